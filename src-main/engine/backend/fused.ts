@@ -13,8 +13,10 @@ export interface FusedOperations {
    * [B*T, (H + 2K) d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
    */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
-  /** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
+  /** x [N, D] through a stored weight [R, D], or what `narrow` made of it, (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
+  /** A stored weight [R, D] in bfloat16 as operations on few rows read it, with the same results bit for bit. Undefined where something would be lost. */
+  narrow(weight: Tensor2D): Tensor2D | undefined
   /**
    * The same as `attention`, of rows that stand in sequences: their keys and values are written into slots of a cache, in place, and each
    * sees what stands in the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
@@ -94,7 +96,7 @@ export interface DecodedParts {
   readonly numbers: readonly number[]
   readonly lists: readonly number[]
   readonly tensors: readonly Tensor[]
-  /** Tiles of packed weights. */
+  /** Weights in 16 bits: what `narrow` makes, or tiles of packed weights. */
   readonly halves: readonly Tensor[]
 }
 
@@ -136,7 +138,16 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
       return run('EspalierAttention', attributes, { projected, cosine, sine })
     },
     // An operation has all its inputs: another tensor takes the place of one that is not there, and is not read.
-    projectFew: (x, weight, bias) => run('EspalierFewRows', ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x }),
+    projectFew(x, weight, bias) {
+      const name = weight.dtype === 'int32' ? 'EspalierFewNarrowRows' : 'EspalierFewRows'
+      return run(name, ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x })
+    },
+    narrow(weight) {
+      const narrow = run('EspalierNarrow', [], { weight })
+      if (narrow.size > 0) return narrow
+      narrow.dispose()
+      return undefined
+    },
     attendPlaced(projected, cosine, sine, { rows, slots, key, value }, shape) {
       const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
       return run('EspalierPlacedAttention', attributes, { projected, cosine, sine, rows, slots, keys: key, values: value })

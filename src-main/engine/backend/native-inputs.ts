@@ -17,6 +17,8 @@ const operationInputs = {
   EspalierDistance: ['a', 'b'],
   EspalierColumns: ['x'],
   EspalierFewRows: ['x', 'weight', 'bias'],
+  EspalierNarrow: ['weight'],
+  EspalierFewNarrowRows: ['x', 'weight', 'bias'],
   EspalierDecode: ['x', 'steps', 'numbers', 'lists', 'rows', 'slots', 'tensors', 'halves'],
   EspalierPack: ['weight'],
   EspalierHalfProduct: ['x', 'normWeight', 'normBias', 'weight', 'bias', 'add'],

@@ -2,6 +2,7 @@ import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, tr
 import { activeBackend } from '#engine/backend/active.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { halfUnits } from './half-units.ts'
+import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
 
 /** Rows up to which a product takes the time of reading the weight. */
@@ -40,7 +41,7 @@ const addOnto = (product: Tensor2D, onto: Onto | undefined): Tensor2D =>
 export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Onto): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { bias, ...onto })
   const { fused } = activeBackend()
-  if (fused?.projectFew && !onto && x.shape[0] <= fewRows) return fused.projectFew(x, weight, bias)
+  if (fused?.projectFew && !onto && x.shape[0] <= fewRows) return fused.projectFew(x, narrowed(weight) ?? weight, bias)
   return tidy(() => {
     const product: Tensor2D = matMul(x, weight, false, true)
     return addOnto(bias ? add(product, bias) : product, onto)

@@ -9,6 +9,7 @@
 #include <immintrin.h>
 #endif
 
+#include "brain-floats.h"
 #include "halves/half-weights.h"
 #include "threads.h"
 #include "vectors.h"
@@ -35,8 +36,8 @@ inline float treeSum(Vector vector) {
 
 // Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column]. Where
 // several rows leave the time for it, the rows of the weight behind these are fetched meanwhile; one row only waits for what is read.
-template <int Rows, int Columns>
-void dotTile(const float* x, int64_t strideX, const float* weight, int64_t depth, float* to, int64_t stride) {
+template <int Rows, int Columns, class Entry>
+void dotTile(const float* x, int64_t strideX, const Entry* weight, int64_t depth, float* to, int64_t stride) {
   const int64_t whole = depth / lanes * lanes;
   Vector sum[Rows][Columns];
   for (int row = 0; row < Rows; row++)
@@ -55,14 +56,14 @@ void dotTile(const float* x, int64_t strideX, const float* weight, int64_t depth
   for (int row = 0; row < Rows; row++) {
     for (int column = 0; column < Columns; column++) {
       float total = treeSum(sum[row][column]);
-      for (int64_t i = whole; i < depth; i++) total += x[row * strideX + i] * weight[column * depth + i];
+      for (int64_t i = whole; i < depth; i++) total += x[row * strideX + i] * valueOf(weight[column * depth + i]);
       to[row * stride + column] = total;
     }
   }
 }
 
-template <int Columns, int Rows = rowsAtOnce>
-void dotRows(const float* x, int64_t strideX, int64_t rows, const float* weight, int64_t depth, float* to, int64_t stride) {
+template <int Columns, int Rows = rowsAtOnce, class Entry>
+void dotRows(const float* x, int64_t strideX, int64_t rows, const Entry* weight, int64_t depth, float* to, int64_t stride) {
   int64_t row = 0;
   for (; row + Rows <= rows; row += Rows) dotTile<Rows, Columns>(x + row * strideX, strideX, weight, depth, to + row * stride, stride);
   if constexpr (Rows > 1) {
@@ -114,9 +115,10 @@ void dotPanelRows(const float* x, int64_t strideX, int64_t rows, Panel weight, i
 
 #endif
 
-// A stored weight: rows of float32, or tiles of halves.
+// A stored weight: rows of float32 or of bfloat16, whose products and sums are the same bit for bit, or tiles of halves.
 struct StoredWeight {
   const float* floats = nullptr;
+  const BrainFloat* brainFloats = nullptr;
 #if ESPALIER_HALVES
   HalfWeight halves{};
 #endif
@@ -137,12 +139,17 @@ struct FewRows {
   float scale = 1;
 
   void run() const {
-    const int64_t size = weight.floats ? pieceOf(1 << 15, 4) : pieceOf(1 << 16, panelColumns);
+    const int64_t size = pieceOf(1 << 15);
     inPieces(columns, size, [this](int64_t first, int64_t last) { columnsOf(first, last); });
   }
 
-  // Columns of which a thread takes as many as have `entries` together, a multiple of `unit`.
-  int64_t pieceOf(int64_t entries, int64_t unit) const { return std::max(unit, std::min(columns, entries / depth) / unit * unit); }
+  // Columns of which a thread takes as many as have `words` of 32 bits together, whole panels where the weight is stored in such. Of rows in
+  // bfloat16 it takes as many as in float32: functions of neurons give other bits at the end of a piece.
+  int64_t pieceOf(int64_t words) const {
+    const bool inRows = weight.floats || weight.brainFloats;
+    const int64_t unit = inRows ? 4 : panelColumns, entries = inRows ? words : 2 * words;
+    return std::max(unit, std::min(columns, entries / depth) / unit * unit);
+  }
 
   // `first` is a multiple of a panel's columns where the weight is stored in such.
   void columnsOf(int64_t first, int64_t last) const {
@@ -153,23 +160,31 @@ struct FewRows {
   void rowsOf(int64_t row, int64_t count, int64_t first, int64_t last) const {
     float part[mostFewRows * panelColumns];
     const float* from = x + row * stride;
+    if (weight.floats) return rowsOfEntries(weight.floats, from, part, row, count, first, last);
+    if (weight.brainFloats) return rowsOfEntries(weight.brainFloats, from, part, row, count, first, last);
 #if ESPALIER_HALVES
-    if (!weight.floats) {
-      const HalfPanels panels{weight.halves};
-      for (int64_t column = first; column < last; column += panelColumns) {
-        dotPanelRows<>(from, stride, count, panels.operand(column / panelColumns).high, weight.halves.depth, part);
-        take(part, panelColumns, row, count, column, std::min<int64_t>(panelColumns, last - column));
-      }
-      return;
+    const HalfPanels panels{weight.halves};
+    for (int64_t column = first; column < last; column += panelColumns) {
+      dotPanelRows<>(from, stride, count, panels.operand(column / panelColumns).high, weight.halves.depth, part);
+      take(part, panelColumns, row, count, column, std::min<int64_t>(panelColumns, last - column));
     }
 #endif
+  }
+
+  template <class Entry>
+  void rowsOfEntries(const Entry* entries, const float* from, float* part, int64_t row, int64_t count, int64_t first, int64_t last) const {
     int64_t column = first;
+    // Of half the bytes to a row, more rows keep the memory busy.
+    for (; sizeof(Entry) == 2 && count == 1 && column + 8 <= last; column += 8) {
+      dotTile<1, 8>(from, stride, entries + column * depth, depth, part, 8);
+      take(part, 8, row, count, column, 8);
+    }
     for (; column + 4 <= last; column += 4) {
-      dotRows<4>(from, stride, count, weight.floats + column * depth, depth, part, 4);
+      dotRows<4>(from, stride, count, entries + column * depth, depth, part, 4);
       take(part, 4, row, count, column, 4);
     }
     for (; column < last; column++) {
-      dotRows<1>(from, stride, count, weight.floats + column * depth, depth, part, 1);
+      dotRows<1>(from, stride, count, entries + column * depth, depth, part, 1);
       take(part, 1, row, count, column, 1);
     }
   }

@@ -10,6 +10,7 @@
 #include "kernels/half-kernels.h"
 #include "kernels/half-mlp-kernels.h"
 #include "kernels/half-training-kernels.h"
+#include "kernels/narrow-kernels.h"
 #include "kernels/node-functions.h"
 #include "kernels/row-kernels.h"
 #include "kernels/tensorflow-c.h"
@@ -101,6 +102,8 @@ bool registerAll() {
          registerKernel<DistanceKernel>("EspalierDistance", {"a: float", "b: float"}, {}) &&
          registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
          registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
+         registerKernel<NarrowKernel>("EspalierNarrow", {"weight: float"}, {}, {"output: int32"}) &&
+         registerKernel<FewNarrowRowsKernel>("EspalierFewNarrowRows", {"x: float", "weight: int32", "bias: float"}, {"biased: int"}) &&
          registerKernel<PlacedAttentionKernel>(
              "EspalierPlacedAttention",
              {"projected: float", "cosine: float", "sine: float", "rows: int32", "slots: int32", "keys: float", "values: float"},

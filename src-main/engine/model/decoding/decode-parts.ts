@@ -1,6 +1,7 @@
-import type { Tensor, Tensor1D } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
 import { normKinds, type StepNumbers, type StepWords, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
 import type { CachedBlock, DecodedParts } from '#engine/backend/fused.ts'
+import { narrowed } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
@@ -113,8 +114,8 @@ export class DecodeParts implements DecodedParts {
   }
 
   #matrix(weight: Matrix): number {
-    if (!isHalf(weight)) return this.#place(weight)
-    return -1 - this.halves.push(weight.values)
+    const narrow = isHalf(weight) ? weight.values : narrowed(weight)
+    return narrow ? -1 - this.halves.push(narrow) : this.#place(weight as Tensor2D)
   }
 
   #place(tensor: Tensor | undefined): number {

@@ -3,6 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { type BlockLayout, type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import { offerNarrow } from '#engine/tensor/narrow.ts'
 import type { Model } from '../model.ts'
 import { disposePart } from '../weights/unpack.ts'
 import type { Vocabulary } from '../weights/vocabulary.ts'
@@ -103,7 +104,10 @@ export class ModelView {
   #settle(part: Part, own: PartWeights): PartWeights {
     const first = this.#changed.get(part)
     if (first) disposePart(own)
-    else this.#changed.set(part, own)
+    else {
+      this.#changed.set(part, own)
+      if (this.model.store.hasRoomToNarrow) offerNarrow(own)
+    }
     return first ?? own
   }
 

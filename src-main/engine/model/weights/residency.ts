@@ -1,7 +1,9 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { offerNarrow } from '#engine/tensor/narrow.ts'
 import { disposePart, unpackPart } from './unpack.ts'
+import { Vocabulary } from './vocabulary.ts'
 import { checkValues, disposePacked, type PackedPart, type Part, type PartWeights, partSize, presentParts, readPart } from './weights.ts'
 
 /** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
@@ -17,6 +19,8 @@ type Residency = 'resident' | 'packed' | 'streamed'
  */
 export class WeightStore {
   readonly residency: Residency
+  /** Whether weights also fit in 16 bits, beside those in float32. */
+  readonly hasRoomToNarrow: boolean
   /** Seconds that the computation waited because a part was not read yet. */
   secondsWaiting = 0
   readonly #checkpoint: Checkpoint
@@ -41,6 +45,7 @@ export class WeightStore {
     const stored = sizes.reduce((sum, size) => sum + size.stored, 0)
     const largest = sizes.reduce((most, size) => Math.max(most, size.float32), 0)
     this.residency = total <= budgetBytes ? 'resident' : stored < total && stored + 2 * largest <= budgetBytes ? 'packed' : 'streamed'
+    this.hasRoomToNarrow = (total + Vocabulary.bytes(spec) / 3) * 1.5 <= budgetBytes
     let free = this.residency === 'resident' ? total : budgetBytes - 2 * largest
     if (free < 0) {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
@@ -75,7 +80,10 @@ export class WeightStore {
   #settle(part: Part, loaded: PartWeights): PartWeights {
     const resident = this.#resident.get(part)
     if (resident) this.#free(part, loaded)
-    else if (this.#stays.has(part)) this.#resident.set(part, loaded)
+    else if (this.#stays.has(part)) {
+      this.#resident.set(part, loaded)
+      if (this.hasRoomToNarrow) offerNarrow(loaded)
+    }
     return resident ?? loaded
   }
 

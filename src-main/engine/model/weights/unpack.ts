@@ -12,6 +12,7 @@ import {
 } from '@tensorflow/tfjs-core'
 import { defined } from '#engine/architectures/defined.ts'
 import type { DecoderSpec, NormKind } from '#engine/architectures/spec.ts'
+import { disposeNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 import { type DeltaWeights, decayRateOf } from '../delta-net.ts'
@@ -153,5 +154,6 @@ export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Te
 
 /** Disposes of every tensor of a part. */
 export function disposePart(weights: PartWeights<Matrix>): void {
+  disposeNarrow(weights)
   dispose(weights as unknown as TensorContainer)
 }

@@ -6,6 +6,7 @@ import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
+import { disposeNarrow, offerNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
@@ -220,12 +221,18 @@ export class Vocabulary {
     return new Vocabulary(this.#checkpoint, this.#spec, { ...shared, ...changed })
   }
 
+  /** Says that there is room for the head in 16 bits, too, if it stays in memory. */
+  offerNarrowHead(): void {
+    if (this.#head) offerNarrow(this.#head)
+  }
+
   dispose(): void {
     if (this.#rotation) {
       this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return
     }
     if (!this.#ownsNormOnly) {
+      if (this.#head) disposeNarrow(this.#head)
       this.#embedding?.dispose()
       this.#head?.weight.dispose()
       this.#head?.bias?.dispose()

@@ -62,18 +62,6 @@ inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
 
 inline void storeHalves(Half* to, __m512 a, __m512 b, bool low) { _mm512_storeu_si512(to, roundHalves(a, b, low)); }
 
-// Whether values are halves already, so that rounding takes nothing away.
-inline bool areHalves(const float* from, int64_t size) {
-  constexpr int64_t piece = 1 << 12;
-  for (int64_t first = 0; first < size; first += piece) {
-    __m512i below = _mm512_setzero_si512();
-    for (int64_t i = first; i < std::min(size, first + piece); i += tileSide)
-      below = _mm512_or_si512(below, _mm512_castps_si512(loadSome(from + i, static_cast<int>(std::min<int64_t>(tileSide, size - i)))));
-    if (_mm512_test_epi32_mask(below, _mm512_set1_epi32(0xffff))) return false;
-  }
-  return true;
-}
-
 // Rows of sixteen words become columns: pairs of rows, of pairs, and of quarters are woven into each other.
 inline void transposeWords(__m512i rows[tileSide]) {
   __m512i woven[tileSide];

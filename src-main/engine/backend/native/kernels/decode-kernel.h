@@ -11,6 +11,7 @@
 #include "call.h"
 #include "decode-words.h"
 #include "half-inputs.h"
+#include "narrow-kernels.h"
 #include "placed-rows.h"
 
 namespace {
@@ -81,14 +82,18 @@ struct DecodeKernel {
     }
 
     bool matrix(int index, int64_t rows, int64_t columns, StoredWeight& to) const {
-#if ESPALIER_HALVES
       if (index < -1) {
         const int place = -2 - index;
-        if (place >= static_cast<int>(halves.size()) || !fitsWeight(halves[place], rows, columns)) return false;
+        if (place >= static_cast<int>(halves.size())) return false;
+        if (isMatrix(halves[place])) return brainFloats(halves[place], rows, columns, to.brainFloats);
+#if ESPALIER_HALVES
+        if (!fitsWeight(halves[place], rows, columns)) return false;
         to.halves = halfWeight(halves[place]);
         return true;
-      }
+#else
+        return false;
 #endif
+      }
       const TF_Tensor* found = tensor(index);
       if (!found || !isMatrix(found) || TF_Dim(found, 0) != rows || TF_Dim(found, 1) != columns) return false;
       to.floats = dataOf(found);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../brain-floats.h"
 #include "../halves/half-exponents.h"
 #include "../halves/half-products.h"
 #include "call.h"
@@ -27,7 +28,7 @@ struct PackKernel {
     const int64_t stride = TF_Dim(weight, 1), rows = TF_Dim(weight, turned ? 1 : 0), columns = TF_Dim(weight, turned ? 0 : 1);
     const int64_t depth = roundUp(columns, tileDepth) / tileDepth, tiles = roundUp(rows, panelSide) / tileSide;
     const float* from = dataOf(weight);
-    const int parts = split && !areHalves(from, sizeOf(weight)) ? 2 : 1;
+    const int parts = split && !areBrainFloats(from, sizeOf(weight)) ? 2 : 1;
     float* output = call.output({parts, tiles, depth, tileSize / 2}, int32);
     if (!output) return;
     Half* to = reinterpret_cast<Half*>(output);

@@ -1,0 +1,76 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { memory, type Rank, randomNormal, tensor2d } from '@tensorflow/tfjs-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { activeBackend } from '#engine/backend/active.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { disposeNarrow, narrowed, offerNarrow } from '#engine/tensor/narrow.ts'
+import { makeModel } from '../../bench/bench-model.ts'
+import { testedBackend } from '../../fixtures/tested-backend.ts'
+
+const home = mkdtempSync(join(tmpdir(), 'espalier-narrow-'))
+const shape = { blocks: 2, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 300 }
+beforeAll(() => openBackend(testedBackend))
+afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+/** Logits token by token of the dense model and of one with fewer neurons, and how many tensors were made for it. */
+async function decode(path: string, memoryBytes?: number) {
+  const model = await openModel(path, memoryBytes)
+  const plan = densePlan(model.spec)
+  const kept = Array.from({ length: 128 }, (_, neuron) => neuron + 7)
+  const narrow = viewWithPlan(model, { ...plan, blocks: plan.blocks.map((block) => ({ ...block, mlp: { kept } })) })
+  const logits: Float32Array[] = []
+  const before = memory().numTensors
+  for (const view of [denseView(model), narrow]) {
+    const session = new DecodingSession(view)
+    await session.feed(Int32Array.of(1, 2, 3), 1)
+    for (let id = 4; id < 10; id++) logits.push(...(await session.feed(Int32Array.of(id), 1)))
+    session.dispose()
+  }
+  const { hasRoomToNarrow } = model.store
+  const made = memory().numTensors - before
+  narrow.dispose()
+  await model.close()
+  return { logits, made, hasRoomToNarrow }
+}
+
+test.each(['BF16', 'F32'] as const)('answers of a checkpoint in %s are the same bit for bit with weights in 16 bits', async (dtype) => {
+  const path = await makeModel(join(home, dtype), { ...shape, dtype })
+  const before = memory().numTensors
+  const [roomy, tight] = [await decode(path), await decode(path, 650e3)]
+  expect([roomy.hasRoomToNarrow, tight.hasRoomToNarrow]).toEqual([true, false])
+  expect(roomy.logits).toEqual(tight.logits)
+  // Two matrices of attention and three of an MLP a block, and the head: the whole MLPs gave way to the narrow ones.
+  const narrows = dtype === 'BF16' && activeBackend().fused ? 2 * (2 + 3) + 1 : 0
+  expect(roomy.made - tight.made).toBe(narrows)
+  expect(memory().numTensors, 'tensors left behind').toBe(before)
+})
+
+test('a weight that was not offered, loses something, or does not fill vectors stays in float32', () => {
+  const exact = () =>
+    tensor2d(
+      Array.from({ length: 96 }, (_, i) => i / 64),
+      [3, 32],
+    )
+  const offered = [
+    exact(),
+    randomNormal<Rank.R2>([3, 32]),
+    tensor2d(
+      Array.from({ length: 30 }, (_, i) => i),
+      [3, 10],
+    ),
+  ] as const
+  const weights = [...offered, exact()]
+  offerNarrow(offered)
+  const found = weights.map((weight) => [1, 2, 3, 4].map(() => narrowed(weight) !== undefined))
+  const never = [false, false, false, false]
+  expect(found).toEqual([activeBackend().fused ? [false, false, true, true] : never, never, never, never])
+  disposeNarrow(offered)
+  expect(narrowed(offered[0])).toBeUndefined()
+  for (const weight of weights) weight.dispose()
+})
