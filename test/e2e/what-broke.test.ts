@@ -145,10 +145,11 @@ test('the comparison says of which differences chance is enough to explain them'
 })
 
 test('ten pairs of answers are judged blind by the keyboard, and the result says who wins', async () => {
+  const text = join(resources, 'sample-model', 'test.txt')
   await go(page, '#/judge')
   await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').first().check()
   await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').nth(1).check()
-  await page.getByLabel('Prompts', { exact: true }).fill('a person who #person\na place where #place\nthe act of\na small animal #animal')
+  await page.getByLabel('Prompts', { exact: true }).fill(`a person who #person\na place where #place\n${text} is\na small animal #animal`)
   await page.getByLabel('Max new tokens').fill('8')
   await page.getByRole('button', { name: 'Generate' }).click()
   await done(5)
@@ -171,6 +172,13 @@ test('ten pairs of answers are judged blind by the keyboard, and the result says
   expect(await table.getByRole('row').count()).toBe(4)
   expect(await page.getByRole('region', { name: 'Table of votes' }).getByRole('row').count()).toBe(11)
   await picture('judge')
+  const make = async (paths: boolean) =>
+    (await workbench.call('reports.make', { runs: runs.map(({ id }) => id), format: 'markdown', paths })).content
+  expect(await make(true)).toContain(`${text} is`)
+  const report = await make(false)
+  expect(report).toContain('test.txt is')
+  expect(report, 'places in prompts').not.toContain(resources)
+  expect(report).toContain('Judged blind')
   expect(await findAccessibilityFaults(page)).toEqual([])
   expect(screen.faults).toEqual([])
 })

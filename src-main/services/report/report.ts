@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { isInspection } from '#contract/titles.ts'
@@ -65,13 +66,15 @@ async function reportOf(
 ): Promise<{ title: string; blocks: Block[] }> {
   const known = rows.map((row) => runDetail(context, row))
   const compared = known.filter(({ method, status, hasPlan }) => !isInspection(method) && status === 'done' && hasPlan)
+  const inspected = inspectionsOf(context, known)
   const documents = {
     ...named,
     details: known,
-    inspections: inspectionsOf(context, known),
+    inspections: inspected,
+    answers: await answersOf(context, others, inspected),
     comparison: await others['compare.get']({ ids: compared.map(({ id }) => id) }),
   }
-  const { title, notes, details, inspections, comparison } = paths ? documents : hidePlaces(documents)
+  const { title, notes, details, inspections, answers, comparison } = paths ? documents : hidePlaces(documents)
   const runs = details.filter(({ method, status }) => !isInspection(method) && status === 'done')
   if (runs.length === 0)
     throw new EspalierError('conflict', `"${title}" has no finished run yet. Create the report when its runs are done.`)
@@ -84,7 +87,7 @@ async function reportOf(
     ...(await comparisonSection(comparison, overSeeds, await optionTitles(context))),
     ...mapsSection(runs),
     ...flipsSection(comparison),
-    ...(await inspectedSections(context, others, inspections)),
+    ...inspectedSections(inspections, answers),
     ...answersSection(runs),
     ...environmentSection([...runs, ...inspections], paths),
   ]
@@ -104,16 +107,28 @@ function inspectionsOf(context: Context, details: readonly RunDetail[]): RunDeta
     .map((row) => runDetail(context, row))
 }
 
-async function inspectedSections({ history }: Context, others: OtherCalls, runs: readonly RunDetail[]): Promise<Block[]> {
-  const blocks: Block[] = []
-  for (const { name, inspected } of runs) {
-    if (inspected?.kind === 'divergence') blocks.push(...divergenceSection(name, inspected))
-    if (inspected?.kind !== 'generation') continue
-    const transcript: Transcript | undefined = history.transcripts.find(inspected.transcript)
+/** A transcript that a run wrote, and how its answers were judged. */
+interface Answers {
+  transcript: Transcript
+  judged: JudgingResult[]
+}
+
+async function answersOf({ history }: Context, others: OtherCalls, runs: readonly RunDetail[]): Promise<Answers[]> {
+  const found: Answers[] = []
+  for (const { inspected } of runs) {
+    const transcript = inspected?.kind === 'generation' ? history.transcripts.find(inspected.transcript) : undefined
     if (!transcript) continue
-    blocks.push(...transcriptSection(name, inspected, transcript))
-    for (const { id } of history.judgings.list().filter((one) => one.transcript === transcript.id && one.votes > 0))
-      blocks.push(...judgingSection(await others['judgings.result']({ id })))
+    const judgings = history.judgings.list().filter((one) => one.transcript === transcript.id && one.votes > 0)
+    found.push({ transcript, judged: await Promise.all(judgings.map(({ id }) => others['judgings.result']({ id }))) })
   }
-  return blocks
+  return found
+}
+
+function inspectedSections(runs: readonly RunDetail[], answers: readonly Answers[]): Block[] {
+  return runs.flatMap(({ name, inspected }) => {
+    if (inspected?.kind === 'divergence') return divergenceSection(name, inspected)
+    if (inspected?.kind !== 'generation') return []
+    const found = answers.find(({ transcript }) => transcript.id === inspected.transcript)
+    return found ? [...transcriptSection(name, inspected, found.transcript), ...found.judged.flatMap(judgingSection)] : []
+  })
 }
