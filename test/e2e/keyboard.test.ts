@@ -15,8 +15,9 @@ let own: OwnFiles
 
 beforeAll(async () => {
   ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
-  screen = await openScreen(browser, workbench)
+  screen = await openScreen(browser, workbench, 'dark')
   page = screen.page
+  await page.setViewportSize({ width: 1024, height: 768 })
 })
 
 afterAll(async () => {
@@ -215,7 +216,7 @@ async function save(): Promise<void> {
   await page.getByRole('link', { name: 'Without a mouse stock' }).waitFor()
 }
 
-test('the whole journey goes without a mouse: own model, own texts, set up, run, compare, talk, save', async () => {
+test('the whole journey goes without a mouse, at 1024 pixels in the dark: own model, own texts, set up, run, compare, talk, save', async () => {
   await addOwnModel()
   await setUpExperiment()
   await compareAll()

@@ -1,0 +1,125 @@
+import { stat } from 'node:fs/promises'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { makeOwnFiles, type OwnFiles } from './own-files.ts'
+import { openScreen, type Screen } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+let browser: Browser
+let workbench: Workbench
+let screen: Screen
+let page: Page
+let own: OwnFiles
+
+beforeAll(async () => {
+  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
+  screen = await openScreen(browser, workbench)
+  page = screen.page
+  await page.exposeFunction('countClick', () => (clicks += 1))
+  await screen.context.addInitScript(countClicks)
+  await page.evaluate(countClicks)
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+let clicks = 0
+
+/** Every press of the mouse counts, and every choice in a list, which takes two. */
+function countClicks(): void {
+  const { countClick } = window as unknown as { countClick: () => void }
+  addEventListener('pointerdown', (event) => event.isTrusted && countClick(), true)
+  const countChoice = ({ target }: Event) => {
+    for (let press = 0; target instanceof HTMLSelectElement && press < 2; press += 1) countClick()
+  }
+  addEventListener('change', countChoice, true)
+}
+
+const button = (name: string | RegExp) => page.getByRole('button', { name })
+const preview = () => page.getByRole('complementary', { name: 'Preview' })
+
+/** As with a mouse: a press into the field first. */
+async function type(name: string | RegExp, text: string): Promise<void> {
+  const field = page.getByRole('textbox', { name })
+  await field.click()
+  await field.fill(text)
+  await field.blur()
+}
+
+/** Little text, so that the test is short; typing takes no click. */
+async function readLittle(): Promise<void> {
+  await page.getByRole('spinbutton', { name: 'Windows' }).first().fill('4')
+  await page.getByRole('spinbutton', { name: /at most/ }).fill('2')
+}
+
+async function submit(runs: number): Promise<void> {
+  await preview().getByText(`${runs} runs`).waitFor()
+  await eventually(() => button('Add to the queue').isEnabled(), Boolean, 30_000)
+  await page.keyboard.press('Control+Enter')
+  const list = page.getByRole('region', { name: 'Runs of this experiment' })
+  await eventually(
+    () => list.getByText('done', { exact: true }).count(),
+    (count) => count === runs,
+    200_000,
+  )
+}
+
+test('a researcher gets from nothing to a table over seeds for a paper in at most 12 clicks, over a reload', async () => {
+  await page.getByRole('link', { name: 'Set up your own' }).click()
+  await page.getByRole('checkbox', { name: /^Window-based / }).click()
+  await readLittle()
+  await type('Seeds', '0-1')
+  await preview().getByText('13 runs').waitFor()
+  await page.reload()
+  await submit(13)
+  const table = page.getByRole('region', { name: 'By method and sparsity' })
+  await table.getByRole('row', { name: /^2SSP .*±.*±/ }).waitFor()
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    (async () => {
+      await table.getByRole('button', { name: 'Save table' }).click()
+      await page.getByRole('menuitem', { name: /LaTeX/ }).click()
+    })(),
+  ])
+  expect(download.suggestedFilename()).toMatch(/\.tex$/)
+  expect(clicks).toBeLessThanOrEqual(12)
+  expect(screen.faults).toEqual([])
+})
+
+test('an engineer gets from a folder and a text to a repaired GGUF file in at most 15 clicks, over a reload', async () => {
+  clicks = 0
+  await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
+  await button('Add a model').click()
+  await page.getByRole('textbox', { name: /^Safetensors folder/ }).click()
+  await page.keyboard.type(own.model)
+  await page.keyboard.press('Enter')
+  await page.getByRole('link', { name: 'own-model' }).click()
+  await page.getByRole('link', { name: 'Prune', exact: true }).click()
+  await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
+  await type(/^Your text/, own.calibration)
+  await readLittle()
+  await button('Remove 50 %').click()
+  await page.getByLabel('All at once').click()
+  await preview().getByText('5 runs').waitFor()
+  await page.reload()
+  expect(await page.getByRole('textbox', { name: /^Your text/ }).inputValue()).toBe(own.calibration)
+  await submit(5)
+  await page
+    .getByRole('link', { name: /2SSP 25 %, repaired/ })
+    .first()
+    .click()
+  await button('Save the model …').click()
+  const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
+  await dialog.getByRole('checkbox', { name: /Q4_K_M/ }).click()
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
+  await dialog.getByText('Saved, reopened and compared.').waitFor()
+  expect(clicks).toBeLessThanOrEqual(15)
+  const saved = (await workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
+  expect((await stat(saved?.path ?? '')).size).toBeGreaterThan(1e6)
+  expect(screen.faults).toEqual([])
+})
