@@ -45,10 +45,23 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
 }
 
-/** `about 40 s`, or `20 s to 1 min 20 s` where that is all that can be said. */
+/** `about 40 s`, or `20 to 80 s` where that is all that can be said: short enough for a line of a table. */
 export function formatSecondsRange({ low, likely, high }: SecondsRange): string {
   if (high < 1) return 'under 1 s'
-  return high / Math.max(low, 1e-9) < 2 ? `about ${formatRough(likely)}` : `${formatRough(low)} to ${formatRough(high)}`
+  return high / Math.max(low, 1e-9) < 2 ? `about ${formatRough(likely)}` : roughRange(low, high)
+}
+
+/** Two digits for each end, in the unit of the larger one unless the smaller one is less than 1 of it. */
+function roughRange(low: number, high: number): string {
+  const inUnit = (seconds: number, size: number) => Number((seconds / size).toPrecision(2))
+  const [size, unit] = roughUnit(high)
+  const [lowSize, lowUnit] = inUnit(low, size) >= 1 ? [size, ''] : roughUnit(low)
+  return `${inUnit(low, lowSize)}${lowUnit && ` ${lowUnit}`} to ${inUnit(high, size)} ${unit}`
+}
+
+function roughUnit(seconds: number): [size: number, name: string] {
+  if (seconds < 99.5) return [1, 's']
+  return seconds < 99.5 * 60 ? [60, 'min'] : [3600, 'h']
 }
 
 /** As exact as an estimate can be: two digits. */

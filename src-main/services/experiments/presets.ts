@@ -11,6 +11,8 @@ const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
 /** An eighth and a quarter of the experts. */
 const expertShares = [0.125, 0.25]
 const paperSequenceLength = 2048
+/** Minutes on a processor, even for a model of a hundred million parameters. */
+const quick = { sequenceLength: 512, windows: 32, measuredWindows: 16 }
 
 type Use = 'calibration' | 'evaluation'
 
@@ -40,8 +42,8 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
     {
       id: 'quick-look',
       title: 'Quick look',
-      summary: '2SSP and ShortGPT at 25 and 50 %, measured on a few windows.',
-      grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, measures: perplexity(model, catalogue, 8) },
+      summary: '2SSP and ShortGPT at 25 and 50 %, on a few short windows.',
+      grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, ...quickTexts(model, catalogue) },
     },
     // Mixtures have no GGUF files yet, so nothing can be weighed against a quantised rival.
     ...(isMixture ? [] : worthDrafts(model, catalogue)),
@@ -88,6 +90,14 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       grid: { methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] },
     },
   ]
+}
+
+/** Little text for a first look. The sample is small enough for the paper's windows. */
+function quickTexts(model: PresetModel, catalogue: Catalogue): Pick<Grid, 'measures' | 'calibration'> {
+  if (model.ofSample) return { measures: perplexity(model, catalogue, 8) }
+  const short = { ...model, contextLength: Math.min(quick.sequenceLength, model.contextLength) }
+  const calibration = usualData(short, catalogue, 'calibration', quick.windows)
+  return { measures: perplexity(short, catalogue, quick.measuredWindows), ...(calibration && { calibration }) }
 }
 
 /** A data set for this use: one that is on this machine, else the first. The sample's own texts suit no other model. */

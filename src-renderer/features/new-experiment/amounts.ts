@@ -24,7 +24,10 @@ export function addAmounts(amounts: readonly Amount[], added: readonly Amount[])
 export function fileSizesText(combinations: readonly Pick<CombinationPreview, 'fileRange'>[]): string | null {
   const ranges = combinations.flatMap(({ fileRange }) => fileRange ?? [])
   const [least, most] = [Math.max(...ranges.map((range) => range.least)), Math.min(...ranges.map((range) => range.most))]
-  return ranges.length > 0 && least < most ? `${fileSizeText(least, Math.ceil)} to ${fileSizeText(most, Math.floor)}` : null
+  if (ranges.length === 0 || least >= most) return null
+  // Three digits of the larger end, so that both ends have equally many decimals.
+  const step = 10 ** (Math.floor(Math.log10(most)) - 2)
+  return `${fileSizeText(Math.ceil(least / step) * step)} to ${fileSizeText(Math.floor(most / step) * step)}`
 }
 
 /** The most that a combination can remove, rounded down to what can be typed, or the file sizes that it can reach. */

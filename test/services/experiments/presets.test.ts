@@ -25,6 +25,22 @@ test('each goal of the form has a preset, and every preset is a grid that the co
   for (const { grid } of presets) expect(gridSchema.safeParse(grid).success).toBe(true)
 })
 
+test('a quick look takes little text of a real model, and the usual windows of the small sample', () => {
+  const of = (ofSample: boolean) => {
+    const [quick] = presetsFor({ id: 'model-1', contextLength: 8192, ofSample, feasible: [] }, catalogue)
+    const texts = [quick?.grid.calibration, ...(quick?.grid.measures ?? []).map((measure) => 'data' in measure && measure.data)]
+    return texts.map((text) => (text ? [text.windows, text.sequenceLength] : []))
+  }
+  expect(of(false)).toEqual([
+    [32, 512],
+    [16, 512],
+  ])
+  expect(of(true)).toEqual([
+    [undefined, 2048],
+    [8, 2048],
+  ])
+})
+
 test('pruned files get rivals of every size, measured on texts that no choice saw, and times only where they matter', () => {
   const worth = found('worth-it')
   const types = ['F16', 'IQ2_M', 'IQ3_XXS', 'Q2_K', 'Q3_K_M', 'Q4_0', 'Q4_K_M', 'Q6_K', 'Q8_0']

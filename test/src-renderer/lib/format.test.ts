@@ -55,3 +55,16 @@ test('a chance that is small is not called nothing', () => {
 test('no line ends between a number and its percent sign', () => {
   expect(format.holdPercents('2SSP 50 %, ShortGPT 25 %').split(' ')).toEqual(['2SSP', '50\u00a0%,', 'ShortGPT', '25\u00a0%'])
 })
+
+test.each([
+  [0.1, 0.4, 0.9, 'under 1 s'],
+  [38, 41, 44, 'about 41 s'],
+  [20, 40, 80, '20 to 80 s'],
+  [3.24, 6, 11.2, '3.2 to 11 s'],
+  [24, 60, 190, '24 s to 3.2 min'],
+  [1140, 2000, 4500, '19 to 75 min'],
+  [6900, 12_000, 27_600, '1.9 to 7.7 h'],
+  [5400, 20_000, 90_000, '1.5 to 25 h'],
+])('a time from %d to %d to %d seconds fits a line: %s', (low, likely, high, text) => {
+  expect(format.formatSecondsRange({ low, likely, high })).toBe(text)
+})
