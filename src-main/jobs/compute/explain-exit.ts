@@ -28,6 +28,10 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   const limit = signal === 'SIGKILL' ? output.split('\n').findLast((line) => line.startsWith(limitMark)) : undefined
   if (limit !== undefined) return new EspalierError('invalid', JSON.parse(limit.slice(limitMark.length)) as string, { limit: true })
   const ended = signal === null ? `with code ${code}` : `by ${signal}`
+  const failure = { ofProcess: true, code, signal, output: output.slice(-2000) }
+  // Before words about memory: these may be of an earlier run of the process.
+  const described = describeEnd(output)
+  if (described) return new EspalierError('internal', described, failure)
   const killedFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
   if (killedFull || allocationFailure.test(output)) {
     return new EspalierError(
@@ -36,12 +40,7 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
       { memoryBytes },
     )
   }
-  return new EspalierError('internal', describeEnd(output) ?? `The compute process ended unexpectedly, ${ended}.`, {
-    ofProcess: true,
-    code,
-    signal,
-    output: output.slice(-2000),
-  })
+  return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, failure)
 }
 
 /** What ggml said before it ended the process; nothing where it was not ggml. */

@@ -13,6 +13,9 @@ export type Operations = Readonly<Record<OperationName, (...parameters: readonly
 /** `GGML_TYPE_*`. */
 const types = { float32: 0, int32: 26 } as const
 
+/** `GGML_STATUS_ALLOC_FAILED`. */
+const allocationFailed = -2
+
 /** Operations of one graph at most, and bytes that describe them and their tensors. */
 const graphSize = 2 ** 14
 const contextBytes = 2 ** 24
@@ -78,16 +81,13 @@ export class GgmlDevice {
   /** Computes a graph whose operations take so much work on average: how many they were. */
   compute(graph: Address, averageWork: number): number {
     this.#setThreads?.(averageWork >= leastSharedWork && isQuiet() ? this.#threads : 1)
-    if (!this.#ggml.allocateGraph(this.#allocator, graph))
-      throw new EspalierError(
-        'out-of-memory',
-        'The device has no memory left to compute in. Use fewer or shorter windows, or another device.',
-      )
+    if (!this.#ggml.allocateGraph(this.#allocator, graph)) throw noMemoryLeft()
     const status = this.#ggml.compute(this.#backend, graph) as number
+    if (status === allocationFailed) throw noMemoryLeft()
     if (status !== 0)
       throw new EspalierError(
         'internal',
-        `The device stopped computing (ggml's status ${status}). It may have been lost, or be out of memory. Run again, or choose another backend.`,
+        `The device stopped computing (ggml's status ${status}). It may have been lost. Run again, or choose another backend.`,
       )
     return this.#ggml.nodes(graph) as number
   }
@@ -109,3 +109,6 @@ export class GgmlDevice {
     return tensor
   }
 }
+
+const noMemoryLeft = () =>
+  new EspalierError('out-of-memory', 'The device has no memory left to compute in. Use fewer or shorter windows, or another device.')

@@ -25,4 +25,7 @@ test('a device that stops computing is an error with what to do, and what it did
   expect(doubled).toThrow("The device stopped computing (ggml's status -1). It may have been lost")
   expect(doubled()).toEqual([2, 4, 6])
   expect(() => waiting.dataSync()).toThrow('lost when the device failed')
+  // GGML_STATUS_ALLOC_FAILED.
+  vi.spyOn(ggmlFunctions(), 'compute').mockReturnValueOnce(-2)
+  expect(doubled).toThrow(expect.objectContaining({ code: 'out-of-memory' }))
 })
