@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { arch, platform } from 'node:process'
+import { arch, env, platform } from 'node:process'
 import { runtimesFolder } from './places.mjs'
 import { descriptionName } from './trusted.mjs'
 
@@ -25,9 +25,10 @@ export function ggmlFolder(part = 'ggml') {
 
 /**
  * @param {GgmlPart} [part]
- * @returns {string | undefined} that folder, if setup has finished it, or the one that a packaged application ships
+ * @returns {string | undefined} that folder, if setup has finished it, or the one that a packaged application ships; none for Vulkan where `ESPALIER_VULKAN=0`
  */
 export function findGgml(part = 'ggml') {
+  if (part === 'ggml-vulkan' && env.ESPALIER_VULKAN === '0') return undefined
   const folders = [ggmlFolder(part), join(import.meta.dirname, '..', '..', folderName(part))]
   return folders.find((folder) => existsSync(join(folder, descriptionName)))
 }

@@ -1,14 +1,16 @@
 import './require-node.mjs'
 import { argv, env, stdout } from 'node:process'
+import { findGgml } from '../runtime/ggml.mjs'
 import { root } from '../runtime/node24.mjs'
 import { auditShipped } from './audit.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
+import { installVulkan } from './simulated-gpu.mjs'
 import { addTallies, formatTally, noTest, oneTest, runVitest } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
-const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm'].includes(one))
+const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm', '--vulkan'].includes(one))
 /** Also attack the program for a minute, as before a change is accepted. */
 const attack = argv.includes('--attack')
 /** Also query the registry for known defects of shipped packages. */
@@ -17,6 +19,8 @@ const audit = argv.includes('--audit')
 const interop = argv.includes('--interop')
 /** Also send runs to a real Slurm, which is installed where possible. */
 const slurm = argv.includes('--slurm')
+/** Also compute on Vulkan, by Mesa's simulated GPU, which is installed where possible. */
+const vulkan = argv.includes('--vulkan')
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false, thrown.message)
@@ -29,7 +33,9 @@ process.exitCode = tally.failed > 0 ? 1 : 0
  * @returns {Promise<import('./tally.mjs').Tally>}
  */
 async function runParts() {
+  if (vulkan) prepareVulkan()
   const node = await showPart('set-up', setUp)
+  if (vulkan) leaveVulkanToItsTests()
   const run = (/** @type {string[]} */ args) => runHere(node, args)
   if (given.length > 0) {
     if (slurm) await prepareSlurm(run)
@@ -105,6 +111,21 @@ async function testSlurm(run) {
 async function prepareSlurm(run) {
   await run([`${root}test/slurm/install.mjs`])
   env.ESPALIER_TEST_SLURM = '1'
+}
+
+/** Without the simulated GPU its tests count as skipped. Setup then installs ggml's library for Vulkan. */
+function prepareVulkan() {
+  const missing = installVulkan()
+  say(missing ?? 'Vulkan computes on llvmpipe.')
+  env.ESPALIER_VULKAN = missing ? '0' : '1'
+  env.ESPALIER_TEST_VULKAN = missing ?? '1'
+}
+
+/** Other processes would look for a GPU in vain. */
+function leaveVulkanToItsTests() {
+  if (env.ESPALIER_TEST_VULKAN === '1' && !findGgml('ggml-vulkan'))
+    env.ESPALIER_TEST_VULKAN = 'ggml’s library for Vulkan could not be installed'
+  env.ESPALIER_VULKAN = '0'
 }
 
 /** @param {Error} thrown */

@@ -1,0 +1,26 @@
+import { beforeAll, describe, expect, test } from 'vitest'
+import { listDevices } from '#engine/backend/devices.ts'
+import { computeOn, skippedBecause, testedDevices } from './every-device/devices.ts'
+import { testFamilies } from './every-device/families.ts'
+import { testMethods } from './every-device/methods.ts'
+import { testOperations } from './every-device/operations.ts'
+
+// One file, so one process: Vulkan on a processor compiles each shader on first use, which takes longer than all the rest.
+describe.each(testedDevices)('%s', (device) => {
+  const reason = skippedBecause(device)
+  if (reason !== undefined) {
+    test.skip(`does not run: ${reason}`)
+    return
+  }
+  beforeAll(() => computeOn(device))
+  testOperations(device)
+  testFamilies(device)
+  testMethods(device)
+
+  test('is listed as the one that computes', async () => {
+    const backend = await computeOn(device)
+    const used = (await listDevices(backend)).filter(({ usedBy }) => usedBy !== null)
+    const kind = device === 'ggml-vulkan' ? 'gpu' : 'cpu'
+    expect(used).toMatchObject([{ kind, usedBy: backend.title, driver: kind === 'gpu' ? expect.stringMatching(/^Vulkan, ./) : null }])
+  })
+})
