@@ -249,5 +249,6 @@ function tasksMeasure(flags: Flags, model: string, tasks: readonly string[]): Me
     tasks: [...tasks],
     ...(folder === undefined ? {} : { folder }),
     ...(flags.task_limit === undefined ? {} : { limit: flags.task_limit }),
+    ...(flags.apply_chat_template ? { chat: true } : {}),
   }
 }

@@ -37,6 +37,12 @@ export const taskTitles = {
   mmlu: 'MMLU',
 } as const
 
+/** Tasks whose answers are written by the model. */
+export const writtenTitles = {
+  gsm8k: 'GSM8K',
+  ifeval: 'IFEval',
+} as const
+
 export const formatTitles = {
   exact: 'Exact folder',
   stock: 'Stock safetensors folder',
@@ -106,6 +112,7 @@ export type MethodId = keyof typeof methodTitles
 export type AblationId = keyof typeof ablationTitles
 type InspectionId = keyof typeof inspectionTitles
 export type TaskId = keyof typeof taskTitles
+export type WrittenTaskId = keyof typeof writtenTitles
 export type BundledId = keyof typeof bundledTitles
 export type DatasetId = keyof typeof datasetTitles
 export type FormatId = keyof typeof formatTitles

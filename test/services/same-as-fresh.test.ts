@@ -121,6 +121,7 @@ const ofMeasure = {
     tasks: [{ ...tasks, tasks: ['arc_easy'] }],
     folder: [{ ...tasks, folder: at('other-questions') }],
     limit: [{ ...tasks, limit: 1 }],
+    chat: [{ ...tasks, chat: true }],
   },
   inference: { sequenceLength: [{ ...inference, sequenceLength: 9 }], repeats: [{ ...inference, repeats: 2 }] },
   repetition: {

@@ -3,7 +3,7 @@ import { precisionName } from '#contract/pruning/precision.ts'
 import { trainedWeights } from '#contract/pruning/recovery.ts'
 import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
-import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles } from '#contract/titles.ts'
+import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
 import {
   anyText,
   assignment,
@@ -133,7 +133,13 @@ export const flagTable = {
   evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),
   main_table_results: onOff('Measures', 'perplexity on WikiText-2, C4 and FineWeb-Edu as a table; --output FOLDER writes CSV and LaTeX'),
   evaluate_downstream: onOff('Measures', `zero-shot tasks: ${names(taskTitles)}`),
-  tasks: list('Measures', 'NAME', keyOf(taskTitles), 'only these tasks'),
+  tasks: list(
+    'Measures',
+    'NAME',
+    keyOf({ ...taskTitles, ...writtenTitles }),
+    `only these tasks; also ${names(writtenTitles)}, whose answers are written and checked`,
+  ),
+  apply_chat_template: onOff('Measures', `ask ${names(writtenTitles)} through the chat template`),
   task_folder: one('Measures', 'FOLDER', anyText, 'read the tasks from this folder instead of downloading'),
   task_limit: one('Measures', 'N', integer(1), 'questions per task'),
   evaluate_divergence: onOff(

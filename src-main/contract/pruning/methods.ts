@@ -47,7 +47,14 @@ export const datasetEntry = z.object({
   summary: z.string(),
 })
 
-export const taskEntry = z.object({ id: z.string(), title: z.string(), present: z.boolean(), questions: z.number().int().nullable() })
+/** `written`: answers are written by the model and checked, not chosen by likelihood. */
+export const taskEntry = z.object({
+  id: z.string(),
+  title: z.string(),
+  present: z.boolean(),
+  questions: z.number().int().nullable(),
+  written: z.boolean(),
+})
 /** A model family, by the `model_type` of its configs. */
 export const familyEntry = z.object({ id: z.string(), title: z.string(), examples: z.string() })
 export const exportFormat = z.object({ id: z.string(), title: z.string(), summary: z.string() })

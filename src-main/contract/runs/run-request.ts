@@ -50,6 +50,8 @@ export const measureRequest = z.discriminatedUnion('kind', [
     tasks: z.array(z.string()),
     folder: readPlace.optional(),
     limit: z.number().int().positive().optional(),
+    /** Asks tasks whose answers are written through the model's chat template. */
+    chat: z.boolean().optional(),
   }),
   z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
   /** Continues the beginning of each window of `data` greedily by `tokens` tokens. */

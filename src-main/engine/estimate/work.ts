@@ -9,8 +9,6 @@ import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
 import { activeParameters, blockParameters, stackParameters, unmetParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
-import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
-import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
@@ -27,6 +25,7 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import { addPasses, stackPasses } from '#engine/pruning/search/passes.ts'
 import { fewRows, type Products } from '#engine/tensor/products.ts'
+import { countQuestions } from './question-counts.ts'
 import { countWindows, type WorkModel } from './window-counts.ts'
 
 const billion = 1e9
@@ -220,7 +219,7 @@ class RequestWork {
       const phase = { phase: 'Answering prompts', passes: { attention: 0, mlp: 0, head: 0 } }
       return [this.#decoding(this.#timed(phase, 'answers', 1), measure.prompts.length * measure.maxLength, paperBeams.beams)]
     }
-    return Promise.all(measure.tasks.filter(isTaskId).map((task) => this.#task(task, measure)))
+    return (await Promise.all(measure.tasks.map((task) => this.#task(task, measure)))).flat()
   }
 
   /** Dense and pruned take the same turns. */
@@ -249,11 +248,12 @@ class RequestWork {
     return { ...phase, decoded: tokens * gigabytes * (1 + (sequences - 1) / 4) }
   }
 
-  async #task(task: keyof typeof tasks, { folder, limit }: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<PhaseWork> {
-    const { questions, tokens } = publishedTasks[task] ?? { questions: 1000, tokens: 120 }
-    const there = folder === undefined ? questions : (await readQuestions(task, { folder }, limit)).length
-    const count = Math.min(there, folder === undefined ? (limit ?? there) : there)
-    return this.#timed({ phase: tasks[task].title, passes: this.#wholePasses(count) }, 'tasks', tokens)
+  async #task(task: string, measure: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<PhaseWork[]> {
+    const found = await countQuestions(task, measure)
+    if (!found) return []
+    const { title, questions, tokens, written } = found
+    const phase = this.#timed({ phase: title, passes: this.#wholePasses(questions) }, 'tasks', tokens)
+    return [written > 0 ? this.#decoding(phase, questions * written, 1) : phase]
   }
 }
 
@@ -261,16 +261,6 @@ class RequestWork {
 function writtenShare({ source, mix = [{ source, share: 1 }] }: DataRequest): number {
   const sum = (parts: typeof mix) => parts.reduce((total, { share }) => total + share, 0)
   return sum(mix.filter((part) => part.source === selfWritten)) / sum(mix)
-}
-
-/** Published sizes of tasks, and tokens that all answers to a question have together. */
-const publishedTasks: Partial<Record<keyof typeof tasks, { questions: number; tokens: number }>> = {
-  arc_challenge: { questions: 1172, tokens: 150 },
-  arc_easy: { questions: 2376, tokens: 140 },
-  hellaswag: { questions: 10_042, tokens: 380 },
-  mmlu: { questions: 14_042, tokens: 150 },
-  piqa: { questions: 1838, tokens: 80 },
-  winogrande: { questions: 1267, tokens: 60 },
 }
 
 /** Of phases that name the same shared work, the first. */

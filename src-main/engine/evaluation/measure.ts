@@ -5,6 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
+import type { WrittenTaskId } from '#contract/titles.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
@@ -16,10 +17,13 @@ import { inferenceTime, referenceInference } from './inference.ts'
 import { perplexity } from './perplexity.ts'
 import { repetition } from './repetition.ts'
 import { evaluateTask } from './tasks/evaluate.ts'
-import { isTaskId, taskIds } from './tasks/index.ts'
+import { isTaskId } from './tasks/index.ts'
 import type { LikelihoodModel } from './tasks/likelihood-model.ts'
 import { readQuestions } from './tasks/questions.ts'
 import { likelihoodOf } from './view-likelihood.ts'
+import { judgeAnswers, writeAnswers } from './written/evaluate.ts'
+import { isWrittenTaskId, unknownTask, writtenTasks } from './written/index.ts'
+import { readWritten } from './written/questions.ts'
 
 interface MeasureContext {
   /** What it is measured on. Opened inside steps only: whoever finds them all done opens nothing. */
@@ -147,9 +151,47 @@ async function answerPrompts(
   return { ...nothing, answers }
 }
 
+function requireTokenizer(tokenizer: Tokenizer | undefined): asserts tokenizer {
+  if (tokenizer) return
+  throw new EspalierError(
+    'invalid',
+    'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.',
+  )
+}
+
+const writtenStep: StepKind = { version: 1 }
+/** Answers that a run which was interrupted does not write again. */
+const answersPerStep = 16
+
+async function measureWritten(
+  name: WrittenTaskId,
+  { folder, limit, chat }: Omit<Of<'tasks'>, 'tasks' | 'chat'> & { chat: boolean },
+  { view, tokenizer, signal, progress, fetchFile, step }: MeasureContext,
+): Promise<Pick<Measured, 'measures' | 'answers' | 'notes'>> {
+  requireTokenizer(tokenizer)
+  const task = writtenTasks[name]
+  const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
+  const { questions, leftOut } = await readWritten(name, source, limit)
+  const texts: string[] = []
+  for (let first = 0; first < questions.length; first += answersPerStep) {
+    const some = questions.slice(first, first + answersPerStep)
+    const turns = some.map((question) => question.turns.map((turn) => ({ ...turn })))
+    const { tokens, stops } = task
+    const on = { chat, turns, tokens, stops: [...stops], endIds: [...tokenizer.endIds] }
+    const report = (done: number) => progress(task.title, first + done, questions.length, 'questions')
+    const written = await step({ kind: writtenStep, label: `answers to ${name} from ${first + 1}`, on }, async () =>
+      writeAnswers(await view(), tokenizer, some, { task, chat, signal, report }),
+    )
+    texts.push(...written)
+  }
+  const asked = leftOut + questions.length
+  const note = `${task.title}: ${leftOut} of ${asked} prompts have instructions that need a language library, and are left out.`
+  return { ...judgeAnswers(name, questions, texts), notes: leftOut > 0 ? [note] : [] }
+}
+
 const taskStep: StepKind = { version: 1 }
 
-async function measureTasks({ tasks: names, ...source }: Of<'tasks'>, context: MeasureContext): Promise<Measured> {
+async function measureTasks({ tasks: names, chat, ...source }: Of<'tasks'>, context: MeasureContext): Promise<Measured> {
   let opened: ReturnType<typeof likelihoodOf> | undefined
   const open = async () => {
     opened ??= likelihoodOf(await context.view())
@@ -157,13 +199,22 @@ async function measureTasks({ tasks: names, ...source }: Of<'tasks'>, context: M
   }
   const measures: Measure[] = []
   const questions: ScoredTask[] = []
+  const answers: Measured['answers'] = []
+  const notes: string[] = []
   try {
     for (const name of names) {
+      if (isWrittenTaskId(name)) {
+        const found = await measureWritten(name, { chat: chat ?? false, ...source }, context)
+        measures.push(...found.measures)
+        answers.push(...found.answers)
+        notes.push(...found.notes)
+        continue
+      }
       const found = await measureTask(name, source, open, context)
       measures.push(...found.measures)
       questions.push({ task: name, questions: found.questions })
     }
-    return { ...nothing, measures, questions }
+    return { ...nothing, measures, questions, answers, notes }
   } finally {
     opened?.dispose()
   }
@@ -171,16 +222,12 @@ async function measureTasks({ tasks: names, ...source }: Of<'tasks'>, context: M
 
 async function measureTask(
   name: string,
-  { folder, limit }: Omit<Of<'tasks'>, 'tasks'>,
+  { folder, limit }: Omit<Of<'tasks'>, 'tasks' | 'chat'>,
   open: () => Promise<LikelihoodModel>,
   { tokenizer, signal, progress, fetchFile, step }: MeasureContext,
 ) {
-  if (!tokenizer)
-    throw new EspalierError(
-      'invalid',
-      'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.',
-    )
-  if (!isTaskId(name)) throw new EspalierError('usage', `There is no task "${name}". Known are: ${taskIds.join(', ')}.`)
+  requireTokenizer(tokenizer)
+  if (!isTaskId(name)) throw new EspalierError('usage', unknownTask(name))
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const asked = await readQuestions(name, source, limit)
   const on = { questions: asked.map(({ requests, ...rest }) => ({ ...rest, requests: requests.map((one) => ({ ...one })) })) }

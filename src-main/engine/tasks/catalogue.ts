@@ -8,6 +8,7 @@ import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts
 import { datasetIds, namedDatasets } from '#engine/data/named.ts'
 import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { writtenTasks } from '#engine/evaluation/written/index.ts'
 import { formats } from '#engine/export/index.ts'
 import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
 
@@ -24,17 +25,16 @@ export async function describeCatalogue(folders: CatalogueFolders): Promise<Cata
     methods: methodEntries(),
     ablations: ablationEntries(),
     datasets: [...(await sampleTexts(folders.sample)), ...bundled(), ...named(), written],
-    tasks: await Promise.all(
-      taskIds.map(async (id) => {
-        const present = existsSync(join(folders.questions, id))
-        return {
-          id,
-          title: tasks[id].title,
-          present,
-          questions: present ? (await readQuestions(id, { folder: folders.questions })).length : null,
-        }
-      }),
-    ),
+    tasks: [
+      ...(await Promise.all(
+        taskIds.map(async (id) => {
+          const present = existsSync(join(folders.questions, id))
+          const questions = present ? (await readQuestions(id, { folder: folders.questions })).length : null
+          return { id, title: tasks[id].title, present, questions, written: false }
+        }),
+      )),
+      ...Object.entries(writtenTasks).map(([id, { title }]) => ({ id, title, present: false, questions: null, written: true })),
+    ],
     formats: Object.entries(formats).map(([id, { title, summary }]) => ({ id, title, summary })),
     families: Object.entries(families).map(([id, { title, examples }]) => ({ id, title, examples })),
   }

@@ -7,8 +7,10 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { readData } from '#engine/data/read-data.ts'
-import { isTaskId, taskIds } from '#engine/evaluation/tasks/index.ts'
-import { checkQuestions, questionFile } from '#engine/evaluation/tasks/questions.ts'
+import { isTaskId } from '#engine/evaluation/tasks/index.ts'
+import { checkQuestions, questionFiles } from '#engine/evaluation/tasks/questions.ts'
+import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
+import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 /** A model as far as it has to be known before any weight is read. */
@@ -66,7 +68,7 @@ export class DataChecks {
     if (measure.kind === 'inference') return
     const { tokenizer } = this.#model
     if (!tokenizer) return this.refuse(field, 'invalid', withoutTokenizer(measure.kind === 'tasks' ? 'read questions' : 'answer prompts'))
-    if (measure.kind === 'tasks') return this.#questions(field, measure)
+    if (measure.kind === 'tasks') return this.#questions(field, measure, tokenizer)
     for (const prompt of measure.prompts) {
       const { length } = tokenizer.encode(prompt)
       if (length === 0 || length >= measure.maxLength)
@@ -78,11 +80,19 @@ export class DataChecks {
     }
   }
 
-  async #questions(field: string, { tasks, folder }: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<void> {
+  async #questions(field: string, measure: Extract<MeasureRequest, { kind: 'tasks' }>, { chats }: Tokenizer): Promise<void> {
+    const { tasks, folder, chat } = measure
+    const { contextLength } = this.#model.spec
     for (const task of tasks) {
-      if (!isTaskId(task)) this.refuse(field, 'usage', `There is no task "${task}". Known are: ${taskIds.join(', ')}.`)
-      else if (folder === undefined) this.fetches.push({ field, ...questionFile(task) })
-      else await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
+      if (isWrittenTaskId(task)) {
+        await this.#once(`${task} in ${contextLength}`, field, async () => requireRoom(writtenTasks[task], contextLength))
+        if (chat && !chats) this.refuse(field, 'invalid', 'This model has no chat template. Ask the questions as plain text.')
+      } else if (!isTaskId(task)) {
+        this.refuse(field, 'usage', unknownTask(task))
+        continue
+      }
+      if (folder !== undefined) await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
+      else for (const file of questionFiles(task)) this.fetches.push({ field, ...file })
     }
   }
 

@@ -22,10 +22,11 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
     ...measures.flatMap((measure) => (measure.kind === 'perplexity' ? [flag('eval_data', measure.data.source)] : [])),
-    ...tasks.flatMap(({ tasks: names, folder, limit }) => [
+    ...tasks.flatMap(({ tasks: names, folder, limit, chat }) => [
       flag('tasks', names.join(',')),
       ...(folder ? [flag('task_folder', folder)] : []),
       ...(limit ? [flag('task_limit', limit)] : []),
+      ...(chat ? ['--apply_chat_template'] : []),
     ]),
     ...(measures.some(({ kind }) => kind === 'inference') ? ['--evaluate_inference'] : []),
     ...(measures.some(({ kind }) => kind === 'repetition') ? ['--evaluate_repetition'] : []),

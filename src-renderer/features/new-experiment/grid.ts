@@ -54,6 +54,8 @@ export interface Draft {
   evaluation: Evaluation
   tasks: string[]
   taskLimit: number | null
+  /** Ask tasks whose answers are written through the chat template. */
+  taskChat: boolean
   inference: boolean
   answers: boolean
   /** Whether greedy answers end in a loop, on the first perplexity text. */
@@ -87,6 +89,7 @@ export function emptyDraft(): Draft {
     evaluation: { sequenceLength: usualLength, windows: null },
     tasks: [],
     taskLimit: null,
+    taskChat: false,
     inference: false,
     answers: false,
     repetition: false,
@@ -135,7 +138,10 @@ function toMeasures(draft: Draft): MeasureRequest[] {
     name,
     data: measuredPart(data, draft.evaluation),
   }))
-  if (draft.tasks.length > 0) measures.push({ kind: 'tasks', tasks: draft.tasks, ...(draft.taskLimit ? { limit: draft.taskLimit } : {}) })
+  if (draft.tasks.length > 0) {
+    const { tasks, taskLimit, taskChat } = draft
+    measures.push({ kind: 'tasks', tasks, ...(taskLimit ? { limit: taskLimit } : {}), ...(taskChat ? { chat: true } : {}) })
+  }
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inference)
     measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
@@ -187,6 +193,7 @@ export function fromGrid(grid: GridInput): Draft {
     ),
     tasks: tasks?.tasks ?? [],
     taskLimit: tasks?.limit ?? null,
+    taskChat: tasks?.chat ?? false,
     inference: measures.some(({ kind }) => kind === 'inference'),
     answers: measures.some(({ kind }) => kind === 'answers'),
     repetition: measures.some(({ kind }) => kind === 'repetition'),

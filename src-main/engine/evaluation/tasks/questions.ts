@@ -3,12 +3,15 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile, HubFile } from '#contract/models/hub-file.ts'
-import type { TaskId } from '#contract/titles.ts'
+import type { TaskId, WrittenTaskId } from '#contract/titles.ts'
 import { listDataFiles } from '#engine/data/data-folder.ts'
-import { readRows, rowEndings } from '#engine/data/rows.ts'
+import { type Row, readRows, rowEndings } from '#engine/data/rows.ts'
 import { underLimits } from '#engine/limits/reading.ts'
+import { isWrittenTaskId, writtenTasks } from '../written/index.ts'
+import type { WrittenTask } from '../written/written-task.ts'
 import { tasks } from './index.ts'
-import type { Question, Task } from './task.ts'
+import type { QuestionRows } from './question-rows.ts'
+import type { Question } from './task.ts'
 
 export interface QuestionSource {
   /** Folder with one folder per task (`winogrande`, `arc_easy`, …) in the published columns; without it the hub is asked. */
@@ -25,57 +28,75 @@ async function readAllQuestions(id: TaskId, source: QuestionSource, limit: numbe
   const task = tasks[id]
   const questions: Question[] = []
   const taken = new Map<string | undefined, number>()
-  for (const file of await locateQuestions(id, source)) {
-    let number = 0
-    for await (const row of readRows(file)) {
-      number += 1
-      const question = task.ask(row, `Row ${number} of ${file}`)
-      const count = taken.get(question.subject) ?? 0
-      if (count >= limit) continue
-      taken.set(question.subject, count + 1)
-      questions.push(question)
-    }
+  for await (const { row, where } of readRowsOf(id, task, source)) {
+    const question = task.ask(row, where)
+    const count = taken.get(question.subject) ?? 0
+    if (count >= limit) continue
+    taken.set(question.subject, count + 1)
+    questions.push(question)
   }
   if (questions.length > 0) return questions
   throw new EspalierError('invalid', `${task.title} has no questions in ${source.folder ?? task.file.path}.`)
 }
 
+/** The rows of a task's file or files, each with where it is. */
+export async function* readRowsOf(id: string, rows: QuestionRows, source: QuestionSource): AsyncGenerator<{ row: Row; where: string }> {
+  for (const file of await locateQuestions(id, rows, source)) {
+    let number = 0
+    for await (const row of readRows(file)) yield { row, where: `Row ${++number} of ${file}` }
+  }
+}
+
 /** Reads one question of each file, to know that a task's questions are there and can be read. Throws as `readQuestions` does. */
-export async function checkQuestions(id: TaskId, folder: string): Promise<void> {
-  const files = await locateQuestions(id, { folder })
-  if (files.length === 0) throw new EspalierError('invalid', `${tasks[id].title} has no questions in ${folder}.`)
-  for (const file of files) {
-    for await (const row of readRows(file)) {
-      tasks[id].ask(row, `Row 1 of ${file}`)
-      break
+export async function checkQuestions(id: TaskId | WrittenTaskId, folder: string): Promise<void> {
+  for (const rows of rowsOf(id)) {
+    const files = await locateQuestions(id, rows, { folder })
+    if (files.length === 0) throw new EspalierError('invalid', noQuestions(rows, folder))
+    for (const file of files) {
+      for await (const row of readRows(file)) {
+        rows.check(row, `Row 1 of ${file}`)
+        break
+      }
     }
   }
 }
 
-async function locateQuestions(id: TaskId, { folder, fetchFile }: QuestionSource): Promise<string[]> {
-  const task: Task = tasks[id]
-  if (folder !== undefined) return listQuestionFiles(join(folder, id), task)
-  if (fetchFile) return [await fetchQuestions(id, task, fetchFile)]
-  throw new EspalierError('usage', `${task.title} needs a folder with its questions or the hub, and was given neither.`)
+export function noQuestions({ title, split }: QuestionRows, folder: string): string {
+  return `${title} has no questions of its split "${split}" in ${folder}.`
 }
 
-async function fetchQuestions(id: TaskId, task: Task, fetchFile: FetchHubFile): Promise<string> {
+/** What a task reads: its questions, and where it has such, the examples before them. */
+function rowsOf(id: TaskId | WrittenTaskId): (QuestionRows & { check(row: Row, where: string): unknown })[] {
+  if (!isWrittenTaskId(id)) return [{ ...tasks[id], check: tasks[id].ask }]
+  const task: WrittenTask = writtenTasks[id]
+  return [task, ...(task.examples ? [task.examples] : [])].map((rows) => ({ ...rows, check: task.read }))
+}
+
+async function locateQuestions(id: string, rows: QuestionRows, { folder, fetchFile }: QuestionSource): Promise<string[]> {
+  if (folder !== undefined) return listQuestionFiles(join(folder, id), rows)
+  if (fetchFile) return [await fetchQuestions(id, rows, fetchFile)]
+  throw new EspalierError('usage', `${rows.title} needs a folder with its questions or the hub, and was given neither.`)
+}
+
+async function fetchQuestions(id: string, { file }: QuestionRows, fetchFile: FetchHubFile): Promise<string> {
   try {
-    return await fetchFile(task.file)
+    return await fetchFile(file)
   } catch (thrown) {
     if (!(thrown instanceof EspalierError) || thrown.code !== 'unreachable') throw thrown
-    throw new EspalierError(thrown.code, `${thrown.message} ${questionFile(id).advice}`, thrown.details)
+    throw new EspalierError(thrown.code, `${thrown.message} ${adviceFor(id, file)}`, thrown.details)
   }
 }
 
-/** The file of the hub that a task's questions are, and what to do where it cannot be fetched. */
-export function questionFile(id: TaskId): { file: HubFile; advice: string } {
-  const { file } = tasks[id]
-  return { file, advice: `Or put the file as ${join(id, file.path.split('/').at(-1) as string)} into a folder and give that folder.` }
+/** The files of the hub that a task reads, and what to do where they cannot be fetched. */
+export function questionFiles(id: TaskId | WrittenTaskId): { file: HubFile; advice: string }[] {
+  return rowsOf(id).map(({ file }) => ({ file, advice: adviceFor(id, file) }))
 }
 
-/** The files of the task's split: named after it where the folder holds several splits; folders inside count too. */
-async function listQuestionFiles(folder: string, task: Task): Promise<string[]> {
+const adviceFor = (id: string, file: HubFile): string =>
+  `Or put the file as ${join(id, file.path.split('/').at(-1) as string)} into a folder and give that folder.`
+
+/** The files of a split: named after it where the folder holds several splits; folders inside count too. */
+async function listQuestionFiles(folder: string, task: QuestionRows): Promise<string[]> {
   const found = await stat(folder).catch(() => undefined)
   if (!found?.isDirectory()) {
     const name = task.file.path.split('/').at(-1)
@@ -89,11 +110,14 @@ async function listQuestionFiles(folder: string, task: Task): Promise<string[]> 
   const splitFolder = entries.find((entry) => entry.isDirectory() && entry.name === task.split)
   if (splitFolder) return listQuestionFiles(join(folder, splitFolder.name), task)
   const files = entries.filter((entry) => !entry.isDirectory() && isQuestionFile(entry.name)).map((entry) => entry.name)
-  const ofSplit = files.filter((name) => name.toLowerCase().split(/[-_.]/).includes(task.split))
+  const isOf = (name: string, split: string) => name.toLowerCase().split(/[-_.]/).includes(split)
+  const ofSplit = files.filter((name) => isOf(name, task.split))
+  // Questions are no examples of themselves.
+  const unnamed = task.split === 'train' ? files.filter((name) => !isOf(name, 'test')) : files
   const inside = await Promise.all(
     entries.filter((entry) => entry.isDirectory()).map((entry) => listQuestionFiles(join(folder, entry.name), task)),
   )
-  return [...(ofSplit.length > 0 ? ofSplit : files).map((name) => join(folder, name)), ...inside.flat()]
+  return [...(ofSplit.length > 0 ? ofSplit : unnamed).map((name) => join(folder, name)), ...inside.flat()]
 }
 
 function isQuestionFile(name: string): boolean {

@@ -1,0 +1,66 @@
+import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { Measure } from '#contract/runs/measures.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { complete } from '../generation/complete.ts'
+import { share } from '../tasks/accuracy.ts'
+import { chatPrompt, plainPrompt } from './prompt.ts'
+import type { AskedQuestion } from './questions.ts'
+import type { WrittenTask } from './written-task.ts'
+
+interface Writing {
+  readonly task: WrittenTask
+  /** Whether prompts go through the chat template. */
+  readonly chat: boolean
+  readonly signal: AbortSignal
+  readonly report: (done: number) => void
+}
+
+/** Answers that are kept to be read. */
+const keptAnswers = 5
+
+/** The model's greedy answers to questions. Prompts that leave no room for an answer lose tokens on the left. */
+export async function writeAnswers(
+  view: ModelView,
+  tokenizer: Tokenizer,
+  questions: readonly AskedQuestion[],
+  { task, chat, signal, report }: Writing,
+): Promise<string[]> {
+  const { contextLength } = view.spec
+  requireRoom(task, contextLength)
+  const texts: string[] = []
+  for (const { turns } of questions) {
+    const prompt = chat ? chatText(tokenizer, turns) : plainPrompt(turns)
+    const ids = tokenizer.encode(prompt).slice(task.tokens - contextLength)
+    texts.push(await complete(view, tokenizer, ids, { tokens: task.tokens, stops: task.stops, signal }))
+    report(texts.length)
+  }
+  return texts
+}
+
+/** What answers to a task amount to: the share of answers that each of its rules accepts, and the first answers. */
+export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[], texts: readonly string[]) {
+  const judged = questions.map(({ judge }, index) => judge(at(texts, index)))
+  const measures = Object.keys(judged[0] ?? {}).map((name): Measure => {
+    const { value, error } = share(judged.flatMap((one) => one[name] ?? []))
+    return { name, dataset, value, unit: 'share', ...(error === undefined ? {} : { error }) }
+  })
+  const answers = questions.slice(0, keptAnswers).map(({ turns }, index) => ({ prompt: turns.at(-1)?.asked ?? '', text: at(texts, index) }))
+  return { measures, answers }
+}
+
+/** Throws `infeasible` where prompts would have no room beside answers. */
+export function requireRoom({ title, tokens }: WrittenTask, contextLength: number): void {
+  if (contextLength > tokens) return
+  throw new EspalierError(
+    'infeasible',
+    `${title} has answers of up to ${tokens} tokens, but the model reads ${contextLength} with the prompt. Leave this task out for this model.`,
+  )
+}
+
+function chatText(tokenizer: Tokenizer, turns: AskedQuestion['turns']): string {
+  const text = tokenizer.chat(chatPrompt(turns))
+  if (text !== undefined) return text
+  throw new EspalierError('invalid', 'This model has no chat template. Ask the questions as plain text.')
+}

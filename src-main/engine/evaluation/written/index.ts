@@ -1,0 +1,15 @@
+import { taskTitles, type WrittenTaskId } from '#contract/titles.ts'
+import { gsm8k } from './gsm8k.ts'
+import { ifeval } from './ifeval.ts'
+import type { WrittenTask } from './written-task.ts'
+
+/** The tasks whose answers are written, by the names that lm-evaluation-harness gives them. */
+export const writtenTasks = { gsm8k, ifeval } as const satisfies Record<WrittenTaskId, WrittenTask>
+
+export function isWrittenTaskId(name: string): name is WrittenTaskId {
+  return Object.hasOwn(writtenTasks, name)
+}
+
+export function unknownTask(name: string): string {
+  return `There is no task "${name}". Known are: ${Object.keys({ ...taskTitles, ...writtenTasks }).join(', ')}.`
+}

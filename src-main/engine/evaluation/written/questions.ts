@@ -1,0 +1,56 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { WrittenTaskId } from '#contract/titles.ts'
+import { underLimits } from '#engine/limits/reading.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import type { QuestionRows } from '../tasks/question-rows.ts'
+import { noQuestions, type QuestionSource, readRowsOf } from '../tasks/questions.ts'
+import { writtenTasks } from './index.ts'
+import type { Turn, WrittenQuestion, WrittenTask } from './written-task.ts'
+
+/** The seed with which lm-evaluation-harness draws examples. */
+const examplesSeed = 1234
+
+export interface AskedQuestion {
+  readonly turns: readonly Turn[]
+  readonly judge: WrittenQuestion['judge']
+}
+
+/** The first `limit` questions of a task with their examples, and how many rows before the last one cannot be checked. */
+export function readWritten(
+  id: WrittenTaskId,
+  source: QuestionSource,
+  limit = Number.POSITIVE_INFINITY,
+): Promise<{ questions: AskedQuestion[]; leftOut: number }> {
+  const task: WrittenTask = writtenTasks[id]
+  return underLimits(`The file of questions for ${task.title}`, async () => {
+    const { questions, leftOut } = await readAll(id, task, source, limit)
+    const { examples } = task
+    const pool = examples ? (await readAll(id, examples, source, Number.POSITIVE_INFINITY)).questions : []
+    if (examples && pool.length < examples.count)
+      throw new EspalierError(
+        'invalid',
+        `${task.title} needs ${examples.count} examples, but its split "${examples.split}" has ${pool.length}.`,
+      )
+    const random = new PythonRandom(examplesSeed)
+    return {
+      leftOut,
+      questions: questions.map(({ asked, judge }) => ({
+        turns: [...(examples ? random.sample(pool, examples.count) : []).map(({ asked, answer }) => ({ asked, answer })), { asked }],
+        judge,
+      })),
+    }
+  })
+}
+
+async function readAll(id: WrittenTaskId, from: QuestionRows, source: QuestionSource, limit: number) {
+  const questions: WrittenQuestion[] = []
+  let leftOut = 0
+  for await (const { row, where } of readRowsOf(id, from, source)) {
+    if (questions.length >= limit) break
+    const question = writtenTasks[id].read(row, where)
+    if (question) questions.push(question)
+    else leftOut += 1
+  }
+  if (questions.length > 0) return { questions, leftOut }
+  throw new EspalierError('invalid', noQuestions(from, source.folder ?? from.file.path))
+}

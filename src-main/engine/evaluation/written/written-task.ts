@@ -1,0 +1,37 @@
+import type { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import type { Row } from '#engine/data/rows.ts'
+import type { QuestionRows } from '../tasks/question-rows.ts'
+
+/** What is asked, and the answer that an example shows; the last turn of a prompt has none. */
+export interface Turn {
+  readonly asked: string
+  readonly answer?: string
+}
+
+/** Whether an answer is right, by several rules; one rule may judge several parts of an answer. */
+export type Judged = Readonly<Record<string, boolean | readonly boolean[]>>
+
+/** A task whose answers are written by the model and checked by a program. */
+export interface WrittenTask extends QuestionRows {
+  /** Where the examples before a prompt are drawn from, and how many there are. */
+  readonly examples?: QuestionRows & { readonly count: number }
+  /** Tokens that an answer may have, and texts that end it. */
+  readonly tokens: number
+  readonly stops: readonly string[]
+  /** Turns a row into something to ask; undefined for a row whose answer cannot be checked. Throws `invalid` naming `where`. */
+  read(row: Row, where: string): WrittenQuestion | undefined
+}
+
+export interface WrittenQuestion extends Required<Turn> {
+  judge(answer: string): Judged
+}
+
+/** Reads a row, or names `where` and what is wrong with it. */
+export function readColumns<Document>(columns: z.ZodType<Document>, row: Row, title: string, where: string): Document {
+  const parsed = readWith(columns, row)
+  if (parsed.success) return parsed.data
+  const [issue] = explainIssues(parsed.error, row)
+  throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.message}`)
+}

@@ -1,0 +1,75 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { complete } from '#engine/evaluation/generation/complete.ts'
+import { topIndices } from '#engine/evaluation/generation/probabilities.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
+import { openModel } from '#engine/model/model.ts'
+import { denseView } from '#engine/model/views/view.ts'
+import { executeRun } from '#engine/tasks/run.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { referenceModel } from '../../../fixtures/reference.ts'
+
+const steps = mkdtempSync(join(tmpdir(), 'espalier-written-'))
+afterAll(() => rmSync(steps, { recursive: true, force: true }))
+const folder = join(import.meta.dirname, '../../../fixtures/written')
+
+test('a run asks GSM8K, keeps answers as steps, and judges them', async () => {
+  const kept = new Map<string, unknown>()
+  const host = {
+    steps: {
+      get: async (name: string) => (kept.has(name) ? { value: kept.get(name) } : undefined),
+      put: async (name: string, value: unknown) => void kept.set(name, value),
+      folder: steps,
+    },
+    emit: () => {},
+    signal: new AbortController().signal,
+  }
+  const measures = [{ kind: 'tasks' as const, tasks: ['gsm8k'], folder, limit: 1 }]
+  const asked = {
+    model: await referenceModel('stories260k'),
+    method: 'dense',
+    amount: { sparsity: 0 },
+    options: {},
+    seed: 0,
+    measures,
+    backend: 'auto' as const,
+  }
+  const found = await executeRun(asked, host)
+  const own = found.measures.filter(({ dataset }) => dataset === 'gsm8k')
+  expect(own.map(({ name, unit }) => [name, unit])).toEqual([
+    ['exact match', 'share'],
+    ['exact match, last number', 'share'],
+  ])
+  expect(found.answers).toHaveLength(1)
+  // What was written is read back, not written again.
+  const [name = ''] = [...kept.keys()].filter((one) => one.startsWith('answers to gsm8k'))
+  kept.set(name, { value: ['#### 24'], seconds: 0 })
+  const again = await executeRun(asked, host)
+  expect(again.measures.filter(({ dataset }) => dataset === 'gsm8k').map(({ value }) => value)).toEqual([1, 1])
+})
+
+test('completes greedily to the most tokens, and ends before a stop text', async () => {
+  const path = await referenceModel('stories260k')
+  const [model, tokenizer] = [await openModel(path), await openTokenizer(path)]
+  const view = denseView(model)
+  const prompt = tokenizer.encode('Once upon a time, there was a')
+  const { signal } = new AbortController()
+  const ids: number[] = []
+  const session = new DecodingSession(view)
+  let [logits] = await session.feed(Int32Array.from(prompt), 1)
+  while (ids.length < 20) {
+    ids.push(topIndices(logits ?? [], 1)[0] ?? -1)
+    ;[logits] = await session.feed(Int32Array.of(ids.at(-1) ?? 0), 1)
+  }
+  session.dispose()
+  const whole = await complete(view, tokenizer, prompt, { tokens: 20, stops: [], signal })
+  expect(tokenizer.decode([...prompt, ...ids])).toBe(tokenizer.decode(prompt) + whole)
+  const stop = whole.slice(12, 17)
+  expect(await complete(view, tokenizer, prompt, { tokens: 20, stops: ['zzz', stop], signal })).toBe(whole.slice(0, whole.indexOf(stop)))
+  expect(await complete(view, tokenizer, prompt, { tokens: 3, stops: [], signal })).toBe(
+    tokenizer.decode([...prompt, ...ids.slice(0, 3)]).slice(tokenizer.decode(prompt).length),
+  )
+  await model.close()
+})
