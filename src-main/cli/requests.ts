@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { at } from '#contract/at.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
@@ -83,41 +84,22 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   const methods = methodsOf(flags)
   const usual = known.filter((entry) => methods.some(({ method }) => method === entry.id)).flatMap(({ repair }) => repair ?? [])
   checkRepair(flags, usual)
-  const alone =
-    methods.length * (flags.ablation ? 1 : amounts.length * seeds.length) === 1 &&
-    weights.length < 2 &&
-    !flags.dense &&
-    !flags.main_table_results
-  if (methods.length === 0 && weights.length < 2)
-    return {
-      request: { ...shared, ...denseRequest, ...stored, ...(stored.weights ? {} : { calibration: undefined }) },
-      saves: flags.save !== undefined,
-    }
+  const saves = flags.save !== undefined
   const [first] = methods
-  if (alone && first) {
-    const amount = amounts[0] ?? { sparsity: 0 }
-    const repair = repairOf(flags, usual[0], path, sequenceLength)
-    const recover = recoverOf(flags, path, sequenceLength)
-    return {
-      request: { ...shared, ...repair, ...recover, ...stored, ...first, amount, seed: seeds[0] ?? 0 },
-      saves: flags.save !== undefined,
-    }
+  if (!first && weights.length < 2)
+    return { request: { ...shared, ...denseRequest, ...stored, ...(stored.weights ? {} : { calibration: undefined }) }, saves }
+  const runs = methods.length * amounts.length * seeds.length
+  const isOne = (flags.ablation ? methods.length : runs) === 1 && weights.length < 2 && !flags.dense && !flags.main_table_results
+  if (isOne && first) {
+    const [amount = { sparsity: 0 }] = amounts
+    const treated = { ...repairOf(flags, usual[0], path, sequenceLength), ...recoverOf(flags, path, sequenceLength) }
+    return { request: { ...shared, ...treated, ...stored, ...first, amount, seed: at(seeds, 0) }, saves }
   }
-  if (flags.save && methods.length * amounts.length * seeds.length * Math.max(1, weights.length) > 1)
+  if (saves && runs * Math.max(1, weights.length) > 1)
     throw new EspalierError('usage', '--save needs one plan; give one method, one amount and one seed.')
-  return {
-    grid: {
-      ...shared,
-      ...repairsOf(flags, path, sequenceLength),
-      ...recoveriesOf(flags, path, sequenceLength),
-      models: [id],
-      methods,
-      amounts,
-      seeds,
-      ...(weights.length > 0 ? { weights } : {}),
-    },
-    sweep,
-  }
+  const treated = { ...repairsOf(flags, path, sequenceLength), ...recoveriesOf(flags, path, sequenceLength) }
+  const grid = { ...shared, ...treated, models: [id], methods, amounts, seeds, ...(weights.length > 0 ? { weights } : {}) }
+  return { grid, sweep }
 }
 
 const denseRequest = { method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0 }

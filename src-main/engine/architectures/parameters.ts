@@ -28,6 +28,10 @@ function projectionParameters(projection: Projection | undefined): number {
   return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
 }
 
+/** Entries of the keys and values of one token, where so many blocks have attention. */
+export const keysAndValues = ({ keyValueHeads, headSize, blocks }: DecoderSpec, attentions = blocks.length): number =>
+  2 * keyValueHeads * headSize * attentions
+
 /** Entries of a token mixer besides its projections. */
 function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
   const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { ExportedRun } from '#contract/exports/exported-run.ts'
 import type { SavedFile } from '#contract/exports/exports.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { keysAndValues } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { formatConfig } from '#engine/checkpoint/config-text.ts'
 import { elementBytes } from '#engine/checkpoint/dtypes.ts'
@@ -121,6 +122,4 @@ export function tensorBytes(tensors: readonly Pick<TensorToWrite, 'dtype' | 'sha
 }
 
 /** Bytes of keys and values in half precision for 1,000 tokens, where so many blocks have attention. */
-export function keyValueBytes({ keyValueHeads, headSize }: DecoderSpec, attentions: number): number {
-  return attentions * 2 * keyValueHeads * headSize * 2 * 1000
-}
+export const keyValueBytes = (spec: DecoderSpec, attentions: number): number => 2 * 1000 * keysAndValues(spec, attentions)

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { openLlama } from './library.ts'
 import { LlamaFile, type LlamaSettings, quantizeFile } from './llama-file.ts'
 
@@ -80,7 +81,7 @@ export const jobs = {
     const filled = model.stateBytes
     model.clear()
     const keyValueBytes = (filled - model.stateBytes) / (prompts.at(-1) ?? 1)
-    const { seconds } = write(promptOf(prompts[0] ?? 0, model), written + 1)
+    const { seconds } = write(promptOf(at(prompts, 0), model), written + 1)
     return { firstToken, perToken: seconds / written, memoryBytes, keyValueBytes }
   },
 

@@ -43,7 +43,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   const { result: recovered, ...recovery } = await recoverResult(place, repaired)
   const result = withFiles(recovered)
   const stored = await storeWeights(place, result)
-  const { measures, answers, evaluation, questions } = await measure(place, result, stored).finally(() => stored?.close())
+  const measured = await measure(place, result, stored).finally(() => stored?.close())
   await steps.requireSameModel()
   return {
     model: model.name,
@@ -53,31 +53,28 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     seed,
     ...(request.weights ? { weights: request.weights } : {}),
     ...('calibration' in pruned ? { calibration: pruned.calibration } : {}),
-    evaluation,
     sparsity: { nominal: pruned.sparsity, reached: reachedSparsity(model.spec, result.plan) },
     ...budgetMet(place, pruned, stored?.bytes),
     plan: result.plan,
     ...repair,
     ...recovery,
-    ...(result.fit ? { fit: result.fit } : {}),
-    ...(result.experts ? { experts: result.experts } : {}),
     ...choicesOf(result),
     notes: [...place.notes, ...result.notes],
-    measures,
-    ...(answers.length > 0 ? { answers } : {}),
-    ...(questions.length > 0 ? { questions } : {}),
+    ...measured,
     passes: steps.passes,
     precision,
-    ...certifiedBy(result),
     seconds: steps.allSeconds('sharedSeconds' in pruned ? pruned.sharedSeconds : 0),
     backend: backend.name,
     version,
   }
 }
 
-const choicesOf = ({ decisions, selections }: MethodResult) => ({
-  decisions: [...decisions],
-  ...(selections ? { selections: [...selections] } : {}),
+const choicesOf = (result: MethodResult) => ({
+  ...(result.fit ? { fit: result.fit } : {}),
+  ...(result.experts ? { experts: result.experts } : {}),
+  decisions: [...result.decisions],
+  ...(result.selections ? { selections: [...result.selections] } : {}),
+  ...certifiedBy(result),
 })
 
 interface Pruned extends ChosenPlan {
@@ -141,7 +138,7 @@ async function readCalibration(place: RunPlace, wanted: number): Promise<ReadDat
 }
 
 async function measure(place: RunPlace, result: MethodResult, stored: StoredWeights | undefined) {
-  const { model, tokenizer, steps, request } = place
+  const { model, steps, request } = place
   const { host } = steps
   let view: ModelView | undefined
   const open = async () => {
@@ -154,17 +151,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
   const questions: ScoredTask[] = []
-  const removes = stored !== undefined || reachedSparsity(model.spec, result.plan) > 0
-  const context = {
-    view: open,
-    ...(removes ? { dense: denseView(model) } : {}),
-    ...(stored ? { files: { own: async () => (await stored.open()).path, dense: stored.writeDense } } : {}),
-    tokenizer,
-    signal: host.signal,
-    progress: (phase: string, done: number, total: number, unit: string) => steps.progress(phase, done, total, unit),
-    read: (data: DataRequest) => place.read(data, 0),
-    ...(host.fetchFile ? { fetchFile: host.fetchFile } : {}),
-  }
+  const context = { ...contextOf(place, result, stored), view: open }
   try {
     for (const wanted of request.measures) {
       const taken = await measureView(wanted, {
@@ -183,7 +170,23 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   } finally {
     view?.dispose()
   }
-  return { measures, answers, evaluation, questions }
+  return { measures, evaluation, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
+}
+
+/** What measures are taken with, besides the view. */
+function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined) {
+  const { model, tokenizer, steps } = place
+  const { signal, fetchFile } = steps.host
+  const removes = stored !== undefined || reachedSparsity(model.spec, plan) > 0
+  return {
+    ...(removes ? { dense: denseView(model) } : {}),
+    ...(stored ? { files: { own: async () => (await stored.open()).path, dense: stored.writeDense } } : {}),
+    tokenizer,
+    signal,
+    progress: (phase: string, done: number, total: number, unit: string) => steps.progress(phase, done, total, unit),
+    read: (data: DataRequest) => place.read(data, 0),
+    ...(fetchFile ? { fetchFile } : {}),
+  }
 }
 
 /** How many candidates a search had, and how many of those were scored again with float32's accuracy. */

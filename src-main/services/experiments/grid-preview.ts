@@ -14,37 +14,7 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
   const pruning = planned
     .map((one, at) => ({ ...one, preview: found[at] as FoundPreview }))
     .filter(({ request }) => request.method !== denseMethod || request.weights !== undefined)
-  const combinations = pruning.map(({ model, request, preview }): CombinationPreview => {
-    const { method, amount, repair, recover } = request
-    const {
-      problems,
-      estimate,
-      feasibleRange,
-      fileRange,
-      memoryBytes,
-      formats,
-      attentionRemoved,
-      blocksRemoved,
-      neuronsRemovedPerBlock,
-      expertsRemoved,
-      reached,
-    } = preview
-    const infeasible = problems.find(({ code }) => code === 'infeasible')
-    return {
-      ...{ feasibleRange, fileRange, memoryBytes, formats, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached },
-      ...(expertsRemoved === undefined ? {} : { expertsRemoved }),
-      name: runName(request, 1),
-      model,
-      method,
-      amount,
-      repair: repair?.kind ?? 'none',
-      recovery: recover?.amount ?? 'none',
-      runs: overSeeds({ model, request }, grid.seeds).length,
-      feasible: !infeasible,
-      problem: infeasible?.message ?? null,
-      seconds: estimate?.seconds ?? null,
-    }
-  })
+  const combinations = pruning.map((one) => combinationOf(one, grid))
   const memory = combinations.flatMap(({ memoryBytes }) => memoryBytes ?? [])
   const places = new Map(pruning.map(({ preview }, at) => [preview, at]))
   return {
@@ -56,6 +26,25 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
       found.flatMap((preview, at) => preview.problems.map((problem) => placed(problem, grid, planned[at], places.get(preview)))),
     ),
     notes: [...new Set(found.flatMap(({ notes }) => notes))],
+  }
+}
+
+function combinationOf({ model, request, preview }: PlannedRun & { preview: FoundPreview }, grid: Grid): CombinationPreview {
+  const { problems, estimate, notes: _notes, fetches: _fetches, work: _work, ...foreseen } = preview
+  const infeasible = problems.find(({ code }) => code === 'infeasible')
+  const { method, amount, repair, recover } = request
+  return {
+    ...foreseen,
+    name: runName(request, 1),
+    model,
+    method,
+    amount,
+    repair: repair?.kind ?? 'none',
+    recovery: recover?.amount ?? 'none',
+    runs: overSeeds({ model, request }, grid.seeds).length,
+    feasible: !infeasible,
+    problem: infeasible?.message ?? null,
+    seconds: estimate?.seconds ?? null,
   }
 }
 

@@ -36,6 +36,35 @@ export function presetsFor(model: PresetModel, catalogue: Catalogue): Preset[] {
     .filter(({ grid }) => grid.methods.length > 0)
 }
 
+/** Presets that need nothing of the model or the catalogue. */
+const variations: readonly Draft[] = [
+  {
+    id: 'experts',
+    title: 'Fewer experts',
+    summary: 'REAP without an eighth and without a quarter of the experts.',
+    // Each method's own share decides, not the sparsity.
+    grid: { methods: variants('reap', 'share', expertShares), amounts: [{ sparsity: Math.max(...expertShares) }] },
+  },
+  {
+    id: 'ablation-alpha',
+    title: 'Ablation: balance',
+    summary: 'How 2SSP splits the sparsity between attention and MLPs (alpha in Eq. 5).',
+    grid: { methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: endAmounts },
+  },
+  {
+    id: 'ablation-norm',
+    title: 'Ablation: norm',
+    summary: 'L1 or L2 norm for the neuron scores of stage 1.',
+    grid: { methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts },
+  },
+  {
+    id: 'ablation-seeds',
+    title: 'Ablation: seeds',
+    summary: 'How 2SSP at 50 % varies over five samples of the calibration text.',
+    grid: { methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] },
+  },
+]
+
 /** Each grid by its differences from the usual one. */
 function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return [
@@ -64,31 +93,7 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
         measures: everything(model, catalogue),
       },
     },
-    {
-      id: 'experts',
-      title: 'Fewer experts',
-      summary: 'REAP without an eighth and without a quarter of the experts.',
-      // Each method's own share decides, not the sparsity.
-      grid: { methods: variants('reap', 'share', expertShares), amounts: [{ sparsity: Math.max(...expertShares) }] },
-    },
-    {
-      id: 'ablation-alpha',
-      title: 'Ablation: balance',
-      summary: 'How 2SSP splits the sparsity between attention and MLPs (alpha in Eq. 5).',
-      grid: { methods: variants('2ssp', 'alpha', [0.5, 1, 1.5, 2, 3]), amounts: endAmounts },
-    },
-    {
-      id: 'ablation-norm',
-      title: 'Ablation: norm',
-      summary: 'L1 or L2 norm for the neuron scores of stage 1.',
-      grid: { methods: variants('2ssp', 'norm', [1, 2]), amounts: paperAmounts },
-    },
-    {
-      id: 'ablation-seeds',
-      title: 'Ablation: seeds',
-      summary: 'How 2SSP at 50 % varies over five samples of the calibration text.',
-      grid: { methods: plain(['2ssp']), amounts: [{ sparsity: 0.5 }], seeds: [0, 1, 2, 3, 4] },
-    },
+    ...variations,
   ]
 }
 

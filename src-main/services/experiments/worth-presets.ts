@@ -21,50 +21,72 @@ const reasons = {
 const measured = 'Only text that no choice saw decides. Loops show damage that perplexity hides.'
 const timed = `${measured} Each file is timed in llama.cpp, in turns with the unpruned model in F16.`
 
+interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
+  /** Why these types. */
+  readonly why: string
+  readonly weights: GgufType[]
+  readonly rivals: GgufType[]
+  /** Whether files are timed. */
+  readonly times: boolean
+}
+
+const goals: readonly Goal[] = [
+  {
+    id: 'worth-it',
+    title: 'Is it worth it?',
+    summary: 'Pruned files against the unpruned model in nine types of weights: size, speed, quality and loops.',
+    why: 'F16 shows pruning alone, the others pruning with quantising.',
+    weights: ['F16', 'Q8_0', 'Q4_K_M'],
+    rivals: denseTypes,
+    times: true,
+  },
+  {
+    id: 'smaller-file',
+    title: 'Smaller file',
+    goal: 'A smaller file',
+    summary: 'Whether a pruned file beats an unpruned one of its size.',
+    why: 'Small types for both. Size alone needs no timing.',
+    weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
+    rivals: denseTypes,
+    times: false,
+  },
+  {
+    id: 'first-token',
+    title: 'Faster first token',
+    goal: 'A faster first token',
+    summary: 'Whether pruning shortens the wait for an answer more than quantising does.',
+    why: 'Prompts are read fastest in types that are quick to unpack.',
+    weights: ['F16', 'Q8_0', 'Q4_0'],
+    rivals: ['Q4_K_M'],
+    times: true,
+  },
+  {
+    id: 'faster-writing',
+    title: 'Faster writing',
+    goal: 'Faster writing',
+    summary: 'Whether pruning writes more tokens per second than quantising does.',
+    why: 'Each token reads all weights once, so small files write fast.',
+    weights: ['Q8_0', 'Q4_0', 'Q4_K_M'],
+    rivals: ['F16', 'Q3_K_M', 'Q2_K'],
+    times: true,
+  },
+]
+
 /** Presets that make dense and pruned files rivals, in the types that matter to a goal. */
 export function worthDrafts(model: PresetModel, catalogue: Catalogue): Draft[] {
-  const make = (weights: GgufType[], rivals: GgufType[], times: boolean): Draft['grid'] => ({
-    methods: [{ method: '2ssp', options: {} }],
-    amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
-    repairs: ['in-order'],
-    recoveries: [{ tokens: recoveryTokens[0] }],
-    weights,
-    rivals: rivals.filter((type) => !weights.includes(type)),
-    measures: measuresOf(model, catalogue, times),
-  })
-  return [
-    {
-      id: 'worth-it',
-      title: 'Is it worth it?',
-      summary: 'Pruned files against the unpruned model in nine types of weights: size, speed, quality and loops.',
-      reasons: { ...reasons, Weights: 'F16 shows pruning alone, the others pruning with quantising.', Measures: timed },
-      grid: make(['F16', 'Q8_0', 'Q4_K_M'], denseTypes, true),
+  return goals.map(({ why, weights, rivals, times, ...preset }) => ({
+    ...preset,
+    reasons: { ...reasons, Weights: why, Measures: times ? timed : measured },
+    grid: {
+      methods: [{ method: '2ssp', options: {} }],
+      amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
+      repairs: ['in-order'],
+      recoveries: [{ tokens: recoveryTokens[0] }],
+      weights,
+      rivals: rivals.filter((type) => !weights.includes(type)),
+      measures: measuresOf(model, catalogue, times),
     },
-    {
-      id: 'smaller-file',
-      title: 'Smaller file',
-      goal: 'A smaller file',
-      summary: 'Whether a pruned file beats an unpruned one of its size.',
-      reasons: { ...reasons, Weights: 'Small types for both. Size alone needs no timing.', Measures: measured },
-      grid: make(['Q8_0', 'Q4_K_M', 'Q3_K_M'], denseTypes, false),
-    },
-    {
-      id: 'first-token',
-      title: 'Faster first token',
-      goal: 'A faster first token',
-      summary: 'Whether pruning shortens the wait for an answer more than quantising does.',
-      reasons: { ...reasons, Weights: 'Prompts are read fastest in types that are quick to unpack.', Measures: timed },
-      grid: make(['F16', 'Q8_0', 'Q4_0'], ['Q4_K_M'], true),
-    },
-    {
-      id: 'faster-writing',
-      title: 'Faster writing',
-      goal: 'Faster writing',
-      summary: 'Whether pruning writes more tokens per second than quantising does.',
-      reasons: { ...reasons, Weights: 'Each token reads all weights once, so small files write fast.', Measures: timed },
-      grid: make(['Q8_0', 'Q4_0', 'Q4_K_M'], ['F16', 'Q3_K_M', 'Q2_K'], true),
-    },
-  ]
+  }))
 }
 
 function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, times: boolean): MeasureRequest[] {

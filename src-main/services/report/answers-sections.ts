@@ -60,24 +60,18 @@ export function transcriptSection(
     ),
     ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
       const own = answers.filter((answer) => answer.prompt === at)
-      const [first] = own
-      return [
-        heading(3, prompt),
-        besides(
-          own.map(
-            ({ column, text, tokens, end }): Block => ({
-              kind: 'answer',
-              title: nameOf(column),
-              note: `${tokens.length} tokens, ended by ${end}`,
-              pieces: piecesOf(first?.text.trim() ?? '', text.trim()),
-            }),
-          ),
-        ),
-      ]
+      return [heading(3, prompt), besides(own.map((answer) => answerBlock(answer, nameOf(answer.column), own[0]?.text)))]
     }),
     ...(prompts.length > mostAnswers ? [paragraph(`${prompts.length - mostAnswers} more prompts are in the transcript.`)] : []),
   ]
 }
+
+const answerBlock = ({ text, tokens, end }: Transcript['answers'][number], title: string, first = ''): Block => ({
+  kind: 'answer',
+  title,
+  note: `${tokens.length} tokens, ended by ${end}`,
+  pieces: piecesOf(first.trim(), text.trim()),
+})
 
 /** The result of a blind judging: winners, margins, and results by tag. */
 export function judgingSection({ title, standings, byTag, votes, pairs }: JudgingResult): Block[] {

@@ -69,7 +69,7 @@ function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths:
   const mixtures = blocks.map((block) => isMixture(spec, block))
   const common = (kind: boolean) => {
     const own = widths.filter((_, position) => mixtures[position] === kind)
-    return own.every((width) => width > 0 && width === own[0]) ? (own[0] ?? 0) : Math.max(leastWidth, ...own)
+    return own.every((width) => width > 0 && width === own[0]) ? at(own, 0) : Math.max(leastWidth, ...own)
   }
   return mixtures.map(common)
 }

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { keysAndValues } from '#engine/architectures/parameters.ts'
 import { keptWith, type Model } from '../model.ts'
 import type { ModelView } from '../views/view.ts'
 import { DecodingSession, type HeldSequence } from './session.ts'
@@ -43,8 +44,7 @@ export class KeptAnswers {
   keep(view: ModelView, ids: readonly number[], session: DecodingSession): void {
     if (view.spec.delta) return
     const held = session.hold()
-    const { keyValueHeads, headSize } = view.spec
-    const bytes = 8 * held.slots.length * keyValueHeads * headSize * view.spec.blocks.length
+    const bytes = 4 * held.slots.length * keysAndValues(view.spec)
     this.#sequences.push({ ...held, reader: readerOf(view), ids: ids.slice(0, held.slots.length), bytes })
     while (this.#sequences.reduce((sum, one) => sum + one.bytes, 0) > this.#roomBytes) this.#drop()
   }

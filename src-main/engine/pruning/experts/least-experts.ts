@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectures/spec.ts'
 import { fewestExperts } from '#engine/model/views/check-experts.ts'
@@ -49,8 +50,8 @@ export function expertsToRemove(spec: DecoderSpec, share: number, budget: Expert
   const [sizes, most] = [mixturesOf(spec).map(({ experts }) => experts.length), removableExperts(spec)]
   const [wanted, limits] = budget === 'uniform' ? [sizes.map(whole), most] : [[whole(sum(sizes))], [sum(most)]]
   for (const [index, count] of wanted.entries()) {
-    const limit = limits[index] ?? 0
-    if (count > limit) throw tooMany(spec.router, count, limit, budget === 'uniform' ? (sizes[index] ?? 0) : sum(sizes), budget)
+    const limit = at(limits, index)
+    if (count > limit) throw tooMany(spec.router, count, limit, budget === 'uniform' ? at(sizes, index) : sum(sizes), budget)
   }
   return wanted
 }
@@ -74,15 +75,15 @@ export function leastExperts(
   const groups = groupsOf(spec.router as RouterKind)
   const most = removableExperts(spec)
   const turns = mixturesOf(spec).map(({ block, experts }, index) =>
-    turnsOf(block, groupExperts(experts, layoutOf(spec, block).experts ?? 0, groups), rank).slice(0, (most[index] ?? 0) / groups),
+    turnsOf(block, groupExperts(experts, layoutOf(spec, block).experts ?? 0, groups), rank).slice(0, at(most, index) / groups),
   )
   const chosen =
     budget === 'uniform'
-      ? turns.flatMap((own, index) => own.slice(0, (wanted[index] ?? 0) / groups))
+      ? turns.flatMap((own, index) => own.slice(0, at(wanted, index) / groups))
       : turns
           .flat()
-          .sort((a, b) => inOrder(a, b) || a.block - b.block || (a.experts[0] ?? 0) - (b.experts[0] ?? 0))
-          .slice(0, (wanted[0] ?? 0) / groups)
+          .sort((a, b) => inOrder(a, b) || a.block - b.block || at(a.experts, 0) - at(b.experts, 0))
+          .slice(0, at(wanted, 0) / groups)
   const gone = new Map<number, number[]>()
   for (const { block, experts } of chosen) gone.set(block, [...(gone.get(block) ?? []), ...experts])
   return new Map([...gone].sort(([a], [b]) => a - b).map(([block, experts]) => [block, experts.sort((a, b) => a - b)]))

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -33,7 +34,7 @@ export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget:
   const mixtures = mixturesOf(spec)
   const most = removableExperts(spec)
   const firsts = (counts: readonly number[]): GoneExperts =>
-    new Map(mixtures.map(({ block, experts }, index) => [block, experts.slice(0, counts[index] ?? 0)]))
+    new Map(mixtures.map(({ block, experts }, index) => [block, experts.slice(0, at(counts, index))]))
   if (budget === 'uniform') return [firsts(wanted)]
   const [total = 0] = wanted
   let left = total

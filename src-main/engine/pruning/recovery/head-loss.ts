@@ -1,4 +1,5 @@
 import { concat, dispose, mul, slice, softmax, square, sub, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { HalfMatrix, ProcessorHalves } from '#engine/backend/halves.ts'
 import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
@@ -135,6 +136,6 @@ export class FrozenHead {
 function sumOfDivergences(own: Tensor2D, dense: Tensor2D): number {
   const { shift, denseLog, ownLog } = compareLogits(dense, own, 1)
   let total = 0
-  for (let row = 0; row < shift.length; row++) total += (shift[row] ?? 0) - (denseLog[row] ?? 0) + (ownLog[row] ?? 0)
+  for (let row = 0; row < shift.length; row++) total += at(shift, row) - at(denseLog, row) + at(ownLog, row)
   return total
 }

@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { keysAndValues } from '#engine/architectures/parameters.ts'
 import { cutWindows } from '#engine/data/windows.ts'
 import { logProbabilities, topIndices } from '#engine/evaluation/generation/probabilities.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
@@ -59,7 +60,7 @@ export async function writeWindows(writer: Writer, windows: number, sequenceLeng
 }
 
 /** Keys and values of one text. */
-const bytesOf = ({ spec }: ModelView): number => 4 * 2 * 2 * longest * spec.keyValueHeads * spec.headSize * spec.blocks.length
+const bytesOf = ({ spec }: ModelView): number => 4 * 2 * longest * keysAndValues(spec)
 
 /** Between documents most tokenizers have a token of this name; others begin a text with their begin token. */
 const betweenDocuments = '<|endoftext|>'

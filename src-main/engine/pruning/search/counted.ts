@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { isAttention } from '#engine/model/weights/weights.ts'
@@ -74,7 +75,7 @@ class PassCounter {
         ...(lacking ? [timesPasses(trunk.passes(variants, lacking), size)] : windows.map((window) => this.#recalling(variants, window))),
       )
       const lost = (variant: Variant) =>
-        this.#weights.reduce((sum, weight, part) => sum + weight * ((variant[part] ?? 0) - (lacking?.[part] ?? 0)), 0)
+        this.#weights.reduce((sum, weight, part) => sum + weight * (at(variant, part) - (lacking?.[part] ?? 0)), 0)
       return Float64Array.from(variants, lost)
     }
     return {
