@@ -81,8 +81,18 @@ export interface ProcessorHalves extends HalfOperations {
   readonly number: number
   /** The same on other units of this processor, 1 up to its best. */
   on(number: number): ProcessorHalves
-  /** As `mlp`, with ups and gates in front of the activation, [N, I] each; without a gate the last has no rows. */
-  keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor2D, Tensor2D]
+  /** As `mlp`, with what its backward pass needs of the neurons, in a form of its own. */
+  keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor]
+  /**
+   * Gradients of an MLP with a norm in front of it, from that by what it gives [N, D]: by source [N, D], the norm's weight and bias, down, what
+   * is activated, and what that multiplies (no rows without a gate).
+   */
+  mlpBackward(
+    gradient: Tensor2D,
+    source: Tensor2D,
+    kept: Tensor,
+    part: HalfMlpTurned,
+  ): [Tensor2D, Tensor1D, Tensor1D, Tensor2D, Tensor2D, Tensor2D]
   /** As the fused backward pass of attention, with products of bfloat16 operands. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /**
@@ -90,6 +100,15 @@ export interface ProcessorHalves extends HalfOperations {
    * `scale` is given the gradient of the sum times it by the own states, [N, D]. No logits are stored.
    */
   divergence(own: Tensor2D, dense: Tensor2D, head: HalfHead, scale: number | undefined): [Tensor1D, Tensor2D]
+}
+
+/** Weights of an MLP packed turned: `active` is what its activation reads, `other` what that multiplies. */
+interface HalfMlpTurned {
+  readonly norm: HalfNorm
+  readonly activation: keyof typeof activations
+  readonly down: HalfMatrix
+  readonly active: HalfMatrix
+  readonly other?: HalfMatrix | undefined
 }
 
 /** A packed head [V, D], also turned, with what it does to logits. */
@@ -195,7 +214,15 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
     mlp: (x, source, part) => run('EspalierHalfMlp', ...mlpCall(x, source, part)) as Tensor2D,
-    keptMlp: (x, source, part) => runner.run('EspalierKeptHalfMlp', ...mlpCall(x, source, part), 3) as [Tensor2D, Tensor2D, Tensor2D],
+    keptMlp: (x, source, part) => runner.run('EspalierKeptHalfMlp', ...mlpCall(x, source, part), 2) as [Tensor2D, Tensor],
+    mlpBackward(gradient, source, kept, { norm, activation, down, active, other }) {
+      const { centred, weighted } = normInts(norm)
+      const own = { activation: activations[activation], neurons: active.columns, gated: other !== undefined }
+      const ints = { centred, weighted, units: number, ...own }
+      const weights = { down: down.values, active: active.values, other: (other ?? active).values }
+      const inputs = { gradient, source, normWeight: norm.weight ?? source, kept, ...weights }
+      return runner.run('EspalierHalfMlpBackward', ints, normFloats(norm), inputs, 6) as ReturnType<ProcessorHalves['mlpBackward']>
+    },
     neurons: (source, part) =>
       run(
         'EspalierHalfNeurons',

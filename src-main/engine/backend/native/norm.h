@@ -72,14 +72,13 @@ struct NormBackward {
     for (int64_t i = 0; i < size; i++) to[i] = (inner[i] - level - unit[i] * along) * scale;
   }
 
-  void run() const {
-    const int64_t pieces = (rows + rowsAtOnce - 1) / rowsAtOnce;
-    float* parts = scratch<0>(2 * pieces * size);
-    inPieces(rows, rowsAtOnce, [&](int64_t first, int64_t last) {
-      float *own = parts + first / rowsAtOnce * 2 * size, *unit = scratch<1>(2 * (size + lanes));
-      std::fill(own, own + 2 * size, 0.0f);
-      for (int64_t index = first; index < last; index++) row(index, unit, unit + roundUp(size, lanes), own, own + size);
-    });
+  // Rows [first, last), and their sums by weight and bias, one behind the other; `room` is for two rows.
+  void piece(int64_t first, int64_t last, float* sums, float* room) const {
+    std::fill(sums, sums + 2 * size, 0.0f);
+    for (int64_t index = first; index < last; index++) row(index, room, room + roundUp(size, lanes), sums, sums + size);
+  }
+
+  void addPieces(const float* parts, int64_t pieces) const {
     std::fill(byWeight, byWeight + size, 0.0f);
     std::fill(byBias, byBias + size, 0.0f);
     for (int64_t piece = 0; piece < pieces; piece++) {
@@ -88,6 +87,15 @@ struct NormBackward {
         byBias[i] += parts[(2 * piece + 1) * size + i];
       }
     }
+  }
+
+  void run() const {
+    const int64_t pieces = (rows + rowsAtOnce - 1) / rowsAtOnce;
+    float* parts = scratch<0>(2 * pieces * size);
+    inPieces(rows, rowsAtOnce, [&](int64_t first, int64_t last) {
+      piece(first, last, parts + first / rowsAtOnce * 2 * size, scratch<1>(2 * (size + lanes)));
+    });
+    addPieces(parts, pieces);
   }
 };
 

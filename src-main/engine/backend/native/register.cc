@@ -65,7 +65,12 @@ bool registerHalves() {
               "down: int32", "down_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"},
-             {"output: float", "kept_up: float", "kept_gate: float"}) &&
+             {"output: float", "kept: int32"}) &&
+         registerKernel<HalfMlpBackwardKernel>(
+             "EspalierHalfMlpBackward",
+             {"gradient: float", "source: float", "norm_weight: float", "kept: int32", "down: int32", "active: int32", "other: int32"},
+             {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "units: int", "activation: int", "neurons: int", "gated: int"},
+             {"by_source: float", "by_norm: float", "by_norm_bias: float", "by_down: float", "by_active: float", "by_other: float"}) &&
          registerKernel<HalfNeuronsKernel>(
              "EspalierHalfNeurons",
              {"source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},

@@ -1,19 +1,22 @@
-import { sum, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { ProcessorHalves } from '#engine/backend/halves.ts'
 import type { MlpWeights } from '#engine/model/weights/weights.ts'
 import { type Activation, activate, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
-import { fusedNorm, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
+import { fusedNorm, type NormWeights, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { type Gradients, normGradients } from './gradients.ts'
 
-/** What the backward pass of an MLP needs of its forward pass, [N, D] and [N, I]. */
+/** What the backward pass of an MLP needs of its forward pass. */
 export interface KeptMlp {
-  /** What the part reads, in front of its norm. */
+  /** What the part reads, in front of its norm: [N, D]. */
   readonly source: Tensor2D
+  /** [N, I]. */
   readonly gate?: Tensor2D
-  readonly up: Tensor2D
+  readonly up?: Tensor2D
+  /** Both as one operation keeps them for the one of the backward pass. */
+  readonly neurons?: Tensor
 }
 
 interface Forward<Kept> {
@@ -36,7 +39,7 @@ export function feedForward(
   onto?: Onto,
 ): Forward<KeptMlp> {
   const { halves } = activeBackend()
-  if (products === 'bfloat16' && halves && onto) return feedFused(source, weights, activation, halves, onto)
+  if (products === 'bfloat16' && halves && onto && isPlain(weights)) return feedFused(source, weights, activation, halves, onto)
   return tidied(() => {
     const through = (weight: Tensor2D, bias?: Tensor1D) => projectNormed(source, weights.norm, matrixFor(weight, products), bias)
     const up = through(weights.up, weights.upBias)
@@ -49,29 +52,54 @@ export function feedForward(
   })
 }
 
+/** Whether one operation takes the MLP in each direction: behind a norm, and without biases. */
+const isPlain = ({ norm, gateBias, upBias, downBias }: MlpWeights): boolean =>
+  norm !== undefined && !norm.bias && !gateBias && !upBias && !downBias
+
 /** The same in one operation. */
 function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation, halves: ProcessorHalves, onto: Onto): Forward<KeptMlp> {
   return tidied(() => {
-    const { norm, gateBias, upBias, downBias } = weights
     const pack = (weight: Tensor2D) => halves.pack(weight, false)
     const matrices = { up: pack(weights.up), down: pack(weights.down), gate: weights.gate && pack(weights.gate) }
-    const part = { ...matrices, gateBias, upBias, downBias, activation, norm: norm && fusedNorm(norm, source), scale: onto.scale ?? 1 }
-    const [output, up, gate] = halves.keptMlp(onto.add, source, part)
-    return { output, kept: { source: source.clone(), up, ...(weights.gate ? { gate } : {}) } }
+    const norm = weights.norm && fusedNorm(weights.norm, source)
+    const [output, neurons] = halves.keptMlp(onto.add, source, { ...matrices, activation, norm, scale: onto.scale ?? 1 })
+    return { output, kept: { source: source.clone(), neurons } }
+  })
+}
+
+/** Gradients of `feedFused` in one operation. */
+function feedFusedBackward(source: Tensor2D, neurons: Tensor, weights: MlpWeights, activation: Activation, gradient: Tensor2D): Backward {
+  return tidied(() => {
+    const halves = activeBackend().halves as ProcessorHalves
+    const own = weights.norm as NormWeights
+    const turned = (weight: Tensor2D) => halves.pack(weight, false, true)
+    const active = weights.gate ?? weights.up
+    const matrices = { down: turned(weights.down), active: turned(active), other: weights.gate && turned(weights.up) }
+    const part = { ...matrices, activation, norm: fusedNorm(own, source) }
+    const [x, weight, bias, down, byActive, byOther] = halves.mlpBackward(gradient, source, neurons, part)
+    return {
+      source: x,
+      gradients: {
+        down,
+        ...(weights.gate ? { gate: byActive, up: byOther } : { up: byActive }),
+        ...normGradients('norm', own, { x, weight, bias }),
+      },
+    }
   })
 }
 
 /** Gradients of an MLP from that by its output, [N, D]. */
 export function feedBackward(
-  { source, gate, up }: KeptMlp,
+  { source, gate, up, neurons: kept }: KeptMlp,
   weights: MlpWeights,
   activation: Activation,
   products: Products,
   gradient: Tensor2D,
 ): Backward {
+  if (kept) return feedFusedBackward(source, kept, weights, activation, gradient)
   return tidied(() => {
     const byNeurons = combine(gradient, weights.down, products)
-    const { gate: byGate, up: byUp, neurons } = neuronsBackward(gate, up, activation, byNeurons)
+    const { gate: byGate, up: byUp, neurons } = neuronsBackward(gate, up as Tensor2D, activation, byNeurons)
     const input = weights.norm ? normalize(source, weights.norm) : source
     const throughUp = combine(byUp, weights.up, products)
     const byInput = byGate && weights.gate ? combine(byGate, weights.gate, products, { add: throughUp }) : throughUp

@@ -1,4 +1,4 @@
-import { type Rank, randomNormal, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { type Rank, randomNormal, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -7,6 +7,7 @@ import { productsFor } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { FinalStates } from '#engine/pruning/recovery/final-states.ts'
 import { FrozenHead, type HeadLoss } from '#engine/pruning/recovery/head-loss.ts'
+import { feedBackward, feedForward } from '#engine/pruning/recovery/mlp.ts'
 import { openReference, recordedRun } from '../running.ts'
 import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
 
@@ -41,6 +42,32 @@ describe.skipIf(!halves)('training by units of 16-bit operands', () => {
     const [plain, rounded] = found as [HeadLoss, HeadLoss]
     expect(Math.abs(rounded.sum / plain.sum - 1)).toBeLessThan(0.01)
     expect(apart(valuesOf(rounded), valuesOf(plain))).toBeLessThan(0.02)
+  })
+
+  // Widths that fill no tile, fewer rows than one and more than a block; LayerNorm, and an MLP without gates.
+  test.each([
+    { rows: 1, hidden: 8, neurons: 5, kind: 'rms', activation: 'silu', gated: true },
+    { rows: 70, hidden: 33, neurons: 75, kind: 'layer', activation: 'gelu_tanh', gated: true },
+    { rows: 300, hidden: 64, neurons: 172, kind: 'rms', activation: 'silu', gated: true },
+    { rows: 300, hidden: 48, neurons: 77, kind: 'rms', activation: 'gelu', gated: false },
+  ] as const)('an MLP and its gradients equal those in float32: %o', ({ rows, hidden, neurons, kind, activation, gated }) => {
+    const weight = (out: number, into: number, seed: number) => normal<Rank.R2>([out, into], seed, 1 / Math.sqrt(into)) as Tensor2D
+    const matrices = {
+      up: weight(neurons, hidden, 1),
+      down: weight(hidden, neurons, 2),
+      ...(gated ? { gate: weight(neurons, hidden, 3) } : {}),
+    }
+    const weights = { ...matrices, norm: { kind, epsilon: 1e-5, weight: normal<Rank.R1>([hidden], 4) as Tensor1D } }
+    const [source, gradient] = [normal<Rank.R2>([rows, hidden], 5) as Tensor2D, normal<Rank.R2>([rows, hidden], 6) as Tensor2D]
+    const [plain, rounded] = (['float32', 'bfloat16'] as const).map((products) => {
+      const { output, kept } = feedForward(source, weights, activation, products, { add: source })
+      expect(kept.neurons !== undefined).toBe(products === 'bfloat16')
+      const { source: bySource, gradients } = feedBackward(kept, weights, activation, products, gradient)
+      return { output, bySource, ...gradients } as Record<string, Tensor>
+    }) as [Record<string, Tensor>, Record<string, Tensor>]
+    expect(Object.keys(rounded).sort()).toEqual(Object.keys(plain).sort())
+    for (const [name, tensor] of Object.entries(plain))
+      expect(apart(rounded[name]?.dataSync() as Float32Array, tensor.dataSync() as Float32Array), name).toBeLessThan(0.02)
   })
 
   const plan = (blocks: number): Plan => ({

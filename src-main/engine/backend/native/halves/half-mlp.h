@@ -34,6 +34,21 @@ inline __m512 activateVector(Activation kind, __m512 x) {
   }
 }
 
+// Sixteen gates and sixteen ups to a line, or only ups, as halves: [rows / 32, neurons / 16, 32], in the order in which blocks of a product
+// are computed, so that nothing waits for memory.
+struct KeptNeurons {
+  Half* to = nullptr;
+  int64_t neurons = 0;
+
+  static int64_t halves(int64_t rows, int64_t neurons) { return roundUp(rows, panelSide) * roundUp(neurons, panelSide) * 2; }
+  Half* at(int64_t row, int64_t neuron) const {
+    return to + ((row / panelSide * (roundUp(neurons, panelSide) / tileSide) + neuron / tileSide) * panelSide + row % panelSide) * tileDepth;
+  }
+  void put(int64_t row, int64_t neuron, __m512 gate, __m512 up) const {
+    if (to) storeHalves(at(row, neuron), gate, up, false);
+  }
+};
+
 // An MLP: neurons come sixteen gates and sixteen ups to a panel, or thirty-two ups where there is no gate.
 struct HalfMlp {
   Units units;
@@ -46,12 +61,8 @@ struct HalfMlp {
   // Whether rows and neurons are split.
   bool split;
   RowsOut out;
-  // Where gates and ups are kept, [rows, neurons] each, for a backward pass: nowhere where it is null.
-  float *keptGate = nullptr, *keptUp = nullptr;
-
-  void keep(float* to, int64_t row, int64_t neuron, int width, __m512 value) const {
-    if (to && width > 0) storeSome(to + row * neurons + neuron, value, width);
-  }
+  // Where what activations read is kept for a backward pass, and what they are multiplied by: nowhere where it is null.
+  KeptNeurons kept = {};
 
   // The neurons of one 32 by 32, whose rows are counted from `base`: `put(row, first neuron, count, sixteen values)`.
   template <class Put>
@@ -68,12 +79,11 @@ struct HalfMlp {
         if (gated) {
           const __m512 up = _mm512_add_ps(_mm512_load_ps(own + tileSide), upShift);
           const __m512 gate = _mm512_add_ps(_mm512_load_ps(own), gateShift);
-          keep(keptGate, base + row + r, first, width, gate);
-          keep(keptUp, base + row + r, first, width, up);
+          kept.put(base + row + r, first, gate, up);
           value = _mm512_mul_ps(activateVector(activation, gate), up);
         } else {
           const __m512 up = _mm512_add_ps(_mm512_load_ps(own), upShift);
-          keep(keptUp, base + row + r, first, width, up);
+          kept.put(base + row + r, first, up, _mm512_setzero_ps());
           value = activateVector(activation, up);
         }
         put(row + r, first, width, value);

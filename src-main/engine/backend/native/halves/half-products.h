@@ -31,9 +31,9 @@ inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = fals
 }
 
 // Products of rows [rows] with panels [first, last) of a weight; `take(panel, row, count, c)` gets each 32 by 32 of them. What comes next
-// is fetched meanwhile.
+// is fetched meanwhile. `adds`, to those of the call before, which was of one panel too.
 template <class Take>
-void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take) {
+void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
   const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, a.low, b.split());
   float* sums = scratch<10>(blocks * panelSide * panelSide);
   for (int64_t panel = first; panel < last; panel++) {
@@ -48,7 +48,7 @@ void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b
         const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
         float* c = sums + block * panelSide * panelSide;
         multiplyPanels(units, a.operand(row).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
-                       from > 0);
+                       adds || from > 0);
         if (ends) take(panel, row, own, c);
       }
     }

@@ -97,15 +97,14 @@ struct HalfMlpKernel {
     mlp.down = {halfWeight(down)};
     mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
     if (keeps) {
-      mlp.keptUp = call.output({rows, start.neurons});
-      mlp.keptGate = mlp.keptUp ? call.output({start.words.gated ? rows : 0, start.neurons}) : nullptr;
-      if (!mlp.keptUp || (start.words.gated && !mlp.keptGate)) return;
+      mlp.kept = {reinterpret_cast<Half*>(call.output({KeptNeurons::halves(rows, start.neurons) / 2}, int32)), start.neurons};
+      if (!mlp.kept.to) return;
     }
     mlp.run();
   }
 };
 
-// The same, with ups and gates in front of the activation, [N, I] each; without a gate the last has no rows.
+// The same, with what activations read and what they are multiplied by, as `KeptNeurons`.
 struct KeptHalfMlpKernel {
   HalfMlpKernel mlp;
 

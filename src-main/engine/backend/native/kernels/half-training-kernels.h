@@ -6,6 +6,7 @@
 
 #include "../halves/half-correlation.h"
 #include "../halves/half-divergence.h"
+#include "../halves/half-mlp-backward.h"
 #include "call.h"
 #include "half-inputs.h"
 
@@ -57,6 +58,41 @@ struct HalfDivergenceKernel {
     if (!losses || (graded && !gradient)) return;
     HalfDivergence{unitsFor(units), {dataOf(own), size, nullptr, nullptr, nullptr}, {dataOf(dense), size, nullptr, nullptr, nullptr}, rows, columns,
                    {halfWeight(head)}, {halfWeight(turned)}, biased ? dataOf(bias) : nullptr, cap, scale, losses, graded ? gradient : nullptr}
+        .run();
+  }
+};
+
+// The gradient by what an MLP with a norm in front gives [N, D], what the norm reads [N, D], what `EspalierKeptHalfMlp` kept, and packed turned
+// weights: down, what is activated, and where `gated` what is not. Gradients by source, norm, and the three weights as they are stored.
+struct HalfMlpBackwardKernel {
+  Norm norm;
+  Activation activation;
+  int units, neurons;
+  bool weighted, gated;
+
+  explicit HalfMlpBackwardKernel(TF_OpKernelConstruction* from)
+      : norm{floatOf(from, "epsilon"), floatOf(from, "divisor"), intOf(from, "centred") != 0},
+        activation(static_cast<Activation>(intOf(from, "activation"))),
+        units(intOf(from, "units")),
+        neurons(intOf(from, "neurons")),
+        weighted(intOf(from, "weighted") != 0),
+        gated(intOf(from, "gated") != 0) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor *gradient, *source, *normWeight, *kept, *down, *active, *other;
+    if (!call.inputs({&gradient, &source, &normWeight, &kept, &down, &active, &other})) return;
+    const int64_t rows = TF_Dim(source, 0), size = TF_Dim(source, 1);
+    const bool fits = isMatrix(source) && isMatrix(gradient) && sizeOf(gradient) == sizeOf(source) && (!weighted || sizeOf(normWeight) == size) &&
+                      sizeOf(kept) * 2 == KeptNeurons::halves(rows, neurons) && fitsWeight(down, neurons, size, false) && fitsWeight(active, size, neurons, false) &&
+                      (!gated || fitsWeight(other, size, neurons, false));
+    if (!call.require(fits, "The backward pass of an MLP: gradient, kept neurons and packed weights do not fit its rows.")) return;
+    float *bySource = call.output({rows, size}), *byWeight = bySource ? call.output({size}) : nullptr, *byBias = byWeight ? call.output({size}) : nullptr;
+    float *byDown = byBias ? call.output({size, neurons}) : nullptr, *byActive = byDown ? call.output({neurons, size}) : nullptr;
+    float* byOther = byActive ? call.output({gated ? neurons : 0, size}) : nullptr;
+    if (!byActive || (gated && !byOther)) return;
+    const KeptNeurons neuronsKept{const_cast<Half*>(reinterpret_cast<const Half*>(wordsOf(kept))), neurons};
+    HalfMlpBackward{unitsFor(units), norm, activation, rows, size, neurons, dataOf(gradient), dataOf(source), weighted ? dataOf(normWeight) : nullptr,
+                    neuronsKept, {halfWeight(down)}, {halfWeight(active)}, {halfWeight(other)}, gated, bySource, byWeight, byBias, byDown, byActive, byOther}
         .run();
   }
 };

@@ -1,0 +1,109 @@
+// Gradients of a gated MLP and of the norm in front of it. What lies between the products is rounded to tiles where it is made: those of the
+// products by rows stay in the second-level cache of a core, those of the products over rows are kept for the whole call.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
+#include "../activation.h"
+#include "half-mlp.h"
+#include "half-turned.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+struct HalfMlpBackward {
+  Units units;
+  Norm norm;
+  Activation activation;
+  int64_t rows, size, neurons;
+  const float *gradient, *source, *weight;
+  KeptNeurons kept;
+  // The weights turned, as products by rows take them: of what is activated, and where there are gates of the ups beside these.
+  HalfPanels down, active, other;
+  bool gated;
+  float *bySource, *byWeight, *byBias, *byDown, *byActive, *byOther;
+
+  // Tiles over all rows.
+  struct Turned {
+    TurnedHalves gradient, input, neurons, active, other;
+  };
+
+  // Sixteen neurons of up to 32 rows, from their gradients c: theirs by what is activated and by what this multiplies.
+  void takeNeurons(const Turned& to, const HalfRows& actives, const HalfRows& others, int64_t first, int64_t row, int count, int64_t neuron,
+                   const float* c) const {
+    __m512i neuronPairs[tileSide], activePairs[tileSide], otherPairs[tileSide];
+    for (int pair = 0; pair < tileSide; pair++) {
+      __m512 made[2], byActives[2], byOthers[2];
+      for (int i = 0; i < 2; i++) {
+        const int r = 2 * pair + i;
+        made[i] = byActives[i] = byOthers[i] = _mm512_setzero_ps();
+        if (r < count) {
+          const __m512i both = _mm512_load_si512(kept.at(first + row + r, neuron));
+          const Bend bend = bendOf(activation, (Vector)widen((__m256bh)_mm512_castsi512_si256(both)));
+          const Vector inner = (Vector)_mm512_load_ps(c + r * panelSide);
+          const Vector times = gated ? (Vector)widen((__m256bh)_mm512_extracti64x4_epi64(both, 1)) : all(1);
+          made[i] = (__m512)(bend.value * times);
+          byActives[i] = (__m512)(inner * times * bend.slope);
+          byOthers[i] = (__m512)(inner * bend.value);
+        }
+        HalfMlp::storeNeurons(actives, row + r, neuron, byActives[i]);
+        if (gated) HalfMlp::storeNeurons(others, row + r, neuron, byOthers[i]);
+      }
+      neuronPairs[pair] = pairRows(made[0], made[1], false);
+      activePairs[pair] = pairRows(byActives[0], byActives[1], false);
+      otherPairs[pair] = pairRows(byOthers[0], byOthers[1], false);
+    }
+    to.neurons.putRight(neuron, first + row, neuronPairs);
+    to.active.putLeft(neuron, first + row, activePairs);
+    if (gated) to.other.putLeft(neuron, first + row, otherPairs);
+  }
+
+  // Gradients of some rows by the source, and `weights` by the norm's weights and bias; what products over rows read.
+  void rowsOf(const Turned& turned, int64_t first, int64_t count, float* weights) const {
+    const HalfRows a = halfRows(count, down.depth(), false);
+    RowsIn{gradient, size, nullptr, nullptr, nullptr}.pack(a, first, count);
+    turned.gradient.packLeft(gradient, first, count);
+    const int64_t padded = roundUp(count, panelSide), depth = active.depth(), halves = padded * depth * tileDepth;
+    Half* inner = halfScratch<6>(2 * halves);
+    const HalfRows actives{inner, nullptr, depth}, others{inner + halves, nullptr, depth};
+    forPanels(units, a, count, down, 0, down.count(), [&](int64_t panel, int64_t row, int own, const float* c) {
+      for (int half = 0; half < 2; half++)
+        takeNeurons(turned, actives, others, first, row, own, panel * panelSide + half * tileSide, c + half * tileSide);
+    });
+    float* byInput = scratch<7>((padded + 3) * roundUp(size, lanes));
+    const RowsOut out{nullptr, nullptr, 1, size, byInput};
+    for (int64_t panel = 0; panel < active.count(); panel++) {
+      if (gated) forPanels(units, others, count, other, panel, panel + 1, [](int64_t, int64_t, int, const float*) {});
+      forPanels(units, actives, count, active, panel, panel + 1, [&](int64_t at, int64_t row, int own, const float* c) { out.take(at, row, own, c); }, gated);
+    }
+    const NormBackward back{norm, source + first * size, weight, byInput, count, size, bySource + first * size, nullptr, nullptr};
+    back.piece(0, count, weights, byInput + padded * size);
+    turned.input.packNormed(norm, source, weight, first, count);
+  }
+
+  void run() const {
+    const int64_t block = blockRows(rows), blocks = (rows + block - 1) / block, deep = roundUp(rows, tileDepth) / tileDepth;
+    const int64_t inner = roundUp(neurons, panelSide) * deep * tileDepth, outer = roundUp(size, panelSide) * deep * tileDepth;
+    Half* half = halfScratch<3>(2 * outer + 3 * inner);
+    const auto take = [&](int64_t halves, int64_t sides) { return half += halves, TurnedHalves{half - halves, sides, rows, deep}; };
+    const Turned turned{take(outer, size), take(outer, size), take(inner, neurons), take(inner, neurons), take(inner, neurons)};
+    float* weights = scratch<0>(2 * blocks * size);
+    Pool::shared().run(static_cast<int>(blocks), [&](int task) {
+      TileRegisters registers(units);
+      rowsOf(turned, task * block, std::min(block, rows - task * block), weights + 2 * task * size);
+    });
+    NormBackward{norm, source, weight, nullptr, rows, size, bySource, byWeight, byBias}.addPieces(weights, blocks);
+    const TurnedHalves none{nullptr, 0, rows, deep};
+    multiplyTurned(units, {{turned.gradient, turned.neurons, byDown},
+                           {turned.active, turned.input, byActive},
+                           {gated ? turned.other : none, turned.input, byOther}});
+  }
+};
+
+}  // namespace
+
+#endif

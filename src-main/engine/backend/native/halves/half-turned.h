@@ -1,0 +1,94 @@
+// Operands of products over rows: matrices [rows, sides] turned, as tiles.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <initializer_list>
+
+#include "half-products.h"
+
+#if ESPALIER_HALVES
+
+namespace {
+
+// Rows that a task takes through the products by rows, a multiple of the depth of a tile.
+inline int64_t blockRows(int64_t rows) {
+  constexpr int64_t most = 128;
+  const int64_t threads = Pool::shared().threads();
+  return std::min(most, roundUp((rows + threads - 1) / threads, tileDepth));
+}
+
+// The sides of a matrix [rows, sides] by its rows, `deep` tiles of 32 of them: of a left operand, or of a right one. `first`, where rows
+// begin, is a multiple of 32; those behind the last are zeros.
+struct TurnedHalves {
+  Half* tiles;
+  int64_t sides, rows, deep;
+
+  Half* tile(int64_t side, int64_t first) const { return tiles + (side / tileSide * deep + first / tileDepth) * tileSize; }
+  HalfRows left() const { return {tiles, nullptr, deep}; }
+  HalfPanels right() const { return {{tiles, nullptr, roundUp(sides, panelSide) / tileSide, deep}}; }
+
+  void putRight(int64_t side, int64_t first, const __m512i pairs[tileSide]) const {
+    for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tile(side, first) + pair * tileDepth, pairs[pair]);
+  }
+
+  void putLeft(int64_t side, int64_t first, __m512i pairs[tileSide]) const {
+    transposeWords(pairs);
+    putRight(side, first, pairs);
+  }
+
+  // Rows [first, first + count) of x [rows, sides] as a left operand, or as a right one of what a norm makes of them.
+  void packLeft(const float* x, int64_t first, int64_t count) const {
+    forTiles(count, [&](int64_t row, int some, int64_t side, int width) {
+      packTurnedRows(x + (first + row) * sides + side, sides, some, width, tile(side, first + row));
+    });
+  }
+
+  void packNormed(const Norm& norm, const float* x, const float* weight, int64_t first, int64_t count) const {
+    float* normed = scratch<8>(tileDepth * sides);
+    for (int64_t row = 0; row < count; row += tileDepth) {
+      const int some = static_cast<int>(std::min<int64_t>(tileDepth, count - row));
+      for (int r = 0; r < some; r++) normalizeRow(norm, x + (first + row + r) * sides, weight, nullptr, normed + r * sides, sides);
+      forTiles(some, [&](int64_t, int, int64_t side, int width) { packTurnedColumns(normed + side, sides, some, width, tile(side, first + row), false); });
+    }
+  }
+
+ private:
+  template <class Pack>
+  void forTiles(int64_t count, const Pack& pack) const {
+    for (int64_t row = 0; row < count; row += tileDepth)
+      for (int64_t side = 0; side < roundUp(sides, panelSide); side += tileSide)
+        pack(row, static_cast<int>(std::min<int64_t>(tileDepth, count - row)), side,
+             static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, sides - side))));
+  }
+};
+
+// left' right: [left sides, right sides].
+struct TurnedProduct {
+  TurnedHalves left, right;
+  float* to;
+};
+
+// All of some products at once, so that no thread waits between them.
+void multiplyTurned(Units units, std::initializer_list<TurnedProduct> products) {
+  constexpr int64_t block = 128;
+  int tasks = 0;
+  for (const TurnedProduct& product : products) tasks += static_cast<int>((product.left.sides + block - 1) / block);
+  Pool::shared().run(tasks, [&](int task) {
+    const TurnedProduct* product = products.begin();
+    int64_t first = task * block;
+    for (; first >= roundUp(product->left.sides, block); product++) first -= roundUp(product->left.sides, block);
+    TileRegisters registers(units);
+    const RowsOut out{nullptr, nullptr, 1, product->right.sides, product->to};
+    const HalfPanels right = product->right.right();
+    HalfRows left = product->left.left();
+    left.high = product->left.tile(first, 0);
+    forPanels(units, left, std::min(block, product->left.sides - first), right, 0, right.count(),
+              [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
+  });
+}
+
+}  // namespace
+
+#endif
