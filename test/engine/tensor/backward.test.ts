@@ -85,20 +85,18 @@ describe.skipIf(!fused)('fused backward passes', () => {
     { at: 8, value: 3e38 },
   ]
   test.each(lost.flatMap((one) => [undefined, 5].map((cap) => ({ ...one, cap }))))(
-    '%o in queries or keys shows in their gradients',
+    '%o in queries or keys shows in what attention gives, and in their gradients',
     (call) => {
       const tables = rotaryTables({ frequencies: () => ({ inverse: Float64Array.of(1, 0.1, 0.01, 0.001), scale: 1 }), size: 8 }, 0, 40)
       const values = normal<Rank.R2>([40, 24], 1, 4).dataSync()
       values[30 * 24 + call.at] = call.value
       for (const products of halves ? (['float32', 'bfloat16'] as const) : (['float32'] as const)) {
         const projected = tensor2d(values, [40, 24])
-        const found = mixHeadsBackward(
-          projected,
-          tables,
-          { heads: 1, keyValueHeads: 1, window: 0, cap: call.cap },
-          normal<Rank.R2>([40, 8], 2),
-          products,
-        )
+        const shape = { heads: 1, keyValueHeads: 1, window: 0, cap: call.cap }
+        const read = [projected, tables.cosine, tables.sine, shape] as const
+        const mixed = products === 'float32' ? fused?.attention?.(...read) : halves?.attention(...read, false)
+        expect(mixed?.dataSync().some(Number.isNaN), `${products} forward`).toBe(true)
+        const found = mixHeadsBackward(projected, tables, shape, normal<Rank.R2>([40, 8], 2), products)
         expect(found.dataSync().some(Number.isNaN), products).toBe(true)
       }
     },

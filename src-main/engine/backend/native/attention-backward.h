@@ -61,11 +61,8 @@ struct AttentionBackward {
     }
   }
 
-  // Scores of a row to weights, and gradients by weights to those by scores, over columns [0, seen) of which [low, high) count. The largest
-  // score and its exponent leave NaN and infinity out, so these are made to show in the gradients.
+  // Scores of a row to weights, and gradients by weights to those by scores, over columns [0, seen) of which [low, high) count.
   void takeRow(float* weights, float* byScores, float* slopes, int seen, int low, int high) const {
-    Vector traces = all(0);
-    for (int i = 0; i < seen; i += lanes) traces += load(weights + i) * 0;
     if (call.cap > 0) {
       capScores(weights, seen, call.cap);
       for (int i = 0; i < seen; i += lanes) {
@@ -75,14 +72,14 @@ struct AttentionBackward {
     }
     Softmax softmax;
     takeScores(softmax, weights, seen, low, high);
-    const Vector scale = all(softmax.total > 0 ? 1 / softmax.total : 0);
+    const Vector scale = all(softmax.total == 0 ? 0 : 1 / softmax.total);
     Vector sum = all(0);
     for (int i = 0; i < seen; i += lanes) {
       const Vector weight = load(weights + i) * scale;
       store(weights + i, weight);
       sum += weight * load(byScores + i);
     }
-    const Vector level = all(sumOf(sum) + sumOf(traces));
+    const Vector level = all(sumOf(sum));
     for (int i = 0; i < seen; i += lanes) {
       const Vector own = load(weights + i) * (load(byScores + i) - level);
       store(byScores + i, call.cap > 0 ? own * load(slopes + i) : own);

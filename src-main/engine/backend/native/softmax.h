@@ -10,9 +10,12 @@
 
 namespace {
 
-// Scores s to cap * tanh(s / cap); `size` is a multiple of a vector's lanes.
+// Scores s to cap * tanh(s / cap), and what is no number to NaN; `size` is a multiple of a vector's lanes.
 void capScores(float* scores, int size, float cap) {
-  for (int i = 0; i < size; i += lanes) store(scores + i, cap * hyperbolicTangent(load(scores + i) * (1 / cap)));
+  for (int i = 0; i < size; i += lanes) {
+    const Vector score = load(scores + i);
+    store(scores + i, cap * hyperbolicTangent(score * (1 / cap)) + score * 0);
+  }
 }
 
 // The running softmax of one query row: its largest score, the sum of exponents relative to it.
@@ -21,7 +24,8 @@ struct Softmax {
   float total = 0;
 };
 
-// Turns scores [0, size) of a row, of which [low, high) count, into exponents; returns what earlier results must be multiplied by.
+// Turns scores [0, size) of a row, of which [low, high) count, into exponents; returns what earlier results must be multiplied by. The largest
+// score and its exponents leave NaN and infinity out: one that counts makes the sum NaN, so that it shows in what attention gives.
 float takeScores(Softmax& row, float* scores, int size, int low, int high) {
   if (high <= low) {
     std::fill(scores, scores + size, 0.0f);
@@ -35,9 +39,9 @@ float takeScores(Softmax& row, float* scores, int size, int low, int high) {
   const float largest = std::max(row.largest, largestOf(most));
   Vector sum = all(0);
   for (int i = 0; i < size; i += lanes) {
-    const Vector weight = exponent(load(scores + i) - largest);
+    const Vector score = load(scores + i), weight = exponent(score - largest);
     store(scores + i, weight);
-    sum += weight;
+    sum += weight + (score == hidden ? all(0) : score * 0);
   }
   const float rescale = row.total == 0 ? 0 : std::exp(row.largest - largest);
   row.total = row.total * rescale + sumOf(sum);

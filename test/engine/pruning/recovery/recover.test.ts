@@ -168,7 +168,7 @@ describe('stories260k', () => {
     for (const name of tensors?.tensors.keys() ?? []) expect((await tensors?.readFloat32(name))?.every(Number.isFinite), name).toBe(true)
   })
 
-  test('scores that overflow in attention show in a step, which names the gradient and changes nothing', async () => {
+  test('scores that overflow in attention show in the loss of a step, which changes nothing', async () => {
     const { model, calibration } = open()
     const window = short(calibration).slice(0, 1)
     const { student, pass, dispose } = await openTraining(model, halved())
@@ -180,8 +180,7 @@ describe('stories260k', () => {
     await student.refresh()
     const batches = [async () => batchOf(window, await denseStates(model, window))]
     const found = await trainStep(student, pass, batches, length, { step: 1, rate: 1e-3 })
-    expect(found.loss).toBeGreaterThan(0)
-    expect(found).toMatchObject({ length: Number.NaN, broken: 'blocks.3.attention.query' })
+    expect(found).toMatchObject({ loss: Number.NaN, length: Number.NaN })
     for (const { first } of student.masters.values()) expect(first.every((value) => value === 0)).toBe(true)
     dispose()
   })
