@@ -103,10 +103,12 @@ async function withDivergence(
   })
 }
 
-function savingOf({ save = '', format, gguf_type: types, replace }: Flags) {
+/** Without `--format`, a budget of bytes is for a GGUF file. */
+export function savingOf({ save = '', format, fit, gguf_type: types, replace }: Flags) {
+  const usual = fit.some((budget) => 'bytes' in budget) ? 'gguf' : 'exact'
   return {
     folder: resolve(save),
-    formats: format.length > 0 ? [...format] : ['exact'],
+    formats: format.length > 0 ? [...format] : [usual],
     ...(types.length > 0 ? { ggufTypes: [...types] } : {}),
     replace,
   }

@@ -259,6 +259,7 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
     measures: [
       { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
       { name: 'perplexity', dataset: 'prose', value: perplexity, unit: '' },
+      { name: 'tokens per second', dataset: '', value: 4000 / perplexity, unit: '' },
     ],
     ...changes,
   })
@@ -268,6 +269,12 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)
   expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.9 +- +dense Q3_K_M +worse/)
   expect(printed.out).toContain('Do not prune. At 94 MB, dense Q3_K_M is better than 2SSP 25 % (perplexity 31.2 against 38.9 on prose')
+  printed.out = ''
+  expect(await commands.worth(['exp-1', '--cost=tokens per second', ...at()])).toBe(0)
+  expect(printed.out).toMatch(/TOKENS PER SECOND.*\n.*2SSP 25 % +103 /)
+  expect(printed.out).toContain('At 128, dense Q3_K_M is better than 2SSP 25 %')
+  expect(await commands.worth(['exp-1', '--cost=memory', ...at()])).toBe(2)
+  expect(printed.error).toContain('"memory". Choose one of: "File size", "Tokens per second".')
   runs.push(file('other', '2ssp', 9, 9, { model: { id: 'model-2', name: 'other' } }))
   expect(await commands.worth(['exp-1', ...at()])).toBe(1)
   expect(printed.error).toContain('has 2 models')

@@ -1,5 +1,7 @@
 import { mostCompared } from '#contract/comparison/calls.ts'
-import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
+import { isPruned, type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { outcomeText } from '#contract/comparison/worth.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
@@ -7,23 +9,29 @@ import { printJson, printTable, showPercent } from './print.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const worthHelp = `espalier worth EXPERIMENT
+export const worthHelp = `espalier worth EXPERIMENT [--cost MEASURE]
 
-Whether pruning is worth it: each pruned file against the best dense file at most 1 % larger.
+Whether pruning is worth it: each pruned file against the best dense file that costs at most 1 % more.
 Only kinds of text that no choice saw decide. Make the files to compare with --weights.
+
+  --cost MEASURE       a measured cost instead of the file's size, such as "tokens per second"
 
 ${commonHelp}`
 
+const flags = { ...commonFlags, cost: { type: 'string' } } as const
+
 export const worth: Verb = (parameters) =>
   guarded('worth', worthHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, commonFlags, { least: 1, most: 1, name: 'The experiment’s id' })
-    const found = await withWorkbench(values, (door) => read(door, words[0] as string))
+    const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The experiment’s id' })
+    const runs = await withWorkbench(values, (door) => read(door, words[0] as string))
+    const cost = costNamed(values.cost, costsOf(runs, isPruned))
+    const found = worthOf(runs, cost)
     if (values.json) printJson(found)
-    else print(found)
+    else print(found, cost)
     return 0
   })
 
-async function read({ call }: CommandDoor, experiment: string): Promise<Worth> {
+async function read({ call }: CommandDoor, experiment: string): Promise<ComparedRun[]> {
   await call('experiments.get', { id: experiment })
   const { rows, total } = await call('runs.query', { experiment, columns: [], limit: mostCompared })
   if (total > mostCompared)
@@ -33,20 +41,39 @@ async function read({ call }: CommandDoor, experiment: string): Promise<Worth> {
   const models = new Set(runs.map(({ model }) => model.name))
   if (models.size > 1)
     throw new EspalierError('invalid', `The experiment has ${models.size} models. A verdict is about one: make an experiment for each.`)
-  return worthOf(runs)
+  return runs
 }
 
-function print({ rows, duels, fronts, sentence, untested }: Worth): void {
+/** A cost by its title, the way `costsOf` writes it, or by the name of its measure where only one has it. */
+function costNamed(asked: string | undefined, costs: readonly Cost[]): Cost {
+  if (asked === undefined) return fileSize
+  const is = (text: string) => text.toLowerCase() === asked.toLowerCase()
+  const found = costs.filter(({ title }) => is(title))
+  const [cost, other] = found.length > 0 ? found : costs.filter(({ id }) => is(id.split('/')[0] ?? id))
+  const known = costs.map(({ title }) => `"${title}"`).join(', ')
+  if (!cost) throw new EspalierError('usage', `No cost that dense and pruned runs share is called "${asked}". Choose one of: ${known}.`)
+  if (other) throw new EspalierError('usage', `Several costs are called "${asked}". Choose one of: ${known}.`)
+  return cost
+}
+
+function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): void {
   const kinds = fronts.map(({ kind }) => kind)
   printTable(
-    ['FILE', 'MB', ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)), 'LOOPS', 'AGAINST', 'RESULT'],
+    [
+      'FILE',
+      cost === fileSize ? 'MB' : cost.title.toUpperCase(),
+      ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)),
+      'LOOPS',
+      'AGAINST',
+      'RESULT',
+    ],
     [...rows]
-      .sort((a, b) => b.cost.mean - a.cost.mean)
+      .sort((a, b) => (cost.lowerIsBetter ? b.cost.mean - a.cost.mean : a.cost.mean - b.cost.mean))
       .map((row) => {
         const duel = duels.find(({ pruned }) => pruned === row)
         const perplexities = kinds.map((kind) => (row.quality[kind] ? Number(row.quality[kind].mean.toPrecision(4)) : null))
-        const megabytes = Number((row.cost.mean / 1e6).toPrecision(4))
-        return [row.name, megabytes, ...perplexities, showPercent(row.loops), duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
+        const shown = cost === fileSize ? Number((row.cost.mean / 1e6).toPrecision(4)) : costText(row.cost.mean, cost)
+        return [row.name, shown, ...perplexities, showPercent(row.loops), duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
       }),
   )
   console.log(`\n${[sentence, ...untested].join('\n')}`)

@@ -86,7 +86,12 @@ export const flagTable = {
   ),
   save: one('Pruning', 'FOLDER', anyText, 'writes the pruned model'),
   replace: onOff('Pruning', 'lets --save replace an existing folder'),
-  format: list('Pruning', 'NAME', keyOf(formatTitles), `${names(formatTitles)}; several get a folder each`),
+  format: list(
+    'Pruning',
+    'NAME',
+    keyOf(formatTitles),
+    `${names(formatTitles)}; several get a folder each (default: exact; gguf where --fit gives bytes)`,
+  ),
   weights: list(
     'Pruning',
     'NAME',
