@@ -111,6 +111,8 @@ export const models: readonly InteropModel[] = [
   // Rounding in other types sends tokens of these random models to other experts.
   ...ggufMixtures.map((name) => reference(name, { ...usual, mixture: true, types: ['F32'] })),
   reference('qwen3_5_moe', { ...usual, inTransformers: { perplexity: 1e-5, logits: 1e-4 }, mixture: true, types: ['F32'] }),
+  reference('gpt_oss', { ...usual, mixture: true, types: ['F32'] }),
+  reference('gpt_oss-mxfp4', { ...usual, mixture: true, types: ['F32'] }),
   { name: 'qwen2_moe', folder: seededMixture, ...usual, length: 60, mixture: true },
 ]
 

@@ -4,6 +4,7 @@ import { ConfigReader } from './config-reader.ts'
 import type { Dialect } from './dialect.ts'
 import { gemma2, gemma3, gemma3Text } from './gemma.ts'
 import { glm4Moe } from './glm4-moe.ts'
+import { gptOss } from './gpt-oss.ts'
 import { granite } from './granite.ts'
 import { graniteMoe } from './granite-moe.ts'
 import { llama } from './llama.ts'
@@ -43,6 +44,7 @@ export const families: Readonly<Record<string, Architecture>> = {
   olmoe,
   granitemoe: graniteMoe,
   mixtral,
+  gpt_oss: gptOss,
   qwen2_moe: qwen2Moe,
   glm4_moe: glm4Moe,
   qwen3_5_moe_text: qwen35MoeText,

@@ -26,6 +26,10 @@ export interface LlamaTraits {
   readonly norms?: NormNames
   readonly epsilon?: number
   readonly normOffset?: number
+  /** Whether each head has a sink. */
+  readonly sinks?: true
+  readonly neuronLimit?: DecoderSpec['neuronLimit']
+  readonly interleavesExperts?: true
   /** Norms on queries and keys: of each head, or of all heads at once. */
   readonly queryKeyNorm?: 'head' | 'whole'
   readonly activation?: DecoderSpec['activation']
@@ -45,7 +49,7 @@ export interface LlamaTraits {
   readonly place?: Place
 }
 
-export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'output'>
+export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'sinks' | 'output'>
 
 /** A spec for checkpoints with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
 export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, traits: LlamaTraits = {}): DecoderSpec {
@@ -65,7 +69,13 @@ export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'
     embedding,
     finalNorm: { weight: `${prefix}norm.weight` },
     head: { weight: config.boolean('tie_word_embeddings', traits.tied ?? false) ? embedding : head },
-    ...defined({ gatedQueries: traits.gatedQueries, perBlock: traits.perBlock, router: traits.mixture?.router }),
+    ...defined({
+      gatedQueries: traits.gatedQueries,
+      perBlock: traits.perBlock,
+      neuronLimit: traits.neuronLimit,
+      interleavesExperts: traits.interleavesExperts,
+      router: traits.mixture?.router,
+    }),
     block(index, named = index) {
       const name = `${prefix}layers.${named}`
       const mixer = traits.mixer?.(index, name) ?? attentionTensors(`${name}.self_attn`, sizes, traits)
@@ -78,7 +88,7 @@ const offsetOf = ({ normOffset }: LlamaTraits): { offset?: number } => (normOffs
 
 function attentionTensors(name: string, sizes: ReturnType<typeof readSizes>, traits: LlamaTraits): Mixer {
   const { hidden, heads, keyValueHeads, headSize } = sizes
-  const { queryKeyNorm, queryKeyValueBias: bias, outputBias, gatedQueries } = traits
+  const { queryKeyNorm, queryKeyValueBias: bias, outputBias, gatedQueries, sinks } = traits
   const norm = (own: string, count: number): NormTensors => ({
     weight: `${name}.${own}.weight`,
     size: queryKeyNorm === 'head' ? headSize : count * headSize,
@@ -88,6 +98,7 @@ function attentionTensors(name: string, sizes: ReturnType<typeof readSizes>, tra
     key: linear(`${name}.k_proj`, keyValueHeads * headSize, hidden, bias),
     value: linear(`${name}.v_proj`, keyValueHeads * headSize, hidden, bias),
     ...(queryKeyNorm ? { queryNorm: norm('q_norm', heads), keyNorm: norm('k_norm', keyValueHeads) } : {}),
+    ...(sinks ? { sinks: { weight: `${name}.sinks`, shape: [heads] } } : {}),
     output: linear(`${name}.o_proj`, hidden, heads * headSize, outputBias),
   }
 }

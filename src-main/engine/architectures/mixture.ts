@@ -66,10 +66,10 @@ export const gatedMlp = (name: string, width: number, hidden: number, names = us
 type Experts = Pick<MixtureTensors, 'experts' | 'expertsName'>
 
 /** Experts whose tensors are each its own: `name`.N with three projections. */
-export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual): Experts {
+export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual, bias = false): Experts {
   const experts = Array.from({ length: layout.experts ?? 0 }, (_, index) => {
     if (layout.constants?.includes(index)) return constantAt({ expertsName: name }, index, hidden)
-    return gatedMlp(`${name}.${index}`, layout.width, hidden, names)
+    return gatedMlp(`${name}.${index}`, layout.width, hidden, names, bias)
   })
   return { experts, expertsName: name }
 }

@@ -35,7 +35,10 @@ export const keysAndValues = ({ keyValueHeads, headSize, blocks }: DecoderSpec, 
 /** Entries of a token mixer besides its projections. */
 function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
   const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)
-  return mixerOwn(tensors).reduce((total, { shape }) => total + shape.reduce((a, b) => a * b, 1), heads)
+  return [...mixerOwn(tensors), ...(tensors.sinks ? [tensors.sinks] : [])].reduce(
+    (total, { shape }) => total + shape.reduce((a, b) => a * b, 1),
+    heads,
+  )
 }
 
 /** Parameters of a norm; 0 for a missing one. */

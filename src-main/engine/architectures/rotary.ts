@@ -37,8 +37,10 @@ const yarn: Scaling = (section, context, plain) => {
   const original = section.integer('original_max_position_embeddings', context.originalContextLength ?? context.contextLength)
   const scale = section.number('attention_factor', factor > 1 ? 0.1 * Math.log(factor) + 1 : 1)
   const dimensionOf = (turns: number) => (context.size * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(context.theta))
-  const low = Math.max(0, Math.floor(dimensionOf(section.number('beta_fast', 32))))
-  const high = Math.min(context.size - 1, Math.ceil(dimensionOf(section.number('beta_slow', 1))))
+  const [fast, slow] = [dimensionOf(section.number('beta_fast', 32)), dimensionOf(section.number('beta_slow', 1))]
+  const whole = section.boolean('truncate', true)
+  const low = Math.max(0, whole ? Math.floor(fast) : fast)
+  const high = Math.min(context.size - 1, whole ? Math.ceil(slow) : slow)
   const span = high === low ? 0.001 : high - low
   const inverse = plain.map((frequency, i) => {
     const ramp = Math.min(1, Math.max(0, (i - low) / span))

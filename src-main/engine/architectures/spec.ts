@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Activation } from '#engine/tensor/activation.ts'
+import type { Activation, NeuronLimit } from '#engine/tensor/activation.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 
 /**
@@ -112,6 +112,8 @@ export interface BlockTensors extends Partial<MlpTensors> {
   readonly queryNorm?: NormTensors
   readonly keyNorm?: NormTensors
   readonly delta?: DeltaTensors
+  /** A logit of each head that joins its scores and stands for nothing: [H]. */
+  readonly sinks?: ShapedTensor
   readonly output: Projection
   readonly attentionOutputNorm?: NormTensors
   readonly mlpNorm?: NormTensors
@@ -156,6 +158,8 @@ export interface DecoderSpec {
   /** Coordinates of the stream between submodules, where they are fewer than the hidden size (sliced models). */
   readonly sliceWidth?: number
   readonly activation: Activation
+  /** Where gates and ups of neurons have limits. */
+  readonly neuronLimit?: NeuronLimit
   readonly parallelResidual: boolean
   /** Rotary embedding of block `index`; blocks that share one are given the same object. */
   rotary(index: number): Rotary
@@ -166,6 +170,8 @@ export interface DecoderSpec {
   readonly delta?: DeltaShape
   /** Where MLPs are mixtures of experts. */
   readonly router?: RouterKind
+  /** Whether the family's files have experts in joint tensors that appear here one by one: rows are inputs, gates and ups in turn. */
+  readonly interleavesExperts?: true
   /** What products of queries and keys are multiplied by. */
   readonly scoreScale: number
   /** Scores s become cap * tanh(s / cap). */

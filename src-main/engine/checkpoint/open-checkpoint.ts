@@ -1,6 +1,7 @@
 import type { Checkpoint } from './checkpoint.ts'
 import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
+import { withSeparateExperts } from './interleaved-experts.ts'
 import { locateCheckpoint } from './locate-checkpoint.ts'
 
 /**
@@ -10,5 +11,5 @@ import { locateCheckpoint } from './locate-checkpoint.ts'
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const { kind, place } = await locateCheckpoint(path)
-  return kind === 'gguf' ? openGguf(place) : openFolder(place)
+  return kind === 'gguf' ? openGguf(place) : withSeparateExperts(await openFolder(place))
 }

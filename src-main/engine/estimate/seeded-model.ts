@@ -44,6 +44,7 @@ export async function seededModel({ hidden, intermediate, heads, vocabulary }: S
     vocabulary: own,
     products: productsFor('float32'),
     freeBytes: 2 ** 31,
+    memoryBytes: 2 ** 31,
     workspaceBytes: 2 ** 29,
     kept: new Map(),
     async close() {

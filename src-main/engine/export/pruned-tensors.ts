@@ -107,6 +107,7 @@ function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, {
   const [own, ownShaped] = [from && mixerProjections(from), from && mixerOwn(from)]
   for (const [i, target] of mixerProjections(to).entries()) addProjection(own?.[i], target, {}, add, mixerKeys[i], trained)
   for (const [i, target] of mixerOwn(to).entries()) addShaped(ownShaped?.[i], target, add, trained(at(mixerOwnKeys, i))?.name)
+  if (to.sinks) addShaped(from?.sinks, to.sinks, add, trained('sinks')?.name)
   if (!addReplaced(planned, packed.attention, 'output', to.output, {}, add))
     addProjection(from?.output, to.output, {}, add, 'output', trained)
 }

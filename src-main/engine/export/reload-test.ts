@@ -29,9 +29,13 @@ export async function expectAnswers(view: ModelView, model: Model, text: string)
   return { windows, perplexity: (await perplexity(view, windows)).perplexity, greedy: await continueGreedily(view, windows) }
 }
 
-/** Opens what was saved and asks it the same. */
-export async function testReload(path: string, { windows, perplexity: expected, greedy }: Expectation): Promise<ReloadTest> {
-  const model = await openModel(path)
+/** Opens what was saved under a memory budget and asks it the same. */
+export async function testReload(
+  path: string,
+  { windows, perplexity: expected, greedy }: Expectation,
+  memoryBytes?: number,
+): Promise<ReloadTest> {
+  const model = await openModel(path, memoryBytes)
   try {
     const view = denseView(model)
     const found = await perplexity(view, windows)

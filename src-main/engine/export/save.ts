@@ -57,7 +57,9 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
       )
     const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
     const expected = await expectAnswers(view, model, request.text)
-    return await reloadAll(written, expected, host)
+    // What was saved needs the memory that the source's weights take.
+    model.store.empty()
+    return await reloadAll(written, expected, model.memoryBytes, host)
   } finally {
     view.dispose()
   }
@@ -77,12 +79,12 @@ async function weigh(view: ModelView, { measuredOn }: SaveRequest, host: SaveHos
 
 type Written = Omit<SavedFile, 'reload'>
 
-async function reloadAll(written: readonly Written[], expected: Expectation, host: SaveHost): Promise<SavedFile[]> {
+async function reloadAll(written: readonly Written[], expected: Expectation, memoryBytes: number, host: SaveHost): Promise<SavedFile[]> {
   const saved: SavedFile[] = []
   for (const [index, file] of written.entries()) {
     host.signal?.throwIfAborted()
     host.progress('Opening what was saved', index, written.length, 'files')
-    saved.push({ ...file, reload: findFormat(file.format).reopens ? await testReload(file.path, expected) : null })
+    saved.push({ ...file, reload: findFormat(file.format).reopens ? await testReload(file.path, expected, memoryBytes) : null })
   }
   host.progress('Opening what was saved', written.length, written.length, 'files')
   return saved

@@ -6,6 +6,7 @@ import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { shardsBytes } from '#engine/checkpoint/write-shards.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from './format.ts'
+import { interleaveExperts } from './interleaved-experts.ts'
 import { modelCard, readParentCard } from './model-card.ts'
 import { packedConfig } from './packed-config.ts'
 import { blocksText, missingParts, type PackedBlock, packBlocks } from './packing.ts'
@@ -55,13 +56,14 @@ function layOutStock(planned: Planned) {
   const config = textConfig(checkpoint.config)
   const alone = config !== checkpoint.config
   const names = alone ? { names: readSpec(config, spec.blocks) } : {}
-  const tensors = prunedTensors(planned, {
+  const separate = prunedTensors(planned, {
     removed: 'zeroed',
     width: (position) => (isMixture(at(packed, position)) ? expertWidth : width),
     experts,
     blocks: packed,
     ...names,
   })
+  const tensors = spec.interleavesExperts ? interleaveExperts(separate) : separate
   const notes = describe(
     packed,
     blocks.length,

@@ -5,9 +5,11 @@ import {
   keep,
   matMul,
   mul,
+  type Rank,
   reshape,
   sigmoid,
   slice,
+  type Tensor1D,
   type Tensor2D,
   type Tensor3D,
   type Tensor4D,
@@ -161,7 +163,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
-  const mixed = mix(normed, block, call, weights.queryKeyValue)
+  const mixed = mix(normed, block, call, weights)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -217,23 +219,38 @@ export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: Atte
 }
 
 /** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
-function mix(projected: Tensor2D, block: number, call: CallContext, weight: Matrix): Tensor2D {
+function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyValue: weight, sinks }: AttentionWeights<Matrix>): Tensor2D {
   const { spec, rotary, past } = call
   const { fused } = activeBackend()
   const { heads, keyValueHeads, scoreCap: cap } = spec
   const tables = rotary(block)
   const { cosine, sine } = tables
   const shape = { heads, keyValueHeads, cap, window: spec.slidingWindow(block) ?? 0 }
-  if (past && fused?.attendPlaced) {
+  if (past && fused?.attendPlaced && !sinks) {
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
-  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, spec)
+  if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, { spec, sinks: sinksOf(sinks, spec) })
   if (isHalf(weight)) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
-  return fused?.attention ? fused.attention(projected, cosine, sine, shape) : mixHeadsByStep(projected, tables, shape, batchedProduct)
+  if (fused?.attention && !sinks) return fused.attention(projected, cosine, sine, shape)
+  return mixHeadsByStep(projected, tables, shape, batchedProduct, sinksOf(sinks, spec))
 }
 
+/** Sinks by key head: [K, H/K]. */
+const sinksOf = (sinks: Tensor1D | undefined, { keyValueHeads }: DecoderSpec): Tensor2D | undefined =>
+  sinks && reshape<Rank.R2>(sinks, [keyValueHeads, -1])
+
 /** Each sequence's rows after what its slots hold. */
-function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: Past, block: number, spec: DecoderSpec): Tensor2D {
+interface PlacedHeads {
+  readonly spec: DecoderSpec
+  readonly sinks: Tensor2D | undefined
+}
+
+function mixPlaced(
+  { query, key, value }: ReturnType<typeof splitHeads>,
+  past: Past,
+  block: number,
+  { spec, sinks }: PlacedHeads,
+): Tensor2D {
   const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
   const cached = past.cache.append(block, fresh, key, value)
   let first = 0
@@ -242,7 +259,8 @@ function mixPlaced({ query, key, value }: ReturnType<typeof splitHeads>, past: P
     const seen = { key: gather(cached.key, places, 1), value: gather(cached.value, places, 1) }
     const own: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
     first += tokens
-    const heads = causalAttention({ query: own, ...seen, window: spec.slidingWindow(block), cap: spec.scoreCap }, batchedProduct)
+    const window = spec.slidingWindow(block)
+    const heads = causalAttention({ query: own, ...seen, window, cap: spec.scoreCap, sinks }, batchedProduct)
     return reshape(transpose(reshape(heads, [spec.heads, tokens, spec.headSize]), [1, 0, 2]), [tokens, spec.heads * spec.headSize])
   })
   return mixed.length === 1 ? (mixed[0] as Tensor2D) : concat(mixed, 0)

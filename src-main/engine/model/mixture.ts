@@ -45,7 +45,7 @@ export function routeTokens(input: Tensor2D, weights: MixtureWeights<Matrix>, sp
   const kind = spec.router as RouterKind
   const { experts } = weights
   const correction = weights.correction && (weights.correction.dataSync() as Float32Array)
-  const logits = valuesOf(() => project(input, weights.router))
+  const logits = valuesOf(() => project(input, weights.router, weights.routerBias))
   const { numbers, gates } = chooseExperts(logits, experts.length, kind, correction)
   const slots = Array.from({ length: experts.length }, (): number[] => [])
   for (const [slot, expert] of numbers.entries()) slots[expert]?.push(slot)

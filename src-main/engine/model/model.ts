@@ -35,6 +35,8 @@ export interface Model {
   readonly products: ProductsFor
   /** What the budget leaves beside embedding and head, and the part of it that is for activations. */
   readonly freeBytes: number
+  /** What it was opened with: what is opened beside it may take no more. */
+  readonly memoryBytes: number
   readonly workspaceBytes: number
   /** What work on the model keeps for later work on it, by name; it goes with the model. */
   readonly kept: Map<string, Kept>
@@ -125,6 +127,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
       vocabulary,
       products: productsFor('float32'),
       freeBytes: left,
+      memoryBytes,
       workspaceBytes: Math.floor(left * workspaceShare),
       kept,
       async close() {

@@ -1,18 +1,23 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
-import { activate, gateNeurons } from '#engine/tensor/activation.ts'
+import { activate, gateLimited, gateNeurons } from '#engine/tensor/activation.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix, project } from '#engine/tensor/products.ts'
 import type { MlpWeights } from './weights/weights.ts'
 
 /** Neurons [N, I] of what an MLP reads [N, D]; packed weights take the stream, through the norm where there is one. */
-export function neuronsOf(x: Tensor2D, weights: MlpWeights<Matrix>, { activation }: Pick<DecoderSpec, 'activation'>): Tensor2D {
+export function neuronsOf(
+  x: Tensor2D,
+  weights: MlpWeights<Matrix>,
+  { activation, neuronLimit }: Pick<DecoderSpec, 'activation' | 'neuronLimit'>,
+): Tensor2D {
   const { norm } = weights
   if (isHalf(weights.up))
     return halfUnits().neurons(x, { ...(weights as MlpWeights<HalfMatrix>), norm: norm && fusedNorm(norm, x), activation })
   const up = project(x, weights.up, weights.upBias)
   const gate = weights.gate && project(x, weights.gate, weights.gateBias)
+  if (gate && neuronLimit) return gateLimited(gate, up, neuronLimit)
   return gate ? gateNeurons(gate, up, activation) : activate(up, activation)
 }

@@ -1,4 +1,20 @@
-import { add, erf, exp, mul, relu, sigmoid, square, step, sub, type Tensor, type Tensor2D, tanh, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  erf,
+  exp,
+  maximum,
+  minimum,
+  mul,
+  relu,
+  sigmoid,
+  square,
+  step,
+  sub,
+  type Tensor,
+  type Tensor2D,
+  tanh,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import { tidied } from './tidied.ts'
 
@@ -49,6 +65,20 @@ export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation
   const { fused } = activeBackend()
   if (fused?.gate && activation === 'silu') return fused.gate(gate, up)
   return tidy(() => mul(activate(gate, activation), up))
+}
+
+/** How gpt-oss bounds what makes a neuron, and the slope of its gate. */
+export interface NeuronLimit {
+  readonly most: number
+  readonly slope: number
+}
+
+/** Neurons of a gated MLP with limits: (up + 1) * gate * sigmoid(slope * gate), the gate bounded above, the up on both sides. */
+export function gateLimited(gate: Tensor2D, up: Tensor2D, { most, slope }: NeuronLimit): Tensor2D {
+  return tidy(() => {
+    const bounded = minimum(gate, most)
+    return mul(add(maximum(minimum(up, most), -most), 1), mul(bounded, sigmoid(mul(bounded, slope))))
+  })
 }
 
 /** Gradients of a loss by gates and ups, and the neurons that they made: [N, I] each. */

@@ -1,4 +1,17 @@
-import { add, concat, reshape, slice, softmax, type Tensor2D, type Tensor3D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  mul,
+  type Rank,
+  reshape,
+  slice,
+  softmax,
+  type Tensor2D,
+  type Tensor3D,
+  type Tensor4D,
+  tensor2d,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { capValues } from './activation.ts'
 
 /** Query rows per product. */
@@ -17,6 +30,8 @@ export interface AttentionCall {
   readonly window: number | undefined
   /** Scores s become cap * tanh(s / cap). */
   readonly cap?: number | undefined
+  /** A logit of each head that joins its scores, [H/K] for each of K key heads, and is dropped behind the softmax: [K, H/K]. */
+  readonly sinks?: Tensor2D | undefined
 }
 
 /** What multiplies G pairs of matrices: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
@@ -39,7 +54,12 @@ function attendInChunks(call: AttentionCall, product: BatchedProduct): Tensor4D[
   return chunks
 }
 
-function attendRows({ query, key, value, window, cap }: AttentionCall, product: BatchedProduct, row: number, rows: number): Tensor4D {
+function attendRows(
+  { query, key, value, window, cap, sinks }: AttentionCall,
+  product: BatchedProduct,
+  row: number,
+  rows: number,
+): Tensor4D {
   const [groups, perGroup, tokens, headSize] = query.shape
   const past = key.shape[1] - tokens
   const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
@@ -51,8 +71,18 @@ function attendRows({ query, key, value, window, cap }: AttentionCall, product: 
   let scores: Tensor4D = capValues(reshape(product(chunk, keys, true), [groups, perGroup, rows, seen]), cap)
   const hidden = hiddenMask(past + row - first, rows, seen, window)
   if (hidden) scores = add(scores, hidden)
-  const weights: Tensor3D = reshape(softmax(scores), [groups, perGroup * rows, seen])
+  const weights: Tensor3D = reshape(sinks ? softmaxWithSinks(scores, sinks) : softmax(scores), [groups, perGroup * rows, seen])
   return reshape(product(weights, values, false), [groups, perGroup, rows, headSize])
+}
+
+/** Shares of scores [B*K, H/K, rows, seen] that leave some to each head's sink. */
+function softmaxWithSinks(scores: Tensor4D, sinks: Tensor2D): Tensor4D {
+  const [groups, perGroup, rows, seen] = scores.shape
+  const heads = sinks.shape[0]
+  const first: Tensor3D = reshape(slice(scores, [0, 0, 0, 0], [-1, -1, -1, 1]), [groups / heads, heads * perGroup, rows])
+  const all: Tensor4D = reshape(add(mul(first, 0), reshape(sinks, [1, heads * perGroup, 1])), [groups, perGroup, rows, 1])
+  const joined: Tensor4D = concat([scores, all], 3)
+  return slice<Rank.R4, Tensor4D>(softmax(joined), [0, 0, 0, 0], [-1, -1, -1, seen])
 }
 
 /** [rows, seen] to add to scores: row r is at column `offset + r`. Undefined if nothing is hidden. */

@@ -27,12 +27,18 @@ export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, k
 }
 
 /** Values mixed by causal attention step by step, of projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
-export function mixHeadsByStep(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, product: BatchedProduct): Tensor2D {
+export function mixHeadsByStep(
+  projected: Tensor2D,
+  tables: RotaryTables,
+  shape: AttentionShape,
+  product: BatchedProduct,
+  sinks?: Tensor2D,
+): Tensor2D {
   return tidy(() => {
     const [rows, tokens] = [projected.shape[0], tables.cosine.shape[0]]
     const batch = rows / tokens
     const split = splitHeads(projected, tables, shape, batch)
-    const mixed = causalAttention({ ...split, window: shape.window || undefined, cap: shape.cap }, product)
+    const mixed = causalAttention({ ...split, window: shape.window || undefined, cap: shape.cap, sinks }, product)
     const headSize = mixed.shape[3]
     return reshape(transpose(reshape(mixed, [batch, shape.heads, tokens, headSize]), [0, 2, 1, 3]), [rows, shape.heads * headSize])
   })

@@ -59,6 +59,11 @@ describe('saving', () => {
     ])
   })
 
+  it('opens what it saved under the memory budget of the model', async () => {
+    const request = requestFor('small', { formats: ['exact'] })
+    await expect(saveModel({ ...request, model: { ...model, memoryBytes: 1000 } }, quiet)).rejects.toThrow('memory budget')
+  })
+
   it('weighs what the outline said, within the header and the tokenizer', async () => {
     const request = requestFor('weighed', { ggufTypes: ['BF16'] })
     const outlined = await outlineFormats(request, ['stock', 'gguf'], ['BF16'])

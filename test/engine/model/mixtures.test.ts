@@ -10,7 +10,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { mlpOf } from '#engine/model/weights/weights.ts'
-import { expectedOf, mixtureModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { expectedOf, mixtureModels, packedMixture, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { greedily } from './greedily.ts'
 import { logitsOf } from './logits.ts'
@@ -74,7 +74,10 @@ describe('mixtures of experts against transformers', () => {
     })
     const { spec } = model
     const mixture = spec.block(spec.blocks.length - 1).mixture as MixtureTensors
-    const expert = Object.values(mlpProjections(mixture.experts[0] as never)).reduce((sum, { rows, columns }) => sum + rows * columns, 0)
+    const expert = Object.values(mlpProjections(mixture.experts[0] as never)).reduce(
+      (sum, { rows, columns, bias }) => sum + rows * columns + (bias ? rows : 0),
+      0,
+    )
     expect(expert).toBe(recorded.params.expert)
     expect(spec.blocks.map((_, index) => blockParameters(spec, index).attention)).toEqual(recorded.params.mixer_per_block)
     const { total, active } = activeParameters(spec)
@@ -83,5 +86,19 @@ describe('mixtures of experts against transformers', () => {
     view.dispose()
     await model.close()
     expect(memory().numTensors, 'tensors left behind').toBe(before)
+  })
+
+  it('give the same for gpt-oss in blocks of MXFP4, whose values its plain file has', async () => {
+    const [window] = await referenceWindows('calibration')
+    const logits = async (name: 'gpt_oss' | typeof packedMixture) => {
+      const model = await openModel(await referenceModel(name))
+      const { quantised } = model.checkpoint
+      const found = await logitsOf(denseView(model), (window as Int32Array).subarray(0, 40))
+      await model.close()
+      return { found, types: quantised?.types }
+    }
+    const packed = await logits(packedMixture)
+    expect(packed.types).toEqual(['MXFP4'])
+    expect(packed.found).toEqual((await logits('gpt_oss')).found)
   })
 })

@@ -31,7 +31,7 @@ export const exact: ExportFormat = {
     requireUnsliced(spec)
     const left = specWithPlan(spec, planned.plan)
     const packed = planned.plan.slice ? unpacked(left.blocks) : packBlocks(spec, left.blocks)
-    requireCache(spec.perBlock?.layer_types, packed)
+    requireCache(spec, packed)
     const attentions = packed.filter(({ attention }) => attention !== undefined).length
     const bytes = planned.plan.slice
       ? tensorBytes(slicedShapes(planned.model, planned.plan.slice))
@@ -61,7 +61,7 @@ export const exact: ExportFormat = {
       const tensors = plan.slice ? await slicedTensors(view, plan.slice) : prunedTensors(request, { removed: 'absent', blocks: packed })
       const hasModule = model.spec.router === undefined
       const family = familyConfig(model.checkpoint.config)
-      requireCache(model.spec.perBlock?.layer_types, packed)
+      requireCache(model.spec, packed)
       // The weights are what the plan's tensors made of them; only the account of it is left.
       const { tensors: _, ...account } = plan
       const layout: PrunedLayout = {
@@ -201,8 +201,10 @@ function accountOf({ model, plan, method }: ExportRequest, packed: readonly Pack
 }
 
 /** The cache asks the first block how many tokens were seen, which another kind of attention cannot answer in its place. */
-function requireCache(types: readonly unknown[] | undefined, packed: readonly PackedBlock[]): void {
-  if (!types) return
+function requireCache({ router, perBlock }: DecoderSpec, packed: readonly PackedBlock[]): void {
+  const types = perBlock?.layer_types
+  // Folders of mixtures have no module for transformers.
+  if (!types || router) return
   const kindOf = (block: PackedBlock) => types[sourceOf(block)]
   const asked = packed.map(kindOf).find((kind) => kind !== 'linear_attention')
   const left = packed.filter(({ attention }) => attention !== undefined)

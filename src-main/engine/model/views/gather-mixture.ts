@@ -10,7 +10,7 @@ import { keptExperts } from './kept-experts.ts'
 /** Experts that stay with their rows of the router, and `constants` [n, D] where experts became a vector; copies of their own. */
 export function gatherMixture(weights: MixtureWeights, plan: Exclude<MlpPlan, 'removed'>, constants?: Tensor2D): MixtureWeights {
   const kept = keptExperts(plan, weights.experts.length)
-  const { router, correction, experts, ...others } = weights
+  const { router, routerBias, correction, experts, ...others } = weights
   return tidied(() => {
     const rows = tensor1d(
       kept.map(({ number }) => number),
@@ -20,6 +20,7 @@ export function gatherMixture(weights: MixtureWeights, plan: Exclude<MlpPlan, 'r
     return {
       ...cloneTensors(others),
       router: gather(router, rows),
+      ...(routerBias ? { routerBias: gather(routerBias, rows) } : {}),
       ...(correction ? { correction: gather(correction, rows) } : {}),
       experts: kept.map((one) => {
         if (one.constant) return { constant: row(constants as Tensor2D, constant++) }

@@ -58,6 +58,7 @@ class Unpacking {
       experts,
       ...this.#around(),
       ...defined({
+        routerBias: this.#unpack<Tensor1D>('routerBias'),
         correction: this.#unpack<Tensor1D>('correction'),
         shared: this.#packed['shared.up'] && this.#projections('shared.'),
         sharedGate: this.#unpack<Tensor2D>('sharedGate'),
@@ -99,6 +100,7 @@ class Unpacking {
         keyNorm: this.#norm('keyNorm', headNorm),
         outputNorm: this.#norm('outputNorm'),
         delta: this.#packed.convolution && this.#delta(headNorm.epsilon),
+        sinks: this.#unpack<Tensor1D>('sinks'),
         shortcut: this.#unpack<Tensor2D>('shortcut'),
         queryKeyValueBias: this.#joined<Tensor1D>('Bias'),
         outputBias: this.#unpack<Tensor1D>('outputBias'),

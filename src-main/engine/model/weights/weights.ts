@@ -27,6 +27,7 @@ export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly keyNorm?: NormWeights
   readonly outputNorm?: NormWeights
   readonly delta?: DeltaWeights
+  readonly sinks?: Tensor1D
   readonly queryKeyValue: M
   readonly queryKeyValueBias?: Tensor1D
   readonly output: M
@@ -55,6 +56,7 @@ export interface MixtureWeights<M extends Matrix = Tensor2D> {
   readonly shortcut?: Tensor2D
   /** [E, D], in float32 whatever the products: a rounded router chooses other experts. */
   readonly router: Tensor2D
+  readonly routerBias?: Tensor1D
   readonly correction?: Tensor1D
   readonly experts: readonly (MlpWeights<M> | ConstantWeights)[]
   readonly shared?: MlpWeights<M>
@@ -99,8 +101,8 @@ type NamedEntry = Projection | NormTensors | ShapedTensor
 export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
   const block = spec.block(blockOf(part))
   if (isAttention(part)) {
-    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, delta, output, attentionOutputNorm: outputNorm } = block
-    const others = { norm, queryNorm, keyNorm, outputNorm, shortcut: block.attentionShortcut }
+    const { attentionNorm: norm, query, key, value, queryNorm, keyNorm, delta, sinks, output, attentionOutputNorm: outputNorm } = block
+    const others = { norm, queryNorm, keyNorm, outputNorm, sinks, shortcut: block.attentionShortcut }
     return { query, key, value, output, ...delta, ...defined(others) }
   }
   const { mlpOutputNorm: outputNorm, mlpShortcut: shortcut } = block

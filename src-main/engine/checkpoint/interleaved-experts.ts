@@ -1,0 +1,138 @@
+import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
+import { alignedBuffer } from './aligned-buffer.ts'
+import { byteRange, type Checkpoint, type Rows, type TensorInfo } from './checkpoint.ts'
+import { type Dtype, elementBytes, type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
+import { decodeMxfp4 } from './mxfp4.ts'
+import { type Turns, takeColumns } from './turned.ts'
+
+const joined = /^(.*\.experts)\.gate_up_proj_bias$/
+
+type Part = 'gate' | 'up' | 'down'
+
+/** One expert's tensor as it appears, and where it lies: in plain tensors of all experts, or in blocks of MXFP4. */
+interface Place {
+  readonly info: TensorInfo
+  readonly source: string
+  readonly packed: boolean
+  readonly expert: number
+  readonly part: Part
+  readonly bias: boolean
+}
+
+/**
+ * gpt-oss stores all experts of a block in tensors whose rows are inputs, with gates and ups in turn; or in blocks of MXFP4 whose rows are
+ * outputs. They appear as a matrix and a bias for each expert and projection, as other families have them. Other checkpoints stay as they are.
+ */
+export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
+  const mixtures = [...checkpoint.tensors.keys()].flatMap((name) => joined.exec(name)?.[1] ?? [])
+  if (mixtures.length === 0) return checkpoint
+  const places = new Map(mixtures.flatMap((name) => placesOf(checkpoint, name).map((place) => [place.info.name, place] as const)))
+  const hidden = (name: string) => mixtures.some((mixture) => name.startsWith(`${mixture}.`))
+  const others = [...checkpoint.tensors].filter(([name]) => !hidden(name))
+  const packed = [...places.values()].some((place) => place.packed)
+  const read = async (name: string, rows?: Rows): Promise<Uint8Array> => {
+    const place = places.get(name)
+    if (!place) return checkpoint.read(name, rows)
+    const { skip, bytes } = byteRange(place.info, rows)
+    const whole = await readPlace(checkpoint, place)
+    const cut = alignedBuffer(bytes)
+    cut.set(whole.subarray(skip, skip + bytes))
+    return cut
+  }
+  const { quantization_config: _, ...config } = checkpoint.config
+  return {
+    path: checkpoint.path,
+    config: packed ? config : checkpoint.config,
+    decimals: checkpoint.decimals,
+    quantised: packed
+      ? { types: ['MXFP4'], bytes: [...checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) }
+      : undefined,
+    ...(checkpoint.shardBytes === undefined ? {} : { shardBytes: checkpoint.shardBytes }),
+    tensors: new Map([...others, ...[...places].map(([name, { info }]) => [name, info] as const)]),
+    read,
+    async readFloat32(name, rows) {
+      return toFloat32(await read(name, rows), (places.get(name)?.info ?? checkpoint.tensors.get(name))?.dtype ?? 'F32')
+    },
+    close: () => checkpoint.close(),
+  }
+}
+
+/** The experts' tensors of one mixture. Throws `invalid` where a tensor is missing or has other dimensions. */
+function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
+  const find = (name: string, dimensions: number): TensorInfo | undefined => {
+    const info = checkpoint.tensors.get(`${mixture}.${name}`)
+    if (info && info.shape.length !== dimensions)
+      throw new EspalierError(
+        'invalid',
+        `${checkpoint.path}: tensor "${info.name}" has ${info.shape.length} dimensions; ${dimensions} are needed.`,
+      )
+    return info
+  }
+  const need = (name: string, dimensions: number): TensorInfo => {
+    const info = find(name, dimensions)
+    if (info) return info
+    throw new EspalierError('invalid', `${checkpoint.path}: tensor "${mixture}.${name}" is missing. Its mixture needs it.`)
+  }
+  return (['gate', 'up', 'down'] as const).flatMap((part) => {
+    const stem = part === 'down' ? 'down_proj' : 'gate_up_proj'
+    const plain = find(stem, 3)
+    const blocks = plain ? undefined : need(`${stem}_blocks`, 4)
+    if (blocks) need(`${stem}_scales`, 3)
+    const bias = need(`${stem}_bias`, 2)
+    const share = part === 'down' ? 1 : 2
+    const shape = plain
+      ? [at(plain.shape, 2) / share, at(plain.shape, 1)]
+      : [at(blocks?.shape ?? [], 1) / share, 32 * at(blocks?.shape ?? [], 2)]
+    const dtype: Dtype = plain?.dtype ?? 'BF16'
+    return Array.from({ length: at(bias.shape, 0) }, (_, expert) => [
+      placeOf(
+        `${mixture}.${expert}.${part}_proj.weight`,
+        { dtype, shape },
+        { source: `${mixture}.${stem}`, packed: !plain, expert, part, bias: false },
+      ),
+      placeOf(
+        `${mixture}.${expert}.${part}_proj.bias`,
+        { dtype: bias.dtype, shape: [at(bias.shape, 1) / share] },
+        { source: bias.name, packed: false, expert, part, bias: true },
+      ),
+    ]).flat()
+  })
+}
+
+function placeOf(name: string, { dtype, shape }: Pick<TensorInfo, 'dtype' | 'shape'>, rest: Omit<Place, 'info'>): Place {
+  return { ...rest, info: { name, dtype, shape, bytes: shape.reduce((product, size) => product * size, elementBytes(dtype)) } }
+}
+
+async function readPlace(checkpoint: Checkpoint, { info, source, packed, expert, part, bias }: Place): Promise<Uint8Array> {
+  const { dtype, shape } = info
+  const [rows = 1, columns = 1] = shape
+  const [step, first] = part === 'down' ? [1, 0] : [2, part === 'up' ? 1 : 0]
+  if (packed) {
+    const values = await readMxfp4(checkpoint, source, expert, step * rows)
+    return fromFloat32(takeRows(values, columns, { rows, step, first }), dtype as FloatDtype)
+  }
+  // Stored rows of one expert: its bias, or as many as its matrix has columns.
+  const stored = bias ? 1 : columns
+  const bytes = await checkpoint.read(source, { first: expert * stored, count: stored })
+  return takeColumns(bytes, elementBytes(dtype), { rows, columns: bias ? 1 : columns, step, first })
+}
+
+async function readMxfp4(checkpoint: Checkpoint, source: string, expert: number, rows: number): Promise<Float32Array> {
+  const blocks = checkpoint.tensors.get(`${source}_blocks`)
+  const groups = at(blocks?.shape ?? [], 2)
+  const [codes, scales] = await Promise.all([
+    checkpoint.read(`${source}_blocks`, { first: expert * rows * groups, count: rows * groups }),
+    checkpoint.read(`${source}_scales`, { first: expert * rows, count: rows }),
+  ])
+  return decodeMxfp4(codes, scales)
+}
+
+function takeRows(values: Float32Array, columns: number, { rows, step, first }: Omit<Turns, 'columns'>): Float32Array {
+  const taken = new Float32Array(rows * columns)
+  for (let row = 0; row < rows; row++) {
+    const begin = (step * row + first) * columns
+    taken.set(values.subarray(begin, begin + columns), row * columns)
+  }
+  return taken
+}

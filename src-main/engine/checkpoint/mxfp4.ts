@@ -1,0 +1,16 @@
+import { outside } from '#contract/at.ts'
+
+/** Values of the codes of MXFP4: a sign, two bits of exponent, one of fraction (OCP Microscaling Formats, section 5.3.3). */
+const values = Float32Array.from([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+/** Values of blocks of 32: two codes in a byte, the first in its low half, times 2 to the block's scale less 127. */
+export function decodeMxfp4(codes: Uint8Array, scales: Uint8Array): Float32Array {
+  const decoded = new Float32Array(2 * codes.length)
+  for (let index = 0; index < codes.length; index++) {
+    const code = codes[index] ?? outside(codes, index)
+    const scale = 2 ** ((scales[index >> 4] ?? outside(scales, index >> 4)) - 127)
+    decoded[2 * index] = (values[code & 15] ?? outside(values, code & 15)) * scale
+    decoded[2 * index + 1] = (values[code >> 4] ?? outside(values, code >> 4)) * scale
+  }
+  return decoded
+}
