@@ -118,7 +118,7 @@ export function formatMeasure(value: number, unit: string): string {
   return Number.isInteger(value) ? grouped.format(value) : formatValue(value)
 }
 
-/** A measure with its error, both with the digits that fit the error; the unit stands behind the error. */
+/** A measure with its error, both with the digits that fit the error; the unit follows the error. */
 export function formatEstimate(value: number, error: number, unit: string): { value: string; error: string } {
   const isTime = unit === 'seconds' || unit === 's'
   if (unit === 'bytes' || (isTime && value >= 60)) return { value: formatMeasure(value, unit), error: formatMeasure(error, unit) }

@@ -19,7 +19,7 @@ export interface Tools {
 
 const here = import.meta.dirname
 
-/** Finds the tools in the user's cache folder, and brings what is missing: Python packages with pip. */
+/** Finds the tools in the user's cache folder, and installs missing Python packages with pip. */
 export async function findTools(): Promise<Tools> {
   const python = findOnPath('python3') ?? findOnPath('python')
   if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
@@ -58,14 +58,14 @@ function homeOfItsOwn(): NodeJS.ProcessEnv {
   }
 }
 
-/** A folder of the cache that appears when it is complete; its name follows from the files that say what is in it, and from what it fits. */
+/** A folder of the cache that appears when it is complete; its name follows from the files that list its contents and from the version of Python. */
 async function brought(name: string, files: readonly string[], fitting: string, fill: (folder: string) => Promise<void>): Promise<string> {
   const hash = createHash('sha256').update(fitting)
   for (const file of files) hash.update(readFileSync(join(here, file)))
   const parent = join(cacheFolder(), 'interop')
   const folder = join(parent, `${name}-${hash.digest('hex').slice(0, 12)}`)
   if (existsSync(folder)) return folder
-  console.log(`Bringing ${name} for the check, once …`)
+  console.log(`Installing ${name} for the check, once …`)
   const temporary = `${folder}.new-${pid}`
   mkdirSync(temporary, { recursive: true })
   try {
@@ -112,7 +112,7 @@ interface Running {
   readonly lines: AsyncIterator<string>
 }
 
-/** A Python program that stays and answers one job after the other; one that a job ended is started again for the next. */
+/** A Python program that answers one job after another. If a job ends it, it is restarted for the next. */
 export class Worker {
   readonly #start: () => Running
   #running: Running

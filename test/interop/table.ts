@@ -1,4 +1,4 @@
-/** What was checked, line by line as it comes, and how often it held. */
+/** Prints each check as it is made, and counts those that passed. */
 export class Table {
   passed = 0
   failed = 0
@@ -7,20 +7,20 @@ export class Table {
     console.log(`\n${text}`)
   }
 
-  /** One check: what was compared, the figure that came out, the most it may be. */
+  /** One check: the name, the measured figure and its limit. */
   add(what: string, found: number, most: number, more = ''): void {
     const holds = found <= most
     this.#count(holds)
     console.log(`  ${holds ? 'ok  ' : 'FAIL'} ${what.padEnd(44)} ${found.toExponential(1)} of ${most.toExponential(0)} ${more}`)
   }
 
-  /** A check that holds or fails in words. */
+  /** A check without a figure: it passes, or fails with a sentence. */
   state(what: string, problem: string | undefined): void {
     this.#count(problem === undefined)
     console.log(`  ${problem === undefined ? 'ok  ' : 'FAIL'} ${what.padEnd(44)} ${problem ?? ''}`)
   }
 
-  /** What was not checked, and why. */
+  /** A check that was skipped, and why. */
   note(what: string, why: string): void {
     console.log(`  --   ${what.padEnd(44)} ${why}`)
   }

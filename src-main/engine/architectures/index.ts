@@ -86,7 +86,7 @@ export function readSpec(
   return family.read(reader, layout, stored)
 }
 
-/** Designs whose attention keeps a compressed state in place of keys and values. */
+/** Designs whose attention keeps a compressed state instead of keys and values. */
 const latentAttention = /^(deepseek_v[23]|glm4_moe_lite|kimi|minicpm3|longcat)/
 
 /** One sentence that names the family and what is known. */

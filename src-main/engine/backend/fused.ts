@@ -18,8 +18,8 @@ export interface FusedOperations {
   /** A stored weight [R, D] in bfloat16 as operations on few rows read it, with the same results bit for bit. Undefined where something would be lost. */
   narrow(weight: Tensor2D): Tensor2D | undefined
   /**
-   * The same as `attention`, of rows that stand in sequences: their keys and values are written into slots of a cache, in place, and each
-   * sees what stands in the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
+   * The same as `attention`, for rows of several sequences. Their keys and values are written into slots of a cache, in place, and each row
+   * sees the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
    */
   attendPlaced(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, placed: PlacedRows & CachedBlock, shape: AttentionShape): Tensor2D
   /** Few rows of the stream x [N, D] through parts of the decoder, one after the other: the stream behind the last, [N, D]. */
@@ -66,7 +66,7 @@ export interface ArrayFunctions {
   sumOfSquares(values: Float32Array): number
 }
 
-/** Where the rows of a call stand. */
+/** The sequence and position of each row of a call. */
 export interface PlacedRows {
   /** Of each row where the slots of its sequence begin in `slots`, and its position: [N, 2]. */
   readonly rows: Tensor2D

@@ -22,7 +22,7 @@ export interface DataSources {
   readonly fetchFile?: FetchHubFile | undefined
   /** Which kinds of documents are read, where a text names them. */
   readonly accepts?: KindFilter | undefined
-  /** Which windows are taken; of each source so many more are read that as many as were asked for are left, where it has them. */
+  /** Which windows are taken. More are read of each source, so that the requested number is left where the source has them. */
   readonly choose?: ((windows: Windows) => Windows) | undefined
   /** Gives windows of text that the dense model writes, where a request may ask for it. */
   readonly write?: ((windows: number, sequenceLength: number) => Promise<Windows>) | undefined

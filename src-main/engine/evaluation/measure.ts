@@ -26,7 +26,7 @@ import { isWrittenTaskId, unknownTask, writtenTasks } from './written/index.ts'
 import { readWritten } from './written/questions.ts'
 
 interface MeasureContext {
-  /** What it is measured on. Opened inside steps only: whoever finds them all done opens nothing. */
+  /** What it is measured on. Opened inside steps only, so a run that finds them all done opens nothing. */
   view(): Promise<ModelView>
   /** The model that the view was pruned from, to be timed beside it; absent where nothing was removed. */
   readonly dense?: ModelView

@@ -13,8 +13,8 @@ interface Prediction {
 }
 
 /**
- * Scores continuations on a view: prefixes and continuations of all requests go through the parts in one pass, what prefixes begin with
- * alike and what continuations share is computed once, and the head runs once for the rows that predict a token. The caller disposes of what it keeps between calls.
+ * Scores continuations on a view. Prefixes and continuations of all requests go through the parts in one pass. Shared beginnings are computed
+ * once, and the head runs once for the rows that predict a token. The caller must dispose of what is kept between calls.
  */
 export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): void } {
   const products = view.model.products.passes

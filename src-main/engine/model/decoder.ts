@@ -181,8 +181,8 @@ function mixDelta(projected: Tensor2D, weights: DeltaWeights, block: number, cal
 
 /** Sequences with as many new tokens side by side; others, and those that follow one of the call, one after the other. */
 function mixSequences(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, { sequences }: Past, before: DeltaMemory | undefined) {
-  const alike = new Set(sequences.map(({ tokens }) => tokens)).size === 1 && sequences.every(({ from }) => from === undefined)
-  if (alike) return mixByDelta(projected, weights, shape, sequences.length, before)
+  const isUniform = new Set(sequences.map(({ tokens }) => tokens)).size === 1 && sequences.every(({ from }) => from === undefined)
+  if (isUniform) return mixByDelta(projected, weights, shape, sequences.length, before)
   let first = 0
   const mixed: ReturnType<typeof mixByDelta>[] = []
   for (const [index, { tokens, from }] of sequences.entries()) {

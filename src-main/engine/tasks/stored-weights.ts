@@ -42,7 +42,7 @@ interface WrittenFile {
   close(): Promise<void>
 }
 
-/** The size of a file counts as its step: whoever finds that and all measures needs no file. */
+/** The size of a file is its step: a run that finds it and all measures needs no file. */
 const fileStep: StepKind = { version: 1 }
 
 /** Throws early if the type cannot hold this model at all, or if its library is not installed. */

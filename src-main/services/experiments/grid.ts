@@ -57,8 +57,8 @@ function repairsOf(usual: RepairChoice, { repairs = [usual], repairData, calibra
 
 /** The same run with each seed, if seeds matter to it. */
 export function overSeeds({ model, request }: PlannedRun, seeds: readonly number[]): PlannedRun[] {
-  const alike = request.method === denseMethod || isAblation(request.method)
-  return (alike ? seeds.slice(0, 1) : seeds).map((seed) => ({ model, request: { ...request, seed } }))
+  const ignoresSeed = request.method === denseMethod || isAblation(request.method)
+  return (ignoresSeed ? seeds.slice(0, 1) : seeds).map((seed) => ({ model, request: { ...request, seed } }))
 }
 
 /** A name for users: method, sparsity, and whatever makes it different. */

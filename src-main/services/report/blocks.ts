@@ -15,7 +15,7 @@ export type Block =
   /** A text with one marked token. */
   | { kind: 'place'; before: string; marked: string; note: string }
   | { kind: 'answer'; title: string; note: string; pieces: readonly Piece[] }
-  /** Similar groups side by side, as many as fit. */
+  /** Similar groups side by side, wrapping where the page ends. */
   | { kind: 'beside'; groups: readonly (readonly Block[])[] }
 
 /** A piece of an answer, and whether it differs from the reference answer. */

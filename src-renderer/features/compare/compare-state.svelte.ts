@@ -52,7 +52,7 @@ export class CompareState {
   readonly sparsities: NamedTable[] = $derived(sparsityTables(this.comparison?.runs ?? [], catalogue.option))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
 
-  /** The first runs that have something to look at, as many as are looked at together. */
+  /** The first runs that can be inspected, up to the number that one inspection takes. */
   readonly pruned: string[] = $derived(
     (this.comparison?.runs ?? [])
       .filter(({ hasPlan, baseline }) => hasPlan && !baseline)

@@ -141,7 +141,7 @@ const slicedClasses = (facts: ModuleFacts, sliced: Sliced) =>
   [slicedConfig(facts), streamNorm, slicedBlock(facts, sliced), slicedModel(sliced)].join('\n\n\n')
 
 const slicedConfig = ({ family }: ModuleFacts) => `class PrunedConfig(DenseConfig):
-    """The config of the family; the stream between submodules has \`stream_width\` coordinates in place of \`hidden_size\`."""
+    """The config of the family; the stream between submodules has \`stream_width\` coordinates instead of \`hidden_size\`."""
 
     model_type = "${ownModelType(family)}"`
 

@@ -49,7 +49,7 @@ export interface MlpWeights<M extends Matrix = Tensor2D> {
   readonly shortcut?: Tensor2D
 }
 
-/** A mixture of experts in place of an MLP. A removed expert may have left a vector [D] that its output is. */
+/** A mixture of experts instead of an MLP. A removed expert may have left a vector [D] as its constant output. */
 export interface MixtureWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
   readonly outputNorm?: NormWeights

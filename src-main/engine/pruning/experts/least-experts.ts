@@ -30,7 +30,7 @@ export function mixturesOf(spec: DecoderSpec): { block: number; experts: number[
   })
 }
 
-/** How many experts each mixture can lose, block by block: a router needs at least as many as it picks. */
+/** How many experts each mixture can lose, block by block: a router keeps at least the number it picks. */
 export function removableExperts(spec: DecoderSpec): number[] {
   const { router } = spec
   if (!router) return []

@@ -29,7 +29,7 @@ export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertRepl
   return (sparsity * stackParameters(spec)) / (one * mixtures.reduce((sum, { experts }) => sum + experts.length, 0))
 }
 
-/** Before experts are scored, the two ends of what may go: the same number of each mixture and, with a free budget, as many as can be of the first ones. */
+/** Before experts are scored, the two ends of what may go: the same number from each mixture and, with a free budget, all that the first mixtures can lose. */
 export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget: ExpertBudget): GoneExperts[] {
   const mixtures = mixturesOf(spec)
   const most = removableExperts(spec)

@@ -147,7 +147,7 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
   return { plan: { blocks: plan.blocks.map((block, i): BlockPlan => ({ ...block, mlp: { kept: kept[i] ?? [] } })) }, notes }
 }
 
-/** Stage 1 inside experts: each keeps as many neurons as all others, so that one width stands for all. */
+/** Stage 1 inside experts: all keep the same number of neurons, so that one width describes them. */
 function narrowExperts(
   spec: DecoderSpec,
   scores: readonly number[][][],

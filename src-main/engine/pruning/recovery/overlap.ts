@@ -3,7 +3,7 @@ import type { Windows } from '#engine/data/windows.ts'
 /** Tokens in a row that two texts share only where one has a stretch of the other. */
 const stretch = 32
 
-/** Windows that share no stretch of tokens with those of `others`, wherever it stands in either. */
+/** Windows that share no run of tokens with any of `others`, at any position. */
 export function withoutOverlap(windows: Windows, others: Windows): Int32Array[] {
   const known = new Set<string>()
   for (const other of others) for (let at = 0; at + stretch <= other.length; at += stretch) known.add(keyOf(other, at))

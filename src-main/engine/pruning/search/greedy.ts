@@ -51,8 +51,8 @@ interface ScoredCandidates {
 const tieMargin = 1e-6
 
 /**
- * Removes one candidate after the other, each the one whose removal leaves the least perplexity on the windows. Greedy orders are nested,
- * so the rounds of a smaller count are the first ones of a larger.
+ * Removes candidates one at a time, always the one whose removal leaves the least perplexity on the windows. Greedy orders are nested, so
+ * the rounds of a smaller count are the first rounds of a larger one.
  */
 export async function removeGreedily(
   { run, windows, rank }: SearchMeans,
@@ -197,7 +197,7 @@ export const lazyOption = {
 /** Options that greedy searches had in earlier versions. */
 export const retiredOptions = { screening: 'Every candidate is scored in full; the option "lazy" saves more time.' }
 
-/** Candidates leave the trunk one after the other and are copied there: calls are as many as with a quarter of the rows that are joined at most. */
+/** Candidates leave the trunk at different points and are copied there, so a call joins about a quarter of the rows that it could. */
 export const joinedRows = rowsPerCall / 4
 
 function leastIndex(losses: readonly number[]): number {

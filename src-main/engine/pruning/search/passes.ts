@@ -24,7 +24,7 @@ export function sharedPasses(variants: readonly Variant[], trunk?: Variant): Pas
   return passes
 }
 
-/** How many parts two variants treat alike before they differ. */
+/** How many parts two variants treat the same way before they differ. */
 export function commonParts(a: Variant, b: Variant): number {
   const part = a.findIndex((bit, index) => bit !== b[index])
   return part < 0 ? a.length : part
