@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { memory, type Rank, randomNormal, tensor2d } from '@tensorflow/tfjs-core'
+import { memory, type Rank, randomNormal, slice, tensor2d } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { activeBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -73,4 +73,23 @@ test('a weight that was not offered, loses something, or does not fill vectors s
   disposeNarrow(offered)
   expect(narrowed(offered[0])).toBeUndefined()
   for (const weight of weights) weight.dispose()
+})
+
+test('the bits of a row do not depend on the rows beside it, or on how the weight is stored', () => {
+  const { fused } = activeBackend()
+  const [x, weight] = [
+    randomNormal<Rank.R2>([7, 576]),
+    tensor2d(
+      Array.from({ length: 50 * 576 }, (_, i) => ((i * 37) % 101) / 128),
+      [50, 576],
+    ),
+  ]
+  const narrow = fused?.narrow?.(weight)
+  const forms = narrow ? [weight, narrow] : []
+  const products = forms.map((form) => fused?.projectFew?.(x, form, undefined).arraySync())
+  const alone = forms.map((form) =>
+    [...Array(7).keys()].map((row) => fused?.projectFew?.(slice(x, [row, 0], [1, -1]), form, undefined).arraySync()[0]),
+  )
+  for (const other of [...products, ...alone]) expect(other).toEqual(products[0])
+  expect(products.length).toBe(fused ? 2 : 0)
 })

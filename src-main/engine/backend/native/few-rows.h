@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -34,6 +34,17 @@ inline float treeSum(Vector vector) {
 #endif
 }
 
+// Rounded once, however many sums run side by side: compilers split lone ones for some processors, and bits would depend on that.
+inline Vector multiplyAdd(Vector a, Vector b, Vector sum) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+  return sum + a * b;
+#endif
+}
+
 // Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column]. Where
 // several rows leave the time for it, the rows of the weight behind these are fetched meanwhile; one row only waits for what is read.
 template <int Rows, int Columns, class Entry>
@@ -50,7 +61,7 @@ void dotTile(const float* x, int64_t strideX, const Entry* weight, int64_t depth
     }
     for (int row = 0; row < Rows; row++) {
       const Vector left = load(x + row * strideX + i);
-      for (int column = 0; column < Columns; column++) sum[row][column] += left * right[column];
+      for (int column = 0; column < Columns; column++) sum[row][column] = multiplyAdd(left, right[column], sum[row][column]);
     }
   }
   for (int row = 0; row < Rows; row++) {
@@ -174,12 +185,8 @@ struct FewRows {
   template <class Entry>
   void rowsOfEntries(const Entry* entries, const float* from, float* part, int64_t row, int64_t count, int64_t first, int64_t last) const {
     int64_t column = first;
-    // Of half the bytes to a row, more rows keep the memory busy.
-    for (; sizeof(Entry) == 2 && count == 1 && column + 8 <= last; column += 8) {
-      dotTile<1, 8>(from, stride, entries + column * depth, depth, part, 8);
-      take(part, 8, row, count, column, 8);
-    }
-    for (; column + 4 <= last; column += 4) {
+    // One row reads the weight as one stream, which memory gives faster than several.
+    for (; count > 1 && column + 4 <= last; column += 4) {
       dotRows<4>(from, stride, count, entries + column * depth, depth, part, 4);
       take(part, 4, row, count, column, 4);
     }
