@@ -9,10 +9,11 @@ import { simulatedGpu } from '../../src-main/setup/simulated-gpu.mjs'
 const devices: Readonly<Record<string, Record<string, string>>> = {
   'tensorflow-cpu': { ESPALIER_TEST_BACKEND: 'tensorflow' },
   'ggml-cpu': { ESPALIER_TEST_BACKEND: 'ggml' },
-  'ggml-vulkan': { ...simulatedGpu, GALLIVM_PERF: '', ESPALIER_TEST_BACKEND: 'ggml-gpu' },
+  'ggml-vulkan': { ...simulatedGpu, GALLIVM_PERF: '', ESPALIER_TEST_BACKEND: 'ggml-gpu', ESPALIER_TEST_VULKAN: 'all' },
 }
 
 const files = [
+  'backend/every-device',
   ...['2ssp', '2ssp-experts', '2ssp-fit', 'depth-scores', 'blockpruner', 'evopress', 'slicegpt', 'reap'].map(
     (name) => `pruning/methods/${name}`,
   ),

@@ -56,6 +56,6 @@ function describeGpu(gpu: ListedDevice, backend: Pick<Backend, 'name' | 'title' 
     totalBytes: gpu.totalBytes,
     driver: gpu.driver,
     usedBy: isUsed ? backend.title : null,
-    why: isUsed || !gpu.isSimulated ? backend.reason : 'The processor simulates this GPU, so only `--backend ggml-gpu` uses it.',
+    why: isUsed || !gpu.isSimulated ? backend.reason : 'The processor simulates this GPU. It is used only if you choose ggml-gpu.',
   }
 }

@@ -15,12 +15,19 @@ const openers = {
 export type TestedDevice = keyof typeof openers
 export const testedDevices = Object.keys(openers) as TestedDevice[]
 
-/** Why the tests of a device do not run; undefined where they do. `npm test -- --vulkan` says so of Vulkan where it can run. */
+/** `1` and `all` run the tests of Vulkan, other texts say why not. */
+const vulkan = env.ESPALIER_TEST_VULKAN ?? '`npm test -- --vulkan` runs it where it can'
+
+/** Why the tests of a device do not run; undefined where they do. */
 export const skippedBecause = (device: TestedDevice): string | undefined =>
-  device === 'ggml-vulkan' && env.ESPALIER_TEST_VULKAN !== '1' ? (env.ESPALIER_TEST_VULKAN ?? '`--vulkan` was not given') : undefined
+  device === 'ggml-vulkan' && !['1', 'all'].includes(vulkan) ? vulkan : undefined
+
+/** Whether shaders may be compiled that only few models need. */
+export const runsAllModels = (device: TestedDevice): boolean => device !== 'ggml-vulkan' || vulkan === 'all'
 
 // Before the first look for GPUs, which keeps what it found.
-if (skippedBecause('ggml-vulkan') === undefined) Object.assign(env, simulatedGpu)
+if (skippedBecause('ggml-vulkan') === undefined)
+  Object.assign(env, simulatedGpu, { GALLIVM_PERF: env.GALLIVM_PERF ?? simulatedGpu.GALLIVM_PERF })
 
 const opened = new Map<TestedDevice, Backend>()
 
