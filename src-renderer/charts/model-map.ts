@@ -174,35 +174,6 @@ function describeMlp({ mlp, kept, neurons, zeroed, experts }: MapBlock): string 
   return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${neurons} MLP neurons kept`
 }
 
-/** How far two plans agree: per block, and as a share over all submodules. Neurons count by the overlap of the kept sets. */
-export function planAgreement(left: Plan, right: Plan, neurons: number): { blocks: number[]; share: number } {
-  const blocks = left.blocks.map((mine, index) => {
-    const other = right.blocks[index]
-    if (!other) return 0
-    return (Number(mine.attention === other.attention) + overlap(keptNeurons(mine.mlp), keptNeurons(other.mlp), neurons)) / 2
-  })
-  return { blocks, share: blocks.length === 0 ? 1 : blocks.reduce((sum, value) => sum + value, 0) / blocks.length }
-}
-
-type KeptNeurons = 'all' | 'none' | Set<number>
-
-function keptNeurons(mlp: Plan['blocks'][number]['mlp']): KeptNeurons {
-  if (mlp === 'removed') return 'none'
-  return mlp.kept === 'all' ? 'all' : new Set(mlp.kept)
-}
-
-/** Neurons that both keep, over those that either keeps. */
-function overlap(left: KeptNeurons, right: KeptNeurons, neurons: number): number {
-  if (left === right) return 1
-  if (left === 'none' || right === 'none') return 0
-  if (left === 'all') return (right as Set<number>).size / neurons
-  if (right === 'all') return left.size / neurons
-  let both = 0
-  for (const neuron of left) if (right.has(neuron)) both += 1
-  const either = left.size + right.size - both
-  return either === 0 ? 1 : both / either
-}
-
 function narrowed(block: MapBlock, kept: number, of: number): MapBlock {
   return { ...block, kept, neurons: of, mlp: of === 0 ? 0 : kept / of }
 }

@@ -1,29 +1,59 @@
 import type { DivergenceOfRun } from '#contract/comparison/divergence.ts'
-import type { Plan } from '#contract/pruning/plan.ts'
+import type { MlpPlan, Plan } from '#contract/pruning/plan.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import type { Block } from './blocks.ts'
 
 const cell = { width: 46, height: 13, gap: 3 }
 
-/** The pruned model, one row per block: attention, then the kept share of the MLP. */
-export function planPicture(name: string, plan: Plan, neurons: number): Block {
+type Sizes = NonNullable<RunDetail['modelDescription']>['blocks']
+
+/** The pruned model, one row per block: attention, then the kept share of the MLP, or the experts of a mixture one by one. */
+export function planPicture(name: string, plan: Plan, sizes: Sizes): Block {
+  const neurons = Math.max(0, ...sizes.map(({ intermediate }) => intermediate))
   const rows = plan.blocks.map(({ attention, mlp }, block) => {
     const y = block * (cell.height + cell.gap)
+    const experts = sizes[block]?.experts
     const share = mlp === 'removed' ? 0 : mlp.kept === 'all' ? 1 : mlp.kept.length / Math.max(1, neurons)
+    const bar = { x: 22 + cell.width + 8, y, width: cell.width * 4 }
     return [
       `<text x="0" y="${y + 10}" font-size="9" fill="currentColor">${block}</text>`,
       box(22, y, cell.width, attention === 'kept' ? 1 : 0),
-      box(22 + cell.width + 8, y, cell.width * 4, share),
+      experts === undefined || mlp === 'removed'
+        ? box(bar.x, y, bar.width, share)
+        : expertBoxes(bar, mlp, experts, sizes[block]?.intermediate),
     ].join('')
   })
   const gone = plan.blocks.filter(({ attention }) => attention === 'removed').length
   const height = plan.blocks.length * (cell.height + cell.gap)
+  const [mixtures, dense] = [sizes.some(({ experts }) => experts !== undefined), sizes.some(({ experts }) => experts === undefined)]
+  const kept = [
+    ...(dense || !mixtures ? [`MLP neurons kept by block: ${keptBy(plan, ({ kept }) => (kept === 'all' ? 'all' : kept.length))}`] : []),
+    ...(mixtures ? [`experts kept by block: ${keptBy(plan, ({ experts }) => experts?.length ?? 'all')}`] : []),
+  ]
   return {
     kind: 'picture',
-    alternative: `${name}: ${gone} of ${plan.blocks.length} attentions removed; MLP neurons kept by block: ${plan.blocks
-      .map(({ mlp }) => (mlp === 'removed' ? 0 : mlp.kept === 'all' ? 'all' : mlp.kept.length))
-      .join(', ')}.`,
+    alternative: `${name}: ${gone} of ${plan.blocks.length} attentions removed; ${kept.join('; ')}.`,
     svg: picture(22 + cell.width * 5 + 16, height, rows.join('')),
   }
+}
+
+type KeptMlp = Exclude<MlpPlan, 'removed'>
+
+const keptBy = (plan: Plan, count: (mlp: KeptMlp) => number | string): string =>
+  plan.blocks.map(({ mlp }) => (mlp === 'removed' ? 0 : count(mlp))).join(', ')
+
+/** Experts beside each other: filled as high as their neurons stay, a line for a constant, nothing for a removed one. */
+function expertBoxes({ x, y, width }: { x: number; y: number; width: number }, mlp: KeptMlp, count: number, neurons = 0): string {
+  const step = width / count
+  const height = cell.height * (mlp.keptByExpert?.[0] && neurons > 0 ? mlp.keptByExpert[0].length / neurons : 1)
+  const at = (expert: number, top: number, high: number) =>
+    `<rect x="${(x + expert * step).toFixed(1)}" y="${top.toFixed(1)}" width="${Math.max(0.5, step - 1).toFixed(1)}" height="${high.toFixed(1)}" fill="#3a8757"/>`
+  const kept = mlp.experts ?? Array.from({ length: count }, (_, expert) => expert)
+  return [
+    box(x, y, width, 0),
+    ...kept.map((expert) => at(expert, y + cell.height - height, height)),
+    ...(mlp.constants ?? []).map((expert) => at(expert, y + cell.height / 2 - 1, 2)),
+  ].join('')
 }
 
 function box(x: number, y: number, width: number, share: number): string {

@@ -28,12 +28,14 @@ export function mapsSection(runs: readonly RunDetail[]): Block[] {
   if (pruned.length === 0) return []
   return [
     heading(2, 'Remaining model'),
-    paragraph('One row per block: its attention, then the kept share of its MLP neurons. Dashed means removed.'),
+    paragraph(
+      'One row per block: its attention, then the kept share of its MLP neurons, or its experts one by one; a line is a constant. Dashed means removed.',
+    ),
     {
       kind: 'beside',
       groups: pruned.map((run) => [
         heading(3, run.name),
-        planPicture(run.name, run.plan as NonNullable<RunDetail['plan']>, run.modelDescription?.shape.intermediate ?? 0),
+        planPicture(run.name, run.plan as NonNullable<RunDetail['plan']>, run.modelDescription?.blocks ?? []),
       ]),
     },
   ]

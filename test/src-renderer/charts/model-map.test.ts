@@ -1,15 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import {
-  checkpointMap,
-  denseMap,
-  describeBlock,
-  keptShare,
-  mapFrames,
-  planAgreement,
-  planMap,
-} from '../../../src-renderer/charts/model-map.ts'
+import { checkpointMap, denseMap, describeBlock, keptShare, mapFrames, planMap } from '../../../src-renderer/charts/model-map.ts'
 
 const sizes = Array.from({ length: 3 }, () => ({ attentionParameters: 100, mlpParameters: 300, intermediate: 8 }))
 
@@ -125,19 +117,6 @@ test('a row is said in words', () => {
   const [block] = planMap(sizes, planOf({ ...narrow, attention: 'removed' }, kept, kept), 64)
   expect(block && describeBlock(block)).toBe('Block 0: attention removed, 4 of 8 MLP neurons kept')
   expect(describeBlock(denseMap(sizes)[1] as Parameters<typeof describeBlock>[0])).toBe('Block 1: attention kept, MLP kept')
-})
-
-describe('agreement of two plans', () => {
-  test('is whole for equal plans and counts kept neurons by their overlap', () => {
-    expect(planAgreement(planOf(kept, gone), planOf(kept, gone), 8).share).toBe(1)
-    const other = { attention: 'kept', mlp: { kept: [2, 3, 4, 5] } } satisfies Plan['blocks'][number]
-    expect(planAgreement(planOf(narrow), planOf(other), 8).blocks[0]).toBeCloseTo((1 + 2 / 6) / 2)
-  })
-
-  test('takes all neurons against a few as the few', () => {
-    expect(planAgreement(planOf(kept), planOf(narrow), 8).blocks[0]).toBeCloseTo((1 + 4 / 8) / 2)
-    expect(planAgreement(planOf(kept), planOf(gone), 8).blocks[0]).toBe(0)
-  })
 })
 
 test('a mixture is drawn expert by expert: kept, removed or a constant, by how often it was chosen', () => {
