@@ -28,7 +28,7 @@ import { Draws, makeModel, smolShape } from './bench-model.ts'
 import { Side } from './side.ts'
 import { findTorchPython } from './torch-python.ts'
 
-const [tokens, windowsTogether, batchesPerStep, steps] = [512, 2, 2, 3]
+const [tokens, windowsTogether, batchesPerStep, steps] = [512, 4, 1, 3]
 const rows = tokens * windowsTogether
 const { values: flags, positionals } = parseArgs({
   options: { torch: { type: 'boolean', default: false }, python: { type: 'string' }, float32: { type: 'boolean', default: false } },

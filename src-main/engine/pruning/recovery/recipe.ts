@@ -10,7 +10,7 @@ export interface Recipe {
 }
 
 /** Tokens of a step. */
-const tokensPerStep = 2048
+export const tokensPerStep = 2048
 
 /** 4e-4 was measured for a width of 576; wider models take less, as published work has it. */
 const measured = { rate: 4e-4, hidden: 576 }

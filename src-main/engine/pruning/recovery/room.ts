@@ -9,6 +9,7 @@ import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
 import { logitsPerTile } from './head-loss.ts'
 import { rank } from './low-rank.ts'
+import { tokensPerStep } from './recipe.ts'
 
 /** Bytes of each trained entry: its value, both moments, the best value, what is computed with, and its gradient while it is summed and read. */
 const bytesPerEntry = 4 * 7
@@ -21,8 +22,11 @@ const tiles = 6
 
 const mebibytes = (bytes: number): string => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
 
-/** Rows that go through the model together at most: larger products are no faster, and a cancel is seen between parts. */
-const mostRows = 1024
+/**
+ * Rows that go through the model together at most. A cancel is seen between parts, so all rows of a step pass at once only where parts are
+ * small: weights are packed and gradients made once for them.
+ */
+const mostRows = ({ hidden }: DecoderSpec): number => (hidden <= 1024 ? tokensPerStep : tokensPerStep / 2)
 
 export interface Room {
   /** Windows that go through the model together. */
@@ -60,7 +64,7 @@ export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]>
  */
 export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number, wanted?: TrainedWeights): Room {
   const spec = specWithPlan(dense, plan)
-  const most = Math.max(1, Math.floor(mostRows / tokens))
+  const most = Math.max(1, Math.floor(mostRows(spec) / tokens))
   const choices: readonly TrainedWeights[] = wanted ? [wanted] : ['all', 'low-rank']
   for (const trains of choices) {
     const { fixed, kept, streams } = needsOf(spec, tokens, trains)

@@ -219,10 +219,11 @@ describe('stories260k', () => {
       }
     })
     const steps = rooms.map(({ together, keeps, trains }) => `${together} ${keeps} ${trains}`)
-    // Least memory first: a change of low rank, then all weights, then what the backward pass needs, then two windows together.
-    expect([steps[0], steps.at(-1)]).toEqual(['1 false low-rank', '2 true all'])
+    // Least memory first: a change of low rank, then all weights, then what the backward pass needs, then all windows of a step.
+    expect([steps[0], steps.at(-1)]).toEqual(['1 false low-rank', '4 true all'])
     expect(steps).toContain('1 false all')
     expect(steps).toContain('1 true all')
+    expect(roomFor(2 ** 40, { ...spec, hidden: 2048 }, plan, 512).together).toBe(2)
   })
 
   test('minutes become tokens by the time of a first batch, which is written down', async () => {
