@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { promptsFrom, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
@@ -98,7 +99,28 @@ class RequestWork {
     const phases = work.map((phase) => this.#timed(phase, 'pruning', tokens))
     const repairs = repair ? await this.#repair(repair, outline) : []
     const recoveries = recover ? await this.#recovery(recover) : []
-    return [this.#readingOf(windows * tokens), ...phases, ...repairs, ...recoveries]
+    return this.#shared([this.#readingOf(windows * tokens), ...phases, ...repairs, ...recoveries])
+  }
+
+  /** Names what leads to a plan by all that it depends on: runs of other weights or measures find its steps done. */
+  #shared(phases: readonly PhaseWork[]): PhaseWork[] {
+    const { method, amount, options, calibration, repair, recover } = this.#request
+    const asked = [method, amount, options, calibration]
+    const dependsOn: Readonly<Record<string, unknown[]>> = {
+      pruning: asked,
+      repair: [...asked, repair],
+      recovery: [...asked, repair, recover],
+    }
+    return phases.map((phase, index) => {
+      const on = dependsOn[phase.part]
+      if (!on || phase.shared !== undefined) return phase
+      return {
+        ...phase,
+        shared: createHash('sha256')
+          .update(JSON.stringify([index, phase.phase, ...on]))
+          .digest('hex'),
+      }
+    })
   }
 
   async #repair(

@@ -123,6 +123,25 @@ describe('the work of a run', () => {
     },
   )
 
+  test('names what leads to a plan, which runs of other weights and measures find done', async () => {
+    const namesOf = async (changes: Partial<RunRequest>, part: string) =>
+      (await workOf(model, request(changes))).phases.filter((phase) => phase.part === part).map(({ shared }) => shared)
+    const repair = { kind: 'in-order' as const, calibration: text('calibration.txt', 4) }
+    const recover = { amount: { tokens: 2 ** 14 }, text: text('calibration.txt') }
+    const whole = { repair, recover }
+    for (const part of ['pruning', 'repair', 'recovery']) {
+      const names = await namesOf(whole, part)
+      expect(names).not.toContain(undefined)
+      expect(new Set(names).size).toBe(names.length)
+      expect(await namesOf({ ...whole, weights: 'Q8_0', measures: [] }, part)).toEqual(names)
+      expect((await namesOf({ ...whole, amount: { sparsity: 0.25 } }, part)).at(-1)).not.toBe(names.at(-1))
+    }
+    expect(await namesOf({}, 'pruning')).toEqual(await namesOf(whole, 'pruning'))
+    const other = { ...whole, repair: { ...repair, kind: 'one-pass' as const } }
+    for (const part of ['repair', 'recovery']) expect(await namesOf(other, part)).not.toEqual(await namesOf(whole, part))
+    expect((await namesOf({ measures: request().measures }, 'perplexity')).filter(Boolean)).toEqual([])
+  })
+
   test('of a mixture counts the experts that a token meets, also without some of them', async () => {
     const path = await referenceModel('qwen3_moe')
     const { spec, checkpoint } = await openSpec(path)
