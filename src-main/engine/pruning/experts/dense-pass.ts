@@ -5,7 +5,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 import { stackPasses } from '../search/passes.ts'
 import type { GoneExperts } from './least-experts.ts'
-import { type ExpertStatistics, expertStatistics, meansName } from './statistics.ts'
+import { type ExpertOutputs, type ExpertStatistics, expertStatistics, meansName } from './statistics.ts'
 
 const scoring = 'Scoring experts'
 
@@ -22,10 +22,10 @@ const windowsOf = ({ calibration, options: { windows } }: Input) => calibration.
 const statisticsStep: StepKind = { version: 1, reach: 'shared' }
 const constantsStep: StepKind = { version: 1 }
 
-/** The pass over the dense model, shared by all runs on the same windows; with `means`, also the mean outputs of all experts. */
+/** The pass over the dense model, shared by all runs on the same windows; with `outputs`, also the vectors that experts are summed up as. */
 export async function statisticsFor(
   input: Input,
-  { means }: { readonly means: boolean },
+  { outputs }: { readonly outputs: ExpertOutputs | undefined },
 ): Promise<ExpertStatistics & { tensors?: StoredTensors }> {
   const { view, run } = input
   const windows = windowsOf(input)
@@ -33,19 +33,23 @@ export async function statisticsFor(
     progress: (done: number, total: number) => run.progress(scoring, done, total, 'submodules'),
     signal: run.signal,
   }
-  const asked = { kind: statisticsStep, label: means ? 'expert statistics and mean outputs' : 'expert statistics', on: { windows } }
-  const compute = () => expertStatistics(view, windows, { means }, report)
-  if (means) return run.tensorStep(asked, compute)
+  const asked = { kind: statisticsStep, label: outputs ? `expert statistics and ${outputs} outputs` : 'expert statistics', on: { windows } }
+  const compute = () => expertStatistics(view, windows, { outputs }, report)
+  if (outputs) return run.tensorStep(asked, compute)
   return run.step(asked, async () => {
     const { tokens, blocks } = await compute()
     return { tokens, blocks }
   })
 }
 
-/** Mean outputs of the experts that go, as a plan names them. */
-export async function constantsFor(input: Input, gone: GoneExperts, means: StoredTensors): Promise<StoredTensors> {
+/** The vectors of the experts that go, as a plan names them. */
+export async function constantsFor(
+  input: Input,
+  gone: GoneExperts,
+  { outputs, means }: { outputs: ExpertOutputs; means: StoredTensors },
+): Promise<StoredTensors> {
   const on = { windows: windowsOf(input), gone: [...gone].map(([block, experts]) => [block, experts]) }
-  const { tensors } = await input.run.tensorStep({ kind: constantsStep, label: 'mean outputs of removed experts', on }, async () => {
+  const { tensors } = await input.run.tensorStep({ kind: constantsStep, label: `${outputs} outputs of removed experts`, on }, async () => {
     const constants = new Map<string, NamedTensor>()
     for (const [block, experts] of gone) {
       const all = await means.readFloat32(meansName(block))

@@ -28,17 +28,21 @@ interface Report {
   readonly signal?: AbortSignal
 }
 
-/** The plan-free name of an expert's mean outputs, [E, D] by block. */
+/** Which vector an expert is summed up as: its mean output, or the one that least squares put in its place. */
+export type ExpertOutputs = 'mean' | 'fitted'
+
+/** The plan-free name of the vectors that experts are summed up as, [E, D] by block. */
 export const meansName = (block: number): string => `blocks.${block}.means`
 
 /**
  * What each expert adds, from one pass of the model over the windows; only the tokens routed to an expert are run through it. Sums are in
- * float64, products in float32 wherever the precision decides by them. With `means`, also the mean output of each expert.
+ * float64, products in float32 wherever the precision decides by them. With `outputs`, also
+ * a vector for each expert: its mean output, or the v that makes the sum of |g f - g v|² least, which is the mean weighed by g².
  */
 export async function expertStatistics(
   view: ModelView,
   windows: Windows,
-  { means }: { readonly means: boolean },
+  { outputs }: { readonly outputs: ExpertOutputs | undefined },
   report: Report,
 ): Promise<ExpertStatistics & { tensors: NamedTensors }> {
   const { spec, model } = view
@@ -50,7 +54,7 @@ export async function expertStatistics(
     observe(_group, part, { experts }) {
       if (!experts) return
       const block = blockOf(part)
-      const own = sums.get(block) ?? new MixtureSums(spec.blocks[block]?.experts ?? 0, means ? spec.hidden : 0)
+      const own = sums.get(block) ?? new MixtureSums(spec.blocks[block]?.experts ?? 0, outputs ? spec.hidden : 0, outputs)
       sums.set(block, own)
       for (const expert of experts) own.add(expert)
     },
@@ -59,7 +63,7 @@ export async function expertStatistics(
   return {
     tokens: windows.reduce((total, { length }) => total + length, 0),
     blocks: blocks.map(([block, own]) => ({ block, ...own.statistics() })),
-    tensors: new Map(means ? blocks.map(([block, own]) => [meansName(block), own.means()]) : []),
+    tensors: new Map(outputs ? blocks.map(([block, own]) => [meansName(block), own.means()]) : []),
   }
 }
 
@@ -68,15 +72,20 @@ class MixtureSums {
   readonly #norms: Float64Array
   readonly #peaks: Float64Array
   readonly #outputs: Float64Array
+  /** What the sums of outputs are divided by. */
+  readonly #weights: Float64Array
   readonly #hidden: number
+  readonly #fits: boolean
 
-  /** Mean outputs are kept for a `hidden` above 0. */
-  constructor(experts: number, hidden: number) {
+  /** Outputs are summed for a `hidden` above 0. */
+  constructor(experts: number, hidden: number, outputs: ExpertOutputs | undefined) {
     this.#count = new Float64Array(experts)
     this.#norms = new Float64Array(experts)
     this.#peaks = new Float64Array(experts)
     this.#outputs = new Float64Array(experts * hidden)
+    this.#weights = new Float64Array(experts)
     this.#hidden = hidden
+    this.#fits = outputs === 'fitted'
   }
 
   add({ expert, gates, output }: ExpertActivations): void {
@@ -84,15 +93,18 @@ class MixtureSums {
     const width = output.shape[1]
     let [norms, peak] = [0, this.#peaks[expert] ?? outside(this.#peaks, expert)]
     for (let row = 0; row < gates.length; row++) {
+      const gate = gates[row] ?? outside(gates, row)
+      const weight = this.#fits ? gate * gate : 1
+      addAt(this.#weights, expert, weight)
       let squares = 0
       for (let i = 0; i < width; i++) {
         const value = values[row * width + i] ?? outside(values, row * width + i)
         squares += value * value
         const size = Math.abs(value)
         if (size > peak) peak = size
-        if (this.#hidden > 0) addAt(this.#outputs, expert * width + i, value)
+        if (this.#hidden > 0) addAt(this.#outputs, expert * width + i, weight * value)
       }
-      norms += (gates[row] ?? outside(gates, row)) * Math.sqrt(squares)
+      norms += gate * Math.sqrt(squares)
     }
     addAt(this.#count, expert, gates.length)
     addAt(this.#norms, expert, norms)
@@ -106,7 +118,7 @@ class MixtureSums {
   /** [E, D]; zeros for an expert that no token met. */
   means(): { values: Float32Array; shape: number[] } {
     const hidden = this.#hidden
-    const values = Float32Array.from(this.#outputs, (sum, i) => sum / Math.max(1, at(this.#count, Math.floor(i / hidden))))
+    const values = Float32Array.from(this.#outputs, (sum, i) => sum / (at(this.#weights, Math.floor(i / hidden)) || 1))
     return { values, shape: [this.#count.length, hidden] }
   }
 }

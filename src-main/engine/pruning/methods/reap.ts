@@ -37,7 +37,11 @@ const options = z.object({
   removed: z
     .enum(['dropped', 'constant'])
     .default('dropped')
-    .meta({ title: 'Removed experts', help: 'Drops them, or replaces each by its mean output, which only the exact format holds.' }),
+    .meta({ title: 'Removed experts', help: 'Drops them, or replaces each by a vector, which only the exact format holds.' }),
+  constants: z.enum(['mean', 'fitted']).default('mean').meta({
+    title: 'Constants',
+    help: 'What a removed expert becomes where it is replaced: its mean output, or the vector nearest to what it added, by least squares.',
+  }),
   superExperts: z.enum(['kept', 'scored']).default('kept').meta({
     title: 'Super experts',
     help: 'Keeps the few experts with the largest outputs as long as others can go, or treats them like all others.',
@@ -68,11 +72,12 @@ export const reap = defineMethod({
     const { spec } = view
     if (budget.sparsity === 0) return { plan: densePlan(spec), decisions: [], notes: [] }
     const wanted = wantedExperts(spec, budget, chosen)
-    const { tensors, ...statistics } = await statisticsFor(input, { means: chosen.removed === 'constant' })
+    const outputs = chosen.removed === 'constant' ? chosen.constants : undefined
+    const { tensors, ...statistics } = await statisticsFor(input, { outputs })
     const experts = judgeExperts(statistics, chosen.score, (spec.router as RouterKind).chosen, spec.blocks.length)
     const gone = leastExperts(spec, wanted, chosen.budget, rankBy(experts, chosen))
     const plan = planWithoutExperts(spec, gone, chosen.removed)
-    const constants = tensors && (await constantsFor(input, gone, tensors))
+    const constants = tensors && outputs && (await constantsFor(input, gone, { outputs, means: tensors }))
     return { plan, decisions: [], notes: [], experts, ...(constants ? { tensors: constants } : {}) }
   },
 })

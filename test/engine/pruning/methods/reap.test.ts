@@ -28,7 +28,7 @@ interface Expected {
     readonly order_by_count: ByBlock<number[]>
     readonly uniform: readonly (Recorded & { readonly by_count: Omit<Recorded, 'rate'> })[]
     readonly free?: readonly (Recorded & { readonly score: 'reap' | 'reap_sum' })[]
-    readonly constant: readonly Recorded[]
+    readonly constant: readonly (Recorded & { readonly ppl_test_f64_g2_mean: number })[]
   }
 }
 
@@ -117,5 +117,10 @@ function holdToRecorded(name: MixtureModel, precision: 'float32' | 'mixed'): voi
   test('replaces experts by their mean outputs', async () => {
     for (const expected of recorded.constant)
       await expectPerplexity(await run({ share: expected.rate, removed: 'constant' }), expected.ppl_test_f64)
+  })
+
+  test.skipIf(precision === 'mixed')('replaces experts by the vectors that least squares find', async () => {
+    const [{ rate, ppl_test_f64_g2_mean: fitted } = { rate: 0, ppl_test_f64_g2_mean: 0 }] = recorded.constant
+    await expectPerplexity(await run({ share: rate, removed: 'constant', constants: 'fitted' }), fitted)
   })
 }
