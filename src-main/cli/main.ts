@@ -1,50 +1,7 @@
-import { argv, exit, stderr, stdout } from 'node:process'
-import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import { version } from '#contract/version.ts'
-import { exitCodeOf } from './exit-codes.ts'
-import { flagHints } from './flags/flag-hints.ts'
-import { flagNames, parseFlags } from './flags/flags.ts'
-import { help } from './flags/help.ts'
-
-/** Runs a command line and gives its exit code. */
-export async function main(arguments_: readonly string[]): Promise<number> {
-  try {
-    return await dispatch(arguments_)
-  } catch (error) {
-    const { code, message } = toErrorMessage(error)
-    stderr.write(`espalier: ${message}${flagHints(error)}\n`)
-    if (code === 'internal' && process.env.ESPALIER_DEBUG) stderr.write(`${(error as Error).stack}\n`)
-    return exitCodeOf(code)
-  }
-}
-
-async function dispatch([first, ...rest]: readonly string[]): Promise<number> {
-  if (first === undefined) {
-    stdout.write(help)
-    return 2
-  }
-  if (first === 'methods') return (await import('./methods.ts')).describeMethods(rest)
-  if (!first.startsWith('-')) return runCommand(first, rest)
-  const flags = parseFlags([first, ...rest])
-  if (flags.help) stdout.write(help)
-  else if (flags.version) stdout.write(`${version}\n`)
-  else return (await import('./prune.ts')).prune(flags)
-  return 0
-}
-
-/** Code that opens the history is loaded on demand. */
-async function runCommand(name: string, rest: string[]): Promise<number> {
-  const { commands } = await import('./commands/index.ts')
-  if (!Object.hasOwn(commands, name)) {
-    throw new EspalierError(
-      'usage',
-      `Unknown command "${name}". Commands are methods, ${Object.keys(commands).join(', ')}; or give flags such as --${flagNames[0]}. See espalier --help.`,
-    )
-  }
-  return commands[name as keyof typeof commands](rest)
-}
+import { argv, exit, stdout } from 'node:process'
+import { runCommandLine } from './command-line.ts'
 
 // A reader that closes the pipe (head, less) has seen enough.
 stdout.on('error', (error: NodeJS.ErrnoException) => exit(error.code === 'EPIPE' ? 0 : 1))
 
-process.exitCode = await main(argv.slice(2))
+process.exitCode = await runCommandLine(argv.slice(2))

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
+import { openModel } from '#engine/model/model.ts'
 import { malformedCheckpoints, malformedModels } from './malformed.ts'
 import { makeValidModel, writeModelFiles } from './valid-model.ts'
 
@@ -38,12 +39,13 @@ describe('a malformed checkpoint', () => {
   }
 
   it('whose files are sound is left to the model', async () => {
-    for (const [number, { make }] of malformedModels.entries()) {
+    for (const [number, { make, says }] of malformedModels.entries()) {
       const folder = join(place, `model-${number}`)
       await make(folder)
       const checkpoint = await openCheckpoint(folder)
       expect(checkpoint.tensors.size).toBeGreaterThan(0)
       await checkpoint.close()
+      await expect(openModel(folder)).rejects.toThrow(says)
     }
   })
 })

@@ -230,6 +230,10 @@ export const malformedModels: Malformed[] = [
     }),
     says: /layers.0.mlp.up_proj/,
   },
+]
+
+/** Models that open, and fail when they are used. */
+export const unusableModels: Malformed[] = [
   {
     name: 'a weight that is not a number',
     make: spoilModel(({ tensors }) => tensors['model.layers.1.self_attn.q_proj.weight']?.bytes.set([0, 0, 0xc0, 0x7f], 16)),
