@@ -2,7 +2,7 @@ import type { TableCell } from './table.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
-/** A number for tables: no unnecessary exponent, whole numbers of five or more digits in groups. */
+/** A number for tables: four significant digits as in charts, whole numbers exact, five or more digits in groups. */
 export function formatNumber(value: number): string {
   return digitsOf(value).replaceAll('-', '−')
 }
@@ -11,7 +11,7 @@ function digitsOf(value: number): string {
   const size = Math.abs(value)
   if (Number.isInteger(value) && size < 1e12) return size < 1e4 ? String(value) : grouped.format(value)
   if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
-  return value.toFixed(size >= 1000 ? 1 : size >= 100 ? 2 : 3)
+  return size >= 1e4 ? grouped.format(value) : value.toFixed(size < 1 ? 3 : 3 - Math.floor(Math.log10(size)))
 }
 
 /** A value with its error: the error to two significant digits, the value to the same place. `12.3456, 0.5` gives `12.35 ± 0.50`. */

@@ -2,15 +2,17 @@ import { expect, test } from 'vitest'
 import { cellText, formatNumber, withError } from '#contract/comparison/cell-text.ts'
 
 test('numbers read well at every size', () => {
-  expect([0, 7, 2048, -12345678, -0.5, 12.34567, 123.456, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
+  expect([0, 7, 2048, -12345678, -0.5, 10.174, 12.34567, 123.456, 1234.56, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
     '0',
     '7',
     '2048',
     '−12,345,678',
     '−0.500',
-    '12.346',
-    '123.46',
-    '12345.7',
+    '10.17',
+    '12.35',
+    '123.5',
+    '1235',
+    '12,346',
     '1.200e−4',
     '3,200,000,000',
     '1.000e+12',
@@ -32,7 +34,7 @@ test('an error has two digits, and a value as many as its error allows', () => {
     '990 ± 120',
     '−985.3 ± 3.3',
     '12,300 ± 1,200',
-    '12.346 ± 0',
+    '12.35 ± 0',
   ])
   expect(cellText({ value: 12.3456, spread: 0.5, note: 'at 33.3 %' })).toBe('12.35 ± 0.50 (at 33.3 %)')
 })
