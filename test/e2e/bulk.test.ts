@@ -5,7 +5,7 @@ import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen } from './screens.ts'
+import { go, openScreen, type Screen, settle } from './screens.ts'
 import { keepTiming } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
@@ -98,6 +98,28 @@ test('archiving all leaves none in the queue, and its undo returns them to their
   await eventually(orderOf, (order) => order.join() === before.join(), 10_000)
 })
 
+test('the ring of a focused row is whole over the column that stays, and no line of the rows jumps there', async () => {
+  await go(page, '#/runs')
+  const row = page.locator('tr[data-row="2"]')
+  await row.focus()
+  await page.keyboard.press('ArrowDown')
+  const focused = page.locator('tr[data-row="3"]')
+  const rings = await focused.evaluate((element) => {
+    const { borderBottomColor, boxShadow } = getComputedStyle(element.querySelector('th') as Element)
+    return [getComputedStyle(element).outlineColor, borderBottomColor, boxShadow]
+  })
+  expect(rings[1]).toBe(rings[0])
+  expect(rings[2]).toContain(rings[0])
+  const lines = await row.locator('th, td').evaluateAll((cells) =>
+    cells.map((cell) => {
+      const { borderBottomColor, borderBottomWidth, boxShadow } = getComputedStyle(cell)
+      return [cell.getBoundingClientRect().bottom, borderBottomColor, borderBottomWidth, boxShadow].join()
+    }),
+  )
+  expect([...new Set(lines)]).toHaveLength(1)
+  expect(await page.getByRole('table', { name: 'Runs' }).evaluate((table) => getComputedStyle(table).borderCollapse)).toBe('separate')
+})
+
 test('a search hides chosen runs from an action until the user includes them', async () => {
   const { rows } = await workbench.call('runs.query', { sort: [{ field: 'name', direction: 'ascending' }], limit: 2 })
   await go(page, '#/runs?sort=name')
@@ -120,7 +142,9 @@ test('a search hides chosen runs from an action until the user includes them', a
 
 test('Shift chooses a range of which most rows were never loaded', async () => {
   await go(page, '#/runs?sort=name')
-  await page.locator('tr[data-row="0"]').waitFor()
+  // The rows of the search before are replaced, and the list is at its beginning again.
+  await page.getByRole('searchbox', { name: 'Search runs' }).fill('')
+  await settle(page)
   await box(0).click()
   await page.locator('tr[data-row="0"]').focus()
   await page.keyboard.press('End')
