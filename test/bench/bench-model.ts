@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
 
 /** A Llama-shaped model to be written with seeded weights. */
@@ -11,7 +12,7 @@ export interface Shape {
   readonly heads: number
   readonly keyValueHeads: number
   readonly vocabulary: number
-  readonly dtype: 'F32' | 'BF16'
+  readonly dtype: 'F32' | 'BF16' | 'F16'
 }
 
 export const smolShape: Shape = {
@@ -123,7 +124,7 @@ function tensorsOf(shape: Shape): TensorToWrite[] {
 }
 
 function encode(values: Float32Array, dtype: Shape['dtype']): Uint8Array {
-  if (dtype === 'F32') return new Uint8Array(values.buffer)
+  if (dtype !== 'BF16') return fromFloat32(values, dtype)
   const words = new Uint32Array(values.buffer)
   const halves = new Uint16Array(words.length)
   for (let i = 0; i < words.length; i++) halves[i] = ((words[i] as number) + 0x8000) >>> 16

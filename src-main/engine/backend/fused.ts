@@ -15,7 +15,7 @@ export interface FusedOperations {
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
   /** x [N, D] through a stored weight [R, D], or what `narrow` made of it, (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
-  /** A stored weight [R, D] in bfloat16 as operations on few rows read it, with the same results bit for bit. Undefined where something would be lost. */
+  /** A stored weight [R, D] in 16 bits as operations on few rows read it, with the same results bit for bit. Undefined where something would be lost. */
   narrow(weight: Tensor2D): Tensor2D | undefined
   /**
    * The same as `attention`, for rows of several sequences. Their keys and values are written into slots of a cache, in place, and each row

@@ -18,7 +18,7 @@ export function offerNarrow(weights: object): void {
   }
 }
 
-/** A weight that was offered in bfloat16, where it loses nothing by it: results are the same bit for bit. Undefined where it has to be read in float32. */
+/** A weight that was offered in 16 bits, where it loses nothing by it: results are the same bit for bit. Undefined where it has to be read in float32. */
 export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   const form = forms.get(weight)
   if (form && ++form.reads === readsBefore) {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory, type Rank, randomNormal, slice, tensor2d } from '@tensorflow/tfjs-core'
@@ -8,6 +8,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { roundTo } from '#engine/model/weights/round.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { disposeNarrow, narrowed, offerNarrow } from '#engine/tensor/narrow.ts'
 import { makeModel } from '../../bench/bench-model.ts'
@@ -15,6 +16,10 @@ import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'espalier-narrow-'))
 const shape = { blocks: 2, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 300 }
+/** Processors without AVX-512 read float16 in float32. */
+const features = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : ''
+const storedIn16: readonly string[] = /\bavx512f\b/.test(features) ? ['BF16', 'F16'] : ['BF16']
+
 beforeAll(() => openBackend(testedBackend))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
@@ -39,17 +44,22 @@ async function decode(path: string, memoryBytes?: number) {
   return { logits, made, hasRoomToNarrow }
 }
 
-test.each(['BF16', 'F32'] as const)('answers of a checkpoint in %s are the same bit for bit with weights in 16 bits', async (dtype) => {
-  const path = await makeModel(join(home, dtype), { ...shape, dtype })
-  const before = memory().numTensors
-  const [roomy, tight] = [await decode(path), await decode(path, 650e3)]
-  expect([roomy.hasRoomToNarrow, tight.hasRoomToNarrow]).toEqual([true, false])
-  expect(roomy.logits).toEqual(tight.logits)
-  // Two matrices of attention and three of an MLP a block, and the head: the whole MLPs gave way to the narrow ones.
-  const narrows = dtype === 'BF16' && activeBackend().fused ? 2 * (2 + 3) + 1 : 0
-  expect(roomy.made - tight.made).toBe(narrows)
-  expect(memory().numTensors, 'tensors left behind').toBe(before)
-})
+test.each(['BF16', 'F16', 'F32'] as const)(
+  'answers of a checkpoint in %s are the same bit for bit with weights in 16 bits',
+  async (dtype) => {
+    const path = await makeModel(join(home, dtype), { ...shape, dtype })
+    const before = memory().numTensors
+    const [roomy, tight] = [await decode(path), await decode(path, 650e3)]
+    expect([roomy.hasRoomToNarrow, tight.hasRoomToNarrow]).toEqual([true, false])
+    expect(roomy.logits).toEqual(tight.logits)
+    // Two matrices of attention and three of an MLP a block, and the head: the whole MLPs gave way to the narrow ones.
+    // Queries with their scale are too small for float16.
+    const attention = dtype === 'F16' ? 1 : 2
+    const narrows = storedIn16.includes(dtype) && activeBackend().fused ? 2 * (attention + 3) + 1 : 0
+    expect(roomy.made - tight.made).toBe(narrows)
+    expect(memory().numTensors, 'tensors left behind').toBe(before)
+  },
+)
 
 test('a weight that was not offered, loses something, or does not fill vectors stays in float32', () => {
   const exact = () =>
@@ -75,21 +85,19 @@ test('a weight that was not offered, loses something, or does not fill vectors s
   for (const weight of weights) weight.dispose()
 })
 
-test('the bits of a row do not depend on the rows beside it, or on how the weight is stored', () => {
-  const { fused } = activeBackend()
-  const [x, weight] = [
-    randomNormal<Rank.R2>([7, 576]),
-    tensor2d(
-      Array.from({ length: 50 * 576 }, (_, i) => ((i * 37) % 101) / 128),
-      [50, 576],
-    ),
-  ]
-  const narrow = fused?.narrow?.(weight)
-  const forms = narrow ? [weight, narrow] : []
-  const products = forms.map((form) => fused?.projectFew?.(x, form, undefined).arraySync())
-  const alone = forms.map((form) =>
-    [...Array(7).keys()].map((row) => fused?.projectFew?.(slice(x, [row, 0], [1, -1]), form, undefined).arraySync()[0]),
-  )
-  for (const other of [...products, ...alone]) expect(other).toEqual(products[0])
-  expect(products.length).toBe(fused ? 2 : 0)
-})
+test.each(['BF16', 'F16', 'F32'] as const)(
+  'the bits of a row do not depend on the rows beside it, or on 16 bits of its weight: %s',
+  (dtype) => {
+    const { fused } = activeBackend()
+    const x = randomNormal<Rank.R2>([7, 576])
+    const weight = roundTo(randomNormal<Rank.R2>([50, 576]), dtype)
+    const narrow = fused?.narrow?.(weight)
+    const forms = [...(fused ? [weight] : []), ...(narrow ? [narrow] : [])]
+    const products = forms.map((form) => fused?.projectFew?.(x, form, undefined).arraySync())
+    const alone = forms.map((form) =>
+      [...Array(7).keys()].map((row) => fused?.projectFew?.(slice(x, [row, 0], [1, -1]), form, undefined).arraySync()[0]),
+    )
+    for (const other of [...products, ...alone]) expect(other).toEqual(products[0])
+    expect(products.length).toBe(!fused ? 0 : storedIn16.includes(dtype) ? 2 : 1)
+  },
+)

@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-#include "brain-floats.h"
+#include "stored-entries.h"
 #include "halves/half-weights.h"
 #include "threads.h"
 #include "vectors.h"
@@ -126,13 +126,23 @@ void dotPanelRows(const float* x, int64_t strideX, int64_t rows, Panel weight, i
 
 #endif
 
-// A stored weight: rows of float32 or of bfloat16, whose products and sums are the same bit for bit, or tiles of halves.
+// A stored weight: rows of float32 or of 16 bits, whose products and sums are the same bit for bit, or tiles of halves.
 struct StoredWeight {
   const float* floats = nullptr;
   const BrainFloat* brainFloats = nullptr;
+#if ESPALIER_FLOAT16
+  const Float16* float16 = nullptr;
+#endif
 #if ESPALIER_HALVES
   HalfWeight halves{};
 #endif
+
+  bool inRows() const {
+#if ESPALIER_FLOAT16
+    if (float16) return true;
+#endif
+    return floats || brainFloats;
+  }
 };
 
 // x [rows, depth] times a stored weight of `columns` rows, plus bias. Row r goes to row `place[r]` of the result, r where there are no
@@ -157,7 +167,7 @@ struct FewRows {
   // Columns of which a thread takes as many as have `words` of 32 bits together, whole panels where the weight is stored in such. Of rows in
   // bfloat16 it takes as many as in float32: functions of neurons give other bits at the end of a piece.
   int64_t pieceOf(int64_t words) const {
-    const bool inRows = weight.floats || weight.brainFloats;
+    const bool inRows = weight.inRows();
     const int64_t unit = inRows ? 4 : panelColumns, entries = inRows ? words : 2 * words;
     return std::max(unit, std::min(columns, entries / depth) / unit * unit);
   }
@@ -173,6 +183,9 @@ struct FewRows {
     const float* from = x + row * stride;
     if (weight.floats) return rowsOfEntries(weight.floats, from, part, row, count, first, last);
     if (weight.brainFloats) return rowsOfEntries(weight.brainFloats, from, part, row, count, first, last);
+#if ESPALIER_FLOAT16
+    if (weight.float16) return rowsOfEntries(weight.float16, from, part, row, count, first, last);
+#endif
 #if ESPALIER_HALVES
     const HalfPanels panels{weight.halves};
     for (int64_t column = first; column < last; column += panelColumns) {

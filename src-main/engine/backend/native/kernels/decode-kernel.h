@@ -85,7 +85,7 @@ struct DecodeKernel {
       if (index < -1) {
         const int place = -2 - index;
         if (place >= static_cast<int>(halves.size())) return false;
-        if (isMatrix(halves[place])) return brainFloats(halves[place], rows, columns, to.brainFloats);
+        if (TF_NumDims(halves[place]) < 4) return narrowWeight(halves[place], rows, columns, to);
 #if ESPALIER_HALVES
         if (!fitsWeight(halves[place], rows, columns)) return false;
         to.halves = halfWeight(halves[place]);

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "../brain-floats.h"
+#include "../stored-entries.h"
 #include "../halves/half-exponents.h"
 #include "../halves/half-products.h"
 #include "call.h"

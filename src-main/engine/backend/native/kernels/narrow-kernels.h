@@ -1,39 +1,52 @@
-// Weights in bfloat16 for few rows, as TensorFlow calls them.
+// Weights in 16 bits for few rows, as TensorFlow calls them.
 
 #pragma once
 
 #include <cstdint>
 
-#include "../brain-floats.h"
+#include "../stored-entries.h"
 #include "../few-rows.h"
 #include "call.h"
 
 namespace {
 
-// A weight [R, C] in bfloat16, two entries to a word: [R, C / 2]. Where something would be lost, or C does not fill
-// vectors, whose remainder is summed in another way, [0, 0].
+// A weight [R, C] in 16 bits, two entries to a word: [R, C / 2] of bfloat16, else [R, C / 2, 1] of float16. Where something would be lost in
+// both, or C does not fill vectors, whose remainder is summed in another way, [0, 0].
 struct NarrowKernel {
   explicit NarrowKernel(TF_OpKernelConstruction*) {}
 
   void compute(Call& call) const {
     const TF_Tensor* weight;
-    if (!call.inputs({&weight}) || !call.require(isMatrix(weight), "A weight in bfloat16 is a matrix.")) return;
+    if (!call.inputs({&weight}) || !call.require(isMatrix(weight), "A weight in 16 bits is a matrix.")) return;
     const int64_t rows = TF_Dim(weight, 0), columns = TF_Dim(weight, 1), size = rows * columns;
-    const bool fits = columns % lanes == 0 && areBrainFloats(dataOf(weight), size);
-    float* output = call.output({fits ? rows : 0, fits ? columns / 2 : 0}, int32);
-    if (!output || !fits) return;
-    BrainFloat* to = reinterpret_cast<BrainFloat*>(output);
-    inPieces(size, 1 << 16, [&](int64_t first, int64_t last) { toBrainFloats(dataOf(weight) + first, last - first, to + first); });
+    const float* from = dataOf(weight);
+    if (columns % lanes == 0 && areBrainFloats(from, size)) return fill<BrainFloat>(from, size, call.output({rows, columns / 2}, int32));
+#if ESPALIER_FLOAT16
+    if (columns % lanes == 0 && areFloat16(from, size)) return fill<Float16>(from, size, call.output({rows, columns / 2, 1}, int32));
+#endif
+    call.output({0, 0}, int32);
+  }
+
+  template <class Entry>
+  static void fill(const float* from, int64_t size, float* output) {
+    Entry* to = reinterpret_cast<Entry*>(output);
+    if (to) inPieces(size, 1 << 16, [&](int64_t first, int64_t last) { convert(from + first, last - first, to + first); });
   }
 };
 
 // A weight of `NarrowKernel` for rows of `columns` entries.
-bool brainFloats(const TF_Tensor* weight, int64_t rows, int64_t columns, const BrainFloat*& to) {
-  to = reinterpret_cast<const BrainFloat*>(wordsOf(weight));
-  return isMatrix(weight) && TF_Dim(weight, 0) == rows && 2 * TF_Dim(weight, 1) == columns;
+bool narrowWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, StoredWeight& to) {
+  const void* entries = TF_TensorData(weight);
+  if (isMatrix(weight)) to.brainFloats = static_cast<const BrainFloat*>(entries);
+#if ESPALIER_FLOAT16
+  else to.float16 = static_cast<const Float16*>(entries);
+#else
+  else return false;
+#endif
+  return TF_NumDims(weight) >= 2 && TF_Dim(weight, 0) == rows && 2 * TF_Dim(weight, 1) == columns;
 }
 
-// As `FewRowsKernel`, of a weight in bfloat16.
+// As `FewRowsKernel`, of a weight in 16 bits.
 struct FewNarrowRowsKernel {
   bool biased;
 
@@ -43,7 +56,7 @@ struct FewNarrowRowsKernel {
     const TF_Tensor *x, *weight, *bias;
     if (!call.inputs({&x, &weight, &bias})) return;
     StoredWeight stored;
-    const bool fits = isMatrix(x) && isMatrix(weight) && TF_Dim(x, 1) > 0 && brainFloats(weight, TF_Dim(weight, 0), TF_Dim(x, 1), stored.brainFloats) &&
+    const bool fits = isMatrix(x) && TF_Dim(x, 1) > 0 && narrowWeight(weight, TF_Dim(weight, 0), TF_Dim(x, 1), stored) &&
                       (!biased || sizeOf(bias) == TF_Dim(weight, 0));
     if (!call.require(fits, "A product of few rows takes x [N, D], a weight [R, D / 2] of pairs and a bias [R].")) return;
     const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1), columns = TF_Dim(weight, 0);

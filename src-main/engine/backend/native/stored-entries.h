@@ -1,4 +1,4 @@
-// Weights in bfloat16, row by row: the upper halves of float32 values, of which nothing is lost.
+// Weights in 16 bits, row by row, where nothing of them is lost: bfloat16, the upper halves of float32 values, or float16.
 
 #pragma once
 
@@ -35,6 +35,33 @@ inline Vector load(const BrainFloat* from) {
 #endif
 }
 
+#if defined(__AVX512F__)
+#define ESPALIER_FLOAT16 1
+
+struct Float16 {
+  uint16_t bits;
+};
+
+inline Vector load(const Float16* from) { return (Vector)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))); }
+
+inline float valueOf(Float16 value) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(value.bits))); }
+
+inline __m256i toFloat16(const float* from) { return _mm512_cvtps_ph(_mm512_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+// Of whole vectors, as `areBrainFloats`.
+inline bool areFloat16(const float* from, int64_t size) {
+  for (int64_t i = 0; i < size; i += lanes) {
+    const __m512i again = _mm512_castps_si512(_mm512_cvtph_ps(toFloat16(from + i)));
+    if (_mm512_cmpneq_epi32_mask(again, _mm512_loadu_si512(from + i))) return false;
+  }
+  return true;
+}
+
+inline void convert(const float* from, int64_t size, Float16* to) {
+  for (int64_t i = 0; i < size; i += lanes) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), toFloat16(from + i));
+}
+#endif
+
 inline float valueOf(float value) { return value; }
 
 inline float valueOf(BrainFloat value) {
@@ -59,7 +86,7 @@ inline bool areBrainFloats(const float* from, int64_t size) {
   return true;
 }
 
-inline void toBrainFloats(const float* from, int64_t size, BrainFloat* to) {
+inline void convert(const float* from, int64_t size, BrainFloat* to) {
   for (int64_t i = 0; i < size; i++) {
     uint32_t word;
     std::memcpy(&word, from + i, sizeof word);
