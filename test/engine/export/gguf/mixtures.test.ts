@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -110,4 +110,20 @@ test('what a file of llama.cpp cannot hold is refused with what to choose instea
     })),
   })
   await expect(refused('qwen3_moe', constant, 'F16')).rejects.toThrow('no place for')
+})
+
+test.each([
+  ['expert_count', 3, 'is of 4 experts, its metadata says 3'],
+  ['expert_used_count', 5, 'more than the 4 experts'],
+  ['expert_feed_forward_length', 512, 'has 256 rows for each expert, 512 are needed'],
+])('a file whose %s says %d is refused by name', async (key, value, says) => {
+  const bytes = await readFile(quantised.path)
+  const name = `qwen2moe.${key}`
+  const begin = bytes.indexOf(name)
+  // The key, its type, and a number of 32 bits.
+  expect(begin).toBeGreaterThan(0)
+  bytes.writeUInt32LE(value, begin + name.length + 4)
+  const file = join(home, `${key}.gguf`)
+  await writeFile(file, bytes)
+  await expect(openModel(file)).rejects.toThrow(new RegExp(says))
 })
