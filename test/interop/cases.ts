@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs'
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -68,11 +69,12 @@ async function changedModel(name: ReferenceModel, change: Record<string, unknown
 
 const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
 
-/** A family that nothing is recorded of. */
-const seededMixture = async (): Promise<string> =>
-  writeSeededModel(await mkdtemp(join(tmpdir(), 'espalier-interop-mixture-')), {
-    ...{ type: 'qwen2_moe', hidden: 64, intermediate: 32, heads: 4, keyValueHeads: 2, blocks: 3, experts: 8 },
-  })
+/** A family that nothing is recorded of; its folder goes when the process ends. */
+async function seededMixture(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'espalier-interop-mixture-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  return writeSeededModel(folder, { type: 'qwen2_moe', hidden: 64, intermediate: 32, heads: 4, keyValueHeads: 2, blocks: 3, experts: 8 })
+}
 
 /** One or more of every family that is pruned. */
 export const models: readonly InteropModel[] = [
