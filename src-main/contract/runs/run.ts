@@ -193,7 +193,6 @@ export const studyDocument = z.object({
 })
 
 export type DivergenceDocument = z.infer<typeof divergenceDocument>
-export type MetBudget = z.infer<typeof metBudget>
 export type Study = z.infer<typeof study>
 export type StudyDocument = z.infer<typeof studyDocument>
 export type CandidateScore = z.infer<typeof candidateScore>

@@ -9,8 +9,8 @@ import type { DeltaMemory } from './delta-net.ts'
 const firstRoom = 64
 
 /**
- * Keys and values of sequences, block by block [K, capacity, d]. A position of a sequence has a slot, the same in all blocks; sequences that
- * begin alike share the slots of what they have in common.
+ * Keys and values of sequences, block by block [K, capacity, d]. A position of a sequence has the same slot in all blocks. Sequences with a
+ * common beginning share its slots.
  */
 export class KeyValueSlots {
   readonly #spec: DecoderSpec

@@ -43,7 +43,7 @@ async function decodeWaiting(): Promise<void> {
   }
 }
 
-/** Those of one model that are computed the same way, as many as count as few rows. */
+/** Groups of one model that are computed the same way, each small enough for the kernels of few rows. */
 function groupsOf(asked: readonly Waiting[]): Waiting[][] {
   const groups: Waiting[][] = []
   for (const one of asked) {

@@ -62,7 +62,7 @@ export function mixerNotes(spec: DecoderSpec): string[] {
   const [least, most] = [Math.min(...own), Math.max(...own)]
   if (own.length === 0 || least === most) return []
   return [
-    `Attention and what stands in its place take ${least} to ${most} parameters: Eq. 5 counts each block by its own, neurons make up for the mean of those that go, and what is reached counts those that went.`,
+    `Token mixers differ in size (${least} to ${most} parameters). Eq. 5 uses the size of each block, and neurons make up for the mean of the removed ones. The reached sparsity counts exactly what was removed.`,
   ]
 }
 
