@@ -96,7 +96,8 @@ export function attendBackward(
     const byInput = combine(byProjected, weights.queryKeyValue, products)
     const front = weights.norm && normalizeBackward(source, weights.norm, byInput)
     const input = weights.norm ? normalize(source, weights.norm) : source
-    const joined = { weight: correlate(byProjected, input, products), bias: sum<Tensor1D>(byProjected, 0) }
+    const bias = weights.queryKeyValueBias && sum<Tensor1D>(byProjected, 0)
+    const joined = { weight: correlate(byProjected, input, products), bias }
     return {
       source: front?.x ?? byInput,
       gradients: {
@@ -155,9 +156,9 @@ function placeGates(plain: Tensor2D, gate: Tensor2D, { heads, headSize }: Decode
 
 /** The joined gradient by projection, as the checkpoint stores them: queries without their scale. */
 function projectionGradients(
-  joined: { readonly weight: Tensor2D; readonly bias: Tensor1D },
+  joined: { readonly weight: Tensor2D; readonly bias: Tensor1D | undefined },
   tensors: BlockTensors,
-  { queryNorm, queryKeyValueBias, delta }: AttentionWeights,
+  { queryNorm, delta }: AttentionWeights,
   spec: DecoderSpec,
 ): Gradients {
   const gradients: Record<string, Tensor> = {}
@@ -165,8 +166,9 @@ function projectionGradients(
   for (const [index, { rows }] of mixerProjections(tensors).entries()) {
     const key = at(mixerKeys, index)
     const scale = key === 'query' && !queryNorm && !delta ? spec.scoreScale : 1
-    gradients[key] = mul(slice(joined.weight, [first, 0], [rows, -1]), scale)
-    if (queryKeyValueBias) gradients[`${key}Bias`] = mul(slice(joined.bias, [first], [rows]), scale)
+    const scaled = (own: Tensor): Tensor => (scale === 1 ? own : mul(own, scale))
+    gradients[key] = scaled(slice(joined.weight, [first, 0], [rows, -1]))
+    if (joined.bias) gradients[`${key}Bias`] = scaled(slice(joined.bias, [first], [rows]))
     first += rows
   }
   return gradients
