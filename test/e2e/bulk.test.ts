@@ -54,6 +54,8 @@ test('a long queue is one line with its rows on demand, and says that it is paus
   expect(await queue.locator('.chip').allTextContents()).toEqual([expect.stringMatching(/: paused$/)])
   const rows = queue.getByRole('listitem')
   expect(await rows.count()).toBe(0)
+  await page.reload()
+  await queue.getByText('230 runs waiting').waitFor()
   await queue.getByRole('button', { name: 'Show waiting runs' }).click()
   await queue.getByRole('link', { name: '130 more waiting runs' }).waitFor()
   expect(await rows.count()).toBe(101)
