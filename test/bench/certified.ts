@@ -1,15 +1,15 @@
 /**
- * Certified choices against float32's: `npm run bench -- certified MODEL ROUNDS [TEXT [LENGTH]]`. Each round removes the attention or MLP that
+ * Certified choices against float32's: `npm run bench -- certified MODEL ROUNDS [TEXT [LENGTH [units]]]`. Each round removes the attention or MLP that
  * perplexity misses least, in turn, by a mixed and by a float32 search that goes the same way; prints how many of the choices were equal,
  * how many candidates were scored again, and the processor time of both. A window further into the text begins when the model is used up.
- * MODEL `reference`: each of the reference models on its recorded calibration windows.
+ * With `units`, closer looks are products of split operands, as on matrix units. MODEL `reference`: each of the reference models on its recorded calibration windows.
  */
 import { openBackend } from '#engine/backend/backend.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
-import { productsFor } from '#engine/model/precision.ts'
+import { productsFor, productsOnUnits } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
@@ -18,7 +18,8 @@ import { GreedySearch } from '#engine/pruning/search/greedy.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { fullModels, referenceModel, referenceWindows, variedModels } from '../fixtures/reference.ts'
 
-const [path = '', wanted = '20', source = 'mixed', length = '512'] = process.argv.slice(2)
+const [path = '', wanted = '20', source = 'mixed', length = '512', looks = ''] = process.argv.slice(2)
+const products = looks === 'units' ? productsOnUnits : productsFor
 const backend = await openBackend('tensorflow')
 const run = { signal: new AbortController().signal, count: () => undefined } as unknown as MethodRun
 const kinds = ['attention', 'mlp'] as const
@@ -48,7 +49,7 @@ async function compareOn(model: Model, windows: Windows): Promise<void> {
 async function compare(model: Model, window: Int32Array, total: typeof all): Promise<void> {
   const [exact, mixed] = (['float32', 'mixed'] as const).map(
     (precision) =>
-      new GreedySearch(new VariantRanking(denseView(withProducts(model, productsFor(precision))), [window], {}), { lazy: 0, run }),
+      new GreedySearch(new VariantRanking(denseView(withProducts(model, products(precision))), [window], {}), { lazy: 0, run }),
   ) as [GreedySearch, GreedySearch]
   let base = variantOf(densePlan(model.spec))
   const earlier = []
