@@ -104,22 +104,20 @@ class RequestWork {
 
   /** Names what leads to a plan by all that it depends on: runs of other weights or measures find its steps done. */
   #shared(phases: readonly PhaseWork[]): PhaseWork[] {
-    const { method, amount, options, calibration, repair, recover } = this.#request
-    const asked = [method, amount, options, calibration]
+    const { method, amount, options, calibration, seed, precision, backend, repair, recover } = this.#request
+    const always = [calibration, seed, precision, backend]
+    const asked = [method, amount, options]
     const dependsOn: Readonly<Record<string, unknown[]>> = {
       pruning: asked,
       repair: [...asked, repair],
       recovery: [...asked, repair, recover],
     }
     return phases.map((phase, index) => {
-      const on = dependsOn[phase.part]
-      if (!on || phase.shared !== undefined) return phase
-      return {
-        ...phase,
-        shared: createHash('sha256')
-          .update(JSON.stringify([index, phase.phase, ...on]))
-          .digest('hex'),
-      }
+      const others = dependsOn[phase.part]
+      if (!others) return phase
+      const own = phase.shared === undefined ? [index, phase.phase, ...others] : [phase.shared]
+      const hash = createHash('sha256').update(JSON.stringify([...always, ...own]))
+      return { ...phase, shared: hash.digest('hex') }
     })
   }
 

@@ -39,7 +39,7 @@ export interface StepBase {
   readonly precision: string
 }
 
-/** Rises when the forward pass gives other numbers, which every step depends on. */
+/** Rises when the forward pass gives other numbers beyond its stated precision, which every step depends on. */
 const numbersVersion = 1
 
 /** The one function that names steps: equal names mean equal results, whichever run, experiment or clone computed them. */

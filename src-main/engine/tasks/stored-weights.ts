@@ -25,7 +25,7 @@ const denseType = 'F16'
 export interface StoredWeights {
   readonly bytes: number
   /** What determines the file besides the plan. */
-  readonly identity: { readonly type: string; readonly importances: string | null }
+  readonly identity: { readonly writer: number; readonly type: string; readonly importances: string | null }
   /** The file, written now if it was not yet. */
   open(): Promise<WrittenFile>
   /** Writes the dense model in F16 beside it, to be timed in turns. Undefined if the file is just that. */
@@ -45,6 +45,9 @@ interface WrittenFile {
 /** The size of a file is its step: a run that finds it and all measures needs no file. */
 const fileStep: StepKind = { version: 1 }
 
+/** Rises when a plan's file gets other bytes, which all measures of it depend on. */
+const writer = 2
+
 /** Throws early if the type cannot hold this model at all, or if its library is not installed. */
 export function requireWeightType({ model, request }: RunPlace): void {
   if (request.weights !== undefined) layOutGguf({ model, plan: densePlan(model.spec) }, request.weights)
@@ -55,7 +58,7 @@ export async function storeWeights(place: RunPlace, result: MethodResult): Promi
   const { weights: type } = place.request
   if (type === undefined) return undefined
   const text = await readWeighingText(place, type)
-  const identity = { type, importances: text?.used.hash ?? null }
+  const identity = { writer, type, importances: text?.used.hash ?? null }
   let written: Promise<WrittenFile> | undefined
   const open = () => {
     written ??= writeWeights(place, result, type, text)

@@ -135,6 +135,10 @@ describe('the work of a run', () => {
       expect(new Set(names).size).toBe(names.length)
       expect(await namesOf({ ...whole, weights: 'Q8_0', measures: [] }, part)).toEqual(names)
       expect((await namesOf({ ...whole, amount: { sparsity: 0.25 } }, part)).at(-1)).not.toBe(names.at(-1))
+      for (const other of [{ seed: 1 }, { precision: 'bfloat16' }, { backend: 'ggml' }] as const) {
+        const found = await namesOf({ ...whole, ...other }, part)
+        expect(found.filter((name) => names.includes(name))).toEqual([])
+      }
     }
     expect(await namesOf({}, 'pruning')).toEqual(await namesOf(whole, 'pruning'))
     const other = { ...whole, repair: { ...repair, kind: 'one-pass' as const } }

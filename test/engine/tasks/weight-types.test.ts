@@ -11,6 +11,7 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { nameStep } from '#engine/steps/step-name.ts'
 import type { StepResult } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -55,6 +56,13 @@ test('a dense model in Q8_0 has the size and the perplexity of the file that a s
   await saved.close()
   expect(stored.bytes).toBe((await stat(file)).size)
   expect(stored.document.weights).toBe('Q8_0')
+  const { fingerprint = '', backend, precision = '', plan } = stored.document
+  const nameWith = (writer: { writer?: number }) => {
+    const on = { view: { plan, weights: { ...writer, type: 'Q8_0', importances: null } }, asked: { windows } }
+    return nameStep({ kind: { version: 1 }, label: 'perplexity on test', on }, { model: fingerprint, backend, precision })
+  }
+  expect(stored.steps).toContain(nameWith({ writer: 2 }))
+  expect(stored.steps, 'a perplexity of a file that was written otherwise').not.toContain(nameWith({}))
 })
 
 test('each weight type is measured by itself: fewer bits are worse, and no measure of another type is taken for it', async () => {
