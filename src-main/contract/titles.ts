@@ -83,8 +83,12 @@ export const ggufTypeTitles = {
   IQ2_XXS: 'about 2.1 bits per weight',
   IQ1_M: 'about 1.8 bits per weight',
   IQ1_S: 'about 1.6 bits per weight',
-  SOURCE: 'each tensor as a source in GGUF stores it, nothing quantised again',
+  SOURCE: 'keeps each tensor’s type from the source GGUF file',
 } as const
+
+/** The types that a model of this format can be written in. SOURCE keeps those of a GGUF file. */
+export const ggufTypesOf = (format: string | undefined): GgufType[] =>
+  (Object.keys(ggufTypeTitles) as GgufType[]).filter((type) => type !== 'SOURCE' || format === 'gguf')
 
 /** The default types. */
 export const usualGgufTypes: GgufType[] = ['F16']

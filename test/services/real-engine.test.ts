@@ -2,14 +2,24 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { GridInput } from '#contract/experiments/experiments.ts'
+import { ggufTypesOf } from '#contract/titles.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
-import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, openedWorkbench, runEnded } from './opened.ts'
+import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
+import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
 
 const windows = (name: string) => ({
   source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`),
   sequenceLength: 256,
 })
+
+/** Presets with rivals, and why runs of them would be refused. */
+async function weighed({ call }: Opened, name: ReferenceModel) {
+  const { id } = await call('models.add', { path: await referenceModel(name), name })
+  const presets = (await call('experiments.presets', { model: id })).filter(({ grid }) => grid.weights)
+  const [first] = presets
+  const { problems } = first ? await call('experiments.preview', { grid: first.grid }) : { problems: [] }
+  return [presets.length, problems.filter(({ code }) => code === 'infeasible').map(({ message }) => message)]
+}
 
 test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and is found again after a restart', async () => {
   await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
@@ -17,6 +27,10 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(model.description).toMatchObject({ family: 'llama', shape: { blocks: 5 }, plan: null })
   const { methods, formats } = await call('methods.list', {})
   expect(methods.map(({ id }) => id)).toEqual(expect.arrayContaining(['2ssp', 'shortgpt']))
+
+  expect(await weighed(workbench, 'qwen3_moe')).toEqual([4, []])
+  expect(await weighed(workbench, 'glm4_moe'), 'narrower experts have no place in its files').toEqual([0, []])
+  expect(await weighed(workbench, 'gpt_oss'), 'has no GGUF files').toEqual([0, []])
 
   const grid: GridInput = {
     models: [model.id],
@@ -57,6 +71,9 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(transcript).toMatchObject({ status: 'done', problem: null })
   expect(transcript.answers.map(({ tokens }) => tokens.length)).toEqual([12, 12])
 
+  const { formats: outlines } = await call('runs.formats', { id: runs[1]?.id as string })
+  expect(outlines.filter(({ format }) => format === 'gguf').map(({ type }) => type)).toEqual(ggufTypesOf('safetensors'))
+  expect(ggufTypesOf('gguf')).toEqual([...ggufTypesOf('safetensors'), 'SOURCE'])
   const { id: saving } = await call('runs.save', { id: runs[1]?.id as string, formats: [formats[0]?.id as string], name: 'Smaller' })
   const saved = await eventually(
     async () => (await call('transfers.list', {})).find(({ id, status }) => id === saving && status !== 'running'),

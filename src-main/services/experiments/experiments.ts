@@ -1,11 +1,14 @@
+import { z } from 'zod'
 import type { Checked, Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { ExperimentEntry, Grid, GridPreview } from '#contract/experiments/experiments.ts'
+import { formatOutline } from '#contract/exports/exports.ts'
 import { isOfSample } from '#contract/models/sample.ts'
 import type { RequestPreview } from '#contract/runs/preflight.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
 import type { Calls } from '../context.ts'
+import { askDesk } from '../machine/ask-desk.ts'
 import { askCatalogue } from '../machine/catalogue.ts'
 import { safeFileName } from '../models/folders.ts'
 import { writeRuns } from '../runs/make-runs.ts'
@@ -21,10 +24,11 @@ export class ExperimentsService extends Service {
     'experiments.list': ({ archived }) => this.history.experiments.list(archived),
     'experiments.get': ({ id }) => this.#find(id),
     'experiments.presets': async ({ model }) => {
-      const { id, description } = this.parts.library.find(model)
+      const { id, path, description } = this.parts.library.find(model)
       const ofSample = isOfSample(id, await this.parts.library.list())
       const { shape, feasible } = description
-      return presetsFor({ id, contextLength: shape.contextLength, ofSample, feasible }, await askCatalogue(this.parts))
+      const [catalogue, holdsGguf] = await Promise.all([askCatalogue(this.parts), this.#holdsGguf(path)])
+      return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, feasible }, catalogue)
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
     'experiments.create': (asked) => this.#create(asked),
@@ -76,6 +80,16 @@ export class ExperimentsService extends Service {
 
   #tellRuns(experiment: string): void {
     this.parts.queue.tellRuns(this.history.runs.ofExperiment(experiment).map(({ number }) => number))
+  }
+
+  /** Whether a GGUF file can hold what 2SSP leaves of a model; false where it can remove nothing. */
+  async #holdsGguf(model: string): Promise<boolean> {
+    const asked = { plan: null, method: '2ssp', amount: { sparsity: 0.5 }, formats: ['gguf'], ggufTypes: ['F16'] }
+    const answer = await askDesk(this.parts.desk, { kind: 'outline save', model, ...asked }).catch(() => [])
+    return z
+      .array(formatOutline)
+      .parse(answer)
+      .some(({ problem }) => problem === null)
   }
 
   async #planned(grid: Grid): Promise<PlannedRun[]> {

@@ -6,6 +6,8 @@ export interface PresetModel {
   contextLength: number
   /** The bundled sample, or pruned from it. */
   ofSample: boolean
+  /** Whether a GGUF file can hold what 2SSP leaves of it. */
+  holdsGguf: boolean
   feasible: readonly Pick<FeasibleRange, 'method' | 'maximum'>[]
 }
 

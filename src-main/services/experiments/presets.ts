@@ -74,8 +74,7 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       summary: '2SSP and ShortGPT at 25 and 50 %, on a few short windows.',
       grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, ...quickTexts(model, catalogue) },
     },
-    // Mixtures have no GGUF files yet, so nothing can be weighed against a quantised rival.
-    ...(isMixture ? [] : worthDrafts(model, catalogue)),
+    ...(model.holdsGguf ? worthDrafts(model, catalogue, isMixture) : []),
     {
       id: 'paper-table',
       title: 'Paper’s table',

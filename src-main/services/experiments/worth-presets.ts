@@ -18,6 +18,7 @@ const reasons = {
   Repair: 'A pruned model is compared at its best.',
   Recovery: 'The shortest training. Train longer what comes close to winning.',
 }
+const unfit = 'Mixtures of experts can be neither repaired nor recovered.'
 const measured = 'Only text that no choice saw decides. Loops show damage that perplexity hides.'
 const timed = `${measured} Each file is timed in llama.cpp, in turns with the unpruned model in F16.`
 
@@ -73,15 +74,14 @@ const goals: readonly Goal[] = [
 ]
 
 /** Presets that make dense and pruned files rivals, in the types that matter to a goal. */
-export function worthDrafts(model: PresetModel, catalogue: Catalogue): Draft[] {
+export function worthDrafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return goals.map(({ why, weights, rivals, times, ...preset }) => ({
     ...preset,
-    reasons: { ...reasons, Weights: why, Measures: times ? timed : measured },
+    reasons: { ...reasons, ...(isMixture ? { Repair: unfit, Recovery: unfit } : {}), Weights: why, Measures: times ? timed : measured },
     grid: {
       methods: [{ method: '2ssp', options: {} }],
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
-      repairs: ['in-order'],
-      recoveries: [{ tokens: recoveryTokens[0] }],
+      ...(isMixture ? {} : { repairs: ['in-order'], recoveries: [{ tokens: recoveryTokens[0] }] }),
       weights,
       rivals: rivals.filter((type) => !weights.includes(type)),
       measures: measuresOf(model, catalogue, times),

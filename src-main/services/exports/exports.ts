@@ -5,7 +5,7 @@ import { type FormatOutline, formatOutline, type SavedFile, savedFile } from '#c
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { formatTitles, ggufTypeTitles } from '#contract/titles.ts'
+import { formatTitles, ggufTypesOf } from '#contract/titles.ts'
 import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Calls } from '../context.ts'
@@ -39,7 +39,7 @@ export class ExportsService extends Service {
     'runs.formats': async ({ id }) => {
       const { row, model, plan } = this.#find(id)
       const formats = Object.keys(formatTitles)
-      const ggufTypes = Object.keys(ggufTypeTitles)
+      const ggufTypes = ggufTypesOf(model.description.format)
       return { formats: await this.#outline({ model: model.path, plan, method: row.method, formats, ggufTypes }) }
     },
     'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),

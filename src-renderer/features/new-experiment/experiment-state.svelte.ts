@@ -182,6 +182,12 @@ export class ExperimentState {
     return new Map(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ id, name }) => [id, name]))
   }
 
+  /** The format of the chosen models; undefined where they differ. */
+  get format(): string | undefined {
+    const formats = new Set(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ description }) => description.format))
+    return formats.size === 1 ? [...formats][0] : undefined
+  }
+
   /** The name of the experiment unless another is typed. */
   get suggestedName(): string {
     return this.preset?.title ?? suggestedName(this.draft, catalogue.title, [...this.modelNames.values()])

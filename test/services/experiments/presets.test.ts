@@ -10,9 +10,11 @@ const catalogue = {
   tasks: [],
 } as unknown as Catalogue
 /** Methods that can remove nothing of a model. */
-const presetsWithout = (...methods: string[]) =>
-  presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, feasible: methods.map((method) => ({ method, maximum: 0 })) }, catalogue)
-const presets = presetsWithout('reap')
+const presetsWithout = (methods: string[], holdsGguf = true) => {
+  const feasible = methods.map((method) => ({ method, maximum: 0 }))
+  return presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf, feasible }, catalogue)
+}
+const presets = presetsWithout(['reap'])
 const found = (id: string) => presets.find((preset) => preset.id === id)
 
 test('each goal of the form has a preset, and every preset is a grid that the contract takes', () => {
@@ -27,7 +29,7 @@ test('each goal of the form has a preset, and every preset is a grid that the co
 
 test('a quick look takes little text of a real model, and the usual windows of the small sample', () => {
   const of = (ofSample: boolean) => {
-    const [quick] = presetsFor({ id: 'model-1', contextLength: 8192, ofSample, feasible: [] }, catalogue)
+    const [quick] = presetsFor({ id: 'model-1', contextLength: 8192, ofSample, holdsGguf: true, feasible: [] }, catalogue)
     const texts = [quick?.grid.calibration, ...(quick?.grid.measures ?? []).map((measure) => 'data' in measure && measure.data)]
     return texts.map((text) => (text ? [text.windows, text.sequenceLength] : []))
   }
@@ -55,9 +57,21 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
 
 test('only a mixture is offered fewer experts, a quarter at most, and neither methods nor rivals that refuse it', () => {
   expect(found('experts')).toBeUndefined()
-  const mixture = presetsWithout('2ssp')
+  const mixture = presetsWithout(['2ssp'])
   const experts = mixture.find(({ id }) => id === 'experts')
   expect(experts?.grid.methods).toEqual([0.125, 0.25].map((share) => ({ method: 'reap', options: { share } })))
   expect(mixture.find(({ id }) => id === 'quick-look')?.grid.methods.map(({ method }) => method)).toEqual(['shortgpt'])
   expect(mixture.some(({ grid }) => grid.weights?.length)).toBe(false)
+})
+
+test('a model has rivals where a GGUF file holds it, and a mixture among them is neither repaired nor recovered', () => {
+  const weighed = (holdsGguf: boolean, ...methods: string[]) =>
+    presetsWithout(methods, holdsGguf).filter(({ grid }) => grid.weights?.length)
+  const [mixtures, others] = [weighed(true), weighed(true, 'reap')]
+  expect([mixtures.length, others.length, weighed(false).length, weighed(false, 'reap').length]).toEqual([4, 4, 0, 0])
+  for (const { grid, reasons } of mixtures) {
+    expect([grid.repairs, grid.recoveries]).toEqual([undefined, undefined])
+    expect([reasons?.Repair, reasons?.Recovery].every((text) => text?.startsWith('Mixtures of experts can be neither'))).toBe(true)
+  }
+  for (const { grid } of others) expect([grid.repairs, grid.recoveries?.length]).toEqual([['in-order'], 1])
 })

@@ -95,7 +95,7 @@ export function questionFiles(id: TaskId | WrittenTaskId): { file: HubFile; advi
 const adviceFor = (id: string, file: HubFile): string =>
   `Or put the file as ${join(id, file.path.split('/').at(-1) as string)} into a folder and give that folder.`
 
-/** The files of a split: named after it where the folder holds several splits; folders inside count too. */
+/** The files of a split: in a folder or files that are named after it; else all files, folders of other splits left out. */
 async function listQuestionFiles(folder: string, task: QuestionRows): Promise<string[]> {
   const found = await stat(folder).catch(() => undefined)
   if (!found?.isDirectory()) {
@@ -107,18 +107,23 @@ async function listQuestionFiles(folder: string, task: QuestionRows): Promise<st
   }
   if (existsSync(join(folder, 'state.json'))) return listDataFiles(folder, rowEndings)
   const entries = (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))
-  const splitFolder = entries.find((entry) => entry.isDirectory() && entry.name === task.split)
-  if (splitFolder) return listQuestionFiles(join(folder, splitFolder.name), task)
-  const files = entries.filter((entry) => !entry.isDirectory() && isQuestionFile(entry.name)).map((entry) => entry.name)
-  const isOf = (name: string, split: string) => name.toLowerCase().split(/[-_.]/).includes(split)
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
+  const files = entries.filter((entry) => !entry.isDirectory() && isQuestionFile(entry.name)).map(({ name }) => name)
+  // A clone of a data set may hold several configurations, of which the task has one.
+  const own = [task.split, task.file.path.split('/')[0]].find((name) => name !== undefined && folders.includes(name))
+  if (own !== undefined) return listQuestionFiles(join(folder, own), task)
   const ofSplit = files.filter((name) => isOf(name, task.split))
+  if (ofSplit.length > 0) return ofSplit.map((name) => join(folder, name))
   // Questions are no examples of themselves.
   const unnamed = task.split === 'train' ? files.filter((name) => !isOf(name, 'test')) : files
-  const inside = await Promise.all(
-    entries.filter((entry) => entry.isDirectory()).map((entry) => listQuestionFiles(join(folder, entry.name), task)),
-  )
-  return [...(ofSplit.length > 0 ? ofSplit : unnamed).map((name) => join(folder, name)), ...inside.flat()]
+  const others = splits.filter((split) => split !== task.split)
+  const open = folders.filter((name) => !others.some((split) => isOf(name, split)))
+  const inside = await Promise.all(open.map((name) => listQuestionFiles(join(folder, name), task)))
+  return [...unnamed.map((name) => join(folder, name)), ...inside.flat()]
 }
+
+const splits = ['train', 'validation', 'test']
+const isOf = (name: string, split: string): boolean => name.toLowerCase().split(/[-_.]/).includes(split)
 
 function isQuestionFile(name: string): boolean {
   return (
