@@ -94,7 +94,7 @@ export const routes =
 
 /** For architectures in which every block is a mixture. */
 export const allMixtures: Check = ({ blocks }) =>
-  blocks.every(({ experts }) => experts !== undefined) ? undefined : 'llama.cpp has experts in every block here, this model not'
+  blocks.every(({ experts }) => experts !== undefined) ? undefined : 'llama.cpp has experts in every block here, but this model does not'
 
 const hasMixtures = (keys: GgufKeys): boolean => (keys.optionalNumber('expert_count') ?? 0) > 0
 

@@ -112,7 +112,7 @@ export interface BlockTensors extends Partial<MlpTensors> {
   readonly queryNorm?: NormTensors
   readonly keyNorm?: NormTensors
   readonly delta?: DeltaTensors
-  /** A logit of each head that joins its scores and stands for nothing: [H]. */
+  /** A per-head attention-sink logit; it has no value: [H]. */
   readonly sinks?: ShapedTensor
   readonly output: Projection
   readonly attentionOutputNorm?: NormTensors

@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
 import type { Decimals } from './config-text.ts'
@@ -57,6 +58,9 @@ export function unpackedNotes({ quantised }: Pick<Checkpoint, 'quantised'>): str
 /** Rows of a tensor; of a vector its entries. */
 export const rowCount = (shape: readonly number[]): number =>
   shape.length < 2 ? (shape[0] ?? 1) : shape.slice(0, -1).reduce((product, size) => product * size, 1)
+
+/** Values of a row; of a vector 1. */
+export const columnCount = (shape: readonly number[]): number => (shape.length < 2 ? 1 : at(shape, shape.length - 1))
 
 /** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */
 export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; bytes: number } {

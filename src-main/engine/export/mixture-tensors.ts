@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import { constantAt, isConstant, type MixtureTensors, type MlpTensors, type Projection } from '#engine/architectures/spec.ts'
 import { type KeptExpert, keptExperts } from '#engine/model/views/kept-experts.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
@@ -47,11 +48,15 @@ export function addMixture(
       add(constantAt(to, place, rows).constant.weight, { source: weight, firstRow: 0, rows, columns: undefined, cut: {}, ...replaced })
     } else addExpert(source, target, { one, living, width: sizes.width }, add)
   }
-  if (to.shared) {
-    const { rows } = to.shared.up
-    addExpert(from?.shared, to.shared, { one: undefined, living: 1, width: rows === from?.shared?.up.rows ? undefined : rows }, add)
+  addShared(from, to, add)
+}
+
+function addShared(from: MixtureTensors | undefined, { shared, sharedGate }: MixtureTensors, add: AddPiece): void {
+  if (shared) {
+    const { rows } = shared.up
+    addExpert(from?.shared, shared, { one: undefined, living: 1, width: rows === from?.shared?.up.rows ? undefined : rows }, add)
   }
-  if (to.sharedGate) addWeight(from?.sharedGate, to.sharedGate, {}, add)
+  if (sharedGate) addWeight(from?.sharedGate, sharedGate, {}, add)
 }
 
 interface ExpertCut {
@@ -66,7 +71,7 @@ function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, li
   const inner = { rowsKept: neurons, paddedRows: width }
   const shapeOf = (rows: number, columns: number) => (target.up.shape ? [living, rows, columns] : undefined)
   // Gates and ups may share a tensor.
-  const each = (target.up.shape?.[1] ?? 0) / target.up.rows
+  const each = target.up.shape ? at(target.up.shape, 1) / target.up.rows : 1
   if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.up, target.up, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, add, shapeOf(target.down.rows, own))

@@ -3,7 +3,7 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { ggufArchitectures, readSpec } from '#engine/architectures/index.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
-import { byteRange, type Checkpoint, type Rows, rowCount, type TensorInfo } from '../checkpoint.ts'
+import { byteRange, type Checkpoint, columnCount, type Rows, rowCount, type TensorInfo } from '../checkpoint.ts'
 import { elementBytes, fromFloat32, toFloat32 } from '../dtypes.ts'
 import { reasonOf } from '../json.ts'
 import { openRegular, readPart } from '../regular-file.ts'
@@ -155,7 +155,7 @@ class GgufCheckpoint implements Checkpoint {
     const { info, offset } = this.#place(name)
     const found = await this.#readRows(name, rows)
     const parts = found.map(({ stored, bytes }) => {
-      const cut = (all: Uint8Array) => firstColumns(all, columnsOf(stored), columnsOf(info), elementBytes(info.dtype))
+      const cut = (all: Uint8Array) => firstColumns(all, columnCount(stored.shape), columnCount(info.shape), elementBytes(info.dtype))
       if (stored.type.dtype === info.dtype && offset === 0) return cut(bytes)
       const values = decodeBlocks(bytes, stored.type)
       return cut(fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32'))
@@ -199,7 +199,6 @@ class GgufCheckpoint implements Checkpoint {
   }
 }
 
-const columnsOf = ({ shape }: Pick<TensorInfo, 'shape'>): number => (shape.length < 2 ? 1 : (shape.at(-1) ?? 1))
 const rowBytesOf = ({ bytes, shape }: PlacedTensor): number => bytes / rowCount(shape)
 const readRange = ({ stored, first, count }: StoredRows): Promise<Uint8Array> =>
   readTensor(stored, first * rowBytesOf(stored), count * rowBytesOf(stored))

@@ -1,5 +1,6 @@
+import { at } from '#contract/at.ts'
 import { isConstant, type MixtureTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
-import { rowCount, type TensorInfo } from '../checkpoint.ts'
+import { columnCount, rowCount, type TensorInfo } from '../checkpoint.ts'
 import type { Described, Place, PlacedTensor } from './place.ts'
 
 const mixturePart =
@@ -44,7 +45,7 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
     const joined = own || part === 'down' ? undefined : ofExperts('ffn_gate_up_exps')
     const stored = own ?? joined
     if (!stored || !target) return []
-    const rows = (stored.shape[1] ?? 1) / (joined ? 2 : 1)
+    const rows = rowCount(stored.shape) / experts.length / (joined ? 2 : 1)
     if (target.rows > rows) throw new Error(`its tensor ${stored.name} has ${rows} rows for each expert, ${target.rows} are needed`)
     return [{ stored, first: (joined ? 2 * place + (part === 'up' ? 1 : 0) : place) * rows, target }]
   }
@@ -59,7 +60,7 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
   ]
 }
 
-const vector = ({ weight, shape }: ShapedTensor): Source['target'] => ({ weight, firstRow: 0, rows: shape[0] ?? 1, columns: 1, shape })
+const vector = ({ weight, shape }: ShapedTensor): Source['target'] => ({ weight, firstRow: 0, rows: at(shape, 0), columns: 1, shape })
 
 /** llama.cpp stores a matrix of one row as a vector. */
 const asRow = (stored: PlacedTensor | undefined): PlacedTensor | undefined =>
@@ -68,8 +69,7 @@ const asRow = (stored: PlacedTensor | undefined): PlacedTensor | undefined =>
 /** One tensor of the model from the stored rows of its parts. Throws an Error where a stored one is too small. */
 function placeOf(sources: readonly Source[]): Place {
   for (const { stored, first, target } of sources) {
-    const columns = stored.shape.length < 2 ? 1 : (stored.shape.at(-1) ?? 1)
-    if (first + target.rows > rowCount(stored.shape) || target.columns > columns)
+    if (first + target.rows > rowCount(stored.shape) || target.columns > columnCount(stored.shape))
       throw new Error(`its tensor ${stored.name} is [${stored.shape.join(', ')}], too small for ${target.weight}`)
   }
   const { stored, target } = sources[0] as Source

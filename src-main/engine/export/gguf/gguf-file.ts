@@ -86,7 +86,7 @@ function refuseSliced(): EspalierError {
 function refuseFolder(): EspalierError {
   return new EspalierError(
     'infeasible',
-    'The GGUF type SOURCE keeps the types of a GGUF file, and this model is no such file. Choose F16, or another type.',
+    'The GGUF type SOURCE keeps the types of a GGUF file, but this model is not a GGUF file. Choose F16, or another type.',
   )
 }
 

@@ -1,3 +1,5 @@
+import { at } from '#contract/at.ts'
+import { columnCount } from '#engine/checkpoint/checkpoint.ts'
 import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 import type { GgufTarget } from './target.ts'
 
@@ -41,12 +43,12 @@ export function importancesByName(
     const source = part === 'attn' ? packed.attention : packed.mlp
     const measured = source === undefined ? undefined : importances.blocks[source]
     const side = /^(output|down(_exps|_shexp)?)$/.test(projection) ? 'inner' : 'input'
-    const width = shape.at(-1) ?? 1
+    const width = columnCount(shape)
     if (shape.length === 2) found.set(name, fill(measured?.[part === 'attn' ? 'attention' : 'mlp']?.[side], width))
     else
       found.set(
         name,
-        fillAll(shape[0] ?? 1, (expert) => fill(measured?.experts?.[expert]?.[side], width)),
+        fillAll(at(shape, 0), (expert) => fill(measured?.experts?.[expert]?.[side], width)),
       )
   }
   return found

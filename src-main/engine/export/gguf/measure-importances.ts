@@ -92,20 +92,18 @@ export async function writeImatrix(path: string, { weighed, tensors: written }: 
     ['imatrix.chunk_size', { kind: 'integer', value: tokens }],
   ])
   const type = blockTypeNamed('F32')
-  const expertsOf = (name: string) => written.find((tensor) => tensor.name === name && tensor.shape.length > 2)?.shape[0] ?? 1
   const matrix = (name: string, rows: number, values: Float32Array) => ({
     name,
     type,
     shape: [rows, values.length / rows],
     bytes: async () => new Uint8Array(values.buffer),
   })
-  const tensors = [...weighed].flatMap(([name, values]) => [
-    matrix(
-      `${name}.in_sum2`,
-      expertsOf(name),
-      values.map((value) => value * tokens),
-    ),
-    matrix(`${name}.counts`, expertsOf(name), new Float32Array(expertsOf(name)).fill(tokens)),
-  ])
+  const tensors = written.flatMap(({ name, shape }) => {
+    const values = weighed.get(name)
+    if (!values) return []
+    const experts = shape.length > 2 ? at(shape, 0) : 1
+    const sums = values.map((value) => value * tokens)
+    return [matrix(`${name}.in_sum2`, experts, sums), matrix(`${name}.counts`, experts, new Float32Array(experts).fill(tokens))]
+  })
   await writeGguf(path, metadata, tensors)
 }

@@ -9,7 +9,6 @@ import {
   denseMlp,
   type MixtureTensors,
   type MlpTensors,
-  type NormTensors,
   type Projection,
 } from '#engine/architectures/spec.ts'
 import { type PackedBlock, packBlocks } from '../packing.ts'
@@ -80,13 +79,14 @@ function expertsOf(spec: DecoderSpec, left: readonly BlockLayout[], blocks: read
   if (mixtures.length === 0) return undefined
   const present = mixtures.flatMap(({ mlp }) => (mlp === undefined ? [] : [at(left, mlp)]))
   const counts = [...new Set(present.map(({ experts }) => experts as number))]
-  if (counts.length > 1) throw refuse(`Blocks have ${counts.join(', ')} experts, and llama.cpp has one number for all`)
+  if (counts.length > 1) throw refuse(`Blocks have ${counts.join(', ')} experts, and llama.cpp has one number for all`, 'exact')
   if (
     dialectsOf(spec.family)?.own.sharesWidth &&
     mixtures.some(({ mlp }) => mlp !== undefined && at(left, mlp).width !== at(spec.blocks, mlp).width)
   )
-    throw refuse('Experts became narrower, and llama.cpp has one width for them and the shared expert')
-  if (present.some(({ constants }) => constants)) throw refuse('Some of the experts are constants, which llama.cpp has no place for')
+    throw refuse('Experts became narrower, and llama.cpp has one width for them and the shared expert', 'exact')
+  if (present.some(({ constants }) => constants))
+    throw refuse('Some of the experts are constants, which llama.cpp has no place for', 'exact')
   const dense = blocks.filter((block) => !isMixture(spec, block))
   const mixed = blocks.some(({ attention, mlp }) => attention !== mlp && attention !== undefined && mlp !== undefined)
   if (dense.length > 0 && (mixed || blocks.slice(0, dense.length).some((block) => isMixture(spec, block))))
@@ -99,8 +99,8 @@ const ownPlace = ({ attention, width }: BlockLayout, index: number): PackedBlock
   mlp: width > 0 ? index : undefined,
 })
 
-function refuse(reason: string): EspalierError {
-  return new EspalierError('infeasible', `${reason}, so the format gguf cannot hold this model. Choose stock or exact.`)
+function refuse(reason: string, formats = 'stock or exact'): EspalierError {
+  return new EspalierError('infeasible', `${reason}, so the format gguf cannot hold this model. Choose ${formats}.`)
 }
 
 function layOut(
@@ -120,9 +120,9 @@ function layOut(
   return { dialect, blocks, perBlock, heads, widths, experts, names }
 }
 
-/** The names and shapes that an architecture gives a model's tensors. */
 type Sizes = Pick<GgufTarget, 'dialect' | 'heads' | 'widths' | 'experts'>
 
+/** The names and shapes that an architecture gives a model's tensors. */
 function targetNames(spec: DecoderSpec, { dialect, heads, widths, experts }: Sizes): TensorNames {
   return {
     embedding: 'token_embd.weight',
@@ -151,26 +151,21 @@ interface BlockSizes {
 function blockNames(spec: DecoderSpec, dialect: Dialect, block: number, prefix: string, sizes: BlockSizes): BlockTensors {
   const { query, keyValue, width, experts = 0 } = sizes
   const source = spec.block(block)
-  const projection = (part: string, like: Projection, rows: number, columns: number): Projection => ({
-    weight: `${prefix}.${part}.weight`,
-    firstRow: 0,
-    rows,
-    columns,
-    ...(like.bias ? { bias: `${prefix}.${part}.bias` } : {}),
-  })
-  const norm = (part: string, like: NormTensors): NormTensors => ({
-    ...like,
-    weight: `${prefix}.${part}.weight`,
-    ...(like.bias ? { bias: `${prefix}.${part}.bias` } : {}),
-  })
+  const named = namedIn(prefix)
   const { headSize, hidden } = spec
   const fused = dialect.joinsQueryKeyValue ? 'attn_qkv' : undefined
   const norms = Object.fromEntries(
     Object.entries(dialect.norms).flatMap(([role, part]) => {
       const like = source[role as NormRole]
-      return like ? [[role, norm(part, like)]] : []
+      return like ? [[role, { ...like, ...named(part, like) }]] : []
     }),
   )
+  const projection = (part: string, like: Projection, rows: number, columns: number) => ({
+    ...named(part, like),
+    firstRow: 0,
+    rows,
+    columns,
+  })
   return {
     ...norms,
     query: projection(fused ?? 'attn_q', source.query, query * headSize, hidden),
@@ -179,14 +174,26 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, block: number, prefix: 
     output: projection('attn_output', source.output, hidden, query * headSize),
     ...(source.mixture
       ? { mixture: mixtureNames(source.mixture, prefix, { experts, width, hidden, shared: sharedWidth(dialect, source.mixture, width) }) }
-      : mlpNames(denseMlp(source), dialect.joinsGateUp)),
+      : mlpNames(denseMlp(source), projection, { width, hidden, joined: dialect.joinsGateUp })),
   } as BlockTensors
+}
 
-  function mlpNames({ gate, up, down }: MlpTensors, joined: boolean): MlpTensors {
-    return {
-      ...(gate ? { gate: projection(joined ? 'ffn_up' : 'ffn_gate', gate, width, hidden) } : {}),
-      up: projection('ffn_up', up, width, hidden),
-      down: projection('ffn_down', down, hidden, width),
-    }
+/** Names a part of a block as llama.cpp does, with a bias where the family has one. */
+const namedIn =
+  (prefix: string) =>
+  (part: string, { bias }: Pick<Projection, 'bias'>): Pick<Projection, 'weight' | 'bias'> => ({
+    weight: `${prefix}.${part}.weight`,
+    ...(bias ? { bias: `${prefix}.${part}.bias` } : {}),
+  })
+
+function mlpNames(
+  { gate, up, down }: MlpTensors,
+  projection: (part: string, like: Projection, rows: number, columns: number) => Projection,
+  { width, hidden, joined }: { width: number; hidden: number; joined: boolean },
+): MlpTensors {
+  return {
+    ...(gate ? { gate: projection(joined ? 'ffn_up' : 'ffn_gate', gate, width, hidden) } : {}),
+    up: projection('ffn_up', up, width, hidden),
+    down: projection('ffn_down', down, hidden, width),
   }
 }

@@ -1,6 +1,7 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { rowCount } from '#engine/checkpoint/checkpoint.ts'
+import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite } from '#engine/checkpoint/gguf/write-gguf.ts'
@@ -77,7 +78,7 @@ function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks,
     seen.set(part, seenBefore + 1)
     if (shape.length === 1 || router.test(name)) return blockTypeNamed('F32')
     if (mix.asStored) return blockTypeNamed(keptType(tensor))
-    const width = shape.at(-1) ?? 1
+    const width = columnCount(shape)
     // Of a mixture and its shared expert, each has as many tensors as there are blocks.
     const index = experts !== undefined && /^blk\.\d+\.ffn_/.test(name) ? Number(name.split('.')[1]) : seenBefore
     const place = { ...model, index, count: part === 'value' ? values : blocks.length, isExpert: shape.length > 2 }
@@ -135,12 +136,12 @@ async function convert(tensor: PrunedTensor, { type, headRows, offset, importanc
   const asStored = tensor.stored?.type === type.name && offset === 0
   const stored = await (asStored ? tensor.stored.bytes() : tensor.bytes())
   const rows = rowCount(tensor.shape)
-  const columns = tensor.shape.length < 2 ? 1 : (tensor.shape.at(-1) ?? 1)
+  const columns = columnCount(tensor.shape)
   const bytes = headRows === undefined ? stored : interleave(stored, stored.byteLength / rows, headRows)
   if (asStored || (type.name === tensor.dtype && offset === 0)) return bytes
   const result = new Uint8Array(bytesOfValues(type, rows * columns))
   // Of experts, each has importances of its own.
-  const group = tensor.shape.length > 2 ? (tensor.shape[1] ?? 1) : rows
+  const group = tensor.shape.length > 2 ? at(tensor.shape, 1) : rows
   const rowsAtOnce = Math.max(1, Math.floor(chunk / columns)) * (tensor.shape.length === 1 ? chunk : 1)
   for (let first = 0; first < rows; ) {
     const count = Math.min(rowsAtOnce, group - (first % group))

@@ -12,6 +12,7 @@ import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { narrowPlan } from '#engine/pruning/two-stage/split.ts'
 import { type MixtureModel, referenceModel } from '../../../fixtures/reference.ts'
 import { writeSeededModel } from '../../../fixtures/seeded-model.ts'
 import { logitsOf } from '../../model/logits.ts'
@@ -92,7 +93,7 @@ test('what a file of llama.cpp cannot hold is refused with what to choose instea
   expect(() => layOutGguf({ model: quantised, plan: narrow }, 'SOURCE')).toThrow('neurons were cut')
   const [first, ...others] = keeping(quantised, [0, 1]).blocks
   const uneven = { blocks: [first, ...others.map((block) => ({ ...block, mlp: { kept: 'all', experts: [0, 1, 2] } }))] } as Plan
-  expect(() => layOutGguf({ model: quantised, plan: uneven }, 'F16')).toThrow('Blocks have 2, 3 experts')
+  expect(() => layOutGguf({ model: quantised, plan: uneven }, 'F16')).toThrow(/Blocks have 2, 3 experts.* Choose exact\./)
   const refused = async (name: MixtureModel, plan: (model: Model) => Plan, type: GgufType) => {
     const model = await openModel(await referenceModel(name))
     try {
@@ -101,15 +102,17 @@ test('what a file of llama.cpp cannot hold is refused with what to choose instea
       await model.close()
     }
   }
-  await expect(refused('qwen3_moe', (model) => densePlan(model.spec), 'SOURCE')).rejects.toThrow('this model is no such file')
+  await expect(refused('qwen3_moe', (model) => densePlan(model.spec), 'SOURCE')).rejects.toThrow('this model is not a GGUF file')
   await expect(refused('qwen3_5_moe', (model) => densePlan(model.spec), 'F16')).rejects.toThrow('are not written')
+  const narrower = refused('glm4_moe', ({ spec }) => narrowPlan(spec, 16), 'F16')
+  await expect(narrower).rejects.toThrow(/one width for them and the shared expert.* Choose exact\./)
   const constant = (model: Model): Plan => ({
     blocks: densePlan(model.spec).blocks.map((block) => ({
       ...block,
       mlp: { kept: 'all', experts: [0, 1, 2, 3, 4, 5, 6], constants: [7] },
     })),
   })
-  await expect(refused('qwen3_moe', constant, 'F16')).rejects.toThrow('no place for')
+  await expect(refused('qwen3_moe', constant, 'F16')).rejects.toThrow(/no place for.* Choose exact\./)
 })
 
 test.each([
