@@ -1,4 +1,4 @@
-import { withError } from '#contract/comparison/cell-text.ts'
+import { significantDigits, withError } from '#contract/comparison/cell-text.ts'
 import type { SecondsRange } from '#contract/runs/estimate.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
@@ -92,14 +92,11 @@ export function formatChance(probability: number): string {
   return probability > 0 && probability < 0.0005 ? '< 0.1 %' : formatShare(probability)
 }
 
-/** Four significant digits, grouped above ten thousand; numbers that a table can line up. */
+/** Four significant digits, three below one, grouped above ten thousand; numbers that a table can line up. */
 export function formatValue(value: number): string {
   if (!Number.isFinite(value)) return value > 0 ? '∞' : Number.isNaN(value) ? '–' : '−∞'
-  const size = Math.abs(value)
-  if (size === 0) return '0'
-  if (size >= 10_000) return size >= 1e6 ? formatCount(value) : grouped.format(value)
-  if (size < 0.001) return minus(value.toExponential(2))
-  return minus(value.toFixed(Math.max(0, 3 - Math.floor(Math.log10(size)) - (size < 1 ? 1 : 0))))
+  if (value === 0) return '0'
+  return Math.abs(value) >= 1e6 ? formatCount(value) : minus(significantDigits(value))
 }
 
 /** A number on an axis: as short as it can be. */

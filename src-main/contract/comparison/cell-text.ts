@@ -2,7 +2,7 @@ import type { TableCell } from './table.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
-/** A number for tables: four significant digits as in charts, whole numbers exact, five or more digits in groups. */
+/** A number for tables: significant digits as in charts, whole numbers exact, five or more digits in groups. */
 export function formatNumber(value: number): string {
   return digitsOf(value).replaceAll('-', '−')
 }
@@ -10,8 +10,16 @@ export function formatNumber(value: number): string {
 function digitsOf(value: number): string {
   const size = Math.abs(value)
   if (Number.isInteger(value) && size < 1e12) return size < 1e4 ? String(value) : grouped.format(value)
-  if (size >= 1e6 || (size < 1e-3 && size > 0)) return value.toExponential(3)
-  return size >= 1e4 ? grouped.format(value) : value.toFixed(size < 1 ? 3 : 3 - Math.floor(Math.log10(size)))
+  return size >= 1e6 ? value.toExponential(3) : significantDigits(value)
+}
+
+/** Four significant digits, three below one; five or more in groups. For numbers other than 0, below a million. */
+export function significantDigits(value: number): string {
+  const rounded = Number(value.toPrecision(Math.abs(value) < 1 ? 3 : 4))
+  const size = Math.abs(rounded)
+  if (size >= 1e4) return grouped.format(value)
+  if (size < 1e-3) return value.toExponential(2)
+  return rounded.toFixed((size < 1 ? 2 : 3) - Math.floor(Math.log10(size)))
 }
 
 /** A value with its error: the error to two significant digits, the value to the same place. `12.3456, 0.5` gives `12.35 ± 0.50`. */

@@ -13,9 +13,21 @@ test('numbers read well at every size', () => {
     '123.5',
     '1235',
     '12,346',
-    '1.200e−4',
+    '1.20e−4',
     '3,200,000,000',
     '1.000e+12',
+  ])
+})
+
+test('a number that rounds up to the next power of ten keeps its digits', () => {
+  expect([0.0123, 0.00123, 0.09996, 0.99996, 99.9996, 999.97, 9999.7].map(formatNumber)).toEqual([
+    '0.0123',
+    '0.00123',
+    '0.100',
+    '1.000',
+    '100.0',
+    '1000',
+    '10,000',
   ])
 })
 

@@ -17,11 +17,12 @@ test('shares keep the digit that tells 37.5 from 37', () => {
 })
 
 test('values show three or four figures whatever their size', () => {
-  expect([0, 1.5, 15.957, 0.04321, 123.4567, 45_678, 2e-5].map(format.formatValue)).toEqual([
+  expect([0, 1.5, 15.957, 0.04321, 999.97, 123.4567, 45_678, 2e-5].map(format.formatValue)).toEqual([
     '0',
     '1.500',
     '15.96',
     '0.0432',
+    '1000',
     '123.5',
     '45,678',
     '2.00e−5',
