@@ -12,7 +12,7 @@ interface Exit {
 }
 
 const allocationFailure =
-  /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|Array buffer allocation failed|Invalid typed array length/i
+  /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|ErrorOutOf\w*Memory|Array buffer allocation failed|Invalid typed array length/i
 
 /** What ggml prints when a check in it fails, without the folder of its source: it then ends the process. */
 const failedCheck = /([\w.-]+:\d+: GGML_ASSERT\(.*\) failed)/
@@ -29,8 +29,8 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   if (limit !== undefined) return new EspalierError('invalid', JSON.parse(limit.slice(limitMark.length)) as string, { limit: true })
   const ended = signal === null ? `with code ${code}` : `by ${signal}`
   const failure = { ofProcess: true, code, signal, output: output.slice(-2000) }
-  // Before words about memory: these may be of an earlier run of the process.
-  const described = describeEnd(output)
+  // Before words about memory: these may be of an earlier run of the process. A process that was killed said nothing about it.
+  const described = signal === 'SIGKILL' ? undefined : describeEnd(output)
   if (described) return new EspalierError('internal', described, failure)
   const killedFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
   if (killedFull || allocationFailure.test(output)) {
@@ -43,10 +43,17 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, failure)
 }
 
-/** What ggml said before it ended the process; nothing where it was not ggml. */
+/** A failed allocation is followed by a failed check after at most this many lines. */
+const linesBetween = 3
+
+/** What ggml said before it ended the process; nothing where it was not ggml, or where an allocation failed just before. */
 function describeEnd(output: string): string | undefined {
   if (lostDevice.test(output)) return 'The GPU was lost: it was removed, or its driver was restarted. Run again, or choose another backend.'
-  const check = failedCheck.exec(output)?.[1]
+  const lines = output.split('\n')
+  const place = lines.findLastIndex((line) => failedCheck.test(line))
+  const check = failedCheck.exec(lines[place] ?? '')?.[1]
+  const noMemory = allocationFailure.test(lines.slice(Math.max(0, place - linesBetween), Math.max(0, place)).join('\n'))
+  if (noMemory) return undefined
   return check && `ggml ended the compute process, as one of its checks failed (${check}). Choose another backend if it happens again.`
 }
 

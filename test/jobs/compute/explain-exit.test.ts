@@ -22,6 +22,24 @@ test.each([
   expect(explainError({ code: 'internal', message: text }).code).toBe('out-of-memory')
 })
 
+test.each([
+  'ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 123\nggml_gallocr_reserve_n: no buffer',
+  'ggml_vulkan: Device memory allocation of size 123 failed.\nggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory',
+])('a check of ggml that fails after an allocation failed means that memory ran out: %s', (failure) => {
+  const check = '/src/ggml-backend.cpp:1896: GGML_ASSERT(buffer) failed'
+  expect(explainExit({ ...exit, signal: 'SIGABRT', output: `${failure}\n${check}\n` }).code).toBe('out-of-memory')
+  const earlier = `${failure}\n${'a line of the next run\n'.repeat(5)}${check}\n`
+  expect(explainExit({ ...exit, signal: 'SIGABRT', output: earlier })).toMatchObject({
+    code: 'internal',
+    message: expect.stringContaining('GGML_ASSERT'),
+  })
+})
+
+test('a process that was killed at full memory ran out of it, whatever an earlier run printed', () => {
+  const output = "'vk::DeviceLostError'\nggml.c:12: GGML_ASSERT(a) failed\n"
+  expect(explainExit({ ...exit, output, memoryBytes: 15e9 }).code).toBe('out-of-memory')
+})
+
 test('an error that says its kind keeps it', () => {
   expect(explainError({ code: 'infeasible', message: 'out of memory is not meant here' }).code).toBe('infeasible')
 })
