@@ -9,19 +9,19 @@ import { percent } from './cells.ts'
 
 const mostAnswers = 24
 
-/** Answers to the same prompts, with differences from the first run marked. */
+/** Answers by prompt, with differences from the first run that has the prompt. Runs may have been asked different things. */
 export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'>[]): Block[] {
-  const answering = runs.filter(({ answers }) => answers.length > 0)
-  const [first] = answering
-  if (!first) return []
+  const all = runs.flatMap(({ name, answers }) => answers.map((answer) => ({ name, ...answer })))
+  if (all.length === 0) return []
+  const byPrompt = Map.groupBy(all, ({ prompt }) => prompt)
   return [
     heading(2, 'Sample answers'),
-    ...first.answers.flatMap(({ prompt, text }, at) => [
+    ...[...byPrompt].flatMap(([prompt, answers]) => [
       heading(3, prompt),
       besides(
-        answering.map(({ name, answers }): Block => {
-          const own = answers[at]?.text ?? ''
-          return { kind: 'answer', title: name, note: `${own.length} characters`, pieces: piecesOf(text, own) }
+        answers.map(({ name, text }): Block => {
+          const pieces = piecesOf(answers[0]?.text ?? '', text)
+          return { kind: 'answer', title: name, note: `${text.length} characters`, pieces }
         }),
       ),
     ]),
