@@ -43,6 +43,8 @@ export const writtenTitles = {
   ifeval: 'IFEval',
 } as const
 
+export const everyTaskTitle = { ...taskTitles, ...writtenTitles } as const
+
 export const formatTitles = {
   exact: 'Exact folder',
   stock: 'Stock safetensors folder',

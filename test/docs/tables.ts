@@ -3,7 +3,7 @@ import { help as commandHelp } from '#cli/commands/index.ts'
 import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'
-import { datasetTitles, ggufTypeTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
+import { datasetTitles, everyTaskTitle, ggufTypeTitles } from '#contract/titles.ts'
 import { families } from '#engine/architectures/index.ts'
 import { bundledTexts } from '#engine/data/bundled.ts'
 import { formats } from '#engine/export/index.ts'
@@ -58,7 +58,7 @@ export const tables: Readonly<Record<string, () => string>> = {
   tasks: () =>
     toTable(
       ['task', 'name'],
-      Object.entries({ ...taskTitles, ...writtenTitles }).map(([id, title]) => [title, code(id)]),
+      Object.entries(everyTaskTitle).map(([id, title]) => [title, code(id)]),
     ),
   flags: () =>
     Object.keys(flagGroups)

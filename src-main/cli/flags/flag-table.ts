@@ -3,7 +3,7 @@ import { precisionName } from '#contract/pruning/precision.ts'
 import { trainedWeights } from '#contract/pruning/recovery.ts'
 import { defaultRepairWindows } from '#contract/pruning/repair-kinds.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
-import { ablationTitles, formatTitles, ggufTypeTitles, methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
+import { ablationTitles, everyTaskTitle, formatTitles, ggufTypeTitles, methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
 import {
   anyText,
   assignment,
@@ -141,7 +141,7 @@ export const flagTable = {
   tasks: list(
     'Measures',
     'NAME',
-    keyOf({ ...taskTitles, ...writtenTitles }),
+    keyOf(everyTaskTitle),
     `only these tasks; also ${names(writtenTitles)}, whose answers are written and checked`,
   ),
   apply_chat_template: onOff('Measures', `ask ${names(writtenTitles)} through the chat template`),

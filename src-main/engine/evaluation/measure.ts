@@ -159,7 +159,7 @@ function requireTokenizer(tokenizer: Tokenizer | undefined): asserts tokenizer {
   )
 }
 
-const writtenStep: StepKind = { version: 1 }
+const writtenStep: StepKind = { version: 2 }
 /** Answers that a run which was interrupted does not write again. */
 const answersPerStep = 16
 
@@ -184,9 +184,9 @@ async function measureWritten(
     )
     texts.push(...written)
   }
-  const asked = leftOut + questions.length
-  const note = `${task.title}: ${leftOut} of ${asked} prompts have instructions that need a language library, and are left out.`
-  return { ...judgeAnswers(name, questions, texts), notes: leftOut > 0 ? [note] : [] }
+  const asked = [...leftOut.values()].reduce((sum, count) => sum + count, questions.length)
+  const notes = [...leftOut].map(([reason, count]) => `${task.title}: ${count} of ${asked} prompts have ${reason}, and are left out.`)
+  return { ...judgeAnswers(name, questions, texts), notes }
 }
 
 const taskStep: StepKind = { version: 1 }

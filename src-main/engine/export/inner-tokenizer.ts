@@ -15,7 +15,7 @@ export async function writeInnerTokenizer(model: string, folder: string): Promis
 }
 
 /** What the tokenizers and transformers libraries read, with all fields that they insist on. */
-function filesOf({ tokenizer, chatTemplate, beginToken, endToken, beginId, endIds }: TokenizerFiles): Record<string, unknown> {
+function filesOf({ tokenizer, settings, chatTemplate, beginToken, endToken, beginId, endIds }: TokenizerFiles): Record<string, unknown> {
   const { model, pre_tokenizer: steps, ...rest } = tokenizer as Record<string, Record<string, unknown>>
   const pieces = (steps?.pretokenizers ?? []) as Record<string, unknown>[]
   const complete = pieces.map((piece) => (piece.type === 'ByteLevel' ? { trim_offsets: true, ...piece } : piece))
@@ -34,6 +34,7 @@ function filesOf({ tokenizer, chatTemplate, beginToken, endToken, beginId, endId
     'tokenizer_config.json': {
       tokenizer_class: 'PreTrainedTokenizerFast',
       clean_up_tokenization_spaces: false,
+      ...settings,
       ...(beginToken === undefined ? {} : { bos_token: beginToken }),
       ...(endToken === undefined ? {} : { eos_token: endToken }),
       ...(chatTemplate === undefined ? {} : { chat_template: chatTemplate }),

@@ -92,10 +92,12 @@ function makeFiles(
   }
   const template = metadata.get('tokenizer.chat_template')
   const [begin, end] = [idOf('bos'), idOf('eos')]
+  const isUsual = metadata.get('tokenizer.ggml.model') === sentencePiece || splits[String(metadata.get('tokenizer.ggml.pre'))] === llama3
+  const begins = metadata.get('tokenizer.ggml.add_bos_token') ?? isUsual // llama.cpp's default
   return {
     where: file,
     tokenizer: make(tokens, (id) => (Array.isArray(types) ? types[id] : 1)),
-    settings: {},
+    settings: { add_bos_token: begins === true },
     endIds: [end, idOf('eot')].filter((id) => id !== undefined),
     ...(begin === undefined ? {} : { beginId: begin, beginToken: tokens[begin] as string }),
     ...(end === undefined ? {} : { endToken: tokens[end] as string }),

@@ -90,3 +90,17 @@ function parseWith<Schema extends z.ZodType>(schema: Schema, value: JsonObject, 
   const [issue] = explainIssues(result.error, value)
   throw new EspalierError('invalid', `${file} is not usable: ${issue?.message}`, { file })
 }
+
+/** Whether the model's own encoder puts the begin token before a text. */
+export function beginsTexts({ tokenizer, settings, beginToken }: TokenizerFiles): boolean {
+  if (typeof settings.add_bos_token === 'boolean') return settings.add_bos_token
+  return beginToken !== undefined && startsWith(tokenizer.post_processor, beginToken)
+}
+
+function startsWith(postProcessor: unknown, token: string): boolean {
+  if (typeof postProcessor !== 'object' || postProcessor === null) return false
+  const { single, processors } = postProcessor as { single?: unknown; processors?: unknown[] }
+  if (Array.isArray(processors)) return processors.some((inner) => startsWith(inner, token))
+  const [first] = Array.isArray(single) ? (single as { SpecialToken?: { id?: string } }[]) : []
+  return first?.SpecialToken?.id === token
+}

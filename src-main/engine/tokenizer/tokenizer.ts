@@ -6,7 +6,7 @@ import { allowFor, underLimits } from '../limits/reading.ts'
 import { findBorder } from './borders.ts'
 import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-template.ts'
 import { readGgufTokenizer } from './gguf-tokenizer.ts'
-import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
+import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
 /** Text to ids and back, as the model was trained with. */
 export interface Tokenizer {
@@ -26,6 +26,8 @@ export interface Tokenizer {
   readonly endIds: readonly number[]
   /** The id that begins a text, if the model has one. */
   readonly beginId?: number
+  /** The same id if the model's own encoder puts it before every text. `encode` leaves that to the caller. */
+  readonly prefixId?: number
 }
 
 interface DecodeOptions {
@@ -117,9 +119,11 @@ function largestId(library: Library): number {
   return largest
 }
 
-function specialIds(library: Library, { beginToken, endToken, beginId, endIds }: TokenizerFiles): { endIds: number[]; beginId?: number } {
+function specialIds(library: Library, files: TokenizerFiles): Pick<Tokenizer, 'endIds' | 'beginId' | 'prefixId'> {
+  const { beginToken, endToken, beginId, endIds } = files
   const begin = (beginToken === undefined ? undefined : library.token_to_id(beginToken)) ?? beginId
   const end = endToken === undefined ? undefined : library.token_to_id(endToken)
   const ends = [...new Set(end === undefined ? endIds : [end, ...endIds])]
-  return begin === undefined ? { endIds: ends } : { endIds: ends, beginId: begin }
+  if (begin === undefined) return { endIds: ends }
+  return { endIds: ends, beginId: begin, ...(beginsTexts(files) ? { prefixId: begin } : {}) }
 }

@@ -4,7 +4,7 @@ import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
-import { methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
+import { everyTaskTitle, methodTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
@@ -39,10 +39,10 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
   ].filter(({ text }) => text !== '')
 }
 
-const titles: Readonly<Record<string, string>> = { ...taskTitles, ...writtenTitles }
+const titles: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))
 
 function otherMeasure(measure: Grid['measures'][number]): string {
-  if (measure.kind === 'tasks') return measure.tasks.map((task) => titles[task] ?? task).join(', ')
+  if (measure.kind === 'tasks') return measure.tasks.map((task) => titles.get(task) ?? task).join(', ')
   if (measure.kind === 'repetition') return 'answers that loop'
   return measure.kind === 'inference' ? 'inference time' : 'answers'
 }

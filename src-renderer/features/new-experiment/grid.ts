@@ -14,7 +14,7 @@ import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/meth
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
-import type { GgufType } from '#contract/titles.ts'
+import { type GgufType, writtenTitles } from '#contract/titles.ts'
 import { formatBytes, formatPlural } from '../../lib/format.ts'
 
 /** A method in the draft. The same method may occur several times with other options. */
@@ -139,8 +139,9 @@ function toMeasures(draft: Draft): MeasureRequest[] {
     data: measuredPart(data, draft.evaluation),
   }))
   if (draft.tasks.length > 0) {
-    const { tasks, taskLimit, taskChat } = draft
-    measures.push({ kind: 'tasks', tasks, ...(taskLimit ? { limit: taskLimit } : {}), ...(taskChat ? { chat: true } : {}) })
+    const { tasks, taskLimit } = draft
+    const chat = draft.taskChat && tasks.some((task) => Object.hasOwn(writtenTitles, task))
+    measures.push({ kind: 'tasks', tasks, ...(taskLimit ? { limit: taskLimit } : {}), ...(chat ? { chat } : {}) })
   }
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inference)

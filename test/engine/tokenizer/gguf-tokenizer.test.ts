@@ -50,6 +50,15 @@ describe('the tokenizer of a GGUF file', () => {
     expect(inside.chat([{ role: 'user', content: 'Hi' }])).toBe('<|end|>Hi')
   })
 
+  it('begins texts as the file says, else as llama.cpp does with its kind', async () => {
+    const prefixOf = async (name: string, more: Record<string, Entry>) => (await openTokenizer(await write(name, more))).prefixId
+    const llama3 = { 'tokenizer.ggml.pre': text('llama-bpe') }
+    expect(await prefixOf('silent', {})).toBeUndefined()
+    expect(await prefixOf('begun', { 'tokenizer.ggml.add_bos_token': [7, 1] })).toBe(0)
+    expect(await prefixOf('llama3', llama3)).toBe(0)
+    expect(await prefixOf('bare', { ...llama3, 'tokenizer.ggml.add_bos_token': [7, 0] })).toBeUndefined()
+  })
+
   it('splits digits as its pattern says', async () => {
     const count = async (pattern: string) =>
       (await openTokenizer(await write(pattern, { 'tokenizer.ggml.pre': text(pattern) }))).encode('12345').length

@@ -26,7 +26,7 @@ describe('the tokenizer of stories260K', () => {
 
   it('knows its size and its special ids', async () => {
     const tokenizer = await openTokenizer(join(fixtures, 'stories260k'))
-    expect(tokenizer).toMatchObject({ size: 512, beginId: 1, endIds: [2] })
+    expect(tokenizer).toMatchObject({ size: 512, beginId: 1, prefixId: 1, endIds: [2] })
     expect(tokenizer.encode('')).toEqual([])
     expect(tokenizer.decode([])).toBe('')
     expect(tokenizer.decode([1, 410, 2], { skipSpecial: true })).not.toContain('s>')
@@ -41,6 +41,20 @@ describe('the tokenizer of stories260K', () => {
 })
 
 describe('special ids', () => {
+  it('say whether the model begins texts with its begin token: by its settings, else by how it encodes', async () => {
+    const single = [{ SpecialToken: { id: '<|end|>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }]
+    const processors = [{ type: 'ByteLevel' }, { type: 'TemplateProcessing', single }]
+    const prefixOf = async (name: string, settings: object, more: Record<string, unknown> = {}) => {
+      const files = { 'tokenizer.json': makeByteLevel([], more), 'tokenizer_config.json': { bos_token: '<|end|>', ...settings } }
+      return (await openTokenizer(await writeTokenizer(join(place, name), files))).prefixId
+    }
+    const template = { post_processor: { type: 'Sequence', processors } }
+    expect(await prefixOf('plain', {})).toBeUndefined()
+    expect(await prefixOf('flag', { add_bos_token: true })).toBe(0)
+    expect(await prefixOf('template', {}, template)).toBe(0)
+    expect(await prefixOf('refused', { add_bos_token: false }, template)).toBeUndefined()
+  })
+
   it('come from all the files that name them', async () => {
     const folder = await writeTokenizer(join(place, 'ids'), {
       'tokenizer.json': makeByteLevel([]),

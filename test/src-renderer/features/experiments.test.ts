@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import * as experiments from '../../../src-renderer/features/experiments/experiments.ts'
 
@@ -43,6 +44,12 @@ test('seeds become one point of the chart with their deviation; the dense model 
   // Of two seeds one has a perplexity: its standard error is no deviation over seeds.
   const one = experiments.pointsOf(groupOverSeeds([first, other] as typeof runs), 'perplexity/test')
   expect(one.map(({ y, spread }) => [y, spread])).toEqual([[19, null]])
+})
+
+test('tasks have their titles, and a name that is no task stays', () => {
+  const asked = { models: ['model'], methods: [], amounts: [], measures: [{ kind: 'tasks', tasks: ['gsm8k', 'constructor'] }] }
+  const facts = experiments.gridFacts(grid.parse(asked), (method) => method)
+  expect(facts.at(-1)).toEqual({ title: 'Measured', text: 'GSM8K, constructor' })
 })
 
 test('how far an experiment is names what is not done', () => {

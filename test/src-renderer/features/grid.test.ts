@@ -4,6 +4,12 @@ import type { OptionField } from '#contract/pruning/methods.ts'
 import * as grid from '../../../src-renderer/features/new-experiment/grid.ts'
 import { readDraft } from '../../../src-renderer/features/new-experiment/kept-draft.ts'
 
+test('the chat template is asked for only while a task has written answers', () => {
+  const chatOf = (tasks: string[]) => grid.toGrid({ ...grid.emptyDraft(), tasks, taskChat: true }).measures
+  expect(chatOf(['piqa', 'gsm8k'])).toEqual([{ kind: 'tasks', tasks: ['piqa', 'gsm8k'], chat: true }])
+  expect(chatOf(['piqa'])).toEqual([{ kind: 'tasks', tasks: ['piqa'] }])
+})
+
 test('a draft makes a grid that the contract takes, and comes back the same', () => {
   const draft = {
     ...grid.emptyDraft(),

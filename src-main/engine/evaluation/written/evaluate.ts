@@ -20,7 +20,7 @@ interface Writing {
 /** Answers that are kept to be read. */
 const keptAnswers = 5
 
-/** The model's greedy answers to questions. Prompts that leave no room for an answer lose tokens on the left. */
+/** The model's greedy answers to questions. Prompts that leave no room for an answer are truncated on the left. */
 export async function writeAnswers(
   view: ModelView,
   tokenizer: Tokenizer,
@@ -32,7 +32,7 @@ export async function writeAnswers(
   const texts: string[] = []
   for (const { turns } of questions) {
     const prompt = chat ? chatText(tokenizer, turns) : plainPrompt(turns)
-    const ids = tokenizer.encode(prompt).slice(task.tokens - contextLength)
+    const ids = encodePrompt(tokenizer, prompt).slice(task.tokens - contextLength)
     texts.push(await complete(view, tokenizer, ids, { tokens: task.tokens, stops: task.stops, signal }))
     report(texts.length)
   }
@@ -50,13 +50,19 @@ export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[
   return { measures, answers }
 }
 
-/** Throws `infeasible` where prompts would have no room beside answers. */
+/** Throws `invalid` where prompts would have no room beside answers: no other amount would help. */
 export function requireRoom({ title, tokens }: WrittenTask, contextLength: number): void {
   if (contextLength > tokens) return
   throw new EspalierError(
-    'infeasible',
-    `${title} has answers of up to ${tokens} tokens, but the model reads ${contextLength} with the prompt. Leave this task out for this model.`,
+    'invalid',
+    `${title} has answers of up to ${tokens} tokens, but the model's context is ${contextLength} tokens, prompt included. Leave this task out for this model.`,
   )
+}
+
+/** As the model's own encoder does it. A chat template may have written the begin token already. */
+function encodePrompt({ encode, prefixId }: Tokenizer, prompt: string): number[] {
+  const ids = encode(prompt)
+  return prefixId === undefined || ids[0] === prefixId ? ids : [prefixId, ...ids]
 }
 
 function chatText(tokenizer: Tokenizer, turns: AskedQuestion['turns']): string {

@@ -12,7 +12,7 @@ const file = (split: string) => ({
 })
 const title = writtenTitles.gsm8k
 
-/** GSM8K (arXiv 2110.14168): sums in words, after five examples. */
+/** GSM8K (arXiv 2110.14168): math word problems, after five examples. */
 export const gsm8k: WrittenTask = {
   title,
   file: file('test'),
@@ -33,7 +33,7 @@ export const gsm8k: WrittenTask = {
   },
 }
 
-/** What an answer without a number is compared as. */
+/** Stands in for an answer without a number. */
 const none = '[invalid]'
 
 /** The first number after `####`. */
@@ -46,7 +46,7 @@ function lastNumber(text: string): string {
   return strip(text.match(/-?[$0-9.,]{2,}|-?[0-9]+/g)?.at(-1) ?? none)
 }
 
-/** Equal without commas, dollars, the way to the result, a full stop at the end, and case. */
+/** Equal without commas, dollars, the worked solution, a full stop at the end, and case. */
 function equal(found: string, answer: string): boolean {
   return plain(found) === plain(answer)
 }

@@ -1,8 +1,9 @@
 import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
 import { writtenTitles } from '#contract/titles.ts'
 import { strip } from '../tasks/python-text.ts'
-import { type Check, checks } from './instructions.ts'
-import { readColumns, type WrittenTask } from './written-task.ts'
+import { type Check, checks, needLibrary } from './instructions.ts'
+import { type LeftOut, readColumns, type WrittenTask } from './written-task.ts'
 
 const columns = z.object({
   prompt: z.string(),
@@ -25,11 +26,17 @@ export const ifeval: WrittenTask = {
   stops: [],
   read(row, where) {
     const { prompt, instruction_id_list: ids, kwargs } = readColumns(columns, row, title, where)
-    const found = ids.map((id, index) => checks[id]?.(kwargs[index] ?? {}))
-    if (!found.every((check) => check !== undefined)) return undefined
+    const unknown = ids.find((id) => !Object.hasOwn(checks, id) && !needLibrary.has(id))
+    if (unknown !== undefined)
+      throw new EspalierError('invalid', `${where} is not a valid ${title} question: the instruction "${unknown}" is unknown.`)
+    if (ids.some((id) => needLibrary.has(id))) return leftOut('instructions that need a language library')
+    const found = ids.flatMap((id, index) => checks[id]?.(kwargs[index] ?? {}) ?? [])
+    if (found.length < ids.length) return leftOut('instructions with details that cannot be checked')
     return { asked: prompt, answer: '', judge: (text) => judge(text, found) }
   },
 }
+
+const leftOut = (reason: string): LeftOut => ({ leftOut: reason })
 
 function judge(text: string, instructions: readonly Check[]) {
   const follows = (texts: readonly string[]) => instructions.map((check) => texts.some((one) => strip(one) !== '' && check(one)))
@@ -42,7 +49,7 @@ function judge(text: string, instructions: readonly Check[]) {
   }
 }
 
-/** An answer without its first line, its last line or both, which may be polite words, each also without asterisks. */
+/** An answer without its first line, its last line or both, often a greeting or sign-off, each also without asterisks. */
 function variants(text: string): string[] {
   const lines = text.split('\n')
   const cut = [lines.slice(1), lines.slice(0, -1), lines.slice(1, -1)].map((part) => strip(part.join('\n')))

@@ -1,4 +1,4 @@
-import { taskTitles, type WrittenTaskId } from '#contract/titles.ts'
+import { everyTaskTitle, type WrittenTaskId } from '#contract/titles.ts'
 import { gsm8k } from './gsm8k.ts'
 import { ifeval } from './ifeval.ts'
 import type { WrittenTask } from './written-task.ts'
@@ -11,5 +11,5 @@ export function isWrittenTaskId(name: string): name is WrittenTaskId {
 }
 
 export function unknownTask(name: string): string {
-  return `There is no task "${name}". Known are: ${Object.keys({ ...taskTitles, ...writtenTasks }).join(', ')}.`
+  return `There is no task "${name}". Known are: ${Object.keys(everyTaskTitle).join(', ')}.`
 }

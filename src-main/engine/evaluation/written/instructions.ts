@@ -24,12 +24,21 @@ function compares(found: number, how: z.infer<typeof relation>, bound: number): 
 
 const countMatches = (text: string, pattern: string, flags = 'giu') => text.match(new RegExp(pattern, flags))?.length ?? 0
 
-/** The harness takes words of the data for patterns; those of strangers could run without end. */
+/** The harness takes words of the data for patterns; untrusted patterns could backtrack forever. */
 const literally = (words: string) => words.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
 
 /** `\w` and `\b` of Python, which know all letters. */
 const wordCharacter = '[\\p{L}\\p{N}_]'
 const wordEdge = `(?:(?<=${wordCharacter})(?!${wordCharacter})|(?<!${wordCharacter})(?=${wordCharacter}))`
+
+/** The instructions of IFEval that the harness checks with a language library. */
+export const needLibrary: ReadonlySet<string> = new Set([
+  'language:response_language',
+  'length_constraints:number_sentences',
+  'change_case:capital_word_frequency',
+  'change_case:english_capital',
+  'change_case:english_lowercase',
+])
 
 /** The instructions of IFEval that are checked without a language library, by the ids of its data. */
 export const checks: Readonly<Record<string, (details: Record<string, unknown>) => Check | undefined>> = {
@@ -82,8 +91,11 @@ export const checks: Readonly<Record<string, (details: Record<string, unknown>) 
         countMatches(text, '\\[.*?\\]') >= num_placeholders,
   ),
   'detectable_content:postscript': withDetails(z.object({ postscript_marker: z.string() }), ({ postscript_marker: marker }) => {
-    const usual: Record<string, string> = { 'P.P.S': 'p\\.\\s?p\\.\\s?s', 'P.S.': 'p\\.\\s?s\\.' }
-    return (text) => countMatches(text.toLowerCase(), usual[strip(marker)] ?? literally(strip(marker).toLowerCase())) > 0
+    const usual = new Map([
+      ['P.P.S', 'p\\.\\s?p\\.\\s?s'],
+      ['P.S.', 'p\\.\\s?s\\.'],
+    ])
+    return (text) => countMatches(text.toLowerCase(), usual.get(strip(marker)) ?? literally(strip(marker).toLowerCase())) > 0
   }),
   'detectable_format:number_bullet_lists': withDetails(
     z.object({ num_bullets: count }),

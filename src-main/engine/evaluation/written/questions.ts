@@ -15,12 +15,12 @@ export interface AskedQuestion {
   readonly judge: WrittenQuestion['judge']
 }
 
-/** The first `limit` questions of a task with their examples, and how many rows before the last one cannot be checked. */
+/** The first `limit` questions of a task with their examples, and how many rows before the last one are left out for which reason. */
 export function readWritten(
   id: WrittenTaskId,
   source: QuestionSource,
   limit = Number.POSITIVE_INFINITY,
-): Promise<{ questions: AskedQuestion[]; leftOut: number }> {
+): Promise<{ questions: AskedQuestion[]; leftOut: ReadonlyMap<string, number> }> {
   const task: WrittenTask = writtenTasks[id]
   return underLimits(`The file of questions for ${task.title}`, async () => {
     const { questions, leftOut } = await readAll(id, task, source, limit)
@@ -44,12 +44,12 @@ export function readWritten(
 
 async function readAll(id: WrittenTaskId, from: QuestionRows, source: QuestionSource, limit: number) {
   const questions: WrittenQuestion[] = []
-  let leftOut = 0
+  const leftOut = new Map<string, number>()
   for await (const { row, where } of readRowsOf(id, from, source)) {
     if (questions.length >= limit) break
     const question = writtenTasks[id].read(row, where)
-    if (question) questions.push(question)
-    else leftOut += 1
+    if ('leftOut' in question) leftOut.set(question.leftOut, (leftOut.get(question.leftOut) ?? 0) + 1)
+    else questions.push(question)
   }
   if (questions.length > 0) return { questions, leftOut }
   throw new EspalierError('invalid', noQuestions(from, source.folder ?? from.file.path))

@@ -20,8 +20,13 @@ export interface WrittenTask extends QuestionRows {
   /** Tokens that an answer may have, and texts that end it. */
   readonly tokens: number
   readonly stops: readonly string[]
-  /** Turns a row into something to ask; undefined for a row whose answer cannot be checked. Throws `invalid` naming `where`. */
-  read(row: Row, where: string): WrittenQuestion | undefined
+  /** Turns a row into something to ask, or says why its answer cannot be checked. Throws `invalid` naming `where`. */
+  read(row: Row, where: string): WrittenQuestion | LeftOut
+}
+
+export interface LeftOut {
+  /** What its prompt has: `instructions that ...`. */
+  readonly leftOut: string
 }
 
 export interface WrittenQuestion extends Required<Turn> {
@@ -33,5 +38,5 @@ export function readColumns<Document>(columns: z.ZodType<Document>, row: Row, ti
   const parsed = readWith(columns, row)
   if (parsed.success) return parsed.data
   const [issue] = explainIssues(parsed.error, row)
-  throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.message}`)
+  throw new EspalierError('invalid', `${where} is not a valid ${title} question: ${issue?.message}`)
 }

@@ -4,7 +4,7 @@ import type { GgufValue } from '#engine/checkpoint/gguf/cursor.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import type { MetadataEntries, MetadataValue } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { exists, openRegular } from '#engine/checkpoint/regular-file.ts'
-import { readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
+import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
 import { nameSplit } from './split-names.ts'
 
 /** ggml's kinds of tokens. */
@@ -82,7 +82,7 @@ export function describeTokenizer(files: TokenizerFiles, { vocabulary, config }:
   if (pieces) metadata.set('tokenizer.ggml.scores', { kind: 'floats', value: scoresOf(tokens, merges) })
   else metadata.set('tokenizer.ggml.merges', { kind: 'texts', value: merges.map(([left, right]) => `${left} ${right}`) })
   if (pieces) flag('add_space_prefix', JSON.stringify([tokenizer.normalizer, tokenizer.pre_tokenizer]).includes('epend'))
-  flag('add_bos_token', beginsTexts(tokenizer.post_processor, settings, files.beginToken))
+  flag('add_bos_token', beginsTexts(files))
   flag('add_eos_token', settings.add_eos_token === true)
   for (const [key, id] of specialIds(files, config, tokens)) metadata.set(`tokenizer.ggml.${key}_token_id`, { kind: 'integer', value: id })
   if (files.chatTemplate !== undefined) text('chat_template', files.chatTemplate)
@@ -126,16 +126,6 @@ function scoresOf(tokens: readonly string[], merges: readonly (readonly [string,
   const ranks = new Map<string, number>()
   for (const [rank, [left, right]] of merges.entries()) if (!ranks.has(left + right)) ranks.set(left + right, rank)
   return tokens.map((token) => (ranks.has(token) ? -1 - (ranks.get(token) as number) : 0))
-}
-
-/** Whether an encoder puts the begin token before a text. */
-function beginsTexts(postProcessor: unknown, settings: TokenizerFiles['settings'], beginToken: string | undefined): boolean {
-  if (typeof settings.add_bos_token === 'boolean') return settings.add_bos_token
-  if (beginToken === undefined || typeof postProcessor !== 'object' || postProcessor === null) return false
-  const { single, processors } = postProcessor as { single?: unknown; processors?: unknown[] }
-  if (Array.isArray(processors)) return processors.some((inner) => beginsTexts(inner, settings, beginToken))
-  const [first] = Array.isArray(single) ? (single as { SpecialToken?: { id?: string } }[]) : []
-  return first?.SpecialToken?.id === beginToken
 }
 
 function specialIds(files: TokenizerFiles, config: Readonly<Record<string, unknown>>, tokens: readonly string[]): [string, number][] {

@@ -1,5 +1,5 @@
 /** Prompts and judgements against those that lm-evaluation-harness 0.4.13 recorded on the same rows and answers. */
-import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -38,7 +38,7 @@ test('judges answers to GSM8K as the harness does, strictly and by the last numb
 
 test('checks instructions of IFEval as the harness does, and leaves out those that need a language library', async () => {
   const { questions, leftOut } = await readWritten('ifeval', { folder })
-  expect([questions.length, leftOut]).toEqual([answers.ifeval.length - 1, 1])
+  expect([questions.length, ...leftOut]).toEqual([answers.ifeval.length - 1, ['instructions that need a language library', 1]])
   for (const [index, { judge }] of questions.entries()) {
     const their = at(recorded.ifeval.raw.judged, index)
     expect([index, judge(at(answers.ifeval, index))]).toEqual([
@@ -50,6 +50,33 @@ test('checks instructions of IFEval as the harness does, and leaves out those th
         'instructions followed, loosely': their.inst_level_loose_acc,
       },
     ])
+  }
+})
+
+test('tells details that cannot be checked from instructions that need a library, and refuses unknown instructions', async () => {
+  const row = (id: string, details: object) => `${JSON.stringify({ prompt: 'Write.', instruction_id_list: [id], kwargs: [details] })}\n`
+  const good = row('punctuation:no_comma', {})
+  const letter = row('keywords:letter_frequency', { letter: '#', let_frequency: 3, let_relation: 'at least' })
+  const other = await mkdtemp(join(tmpdir(), 'written-'))
+  try {
+    await mkdir(join(other, 'ifeval'))
+    const read = async (rows: string) => {
+      await writeFile(join(other, 'ifeval/train.jsonl'), rows)
+      return readWritten('ifeval', { folder: other })
+    }
+    const { questions, leftOut } = await read(letter + row('change_case:english_capital', {}) + good + letter)
+    expect([questions.length, ...leftOut]).toEqual([
+      1,
+      ['instructions with details that cannot be checked', 2],
+      ['instructions that need a language library', 1],
+    ])
+    const marked = await read(row('detectable_content:postscript', { postscript_marker: 'constructor' }))
+    expect(at(marked.questions, 0).judge('Bye.\nconstructor: more')).toMatchObject({ 'prompts followed': true })
+    await expect(read(good + row('constructor', {}))).rejects.toThrow(
+      'is not a valid IFEval question: the instruction "constructor" is unknown.',
+    )
+  } finally {
+    await rm(other, { recursive: true })
   }
 })
 

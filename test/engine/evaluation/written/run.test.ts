@@ -4,6 +4,9 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { complete } from '#engine/evaluation/generation/complete.ts'
 import { topIndices } from '#engine/evaluation/generation/probabilities.ts'
+import { writeAnswers } from '#engine/evaluation/written/evaluate.ts'
+import { writtenTasks } from '#engine/evaluation/written/index.ts'
+import type { WrittenTask } from '#engine/evaluation/written/written-task.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
@@ -48,6 +51,29 @@ test('a run asks GSM8K, keeps answers as steps, and judges them', async () => {
   kept.set(name, { value: ['#### 24'], seconds: 0 })
   const again = await executeRun(asked, host)
   expect(again.measures.filter(({ dataset }) => dataset === 'gsm8k').map(({ value }) => value)).toEqual([1, 1])
+})
+
+test('a prompt begins with the begin token if the tokenizer says so, once', async () => {
+  const path = await referenceModel('stories260k')
+  const [model, tokenizer] = [await openModel(path), await openTokenizer(path)]
+  const view = denseView(model)
+  const { signal } = new AbortController()
+  const task: WrittenTask = { ...writtenTasks.gsm8k, tokens: 12, stops: [] }
+  const write = async (asked: string) => {
+    const [text] = await writeAnswers(view, tokenizer, [{ turns: [{ asked }], judge: () => ({}) }], {
+      task,
+      chat: false,
+      signal,
+      report: () => {},
+    })
+    return text
+  }
+  const expected = (ids: number[]) => complete(view, tokenizer, ids, { tokens: 12, stops: [], signal })
+  const ids = tokenizer.encode('The dog')
+  const [begun, bare] = [await expected([1, ...ids]), await expected(ids)]
+  expect(begun).not.toBe(bare)
+  expect([await write('The dog'), await write('<s>The dog')]).toEqual([begun, await expected(tokenizer.encode('<s>The dog'))])
+  await model.close()
 })
 
 test('completes greedily to the most tokens, and ends before a stop text', async () => {
