@@ -63,6 +63,6 @@ async function probe(): Promise<EngineReport> {
     why: reason,
     version,
     devices: await listDevices(backend),
-    backends: [{ name, available: true, why: reason }, ...missingRuntimes()],
+    backends: [{ name, available: true, why: reason }, ...missingRuntimes(backend)],
   }
 }

@@ -70,13 +70,11 @@ test('a run on ggml is cancelled, and ends when it is resumed', async () => {
 
 test('with a driver that is none a run on a GPU fails with what is missing, and one on the CPU is computed', async () => {
   const { id } = await startRun(2, 'ggml-gpu')
-  const reason = findGgml('ggml-vulkan') ? 'ggml found no driver for Vulkan\\.' : 'The ggml library for Vulkan is not installed\\.'
+  const reason = findGgml('ggml-vulkan') ? 'It found no driver for Vulkan\\..*' : 'The ggml library for Vulkan is not installed\\..*'
   expect(await runEnded(workbench, id)).toMatchObject({
     status: 'failed',
     problem: {
-      message: expect.stringMatching(
-        `^ggml finds no GPU\\. ${reason} Install a driver and run setup again\\. Or choose another backend\\.`,
-      ),
+      message: expect.stringMatching(`^ggml finds no GPU\\. ${reason} Or choose another backend\\.`),
     },
   })
   expectIntact(workbench.folder)

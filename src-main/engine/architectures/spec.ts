@@ -215,6 +215,9 @@ export function mixerOwn({ delta }: BlockTensors): ShapedTensor[] {
   return delta ? [delta.convolution, delta.decay, delta.rateBias, delta.readNorm] : []
 }
 
+/** Whether 16-bit products and the operation on few rows can compute a model: they have no sinks in attention and no limits on neurons. */
+export const takesHalves = (spec: DecoderSpec): boolean => !spec.neuronLimit && !spec.blocks.some((_, index) => spec.block(index).sinks)
+
 /** Projections of an MLP under their names here. */
 export const mlpProjections = ({ gate, up, down }: MlpTensors): Record<string, Projection> => ({ ...(gate ? { gate } : {}), up, down })
 

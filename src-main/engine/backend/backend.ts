@@ -20,8 +20,8 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
 }
 
 /**
- * The runtime of this process, unchecked. `auto` takes TensorFlow, and ggml where that cannot run. A process keeps the first one
- * that opens. Throws `conflict` with `anotherProcess` where another is asked for: the host then asks a new process.
+ * The runtime of this process, unchecked. `auto` takes TensorFlow, ggml where that cannot run, and a GPU by ggml where it is clearly faster
+ * than TensorFlow on the processor. A process keeps the first one that opens. Throws `conflict` with `anotherProcess` where another is asked for: the host then asks a new process.
  */
 export async function loadBackend(wanted: BackendName): Promise<Backend> {
   const name = wanted === 'webgpu' || wanted === 'wasm' ? 'auto' : wanted
@@ -39,10 +39,10 @@ export async function loadBackend(wanted: BackendName): Promise<Backend> {
 
 const kinds = { 'tensorflow-gpu': 'tensorflow', 'tensorflow-cpu': 'tensorflow', 'ggml-cpu': 'ggml', 'ggml-gpu': 'ggml-gpu' } as const
 
-/** Whether what is open is what a name would open. Only `auto` finds out when TensorFlow cannot run, so only it falls back. */
+/** Whether what is open is what a name would open. Only a process that was asked for `auto` compares TensorFlow on the processor with a GPU. */
 function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
-  const kind = kinds[name]
-  return wanted === asked || wanted === kind || (wanted === 'auto' && kind === 'tensorflow')
+  if (wanted === asked || wanted === kinds[name]) return true
+  return wanted === 'auto' && (name === 'tensorflow-gpu' || (name === 'tensorflow-cpu' && !hasRealGpu()))
 }
 
 async function start(name: BackendName): Promise<Backend> {

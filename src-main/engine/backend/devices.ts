@@ -31,9 +31,9 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
   return [...nvidia, ...otherGpus().map((gpu) => describeGpu(gpu, backend)), processor]
 }
 
-/** Runtimes that find no device here, and why. */
-export function missingRuntimes(): { name: string; available: false; why: string }[] {
-  return otherGpus().length > 0 ? [] : [{ name: 'ggml-gpu', available: false, why: whyNoGpu() }]
+/** Runtimes that find no device here, and why. Where TensorFlow computes on a GPU, none is missed. */
+export function missingRuntimes({ name }: Pick<Backend, 'name'>): { name: string; available: false; why: string }[] {
+  return name === 'tensorflow-gpu' || otherGpus().length > 0 ? [] : [{ name: 'ggml-gpu', available: false, why: whyNoGpu() }]
 }
 
 /** GPUs that the installed ggml finds; none without it. */

@@ -1,4 +1,4 @@
-import { setBackend } from '@tensorflow/tfjs-core'
+import { getBackend, removeBackend, setBackend } from '@tensorflow/tfjs-core'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { Backend } from './active.ts'
 import { measureRate, probe } from './probe.ts'
@@ -6,9 +6,12 @@ import { measureRate, probe } from './probe.ts'
 /** Rates of float32 products, in GFLOP/s. */
 type Measure = () => Promise<number>
 
+/** How many times as fast another backend must be: timings vary, and a process that took the other one would find none of the steps of this one. */
+const margin = 1.5
+
 /**
- * The faster of the backend that computes and of another one, by the rate of float32 products, with both rates as the reason. One that
- * does not open or computes wrongly is not taken. The taken one computes afterwards.
+ * The backend that computes, or another one if that is clearly faster at float32 products, with both rates as the reason. One that does not
+ * open or computes wrongly is not taken. The taken one computes afterwards; the other one is closed if it is not taken.
  */
 export async function takeFaster(
   first: Backend,
@@ -17,17 +20,20 @@ export async function takeFaster(
 ): Promise<Backend> {
   const ownRate = await measure()
   const own = first.name.startsWith('tensorflow') ? 'tensorflow' : first.name
+  const keepOwn = async (reason: string): Promise<Backend> => {
+    const opened = getBackend()
+    await setBackend(own)
+    if (opened !== own) removeBackend(opened)
+    return { ...first, reason: `${first.reason} ${reason}` }
+  }
   try {
     const other = await openOther('')
     await probe()
     const rate = await measure()
-    const rates = (taken: number, left: number, title: string) =>
-      `It multiplies at ${Math.round(taken)} GFLOP/s, ${title} at ${Math.round(left)}.`
-    if (rate > ownRate) return { ...other, reason: rates(rate, ownRate, first.title) }
-    await setBackend(own)
-    return { ...first, reason: `${first.reason} ${rates(ownRate, rate, other.title)}` }
+    const [fast, slow] = [Math.round(rate), Math.round(ownRate)]
+    if (rate >= margin * ownRate) return { ...other, reason: `It multiplies at ${fast} GFLOP/s, ${first.title} at ${slow}.` }
+    return await keepOwn(`It multiplies at ${slow} GFLOP/s, ${other.title} at ${fast}. A GPU is used if it is ${margin} times as fast.`)
   } catch (thrown) {
-    await setBackend(own)
-    return { ...first, reason: `${first.reason} The GPU is not used: ${toErrorMessage(thrown).message}` }
+    return await keepOwn(`The GPU is not used: ${toErrorMessage(thrown).message}`)
   }
 }

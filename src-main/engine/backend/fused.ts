@@ -119,24 +119,57 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
   if (!path) return {}
   const addon = { exports: {} as unknown }
   process.dlopen(addon, path)
-  const { TF_ATTR_INT, TF_ATTR_FLOAT } = runner.binding
-  const ints = (values: Record<string, number | boolean>) =>
-    Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_INT, value: Number(value) }))
-  const floats = (values: Record<string, number>) => Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_FLOAT, value }))
-  const run = <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>) =>
-    runner.executeSingleOutput(name, attributes, inOrder(name, inputs)) as Tensor2D
-  const runForAll = <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>, outputs: number) =>
-    runner.executeMultipleOutputs(name, attributes, inOrder(name, inputs), outputs)
+  const calls = callsOf(runner)
+  const { ints, floats, run, runForAll } = calls
   const halves = halfOperations(
     { run: (name, whole, others, inputs, outputs = 1) => runForAll(name, [...ints(whole), ...floats(others)], inputs, outputs) },
     bestUnits(run('EspalierUnits', [], {})),
   )
   const fused: FusedOperations = {
     arrays: addon.exports as ArrayFunctions,
+    ...attentionOperations(calls),
+    ...fewRowOperations(calls),
+    ...submoduleOperations(calls),
+    ...rowOperations(calls),
+  }
+  return { fused, ...(halves ? { halves } : {}) }
+}
+
+type Calls = ReturnType<typeof callsOf>
+
+/** How operations are called: their attributes, and inputs by name. */
+function callsOf(runner: OperationRunner) {
+  const { TF_ATTR_INT, TF_ATTR_FLOAT } = runner.binding
+  return {
+    ints: (values: Record<string, number | boolean>) =>
+      Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_INT, value: Number(value) })),
+    floats: (values: Record<string, number>) => Object.entries(values).map(([name, value]) => ({ name, type: TF_ATTR_FLOAT, value })),
+    run: <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>) =>
+      runner.executeSingleOutput(name, attributes, inOrder(name, inputs)) as Tensor2D,
+    runForAll: <Name extends OperationName>(name: Name, attributes: object[], inputs: OperationInputs<Name>, outputs: number) =>
+      runner.executeMultipleOutputs(name, attributes, inOrder(name, inputs), outputs),
+  }
+}
+
+function attentionOperations({ ints, floats, run }: Calls): Pick<FusedOperations, 'attention' | 'attendPlaced' | 'attentionBackward'> {
+  return {
     attention(projected, cosine, sine, shape) {
       const attributes = [...ints({ ...attentionInts(shape), units: 0, split: false }), ...floats({ cap: shape.cap ?? 0 })]
       return run('EspalierAttention', attributes, { projected, cosine, sine })
     },
+    attendPlaced(projected, cosine, sine, { rows, slots, key, value }, shape) {
+      const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
+      return run('EspalierPlacedAttention', attributes, { projected, cosine, sine, rows, slots, keys: key, values: value })
+    },
+    attentionBackward(projected, cosine, sine, shape, gradient) {
+      const attributes = [...ints({ ...attentionInts(shape), units: 0 }), ...floats({ cap: shape.cap ?? 0 })]
+      return run('EspalierAttentionBackward', attributes, { projected, cosine, sine, gradient })
+    },
+  }
+}
+
+function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, 'projectFew' | 'narrow' | 'decode'> {
+  return {
     // An operation has all its inputs: another tensor takes the place of one that is not there, and is not read.
     projectFew(x, weight, bias) {
       const name = weight.dtype === 'int32' ? 'EspalierFewNarrowRows' : 'EspalierFewRows'
@@ -147,10 +180,6 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
       if (narrow.size > 0) return narrow
       narrow.dispose()
       return undefined
-    },
-    attendPlaced(projected, cosine, sine, { rows, slots, key, value }, shape) {
-      const attributes = [...ints(attentionInts(shape)), ...floats({ cap: shape.cap ?? 0 })]
-      return run('EspalierPlacedAttention', attributes, { projected, cosine, sine, rows, slots, keys: key, values: value })
     },
     decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
       const parts = steps.length / stepWords.length
@@ -173,6 +202,16 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
       for (const tensor of Object.values(own)) tensor.dispose()
       return result
     },
+  }
+}
+
+function submoduleOperations({
+  ints,
+  floats,
+  run,
+  runForAll,
+}: Calls): Pick<FusedOperations, 'normalize' | 'normalizeBackward' | 'neuronsBackward' | 'gate'> {
+  return {
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
       const attributes = [...floats({ epsilon, divisor }), ...ints({ centred, weighted: weight !== undefined, biased: bias !== undefined })]
       return run('EspalierNorm', attributes, { x, weight: weight ?? x, bias: bias ?? x })
@@ -185,17 +224,17 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
       const attributes = ints({ activation: activations[activation], gated: gate !== undefined })
       return runForAll('EspalierNeuronsBackward', attributes, { gate: gate ?? up, up, gradient }, 3) as [Tensor2D, Tensor2D, Tensor2D]
     },
-    attentionBackward(projected, cosine, sine, shape, gradient) {
-      const attributes = [...ints({ ...attentionInts(shape), units: 0 }), ...floats({ cap: shape.cap ?? 0 })]
-      return run('EspalierAttentionBackward', attributes, { projected, cosine, sine, gradient })
-    },
     gate: (gate, up) => run('EspalierGate', [], { gate, up }),
+  }
+}
+
+function rowOperations({ ints, run }: Calls): Pick<FusedOperations, 'exponents' | 'compareLogits' | 'distance' | 'columnSums'> {
+  return {
     exponents: (logits) => run('EspalierExponents', [], { logits }),
     compareLogits: (dense, own, count) => run('EspalierCompareLogits', ints({ count }), { dense, own }),
     distance: (a, b) => run('EspalierDistance', [], { a, b }),
     columnSums: (x, tokens, squared) => run('EspalierColumns', ints({ tokens, squared }), { x }),
   }
-  return { fused, ...(halves ? { halves } : {}) }
 }
 
 /** The number of the best units for 16-bit operands that this processor has, 0 for none. */

@@ -113,7 +113,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
     const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes)
     const store = new WeightStore(checkpoint, spec, storeBytes)
     const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
-    if (store.hasRoomToNarrow) vocabulary.offerNarrowHead()
+    if (store.hasRoomToNarrow) vocabulary.offerNarrowHead(store.narrowRoom)
     const kept: Model['kept'] = new Map()
     if ((await quickKeyOf(path)) !== quickKey)
       throw new EspalierError('conflict', `The model at ${path} was written while it was opened. Retry when nothing writes there.`)

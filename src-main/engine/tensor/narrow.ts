@@ -1,37 +1,50 @@
-import { keep, type Tensor2D, type TensorContainer, tensor_util } from '@tensorflow/tfjs-core'
+import { keep, type Tensor, type Tensor2D, type TensorContainer, tensor_util } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 
 /** A form in 16 bits takes the time of two reads to make, so it is made for weights that few rows have read so often. */
 const readsBefore = 3
 
+/** Bytes that 16-bit copies may still take, shared by all that one budget is for. */
+export interface NarrowRoom {
+  bytes: number
+}
+
 interface Form {
+  readonly room: NarrowRoom
   reads: number
   narrow?: Tensor2D | undefined
 }
 
 const forms = new WeakMap<object, Form>()
 
-/** Says of weights that stay in memory that there is room for them in 16 bits, too. */
-export function offerNarrow(weights: object): void {
+/** Marks resident weights as candidates for a 16-bit copy. */
+export function offerNarrow(weights: object, room: NarrowRoom): void {
   for (const tensor of tensor_util.getTensorsInContainer(weights as TensorContainer)) {
-    if (tensor.rank === 2 && tensor.dtype === 'float32') forms.set(tensor, { reads: 0 })
+    if (tensor.rank === 2 && tensor.dtype === 'float32') forms.set(tensor, { room, reads: 0 })
   }
 }
 
-/** A weight that was offered in 16 bits, where it loses nothing by it: results are the same bit for bit. Undefined where it has to be read in float32. */
+/** A weight that was offered in 16 bits, if it loses nothing by it and there is room: results are the same bit for bit. Undefined where it has to be read in float32. */
 export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   const form = forms.get(weight)
-  if (form && ++form.reads === readsBefore) {
+  if (form && ++form.reads === readsBefore && form.room.bytes >= bytesOf(weight)) {
     const narrow = activeBackend().fused?.narrow?.(weight)
     form.narrow = narrow && keep(narrow)
+    if (narrow) form.room.bytes -= bytesOf(weight)
   }
   return form?.narrow
 }
 
-/** Disposes of what was made of weights; for those who dispose of them. */
+/** Disposes of the 16-bit copies. The caller must call this before disposing of the weights. */
 export function disposeNarrow(weights: object): void {
   for (const tensor of tensor_util.getTensorsInContainer(weights as TensorContainer)) {
-    forms.get(tensor)?.narrow?.dispose()
+    const { narrow, room } = forms.get(tensor) ?? {}
+    if (narrow && room) {
+      room.bytes += bytesOf(tensor)
+      narrow.dispose()
+    }
     forms.delete(tensor)
   }
 }
+
+const bytesOf = ({ size }: Tensor): number => 2 * size

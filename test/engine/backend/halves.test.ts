@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import {
   add as addTo,
   div,
@@ -25,12 +24,16 @@ import { logSumExponents } from '#engine/model/likelihood.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { RuntimeHalves } from '#engine/tensor/runtime-halves.ts'
+import { processorFeatures } from '../../fixtures/processor-features.ts'
 import { asOnGpu, computeWith } from './as-on-gpu.ts'
 
 const backend = await openBackend('tensorflow')
 const fused = backend.fused as FusedOperations
-const features = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : ''
-const expectedUnits = /\bamx_bf16\b/.test(features) ? 'AMX' : /\bavx512_bf16\b/.test(features) ? 'AVX-512 BF16' : undefined
+const expectedUnits = /\bamx_bf16\b/.test(processorFeatures)
+  ? 'AMX'
+  : /\bavx512_bf16\b/.test(processorFeatures)
+    ? 'AVX-512 BF16'
+    : undefined
 
 /** How far an operation may be from the plain one, relative to its largest entry: bfloat16 has 8 bits, two of them 16. */
 const tolerances = { bfloat16: 1e-2, split: 3e-5, exact: 1e-5 }

@@ -1,14 +1,15 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { normKinds, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
 import { activations } from '#engine/backend/halves.ts'
 import { inOrder } from '#engine/backend/native-inputs.ts'
 import { fusedSource } from '../../../src-main/runtime/places.mjs'
 import { findCompiler } from '../../../src-main/setup/tensorflow/compiler.mjs'
+import { processorFeatures } from '../../fixtures/processor-features.ts'
 
 // What C++ and TypeScript say to each other by position is named on both sides: here the names are compared.
 
@@ -30,7 +31,6 @@ test('every file counts for the name of the compiled library', () => {
 })
 
 const compiler = findCompiler()
-const features = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : ''
 test.skipIf(!compiler)('every header is complete by itself', { timeout: 300_000 }, () => {
   const flags = ['-std=c++17', process.arch === 'arm64' ? '-mcpu=native' : '-march=native', '-fsyntax-only', '-x', 'c++']
   const headers = files.filter((name) => name.endsWith('.h'))
@@ -41,11 +41,13 @@ test.skipIf(!compiler)('every header is complete by itself', { timeout: 300_000 
   }
 })
 
-test.skipIf(!compiler || !/\bavx512_bf16\b/.test(features))(
+test.skipIf(!compiler || !/\bavx512_bf16\b/.test(processorFeatures))(
   'matrix units, computed step by step, multiply as vectors do',
   { timeout: 300_000 },
   () => {
-    const program = join(mkdtempSync(join(tmpdir(), 'espalier-tiles-')), 'tiles')
+    const made = mkdtempSync(join(tmpdir(), 'espalier-tiles-'))
+    onTestFinished(() => rmSync(made, { recursive: true, force: true }))
+    const program = join(made, 'tiles')
     execFileSync(compiler as string, [
       '-std=c++17',
       '-march=native',

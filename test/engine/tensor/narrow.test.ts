@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory, type Rank, randomNormal, slice, tensor2d } from '@tensorflow/tfjs-core'
@@ -12,13 +12,13 @@ import { roundTo } from '#engine/model/weights/round.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { disposeNarrow, narrowed, offerNarrow } from '#engine/tensor/narrow.ts'
 import { makeModel } from '../../bench/bench-model.ts'
+import { processorFeatures } from '../../fixtures/processor-features.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'espalier-narrow-'))
 const shape = { blocks: 2, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 300 }
 /** Processors without AVX-512 read float16 in float32. */
-const features = process.platform === 'linux' ? readFileSync('/proc/cpuinfo', 'utf8') : ''
-const storedIn16: readonly string[] = /\bavx512f\b/.test(features) ? ['BF16', 'F16'] : ['BF16']
+const storedIn16: readonly string[] = /\bavx512f\b/.test(processorFeatures) ? ['BF16', 'F16'] : ['BF16']
 
 beforeAll(() => openBackend(testedBackend))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
@@ -76,12 +76,26 @@ test('a weight that was not offered, loses something, or does not fill vectors s
     ),
   ] as const
   const weights = [...offered, exact()]
-  offerNarrow(offered)
+  offerNarrow(offered, { bytes: 1e6 })
   const found = weights.map((weight) => [1, 2, 3, 4].map(() => narrowed(weight) !== undefined))
   const never = [false, false, false, false]
   expect(found).toEqual([activeBackend().fused ? [false, false, true, true] : never, never, never, never])
   disposeNarrow(offered)
   expect(narrowed(offered[0])).toBeUndefined()
+  for (const weight of weights) weight.dispose()
+})
+
+test('weights in 16 bits take no more than there is room for, and give it back', () => {
+  const exact = Array.from({ length: 96 }, (_, i) => i / 64)
+  const weights = [tensor2d(exact, [3, 32]), tensor2d(exact, [3, 32])] as const
+  const room = { bytes: 2 * 96 + 1 }
+  offerNarrow(weights, room)
+  const found = weights.map((weight) => [1, 2, 3].map(() => narrowed(weight) !== undefined).at(-1))
+  const { fused } = activeBackend()
+  expect(found).toEqual([fused !== undefined, false])
+  expect(room.bytes).toBe(fused ? 1 : 2 * 96 + 1)
+  disposeNarrow(weights)
+  expect(room.bytes).toBe(2 * 96 + 1)
   for (const weight of weights) weight.dispose()
 })
 

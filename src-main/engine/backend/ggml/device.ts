@@ -56,6 +56,13 @@ export class GgmlDevice {
     this.operations = Object.fromEntries(bound) as Operations
   }
 
+  /** Gives all memory back and closes the device: nothing can be computed on it then. */
+  dispose(): void {
+    this.#ggml.freeAllocator(this.#allocator)
+    this.memory.dispose()
+    this.#ggml.close(this.#backend)
+  }
+
   /** An empty graph. The tensors of the one before it are gone. */
   newGraph(): Address {
     this.#ggml.reset(this.#context)

@@ -54,16 +54,18 @@ export function loadDevices(): void {
   loaded = true
 }
 
-/** Loads the library for Vulkan. Gives why it is not used, or nothing where it is. */
+/** Loads the library for Vulkan. Gives why it is not used and what to do, or nothing where it is. */
 export function loadVulkan(): string | undefined {
   vulkan ??= tryVulkan()
   return vulkan || undefined
 }
 
 function tryVulkan(): string {
-  if (!findGgml()) return 'The ggml library is not installed.'
+  if (!findGgml()) return 'The ggml library is not installed. Run `npm start` once with a network.'
+  if (env.ESPALIER_VULKAN === '0') return 'ESPALIER_VULKAN=0 turns it off. Unset it, and run `npm start` once.'
   const folder = findGgml('ggml-vulkan')
-  if (!folder) return 'The ggml library for Vulkan is not installed.'
+  if (!folder)
+    return 'The ggml library for Vulkan is not installed. Install a Vulkan driver for the GPU and run `npm start` once with a network.'
   const stranger = findStranger(folder)
   if (stranger) return `The ggml library for Vulkan is not loaded: ${stranger}`
   const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
@@ -71,7 +73,7 @@ function tryVulkan(): string {
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
   // The usual shaders round the operands of products to 16 bits: they would call themselves float32, and decide.
   env.GGML_VK_DISABLE_F16 = '1'
-  return bind(openLibrary('ggml'), registry).load(path) ? '' : 'ggml found no driver for Vulkan.'
+  return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no driver for Vulkan. Install one.'
 }
 
 /** ggml and llama.cpp report every step on stderr: none of it is shown. */

@@ -50,6 +50,7 @@ const graphs = {
   nodes: 'int ggml_graph_n_nodes(uintptr_t graph)',
   compute: 'int ggml_backend_graph_compute(uintptr_t backend, uintptr_t graph)',
   newAllocator: 'uintptr_t ggml_gallocr_new(uintptr_t bufferType)',
+  freeAllocator: 'void ggml_gallocr_free(uintptr_t allocator)',
   allocateGraph: 'bool ggml_gallocr_alloc_graph(uintptr_t allocator, uintptr_t graph)',
 } as const
 
@@ -65,6 +66,7 @@ const memory = {
 
 const devices = {
   open: 'uintptr_t ggml_backend_dev_init(void *device, const char *parameters)',
+  close: 'void ggml_backend_free(uintptr_t backend)',
   registryOf: 'void *ggml_backend_dev_backend_reg(void *device)',
   procedure: 'void *ggml_backend_reg_get_proc_address(void *registry, const char *name)',
 } as const

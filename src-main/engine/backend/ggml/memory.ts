@@ -23,6 +23,7 @@ export class DeviceMemory {
   readonly #backend: Address
   readonly #ggml = ggmlFunctions()
   readonly #free = new Map<number, Place[]>()
+  readonly #buffers = new Set<Address>()
   #freeBytes = 0
   #usedBytes = 0
 
@@ -47,7 +48,7 @@ export class DeviceMemory {
   giveBack(place: Place): void {
     this.#usedBytes -= place.bytes
     if (place.bytes > mostFreeBytes) {
-      this.#ggml.freeBuffer(place.buffer)
+      this.#freeBuffer(place.buffer)
       return
     }
     if (place.bytes > mostShared) {
@@ -63,10 +64,21 @@ export class DeviceMemory {
   release(): void {
     for (const [size, places] of this.#free) {
       if (size <= mostShared) continue
-      for (const { buffer } of places) this.#ggml.freeBuffer(buffer)
+      for (const { buffer } of places) this.#freeBuffer(buffer)
       this.#free.delete(size)
     }
     this.#freeBytes = 0
+  }
+
+  /** Gives everything back, also what tensors use. */
+  dispose(): void {
+    for (const buffer of this.#buffers) this.#freeBuffer(buffer)
+    this.#free.clear()
+  }
+
+  #freeBuffer(buffer: Address): void {
+    this.#buffers.delete(buffer)
+    this.#ggml.freeBuffer(buffer)
   }
 
   #allocate(bytes: number): Place {
@@ -81,6 +93,7 @@ export class DeviceMemory {
         `The device has no ${bytes} bytes left for a tensor; Espalier uses ${this.#usedBytes}. Lower the memory limit in Settings, or choose another device.`,
       )
     }
+    this.#buffers.add(buffer)
     return { buffer, address: this.#ggml.baseOf(buffer) as Address, bytes }
   }
 

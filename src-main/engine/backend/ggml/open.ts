@@ -1,7 +1,7 @@
 import { cpus } from 'node:os'
 import { env } from 'node:process'
 import { registerBackend, setBackend } from '@tensorflow/tfjs-core'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { ggmlVersion } from '#runtime/ggml.mjs'
 import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
@@ -24,7 +24,13 @@ export async function openGgml(reason: string): Promise<Backend> {
 }
 
 /** Why `findGpu` gives none, and what to do. */
-export const whyNoGpu = (): string => `ggml finds no GPU. ${loadVulkan() ?? 'Its driver shows none.'} Install a driver and run setup again.`
+export function whyNoGpu(): string {
+  try {
+    return `ggml finds no GPU. ${loadVulkan() ?? "The Vulkan driver shows none. Install your GPU's own driver."}`
+  } catch (thrown) {
+    return `ggml finds no GPU. ${toErrorMessage(thrown).message}`
+  }
+}
 
 /** The first GPU that ggml finds, real ones before simulated ones. The latter show only where the user made them visible. */
 export const findGpu = (): ListedDevice | undefined => {

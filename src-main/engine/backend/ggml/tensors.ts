@@ -128,5 +128,7 @@ export class GgmlTensors extends KernelBackend {
     return 1e-7
   }
 
-  override dispose(): void {}
+  override dispose(): void {
+    this.graph.device.dispose()
+  }
 }

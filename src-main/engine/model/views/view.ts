@@ -1,7 +1,7 @@
 import { type Tensor1D, tensor1d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { type BlockLayout, type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { type BlockLayout, type DecoderSpec, layoutOf, takesHalves } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { offerNarrow } from '#engine/tensor/narrow.ts'
 import type { Model } from '../model.ts'
@@ -41,6 +41,8 @@ export class ModelView {
   readonly plan: Plan | undefined
   /** Whether its stream has coordinates of its own between submodules. */
   readonly sliced: boolean
+  /** Whether its weights can be packed into 16 bits. */
+  readonly takesHalves: boolean
   readonly #present: ReadonlySet<Part>
   readonly #change: Change | undefined
   readonly #kept: ViewChanges['kept']
@@ -55,6 +57,7 @@ export class ModelView {
     this.plan = plan
     this.parts = presentParts(this.spec)
     this.sliced = plan?.slice !== undefined || model.spec.sliceWidth !== undefined
+    this.takesHalves = takesHalves(model.spec)
     this.#present = new Set(this.parts)
     this.#change = change
     this.#kept = kept ?? (change ? undefined : () => 'all')
@@ -106,7 +109,8 @@ export class ModelView {
     if (first) disposePart(own)
     else {
       this.#changed.set(part, own)
-      if (this.model.store.hasRoomToNarrow) offerNarrow(own)
+      const { hasRoomToNarrow, narrowRoom } = this.model.store
+      if (hasRoomToNarrow) offerNarrow(own, narrowRoom)
     }
     return first ?? own
   }

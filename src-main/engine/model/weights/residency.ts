@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { offerNarrow } from '#engine/tensor/narrow.ts'
+import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import { disposePart, unpackPart } from './unpack.ts'
 import { Vocabulary } from './vocabulary.ts'
 import { checkValues, disposePacked, type PackedPart, type Part, type PartWeights, partSize, presentParts, readPart } from './weights.ts'
@@ -21,6 +21,8 @@ export class WeightStore {
   readonly residency: Residency
   /** Whether weights also fit in 16 bits, beside those in float32. */
   readonly hasRoomToNarrow: boolean
+  /** What is left for weights in 16 bits, of the model and of all views of it. */
+  readonly narrowRoom: NarrowRoom
   /** Seconds that the computation waited because a part was not read yet. */
   secondsWaiting = 0
   readonly #checkpoint: Checkpoint
@@ -46,6 +48,7 @@ export class WeightStore {
     const largest = sizes.reduce((most, size) => Math.max(most, size.float32), 0)
     this.residency = total <= budgetBytes ? 'resident' : stored < total && stored + 2 * largest <= budgetBytes ? 'packed' : 'streamed'
     this.hasRoomToNarrow = (total + Vocabulary.bytes(spec) / 3) * 1.5 <= budgetBytes
+    this.narrowRoom = { bytes: budgetBytes - total }
     let free = this.residency === 'resident' ? total : budgetBytes - 2 * largest
     if (free < 0) {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
@@ -82,7 +85,7 @@ export class WeightStore {
     if (resident) this.#free(part, loaded)
     else if (this.#stays.has(part)) {
       this.#resident.set(part, loaded)
-      if (this.hasRoomToNarrow) offerNarrow(loaded)
+      if (this.hasRoomToNarrow) offerNarrow(loaded, this.narrowRoom)
     }
     return resident ?? loaded
   }

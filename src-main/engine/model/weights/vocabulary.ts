@@ -6,7 +6,7 @@ import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
-import { disposeNarrow, offerNarrow } from '#engine/tensor/narrow.ts'
+import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
@@ -222,8 +222,8 @@ export class Vocabulary {
   }
 
   /** Says that there is room for the head in 16 bits, too, if it stays in memory. */
-  offerNarrowHead(): void {
-    if (this.#head) offerNarrow(this.#head)
+  offerNarrowHead(room: NarrowRoom): void {
+    if (this.#head) offerNarrow(this.#head, room)
   }
 
   dispose(): void {

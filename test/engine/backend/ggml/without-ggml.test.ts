@@ -2,10 +2,17 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { EspalierError } from '#contract/errors.ts'
 import { missingRuntimes } from '#engine/backend/devices.ts'
+import { loadVulkan } from '#engine/backend/ggml/devices.ts'
 import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+
+vi.mock('#engine/backend/ggml/devices.ts', async (original) => {
+  const own = await original<{ loadVulkan: typeof loadVulkan }>()
+  return { ...own, loadVulkan: vi.fn(own.loadVulkan) }
+})
 
 let empty: string
 beforeAll(async () => {
@@ -37,11 +44,28 @@ it('plain types can be read, and quantised ones say what to do', () => {
 })
 
 it('without a GPU for ggml the report says why, and what to do', () => {
-  expect(missingRuntimes()).toEqual([
+  expect(missingRuntimes({ name: 'tensorflow-cpu' })).toEqual([
     {
       name: 'ggml-gpu',
       available: false,
-      why: 'ggml finds no GPU. The ggml library is not installed. Install a driver and run setup again.',
+      why: 'ggml finds no GPU. The ggml library is not installed. Run `npm start` once with a network.',
     },
   ])
+  expect(missingRuntimes({ name: 'tensorflow-gpu' })).toEqual([])
+})
+
+it('a library that cannot be opened is a reason, too, and does not hide the devices', () => {
+  vi.mocked(loadVulkan).mockImplementationOnce(() => {
+    throw new EspalierError('not-found', 'The library is damaged.')
+  })
+  expect(missingRuntimes({ name: 'tensorflow-cpu' })).toMatchObject([{ why: 'ggml finds no GPU. The library is damaged.' }])
+})
+
+it('Vulkan that was turned off says so', async () => {
+  vi.stubEnv('ESPALIER_VULKAN', '0')
+  vi.resetModules()
+  vi.doUnmock('#engine/backend/ggml/devices.ts')
+  vi.doMock('#runtime/ggml.mjs', () => ({ findGgml: (part?: string) => (part ? undefined : empty), ggmlVersion: '' }))
+  const { loadVulkan: load } = await import('#engine/backend/ggml/devices.ts')
+  expect(load()).toMatch(/ESPALIER_VULKAN=0 turns it off/)
 })
