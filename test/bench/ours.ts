@@ -155,7 +155,8 @@ function passProducts({ spec }: Model, tokens: number): number {
 for (let request = await receive(); request.command !== 'end'; request = await receive()) {
   if (request.command === 'open') {
     const backend = await openBackend()
-    model = withProducts(await openModel(request.model), productsFor(resolvePrecision(request.precision)))
+    const opened = await openModel(request.model)
+    model = withProducts(opened, productsFor(resolvePrecision(request.precision, opened.spec)))
     windows = (JSON.parse(readFileSync(request.windows, 'utf8')) as number[][]).map((ids) => Int32Array.from(ids))
     answer({ title: backend.title, weightBytes: [...model.checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) })
   } else if (request.command === 'rate') {

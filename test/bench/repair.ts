@@ -143,8 +143,9 @@ printTable(results)
 
 async function measureAll(): Promise<void> {
   await openBackend()
-  const precision = resolvePrecision('auto')
-  const model = withProducts(await openModel(modelPath), productsFor(precision))
+  const opened = await openModel(modelPath)
+  const precision = resolvePrecision('auto', opened.spec)
+  const model = withProducts(opened, productsFor(precision))
   const base = await baseOf(model, precision)
   for (const one of cases()) {
     if (results.some((known) => nameOf(known) === nameOf(one))) continue

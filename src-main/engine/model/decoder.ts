@@ -239,12 +239,12 @@ function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyVa
 const sinksOf = (sinks: Tensor1D | undefined, { keyValueHeads }: DecoderSpec): Tensor2D | undefined =>
   sinks && reshape<Rank.R2>(sinks, [keyValueHeads, -1])
 
-/** Each sequence's rows after what its slots hold. */
 interface PlacedHeads {
   readonly spec: DecoderSpec
   readonly sinks: Tensor2D | undefined
 }
 
+/** Each sequence's rows after what its slots hold. */
 function mixPlaced(
   { query, key, value }: ReturnType<typeof splitHeads>,
   past: Past,

@@ -28,8 +28,6 @@ export class HalfParts {
     const kept = this.#kept.get(part)
     if (kept) return kept
     const whole = await this.#view.lease(part, next)
-    // No product of 16-bit operands has sinks or limits: such parts stay as they are.
-    if (this.#view.spec.neuronLimit) return whole
     try {
       const packed = packPart(whole, this.#split)
       if (this.#keeps) this.#kept.set(part, packed)
@@ -40,8 +38,7 @@ export class HalfParts {
   }
 
   release(part: Part, weights: PartWeights<Matrix>): void {
-    if (this.#view.spec.neuronLimit) this.#view.release(part, weights as PartWeights)
-    else if (this.#kept.get(part) !== weights) disposePart(weights)
+    if (this.#kept.get(part) !== weights) disposePart(weights)
   }
 
   dispose(): void {

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Precision, PrecisionName } from '#contract/pruning/precision.ts'
+import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
@@ -40,9 +41,11 @@ export function productsFor(precision: Precision): ProductsFor {
 
 /**
  * The precision that a run is computed in on this machine: `auto` is `mixed` where the processor has units of its own, and float32 on a GPU, on
- * which has no measured rates of 16-bit products yet. Throws for one that there are no units for.
+ * which has no measured rates of 16-bit products yet. Models that take no 16-bit operands are computed in float32. Throws for one that there
+ * are no units for.
  */
-export function resolvePrecision(wanted: PrecisionName): Precision {
+export function resolvePrecision(wanted: PrecisionName, spec: DecoderSpec): Precision {
+  if (!takesHalves(spec)) return 'float32'
   if (wanted === 'auto') return activeBackend().halves ? 'mixed' : 'float32'
   if (wanted === 'float32' || findHalfUnits()) return wanted
   throw new EspalierError(

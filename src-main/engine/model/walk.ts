@@ -45,11 +45,11 @@ export class Walk {
   readonly #rotaries: readonly Rotary[]
   readonly #tables = new Map<number, ReadonlyMap<Rotary, RotaryTables>>()
 
-  /** With `keepsPacked`, weights are packed once and stay: for walks of few rows. */
+  /** With `keepsPacked`, weights are packed once and stay: for walks of few rows. Models that take no 16-bit operands are computed in float32. */
   constructor(view: ModelView, products: Products = 'float32', { keepsPacked = false } = {}) {
-    this.products = products
+    this.products = view.takesHalves ? products : 'float32'
     this.#view = view
-    this.#halves = products === 'float32' ? undefined : new HalfParts(view, products, keepsPacked)
+    this.#halves = this.products === 'float32' ? undefined : new HalfParts(view, this.products, keepsPacked)
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 

@@ -40,7 +40,7 @@ export interface StepBase {
 }
 
 /** Rises when the forward pass gives other numbers beyond its stated precision, which every step depends on. */
-const numbersVersion = 1
+const numbersVersion = 2
 
 /** The one function that names steps: equal names mean equal results, whichever run, experiment or clone computed them. */
 export function nameStep({ kind, label, on }: StepRequest, base: StepBase | null): StepName {

@@ -141,7 +141,7 @@ class Preflight {
     const { precision = 'float32', backend } = this.#request
     if (precision === 'float32' || precision === 'auto') return
     await openBackend(backend)
-    resolvePrecision(precision)
+    resolvePrecision(precision, this.#model.spec)
   }
 
   /** Methods leave plans of about one size: what fits for none of them is refused before anything is read. */

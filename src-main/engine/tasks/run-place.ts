@@ -45,11 +45,15 @@ export class RunPlace {
 
 /** Opens the request's model for its precision, and identifies it. */
 export async function openPlace(request: RunRequest, host: RunHost, backend: string): Promise<{ place: RunPlace; fingerprint: string }> {
-  const precision = resolvePrecision(request.precision ?? 'float32')
   const steps = new RunSteps(host)
   const opened = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
+  const { precision: wanted = 'float32' } = request
+  const precision = resolvePrecision(wanted, opened.spec)
   const model = withProducts(opened, productsFor(precision))
   const fingerprint = await steps.identify(model, { backend, precision })
   host.emit({ type: 'model', fingerprint })
-  return { place: new RunPlace({ request, model, tokenizer: await openModelTokenizer(model), precision, steps }), fingerprint }
+  const place = new RunPlace({ request, model, tokenizer: await openModelTokenizer(model), precision, steps })
+  if (wanted !== 'auto' && wanted !== precision)
+    place.note(`Computed in float32, not in ${wanted}: attention with sinks and neurons with limits have no 16-bit products.`)
+  return { place, fingerprint }
 }

@@ -24,11 +24,11 @@ export interface DecodeJob {
 const bytesAtOnce = 2 ** 28
 
 /** Whether so many tokens of a view go through its parts as few rows do: by an operation for all of them. */
-export function decodesRows({ spec, sliced, model }: ModelView, rows: number): boolean {
+export function decodesRows({ spec, sliced, takesHalves, model }: ModelView, rows: number): boolean {
   const { fused } = activeBackend()
   // A parallel MLP must be run with its attention, so that both have to be in memory.
   const whole = !spec.parallelResidual || !model.store.streams
-  return fused?.decode !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !sliced
+  return fused?.decode !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !sliced && takesHalves
 }
 
 /** Tokens of views of one model together, each weight read once for all that have it: the stream behind the last part, [N, D]. */

@@ -15,7 +15,7 @@ export interface KeptMlp {
   /** [N, I]. */
   readonly gate?: Tensor2D
   readonly up?: Tensor2D
-  /** Both as one operation keeps them for the one of the backward pass. */
+  /** Gates and ups in 16 bits, as the fused backward operation reads them. */
   readonly neurons?: Tensor
 }
 

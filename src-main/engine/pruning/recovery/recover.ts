@@ -65,7 +65,8 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
   const training = await openTraining(input, room)
   try {
     const { products, student } = training
-    const on = { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products }
+    const { together } = room
+    const on = { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products, together }
     const state = { kind: stateStep, label: 'state of a recovery', on }
     const { tensors, lost, ...account } = await run.tensorStep({ kind: recoveryStep, label: 'recovery', on }, () =>
       training.run({ windows, states, heldOut, recipe, steps, run, state }),

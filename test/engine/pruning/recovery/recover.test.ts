@@ -114,6 +114,20 @@ describe('stories260k', () => {
     },
   )
 
+  test('a recovery is not found where other windows went through the model together', async () => {
+    const { model } = open()
+    const steps = new Map<string, string>()
+    await recoverPlan(input(recordedRun(0, steps)))
+    const { bytes } = roomFor(model.freeBytes, model.spec, halved(), length)
+    const computed = async (freeBytes: number) => {
+      const run = recordedRun(0, steps)
+      await recoverPlan(input(run, { view: denseView({ ...model, freeBytes }) }))
+      return run.computed.map((name) => name.split(' #')[0])
+    }
+    expect(await computed(bytes)).toEqual([])
+    expect(await computed(bytes - 1)).toEqual(['recovery'])
+  })
+
   // Depth methods leave blocks without attention, without MLP, or with neither.
   test.each([
     ['shortgpt', { blocks: 1 }, {}],
@@ -166,6 +180,30 @@ describe('stories260k', () => {
     expect(recovery.points.slice(0, 4)).toEqual(whole.recovery.points.slice(0, 4))
     expect(recovery.best).toBeGreaterThanOrEqual(3)
     for (const name of tensors?.tensors.keys() ?? []) expect((await tensors?.readFloat32(name))?.every(Number.isFinite), name).toBe(true)
+  })
+
+  test('a gradient that overflows behind a finite loss ends the training, and the note names the first damaged tensor', async () => {
+    const run = recordedRun()
+    let states = 0
+    const poisoned = {
+      ...run,
+      async putState(...given: Parameters<typeof run.putState>) {
+        await run.putState(...given)
+        if (++states !== 1) return
+        const multiply = (name: string, factor: number) => {
+          const values = given[1]?.tensors.get(`value ${name}`)?.values
+          values?.set(values.map((value) => factor * value))
+        }
+        // The same stream by larger neurons and smaller weights, and large logits: gradients by these weights have both factors.
+        multiply('final.norm.weight', 1e6)
+        multiply('blocks.2.mlp.up', 1e34)
+        multiply('blocks.2.mlp.down', 1e-34)
+      },
+    }
+    // Steps that change no weight by much.
+    const { recovery, notes } = await recoverPlan(input(poisoned, { ...many, request: { ...longer, rate: 1e-38 } }))
+    expect(notes.join(' ')).toMatch(/At step 3 the gradient of blocks\.2\.mlp\.down was no number\./)
+    expect(recovery.points.at(-1)?.step).toBe(2)
   })
 
   test('scores that overflow in attention show in the loss of a step, which changes nothing', async () => {
