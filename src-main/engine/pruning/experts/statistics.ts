@@ -28,7 +28,7 @@ interface Report {
   readonly signal?: AbortSignal
 }
 
-/** Which vector an expert is summed up as: its mean output, or the one that least squares put in its place. */
+/** Which vector replaces an expert: its mean output, or the one that least squares find. */
 export type ExpertOutputs = 'mean' | 'fitted'
 
 /** The plan-free name of the vectors that experts are summed up as, [E, D] by block. */

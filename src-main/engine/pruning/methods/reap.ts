@@ -19,35 +19,40 @@ import { densePlan, reachedSparsity } from '../plan.ts'
  * Options of ours: MoNE's constants, a budget over all blocks, and scores over all tokens or by frequency. The factor of an expert is the one
  * that multiplies its output in this model, renormalised only where the model does it.
  */
-const options = z.object({
-  share: z
-    .number()
-    .positive()
-    .max(1)
-    .optional()
-    .meta({ title: 'Share', help: 'Share of the experts to remove, 0.25 for a quarter, instead of what the sparsity asks for.' }),
-  score: expertScore.default('reap').meta({
-    title: 'Score',
-    help: `The lowest goes first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
-  }),
-  budget: z
-    .enum(['uniform', 'free'])
-    .default('uniform')
-    .meta({ title: 'Budget', help: 'Removes equally many experts in every block, which every format holds, or the lowest of all blocks.' }),
-  removed: z
-    .enum(['dropped', 'constant'])
-    .default('dropped')
-    .meta({ title: 'Removed experts', help: 'Drops them, or replaces each by a vector, which only the exact format holds.' }),
-  constants: z.enum(['mean', 'fitted']).default('mean').meta({
-    title: 'Constants',
-    help: 'What a removed expert becomes where it is replaced: its mean output, or the vector nearest to what it added, by least squares.',
-  }),
-  superExperts: z.enum(['kept', 'scored']).default('kept').meta({
-    title: 'Super experts',
-    help: 'Keeps the few experts with the largest outputs as long as others can go, or treats them like all others.',
-  }),
-  windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score experts.' }),
-})
+const options = z
+  .object({
+    share: z
+      .number()
+      .positive()
+      .max(1)
+      .optional()
+      .meta({ title: 'Share', help: 'Share of the experts to remove, 0.25 for a quarter, instead of what the sparsity asks for.' }),
+    score: expertScore.default('reap').meta({
+      title: 'Score',
+      help: `The lowest goes first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
+    }),
+    budget: z.enum(['uniform', 'free']).default('uniform').meta({
+      title: 'Budget',
+      help: 'Removes equally many experts in every block, which every format holds, or the lowest of all blocks.',
+    }),
+    removed: z
+      .enum(['dropped', 'constant'])
+      .default('dropped')
+      .meta({ title: 'Removed experts', help: 'Drops them, or replaces each by a vector, which only the exact format holds.' }),
+    constants: z.enum(['mean', 'fitted']).default('mean').meta({
+      title: 'Constants',
+      help: 'What replaces a removed expert: its mean output, or the least-squares fit to what it added.',
+    }),
+    superExperts: z.enum(['kept', 'scored']).default('kept').meta({
+      title: 'Super experts',
+      help: 'Keeps the few experts with the largest outputs as long as others can go, or treats them like all others.',
+    }),
+    windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score experts.' }),
+  })
+  .refine(({ removed, constants }) => removed === 'constant' || constants === 'mean', {
+    path: ['constants'],
+    error: 'Removed experts are dropped, so there is nothing to fit. Choose removed=constant, or constants=mean.',
+  })
 
 type ReapOptions = z.infer<typeof options>
 

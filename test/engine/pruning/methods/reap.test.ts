@@ -7,6 +7,7 @@ import { productsFor } from '#engine/model/precision.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { reap } from '#engine/pruning/methods/reap.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
 import { expectedOf, type MixtureModel, mixtureModels, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
 import { asOnGpu, computeWith } from '../../backend/as-on-gpu.ts'
 import { type Bench, prune, recordedRun, relativeError } from '../running.ts'
@@ -52,6 +53,11 @@ const goneOf = ({ blocks }: Plan, count: number): Record<string, number[]> =>
   )
 
 const withoutEmpty = (removed: ByBlock<number[]>) => Object.fromEntries(Object.entries(removed).filter(([, own]) => own.length > 0))
+
+test('fitted constants are refused where experts are dropped', () => {
+  expect(() => parseOptions(reap, { constants: 'fitted' })).toThrow('constants is "fitted". Removed experts are dropped, so')
+  expect(parseOptions(reap, { removed: 'constant', constants: 'fitted' }).constants).toBe('fitted')
+})
 
 function holdToRecorded(name: MixtureModel, precision: 'float32' | 'mixed'): void {
   let bench: Bench
