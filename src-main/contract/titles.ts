@@ -1,5 +1,18 @@
 /** Titles for everything that is requested by name. The engine's registries have exactly these keys. */
 
+/** The screens in the order of the main path, by their place in an address. */
+export const screenTitles = {
+  models: 'Models',
+  new: 'New experiment',
+  experiments: 'Experiments',
+  runs: 'Runs',
+  compare: 'Compare',
+  broke: 'What broke',
+  playground: 'Playground',
+  judge: 'Judge',
+  settings: 'Settings',
+} as const
+
 export const methodTitles = {
   '2ssp': '2SSP',
   '2ssp_fit': '2SSP, fitted',
@@ -95,6 +108,13 @@ export const ggufTypesOf = (format: string | undefined): GgufType[] =>
 /** The default types. */
 export const usualGgufTypes: GgufType[] = ['F16']
 
+export const backendTitles = {
+  auto: 'Automatic',
+  tensorflow: 'TensorFlow (GPU or CPU)',
+  ggml: 'ggml (CPU)',
+  'ggml-gpu': 'ggml (GPU)',
+} as const
+
 /** Texts that ship with Espalier. Those for measuring are never used to decide what to prune. */
 export const bundledTitles = {
   mixed: 'Mixed text',
@@ -114,6 +134,7 @@ export const datasetTitles = {
   'fineweb-edu': 'FineWeb-Edu',
 } as const
 
+export type ScreenId = keyof typeof screenTitles
 export type MethodId = keyof typeof methodTitles
 export type AblationId = keyof typeof ablationTitles
 type InspectionId = keyof typeof inspectionTitles

@@ -1,25 +1,26 @@
 import { type BrowserWindow, Menu, type MenuItemConstructorOptions } from 'electron'
+import { type ScreenId, screenTitles } from '#contract/titles.ts'
 import { openLink } from './links.ts'
 import { appOrigin } from './origin.ts'
 
-const screens = [
-  { label: 'Models', path: 'models', accelerator: 'CmdOrCtrl+1' },
-  { label: 'New experiment', path: 'new', accelerator: 'CmdOrCtrl+N' },
-  { label: 'Experiments', path: 'experiments', accelerator: 'CmdOrCtrl+2' },
-  { label: 'Runs', path: 'runs', accelerator: 'CmdOrCtrl+3' },
-  { label: 'Compare', path: 'compare', accelerator: 'CmdOrCtrl+4' },
-  { label: 'What broke', path: 'broke', accelerator: 'CmdOrCtrl+5' },
-  { label: 'Playground', path: 'playground', accelerator: 'CmdOrCtrl+6' },
-  { label: 'Judge', path: 'judge', accelerator: 'CmdOrCtrl+7' },
-  { label: 'Settings', path: 'settings', accelerator: 'CmdOrCtrl+,' },
-]
+const accelerators: Readonly<Record<ScreenId, string>> = {
+  models: 'CmdOrCtrl+1',
+  new: 'CmdOrCtrl+N',
+  experiments: 'CmdOrCtrl+2',
+  runs: 'CmdOrCtrl+3',
+  compare: 'CmdOrCtrl+4',
+  broke: 'CmdOrCtrl+5',
+  playground: 'CmdOrCtrl+6',
+  judge: 'CmdOrCtrl+7',
+  settings: 'CmdOrCtrl+,',
+}
 
 /** The application menu. Screens are ordinary links, handled by the page's router. */
 export function setMenu(window: BrowserWindow): void {
-  const go = screens.map(({ label, path, accelerator }) => ({
-    label,
-    accelerator,
-    click: () => void window.loadURL(`${appOrigin}/#/${path}`),
+  const go = (Object.keys(screenTitles) as ScreenId[]).map((id) => ({
+    label: screenTitles[id],
+    accelerator: accelerators[id],
+    click: () => void window.loadURL(`${appOrigin}/#/${id}`),
   }))
   const template: MenuItemConstructorOptions[] = [
     ...(process.platform === 'darwin' ? [{ role: 'appMenu' as const }] : []),

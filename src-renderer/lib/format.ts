@@ -51,12 +51,12 @@ export function formatSecondsRange({ low, likely, high }: SecondsRange): string 
   return high / Math.max(low, 1e-9) < 2 ? `about ${formatRough(likely)}` : roughRange(low, high)
 }
 
-/** Two digits for each end, in the unit of the larger one unless the smaller one is less than 1 of it. */
+/** Two digits for each end, in the unit of the larger one unless the smaller one is less than 1 of it. Units that are equal are written once. */
 function roughRange(low: number, high: number): string {
   const inUnit = (seconds: number, size: number) => Number((seconds / size).toPrecision(2))
   const [size, unit] = roughUnit(high)
-  const [lowSize, lowUnit] = inUnit(low, size) >= 1 ? [size, ''] : roughUnit(low)
-  return `${inUnit(low, lowSize)}${lowUnit && ` ${lowUnit}`} to ${inUnit(high, size)} ${unit}`
+  const [lowSize, lowUnit] = inUnit(low, size) >= 1 ? [size, unit] : roughUnit(low)
+  return `${inUnit(low, lowSize)}${lowUnit === unit ? '' : ` ${lowUnit}`} to ${inUnit(high, size)} ${unit}`
 }
 
 function roughUnit(seconds: number): [size: number, name: string] {

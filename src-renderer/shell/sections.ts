@@ -1,15 +1,19 @@
-/** The screens in the order of the main path; `key` follows `g` on the keyboard. */
-export const sections = [
-  { id: 'models', title: 'Models', key: 'm' },
-  { id: 'new', title: 'New experiment', key: 'n' },
-  { id: 'experiments', title: 'Experiments', key: 'e' },
-  { id: 'runs', title: 'Runs', key: 'r' },
-  { id: 'compare', title: 'Compare', key: 'c' },
-  { id: 'broke', title: 'What broke', key: 'b' },
-  { id: 'playground', title: 'Playground', key: 'p' },
-  { id: 'judge', title: 'Judge', key: 'j' },
-  { id: 'settings', title: 'Settings', key: 's' },
-] as const
+import { type ScreenId, screenTitles } from '#contract/titles.ts'
+
+const keys: Readonly<Record<ScreenId, string>> = {
+  models: 'm',
+  new: 'n',
+  experiments: 'e',
+  runs: 'r',
+  compare: 'c',
+  broke: 'b',
+  playground: 'p',
+  judge: 'j',
+  settings: 's',
+}
+
+/** The screens; `key` follows `g` on the keyboard. */
+export const sections = (Object.keys(screenTitles) as ScreenId[]).map((id) => ({ id, title: screenTitles[id], key: keys[id] }))
 
 /** Whether a key press belongs to what is being typed rather than to the workbench. */
 export function isTyping(target: EventTarget | null): boolean {

@@ -23,6 +23,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close()
   await workbench?.close()
+  await own?.close()
 })
 
 const navigate = (name: string) => page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name }).click()

@@ -23,6 +23,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await browser?.close()
   await workbench?.close()
+  await own?.close()
 })
 
 /** Tabs until the focus is where it was looked for, as a person does; a trap or a lost focus ends it. */

@@ -2,7 +2,7 @@ import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Browser, Page } from 'playwright-core'
+import type { Browser, Page, Route } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
@@ -380,6 +380,17 @@ test('a model with a chat template answers in it by default, and a reply becomes
     (count) => count > 0,
     60_000,
   )
+  await eventually(
+    async () => (await workbench.call('transcripts.query', {})).rows[0]?.status,
+    (status) => status === 'done',
+    60_000,
+  )
+  // As if the page had asked just before the end, and had heard of it before it had its answer.
+  const early = async (route: Route) => {
+    const response = await route.fetch()
+    await route.fulfill({ response, body: (await response.text()).replace('"status":"done"', '"status":"running"') })
+  }
+  await page.route('**/api/transcripts.get', early, { times: 1 })
   await page.reload()
   await page.getByRole('textbox', { name: 'Reply' }).waitFor()
   expect(await answers.count()).toBe(2)

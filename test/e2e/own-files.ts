@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -9,6 +9,7 @@ export interface OwnFiles {
   model: string
   calibration: string
   test: string
+  close(): Promise<void>
 }
 
 export async function makeOwnFiles(): Promise<OwnFiles> {
@@ -22,5 +23,5 @@ export async function makeOwnFiles(): Promise<OwnFiles> {
   const beginning = async (name: string) => (await readFile(join(sample, name), 'utf8')).slice(0, 60_000)
   await writeFile(calibration, await beginning('calibration.txt'))
   await writeFile(test, await beginning('test.txt'))
-  return { model, calibration, test }
+  return { model, calibration, test, close: () => rm(folder, { recursive: true }) }
 }

@@ -9,11 +9,11 @@ export function parseFileSize(text: string): number | undefined {
   return bytes > 0 ? bytes : undefined
 }
 
-/** Four digits and a unit: `94.31 MB`. A range is rounded inwards, so that its ends can be typed. */
-export function fileSizeText(bytes: number, round: (value: number) => number = Math.round): string {
+/** Four digits and a unit: `94.31 MB`. */
+export function fileSizeText(bytes: number): string {
   const [unit, size] = bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['kB', 1e3]
   const digits = 10 ** Math.max(0, 4 - Math.ceil(Math.log10(Math.max(1, bytes / (size as number)) + 1e-9)))
-  return `${round((digits * bytes) / (size as number)) / digits} ${unit}`
+  return `${Math.round((digits * bytes) / (size as number)) / digits} ${unit}`
 }
 
 /** A speed as `30tok/s`, or `200ms@2048`: milliseconds to the first token after a prompt of that many. Undefined for other texts. */

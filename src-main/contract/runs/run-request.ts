@@ -5,16 +5,16 @@ import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
 import { recoveryRequest } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
-import { type FormatId, formatTitles, type GgufType, ggufTypeTitles } from '../titles.ts'
+import { backendTitles, type FormatId, formatTitles, type GgufType, ggufTypeTitles } from '../titles.ts'
+
+/** The backends that users can choose. */
+export const backendChoice = z.enum(Object.keys(backendTitles) as [keyof typeof backendTitles, ...(keyof typeof backendTitles)[]])
 
 /** `wasm` and `webgpu` are only accepted from earlier versions: they are treated as `auto`, and the run's notes say so. */
-export const backendName = z.enum(['auto', 'tensorflow', 'ggml', 'ggml-gpu', 'wasm', 'webgpu'])
+export const backendName = z.enum([...backendChoice.options, 'wasm', 'webgpu'])
 
 /** A type of weights in GGUF files. */
 export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
-
-/** The backends that users can choose. */
-export const backendChoice = backendName.exclude(['wasm', 'webgpu'])
 
 /** The bytes that the weight files of a format may have. A GGUF file has the type of the run's weights, else `type`, else F16. */
 export const fileBudget = z.object({

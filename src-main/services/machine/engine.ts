@@ -102,7 +102,7 @@ export class EngineService extends Service {
       platform: `${process.platform} ${process.arch} ${release()}`,
       Node: process.version,
       Electron: process.versions.electron ?? 'no',
-      processors: `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`,
+      processors: `${cpus().length} x ${cpus()[0]?.model.trim() || 'unknown'}`,
       memory: `${Math.round(totalmem() / 1e6)} MB, ${Math.round(freemem() / 1e6)} MB free`,
       history: `schema ${schemaVersion(history.db)}, ${history.runs.count()} runs`,
       settings: JSON.stringify(currentSettings(this.parts)),

@@ -20,14 +20,15 @@ export function addAmounts(amounts: readonly Amount[], added: readonly Amount[])
   return [...known.values()].sort((a, b) => place(a) - place(b))
 }
 
-/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`; null where there are none or none is known. */
+/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`, or `about 5.62 MB`; null where there are none or none is known. */
 export function fileSizesText(combinations: readonly Pick<CombinationPreview, 'fileRange'>[]): string | null {
   const ranges = combinations.flatMap(({ fileRange }) => fileRange ?? [])
   const [least, most] = [Math.max(...ranges.map((range) => range.least)), Math.min(...ranges.map((range) => range.most))]
   if (ranges.length === 0 || least >= most) return null
   // Three digits of the larger end, so that both ends have equally many decimals.
   const step = 10 ** (Math.floor(Math.log10(most)) - 2)
-  return `${fileSizeText(Math.ceil(least / step) * step)} to ${fileSizeText(Math.floor(most / step) * step)}`
+  const [low, high] = [Math.ceil(least / step) * step, Math.floor(most / step) * step]
+  return low < high ? `${fileSizeText(low)} to ${fileSizeText(high)}` : `about ${fileSizeText(least)}`
 }
 
 /** The most that a combination can remove, rounded down to what can be typed, or the file sizes that it can reach. */

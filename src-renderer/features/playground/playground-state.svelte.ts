@@ -148,18 +148,26 @@ export class PlaygroundState {
   async open(id: string): Promise<void> {
     try {
       const transcript = await call('transcripts.get', { id })
-      this.transcript = transcript
-      this.session = transcript
-      this.answers = answersOf(transcript)
-      this.prompts = transcript.settings.turns ? transcript.prompts.slice(0, 1) : transcript.prompts
-      this.settings = transcript.settings
-      this.given = []
-      this.revealed = transcript.votes.length > 0
-      this.problem = null
-      this.#takeColumns(transcript)
+      this.#show(transcript)
+      if (transcript.status !== 'running') return
+      // Its end may have come before it was shown, and nothing says so again.
+      const later = await call('transcripts.get', { id })
+      if (later.status !== 'running' && this.session?.id === id) this.#show(later)
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
+  }
+
+  #show(transcript: Transcript): void {
+    this.transcript = transcript
+    this.session = transcript
+    this.answers = answersOf(transcript)
+    this.prompts = transcript.settings.turns ? transcript.prompts.slice(0, 1) : transcript.prompts
+    this.settings = transcript.settings
+    this.given = []
+    this.revealed = transcript.votes.length > 0
+    this.problem = null
+    this.#takeColumns(transcript)
   }
 
   /** The columns above the prompt become those of the transcript, so that asking again asks the same models. */

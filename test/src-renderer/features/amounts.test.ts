@@ -31,6 +31,7 @@ test('file sizes are those that every combination reaches', () => {
   expect(fileSizesText([...ranges, { fileRange: null }])).toBe('3 MB to 7.5 MB')
   expect(fileSizesText([{ fileRange: null }])).toBeNull()
   expect(fileSizesText([{ fileRange: { least: 1_276_001, most: 5_622_900, predicted: null } }])).toBe('1.28 MB to 5.62 MB')
+  expect(fileSizesText([{ fileRange: { least: 5_621_001, most: 5_622_900, predicted: null } }])).toBe('about 5.621 MB')
   expect(fileSizesText([{ fileRange: { least: 65_482_000, most: 270_812_000, predicted: null } }])).toBe('66 MB to 270 MB')
   const budget = { amount: { bytes: 1e6, format: 'gguf' as const }, feasibleRange: null, problem: 'no' }
   expect(limitText({ ...budget, ...(ranges[0] as (typeof ranges)[0]) })).toBe('choose 2 MB to 8 MB')
