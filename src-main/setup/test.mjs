@@ -11,7 +11,7 @@ import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
 const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm', '--vulkan'].includes(one))
-/** Also attack the program for a minute, as before a change is accepted. */
+/** Also attack the program for half a minute, as before a change is accepted. */
 const attack = argv.includes('--attack')
 /** Also query the registry for known defects of shipped packages. */
 const audit = argv.includes('--audit')
@@ -61,7 +61,7 @@ async function runParts() {
   const parts = [
     ...first,
     ...(audit ? [await showPart('audit', auditShipped)] : []),
-    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '1'])] : []),
+    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '0.5'])] : []),
     await showPart('tests', () => runVitest(run, slurm ? ['--project', 'own', '--project', 'shared'] : [])),
     await types(),
     ...(slurm || interop ? [await waiting()] : []),

@@ -39,6 +39,8 @@ export interface InteropMethod {
   readonly only?: string
   /** Whether it is tried on mixtures, and only there. */
   readonly mixtures?: true
+  /** GGUF types that are tried, where not all: how weights are rounded does not depend on the method. */
+  readonly types?: readonly string[]
 }
 
 const usual = { length: 160 }
@@ -126,8 +128,8 @@ export const fits = ({ name, mixture, without = [] }: InteropModel, { method, on
 export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, only: 'sample model (Llama)' },
-  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 } },
-  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 } },
+  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 }, types: ['F32', 'Q4_K_M'] },
+  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 }, types: ['F32', 'Q4_K_M'] },
   { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
 ]
 

@@ -65,7 +65,7 @@ export async function checkPruned(asked: Case, table: Table): Promise<void> {
     if (refusal) table.note(format, refusal)
   }
   await checkTransformers(asked, expected, table)
-  for (const type of interop.types ?? Object.keys(ggufBounds)) {
+  for (const type of interop.types ?? method.types ?? Object.keys(ggufBounds)) {
     const target = join(folder, `gguf-${type}`)
     const refusal = await refusalOf(() => findFormat('gguf').write({ ...request, folder: target, ggufTypes: [type] }))
     if (refusal) table.note(`gguf ${type}`, refusal)
