@@ -45,6 +45,7 @@ export function onReconnect(listener: () => void): () => void {
 /** Signs in and starts listening for events; called once, before the first screen. */
 export async function connect(): Promise<void> {
   if (bridge) {
+    isAttached = (await elsewhere?.connection().catch(() => undefined)) !== null
     bridge.subscribe(dispatch)
     connection.set('open')
   } else {
@@ -61,12 +62,17 @@ export async function choosePlace(kind: 'folder' | 'file'): Promise<string | nul
   return 'value' in answer ? answer.value : null
 }
 
-/** Where a dropped file or folder is; null in a browser, which does not reveal it. */
+/** Where a dropped file or folder is; null in a browser, which does not reveal it, and where the workbench is on another machine. */
 export function placeOf(file: File): string | null {
-  return bridge?.pathOf(file) || null
+  return (!isAttached && bridge?.pathOf(file)) || null
 }
 
-export const isWindow = bridge !== undefined
+/** Whether this window's workbench is on another machine, which must not receive paths of this one. Attaching reloads the page. */
+let isAttached = false
+export const usesOtherMachine = (): boolean => isAttached
+
+/** Whether this is a window whose workbench reads this machine's files. */
+export const hasSystemDialog = (): boolean => bridge !== undefined && !isAttached
 
 /** Where the window's calls go: null is the workbench in this program. Only a window has this choice. */
 export const elsewhere = bridge && {

@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { patience } from '../patience.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen } from './screens.ts'
@@ -144,37 +146,75 @@ test('a model by typed path is added with one click; a wrong path keeps the dial
 
 test('a folder that is dropped on the page opens the dialog, which says that a browser hides its place', async () => {
   await go(page, '#/models')
-  const files = await page.evaluateHandle(() => {
-    const dropped = new DataTransfer()
-    dropped.items.add(new File(['{}'], 'my-model'))
-    return dropped
-  })
-  await page.getByRole('heading', { level: 1, name: 'Models' }).dispatchEvent('drop', { dataTransfer: files })
+  expect(await dropModel(page), 'the page keeps the browser from opening the file').toBe(true)
   const dialog = page.getByRole('dialog', { name: 'Add a model' })
   await dialog.getByText('A browser does not reveal where my-model is. Find it in the list, or type its path.').waitFor()
-  expect(page.url(), 'the browser opened the file').toContain(workbench.address)
   await dialog.getByRole('button', { name: 'Cancel' }).click()
 })
 
-test('in the desktop window a form’s state crosses the bridge, which clones plain values only', async () => {
-  const { context, faults } = await openScreen(browser, workbench)
-  const inWindow = await context.newPage()
+/** Drops a file on the screen of models. Whether the page prevents what the browser does by default. */
+async function dropModel(shown: Page): Promise<boolean> {
+  return shown.getByRole('heading', { level: 1, name: 'Models' }).evaluate((heading) => {
+    const dataTransfer = new DataTransfer()
+    dataTransfer.items.add(new File(['{}'], 'my-model'))
+    const event = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true })
+    heading.dispatchEvent(event)
+    return event.defaultPrevented
+  })
+}
+
+/** Opens a screen with the bridge of the desktop window, attached to nothing or to a server. */
+async function openInWindow(hash: string, connection: BridgeConnection) {
+  const inWindow = await browser.newPage()
+  inWindow.setDefaultTimeout(30_000 * patience)
+  const faults: string[] = []
+  inWindow.on('pageerror', ({ message }) => faults.push(message))
   const [address, token] = workbench.printed.split('/#token=')
-  await inWindow.addInitScript((token) => {
-    const call = async (name: string, input: unknown) => {
-      const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
-      const response = await fetch(`/api/${name}`, { method: 'POST', headers, body: JSON.stringify(structuredClone(input)) })
-      const body = await response.json()
-      return response.ok ? { value: body } : { error: body }
-    }
-    Object.assign(window, {
-      espalier: { call, subscribe: () => () => undefined, connection: async () => ({ value: null }), pathOf: () => '' },
-    })
-  }, token)
-  await inWindow.goto(`${address}/#/new`)
+  await inWindow.addInitScript(
+    ({ token, connection }) => {
+      const call = async (name: string, input: unknown) => {
+        const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
+        const response = await fetch(`/api/${name}`, { method: 'POST', headers, body: JSON.stringify(structuredClone(input)) })
+        const body = await response.json()
+        return response.ok ? { value: body } : { error: body }
+      }
+      const pathOf = (file: File) => `/private/${file.name}`
+      Object.assign(window, {
+        espalier: { call, subscribe: () => () => undefined, connection: async () => ({ value: connection }), pathOf },
+      })
+    },
+    { token, connection },
+  )
+  await inWindow.goto(`${address}/${hash}`)
+  return { inWindow, faults }
+}
+
+test('in the desktop window a form’s state crosses the bridge, which clones plain values only', async () => {
+  const { inWindow, faults } = await openInWindow('#/new', null)
   await inWindow.getByRole('complementary', { name: 'Preview' }).getByText('5 runs').waitFor()
   expect(faults).toEqual([])
-  await context.close()
+  await inWindow.close()
+})
+
+test.each([
+  ['this machine', null, /\/private\/my-model/, '/private/my-model', 1],
+  [
+    'another machine',
+    { address: 'http://far/', up: true, inClear: false },
+    /^This window uses another machine\. Type the path there\.$/,
+    '',
+    0,
+  ],
+])('a model dropped on a window that uses %s: its path goes nowhere else', async (_title, connection, answer, path, dialogs) => {
+  const { inWindow, faults } = await openInWindow('#/models', connection)
+  await dropModel(inWindow)
+  const dialog = inWindow.getByRole('dialog', { name: 'Add a model' })
+  await dialog.getByText(answer).waitFor()
+  expect(await dialog.getByRole('textbox', { name: /Safetensors folder/ }).inputValue()).toBe(path)
+  expect(await dialog.getByRole('button', { name: 'Folder …' }).count()).toBe(dialogs)
+  expect(await dialog.getByText('You can also drop it on the window.').count()).toBe(dialogs)
+  expect(faults).toEqual([])
+  await inWindow.close()
 })
 
 test('an option beyond its bound and seeds that are none say so in a sentence, and nothing can be started', async () => {

@@ -14,7 +14,7 @@ export interface DesktopBridge {
   /** `null` if the dialog was cancelled. For the local workbench only; `files.browse` lists another machine's folders. */
   chooseFolder(): Promise<BridgeAnswer<string | null>>
   chooseFile(): Promise<BridgeAnswer<string | null>>
-  /** Where a file or folder is that the user dropped on the page. */
+  /** Where a file or folder is that the user dropped on the page. For the local workbench only. */
   pathOf(file: File): string
   copyText(text: string): Promise<BridgeAnswer<null>>
   /** Opens an address from the allow-list in the user's browser. */

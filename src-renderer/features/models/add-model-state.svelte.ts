@@ -1,7 +1,7 @@
 import type { Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
-import { call, choosePlace, isWindow, placeOf } from '../../api/api.ts'
+import { call, choosePlace, hasSystemDialog, placeOf, usesOtherMachine } from '../../api/api.ts'
 import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
@@ -23,7 +23,7 @@ export class AddModelState {
   /** The number of the latest look: answers to earlier ones come too late. */
   #look = 0
   /** The window also has the dialog of the system. */
-  readonly hasSystemDialog = isWindow
+  readonly hasSystemDialog = hasSystemDialog()
 
   async browse(folder?: string): Promise<void> {
     try {
@@ -47,6 +47,7 @@ export class AddModelState {
     this.source = 'folder'
     const place = placeOf(file)
     if (place) await this.check(place)
+    else if (usesOtherMachine()) this.problem = 'This window uses another machine. Type the path there.'
     else this.problem = `A browser does not reveal where ${file.name} is. Find it in the list, or type its path.`
   }
 

@@ -1,7 +1,7 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { TextLook } from '#contract/data/text-look.ts'
 import { toErrorMessage } from '#contract/errors.ts'
-import { call, choosePlace, isWindow } from '../../api/api.ts'
+import { call, choosePlace, hasSystemDialog } from '../../api/api.ts'
 import { debounce } from '../../lib/schedule.ts'
 
 /** A text of the person's own: where it is, and what it gives the chosen model. */
@@ -10,8 +10,8 @@ export class OwnText {
   look = $state.raw<TextLook | null>(null)
   looking = $state(false)
   problem = $state('')
-  /** The window has the system's own dialog; a page in a browser uploads. */
-  readonly hasSystemDialog = isWindow
+  /** The window has the system's own dialog; a page in a browser, and a window that uses another machine, upload. */
+  readonly hasSystemDialog = hasSystemDialog()
   #turn = 0
 
   readonly #askSoon = debounce((model: string, data: DataRequest, against: DataRequest | null) => void this.#ask(model, data, against), 250)
