@@ -13,7 +13,7 @@ function start(): void {
   process.on('unhandledRejection', (reason) => console.error(reason))
   keepCrashReports()
   registerScheme()
-  // Both at once, and no process of Electron starts for root.
+  // With both, Electron cannot start any process as root.
   if (!app.commandLine.hasSwitch('no-sandbox')) app.enableSandbox()
   hardenContents(app)
   app.whenReady().then(startWindow, console.error)

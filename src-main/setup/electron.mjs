@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { env, getuid, platform } from 'node:process'
 import { root } from '../runtime/node24.mjs'
@@ -10,7 +11,14 @@ const electronPackage = join(root, 'node_modules', 'electron')
 /** If Electron fails within this time, no window was opened. */
 const failedStartSeconds = 5
 
-/** Chromium's own flag. Only the user may set it, as it gives up what contains a flaw in the browser engine. */
+/** @param {NodeJS.Signals[]} names */
+const codesOf = (...names) => names.map((name) => 128 + constants.signals[name])
+
+/** Exit codes of a window that the user ended, and of Chromium where the system gives it no sandbox. */
+const endedByUser = [0, ...codesOf('SIGINT', 'SIGTERM', 'SIGHUP')]
+const withoutSandbox = codesOf('SIGTRAP', 'SIGABRT')
+
+/** Chromium's own flag. Only the user may set it, as it removes the barrier around a browser flaw. */
 export const noSandbox = '--no-sandbox'
 
 const howWithoutSandbox = `To open one all the same: npm start -- ${noSandbox}. That gives up the sandbox around the window's page: a flaw in its browser engine could then do all that your user may`
@@ -70,8 +78,9 @@ export async function openWindow(electron, args) {
   const { ELECTRON_RUN_AS_NODE: _, ...environment } = env
   if (args.includes(noSandbox)) say(`${noSandbox}: the window's page runs without a sandbox. Attach only to machines that you trust.`)
   const code = await runHere(electron, [root, ...args], environment)
-  if (code === 0 || code >= 128 || performance.now() - began > failedStartSeconds * 1000) return code
-  const advice = args.includes(noSandbox) || platform !== 'linux' ? '' : ` ${howWithoutSandbox}.`
+  if (endedByUser.includes(code) || performance.now() - began > failedStartSeconds * 1000) return code
+  const needsAdvice = platform === 'linux' && withoutSandbox.includes(code) && !args.includes(noSandbox)
+  const advice = needsAdvice ? ` ${howWithoutSandbox}.` : ''
   say(`Electron could not open a window.${advice} The workbench is served as a local page.`)
   return undefined
 }

@@ -66,7 +66,7 @@ const parts = {
   'ggml-vulkan': {
     title: 'ggml for Vulkan',
     keeps: (name) => /^(lib)?ggml-vulkan\.(so|dll)$/.test(name),
-    without: 'Without it GPUs other than NVIDIA are not used.',
+    without: 'Without it Espalier uses NVIDIA GPUs only on Linux, and no others.',
   },
 }
 
@@ -94,23 +94,33 @@ export async function ensureVulkan() {
 }
 
 /**
- * Whether a driver for Vulkan and a GPU are seen. NVIDIA's are left to TensorFlow, where it has a build for them.
+ * Whether a driver for Vulkan and a GPU of any make are seen.
  * @param {NodeJS.ProcessEnv} [environment]
+ * @param {{ system: string, root: string }} [machine] `root` is the folder of its file system
  */
-export function wantsVulkan(environment = env) {
+export function wantsVulkan(environment = env, { system, root } = { system: `${platform}-${arch}`, root: '/' }) {
   if (environment.ESPALIER_VULKAN) return environment.ESPALIER_VULKAN === '1'
-  if (!Object.hasOwn(vulkanPackages, `${platform}-${arch}`)) return false
-  if (platform === 'win32') return existsSync(join(environment.SystemRoot ?? 'C:\\Windows', 'System32', 'vulkan-1.dll'))
+  if (!Object.hasOwn(vulkanPackages, system)) return false
+  if (system === 'win32-x64') return existsSync(join(environment.SystemRoot ?? 'C:\\Windows', 'System32', 'vulkan-1.dll'))
   return (
-    readNames('/dev/dri').some((name) => name.startsWith('renderD')) &&
-    loaderFolders.some((folder) => readNames(folder).includes('libvulkan.so.1'))
+    readNames(join(root, 'dev/dri')).some((name) => name.startsWith('renderD')) &&
+    loaderFolders.some((folder) => readNames(join(root, folder)).includes('libvulkan.so.1'))
   )
 }
 
-const loaderFolders = ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib']
+const loaderFolders = ['usr/lib/x86_64-linux-gnu', 'usr/lib64', 'usr/lib']
 
-/** @param {string} folder */
-const readNames = (folder) => (existsSync(folder) ? readdirSync(folder) : [])
+/**
+ * None where the folder is missing or this user may not list it.
+ * @param {string} folder
+ */
+function readNames(folder) {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}
 
 /** @param {import('../runtime/ggml.mjs').GgmlPart} part */
 function isInPlace(part) {

@@ -1,19 +1,35 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
 
-const driver = '/usr/share/vulkan/icd.d/lvp_icd.json'
+/**
+ * The files that name llvmpipe to Vulkan, as `VK_DRIVER_FILES` takes them. Some systems put the processor in the name. Empty where there are none.
+ * @param {string} [folder]
+ */
+export function findDrivers(folder = '/usr/share/vulkan/icd.d') {
+  const names = existsSync(folder) ? readdirSync(folder) : []
+  return names
+    .filter((name) => /^lvp_icd.*\.json$/.test(name))
+    .map((name) => join(folder, name))
+    .join(delimiter)
+}
 
 /** What lets ggml compute through Vulkan on Mesa's llvmpipe. Without optimisation its shaders compile in half the time. */
-export const simulatedGpu = { ESPALIER_VULKAN: '1', GGML_VK_VISIBLE_DEVICES: '0', VK_DRIVER_FILES: driver, GALLIVM_PERF: 'nopt' }
+export const simulatedGpu = () => ({
+  ESPALIER_VULKAN: '1',
+  GGML_VK_VISIBLE_DEVICES: '0',
+  VK_DRIVER_FILES: findDrivers(),
+  GALLIVM_PERF: 'nopt',
+})
 
 /**
  * Installs llvmpipe on Debian where this user may.
  * @returns {string | undefined} why it is missing; nothing where it is in place
  */
 export function installVulkan() {
-  if (existsSync(driver)) return
+  if (findDrivers()) return
   if (process.platform !== 'linux' || process.getuid?.() !== 0 || !existsSync('/etc/debian_version'))
-    return 'Mesa’s simulated GPU is not installed, and this is no Debian where this user may install it.'
+    return 'Mesa’s simulated GPU is not installed. Installing it needs root on Debian.'
   const apt = (/** @type {string[]} */ ...words) =>
     spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=600', ...words], {
       stdio: ['ignore', 'ignore', 'inherit'],
@@ -21,4 +37,5 @@ export function installVulkan() {
     }).status === 0
   const install = () => apt('install', '--yes', '--no-install-recommends', 'mesa-vulkan-drivers', 'libvulkan1')
   if (!install() && !(apt('update') && install())) return 'mesa-vulkan-drivers, Mesa’s simulated GPU, could not be installed.'
+  if (!findDrivers()) return 'mesa-vulkan-drivers is installed, but has no file lvp_icd*.json in /usr/share/vulkan/icd.d.'
 }

@@ -1,9 +1,10 @@
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ggmlFolder, ggmlRelease } from '../../src-main/runtime/ggml.mjs'
 import { ensureGgml, ggmlPackages, wantsVulkan } from '../../src-main/setup/ggml.mjs'
+import { findDrivers } from '../../src-main/setup/simulated-gpu.mjs'
 
 let cache: string
 let said: string
@@ -66,4 +67,33 @@ test('every package is pinned by a whole hash, in one release', () => {
 test('the library for Vulkan is installed where it is asked for, and nowhere else without a GPU', () => {
   expect(wantsVulkan({ ESPALIER_VULKAN: '1' })).toBe(true)
   expect(wantsVulkan({ ESPALIER_VULKAN: '0' })).toBe(false)
+})
+
+const [node, loader, windows] = ['dev/dri/renderD128', 'usr/lib64/libvulkan.so.1', 'System32/vulkan-1.dll']
+test.each([
+  ['Linux with a GPU and a driver', 'linux-x64', [node, loader], true],
+  ['a driver in the folder of another Linux', 'linux-x64', [node, 'usr/lib/x86_64-linux-gnu/libvulkan.so.1'], true],
+  ['a GPU without a driver', 'linux-x64', [node], false],
+  ['a driver without a GPU', 'linux-x64', ['dev/dri/card0', loader], false],
+  ['a folder of devices that cannot be listed', 'linux-x64', ['dev/dri', loader], false],
+  ['Windows with a driver', 'win32-x64', [windows], true],
+  ['Windows without one', 'win32-x64', ['System32/opengl32.dll'], false],
+  ['a system without a package', 'linux-arm64', [node, loader, windows], false],
+])('setup sees whether the library for Vulkan is of use: %s', (_title, system, files, expected) => {
+  for (const file of files) {
+    mkdirSync(dirname(join(cache, file)), { recursive: true })
+    writeFileSync(join(cache, file), '')
+  }
+  expect(wantsVulkan({ SystemRoot: cache }, { system, root: cache })).toBe(expected)
+})
+
+test.each([
+  ['Debian 13', ['lvp_icd.json', 'radeon_icd.json']],
+  ['older Debian and Ubuntu', ['lvp_icd.x86_64.json']],
+  ['a system without it', []],
+])('the simulated GPU is found by the name of its driver on %s', (_title, names) => {
+  for (const name of names) writeFileSync(join(cache, name), '')
+  const [expected = ''] = names
+  expect(findDrivers(cache)).toBe(expected && join(cache, expected))
+  expect(findDrivers(join(cache, 'missing'))).toBe('')
 })

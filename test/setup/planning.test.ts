@@ -1,12 +1,14 @@
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { findNode24, majorOf, refuseOldNode, root } from '../../src-main/runtime/node24.mjs'
-import { refuseWindow } from '../../src-main/setup/electron.mjs'
+import { openWindow, refuseWindow } from '../../src-main/setup/electron.mjs'
 import { matchesLock } from '../../src-main/setup/packages.mjs'
 import { addTallies, countTests, formatTally, oneTest } from '../../src-main/setup/tally.mjs'
 import { announcedBytes } from '../../src-main/setup/tensorflow/python.mjs'
 import { planRuntime } from '../../src-main/setup/tensorflow/runtime-plan.mjs'
 import { requirementOf } from '../../src-main/setup/tensorflow/wheels.mjs'
+import { scratchFolder } from './scratch.ts'
 
 const linux = { platform: 'linux', arch: 'x64', hasGpu: false, hasPip: true, hasCompiler: true } as const
 
@@ -79,6 +81,25 @@ describe('windows', () => {
     expect(refuseWindow(['--port', '1'], root)).toMatch(/^Root gets no window.* npm start -- --no-sandbox\. That gives up the sandbox/)
     expect(refuseWindow(['--no-sandbox'], root)).toBeUndefined()
     expect(refuseWindow(['--no-sandbox'], { ...root, env: {} })).toBe('There is no display here')
+  })
+
+  const noWindow = 'Electron could not open a window.'
+  test.runIf(process.platform === 'linux').each([
+    ['no sandbox', [], 'kill -TRAP $$', undefined, `${noWindow} To open one all the same: npm start -- --no-sandbox`],
+    ['an abort', [], 'kill -ABRT $$', undefined, `${noWindow} To open one all the same: npm start -- --no-sandbox`],
+    ['an abort without a sandbox', ['--no-sandbox'], 'kill -TRAP $$', undefined, `${noWindow} The workbench is served`],
+    ['a missing library', [], 'exit 127', undefined, `${noWindow} The workbench is served`],
+    ['an interrupt', [], 'kill -INT $$', 130, ''],
+    ['an end by its user', [], 'kill -TERM $$', 143, ''],
+    ['a closed window', [], 'exit 0', 0, ''],
+  ] as const)('an Electron that ends at once, by %s', async (_title, args, body, code, expected) => {
+    const electron = join(scratchFolder(), 'electron')
+    writeFileSync(electron, `#!/bin/sh\nulimit -c 0\n${body}\n`, { mode: 0o755 })
+    const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true)
+    onTestFinished(() => write.mockRestore())
+    expect(await openWindow(electron, [...args])).toBe(code)
+    const said = write.mock.calls.map(([text]) => String(text)).join('')
+    expect(said.replace(/^--no-sandbox: .*\n/, '')).toMatch(expected ? new RegExp(`^${expected}`) : /^$/)
   })
 })
 

@@ -26,8 +26,10 @@ export const skippedBecause = (device: TestedDevice): string | undefined =>
 export const runsAllModels = (device: TestedDevice): boolean => device !== 'ggml-vulkan' || vulkan === 'all'
 
 // Before the first look for GPUs, which keeps what it found.
-if (skippedBecause('ggml-vulkan') === undefined)
-  Object.assign(env, simulatedGpu, { GALLIVM_PERF: env.GALLIVM_PERF ?? simulatedGpu.GALLIVM_PERF })
+if (skippedBecause('ggml-vulkan') === undefined) {
+  const settings = simulatedGpu()
+  Object.assign(env, settings, { GALLIVM_PERF: env.GALLIVM_PERF ?? settings.GALLIVM_PERF })
+}
 
 const opened = new Map<TestedDevice, Backend>()
 
