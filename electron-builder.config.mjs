@@ -1,7 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { cp, realpath } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { arch, platform } from 'node:process'
 import { findGgml } from './src-main/runtime/ggml.mjs'
+import { ensureGgml, vulkanPackages } from './src-main/setup/ggml.mjs'
 import { lockedPackages, shippedPackages } from './src-main/setup/shipped.mjs'
 
 const root = import.meta.dirname
@@ -33,14 +35,31 @@ export async function copyCompute(resources) {
   await cp(join(root, 'out', 'main'), join(target, 'out', 'main'), { recursive: true, filter: isOurs })
   await cp(join(root, 'package.json'), join(target, 'package.json'))
   await cp(join(root, 'resources'), join(target, 'resources'), { recursive: true })
-  const ggml = findGgml()
-  if (ggml) await cp(ggml, join(target, basename(ggml)), { recursive: true })
+  await copyGgml(target)
   for (const place of computePackages()) {
     const source = await realpath(join(root, place))
     // Packages inside of a package are places of their own.
     const isShipped = (/** @type {string} */ path) => !path.endsWith('.map') && !path.slice(source.length).includes('node_modules')
     await cp(source, join(target, place), { recursive: true, filter: isShipped })
   }
+}
+
+/**
+ * Copies ggml's libraries to where `findGgml` finds them.
+ * @param {string} target
+ */
+export async function copyGgml(target) {
+  for (const part of /** @type {const} */ (['ggml', 'ggml-vulkan'])) {
+    const folder = findGgml(part)
+    if (folder) await cp(folder, join(target, basename(folder)), { recursive: true })
+  }
+}
+
+/** @param {{ packager: { getResourcesDir(folder: string): string }, appOutDir: string }} context */
+async function afterPack({ packager, appOutDir }) {
+  // Users may have a GPU that this machine lacks.
+  if (Object.hasOwn(vulkanPackages, `${platform}-${arch}`)) await ensureGgml(vulkanPackages, 'ggml-vulkan')
+  await copyCompute(packager.getResourcesDir(appOutDir))
 }
 
 /**
@@ -71,8 +90,7 @@ export default {
   npmRebuild: false,
   asar: true,
   asarUnpack: ['**/*.node'],
-  /** @param {{ packager: { getResourcesDir(folder: string): string }, appOutDir: string }} context */
-  afterPack: ({ packager, appOutDir }) => copyCompute(packager.getResourcesDir(appOutDir)),
+  afterPack,
   electronFuses: {
     runAsNode: false,
     enableNodeOptionsEnvironmentVariable: false,

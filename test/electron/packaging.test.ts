@@ -1,9 +1,11 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, realpathSync } from 'node:fs'
-import { join, resolve, sep } from 'node:path'
-import { expect, test } from 'vitest'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join, resolve, sep } from 'node:path'
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { ggmlFolder } from '#runtime/ggml.mjs'
 import { resourcesNear } from '#runtime/resources.ts'
-import settings, { computePackages } from '../../electron-builder.config.mjs'
+import settings, { computePackages, copyGgml } from '../../electron-builder.config.mjs'
 
 const root = join(import.meta.dirname, '../..')
 
@@ -37,6 +39,22 @@ test('every package of the compute process is installed, and the main side’s a
   expect(packages).not.toContain('node_modules/better-sqlite3')
   expect(packages).not.toContain('node_modules/electron')
   for (const place of packages) expect(existsSync(join(root, place)), place).toBe(true)
+})
+
+test('ggml is shipped with its library for Vulkan', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-packaging-'))
+  vi.stubEnv('ESPALIER_CACHE', folder)
+  onTestFinished(() => {
+    vi.unstubAllEnvs()
+    rmSync(folder, { recursive: true })
+  })
+  const places = [ggmlFolder('ggml'), ggmlFolder('ggml-vulkan')]
+  for (const place of places) {
+    mkdirSync(place, { recursive: true })
+    writeFileSync(join(place, 'runtime.json'), '{}')
+  }
+  await copyGgml(join(folder, 'compute'))
+  expect(readdirSync(join(folder, 'compute')).sort()).toEqual(places.map((place) => basename(place)))
 })
 
 test('a packaged window finds what comes with Espalier where packaging copies it: beside the archive', () => {

@@ -35,11 +35,13 @@ export async function checkHarness(tools: Tools, folder: string, table: Table): 
     const { address, token } = await announced(server)
     const listed = await fetch(`${address}v1/models`, { headers: { authorization: `Bearer ${token}` } })
     const { data } = (await listed.json()) as { data: { id: string }[] }
+    const model = data.find(({ id }) => id.startsWith('run-'))?.id
+    if (!model) throw new Error(`\`espalier serve\` lists no pruned run, only: ${data.map(({ id }) => id).join(', ')}.`)
     await mkdir(join(folder, 'tasks'))
     const job = {
       address: `${address}v1/completions`,
       key: token,
-      model: data.find(({ id }) => id.startsWith('run-'))?.id,
+      model,
       tokenizer: join(root, 'resources', 'sample-model'),
       length: 256,
       tasks,
@@ -60,10 +62,18 @@ export async function checkHarness(tools: Tools, folder: string, table: Table): 
   }
 }
 
+/** A starting server prints its address within this time, even on a busy machine. */
+const startSeconds = 60
+
 /** The address and the token that a starting server prints. */
 function announced({ child, finished }: ReturnType<typeof start>): Promise<{ address: string; token: string }> {
   return new Promise((resolve, reject) => {
-    let text = ''
+    let [text, errors] = ['', '']
+    const giveUp = () => reject(new Error(`The server printed no address within ${startSeconds} s, but this: ${text}${errors}`))
+    setTimeout(giveUp, startSeconds * 1000).unref()
+    child.stderr?.on('data', (chunk: Buffer) => {
+      errors += chunk.toString()
+    })
     child.stdout?.on('data', (chunk: Buffer) => {
       text += chunk.toString()
       const [, address, token] = /(http:\S+)#token=(\S+)\n/.exec(text) ?? []
