@@ -162,8 +162,9 @@ async function explainMissingModel(context: Context, thrown: unknown, repository
 /** Adds to a network failure which file is missing and where it can be placed. */
 function explainAbsence(thrown: unknown, subject: string, advice: string): unknown {
   if (!isUnreachable(thrown)) return thrown
-  const message = `${(thrown as EspalierError).message} The cache does not have ${subject}: connect and try again, ${advice}.`
-  return new EspalierError('unreachable', message, (thrown as EspalierError).details)
+  const { message, details } = thrown as EspalierError
+  const absent = message.includes(subject) ? 'it' : subject
+  return new EspalierError('unreachable', `${message} The cache does not have ${absent}: connect and try again, ${advice}.`, details)
 }
 
 function isUnreachable(thrown: unknown): boolean {

@@ -219,7 +219,9 @@ test('a hub that cannot be reached gives an error that names the file and the pl
   const address = closed.address() as { port: number }
   await new Promise((resolve) => closed.close(resolve))
   const hub = await open({ attempts: 1 }, { HF_ENDPOINT: `http://127.0.0.1:${address.port}` })
-  await expect(hub.fetchFile(weights)).rejects.toThrow(/model\.safetensors of owner\/name \(revision main\).*models--owner--name/)
+  await expect(hub.fetchFile(weights)).rejects.toThrow(
+    /model\.safetensors of owner\/name \(revision main\): .* The cache does not have it: .*models--owner--name/,
+  )
   await expect(hub.fetchModel('owner/name')).rejects.toThrow(
     /config\.json, tokenizer\.json, model\.safetensors of owner\/name.*models--owner--name/,
   )

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
-import { judgeAnswers } from '#engine/evaluation/written/evaluate.ts'
+import { judgeAnswers, requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { writtenTasks } from '#engine/evaluation/written/index.ts'
 import { chatPrompt, plainPrompt } from '#engine/evaluation/written/prompt.ts'
 import { readWritten } from '#engine/evaluation/written/questions.ts'
@@ -90,4 +90,9 @@ test('asks the first questions only, and never takes questions for examples', as
   } finally {
     await rm(other, { recursive: true })
   }
+})
+
+test('a context without room for a prompt is wrong for any amount that is removed', () => {
+  expect(() => requireRoom(writtenTasks.gsm8k, 257)).not.toThrow()
+  expect(() => requireRoom(writtenTasks.gsm8k, 256)).toThrow(expect.objectContaining({ code: 'invalid' }))
 })
