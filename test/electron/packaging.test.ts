@@ -44,6 +44,7 @@ test('every package of the compute process is installed, and the main side’s a
 test('ggml is shipped with its library for Vulkan', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-packaging-'))
   vi.stubEnv('ESPALIER_CACHE', folder)
+  vi.stubEnv('ESPALIER_VULKAN', '1')
   onTestFinished(() => {
     vi.unstubAllEnvs()
     rmSync(folder, { recursive: true })

@@ -35,8 +35,8 @@ export interface InteropMethod {
   readonly options: Readonly<Record<string, unknown>>
   /** Tokens that what is left is trained on. */
   readonly recovers?: number
-  /** The model that it is tried on, where not all dense ones. */
-  readonly only?: string
+  /** The models that it is tried on, where not all dense ones. */
+  readonly on?: readonly string[]
   /** Whether it is tried on mixtures, and only there. */
   readonly mixtures?: true
   /** GGUF types that are tried, where not all: how weights are rounded does not depend on the method. */
@@ -121,15 +121,18 @@ export const models: readonly InteropModel[] = [
 ]
 
 /** Whether a method is tried on a model. */
-export const fits = ({ name, mixture, without = [] }: InteropModel, { method, only = name, mixtures }: InteropMethod): boolean =>
-  only === name && mixture === mixtures && !without.includes(method)
+export const fits = ({ name, mixture, without = [] }: InteropModel, { method, on = [name], mixtures }: InteropMethod): boolean =>
+  on.includes(name) && mixture === mixtures && !without.includes(method)
+
+/** Models that differ in what a removed block or submodule leaves: windows, sequential and parallel residuals, norms on outputs. */
+const shapes = ['sample model (Llama)', 'mistral-window', 'phi-tiny', 'gemma3', 'olmo2', 'qwen3_5']
 
 /** Narrower MLPs and fewer attentions, also trained; whole blocks; submodules of either kind. */
 export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
-  { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, only: 'sample model (Llama)' },
-  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 }, types: ['F32', 'Q4_K_M'] },
-  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 }, types: ['F32', 'Q4_K_M'] },
+  { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, on: ['sample model (Llama)'] },
+  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 }, on: shapes, types: ['F32', 'Q4_K_M'] },
+  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 }, on: shapes, types: ['F32', 'Q4_K_M'] },
   { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
 ]
 

@@ -23,12 +23,21 @@ const here = import.meta.dirname
 export async function findTools(): Promise<Tools> {
   const python = findOnPath('python3') ?? findOnPath('python')
   if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
-  // Packages are compiled for one version of Python.
+  // Packages are made for one version of Python.
   const { output: version } = await runTool(python, ['-VV'])
   const packages = await brought('python', ['requirements.txt'], version, async (folder) => {
     const pip = await findPip()
     if (!pip) throw new Error('The check needs pip for Python 3. Install it and run the check again.')
-    const options = ['install', '--quiet', '--no-input', '--disable-pip-version-check', '--no-warn-script-location', '--no-cache-dir']
+    // Compiling all that they hold takes longer than what is loaded of them.
+    const options = [
+      'install',
+      '--quiet',
+      '--no-input',
+      '--disable-pip-version-check',
+      '--no-warn-script-location',
+      '--no-cache-dir',
+      '--no-compile',
+    ]
     await must(pip.command, [...pip.args, ...options, '--target', folder, '--requirement', join(here, 'requirements.txt')])
   })
   return {
@@ -38,14 +47,13 @@ export async function findTools(): Promise<Tools> {
       ...homeOfItsOwn(),
       PYTHONPATH: packages,
       PYTHONNOUSERSITE: '1',
-      PYTHONDONTWRITEBYTECODE: '1',
       HF_HUB_OFFLINE: '1',
       TOKENIZERS_PARALLELISM: 'false',
     },
   }
 }
 
-/** transformers copies the code of a folder into its user's home: here a folder that goes when this process ends. */
+/** transformers copies the code of a folder into its user's home, and Python compiles what it loads: here to a folder that goes when this process ends. */
 function homeOfItsOwn(): NodeJS.ProcessEnv {
   const home = mkdtempSync(join(tmpdir(), 'espalier-interop-home-'))
   process.once('exit', () => rmSync(home, { recursive: true, force: true }))
@@ -55,6 +63,7 @@ function homeOfItsOwn(): NodeJS.ProcessEnv {
     XDG_CACHE_HOME: join(home, 'cache'),
     HF_HOME: join(home, 'huggingface'),
     HF_MODULES_CACHE: undefined,
+    PYTHONPYCACHEPREFIX: join(home, 'bytecode'),
   }
 }
 

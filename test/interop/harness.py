@@ -33,7 +33,7 @@ found = lm_eval.simple_evaluate(
     model='local-completions',
     model_args={'model': job['model'], 'base_url': job['address'], 'tokenizer': job['tokenizer'], 'max_length': job['length']},
     tasks=[f'local_{task}' for task in job['tasks']],
-    task_manager=TaskManager(include_path=job['folder']),
+    task_manager=TaskManager(include_path=job['folder'], include_defaults=False),
     batch_size=32,
     bootstrap_iters=0,
 )
