@@ -11,7 +11,7 @@ import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
 const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm', '--vulkan'].includes(one))
-/** Also attack the program for half a minute, as before a change is accepted. */
+/** Also attack the program for some seconds, as before a change is accepted. */
 const attack = argv.includes('--attack')
 /** Also query the registry for known defects of shipped packages. */
 const audit = argv.includes('--audit')
@@ -54,14 +54,13 @@ async function runParts() {
   ]
   // These mostly wait: for Slurm's timers, and for one Python program at a time.
   const waiting = startBeside(node, 'Slurm and other tools', async (quietly) => {
-    const ofSlurm = slurm ? [await testSlurm(quietly)] : []
-    const ofTools = interop ? [oneTest((await quietly([`${root}test/interop/main.ts`])) === 0, 'interop')] : []
-    return [...ofSlurm, ...ofTools].reduce(addTallies, noTest)
+    const tools = async () => oneTest((await quietly([`${root}test/interop/main.ts`])) === 0, 'interop')
+    return (await Promise.all([...(slurm ? [testSlurm(quietly)] : []), ...(interop ? [tools()] : [])])).reduce(addTallies, noTest)
   })
   const parts = [
     ...first,
     ...(audit ? [await showPart('audit', auditShipped)] : []),
-    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '0.5'])] : []),
+    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '0.2'])] : []),
     await showPart('tests', () => runVitest(run, slurm ? ['--project', 'own', '--project', 'shared'] : [])),
     await types(),
     ...(slurm || interop ? [await waiting()] : []),
