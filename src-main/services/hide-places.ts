@@ -10,7 +10,7 @@ export function hidePlaces<Document>(document: Document): Document {
   const names = new Map([...placesIn(document)].map((place) => [place, sourceName(place)]))
   if (homedir().length > 1) names.set(homedir(), '~')
   for (const [place, name] of [...names]) names.set(inJson(place), name)
-  const longestFirst = [...names.keys()].sort((a, b) => b.length - a.length).map(literally)
+  const longestFirst = [...names.keys()].sort((a, b) => b.length - a.length).map(RegExp.escape)
   // Neither the end of an address nor the beginning of another name is a place.
   const place = new RegExp(`(?<![\\p{L}\\p{N}_.-])(?:${longestFirst.join('|')})(?:(?<=[\\\\/])|(?![\\p{L}\\p{N}_-]))`, 'gu')
   const hide = (text: string) => text.replace(place, (found) => names.get(found) ?? found)
@@ -19,8 +19,6 @@ export function hidePlaces<Document>(document: Document): Document {
 
 /** As a text within JSON shows it: with two backslashes for one. */
 const inJson = (text: string): string => JSON.stringify(text).slice(1, -1)
-
-const literally = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
 
 function placesIn(value: unknown, found = new Set<string>()): Set<string> {
   if (typeof value !== 'object' || value === null) return found

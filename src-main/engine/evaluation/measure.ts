@@ -10,7 +10,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepKind, StepRequest } from '#engine/steps/step-name.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { fileTimes } from './file-times.ts'
 import { answerPrompt } from './generation/answer.ts'
 import { inferenceTime, referenceInference } from './inference.ts'
@@ -133,11 +133,7 @@ async function answerPrompts(
   { prompts, maxLength }: Of<'answers'>,
   { view, tokenizer, signal, progress, step }: MeasureContext,
 ): Promise<Measured> {
-  if (!tokenizer)
-    throw new EspalierError(
-      'invalid',
-      'This model has no tokenizer.json, so it cannot answer prompts. Place its tokenizer.json in the folder.',
-    )
+  if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('answer prompts'))
   const answers = await step({ kind: answersStep, label: 'answers', on: { prompts, maxLength } }, async () => {
     const found: Measured['answers'] = []
     const own = await view()
@@ -153,10 +149,7 @@ async function answerPrompts(
 
 function requireTokenizer(tokenizer: Tokenizer | undefined): asserts tokenizer {
   if (tokenizer) return
-  throw new EspalierError(
-    'invalid',
-    'This model has no tokenizer.json, so it cannot read questions. Place its tokenizer.json in the folder.',
-  )
+  throw new EspalierError('invalid', withoutTokenizer('read questions'))
 }
 
 const writtenStep: StepKind = { version: 2 }

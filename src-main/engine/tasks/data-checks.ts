@@ -11,7 +11,7 @@ import { isTaskId } from '#engine/evaluation/tasks/index.ts'
 import { checkQuestions, questionFiles } from '#engine/evaluation/tasks/questions.ts'
 import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
 /** A model as far as it has to be known before any weight is read. */
 export interface Outside {
@@ -131,8 +131,4 @@ export class DataChecks {
 export function toProblem(field: string, thrown: unknown): Problem {
   const { code, message } = toErrorMessage(thrown)
   return { field, code, message }
-}
-
-function withoutTokenizer(what: string): string {
-  return `This model has no tokenizer.json, so it cannot ${what}. Place its tokenizer.json in the folder.`
 }

@@ -15,6 +15,7 @@ import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page
 import { answerWith } from '#engine/evaluation/generation/columns.ts'
 import { denseView, openView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
+import { withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { requireOwnModel } from './own-model.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
@@ -99,8 +100,7 @@ async function answer(
   subjects: Subjects,
   { dense, prompts, settings }: AnswersRequest,
 ): Promise<Found> {
-  if (!tokenizer)
-    throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
+  if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('answer', model.name))
   const columns = [...(dense ? [{ run: null, plan: null }] : []), ...subjects]
   const answers: Answer[] = []
   const { signal } = steps.host

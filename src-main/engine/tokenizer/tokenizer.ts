@@ -97,6 +97,11 @@ export function checkVocabulary(tokenizer: Tokenizer, vocabularySize: number): v
   )
 }
 
+/** What a model without a tokenizer cannot do, and the remedy. */
+export function withoutTokenizer(what: string, model = 'This model'): string {
+  return `${model} has no tokenizer.json, so it cannot ${what}. Place its tokenizer.json in the folder.`
+}
+
 function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   const complete = { added_tokens: [], decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...tokenizer }
   try {

@@ -8,7 +8,7 @@ import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type ModelView, openView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { beamSearch } from './beam-search.ts'
 import { logProbabilities, topIndices } from './probabilities.ts'
 import { chooseToken } from './sampling.ts'
@@ -31,8 +31,7 @@ export async function generateColumns(request: GenerationRequest, host: Generati
   await openBackend(request.backend)
   const model = await acquireModel(request.model, request.memoryBytes)
   const tokenizer = await openModelTokenizer(model)
-  if (!tokenizer)
-    throw new EspalierError('invalid', `${model.name} has no tokenizer.json, so it cannot answer. Place its tokenizer.json in the folder.`)
+  if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('answer', model.name))
   await Promise.all(
     request.columns.map(async ({ plan }, column) => {
       const view = await openView(model, plan)

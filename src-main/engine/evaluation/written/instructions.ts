@@ -25,7 +25,7 @@ function compares(found: number, how: z.infer<typeof relation>, bound: number): 
 const countMatches = (text: string, pattern: string, flags = 'giu') => text.match(new RegExp(pattern, flags))?.length ?? 0
 
 /** The harness takes words of the data for patterns; untrusted patterns could backtrack forever. */
-const literally = (words: string) => words.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
+const literally = RegExp.escape
 
 /** `\w` and `\b` of Python, which know all letters. */
 const wordCharacter = '[\\p{L}\\p{N}_]'

@@ -8,7 +8,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { fewRows } from '#engine/tensor/products.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import type { MethodRun } from '../method.ts'
 
 export const writingText = 'Writing text'
@@ -39,8 +39,7 @@ interface Opening {
  */
 export async function writeWindows(writer: Writer, windows: number, sequenceLength: number): Promise<Int32Array[]> {
   const { view, tokenizer, seed, run } = writer
-  if (!tokenizer)
-    throw new EspalierError('invalid', 'This model has no tokenizer.json, so it cannot write text. Place its tokenizer.json in the folder.')
+  if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('write text'))
   const openings = openingsOf(tokenizer)
   const together = Math.max(1, Math.min(writtenTogether, Math.floor(view.model.workspaceBytes / 2 / bytesOf(view))))
   const wanted = windows * sequenceLength
