@@ -1,33 +1,21 @@
 import { stat } from 'node:fs/promises'
-import type { Browser, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { makeOwnFiles, type OwnFiles } from './own-files.ts'
-import { openScreen, type Screen } from './screens.ts'
-import { timedMachine } from './timed-machine.ts'
-import { startWorkbench, type Workbench } from './workbench.ts'
+import { type FirstDay, openFirstDay } from './first-day.ts'
 
-let browser: Browser
-let workbench: Workbench
-let screen: Screen
+let day: FirstDay
 let page: Page
-let own: OwnFiles
 
 beforeAll(async () => {
-  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
-  screen = await openScreen(browser, workbench)
-  page = screen.page
+  day = await openFirstDay()
+  page = day.screen.page
   await page.exposeFunction('countClick', () => (clicks += 1))
-  await screen.context.addInitScript(countClicks)
+  await day.screen.context.addInitScript(countClicks)
   await page.evaluate(countClicks)
 })
 
-afterAll(async () => {
-  await browser?.close()
-  await workbench?.close()
-  await own?.close()
-})
+afterAll(() => day?.close())
 
 let clicks = 0
 
@@ -88,7 +76,7 @@ test('a researcher gets from nothing to a table over seeds for a paper in 4 clic
   ])
   expect(download.suggestedFilename()).toMatch(/\.tex$/)
   expect(clicks).toBe(4)
-  expect(screen.faults).toEqual([])
+  expect(day.screen.faults).toEqual([])
 })
 
 test('an engineer gets from a folder and a text to a repaired GGUF file in 14 clicks, over a reload', async () => {
@@ -96,18 +84,18 @@ test('an engineer gets from a folder and a text to a repaired GGUF file in 14 cl
   await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
   await button('Add a model').click()
   await page.getByRole('textbox', { name: /^Safetensors folder/ }).click()
-  await page.keyboard.type(own.model)
+  await page.keyboard.type(day.own.model)
   await page.keyboard.press('Enter')
   await page.getByRole('link', { name: 'own-model' }).click()
   await page.getByRole('link', { name: 'Prune', exact: true }).click()
   await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
-  await type(/^Your text/, own.calibration)
+  await type(/^Your text/, day.own.calibration)
   await readLittle()
   await button('Remove 50 %').click()
   await page.getByLabel('All at once').click()
   await preview().getByText('5 runs').waitFor()
   await page.reload()
-  expect(await page.getByRole('textbox', { name: /^Your text/ }).inputValue()).toBe(own.calibration)
+  expect(await page.getByRole('textbox', { name: /^Your text/ }).inputValue()).toBe(day.own.calibration)
   await submit(5)
   await page
     .getByRole('link', { name: /2SSP 25 %, repaired/ })
@@ -119,7 +107,7 @@ test('an engineer gets from a folder and a text to a repaired GGUF file in 14 cl
   await dialog.getByRole('button', { name: 'Save', exact: true }).click()
   await dialog.getByText('Saved, reopened and compared.').waitFor()
   expect(clicks).toBe(14)
-  const saved = (await workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
+  const saved = (await day.workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
   expect((await stat(saved?.path ?? '')).size).toBeGreaterThan(1e6)
-  expect(screen.faults).toEqual([])
+  expect(day.screen.faults).toEqual([])
 })

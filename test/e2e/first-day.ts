@@ -1,18 +1,22 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { launchBrowser } from './browser.ts'
+import { openScreen, type Screen, type Theme } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 
 /** What a person has before the workbench: a folder with a model, and two texts. */
-export interface OwnFiles {
+interface OwnFiles {
   model: string
   calibration: string
   test: string
   close(): Promise<void>
 }
 
-export async function makeOwnFiles(): Promise<OwnFiles> {
+async function makeOwnFiles(): Promise<OwnFiles> {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-journey-'))
   const [model, calibration, test] = ['own-model', 'own-calibration.txt', 'own-test.txt'].map((name) => join(folder, name)) as [
     string,
@@ -24,4 +28,26 @@ export async function makeOwnFiles(): Promise<OwnFiles> {
   await writeFile(calibration, await beginning('calibration.txt'))
   await writeFile(test, await beginning('test.txt'))
   return { model, calibration, test, close: () => rm(folder, { recursive: true }) }
+}
+
+/** A workbench that was never used, on the screen of somebody with files of their own. */
+export interface FirstDay {
+  workbench: Workbench
+  screen: Screen
+  own: OwnFiles
+  close(): Promise<void>
+}
+
+export async function openFirstDay(theme: Theme = 'light'): Promise<FirstDay> {
+  const [browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
+  return {
+    workbench,
+    screen: await openScreen(browser, workbench, theme),
+    own,
+    async close() {
+      await browser.close()
+      await workbench.close()
+      await own.close()
+    },
+  }
 }

@@ -1,30 +1,19 @@
 import { readFile } from 'node:fs/promises'
-import type { Browser, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { makeOwnFiles, type OwnFiles } from './own-files.ts'
-import { go, openScreen, type Screen } from './screens.ts'
-import { timedMachine } from './timed-machine.ts'
-import { startWorkbench, type Workbench } from './workbench.ts'
+import { type FirstDay, openFirstDay } from './first-day.ts'
+import { go } from './screens.ts'
 
-let browser: Browser
-let workbench: Workbench
-let screen: Screen
+let day: FirstDay
 let page: Page
-let own: OwnFiles
 
 beforeAll(async () => {
-  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
-  screen = await openScreen(browser, workbench)
-  page = screen.page
+  day = await openFirstDay()
+  page = day.screen.page
 })
 
-afterAll(async () => {
-  await browser?.close()
-  await workbench?.close()
-  await own?.close()
-})
+afterAll(() => day?.close())
 
 const navigate = (name: string) => page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name }).click()
 const preview = () => page.getByRole('complementary', { name: 'Preview' })
@@ -32,11 +21,11 @@ const preview = () => page.getByRole('complementary', { name: 'Preview' })
 async function chooseOwnTexts(): Promise<void> {
   await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
   const path = page.getByRole('textbox', { name: /^Your text/ })
-  await path.first().fill(own.calibration)
+  await path.first().fill(day.own.calibration)
   await path.first().blur()
   await page.getByRole('spinbutton', { name: 'Windows' }).first().fill('6')
   await page.getByRole('button', { name: 'Add your own text' }).click()
-  await path.last().fill(own.test)
+  await path.last().fill(day.own.test)
   await path.last().blur()
   for (const box of await page.getByRole('group', { name: 'Perplexity on' }).getByRole('checkbox', { checked: true }).all())
     await box.uncheck()
@@ -108,7 +97,7 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
   await page.evaluate(() => Object.assign(window, { neverReloaded: true }))
   await page.getByRole('button', { name: 'Add a model' }).first().click()
   const dialog = page.getByRole('dialog')
-  await dialog.getByRole('textbox', { name: /Safetensors folder/ }).fill(own.model)
+  await dialog.getByRole('textbox', { name: /Safetensors folder/ }).fill(day.own.model)
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
   await page.getByRole('link', { name: 'own-model' }).waitFor()
@@ -162,21 +151,21 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
   await card.getByText('pruned from own-model').waitFor()
   await card.getByText(/2SSP\s+·\s+\d[\d.]* %\s+removed\s+·\s+perplexity\s+\d[\d.]*\s+own-test.txt/).waitFor()
   expect(await page.evaluate(() => 'neverReloaded' in window)).toBe(true)
-  expect(screen.faults).toEqual([])
+  expect(day.screen.faults).toEqual([])
 })
 
 test('the estimate follows windows, their length and measures, and comes from finished runs', async () => {
-  const [experiment] = await workbench.call('experiments.list', {})
-  const grid = await workbench.call('experiments.grid', { id: experiment?.id ?? '' })
+  const [experiment] = await day.workbench.call('experiments.list', {})
+  const grid = await day.workbench.call('experiments.grid', { id: experiment?.id ?? '' })
   const likely = async (changes: object) => {
-    const found = await workbench.call('experiments.preview', { grid: { ...grid, ...changes } })
+    const found = await day.workbench.call('experiments.preview', { grid: { ...grid, ...changes } })
     expect(found.problems).toEqual([])
     expect(found.basis).toBe('runs')
     return found.seconds?.likely ?? Number.NaN
   }
   const [first] = grid.measures
   const measured = (windows: number, sequenceLength: number) => ({
-    measures: [{ kind: 'perplexity' as const, name: 'text', data: { source: own.test, windows, sequenceLength } }],
+    measures: [{ kind: 'perplexity' as const, name: 'text', data: { source: day.own.test, windows, sequenceLength } }],
   })
   expect(first?.kind).toBe('perplexity')
   const few = await likely(measured(4, 64))
@@ -189,7 +178,7 @@ test('the estimate follows windows, their length and measures, and comes from fi
 })
 
 test('a run’s page gives every measure with its difference, the method’s own scores, and a log that tells what happened', async () => {
-  const { rows } = await workbench.call('runs.query', {})
+  const { rows } = await day.workbench.call('runs.query', {})
   const of = (method: string) => rows.find((run) => run.method === method && (run.baseline || run.nominal === 0.5))?.id ?? ''
   await go(page, `#/run/${of('2ssp')}`)
   const measures = page.getByRole('region', { name: 'Measures' })
@@ -207,9 +196,9 @@ test('a run’s page gives every measure with its difference, the method’s own
   await go(page, `#/run/${of('slicegpt')}?tab=scores`)
   await page.getByRole('heading', { name: 'Eigenvalues of the stream' }).waitFor()
   await page.getByText(/components are kept and hold \d/).waitFor()
-  const { seconds, phaseSeconds } = await workbench.call('runs.get', { id: of('2ssp') })
+  const { seconds, phaseSeconds } = await day.workbench.call('runs.get', { id: of('2ssp') })
   expect(phaseSeconds.pruning ?? Number.NaN, 'a part of the run is no longer than the run').toBeLessThanOrEqual(seconds ?? 0)
-  expect(screen.faults).toEqual([])
+  expect(day.screen.faults).toEqual([])
 })
 
 test('the runs table groups with means, and its columns move and widen by mouse and keyboard', async () => {
@@ -255,7 +244,7 @@ test('the runs table groups with means, and its columns move and widen by mouse 
 })
 
 test('a comparison shows and exports the measures that were chosen, and is there again when one comes back', async () => {
-  const [experiment] = await workbench.call('experiments.list', {})
+  const [experiment] = await day.workbench.call('experiments.list', {})
   await go(page, `#/compare?experiment=${experiment?.id}`)
   const table = page.getByRole('region', { name: 'Comparison table' })
   await table.getByText(/^Pinned/).waitFor()

@@ -1,30 +1,18 @@
-import type { Browser, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { makeOwnFiles, type OwnFiles } from './own-files.ts'
-import { openScreen, type Screen } from './screens.ts'
-import { timedMachine } from './timed-machine.ts'
-import { startWorkbench, type Workbench } from './workbench.ts'
+import { type FirstDay, openFirstDay } from './first-day.ts'
 
-let browser: Browser
-let workbench: Workbench
-let screen: Screen
+let day: FirstDay
 let page: Page
-let own: OwnFiles
 
 beforeAll(async () => {
-  ;[browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
-  screen = await openScreen(browser, workbench, 'dark')
-  page = screen.page
+  day = await openFirstDay('dark')
+  page = day.screen.page
   await page.setViewportSize({ width: 1024, height: 768 })
 })
 
-afterAll(async () => {
-  await browser?.close()
-  await workbench?.close()
-  await own?.close()
-})
+afterAll(() => day?.close())
 
 /** Tabs until the focus is where it was looked for, as a person does; a trap or a lost focus ends it. */
 async function tabTo(name: RegExp, most = 120): Promise<void> {
@@ -65,7 +53,7 @@ async function addOwnModel(): Promise<void> {
   await tabTo(/^Add a model/)
   await press('Enter')
   await page.getByRole('dialog').waitFor()
-  await typeInto(/^Safetensors folder/, own.model)
+  await typeInto(/^Safetensors folder/, day.own.model)
   await tabTo(/^Add$/)
   await press('Enter')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
@@ -89,7 +77,7 @@ async function setUpExperiment(): Promise<void> {
   await press('Home')
   await page.getByRole('textbox', { name: /^Your text/ }).waitFor()
   await typeInto(/^Windows$/, '4')
-  await typeInto(/^Your text/, own.calibration)
+  await typeInto(/^Your text/, day.own.calibration)
   for (const box of await page.getByRole('group', { name: 'Perplexity on' }).getByRole('checkbox', { checked: true }).all()) {
     const title = ((await box.locator('xpath=..').textContent()) ?? '').trim()
     await tick(new RegExp(`^${title.slice(0, 12)}`), false)
@@ -103,7 +91,7 @@ async function setUpExperiment(): Promise<void> {
   await tabTo(/^Your text/)
   await tabTo(/^Your text/)
   await press('Control+A')
-  await page.keyboard.type(own.test)
+  await page.keyboard.type(day.own.test)
   await typeInto(/^at most/, '2')
   const add = page.getByRole('button', { name: 'Add to the queue' })
   await eventually(
@@ -223,5 +211,5 @@ test('the whole journey goes without a mouse, at 1024 pixels in the dark: own mo
   await compareAll()
   await talk()
   await save()
-  expect(screen.faults).toEqual([])
+  expect(day.screen.faults).toEqual([])
 })
