@@ -17,7 +17,7 @@ import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'
 import { makeModel, makeWindows } from '../../bench/bench-model.ts'
-import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
 import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
 import { type Bench, masksOf, prune, recordedRun, relativeError, testPerplexity } from './running.ts'
 
@@ -84,7 +84,7 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
 }
 
 // What every recorded result of the reference is held to in float32 stands beside each method; here the same results in `mixed`.
-describe.skipIf(!backend.halves).each(fullModels)('%s in mixed precision', (name) => holdToRecorded(name))
+describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
 
 // A gated and a plain MLP, a parallel residual, biases, a part of each head rotated, a sliding window.
 describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as on a GPU', (name) => {

@@ -36,7 +36,7 @@ interface Expected {
 const backend = await openBackend('tensorflow')
 
 describe.each(mixtureModels)('%s in float32', (name) => holdToRecorded(name, 'float32'))
-describe.skipIf(!backend.halves).each(mixtureModels.slice(0, 4))('%s in mixed precision', (name) => holdToRecorded(name, 'mixed'))
+describe.skipIf(!backend.halves).each(mixtureModels)('%s in mixed precision', (name) => holdToRecorded(name, 'mixed'))
 describe.each(['olmoe'] as const)('%s in mixed precision as on a GPU', (name) => {
   computeWith(asOnGpu('bfloat16'))
   holdToRecorded(name, 'mixed')
