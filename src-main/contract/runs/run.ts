@@ -137,7 +137,7 @@ export const runDocument = z.object({
   experts: judgedExperts
     .optional()
     .describe(
-      'Of `reap`: `{ score, tokens, chosen, blocks: [{ block, tokens, scores, superExperts }] }`. `blocks[i].tokens` and `scores` are by expert number: calibration tokens routed to it, and its score.',
+      'Of `reap`, and of `2ssp` with `experts`: `{ score, tokens, chosen, blocks: [{ block, tokens, scores, superExperts }] }`. `blocks[i].tokens` and `scores` are by expert number: calibration tokens routed to it, and its score.',
     ),
   decisions: z
     .array(decision)

@@ -1,6 +1,7 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import { densePlan } from '#engine/pruning/plan.ts'
+import { mixturesOf } from '#engine/pruning/experts/least-experts.ts'
+import { planWithoutExperts } from '#engine/pruning/experts/plan.ts'
 import { narrowedBlocks, narrowPlan } from '#engine/pruning/two-stage/split.ts'
 
 /** How much of each kind a method will remove. */
@@ -8,6 +9,8 @@ export interface Removal {
   readonly attentionRemoved: number | null
   readonly blocksRemoved: number | null
   readonly neuronsRemovedPerBlock: number | null
+  /** Of all mixtures, equally many of each. */
+  readonly expertsRemoved?: number | undefined
 }
 
 /** Where a method may take its parts from: attentions at the end and MLPs at the beginning, the other way round, or both in one block. */
@@ -29,7 +32,7 @@ export function likelyPlans(spec: DecoderSpec, unit: string, removal: Removal): 
 }
 
 function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Place): Plan {
-  const plan = densePlan(spec)
+  const plan = withoutFirstExperts(spec, removal.expertsRemoved ?? 0)
   if (unit === 'width') return { ...plan, slice: { width: spec.hidden } }
   const { attentionRemoved, blocksRemoved, neuronsRemovedPerBlock } = removal
   const last = spec.blocks.length - 1
@@ -47,7 +50,14 @@ function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Pl
     const { width } = layoutOf(spec, index)
     const kept = width - (neuronsRemovedPerBlock ?? 0)
     const mlp = plan.blocks[index]?.mlp
-    if (neuronsRemovedPerBlock && width > 0 && kept > 0 && mlp) replace(index, { mlp: narrowPlan(spec, kept).blocks[index]?.mlp ?? mlp })
+    if (neuronsRemovedPerBlock && width > 0 && kept > 0 && mlp)
+      replace(index, { mlp: narrowPlan(spec, kept, plan).blocks[index]?.mlp ?? mlp })
   }
   return plan
+}
+
+function withoutFirstExperts(spec: DecoderSpec, count: number): Plan {
+  const mixtures = mixturesOf(spec)
+  const each = count / Math.max(1, mixtures.length)
+  return planWithoutExperts(spec, new Map(mixtures.map(({ block, experts }) => [block, experts.slice(0, each)])), 'dropped')
 }

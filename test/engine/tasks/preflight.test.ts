@@ -59,6 +59,10 @@ describe('what a request comes to', () => {
     expect(preview.notes).toEqual([
       `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but a token still meets ${words(params.active - gone * 48)} instead of ${words(params.active)}.`,
     ])
+    const both = await preflight({ ...reap, method: '2ssp', options: { experts: 0.25, stages: 'first' }, amount: { sparsity: 0.5 } })
+    expect(both).toMatchObject({ problems: [], expertsRemoved: gone, attentionRemoved: 0 })
+    expect(both.notes[0]).toContain('saves memory, and what goes besides saves time too')
+    expect(both.formats.find(({ format }) => format === 'stock')).toMatchObject({ problem: null })
     expect((await preflight({ ...reap, options: { share: 0.9 } })).problems).toMatchObject([
       { field: 'amount', message: expect.stringContaining('can lose at most 6') },
     ])

@@ -1,5 +1,7 @@
 import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
 import type { ExpertScore, JudgedExperts } from '#contract/pruning/experts.ts'
+import type { Rank } from './least-experts.ts'
 import type { ExpertStatistics, MixtureStatistics } from './statistics.ts'
 
 /** The score of every expert of a mixture, [E]; 0 for one that no token met. */
@@ -21,6 +23,16 @@ export function judgeExperts({ tokens, blocks }: ExpertStatistics, score: Expert
       scores: scoresOf(own, score, tokens),
       superExperts: [...own.peaks.keys()].filter((expert) => isSuper(own.block, at(own.peaks, expert))),
     })),
+  }
+}
+
+/** The rank of each expert by its score; where super experts are kept, they are last. */
+export function rankBy({ blocks }: JudgedExperts, superExperts: 'kept' | 'scored'): (block: number, expert: number) => Rank {
+  const found = new Map(blocks.map((own) => [own.block, own]))
+  return (block, expert) => {
+    const own = found.get(block)
+    if (!own) throw new EspalierError('internal', `Block ${block} was not scored.`)
+    return { score: at(own.scores, expert), last: superExperts === 'kept' && own.superExperts.includes(expert) }
   }
 }
 

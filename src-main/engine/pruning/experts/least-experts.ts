@@ -11,7 +11,7 @@ export type GoneExperts = ReadonlyMap<number, readonly number[]>
 export type ExpertBudget = 'uniform' | 'free'
 
 /** What decides about one expert: those with `last` go only when the others are not enough. */
-interface Rank {
+export interface Rank {
   readonly score: number
   readonly last: boolean
 }

@@ -2,12 +2,15 @@ import { z } from 'zod'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision } from '#contract/runs/run.ts'
 import { methodTitles } from '#contract/titles.ts'
+import { stackParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { roundHalfEven } from '../budget.ts'
+import { scoringPhase as expertScoringPhase } from '../experts/dense-pass.ts'
+import { planExperts, withoutExperts } from '../experts/experts-first.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
 import { densePlan, removeParts, variantOf } from '../plan.ts'
@@ -65,6 +68,10 @@ const options = z.object({
     title: 'Channel share',
     help: 'Channels carry what attention leaves of the sparsity, or all of it, which removes more than asked, as the reference does.',
   }),
+  experts: z.number().positive().max(1).optional().meta({
+    title: 'Experts first',
+    help: 'Of mixtures: removes this share of the experts first, as REAP does. Neurons and attention then carry the rest of the sparsity.',
+  }),
   ...lazyOption,
 })
 
@@ -84,9 +91,16 @@ export const twoStage = defineMethod({
   outline(spec, { sparsity }, chosen) {
     if (sparsity === 0) return { attentionRemoved: 0, blocksRemoved: null, neuronsRemovedPerBlock: 0, reached: 0 }
     const split = splitFor(spec, sparsity, chosen)
+    const { left, removed } = split.first ?? { left: spec, removed: 0 }
     const kept = neuronsKept(split, chosen)
-    const reached = chosen.cut === 'neurons' ? reachedBy(spec, split.attention, kept) : null
-    return { attentionRemoved: split.attention, blocksRemoved: null, neuronsRemovedPerBlock: split.width - kept, reached }
+    const own = chosen.cut === 'neurons' ? reachedBy(left, split.attention, kept) : null
+    return {
+      attentionRemoved: split.attention,
+      blocksRemoved: null,
+      neuronsRemovedPerBlock: split.width - kept,
+      ...(removed > 0 ? { expertsRemoved: removed } : {}),
+      reached: own === null ? null : 1 - ((1 - own) * stackParameters(left)) / stackParameters(spec),
+    }
   },
   async work(spec, { sparsity }, chosen, windows) {
     if (sparsity === 0) return []
@@ -95,19 +109,34 @@ export const twoStage = defineMethod({
       removeAttention(means, spec, attention, chosen),
     )
     const passes = { ...removal.passes, mlp: (removal.passes.mlp * neurons) / Math.max(1, width) }
-    return [scoringPhase(spec, Math.min(windows, chosen.windows)), { ...removal, passes, rowsPerCall: joinedRows }]
+    const scored = Math.min(windows, chosen.windows)
+    const experts = chosen.experts === undefined ? [] : [expertScoringPhase(spec, scored)]
+    return [...experts, scoringPhase(spec, scored, chosen.experts), { ...removal, passes, rowsPerCall: joinedRows }]
   },
-  plan: (input) => planTwoStages(input, () => mlpScores(input, input.options)),
+  plan: (input) => planTwoStages(input, (own) => mlpScores(own, own.options)),
 })
 
 const secondStage = 'Stage 2: removing attention'
 
-/** Both stages on scores of the MLPs, wherever they come from. */
-export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpScores>): Promise<MethodResult> {
+/** Both stages on scores of the MLPs, wherever they come from; of a mixture, experts may go before. */
+export async function planTwoStages(input: Input, scoreMlps: (input: Input) => Promise<MlpScores>): Promise<MethodResult> {
   const { view, budget, options: chosen } = input
   if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
   const split = splitFor(view.spec, budget.sparsity, chosen)
-  const width = narrow(input, split, await scoreMlps())
+  if (chosen.experts === undefined) return planStages(input, split, densePlan(view.spec), await scoreMlps(input))
+  const { plan, experts } = await planExperts(input, chosen.experts)
+  const left = viewWithPlan(view.model, plan)
+  try {
+    // Tokens of experts that went have others, so neurons are scored without them.
+    return { ...(await planStages(input, split, plan, await scoreMlps({ ...input, view: left }))), experts }
+  } finally {
+    left.dispose()
+  }
+}
+
+async function planStages(input: Input, split: TwoStageSplit, whole: Plan, scores: MlpScores): Promise<MethodResult> {
+  const { view, options: chosen } = input
+  const width = narrow(input, split, whole, scores)
   const decisions = split.attention > 0 ? await removeAttentionOf(input, width.plan, split.attention) : []
   const removed = decisions.map(({ block }) => attentionOf(block))
   return {
@@ -117,7 +146,16 @@ export async function planTwoStages(input: Input, scoreMlps: () => Promise<MlpSc
   }
 }
 
-function splitFor(spec: DecoderSpec, sparsity: number, { stages, alpha, attention, cut, channelShare }: TwoStageOptions): TwoStageSplit {
+function splitFor(
+  spec: DecoderSpec,
+  sparsity: number,
+  { experts, ...chosen }: TwoStageOptions,
+): TwoStageSplit & { first?: ReturnType<typeof withoutExperts> } {
+  if (experts !== undefined) {
+    const first = withoutExperts(spec, sparsity, experts)
+    return { ...splitFor(first.left, first.sparsity, chosen), first }
+  }
+  const { stages, alpha, attention, cut, channelShare } = chosen
   if (spec.router && cut === 'channels') throw hasExperts()
   if (stages === 'first') return splitFirstStage(spec, sparsity)
   const split = splitTwoStage(spec, sparsity, alpha, attention)
@@ -130,8 +168,12 @@ function neuronsKept({ neurons, width }: TwoStageSplit, { widthMultiple }: TwoSt
 }
 
 /** Stage 1: each MLP keeps the neurons, or the channels in and out, with the largest mean norm; equally many in every block. */
-function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, scores: MlpScores): { plan: Plan; notes: readonly string[] } {
-  const plan = densePlan(view.spec)
+function narrow(
+  { view, options: chosen, run }: Input,
+  split: TwoStageSplit,
+  plan: Plan,
+  scores: MlpScores,
+): { plan: Plan; notes: readonly string[] } {
   if (scores.inputs) {
     const count = Math.max(1, roundHalfEven(view.spec.hidden * (1 - split.mlpShare)))
     const [inputs, outputs] = [keepLargest(scores.inputs, count, 'input'), keepLargest(scores.outputs, count, 'output')]
@@ -140,7 +182,7 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
     )
     return { plan: { blocks }, notes: [...inputs.notes, ...outputs.notes] }
   }
-  if (scores.experts) return narrowExperts(view.spec, scores.experts, neuronsKept(split, chosen), split.width, run)
+  if (scores.experts) return narrowExperts(view.spec, plan, scores.experts, { count: neuronsKept(split, chosen), of: split.width }, run)
   const { kept, cuts, notes } = keepLargest(scores.neurons, neuronsKept(split, chosen), 'neuron')
   run.emit({ type: 'neuron scores', scores: scores.neurons, cuts })
   run.emit({ type: 'width', kept: kept.map((block) => block.length), of: split.width })
@@ -150,15 +192,15 @@ function narrow({ view, options: chosen, run }: Input, split: TwoStageSplit, sco
 /** Stage 1 inside experts: all keep the same number of neurons, so that one width describes them. */
 function narrowExperts(
   spec: DecoderSpec,
+  plan: Plan,
   scores: readonly number[][][],
-  count: number,
-  of: number,
+  { count, of }: { readonly count: number; readonly of: number },
   run: Pick<Input['run'], 'emit'>,
 ): { plan: Plan; notes: readonly string[] } {
   const selections = scores.map((experts) => keepLargest(experts, count, 'neuron'))
-  const blocks = densePlan(spec).blocks.map((block, index): BlockPlan => {
+  const blocks = plan.blocks.map((block, index): BlockPlan => {
     const keptByExpert = selections[index]?.kept ?? []
-    return block.mlp === 'removed' || keptByExpert.length === 0 ? block : { ...block, mlp: { kept: 'all', keptByExpert } }
+    return block.mlp === 'removed' || keptByExpert.length === 0 || count === of ? block : { ...block, mlp: { ...block.mlp, keptByExpert } }
   })
   run.emit({ type: 'width', kept: blocks.map((_, index) => (layoutOf(spec, index).experts === undefined ? of : count)), of })
   const ties = selections.filter(({ notes }) => notes.length > 0).length

@@ -1,12 +1,10 @@
 import { z } from 'zod'
-import { at } from '#contract/at.ts'
-import { EspalierError } from '#contract/errors.ts'
-import { expertScore, expertScores, type JudgedExperts } from '#contract/pruning/experts.ts'
+import { expertScore, expertScores } from '#contract/pruning/experts.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import type { Budget } from '../budget.ts'
 import { constantsFor, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
-import { judgeExperts } from '../experts/judge.ts'
+import { judgeExperts, rankBy } from '../experts/judge.ts'
 import { expertsToRemove, leastExperts, removableExperts } from '../experts/least-experts.ts'
 import { likelyGone, planWithoutExperts, shareOf } from '../experts/plan.ts'
 import { defineMethod } from '../method.ts'
@@ -80,7 +78,7 @@ export const reap = defineMethod({
     const outputs = chosen.removed === 'constant' ? chosen.constants : undefined
     const { tensors, ...statistics } = await statisticsFor(input, { outputs })
     const experts = judgeExperts(statistics, chosen.score, (spec.router as RouterKind).chosen, spec.blocks.length)
-    const gone = leastExperts(spec, wanted, chosen.budget, rankBy(experts, chosen))
+    const gone = leastExperts(spec, wanted, chosen.budget, rankBy(experts, chosen.superExperts))
     const plan = planWithoutExperts(spec, gone, chosen.removed)
     const constants = tensors && outputs && (await constantsFor(input, gone, { outputs, means: tensors }))
     return { plan, decisions: [], notes: [], experts, ...(constants ? { tensors: constants } : {}) }
@@ -106,13 +104,4 @@ function mostRemoved(spec: DecoderSpec, removed: ReapOptions['removed']): number
   if (!spec.router) return 0
   const [most = new Map()] = likelyGone(spec, removableExperts(spec), 'uniform')
   return reachedSparsity(spec, planWithoutExperts(spec, most, removed))
-}
-
-function rankBy({ blocks }: JudgedExperts, { superExperts }: ReapOptions) {
-  const found = new Map(blocks.map((own) => [own.block, own]))
-  return (block: number, expert: number) => {
-    const own = found.get(block)
-    if (!own) throw new EspalierError('internal', `Block ${block} was not scored.`)
-    return { score: at(own.scores, expert), last: superExperts === 'kept' && own.superExperts.includes(expert) }
-  }
 }

@@ -19,8 +19,9 @@ export type MlpScores =
 const scoring = 'Stage 1: scoring neurons'
 
 /** The pass that scores neurons. */
-export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
-  const phase = { phase: scoring, passes: stackPasses(spec.blocks.length, windows), shared: `${scoring}, ${windows} windows` }
+export function scoringPhase(spec: DecoderSpec, windows: number, expertsGone?: number): MethodPhase {
+  const without = expertsGone === undefined ? '' : ` without ${expertsGone} of the experts`
+  const phase = { phase: scoring, passes: stackPasses(spec.blocks.length, windows), shared: `${scoring}, ${windows} windows${without}` }
   return spec.router ? { ...phase, choosing: 'exactly' } : phase
 }
 
@@ -32,7 +33,7 @@ interface MlpScoreOptions {
 
 const normStep: StepKind = { version: 1, reach: 'shared' }
 
-/** Mean norms from the dense model. One pass gives both norms of the neurons; it serves all sparsities. */
+/** Mean norms from the input's view. One pass gives both norms of the neurons; it serves all sparsities. */
 export async function mlpScores<Options>(input: MethodInput<Options>, { norm, windows, cut }: MlpScoreOptions): Promise<MlpScores> {
   const key = norm === 1 ? 'l1' : 'l2'
   const count = Math.min(windows, input.calibration.length)
@@ -68,7 +69,8 @@ const expertNormStep: StepKind = { version: 1, reach: 'shared' }
 
 function expertNormsOf<Options>({ view, calibration, run }: MethodInput<Options>, count: number) {
   const windows = calibration.slice(0, count)
-  return run.step({ kind: expertNormStep, label: `neuron norms of experts, ${count} windows`, on: { windows } }, () =>
+  const on = { windows, plan: view.plan }
+  return run.step({ kind: expertNormStep, label: `neuron norms of experts, ${count} windows`, on }, () =>
     expertNorms(view, windows, {
       progress: (done, total) => run.progress(scoring, done, total, 'submodules'),
       signal: run.signal,

@@ -146,14 +146,16 @@ export function reachedBy(spec: DecoderSpec, attention: number, neurons: number)
   return cost === undefined ? null : reachedSparsity(spec, narrowed) + (attention * cost) / stackParameters(spec)
 }
 
-/** The plan that leaves the first `neurons` of each MLP, or of each expert. */
-export function narrowPlan(spec: DecoderSpec, neurons: number): Plan {
+/** The plan that leaves the first `neurons` of each MLP, or of each expert that `whole` leaves. */
+export function narrowPlan(spec: DecoderSpec, neurons: number, whole = densePlan(spec)): Plan {
   const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
   const narrowed = new Set(narrowedBlocks(spec))
-  const blocks = densePlan(spec).blocks.map((block, index): BlockPlan => {
+  const blocks = whole.blocks.map((block, index): BlockPlan => {
     if (block.mlp === 'removed' || !narrowed.has(index)) return block
-    const { experts } = layoutOf(spec, index)
-    return { ...block, mlp: experts === undefined ? { kept } : { kept: 'all', keptByExpert: Array.from({ length: experts }, () => kept) } }
+    const { experts: all } = layoutOf(spec, index)
+    if (all === undefined) return { ...block, mlp: { kept } }
+    const count = block.mlp.experts?.length ?? all
+    return { ...block, mlp: { ...block.mlp, keptByExpert: Array.from({ length: count }, () => kept) } }
   })
   return { blocks }
 }

@@ -1,56 +1,125 @@
 import { beforeAll, describe, expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { blockParameters, expertParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { openSpec } from '#engine/model/model.ts'
+import { withoutExperts } from '#engine/pruning/experts/experts-first.ts'
+import type { MethodResult } from '#engine/pruning/method.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
-import { expectedOf, mixtureModels } from '../../../fixtures/reference.ts'
-import { openReference, prune, relativeError, testPerplexity } from '../running.ts'
+import { expectedOf, mixtureModels, referenceModel } from '../../../fixtures/reference.ts'
+import { openReference, prune, type RecordedRun, recordedRun, relativeError, testPerplexity } from '../running.ts'
 
 type ByBlock<T> = Readonly<Record<string, T>>
 interface Recorded {
   readonly rate: number
-  readonly width: number
   readonly kept: ByBlock<ByBlock<number[]>>
+  readonly stage2: Attentions
+}
+
+interface Attentions {
+  readonly order: readonly number[]
+  readonly rounds: readonly { readonly candidates: ByBlock<number> }[]
   readonly ppl_test_f64: number
-  readonly stage2: {
-    readonly order: readonly number[]
-    readonly rounds: readonly { readonly candidates: ByBlock<number> }[]
-    readonly ppl_test_f64: number
-  }
+}
+interface ExpertsFirst {
+  readonly removed: ByBlock<number[]>
+}
+interface Expected {
+  readonly neurons: { readonly gated: Recorded }
+  readonly experts_then_neurons: ExpertsFirst & Pick<Recorded, 'kept'> & Pick<Attentions, 'ppl_test_f64'>
+  readonly experts_then_attention: ExpertsFirst & Attentions
 }
 
 describe.each(mixtureModels)('2SSP on %s', (name) => {
   const open = openReference(name)
   let recorded: Recorded
+  let expected: Expected
   beforeAll(async () => {
-    recorded = (await expectedOf<{ neurons: { gated: Recorded } }>(name)).neurons.gated
+    expected = await expectedOf<Expected>(name)
+    recorded = expected.neurons.gated
   })
 
   /** The sparsity of a quarter of the experts' neurons and as many mean attentions. */
-  function sparsityWith(attention: number): number {
-    const { spec } = open().model
-    const blocks = [...spec.blocks.keys()]
-    const mean = blocks.reduce((sum, block) => sum + blockParameters(spec, block).attention, 0) / blocks.length
-    const experts = blocks.reduce((sum, block) => sum + expertParameters(spec.block(block)), 0)
-    return (attention * mean + recorded.rate * experts) / stackParameters(spec)
+  function sparsityWith(attention: number, spec: DecoderSpec = open().model.spec): number {
+    const experts = [...spec.blocks.keys()].reduce((sum, block) => sum + expertParameters(spec.block(block)), 0)
+    return attentionsOf(spec, attention) + (recorded.rate * experts) / stackParameters(spec)
+  }
+
+  function attentionsOf(spec: DecoderSpec, count: number): number {
+    const mean = spec.blocks.reduce((sum, _, block) => sum + blockParameters(spec, block).attention, 0) / spec.blocks.length
+    // Rounding must not leave less than the attentions take.
+    return (count * mean) / stackParameters(spec) + 1e-9
   }
 
   test('keeps the recorded neurons of every expert, and then removes the recorded attentions', async () => {
-    const { plan: narrow } = await prune(twoStage, open(), { sparsity: sparsityWith(0) }, { stages: 'first', windows: 8 })
-    const kept = narrow.blocks.flatMap(({ mlp }, block) =>
-      mlp === 'removed' || !mlp.keptByExpert ? [] : [[block, Object.fromEntries(mlp.keptByExpert.entries())] as const],
-    )
-    expect(Object.fromEntries(kept)).toEqual(recorded.kept)
-    expect(relativeError(await testPerplexity(open(), narrow, 16), recorded.ppl_test_f64)).toBeLessThan(1e-4)
-
     const { plan, decisions } = await prune(twoStage, open(), { sparsity: sparsityWith(2) }, { attention: 2, windows: 8 })
-    expect(plan.blocks.map(({ mlp }) => mlp)).toEqual(narrow.blocks.map(({ mlp }) => mlp))
-    expect(decisions.map(({ block }) => block)).toEqual(recorded.stage2.order)
-    for (const [round, { candidates }] of recorded.stage2.rounds.entries())
+    expect(keptOf(plan)).toEqual(recorded.kept)
+    await expectAttentions({ plan, decisions }, recorded.stage2)
+  })
+
+  test('removes the recorded experts first, then the recorded neurons of the others, or the recorded attentions', async () => {
+    const quarter = { experts: 0.25, windows: 8 }
+    const shape = open().model.spec
+    const { left } = withoutExperts(shape, 1, quarter.experts)
+    const sparsityOf = (rest: number) => 1 - ((1 - rest) * stackParameters(left)) / stackParameters(shape)
+    const steps = new Map<string, string>()
+    const { experts_then_neurons: narrowed, experts_then_attention: removed } = expected
+
+    const narrow = await prune(
+      twoStage,
+      open(),
+      { sparsity: sparsityOf(sparsityWith(0, left)) },
+      { ...quarter, stages: 'first' },
+      recordedRun(0, steps),
+    )
+    expect(keptOf(narrow.plan)).toEqual(narrowed.kept)
+    expect(relativeError(await testPerplexity(open(), narrow.plan, 16), narrowed.ppl_test_f64)).toBeLessThan(1e-4)
+
+    const both = (run: RecordedRun) =>
+      prune(twoStage, open(), { sparsity: sparsityOf(attentionsOf(left, 2)) }, { ...quarter, attention: 2 }, run)
+    const result = await both(recordedRun(0, steps))
+    const resumed = recordedRun(0, steps)
+    expect((await both(resumed)).plan).toEqual(result.plan)
+    expect(resumed.computed).toEqual([])
+    const gone = (block: string) =>
+      Array.from({ length: 8 }, (_, one) => one).filter((one) => !keptExpertsOf(result.plan, block).includes(one))
+    expect(Object.fromEntries(Object.keys(removed.removed).map((block) => [block, gone(block)]))).toEqual(removed.removed)
+    await expectAttentions(result, removed)
+  })
+
+  async function expectAttentions(
+    { plan, decisions }: Pick<MethodResult, 'plan' | 'decisions'>,
+    { order, rounds, ppl_test_f64 }: Attentions,
+  ) {
+    expect(decisions.map(({ block }) => block)).toEqual(order)
+    for (const [round, { candidates }] of rounds.entries())
       for (const [block, perplexity] of Object.entries(candidates)) {
         const own = decisions[round]?.scores.find((score) => score.block === Number(block))
         expect(relativeError(own?.perplexity ?? Number.NaN, perplexity), `round ${round}, block ${block}`).toBeLessThan(1e-4)
       }
-    expect(relativeError(await testPerplexity(open(), plan, 16), recorded.stage2.ppl_test_f64)).toBeLessThan(1e-4)
+    expect(relativeError(await testPerplexity(open(), plan, 16), ppl_test_f64)).toBeLessThan(1e-4)
+  }
+})
+
+function keptExpertsOf({ blocks }: Plan, block: string): readonly number[] {
+  const mlp = blocks[Number(block)]?.mlp
+  return mlp === undefined || mlp === 'removed' ? [] : (mlp.experts ?? [])
+}
+
+/** The neurons that a plan keeps of each expert, by block and the model's own number of the expert. */
+function keptOf({ blocks }: Plan): Record<string, Record<string, readonly number[]>> {
+  const kept = blocks.flatMap(({ mlp }, block) => {
+    if (mlp === 'removed' || !mlp.keptByExpert) return []
+    return [[block, Object.fromEntries(mlp.keptByExpert.map((own, place) => [mlp.experts?.[place] ?? place, own]))] as const]
   })
+  return Object.fromEntries(kept)
+}
+
+test('a share of experts that is more than the sparsity is refused', async () => {
+  const { spec } = await openSpec(await referenceModel('olmoe'))
+  expect(() => twoStage.outline?.(spec, { sparsity: 0.1, blocks: 1 }, twoStage.options.parse({ experts: 0.25 }))).toThrow(
+    'Choose a higher sparsity or a smaller share.',
+  )
 })
 
 test('a mixture loses no hidden channels', async () => {

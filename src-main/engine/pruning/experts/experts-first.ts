@@ -1,0 +1,48 @@
+import { EspalierError } from '#contract/errors.ts'
+import type { JudgedExperts } from '#contract/pruning/experts.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import { stackParameters } from '#engine/architectures/parameters.ts'
+import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
+import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import type { MethodInput } from '../method.ts'
+import { statisticsFor } from './dense-pass.ts'
+import { judgeExperts, rankBy } from './judge.ts'
+import { expertsToRemove, leastExperts } from './least-experts.ts'
+import { likelyGone, planWithoutExperts } from './plan.ts'
+
+interface WithoutExperts {
+  /** The spec of the model without them: experts of a mixture are equal, so it does not matter which go. */
+  readonly left: DecoderSpec
+  /** How many go of all mixtures. */
+  readonly removed: number
+  /** The sparsity of what is left that reaches the whole. */
+  readonly sparsity: number
+}
+
+/** What remains to be removed after a share of each mixture's experts went. Throws where that is more than the sparsity. */
+export function withoutExperts(spec: DecoderSpec, sparsity: number, share: number): WithoutExperts {
+  const wanted = expertsToRemove(spec, share, 'uniform')
+  const [gone = new Map()] = likelyGone(spec, wanted, 'uniform')
+  const left = specWithPlan(spec, planWithoutExperts(spec, gone, 'dropped'))
+  const [whole, rest] = [stackParameters(spec), stackParameters(left)]
+  const own = 1 - rest / whole
+  if (own > sparsity + 1e-9) {
+    throw new EspalierError(
+      'infeasible',
+      `A share of ${share} of the experts alone is a sparsity of ${own.toFixed(4)}, above ${sparsity}. Choose a higher sparsity or a smaller share.`,
+    )
+  }
+  return { left, removed: wanted.reduce((sum, count) => sum + count, 0), sparsity: Math.max(0, ((sparsity - own) * whole) / rest) }
+}
+
+/** REAP with its usual options: the same share of each mixture's experts, super experts last. */
+export async function planExperts(
+  input: MethodInput<{ readonly windows: number }>,
+  share: number,
+): Promise<{ plan: Plan; experts: JudgedExperts }> {
+  const { spec } = input.view
+  const wanted = expertsToRemove(spec, share, 'uniform')
+  const statistics = await statisticsFor(input, { outputs: undefined })
+  const experts = judgeExperts(statistics, 'reap', (spec.router as RouterKind).chosen, spec.blocks.length)
+  return { plan: planWithoutExperts(spec, leastExperts(spec, wanted, 'uniform', rankBy(experts, 'kept')), 'dropped'), experts }
+}
