@@ -4,7 +4,7 @@ import type { ErrorCode } from '#contract/errors.ts'
 const exitCodes: Partial<Record<ErrorCode, number>> = { usage: 2, cancelled: 130 }
 
 /** The exit codes, as the help prints them. */
-export const exitCodesHelp = 'Exit codes: 0 done, 1 failed with one clear error, 2 wrong usage, 130 interrupted.'
+export const exitCodesHelp = 'Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.'
 
 /** The one table of exit codes, for every command. */
 export function exitCodeOf(code: ErrorCode): number {

@@ -22,7 +22,7 @@ export async function describeMethods(arguments_: string[]): Promise<number> {
   }
   for (const { id, title, paper, own, unit, summary, options } of chosen) {
     stdout.write(
-      `${id}  ${title} (${own ? 'our own, after ' : ''}arXiv ${paper}), removes: ${unit}\n  ${summary}\n${options.map(describeOption).join('')}\n`,
+      `${id}  ${title} (${own ? 'our own, based on ' : ''}arXiv ${paper}), removes: ${unit}\n  ${summary}\n${options.map(describeOption).join('')}\n`,
     )
   }
   return 0

@@ -23,7 +23,7 @@ const referenceLength = 2048
 /** A command line's runs on one model: a single request, or a grid. `sweep`: amounts that cannot be reached are skipped with a notice. */
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
-/** The amounts of `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` for a model of `count` blocks. */
+/** The amounts (-1: every number of blocks; -2: 25, 37.5 and 50 %) of `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` for a model of `count` blocks. */
 function amountsOf(
   { num_prune: whole, sparsity, sparsity_rate, fit, format, gguf_type }: Flags,
   count: number,
@@ -47,12 +47,12 @@ function amountsOf(
   return { amounts: [...distinct.values()], sweep: false }
 }
 
-/** Tokens per window: as requested, else the reference's length, limited to the model's context length. */
+/** Tokens per window: as requested, else the smaller of the reference's length and the model's context. */
 function sequenceLengthOf({ sequence_length }: Flags, contextLength: number): number {
   return sequence_length ?? Math.min(referenceLength, contextLength)
 }
 
-/** Where a run computes, and where its data is. */
+/** Where a run is computed, and where its data is. */
 function machineOf({
   backend = 'auto',
   precision,
@@ -96,7 +96,7 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
     return { request: { ...shared, ...treated, ...stored, ...first, amount, seed: at(seeds, 0) }, saves }
   }
   if (saves && runs * Math.max(1, weights.length) > 1)
-    throw new EspalierError('usage', '--save needs one plan; give one method, one amount and one seed.')
+    throw new EspalierError('usage', '--save needs one plan; give one method, one amount, one seed and one type of weights.')
   const treated = { ...repairsOf(flags, path, sequenceLength), ...recoveriesOf(flags, path, sequenceLength) }
   const grid = { ...shared, ...treated, models: [id], methods, amounts, seeds, ...(weights.length > 0 ? { weights } : {}) }
   return { grid, sweep }
@@ -130,7 +130,7 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
 function checkRepair({ repair, repair_data, repair_samples }: Flags, usual: readonly RepairKind[]): void {
   const repairs = repair === undefined ? usual.length > 0 : repair !== 'none'
   if ((repair_data ?? repair_samples) !== undefined && !repairs)
-    fail('--repair_data and --repair_samples belong to a repair; give --repair=one-pass or --repair=in-order too.')
+    fail('--repair_data and --repair_samples need a repair. Give --repair=one-pass or --repair=in-order too.')
 }
 
 /** The requested repair, else the method's default. */
@@ -145,7 +145,7 @@ function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Gr
   return { ...repairs, repairData: repairData(flags, model, sequenceLength) }
 }
 
-/** The text a repair is fitted on: as requested, else the calibration text with some of the mixed one. */
+/** The text a repair is fitted on: as requested, else 3/4 the calibration text and 1/4 the bundled mixed text. */
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
   const windows = flags.repair_samples ?? defaultRepairWindows
   if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
@@ -171,8 +171,8 @@ function recoveryData(flags: Flags, model: string, sequenceLength: number): Data
 }
 
 /**
- * The bundled model uses its own texts. All other models use the reference's data sets, and so does the bundled model if they are in
- * ./data.
+ * The bundled model uses its own texts, or with `--local_datasets` the reference's data sets in ./data. All other models use the reference's
+ * data sets.
  */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {
   const named = use === 'calibration' ? 'c4-train' : 'wikitext2'
@@ -191,11 +191,11 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
       name: path.split(/[\\/]/).filter(Boolean).at(-1) ?? path,
     }),
   )
-  const bundled = defaultData(flags, model, 'test')
-  const wikitext: PerplexityRequest = { kind: 'perplexity', data: data(bundled), name: bundled === 'wikitext2' ? bundled : 'sample test' }
+  const source = defaultData(flags, model, 'test')
+  const wikitext: PerplexityRequest = { kind: 'perplexity', data: data(source), name: source === 'wikitext2' ? source : 'sample test' }
   const [first = wikitext] = own
   const table: MeasureRequest[] =
-    bundled === 'wikitext2'
+    source === 'wikitext2'
       ? [wikitext, ...['c4-val', 'fineweb-edu'].map((name): MeasureRequest => ({ kind: 'perplexity', data: data(name), name }))]
       : [wikitext]
   const perplexity = own.length > 0 ? own : flags.main_table_results ? table : flags.evaluate_perplexity || flags.ablation ? [wikitext] : []

@@ -14,10 +14,10 @@ import { MeasuresTable } from './runs/measures.ts'
 import { RunDocumentsTable } from './runs/run-documents.ts'
 import { RunEventsTable } from './runs/run-events.ts'
 import { RunQueries } from './runs/run-query.ts'
-import { RunQueueTable } from './runs/run-queue.ts'
 import { RunsTable } from './runs/runs.ts'
 import { StepsTable } from './runs/steps.ts'
 import { UndosTable } from './runs/undos.ts'
+import { WaitingRuns } from './runs/waiting-runs.ts'
 import { SettingsTable } from './settings.ts'
 import { TranscriptsTable } from './transcripts.ts'
 import { TransfersTable } from './transfers.ts'
@@ -48,7 +48,7 @@ export function openHistory(folder: string, values: ValueStore = new ValueStore(
     values,
     runs,
     queries: new RunQueries(db, runs),
-    queue: new RunQueueTable(db),
+    queue: new WaitingRuns(db),
     documents: new RunDocumentsTable(db, values),
     measures: new MeasuresTable(db),
     events: new RunEventsTable(db),

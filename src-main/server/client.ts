@@ -3,7 +3,7 @@ import { type ErrorCode, EspalierError, errorCodes } from '#contract/errors.ts'
 import { protocolVersion } from '#contract/machine/settings.ts'
 import type { ServerAddress } from './address.ts'
 import type { Door } from './door.ts'
-import { listenTo } from './listening.ts'
+import { listenTo } from './follow-events.ts'
 
 export interface RemoteWorkbench extends Door {
   close(): Promise<void>

@@ -7,8 +7,8 @@ import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import type { CallApi } from '#contract/api.ts'
 import type { ModelDetail } from '#contract/models/models.ts'
-import { confinedPath } from './guard/confine.ts'
 import { securityHeaders } from './guard/content-policy.ts'
+import { confinedPath } from './guard/path-of-address.ts'
 import { Refusal } from './guard/refusal.ts'
 
 const idPattern = /^[a-z0-9][a-z0-9-]{2,63}$/

@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { extname, relative } from 'node:path'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
-import { confinedPath } from './guard/confine.ts'
+import { confinedPath } from './guard/path-of-address.ts'
 import { Refusal } from './guard/refusal.ts'
 
 const compress = promisify(gzip)

@@ -144,10 +144,10 @@ test('--json prints what the call gave', async () => {
 test('runs show tells the plan, the measures and the log', async () => {
   expect(await commands.runs(['show', 'run-1', '--log', ...at()])).toBe(0)
   expect(printed.out).toContain('attention removed in 0; MLP removed in 1; MLP neurons kept: 2 (of 2 blocks)')
-  expect(printed.out).toContain('24.7 % (asked: 25.0 %)')
+  expect(printed.out).toContain('24.7 % (requested: 25.0 %)')
   expect(printed.out).toContain('32 windows of 256 tokens of /texts/prose.txt, drawn with seed 1 (abababababab)')
   expect(printed.out).toMatch(/perplexity +wikitext2 +12\.34567/)
-  expect(printed.out).toContain('took        1 min 15 s')
+  expect(printed.out).toContain('took          1 min 15 s')
   expect(printed.out).toContain('step 1')
 })
 

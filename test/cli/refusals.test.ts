@@ -138,7 +138,7 @@ describe('wrong usage', () => {
       paper: '2501.17771',
       options: expect.arrayContaining([expect.objectContaining({ name: 'alpha', default: 1.5 })]),
     })
-    expect((await run(home, ['methods', '2ssp_fit'])).stdout).toContain('(our own, after arXiv 2501.17771)')
+    expect((await run(home, ['methods', '2ssp_fit'])).stdout).toContain('(our own, based on arXiv 2501.17771)')
     expect((await run(home, ['methods', '2ssp'])).stdout).toContain('--option alpha=')
   })
 

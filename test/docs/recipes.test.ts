@@ -5,7 +5,7 @@ import { root } from './generated.ts'
 import { codeIn, documents, readDocument } from './markdown.ts'
 
 const contributing = 'docs/contributing.md'
-const ways = ['a method', 'a family', 'a column of the runs table', 'an export format', 'a measure', 'a screen', 'a call']
+const ways = ['a method', 'a family', 'a field of a run', 'an export format', 'a measure', 'a screen', 'a call']
 
 /** Where the names of files in a document may begin: its own folder, those around it, and the source trees. */
 function beginningsOf(document: string): string[] {

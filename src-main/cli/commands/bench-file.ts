@@ -10,16 +10,16 @@ import { withWorkbench } from './with-workbench.ts'
 
 export const benchFileHelp = `espalier bench-file FILE… [--against DENSE] [--text TEXT]… [--prompts LIST] [--rounds N] [--threads N] [--device NAME]
 
-Loads GGUF files in llama.cpp, each in a process of its own, and measures them in turns on this machine: prefill and
-decode rates, time to the first token, memory, bytes of the KV cache for each token, and perplexity. Values are
-medians of all rounds, with the lowest and the highest. Other programs that compute at the same time distort them.
+Loads GGUF files in llama.cpp, each in a process of its own, and measures them in interleaved rounds on this machine: prefill
+and decode rates, time to the first token, memory, KV-cache bytes per token, and perplexity. Values are
+medians of all rounds, with the lowest and the highest. Other busy programs distort them.
 
   --against DENSE      a file to measure first and compare with, such as the dense model in F16
   --text TEXT          a text file or data set to measure perplexity on (may be repeated)
-  --sequence_length N  tokens of a window of text (default: 512)
-  --windows N          windows of each text at most (default: 20)
+  --sequence_length N  tokens per window (default: 512)
+  --windows N          most windows per text (default: 20)
   --prompts LIST       lengths of prompts (default: ${usualPrompts.join(',')}); those beyond a file's context are left out
-  --rounds N           turns of each file (default: ${usualRounds})
+  --rounds N           timing rounds (default: ${usualRounds})
   --threads N          threads (default: one for each processor)
   --device NAME        a device as "espalier devices" lists it under ggml (default: CPU)
 ${commonHelp}`
@@ -59,7 +59,7 @@ export const benchFile: Verb = (parameters) =>
     return 0
   })
 
-/** A median with its range, in as many digits as mean something. */
+/** A median with its range. */
 function show({ value, low, high }: Figure, digits: number): string {
   return `${value.toFixed(digits)} (${low.toFixed(digits)}–${high.toFixed(digits)})`
 }
@@ -67,7 +67,7 @@ function show({ value, low, high }: Figure, digits: number): string {
 function print({ release, device, threads, rounds, context, files }: FileBench): void {
   const [first] = files
   console.log(
-    `llama.cpp of release ${release} on ${device}, ${threads} threads, context ${context}, ${rounds} rounds in turns: median (low–high)`,
+    `llama.cpp release ${release} on ${device}, ${threads} threads, context ${context}, ${rounds} interleaved rounds: median (low–high)`,
   )
   printTable(
     [

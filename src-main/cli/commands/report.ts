@@ -11,8 +11,8 @@ One document on an experiment, or on runs to compare: settings, tables, charts, 
 flipped questions, answers, votes, the environment, and commands to repeat it. The HTML file is self-contained.
 
   --format FORMAT      html or markdown (default: html)
-  --title TEXT         its heading (default: the experiment's name)
-  --paths              keep the paths of this machine; without, files and folders are named only
+  --title TEXT         heading of the report (default: the experiment's name)
+  --paths              show full paths of this machine; otherwise only names of files and folders
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`
 

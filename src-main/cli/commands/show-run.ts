@@ -15,7 +15,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['method', run.method],
     ['options', JSON.stringify(run.resolved)],
     ['seed', `${run.seed}`],
-    ['calibrated', run.calibration && usedText(run.calibration)],
+    ['calibrated on', run.calibration && usedText(run.calibration)],
     ['repaired', run.repair && describeRepair(run.repair)],
     ['recovered', run.recovery && describeRecovery(run.recovery)],
     ...run.evaluation.map((used): [string, string] => ['measured', usedText(used)]),
@@ -27,7 +27,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['problem', run.problem && [run.problem.message, run.problem.advice].filter(Boolean).join(' ')],
     ['notes', run.notes || null],
   ]
-  for (const [name, value] of facts) if (value !== null) console.log(`${name.padEnd(11)} ${printable(value)}`)
+  for (const [name, value] of facts) if (value !== null) console.log(`${name.padEnd(13)} ${printable(value)}`)
   if (run.measures.length > 0) {
     console.log('')
     printTable(
@@ -46,7 +46,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
 }
 
 function describeRemoved({ reached, nominal }: RunDetail): string | null {
-  return reached === null ? showPercent(nominal) : `${showPercent(reached)} (asked: ${showPercent(nominal) ?? '-'})`
+  return reached === null ? showPercent(nominal) : `${showPercent(reached)} (requested: ${showPercent(nominal) ?? '-'})`
 }
 
 function describeRepair({ kind, calibration, seconds, blocks }: Repair): string {
@@ -60,16 +60,24 @@ function describeRecovery({ tokens, best, points, seconds, text }: Recovery): st
   return `${tokens.toLocaleString('en')} tokens in ${showSeconds(seconds)}, ${change}; trained on ${usedText(text)}`
 }
 
-/** One line: which attention modules and MLPs were removed, and the widths of the rest. */
+/** One line: which attention submodules, MLPs and experts were removed, and the widths of the rest. */
 function describePlan({ blocks, slice }: Plan): string {
   const attention = blocks.flatMap((block, index) => (block.attention === 'removed' ? [index] : []))
   const mlp = blocks.flatMap((block, index) => (block.mlp === 'removed' ? [index] : []))
-  const widths = new Set(blocks.flatMap((block) => (block.mlp !== 'removed' && block.mlp.kept !== 'all' ? [block.mlp.kept.length] : [])))
+  const mlps = blocks.flatMap((block) => (block.mlp === 'removed' ? [] : [block.mlp]))
+  const widths = sizes(mlps.flatMap(({ kept, keptByExpert = [] }) => (kept === 'all' ? keptByExpert : [kept])))
+  const experts = sizes(mlps.flatMap((mlp) => (mlp.experts ? [mlp.experts] : [])))
   const parts = [
     attention.length > 0 && `attention removed in ${attention.join(' ')}`,
     mlp.length > 0 && `MLP removed in ${mlp.join(' ')}`,
-    widths.size > 0 && `MLP neurons kept: ${[...widths].sort((a, b) => a - b).join(' ')}`,
+    experts && `experts kept: ${experts}`,
+    widths && `MLP neurons kept: ${widths}`,
     slice && `width ${slice.width}`,
-  ].filter((part) => typeof part === 'string')
+  ].filter((part) => part)
   return parts.length > 0 ? `${parts.join('; ')} (of ${blocks.length} blocks)` : `nothing removed (of ${blocks.length} blocks)`
+}
+
+/** The different lengths of lists, ascending; empty without lists. */
+function sizes(lists: readonly (readonly number[])[]): string {
+  return [...new Set(lists.map(({ length }) => length))].sort((a, b) => a - b).join(' ')
 }

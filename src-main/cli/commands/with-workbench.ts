@@ -12,8 +12,8 @@ export interface CommandDoor extends Door {
 }
 
 /**
- * Uses the server that was named, else the one running on the data folder, else opens a workbench in this process for the duration. That
- * one ignores the queue, and looks for GPUs only if the command `computes`.
+ * Uses the server that was named, else the one running on the data folder, else opens a workbench in this process for the duration. Such a
+ * workbench leaves the queue alone, and looks for GPUs only if the command `computes`.
  */
 export async function withWorkbench<T>(
   values: CommonValues,

@@ -76,7 +76,12 @@ export const flagTable = {
     assignment,
     'any option of the method or ablation; write lists as [1,2] (see: espalier methods NAME)',
   ),
-  seed: list('Pruning', 'N', integer(0), 'draws the calibration windows and drives random searches; 0 reads the text in order (default)'),
+  seed: list(
+    'Pruning',
+    'N',
+    integer(0),
+    'seeds random searches, and draws the windows for calibration, repair and recovery; 0 reads texts in order (default)',
+  ),
   dense: onOff('Pruning', 'the unpruned model, as a baseline'),
   ablation: one(
     'Pruning',

@@ -1,7 +1,7 @@
 import { exitCodesHelp } from '../exit-codes.ts'
 import { flagGroups, flagTable } from './flag-table.ts'
 
-/** Column where a flag's text begins, and where lines end. */
+/** Column where the texts of flags begin, and the width of a line. */
 const textColumn = 27
 const lineWidth = 120
 
@@ -28,15 +28,17 @@ export const help = `espalier: prune a language model and see what it costs
   espalier --model MODEL --pruning_method METHOD --sparsity SHARE [flags]
   espalier --model MODEL --dense [flags]
   espalier methods [NAME] [--json]     list methods, with paper and options
-  espalier serve                       open the workbench in a browser
+  espalier serve                       serve the workbench to a browser
   espalier runs | models               manage the history and the library (see: espalier runs --help)
   espalier bench-file FILE             measure GGUF files in llama.cpp: speed, memory, perplexity
   espalier cluster                     add and check Slurm clusters (see: espalier cluster --help)
-  espalier run-request FILE            do one run from a file, on any machine (see: espalier run-request --help)
+  espalier run-request FILE            compute the run that a file describes (see: espalier run-request --help)
   espalier report EXPERIMENT           write a report on an experiment as HTML or Markdown
   espalier worth EXPERIMENT            say whether pruning is worth it, file by file
   espalier questions RUN OTHER         compare two runs on zero-shot questions
-  espalier answer RUN… --prompts FILE  answer a set of prompts; espalier judge: votes on answers
+  espalier answer RUN… --prompts FILE  answer a set of prompts
+  espalier judge RUN OTHER             vote on answers in pairs (see: espalier judge --help)
+  espalier devices                     list devices, and what would use each
   espalier repair RUN                  repair a finished run (see: espalier repair --help)
   espalier recover RUN                 train a finished run towards the dense model (see: espalier recover --help)
 
@@ -44,7 +46,7 @@ ${Object.entries(flagGroups)
   .map(([group, note]) => groupHelp(group, note))
   .join('\n\n')}
 
-Flags may be written with dashes. Progress is written to stderr, results to stdout.
+--num_prune may also be written --num-prune, and so on. Progress is written to stderr, results to stdout.
 ${exitCodesHelp} Rerun a killed command and it resumes where it stopped.
 
 Examples

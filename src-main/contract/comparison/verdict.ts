@@ -10,7 +10,7 @@ import { judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, WorthRow } from './worth.ts'
 
 /** Share by which a dense file may cost more than its pruned rival, and below which qualities are equal. */
-const tolerance = 0.01
+const equalShare = 0.01
 
 export interface Worth extends Verdict {
   rows: WorthRow[]
@@ -155,5 +155,5 @@ function compare(own: Quality | undefined, other: Quality | undefined): number {
   if (!own || !other) return 0
   const noise = 2 * Math.hypot(own.error ?? 0, other.error ?? 0)
   const difference = own.mean - other.mean
-  return Math.abs(difference) <= Math.max(noise, tolerance * other.mean) ? 0 : Math.sign(difference)
+  return Math.abs(difference) <= Math.max(noise, equalShare * other.mean) ? 0 : Math.sign(difference)
 }

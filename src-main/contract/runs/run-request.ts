@@ -68,7 +68,7 @@ export const runRequest = z.object({
   method: z.string(),
   amount,
   options: z.record(z.string(), z.unknown()),
-  /** 0 uses the calibration windows in the text's order. Any other seed samples them, and seeds every random choice of the method. */
+  /** Seeds every random choice of the method. 0 takes texts in their own order; any other seed also draws the windows for calibration, repair and recovery. */
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   repair: repairRequest.optional(),

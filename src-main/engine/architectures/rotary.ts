@@ -31,7 +31,7 @@ const llama3: Scaling = (section, context, plain) => {
   return () => ({ inverse, scale: 1 })
 }
 
-/** YaRN (arXiv 2309.00071, section 3.2 and Eq. 22): interpolate slow dimensions, keep fast ones, rescale the scores. */
+/** YaRN (arXiv 2309.00071, section 3.2 and Eq. 22): interpolate slow dimensions, keep fast ones, and rescale the scores by its attention factor. */
 const yarn: Scaling = (section, context, plain) => {
   const factor = section.number('factor')
   const original = section.integer('original_max_position_embeddings', context.originalContextLength ?? context.contextLength)

@@ -39,7 +39,7 @@ export async function loadBackend(wanted: BackendName): Promise<Backend> {
 
 const kinds = { 'tensorflow-gpu': 'tensorflow', 'tensorflow-cpu': 'tensorflow', 'ggml-cpu': 'ggml', 'ggml-gpu': 'ggml-gpu' } as const
 
-/** Whether what is open is what a name would open. Only a process that was asked for `auto` compares TensorFlow on the processor with a GPU. */
+/** Whether what is open is what a name would open: the rule of `choose`. Only a process that was asked for `auto` compares TensorFlow on the processor with a GPU. */
 function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
   if (wanted === asked || wanted === kinds[name]) return true
   return wanted === 'auto' && (name === 'tensorflow-gpu' || (name === 'tensorflow-cpu' && !hasRealGpu()))

@@ -5,25 +5,25 @@ import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
 import type { Draft, PresetModel } from './preset-draft.ts'
 
-/** Types of the dense model: a rival for every size that pruning reaches. */
+/** GGUF types of the dense model, so that each pruned file meets a dense one of about its size. */
 const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
-/** Texts that no choice sees. Only such texts decide. */
+/** Texts that calibration, repair and recovery never read. Only these count for the verdict. */
 const unseen = ['prose', 'code'] as const
-/** Tokens of a window, windows of each text, and turns of each file: enough for a verdict in minutes on a small model. */
-const [windowTokens, windows, turns] = [512, 8, 3]
+/** Tokens per window, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
+const [windowTokens, windows, repeats] = [512, 8, 3]
 
 const reasons = {
   Amounts: 'Three amounts show where quality begins to fall.',
-  Methods: '2SSP cuts widths and attention. Files get smaller in every format, and faster in every program.',
+  Methods: '2SSP narrows MLPs and removes attention.',
   Repair: 'A pruned model is compared at its best.',
-  Recovery: 'The shortest training. Train longer what comes close to winning.',
+  Recovery: 'The shortest training. If a file almost wins, train it longer.',
 }
 const unfit = 'Mixtures of experts can be neither repaired nor recovered.'
-const measured = 'Only text that no choice saw decides. Loops show damage that perplexity hides.'
-const timed = `${measured} Each file is timed in llama.cpp, in turns with the unpruned model in F16.`
+const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
+const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
 
 interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
-  /** Why these types. */
+  /** Reason shown for `weights`. */
   readonly why: string
   readonly weights: GgufType[]
   readonly rivals: GgufType[]
@@ -35,8 +35,8 @@ const goals: readonly Goal[] = [
   {
     id: 'worth-it',
     title: 'Is it worth it?',
-    summary: 'Pruned files against the unpruned model in nine types of weights: size, speed, quality and loops.',
-    why: 'F16 shows pruning alone, the others pruning with quantising.',
+    summary: `Compares pruned files with the unpruned model in ${denseTypes.length} GGUF types: size, speed, quality and loops.`,
+    why: 'F16 shows pruning alone, the other types pruning plus quantisation.',
     weights: ['F16', 'Q8_0', 'Q4_K_M'],
     rivals: denseTypes,
     times: true,
@@ -46,7 +46,7 @@ const goals: readonly Goal[] = [
     title: 'Smaller file',
     goal: 'A smaller file',
     summary: 'Whether a pruned file beats an unpruned one of its size.',
-    why: 'Small types for both. Size alone needs no timing.',
+    why: 'Small types for pruned and unpruned files. Only size counts, so nothing is timed.',
     weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
     rivals: denseTypes,
     times: false,
@@ -65,15 +65,15 @@ const goals: readonly Goal[] = [
     id: 'faster-writing',
     title: 'Faster writing',
     goal: 'Faster writing',
-    summary: 'Whether pruning writes more tokens per second than quantising does.',
-    why: 'Each token reads all weights once, so small files write fast.',
+    summary: 'Whether a pruned file writes more tokens per second than a quantised one.',
+    why: 'Each token reads all weights once, so smaller files write faster.',
     weights: ['Q8_0', 'Q4_0', 'Q4_K_M'],
     rivals: ['F16', 'Q3_K_M', 'Q2_K'],
     times: true,
   },
 ]
 
-/** Presets that make dense and pruned files rivals, in the types that matter to a goal. */
+/** Presets that compare dense with pruned files, in the types that matter for each goal. */
 export function worthDrafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return goals.map(({ why, weights, rivals, times, ...preset }) => ({
     ...preset,
@@ -96,6 +96,6 @@ function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, tim
   return [
     ...texts.map((source) => ({ kind: 'perplexity' as const, data: { source, sequenceLength, windows }, name: bundledTitles[source] })),
     ...(first ? [usualRepetition(first, bundledTitles[first], contextLength)] : []),
-    ...(times ? [{ kind: 'inference' as const, sequenceLength, repeats: turns }] : []),
+    ...(times ? [{ kind: 'inference' as const, sequenceLength, repeats }] : []),
   ]
 }

@@ -16,7 +16,7 @@ import type { Move } from '../models/transfers.ts'
 import { exportedRun } from '../runs/exported-run.ts'
 import { refuseProblems } from '../runs/preflight.ts'
 import { Service } from '../service.ts'
-import { checkSpace, checkTarget } from './save-target.ts'
+import { checkSpace, checkTarget } from './check-target.ts'
 
 interface Target {
   folder: string

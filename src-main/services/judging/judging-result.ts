@@ -66,7 +66,7 @@ function countsOf(column: number, votes: readonly (JudgedSides & { vote: Judgeme
   }
 }
 
-/** A whole judging as JSON, or its votes as a table. */
+/** The whole result as JSON, or its votes as CSV. */
 export function judgingFile(result: JudgingResult, format: 'json' | 'csv'): TextFile {
   if (format === 'json') return { fileName: 'judging.json', type: 'application/json', content: `${JSON.stringify(result, null, 1)}\n` }
   const labels = ['pair', 'prompt', 'tags', 'left', 'right', 'vote', 'at']

@@ -7,7 +7,7 @@ import { denseMethod, isAblation } from '#contract/titles.ts'
 /** The command line that repeats a run; undefined for runs that inspect others. */
 export function commandOf(model: string, request: RunRequest): string | undefined {
   if (request.inspect) return undefined
-  const { method, amount, seed, options, calibration, repair, recover, measures, backend } = request
+  const { method, amount, seed, options, calibration, repair, recover, measures, backend, precision, memoryBytes, localFolder } = request
   const length = calibration?.sequenceLength ?? lengthOf(request)
   const tasks = measures.flatMap((measure) => (measure.kind === 'tasks' ? [measure] : []))
   const words = [
@@ -17,7 +17,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...Object.entries(options).map(([name, value]) => flag('option', `${name}=${Array.isArray(value) ? `[${value.join(',')}]` : value}`)),
     ...(seed === 0 ? [] : [flag('seed', seed)]),
     ...(calibration ? dataFlags('calibration_data', 'calibration_samples', calibration) : []),
-    ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : []),
+    ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : unrepaired(method)),
     ...(recover ? [flag('recover', recoverText(recover.amount)), flag('recover_data', sourceOf(recover.text))] : []),
     ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
@@ -33,11 +33,17 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...(measures.some(({ kind }) => kind === 'answers') ? ['--evaluate_qualitative'] : []),
     ...(request.weights ? [flag('weights', request.weights)] : []),
     ...(backend === 'auto' ? [] : [flag('backend', backend)]),
+    ...(precision ? [flag('precision', precision)] : []),
+    ...(memoryBytes === undefined ? [] : [flag('memory', memoryBytes)]),
+    ...(localFolder ? ['--local_datasets'] : []),
   ]
   return words.join(' ')
 }
 
 const recoverText = (amount: RecoveryAmount): string => ('tokens' in amount ? `${amount.tokens}` : `${amount.minutes}min`)
+
+/** Some methods repair by default. */
+const unrepaired = (method: string): string[] => (method === denseMethod || isAblation(method) ? [] : [flag('repair', 'none')])
 
 function workOf(method: string, amount: RunRequest['amount']): string[] {
   if (method === denseMethod) return ['--dense']

@@ -13,7 +13,7 @@ export interface HeatLine {
   to: number
 }
 
-/** Lines of each page, from tokens a page and tokens a line: all of it is arithmetic, so that any line is found without those before it. */
+/** Which tokens each line of the heat map shows, given tokens per page and per line. Any line is found without loading the pages before it. */
 export class HeatLayout {
   readonly total: number
   readonly #starts: number[] = []
@@ -41,7 +41,7 @@ export class HeatLayout {
     return (this.#starts[page] ?? 0) + Math.floor(at / this.perLine)
   }
 
-  /** The place some tokens further on; the ends are kept to. */
+  /** The place `by` tokens on, or back if negative; at most the first or last token. */
   moved({ page, at }: TokenPlace, by: number): TokenPlace {
     const place = { page, at: at + by }
     while (place.at < 0 && place.page > 0) {
@@ -56,17 +56,17 @@ export class HeatLayout {
   }
 }
 
-/** The divergence that is drawn in full colour: about the worst twentieth of the worst run. */
+/** The divergence that is drawn in full colour: the highest 95th percentile of any run, at least 0.05. */
 export function fullHeat(divergence: Divergence | null): number {
   return Math.max(0.05, ...(divergence?.runs.map(({ numbers }) => numbers.p95.value) ?? [1]))
 }
 
-/** The share of colour of a divergence, in steps of a twentieth; small ones show too. */
+/** Strength of the colour, 0 to 1 in steps of 0.05. The square root keeps small divergences visible. */
 export function heatOf(divergence: number, full: number): number {
   return Math.round(Math.sqrt(Math.min(1, divergence / full)) * 20) / 20
 }
 
-/** A token as it can be seen: breaks and lone spaces have signs. */
+/** A token made visible: line breaks, tabs and tokens of only spaces become symbols. */
 export function shownText(text: string): string {
   if (text === '') return '·'
   return text
@@ -83,8 +83,8 @@ export interface Alternative {
 
 /** The likeliest tokens at a place, of the dense model or of a run. */
 export function alternativesAt(page: TokenPage, of: { top: readonly number[]; probability: readonly number[] }, at: number): Alternative[] {
-  return Array.from({ length: page.alternatives }, (_, place) => {
-    const index = at * page.alternatives + place
+  return Array.from({ length: page.alternatives }, (_, rank) => {
+    const index = at * page.alternatives + rank
     return { text: page.pieces[String(of.top[index] ?? '')] ?? '', probability: of.probability[index] ?? 0 }
   })
 }

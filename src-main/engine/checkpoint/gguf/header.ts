@@ -23,12 +23,12 @@ export interface GgufHeader {
 
 // Most headers fit the first read; a vocabulary of 256k tokens takes some more.
 const firstRead = 2 ** 21
-const largestHeader = 100_000_000
+const largestGgufHeader = 100_000_000
 
 /** Reads the header of a GGUF file, version 2 or 3, little-endian, and checks it against the size of the file. */
 export async function readHeader(handle: FileHandle, file: string): Promise<GgufHeader> {
   const { size } = await handle.stat()
-  for (let length = Math.min(firstRead, size); ; length = Math.min(length * 8, size, largestHeader)) {
+  for (let length = Math.min(firstRead, size); ; length = Math.min(length * 8, size, largestGgufHeader)) {
     allowFor(length)
     try {
       return parseHeader(await readPart(handle, 0, length, file), size)
@@ -36,7 +36,7 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Gguf
       if (error instanceof EspalierError) throw error
       if (!(error instanceof HeaderGoesOn)) throw invalid(file, `${reasonOf(error)}. It is damaged or no GGUF file`)
       if (length === size) throw invalid(file, `it ends inside its header, after ${size} bytes. It is cut off`)
-      if (length === largestHeader) throw invalid(file, `its header is longer than ${largestHeader} bytes`)
+      if (length === largestGgufHeader) throw invalid(file, `its header is longer than ${largestGgufHeader} bytes`)
     }
   }
 }

@@ -24,7 +24,7 @@ export const hellaswag = defineTask({
   },
 })
 
-/** Removes what WikiHow's pages left. Not stripped again at the end: spaces that come to the edges stay and count. */
+/** Removes WikiHow's markup. Not stripped again afterwards: spaces left at the ends count as characters. */
 export function clean(text: string): string {
   return strip(text)
     .replaceAll(' [title]', '. ')

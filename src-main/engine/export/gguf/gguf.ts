@@ -41,7 +41,7 @@ export const gguf: ExportFormat = {
       async (temporary) => {
         for (const { type, file } of files) {
           const metadata = new Map([...file.metadata, ...named, ...tokenizer])
-          await writeGgufShards(temporary, `${fileName(request)}-${type}`, { metadata, tensors: watched(file.tensors, watch) })
+          await writeGgufShards(temporary, stemOf(request, type), { metadata, tensors: watched(file.tensors, watch) })
         }
         const weighed = files.find(({ file }) => file.weighed.size > 0)
         if (importances && weighed) await writeImatrix(join(temporary, `${fileName(request)}.imatrix`), weighed.file, importances)
@@ -83,6 +83,11 @@ async function tokenizerBytes(planned: Planned): Promise<number> {
   return bytes
 }
 
+/** The file of a type without its ending; `filesIn` reads the type back from it. */
+function stemOf(request: ExportRequest, type: string): string {
+  return `${fileName(request)}-${type}`
+}
+
 function fileName({ model, method }: ExportRequest): string {
   return `${model.name.replace(/\.gguf$/i, '')}-${method}`.replace(/[^\w.-]+/g, '-')
 }
@@ -108,7 +113,7 @@ interface LaidOut {
 
 /** The file to open, which finds the others where there are several. */
 function firstFile(request: ExportRequest, { type, file }: LaidOut): string {
-  return shardNames(`${fileName(request)}-${type}`, file.tensors)[0] as string
+  return shardNames(stemOf(request, type), file.tensors)[0] as string
 }
 
 function modelfile(request: ExportRequest, files: readonly LaidOut[]): string {
@@ -119,7 +124,7 @@ function modelfile(request: ExportRequest, files: readonly LaidOut[]): string {
 
 function describe(request: ExportRequest, files: readonly LaidOut[]): string {
   const [first] = files
-  const parts = first === undefined ? [] : shardNames(`${fileName(request)}-${first.type}`, first.file.tensors)
+  const parts = first === undefined ? [] : shardNames(stemOf(request, first.type), first.file.tensors)
   return [
     ...files.map((written) => `- \`${firstFile(request, written)}\`: ${(written.file.bytes / 1e6).toFixed(1)} MB of weights`),
     '',

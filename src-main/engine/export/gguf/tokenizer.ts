@@ -5,7 +5,7 @@ import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import type { MetadataEntries, MetadataValue } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { exists, openRegular } from '#engine/checkpoint/regular-file.ts'
 import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
-import { nameSplit } from './split-names.ts'
+import { nameSplit } from './pre-tokenizer-names.ts'
 
 /** ggml's kinds of tokens. */
 const kinds = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const

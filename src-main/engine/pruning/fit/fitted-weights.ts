@@ -10,9 +10,9 @@ import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, type MlpWeights, mlpOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
+import { solveWithRidge } from '../repair/choose-ridge.ts'
 import { makeEquations } from '../repair/make-equations.ts'
 import type { NormalEquations } from '../repair/normal-equations.ts'
-import { solveWithRidge } from '../repair/ridge.ts'
 
 export const tableFitting = 'Fitting the table'
 

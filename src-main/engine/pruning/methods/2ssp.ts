@@ -24,10 +24,10 @@ import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type
  * 2SSP (arXiv 2501.17771): first the MLP neurons with the smallest activations go, equally many in every block;
  * then the attention submodules whose removal raises perplexity least, one by one.
  *
- * Repairs of the reference: scores are summed in float64 and ties go to the lower index (5); candidates are compared by their
- * float64 loss, not a half-precision perplexity (1, 2, 3); a round without a finite candidate and a split that cannot be reached
- * are errors (4, 15, 16); channels carry no more than attention leaves (17). The split is the reference's, but a removed attention
- * counts with the norm in front of it, which no saved model has (28): what is reached is higher by one norm for each.
+ * Repairs of the reference: scores are summed in float64 and ties go to the lower index; candidates are compared by their
+ * float64 loss, not a half-precision perplexity; a round without a finite candidate and a split that cannot be reached
+ * are errors; channels carry no more than attention leaves. The split is the reference's, but a removed attention
+ * counts with the norm in front of it, which no saved model has: what is reached is higher by one norm for each.
  */
 const options = z.object({
   alpha: z

@@ -17,7 +17,7 @@ import { VariantRanking } from '../search/variant-ranking.ts'
  *
  * As in the 2SSP reference, one window decides and submodules go in pairs, an attention and then an MLP; the paper's free choice among
  * both and its many windows are options. Repaired: candidates are compared by their float64 loss, not a half-precision perplexity, so ties
- * are rare and reported (1, 2, 3); a round without a finite candidate is an error (4).
+ * are rare and reported; a round without a finite candidate is an error.
  */
 const options = z.object({
   windows: count(1, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),

@@ -24,8 +24,8 @@ import { VariantRanking } from '../search/variant-ranking.ts'
  * EvoPress (arXiv 2410.14649): an evolutionary search for the removals that change the model's predictions least.
  *
  * Draws come from CPython's generator in the 2SSP reference's order, so one seed makes the same choices. Repaired: counts are capped at
- * what a small model has and a search without generations gives its best start (18, 19); final hidden states are kept instead of the dense
- * logits (20); equal fitness goes to the earlier candidate (21).
+ * what a small model has and a search without generations gives its best start; final hidden states are kept instead of the dense
+ * logits; equal fitness goes to the earlier candidate.
  */
 const options = z.object({
   windows: count(64, {

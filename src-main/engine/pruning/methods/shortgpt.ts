@@ -10,9 +10,10 @@ import { smallest } from '../selection.ts'
 /**
  * ShortGPT (arXiv 2403.03853): the blocks that change their input least go; influence is one minus the cosine of input and output.
  *
- * As in the 2SSP reference, only the last token of a window is looked at (7) and the first block has influence 1 (6); the paper
- * scores all tokens and every block, which are options. Repaired: scores are float64 means of float32 states (33).
+ * As in the 2SSP reference, only the last token of a window is looked at and the first block has influence 1; the paper
+ * scores all tokens and every block, which are options. Repaired: scores are float64 means of float32 states.
  */
+// The other options are shared with window-based pruning.
 const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'scored'])

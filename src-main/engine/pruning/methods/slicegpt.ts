@@ -21,8 +21,8 @@ import { stackPasses, watched } from '../search/passes.ts'
  * SliceGPT (arXiv 2401.15024): the stream between submodules is turned to its principal components, and the last ones are cut off.
  *
  * With `compatible`, as the 2SSP reference does it: the mean of each embedding is taken off and norms use an epsilon of 1e-5 in every
- * family (22, 23). Repaired: the family comes from the model, not from its name, and every family works (25); the reached sparsity is
- * reported, and the width can be solved for it (24). Left out as they change nothing: the random turn of kept coordinates and the last PCA.
+ * family. Repaired: the family comes from the model, not from its name, and every family works; the reached sparsity is
+ * reported, and the width can be solved for it. Left out as they change nothing: the random turn of kept coordinates and the last PCA.
  */
 const options = z.object({
   windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows whose stream is analysed.' }),

@@ -10,8 +10,8 @@ import { comparingPhase, type Similarity, similaritiesFor, similarityOptions } f
 /**
  * Window-based pruning (arXiv 2403.17887): removes the run of consecutive blocks whose input and output are most similar.
  *
- * As in the 2SSP reference, the mean cosine at the last token decides and no run begins at the first block (8); the paper's angle and all
- * runs are options. Equal runs go to the later one, as there (10). Repaired: runs with a negative cosine count too (9).
+ * As in the 2SSP reference, the mean cosine at the last token decides and no run begins at the first block; the paper's angle and all
+ * runs are options. Equal runs go to the later one, as there. Repaired: runs with a negative cosine count too.
  */
 const options = similarityOptions.extend({
   firstBlock: z

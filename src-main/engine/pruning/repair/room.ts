@@ -4,7 +4,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { sideBySide } from './ridge.ts'
+import { sideBySide } from './choose-ridge.ts'
 
 /** Gram matrices alive at once, in float64: fitted, held out, and for each ridge tried side by side one with it and its factor. */
 const matrices = 2 + 2 * sideBySide

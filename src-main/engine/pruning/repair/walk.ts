@@ -7,8 +7,8 @@ import { withProjection } from '#engine/model/views/replace.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import type { Equations } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
-import type { Equations } from './ridge.ts'
 import type { Segment } from './segments.ts'
 
 /** Some windows in one of the models, [B*T, D]. */

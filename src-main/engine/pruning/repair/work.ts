@@ -2,7 +2,7 @@ import type { RepairKind } from '#contract/pruning/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { MethodPhase } from '../method.ts'
 import { stackPasses, watched } from '../search/passes.ts'
-import { sideBySide } from './ridge.ts'
+import { sideBySide } from './choose-ridge.ts'
 import { doubleUpTo } from './runtime-equations.ts'
 
 /**

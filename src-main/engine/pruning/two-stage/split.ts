@@ -67,7 +67,7 @@ export function mixerNotes(spec: DecoderSpec): string[] {
 }
 
 /** Eq. 5 with each block's own |Attn|: N * s^((|MLP| / |Attn|) / alpha) where all are equal. */
-function shareOfAttention(spec: DecoderSpec, { attentions, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
+function attentionToRemove(spec: DecoderSpec, { attentions, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
   const own = spec.blocks.map((_, block) => (attentions.length === spec.blocks.length ? (attentions[block] as number) : attention))
   if (new Set(own).size === 1) return own.length * sparsity ** (mlp / attention / alpha)
   return own.reduce((total, parameters) => total + sparsity ** (mlp / parameters / alpha), 0)
@@ -80,12 +80,12 @@ function shareOfAttention(spec: DecoderSpec, { attentions, attention, mlp }: Sta
 export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
   const shape = stackShape(spec)
   const { mlps, cut } = shape
-  const attention = override ?? roundHalfEven(shareOfAttention(spec, shape, sparsity, alpha))
+  const attention = override ?? roundHalfEven(attentionToRemove(spec, shape, sparsity, alpha))
   const candidates = shape.attentions.length
   if (attention > candidates) {
     throw new EspalierError(
       'infeasible',
-      `Sparsity ${sparsity} needs ${attention} attention submodules, the model has ${candidates}. Choose at most ${candidates}.`,
+      `Sparsity ${sparsity} removes ${attention} attention submodules, but the model has ${candidates}. Choose a smaller sparsity or alpha, or set the option attention to ${candidates} or less.`,
     )
   }
   const lowest = (attention * shape.attention) / shape.total

@@ -2,21 +2,22 @@ import { immediately } from '../database.ts'
 import { Table } from '../table.ts'
 import type { RunRow } from './runs.ts'
 
+/** Runs of equal position stay in the order they were made. */
+const inOrder = 'ORDER BY queue_position, number'
+
 /** The order of waiting runs, and their owners. Every change of owner is one BEGIN IMMEDIATE. */
-export class RunQueueTable extends Table {
+export class WaitingRuns extends Table {
   readonly #last: () => number = this.one("SELECT coalesce(max(queue_position), 0) FROM runs WHERE status = 'queued'")
   readonly #enqueue: (position: number, number: number) => void = this.run(
     "UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL, waited = 0, cut_off = 0 WHERE number = ?",
   )
-  readonly #next: () => number | undefined = this.first(
-    "SELECT number FROM runs WHERE status = 'queued' AND executor IS NULL AND archived_at IS NULL ORDER BY queue_position, number LIMIT 1",
+  readonly #firstWaiting: () => number | undefined = this.first(
+    `SELECT number FROM runs WHERE status = 'queued' AND executor IS NULL AND archived_at IS NULL ${inOrder} LIMIT 1`,
   )
   readonly #claim: (claim: { number: number; owner: string; device: string; now: number; fromQueue: boolean }) => RunRow = this.one(`
     UPDATE runs SET status = 'running', executor = NULL, job = NULL, owner = @owner, device = @device, from_queue = @fromQueue, wish = NULL, queue_position = NULL, attempts = attempts + 1,
       started_at = coalesce(started_at, @now), attempt_at = @now, ended_at = NULL, problem = NULL, progress = NULL WHERE number = @number RETURNING *`)
-  readonly #order: () => number[] = this.all(
-    "SELECT number FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number",
-  )
+  readonly #order: () => number[] = this.all(`SELECT number FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder}`)
   readonly #place: (position: number, number: number) => void = this.run('UPDATE runs SET queue_position = ? WHERE number = ?')
   readonly #interrupt: (now: number) => RunRow[] = this.all(`
     UPDATE runs SET status = CASE wish WHEN 'cancel' THEN 'cancelled' WHEN 'pause' THEN 'paused' ELSE 'interrupted' END, owner = NULL, wish = NULL, ended_at = ?,
@@ -29,7 +30,7 @@ export class RunQueueTable extends Table {
 
   /** The first of the waiting runs, in order. */
   readonly next: (most: number) => RunRow[] = this.all(
-    "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number LIMIT ?",
+    `SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder} LIMIT ?`,
   )
   readonly countWaiting: () => number = this.one("SELECT count(*) FROM runs WHERE status = 'queued' AND archived_at IS NULL")
   /** Waiting runs whose model is not in the library. */
@@ -43,9 +44,7 @@ export class RunQueueTable extends Table {
   readonly countEndedAfter: (moment: number) => number = this.one(
     "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND ended_at > ?",
   )
-  readonly waiting: () => RunRow[] = this.all(
-    "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ORDER BY queue_position, number",
-  )
+  readonly waiting: () => RunRow[] = this.all(`SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder}`)
   readonly running: () => RunRow[] = this.all("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
   /** Runs of the queue that were interrupted when a program ended. */
   readonly cutOff: () => RunRow[] = this.all(
@@ -53,7 +52,7 @@ export class RunQueueTable extends Table {
   )
   /** Runs to be computed on a cluster, and those whose jobs there must be cancelled. */
   readonly ofClusters: () => RunRow[] = this.all(
-    "SELECT * FROM runs WHERE executor IS NOT NULL AND (status IN ('queued', 'running') OR job ->> '$.submission' IS NOT NULL) ORDER BY queue_position, number",
+    `SELECT * FROM runs WHERE executor IS NOT NULL AND (status IN ('queued', 'running') OR job ->> '$.submission' IS NOT NULL) ${inOrder}`,
   )
 
   enqueue(numbers: readonly number[]): void {
@@ -64,7 +63,7 @@ export class RunQueueTable extends Table {
   /** Claims the next run for this machine. */
   claimNext(owner: string, device: string, now: number): RunRow | undefined {
     return immediately(this.db, () => {
-      const number = this.#next()
+      const number = this.#firstWaiting()
       return number === undefined ? undefined : this.#claim({ number, owner, device, now, fromQueue: true })
     })
   }

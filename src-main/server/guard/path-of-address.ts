@@ -34,7 +34,7 @@ function decodeOnce(name: string): string {
 }
 
 function outside(): Refusal {
-  return new Refusal(403, 'The address is outside the folder of the screens.')
+  return new Refusal(403, 'The address is outside the folder that is served.')
 }
 
 function notThere(): never {
