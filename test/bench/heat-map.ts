@@ -46,7 +46,7 @@ const workbench = await startWorkbench()
 const browser = await launchBrowser()
 try {
   const id = await compare(workbench)
-  const { page, context } = await openScreen(browser, workbench)
+  const { page, context } = await openScreen(browser, workbench, 'light', 'no-preference')
   const session = await context.newCDPSession(page)
   await session.send('Performance.enable', { timeDomain: 'threadTicks' })
   await go(page, `#/broke/${id}`)

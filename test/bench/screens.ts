@@ -88,7 +88,7 @@ const workbench = await startWorkbench({
 const browser = await launchBrowser()
 try {
   await measureBundle()
-  const { page, context } = await openScreen(browser, workbench)
+  const { page, context } = await openScreen(browser, workbench, 'light', 'no-preference')
   const session = await context.newCDPSession(page)
   await session.send('Performance.enable', { timeDomain: 'threadTicks' })
   await measureStart(page, session, workbench.address, 'first')

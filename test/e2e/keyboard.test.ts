@@ -10,6 +10,7 @@ beforeAll(async () => {
   day = await openFirstDay('dark')
   page = day.screen.page
   await page.setViewportSize({ width: 1024, height: 768 })
+  await page.emulateMedia({ reducedMotion: 'no-preference' })
 })
 
 afterAll(() => day?.close())

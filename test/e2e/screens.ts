@@ -12,8 +12,15 @@ export interface Screen {
   context: BrowserContext
 }
 
-export async function openScreen(browser: Browser, workbench: Workbench, theme: Theme = 'light'): Promise<Screen> {
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: theme, acceptDownloads: true })
+/** Without motion unless asked for: what pulses while a run lasts is drawn again in every frame, by the processor here. */
+export async function openScreen(
+  browser: Browser,
+  workbench: Workbench,
+  theme: Theme = 'light',
+  reducedMotion: 'reduce' | 'no-preference' = 'reduce',
+): Promise<Screen> {
+  const viewport = { width: 1440, height: 900 }
+  const context = await browser.newContext({ viewport, colorScheme: theme, reducedMotion, acceptDownloads: true })
   context.setDefaultTimeout(30_000 * patience)
   const page = await context.newPage()
   const faults: string[] = []
