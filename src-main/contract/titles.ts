@@ -98,12 +98,12 @@ export const ggufTypeTitles = {
   IQ2_XXS: 'about 2.1 bits per weight',
   IQ1_M: 'about 1.8 bits per weight',
   IQ1_S: 'about 1.6 bits per weight',
-  SOURCE: 'keeps each tensor’s type from the source GGUF file',
+  SOURCE: 'keeps each tensor’s type from a GGUF file, or experts in MXFP4',
 } as const
 
-/** The types that a model of this format can be written in. SOURCE keeps those of a GGUF file. */
-export const ggufTypesOf = (format: string | undefined): GgufType[] =>
-  (Object.keys(ggufTypeTitles) as GgufType[]).filter((type) => type !== 'SOURCE' || format === 'gguf')
+/** The types that a model can be written in. SOURCE keeps those of a GGUF file, or of a folder with MXFP4. */
+export const ggufTypesOf = ({ format, unpacked }: { format: string; unpacked?: boolean | undefined }): GgufType[] =>
+  (Object.keys(ggufTypeTitles) as GgufType[]).filter((type) => type !== 'SOURCE' || format === 'gguf' || unpacked === true)
 
 /** The default types. */
 export const usualGgufTypes: GgufType[] = ['F16']

@@ -113,10 +113,11 @@ export const models: readonly InteropModel[] = [
   // leaves this small one, transformers cannot run it.
   reference('qwen3_5', { ...usual, inTransformers: { perplexity: 1e-5, logits: 1e-4 }, without: ['shortgpt'] }),
   // Rounding in other types sends tokens of these random models to other experts.
-  ...ggufMixtures.map((name) => reference(name, { ...usual, mixture: true, types: ['F32'] })),
+  ...ggufMixtures.filter((name) => name !== 'gpt_oss').map((name) => reference(name, { ...usual, mixture: true, types: ['F32'] })),
+  // llama.cpp rounds the range of frequencies that YaRN blends.
+  reference('gpt_oss', { ...usual, mixture: true, types: ['F32'] }, { truncate: true }),
+  reference('gpt_oss-mxfp4', { ...usual, mixture: true, types: ['F32'] }, { truncate: true }),
   reference('qwen3_5_moe', { ...usual, inTransformers: { perplexity: 1e-5, logits: 1e-4 }, mixture: true, types: ['F32'] }),
-  reference('gpt_oss', { ...usual, mixture: true, types: ['F32'] }),
-  reference('gpt_oss-mxfp4', { ...usual, mixture: true, types: ['F32'] }),
   { name: 'qwen2_moe', folder: seededMixture, ...usual, length: 60, mixture: true },
 ]
 

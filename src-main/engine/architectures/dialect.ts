@@ -53,6 +53,8 @@ export interface Dialect {
   readonly sharesWidth?: true
   /** Whether blocks must keep their places because it counts them. */
   readonly keepsPlaces: boolean
+  /** False where its models do not round the range of frequencies that YaRN blends. */
+  readonly wholeYarn?: false
   /** Why it cannot run a model of this kind, or undefined when it can. */
   problem(spec: DecoderSpec): string | undefined
   /** Entries of the config of a file's model besides those that every file has. */

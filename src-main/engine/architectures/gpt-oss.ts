@@ -1,12 +1,41 @@
 import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
+import { all, allMixtures, type Dialect, expertEntries, plain, windowTypes } from './dialect.ts'
 import { readLlamaLike } from './llama.ts'
 import { mixtureOf, readExperts, separateExperts } from './mixture.ts'
 import { readRotary } from './rotary.ts'
+import type { DecoderSpec } from './spec.ts'
+
+const limits = { most: 7, slope: 1.702 }
+
+/** What llama.cpp computes whatever the file says. */
+const fixed = ({ blocks, neuronLimit, slidingWindow }: DecoderSpec): string | undefined => {
+  if (neuronLimit?.most !== limits.most || neuronLimit.slope !== limits.slope)
+    return `llama.cpp limits neurons at ${limits.most} with a slope of ${limits.slope} here, which this model does not`
+  if (blocks.every((_, index) => (slidingWindow(index) !== undefined) === (index % 2 === 0))) return undefined
+  return 'llama.cpp has a window in exactly every other block here, this model in others'
+}
+
+const dialect: Dialect = {
+  ...plain,
+  architecture: 'gpt-oss',
+  norms: { attentionNorm: 'attn_norm', mlpNorm: 'post_attention_norm' },
+  needsHead: true,
+  windows: 'list',
+  expertWidth: 'expert_feed_forward_length',
+  keepsPlaces: true,
+  wholeYarn: false,
+  problem: all(allMixtures, fixed),
+  config: (keys, sizes) => ({
+    ...expertEntries(keys, sizes, 'num_local_experts'),
+    layer_types: windowTypes(keys, sizes.blocks, 2),
+  }),
+}
 
 /** gpt-oss (arXiv 2508.10925): sinks in attention, biases everywhere, and neurons whose gates and ups have limits. */
 export const gptOss: Architecture = {
   title: 'gpt-oss',
   examples: 'gpt-oss 20B and 120B',
+  gguf: { own: dialect },
   read(config, layout) {
     const hidden = config.integer('hidden_size')
     const { router, experts, width } = readExperts(config, {
@@ -25,7 +54,7 @@ export const gptOss: Architecture = {
       epsilon: 1e-5,
       sinks: true,
       interleavesExperts: true,
-      neuronLimit: { most: config.number('swiglu_limit', 7), slope: config.number('swiglu_alpha', 1.702) },
+      neuronLimit: { most: config.number('swiglu_limit', limits.most), slope: config.number('swiglu_alpha', limits.slope) },
       rotary: () => rotary,
       slidingWindow: readWindows(config, sliding),
       perBlock: slidingTypes(config, sliding),

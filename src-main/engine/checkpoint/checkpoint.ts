@@ -10,7 +10,7 @@ export interface TensorInfo {
   readonly dtype: Dtype
   readonly shape: readonly number[]
   readonly bytes: number
-  /** The type of a GGUF file that `readStored` gives its rows in, where they lie there as they are. */
+  /** The GGUF type that `readStored` gives its rows in, where they are stored as they are. */
   readonly storedAs?: string
 }
 
@@ -42,7 +42,7 @@ export interface Checkpoint {
   read(name: string, rows?: Rows): Promise<Uint8Array>
   /** The same as float32. */
   readFloat32(name: string, rows?: Rows): Promise<Float32Array>
-  /** Rows as a GGUF file has them, of a tensor that has `storedAs`. */
+  /** Rows as a GGUF file has them, of a tensor that has `storedAs`: a GGUF file's own, or those of experts in MXFP4. */
   readStored?(name: string, rows?: Rows): Promise<Uint8Array>
   close(): Promise<void>
 }

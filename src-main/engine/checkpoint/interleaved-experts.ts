@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { alignedBuffer } from './aligned-buffer.ts'
 import { byteRange, type Checkpoint, type Rows, type TensorInfo } from './checkpoint.ts'
 import { type Dtype, elementBytes, type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
-import { decodeMxfp4 } from './mxfp4.ts'
+import { decodeMxfp4, ggufMxfp4 } from './mxfp4.ts'
 import { type Turns, takeColumns } from './turned.ts'
 
 const joined = /^(.*\.experts)\.gate_up_proj_bias$/
@@ -29,8 +29,10 @@ export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
   if (mixtures.length === 0) return checkpoint
   const places = new Map(mixtures.flatMap((name) => placesOf(checkpoint, name).map((place) => [place.info.name, place] as const)))
   const hidden = (name: string) => mixtures.some((mixture) => name.startsWith(`${mixture}.`))
-  const others = [...checkpoint.tensors].filter(([name]) => !hidden(name))
   const packed = [...places.values()].some((place) => place.packed)
+  const others = [...checkpoint.tensors]
+    .filter(([name]) => !hidden(name))
+    .map(([name, info]) => [name, packed ? { ...info, storedAs: info.dtype } : info] as const)
   const read = async (name: string, rows?: Rows): Promise<Uint8Array> => {
     const place = places.get(name)
     if (!place) return checkpoint.read(name, rows)
@@ -51,6 +53,7 @@ export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
     ...(checkpoint.shardBytes === undefined ? {} : { shardBytes: checkpoint.shardBytes }),
     tensors: new Map([...others, ...[...places].map(([name, { info }]) => [name, info] as const)]),
     read,
+    ...(packed ? { readStored: (name, rows) => readPacked(checkpoint, places.get(name), rows) ?? read(name, rows) } : {}),
     async readFloat32(name, rows) {
       return toFloat32(await read(name, rows), (places.get(name)?.info ?? checkpoint.tensors.get(name))?.dtype ?? 'F32')
     },
@@ -88,7 +91,7 @@ function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
     return Array.from({ length: at(bias.shape, 0) }, (_, expert) => [
       placeOf(
         `${mixture}.${expert}.${part}_proj.weight`,
-        { dtype, shape },
+        { dtype, shape, ...(plain ? {} : { storedAs: 'MXFP4' }) },
         { source: `${mixture}.${stem}`, packed: !plain, expert, part, bias: false },
       ),
       placeOf(
@@ -100,14 +103,15 @@ function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
   })
 }
 
-function placeOf(name: string, { dtype, shape }: Pick<TensorInfo, 'dtype' | 'shape'>, rest: Omit<Place, 'info'>): Place {
-  return { ...rest, info: { name, dtype, shape, bytes: shape.reduce((product, size) => product * size, elementBytes(dtype)) } }
+function placeOf(name: string, about: Pick<TensorInfo, 'dtype' | 'shape' | 'storedAs'>, rest: Omit<Place, 'info'>): Place {
+  const { dtype, shape } = about
+  return { ...rest, info: { ...about, name, bytes: shape.reduce((product, size) => product * size, elementBytes(dtype)) } }
 }
 
 async function readPlace(checkpoint: Checkpoint, { info, source, packed, expert, part, bias }: Place): Promise<Uint8Array> {
   const { dtype, shape } = info
   const [rows = 1, columns = 1] = shape
-  const [step, first] = part === 'down' ? [1, 0] : [2, part === 'up' ? 1 : 0]
+  const [step, first] = turnOf(part)
   if (packed) {
     const values = await readMxfp4(checkpoint, source, expert, step * rows)
     return fromFloat32(takeRows(values, columns, { rows, step, first }), dtype as FloatDtype)
@@ -118,18 +122,42 @@ async function readPlace(checkpoint: Checkpoint, { info, source, packed, expert,
   return takeColumns(bytes, elementBytes(dtype), { rows, columns: bias ? 1 : columns, step, first })
 }
 
+/** Gates and ups take turns: a part's rows are every `step`-th, from `first` on. */
+const turnOf = (part: Part): [step: number, first: number] => (part === 'down' ? [1, 0] : [2, part === 'up' ? 1 : 0])
+
+/** Rows of an expert's matrix as GGUF has them; undefined for what is no matrix in blocks. */
+function readPacked(checkpoint: Checkpoint, place: Place | undefined, rows?: Rows): Promise<Uint8Array> | undefined {
+  if (!place?.packed) return undefined
+  const [all = 1] = place.info.shape
+  const { first, count } = rows ?? { first: 0, count: all }
+  const [step, own] = turnOf(place.part)
+  const begin = step * (place.expert * all + first)
+  return readBlocks(checkpoint, place.source, { first: begin, count: step * count }).then(({ codes, scales }) => {
+    const taken = (bytes: Uint8Array) => takeRows(bytes, bytes.length / (step * count), { rows: count, step, first: own })
+    return ggufMxfp4(taken(codes), taken(scales))
+  })
+}
+
 async function readMxfp4(checkpoint: Checkpoint, source: string, expert: number, rows: number): Promise<Float32Array> {
-  const blocks = checkpoint.tensors.get(`${source}_blocks`)
-  const groups = at(blocks?.shape ?? [], 2)
-  const [codes, scales] = await Promise.all([
-    checkpoint.read(`${source}_blocks`, { first: expert * rows * groups, count: rows * groups }),
-    checkpoint.read(`${source}_scales`, { first: expert * rows, count: rows }),
-  ])
+  const { codes, scales } = await readBlocks(checkpoint, source, { first: expert * rows, count: rows })
   return decodeMxfp4(codes, scales)
 }
 
-function takeRows(values: Float32Array, columns: number, { rows, step, first }: Omit<Turns, 'columns'>): Float32Array {
-  const taken = new Float32Array(rows * columns)
+async function readBlocks(checkpoint: Checkpoint, source: string, { first, count }: Rows) {
+  const groups = at(checkpoint.tensors.get(`${source}_blocks`)?.shape ?? [], 2)
+  const [codes, scales] = await Promise.all([
+    checkpoint.read(`${source}_blocks`, { first: first * groups, count: count * groups }),
+    checkpoint.read(`${source}_scales`, { first, count }),
+  ])
+  return { codes, scales }
+}
+
+function takeRows<Values extends Float32Array | Uint8Array>(
+  values: Values,
+  columns: number,
+  { rows, step, first }: Omit<Turns, 'columns'>,
+): Values {
+  const taken = new (values.constructor as new (length: number) => Values)(rows * columns)
   for (let row = 0; row < rows; row++) {
     const begin = (step * row + first) * columns
     taken.set(values.subarray(begin, begin + columns), row * columns)

@@ -81,5 +81,14 @@ function addWeight(source: Projection | undefined, target: Projection, cut: Cut,
   const { firstRow, rows, columns } = source ?? target
   add(target.weight, { source: source?.weight, firstRow, rows, columns, cut, ...(shape ? { shape } : {}) })
   const { rowsKept, paddedRows } = cut
-  if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows } })
+  if (target.bias)
+    add(target.bias, {
+      source: source?.bias,
+      firstRow,
+      rows,
+      columns: undefined,
+      cut: { rowsKept, paddedRows },
+      // Of experts that share a tensor, biases do too.
+      ...(target.shape ? { shape: [at(target.shape, 0), at(shape ?? target.shape, 1)] } : {}),
+    })
 }

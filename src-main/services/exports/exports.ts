@@ -39,7 +39,7 @@ export class ExportsService extends Service {
     'runs.formats': async ({ id }) => {
       const { row, model, plan } = this.#find(id)
       const formats = Object.keys(formatTitles)
-      const ggufTypes = ggufTypesOf(model.description.format)
+      const ggufTypes = ggufTypesOf(model.description)
       return { formats: await this.#outline({ model: model.path, plan, method: row.method, formats, ggufTypes }) }
     },
     'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),

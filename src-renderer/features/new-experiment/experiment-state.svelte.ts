@@ -1,6 +1,7 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
+import { type GgufType, ggufTypesOf } from '#contract/titles.ts'
 import { call, on } from '../../api/api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -182,10 +183,12 @@ export class ExperimentState {
     return new Map(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ id, name }) => [id, name]))
   }
 
-  /** The format of the chosen models; undefined where they differ. */
-  get format(): string | undefined {
-    const formats = new Set(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ description }) => description.format))
-    return formats.size === 1 ? [...formats][0] : undefined
+  /** GGUF types that all chosen models can be written in. */
+  get ggufTypes(): GgufType[] {
+    const chosen = this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ description }) => ggufTypesOf(description))
+    return ggufTypesOf({ format: 'gguf' }).filter(
+      (type) => (type !== 'SOURCE' || chosen.length > 0) && chosen.every((types) => types.includes(type)),
+    )
   }
 
   /** The name of the experiment unless another is typed. */

@@ -55,7 +55,7 @@ export function makeConfig(
     mlp_bias: has(/^blk\.\d+\.ffn_down\.bias$/),
     ...(rotary === headSize ? {} : { partial_rotary_factor: rotary / headSize }),
     ...(window ? { sliding_window: window } : {}),
-    ...readScaling(metadata, factors, rotary),
+    ...readScaling(metadata, factors, { size: rotary, wholeYarn: dialect.wholeYarn }),
     ...dialect.config?.(metadata, { blocks, hidden, heads, headSize, rotary, queryBias, outputBias, queryNorm, expertWidth }),
   }
 }

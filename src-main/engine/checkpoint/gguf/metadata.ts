@@ -56,6 +56,12 @@ export class Metadata {
     return value.map(Boolean)
   }
 
+  /** Whether this program stored a model that rounds the range of frequencies that YaRN blends. */
+  yarnTruncates(): boolean | undefined {
+    const value = this.#values.get('espalier.yarn.truncate')
+    return typeof value === 'boolean' ? value : undefined
+  }
+
   /** Blocks in which this program stored zeros instead of an attention. */
   zeroedAttention(): ReadonlySet<number> {
     const value = this.#values.get('espalier.zeroed.attention')

@@ -40,6 +40,12 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
     if (!stored || stored.shape[0] === experts.length) return stored
     throw new Error(`its tensor ${stored.name} is of ${stored.shape[0]} experts, its metadata says ${experts.length}`)
   }
+  const expertBias = (part: string, place: number, { bias, rows }: Projection): Source[] => {
+    const stored = bias === undefined ? undefined : asVector(ofExperts(`ffn_${part}_exps`, 'bias'))
+    return stored
+      ? [{ stored, first: (place * rowCount(stored.shape)) / experts.length, target: vector({ weight: bias as string, shape: [rows] }) }]
+      : []
+  }
   const expert = (part: string, place: number, target: Projection | undefined): Source[] => {
     const own = ofExperts(`ffn_${part}_exps`)
     const joined = own || part === 'down' ? undefined : ofExperts('ffn_gate_up_exps')
@@ -47,10 +53,14 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
     if (!stored || !target) return []
     const rows = rowCount(stored.shape) / experts.length / (joined ? 2 : 1)
     if (target.rows > rows) throw new Error(`its tensor ${stored.name} has ${rows} rows for each expert, ${target.rows} are needed`)
-    return [{ stored, first: (joined ? 2 * place + (part === 'up' ? 1 : 0) : place) * rows, target }]
+    return [{ stored, first: (joined ? 2 * place + (part === 'up' ? 1 : 0) : place) * rows, target }, ...expertBias(part, place, target)]
   }
   return [
     ...whole(ofExperts('ffn_gate_inp'), router),
+    ...whole(
+      router.bias === undefined ? undefined : ofExperts('ffn_gate_inp', 'bias'),
+      router.bias === undefined ? undefined : vector({ weight: router.bias, shape: [router.rows] }),
+    ),
     ...whole(ofExperts('exp_probs_b', 'bias'), correction && vector(correction)),
     ...experts.flatMap((one, place) =>
       isConstant(one) ? [] : [...expert('gate', place, one.gate), ...expert('up', place, one.up), ...expert('down', place, one.down)],
@@ -61,6 +71,12 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
 }
 
 const vector = ({ weight, shape }: ShapedTensor): Source['target'] => ({ weight, firstRow: 0, rows: at(shape, 0), columns: 1, shape })
+
+/** Biases of all experts, one behind the other. Throws an Error for quantised ones, whose blocks would not divide. */
+function asVector(stored: PlacedTensor | undefined): PlacedTensor | undefined {
+  if (stored && !stored.type.dtype) throw new Error(`its tensor ${stored.name} is stored as ${stored.type.name}, plain values are needed`)
+  return stored && { ...stored, shape: [stored.shape.reduce((product, size) => product * size, 1)] }
+}
 
 /** llama.cpp stores a matrix of one row as a vector. */
 const asRow = (stored: PlacedTensor | undefined): PlacedTensor | undefined =>

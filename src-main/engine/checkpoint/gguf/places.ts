@@ -44,7 +44,7 @@ const outerWeights = ({ embedding, finalNorm, head }: DecoderSpec) =>
 /** The weights of a block by the file's names for them. Projections that are joined lie below each other, queries first. */
 function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, index: number): Map<string, string[]> {
   const tensors = spec.block(index)
-  const { query, key, value, output, gate, up, down } = tensors
+  const { query, key, value, output, sinks, gate, up, down } = tensors
   const weights = (...projections: (Projection | undefined)[]) => projections.flatMap((one) => one?.weight ?? [])
   const parts: [string, string[]][] = [
     ...Object.entries(norms).map(([role, part]): [string, string[]] => [part, [tensors[role as NormRole]?.weight ?? []].flat()]),
@@ -53,6 +53,7 @@ function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, inde
     ['attn_v', weights(value)],
     ['attn_qkv', weights(query, key, value)],
     ['attn_output', weights(output)],
+    ['attn_sinks', sinks ? [sinks.weight] : []],
     ['ffn_gate', weights(gate)],
     ['ffn_up', joinsGateUp ? weights(gate, up) : weights(up)],
     ['ffn_down', weights(down)],

@@ -10,11 +10,16 @@ export interface RotaryFactors {
   long?: Float32Array
 }
 
+interface Turned {
+  readonly size: number
+  readonly wholeYarn: false | undefined
+}
+
 /** The part of a config that says how rotary frequencies are scaled. Throws an Error for a way that is not known. */
-export function readScaling(metadata: Metadata, factors: RotaryFactors, rotarySize: number): Record<string, unknown> {
+export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, wholeYarn }: Turned): Record<string, unknown> {
   const original = metadata.optionalNumber('rope.scaling.original_context_length')
   const trained = original ? { original_max_position_embeddings: original } : {}
-  if (factors.frequencies) return { rope_scaling: describeFrequencies(factors.frequencies, metadata, rotarySize) }
+  if (factors.frequencies) return { rope_scaling: describeFrequencies(factors.frequencies, metadata, size) }
   const attention = metadata.optionalNumber('rope.scaling.attn_factor')
   if (factors.short && factors.long) {
     return {
@@ -32,7 +37,19 @@ export function readScaling(metadata: Metadata, factors: RotaryFactors, rotarySi
   if (type === 'none' || factor === undefined) return {}
   if (type !== 'linear' && type !== 'yarn')
     throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
-  return { rope_scaling: { rope_type: type, factor, ...trained } }
+  const range = type === 'yarn' ? yarnRange(metadata, wholeYarn) : {}
+  return { rope_scaling: { rope_type: type, factor, ...trained, ...range } }
+}
+
+/** Where YaRN's blend of frequencies begins and ends. */
+function yarnRange(metadata: Metadata, whole: false | undefined): Record<string, unknown> {
+  const truncate = metadata.yarnTruncates() ?? whole
+  const [fast, slow] = [metadata.optionalNumber('rope.scaling.yarn_beta_fast'), metadata.optionalNumber('rope.scaling.yarn_beta_slow')]
+  return {
+    ...(fast === undefined ? {} : { beta_fast: fast }),
+    ...(slow === undefined ? {} : { beta_slow: slow }),
+    ...(truncate === undefined ? {} : { truncate }),
+  }
 }
 
 // The rule that all published Llama 3 models use; files keep only what comes of it.

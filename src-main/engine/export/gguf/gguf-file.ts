@@ -66,7 +66,7 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
     weighed,
     bytes: tensors.reduce((total, tensor) => total + storedBytes(tensor), 0),
     attentions: target.heads.filter(({ keyValue }) => keyValue > 0).length,
-    notes: describe(spec, target, length, capped),
+    notes: [...describe(spec, target, length, capped), ...(kind === 'yarn' && section.truncate === false ? [roundedYarn] : [])],
   }
 }
 
@@ -75,6 +75,9 @@ function paddedWidths(spec: DecoderSpec, { widths }: GgufTarget, mix: Mix): numb
   const gated = first.mixture !== undefined || first.gate !== undefined
   return widths.map((width) => paddedWidth(width, spec.hidden, gated, mix))
 }
+
+const roundedYarn =
+  'llama.cpp rounds the range of frequencies that YaRN blends, which this model does not: its answers differ a little from ours.'
 
 function refuseSliced(): EspalierError {
   return new EspalierError(
@@ -86,7 +89,7 @@ function refuseSliced(): EspalierError {
 function refuseFolder(): EspalierError {
   return new EspalierError(
     'infeasible',
-    'The GGUF type SOURCE keeps the types of a GGUF file, but this model is not a GGUF file. Choose F16, or another type.',
+    'The GGUF type SOURCE keeps the types of a GGUF file or of experts in MXFP4, but this model is not a GGUF file and has no such experts. Choose F16, or another type.',
   )
 }
 

@@ -25,13 +25,20 @@ export function mixtureNames(source: MixtureTensors, prefix: string, sizes: Mixt
     columns,
     shape: [experts, each, columns],
   })
-  const mlp = (place: number): MlpTensors => ({
-    gate: rows('ffn_gate_exps', place, width, hidden),
-    up: rows('ffn_up_exps', place, width, hidden),
-    down: rows('ffn_down_exps', place, hidden, width),
-  })
-  const whole = (part: string, like: Projection): Projection => ({ ...like, weight: `${prefix}.${part}.weight`, firstRow: 0 })
   const { router, correction, shared, sharedGate } = source
+  const biased = source.experts.some((expert) => !isConstant(expert) && expert.down.bias !== undefined)
+  const bias = (part: string) => (biased ? { bias: `${prefix}.${part}.bias` } : {})
+  const mlp = (place: number): MlpTensors => ({
+    gate: { ...rows('ffn_gate_exps', place, width, hidden), ...bias('ffn_gate_exps') },
+    up: { ...rows('ffn_up_exps', place, width, hidden), ...bias('ffn_up_exps') },
+    down: { ...rows('ffn_down_exps', place, hidden, width), ...bias('ffn_down_exps') },
+  })
+  const whole = (part: string, like: Projection): Projection => ({
+    ...like,
+    weight: `${prefix}.${part}.weight`,
+    firstRow: 0,
+    ...(like.bias === undefined ? {} : { bias: `${prefix}.${part}.bias` }),
+  })
   const inner = (part: string, like: Projection): Projection => ({ ...whole(part, like), rows: sizes.shared })
   return {
     router: { ...whole('ffn_gate_inp', router), rows: experts },

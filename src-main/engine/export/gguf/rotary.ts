@@ -51,7 +51,8 @@ export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect
   const float = (name: string, value: number | undefined) => value !== undefined && metadata.set(key(name), { kind: 'float', value })
   metadata.set(key('dimension_count'), { kind: 'integer', value: full.size })
   float('freq_base', theta)
-  if (dialect.windows === 'list' && local !== undefined) float('freq_base_swa', baseOf(spec.rotary(local)))
+  const within = local === undefined ? undefined : spec.rotary(local)
+  if (dialect.windows === 'list' && within) float('freq_base_swa', within === full ? theta : baseOf(within))
   if (kind === 'default') return []
   if (originalLength !== undefined) metadata.set(key('scaling.original_context_length'), { kind: 'integer', value: originalLength })
   if (kind === 'llama3') return [factors('rope_freqs.weight', slowing(full, theta, 1))]
@@ -65,6 +66,7 @@ export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect
   }
   const factor = number(section.factor)
   float('scaling.factor', factor)
+  if (typeof section.truncate === 'boolean') metadata.set('espalier.yarn.truncate', { kind: 'flag', value: section.truncate })
   if (kind === 'linear') return []
   float('scaling.yarn_beta_fast', number(section.beta_fast))
   float('scaling.yarn_beta_slow', number(section.beta_slow))

@@ -172,6 +172,7 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, block: number, prefix: 
     key: projection(fused ?? 'attn_k', source.key, keyValue * headSize, hidden),
     value: projection(fused ?? 'attn_v', source.value, keyValue * headSize, hidden),
     output: projection('attn_output', source.output, hidden, query * headSize),
+    ...(source.sinks ? { sinks: { weight: `${prefix}.attn_sinks.weight`, shape: [query] } } : {}),
     ...(source.mixture
       ? { mixture: mixtureNames(source.mixture, prefix, { experts, width, hidden, shared: sharedWidth(dialect, source.mixture, width) }) }
       : mlpNames(denseMlp(source), projection, { width, hidden, joined: dialect.joinsGateUp })),

@@ -65,7 +65,7 @@ const large = ['llama', 'deci', 'qwen2']
 /** The type of each tensor: vectors stay in float32. */
 function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks, experts }: GgufTarget, mix: Mix): BlockType[] {
   const isTied = !tensors.some(({ name }) => name === 'output.weight')
-  const found = tensors.map(({ name }) => parts[name.split('.').at(-2) ?? ''])
+  const found = tensors.map(({ name }) => (name.endsWith('.bias') ? undefined : parts[name.split('.').at(-2) ?? '']))
   const values = found.filter((part) => part === 'value').length
   const { query, keyValue } = heads[0] ?? { query: 1, keyValue: 1 }
   const isLarge = blocks.length === 80 && large.includes(dialect.architecture)
@@ -76,7 +76,7 @@ function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks,
     const part = found[position]
     const seenBefore = seen.get(part) ?? 0
     seen.set(part, seenBefore + 1)
-    if (shape.length === 1 || router.test(name)) return blockTypeNamed('F32')
+    if (shape.length === 1 || router.test(name) || name.endsWith('.bias')) return blockTypeNamed('F32')
     if (mix.asStored) return blockTypeNamed(keptType(tensor))
     const width = columnCount(shape)
     // Of a mixture and its shared expert, each has as many tensors as there are blocks.
