@@ -16,7 +16,7 @@ const sharing = [
   'docs',
   'engine/{architectures,checkpoint,data,estimate,evaluation,export,random,steps,tokenizer}',
   'engine/model/{decoding,views}',
-  'engine/pruning/{ablations,components,fit,methods,recovery,repair,search,two-stage}',
+  'engine/pruning/{ablations,components,experts,fit,methods,recovery,repair,search,two-stage}',
   'services/{comparison,experiments,models}',
   'src-renderer',
 ].map((folder) => `test/${folder}/**/*.test.ts`)

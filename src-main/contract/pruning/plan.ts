@@ -2,12 +2,18 @@ import { z } from 'zod'
 
 const indices = z.array(z.number().int().nonnegative())
 
-const ofExperts = { experts: indices.optional(), keptByExpert: z.array(indices).optional(), constants: indices.optional() }
+const ofExperts = {
+  experts: indices.optional(),
+  keptByExpert: z.array(indices).optional(),
+  constants: indices.optional(),
+  expertScale: z.number().positive().optional(),
+}
 
 /**
  * The plan of one MLP. `kept` lists the remaining neurons in index order. `inputs` and `outputs` (remaining hidden channels) occur only in
  * the rows-versus-columns ablation. Of a mixture, `experts` are the numbers of those that stay, all without it; `keptByExpert` their
- * neurons, as many of each; and `constants` the numbers of those that became a vector of the plan's tensors.
+ * neurons, as many of each; `constants` the numbers of those that became a vector of the plan's tensors; and `expertScale` what the down
+ * projections of those that stay are multiplied by.
  */
 const mlpPlan = z.union([
   z.literal('removed'),

@@ -117,7 +117,7 @@ export const runDocument = z.object({
       'Of `--fit`: `{ bytes, format, type }`, `{ tokensPerSecond }` or `{ milliseconds, prompt }` as asked for, with `predicted`, the cost that the choice was made by, and `real`, that of the file.',
     ),
   plan: plan.describe(
-    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` are the numbers of the experts that stay, all of them without it, and `mlp.constants` those that became a constant. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` are the numbers of the experts that stay, all of them without it, `mlp.constants` those that became a constant, and `mlp.expertScale` what the others were multiplied by. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
   ),
   repair: repair
     .optional()

@@ -46,7 +46,7 @@ export function addMixture(
       const rows = model.spec.hidden
       const { weight } = isConstant(source) ? source.constant : source.down
       add(constantAt(to, place, rows).constant.weight, { source: weight, firstRow: 0, rows, columns: undefined, cut: {}, ...replaced })
-    } else addExpert(source, target, { one, living, width: sizes.width }, add)
+    } else addExpert(source, target, { one, living, width: sizes.width, scale: mlp === 'removed' ? undefined : mlp?.expertScale }, add)
   }
   addShared(from, to, add)
 }
@@ -63,9 +63,11 @@ interface ExpertCut {
   readonly one: KeptExpert | undefined
   readonly living: number
   readonly width: number | undefined
+  /** What the down projection is multiplied by. */
+  readonly scale?: number | undefined
 }
 
-function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, living, width }: ExpertCut, add: AddPiece): void {
+function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, living, width, scale }: ExpertCut, add: AddPiece): void {
   const neurons = one === undefined || one.kept === 'all' ? undefined : one.kept
   const own = width ?? neurons?.length ?? target.up.rows
   const inner = { rowsKept: neurons, paddedRows: width }
@@ -74,12 +76,19 @@ function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, li
   const each = target.up.shape ? at(target.up.shape, 1) / target.up.rows : 1
   if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.up, target.up, inner, add, shapeOf(each * own, target.up.columns))
-  addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, add, shapeOf(target.down.rows, own))
+  addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, add, shapeOf(target.down.rows, own), scale)
 }
 
-function addWeight(source: Projection | undefined, target: Projection, cut: Cut, add: AddPiece, shape?: readonly number[]): void {
+function addWeight(
+  source: Projection | undefined,
+  target: Projection,
+  cut: Cut,
+  add: AddPiece,
+  shape?: readonly number[],
+  scale?: number,
+): void {
   const { firstRow, rows, columns } = source ?? target
-  add(target.weight, { source: source?.weight, firstRow, rows, columns, cut, ...(shape ? { shape } : {}) })
+  add(target.weight, { source: source?.weight, firstRow, rows, columns, cut, scale, ...(shape ? { shape } : {}) })
   const { rowsKept, paddedRows } = cut
   if (target.bias)
     add(target.bias, {
@@ -88,6 +97,7 @@ function addWeight(source: Projection | undefined, target: Projection, cut: Cut,
       rows,
       columns: undefined,
       cut: { rowsKept, paddedRows },
+      scale,
       // Of experts that share a tensor, biases do too.
       ...(target.shape ? { shape: [at(target.shape, 0), at(shape ?? target.shape, 1)] } : {}),
     })

@@ -24,6 +24,8 @@ export interface Piece {
   /** The plan's tensor that replaces the rows, or some rows of it. */
   readonly replaced?: string | undefined
   readonly replacedRows?: Rows
+  /** What the source's values are multiplied by. */
+  readonly scale?: number | undefined
 }
 
 /** A tensor in the making, and what of it a GGUF file stores as it is needed: its type there and its bytes. */

@@ -269,8 +269,9 @@ function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[]): Pick<Pruned
 }
 
 /** Whether a piece is rows of its source as they are. */
-const isWhole = ({ replaced, rows, columns, cut }: Piece): boolean =>
+const isWhole = ({ replaced, scale, rows, columns, cut }: Piece): boolean =>
   replaced === undefined &&
+  scale === undefined &&
   [cut.columnsKept, cut.rows, cut.columns].every((list) => list === undefined) &&
   (cut.paddedColumns === undefined || cut.paddedColumns === columns) &&
   (cut.paddedRows ?? cut.rowsKept?.length ?? rows) === (cut.rowsKept?.length ?? rows)
@@ -284,8 +285,16 @@ async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Pro
 async function readPiece(
   { checkpoint, tensors }: Sources,
   source: string,
-  { replaced, replacedRows, firstRow, rows }: Piece,
+  { replaced, replacedRows, scale, firstRow, rows }: Piece,
 ): Promise<Uint8Array> {
-  if (replaced === undefined || !tensors) return checkpoint.read(source, { first: firstRow, count: rows })
+  if (replaced === undefined || !tensors) {
+    const range = { first: firstRow, count: rows }
+    if (scale === undefined) return checkpoint.read(source, range)
+    const values = await checkpoint.readFloat32(source, range)
+    return fromFloat32(
+      values.map((value) => value * scale),
+      storedDtype(checkpoint, source),
+    )
+  }
   return fromFloat32(await tensors.readFloat32(replaced, replacedRows), storedDtype(checkpoint, source))
 }

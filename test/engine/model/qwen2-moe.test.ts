@@ -10,9 +10,12 @@ import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
-import { denseView } from '#engine/model/views/view.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { reap } from '#engine/pruning/methods/reap.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
+import { prune } from '../pruning/running.ts'
+import { logitsOf, relativeError } from './logits.ts'
 
 const [hidden, expertWidth, sharedWidth] = [64, 44, 88]
 const sizes = { num_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: expertWidth, shared_expert_intermediate_size: sharedWidth }
@@ -101,4 +104,20 @@ test('a dense model in parts, as mixtures with a shared expert, has the recorded
   }
   expect(await errorOf()).toBeLessThan(1e-5)
   expect(await errorOf({ norm_topk_prob: true })).toBeGreaterThan(1e-2)
+})
+
+test('without the experts that nothing chooses, a gate correction gives the answers of the whole model', async () => {
+  const model = await openModel(await writeMixtures())
+  const [window = new Int32Array(), ...calibration] = (await referenceWindows('calibration')).slice(0, 3)
+  const dense = (await logitsOf(denseView(model), window)).flat()
+  const errorWith = async (gateCorrection: string): Promise<number> => {
+    const { plan } = await prune(reap, { model, calibration, test: [] }, { sparsity: 0.1 }, { share: 0.5, gateCorrection })
+    const view = viewWithPlan(model, plan)
+    const logits = (await logitsOf(view, window)).flat()
+    view.dispose()
+    return relativeError(logits, dense)
+  }
+  expect(await errorWith('none'), 'gates are twice as large').toBeGreaterThan(0.1)
+  expect(await errorWith('fitted')).toBeLessThan(1e-5)
+  await model.close()
 })

@@ -4,8 +4,8 @@ import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectur
 
 /** Throws when a plan's experts of a block are not the model's, or too few for its router. */
 export function checkExperts(spec: DecoderSpec, block: number, mlp: Exclude<MlpPlan, 'removed'>): void {
-  const { experts, constants, keptByExpert } = mlp
-  if (!experts && !constants && !keptByExpert) return
+  const { experts, constants, keptByExpert, expertScale } = mlp
+  if (!experts && !constants && !keptByExpert && expertScale === undefined) return
   const { experts: count = 0, width } = layoutOf(spec, block)
   const wrong = (what: string) => new EspalierError('invalid', `The plan's experts of block ${block} do not fit: ${what}.`)
   if (!spec.router || count === 0) throw wrong('its MLP is no mixture of experts')

@@ -1,14 +1,24 @@
-import { gather, reshape, slice, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
+import { gather, mul, reshape, slice, type Tensor, type Tensor1D, type Tensor2D, tensor1d } from '@tensorflow/tfjs-core'
 import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { isConstant } from '#engine/architectures/spec.ts'
+import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
-import type { MixtureWeights } from '../weights/weights.ts'
+import { roundTo } from '../weights/round.ts'
+import type { MixtureWeights, MlpWeights } from '../weights/weights.ts'
 import { gatherMlp } from './gather-mlp.ts'
 import { keptExperts } from './kept-experts.ts'
 
-/** Experts that stay with their rows of the router, and `constants` [n, D] where experts became a vector; copies of their own. */
-export function gatherMixture(weights: MixtureWeights, plan: Exclude<MlpPlan, 'removed'>, constants?: Tensor2D): MixtureWeights {
+/**
+ * Experts that stay with their rows of the router, and `constants` [n, D] where experts became a vector; copies of their own. What is scaled
+ * is rounded to `dtype`, as it will be saved.
+ */
+export function gatherMixture(
+  weights: MixtureWeights,
+  plan: Exclude<MlpPlan, 'removed'>,
+  constants: Tensor2D | undefined,
+  dtype: FloatDtype,
+): MixtureWeights {
   const kept = keptExperts(plan, weights.experts.length)
   const { router, routerBias, correction, experts, ...others } = weights
   return tidied(() => {
@@ -25,10 +35,17 @@ export function gatherMixture(weights: MixtureWeights, plan: Exclude<MlpPlan, 'r
       experts: kept.map((one) => {
         if (one.constant) return { constant: row(constants as Tensor2D, constant++) }
         const expert = experts[one.number] as (typeof experts)[number]
-        return isConstant(expert) || one.kept === 'all' ? cloneTensors(expert) : gatherMlp(expert, { kept: [...one.kept] })
+        if (isConstant(expert)) return cloneTensors(expert)
+        const own = one.kept === 'all' ? cloneTensors(expert) : gatherMlp(expert, { kept: [...one.kept] })
+        return plan.expertScale === undefined ? own : scaleDown(own, plan.expertScale, dtype)
       }),
     }
   })
+}
+
+function scaleDown(expert: MlpWeights, scale: number, dtype: FloatDtype): MlpWeights {
+  const scaled = <T extends Tensor>(x: T): T => roundTo(mul<T>(x, scale), dtype)
+  return { ...expert, down: scaled(expert.down), ...(expert.downBias ? { downBias: scaled(expert.downBias) } : {}) }
 }
 
 const row = (rows: Tensor2D, place: number): Tensor1D => reshape(slice(rows, [place, 0], [1, -1]), [-1])

@@ -6,7 +6,8 @@ import type { MlpWeights } from '../weights/weights.ts'
 export type KeptMlp = Exclude<MlpPlan, 'removed'>
 
 export const needsGather = (mlp: KeptMlp): boolean =>
-  mlp.kept !== 'all' || [mlp.inputs, mlp.outputs, mlp.experts, mlp.keptByExpert, mlp.constants].some((list) => list !== undefined)
+  mlp.kept !== 'all' ||
+  [mlp.inputs, mlp.outputs, mlp.experts, mlp.keptByExpert, mlp.constants, mlp.expertScale].some((one) => one !== undefined)
 
 /** Neurons that stay, gathered in index order; hidden channels that do not stay are zeroed, so that widths outside the MLP hold. */
 export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {

@@ -1,7 +1,7 @@
 import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan, Replaceable, Trainable } from '#contract/pruning/plan.ts'
-import { type BlockLayout, type DecoderSpec, denseMlp, type Projection } from '#engine/architectures/spec.ts'
+import { type BlockLayout, type DecoderSpec, denseMlp, isConstant, type Projection } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, partShapes } from '../weights/weights.ts'
@@ -46,6 +46,12 @@ export const finalNormName = (kind: 'weight' | 'bias'): string => `final.norm.${
 export function storedDtype(checkpoint: { tensors: ReadonlyMap<string, { dtype: string }> }, name: string): FloatDtype {
   const dtype = checkpoint.tensors.get(name)?.dtype
   return dtype === 'F16' || dtype === 'BF16' ? dtype : 'F32'
+}
+
+/** The same of the down projections of a mixture's experts. */
+export function expertDtype(checkpoint: Parameters<typeof storedDtype>[0], spec: DecoderSpec, block: number): FloatDtype {
+  const expert = spec.block(block).mixture?.experts.find((one) => !isConstant(one))
+  return expert && !isConstant(expert) ? storedDtype(checkpoint, expert.down.weight) : 'F32'
 }
 
 /** Throws when a projection that the plan replaces is not among its tensors with the shape it must have. `blocks` is what the plan leaves. */

@@ -11,7 +11,7 @@ import { blockOf, type Part, type PartWeights, presentParts } from '../weights/w
 import { checkExperts } from './check-experts.ts'
 import { gatherMixture } from './gather-mixture.ts'
 import { gatherMlp, needsGather } from './gather-mlp.ts'
-import { checkReplaced, type PlanTensors, readConstants } from './plan-tensors.ts'
+import { checkReplaced, expertDtype, type PlanTensors, readConstants } from './plan-tensors.ts'
 import { readFinalNorm, replaceProjection } from './replace.ts'
 import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
 import { layoutAfter } from './sliced-spec.ts'
@@ -148,7 +148,7 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
   checkReplaced(spec, blocks, plan, tensors)
   if (plan.slice) checkRotations(spec, plan.slice, tensors)
   const changes = [
-    ...(plan.blocks.some(({ mlp }) => mlp !== 'removed' && needsGather(mlp)) ? [gatherKept(plan, tensors)] : []),
+    ...(plan.blocks.some(({ mlp }) => mlp !== 'removed' && needsGather(mlp)) ? [gatherKept(model, plan, tensors)] : []),
     ...(plan.blocks.some(({ replaced }) => replaced)
       ? [(part: Part, weights: PartWeights) => replaceProjection(part, weights, { checkpoint, spec, plan, tensors })]
       : []),
@@ -179,13 +179,13 @@ function keptOf({ blocks }: Plan, part: Part): readonly number[] | 'all' {
 }
 
 const gatherKept =
-  ({ blocks }: Plan, tensors: PlanTensors | undefined): Change =>
+  ({ spec, checkpoint }: Pick<Model, 'spec' | 'checkpoint'>, { blocks }: Plan, tensors: PlanTensors | undefined): Change =>
   async (part, weights) => {
     const mlp = blocks[blockOf(part)]?.mlp
     if (weights.attention || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
     if (weights.mlp) return { mlp: gatherMlp(weights.mlp, mlp) }
     const constants = mlp.constants && (await readConstants(blockOf(part), mlp.constants.length, tensors))
-    const mixture = gatherMixture(weights.mixture, mlp, constants)
+    const mixture = gatherMixture(weights.mixture, mlp, constants, expertDtype(checkpoint, spec, blockOf(part)))
     constants?.dispose()
     return { mixture }
   }

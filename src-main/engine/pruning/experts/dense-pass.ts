@@ -1,9 +1,11 @@
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 import { stackPasses } from '../search/passes.ts'
+import { gateCorrections } from './gate-correction.ts'
 import type { GoneExperts } from './least-experts.ts'
 import { type ExpertOutputs, type ExpertStatistics, expertStatistics, meansName } from './statistics.ts'
 
@@ -21,6 +23,33 @@ const windowsOf = ({ calibration, options: { windows } }: Input) => calibration.
 
 const statisticsStep: StepKind = { version: 1, reach: 'shared' }
 const constantsStep: StepKind = { version: 1 }
+
+const correcting = 'Correcting gates'
+
+/** The pass that compares each mixture with what is left of it. */
+export function correctionPhase(spec: DecoderSpec, windows: number): MethodPhase {
+  const { attention, mlp, head } = stackPasses(spec.blocks.length, windows)
+  return { phase: correcting, passes: { attention, mlp: 2 * mlp, head }, choosing: 'exactly' }
+}
+
+const correctionStep: StepKind = { version: 1 }
+
+/** The plan with what the experts that it leaves are multiplied by. */
+export async function correctGates(input: Input, plan: Plan): Promise<Plan> {
+  const { view, run } = input
+  const windows = windowsOf(input)
+  const report = {
+    progress: (done: number, total: number) => run.progress(correcting, done, total, 'groups of windows'),
+    signal: run.signal,
+  }
+  const asked = { kind: correctionStep, label: 'gate correction', on: { plan, windows } }
+  const scales = await run.step(asked, () => gateCorrections(view, plan, windows, report))
+  const blocks = plan.blocks.map((block, index): BlockPlan => {
+    const scale = scales[index]
+    return scale && block.mlp !== 'removed' ? { ...block, mlp: { ...block.mlp, expertScale: scale } } : block
+  })
+  return { blocks }
+}
 
 /** The pass over the dense model, shared by all runs on the same windows; with `outputs`, also the vectors that experts are summed up as. */
 export async function statisticsFor(

@@ -3,7 +3,8 @@ import { expertScore, expertScores } from '#contract/pruning/experts.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import type { Budget } from '../budget.ts'
-import { constantsFor, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
+import { constantsFor, correctGates, correctionPhase, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
+import { requireRaisedGates } from '../experts/gate-correction.ts'
 import { judgeExperts, rankBy } from '../experts/judge.ts'
 import { expertsToRemove, leastExperts, removableExperts } from '../experts/least-experts.ts'
 import { likelyGone, planWithoutExperts, shareOf } from '../experts/plan.ts'
@@ -45,11 +46,20 @@ const options = z
       title: 'Super experts',
       help: 'Keeps the few experts with the largest outputs as long as others can go, or treats them like all others.',
     }),
+    gateCorrection: z.enum(['none', 'fitted']).default('none').meta({
+      title: 'Gate correction',
+      help: 'Where routers do not renormalise (OLMoE, Qwen2 MoE), experts that stay gain weight when others go. fitted: scales them block by block to what the whole mixture gave.',
+    }),
     windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score experts.' }),
   })
   .refine(({ removed, constants }) => removed === 'constant' || constants === 'mean', {
     path: ['constants'],
     error: 'Removed experts are dropped, so there is nothing to fit. Choose removed=constant, or constants=mean.',
+  })
+  .refine(({ removed, gateCorrection }) => removed === 'dropped' || gateCorrection === 'none', {
+    path: ['gateCorrection'],
+    error:
+      'The router still knows experts that became constants, so no other gains weight. Choose removed=dropped, or gateCorrection=none.',
   })
 
 type ReapOptions = z.infer<typeof options>
@@ -68,7 +78,11 @@ export const reap = defineMethod({
     const [plan = densePlan(spec)] = likelyPlans(spec, { sparsity }, chosen)
     return { ...none, expertsRemoved: countGone(spec, { sparsity }, chosen), reached: reachedSparsity(spec, plan) }
   },
-  work: (spec, { sparsity }, chosen, available) => (sparsity === 0 ? [] : [scoringPhase(spec, Math.min(chosen.windows, available))]),
+  work(spec, { sparsity }, chosen, available) {
+    const windows = Math.min(chosen.windows, available)
+    if (sparsity === 0) return []
+    return [scoringPhase(spec, windows), ...(chosen.gateCorrection === 'none' ? [] : [correctionPhase(spec, windows)])]
+  },
   likely: likelyPlans,
   async plan(input) {
     const { view, budget, options: chosen } = input
@@ -81,11 +95,17 @@ export const reap = defineMethod({
     const gone = leastExperts(spec, wanted, chosen.budget, rankBy(experts, chosen.superExperts))
     const plan = planWithoutExperts(spec, gone, chosen.removed)
     const constants = tensors && outputs && (await constantsFor(input, gone, { outputs, means: tensors }))
+    if (chosen.gateCorrection === 'fitted') return { plan: await correctGates(input, plan), decisions: [], notes: [], experts }
     return { plan, decisions: [], notes: [], experts, ...(constants ? { tensors: constants } : {}) }
   },
 })
 
-function wantedExperts(spec: DecoderSpec, { sparsity }: Pick<Budget, 'sparsity'>, { share, budget, removed }: ReapOptions): number[] {
+function wantedExperts(
+  spec: DecoderSpec,
+  { sparsity }: Pick<Budget, 'sparsity'>,
+  { share, budget, removed, gateCorrection }: ReapOptions,
+): number[] {
+  if (gateCorrection === 'fitted') requireRaisedGates(spec)
   return expertsToRemove(spec, share ?? shareOf(spec, sparsity, removed), budget)
 }
 

@@ -135,8 +135,9 @@ export function splitRange(split: (sparsity: number) => TwoStageSplit): { least:
       return false
     }
   }
-  const steps = Array.from({ length: 101 }, (_, i) => i / 100).filter(feasible)
-  return { least: steps[0] ?? 0, most: steps.at(-1) ?? 0 }
+  // A split of a large mixture counts tens of thousands of tensors, so only the ends are looked for.
+  const steps = Array.from({ length: 101 }, (_, i) => i / 100)
+  return { least: steps.find(feasible) ?? 0, most: steps.findLast(feasible) ?? 0 }
 }
 
 /** What plans reach that keep this many neurons in each MLP; null where it matters which attention submodules go. */

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
-import { openModel, withProducts } from '#engine/model/model.ts'
+import { openModel, openSpec, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
@@ -57,6 +57,16 @@ const withoutEmpty = (removed: ByBlock<number[]>) => Object.fromEntries(Object.e
 test('fitted constants are refused where experts are dropped', () => {
   expect(() => parseOptions(reap, { constants: 'fitted' })).toThrow('constants is "fitted". Removed experts are dropped, so')
   expect(parseOptions(reap, { removed: 'constant', constants: 'fitted' }).constants).toBe('fitted')
+})
+
+test('a gate correction is refused where no factor rises', async () => {
+  expect(() => parseOptions(reap, { removed: 'constant', gateCorrection: 'fitted' })).toThrow('Choose removed=dropped')
+  const fitted = parseOptions(reap, { gateCorrection: 'fitted' })
+  const outline = async (name: MixtureModel) =>
+    reap.outline?.((await openSpec(await referenceModel(name))).spec, { sparsity: 0.1, blocks: 1 }, fitted)
+  await expect(outline('glm4_moe')).rejects.toThrow('do not rise when others go in a glm4_moe model')
+  await expect(outline('granitemoe')).rejects.toThrow('Choose gateCorrection=none')
+  await expect(outline('olmoe')).resolves.toMatchObject({ attentionRemoved: 0 })
 })
 
 function holdToRecorded(name: MixtureModel, precision: 'float32' | 'mixed'): void {

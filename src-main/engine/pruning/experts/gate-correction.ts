@@ -1,0 +1,115 @@
+import { at, outside } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { disposeResidual } from '#engine/model/decoder.ts'
+import { groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import type { ExpertActivations } from '#engine/model/mixture.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
+import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
+import { mlpOf, type Part } from '#engine/model/weights/weights.ts'
+
+/** Throws where removing experts leaves the factors of the others as they are. */
+export function requireRaisedGates({ router, family }: DecoderSpec): void {
+  if (!router || (router.scores === 'softmax' && !router.renormalised)) return
+  throw new EspalierError(
+    'infeasible',
+    `Factors of experts do not rise when others go in a ${family} model, so there is nothing to correct. Choose gateCorrection=none.`,
+  )
+}
+
+/** Sums over tokens of what a mixture gives with all experts, y, and with those that a plan leaves, y'. */
+interface Products {
+  /** <y, y'> and <y', y'>. */
+  both: number
+  own: number
+}
+
+interface Report {
+  progress?(done: number, total: number): void
+  readonly signal?: AbortSignal
+}
+
+/**
+ * What the outputs of the kept experts must be multiplied by, block by block, so that the mixture comes closest to the whole one: the c
+ * that makes the sum of |y - c y'|² least, both on what the dense model's blocks read. Where the softmax is over all experts and is not
+ * renormalised, those that stay have larger factors than before.
+ */
+export async function gateCorrections(view: ModelView, plan: Plan, windows: Windows, report: Report): Promise<(number | null)[]> {
+  const pruned = viewWithPlan(view.model, plan)
+  const { deciding } = view.model.products
+  const [walk, prunedWalk] = [new Walk(view, deciding), new Walk(pruned, deciding)]
+  const sums = plan.blocks.map(({ mlp }) => (mlp !== 'removed' && mlp.experts ? { both: 0, own: 0 } : null))
+  const changed = new Map(sums.flatMap((own, block) => (own ? [[mlpOf(block), own] as const] : [])))
+  const groups = groupWindows(windows)
+  // Streams, their parts' outputs, and what the kept experts gave of them.
+  const bytes = Math.max(...groups.map(({ ids }) => 16 * ids.length * view.spec.hidden))
+  const together = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
+  try {
+    for (let first = 0; first < groups.length; first += together) {
+      await passGroups({ view, walk, prunedWalk, changed }, groups.slice(first, first + together), report)
+      report.progress?.(Math.min(first + together, groups.length), groups.length)
+    }
+  } finally {
+    walk.dispose()
+    prunedWalk.dispose()
+    pruned.dispose()
+  }
+  return sums.map((own) => own && (own.both > 0 && own.own > 0 ? Math.fround(own.both / own.own) : 1))
+}
+
+interface Pair {
+  readonly view: ModelView
+  readonly walk: Walk
+  readonly prunedWalk: Walk
+  readonly changed: ReadonlyMap<Part, Products>
+}
+
+async function passGroups({ view, walk, prunedWalk, changed }: Pair, groups: readonly WindowGroup[], { signal }: Report): Promise<void> {
+  const streams: Stream[] = []
+  const { hidden } = view.spec
+  const outputs = new Map<Stream, Float32Array>()
+  try {
+    for (const { ids, batch } of groups) streams.push(await walk.embed(ids, batch))
+    for (const part of view.parts) {
+      signal?.throwIfAborted()
+      const sums = changed.get(part)
+      const outputOf = ({ batch, tokens }: Stream, experts: readonly ExpertActivations[] = []) =>
+        routedOutput(experts, batch * tokens, hidden)
+      if (sums)
+        await prunedWalk.look(part, streams, { observe: (stream, { experts }) => void outputs.set(stream, outputOf(stream, experts)) })
+      const look = sums && {
+        observe: (stream: Stream, { experts }: { experts?: readonly ExpertActivations[] }) =>
+          addProducts(sums, outputOf(stream, experts), outputs.get(stream) as Float32Array),
+      }
+      await walk.pass(part, streams, look)
+      await breathe()
+    }
+  } finally {
+    for (const { residual } of streams) disposeResidual(residual)
+  }
+}
+
+function addProducts(sums: Products, whole: Float32Array, left: Float32Array): void {
+  for (const [place, value] of left.entries()) {
+    sums.both += at(whole, place) * value
+    sums.own += value * value
+  }
+}
+
+/** What the chosen experts add to each token, [N, D], without a shared expert: no factor of that changes. */
+function routedOutput(experts: readonly ExpertActivations[], rows: number, hidden: number): Float32Array {
+  const sum = new Float32Array(rows * hidden)
+  for (const { rows: own, gates, output } of experts) {
+    const values = output.dataSync<'float32'>()
+    for (const [place, row] of own.entries()) {
+      const gate = at(gates, place)
+      for (let i = 0; i < hidden; i++) {
+        const to = row * hidden + i
+        sum[to] = (sum[to] ?? outside(sum, to)) + gate * (values[place * hidden + i] ?? outside(values, place * hidden + i))
+      }
+    }
+  }
+  return sum
+}
