@@ -5,7 +5,7 @@ import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen, settle } from './screens.ts'
+import { addFilter, go, openScreen, type Screen, settle } from './screens.ts'
 import { keepTiming } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
@@ -154,6 +154,32 @@ test('Shift chooses a range of which most rows were never loaded', async () => {
   await page.getByText('10,000 runs chosen').waitFor()
   expect(await page.getByText('10,000 runs chosen').isVisible()).toBe(true)
   await page.keyboard.press('Escape')
+})
+
+test('10,000 runs are filtered by cluster and start in a view that is kept, and grouped by three levels, over a reload', async () => {
+  const found = (count: number) => page.locator('.page-header', { hasText: `${count} runs found` }).waitFor()
+  await go(page, '#/runs')
+  await addFilter(page, 'Cluster', 'any of', 'far cluster')
+  await found(5)
+  await addFilter(page, 'Started', 'at most', '1970-09-15')
+  await found(3)
+  await page.getByRole('button', { name: 'Views' }).click()
+  await page.getByRole('textbox', { name: 'Name of this view' }).fill('Far and early')
+  await page.getByRole('button', { name: 'Save', exact: true }).click()
+  await page.getByRole('button', { name: 'Clear', exact: true }).click()
+  await page.getByRole('button', { name: /^Group by/ }).click()
+  for (const level of ['Method', 'Model', 'Sparsity']) await page.getByRole('menuitemcheckbox', { name: level, exact: true }).click()
+  await page.keyboard.press('Escape')
+  const group = page.getByRole('row', { name: /^2SSP SmolLM2-135M-Instruct 20 % 416 runs/ })
+  await group.waitFor()
+  await page.reload()
+  await group.getByRole('button', { name: '20 %' }).click()
+  await found(416)
+  await page.getByRole('button', { name: 'Views' }).click()
+  await page.getByRole('button', { name: 'Far and early', exact: true }).click()
+  await found(3)
+  expect(await page.locator('tr[data-row]').count()).toBe(3)
+  await page.getByRole('button', { name: 'Clear', exact: true }).click()
 })
 
 test('at most N windows holds for a text that is ticked after the number was typed', async () => {

@@ -9,7 +9,7 @@ import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../bench/fill-history.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen } from './screens.ts'
+import { addFilter, go, openScreen, type Screen } from './screens.ts'
 import { keepTiming } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
@@ -71,14 +71,6 @@ const whenDone = (id: string) =>
     90_000,
   )
 
-async function addFilter(column: string, comparison: string, value: string): Promise<void> {
-  await page.getByRole('button', { name: 'Filter', exact: true }).click()
-  await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
-  await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
-  await page.getByLabel(/^Value/).fill(value)
-  await page.getByRole('button', { name: 'Add filter' }).click()
-}
-
 const found = (count: number) =>
   eventually(
     () => page.locator('.page-header').textContent(),
@@ -93,7 +85,7 @@ test.each([
   { column: 'perplexity (data 0)', comparison: 'at most', value: '20', shown: 'perplexity (data 0) ≤ 20', count: 7 },
 ])('a filter of $column takes what the table shows: $value', async ({ column, comparison, value, shown, count }) => {
   await go(page, '#/runs')
-  await addFilter(column, comparison, value)
+  await addFilter(page, column, comparison, value)
   await page.getByText(shown).waitFor()
   await found(count)
   await page.getByRole('button', { name: 'Clear', exact: true }).click()
@@ -104,7 +96,7 @@ test('a filter of dates takes a day as it is written, and its last moment counts
   const day = new Date(0)
   const midnight = new Date(day.getFullYear(), day.getMonth(), day.getDate() + 1).getTime()
   const written = `${day.getFullYear()}-${String(day.getMonth() + 1).padStart(2, '0')}-${String(day.getDate()).padStart(2, '0')}`
-  await addFilter('Created', 'at most', written)
+  await addFilter(page, 'Created', 'at most', written)
   await found(Math.min(kept, Math.ceil(midnight / 3_600_000)))
   await page.getByRole('button', { name: 'Clear', exact: true }).click()
 })
@@ -132,7 +124,7 @@ test('runs that a box chose are archived by the key that the bar names, and brou
   await eventually(total, (count) => count === kept, 10_000)
 })
 
-test('heads of the history are whole at 1440 pixels: none is cut, none breaks within a word, and the last column is in sight', async () => {
+test('heads of the history are whole at 1440 pixels: none is cut, none breaks within a word, and the last column is in sight; so are names', async () => {
   await go(page, '#/runs')
   await page.locator('tr[data-row="0"]').waitFor()
   const faults = await page.evaluate(() =>
@@ -149,6 +141,11 @@ test('heads of the history are whole at 1440 pixels: none is cut, none breaks wi
     }),
   )
   expect(faults).toEqual([])
+  const names = page.locator('tr[data-row] .two-lines')
+  expect(await names.allTextContents()).toEqual(expect.arrayContaining(['BlockPruner, whole blocks', 'SmolLM2-135M-Instruct']))
+  expect(
+    await names.evaluateAll((all) => all.filter((one) => one.scrollHeight > one.clientHeight + 1).map((one) => one.textContent)),
+  ).toEqual([])
 })
 
 test('models that other programs keep are offered, and one is added by choosing it', async () => {
@@ -160,7 +157,7 @@ test('models that other programs keep are offered, and one is added by choosing 
   await dialog.getByText(/llama.*parameters, 12 blocks/).waitFor()
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
-  expect(await workbench.call('models.list', {})).toHaveLength(3)
+  expect(await workbench.call('models.list', {})).toHaveLength(4)
 })
 
 test('the estimate on the screen changes with the windows that are measured', async () => {

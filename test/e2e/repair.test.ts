@@ -77,7 +77,7 @@ test('a finished run is repaired from its page, and the new run stands beside it
   await page.getByRole('dialog').getByRole('button', { name: 'Repair', exact: true }).click()
   const rows = await done(3)
   const repaired = rows.find(({ parent }) => parent === pruned.id) as RunEntry
-  expect(repaired.name).toContain('repaired in order')
+  expect(repaired.name).toContain('repaired block by block')
   const value = (run: RunEntry) => run.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
   expect(value(repaired)).toBeLessThan(value(pruned))
   await go(page, `#/run/${repaired.id}`)
@@ -92,11 +92,11 @@ test('a finished run is repaired from its page, and the new run stands beside it
 test('Compare shows both, and leaves the repaired one out on demand', async () => {
   const { rows } = await workbench.call('runs.query', {})
   await go(page, `#/compare?runs=${rows.map(({ id }) => id).join(',')}`)
-  await page.getByRole('button', { name: '2SSP, repaired in order' }).waitFor()
+  await page.getByRole('button', { name: '2SSP, repaired block by block' }).waitFor()
   await picture('compare')
   await page.getByRole('button', { name: 'repaired', exact: true }).click()
   await eventually(
-    () => page.getByRole('button', { name: '2SSP, repaired in order' }).count(),
+    () => page.getByRole('button', { name: '2SSP, repaired block by block' }).count(),
     (count) => count === 0,
     30_000,
   )

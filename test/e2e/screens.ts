@@ -52,6 +52,15 @@ export async function go(page: Page, hash: string): Promise<void> {
   )
 }
 
+/** Adds a filter to the history by its form. */
+export async function addFilter(page: Page, column: string, comparison: string, value: string): Promise<void> {
+  await page.getByRole('button', { name: 'Filter', exact: true }).click()
+  await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
+  await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
+  await page.getByLabel(/^Value/).fill(value)
+  await page.getByRole('button', { name: 'Add filter' }).click()
+}
+
 /** Keeps a list, in the page, of what the page itself still waits for: its calls, and timers of up to a second. */
 function watchWork(): void {
   const unfinished = new Set<unknown>()

@@ -1,24 +1,31 @@
 import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import type { Browser, Page } from 'playwright-core'
+import { dirname, join } from 'node:path'
+import type { Browser, Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { at } from '#contract/at.ts'
+import { seriesColours, seriesLook } from '#contract/comparison/series.ts'
 import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { referenceModel } from '../fixtures/reference.ts'
 import { patience } from '../patience.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen } from './screens.ts'
+import { addFilter, go, openScreen, type Screen } from './screens.ts'
 import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
+const sample = join(import.meta.dirname, '../../resources/sample-model')
 let browser: Browser
 let workbench: Workbench
 let screen: Screen
 let page: Page
+/** Of the first experiment, on the sample model. */
 let runs: RunEntry[]
+/** With those of a second experiment, on a second model. */
+let all: RunEntry[]
 
-/** A small experiment of five methods that is over soon, on the model that comes along. */
+/** Two small experiments that are over soon, on the model that comes along and on another. */
 beforeAll(async () => {
   ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine })])
   const [model] = await workbench.call('models.list', {})
@@ -38,13 +45,26 @@ beforeAll(async () => {
       measures: perplexity.slice(0, 1),
     },
   })
+  const other = await workbench.call('models.add', { path: await referenceModel('stories260k') })
+  await workbench.call('experiments.create', {
+    name: 'Another model',
+    start: 'queue',
+    grid: {
+      models: [other.id],
+      methods: [{ method: 'shortgpt' }],
+      amounts: [{ sparsity: 0.4 }],
+      ...(calibration ? { calibration: { ...calibration, windows: 2 } } : {}),
+      measures: perplexity.slice(0, 1),
+    },
+  })
   screen = await openScreen(browser, workbench)
   page = screen.page
-  runs = await eventually(
+  all = await eventually(
     async () => (await workbench.call('runs.query', {})).rows,
-    (rows) => rows.length === 7 && rows.every(({ status }) => status === 'done'),
+    (rows) => rows.length === 9 && rows.every(({ status }) => status === 'done'),
     200_000,
   )
+  runs = all.filter((run) => run.model.id === model?.id)
 })
 
 afterAll(async () => {
@@ -55,7 +75,7 @@ afterAll(async () => {
 const runOf = (method: string, nominal: number) => runs.find((run) => run.method === method && run.nominal === nominal) as RunEntry
 
 test('the playground offers the finished runs of the chosen model, and the model links to the runs that used it', async () => {
-  await go(page, '#/playground')
+  await go(page, `#/playground?model=${runs[0]?.model.id}`)
   await page.getByRole('button', { name: 'Add pruned models' }).click()
   await eventually(
     () => page.getByRole('dialog').getByRole('checkbox').count(),
@@ -124,7 +144,7 @@ test('a run that was stopped says how far it came', async () => {
 
 test('a model by typed path is added with one click; a wrong path keeps the dialog and says why', async () => {
   const other = join(await mkdtemp(join(tmpdir(), 'espalier-model-')), 'another-model')
-  await cp(join(import.meta.dirname, '../../resources/sample-model'), other, { recursive: true })
+  await cp(sample, other, { recursive: true })
   await go(page, '#/models')
   await page.getByRole('button', { name: 'Add a model' }).first().click()
   const dialog = page.getByRole('dialog')
@@ -276,15 +296,8 @@ test('filters take what the table shows, and experiments are found by name', asy
     10_000,
   )
   await search.fill('')
-  const addFilter = async (column: string, comparison: string, value: string) => {
-    await page.getByRole('button', { name: 'Filter', exact: true }).click()
-    await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
-    await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
-    await page.getByLabel(/^Value/).fill(value)
-    await page.getByRole('button', { name: 'Add filter' }).click()
-  }
-  await addFilter('Method', 'any of', 'ShortGPT')
-  await addFilter('Sparsity', 'at most', '30')
+  await addFilter(page, 'Method', 'any of', 'ShortGPT')
+  await addFilter(page, 'Sparsity', 'at most', '30')
   await page.getByText('Sparsity ≤ 30 %').waitFor()
   await eventually(
     () => page.getByRole('row').count(),
@@ -297,7 +310,7 @@ test('filters take what the table shows, and experiments are found by name', asy
 test('after ticking a box, the keys of the bar work; Shift never unticks what counts; one box chooses all', async () => {
   await go(page, '#/runs')
   // The filter of the test before may still be on its way out.
-  await page.locator('tr[data-row="8"]').waitFor()
+  await page.locator('tr[data-row="10"]').waitFor()
   const box = (at: number) => page.getByRole('table', { name: 'Runs' }).locator('tbody').getByRole('checkbox').nth(at)
   await box(0).click()
   await box(2).click({ modifiers: ['Shift'] })
@@ -307,38 +320,77 @@ test('after ticking a box, the keys of the bar work; Shift never unticks what co
   await page.keyboard.press('Escape')
   await page.getByRole('toolbar', { name: 'Chosen runs' }).waitFor({ state: 'hidden' })
   await page.getByRole('checkbox', { name: /Choose all/ }).click()
-  await page.getByText(/^9 runs chosen/).waitFor()
+  await page.getByText(/^11 runs chosen/).waitFor()
   await page.keyboard.press('Escape')
 })
 
-test('Compare stays within the window, draws a staircase, and keeps a pinned pruned run in it', async () => {
-  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}&baseline=${runOf('2ssp', 0.25).id}`)
+/** The colours in which all that is found is drawn. */
+async function coloursOf(found: Locator, property: 'fill' | 'background-color'): Promise<string[]> {
+  await found.first().waitFor()
+  return found.evaluateAll((all, name) => [...new Set(all.map((one) => getComputedStyle(one).getPropertyValue(name)))], property)
+}
+
+test('two models are compared over a reload: within the window, with a staircase, a method in one colour here, on other screens and in the report', async () => {
+  await go(page, `#/compare?runs=${all.map(({ id }) => id).join(',')}&baseline=${runOf('2ssp', 0.25).id}`)
+  await page.reload()
   const marks = page.getByRole('listbox', { name: /perplexity/ }).getByRole('option')
   await eventually(
     () => marks.count(),
-    (count) => count === 7,
+    (count) => count === 9,
     10_000,
   )
   expect(await page.locator('path.front').getAttribute('d')).toMatch(/^M[\d. ]+(H[\d.]+V[\d.]+)+$/)
-  const overflow = await page.evaluate(() => {
-    const main = document.querySelector('main') as HTMLElement
-    return main.scrollWidth - main.clientWidth
-  })
-  expect(overflow).toBe(0)
+  await page.getByText(/Shaded: the Pareto front\. No result here is better on both axes\./).waitFor()
+  const main = page.getByRole('main')
+  expect(await main.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBe(0)
+  const table = page.getByRole('region', { name: 'Comparison table' })
+  expect(await table.getByRole('columnheader').nth(1).textContent()).toContain('perplexity')
+
+  const { light } = at(seriesColours, seriesLook('shortgpt').colour ?? Number.NaN)
+  const rgb = `rgb(${[1, 3, 5].map((from) => Number.parseInt(light.slice(from, from + 2), 16)).join(', ')})`
+  const legend = () =>
+    page
+      .getByRole('list', { name: 'Legend' })
+      .first()
+      .getByRole('button', { name: /^ShortGPT/ })
+      .locator('path')
+  expect(await coloursOf(legend(), 'fill')).toEqual([rgb])
+  expect(await coloursOf(table.getByRole('row', { name: /ShortGPT/ }).locator('.swatch'), 'background-color')).toEqual([rgb])
+  const saveReport = async () => {
+    await page.getByRole('button', { name: 'Make a report' }).click()
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: /^HTML/ }).click()])
+    return readFile(await download.path(), 'utf8')
+  }
+  const report = await saveReport()
+  expect(report).toMatch(new RegExp(`stroke="${light}"[^]{0,160}>ShortGPT`))
+  for (const place of [dirname(sample), 'reference/models']) expect(report).not.toContain(place)
+  await page.getByRole('button', { name: 'Make a report' }).click()
+  await page.getByRole('menuitemcheckbox', { name: 'Include paths of this machine' }).click()
+  await page.keyboard.press('Escape')
+  expect(await saveReport(), 'paths for oneself').toContain(sample)
+  await go(page, '#/runs')
+  const swatches = page.locator('tr[data-row]', { hasText: 'ShortGPT' }).locator('.swatch')
+  expect(await coloursOf(swatches, 'background-color')).toEqual([rgb])
 })
 
-test.each(['SVG', 'PNG', 'PDF'])('charts leave as %s with their title and legend', async (format) => {
+test('a chart leaves as SVG with its title and legend, as PNG and as PDF', async () => {
   await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
-  await page.getByRole('button', { name: /^Save perplexity against/i }).click()
-  const [download] = await Promise.all([page.waitForEvent('download'), page.getByText(`Save as ${format}`).click()])
-  const content = await readFile(await download.path())
-  expect(content.length).toBeGreaterThan(3000)
-  if (format === 'SVG') {
-    const text = content.toString()
-    expect(text).toMatch(/Perplexity against/)
-    for (const title of ['2SSP', 'ShortGPT', 'Window-based']) expect(text).toContain(title)
+  const save = async (format: string) => {
+    await page.getByRole('button', { name: /^Save perplexity against/i }).click()
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByText(`Save as ${format}`).click()])
+    return readFile(await download.path())
   }
-  if (format === 'PDF') expect(content.subarray(0, 5).toString()).toBe('%PDF-')
+  const svg = (await save('SVG')).toString()
+  for (const text of [/^<svg[^>]+xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, /Perplexity against/, /2SSP/, /ShortGPT/, /Window-based/])
+    expect(svg).toMatch(text)
+  expect(svg).not.toMatch(/var\(--|light-dark/)
+  expect(Number(/viewBox="0 0 (\d+)/.exec(svg)?.[1])).toBeGreaterThan(400)
+  const png = await save('PNG')
+  expect(png.subarray(1, 4).toString()).toBe('PNG')
+  expect(png.readUInt32BE(16)).toBeGreaterThan(800)
+  const pdf = await save('PDF')
+  expect(pdf.subarray(0, 5).toString()).toBe('%PDF-')
+  for (const file of [png, pdf]) expect(file.length).toBeGreaterThan(5000)
 })
 
 test('parallel coordinates leave with labels that can be read: none over another, none cut, each before its own paper', async () => {
@@ -674,18 +726,5 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   await page.getByRole('region', { name: 'Table of the ablation' }).waitFor()
   expect(await page.getByRole('listbox').getByRole('option').count()).toBeGreaterThan(3)
   expect(await page.getByRole('region', { name: 'Table of the ablation' }).getByRole('row').count()).toBeGreaterThan(3)
-})
-
-test('the page is whole again after the workbench was ended and started anew', async () => {
-  await go(page, '#/runs')
-  await workbench.kill()
-  await page.getByText('Connection lost.', { exact: true }).waitFor()
-  await workbench.restart()
-  await page.getByText('Connection lost.', { exact: true }).waitFor({ state: 'hidden' })
-  await eventually(
-    () => page.getByRole('row').count(),
-    (count) => count > 7,
-    10_000,
-  )
   expect(screen.faults).toEqual([])
 })

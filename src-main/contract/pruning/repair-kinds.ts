@@ -1,7 +1,7 @@
 import type { DataRequest } from '../data/data-request.ts'
 
 /** The kinds of repair, with titles for repaired runs. */
-export const repairTitles = { 'one-pass': 'repaired in one pass', 'in-order': 'repaired in order' } as const
+export const repairTitles = { 'one-pass': 'repaired at once', 'in-order': 'repaired block by block' } as const
 
 /** Default number of windows that a repair is fitted on. */
 export const defaultRepairWindows = 96

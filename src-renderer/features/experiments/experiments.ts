@@ -1,6 +1,8 @@
 import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
+import { recoveryTitle } from '#contract/pruning/recovery-kinds.ts'
+import { repairTitles } from '#contract/pruning/repair-kinds.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
@@ -31,12 +33,20 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
     { title: 'Methods', text: methods.join(' · ') },
     { title: 'Amounts', text: amounts.join(', ') },
     { title: 'Seeds', text: grid.seeds.join(', ') },
+    { title: 'Repair', text: treatmentText(grid.repairs, 'as pruned', (kind) => repairTitles[kind]) },
+    { title: 'Recovery', text: treatmentText(grid.recoveries, 'not recovered', recoveryTitle) },
     ...(grid.weights
       ? [{ title: 'Weights', text: [...grid.weights, ...(grid.rivals ?? []).map((type) => `${type} (unpruned)`)].join(', ') }]
       : []),
     ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
     { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
   ].filter(({ text }) => text !== '')
+}
+
+/** Repairs or recoveries that were asked for; empty where none was. */
+function treatmentText<Choice>(choices: readonly (Choice | 'none')[] = [], none: string, titleOf: (choice: Choice) => string): string {
+  const isAsked = choices.some((choice) => choice !== 'none')
+  return isAsked ? choices.map((choice) => (choice === 'none' ? none : titleOf(choice))).join(', ') : ''
 }
 
 const titles: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))

@@ -52,6 +52,17 @@ test('tasks have their titles, and a name that is no task stays', () => {
   expect(facts.at(-1)).toEqual({ title: 'Measured', text: 'GSM8K, constructor' })
 })
 
+test('repairs and recoveries are facts of an experiment where any was asked for', () => {
+  const factsOf = (asked: object) =>
+    experiments
+      .gridFacts(grid.parse({ models: ['model'], methods: [], amounts: [], ...asked }), String)
+      .map(({ title, text }) => `${title}: ${text}`)
+  expect(factsOf({ repairs: ['none'], recoveries: ['none'] }).join()).not.toMatch(/Rep|Rec/)
+  expect(factsOf({ repairs: ['none', 'one-pass'], recoveries: [{ tokens: 1024 }] })).toEqual(
+    expect.arrayContaining(['Repair: as pruned, repaired at once', 'Recovery: recovered with 1,024 tokens']),
+  )
+})
+
 test('how far an experiment is names what is not done', () => {
   expect(experiments.progressText({ counts: { done: 5, failed: 1, running: 1 }, runs: 7 })).toBe('5 of 7 done, 1 running, 1 failed')
   expect(experiments.progressText({ counts: { done: 3 }, runs: 3 })).toBe('3 runs done')
