@@ -5,7 +5,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
-import { paperAnswers, referenceRepeats, usualRepetition } from '#contract/protocol.ts'
+import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
@@ -205,6 +205,7 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
     ...(flags.evaluate_downstream || flags.tasks.length > 0 ? [tasksMeasure(flags, model, tasks)] : []),
     ...(flags.evaluate_inference ? [{ kind: 'inference' as const, sequenceLength, repeats: referenceRepeats }] : []),
     ...(flags.evaluate_repetition ? [usualRepetition(first.data.source, first.name, sequenceLength)] : []),
+    ...(flags.evaluate_long_context ? [usualLongContext(first.data.source, first.name)] : []),
     ...(flags.evaluate_qualitative ? [paperAnswers(sequenceLength)] : []),
   ]
 }

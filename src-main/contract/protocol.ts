@@ -1,3 +1,4 @@
+import type { DataRequest } from './data/data-request.ts'
 import type { MeasureRequest } from './runs/run-request.ts'
 
 /** Evaluation settings of the 2SSP reference. */
@@ -25,4 +26,17 @@ export function usualRepetition(source: string, name: string, contextLength: num
   const sequenceLength = Math.min(repetitionPrompt, Math.floor(contextLength / 4))
   const tokens = Math.min(repetitionTokens, contextLength - sequenceLength)
   return { kind: 'repetition', data: { source, sequenceLength, windows: repetitionAnswers }, name, tokens }
+}
+
+/** Tokens of the longest windows that show how a model uses a long text, and how many of them. */
+const [longWindow, longWindows] = [8192, 4]
+
+/** The measure of long context on a text. */
+export function usualLongContext(source: string, name: string): Extract<MeasureRequest, { kind: 'long context' }> {
+  return { kind: 'long context', data: { source, sequenceLength: longWindow, windows: longWindows }, name }
+}
+
+/** The same data in windows that a model with context length `contextLength` was made for. */
+export function withinContext(data: DataRequest, contextLength: number): DataRequest {
+  return { ...data, sequenceLength: Math.min(data.sequenceLength, contextLength) }
 }

@@ -41,6 +41,7 @@ const perplexity: Measure<'perplexity'> = { kind: 'perplexity', data: heldOut, n
 const tasks: Measure<'tasks'> = { kind: 'tasks', tasks: ['piqa'], folder: at('questions') }
 const answers: Measure<'answers'> = { kind: 'answers', prompts: ['Once upon'], maxLength: 10 }
 const repetition = { kind: 'repetition' as const, data: heldOut, name: 'held out', tokens: 8 }
+const longContext = { kind: 'long context' as const, data: heldOut, name: 'held out' }
 const inference: Measure<'inference'> = { kind: 'inference', sequenceLength: 8, repeats: 1 }
 
 const common = {
@@ -128,6 +129,10 @@ const ofMeasure = {
     data: dataChanges.map((change) => ({ ...repetition, data: change(heldOut) })),
     name: [{ ...repetition, name: 'another name' }],
     tokens: [{ ...repetition, tokens: 5 }],
+  },
+  'long context': {
+    data: dataChanges.map((change) => ({ ...longContext, data: change(heldOut) })),
+    name: [{ ...longContext, name: 'another name' }],
   },
   answers: { prompts: [{ ...answers, prompts: ['Lily was'] }], maxLength: [{ ...answers, maxLength: 12 }] },
 } satisfies { [Kind in MeasureRequest['kind']]: Record<Exclude<keyof Extract<MeasureRequest, { kind: Kind }>, 'kind'>, MeasureRequest[]> }

@@ -159,6 +159,10 @@ export const flagTable = {
   divergence_tokens: one('Measures', 'N', integer(2), 'tokens to compare (default: 10000)'),
   evaluate_inference: onOff('Measures', 'time per pass, time to the first token, tokens per second; of a weight type in llama.cpp'),
   evaluate_repetition: onOff('Measures', 'share of greedy answers that end in a loop, on the first --eval_data or the perplexity text'),
+  evaluate_long_context: onOff(
+    'Measures',
+    'perplexity by position, and numbers hidden in the text, up to 8192 tokens or the model’s context, on the first --eval_data or the perplexity text',
+  ),
   evaluate_qualitative: onOff('Measures', 'answers to two prompts, by beam search'),
 
   executor: one(

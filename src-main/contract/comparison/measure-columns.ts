@@ -9,7 +9,7 @@ export interface MeasureColumn {
   lowerIsBetter: boolean
 }
 
-const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct|exact match|followed/i
+const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct|exact match|numbers found|followed/i
 
 export function measureId(measure: { name: string; dataset: string }): string {
   return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name

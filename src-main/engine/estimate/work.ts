@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { promptsFrom, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
-import { paperBeams } from '#contract/protocol.ts'
+import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -10,6 +10,7 @@ import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
 import { activeParameters, blockParameters, stackParameters, unmetParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
+import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
@@ -235,11 +236,25 @@ class RequestWork {
       const phase = this.#timed({ phase: 'Continuing texts', passes: this.#wholePasses(windows) }, 'repetition', tokens)
       return [this.#decoding(phase, (windows * measure.tokens) / fewRows, fewRows)]
     }
+    if (measure.kind === 'long context') return this.#longContext(measure)
     if (measure.kind === 'answers') {
       const phase = { phase: 'Answering prompts', passes: { attention: 0, mlp: 0, head: 0 } }
       return [this.#decoding(this.#timed(phase, 'answers', 1), measure.prompts.length * measure.maxLength, paperBeams.beams)]
     }
     return (await Promise.all(measure.tasks.map((task) => this.#task(task, measure)))).flat()
+  }
+
+  async #longContext({ data, name }: Extract<MeasureRequest, { kind: 'long context' }>): Promise<PhaseWork[]> {
+    const { windows, tokens } = await this.#count(withinContext(data, this.#model.spec.contextLength))
+    const phase = { phase: `Perplexity by position on ${name}`, passes: this.#wholePasses(windows) }
+    const hidden = lengthsUpTo(tokens).map((length) =>
+      this.#timed(
+        { phase: `Numbers hidden in ${length} tokens`, passes: { ...this.#wholePasses(needleTexts), head: 0 } },
+        'long context',
+        length,
+      ),
+    )
+    return [this.#readingOf(windows * tokens), this.#timed(phase, 'perplexity', tokens), ...hidden]
   }
 
   /** Dense and pruned take the same turns. */

@@ -3,6 +3,7 @@ import type { ScoredTask } from '#contract/data/questions.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
+import { withinContext } from '#contract/protocol.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import type { WrittenTaskId } from '#contract/titles.ts'
@@ -14,6 +15,7 @@ import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts
 import { fileTimes } from './file-times.ts'
 import { answerPrompt } from './generation/answer.ts'
 import { inferenceTime, referenceInference } from './inference.ts'
+import { findNeedles, foundMeasure, hideNeedles, lengthsUpTo, perplexityByPosition } from './long-context.ts'
 import { perplexity } from './perplexity.ts'
 import { repetition } from './repetition.ts'
 import { evaluateTask } from './tasks/evaluate.ts'
@@ -33,6 +35,8 @@ interface MeasureContext {
   /** The GGUF files of the view, and of the dense model to time it beside, where the weights have a type. */
   readonly files?: { own(): Promise<string>; dense(): Promise<string | undefined> }
   readonly tokenizer: Tokenizer | undefined
+  /** Tokens that the model was made for. */
+  readonly contextLength: number
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
   /** A step of the view that is measured: what it is stays out of `asked.on`. */
@@ -62,6 +66,8 @@ export async function measureView(request: MeasureRequest, context: MeasureConte
       return measureInference(request, context)
     case 'repetition':
       return measureRepetition(request, context)
+    case 'long context':
+      return measureLongContext(request, context)
     case 'answers':
       return answerPrompts(request, context)
     case 'tasks':
@@ -127,13 +133,41 @@ async function measureRepetition({ data, name, tokens }: Of<'repetition'>, conte
   return { ...nothing, measures, notes: notes.map((note) => `Repetition on ${name}: ${note}`) }
 }
 
+const positionStep: StepKind = { version: 1 }
+const needleStep: StepKind = { version: 1 }
+
+async function measureLongContext({ data, name }: Of<'long context'>, context: MeasureContext): Promise<Measured> {
+  const { view, tokenizer, contextLength, signal, progress, read, step } = context
+  requireTokenizer(tokenizer, 'hide numbers in a text')
+  const { windows, used, notes } = await read(withinContext(data, contextLength))
+  const [window = new Int32Array()] = windows
+  const report = (phase: string, unit: string) => ({
+    signal,
+    progress: (done: number, total: number) => progress(phase, done, total, unit),
+  })
+  const label = `perplexity by position on ${name}`
+  const measures = await step({ kind: positionStep, label, on: { windows } }, async () =>
+    perplexityByPosition(await view(), windows, name, report(`Perplexity by position on ${name}`, 'submodules')),
+  )
+  for (const length of lengthsUpTo(window.length)) {
+    const needles = hideNeedles(window, length, tokenizer)
+    if (needles.length === 0) continue
+    const on = { needles: needles.map(({ prompt, number }) => ({ prompt: [...prompt], number })) }
+    const found = await step({ kind: needleStep, label: `numbers hidden in ${length} tokens`, on }, async () =>
+      findNeedles(await view(), needles, tokenizer, report(`Numbers hidden in ${length} tokens`, 'texts')),
+    )
+    measures.push(foundMeasure(length, found, name))
+  }
+  return { ...nothing, measures, evaluation: [used], notes: notes.map((note) => `Long context on ${name}: ${note}`) }
+}
+
 const answersStep: StepKind = { version: 1 }
 
 async function answerPrompts(
   { prompts, maxLength }: Of<'answers'>,
   { view, tokenizer, signal, progress, step }: MeasureContext,
 ): Promise<Measured> {
-  if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('answer prompts'))
+  requireTokenizer(tokenizer, 'answer prompts')
   const answers = await step({ kind: answersStep, label: 'answers', on: { prompts, maxLength } }, async () => {
     const found: Measured['answers'] = []
     const own = await view()
@@ -147,9 +181,9 @@ async function answerPrompts(
   return { ...nothing, answers }
 }
 
-function requireTokenizer(tokenizer: Tokenizer | undefined): asserts tokenizer {
+function requireTokenizer(tokenizer: Tokenizer | undefined, use: string): asserts tokenizer {
   if (tokenizer) return
-  throw new EspalierError('invalid', withoutTokenizer('read questions'))
+  throw new EspalierError('invalid', withoutTokenizer(use))
 }
 
 const writtenStep: StepKind = { version: 2 }
@@ -161,7 +195,7 @@ async function measureWritten(
   { folder, limit, chat }: Omit<Of<'tasks'>, 'tasks' | 'chat'> & { chat: boolean },
   { view, tokenizer, signal, progress, fetchFile, step }: MeasureContext,
 ): Promise<Pick<Measured, 'measures' | 'answers' | 'notes'>> {
-  requireTokenizer(tokenizer)
+  requireTokenizer(tokenizer, 'read questions')
   const task = writtenTasks[name]
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const { questions, leftOut } = await readWritten(name, source, limit)
@@ -219,7 +253,7 @@ async function measureTask(
   open: () => Promise<LikelihoodModel>,
   { tokenizer, signal, progress, fetchFile, step }: MeasureContext,
 ) {
-  requireTokenizer(tokenizer)
+  requireTokenizer(tokenizer, 'read questions')
   if (!isTaskId(name)) throw new EspalierError('usage', unknownTask(name))
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const asked = await readQuestions(name, source, limit)

@@ -23,6 +23,20 @@ export async function perplexity(
   if (windows.length === 0) throw new EspalierError('invalid', 'Perplexity needs at least one window of tokens; the data has none.')
   let total = 0
   let tokens = 0
+  await readLosses(view, windows, report, (losses) => {
+    total += losses.reduce((sum, loss) => sum + loss, 0)
+    tokens += losses.length
+  })
+  return { perplexity: Math.exp(total / tokens), tokens }
+}
+
+/** The T - 1 next-token losses of each window, in any order of windows. */
+export async function readLosses(
+  view: ModelView,
+  windows: Windows,
+  report: { progress?(done: number, total: number): void; signal?: AbortSignal },
+  take: (losses: Float64Array) => void,
+): Promise<void> {
   await runWindows(view, windows, {
     ...report,
     async afterStack(group, x) {
@@ -31,12 +45,7 @@ export async function perplexity(
         products: view.model.products.passes,
       })
       hidden.dispose()
-      group.indices.forEach((_, i) => {
-        const own = losses.subarray(i * group.tokens, (i + 1) * group.tokens - 1).reduce((sum, loss) => sum + loss, 0)
-        total += own
-        tokens += group.tokens - 1
-      })
+      for (const i of group.indices.keys()) take(losses.subarray(i * group.tokens, (i + 1) * group.tokens - 1))
     },
   })
-  return { perplexity: Math.exp(total / tokens), tokens }
 }

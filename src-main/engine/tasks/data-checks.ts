@@ -1,5 +1,6 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import { withinContext } from '#contract/protocol.ts'
 import type { Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { selfWritten } from '#contract/titles.ts'
@@ -22,6 +23,8 @@ export interface Outside {
   readonly spec: DecoderSpec
   readonly tokenizer: Tokenizer | undefined
 }
+
+const usesOfTokenizer = { tasks: 'read questions', answers: 'answer prompts', 'long context': 'hide numbers in a text' }
 
 /** Checks the texts, questions and prompts of one request, and collects its problems and the files to fetch. */
 export class DataChecks {
@@ -66,8 +69,9 @@ export class DataChecks {
   async measure(field: string, measure: MeasureRequest): Promise<void> {
     if (measure.kind === 'perplexity' || measure.kind === 'repetition') return this.data(`${field}.data`, measure.data)
     if (measure.kind === 'inference') return
-    const { tokenizer } = this.#model
-    if (!tokenizer) return this.refuse(field, 'invalid', withoutTokenizer(measure.kind === 'tasks' ? 'read questions' : 'answer prompts'))
+    const { tokenizer, spec } = this.#model
+    if (!tokenizer) return this.refuse(field, 'invalid', withoutTokenizer(usesOfTokenizer[measure.kind]))
+    if (measure.kind === 'long context') return this.data(`${field}.data`, withinContext(measure.data, spec.contextLength))
     if (measure.kind === 'tasks') return this.#questions(field, measure, tokenizer)
     for (const prompt of measure.prompts) {
       const { length } = tokenizer.encode(prompt)

@@ -30,6 +30,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ]),
     ...(measures.some(({ kind }) => kind === 'inference') ? ['--evaluate_inference'] : []),
     ...(measures.some(({ kind }) => kind === 'repetition') ? ['--evaluate_repetition'] : []),
+    ...(measures.some(({ kind }) => kind === 'long context') ? ['--evaluate_long_context'] : []),
     ...(measures.some(({ kind }) => kind === 'answers') ? ['--evaluate_qualitative'] : []),
     ...(request.weights ? [flag('weights', request.weights)] : []),
     ...(backend === 'auto' ? [] : [flag('backend', backend)]),

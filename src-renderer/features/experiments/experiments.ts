@@ -54,6 +54,7 @@ const titles: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitl
 function otherMeasure(measure: Grid['measures'][number]): string {
   if (measure.kind === 'tasks') return measure.tasks.map((task) => titles.get(task) ?? task).join(', ')
   if (measure.kind === 'repetition') return 'answers that loop'
+  if (measure.kind === 'long context') return 'long context'
   return measure.kind === 'inference' ? 'inference time' : 'answers'
 }
 

@@ -9,7 +9,7 @@ import type {
   WeightChoice,
 } from '#contract/experiments/experiments.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
-import { paperAnswers, paperLength, usualRepetition } from '#contract/protocol.ts'
+import { paperAnswers, paperLength, usualLongContext, usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
@@ -60,6 +60,8 @@ export interface Draft {
   answers: boolean
   /** Whether greedy answers end in a loop, on the first perplexity text. */
   repetition: boolean
+  /** How long texts are used, on the first perplexity text. */
+  longContext: boolean
   backend: Grid['backend']
   precision: PrecisionName
   memoryBytes: number | null
@@ -93,6 +95,7 @@ export function emptyDraft(): Draft {
     inference: false,
     answers: false,
     repetition: false,
+    longContext: false,
     backend: 'auto',
     precision: 'float32',
     memoryBytes: null,
@@ -147,11 +150,14 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   if (draft.inference)
     measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
   if (draft.repetition) measures.push(...(kept('repetition').length > 0 ? kept('repetition') : repetitionOf(draft)))
+  if (draft.longContext) measures.push(...(kept('long context').length > 0 ? kept('long context') : longContextOf(draft)))
   if (draft.answers) measures.push(...(kept('answers').length > 0 ? kept('answers') : [paperAnswers(paperLength)]))
   return measures
 }
 
 const repetitionOf = ({ perplexity: [text] }: Draft) => (text ? [usualRepetition(text.data.source, text.name, paperLength)] : [])
+
+const longContextOf = ({ perplexity: [text] }: Draft) => (text ? [usualLongContext(text.data.source, text.name)] : [])
 
 /** A text with the window length and the most windows of the form. */
 export function measuredPart({ windows: own, ...data }: DataRequest, { sequenceLength, windows }: Evaluation): DataRequest {
@@ -198,6 +204,7 @@ export function fromGrid(grid: GridInput): Draft {
     inference: measures.some(({ kind }) => kind === 'inference'),
     answers: measures.some(({ kind }) => kind === 'answers'),
     repetition: measures.some(({ kind }) => kind === 'repetition'),
+    longContext: measures.some(({ kind }) => kind === 'long context'),
     backend: grid.backend ?? 'auto',
     precision: grid.precision ?? 'float32',
     memoryBytes: grid.memoryBytes ?? null,

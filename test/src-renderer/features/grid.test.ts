@@ -21,6 +21,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     inference: true,
     answers: true,
     repetition: true,
+    longContext: true,
     weights: ['computed' as const, 'Q4_0' as const],
     rivals: ['Q2_K' as const],
     memoryBytes: 1_000_000,
@@ -32,7 +33,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     weights: ['computed', 'Q4_0'],
     rivals: ['Q2_K'],
   })
-  expect(made.measures?.map(({ kind }) => kind)).toEqual(['perplexity', 'tasks', 'inference', 'repetition', 'answers'])
+  expect(made.measures?.map(({ kind }) => kind)).toEqual(['perplexity', 'tasks', 'inference', 'repetition', 'long context', 'answers'])
   const again = grid.toGrid(grid.fromGrid(made))
   expect(again).toEqual(made)
 })

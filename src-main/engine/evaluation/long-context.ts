@@ -1,0 +1,99 @@
+import { at } from '#contract/at.ts'
+import type { Measure } from '#contract/runs/measures.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { DecodingSession } from '#engine/model/decoding/session.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { topIndices } from './generation/probabilities.ts'
+import { readLosses } from './perplexity.ts'
+
+/** Where a window is divided, and how long texts are that hide a number. */
+const shares = [0.25, 0.5, 1]
+/** How deep in a text a number is hidden, after the needle tests of long-context benchmarks (RULER, arXiv 2404.06654). */
+const depths = [0, 0.25, 0.5, 0.75, 1]
+/** Texts of each length. */
+export const needleTexts = depths.length
+const places = ['Lisbon', 'Oslo', 'Nairobi', 'Quito', 'Hanoi']
+
+interface Report {
+  readonly signal?: AbortSignal
+  progress?(done: number, total: number): void
+}
+
+/** Lengths up to that of a window: a quarter, a half, all of it. */
+export const lengthsUpTo = (longest: number): number[] => shares.map((share) => Math.floor(share * longest))
+
+/** Perplexity of the first quarter of windows, the second, and their second half: a model that cannot use a long text gets worse. */
+export async function perplexityByPosition(view: ModelView, windows: Windows, name: string, report: Report = {}): Promise<Measure[]> {
+  const ends = lengthsUpTo(Math.min(...windows.map(({ length }) => length)))
+  const starts = [1, ...ends.slice(0, -1)]
+  const sums = ends.map(() => 0)
+  await readLosses(view, windows, report, (losses) => {
+    for (const [part, end] of ends.entries())
+      for (let token = at(starts, part); token < end; token++) sums[part] = at(sums, part) + at(losses, token - 1)
+  })
+  return ends.map((end, part) => {
+    const value = Math.exp(at(sums, part) / (windows.length * (end - at(starts, part))))
+    return { name: `perplexity, tokens ${part === 0 ? 1 : at(starts, part) + 1} to ${end}`, dataset: name, value, unit: '' }
+  })
+}
+
+/** A text that hides a number and ends by asking for it. */
+export interface Needle {
+  readonly prompt: readonly number[]
+  readonly number: string
+}
+
+/** Texts of `length` tokens from the beginning of a window, one for each depth. Empty if there is no room for text around the number. */
+export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<Tokenizer, 'encode'>): Needle[] {
+  return depths.flatMap((depth, index) => {
+    const number = String(10_007 + 17_389 * index)
+    const question = `\nThe door code of ${at(places, index)} is`
+    const [hidden, asked] = [tokenizer.encode(`${question} ${number}.\n`), tokenizer.encode(question)]
+    const room = length - hidden.length - asked.length
+    if (room < hidden.length) return []
+    // The first token may be the one that begins a text.
+    const before = 1 + Math.round(depth * (room - 1))
+    return [{ number, prompt: [...window.subarray(0, before), ...hidden, ...window.subarray(before, room), ...asked] }]
+  })
+}
+
+/** Whether the model writes each number, by its likeliest tokens. */
+export async function findNeedles(
+  view: ModelView,
+  needles: readonly Needle[],
+  tokenizer: Tokenizer,
+  report: Report = {},
+): Promise<boolean[]> {
+  const found: boolean[] = []
+  for (const { prompt, number } of needles) {
+    report.progress?.(found.length, needles.length)
+    const answer = await continueBy(view, prompt, tokenizer.encode(` ${number}.`).length, report.signal)
+    found.push(tokenizer.decode(answer).includes(number))
+  }
+  report.progress?.(needles.length, needles.length)
+  return found
+}
+
+async function continueBy(view: ModelView, prompt: readonly number[], tokens: number, signal: AbortSignal | undefined): Promise<number[]> {
+  const session = new DecodingSession(view)
+  try {
+    const answer: number[] = []
+    let fed = prompt
+    while (answer.length < tokens) {
+      const [logits] = await session.feed(Int32Array.from(fed), 1, signal)
+      fed = topIndices(at([logits ?? []], 0), 1)
+      answer.push(at(fed, 0))
+    }
+    return answer
+  } finally {
+    session.dispose()
+  }
+}
+
+/** The share of numbers that were found in texts of one length. */
+export function foundMeasure(length: number, found: readonly boolean[], name: string): Measure {
+  const value = found.filter(Boolean).length / found.length
+  const error = Math.sqrt((value * (1 - value)) / found.length)
+  return { name: `numbers found in ${length} tokens`, dataset: name, value, unit: 'share', error }
+}
