@@ -24,6 +24,7 @@ function sharedTraits(config: ConfigReader): LlamaTraits {
     scales: {
       embeddingScale: Math.sqrt(config.integer('hidden_size')),
       scoreScale: 1 / Math.sqrt(config.number('query_pre_attn_scalar', 256)),
+      questionsBegin: true,
       ...(scoreCap === undefined ? {} : { scoreCap }),
       ...(logitCap === undefined ? {} : { logitCap }),
     },

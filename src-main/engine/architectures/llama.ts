@@ -36,7 +36,10 @@ export interface LlamaTraits {
   readonly tied?: boolean
   readonly rotary?: (index: number) => Rotary
   readonly slidingWindow?: (index: number) => number | undefined
-  readonly scales?: Pick<DecoderSpec, 'scoreCap' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta'> & {
+  readonly scales?: Pick<
+    DecoderSpec,
+    'scoreCap' | 'questionsBegin' | 'residualScale' | 'embeddingScale' | 'logitScale' | 'logitCap' | 'delta'
+  > & {
     scoreScale?: number
   }
   readonly perBlock?: Readonly<Record<string, readonly unknown[]>>

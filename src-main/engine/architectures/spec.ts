@@ -180,6 +180,8 @@ export interface DecoderSpec {
   readonly residualScale?: number
   /** What embeddings are multiplied by. */
   readonly embeddingScale?: number
+  /** Zero-shot questions start with the begin token. lm-evaluation-harness 0.4.7 does so for these families only, which do badly without it. */
+  readonly questionsBegin?: true
   /** What logits are multiplied by. */
   readonly logitScale?: number
   /** Logits x become cap * tanh(x / cap). */

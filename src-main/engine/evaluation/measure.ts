@@ -7,6 +7,7 @@ import { withinContext } from '#contract/protocol.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import type { WrittenTaskId } from '#contract/titles.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
@@ -18,6 +19,7 @@ import { inferenceTime, referenceInference } from './inference.ts'
 import { findNeedles, foundMeasure, hideNeedles, lengthsUpTo, perplexityByPosition } from './long-context.ts'
 import { perplexity } from './perplexity.ts'
 import { repetition } from './repetition.ts'
+import { beginning } from './tasks/encode.ts'
 import { evaluateTask } from './tasks/evaluate.ts'
 import { isTaskId } from './tasks/index.ts'
 import type { LikelihoodModel } from './tasks/likelihood-model.ts'
@@ -35,8 +37,7 @@ interface MeasureContext {
   /** The GGUF files of the view, and of the dense model to time it beside, where the weights have a type. */
   readonly files?: { own(): Promise<string>; dense(): Promise<string | undefined> }
   readonly tokenizer: Tokenizer | undefined
-  /** Tokens that the model was made for. */
-  readonly contextLength: number
+  readonly spec: Pick<DecoderSpec, 'contextLength' | 'questionsBegin'>
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
   /** A step of the view that is measured: what it is stays out of `asked.on`. */
@@ -137,9 +138,9 @@ const positionStep: StepKind = { version: 1 }
 const needleStep: StepKind = { version: 1 }
 
 async function measureLongContext({ data, name }: Of<'long context'>, context: MeasureContext): Promise<Measured> {
-  const { view, tokenizer, contextLength, signal, progress, read, step } = context
+  const { view, tokenizer, spec, signal, progress, read, step } = context
   requireTokenizer(tokenizer, 'hide numbers in a text')
-  const { windows, used, notes } = await read(withinContext(data, contextLength))
+  const { windows, used, notes } = await read(withinContext(data, spec.contextLength))
   const [window = new Int32Array()] = windows
   const report = (phase: string, unit: string) => ({
     signal,
@@ -251,15 +252,16 @@ async function measureTask(
   name: string,
   { folder, limit }: Omit<Of<'tasks'>, 'tasks' | 'chat'>,
   open: () => Promise<LikelihoodModel>,
-  { tokenizer, signal, progress, fetchFile, step }: MeasureContext,
+  { tokenizer, spec, signal, progress, fetchFile, step }: MeasureContext,
 ) {
   requireTokenizer(tokenizer, 'read questions')
   if (!isTaskId(name)) throw new EspalierError('usage', unknownTask(name))
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const asked = await readQuestions(name, source, limit)
-  const on = { questions: asked.map(({ requests, ...rest }) => ({ ...rest, requests: requests.map((one) => ({ ...one })) })) }
+  const questions = asked.map(({ requests, ...rest }) => ({ ...rest, requests: requests.map((one) => ({ ...one })) }))
+  const on = { questions, ...(spec.questionsBegin ? { begins: true } : {}) }
   return step({ kind: taskStep, label: `answers to ${name}`, on }, async () =>
-    evaluateTask(await open(), tokenizer, name, asked, {
+    evaluateTask(await open(), spec.questionsBegin ? beginning(tokenizer) : tokenizer, name, asked, {
       signal,
       report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
     }),

@@ -182,7 +182,7 @@ function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeight
     ...(removes ? { dense: denseView(model) } : {}),
     ...(stored ? { files: { own: async () => (await stored.open()).path, dense: stored.writeDense } } : {}),
     tokenizer,
-    contextLength: model.spec.contextLength,
+    spec: model.spec,
     signal,
     progress: (phase: string, done: number, total: number, unit: string) => steps.progress(phase, done, total, unit),
     read: (data: DataRequest) => place.read(data, 0),

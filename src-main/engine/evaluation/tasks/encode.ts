@@ -3,7 +3,13 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { splitTrailingSpace } from './python-text.ts'
 import type { Question, Request } from './task.ts'
 
-type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>
+/** What encoding questions needs of a tokenizer. */
+export type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>
+
+/** A tokenizer that puts the begin token before every text. */
+export function beginning({ encode, beginId, endIds }: Encoder): Encoder {
+  return beginId === undefined ? { encode, endIds } : { encode: (text) => [beginId, ...encode(text)], beginId, endIds }
+}
 
 /** A question's requests as token ids, those with the same prefix together; `places[choice]` says where a choice's likelihood comes back. */
 interface EncodedQuestion {

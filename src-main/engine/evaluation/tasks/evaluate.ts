@@ -3,9 +3,8 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import type { TaskId } from '#contract/titles.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { measureAccuracy } from './accuracy.ts'
-import { encodeQuestion } from './encode.ts'
+import { type Encoder, encodeQuestion } from './encode.ts'
 import { tasks } from './index.ts'
 import type { LikelihoodModel } from './likelihood-model.ts'
 import { judge, type Outcome, scoreContinuations } from './score.ts'
@@ -19,7 +18,7 @@ export interface TaskOptions {
 /** Runs one zero-shot task: its measures, a row per group and subject where it has such, and every question with its scores. */
 export async function evaluateTask(
   model: LikelihoodModel,
-  tokenizer: Tokenizer,
+  tokenizer: Encoder,
   id: TaskId,
   questions: Question[],
   options: TaskOptions,
@@ -35,7 +34,7 @@ export async function evaluateTask(
 /** What the model answers to each question, in order. */
 export async function answerQuestions(
   model: LikelihoodModel,
-  tokenizer: Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>,
+  tokenizer: Encoder,
   questions: Question[],
   signal: AbortSignal,
   report: (done: number, total: number) => void = () => undefined,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { encodeQuestion } from '#engine/evaluation/tasks/encode.ts'
+import { beginning, encodeQuestion } from '#engine/evaluation/tasks/encode.ts'
 import type { Question, Request } from '#engine/evaluation/tasks/task.ts'
 import { characterTokenizer } from './table-model.ts'
 
@@ -62,4 +62,13 @@ test('a border that a tokenizer melts away leaves the last token to score', () =
   const melting = { ...tokenizer, encode: (given: string) => (given === 'ab c' ? [9] : tokenizer.encode(given)) }
   const { requests } = encodeQuestion(melting, ask({ context: 'ab', continuations: [' c'] }), 100)
   expect(requests).toEqual([{ prefix: Int32Array.of(0), continuations: [Int32Array.of(9)] }])
+})
+
+test('where questions begin with the begin token, it counts to the context and is cut with it', () => {
+  const tokenizer = beginning({ ...characterTokenizer(), beginId: 7 })
+  const question = ask({ context: 'ab', continuations: [' c'] }, { context: '', continuations: ['d'] })
+  const [first, second] = encodeQuestion(tokenizer, question, 100).requests
+  expect(first).toEqual({ prefix: Int32Array.of(7, 97, 98), continuations: [Int32Array.from(characterTokenizer().encode(' c'))] })
+  expect(second?.prefix).toEqual(Int32Array.of(7))
+  expect(encodeQuestion(tokenizer, question, 3).requests[0]?.prefix).toEqual(Int32Array.of(97, 98))
 })
