@@ -55,8 +55,12 @@ export interface Dialect {
   readonly keepsPlaces: boolean
   /** False where its models do not round the range of frequencies that YaRN blends. */
   readonly wholeYarn?: false
+  /** Whether files must divide what is rotated among the directions of an image. */
+  readonly rotarySections?: true
   /** Why it cannot run a model of this kind, or undefined when it can. */
   problem(spec: DecoderSpec): string | undefined
+  /** Whole numbers that it needs besides those that every file has, by their keys. */
+  keys?(spec: DecoderSpec): Record<string, number>
   /** Entries of the config of a file's model besides those that every file has. */
   config?(keys: GgufKeys, sizes: GgufSizes): Record<string, unknown>
 }

@@ -1,8 +1,21 @@
 import { type Architecture, linear } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
+import { all, allMixtures, type Dialect, expertEntries, routes } from './dialect.ts'
 import { gatedMlp, type MixtureTraits, mixtureOf, readExperts, storedExperts } from './mixture.ts'
 import { findPlace, textConfigOf } from './place.ts'
-import { readQwen35 } from './qwen3-5.ts'
+import { qwen35Dialect, readQwen35 } from './qwen3-5.ts'
+
+const dialect: Dialect = {
+  ...qwen35Dialect,
+  architecture: 'qwen35moe',
+  expertWidth: 'expert_feed_forward_length',
+  problem: all(allMixtures, routes(true), qwen35Dialect.problem),
+  config: (keys, sizes) => ({
+    ...qwen35Dialect.config?.(keys, sizes),
+    ...expertEntries(keys, sizes, 'num_experts', 'moe_intermediate_size'),
+    shared_expert_intermediate_size: keys.number('expert_shared_feed_forward_length'),
+  }),
+}
 
 /** Qwen3.5's mixtures: experts in two tensors as the hub has them, and a shared expert with a gate. */
 function readMixture(config: ConfigReader, stored: (name: string) => boolean, fused: boolean): MixtureTraits {
@@ -30,6 +43,7 @@ function readMixture(config: ConfigReader, stored: (name: string) => boolean, fu
 export const qwen35MoeText: Architecture = {
   title: 'Qwen3.5 MoE',
   examples: 'text models made from Qwen3.5 MoE',
+  gguf: { own: dialect },
   read: (config, layout, stored) => readQwen35(config, layout, { mixture: readMixture(config, stored, false) }),
 }
 
@@ -40,6 +54,7 @@ const describeText = (config: Record<string, unknown>) =>
 export const qwen35Moe: Architecture = {
   title: 'Qwen3.5 MoE with images, its text part',
   examples: 'Qwen3.5 35B-A3B to 397B-A17B',
+  gguf: { own: dialect },
   textConfig: describeText,
   read(config, layout, stored) {
     const text = config.textPart(describeText)

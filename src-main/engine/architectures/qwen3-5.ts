@@ -1,10 +1,54 @@
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { BlockLayout, DecoderSpec, DeltaShape } from '#engine/architectures/spec.ts'
+import type { BlockLayout, DecoderSpec, DeltaShape, DeltaTensors } from '#engine/architectures/spec.ts'
 import { type Architecture, linear, readHeadSize } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
+import { all, type Dialect, inner, plain, silu } from './dialect.ts'
 import { type LlamaTraits, type Mixer, readBiases, readLlamaLike } from './llama.ts'
 import { findPlace, textConfigOf } from './place.ts'
 import { readRotary } from './rotary.ts'
+
+const intervalOf = ({ blocks, block }: DecoderSpec): number => blocks.findIndex((_, index) => !block(index).delta) + 1
+
+/** llama.cpp counts which blocks have attention, and has one size for the heads of a DeltaNet. */
+const counted = (spec: DecoderSpec): string | undefined => {
+  const { blocks, block, delta } = spec
+  if (delta?.keySize !== delta?.valueSize) return "llama.cpp has one size for a DeltaNet's keys and values, this model has two"
+  const interval = intervalOf(spec)
+  return interval > 1 && blocks.every((_, index) => (block(index).delta === undefined) === ((index + 1) % interval === 0))
+    ? undefined
+    : 'llama.cpp has attention in every block of a fixed interval, this model in others'
+}
+
+/** llama.cpp's files of Qwen3.5 without experts. */
+export const qwen35Dialect: Dialect = {
+  ...plain,
+  architecture: 'qwen35',
+  norms: { attentionNorm: 'attn_norm', mlpNorm: 'post_attention_norm', ...inner },
+  keepsPlaces: true,
+  rotarySections: true,
+  problem: all(counted, silu),
+  keys(spec) {
+    const [shape, { convolution, gate }] = [spec.delta as DeltaShape, spec.block(0).delta as DeltaTensors]
+    return {
+      'ssm.conv_kernel': at(convolution.shape, 2),
+      'ssm.state_size': shape.keySize,
+      'ssm.group_count': shape.keyHeads,
+      'ssm.time_step_rank': shape.valueHeads,
+      'ssm.inner_size': gate.rows,
+      full_attention_interval: intervalOf(spec),
+    }
+  },
+  config: (keys, { rotary, headSize }) => ({
+    linear_conv_kernel_dim: keys.number('ssm.conv_kernel'),
+    linear_key_head_dim: keys.number('ssm.state_size'),
+    linear_num_key_heads: keys.number('ssm.group_count'),
+    linear_num_value_heads: keys.number('ssm.time_step_rank'),
+    linear_value_head_dim: keys.number('ssm.inner_size') / keys.number('ssm.time_step_rank'),
+    full_attention_interval: keys.optionalNumber('full_attention_interval') ?? 4,
+    partial_rotary_factor: rotary / headSize,
+  }),
+}
 
 /** Qwen3.5: in three of four blocks a Gated DeltaNet instead of attention; attention has a gate on what each head mixes. */
 export function readQwen35(
@@ -71,6 +115,7 @@ function deltaTensors(name: string, hidden: number, { keyHeads, valueHeads, keyS
 export const qwen35Text: Architecture = {
   title: 'Qwen3.5',
   examples: 'text models made from Qwen3.5',
+  gguf: { own: qwen35Dialect },
   read: (config, layout) => readQwen35(config, layout),
 }
 
@@ -81,6 +126,7 @@ const describeText = (config: Record<string, unknown>) =>
 export const qwen35: Architecture = {
   title: 'Qwen3.5 with images, its text part',
   examples: 'Qwen3.5 0.8B to 27B',
+  gguf: { own: qwen35Dialect },
   textConfig: describeText,
   read: (config, layout, stored) => readQwen35(config.textPart(describeText), layout, { place: findPlace(stored) }),
 }

@@ -4,6 +4,8 @@ import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 export interface PackedBlock {
   readonly attention: number | undefined
   readonly mlp: number | undefined
+  /** Where nothing of a block is left that keeps its place: that place. */
+  readonly place?: number
 }
 
 /**
@@ -33,8 +35,8 @@ export function missingParts(packed: readonly PackedBlock[]): { attention: numbe
 }
 
 /** The block of the dense model that a packed one is described by where the config says something of each: its attention's, else its MLP's. */
-export function sourceOf({ attention, mlp }: PackedBlock): number {
-  return attention ?? mlp ?? 0
+export function sourceOf({ attention, mlp, place }: PackedBlock): number {
+  return attention ?? mlp ?? place ?? 0
 }
 
 /** `block 3`, or `blocks 3, 4`. */

@@ -35,7 +35,9 @@ export function readLayout(metadata: Metadata, dialect: Dialect): GgufLayout {
   const keys = metadata.has('attention.head_count_kv') ? sizes('attention.head_count_kv') : queries
   const experts = readExperts(metadata, dialect)
   const dense = experts ? experts.dense : count
-  const storedWidths = sizes('feed_forward_length').map((width, index) => (experts && index >= dense ? experts.width : width))
+  const lengths =
+    experts && !metadata.has('feed_forward_length') ? Array.from({ length: count }, () => experts.width) : sizes('feed_forward_length')
+  const storedWidths = lengths.map((width, index) => (experts && index >= dense ? experts.width : width))
   const widths = readNeurons(metadata, storedWidths)
   const zeroed = metadata.zeroedAttention()
   const blocks = widths.map((width, index): BlockLayout => {

@@ -16,7 +16,7 @@ import { firstPart, partsOf } from './parts.ts'
 import type { Part, Place, PlacedTensor, StoredRows } from './place.ts'
 import { placeTensors } from './places.ts'
 import type { RotaryFactors } from './rotary-scaling.ts'
-import { firstColumns, intersect, joinBytes, takeApart } from './rows.ts'
+import { firstColumns, intersect, joinBytes, takeApart, takeFrom } from './rows.ts'
 
 /**
  * Opens a GGUF file of a known architecture as if it were the folder that it was made from: the same config, tensor names and order of
@@ -152,15 +152,15 @@ class GgufCheckpoint implements Checkpoint {
   }
 
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
-    const { info, offset } = this.#place(name)
+    const { info, undo, columnPlaces } = this.#place(name)
     const found = await this.#readRows(name, rows)
     const parts = found.map(({ stored, bytes }) => {
       const cut = (all: Uint8Array) => firstColumns(all, columnCount(stored.shape), columnCount(info.shape), elementBytes(info.dtype))
-      if (stored.type.dtype === info.dtype && offset === 0) return cut(bytes)
+      if (stored.type.dtype === info.dtype && !undo) return cut(bytes)
       const values = decodeBlocks(bytes, stored.type)
-      return cut(fromFloat32(offset === 0 ? values : values.map((value) => value - offset), 'F32'))
+      return cut(fromFloat32(undo ? values.map(undo) : values, 'F32'))
     })
-    return joinBytes(parts)
+    return columnPlaces ? takeFrom(joinBytes(parts), columnPlaces, elementBytes(info.dtype)) : joinBytes(parts)
   }
 
   async readStored(name: string, rows?: Rows): Promise<Uint8Array> {

@@ -102,5 +102,5 @@ function placeOf(sources: readonly Source[]): Place {
     ...(whole ? { storedAs: stored.type.name } : {}),
   }
   const rows = sources.map((source) => ({ stored: source.stored, first: source.first, count: source.target.rows }))
-  return { info, rows, offset: 0, interleavedRows: undefined }
+  return { info, rows, interleavedRows: undefined }
 }

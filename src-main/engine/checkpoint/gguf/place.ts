@@ -27,8 +27,10 @@ export interface Place {
   readonly info: TensorInfo
   readonly rows: readonly StoredRows[]
   readonly interleavedRows: number | undefined
-  /** What the file has added to the values. */
-  readonly offset: number
+  /** Gives the model's value for one of the file, where they differ. */
+  readonly undo?: (value: number) => number
+  /** Where each column lies in the file, where their order differs. */
+  readonly columnPlaces?: readonly number[]
 }
 
 /** What a file's tensors are placed by: the model that its config describes, in the words of its architecture. */

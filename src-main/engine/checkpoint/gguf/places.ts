@@ -1,9 +1,11 @@
+import { deltaNames, hasOffset, headsAreColumns, isDecay, placesInFile } from '#engine/architectures/delta-names.ts'
 import type { NormRole } from '#engine/architectures/dialect.ts'
-import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
+import type { DecoderSpec, DeltaTensors, Projection } from '#engine/architectures/spec.ts'
 import type { Rows, TensorInfo } from '../checkpoint.ts'
 import type { GgufLayout } from './block-layout.ts'
 import type { Described, Place, PlacedTensor } from './place.ts'
 import { isMixtureTensor, placeMixtures } from './place-mixtures.ts'
+import { rangesOf } from './rows.ts'
 
 // They became part of the config.
 const rotaryTensors = /^rope_|rot_embd/
@@ -28,10 +30,10 @@ const isBehindLast = (name: string, { layout }: Described): boolean => Number(/^
 
 /** The names in transformers of what a tensor holds; undefined for one that is no weight, such as rotary factors. */
 function translateName(described: Described, name: string): string[] | undefined {
-  const [, block, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? []
+  const [, block, part, kind = 'weight'] = /^(?:blk\.(\d+)\.)?(\w+)(?:\.(weight|bias))?$/.exec(name) ?? []
   if (part === undefined) return undefined
   const weights = (block === undefined ? outerWeights(described.spec) : blockWeights(described, Number(block))).get(part)
-  return weights && [...new Set(weights)].map((weight) => weight.replace(/weight$/, kind as string))
+  return weights && [...new Set(weights)].map((weight) => weight.replace(/weight$/, kind))
 }
 
 const outerWeights = ({ embedding, finalNorm, head }: DecoderSpec) =>
@@ -44,15 +46,18 @@ const outerWeights = ({ embedding, finalNorm, head }: DecoderSpec) =>
 /** The weights of a block by the file's names for them. Projections that are joined lie below each other, queries first. */
 function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, index: number): Map<string, string[]> {
   const tensors = spec.block(index)
-  const { query, key, value, output, sinks, gate, up, down } = tensors
+  const { query, key, value, output, sinks, delta, gate, up, down } = tensors
   const weights = (...projections: (Projection | undefined)[]) => projections.flatMap((one) => one?.weight ?? [])
-  const parts: [string, string[]][] = [
-    ...Object.entries(norms).map(([role, part]): [string, string[]] => [part, [tensors[role as NormRole]?.weight ?? []].flat()]),
+  const attentionWeights: [string, string[]][] = [
     ['attn_q', weights(query)],
     ['attn_k', weights(key)],
     ['attn_v', weights(value)],
-    ['attn_qkv', weights(query, key, value)],
     ['attn_output', weights(output)],
+  ]
+  const parts: [string, string[]][] = [
+    ...Object.entries(norms).map(([role, part]): [string, string[]] => [part, [tensors[role as NormRole]?.weight ?? []].flat()]),
+    ['attn_qkv', weights(query, key, value)],
+    ...(delta ? deltaWeights(delta, output) : attentionWeights),
     ['attn_sinks', sinks ? [sinks.weight] : []],
     ['ffn_gate', weights(gate)],
     ['ffn_up', joinsGateUp ? weights(gate, up) : weights(up)],
@@ -61,13 +66,29 @@ function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, inde
   return new Map(parts.filter(([, names]) => names.length > 0))
 }
 
+/** The weights of a Gated DeltaNet. */
+const deltaWeights = (delta: DeltaTensors, output: Projection): [string, string[]][] =>
+  Object.entries({ ...delta, output }).map(([key, { weight }]) => [
+    deltaNames[key as keyof DeltaTensors | 'output'].replace(/\.\w+$/, ''),
+    [weight],
+  ])
+
 /** Whether a tensor belongs to a removed submodule. */
 function isMissing(name: string, { blocks }: GgufLayout): boolean {
-  const [, index, part] = /^blk\.(\d+)\.(attn|ffn)_/.exec(name) ?? []
+  const [, index, part] = /^blk\.(\d+)\.(attn|ffn|ssm)_/.exec(name) ?? []
   const block = index === undefined ? undefined : blocks?.[Number(index)]
   if (!block) return false
   // Where a block has one norm for both, it is called the attention's.
-  return part === 'attn' ? !block.attention && !(name.includes('attn_norm') && block.width > 0) : block.width === 0
+  return part !== 'ffn' ? !block.attention && !(name.includes('attn_norm') && block.width > 0) : block.width === 0
+}
+
+/** llama.cpp leaves the middle dimension of a convolution out. */
+const isKernel = (name: string): boolean => name.endsWith(deltaNames.convolution)
+
+/** How a value of the file becomes one of the model. */
+function undoIn(name: string, { norm: { offset = 0 } }: DecoderSpec): Place['undo'] {
+  if (isDecay(name)) return (value) => Math.log(-value)
+  return offset !== 0 && hasOffset(name) ? (value) => value - offset : undefined
 }
 
 function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialect, layout }: Described): Place[] {
@@ -75,21 +96,29 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
   const { rows, columns } = neuronsOf(stored, layout)
   const rowsEach = names.length === 1 ? [rows] : headRows(stored, layout, headSize)
   return names.map((name, index) => {
-    const ranges = rowsEach[index] ?? []
-    const shape = [ranges.reduce((sum, { count }) => sum + count, 0), ...(columns === undefined ? [] : [columns]), ...stored.shape.slice(2)]
-    const offset = /norm\.weight$/.test(stored.name) ? (spec.norm.offset ?? 0) : 0
-    const dtype = offset === 0 ? stored.type.dtype : 'F32'
+    const inFile = placesInFile(stored.name, spec.delta)
+    const columnPlaces = headsAreColumns(stored.name) ? inFile : undefined
+    const ranges = inFile && !columnPlaces ? rangesOf(inFile) : (rowsEach[index] ?? [])
+    const shape = [
+      ranges.reduce((sum, { count }) => sum + count, 0),
+      ...(isKernel(stored.name) ? [1] : []),
+      ...(columns === undefined ? [] : [columns]),
+      ...stored.shape.slice(2),
+    ]
+    const undo = undoIn(stored.name, spec)
+    const dtype = undo ? 'F32' : stored.type.dtype
     const values = shape.reduce((product, size) => product * size, 1)
-    const asStored = offset === 0 && columns === stored.shape[1]
+    const asStored = columns === stored.shape[1]
     const info: TensorInfo = {
       name,
       dtype: dtype ?? 'F32',
       shape,
-      bytes: dtype && offset === 0 ? (values * stored.type.bytes) / stored.type.values : values * 4,
+      bytes: dtype && !undo ? (values * stored.type.bytes) / stored.type.values : values * 4,
       ...(asStored ? { storedAs: stored.type.name } : {}),
     }
     const interleavedRows = dialect.interleaved && /\.attn_[qk]\./.test(stored.name) ? headSize : undefined
-    return { info, rows: ranges.map((range) => ({ ...range, stored })), offset, interleavedRows }
+    const rest = { ...(undo ? { undo } : {}), ...(columnPlaces ? { columnPlaces } : {}) }
+    return { info, rows: ranges.map((range) => ({ ...range, stored })), interleavedRows, ...rest }
   })
 }
 

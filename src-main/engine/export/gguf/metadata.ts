@@ -35,6 +35,7 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
   const epsilon = spec.norm.kind === 'rms' ? 'attention.layer_norm_rms_epsilon' : 'attention.layer_norm_epsilon'
   metadata.set(key(epsilon), { kind: 'float', value: spec.norm.epsilon })
   for (const [name, value] of computedWith(spec, target)) if (value !== undefined) metadata.set(key(name), { kind: 'float', value })
+  for (const [name, value] of Object.entries(dialect.keys?.(spec) ?? {})) integer(name, value)
   for (const [name, value] of windowMetadata(spec, target)) metadata.set(key(name), value)
   return metadata
 }

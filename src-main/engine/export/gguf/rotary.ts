@@ -53,6 +53,7 @@ export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect
   float('freq_base', theta)
   const within = local === undefined ? undefined : spec.rotary(local)
   if (dialect.windows === 'list' && within) float('freq_base_swa', within === full ? theta : baseOf(within))
+  if (dialect.rotarySections) metadata.set(key('dimension_sections'), { kind: 'integers', value: sectionsOf(section, full.size / 2) })
   if (kind === 'default') return []
   if (originalLength !== undefined) metadata.set(key('scaling.original_context_length'), { kind: 'integer', value: originalLength })
   if (kind === 'llama3') return [factors('rope_freqs.weight', slowing(full, theta, 1))]
@@ -74,6 +75,13 @@ export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect
   const [own, usual] = [number(section.attention_factor), 0.1 * Math.log(factor ?? 1) + 1]
   if (own !== undefined) float('scaling.attn_factor', own / usual)
   return []
+}
+
+/** Rotated pairs for each direction of an image, thirds unless the config says so; for text alone any do. */
+function sectionsOf({ mrope_section: given }: Section, pairs: number): number[] {
+  const [first, second] = [Math.ceil(pairs / 3), Math.floor((pairs + 1) / 3)]
+  const own = Array.isArray(given) && given.every(Number.isInteger) ? (given as number[]) : [first, second, pairs - first - second]
+  return [...own, 0, 0, 0, 0].slice(0, 4)
 }
 
 /** The base of frequencies that nothing scales. */

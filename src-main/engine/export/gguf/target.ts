@@ -1,11 +1,13 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { deltaNames } from '#engine/architectures/delta-names.ts'
 import type { Dialect, NormRole } from '#engine/architectures/dialect.ts'
 import { dialectsOf } from '#engine/architectures/index.ts'
 import {
   type BlockLayout,
   type BlockTensors,
   type DecoderSpec,
+  type DeltaTensors,
   denseMlp,
   type MixtureTensors,
   type MlpTensors,
@@ -60,8 +62,8 @@ export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], pa
 }
 
 /** Whether a written block has a mixture: as its MLP's source has, or its attention's where there is no MLP. */
-export const isMixture = ({ blocks }: DecoderSpec, { mlp, attention }: PackedBlock): boolean =>
-  at(blocks, mlp ?? attention ?? 0).experts !== undefined
+export const isMixture = ({ blocks }: DecoderSpec, { mlp, attention, place = 0 }: PackedBlock): boolean =>
+  at(blocks, mlp ?? attention ?? place).experts !== undefined
 
 /** One width for all dense MLPs and one for all experts: the largest, and room for zeros where an MLP was removed. */
 function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths: readonly number[]): number[] {
@@ -97,6 +99,7 @@ function expertsOf(spec: DecoderSpec, left: readonly BlockLayout[], blocks: read
 const ownPlace = ({ attention, width }: BlockLayout, index: number): PackedBlock => ({
   attention: attention ? index : undefined,
   mlp: width > 0 ? index : undefined,
+  place: index,
 })
 
 function refuse(reason: string, formats = 'stock or exact'): EspalierError {
@@ -166,17 +169,40 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, block: number, prefix: 
     rows,
     columns,
   })
-  return {
-    ...norms,
-    query: projection(fused ?? 'attn_q', source.query, query * headSize, hidden),
+  const attention = {
+    query: projection(fused ?? 'attn_q', source.query, query * headSize * (spec.gatedQueries ? 2 : 1), hidden),
     key: projection(fused ?? 'attn_k', source.key, keyValue * headSize, hidden),
     value: projection(fused ?? 'attn_v', source.value, keyValue * headSize, hidden),
     output: projection('attn_output', source.output, hidden, query * headSize),
+  }
+  return {
+    ...norms,
+    ...(source.delta ? deltaTensors(source, source.delta, prefix) : attention),
     ...(source.sinks ? { sinks: { weight: `${prefix}.attn_sinks.weight`, shape: [query] } } : {}),
     ...(source.mixture
       ? { mixture: mixtureNames(source.mixture, prefix, { experts, width, hidden, shared: sharedWidth(dialect, source.mixture, width) }) }
       : mlpNames(denseMlp(source), projection, { width, hidden, joined: dialect.joinsGateUp })),
   } as BlockTensors
+}
+
+/** The names of a Gated DeltaNet, whose convolution has no middle dimension. */
+function deltaTensors({ query, key, value, output }: BlockTensors, delta: DeltaTensors, prefix: string): Partial<BlockTensors> {
+  const named = <Like extends { readonly weight: string }>(key: keyof typeof deltaNames, like: Like): Like => ({
+    ...like,
+    weight: `${prefix}.${deltaNames[key]}`,
+  })
+  const { shape } = delta.convolution
+  const own = Object.entries(delta).map(([key, like]) => [key, named(key as keyof DeltaTensors, like as Projection)])
+  return {
+    query: named('joined', query),
+    key: named('joined', key),
+    value: named('joined', value),
+    output: named('output', output),
+    delta: {
+      ...(Object.fromEntries(own) as unknown as DeltaTensors),
+      convolution: named('convolution', { ...delta.convolution, shape: [at(shape, 0), at(shape, 2)] }),
+    },
+  }
 }
 
 /** Names a part of a block as llama.cpp does, with a bias where the family has one. */

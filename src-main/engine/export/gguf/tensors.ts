@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { hasOffset, headsAreColumns, isDecay, placesInFile } from '#engine/architectures/delta-names.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, toFloat32 } from '#engine/checkpoint/dtypes.ts'
@@ -30,7 +31,8 @@ export function ggufTensors(
     const conversion = {
       type,
       headRows: interleavedRows(tensor.name, target, spec.headSize),
-      offset: offsetOf(spec, tensor),
+      change: changeOf(spec, tensor),
+      places: placesInFile(tensor.name, spec.delta),
       importances: type.dtype ? undefined : importances?.get(tensor.name),
     }
     return { name: tensor.name, type, shape: tensor.shape, bytes: async () => convert(tensor, conversion) }
@@ -56,8 +58,8 @@ const parts: Readonly<Record<string, MixPart>> = {
   ffn_down_shexp: 'down',
 }
 
-/** What llama.cpp's quantiser leaves in float32 besides vectors: routers choose by small differences. */
-const router = /\.ffn_gate_inp(_shexp)?\.weight$/
+/** What llama.cpp's quantiser leaves in float32 besides vectors: routers choose by small differences, and kernels are small. */
+const router = /\.(ffn_gate_inp(_shexp)?|ssm_conv1d)\.weight$/
 
 /** Architectures with 80 blocks that llama.cpp takes for its 70B. */
 const large = ['llama', 'deci', 'qwen2']
@@ -116,10 +118,10 @@ function interleavedRows(name: string, { dialect }: GgufTarget, headSize: number
   return dialect.interleaved && /\.attn_[qk]\.(weight|bias)$/.test(name) ? headSize : undefined
 }
 
-/** What a family adds to its norms' weights when it computes, which llama.cpp wants added in the file. */
-function offsetOf(spec: DecoderSpec, { name, shape }: TensorToWrite): number {
-  const offset = (spec.norm as { offset?: number }).offset ?? 0
-  return shape.length === 1 && /norm\.weight$/.test(name) ? offset : 0
+/** What llama.cpp wants done in the file: what a family adds to its norms' weights, and a DeltaNet's rate instead of its logarithm. */
+function changeOf({ norm: { offset = 0 } }: DecoderSpec, { name, shape }: TensorToWrite): Conversion['change'] {
+  if (isDecay(name)) return (value) => -Math.exp(value)
+  return shape.length === 1 && offset !== 0 && hasOffset(name) ? (value) => value + offset : undefined
 }
 
 // Values converted at a time: whole rows of about this many.
@@ -128,17 +130,20 @@ const chunk = 2 ** 20
 interface Conversion {
   readonly type: BlockType
   readonly headRows: number | undefined
-  readonly offset: number
+  readonly change: ((value: number) => number) | undefined
+  /** Where each row goes, or each column of a tensor whose heads are columns. */
+  readonly places: readonly number[] | undefined
   readonly importances: Float32Array | undefined
 }
 
-async function convert(tensor: PrunedTensor, { type, headRows, offset, importances }: Conversion): Promise<Uint8Array> {
-  const asStored = tensor.stored?.type === type.name && offset === 0
+async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Uint8Array> {
+  const { type, change, importances } = conversion
+  const asStored = tensor.stored?.type === type.name
   const stored = await (asStored ? tensor.stored.bytes() : tensor.bytes())
   const rows = rowCount(tensor.shape)
   const columns = columnCount(tensor.shape)
-  const bytes = headRows === undefined ? stored : interleave(stored, stored.byteLength / rows, headRows)
-  if (asStored || (type.name === tensor.dtype && offset === 0)) return bytes
+  const bytes = inOrder(tensor, conversion, stored, asStored)
+  if (asStored || (type.name === tensor.dtype && !change)) return bytes
   const result = new Uint8Array(bytesOfValues(type, rows * columns))
   // Of experts, each has importances of its own.
   const group = tensor.shape.length > 2 ? at(tensor.shape, 1) : rows
@@ -149,13 +154,31 @@ async function convert(tensor: PrunedTensor, { type, headRows, offset, importanc
     const values = toFloat32(bytes.subarray(first * size, (first + count) * size), tensor.dtype)
     if (!type.dtype) requireFinite(tensor.name, values, type)
     const own = importances?.subarray(...(importances.length > columns ? ofGroup(Math.floor(first / group), columns) : []))
-    const encoded = await encodeRows(offset === 0 ? values : values.map((value) => value + offset), type, columns, own)
+    const encoded = await encodeRows(change ? values.map(change) : values, type, columns, own)
     if (type.dtype === 'F16') requireHalf(tensor.name, encoded)
     result.set(encoded, bytesOfValues(type, first * columns))
     first += count
     // Converting takes seconds: others get their turn between chunks.
     await new Promise(setImmediate)
   }
+  return result
+}
+
+/** Rows in llama.cpp's order. Columns are in it already where they are copied from a file. */
+function inOrder({ name, shape }: PrunedTensor, { headRows, places }: Conversion, bytes: Uint8Array, asStored: boolean): Uint8Array {
+  const rowBytes = bytes.byteLength / rowCount(shape)
+  if (headRows !== undefined) return interleave(bytes, rowBytes, headRows)
+  if (!places || (asStored && headsAreColumns(name))) return bytes
+  return putAt(bytes, places, headsAreColumns(name) ? rowBytes / columnCount(shape) : rowBytes)
+}
+
+/** Entries at their places, once or in every row of as many. */
+function putAt(bytes: Uint8Array, places: readonly number[], entryBytes: number): Uint8Array {
+  const result = new Uint8Array(bytes.byteLength)
+  for (let row = 0; row < bytes.byteLength; row += places.length * entryBytes)
+    places.forEach((place, index) => {
+      result.set(bytes.subarray(row + index * entryBytes, row + (index + 1) * entryBytes), row + place * entryBytes)
+    })
   return result
 }
 
