@@ -53,14 +53,17 @@ export class Draws {
  * Writes the model beside others in `home` and returns its folder; one that is there already is taken.
  * Blocks and neurons differ in strength by seeded factors, so that no choice among them is a matter of rounding.
  */
-export async function makeModel(home: string, shape: Shape): Promise<string> {
-  const folder = join(home, `llama-${Object.values(shape).join('-')}`)
+export function makeModel(home: string, shape: Shape): Promise<string> {
+  return writeOnce(join(home, `llama-${Object.values(shape).join('-')}`), configOf(shape), tensorsOf(shape))
+}
+
+async function writeOnce(folder: string, config: object, tensors: readonly TensorToWrite[]): Promise<string> {
   if (existsSync(folder)) return folder
   const unfinished = `${folder}.${process.pid}`
   await mkdir(unfinished, { recursive: true })
   try {
-    await writeFile(join(unfinished, 'config.json'), JSON.stringify(configOf(shape)))
-    await writeSafetensors(join(unfinished, 'model.safetensors'), tensorsOf(shape))
+    await writeFile(join(unfinished, 'config.json'), JSON.stringify(config))
+    await writeSafetensors(join(unfinished, 'model.safetensors'), tensors)
     await rename(unfinished, folder)
   } finally {
     await rm(unfinished, { recursive: true, force: true })
@@ -128,6 +131,76 @@ function encode(values: Float32Array, dtype: Shape['dtype']): Uint8Array {
   const words = new Uint32Array(values.buffer)
   const halves = new Uint16Array(words.length)
   for (let i = 0; i < words.length; i++) halves[i] = ((words[i] as number) + 0x8000) >>> 16
+  return new Uint8Array(halves.buffer)
+}
+
+/** A mixture of Qwen3-30B-A3B's widths, in bfloat16. */
+export interface MixtureShape {
+  readonly blocks: number
+  readonly vocabulary: number
+}
+
+/** Writes a mixture as `makeModel` writes a Llama: 1.2 GB a block. Experts differ in strength. */
+export function makeMixture(home: string, { blocks, vocabulary }: MixtureShape): Promise<string> {
+  const [hidden, width, experts, heads, keyValueHeads, headSize] = [2048, 768, 128, 32, 4, 128]
+  const config = {
+    architectures: ['Qwen3MoeForCausalLM'],
+    model_type: 'qwen3_moe',
+    num_hidden_layers: blocks,
+    hidden_size: hidden,
+    moe_intermediate_size: width,
+    intermediate_size: 6144,
+    num_experts: experts,
+    num_experts_per_tok: 8,
+    norm_topk_prob: true,
+    num_attention_heads: heads,
+    num_key_value_heads: keyValueHeads,
+    head_dim: headSize,
+    vocab_size: vocabulary,
+    max_position_embeddings: 8192,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1e6,
+    hidden_act: 'silu',
+    tie_word_embeddings: true,
+    torch_dtype: 'bfloat16',
+  }
+  const tensors: TensorToWrite[] = []
+  const add = (name: string, shape: readonly number[], deviation?: number) => {
+    const seed = tensors.length
+    const count = shape.reduce((a, b) => a * b, 1)
+    const bytes = () => (deviation === undefined ? encode(new Float32Array(count).fill(1), 'BF16') : drawHalves(seed, count, deviation))
+    tensors.push({ name: `${name}.weight`, dtype: 'BF16', shape, bytes })
+  }
+  const scale = 1 / Math.sqrt(hidden)
+  add('model.embed_tokens', [vocabulary, hidden], 0.05)
+  for (let block = 0; block < blocks; block++) {
+    const name = `model.layers.${block}`
+    for (const norm of ['input_layernorm', 'post_attention_layernorm']) add(`${name}.${norm}`, [hidden])
+    for (const norm of ['q_norm', 'k_norm']) add(`${name}.self_attn.${norm}`, [headSize])
+    add(`${name}.self_attn.q_proj`, [heads * headSize, hidden], scale)
+    for (const own of ['k_proj', 'v_proj']) add(`${name}.self_attn.${own}`, [keyValueHeads * headSize, hidden], scale)
+    add(`${name}.self_attn.o_proj`, [hidden, heads * headSize], 0.1 * scale)
+    add(`${name}.mlp.gate`, [experts, hidden], scale)
+    for (let expert = 0; expert < experts; expert++) {
+      const strength = 0.1 + 0.9 * (new Draws(1000 * block + expert).integer() / 2 ** 32)
+      for (const own of ['gate_proj', 'up_proj']) add(`${name}.mlp.experts.${expert}.${own}`, [width, hidden], scale)
+      add(`${name}.mlp.experts.${expert}.down_proj`, [hidden, width], strength * scale)
+    }
+  }
+  add('model.norm', [hidden])
+  return writeOnce(join(home, `mixture-${blocks}-${vocabulary}`), config, tensors)
+}
+
+/** Seeded bfloat16 values, two of each draw from a table of 65,536. */
+function drawHalves(seed: number, count: number, deviation: number): Uint8Array {
+  const draws = new Draws(seed)
+  const table = new Uint16Array(encode(draws.fill(new Float32Array(65536), deviation), 'BF16').buffer)
+  const halves = new Uint16Array(count)
+  for (let i = 0; i < count; i += 2) {
+    const draw = draws.integer()
+    halves[i] = table[draw & 0xffff] as number
+    halves[i + 1] = table[draw >>> 16] as number
+  }
   return new Uint8Array(halves.buffer)
 }
 

@@ -8,7 +8,7 @@ import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
 import { activeParameters, blockParameters, stackParameters, unmetParameters } from '#engine/architectures/parameters.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
@@ -208,8 +208,9 @@ class RequestWork {
   /** How often the operations of a phase are done, and what shares of them by other products than float32's. */
   #productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
     const { precision = 'float32' } = this.#request
+    const wanted = precision === 'auto' ? 'mixed' : precision
     // Where a machine has no units for them, its rates say that other products are as fast as float32's.
-    const { passes, ranking, rescoring, deciding } = productsOnUnits(precision === 'auto' ? 'mixed' : precision)
+    const { passes, ranking, rescoring, deciding } = productsOnUnits(takesHalves(this.#model.spec) ? wanted : 'float32')
     if (choosing === undefined) return { times: 1, ...sharesOf([passes, 1]) }
     if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...sharesOf([deciding, 1]) }
     const times = 1 + choosing.again

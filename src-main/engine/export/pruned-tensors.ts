@@ -14,6 +14,7 @@ import {
 } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { tensorBytes } from '#engine/checkpoint/write-safetensors.ts'
 import {
   finalNormName,
   type PlanTensors,
@@ -238,14 +239,22 @@ function toTensor(sources: Sources, name: string, pieces: readonly Piece[], comm
   const dtype = (first.source === undefined ? undefined : checkpoint.tensors.get(first.source)?.dtype) ?? common
   const rows = pieces.reduce((total, { cut, rows: all }) => total + (cut.paddedRows ?? cut.rowsKept?.length ?? all), 0)
   const width = first.cut.paddedColumns ?? first.cut.columnsKept?.length ?? first.columns
+  const shape = first.shape ?? (width === undefined ? [rows] : [rows, width])
   return {
     name,
     dtype,
-    shape: first.shape ?? (width === undefined ? [rows] : [rows, width]),
+    shape,
     async bytes() {
-      const parts: Uint8Array[] = []
-      for (const piece of pieces) parts.push(await cutPiece(sources, piece, elementBytes(dtype)))
-      return parts.length === 1 ? (parts[0] as Uint8Array) : new Uint8Array(Buffer.concat(parts))
+      if (pieces.length === 1) return cutPiece(sources, first, elementBytes(dtype))
+      // All experts of a mixture may be in one tensor: no second copy of it.
+      const whole = new Uint8Array(tensorBytes({ dtype, shape }))
+      let end = 0
+      for (const piece of pieces) {
+        const own = await cutPiece(sources, piece, elementBytes(dtype))
+        whole.set(own, end)
+        end += own.byteLength
+      }
+      return whole
     },
     ...storedIn(checkpoint, pieces),
   }
@@ -263,7 +272,7 @@ function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[]): Pick<Pruned
   const bytes = async () => {
     const parts: Uint8Array[] = []
     for (const piece of pieces) parts.push(await rowsOf(piece))
-    return new Uint8Array(Buffer.concat(parts))
+    return Buffer.concat(parts)
   }
   return { stored: { type, bytes } }
 }

@@ -57,9 +57,9 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
       )
     const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
     const expected = await expectAnswers(view, model, request.text)
-    // What was saved needs the memory that the source's weights take.
+    // What was saved needs the memory that the source's weights take; its embedding and head stay.
     model.store.empty()
-    return await reloadAll(written, expected, model.memoryBytes, host)
+    return await reloadAll(written, expected, model.freeBytes, host)
   } finally {
     view.dispose()
   }

@@ -57,8 +57,9 @@ export interface PartActivations {
   readonly input: Tensor2D
   /** What the last projection reads: mixed heads [B*T, H d], or neurons [B*T, I]. A mixture has many: reading it throws. */
   readonly inner: Tensor2D
-  /** Of a mixture, what each expert that was chosen reads and writes. */
+  /** Of a mixture, what each expert that was chosen reads and writes. Those that are read from the disk are shown one by one, while `more` follows. */
   readonly experts?: readonly ExpertActivations[]
+  readonly more?: boolean
   /** What is added to the stream, [B*T, D]; absent where only what leads up to it was computed. */
   readonly output?: Tensor2D
 }
@@ -109,7 +110,7 @@ function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, spec: De
 }
 
 /** The stream with a part's output added: through the norm on it, scaled, onto what a shortcut makes of the stream. */
-function addTo(
+export function addTo(
   residual: Tensor2D,
   output: Tensor2D,
   { outputNorm, shortcut }: AttentionWeights<Matrix> | MlpWeights<Matrix> | MixtureWeights<Matrix>,

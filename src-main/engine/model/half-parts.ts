@@ -3,9 +3,10 @@ import { isConstant } from '#engine/architectures/spec.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
+import { changeExpert } from './views/gather-mixture.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
-import type { MlpWeights, Part, PartWeights } from './weights/weights.ts'
+import { isUnread, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
  * The weights of a view's parts packed for products of 16-bit operands: each time, as packing costs what reading costs and there is no
@@ -51,7 +52,8 @@ export class HalfParts {
 export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boolean {
   if (attention) return isHalf(attention.output)
   const first = mlp ?? mixture.experts.find((one) => !isConstant(one))
-  return first !== undefined && !isConstant(first) && isHalf(first.down)
+  if (first === undefined || isConstant(first)) return false
+  return isUnread(first) ? first.halves === true : isHalf(first.down)
 }
 
 /** The projections of a part packed; what else it has is copied. */
@@ -72,7 +74,10 @@ function packPart({ attention, mlp, mixture }: PartWeights, split: boolean): Par
   return {
     mixture: {
       ...cloneTensors(rest),
-      experts: experts.map((one) => (isConstant(one) ? cloneTensors(one) : packMlp(one))),
+      experts: experts.map((one) => {
+        if (isUnread(one)) return { ...changeExpert(one, packMlp), halves: true }
+        return isConstant(one) ? cloneTensors(one) : packMlp(one)
+      }),
       ...(shared ? { shared: packMlp(shared) } : {}),
     },
   }

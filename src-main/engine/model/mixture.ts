@@ -12,12 +12,13 @@ import {
   tensor2d,
   tile,
 } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { neuronsOf } from './neurons.ts'
 import { chooseExperts } from './router.ts'
-import type { MixtureWeights, MlpWeights } from './weights/weights.ts'
+import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from './weights/weights.ts'
 
 /** What one expert sees of a pass: the tokens that it was chosen for. */
 export interface ExpertActivations {
@@ -34,37 +35,58 @@ export interface ExpertActivations {
 /** Tokens on their way through a mixture: the experts that were chosen, and where each token's are among their rows. */
 export interface RoutedExperts {
   readonly experts: readonly ExpertActivations[]
-  /** [N, k], token by token: the place of its choice in the rows of all experts, one expert's behind the other's. */
+  /** [N, k], token by token in the order of its experts' numbers: its places in the rows of all experts, one expert's behind the other's. */
   readonly places: Int32Array
   readonly chosen: number
   readonly weights: MixtureWeights<Matrix>
 }
 
+/** Which experts the tokens of a mixture go to. */
+interface Routes {
+  /** By number, its rows of the input, ascending, and what its output for each is multiplied by. */
+  readonly experts: ReadonlyMap<number, Pick<ExpertActivations, 'rows' | 'gates'>>
+  readonly places: Int32Array
+}
+
+function chooseRoutes(input: Tensor2D, weights: MixtureWeights<Matrix>, kind: RouterKind): Routes {
+  const correction = weights.correction && (weights.correction.dataSync() as Float32Array)
+  const logits = valuesOf(() => project(input, weights.router, weights.routerBias))
+  const { numbers, gates } = chooseExperts(logits, weights.experts.length, kind, correction)
+  const slots = Array.from({ length: weights.experts.length }, (): number[] => [])
+  for (const [slot, expert] of numbers.entries()) slots[expert]?.push(slot)
+  const places = new Int32Array(numbers.length)
+  const met = new Int32Array(numbers.length / kind.chosen)
+  let place = 0
+  const experts = [...slots.entries()].flatMap(([expert, own]): [number, { rows: Int32Array; gates: Float32Array }][] => {
+    if (own.length === 0) return []
+    const rows = Int32Array.from(own, (slot) => Math.floor(slot / kind.chosen))
+    for (const row of rows) {
+      places[row * kind.chosen + at(met, row)] = place++
+      met[row] = at(met, row) + 1
+    }
+    return [[expert, { rows, gates: Float32Array.from(own, (slot) => gates[slot] as number) }]]
+  })
+  return { experts: new Map(experts), places }
+}
+
 /** Runs each expert on the tokens that chose it, so that its weights are read once; experts that nothing chose are not touched. */
 export function routeTokens(input: Tensor2D, weights: MixtureWeights<Matrix>, spec: DecoderSpec): RoutedExperts {
   const kind = spec.router as RouterKind
-  const { experts } = weights
-  const correction = weights.correction && (weights.correction.dataSync() as Float32Array)
-  const logits = valuesOf(() => project(input, weights.router, weights.routerBias))
-  const { numbers, gates } = chooseExperts(logits, experts.length, kind, correction)
-  const slots = Array.from({ length: experts.length }, (): number[] => [])
-  for (const [slot, expert] of numbers.entries()) slots[expert]?.push(slot)
-  const places = new Int32Array(numbers.length)
-  let place = 0
-  const run = [...slots.entries()].flatMap(([expert, own]): ExpertActivations[] => {
-    if (own.length === 0) return []
-    for (const slot of own) places[slot] = place++
-    const rows = Int32Array.from(own, (slot) => Math.floor(slot / kind.chosen))
-    const factors = Float32Array.from(own, (slot) => gates[slot] as number)
-    return [{ expert, rows, gates: factors, ...runExpert(input, rows, experts[expert] as (typeof experts)[number], spec) }]
+  const { experts, places } = chooseRoutes(input, weights, kind)
+  const run = [...experts].map(([expert, route]): ExpertActivations => {
+    const own = weights.experts[expert] as ExpertWeights
+    if (isUnread(own)) throw new Error(`Expert ${expert} is not in memory.`)
+    return { expert, ...route, ...runExpert(input, route.rows, own, spec) }
   })
   return { experts: run, places, chosen: kind.chosen, weights }
 }
 
+type ExpertWeights = MixtureWeights<Matrix>['experts'][number]
+
 function runExpert(
   input: Tensor2D,
   rows: Int32Array,
-  expert: MixtureWeights<Matrix>['experts'][number],
+  expert: Exclude<ExpertWeights, UnreadExpert<Matrix>>,
   spec: DecoderSpec,
 ): Pick<ExpertActivations, 'input' | 'inner' | 'output'> {
   if (isConstant(expert)) return { output: tile(reshape<Rank.R2>(expert.constant, [1, -1]), [rows.length, 1]) }
@@ -73,16 +95,70 @@ function runExpert(
   return { input: own, inner, output: project(inner, expert.down, expert.downBias) }
 }
 
-/** The output of a mixture [N, D]: what a token's experts give, each times its factor, and the shared expert's. */
+const scaleRows = ({ output, gates }: ExpertActivations): Tensor2D => mul<Tensor2D>(output, tensor2d(gates, [gates.length, 1]))
+
+/** The output of a mixture [N, D]: what a token's experts give, each times its factor, in the order of their numbers, and the shared expert's. */
 export function combineExperts(input: Tensor2D, { experts, places, chosen, weights }: RoutedExperts, spec: DecoderSpec): Tensor2D {
-  const scaled = experts.map(({ output, gates }) => mul<Tensor2D>(output, tensor2d(gates, [gates.length, 1])))
+  const scaled = experts.map(scaleRows)
   const all: Tensor2D = scaled.length === 1 ? (scaled[0] as Tensor2D) : concat(scaled, 0)
   const tokens = places.length / chosen
   const placesOf = (slot: number): Tensor1D =>
     tensor1d(Int32Array.from({ length: tokens }, (_, row) => places[row * chosen + slot] as number))
   let output: Tensor2D = gather(all, placesOf(0))
   for (let slot = 1; slot < chosen; slot++) output = add(output, gather(all, placesOf(slot)))
-  return weights.shared ? add(output, sharedOutput(input, weights.shared, weights.sharedGate, spec)) : output
+  return addShared(input, output, weights, spec)
+}
+
+function addShared(input: Tensor2D, output: Tensor2D, { shared, sharedGate }: MixtureWeights<Matrix>, spec: DecoderSpec): Tensor2D {
+  return shared ? add(output, sharedOutput(input, shared, sharedGate, spec)) : output
+}
+
+/** A stream on its way through a mixture whose experts are read one by one. */
+export class ExpertSums {
+  readonly routes: Routes['experts']
+  readonly #input: Tensor2D
+  readonly #weights: MixtureWeights<Matrix>
+  readonly #spec: DecoderSpec
+  /** What was given for each token so far, [N, D]. */
+  readonly #sums: Float32Array
+
+  /** Takes the input over. */
+  constructor(input: Tensor2D, weights: MixtureWeights<Matrix>, spec: DecoderSpec) {
+    this.routes = chooseRoutes(input, weights, spec.router as RouterKind).experts
+    this.#input = input
+    this.#weights = weights
+    this.#spec = spec
+    this.#sums = new Float32Array(input.size)
+  }
+
+  /** Runs an expert on the tokens that chose it. Experts must come in the order of their numbers: sums are then those of `combineExperts`, bit by bit. */
+  add(expert: number, own: Exclude<ExpertWeights, UnreadExpert<Matrix>>, observe?: (seen: ExpertActivations) => void): void {
+    const route = this.routes.get(expert)
+    if (!route) return
+    const scaled = valuesOf(() => {
+      const seen = { expert, ...route, ...runExpert(this.#input, route.rows, own, this.#spec) }
+      observe?.(seen)
+      return scaleRows(seen)
+    })
+    const [sums, width] = [this.#sums, this.#input.shape[1]]
+    for (const [place, row] of route.rows.entries()) {
+      const [from, to] = [place * width, row * width]
+      for (let i = 0; i < width; i++) sums[to + i] = (sums[to + i] as number) + (scaled[from + i] as number)
+    }
+  }
+
+  get input(): Tensor2D {
+    return this.#input
+  }
+
+  /** The output of the mixture, [N, D]. */
+  output(): Tensor2D {
+    return addShared(this.#input, tensor2d(this.#sums, this.#input.shape), this.#weights, this.#spec)
+  }
+
+  dispose(): void {
+    this.#input.dispose()
+  }
 }
 
 function sharedOutput(input: Tensor2D, shared: MlpWeights<Matrix>, gate: Tensor2D | undefined, spec: DecoderSpec): Tensor2D {

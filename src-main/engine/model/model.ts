@@ -17,7 +17,7 @@ import { resolveInside } from '#runtime/resolve-inside.ts'
 import { type ProductsFor, productsFor } from './precision.ts'
 import { inFamilyWords, type PrunedLayout, prunedLayout, prunedLayoutFile } from './views/pruned-layout.ts'
 import { slicedSpec } from './views/sliced-spec.ts'
-import { WeightStore } from './weights/residency.ts'
+import { leastBytes, WeightStore } from './weights/residency.ts'
 import { Vocabulary } from './weights/vocabulary.ts'
 import { checkTensors } from './weights/weights.ts'
 
@@ -110,7 +110,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
   const quickKey = await quickKeyOf(path)
   const { checkpoint, spec } = await openSpec(path)
   try {
-    const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes)
+    const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes, leastBytes(checkpoint, spec))
     const store = new WeightStore(checkpoint, spec, storeBytes)
     const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
     if (store.hasRoomToNarrow) vocabulary.offerNarrowHead(store.narrowRoom)
@@ -156,13 +156,15 @@ export function usualMemory(): number {
 /** Of a memory budget, what embedding and head may take; larger ones are read in pieces. */
 export const vocabularyShare = 0.4
 
-/** What of a memory budget is for the embeddings, for weights and for activations. */
+/** What of a memory budget is for the embeddings, for weights, which need the `least` bytes, and for activations. */
 export function divideMemory(
   spec: DecoderSpec,
   memoryBytes = usualMemory(),
+  least = 0,
 ): { vocabularyStays: boolean; left: number; storeBytes: number } {
   const vocabularyBytes = Vocabulary.bytes(spec)
-  const vocabularyStays = vocabularyBytes <= memoryBytes * vocabularyShare
+  const leaves = (memoryBytes - vocabularyBytes) * (1 - workspaceShare) >= least
+  const vocabularyStays = leaves && vocabularyBytes <= memoryBytes * vocabularyShare
   const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
   return { vocabularyStays, left, storeBytes: Math.floor(left * (1 - workspaceShare)) }
 }
@@ -171,7 +173,7 @@ export function divideMemory(
 export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {
   const { checkpoint, spec } = await openSpec(path)
   try {
-    new WeightStore(checkpoint, spec, divideMemory(spec, memoryBytes).storeBytes).dispose()
+    new WeightStore(checkpoint, spec, divideMemory(spec, memoryBytes, leastBytes(checkpoint, spec)).storeBytes).dispose()
   } finally {
     await checkpoint.close()
   }

@@ -11,7 +11,7 @@ import { blockOf, isAttention, type Part, partNames } from './weights/weights.ts
 /** Windows that are run again to find the place. */
 const looked = 4
 
-type Stage = Exclude<keyof PartActivations, 'experts'>
+type Stage = Exclude<keyof PartActivations, 'experts' | 'more'>
 
 /** The error with the block and the tensor where numbers were lost, when it says that some were; any other error as it is. */
 export async function locateOverflow(thrown: unknown, view: ModelView, windows: Windows): Promise<unknown> {
@@ -30,7 +30,7 @@ async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: 
   const isLost = (x: Tensor | undefined) => x !== undefined && countNonFinite(x.dataSync() as Float32Array) > 0
   await runWindows(view, windows, {
     observe(_group, part, seen) {
-      if (found !== undefined && found.part <= part) return
+      if (seen.more || (found !== undefined && found.part <= part)) return
       const stages: readonly Stage[] = seen.experts ? ['input', 'output'] : ['input', 'inner', 'output']
       const stage = stages.find((one) => isLost(seen[one]))
       if (stage !== undefined) found = { part, stage }

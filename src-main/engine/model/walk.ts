@@ -1,4 +1,5 @@
 import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { Matrix, Products } from '#engine/tensor/products.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
@@ -6,9 +7,10 @@ import type { Past } from './cache.ts'
 import { advance, type CallContext, disposeResidual, observePart, type PartActivations, type Residual, runPart } from './decoder.ts'
 import { runHalfPart } from './half-part.ts'
 import { HalfParts, hasHalves } from './half-parts.ts'
+import { passExperts, readsExperts } from './pass-experts.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
-import type { Part, PartWeights } from './weights/weights.ts'
+import type { MixtureWeights, Part, PartWeights } from './weights/weights.ts'
 
 /** Samples on their way through the parts: B of T tokens each, [B*T, D]. */
 export interface Stream {
@@ -67,7 +69,9 @@ export class Walk {
   /** Takes streams past a part. */
   async pass<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S> = {}): Promise<void> {
     await this.#withWeights(part, visitor, async (weights) => {
-      for (const [index, joined] of joinable(streams, visitor).entries()) {
+      const groups = joinable(streams, visitor)
+      if (readsExperts(weights)) return this.#passExperts(part, weights.mixture as MixtureWeights<Matrix>, groups, visitor)
+      for (const [index, joined] of groups.entries()) {
         if (index > 0) await breathe()
         visitor.signal?.throwIfAborted()
         this.#run(part, weights, joined, visitor)
@@ -78,6 +82,11 @@ export class Walk {
   /** Shows what a part's last projection reads, and stops there: the streams stay in front of the part. */
   async look<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S>): Promise<void> {
     await this.#withWeights(part, visitor, async (weights) => {
+      if (readsExperts(weights)) {
+        const passing = streams.map((stream) => ({ residual: stream.residual, call: this.#callFor([stream], visitor) }))
+        await passExperts(weights.mixture as MixtureWeights<Matrix>, passing, { signal: visitor.signal, looks: true })
+        return
+      }
       for (const [index, stream] of streams.entries()) {
         if (index > 0) await breathe()
         observePart(part, weights, stream.residual, this.#callFor([stream], visitor))
@@ -118,11 +127,32 @@ export class Walk {
   }
 
   #run<S extends Stream>(part: Part, weights: PartWeights<Matrix>, streams: readonly S[], visitor: PassVisitor<S>): void {
-    const { spec } = this.#view
     const before = joinResiduals(streams.map(({ residual }) => residual))
     const call = this.#callFor(streams, visitor)
     const packed = hasHalves(weights) && !call.observe ? runHalfPart(part, weights, before, call) : undefined
-    const after = packed ?? runPart(part, weights, before, call)
+    this.#advance(part, streams, before, packed ?? runPart(part, weights, before, call))
+  }
+
+  async #passExperts<S extends Stream>(
+    part: Part,
+    mixture: MixtureWeights<Matrix>,
+    groups: readonly S[][],
+    visitor: PassVisitor<S>,
+  ): Promise<void> {
+    const befores = groups.map((streams) => joinResiduals(streams.map(({ residual }) => residual)))
+    const passing = groups.map((streams, index) => ({ residual: at(befores, index), call: this.#callFor(streams, visitor) }))
+    try {
+      const after = await passExperts(mixture, passing, visitor)
+      for (const [index, streams] of groups.entries()) this.#advance(part, streams, at(befores, index), at(after, index))
+    } catch (error) {
+      for (const [index, streams] of groups.entries()) if (streams.length > 1) disposeResidual(at(befores, index))
+      throw error
+    }
+  }
+
+  /** Puts streams behind a part that they passed side by side. */
+  #advance<S extends Stream>(part: Part, streams: readonly S[], before: Residual, after: Tensor2D): void {
+    const { spec } = this.#view
     const [only] = streams
     if (only && streams.length === 1) {
       only.residual = advance(part, only.residual, after, spec)

@@ -76,6 +76,11 @@ describe('the work of a run', () => {
     expect((ranked?.share ?? 0) + (again?.share ?? 0)).toBeCloseTo(1, 10)
     expect(ranked?.share).toBeGreaterThan(0.7)
     expect(fasterOf(await phases({ precision: 'mixed', options: { lazy: 3 } }), 'pruning'), 'a lazy search ranks none').toHaveLength(1)
+    const limited = { ...model, spec: { ...model.spec, neuronLimit: { most: 7, slope: 1.702 } } }
+    expect(
+      (await workOf(limited, request({ precision: 'mixed' }))).phases.flatMap(({ faster }) => faster ?? []),
+      'float32 all the same',
+    ).toEqual([])
   })
 
   test('holds every measure, and a repair as a part of its own', async () => {

@@ -61,7 +61,7 @@ describe('saving', () => {
 
   it('opens what it saved under the memory budget of the model', async () => {
     const request = requestFor('small', { formats: ['exact'] })
-    await expect(saveModel({ ...request, model: { ...model, memoryBytes: 1000 } }, quiet)).rejects.toThrow('memory budget')
+    await expect(saveModel({ ...request, model: { ...model, freeBytes: 1000 } }, quiet)).rejects.toThrow('memory budget')
   })
 
   it('weighs what the outline said, within the header and the tokenizer', async () => {

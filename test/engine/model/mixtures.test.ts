@@ -1,15 +1,25 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { activeParameters, blockParameters } from '#engine/architectures/parameters.ts'
 import { type MixtureTensors, mlpProjections } from '#engine/architectures/spec.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { openFolder } from '#engine/checkpoint/folder.ts'
+import { writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { runWindows } from '#engine/model/forward.ts'
-import { openModel } from '#engine/model/model.ts'
-import { denseView } from '#engine/model/views/view.ts'
+import { type Model, openModel, withProducts } from '#engine/model/model.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
-import { mlpOf } from '#engine/model/weights/weights.ts'
+import { dividePart, mlpOf, partNames, partSize, presentParts } from '#engine/model/weights/weights.ts'
+import { expertStatistics } from '#engine/pruning/experts/statistics.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { expertNorms } from '#engine/pruning/two-stage/expert-norms.ts'
+import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import { expectedOf, mixtureModels, packedMixture, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { greedily } from './greedily.ts'
@@ -38,9 +48,9 @@ function choicesOf(experts: readonly { expert: number; rows: Int32Array; gates: 
   return found.sort(([, one], [, other]) => other - one)
 }
 
-describe('mixtures of experts against transformers', () => {
-  beforeAll(async () => setActiveBackend(await openBackend(testedBackend)))
+beforeAll(async () => setActiveBackend(await openBackend(testedBackend)))
 
+describe('mixtures of experts against transformers', () => {
   const spelled = mixtureModels.flatMap((name) => ['config.json', 'config-hub.json'].map((config) => ({ name, config })))
   it.each(spelled)('give the logits, perplexity, choices, counts and greedy answer of $name by $config', async ({ name, config }) => {
     const recorded = await expectedOf<Recorded>(name)
@@ -100,5 +110,93 @@ describe('mixtures of experts against transformers', () => {
     const packed = await logits(packedMixture)
     expect(packed.types).toEqual(['MXFP4'])
     expect(packed.found).toEqual((await logits('gpt_oss')).found)
+  })
+})
+
+/** What a budget has to be so that weights may take `bytes`, with the vocabulary on the disk. */
+const budgetFor = (bytes: number): number => Math.ceil(bytes / 0.75)
+
+/** The least budget, and one in which weights stay as they are stored. */
+async function budgetsOf(path: string): Promise<{ least: number; packed: number }> {
+  const model = await openModel(path)
+  const sizes = presentParts(model.spec).map((part) => partSize(model.checkpoint, model.spec, part))
+  const most = Math.max(...sizes.map(({ byExpert }) => byExpert))
+  const stored = sizes.reduce((sum, size) => sum + size.stored, 0)
+  await model.close()
+  return { least: budgetFor(2 * most), packed: budgetFor(stored + 2 * most) + Vocabulary.bytes(model.spec) }
+}
+
+/** A model with its weights rounded to bfloat16. */
+async function roundedModel(path: string): Promise<string> {
+  const [folder, checkpoint] = [`${path}-rounded`, await openFolder(path)]
+  await mkdir(folder, { recursive: true })
+  const bytes = async (name: string) => fromFloat32(await checkpoint.readFloat32(name), 'BF16')
+  const tensors = [...checkpoint.tensors.values()].map(({ name, shape }) => ({
+    name,
+    shape,
+    dtype: 'BF16' as const,
+    bytes: () => bytes(name),
+  }))
+  await writeSafetensors(join(folder, 'model.safetensors'), tensors)
+  await writeFile(join(folder, 'config.json'), JSON.stringify(checkpoint.config))
+  await checkpoint.close()
+  return folder
+}
+
+/** In the second half of the blocks two experts are gone, and half of the neurons of the others. */
+function planOf({ spec }: Model): Plan {
+  const dense = densePlan(spec)
+  const blocks = dense.blocks.map((block, index) => {
+    const { experts: count, width } = spec.blocks[index] ?? { width: 0 }
+    if (count === undefined || index < spec.blocks.length / 2) return block
+    const experts = Array.from({ length: count - 2 }, (_, expert) => expert)
+    const keptByExpert = experts.map(() => Array.from({ length: width / 2 }, (_, neuron) => 2 * neuron))
+    return { ...block, mlp: { kept: 'all' as const, experts, keptByExpert } }
+  })
+  return { ...dense, blocks }
+}
+
+describe('mixtures that do not fit into memory', () => {
+  // Between them: separate and fused experts, a shared one, groups, a correction, biases.
+  it.each([
+    { name: 'qwen3_moe', kept: 'packed' },
+    { name: 'glm4_moe-groups', kept: 'streamed' },
+    { name: packedMixture, kept: 'streamed' },
+  ] as const)('give bit by bit what they give in memory: $name, $kept', async ({ name, kept }) => {
+    const path = kept === 'packed' ? await roundedModel(await referenceModel(name)) : await referenceModel(name)
+    const windows = (await referenceWindows('calibration')).slice(0, 2).map((window) => window.subarray(0, 32))
+    const before = memory().numTensors
+    const budgets = await budgetsOf(path)
+    const found = []
+    for (const bytes of [2 ** 30, kept === 'packed' ? budgets.packed : budgets.least]) {
+      const opened = await openModel(path, bytes)
+      const model = findHalfUnits() ? withProducts(opened, { ...opened.products, answers: 'bfloat16' }) : opened
+      const [view, pruned] = [denseView(model), viewWithPlan(model, planOf(model))]
+      const { tensors, ...statistics } = await expertStatistics(view, windows, { outputs: 'mean' }, {})
+      const norms = await expertNorms(view, windows, {})
+      const answers = [await greedily(model, [5, 6, 7], 2), (await perplexity(pruned, windows)).perplexity]
+      found.push({ residency: model.store.residency, statistics, means: [...tensors], norms, answers })
+      pruned.dispose()
+      await opened.close()
+    }
+    const [resident, streamed] = found
+    expect([resident?.residency, streamed?.residency]).toEqual(['resident', kept])
+    expect({ ...streamed, residency: '' }).toEqual({ ...resident, residency: '' })
+    expect(memory().numTensors, 'tensors left behind').toBe(before)
+  })
+
+  it('read only the experts that a token chose, each once for all that chose it', async () => {
+    const path = await referenceModel('qwen3_moe')
+    const { least } = await budgetsOf(path)
+    await expect(openModel(path, least - 100)).rejects.toThrow(/two experts at a time\) and two must fit/)
+    const model = await openModel(path, least)
+    const { experts } = dividePart(partNames(model.spec, mlpOf(3)))
+    const own = new Set([...experts.values()].flatMap((entries) => Object.values(entries).map(({ weight }) => weight)))
+    const reads = vi.spyOn(model.checkpoint, 'read')
+    await greedily(model, [5], 1)
+    const names = reads.mock.calls.map(([name]) => name).filter((name) => own.has(name))
+    // Two experts of three matrices.
+    expect(names).toHaveLength(6)
+    await model.close()
   })
 })

@@ -31,7 +31,7 @@ export async function measureImportances(
       const block = at(blocks, blockOf(part))
       const shape = { batch, tokens: length }
       if (isAttention(part)) block.attention = addSite(block.attention, seen.input, seen.inner, shape)
-      else block.mlp = addSite(block.mlp, seen.input, seen.experts ? undefined : seen.inner, shape)
+      else if (!seen.more) block.mlp = addSite(block.mlp, seen.input, seen.experts ? undefined : seen.inner, shape)
       for (const { expert, rows, input, inner } of seen.experts ?? []) {
         block.experts ??= []
         if (input) block.experts[expert] = addSite(block.experts[expert], input, inner, { batch: 1, tokens: rows.length })

@@ -3,9 +3,11 @@ import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { isConstant } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
+import type { Matrix } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { roundTo } from '../weights/round.ts'
-import type { MixtureWeights, MlpWeights } from '../weights/weights.ts'
+import { disposePart } from '../weights/unpack.ts'
+import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '../weights/weights.ts'
 import { gatherMlp } from './gather-mlp.ts'
 import { keptExperts } from './kept-experts.ts'
 
@@ -36,8 +38,13 @@ export function gatherMixture(
         if (one.constant) return { constant: row(constants as Tensor2D, constant++) }
         const expert = experts[one.number] as (typeof experts)[number]
         if (isConstant(expert)) return cloneTensors(expert)
-        const own = one.kept === 'all' ? cloneTensors(expert) : gatherMlp(expert, { kept: [...one.kept] })
-        return plan.expertScale === undefined ? own : scaleDown(own, plan.expertScale, dtype)
+        const change = (whole: MlpWeights): MlpWeights => {
+          const own = one.kept === 'all' ? cloneTensors(whole) : gatherMlp(whole, { kept: [...one.kept] })
+          return plan.expertScale === undefined ? own : scaleDown(own, plan.expertScale, dtype)
+        }
+        if (!isUnread(expert)) return change(expert)
+        const changes = one.kept !== 'all' || plan.expertScale !== undefined
+        return changes ? changeExpert(expert, (whole) => tidied(() => change(whole))) : expert
       }),
     }
   })
@@ -46,6 +53,24 @@ export function gatherMixture(
 function scaleDown(expert: MlpWeights, scale: number, dtype: FloatDtype): MlpWeights {
   const scaled = <T extends Tensor>(x: T): T => roundTo(mul<T>(x, scale), dtype)
   return { ...expert, down: scaled(expert.down), ...(expert.downBias ? { downBias: scaled(expert.downBias) } : {}) }
+}
+
+/** An expert that is changed whenever it is read. */
+export function changeExpert<M extends Matrix>(
+  { read, readAhead }: UnreadExpert,
+  change: (whole: MlpWeights) => MlpWeights<M>,
+): UnreadExpert<M> {
+  return {
+    readAhead,
+    async read() {
+      const mlp = await read()
+      try {
+        return change(mlp)
+      } finally {
+        disposePart({ mlp })
+      }
+    },
+  }
 }
 
 const row = (rows: Tensor2D, place: number): Tensor1D => reshape(slice(rows, [place, 0], [1, -1]), [-1])

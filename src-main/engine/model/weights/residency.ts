@@ -2,20 +2,42 @@ import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
-import { disposePart, unpackPart } from './unpack.ts'
+import { disposePart, unpackExpert, unpackPart } from './unpack.ts'
 import { Vocabulary } from './vocabulary.ts'
-import { checkValues, disposePacked, type PackedPart, type Part, type PartWeights, partSize, presentParts, readPart } from './weights.ts'
+import {
+  checkValues,
+  disposePacked,
+  dividePart,
+  entriesSize,
+  type NamedEntries,
+  type PackedPart,
+  type Part,
+  type PartWeights,
+  partNames,
+  partSize,
+  presentParts,
+  readEntries,
+  type UnreadExpert,
+} from './weights.ts'
 
 /** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
 const collectAfter = 2 ** 25
 
+/** What is read at once: a part, or one expert of it. */
+type Piece = `${number}` | `${Part}.${number}`
+
 /** Where weights are while they are not in use: as float32, as stored (half the size for 16-bit weights), or on the disk. */
 type Residency = 'resident' | 'packed' | 'streamed'
+
+/** The fewest bytes for weights in which a model can be computed: two of the largest parts. */
+export function leastBytes(checkpoint: Checkpoint, spec: DecoderSpec): number {
+  return 2 * presentParts(spec).reduce((most, part) => Math.max(most, partSize(checkpoint, spec, part).byExpert), 0)
+}
 
 /**
  * Weights of the parts of a model under a memory budget. All stay as float32 when they fit. Else they stay as stored when that fits, and
  * are unpacked when they are used; else as many of the first parts as fit stay, and the others are read from the disk each time, the
- * next one while the present one computes.
+ * next one while the present one computes. Mixtures that do not stay as float32 are unpacked, or read, expert by expert.
  */
 export class WeightStore {
   readonly residency: Residency
@@ -31,10 +53,11 @@ export class WeightStore {
   readonly #resident = new Map<Part, PartWeights>()
   /** How often resident weights are leased at the moment. */
   readonly #leases = new Map<Part, number>()
-  readonly #packed = new Map<Part, PackedPart>()
-  /** Parts whose values were seen to be numbers. */
-  readonly #checked = new Set<Part>()
-  readonly #reading = new Map<Part, Promise<PackedPart>>()
+  readonly #packed = new Map<Piece, PackedPart>()
+  /** Pieces whose values were seen to be numbers. */
+  readonly #checked = new Set<Piece>()
+  readonly #reading = new Map<Piece, Promise<PackedPart>>()
+  readonly #divided = new Map<Part, ReturnType<typeof dividePart>>()
   /** Bytes freed since the last collection. */
   #freed = 0
 
@@ -45,7 +68,7 @@ export class WeightStore {
     const sizes = presentParts(spec).map((part) => ({ part, ...partSize(checkpoint, spec, part) }))
     const total = sizes.reduce((sum, size) => sum + size.float32, 0)
     const stored = sizes.reduce((sum, size) => sum + size.stored, 0)
-    const largest = sizes.reduce((most, size) => Math.max(most, size.float32), 0)
+    const largest = sizes.reduce((most, size) => Math.max(most, size.byExpert), 0)
     this.residency = total <= budgetBytes ? 'resident' : stored < total && stored + 2 * largest <= budgetBytes ? 'packed' : 'streamed'
     this.hasRoomToNarrow = (total + Vocabulary.bytes(spec) / 3) * 1.5 <= budgetBytes
     this.narrowRoom = { bytes: budgetBytes - total }
@@ -54,7 +77,7 @@ export class WeightStore {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
       throw new EspalierError(
         'out-of-memory',
-        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB and two must fit. Give more memory: two submodules take ${mebibytes(2 * largest)} MiB.`,
+        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB${spec.router ? ' (of a mixture, two experts at a time)' : ''} and two must fit. Give more memory: two submodules take ${mebibytes(2 * largest)} MiB.`,
       )
     }
     if (this.residency === 'packed') free -= stored
@@ -75,7 +98,7 @@ export class WeightStore {
   async lease(part: Part, next?: Part): Promise<PartWeights> {
     const weights = this.#resident.get(part) ?? this.#settle(part, await this.#load(part))
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 0) + 1)
-    if (next !== undefined && next !== part) this.#readAhead(next)
+    if (next !== undefined && next !== part && !this.#resident.has(next)) this.#readAhead(`${next}`, this.#divide(next).around)
     return weights
   }
 
@@ -120,42 +143,74 @@ export class WeightStore {
 
   #free(part: Part, weights: PartWeights): void {
     disposePart(weights)
-    this.#freed += partSize(this.#checkpoint, this.#spec, part).float32
+    this.#countFreed(this.#divide(part).around)
+  }
+
+  #countFreed(entries: NamedEntries): void {
+    const { float32, stored } = entriesSize(this.#checkpoint, this.#spec, entries)
+    this.#freed += float32 + stored
     if (this.#freed < collectAfter) return
     this.#freed = 0
     void globalThis.gc?.()
   }
 
-  #readAhead(part: Part): void {
-    if (this.#resident.has(part) || this.#packed.has(part) || this.#reading.has(part)) return
-    const reading = readPart(this.#checkpoint, this.#spec, part)
-    // A failed read is reported when the part is leased.
-    reading.catch(() => undefined)
-    this.#reading.set(part, reading)
+  /** The tensors of a part that are leased together, and those of its experts that are read one by one. */
+  #divide(part: Part): ReturnType<typeof dividePart> {
+    const names = () => partNames(this.#spec, part)
+    const whole = this.residency === 'resident' || this.#stays.has(part)
+    const divided = this.#divided.get(part) ?? (whole ? { around: names(), experts: new Map() } : dividePart(names()))
+    this.#divided.set(part, divided)
+    return divided
   }
 
-  /** The packed part, which belongs to one caller: another one reads for itself, unless it stays packed. */
-  async #take(part: Part): Promise<PackedPart> {
-    const packed = this.#packed.get(part)
+  #readAhead(piece: Piece, entries: NamedEntries): void {
+    if (this.#packed.has(piece) || this.#reading.has(piece)) return
+    const reading = readEntries(this.#checkpoint, this.#spec, entries)
+    // A failed read is reported when the piece is needed.
+    reading.catch(() => undefined)
+    this.#reading.set(piece, reading)
+  }
+
+  /** The packed piece, which belongs to one caller: another one reads for itself, unless it stays packed. */
+  async #take(piece: Piece, entries: NamedEntries): Promise<PackedPart> {
+    const packed = this.#packed.get(piece)
     if (packed) return packed
     const start = performance.now()
-    const reading = this.#reading.get(part) ?? readPart(this.#checkpoint, this.#spec, part)
-    this.#reading.delete(part)
+    const reading = this.#reading.get(piece) ?? readEntries(this.#checkpoint, this.#spec, entries)
+    this.#reading.delete(piece)
     const read = await reading
     this.secondsWaiting += (performance.now() - start) / 1000
-    const first = this.#packed.get(part)
+    const first = this.#packed.get(piece)
     if (first) disposePacked(read)
     return first ?? read
   }
 
-  async #load(part: Part): Promise<PartWeights> {
-    const packed = await this.#take(part)
+  #load(part: Part): Promise<PartWeights> {
+    const { around, experts } = this.#divide(part)
+    const unread = new Map([...experts].map(([number, entries]) => [number, this.#expert(part, number, entries)]))
+    return this.#unpack(`${part}`, part, around, (packed) => unpackPart(packed, this.#spec, part, unread))
+  }
+
+  #expert(part: Part, number: number, entries: NamedEntries): UnreadExpert {
+    const piece: Piece = `${part}.${number}`
+    return {
+      readAhead: () => this.#readAhead(piece, entries),
+      read: () => {
+        // The one before it was given back.
+        this.#countFreed(entries)
+        return this.#unpack(piece, part, entries, (packed) => unpackExpert(packed, this.#spec))
+      },
+    }
+  }
+
+  async #unpack<T>(piece: Piece, part: Part, entries: NamedEntries, unpack: (packed: PackedPart) => T): Promise<T> {
+    const packed = await this.#take(piece, entries)
     const kept = this.residency === 'packed' && !this.#stays.has(part)
-    if (kept) this.#packed.set(part, packed)
+    if (kept) this.#packed.set(piece, packed)
     try {
-      if (!this.#checked.has(part)) checkValues(this.#checkpoint, packed)
-      this.#checked.add(part)
-      return unpackPart(packed, this.#spec, part)
+      if (!this.#checked.has(piece)) checkValues(this.#checkpoint, packed)
+      this.#checked.add(piece)
+      return unpack(packed)
     } finally {
       if (!kept) disposePacked(packed)
     }

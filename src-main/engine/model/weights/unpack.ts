@@ -24,14 +24,21 @@ import {
   type PackedPart,
   type Part,
   type PartWeights,
+  type UnreadExpert,
 } from './weights.ts'
 
+/** Experts by number that stay packed, or on the disk. */
+type UnreadExperts = ReadonlyMap<number, UnreadExpert>
+
 /** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
-export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part): PartWeights {
+export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part, unread: UnreadExperts = new Map()): PartWeights {
   const unpacking = new Unpacking(packed, spec)
   if (isAttention(part)) return { attention: unpacking.attention() }
-  return packed.router ? { mixture: unpacking.mixture() } : { mlp: unpacking.mlp() }
+  return packed.router ? { mixture: unpacking.mixture(unread) } : { mlp: unpacking.mlp() }
 }
+
+/** One expert by the keys of an MLP. */
+export const unpackExpert = (packed: PackedPart, spec: DecoderSpec): MlpWeights => new Unpacking(packed, spec).mlp()
 
 class Unpacking {
   readonly #packed: PackedPart
@@ -46,12 +53,12 @@ class Unpacking {
     return { ...this.#projections(''), ...this.#around() }
   }
 
-  mixture(): MixtureWeights {
-    const keys = Object.keys(this.#packed)
-    const count = keys.reduce((most, key) => Math.max(most, 1 + Number(/^experts\.(\d+)\./.exec(key)?.[1] ?? -1)), 0)
+  mixture(unread: UnreadExperts): MixtureWeights {
+    const numbers = Object.keys(this.#packed).flatMap((key) => /^experts\.(\d+)\./.exec(key)?.[1] ?? [])
+    const count = 1 + [...unread.keys(), ...numbers.map(Number)].reduce((most, number) => Math.max(most, number), -1)
     const experts = Array.from({ length: count }, (_, index) => {
       const constant = this.#unpack<Tensor1D>(`experts.${index}.constant`)
-      return constant ? { constant } : this.#projections(`experts.${index}.`)
+      return constant ? { constant } : (unread.get(index) ?? this.#projections(`experts.${index}.`))
     })
     return {
       router: this.#unpack<Tensor2D>('router') as Tensor2D,

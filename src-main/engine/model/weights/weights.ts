@@ -58,7 +58,7 @@ export interface MixtureWeights<M extends Matrix = Tensor2D> {
   readonly router: Tensor2D
   readonly routerBias?: Tensor1D
   readonly correction?: Tensor1D
-  readonly experts: readonly (MlpWeights<M> | ConstantWeights)[]
+  readonly experts: readonly (MlpWeights<M> | ConstantWeights | UnreadExpert<M>)[]
   readonly shared?: MlpWeights<M>
   readonly sharedGate?: Tensor2D
 }
@@ -66,6 +66,17 @@ export interface MixtureWeights<M extends Matrix = Tensor2D> {
 interface ConstantWeights {
   readonly constant: Tensor1D
 }
+
+/** An expert of a mixture that does not fit into memory. Every read gives weights of their own, which belong to the caller. */
+export interface UnreadExpert<M extends Matrix = Tensor2D> {
+  /** Starts a read that is needed soon. */
+  readAhead(): void
+  read(): Promise<MlpWeights<M>>
+  /** Whether what it reads is packed for products of 16-bit operands. */
+  readonly halves?: true
+}
+
+export const isUnread = <M extends Matrix>(expert: MixtureWeights<M>['experts'][number]): expert is UnreadExpert<M> => 'read' in expert
 
 /** The MLP of a part that is one. Throws for a mixture. */
 export function mlpOfWeights<M extends Matrix>({ mlp }: PartWeights<M>): MlpWeights<M> {
@@ -85,10 +96,11 @@ export type PartWeights<M extends Matrix = Tensor2D> =
   | { readonly mlp: MlpWeights<M>; readonly attention?: never; readonly mixture?: never }
   | { readonly mixture: MixtureWeights<M>; readonly attention?: never; readonly mlp?: never }
 
-/** Bytes of a part as stored and as float32 matrices. */
+/** Bytes of a part as stored and as float32 matrices; `byExpert` is what a mixture takes whose experts are read one by one, two at a time. */
 interface PartSize {
   readonly stored: number
   readonly float32: number
+  readonly byExpert: number
 }
 
 /** The tensors of a part, packed, under the keys of `partNames`; each with its name in the checkpoint. */
@@ -96,6 +108,7 @@ export type PackedPart = Readonly<Record<string, NamedTensor>>
 export type NamedTensor = PackedTensor & { readonly name: string }
 
 type NamedEntry = Projection | NormTensors | ShapedTensor
+export type NamedEntries = Readonly<Record<string, NamedEntry>>
 
 /** The tensors of a part by what they are for. */
 export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
@@ -189,15 +202,35 @@ export function presentParts(spec: DecoderSpec): Part[] {
 }
 
 export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): PartSize {
+  const { around, experts } = dividePart(partNames(spec, part))
+  const [rest, ...own] = [around, ...experts.values()].map((entries) => entriesSize(checkpoint, spec, entries))
+  const largest = own.reduce((most, { float32 }) => Math.max(most, float32), 0)
+  const sum = (what: 'stored' | 'float32') => own.reduce((total, size) => total + size[what], rest?.[what] ?? 0)
+  return { stored: sum('stored'), float32: sum('float32'), byExpert: (rest?.float32 ?? 0) + 2 * largest }
+}
+
+export function entriesSize(checkpoint: Checkpoint, spec: DecoderSpec, named: NamedEntries): Pick<PartSize, 'stored' | 'float32'> {
   let float32 = 0
   let stored = 0
-  for (const entry of Object.values(partNames(spec, part))) {
+  for (const entry of Object.values(named)) {
     const entries = isProjection(entry) ? entry.rows * entry.columns : shapeOf(entry, spec).reduce((a, b) => a * b, 1)
     const info = checkpoint.tensors.get(entry.weight)
     float32 += 4 * entries
     stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
   }
   return { stored, float32 }
+}
+
+/** The tensors of a mixture's experts by number, each under the keys of an MLP, and all others; vectors that replace experts are among these. */
+export function dividePart(names: NamedEntries): { around: NamedEntries; experts: ReadonlyMap<number, NamedEntries> } {
+  const around: Record<string, NamedEntry> = {}
+  const experts = new Map<number, Record<string, NamedEntry>>()
+  for (const [key, entry] of Object.entries(names)) {
+    const [, number, own] = /^experts\.(\d+)\.(?!constant)(.+)$/.exec(key) ?? []
+    if (own === undefined) around[key] = entry
+    else experts.set(Number(number), { ...experts.get(Number(number)), [own]: entry })
+  }
+  return { around, experts }
 }
 
 /** Reads a tensor as float32 and refuses values that are no numbers. */
@@ -216,13 +249,17 @@ function requireFinite(checkpoint: Checkpoint, name: string, bad: number): void 
 }
 
 /** Reads all tensors of a part at once, so that the disk works while the processor computes. */
-export async function readPart(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<PackedPart> {
+export const readPart = (checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<PackedPart> =>
+  readEntries(checkpoint, spec, partNames(spec, part))
+
+/** The same of some tensors of a part. */
+export async function readEntries(checkpoint: Checkpoint, spec: DecoderSpec, entries: NamedEntries): Promise<PackedPart> {
   const packed: Record<string, NamedTensor> = {}
   const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
     const dtype = checkpoint.tensors.get(name)?.dtype ?? 'F32'
     packed[key] = { name, ...pack(await checkpoint.read(name, rows), dtype, shape) }
   }
-  const reads = Object.entries(partNames(spec, part)).flatMap(([key, entry]) => {
+  const reads = Object.entries(entries).flatMap(([key, entry]) => {
     if (!isProjection(entry)) {
       const shape = [...shapeOf(entry, spec)]
       return [read(key, entry.weight, shape), ...('bias' in entry && entry.bias ? [read(`${key}Bias`, entry.bias, shape)] : [])]

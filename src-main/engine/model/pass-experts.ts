@@ -1,0 +1,99 @@
+import { setImmediate as breathe } from 'node:timers/promises'
+import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
+import { hasExperts } from '#engine/architectures/spec.ts'
+import { normalize } from '#engine/tensor/norm.ts'
+import type { Matrix } from '#engine/tensor/products.ts'
+import { addTo, type CallContext, type PartActivations, type Residual } from './decoder.ts'
+import { ExpertSums } from './mixture.ts'
+import { disposePart } from './weights/unpack.ts'
+import { isUnread, type MixtureWeights, type PartWeights } from './weights/weights.ts'
+
+/** A stream in front of a mixture, and what is shared by the parts it goes through. */
+interface Passing {
+  readonly residual: Residual
+  readonly call: CallContext
+}
+
+interface PassOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Shows the observers what is read, and stops there. */
+  readonly looks?: boolean
+}
+
+/** Whether a part is a mixture whose experts have to be read one by one. */
+export const readsExperts = ({ mixture }: PartWeights<Matrix>): boolean => mixture?.experts.some(isUnread) ?? false
+
+/**
+ * Streams past a mixture whose experts are read one by one, each once for all streams and only if a token chose it: the streams after it, the
+ * caller's to dispose of. Observers see one expert a call.
+ */
+export async function passExperts(
+  weights: MixtureWeights<Matrix>,
+  passing: readonly Passing[],
+  { signal, looks = false }: PassOptions,
+): Promise<Tensor2D[]> {
+  const sums: ExpertSums[] = []
+  const after: Tensor2D[] = []
+  try {
+    for (const { residual, call } of passing) sums.push(new ExpertSums(inputOf(residual, weights, call), weights, call.spec))
+    await addExperts(weights, passing, sums, signal)
+    for (const [index, { residual, call }] of passing.entries()) {
+      const own = at(sums, index)
+      if (looks) call.observe?.(seenBy(own, []))
+      else after.push(tidy(() => finish(own, weights, residual, call)))
+    }
+    return after
+  } catch (error) {
+    for (const x of after) x.dispose()
+    throw error
+  } finally {
+    for (const own of sums) own.dispose()
+  }
+}
+
+function inputOf({ x, source }: Residual, { norm }: MixtureWeights<Matrix>, { spec }: CallContext): Tensor2D {
+  const read = spec.parallelResidual ? source : x
+  return norm ? tidy(() => normalize(read, norm)) : read.clone()
+}
+
+async function addExperts(
+  { experts }: MixtureWeights<Matrix>,
+  passing: readonly Passing[],
+  sums: readonly ExpertSums[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const chosen = [...experts.entries()].filter(([number]) => sums.some(({ routes }) => routes.has(number)))
+  for (const [index, [number, expert]] of chosen.entries()) {
+    signal?.throwIfAborted()
+    const read = isUnread(expert) ? await expert.read() : undefined
+    const next = chosen[index + 1]?.[1]
+    if (next && isUnread(next)) next.readAhead()
+    try {
+      for (const [place, { call }] of passing.entries()) {
+        const own = at(sums, place)
+        own.add(number, read ?? (expert as Exclude<typeof expert, { read: unknown }>), (seen) => call.observe?.(seenBy(own, [seen], true)))
+      }
+    } finally {
+      if (read) disposePart({ mlp: read })
+    }
+    await breathe()
+  }
+}
+
+function finish(sums: ExpertSums, weights: MixtureWeights<Matrix>, { x }: Residual, { spec, observe }: CallContext): Tensor2D {
+  const output = sums.output()
+  observe?.(Object.assign(seenBy(sums, []), { output }))
+  return addTo(x, output, weights, spec)
+}
+
+function seenBy({ input }: ExpertSums, experts: PartActivations['experts'], more = false): PartActivations {
+  return {
+    input,
+    get inner(): Tensor2D {
+      throw hasExperts()
+    },
+    ...(experts ? { experts } : {}),
+    ...(more ? { more } : {}),
+  }
+}
