@@ -1,9 +1,10 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import type { GridInput } from '#contract/experiments/experiments.ts'
 import { ggufTypesOf } from '#contract/titles.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
 import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
 
@@ -103,6 +104,7 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
     calibration: { ...windows('calibration'), windows: 8 },
     measures: [],
     backend: 'auto' as const,
+    memoryBytes: 5e8,
   }
   const { id } = await call('runs.create', { model: model.id, request })
   const run = await runEnded(workbench, id)
@@ -130,12 +132,15 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
   const [sliced, dense] = await answerOf([{ run: id }, { model: model.id }])
   expect(sliced).not.toBe(dense)
 
+  const performed = vi.spyOn(ComputeHost.prototype, 'perform')
   const { id: saving } = await call('runs.save', { id, formats: ['exact'], name: 'Sliced' })
   const saved = await eventually(
     async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
     'the export',
     60_000,
   )
+  const budgets = performed.mock.calls.flatMap(([task]) => (task.kind === 'save' ? [task.memoryBytes] : []))
+  expect(budgets, 'a save takes no more than its run').toEqual([5e8])
   expect(saved).toMatchObject({ status: 'done', problem: null })
   expect((await call('runs.get', { id })).attempts).toBe(1)
   expect(await answerOf([{ model: saved.model as string }])).toEqual([sliced])

@@ -9,3 +9,15 @@ export function alignedBuffer(bytes: number): Uint8Array<ArrayBuffer> {
   if (bytes < smallest) return new Uint8Array(bytes)
   return new Uint8Array(new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
 }
+
+/** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
+const collectAfter = 2 ** 25
+let freed = 0
+
+/** Counts memory of arrays and tensors that nothing needs any longer, so that it is given back in time. */
+export function countFreed(bytes: number): void {
+  freed += bytes
+  if (freed < collectAfter) return
+  freed = 0
+  void globalThis.gc?.()
+}

@@ -49,10 +49,12 @@ export class ExportsService extends Service {
     const { row, model, plan } = this.#find(id)
     const title = name ?? `${model.name} ${row.name}`
     const { folders, memoryBytes } = currentSettings(this.parts)
+    const asked = this.history.documents.request(row.number)
+    const budgets = [memoryBytes, asked.memoryBytes].filter((bytes) => typeof bytes === 'number')
     const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
     const { formats, ggufTypes } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
-    const { calibration, seed, localFolder } = this.history.documents.request(row.number)
+    const { calibration, seed, localFolder } = asked
     const save = this.#write(row, {
       kind: 'save',
       seed,
@@ -64,7 +66,7 @@ export class ExportsService extends Service {
       method: row.method,
       run: exportedRun(this.history, row, model),
       ...target,
-      ...(memoryBytes === null ? {} : { memoryBytes }),
+      ...(budgets.length === 0 ? {} : { memoryBytes: Math.min(...budgets) }),
     })
     const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
     return this.parts.transfers.begin(work, async (signal, report) => {

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { countFreed } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import { disposePart, unpackExpert, unpackPart } from './unpack.ts'
@@ -19,9 +20,6 @@ import {
   readEntries,
   type UnreadExpert,
 } from './weights.ts'
-
-/** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
-const collectAfter = 2 ** 25
 
 /** What is read at once: a part, or one expert of it. */
 type Piece = `${number}` | `${Part}.${number}`
@@ -58,8 +56,6 @@ export class WeightStore {
   readonly #checked = new Set<Piece>()
   readonly #reading = new Map<Piece, Promise<PackedPart>>()
   readonly #divided = new Map<Part, ReturnType<typeof dividePart>>()
-  /** Bytes freed since the last collection. */
-  #freed = 0
 
   /** `budgetBytes` is what parts may take, the one in use and the one being read as float32 included. */
   constructor(checkpoint: Checkpoint, spec: DecoderSpec, budgetBytes: number) {
@@ -148,10 +144,7 @@ export class WeightStore {
 
   #countFreed(entries: NamedEntries): void {
     const { float32, stored } = entriesSize(this.#checkpoint, this.#spec, entries)
-    this.#freed += float32 + stored
-    if (this.#freed < collectAfter) return
-    this.#freed = 0
-    void globalThis.gc?.()
+    countFreed(float32 + stored)
   }
 
   /** The tensors of a part that are leased together, and those of its experts that are read one by one. */
