@@ -21,3 +21,8 @@ export function countFreed(bytes: number): void {
   freed = 0
   void globalThis.gc?.()
 }
+
+/** Gives the memory of an array from `alignedBuffer` back at once. Nothing may read it afterwards, no tensor that uses it in place either. */
+export function releaseBuffer({ buffer }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0)
+}

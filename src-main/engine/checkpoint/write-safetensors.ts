@@ -1,6 +1,5 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
-import { countFreed } from './aligned-buffer.ts'
 import { type Dtype, elementBytes } from './dtypes.ts'
 import { writeAll } from './write-all.ts'
 
@@ -76,6 +75,4 @@ async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<v
     )
   }
   await writeAll(handle, bytes)
-  // These, and what they were cut from.
-  countFreed(2 * bytes.byteLength)
 }

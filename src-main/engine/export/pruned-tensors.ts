@@ -12,6 +12,7 @@ import {
   type Projection,
   type ShapedTensor,
 } from '#engine/architectures/spec.ts'
+import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { tensorBytes } from '#engine/checkpoint/write-safetensors.ts'
@@ -288,7 +289,10 @@ const isWhole = ({ replaced, scale, rows, columns, cut }: Piece): boolean =>
 async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Promise<Uint8Array> {
   const { source, rows, columns = 1, cut } = piece
   if (source === undefined) return cutMatrix(new Uint8Array(), rows, columns, entryBytes, { ...cut, zero: true })
-  return cutMatrix(await readPiece(sources, source, piece), rows, columns, entryBytes, cut)
+  const whole = await readPiece(sources, source, piece)
+  const own = cutMatrix(whole, rows, columns, entryBytes, cut)
+  releaseBuffer(whole)
+  return own
 }
 
 async function readPiece(

@@ -1,6 +1,5 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
-import { countFreed } from '../aligned-buffer.ts'
 import { writeAll } from '../write-all.ts'
 import { type BlockType, bytesOfValues } from './blocks.ts'
 
@@ -64,7 +63,6 @@ async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promi
     )
   }
   await writeAll(handle, bytes)
-  countFreed(2 * bytes.byteLength)
   const padding = padded(expected) - expected
   if (padding > 0) await writeAll(handle, new Uint8Array(padding))
   return expected

@@ -1,5 +1,6 @@
 import { reshape, type Tensor, tensor } from '@tensorflow/tfjs-core'
 import { rawOperations } from '#engine/backend/raw-operations.ts'
+import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import { countNonFiniteStored, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 
 /** Values as a checkpoint stores them, half the size of float32 where they are 16 bits wide. */
@@ -19,7 +20,9 @@ export function pack(bytes: Uint8Array, dtype: Dtype, shape: readonly number[]):
   const raw = rawOperations()
   const isWhole = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0
   if (!raw || !isWhole || (dtype !== 'BF16' && dtype !== 'F16')) {
-    return { countNonFinite, unpack: () => tensor(toFloat32(bytes, dtype), [...shape]), dispose: () => undefined }
+    // Float32 tensors use the array in place.
+    const dispose = () => (dtype === 'F32' ? undefined : releaseBuffer(bytes))
+    return { countNonFinite, unpack: () => tensor(toFloat32(bytes, dtype), [...shape]), dispose }
   }
   const type = halves[dtype]
   const words = raw.words(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4))
@@ -34,6 +37,9 @@ export function pack(bytes: Uint8Array, dtype: Dtype, shape: readonly number[]):
       pairs.dispose()
       return values
     },
-    dispose: () => raw.delete(packed),
+    dispose() {
+      raw.delete(packed)
+      releaseBuffer(bytes)
+    },
   }
 }

@@ -144,7 +144,8 @@ export class WeightStore {
 
   #countFreed(entries: NamedEntries): void {
     const { float32, stored } = entriesSize(this.#checkpoint, this.#spec, entries)
-    countFreed(float32 + stored)
+    // Arrays of 16-bit values were given back when they were unpacked.
+    countFreed(2 * stored === float32 ? 0 : float32)
   }
 
   /** The tensors of a part that are leased together, and those of its experts that are read one by one. */
