@@ -16,6 +16,7 @@ import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { dividePart, mlpOf, partNames, partSize, presentParts } from '#engine/model/weights/weights.ts'
+import { gateCorrections } from '#engine/pruning/experts/gate-correction.ts'
 import { expertStatistics } from '#engine/pruning/experts/statistics.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { expertNorms } from '#engine/pruning/two-stage/expert-norms.ts'
@@ -143,7 +144,7 @@ async function roundedModel(path: string): Promise<string> {
   return folder
 }
 
-/** In the second half of the blocks two experts are gone, and half of the neurons of the others. */
+/** In the second half of the blocks two experts are gone, and half of the neurons of the others, which are scaled. */
 function planOf({ spec }: Model): Plan {
   const dense = densePlan(spec)
   const blocks = dense.blocks.map((block, index) => {
@@ -151,7 +152,7 @@ function planOf({ spec }: Model): Plan {
     if (count === undefined || index < spec.blocks.length / 2) return block
     const experts = Array.from({ length: count - 2 }, (_, expert) => expert)
     const keptByExpert = experts.map(() => Array.from({ length: width / 2 }, (_, neuron) => 2 * neuron))
-    return { ...block, mlp: { kept: 'all' as const, experts, keptByExpert } }
+    return { ...block, mlp: { kept: 'all' as const, experts, keptByExpert, expertScale: 0.9 } }
   })
   return { ...dense, blocks }
 }
@@ -175,7 +176,8 @@ describe('mixtures that do not fit into memory', () => {
       const { tensors, ...statistics } = await expertStatistics(view, windows, { outputs: 'mean' }, {})
       const norms = await expertNorms(view, windows, {})
       const answers = [await greedily(model, [5, 6, 7], 2), (await perplexity(pruned, windows)).perplexity]
-      found.push({ residency: model.store.residency, statistics, means: [...tensors], norms, answers })
+      const corrections = await gateCorrections(view, planOf(model), windows, {})
+      found.push({ residency: model.store.residency, statistics, means: [...tensors], norms, corrections, answers })
       pruned.dispose()
       await opened.close()
     }

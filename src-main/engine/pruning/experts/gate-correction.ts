@@ -3,9 +3,8 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { disposeResidual } from '#engine/model/decoder.ts'
+import { disposeResidual, type PartActivations } from '#engine/model/decoder.ts'
 import { groupWindows, type WindowGroup } from '#engine/model/forward.ts'
-import type { ExpertActivations } from '#engine/model/mixture.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { mlpOf, type Part } from '#engine/model/weights/weights.ts'
@@ -68,20 +67,20 @@ interface Pair {
 
 async function passGroups({ view, walk, prunedWalk, changed }: Pair, groups: readonly WindowGroup[], { signal }: Report): Promise<void> {
   const streams: Stream[] = []
-  const { hidden } = view.spec
-  const outputs = new Map<Stream, Float32Array>()
   try {
     for (const { ids, batch } of groups) streams.push(await walk.embed(ids, batch))
     for (const part of view.parts) {
       signal?.throwIfAborted()
       const sums = changed.get(part)
-      const outputOf = ({ batch, tokens }: Stream, experts: readonly ExpertActivations[] = []) =>
-        routedOutput(experts, batch * tokens, hidden)
-      if (sums)
-        await prunedWalk.look(part, streams, { observe: (stream, { experts }) => void outputs.set(stream, outputOf(stream, experts)) })
+      const [whole, left] = [new Map<Stream, Float32Array>(), new Map<Stream, Float32Array>()]
+      if (sums) await prunedWalk.look(part, streams, { observe: (stream, seen) => void addRouted(left, stream, seen) })
       const look = sums && {
-        observe: (stream: Stream, { experts }: { experts?: readonly ExpertActivations[] }) =>
-          addProducts(sums, outputOf(stream, experts), outputs.get(stream) as Float32Array),
+        observe(stream: Stream, seen: PartActivations) {
+          const output = addRouted(whole, stream, seen)
+          if (seen.more) return
+          addProducts(sums, output, left.get(stream) as Float32Array)
+          whole.delete(stream)
+        },
       }
       await walk.pass(part, streams, look)
       await breathe()
@@ -98,9 +97,11 @@ function addProducts(sums: Products, whole: Float32Array, left: Float32Array): v
   }
 }
 
-/** What the chosen experts add to each token, [N, D], without a shared expert: no factor of that changes. */
-function routedOutput(experts: readonly ExpertActivations[], rows: number, hidden: number): Float32Array {
-  const sum = new Float32Array(rows * hidden)
+/** Adds what the chosen experts add to each token, [N, D], without a shared expert: no factor of that changes. */
+function addRouted(outputs: Map<Stream, Float32Array>, stream: Stream, { input, experts = [] }: PartActivations): Float32Array {
+  const hidden = input.shape[1]
+  const sum = outputs.get(stream) ?? new Float32Array(input.size)
+  outputs.set(stream, sum)
   for (const { rows: own, gates, output } of experts) {
     const values = output.dataSync<'float32'>()
     for (const [place, row] of own.entries()) {
