@@ -11,6 +11,12 @@ export interface MeasureColumn {
 
 const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct|exact match|numbers found|followed/i
 
+/** The measure of each kind of task that says how well a model does it. */
+export const taskMeasures = ['accuracy', 'exact match', 'prompts followed'] as const
+export type TaskMeasure = (typeof taskMeasures)[number]
+
+export const isTaskMeasure = (name: string): name is TaskMeasure => taskMeasures.some((one) => one === name)
+
 export function measureId(measure: { name: string; dataset: string }): string {
   return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name
 }

@@ -1,7 +1,7 @@
 import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod, methodTitles } from '../titles.ts'
-import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
+import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
 import { groupOverSeeds, type SeedGroup } from './seeds.ts'
 import { seriesId, seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableCell } from './table.ts'
@@ -29,7 +29,7 @@ export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle)
   const pruned = runs.filter(({ method, nominal }) => nominal !== null || method === denseMethod)
   if (pruned.every(({ method }) => method === denseMethod)) return []
   return measureColumns(pruned)
-    .filter(({ name }) => name === 'perplexity' || name.startsWith('accuracy'))
+    .filter(({ name }) => name === 'perplexity' || name.startsWith('accuracy') || isTaskMeasure(name))
     .map((column) => ({ id: column.id, title: columnLabel(column), table: sparsityTable(pruned, column, titleOf) }))
 }
 

@@ -44,9 +44,12 @@ function sorted(duels: readonly Duel[], [kind = '']: readonly string[]): Duel[] 
   return [...duels].sort((a, b) => (a.pruned.quality[kind]?.mean ?? 0) - (b.pruned.quality[kind]?.mean ?? 0))
 }
 
-function winOf({ pruned, rival }: Duel, wins: string, deciding: readonly string[], cost: Cost): string {
-  const numbers = numbersOf(pruned, rival as WorthRow, deciding)
-  return `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${(rival as WorthRow).name}, the best dense file ${cost.equal} (${numbers}). Pruning wins for ${wins} pruned files.`
+function winOf({ pruned, rival, worseTasks }: Duel, wins: string, deciding: readonly string[], cost: Cost): string {
+  const dense = rival as WorthRow
+  const win = `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, deciding)}).`
+  const share = ({ quality }: WorthRow, task: string) => `${Math.round(100 * (quality[task]?.mean ?? Number.NaN))} %`
+  const lost = worseTasks.map((task) => `${task} (${share(pruned, task)} against ${share(dense, task)})`)
+  return `${win}${lost.length > 0 ? ` But it does worse on ${lost.join(' and ')}.` : ''} Pruning wins for ${wins} pruned files.`
 }
 
 /** Files without one of the deciding texts cannot be rivals. */

@@ -5,6 +5,7 @@ import { loopingMeasure } from './answer-statistics.ts'
 import type { ComparedRun } from './compare.ts'
 import { paretoFront } from './comparison.ts'
 import { type Cost, fileSize } from './costs.ts'
+import { isTaskMeasure, type TaskMeasure } from './measure-columns.ts'
 import { groupOverSeeds, type SeedGroup } from './seeds.ts'
 import { judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, WorthRow } from './worth.ts'
@@ -28,12 +29,14 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     const decides = !used.some((text) => seen.has(text))
     return { kind, measure: 'perplexity' as const, decides, rows: frontOf(rows, kind, cost, 1) }
   })
-  const tasks = [...new Set(done.flatMap(tasksOf))].map((kind) => {
-    return { kind, measure: 'accuracy' as const, decides: false, rows: frontOf(rows, kind, cost, -1) }
+  const tasks = [...new Map(done.flatMap(tasksOf))].map(([kind, measure]) => {
+    return { kind, measure, decides: false, rows: frontOf(rows, kind, cost, -1) }
   })
   const deciding = texts.filter(({ decides }) => decides).map(({ kind }) => kind)
   const calm = calmOf(groups)
-  const duels = rows.filter(({ pruned }) => pruned).map((pruned) => duelOf(pruned, rows, { deciding, cost, calm }))
+  const duels = rows
+    .filter(({ pruned }) => pruned)
+    .map((pruned) => duelOf(pruned, rows, { deciding, tasks: tasks.map(({ kind }) => kind), cost, calm }))
   const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
   return {
     rows,
@@ -70,8 +73,11 @@ type Summary = SeedGroup['measures'] extends Map<string, infer Of> ? Of : never
 const overSeeds = ({ mean, spread, count }: Summary): Quality => ({ mean, error: spread === null ? null : spread / Math.sqrt(count) })
 
 function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
-  const found = [...measures].filter(([id]) => /^(perplexity|accuracy)\//.test(id))
-  return Object.fromEntries(found.map(([id, summary]) => [id.slice(id.indexOf('/') + 1), overSeeds(summary)]))
+  const qualities = [...measures].flatMap(([id, summary]) => {
+    const name = id.slice(0, id.indexOf('/'))
+    return name === 'perplexity' || isTaskMeasure(name) ? [[id.slice(name.length + 1), overSeeds(summary)] as const] : []
+  })
+  return Object.fromEntries(qualities)
 }
 
 const loopsOf = (measures: SeedGroup['measures']): number | null =>
@@ -83,7 +89,8 @@ function calmOf(groups: readonly SeedGroup[]): number | null {
   return dense.map(({ measures }) => loopsOf(measures)).find((share) => share !== null) ?? null
 }
 
-const tasksOf = ({ measures }: ComparedRun): string[] => measures.filter(({ name }) => name === 'accuracy').map(({ dataset }) => dataset)
+const tasksOf = ({ measures }: ComparedRun): [string, TaskMeasure][] =>
+  measures.flatMap(({ name, dataset }): [string, TaskMeasure][] => (isTaskMeasure(name) ? [[dataset, name]] : []))
 
 /** Corpora, and hashes of windows, that calibration, repair, recovery or importances looked at. Importances use the calibration's, else `mixed`. */
 function seenTexts({ parameters, calibration }: ComparedRun): string[] {
@@ -119,12 +126,13 @@ function frontOf(rows: readonly WorthRow[], kind: string, { lowerIsBetter }: Cos
 
 interface Judging {
   deciding: readonly string[]
+  tasks: readonly string[]
   cost: Cost
   /** The dense model's share of looping answers. */
   calm: number | null
 }
 
-function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, cost, calm }: Judging): Duel {
+function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, tasks, cost, calm }: Judging): Duel {
   const dense = rows.filter((row) => !row.pruned)
   const costsMore = (row: WorthRow) => compare(row.cost, pruned.cost) === (cost.lowerIsBetter ? 1 : -1)
   const able = dense.filter((row) => !costsMore(row) && deciding.every((kind) => row.quality[kind]))
@@ -133,6 +141,7 @@ function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, cost, c
   return {
     pruned,
     rival,
+    worseTasks: tasks.filter((kind) => compare(pruned.quality[kind], rival?.quality[kind]) < 0),
     vetoed,
     loopsKnown: pruned.loops !== null && calm !== null,
     outcome: rival ? outcomeOf(pruned, rival, deciding) : 'no rival',

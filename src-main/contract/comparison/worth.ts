@@ -1,3 +1,5 @@
+import type { TaskMeasure } from './measure-columns.ts'
+
 /** A value over seeds, with one standard error where it is known. */
 export interface Quality {
   mean: number
@@ -14,7 +16,7 @@ export interface WorthRow {
   /** Null where weights were measured as computed. */
   weights: string | null
   cost: Quality
-  /** Perplexity by kind of text, accuracy by task. */
+  /** Perplexity by kind of text, the measure of each task. */
   quality: Record<string, Quality>
   /** Share of answers that end in a loop; null if unknown. */
   loops: number | null
@@ -25,6 +27,8 @@ export interface Duel {
   pruned: WorthRow
   rival: WorthRow | null
   outcome: 'better' | 'worse' | 'tie' | 'mixed' | 'no rival'
+  /** Tasks that the rival clearly does better. */
+  worseTasks: string[]
   /** Loops more often than the dense model. */
   vetoed: boolean
   /** Of both the pruned file and the dense model. */
@@ -34,7 +38,7 @@ export interface Duel {
 /** The Pareto front of cost and one quality. Only a text that no choice saw decides. */
 export interface Front {
   kind: string
-  measure: 'perplexity' | 'accuracy'
+  measure: 'perplexity' | TaskMeasure
   decides: boolean
   rows: WorthRow[]
 }

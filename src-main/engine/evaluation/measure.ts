@@ -49,7 +49,7 @@ interface MeasureContext {
 export interface Measured {
   readonly measures: Measure[]
   readonly answers: { prompt: string; text: string }[]
-  /** The windows that it was taken on. */
+  /** The windows of a perplexity, which readers take in the order of the perplexities. */
   readonly evaluation: UsedData[]
   readonly notes: string[]
   /** Every question of its tasks. */
@@ -140,7 +140,7 @@ const needleStep: StepKind = { version: 1 }
 async function measureLongContext({ data, name }: Of<'long context'>, context: MeasureContext): Promise<Measured> {
   const { view, tokenizer, spec, signal, progress, read, step } = context
   requireTokenizer(tokenizer, 'hide numbers in a text')
-  const { windows, used, notes } = await read(withinContext(data, spec.contextLength))
+  const { windows, notes } = await read(withinContext(data, spec.contextLength))
   const [window = new Int32Array()] = windows
   const report = (phase: string, unit: string) => ({
     signal,
@@ -159,7 +159,7 @@ async function measureLongContext({ data, name }: Of<'long context'>, context: M
     )
     measures.push(foundMeasure(length, found, name))
   }
-  return { ...nothing, measures, evaluation: [used], notes: notes.map((note) => `Long context on ${name}: ${note}`) }
+  return { ...nothing, measures, notes: notes.map((note) => `Long context on ${name}: ${note}`) }
 }
 
 const answersStep: StepKind = { version: 1 }

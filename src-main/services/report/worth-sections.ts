@@ -41,7 +41,7 @@ function tableOf({ rows, duels, fronts }: Worth): Block {
       const duel = duels.find(({ pruned }) => pruned === row)
       const values = fronts.map(({ kind, measure, rows: front }) => {
         const quality = row.quality[kind]
-        const shown = quality && (measure === 'accuracy' ? percent(quality.mean) : formatNumber(quality.mean))
+        const shown = quality && (measure === 'perplexity' ? formatNumber(quality.mean) : percent(quality.mean))
         return shown ? `${shown}${front.includes(row) ? ' ◆' : ''}` : null
       })
       const loops = row.loops === null ? null : percent(row.loops)

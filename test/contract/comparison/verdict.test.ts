@@ -193,3 +193,24 @@ test('unknown loops are blamed on the files that lack them', () => {
   expect(gaps(0.1, undefined)).toEqual(['Whether answers loop is not known for 2SSP Q4_0.'])
   expect(gaps(0.1, 0.1)).toEqual([])
 })
+
+test('a task whose answers are written has a front of its own, which does not decide', () => {
+  const exact = (one: ComparedRun, value: number): ComparedRun => ({
+    ...one,
+    measures: [
+      ...one.measures,
+      { name: 'exact match', dataset: 'gsm8k', value, unit: 'share', error: 0.01, best: value },
+      { name: 'exact match, last number', dataset: 'gsm8k', value: 0.9, unit: 'share', best: 0.9 },
+    ],
+  })
+  const runs = [exact(run('dense Q3_K_M', 94, 31.2), 0.3), exact(run('2SSP Q8_0', 94, 28.9), 0)]
+  const found = worthOf(runs)
+  expect(found.answer).toBe('prune')
+  expect(found.sentence).toContain('text no choice saw). But it does worse on gsm8k (0 % against 30 %). Pruning wins')
+  expect(found.fronts.find(({ kind }) => kind === 'gsm8k')).toMatchObject({
+    measure: 'exact match',
+    decides: false,
+    rows: [{ name: 'dense Q3_K_M' }],
+  })
+  expect(found.rows.map(({ quality }) => quality.gsm8k?.mean)).toEqual([0.3, 0])
+})
