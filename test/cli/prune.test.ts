@@ -7,6 +7,7 @@ import { type RunDocument, runDocument } from '#contract/runs/run.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../fixtures/reference.ts'
 import { documentsOf, run, start } from './espalier.ts'
 
+const questions = join(import.meta.dirname, '../../resources/questions')
 let home: string
 let model: string
 let data: string[]
@@ -21,29 +22,30 @@ beforeAll(async () => {
 afterAll(() => rm(home, { recursive: true, force: true }))
 
 describe('the pruning command', () => {
-  it('prints one document for one sparsity, whose plan and measures are the recorded ones', async () => {
+  it('prints one document for one sparsity, whose plan and measures are the recorded ones, and opens what it saved with the same perplexity', async () => {
     const recorded = (await expectedOf<{ '2ssp': { rate: number; kept_neurons: number[][]; ppl_test_f64: number }[] }>('stories260k'))[
       '2ssp'
     ].find(({ rate }) => rate === 0.5)
+    const folder = join(home, 'saved')
+    const measured = [`--eval_data=${join(home, 'test.json')}`, '--json']
+    const saving = [`--save=${folder}`, '--format=exact,stock']
     const [document] = documentsOf(
-      await run(home, [
-        '--model',
-        model,
-        '--pruning-method=2ssp',
-        '--sparsity',
-        '0.5',
-        ...data,
-        `--eval_data=${join(home, 'test.json')}`,
-        '--json',
-      ]),
+      await run(home, ['--model', model, '--pruning-method=2ssp', '--sparsity', '0.5', ...data, ...measured, ...saving]),
     )
     expect(runDocument.safeParse(document).error).toBeUndefined()
     expect(document?.plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded?.kept_neurons)
-    const perplexity = document?.measures.find(({ name }) => name === 'perplexity')
-    expect(perplexity?.dataset).toBe('test.json')
-    expect(Math.abs((perplexity?.value ?? 0) / (recorded?.ppl_test_f64 ?? 1) - 1)).toBeLessThan(1e-5)
+    const measureOf = (one: typeof document) => one?.measures.find(({ name }) => name === 'perplexity')
+    const perplexity = measureOf(document)?.value ?? Number.NaN
+    expect(measureOf(document)?.dataset).toBe('test.json')
+    expect(Math.abs(perplexity / (recorded?.ppl_test_f64 ?? 1) - 1)).toBeLessThan(1e-5)
     expect(document?.sparsity.nominal).toBe(0.5)
     expect(document?.decisions[0]?.scores).toHaveLength(5)
+    for (const format of ['exact', 'stock']) {
+      const saved = join(folder, format)
+      const [reopened] = documentsOf(await run(home, ['--model', saved, '--dense', '--sequence_length=256', ...measured, '--no_history']))
+      expect(Math.abs((measureOf(reopened)?.value ?? 0) / perplexity - 1), format).toBeLessThan(1e-6)
+      expect(existsSync(join(saved, 'tokenizer.json'))).toBe(true)
+    }
   })
 
   it('prints an array for several sparsities, without a baseline that was not asked for', async () => {
@@ -51,16 +53,13 @@ describe('the pruning command', () => {
       await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune=-2', ...data, '--json', '--no-history']),
     )
     expect(documents.map(({ sparsity }) => sparsity.nominal)).toEqual([0.4, 0.6])
-    const withDense = documentsOf(
-      await run(home, ['--model', model, '--dense', '--pruning_method=2ssp', '--num-prune', '1', ...data, '--json', '--no-history']),
-    )
-    expect(withDense.map(({ method }) => method)).toEqual(['dense', '2ssp'])
   })
 
-  it('sweeps all sizes with -1 and leaves out what cannot be reached', async () => {
-    const { stdout, code } = await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune', '-1', ...data, '--no_history'])
+  it('sweeps all sizes with -1 after the baseline that was asked for, and leaves out what cannot be reached', async () => {
+    const sweep = ['--dense', '--pruning_method=2ssp', '--num-prune', '-1']
+    const { stdout, code } = await run(home, ['--model', model, ...sweep, ...data, '--no_history'])
     expect(code).toBe(0)
-    expect(stdout.match(/^2ssp {2}/gm)).toHaveLength(3)
+    expect(stdout.match(/^(dense|2ssp) {2}/gm)).toEqual(['dense  ', '2ssp  ', '2ssp  ', '2ssp  '])
   })
 
   it('takes an amount as the later reference does, alpha, options, a seed and a memory budget, and says them in the document', async () => {
@@ -87,22 +86,6 @@ describe('the pruning command', () => {
     expect(document?.notes.join(' ') ?? '').toBe('')
   })
 
-  it('saves as exact and stock what it opens again with the same perplexity', async () => {
-    const folder = join(home, 'saved')
-    const measured = [`--eval_data=${join(home, 'test.json')}`, '--json', '--no_history']
-    const saving = [`--save=${folder}`, '--format=exact,stock']
-    const [pruned] = documentsOf(
-      await run(home, ['--model', model, '--pruning_method=2ssp', '--sparsity=0.5', ...data, ...measured, ...saving]),
-    )
-    const perplexity = (document: typeof pruned) => document?.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
-    for (const format of ['exact', 'stock']) {
-      const saved = join(folder, format)
-      const [reopened] = documentsOf(await run(home, ['--model', saved, '--dense', '--sequence_length=256', ...measured]))
-      expect(Math.abs(perplexity(reopened) / perplexity(pruned) - 1), format).toBeLessThan(1e-6)
-      expect(existsSync(join(saved, 'tokenizer.json'))).toBe(true)
-    }
-  })
-
   it('saves the dense model too, with errors weighed by its importances, and writes the table as CSV and LaTeX', async () => {
     const [folder, output] = [join(home, 'saved-dense'), join(home, 'tables')]
     const saving = ['--save', folder, '--format=gguf', '--gguf_type=Q4_K_M,Q8_0', `--output=${output}`]
@@ -120,7 +103,7 @@ describe('the pruning command', () => {
     expect(await readFile(join(output, 'results.tex'), 'utf8')).toContain('\\toprule')
   })
 
-  it('answers the two prompts and measures inference on ggml', async () => {
+  it('answers the two prompts, measures inference and runs zero-shot tasks on questions in a folder, on ggml', async () => {
     const [document] = documentsOf(
       await run(home, [
         '--model',
@@ -129,6 +112,9 @@ describe('the pruning command', () => {
         '--sequence_length=64',
         '--evaluate_qualitative',
         '--evaluate_inference',
+        '--tasks=winogrande,piqa',
+        `--task_folder=${questions}`,
+        '--task_limit=5',
         '--backend=ggml',
         '--json',
         '--no_history',
@@ -137,28 +123,18 @@ describe('the pruning command', () => {
     expect(document?.backend).toBe('ggml-cpu')
     expect(document?.answers?.map(({ prompt }) => prompt)).toEqual(['Who is Albert Einstein?', 'The theory of relativity'])
     expect(document?.measures.map(({ name, dataset }) => `${name} ${dataset}`)).toContain('tokens per second decode')
-  })
-
-  it('runs zero-shot tasks on questions in a folder, and the main table', async () => {
-    const questions = join(import.meta.dirname, '../../resources/questions')
-    const tasks = ['--tasks=winogrande,piqa', `--task_folder=${questions}`, '--task_limit=5']
-    const [document] = documentsOf(await run(home, ['--model', model, '--dense', ...tasks, '--json', '--no_history']))
     const accuracies = document?.measures.filter(({ name }) => name === 'accuracy')
     expect(accuracies?.map(({ dataset }) => dataset)).toEqual(['winogrande', 'piqa'])
     for (const { value, error } of accuracies ?? []) {
       expect(value).toBeGreaterThanOrEqual(0)
       expect(error).toBeGreaterThanOrEqual(0)
     }
-    const downstream = await run(home, [
-      '--model',
-      model,
-      '--dense',
-      '--evaluate_downstream',
-      `--task_folder=${questions}`,
-      '--task_limit=1',
-      '--no_history',
-    ])
-    expect(downstream.stdout, downstream.stderr).toContain('mmlu')
+  })
+
+  it('prints the main table of questions in a folder', async () => {
+    const downstream = ['--evaluate_downstream', `--task_folder=${questions}`, '--task_limit=1']
+    const { stdout, stderr } = await run(home, ['--model', model, '--dense', ...downstream, '--no_history'])
+    expect(stdout, stderr).toContain('mmlu')
   })
 
   it('says what to do when the hub cannot be reached, for a model and for a data set', async () => {
