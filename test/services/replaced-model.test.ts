@@ -3,9 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Input, Output } from '#contract/api.ts'
+import { runRequest } from '#contract/runs/run-request.ts'
+import { releaseModel } from '#engine/model/kept-model.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { runDetail } from '#services/runs/run-detail.ts'
 import { otherModel } from '../fixtures/other-model.ts'
 import { referenceModel, referenceWindows } from '../fixtures/reference.ts'
+import { OneHistory } from './one-history.ts'
 import { eventually, type Opened, openedWorkbench, outcomesOf, runEnded } from './opened.ts'
 
 type Changes = NonNullable<Input<'runs.clone'>['changes']>
@@ -61,11 +65,15 @@ function resultOf(run: Output<'runs.get'>) {
   return { plan: { ...run.plan, tensors }, decisions: run.decisions, measures: outcomesOf(run) }
 }
 
-/** The same request where nothing was computed before. */
+/** The same request where nothing was computed before. In this process: what it gives depends on no other. */
 async function freshly(asked: Omit<Input<'runs.create'>['request'], 'model'>): Promise<ReturnType<typeof resultOf>> {
-  await using fresh = await opened()
-  const { id } = await fresh.call('runs.create', { model: fresh.model.id, request: asked })
-  return resultOf(await ended(fresh, id))
+  await releaseModel()
+  await using fresh = new OneHistory()
+  const request = runRequest.parse({ ...asked, model: at('model') })
+  await fresh.run(request)
+  const row = fresh.history.runs.find(fresh.runOf(request))
+  if (!row) throw new Error('the run was not kept')
+  return resultOf(runDetail(fresh, row))
 }
 
 test('a model saved over the same folder: later runs of the experiment are of it, with a baseline of its own', async () => {
