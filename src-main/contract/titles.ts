@@ -63,6 +63,7 @@ export const formatTitles = {
   stock: 'Stock safetensors folder',
   gguf: 'GGUF file',
   'nemotron-nas': 'Nemotron-NAS folder for vLLM',
+  'vllm-experts': 'Folder for vLLM with constant experts',
 } as const
 
 /** Weight types of a GGUF file, by llama.cpp's names. */

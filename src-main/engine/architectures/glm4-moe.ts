@@ -26,6 +26,7 @@ const dialect: Dialect = {
 export const glm4Moe: Architecture = {
   title: 'GLM-4.5 MoE',
   examples: 'GLM-4.5-Air, GLM-4.5 and 4.6',
+  substitutesExperts: true,
   gguf: { own: dialect },
   read(config, layout, stored) {
     const hidden = config.integer('hidden_size')

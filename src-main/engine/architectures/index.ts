@@ -57,6 +57,12 @@ const findFamily = (modelType: unknown): Architecture | undefined =>
 /** What llama.cpp calls the parts of a family's models; undefined where it has no files of them. */
 export const dialectsOf = (modelType: string) => findFamily(modelType)?.gguf
 
+/** Whether vLLM can have vectors in the place of a family's experts, and the titles of such families. */
+export const substitutesExperts = (modelType: string): boolean => findFamily(modelType)?.substitutesExperts === true
+export const expertSubstitutes: readonly string[] = Object.values(families).flatMap((family) =>
+  family.substitutesExperts ? [family.title] : [],
+)
+
 /** Every GGUF architecture, with the family that its files belong to. */
 export const ggufArchitectures: ReadonlyMap<string, { readonly modelType: string; readonly dialect: Dialect }> = new Map(
   Object.entries(families)

@@ -10,6 +10,7 @@ const names = { gate: 'w1', up: 'w3', down: 'w2' }
 export const mixtral: Architecture = {
   title: 'Mixtral',
   examples: 'Mixtral 8x7B and 8x22B',
+  substitutesExperts: true,
   gguf: { own: { ...llamaDialect, problem: all(routes(true), llamaDialect.problem) } },
   read(config, layout, stored) {
     const hidden = config.integer('hidden_size')

@@ -16,6 +16,7 @@ const dialect: Dialect = {
 export const olmoe: Architecture = {
   title: 'OLMoE',
   examples: 'OLMoE 1B-7B',
+  substitutesExperts: true,
   gguf: { own: dialect },
   read(config, layout, stored) {
     if (config.has('clip_qkv')) config.refuse('clip_qkv', config.number('clip_qkv'), 'clipped queries, keys and values are not computed')

@@ -38,6 +38,7 @@ const dialect: Dialect = {
 export const qwen3Moe: Architecture = {
   title: 'Qwen3 MoE',
   examples: 'Qwen3 30B-A3B and 235B-A22B',
+  substitutesExperts: true,
   gguf: { own: dialect },
   read: (config, layout, stored) =>
     readLlamaLike(config, layout, {

@@ -5,9 +5,13 @@ import type { ExportFormat } from './format.ts'
 import { gguf } from './gguf/gguf.ts'
 import { nemotron } from './nemotron/nemotron.ts'
 import { stock } from './stock.ts'
+import { vllmExperts } from './vllm-experts.ts'
 
 /** Every format a pruned model can be written in, by the name that the command line and the screens use. */
-export const formats = { exact, stock, gguf, 'nemotron-nas': nemotron } as const satisfies Record<FormatId, ExportFormat>
+export const formats = { exact, stock, gguf, 'nemotron-nas': nemotron, 'vllm-experts': vllmExperts } as const satisfies Record<
+  FormatId,
+  ExportFormat
+>
 
 /** The format of that name. Throws with the list of names when there is none. */
 export function findFormat(id: string): ExportFormat {

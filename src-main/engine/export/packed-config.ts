@@ -4,11 +4,13 @@ import { withoutCode } from './without-code.ts'
 
 /** A config for the written blocks, without what runs code of the source: its lists of something per block, spelled out where blocks went, and the first sliding block. */
 export function packedConfig(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
-  const { max_window_layers: firstWindow } = config
+  // The written model's constants are listed by its own format.
+  const { approximate_experts: _, ...rest } = config
+  const firstWindow = rest.max_window_layers
   const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)
   const lists = Object.entries(spec.perBlock ?? {}).filter(([key]) => moved || config[key] !== undefined)
   return {
-    ...withoutCode(config),
+    ...withoutCode(rest),
     ...Object.fromEntries(lists.map(([key, list]) => [key, packed.map((block) => list[sourceOf(block)])])),
     ...(typeof firstWindow === 'number' ? { max_window_layers: packed.filter((block) => sourceOf(block) < firstWindow).length } : {}),
   }

@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { formatTitles } from '#contract/titles.ts'
-import { readSpec, textConfig } from '#engine/architectures/index.ts'
+import { readSpec, substitutesExperts, textConfig } from '#engine/architectures/index.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { shardsBytes } from '#engine/checkpoint/write-shards.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
@@ -18,28 +18,38 @@ import { prunedTensors } from './pruned-tensors.ts'
  * other's half share one, and all are renumbered. MLPs share one width; a removed attention or MLP whose place is still needed stays
  * as zeros, which cost memory but add nothing.
  */
-export const stock: ExportFormat = {
-  title: formatTitles.stock,
-  summary: 'Opens in transformers, vLLM and others as an ordinary model. Removed attention is stored as zeros.',
-  reopens: true,
-  async outline(planned) {
-    const { tensors, packed, notes } = layOutStock(planned)
-    return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, packed.length), notes }
-  },
-  async fileBytes(described) {
-    return shardsBytes(layOutStock(described).tensors, described.model.checkpoint.shardBytes)
-  },
-  async write(request) {
-    const { tensors, packed, sizes, notes, config } = layOutStock(request)
-    await writeModelFolder(request, {
-      tensors,
-      config: { ...packedConfig(request.model.spec, config, packed), num_hidden_layers: packed.length, ...sizes },
-      files: { 'README.md': modelCard(request, notes.join('\n'), await readParentCard(request.model)) },
-    })
-  },
+export const stock = folderFormat(
+  formatTitles.stock,
+  'Opens in transformers, vLLM and others as an ordinary model. Removed attention is stored as zeros.',
+  (planned) => layOutStock(planned),
+)
+
+/** A format of folders in the family's own names. */
+export function folderFormat(title: string, summary: string, layOut: (planned: Planned) => ReturnType<typeof layOutStock>): ExportFormat {
+  return {
+    title,
+    summary,
+    reopens: true,
+    async outline(planned) {
+      const { tensors, packed, notes } = layOut(planned)
+      return { bytes: tensorBytes(tensors), keyValueBytes: keyValueBytes(planned.model.spec, packed.length), notes }
+    },
+    async fileBytes(described) {
+      return shardsBytes(layOut(described).tensors, described.model.checkpoint.shardBytes)
+    },
+    async write(request) {
+      const { tensors, packed, sizes, notes, config } = layOut(request)
+      await writeModelFolder(request, {
+        tensors,
+        config: { ...packedConfig(request.model.spec, config, packed), num_hidden_layers: packed.length, ...sizes },
+        files: { 'README.md': modelCard(request, notes.join('\n'), await readParentCard(request.model)) },
+      })
+    },
+  }
 }
 
-function layOutStock(planned: Planned) {
+/** Tensors and config of such a folder. `constants` allows experts that are vectors. */
+export function layOutStock(planned: Planned, constants = false) {
   const { checkpoint, spec } = planned.model
   if (planned.plan.slice || spec.sliceWidth !== undefined)
     throw new EspalierError(
@@ -52,7 +62,7 @@ function layOutStock(planned: Planned) {
     throw new EspalierError('infeasible', 'Nothing of the model is left, and its family has no model without blocks.')
   const isMixture = ({ mlp, attention }: PackedBlock) => spec.blocks[mlp ?? attention ?? 0]?.experts !== undefined
   const widest = (mixtures: boolean) => Math.max(1, ...blocks.map((own) => ((own.experts !== undefined) === mixtures ? own.width : 0)))
-  const [width, expertWidth, experts] = [widest(false), widest(true), expertsOf(spec, blocks, packed)]
+  const [width, expertWidth, experts] = [widest(false), widest(true), expertsOf(spec, blocks, packed, constants)]
   const config = textConfig(checkpoint.config)
   const alone = config !== checkpoint.config
   const names = alone ? { names: readSpec(config, spec.blocks) } : {}
@@ -75,7 +85,8 @@ function layOutStock(planned: Planned) {
   return { tensors, packed, sizes, config, notes }
 }
 
-const refuse = (why: string) => new EspalierError('infeasible', `This format cannot hold the model: ${why}. Choose the format exact.`)
+const refuse = (why: string, format = 'exact') =>
+  new EspalierError('infeasible', `This format cannot hold the model: ${why}. Choose the format ${format}.`)
 
 /** Throws where a config with narrower experts would also make the shared expert narrower. */
 function requireShared(spec: DecoderSpec, config: Record<string, unknown>): void {
@@ -86,11 +97,17 @@ function requireShared(spec: DecoderSpec, config: Record<string, unknown>): void
 }
 
 /** The one number of experts that all mixtures have. Throws where they differ, or where a config cannot say which blocks have one. */
-function expertsOf({ router, blocks: dense }: DecoderSpec, blocks: readonly BlockLayout[], packed: readonly PackedBlock[]): number {
+function expertsOf(
+  { router, blocks: dense, family }: DecoderSpec,
+  blocks: readonly BlockLayout[],
+  packed: readonly PackedBlock[],
+  constants: boolean,
+): number {
   const mixtures = blocks.filter(({ experts, width }) => experts !== undefined && width > 0)
   const counts = [...new Set(mixtures.map(({ experts }) => experts as number))]
   if (counts.length > 1) throw refuse(`its blocks have ${counts.join(', ')} experts, and the config has one number for all`)
-  if (mixtures.some(({ constants }) => constants)) throw refuse('some of its experts are constants')
+  if (!constants && mixtures.some((own) => own.constants))
+    throw refuse('some of its experts are constants', substitutesExperts(family) ? 'exact or vllm-experts' : 'exact')
   if (router && packed.length < dense.length && dense.some(({ experts }) => experts === undefined))
     throw refuse('blocks went of a model in which only some have experts')
   return counts[0] ?? dense.find(({ experts }) => experts !== undefined)?.experts ?? 0

@@ -14,6 +14,7 @@ import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { underLimits } from '#engine/limits/reading.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
+import { approximateBlocks } from './approximate-experts.ts'
 import { type ProductsFor, productsFor } from './precision.ts'
 import { inFamilyWords, type PrunedLayout, prunedLayout, prunedLayoutFile } from './views/pruned-layout.ts'
 import { slicedSpec } from './views/sliced-spec.ts'
@@ -76,7 +77,8 @@ async function readWholeSpec(path: string): Promise<OpenSpec> {
   try {
     const pruned = await readPrunedLayout(opened.path)
     const checkpoint = inFamilyWords(opened, pruned)
-    const described = readSpec(checkpoint.config, pruned?.blocks ?? checkpoint.blocks, (name) => checkpoint.tensors.has(name))
+    const layout = pruned?.blocks ?? checkpoint.blocks ?? approximateBlocks(checkpoint.config)
+    const described = readSpec(checkpoint.config, layout, (name) => checkpoint.tensors.has(name))
     const spec = pruned?.plan.slice ? slicedSpec(described, pruned.plan.slice) : described
     checkTensors(checkpoint, spec)
     return { checkpoint, spec, pruned }

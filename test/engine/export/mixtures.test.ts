@@ -10,6 +10,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { exact } from '#engine/export/exact/exact.ts'
 import { stock } from '#engine/export/stock.ts'
+import { vllmExperts } from '#engine/export/vllm-experts.ts'
 import { openModel } from '#engine/model/model.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
@@ -105,7 +106,11 @@ describe('mixtures without some experts', () => {
     else expect(Object.values(await narrow)).toContain(name === 'gpt_oss' ? 24 : 18)
     await check(name, both, exact)
     await check(name, experts.constant[0] as Pruned, exact)
-    await expect(check(name, experts.constant[0] as Pruned, stock)).rejects.toThrow('some of its experts are constants')
+    const constant = experts.constant[0] as Pruned
+    await expect(check(name, constant, stock)).rejects.toThrow('some of its experts are constants')
+    const taken = ['qwen3_moe', 'olmoe', 'mixtral', 'glm4_moe', 'glm4_moe-groups'].includes(name)
+    if (!taken) await expect(check(name, constant, vllmExperts)).rejects.toThrow(/it is for Qwen3 MoE.*Choose exact\./)
+    else expect((await check(name, constant, vllmExperts)).approximate_experts).toEqual(constant.removed)
   })
 
   it.each(['olmoe', 'gpt_oss'] as const)('of %s with experts scaled give equal logits when they are saved and reopened', async (name) => {
