@@ -18,7 +18,7 @@ export const tables: Readonly<Record<string, () => string>> = {
         title,
         code(id),
         summary,
-        `${own ? 'our own, after ' : ''}[${paper}](https://arxiv.org/abs/${paper})`,
+        `${own ? 'our own, based on ' : ''}[${paper}](https://arxiv.org/abs/${paper})`,
       ]),
     ),
   ablations: () =>
