@@ -219,7 +219,7 @@ test('an archived experiment says so, and restoring it removes the notice with t
   await page.getByText('Archived', { exact: true }).waitFor({ state: 'detached' })
 })
 
-test('a tag needs no Enter, notes are shown again, and what was cancelled is gone', async () => {
+test('a tag needs no Enter, notes are shown again after a reload, and what was cancelled is gone', async () => {
   await go(page, '#/runs')
   const dialog = page.getByRole('dialog', { name: 'Tags and notes' })
   const open = async (row: number) => {
@@ -235,7 +235,7 @@ test('a tag needs no Enter, notes are shown again, and what was cancelled is gon
   const find = () => workbench.call('runs.query', { search: 'Kept.' })
   const { rows } = await eventually(find, ({ total }) => total === 1, 10_000)
   expect(rows[0]?.tags).toContain('without Enter')
-  await box(0).click()
+  await page.reload()
   await open(0)
   expect(await notes.inputValue()).toBe('Kept.')
   await notes.fill('Cancelled.')

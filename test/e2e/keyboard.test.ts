@@ -54,8 +54,8 @@ async function addOwnModel(): Promise<void> {
   await tabTo(/^Add a model/)
   await press('Enter')
   await page.getByRole('dialog').waitFor()
-  await typeInto(/^Safetensors folder/, day.own.model)
-  await tabTo(/^Add$/)
+  // The dialog opens with the focus in the field of the path.
+  await page.keyboard.type(day.own.model)
   await press('Enter')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
   await page.getByRole('link', { name: 'own-model' }).waitFor()

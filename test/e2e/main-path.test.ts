@@ -370,8 +370,22 @@ test('a model with a chat template answers in it by default, and a reply becomes
   expect(await answers.count()).toBe(2)
 })
 
+/** Fields in view whose edge cannot be seen before somebody points at them. */
+async function bareFields(): Promise<string[]> {
+  await settle(page)
+  return page
+    .locator('input:not([type=checkbox], [type=radio], [type=range], [type=file]), select, textarea')
+    .evaluateAll((fields) =>
+      fields.flatMap((field) =>
+        field.checkVisibility() && /^(rgba\(.*, 0\)|transparent)$/.test(getComputedStyle(field).borderTopColor)
+          ? [field.getAttribute('aria-label') ?? field.outerHTML.slice(0, 80)]
+          : [],
+      ),
+    )
+}
+
 describe('every screen', () => {
-  test('has nothing that axe finds, in either theme', async () => {
+  test('has nothing that axe finds, in either theme, and every field looks like one, after a reload too', async () => {
     const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }], limit: 1 })
     const [experiment] = await workbench.call('experiments.list', {})
     const [model] = await workbench.call('models.list', {})
@@ -399,6 +413,8 @@ describe('every screen', () => {
       await go(page, hash)
       await page.getByRole('heading', { level: 1 }).waitFor()
       found.push(...(await findAccessibilityFaults(page, ['light', 'dark'])).map((fault) => `${hash} ${fault}`))
+      if (hash.endsWith('?tab=details')) await page.reload()
+      found.push(...(await bareFields()).map((field) => `${hash} ${field} has no edge`))
     }
     expect(found).toEqual([])
   })
