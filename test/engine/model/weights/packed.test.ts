@@ -1,6 +1,7 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
+import { alignedBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import { toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { pack } from '#engine/model/weights/packed.ts'
 
@@ -19,7 +20,9 @@ test.each([
 ] as const)('%s comes out of the runtime as every value went in, and can be unpacked again', (dtype, bytes) => {
   const { numTensors } = memory()
   const shape = [2, bytes.length / 4]
-  const packed = pack(bytes, dtype, shape)
+  const own = alignedBuffer(bytes.length)
+  own.set(bytes)
+  const packed = pack(own, dtype, shape)
   const expected = toFloat32(bytes, dtype)
   for (let times = 0; times < 2; times++) {
     const values = packed.unpack()
@@ -28,6 +31,7 @@ test.each([
     values.dispose()
   }
   packed.dispose()
+  expect(own.byteLength, 'its memory is given back').toBe(0)
   expect(memory().numTensors).toBe(numTensors)
 })
 

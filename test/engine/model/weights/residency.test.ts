@@ -87,7 +87,8 @@ test('weights that another view has leased stay when one view gathers from them'
   await model.close()
 })
 
-test.each([8e6, 1.1e6, 6.5e5])('borrowers at the same time get the same values, and nothing is left (%i bytes)', async (bytes) => {
+// In the smallest, embedding and head have to make room for two submodules.
+test.each([8e6, 1.1e6, 6.5e5, 3.5e5])('borrowers at the same time get the same values, and nothing is left (%i bytes)', async (bytes) => {
   const { numTensors } = memory()
   const model = await openModel(path, bytes)
   const views = [denseView(model), denseView(model), denseView(model)]
