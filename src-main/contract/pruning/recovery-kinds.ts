@@ -8,6 +8,9 @@ export const defaultRecoveryTokens = 262_144
 /** Amounts that screens offer. */
 export const recoveryTokens = [32_768, 98_304, defaultRecoveryTokens, 1_048_576] as const
 
+/** Models that no recovery trains, in one sentence. */
+export const untrainable = 'Mixtures of experts cannot be recovered: no gradients are computed for them.'
+
 /** Tokens of a window that a recovery trains on, at most. */
 const windowTokens = 512
 

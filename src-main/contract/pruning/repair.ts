@@ -7,7 +7,8 @@ export const repairKind = z.enum(['one-pass', 'in-order'])
 
 /**
  * One projection of a repaired plan: the ridge as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
- * windows relative to the target outputs, before and after. If it did not fall, the old weights are kept.
+ * windows relative to the target outputs, before and after. If it did not fall, the old weights are kept. Of a mixture, these are of all its
+ * experts together, the ridge is the one that most of them have, and `experts` says how many were replaced of those with enough tokens.
  */
 const repairedProjection = z.object({
   block: z.number().int().nonnegative(),
@@ -15,6 +16,7 @@ const repairedProjection = z.object({
   ridge: z.number(),
   before: z.number(),
   after: z.number(),
+  experts: z.object({ replaced: z.number().int(), fitted: z.number().int(), all: z.number().int() }).optional(),
 })
 
 /** A repair's record: the text it was fitted on, its duration, and every projection it considered. */

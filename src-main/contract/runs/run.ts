@@ -122,7 +122,7 @@ export const runDocument = z.object({
   repair: repair
     .optional()
     .describe(
-      '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after }] }`. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
+      '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after, experts }] }`. Of a mixture, `experts` is `{ replaced, fitted, all }`, errors are of all experts together, and `ridge` is the one most have. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
     ),
   recovery: recovery
     .optional()

@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { constantAt, isConstant, type MixtureTensors, type MlpTensors, type Projection } from '#engine/architectures/spec.ts'
 import { type KeptExpert, keptExperts } from '#engine/model/views/kept-experts.ts'
-import { constantsName } from '#engine/model/views/plan-tensors.ts'
+import { constantsName, replacedExperts } from '#engine/model/views/plan-tensors.ts'
 import type { Cut } from './cut-matrix.ts'
 import type { AddPiece, Planned } from './pieces.ts'
 
@@ -14,7 +14,7 @@ interface MixtureSizes {
 
 /** The mixture of a block as a plan leaves it: kept experts renumbered in their order, the router with their rows alone. */
 export function addMixture(
-  { model, plan }: Planned,
+  { model, plan, tensors }: Planned,
   block: number | undefined,
   to: MixtureTensors,
   sizes: MixtureSizes,
@@ -35,6 +35,9 @@ export function addMixture(
       columns: undefined,
       cut: rows,
     })
+  const downs = new Map(
+    block === undefined ? [] : replacedExperts(model.spec, plan, tensors, block).map(({ place, name }) => [place, name]),
+  )
   const living = kept?.filter(({ number, constant }) => !constant && !isConstant(from?.experts[number] as MlpTensors)).length ?? count
   for (let place = 0; place < count; place++) {
     const target = to.experts[place] as MlpTensors
@@ -46,7 +49,13 @@ export function addMixture(
       const rows = model.spec.hidden
       const { weight } = isConstant(source) ? source.constant : source.down
       add(constantAt(to, place, rows).constant.weight, { source: weight, firstRow: 0, rows, columns: undefined, cut: {}, ...replaced })
-    } else addExpert(source, target, { one, living, width: sizes.width, scale: mlp === 'removed' ? undefined : mlp?.expertScale }, add)
+    } else
+      addExpert(
+        source,
+        target,
+        { one, living, width: sizes.width, scale: mlp === 'removed' ? undefined : mlp?.expertScale, down: downs.get(place) },
+        add,
+      )
   }
   addShared(from, to, add)
 }
@@ -65,9 +74,16 @@ interface ExpertCut {
   readonly width: number | undefined
   /** What the down projection is multiplied by. */
   readonly scale?: number | undefined
+  /** The plan's tensor that replaces it. */
+  readonly down?: string | undefined
 }
 
-function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, living, width, scale }: ExpertCut, add: AddPiece): void {
+function addExpert(
+  source: MlpTensors | undefined,
+  target: MlpTensors,
+  { one, living, width, scale, down }: ExpertCut,
+  add: AddPiece,
+): void {
   const neurons = one === undefined || one.kept === 'all' ? undefined : one.kept
   const own = width ?? neurons?.length ?? target.up.rows
   const inner = { rowsKept: neurons, paddedRows: width }
@@ -76,7 +92,15 @@ function addExpert(source: MlpTensors | undefined, target: MlpTensors, { one, li
   const each = target.up.shape ? at(target.up.shape, 1) / target.up.rows : 1
   if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.up, target.up, inner, add, shapeOf(each * own, target.up.columns))
-  addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, add, shapeOf(target.down.rows, own), scale)
+  const shape = shapeOf(target.down.rows, own)
+  // A tensor of the plan is cut already, so zeros are only added.
+  const columns = neurons?.length ?? source?.down.columns
+  const addDown: AddPiece = (name, piece) =>
+    add(
+      name,
+      down && name === target.down.weight ? { ...piece, firstRow: 0, columns, cut: { paddedColumns: width }, replaced: down } : piece,
+    )
+  addWeight(source?.down, target.down, { columnsKept: neurons, paddedColumns: width }, addDown, shape, scale)
 }
 
 function addWeight(

@@ -2,6 +2,7 @@ import { basename } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
+import { untrainable } from '#contract/pruning/recovery-kinds.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Work } from '#contract/runs/estimate.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
@@ -166,8 +167,9 @@ class Preflight {
       }
       const method = findMethod(id)
       const options = parseOptions(method, given)
-      if (repair) requireRefit(method, spec, options, 'repaired', 'repair')
-      if (recover) requireRefit(method, spec, options, 'recovered', 'recovery')
+      if (repair) requireRefit(method, options, 'repaired', 'repair')
+      if (recover && spec.router) throw new EspalierError('infeasible', `${untrainable} Choose no recovery.`)
+      if (recover) requireRefit(method, options, 'recovered', 'recovery')
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       this.#feasibleRange = { minimum: least, maximum: most }
@@ -235,14 +237,8 @@ function lengthsOf({ calibration, measures }: RunRequest): number[] {
   return [...new Set([...(calibration ? [calibration.sequenceLength] : []), ...measured])]
 }
 
-function requireRefit(
-  { title, refitProblem }: Method,
-  spec: DecoderSpec,
-  options: Record<string, unknown>,
-  done: string,
-  noun: string,
-): void {
-  const problem = spec.router ? `a ${spec.family} model has mixtures of experts` : refitProblem?.(options)
+function requireRefit({ title, refitProblem }: Method, options: Record<string, unknown>, done: string, noun: string): void {
+  const problem = refitProblem?.(options)
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 

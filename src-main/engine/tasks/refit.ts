@@ -18,11 +18,21 @@ export async function repairResult(place: RunPlace, result: MethodResult): Promi
   for (const text of notes) place.note(`Repair: ${text}`)
   const [start, found] = [performance.now(), steps.foundSeconds + steps.sharedSeconds]
   const run = steps.methodRun(seed)
-  const { plan, tensors, projections } = await repairPlan({ view: denseView(model), plan: result.plan, windows, kind: wanted.kind, run })
+  const { plan: pruned, tensors: own } = result
+  const { plan, tensors, projections } = await repairPlan({
+    view: denseView(model),
+    plan: pruned,
+    tensors: own,
+    windows,
+    kind: wanted.kind,
+    run,
+  })
   const seconds = (performance.now() - start) / 1000 + steps.foundSeconds + steps.sharedSeconds - found
   steps.seconds.repair = seconds
   const kept = projections.filter(({ before, after }) => !(after < before)).length
   if (kept > 0) place.note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
+  const few = projections.reduce((sum, { experts }) => sum + (experts ? experts.all - experts.fitted : 0), 0)
+  if (few > 0) place.note(`Repair: ${few} experts met too few tokens to be fitted, and kept their weights. More windows help.`)
   const repair = { kind: wanted.kind, windows: windows.length, seconds, calibration: used, blocks: projections }
   return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, repair }
 }

@@ -1,6 +1,6 @@
 import { usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
-import { recoveryTokens } from '#contract/pruning/recovery-kinds.ts'
+import { recoveryTokens, untrainable } from '#contract/pruning/recovery-kinds.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
 import type { Draft, PresetModel } from './preset-draft.ts'
@@ -18,7 +18,6 @@ const reasons = {
   Repair: 'A pruned model is compared at its best.',
   Recovery: 'The shortest training. If a file almost wins, train it longer.',
 }
-const unfit = 'Mixtures of experts can be neither repaired nor recovered.'
 const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
 const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
 
@@ -77,11 +76,12 @@ const goals: readonly Goal[] = [
 export function worthDrafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return goals.map(({ why, weights, rivals, times, ...preset }) => ({
     ...preset,
-    reasons: { ...reasons, ...(isMixture ? { Repair: unfit, Recovery: unfit } : {}), Weights: why, Measures: times ? timed : measured },
+    reasons: { ...reasons, ...(isMixture ? { Recovery: untrainable } : {}), Weights: why, Measures: times ? timed : measured },
     grid: {
       methods: [{ method: '2ssp', options: {} }],
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
-      ...(isMixture ? {} : { repairs: ['in-order'], recoveries: [{ tokens: recoveryTokens[0] }] }),
+      repairs: ['in-order'],
+      ...(isMixture ? {} : { recoveries: [{ tokens: recoveryTokens[0] }] }),
       weights,
       rivals: rivals.filter((type) => !weights.includes(type)),
       measures: measuresOf(model, catalogue, times),

@@ -59,6 +59,11 @@ describe('what a request comes to', () => {
     expect(preview.notes).toEqual([
       `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but a token still meets ${words(params.active - gone * 48)} instead of ${words(params.active)}.`,
     ])
+    const repaired = await preflight({ ...reap, repair: { kind: 'in-order', calibration } })
+    expect(repaired.problems).toEqual([])
+    expect(repaired.work?.phases.some(({ part }) => part === 'repair')).toBe(true)
+    const recover = { text: calibration, amount: { tokens: 256 } }
+    expect((await preflight({ ...reap, recover })).problems).toMatchObject([{ message: expect.stringContaining('cannot be recovered') }])
     const both = await preflight({ ...reap, method: '2ssp', options: { experts: 0.25, stages: 'first' }, amount: { sparsity: 0.5 } })
     expect(both).toMatchObject({ problems: [], expertsRemoved: gone, attentionRemoved: 0 })
     expect(both.notes[0]).toContain('saves memory, and what goes besides saves time too')

@@ -5,6 +5,7 @@ import { type BlockLayout, type DecoderSpec, denseMlp, isConstant, type Projecti
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, partShapes } from '../weights/weights.ts'
+import { keptExperts } from './kept-experts.ts'
 
 /** What a plan's tensors must offer to be applied. */
 export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32' | 'vector'>
@@ -12,6 +13,9 @@ export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32'
 /** The plan's tensor that replaces a projection of a block: a weight [D, columns kept], or its bias [D]. */
 export const replacedName = (block: number, projection: Replaceable, kind: 'weight' | 'bias'): string =>
   `blocks.${block}.${projection}.${kind}`
+
+/** The plan's tensor that replaces the down projection of an expert, by the model's own number of it: [D, neurons kept]. */
+export const expertDownName = (block: number, expert: number): string => `blocks.${block}.experts.${expert}.down.weight`
 
 /** The submodule that a part is, as a plan names it. */
 const submoduleOf = (part: Part): Trainable => (isAttention(part) ? 'attention' : 'mlp')
@@ -59,7 +63,11 @@ export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[],
   checkTrained(spec, blocks, plan, tensors)
   for (const [block, { replaced = [] }] of plan.blocks.entries()) {
     for (const projection of replaced.filter((one) => one === 'output' || one === 'down')) {
-      const { attention = false, width = 0 } = blocks[block] ?? {}
+      const { attention = false, width = 0, experts } = blocks[block] ?? {}
+      if (projection === 'down' && experts !== undefined) {
+        checkExpertDowns(spec, plan, tensors, { block, width })
+        continue
+      }
       if (projection === 'output' ? !attention : width === 0)
         throw wrong(block, projection, 'it is removed, so it cannot be replaced. Leave it out of `replaced`')
       const { rows, columns, bias } = lastProjection(spec, block, projection)
@@ -70,6 +78,34 @@ export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[],
       requireShape(tensors, biasName, [rows])
     }
   }
+}
+
+/** The same for experts, any of which may keep its own. */
+function checkExpertDowns(
+  spec: DecoderSpec,
+  plan: Plan,
+  tensors: PlanTensors | undefined,
+  { block, width }: { readonly block: number; readonly width: number },
+): void {
+  const found = replacedExperts(spec, plan, tensors, block)
+  if (found.length === 0) throw wrong(block, 'down', 'it has a tensor for none of its experts. Prune again')
+  for (const { name } of found) requireShape(tensors, name, [spec.hidden, width])
+}
+
+/** The experts of a mixture whose down projections are the plan's: their places among those that it leaves, and the tensors' names. */
+export function replacedExperts(
+  spec: DecoderSpec,
+  plan: Plan,
+  tensors: { readonly tensors: Pick<ReadonlyMap<string, unknown>, 'has'> } | undefined,
+  block: number,
+): { readonly place: number; readonly name: string }[] {
+  const { mlp = 'removed', replaced } = plan.blocks[block] ?? {}
+  if (mlp === 'removed' || !replaced?.includes('down')) return []
+  const kept = keptExperts(mlp, spec.block(block).mixture?.experts.length ?? 0)
+  return kept.flatMap(({ number }, place) => {
+    const name = expertDownName(block, number)
+    return tensors?.tensors.has(name) ? [{ place, name }] : []
+  })
 }
 
 /** The same for submodules that are replaced as a whole, and the norm in front of the head. */

@@ -1,18 +1,31 @@
-import { type Tensor, type Tensor1D, type Tensor2D, tensor, tensor1d } from '@tensorflow/tfjs-core'
+import { Tensor, type Tensor1D, type Tensor2D, tensor, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, isConstant } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { roundTo } from '../weights/round.ts'
 import { type StoredValues, weightsOf } from '../weights/stored-part.ts'
 import { normOf } from '../weights/unpack.ts'
-import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights, partShapes } from '../weights/weights.ts'
+import {
+  blockOf,
+  isAttention,
+  isUnread,
+  type MixtureWeights,
+  type MlpWeights,
+  mlpOfWeights,
+  type Part,
+  type PartWeights,
+  partShapes,
+  type UnreadExpert,
+} from '../weights/weights.ts'
 import {
   finalNormName,
   type PlanTensors,
   partReplaced,
   type ReplacedProjection,
+  replacedExperts,
   replacedProjection,
   storedDtype,
   trainedName,
@@ -28,12 +41,50 @@ interface Source {
 /** The weights with what the plan replaces in this part, in copies of their own; the same ones where it replaces nothing. */
 export async function replaceProjection(part: Part, weights: PartWeights, source: Source): Promise<PartWeights> {
   const { spec, plan, tensors } = source
+  if (weights.mixture) return plan.blocks[blockOf(part)]?.replaced ? replaceExperts(weights.mixture, blockOf(part), source) : weights
   if (partReplaced(plan, part)) return readTrained(part, source)
   const found = replacedProjection(spec, plan, tensors, blockOf(part), isAttention(part) ? 'output' : 'down')
   if (!found) return weights
   const [weight, bias] = await readReplaced(found, source)
   return withProjection(weights, weight as Tensor2D, bias as Tensor1D | undefined)
 }
+
+async function replaceExperts(mixture: MixtureWeights, block: number, { spec, plan, tensors }: Source): Promise<PartWeights> {
+  const downs = new Map<number, Down>()
+  for (const { place, name } of replacedExperts(spec, plan, tensors, block)) {
+    const read = async (): Promise<Tensor2D> => {
+      // The file holds them rounded to what the checkpoint would.
+      const values = (await tensors?.readFloat32(name)) as Float32Array
+      return tensor2d(values, [spec.hidden, values.length / spec.hidden])
+    }
+    downs.set(place, isUnread(at(mixture.experts, place)) ? read : await read())
+  }
+  return { mixture: withDowns(mixture, downs) }
+}
+
+/** A down projection that is handed over, or of an expert that is read when it is needed. */
+type Down = Tensor2D | (() => Promise<Tensor2D>)
+
+/** Copies of a mixture's weights with other down projections of the experts at these places. */
+export function withDowns({ experts, ...others }: MixtureWeights, downs: ReadonlyMap<number, Down>): MixtureWeights {
+  return {
+    ...cloneTensors(others),
+    experts: experts.map((expert, place) => {
+      const down = downs.get(place)
+      if (isUnread(expert)) return typeof down === 'function' ? withDownLater(expert, down) : expert
+      return down instanceof Tensor && !isConstant(expert) ? (copyWith(expert, { down }) as MlpWeights) : cloneTensors(expert)
+    }),
+  }
+}
+
+const withDownLater = ({ read, ...expert }: UnreadExpert, readDown: () => Promise<Tensor2D>): UnreadExpert => ({
+  ...expert,
+  async read() {
+    const own = await read()
+    own.down.dispose()
+    return { ...own, down: await readDown() }
+  },
+})
 
 /** A part whose tensors all are the plan's. */
 async function readTrained(part: Part, { spec, tensors }: Source): Promise<PartWeights> {

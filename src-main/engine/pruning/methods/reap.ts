@@ -70,7 +70,6 @@ export const reap = defineMethod({
   summary: 'Removes the experts of each mixture that add least when they are chosen.',
   unit: 'experts',
   options,
-  refitProblem: () => 'it removes experts of mixtures',
   windows: ({ windows }) => windows,
   range: (spec, { removed }) => ({ least: 0, most: mostRemoved(spec, removed) }),
   outline(spec, { sparsity }, chosen) {

@@ -1,16 +1,20 @@
-import { tensor2d } from '@tensorflow/tfjs-core'
+import { dispose, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { BlockPlan, Plan, Replaceable } from '#contract/pruning/plan.ts'
 import type { RepairedProjection, RepairKind } from '#contract/pruning/repair.ts'
-import { type NamedTensor, type NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { lastProjection, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
+import { lastProjection, replacedExperts, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
+import { withDowns, withProjection } from '#engine/model/views/replace.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
-import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
+import { blockOf, isAttention, isUnread, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './choose-ridge.ts'
+import { repairMixture } from './mixture.ts'
 import { requireRoom } from './room.ts'
 import { type Segment, segmentsOf } from './segments.ts'
 import { RepairWalk } from './walk.ts'
@@ -20,6 +24,8 @@ interface RepairInput {
   /** The dense model, and what a method left of it. */
   readonly view: ModelView
   readonly plan: Plan
+  /** Those of the plan, where it has any. */
+  readonly tensors?: StoredTensors | undefined
   /** Calibration windows; the last eighth of them, at least one, is held out. */
   readonly windows: Windows
   readonly kind: RepairKind
@@ -27,7 +33,7 @@ interface RepairInput {
 }
 
 export interface Repaired {
-  /** The plan with replaced projections, which are in `tensors`. */
+  /** The plan with replaced projections, which are in `tensors` with those that it had. */
   readonly plan: Plan
   readonly tensors: StoredTensors | undefined
   /** Every projection that was looked at, in running order. */
@@ -41,18 +47,21 @@ const projectionStep: StepKind = { version: 1 }
  * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). One step for each projection. Throws
  * `infeasible` for what cannot be repaired, before any window is run.
  */
-export async function repairPlan({ view, plan, windows, kind, run }: RepairInput): Promise<Repaired> {
+export async function repairPlan({ view, plan, tensors, windows, kind, run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
   const room = requireRoom(view, plan, windows, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
-  const walk = new RepairWalk(view, plan, kind === 'in-order', run.signal)
+  const walk = new RepairWalk(view, { plan, tensors }, kind === 'in-order', run.signal)
   const solved: SolvedProjection[] = []
   try {
     await walk.begin(windows, room.forInputs)
     for (const [index, segment] of segments.entries()) {
       run.progress(repairing, index, segments.length, 'projections')
-      const asked = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on: { plan, windows, kind, part: segment.part } }
-      const found = await repairSegment(walk, segment, view, (compute) => run.tensorStep(asked, compute))
+      const on = { plan, windows, kind, part: segment.part, files: tensors?.files.map(({ sha256 }) => ({ sha256 })) }
+      const asked = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on }
+      const mixture = { view, plan, windows, segment, inputBytes: room.inputBytes }
+      const compute = isMixture(view.spec, segment.part) ? () => repairMixture(walk, mixture) : () => solve(walk, segment, view)
+      const found = await repairSegment(walk, mixture, () => run.tensorStep(asked, compute))
       if (found) solved.push(found)
     }
     run.progress(repairing, segments.length, segments.length, 'projections')
@@ -66,7 +75,7 @@ export async function repairPlan({ view, plan, windows, kind, run }: RepairInput
   })
   return {
     plan: { ...plan, blocks },
-    tensors: stored.length > 0 ? StoredTensors.join(...stored) : undefined,
+    tensors: stored.length > 0 ? StoredTensors.join(...(tensors ? [tensors] : []), ...stored) : tensors,
     projections: solved.map(({ tensors: _, ...projection }) => projection),
   }
 }
@@ -75,19 +84,41 @@ type SolvedProjection = RepairedProjection & { readonly tensors: StoredTensors }
 
 async function repairSegment(
   walk: RepairWalk,
-  segment: Segment,
-  view: ModelView,
-  step: (compute: () => Promise<RepairedProjection & { tensors: NamedTensors }>) => Promise<SolvedProjection>,
+  { segment, plan, view: { spec } }: { readonly segment: Segment; readonly plan: Plan; readonly view: ModelView },
+  step: () => Promise<SolvedProjection>,
 ): Promise<SolvedProjection | undefined> {
   await walk.enter(segment)
-  const found = walk.needsRepair(segment) ? await step(() => solve(walk, segment, view)) : undefined
-  const name = weightName(segment.part)
-  const shape = found?.tensors.tensors.get(name)?.shape
-  const weight = found && shape ? tensor2d(await found.tensors.readFloat32(name), shape as [number, number]) : undefined
-  await walk.leave(segment, weight)
-  weight?.dispose()
+  const found = walk.needsRepair(segment) ? await step() : undefined
+  const names = found ? [...found.tensors.tensors.keys()] : []
+  const weights = new Map<string, Tensor2D>()
+  for (const name of names) weights.set(name, await readWeight(name, found?.tensors as StoredTensors))
+  await walk.leave(segment, names.length > 0 ? (own) => withSolved(own, weights, { spec, plan, part: segment.part }) : undefined)
+  dispose([...weights.values()])
   return found
 }
+
+const readWeight = async (name: string, tensors: StoredTensors): Promise<Tensor2D> =>
+  tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
+
+/** Copies of a part's weights with what was solved. */
+function withSolved(
+  own: PartWeights,
+  weights: ReadonlyMap<string, Tensor2D>,
+  { spec, plan, part }: { readonly spec: DecoderSpec; readonly plan: Plan; readonly part: Part },
+): PartWeights {
+  if (!own.mixture) return withProjection(own, (weights.get(weightName(part)) as Tensor2D).clone())
+  const block = blockOf(part)
+  const blocks = plan.blocks.map((one, index): BlockPlan => (index === block ? { ...one, replaced: ['down'] } : one))
+  const found = replacedExperts(spec, { ...plan, blocks }, { tensors: weights }, block)
+  const { experts } = own.mixture
+  const downs = found.map(({ place, name }) => {
+    const copy = () => (weights.get(name) as Tensor2D).clone()
+    return [place, isUnread(at(experts, place)) ? async () => copy() : copy()] as const
+  })
+  return { mixture: withDowns(own.mixture, new Map(downs)) }
+}
+
+const isMixture = (spec: DecoderSpec, part: Part): boolean => !isAttention(part) && spec.block(blockOf(part)).mixture !== undefined
 
 /** Solves a segment's projection; new weights are rounded to what the checkpoint stores, so that a view is what will be saved. */
 async function solve(

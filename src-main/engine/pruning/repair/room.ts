@@ -13,15 +13,23 @@ const matrices = 2 + 2 * sideBySide
  * Throws when the streams of the windows and one projection's equations outgrow the workspace; says whether what a projection reads of all
  * windows would fit as well.
  */
-export function requireRoom({ model, spec }: ModelView, plan: Plan, windows: Windows, kind: RepairKind): { forInputs: boolean } {
+export function requireRoom(
+  { model, spec }: ModelView,
+  plan: Plan,
+  windows: Windows,
+  kind: RepairKind,
+): {
+  forInputs: boolean
+  inputBytes: number
+} {
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
-  // In front of and behind a segment, in order also the pruned model's; a parallel MLP reads a stream of its own.
-  const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1)
+  // In front of and behind a segment, in order also the pruned model's; a parallel MLP reads a stream of its own. Of a mixture, what it passes and what is missing.
+  const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1) + (spec.router ? (kind === 'in-order' ? 4 : 2) : 0)
   const streamBytes = 4 * tokens * spec.hidden * streams
   const columns = widest(spec, plan, kind)
   const equationBytes = 8 * matrices * columns ** 2
   const free = model.workspaceBytes - equationBytes
-  if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns <= free }
+  if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns <= free, inputBytes: free - streamBytes }
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
   const most = Math.floor((Math.max(0, free) / streamBytes) * windows.length)
   const advice = most >= 2 ? `Use at most ${most} windows, or give more memory` : 'Give more memory'

@@ -1,9 +1,10 @@
 import { gather, keep, mul, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { disposeResidual, type Residual } from '#engine/model/decoder.ts'
+import { disposeResidual, type PartActivations, type Residual } from '#engine/model/decoder.ts'
 import { groupWindows } from '#engine/model/forward.ts'
-import { withProjection } from '#engine/model/views/replace.ts'
+import { needsGather } from '#engine/model/views/gather-mlp.ts'
+import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
@@ -18,10 +19,21 @@ interface Lane extends Stream {
   readonly heldOut: boolean
 }
 
+/** Which windows a mixture is seen on, and in which of the models. */
+export interface SeenLane extends Pick<Lane, 'index' | 'heldOut'> {
+  readonly repaired: boolean
+}
+
 /** A projection as the plan leaves it: [D, K], and the bias that it keeps, [D]. */
 interface Projection {
   readonly weight: Tensor2D
   readonly bias: Tensor1D | undefined
+}
+
+/** What a model was pruned by. */
+interface PrunedBy {
+  readonly plan: Plan
+  readonly tensors: PlanTensors | undefined
 }
 
 /**
@@ -48,8 +60,8 @@ export class RepairWalk {
   #inputs: Tensor2D[] = []
   #keepsInputs = false
 
-  constructor(view: ModelView, plan: Plan, inOrder: boolean, signal: AbortSignal) {
-    this.#pruned = viewWithPlan(view.model, plan)
+  constructor(view: ModelView, { plan, tensors }: PrunedBy, inOrder: boolean, signal: AbortSignal) {
+    this.#pruned = viewWithPlan(view.model, plan, tensors)
     this.#plan = plan
     this.#inOrder = inOrder
     this.#signal = signal
@@ -71,7 +83,7 @@ export class RepairWalk {
 
   /** Whether a segment's projection reads or owes something else than in the dense model. */
   needsRepair(segment: Segment): boolean {
-    return this.#takesOver(segment) || this.#keptNeurons(segment.part) !== undefined || this.#repaired.length > 0
+    return this.#takesOver(segment) || this.#isCut(segment.part) || this.#repaired.length > 0
   }
 
   /** Whether the projection has to give what removed parts gave. Through a norm on its output it cannot. */
@@ -101,15 +113,53 @@ export class RepairWalk {
       equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, bias ? sub(outputs, bias) : outputs)
     }
     const alone = !this.#takesOver(segment)
-    await this.#goAhead(segment, (lane, inner, output) => {
-      if (alone) add(lane, this.#keep(part, inner), output)
-      else if (this.#keepsInputs) this.#inputs[lane.index] = keep(this.#keep(part, inner).clone())
+    await this.#goAhead(segment, (lane, seen) => {
+      const output = seen.output as Tensor2D
+      if (alone) add(lane, this.#keep(part, seen.inner), output)
+      else if (this.#keepsInputs) this.#inputs[lane.index] = keep(this.#keep(part, seen.inner).clone())
       if (this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
     })
     if (!alone) await this.#takeOver(part, add)
     if (this.#repaired.length > 0) await this.#look(this.#prunedWalk, part, this.#repaired, add)
     bias?.dispose()
     return { equations, weight }
+  }
+
+  /**
+   * Shows what a mixture that the plan cuts reads and gives, and what it should give: on the dense streams and, in order, on the repaired
+   * ones. The streams stay in front of it.
+   */
+  async lookAtMixture(segment: Segment, see: (lane: SeenLane, seen: PartActivations, wanted: () => Tensor2D) => void): Promise<void> {
+    const { part } = segment
+    if (this.#ahead.length === 0)
+      await this.#goAhead(segment, (lane, { output }) => {
+        if (output && this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
+      })
+    for (const lanes of [this.#dense, this.#repaired]) {
+      const passing = lanes.map(cloneLane)
+      try {
+        await this.#prunedWalk.pass(part, passing, {
+          observe: (lane, seen) => {
+            this.#signal.throwIfAborted()
+            const from = lanes === this.#repaired ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
+            const { index, heldOut } = lane
+            tidy(() => see({ index, heldOut, repaired: lanes === this.#repaired }, seen, () => this.#wanted(lane, from)))
+          },
+        })
+      } finally {
+        disposeLanes(passing)
+      }
+    }
+  }
+
+  /** The weights of a part as the plan leaves them, while `use` lasts. */
+  async withPruned(part: Part, use: (weights: PartWeights) => Promise<void>): Promise<void> {
+    const weights = await this.#pruned.lease(part)
+    try {
+      await use(weights)
+    } finally {
+      this.#pruned.release(part, weights)
+    }
   }
 
   /** What removed parts gave is known only behind them: what the projection read meanwhile was kept, or is computed once more. */
@@ -140,13 +190,12 @@ export class RepairWalk {
     return residualScale === undefined ? missing : mul(missing, 1 / residualScale)
   }
 
-  /** Leaves a segment; `weight` [D, K] is what its projection has become, without it the plan's own. */
-  async leave(segment: Segment, weight: Tensor2D | undefined): Promise<void> {
+  /** Leaves a segment; `replace` puts in what its projection has become, without it the plan's own stays. */
+  async leave(segment: Segment, replace: ((own: PartWeights) => PartWeights) | undefined): Promise<void> {
     if (this.#ahead.length === 0) await this.#goAhead(segment)
     if (this.needsRepair(segment)) {
       this.#part()
-      const visitor = weight ? { replace: (own: PartWeights) => withProjection(own, weight.clone()) } : {}
-      if (this.#repaired.length > 0) await this.#prunedWalk.pass(segment.part, this.#repaired, visitor)
+      if (this.#repaired.length > 0) await this.#prunedWalk.pass(segment.part, this.#repaired, replace ? { replace } : {})
     }
     disposeLanes(this.#dense)
     this.#dense = this.#ahead
@@ -167,11 +216,9 @@ export class RepairWalk {
   }
 
   /** The dense streams behind a segment; `see` is shown what its projection reads and writes on the way. */
-  async #goAhead({ part, following }: Segment, see?: (lane: Lane, inner: Tensor2D, output: Tensor2D) => void): Promise<void> {
+  async #goAhead({ part, following }: Segment, see?: (lane: Lane, seen: PartActivations) => void): Promise<void> {
     this.#ahead = this.#dense.map(cloneLane)
-    await this.#walk.pass(part, this.#ahead, {
-      observe: (lane, { inner, output }) => see?.(lane, inner, output as Tensor2D),
-    })
+    await this.#walk.pass(part, this.#ahead, see ? { observe: see } : {})
     await this.#passAll(this.#walk, following, this.#ahead)
   }
 
@@ -183,11 +230,17 @@ export class RepairWalk {
   }
 
   async #projection(part: Part): Promise<Projection> {
-    const weights = await this.#pruned.lease(part)
-    const { weight, bias } = lastProjectionOf(weights)
-    const own = { weight: weight.clone(), bias: bias?.clone() }
-    this.#pruned.release(part, weights)
-    return own
+    let own: Projection | undefined
+    await this.withPruned(part, async (weights) => {
+      const { weight, bias } = lastProjectionOf(weights)
+      own = { weight: weight.clone(), bias: bias?.clone() }
+    })
+    return own as unknown as Projection
+  }
+
+  #isCut(part: Part): boolean {
+    const mlp = this.#plan.blocks[blockOf(part)]?.mlp
+    return !isAttention(part) && mlp !== undefined && mlp !== 'removed' && needsGather(mlp)
   }
 
   #keep(part: Part, inner: Tensor2D): Tensor2D {

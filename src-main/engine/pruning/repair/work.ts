@@ -40,8 +40,11 @@ export function repairPhase(
   const attentions = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
   const double = (tokens: number) => {
     const rows = windows * tokens * (inOrder ? 2 : 1)
+    const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => experts))
+    const rowsOfOne = (rows * Math.min(experts, spec.router?.chosen ?? 1)) / experts
     return (
-      blocks * equationOperations(rows, kept, spec.hidden) + attentions * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
+      blocks * experts * equationOperations(rowsOfOne, kept, spec.hidden) +
+      attentions * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
     )
   }
   return { phase: repairing, passes, double }

@@ -1,0 +1,83 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { RepairedProjection } from '#contract/pruning/repair.ts'
+import { isConstant, layoutOf } from '#engine/architectures/spec.ts'
+import type { NamedTensor } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { keptExperts } from '#engine/model/views/kept-experts.ts'
+import { expertDownName, expertDtype } from '#engine/model/views/plan-tensors.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { roundTo } from '#engine/model/weights/round.ts'
+import { disposePart } from '#engine/model/weights/unpack.ts'
+import { blockOf, isUnread, type PartWeights } from '#engine/model/weights/weights.ts'
+import { MixtureFit } from './mixture-fit.ts'
+import type { Segment } from './segments.ts'
+import type { RepairWalk } from './walk.ts'
+
+interface MixtureToRepair {
+  readonly view: ModelView
+  readonly plan: Plan
+  readonly windows: Windows
+  readonly segment: Segment
+  /** What may be kept of what experts read. */
+  readonly inputBytes: number
+}
+
+/**
+ * Fits the down projections of the experts that a plan leaves to what the mixture should give: one expert after the other, each to what the
+ * others leave missing, so that each step lessens the error of the whole. Only where an expert has enough tokens, and where the held-out
+ * error of the whole falls.
+ */
+export async function repairMixture(
+  walk: RepairWalk,
+  { view, plan, windows, segment, inputBytes }: MixtureToRepair,
+): Promise<RepairedProjection & { tensors: Map<string, NamedTensor> }> {
+  const block = blockOf(segment.part)
+  const { spec, model } = view
+  const { mlp } = at(plan.blocks, block)
+  const kept = mlp === 'removed' ? [] : keptExperts(mlp, layoutOf(spec, block).experts ?? 0)
+  const dtype = expertDtype(model.checkpoint, spec, block)
+  const tensors = new Map<string, NamedTensor>()
+  const fit = new MixtureFit(spec.hidden)
+  const together = Math.max(1, Math.floor((kept.length * inputBytes) / bytesRead(view, block, windows)))
+  for (let first = 0; first < kept.length; first += together) {
+    await walk.lookAtMixture(segment, (lane, { experts = [], output }, wanted) => {
+      for (const expert of experts) if (expert.expert >= first && expert.expert < first + together) fit.collect(lane, expert)
+      if (output && first === 0) fit.begin(lane, wanted(), output)
+    })
+    await walk.withPruned(segment.part, async (weights) => {
+      for (const [place, routed] of fit.takeCollected()) {
+        const weight = await withDown(weights, place, (down) => fit.solve(routed, down, (exact) => roundTo(exact, dtype)))
+        if (!weight) continue
+        tensors.set(expertDownName(block, at(kept, place).number), {
+          values: weight.dataSync() as Float32Array,
+          shape: weight.shape,
+          dtype,
+        })
+        weight.dispose()
+      }
+    })
+  }
+  const all = kept.filter(({ constant }) => !constant).length
+  return { block, projection: 'down', ...fit.figures(), experts: { replaced: tensors.size, fitted: fit.ridges.length, all }, tensors }
+}
+
+/** What all experts together read of the windows, twice where they are seen in both models. */
+function bytesRead({ spec }: ModelView, block: number, windows: Windows): number {
+  const tokens = windows.reduce((sum, { length }) => sum + length, 0)
+  return 2 * 4 * tokens * (spec.router?.chosen ?? 1) * Math.max(1, layoutOf(spec, block).width)
+}
+
+/** Uses the down projection of an expert, which may have to be read. */
+async function withDown<T>({ mixture }: PartWeights, place: number, use: (down: Tensor2D) => T): Promise<T> {
+  const expert = mixture?.experts[place]
+  if (!expert || isConstant(expert)) throw new RangeError(`Expert ${place} has no projections.`)
+  if (!isUnread(expert)) return use(expert.down)
+  const mlp = await expert.read()
+  try {
+    return use(mlp.down)
+  } finally {
+    disposePart({ mlp })
+  }
+}
