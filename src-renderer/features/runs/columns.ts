@@ -27,7 +27,7 @@ function ownColumn(field: string, width: number, title?: string): TableColumn {
 }
 
 const leading = [ownColumn('model', 7.5), ownColumn('nominal', 5.5), ownColumn('reached', 5.5)]
-const trailing = [ownColumn('seconds', 5.25, 'Time'), ownColumn('createdAt', 6.25)]
+const trailing = [ownColumn('seconds', 6.25, 'Time'), ownColumn('createdAt', 6)]
 
 /** Fields that the table always shows. */
 export const alwaysShown = ['name', 'status', 'method', 'starred', ...[...leading, ...trailing].map(({ field }) => field)]
