@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { scoredQuestion } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'
 import { id } from '../identifiers.ts'
+import { judgedExperts } from '../pruning/experts.ts'
 import { plan } from '../pruning/plan.ts'
 import { parameterValue, runEntry } from '../runs/runs.ts'
 
@@ -40,6 +41,8 @@ const comparedRun = runEntry.extend({
   file: z.string(),
   parameters: z.record(z.string(), parameterValue),
   plan: plan.nullable(),
+  /** What experts were judged by; null for methods that leave experts alone. */
+  experts: judgedExperts.nullable(),
   blocks: z.number().int().nullable(),
   intermediate: z.number().int().nullable(),
   removalOrder: z.array(z.object({ kind: z.enum(['attention', 'mlp', 'block']), block: z.number().int() })),

@@ -51,12 +51,13 @@ export class CompareService extends Service {
     const pinned = baseline === null ? undefined : this.history.runs.find(baseline)
     return this.history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
       const row = rows[at] as RunRow
-      const { request, answers, calibration, evaluation, outcomes } = this.history.documents.find(row.number)
+      const { request, answers, calibration, evaluation, outcomes, experts } = this.history.documents.find(row.number)
       const shape = this.history.models.find(row.model)?.description.shape
       return {
         ...entry,
         file: fileName(request),
         plan: this.history.documents.plan(row.number),
+        experts,
         blocks: shape?.blocks ?? null,
         intermediate: shape?.intermediate ?? null,
         removalOrder: this.history.events.removalOrder(row.number),

@@ -1,7 +1,7 @@
 import type { Preset } from '#contract/experiments/experiments.ts'
 import type { EngineState } from '#contract/machine/engine-state.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
-import { formatBytes } from '../../lib/format.ts'
+import { formatBytes, formatInteger } from '../../lib/format.ts'
 
 /** The list with one entry replaced, or added at the end when it is new. */
 export function replaceById<Entry extends { id: string }>(list: readonly Entry[], entry: Entry): Entry[] {
@@ -23,6 +23,20 @@ export function choosePreset(presets: readonly Preset[]): Preset {
 export function shapeText({ shape }: ModelEntry['description']): string {
   const heads = shape.heads === shape.keyValueHeads ? `${shape.heads} heads` : `${shape.heads} heads, ${shape.keyValueHeads} key/value`
   return `${shape.blocks} blocks of ${shape.hidden} · ${heads}`
+}
+
+/** The width of a model's MLPs, or how many experts its mixtures have and how wide each is. */
+export function mlpText({ shape, blocks }: Pick<ModelEntry['description'], 'shape' | 'blocks'>): string {
+  const mixtures = blocks.filter(({ experts }) => experts !== undefined)
+  if (mixtures.length === 0) return `MLP ${formatInteger(shape.intermediate)}`
+  const counts = [...new Set(mixtures.map(({ experts }) => experts ?? 0))].sort((one, other) => one - other)
+  const widths = [...new Set(mixtures.map(({ intermediate }) => intermediate))].sort((one, other) => one - other)
+  const between = (values: number[]) => [...new Set([values[0], values.at(-1)])].map((value) => formatInteger(value ?? 0)).join(' to ')
+  const dense =
+    mixtures.length < blocks.length
+      ? `, MLP ${formatInteger(shape.intermediate)} in ${blocks.length - mixtures.length} of ${blocks.length} blocks`
+      : ''
+  return `${between(counts)} experts of ${between(widths)} neurons${dense}`
 }
 
 /** What the library takes on disk, without what it only links to. */

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Preset } from '#contract/experiments/experiments.ts'
-import { choosePreset, fitText, parseHubName, replaceById } from '../../../src-renderer/features/models/models.ts'
+import type { ModelEntry } from '#contract/models/models.ts'
+import { choosePreset, fitText, mlpText, parseHubName, replaceById } from '../../../src-renderer/features/models/models.ts'
 
 test('hub names are read with a revision or from an address, and nothing else', () => {
   expect(parseHubName('owner/name')).toEqual({ name: 'owner/name' })
@@ -34,4 +35,14 @@ test('an entry that changed keeps its place, a new one goes last', () => {
     { id: 'b', n: 1 },
   ])
   expect(replaceById([{ id: 'a' }], { id: 'c' })).toHaveLength(2)
+})
+
+test('a model with experts says how many and how wide, also where some blocks are dense or hold fewer', () => {
+  const shape = { intermediate: 128 } as ModelEntry['description']['shape']
+  const block = (intermediate: number, experts?: number) => ({ intermediate, experts }) as ModelEntry['description']['blocks'][number]
+  expect(mlpText({ shape, blocks: [block(128), block(128)] })).toBe('MLP 128')
+  expect(mlpText({ shape, blocks: [block(24, 8), block(24, 8)] })).toBe('8 experts of 24 neurons')
+  expect(mlpText({ shape, blocks: [block(128), block(24, 8), block(24, 6)] })).toBe(
+    '6 to 8 experts of 24 neurons, MLP 128 in 1 of 3 blocks',
+  )
 })
