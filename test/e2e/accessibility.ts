@@ -8,33 +8,33 @@ const colourRules = ['color-contrast', 'link-in-text-block']
 /**
  * What axe finds on a settled screen, one line per rule with the places. The first theme is checked by all rules, the others only by
  * the rules about colours. A screen can change while axe looks, so faults count only when a second look finds them too.
+ * `part` names what is looked at, where the rest of the screen was already.
  */
-export async function findAccessibilityFaults(page: Page, themes: readonly Theme[] = []): Promise<string[]> {
-  const found = await checkThemes(page, themes)
-  return found.length === 0 ? found : checkThemes(page, themes)
+export async function findAccessibilityFaults(page: Page, themes: readonly Theme[] = [], part = 'html'): Promise<string[]> {
+  const found = await checkThemes(page, themes, part)
+  return found.length === 0 ? found : checkThemes(page, themes, part)
 }
 
-async function checkThemes(page: Page, themes: readonly Theme[]): Promise<string[]> {
+async function checkThemes(page: Page, themes: readonly Theme[], part: string): Promise<string[]> {
   await settle(page)
-  if (themes.length === 0) return check(page)
+  if (themes.length === 0) return check(page, part)
   const found: string[] = []
   for (const [index, theme] of themes.entries()) {
     await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' })
     await finishAnimations(page)
-    found.push(...(await check(page, index > 0 ? colourRules : undefined)).map((fault) => `${theme} ${fault}`))
+    found.push(...(await check(page, part, index > 0 ? colourRules : undefined)).map((fault) => `${theme} ${fault}`))
   }
   return found
 }
 
-async function check(page: Page, rules?: string[]): Promise<string[]> {
+async function check(page: Page, part: string, rules?: string[]): Promise<string[]> {
   const isLoaded = await page.evaluate(() => 'axe' in window)
   if (!isLoaded) await page.evaluate(axe.source)
   // Style sheets are preloaded for an experimental rule that is off.
   const options: RunOptions = { preload: false, resultTypes: ['violations'], ...(rules ? { runOnly: rules } : {}) }
   const { violations } = await page.evaluate(
-    (given) =>
-      (window as unknown as { axe: { run(context: Document, options: RunOptions): Promise<AxeResults> } }).axe.run(document, given),
-    options,
+    ({ part, options }) => (window as unknown as { axe: Pick<typeof axe, 'run'> }).axe.run(part, options),
+    { part, options },
   )
   return violations.map(({ id, help, nodes }) => `${id} (${help}): ${nodes.slice(0, 3).map(describePlace).join(' | ')}`)
 }
