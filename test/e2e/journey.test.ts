@@ -221,7 +221,7 @@ test('the runs table groups with means, and its columns move and widen by mouse 
     (now) => now === width + 0.5,
     5000,
   )
-  await go(page, '#/settings')
+  await go(page, '#/experiments')
   await go(page, '#/runs')
   await eventually(titles, (now) => now[0] === 'Created', 5000)
   expect(await page.locator('tr[data-row="0"] th').evaluate((cell) => getComputedStyle(cell).position)).toBe('sticky')

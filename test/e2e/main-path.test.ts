@@ -441,7 +441,7 @@ describe('every screen', () => {
     await check(run, press('Save the model …'), page.getByRole('checkbox', { name: /Q4_K_M/ }))
     await check(run, press(/^Repair this run/), page.getByText(/^Takes (about|under|\d)/))
     await check('#/compare', press('Choose runs'))
-    await check('#/settings', () => page.keyboard.press('?'))
+    await check('#/models', () => page.keyboard.press('?'))
     expect(found).toEqual([])
   })
 

@@ -64,8 +64,8 @@ export async function addFilter(page: Page, column: string, comparison: string, 
 /** Keeps a list, in the page, of what the page itself still waits for: its calls, and timers of up to a second. */
 function watchWork(): void {
   const unfinished = new Set<unknown>()
-  Object.assign(window, { unfinished })
   const { fetch, setTimeout, clearTimeout } = window
+  Object.assign(window, { unfinished, pause: (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds)) })
   const track = async <Value>(work: Promise<Value>): Promise<Value> => {
     unfinished.add(work)
     return work.finally(() => unfinished.delete(work))
@@ -97,7 +97,7 @@ function watchWork(): void {
  */
 export async function settle(page: Page): Promise<void> {
   await page.evaluate(async () => {
-    const { unfinished } = window as unknown as { unfinished?: Set<unknown> }
+    const { unfinished, pause } = window as unknown as { unfinished?: Set<unknown>; pause?: (milliseconds: number) => Promise<void> }
     const began = performance.now()
     for (let calmFrames = 0; calmFrames < 2; ) {
       await new Promise((resolve) => requestAnimationFrame(resolve))
@@ -106,6 +106,8 @@ export async function settle(page: Page): Promise<void> {
       if (isBusy && milliseconds > 60_000) throw new Error(`Still busy after ${milliseconds} ms.`)
       if (!isBusy && milliseconds > 5000) break
       calmFrames = isBusy || unfinished?.size ? 0 : calmFrames + 1
+      // Each frame costs processor time that what is waited for needs.
+      if (calmFrames === 0) await pause?.(40)
     }
   })
   await finishAnimations(page)

@@ -274,7 +274,7 @@ test('what was chosen for an experiment is there after a reload and another scre
   await name.fill('My own name')
   await page.reload()
   await eventually(chosen, (found) => found.length === five.length, 20_000)
-  await go(page, '#/settings')
+  await go(page, '#/experiments')
   await go(page, '#/new')
   await eventually(chosen, (found) => found.length === five.length, 20_000)
   expect(await chosen()).toEqual(five)
