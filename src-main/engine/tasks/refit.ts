@@ -29,7 +29,7 @@ export async function repairResult(place: RunPlace, result: MethodResult): Promi
   })
   const seconds = (performance.now() - start) / 1000 + steps.foundSeconds + steps.sharedSeconds - found
   steps.seconds.repair = seconds
-  const kept = projections.filter(({ before, after }) => !(after < before)).length
+  const kept = projections.filter(({ before, after, experts }) => !(after < before) && experts?.fitted !== 0).length
   if (kept > 0) place.note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
   const few = projections.reduce((sum, { experts }) => sum + (experts ? experts.all - experts.fitted : 0), 0)
   if (few > 0) place.note(`Repair: ${few} experts met too few tokens to be fitted, and kept their weights. More windows help.`)
