@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describeModel } from '#engine/tasks/describe-model.ts'
+import { f32, makeGguf, text, u32 } from '../engine/checkpoint/gguf/make-gguf.ts'
 import { layOut, makeValidMixture, toSafetensors, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
 import { mutateJson } from './mutate.ts'
 import type { Random } from './random.ts'
@@ -42,9 +43,38 @@ const mixtureAttack = (name: string, spoil: (random: Random) => Uint8Array) => (
 
 const json = (value: unknown) => Buffer.from(JSON.stringify(value) ?? 'null')
 
+const sizes: Readonly<Record<string, number>> = {
+  ...{ block_count: 1, context_length: 64, embedding_length: 8, feed_forward_length: 12, expert_feed_forward_length: 12 },
+  ...{ 'attention.head_count': 2, 'attention.head_count_kv': 2, 'attention.key_length': 4 },
+  ...{ expert_count: 4, expert_used_count: 2, expert_gating_func: 1 },
+}
+const shapes: Readonly<Record<string, number[]>> = {
+  ...{ 'token_embd.weight': [6, 8], 'output_norm.weight': [8], 'blk.0.attn_norm.weight': [8], 'blk.0.ffn_norm.weight': [8] },
+  ...Object.fromEntries(['q', 'k', 'v', 'output'].map((part) => [`blk.0.attn_${part}.weight`, [8, 8]])),
+  ...{ 'blk.0.attn_q_norm.weight': [4], 'blk.0.attn_k_norm.weight': [4], 'blk.0.ffn_gate_inp.weight': [4, 8] },
+  ...{ 'blk.0.ffn_gate_exps.weight': [4, 12, 8], 'blk.0.ffn_up_exps.weight': [4, 12, 8], 'blk.0.ffn_down_exps.weight': [4, 8, 12] },
+}
+
+/** A GGUF file of a mixture with some sizes changed, and tensors of other sizes, twice, or not at all. */
+function spoiledGguf(random: Random): Buffer {
+  const changed = (value: number) => (random.chance(0.04) ? random.pick([0, 1, value - 1, value + 1, 2 * value, 2 ** 31]) : value)
+  const metadata = Object.fromEntries(Object.entries(sizes).map(([key, value]) => [`qwen3moe.${key}`, u32(changed(value))]))
+  const tensors = Object.entries(shapes).flatMap(([name, shape]) => {
+    const own = shape.map((size) => Math.min(64, changed(size)))
+    const tensor = { name, type: 0, shape: own, bytes: new Uint8Array(4 * own.reduce((product, size) => product * size, 1)) }
+    return random.chance(0.01) ? [] : random.chance(0.01) ? [tensor, tensor] : [tensor]
+  })
+  const whole = { 'general.architecture': text('qwen3moe'), 'qwen3moe.attention.layer_norm_rms_epsilon': f32(1e-6), ...metadata }
+  return makeGguf({ metadata: whole, tensors })
+}
+
 /** Mixtures of experts: their config, their tensors, and what is left of them. */
 export const mixtureAttacks = {
   'mixture config': mixtureAttack('config.json', (random) => json(mutateJson(mixture.config, random))),
   'mixture header': mixtureAttack('model.safetensors', (random) => toSafetensors(mutateJson(header, random), data)),
+  'mixture gguf': {
+    write: async (folder: string, random: Random) => writeFileSync(join(folder, 'model.gguf'), spoiledGguf(random)),
+    read: (folder: string) => describeModel(join(folder, 'model.gguf')),
+  },
   'mixture layout': mixtureAttack('espalier.json', (random) => json(mutateJson(layout, random))),
 }

@@ -48,7 +48,7 @@ export const glm4Moe: Architecture = {
       mixture: {
         router: {
           ...router,
-          ...readGroups(config, experts),
+          ...readGroups(config, experts, router.chosen),
           scores: 'sigmoid',
           renormalised: config.boolean('norm_topk_prob', true),
           scale: config.number('routed_scaling_factor', 1),

@@ -33,12 +33,19 @@ export function readExperts(config: ConfigReader, keys: RouterKeys) {
 }
 
 /** Groups of experts, where a config has more than one. Throws where they do not divide. */
-export function readGroups(config: ConfigReader, experts: number): Pick<RouterKind, 'groups'> {
+export function readGroups(config: ConfigReader, experts: number, chosen: number): Pick<RouterKind, 'groups'> {
   const [count, open] = [config.integer('n_group', 1), config.integer('topk_group', 1)]
   if (count === 1) return {}
   if (experts % count !== 0)
     throw new EspalierError('invalid', `config.json: n_group ${count} does not divide the ${experts} experts of a mixture.`)
   if (open > count) throw new EspalierError('invalid', `config.json: topk_group ${open} is more than n_group ${count}.`)
+  const each = experts / count
+  // A group is scored by its two best experts.
+  if (each < 2 || open * each < chosen)
+    throw new EspalierError(
+      'invalid',
+      `config.json: ${open} of ${count} groups hold ${open * each} experts, but a token meets ${chosen}, and each group needs two.`,
+    )
   return { groups: { count, open } }
 }
 

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { readSpec } from '#engine/architectures/index.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { type ModelFiles, makeValidMixture, writeModelFiles } from '../checkpoint/valid-model.ts'
 
@@ -36,4 +37,16 @@ test.each<[string, (model: ModelFiles) => void, RegExp]>([
   ['a router that picks more than there are', ({ config }) => Object.assign(config, { num_experts_per_tok: 5 }), /more than the 4 experts/],
 ])('%s is refused by name, before anything is computed', async (name, change, says) => {
   await expect(opened(name, change)).rejects.toThrow(says)
+})
+
+test.each<[string, Record<string, unknown>, RegExp]>([
+  ['groups that do not divide', { n_group: 3 }, /n_group 3 does not divide the 8 experts/],
+  ['more open groups than there are', { n_group: 2, topk_group: 3 }, /topk_group 3 is more than n_group 2/],
+  ['open groups with too few experts', { n_group: 4, topk_group: 1, num_experts_per_tok: 3 }, /1 of 4 groups hold 2 experts.* meets 3/],
+  ['groups of one expert', { n_group: 8, topk_group: 4 }, /each group needs two/],
+])('%s are refused by name', (_, change, says) => {
+  const sizes = { hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 4, vocab_size: 512 }
+  const mixture = { model_type: 'glm4_moe', n_routed_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 32 }
+  expect(() => readSpec({ ...sizes, ...mixture, n_group: 2, topk_group: 1 })).not.toThrow()
+  expect(() => readSpec({ ...sizes, ...mixture, ...change })).toThrow(says)
 })

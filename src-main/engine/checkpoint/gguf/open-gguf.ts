@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { ggufArchitectures, readSpec } from '#engine/architectures/index.ts'
-import type { BlockLayout } from '#engine/architectures/spec.ts'
+import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { byteRange, type Checkpoint, columnCount, type Rows, rowCount, type TensorInfo } from '../checkpoint.ts'
 import { elementBytes, fromFloat32, toFloat32 } from '../dtypes.ts'
 import { reasonOf } from '../json.ts'
@@ -36,12 +36,24 @@ export async function openGguf(file: string): Promise<Checkpoint> {
     const layout = explain(file, () => readLayout(metadata, family.dialect))
     const config = explain(file, () => makeConfig(family, metadata, { header, layout, factors }))
     const spec = readSpec(config)
+    explain(file, () => requireRouter(metadata, spec))
     const places = explain(file, () => placeTensors(header.tensors, { spec, dialect: family.dialect, layout }))
     return new GgufCheckpoint(firstPart(file), parts, { config, blocks: layout.blocks, places })
   } catch (error) {
     await closeParts(parts)
     throw error
   }
+}
+
+/** llama.cpp's numbers for what makes weights of a router's logits. */
+const gatings = { softmax: [1, 3], sigmoid: [2] } as const
+
+/** Throws an Error where a file's routers choose otherwise than the family's. */
+function requireRouter(metadata: Metadata, { router, family }: DecoderSpec): void {
+  const gating = router && metadata.optionalNumber('expert_gating_func')
+  const known: readonly number[] = router ? gatings[router.scores] : []
+  if (gating === undefined || gating === 0 || known.includes(gating)) return
+  throw new Error(`its expert_gating_func is ${gating}, but routers of ${family} have ${known.join(' or ')}`)
 }
 
 interface JoinedHeader {
