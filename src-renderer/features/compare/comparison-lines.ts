@@ -2,13 +2,12 @@ import { changeText } from '#contract/comparison/change.ts'
 import { deltaOf } from '#contract/comparison/comparison.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
-import { sourceName } from '#contract/data/source-name.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/speed.ts'
 import { areComparable, usedModelOf } from '#contract/runs/used-model.ts'
 import { formatEstimate, formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
-import { describeWindows, shortHash } from '../../lib/used-data.ts'
+import { describeSource, describeWindows, shortHash } from '../../lib/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** A line of the comparison: a fact, a parameter or a measure, with its value for each subject. */
@@ -78,7 +77,7 @@ const seedsText = (seeds: number[]) => seeds.sort((a, b) => a - b).join(', ')
 function usedText(data: readonly UsedData[]): string {
   const hashes = new Map<string, Set<string>>()
   for (const used of data) {
-    const words = `${sourceName(used.source)}: ${describeWindows({ ...used, seed: 0 })}`
+    const words = `${describeSource(used)}: ${describeWindows({ ...used, seed: 0 })}`
     hashes.set(words, (hashes.get(words) ?? new Set()).add(shortHash(used)))
   }
   return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
