@@ -59,7 +59,8 @@ function scaleOf({ scaleLinear, scaleLog }: Scales, { scale }: Axis, values: rea
   const room = isLog ? (most / least) ** 0.04 : (most - least) * 0.04
   const domain = isLog ? widen(least / room, most * room, least * 0.1) : widen(least - room, most + room, Math.abs(least) * 0.1 || 1)
   const axis = (isLog ? scaleLog() : scaleLinear()).domain(domain).range(range).clamp(isLog)
-  const label = isLog ? axis.tickFormat(6, ',~r') : axis.tickFormat(6)
+  // A log scale labels only round numbers, of which a narrow range has none.
+  const label = !isLog ? axis.tickFormat(6) : most < 3 * least ? (value: number) => value.toLocaleString('en') : axis.tickFormat(6, ',~r')
   const ticks = axis.ticks(6).map((value) => ({ value, label: label(value) }))
   return { at: (value) => axis(isLog ? Math.max(value, domain[0]) : value), ticks }
 }

@@ -53,6 +53,15 @@ test('ticks have round labels on linear and log scales, and a single point has r
     ),
   )
   expect(log).toEqual(expect.arrayContaining(['10', '100', '1,000']))
+  const narrow = labels(
+    await renderSvg(
+      plotOf('log', [
+        { x: 0, y: 895 },
+        { x: 1, y: 931 },
+      ]),
+    ),
+  )
+  expect(narrow).toEqual(expect.arrayContaining(['900', '920']))
   const svg = await renderSvg(plotOf('log', [{ x: 3, y: 7 }]))
   expect(svg).not.toMatch(/NaN|Infinity/)
   expect(svg).toMatch(/<circle cx="316" cy="2\d\d/)
