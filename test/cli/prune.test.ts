@@ -55,11 +55,10 @@ describe('the pruning command', () => {
     expect(documents.map(({ sparsity }) => sparsity.nominal)).toEqual([0.4, 0.6])
   })
 
-  it('sweeps all sizes with -1 after the baseline that was asked for, and leaves out what cannot be reached', async () => {
-    const sweep = ['--dense', '--pruning_method=2ssp', '--num-prune', '-1']
-    const { stdout, code } = await run(home, ['--model', model, ...sweep, ...data, '--no_history'])
+  it('sweeps all sizes with -1 and leaves out what cannot be reached', async () => {
+    const { stdout, code } = await run(home, ['--model', model, '--pruning_method=2ssp', '--num-prune', '-1', ...data, '--no_history'])
     expect(code).toBe(0)
-    expect(stdout.match(/^(dense|2ssp) {2}/gm)).toEqual(['dense  ', '2ssp  ', '2ssp  ', '2ssp  '])
+    expect(stdout.match(/^2ssp {2}/gm)).toHaveLength(3)
   })
 
   it('takes an amount as the later reference does, alpha, options, a seed and a memory budget, and says them in the document', async () => {
@@ -163,16 +162,17 @@ describe('the pruning command', () => {
     expect((await readFile(join(output, 'one_stage.csv'), 'utf8')).trim().split('\r\n')).toHaveLength(7)
   })
 
-  it('reads data sets kept locally in place of the hub', async () => {
+  it('reads data sets kept locally in place of the hub, after the baseline that was asked for', async () => {
     const { mkdir } = await import('node:fs/promises')
     for (const folder of ['wikitext-2', 'c4_train']) {
       await mkdir(join(home, 'data', folder), { recursive: true })
       await writeFile(join(home, 'data', folder, 'part.txt'), 'Once upon a time there was a little girl who loved to play. '.repeat(60))
     }
-    const [document] = documentsOf(
+    const documents = documentsOf(
       await run(home, [
         '--model',
         model,
+        '--dense',
         '--pruning_method=2ssp',
         '--num_prune=1',
         '--local_datasets',
@@ -182,7 +182,8 @@ describe('the pruning command', () => {
         '--no_history',
       ]),
     )
-    expect(document?.measures.find(({ name }) => name === 'perplexity')?.dataset).toBe('wikitext2')
+    expect(documents.map(({ method }) => method)).toEqual(['dense', '2ssp'])
+    for (const { measures } of documents) expect(measures.find(({ name }) => name === 'perplexity')?.dataset).toBe('wikitext2')
     const missing = await run(home, ['--model', model, '--dense', '--local_datasets', '--main_table_results', '--no_history'])
     expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining(join('data', 'c4_val')) })
   })
