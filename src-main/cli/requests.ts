@@ -183,7 +183,8 @@ function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): 
 type PerplexityRequest = Extract<MeasureRequest, { kind: 'perplexity' }>
 
 function measuresOf(flags: Flags, model: string, sequenceLength: number): MeasureRequest[] {
-  const data = (source: string): DataRequest => ({ source, sequenceLength })
+  const most = flags.eval_samples === undefined ? {} : { windows: flags.eval_samples }
+  const data = (source: string): DataRequest => ({ source, sequenceLength, ...most })
   const own = flags.eval_data.map(
     (path): PerplexityRequest => ({
       kind: 'perplexity',
@@ -205,7 +206,7 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
     ...(flags.evaluate_downstream || flags.tasks.length > 0 ? [tasksMeasure(flags, model, tasks)] : []),
     ...(flags.evaluate_inference ? [{ kind: 'inference' as const, sequenceLength, repeats: referenceRepeats }] : []),
     ...(flags.evaluate_repetition ? [usualRepetition(first.data.source, first.name, sequenceLength)] : []),
-    ...(flags.evaluate_long_context ? [usualLongContext(first.data.source, first.name)] : []),
+    ...(flags.evaluate_long_context ? [usualLongContext(first.data.source, first.name, flags.sequence_length)] : []),
     ...(flags.evaluate_qualitative ? [paperAnswers(sequenceLength)] : []),
   ]
 }

@@ -32,8 +32,12 @@ export function usualRepetition(source: string, name: string, contextLength: num
 const [longWindow, longWindows] = [8192, 4]
 
 /** The measure of long context on a text. */
-export function usualLongContext(source: string, name: string): Extract<MeasureRequest, { kind: 'long context' }> {
-  return { kind: 'long context', data: { source, sequenceLength: longWindow, windows: longWindows }, name }
+export function usualLongContext(
+  source: string,
+  name: string,
+  sequenceLength = longWindow,
+): Extract<MeasureRequest, { kind: 'long context' }> {
+  return { kind: 'long context', data: { source, sequenceLength, windows: longWindows }, name }
 }
 
 /** The same data in windows that a model with context length `contextLength` was made for. */

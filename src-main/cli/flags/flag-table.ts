@@ -108,6 +108,7 @@ export const flagTable = {
   calibration_data: one('Data', 'TEXT', anyText, 'text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids'),
   calibration_samples: one('Data', 'N', integer(1), 'windows to calibrate on'),
   eval_data: repeated('Data', 'TEXT', anyText, 'text to measure perplexity on'),
+  eval_samples: one('Data', 'N', integer(1), 'most windows of each text to measure perplexity on (default: all)'),
   sequence_length: one('Data', 'T', integer(2), "tokens per window (default: 2048, or the model's context length if that is less)"),
   local_datasets: onOff('Data', 'read ./data/{wikitext-2,c4_train,c4_val,fineweb-edu} instead of downloading'),
 
@@ -161,7 +162,7 @@ export const flagTable = {
   evaluate_repetition: onOff('Measures', 'share of greedy answers that end in a loop, on the first --eval_data or the perplexity text'),
   evaluate_long_context: onOff(
     'Measures',
-    'perplexity by position, and numbers hidden in the text, up to 8192 tokens or the model’s context, on the first --eval_data or the perplexity text',
+    "perplexity by position, and numbers hidden in the text, up to 8192 tokens (or --sequence_length) and the model's context, on the first --eval_data or the perplexity text",
   ),
   evaluate_qualitative: onOff('Measures', 'answers to two prompts, by beam search'),
 

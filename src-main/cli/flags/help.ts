@@ -38,7 +38,7 @@ export const help = `espalier: prune a language model and see what it costs
   espalier questions RUN OTHER         compare two runs on zero-shot questions
   espalier answer RUN… --prompts FILE  answer a set of prompts
   espalier judge RUN OTHER             vote on answers in pairs (see: espalier judge --help)
-  espalier devices                     list devices, and what would use each
+  espalier devices                     list devices and the backend that uses each
   espalier repair RUN                  repair a finished run (see: espalier repair --help)
   espalier recover RUN                 train a finished run towards the dense model (see: espalier recover --help)
 

@@ -2,6 +2,8 @@ import { isTimed } from '../runs/speed.ts'
 import { type Cost, costText } from './costs.ts'
 import type { Duel, WorthRow } from './worth.ts'
 
+const sentenceList = new Intl.ListFormat('en-GB')
+
 export interface Verdict {
   answer: 'prune' | 'do not prune' | 'no difference' | 'unknown'
   /** For users, with its numbers. */
@@ -49,7 +51,7 @@ function winOf({ pruned, rival, worseTasks }: Duel, wins: string, deciding: read
   const win = `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, deciding)}).`
   const share = ({ quality }: WorthRow, task: string) => `${Math.round(100 * (quality[task]?.mean ?? Number.NaN))} %`
   const lost = worseTasks.map((task) => `${task} (${share(pruned, task)} against ${share(dense, task)})`)
-  return `${win}${lost.length > 0 ? ` But it does worse on ${lost.join(' and ')}.` : ''} Pruning wins for ${wins} pruned files.`
+  return `${win}${lost.length > 0 ? ` But it does worse on ${sentenceList.format(lost)}.` : ''} Pruning wins for ${wins} pruned files.`
 }
 
 /** Files without one of the deciding texts cannot be rivals. */

@@ -1,6 +1,6 @@
 import { corporaOf, corpusOf } from '../data/corpus.ts'
 import type { UsedData } from '../data/used-data.ts'
-import { denseMethod } from '../titles.ts'
+import { denseMethod, everyTaskTitle } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
 import type { ComparedRun } from './compare.ts'
 import { paretoFront } from './comparison.ts'
@@ -141,7 +141,7 @@ function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, tasks, 
   return {
     pruned,
     rival,
-    worseTasks: tasks.filter((kind) => compare(pruned.quality[kind], rival?.quality[kind]) < 0),
+    worseTasks: tasks.filter((kind) => Object.hasOwn(everyTaskTitle, kind) && compare(pruned.quality[kind], rival?.quality[kind]) < 0),
     vetoed,
     loopsKnown: pruned.loops !== null && calm !== null,
     outcome: rival ? outcomeOf(pruned, rival, deciding) : 'no rival',

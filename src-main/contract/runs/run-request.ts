@@ -56,7 +56,7 @@ export const measureRequest = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
   /** Continues the beginning of each window of `data` greedily by `tokens` tokens. */
   z.object({ kind: z.literal('repetition'), data: dataRequest, name: z.string(), tokens: z.number().int().positive() }),
-  /** Perplexity by position in windows of `data`, and numbers hidden in them. Windows are no longer than the model's context. */
+  /** Perplexity by position in windows of `data`, and numbers hidden in them. Windows of text are no longer than the model's context. */
   z.object({ kind: z.literal('long context'), data: dataRequest, name: z.string() }),
   z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
 ])

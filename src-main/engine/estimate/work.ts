@@ -58,6 +58,9 @@ function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster
   return faster.length > 0 ? { faster } : {}
 }
 
+/** Tokens of an answer that names a hidden number, about. */
+const answerTokens = 7
+
 const none = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
 
 class RequestWork {
@@ -248,13 +251,10 @@ class RequestWork {
   async #longContext({ data, name }: Extract<MeasureRequest, { kind: 'long context' }>): Promise<PhaseWork[]> {
     const { windows, tokens } = await this.#count(withinContext(data, this.#model.spec.contextLength))
     const phase = { phase: `Perplexity by position on ${name}`, passes: this.#wholePasses(windows) }
-    const hidden = lengthsUpTo(tokens).map((length) =>
-      this.#timed(
-        { phase: `Numbers hidden in ${length} tokens`, passes: { ...this.#wholePasses(needleTexts), head: 0 } },
-        'long context',
-        length,
-      ),
-    )
+    const hidden = lengthsUpTo(tokens).map((length) => {
+      const reading = { phase: `Numbers hidden in ${length} tokens`, passes: { ...this.#wholePasses(needleTexts), head: 0 } }
+      return this.#decoding(this.#timed(reading, 'long context', length), needleTexts * answerTokens, 1)
+    })
     return [this.#readingOf(windows * tokens), this.#timed(phase, 'perplexity', tokens), ...hidden]
   }
 

@@ -1,11 +1,14 @@
 import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
+import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { topIndices } from './generation/probabilities.ts'
 import { readLosses } from './perplexity.ts'
+import { share } from './tasks/accuracy.ts'
 
 /** Where a window is divided, and how long texts are that hide a number. */
 const shares = [0.25, 0.5, 1]
@@ -14,6 +17,9 @@ const depths = [0, 0.25, 0.5, 0.75, 1]
 /** Texts of each length. */
 export const needleTexts = depths.length
 const places = ['Lisbon', 'Oslo', 'Nairobi', 'Quito', 'Hanoi']
+
+/** A window has to have so many tokens for each part of it to predict one. */
+const leastWindow = 8
 
 interface Report {
   readonly signal?: AbortSignal
@@ -25,7 +31,13 @@ export const lengthsUpTo = (longest: number): number[] => shares.map((share) => 
 
 /** Perplexity of the first quarter of windows, the second, and their second half: a model that cannot use a long text gets worse. */
 export async function perplexityByPosition(view: ModelView, windows: Windows, name: string, report: Report = {}): Promise<Measure[]> {
-  const ends = lengthsUpTo(Math.min(...windows.map(({ length }) => length)))
+  const length = Math.min(...windows.map((window) => window.length))
+  if (length < leastWindow)
+    throw new EspalierError(
+      'invalid',
+      `Perplexity by position needs windows of at least ${leastWindow} tokens; ${name} has one of ${length}. Use a longer text.`,
+    )
+  const ends = lengthsUpTo(length)
   const starts = [1, ...ends.slice(0, -1)]
   const sums = ends.map(() => 0)
   await readLosses(view, windows, report, (losses) => {
@@ -34,6 +46,7 @@ export async function perplexityByPosition(view: ModelView, windows: Windows, na
   })
   return ends.map((end, part) => {
     const value = Math.exp(at(sums, part) / (windows.length * (end - at(starts, part))))
+    requireFinite([value], `The perplexity by position on ${name}`)
     return { name: `perplexity, tokens ${part === 0 ? 1 : at(starts, part) + 1} to ${end}`, dataset: name, value, unit: '' }
   })
 }
@@ -44,19 +57,24 @@ export interface Needle {
   readonly number: string
 }
 
-/** Texts of `length` tokens from the beginning of a window, one for each depth. Empty if there is no room for text around the number. */
-export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<Tokenizer, 'encode'>): Needle[] {
+/**
+ * Texts from the beginning of a window, one for each depth, which have `length` tokens together with the answer. They start with the token
+ * `begin`, if the model needs one. Empty if there is no room for text around the number.
+ */
+export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<Tokenizer, 'encode'>, begin?: number): Needle[] {
+  const start = begin === undefined ? [] : [begin]
   return depths.flatMap((depth, index) => {
     const number = String(10_007 + 17_389 * index)
     const question = `\nThe door code of ${at(places, index)} is`
     const [hidden, asked] = [tokenizer.encode(`${question} ${number}.\n`), tokenizer.encode(question)]
-    const room = length - hidden.length - asked.length
+    const room = length - start.length - hidden.length - asked.length - answerTokens(tokenizer, number)
     if (room < hidden.length) return []
-    // The first token may be the one that begins a text.
-    const before = 1 + Math.round(depth * (room - 1))
-    return [{ number, prompt: [...window.subarray(0, before), ...hidden, ...window.subarray(before, room), ...asked] }]
+    const before = Math.round(depth * room)
+    return [{ number, prompt: [...start, ...window.subarray(0, before), ...hidden, ...window.subarray(before, room), ...asked] }]
   })
 }
+
+const answerTokens = ({ encode }: Pick<Tokenizer, 'encode'>, number: string): number => encode(` ${number}.`).length
 
 /** Whether the model writes each number, by its likeliest tokens. */
 export async function findNeedles(
@@ -68,7 +86,7 @@ export async function findNeedles(
   const found: boolean[] = []
   for (const { prompt, number } of needles) {
     report.progress?.(found.length, needles.length)
-    const answer = await continueBy(view, prompt, tokenizer.encode(` ${number}.`).length, report.signal)
+    const answer = await continueBy(view, prompt, answerTokens(tokenizer, number), report.signal)
     found.push(tokenizer.decode(answer).includes(number))
   }
   report.progress?.(needles.length, needles.length)
@@ -93,7 +111,6 @@ async function continueBy(view: ModelView, prompt: readonly number[], tokens: nu
 
 /** The share of numbers that were found in texts of one length. */
 export function foundMeasure(length: number, found: readonly boolean[], name: string): Measure {
-  const value = found.filter(Boolean).length / found.length
-  const error = Math.sqrt((value * (1 - value)) / found.length)
-  return { name: `numbers found in ${length} tokens`, dataset: name, value, unit: 'share', error }
+  const { value, error } = share([...found])
+  return { name: `numbers found in ${length} tokens`, dataset: name, value, unit: 'share', ...(error === undefined ? {} : { error }) }
 }

@@ -24,6 +24,7 @@ import { evaluateTask } from './tasks/evaluate.ts'
 import { isTaskId } from './tasks/index.ts'
 import type { LikelihoodModel } from './tasks/likelihood-model.ts'
 import { readQuestions } from './tasks/questions.ts'
+import { usesOfTokenizer } from './uses-of-tokenizer.ts'
 import { likelihoodOf } from './view-likelihood.ts'
 import { judgeAnswers, writeAnswers } from './written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from './written/index.ts'
@@ -139,9 +140,10 @@ const needleStep: StepKind = { version: 1 }
 
 async function measureLongContext({ data, name }: Of<'long context'>, context: MeasureContext): Promise<Measured> {
   const { view, tokenizer, spec, signal, progress, read, step } = context
-  requireTokenizer(tokenizer, 'hide numbers in a text')
+  requireTokenizer(tokenizer, 'long context')
   const { windows, notes } = await read(withinContext(data, spec.contextLength))
   const [window = new Int32Array()] = windows
+  const begin = tokenizer.prefixId ?? (spec.questionsBegin ? tokenizer.beginId : undefined)
   const report = (phase: string, unit: string) => ({
     signal,
     progress: (done: number, total: number) => progress(phase, done, total, unit),
@@ -151,7 +153,7 @@ async function measureLongContext({ data, name }: Of<'long context'>, context: M
     perplexityByPosition(await view(), windows, name, report(`Perplexity by position on ${name}`, 'submodules')),
   )
   for (const length of lengthsUpTo(window.length)) {
-    const needles = hideNeedles(window, length, tokenizer)
+    const needles = hideNeedles(window, length, tokenizer, begin)
     if (needles.length === 0) continue
     const on = { needles: needles.map(({ prompt, number }) => ({ prompt: [...prompt], number })) }
     const found = await step({ kind: needleStep, label: `numbers hidden in ${length} tokens`, on }, async () =>
@@ -168,7 +170,7 @@ async function answerPrompts(
   { prompts, maxLength }: Of<'answers'>,
   { view, tokenizer, signal, progress, step }: MeasureContext,
 ): Promise<Measured> {
-  requireTokenizer(tokenizer, 'answer prompts')
+  requireTokenizer(tokenizer, 'answers')
   const answers = await step({ kind: answersStep, label: 'answers', on: { prompts, maxLength } }, async () => {
     const found: Measured['answers'] = []
     const own = await view()
@@ -182,9 +184,9 @@ async function answerPrompts(
   return { ...nothing, answers }
 }
 
-function requireTokenizer(tokenizer: Tokenizer | undefined, use: string): asserts tokenizer {
+function requireTokenizer(tokenizer: Tokenizer | undefined, kind: keyof typeof usesOfTokenizer): asserts tokenizer {
   if (tokenizer) return
-  throw new EspalierError('invalid', withoutTokenizer(use))
+  throw new EspalierError('invalid', withoutTokenizer(usesOfTokenizer[kind]))
 }
 
 const writtenStep: StepKind = { version: 2 }
@@ -196,7 +198,7 @@ async function measureWritten(
   { folder, limit, chat }: Omit<Of<'tasks'>, 'tasks' | 'chat'> & { chat: boolean },
   { view, tokenizer, signal, progress, fetchFile, step }: MeasureContext,
 ): Promise<Pick<Measured, 'measures' | 'answers' | 'notes'>> {
-  requireTokenizer(tokenizer, 'read questions')
+  requireTokenizer(tokenizer, 'tasks')
   const task = writtenTasks[name]
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const { questions, leftOut } = await readWritten(name, source, limit)
@@ -254,7 +256,7 @@ async function measureTask(
   open: () => Promise<LikelihoodModel>,
   { tokenizer, spec, signal, progress, fetchFile, step }: MeasureContext,
 ) {
-  requireTokenizer(tokenizer, 'read questions')
+  requireTokenizer(tokenizer, 'tasks')
   if (!isTaskId(name)) throw new EspalierError('usage', unknownTask(name))
   const source = { ...(folder === undefined ? {} : { folder }), ...(fetchFile ? { fetchFile } : {}) }
   const asked = await readQuestions(name, source, limit)

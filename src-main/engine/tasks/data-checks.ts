@@ -10,6 +10,7 @@ import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { isTaskId } from '#engine/evaluation/tasks/index.ts'
 import { checkQuestions, questionFiles } from '#engine/evaluation/tasks/questions.ts'
+import { usesOfTokenizer } from '#engine/evaluation/uses-of-tokenizer.ts'
 import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -23,8 +24,6 @@ export interface Outside {
   readonly spec: DecoderSpec
   readonly tokenizer: Tokenizer | undefined
 }
-
-const usesOfTokenizer = { tasks: 'read questions', answers: 'answer prompts', 'long context': 'hide numbers in a text' }
 
 /** Checks the texts, questions and prompts of one request, and collects its problems and the files to fetch. */
 export class DataChecks {

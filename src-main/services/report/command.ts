@@ -1,15 +1,16 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { DataRequest } from '#contract/data/data-request.ts'
+import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
 import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
 import { isPlain, speedText } from '#contract/runs/amount-text.ts'
-import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
-/** The command line that repeats a run; undefined for runs that inspect others. */
+/** The command line that repeats a run, and what it cannot say; undefined for runs that inspect others. */
 export function commandOf(model: string, request: RunRequest): string | undefined {
   if (request.inspect) return undefined
-  const { method, amount, seed, options, calibration, repair, recover, measures, backend, precision, memoryBytes, localFolder } = request
-  const length = calibration?.sequenceLength ?? lengthOf(request)
-  const tasks = measures.flatMap((measure) => (measure.kind === 'tasks' ? [measure] : []))
+  const { method, amount, seed, options, calibration, repair, recover, backend, precision, memoryBytes, localFolder } = request
+  const length = lengthOf(request)
   const words = [
     'espalier',
     flag('model', model),
@@ -21,27 +22,42 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...(recover ? [flag('recover', recoverText(recover.amount)), flag('recover_data', sourceOf(recover.text))] : []),
     ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
-    ...measures.flatMap((measure) => (measure.kind === 'perplexity' ? [flag('eval_data', measure.data.source)] : [])),
-    ...tasks.flatMap(({ tasks: names, folder, limit, chat }) => [
-      flag('tasks', names.join(',')),
-      ...(folder ? [flag('task_folder', folder)] : []),
-      ...(limit ? [flag('task_limit', limit)] : []),
-      ...(chat ? ['--apply_chat_template'] : []),
-    ]),
-    ...(measures.some(({ kind }) => kind === 'inference') ? ['--evaluate_inference'] : []),
-    ...(measures.some(({ kind }) => kind === 'repetition') ? ['--evaluate_repetition'] : []),
-    ...(measures.some(({ kind }) => kind === 'long context') ? ['--evaluate_long_context'] : []),
-    ...(measures.some(({ kind }) => kind === 'answers') ? ['--evaluate_qualitative'] : []),
+    ...measureFlags(request),
     ...(request.weights ? [flag('weights', request.weights)] : []),
     ...(backend === 'auto' ? [] : [flag('backend', backend)]),
     ...(precision ? [flag('precision', precision)] : []),
     ...(memoryBytes === undefined ? [] : [flag('memory', memoryBytes)]),
     ...(localFolder ? ['--local_datasets'] : []),
   ]
-  return words.join(' ')
+  const unsaid = unsaidOf(request, length)
+  return [...words, ...(unsaid.length > 0 ? [`# without: ${unsaid.join(', ')}`] : [])].join(' ')
 }
 
 const recoverText = (amount: RecoveryAmount): string => ('tokens' in amount ? `${amount.tokens}` : `${amount.minutes}min`)
+
+function measureFlags(request: RunRequest): string[] {
+  const perplexities = perplexitiesOf(request)
+  const windows = perplexities[0]?.data.windows
+  const asks = (kind: MeasureRequest['kind']) => request.measures.some((measure) => measure.kind === kind)
+  return [
+    ...perplexities.map(({ data }) => flag('eval_data', data.source)),
+    ...(windows === undefined ? [] : [flag('eval_samples', windows)]),
+    ...request.measures.flatMap((measure) => (measure.kind === 'tasks' ? taskFlags(measure) : [])),
+    ...(asks('inference') ? ['--evaluate_inference'] : []),
+    ...(asks('repetition') ? ['--evaluate_repetition'] : []),
+    ...(asks('long context') ? ['--evaluate_long_context'] : []),
+    ...(asks('answers') ? ['--evaluate_qualitative'] : []),
+  ]
+}
+
+function taskFlags({ tasks, folder, limit, chat }: Extract<MeasureRequest, { kind: 'tasks' }>): string[] {
+  return [
+    flag('tasks', tasks.join(',')),
+    ...(folder ? [flag('task_folder', folder)] : []),
+    ...(limit ? [flag('task_limit', limit)] : []),
+    ...(chat ? ['--apply_chat_template'] : []),
+  ]
+}
 
 /** Some methods repair by default. */
 const unrepaired = (method: string): string[] => (method === denseMethod || isAblation(method) ? [] : [flag('repair', 'none')])
@@ -57,8 +73,38 @@ function workOf(method: string, amount: RunRequest['amount']): string[] {
   return [flag('pruning_method', method), 'sparsity' in amount ? flag('sparsity', amount.sparsity) : flag('num_prune', amount.blocks)]
 }
 
-function lengthOf({ measures }: RunRequest): number | undefined {
-  return measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.data.sequenceLength] : []))[0]
+/** The one length of windows that a command line has. */
+function lengthOf({ calibration, measures }: RunRequest): number | undefined {
+  const measured = measures.flatMap((measure) =>
+    'data' in measure ? measure.data.sequenceLength : 'sequenceLength' in measure ? measure.sequenceLength : [],
+  )
+  return calibration?.sequenceLength ?? measured[0]
+}
+
+const perplexitiesOf = ({ measures }: RunRequest) => measures.filter((measure) => measure.kind === 'perplexity')
+
+/** What a run has that no flag says, in words. */
+function unsaidOf(request: RunRequest, length: number | undefined): string[] {
+  const { calibration, repair, recover, measures } = request
+  const fitted = [repair?.calibration, recover?.text].flatMap((data) => (data ? [data.sequenceLength] : []))
+  const others = measures.filter((measure) => !isUsual(measure, perplexitiesOf(request)[0], length)).map(({ kind }) => kind)
+  return [
+    ...(fitted.some((own) => own !== (calibration?.sequenceLength ?? length)) ? ['the window length of repair or recovery'] : []),
+    ...(recover?.rate === undefined ? [] : [`the learning rate ${recover.rate}`]),
+    ...[...new Set(others)].map((kind) => `the settings of ${kind}`),
+  ]
+}
+
+/** Whether a measure is what its flag asks for, after a first perplexity and in windows of one length. */
+function isUsual(measure: MeasureRequest, first: ReturnType<typeof perplexitiesOf>[number] | undefined, length = 0): boolean {
+  if (measure.kind === 'tasks') return true
+  if (measure.kind === 'perplexity') return measure.data.sequenceLength === length && measure.data.windows === first?.data.windows
+  if (measure.kind === 'inference') return measure.sequenceLength === length && measure.repeats === referenceRepeats
+  if (measure.kind === 'answers') return isDeepStrictEqual(measure, paperAnswers(length))
+  if (!first) return false
+  const { data, name } = first
+  const usual = measure.kind === 'repetition' ? usualRepetition(data.source, name, length) : usualLongContext(data.source, name, length)
+  return isDeepStrictEqual(measure, usual)
 }
 
 const sourceOf = ({ source, mix }: DataRequest): string => (mix ? mix.map((part) => `${part.source}:${part.share}`).join(',') : source)

@@ -201,6 +201,8 @@ test('a task whose answers are written has a front of its own, which does not de
       ...one.measures,
       { name: 'exact match', dataset: 'gsm8k', value, unit: 'share', error: 0.01, best: value },
       { name: 'exact match, last number', dataset: 'gsm8k', value: 0.9, unit: 'share', best: 0.9 },
+      // A subject is part of its task.
+      { name: 'accuracy', dataset: 'mmlu_anatomy', value, unit: 'share', best: value },
     ],
   })
   const runs = [exact(run('dense Q3_K_M', 94, 31.2), 0.3), exact(run('2SSP Q8_0', 94, 28.9), 0)]

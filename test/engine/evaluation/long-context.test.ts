@@ -37,15 +37,20 @@ it('perplexity by position is that of shorter windows, and of the whole when put
   expect(sum / 63).toBeCloseTo(Math.log(whole.perplexity), 10)
 })
 
-it('hides a number at each depth of a text as long as asked, which begins as the window and ends with the question', () => {
+it('names a window that is too short for its parts', async () => {
+  const short = [Int32Array.from(ids.slice(0, 7))]
+  await expect(perplexityByPosition(view, short, 'fog')).rejects.toThrow('fog has one of 7')
+})
+
+it('hides a number at each depth of a text that has room for the answer, after the begin token and before the question', () => {
   const window = Int32Array.from(ids.slice(0, 256))
   expect(lengthsUpTo(256)).toEqual([64, 128, 256])
-  const needles = hideNeedles(window, 128, tokenizer)
+  const needles = hideNeedles(window, 128, tokenizer, 1)
   expect(new Set(needles.map(({ number }) => number)).size).toBe(5)
   const depths = needles.map(({ prompt, number }) => {
-    expect(prompt).toHaveLength(128)
-    expect(prompt[0]).toBe(window[0])
-    const text = tokenizer.decode([...prompt])
+    expect(prompt.length + tokenizer.encode(` ${number}.`).length).toBe(128)
+    expect(prompt[0]).toBe(1)
+    const text = tokenizer.decode(prompt.slice(1))
     expect(text.split(number)).toHaveLength(2)
     expect(text).toMatch(/The door code of \w+ is$/)
     return text.indexOf(number) / text.length
@@ -72,6 +77,6 @@ it('a number counts as found if the likeliest tokens contain it', async () => {
     dataset: 'fog',
     value: 0.25,
     unit: 'share',
-    error: Math.sqrt(0.1875 / 4),
+    error: Math.sqrt(0.1875 / 3),
   })
 })

@@ -7,35 +7,54 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import { commandOf } from '#services/report/command.ts'
 
 const text = import.meta.filename
-const calibration = { source: text, sequenceLength: 64, windows: 4 }
-const plain: RunRequest = {
-  model: 'tiny',
-  method: '2ssp_fit',
-  amount: { sparsity: 0.25 },
-  options: {},
-  seed: 0,
-  calibration,
-  measures: [],
-  backend: 'auto',
-}
 const entry = { id: 'tiny', path: 'tiny', description: { shape: { blocks: 6, contextLength: 256 } } } as ModelEntry
 const repairsByDefault = [{ id: '2ssp_fit', repair: 'in-order' }] as MethodEntry[]
 
-/** What the command line makes of the command that a report shows. */
-function repeated(request: RunRequest): unknown {
-  const words = commandOf('tiny', request)?.match(/'[^']*'|\S+/g) ?? []
-  const commanded = commandedRuns(parseFlags(words.slice(1).map((word) => word.replaceAll("'", ''))), entry, repairsByDefault)
-  return 'request' in commanded && { ...commanded.request, model: 'tiny' }
+/** The request that a command line makes. */
+function requestOf(words: string[]): RunRequest {
+  const commanded = commandedRuns(parseFlags(words), entry, repairsByDefault)
+  if ('grid' in commanded) throw new Error('These are several runs.')
+  return { ...commanded.request, model: 'tiny' }
 }
 
-it.each<[string, Partial<RunRequest>]>([
-  ['a method that repairs by default, without a repair', {}],
-  ['a repair', { repair: { kind: 'one-pass', calibration } }],
-  ['a precision', { precision: 'bfloat16' }],
-  ['a memory budget', { memoryBytes: 300_000_001 }],
-  ['a backend and a seed', { backend: 'ggml', seed: 3 }],
-  ['a list among the options', { method: 'evopress', options: { offspring: 8, survivors: [2, 1] }, amount: { blocks: 2 } }],
-])('the command in a report repeats a run with %s', (_, changed) => {
-  const request = { ...plain, ...changed }
-  expect(repeated(request)).toEqual(request)
+const wordsOf = (command = ''): string[] => (command.match(/'[^']*'|\S+/g) ?? []).slice(1).map((word) => word.replaceAll("'", ''))
+
+const pruned = ['--model=tiny', '--pruning_method=2ssp_fit', '--sparsity=0.25', '--sequence_length=64', `--calibration_data=${text}`]
+const measured = [`--eval_data=${text}`]
+it.each([
+  ['a method that repairs by default, without a repair', [...pruned, '--repair=none']],
+  ['a repair', [...pruned, '--repair=one-pass', '--calibration_samples=4']],
+  ['a recovery', [...pruned, '--recover=4096', '--recover_weights=low-rank', `--recover_data=${text}`]],
+  ['a precision', [...pruned, '--precision=bfloat16']],
+  ['a memory budget', [...pruned, '--memory=300000001']],
+  ['a backend and a seed', [...pruned, '--backend=ggml', '--seed=3']],
+  ['a list among the options', ['--model=tiny', '--pruning_method=evopress', '--num_prune=2', '--option=survivors=[2,1]']],
+  ['some windows of two texts', [...pruned, ...measured, '--eval_data=prose', '--eval_samples=8']],
+  [
+    'every other measure',
+    [...pruned, ...measured, '--evaluate_inference', '--evaluate_repetition', '--evaluate_long_context', '--evaluate_qualitative'],
+  ],
+  ['tasks', [...pruned, '--tasks=piqa,gsm8k', '--task_limit=5', '--apply_chat_template', `--task_folder=${import.meta.dirname}`]],
+  ['inference of the dense model', ['--model=tiny', '--dense', '--evaluate_inference', '--sequence_length=512']],
+])('the command in a report repeats a run with %s', (_, words) => {
+  const request = requestOf(words)
+  const command = commandOf('tiny', request)
+  expect(command).not.toContain('#')
+  expect(requestOf(wordsOf(command))).toEqual(request)
+})
+
+it('what no flag says is named', () => {
+  const data = { source: text, sequenceLength: 32, windows: 8 }
+  const request: RunRequest = {
+    ...requestOf([...pruned, '--recover=4096']),
+    measures: [
+      { kind: 'perplexity', data, name: 'short' },
+      { kind: 'inference', sequenceLength: 64, repeats: 3 },
+      { kind: 'answers', prompts: ['Mine'], maxLength: 64 },
+    ],
+  }
+  const told = commandOf('tiny', { ...request, recover: { ...request.recover, rate: 0.001 } as RunRequest['recover'] })
+  expect(told).toContain(
+    '# without: the learning rate 0.001, the settings of perplexity, the settings of inference, the settings of answers',
+  )
 })
