@@ -21,14 +21,28 @@ const sharing = [
   'src-renderer',
 ].map((folder) => `test/${folder}/**/*.test.ts`)
 
+/** Files that take over half of the time: journeys in a browser, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
+const long = [
+  'e2e/{bulk,clicks,journey,keyboard,numbers,recovery,repair,truth,what-broke}',
+  'jobs/{kill,kill-recovery}',
+  'services/same-as-fresh',
+  'cli/save-refusals',
+  'engine/export/gguf/same-as-llama',
+  'engine/pruning/{every-method,mixed-parity}',
+  'engine/pruning/ablations/parity',
+  'engine/pruning/methods/{evopress,reap,slicegpt}',
+  'engine/pruning/recovery/families',
+].map((file) => `test/${file}.test.ts`)
+
 const slurm = 'test/slurm/**/*.test.ts'
 
 export default defineConfig({
   plugins: [svelte({ configFile: false })],
   test: {
     projects: [
-      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...sharing, slurm] } },
-      { extends: true, test: { name: 'shared', include: sharing, isolate: false } },
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...sharing, ...long, slurm] } },
+      { extends: true, test: { name: 'long', include: long } },
+      { extends: true, test: { name: 'shared', include: sharing, exclude: long, isolate: false } },
       { extends: true, test: { name: 'slurm', include: [slurm] } },
     ],
     environment: 'node',

@@ -10,13 +10,15 @@ import { addTallies, formatTally, noTest, oneTest, runVitest } from './tally.mjs
 import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
-const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--slurm', '--vulkan'].includes(one))
+const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--long', '--slurm', '--vulkan'].includes(one))
 /** Also attack the program for some seconds, as before a change is accepted. */
 const attack = argv.includes('--attack')
 /** Also query the registry for known defects of shipped packages. */
 const audit = argv.includes('--audit')
 /** Also try the exported files in the programs they are for. */
 const interop = argv.includes('--interop')
+/** Also run the files that take longest. */
+const long = argv.includes('--long')
 /** Also send runs to a real Slurm, which is installed where possible. */
 const slurm = argv.includes('--slurm')
 /** Also compute on Vulkan, by Mesa's simulated GPU, which is installed where possible. */
@@ -61,7 +63,12 @@ async function runParts() {
     ...first,
     ...(audit ? [await showPart('audit', auditShipped)] : []),
     ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '0.2'])] : []),
-    await showPart('tests', () => runVitest(run, slurm ? ['--project', 'own', '--project', 'shared'] : [])),
+    await showPart('tests', () =>
+      runVitest(
+        run,
+        ['own', 'shared', ...(long ? ['long'] : [])].flatMap((name) => ['--project', name]),
+      ),
+    ),
     await types(),
     ...(slurm || interop ? [await waiting()] : []),
   ]
