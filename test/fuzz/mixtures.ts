@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describeModel } from '#engine/tasks/describe-model.ts'
-import { f32, makeGguf, text, u32 } from '../engine/checkpoint/gguf/make-gguf.ts'
+import { deltaShapes, deltaSizes, makeZeros } from '../engine/checkpoint/gguf/make-gguf.ts'
 import { layOut, makeValidMixture, toSafetensors, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
 import { mutateJson } from './mutate.ts'
 import type { Random } from './random.ts'
@@ -48,33 +48,36 @@ const sizes: Readonly<Record<string, number>> = {
   ...{ 'attention.head_count': 2, 'attention.head_count_kv': 2, 'attention.key_length': 4 },
   ...{ expert_count: 4, expert_used_count: 2, expert_gating_func: 1 },
 }
-const shapes: Readonly<Record<string, number[]>> = {
+const shapes: Readonly<Record<string, readonly number[]>> = {
   ...{ 'token_embd.weight': [6, 8], 'output_norm.weight': [8], 'blk.0.attn_norm.weight': [8], 'blk.0.ffn_norm.weight': [8] },
   ...Object.fromEntries(['q', 'k', 'v', 'output'].map((part) => [`blk.0.attn_${part}.weight`, [8, 8]])),
   ...{ 'blk.0.attn_q_norm.weight': [4], 'blk.0.attn_k_norm.weight': [4], 'blk.0.ffn_gate_inp.weight': [4, 8] },
   ...{ 'blk.0.ffn_gate_exps.weight': [4, 12, 8], 'blk.0.ffn_up_exps.weight': [4, 12, 8], 'blk.0.ffn_down_exps.weight': [4, 8, 12] },
 }
 
-/** A GGUF file of a mixture with some sizes changed, and tensors of other sizes, twice, or not at all. */
-function spoiledGguf(random: Random): Buffer {
-  const changed = (value: number) => (random.chance(0.04) ? random.pick([0, 1, value - 1, value + 1, 2 * value, 2 ** 31]) : value)
-  const metadata = Object.fromEntries(Object.entries(sizes).map(([key, value]) => [`qwen3moe.${key}`, u32(changed(value))]))
-  const tensors = Object.entries(shapes).flatMap(([name, shape]) => {
-    const own = shape.map((size) => Math.min(64, changed(size)))
-    const tensor = { name, type: 0, shape: own, bytes: new Uint8Array(4 * own.reduce((product, size) => product * size, 1)) }
-    return random.chance(0.01) ? [] : random.chance(0.01) ? [tensor, tensor] : [tensor]
-  })
-  const whole = { 'general.architecture': text('qwen3moe'), 'qwen3moe.attention.layer_norm_rms_epsilon': f32(1e-6), ...metadata }
-  return makeGguf({ metadata: whole, tensors })
-}
+/** GGUF files with some sizes changed, and tensors of other sizes, twice, or not at all. */
+const ggufAttack = (
+  architecture: string,
+  sizes: Readonly<Record<string, number>>,
+  shapes: Readonly<Record<string, readonly number[]>>,
+) => ({
+  write: async (folder: string, random: Random) => {
+    const changed = (value: number) => (random.chance(0.04) ? random.pick([0, 1, value - 1, value + 1, 2 * value, 2 ** 31]) : value)
+    const own = Object.fromEntries(Object.entries(sizes).map(([key, value]) => [key, changed(value)]))
+    const tensors = Object.entries(shapes).flatMap(([name, shape]) => {
+      const tensor = [name, shape.map((size) => Math.min(64, changed(size)))] as const
+      return random.chance(0.01) ? [] : random.chance(0.01) ? [tensor, tensor] : [tensor]
+    })
+    writeFileSync(join(folder, 'model.gguf'), makeZeros(architecture, own, tensors))
+  },
+  read: (folder: string) => describeModel(join(folder, 'model.gguf')),
+})
 
-/** Mixtures of experts: their config, their tensors, and what is left of them. */
+/** Mixtures of experts: their config, their tensors, and what is left of them; and a Gated DeltaNet. */
 export const mixtureAttacks = {
   'mixture config': mixtureAttack('config.json', (random) => json(mutateJson(mixture.config, random))),
   'mixture header': mixtureAttack('model.safetensors', (random) => toSafetensors(mutateJson(header, random), data)),
-  'mixture gguf': {
-    write: async (folder: string, random: Random) => writeFileSync(join(folder, 'model.gguf'), spoiledGguf(random)),
-    read: (folder: string) => describeModel(join(folder, 'model.gguf')),
-  },
+  'mixture gguf': ggufAttack('qwen3moe', sizes, shapes),
+  'delta gguf': ggufAttack('qwen35', deltaSizes, deltaShapes),
   'mixture layout': mixtureAttack('espalier.json', (random) => json(mutateJson(layout, random))),
 }

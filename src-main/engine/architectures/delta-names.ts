@@ -24,11 +24,16 @@ export const isDecay = (tensor: string): boolean => ownName(tensor) === deltaNam
 /** Whether value heads are columns of a tensor instead of rows. */
 export const headsAreColumns = (tensor: string): boolean => ownName(tensor) === deltaNames.output
 
+interface Range {
+  readonly first: number
+  readonly count: number
+}
+
 /**
- * Where each row of the model's tensor lies in a file, or each column of the output's. Models keep the value heads of a key head
+ * Where the rows of the model's tensor lie in a file, or the columns of the output's. Models keep the value heads of a key head
  * together; llama.cpp takes one of every key head, then the next of each. Undefined where the order is the same.
  */
-export function placesInFile(tensor: string, delta: DeltaShape | undefined): number[] | undefined {
+export function rangesInFile(tensor: { name: string; shape: readonly number[] }, delta: DeltaShape | undefined): Range[] | undefined {
   if (!delta || delta.keyHeads === delta.valueHeads) return undefined
   const { keyHeads, valueHeads, keySize, valueSize } = delta
   const before = 2 * keyHeads * keySize
@@ -39,14 +44,14 @@ export function placesInFile(tensor: string, delta: DeltaShape | undefined): num
     [deltaNames.output]: [0, valueSize],
     ...Object.fromEntries([deltaNames.strength, deltaNames.rate, deltaNames.decay, deltaNames.rateBias].map((name) => [name, [0, 1]])),
   }
-  const found = heads[ownName(tensor)]
+  const found = heads[ownName(tensor.name)]
   if (!found) return undefined
   const [first, each] = found
+  const [size, unit] = headsAreColumns(tensor.name) ? [tensor.shape[1], 'columns'] : [tensor.shape[0], 'rows']
+  const needed = first + valueHeads * each
+  if (size !== needed) throw new Error(`its tensor ${tensor.name} has ${size} ${unit}, its heads need ${needed}`)
   const share = valueHeads / keyHeads
   const inFile = (head: number) => (head % share) * keyHeads + Math.floor(head / share)
-  return Array.from({ length: first + valueHeads * each }, (_, place) => {
-    if (place < first) return place
-    const head = Math.floor((place - first) / each)
-    return first + inFile(head) * each + ((place - first) % each)
-  })
+  const values = Array.from({ length: valueHeads }, (_, head) => ({ first: first + inFile(head) * each, count: each }))
+  return first > 0 ? [{ first: 0, count: first }, ...values] : values
 }

@@ -164,7 +164,7 @@ class GgufCheckpoint implements Checkpoint {
   }
 
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
-    const { info, undo, columnPlaces } = this.#place(name)
+    const { info, undo, columnRanges } = this.#place(name)
     const found = await this.#readRows(name, rows)
     const parts = found.map(({ stored, bytes }) => {
       const cut = (all: Uint8Array) => firstColumns(all, columnCount(stored.shape), columnCount(info.shape), elementBytes(info.dtype))
@@ -172,7 +172,7 @@ class GgufCheckpoint implements Checkpoint {
       const values = decodeBlocks(bytes, stored.type)
       return cut(fromFloat32(undo ? values.map(undo) : values, 'F32'))
     })
-    return columnPlaces ? takeFrom(joinBytes(parts), columnPlaces, elementBytes(info.dtype)) : joinBytes(parts)
+    return columnRanges ? takeFrom(joinBytes(parts), columnRanges, elementBytes(info.dtype)) : joinBytes(parts)
   }
 
   async readStored(name: string, rows?: Rows): Promise<Uint8Array> {

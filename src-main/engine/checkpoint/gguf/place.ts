@@ -29,8 +29,8 @@ export interface Place {
   readonly interleavedRows: number | undefined
   /** Gives the model's value for one of the file, where they differ. */
   readonly undo?: (value: number) => number
-  /** Where each column lies in the file, where their order differs. */
-  readonly columnPlaces?: readonly number[]
+  /** Where the columns lie in the file, where their order differs. */
+  readonly columnRanges?: readonly Rows[]
 }
 
 /** What a file's tensors are placed by: the model that its config describes, in the words of its architecture. */

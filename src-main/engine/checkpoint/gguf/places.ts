@@ -1,11 +1,10 @@
-import { deltaNames, hasOffset, headsAreColumns, isDecay, placesInFile } from '#engine/architectures/delta-names.ts'
+import { deltaNames, hasOffset, headsAreColumns, isDecay, rangesInFile } from '#engine/architectures/delta-names.ts'
 import type { NormRole } from '#engine/architectures/dialect.ts'
 import type { DecoderSpec, DeltaTensors, Projection } from '#engine/architectures/spec.ts'
 import type { Rows, TensorInfo } from '../checkpoint.ts'
 import type { GgufLayout } from './block-layout.ts'
 import type { Described, Place, PlacedTensor } from './place.ts'
 import { isMixtureTensor, placeMixtures } from './place-mixtures.ts'
-import { rangesOf } from './rows.ts'
 
 // They became part of the config.
 const rotaryTensors = /^rope_|rot_embd/
@@ -96,9 +95,9 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
   const { rows, columns } = neuronsOf(stored, layout)
   const rowsEach = names.length === 1 ? [rows] : headRows(stored, layout, headSize)
   return names.map((name, index) => {
-    const inFile = placesInFile(stored.name, spec.delta)
-    const columnPlaces = headsAreColumns(stored.name) ? inFile : undefined
-    const ranges = inFile && !columnPlaces ? rangesOf(inFile) : (rowsEach[index] ?? [])
+    const inFile = rangesInFile(stored, spec.delta)
+    const columnRanges = headsAreColumns(stored.name) ? inFile : undefined
+    const ranges = (columnRanges ? undefined : inFile) ?? rowsEach[index] ?? []
     const shape = [
       ranges.reduce((sum, { count }) => sum + count, 0),
       ...(isKernel(stored.name) ? [1] : []),
@@ -117,7 +116,7 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
       ...(asStored ? { storedAs: stored.type.name } : {}),
     }
     const interleavedRows = dialect.interleaved && /\.attn_[qk]\./.test(stored.name) ? headSize : undefined
-    const rest = { ...(undo ? { undo } : {}), ...(columnPlaces ? { columnPlaces } : {}) }
+    const rest = { ...(undo ? { undo } : {}), ...(columnRanges ? { columnRanges } : {}) }
     return { info, rows: ranges.map((range) => ({ ...range, stored })), interleavedRows, ...rest }
   })
 }

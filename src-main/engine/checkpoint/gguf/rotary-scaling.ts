@@ -37,8 +37,10 @@ export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, 
   if (type === 'none' || factor === undefined) return {}
   if (type !== 'linear' && type !== 'yarn')
     throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
-  const range = type === 'yarn' ? yarnRange(metadata, wholeYarn) : {}
-  return { rope_scaling: { rope_type: type, factor, ...trained, ...range } }
+  if (type === 'linear') return { rope_scaling: { rope_type: type, factor, ...trained } }
+  // llama.cpp multiplies it with the usual factor, which it works out by itself. A float32 holds seven digits of the product.
+  const own = attention === undefined ? {} : { attention_factor: Number((attention * (0.1 * Math.log(factor) + 1)).toPrecision(7)) }
+  return { rope_scaling: { rope_type: type, factor, ...trained, ...yarnRange(metadata, wholeYarn), ...own } }
 }
 
 /** Where YaRN's blend of frequencies begins and ends. */

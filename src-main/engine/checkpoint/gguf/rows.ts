@@ -37,25 +37,18 @@ export function firstColumns(bytes: Uint8Array, columns: number, kept: number, v
   return result
 }
 
-/** Rows whose entries are put back: the model's entry i lies at place i of the list. */
-export function takeFrom(bytes: Uint8Array, places: readonly number[], entryBytes: number): Uint8Array {
+/** Rows whose entries are put back: the model's lie in these ranges of the file's, one after the other. */
+export function takeFrom(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
   const result = alignedBuffer(bytes.byteLength)
-  for (let row = 0; row < bytes.byteLength; row += places.length * entryBytes)
-    places.forEach((place, index) => {
-      result.set(bytes.subarray(row + place * entryBytes, row + (place + 1) * entryBytes), row + index * entryBytes)
-    })
-  return result
-}
-
-/** The ranges of a file's rows that are the model's, in its order. */
-export function rangesOf(places: readonly number[]): Rows[] {
-  const ranges: Rows[] = []
-  for (const place of places) {
-    const last = ranges.at(-1)
-    if (last && last.first + last.count === place) last.count++
-    else ranges.push({ first: place, count: 1 })
+  for (let to = 0; to < bytes.byteLength; ) {
+    const row = to
+    for (const { first, count } of ranges) {
+      const from = row + first * entryBytes
+      result.set(bytes.subarray(from, from + count * entryBytes), to)
+      to += count * entryBytes
+    }
   }
-  return ranges
+  return result
 }
 
 /** Puts the rows of each head back: rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second. */

@@ -1,8 +1,8 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { hasOffset, headsAreColumns, isDecay, placesInFile } from '#engine/architectures/delta-names.ts'
+import { hasOffset, headsAreColumns, isDecay, rangesInFile } from '#engine/architectures/delta-names.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
+import { columnCount, type Rows, rowCount } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite } from '#engine/checkpoint/gguf/write-gguf.ts'
@@ -32,7 +32,7 @@ export function ggufTensors(
       type,
       headRows: interleavedRows(tensor.name, target, spec.headSize),
       change: changeOf(spec, tensor),
-      places: placesInFile(tensor.name, spec.delta),
+      ranges: rangesInFile(tensor, spec.delta),
       importances: type.dtype ? undefined : importances?.get(tensor.name),
     }
     return { name: tensor.name, type, shape: tensor.shape, bytes: async () => convert(tensor, conversion) }
@@ -93,7 +93,7 @@ function keptType({ name, stored }: PrunedTensor): string {
   if (stored) return stored.type
   throw new EspalierError(
     'infeasible',
-    `Tensor ${name} is not in the source file as it is written: its neurons were cut, or it was refitted or zeroed. The GGUF type SOURCE removes whole experts, blocks and attentions of a GGUF file. Choose another type.`,
+    `Tensor ${name} is not in the source as it is written: its neurons were cut, or it was refitted, zeroed or scaled by gateCorrection=fitted. The GGUF type SOURCE removes whole experts, blocks and attentions of a GGUF file or of a folder in MXFP4. Choose another type.`,
   )
 }
 
@@ -131,8 +131,8 @@ interface Conversion {
   readonly type: BlockType
   readonly headRows: number | undefined
   readonly change: ((value: number) => number) | undefined
-  /** Where each row goes, or each column of a tensor whose heads are columns. */
-  readonly places: readonly number[] | undefined
+  /** Where the rows go, or the columns of a tensor whose heads are columns. */
+  readonly ranges: readonly Rows[] | undefined
   readonly importances: Float32Array | undefined
 }
 
@@ -165,20 +165,23 @@ async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Ui
 }
 
 /** Rows in llama.cpp's order. Columns are in it already where they are copied from a file. */
-function inOrder({ name, shape }: PrunedTensor, { headRows, places }: Conversion, bytes: Uint8Array, asStored: boolean): Uint8Array {
+function inOrder({ name, shape }: PrunedTensor, { headRows, ranges }: Conversion, bytes: Uint8Array, asStored: boolean): Uint8Array {
   const rowBytes = bytes.byteLength / rowCount(shape)
   if (headRows !== undefined) return interleave(bytes, rowBytes, headRows)
-  if (!places || (asStored && headsAreColumns(name))) return bytes
-  return putAt(bytes, places, headsAreColumns(name) ? rowBytes / columnCount(shape) : rowBytes)
+  if (!ranges || (asStored && headsAreColumns(name))) return bytes
+  return putAt(bytes, ranges, headsAreColumns(name) ? rowBytes / columnCount(shape) : rowBytes)
 }
 
 /** Entries at their places, once or in every row of as many. */
-function putAt(bytes: Uint8Array, places: readonly number[], entryBytes: number): Uint8Array {
+function putAt(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
   const result = new Uint8Array(bytes.byteLength)
-  for (let row = 0; row < bytes.byteLength; row += places.length * entryBytes)
-    places.forEach((place, index) => {
-      result.set(bytes.subarray(row + index * entryBytes, row + (index + 1) * entryBytes), row + place * entryBytes)
-    })
+  for (let from = 0; from < bytes.byteLength; ) {
+    const row = from
+    for (const { first, count } of ranges) {
+      result.set(bytes.subarray(from, from + count * entryBytes), row + first * entryBytes)
+      from += count * entryBytes
+    }
+  }
   return result
 }
 

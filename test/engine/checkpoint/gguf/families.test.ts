@@ -22,20 +22,25 @@ beforeAll(async () => {
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
-/** The folder of a model whose scale of scores is the one that llama.cpp works out. */
-async function usualScale(name: FamilyModel | MixtureModel): Promise<string> {
+/** The folder of a model whose scale of scores is the one that llama.cpp works out, and whose YaRN has an attention factor of its own. */
+async function adapted(name: FamilyModel | MixtureModel): Promise<string> {
   const folder = await referenceModel(name)
   const file = join(folder, 'config.json')
   const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+  const rotary = config.rope_parameters as { rope_type?: string } | undefined
   await writeFile(
     file,
-    JSON.stringify({ ...config, ...('query_pre_attn_scalar' in config ? { query_pre_attn_scalar: config.head_dim } : {}) }),
+    JSON.stringify({
+      ...config,
+      ...('query_pre_attn_scalar' in config ? { query_pre_attn_scalar: config.head_dim } : {}),
+      ...(rotary?.rope_type === 'yarn' ? { rope_parameters: { ...rotary, attention_factor: 1.5 } } : {}),
+    }),
   )
   return folder
 }
 
 async function written(name: FamilyModel | MixtureModel): Promise<{ file: string; expected: number[]; family: string }> {
-  const model = await openModel(await usualScale(name))
+  const model = await openModel(await adapted(name))
   const expected = (await logitsOf(denseView(model), window)).flat()
   const folder = join(home, name)
   await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder, replace: true, ggufTypes: ['F32'] })

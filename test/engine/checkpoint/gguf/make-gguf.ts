@@ -37,6 +37,39 @@ export function makeGguf({ version = 3, metadata, tensors }: GgufFile): Buffer {
   return Buffer.concat([pad(header), ...tensors.map(({ bytes }) => pad(bytes))])
 }
 
+/** A file of these sizes, under the architecture's names, and of float32 tensors of zeros. */
+export function makeZeros(
+  architecture: string,
+  sizes: Readonly<Record<string, number>>,
+  shapes: readonly (readonly [name: string, shape: readonly number[]])[],
+): Buffer {
+  const own = Object.entries(sizes).map(([key, value]): [string, Entry] => [`${architecture}.${key}`, u32(value)])
+  const metadata: Record<string, Entry> = {
+    'general.architecture': text(architecture),
+    [`${architecture}.attention.layer_norm_rms_epsilon`]: f32(1e-6),
+    ...Object.fromEntries(own),
+  }
+  const tensors = shapes.map(([name, shape]) => ({
+    ...{ name, type: 0, shape: [...shape] },
+    bytes: new Uint8Array(4 * shape.reduce((product, size) => product * size, 1)),
+  }))
+  return makeGguf({ metadata, tensors })
+}
+
+/** What `makeZeros` makes a Qwen3.5 of one Gated DeltaNet from, with two value heads for a key head. */
+export const deltaSizes: Readonly<Record<string, number>> = {
+  ...{ block_count: 1, context_length: 64, embedding_length: 8, feed_forward_length: 12 },
+  ...{ 'attention.head_count': 2, 'attention.head_count_kv': 2, 'attention.key_length': 4, 'rope.dimension_count': 2 },
+  ...{ 'ssm.conv_kernel': 4, 'ssm.state_size': 4, 'ssm.group_count': 1, 'ssm.time_step_rank': 2, 'ssm.inner_size': 8 },
+}
+export const deltaShapes: Readonly<Record<string, readonly number[]>> = {
+  ...{ 'token_embd.weight': [6, 8], 'output_norm.weight': [8], 'blk.0.attn_norm.weight': [8], 'blk.0.post_attention_norm.weight': [8] },
+  ...{ 'blk.0.attn_qkv.weight': [16, 8], 'blk.0.attn_gate.weight': [8, 8], 'blk.0.ssm_out.weight': [8, 8] },
+  ...{ 'blk.0.ssm_beta.weight': [2, 8], 'blk.0.ssm_alpha.weight': [2, 8], 'blk.0.ssm_conv1d.weight': [16, 4] },
+  ...{ 'blk.0.ssm_a': [2], 'blk.0.ssm_dt.bias': [2], 'blk.0.ssm_norm.weight': [4] },
+  ...{ 'blk.0.ffn_gate.weight': [12, 8], 'blk.0.ffn_up.weight': [12, 8], 'blk.0.ffn_down.weight': [8, 12] },
+}
+
 function scalar(type: number, value: unknown): Buffer {
   if (type === 8) return string(value as string)
   if (type === 9) {

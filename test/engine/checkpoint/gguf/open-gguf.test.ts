@@ -9,7 +9,19 @@ import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { openRegular, readPart } from '#engine/checkpoint/regular-file.ts'
 import { makeValidModel } from '../valid-model.ts'
-import { type Entry, f32, type GgufFile, type GgufTensorToMake, integers, makeGguf, text, u32 } from './make-gguf.ts'
+import {
+  deltaShapes,
+  deltaSizes,
+  type Entry,
+  f32,
+  type GgufFile,
+  type GgufTensorToMake,
+  integers,
+  makeGguf,
+  makeZeros,
+  text,
+  u32,
+} from './make-gguf.ts'
 
 let place = ''
 beforeAll(async () => {
@@ -197,6 +209,8 @@ describe('rotary scaling in GGUF', () => {
       factor: 4,
       original_max_position_embeddings: 16,
     })
+    const own = { ...yarn, 'llama.rope.scaling.attn_factor': f32(1.5 / (0.1 * Math.log(4) + 1)) }
+    expect((await configOf('yarn-attention', withFactors({}, 4, own))).rope_scaling).toMatchObject({ attention_factor: 1.5 })
     const config = await configOf('longrope', withFactors({ rope_factors_short: [1, 1.05], rope_factors_long: [1, 1.9] }, 4, original))
     expect(config.rope_scaling).toEqual({ type: 'longrope', short_factor: [1, 1.05], long_factor: [1, 1.9] })
     expect(config.original_max_position_embeddings).toBe(16)
@@ -248,6 +262,8 @@ describe('a malformed GGUF file', () => {
     const entries = Object.entries({ ...model.metadata, ...change }).filter((entry): entry is [string, Entry] => entry[1] !== undefined)
     return makeGguf({ ...model, metadata: Object.fromEntries(entries) })
   }
+  const spoilDelta = (sizes: Record<string, number>, shapes: Record<string, number[]> = {}) =>
+    makeZeros('qwen35', { ...deltaSizes, ...sizes }, Object.entries({ ...deltaShapes, ...shapes }))
   const cases: [string, Uint8Array, RegExp][] = [
     ['no bytes', Buffer.alloc(0), /ends inside its header, after 0 bytes/],
     ['another format', Buffer.from('PK\u0003\u0004 something else entirely'), /does not begin with GGUF/],
@@ -283,6 +299,12 @@ describe('a malformed GGUF file', () => {
     ['an offset out of range', spoilTensor({ offset: 2 ** 40 }), /the file at/],
     ['tensors that overlap', spoilTensor({ offset: 0 }, 1), /overlaps the one before it/],
     ['a tensor twice', spoilTensor({ name: 'output.weight' }), /tensor output.weight twice/],
+    [
+      'more value heads than rows',
+      spoilDelta({ 'ssm.time_step_rank': 2 ** 30, 'ssm.inner_size': 2 ** 31 }),
+      /attn_qkv.weight has 16 rows, its heads need 2147483656/,
+    ],
+    ['more value heads than columns', spoilDelta({}, { 'blk.0.ssm_out.weight': [8, 4] }), /ssm_out.weight has 4 columns, its heads need 8/],
     ['a tensor of another architecture', spoilTensor({ name: 'blk.0.ssm_in.weight' }, 1), /blk.0.ssm_in.weight, which llama does not know/],
   ]
   it('shows all dimensions of a tensor, so that a model refuses those that it does not expect', async () => {
