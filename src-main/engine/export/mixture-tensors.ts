@@ -1,5 +1,12 @@
 import { at } from '#contract/at.ts'
-import { constantAt, isConstant, type MixtureTensors, type MlpTensors, type Projection } from '#engine/architectures/spec.ts'
+import {
+  constantAt,
+  isConstant,
+  type MixtureTensors,
+  type MlpTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
 import { type KeptExpert, keptExperts } from '#engine/model/views/kept-experts.ts'
 import { constantsName, replacedExperts } from '#engine/model/views/plan-tensors.ts'
 import type { Cut } from './cut-matrix.ts'
@@ -27,14 +34,7 @@ export function addMixture(
   const numbers = kept?.map(({ number }) => number)
   const rows = { rowsKept: numbers, ...(numbers ? {} : { paddedRows: count }) }
   addWeight(from?.router, to.router, rows, add)
-  if (to.correction)
-    add(to.correction.weight, {
-      source: from?.correction?.weight,
-      firstRow: 0,
-      rows: from?.experts.length ?? 0,
-      columns: undefined,
-      cut: rows,
-    })
+  if (to.correction) addCorrection(from, to.correction, rows, add)
   const downs = new Map(
     block === undefined ? [] : replacedExperts(model.spec, plan, tensors, block).map(({ place, name }) => [place, name]),
   )
@@ -58,6 +58,11 @@ export function addMixture(
       )
   }
   addShared(from, to, add)
+}
+
+function addCorrection(from: MixtureTensors | undefined, { weight }: ShapedTensor, cut: Cut, add: AddPiece): void {
+  const source = from?.correction?.weight
+  add(weight, { source, firstRow: 0, rows: from?.experts.length ?? 0, columns: undefined, cut })
 }
 
 function addShared(from: MixtureTensors | undefined, { shared, sharedGate }: MixtureTensors, add: AddPiece): void {

@@ -1,9 +1,12 @@
 import type { Plan } from '#contract/pruning/plan.ts'
-import type { Rows } from '#engine/checkpoint/checkpoint.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
+import type { Checkpoint, Rows } from '#engine/checkpoint/checkpoint.ts'
+import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { blockTypeNamed, bytesOfValues } from '#engine/checkpoint/gguf/blocks.ts'
+import { type TensorToWrite, tensorBytes } from '#engine/checkpoint/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
-import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
-import type { Cut } from './cut-matrix.ts'
+import { type PlanTensors, storedDtype } from '#engine/model/views/plan-tensors.ts'
+import { type Cut, cutMatrix } from './cut-matrix.ts'
 
 /** A model and what a plan makes of it. */
 export interface Planned {
@@ -34,3 +37,86 @@ export interface PrunedTensor extends TensorToWrite {
 }
 
 export type AddPiece = (name: string, piece: Piece) => void
+
+interface Sources {
+  readonly checkpoint: Checkpoint
+  readonly tensors: PlanTensors | undefined
+}
+
+/** A tensor from its pieces. */
+export function toTensor(sources: Sources, name: string, pieces: readonly Piece[], common: Dtype): PrunedTensor {
+  const { checkpoint } = sources
+  const first = pieces[0] as Piece
+  const dtype = (first.source === undefined ? undefined : checkpoint.tensors.get(first.source)?.dtype) ?? common
+  const rows = pieces.reduce((total, { cut, rows: all }) => total + (cut.paddedRows ?? cut.rowsKept?.length ?? all), 0)
+  const width = first.cut.paddedColumns ?? first.cut.columnsKept?.length ?? first.columns
+  const shape = first.shape ?? (width === undefined ? [rows] : [rows, width])
+  return {
+    name,
+    dtype,
+    shape,
+    bytes: () => joinPieces(pieces, tensorBytes({ dtype, shape }), (piece) => cutPiece(sources, piece, elementBytes(dtype))),
+    ...storedIn(checkpoint, pieces, shape),
+  }
+}
+
+/** All experts of a mixture may be in one tensor: no second copy of it. */
+async function joinPieces(pieces: readonly Piece[], bytes: number, read: (piece: Piece) => Promise<Uint8Array>): Promise<Uint8Array> {
+  if (pieces.length === 1) return read(pieces[0] as Piece)
+  const whole = new Uint8Array(bytes)
+  let end = 0
+  for (const piece of pieces) {
+    const own = await read(piece)
+    whole.set(own, end)
+    end += own.byteLength
+    releaseBuffer(own)
+  }
+  return whole
+}
+
+/** The bytes of a tensor whose pieces are whole rows of one type of a GGUF file. */
+function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[], shape: readonly number[]): Pick<PrunedTensor, 'stored'> {
+  const types = new Set(pieces.map((piece) => (isWhole(piece) ? checkpoint.tensors.get(piece.source ?? '')?.storedAs : undefined)))
+  const [type] = types
+  if (type === undefined || types.size > 1) return {}
+  const rowsOf = async ({ source = '', firstRow, rows, cut }: Piece) => {
+    const bytes = (await checkpoint.readStored?.(source, { first: firstRow, count: rows })) ?? new Uint8Array()
+    return cut.rowsKept ? cutMatrix(bytes, rows, 1, bytes.byteLength / rows, cut) : bytes
+  }
+  const values = shape.reduce((product, size) => product * size, 1)
+  return { stored: { type, bytes: () => joinPieces(pieces, bytesOfValues(blockTypeNamed(type), values), rowsOf) } }
+}
+
+/** Whether a piece is rows of its source as they are. */
+const isWhole = ({ replaced, scale, rows, columns, cut }: Piece): boolean =>
+  replaced === undefined &&
+  scale === undefined &&
+  [cut.columnsKept, cut.rows, cut.columns].every((list) => list === undefined) &&
+  (cut.paddedColumns === undefined || cut.paddedColumns === columns) &&
+  (cut.paddedRows ?? cut.rowsKept?.length ?? rows) === (cut.rowsKept?.length ?? rows)
+
+async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Promise<Uint8Array> {
+  const { source, rows, columns = 1, cut } = piece
+  if (source === undefined) return cutMatrix(new Uint8Array(), rows, columns, entryBytes, { ...cut, zero: true })
+  const whole = await readPiece(sources, source, piece)
+  const own = cutMatrix(whole, rows, columns, entryBytes, cut)
+  releaseBuffer(whole)
+  return own
+}
+
+async function readPiece(
+  { checkpoint, tensors }: Sources,
+  source: string,
+  { replaced, replacedRows, scale, firstRow, rows }: Piece,
+): Promise<Uint8Array> {
+  if (replaced === undefined || !tensors) {
+    const range = { first: firstRow, count: rows }
+    if (scale === undefined) return checkpoint.read(source, range)
+    const values = await checkpoint.readFloat32(source, range)
+    return fromFloat32(
+      values.map((value) => value * scale),
+      storedDtype(checkpoint, source),
+    )
+  }
+  return fromFloat32(await tensors.readFloat32(replaced, replacedRows), storedDtype(checkpoint, source))
+}

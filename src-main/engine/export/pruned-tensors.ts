@@ -12,23 +12,13 @@ import {
   type Projection,
   type ShapedTensor,
 } from '#engine/architectures/spec.ts'
-import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { type Dtype, elementBytes, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
-import { tensorBytes } from '#engine/checkpoint/write-safetensors.ts'
-import {
-  finalNormName,
-  type PlanTensors,
-  partReplaced,
-  replacedProjection,
-  storedDtype,
-  trainedName,
-} from '#engine/model/views/plan-tensors.ts'
+import { finalNormName, partReplaced, replacedProjection, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
-import { type Cut, cutMatrix } from './cut-matrix.ts'
+import type { Cut } from './cut-matrix.ts'
 import { addMixture } from './mixture-tensors.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
-import type { AddPiece, Piece, Planned, PrunedTensor } from './pieces.ts'
+import { type AddPiece, type Piece, type Planned, type PrunedTensor, toTensor } from './pieces.ts'
 
 /** How a plan is put into tensors. */
 interface TensorStyle {
@@ -228,86 +218,3 @@ function mlpCuts(plan: MlpPlan, width: number | undefined): { rows: Cut; columns
 }
 
 const normNames = (norm: NormTensors): string[] => [norm.weight, ...(norm.bias ? [norm.bias] : [])]
-
-interface Sources {
-  readonly checkpoint: Checkpoint
-  readonly tensors: PlanTensors | undefined
-}
-
-function toTensor(sources: Sources, name: string, pieces: readonly Piece[], common: Dtype): PrunedTensor {
-  const { checkpoint } = sources
-  const first = pieces[0] as Piece
-  const dtype = (first.source === undefined ? undefined : checkpoint.tensors.get(first.source)?.dtype) ?? common
-  const rows = pieces.reduce((total, { cut, rows: all }) => total + (cut.paddedRows ?? cut.rowsKept?.length ?? all), 0)
-  const width = first.cut.paddedColumns ?? first.cut.columnsKept?.length ?? first.columns
-  const shape = first.shape ?? (width === undefined ? [rows] : [rows, width])
-  return {
-    name,
-    dtype,
-    shape,
-    async bytes() {
-      if (pieces.length === 1) return cutPiece(sources, first, elementBytes(dtype))
-      // All experts of a mixture may be in one tensor: no second copy of it.
-      const whole = new Uint8Array(tensorBytes({ dtype, shape }))
-      let end = 0
-      for (const piece of pieces) {
-        const own = await cutPiece(sources, piece, elementBytes(dtype))
-        whole.set(own, end)
-        end += own.byteLength
-      }
-      return whole
-    },
-    ...storedIn(checkpoint, pieces),
-  }
-}
-
-/** The bytes of a tensor whose pieces are whole rows of one type of a GGUF file. */
-function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[]): Pick<PrunedTensor, 'stored'> {
-  const types = new Set(pieces.map((piece) => (isWhole(piece) ? checkpoint.tensors.get(piece.source ?? '')?.storedAs : undefined)))
-  const [type] = types
-  if (type === undefined || types.size > 1) return {}
-  const rowsOf = async ({ source = '', firstRow, rows, cut }: Piece) => {
-    const bytes = (await checkpoint.readStored?.(source, { first: firstRow, count: rows })) ?? new Uint8Array()
-    return cut.rowsKept ? cutMatrix(bytes, rows, 1, bytes.byteLength / rows, cut) : bytes
-  }
-  const bytes = async () => {
-    const parts: Uint8Array[] = []
-    for (const piece of pieces) parts.push(await rowsOf(piece))
-    return Buffer.concat(parts)
-  }
-  return { stored: { type, bytes } }
-}
-
-/** Whether a piece is rows of its source as they are. */
-const isWhole = ({ replaced, scale, rows, columns, cut }: Piece): boolean =>
-  replaced === undefined &&
-  scale === undefined &&
-  [cut.columnsKept, cut.rows, cut.columns].every((list) => list === undefined) &&
-  (cut.paddedColumns === undefined || cut.paddedColumns === columns) &&
-  (cut.paddedRows ?? cut.rowsKept?.length ?? rows) === (cut.rowsKept?.length ?? rows)
-
-async function cutPiece(sources: Sources, piece: Piece, entryBytes: number): Promise<Uint8Array> {
-  const { source, rows, columns = 1, cut } = piece
-  if (source === undefined) return cutMatrix(new Uint8Array(), rows, columns, entryBytes, { ...cut, zero: true })
-  const whole = await readPiece(sources, source, piece)
-  const own = cutMatrix(whole, rows, columns, entryBytes, cut)
-  releaseBuffer(whole)
-  return own
-}
-
-async function readPiece(
-  { checkpoint, tensors }: Sources,
-  source: string,
-  { replaced, replacedRows, scale, firstRow, rows }: Piece,
-): Promise<Uint8Array> {
-  if (replaced === undefined || !tensors) {
-    const range = { first: firstRow, count: rows }
-    if (scale === undefined) return checkpoint.read(source, range)
-    const values = await checkpoint.readFloat32(source, range)
-    return fromFloat32(
-      values.map((value) => value * scale),
-      storedDtype(checkpoint, source),
-    )
-  }
-  return fromFloat32(await tensors.readFloat32(replaced, replacedRows), storedDtype(checkpoint, source))
-}

@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
 
-const lists = z.record(z.string().regex(/^\d+$/), z.array(z.number().int().nonnegative()))
+const lists = z.record(z.string().regex(/^(0|[1-9]\d*)$/), z.array(z.number().int().nonnegative()))
 
 /** The blocks of a model whose config lists experts that are vectors, as vLLM's expert substitution does; undefined without such a list. */
 export function approximateBlocks(config: Readonly<Record<string, unknown>>): BlockLayout[] | undefined {

@@ -51,6 +51,7 @@ test('experts that stay keep their names, vectors have one tensor each, and wron
   const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
   const wrong: [unknown, RegExp][] = [
     [[1], /must list numbers of experts by block/],
+    [{ '01': [1] }, /must list numbers of experts by block/],
     [{ 9: [1] }, /names block 9, which is no mixture/],
     [{ 1: [8] }, /lists 8 in block 1; numbers below 8 are allowed/],
     [{ 1: [1, 1] }, /each once/],

@@ -40,20 +40,17 @@ export function mixtureNames(source: MixtureTensors, prefix: string, sizes: Mixt
     ...(like.bias === undefined ? {} : { bias: `${prefix}.${part}.bias` }),
   })
   const inner = (part: string, like: Projection): Projection => ({ ...whole(part, like), rows: sizes.shared })
+  const sharedNames = shared && {
+    ...(shared.gate ? { gate: inner('ffn_gate_shexp', shared.gate) } : {}),
+    up: inner('ffn_up_shexp', shared.up),
+    down: { ...whole('ffn_down_shexp', shared.down), columns: sizes.shared },
+  }
   return {
     router: { ...whole('ffn_gate_inp', router), rows: experts },
     ...(correction ? { correction: { weight: `${prefix}.exp_probs_b.bias`, shape: [experts] } } : {}),
     experts: Array.from({ length: experts }, (_, place) => mlp(place)),
     expertsName: `${prefix}.experts`,
-    ...(shared
-      ? {
-          shared: {
-            ...(shared.gate ? { gate: inner('ffn_gate_shexp', shared.gate) } : {}),
-            up: inner('ffn_up_shexp', shared.up),
-            down: { ...whole('ffn_down_shexp', shared.down), columns: sizes.shared },
-          },
-        }
-      : {}),
+    ...(sharedNames ? { shared: sharedNames } : {}),
     ...(sharedGate ? { sharedGate: whole('ffn_gate_inp_shexp', sharedGate) } : {}),
   }
 }
