@@ -36,10 +36,12 @@ function parse(args: string[]) {
   }
 }
 
-function describeOption({ name, help, default: value, minimum, maximum, choices, unit }: OptionField): string {
+function describeOption({ name, help, default: value, minimum, maximum, choices, unit, empty }: OptionField): string {
   const range = choices
     ? choices.join(', ')
     : [minimum === undefined ? '' : `from ${minimum}`, maximum === undefined ? '' : `to ${maximum}`].filter(Boolean).join(' ')
-  const facts = [range, unit ?? '', value === undefined ? 'not set' : `default ${JSON.stringify(value)}`].filter(Boolean).join('; ')
+  const facts = [range, unit ?? '', value === undefined ? (empty ?? 'automatic') : `default ${JSON.stringify(value)}`]
+    .filter(Boolean)
+    .join('; ')
   return `    --option ${name}=…  ${help} (${facts})\n`
 }

@@ -97,13 +97,13 @@ function flagRows(group: string): string[][] {
   return flags.map(([name, { value, help }]) => [code(`--${name} ${value}`.trim()), help])
 }
 
-function toOptionRow({ name, kind, help: meaning, default: value, minimum, above, maximum, choices, unit }: OptionField): string[] {
+function toOptionRow({ name, kind, help: meaning, default: value, minimum, above, maximum, choices, unit, empty }: OptionField): string[] {
   const bounds = [
     minimum === undefined ? '' : `from ${minimum}`,
     above === undefined ? '' : kind === 'integer' ? `from ${above + 1}` : `above ${above}`,
     maximum === undefined ? '' : `to ${maximum}`,
   ]
-  const preset = value === undefined ? 'automatic' : [code(JSON.stringify(value)), unit].filter(Boolean).join(' ')
+  const preset = value === undefined ? (empty ?? 'automatic') : [code(JSON.stringify(value)), unit].filter(Boolean).join(' ')
   return [
     code(name),
     preset,

@@ -18,6 +18,8 @@ export const optionField = z.object({
   maximum: z.number().optional(),
   choices: z.array(optionValue).optional(),
   unit: z.string().optional(),
+  /** What it is without a value, where the method does not determine one. */
+  empty: z.string().optional(),
 })
 
 export const methodEntry = z.object({

@@ -11,7 +11,7 @@ export interface Architecture {
   readonly examples: string
   /** Absent where llama.cpp's files of it are neither read nor written. */
   readonly gguf?: GgufDialects
-  /** Whether vLLM can have vectors in the place of its experts. */
+  /** Whether vLLM can have vectors instead of its experts. */
   readonly substitutesExperts?: true
   /** The config of the text model by itself, where the family is one part of several. */
   textConfig?(config: Record<string, unknown>): Record<string, unknown>

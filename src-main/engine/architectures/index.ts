@@ -57,7 +57,7 @@ const findFamily = (modelType: unknown): Architecture | undefined =>
 /** What llama.cpp calls the parts of a family's models; undefined where it has no files of them. */
 export const dialectsOf = (modelType: string) => findFamily(modelType)?.gguf
 
-/** Whether vLLM can have vectors in the place of a family's experts, and the titles of such families. */
+/** Whether vLLM can have vectors instead of a family's experts, and the titles of such families. */
 export const substitutesExperts = (modelType: string): boolean => findFamily(modelType)?.substitutesExperts === true
 export const expertSubstitutes: readonly string[] = Object.values(families).flatMap((family) =>
   family.substitutesExperts ? [family.title] : [],

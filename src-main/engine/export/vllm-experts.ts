@@ -12,7 +12,7 @@ import { folderFormat, layOutStock } from './stock.ts'
  */
 export const vllmExperts = folderFormat(
   formatTitles['vllm-experts'],
-  `For vLLM's expert substitution: removed experts are vectors. ${expertSubstitutes.join(', ')}. Not run in vLLM.`,
+  `For vLLM's expert substitution: removed experts are vectors. ${expertSubstitutes.join(', ')}. Not tested in vLLM yet.`,
   (planned) => {
     requireSubstitutes(planned)
     const laidOut = layOutStock(planned, true)

@@ -16,6 +16,7 @@ interface JsonField {
   readonly title?: string
   readonly help?: string
   readonly unit?: string
+  readonly empty?: string
 }
 
 /** Values of a choice, where the field is one. */
@@ -51,6 +52,7 @@ function toField(name: string, field: JsonField): OptionField {
     ...(maximum === undefined ? {} : { maximum }),
     ...(choices ? { choices } : {}),
     ...(field.unit === undefined ? {} : { unit: field.unit }),
+    ...(field.empty === undefined ? {} : { empty: field.empty }),
   }
 }
 

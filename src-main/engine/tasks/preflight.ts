@@ -225,7 +225,7 @@ function expertsNote(
   })
   const totals = `the model has ${after?.total} parameters instead of ${before?.total}`
   if (attentionRemoved || neuronsRemovedPerBlock)
-    return `Removing ${expertsRemoved} experts saves memory, and what goes besides saves time too: ${totals}, and a token meets ${after?.active} instead of ${before?.active}.`
+    return `Removing ${expertsRemoved} experts saves memory, and the other removals also save time: ${totals}, and a token meets ${after?.active} instead of ${before?.active}.`
   return `Removing ${expertsRemoved} experts saves memory, not time: ${totals}, but a token still meets ${after?.active} instead of ${before?.active}.`
 }
 

@@ -32,7 +32,7 @@ export async function repairResult(place: RunPlace, result: MethodResult): Promi
   const kept = projections.filter(({ before, after, experts }) => !(after < before) && experts?.fitted !== 0).length
   if (kept > 0) place.note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
   const few = projections.reduce((sum, { experts }) => sum + (experts ? experts.all - experts.fitted : 0), 0)
-  if (few > 0) place.note(`Repair: ${few} experts met too few tokens to be fitted, and kept their weights. More windows help.`)
+  if (few > 0) place.note(`Repair: ${few} experts received too few tokens to be fitted, and kept their weights. More windows help.`)
   const repair = { kind: wanted.kind, windows: windows.length, seconds, calibration: used, blocks: projections }
   return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, repair }
 }

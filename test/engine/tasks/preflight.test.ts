@@ -66,7 +66,7 @@ describe('what a request comes to', () => {
     expect((await preflight({ ...reap, recover })).problems).toMatchObject([{ message: expect.stringContaining('cannot be recovered') }])
     const both = await preflight({ ...reap, method: '2ssp', options: { experts: 0.25, stages: 'first' }, amount: { sparsity: 0.5 } })
     expect(both).toMatchObject({ problems: [], expertsRemoved: gone, attentionRemoved: 0 })
-    expect(both.notes[0]).toContain('saves memory, and what goes besides saves time too')
+    expect(both.notes[0]).toContain('saves memory, and the other removals also save time')
     expect(both.formats.find(({ format }) => format === 'stock')).toMatchObject({ problem: null })
     expect((await preflight({ ...reap, options: { share: 0.9 } })).problems).toMatchObject([
       { field: 'amount', message: expect.stringContaining('can lose at most 6') },

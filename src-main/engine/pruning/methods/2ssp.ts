@@ -70,6 +70,7 @@ const options = z.object({
   }),
   experts: z.number().positive().max(1).optional().meta({
     title: 'Experts first',
+    empty: 'none',
     help: 'Of mixtures: removes this share of the experts first, as REAP does. Neurons and attention then carry the rest of the sparsity.',
   }),
   ...lazyOption,

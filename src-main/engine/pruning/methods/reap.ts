@@ -32,12 +32,12 @@ const options = z
     }),
     budget: z.enum(['uniform', 'free']).default('uniform').meta({
       title: 'Budget',
-      help: 'Removes equally many experts in every block, which every format holds, or the lowest of all blocks.',
+      help: 'Removes equally many experts in every block, which every format can store, or the lowest of all blocks.',
     }),
-    removed: z
-      .enum(['dropped', 'constant'])
-      .default('dropped')
-      .meta({ title: 'Removed experts', help: 'Drops them, or replaces each by a vector, which only the exact format holds.' }),
+    removed: z.enum(['dropped', 'constant']).default('dropped').meta({
+      title: 'Removed experts',
+      help: 'Drops them, or replaces each by a vector, which the formats exact and vllm-experts can store.',
+    }),
     constants: z.enum(['mean', 'fitted']).default('mean').meta({
       title: 'Constants',
       help: 'What replaces a removed expert: its mean output, or the least-squares fit to what it added.',
