@@ -56,6 +56,7 @@ async function addOwnModel(): Promise<void> {
   await page.getByRole('dialog').waitFor()
   // The dialog opens with the focus in the field of the path.
   await page.keyboard.type(day.own.model)
+  await tabTo(/^Add$/)
   await press('Enter')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
   await page.getByRole('link', { name: 'own-model' }).waitFor()

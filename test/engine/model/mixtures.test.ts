@@ -14,6 +14,7 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
+import { productsOnUnits } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { dividePart, mlpOf, partNames, partSize, presentParts } from '#engine/model/weights/weights.ts'
@@ -25,7 +26,7 @@ import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import { expectedOf, mixtureModels, packedMixture, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { greedily } from './greedily.ts'
-import { logitsOf } from './logits.ts'
+import { logitsOf, relativeError } from './logits.ts'
 
 interface Recorded {
   readonly dense: { readonly ppl_test_f64: number; readonly logits_at: Record<string, number[]> }
@@ -50,7 +51,8 @@ function choicesOf(experts: readonly { expert: number; rows: Int32Array; gates: 
   return found.sort(([, one], [, other]) => other - one)
 }
 
-beforeAll(async () => setActiveBackend(await openBackend(testedBackend)))
+const backend = await openBackend(testedBackend)
+beforeAll(() => setActiveBackend(backend))
 
 describe('mixtures of experts against transformers', () => {
   const spelled = mixtureModels.flatMap((name) => ['config.json', 'config-hub.json'].map((config) => ({ name, config })))
@@ -98,6 +100,16 @@ describe('mixtures of experts against transformers', () => {
     view.dispose()
     await model.close()
     expect(memory().numTensors, 'tensors left behind').toBe(before)
+  })
+
+  it.skipIf(!backend.halves)('give the logits of olmoe in mixed precision, whose passes split their operands', async () => {
+    const recorded = await expectedOf<Recorded>('olmoe')
+    const [window] = await referenceWindows('calibration')
+    const model = await openModel(await referenceModel('olmoe'))
+    const logits = await logitsOf(denseView(withProducts(model, productsOnUnits('mixed'))), window as Int32Array)
+    for (const [position, expected] of Object.entries(recorded.dense.logits_at))
+      expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(1e-4)
+    await model.close()
   })
 
   it('give the same for gpt-oss in blocks of MXFP4, whose values its plain file has', async () => {
