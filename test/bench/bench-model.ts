@@ -140,22 +140,22 @@ export interface MixtureShape {
   readonly vocabulary: number
 }
 
-/** Writes a mixture as `makeModel` writes a Llama: 1.2 GB a block. Experts differ in strength. */
-export function makeMixture(home: string, { blocks, vocabulary }: MixtureShape): Promise<string> {
-  const [hidden, width, experts, heads, keyValueHeads, headSize] = [2048, 768, 128, 32, 4, 128]
-  const config = {
+const mixture = { hidden: 2048, width: 768, experts: 128, heads: 32, keyValueHeads: 4, headSize: 128 }
+
+function mixtureConfig({ blocks, vocabulary }: MixtureShape): object {
+  return {
     architectures: ['Qwen3MoeForCausalLM'],
     model_type: 'qwen3_moe',
     num_hidden_layers: blocks,
-    hidden_size: hidden,
-    moe_intermediate_size: width,
+    hidden_size: mixture.hidden,
+    moe_intermediate_size: mixture.width,
     intermediate_size: 6144,
-    num_experts: experts,
+    num_experts: mixture.experts,
     num_experts_per_tok: 8,
     norm_topk_prob: true,
-    num_attention_heads: heads,
-    num_key_value_heads: keyValueHeads,
-    head_dim: headSize,
+    num_attention_heads: mixture.heads,
+    num_key_value_heads: mixture.keyValueHeads,
+    head_dim: mixture.headSize,
     vocab_size: vocabulary,
     max_position_embeddings: 8192,
     rms_norm_eps: 1e-6,
@@ -164,6 +164,11 @@ export function makeMixture(home: string, { blocks, vocabulary }: MixtureShape):
     tie_word_embeddings: true,
     torch_dtype: 'bfloat16',
   }
+}
+
+/** Writes a mixture as `makeModel` writes a Llama: 1.2 GB a block. Experts differ in strength. */
+export function makeMixture(home: string, { blocks, vocabulary }: MixtureShape): Promise<string> {
+  const { hidden, width, experts, heads, keyValueHeads, headSize } = mixture
   const tensors: TensorToWrite[] = []
   const add = (name: string, shape: readonly number[], deviation?: number) => {
     const seed = tensors.length
@@ -188,7 +193,7 @@ export function makeMixture(home: string, { blocks, vocabulary }: MixtureShape):
     }
   }
   add('model.norm', [hidden])
-  return writeOnce(join(home, `mixture-${blocks}-${vocabulary}`), config, tensors)
+  return writeOnce(join(home, `mixture-${blocks}-${vocabulary}`), mixtureConfig({ blocks, vocabulary }), tensors)
 }
 
 /** Seeded bfloat16 values, two of each draw from a table of 65,536. */

@@ -145,7 +145,7 @@ async function walkLarge(blocks: number): Promise<void> {
   await model.close()
 }
 
-/** A quarter of the experts goes, by REAP. Making the model counts towards the peak: what is printed first has to be run again. */
+/** A quarter of the experts goes, by REAP. The first run also writes the model, so its peak is too high. Run it again. */
 async function pruneExperts(blocks: number): Promise<void> {
   await openBackend()
   const shape = { blocks, vocabulary: 49152 }

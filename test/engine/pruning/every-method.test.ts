@@ -86,7 +86,7 @@ const denseOnly: readonly string[] = ['2ssp_fit', 'slicegpt']
 
 describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) => {
   const opened = openReference(name)
-  /** 2SSP on a mixture has experts removed first, and REAP corrects gates where they rise: without, they are in their own tests. */
+  /** On mixtures, 2SSP removes experts first and REAP corrects gates. The plain variants have their own tests. */
   const optionsOf = (id: MethodId) => {
     const ofMixture = { '2ssp': { experts: 0.25 }, reap: name === 'olmoe' ? { gateCorrection: 'fitted' } : {} }
     const own = mixtures.includes(name) && (id === '2ssp' || id === 'reap') ? ofMixture[id] : {}
