@@ -8,6 +8,7 @@ import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
+import { timedMachine } from './timed-machine.ts'
 
 let browser: Browser
 let folder: string
@@ -15,6 +16,7 @@ let child: ChildProcess
 
 beforeAll(async () => {
   ;[browser, folder] = await Promise.all([launchBrowser(), mkdtemp(join(tmpdir(), 'espalier-start-'))])
+  await timedMachine(folder)
 })
 
 afterAll(async () => {

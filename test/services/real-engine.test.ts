@@ -1,10 +1,12 @@
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import type { GridInput } from '#contract/experiments/experiments.ts'
 import { ggufTypesOf } from '#contract/titles.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { ComputeHost } from '#jobs/compute/compute-host.ts'
+import { timedMachine } from '../e2e/timed-machine.ts'
 import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
 import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
 
@@ -23,7 +25,10 @@ async function weighed({ call }: Opened, name: ReferenceModel) {
 }
 
 test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and is found again after a restart', async () => {
-  await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  await timedMachine(folder)
+  const options = { folder, computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') }
+  await using workbench = await openedWorkbench(options)
   const { call, model } = workbench
   expect(model.description).toMatchObject({ family: 'llama', shape: { blocks: 5 }, plan: null })
   const { methods, formats } = await call('methods.list', {})
