@@ -1,6 +1,7 @@
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { referenceModel } from '../fixtures/reference.ts'
 import { launchBrowser } from './browser.ts'
 import { openScreen, type Screen, type Theme } from './screens.ts'
 import { timedMachine } from './timed-machine.ts'
@@ -23,7 +24,8 @@ async function makeOwnFiles(): Promise<OwnFiles> {
     string,
     string,
   ]
-  await cp(sample, model, { recursive: true })
+  // A tenth of the sample's size.
+  await cp(await referenceModel('stories260k'), model, { recursive: true })
   const beginning = async (name: string) => (await readFile(join(sample, name), 'utf8')).slice(0, 60_000)
   await writeFile(calibration, await beginning('calibration.txt'))
   await writeFile(test, await beginning('test.txt'))

@@ -192,7 +192,7 @@ test('a run’s page gives every measure with its difference, the method’s own
     await log.getByText(line).waitFor()
 
   await go(page, `#/run/${of('shortgpt')}?tab=scores`)
-  await page.getByRole('list', { name: 'influence of the block' }).getByRole('listitem').nth(11).waitFor()
+  await page.getByRole('list', { name: 'influence of the block' }).getByRole('listitem').nth(4).waitFor()
   await go(page, `#/run/${of('slicegpt')}?tab=scores`)
   await page.getByRole('heading', { name: 'Eigenvalues of the stream' }).waitFor()
   await page.getByText(/components are kept and hold \d/).waitFor()
