@@ -7,6 +7,8 @@ export interface ScatterPoint extends SeriesStyle {
   id: string
   label: string
   series: string
+  /** What a line joins, where that is less than the series. */
+  line?: string
   x: number
   y: number
   /** Share of the largest, for the mark's area; 1 when nothing is shown by size. */
@@ -60,12 +62,11 @@ export function separate<P extends { px: number; py: number }>(marks: readonly P
   })
 }
 
-/** The points of each series by rising x, to be joined by a line. */
-export function seriesLines(points: readonly ScatterPoint[]): { series: string; color: string; points: ScatterPoint[] }[] {
-  const groups = new Map<string, ScatterPoint[]>()
-  for (const point of points) groups.set(point.series, [...(groups.get(point.series) ?? []), point])
-  return [...groups].map(([series, members]) => ({
-    series,
+/** The points of each line by rising x. */
+export function seriesLines<P extends ScatterPoint>(points: readonly P[]): { id: string; color: string; points: P[] }[] {
+  const groups = Map.groupBy(points, ({ line, series }) => line ?? series)
+  return [...groups].map(([id, members]) => ({
+    id,
     color: members[0]?.color ?? '',
     points: [...members].sort((a, b) => a.x - b.x),
   }))

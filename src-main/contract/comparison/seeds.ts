@@ -1,4 +1,4 @@
-import type { ParameterValue, RunEntry } from '../runs/runs.ts'
+import type { RunEntry } from '../runs/runs.ts'
 import type { ComparedRun } from './compare.ts'
 import { measureColumns, measureOf } from './measure-columns.ts'
 import { meanAndSpread } from './statistics.ts'
@@ -67,13 +67,12 @@ function overSeeds(members: readonly RunEntry[], id: string, isCount: boolean): 
   return { mean, spread: isCount ? null : isRounding ? 0 : spread, count: found.length }
 }
 
-function seedlessKey(run: RunEntry): string {
-  const { seed: _, ...parameters } = run.parameters as Record<string, ParameterValue>
-  return JSON.stringify([
-    run.model.id,
-    run.fingerprint,
-    run.method,
-    run.nominal,
-    Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1)),
-  ])
+const seedlessKey = (run: RunEntry): string => `${run.nominal} ${keyOf(run, (name) => name !== 'seed')}`
+
+/** Equal for runs that differ only in their amount and seed: a line of a chart joins these. */
+export const lineKey = (run: RunEntry): string => keyOf(run, (name) => name !== 'seed' && !name.startsWith('amount.'))
+
+function keyOf({ model, fingerprint, method, parameters }: RunEntry, counts: (name: string) => boolean): string {
+  const counted = Object.entries(parameters).filter(([name]) => counts(name))
+  return JSON.stringify([model.id, fingerprint, method, counted.sort(([a], [b]) => (a < b ? -1 : 1))])
 }

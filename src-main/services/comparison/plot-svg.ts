@@ -7,7 +7,7 @@ type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 
 /**
- * The plot as an SVG document: axes with ticks, one line with markers per series, a legend. Skips values that are not finite. `colours` has one
+ * The plot as an SVG document: axes with ticks, one line with markers per series, a legend with each name once. Skips values that are not finite. `colours` has one
  * for each series; by default they differ by position.
  */
 export async function renderSvg(plot: Plot, colours?: readonly string[]): Promise<string> {
@@ -23,6 +23,9 @@ export async function renderSvg(plot: Plot, colours?: readonly string[]): Promis
   const y = scaleOf(scales, plot.y, spans, [bottom, frame.top])
   const middle = (frame.left + right) / 2
   const colour = (index: number) => colours?.[index] ?? colourOf(index, series.length)
+  const named = series
+    .map((one, index) => ({ one, index }))
+    .filter(({ one, index }) => series.findIndex(({ name }) => name === one.name) === index)
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}" viewBox="0 0 ${frame.width} ${frame.height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">`,
     `<rect width="100%" height="100%" fill="#fff"/>`,
@@ -40,7 +43,7 @@ export async function renderSvg(plot: Plot, colours?: readonly string[]): Promis
     text(middle, frame.height - 14, plot.x.label, 'text-anchor="middle"'),
     text(0, 0, plot.y.label, `text-anchor="middle" transform="translate(18 ${(frame.top + bottom) / 2}) rotate(-90)"`),
     ...series.map((one, index) => drawSeries(one, colour(index), x.at, y.at)),
-    ...series.map((one, index) => drawLegend(one, colour(index), index, series.length)),
+    ...named.map(({ one, index }, place) => drawLegend(one, colour(index), place, named.length)),
     '</svg>',
     '',
   ].join('\n')

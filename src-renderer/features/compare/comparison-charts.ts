@@ -1,4 +1,6 @@
+import { at } from '#contract/at.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
+import { lineKey } from '#contract/comparison/seeds.ts'
 import { seriesId } from '#contract/comparison/series.ts'
 import { isTimed } from '#contract/runs/speed.ts'
 import type { BarGroup } from '../../charts/bars.ts'
@@ -60,9 +62,9 @@ export function scatterPoints(
   const sizes = subjects.flatMap((subject) => valueOn(subject, size) ?? [])
   const largest = Math.max(...sizes, 0)
   return subjects.flatMap((subject) => {
-    const at = valueOn(subject, x)
+    const across = valueOn(subject, x)
     const up = valueOn(subject, y)
-    if (at === null || up === null) return []
+    if (across === null || up === null) return []
     const weight = size ? (valueOn(subject, size) ?? 0) / (largest || 1) : 0.45
     return [
       {
@@ -70,7 +72,8 @@ export function scatterPoints(
         id: subject.id,
         label: subject.label,
         series: seriesId(subject.method, subject.repair),
-        x: at,
+        line: lineKey(at(subject.runs, 0)),
+        x: across,
         y: up,
         size: weight,
         spread: subject.runs.length > 1 ? (subject.values.get(y)?.spread ?? null) : null,

@@ -1,4 +1,4 @@
-import type { SeedGroup } from '#contract/comparison/seeds.ts'
+import { lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import { recoveryTitle } from '#contract/pruning/recovery-kinds.ts'
@@ -105,7 +105,7 @@ export function pointsOf(groups: readonly SeedGroup<RunEntry>[], measure: string
     const treatment = treatmentOf(run)
     const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')
     const place = { x: reached, y: found.mean, spread: found.count > 1 ? found.spread : null }
-    return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, size: 0.45 }]
+    return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, line: lineKey(run), size: 0.45 }]
   })
 }
 

@@ -15,6 +15,18 @@ const run = (seed: number, measures: object[]) =>
     measures,
   }) as unknown as ComparedRun
 
+test('a line joins runs of a method that differ only in their amount; the legend names the method once', async () => {
+  const at = (amount: number, alpha: number) => ({
+    ...run(0, [{ name: 'perplexity', dataset: 'prose', value: 20 + amount, unit: '' }]),
+    nominal: amount,
+    reached: amount,
+    parameters: { 'amount.sparsity': amount, alpha },
+  })
+  const svg = await pictureOf([at(0.25, 1), at(0.5, 1), at(0.375, 2)])
+  expect([...(svg ?? '').matchAll(/<path d="([^"]*)"/g)].map(([, path]) => path?.match(/L/g)?.length ?? 0)).toEqual([1, 0])
+  expect(svg?.match(/>2SSP</g)).toHaveLength(1)
+})
+
 const pictureOf = async (runs: ComparedRun[]) => {
   const blocks = await comparisonSection({ baseline: null, runs }, true, (_, option) => option)
   return blocks.flatMap((block) => (block.kind === 'picture' ? [block.svg] : []))[0]

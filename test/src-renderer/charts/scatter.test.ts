@@ -19,6 +19,15 @@ test('lines join the points of a method in order of x', () => {
   expect(lines.map(({ points }) => points.map(({ id }) => id))).toEqual([['early', 'late'], ['other']])
 })
 
+test('a line joins no points of one method that differ in more than their amount', () => {
+  const lines = seriesLines([
+    { ...point('one', 1, 1), line: 'x' },
+    { ...point('other', 2, 1), line: 'y' },
+    { ...point('late', 3, 1), line: 'x' },
+  ])
+  expect(lines.map(({ points }) => points.map(({ id }) => id))).toEqual([['one', 'late'], ['other']])
+})
+
 test('pointing roughly finds the nearest mark, far off none', () => {
   const marks = [
     { px: 10, py: 10 },

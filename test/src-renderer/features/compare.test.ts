@@ -107,6 +107,19 @@ test('points need both values; the mark’s size is a share of the largest', () 
   expect(charts.scatterPoints(subjects, 'reached', 'missing', '', plain)).toEqual([])
 })
 
+test('points of one line differ only in amount and seed', () => {
+  const changed = (id: string, nominal: number, parameters: Record<string, number>) => ({ ...run(id, '2ssp', nominal, 20, 1), parameters })
+  const all = [
+    changed('a', 0.25, { alpha: 1, 'amount.sparsity': 0.25, seed: 0 }),
+    changed('b', 0.5, { 'amount.sparsity': 0.5, alpha: 1, seed: 1 }),
+    changed('c', 0.5, { alpha: 2, 'amount.sparsity': 0.5, seed: 0 }),
+    { ...changed('d', 0.5, { alpha: 1, 'amount.sparsity': 0.5 }), model: { id: 'other', name: 'Other' } },
+  ].map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, null))
+  const [a, b, c, d] = charts.scatterPoints(all, 'reached', 'perplexity/test', '', plain).map(({ line }) => line)
+  expect(b).toBe(a)
+  expect(new Set([a, c, d]).size).toBe(3)
+})
+
 test('without accuracies the bars show perplexities', () => {
   const bars = charts.taskBars(subjects, columns, plain)
   expect(bars.title).toBe('Perplexity per data set')
