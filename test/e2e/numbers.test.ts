@@ -143,9 +143,21 @@ test('heads of the history are whole at 1440 pixels: none is cut, none breaks wi
   expect(faults).toEqual([])
   const names = page.locator('tr[data-row] .two-lines')
   expect(await names.allTextContents()).toEqual(expect.arrayContaining(['BlockPruner, whole blocks', 'SmolLM2-135M-Instruct']))
-  expect(
-    await names.evaluateAll((all) => all.filter((one) => one.scrollHeight > one.clientHeight + 1).map((one) => one.textContent)),
-  ).toEqual([])
+  expect(await cutNames(names)).toEqual([])
+})
+
+const cutNames = (names: Locator) =>
+  names.evaluateAll((all) => all.filter((one) => one.scrollHeight > one.clientHeight + 1).map((one) => one.textContent))
+
+test('names over the columns of a comparison are whole, however many there are', async () => {
+  const { rows } = await workbench.call('runs.query', { limit: 8 })
+  for (const [index, { id }] of rows.entries())
+    await workbench.call('runs.update', { ids: [id], name: `2SSP 25 %, repaired block by block ${index}` })
+  await go(page, `#/compare?runs=${rows.map(({ id }) => id).join(',')}&turned=yes`)
+  const names = page.getByRole('region', { name: 'Comparison table' }).locator('thead .two-lines')
+  await names.last().waitFor()
+  expect(await names.count()).toBe(8)
+  expect(await cutNames(names)).toEqual([])
 })
 
 test('models that other programs keep are offered, and one is added by choosing it', async () => {
@@ -278,8 +290,11 @@ test('times taken while other programs keep the machine busy say that they are n
   expect(await measures.getByText('noisy', { exact: true }).count()).toBeGreaterThan(2)
 })
 
-test('a self-test whose numbers are wrong says so on the page of the engine', async () => {
+test('the page of the engine says that the numbers of a self-test are wrong, and asks for devices again only when told to', async () => {
+  await workbench.call('engine.get', {})
+  const probes: unknown[] = []
   await page.route('**/api/engine.get', async (route) => {
+    probes.push(route.request().postDataJSON().probe ?? false)
     const response = await route.fetch()
     const engine = await response.json()
     const test = { backend: 'tensorflow-cpu', device: 'cpu', matches: false, gigaflopsPerSecond: 9, rates: [], seconds: 1, worst: 'a norm' }
@@ -289,6 +304,9 @@ test('a self-test whose numbers are wrong says so on the page of the engine', as
   await page.getByText('results are WRONG').waitFor()
   const facts = page.getByText(/largest error 0\.300, a norm/)
   await eventually(() => facts.isVisible(), Boolean, 10_000)
+  await page.getByRole('button', { name: 'Detect devices' }).click()
+  await eventually(() => Promise.resolve(probes.includes(true)), Boolean, 10_000)
+  expect(probes).toEqual([false, true])
   await page.unrouteAll({ behavior: 'wait' })
 })
 

@@ -61,6 +61,8 @@ export const selfTest = z.object({
 export const engineState = z.object({
   status: z.enum(['unknown', 'probing', 'ready', 'failed']),
   report: engineReport.nullable(),
+  /** When the report was made. */
+  probedAt: moment.nullable(),
   selfTest: selfTest.extend({ at: moment }).nullable(),
   problem: z.string().nullable(),
   memory: z.object({ totalBytes: z.number(), freeBytes: z.number() }),

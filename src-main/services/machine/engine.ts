@@ -26,6 +26,7 @@ const probeSeconds = 300
 /** The compute process's findings about this machine. Queried on the desk so that runs are not disturbed. */
 export class EngineService extends Service {
   #report: EngineReport | null = null
+  #probedAt: number | null = null
   #problem: string | null = null
   #probing: Promise<void> | null = null
   #wasTimed = false
@@ -54,6 +55,7 @@ export class EngineService extends Service {
     return {
       status: this.#probing !== null ? 'probing' : this.#report ? 'ready' : this.#problem ? 'failed' : 'unknown',
       report: this.#report,
+      probedAt: this.#probedAt,
       selfTest: keptTest.safeParse(this.history.settings.get(lastTest)).data ?? null,
       problem: this.#problem,
       memory: { totalBytes: totalmem(), freeBytes: freemem() },
@@ -78,6 +80,7 @@ export class EngineService extends Service {
     const { desk } = this.parts
     try {
       this.#report = engineReport.parse(await askDesk(desk, { kind: 'probe' }, undefined, probeSeconds))
+      this.#probedAt = Date.now()
       this.#problem = null
     } catch (thrown) {
       this.#problem = toErrorMessage(thrown).message

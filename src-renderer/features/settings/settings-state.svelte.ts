@@ -7,6 +7,9 @@ import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
+/** Milliseconds in which devices and their free memory are not asked for again: that starts a process. */
+const freshFor = 5 * 60_000
+
 /** Settings, engine and history file as the screen shows them. `busy` names what is under way. */
 export class SettingsState {
   settings = $state.raw<SettingsView | null>(null)
@@ -15,7 +18,7 @@ export class SettingsState {
   workbench = $state.raw<WorkbenchState | null>(null)
   /** Undefined in a browser: only the window can look elsewhere. */
   connection = $state.raw<BridgeConnection | undefined>(undefined)
-  busy = $state<'' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics'>('')
+  busy = $state<'' | 'devices' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics'>('')
 
   follow(): () => void {
     void this.#attempt('', async () => {
@@ -32,7 +35,8 @@ export class SettingsState {
     }
     void this.#attempt('', async () => {
       this.engine = await call('engine.get', {})
-      this.engine = await call('engine.get', { probe: true })
+      const { probedAt, problem } = this.engine
+      if (problem !== null || Date.now() - (probedAt ?? 0) > freshFor) this.engine = await call('engine.get', { probe: true })
     })
     void this.#attempt('', async () => {
       this.history = await call('history.get', {})
@@ -70,6 +74,12 @@ export class SettingsState {
     await this.#attempt('', async () => {
       this.settings = await call('settings.setHubToken', { token })
       notify(token === null ? 'Hub token forgotten' : 'Hub token kept')
+    })
+  }
+
+  async detect(): Promise<void> {
+    await this.#attempt('devices', async () => {
+      this.engine = await call('engine.get', { probe: true })
     })
   }
 
