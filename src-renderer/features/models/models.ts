@@ -25,18 +25,19 @@ export function shapeText({ shape }: ModelEntry['description']): string {
   return `${shape.blocks} blocks of ${shape.hidden} · ${heads}`
 }
 
-/** The width of a model's MLPs, or how many experts its mixtures have and how wide each is. */
-export function mlpText({ shape, blocks }: Pick<ModelEntry['description'], 'shape' | 'blocks'>): string {
-  const mixtures = blocks.filter(({ experts }) => experts !== undefined)
-  if (mixtures.length === 0) return `MLP ${formatInteger(shape.intermediate)}`
-  const counts = [...new Set(mixtures.map(({ experts }) => experts ?? 0))].sort((one, other) => one - other)
-  const widths = [...new Set(mixtures.map(({ intermediate }) => intermediate))].sort((one, other) => one - other)
-  const between = (values: number[]) => [...new Set([values[0], values.at(-1)])].map((value) => formatInteger(value ?? 0)).join(' to ')
-  const dense =
-    mixtures.length < blocks.length
-      ? `, MLP ${formatInteger(shape.intermediate)} in ${blocks.length - mixtures.length} of ${blocks.length} blocks`
-      : ''
-  return `${between(counts)} experts of ${between(widths)} neurons${dense}`
+/** The width of a model's MLPs, or how many experts its mixtures have and how wide each is. A block may lack its MLP. */
+export function mlpText({ blocks }: Pick<ModelEntry['description'], 'blocks'>): string {
+  const mixtures = blocks.flatMap(({ experts, intermediate }) => (experts === undefined ? [] : [{ experts, intermediate }]))
+  const dense = blocks.flatMap(({ experts, intermediate }) => (experts === undefined && intermediate > 0 ? [intermediate] : []))
+  if (mixtures.length === 0) return dense.length === 0 ? 'no MLPs' : `MLP ${rangeText(dense)}`
+  const others = dense.length > 0 ? `, MLP ${rangeText(dense)} in ${dense.length} of ${blocks.length} blocks` : ''
+  const widths = mixtures.map(({ intermediate }) => intermediate)
+  return `${rangeText(mixtures.map(({ experts }) => experts))} experts of ${rangeText(widths)} neurons${others}`
+}
+
+/** `6 to 8`, or `8` where all are equal. */
+function rangeText(values: readonly number[]): string {
+  return [...new Set([Math.min(...values), Math.max(...values)])].map(formatInteger).join(' to ')
 }
 
 /** What the library takes on disk, without what it only links to. */

@@ -149,15 +149,18 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inference)
     measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
-  if (draft.repetition) measures.push(...(kept('repetition').length > 0 ? kept('repetition') : repetitionOf(draft)))
-  if (draft.longContext) measures.push(...(kept('long context').length > 0 ? kept('long context') : longContextOf(draft)))
+  if (draft.repetition) measures.push(...onFirstText(draft, 'repetition'))
+  if (draft.longContext) measures.push(...onFirstText(draft, 'long context'))
   if (draft.answers) measures.push(...(kept('answers').length > 0 ? kept('answers') : [paperAnswers(paperLength)]))
   return measures
 }
 
-const repetitionOf = ({ perplexity: [text] }: Draft) => (text ? [usualRepetition(text.data.source, text.name, paperLength)] : [])
-
-const longContextOf = ({ perplexity: [text] }: Draft) => (text ? [usualLongContext(text.data.source, text.name)] : [])
+/** The measures of a kind that are kept, while they are of the form's first text; else the usual one of that text. */
+function onFirstText({ others, perplexity: [text] }: Draft, kind: 'repetition' | 'long context'): MeasureRequest[] {
+  const kept = others.filter((other) => other.kind === kind && (!text || other.data.source === text.data.source))
+  if (kept.length > 0 || !text) return kept
+  return [kind === 'repetition' ? usualRepetition(text.data.source, text.name, paperLength) : usualLongContext(text.data.source, text.name)]
+}
 
 /** A text with the window length and the most windows of the form. */
 export function measuredPart({ windows: own, ...data }: DataRequest, { sequenceLength, windows }: Evaluation): DataRequest {

@@ -38,6 +38,20 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
   expect(again).toEqual(made)
 })
 
+test('what is measured on the first text follows it to another one, and stays as it was asked for on the same', () => {
+  const text = (source: string) => ({ name: source, data: { source, sequenceLength: 256 } })
+  const asked = { ...grid.emptyDraft(), perplexity: [text('/a'), text('/b')], repetition: true, longContext: true }
+  const measures = grid.toGrid(asked).measures?.map((one) => (one.kind === 'repetition' ? { ...one, tokens: 7 } : one))
+  const again = grid.fromGrid({ ...grid.toGrid(asked), ...(measures ? { measures } : {}) })
+  const measured = (draft: grid.Draft) =>
+    grid.toGrid(draft).measures?.flatMap((one) => (one.kind === 'repetition' || one.kind === 'long context' ? [one] : []))
+  expect(measured(again)).toMatchObject([{ data: { source: '/a' }, tokens: 7 }, { data: { source: '/a' } }])
+  expect(measured({ ...again, perplexity: [text('/b')] })).toMatchObject([
+    { name: '/b', data: { source: '/b' }, tokens: 96 },
+    { name: '/b', data: { source: '/b' } },
+  ])
+})
+
 describe('the most windows of the form', () => {
   const text = (source: string, windows?: number) => ({
     name: source,

@@ -37,12 +37,12 @@ test('an entry that changed keeps its place, a new one goes last', () => {
   expect(replaceById([{ id: 'a' }], { id: 'c' })).toHaveLength(2)
 })
 
-test('a model with experts says how many and how wide, also where some blocks are dense or hold fewer', () => {
-  const shape = { intermediate: 128 } as ModelEntry['description']['shape']
+test('a model with experts says how many and how wide, also where some blocks are dense, hold fewer or lost their MLP', () => {
   const block = (intermediate: number, experts?: number) => ({ intermediate, experts }) as ModelEntry['description']['blocks'][number]
-  expect(mlpText({ shape, blocks: [block(128), block(128)] })).toBe('MLP 128')
-  expect(mlpText({ shape, blocks: [block(24, 8), block(24, 8)] })).toBe('8 experts of 24 neurons')
-  expect(mlpText({ shape, blocks: [block(128), block(24, 8), block(24, 6)] })).toBe(
-    '6 to 8 experts of 24 neurons, MLP 128 in 1 of 3 blocks',
+  expect(mlpText({ blocks: [block(128), block(128), block(0)] })).toBe('MLP 128')
+  expect(mlpText({ blocks: [block(0)] })).toBe('no MLPs')
+  expect(mlpText({ blocks: [block(24, 8), block(24, 8), block(0)] })).toBe('8 experts of 24 neurons')
+  expect(mlpText({ blocks: [block(128), block(96), block(0), block(24, 8), block(24, 6)] })).toBe(
+    '6 to 8 experts of 24 neurons, MLP 96 to 128 in 2 of 5 blocks',
   )
 })

@@ -1,0 +1,18 @@
+import type { RepairedProjection } from '#contract/pruning/repair.ts'
+
+/** What came of a repair: `Projections: 3 replaced.` and why others were not. Each expert of a mixture has a projection of its own. */
+export function repairOutcome(blocks: readonly RepairedProjection[]): string {
+  let [replaced, kept, few] = [0, 0, 0]
+  for (const { before, after, experts } of blocks) {
+    const own = experts ?? { replaced: after < before ? 1 : 0, fitted: 1, all: 1 }
+    replaced += own.replaced
+    kept += own.fitted - own.replaced
+    few += own.all - own.fitted
+  }
+  const parts = [
+    `${replaced} replaced`,
+    ...(kept > 0 ? [`${kept} kept, as the error on held-out windows did not fall`] : []),
+    ...(few > 0 ? [`${few} kept, as too few tokens chose the expert`] : []),
+  ]
+  return `Projections: ${parts.join('; ')}.`
+}
