@@ -11,13 +11,19 @@ const questions = join(import.meta.dirname, '../../resources/questions')
 let home: string
 let model: string
 let data: string[]
+/** Windows to calibrate on and a text to measure, where nothing recorded is compared. */
+let few: string[]
+let shortTest: string
 beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), 'espalier-cli-'))
   model = await referenceModel('stories260k')
   for (const name of ['calibration', 'test'] as const) {
     await writeFile(join(home, `${name}.json`), JSON.stringify((await referenceWindows(name)).map((window) => Array.from(window))))
   }
+  shortTest = join(home, 'short-test.json')
+  await writeFile(shortTest, JSON.stringify((await referenceWindows('test')).slice(0, 2).map((window) => Array.from(window))))
   data = [`--calibration_data=${join(home, 'calibration.json')}`, '--sequence_length=256']
+  few = [...data, '--calibration_samples=4']
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
@@ -50,13 +56,13 @@ describe('the pruning command', () => {
 
   it('prints an array for several sparsities, without a baseline that was not asked for', async () => {
     const documents = documentsOf(
-      await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune=-2', ...data, '--json', '--no-history']),
+      await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune=-2', ...few, '--json', '--no-history']),
     )
     expect(documents.map(({ sparsity }) => sparsity.nominal)).toEqual([0.4, 0.6])
   })
 
   it('sweeps all sizes with -1 and leaves out what cannot be reached', async () => {
-    const { stdout, code } = await run(home, ['--model', model, '--pruning_method=2ssp', '--num-prune', '-1', ...data, '--no_history'])
+    const { stdout, code } = await run(home, ['--model', model, '--pruning_method=2ssp', '--num-prune', '-1', ...few, '--no_history'])
     expect(code).toBe(0)
     expect(stdout.match(/^2ssp {2}/gm)).toHaveLength(3)
   })
@@ -88,7 +94,7 @@ describe('the pruning command', () => {
   it('saves the dense model too, with errors weighed by its importances, and writes the table as CSV and LaTeX', async () => {
     const [folder, output] = [join(home, 'saved-dense'), join(home, 'tables')]
     const saving = ['--save', folder, '--format=gguf', '--gguf_type=Q4_K_M,Q8_0', `--output=${output}`]
-    const measured = ['--sequence_length=64', `--eval_data=${join(home, 'test.json')}`, '--no_history']
+    const measured = ['--sequence_length=64', `--eval_data=${shortTest}`, '--no_history']
     const { code, stdout, stderr } = await run(home, ['--model', model, '--dense', ...saving, ...measured])
     expect({ code, stderr }).toMatchObject({ code: 0 })
     expect(stdout).toMatch(/GGUF file Q4_K_M: .* MB; reopened: /)
@@ -152,8 +158,8 @@ describe('the pruning command', () => {
       model,
       '--ablation=one_stage',
       '--option=windows=4',
-      ...data,
-      `--eval_data=${join(home, 'test.json')}`,
+      ...few,
+      `--eval_data=${shortTest}`,
       `--output=${output}`,
     ])
     expect(code, stderr).toBe(0)
