@@ -49,6 +49,8 @@ export interface CallContext {
   readonly past?: Past
   /** Sees what the part reads and writes, while it lives. */
   readonly observe?: (seen: PartActivations) => void
+  /** Of a mixture that is only looked at, the experts that run; all of them without it. */
+  readonly only?: ((expert: number) => boolean) | undefined
 }
 
 /** What a part's projections read and write: it is all that fitting them needs. */
@@ -93,12 +95,12 @@ type LedUp = PartActivations & { readonly routed?: RoutedExperts }
 function leadUp(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): LedUp {
   if (weights.attention) return attend(residual.x, weights.attention, blockOf(part), call)
   const source = call.spec.parallelResidual ? residual.source : residual.x
-  return weights.mlp ? feed(source, weights.mlp, call.spec) : feedExperts(source, weights.mixture, call.spec)
+  return weights.mlp ? feed(source, weights.mlp, call.spec) : feedExperts(source, weights.mixture, call)
 }
 
-function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, spec: DecoderSpec): LedUp {
+function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, { spec, only }: CallContext): LedUp {
   const input = normalizeIf(source, weights.norm)
-  const routed = routeTokens(input, weights, spec)
+  const routed = routeTokens(input, weights, spec, only)
   return {
     input,
     get inner(): Tensor2D {

@@ -69,11 +69,17 @@ function chooseRoutes(input: Tensor2D, weights: MixtureWeights<Matrix>, kind: Ro
   return { experts: new Map(experts), places }
 }
 
-/** Runs each expert on the tokens that chose it, so that its weights are read once; experts that nothing chose are not touched. */
-export function routeTokens(input: Tensor2D, weights: MixtureWeights<Matrix>, spec: DecoderSpec): RoutedExperts {
+/** Runs each expert on the tokens that chose it, so that its weights are read once; experts that nothing chose, or not in `only`, are not touched. */
+export function routeTokens(
+  input: Tensor2D,
+  weights: MixtureWeights<Matrix>,
+  spec: DecoderSpec,
+  only: (expert: number) => boolean = () => true,
+): RoutedExperts {
   const kind = spec.router as RouterKind
   const { experts, places } = chooseRoutes(input, weights, kind)
-  const run = [...experts].map(([expert, route]): ExpertActivations => {
+  const wanted = [...experts].filter(([expert]) => only(expert))
+  const run = wanted.map(([expert, route]): ExpertActivations => {
     const own = weights.experts[expert] as ExpertWeights
     if (isUnread(own)) throw new Error(`Expert ${expert} is not in memory.`)
     return { expert, ...route, ...runExpert(input, route.rows, own, spec) }

@@ -63,7 +63,8 @@ async function addExperts(
   sums: readonly ExpertSums[],
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const chosen = [...experts.entries()].filter(([number]) => sums.some(({ routes }) => routes.has(number)))
+  const only = passing[0]?.call.only ?? (() => true)
+  const chosen = [...experts.entries()].filter(([number]) => only(number) && sums.some(({ routes }) => routes.has(number)))
   for (const [index, [number, expert]] of chosen.entries()) {
     signal?.throwIfAborted()
     const read = isUnread(expert) ? await expert.read() : undefined

@@ -22,12 +22,14 @@ export interface Stream {
 /** What may happen while streams pass a part. */
 interface PassVisitor<S extends Stream> {
   /** Other weights for this pass, made of tensors of their own; disposed of behind it. */
-  replace?(weights: PartWeights): PartWeights
+  replace?(weights: PartWeights): PartWeights | Promise<PartWeights>
   /** Sees what the part reads and writes, stream by stream, while it lives. */
   observe?(stream: S, seen: PartActivations): void
   /** Streams of equal length share products up to this many rows; without it each has its own. Observed streams are never joined. */
   readonly joinUpTo?: number
-  /** Ends the pass between two streams. */
+  /** Of a mixture that is only looked at, the experts that run. */
+  readonly only?: ((expert: number) => boolean) | undefined
+  /** Ends the pass between two streams, or two experts that are read one by one. */
   readonly signal?: AbortSignal | undefined
   /** The places in sequences of the one stream's rows; what they add to the sequences is put there. */
   readonly past?: Past
@@ -89,6 +91,7 @@ export class Walk {
       }
       for (const [index, stream] of streams.entries()) {
         if (index > 0) await breathe()
+        visitor.signal?.throwIfAborted()
         observePart(part, weights, stream.residual, this.#callFor([stream], visitor))
       }
     })
@@ -102,7 +105,7 @@ export class Walk {
     const leased = await this.lease(part, replace !== undefined)
     let own: PartWeights | undefined
     try {
-      own = replace?.(leased as PartWeights)
+      own = await replace?.(leased as PartWeights)
       if (!own) await use(leased)
     } finally {
       this.release(part, leased)
@@ -169,7 +172,7 @@ export class Walk {
     after.dispose()
   }
 
-  #callFor<S extends Stream>(streams: readonly S[], { observe, past }: PassVisitor<S>): CallContext {
+  #callFor<S extends Stream>(streams: readonly S[], { observe, past, only }: PassVisitor<S>): CallContext {
     const [first] = streams as readonly [S]
     const batch = streams.reduce((sum, one) => sum + one.batch, 0)
     return {
@@ -177,6 +180,7 @@ export class Walk {
       batch,
       tokens: first.tokens,
       rotary: past ? this.#tablesAfter(past) : this.#tablesFor(first.tokens),
+      only,
       ...(past ? { past } : {}),
       ...(observe ? { observe: (seen) => observe(first, seen) } : {}),
     }

@@ -7,7 +7,7 @@ import { cloneTensors } from '#engine/tensor/clone.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { roundTo } from '../weights/round.ts'
 import { type StoredValues, weightsOf } from '../weights/stored-part.ts'
-import { normOf } from '../weights/unpack.ts'
+import { disposePart, normOf } from '../weights/unpack.ts'
 import {
   blockOf,
   isAttention,
@@ -51,22 +51,27 @@ export async function replaceProjection(part: Part, weights: PartWeights, source
 
 async function replaceExperts(mixture: MixtureWeights, block: number, { spec, plan, tensors }: Source): Promise<PartWeights> {
   const downs = new Map<number, Down>()
-  for (const { place, name } of replacedExperts(spec, plan, tensors, block)) {
-    const read = async (): Promise<Tensor2D> => {
-      // The file holds them rounded to what the checkpoint would.
-      const values = (await tensors?.readFloat32(name)) as Float32Array
-      return tensor2d(values, [spec.hidden, values.length / spec.hidden])
+  try {
+    for (const { place, name } of replacedExperts(spec, plan, tensors, block)) {
+      const read = async (): Promise<Tensor2D> => {
+        // The file holds them rounded to what the checkpoint would.
+        const values = (await tensors?.readFloat32(name)) as Float32Array
+        return tensor2d(values, [spec.hidden, values.length / spec.hidden])
+      }
+      downs.set(place, isUnread(at(mixture.experts, place)) ? read : await read())
     }
-    downs.set(place, isUnread(at(mixture.experts, place)) ? read : await read())
+    return { mixture: withDowns(mixture, downs) }
+  } catch (error) {
+    for (const down of downs.values()) if (down instanceof Tensor) down.dispose()
+    throw error
   }
-  return { mixture: withDowns(mixture, downs) }
 }
 
 /** A down projection that is handed over, or of an expert that is read when it is needed. */
 type Down = Tensor2D | (() => Promise<Tensor2D>)
 
 /** Copies of a mixture's weights with other down projections of the experts at these places. */
-export function withDowns({ experts, ...others }: MixtureWeights, downs: ReadonlyMap<number, Down>): MixtureWeights {
+function withDowns({ experts, ...others }: MixtureWeights, downs: ReadonlyMap<number, Down>): MixtureWeights {
   return {
     ...cloneTensors(others),
     experts: experts.map((expert, place) => {
@@ -82,7 +87,12 @@ const withDownLater = ({ read, ...expert }: UnreadExpert, readDown: () => Promis
   async read() {
     const own = await read()
     own.down.dispose()
-    return { ...own, down: await readDown() }
+    try {
+      return { ...own, down: await readDown() }
+    } catch (error) {
+      disposePart({ mlp: own })
+      throw error
+    }
   },
 })
 

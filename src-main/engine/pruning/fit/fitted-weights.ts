@@ -168,7 +168,8 @@ class BlockFitter {
     const first = (width: number) => slice(ordered, [0, 0], [-1, width])
     const old = first(base)
     const narrow = { fitted: fitted.leading(base), heldOut: heldOut.leading(base) }
-    const { ridge, weight } = solveWithRidge(narrow, old)
+    const { ridge, weight, judged } = solveWithRidge(narrow, old)
+    judged.dispose()
     put(replacedName(this.#block, 'down', 'weight'), weight, base)
     if (taking) put(attentionName(this.#block), taking.solve(old, [ridge])[0], base)
     old.dispose()

@@ -21,29 +21,38 @@ interface Solution {
   readonly after: number
   /** Fitted on all windows at that ridge, [D, K]; undefined where the held-out error did not fall, so that the old ones stay. */
   readonly weight: Tensor2D | undefined
+  /** Those that `after` is of: they have not seen the held-out windows. */
+  readonly judged: Tensor2D
 }
 
-/** Chooses the ridge on the held-out windows and fits on all of them; of the equations, nothing is left. */
+/** Chooses the ridge on the held-out windows and fits on all of them. The equations are used up; both weights are the caller's. */
 export function solveWithRidge(equations: Equations, weight: Tensor2D): Solution {
   const { fitted, heldOut } = equations
   const before = heldOut.error(weight)
-  const { ridge, error: after } = chooseRidge(equations, weight)
-  if (!(after < before)) return { ridge, before, after, weight: undefined }
+  const { ridge, error: after, judged } = chooseRidge(equations, weight)
+  if (!(after < before)) return { ridge, before, after, weight: undefined, judged }
   fitted.merge(heldOut)
-  return { ridge, before, after, weight: fitted.solve(weight, [ridge])[0] }
+  return { ridge, before, after, weight: fitted.solve(weight, [ridge])[0], judged }
+}
+
+interface Tried {
+  readonly ridge: number
+  readonly error: number
+  readonly judged: Tensor2D
 }
 
 /** The held-out error has one valley over the ridges: they are tried side by side in pairs, until it has risen. */
-function chooseRidge({ fitted, heldOut }: Equations, weight: Tensor2D): { ridge: number; error: number } {
-  const tried: { ridge: number; error: number }[] = []
+function chooseRidge({ fitted, heldOut }: Equations, weight: Tensor2D): Tried {
+  const tried: Tried[] = []
   for (let first = 0; first < ridges.length && !isRising(tried); first += sideBySide) {
     const pair = ridges.slice(first, first + sideBySide)
     for (const [index, candidate] of fitted.solve(weight, pair).entries()) {
-      tried.push({ ridge: pair[index] as number, error: heldOut.error(candidate) })
-      candidate.dispose()
+      tried.push({ ridge: pair[index] as number, error: heldOut.error(candidate), judged: candidate })
     }
   }
-  return tried.reduce((least, one) => (one.error < least.error ? one : least))
+  const best = tried.reduce((least, one) => (one.error < least.error ? one : least))
+  for (const one of tried) if (one !== best) one.judged.dispose()
+  return best
 }
 
 function isRising(tried: readonly { error: number }[]): boolean {

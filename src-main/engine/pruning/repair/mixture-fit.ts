@@ -1,4 +1,4 @@
-import { add, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, dispose, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { outside } from '#contract/at.ts'
 import type { RepairedProjection } from '#contract/pruning/repair.ts'
 import type { ExpertActivations } from '#engine/model/mixture.ts'
@@ -6,7 +6,7 @@ import { solveWithRidge } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
 import type { SeenLane } from './walk.ts'
 
-/** Routed tokens that an expert is fitted and judged on at least: fewer say more of themselves than of the expert. */
+/** Routed tokens that an expert is fitted and judged on at least: with fewer, the fit follows chance. */
 const enough = { fitted: 100, heldOut: 32 } as const
 
 /** The tokens of some windows that chose an expert: their rows, and what its down projection reads of them times its factor, [n, K]. */
@@ -70,15 +70,15 @@ export class MixtureFit {
         const target = add<Tensor2D>(matMul(inputs, old, false, true), this.#lackOf(one))
         equations[one.lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, target)
       })
-    const { weight, ridge } = solveWithRidge(equations, old)
+    const { weight, judged, ridge } = solveWithRidge(equations, old)
     equations.fitted.dispose()
     equations.heldOut.dispose()
     this.ridges.push(ridge)
-    if (!weight) return undefined
-    const rounded = round(weight)
-    weight.dispose()
-    for (const one of routed) this.#take(one, rounded, old)
-    return rounded
+    // Held-out windows judge the next experts as well, so there only what has not seen them is taken away.
+    const rounded = weight && { fitted: round(weight), heldOut: round(judged) }
+    if (rounded) for (const one of routed) this.#take(one, rounded[one.lane.heldOut ? 'heldOut' : 'fitted'], old)
+    dispose([judged, ...(weight ? [weight] : []), ...(rounded ? [rounded.heldOut] : [])])
+    return rounded?.fitted
   }
 
   /** Errors on held-out windows before and after all fits as shares of what should be given, and the ridge that most experts have. */

@@ -42,10 +42,15 @@ export async function repairMixture(
   const fit = new MixtureFit(spec.hidden)
   const together = Math.max(1, Math.floor((kept.length * inputBytes) / bytesRead(view, block, windows)))
   for (let first = 0; first < kept.length; first += together) {
-    await walk.lookAtMixture(segment, (lane, { experts = [], output }, wanted) => {
-      for (const expert of experts) if (expert.expert >= first && expert.expert < first + together) fit.collect(lane, expert)
-      if (output && first === 0) fit.begin(lane, wanted(), output)
-    })
+    const isIn = (place: number) => place >= first && place < first + together
+    await walk.lookAtMixture(
+      segment,
+      (lane, { experts = [], output }, wanted) => {
+        for (const expert of experts) if (isIn(expert.expert)) fit.collect(lane, expert)
+        if (output) fit.begin(lane, wanted(), output)
+      },
+      first > 0 ? isIn : undefined,
+    )
     await walk.withPruned(segment.part, async (weights) => {
       for (const [place, routed] of fit.takeCollected()) {
         const weight = await withDown(weights, place, (down) => fit.solve(routed, down, (exact) => roundTo(exact, dtype)))

@@ -1,16 +1,14 @@
-import { dispose, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { BlockPlan, Plan, Replaceable } from '#contract/pruning/plan.ts'
+import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
 import type { RepairedProjection, RepairKind } from '#contract/pruning/repair.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { lastProjection, replacedExperts, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
-import { withDowns, withProjection } from '#engine/model/views/replace.ts'
+import { lastProjection, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
+import { replaceProjection } from '#engine/model/views/replace.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
-import { blockOf, isAttention, isUnread, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './choose-ridge.ts'
@@ -84,38 +82,19 @@ type SolvedProjection = RepairedProjection & { readonly tensors: StoredTensors }
 
 async function repairSegment(
   walk: RepairWalk,
-  { segment, plan, view: { spec } }: { readonly segment: Segment; readonly plan: Plan; readonly view: ModelView },
+  { segment, plan, view: { model, spec } }: { readonly segment: Segment; readonly plan: Plan; readonly view: ModelView },
   step: () => Promise<SolvedProjection>,
 ): Promise<SolvedProjection | undefined> {
   await walk.enter(segment)
   const found = walk.needsRepair(segment) ? await step() : undefined
-  const names = found ? [...found.tensors.tensors.keys()] : []
-  const weights = new Map<string, Tensor2D>()
-  for (const name of names) weights.set(name, await readWeight(name, found?.tensors as StoredTensors))
-  await walk.leave(segment, names.length > 0 ? (own) => withSolved(own, weights, { spec, plan, part: segment.part }) : undefined)
-  dispose([...weights.values()])
+  if (!found || found.tensors.tensors.size === 0) await walk.leave(segment)
+  else {
+    const { part } = segment
+    const blocks = plan.blocks.map((one, block) => (block === found.block ? { ...one, replaced: [found.projection] } : one))
+    const solved = { checkpoint: model.checkpoint, spec, plan: { ...plan, blocks }, tensors: found.tensors }
+    await walk.leave(segment, (own) => replaceProjection(part, own, solved))
+  }
   return found
-}
-
-const readWeight = async (name: string, tensors: StoredTensors): Promise<Tensor2D> =>
-  tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
-
-/** Copies of a part's weights with what was solved. */
-function withSolved(
-  own: PartWeights,
-  weights: ReadonlyMap<string, Tensor2D>,
-  { spec, plan, part }: { readonly spec: DecoderSpec; readonly plan: Plan; readonly part: Part },
-): PartWeights {
-  if (!own.mixture) return withProjection(own, (weights.get(weightName(part)) as Tensor2D).clone())
-  const block = blockOf(part)
-  const blocks = plan.blocks.map((one, index): BlockPlan => (index === block ? { ...one, replaced: ['down'] } : one))
-  const found = replacedExperts(spec, { ...plan, blocks }, { tensors: weights }, block)
-  const { experts } = own.mixture
-  const downs = found.map(({ place, name }) => {
-    const copy = () => (weights.get(name) as Tensor2D).clone()
-    return [place, isUnread(at(experts, place)) ? async () => copy() : copy()] as const
-  })
-  return { mixture: withDowns(own.mixture, new Map(downs)) }
 }
 
 const isMixture = (spec: DecoderSpec, part: Part): boolean => !isAttention(part) && spec.block(blockOf(part)).mixture !== undefined
@@ -129,7 +108,8 @@ async function solve(
   const block = blockOf(segment.part)
   const projection = projectionOf(segment.part)
   const { equations, weight: old } = await walk.equations(segment)
-  const { weight, ...figures } = solveWithRidge(equations, old)
+  const { weight, judged, ...figures } = solveWithRidge(equations, old)
+  judged.dispose()
   const tensors = new Map<string, NamedTensor>()
   if (weight) {
     const dtype = storedDtype(model.checkpoint, lastProjection(model.spec, block, projection).weight)

@@ -27,7 +27,7 @@ export function requireRoom(
   const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1) + (spec.router ? (kind === 'in-order' ? 4 : 2) : 0)
   const streamBytes = 4 * tokens * spec.hidden * streams
   const columns = widest(spec, plan, kind)
-  const equationBytes = 8 * matrices * columns ** 2
+  const equationBytes = 8 * matrices * columns ** 2 + 4 * spec.hidden * mostSolved(spec, plan)
   const free = model.workspaceBytes - equationBytes
   if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns <= free, inputBytes: free - streamBytes }
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
@@ -35,8 +35,18 @@ export function requireRoom(
   const advice = most >= 2 ? `Use at most ${most} windows, or give more memory` : 'Give more memory'
   throw new EspalierError(
     'out-of-memory',
-    `Repair with ${windows.length} windows takes ${mebibytes(streamBytes)} MiB for their streams and ${mebibytes(equationBytes)} MiB for one projection; ${mebibytes(model.workspaceBytes)} MiB are free for both. ${advice}.`,
+    `Repair with ${windows.length} windows takes ${mebibytes(streamBytes)} MiB for their streams and ${mebibytes(equationBytes)} MiB for ${spec.router ? 'the projections of one block' : 'one projection'}; ${mebibytes(model.workspaceBytes)} MiB are free for both. ${advice}.`,
   )
+}
+
+/** The most columns of new down projections that a block's experts have together: they are written when all are solved. */
+function mostSolved({ blocks }: ModelView['spec'], { blocks: planned }: Plan): number {
+  const columns = planned.map(({ mlp }, block) => {
+    const { experts, width } = at(blocks, block)
+    if (mlp === 'removed' || experts === undefined) return 0
+    return (mlp.experts?.length ?? experts) * (mlp.keptByExpert?.[0]?.length ?? width)
+  })
+  return Math.max(0, ...columns)
 }
 
 /** The most columns of a projection that is repaired. */

@@ -127,25 +127,35 @@ export class RepairWalk {
 
   /**
    * Shows what a mixture that the plan cuts reads and gives, and what it should give: on the dense streams and, in order, on the repaired
-   * ones. The streams stay in front of it.
+   * ones. The streams stay in front of it. With `only`, these experts alone run, and what it gives is not shown.
    */
-  async lookAtMixture(segment: Segment, see: (lane: SeenLane, seen: PartActivations, wanted: () => Tensor2D) => void): Promise<void> {
+  async lookAtMixture(
+    segment: Segment,
+    see: (lane: SeenLane, seen: PartActivations, wanted: () => Tensor2D) => void,
+    only?: (expert: number) => boolean,
+  ): Promise<void> {
     const { part } = segment
     if (this.#ahead.length === 0)
       await this.#goAhead(segment, (lane, { output }) => {
         if (output && this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
       })
     for (const lanes of [this.#dense, this.#repaired]) {
+      const visitor = {
+        signal: this.#signal,
+        only,
+        observe: (lane: Lane, seen: PartActivations) => {
+          const from = lanes === this.#repaired ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
+          const { index, heldOut } = lane
+          tidy(() => see({ index, heldOut, repaired: lanes === this.#repaired }, seen, () => this.#wanted(lane, from)))
+        },
+      }
+      if (only) {
+        await this.#prunedWalk.look(part, lanes, visitor)
+        continue
+      }
       const passing = lanes.map(cloneLane)
       try {
-        await this.#prunedWalk.pass(part, passing, {
-          observe: (lane, seen) => {
-            this.#signal.throwIfAborted()
-            const from = lanes === this.#repaired ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
-            const { index, heldOut } = lane
-            tidy(() => see({ index, heldOut, repaired: lanes === this.#repaired }, seen, () => this.#wanted(lane, from)))
-          },
-        })
+        await this.#prunedWalk.pass(part, passing, visitor)
       } finally {
         disposeLanes(passing)
       }
@@ -173,6 +183,7 @@ export class RepairWalk {
   async #look(walk: Walk, part: Part, lanes: Lane[], add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
     const pruned = lanes === this.#repaired
     await walk.look(part, lanes, {
+      signal: this.#signal,
       observe: (lane, { inner }) =>
         tidy(() => {
           const from = pruned ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
@@ -191,11 +202,12 @@ export class RepairWalk {
   }
 
   /** Leaves a segment; `replace` puts in what its projection has become, without it the plan's own stays. */
-  async leave(segment: Segment, replace: ((own: PartWeights) => PartWeights) | undefined): Promise<void> {
+  async leave(segment: Segment, replace?: (own: PartWeights) => Promise<PartWeights>): Promise<void> {
     if (this.#ahead.length === 0) await this.#goAhead(segment)
     if (this.needsRepair(segment)) {
       this.#part()
-      if (this.#repaired.length > 0) await this.#prunedWalk.pass(segment.part, this.#repaired, replace ? { replace } : {})
+      if (this.#repaired.length > 0)
+        await this.#prunedWalk.pass(segment.part, this.#repaired, { signal: this.#signal, ...(replace ? { replace } : {}) })
     }
     disposeLanes(this.#dense)
     this.#dense = this.#ahead
@@ -218,15 +230,12 @@ export class RepairWalk {
   /** The dense streams behind a segment; `see` is shown what its projection reads and writes on the way. */
   async #goAhead({ part, following }: Segment, see?: (lane: Lane, seen: PartActivations) => void): Promise<void> {
     this.#ahead = this.#dense.map(cloneLane)
-    await this.#walk.pass(part, this.#ahead, see ? { observe: see } : {})
+    await this.#walk.pass(part, this.#ahead, { signal: this.#signal, ...(see ? { observe: see } : {}) })
     await this.#passAll(this.#walk, following, this.#ahead)
   }
 
   async #passAll(walk: Walk, parts: readonly Part[], lanes: readonly Lane[]): Promise<void> {
-    for (const part of parts) {
-      this.#signal.throwIfAborted()
-      await walk.pass(part, lanes)
-    }
+    for (const part of parts) await walk.pass(part, lanes, { signal: this.#signal })
   }
 
   async #projection(part: Part): Promise<Projection> {
