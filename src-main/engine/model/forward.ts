@@ -67,7 +67,7 @@ interface StackVisitor {
 export async function runWindows(view: ModelView, windows: Windows, visitor: StackVisitor, rows = rowsPerCall): Promise<void> {
   const groups = groupWindows(windows, rows)
   const walk = new Walk(view, visitor.products ?? view.model.products.passes)
-  const bytes = Math.max(...groups.map((group) => 8 * group.ids.length * view.spec.hidden), 1)
+  const bytes = Math.max(...groups.map((group) => streamEntryBytes(view) * group.ids.length * view.spec.hidden), 1)
   const fitting = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
   const together = view.model.store.streams ? fitting : walk.packsWeights ? Math.min(fitting, groupsPerPacking) : 1
   const total = groups.length * view.parts.length
@@ -83,6 +83,9 @@ export async function runWindows(view: ModelView, windows: Windows, visitor: Sta
     walk.dispose()
   }
 }
+
+/** Bytes of an entry of a stream: experts that are read one by one hold the input, the sums and the output of all streams at once. */
+export const streamEntryBytes = ({ model, spec }: ModelView): number => (model.store.streams && spec.router ? 20 : 8)
 
 interface GroupStream extends Stream {
   readonly group: WindowGroup
@@ -105,9 +108,10 @@ async function runGroups(
     }
     for (const part of view.parts) {
       visitor.signal?.throwIfAborted()
-      const look = visitor.observe
-        ? { observe: ({ group }: GroupStream, seen: PartActivations) => visitor.observe?.(group, part, seen) }
-        : {}
+      const look = {
+        signal: visitor.signal,
+        ...(visitor.observe ? { observe: ({ group }: GroupStream, seen: PartActivations) => visitor.observe?.(group, part, seen) } : {}),
+      }
       if (part === last) await walk.look(part, streams, look)
       else await walk.pass(part, streams, look)
       if (part !== last) for (const { group, residual } of streams) visitor.afterPart?.(group, part, residual.x)

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
+import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { activeParameters, blockParameters } from '#engine/architectures/parameters.ts'
 import { type MixtureTensors, mlpProjections, type RouterKind } from '#engine/architectures/spec.ts'
@@ -15,16 +16,19 @@ import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
+import { expertDownName } from '#engine/model/views/plan-tensors.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { dividePart, mlpOf, partNames, partSize, presentParts } from '#engine/model/weights/weights.ts'
 import { gateCorrections } from '#engine/pruning/experts/gate-correction.ts'
 import { expertStatistics } from '#engine/pruning/experts/statistics.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { expertNorms } from '#engine/pruning/two-stage/expert-norms.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import { expectedOf, mixtureModels, packedMixture, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
+import { recordedRun } from '../pruning/running.ts'
 import { greedily } from './greedily.ts'
 import { logitsOf, relativeError } from './logits.ts'
 
@@ -202,6 +206,64 @@ describe('mixtures that do not fit into memory', () => {
     expect([resident?.residency, streamed?.residency]).toEqual(['resident', kept])
     expect({ ...streamed, residency: '' }).toEqual({ ...resident, residency: '' })
     expect(memory().numTensors, 'tensors left behind').toBe(before)
+  })
+
+  it('end between two experts when they are cancelled', async () => {
+    const path = await referenceModel('qwen3_moe')
+    const { least } = await budgetsOf(path)
+    const windows = (await referenceWindows('calibration')).slice(0, 2).map((window) => window.subarray(0, 32))
+    const works: ((model: Model, signal: AbortSignal) => Promise<unknown>)[] = [
+      (model, signal) => runWindows(denseView(model), windows, { signal }),
+      (model, signal) => gateCorrections(denseView(model), planOf(model), windows, { signal }),
+      (model, signal) =>
+        repairPlan({ view: denseView(model), plan: planOf(model), windows, kind: 'one-pass', run: { ...recordedRun(), signal } }),
+    ]
+    for (const work of works) {
+      const controller = new AbortController()
+      const model = { ...(await openModel(path, least)), workspaceBytes: 2 ** 24 }
+      const read = model.checkpoint.read.bind(model.checkpoint)
+      const reads = vi.spyOn(model.checkpoint, 'read').mockImplementation((name, rows) => {
+        if (/experts\.\d+\.down/.test(name)) controller.abort()
+        return read(name, rows)
+      })
+      await expect(work(model, controller.signal)).rejects.toThrow(/abort/)
+      // The one that was being read, and the one read ahead.
+      expect(reads.mock.calls.filter(([name]) => /experts\.\d+\.down/.test(name)).length).toBeLessThanOrEqual(2)
+      await model.close()
+    }
+  })
+
+  it.each(['resident', 'streamed'])('give back all weights when a plan has lost a file: %s', async (residency) => {
+    const path = await referenceModel('qwen3_moe')
+    const before = memory().numTensors
+    const model = await openModel(path, residency === 'resident' ? 2 ** 30 : (await budgetsOf(path)).least)
+    const plan = planOf(model)
+    const blocks = plan.blocks.map((block) => ('experts' in (block.mlp as object) ? { ...block, replaced: ['down' as const] } : block))
+    const shape = [model.spec.hidden, (model.spec.blocks[0]?.width ?? 0) / 2]
+    const names = blocks.flatMap((_, block) => [0, 1, 2, 3, 4, 5].map((expert) => expertDownName(block, expert)))
+    let reads = 0
+    const tensors = {
+      tensors: new Map(names.map((name) => [name, { name, shape, dtype: 'F32' as const, bytes: 4 * at(shape, 0) * at(shape, 1) }])),
+      read: () => Promise.reject(new Error('lost')),
+      readFloat32: async () => (++reads % 2 === 0 ? Promise.reject(new Error('lost')) : new Float32Array(at(shape, 0) * at(shape, 1))),
+      vector: () => new Float32Array(),
+    }
+    const view = viewWithPlan(model, { ...plan, blocks }, tensors)
+    await expect(perplexity(view, (await referenceWindows('test')).slice(0, 1))).rejects.toThrow('lost')
+    view.dispose()
+    await model.close()
+    expect(memory().numTensors, 'tensors left behind').toBe(before)
+  })
+
+  it('pass as many together as hold their inputs, sums and outputs', async () => {
+    const path = await referenceModel('qwen3_moe')
+    const opened = await openModel(path, (await budgetsOf(path)).least)
+    const model = { ...opened, workspaceBytes: 2 * 2 * 20 * 32 * opened.spec.hidden }
+    const windows = (await referenceWindows('calibration')).slice(0, 4).map((window) => window.subarray(0, 32))
+    const passed: number[] = []
+    await runWindows(denseView(model), windows, { afterPart: (_group, part) => void passed.push(part) }, 1)
+    expect(passed.slice(0, 4)).toEqual([-1, -1, 0, 0])
+    await model.close()
   })
 
   it('read only the experts that a token chose, each once for all that chose it', async () => {

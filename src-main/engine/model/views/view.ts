@@ -93,7 +93,13 @@ export class ModelView {
     const { store } = this.model
     const whole = await store.lease(part, next !== undefined && this.#changed.has(next) ? undefined : next)
     if (!this.#change) return whole
-    const own = await this.#change(part, whole)
+    let own: PartWeights
+    try {
+      own = await this.#change(part, whole)
+    } catch (error) {
+      store.release(part, whole)
+      throw error
+    }
     if (own === whole) return whole
     if (store.streams) {
       store.release(part, whole)
@@ -185,9 +191,11 @@ const gatherKept =
     if (weights.attention || mlp === undefined || mlp === 'removed' || !needsGather(mlp)) return weights
     if (weights.mlp) return { mlp: gatherMlp(weights.mlp, mlp) }
     const constants = mlp.constants && (await readConstants(blockOf(part), mlp.constants.length, tensors))
-    const mixture = gatherMixture(weights.mixture, mlp, constants, expertDtype(checkpoint, spec, blockOf(part)))
-    constants?.dispose()
-    return { mixture }
+    try {
+      return { mixture: gatherMixture(weights.mixture, mlp, constants, expertDtype(checkpoint, spec, blockOf(part))) }
+    } finally {
+      constants?.dispose()
+    }
   }
 
 const inTurn =
@@ -195,9 +203,14 @@ const inTurn =
   async (part, whole) => {
     let own = whole
     for (const change of changes) {
-      const next = await change(part, own)
-      if (next !== own && own !== whole) disposePart(own)
-      own = next
+      const before = own
+      try {
+        own = await change(part, before)
+      } catch (error) {
+        if (before !== whole) disposePart(before)
+        throw error
+      }
+      if (own !== before && before !== whole) disposePart(before)
     }
     return own
   }

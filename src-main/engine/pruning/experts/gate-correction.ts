@@ -4,13 +4,18 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual, type PartActivations } from '#engine/model/decoder.ts'
-import { groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import { groupWindows, streamEntryBytes, type WindowGroup } from '#engine/model/forward.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { mlpOf, type Part } from '#engine/model/weights/weights.ts'
 
-/** Throws where removing experts leaves the factors of the others as they are. */
-export function requireRaisedGates({ router, family }: DecoderSpec): void {
+/** Throws where removing experts does not raise the factors of the others, and where constants would be fitted but not scaled. */
+export function requireRaisedGates({ router, family, blocks }: DecoderSpec): void {
+  if (blocks.some(({ constants = [] }) => constants.length > 0))
+    throw new EspalierError(
+      'infeasible',
+      'Some experts of this model are constants, which a gate correction does not scale. Choose gateCorrection=none.',
+    )
   if (!router || (router.scores === 'softmax' && !router.renormalised)) return
   throw new EspalierError(
     'infeasible',
@@ -42,8 +47,8 @@ export async function gateCorrections(view: ModelView, plan: Plan, windows: Wind
   const sums = plan.blocks.map(({ mlp }) => (mlp !== 'removed' && mlp.experts ? { both: 0, own: 0 } : null))
   const changed = new Map(sums.flatMap((own, block) => (own ? [[mlpOf(block), own] as const] : [])))
   const groups = groupWindows(windows)
-  // Streams, their parts' outputs, and what the kept experts gave of them.
-  const bytes = Math.max(...groups.map(({ ids }) => 16 * ids.length * view.spec.hidden))
+  // Streams, and what all experts and the kept ones gave of them.
+  const bytes = Math.max(...groups.map(({ ids }) => (streamEntryBytes(view) + 8) * ids.length * view.spec.hidden))
   const together = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
   try {
     for (let first = 0; first < groups.length; first += together) {
@@ -73,8 +78,9 @@ async function passGroups({ view, walk, prunedWalk, changed }: Pair, groups: rea
       signal?.throwIfAborted()
       const sums = changed.get(part)
       const [whole, left] = [new Map<Stream, Float32Array>(), new Map<Stream, Float32Array>()]
-      if (sums) await prunedWalk.look(part, streams, { observe: (stream, seen) => void addRouted(left, stream, seen) })
+      if (sums) await prunedWalk.look(part, streams, { signal, observe: (stream, seen) => void addRouted(left, stream, seen) })
       const look = sums && {
+        signal,
         observe(stream: Stream, seen: PartActivations) {
           const output = addRouted(whole, stream, seen)
           if (seen.more) return
@@ -82,7 +88,7 @@ async function passGroups({ view, walk, prunedWalk, changed }: Pair, groups: rea
           whole.delete(stream)
         },
       }
-      await walk.pass(part, streams, look)
+      await walk.pass(part, streams, look ?? { signal })
       await breathe()
     }
   } finally {

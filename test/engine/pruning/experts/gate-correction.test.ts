@@ -5,7 +5,7 @@ import { isConstant, type MlpTensors } from '#engine/architectures/spec.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { mlpOf } from '#engine/model/weights/weights.ts'
-import { gateCorrections } from '#engine/pruning/experts/gate-correction.ts'
+import { gateCorrections, requireRaisedGates } from '#engine/pruning/experts/gate-correction.ts'
 import { openReference, relativeError } from '../running.ts'
 
 /** An expert or a router as plain rows. */
@@ -107,4 +107,11 @@ test('the correction is the one of a plain computation, and brings the block clo
       sumOf(left, whole, (x, y) => (expected * x - y) ** 2),
     ),
   ).toBeLessThan(1e-6)
+})
+
+test('a model that holds constants is refused before it is read', () => {
+  const { spec } = open().model
+  requireRaisedGates(spec)
+  const blocks = spec.blocks.map((block) => ({ ...block, constants: [1] }))
+  expect(() => requireRaisedGates({ ...spec, blocks })).toThrow('Some experts of this model are constants')
 })
