@@ -48,6 +48,19 @@ function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; m
   }
 }
 
+/** Of the stack's work, what a plan leaves. A token meets equally many experts, however many are left. */
+function leftBy(
+  spec: DecoderSpec,
+  { expertsRemoved, attentionRemoved, neuronsRemovedPerBlock, reached }: ReturnType<typeof outlineOf>,
+  sparsity: number,
+): number {
+  if (!expertsRemoved) return 1 - (reached ?? sparsity)
+  const { attention, mlp } = operationsOf(spec, 1)
+  const width = Math.max(1, ...spec.blocks.map((block) => block.width))
+  const gone = (attention * (attentionRemoved ?? 0)) / spec.blocks.length + (mlp * (neuronsRemovedPerBlock ?? 0)) / width
+  return 1 - gone / (attention + mlp)
+}
+
 /** What a request has to do, phase by phase, from the formulas of its method: nothing is computed, texts are counted. */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
   return new RequestWork(model, request).describe()
@@ -95,8 +108,7 @@ class RequestWork {
     if (!isPlain(amount)) throw new EspalierError('internal', 'Work is counted for a share or for blocks, not for a budget.')
     const budget = budgetFor(this.#model.spec, amount)
     const outline = outlineOf(method, this.#model.spec, budget, options)
-    // A token meets equally many experts, however many are left.
-    this.#left = outline.expertsRemoved ? 1 : 1 - (outline.reached ?? budget.sparsity)
+    this.#left = leftBy(this.#model.spec, outline, budget.sparsity)
     const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
     const { windows, tokens } = await this.#count({ ...calibration, windows: wanted })
     const work = await method.work(this.#model.spec, budget, options, windows)
@@ -127,14 +139,16 @@ class RequestWork {
 
   async #repair(
     { kind, calibration }: NonNullable<RunRequest['repair']>,
-    { attentionRemoved, neuronsRemovedPerBlock }: ReturnType<typeof outlineOf>,
+    { attentionRemoved, neuronsRemovedPerBlock, expertsRemoved = 0 }: ReturnType<typeof outlineOf>,
   ): Promise<PhaseWork[]> {
     const { spec } = this.#model
     const width = Math.max(1, ...spec.blocks.map((block) => block.width))
     const { windows, tokens } = await this.#count(calibration)
     const neurons = neuronsRemovedPerBlock === null ? this.#left : 1 - neuronsRemovedPerBlock / width
     const attention = attentionRemoved === null ? this.#left : 1 - attentionRemoved / spec.blocks.length
-    return [this.#readingOf(windows * tokens), this.#timed(repairPhase(spec, kind, windows, { neurons, attention }), 'repair', tokens)]
+    const all = spec.blocks.reduce((sum, block) => sum + (block.experts ?? 0), 0)
+    const left = { neurons, attention, experts: 1 - expertsRemoved / Math.max(1, all) }
+    return [this.#readingOf(windows * tokens), this.#timed(repairPhase(spec, kind, windows, left), 'repair', tokens)]
   }
 
   /** Minutes are what they say; tokens are timed. */

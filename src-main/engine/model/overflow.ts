@@ -46,8 +46,12 @@ async function largestTensor({ model, spec }: ModelView, part: Part, stage: Stag
   const behind = keys.filter((key) => key === last || key.endsWith('.down'))
   const of = { input: ['norm'], inner: keys.filter((key) => key !== last && key !== 'shortcut' && key !== 'norm'), output: behind }[stage]
   const names = of.flatMap((key) => partNames(spec, part)[key]?.weight ?? [])
-  const sized = await Promise.all(names.map(async (name) => ({ name, largest: largestOf(await model.checkpoint.readFloat32(name)) })))
-  return sized.reduce((most, one) => (one.largest > most.largest ? one : most), { name: 'the stream that it reads', largest: 0 })
+  let most = { name: 'the stream that it reads', largest: 0 }
+  for (const name of names) {
+    const largest = largestOf(await model.checkpoint.readFloat32(name))
+    if (largest > most.largest) most = { name, largest }
+  }
+  return most
 }
 
 function largestOf(values: Float32Array): number {

@@ -83,6 +83,23 @@ describe('the work of a run', () => {
     ).toEqual([])
   })
 
+  test('of a mixture falls with the neurons and attention that go behind its experts, and its repair with its experts', async () => {
+    const { spec, checkpoint } = await openSpec(await referenceModel('olmoe'))
+    await checkpoint.close()
+    const work = async (changes: Partial<RunRequest>, part: string, of = operations) => {
+      const { phases } = await workOf(
+        { ...model, spec: { ...spec, vocabulary: model.spec.vocabulary } },
+        request({ amount: { sparsity: 0.6 }, ...changes }),
+      )
+      return phases.filter((phase) => phase.part === part).reduce((sum, phase) => sum + of(phase), 0)
+    }
+    const reap = { method: 'reap' }
+    expect(await work({ options: { experts: 0.25 } }, 'perplexity')).toBeLessThan(0.9 * (await work(reap, 'perplexity')))
+    const repair = { kind: 'one-pass' as const, calibration: text('calibration.txt', 8) }
+    const repairing = (share: number) => work({ ...reap, options: { share }, repair }, 'repair', ({ double }) => double)
+    expect(await repairing(0.75)).toBeLessThan(await repairing(0.25))
+  })
+
   test('holds every measure, and a repair as a part of its own', async () => {
     const asked = request({
       repair: { kind: 'in-order', calibration: text('calibration.txt', 16) },

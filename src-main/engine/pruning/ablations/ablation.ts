@@ -81,7 +81,7 @@ export async function measureTrial<Options>({ view, evaluation, run }: AblationI
   const options = twoStage.options.parse(trial.options)
   const input = { view, calibration: trial.calibration, budget: budgetFor(view.spec, { sparsity: trial.sparsity }), options, run: own }
   const start = performance.now()
-  const result = await planTwoStages(input, async () => trial.scores ?? mlpScores(input, options))
+  const result = await planTwoStages(input, async (own) => trial.scores ?? mlpScores(own, options))
   const { plan } = result
   const seconds = await run.step(
     { kind: trialSecondsStep, label: `${trial.name}: seconds`, on: { plan } },

@@ -102,7 +102,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const tries = widths.length * measured
   const behind = (tries * blocks * (blocks + 1)) / 2
   const shared = `fitted table, ${fitted} and ${measured} windows`
-  const prices = repairPhase(spec, 'one-pass', fitted / 2, { neurons: 1 - sparsity, attention: 1 })
+  const prices = repairPhase(spec, 'one-pass', fitted / 2, { neurons: 1 - sparsity, attention: 1, experts: 1 })
   const judged = timesPasses({ attention: blocks, mlp: blocks * (1 - sparsity), head: 1 }, measured)
   return [
     scoringPhase(spec, fitted),

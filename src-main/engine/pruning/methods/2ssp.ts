@@ -128,7 +128,7 @@ export async function planTwoStages(input: Input, scoreMlps: (input: Input) => P
   const { plan, experts } = await planExperts(input, chosen.experts)
   const left = viewWithPlan(view.model, plan)
   try {
-    // Tokens of experts that went have others, so neurons are scored without them.
+    // Tokens whose expert was removed go to another one, so neurons are scored on the experts that stay.
     return { ...(await planStages(input, split, plan, await scoreMlps({ ...input, view: left }))), experts }
   } finally {
     left.dispose()

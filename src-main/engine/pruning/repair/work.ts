@@ -23,24 +23,25 @@ export const repairing = 'Repairing'
 
 /**
  * What a repair has to do. In one pass the windows run through the dense model once; in order they run through the repaired one beside it,
- * and attention is fitted as well.
- * @param left the share of MLPs' neurons and of attention submodules that the plan leaves
+ * and attention is fitted as well. They pass each pruned mixture as often again, and more often where memory holds few experts' inputs.
+ * @param left the share of MLPs' neurons, of attention submodules and of experts that the plan leaves
  */
 export function repairPhase(
   spec: DecoderSpec,
   kind: RepairKind,
   windows: number,
-  left: { readonly neurons: number; readonly attention: number },
+  left: { readonly neurons: number; readonly attention: number; readonly experts: number },
 ): MethodPhase {
   const blocks = spec.blocks.length
   const inOrder = kind === 'in-order'
   const times = (inOrder ? 2 : 1) * watched
-  const passes = stackPasses(blocks, times * windows)
+  const { mlp, ...others } = stackPasses(blocks, times * windows)
+  const passes = { ...others, mlp: spec.router ? 2 * mlp : mlp }
   const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
   const attentions = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
   const double = (tokens: number) => {
     const rows = windows * tokens * (inOrder ? 2 : 1)
-    const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => experts))
+    const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => Math.round(left.experts * experts)))
     const rowsOfOne = (rows * Math.min(experts, spec.router?.chosen ?? 1)) / experts
     return (
       blocks * experts * equationOperations(rowsOfOne, kept, spec.hidden) +
