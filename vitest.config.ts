@@ -30,7 +30,7 @@ const long = [
   'engine/export/gguf/same-as-llama',
   'engine/pruning/{every-method,mixed-parity}',
   'engine/pruning/ablations/parity',
-  'engine/pruning/methods/{evopress,reap,slicegpt}',
+  'engine/pruning/methods/{2ssp-experts,depth-scores,evopress,reap,slicegpt}',
   'engine/pruning/recovery/families',
 ].map((file) => `test/${file}.test.ts`)
 

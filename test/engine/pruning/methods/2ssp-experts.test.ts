@@ -36,10 +36,9 @@ interface Expected {
 const backend = await openBackend('tensorflow')
 
 describe.each(mixtureModels)('2SSP on %s', (name) => holdToRecorded(name, openReference(name)))
-// One model: which products are used does not depend on the router.
-describe.skipIf(!backend.halves)('2SSP on olmoe in mixed precision', () => {
-  const open = openReference('olmoe')
-  holdToRecorded('olmoe', () => ({ ...open(), model: withProducts(open().model, productsFor('mixed')) }))
+describe.skipIf(!backend.halves).each(mixtureModels)('2SSP on %s in mixed precision', (name) => {
+  const open = openReference(name)
+  holdToRecorded(name, () => ({ ...open(), model: withProducts(open().model, productsFor('mixed')) }))
 })
 
 function holdToRecorded(name: MixtureModel, open: () => Bench): void {
