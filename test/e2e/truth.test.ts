@@ -732,3 +732,21 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   expect(await page.getByRole('region', { name: 'Table of the ablation' }).getByRole('row').count()).toBeGreaterThan(3)
   expect(screen.faults).toEqual([])
 })
+
+test('a run says in one sentence that a smaller unpruned file of its model is better', async () => {
+  const prose = { kind: 'perplexity' as const, data: { source: 'prose', sequenceLength: 64, windows: 2 }, name: 'Prose' }
+  const measured = (id: string, changes: object) =>
+    workbench.call('runs.clone', { id, changes: { measures: [prose], ...changes }, start: 'queue' })
+  const rival = await measured(runOf('dense', 0).id, { weights: 'Q8_0' })
+  const pruned = await measured(runOf('2ssp', 0.5).id, {})
+  await eventually(
+    () => Promise.all([rival, pruned].map(({ id }) => workbench.call('runs.get', { id }))),
+    (found) => found.every(({ status }) => status === 'done'),
+    60_000,
+  )
+  await go(page, `#/run/${pruned.id}`)
+  await page.getByText(/^Do not prune\. At .* dense Q8_0 is better than 2SSP 50 % \(perplexity .* on Prose, text no choice saw\)/).waitFor()
+  await go(page, `#/run/${rival.id}`)
+  await page.getByRole('heading', { name: 'Measures' }).waitFor()
+  expect(await page.getByText(/^Do not prune/).count()).toBe(0)
+})

@@ -1,5 +1,6 @@
 import type { Input } from '#contract/api.ts'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { worthOf } from '#contract/comparison/verdict.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
 import type { SecondsRange } from '#contract/runs/estimate.ts'
@@ -7,6 +8,7 @@ import type { Progress } from '#contract/runs/progress.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
+import { denseMethod, isAblation, isInspection } from '#contract/titles.ts'
 import { call, copyText, on, onReconnect } from '../../api/api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
@@ -45,6 +47,8 @@ export class RunState {
   parent = $state.raw<RunDetail | null>(null)
   /** The dense model's run of the same experiment, to measure against. */
   baseline = $state.raw<ComparedRun | null>(null)
+  /** One sentence where an unpruned file of the model is better and no larger; else empty. */
+  refusal = $state('')
   #description = $state.raw<ModelDescription | null>(null)
 
   readonly description: ModelDescription | null = $derived(this.run.value?.modelDescription ?? this.#description)
@@ -89,6 +93,7 @@ export class RunState {
           ({ baseline, runs }) => runs.find((other) => other.id === baseline && baseline !== run.id) ?? null,
           () => null,
         )
+      if (this.refusal === '') this.refusal = await findRefusal(run).catch(() => '')
       if (run.progress) this.#takeProgress(run.progress)
       return run
     })
@@ -191,4 +196,22 @@ export class RunState {
 function timed(): { done: Promise<void>; stop: () => void } {
   const { promise, resolve } = Promise.withResolvers<void>()
   return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
+}
+
+/** The verdict on a run alone, against the unpruned files of its model that were measured on its texts only, if it says not to prune. */
+async function findRefusal({ id, status, method, model, fingerprint, measures }: RunDetail): Promise<string> {
+  if (status !== 'done' || method === denseMethod || isAblation(method) || isInspection(method)) return ''
+  const conditions = [
+    { field: 'modelId', is: 'equal' as const, value: model.id },
+    { field: 'method', is: 'equal' as const, value: denseMethod },
+    { field: 'status', is: 'equal' as const, value: 'done' },
+  ]
+  const { rows } = await call('runs.query', { conditions, limit: 100 })
+  const { runs } = await call('compare.get', { ids: [id, ...rows.map((row) => row.id)] })
+  const textsOf = (run: { measures: readonly { name: string; dataset: string }[] }) =>
+    run.measures.flatMap(({ name, dataset }) => (name === 'perplexity' ? dataset : []))
+  const own = new Set(textsOf({ measures }))
+  const rivals = runs.filter((run) => run.fingerprint === fingerprint && textsOf(run).every((text) => own.has(text)))
+  const { answer, sentence } = worthOf(rivals)
+  return answer === 'do not prune' ? sentence : ''
 }
