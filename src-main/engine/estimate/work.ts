@@ -7,8 +7,8 @@ import { isPlain } from '#contract/runs/amount-text.ts'
 import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
-import { activeParameters, blockParameters, stackParameters, unmetParameters } from '#engine/architectures/parameters.ts'
-import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
+import { activeParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { takesHalves } from '#engine/architectures/spec.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
@@ -27,39 +27,13 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPhase } from '#engine/pruning/repair/work.ts'
 import { addPasses, stackPasses } from '#engine/pruning/search/passes.ts'
 import { fewRows, type Products } from '#engine/tensor/products.ts'
+import { leftBy, operationsOf } from './operations.ts'
 import { countQuestions } from './question-counts.ts'
 import { countWindows, type WorkModel } from './window-counts.ts'
 
 const billion = 1e9
 /** Seconds that encoding a token takes, and reading a gigabyte of weights; a process that starts takes the last. */
 const [encoding, reading, starting] = [4e-6, 1, 1]
-
-/** Operations of one window through the mean attention, the mean MLP and the head; of a mixture, through the experts that a token meets. */
-function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; mlp: number; head: number } {
-  const blocks = spec.blocks.map((_, index) => {
-    const { attention, mlp } = blockParameters(spec, index)
-    return { attention, mlp: mlp - unmetParameters(spec, index) }
-  })
-  const mean = (part: 'attention' | 'mlp') => blocks.reduce((sum, own) => sum + own[part], 0) / blocks.length
-  return {
-    attention: 2 * tokens * mean('attention') + 2 * tokens ** 2 * spec.heads * spec.headSize,
-    mlp: 2 * tokens * mean('mlp'),
-    head: 2 * tokens * spec.vocabulary * spec.hidden,
-  }
-}
-
-/** Of the stack's work, what a plan leaves. A token meets equally many experts, however many are left. */
-function leftBy(
-  spec: DecoderSpec,
-  { expertsRemoved, attentionRemoved, neuronsRemovedPerBlock, reached }: ReturnType<typeof outlineOf>,
-  sparsity: number,
-): number {
-  if (!expertsRemoved) return 1 - (reached ?? sparsity)
-  const { attention, mlp } = operationsOf(spec, 1)
-  const width = Math.max(1, ...spec.blocks.map((block) => block.width))
-  const gone = (attention * (attentionRemoved ?? 0)) / spec.blocks.length + (mlp * (neuronsRemovedPerBlock ?? 0)) / width
-  return 1 - gone / (attention + mlp)
-}
 
 /** What a request has to do, phase by phase, from the formulas of its method: nothing is computed, texts are counted. */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {

@@ -2,13 +2,12 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { topIndices } from './generation/probabilities.ts'
+import { complete } from './generation/complete.ts'
 import { readLosses } from './perplexity.ts'
-import { share } from './tasks/accuracy.ts'
+import { share, shareMeasure } from './tasks/accuracy.ts'
 
 /** Where a window is divided, and how long texts are that hide a number. */
 const shares = [0.25, 0.5, 1]
@@ -86,31 +85,15 @@ export async function findNeedles(
   const found: boolean[] = []
   for (const { prompt, number } of needles) {
     report.progress?.(found.length, needles.length)
-    const answer = await continueBy(view, prompt, answerTokens(tokenizer, number), report.signal)
-    found.push(tokenizer.decode(answer).includes(number))
+    const tokens = answerTokens(tokenizer, number)
+    const answer = await complete(view, tokenizer, prompt, { tokens, stops: [], signal: report.signal })
+    found.push(answer.includes(number))
   }
   report.progress?.(needles.length, needles.length)
   return found
 }
 
-async function continueBy(view: ModelView, prompt: readonly number[], tokens: number, signal: AbortSignal | undefined): Promise<number[]> {
-  const session = new DecodingSession(view)
-  try {
-    const answer: number[] = []
-    let fed = prompt
-    while (answer.length < tokens) {
-      const [logits] = await session.feed(Int32Array.from(fed), 1, signal)
-      fed = topIndices(at([logits ?? []], 0), 1)
-      answer.push(at(fed, 0))
-    }
-    return answer
-  } finally {
-    session.dispose()
-  }
-}
-
 /** The share of numbers that were found in texts of one length. */
 export function foundMeasure(length: number, found: readonly boolean[], name: string): Measure {
-  const { value, error } = share([...found])
-  return { name: `numbers found in ${length} tokens`, dataset: name, value, unit: 'share', ...(error === undefined ? {} : { error }) }
+  return shareMeasure(`numbers found in ${length} tokens`, name, share(found))
 }

@@ -136,7 +136,7 @@ async function measureRepetition({ data, name, tokens }: Of<'repetition'>, conte
 }
 
 const positionStep: StepKind = { version: 1 }
-const needleStep: StepKind = { version: 1 }
+const needleStep: StepKind = { version: 2 }
 
 async function measureLongContext({ data, name }: Of<'long context'>, context: MeasureContext): Promise<Measured> {
   const { view, tokenizer, spec, signal, progress, read, step } = context

@@ -7,7 +7,7 @@ import type { SecondsRange } from '#contract/runs/estimate.ts'
 import type { Progress } from '#contract/runs/progress.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import type { RunDetail } from '#contract/runs/runs.ts'
+import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod, isAblation, isInspection } from '#contract/titles.ts'
 import { call, copyText, on, onReconnect } from '../../api/api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map.ts'
@@ -47,8 +47,8 @@ export class RunState {
   parent = $state.raw<RunDetail | null>(null)
   /** The dense model's run of the same experiment, to measure against. */
   baseline = $state.raw<ComparedRun | null>(null)
-  /** One sentence where an unpruned file of the model is better and no larger; else empty. */
-  refusal = $state('')
+  /** One sentence where an unpruned file of the model is better and no larger; else empty, or null until it was asked for. */
+  refusal = $state<string | null>(null)
   #description = $state.raw<ModelDescription | null>(null)
 
   readonly description: ModelDescription | null = $derived(this.run.value?.modelDescription ?? this.#description)
@@ -93,10 +93,15 @@ export class RunState {
           ({ baseline, runs }) => runs.find((other) => other.id === baseline && baseline !== run.id) ?? null,
           () => null,
         )
-      if (this.refusal === '') this.refusal = await findRefusal(run).catch(() => '')
+      if (this.refusal === null && run.status === 'done') void this.#loadRefusal(run)
       if (run.progress) this.#takeProgress(run.progress)
       return run
     })
+  }
+
+  async #loadRefusal(run: RunDetail): Promise<void> {
+    this.refusal = ''
+    this.refusal = await findRefusal(run).catch(() => null)
   }
 
   async loadLog(): Promise<void> {
@@ -198,20 +203,24 @@ function timed(): { done: Promise<void>; stop: () => void } {
   return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
 }
 
-/** The verdict on a run alone, against the unpruned files of its model that were measured on its texts only, if it says not to prune. */
-async function findRefusal({ id, status, method, model, fingerprint, measures }: RunDetail): Promise<string> {
-  if (status !== 'done' || method === denseMethod || isAblation(method) || isInspection(method)) return ''
+/** The verdict on a finished run alone, against the unpruned files of its model that were measured on its texts only, if it says not to prune. */
+async function findRefusal({ id, method, model, fingerprint, measures }: RunDetail): Promise<string> {
+  if (method === denseMethod || isAblation(method) || isInspection(method)) return ''
   const conditions = [
     { field: 'modelId', is: 'equal' as const, value: model.id },
     { field: 'method', is: 'equal' as const, value: denseMethod },
     { field: 'status', is: 'equal' as const, value: 'done' },
   ]
   const { rows } = await call('runs.query', { conditions, limit: 100 })
-  const { runs } = await call('compare.get', { ids: [id, ...rows.map((row) => row.id)] })
-  const textsOf = (run: { measures: readonly { name: string; dataset: string }[] }) =>
-    run.measures.flatMap(({ name, dataset }) => (name === 'perplexity' ? dataset : []))
-  const own = new Set(textsOf({ measures }))
-  const rivals = runs.filter((run) => run.fingerprint === fingerprint && textsOf(run).every((text) => own.has(text)))
-  const { answer, sentence } = worthOf(rivals)
+  const texts = textsOf(measures)
+  const comparable = (run: Pick<RunEntry, 'fingerprint' | 'measures'>) =>
+    run.fingerprint === fingerprint && textsOf(run.measures).every((text) => texts.includes(text))
+  const rivals = rows.filter(comparable)
+  if (rivals.length === 0) return ''
+  const { runs } = await call('compare.get', { ids: [id, ...rivals.map((rival) => rival.id)] })
+  const { answer, sentence } = worthOf(runs.filter(comparable))
   return answer === 'do not prune' ? sentence : ''
 }
+
+const textsOf = (measures: RunEntry['measures']): string[] =>
+  measures.flatMap(({ name, dataset }) => (name === 'perplexity' ? dataset : []))

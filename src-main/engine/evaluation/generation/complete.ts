@@ -11,7 +11,7 @@ interface Completion {
   readonly tokens: number
   /** Texts before which it ends. */
   readonly stops: readonly string[]
-  readonly signal: AbortSignal
+  readonly signal: AbortSignal | undefined
 }
 
 /** The text that follows a prompt with the likeliest tokens, up to an end token, a stop text or the most tokens. */

@@ -22,24 +22,24 @@ export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, '
       share(outcomes.filter((outcome) => outcome.subject === subject).map((outcome) => outcome.correct)),
     ]),
   )
-  const rows = [toMeasure('accuracy', task, pool([...shares.values()]))]
+  const rows = [shareMeasure('accuracy', task, pool([...shares.values()]))]
   for (const group of [...new Set(Object.values(mmluGroups))].sort()) {
     const members = subjects.filter((subject) => mmluGroups[subject] === group)
     if (members.length === 0) continue
-    rows.push(toMeasure('accuracy', `${task}_${group}`, pool(members.flatMap((subject) => shares.get(subject) ?? []))))
-    for (const subject of members) rows.push(toMeasure('accuracy', `${task}_${subject}`, shares.get(subject) as Share))
+    rows.push(shareMeasure('accuracy', `${task}_${group}`, pool(members.flatMap((subject) => shares.get(subject) ?? []))))
+    for (const subject of members) rows.push(shareMeasure('accuracy', `${task}_${subject}`, shares.get(subject) as Share))
   }
   return rows
 }
 
 function measureRows(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): Measure[] {
-  const rows = [toMeasure('accuracy', task, share(outcomes.map((outcome) => outcome.correct)))]
+  const rows = [shareMeasure('accuracy', task, share(outcomes.map((outcome) => outcome.correct)))]
   const normalised = outcomes.flatMap((outcome) => outcome.correctPerCharacter ?? [])
-  return normalised.length === 0 ? rows : [...rows, toMeasure('accuracy per character', task, share(normalised))]
+  return normalised.length === 0 ? rows : [...rows, shareMeasure('accuracy per character', task, share(normalised))]
 }
 
 /** The share of true values; its error is the sample's standard deviation (n - 1) over the root of n. */
-export function share(values: boolean[]): Share {
+export function share(values: readonly boolean[]): Share {
   const questions = values.length
   const value = values.filter(Boolean).length / questions
   const error = questions > 1 ? Math.sqrt((value * (1 - value)) / (questions - 1)) : undefined
@@ -55,7 +55,8 @@ export function pool(shares: Share[]): Share {
   return { value, error: freedom > 0 ? Math.sqrt(squares / freedom / questions) : undefined, questions }
 }
 
-function toMeasure(name: string, dataset: string, { value, error }: Share): Measure {
+/** A share as the measure of a dataset. */
+export function shareMeasure(name: string, dataset: string, { value, error }: Share): Measure {
   return { name, dataset, value, unit: 'share', ...(error === undefined ? {} : { error }) }
 }
 

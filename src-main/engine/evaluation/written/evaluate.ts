@@ -1,10 +1,9 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Measure } from '#contract/runs/measures.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { complete } from '../generation/complete.ts'
-import { share } from '../tasks/accuracy.ts'
+import { share, shareMeasure } from '../tasks/accuracy.ts'
 import { chatPrompt, plainPrompt } from './prompt.ts'
 import type { AskedQuestion } from './questions.ts'
 import type { WrittenTask } from './written-task.ts'
@@ -42,10 +41,8 @@ export async function writeAnswers(
 /** What answers to a task amount to: the share of answers that each of its rules accepts, and the first answers. */
 export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[], texts: readonly string[]) {
   const judged = questions.map(({ judge }, index) => judge(at(texts, index)))
-  const measures = Object.keys(judged[0] ?? {}).map((name): Measure => {
-    const { value, error } = share(judged.flatMap((one) => one[name] ?? []))
-    return { name, dataset, value, unit: 'share', ...(error === undefined ? {} : { error }) }
-  })
+  const rules = Object.keys(judged[0] ?? {})
+  const measures = rules.map((rule) => shareMeasure(rule, dataset, share(judged.flatMap((one) => one[rule] ?? []))))
   const answers = questions.slice(0, keptAnswers).map(({ turns }, index) => ({ prompt: turns.at(-1)?.asked ?? '', text: at(texts, index) }))
   return { measures, answers }
 }
