@@ -111,8 +111,7 @@ export const models: readonly InteropModel[] = [
   reference('olmo2'),
   reference('olmo3'),
   reference('granite'),
-  // Without any block of full attention, as ShortGPT
-  // leaves this small one, transformers cannot run it.
+  // Without any block of full attention, as ShortGPT leaves this small one, transformers cannot run it.
   reference('qwen3_5', { ...usual, ...delta, without: ['shortgpt'] }),
   // Rounding in other types sends tokens of these random models to other experts.
   ...mixtureModels

@@ -117,9 +117,7 @@ describe('mixtures of experts against transformers', () => {
       const model = await openModel(await referenceModel(name))
       const logits = await logitsOf(denseView(withProducts(model, productsOnUnits('mixed'))), window as Int32Array)
       for (const [position, expected] of Object.entries(recorded.dense.logits_at))
-        expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(
-          name === 'qwen3_5_moe' ? 3e-4 : 1e-4,
-        )
+        expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(logitBound(name))
       await model.close()
     },
   )

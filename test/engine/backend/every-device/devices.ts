@@ -23,8 +23,9 @@ export const skippedBecause = (device: TestedDevice): string | undefined =>
   device === 'ggml-vulkan' && !['1', 'all'].includes(vulkan) ? vulkan : undefined
 
 /**
- * Whether all recorded models run. Else those that differ most do on Vulkan, which compiles shaders for each, and on TensorFlow, which
- * other tests hold to all. */
+ * Whether all recorded models run. Otherwise only those that differ most do: on Vulkan, which compiles shaders for each, and on
+ * TensorFlow, which other tests hold to all.
+ */
 export const runsAllModels = (device: TestedDevice): boolean => device === 'ggml-cpu' || vulkan === 'all'
 
 // Before the first look for GPUs, which keeps what it found.
