@@ -97,13 +97,14 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
   let workbench: Opened
   const path = process.env.PATH
 
-  /** Programs named as Slurm's that note what they are given, and accept every job. */
+  /** Programs named as Slurm's that note what they are given, accept every job and let it wait. A run of a job that is gone is sent again. */
   function recordingSlurm(): void {
     const bin = join(home, 'bin')
     mkdirSync(bin)
     const note = `printf '%s\\n' "$0" "$@" >> '${home}/words'; `
     writeFileSync(join(bin, 'sbatch'), `#!/bin/sh\n${note}cat >> '${home}/scripts'; echo 17\n`)
-    writeFileSync(join(bin, 'squeue'), `#!/bin/sh\n${note}echo '{"jobs": []}'\n`)
+    const waiting = { job_id: 17, array_task_string: '0-99', name: 'espalier-sent', job_state: 'PENDING' }
+    writeFileSync(join(bin, 'squeue'), `#!/bin/sh\n${note}echo '${JSON.stringify({ jobs: [waiting] })}'\n`)
     for (const name of ['scontrol', 'scancel', 'sacct']) writeFileSync(join(bin, name), `#!/bin/sh\n${note}\n`)
     // What ssh is asked to run is run by a shell here, as one at the other end would.
     writeFileSync(join(bin, 'ssh'), `#!/bin/sh\n${note}for last; do :; done; case "$last" in *rsync*) exit 12;; esac; exec sh -c "$last"\n`)
@@ -159,7 +160,7 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
     const scripts = readFileSync(join(home, 'scripts'), 'utf8')
     for (const name of usable.filter((one) => one.length > 3 && one !== '%A_%a')) expect(words + scripts, name).not.toContain(name)
     const sent = scripts.match(/^runs=\((.*)\)$/gm)?.flatMap((line) => line.slice(6, -1).split(' '))
-    expect(new Set(sent)).toEqual(new Set(made.map(({ id }) => id)))
+    expect(sent?.toSorted()).toEqual(made.map(({ id }) => id).toSorted())
     expect(existsSync('PWNED') || existsSync(join(home, 'PWNED')) || existsSync(join(home, 'shared', 'PWNED'))).toBe(false)
     for (const file of ['words', 'scripts']) rmSync(join(home, file))
   }
