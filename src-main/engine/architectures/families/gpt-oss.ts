@@ -1,9 +1,9 @@
-import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
-import { all, allMixtures, type Dialect, expertEntries, plain, windowTypes } from './dialect.ts'
+import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
+import { all, allMixtures, type Dialect, expertEntries, plain, windowTypes } from '../dialect.ts'
+import { mixtureOf, readExperts, separateExperts } from '../mixture.ts'
+import { readRotary } from '../rotary.ts'
+import type { DecoderSpec } from '../spec.ts'
 import { readLlamaLike } from './llama.ts'
-import { mixtureOf, readExperts, separateExperts } from './mixture.ts'
-import { readRotary } from './rotary.ts'
-import type { DecoderSpec } from './spec.ts'
 
 const limits = { most: 7, slope: 1.702 }
 

@@ -1,10 +1,10 @@
-import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
-import type { ConfigReader } from './config-reader.ts'
-import { behind, type Dialect, inner, plain, windowTypes } from './dialect.ts'
+import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
+import type { ConfigReader } from '../config-reader.ts'
+import { behind, type Dialect, inner, plain, windowTypes } from '../dialect.ts'
+import { findPlace, type Place, textConfigOf } from '../place.ts'
+import { readRotary } from '../rotary.ts'
+import type { DecoderSpec } from '../spec.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
-import { findPlace, type Place, textConfigOf } from './place.ts'
-import { readRotary } from './rotary.ts'
-import type { DecoderSpec } from './spec.ts'
 
 /** What Gemma 2 and 3 share: norms that multiply by 1 + w on both sides of a submodule, scaled embeddings, a score scale of their own. */
 function sharedTraits(config: ConfigReader): LlamaTraits {

@@ -1,8 +1,8 @@
-import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
-import { all, plain, silu } from './dialect.ts'
+import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
+import { all, plain, silu } from '../dialect.ts'
+import { readRotary, unrotated } from '../rotary.ts'
+import type { DecoderSpec } from '../spec.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
-import { readRotary, unrotated } from './rotary.ts'
-import type { DecoderSpec } from './spec.ts'
 
 /** llama.cpp never turns every fourth block, whatever the file says. */
 const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {

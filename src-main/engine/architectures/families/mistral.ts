@@ -1,5 +1,5 @@
-import { type Architecture, readWindows } from './common.ts'
-import { deci, llamaDialect } from './dialect.ts'
+import { type Architecture, readWindows } from '../common.ts'
+import { deci, llamaDialect } from '../dialect.ts'
 import { readLlamaLike } from './llama.ts'
 
 export const mistral: Architecture = {

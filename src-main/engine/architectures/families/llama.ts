@@ -1,12 +1,12 @@
 import type { Rotary } from '#engine/tensor/rotary.ts'
-import { type Architecture, linear, readActivation, readSizes } from './common.ts'
-import type { ConfigReader } from './config-reader.ts'
-import { defined } from './defined.ts'
-import { deci, llamaDialect } from './dialect.ts'
-import { gatedMlp, type MixtureTraits } from './mixture.ts'
-import { type Place, usualPlace } from './place.ts'
-import { readRotary } from './rotary.ts'
-import type { BlockTensors, DecoderSpec, NormTensors } from './spec.ts'
+import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
+import type { ConfigReader } from '../config-reader.ts'
+import { defined } from '../defined.ts'
+import { deci, llamaDialect } from '../dialect.ts'
+import { gatedMlp, type MixtureTraits } from '../mixture.ts'
+import { type Place, usualPlace } from '../place.ts'
+import { readRotary } from '../rotary.ts'
+import type { BlockTensors, DecoderSpec, NormTensors } from '../spec.ts'
 
 /** Names of the norms around a block's submodules; one that a family lacks is left out. */
 interface NormNames {

@@ -1,8 +1,8 @@
-import { type Architecture, readHeadSize, readWindows } from './common.ts'
-import { all, llamaDialect, routes } from './dialect.ts'
+import { type Architecture, readHeadSize, readWindows } from '../common.ts'
+import { all, llamaDialect, routes } from '../dialect.ts'
+import { fusedExperts, mixtureOf, readExperts, separateExperts } from '../mixture.ts'
+import { readRotary } from '../rotary.ts'
 import { readLlamaLike } from './llama.ts'
-import { fusedExperts, mixtureOf, readExperts, separateExperts } from './mixture.ts'
-import { readRotary } from './rotary.ts'
 
 const names = { gate: 'w1', up: 'w3', down: 'w2' }
 

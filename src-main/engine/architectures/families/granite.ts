@@ -1,6 +1,6 @@
-import type { Architecture } from './common.ts'
-import type { ConfigReader } from './config-reader.ts'
-import { all, type Dialect, plain, silu, wholeRotary } from './dialect.ts'
+import type { Architecture } from '../common.ts'
+import type { ConfigReader } from '../config-reader.ts'
+import { all, type Dialect, plain, silu, wholeRotary } from '../dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
 export const graniteDialect: Dialect = {

@@ -1,8 +1,8 @@
-import type { Architecture } from './common.ts'
-import type { ConfigReader } from './config-reader.ts'
-import { all, allMixtures, type Dialect, expertEntries, inner, plain, routes, silu } from './dialect.ts'
+import type { Architecture } from '../common.ts'
+import type { ConfigReader } from '../config-reader.ts'
+import { all, allMixtures, type Dialect, expertEntries, inner, plain, routes, silu } from '../dialect.ts'
+import { type MixtureTraits, mixtureOf, readExperts, storedExperts } from '../mixture.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
-import { type MixtureTraits, mixtureOf, readExperts, storedExperts } from './mixture.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 
 /** Qwen's mixtures: some blocks may be dense, and configs of transformers 5 have another word for the number of experts. */

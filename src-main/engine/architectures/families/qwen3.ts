@@ -1,5 +1,5 @@
-import type { Architecture } from './common.ts'
-import { type Dialect, inner, plain, silu } from './dialect.ts'
+import type { Architecture } from '../common.ts'
+import { type Dialect, inner, plain, silu } from '../dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 

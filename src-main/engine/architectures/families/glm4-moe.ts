@@ -1,8 +1,8 @@
-import { type Architecture, readHeadSize } from './common.ts'
-import { type Dialect, expertEntries, inner, plain } from './dialect.ts'
+import { type Architecture, readHeadSize } from '../common.ts'
+import { type Dialect, expertEntries, inner, plain } from '../dialect.ts'
+import { gatedMlp, mixtureOf, readExperts, readGroups, storedExperts } from '../mixture.ts'
+import { readRotary } from '../rotary.ts'
 import { readLlamaLike } from './llama.ts'
-import { gatedMlp, mixtureOf, readExperts, readGroups, storedExperts } from './mixture.ts'
-import { readRotary } from './rotary.ts'
 
 const dialect: Dialect = {
   ...plain,

@@ -1,6 +1,6 @@
-import { type Architecture, linear, readActivation, readSizes } from './common.ts'
-import { type Dialect, plain, usualHeads } from './dialect.ts'
-import { readRotary } from './rotary.ts'
+import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
+import { type Dialect, plain, usualHeads } from '../dialect.ts'
+import { readRotary } from '../rotary.ts'
 
 const dialect: Dialect = {
   ...plain,

@@ -1,7 +1,7 @@
-import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from './common.ts'
-import { behind, type Dialect, inner, plain, windowTypes } from './dialect.ts'
+import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
+import { behind, type Dialect, inner, plain, windowTypes } from '../dialect.ts'
+import { readRotary } from '../rotary.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
-import { readRotary } from './rotary.ts'
 
 /** OLMo 2 (arXiv 2501.00656, section 3.2): norms on what submodules add, and over whole queries and keys. */
 const traits: LlamaTraits = {

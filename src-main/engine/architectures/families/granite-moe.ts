@@ -1,8 +1,8 @@
-import type { Architecture } from './common.ts'
-import { type Dialect, expertEntries } from './dialect.ts'
+import type { Architecture } from '../common.ts'
+import { type Dialect, expertEntries } from '../dialect.ts'
+import { fusedExperts, mixtureOf, readExperts } from '../mixture.ts'
 import { graniteDialect, readGraniteScales } from './granite.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
-import { fusedExperts, mixtureOf, readExperts } from './mixture.ts'
 
 const dialect: Dialect = {
   ...graniteDialect,

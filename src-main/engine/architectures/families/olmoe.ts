@@ -1,7 +1,7 @@
-import type { Architecture } from './common.ts'
-import { all, type Dialect, expertEntries, inner, plain, routes, silu, usualHeads } from './dialect.ts'
+import type { Architecture } from '../common.ts'
+import { all, type Dialect, expertEntries, inner, plain, routes, silu, usualHeads } from '../dialect.ts'
+import { mixtureOf, readExperts, storedExperts } from '../mixture.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
-import { mixtureOf, readExperts, storedExperts } from './mixture.ts'
 
 const dialect: Dialect = {
   ...plain,

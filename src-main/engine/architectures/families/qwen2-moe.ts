@@ -1,7 +1,7 @@
-import { type Architecture, linear } from './common.ts'
-import { all, allMixtures, type Dialect, expertEntries, plain, routes, silu, usualHeads } from './dialect.ts'
+import { type Architecture, linear } from '../common.ts'
+import { all, allMixtures, type Dialect, expertEntries, plain, routes, silu, usualHeads } from '../dialect.ts'
+import { gatedMlp } from '../mixture.ts'
 import { readLlamaLike } from './llama.ts'
-import { gatedMlp } from './mixture.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 import { readQwenMixture } from './qwen3-moe.ts'
 

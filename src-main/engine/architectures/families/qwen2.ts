@@ -1,6 +1,6 @@
-import { type Architecture, readSliding, readWindows, slidingTypes } from './common.ts'
-import type { ConfigReader } from './config-reader.ts'
-import { deci, plain } from './dialect.ts'
+import { type Architecture, readSliding, readWindows, slidingTypes } from '../common.ts'
+import type { ConfigReader } from '../config-reader.ts'
+import { deci, plain } from '../dialect.ts'
 import { type LlamaTraits, readLlamaLike } from './llama.ts'
 
 /** Only blocks from max_window_layers on slide, and only when the config switches it on. */

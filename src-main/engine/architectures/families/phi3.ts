@@ -1,7 +1,7 @@
-import { type Architecture, linear, readActivation, readSizes } from './common.ts'
-import { all, type Dialect, deci, plain, silu, usualHeads } from './dialect.ts'
-import { readRotary } from './rotary.ts'
-import type { Projection } from './spec.ts'
+import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
+import { all, type Dialect, deci, plain, silu, usualHeads } from '../dialect.ts'
+import { readRotary } from '../rotary.ts'
+import type { Projection } from '../spec.ts'
 
 const dialect: Dialect = {
   ...plain,
