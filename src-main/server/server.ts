@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { EspalierError } from '#contract/errors.ts'
 import { answerFailure, answerPage } from './answer.ts'
-import { answerCall, checkMethod } from './calls.ts'
+import { answerCall, checkMethod } from './answer-call.ts'
 import { type Connections, limitConnections } from './connections.ts'
 import type { Door } from './door.ts'
 import { answerDownload } from './downloads.ts'

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
 import { dieAtLimits } from '#engine/limits/reading.ts'
-import { CallAttack } from './calls.ts'
+import { CallAttack } from './call-attack.ts'
 import { fileAttacks, historyBytes } from './files.ts'
 import { Random } from './random.ts'
 

@@ -1,5 +1,5 @@
-import { mostCompared } from '#contract/comparison/calls.ts'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
 import { isPruned, type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { outcomeText } from '#contract/comparison/worth.ts'
