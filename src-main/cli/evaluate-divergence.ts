@@ -1,6 +1,6 @@
 import { stdout } from 'node:process'
-import type { DivergenceRequest } from '#contract/comparison/inspection.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
+import type { DivergenceRequest } from '#contract/inspection/inspection.ts'
 import type { DivergenceDocument } from '#contract/runs/run.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { denseMethod } from '#contract/titles.ts'

@@ -1,5 +1,5 @@
 import { stderr } from 'node:process'
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 
 /** A duration for display. */
 export function duration(seconds: number): string {

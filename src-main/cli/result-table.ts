@@ -1,8 +1,8 @@
 import { isLowerBetter } from '#contract/comparison/measure-columns.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { precisionTitles } from '#contract/pruning/precision-names.ts'
-import { pruningSeconds } from '#contract/runs/phases.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
+import { pruningSeconds } from '#contract/runs/time/phases.ts'
 import { duration } from './progress-line.ts'
 import { usedText } from './used-text.ts'
 

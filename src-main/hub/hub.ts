@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import { findCached, findCacheFolder, readCommit, repositoryFolder, snapshotPath, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
 import { listModel, neededModelFiles } from './listing.ts'

@@ -1,4 +1,4 @@
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 
 const windowSeconds = 5
 const reportSeconds = 0.2

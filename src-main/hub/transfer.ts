@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { HubFile } from '#contract/models/hub-file.ts'
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import { withLock } from '#runtime/lock.mjs'
 import { blobPath, linkSnapshot, repositoryFolder, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'

@@ -1,5 +1,5 @@
 import { significantDigits, withError } from '#contract/comparison/cell-text.ts'
-import type { SecondsRange } from '#contract/runs/estimate.ts'
+import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']

@@ -1,4 +1,4 @@
-import { isTimed, loadMeasure } from '#contract/runs/speed.ts'
+import { isTimed, loadMeasure } from '#contract/runs/time/speed.ts'
 import { formatTick } from './format.ts'
 
 /** The order in which people ask for measures: how good, then how fast and how sure that is, then how large. */

@@ -5,7 +5,7 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import type { HubFile } from '#contract/models/hub-file.ts'
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
 import { commit, type FakeHub, type FakeRepository, gitSha1, type SeenRequest, sha256, startFakeHub } from './fake-hub.ts'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import { readRetryAfter } from '#hub/connection.ts'
 import { isSafePath } from '#hub/names.ts'
 import { ProgressMeter } from '#hub/progress-meter.ts'

@@ -2,9 +2,9 @@ import { z } from 'zod'
 import { id, moment } from '../identifiers.ts'
 import { errorMessage } from '../machine/compute-messages.ts'
 import { tensorFile } from '../pruning/plan.ts'
-import { progress } from '../runs/progress.ts'
 import { runRequest } from '../runs/run-request.ts'
 import { environment } from '../runs/runs.ts'
+import { progress } from '../runs/time/progress.ts'
 
 /**
  * A run as a file, `FOLDER/runs/RUN/request.json`, to be computed on any machine that can read it. Results go beside it: `steps/` (one file

@@ -1,4 +1,4 @@
-import { isTimed } from '../runs/speed.ts'
+import { isTimed } from '../runs/time/speed.ts'
 import { type Cost, costText } from './costs.ts'
 import type { Duel, WorthRow } from './worth.ts'
 

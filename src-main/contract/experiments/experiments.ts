@@ -5,10 +5,10 @@ import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
 import { recoveryAmount, trainedWeights } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
-import { estimateBasis, secondsRange } from '../runs/estimate.ts'
 import { outline, problem, requestPreview } from '../runs/preflight.ts'
 import { amount, backendName, measureRequest, weightType } from '../runs/run-request.ts'
 import { runStatus } from '../runs/run-status.ts'
+import { estimateBasis, secondsRange } from '../runs/time/estimate.ts'
 
 /** How a grid repairs the results of its methods. */
 export const repairChoice = z.enum(['none', ...repairKind.options])

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { errorCodes } from '../errors.ts'
 import { formatOutline } from '../exports/exports.ts'
 import { hubFile } from '../models/hub-file.ts'
-import { work } from './estimate.ts'
+import { work } from './time/estimate.ts'
 
 /** Why a request is impossible: the field, and a sentence for users. */
 export const problem = z.object({ code: z.enum(errorCodes), field: z.string(), message: z.string() })

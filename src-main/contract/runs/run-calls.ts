@@ -1,11 +1,10 @@
 import { z } from 'zod'
 import { call, executor, many, one, start, undoable } from '../call.ts'
-import { tokenPage } from '../comparison/divergence.ts'
-import { inspection } from '../comparison/inspection.ts'
 import { tableFormat } from '../comparison/table.ts'
 import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.ts'
+import { tokenPage } from '../inspection/divergence.ts'
+import { inspection } from '../inspection/inspection.ts'
 import { bulkAction, bulkResult, runSelection, selectionState, undone } from './bulk.ts'
-import { noEstimate, runEstimate } from './estimate.ts'
 import { queueState } from './queue.ts'
 import { runRequest } from './run-request.ts'
 import {
@@ -22,6 +21,7 @@ import {
   savedView,
   sortKey,
 } from './runs.ts'
+import { noEstimate, runEstimate } from './time/estimate.ts'
 
 const entries = z.object({ runs: z.array(runEntry) })
 

@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { recoveryPoint } from '../pruning/recovery.ts'
 import { measure } from './measures.ts'
-import { progress } from './progress.ts'
 import { decision, selection, spectrum } from './run.ts'
+import { progress } from './time/progress.ts'
 
 /** Events of a run in progress. */
 export const runEvent = z.discriminatedUnion('type', [

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { inspection } from '../comparison/inspection.ts'
 import { dataRequest } from '../data/data-request.ts'
+import { inspection } from '../inspection/inspection.ts'
 import { readPlace } from '../places.ts'
 import { precisionName } from '../pruning/precision.ts'
 import { recoveryRequest } from '../pruning/recovery.ts'

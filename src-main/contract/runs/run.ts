@@ -1,9 +1,9 @@
 import { z } from 'zod'
-import { divergence, divergenceOfRun } from '../comparison/divergence.ts'
 import { plot } from '../comparison/plot.ts'
 import { table } from '../comparison/table.ts'
 import { scoredTask } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'
+import { divergence, divergenceOfRun } from '../inspection/divergence.ts'
 import { measuresIn } from '../pruning/candidates.ts'
 import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
@@ -88,7 +88,7 @@ const sparsity = z.object({ nominal: z.number(), reached: z.number() })
  */
 export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number(), recalled: z.number().optional() })
 
-/** How far a run is from the dense model, token by token, if requested (see `divergence.ts`). */
+/** How far a run is from the dense model, token by token, if requested (see `inspection/divergence.ts`). */
 const divergenceDocument = divergence.pick({ data: true, tokens: true, dense: true }).extend(divergenceOfRun.omit({ run: true }).shape)
 
 /** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run docs` prints the descriptions. */

@@ -1,7 +1,7 @@
-import type { Progress } from '#contract/runs/progress.ts'
 import { type RunField, runFields } from '#contract/runs/run-fields.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { ParameterValue, RunEntry, RunProblem } from '#contract/runs/runs.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import { fromJsonOrNull, Table } from '../table.ts'
 import { type JobRecord, publicJob } from './jobs.ts'
 import { MeasuresTable } from './measures.ts'

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import { type BenchedFile, type Figure, promptsFrom, usualRounds } from '#contract/exports/file-bench.ts'
 import type { Measure } from '#contract/runs/measures.ts'
-import { inLlama } from '#contract/runs/speed.ts'
+import { inLlama } from '#contract/runs/time/speed.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
 
 /**

@@ -1,4 +1,4 @@
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 
 /** Turns counts into progress with a rate and the time left, at most ten times a second and always at the end of a phase. */
 export class ProgressMeter {

@@ -1,5 +1,5 @@
 import type { MachineRate } from '#contract/machine/engine-state.ts'
-import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/estimate.ts'
+import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/time/estimate.ts'
 
 /** Error factor of an estimate without finished runs of the model, and with them. */
 const unseen = 2

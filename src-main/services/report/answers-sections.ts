@@ -1,5 +1,5 @@
 import { diffWords } from 'diff'
-import type { Inspected } from '#contract/comparison/inspected.ts'
+import type { Inspected } from '#contract/inspection/inspected.ts'
 import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
 import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'

@@ -1,4 +1,4 @@
-import type { DivergenceOfRun } from '#contract/comparison/divergence.ts'
+import type { DivergenceOfRun } from '#contract/inspection/divergence.ts'
 import type { MlpPlan, Plan } from '#contract/pruning/plan.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import type { Block } from './blocks.ts'

@@ -2,7 +2,7 @@ import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { type MeasureColumn, measureColumns } from '#contract/comparison/measure-columns.ts'
 import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { type Treatment, treatmentOf } from '#contract/comparison/series.ts'
-import { loadMeasure } from '#contract/runs/speed.ts'
+import { loadMeasure } from '#contract/runs/time/speed.ts'
 import { orderMeasures } from '../../lib/measures.ts'
 
 /** One compared thing: a run, or several that differ only in the seed. */

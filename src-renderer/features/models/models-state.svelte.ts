@@ -1,6 +1,6 @@
 import type { WorkbenchState } from '#contract/machine/settings.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
-import type { SecondsRange } from '#contract/runs/estimate.ts'
+import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notifyProblem } from '../../lib/notices.svelte.ts'

@@ -1,7 +1,7 @@
 import { measureId } from '#contract/comparison/measure-columns.ts'
-import type { Progress } from '#contract/runs/progress.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 
 /** A phase as the page lists it; `state` says whether it is over. */
 export interface Phase {

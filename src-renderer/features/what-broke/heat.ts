@@ -1,4 +1,4 @@
-import type { Divergence, TokenPage } from '#contract/comparison/divergence.ts'
+import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'
 
 /** Where a token is: the page, and its place in the page's lists. */
 export interface TokenPlace {

@@ -1,6 +1,6 @@
 import type { Comparison, QuestionComparison } from '#contract/comparison/compare.ts'
-import type { Divergence, TokenPage } from '#contract/comparison/divergence.ts'
 import { toErrorMessage } from '#contract/errors.ts'
+import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'
 import { isOfSample } from '#contract/models/sample.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { PhaseWork, Work } from '#contract/runs/estimate.ts'
+import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
 import { Experience, estimateRun, rateFor, withoutPart, withoutShared } from '#services/experiments/estimate-seconds.ts'
 
 const rates = [

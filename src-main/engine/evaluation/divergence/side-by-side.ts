@@ -1,5 +1,5 @@
 import { keep, type Tensor2D } from '@tensorflow/tfjs-core'
-import type { BlockDistance, Distance } from '#contract/comparison/divergence.ts'
+import type { BlockDistance, Distance } from '#contract/inspection/divergence.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { layoutOf } from '#engine/architectures/spec.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'

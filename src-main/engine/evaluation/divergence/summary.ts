@@ -1,4 +1,5 @@
 import { at } from '#contract/at.ts'
+import { covarianceOfMeans, type Estimate, meanAndError, quantileWithError, shareAndError } from '#contract/comparison/statistics.ts'
 import type {
   BlockDistance,
   Distance,
@@ -8,8 +9,7 @@ import type {
   TokenGroup,
   TokenPage,
   WorstToken,
-} from '#contract/comparison/divergence.ts'
-import { covarianceOfMeans, type Estimate, meanAndError, quantileWithError, shareAndError } from '#contract/comparison/statistics.ts'
+} from '#contract/inspection/divergence.ts'
 import { tokenKinds } from './token-kinds.ts'
 
 /** Stretches of a window that positions are counted in, and the worst places that are kept of a run. */

@@ -1,5 +1,5 @@
 import { at } from '#contract/at.ts'
-import type { TokenPage } from '#contract/comparison/divergence.ts'
+import type { TokenPage } from '#contract/inspection/divergence.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { groupWindows, type WindowGroup } from '#engine/model/forward.ts'
 import { nextTokens } from '#engine/model/likelihood.ts'

@@ -1,7 +1,7 @@
 import type { ScoredQuestion } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Measure } from '#contract/runs/measures.ts'
-import type { Progress } from '#contract/runs/progress.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import type { TaskId } from '#contract/titles.ts'
 import { measureAccuracy } from './accuracy.ts'
 import { type Encoder, encodeQuestion } from './encode.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { comparedValue, noiseOfTimes } from '#contract/runs/speed.ts'
+import { comparedValue, noiseOfTimes } from '#contract/runs/time/speed.ts'
 
 const load = (value: number) => ({ name: 'load by others', dataset: 'while timing', value })
 const pass = (value: number, error: number) => ({ name: 'inference time', dataset: '128 tokens', value, error })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { addRanges, rangeLeft, secondsLeft } from '#contract/runs/time-left.ts'
+import { addRanges, rangeLeft, secondsLeft } from '#contract/runs/time/time-left.ts'
 
 const phases = [
   { phase: 'one', part: 'pruning', seconds: 10 },

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { id } from '../identifiers.ts'
+import { id } from '../../identifiers.ts'
 
 /**
  * Work of one phase of a run in the units that machines are timed by: billions of operations (a multiplication or an addition) in
