@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
-import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
+import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 
 /** A Llama-shaped model to be written with seeded weights. */
 export interface Shape {

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { partsOf } from './gguf/parts.ts'
 import { locateCheckpoint } from './locate-checkpoint.ts'
 import { exists } from './regular-file.ts'
-import { indexFile, readIndex, singleFile } from './sharded-index.ts'
+import { indexFile, readIndex, singleFile } from './safetensors/sharded-index.ts'
 
 /** Everything beside the weights of a folder that a model is read from. A file that is not listed here must not change a number. */
 export const modelTexts = {

@@ -1,8 +1,8 @@
 import type { Checkpoint } from './checkpoint.ts'
-import { openFolder } from './folder.ts'
 import { openGguf } from './gguf/open-gguf.ts'
 import { withSeparateExperts } from './interleaved-experts.ts'
 import { locateCheckpoint } from './locate-checkpoint.ts'
+import { openFolder } from './safetensors/folder.ts'
 
 /**
  * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a

@@ -7,9 +7,9 @@ import type { TensorFile } from '#contract/pruning/plan.ts'
 import { byteRange, type Rows, type TensorInfo } from './checkpoint.ts'
 import { type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
 import { openRegular, readPart } from './regular-file.ts'
-import { openSafetensors } from './safetensors-file.ts'
-import type { StoredTensor } from './safetensors-header.ts'
-import { writeSafetensors } from './write-safetensors.ts'
+import { openSafetensors } from './safetensors/safetensors-file.ts'
+import type { StoredTensor } from './safetensors/safetensors-header.ts'
+import { writeSafetensors } from './safetensors/write-safetensors.ts'
 
 /** Numbers that are about to be stored, as float32 unless a narrower dtype is named. */
 export interface NamedTensor {

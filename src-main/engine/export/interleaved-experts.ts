@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { elementBytes } from '#engine/checkpoint/dtypes.ts'
+import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import { putColumns } from '#engine/checkpoint/turned.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
 
 const part = /^(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)$/
 

@@ -11,7 +11,7 @@ import {
 } from '#engine/architectures/spec.ts'
 import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { type FloatDtype, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
-import type { ShapedTensorToWrite, TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { ShapedTensorToWrite, TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { slicedSpec } from '#engine/model/views/sliced-spec.ts'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type Dtype, dtypes, elementBytes } from '#engine/checkpoint/dtypes.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
-import { writeSafetensors } from '#engine/checkpoint/write-safetensors.ts'
+import { writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import { layOut, makeValidModel, toSafetensors, writeModelFiles } from './valid-model.ts'
 
 let place = ''

@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import { columnCount } from '#engine/checkpoint/checkpoint.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { GgufTarget } from './target.ts'
 
 /** Mean squares of what the projections of a block read, by column: of attention and MLP, going in and before the last projection. */

@@ -6,7 +6,7 @@ import { columnCount, type Rows, rowCount } from '#engine/checkpoint/checkpoint.
 import { countNonFinite, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 import type { GgufTensorToWrite } from '#engine/checkpoint/gguf/write-gguf.ts'
-import type { TensorToWrite } from '#engine/checkpoint/write-safetensors.ts'
+import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { PrunedTensor } from '../pieces.ts'
 import { chosenType, fitType, type Mix, type MixPart, rowMultiple } from './mix.ts'
 import type { GgufTarget } from './target.ts'

@@ -1,7 +1,7 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
-import { type Dtype, elementBytes } from './dtypes.ts'
-import { writeAll } from './write-all.ts'
+import { type Dtype, elementBytes } from '../dtypes.ts'
+import { writeAll } from '../write-all.ts'
 
 /** A tensor to be stored; `bytes` is asked for once, when its turn comes, and may be forgotten afterwards. */
 export interface TensorToWrite {

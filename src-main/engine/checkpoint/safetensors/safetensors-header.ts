@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { type Dtype, dtypes, elementBytes, isDtype } from './dtypes.ts'
-import { describe, findDuplicateKey, isObject, type JsonObject, parseObject } from './json.ts'
+import { type Dtype, dtypes, elementBytes, isDtype } from '../dtypes.ts'
+import { describe, findDuplicateKey, isObject, type JsonObject, parseObject } from '../json.ts'
 
 /** One entry of a safetensors header; `begin` counts from the start of the file. */
 export interface StoredTensor {

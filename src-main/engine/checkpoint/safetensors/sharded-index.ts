@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
-import { describe, findDuplicateKey, isObject, parseObject } from './json.ts'
-import { readText } from './regular-file.ts'
+import { describe, findDuplicateKey, isObject, parseObject } from '../json.ts'
+import { readText } from '../regular-file.ts'
 
 export const singleFile = 'model.safetensors'
 export const indexFile = 'model.safetensors.index.json'
