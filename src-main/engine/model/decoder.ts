@@ -27,7 +27,7 @@ import { batchedProduct, isHalf, type Matrix, project } from '#engine/tensor/pro
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import type { Past } from './cache.ts'
 import { type DeltaMemory, type DeltaWeights, mixByDelta } from './delta-net.ts'
-import { combineExperts, type ExpertActivations, type RoutedExperts, routeTokens } from './mixture.ts'
+import { combineExperts, type ExpertActivations, type RoutedExperts, routeTokens } from './experts/mixture.ts'
 import { neuronsOf } from './neurons.ts'
 import type { AttentionWeights, MixtureWeights, MlpWeights, Part, PartWeights } from './weights/weights.ts'
 import { blockOf, isAttention } from './weights/weights.ts'

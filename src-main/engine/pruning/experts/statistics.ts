@@ -1,8 +1,8 @@
 import { at, outside } from '#contract/at.ts'
 import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import type { ExpertActivations } from '#engine/model/experts/mixture.ts'
 import { runWindows } from '#engine/model/forward.ts'
-import type { ExpertActivations } from '#engine/model/mixture.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
 

@@ -1,7 +1,7 @@
 import { add, dispose, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { outside } from '#contract/at.ts'
 import type { RepairedProjection } from '#contract/pruning/repair.ts'
-import type { ExpertActivations } from '#engine/model/mixture.ts'
+import type { ExpertActivations } from '#engine/model/experts/mixture.ts'
 import { solveWithRidge } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
 import type { SeenLane } from './walk.ts'

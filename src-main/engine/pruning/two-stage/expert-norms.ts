@@ -1,7 +1,7 @@
 import { outside } from '#contract/at.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import type { ExpertActivations } from '#engine/model/experts/mixture.ts'
 import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
-import type { ExpertActivations } from '#engine/model/mixture.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
 import { addAt } from '../experts/statistics.ts'

@@ -4,10 +4,10 @@ import { at } from '#contract/at.ts'
 import { hasExperts } from '#engine/architectures/spec.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import { addTo, type CallContext, type PartActivations, type Residual } from './decoder.ts'
+import { addTo, type CallContext, type PartActivations, type Residual } from '../decoder.ts'
+import { disposePart } from '../weights/unpack.ts'
+import { isUnread, type MixtureWeights, type PartWeights } from '../weights/weights.ts'
 import { ExpertSums } from './mixture.ts'
-import { disposePart } from './weights/unpack.ts'
-import { isUnread, type MixtureWeights, type PartWeights } from './weights/weights.ts'
 
 /** A stream in front of a mixture, and what is shared by the parts it goes through. */
 interface Passing {

@@ -16,9 +16,9 @@ import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
-import { neuronsOf } from './neurons.ts'
+import { neuronsOf } from '../neurons.ts'
+import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '../weights/weights.ts'
 import { chooseExperts } from './router.ts'
-import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from './weights/weights.ts'
 
 /** What one expert sees of a pass: the tokens that it was chosen for. */
 export interface ExpertActivations {
