@@ -7,9 +7,9 @@ import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.t
 import { type NormGradients, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
-import { normGradients } from './gradients.ts'
+import { normGradients } from './backward/gradients.ts'
+import { disposeKept, type KeptPart, type PartBackward, partBackward, partForward, type TrainingCall } from './backward/part.ts'
 import type { FrozenHead } from './head-loss.ts'
-import { disposeKept, type KeptPart, type PartBackward, partBackward, partForward, type TrainingCall } from './part.ts'
 import type { Student } from './student.ts'
 
 /** Windows of one length that pass together, and the dense model's final states of them [B*T, D]. */

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type DeltaWeights, decayRateOf, mixByDelta } from '#engine/model/delta-net.ts'
-import { mixByDeltaBackward } from '#engine/pruning/recovery/delta-net.ts'
-import { lengthOf } from './training.ts'
+import { mixByDeltaBackward } from '#engine/pruning/recovery/backward/delta-net.ts'
+import { lengthOf } from '../training.ts'
 
 await openBackend('tensorflow')
 
