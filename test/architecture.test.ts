@@ -243,7 +243,7 @@ describe('the rules themselves', () => {
   test('an import against the order of the engine is found', () => {
     const up = sample(
       'src-main/engine/model/views/view.ts',
-      "import type { Method } from '#engine/pruning/method.ts'\nimport { run } from '#engine/tasks/run.ts'",
+      "import type { Method } from '#engine/pruning/method.ts'\nimport { run } from '#engine/tasks/run/run.ts'",
     )
     expect(up.map(goesUp)).toEqual([true, true])
   })

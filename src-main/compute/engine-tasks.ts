@@ -8,7 +8,7 @@ import type { JobHost } from './job-host.ts'
 export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
   switch (task.kind) {
     case 'run':
-      return (await import('#engine/tasks/run.ts')).executeRun(task.request, host)
+      return (await import('#engine/tasks/run/run.ts')).executeRun(task.request, host)
     case 'ablation':
       return (await import('#engine/tasks/study.ts')).executeStudy(task.request, host)
     case 'inspection':

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))

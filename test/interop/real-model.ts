@@ -18,7 +18,7 @@ import { findMix, mixes } from '#engine/export/gguf/mix.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, openView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { Llama } from './llama.ts'
 

@@ -17,8 +17,8 @@ import { denseView, openView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { requireOwnModel } from './own-model.ts'
-import { openPlace, type RunPlace } from './run-place.ts'
-import type { RunHost } from './run-steps.ts'
+import { openPlace, type RunPlace } from './run/run-place.ts'
+import type { RunHost } from './run/run-steps.ts'
 
 type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
 type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['answers'][number]

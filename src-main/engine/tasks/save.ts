@@ -12,8 +12,8 @@ import type { Model } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { resources } from '#runtime/resources.ts'
 import { requireOwnModel } from './own-model.ts'
-import type { RunHost } from './run-steps.ts'
-import { weighingText } from './weighing-text.ts'
+import type { RunHost } from './run/run-steps.ts'
+import { weighingText } from './run/weighing-text.ts'
 
 interface SaveTaskHost extends Omit<RunHost, 'emit'> {
   emit(event: unknown): void

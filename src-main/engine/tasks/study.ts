@@ -13,8 +13,8 @@ import type { AblationInput } from '#engine/pruning/ablations/ablation.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { retiredIn } from './retired.ts'
-import { openPlace, type RunPlace } from './run-place.ts'
-import type { RunHost } from './run-steps.ts'
+import { openPlace, type RunPlace } from './run/run-place.ts'
+import type { RunHost } from './run/run-steps.ts'
 
 type PerplexityRequest = Extract<MeasureRequest, { kind: 'perplexity' }>
 

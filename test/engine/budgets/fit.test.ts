@@ -11,7 +11,7 @@ import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
 import { preflightRequests } from '#engine/tasks/preflight.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-budgets-'))

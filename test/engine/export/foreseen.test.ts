@@ -6,7 +6,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { formats } from '#engine/export/index.ts'
 import { methods } from '#engine/pruning/registry.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 
 let home: string

@@ -6,7 +6,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { hashOf, readData } from '#engine/data/read-data.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { withoutOverlap } from '#engine/pruning/recovery/overlap.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-recovered-'))

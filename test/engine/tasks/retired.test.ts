@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { makeValidModel, sizes, writeModelFiles } from '../checkpoint/valid-model.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-retired-'))

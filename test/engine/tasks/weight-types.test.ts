@@ -13,7 +13,7 @@ import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
 import type { StepResult } from '#engine/steps/step-store.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 

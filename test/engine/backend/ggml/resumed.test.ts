@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { StepResult } from '#engine/steps/step-store.ts'
-import { executeRun } from '#engine/tasks/run.ts'
-import type { RunHost } from '#engine/tasks/run-steps.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
+import type { RunHost } from '#engine/tasks/run/run-steps.ts'
 import { expectedOf, referenceModel } from '../../../fixtures/reference.ts'
 
 const windows = (name: string) => join(import.meta.dirname, '../../../fixtures/reference', `${name}-windows.json`)

@@ -10,7 +10,7 @@ import type { WrittenTask } from '#engine/evaluation/written/written-task.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
 

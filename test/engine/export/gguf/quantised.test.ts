@@ -8,7 +8,7 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
 
 let home: string

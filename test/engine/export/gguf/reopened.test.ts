@@ -11,7 +11,7 @@ import { openModel } from '#engine/model/model.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { denseView, openView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
-import { executeRun } from '#engine/tasks/run.ts'
+import { executeRun } from '#engine/tasks/run/run.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 

@@ -3,9 +3,9 @@ import { expect, test } from 'vitest'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { releaseModel } from '#engine/model/kept-model.ts'
-import { openPlace } from '#engine/tasks/run-place.ts'
-import { referenceModel } from '../../fixtures/reference.ts'
-import { asOnGpu } from '../backend/as-on-gpu.ts'
+import { openPlace } from '#engine/tasks/run/run-place.ts'
+import { referenceModel } from '../../../fixtures/reference.ts'
+import { asOnGpu } from '../../backend/as-on-gpu.ts'
 
 test('a run says that a model with sinks and limits was computed in float32, unless the precision was left to it', async () => {
   const own = await openBackend('tensorflow')

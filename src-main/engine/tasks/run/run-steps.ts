@@ -14,7 +14,7 @@ import type { StateStore } from '#engine/pruning/recovery/training.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
 import { nameStep, type StepBase, type StepName, type StepRequest } from '#engine/steps/step-name.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
-import { contentsName } from './own-model.ts'
+import { contentsName } from '../own-model.ts'
 import { ProgressMeter } from './run-progress.ts'
 
 /** What a run needs from its caller. */
