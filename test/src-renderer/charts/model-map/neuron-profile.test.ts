@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { neuronProfile, profileArea } from '../../../src-renderer/charts/neuron-profile.ts'
+import { neuronProfile, profileArea } from '../../../../src-renderer/charts/model-map/neuron-profile.ts'
 
 test('scores are sorted and the cut falls where the last kept neuron stands', () => {
   const profile = neuronProfile([1, 4, 3, 2], 3, 10)

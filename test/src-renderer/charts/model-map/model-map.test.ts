@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { checkpointMap, denseMap, describeBlock, keptShare, mapFrames, planMap } from '../../../src-renderer/charts/model-map.ts'
+import {
+  checkpointMap,
+  denseMap,
+  describeBlock,
+  keptShare,
+  mapFrames,
+  planMap,
+} from '../../../../src-renderer/charts/model-map/model-map.ts'
 
 const sizes = Array.from({ length: 3 }, () => ({ attentionParameters: 100, mlpParameters: 300, intermediate: 8 }))
 

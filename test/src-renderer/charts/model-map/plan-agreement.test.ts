@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { planAgreement } from '../../../src-renderer/charts/plan-agreement.ts'
+import { planAgreement } from '../../../../src-renderer/charts/model-map/plan-agreement.ts'
 
 const planOf = (...blocks: Plan['blocks']): Plan => ({ blocks })
 const kept = { attention: 'kept', mlp: { kept: 'all' } } as const
