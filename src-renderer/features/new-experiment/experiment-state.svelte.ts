@@ -10,10 +10,10 @@ import { notify } from '../../lib/notices.svelte.ts'
 import { formatHash } from '../../lib/route.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { debounce } from '../../lib/schedule.ts'
-import { limitText } from './amounts.ts'
+import { limitText } from './amounts/amounts.ts'
 import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf, suggestedName, toGrid } from './grid.ts'
 import { keepDraft, keptDraft } from './kept-draft.ts'
-import { decidingModel, offeredTexts, suitTexts } from './texts.ts'
+import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
 
 /** The form of a new experiment and what it would do. */
 export class ExperimentState {

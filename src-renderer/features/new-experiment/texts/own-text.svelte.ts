@@ -1,0 +1,57 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { TextLook } from '#contract/data/text-look.ts'
+import { toErrorMessage } from '#contract/errors.ts'
+import { call, choosePlace, hasSystemDialog } from '../../../api/api.ts'
+import { debounce } from '../../../lib/schedule.ts'
+
+/** A text of the person's own: where it is, and what it gives the chosen model. */
+export class OwnText {
+  path = $state('')
+  look = $state.raw<TextLook | null>(null)
+  looking = $state(false)
+  problem = $state('')
+  /** The window has the system's own dialog; a page in a browser, and a window that uses another machine, upload. */
+  readonly hasSystemDialog = hasSystemDialog()
+  #turn = 0
+
+  readonly #askSoon = debounce((model: string, data: DataRequest, against: DataRequest | null) => void this.#ask(model, data, against), 250)
+
+  /** Asks what the text gives; of several questions the latest counts. */
+  lookAt(model: string, data: DataRequest, against: DataRequest | null): void {
+    this.#turn += 1
+    this.look = null
+    this.problem = ''
+    this.looking = data.source !== ''
+    if (data.source !== '') this.#askSoon(model, data, against)
+  }
+
+  async #ask(model: string, data: DataRequest, against: DataRequest | null): Promise<void> {
+    const turn = this.#turn
+    try {
+      const look = await call('texts.look', { model, data, ...(against ? { against } : {}) })
+      if (turn === this.#turn) this.look = look
+    } catch (thrown) {
+      if (turn === this.#turn) this.problem = toErrorMessage(thrown).message
+    } finally {
+      if (turn === this.#turn) this.looking = false
+    }
+  }
+
+  async choose(kind: 'folder' | 'file'): Promise<string | null> {
+    return choosePlace(kind)
+  }
+
+  /** Gives a file of the browser a place beside the history; null when it could not be kept. */
+  async upload(file: File): Promise<string | null> {
+    this.looking = true
+    this.problem = ''
+    try {
+      return (await call('texts.upload', { name: file.name, content: await file.text() })).path
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+      return null
+    } finally {
+      this.looking = false
+    }
+  }
+}

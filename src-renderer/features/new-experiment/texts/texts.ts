@@ -1,0 +1,47 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { ModelEntry } from '#contract/models/models.ts'
+import { isOfSample } from '#contract/models/sample.ts'
+import type { DatasetEntry } from '#contract/pruning/methods.ts'
+import type { Draft } from '../grid.ts'
+
+type Texts = Pick<Draft, 'calibration' | 'repairData' | 'recoveryData' | 'perplexity' | 'evaluation'>
+
+/** The texts that all chosen models may use: those of the sample only if each is the sample or pruned from it. */
+export function offeredTexts(datasets: readonly DatasetEntry[], chosen: readonly string[], models: readonly ModelEntry[]): DatasetEntry[] {
+  const allOfSample = chosen.every((id) => isOfSample(id, models))
+  return datasets.filter(({ ofSample }) => allOfSample || !ofSample)
+}
+
+/** The model whose usual texts a draft gets: one that does not know the sample's, if there is any. */
+export function decidingModel(chosen: readonly string[], models: readonly ModelEntry[]): string | undefined {
+  return chosen.find((id) => !isOfSample(id, models)) ?? chosen[0]
+}
+
+/** A draft's texts for other models. Untouched usual texts become the usual ones of these models; `withheld` sources go. */
+export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: readonly string[]): Texts {
+  const isWithheld = ({ source, mix = [] }: DataRequest) => [{ source }, ...mix].some((part) => withheld.includes(part.source))
+  const kept = (text: DataRequest | null) => (text && isWithheld(text) ? null : text)
+  const { calibration, evaluation } = draft
+  const perplexity = draft.perplexity.filter(({ data }) => !isWithheld(data))
+  const allWithheld = draft.perplexity.length > 0 && perplexity.length === 0
+  const usualLength = evaluation.sequenceLength === before.evaluation.sequenceLength
+  return {
+    calibration: isSame(calibration, before.calibration) || (calibration && isWithheld(calibration)) ? after.calibration : calibration,
+    repairData: kept(draft.repairData),
+    recoveryData: kept(draft.recoveryData),
+    perplexity: isSame(sourcesOf(draft), sourcesOf(before)) || allWithheld ? after.perplexity : perplexity,
+    evaluation: { ...evaluation, sequenceLength: usualLength ? after.evaluation.sequenceLength : evaluation.sequenceLength },
+  }
+}
+
+const sourcesOf = ({ perplexity }: Draft): string[] => perplexity.map(({ data }) => data.source)
+const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
+
+/** What it means to decide by this text, in a sentence. */
+export function meaningOf(text: DataRequest | null, datasets: readonly DatasetEntry[]): string {
+  if (text === null) return 'Only methods that look at no text can run.'
+  const { ofSample, summary } = datasets.find(({ source }) => source === text.source) ?? { ofSample: false, summary: '' }
+  if (ofSample) return summary
+  if (text.source === 'mixed') return `${summary} A text like what your model will read keeps more of that.`
+  return 'What this text needs is kept best, and what it never shows is forgotten first.'
+}

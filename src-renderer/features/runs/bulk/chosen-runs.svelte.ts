@@ -1,0 +1,125 @@
+import { SvelteSet } from 'svelte/reactivity'
+import type { Input } from '#contract/api.ts'
+import type { SelectionInput, SelectionState } from '#contract/runs/bulk.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import { call } from '../../../api/api.ts'
+import { coalesce } from '../../../lib/schedule.ts'
+
+type Filter = Input<'runs.csv'>
+
+/**
+ * The runs that are chosen: ids, or all that a filter found less those that were taken out. What the present filter hides takes no
+ * part unless the user includes it. The service says how many they are, as most of them may never have been loaded.
+ */
+export class ChosenRuns {
+  /** What is chosen, or with `#all` what was taken out. */
+  readonly #ids = new SvelteSet<string>()
+  #all = $state.raw<{ filter: Filter; until: number } | null>(null)
+  includesHidden = $state(false)
+  state = $state.raw<SelectionState | null>(null)
+  readonly #filter: () => Filter
+  #turn = 0
+
+  readonly #lookSoon = coalesce(() => void this.#look(), 60)
+
+  constructor(filter: () => Filter) {
+    this.#filter = filter
+  }
+
+  get isEmpty(): boolean {
+    return this.#all === null && this.#ids.size === 0
+  }
+
+  /** How many runs an action is for; by the screen's own count until the service has said it. */
+  get count(): number {
+    return this.state?.runs ?? (this.#all ? 0 : this.#ids.size)
+  }
+
+  /** Chosen runs that the present filter hides. */
+  get hidden(): number {
+    return this.#all || this.includesHidden || !this.state ? 0 : Math.max(0, this.#ids.size - this.state.runs)
+  }
+
+  /** At most 500 ids, those that were chosen one by one in that order. */
+  get shownIds(): string[] {
+    const known = new Set(this.state?.ids)
+    return this.#all ? [...known] : [...this.#ids].filter((id) => !this.state || known.has(id))
+  }
+
+  has({ id, createdAt }: Pick<RunEntry, 'id' | 'createdAt'>): boolean {
+    return this.#all ? createdAt <= this.#all.until && !this.#ids.has(id) : this.#ids.has(id)
+  }
+
+  toggle(run: Pick<RunEntry, 'id' | 'createdAt'>): void {
+    if (!this.#ids.delete(run.id)) this.#ids.add(run.id)
+    this.changed()
+  }
+
+  add(ids: readonly string[]): void {
+    for (const id of ids) {
+      if (this.#all) this.#ids.delete(id)
+      else this.#ids.add(id)
+    }
+    this.changed()
+  }
+
+  /** All that the filter finds now; runs that are made later are not among them. */
+  addAll(): void {
+    this.#ids.clear()
+    this.#all = { filter: this.#filter(), until: Date.now() }
+    this.changed()
+  }
+
+  clear(): void {
+    this.#ids.clear()
+    this.#all = null
+    this.includesHidden = false
+    this.state = null
+    this.#turn += 1
+  }
+
+  include(hidden: boolean): void {
+    this.includesHidden = hidden
+    this.changed()
+  }
+
+  /** Another filter ends the choice of all that the last one found, and hides ids that were chosen. */
+  filterChanged(): void {
+    if (this.#all && JSON.stringify(this.#all.filter) !== JSON.stringify(this.#filter())) this.clear()
+    this.includesHidden = false
+    this.changed()
+  }
+
+  removed(ids: readonly string[]): void {
+    for (const id of ids) this.#ids.delete(id)
+    this.changed()
+  }
+
+  /** The counts may be others now. */
+  changed(): void {
+    if (this.isEmpty) this.clear()
+    else this.#lookSoon()
+  }
+
+  /** What the calls take; null when nothing is chosen. */
+  get selection(): SelectionInput | null {
+    if (this.isEmpty) return null
+    const ids = [...this.#ids]
+    if (!this.#all) return this.includesHidden ? { ids } : { ids, filter: this.#filter() }
+    const { filter, until } = this.#all
+    const made = { field: 'createdAt', is: 'at most' as const, value: until }
+    return { filter: { ...filter, conditions: [...(filter.conditions ?? []), made] }, except: ids }
+  }
+
+  async #look(): Promise<void> {
+    const { selection } = this
+    this.#turn += 1
+    const turn = this.#turn
+    if (!selection) {
+      this.state = null
+      return
+    }
+    const state = await call('runs.selected', { selection }).catch(() => null)
+    if (turn === this.#turn) this.state = state
+  }
+}

@@ -1,0 +1,31 @@
+import type { DeviceState, QueueState } from '#contract/runs/queue.ts'
+import { formatInteger, formatPlural } from '../../../lib/format.ts'
+
+/** More waiting runs than this fold into a line. */
+const mostOpen = 8
+
+export const folds = ({ waiting }: Pick<QueueState, 'waiting'>): boolean => waiting > mostOpen
+
+type Counts = Pick<QueueState, 'runs' | 'waiting' | 'ended' | 'endedLastHour' | 'owner'>
+
+/** How many runs wait, how far the queue is, and its rate: `300 runs waiting`, `12 of 312 ended`, `24 in the last hour`. */
+export function queueFacts(state: Counts): string[] {
+  const all = state.ended + runningIn(state) + state.waiting
+  return [
+    `${formatPlural(state.waiting, 'run')} waiting${state.owner ? '' : ', run by another process'}`,
+    ...(state.ended > 0 ? [`${formatInteger(state.ended)} of ${formatPlural(all, 'run')} ended`] : []),
+    ...(state.endedLastHour > 0 ? [`${formatInteger(state.endedLastHour)} in the last hour`] : []),
+  ]
+}
+
+/** The ended share of the runs made since the oldest in the queue. */
+export function endedShare(state: Counts): number {
+  return state.ended / Math.max(1, state.ended + runningIn(state) + state.waiting)
+}
+
+const runningIn = ({ runs }: Pick<QueueState, 'runs'>): number => runs.filter(({ status }) => status === 'running').length
+
+/** A device that computes nothing while the queue is paused is paused, not off. */
+export function deviceText({ title, status }: Pick<DeviceState, 'title' | 'status'>, paused: boolean): string {
+  return `${title}: ${paused && (status === 'off' || status === 'idle') ? 'paused' : status}`
+}

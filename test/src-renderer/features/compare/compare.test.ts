@@ -1,0 +1,132 @@
+import { describe, expect, test } from 'vitest'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
+import type { UsedData } from '#contract/data/used-data.ts'
+import * as charts from '../../../../src-renderer/features/compare/comparison-charts.ts'
+import * as lineData from '../../../../src-renderer/features/compare/comparison-lines.ts'
+import * as subjectData from '../../../../src-renderer/features/compare/subjects.ts'
+
+const used = (source: string, windows: number, seed: number, hash: string): UsedData => ({
+  source,
+  revision: null,
+  sequenceLength: 256,
+  windows,
+  seed,
+  hash,
+})
+
+function run(id: string, method: string, nominal: number, perplexity: number, seed = 0): ComparedRun {
+  return {
+    id,
+    name: id,
+    method,
+    model: { id: 'm', name: 'Sample' },
+    seed,
+    nominal,
+    reached: nominal,
+    baseline: method === 'dense',
+    calibration: method === 'dense' ? null : used('/texts/calibration.txt', 32, seed, `${seed}`.repeat(64)),
+    evaluation: [used('test', 64, 0, 'e'.repeat(64))],
+    parameters: { alpha: method === '2ssp' ? 1.5 : 0 },
+    paired: [],
+    measures: [{ name: 'perplexity', dataset: 'test', value: perplexity, best: perplexity, unit: '', error: 0.5 }],
+  } as unknown as ComparedRun
+}
+
+const dense = run('dense', 'dense', 0, 15)
+const runs = [run('b', 'shortgpt', 0.5, 92), run('a', '2ssp', 0.25, 22), dense]
+const subjects = subjectData.orderSubjects(runs.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense')))
+const titles = { method: (id: string) => id, option: (method: string, name: string) => `${method}’s ${name}` }
+const columns = subjectData.runColumns(subjects)
+const lines = lineData.comparisonLines(subjects, subjects[0] ?? null, columns, titles)
+const perplexity = lines.find(({ kind }) => kind === 'measure')
+const plain = () => ({ color: 'red', shape: 'circle' as const })
+
+describe('table', () => {
+  test('the baseline comes first and has no difference to itself', () => {
+    expect(subjects.map(({ id }) => id)).toEqual(['dense', 'a', 'b'])
+    expect(perplexity?.cells[0]).toMatchObject({ delta: null, best: false })
+  })
+
+  test('differences carry sign and direction, the best of the others is marked', () => {
+    expect(perplexity?.cells[1]).toMatchObject({ delta: { text: '+47 %', better: false }, best: true })
+    expect(perplexity?.cells[2]).toMatchObject({ delta: { text: '+513 %', better: false }, best: false })
+  })
+
+  test('a run of a model that was replaced since the baseline was computed has no difference to it', () => {
+    const replaced = { ...run('c', '2ssp', 0.25, 22), fingerprint: 'f'.repeat(64) }
+    const members = [{ ...dense, fingerprint: 'e'.repeat(64) }, replaced]
+    const both = members.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense'))
+    const shown = lineData.comparisonLines(both, both[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')
+    expect(shown?.cells[1]).toMatchObject({ delta: null })
+  })
+
+  test('lines that are alike in all runs can be told from those that differ', () => {
+    expect(lines.find(({ id }) => id === 'model')?.differs).toBe(false)
+    expect(lines.find(({ id }) => id === 'parameter:alpha')?.differs).toBe(true)
+  })
+
+  test('the windows calibrated and measured on stand there, those of several seeds together', () => {
+    const group = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])[0] as SeedGroup
+    const both = [subjectData.toSubject(groupOverSeeds([dense])[0] as SeedGroup, 'dense'), subjectData.toSubject(group, 'dense')]
+    const shown = lineData.comparisonLines(both, null, columns, titles)
+    const cells = (wanted: string) => shown.find(({ id }) => id === wanted)?.cells.map(({ text }) => text)
+    expect(cells('calibration')).toEqual(['–', 'calibration.txt: 32 windows of 256 tokens (000000000000, 111111111111)'])
+    expect(cells('evaluation')).toEqual(Array(2).fill('test: 64 windows of 256 tokens (eeeeeeeeeeee)'))
+  })
+
+  test('measures come first, then what differs; options have the titles of the forms, and files only their names', () => {
+    expect(lines.map(({ kind }) => kind)).toEqual(['measure', ...Array(7).fill('fact'), 'parameter'])
+    expect(lines.find(({ id }) => id === 'parameter:alpha')?.title).toBe('dense’s alpha')
+    const [first] = subjects
+    const own = { ...first, runs: [{ ...dense, parameters: { 'calibration.source': '/home/me/texts/own.txt' } }] } as subjectData.Subject
+    const line = lineData.comparisonLines([own], null, [], titles).at(-1)
+    expect([line?.title, line?.cells[0]?.text]).toEqual(['Calibration text', 'own.txt'])
+  })
+
+  test('a value has the digits that fit its error', () => {
+    expect(perplexity?.cells[1]).toMatchObject({ text: '22.00', spread: '± 0.50' })
+  })
+})
+
+test('runs over seeds become one subject with mean and spread', () => {
+  const [group] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
+  const subject = subjectData.toSubject(group as NonNullable<typeof group>, null)
+  expect(subject.label).toBe('x, 2 seeds')
+  expect(subject.values.get('perplexity/test')?.mean).toBe(60)
+  expect(subject.values.get('perplexity/test')?.spread).toBeCloseTo(14.142, 3)
+})
+
+test('points need both values; the mark’s size is a share of the largest', () => {
+  const points = charts.scatterPoints(subjects.slice(1), 'reached', 'perplexity/test', 'perplexity/test', plain)
+  expect(points.map(({ x, y }) => [x, y])).toEqual([
+    [0.25, 22],
+    [0.5, 92],
+  ])
+  expect(points[1]?.size).toBe(1)
+  expect(charts.scatterPoints(subjects, 'reached', 'missing', '', plain)).toEqual([])
+})
+
+test('points of one line differ only in amount and seed', () => {
+  const changed = (id: string, nominal: number, parameters: Record<string, number>) => ({ ...run(id, '2ssp', nominal, 20, 1), parameters })
+  const all = [
+    changed('a', 0.25, { alpha: 1, 'amount.sparsity': 0.25, seed: 0 }),
+    changed('b', 0.5, { 'amount.sparsity': 0.5, alpha: 1, seed: 1 }),
+    changed('c', 0.5, { alpha: 2, 'amount.sparsity': 0.5, seed: 0 }),
+    { ...changed('d', 0.5, { alpha: 1, 'amount.sparsity': 0.5 }), model: { id: 'other', name: 'Other' } },
+  ].map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, null))
+  const [a, b, c, d] = charts.scatterPoints(all, 'reached', 'perplexity/test', '', plain).map(({ line }) => line)
+  expect(b).toBe(a)
+  expect(new Set([a, c, d]).size).toBe(3)
+})
+
+test('without accuracies the bars show perplexities', () => {
+  const bars = charts.taskBars(subjects, columns, plain)
+  expect(bars.title).toBe('Perplexity per data set')
+  expect(bars.groups[0]?.bars.map(({ value }) => value)).toEqual([15, 22, 92])
+})
+
+test('an axis that is the same for all runs is left out of the parallel coordinates', () => {
+  const same = subjects.map((subject) => ({ ...subject, values: new Map([['perplexity/test', { mean: 1, spread: null, count: 1 }]]) }))
+  expect(charts.parallelData(same, columns, String, plain).dimensions.map(({ id }) => id)).toEqual(['method', 'reached'])
+})

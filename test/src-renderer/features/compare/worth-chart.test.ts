@@ -1,0 +1,35 @@
+import { expect, test } from 'vitest'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { Front, WorthRow } from '#contract/comparison/worth.ts'
+import { runsByModel, shownFront, worthPoints } from '../../../../src-renderer/features/compare/worth-chart.ts'
+
+const front = (kind: string, decides: boolean): Front => ({ kind, measure: 'perplexity', decides, rows: [] })
+
+test('a text that decides is shown first, unless another is asked for', () => {
+  const fronts = [front('c4', false), front('prose', true)]
+  expect([undefined, 'c4', 'gone'].map((asked) => shownFront(fronts, asked)?.kind)).toEqual(['prose', 'c4', 'prose'])
+  expect(shownFront([front('c4', false)], undefined)?.kind).toBe('c4')
+})
+
+test('rivals and pruned files differ in shape, and files without the quality are left out', () => {
+  const row = (name: string, pruned: boolean, quality: WorthRow['quality']) =>
+    ({ name, pruned, runs: [`${name}-id`], method: pruned ? '2ssp' : 'dense', cost: { mean: 5, error: null }, quality }) as WorthRow
+  const prose = { prose: { mean: 30, error: null } }
+  const points = worthPoints([row('dense', false, prose), row('2SSP', true, prose), row('bare', true, {})], 'prose', () => ({
+    color: 'red',
+    shape: 'star',
+  }))
+  expect(points.map(({ id, shape, x, y }) => [id, shape, x, y])).toEqual([
+    ['dense-id', 'square', 5, 30],
+    ['2SSP-id', 'circle', 5, 30],
+  ])
+})
+
+test('each model has its own verdict, and runs that inspect others have none', () => {
+  const run = (model: string, method: string) => ({ model: { id: model, name: model }, method }) as ComparedRun
+  const found = runsByModel([run('a', 'dense'), run('b', '2ssp'), run('a', '2ssp'), run('a', 'divergence')])
+  expect([...found].map(([id, { runs }]) => [id, runs.length])).toEqual([
+    ['a', 2],
+    ['b', 1],
+  ])
+})

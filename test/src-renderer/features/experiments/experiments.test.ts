@@ -1,0 +1,86 @@
+import { expect, test } from 'vitest'
+import { groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { grid } from '#contract/experiments/experiments.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import * as experiments from '../../../../src-renderer/features/experiments/experiments.ts'
+
+test('a file is taken for a run only when it says that it is one', () => {
+  expect(experiments.readDescription('{"format":"espalier run","name":"x"}')).toMatchObject({ name: 'x' })
+  for (const text of ['{"format":"espalier experiment"}', 'null', '[]', 'not json'])
+    expect(experiments.readDescription(text), text).toBeNull()
+})
+
+const run = (id: string, method: string, nominal: number, perplexity: number | null, baseline = false) =>
+  ({
+    id,
+    name: id,
+    method,
+    nominal,
+    reached: nominal,
+    baseline,
+    seed: 0,
+    parameters: {},
+    model: { id: 'm', name: 'tiny' },
+    measures: perplexity === null ? [] : [{ name: 'perplexity', dataset: 'test', value: perplexity, unit: '', best: perplexity }],
+  }) as unknown as RunEntry
+const runs = [
+  run('dense', 'dense', 0, 10, true),
+  run('a', '2ssp', 0.25, 19),
+  run('b', 'shortgpt', 0.25, 50),
+  run('c', 'shortgpt', 0.5, 90),
+  run('d', '2ssp', 0.5, null),
+]
+
+test('seeds become one point of the chart with their deviation; the dense model and unmeasured runs have none', () => {
+  const seeds = [run('2SSP 25 %, seed 0', '2ssp', 0.25, 19), { ...run('2SSP 25 %, seed 1', '2ssp', 0.25, 21), seed: 1 }]
+  const points = experiments.pointsOf(groupOverSeeds([...runs.filter(({ id }) => id !== 'a'), ...seeds]), 'perplexity/test')
+  expect(points.map(({ label, x, y, spread, series }) => [label, x, y, spread, series])).toEqual([
+    ['b', 0.25, 50, null, 'ShortGPT'],
+    ['c', 0.5, 90, null, 'ShortGPT'],
+    ['2SSP 25 %, 2 seeds', 0.25, 20, Math.SQRT2, '2SSP'],
+  ])
+  const [first, second] = seeds.map((seed) => ({ ...seed, measures: seed.measures.map((measure) => ({ ...measure, error: 0.3 })) }))
+  const other = { ...second, measures: [{ name: 'size', dataset: '', value: 9, unit: 'bytes' }] }
+  // Of two seeds one has a perplexity: its standard error is no deviation over seeds.
+  const one = experiments.pointsOf(groupOverSeeds([first, other] as typeof runs), 'perplexity/test')
+  expect(one.map(({ y, spread }) => [y, spread])).toEqual([[19, null]])
+})
+
+test('tasks have their titles, and a name that is no task stays', () => {
+  const asked = { models: ['model'], methods: [], amounts: [], measures: [{ kind: 'tasks', tasks: ['gsm8k', 'constructor'] }] }
+  const facts = experiments.gridFacts(grid.parse(asked), (method) => method)
+  expect(facts.at(-1)).toEqual({ title: 'Measured', text: 'GSM8K, constructor' })
+})
+
+test('repairs and recoveries are facts of an experiment where any was asked for', () => {
+  const factsOf = (asked: object) =>
+    experiments
+      .gridFacts(grid.parse({ models: ['model'], methods: [], amounts: [], ...asked }), String)
+      .map(({ title, text }) => `${title}: ${text}`)
+  expect(factsOf({ repairs: ['none'], recoveries: ['none'] }).join()).not.toMatch(/Rep|Rec/)
+  expect(factsOf({ repairs: ['none', 'one-pass'], recoveries: [{ tokens: 1024 }] })).toEqual(
+    expect.arrayContaining(['Repair: as pruned, repaired at once', 'Recovery: recovered with 1,024 tokens']),
+  )
+})
+
+test('how far an experiment is names what is not done', () => {
+  expect(experiments.progressText({ counts: { done: 5, failed: 1, running: 1 }, runs: 7 })).toBe('5 of 7 done, 1 running, 1 failed')
+  expect(experiments.progressText({ counts: { done: 3 }, runs: 3 })).toBe('3 runs done')
+})
+
+test('runs of a model that was replaced are compared with the baseline of that model, and the chart shows the latest', () => {
+  const of = (id: string, method: string, fingerprint: string, createdAt: number) =>
+    ({
+      ...run(id, method, 0.5, 20, method === 'dense'),
+      model: { id: 'm', name: 'tiny' },
+      status: 'done',
+      fingerprint,
+      createdAt,
+    }) as Parameters<typeof experiments.baselineOf>[1]
+  const [before, old, after, now] = [of('a', 'dense', '1', 1), of('b', '2ssp', '1', 2), of('c', 'dense', '2', 4), of('d', '2ssp', '2', 3)]
+  const all = [before, old, after, now]
+  expect(experiments.latestBaseline(all)).toBe(after)
+  expect([old, now].map((one) => experiments.baselineOf(all, one)?.id)).toEqual(['a', 'c'])
+  expect(experiments.comparableWith(all, after).map(({ id }) => id)).toEqual(['c', 'd'])
+  expect(experiments.changedModelsText(['tiny'])).toContain('The model tiny was replaced')
+})

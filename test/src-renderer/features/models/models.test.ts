@@ -1,0 +1,48 @@
+import { expect, test } from 'vitest'
+import type { Preset } from '#contract/experiments/experiments.ts'
+import type { ModelEntry } from '#contract/models/models.ts'
+import { choosePreset, fitText, mlpText, parseHubName, replaceById } from '../../../../src-renderer/features/models/models.ts'
+
+test('hub names are read with a revision or from an address, and nothing else', () => {
+  expect(parseHubName('owner/name')).toEqual({ name: 'owner/name' })
+  expect(parseHubName('owner/name@refs/pr/1')).toEqual({ name: 'owner/name', revision: 'refs/pr/1' })
+  expect(parseHubName('https://hub.example/owner/name/')).toEqual({ name: 'owner/name' })
+  for (const text of ['', 'name', 'a/b/c', 'owner/na me']) expect(parseHubName(text), text).toBeNull()
+})
+
+test('a model fits where its weights fit in memory as float32', () => {
+  expect(fitText(135_000_000, 540_000_000)).toBe('Fits this machine: its weights need 540 MB, 540 MB of memory is free.')
+  expect(fitText(7_000_000_000, 8e9)).toMatch(/^Its weights need 28 GB, but 8 GB of memory is free\. .*streamed/)
+})
+
+test('the first start takes the quick look wherever it stands', () => {
+  const preset = (id: string) => ({ id }) as Preset
+  expect(choosePreset([preset('paper-table'), preset('quick-look')]).id).toBe('quick-look')
+  expect(() => choosePreset([])).toThrow('no ready experiment')
+})
+
+test('an entry that changed keeps its place, a new one goes last', () => {
+  expect(
+    replaceById(
+      [
+        { id: 'a', n: 1 },
+        { id: 'b', n: 1 },
+      ],
+      { id: 'a', n: 2 },
+    ),
+  ).toEqual([
+    { id: 'a', n: 2 },
+    { id: 'b', n: 1 },
+  ])
+  expect(replaceById([{ id: 'a' }], { id: 'c' })).toHaveLength(2)
+})
+
+test('a model with experts says how many and how wide, also where some blocks are dense, hold fewer or lost their MLP', () => {
+  const block = (intermediate: number, experts?: number) => ({ intermediate, experts }) as ModelEntry['description']['blocks'][number]
+  expect(mlpText({ blocks: [block(128), block(128), block(0)] })).toBe('MLP 128')
+  expect(mlpText({ blocks: [block(0)] })).toBe('no MLPs')
+  expect(mlpText({ blocks: [block(24, 8), block(24, 8), block(0)] })).toBe('8 experts of 24 neurons')
+  expect(mlpText({ blocks: [block(128), block(96), block(0), block(24, 8), block(24, 6)] })).toBe(
+    '6 to 8 experts of 24 neurons, MLP 96 to 128 in 2 of 5 blocks',
+  )
+})

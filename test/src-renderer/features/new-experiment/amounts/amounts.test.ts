@@ -1,0 +1,49 @@
+import { expect, test } from 'vitest'
+import { amountText } from '#contract/runs/amount-text.ts'
+import {
+  addAmounts,
+  fileSizesText,
+  limitText,
+  parsePercents,
+  parseSeeds,
+} from '../../../../../src-renderer/features/new-experiment/amounts/amounts.ts'
+
+test('percentages are read with point, decimal comma and sign, several at once, and nothing else', () => {
+  expect(['37.5', '37,5 %', ' 0 ', '100'].map(parsePercents)).toEqual([[0.375], [0.375], [0], [1]])
+  expect(parsePercents('25, 37,5; 50%')).toEqual([0.25, 0.375, 0.5])
+  expect(['', '101', '-1', 'half', '25 half'].map(parsePercents)).toEqual([null, null, null, null, null])
+})
+
+test('33.3 and 33.333 are two sparsities with names of their own, and none is there twice', () => {
+  const amounts = addAmounts(
+    [{ bytes: 6e9, format: 'gguf' }, { sparsity: 0.5 }],
+    [0.33333, 0.333, 0.333].map((sparsity) => ({ sparsity })),
+  )
+  expect(amounts.map(amountText)).toEqual(['33.3 %', '33.333 %', '50 %', '6 GB'])
+  expect(addAmounts(amounts, [{ sparsity: 0.5 }])).toEqual(amounts)
+})
+
+test('a limit is said in percent and can be typed as it is said', () => {
+  const share = { amount: { sparsity: 0.9 }, fileRange: null }
+  expect(limitText({ ...share, feasibleRange: { minimum: 0, maximum: 0.86666 }, problem: 'no' })).toBe('choose 86.6 % or less')
+  expect(limitText({ ...share, feasibleRange: null, problem: 'Cannot be recovered.' })).toBe('Cannot be recovered.')
+})
+
+test('file sizes are those that every combination reaches', () => {
+  const ranges = [
+    [2e6, 8e6],
+    [3e6, 7.5e6],
+  ].map(([least = 0, most = 0]) => ({ fileRange: { least, most, predicted: null } }))
+  expect(fileSizesText([...ranges, { fileRange: null }])).toBe('3 MB to 7.5 MB')
+  expect(fileSizesText([{ fileRange: null }])).toBeNull()
+  expect(fileSizesText([{ fileRange: { least: 1_276_001, most: 5_622_900, predicted: null } }])).toBe('1.28 MB to 5.62 MB')
+  expect(fileSizesText([{ fileRange: { least: 5_621_001, most: 5_622_900, predicted: null } }])).toBe('about 5.621 MB')
+  expect(fileSizesText([{ fileRange: { least: 65_482_000, most: 270_812_000, predicted: null } }])).toBe('66 MB to 270 MB')
+  const budget = { amount: { bytes: 1e6, format: 'gguf' as const }, feasibleRange: null, problem: 'no' }
+  expect(limitText({ ...budget, ...(ranges[0] as (typeof ranges)[0]) })).toBe('choose 2 MB to 8 MB')
+})
+
+test('seeds are read as numbers and ranges, each once', () => {
+  expect(parseSeeds('3, 0-2 1')).toEqual([0, 1, 2, 3])
+  for (const text of ['', 'a', '5-2', '0-200', '1.5']) expect(parseSeeds(text), text).toBeNull()
+})

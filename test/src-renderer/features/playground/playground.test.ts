@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest'
+import type { GenerationEvent } from '#contract/playground/generation.ts'
+import * as answers from '../../../../src-renderer/features/playground/answers.ts'
+import { sharedShare, sharedTokens } from '../../../../src-renderer/features/playground/token-difference.ts'
+
+describe('differences to the dense answer', () => {
+  test('mark tokens that the reference lacks, and find the common ones again after them', () => {
+    const shared = sharedTokens(['a', ' cat', ' is', ' an', ' animal'], ['a', ' dog', ' is', ' an', ' old', ' animal'])
+    expect(shared).toEqual([true, false, true, true, false, true])
+    expect(sharedShare(shared)).toBeCloseTo(4 / 6)
+  })
+
+  test('an equal answer has none, an empty one nothing to mark', () => {
+    expect(sharedTokens(['x', 'y'], ['x', 'y'])).toEqual([true, true])
+    expect(sharedTokens(['x'], [])).toEqual([])
+    expect(sharedShare([])).toBe(1)
+  })
+
+  test('very long answers are compared by their beginning, not by a table of gigabytes', () => {
+    const long = Array.from({ length: 6000 }, (_, at) => `t${at}`)
+    const other = [...long.slice(0, 10), ...long.slice(10).reverse()]
+    const shared = sharedTokens(long, other)
+    expect(shared.slice(0, 10).every(Boolean)).toBe(true)
+    expect(shared.slice(10).some(Boolean)).toBe(false)
+  })
+})
+
+describe('answers that stream in', () => {
+  const token = (column: number, text: string): GenerationEvent => ({
+    type: 'token',
+    column,
+    prompt: 0,
+    token: { id: 1, text, probability: 0.5, alternatives: [] },
+  })
+
+  test('grow token by token; answers without news stay the same objects', () => {
+    const first = answers.takeEvents(new Map(), [token(0, 'a'), token(1, 'x')])
+    const second = answers.takeEvents(first, [token(0, ' b'), token(0, ' c')])
+    expect(second.get('0:0')?.text).toBe('a b c')
+    expect(second.get('0:0')?.tokens).toHaveLength(3)
+    expect(first.get('0:0')?.tokens).toHaveLength(1)
+    expect(second.get('0:1')).toBe(first.get('0:1'))
+  })
+
+  test('the whole answer replaces what streamed, and keeps its tokens when it comes without any', () => {
+    const before = answers.takeEvents(new Map(), [token(0, 'a')])
+    const end: GenerationEvent = {
+      type: 'answer',
+      column: 0,
+      prompt: 0,
+      text: 'a!',
+      tokens: [],
+      end: 'stopped',
+      seconds: 1,
+      firstTokenSeconds: 0.1,
+      tokensPerSecond: 10,
+      problem: null,
+    }
+    expect(answers.takeEvents(before, [end]).get('0:0')).toMatchObject({ text: 'a!', end: 'stopped', tokens: [{ text: 'a' }] })
+  })
+})
+
+test('an answer without a token says what it waits for, and nothing once it speaks or has ended', () => {
+  const empty = { tokens: [], text: '', end: null, seconds: null, firstTokenSeconds: null, tokensPerSecond: null, problem: null }
+  const token = { id: 1, text: 'a', probability: 1, alternatives: [] }
+  const key = answers.answerKey(0, 0)
+  const texts = (known: answers.Answers, generating = true) => [0, 1].map((column) => answers.waitingText(known, 0, column, generating))
+  expect(texts(new Map())).toEqual(['Loading the model …', 'Loading the model …'])
+  expect(texts(new Map([[key, empty]]))).toEqual(['Reading the prompt …', 'Waiting …'])
+  expect(texts(new Map([[key, { ...empty, tokens: [token] }]]))).toEqual(['', 'Waiting …'])
+  expect(texts(new Map([[key, empty]]), false)).toEqual(['', ''])
+})
+
+test('an ended answer says how much it repeats and whether it loops', () => {
+  const ids = (list: number[], end: 'length' | null = 'length') => ({
+    tokens: list.map((id) => ({ id, text: '', probability: 1, alternatives: [] })),
+    end,
+  })
+  const loop = Array.from({ length: 32 }, (_, at) => at % 2)
+  expect(answers.repetitionText(ids([1, 2, 3, 4, 5, 6]))).toBe('')
+  expect(answers.repetitionText(ids([1, 2, 3, 4, 9, 1, 2, 3, 4]))).toBe('17 % repeated')
+  expect(answers.repetitionText(ids(loop))).toBe('93 % repeated, ends in a loop')
+  expect(answers.repetitionText(ids(loop, null))).toBe('')
+})
+
+test('blind columns come in an order that a reload keeps and that hides nothing twice', () => {
+  const order = answers.blindOrder(6, 'talk-abc')
+  expect(answers.blindOrder(6, 'talk-abc')).toEqual(order)
+  expect([...order].sort()).toEqual([0, 1, 2, 3, 4, 5])
+})
+
+test('blind titles say nothing of the model', () => {
+  const column = { model: { id: 'm', name: 'Sample' }, run: { id: 'r', name: 'x', method: '2ssp', reached: 0.25 } }
+  expect(answers.columnTitle(column, 1, true, String)).toBe('Model B')
+  expect(answers.columnTitle(column, 1, false, () => '2SSP')).toBe('2SSP 25 %')
+})
+
+test('votes are counted per column; a tie of all counts for none', () => {
+  expect(
+    answers.countVotes(
+      [
+        { prompt: 0, column: 1 },
+        { prompt: 1, column: 1 },
+        { prompt: 2, column: null },
+      ],
+      3,
+    ),
+  ).toEqual([0, 2, 0])
+})

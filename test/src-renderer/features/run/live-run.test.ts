@@ -1,0 +1,44 @@
+import { describe, expect, test } from 'vitest'
+import type { RunDetail } from '#contract/runs/runs.ts'
+import { listPhases, takeEvent, takeProgress } from '../../../../src-renderer/features/run/live-run.ts'
+
+const run = {
+  status: 'running',
+  decisions: [],
+  selections: [],
+  spectra: [],
+  measures: [],
+  remarks: [],
+  phaseSeconds: { open: 1 },
+} as unknown as RunDetail
+const decision = { round: 1, kind: 'attention', block: 3, scores: [] } as const
+
+describe('events of a run', () => {
+  test('add a decision once, also when it is told again after a reconnect', () => {
+    const once = takeEvent(run, { type: 'decision', decision: { ...decision, scores: [] } })
+    expect(once.decisions).toHaveLength(1)
+    expect(takeEvent(once, { type: 'decision', decision: { ...decision, scores: [] } })).toBe(once)
+  })
+
+  test('replace a measure that is taken again', () => {
+    const measure = (value: number) => ({ type: 'measure' as const, measure: { name: 'perplexity', dataset: 'x', value, unit: '' } })
+    const twice = takeEvent(takeEvent(run, measure(10)), measure(9))
+    expect(twice.measures.map(({ value }) => value)).toEqual([9])
+  })
+})
+
+test('a phase that was left is over, the newest goes on', () => {
+  const progress = (phase: string) => ({ phase, done: 1, total: 2, unit: 'windows' })
+  const phases = takeProgress(takeProgress([], progress('scoring')), progress('perplexity'))
+  expect(phases.map(({ name, state }) => [name, state])).toEqual([
+    ['scoring', 'done'],
+    ['perplexity', 'running'],
+  ])
+  expect(listPhases(run, phases).map(({ name }) => name)).toEqual(['open', 'scoring', 'perplexity'])
+  expect(listPhases({ ...run, status: 'done' }, phases).map(({ name }) => name)).toEqual(['open'])
+  expect(listPhases({ ...run, status: 'paused' }, phases).map(({ name, state }) => [name, state])).toEqual([
+    ['open', 'done'],
+    ['scoring', 'done'],
+    ['perplexity', 'stopped'],
+  ])
+})

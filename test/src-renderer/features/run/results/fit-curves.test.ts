@@ -1,0 +1,14 @@
+import { expect, test } from 'vitest'
+import type { Fit } from '#contract/pruning/fit.ts'
+import { curveOf, fitScale } from '../../../../../src-renderer/features/run/results/fit-curves.ts'
+
+const block = { block: 0, divergences: [2, 1, 0], attention: 0.5, width: 48, attentionRemoved: false }
+const fit: Fit = { base: 64, widths: [32, 64, 128], blocks: [block], prices: [] }
+
+test('the chosen width is a point on the block’s line', () => {
+  const scale = fitScale(fit, 500, 200)
+  const { x, y, path } = curveOf(fit, block, scale)
+  expect(path.startsWith(`M${scale.x(32)},${scale.y(2)}`)).toBe(true)
+  expect(x).toBe(scale.x(48))
+  expect(y).toBeCloseTo((scale.y(2) + scale.y(1)) / 2)
+})

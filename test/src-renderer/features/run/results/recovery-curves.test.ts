@@ -1,0 +1,45 @@
+import { expect, test } from 'vitest'
+import type { RunDetail } from '#contract/runs/runs.ts'
+import { takeEvent } from '../../../../../src-renderer/features/run/live-run.ts'
+import { recoveryOutcome, recoveryPlot } from '../../../../../src-renderer/features/run/results/recovery-curves.ts'
+
+const point = (step: number, loss: number | null, heldOut: number[]) => ({ step, tokens: 2048 * step, loss, heldOut })
+const run = { recovery: null, recoveryPoints: [] } as unknown as RunDetail
+
+test('points are shown as they are measured, each once', () => {
+  const first = takeEvent(run, { type: 'recovery', point: point(0, null, [2, 3, 4]) })
+  const second = takeEvent(first, { type: 'recovery', point: point(2, 1.5, [1, 2, 3]) })
+  const again = takeEvent(second, { type: 'recovery', point: point(2, 1.4, [1, 2, 3]) })
+  expect(recoveryPlot(again).series).toEqual([
+    {
+      name: 'held out: definitions',
+      points: [
+        { x: 0, y: 2 },
+        { x: 4096, y: 1 },
+      ],
+    },
+    {
+      name: 'held out: lists',
+      points: [
+        { x: 0, y: 3 },
+        { x: 4096, y: 2 },
+      ],
+    },
+    {
+      name: 'held out: technical',
+      points: [
+        { x: 0, y: 4 },
+        { x: 4096, y: 3 },
+      ],
+    },
+    { name: 'training text', points: [{ x: 4096, y: 1.4 }] },
+  ])
+})
+
+test('the outcome says which weights were taken, and where training stopped', () => {
+  const recovery = { points: [point(0, null, [2]), point(2, 1, [1]), point(4, 1, [1.2])], best: 1, steps: 4, plannedSteps: 8 }
+  expect(recoveryOutcome(recovery as unknown as NonNullable<RunDetail['recovery']>)).toBe(
+    'The weights are those after 4,096 tokens, which were best on the held-out text. Training stopped after 4 of 8 steps.',
+  )
+  expect(recoveryOutcome({ ...recovery, best: 0 } as unknown as NonNullable<RunDetail['recovery']>)).toContain('weights are unchanged')
+})

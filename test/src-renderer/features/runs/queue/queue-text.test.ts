@@ -1,0 +1,22 @@
+import { expect, test } from 'vitest'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import { deviceText, endedShare, folds, queueFacts } from '../../../../../src-renderer/features/runs/queue/queue-text.ts'
+
+const running = { status: 'running' } as RunEntry
+const state = { runs: [running], waiting: 9_999, ended: 2_500, endedLastHour: 24, owner: true }
+
+test('a queue says how much waits, how far it is and how fast', () => {
+  expect(queueFacts(state)).toEqual(['9,999 runs waiting', '2,500 of 12,500 runs ended', '24 in the last hour'])
+  expect(endedShare(state)).toBe(0.2)
+  expect(queueFacts({ ...state, waiting: 1, ended: 0, endedLastHour: 0, owner: false })).toEqual(['1 run waiting, run by another process'])
+})
+
+test('only a long queue folds', () => {
+  expect([2, 8, 9].map((waiting) => folds({ waiting }))).toEqual([false, false, true])
+})
+
+test('an idle device of a paused queue is paused', () => {
+  expect(deviceText({ title: '2 threads', status: 'off' }, true)).toBe('2 threads: paused')
+  expect(deviceText({ title: '2 threads', status: 'busy' }, true)).toBe('2 threads: busy')
+  expect(deviceText({ title: '2 threads', status: 'off' }, false)).toBe('2 threads: off')
+})

@@ -1,0 +1,124 @@
+import { describe, expect, test } from 'vitest'
+import { type RunColumn, runFilter } from '#contract/runs/runs.ts'
+import * as query from '../../../../src-renderer/features/runs/runs-query.ts'
+
+test('a view written into the address comes back whole', () => {
+  const view: query.HistoryView = {
+    search: 'half & more',
+    statuses: ['done', 'failed'],
+    conditions: [
+      { field: 'measure:perplexity/wikitext', is: 'between', value: [10, 20] },
+      { field: 'parameter:alpha', is: 'present' },
+    ],
+    experiment: 'exp-1',
+    archived: 'only',
+    sort: { field: 'measure:perplexity', direction: 'ascending' },
+    columns: ['parameter:alpha', 'seed'],
+    order: ['seconds', 'model'],
+    widths: { model: 12.5, 'measure:perplexity/a=b': 6 },
+    groups: ['method', 'parameter:alpha'],
+  }
+  const written = Object.fromEntries(
+    Object.entries(query.writeView(view)).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  )
+  expect(query.readView(written)).toEqual(view)
+  expect(runFilter.parse(query.toFilter(view)).conditions).toHaveLength(3)
+})
+
+test('an untouched view leaves the address empty', () => {
+  expect(Object.values(query.writeView(query.readView({}))).filter(Boolean)).toEqual([])
+})
+
+test('no columns chosen differs from columns all taken away', () => {
+  expect(query.readView({}).columns).toBeNull()
+  expect(query.readView({ columns: '~' }).columns).toEqual([])
+})
+
+test('a spoiled filter in the address is dropped, not thrown', () => {
+  expect(query.readView({ where: '{"a":1}' }).conditions).toEqual([])
+  expect(query.readView({ where: '[[1,2],["status"]]' }).conditions).toEqual([])
+  expect(query.readView({ where: '[["a"' }).conditions).toEqual([])
+})
+
+const methods = [
+  { id: 'dense', title: 'Dense' },
+  { id: '2ssp', title: '2SSP' },
+  { id: 'shortgpt', title: 'ShortGPT' },
+]
+const names: query.ShownNames = { methods, models: new Map([['m1', 'SmolLM2']]) }
+
+describe('conditions from what was typed', () => {
+  const reached: RunColumn = { field: 'reached', label: 'Reached', kind: 'number', unit: 'share', runs: 3, minimum: 0.25, maximum: 0.5 }
+  const seed: RunColumn = { field: 'seed', label: 'Seed', kind: 'number', runs: 3 }
+  const method: RunColumn = { field: 'method', label: 'Method', kind: 'text', runs: 3 }
+  const created: RunColumn = { field: 'createdAt', label: 'Created', kind: 'moment', runs: 3 }
+
+  test('numbers must be numbers, a range needs two', () => {
+    expect(query.parseCondition(seed, 'at most', '5', methods)).toEqual({ field: 'seed', is: 'at most', value: 5 })
+    expect(query.parseCondition(seed, 'between', '2 to 5', methods)).toEqual({ field: 'seed', is: 'between', value: [2, 5] })
+    expect(query.parseCondition(seed, 'between', '2', methods)).toBeNull()
+    expect(query.parseCondition(seed, 'at most', 'half', methods)).toBeNull()
+    expect(query.parseCondition(seed, 'at most', ' ', methods)).toBeNull()
+  })
+
+  test('shares are typed and said in percent, as the table shows them', () => {
+    expect(query.parseCondition(reached, 'at most', '37.5 %', methods)).toEqual({ field: 'reached', is: 'at most', value: 0.375 })
+    expect(query.describeCondition({ field: 'reached', is: 'at most', value: 0.375 }, [reached], names)).toBe('Reached ≤ 37.5 %')
+    expect(query.valueHint(reached)).toEqual({ unit: '%', range: 'from 25 % to 50 %' })
+  })
+
+  test('days are typed as days: at most one means all of it, equal means within it', () => {
+    const start = new Date(2026, 10, 25).getTime()
+    expect(query.parseCondition(created, 'at least', '2026-11-25', methods)?.value).toBe(start)
+    expect(query.parseCondition(created, 'at most', '2026-11-25', methods)?.value).toBe(start + 86_400_000 - 1)
+    expect(query.parseCondition(created, 'equal', '2026-11-25', methods)).toMatchObject({
+      is: 'between',
+      value: [start, start + 86_399_999],
+    })
+    expect(query.parseCondition(created, 'at least', '1764028800000', methods)).toBeNull()
+    expect(query.describeCondition({ field: 'createdAt', is: 'at least', value: start }, [created], names)).toContain('25 Nov 2026')
+  })
+
+  test('methods and models are named as the screen names them', () => {
+    expect(query.parseCondition(method, 'any of', '2SSP, shortgpt', methods)).toEqual({
+      field: 'method',
+      is: 'any of',
+      value: ['2ssp', 'shortgpt'],
+    })
+    expect(query.describeCondition({ field: 'method', is: 'any of', value: ['2ssp', 'shortgpt'] }, [method], names)).toBe(
+      'Method is 2SSP, ShortGPT',
+    )
+    expect(query.describeCondition({ field: 'modelId', is: 'equal', value: 'm1' }, [], names)).toBe('Model = SmolLM2')
+  })
+
+  test('presence needs no value', () => {
+    expect(query.parseCondition(method, 'present', '', methods)).toEqual({ field: 'method', is: 'present' })
+  })
+})
+
+describe('virtual rows', () => {
+  test('ask for every page that the window touches, and only those', () => {
+    expect(query.pagesOf({ from: 95, to: 205 }, 100)).toEqual([0, 1, 2])
+    expect(query.pagesOf({ from: 100, to: 200 }, 100)).toEqual([1])
+    expect(query.pagesOf({ from: 0, to: 0 }, 100)).toEqual([])
+  })
+})
+
+test('without a choice the perplexities are the first columns', () => {
+  const columns = ['measure:parameters', 'measure:perplexity/x', 'parameter:alpha'].map(
+    (field): RunColumn => ({ field, label: field, kind: 'number', runs: 5 }),
+  )
+  expect(query.defaultColumns(columns)).toEqual(['measure:perplexity/x'])
+})
+
+test('measures can be added first, and nothing that is shown anyway', () => {
+  const columns = ['status', 'seed', 'parameter:alpha', 'measure:perplexity/x'].map(
+    (field): RunColumn => ({ field, label: field, kind: 'number', runs: 1 }),
+  )
+  expect(query.choosableColumns(columns).map(({ field }) => field)).toEqual(['measure:perplexity/x', 'seed', 'parameter:alpha'])
+})
+
+test('a field moves before another, or last', () => {
+  expect(query.moveField(['a', 'b', 'c'], 'c', 'a')).toEqual(['c', 'a', 'b'])
+  expect(query.moveField(['a', 'b', 'c'], 'a', null)).toEqual(['b', 'c', 'a'])
+})
