@@ -9,7 +9,7 @@ import { runQuery } from '#contract/runs/runs.ts'
 import { openHistory } from '#db/history.ts'
 import { runColumns } from '#db/runs/run-columns.ts'
 import { openWorkbench } from '#services/workbench.ts'
-import { fillHistory } from './fill-history.ts'
+import { fillHistory } from '../fixtures/fill-history.ts'
 
 const runs = Number(process.argv[2] ?? 10_000)
 const measures = 40

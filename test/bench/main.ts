@@ -4,11 +4,11 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { compareMethod, type MethodReport } from './against/compare.ts'
+import { printNotes, printReports } from './against/print.ts'
+import { Side } from './against/side.ts'
+import { findTorchPython } from './against/torch-python.ts'
 import { makeModel, makeWindows, smolShape } from './bench-model.ts'
-import { compareMethod, type MethodReport } from './compare.ts'
-import { printNotes, printReports } from './print.ts'
-import { Side } from './side.ts'
-import { findTorchPython } from './torch-python.ts'
 
 const help = `npm run bench -- [options]
   --quick            a model of 6 blocks and short windows: under two minutes
@@ -90,7 +90,7 @@ const sizes = {
 const [tokens, windowCount] = flags.quick ? [512, 8] : [2048, 32]
 
 if (flags.help) console.log(help)
-else if (flags.decode) await (await import('./answers.ts')).compareAnswers(flags.model)
+else if (flags.decode) await (await import('./against/answers.ts')).compareAnswers(flags.model)
 else if (flags.device) await import('./products.ts')
 else await main()
 
@@ -104,7 +104,7 @@ async function main(): Promise<void> {
   const windows = join(home, `windows-${tokens}.json`)
   writeFileSync(windows, JSON.stringify(makeWindows(windowCount, tokens, shape.vocabulary)))
   const opening = { command: 'open', model, windows, precision: flags.precision }
-  const reference = new Side(python, [join(import.meta.dirname, 'reference.py')], process.env)
+  const reference = new Side(python, [join(import.meta.dirname, 'against/reference.py')], process.env)
   const { title } = await reference.ask({ ...opening, precision: flags.against })
   const tuned = await reference.ask({ command: 'tune', threads })
   console.log(
@@ -117,7 +117,7 @@ async function main(): Promise<void> {
   const given = Object.fromEntries(flags.set.map((entry) => entry.split('=')).map(([name, value]) => [name, Number(value)]))
   const reports: MethodReport[] = []
   const startOurs = () =>
-    new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'ours.ts')], {
+    new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'against/ours.ts')], {
       ...process.env,
       TF_NUM_INTRAOP_THREADS: String(threads),
     })

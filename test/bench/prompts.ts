@@ -18,9 +18,9 @@ import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { baseOf, FolderRun } from './folder-run.ts'
-import { perplexitiesOf, readRepairText, testNames } from './repair-texts.ts'
-import { prune, recover } from './stages.ts'
+import { baseOf, FolderRun } from './folder-runs/folder-run.ts'
+import { perplexitiesOf, readRepairText, testNames } from './folder-runs/repair-texts.ts'
+import { prune, recover } from './folder-runs/stages.ts'
 
 const prompts = [
   'Who is Albert Einstein?',

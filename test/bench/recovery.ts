@@ -24,9 +24,9 @@ import { splitTwoStage } from '#engine/pruning/two-stage/split.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { Side } from './against/side.ts'
+import { findTorchPython } from './against/torch-python.ts'
 import { Draws, makeModel, smolShape } from './bench-model.ts'
-import { Side } from './side.ts'
-import { findTorchPython } from './torch-python.ts'
 
 const [tokens, windowsTogether, batchesPerStep, steps] = [512, 4, 1, 3]
 const rows = tokens * windowsTogether
@@ -158,7 +158,7 @@ async function timeSteps(): Promise<void> {
 
 /** The same shape in PyTorch, at as many threads. */
 async function openReference(): Promise<Side> {
-  const side = new Side(await findTorchPython(flags.python), [join(import.meta.dirname, 'recovery.py')], process.env)
+  const side = new Side(await findTorchPython(flags.python), [join(import.meta.dirname, 'against/recovery.py')], process.env)
   const { hidden, heads, keyValueHeads, vocabulary, blocks } = spec
   const own = { attention: blocks.map(({ attention }) => attention), neurons: blocks[0]?.width, hidden, heads, keyValueHeads, vocabulary }
   const threads = Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism())

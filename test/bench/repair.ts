@@ -20,9 +20,9 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import type { Recovered } from '#engine/pruning/recovery/recover.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { StepBase } from '#engine/steps/step-name.ts'
-import { baseOf, FolderRun } from './folder-run.ts'
-import { perplexitiesOf, readRepairText, testNames } from './repair-texts.ts'
-import { prune, recover } from './stages.ts'
+import { baseOf, FolderRun } from './folder-runs/folder-run.ts'
+import { perplexitiesOf, readRepairText, testNames } from './folder-runs/repair-texts.ts'
+import { prune, recover } from './folder-runs/stages.ts'
 
 interface Case {
   readonly method: string

@@ -11,7 +11,7 @@ import { openHistory } from '#db/history.ts'
 import { launchBrowser } from '../e2e/browser.ts'
 import { eventually, go, openScreen } from '../e2e/screens.ts'
 import { startWorkbench } from '../e2e/workbench.ts'
-import { fillHistory } from './fill-history.ts'
+import { fillHistory } from '../fixtures/fill-history.ts'
 import { scrollThrough, threadMilliseconds } from './frames.ts'
 
 const runs = Number(argv[2] ?? 10_000)

@@ -17,8 +17,8 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import { addOuterProducts } from '#engine/pruning/components/covariance.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
-import { baseOf, FolderRun } from './folder-run.ts'
-import { perplexitiesOf, readRepairText, readText } from './repair-texts.ts'
+import { baseOf, FolderRun } from './folder-runs/folder-run.ts'
+import { perplexitiesOf, readRepairText, readText } from './folder-runs/repair-texts.ts'
 
 /** Added to the diagonal of H, as a share of its mean. */
 const damping = 0.01

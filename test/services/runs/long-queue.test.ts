@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { mostShown } from '#contract/runs/queue.ts'
 import { openHistory } from '#db/history.ts'
-import { fillHistory } from '../../bench/fill-history.ts'
+import { fillHistory } from '../../fixtures/fill-history.ts'
 import { openedWorkbench } from '../opened.ts'
 
 test('a queue of a thousand runs is counted whole and listed in part', async () => {

@@ -12,7 +12,7 @@ import type { Variant } from '#engine/pruning/search/trunk.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { VariantScorer } from '#engine/pruning/search/variants.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
-import { expectedPasses } from '../../../bench/passes.ts'
+import { expectedPasses } from '../../../bench/against/passes.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
 import { openReference, prune, recordedRun } from '../running.ts'
 

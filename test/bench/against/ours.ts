@@ -17,7 +17,7 @@ import { partsOf, variantOf } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
 import { nameStep, type StepRequest } from '#engine/steps/step-name.ts'
-import { storeTensors } from '../fixtures/store-tensors.ts'
+import { storeTensors } from '../../fixtures/store-tensors.ts'
 
 interface Request {
   readonly command: 'open' | 'rate' | 'run' | 'go' | 'end'

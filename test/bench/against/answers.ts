@@ -7,8 +7,8 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { runTool } from '../../src-main/setup/tools.mjs'
-import { Llama } from '../interop/llama.ts'
+import { runTool } from '../../../src-main/setup/tools.mjs'
+import { Llama } from '../../interop/llama.ts'
 
 const rounds = 3
 const [promptTokens, decoded] = [16, 64]
@@ -62,7 +62,7 @@ async function answerHere(path: string, precision: string, threads: number): Pro
   const args = [path, '--only', 'one', '--tokens', String(decoded), '--precision', precision]
   const { code, output } = await runTool(
     execPath,
-    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'decode.ts'), ...args],
+    ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../decode.ts'), ...args],
     { env: { ...env, TF_NUM_INTRAOP_THREADS: String(threads) }, seconds: 600 },
   )
   if (code !== 0) throw new Error(`decode.ts failed:\n${output.slice(-1000)}`)

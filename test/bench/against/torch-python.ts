@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { cacheFolder } from '../../src-main/runtime/places.mjs'
-import { findOnPath, runTool } from '../../src-main/setup/tools.mjs'
+import { cacheFolder } from '../../../src-main/runtime/places.mjs'
+import { findOnPath, runTool } from '../../../src-main/setup/tools.mjs'
 
 const hasTorch = async (python: string) => (await runTool(python, ['-c', 'import torch'], { seconds: 60 })).code === 0
 
