@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
-import { followTransfer } from './commands/follow-transfer.ts'
+import { followTransfer } from './commands/output/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags/flags.ts'
 

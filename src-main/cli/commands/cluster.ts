@@ -3,7 +3,7 @@ import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
 import { readShortText } from '#runtime/read-short-text.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { printJson, printTable } from './print.ts'
+import { printJson, printTable } from './output/print.ts'
 import { commandOf, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { printable, printJson, printTable, showBytes } from './print.ts'
+import { printable, printJson, printTable, showBytes } from './output/print.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

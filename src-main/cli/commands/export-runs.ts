@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { deliver } from './deliver.ts'
 import { commonFlags, readFlags } from './flags.ts'
+import { deliver } from './output/deliver.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 const formats = ['json', 'csv', 'markdown', 'latex'] as const

@@ -1,5 +1,5 @@
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { printable, printJson, printTable, showPercent } from './print.ts'
+import { printable, printJson, printTable, showPercent } from './output/print.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

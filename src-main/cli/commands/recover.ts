@@ -5,7 +5,7 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import { oneOf, recoveryAmount } from '../flags/flag-values.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { startDrafts } from './follow-runs.ts'
+import { startDrafts } from './output/follow-runs.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 

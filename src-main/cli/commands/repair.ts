@@ -5,7 +5,7 @@ import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { startDrafts } from './follow-runs.ts'
+import { startDrafts } from './output/follow-runs.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { deliver } from './deliver.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
+import { deliver } from './output/deliver.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

@@ -3,7 +3,7 @@ import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { usedText } from '../used-text.ts'
-import { printable, printTable, showMoment, showPercent, showSeconds } from './print.ts'
+import { printable, printTable, showMoment, showPercent, showSeconds } from './output/print.ts'
 
 /** Prints a run's settings, decisions and measures. */
 export function showRun(run: RunDetail, log: string | undefined): void {

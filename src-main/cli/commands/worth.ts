@@ -5,7 +5,7 @@ import { isPruned, type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { outcomeText } from '#contract/comparison/worth.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { printJson, printTable, showPercent } from './print.ts'
+import { printJson, printTable, showPercent } from './output/print.ts'
 import { guarded, type Verb } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Transfer } from '#contract/models/models.ts'
+import type { CommandDoor } from '../with-workbench.ts'
 import { printable, showBytes } from './print.ts'
-import type { CommandDoor } from './with-workbench.ts'
 
 /** Starts a transfer and waits for its end. If a signal ends the command, the next attempt resumes from the received part. */
 export async function followTransfer(door: CommandDoor, start: () => Promise<Transfer>): Promise<Transfer> {

@@ -2,8 +2,8 @@ import { EspalierError } from '#contract/errors.ts'
 import { canAct, refusalOf } from '#contract/runs/run-actions.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import type { CommandDoor } from '../with-workbench.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
-import type { CommandDoor } from './with-workbench.ts'
 
 const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
 
