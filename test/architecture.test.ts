@@ -258,6 +258,19 @@ describe('the rules themselves', () => {
   })
 })
 
+/** Fixtures may be many: they are recorded, one file for each model or question. */
+function crowdedFolders(among: readonly string[]): string[] {
+  const beside = among.filter((file) => !file.endsWith('/README.md') && !file.startsWith('test/fixtures/'))
+  return [...Map.groupBy(beside, dirname)].filter(([, names]) => names.length > 20).map(([folder]) => folder)
+}
+
+test('folders hold at most 20 files side by side', () => {
+  const tracked = execFileSync('git', ['ls-files', '-z', 'src-main', 'src-renderer', 'test'], { cwd: root, encoding: 'utf8' })
+  expect(crowdedFolders(tracked.split('\0'))).toEqual([])
+  const many = Array.from({ length: 21 }, (_, i) => `src-main/hub/${i}.ts`)
+  expect(crowdedFolders([...many, 'src-main/hub/README.md', 'src-main/db/one.ts'])).toEqual(['src-main/hub'])
+})
+
 test('only nameStep makes the name of a step', () => {
   const making = files.filter((file) => /\bas StepName\b|<StepName>/.test(readFileSync(join(root, file), 'utf8')))
   expect(making).toEqual(['src-main/engine/steps/step-name.ts'])
