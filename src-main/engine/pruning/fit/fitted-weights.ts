@@ -1,4 +1,4 @@
-import { gather, mul, slice, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { gather, keep, mul, slice, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -7,7 +7,7 @@ import { groupWindows } from '#engine/model/forward.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
-import { attentionOf, type MlpWeights, mlpOf } from '#engine/model/weights/weights.ts'
+import { attentionOf, type MlpWeights, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from '../repair/choose-ridge.ts'
@@ -45,116 +45,108 @@ export const keptAt = ({ orders }: WidthPoints, block: number, width: number): n
  * next attention goes. One step for each block. The ridge is chosen at the base width.
  */
 export async function fittedWeights(view: ModelView, windows: Windows, points: WidthPoints, run: MethodRun): Promise<StoredTensors> {
-  const walk = new Walk(view, view.model.products.passes)
-  const lanes: Lane[] = []
+  const fitter = new Fitter(view, points, run.signal)
   const stored: StoredTensors[] = []
   try {
-    const heldOut = Math.max(1, Math.floor(windows.length / 8))
-    for (const [index, own] of [windows.slice(0, -heldOut), windows.slice(-heldOut)].entries()) {
-      for (const { ids, batch } of groupWindows(own)) lanes.push({ ...(await walk.embed(ids, batch)), heldOut: index === 1 })
-    }
+    await fitter.begin(windows)
     for (const block of view.spec.blocks.keys()) {
-      run.signal.throwIfAborted()
       run.progress(tableFitting, block, view.spec.blocks.length, 'blocks')
-      const fitter = new BlockFitter(view, walk, lanes, block, points)
       const asked = { kind: weightsStep, label: `table: weights of block ${block}`, on: { windows, points: { ...points } } }
-      const { tensors } = await run.tensorStep(asked, async () => ({ tensors: await fitter.solve() }))
-      await fitter.leave()
+      const { tensors } = await run.tensorStep(asked, async () => ({ tensors: await fitter.solve(block) }))
       stored.push(tensors)
     }
     return StoredTensors.join(...stored)
   } finally {
-    for (const { residual } of lanes) disposeResidual(residual)
-    walk.dispose()
+    fitter.dispose()
   }
 }
 
-/** One block's equations: lanes are in front of the block, and behind it after `leave`. */
-class BlockFitter {
+/** The dense model's streams on their way through the blocks, past each part once; blocks whose step is found done are only passed. */
+class Fitter {
   readonly #view: ModelView
   readonly #walk: Walk
-  readonly #lanes: Lane[]
-  readonly #block: number
   readonly #points: WidthPoints
-  #entered = false
+  readonly #signal: AbortSignal
+  readonly #lanes: Lane[] = []
+  /** The part that the lanes are in front of. */
+  #at: Part = 0
 
-  constructor(view: ModelView, walk: Walk, lanes: Lane[], block: number, points: WidthPoints) {
+  constructor(view: ModelView, points: WidthPoints, signal: AbortSignal) {
     this.#view = view
-    this.#walk = walk
-    this.#lanes = lanes
-    this.#block = block
+    this.#walk = new Walk(view, view.model.products.passes)
     this.#points = points
+    this.#signal = signal
   }
 
-  async #enter(): Promise<void> {
-    if (this.#entered) return
-    this.#entered = true
-    if (this.#view.spec.blocks[this.#block]?.attention) await this.#walk.pass(attentionOf(this.#block), this.#lanes)
-  }
-
-  async leave(): Promise<void> {
-    await this.#enter()
-    await this.#walk.pass(mlpOf(this.#block), this.#lanes)
-  }
-
-  async solve(): Promise<Map<string, NamedTensor>> {
-    await this.#enter()
-    const [fitted, heldOut, taking] = [makeEquations(), makeEquations(), makeEquations()]
-    const { bias, weight } = await this.#down()
-    const order = tensor1d([...at(this.#points.orders, this.#block)], 'int32')
-    const ahead = this.#lanes.map((lane) => ({ ...lane, residual: { x: lane.residual.x.clone(), source: lane.residual.source.clone() } }))
-    await this.#walk.pass(mlpOf(this.#block), ahead, {
-      observe: ({ heldOut: held }, { inner, output }) => {
-        const given = bias ? sub<Tensor2D>(output as Tensor2D, bias) : (output as Tensor2D)
-        ;(held ? heldOut : fitted).add(gather(inner, order, 1), given)
-      },
-    })
-    const owed = await this.#attentionOutputs(ahead)
-    if (owed) {
-      const narrow = tensor1d(at(this.#points.orders, this.#block).slice(0, this.#points.base), 'int32')
-      await this.#walk.look(mlpOf(this.#block), this.#lanes, {
-        observe: (lane, { inner }) => {
-          const missing = owed[this.#lanes.indexOf(lane as Lane)] as Tensor2D
-          tidy(() => taking.add(gather(inner, narrow, 1), missing))
-        },
-      })
-      narrow.dispose()
+  /** Takes windows in; the last eighth of them, at least one, is held out. */
+  async begin(windows: Windows): Promise<void> {
+    const heldOut = Math.max(1, Math.floor(windows.length / 8))
+    for (const [index, own] of [windows.slice(0, -heldOut), windows.slice(-heldOut)].entries()) {
+      for (const { ids, batch } of groupWindows(own)) this.#lanes.push({ ...(await this.#walk.embed(ids, batch)), heldOut: index === 1 })
     }
-    for (const x of owed ?? []) x.dispose()
-    for (const { residual } of ahead) disposeResidual(residual)
-    const solved = this.#solveAll(
-      { fitted, heldOut, taking: owed && taking },
-      tidy(() => gather(weight, order, 1)),
-    )
-    for (const equations of [fitted, heldOut, taking]) equations.dispose()
+  }
+
+  async solve(block: number): Promise<Map<string, NamedTensor>> {
+    const part = mlpOf(block)
+    for (const next of this.#view.parts.filter((one) => one >= this.#at && one < part)) {
+      this.#signal.throwIfAborted()
+      await this.#walk.pass(next, this.#lanes)
+    }
+    const owes = this.#takesOver(block)
+    this.#at = owes ? part + 2 : part + 1
+    const equations = { fitted: makeEquations(), heldOut: makeEquations(), taking: makeEquations() }
+    const { bias, weight } = await this.#down(block)
+    const order = tensor1d([...at(this.#points.orders, block)], 'int32')
+    for (let first = 0; first < this.#lanes.length; first += this.#together) {
+      this.#signal.throwIfAborted()
+      await this.#observe(block, this.#lanes.slice(first, first + this.#together), { equations, order, bias, owes })
+    }
+    const ordered = tidy(() => gather(weight, order, 1))
+    const solved = this.#solveAll(block, { ...equations, taking: owes ? equations.taking : undefined }, ordered)
+    for (const sums of Object.values(equations)) sums.dispose()
     for (const tensor of [order, weight, bias]) tensor?.dispose()
     return solved
   }
 
-  /**
-   * What the way down must give when the next attention goes, per lane; undefined where none follows, or where attention runs beside its
-   * MLP or through a norm, so that its price is taken without it.
-   */
-  async #attentionOutputs(ahead: Lane[]): Promise<Tensor2D[] | undefined> {
+  /** Whether a way down can give what the next attention gave: not where they run side by side, or through a norm. */
+  #takesOver(block: number): boolean {
     const { spec } = this.#view
-    const next = this.#block + 1
-    const normed = spec.block(this.#block).mlpOutputNorm ?? spec.block(this.#block).attentionOutputNorm
-    if (spec.parallelResidual || normed || !spec.blocks[next]?.attention) return undefined
-    const { bias, weight } = await this.#down()
-    weight.dispose()
-    await this.#walk.pass(attentionOf(next), ahead)
-    const scale = 1 / (spec.residualScale ?? 1)
-    const owed = ahead.map(({ residual }, index) =>
+    const { mlpOutputNorm, attentionOutputNorm } = spec.block(block)
+    return !spec.parallelResidual && !(mlpOutputNorm ?? attentionOutputNorm) && spec.blocks[block + 1]?.attention === true
+  }
+
+  /** Lanes that pass an MLP and the next attention together: as many as there is room to keep what the way down read. */
+  get #together(): number {
+    const rows = Math.max(...this.#lanes.map(({ residual }) => residual.x.shape[0]))
+    return Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / (4 * rows * this.#points.base)))
+  }
+
+  /** Takes lanes past the MLP, and past the next attention where its output is owed, and adds what they show to the equations. */
+  async #observe(block: number, lanes: readonly Lane[], { equations, order, bias, owes }: Observation): Promise<void> {
+    const inputs: Tensor2D[] = []
+    const before = lanes.map(({ residual }) => residual.x.clone())
+    await this.#walk.pass(mlpOf(block), lanes, {
+      signal: this.#signal,
+      observe: ({ heldOut }, { inner, output }) => {
+        const sorted = gather(inner, order, 1)
+        equations[heldOut ? 'heldOut' : 'fitted'].add(sorted, bias ? sub<Tensor2D>(output as Tensor2D, bias) : (output as Tensor2D))
+        if (owes) inputs.push(keep(slice(sorted, [0, 0], [-1, this.#points.base])))
+      },
+    })
+    if (owes) await this.#walk.pass(attentionOf(block + 1), lanes, { signal: this.#signal })
+    const scale = 1 / (this.#view.spec.residualScale ?? 1)
+    for (const [index, input] of inputs.entries()) {
       tidy(() => {
-        const missing = mul<Tensor2D>(sub(residual.x, (this.#lanes[index] as Lane).residual.x), scale)
-        return bias ? sub<Tensor2D>(missing, bias) : missing
-      }),
-    )
-    bias?.dispose()
-    return owed
+        const missing = mul<Tensor2D>(sub(at(lanes, index).residual.x, at(before, index)), scale)
+        equations.taking.add(input, bias ? sub<Tensor2D>(missing, bias) : missing)
+      })
+      input.dispose()
+    }
+    for (const x of before) x.dispose()
   }
 
   #solveAll(
+    block: number,
     { fitted, heldOut, taking }: { fitted: NormalEquations; heldOut: NormalEquations; taking: NormalEquations | undefined },
     ordered: Tensor2D,
   ): Map<string, NamedTensor> {
@@ -162,7 +154,7 @@ class BlockFitter {
     const tensors = new Map<string, NamedTensor>()
     const put = (name: string, solved: Tensor2D | undefined, width: number) => {
       if (!solved) return
-      tensors.set(name, { values: this.#inIndexOrder(solved, width), shape: [solved.shape[0], width] })
+      tensors.set(name, { values: this.#inIndexOrder(block, solved, width), shape: [solved.shape[0], width] })
       solved.dispose()
     }
     const first = (width: number) => slice(ordered, [0, 0], [-1, width])
@@ -170,8 +162,8 @@ class BlockFitter {
     const narrow = { fitted: fitted.leading(base), heldOut: heldOut.leading(base) }
     const { ridge, weight, judged } = solveWithRidge(narrow, old)
     judged.dispose()
-    put(replacedName(this.#block, 'down', 'weight'), weight, base)
-    if (taking) put(attentionName(this.#block), taking.solve(old, [ridge])[0], base)
+    put(replacedName(block, 'down', 'weight'), weight, base)
+    if (taking) put(attentionName(block), taking.solve(old, [ridge])[0], base)
     old.dispose()
     narrow.fitted.dispose()
     narrow.heldOut.dispose()
@@ -179,7 +171,7 @@ class BlockFitter {
     for (const width of widths.filter((width) => width !== base && width < ordered.shape[1])) {
       const own = first(width)
       const equations = fitted.leading(width)
-      put(widthName(this.#block, width), equations.solve(own, [ridge])[0], width)
+      put(widthName(block, width), equations.solve(own, [ridge])[0], width)
       equations.dispose()
       own.dispose()
     }
@@ -188,8 +180,8 @@ class BlockFitter {
   }
 
   /** Columns by score, as columns by index. */
-  #inIndexOrder(solved: Tensor2D, width: number): Float32Array {
-    const order = at(this.#points.orders, this.#block).slice(0, width)
+  #inIndexOrder(block: number, solved: Tensor2D, width: number): Float32Array {
+    const order = at(this.#points.orders, block).slice(0, width)
     const places = [...order.keys()].sort((a, b) => at(order, a) - at(order, b))
     const sorted = tidy(() => gather(solved, tensor1d(places, 'int32'), 1))
     const values = sorted.dataSync() as Float32Array
@@ -197,12 +189,26 @@ class BlockFitter {
     return values
   }
 
-  async #down(): Promise<{ weight: Tensor2D; bias: Tensor1D | undefined }> {
-    const part = mlpOf(this.#block)
+  async #down(block: number): Promise<{ weight: Tensor2D; bias: Tensor1D | undefined }> {
+    const part = mlpOf(block)
     const weights = await this.#view.lease(part)
     const mlp = weights.mlp as MlpWeights
     const own = { weight: mlp.down.clone(), bias: mlp.downBias?.clone() }
     this.#view.release(part, weights)
     return own
   }
+
+  dispose(): void {
+    for (const { residual } of this.#lanes) disposeResidual(residual)
+    this.#walk.dispose()
+  }
+}
+
+interface Observation {
+  readonly equations: Record<'fitted' | 'heldOut' | 'taking', NormalEquations>
+  /** Neurons by falling score. */
+  readonly order: Tensor1D
+  readonly bias: Tensor1D | undefined
+  /** Whether the next attention's output is taken over. */
+  readonly owes: boolean
 }

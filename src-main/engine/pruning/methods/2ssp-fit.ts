@@ -106,7 +106,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const judged = timesPasses({ attention: blocks, mlp: blocks * (1 - sparsity), head: 1 }, measured)
   return [
     scoringPhase(spec, fitted),
-    { phase: tableFitting, passes: timesPasses({ attention: 2, mlp: 3, head: 0 }, watched * blocks * fitted), double: fitting, shared },
+    { phase: tableFitting, passes: timesPasses({ attention: 1, mlp: 1, head: 0 }, watched * blocks * fitted), double: fitting, shared },
     {
       phase: tableMeasuring,
       passes: { attention: behind, mlp: behind * narrow, head: tries * blocks + 3 * measured },
