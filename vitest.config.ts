@@ -2,6 +2,7 @@ import { env } from 'node:process'
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
 import { keepCompiled } from './src-main/runtime/compiled.mjs'
+import { patience } from './test/patience.ts'
 import WaitingFirst from './test/waiting-first.ts'
 
 // Each process that loads TensorFlow takes 400 MB and must not start a thread for every core.
@@ -50,8 +51,8 @@ export default defineConfig({
     // One more than the cores of a small machine, as the longest files wait half of their time.
     maxWorkers: 3,
     sequence: { sequencer: WaitingFirst },
-    // A test that checks nothing fails.
-    expect: { requireAssertions: true },
+    // A test that checks nothing fails. By default a poll gives up after a second, which a busy machine can take for anything.
+    expect: { requireAssertions: true, poll: { timeout: 30_000 * patience } },
     // Only a test that hangs waits for it: what is waited for has a limit of its own that says what was missing.
     testTimeout: 600_000,
     hookTimeout: 600_000,

@@ -36,7 +36,7 @@ async function measureStart(page: Page, session: CDPSession, address: string, na
   await page.goto('about:blank')
   const before = await threadMilliseconds(session)
   const began = performance.now()
-  await page.goto(`${address}/#/runs`)
+  await page.goto(`${address}#/runs`)
   await page.locator('tr[data-row="0"] a').waitFor()
   const wall = performance.now() - began
   report(

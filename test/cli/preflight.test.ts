@@ -1,12 +1,13 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { CallApi } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { connectWorkbench } from '#server/client.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { endProgram, killPrograms, type Started, startProgram } from '../server/started.ts'
+import { runEnded } from '../services/opened.ts'
 import { run } from './espalier.ts'
 
 /** What cannot work, asked for through the command line and over HTTP: both refuse before any window is computed, within two seconds. */
@@ -126,24 +127,34 @@ async function timed<T>(work: () => Promise<T>): Promise<{ value: T; seconds: nu
   return { value, seconds: (performance.now() - start) / 1000 }
 }
 
-/** Within two seconds of a quiet machine. What took longer is judged by how slow this one is now: tests share their cores with others. */
-async function expectSoon(seconds: number): Promise<void> {
-  if (seconds < 2) return
-  const slowness = (await timed(() => run(places.home, ['--version']))).seconds / 0.12
-  expect(seconds).toBeLessThan(2 * slowness)
+/**
+ * Within two seconds of a quiet machine. What took longer is judged by how slow this one is now, and asked again, as another program may
+ * have begun or ended between the two.
+ */
+async function expectSoon(seconds: number, ask: () => Promise<unknown>): Promise<void> {
+  for (let [taken, asks] = [seconds, 1]; taken > 2; asks++) {
+    const slowness = (await timed(() => run(places.home, ['--version']))).seconds / 0.12
+    if (taken < 2 * slowness) return
+    expect(asks, `${taken} s on a machine that is ${slowness} times slower than a quiet one`).toBeLessThan(5)
+    taken = (await timed(ask)).seconds
+  }
 }
 
 describe('the command line refuses', () => {
   test.each(refusals)('$name', async ({ flags, says, flag }) => {
-    const { value, seconds } = await timed(() => run(places.home, flags(places)))
+    const ask = () => run(places.home, flags(places))
+    const { value, seconds } = await timed(ask)
     const { code, stderr, stdout } = value
     expect(stderr).toMatch(says)
     expect(stderr).toMatch(flag)
     expect(stderr).not.toMatch(/Stage 1|Reading/)
     expect({ failed: code !== 0, stdout }).toEqual({ failed: true, stdout: '' })
-    await expectSoon(seconds)
+    await expectSoon(seconds, ask)
+  })
+
+  test('and leaves nothing in the history', async () => {
     const { stdout: history } = await run(places.home, ['runs', 'list', '--json'])
-    expect(JSON.parse(history), 'nothing is left in the history').toMatchObject({ total: 0 })
+    expect(JSON.parse(history)).toMatchObject({ total: 0 })
   })
 })
 
@@ -158,7 +169,7 @@ describe('a server refuses', () => {
       ((await door.call('models.list', {})).find((entry) => entry.path === path) ?? (await door.call('models.add', { path }))).id
     const [model, bare] = [await idOf(places.model), await idOf(places.bare)]
     const { id } = await door.call('runs.create', { model, request: { ...request(places), method: 'shortgpt' } })
-    await vi.waitFor(async () => expect((await door.call('runs.get', { id })).status).toBe('done'), { timeout: 110_000 })
+    expect((await runEnded(door, id)).status).toBe('done')
     ids = { model, bare, run: id }
   })
   afterAll(async () => {
@@ -167,10 +178,11 @@ describe('a server refuses', () => {
   })
 
   test.each(refusals)('$name', async ({ ask, says }) => {
-    const { value, seconds } = await timed(() => ask(door.call, ids, places).then(() => undefined, toErrorMessage))
+    const refused = () => ask(door.call, ids, places).then(() => undefined, toErrorMessage)
+    const { value, seconds } = await timed(refused)
     expect(value?.message).toMatch(says)
     expect(value?.message).not.toMatch(/(^|\s)--[a-z]/)
-    await expectSoon(seconds)
+    await expectSoon(seconds, refused)
     expect((await door.call('runs.query', {})).total, 'no run was made').toBe(1)
     expect(await door.call('transfers.list', {}), 'nothing was written').toEqual([])
   })

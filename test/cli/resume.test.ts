@@ -30,7 +30,7 @@ async function printedBy(work: () => Promise<number>): Promise<{ code: number; o
 test('a run of a killed server is interrupted, is resumed by a command, and is listed as done', { timeout: 300_000 }, async () => {
   const server = await startProgram(folder)
   const remote = await connectWorkbench(server)
-  await expect.poll(async () => (await remote.call('models.list', {})).length, { timeout: 60_000 }).toBeGreaterThan(0)
+  await expect.poll(async () => (await remote.call('models.list', {})).length).toBeGreaterThan(0)
   const [model] = await remote.call('models.list', {})
   const calibration = { source: join(sample, 'calibration.txt'), sequenceLength: 256, windows: 64 }
   const { runs } = await remote.call('experiments.create', {
@@ -39,7 +39,7 @@ test('a run of a killed server is interrupted, is resumed by a command, and is l
   })
   const running = async () =>
     (await remote.call('runs.query', {})).rows.filter(({ status, method }) => status === 'running' && method === '2ssp').length
-  await expect.poll(running, { timeout: 60_000, interval: 20 }).toBe(1)
+  await expect.poll(running, { interval: 20 }).toBe(1)
   await endProgram(server, 'SIGKILL')
   await remote.close()
 

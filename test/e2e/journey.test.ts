@@ -66,7 +66,7 @@ async function talk(): Promise<void> {
     (count) => count === 3,
     60_000,
   )
-  await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor({ timeout: 60_000 })
+  await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor()
   for (const answer of await answers.all()) expect(await answer.locator('[data-token]').count()).toBeGreaterThan(0)
   expect(await page.getByTitle(/while 3 columns shared the machine/).count(), 'a rate in each column').toBe(3)
   expect(await page.getByText(/^[\d,.]+\/s, shared$/).count()).toBe(3)
@@ -85,7 +85,7 @@ async function save(): Promise<void> {
   for (const name of [/Stock/, /Q4_K_M/]) await dialog.getByRole('checkbox', { name }).check()
   await dialog.getByRole('textbox', { name: 'Name' }).fill('Halved')
   await dialog.getByRole('button', { name: 'Save', exact: true }).click()
-  await dialog.getByText('Saved, reopened and compared.').waitFor({ timeout: 120_000 })
+  await dialog.getByText('Saved, reopened and compared.').waitFor()
   const rowOf = (name: RegExp) => dialog.getByRole('row').filter({ has: page.getByRole('rowheader', { name }) })
   for (const name of [/Exact/, /Stock/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
   expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)

@@ -200,7 +200,7 @@ async function save(): Promise<void> {
   await typeInto(/^Name$/, 'Without a mouse')
   await tabTo(/^Save$/)
   await press('Enter')
-  await dialog.getByText('Saved, reopened and compared.').waitFor({ timeout: 120_000 })
+  await dialog.getByText('Saved, reopened and compared.').waitFor()
   await tabTo(/^Close$/)
   await press('Enter')
   await press('g', 'm')

@@ -638,7 +638,7 @@ test('a model is saved in several formats at once, with its progress, and the re
     }).observe(document.body, { subtree: true, childList: true, characterData: true })
   })
   await dialog.getByRole('button', { name: 'Save', exact: true }).click()
-  await dialog.getByText('Saved, reopened and compared.').waitFor({ timeout: 120_000 })
+  await dialog.getByText('Saved, reopened and compared.').waitFor()
   const told = await page.evaluate(() => (window as unknown as { told: string[] }).told)
   expect(told.some((text) => /MB of .*MB/.test(text))).toBe(true)
   expect(told.some((text) => /^Reopening and comparing: .* of 5$/.test(text))).toBe(true)

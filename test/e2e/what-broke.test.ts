@@ -67,7 +67,7 @@ test('two runs are read beside the dense model: the worst token is found, and a 
   await go(page, `#/broke?runs=${runs.map(({ id }) => id).join(',')}`)
   await page.getByRole('button', { name: 'Compare' }).click()
   const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
-  await text.waitFor({ timeout: 60_000 })
+  await text.waitFor()
   const worst = page.getByRole('region', { name: 'Worst places' }).getByRole('button').first()
   await worst.click()
   const value = await worst.locator('.number').textContent()

@@ -1,11 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import type { CallApi } from '#contract/api.ts'
+import { parseAddress } from '#server/address.ts'
 import { ensureBundle } from '../../src-main/setup/screens.mjs'
 
 const root = join(import.meta.dirname, '../..')
@@ -28,20 +27,18 @@ export async function startWorkbench({ prepare }: { prepare?: (dataFolder: strin
   await ensureBundle(execPath, 'screens')
   const folder = await mkdtemp(join(tmpdir(), 'espalier-e2e-'))
   await prepare?.(join(folder, 'data'))
-  const token = randomBytes(24).toString('hex')
-  const tokenFile = join(folder, 'token')
-  await writeFile(tokenFile, token, { mode: 0o600 })
-  const port = await freePort()
-  const address = `http://127.0.0.1:${port}`
-  const start = () => serve(['--data', join(folder, 'data'), '--port', String(port), '--token-file', tokenFile])
-  let child = await start()
+  const start = () => serve(['--data', join(folder, 'data')])
+  const started = await start()
+  let { child } = started
+  const { printed } = started
+  const { address, token } = parseAddress(printed)
   return {
     address,
-    printed: `${address}/#token=${token}`,
+    printed,
     call: callOver(address, token),
     kill: () => end(child, 'SIGKILL'),
     async restart() {
-      child = await start()
+      child = (await start()).child
     },
     async close() {
       await end(child, 'SIGTERM')
@@ -50,7 +47,8 @@ export async function startWorkbench({ prepare }: { prepare?: (dataFolder: strin
   }
 }
 
-function serve(flags: string[]): Promise<ChildProcess> {
+/** The program once it has printed where it is; a later one on the same data has the same address. */
+function serve(flags: string[]): Promise<{ child: ChildProcess; printed: string }> {
   const child = spawn(execPath, [join(root, 'src-main/cli/espalier.mjs'), 'serve', ...flags], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -62,7 +60,8 @@ function serve(flags: string[]): Promise<ChildProcess> {
     })
     child.stdout?.on('data', (chunk) => {
       told += String(chunk)
-      if (told.includes('http://')) resolve(child)
+      const printed = /http:\S+#token=\S+(?=\n)/.exec(told)?.[0]
+      if (printed) resolve({ child, printed })
     })
     child.once('exit', (code) => reject(new Error(`espalier serve ended with ${code}: ${told}`)))
   })
@@ -76,20 +75,9 @@ function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   })
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => (typeof address === 'object' && address ? resolve(address.port) : reject(new Error('No free port.'))))
-    })
-  })
-}
-
 function callOver(address: string, token: string): CallApi {
   const send = async (name: string, input: unknown): Promise<unknown> => {
-    const response = await fetch(`${address}/api/${name}`, {
+    const response = await fetch(`${address}api/${name}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
       body: JSON.stringify(input),

@@ -46,7 +46,7 @@ async function openDoor(): Promise<Door & { quit(): Promise<void> }> {
     subscribe: (listener) => bridge.subscribe(listener),
     async quit() {
       app.emit('before-quit', { preventDefault: () => {} })
-      await expect.poll(() => app.done, { timeout: 20_000 }).toContain('quit')
+      await expect.poll(() => app.done).toContain('quit')
     },
   }
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
@@ -35,7 +35,7 @@ afterEach(async () => {
 
 function open(options: HubOptions = {}, environment: Record<string, string> = {}) {
   const full = { HF_ENDPOINT: fake.endpoint, HF_HOME: folder, ...environment }
-  return openHub({ environment: full, cacheFolder: folder, attempts: 3, pauseSeconds: 0.01, idleSeconds: 1, ...options })
+  return openHub({ environment: full, cacheFolder: folder, attempts: 3, pauseSeconds: 0.01, idleSeconds: 30, ...options })
 }
 
 const isBody = (request: SeenRequest) => request.method === 'GET' && request.server === 'store'
@@ -139,7 +139,7 @@ test('a body of another length than promised is refused', async () => {
 
 test('a server that stalls is left after the idle time and resumed', async () => {
   fake.faults.push({ when: isBody, fault: { stallAfter: 70_000 } })
-  const path = await (await open({ idleSeconds: 0.3 })).fetchFile(weights)
+  const path = await (await open({ idleSeconds: 0.3, attempts: 100 })).fetchFile(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
   expect(fake.seen.filter(isBody)[1]?.range).toBe('bytes=70000-')
 })
@@ -298,11 +298,11 @@ test('a disk without room is found before a byte is asked for', async () => {
 test('a cancel stops at once, keeps the part and the next call goes on from it', async () => {
   fake.faults.push({ when: isBody, fault: { stallAfter: 90_000 } })
   const controller = new AbortController()
-  const hub = await open({ idleSeconds: 20 })
+  const hub = await open()
   const part = join(folder, `${weightsBlob}.incomplete`)
   const isThere = () => lstatSync(part, { throwIfNoEntry: false })?.size === 90_000
   const cancelled = expect(hub.fetchFile(weights, { signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' })
-  await vi.waitUntil(isThere, { timeout: 20_000 })
+  await expect.poll(isThere).toBe(true)
   controller.abort()
   await cancelled
   expect(isThere()).toBe(true)

@@ -13,7 +13,7 @@ import { RunLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
 import { insertRun } from '../db/rows.ts'
-import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually, fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
 test('a step that a full disk refuses fails the run with what to do, and the run goes on when there is space', async () => {
   let full = false
@@ -22,11 +22,13 @@ test('a step that a full disk refuses fails the run with what to do, and the run
     writeDurably(file, content)
   }
   await using workbench = await openedWorkbench({ writeFile })
-  const options = { rounds: 10, stepMilliseconds: 20, stepBytes: 300_000 }
+  const { options: held, letGo } = heldRun(workbench)
+  const options = { rounds: held.rounds, stepBytes: 300_000 }
   const expected = await runEnded(workbench, (await oneRun(workbench, options, 4)).id)
-  const { id } = await oneRun(workbench, { ...options, stepBytes: 300_001 }, 4)
-  await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 2, 'two steps')
+  const { id } = await oneRun(workbench, { ...held, stepBytes: 300_001 }, 4)
+  await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 3, 'three steps')
   full = true
+  letGo()
   const failed = await runEnded(workbench, id)
   expect(failed).toMatchObject({
     status: 'failed',
@@ -48,9 +50,10 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     tensorFolder: history.values.tensorFolder,
   })
   const fetchFile = () => Promise.reject(new Error('no network in this test'))
+  const logs = new RunLogs(join(folder, 'logs'))
   const machine = new ThisMachine({
     history,
-    logs: new RunLogs(join(folder, 'logs')),
+    logs,
     emit: () => {},
     owner,
     devices: [processorDevice()],
@@ -60,7 +63,7 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
     freed: () => queue.work(),
   })
   const unused = { profiles: () => [], programFor: (): ['none'] => ['none'], changed: () => {} }
-  const clusters = new Clusters({ history, logs: new RunLogs(join(folder, 'logs')), emit: () => {}, ...unused })
+  const clusters = new Clusters({ history, logs, emit: () => {}, ...unused })
   const queue: RunQueue = new RunQueue({
     history,
     emit: () => {},
@@ -76,9 +79,8 @@ test('a history file that cannot grow stays whole, its run is not lost, and goes
   const pages = history.db.pragma('page_count', { simple: true }) as number
   history.db.pragma(`max_page_count = ${pages + 200}`)
   queue.act('enqueue', [run.id])
-  // Even the word that the run has failed may find no space; it is written as soon as there is some.
-  await eventually(() => status() === 'failed' || history.steps.count(run.id) > 5, 'some steps')
-  await new Promise((resolve) => setTimeout(resolve, 1000))
+  // Even the word that the run has failed may find no space in the history; it is written as soon as there is some.
+  await eventually(() => /ended: .*full/.test(logs.tail(run.id, 1000).text), 'the failure in the log')
   history.db.pragma('max_page_count = 1000000')
   await eventually(() => status() === 'failed', 'the failure in the history')
   expect(JSON.parse(history.runs.find(run.id)?.problem ?? '{}')).toMatchObject({ code: 'disk' })

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import type { ApiEvent } from '#contract/api.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { type History, openHistory } from '#db/history.ts'
@@ -46,7 +46,7 @@ test('the last of several quick events is told when nothing follows, and those b
   using run = recording()
   for (const done of [1, 2, 3, 4]) run.recorder.event(progressOf('stage 1', done, 9))
   expect(run.told.map(({ done }) => done)).toEqual([1])
-  await vi.waitUntil(() => run.told.length > 1, { timeout: 20_000 })
+  await expect.poll(() => run.told.length).toBeGreaterThan(1)
   expect(run.told.map(({ done }) => done)).toEqual([1, 4])
   run.recorder.drop()
 })

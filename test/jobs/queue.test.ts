@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { processorDevice } from '#jobs/devices.ts'
-import { eventually, fakeCompute, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually, fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 import { processesOf } from './watching.ts'
 
 /** Also the processor time of this process, which what else runs here does not change. */
@@ -33,11 +33,13 @@ test.each(['block', 'ignore cancel'] as const)(
 
 test('a paused run keeps its steps and ends with the plan it would have had', async () => {
   await using workbench = await openedWorkbench()
-  const whole = await runEnded(workbench, (await oneRun(workbench, { rounds: 12 }, 5)).id)
-  const { id } = await oneRun(workbench, { rounds: 12, stepMilliseconds: 30 }, 5)
+  const whole = await runEnded(workbench, (await oneRun(workbench, { rounds: 8 }, 5)).id)
+  const { options, letGo } = heldRun(workbench)
+  const { id } = await oneRun(workbench, options, 5)
   await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 3, 'three steps')
   await workbench.call('runs.pause', { ids: [id] })
   expect((await workbench.call('runs.get', { id })).status).toBe('paused')
+  letGo()
   await workbench.call('runs.resume', { ids: [id] })
   const resumed = await runEnded(workbench, id)
   expect(resumed).toMatchObject({ status: 'done', attempts: 2, plan: whole.plan })
@@ -113,14 +115,11 @@ test('two devices work two runs at once', async () => {
       { ...device, id: 'two' },
     ],
   })
-  const runs = [
-    await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }),
-    await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }),
-  ]
-  await eventually(
-    async () => (await workbench.call('queue.get', {})).runs.filter(({ status }) => status === 'running').length === 2,
-    'two running',
-  )
+  const { options, letGo } = heldRun(workbench)
+  const runs = [await oneRun(workbench, options), await oneRun(workbench, options)]
+  const stepsDone = async ({ id }: { id: string }) => (await workbench.call('runs.get', { id })).stepsDone
+  await eventually(async () => (await Promise.all(runs.map(stepsDone))).every((steps) => steps === 3), 'three steps of both')
+  letGo()
   for (const { id } of runs) expect((await runEnded(workbench, id)).status).toBe('done')
 })
 

@@ -28,8 +28,15 @@ const pruning = ({ call, model }: Opened, seed: number) =>
     },
   })
 
-const isRunning = (workbench: Opened, count: number) => async () =>
-  (await workbench.call('queue.get', {})).runs.filter(({ status }) => status === 'running').length === count
+/** Makes runs while the queue is paused, and lets it go: all that find a slot have begun by then, however short they are. */
+async function atOnce(workbench: Opened, make: readonly (() => Promise<{ id: string }>)[]): Promise<{ id: string }[]> {
+  await workbench.call('queue.pause', {})
+  const runs = []
+  for (const one of make) runs.push(await one())
+  const { runs: queued } = await workbench.call('queue.resume', {})
+  expect(queued.map(({ status }) => status)).toEqual(make.map(() => 'running'))
+  return runs
+}
 
 test('two slots of the processor compute two runs at once, with the results of one slot', async () => {
   await using workbench = await openedWorkbench({
@@ -40,8 +47,7 @@ test('two slots of the processor compute two runs at once, with the results of o
   const [first] = [await runEnded(workbench, (await pruning(workbench, 0)).id)]
   await workbench.call('settings.update', { cpuSlots: 2 })
   await eventually(async () => (await workbench.call('queue.get', {})).devices.length === 2, 'two slots')
-  const both = [await pruning(workbench, 0), await pruning(workbench, 0)]
-  await eventually(isRunning(workbench, 2), 'two at once')
+  const both = await atOnce(workbench, [() => pruning(workbench, 0), () => pruning(workbench, 0)])
   const ended = await Promise.all(both.map(({ id }) => runEnded(workbench, id)))
   for (const run of ended) {
     expect(run).toMatchObject({ status: 'done', plan: first.plan, decisions: first.decisions })
@@ -54,13 +60,12 @@ test.skipIf(process.platform !== 'linux')('a run whose process is killed on one 
   await using workbench = await openedWorkbench({ devices: undefined })
   await workbench.call('settings.update', { cpuSlots: 2 })
   const alone = await runEnded(workbench, (await oneRun(workbench, { rounds: 40, stepMilliseconds: 15 }, 3)).id)
-  const [spared, killed] = [
-    await oneRun(workbench, { rounds: 40, stepMilliseconds: 15 }, 3),
-    await oneRun(workbench, { rounds: 40, stepMilliseconds: 15, at: 20, does: 'abort' }, 3),
-  ]
-  await eventually(isRunning(workbench, 2), 'two at once')
-  expect((await runEnded(workbench, killed.id)).status).toBe('interrupted')
-  expect(await runEnded(workbench, spared.id)).toMatchObject({ status: 'done', attempts: 1, plan: alone.plan })
+  const [spared, killed] = await atOnce(workbench, [
+    () => oneRun(workbench, { rounds: 40, stepMilliseconds: 15 }, 3),
+    () => oneRun(workbench, { rounds: 40, stepMilliseconds: 15, at: 20, does: 'abort' }, 3),
+  ])
+  expect((await runEnded(workbench, killed?.id as string)).status).toBe('interrupted')
+  expect(await runEnded(workbench, spared?.id as string)).toMatchObject({ status: 'done', attempts: 1, plan: alone.plan })
   expect(processesOf(process.pid, fakeCompute[1]).length).toBeGreaterThan(0)
 })
 
@@ -76,11 +81,7 @@ test.skipIf(process.platform === 'win32')('of two GPUs each run sees one, and no
       ['gpu-0', 'One'],
       ['gpu-1', 'Two'],
     ])
-    const runs = [
-      await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }),
-      await oneRun(workbench, { rounds: 30, stepMilliseconds: 20 }),
-    ]
-    await eventually(isRunning(workbench, 2), 'two at once')
+    const runs = await atOnce(workbench, [() => oneRun(workbench), () => oneRun(workbench)])
     const seen = await Promise.all(
       runs.map(async ({ id }) => {
         const { status } = await runEnded(workbench, id)

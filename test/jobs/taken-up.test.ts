@@ -1,12 +1,10 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
-
-const long = { rounds: 60, stepMilliseconds: 20 }
+import { eventually, fakeCompute, heldRun, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
 async function underWay(workbench: Opened): Promise<string> {
-  const { id } = await oneRun(workbench, long)
+  const { id } = await oneRun(workbench, heldRun(workbench).options)
   await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone > 1, 'some steps')
   return id
 }
@@ -28,6 +26,7 @@ test('a run that was cut off by closing the program is resumed by the next start
   const id = await underWay(closed)
   const waiting = await oneRun(closed)
   await using workbench = await closed.reopened()
+  heldRun(workbench).letGo()
   expect(await takenUp(workbench)).toMatchObject({ resumed: [{ id }], held: [] })
   expect((await workbench.call('queue.seen', {})).takenUp).toBeNull()
   expect(await takenUp(workbench)).toBeNull()
@@ -62,7 +61,7 @@ test('a run that a user cancelled or paused before closing is left alone', async
 
 test('a run that a command computed by itself is left to that command', async () => {
   const command = await openedWorkbench({ worksQueue: false })
-  const { id } = await oneRun(command, long)
+  const { id } = await oneRun(command, heldRun(command).options)
   const over = command.runNow(id).catch(() => undefined)
   await eventually(async () => (await command.call('runs.get', { id })).stepsDone > 1, 'some steps')
   await command.close()
@@ -73,8 +72,7 @@ test('a run that a command computed by itself is left to that command', async ()
 
 test('a run with which the program died twice stays interrupted with the reason until a user resumes it', async () => {
   const first = await openedWorkbench()
-  const { id } = await oneRun(first, { rounds: 400, stepMilliseconds: 20 })
-  await eventually(async () => (await first.call('runs.get', { id })).stepsDone > 1, 'some steps')
+  const id = await underWay(first)
   await first.close()
   await killWhileRunning(first.folder)
   await killWhileRunning(first.folder)

@@ -75,6 +75,8 @@ test('waiting for a lock is told once and can be given up', async () => {
   const controller = new AbortController()
   const told: unknown[] = []
   const waiting = withLock(path, async () => 'done', { signal: controller.signal, onWait: (owner) => void told.push(owner?.processId) })
+  await expect.poll(() => told.length).toBe(1)
+  // Long enough for a second look.
   await pause(700)
   controller.abort()
   await expect(waiting).rejects.toThrow('abort')

@@ -50,7 +50,7 @@ test('after the server was started again the events come back by themselves', as
   await first.stop()
   const second = await runServer(makeFakeDoor(), { port: first.port, token: first.token })
   server = second
-  await expect.poll(() => ups, { timeout: 5000 }).toEqual([true, false, true])
+  await expect.poll(() => ups).toEqual([true, false, true])
   second.door.tell(removed('again'))
   await expect.poll(() => told).toEqual([removed('again')])
 })

@@ -5,7 +5,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import type { ServerAddress } from '#server/address.ts'
 import { readNote } from '#server/note.ts'
@@ -164,10 +164,11 @@ describe('calls that name a file', () => {
     'a download of %j fails before anything is asked or written',
     async (input) => {
       const started = JSON.parse((await ask(server, 'models.download', input)).text) as { id: string }
-      await vi.waitFor(async () => {
+      const statusOf = async () => {
         const transfers = JSON.parse((await ask(server, 'transfers.list', {})).text) as { id: string; status: string }[]
-        expect(transfers.find(({ id }) => id === started.id)?.status ?? 'refused').toMatch(/failed|refused/)
-      })
+        return transfers.find(({ id }) => id === started.id)?.status ?? 'refused'
+      }
+      await expect.poll(statusOf).toMatch(/failed|refused/)
     },
   )
 

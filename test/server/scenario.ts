@@ -6,7 +6,7 @@ import type { Door } from '#server/door.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 const text = (file: string, windows: number) => ({ source: join(sample, file), sequenceLength: 128, windows })
-const patience = { timeout: 120_000, interval: 100 }
+const seldom = { interval: 100 }
 
 /** What a door showed, to be found again after a restart. */
 export interface Seen {
@@ -19,7 +19,7 @@ export interface Seen {
 export async function goThrough(door: Door): Promise<Seen> {
   const events: ApiEvent[] = []
   const stop = door.subscribe((event) => events.push(event))
-  await expect.poll(async () => (await door.call('models.list', {})).length, patience).toBeGreaterThan(0)
+  await expect.poll(async () => (await door.call('models.list', {})).length, seldom).toBeGreaterThan(0)
   const [model] = await door.call('models.list', {})
   const { experiment } = await door.call('experiments.create', {
     name: 'through a door',
@@ -31,7 +31,7 @@ export async function goThrough(door: Door): Promise<Seen> {
       measures: [{ kind: 'perplexity', name: 'test', data: text('test.txt', 4) }],
     },
   })
-  await expect.poll(async () => (await door.call('experiments.get', { id: experiment.id })).counts, patience).toEqual({ done: 5 })
+  await expect.poll(async () => (await door.call('experiments.get', { id: experiment.id })).counts, seldom).toEqual({ done: 5 })
   const { rows } = await door.call('runs.query', { experiment: experiment.id })
   expectTold(events, rows)
   await compareRuns(door, rows)
@@ -65,7 +65,7 @@ async function talk(door: Door, rows: readonly RunEntry[]): Promise<string> {
   const [first, second] = rows.filter(({ baseline }) => !baseline)
   const columns = [first, second].map((run) => ({ run: run?.id ?? '' }))
   const { id } = await door.call('playground.start', { columns, prompts: [{ text: 'The tree' }], settings: { maxTokens: 8 } })
-  await expect.poll(async () => (await door.call('transcripts.get', { id })).status, patience).toBe('done')
+  await expect.poll(async () => (await door.call('transcripts.get', { id })).status, seldom).toBe('done')
   const { answers } = await door.call('transcripts.get', { id })
   expect(answers.map(({ column }) => column).sort()).toEqual([0, 1])
   for (const { tokens } of answers) expect(tokens.length).toBeGreaterThan(0)

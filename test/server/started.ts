@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { expect, vi } from 'vitest'
 import { parseAddress, type ServerAddress } from '#server/address.ts'
+import { patience } from '../patience.ts'
 
 export const programEntry = join(import.meta.dirname, '../../src-main/server/main.ts')
 const children: ChildProcess[] = []
@@ -23,7 +24,7 @@ export async function startProgram(dataFolder: string, ...flags: string[]): Prom
   child.stderr?.on('data', (data) => {
     out += data
   })
-  await vi.waitFor(() => expect(out).toMatch(/#token=\S+\n/), { timeout: 30_000 })
+  await vi.waitFor(() => expect(out).toMatch(/#token=\S+\n/), { timeout: 30_000 * patience })
   return { ...parseAddress(/http:\S+#token=\S+/.exec(out)?.[0] ?? ''), child, printed: () => out }
 }
 

@@ -68,6 +68,12 @@ export function smallGrid({ model }: Pick<Opened, 'model'>, options: Record<stri
   }
 }
 
+/** Options of a run that waits before its fourth round until it is let go: what is done meanwhile depends on no time. */
+export function heldRun({ folder }: Pick<Opened, 'folder'>, rounds = 8) {
+  const until = join(folder, 'let-go')
+  return { options: { rounds, waitAt: 4, until }, letGo: () => writeFileSync(until, '') }
+}
+
 export async function oneRun(
   { call, model }: Pick<Opened, 'call' | 'model'>,
   options: Record<string, unknown> = {},

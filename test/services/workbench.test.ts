@@ -271,19 +271,20 @@ test('a reply continues the transcript, and each column sees its own answers', a
     await ended(id)
     return id
   }
-  const id = await ask('chat', ['Who?'])
-  await call('playground.reply', { id, text: 'And then?' })
+  const id = await ask('chat', ['Who…'])
+  await call('playground.reply', { id, text: 'And then…' })
   await expect(call('playground.reply', { id, text: 'At once' })).rejects.toMatchObject({ code: 'conflict' })
+  await call('playground.stop', { id, column: 0 })
   await ended(id)
   await call('playground.reply', { id, text: 'Why?' })
   const { prompts, answers, settings } = await ended(id)
-  expect(prompts).toEqual(['Who?', 'And then?', 'Why?'])
+  expect(prompts).toEqual(['Who…', 'And then…', 'Why?'])
   expect(settings.turns).toBe(true)
   const textOf = (prompt: number, column: number) => answers.find((one) => one.prompt === prompt && one.column === column)?.text
   expect(textOf(0, 0)).not.toBe(textOf(0, 1))
   for (const column of [0, 1])
-    expect(textOf(2, column)?.startsWith(`Who? | ${textOf(0, column)} | And then? | ${textOf(1, column)} | Why? word0`)).toBe(true)
-  for (const other of [await ask('raw', ['Who?']), await ask('chat', ['Who?', 'Where?'])])
+    expect(textOf(2, column)?.startsWith(`Who… | ${textOf(0, column)} | And then… | ${textOf(1, column)} | Why? word0`)).toBe(true)
+  for (const other of [await ask('raw', ['Who…']), await ask('chat', ['Who…', 'Where?'])])
     await expect(call('playground.reply', { id: other, text: 'Why?' })).rejects.toMatchObject({ code: 'conflict' })
 })
 
@@ -292,7 +293,7 @@ test('columns stream, one can be stopped, and every answer is kept', async () =>
   const { id: run } = await oneRun(workbench)
   await runEnded(workbench, run)
   const columns = [{ model: workbench.model.id }, { run }]
-  const session = await workbench.call('playground.start', { columns, prompts: [{ text: 'Who' }], settings: { maxTokens: 60 } })
+  const session = await workbench.call('playground.start', { columns, prompts: [{ text: 'Who…' }], settings: { maxTokens: 60 } })
   const tokens = (column: number) =>
     workbench.events.filter(
       (event) => event.name === 'generation' && event.data.event.type === 'token' && event.data.event.column === column,
@@ -312,7 +313,7 @@ test('columns stream, one can be stopped, and every answer is kept', async () =>
   const { rows } = await workbench.call('transcripts.query', { search: 'word59', run })
   expect(rows.map(({ title }) => title)).toEqual(['About someone'])
   const markdown = await workbench.call('transcripts.export', { ids: [session.id], format: 'markdown' })
-  expect(markdown.content).toContain('> Who word0')
+  expect(markdown.content).toContain('> Who… word0')
 })
 
 test('every call refuses what its schema does not allow', async () => {

@@ -56,7 +56,7 @@ test('a script ends when its command is killed, so that the next one does not me
   await waitFor(() => existsSync(log) && readFileSync(log, 'utf8') !== '')
   const script = Number(readFileSync(log, 'utf8'))
   parent.kill('SIGKILL')
-  await expect.poll(() => isRunning(script), { timeout: 20_000 }).toBe(false)
+  await expect.poll(() => isRunning(script)).toBe(false)
 })
 
 test('a script that has nothing left to do ends, although it is watched', async () => {

@@ -44,7 +44,7 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     await dialog.getByRole('button', { name: 'Save' }).click()
     await page.getByRole('button', { name: 'Check lab' }).click()
     const findings = page.getByRole('table', { name: 'Checks of lab' })
-    await findings.getByText('a node').waitFor({ timeout: 120_000 })
+    await findings.getByText('a node').waitFor()
     expect(await findings.getByText('does not work').count()).toBe(0)
 
     await go(page, '#/new')
@@ -58,17 +58,17 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     await page.getByLabel('Where').selectOption('lab')
     await page.getByText('Times are for this machine. The speed of lab is unknown.').waitFor()
     await page.getByRole('button', { name: 'Add to the queue' }).click()
-    await page.waitForURL(/#\/experiments\//, { timeout: 60_000 })
+    await page.waitForURL(/#\/experiments\//)
     await go(page, '#/runs')
     await page
       .getByText(/lab, n[12], job \d+_\d+/)
       .first()
-      .waitFor({ timeout: 120_000 })
+      .waitFor()
     // The grid has more runs than there are nodes.
     await page
       .getByText(/lab, job \d+_\d+: (Resources|Priority)/)
       .first()
-      .waitFor({ timeout: 60_000 })
+      .waitFor()
     const queue = await workbench.call('queue.get', {})
     expect(queue.runs.every(({ executor }) => executor === 'lab')).toBe(true)
     await workbench.call('runs.cancel', { ids: queue.runs.map(({ id }) => id) })

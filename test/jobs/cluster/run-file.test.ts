@@ -14,7 +14,7 @@ import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { hermeticEnvironment } from '#jobs/compute/environment.ts'
 import { RunLogs } from '#jobs/run-log.ts'
 import { insertRun } from '../../db/rows.ts'
-import { eventually, fakeCompute } from '../../services/opened.ts'
+import { eventually, fakeCompute, heldRun } from '../../services/opened.ts'
 
 function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-cluster-'))
@@ -74,17 +74,19 @@ function openRow(root: string, folder: string) {
 
 test('a run that is stopped on a node goes on at its last step and ends with the plan of an undisturbed one', async () => {
   const root = temporaryFolder()
-  const whole = asked(root, 'run-whole', { rounds: 12 })
+  const { options, letGo } = heldRun({ folder: root })
+  const whole = asked(root, 'run-whole', { rounds: options.rounds })
   expect(await compute(whole).over).toBe('done')
-  const halted = asked(root, 'run-halted', { rounds: 12, stepMilliseconds: 40 })
+  const halted = asked(root, 'run-halted', options)
   const first = compute(halted)
-  await eventually(() => first.steps() >= 4, 'four steps')
+  await eventually(() => first.steps() >= 3, 'three steps')
   first.stop()
   expect(await first.over).toBe('stopped')
   expect(existsSync(halted.result)).toBe(false)
+  letGo()
   const second = compute(halted)
   expect(await second.over).toBe('done')
-  expect(second.steps()).toBeLessThan(12)
+  expect(second.steps()).toBe(options.rounds - 3)
   expect(planOf(halted)).toEqual(planOf(whole))
   expect(namesIn(halted.attempts)).toEqual(['0001', '0002'])
 })

@@ -51,7 +51,7 @@ describe('a run', () => {
       view: denseView(model),
       calibration: calibration.slice(0, 10).map((window) => window.slice(0, 32)),
       budget: budgetFor(model.spec, { sparsity }),
-      options: fittedTwoStage.options.parse({ windows: 8, tableWindows: 1, unit: 4, least: 4 }),
+      options: fittedTwoStage.options.parse({ windows: 8, tableWindows: 1, unit: 16, least: 16 }),
       run,
     }
   }
