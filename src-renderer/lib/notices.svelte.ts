@@ -43,6 +43,15 @@ export function notifyProblem(thrown: unknown): void {
   if (code !== 'unreachable') notify(message, { tone: 'warm' })
 }
 
+/** Does something, and shows why where it fails. */
+export async function attempt(action: () => Promise<unknown>): Promise<void> {
+  try {
+    await action()
+  } catch (thrown) {
+    notifyProblem(thrown)
+  }
+}
+
 export function dismiss(key: number): void {
   list = list.filter((notice) => notice.key !== key)
 }

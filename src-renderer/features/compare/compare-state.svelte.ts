@@ -12,7 +12,7 @@ import { call } from '../../api/api.ts'
 import type { Brush } from '../../charts/parallel.ts'
 import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
-import { notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { orderSubjects, runColumns, type Subject, toSubject } from './subjects.ts'
@@ -123,7 +123,7 @@ export class CompareState {
   /** The table of runs, or of one measure by method and sparsity. */
   async saveTable(format: TableFormat, measure?: string): Promise<void> {
     const ids = this.comparison?.runs.map(({ id }) => id) ?? []
-    try {
+    await attempt(async () => {
       saveText(
         await call('compare.table', {
           ids,
@@ -133,21 +133,17 @@ export class CompareState {
           ...(this.baselineId ? { baseline: this.baselineId } : {}),
         }),
       )
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    })
   }
 
   async saveReport(format: 'html' | 'markdown'): Promise<void> {
     const { experiment } = router.query
     const runs = this.comparison?.runs.map(({ id }) => id).slice(0, 200) ?? []
-    try {
+    await attempt(async () => {
       saveText(
         await call('reports.make', { ...(experiment ? { experiment } : { runs }), format, overSeeds: this.overSeeds, paths: this.paths }),
       )
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    })
   }
 
   #setRuns(ids: string[]): void {

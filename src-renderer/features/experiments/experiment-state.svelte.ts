@@ -7,7 +7,7 @@ import { call, on, onReconnect } from '../../api/api.ts'
 import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
@@ -60,37 +60,37 @@ export class ExperimentState {
   }
 
   async update(changes: Omit<Input<'experiments.update'>, 'id'>): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       await call('experiments.update', { id: this.id, ...changes })
       this.refresh()
     })
   }
 
   async enqueueDrafts(): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       await call('experiments.enqueue', { id: this.id })
       this.refresh()
     })
   }
 
   async export(): Promise<void> {
-    await this.#attempt(async () => saveText(await call('experiments.export', { id: this.id, paths: this.paths })))
+    await attempt(async () => saveText(await call('experiments.export', { id: this.id, paths: this.paths })))
   }
 
   async saveTable(measure: string, format: TableFormat): Promise<void> {
     const ids = comparableWith(this.runs, this.baseline).flatMap(({ id, status }) => (status === 'done' ? [id] : []))
-    await this.#attempt(async () =>
+    await attempt(async () =>
       saveText(await call('compare.table', { ids: ids.slice(0, 500), format, by: 'sparsity', measures: [measure] })),
     )
   }
 
   async report(format: 'html' | 'markdown'): Promise<void> {
-    await this.#attempt(async () => saveText(await call('reports.make', { experiment: this.id, format, paths: this.paths })))
+    await attempt(async () => saveText(await call('reports.make', { experiment: this.id, format, paths: this.paths })))
   }
 
   /** Archives the experiment with its runs, with a way back. */
   async archive(name: string): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       const { undo, waited } = await call('experiments.archive', { id: this.id })
       router.go(['experiments'])
       const left = waited.length > 0 ? `. ${formatPlural(waited.length, 'run')} left the queue.` : ''
@@ -101,7 +101,7 @@ export class ExperimentState {
 
   /** Brings it back. Runs that waited do not start by themselves: the user is asked. */
   async bringBack(name: string): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       const { waited } = await call('experiments.unarchive', { id: this.id })
       this.refresh()
       if (waited.length === 0) return notify(`“${name}” restored`, { about: this.id })
@@ -111,13 +111,5 @@ export class ExperimentState {
         action: { label: 'Queue again', act: enqueue },
       })
     })
-  }
-
-  async #attempt(action: () => Promise<void>): Promise<void> {
-    try {
-      await action()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
   }
 }

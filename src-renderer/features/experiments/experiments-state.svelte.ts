@@ -2,7 +2,7 @@ import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { coalesce } from '../../lib/schedule.ts'
 import { stopAll } from '../../lib/stop-all.ts'
@@ -50,7 +50,7 @@ export class ExperimentsState {
 
   /** Takes over an exported experiment, or queues a run from its description. */
   async importFile(file: File): Promise<void> {
-    try {
+    await attempt(async () => {
       const content = await file.text()
       const description = readDescription(content)
       if (description) {
@@ -61,8 +61,6 @@ export class ExperimentsState {
       const { experiment, runs } = await call('experiments.import', { content })
       notify(`${formatPlural(runs, 'run')} imported`)
       router.go(['experiments', experiment.id])
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    })
   }
 }

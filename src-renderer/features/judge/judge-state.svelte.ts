@@ -4,7 +4,7 @@ import type { PromptSet, Transcript, TranscriptEntry } from '#contract/playgroun
 import { parsePrompts } from '#contract/playground/prompt-lines.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
-import { announce, notifyProblem } from '../../lib/notices.svelte.ts'
+import { announce, attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
@@ -86,12 +86,10 @@ export class JudgingsState {
   }
 
   async start(transcript: string): Promise<void> {
-    try {
+    await attempt(async () => {
       const { id } = await call('judgings.start', { transcript })
       router.go(['judge', id])
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    })
   }
 }
 
@@ -131,30 +129,19 @@ export class OneJudging {
 
   async #send(pair: number, vote: Judgement | null): Promise<void> {
     this.busy = true
-    try {
+    await attempt(async () => {
       this.state = await call('judgings.vote', { id: this.id, pair, vote })
       if (this.state.next === null) await this.reveal()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.busy = false
-    }
+    })
+    this.busy = false
   }
 
   async reveal(): Promise<void> {
-    try {
-      this.result = await call('judgings.result', { id: this.id })
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    await attempt(async () => (this.result = await call('judgings.result', { id: this.id })))
   }
 
   async export(format: 'json' | 'csv'): Promise<void> {
-    try {
-      saveText(await call('judgings.export', { id: this.id, format }))
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    await attempt(async () => saveText(await call('judgings.export', { id: this.id, format })))
   }
 }
 

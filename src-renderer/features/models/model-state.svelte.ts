@@ -1,7 +1,7 @@
 import type { ModelDetail } from '#contract/models/models.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 
@@ -25,21 +25,17 @@ export class ModelState {
   }
 
   async update(changes: { name?: string; notes?: string; tags?: string[]; starred?: boolean }): Promise<void> {
-    try {
+    await attempt(async () => {
       await call('models.update', { id: this.id, ...changes })
       this.refresh()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    })
   }
 
   async remove(name: string, files: boolean): Promise<void> {
-    try {
+    await attempt(async () => {
       await call('models.remove', { id: this.id, files })
       router.go(['models'])
       notify(`${name} was removed`, { undo: () => void call('models.restore', { id: this.id }).then(() => router.go(['models', this.id])) })
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    })
   }
 }

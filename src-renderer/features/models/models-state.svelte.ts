@@ -3,7 +3,7 @@ import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
@@ -77,15 +77,12 @@ export class ModelsState {
   /** The first-start button: the smallest ready experiment on the sample model, queued at once. */
   async runSample(model: ModelEntry): Promise<void> {
     this.starting = true
-    try {
+    await attempt(async () => {
       const preset = choosePreset(await call('experiments.presets', { model: model.id }))
       const { experiment } = await call('experiments.create', { name: 'First look at the sample', grid: preset.grid, start: 'queue' })
       router.go(['experiments', experiment.id])
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.starting = false
-    }
+    })
+    this.starting = false
   }
 
   async star(model: ModelEntry, starred: boolean): Promise<void> {
@@ -93,11 +90,7 @@ export class ModelsState {
   }
 
   async changeTransfer(transfer: Transfer, action: 'pause' | 'resume' | 'cancel'): Promise<void> {
-    try {
-      this.transfers = replaceById(this.transfers, await call(`transfers.${action}`, { id: transfer.id }))
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    await attempt(async () => (this.transfers = replaceById(this.transfers, await call(`transfers.${action}`, { id: transfer.id }))))
   }
 
   #change(change: (models: ModelEntry[]) => ModelEntry[]): void {

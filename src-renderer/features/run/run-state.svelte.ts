@@ -12,7 +12,7 @@ import { denseMethod, isAblation, isInspection } from '#contract/titles.ts'
 import { call, copyText, on, onReconnect } from '../../api/api.ts'
 import { type MapFrame, mapFrames } from '../../charts/model-map/model-map.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { announce, attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText, toFileName } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
@@ -187,13 +187,8 @@ export class RunState {
 
   async #attempt(action: () => Promise<void>): Promise<void> {
     this.acting = true
-    try {
-      await action()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.acting = false
-    }
+    await attempt(action)
+    this.acting = false
   }
 }
 

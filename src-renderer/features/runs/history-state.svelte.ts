@@ -5,7 +5,7 @@ import type { Removal, RunColumn, RunEntry, RunGroup, RunPage } from '#contract/
 import { call, on, onReconnect } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
-import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce } from '../../lib/schedule.ts'
@@ -145,7 +145,7 @@ export class HistoryState {
   }
 
   async saveCsv(): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       saveText(await call('runs.csv', { ...toFilter(this.view), sort: [this.view.sort] }))
     })
   }
@@ -157,7 +157,7 @@ export class HistoryState {
       if (run) this.chosen.toggle(run)
       return
     }
-    await this.#attempt(async () => this.chosen.add(await this.#idsBetween(Math.min(at, anchor), Math.max(at, anchor))))
+    await attempt(async () => this.chosen.add(await this.#idsBetween(Math.min(at, anchor), Math.max(at, anchor))))
   }
 
   async #idsBetween(first: number, last: number): Promise<string[]> {
@@ -176,7 +176,7 @@ export class HistoryState {
   async act(action: Input<'runs.act'>['action']): Promise<void> {
     const { selection } = this.chosen
     if (!selection) return
-    await this.#attempt(async () => {
+    await attempt(async () => {
       const result = await call('runs.act', { selection, action })
       if (action.kind === 'archive' || action.kind === 'unarchive') this.chosen.clear()
       this.refresh()
@@ -186,14 +186,14 @@ export class HistoryState {
   }
 
   async #undo(undo: string): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       notify(undoOutcome(await call('runs.undo', { undo })))
       this.refresh()
     })
   }
 
   async update(ids: string[], changes: Omit<Input<'runs.update'>, 'ids'>): Promise<void> {
-    await this.#attempt(async () => {
+    await attempt(async () => {
       const { runs } = await call('runs.update', { ids, ...changes })
       for (const run of runs) this.#take(run)
     })
@@ -208,7 +208,7 @@ export class HistoryState {
   async remove(): Promise<void> {
     const { selection } = this.chosen
     if (!selection) return
-    await this.#attempt(async () => {
+    await attempt(async () => {
       const { runs } = await call('runs.remove', selection)
       this.chosen.clear()
       this.refresh()
@@ -272,13 +272,5 @@ export class HistoryState {
     const before = this.rows[at]
     if (before) this.rows = this.rows.with(at, run)
     if (!before || before.status !== run.status || before.archived !== run.archived) this.#refreshSoon()
-  }
-
-  async #attempt(action: () => Promise<void>): Promise<void> {
-    try {
-      await action()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
   }
 }

@@ -2,7 +2,7 @@ import type { ClusterFinding, ClusterProfile } from '#contract/clusters/clusters
 import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import { call } from '../../api/api.ts'
-import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify } from '../../lib/notices.svelte.ts'
 
 /** The clusters that are set, the one that is being changed, and what a check found of them. */
 export class ClustersState {
@@ -15,11 +15,7 @@ export class ClustersState {
   findings = $state.raw<Readonly<Record<string, ClusterFinding[]>>>({})
 
   async load(): Promise<void> {
-    try {
-      this.clusters = await call('clusters.list', {})
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    await attempt(async () => (this.clusters = await call('clusters.list', {})))
   }
 
   edit(profile: ClusterProfile | null): void {
@@ -52,22 +48,13 @@ export class ClustersState {
   }
 
   async remove(name: string): Promise<void> {
-    try {
-      this.clusters = await call('clusters.remove', { name })
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    await attempt(async () => (this.clusters = await call('clusters.remove', { name })))
   }
 
   async check(name: string): Promise<void> {
     this.checking = name
-    try {
-      this.findings = { ...this.findings, [name]: await call('clusters.check', { name }) }
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.checking = ''
-    }
+    await attempt(async () => (this.findings = { ...this.findings, [name]: await call('clusters.check', { name }) }))
+    this.checking = ''
   }
 
   async #attempt(act: (cluster: ClusterProfile) => Promise<void>): Promise<boolean> {

@@ -3,7 +3,7 @@ import type { EngineState } from '#contract/machine/engine-state.ts'
 import type { HistoryState } from '#contract/machine/history.ts'
 import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/machine/settings.ts'
 import { call, copyText, elsewhere, on } from '../../api/api.ts'
-import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
@@ -120,12 +120,7 @@ export class SettingsState {
 
   async #attempt(what: SettingsState['busy'], action: () => Promise<void>): Promise<void> {
     this.busy = what
-    try {
-      await action()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.busy = ''
-    }
+    await attempt(action)
+    this.busy = ''
   }
 }

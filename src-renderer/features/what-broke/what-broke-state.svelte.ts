@@ -6,7 +6,7 @@ import type { DatasetEntry } from '#contract/pruning/methods.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { notifyProblem } from '../../lib/notices.svelte.ts'
+import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
@@ -95,11 +95,7 @@ export class WhatBrokeState {
   async saveReport(): Promise<void> {
     const { experiment } = this.run.value ?? {}
     const runs = this.divergence?.runs.map(({ run }) => run.id) ?? []
-    try {
-      saveText(await call('reports.make', experiment ? { experiment: experiment.id } : { runs }))
-    } catch (thrown) {
-      notifyProblem(thrown)
-    }
+    await attempt(async () => saveText(await call('reports.make', experiment ? { experiment: experiment.id } : { runs })))
   }
 }
 

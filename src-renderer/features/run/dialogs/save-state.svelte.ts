@@ -2,7 +2,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import { call, on } from '../../../api/api.ts'
-import { notifyProblem } from '../../../lib/notices.svelte.ts'
+import { attempt } from '../../../lib/notices.svelte.ts'
 
 /** One way to save: a format, and of a GGUF file the type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
@@ -53,18 +53,15 @@ export class SaveState {
     const ggufTypes = wanted.flatMap(({ type }) => (type === null ? [] : [type]))
     const name = this.name.trim()
     this.starting = true
-    try {
+    await attempt(async () => {
       this.transfer = await call('runs.save', {
         id: this.run,
         formats,
         ...(ggufTypes.length > 0 ? { ggufTypes } : {}),
         ...(name ? { name } : {}),
       })
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.starting = false
-    }
+    })
+    this.starting = false
   }
 
   async cancel(): Promise<void> {

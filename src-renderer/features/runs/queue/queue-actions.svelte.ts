@@ -1,5 +1,5 @@
 import { call } from '../../../api/api.ts'
-import { announce, notify, notifyProblem } from '../../../lib/notices.svelte.ts'
+import { announce, attempt, notify, notifyProblem } from '../../../lib/notices.svelte.ts'
 import { queue } from '../../../lib/queue.svelte.ts'
 
 /** What a person can do to the queue. `busy` holds the runs whose change is under way. */
@@ -41,12 +41,7 @@ export class QueueActions {
 
   async #attempt(ids: string[], action: () => Promise<void>): Promise<void> {
     this.busy = new Set([...this.busy, ...ids])
-    try {
-      await action()
-    } catch (thrown) {
-      notifyProblem(thrown)
-    } finally {
-      this.busy = new Set([...this.busy].filter((id) => !ids.includes(id)))
-    }
+    await attempt(action)
+    this.busy = new Set([...this.busy].filter((id) => !ids.includes(id)))
   }
 }

@@ -1,0 +1,17 @@
+import type { DatasetEntry } from '#contract/pruning/methods.ts'
+
+/** An entry of a select. */
+export interface Option<Value extends string> {
+  readonly value: Value
+  readonly title: string
+}
+
+/** A table of titles as options. */
+export function optionsOf<Value extends string>(titles: Readonly<Record<Value, string>>): Option<Value>[] {
+  return (Object.entries(titles) as [Value, string][]).map(([value, title]) => ({ value, title }))
+}
+
+/** Texts as options, which say what would be downloaded. */
+export function textOptions(datasets: readonly DatasetEntry[]): Option<string>[] {
+  return datasets.map(({ source, title, present }) => ({ value: source, title: present ? title : `${title} (will be downloaded)` }))
+}
