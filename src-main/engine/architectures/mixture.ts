@@ -18,10 +18,11 @@ interface RouterKeys {
   readonly chosen: number
   readonly widthKey: string
   readonly width?: number
+  readonly renormalised: boolean
 }
 
-/** Number and width of the experts, and how many of them a token meets. Throws for more than there are. */
-export function readExperts(config: ConfigReader, keys: RouterKeys) {
+/** Number and width of the experts, and how many of them a token meets by a softmax. Throws for more than there are. */
+export function readExperts(config: ConfigReader, keys: RouterKeys): Omit<MixtureTraits, 'tensors'> {
   const key = keys.countKeys.find((candidate) => config.has(candidate)) ?? (keys.countKeys[0] as string)
   const experts = config.integer(key, keys.count)
   const chosen = config.integer('num_experts_per_tok', keys.chosen)
@@ -29,7 +30,8 @@ export function readExperts(config: ConfigReader, keys: RouterKeys) {
   if (chosen > experts)
     throw new EspalierError('invalid', `config.json: num_experts_per_tok ${chosen} is more than the ${experts} experts of "${key}".`)
   const width = config.integer(keys.widthKey, keys.width)
-  return { experts, width, router: { chosen, countKeys: keys.countKeys, widthKey: keys.widthKey } }
+  const { countKeys, widthKey, renormalised } = keys
+  return { experts, width, router: { chosen, scores: 'softmax', renormalised, countKeys, widthKey } }
 }
 
 /** Groups of experts, where a config has more than one. Throws where they do not divide. */

@@ -36,6 +36,7 @@ export const glm4Moe: Architecture = {
       chosen: 8,
       widthKey: 'moe_intermediate_size',
       width: 1408,
+      renormalised: config.boolean('norm_topk_prob', true),
     })
     const shared = config.integer('n_shared_experts', 1) * width
     const first = config.count('first_k_dense_replace', 1)
@@ -50,7 +51,6 @@ export const glm4Moe: Architecture = {
           ...router,
           ...readGroups(config, experts, router.chosen),
           scores: 'sigmoid',
-          renormalised: config.boolean('norm_topk_prob', true),
           scale: config.number('routed_scaling_factor', 1),
         },
         experts,

@@ -38,12 +38,13 @@ export const gptOss: Architecture = {
   gguf: { own: dialect },
   read(config, layout) {
     const hidden = config.integer('hidden_size')
-    const { router, experts, width } = readExperts(config, {
+    const experts = readExperts(config, {
       countKeys: ['num_local_experts'],
       count: 128,
       chosen: 4,
       widthKey: 'intermediate_size',
       width: 2880,
+      renormalised: true,
     })
     const rotary = readRotary(config, readHeadSize(config), { theta: 150_000 })
     const sliding = readSliding(config, (index) => index % 2 === 0)
@@ -59,9 +60,7 @@ export const gptOss: Architecture = {
       slidingWindow: readWindows(config, sliding),
       perBlock: slidingTypes(config, sliding),
       mixture: {
-        router: { ...router, scores: 'softmax', renormalised: true },
-        experts,
-        width,
+        ...experts,
         tensors(name, own) {
           const all = separateExperts(`${name}.mlp.experts`, { hidden, layout: own }, undefined, true)
           const mixture = mixtureOf(`${name}.mlp.router`, all, hidden)

@@ -18,19 +18,18 @@ export const graniteMoe: Architecture = {
   gguf: { own: dialect },
   read(config, layout) {
     const hidden = config.integer('hidden_size')
-    const { router, experts, width } = readExperts(config, {
+    const experts = readExperts(config, {
       countKeys: ['num_local_experts'],
       count: 8,
       chosen: 2,
       widthKey: 'intermediate_size',
+      renormalised: true,
     })
     return readLlamaLike(config, layout, {
       ...readBiases(config),
       scales: readGraniteScales(config),
       mixture: {
-        router: { ...router, scores: 'softmax', renormalised: true },
-        experts,
-        width,
+        ...experts,
         tensors(name, own) {
           const mixture = `${name}.block_sparse_moe`
           const tensors = { inner: `${mixture}.input_linear.weight`, down: `${mixture}.output_linear.weight` }

@@ -14,12 +14,13 @@ export const mixtral: Architecture = {
   gguf: { own: { ...llamaDialect, problem: all(routes(true), llamaDialect.problem) } },
   read(config, layout, stored) {
     const hidden = config.integer('hidden_size')
-    const { router, experts, width } = readExperts(config, {
+    const experts = readExperts(config, {
       countKeys: ['num_local_experts'],
       count: 8,
       chosen: 2,
       widthKey: 'intermediate_size',
       width: 14336,
+      renormalised: true,
     })
     const rotary = readRotary(config, readHeadSize(config), { theta: 1e6 })
     return readLlamaLike(config, layout, {
@@ -27,9 +28,7 @@ export const mixtral: Architecture = {
       rotary: () => rotary,
       slidingWindow: readWindows(config, () => true),
       mixture: {
-        router: { ...router, scores: 'softmax', renormalised: true },
-        experts,
-        width,
+        ...experts,
         tensors(name, own) {
           const fused = stored(`${name}.mlp.experts.gate_up_proj`)
           const all = fused

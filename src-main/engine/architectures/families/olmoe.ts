@@ -21,21 +21,20 @@ export const olmoe: Architecture = {
   read(config, layout, stored) {
     if (config.has('clip_qkv')) config.refuse('clip_qkv', config.number('clip_qkv'), 'clipped queries, keys and values are not computed')
     const hidden = config.integer('hidden_size')
-    const { router, experts, width } = readExperts(config, {
+    const experts = readExperts(config, {
       countKeys: ['num_experts'],
       count: 64,
       chosen: 8,
       widthKey: 'intermediate_size',
       width: 2048,
+      renormalised: config.boolean('norm_topk_prob', false),
     })
     return readLlamaLike(config, layout, {
       ...readBiases(config),
       epsilon: 1e-5,
       queryKeyNorm: 'whole',
       mixture: {
-        router: { ...router, scores: 'softmax', renormalised: config.boolean('norm_topk_prob', false) },
-        experts,
-        width,
+        ...experts,
         tensors: (name, own) =>
           mixtureOf(`${name}.mlp.gate`, storedExperts(`${name}.mlp.experts`, { hidden, layout: own }, { stored }), hidden),
       },

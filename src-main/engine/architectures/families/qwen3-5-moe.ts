@@ -20,18 +20,17 @@ const dialect: Dialect = {
 /** Qwen3.5's mixtures: experts in two tensors as the hub has them, and a shared expert with a gate. */
 function readMixture(config: ConfigReader, stored: (name: string) => boolean, fused: boolean): MixtureTraits {
   const hidden = config.integer('hidden_size')
-  const { router, experts, width } = readExperts(config, {
+  const experts = readExperts(config, {
     countKeys: ['num_experts'],
     count: 256,
     chosen: 8,
     widthKey: 'moe_intermediate_size',
     width: 512,
+    renormalised: true,
   })
   const shared = config.integer('shared_expert_intermediate_size', 512)
   return {
-    router: { ...router, scores: 'softmax', renormalised: true },
-    experts,
-    width,
+    ...experts,
     tensors: (name, layout) =>
       mixtureOf(`${name}.mlp.gate`, storedExperts(`${name}.mlp.experts`, { hidden, layout }, { stored, fused }), hidden, {
         shared: gatedMlp(`${name}.mlp.shared_expert`, shared, hidden),

@@ -7,20 +7,19 @@ import { readSwitchedWindows } from './qwen2.ts'
 
 /** Qwen's mixtures: some blocks may be dense, and configs of transformers 5 have another word for the number of experts. */
 export function readQwenMixture(config: ConfigReader, stored: (name: string) => boolean): MixtureTraits {
-  const { router, experts, width } = readExperts(config, {
+  const experts = readExperts(config, {
     countKeys: ['num_experts', 'num_local_experts'],
     count: 128,
     chosen: 8,
     widthKey: 'moe_intermediate_size',
     width: 768,
+    renormalised: config.boolean('norm_topk_prob', false),
   })
   const step = config.integer('decoder_sparse_step', 1)
   const dense = config.places('mlp_only_layers')
   const hidden = config.integer('hidden_size')
   return {
-    router: { ...router, scores: 'softmax', renormalised: config.boolean('norm_topk_prob', false) },
-    experts,
-    width,
+    ...experts,
     mixes: (index) => !dense.includes(index) && (index + 1) % step === 0,
     tensors: (name, layout) => mixtureOf(`${name}.mlp.gate`, storedExperts(`${name}.mlp.experts`, { hidden, layout }, { stored }), hidden),
   }

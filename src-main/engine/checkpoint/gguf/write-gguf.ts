@@ -1,6 +1,6 @@
-import { type FileHandle, open, rm } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
-import { writeAll } from '../write-all.ts'
+import { writeAll, writeWhole } from '../write-all.ts'
 import { type BlockType, bytesOfValues } from './blocks.ts'
 
 /** A metadata value with the type it is stored as. Lists of whole numbers are signed 32-bit ones. */
@@ -40,17 +40,10 @@ export async function writeGguf(
   tensors: readonly GgufTensorToWrite[],
   onBytes: (bytes: number) => void = () => undefined,
 ): Promise<void> {
-  const handle = await open(file, 'w')
-  try {
+  await writeWhole(file, async (handle) => {
     await writeAll(handle, ggufHeader(metadata, tensors))
     for (const tensor of tensors) onBytes(await writeTensor(handle, tensor))
-    await handle.sync()
-    await handle.close()
-  } catch (error) {
-    await handle.close().catch(() => undefined)
-    await rm(file, { force: true })
-    throw error
-  }
+  })
 }
 
 async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promise<number> {

@@ -1,7 +1,7 @@
-import { type FileHandle, open, rm } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { type Dtype, elementBytes } from '../dtypes.ts'
-import { writeAll } from '../write-all.ts'
+import { writeAll, writeWhole } from '../write-all.ts'
 
 /** A tensor to be stored; `bytes` is asked for once, when its turn comes, and may be forgotten afterwards. */
 export interface TensorToWrite {
@@ -20,17 +20,10 @@ export type ShapedTensorToWrite = Omit<TensorToWrite, 'bytes'>
 export async function writeSafetensors(file: string, tensors: readonly TensorToWrite[], metadata?: Record<string, string>): Promise<void> {
   const sorted = inFileOrder(tensors)
   const header = buildHeader(sorted, metadata)
-  const handle = await open(file, 'w')
-  try {
+  await writeWhole(file, async (handle) => {
     await writeAll(handle, header)
     for (const tensor of sorted) await writeTensor(handle, tensor)
-    await handle.sync()
-    await handle.close()
-  } catch (error) {
-    await handle.close().catch(() => undefined)
-    await rm(file, { force: true })
-    throw error
-  }
+  })
 }
 
 /** Bytes of the file that `writeSafetensors` writes. */
