@@ -14,7 +14,7 @@ import { workOf } from '#engine/estimate/work.ts'
 import { expectedPlans } from '#engine/export/check-save.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
-import { roomFor, trainedShapes } from '#engine/pruning/recovery/room.ts'
+import { leastBytes, roomFor, trainedShapes } from '#engine/pruning/recovery/room.ts'
 import { Experience, estimateRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 
 /** Of HuggingFaceTB/SmolLM2-135M, meta-llama/Llama-3.2-1B and mistralai/Mistral-7B-v0.1, as far as costs depend on them. */
@@ -49,8 +49,10 @@ await openBackend()
 const rates = await measureRates()
 const configs = argv.slice(2).map((path) => [path, JSON.parse(readFileSync(path, 'utf8'))] as const)
 const known = Object.entries(shapes).map(([name, shape]) => [name, configOf(shape)] as const)
-console.log('| model | trained weights | memory, all weights | memory, low rank | GFLOP a token | of them the dense model | preview here |')
-console.log('| --- | --- | --- | --- | --- | --- | --- |')
+console.log(
+  '| model | trained weights | memory, all weights | memory, low rank | least memory | GFLOP a token | of them the dense model | preview here |',
+)
+console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
 for (const [name, config] of configs.length > 0 ? configs : known)
   console.log(`| ${[name, ...(await costOf(readSpec(config)))].join(' | ')} |`)
 
@@ -59,9 +61,8 @@ async function costOf(spec: DecoderSpec): Promise<string[]> {
   if (!plan) throw new Error('The method says nothing of its plans.')
   const shapesLeft = [...trainedShapes(specWithPlan(spec, plan)).values()]
   const trained = shapesLeft.reduce((sum, shape) => sum + shape.reduce((size, length) => size * length, 1), 0)
-  const memory = (['all', 'low-rank'] as const).map(
-    (trains) => Vocabulary.bytes(spec) + roomFor(Number.POSITIVE_INFINITY, spec, plan, tokens, trains).bytes,
-  )
+  const whole = (['all', 'low-rank'] as const).map((trains) => roomFor(Number.POSITIVE_INFINITY, spec, plan, tokens, trains).bytes)
+  const memory = [...whole, leastBytes(spec, plan, tokens)].map((bytes) => Vocabulary.bytes(spec) + bytes)
   const work = await workOf({ path: '', spec, tokenizer: undefined }, request)
   const phases = work.phases.filter(({ part }) => part === 'recovery')
   const operations = phases.map(({ attention, mlp, head }) => (attention + mlp + head) / defaultRecoveryTokens)

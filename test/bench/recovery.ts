@@ -94,8 +94,9 @@ async function timePhases(): Promise<void> {
     const embedded = await model.vocabulary.embed(batch.ids)
     let residual = { x: embedded, source: embedded.clone() }
     for (const part of student.parts) {
+      const before = residual
       const phase = `${isAttention(part) ? 'attention' : 'MLP'} forward`
-      const seen = await measure(phase, () => partForward(part, student.weightsOf(part), residual, call))
+      const seen = await measure(phase, () => student.withPart(part, (weights) => partForward(part, weights, before, call)))
       kept.set(part, seen.kept)
       residual = advance(part, residual, seen.x, spec)
     }
@@ -106,7 +107,9 @@ async function timePhases(): Promise<void> {
     for (const part of [...student.parts].reverse()) {
       const own = kept.get(part) as KeptPart
       const phase = `${isAttention(part) ? 'attention' : 'MLP'} backward`
-      const { source, gradients } = await measure(phase, () => partBackward(part, student.weightsOf(part), own, gradient, call))
+      const { source, gradients } = await measure(phase, () =>
+        student.withPart(part, (weights) => partBackward(part, weights, own, gradient, call)),
+      )
       await measure('sums of gradients', () => {
         for (const [key, value] of Object.entries(gradients)) {
           const both = add(value, value)

@@ -20,6 +20,13 @@ export interface NamedTensor {
 
 export type NamedTensors = ReadonlyMap<string, NamedTensor>
 
+/** Numbers that are made when it is their turn to be stored. */
+export interface LateTensor extends Omit<NamedTensor, 'values'> {
+  read(): Promise<Float32Array>
+}
+
+export type TensorsToStore = ReadonlyMap<string, NamedTensor | LateTensor>
+
 interface Place {
   readonly file: string
   readonly stored: StoredTensor
@@ -99,15 +106,13 @@ export class StoredTensors {
 }
 
 /** Writes tensors into a folder, as a file that has its final name only when it is whole and on the disk. */
-export async function writeTensorFile(folder: string, tensors: NamedTensors): Promise<TensorFile> {
+export async function writeTensorFile(folder: string, tensors: TensorsToStore): Promise<TensorFile> {
   await mkdir(folder, { recursive: true })
   const unfinished = join(folder, `${process.pid}-${randomBytes(6).toString('hex')}.unfinished`)
-  const entries = [...tensors].map(([name, { values, shape, dtype = 'F32' }]) => ({
-    name,
-    shape,
-    dtype,
-    bytes: () => fromFloat32(values, dtype),
-  }))
+  const entries = [...tensors].map(([name, own]) => {
+    const { shape, dtype = 'F32' } = own
+    return { name, shape, dtype, bytes: async () => fromFloat32('values' in own ? own.values : await own.read(), dtype) }
+  })
   await writeSafetensors(unfinished, entries)
   const { size: bytes } = await stat(unfinished)
   const sha256 = await hashOf(unfinished)

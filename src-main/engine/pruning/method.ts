@@ -7,7 +7,7 @@ import type { Outline } from '#contract/runs/preflight.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import type { NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { StoredTensors, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
@@ -27,7 +27,7 @@ export interface MethodRun {
   /** A step whose result has, besides plain JSON, named tensors: they are written to a file, and read from it when asked for. */
   tensorStep<T extends object>(
     asked: StepRequest,
-    compute: () => Promise<T & { tensors: NamedTensors }>,
+    compute: () => Promise<T & { tensors: TensorsToStore }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }>
   progress(phase: string, done: number, total: number, unit: string): void
   emit(event: RunEvent): void

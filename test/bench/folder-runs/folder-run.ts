@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { modelContents } from '#engine/checkpoint/fingerprint.ts'
-import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
+import { StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { nameStep, type StepBase, type StepRequest } from '#engine/steps/step-name.ts'
@@ -33,7 +33,7 @@ export class FolderRun implements MethodRun {
 
   async tensorStep<T extends object>(
     asked: StepRequest,
-    compute: () => Promise<T & { tensors: NamedTensors }>,
+    compute: () => Promise<T & { tensors: TensorsToStore }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
     const { file, value } = await this.step<{ file: TensorFile; value: Omit<T, 'tensors'> }>(asked, async () => {
       const { tensors, ...rest } = await compute()

@@ -1,5 +1,5 @@
 import { add, matMul, mul, type Tensor, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
-import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Master, Student } from './student.ts'
@@ -19,12 +19,13 @@ const factor = 2
 
 /**
  * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], which alone are trained. B begins
- * at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes.
+ * at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes. Where it keeps no
+ * values, they are made each time that it reads W0.
  */
 export class LowRank implements Trained {
   readonly masters: ReadonlyMap<string, Master>
   readonly #student: Student
-  readonly #pairs = new Map<string, { readonly start: Float32Array; readonly up: Master; readonly down: Master }>()
+  readonly #pairs = new Map<string, Pair>()
 
   constructor(student: Student) {
     this.#student = student
@@ -35,10 +36,11 @@ export class LowRank implements Trained {
       if (shape.length !== 2 || rows === undefined || columns === undefined) continue
       const normal = Float32Array.from({ length: rank * columns }, () => drawNormal(random) / Math.sqrt(columns))
       const [up, down] = [masterOf(new Float32Array(rows * rank), [rows, rank]), masterOf(normal, [rank, columns])]
-      this.#pairs.set(name, { start: values.slice(), up, down })
+      this.#pairs.set(name, { start: student.keeps === 'shapes' ? undefined : values.slice(), up, down })
       masters.set(`${name}.up`, { ...up, dtype }).set(`${name}.down`, { ...down, dtype })
     }
     this.masters = masters
+    student.changeBy((name, { values, shape }) => changed(values, shape, this.#pairs.get(name)))
   }
 
   get size(): number {
@@ -51,12 +53,10 @@ export class LowRank implements Trained {
 
   async refresh(pause = breathe): Promise<void> {
     this.#student.release()
-    for (const [name, { start, up, down }] of this.#pairs) {
+    for (const [name, pair] of this.#pairs) {
+      if (!pair.start) continue
       const { values, shape } = this.#student.masters.get(name) as Master
-      const [first, change] = [tensor2d(start, shape as [number, number]), product(up, down)]
-      const sum = tidy(() => add(first, change))
-      values.set(sum.dataSync())
-      for (const tensor of [first, change, sum]) tensor.dispose()
+      values.set(changed(pair.start, shape, pair))
       await pause()
     }
     await this.#student.refresh(pause)
@@ -81,11 +81,24 @@ export class LowRank implements Trained {
   }
 
   /** The student's tensors with other values of the factors. */
-  async merged(values: ReadonlyMap<string, Float32Array>): Promise<NamedTensors> {
+  async merged(values: ReadonlyMap<string, Float32Array>): Promise<TensorsToStore> {
     for (const [name, own] of values) this.masters.get(name)?.values.set(own)
     await this.refresh()
-    return this.#student.masters
+    return this.#student.tensors()
   }
+}
+
+interface Pair {
+  /** The values of W0, unless they are read in each pass. */
+  readonly start: Float32Array | undefined
+  readonly up: Master
+  readonly down: Master
+}
+
+/** W0 + 2 B A; W0 itself where it has no factors. */
+function changed(start: Float32Array, shape: readonly number[], pair: Pair | undefined): Float32Array {
+  if (!pair) return start
+  return tidy(() => add(tensor2d(start, shape as [number, number]), product(pair.up, pair.down)).dataSync() as Float32Array)
 }
 
 const matrixOf = ({ values, shape }: Master): Tensor2D => tensor2d(values, shape as [number, number])

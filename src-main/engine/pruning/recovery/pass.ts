@@ -50,7 +50,8 @@ export class TrainingPass {
     try {
       for (const part of this.#student.parts) {
         await this.pause()
-        const { x, kept } = partForward(part, this.#student.weightsOf(part), residual, call)
+        const before = residual
+        const { x, kept } = await this.#student.withPart(part, (weights) => partForward(part, weights, before, call))
         disposeKept(kept)
         residual = advance(part, residual, x, this.#student.spec)
       }
@@ -74,7 +75,8 @@ export class TrainingPass {
     try {
       for (const part of parts) {
         await this.pause()
-        const seen = partForward(part, this.#student.weightsOf(part), residual, call)
+        const before = residual
+        const seen = await this.#student.withPart(part, (weights) => partForward(part, weights, before, call))
         behind.push({ part, ...(this.#options.keeps ? { kept: seen.kept } : { before: cloneResidual(residual) }) })
         if (!this.#options.keeps) disposeKept(seen.kept)
         residual = advance(part, residual, seen.x, spec)
@@ -103,7 +105,7 @@ export class TrainingPass {
         const { part } = own
         try {
           await this.pause()
-          const found = this.#partBackward(own, gradient, call)
+          const found = await this.#partBackward(own, gradient, call)
           for (const [key, value] of Object.entries(found.gradients)) this.#add(gradients, trainedName(spec, part, key), value)
           if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
             aside = found.source
@@ -124,14 +126,15 @@ export class TrainingPass {
     }
   }
 
-  #partBackward({ part, kept, before }: Behind, gradient: Tensor2D, call: TrainingCall): PartBackward {
-    const weights = this.#student.weightsOf(part)
-    if (kept) return partBackward(part, weights, kept, gradient, call)
-    const again = partForward(part, weights, before as Residual, call)
-    again.x.dispose()
-    const found = partBackward(part, weights, again.kept, gradient, call)
-    disposeKept(again.kept)
-    return found
+  #partBackward({ part, kept, before }: Behind, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
+    return this.#student.withPart(part, (weights) => {
+      if (kept) return partBackward(part, weights, kept, gradient, call)
+      const again = partForward(part, weights, before as Residual, call)
+      again.x.dispose()
+      const found = partBackward(part, weights, again.kept, gradient, call)
+      disposeKept(again.kept)
+      return found
+    })
   }
 
   #addFinalNorm(found: NormGradients, gradients: Map<string, Tensor>): void {

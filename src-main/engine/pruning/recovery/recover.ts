@@ -82,7 +82,7 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
       text: used,
       heldOut: heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
     }
-    const said = [...notes, ...(lost ? [lost] : []), ...notesOn(recovery)]
+    const said = [...notes, ...(lost ? [lost] : []), ...notesOn(recovery, room)]
     if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: said }
     return { plan: student.planFor(plan), tensors, recovery, notes: said }
   } finally {
@@ -140,10 +140,12 @@ async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens
   return { windows, used, notes }
 }
 
-function notesOn({ best, points, steps, plannedSteps, products, trains }: Recovered['recovery']): string[] {
+function notesOn({ best, points, steps, plannedSteps, products, trains }: Recovered['recovery'], { masters }: Room): string[] {
   const notes: string[] = []
   if (products === 'bfloat16') notes.push('Trained with bfloat16 products and float32 sums and weights.')
   if (trains === 'low-rank') notes.push(`Trained a change of rank ${rank} to each projection, which was added to its weights at the end.`)
+  if (masters === 'shapes')
+    notes.push('The other weights do not fit into memory and were read again in each pass. More memory makes this faster.')
   if (best === 0) return [...notes, 'Training made the held-out text no better: the weights stay as they were.']
   const [chosen] = points.slice(best, best + 1)
   if (chosen && best < points.length - 1)

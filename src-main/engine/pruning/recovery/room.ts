@@ -10,12 +10,16 @@ import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
 import { logitsPerTile } from './head-loss.ts'
 import { rank } from './low-rank.ts'
 import { tokensPerStep } from './recipe.ts'
+import type { KeptMasters } from './student.ts'
 
 /** Bytes of each trained entry: its value, both moments, the best value, what is computed with, and its gradient while it is summed and read. */
 const bytesPerEntry = 4 * 7
 
 /** Bytes of each weight that only factors change: as it began, with the change, and what is computed with. */
 const bytesPerFrozen = 4 * 3
+
+/** Bytes of each weight of a part that is read in each pass: whole, as stored and unpacked, cut, changed, what is computed with, and its gradient. */
+const bytesPerRead = 4 * 6
 
 /** Matrices of a tile of logits: of both models, their softmax, the difference and its scaled copy. */
 const tiles = 6
@@ -34,6 +38,7 @@ export interface Room {
   /** Whether what a backward pass needs is kept. */
   readonly keeps: boolean
   readonly trains: TrainedWeights
+  readonly masters: KeptMasters
   /** What the training takes then, beside embedding and head. */
   readonly bytes: number
 }
@@ -41,6 +46,7 @@ export interface Room {
 /** Bytes that a training takes, counted before anything is read. */
 interface Needs {
   readonly entries: number
+  readonly masters: KeptMasters
   /** Trained weights with all that belongs to them, the head as products take it, and a tile of logits. */
   readonly fixed: number
   /** Of a window: what the backward pass keeps, or the streams that it is computed again from. */
@@ -60,23 +66,34 @@ export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]>
 
 /**
  * How much goes through the model at once in what the budget leaves beside embedding and head; the dense model's other weights are not in
- * memory then. Unless `wanted` says what is trained, it is all weights where they fit. Throws `out-of-memory` where not even one window of so many tokens fits.
+ * memory then. Unless `wanted` says what is trained, it is all weights where they fit, else a change of low rank, of weights that are read in
+ * each pass where they do not fit either. Throws `out-of-memory` where not even one window of so many tokens fits.
  */
 export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number, wanted?: TrainedWeights): Room {
   const spec = specWithPlan(dense, plan)
   const most = Math.max(1, Math.floor(mostRows(spec) / tokens))
-  const choices: readonly TrainedWeights[] = wanted ? [wanted] : ['all', 'low-rank']
-  for (const trains of choices) {
-    const { fixed, kept, streams } = needsOf(spec, tokens, trains)
+  const ways = masterKinds.filter((masters) => wanted === undefined || wanted === trainedWith(masters))
+  for (const masters of ways) {
+    const { fixed, kept, streams } = needsOf(dense, spec, tokens, masters)
     for (const keeps of [true, false]) {
       for (let together = most; together >= 1; together--) {
         const bytes = fixed + together * (keeps ? kept : streams)
-        if (bytes <= freeBytes) return { together, keeps, trains, bytes }
+        if (bytes <= freeBytes) return { together, keeps, trains: trainedWith(masters), masters, bytes }
       }
     }
   }
-  throw tooLarge(freeBytes, spec, tokens, choices.at(-1) === 'low-rank' ? 'low-rank' : 'all')
+  throw tooLarge(freeBytes, needsOf(dense, spec, tokens, ways.at(-1) ?? 'shapes'), tokens)
 }
+
+/** Bytes of the training that takes the least memory: a change of low rank, one window at a time, of weights that are read in each pass. */
+export function leastBytes(dense: DecoderSpec, plan: Plan, tokens: number): number {
+  const { fixed, kept, streams } = needsOf(dense, specWithPlan(dense, plan), tokens, 'shapes')
+  return fixed + Math.min(kept, streams)
+}
+
+/** From the fastest to the one that takes the least memory. */
+const masterKinds: readonly KeptMasters[] = ['moments', 'values', 'shapes']
+const trainedWith = (masters: KeptMasters): TrainedWeights => (masters === 'moments' ? 'all' : 'low-rank')
 
 /** Throws `out-of-memory` where a budget leaves embedding and head on the disk: every step reads all of both. */
 export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
@@ -88,22 +105,24 @@ export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
   )
 }
 
-function tooLarge(freeBytes: number, spec: DecoderSpec, tokens: number, trains: TrainedWeights): EspalierError {
-  const { entries, fixed, streams } = needsOf(spec, tokens, trains)
-  const [how, other] = trains === 'all' ? ['', 'train low-rank changes, '] : [` by changes of rank ${rank}`, '']
+function tooLarge(freeBytes: number, { entries, fixed, streams, masters }: Needs, tokens: number): EspalierError {
+  const [how, other] = masters === 'moments' ? ['', 'train low-rank changes, '] : [` by changes of rank ${rank}`, '']
   return new EspalierError(
     'out-of-memory',
     `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens; ${mebibytes(freeBytes)} MiB are free for it. Give more memory, ${other}use shorter windows, or remove more.`,
   )
 }
 
-function needsOf(spec: DecoderSpec, tokens: number, trains: TrainedWeights): Needs {
+function needsOf(dense: DecoderSpec, spec: DecoderSpec, tokens: number, masters: KeptMasters): Needs {
   const shapes = [...trainedShapes(spec).values()]
-  const sizeOf = (shape: readonly number[]) => shape.reduce((size, length) => size * length, 1)
-  const entries = shapes.reduce((sum, shape) => sum + sizeOf(shape), 0)
+  const entries = sizeOf(shapes)
   const factors = shapes.reduce((sum, [rows = 0, columns]) => sum + (columns === undefined ? 0 : rank * (rows + columns)), 0)
-  const weights =
-    trains === 'all' ? entries * bytesPerEntry : entries * bytesPerFrozen + factors * bytesPerEntry + 8 * Math.max(...shapes.map(sizeOf))
+  const changing = factors * bytesPerEntry + 8 * Math.max(...shapes.map((shape) => sizeOf([shape])))
+  const weights = {
+    moments: () => entries * bytesPerEntry,
+    values: () => entries * bytesPerFrozen + changing,
+    shapes: () => largestPart(dense) * bytesPerRead + changing,
+  }[masters]()
   // Twice in 16 bits, where products have such operands: for logits, and turned for gradients.
   const head = 4 * spec.vocabulary * spec.hidden
   const fixed = weights + head + 4 * tiles * Math.max(logitsPerTile, spec.vocabulary)
@@ -112,8 +131,15 @@ function needsOf(spec: DecoderSpec, tokens: number, trains: TrainedWeights): Nee
   const all = rows.reduce((sum, own) => sum + own, 0)
   // The dense model's final states are there too.
   const perToken = (numbers: number) => 4 * tokens * (numbers + largest + spec.hidden)
-  return { entries, fixed, kept: perToken(all), streams: perToken(4 * spec.hidden * spec.blocks.length) }
+  return { entries, masters, fixed, kept: perToken(all), streams: perToken(4 * spec.hidden * spec.blocks.length) }
 }
+
+const sizeOf = (shapes: readonly (readonly number[])[]): number =>
+  shapes.reduce((sum, shape) => sum + shape.reduce((size, length) => size * length, 1), 0)
+
+/** Weights of the largest part, which is read whole before a plan cuts it. */
+const largestPart = (spec: DecoderSpec): number =>
+  Math.max(...presentParts(spec).map((part) => sizeOf(Object.values(partShapes(spec, part)))))
 
 /** Numbers that the backward pass of a block keeps for each row. */
 function keptPerRow(spec: DecoderSpec, block: number): number {

@@ -1,11 +1,11 @@
 import { tensor1d } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { LateTensor, NamedTensor, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { finalNormName, type PlanTensors, storedDtype, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { breathe } from '#engine/model/walk.ts'
-import { readStoredPart, type StoredPart, weightsOf } from '#engine/model/weights/stored-part.ts'
+import { readStoredPart, type StoredPart, type StoredValues, weightsOf } from '#engine/model/weights/stored-part.ts'
 import { disposePart, normOf } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights, presentParts, readValues } from '#engine/model/weights/weights.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
@@ -17,6 +17,12 @@ export interface Master extends Moments {
   readonly dtype: StoredPart[string]['dtype']
 }
 
+/** What stays in memory of a master: all that a step needs, its values where only a change of them is trained, or nothing where they are read in each pass. */
+export type KeptMasters = 'moments' | 'values' | 'shapes'
+
+/** Adds to the values of a tensor what was trained of it. */
+export type Change = (name: string, tensor: StoredValues) => Float32Array
+
 /**
  * The pruned model in training: master weights of all that is left of the block stack and of the final norm, by their names among a plan's
  * tensors, and the weights that the decoder computes with, which `refresh` makes of them. Embedding and head stay the dense model's.
@@ -27,32 +33,52 @@ export class Student {
   readonly parts: readonly Part[]
   readonly masters: ReadonlyMap<string, Master>
   readonly #keys: ReadonlyMap<Part, readonly string[]>
+  readonly keeps: KeptMasters
+  readonly #read: (part: Part) => Promise<StoredPart>
   readonly #weights = new Map<Part, PartWeights>()
   #finalNorm: NormWeights | undefined
+  /** Of weights that are read in each pass. */
+  #change: Change = (_, { values }) => values
 
-  private constructor(spec: DecoderSpec, keys: ReadonlyMap<Part, readonly string[]>, masters: ReadonlyMap<string, Master>) {
+  private constructor(
+    spec: DecoderSpec,
+    keys: ReadonlyMap<Part, readonly string[]>,
+    masters: ReadonlyMap<string, Master>,
+    keeps: KeptMasters,
+    read: (part: Part) => Promise<StoredPart>,
+  ) {
     this.spec = spec
     this.parts = presentParts(spec)
     this.#keys = keys
     this.masters = masters
+    this.keeps = keeps
+    this.#read = read
   }
 
-  /** Reads the weights that a plan leaves. `spec` has its layout. Without moments steps cannot change them. */
-  static async open(model: Model, spec: DecoderSpec, plan: Plan, tensors: PlanTensors | undefined, moments = true): Promise<Student> {
+  /** Reads the weights that a plan leaves. `spec` has its layout. */
+  static async open(
+    model: Model,
+    spec: DecoderSpec,
+    plan: Plan,
+    tensors: PlanTensors | undefined,
+    keeps: KeptMasters = 'moments',
+  ): Promise<Student> {
     const masters = new Map<string, Master>()
     const keys = new Map<Part, readonly string[]>()
+    const read = (part: Part) => readStoredPart(model, plan, tensors, part)
     for (const part of presentParts(spec)) {
-      const stored = await readStoredPart(model, plan, tensors, part)
+      const stored = await read(part)
       keys.set(part, Object.keys(stored))
-      for (const [key, values] of Object.entries(stored)) masters.set(trainedName(spec, part, key), masterOf(values, moments))
+      for (const [key, values] of Object.entries(stored)) masters.set(trainedName(spec, part, key), masterOf(values, keeps))
     }
+    const vectors = keeps === 'shapes' ? 'values' : keeps
     for (const [kind, name] of Object.entries(spec.finalNorm) as ['weight' | 'bias', string][]) {
       if (kind !== 'weight' && kind !== 'bias') continue
       const values =
         plan.finalNorm && tensors ? Float32Array.from(tensors.vector(finalNormName(kind))) : await readValues(model.checkpoint, name)
-      masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, moments))
+      masters.set(finalNormName(kind), masterOf({ values, shape: [values.length], dtype: storedDtype(model.checkpoint, name) }, vectors))
     }
-    const student = new Student(spec, keys, masters)
+    const student = new Student(spec, keys, masters, keeps, read)
     await student.refresh()
     return student
   }
@@ -62,12 +88,30 @@ export class Student {
     return [...this.masters.values()].reduce((sum, { values }) => sum + values.length, 0)
   }
 
+  /** What is trained of weights that are read in each pass. */
+  changeBy(change: Change): void {
+    this.#change = change
+  }
+
   get finalNorm(): NormWeights {
     return this.#finalNorm as NormWeights
   }
 
-  weightsOf(part: Part): PartWeights {
-    return this.#weights.get(part) as PartWeights
+  /** Computes with the weights of a part, which last no longer where they are read in each pass. */
+  async withPart<T>(part: Part, compute: (weights: PartWeights) => T): Promise<T> {
+    const kept = this.#weights.get(part)
+    if (kept) return compute(kept)
+    const weights = weightsOf(await this.#changed(part), this.spec, part)
+    try {
+      return compute(weights)
+    } finally {
+      disposePart(weights)
+    }
+  }
+
+  async #changed(part: Part): Promise<StoredPart> {
+    const stored = Object.entries(await this.#read(part))
+    return Object.fromEntries(stored.map(([key, own]) => [key, { ...own, values: this.#change(trainedName(this.spec, part, key), own) }]))
   }
 
   /** Forgets the weights that are computed with, so that steps may change the masters, whose memory they share. */
@@ -82,7 +126,7 @@ export class Student {
   /** Makes the weights that are computed with from the masters. `pause` is called before each part and may throw. */
   async refresh(pause = breathe): Promise<void> {
     this.release()
-    for (const part of this.parts) {
+    for (const part of this.keeps === 'shapes' ? [] : this.parts) {
       await pause()
       const stored = (this.#keys.get(part) ?? []).map((key) => [key, this.#master(trainedName(this.spec, part, key))] as const)
       this.#weights.set(part, weightsOf(Object.fromEntries(stored), this.spec, part))
@@ -109,9 +153,26 @@ export class Student {
     return { ...plan, blocks, finalNorm: 'replaced' }
   }
 
-  /** The trained weights as a plan names them. */
-  tensors(): NamedTensors {
-    return this.masters
+  /** The trained weights as a plan names them; those that are read in each pass are read when they are stored, a part once. */
+  tensors(): TensorsToStore {
+    if (this.keeps !== 'shapes') return this.masters
+    const tensors = new Map<string, NamedTensor | LateTensor>(this.masters)
+    for (const part of this.parts) {
+      let left = this.#keys.get(part)?.length ?? 0
+      let changed: Promise<StoredPart> | undefined
+      for (const key of this.#keys.get(part) ?? []) {
+        const name = trainedName(this.spec, part, key)
+        const { shape, dtype } = this.#master(name)
+        const read = async () => {
+          changed ??= this.#changed(part)
+          const own = (await changed)[key] as StoredValues
+          if (--left === 0) changed = undefined
+          return own.values
+        }
+        tensors.set(name, { shape, dtype, read })
+      }
+    }
+    return tensors
   }
 
   dispose(): void {
@@ -119,7 +180,7 @@ export class Student {
   }
 }
 
-function masterOf({ values, shape, dtype }: StoredPart[string], moments: boolean): Master {
-  const length = moments ? values.length : 0
-  return { values, shape, dtype, first: new Float32Array(length), second: new Float32Array(length) }
+function masterOf({ values, shape, dtype }: StoredPart[string], keeps: KeptMasters): Master {
+  const moments = () => new Float32Array(keeps === 'moments' ? values.length : 0)
+  return { values: keeps === 'shapes' ? new Float32Array(0) : values, shape, dtype, first: moments(), second: moments() }
 }

@@ -2,7 +2,7 @@ import { dispose, type Rank, type Tensor, zeros } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery, RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { NamedTensor, NamedTensors, StoredTensors, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
@@ -52,7 +52,7 @@ interface Progress {
 }
 
 export type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & {
-  readonly tensors: NamedTensors
+  readonly tensors: TensorsToStore
   /** Where numbers were lost, which ended the training. */
   readonly lost?: string
 }
@@ -87,7 +87,7 @@ export class Training {
     signal: AbortSignal,
     room: Room,
   ): Promise<Training> {
-    const student = await Student.open(model, spec, plan, tensors, room.trains === 'all')
+    const student = await Student.open(model, spec, plan, tensors, room.masters)
     const factors = room.trains === 'all' ? undefined : new LowRank(student)
     let head: FrozenHead | undefined
     await model.vocabulary.forEachHeadChunk((chunk) => {
@@ -252,7 +252,7 @@ export class Training {
     return value
   }
 
-  async #bestTensors(): Promise<NamedTensors> {
+  async #bestTensors(): Promise<TensorsToStore> {
     if (this.#best.size === 0) return new Map()
     if (this.#trained instanceof LowRank) return this.#trained.merged(this.#best)
     return new Map([...this.#best].map(([name, values]) => [name, { ...(this.student.masters.get(name) as Master), values }]))

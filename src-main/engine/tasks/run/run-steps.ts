@@ -6,7 +6,7 @@ import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import { sharedPhase } from '#contract/runs/time/phases.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
-import { type NamedTensors, StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
+import { type NamedTensors, StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
@@ -102,7 +102,7 @@ export class RunSteps {
   /** A step that makes tensors: they go to a file, whose place and hash are written down with the rest of the result. */
   async tensorStep<T extends object>(
     asked: StepRequest,
-    compute: () => Promise<T & { tensors: NamedTensors }>,
+    compute: () => Promise<T & { tensors: TensorsToStore }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }> {
     const name = this.#nameOf(asked)
     const found = await this.#find(name)
