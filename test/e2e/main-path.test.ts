@@ -5,6 +5,8 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Browser, Page, Route } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
+import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { processesOf } from '../jobs/watching.ts'
 import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
@@ -153,8 +155,12 @@ describe('a run', () => {
 
   test('is cancelled at once, resumed from the page, and ends done', async () => {
     const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'shortgpt' }], limit: 1 })
-    const clone = await workbench.call('runs.clone', { id: rows[0]?.id ?? '', changes: { seed: 7 }, start: 'queue' })
+    const clone = await workbench.call('runs.clone', { id: rows[0]?.id ?? '', changes: { seed: 7 }, start: 'draft' })
     await go(page, `#/run/${clone.id}`)
+    // Stopped, they do not end the run before the button is pressed.
+    const computing = processesOf(workbench.processId, defaultComputeCommand().at(-1) as string)
+    for (const pid of computing) process.kill(pid, 'SIGSTOP')
+    await workbench.call('runs.enqueue', { ids: [clone.id] })
     const status = page.locator('.page-header .status').first()
     await eventually(
       () => status.textContent(),
@@ -167,6 +173,7 @@ describe('a run', () => {
       (text) => text?.trim() === 'cancelled',
       10_000,
     )
+    for (const pid of processesOf(workbench.processId, defaultComputeCommand().at(-1) as string)) process.kill(pid, 'SIGCONT')
     await page.getByRole('button', { name: 'Resume' }).click()
     await eventually(
       () => status.textContent(),

@@ -15,6 +15,7 @@ export interface Workbench {
   /** The address with its token, as printed. */
   printed: string
   call: CallApi
+  readonly processId: number
   /** Ends the program as a crash would. */
   kill(): Promise<void>
   /** Starts it again on the same data, port and token. */
@@ -36,6 +37,9 @@ export async function startWorkbench({ prepare }: { prepare?: (dataFolder: strin
     address,
     printed,
     call: callOver(address, token),
+    get processId() {
+      return child.pid as number
+    },
     kill: () => end(child, 'SIGKILL'),
     async restart() {
       child = (await start()).child

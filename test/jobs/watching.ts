@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process'
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { connect } from '#db/database.ts'
@@ -40,8 +40,9 @@ export function printed(child: ChildProcess, word: string): Promise<void> {
   })
 }
 
-/** Process numbers by parent and by a word in their command line. */
+/** Process numbers by parent and by a word in their command line. Only Linux tells them here. */
 export function processesOf(parent: number | null, word: string): number[] {
+  if (!existsSync('/proc')) return []
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
