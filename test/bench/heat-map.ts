@@ -6,8 +6,9 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { argv } from 'node:process'
 import { launchBrowser } from '../e2e/browser.ts'
-import { eventually, go, openScreen } from '../e2e/screens.ts'
+import { go, openScreen } from '../e2e/screens.ts'
 import { startWorkbench, type Workbench } from '../e2e/workbench.ts'
+import { eventually } from '../eventually.ts'
 import { scrollThrough } from './frames.ts'
 
 const tokens = Number(argv[2] ?? 100_000)

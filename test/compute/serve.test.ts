@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { afterEach, expect, test } from 'vitest'
 import { type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
-import { eventually, fakeCompute } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
+import { fakeCompute } from '../services/opened.ts'
 
 let child: ChildProcess
 

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import { eventually as wait } from './screens.ts'
+import { eventually as wait } from '../eventually.ts'
 
 /** Waits as the scripts do, and counts as a check of the test. */
 export async function eventually<Value>(

@@ -128,24 +128,6 @@ export async function finishAnimations(page: Page): Promise<void> {
   })
 }
 
-/** Asks again and again until it holds; tells what it saw last when it never does. */
-export async function eventually<Value>(
-  ask: () => Promise<Value> | Value,
-  holds: (value: Value) => boolean,
-  milliseconds: number,
-): Promise<Value> {
-  const began = Date.now()
-  for (;;) {
-    const value = await ask()
-    if (holds(value)) return value
-    const waited = Date.now() - began
-    if (waited > milliseconds * patience)
-      throw new Error(`Not so after ${milliseconds * patience} ms; last seen: ${JSON.stringify(value)?.slice(0, 600)}`)
-    // Often at first and less often later: asking costs processor time that what is waited for needs.
-    await new Promise((resolve) => setTimeout(resolve, Math.min(250, 20 + waited / 10)))
-  }
-}
-
 /** How much the layout moves by itself from now on, as browsers score it (0 is not at all). */
 export async function watchShifts(page: Page): Promise<() => Promise<number>> {
   await page.evaluate(() => {

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { argv } from 'node:process'
 import type { Page } from 'playwright-core'
 import type { GridInput } from '#contract/experiments/experiments.ts'
+import { eventually } from '../eventually.ts'
 import { launchBrowser } from './browser.ts'
-import { eventually, go, openScreen, settle, type Theme } from './screens.ts'
+import { go, openScreen, settle, type Theme } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
 /**

@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { BackendName } from '#contract/runs/run-request.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { findGgml } from '../../src-main/runtime/ggml.mjs'
+import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
+import { type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
 import { expectIntact } from './watching.ts'
 
 const fixtures = join(import.meta.dirname, '..', 'fixtures')

@@ -13,7 +13,8 @@ import { RunLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
 import { insertRun } from '../db/rows.ts'
-import { eventually, fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
+import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
 test('a step that a full disk refuses fails the run with what to do, and the run goes on when there is space', async () => {
   let full = false

@@ -4,8 +4,9 @@ import { expect, test } from 'vitest'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
+import { type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
 import { expectIntact, forgetSteps, processesOf } from './watching.ts'
 
 const text = { source: join(import.meta.dirname, '..', 'fixtures', 'reference', 'calibration-windows.json'), sequenceLength: 256 }

@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
+import { fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
 import { expectIntact, forgetSteps, pause, printed, processesOf, seeded } from './watching.ts'
 
 /** Something to kill, and a run of it. `kills` of each kind: `npm run kills` is the long version. */

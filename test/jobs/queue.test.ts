@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import { processorDevice } from '#jobs/devices.ts'
-import { eventually, fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
+import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 import { processesOf } from './watching.ts'
 
 /** Also the processor time of this process, which what else runs here does not change. */

@@ -4,8 +4,9 @@ import { delimiter, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { openWorkbench } from '#services/workbench.ts'
+import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
+import { fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
 import { processesOf } from './watching.ts'
 
 const windows = (name: string, count: number) => ({

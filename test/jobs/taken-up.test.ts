@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { eventually, fakeCompute, heldRun, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
+import { fakeCompute, heldRun, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
 async function underWay(workbench: Opened): Promise<string> {
   const { id } = await oneRun(workbench, heldRun(workbench).options)

@@ -1,8 +1,9 @@
 import { globSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { eventually } from '../eventually.ts'
 import { commit, type FakeHub, startFakeHub } from '../hub/fake-hub.ts'
-import { eventually, type Opened, openedWorkbench } from './opened.ts'
+import { type Opened, openedWorkbench } from './opened.ts'
 
 const large = Buffer.from(Array.from({ length: 400_000 }, (_, index) => (index * 31 + (index >> 8)) % 256))
 

@@ -6,7 +6,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import { processorDevice } from '#jobs/devices.ts'
 import type { WorkbenchOptions } from '#services/compose.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
-import { patience } from '../patience.ts'
+import { eventually } from '../eventually.ts'
 
 export const fakeCompute = [process.execPath, join(import.meta.dirname, '..', 'fixtures', 'fake-compute.ts')] as const
 
@@ -83,23 +83,6 @@ export async function oneRun(
     model: model.id,
     request: { method: '2ssp', amount: { sparsity: 0.25 }, options, seed, measures: [], backend: 'auto' },
   })
-}
-
-/** Waits until a question is answered with yes; says which one was not. */
-export async function eventually<T>(
-  ask: () => Promise<T | false | undefined | null> | T | false | undefined | null,
-  what: string,
-  milliseconds = 20_000,
-): Promise<T> {
-  const began = performance.now()
-  for (;;) {
-    const answer = await ask()
-    if (answer) return answer
-    const waited = performance.now() - began
-    if (waited > milliseconds * patience) throw new Error(`Not within ${milliseconds * patience} ms: ${what}`)
-    // Often at first and less often later: asking costs processor time that what is waited for needs.
-    await new Promise((resolve) => setTimeout(resolve, Math.min(100, 10 + waited / 20)))
-  }
 }
 
 const resting = new Set(['done', 'failed', 'cancelled', 'interrupted', 'paused', 'draft'])

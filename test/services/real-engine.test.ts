@@ -7,8 +7,9 @@ import { ggufTypesOf } from '#contract/titles.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { timedMachine } from '../e2e/timed-machine.ts'
+import { eventually } from '../eventually.ts'
 import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
-import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
+import { type Opened, openedWorkbench, runEnded } from './opened.ts'
 
 const windows = (name: string) => ({
   source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`),

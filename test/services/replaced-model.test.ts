@@ -7,10 +7,11 @@ import { runRequest } from '#contract/runs/run-request.ts'
 import { releaseModel } from '#engine/model/kept-model.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { runDetail } from '#services/runs/run-detail.ts'
+import { eventually } from '../eventually.ts'
 import { otherModel } from '../fixtures/other-model.ts'
 import { referenceModel, referenceWindows } from '../fixtures/reference.ts'
 import { OneHistory } from './one-history.ts'
-import { eventually, type Opened, openedWorkbench, outcomesOf, runEnded } from './opened.ts'
+import { type Opened, openedWorkbench, outcomesOf, runEnded } from './opened.ts'
 
 type Changes = NonNullable<Input<'runs.clone'>['changes']>
 

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { eventually, type Opened, openedWorkbench, runEnded } from './opened.ts'
+import { type Opened, openedWorkbench, runEnded } from './opened.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'espalier-full-'))
 const disk = join(home, 'disk')

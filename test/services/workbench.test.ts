@@ -2,7 +2,8 @@ import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { api, type CallName } from '#contract/api.ts'
-import { eventually, oneRun, openedWorkbench, runEnded, smallGrid } from './opened.ts'
+import { eventually } from '../eventually.ts'
+import { oneRun, openedWorkbench, runEnded, smallGrid } from './opened.ts'
 
 const callNames = Object.keys(api) as CallName[]
 

@@ -5,7 +5,8 @@ import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { sampleModel } from '#runtime/resources.ts'
-import { eventually, type Opened, openedWorkbench } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
+import { type Opened, openedWorkbench } from '../services/opened.ts'
 import { type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
 
 const sample = sampleModel() as string

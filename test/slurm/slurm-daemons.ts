@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { eventually } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
 
 /** A Slurm of its own on this machine: a controller and two nodes, n1 and n2, with one processor each. */
 export interface SlurmDaemons {

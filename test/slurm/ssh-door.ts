@@ -2,7 +2,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { eventually } from '../services/opened.ts'
+import { eventually } from '../eventually.ts'
 
 /** An ssh server of its own on this machine, and an `ssh` on the PATH whose user configuration has one host: it. */
 export interface SshDoor {

@@ -10,7 +10,8 @@ import { runFile } from '#contract/clusters/run-file.ts'
 import { batchScript } from '#jobs/cluster/batch-script.ts'
 import { overSsh, quoteWord } from '#jobs/cluster/cluster-shell.ts'
 import { readWhole, runFolderOf } from '#jobs/cluster/run-folder.ts'
-import { eventually, type Opened, openedWorkbench } from '../../services/opened.ts'
+import { eventually } from '../../eventually.ts'
+import { type Opened, openedWorkbench } from '../../services/opened.ts'
 
 /** Names that say something to a shell, to ssh, to Slurm's patterns or to the lines of a batch script. */
 const hostile = [

@@ -14,7 +14,8 @@ import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { hermeticEnvironment } from '#jobs/compute/environment.ts'
 import { RunLogs } from '#jobs/run-log.ts'
 import { insertRun } from '../../db/rows.ts'
-import { eventually, fakeCompute, heldRun } from '../../services/opened.ts'
+import { eventually } from '../../eventually.ts'
+import { fakeCompute, heldRun } from '../../services/opened.ts'
 
 function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-cluster-'))

@@ -9,9 +9,10 @@ import type { Output } from '#contract/api.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { makeToken } from '#server/guard/token.ts'
 import { type RunningServer, startServer } from '#server/server.ts'
+import { eventually } from '../../eventually.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { processesOf } from '../../jobs/watching.ts'
-import { eventually, type Opened, openedWorkbench, runEnded } from '../../services/opened.ts'
+import { type Opened, openedWorkbench, runEnded } from '../../services/opened.ts'
 import { send } from '../running.ts'
 
 const root = join(import.meta.dirname, '../../..')

@@ -5,8 +5,9 @@ import { distinctTrigrams, repeatedEnding } from '#contract/comparison/answer-st
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { eventually } from '../../eventually.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
-import { eventually, type Opened, openedWorkbench, runEnded } from '../opened.ts'
+import { type Opened, openedWorkbench, runEnded } from '../opened.ts'
 
 const windows = (name: string, count: number) => ({
   source: join(import.meta.dirname, '..', '..', 'fixtures', 'reference', `${name}-windows.json`),

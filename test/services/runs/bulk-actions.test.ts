@@ -2,7 +2,8 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { BulkAction, SelectionInput } from '#contract/runs/bulk.ts'
 import { connect } from '#db/database.ts'
-import { eventually, type Opened, oneRun, openedWorkbench, runEnded, smallGrid } from '../opened.ts'
+import { eventually } from '../../eventually.ts'
+import { type Opened, oneRun, openedWorkbench, runEnded, smallGrid } from '../opened.ts'
 
 const many = 130
 
