@@ -1,6 +1,6 @@
-import { isLowerBetter } from '#contract/comparison/measure-columns.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { precisionTitles } from '#contract/pruning/precision-names.ts'
+import { isLowerBetter } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import { pruningSeconds } from '#contract/runs/time/phases.ts'
 import { duration } from './progress-line.ts'
@@ -12,22 +12,23 @@ const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): s
 
 /** One row per run: what was removed, the cost, and each measure. */
 export function resultTable(documents: readonly RunDocument[]): Table {
-  const columns = [...new Set(documents.flatMap((document) => document.measures.map(columnName)))]
+  const measures = documents.flatMap((document) => document.measures)
+  const columns = [...new Map(measures.map((measure) => [columnName(measure), measure.name]))]
   return {
     columns: [
       { label: 'method', numeric: false },
       { label: 'sparsity', numeric: true },
       { label: 'reached', numeric: true },
       { label: 'pruning [s]', numeric: true, better: 'lower' },
-      ...columns.map((label) => ({ label, numeric: true, better: isLowerBetter(label) ? ('lower' as const) : ('higher' as const) })),
+      ...columns.map(([label, name]) => ({ label, numeric: true, better: isLowerBetter(name) ? ('lower' as const) : ('higher' as const) })),
     ],
     rows: documents.map((document) => [
       { value: document.method },
       { value: document.sparsity.nominal },
       { value: document.sparsity.reached },
       { value: pruningSeconds(document.seconds) },
-      ...columns.map((name): TableCell => {
-        const found = document.measures.find((measure) => columnName(measure) === name)
+      ...columns.map(([label]): TableCell => {
+        const found = document.measures.find((measure) => columnName(measure) === label)
         return { value: found?.value ?? null }
       }),
     ]),

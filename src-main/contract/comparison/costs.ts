@@ -1,5 +1,6 @@
+import { isLowerBetter } from '../runs/measures.ts'
 import type { ComparedRun } from './compare.ts'
-import { isLowerBetter, measureColumns, measureId } from './measure-columns.ts'
+import { measureColumns, measureId } from './measure-columns.ts'
 
 /** What a file costs: an axis that a verdict is given along. */
 export interface Cost {

@@ -1,3 +1,4 @@
+import { isLowerBetter } from '../runs/measures.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 
 /** A measure as a column. Its id is `name` or `name/dataset`. */
@@ -9,8 +10,6 @@ export interface MeasureColumn {
   lowerIsBetter: boolean
 }
 
-const higherIsBetter = /accuracy|acc_norm|tokens per second|speed|gflop|distinct|exact match|numbers found|followed/i
-
 /** The measure of each kind of task that says how well a model does it. */
 export const taskMeasures = ['accuracy', 'exact match', 'prompts followed'] as const
 export type TaskMeasure = (typeof taskMeasures)[number]
@@ -19,10 +18,6 @@ export const isTaskMeasure = (name: string): name is TaskMeasure => taskMeasures
 
 export function measureId(measure: { name: string; dataset: string }): string {
   return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name
-}
-
-export function isLowerBetter(name: string): boolean {
-  return !higherIsBetter.test(name)
 }
 
 /** The measures that at least one run has, in order of first appearance. */

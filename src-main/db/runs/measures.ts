@@ -1,5 +1,4 @@
-import { isLowerBetter } from '#contract/comparison/measure-columns.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import { isLowerBetter, type Measure } from '#contract/runs/measures.ts'
 import type { MeasureSummary } from '#contract/runs/runs.ts'
 import { Table } from '../table.ts'
 

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { type BenchedFile, type Figure, promptsFrom, usualRounds } from '#contract/exports/file-bench.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import { inLlama } from '#contract/runs/time/speed.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
 
@@ -14,7 +14,7 @@ export async function fileTimes(
   dense: string | undefined,
   { sequenceLength, repeats }: { sequenceLength: number; repeats: number },
   report: { signal: AbortSignal; progress(done: number, total: number): void },
-): Promise<Measure[]> {
+): Promise<TakenMeasure[]> {
   const settings = {
     prompts: promptsFrom(sequenceLength),
     rounds: Math.min(repeats, usualRounds),
@@ -27,9 +27,9 @@ export async function fileTimes(
   return [...costsOf(own), ...(other ? speedUps(own, other) : [])]
 }
 
-function costsOf({ prefill, decode, firstToken, memoryBytes, keyValueBytes }: BenchedFile): Measure[] {
+function costsOf({ prefill, decode, firstToken, memoryBytes, keyValueBytes }: BenchedFile): TakenMeasure[] {
   const times = firstToken.map(({ tokens, seconds: { value, low, high } }) => ({
-    name: 'time to first token',
+    name: 'time to first token' as const,
     dataset: inLlama(`${tokens} tokens`),
     value: 1000 * value,
     error: (1000 * (high - low)) / 2,
@@ -44,7 +44,7 @@ function costsOf({ prefill, decode, firstToken, memoryBytes, keyValueBytes }: Be
   ]
 }
 
-const rate = (what: string, { value, low, high }: Figure): Measure => ({
+const rate = (what: string, { value, low, high }: Figure): TakenMeasure => ({
   name: 'tokens per second',
   dataset: inLlama(what),
   value,
@@ -53,7 +53,7 @@ const rate = (what: string, { value, low, high }: Figure): Measure => ({
 })
 
 /** How many times as fast as the other file. */
-function speedUps(own: BenchedFile, other: BenchedFile): Measure[] {
+function speedUps(own: BenchedFile, other: BenchedFile): TakenMeasure[] {
   return (['prefill', 'decode'] as const).map((what) => ({
     name: 'speed-up',
     dataset: inLlama(what),

@@ -2,7 +2,7 @@ import { cpus } from 'node:os'
 import { slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { referenceRepeats } from '#contract/protocol.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import { loadMeasure, noiseOfTimes } from '#contract/runs/time/speed.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
@@ -96,7 +96,7 @@ class Timings {
 
 /** What timing found, and what a careful reader should know of it. */
 interface InferenceResult {
-  readonly measures: Measure[]
+  readonly measures: TakenMeasure[]
   readonly notes: string[]
 }
 
@@ -154,7 +154,7 @@ async function takeTurn(
   return { pass, first, rate: 1 / perToken }
 }
 
-function measuresOf(own: Timings, tokens: number, prompted: number): Measure[] {
+function measuresOf(own: Timings, tokens: number, prompted: number): TakenMeasure[] {
   const [pass, first, rate] = [spread(own.of('pass')), spread(own.of('first')), spread(own.of('rate'))]
   return [
     { name: 'inference time', dataset: `${tokens} tokens`, value: 1000 * pass.median, error: 1000 * pass.spread, unit: 'ms' },
@@ -165,7 +165,7 @@ function measuresOf(own: Timings, tokens: number, prompted: number): Measure[] {
 }
 
 /** How many times as fast as the dense model, turn by turn. */
-function fasterThan(own: Timings, dense: Timings): Measure[] {
+function fasterThan(own: Timings, dense: Timings): TakenMeasure[] {
   const ratios = (key: 'pass' | 'rate') => {
     const theirs = dense.of(key)
     return own.of(key).map((value, turn) => (key === 'pass' ? at(theirs, turn) / value : value / at(theirs, turn)))

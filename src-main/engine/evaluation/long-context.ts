@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
@@ -29,7 +29,7 @@ interface Report {
 export const lengthsUpTo = (longest: number): number[] => shares.map((share) => Math.floor(share * longest))
 
 /** Perplexity of the first quarter of windows, the second, and their second half: a model that cannot use a long text gets worse. */
-export async function perplexityByPosition(view: ModelView, windows: Windows, name: string, report: Report = {}): Promise<Measure[]> {
+export async function perplexityByPosition(view: ModelView, windows: Windows, name: string, report: Report = {}): Promise<TakenMeasure[]> {
   const length = Math.min(...windows.map((window) => window.length))
   if (length < leastWindow)
     throw new EspalierError(
@@ -94,6 +94,6 @@ export async function findNeedles(
 }
 
 /** The share of numbers that were found in texts of one length. */
-export function foundMeasure(length: number, found: readonly boolean[], name: string): Measure {
+export function foundMeasure(length: number, found: readonly boolean[], name: string): TakenMeasure {
   return shareMeasure(`numbers found in ${length} tokens`, name, share(found))
 }

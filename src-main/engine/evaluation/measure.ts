@@ -4,7 +4,7 @@ import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import { withinContext } from '#contract/protocol.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import type { WrittenTaskId } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -48,7 +48,7 @@ interface MeasureContext {
 }
 
 export interface Measured {
-  readonly measures: Measure[]
+  readonly measures: TakenMeasure[]
   readonly answers: { prompt: string; text: string }[]
   /** The windows of a perplexity, which readers take in the order of the perplexities. */
   readonly evaluation: UsedData[]
@@ -90,7 +90,7 @@ async function measurePerplexity({ data, name }: Of<'perplexity'>, context: Meas
     requireFinite([result.perplexity], `The perplexity on ${name}`)
     return result.perplexity
   })
-  const measure = { name: 'perplexity', dataset: name, value, unit: '' }
+  const measure: TakenMeasure = { name: 'perplexity', dataset: name, value, unit: '' }
   return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
 }
 
@@ -227,7 +227,7 @@ async function measureTasks({ tasks: names, chat, ...source }: Of<'tasks'>, cont
     opened ??= likelihoodOf(await context.view())
     return opened
   }
-  const measures: Measure[] = []
+  const measures: TakenMeasure[] = []
   const questions: ScoredTask[] = []
   const answers: Measured['answers'] = []
   const notes: string[] = []

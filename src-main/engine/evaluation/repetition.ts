@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import { distinctTrigrams, endsInLoop, loopingMeasure, repeatedEnding } from '#contract/comparison/answer-statistics.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
@@ -16,7 +16,7 @@ interface Greedy {
 }
 
 /** How much a model repeats itself when it continues each prompt with its likeliest tokens. Longer prompts are cut to the shortest. */
-export async function repetition(view: ModelView, prompts: Windows, name: string, greedy: Greedy): Promise<Measure[]> {
+export async function repetition(view: ModelView, prompts: Windows, name: string, greedy: Greedy): Promise<TakenMeasure[]> {
   const answers: number[][] = []
   const length = Math.min(...prompts.map((ids) => ids.length))
   for (let first = 0; first < prompts.length; first += fewRows) {

@@ -1,5 +1,6 @@
-import { isLowerBetter, measureId } from '#contract/comparison/measure-columns.ts'
+import { measureId } from '#contract/comparison/measure-columns.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
+import { isLowerBetter } from '#contract/runs/measures.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 
 /** History rows as a table: fixed columns, then every parameter and measure that occurs. */

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { comparisonTable, deltaOf, paretoFront } from '#contract/comparison/comparison.ts'
-import { isLowerBetter } from '#contract/comparison/measure-columns.ts'
 import { groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { isLowerBetter } from '#contract/runs/measures.ts'
 
 function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } = {}): ComparedRun {
   const { perplexity, ...rest } = change
@@ -47,13 +47,9 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
 }
 
 test('a lower perplexity and a higher accuracy are better', () => {
-  expect(['perplexity', 'seconds', 'parameters', 'accuracy', 'tokens per second'].map(isLowerBetter)).toEqual([
-    true,
-    true,
-    true,
-    false,
-    false,
-  ])
+  const lower = ['perplexity', 'perplexity, tokens 1 to 512', 'parameters', 'time to first token', 'one of an imported run']
+  const higher = ['accuracy', 'prompts followed, loosely', 'numbers found in 512 tokens', 'tokens per second']
+  expect([...lower, ...higher].filter(isLowerBetter)).toEqual(lower)
   expect(deltaOf(12, 10, true)).toEqual({ absolute: 2, relative: 0.2, better: false })
   expect(deltaOf(0.6, 0.5, false).better).toBe(true)
   expect(deltaOf(5, 5, true).better).toBeNull()

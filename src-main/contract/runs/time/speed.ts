@@ -2,7 +2,7 @@
 const noisyShare = 0.1
 
 /** Recorded beside times: how busy other programs kept the machine. It is not a result of the run. */
-export const loadMeasure = { name: 'load by others', dataset: 'while timing' }
+export const loadMeasure = { name: 'load by others', dataset: 'while timing' } as const
 
 interface Value {
   readonly name: string

@@ -1,4 +1,4 @@
-import type { Measure } from '#contract/runs/measures.ts'
+import type { MeasureName, TakenMeasure } from '#contract/runs/measures.ts'
 import { mmluGroups } from './mmlu-subjects.ts'
 import type { Outcome } from './score.ts'
 
@@ -13,7 +13,7 @@ interface Share {
  * The measures of one task: `accuracy`, and `accuracy per character` where it is defined, with standard errors. Tasks with subjects get
  * a row each for the whole, the groups and the subjects; a group's value is the pooled one, its error pooled from its subjects'.
  */
-export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): Measure[] {
+export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): TakenMeasure[] {
   const subjects = [...new Set(outcomes.flatMap((outcome) => outcome.subject ?? []))].sort()
   if (subjects.length === 0) return measureRows(task, outcomes)
   const shares = new Map(
@@ -32,7 +32,7 @@ export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, '
   return rows
 }
 
-function measureRows(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): Measure[] {
+function measureRows(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): TakenMeasure[] {
   const rows = [shareMeasure('accuracy', task, share(outcomes.map((outcome) => outcome.correct)))]
   const normalised = outcomes.flatMap((outcome) => outcome.correctPerCharacter ?? [])
   return normalised.length === 0 ? rows : [...rows, shareMeasure('accuracy per character', task, share(normalised))]
@@ -56,7 +56,7 @@ export function pool(shares: Share[]): Share {
 }
 
 /** A share as the measure of a dataset. */
-export function shareMeasure(name: string, dataset: string, { value, error }: Share): Measure {
+export function shareMeasure(name: MeasureName, dataset: string, { value, error }: Share): TakenMeasure {
   return { name, dataset, value, unit: 'share', ...(error === undefined ? {} : { error }) }
 }
 

@@ -1,6 +1,6 @@
 import type { ScoredQuestion } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import type { TaskId } from '#contract/titles.ts'
 import { measureAccuracy } from './accuracy.ts'
@@ -22,7 +22,7 @@ export async function evaluateTask(
   id: TaskId,
   questions: Question[],
   options: TaskOptions,
-): Promise<{ measures: Measure[]; questions: ScoredQuestion[] }> {
+): Promise<{ measures: TakenMeasure[]; questions: ScoredQuestion[] }> {
   const report = (done: number, total: number) => options.report?.({ phase: tasks[id].title, done, total, unit: 'questions' })
   const outcomes = await answerQuestions(model, tokenizer, questions, options.signal, report)
   return {

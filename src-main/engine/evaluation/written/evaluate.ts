@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { MeasureName } from '#contract/runs/measures.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { complete } from '../generation/complete.ts'
@@ -41,7 +42,7 @@ export async function writeAnswers(
 /** What answers to a task amount to: the share of answers that each of its rules accepts, and the first answers. */
 export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[], texts: readonly string[]) {
   const judged = questions.map(({ judge }, index) => judge(at(texts, index)))
-  const rules = Object.keys(judged[0] ?? {})
+  const rules = Object.keys(judged[0] ?? {}) as MeasureName[]
   const measures = rules.map((rule) => shareMeasure(rule, dataset, share(judged.flatMap((one) => one[rule] ?? []))))
   const answers = questions.slice(0, keptAnswers).map(({ turns }, index) => ({ prompt: turns.at(-1)?.asked ?? '', text: at(texts, index) }))
   return { measures, answers }

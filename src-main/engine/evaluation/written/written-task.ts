@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import type { MeasureName } from '#contract/runs/measures.ts'
 import type { Row } from '#engine/data/rows.ts'
 import type { QuestionRows } from '../tasks/question-rows.ts'
 
@@ -11,7 +12,7 @@ export interface Turn {
 }
 
 /** Whether an answer is right, by several rules; one rule may judge several parts of an answer. */
-export type Judged = Readonly<Record<string, boolean | readonly boolean[]>>
+export type Judged = Readonly<Partial<Record<MeasureName, boolean | readonly boolean[]>>>
 
 /** A task whose answers are written by the model and checked by a program. */
 export interface WrittenTask extends QuestionRows {

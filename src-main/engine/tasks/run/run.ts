@@ -2,7 +2,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ScoredTask } from '#contract/data/questions.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
@@ -146,7 +146,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
     return view
   }
   const measured = stored ? { plan: result.plan, weights: stored.identity } : result.plan
-  const measures: Measure[] = sizeMeasures(model, result, stored)
+  const measures: TakenMeasure[] = sizeMeasures(model, result, stored)
   for (const own of measures) host.emit({ type: 'measure', measure: own })
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
@@ -208,13 +208,13 @@ function storedBytesPerParameter({ checkpoint, spec }: Model): number {
 }
 
 /** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. A weight type's is the file's size. */
-function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): Measure[] {
+function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): TakenMeasure[] {
   const left = specWithPlan(model.spec, plan)
   const [{ total: stack, active }, rest] = [activeParameters(left), Vocabulary.parameters(left)]
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
-    ...(model.spec.router ? [{ name: 'parameters', dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
+    ...(model.spec.router ? [{ name: 'parameters' as const, dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
     { name: 'size', dataset: '', value: stored?.bytes ?? Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
   ]
 }
