@@ -76,13 +76,17 @@ export const gridPreview = z.object({
   notes: z.array(z.string()),
 })
 
+/** Parts of the form that a preset can explain. */
+const explainedPart = z.enum(['methods', 'amounts', 'weights', 'repair', 'recovery', 'measures'])
+export type ExplainedPart = z.infer<typeof explainedPart>
+
 /** A ready-made grid. `goal` is what a user gets from it, if it answers the first question of the form; `reasons` explain it by part of the form. */
 export const preset = z.object({
   id: z.string(),
   title: z.string(),
   summary: z.string(),
   goal: z.string().optional(),
-  reasons: z.record(z.string(), z.string()).optional(),
+  reasons: z.partialRecord(explainedPart, z.string()).optional(),
   grid,
 })
 

@@ -80,10 +80,10 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       title: 'Paper’s table',
       goal: 'Reproduce the paper',
       reasons: {
-        Amounts: 'The sparsities of the paper’s tables.',
-        Methods: 'Every method for dense models, the paper’s among them.',
-        Repair: 'The paper repairs nothing.',
-        Measures: 'What the paper measures.',
+        amounts: 'The sparsities of the paper’s tables.',
+        methods: 'Every method for dense models, the paper’s among them.',
+        repair: 'The paper repairs nothing.',
+        measures: 'What the paper measures.',
       },
       summary: 'Every method for dense models at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
       grid: {

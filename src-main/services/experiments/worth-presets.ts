@@ -13,10 +13,10 @@ const unseen = ['prose', 'code'] as const
 const [windowTokens, windows, repeats] = [512, 8, 3]
 
 const reasons = {
-  Amounts: 'Three amounts show where quality begins to fall.',
-  Methods: '2SSP narrows MLPs and removes attention.',
-  Repair: 'A pruned model is compared at its best.',
-  Recovery: 'The shortest training. If a file almost wins, train it longer.',
+  amounts: 'Three amounts show where quality begins to fall.',
+  methods: '2SSP narrows MLPs and removes attention.',
+  repair: 'A pruned model is compared at its best.',
+  recovery: 'The shortest training. If a file almost wins, train it longer.',
 }
 const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
 const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
@@ -76,7 +76,7 @@ const goals: readonly Goal[] = [
 export function worthDrafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return goals.map(({ why, weights, rivals, times, ...preset }) => ({
     ...preset,
-    reasons: { ...reasons, ...(isMixture ? { Recovery: untrainable } : {}), Weights: why, Measures: times ? timed : measured },
+    reasons: { ...reasons, ...(isMixture ? { recovery: untrainable } : {}), weights: why, measures: times ? timed : measured },
     grid: {
       methods: [{ method: '2ssp', options: {} }],
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],

@@ -1,9 +1,10 @@
 import { getContext, setContext } from 'svelte'
+import type { ExplainedPart } from '#contract/experiments/experiments.ts'
 
 const key = Symbol('reasons')
-type Reasons = (title: string) => string | undefined
+type Reasons = (part: ExplainedPart) => string | undefined
 
-/** Says why parts of the form are set as they are, by their titles. */
+/** Says why parts of the form are set as they are. */
 export const explainParts = (reasons: Reasons): void => void setContext(key, reasons)
 
 /** Why a part is set as it is. */

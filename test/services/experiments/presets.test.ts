@@ -50,7 +50,7 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
   const kinds = (id: string) => found(id)?.grid.measures.map(({ kind }) => kind)
   expect(kinds('worth-it')).toEqual(['perplexity', 'perplexity', 'repetition', 'inference'])
   expect(kinds('smaller-file')).toEqual(['perplexity', 'perplexity', 'repetition'])
-  const parts = ['Amounts', 'Methods', 'Repair', 'Recovery', 'Weights', 'Measures']
+  const parts = ['amounts', 'methods', 'repair', 'recovery', 'weights', 'measures']
   for (const id of ['worth-it', 'smaller-file', 'first-token', 'faster-writing'])
     expect(Object.keys(found(id)?.reasons ?? {}).sort()).toEqual([...parts].sort())
 })
@@ -71,7 +71,7 @@ test('a model has rivals where a GGUF file holds it, and a mixture among them is
   expect([mixtures.length, others.length, weighed(false).length, weighed(false, 'reap').length]).toEqual([4, 4, 0, 0])
   for (const { grid, reasons } of mixtures) {
     expect([grid.repairs, grid.recoveries]).toEqual([['in-order'], undefined])
-    expect(reasons?.Recovery).toContain('Mixtures of experts cannot be recovered')
+    expect(reasons?.recovery).toContain('Mixtures of experts cannot be recovered')
   }
   for (const { grid } of others) expect([grid.repairs, grid.recoveries?.length]).toEqual([['in-order'], 1])
 })
