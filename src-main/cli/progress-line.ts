@@ -1,5 +1,6 @@
 import { stderr } from 'node:process'
-import type { Progress } from '#contract/runs/time/progress.ts'
+import { fileSizeText } from '#contract/runs/amount-text.ts'
+import { type Progress, progressAmounts } from '#contract/runs/time/progress.ts'
 
 /** A duration for display. */
 export function duration(seconds: number): string {
@@ -24,7 +25,7 @@ export class ProgressLine {
     if (ended && !this.#live && !changed && now - this.#last < 1000) return
     this.#phase = progress.phase
     this.#last = now
-    this.#write(describe(progress))
+    this.#write(describeProgress(progress))
   }
 
   /** Clears the line so that something else can be printed. */
@@ -43,8 +44,12 @@ export class ProgressLine {
   }
 }
 
-function describe({ phase, done, total, unit, perSecond, secondsLeft }: Progress): string {
-  const rate = perSecond ? `, ${perSecond >= 10 ? perSecond.toFixed(0) : perSecond.toFixed(2)} ${unit}/s` : ''
+/** A phase in words: `Reading the model: 2.4 MB of 5.718 MB, 48.1 MB/s, 70 ms left`. */
+export function describeProgress(progress: Progress): string {
+  const { phase, done, total, unit, perSecond, secondsLeft } = progress
+  const inBytes = unit === 'bytes'
+  const amounts = progressAmounts(progress).join(' of ')
+  const speed = (value: number) => (inBytes ? fileSizeText(value) : `${value >= 10 ? value.toFixed(0) : value.toFixed(2)} ${unit}`)
   const left = secondsLeft !== undefined && done < total ? `, ${duration(secondsLeft)} left` : ''
-  return `${phase}: ${Math.round(done)} of ${total} ${unit}${rate}${left}`
+  return `${phase}: ${amounts}${inBytes ? '' : ` ${unit}`}${perSecond ? `, ${speed(perSecond)}/s` : ''}${left}`
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { fileSizeText } from '../amount-text.ts'
 
 /** Progress of a phase: `done` of `total` in `unit`. `perSecond` is the rate, `secondsLeft` the remaining time at that rate. */
 export const progress = z.object({
@@ -11,3 +12,8 @@ export const progress = z.object({
 })
 
 export type Progress = z.infer<typeof progress>
+
+/** How much of a phase is done and how much there is: `12` and `30`, or bytes with their units. */
+export function progressAmounts({ done, total, unit }: Pick<Progress, 'done' | 'total' | 'unit'>): [string, string] {
+  return unit === 'bytes' ? [fileSizeText(done), fileSizeText(total)] : [`${Math.round(done)}`, `${total}`]
+}
