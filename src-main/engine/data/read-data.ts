@@ -6,7 +6,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import { selfWritten } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import { bundledTexts, isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import type { EncodingReport } from '#engine/data/encoding.ts'
 import type { KindFilter } from '#engine/data/json-lines.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
@@ -96,11 +96,24 @@ async function readSource(
 ): Promise<ReadData> {
   if (data.source === selfWritten) return readWritten(data, seed, sources)
   const found = await locate(data.source, sources)
-  const { windows, documents } = await readChosen(found, tokenizer, data, seed, sources)
-  checkIds(windows, model, found.path)
+  const { windows, documents } = await byName(data.source, found.path, async () => {
+    const read = await readChosen(found, tokenizer, data, seed, sources)
+    checkIds(read.windows, model, found.path)
+    return read
+  })
   const sequenceLength = Math.max(0, ...windows.map(({ length }) => length))
   const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
   return { windows, used, notes: notesOn(data, used, model.spec, documents) }
+}
+
+/** An error about a bundled text names the text, not its file. */
+async function byName<T>(source: string, path: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read()
+  } catch (thrown) {
+    if (!isBundledId(source) || !(thrown instanceof EspalierError)) throw thrown
+    throw new EspalierError(thrown.code, thrown.message.replaceAll(path, `"${bundledTexts[source].title}"`))
+  }
 }
 
 async function readWritten(

@@ -52,6 +52,10 @@ test('a text that is too short says so, and that a seed then changes little', as
   expect((await read(source, 32, 1)).notes[0]).toContain('The seed only moves where they begin')
 })
 
+test('an error about a bundled text names the text, not its file', async () => {
+  await expect(read('prose', 1, 0)).rejects.toThrow(/^"Prose" is text, but the model has no tokenizer\./)
+})
+
 test('windows of ids that have lengths of their own are stated as they are', async () => {
   const source = await write('windows.json', [
     [1, 2, 3],
