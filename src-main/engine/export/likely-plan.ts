@@ -2,7 +2,7 @@ import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { mixturesOf } from '#engine/pruning/experts/least-experts.ts'
 import { planWithoutExperts } from '#engine/pruning/experts/plan.ts'
-import { narrowedBlocks, narrowPlan } from '#engine/pruning/two-stage/split.ts'
+import { narrowBlock, narrowedBlocks } from '#engine/pruning/two-stage/split.ts'
 
 /** How much of each kind a method will remove. */
 export interface Removal {
@@ -49,9 +49,8 @@ function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Pl
   for (const index of narrowedBlocks(spec)) {
     const { width } = layoutOf(spec, index)
     const kept = width - (neuronsRemovedPerBlock ?? 0)
-    const mlp = plan.blocks[index]?.mlp
-    if (neuronsRemovedPerBlock && width > 0 && kept > 0 && mlp)
-      replace(index, { mlp: narrowPlan(spec, kept, plan).blocks[index]?.mlp ?? mlp })
+    const block = plan.blocks[index]
+    if (neuronsRemovedPerBlock && width > 0 && kept > 0 && block) plan.blocks[index] = narrowBlock(spec, index, block, kept)
   }
   return plan
 }

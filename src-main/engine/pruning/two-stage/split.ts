@@ -149,14 +149,16 @@ export function reachedBy(spec: DecoderSpec, attention: number, neurons: number)
 
 /** The plan that leaves the first `neurons` of each MLP, or of each expert that `whole` leaves. */
 export function narrowPlan(spec: DecoderSpec, neurons: number, whole = densePlan(spec)): Plan {
-  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
   const narrowed = new Set(narrowedBlocks(spec))
-  const blocks = whole.blocks.map((block, index): BlockPlan => {
-    if (block.mlp === 'removed' || !narrowed.has(index)) return block
-    const { experts: all } = layoutOf(spec, index)
-    if (all === undefined) return { ...block, mlp: { kept } }
-    const count = block.mlp.experts?.length ?? all
-    return { ...block, mlp: { ...block.mlp, keptByExpert: Array.from({ length: count }, () => kept) } }
-  })
-  return { blocks }
+  return { blocks: whole.blocks.map((block, index) => (narrowed.has(index) ? narrowBlock(spec, index, block, neurons) : block)) }
+}
+
+/** A block as `narrowPlan` leaves it. */
+export function narrowBlock(spec: DecoderSpec, index: number, block: BlockPlan, neurons: number): BlockPlan {
+  if (block.mlp === 'removed') return block
+  const kept = Array.from({ length: neurons }, (_, neuron) => neuron)
+  const { experts: all } = layoutOf(spec, index)
+  if (all === undefined) return { ...block, mlp: { kept } }
+  const count = block.mlp.experts?.length ?? all
+  return { ...block, mlp: { ...block.mlp, keptByExpert: Array.from({ length: count }, () => kept) } }
 }
