@@ -19,7 +19,7 @@ const mayImport: Record<string, readonly string[]> = {
   'src-main/hub': ['src-main/runtime', 'src-main/contract'],
   'src-main/jobs': ['contract', 'runtime', 'db', 'hub', 'engine/checkpoint/fingerprint.ts'].map((name) => `src-main/${name}`),
   'src-main/services': ['contract', 'runtime', 'db', 'jobs', 'hub'].map((name) => `src-main/${name}`),
-  'src-main/server': ['src-main/contract', 'src-main/services'],
+  'src-main/server': ['src-main/contract', 'src-main/runtime', 'src-main/services'],
   'src-main/electron': ['src-main/contract', 'src-main/services', 'src-main/server'],
   'src-main/cli': ['contract', 'runtime', 'services', 'server', 'setup'].map((name) => `src-main/${name}`),
   'src-main/setup': ['src-main/runtime'],

@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
-import { copyFile, link, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, link, mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
 import type { HubFile } from '#contract/models/hub-file.ts'
+import { readSmallFile } from '#runtime/small-file.ts'
 import { isCommit } from './names.ts'
 
 type Environment = Record<string, string | undefined>
@@ -39,7 +40,7 @@ export function blobPath(folder: string, hash: string): string {
 /** The commit that a revision pointed to at its last lookup; undefined if it was never looked up. */
 export async function readCommit(folder: string, revision: string): Promise<string | undefined> {
   if (isCommit(revision)) return revision
-  const text = await readFile(join(folder, 'refs', ...revision.split('/')), 'utf8').catch(() => '')
+  const text = await readSmallFile(join(folder, 'refs', ...revision.split('/'))).catch(() => '')
   return isCommit(text.trim()) ? text.trim() : undefined
 }
 

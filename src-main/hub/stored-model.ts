@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { readSmallFile } from '#runtime/small-file.ts'
 
 const shardIndex = z.object({ weight_map: z.record(z.string(), z.string()) })
 
@@ -15,7 +16,7 @@ export async function missingModelFiles(folder: string): Promise<string[]> {
 
 async function missingWeights(folder: string, names: string[]): Promise<string[]> {
   if (names.includes('model.safetensors')) return ['model.safetensors']
-  const index = await readFile(join(folder, 'model.safetensors.index.json'), 'utf8').catch(() => undefined)
+  const index = await readSmallFile(join(folder, 'model.safetensors.index.json')).catch(() => undefined)
   if (index === undefined) return names.some((name) => name.endsWith('.safetensors')) ? [] : ['model.safetensors']
   const parsed = shardIndex.safeParse(parseJson(index))
   return parsed.success ? [...new Set(Object.values(parsed.data.weight_map))] : ['model.safetensors.index.json (it is damaged)']

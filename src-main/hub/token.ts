@@ -1,6 +1,7 @@
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { readSmallFile } from '#runtime/small-file.ts'
 import { findHubHome } from './cache.ts'
 
 type Environment = Record<string, string | undefined>
@@ -15,7 +16,7 @@ export async function findToken(environment: Environment, tokenFile: string | un
   const own = tokenFile === undefined ? undefined : await readOwnToken(tokenFile)
   if (own) return own
   const python = environment.HF_TOKEN_PATH || join(findHubHome(environment), 'token')
-  return clean(await readFile(python, 'utf8').catch(() => undefined))
+  return clean(await readSmallFile(python).catch(() => undefined))
 }
 
 async function readOwnToken(tokenFile: string): Promise<string | undefined> {
@@ -28,7 +29,7 @@ async function readOwnToken(tokenFile: string): Promise<string | undefined> {
       `The token file ${tokenFile} has mode ${mode}, so other users can read it. Run: chmod 600 ${tokenFile}`,
     )
   }
-  return clean(await readFile(tokenFile, 'utf8'))
+  return clean(await readSmallFile(tokenFile))
 }
 
 /** A header value must be printable ASCII; anything else is not a token. */

@@ -1,6 +1,7 @@
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { mkdir, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { readSmallFile } from '#runtime/small-file.ts'
 import { makeToken } from './guard/token.ts'
 
 /** The last port and token of a data folder's servers, so that open pages reconnect after a restart. */
@@ -18,7 +19,7 @@ async function readClosedFile(file: string): Promise<KeptDoor | undefined> {
   try {
     const { mode } = await stat(file)
     if (process.platform !== 'win32' && (mode & 0o077) !== 0) return undefined
-    return keptDoor.safeParse(JSON.parse(await readFile(file, 'utf8'))).data
+    return keptDoor.safeParse(JSON.parse(await readSmallFile(file))).data
   } catch {
     return undefined
   }

@@ -1,6 +1,7 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { readSmallFile } from '#runtime/small-file.ts'
 import type { ServerAddress } from './address.ts'
 
 /** Written by a running server to its data folder, readable by its user only, so that commands on this machine find it. */
@@ -17,14 +18,14 @@ export async function leaveNote(dataFolder: string, { address, token }: ServerAd
 
 /** The server that is running on a data folder, if there is one. */
 export async function readNote(dataFolder: string): Promise<ServerAddress | undefined> {
-  const text = await readFile(fileIn(dataFolder), 'utf8').catch(() => undefined)
+  const text = await readSmallFile(fileIn(dataFolder)).catch(() => undefined)
   const read = note.safeParse(parse(text))
   return read.success && isRunning(read.data.pid) ? { address: read.data.address, token: read.data.token } : undefined
 }
 
 /** Removes only our own note: another server may have started since. */
 export async function removeNote(dataFolder: string): Promise<void> {
-  const read = note.safeParse(parse(await readFile(fileIn(dataFolder), 'utf8').catch(() => undefined)))
+  const read = note.safeParse(parse(await readSmallFile(fileIn(dataFolder)).catch(() => undefined)))
   if (read.success && read.data.pid === process.pid) await rm(fileIn(dataFolder), { force: true })
 }
 

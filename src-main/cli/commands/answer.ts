@@ -1,8 +1,7 @@
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/playground/prompt-lines.ts'
-import { readShortText } from '#runtime/read-short-text.ts'
-import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './flags.ts'
 import { doDrafts, printStatuses } from './output/follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
 import { guarded, type Verb } from './run-command.ts'
@@ -43,7 +42,7 @@ export const answer: Verb = (parameters) =>
       kind: 'generation',
       runs: words,
       dense: !values.without_dense,
-      prompts: parsePrompts(await readShortText(values.prompts, '--prompts')),
+      prompts: parsePrompts(await readFlagFile(values.prompts, '--prompts')),
       settings: {
         decoding: { kind: 'sampling', temperature },
         maxTokens: readCount(values.tokens, '--tokens', 8192),

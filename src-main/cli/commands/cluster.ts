@@ -1,8 +1,7 @@
 import { resolve } from 'node:path'
 import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
-import { readShortText } from '#runtime/read-short-text.ts'
-import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './flags.ts'
 import { printJson, printTable } from './output/print.ts'
 import { commandOf, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
@@ -57,7 +56,7 @@ const add: Verb = async (parameters) => {
     folder: host === '' && folder !== '' ? resolve(folder) : folder,
     gpus: values.gpus === undefined ? 0 : readCount(values.gpus, '--gpus', 64),
     cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', 1024),
-    lines: values.lines === undefined ? '' : (await readShortText(values.lines, '--lines')).trimEnd(),
+    lines: values.lines === undefined ? '' : (await readFlagFile(values.lines, '--lines')).trimEnd(),
   }
   return tell(await withWorkbench(values, ({ call }) => call('clusters.save', { cluster: profile })), values.json)
 }

@@ -1,5 +1,6 @@
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { readSmallFile } from '#runtime/small-file.ts'
 
 /** Flags of every command that talks to the workbench. */
 export const commonFlags = {
@@ -46,4 +47,11 @@ export function readCount(text: string, flag: string, most: number): number {
   if (!Number.isInteger(count) || count < 1 || count > most)
     throw new EspalierError('usage', `${flag} ${text} is not a number from 1 to ${most}.`)
   return count
+}
+
+/** The text of a short file that a flag names. */
+export async function readFlagFile(file: string, flag: string): Promise<string> {
+  return readSmallFile(file, 1_000_000).catch((thrown: Error) => {
+    throw new EspalierError('usage', `${flag}: ${thrown.message}`)
+  })
 }

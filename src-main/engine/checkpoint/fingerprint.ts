@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
+import { openRegular } from '#runtime/small-file.ts'
 import { underLimits } from '../limits/reading.ts'
 import { type ModelFile, modelFiles } from './model-files.ts'
-import { openRegular } from './regular-file.ts'
 
 /**
  * What identifies a model: its content, by `modelContents`. Reading all of it takes seconds to minutes, so the quick key says whether it has to be read

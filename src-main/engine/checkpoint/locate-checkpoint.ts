@@ -2,7 +2,8 @@ import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { refuseLinksOut } from '#runtime/resolve-inside.ts'
-import { openRegular, readPart } from './regular-file.ts'
+import { openRegular } from '#runtime/small-file.ts'
+import { readPart } from './regular-file.ts'
 
 /** Which kind of checkpoint a path leads to: a folder of safetensors, or a GGUF file, which may lie alone in a folder. */
 export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {

@@ -1,49 +1,14 @@
-import { constants } from 'node:fs'
-import { access, type FileHandle, open, stat } from 'node:fs/promises'
+import { access, type FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
+import { openRegular, readSmallFile } from '#runtime/small-file.ts'
 import { allowFor } from '../limits/reading.ts'
 import { alignedBuffer } from './aligned-buffer.ts'
-import { reasonOf } from './json.ts'
 
 // One system call reads less than 2 GiB.
 const largestRead = 2 ** 30
 
-const largestText = 100_000_000
-
-// Without it, opening a pipe waits for a writer. Windows has neither.
-const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)
-
-/** Opens a file for reading, or throws when it is missing or no regular file (a pipe would wait for ever). */
-export async function openRegular(file: string): Promise<FileHandle> {
-  const found = await stat(file).catch(() => undefined)
-  if (!found) throw new EspalierError('not-found', `${file} does not exist.`, { file })
-  if (!found.isFile()) throw notRegular(file)
-  const handle = await open(file, openFlags).catch((error: unknown) => {
-    throw new EspalierError('disk', `${file} cannot be opened: ${reasonOf(error)}.`, { file })
-  })
-  // What had that name may have given way meanwhile.
-  if ((await handle.stat()).isFile()) return handle
-  await handle.close()
-  throw notRegular(file)
-}
-
-function notRegular(file: string): EspalierError {
-  return new EspalierError('invalid', `${file} is not a regular file. Give a file that was written to the disk.`, { file })
-}
-
-/** The text of a small file such as config.json. */
-export async function readText(file: string): Promise<string> {
-  const handle = await openRegular(file)
-  try {
-    const { size } = await handle.stat()
-    if (size > largestText)
-      throw new EspalierError('invalid', `${file} is ${size} bytes long, at most ${largestText} are allowed.`, { file })
-    allowFor(size)
-    return Buffer.from(await readPart(handle, 0, size, file)).toString('utf8')
-  } finally {
-    await handle.close()
-  }
-}
+/** The text of a stranger's small file, such as config.json. */
+export const readText = (file: string): Promise<string> => readSmallFile(file, undefined, allowFor)
 
 /** A file's bytes in pieces, no more of them than it has when it is opened: some files of the system never end. */
 export async function* readPieces(file: string, pieceBytes = 2 ** 18): AsyncGenerator<Uint8Array> {

@@ -1,7 +1,8 @@
 import type { RecordBatch } from 'apache-arrow'
 import { EspalierError } from '#contract/errors.ts'
+import { openRegular } from '#runtime/small-file.ts'
 import { reasonOf } from '../checkpoint/json.ts'
-import { openRegular, readPieces } from '../checkpoint/regular-file.ts'
+import { readPieces } from '../checkpoint/regular-file.ts'
 import { textFields } from './json-lines.ts'
 
 /** The text column of an uncompressed Arrow IPC file (stream or file form), one record batch in memory at a time. */

@@ -1,8 +1,8 @@
 import type { FileHandle } from 'node:fs/promises'
 import type { AsyncBuffer, FileMetaData } from 'hyparquet'
 import { EspalierError } from '#contract/errors.ts'
+import { openRegular } from '#runtime/small-file.ts'
 import { reasonOf } from '../checkpoint/json.ts'
-import { openRegular } from '../checkpoint/regular-file.ts'
 import { allowFor } from '../limits/reading.ts'
 import { textFields } from './json-lines.ts'
 

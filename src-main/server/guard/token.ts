@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
+import { readSmallFile } from '#runtime/small-file.ts'
 
 const shortest = 32
 
@@ -20,7 +21,7 @@ export async function readTokenFile(file: string): Promise<string> {
   if (process.platform !== 'win32' && (status.mode & 0o077) !== 0) {
     throw new EspalierError('usage', `Others on this machine can read the token file ${file}. Close it first: chmod 600 ${file}`)
   }
-  const token = (await readFile(file, 'utf8')).split('\n', 1)[0]?.trim() ?? ''
+  const token = (await readSmallFile(file)).split('\n', 1)[0]?.trim() ?? ''
   if (!/^[\w~.-]+$/.test(token) || token.length < shortest) {
     throw new EspalierError(
       'usage',

@@ -1,9 +1,10 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { basename, extname, join } from 'node:path'
 import { z } from 'zod'
 import type { FoundModel } from '#contract/models/models.ts'
 import { findCacheFolder } from '#hub/cache.ts'
+import { readSmallFile } from '#runtime/small-file.ts'
 
 type Environment = Record<string, string | undefined>
 
@@ -82,9 +83,7 @@ async function inOllama(folder: string): Promise<FoundModel[]> {
 
 async function modelDigest(file: string): Promise<string | undefined> {
   try {
-    const found = await stat(file)
-    if (!found.isFile() || found.size > largestManifest) return undefined
-    const { layers } = manifest.parse(JSON.parse(await readFile(file, 'utf8')))
+    const { layers } = manifest.parse(JSON.parse(await readSmallFile(file, largestManifest)))
     return layers.find(({ mediaType }) => mediaType === 'application/vnd.ollama.image.model')?.digest
   } catch {
     return undefined

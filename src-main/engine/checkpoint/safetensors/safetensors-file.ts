@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises'
+import { openRegular } from '#runtime/small-file.ts'
 import { allowFor } from '../../limits/reading.ts'
-import { openRegular, readPart } from '../regular-file.ts'
+import { readPart } from '../regular-file.ts'
 import { parseHeader, readHeaderLength, type StoredTensor } from './safetensors-header.ts'
 
 /** An open safetensors file whose header has been checked. */

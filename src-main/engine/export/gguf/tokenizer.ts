@@ -3,8 +3,9 @@ import { EspalierError } from '#contract/errors.ts'
 import type { GgufValue } from '#engine/checkpoint/gguf/cursor.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import type { MetadataEntries, MetadataValue } from '#engine/checkpoint/gguf/write-gguf.ts'
-import { exists, openRegular } from '#engine/checkpoint/regular-file.ts'
+import { exists } from '#engine/checkpoint/regular-file.ts'
 import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
+import { openRegular } from '#runtime/small-file.ts'
 import { nameSplit } from './pre-tokenizer-names.ts'
 
 /** ggml's kinds of tokens. */

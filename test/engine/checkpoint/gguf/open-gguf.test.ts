@@ -7,7 +7,8 @@ import { fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
-import { openRegular, readPart } from '#engine/checkpoint/regular-file.ts'
+import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { openRegular } from '#runtime/small-file.ts'
 import { makeValidModel } from '../valid-model.ts'
 import {
   deltaShapes,
