@@ -10,13 +10,14 @@ import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, type MlpWeights, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
-import { solveWithRidge } from '../repair/choose-ridge.ts'
+import { type Equations, solveWithRidge } from '../repair/choose-ridge.ts'
 import { makeEquations } from '../repair/make-equations.ts'
-import type { NormalEquations } from '../repair/normal-equations.ts'
+import type { FittedShape } from './programme.ts'
 
 export const tableFitting = 'Fitting the table'
 
 const weightsStep: StepKind = { version: 1 }
+const shapesStep: StepKind = { version: 1 }
 
 interface Lane extends Stream {
   readonly heldOut: boolean
@@ -40,22 +41,72 @@ export const keptAt = ({ orders }: WidthPoints, block: number, width: number): n
     .slice(0, width)
     .sort((a, b) => a - b)
 
+/** A way down to solve for: its name, its width, and whether it gives what the next attention gave, too. */
+interface Wanted {
+  readonly name: string
+  readonly width: number
+  readonly takesOver: boolean
+}
+
 /**
  * The ways down of every MLP, repaired in one pass of the dense model for each width of the table, and at the base width for when the
  * next attention goes. One step for each block. The ridge is chosen at the base width.
  */
 export async function fittedWeights(view: ModelView, windows: Windows, points: WidthPoints, run: MethodRun): Promise<StoredTensors> {
-  const fitter = new Fitter(view, points, run.signal)
   const stored: StoredTensors[] = []
+  await throughBlocks(view, windows, points, run, async (block, fitter) => {
+    run.progress(tableFitting, block, view.spec.blocks.length, 'blocks')
+    const wanted = [
+      { name: replacedName(block, 'down', 'weight'), width: points.base, takesOver: false },
+      ...(fitter.takesOver(block) ? [{ name: attentionName(block), width: points.base, takesOver: true }] : []),
+      ...points.widths.map((width) => ({ name: widthName(block, width), width, takesOver: false })),
+    ].filter(({ name }) => name !== widthName(block, points.base))
+    const asked = { kind: weightsStep, label: `table: weights of block ${block}`, on: { windows, points: { ...points } } }
+    stored.push((await run.tensorStep(asked, async () => ({ tensors: await fitter.solve(block, wanted, 'one') }))).tensors)
+  })
+  return StoredTensors.join(...stored)
+}
+
+/** The ways down of several shapes, named as a plan names them, in one pass of the dense model for all. One step for each block and shape. */
+export async function weightsOfShapes(
+  view: ModelView,
+  windows: Windows,
+  points: WidthPoints,
+  shapes: readonly FittedShape[],
+  run: MethodRun,
+): Promise<StoredTensors[]> {
+  const stored = shapes.map((): StoredTensors[] => [])
+  await throughBlocks(view, windows, points, run, async (block, fitter) => {
+    const wanted = shapes.map(({ widths, removed }, index) => ({
+      name: `${index}`,
+      width: at(widths, block),
+      takesOver: removed.includes(block + 1) && fitter.takesOver(block),
+    }))
+    let solved: Promise<Map<string, NamedTensor>> | undefined
+    for (const [index, own] of stored.entries()) {
+      const asked = { kind: shapesStep, label: `shape ${index}: weights of block ${block}`, on: { windows, points: { ...points }, wanted } }
+      const { tensors } = await run.tensorStep(asked, async () => {
+        solved ??= fitter.solve(block, wanted, 'own')
+        const found = (await solved).get(`${index}`)
+        return { tensors: new Map(found ? [[replacedName(block, 'down', 'weight'), found]] : []) }
+      })
+      own.push(tensors)
+    }
+  })
+  return stored.map((own) => StoredTensors.join(...own))
+}
+
+async function throughBlocks(
+  view: ModelView,
+  windows: Windows,
+  points: WidthPoints,
+  { signal }: MethodRun,
+  use: (block: number, fitter: Fitter) => Promise<void>,
+): Promise<void> {
+  const fitter = new Fitter(view, points, signal)
   try {
     await fitter.begin(windows)
-    for (const block of view.spec.blocks.keys()) {
-      run.progress(tableFitting, block, view.spec.blocks.length, 'blocks')
-      const asked = { kind: weightsStep, label: `table: weights of block ${block}`, on: { windows, points: { ...points } } }
-      const { tensors } = await run.tensorStep(asked, async () => ({ tensors: await fitter.solve(block) }))
-      stored.push(tensors)
-    }
-    return StoredTensors.join(...stored)
+    for (const block of view.spec.blocks.keys()) await use(block, fitter)
   } finally {
     fitter.dispose()
   }
@@ -86,30 +137,30 @@ class Fitter {
     }
   }
 
-  async solve(block: number): Promise<Map<string, NamedTensor>> {
+  /** With one ridge, that of the first of what is wanted, for all; or each its own, chosen on the held-out windows. */
+  async solve(block: number, wanted: readonly Wanted[], ridges: 'one' | 'own'): Promise<Map<string, NamedTensor>> {
     const part = mlpOf(block)
     for (const next of this.#view.parts.filter((one) => one >= this.#at && one < part)) {
       this.#signal.throwIfAborted()
       await this.#walk.pass(next, this.#lanes)
     }
-    const owes = this.#takesOver(block)
-    this.#at = owes ? part + 2 : part + 1
-    const equations = { fitted: makeEquations(), heldOut: makeEquations(), taking: makeEquations() }
+    const taken = Math.max(0, ...wanted.filter(({ takesOver }) => takesOver).map(({ width }) => width))
+    this.#at = taken > 0 ? part + 2 : part + 1
+    const [own, taking] = [makePair(), makePair()]
     const { bias, weight } = await this.#down(block)
     const order = tensor1d([...at(this.#points.orders, block)], 'int32')
     for (let first = 0; first < this.#lanes.length; first += this.#together) {
       this.#signal.throwIfAborted()
-      await this.#observe(block, this.#lanes.slice(first, first + this.#together), { equations, order, bias, owes })
+      await this.#observe(block, this.#lanes.slice(first, first + this.#together), { own, taking, order, bias, taken })
     }
     const ordered = tidy(() => gather(weight, order, 1))
-    const solved = this.#solveAll(block, { ...equations, taking: owes ? equations.taking : undefined }, ordered)
-    for (const sums of Object.values(equations)) sums.dispose()
-    for (const tensor of [order, weight, bias]) tensor?.dispose()
+    const solved = this.#solveAll(block, wanted, { own, taking }, ordered, ridges)
+    for (const one of [own.fitted, own.heldOut, taking.fitted, taking.heldOut, order, weight, bias, ordered]) one?.dispose()
     return solved
   }
 
   /** Whether a way down can give what the next attention gave: not where they run side by side, or through a norm. */
-  #takesOver(block: number): boolean {
+  takesOver(block: number): boolean {
     const { spec } = this.#view
     const { mlpOutputNorm, attentionOutputNorm } = spec.block(block)
     return !spec.parallelResidual && !(mlpOutputNorm ?? attentionOutputNorm) && spec.blocks[block + 1]?.attention === true
@@ -118,27 +169,28 @@ class Fitter {
   /** Lanes that pass an MLP and the next attention together: as many as there is room to keep what the way down read. */
   get #together(): number {
     const rows = Math.max(...this.#lanes.map(({ residual }) => residual.x.shape[0]))
-    return Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / (4 * rows * this.#points.base)))
+    return Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / (4 * rows * at(this.#view.spec.blocks, 0).width)))
   }
 
   /** Takes lanes past the MLP, and past the next attention where its output is owed, and adds what they show to the equations. */
-  async #observe(block: number, lanes: readonly Lane[], { equations, order, bias, owes }: Observation): Promise<void> {
+  async #observe(block: number, lanes: readonly Lane[], { own, taking, order, bias, taken }: Observation): Promise<void> {
     const inputs: Tensor2D[] = []
     const before = lanes.map(({ residual }) => residual.x.clone())
     await this.#walk.pass(mlpOf(block), lanes, {
       signal: this.#signal,
       observe: ({ heldOut }, { inner, output }) => {
         const sorted = gather(inner, order, 1)
-        equations[heldOut ? 'heldOut' : 'fitted'].add(sorted, bias ? sub<Tensor2D>(output as Tensor2D, bias) : (output as Tensor2D))
-        if (owes) inputs.push(keep(slice(sorted, [0, 0], [-1, this.#points.base])))
+        own[heldOut ? 'heldOut' : 'fitted'].add(sorted, bias ? sub<Tensor2D>(output as Tensor2D, bias) : (output as Tensor2D))
+        if (taken > 0) inputs.push(keep(slice(sorted, [0, 0], [-1, taken])))
       },
     })
-    if (owes) await this.#walk.pass(attentionOf(block + 1), lanes, { signal: this.#signal })
+    if (taken > 0) await this.#walk.pass(attentionOf(block + 1), lanes, { signal: this.#signal })
     const scale = 1 / (this.#view.spec.residualScale ?? 1)
     for (const [index, input] of inputs.entries()) {
       tidy(() => {
-        const missing = mul<Tensor2D>(sub(at(lanes, index).residual.x, at(before, index)), scale)
-        equations.taking.add(input, bias ? sub<Tensor2D>(missing, bias) : missing)
+        const { residual, heldOut } = at(lanes, index)
+        const missing = mul<Tensor2D>(sub(residual.x, at(before, index)), scale)
+        taking[heldOut ? 'heldOut' : 'fitted'].add(input, bias ? sub<Tensor2D>(missing, bias) : missing)
       })
       input.dispose()
     }
@@ -147,35 +199,28 @@ class Fitter {
 
   #solveAll(
     block: number,
-    { fitted, heldOut, taking }: { fitted: NormalEquations; heldOut: NormalEquations; taking: NormalEquations | undefined },
+    wanted: readonly Wanted[],
+    { own, taking }: Pick<Observation, 'own' | 'taking'>,
     ordered: Tensor2D,
+    ridges: 'one' | 'own',
   ): Map<string, NamedTensor> {
-    const { base, widths } = this.#points
     const tensors = new Map<string, NamedTensor>()
-    const put = (name: string, solved: Tensor2D | undefined, width: number) => {
-      if (!solved) return
-      tensors.set(name, { values: this.#inIndexOrder(block, solved, width), shape: [solved.shape[0], width] })
-      solved.dispose()
+    let shared: number | undefined
+    for (const { name, width, takesOver } of wanted) {
+      if (width === ordered.shape[1] && !takesOver && (ridges === 'own' || shared !== undefined)) continue
+      const old = slice(ordered, [0, 0], [-1, width])
+      const { fitted, heldOut } = takesOver ? taking : own
+      const equations = { fitted: fitted.leading(width), heldOut: heldOut.leading(width) }
+      const solved = shared === undefined ? solveWithRidge(equations, old) : undefined
+      solved?.judged.dispose()
+      if (shared !== undefined) equations.fitted.merge(equations.heldOut)
+      const weight = shared === undefined ? solved?.weight : equations.fitted.solve(old, [shared])[0]
+      if (ridges === 'one') shared ??= solved?.ridge
+      for (const one of [old, equations.fitted, equations.heldOut]) one.dispose()
+      if (!weight) continue
+      tensors.set(name, { values: this.#inIndexOrder(block, weight, width), shape: [weight.shape[0], width] })
+      weight.dispose()
     }
-    const first = (width: number) => slice(ordered, [0, 0], [-1, width])
-    const old = first(base)
-    const narrow = { fitted: fitted.leading(base), heldOut: heldOut.leading(base) }
-    const { ridge, weight, judged } = solveWithRidge(narrow, old)
-    judged.dispose()
-    put(replacedName(block, 'down', 'weight'), weight, base)
-    if (taking) put(attentionName(block), taking.solve(old, [ridge])[0], base)
-    old.dispose()
-    narrow.fitted.dispose()
-    narrow.heldOut.dispose()
-    fitted.merge(heldOut)
-    for (const width of widths.filter((width) => width !== base && width < ordered.shape[1])) {
-      const own = first(width)
-      const equations = fitted.leading(width)
-      put(widthName(block, width), equations.solve(own, [ridge])[0], width)
-      equations.dispose()
-      own.dispose()
-    }
-    ordered.dispose()
     return tensors
   }
 
@@ -204,11 +249,15 @@ class Fitter {
   }
 }
 
+const makePair = (): Equations => ({ fitted: makeEquations(), heldOut: makeEquations() })
+
 interface Observation {
-  readonly equations: Record<'fitted' | 'heldOut' | 'taking', NormalEquations>
+  /** Of what the way down gives, and of that with the next attention. */
+  readonly own: Equations
+  readonly taking: Equations
   /** Neurons by falling score. */
   readonly order: Tensor1D
   readonly bias: Tensor1D | undefined
-  /** Whether the next attention's output is taken over. */
-  readonly owes: boolean
+  /** Neurons of the widest MLP that takes the next attention over; 0 where none does. */
+  readonly taken: number
 }

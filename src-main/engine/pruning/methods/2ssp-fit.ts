@@ -2,27 +2,24 @@ import { z } from 'zod'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Fit, TriedPrice } from '#contract/pruning/fit.ts'
-import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { methodTitles } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { perplexity } from '#engine/evaluation/perplexity.ts'
-import { viewWithPlan } from '#engine/model/views/view.ts'
-import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Budget } from '../budget.ts'
 import { fitWithin, shapeCosts } from '../fit/costs.ts'
 import { measureTable, tableMeasuring } from '../fit/divergences.ts'
-import { fittedWeights, keptAt, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
+import { fittedWeights, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
+import { type Chosen, choosePrice, planOf, priceChoosing, priceFactors } from '../fit/prices.ts'
 import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
-import { densePlan, reachedSparsity, removeParts } from '../plan.ts'
-import { repairPlan } from '../repair/repair.ts'
-import { equationOperations, repairPhase } from '../repair/work.ts'
-import { addPasses, timesPasses, watched } from '../search/passes.ts'
+import { densePlan, reachedSparsity } from '../plan.ts'
+import { equationOperations } from '../repair/work.ts'
+import { addPasses, stackPasses, timesPasses, watched } from '../search/passes.ts'
 import { mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 
 /**
@@ -56,8 +53,6 @@ const options = z.object({
 type Options = z.infer<typeof options>
 type Input = MethodInput<Options>
 
-/** What attention's divergences are multiplied by: the price that leaves the least loss is taken. */
-const priceFactors = [1, 1 / 2, 1 / 4]
 export const fittedTwoStage = defineMethod({
   title: methodTitles['2ssp_fit'],
   paper: '2501.17771',
@@ -81,8 +76,6 @@ export const fittedTwoStage = defineMethod({
   plan: (input) => planFitted(input),
 })
 
-const priceChoosing = 'Choosing the price of attention'
-
 /** What is common to all sparsities, then the prices, each a repair in one pass on half the windows. */
 function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, available: number): MethodPhase[] {
   if (sparsity === 0) return []
@@ -102,7 +95,6 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const tries = widths.length * measured
   const behind = (tries * blocks * (blocks + 1)) / 2
   const shared = `fitted table, ${fitted} and ${measured} windows`
-  const prices = repairPhase(spec, 'one-pass', fitted / 2, { neurons: 1 - sparsity, attention: 1, experts: 1 })
   const judged = timesPasses({ attention: blocks, mlp: blocks * (1 - sparsity), head: 1 }, measured)
   return [
     scoringPhase(spec, fitted),
@@ -114,14 +106,16 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
     },
     {
       phase: priceChoosing,
-      passes: timesPasses(addPasses(prices.passes, judged), priceFactors.length),
-      double: (tokens) => priceFactors.length * (prices.double?.(tokens) ?? 0),
+      passes: addPasses(stackPasses(blocks, (watched * fitted) / 2), timesPasses(judged, priceFactors.length)),
+      double: (tokens) =>
+        blocks *
+        (2 * equationOperations((fitted * tokens) / 2, width, spec.hidden) +
+          priceFactors.length * equationOperations(0, (1 - sparsity) * width, spec.hidden)),
     },
   ]
 }
 
 const tableStep: StepKind = { version: 1, reach: 'shared' }
-const priceStep: StepKind = { version: 1 }
 
 async function planFitted(input: Input): Promise<MethodResult> {
   const { view, budget, options: chosen, run } = input
@@ -139,7 +133,10 @@ async function planFitted(input: Input): Promise<MethodResult> {
     return finite(await measureTable(view, tableWindows, points, weights, run))
   })
   const choose = await chooserOf(input, infinite(table), points, limits)
-  const { shape, prices, predicted } = await choosePrice(input, choose, points, { fitted, priceWindows })
+  const { shape, prices, predicted } = await choosePrice(input, choose, points, {
+    fitted: fitted.slice(0, Math.max(2, fitted.length / 2)),
+    judging: priceWindows,
+  })
   const plan = planOf(view.spec, points, shape)
   run.emit({ type: 'neuron scores', scores: neurons, cuts: cutsOf(neurons, points, shape) })
   run.emit({ type: 'width', kept: shape.widths, of: limits.width })
@@ -150,12 +147,6 @@ async function planFitted(input: Input): Promise<MethodResult> {
     fit: fitOf(infinite(table), shape, prices),
     ...(predicted === undefined ? {} : { predicted }),
   }
-}
-
-/** A shape, and its cost as it was counted where the budget is one of cost. */
-interface Chosen {
-  readonly shape: FittedShape
-  readonly predicted?: number
 }
 
 /** Chooses a shape for a price of attention: by neurons, or by cost where the budget has one. */
@@ -196,50 +187,6 @@ function splitCalibration({ calibration: all, options: { windows, tableWindows }
     table: calibration.slice(-2 * most, -most),
     price: calibration.slice(-most),
   }
-}
-
-/** Tries each price: the shape that it makes is repaired in one pass, and judged on windows that nothing else saw. */
-async function choosePrice(
-  { view, run }: Input,
-  choose: (factor: number) => Promise<Chosen | undefined>,
-  points: WidthPoints,
-  { fitted, priceWindows }: { fitted: Windows; priceWindows: Windows },
-): Promise<Chosen & { prices: TriedPrice[] }> {
-  const windows = fitted.slice(0, Math.max(2, fitted.length / 2))
-  const tried: (Omit<TriedPrice, 'chosen'> & Chosen)[] = []
-  for (const [index, factor] of priceFactors.entries()) {
-    const chosen = await choose(factor)
-    if (!chosen) throw new EspalierError('infeasible', 'No widths meet this amount. Remove less, or choose a smaller least width.')
-    const { shape } = chosen
-    run.progress(priceChoosing, index, priceFactors.length, 'prices')
-    const same = tried.find((other) => JSON.stringify(other.shape) === JSON.stringify(shape))
-    const plan = planOf(view.spec, points, shape)
-    const on = { plan, windows, priceWindows }
-    const loss = same?.loss ?? (await run.step({ kind: priceStep, label: `price of attention, ${nameOf(shape)}`, on }, () => lossOf(plan)))
-    tried.push({ factor, attentionRemoved: shape.removed.length, loss, ...chosen })
-  }
-  const best = tried.reduce((least, one) => (one.loss < least.loss ? one : least))
-  const prices = tried.map(({ factor, attentionRemoved, loss }) => ({ factor, attentionRemoved, loss, chosen: factor === best.factor }))
-  return { ...best, prices }
-
-  async function lossOf(plan: Plan): Promise<number> {
-    const repaired = await repairPlan({ view, plan, windows, kind: 'one-pass', run })
-    const own = viewWithPlan(view.model, repaired.plan, repaired.tensors)
-    try {
-      return Math.log((await perplexity(own, priceWindows, { signal: run.signal })).perplexity)
-    } finally {
-      own.dispose()
-    }
-  }
-}
-
-const nameOf = ({ widths, removed }: FittedShape): string => `widths ${widths.join(' ')}, without ${removed.join(' ')}`
-
-function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: FittedShape): Plan {
-  const blocks = densePlan(spec).blocks.map(
-    (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, at(widths, index)) } }),
-  )
-  return removeParts({ blocks }, removed.map(attentionOf))
 }
 
 function cutsOf(scores: readonly (readonly number[])[], { orders }: WidthPoints, { widths }: FittedShape): number[] {
