@@ -142,13 +142,12 @@ describe('the pruning command', () => {
     expect(stdout, stderr).toContain('mmlu')
   })
 
-  it('says what to do when the hub cannot be reached, for a model and for a data set', async () => {
+  // A data set that cannot be fetched: `preflight.test.ts`.
+  it('says what to do when the hub cannot be reached for a model', async () => {
     const unreachable = { HF_ENDPOINT: 'http://127.0.0.1:9', HF_HUB_OFFLINE: '1' }
     const cache = `--cache_dir=${join(home, 'hub')}`
     const noModel = await run(home, ['--model=org/some-model', '--revision=v1', '--dense', cache, '--no_history'], unreachable)
     expect(noModel).toMatchObject({ code: 1, stderr: expect.stringMatching(/org\/some-model.*copy the folder/) })
-    const noData = await run(home, ['--model', model, '--dense', '--main_table_results', cache, '--no_history'], unreachable)
-    expect(noData).toMatchObject({ code: 1, stderr: expect.stringContaining('--local_datasets') })
   })
 
   it('prints an ablation, and saves its table and its plot', async () => {

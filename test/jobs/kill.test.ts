@@ -53,7 +53,7 @@ async function compareShallower(workbench: Opened): Promise<{ id: string }> {
     expect((await runEnded(workbench, id)).problem).toBeNull()
     runs.push(id)
   }
-  return call('runs.inspect', { inspect: { kind: 'divergence', runs, data: windows('test', 64) } })
+  return call('runs.inspect', { inspect: { kind: 'divergence', runs, data: windows('test', 24) } })
 }
 
 /** What a run found: its plan and decisions, or every token that it looked at. */
