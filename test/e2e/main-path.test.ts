@@ -71,7 +71,8 @@ describe('first start', () => {
     await page
       .getByRole('status')
       .filter({ hasText: /^(about|under|\d).* (m?s|min)$/ })
-      .waitFor()
+      // Timing the machine takes 7 s of the processor, and the program itself waits 300 s for it.
+      .waitFor({ timeout: 360_000 })
     expect(await findAccessibilityFaults(page)).toEqual([])
     await page.route('**/api/experiments.create', shorten, { times: 1 })
     await page.getByRole('button', { name: 'Run sample experiment' }).click()

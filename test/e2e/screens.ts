@@ -96,20 +96,20 @@ function watchWork(): void {
  * arrived. A screen that shows a run in progress never rests: after five seconds without anything busy it counts as settled.
  */
 export async function settle(page: Page): Promise<void> {
-  await page.evaluate(async () => {
+  await page.evaluate(async (longest) => {
     const { unfinished, pause } = window as unknown as { unfinished?: Set<unknown>; pause?: (milliseconds: number) => Promise<void> }
     const began = performance.now()
     for (let calmFrames = 0; calmFrames < 2; ) {
       await new Promise((resolve) => requestAnimationFrame(resolve))
       const isBusy = document.querySelector('[aria-busy="true"]') !== null
       const milliseconds = performance.now() - began
-      if (isBusy && milliseconds > 60_000) throw new Error(`Still busy after ${milliseconds} ms.`)
+      if (isBusy && milliseconds > longest) throw new Error(`Still busy after ${milliseconds} ms.`)
       if (!isBusy && milliseconds > 5000) break
       calmFrames = isBusy || unfinished?.size ? 0 : calmFrames + 1
       // Each frame costs processor time that what is waited for needs.
       if (calmFrames === 0) await pause?.(40)
     }
-  })
+  }, 60_000 * patience)
   await finishAnimations(page)
 }
 
