@@ -16,6 +16,7 @@ let nextKey = 0
 let list = $state<Notice[]>([])
 let spoken = $state('')
 let last = ''
+let saidAt = -1000
 
 export const notices = {
   get list(): Notice[] {
@@ -56,9 +57,12 @@ export function dismiss(key: number): void {
   list = list.filter((notice) => notice.key !== key)
 }
 
-/** Says something to a screen reader without showing it. */
+/** Says something to a screen reader without showing it; after what was said within half a second, which would be cut off. */
 export function announce(text: string): void {
+  const now = performance.now()
+  const all = now - saidAt < 500 ? `${last.trim()}. ${text}` : text
+  saidAt = now
   // The same text again must differ to be read out again; a plain variable, so that effects may announce.
-  last = last === text ? `${text} ` : text
+  last = last === all ? `${all} ` : all
   spoken = last
 }

@@ -4,6 +4,7 @@ import type { RunEstimate, SecondsRange } from '#contract/runs/time/estimate.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { addRanges, rangeLeft, secondsLeft } from '#contract/runs/time/time-left.ts'
 import { call, on, onReconnect } from '../api/api.ts'
+import { formatPlural } from '../lib/format.ts'
 import { notify } from './notices.svelte.ts'
 import { debounce } from './schedule.ts'
 
@@ -56,7 +57,7 @@ function tellTakenUp({ resumed, held }: TakenUp, paused: boolean): void {
   if (toldTakenUp) return
   toldTakenUp = true
   void call('queue.seen', {}).catch(() => undefined)
-  const named = (runs: TakenUp['held']) => (runs.length === 1 ? `“${runs[0]?.name}”` : `${runs.length} runs`)
+  const named = (runs: TakenUp['held']) => (runs.length === 1 ? `“${runs[0]?.name}”` : formatPlural(runs.length, 'run'))
   if (resumed.length > 0)
     notify(`${named(resumed)} stopped when Espalier closed; ${paused ? 'now first in the paused queue' : 'resumed now'}`)
   if (held.length > 0) notify(`${named(held)} stopped twice when Espalier ended unexpectedly. Resume manually.`, { tone: 'warm' })

@@ -4,7 +4,7 @@ import { formatPlural } from './format.ts'
 
 /** `32 windows of 256 tokens, drawn with seed 1`. */
 export function describeWindows({ windows, sequenceLength, seed }: UsedData): string {
-  return `${formatPlural(windows, 'window')} of ${sequenceLength} tokens${seed === 0 ? '' : `, drawn with seed ${seed}`}`
+  return `${formatPlural(windows, 'window')} of ${formatPlural(sequenceLength, 'token')}${seed === 0 ? '' : `, drawn with seed ${seed}`}`
 }
 
 /** The text by name, or each of several with its windows: `notes.txt (60) and mixed (19)`. */

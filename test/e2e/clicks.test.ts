@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from './eventually.ts'
@@ -58,6 +58,20 @@ async function submit(runs: number): Promise<void> {
   )
 }
 
+/** Seeds are one thing in the chart of the experiment, in Compare and in the report. */
+async function seedsOnEveryScreen(): Promise<void> {
+  expect(await page.locator('figure').filter({ hasText: 'mean and deviation over seeds' }).locator('.whisker').count()).toBeGreaterThan(0)
+  await page.getByRole('list', { name: 'Best runs' }).getByText(/±/).first().waitFor()
+  await button('Compare all').click()
+  await page.getByRole('checkbox', { name: 'Mean over seeds' }).waitFor()
+  await page.reload()
+  const table = page.getByRole('region', { name: 'Comparison table' })
+  await table.getByRole('row', { name: /2SSP 25 %, 2 seeds.*±/ }).waitFor()
+  await button('Make a report').click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: /^HTML/ }).click()])
+  expect(await readFile(await download.path(), 'utf8')).toMatch(/2SSP 25 %, 2 seeds.*±/s)
+}
+
 test('a researcher gets from nothing to a table over seeds for a paper in 4 clicks, over a reload', async () => {
   await page.getByRole('link', { name: 'Set up your own' }).click()
   await readLittle()
@@ -76,6 +90,7 @@ test('a researcher gets from nothing to a table over seeds for a paper in 4 clic
   ])
   expect(download.suggestedFilename()).toMatch(/\.tex$/)
   expect(clicks).toBe(4)
+  await seedsOnEveryScreen()
   expect(day.screen.faults).toEqual([])
 })
 
@@ -96,7 +111,12 @@ test('an engineer gets from a folder and a text to a repaired GGUF file in 13 cl
   await preview().getByText('5 runs').waitFor()
   await page.reload()
   expect(await page.getByRole('textbox', { name: /^Your text/ }).inputValue()).toBe(day.own.calibration)
+  // Still being typed when Ctrl+Enter is pressed.
+  await page.getByRole('spinbutton', { name: /at most/ }).fill('1')
   await submit(5)
+  const { rows } = await day.workbench.call('runs.query', { search: '2SSP 25 %, repaired' })
+  const { request } = await day.workbench.call('runs.get', { id: rows[0]?.id ?? '' })
+  expect(request.measures.map((measure) => 'data' in measure && measure.data.windows)).toEqual([1])
   await page
     .getByRole('link', { name: /2SSP 25 %, repaired/ })
     .first()

@@ -15,17 +15,27 @@ beforeAll(async () => {
 
 afterAll(() => day?.close())
 
+/** What had the focus while something else lay over it; a notice goes by itself. */
+const covered = new Set<string>()
+
 /** Tabs until the focus is where it was looked for, as a person does; a trap or a lost focus ends it. */
 async function tabTo(name: RegExp, most = 120): Promise<void> {
   const seen: string[] = []
   for (let step = 0; step < most; step += 1) {
     await page.keyboard.press('Tab')
-    const focused = await page.evaluate(() => {
+    const { focused, isCovered, by } = await page.evaluate(() => {
       const element = document.activeElement as HTMLElement | null
       const label = element?.id ? document.querySelector(`label[for="${element.id}"]`)?.textContent : element?.closest('label')?.textContent
-      return (element?.getAttribute('aria-label') ?? label ?? element?.textContent ?? '').trim()
+      const { left = 0, top = 0, width = 0, height = 0 } = element?.getBoundingClientRect() ?? {}
+      const shown = document.elementFromPoint(left + width / 2, top + height / 2)
+      return {
+        focused: (element?.getAttribute('aria-label') ?? label ?? element?.textContent ?? '').trim(),
+        by: shown?.outerHTML.slice(0, 80) ?? '',
+        isCovered: !!shown && !!element && !element.contains(shown) && !shown.contains(element) && !shown.closest('label, .toasts'),
+      }
     })
     seen.push(focused.slice(0, 40))
+    if (isCovered) covered.add(`${focused} by ${by}`)
     if (name.test(focused)) return
   }
   throw new Error(`Tab never came to ${name}; it came to ${JSON.stringify(seen)}`)
@@ -56,6 +66,12 @@ async function addOwnModel(): Promise<void> {
   await page.getByRole('dialog').waitFor()
   // The dialog opens with the focus in the field of the path.
   await page.keyboard.type(day.own.model)
+  await press('Tab')
+  await page
+    .getByRole('dialog')
+    .getByRole('status')
+    .getByText(/^llama, /)
+    .waitFor()
   await tabTo(/^Add$/)
   await press('Enter')
   await page.getByRole('dialog').waitFor({ state: 'hidden' })
@@ -67,6 +83,7 @@ async function setUpExperiment(): Promise<void> {
   await tabTo(/^own-model$/)
   await press('Enter')
   await page.getByRole('heading', { level: 1, name: 'own-model' }).waitFor()
+  expect(await page.evaluate(() => document.activeElement?.id), 'the focus after its link is gone').toBe('main')
   await tabTo(/^Prune$/)
   await press('Enter')
   await page.getByRole('button', { name: /Quick look/ }).waitFor()
@@ -104,6 +121,10 @@ async function setUpExperiment(): Promise<void> {
   await tabTo(/^Add to the queue$/)
   await press('Enter')
   await page.getByRole('heading', { level: 1, name: 'By keyboard' }).waitFor()
+  await page
+    .getByRole('status')
+    .getByText(/^7 runs queued\. Experiments · Espalier/)
+    .waitFor()
 }
 
 async function compareAll(): Promise<void> {
@@ -196,10 +217,19 @@ async function save(): Promise<void> {
   await press('Enter')
   const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
   await dialog.getByRole('checkbox', { name: /Stock/ }).waitFor()
+  await dialog
+    .getByRole('status')
+    .getByText(/^\d+ formats to choose from$/)
+    .waitFor()
   await tick(/Stock/, true)
   await typeInto(/^Name$/, 'Without a mouse')
   await tabTo(/^Save$/)
   await press('Enter')
+  await eventually(
+    () => page.evaluate(() => document.activeElement?.textContent),
+    (text) => text === 'Close',
+    10_000,
+  )
   await dialog.getByText('Saved, reopened and compared.').waitFor()
   await tabTo(/^Close$/)
   await press('Enter')
@@ -213,5 +243,6 @@ test('the whole journey goes without a mouse, at 1024 pixels in the dark: own mo
   await compareAll()
   await talk()
   await save()
+  expect([...covered]).toEqual([])
   expect(day.screen.faults).toEqual([])
 })

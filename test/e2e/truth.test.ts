@@ -252,8 +252,35 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
   await page.getByRole('button', { name: /^Options of 2SSP/ }).click()
   await page.getByRole('textbox', { name: /alpha/i }).first().fill('0')
   await page.getByText('More than 0.').waitFor()
+  const source = page.locator('p', { has: page.getByRole('link', { name: 'arXiv 2501.17771' }) })
+  expect(await source.textContent()).not.toContain('Our own')
+  await page.getByRole('checkbox', { name: /^2SSP, fitted/ }).check()
+  await page.getByRole('button', { name: /^Options of 2SSP, fitted/ }).click()
+  await source.getByText('Our own, after arXiv 2501.17771').waitFor()
   await page.getByRole('button', { name: 'Start over' }).click()
 })
+
+/** The form and its preview, for the sample and another model, repaired and as pruned. */
+async function expectTwoModels(): Promise<void> {
+  for (const model of [/^sample/i, /^stories260k/]) expect(await page.getByRole('checkbox', { name: model }).first().isChecked()).toBe(true)
+  const texts = page.getByRole('combobox', { name: 'Calibration data' })
+  expect(await texts.locator('option:checked').textContent()).toBe('Mixed text')
+  expect(await texts.getByRole('option', { name: /^Sample/ }).count(), 'texts of the sample for another model').toBe(0)
+  await page.getByText(/A text like what your model will read keeps more of that\./).waitFor()
+  const preview = page.getByRole('complementary', { name: 'Preview' })
+  await preview.getByText('42 runs').waitFor()
+  const rows = await preview.getByRole('rowheader').locator('summary').allTextContents()
+  expect(new Set(rows).size).toBe(40)
+  expect(rows.filter((row) => /repaired/.test(row))).toHaveLength(20)
+  const main = page.getByRole('main')
+  const add = preview.getByRole('button', { name: 'Add to the queue' })
+  for (const end of [0, 1e6]) {
+    await main.evaluate((element, top) => element.scrollTo(0, top), end)
+    const { y = -1, height = 0 } = (await add.boundingBox()) ?? {}
+    expect(y, 'in view').toBeGreaterThan(0)
+    expect(y + height, 'in view').toBeLessThanOrEqual(900)
+  }
+}
 
 test('what was chosen for an experiment is there after a reload and another screen, and every sparsity as it was typed', async () => {
   await go(page, '#/runs')
@@ -272,8 +299,11 @@ test('what was chosen for an experiment is there after a reload and another scre
   expect(await chosen()).toEqual(five)
   expect(await name.getAttribute('placeholder')).toContain('2SSP and ShortGPT, 25 % to 50 %')
   await name.fill('My own name')
+  await page.getByRole('checkbox', { name: /^stories260k/ }).check()
+  await page.getByLabel('All at once').check()
   await page.reload()
   await eventually(chosen, (found) => found.length === five.length, 20_000)
+  await expectTwoModels()
   await go(page, '#/experiments')
   await go(page, '#/new')
   await eventually(chosen, (found) => found.length === five.length, 20_000)
@@ -345,6 +375,18 @@ test('two models are compared over a reload: within the window, with a staircase
   expect(await main.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBe(0)
   const table = page.getByRole('region', { name: 'Comparison table' })
   expect(await table.getByRole('columnheader').nth(1).textContent()).toContain('perplexity')
+  const written = (await main.allInnerTexts()).join('\n').split('\n')
+  expect(
+    written.filter((line) => /\b[a-z]+[A-Z][a-z]/.test(line)),
+    'names of options as the code has them',
+  ).toEqual([])
+  expect(
+    written.filter((line) => /(^|[ (\t])(-\d|x\d|\+[\d,]{5,} %)/.test(line)),
+    'a change or a minus in another way',
+  ).toEqual([])
+  const changes = await table.locator('.delta').allTextContents()
+  expect(changes.length).toBeGreaterThan(5)
+  for (const change of changes) expect(change).toMatch(/^([+−]\d[\d.]* %|×\d[\d.]*|±0)$/)
 
   const { light } = at(seriesColours, seriesLook('shortgpt').colour ?? Number.NaN)
   const rgb = `rgb(${[1, 3, 5].map((from) => Number.parseInt(light.slice(from, from + 2), 16)).join(', ')})`
@@ -448,7 +490,8 @@ test('no head of the LaTeX table says the same twice, and none has more columns 
 })
 
 test('perplexities are dots on a logarithmic axis and bars from zero on an even one, each with its name', async () => {
-  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+  await go(page, `#/compare?runs=${all.map(({ id }) => id).join(',')}`)
+  await page.reload()
   const chart = page.locator('figure').filter({ hasText: 'Perplexity per data set' })
   const rows = chart.getByRole('list', { name: 'Perplexity per data set' }).getByRole('listitem')
   const placesOf = (mark: string, attribute: string) =>
@@ -456,7 +499,7 @@ test('perplexities are dots on a logarithmic axis and bars from zero on an even 
   await rows.first().waitFor()
   const labels = await rows.evaluateAll((all) => all.map((row) => row.getAttribute('aria-label') ?? ''))
   const values = labels.map((label) => Number(/: ([\d.,]*\d)(, ± .*)?$/.exec(label)?.[1]?.replaceAll(',', '')))
-  expect(values.filter(Number.isFinite), JSON.stringify(labels)).toHaveLength(7)
+  expect(values.filter(Number.isFinite), JSON.stringify(labels)).toHaveLength(9)
   expect(await rows.first().locator('text').first().textContent()).toBe('dense')
   const [least, most] = [values.indexOf(Math.min(...values)), values.indexOf(Math.max(...values))]
   const dots = await placesOf('circle', 'cx')
@@ -481,6 +524,9 @@ test('a legend entry hides its series, and dragging over a chart shows that part
       10_000,
     )
   await count(6)
+  await page.reload()
+  await count(6)
+  for (const title of ['sparsity reached', /^perplexity, /]) await chart.locator('svg.chart').getByText(title).first().waitFor()
   await chart.getByRole('button', { name: 'ShortGPT' }).click()
   await count(4)
   await chart.getByRole('button', { name: 'ShortGPT' }).click()
@@ -659,6 +705,10 @@ test('a model is saved in several formats at once, with its progress, and the re
     (count) => count === removed?.length && count > 0,
     10_000,
   )
+  await page.reload()
+  const lineage = page.getByRole('region', { name: 'Lineage' })
+  await lineage.getByRole('listitem').filter({ hasText: 'Halved stock' }).getByRole('link', { name: 'by this run' }).click()
+  await page.getByRole('heading', { level: 1, name: runOf('2ssp', 0.5).name }).waitFor()
 })
 
 test('Ctrl+K goes to anything by name, with the keyboard alone', async () => {

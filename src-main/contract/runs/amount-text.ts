@@ -34,5 +34,7 @@ export const isPlain = (amount: Amount): amount is PlainAmount => 'sparsity' in 
 export function amountText(amount: Amount): string {
   if ('bytes' in amount) return fileSizeText(amount.bytes)
   if (!isPlain(amount)) return speedText(amount)
-  return 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(4))} %` : `${amount.blocks} blocks`
+  return 'sparsity' in amount
+    ? `${Number((amount.sparsity * 100).toFixed(4))} %`
+    : `${amount.blocks} ${amount.blocks === 1 ? 'block' : 'blocks'}`
 }

@@ -1,5 +1,6 @@
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { MlpPlan } from '#contract/pruning/plan.ts'
+import { formatPlural } from '../../lib/format.ts'
 
 /** One expert of a mixture in the map. */
 export interface ExpertCell {
@@ -28,7 +29,7 @@ export const keptExpertShare = (cells: readonly ExpertCell[]): number => (cells.
 /** `96 of 128 experts kept, 32 replaced by constants`. */
 export function describeExperts(cells: readonly ExpertCell[]): string {
   const [kept, constants] = [countOf(cells, 'kept'), countOf(cells, 'constant')]
-  const all = kept === cells.length ? `all ${kept} experts kept` : `${kept} of ${cells.length} experts kept`
+  const all = kept === cells.length ? `all ${formatPlural(kept, 'expert')} kept` : `${kept} of ${formatPlural(cells.length, 'expert')} kept`
   return constants > 0 ? `${all}, ${constants} replaced by constants` : all
 }
 

@@ -2,6 +2,7 @@ import type { ModelDescription, StackPart } from '#contract/models/models.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
+import { formatPlural } from '../../lib/format.ts'
 import { describeExperts, type ExpertCell, expertCells, keptExpertShare } from './expert-cells.ts'
 
 type BlockSizes = ModelDescription['blocks']
@@ -169,9 +170,9 @@ function describeReplaced(block: MapBlock): string {
 
 function describeMlp({ mlp, kept, neurons, zeroed, experts }: MapBlock): string {
   if (mlp === 0) return `MLP ${zeroed?.includes('mlp') ? 'of zeros' : 'removed'}`
-  if (experts) return `${describeExperts(experts)}${kept === neurons ? '' : `, ${kept} of ${neurons} neurons each`}`
+  if (experts) return `${describeExperts(experts)}${kept === neurons ? '' : `, ${kept} of ${formatPlural(neurons, 'neuron')} each`}`
   if (mlp === 1) return 'MLP kept'
-  return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${neurons} MLP neurons kept`
+  return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${formatPlural(neurons, 'MLP neuron')} kept`
 }
 
 function narrowed(block: MapBlock, kept: number, of: number): MapBlock {

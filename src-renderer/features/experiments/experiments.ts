@@ -60,7 +60,7 @@ function otherMeasure(measure: Grid['measures'][number]): string {
 
 function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibration']>): string {
   const name = source.split(/[\\/]/).at(-1) ?? source
-  return `${name}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${sequenceLength} tokens`
+  return `${name}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
 }
 
 /** The perplexity that the runs of an experiment have in common: the first one of the first finished run. */

@@ -1,7 +1,7 @@
 import type { Preset } from '#contract/experiments/experiments.ts'
 import type { EngineState } from '#contract/machine/engine-state.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
-import { formatBytes, formatInteger } from '../../lib/format.ts'
+import { formatBytes, formatInteger, formatPlural } from '../../lib/format.ts'
 
 /** The list with one entry replaced, or added at the end when it is new. */
 export function replaceById<Entry extends { id: string }>(list: readonly Entry[], entry: Entry): Entry[] {
@@ -21,8 +21,8 @@ export function choosePreset(presets: readonly Preset[]): Preset {
 
 /** `12 blocks of 160 · 4 heads, 2 key/value`. */
 export function shapeText({ shape }: ModelEntry['description']): string {
-  const heads = shape.heads === shape.keyValueHeads ? `${shape.heads} heads` : `${shape.heads} heads, ${shape.keyValueHeads} key/value`
-  return `${shape.blocks} blocks of ${shape.hidden} · ${heads}`
+  const heads = formatPlural(shape.heads, 'head') + (shape.heads === shape.keyValueHeads ? '' : `, ${shape.keyValueHeads} key/value`)
+  return `${formatPlural(shape.blocks, 'block')} of ${shape.hidden} · ${heads}`
 }
 
 /** The width of a model's MLPs, or how many experts its mixtures have and how wide each is. A block may lack its MLP. */
@@ -30,14 +30,18 @@ export function mlpText({ blocks }: Pick<ModelEntry['description'], 'blocks'>): 
   const mixtures = blocks.flatMap(({ experts, intermediate }) => (experts === undefined ? [] : [{ experts, intermediate }]))
   const dense = blocks.flatMap(({ experts, intermediate }) => (experts === undefined && intermediate > 0 ? [intermediate] : []))
   if (mixtures.length === 0) return dense.length === 0 ? 'no MLPs' : `MLP ${rangeText(dense)}`
-  const others = dense.length > 0 ? `, MLP ${rangeText(dense)} in ${dense.length} of ${blocks.length} blocks` : ''
+  const others = dense.length > 0 ? `, MLP ${rangeText(dense)} in ${dense.length} of ${formatPlural(blocks.length, 'block')}` : ''
   const widths = mixtures.map(({ intermediate }) => intermediate)
-  return `${rangeText(mixtures.map(({ experts }) => experts))} experts of ${rangeText(widths)} neurons${others}`
+  return `${rangeText(
+    mixtures.map(({ experts }) => experts),
+    'expert',
+  )} of ${rangeText(widths, 'neuron')}${others}`
 }
 
-/** `6 to 8`, or `8` where all are equal. */
-function rangeText(values: readonly number[]): string {
-  return [...new Set([Math.min(...values), Math.max(...values)])].map(formatInteger).join(' to ')
+/** `6 to 8`, or `8` where all are equal; with what is counted, if named. */
+function rangeText(values: readonly number[], counted?: string): string {
+  const [least, most] = [Math.min(...values), Math.max(...values)]
+  return `${least < most ? `${formatInteger(least)} to ` : ''}${counted ? formatPlural(most, counted) : formatInteger(most)}`
 }
 
 /** What the library takes on disk, without what it only links to. */

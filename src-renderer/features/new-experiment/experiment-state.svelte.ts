@@ -38,6 +38,7 @@ export class ExperimentState {
   readonly #query: Record<string, string>
   /** The draft before anything was chosen. */
   #first = $state('')
+  #firstPresets: readonly Preset[] = []
 
   constructor(query: Record<string, string>) {
     this.#query = query
@@ -67,6 +68,7 @@ export class ExperimentState {
     const { from, name = '' } = this.#query
     const model = this.models.find(({ id }) => id === this.#query.model) ?? this.models[0]
     if (model) this.presets = await call('experiments.presets', { model: model.id })
+    this.#firstPresets = this.presets
     if (from) return { ...fromGrid(await call('experiments.grid', { id: from })), name }
     return model && catalogue.value ? defaultDraft(catalogue.value, model.id, this.presets) : emptyDraft()
   }
@@ -87,6 +89,7 @@ export class ExperimentState {
 
   startOver(): void {
     this.draft = JSON.parse(this.#first)
+    this.presets = [...this.#firstPresets]
     this.changed()
   }
 

@@ -1,6 +1,7 @@
 import type { Plot } from '#contract/comparison/plot.ts'
 import { heldOutKinds } from '#contract/pruning/recovery-kinds.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
+import { formatPlural } from '../../../lib/format.ts'
 
 /** The divergence from the dense model while a recovery trains: on each held-out kind of text, and on the text that it trains on. */
 export function recoveryPlot({ recovery, recoveryPoints }: Pick<RunDetail, 'recovery' | 'recoveryPoints'>): Plot {
@@ -24,6 +25,6 @@ export function recoveryPlot({ recovery, recoveryPoints }: Pick<RunDetail, 'reco
 export function recoveryOutcome({ best, points, steps, plannedSteps }: NonNullable<RunDetail['recovery']>): string {
   const chosen = points[best]
   if (best === 0 || !chosen) return 'The held-out text got no better, so the weights are unchanged.'
-  const stopped = steps < plannedSteps ? ` Training stopped after ${steps} of ${plannedSteps} steps.` : ''
-  return `The weights are those after ${chosen.tokens.toLocaleString('en')} tokens, which were best on the held-out text.${stopped}`
+  const stopped = steps < plannedSteps ? ` Training stopped after ${steps} of ${formatPlural(plannedSteps, 'step')}.` : ''
+  return `The weights are those after ${formatPlural(chosen.tokens, 'token')}, which were best on the held-out text.${stopped}`
 }

@@ -2,6 +2,7 @@ import type { Plot } from '#contract/comparison/plot.ts'
 import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import type { BarGroup } from '../../../charts/bars.ts'
+import { formatPlural } from '../../../lib/format.ts'
 
 /** What a method scored by itself: one bar a block, or a plot. */
 export type MethodScores =
@@ -78,7 +79,7 @@ function spectraOf(spectra: RunDetail['spectra']): MethodScores {
   return {
     kind: 'plot',
     title: 'Eigenvalues of the stream',
-    note: `${first?.kept} of ${first?.of} components are kept and hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))}`,
+    note: `${first?.kept} of ${formatPlural(first?.of ?? 0, 'component')} are kept and hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))}`,
     plot: {
       title: 'Eigenvalues of the stream',
       x: { label: 'Component', scale: 'linear' },
