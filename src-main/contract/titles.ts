@@ -1,4 +1,4 @@
-/** Titles for everything that is requested by name. The engine's registries have exactly these keys. */
+/** Titles for everything that is requested by name. Those of methods and formats come from their own files. */
 
 /** The screens in the order of the main path, by their place in an address. */
 export const screenTitles = {
@@ -13,6 +13,7 @@ export const screenTitles = {
   settings: 'Settings',
 } as const
 
+// generated: method-titles (npm run generate)
 export const methodTitles = {
   '2ssp': '2SSP',
   '2ssp_fit': '2SSP, fitted',
@@ -25,6 +26,7 @@ export const methodTitles = {
   slicegpt: 'SliceGPT',
   reap: 'REAP',
 } as const
+// end
 
 /** Studies of one choice of 2SSP. A run of one produces a table and a plot instead of a plan. */
 export const ablationTitles = {
@@ -58,6 +60,7 @@ export const writtenTitles = {
 
 export const everyTaskTitle = { ...taskTitles, ...writtenTitles } as const
 
+// generated: format-titles (npm run generate)
 export const formatTitles = {
   exact: 'Exact folder',
   stock: 'Stock safetensors folder',
@@ -65,6 +68,7 @@ export const formatTitles = {
   'nemotron-nas': 'Nemotron-NAS folder for vLLM',
   'vllm-experts': 'Folder for vLLM with constant experts',
 } as const
+// end
 
 /** Weight types of a GGUF file, by llama.cpp's names. */
 export const ggufTypeTitles = {

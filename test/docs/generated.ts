@@ -1,39 +1,39 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { tables } from './tables.ts'
+import { documents, root } from './markdown.ts'
 
-export const root = join(import.meta.dirname, '../..')
+/** What stands between the markers of a name, for each name. */
+export type Parts = Readonly<Record<string, () => string>>
 
-/** README.md and the pages of docs/, as paths from the root. */
-export const pages = [
-  'README.md',
-  ...readdirSync(join(root, 'docs'))
-    .filter((name) => name.endsWith('.md'))
-    .map((name) => `docs/${name}`),
-]
+const marked = /((?:<!--|\/\/) generated: ([\w-]+)[^\n]*\n)[\s\S]*?((?:<!--|\/\/) end\b)/g
 
-export const readPage = (page: string) => readFileSync(join(root, page), 'utf8')
+export const readFile = (file: string) => readFileSync(join(root, file), 'utf8')
 
-const marked = /(<!-- generated: ([\w-]+) -->\n)[\s\S]*?(<!-- end -->)/g
-
-/** The names of the tables that a text has places for. */
+/** The names of the parts that a text has places for. */
 export const namesIn = (text: string) => [...text.matchAll(marked)].map((match) => match[2] ?? '')
 
-/** The text with every generated table as the code has it now. Throws for a marker with an unknown name. */
-export function withTables(text: string): string {
+/** The documents with generated tables. */
+export const pages = documents.filter((document) => namesIn(readFile(document)).length > 0)
+
+/** The text with every generated part as it should be. Throws for a marker with an unknown name. */
+export function withParts(text: string, parts: Parts): string {
   return text.replace(marked, (_, begin: string, name: string, end: string) => {
-    const make = tables[name]
-    if (!make) throw new Error(`There is no table "${name}". test/docs/tables.ts has: ${Object.keys(tables).join(', ')}.`)
+    const make = parts[name]
+    if (!make) throw new Error(`There is no part "${name}" to generate. Known are: ${Object.keys(parts).join(', ')}.`)
     return `${begin}${make()}\n${end}`
   })
 }
 
-/** Writes all tables into their pages, and returns the pages that changed. */
-export function writeTables(): string[] {
-  return pages.filter((page) => {
-    const text = readPage(page)
-    const fresh = withTables(text)
-    if (fresh !== text) writeFileSync(join(root, page), fresh)
+/** Writes the generated parts of some files, and returns the files that changed. */
+export function writeParts(files: readonly string[], parts: Parts): string[] {
+  return files.filter((file) => {
+    const text = readFile(file)
+    const fresh = withParts(text, parts)
+    if (fresh !== text) writeFileSync(join(root, file), fresh)
     return fresh !== text
   })
 }
+
+export const isFresh = (file: string, parts: Parts): boolean => withParts(readFile(file), parts) === readFile(file)
+
+export const howToRefresh = (file: string) => `${file} is out of date. Run "npm run generate" and commit the result.`

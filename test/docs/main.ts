@@ -1,5 +1,9 @@
-import { writeTables } from './generated.ts'
+import { pages, writeParts } from './generated.ts'
+import { registries, registryFiles } from './registries.ts'
 
-/** `npm run docs`: writes the tables that are made from the code. */
-const changed = writeTables()
-console.log(changed.length > 0 ? `Updated ${changed.join(', ')}.` : 'All tables are up to date.')
+/** `npm run generate`: writes the registries from the files that they list, and the tables of the documentation from the code. */
+const code = writeParts(Object.values(registryFiles), registries)
+// Loaded afterwards: it needs registries without files that are gone.
+const { tables } = await import('./tables.ts')
+const changed = [...code, ...writeParts(pages, tables)]
+console.log(changed.length > 0 ? `Updated ${changed.join(', ')}.` : 'Everything that is generated is up to date.')

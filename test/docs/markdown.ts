@@ -1,6 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { root } from './generated.ts'
+
+export const root = join(import.meta.dirname, '../..')
 
 /** Every Markdown file of the project's own, as paths from the root. */
 export const documents = ['*.md', 'docs/*.md', '{src-main,src-renderer,test}/**/README.md', 'resources/*/**/README.md'].flatMap((pattern) =>

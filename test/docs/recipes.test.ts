@@ -1,8 +1,7 @@
 import { existsSync, globSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
-import { root } from './generated.ts'
-import { codeIn, documents, readDocument } from './markdown.ts'
+import { codeIn, documents, readDocument, root } from './markdown.ts'
 
 const contributing = 'docs/contributing.md'
 const ways = ['a method', 'a family', 'a field of a run', 'an export format', 'a measure', 'a screen', 'a call']

@@ -1,16 +1,20 @@
+import { basename } from 'node:path'
 import { commonHelp } from '#cli/commands/flags.ts'
 import { help as commandHelp } from '#cli/commands/index.ts'
 import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'
-import { datasetTitles, everyTaskTitle, ggufTypeTitles } from '#contract/titles.ts'
+import { datasetTitles, everyTaskTitle, ggufTypeTitles, type MethodId } from '#contract/titles.ts'
 import { families } from '#engine/architectures/index.ts'
 import { bundledTexts } from '#engine/data/bundled.ts'
 import { formats } from '#engine/export/index.ts'
 import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
+import { methods } from '#engine/pruning/registry.ts'
+import { type Parts, readFile } from './generated.ts'
+import { entriesOf } from './registries.ts'
 
-/** Every part of README.md and docs/ that is made from the code, by the name in its markers. */
-export const tables: Readonly<Record<string, () => string>> = {
+/** Every part of the documentation that is made from the code, by the name in its markers. */
+export const tables: Parts = {
   methods: () =>
     toTable(
       ['method', 'name', 'description', 'paper'],
@@ -19,6 +23,16 @@ export const tables: Readonly<Record<string, () => string>> = {
         code(id),
         summary,
         `${own ? 'our own, based on ' : ''}[${paper}](https://arxiv.org/abs/${paper})`,
+      ]),
+    ),
+  'method-files': () =>
+    toTable(
+      ['file', 'method', 'what it does', 'uses'],
+      entriesOf('methods').map(({ file, id, title }) => [
+        code(basename(file)),
+        title,
+        methods[id as MethodId].summary,
+        foldersIn(readFile(file)).map(code).join(', '),
       ]),
     ),
   ablations: () =>
@@ -79,6 +93,9 @@ export const tables: Readonly<Record<string, () => string>> = {
       ]),
     ),
 }
+
+/** The folders beside its own that a file imports from. */
+const foldersIn = (text: string) => [...new Set([...text.matchAll(/ from '(\.\.\/[\w-]+)\//g)].map((match) => match[1] ?? ''))]
 
 const toBlock = (text: string) => `\`\`\`text\n${text}\n\`\`\``
 const code = (text: string) => `\`${text}\``

@@ -9,7 +9,7 @@ export const candidateMeasures = {
   angle: { title: 'angle between input and output', goes: 'lowest' },
 } as const
 
-type CandidateMeasure = keyof typeof candidateMeasures
+export type CandidateMeasure = keyof typeof candidateMeasures
 
 type Scored = { readonly [Measure in CandidateMeasure]?: number | undefined }
 

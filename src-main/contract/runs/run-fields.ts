@@ -12,42 +12,51 @@ interface Field<Schema extends z.ZodType> {
   readonly offered: boolean
 }
 
+type More<Schema extends z.ZodType> = Partial<Pick<Field<Schema>, 'unit' | 'offered'>>
+
 function field<Schema extends z.ZodType>(
   schema: Schema,
   label: string,
   kind: Field<Schema>['kind'],
-  more: Partial<Pick<Field<Schema>, 'unit' | 'offered'>> = {},
+  more: More<Schema> = {},
 ): Field<Schema> {
   return { schema, label, kind, offered: true, ...more }
 }
 
+/** A field that is written when the run is made; all others become known later. */
+function given<Schema extends z.ZodType>(...entry: Parameters<typeof field<Schema>>): Field<Schema> & { readonly given: true } {
+  return { ...field(...entry), given: true }
+}
+
 /**
  * Scalar fields of a run, each a column of the table `runs` (`createdAt` is `created_at`). Rows, statements, filters, columns, groups and
- * the screen's list derive from this table: a new field needs an entry here and a migration.
+ * the screen's list derive from this table: a new field needs an entry here, a migration, and whoever writes it.
  */
 export const runFields = {
-  name: field(name, 'Name', 'text'),
-  status: field(runStatus, 'Status', 'text'),
-  method: field(z.string(), 'Method', 'text'),
-  nominal: field(z.number().nullable(), 'Sparsity', 'number', { unit: 'share' }),
+  name: given(name, 'Name', 'text'),
+  status: given(runStatus, 'Status', 'text'),
+  method: given(z.string(), 'Method', 'text'),
+  nominal: given(z.number().nullable(), 'Sparsity', 'number', { unit: 'share' }),
   reached: field(z.number().nullable(), 'Reached', 'number', { unit: 'share' }),
-  seed: field(z.number().int(), 'Seed', 'number'),
+  seed: given(z.number().int(), 'Seed', 'number'),
   seconds: field(z.number().nullable(), 'Seconds', 'number', { unit: 's' }),
-  createdAt: field(moment, 'Created', 'moment'),
+  createdAt: given(moment, 'Created', 'moment'),
   startedAt: field(moment.nullable(), 'Started', 'moment'),
   endedAt: field(moment.nullable(), 'Ended', 'moment'),
   starred: field(z.boolean(), 'Starred', 'boolean'),
-  baseline: field(z.boolean(), 'Baseline', 'boolean'),
+  baseline: given(z.boolean(), 'Baseline', 'boolean'),
   device: field(z.string().nullable(), 'Device', 'text'),
   /** A cluster's name; null for this machine. */
-  executor: field(z.string().nullable(), 'Cluster', 'text'),
+  executor: given(z.string().nullable(), 'Cluster', 'text'),
   /** SHA-256 of the model's content; null until the run starts, and in runs of earlier versions. */
   fingerprint: field(z.string().nullable(), 'Model content', 'text', { offered: false }),
   hasPlan: field(z.boolean(), 'Has a plan', 'boolean', { offered: false }),
-  parent: field(id.nullable(), 'Made from', 'text', { offered: false }),
+  parent: given(id.nullable(), 'Made from', 'text', { offered: false }),
 } as const
 
 export type RunField = keyof typeof runFields
+export type GivenField = { [Name in RunField]: (typeof runFields)[Name] extends { given: true } ? Name : never }[RunField]
+export const givenFields = Object.entries(runFields).flatMap(([field, entry]) => ('given' in entry ? [field] : [])) as GivenField[]
 
 export const runFieldShape = Object.fromEntries(Object.entries(runFields).map(([field, { schema }]) => [field, schema])) as {
   [Name in RunField]: (typeof runFields)[Name]['schema']

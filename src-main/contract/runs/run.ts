@@ -4,7 +4,7 @@ import { table } from '../comparison/table.ts'
 import { scoredTask } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'
 import { divergence, divergenceOfRun } from '../inspection/divergence.ts'
-import { measuresIn } from '../pruning/candidates.ts'
+import { type CandidateMeasure, candidateMeasures, measuresIn } from '../pruning/candidates.ts'
 import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
 import { plan } from '../pruning/plan.ts'
@@ -20,14 +20,16 @@ import { fileBudget, speedBudget } from './run-request.ts'
  */
 const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
+const measured = Object.fromEntries(Object.keys(candidateMeasures).map((name) => [name, z.number().optional()])) as Record<
+  CandidateMeasure,
+  z.ZodOptional<z.ZodNumber>
+>
+
 /** One candidate of a decision: the block to remove (the first one, for a run of blocks), and its score under one measure's name. */
 const candidateScore = z
   .object({
     block: z.number().int(),
-    perplexity: z.number().optional(),
-    influence: z.number().optional(),
-    similarity: z.number().optional(),
-    angle: z.number().optional(),
+    ...measured,
     /** Computed with bfloat16 products. It ranked the candidate, which could not win; all other scores are float32. */
     estimated: z.literal(true).optional(),
   })
@@ -91,7 +93,7 @@ export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z
 /** How far a run is from the dense model, token by token, if requested (see `inspection/divergence.ts`). */
 const divergenceDocument = divergence.pick({ data: true, tokens: true, dense: true }).extend(divergenceOfRun.omit({ run: true }).shape)
 
-/** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run docs` prints the descriptions. */
+/** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run generate` prints the descriptions. */
 export const runDocument = z.object({
   model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
   fingerprint: z.string().optional().describe('The SHA-256 of the used model’s content: its config, tokenizer and weights.'),

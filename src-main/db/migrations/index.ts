@@ -1,3 +1,5 @@
+// generated: migrations (npm run generate)
+
 import { history0001 } from './0001-history.ts'
 import { planTensors0002 } from './0002-plan-tensors.ts'
 import { usedData0003 } from './0003-used-data.ts'
@@ -32,3 +34,5 @@ export const migrations: readonly string[] = [
   budgets0014,
   experts0015,
 ]
+
+// end

@@ -1,5 +1,4 @@
-import { type RunField, runFields } from '#contract/runs/run-fields.ts'
-import type { RunStatus } from '#contract/runs/run-status.ts'
+import { type GivenField, givenFields, type RunField, runFields } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunEntry, RunProblem } from '#contract/runs/runs.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { fromJsonOrNull, Table } from '../table.ts'
@@ -9,24 +8,7 @@ import { ParametersTable } from './parameters.ts'
 import { columnOf } from './run-sql.ts'
 
 /** The fields of a new run; everything else is filled in later. */
-interface NewRun {
-  id: string
-  name: string
-  status: RunStatus
-  experiment: string | null
-  model: string
-  method: string
-  baseline: boolean
-  seed: number
-  nominal: number | null
-  parent: string | null
-  /** A cluster's name; null for this machine. */
-  executor: string | null
-  tags: string[]
-  notes: string
-  createdAt: number
-  parameters: Record<string, ParameterValue>
-}
+type NewRun = Pick<RunEntry, GivenField | 'id' | 'tags' | 'parameters'> & { experiment: string | null; model: string; notes: string }
 
 type SnakeCase<Name extends string> = Name extends `${infer First}${infer Rest}`
   ? `${First extends Uppercase<First> ? `_${Lowercase<First>}` : First}${SnakeCase<Rest>}`
@@ -35,8 +17,11 @@ type SnakeCase<Name extends string> = Name extends `${infer First}${infer Rest}`
 /** SQLite stores booleans as 0 and 1. */
 type Stored<Value> = Value extends boolean ? number : Value
 
-/** A row as the main process uses it: the scalar fields by column name, plus those that only the queue and the screens need. */
-export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[Field]> } & {
+/** The scalar fields by column name. */
+type FieldColumns = { [Field in RunField as SnakeCase<Field>]: RunEntry[Field] }
+
+/** Columns that only the queue and the screens need. */
+interface OtherColumns {
   number: number
   id: string
   experiment: string | null
@@ -64,6 +49,9 @@ export type RunRow = { [Field in RunField as SnakeCase<Field>]: Stored<RunEntry[
   notes: string
 }
 
+/** A row as the main process uses it. */
+export type RunRow = { [Column in keyof FieldColumns]: Stored<FieldColumns[Column]> } & OtherColumns
+
 type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
 
 /** Columns that never change after the insert. */
@@ -81,11 +69,7 @@ type FixedColumn =
   | 'from_queue'
 
 /** The columns that can be updated. Lists and objects are written as JSON. */
-export type RunPatch = Partial<
-  Omit<RunRow, FixedColumn | 'starred' | 'has_plan' | 'tags' | 'progress' | 'problem' | 'experiment' | 'job'>
-> & {
-  starred?: boolean
-  has_plan?: boolean
+export type RunPatch = Partial<Omit<FieldColumns & OtherColumns, FixedColumn | 'tags' | 'progress' | 'problem' | 'experiment' | 'job'>> & {
   tags?: string[]
   progress?: Progress | null
   problem?: RunProblem | null
@@ -93,12 +77,13 @@ export type RunPatch = Partial<
   job?: JobRecord | null
 }
 
+const newFields = ['id', 'experiment', 'model', 'tags', 'notes', ...givenFields]
+
 export class RunsTable extends Table {
   readonly #parameters = new ParametersTable(this.db)
   readonly #measures = new MeasuresTable(this.db)
   readonly #insert: (run: Omit<NewRun, 'parameters'>) => number = this.one(`
-    INSERT INTO runs(id, name, status, experiment, model, method, baseline, seed, nominal, parent, executor, tags, notes, created_at)
-    VALUES (@id, @name, @status, @experiment, @model, @method, @baseline, @seed, @nominal, @parent, @executor, @tags, @notes, @createdAt)
+    INSERT INTO runs(${newFields.map(columnOf).join(', ')}) VALUES (${newFields.map((field) => `@${field}`).join(', ')})
     RETURNING number`)
   readonly #joined: (numbers: readonly number[]) => JoinedRow[] = this.all(`
     SELECT r.*, m.name AS model_name, e.name AS experiment_name FROM json_each(?) wanted

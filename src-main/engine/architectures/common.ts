@@ -6,6 +6,8 @@ import type { BlockLayout, DecoderSpec, Projection } from './spec.ts'
 
 /** One model family: its name, what GGUF files call its parts, and how a config of its own becomes a spec. */
 export interface Architecture {
+  /** `model_type` of its configs. */
+  readonly modelType: string
   readonly title: string
   /** Well-known models. */
   readonly examples: string

@@ -32,6 +32,8 @@ export interface GgufSizes {
 export interface Dialect {
   /** `general.architecture` */
   readonly architecture: string
+  /** The family that its files belong to, where several write them. */
+  readonly family?: string
   /** Norms of a block by their role here. */
   readonly norms: Readonly<Partial<Record<NormRole & keyof BlockTensors, string>>>
   /** Whether the rows of each query and key head are interleaved for its rotary embedding. */
@@ -142,6 +144,7 @@ export const plain: Dialect = {
 export const llamaDialect: Dialect = {
   ...plain,
   architecture: 'llama',
+  family: 'llama',
   interleaved: true,
   takesFactors: true,
   expertWidth: 'feed_forward_length',

@@ -2,6 +2,10 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Architecture } from './common.ts'
 import { ConfigReader } from './config-reader.ts'
 import type { Dialect } from './dialect.ts'
+import type { BlockLayout, DecoderSpec } from './spec.ts'
+
+// generated: families (npm run generate)
+
 import { gemma2, gemma3, gemma3Text } from './families/gemma.ts'
 import { glm4Moe } from './families/glm4-moe.ts'
 import { gptOss } from './families/gpt-oss.ts'
@@ -21,35 +25,36 @@ import { qwen35, qwen35Text } from './families/qwen3-5.ts'
 import { qwen35Moe, qwen35MoeText } from './families/qwen3-5-moe.ts'
 import { qwen3Moe } from './families/qwen3-moe.ts'
 import { smollm3 } from './families/smollm3.ts'
-import type { BlockLayout, DecoderSpec } from './spec.ts'
 
-/** Every family, by the `model_type` of its configs. Of families that share a GGUF architecture, the first takes its files. */
+/** Every family, by the `model_type` of its configs. */
 export const families: Readonly<Record<string, Architecture>> = {
-  llama,
-  mistral,
-  qwen2,
-  qwen3,
-  qwen3_5_text: qwen35Text,
-  qwen3_5: qwen35,
   gemma2,
   gemma3_text: gemma3Text,
   gemma3,
-  smollm3,
+  glm4_moe: glm4Moe,
+  gpt_oss: gptOss,
+  granite,
+  granitemoe: graniteMoe,
+  llama,
+  mistral,
+  mixtral,
   olmo2,
   olmo3,
-  granite,
-  phi3,
-  phi,
-  qwen3_moe: qwen3Moe,
   olmoe,
-  granitemoe: graniteMoe,
-  mixtral,
-  gpt_oss: gptOss,
+  phi,
+  phi3,
+  qwen2,
   qwen2_moe: qwen2Moe,
-  glm4_moe: glm4Moe,
+  qwen3,
+  qwen3_5_text: qwen35Text,
+  qwen3_5: qwen35,
   qwen3_5_moe_text: qwen35MoeText,
   qwen3_5_moe: qwen35Moe,
+  qwen3_moe: qwen3Moe,
+  smollm3,
 }
+
+// end
 
 const findFamily = (modelType: unknown): Architecture | undefined =>
   typeof modelType === 'string' && Object.hasOwn(families, modelType) ? families[modelType] : undefined
@@ -65,10 +70,11 @@ export const expertSubstitutes: readonly string[] = Object.values(families).flat
 
 /** Every GGUF architecture, with the family that its files belong to. */
 export const ggufArchitectures: ReadonlyMap<string, { readonly modelType: string; readonly dialect: Dialect }> = new Map(
-  Object.entries(families)
-    .flatMap(([modelType, { gguf }]) => Object.values(gguf ?? {}).map((dialect: Dialect) => ({ modelType, dialect })))
-    .filter(({ dialect }, at, all) => all.findIndex((other) => other.dialect.architecture === dialect.architecture) === at)
-    .map((found) => [found.dialect.architecture, found]),
+  Object.values(families).flatMap(({ modelType, gguf }) =>
+    Object.values(gguf ?? {}).flatMap((dialect: Dialect) =>
+      (dialect.family ?? modelType) === modelType ? [[dialect.architecture, { modelType, dialect }]] : [],
+    ),
+  ),
 )
 
 /** The config of the text model alone: another one than the given for a model of several parts. */

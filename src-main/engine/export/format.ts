@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { ExportedRun } from '#contract/exports/exported-run.ts'
 import type { SavedFile } from '#contract/exports/exports.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { FormatId } from '#contract/titles.ts'
 import { keysAndValues } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { formatConfig } from '#engine/checkpoint/config-text.ts'
@@ -55,6 +56,9 @@ export interface Outline {
 
 /** A way to write a pruned model down. */
 export interface ExportFormat {
+  readonly id: FormatId
+  /** Its place in lists; a new format takes the next number. */
+  readonly order: number
   readonly title: string
   readonly summary: string
   /** Whether this program opens what it writes. */

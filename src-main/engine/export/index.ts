@@ -1,17 +1,25 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { FormatId } from '#contract/titles.ts'
-import { exact } from './exact/exact.ts'
 import type { ExportFormat } from './format.ts'
+
+// generated: formats (npm run generate)
+
+import { exact } from './exact/exact.ts'
 import { gguf } from './gguf/gguf.ts'
 import { nemotron } from './nemotron/nemotron.ts'
 import { stock } from './stock.ts'
 import { vllmExperts } from './vllm-experts.ts'
 
 /** Every format a pruned model can be written in, by the name that the command line and the screens use. */
-export const formats = { exact, stock, gguf, 'nemotron-nas': nemotron, 'vllm-experts': vllmExperts } as const satisfies Record<
-  FormatId,
-  ExportFormat
->
+export const formats = {
+  exact,
+  stock,
+  gguf,
+  'nemotron-nas': nemotron,
+  'vllm-experts': vllmExperts,
+} as const satisfies Record<FormatId, ExportFormat>
+
+// end
 
 /** The format of that name. Throws with the list of names when there is none. */
 export function findFormat(id: string): ExportFormat {

@@ -1,6 +1,5 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { formatTitles } from '#contract/titles.ts'
 import { readSpec, substitutesExperts, textConfig } from '#engine/architectures/index.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { shardsBytes } from '#engine/checkpoint/safetensors/write-shards.ts'
@@ -18,17 +17,19 @@ import { prunedTensors } from './pruned-tensors.ts'
  * other's half share one, and all are renumbered. MLPs share one width; a removed attention or MLP whose place is still needed stays
  * as zeros, which cost memory but add nothing.
  */
-export const stock = folderFormat(
-  formatTitles.stock,
-  'Opens in transformers, vLLM and others as an ordinary model. Removed attention is stored as zeros.',
-  (planned) => layOutStock(planned),
-)
+export const stock: ExportFormat = {
+  id: 'stock',
+  order: 2,
+  title: 'Stock safetensors folder',
+  summary: 'Opens in transformers, vLLM and others as an ordinary model. Removed attention is stored as zeros.',
+  ...inFamilyNames((planned) => layOutStock(planned)),
+}
 
-/** A format of folders in the family's own names. */
-export function folderFormat(title: string, summary: string, layOut: (planned: Planned) => ReturnType<typeof layOutStock>): ExportFormat {
+/** How a format of folders in the family's own names writes them. */
+export function inFamilyNames(
+  layOut: (planned: Planned) => ReturnType<typeof layOutStock>,
+): Pick<ExportFormat, 'reopens' | 'outline' | 'fileBytes' | 'write'> {
   return {
-    title,
-    summary,
     reopens: true,
     async outline(planned) {
       const { tensors, packed, notes } = layOut(planned)

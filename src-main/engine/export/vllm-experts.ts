@@ -1,19 +1,21 @@
 import { EspalierError } from '#contract/errors.ts'
-import { formatTitles } from '#contract/titles.ts'
 import { expertSubstitutes, substitutesExperts } from '#engine/architectures/index.ts'
 import { type DecoderSpec, isConstant } from '#engine/architectures/spec.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import type { ExportFormat } from './format.ts'
 import type { Planned } from './pieces.ts'
-import { folderFormat, layOutStock } from './stock.ts'
+import { inFamilyNames, layOutStock } from './stock.ts'
 
 /**
  * A folder for vLLM's expert substitution: the router is whole, experts keep their numbers, and each that became a vector has one tensor
  * `experts.N.approx_value`. `approximate_experts` in config.json lists these by block.
  */
-export const vllmExperts = folderFormat(
-  formatTitles['vllm-experts'],
-  `For vLLM's expert substitution: removed experts are vectors. ${expertSubstitutes.join(', ')}. Not tested in vLLM yet.`,
-  (planned) => {
+export const vllmExperts: ExportFormat = {
+  id: 'vllm-experts',
+  order: 5,
+  title: 'Folder for vLLM with constant experts',
+  summary: `For vLLM's expert substitution: removed experts are vectors. ${expertSubstitutes.join(', ')}. Not tested in vLLM yet.`,
+  ...inFamilyNames((planned) => {
     requireSubstitutes(planned)
     const laidOut = layOutStock(planned, true)
     const { blocks } = specWithPlan(planned.model.spec, planned.plan)
@@ -22,8 +24,8 @@ export const vllmExperts = folderFormat(
       return constants?.length ? [[String(position), constants] as const] : []
     })
     return { ...laidOut, sizes: { ...laidOut.sizes, approximate_experts: Object.fromEntries(lists) } }
-  },
-)
+  }),
+}
 
 const refuse = (why: string, format: string) =>
   new EspalierError('infeasible', `The format vllm-experts cannot hold this model: ${why}. Choose ${format}.`)

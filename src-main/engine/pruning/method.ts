@@ -6,6 +6,7 @@ import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Outline } from '#contract/runs/preflight.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { MethodId } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { StoredTensors, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -84,6 +85,9 @@ export interface MethodPhase {
 
 /** A pruning method: it decides, and changes nothing. */
 export interface Method<Schema extends z.ZodObject = z.ZodObject> {
+  readonly id: MethodId
+  /** Its place in lists, and so its colour in charts. A new method takes the next number, and keeps it. */
+  readonly order: number
   readonly title: string
   /** arXiv number of its paper, or of the one that a method of Espalier's own builds on. */
   readonly paper: string

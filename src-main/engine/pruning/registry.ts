@@ -1,6 +1,9 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { MethodId } from '#contract/titles.ts'
 import type { Method } from './method.ts'
+
+// generated: methods (npm run generate)
+
 import { twoStage } from './methods/2ssp.ts'
 import { fittedTwoStage } from './methods/2ssp-fit.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
@@ -23,6 +26,8 @@ export const methods = {
   slicegpt,
   reap,
 } as const satisfies Record<MethodId, Method>
+
+// end
 
 /** The method of that name. Throws with the list of names when there is none. */
 export function findMethod(id: string): Method {

@@ -1,11 +1,12 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
+import type { Dialect } from '#engine/architectures/dialect.ts'
 import { families, readSpec } from '#engine/architectures/index.ts'
 import { blockParameters } from '#engine/architectures/parameters.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
-import { familyModels, mixtureModels } from '../../fixtures/reference.ts'
+import { familyModels, fullModels, mixtureModels, packedMixture, variedModels } from '../../fixtures/reference.ts'
 
 type Config = Record<string, unknown>
 
@@ -82,6 +83,18 @@ function lookAtAll(config: Config): void {
   }
 }
 
+test('every recorded model is in a list that tests loop over', () => {
+  const recorded = readdirSync(home, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? entry.name : []))
+  expect([...fullModels, ...variedModels, ...familyModels, ...mixtureModels, packedMixture].sort()).toEqual(recorded.sort())
+})
+
+test('files of each architecture of llama.cpp open as one family', () => {
+  const owned = Object.values(families).flatMap(({ modelType, gguf }) =>
+    Object.values(gguf ?? {}).flatMap(({ family = modelType, architecture }: Dialect) => (family === modelType ? architecture : [])),
+  )
+  expect(owned).toEqual([...new Set(owned)])
+})
+
 describe.each(configs)('the config of %s', (name, config) => {
   test('opens', () => {
     expect(() => lookAtAll(config)).not.toThrow()
@@ -108,7 +121,7 @@ describe.each(configs)('the config of %s', (name, config) => {
 test.each([
   [
     { model_type: 'deepseek_v3', n_routed_experts: 256 },
-    /"deepseek_v3", a family with latent attention, which this program does not compute; known are Llama, Mistral/,
+    /"deepseek_v3", a family with latent attention, which this program does not compute; known are Gemma 2, Gemma 3, /,
   ],
   [{ model_type: 'newone', text_config: { kv_lora_rank: 64 } }, /"newone", a family with latent attention/],
   [{ model_type: 'mamba' }, /"mamba", a family that this program does not know; known are/],

@@ -23,11 +23,34 @@ import { familyModels, fullModels, mixtureModels, type ReferenceModel } from '..
 import { logitsOf, relativeError } from '../model/logits.ts'
 import { type Bench, openReference, prune, type RecordedRun, recordedRun } from './running.ts'
 
-/** Small enough for a loop over everything; the recorded results are compared in the tests of each method. */
-const few: Partial<Record<MethodId, object>> = {
-  '2ssp_fit': { windows: 8, tableWindows: 1 },
-  evopress: { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 },
-  evopress_submodule: { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 },
+/** What this loop must know of some methods. The others have no options that cost much, refuse no model, and remove whole blocks. */
+interface Case {
+  /** Small enough for a loop over everything; the recorded results are compared in the tests of each method. */
+  readonly options?: object
+  readonly refuses?: { readonly models: readonly ReferenceModel[]; readonly why: RegExp }
+  /** What is asked for, and within what the method reaches it. */
+  readonly sparsity?: number
+  readonly within?: number
+}
+
+const evolution: Case = { options: { generations: 2, offspring: 4, startStates: 4, windows: 4, finalWindows: 2 } }
+const cases: Partial<Record<MethodId, Case>> = {
+  '2ssp': { sparsity: 0.5 },
+  '2ssp_fit': {
+    options: { windows: 8, tableWindows: 1 },
+    refuses: { models: [...mixtureModels, 'qwen3_5'], why: /mixtures of experts|need attention of one size/ },
+    sparsity: 0.5,
+    within: 0.04,
+  },
+  evopress: evolution,
+  evopress_submodule: evolution,
+  slicegpt: {
+    refuses: { models: [...mixtureModels, 'gemma2', 'gemma3', 'olmo2', 'olmo3'], why: /cannot slice a \w+ model/ },
+    sparsity: 0.5,
+    within: 0.12,
+  },
+  // A router keeps at least the experts that it picks, and two of each group.
+  reap: { refuses: { models: [...fullModels, ...familyModels], why: /no mixtures of experts/ }, sparsity: 0.25, within: 0.07 },
 }
 
 /** How a method writes and finds its steps does not depend on the family: a gated MLP one after the other, and a plain one beside attention. */
@@ -35,9 +58,6 @@ const resumedOn: readonly ReferenceModel[] = ['stories260k', 'phi-tiny']
 
 /** A mixture and one with two kinds of token mixers compute what those do not. */
 const remadeOn: readonly ReferenceModel[] = [...resumedOn, 'olmoe', 'qwen3_5']
-
-/** A router keeps at least the experts that it picks, and two of each group. */
-const sparsityOf = (id: MethodId): number => (id === 'reap' ? 0.25 : 0.5)
 
 async function lossOf({ model, test: windows }: Bench, plan: Plan, tensors?: MethodResult['tensors']): Promise<number> {
   const view = viewWithPlan(model, plan, tensors)
@@ -77,12 +97,7 @@ async function savedStack(model: Model, { plan, tensors }: MethodResult): Promis
   }
 }
 
-/** Families whose norms behind submodules no slice can have. */
-const unsliceable: readonly ReferenceModel[] = ['gemma2', 'gemma3', 'olmo2', 'olmo3']
-
 const mixtures: readonly ReferenceModel[] = mixtureModels
-/** Methods that work on one dense MLP per block. */
-const denseOnly: readonly string[] = ['2ssp_fit', 'slicegpt']
 
 describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) => {
   const opened = openReference(name)
@@ -90,7 +105,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
   const optionsOf = (id: MethodId) => {
     const ofMixture = { '2ssp': { experts: 0.25 }, reap: name === 'olmoe' ? { gateCorrection: 'fitted' } : {} }
     const own = mixtures.includes(name) && (id === '2ssp' || id === 'reap') ? ofMixture[id] : {}
-    return { windows: 2, ...few[id], ...own } as never
+    return { windows: 2, ...cases[id]?.options, ...own } as never
   }
   let bench: Bench | undefined
   // Short windows to calibrate on: nothing here depends on their length.
@@ -109,33 +124,12 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
   describe.each(Object.keys(methods) as MethodId[])('%s', (id) => {
     const method: Method = methods[id]
 
-    if (mixtures.includes(name) && denseOnly.includes(id)) {
-      test('is refused before any work, and says so in the range that it can reach', async () => {
-        await expect(prune(method, open(), { sparsity: 0.5 }, optionsOf(id))).rejects.toThrow(/mixtures of experts|cannot slice/)
-        expect(method.range(open().model.spec, method.options.parse({})).most).toBe(0)
-      })
-      return
-    }
+    const { refuses, sparsity = 0.5, within = 0.02 } = cases[id] ?? {}
 
-    if (id === 'reap' && !mixtures.includes(name)) {
+    if (refuses?.models.includes(name)) {
       test('is refused before any work, and says so in the range that it can reach', async () => {
-        await expect(prune(method, open(), { sparsity: 0.5 }, optionsOf(id))).rejects.toThrow('no mixtures of experts')
-        expect(method.range(open().model.spec, method.options.parse({})).most).toBe(0)
-      })
-      return
-    }
-
-    if (id === 'slicegpt' && unsliceable.includes(name)) {
-      test('is refused before any work, and says so in the range that it can reach', async () => {
-        await expect(prune(method, open(), { sparsity: 0.5 }, optionsOf(id))).rejects.toThrow(/cannot slice a \w+ model/)
+        await expect(prune(method, open(), { sparsity }, optionsOf(id))).rejects.toThrow(refuses.why)
         expect(method.range(open().model.spec, method.options.parse({}))).toEqual({ least: 0, most: 0 })
-      })
-      return
-    }
-
-    if (id === '2ssp_fit' && name === 'qwen3_5') {
-      test('is refused before any work: its token mixers differ in size', async () => {
-        await expect(prune(method, open(), { sparsity: 0.5 }, optionsOf(id))).rejects.toThrow('need attention of one size')
       })
       return
     }
@@ -151,7 +145,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
     /** A run at half, made once for the tests below. */
     const makeOnce = () => {
       const make = async (run = recordedRun(3)) => ({
-        first: await prune(method, open(), { sparsity: sparsityOf(id) }, optionsOf(id), run),
+        first: await prune(method, open(), { sparsity }, optionsOf(id), run),
         run,
       })
       made ??= make()
@@ -162,7 +156,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
       test('its plan is the same when it is made again, and nothing is left behind', async () => {
         const { first } = await makeOnce()
         const tensors = memory().numTensors
-        expect((await prune(method, open(), { sparsity: sparsityOf(id) }, optionsOf(id), recordedRun(3))).plan).toEqual(first.plan)
+        expect((await prune(method, open(), { sparsity }, optionsOf(id), recordedRun(3))).plan).toEqual(first.plan)
         expect(memory().numTensors).toBe(tensors)
       })
 
@@ -174,27 +168,12 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
       const reached = reachedSparsity(model.spec, first.plan)
       expect(reached).toBeCloseTo(removedParameters(model.spec, first.plan) / stackParameters(model.spec), 12)
       const { length } = model.spec.blocks
-      const nominal = id === 'reap' ? 0.25 : id === '2ssp' || id === '2ssp_fit' || id === 'slicegpt' ? 0.5 : Math.ceil(length / 2) / length
+      const nominal = cases[id]?.sparsity ?? Math.ceil(length / 2) / length
       expect(Math.abs(reached - nominal)).toBeLessThan(
-        id === 'slicegpt'
-          ? 0.12
-          : id === 'reap'
-            ? 0.07
-            : name.startsWith('glm')
-              ? 0.15
-              : name.startsWith('qwen3_5')
-                ? 0.05
-                : id === '2ssp_fit'
-                  ? 0.04
-                  : 0.02,
+        Math.max(within, name.startsWith('glm') ? 0.15 : name.startsWith('qwen3_5') ? 0.05 : 0),
       )
       // Where it matters which parts go, or a programme chooses widths, a preview cannot know to the last parameter.
-      const { reached: previewed } = outlineOf(
-        method,
-        model.spec,
-        budgetFor(model.spec, { sparsity: sparsityOf(id) }),
-        method.options.parse(optionsOf(id)),
-      )
+      const { reached: previewed } = outlineOf(method, model.spec, budgetFor(model.spec, { sparsity }), method.options.parse(optionsOf(id)))
       if (previewed !== null && id !== '2ssp_fit') expect(reached).toBeCloseTo(previewed, 12)
       // The cache of transformers needs an attention of a kind that this plan may remove.
       if (!name.startsWith('qwen3_5'))
@@ -213,15 +192,15 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
         } = await makeOnce()
         const steps = new Map<string, string>()
         await expect(
-          prune(method, open(), { sparsity: sparsityOf(id) }, optionsOf(id), recordedRun(3, steps, Math.floor(whole.steps.size / 2))),
+          prune(method, open(), { sparsity }, optionsOf(id), recordedRun(3, steps, Math.floor(whole.steps.size / 2))),
         ).rejects.toThrow('killed')
         const before = [...steps.keys()]
         const resumed = recordedRun(3, steps)
-        expect((await prune(method, open(), { sparsity: sparsityOf(id) }, optionsOf(id), resumed)).plan).toEqual(plan)
+        expect((await prune(method, open(), { sparsity }, optionsOf(id), resumed)).plan).toEqual(plan)
         expect(resumed.computed.filter((step) => before.includes(step))).toEqual([])
         expect(new Map(steps)).toEqual(whole.steps)
         const again = recordedRun(3, steps)
-        expect((await prune(method, open(), { sparsity: sparsityOf(id) }, optionsOf(id), again)).plan).toEqual(plan)
+        expect((await prune(method, open(), { sparsity }, optionsOf(id), again)).plan).toEqual(plan)
         expect(again.computed).toEqual([])
         expect(again.passes).toEqual({ attention: 0, mlp: 0, head: 0 })
       })

@@ -55,6 +55,7 @@ function gemmaDialect(architecture: string, largest: number, pattern: number): D
 }
 
 export const gemma2: Architecture = {
+  modelType: 'gemma2',
   title: 'Gemma 2',
   examples: 'Gemma 2 2B, 9B and 27B',
   gguf: { own: gemmaDialect('gemma2', 46, 2) },
@@ -88,6 +89,7 @@ function readGemma3(config: ConfigReader, layout: DecoderSpec['blocks'] | undefi
 const shared = gemmaDialect('gemma3', 62, 6)
 const gemma3Dialect: Dialect = {
   ...shared,
+  family: 'gemma3_text',
   norms: { ...shared.norms, ...inner },
   config: (keys, sizes) => ({
     ...shared.config?.(keys, sizes),
@@ -96,6 +98,7 @@ const gemma3Dialect: Dialect = {
 }
 
 export const gemma3Text: Architecture = {
+  modelType: 'gemma3_text',
   title: 'Gemma 3',
   examples: 'Gemma 3 270M and 1B',
   gguf: { own: gemma3Dialect },
@@ -117,6 +120,7 @@ const describeText = (config: Record<string, unknown>) => textConfigOf(config, u
 
 /** The text part of Gemma 3 with images. */
 export const gemma3: Architecture = {
+  modelType: 'gemma3',
   title: 'Gemma 3 with images, its text part',
   examples: 'Gemma 3 4B, 12B and 27B',
   gguf: { own: gemma3Dialect },

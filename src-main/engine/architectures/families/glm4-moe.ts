@@ -24,6 +24,7 @@ const dialect: Dialect = {
 
 /** GLM-4.5: sigmoid scores with a correction for the choice, groups of experts, a shared expert, dense blocks in front. */
 export const glm4Moe: Architecture = {
+  modelType: 'glm4_moe',
   title: 'GLM-4.5 MoE',
   examples: 'GLM-4.5-Air, GLM-4.5 and 4.6',
   substitutesExperts: true,

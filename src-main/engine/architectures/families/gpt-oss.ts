@@ -33,6 +33,7 @@ const dialect: Dialect = {
 
 /** gpt-oss (arXiv 2508.10925): sinks in attention, biases everywhere, and neurons whose gates and ups have limits. */
 export const gptOss: Architecture = {
+  modelType: 'gpt_oss',
   title: 'gpt-oss',
   examples: 'gpt-oss 20B and 120B',
   gguf: { own: dialect },

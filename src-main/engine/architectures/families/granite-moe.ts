@@ -13,6 +13,7 @@ const dialect: Dialect = {
 
 /** Granite's blocks with experts in two tensors; weights are a softmax over the chosen, which renormalised ones are too. */
 export const graniteMoe: Architecture = {
+  modelType: 'granitemoe',
   title: 'Granite MoE',
   examples: 'Granite 3.0 and 3.1 1B-A400M and 3B-A800M',
   gguf: { own: dialect },

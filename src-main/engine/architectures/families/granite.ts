@@ -26,6 +26,7 @@ export const readGraniteScales = (config: ConfigReader) => ({
 })
 
 export const granite: Architecture = {
+  modelType: 'granite',
   title: 'Granite',
   examples: 'Granite 3.0 to 3.3 2B and 8B',
   gguf: { own: graniteDialect },

@@ -136,6 +136,7 @@ export function readBiases(config: ConfigReader): LlamaTraits {
 }
 
 export const llama: Architecture = {
+  modelType: 'llama',
   title: 'Llama',
   examples: 'Llama 2, 3, 3.1, 3.2 and 3.3, SmolLM 1 and 2, TinyLlama, DeepSeek-R1-Distill-Llama',
   gguf: { own: llamaDialect, perBlock: deci },

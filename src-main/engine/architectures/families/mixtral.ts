@@ -8,6 +8,7 @@ const names = { gate: 'w1', up: 'w3', down: 'w2' }
 
 /** Mixtral (arXiv 2401.04088): Mistral's blocks with experts under names of their own. */
 export const mixtral: Architecture = {
+  modelType: 'mixtral',
   title: 'Mixtral',
   examples: 'Mixtral 8x7B and 8x22B',
   substitutesExperts: true,

@@ -14,6 +14,7 @@ const traits: LlamaTraits = {
 const dialect: Dialect = {
   ...plain,
   architecture: 'olmo2',
+  family: 'olmo2',
   norms: { ...behind, ...inner },
   windows: 'list',
   config: (keys, { blocks }) =>
@@ -21,6 +22,7 @@ const dialect: Dialect = {
 }
 
 export const olmo2: Architecture = {
+  modelType: 'olmo2',
   title: 'OLMo 2',
   examples: 'OLMo 2 1B, 7B, 13B and 32B',
   gguf: { own: dialect },
@@ -29,6 +31,7 @@ export const olmo2: Architecture = {
 
 /** OLMo 3: three of four blocks attend within a window, where rotary embeddings are not scaled. */
 export const olmo3: Architecture = {
+  modelType: 'olmo3',
   title: 'OLMo 3',
   examples: 'OLMo 3 7B and 32B',
   gguf: { own: dialect },

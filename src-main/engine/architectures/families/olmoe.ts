@@ -14,6 +14,7 @@ const dialect: Dialect = {
 
 /** OLMoE (arXiv 2409.02060): norms over whole queries and keys, and weights of chosen experts that do not add up to 1. */
 export const olmoe: Architecture = {
+  modelType: 'olmoe',
   title: 'OLMoE',
   examples: 'OLMoE 1B-7B',
   substitutesExperts: true,

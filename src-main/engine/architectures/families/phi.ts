@@ -12,6 +12,7 @@ const dialect: Dialect = {
 
 /** Phi (1, 1.5, 2): LayerNorm, biases everywhere, a plain MLP beside the attention on one norm, partial rotary. */
 export const phi: Architecture = {
+  modelType: 'phi',
   title: 'Phi',
   examples: 'Phi-1, 1.5 and 2',
   gguf: { own: dialect },

@@ -14,6 +14,7 @@ const dialect: Dialect = {
 
 /** Phi-3 stores query, key and value in one tensor and gate and up in another: each projection is a range of rows. */
 export const phi3: Architecture = {
+  modelType: 'phi3',
   title: 'Phi-3',
   examples: 'Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini',
   gguf: { own: dialect, perBlock: deci },

@@ -21,6 +21,7 @@ const dialect: Dialect = {
 
 /** Qwen2's mixtures: an expert that every token meets, through a gate of its own. */
 export const qwen2Moe: Architecture = {
+  modelType: 'qwen2_moe',
   title: 'Qwen2 MoE',
   examples: 'Qwen1.5 MoE A2.7B, Qwen2 57B-A14B',
   gguf: { own: dialect },

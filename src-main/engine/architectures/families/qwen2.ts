@@ -13,6 +13,7 @@ export function readSwitchedWindows(config: ConfigReader): LlamaTraits {
 }
 
 export const qwen2: Architecture = {
+  modelType: 'qwen2',
   title: 'Qwen2',
   examples: 'Qwen2, Qwen2.5, DeepSeek-R1-Distill-Qwen',
   gguf: { own: { ...plain, architecture: 'qwen2' }, perBlock: deci },

@@ -8,6 +8,7 @@ import { qwen35Dialect, readQwen35 } from './qwen3-5.ts'
 const dialect: Dialect = {
   ...qwen35Dialect,
   architecture: 'qwen35moe',
+  family: 'qwen3_5_moe_text',
   expertWidth: 'expert_feed_forward_length',
   problem: all(allMixtures, routes(true), qwen35Dialect.problem),
   config: (keys, sizes) => ({
@@ -40,6 +41,7 @@ function readMixture(config: ConfigReader, stored: (name: string) => boolean, fu
 }
 
 export const qwen35MoeText: Architecture = {
+  modelType: 'qwen3_5_moe_text',
   title: 'Qwen3.5 MoE',
   examples: 'text models made from Qwen3.5 MoE',
   gguf: { own: dialect },
@@ -51,6 +53,7 @@ const describeText = (config: Record<string, unknown>) =>
 
 /** The text part of Qwen3.5 MoE with images. */
 export const qwen35Moe: Architecture = {
+  modelType: 'qwen3_5_moe',
   title: 'Qwen3.5 MoE with images, its text part',
   examples: 'Qwen3.5 35B-A3B to 397B-A17B',
   gguf: { own: dialect },

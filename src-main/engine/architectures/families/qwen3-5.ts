@@ -24,6 +24,7 @@ const counted = (spec: DecoderSpec): string | undefined => {
 export const qwen35Dialect: Dialect = {
   ...plain,
   architecture: 'qwen35',
+  family: 'qwen3_5_text',
   norms: { attentionNorm: 'attn_norm', mlpNorm: 'post_attention_norm', ...inner },
   keepsPlaces: true,
   rotarySections: true,
@@ -113,6 +114,7 @@ function deltaTensors(name: string, hidden: number, { keyHeads, valueHeads, keyS
 }
 
 export const qwen35Text: Architecture = {
+  modelType: 'qwen3_5_text',
   title: 'Qwen3.5',
   examples: 'text models made from Qwen3.5',
   gguf: { own: qwen35Dialect },
@@ -124,6 +126,7 @@ const describeText = (config: Record<string, unknown>) =>
 
 /** The text part of Qwen3.5 with images. */
 export const qwen35: Architecture = {
+  modelType: 'qwen3_5',
   title: 'Qwen3.5 with images, its text part',
   examples: 'Qwen3.5 0.8B to 27B',
   gguf: { own: qwen35Dialect },

@@ -35,6 +35,7 @@ const dialect: Dialect = {
 }
 
 export const qwen3Moe: Architecture = {
+  modelType: 'qwen3_moe',
   title: 'Qwen3 MoE',
   examples: 'Qwen3 30B-A3B and 235B-A22B',
   substitutesExperts: true,

@@ -13,6 +13,7 @@ const openelm: Dialect = {
 }
 
 export const qwen3: Architecture = {
+  modelType: 'qwen3',
   title: 'Qwen3',
   examples: 'Qwen3 0.6B to 32B, DeepSeek-R1-0528-Qwen3-8B',
   gguf: { own: { ...plain, architecture: 'qwen3', norms: openelm.norms }, perBlock: openelm },

@@ -17,6 +17,7 @@ const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {
 
 /** SmolLM3 rotates in most blocks; the others know positions only from the causal order. */
 export const smollm3: Architecture = {
+  modelType: 'smollm3',
   title: 'SmolLM3',
   examples: 'SmolLM3-3B',
   gguf: { own: { ...plain, architecture: 'smollm3', interleaved: true, keepsPlaces: true, problem: all(everyFourth, silu) } },

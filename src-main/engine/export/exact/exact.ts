@@ -1,6 +1,5 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { formatTitles } from '#contract/titles.ts'
 import { textConfig } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { ShapedTensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
@@ -23,7 +22,9 @@ import { moduleFile, moduleText, ownModelType } from './module.ts'
  * build that; without it the folder is refused, not filled up with random weights. This program reopens it without running anything.
  */
 export const exact: ExportFormat = {
-  title: formatTitles.exact,
+  id: 'exact',
+  order: 1,
+  title: 'Exact folder',
   summary: 'Smallest folder, remaining weights only. Opens in Espalier, and in transformers 5 with trust_remote_code.',
   reopens: true,
   async outline(planned) {

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { formatTitles, usualGgufTypes } from '#contract/titles.ts'
+import { usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { entriesBytes, headerBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { ggufShardsBytes, shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
@@ -18,7 +18,9 @@ import { tokenizerMetadata } from './tokenizer.ts'
  * no place in architectures that state sizes block by block; elsewhere they are zeros.
  */
 export const gguf: ExportFormat = {
-  title: formatTitles.gguf,
+  id: 'gguf',
+  order: 3,
+  title: 'GGUF file',
   summary: 'For llama.cpp, Ollama and LM Studio. Smaller for Llama, Mistral, Qwen2, Phi-3, and Qwen3 with a tied head.',
   reopens: true,
   async outline(planned, type) {

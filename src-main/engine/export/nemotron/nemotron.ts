@@ -1,6 +1,5 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { formatTitles } from '#contract/titles.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
 import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import { shardsBytes } from '#engine/checkpoint/safetensors/write-shards.ts'
@@ -18,7 +17,9 @@ import { configModule, configModuleFile } from './config-module.ts'
  * Written after vLLM's reader (model_executor/models/nemotron_nas.py); it was not run there.
  */
 export const nemotron: ExportFormat = {
-  title: formatTitles['nemotron-nas'],
+  id: 'nemotron-nas',
+  order: 4,
+  title: 'Nemotron-NAS folder for vLLM',
   summary: 'For vLLM with --trust-remote-code. Stored without the removed weights.',
   reopens: false,
   async outline(planned) {

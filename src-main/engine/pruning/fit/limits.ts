@@ -27,18 +27,24 @@ export function tableWidths(spec: DecoderSpec, { unit, least, width }: Programme
   return { base, widths: [...new Set(widths)].sort((a, b) => a - b) }
 }
 
-/** Every block has the same parts, of the same size; attention may be missing. */
+/** Throws unless every block has the same parts, of the same size; attention may be missing. */
 export function requireUniform(spec: DecoderSpec): void {
-  if (spec.router) throw hasExperts()
+  const problem = unevenness(spec)
+  if (problem) throw problem
+}
+
+function unevenness(spec: DecoderSpec): EspalierError | undefined {
+  if (spec.router) return hasExperts()
   const width = at(spec.blocks, 0).width
   const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
   if (width === 0 || spec.blocks.some((block) => block.width !== width))
-    throw new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
+    return new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all as wide. Start from the dense model.')
   if (new Set(attentions).size > 1)
-    throw new EspalierError(
+    return new EspalierError(
       'infeasible',
       `Fitted widths need attention of one size; a ${spec.family} model has several. Choose 2SSP or another method.`,
     )
+  return undefined
 }
 
 /** Parameters of one neuron: a row of each projection that reads the stream, a column of the one that writes to it. */
@@ -86,9 +92,9 @@ export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, at
   ]
 }
 
-/** The largest sparsity: every MLP as narrow as may be, and no attention. */
+/** The largest sparsity: every MLP as narrow as may be, and no attention; 0 for a model that is refused. */
 export function mostRemoved(spec: DecoderSpec, chosen: FittedOptions): number {
-  if (spec.router) return 0
+  if (unevenness(spec)) return 0
   const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)
   const narrowest = Math.ceil(least / unit) * unit
   const attentions = spec.blocks.filter(({ attention }) => attention).length

@@ -3,7 +3,6 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Fit, TriedPrice } from '#contract/pruning/fit.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { methodTitles } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -54,7 +53,9 @@ type Options = z.infer<typeof options>
 type Input = MethodInput<Options>
 
 export const fittedTwoStage = defineMethod({
-  title: methodTitles['2ssp_fit'],
+  id: '2ssp_fit',
+  order: 2,
+  title: '2SSP, fitted',
   paper: '2501.17771',
   own: true,
   summary: 'Gives each block the width that fits it, and removes the attention submodules that are worth least, jointly.',

@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision } from '#contract/runs/run.ts'
-import { methodTitles } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -80,7 +79,9 @@ export type TwoStageOptions = z.infer<typeof options>
 type Input = MethodInput<TwoStageOptions>
 
 export const twoStage = defineMethod({
-  title: methodTitles['2ssp'],
+  id: '2ssp',
+  order: 1,
+  title: '2SSP',
   paper: '2501.17771',
   summary: 'Removes weak MLP neurons in every block, then the attention submodules that matter least.',
   unit: 'neurons and attention',

@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
-import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
@@ -34,7 +33,9 @@ const submoduleOptions = options.extend({
 type Options = z.infer<typeof options>
 
 export const blockPruner = defineMethod({
-  title: methodTitles.blockpruner,
+  id: 'blockpruner',
+  order: 5,
+  title: 'BlockPruner, whole blocks',
   paper: '2406.10594',
   summary: 'Removes blocks one at a time, always the one whose removal raises perplexity least.',
   unit: 'block',
@@ -50,7 +51,9 @@ export const blockPruner = defineMethod({
 })
 
 export const submoduleBlockPruner = defineMethod({
-  title: methodTitles.blockpruner_submodule,
+  id: 'blockpruner_submodule',
+  order: 6,
+  title: 'BlockPruner',
   paper: '2406.10594',
   summary: 'Removes attention submodules and MLPs one at a time, always the one whose removal raises perplexity least.',
   unit: 'submodule',

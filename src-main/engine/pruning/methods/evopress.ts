@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import type { Selection } from '#contract/runs/run.ts'
-import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { keptWith } from '#engine/model/model.ts'
@@ -60,8 +59,10 @@ type Options = z.infer<typeof options>
 const shared = { paper: '2410.14649', options, windows: ({ windows }: Options) => windows, range: depthRange }
 
 export const evopress = defineMethod({
+  id: 'evopress',
+  order: 7,
+  title: 'EvoPress, whole blocks',
   ...shared,
-  title: methodTitles.evopress,
   summary: 'Searches by evolution for the blocks whose removal changes predictions least.',
   unit: 'block',
   work: (spec, { blocks }, chosen, windows) => evolutionWork(spec, 'block', blocks, chosen, windows),
@@ -69,8 +70,10 @@ export const evopress = defineMethod({
 })
 
 export const submoduleEvopress = defineMethod({
+  id: 'evopress_submodule',
+  order: 8,
+  title: 'EvoPress',
   ...shared,
-  title: methodTitles.evopress_submodule,
   summary: 'Searches by evolution for the attention submodules and MLPs whose removal changes predictions least.',
   unit: 'submodule',
   work: (spec, { blocks }, chosen, windows) => evolutionWork(spec, 'submodule', blocks, chosen, windows),

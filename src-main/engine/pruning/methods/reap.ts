@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import { expertScore, expertScores } from '#contract/pruning/experts.ts'
-import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import type { Budget } from '../budget.ts'
 import { constantsFor, correctGates, correctionPhase, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
@@ -65,7 +64,9 @@ const options = z
 type ReapOptions = z.infer<typeof options>
 
 export const reap = defineMethod({
-  title: methodTitles.reap,
+  id: 'reap',
+  order: 10,
+  title: 'REAP',
   paper: '2510.13999',
   summary: 'Removes the experts of each mixture that add least when they are chosen.',
   unit: 'experts',

@@ -1,6 +1,5 @@
 import { z } from 'zod'
 import type { Decision } from '#contract/runs/run.ts'
-import { methodTitles } from '#contract/titles.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
@@ -22,7 +21,9 @@ const options = similarityOptions.extend({
 })
 
 export const shortgpt = defineMethod({
-  title: methodTitles.shortgpt,
+  id: 'shortgpt',
+  order: 3,
+  title: 'ShortGPT',
   paper: '2403.03853',
   summary: 'Removes the blocks that change their input least.',
   unit: 'block',

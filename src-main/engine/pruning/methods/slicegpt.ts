@@ -2,7 +2,6 @@ import { z } from 'zod'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Spectrum } from '#contract/runs/run.ts'
-import { methodTitles } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -46,7 +45,9 @@ type Options = z.infer<typeof options>
 const findingComponents = 'Finding principal components'
 
 export const slicegpt = defineMethod({
-  title: methodTitles.slicegpt,
+  id: 'slicegpt',
+  order: 9,
+  title: 'SliceGPT',
   paper: '2401.15024',
   summary: 'Rotates the stream between submodules to its principal components and cuts off the weakest.',
   unit: 'width',

@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { Decision } from '#contract/runs/run.ts'
-import { methodTitles } from '#contract/titles.ts'
 import { depthRange } from '../budget.ts'
 import { defineMethod } from '../method.ts'
 import { blockParts, densePlan, presentBlocks, removeParts } from '../plan.ts'
@@ -21,7 +20,9 @@ const options = similarityOptions.extend({
 })
 
 export const windowBased = defineMethod({
-  title: methodTitles.window_based,
+  id: 'window_based',
+  order: 4,
+  title: 'Window-based',
   paper: '2403.17887',
   summary: 'Removes the run of consecutive blocks whose input and output are most similar.',
   unit: 'block',

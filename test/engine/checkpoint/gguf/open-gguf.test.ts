@@ -281,7 +281,7 @@ describe('a malformed GGUF file', () => {
     [
       'an unknown architecture',
       spoilMetadata({ 'general.architecture': text('toString') }),
-      /architecture toString. Known in GGUF are llama/,
+      /architecture toString. Known in GGUF are gemma2, gemma3, /,
     ],
     ['a missing key', spoilMetadata({ 'llama.block_count': undefined }), /lacks llama.block_count/],
     ['a key of another kind', spoilMetadata({ 'llama.block_count': text('two') }), /llama.block_count is "two", one number/],
