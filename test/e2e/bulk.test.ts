@@ -59,6 +59,16 @@ test('a long queue is one line with its rows on demand, and says that it is paus
   await queue.getByRole('button', { name: 'Show waiting runs' }).click()
   await queue.getByRole('link', { name: '130 more waiting runs' }).waitFor()
   expect(await rows.count()).toBe(101)
+  const [first, second, ...rest] = await orderOf()
+  await rows
+    .first()
+    .getByRole('button', { name: /^Move / })
+    .press('Alt+ArrowDown')
+  await eventually(orderOf, (order) => order.join() === [second, first, ...rest].join(), 10_000)
+  await page.reload()
+  await queue.getByRole('button', { name: 'Show waiting runs' }).click()
+  const name = (await workbench.call('runs.get', { id: second ?? '' })).name
+  await rows.first().getByRole('link', { name, exact: true }).waitFor()
   await queue.getByRole('button', { name: 'Hide waiting runs' }).click()
   expect(await rows.count()).toBe(0)
 })
