@@ -12,8 +12,6 @@ interface GpuReport {
   readonly capability?: number
 }
 
-const query = ['--query-gpu=index,uuid,memory.free,compute_cap', '--format=csv,noheader,nounits']
-
 /** A GPU as NVIDIA's driver lists it. Memory is null where it does not say. */
 export interface ListedGpu {
   readonly index: string
@@ -27,34 +25,30 @@ export interface ListedGpu {
 export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<ListedGpu[]> {
   const lines = await askNvidia('index,name,driver_version,memory.free,memory.total', environment)
   const bytes = (mebibytes = '') => (Number(mebibytes) > 0 ? 2 ** 20 * Number(mebibytes) : null)
-  return lines.flatMap(([index, name, driver, free, total]) =>
+  return wordsOf(lines).flatMap(([index, name, driver, free, total]) =>
     index && name && driver ? [{ index, name, driver, freeBytes: bytes(free), totalBytes: bytes(total) }] : [],
   )
 }
 
-/** The words of each line that nvidia-smi answers; no lines without it. */
-async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promise<string[][]> {
+/** What nvidia-smi answers, a line for each GPU; nothing without it. */
+async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promise<string> {
   const query = [`--query-gpu=${fields}`, '--format=csv,noheader,nounits']
   const answer = await promisify(execFile)('nvidia-smi', query, { timeout: 20_000, env: environment }).catch(() => undefined)
-  return (answer?.stdout ?? '').split('\n').map((line) => line.split(',').map((word) => word.trim()))
+  return answer?.stdout ?? ''
 }
+
+const wordsOf = (lines: string): string[][] => lines.split('\n').map((line) => line.split(',').map((word) => word.trim()))
 
 /** Asks NVIDIA's driver; nothing where there is none, or none that knows the device (parts of a GPU, memory shared with the processor). */
 export async function askDriver(environment: NodeJS.ProcessEnv = env): Promise<GpuReport> {
-  try {
-    const { stdout } = await promisify(execFile)('nvidia-smi', query, { timeout: 20_000, env: environment })
-    return readReport(stdout, environment.CUDA_VISIBLE_DEVICES)
-  } catch {
-    return {}
-  }
+  return readReport(await askNvidia('index,uuid,memory.free,compute_cap', environment), environment.CUDA_VISIBLE_DEVICES)
 }
 
 /** Reads `0, GPU-1234, 22563, 8.9` lines, memory in MiB. */
 export function readReport(lines: string, visible?: string): GpuReport {
-  const all = lines.split('\n').flatMap((line) => {
-    const [index, uuid, free, capability] = line.split(',').map((word) => word.trim())
-    return index && uuid ? [{ index, uuid, freeBytes: 2 ** 20 * Number(free), capability: Number(capability) }] : []
-  })
+  const all = wordsOf(lines).flatMap(([index, uuid, free, capability]) =>
+    index && uuid ? [{ index, uuid, freeBytes: 2 ** 20 * Number(free), capability: Number(capability) }] : [],
+  )
   const seen = visibleGpus(all, visible)
   if (seen.length === 0) return {}
   const [freeBytes, capability] = [Math.min(...seen.map((gpu) => gpu.freeBytes)), Math.min(...seen.map((gpu) => gpu.capability))]

@@ -104,8 +104,12 @@ export class ComputeHost {
         // Closing also ends a process that is still starting.
         throw this.#child.closed ? cancelled() : thrown
       })
-    this.#tail = result.catch(() => {})
-    return { result, cancel: (column) => this.#cancel(number, cancelling, column) }
+    const cancel = (column?: number) => this.#cancel(number, cancelling, column)
+    const leave = () => cancel()
+    if (side.signal?.aborted) leave()
+    side.signal?.addEventListener('abort', leave)
+    this.#tail = result.catch(() => {}).finally(() => side.signal?.removeEventListener('abort', leave))
+    return { result, cancel }
   }
 
   /** Ends the process if it is idle. */

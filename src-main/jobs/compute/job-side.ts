@@ -15,6 +15,8 @@ export interface FoundStep {
 export interface JobSide {
   /** After this many seconds the job fails and its process is killed. */
   deadlineSeconds?: number
+  /** Cancels the job. */
+  signal?: AbortSignal | undefined
   onEvent?(event: unknown): void
   onOutput?(chunk: string): void
   getStep?(name: string, signal: AbortSignal): FoundStep | undefined | Promise<FoundStep | undefined>

@@ -4,6 +4,14 @@ import type { Table, TableCell, TableFormat } from '#contract/comparison/table.t
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown } from '#contract/markdown.ts'
 
+/** A table of plain values. A column is numeric if its cells are. */
+export function plainTable(labels: readonly string[], rows: readonly (readonly TableCell['value'][])[]): Table {
+  return {
+    columns: labels.map((label, at) => ({ label, numeric: rows.some((row) => typeof row[at] === 'number') })),
+    rows: rows.map((row) => row.map((value) => ({ value }))),
+  }
+}
+
 /** A table as a file, in formats for papers and spreadsheets. */
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
   if (format === 'csv') return { fileName: `${name}.csv`, type: 'text/csv', content: toCsv(table) }

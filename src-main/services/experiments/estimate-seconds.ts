@@ -20,19 +20,8 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
   const above = sorted.find((rate) => rate.hidden >= hidden) ?? (sorted.at(-1) as MachineRate)
   const below = sorted.findLast((rate) => rate.hidden <= hidden) ?? above
   const share = above.hidden === below.hidden ? 0 : Math.log(hidden / below.hidden) / Math.log(above.hidden / below.hidden)
-  const between = (key: Exclude<keyof MachineRate, 'hidden'>) => below[key] ** (1 - share) * above[key] ** share
-  return {
-    hidden,
-    attention: between('attention'),
-    mlp: between('mlp'),
-    head: between('head'),
-    double: between('double'),
-    vectors: between('vectors'),
-    call: between('call'),
-    decoded: between('decoded'),
-    split: between('split'),
-    bfloat16: between('bfloat16'),
-  }
+  const between = Object.entries(above).map(([key, rate]) => [key, below[key as keyof MachineRate] ** (1 - share) * rate ** share])
+  return { ...(Object.fromEntries(between) as MachineRate), hidden }
 }
 
 /** The seconds of each phase by the machine's rates alone. */

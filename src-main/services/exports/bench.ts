@@ -17,11 +17,11 @@ export class BenchService extends Service {
         const job = this.parts.exporter.perform(
           { kind: 'bench files', ...request, files },
           {
+            signal,
             onEvent: (event) => report({ turns: event as { done: number; total: number } }),
             fetchFile: (file, stop) => this.parts.fetchFile(file, stop, () => undefined),
           },
         )
-        signal.addEventListener('abort', () => job.cancel())
         report({ bench: fileBench.parse(await job.result) })
         return null
       }).transfer

@@ -80,12 +80,12 @@ export class ExportsService extends Service {
     const { exporter, logs, history } = this.parts
     return async (signal, report) => {
       const job = exporter.perform(task, {
+        signal,
         onEvent: (event) => report(progressOf(event)),
         onOutput: (chunk) => logs.append(row.id, chunk),
         getStep: (name) => history.steps.find(name),
         fetchFile: (file, stop) => this.parts.fetchFile(file, stop, () => undefined),
       })
-      signal.addEventListener('abort', () => job.cancel())
       return z.array(savedFile).parse(await job.result)
     }
   }

@@ -3,7 +3,7 @@ import { type JudgedPair, type Standing, standings } from '#contract/judging/bra
 import type { JudgedSides, Judgement, JudgingEntry, JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import type { StoredJudging, StoredVote } from '#db/judgings.ts'
-import { toCsv } from '../comparison/table-text.ts'
+import { plainTable, toCsv } from '../comparison/table-text.ts'
 
 /** Points for the answer on the left. */
 const points: Record<Judgement, number> = { left: 1, right: 0, tie: 0.5, 'both bad': 0.5 }
@@ -70,12 +70,14 @@ function countsOf(column: number, votes: readonly (JudgedSides & { vote: Judgeme
 export function judgingFile(result: JudgingResult, format: 'json' | 'csv'): TextFile {
   if (format === 'json') return { fileName: 'judging.json', type: 'application/json', content: `${JSON.stringify(result, null, 1)}\n` }
   const labels = ['pair', 'prompt', 'tags', 'left', 'right', 'vote', 'at']
-  const rows = result.list.map(({ pair, prompt, tags, left, right, vote, at }) =>
-    [pair, prompt, tags.join(' '), left, right, vote, new Date(at).toISOString()].map((value) => ({ value })),
-  )
-  return {
-    fileName: 'judging.csv',
-    type: 'text/csv',
-    content: toCsv({ columns: labels.map((label) => ({ label, numeric: false })), rows }),
-  }
+  const rows = result.list.map(({ pair, prompt, tags, left, right, vote, at }) => [
+    pair,
+    prompt,
+    tags.join(' '),
+    left,
+    right,
+    vote,
+    new Date(at).toISOString(),
+  ])
+  return { fileName: 'judging.csv', type: 'text/csv', content: toCsv(plainTable(labels, rows)) }
 }

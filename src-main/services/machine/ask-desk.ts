@@ -12,12 +12,5 @@ export async function askDesk(
   deadlineSeconds = questionSeconds,
 ): Promise<unknown> {
   signal?.throwIfAborted()
-  const job = desk.perform(task, { deadlineSeconds })
-  const leave = () => job.cancel()
-  signal?.addEventListener('abort', leave, { once: true })
-  try {
-    return await job.result
-  } finally {
-    signal?.removeEventListener('abort', leave)
-  }
+  return await desk.perform(task, { deadlineSeconds, signal }).result
 }

@@ -113,7 +113,7 @@ export class PlaygroundService extends Service {
   }
 
   /** Generates in the playground's process. Its events are read, and output goes to the log of `id`. */
-  #perform(request: GenerationRequest, id: string, tell: (event: GenerationEvent) => void): Job {
+  #perform(request: GenerationRequest, id: string, tell: (event: GenerationEvent) => void, signal?: AbortSignal): Job {
     const { history, playground, logs } = this.parts
     const onEvent = (raw: unknown) => {
       const parsed = generationEvent.safeParse(raw)
@@ -122,7 +122,7 @@ export class PlaygroundService extends Service {
     }
     return playground.perform(
       { kind: 'generate', request },
-      { onEvent, onOutput: (chunk) => logs.append(id, chunk), getStep: (name) => history.steps.find(name) },
+      { signal, onEvent, onOutput: (chunk) => logs.append(id, chunk), getStep: (name) => history.steps.find(name) },
     )
   }
 
@@ -149,20 +149,17 @@ export class PlaygroundService extends Service {
     const model = this.#answererNamed(request.model)
     const columns = [this.#resolve(model.kind === 'run' ? { run: model.id } : { model: model.id })]
     const collected = new Collected()
-    const job = this.#perform({ ...this.#taskOf({ prompts, settings }, columns), scoresPrompts }, session ?? model.id, (event) => {
+    const task = { ...this.#taskOf({ prompts, settings }, columns), scoresPrompts }
+    const hear = (event: GenerationEvent) => {
       if (session !== undefined) this.parts.emit({ name: 'generation', data: { session, event } })
       collected.take(event)
       if (collected.problem !== null) job.cancel()
-    })
-    const cancel = () => job.cancel()
-    signal?.addEventListener('abort', cancel, { once: true })
-    if (signal?.aborted) cancel()
+    }
+    const job = this.#perform(task, session ?? model.id, hear, signal)
     try {
       await job.result
     } catch (thrown) {
       if (collected.problem === null) throw signal?.aborted ? signal.reason : thrown
-    } finally {
-      signal?.removeEventListener('abort', cancel)
     }
     return { model, answers: collected.answers() }
   }

@@ -2,7 +2,7 @@ import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown, markdownLine, markdownQuote } from '#contract/markdown.ts'
 import type { Transcript, TranscriptColumn } from '#contract/playground/playground.ts'
-import { toCsv } from '../comparison/table-text.ts'
+import { plainTable, toCsv } from '../comparison/table-text.ts'
 
 /** Transcripts as one file: complete as JSON, or the texts as Markdown or CSV. */
 export function transcriptFile(transcripts: readonly Transcript[], format: 'json' | 'markdown' | 'csv'): TextFile {
@@ -33,10 +33,10 @@ function tableOf(transcripts: readonly Transcript[]) {
         answer.tokensPerSecond,
         answer.end,
         best,
-      ].map((value) => ({ value }))
+      ]
     }),
   )
-  return { columns: labels.map((label) => ({ label, numeric: false })), rows }
+  return plainTable(labels, rows)
 }
 
 function toMarkdown({ title, createdAt, prompts, columns, answers, notes, settings }: Transcript): string {

@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import type { Table } from '#contract/comparison/table.ts'
+import { plainTable } from '../comparison/table-text.ts'
 
 /** The building blocks of a report. Each kind has one HTML and one Markdown form. */
 export type Block =
@@ -43,14 +44,6 @@ export function named({ columns, rows }: Table, names: readonly string[], chosen
   }
 }
 
-/** A table of plain values. A column is numeric if its cells are. */
 export function tableBlock(labels: readonly string[], rows: readonly (readonly (string | number | null)[])[], caption?: string): Block {
-  return {
-    kind: 'table',
-    table: {
-      columns: labels.map((label, at) => ({ label, numeric: rows.some((row) => typeof row[at] === 'number') })),
-      rows: rows.map((row) => row.map((value) => ({ value }))),
-    },
-    ...(caption === undefined ? {} : { caption }),
-  }
+  return { kind: 'table', table: plainTable(labels, rows), ...(caption === undefined ? {} : { caption }) }
 }
