@@ -84,7 +84,7 @@ export function holdPercents(name: string): string {
 
 /** A share as percent, with one digit where it says something: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */
 export function formatShare(share: number): string {
-  return `${trimZeros((share * 100).toFixed(1))} %`
+  return `${minus(trimZeros((share * 100).toFixed(1)))} %`
 }
 
 /** A probability; one that would round to nothing says so. */
@@ -130,7 +130,9 @@ export function formatEstimate(value: number, error: number, unit: string): { va
 /** A difference always carries its sign. */
 export function formatDelta(delta: number, unit = ''): string {
   if (delta === 0) return '±0'
-  const text = formatMeasure(Math.abs(delta), unit)
+  const size = Math.abs(delta)
+  // A percent of a percentage could be either.
+  const text = unit === 'share' || unit === 'fraction' ? `${trimZeros((size * 100).toFixed(1))} points` : formatMeasure(size, unit)
   return `${delta > 0 ? '+' : '−'}${text}`
 }
 

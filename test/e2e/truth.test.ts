@@ -795,7 +795,9 @@ test('a run says in one sentence that a smaller unpruned file of its model is be
     60_000,
   )
   await go(page, `#/run/${pruned.id}`)
-  await page.getByText(/^Do not prune\. At .* dense Q8_0 is better than 2SSP 50 % \(perplexity .* on Prose, text no choice saw\)/).waitFor()
+  await page
+    .getByText(/^Do not prune\. At .* dense Q8_0 is better than 2SSP 50 % \(perplexity .* on Prose, which pruning never saw\)/)
+    .waitFor()
   await go(page, `#/run/${rival.id}`)
   await page.getByRole('heading', { name: 'Measures' }).waitFor()
   expect(await page.getByText(/^Do not prune/).count()).toBe(0)

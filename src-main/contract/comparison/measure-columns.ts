@@ -1,5 +1,6 @@
 import { isLowerBetter } from '../runs/measures.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
+import { everyTaskTitle } from '../titles.ts'
 
 /** A measure as a column. Its id is `name` or `name/dataset`. */
 export interface MeasureColumn {
@@ -36,8 +37,13 @@ export function measureOf(run: Pick<RunEntry, 'measures'>, id: string): MeasureS
   return run.measures.find((measure) => measureId(measure) === id)
 }
 
+const tasks: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))
+
+/** The title of the task that a measure was taken on; texts have their names. */
+export const subjectTitle = (dataset: string): string => tasks.get(dataset) ?? dataset
+
 /** `perplexity (wikitext2)`, `size [bytes]`. */
 export function columnLabel({ name, dataset, unit }: MeasureColumn): string {
-  const title = dataset ? `${name} (${dataset})` : name
+  const title = dataset ? `${name} (${subjectTitle(dataset)})` : name
   return unit && unit !== name ? `${title} [${unit}]` : title
 }

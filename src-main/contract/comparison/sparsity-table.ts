@@ -108,13 +108,21 @@ interface Row {
 function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   const [run] = groups[0]?.runs ?? []
   if (!run) return []
-  const names = [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))]
+  const names = telling(groups, [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))])
   const textOf = (group: Group<RunEntry>) =>
     names
       .map((name) => `${parameterTitle(name) ?? titleOf(run.method, name)} ${parameterText(name, group.runs[0]?.parameters[name])}`)
       .join(', ')
   const title = seriesTitle(run.method, treatmentOf(run))
   return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
+}
+
+/** Without the options that some of the results do not have, such as the calibration of a dense model, where the others tell them apart. */
+function telling(groups: readonly Group<RunEntry>[], names: string[]): string[] {
+  const of = ({ runs: [run] }: Group<RunEntry>, name: string) => run?.parameters[name]
+  const kinds = (some: string[]) => new Set(groups.map((group) => JSON.stringify(some.map((name) => of(group, name) ?? null)))).size
+  const common = names.filter((name) => name === 'weights' || groups.every((group) => of(group, name) !== undefined))
+  return kinds(common) === kinds(names) ? common : names
 }
 
 function differingOptions(groups: readonly Group<RunEntry>[]): string[] {

@@ -28,7 +28,7 @@ export function judge(evidence: Evidence): Verdict {
 
 function answerOf({ duels, dense, deciding, cost }: Evidence): Omit<Verdict, 'untested'> {
   if (duels.length === 0) return { answer: 'unknown', sentence: 'No verdict: no pruned file was measured.' }
-  if (deciding.length === 0) return { answer: 'unknown', sentence: 'No verdict: a choice saw every text that was measured.' }
+  if (deciding.length === 0) return { answer: 'unknown', sentence: 'No verdict: pruning saw every text that was measured.' }
   const fought = duels.filter(({ rival, pruned }) => rival && isMeasured(deciding)(pruned))
   if (fought.length === 0) return { answer: 'unknown', sentence: aloneOf(duels, dense, deciding, cost) }
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
@@ -70,7 +70,7 @@ function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: r
   if (!best) return `No verdict: no pruned file was ${onEvery}.`
   const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
   const files = able.length < dense.length ? `Dense files ${onEvery}` : 'Dense files'
-  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(least, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, text no choice saw).`
+  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(least, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, which pruning never saw).`
 }
 
 function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[], cost: Cost): string {
@@ -98,7 +98,7 @@ function tieOf({ pruned, rival, outcome }: Duel, deciding: readonly string[], co
 
 function numbersOf(first: WorthRow, second: WorthRow, deciding: readonly string[]): string {
   const texts = deciding.map((kind) => `${shownValue(first, kind)} against ${shownValue(second, kind)} on ${kind}`)
-  return `perplexity ${texts.join(' and ')}, text no choice saw`
+  return `perplexity ${texts.join(' and ')}, which pruning never saw`
 }
 
 const shownValue = ({ quality }: WorthRow, kind: string): number => Number((quality[kind]?.mean ?? Number.NaN).toPrecision(3))
@@ -111,7 +111,7 @@ function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[
   const denseSilent = duels.some(({ pruned, loopsKnown }) => !loopsKnown && pruned.loops !== null)
   const apart = isTimed({ name: cost.id.split('/')[0] ?? '' }) && duels.some(({ rival }) => rival)
   return [
-    ...(deciding.length === 0 ? ['No text was measured that no choice saw.'] : []),
+    ...(deciding.length === 0 ? ['No text was measured that pruning never saw.'] : []),
     ...(alone.length > 0 ? [`No dense ${file} is ${cost.least} ${alone.join(', ')}.`] : []),
     ...(silent.length > 0 ? [`Whether answers loop is not known for ${silent.join(', ')}.`] : []),
     ...(denseSilent ? ['Whether the dense model’s answers loop is not known.'] : []),

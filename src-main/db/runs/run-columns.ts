@@ -1,3 +1,4 @@
+import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { linkedFields, runFields } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunColumn, RunFilter } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
@@ -97,7 +98,10 @@ function measureColumns(db: Database, chosen: Sql): RunColumn[] {
     .all(...chosen.values) as (Range & { name: string; dataset: string; unit: string })[]
   return rows.map((row) => {
     const id = row.dataset ? `${row.name}/${row.dataset}` : row.name
-    return { ...column(`measure:${id}`, row.dataset ? `${row.name} (${row.dataset})` : row.name, 'number', row), unit: row.unit }
+    return {
+      ...column(`measure:${id}`, row.dataset ? `${row.name} (${subjectTitle(row.dataset)})` : row.name, 'number', row),
+      unit: row.unit,
+    }
   })
 }
 

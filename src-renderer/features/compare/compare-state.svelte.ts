@@ -1,4 +1,4 @@
-import type { Comparison } from '#contract/comparison/compare.ts'
+import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { comparedGroups } from '#contract/comparison/comparison.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralSeeds } from '#contract/comparison/seeds.ts'
@@ -44,12 +44,14 @@ export class CompareState {
     const groups = comparedGroups(comparison.runs, comparison.baseline, this.overSeeds)
     return orderSubjects(groups.map((group) => toSubject(group, comparison.baseline)))
   })
+  /** As the screen shows them; exports too. */
+  readonly inOrder: ComparedRun[] = $derived(this.subjects.flatMap(({ runs }) => runs))
   /** All measures that the runs have, and those that were chosen of them. */
   readonly allColumns: MeasureColumn[] = $derived(runColumns(this.subjects))
   readonly hiddenColumns: ReadonlySet<string> = $derived(new Set((router.query.without ?? '').split('~').filter(Boolean)))
   readonly columns: MeasureColumn[] = $derived(this.allColumns.filter(({ id }) => !this.hiddenColumns.has(id)))
   readonly severalSeeds: boolean = $derived(hasSeveralSeeds(this.comparison?.runs ?? []))
-  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.comparison?.runs ?? [], catalogue.option))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.inOrder, catalogue.option))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
 
   /** The first runs that can be inspected, up to the number that one inspection takes. */
@@ -106,8 +108,11 @@ export class CompareState {
   }
 
   /** Finished runs to choose from. */
-  findRuns(search: string): Promise<RunPage> {
-    return call('runs.query', { search, limit: 200, columns: [], conditions: [{ field: 'status', is: 'any of', value: ['done'] }] })
+  /** Only what has a plan has measures to compare. */
+  async findRuns(search: string): Promise<RunPage> {
+    const conditions = [{ field: 'status', is: 'any of' as const, value: ['done'] }]
+    const page = await call('runs.query', { search, limit: 200, columns: [], conditions })
+    return { ...page, rows: page.rows.filter(({ hasPlan }) => hasPlan) }
   }
 
   addRuns(ids: string[]): void {
@@ -122,7 +127,7 @@ export class CompareState {
 
   /** The table of runs, or of one measure by method and sparsity. */
   async saveTable(format: TableFormat, measure?: string): Promise<void> {
-    const ids = this.comparison?.runs.map(({ id }) => id) ?? []
+    const ids = this.inOrder.map(({ id }) => id)
     await attempt(async () => {
       saveText(
         await call('compare.table', {

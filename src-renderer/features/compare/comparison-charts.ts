@@ -1,5 +1,5 @@
 import { at } from '#contract/at.ts'
-import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
+import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { lineKey } from '#contract/comparison/seeds.ts'
 import { seriesId } from '#contract/comparison/series.ts'
 import { isTimed } from '#contract/runs/time/speed.ts'
@@ -103,7 +103,7 @@ export function parallelData(
       (column): ParallelDimension => ({
         id: column.id,
         title: column.name,
-        ...(column.dataset ? { detail: column.dataset } : {}),
+        ...(column.dataset ? { detail: subjectTitle(column.dataset) } : {}),
         kind: 'number',
         log: /perplexity/.test(column.name),
         format: (value) => formatMeasure(value, column.unit),
@@ -135,7 +135,7 @@ export function taskBars(
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
   const groups = shown.map(
     (column): BarGroup => ({
-      title: column.dataset || column.name,
+      title: [subjectTitle(column.dataset), column.name.replace(/^(accuracy|perplexity) ?/, '')].filter(Boolean).join(', ') || column.name,
       bars: subjects.flatMap((subject) => {
         const value = subject.values.get(column.id)
         return value

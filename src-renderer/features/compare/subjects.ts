@@ -1,5 +1,5 @@
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { type MeasureColumn, measureColumns } from '#contract/comparison/measure-columns.ts'
+import { type MeasureColumn, measureColumns, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { type Treatment, treatmentOf } from '#contract/comparison/series.ts'
 import { loadMeasure } from '#contract/runs/time/speed.ts'
@@ -52,5 +52,5 @@ export function runColumns(subjects: readonly Subject[]): MeasureColumn[] {
 }
 
 export function columnTitle({ name, dataset }: { name: string; dataset: string }): string {
-  return dataset ? `${name}, ${dataset}` : name
+  return dataset ? `${name}, ${subjectTitle(dataset)}` : name
 }

@@ -1,3 +1,4 @@
+import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
@@ -6,10 +7,11 @@ import { repairTitles } from '#contract/pruning/repair-kinds.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
-import { everyTaskTitle, methodTitles } from '#contract/titles.ts'
+import { methodTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
+import { titleOfSource } from '../../lib/used-data.ts'
 
 /** How far an experiment is, in words: `5 of 7 done, 1 failed`. */
 export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 'runs'>): string {
@@ -49,18 +51,15 @@ function treatmentText<Choice>(choices: readonly (Choice | 'none')[] = [], none:
   return isAsked ? choices.map((choice) => (choice === 'none' ? none : titleOf(choice))).join(', ') : ''
 }
 
-const titles: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))
-
 function otherMeasure(measure: Grid['measures'][number]): string {
-  if (measure.kind === 'tasks') return measure.tasks.map((task) => titles.get(task) ?? task).join(', ')
+  if (measure.kind === 'tasks') return measure.tasks.map((task) => subjectTitle(task)).join(', ')
   if (measure.kind === 'repetition') return 'answers that loop'
   if (measure.kind === 'long context') return 'long context'
   return measure.kind === 'inference' ? 'inference time' : 'answers'
 }
 
 function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibration']>): string {
-  const name = source.split(/[\\/]/).at(-1) ?? source
-  return `${name}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
+  return `${titleOfSource(source)}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
 }
 
 /** The perplexity that the runs of an experiment have in common: the first one of the first finished run. */

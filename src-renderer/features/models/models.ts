@@ -20,9 +20,14 @@ export function choosePreset(presets: readonly Preset[]): Preset {
 }
 
 /** `12 blocks of 160 · 4 heads, 2 key/value`. */
-export function shapeText({ shape }: ModelEntry['description']): string {
+export function shapeText({ shape, blocks }: ModelEntry['description']): string {
+  const experts = blocks.flatMap((block) => block.experts ?? [])
   const heads = formatPlural(shape.heads, 'head') + (shape.heads === shape.keyValueHeads ? '' : `, ${shape.keyValueHeads} key/value`)
-  return `${formatPlural(shape.blocks, 'block')} of ${shape.hidden} · ${heads}`
+  return [
+    `${formatPlural(shape.blocks, 'block')} of ${shape.hidden}`,
+    ...(experts.length > 0 ? [rangeText(experts, 'expert')] : []),
+    heads,
+  ].join(' · ')
 }
 
 /** The width of a model's MLPs, or how many experts its mixtures have and how wide each is. A block may lack its MLP. */

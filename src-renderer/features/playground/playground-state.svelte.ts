@@ -181,8 +181,9 @@ export class PlaygroundState {
   }
 
   /** Finished runs of a model, newest first, to talk to. */
-  findRuns(model: string): Promise<RunPage> {
-    return call('runs.query', {
+  /** Only what has a plan can answer. */
+  async findRuns(model: string): Promise<RunPage> {
+    const page = await call('runs.query', {
       limit: 200,
       columns: [],
       conditions: [
@@ -191,6 +192,7 @@ export class PlaygroundState {
         { field: 'baseline', is: 'equal', value: false },
       ],
     })
+    return { ...page, rows: page.rows.filter(({ hasPlan }) => hasPlan) }
   }
 
   async findTranscripts(search: string): Promise<TranscriptEntry[]> {

@@ -38,7 +38,7 @@ test('the smallest dense file that beats every pruned one says: do not prune', (
   const found = worthOf([run('dense Q3_K_M', 94, 31.2, { c4: 99 }), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 100, 52)])
   expect(found.answer).toBe('do not prune')
   expect(found.sentence).toBe(
-    'Do not prune. At 94 MB, dense Q3_K_M is better than every pruned file (perplexity 31.2 against 38.9 on prose, text no choice saw).',
+    'Do not prune. At 94 MB, dense Q3_K_M is better than every pruned file (perplexity 31.2 against 38.9 on prose, which pruning never saw).',
   )
   const small = worthOf([run('dense Q3_K_M', 94, 31.2), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 50, 52)])
   expect(small.sentence).toContain('every pruned file, smaller ones without a rival included (')
@@ -55,7 +55,7 @@ test('a clear win says at which size and against which file, unless the answers 
   expect(found.answer).toBe('prune')
   // 50.4 MB is within 1 % of 50 MB, 51 MB is not.
   expect(found.sentence).toBe(
-    'At 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size (perplexity 246 against 345 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
+    'At 50 MB, 2SSP Q3_K_M is better than dense IQ2_Q, the best dense file of its size (perplexity 246 against 345 on prose, which pruning never saw). Pruning wins for 1 of 1 pruned files.',
   )
   const loops = (pruned: number) =>
     worthOf([run('dense', 200, 30, { loops: 1 / 6 }), ...runs.slice(1, 3), run('2SSP Q3_K_M', 50, 246, { loops: pruned })])
@@ -66,7 +66,7 @@ test('a clear win says at which size and against which file, unless the answers 
 test('less than 1 % is a tie', () => {
   expect(worthOf([run('dense Q4_0', 80, 40), run('2SSP Q8_0', 80, 39.7)])).toMatchObject({
     answer: 'no difference',
-    sentence: 'At 80 MB, 2SSP Q8_0 and dense Q4_0 do not differ clearly (perplexity 39.7 against 40 on prose, text no choice saw).',
+    sentence: 'At 80 MB, 2SSP Q8_0 and dense Q4_0 do not differ clearly (perplexity 39.7 against 40 on prose, which pruning never saw).',
   })
   expect(worthOf([run('dense Q4_0', 80, 40), run('2SSP Q8_0', 80, 39.5)]).answer).toBe('prune')
 })
@@ -83,7 +83,7 @@ test('without a dense file as small, or without unseen text, there is no verdict
   expect(alone).toMatchObject({
     answer: 'unknown',
     sentence:
-      'No verdict: no pruned file has a dense rival of its size. Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB (perplexity 60 on prose, text no choice saw).',
+      'No verdict: no pruned file has a dense rival of its size. Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB (perplexity 60 on prose, which pruning never saw).',
   })
   expect(alone.untested[0]).toBe('No dense file is as small as 2SSP Q4_0 (50 MB).')
   expect(worthOf([run('dense Q4_0', 80, null), run('2SSP Q4_0', 80, null)])).toMatchObject({
@@ -139,10 +139,10 @@ const smallest = [run('dense IQ2_XXS', 50, 345, { c4: 308 }), run('2SSP 50 % in 
 test('of a measured table, the sentence names the best pruned file, its rival and their numbers', () => {
   // 73 MB allows 73.7: Q3_K_M is too large, so Q2_K is the rival. Calibrated text alone would say: prune, 53.7 against 59.4.
   expect(worthOf(smol).sentence).toBe(
-    'Do not prune. At 64 MB, dense Q2_K is better than every pruned file (perplexity 61.3 against 85.7 on prose, text no choice saw).',
+    'Do not prune. At 64 MB, dense Q2_K is better than every pruned file (perplexity 61.3 against 85.7 on prose, which pruning never saw).',
   )
   expect(worthOf([...smol, ...smallest]).sentence).toBe(
-    'At 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, text no choice saw). Pruning wins for 1 of 5 pruned files.',
+    'At 50 MB, 2SSP 50 % in Q3_K_M is better than dense IQ2_XXS, the best dense file of its size (perplexity 246 against 345 on prose, which pruning never saw). Pruning wins for 1 of 5 pruned files.',
   )
 })
 
@@ -153,13 +153,13 @@ test('at equal time to the first token another file is the rival, and files that
   const [, cost] = costsOf(runs, isPruned)
   const alone = worthOf(runs, cost)
   expect(alone.sentence).toBe(
-    'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, text no choice saw).',
+    'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, which pruning never saw).',
   )
   expect(alone.untested).toContain('Time to first token (512 tokens) is not known for dense Q4_K_M.')
   expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
   expect(quick.sentence).toBe(
-    'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose, text no choice saw). Pruning wins for 1 of 1 pruned files.',
+    'At 120 ms to the first token, 2SSP 25 % in Q8_0 is better than dense Q4_0, the best dense file at its speed (perplexity 34 against 36 on prose, which pruning never saw). Pruning wins for 1 of 1 pruned files.',
   )
   const apart = 'Times were taken in different runs. The machine may have been busier in some.'
   expect([quick, alone, worthOf(runs)].map(({ untested }) => untested.includes(apart))).toEqual([true, false, false])
@@ -208,7 +208,7 @@ test('a task whose answers are written has a front of its own, which does not de
   const runs = [exact(run('dense Q3_K_M', 94, 31.2), 0.3), exact(run('2SSP Q8_0', 94, 28.9), 0)]
   const found = worthOf(runs)
   expect(found.answer).toBe('prune')
-  expect(found.sentence).toContain('text no choice saw). But it does worse on gsm8k (0 % against 30 %). Pruning wins')
+  expect(found.sentence).toContain('which pruning never saw). But it does worse on gsm8k (0 % against 30 %). Pruning wins')
   expect(found.fronts.find(({ kind }) => kind === 'gsm8k')).toMatchObject({
     measure: 'exact match',
     decides: false,

@@ -12,7 +12,9 @@ type Counts = Pick<QueueState, 'runs' | 'waiting' | 'ended' | 'endedLastHour' | 
 export function queueFacts(state: Counts): string[] {
   const all = state.ended + runningIn(state) + state.waiting
   return [
-    `${formatPlural(state.waiting, 'run')} waiting${state.owner ? '' : ', run by another process'}`,
+    ...(state.waiting > 0 || !state.owner
+      ? [`${formatPlural(state.waiting, 'run')} waiting${state.owner ? '' : ', run by another process'}`]
+      : []),
     ...(state.ended > 0 ? [`${formatInteger(state.ended)} of ${formatPlural(all, 'run')} ended`] : []),
     ...(state.endedLastHour > 0 ? [`${formatInteger(state.endedLastHour)} in the last hour`] : []),
   ]
