@@ -4,13 +4,13 @@ import { readSpec, substitutesExperts, textConfig } from '#engine/architectures/
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { shardsBytes } from '#engine/checkpoint/safetensors/write-shards.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
-import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from './format.ts'
-import { interleaveExperts } from './interleaved-experts.ts'
-import { modelCard, readParentCard } from './model-card.ts'
-import { packedConfig } from './packed-config.ts'
-import { blocksText, missingParts, type PackedBlock, packBlocks } from './packing.ts'
-import type { Planned } from './pieces.ts'
-import { prunedTensors } from './pruned-tensors.ts'
+import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
+import { interleaveExperts } from '../interleaved-experts.ts'
+import { modelCard, readParentCard } from '../model-card.ts'
+import { packedConfig } from '../packed-config.ts'
+import { blocksText, missingParts, type PackedBlock, packBlocks } from '../packing.ts'
+import type { Planned } from '../pieces.ts'
+import { prunedTensors } from '../pruned-tensors.ts'
 
 /**
  * A folder of the model's own family that transformers and its kin load: blocks that went whole are left out, neighbours that lack each

@@ -5,12 +5,12 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
-import { vllmExperts } from '#engine/export/vllm-experts.ts'
+import { vllmExperts } from '#engine/export/formats/vllm-experts.ts'
 import { openModel, openSpec } from '#engine/model/model.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { referenceModel } from '../../fixtures/reference.ts'
-import { storeTensors } from '../../fixtures/store-tensors.ts'
+import { referenceModel } from '../../../fixtures/reference.ts'
+import { storeTensors } from '../../../fixtures/store-tensors.ts'
 
 let home: string
 beforeAll(async () => {

@@ -6,12 +6,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { writeShards } from '#engine/checkpoint/safetensors/write-shards.ts'
 import { exact } from '#engine/export/exact/exact.ts'
-import { stock } from '#engine/export/stock.ts'
+import { stock } from '#engine/export/formats/stock.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
-import { type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
-import { logitsOf, relativeError } from '../model/logits.ts'
+import { type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { logitsOf, relativeError } from '../../model/logits.ts'
 
 let home: string
 let window: Int32Array
