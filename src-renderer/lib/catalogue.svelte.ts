@@ -33,3 +33,9 @@ export async function loadCatalogue(): Promise<Catalogue> {
     throw thrown
   }
 }
+
+/** An answer once the titles are here too, so that nothing is shown under an option's raw name first. */
+export async function withTitles<Answer>(answer: Promise<Answer>): Promise<Answer> {
+  const [found] = await Promise.all([answer, loadCatalogue()])
+  return found
+}

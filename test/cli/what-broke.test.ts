@@ -164,7 +164,7 @@ test.each([
   ['judge', ['export', 'judging-none', '--format', 'pdf'], 2, 'Choose json or csv'],
   ['report', ['exp-none'], 1, 'exp-none'],
   ['report', ['exp-none', '--format', 'pdf'], 2, 'Choose html or markdown'],
-  ['answer', ['run-none', '--prompts', '/nowhere.txt'], 2, 'cannot be read'],
+  ['answer', ['run-none', '--prompts', '/nowhere.txt'], 2, 'does not exist'],
   ['answer', ['run-none'], 2, '--prompts is missing'],
   ['questions', ['run-none'], 2, 'The ids of two runs'],
 ] as const)('espalier %s %j is refused with a sentence', async (command, words, code, sentence) => {

@@ -180,7 +180,7 @@ test('10,000 runs are filtered by cluster and start in a view that is kept, and 
   await page.getByRole('button', { name: /^Group by/ }).click()
   for (const level of ['Method', 'Model', 'Sparsity']) await page.getByRole('menuitemcheckbox', { name: level, exact: true }).click()
   await page.keyboard.press('Escape')
-  const group = page.getByRole('row', { name: /^2SSP SmolLM2-135M-Instruct 20 % 416 runs/ })
+  const group = page.getByRole('row', { name: /^2SSP SmolLM2-135M-Instruct 20 % 416\b/ })
   await group.waitFor()
   await page.reload()
   await group.getByRole('button', { name: '20 %' }).click()

@@ -66,7 +66,9 @@ const picture = async (name: string) => {
 test('two runs are read beside the dense model: the worst token is found, and a flipped question followed', async () => {
   await go(page, `#/broke?runs=${runs.map(({ id }) => id).join(',')}`)
   // By key: a mouse that rests on the text chooses the run below it.
-  await page.getByRole('button', { name: 'Compare' }).press('Enter')
+  const compare = page.getByRole('button', { name: 'Compare', disabled: false })
+  await compare.waitFor()
+  await compare.press('Enter')
   const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
   await text.waitFor()
   const worst = page.getByRole('region', { name: 'Worst places' }).getByRole('button').first()

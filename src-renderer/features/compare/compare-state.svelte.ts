@@ -10,7 +10,7 @@ import type { RunPage } from '#contract/runs/runs.ts'
 import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
 import type { Brush } from '../../charts/parallel.ts'
-import { catalogue } from '../../lib/catalogue.svelte.ts'
+import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -86,7 +86,7 @@ export class CompareState {
     try {
       const ids = runs ? runs.split(',') : await this.#runsOf(experiment ?? '')
       if (ids.length === 0) this.comparison = { baseline: null, runs: [] }
-      else this.comparison = await call('compare.get', { ids: ids.slice(0, 500), ...(baseline ? { baseline } : {}) })
+      else this.comparison = await withTitles(call('compare.get', { ids: ids.slice(0, 500), ...(baseline ? { baseline } : {}) }))
       void this.#describeModels()
     } catch (thrown) {
       this.#loaded = 'failed'

@@ -4,7 +4,7 @@ import type { TableFormat } from '#contract/comparison/table.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
-import { catalogue } from '../../lib/catalogue.svelte.ts'
+import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
@@ -48,7 +48,7 @@ export class ExperimentState {
 
   refresh(): void {
     void this.experiment.load(() => call('experiments.get', { id: this.id }))
-    void call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', sort: [{ field: 'createdAt' }] }).then(
+    void withTitles(call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', sort: [{ field: 'createdAt' }] })).then(
       ({ rows }) => (this.runs = orderRuns(rows)),
       notifyProblem,
     )
