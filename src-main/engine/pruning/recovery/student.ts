@@ -157,19 +157,16 @@ export class Student {
   tensors(): TensorsToStore {
     if (this.keeps !== 'shapes') return this.masters
     const tensors = new Map<string, NamedTensor | LateTensor>(this.masters)
-    for (const part of this.parts) {
-      let left = this.#keys.get(part)?.length ?? 0
-      let changed: Promise<StoredPart> | undefined
-      for (const key of this.#keys.get(part) ?? []) {
+    let last: { readonly part: Part; readonly stored: Promise<StoredPart> } | undefined
+    const read = async (part: Part, key: string) => {
+      if (last?.part !== part) last = { part, stored: this.#changed(part) }
+      return ((await last.stored)[key] as StoredValues).values
+    }
+    for (const [part, keys] of this.#keys) {
+      for (const key of keys) {
         const name = trainedName(this.spec, part, key)
         const { shape, dtype } = this.#master(name)
-        const read = async () => {
-          changed ??= this.#changed(part)
-          const own = (await changed)[key] as StoredValues
-          if (--left === 0) changed = undefined
-          return own.values
-        }
-        tensors.set(name, { shape, dtype, read })
+        tensors.set(name, { shape, dtype, read: () => read(part, key) })
       }
     }
     return tensors
