@@ -107,12 +107,17 @@ export class CompareState {
     this.set({ without: [...hidden].join('~') })
   }
 
-  /** Finished runs to choose from. */
-  /** Only what has a plan has measures to compare. */
+  /** Finished runs to choose from: only what has a plan has measures to compare. */
   async findRuns(search: string): Promise<RunPage> {
-    const conditions = [{ field: 'status', is: 'any of' as const, value: ['done'] }]
-    const page = await call('runs.query', { search, limit: 200, columns: [], conditions })
-    return { ...page, rows: page.rows.filter(({ hasPlan }) => hasPlan) }
+    return call('runs.query', {
+      search,
+      limit: 200,
+      columns: [],
+      conditions: [
+        { field: 'status', is: 'any of', value: ['done'] },
+        { field: 'hasPlan', is: 'equal', value: true },
+      ],
+    })
   }
 
   addRuns(ids: string[]): void {

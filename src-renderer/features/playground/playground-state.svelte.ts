@@ -180,19 +180,18 @@ export class PlaygroundState {
     this.#columns = this.#loadRuns()
   }
 
-  /** Finished runs of a model, newest first, to talk to. */
-  /** Only what has a plan can answer. */
+  /** Finished runs of a model, newest first, to talk to: only what has a plan can answer. */
   async findRuns(model: string): Promise<RunPage> {
-    const page = await call('runs.query', {
+    return call('runs.query', {
       limit: 200,
       columns: [],
       conditions: [
         { field: 'status', is: 'any of', value: ['done'] },
         { field: 'modelId', is: 'equal', value: model },
         { field: 'baseline', is: 'equal', value: false },
+        { field: 'hasPlan', is: 'equal', value: true },
       ],
     })
-    return { ...page, rows: page.rows.filter(({ hasPlan }) => hasPlan) }
   }
 
   async findTranscripts(search: string): Promise<TranscriptEntry[]> {
