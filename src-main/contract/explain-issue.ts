@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { plural } from './plural.ts'
 
 /** A problem with one field, as a sentence that names the field, the value and what is allowed. */
 interface FieldIssue {
@@ -94,7 +95,7 @@ function allowed(issue: z.core.$ZodIssue): string {
 }
 
 function bounded(origin: string, comparison: string, limit: number): string {
-  if (origin === 'string') return `${comparison} ${limit} ${limit === 1 ? 'character' : 'characters'} long`
-  if (origin === 'array' || origin === 'set') return `a list of ${comparison} ${limit} ${limit === 1 ? 'entry' : 'entries'}`
+  if (origin === 'string') return `${comparison} ${plural(limit, 'character')} long`
+  if (origin === 'array' || origin === 'set') return `a list of ${comparison} ${plural(limit, 'entry', 'entries')}`
   return `${comparison} ${limit}`
 }

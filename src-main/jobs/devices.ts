@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { promisify } from 'node:util'
+import { plural } from '#contract/plural.ts'
 import { visibleGpus } from '#runtime/visible-gpus.mjs'
 
 /** Where a run can compute: an NVIDIA GPU, or a share of the processor. */
@@ -42,7 +43,7 @@ export function processorSlots(slots: number | null, gpus: number): Device[] {
   const share = { ...blind, TF_NUM_INTRAOP_THREADS: String(threads), ESPALIER_MEMORY: String(Math.floor(totalmem() / count)) }
   return Array.from({ length: count }, (_, at) => ({
     id: `cpu-${at + 1}`,
-    title: `CPU slot ${at + 1} of ${count}, ${threads === 1 ? '1 thread' : `${threads} threads`}`,
+    title: `CPU slot ${at + 1} of ${count}, ${plural(threads, 'thread')}`,
     kind: 'cpu',
     environment: share,
   }))

@@ -1,3 +1,4 @@
+import { plural } from '../plural.ts'
 import type { Amount, PlainAmount, SpeedBudget } from './run-request.ts'
 
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }
@@ -34,7 +35,5 @@ export const isPlain = (amount: Amount): amount is PlainAmount => 'sparsity' in 
 export function amountText(amount: Amount): string {
   if ('bytes' in amount) return fileSizeText(amount.bytes)
   if (!isPlain(amount)) return speedText(amount)
-  return 'sparsity' in amount
-    ? `${Number((amount.sparsity * 100).toFixed(4))} %`
-    : `${amount.blocks} ${amount.blocks === 1 ? 'block' : 'blocks'}`
+  return 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(4))} %` : plural(amount.blocks, 'block')
 }

@@ -3,6 +3,7 @@ import { uniformNumbers } from '#contract/comparison/statistics.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { JudgedSides, JudgingResult, JudgingState } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
+import { plural } from '#contract/plural.ts'
 import { newId } from '#db/ids.ts'
 import type { StoredJudging } from '#db/judgings.ts'
 import type { Calls } from '../context.ts'
@@ -66,7 +67,7 @@ export class JudgingsService extends Service {
 
 /** A title that does not reveal whose answers they are. */
 function titleFor(prompts: number, models: number): string {
-  return `${prompts} ${prompts === 1 ? 'prompt' : 'prompts'}, ${models} models`
+  return `${plural(prompts, 'prompt')}, ${models} models`
 }
 
 /** Every pair of columns on every prompt that both answered, in random order and on random sides. */

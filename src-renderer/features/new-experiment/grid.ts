@@ -269,7 +269,7 @@ export function changedOptions(method: MethodEntry, options: Record<string, unkn
 export function removalText(preview: CombinationPreview): string {
   const parts: string[] = []
   const { attentionRemoved: attention, blocksRemoved: blocks, neuronsRemovedPerBlock: neurons, expertsRemoved: experts } = preview
-  if (blocks) parts.push(`${blocks} ${blocks === 1 ? 'block' : 'blocks'}`)
+  if (blocks) parts.push(formatPlural(blocks, 'block'))
   if (attention && attention !== blocks) parts.push(`${attention} attention`)
   if (neurons) parts.push(`${formatPlural(neurons, 'neuron')} per block`)
   if (experts) parts.push(formatPlural(experts, 'expert'))

@@ -2,6 +2,7 @@ import { cpus } from 'node:os'
 import { env } from 'node:process'
 import { registerBackend, setBackend } from '@tensorflow/tfjs-core'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { plural } from '#contract/plural.ts'
 import { ggmlVersion } from '#runtime/ggml.mjs'
 import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
@@ -17,7 +18,7 @@ export async function openGgml(reason: string): Promise<Backend> {
   const threads = Number(env.TF_NUM_INTRAOP_THREADS ?? cpus().length)
   return {
     name: 'ggml-cpu',
-    title: `ggml ${ggmlVersion} on the CPU, ${threads} ${threads === 1 ? 'thread' : 'threads'}`,
+    title: `ggml ${ggmlVersion} on the CPU, ${plural(threads, 'thread')}`,
     reason,
     fused: await computeOn(found, 'ggml-cpu', threads),
   }
