@@ -82,7 +82,9 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   const db = connectOrExplain(file)
   try {
     refuseNewer(db, steps)
-    const problems = integrityProblems(db)
+    // A migration of another process would change the tables under the check.
+    const check = () => integrityProblems(db)
+    const problems = schemaVersion(db) < steps.length ? immediately(db, check) : check()
     if (problems.length > 0) throw damaged(file, backups, problems)
     if (existed && schemaVersion(db) > 0 && schemaVersion(db) < steps.length) makeBackup(db, backups, `before-schema-${steps.length}`)
     migrate(db, steps)

@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { integrityProblems, listBackups, makeBackup, restoreBackup } from '#db/backups.ts'
 import { connect } from '#db/database.ts'
@@ -41,6 +43,29 @@ test('the file is copied before it is migrated', () => {
   expect([schemaVersion(copy), copy.prepare('SELECT count(*) FROM runs').pluck().get()]).toEqual([migrations.length, 1])
   copy.close()
   later.close()
+})
+
+test('a history is checked and migrated while another process changes its tables', async () => {
+  const { file } = historyFolders(folder)
+  const old = connect(file)
+  migrate(old, migrations.slice(0, 1))
+  old.close()
+  // As a process does that is in the middle of its migrations, until all are done.
+  const other = new Worker(
+    `const { workerData, parentPort } = require('node:worker_threads')
+    const db = new (require('better-sqlite3'))(workerData.file)
+    for (let round = 0; db.pragma('user_version', { simple: true }) < workerData.last; round++) {
+      db.transaction(() => db.exec('CREATE TABLE other (id INTEGER); DROP TABLE other')).immediate()
+      if (round === 10) parentPort.postMessage('under way')
+    }
+    db.close()`,
+    { eval: true, workerData: { file, last: migrations.length } },
+  )
+  await once(other, 'message')
+  const history = openHistory(folder)
+  expect(schemaVersion(history.db)).toBe(migrations.length)
+  history.close()
+  await once(other, 'exit')
 })
 
 test('a history of a later version is refused and left as it was', () => {
