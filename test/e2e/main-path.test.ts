@@ -367,6 +367,19 @@ test('a model with a chat template answers in it by default, and a reply becomes
   )
   await page.getByRole('textbox', { name: 'Prompt' }).fill('A garden')
   await page.getByRole('slider', { name: 'New tokens' }).fill('8')
+  const ended = () =>
+    eventually(
+      async () => (await workbench.call('transcripts.query', {})).rows[0]?.status,
+      (status) => status === 'done',
+      60_000,
+    )
+  // As if all answers were there before the page had heard that they began.
+  const late = async (route: Route) => {
+    const response = await route.fetch()
+    await ended()
+    await route.fulfill({ response })
+  }
+  await page.route('**/api/playground.{start,reply}', late, { times: 2 })
   await page.getByRole('button', { name: 'Generate' }).click()
   await page.getByRole('textbox', { name: 'Reply' }).fill('A tree')
   await page.getByRole('button', { name: 'Reply' }).click()
@@ -376,11 +389,7 @@ test('a model with a chat template answers in it by default, and a reply becomes
     (count) => count > 0,
     60_000,
   )
-  await eventually(
-    async () => (await workbench.call('transcripts.query', {})).rows[0]?.status,
-    (status) => status === 'done',
-    60_000,
-  )
+  await ended()
   // As if the page had asked just before the end, and had heard of it before it had its answer.
   const early = async (route: Route) => {
     const response = await route.fetch()

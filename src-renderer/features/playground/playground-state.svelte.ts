@@ -102,6 +102,7 @@ export class PlaygroundState {
         blind: this.blind,
       })
       router.replaceQuery({ ...router.query, transcript: this.session.id })
+      void this.#finish(this.session.id)
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     } finally {
@@ -122,6 +123,7 @@ export class PlaygroundState {
     this.problem = null
     try {
       this.session = await call('playground.reply', { id: this.session.id, text })
+      void this.#finish(this.session.id)
       return true
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
@@ -149,10 +151,7 @@ export class PlaygroundState {
     try {
       const transcript = await call('transcripts.get', { id })
       this.#show(transcript)
-      if (transcript.status !== 'running') return
-      // Its end may have come before it was shown, and nothing says so again.
-      const later = await call('transcripts.get', { id })
-      if (later.status !== 'running' && this.session?.id === id) this.#show(later)
+      if (transcript.status === 'running') await this.#finish(id)
     } catch (thrown) {
       this.problem = toErrorMessage(thrown)
     }
@@ -279,10 +278,12 @@ export class PlaygroundState {
     }, flushMilliseconds)
   }
 
+  /** Takes the answers if all are there. Their end may have come before this page knew of them, and nothing says so again. */
   async #finish(id: string): Promise<void> {
-    announce('All answers are there')
     const transcript = await call('transcripts.get', { id }).catch(() => null)
-    if (!transcript || this.session?.id !== id) return
+    if (!transcript || transcript.status === 'running' || this.session?.id !== id) return
+    announce('All answers are there')
+    this.session = transcript
     this.transcript = transcript
     this.answers = answersOf(transcript)
     this.#waiting = []
