@@ -211,11 +211,8 @@ class Fitter {
       const old = slice(ordered, [0, 0], [-1, width])
       const { fitted, heldOut } = takesOver ? taking : own
       const equations = { fitted: fitted.leading(width), heldOut: heldOut.leading(width) }
-      const solved = shared === undefined ? solveWithRidge(equations, old) : undefined
-      solved?.judged.dispose()
-      if (shared !== undefined) equations.fitted.merge(equations.heldOut)
-      const weight = shared === undefined ? solved?.weight : equations.fitted.solve(old, [shared])[0]
-      if (ridges === 'one') shared ??= solved?.ridge
+      const { ridge, weight } = solveAt(equations, old, shared)
+      if (ridges === 'one') shared = ridge
       for (const one of [old, equations.fitted, equations.heldOut]) one.dispose()
       if (!weight) continue
       tensors.set(name, { values: this.#inIndexOrder(block, weight, width), shape: [weight.shape[0], width] })
@@ -247,6 +244,17 @@ class Fitter {
     for (const { residual } of this.#lanes) disposeResidual(residual)
     this.#walk.dispose()
   }
+}
+
+/** At a ridge, or at the one that the held-out windows choose; no weight where the old one serves them better. The equations are used up. */
+function solveAt(equations: Equations, old: Tensor2D, ridge: number | undefined): { ridge: number; weight: Tensor2D | undefined } {
+  if (ridge === undefined) {
+    const { judged, ...solved } = solveWithRidge(equations, old)
+    judged.dispose()
+    return solved
+  }
+  equations.fitted.merge(equations.heldOut)
+  return { ridge, weight: equations.fitted.solve(old, [ridge])[0] }
 }
 
 const makePair = (): Equations => ({ fitted: makeEquations(), heldOut: makeEquations() })
