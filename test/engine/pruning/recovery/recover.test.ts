@@ -2,7 +2,9 @@ import { availableParallelism } from 'node:os'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { TrainedWeights } from '#contract/pruning/recovery.ts'
 import type { MethodId } from '#contract/titles.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
@@ -122,18 +124,22 @@ describe('stories260k', () => {
     },
   )
 
-  test('weights that are read in each pass give the bits of weights in memory', async () => {
-    const { model } = open()
-    // Least memory first: the first room of either kind passes one window at a time and keeps nothing.
-    const sizes = Array.from({ length: 8192 }, (_, step) => 2 ** 26 + step * 2 ** 13).flatMap((bytes) => {
+  /** The rooms for more and more memory, from the least that is enough. */
+  const roomsOf = (spec: DecoderSpec, tokens: number, wanted?: TrainedWeights) =>
+    Array.from({ length: 4096 }, (_, step) => 2 ** 26 + step * 2 ** 16).flatMap((freeBytes) => {
       try {
-        return [{ freeBytes: bytes, masters: roomFor(bytes, model.spec, halved(), length, 'low-rank').masters }]
+        return [{ freeBytes, ...roomFor(freeBytes, spec, halved(), tokens, wanted) }]
       } catch {
         return []
       }
     })
+
+  test('weights that are read in each pass give the bits of weights in memory', async () => {
+    const { model } = open()
+    const rooms = roomsOf(model.spec, length, 'low-rank')
     const recoverWith = async (masters: string) => {
-      const freeBytes = sizes.find((one) => one.masters === masters)?.freeBytes ?? Number.NaN
+      // The first room of either kind passes one window at a time and keeps nothing.
+      const freeBytes = rooms.find((room) => room.masters === masters)?.freeBytes ?? Number.NaN
       const request = { ...longer, amount: { tokens: 16 * length }, trains: 'low-rank' as const }
       return recoverPlan(input(recordedRun(), { view: denseView({ ...model, freeBytes }), ...many, request }))
     }
@@ -279,14 +285,7 @@ describe('stories260k', () => {
       /Recovery needs \d+ MiB to train 0\.1 million weights by changes of rank 16 and 1 MiB for one window/,
     )
     const [plan, { spec }] = [halved(), model]
-    const most = Array.from({ length: 4096 }, (_, step) => 2 ** 26 + step * 2 ** 16)
-    const rooms = most.flatMap((bytes) => {
-      try {
-        return [roomFor(bytes, spec, plan, 512)]
-      } catch {
-        return []
-      }
-    })
+    const rooms = roomsOf(spec, 512)
     const steps = rooms.map(({ together, keeps, trains }) => `${together} ${keeps} ${trains}`)
     // Least memory first: a change of low rank, then all weights, then what the backward pass needs, then all windows of a step.
     expect([steps[0], steps.at(-1)]).toEqual(['1 false low-rank', '4 true all'])
