@@ -164,6 +164,6 @@ function trimZeros(text: string): string {
   return text.includes('.') ? text.replace(/\.?0+$/, '') : text
 }
 
-function minus(text: string): string {
+export function minus(text: string): string {
   return text.replace('-', '−')
 }

@@ -11,6 +11,11 @@ export function optionsOf<Value extends string>(titles: Readonly<Record<Value, s
   return (Object.entries(titles) as [Value, string][]).map(([value, title]) => ({ value, title }))
 }
 
+/** Numbers of tokens as options. */
+export function tokenOptions(counts: readonly number[]): Option<string>[] {
+  return counts.map((count) => ({ value: String(count), title: count.toLocaleString('en') }))
+}
+
 /** Texts as options, which say what would be downloaded. */
 export function textOptions(datasets: readonly DatasetEntry[]): Option<string>[] {
   return datasets.map(({ source, title, present }) => ({ value: source, title: present ? title : `${title} (will be downloaded)` }))
