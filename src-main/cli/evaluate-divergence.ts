@@ -10,9 +10,9 @@ import type { ProgressLine } from './progress-line.ts'
 import { toText } from './result-table.ts'
 
 /** How many runs are compared with the dense model in one pass. */
-const together = 5
+const runsPerPass = 5
 
-/** Compares a command's runs with the dense model; returns each document's part by run id. */
+/** Compares a command's runs with the dense model. Returns what each run's document says of it, by run id. */
 export async function evaluateDivergence(
   workbench: CommandWorkbench,
   runs: readonly RunDetail[],
@@ -21,8 +21,8 @@ export async function evaluateDivergence(
 ): Promise<Map<string, DivergenceDocument>> {
   const pruned = runs.filter(({ method, hasPlan }) => hasPlan && method !== denseMethod).map(({ id }) => id)
   const found = new Map<string, DivergenceDocument>()
-  for (let first = 0; first < pruned.length; first += together) {
-    const inspect = { kind: 'divergence' as const, runs: pruned.slice(first, first + together), data }
+  for (let first = 0; first < pruned.length; first += runsPerPass) {
+    const inspect = { kind: 'divergence' as const, runs: pruned.slice(first, first + runsPerPass), data }
     const run = await inspectionFor(workbench, inspect)
     const { inspected } = await doRun(workbench, run, (event) => {
       if (event.type === 'progress') line.show(event.progress)
@@ -34,7 +34,7 @@ export async function evaluateDivergence(
   return found
 }
 
-/** The comparison started or finished by an earlier start of the command, else a new one. */
+/** The same comparison, if an earlier call of this command made one; else a new one. */
 async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequest) {
   const { runs } = await call('runs.inspectionsOf', { id: inspect.runs[0] as string })
   for (const run of runs) {

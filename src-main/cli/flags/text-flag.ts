@@ -13,7 +13,7 @@ export function textFlag(flag: string, text: string): Pick<DataRequest, 'source'
     if (Number(share) > 0) return { source: existing(flag, source), share: Number(share) }
     throw new EspalierError(
       'usage',
-      `--${flag} is "${text}", and its part ${index + 1} has no share above 0. Write every part as PATH:SHARE, such as a.txt:0.5,b.txt:0.5.`,
+      `--${flag} is "${text}", but part ${index + 1} has no share above 0. Write every part as PATH:SHARE, such as a.txt:0.5,b.txt:0.5.`,
     )
   })
   return { source: text, mix }
@@ -22,6 +22,6 @@ export function textFlag(flag: string, text: string): Pick<DataRequest, 'source'
 /** A file or folder, or a named text. */
 export function existing(flag: string, path: string): string {
   if (isTextName(path)) return path
-  if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", and there is no such file or folder.`)
+  if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", but there is no such file or folder.`)
   return resolve(path)
 }

@@ -13,7 +13,7 @@ export interface SeededShape {
   readonly vocabulary: number
 }
 
-/** A model in memory alone, with values that only have to be finite. */
+/** A model of one block that exists in memory only. Its values only have to be finite. */
 export async function seededModel({ hidden, intermediate, heads, vocabulary }: SeededShape): Promise<Model> {
   const config = {
     architectures: ['LlamaForCausalLM'],
@@ -33,7 +33,7 @@ export async function seededModel({ hidden, intermediate, heads, vocabulary }: S
   const spec = readSpec(config)
   const checkpoint = memoryCheckpoint(config, neededShapes(spec))
   const store = new WeightStore(checkpoint, spec, 2 ** 30)
-  const own = await Vocabulary.open(checkpoint, spec, true)
+  const opened = await Vocabulary.open(checkpoint, spec, true)
   return {
     name: 'seeded',
     path: '',
@@ -41,7 +41,7 @@ export async function seededModel({ hidden, intermediate, heads, vocabulary }: S
     checkpoint,
     spec,
     store,
-    vocabulary: own,
+    vocabulary: opened,
     products: productsFor('float32'),
     freeBytes: 2 ** 31,
     memoryBytes: 2 ** 31,
@@ -49,7 +49,7 @@ export async function seededModel({ hidden, intermediate, heads, vocabulary }: S
     kept: new Map(),
     async close() {
       store.dispose()
-      own.dispose()
+      opened.dispose()
     },
   }
 }

@@ -7,7 +7,7 @@ import { prepareEnvironment } from '#engine/backend/tensorflow.ts'
 
 await openBackend('tensorflow')
 
-test('float32 is never TF32, whatever the user has set; other settings of the user stay', () => {
+test('float32 is never TF32, whatever the user has set; the user’s other settings stay', () => {
   for (const set of [undefined, '1', '0']) {
     const environment: NodeJS.ProcessEnv = { TF_CPP_MIN_LOG_LEVEL: '0', ...(set ? { NVIDIA_TF32_OVERRIDE: set } : {}) }
     prepareEnvironment(environment)
@@ -20,14 +20,14 @@ test('the library was loaded with TF32 off', () => {
 })
 
 test.each(['bfloat16', 'float16'] as const)(
-  '%s products are taken where they are right, and a type that the runtime cannot multiply is not',
+  '%s products are used where they are right; a type that the runtime cannot multiply is refused',
   async (type) => {
     expect(await multipliesHalves(type)).toBe(true)
     expect(await multipliesHalves('no type' as 'float16')).toBe(false)
   },
 )
 
-test('packed values take half the memory, are tidied up as tensors are, and no operation on float32 takes them', () => {
+test('packed values use half the memory, are tidied up like tensors, and are refused by float32 operations', () => {
   const before = memory()
   tidy(() => {
     const values = ones([64, 64])

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 
-/** Writes to standard output, or to a file that must not exist. */
+/** Writes to standard output, or to a new file. */
 export async function deliver(content: string, file: string | undefined): Promise<void> {
   if (file === undefined) {
     process.stdout.write(content.endsWith('\n') ? content : `${content}\n`)

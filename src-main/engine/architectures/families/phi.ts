@@ -10,7 +10,7 @@ const dialect: Dialect = {
   config: (_, { rotary, headSize }) => ({ hidden_act: 'gelu_new', partial_rotary_factor: rotary / headSize }),
 }
 
-/** Phi (1, 1.5, 2): LayerNorm, biases everywhere, a plain MLP beside the attention on one norm, partial rotary. */
+/** Phi (1, 1.5, 2): LayerNorm, biases everywhere, partial rotary, and a plain MLP parallel to the attention, after one shared norm. */
 export const phi: Architecture = {
   modelType: 'phi',
   title: 'Phi',

@@ -19,7 +19,7 @@ const dialect: Dialect = {
   }),
 }
 
-/** Qwen2's mixtures: an expert that every token meets, through a gate of its own. */
+/** Qwen2's mixtures, with a shared expert that every token passes through and that has its own gate. */
 export const qwen2Moe: Architecture = {
   modelType: 'qwen2_moe',
   title: 'Qwen2 MoE',

@@ -18,7 +18,7 @@ const dialect: Dialect = {
   }),
 }
 
-/** Qwen3.5's mixtures: experts in two tensors as the hub has them, and a shared expert with a gate. */
+/** Qwen3.5's mixtures: experts in two tensors, as in the published files, and a shared expert with a gate. */
 function readMixture(config: ConfigReader, stored: (name: string) => boolean, fused: boolean): MixtureTraits {
   const hidden = config.integer('hidden_size')
   const experts = readExperts(config, {

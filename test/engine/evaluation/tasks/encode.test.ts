@@ -19,7 +19,7 @@ test('white space at the context’s end is scored with the continuation', () =>
   expect(text(requests[0]?.continuations[0])).toBe(' \n c')
 })
 
-test('an empty context and one of white space only start from the begin token, else from the end token', () => {
+test('an empty or blank context starts from the begin token, or from the end token if there is none', () => {
   for (const context of ['', ' \n']) {
     const question = ask({ context, continuations: [' a'] })
     expect(encodeQuestion({ ...characterTokenizer(), beginId: 7 }, question, 100).requests[0]?.prefix).toEqual(Int32Array.of(7))
@@ -28,7 +28,7 @@ test('an empty context and one of white space only start from the begin token, e
   }
 })
 
-test('too long sequences lose tokens on the left and keep one more than the context length', () => {
+test('a sequence that is too long is cut on the left to one token more than the context length', () => {
   const question = ask({ context: 'abcdef', continuations: [' x', ' yz'] })
   const { requests, places } = encodeQuestion(characterTokenizer(), question, 4)
   expect(requests.map((request) => [text(request.prefix), request.continuations.map(text)])).toEqual([
@@ -42,7 +42,7 @@ test('too long sequences lose tokens on the left and keep one more than the cont
   expect(() => encodeQuestion(characterTokenizer(), ask({ context: 'a', continuations: [' 1234'] }), 4)).toThrow(/5 tokens does not fit/)
 })
 
-test('choices with one prefix are given together, contexts that differ apart', () => {
+test('choices with the same prefix share a request, and different contexts do not', () => {
   const together = encodeQuestion(characterTokenizer(), ask({ context: 'a', continuations: [' b', ' cd', ' e'] }), 100)
   expect(together.requests).toHaveLength(1)
   expect(together.places.map((place) => place.continuation)).toEqual([0, 1, 2])
@@ -57,14 +57,14 @@ test('choices with one prefix are given together, contexts that differ apart', (
   ])
 })
 
-test('a border that a tokenizer melts away leaves the last token to score', () => {
+test('a tokenizer that merges across the border leaves the last token to score', () => {
   const tokenizer = characterTokenizer({ 'b ': 1, ab: 2 })
   const melting = { ...tokenizer, encode: (given: string) => (given === 'ab c' ? [9] : tokenizer.encode(given)) }
   const { requests } = encodeQuestion(melting, ask({ context: 'ab', continuations: [' c'] }), 100)
   expect(requests).toEqual([{ prefix: Int32Array.of(0), continuations: [Int32Array.of(9)] }])
 })
 
-test('where questions begin with the begin token, it counts to the context and is cut with it', () => {
+test('a begin token in front of questions belongs to the context and is cut with it', () => {
   const tokenizer = beginning({ ...characterTokenizer(), beginId: 7 })
   const question = ask({ context: 'ab', continuations: [' c'] }, { context: '', continuations: ['d'] })
   const [first, second] = encodeQuestion(tokenizer, question, 100).requests
