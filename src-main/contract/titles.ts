@@ -113,6 +113,15 @@ export const ggufTypesOf = ({ format, unpacked }: { format: string; unpacked?: b
 /** The default types. */
 export const usualGgufTypes: GgufType[] = ['F16']
 
+/** What a table is saved as. */
+export const tableFormatTitles = {
+  latex: 'LaTeX (booktabs)',
+  markdown: 'Markdown',
+  csv: 'CSV',
+} as const
+
+export type TableFormat = keyof typeof tableFormatTitles
+
 export const backendTitles = {
   auto: 'Automatic',
   tensorflow: 'TensorFlow (GPU or CPU)',

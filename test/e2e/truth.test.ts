@@ -780,6 +780,9 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   await page.getByRole('region', { name: 'Table of the ablation' }).waitFor()
   expect(await page.getByRole('listbox').getByRole('option').count()).toBeGreaterThan(3)
   expect(await page.getByRole('region', { name: 'Table of the ablation' }).getByRole('row').count()).toBeGreaterThan(3)
+  await page.getByRole('button', { name: 'Save table' }).click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'CSV' }).click()])
+  expect(await readFile(await download.path(), 'utf8')).toMatch(/^Variant,.*Perplexity on/)
   expect(screen.faults).toEqual([])
 })
 

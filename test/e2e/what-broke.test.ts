@@ -7,7 +7,7 @@ import type { RunEntry } from '#contract/runs/runs.ts'
 import { findAccessibilityFaults } from './accessibility.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen } from './screens.ts'
+import { go, openScreen, type Screen, settle } from './screens.ts'
 import { timedMachine } from './timed-machine.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
@@ -65,10 +65,7 @@ const picture = async (name: string) => {
 
 test('two runs are read beside the dense model: the worst token is found, and a flipped question followed', async () => {
   await go(page, `#/broke?runs=${runs.map(({ id }) => id).join(',')}`)
-  // By key: a mouse that rests on the text chooses the run below it.
-  const compare = page.getByRole('button', { name: 'Compare', disabled: false })
-  await compare.waitFor()
-  await compare.press('Enter')
+  await page.getByRole('button', { name: 'Compare' }).click()
   const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
   await text.waitFor()
   const worst = page.getByRole('region', { name: 'Worst places' }).getByRole('button').first()
@@ -84,8 +81,16 @@ test('two runs are read beside the dense model: the worst token is found, and a 
   const found = detail.inspected?.kind === 'divergence' ? detail.inspected.divergence.runs[0] : undefined
   expect(Number(value)).toBeCloseTo(found?.numbers.largest ?? Number.NaN, 2)
 
-  await text.focus()
-  const before = await text.getAttribute('aria-activedescendant')
+  /** By key to a place that is scrolled to. */
+  const goDown = async () => {
+    await text.focus()
+    for (const key of ['Home', '1', 'PageDown', 'PageDown', 'PageDown']) await page.keyboard.press(key)
+    await settle(page)
+    return text.getAttribute('aria-activedescendant')
+  }
+  const before = await goDown()
+  await text.locator('[data-at^="1-"]').first().hover()
+  expect(await goDown(), 'text that scrolls under a resting mouse').toBe(before)
   await page.keyboard.press('ArrowLeft')
   await page.keyboard.press('2')
   const after = await text.getAttribute('aria-activedescendant')

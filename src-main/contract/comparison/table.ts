@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { type TableFormat, tableFormatTitles } from '../titles.ts'
 
 const tableColumn = z.object({ label: z.string(), numeric: z.boolean(), better: z.enum(['lower', 'higher']).optional() })
 
@@ -13,9 +14,8 @@ const tableCell = z.object({
 /** A comparison, ablation or history as rows and columns, before it is written to a file. */
 export const table = z.object({ columns: z.array(tableColumn), rows: z.array(z.array(tableCell)) })
 
-export const tableFormat = z.enum(['csv', 'markdown', 'latex'])
+export const tableFormat = z.enum(Object.keys(tableFormatTitles) as [TableFormat, ...TableFormat[]])
 
-export type TableFormat = z.infer<typeof tableFormat>
 export type TableCell = z.infer<typeof tableCell>
 export type TableRow = TableCell[]
 export type Table = z.infer<typeof table>

@@ -1,8 +1,9 @@
 import Papa from 'papaparse'
 import { cellText } from '#contract/comparison/cell-text.ts'
-import type { Table, TableCell, TableFormat } from '#contract/comparison/table.ts'
+import type { Table, TableCell } from '#contract/comparison/table.ts'
 import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown } from '#contract/markdown.ts'
+import type { TableFormat } from '#contract/titles.ts'
 
 /** A table of plain values. A column is numeric if its cells are. */
 export function plainTable(labels: readonly string[], rows: readonly (readonly TableCell['value'][])[]): Table {
