@@ -102,7 +102,7 @@ function featureOf(file: string): string | undefined {
   return /^src-renderer\/features\/([^/]+)/.exec(file)?.[1]
 }
 
-/** The engine folder that a file stands in, '' beside the folders; undefined elsewhere. */
+/** The engine folder of a file: '' directly in the engine, undefined elsewhere. */
 function engineFolderOf(file: string | undefined): string | undefined {
   return /^src-main\/engine\/(?:([^/]+)\/)?[^/]+/
     .exec(file ?? '')
@@ -201,7 +201,7 @@ describe('imports run one way', () => {
     expect(native.map(describeImport)).toEqual([])
   })
 
-  test('SQL stands in db only', () => {
+  test('only db contains SQL', () => {
     const others = files.filter((file) => !file.startsWith('src-main/db/') && /\.prepare\(/.test(readFileSync(join(root, file), 'utf8')))
     expect(others).toEqual([])
   })
@@ -248,7 +248,7 @@ describe('the rules themselves', () => {
     expect(up.map(goesUp)).toEqual([true, true])
   })
 
-  test('a word in a comment is no import, and a type is told from a value', () => {
+  test('a word in a comment is no import, and types are distinguished from values', () => {
     const text =
       "// import { a } from '#db/a.ts'\n/* import '#db/b.ts' */\nimport type { C } from '#contract/c.ts'\nimport { d } from 'zod'"
     expect(sample('src-main/contract/runs/run.ts', text)).toMatchObject([
@@ -276,7 +276,7 @@ test('only nameStep makes the name of a step', () => {
   expect(making).toEqual(['src-main/engine/steps/step-name.ts'])
 })
 
-test('model families are told apart only in engine/architectures', () => {
+test('only engine/architectures distinguishes model families', () => {
   const names = [...Object.keys(families), ...ggufArchitectures.keys()].join('|')
   const family = new RegExp(`(?:[!=]==?\\s*|case\\s+|includes\\()['"](?:${names})['"]`)
   const telling = files.filter(

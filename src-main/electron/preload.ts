@@ -7,7 +7,7 @@ import { channels } from './channels.ts'
 const bridge: DesktopBridge = {
   call: (name, input) => ipcRenderer.invoke(channels.call, name, input),
   subscribe(listener) {
-    const pass = (_event: IpcRendererEvent, told: ApiEvent) => listener(told)
+    const pass = (_event: IpcRendererEvent, event: ApiEvent) => listener(event)
     ipcRenderer.on(channels.event, pass)
     return () => {
       ipcRenderer.removeListener(channels.event, pass)

@@ -42,7 +42,7 @@ export function groupTops(groups: readonly BarGroup[], barStep: number, head = 0
   return [...tops.slice(0, -1), (tops.at(-1) ?? 0) - head]
 }
 
-/** A label of at most so many letters, cut in the middle: names differ at their ends. */
+/** Shortens a label to `letters` letters. It is cut in the middle because names differ at their ends. */
 export function shorten(label: string, letters: number): string {
   if (label.length <= letters) return label
   const kept = Math.max(4, letters - 1)

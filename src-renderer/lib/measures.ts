@@ -16,7 +16,7 @@ export function orderMeasures<Measure extends { name: string; unit: string }>(me
   return [...measures].sort((a, b) => measureRank(a) - measureRank(b))
 }
 
-/** What a perplexity means that is so many times the unpruned model's, as measured in docs/results.md; empty where little is lost. */
+/** What it means that perplexity is `ratio` times the unpruned model's, as measured in docs/results.md; empty if little is lost. */
 export function perplexityAdvice(ratio: number): string {
   if (ratio < 1.4) return ''
   const times = `Perplexity is ${formatTick(Number(ratio.toPrecision(2)))} times as high as before pruning:`

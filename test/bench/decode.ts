@@ -45,9 +45,9 @@ async function measureAll(): Promise<void> {
     const one = await decode([view], 1, tokens)
     const five = await decode([view], 5, tokens)
     const apart = await decode(columns, 1, tokens)
-    const told = [`one ${one.toFixed(1)}`, `five together ${five.toFixed(1)} (${(five / one).toFixed(2)})`]
+    const rates = [`one ${one.toFixed(1)}`, `five together ${five.toFixed(1)} (${(five / one).toFixed(2)})`]
     console.log(
-      `round ${round}, tokens/s: ${told.join(', ')}, five columns with other plans ${apart.toFixed(1)} (${(apart / one).toFixed(2)})`,
+      `round ${round}, tokens/s: ${rates.join(', ')}, five columns with other plans ${apart.toFixed(1)} (${(apart / one).toFixed(2)})`,
     )
   }
   for (const column of columns) column.dispose()
@@ -75,7 +75,7 @@ function planOf(share: number): Plan {
   return { ...dense, blocks }
 }
 
-/** Tokens a second of so many sequences of each view, all of them side by side. */
+/** Tokens per second of a number of sequences of each view, all of them side by side. */
 async function decode(views: readonly ModelView[], sequences: number, count: number): Promise<number> {
   const sessions = views.map((one) => new DecodingSession(one))
   const start = Promise.withResolvers<void>()

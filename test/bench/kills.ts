@@ -25,7 +25,7 @@ const command = [
 interface Started {
   readonly child: ChildProcess
   readonly output: Promise<string>
-  /** Settles when the run tells of one of these phases, or ends. */
+  /** Settles when the run reports one of these phases, or ends. */
   reached(phases: readonly string[]): Promise<unknown>
 }
 
@@ -63,7 +63,7 @@ const phases = ['Fitting the table', 'Measuring the table', 'Choosing the price 
 const kills = Number(argv[2] ?? 10)
 const random = new PythonRandom(Number(argv[3] ?? 1))
 
-/** Kills a run in each phase so many times, and lets it end. */
+/** Kills a run in each phase this many times, and lets it end. */
 async function killed(home: string): Promise<{ outcome: string; counts: Map<string, number> }> {
   const counts = new Map<string, number>()
   for (const [index, phase] of phases.entries()) {
@@ -85,8 +85,8 @@ const homes = [mkdtempSync(join(tmpdir(), 'espalier-kills-')), mkdtempSync(join(
 try {
   const expected = outcomeOf(await start(homes[0]).output)
   const { outcome, counts } = await killed(homes[1])
-  const told = [...counts].map(([phase, count]) => `${count} at "${phase}"`).join(', ')
-  console.log(`Killed ${told}: ${outcome === expected ? 'equal' : 'DIFFERENT'}`)
+  const counted = [...counts].map(([phase, count]) => `${count} at "${phase}"`).join(', ')
+  console.log(`Killed ${counted}: ${outcome === expected ? 'equal' : 'DIFFERENT'}`)
   process.exitCode = outcome === expected ? 0 : 1
 } finally {
   for (const home of homes) rmSync(home, { recursive: true, force: true })

@@ -1,5 +1,5 @@
 /**
- * Neurons chosen by second order in place of 2SSP's activation norms:
+ * Neurons chosen by second order instead of 2SSP's activation norms:
  *
  *   npm run bench -- second-order MODEL CALIBRATION TEST FOLDER [SEED]
  *

@@ -141,7 +141,7 @@ test('--json prints what the call gave', async () => {
   expect(JSON.parse(printed.out)).toMatchObject({ total: 3, rows: [{ id: 'run-1' }, { id: 'run-2' }] })
 })
 
-test('runs show tells the plan, the measures and the log', async () => {
+test('runs show prints the plan, the measures and the log', async () => {
   expect(await commands.runs(['show', 'run-1', '--log', ...at()])).toBe(0)
   expect(printed.out).toContain('attention removed in 0; MLP removed in 1; MLP neurons kept: 2 (of 2 blocks)')
   expect(printed.out).toContain('24.7 % (requested: 25.0 %)')

@@ -167,7 +167,7 @@ describe('the pruning command', () => {
     expect((await readFile(join(output, 'one_stage.csv'), 'utf8')).trim().split('\r\n')).toHaveLength(7)
   })
 
-  it('reads data sets kept locally in place of the hub, after the baseline that was asked for', async () => {
+  it('reads local data sets instead of the hub’s, after the requested baseline', async () => {
     const { mkdir } = await import('node:fs/promises')
     for (const folder of ['wikitext-2', 'c4_train']) {
       await mkdir(join(home, 'data', folder), { recursive: true })
@@ -204,7 +204,7 @@ describe('a command that was killed', () => {
   })
 
   it.each([['--no_history'], []])(
-    'goes on from its steps to the identical plan %s',
+    'resumes from its steps to the identical plan %s',
     async (...extra) => {
       const command = [...asked, ...extra]
       const killed = await mkdtemp(join(home, 'killed-'))

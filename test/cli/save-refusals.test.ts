@@ -181,7 +181,7 @@ describe('over HTTP', () => {
   })
 })
 
-/** A model of two blocks with so many tokens that it is larger than the whole disk; its weights take no room themselves. */
+/** A model of two blocks with a vocabulary larger than the whole disk. Its weights take no space themselves. */
 async function largerThanItsDisk(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   const { blocks, bsize } = await statfs(folder)

@@ -168,11 +168,11 @@ test.each([
   ['answer', ['run-none'], 2, '--prompts is missing'],
   ['questions', ['run-none'], 2, 'The ids of two runs'],
 ] as const)('espalier %s %j is refused with a sentence', async (command, words, code, sentence) => {
-  let told = ''
+  let reported = ''
   const spy = vi.spyOn(console, 'error').mockImplementation((text: string) => {
-    told += text
+    reported += text
   })
   expect(await commands[command]([...words, '--data', join(folder, 'data')])).toBe(code)
   spy.mockRestore()
-  expect(told).toContain(sentence)
+  expect(reported).toContain(sentence)
 })

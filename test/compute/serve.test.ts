@@ -41,7 +41,7 @@ test('it says that it is ready, and then every second that it lives', async () =
   expect(of('alive')[0]?.memoryBytes).toBeGreaterThan(1e6)
 })
 
-test('a job does not go on before its step is written', async () => {
+test('a job does not continue before its step is written', async () => {
   const { of, send } = start()
   await eventually(() => of('ready').length === 1, 'ready')
   send(run(2))

@@ -4,7 +4,7 @@ import { explainIssues, readWith } from '#contract/explain-issue.ts'
 
 const schema = z.object({ name: z.string().max(10) })
 
-test('a value whose length cannot be compared is told as a wrong one', () => {
+test('a value whose length cannot be compared is reported as a wrong one', () => {
   const value = { name: { length: { toString: 2 } } }
   expect(() => schema.safeParse(value)).toThrow(TypeError)
   const read = readWith(schema, value)

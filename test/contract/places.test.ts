@@ -8,7 +8,7 @@ const callNames = Object.keys(api) as CallName[]
 /** Names of fields that hold a file or folder of this machine. */
 const placeName = /path|folder|file|source|directory|cache|destination/i
 
-/** Fields with such a name that are opened by nobody. */
+/** Fields with such a name that are never opened. */
 const noPlaces = new Set([
   // Compared with what the models of the library say of theirs.
   'runs.replay.description.model.source',

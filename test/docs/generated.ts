@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { documents, root } from './markdown.ts'
 
-/** What stands between the markers of a name, for each name. */
+/** The text between the markers of each name. */
 export type Parts = Readonly<Record<string, () => string>>
 
 const marked = /((?:<!--|\/\/) generated: ([\w-]+)[^\n]*\n)[\s\S]*?((?:<!--|\/\/) end\b)/g

@@ -13,7 +13,7 @@ export const registryFiles = {
   titles: 'src-main/contract/titles.ts',
 } as const
 
-/** Something that registers itself: its name, title and place in lists stand in its own file. */
+/** Something that registers itself: its name, title and place in lists are in its own file. */
 interface Entry {
   readonly file: string
   readonly exported: string

@@ -110,18 +110,18 @@ test('attached, calls and events come from the server elsewhere; detached, from 
   expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: ['elsewhere'] })
   local.tell(removed)
   expect(window.webContents.sent).toEqual([])
-  const told = () => {
+  const reported = () => {
     server.door.tell(removed)
     return window.webContents.sent.length
   }
-  await expect.poll(told).toBeGreaterThan(0)
+  await expect.poll(reported).toBeGreaterThan(0)
   expect(await invoke(channels.detach)).toEqual({ value: null })
   expect(kept).toBeUndefined()
   expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: [] })
   await server.stop()
 })
 
-test('attaching to nobody leaves everything as it was', async () => {
+test('attaching where no server answers changes nothing', async () => {
   expect(await invoke(channels.attach, ['http://127.0.0.1:1/#token=x'])).toMatchObject({ error: { code: 'unreachable' } })
   expect(await invoke(channels.connection)).toEqual({ value: null })
   expect(kept).toBeUndefined()
@@ -135,10 +135,10 @@ test('the preload hands over functions only, and never the event of a message', 
   await bridge.call('models.list', {})
   expect(ipcRenderer.invoked.at(-1)).toEqual([channels.call, 'models.list', {}])
   expect(bridge.pathOf(new File([], 'a model'))).toBe('/dropped/a model')
-  const told: unknown[][] = []
-  const stop = bridge.subscribe((...given) => told.push(given))
+  const reported: unknown[][] = []
+  const stop = bridge.subscribe((...given) => reported.push(given))
   ipcRenderer.emit(channels.event, { sender: 'secret' }, removed)
   stop()
   ipcRenderer.emit(channels.event, { sender: 'secret' }, removed)
-  expect(told).toEqual([[removed]])
+  expect(reported).toEqual([[removed]])
 })

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 
-/** The parts of Electron that the window uses, remembering what was done with them. Stands in by `vi.mock('electron', …)`. */
+/** A fake of the parts of Electron that the window uses; it records what is done with them. For `vi.mock('electron', …)`. */
 type Answer = (...given: never[]) => unknown
 
 export const ipcMain = {

@@ -17,7 +17,7 @@ async function fakeElectron() {
   return fake
 }
 
-test('scheme, sandbox and hardening stand before the application is ready; dumps stay here', async () => {
+test('scheme, sandbox and hardening are set before the application is ready; dumps stay on this machine', async () => {
   const { app, crashReporter } = await fakeElectron()
   await import('../../src-main/electron/main.ts')
   await Promise.resolve()

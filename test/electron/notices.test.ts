@@ -44,7 +44,7 @@ test('the taskbar shows the mean of the running runs and clears when none is lef
   expect(window.bars).toEqual([0.5, 0.25, 0.5, -1])
 })
 
-test('a run that ends out of sight is told once; one that was only looked at is not', async () => {
+test('a run that ends out of sight gives one notice, and one that was only viewed gives none', async () => {
   const door = watched()
   door.tell(changed('old', 'done'))
   door.tell(changed('one', 'running'))
@@ -53,7 +53,7 @@ test('a run that ends out of sight is told once; one that was only looked at is 
   await expect.poll(() => Notification.shown).toEqual([{ title: 'Run failed', body: 'run one' }])
 })
 
-test('nothing is told in front of a person, nor when it is switched off', async () => {
+test('no notice appears while the window has the focus, or when notices are off', async () => {
   const quiet = watched(false)
   quiet.tell(changed('one', 'running'))
   quiet.tell(changed('one', 'done'))

@@ -31,7 +31,7 @@ async function openDoor(): Promise<Door & { quit(): Promise<void> }> {
   app.done.length = 0
   await startWindow()
   const { webContents } = BrowserWindow.all.at(-1) as BrowserWindow
-  webContents.send = (channel: unknown, told: unknown) => void ipcRenderer.emit(channel as string, {}, structuredClone(told))
+  webContents.send = (channel: unknown, reported: unknown) => void ipcRenderer.emit(channel as string, {}, structuredClone(reported))
   ipcRenderer.invoke = async (channel: unknown, ...given: unknown[]) => {
     const answer = ipcMain.handlers.get(channel as string) as unknown as (event: unknown, ...given: unknown[]) => Promise<{ value: string }>
     return structuredClone(await answer({ senderFrame: { url: 'espalier://app/', parent: null } }, ...given))

@@ -10,7 +10,7 @@ export function mutateBytes(source: Uint8Array, random: Random): Buffer {
 }
 
 function changeBytes(bytes: Buffer, random: Random): Buffer {
-  // Headers stand at the ends: half of the changes are made there.
+  // Headers are at the ends, so half of the changes are made there.
   const near = random.below(Math.min(bytes.length, 512))
   const at = random.chance(0.25) ? near : random.chance(0.33) ? Math.max(0, bytes.length - 1 - near) : random.below(bytes.length)
   const length = 1 + random.below(random.chance(0.8) ? 16 : 4096)

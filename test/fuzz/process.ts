@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { CaseOutcome } from './worker.ts'
 
-/** How a case ended. Seconds are those of the processor where the system tells them, so that a busy machine makes nothing slow. */
+/** How a case ended. Seconds are processor time where the system reports it, so that a busy machine makes nothing slow. */
 export interface Ended extends Omit<CaseOutcome, 'number'> {
   how: 'answered' | 'hung' | 'died'
   seconds: number

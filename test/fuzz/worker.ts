@@ -1,4 +1,4 @@
-/** A process of the fuzzer: does the cases it is told, one after the other, and tells what came of each. It may die for any of them. */
+/** A process of the fuzzer: runs the cases it receives one by one and reports the outcome of each. Any case may kill it. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -66,7 +66,7 @@ async function prepareCall(random: Random, keep: string | undefined): Promise<[s
   return [`call ${request.name}`, () => (calls as CallAttack).perform(request), request]
 }
 
-/** What no person should read: the words of a language or a library in place of a sentence. */
+/** What no user should see: the wording of a language or a library instead of a sentence. */
 const rawWords =
   /Cannot (read|set) prop|is not (a function|iterable|defined)|\[object |undefined|\bNaN\b|call stack|Invalid (string|typed array|array) length|at .*\.ts:\d+|E[A-Z]{4,}: |SQLITE_|ZodError|"code": ?"|Unexpected token .* in JSON at position .* at /
 

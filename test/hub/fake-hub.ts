@@ -128,8 +128,8 @@ function send(
   const ranged = seen.range !== undefined && !(fault && 'ignoreRange' in fault)
   const from = ranged ? Number(/bytes=(\d+)-/.exec(seen.range ?? '')?.[1]) : 0
   if (from >= body.length && ranged) return response.writeHead(416).end()
-  const told = fault && 'wrongRange' in fault ? from + 1 : from
-  const range = ranged ? { 'content-range': `bytes ${told}-${body.length - 1}/${body.length}` } : {}
+  const first = fault && 'wrongRange' in fault ? from + 1 : from
+  const range = ranged ? { 'content-range': `bytes ${first}-${body.length - 1}/${body.length}` } : {}
   response.writeHead(ranged ? 206 : 200, { ...headers, ...range, 'content-length': String(body.length - from) })
   if (seen.method === 'HEAD') return response.end()
   const rest = body.subarray(from)

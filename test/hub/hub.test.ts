@@ -70,7 +70,7 @@ test('a file in a folder with a space in its name is fetched from a data set', a
   expect(readlinkSync(path)).toBe(join('..', '..', '..', 'blobs', sha256(large)))
 })
 
-test('a transfer cut in the middle goes on where it ended', async () => {
+test('a transfer cut in the middle resumes where it stopped', async () => {
   fake.faults.push({ when: isBody, fault: { cutAfter: 100_000 } }, { when: isBody, fault: { cutAfter: 50_000 } })
   const path = await (await open()).fetchFile(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
@@ -97,14 +97,14 @@ test('a part that an earlier program run left is resumed, a longer one thrown aw
   expect(existsSync(partial)).toBe(false)
 })
 
-test('a part with wrong bytes is found by its hash and fetched anew', async () => {
+test('a part with wrong bytes is found by its hash and fetched again', async () => {
   await mkdir(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
   writeFileSync(join(folder, `${weightsBlob}.incomplete`), Buffer.alloc(200_000))
   const path = await (await open()).fetchFile(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
 })
 
-test('a server without ranges, with wrong ranges or with 416 makes the file start anew', async () => {
+test('a server without ranges, with wrong ranges or with 416 makes the file start over', async () => {
   for (const fault of [{ ignoreRange: true }, { wrongRange: true }, { status: 416 }] as const) {
     fake.faults.push({ when: isBody, fault: { cutAfter: 100_000 } }, { when: isBody, fault })
     const path = await (await open()).fetchFile(weights)
@@ -295,7 +295,7 @@ test('a disk without room is found before a byte is asked for', async () => {
   expect(fake.seen.filter((request) => request.method === 'GET')).toEqual([])
 })
 
-test('a cancel stops at once, keeps the part and the next call goes on from it', async () => {
+test('a cancel stops at once and keeps the part, from which the next call resumes', async () => {
   fake.faults.push({ when: isBody, fault: { stallAfter: 90_000 } })
   const controller = new AbortController()
   const hub = await open()
@@ -351,7 +351,7 @@ test('a lock that another program holds is waited for, and what that one fetched
   expect(fake.seen.filter(isBody)).toEqual([])
 })
 
-test('a name that moved to new weights is fetched anew, and the old ones serve when the hub is down', async () => {
+test('a name that moved to new weights is fetched again, and the old ones are used when the hub is down', async () => {
   const hub = await open({ attempts: 1 })
   await hub.fetchModel('owner/name')
   const owned = repositories['owner/name'] as FakeRepository

@@ -23,7 +23,7 @@ test('the environment comes before our file, and our file before the Python libr
   expect(await findToken({ HF_HOME: join(folder, 'empty') }, undefined)).toBeUndefined()
 })
 
-test('our token file is for its owner only, and a looser one is refused with the command that mends it', async () => {
+test('our token file is for its owner only, and a looser one is refused with the command that fixes it', async () => {
   const own = join(folder, 'token')
   writeFileSync(own, 'hf_own', { mode: 0o600 })
   expect(await findToken({ HF_HOME: join(folder, 'empty') }, own)).toBe('hf_own')

@@ -59,7 +59,7 @@ const reference = (
   ...rest,
 })
 
-/** A reference model with some fields of its config replaced, the others as they are spelled: transformers tells 6 from 6.0. */
+/** A reference model with some fields of its config replaced, the others spelled as before, because transformers distinguishes 6 from 6.0. */
 async function changedModel(name: ReferenceModel, change: Record<string, unknown>): Promise<string> {
   const folder = await referenceModel(name)
   const file = join(folder, 'config.json')

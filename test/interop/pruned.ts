@@ -172,7 +172,7 @@ function compare(
   table.add(`${what}: logits`, relativeError(Array.from(answer.logits), expected.logits), bounds.logits)
   // A choice between two tokens that are all but equally likely may fall either way.
   if (sameKind && expected.comparesGreedy)
-    table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} in place of ${expected.greedy.join()}`)
+    table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} instead of ${expected.greedy.join()}`)
   if (expected.ids) table.state(`${what}: token ids`, JSON.stringify(answer.ids) === JSON.stringify(expected.ids) ? undefined : 'differ')
 }
 

@@ -41,7 +41,7 @@ def check(job):
     return result
 
 
-# Where code would have to be trusted, transformers asks at the terminal: nobody is there.
+# Where code would have to be trusted, transformers asks at the terminal. It must find none.
 jobs, sys.stdin = sys.stdin, open(os.devnull)
 for line in jobs:
     try:

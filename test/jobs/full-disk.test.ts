@@ -16,7 +16,7 @@ import { insertRun } from '../db/rows.ts'
 import { eventually } from '../eventually.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
-test('a step that a full disk refuses fails the run with what to do, and the run goes on when there is space', async () => {
+test('a step that a full disk refuses fails the run with what to do, and the run resumes when there is space', async () => {
   let full = false
   const writeFile = (file: string, content: Buffer) => {
     if (full) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
@@ -40,7 +40,7 @@ test('a step that a full disk refuses fails the run with what to do, and the run
   expect((await runEnded(workbench, id)).plan).toEqual(expected.plan)
 })
 
-test('a history file that cannot grow stays whole, its run is not lost, and goes on afterwards', async () => {
+test('a history file that cannot grow stays whole, and its run is not lost and resumes afterwards', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
   const history = openHistory(folder)
   const owner = 'owner-of-test'

@@ -1,4 +1,4 @@
-/** A main side that is killed from outside: opens the folder, goes on with what was interrupted or done, and prints when it is up. */
+/** A main process for tests to kill: it opens the folder, resumes interrupted runs, and prints when it is up. */
 import { processorDevice } from '#jobs/devices.ts'
 import { openWorkbench } from '#services/workbench.ts'
 

@@ -15,7 +15,7 @@ async function waitingWithoutModel(workbench: Opened) {
   return { other, gone, kept }
 }
 
-test('times of a queue are told when a model of one run was removed, and that run says so', async () => {
+test('a queue still has time estimates when the model of one run was removed, and that run says so', async () => {
   await using workbench = await openedWorkbench()
   const { gone, kept } = await waitingWithoutModel(workbench)
   await workbench.call('engine.selfTest', {})

@@ -54,7 +54,7 @@ test('a run that cannot be done fails with its reason and leaves the process ali
   expect((await workbench.call('queue.get', {})).devices[0]?.status).toBe('idle')
 })
 
-test('running out of memory is told as that, with the option to try', async () => {
+test('running out of memory is reported as that, with the option to try', async () => {
   await using workbench = await openedWorkbench()
   const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'out of memory' })).id)
   expect(run.problem).toMatchObject({ code: 'out-of-memory', advice: expect.stringContaining('Set the memory limit') })
@@ -100,7 +100,7 @@ test.each([['/nonexistent/program'], [process.execPath, '-e', silent], [process.
   },
 )
 
-test('an event that cannot be kept becomes a note, and the run goes on', async () => {
+test('an event that cannot be stored becomes a note, and the run continues', async () => {
   await using workbench = await openedWorkbench()
   const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'bad event' })).id)
   expect(run.status).toBe('done')
@@ -159,7 +159,7 @@ test('a compute process sees no token and no other secret', async () => {
   expect(readFileSync(join(import.meta.dirname, '../../src-main/jobs/compute/environment.ts'), 'utf8')).not.toContain('HF_TOKEN')
 })
 
-test('a second failure of a library, after the one that was told, does not end the process', async () => {
+test('a second failure of a library, after the one that was reported, does not end the process', async () => {
   await using workbench = await openedWorkbench()
   const run = await runEnded(workbench, (await oneRun(workbench, { rounds: 4, at: 2, does: 'reject aside' })).id)
   expect(run).toMatchObject({ status: 'done', problem: null })

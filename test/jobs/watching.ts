@@ -40,7 +40,7 @@ export function printed(child: ChildProcess, word: string): Promise<void> {
   })
 }
 
-/** Process numbers by parent and by a word in their command line. Only Linux tells them here. */
+/** Process numbers by parent and by a word in their command line. Works on Linux only. */
 export function processesOf(parent: number | null, word: string): number[] {
   if (!existsSync('/proc')) return []
   return readdirSync('/proc')

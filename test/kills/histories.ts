@@ -6,7 +6,7 @@ import { migrate, schemaVersion } from '#db/migrate.ts'
 import { migrations } from '#db/migrations/index.ts'
 import { type Killed, type Killing, pause, requireWhole } from './subject.ts'
 
-/** The form of an earlier version, and rows that make copying it take a while. */
+/** The schema of an earlier version, and enough rows to make copying it slow. */
 const oldSchema = 3
 const fillerRows = 400
 

@@ -10,7 +10,7 @@ const prompts = 100
 const longestMilliseconds = 400
 const verdicts: Judgement[] = ['left', 'right', 'tie', 'both bad']
 
-/** The verdict on a pair, by its number, so that kept votes can be told from wrong ones. */
+/** The verdict on a pair, by its number, so that kept votes can be checked. */
 const verdictOn = (pair: number) => verdicts[pair % verdicts.length] as Judgement
 
 /** A judge at one judging: what was cast and answered, and which pair is on the screen. */

@@ -35,7 +35,7 @@ export interface Killed {
 }
 
 const source = join(import.meta.dirname, '..', '..', 'src-main')
-/** Windows of token ids; eight of them, so that a kill meets loading, deciding and ending alike. */
+/** Windows of token ids. With eight of them, kills fall into loading, deciding and ending equally often. */
 export const calibration = {
   source: join(import.meta.dirname, '..', 'fixtures', 'reference', 'calibration-windows.json'),
   sequenceLength: 256,

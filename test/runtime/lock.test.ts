@@ -70,16 +70,16 @@ test('work that fails gives the lock back', async () => {
   expect(existsSync(path)).toBe(false)
 })
 
-test('waiting for a lock is told once and can be given up', async () => {
+test('waiting for a lock is reported once and can be given up', async () => {
   const path = lockOf(scratchFolder(), {})
   const controller = new AbortController()
-  const told: unknown[] = []
-  const waiting = withLock(path, async () => 'done', { signal: controller.signal, onWait: (owner) => void told.push(owner?.processId) })
-  await expect.poll(() => told.length).toBe(1)
+  const reported: unknown[] = []
+  const waiting = withLock(path, async () => 'done', { signal: controller.signal, onWait: (owner) => void reported.push(owner?.processId) })
+  await expect.poll(() => reported.length).toBe(1)
   // Long enough for a second look.
   await pause(700)
   controller.abort()
   await expect(waiting).rejects.toThrow('abort')
-  expect(told).toEqual([process.ppid])
+  expect(reported).toEqual([process.ppid])
   expect(existsSync(path)).toBe(true)
 })

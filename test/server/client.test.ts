@@ -30,32 +30,32 @@ test('a workbench elsewhere is used like one here: calls, errors, events', async
     message: 'In use.',
     details: { runs: 3 },
   })
-  const told: ApiEvent[] = []
-  remote.subscribe((event) => told.push(event))
+  const reported: ApiEvent[] = []
+  remote.subscribe((event) => reported.push(event))
   const count = () => {
     running.door.tell(removed('abc'))
-    return told.length
+    return reported.length
   }
   await expect.poll(count).toBeGreaterThan(0)
-  expect(told[0]).toEqual(removed('abc'))
+  expect(reported[0]).toEqual(removed('abc'))
 })
 
 test('after the server was started again the events come back by themselves', async () => {
   const first = await runServer()
   const ups: boolean[] = []
-  const told: ApiEvent[] = []
+  const reported: ApiEvent[] = []
   remote = await connectWorkbench(first, (up) => ups.push(up))
-  remote.subscribe((event) => told.push(event))
+  remote.subscribe((event) => reported.push(event))
   await expect.poll(() => ups).toEqual([true])
   await first.stop()
   const second = await runServer(makeFakeDoor(), { port: first.port, token: first.token })
   server = second
   await expect.poll(() => ups).toEqual([true, false, true])
   second.door.tell(removed('again'))
-  await expect.poll(() => told).toEqual([removed('again')])
+  await expect.poll(() => reported).toEqual([removed('again')])
 })
 
-test('a wrong token, nobody there and another protocol are told apart from failures of a call', async () => {
+test('a wrong token, a missing server and another protocol are distinguished from failures of a call', async () => {
   const other = await runServer(makeFakeDoor({ 'workbench.get': () => ({ version: '9.0.0', protocol: 99 }) }))
   server = other
   await expect(connectWorkbench({ address: other.address, token: 'wrong' })).rejects.toMatchObject({

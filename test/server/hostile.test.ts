@@ -176,7 +176,7 @@ describe('the events', () => {
       while (heard + 20 < count) await new Promise(setImmediate)
     }
     await expect.poll(() => heard).toBe(600)
-    // 60 MB were told; the slow one holds 16 MB of them at most.
+    // 60 MB were sent; the slow one holds 16 MB of them at most.
     expect(process.memoryUsage.rss() - before).toBeLessThan(200e6)
     ;(slow as unknown as { _socket: Socket })._socket.resume()
     expect(await new Promise((resolve) => slow.once('close', resolve))).toBe(1013)
@@ -238,7 +238,7 @@ describe('paths', () => {
     'the call "%s" does not exist',
     (name) => expectRefused({ ...post(bearer()), path: `/api/${name}` }, 404),
   )
-  test('an address in place of a path is refused', () =>
+  test('an address instead of a path is refused', () =>
     expectRefused({ path: 'http://evil.example/api/models.list', headers: bearer() }, 400))
 })
 
@@ -335,16 +335,16 @@ describe('floods', () => {
   test('1,000 half-sent requests: still answered within 50 ms of work, then told 408 and closed', async () => {
     await openMany(1000, 'POST /api/models.list HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow:')
     const last = opened.at(-1) as Socket
-    let told = ''
+    let received = ''
     last.on('data', (data) => {
-      told += data
+      received += data
     })
     const closed = once(last, 'close')
     expect(await timeCalls(20)).toBeLessThan(50)
     const drip = setInterval(() => last.write(' .'), 100)
     await closed
     clearInterval(drip)
-    expect(told).toContain('408 Request Timeout')
+    expect(received).toContain('408 Request Timeout')
     closeMany()
     await expectWell()
   })

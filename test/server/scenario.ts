@@ -33,20 +33,20 @@ export async function goThrough(door: Door): Promise<Seen> {
   })
   await expect.poll(async () => (await door.call('experiments.get', { id: experiment.id })).counts, seldom).toEqual({ done: 5 })
   const { rows } = await door.call('runs.query', { experiment: experiment.id })
-  expectTold(events, rows)
+  expectReported(events, rows)
   await compareRuns(door, rows)
   const transcript = await talk(door, rows)
   stop()
   return { experiment: experiment.id, runs: rows.map(({ id, reached, measures }) => ({ id, reached, measures })), transcript }
 }
 
-/** Every run told its start, its end and its plan's making, without being asked. */
-function expectTold(events: readonly ApiEvent[], rows: readonly RunEntry[]): void {
+/** Expects that every run reported its start, its end and the steps to its plan, without being asked. */
+function expectReported(events: readonly ApiEvent[], rows: readonly RunEntry[]): void {
   for (const { id, baseline } of rows) {
     const statuses = events.flatMap((event) => (event.name === 'run changed' && event.data.run.id === id ? [event.data.run.status] : []))
     expect(statuses).toEqual(expect.arrayContaining(['running', 'done']))
-    const told = events.filter((event) => event.name === 'run event' && event.data.run === id)
-    if (!baseline) expect(told.length).toBeGreaterThan(0)
+    const reported = events.filter((event) => event.name === 'run event' && event.data.run === id)
+    if (!baseline) expect(reported.length).toBeGreaterThan(0)
   }
 }
 

@@ -64,7 +64,7 @@ test('built assets are kept for good, the plain and the compressed page have dif
   expect(plain.headers.etag).not.toBe(zipped.headers.etag)
 })
 
-test('a page that was built anew is seen at once', async () => {
+test('a page that was rebuilt is served at once', async () => {
   await writeFile(join(server.folder, 'pages', 'late.html'), 'old')
   expect((await send(server, { path: '/late.html' })).text).toBe('old')
   await writeFile(join(server.folder, 'pages', 'late.html'), 'newer')

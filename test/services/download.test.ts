@@ -46,7 +46,7 @@ test('a downloaded model is in the library when its transfer is done', async () 
   })
 })
 
-test('a paused download goes on where it stopped, also after a restart', async () => {
+test('a paused download resumes where it stopped, even after a restart', async () => {
   await using workbench = await withCache()
   fake.faults.push({ when: ({ server, method }) => server === 'store' && method === 'GET', fault: { stallAfter: 100_000 } })
   const { id } = await workbench.call('models.download', { name: 'owner/name' })

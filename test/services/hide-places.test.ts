@@ -19,7 +19,7 @@ test('files and folders are named without what leads to them, in commands and se
   expect([hidden.seed, hidden.plan]).toEqual([0, null])
 })
 
-test('named texts and answers that begin with a slash stay as they are, and the home folder never shows', () => {
+test('named texts and answers that begin with a slash stay unchanged, and the home folder never shows', () => {
   const document = { source: 'wikitext2', answers: [{ text: '/help me' }], note: `kept in ${join(homedir(), 'cache')}` }
   expect(hidePlaces(document)).toEqual({
     ...document,
@@ -27,13 +27,13 @@ test('named texts and answers that begin with a slash stay as they are, and the 
   })
 })
 
-test('an address, a longer name and what follows a place stay as they are', () => {
+test('an address, a longer name and what follows a place stay unchanged', () => {
   const model = '/models'
   const remarks = [`https://host/models/x and ${model}/x`, `/models2 and ${model}.`, `${homedir()}-two/x and ${homedir()}é`]
   expect(hidePlaces({ model, remarks }).remarks).toEqual(['https://host/models/x and models/x', '/models2 and models.', remarks[2]])
 })
 
-test('a name with signs of a pattern is kept as it is', () => {
+test('a name with special characters of a pattern stays unchanged', () => {
   expect(hidePlaces({ source: "/texts/$&(1)+$'.txt", remark: "Read /texts/$&(1)+$'.txt twice." })).toEqual({
     source: "$&(1)+$'.txt",
     remark: "Read $&(1)+$'.txt twice.",

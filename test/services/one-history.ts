@@ -18,7 +18,7 @@ export interface Related {
   relation?: Relation
   base?: RunRequest
   subjects?: Subjects
-  /** The run that goes on, where it is no new one. */
+  /** The run to resume, if it is not a new one. */
   resumed?: string
   /** Called before each step is written down. */
   beforeStep?: (name: string) => void

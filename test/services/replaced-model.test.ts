@@ -33,7 +33,7 @@ afterEach(() => rmSync(home, { recursive: true, force: true }))
 
 const opened = () => openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: at('model') })
 
-/** Saves another model over the one in the folder, as a training that goes on does. */
+/** Saves another model over the one in the folder, as a training that continues does. */
 function replaceModel(): void {
   copyFileSync(at('other-model/model.safetensors'), at('model/new'))
   renameSync(at('model/new'), at('model/model.safetensors'))

@@ -9,7 +9,7 @@ test('a run is named by what makes it differ from others', () => {
   expect(runName({ ...request, method: 'dense' }, 3)).toBe('dense')
 })
 
-test('the name of a first look says so, as it stands beside the numbers in tables and exports', () => {
+test('the name of a first look says so, because tables and exports show it beside the numbers', () => {
   expect(runName({ ...request, precision: 'bfloat16' }, 1)).toBe('2SSP 37.5 %, bfloat16')
   expect(runName({ ...request, method: 'dense', precision: 'bfloat16' }, 1)).toBe('dense, bfloat16')
   expect(runName({ ...request, precision: 'mixed' }, 1)).toBe('2SSP 37.5 %')

@@ -332,7 +332,7 @@ describe('what lies at a path is replaced between two runs', () => {
     },
   )
 
-  test('a run that is resumed on another model begins again: nothing that its first attempt told is left', async () => {
+  test('a run that is resumed on another model begins again: nothing that its first attempt reported is left', async () => {
     await using history = new OneHistory()
     copyFileSync(at('model/model.safetensors'), at('as-it-was'))
     const base = { ...dense, measures: [perplexity, { ...perplexity, data: ofData.windows(heldOut), name: 'fewer' }] }
@@ -344,14 +344,14 @@ describe('what lies at a path is replaced between two runs', () => {
       expect(await history.run(base, { beforeStep })).toMatchObject({ message: 'killed' })
       const id = history.runOf(base)
       const { number } = history.history.runs.find(id) as { number: number }
-      const told = () => history.history.measures.ofRuns([number]).get(number) ?? []
-      const before = told().find(({ dataset }) => dataset === 'held out')
+      const reported = () => history.history.measures.ofRuns([number]).get(number) ?? []
+      const before = reported().find(({ dataset }) => dataset === 'held out')
       copyFileSync(at('other-model/model.safetensors'), at('model/model.safetensors'))
       const found = (await history.run(base, { resumed: id })) as { measures: { dataset: string; value: number }[] }
       expect(found).toEqual(await runFresh(base))
       const value = found.measures.find(({ dataset }) => dataset === 'held out')?.value
       expect(before?.value).not.toBe(value)
-      expect(told().find(({ dataset }) => dataset === 'held out')).toMatchObject({ value, best: value })
+      expect(reported().find(({ dataset }) => dataset === 'held out')).toMatchObject({ value, best: value })
     } finally {
       copyFileSync(at('as-it-was'), at('model/model.safetensors'))
     }

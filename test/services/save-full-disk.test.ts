@@ -64,7 +64,7 @@ test.skipIf(!mounted)(
     const weights = outlines
       .filter(({ format, type }) => formats.includes(format) && (type === null || type === 'F32'))
       .reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
-    // Room for what can be said beforehand, and none for what stands beside the weights.
+    // Room for the bytes that were announced, and none for the files beside the weights.
     expect(system('mount', '-o', `remount,size=${Math.ceil(weights / 4096 + 2) * 4096}`, disk)).toBe(true)
     const failed = await saveOf(workbench, id)
     expect(failed).toMatchObject({ status: 'failed', model: null })

@@ -29,17 +29,17 @@ test('a grid runs to its end with its dense baseline first, and is found again a
   expect(compared.runs.map(({ plan }) => plan?.blocks.length)).toEqual([4, 4, 4])
 })
 
-test('a run tells its decisions and its measures as events, in order and once', async () => {
+test('a run reports its decisions and its measures as events, in order and once', async () => {
   await using workbench = await openedWorkbench()
   const { id } = await oneRun(workbench)
   await runEnded(workbench, id)
   const { events } = await workbench.call('runs.events', { id })
   expect(events.map(({ event }) => event.type)).toEqual(['decision', 'decision', 'decision', 'decision', 'measure'])
   expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
-  const told = workbench.events.flatMap((event) =>
+  const reported = workbench.events.flatMap((event) =>
     event.name === 'run event' && event.data.recorded.event.type !== 'progress' ? [event.data.recorded.sequence] : [],
   )
-  expect(told).toEqual([1, 2, 3, 4, 5])
+  expect(reported).toEqual([1, 2, 3, 4, 5])
 })
 
 test('an infeasible sparsity is refused before anything is written', async () => {
@@ -89,7 +89,7 @@ test('a described run is replayed on another machine with the same result', asyn
   expect(replayed.resolved).toEqual(original.resolved)
 })
 
-test('an experiment goes through its file and comes out alike elsewhere', async () => {
+test('an experiment exported to a file is equal where it is imported', async () => {
   await using here = await openedWorkbench()
   await using there = await openedWorkbench()
   const { experiment, runs } = await here.call('experiments.create', { name: 'Ähnlich', grid: smallGrid(here), notes: 'kept', tags: ['a'] })
@@ -199,12 +199,16 @@ test('a backup brings back what was deleted since, and keeps what it replaced', 
   await expect(workbench.call('history.restore', { name: '..' })).rejects.toThrow()
 })
 
-test('the hub token is readable by its owner only and never told', async () => {
+test('the hub token is readable by its owner only and never shown', async () => {
   await using workbench = await openedWorkbench()
   await workbench.call('settings.setHubToken', { token: 'hf_secret' })
   expect(statSync(join(workbench.folder, 'hub-token')).mode & 0o777).toBe(0o600)
-  const told = JSON.stringify([await workbench.call('settings.get', {}), await workbench.call('engine.diagnostics', {}), workbench.events])
-  expect(told).not.toContain('hf_secret')
+  const reported = JSON.stringify([
+    await workbench.call('settings.get', {}),
+    await workbench.call('engine.diagnostics', {}),
+    workbench.events,
+  ])
+  expect(reported).not.toContain('hf_secret')
   await workbench.call('settings.setHubToken', { token: null })
   expect(existsSync(join(workbench.folder, 'hub-token'))).toBe(false)
 })

@@ -38,7 +38,7 @@ const findAddon = (cache: string) =>
 
 const slower = 'Espalier computes with ggml, which takes about 3 times as long'
 
-test('without pip and compiler it says so, names the slower way, and goes on', () => {
+test('without pip and compiler it says so, names the slower way, and continues', () => {
   const { cache, path } = scene()
   const { status, stderr } = ensure(cache, path)
   expect(status).toBe(0)

@@ -2,7 +2,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { makeWheel, python } from './make-wheel.ts'
 
-/** Programs that stand for pip (a Python that does everything else itself), a compiler and Node's probe, and write down each time that they were run. */
+/** Fakes of pip (in a Python that does everything else itself), a compiler and Node's probe. They record each time that they are run. */
 export interface FakeTools {
   readonly folder: string
   readonly pip: string

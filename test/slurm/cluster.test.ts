@@ -157,9 +157,9 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
       ({ stdout }) => JSON.parse(stdout) as RunDocument[],
     )
     expect(there).toHaveLength(2)
-    const told = (documents: RunDocument[] | undefined) =>
+    const reported = (documents: RunDocument[] | undefined) =>
       documents?.map(({ method, plan, decisions, measures }) => [method, plan, decisions, measures])
-    expect(told(there)).toEqual(told(here))
+    expect(reported(there)).toEqual(reported(here))
     // Both and their baseline, once.
     const { stdout } = await espalier('runs', 'list', '--json')
     expect((JSON.parse(stdout) as { rows: RunEntry[] }).rows.map(({ executor }) => executor).filter((one) => one === 'lab')).toHaveLength(3)

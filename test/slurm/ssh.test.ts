@@ -66,7 +66,7 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
     await eventually(() => sent.every(({ id }) => !existsSync(runFolderOf(there, id).root)), 'the end of copies there')
   })
 
-  test('cancelling reaches the job, and what it had done is kept for when it goes on', async () => {
+  test('cancelling reaches the job, and what it had done is kept for a resume', async () => {
     const run = await opened.make('far', search(8))
     await eventually(async () => (await opened.get(run.id)).stepsDone >= 1, 'a step', 120_000)
     await opened.workbench.call('runs.cancel', { ids: [run.id] })

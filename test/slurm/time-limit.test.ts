@@ -29,12 +29,12 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
     for (const pid of frozen) process.kill(pid, 'SIGSTOP')
   }
 
-  test('a job that meets its time limit goes on at its last step, whether it was told before or not', async () => {
+  test('a job that meets its time limit resumes at its last step, whether it was warned or not', async () => {
     // Of two folders, so that neither finds steps of the other. The first gets a signal that means nothing to it.
-    await opened.addCluster('untold', { folder: folderOf('untold'), time: '1', lines: '#SBATCH --signal=B:CONT@5' })
-    await opened.addCluster('told', { folder: folderOf('told'), time: '2' })
-    const [untold, told] = await Promise.all(
-      ['untold', 'told'].map(async (cluster) => {
+    await opened.addCluster('unwarned', { folder: folderOf('unwarned'), time: '1', lines: '#SBATCH --signal=B:CONT@5' })
+    await opened.addCluster('warned', { folder: folderOf('warned'), time: '2' })
+    const [unwarned, warned] = await Promise.all(
+      ['unwarned', 'warned'].map(async (cluster) => {
         const { id } = await opened.make(cluster)
         await freeze(cluster, id)
         return opened.done(id)
@@ -45,9 +45,9 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
       readdirSync(join(folderOf(name), 'logs'))
         .map((file) => readFileSync(join(folderOf(name), 'logs', file), 'utf8'))
         .join('\n')
-    expect(printed('untold')).toMatch(/DUE TO TIME LIMIT/)
-    expect(printed('told')).toMatch(/steps are kept and the job is requeued/)
-    for (const run of [untold, told]) {
+    expect(printed('unwarned')).toMatch(/DUE TO TIME LIMIT/)
+    expect(printed('warned')).toMatch(/steps are kept and the job is requeued/)
+    for (const run of [unwarned, warned]) {
       expect(run?.attempts).toBeGreaterThan(1)
       expect(run && outcome(run)).toEqual(outcome(here))
     }

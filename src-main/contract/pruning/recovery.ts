@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { usedData } from '../data/used-data.ts'
 
-/** How long a recovery trains: so many tokens of text, or as many as this machine takes in some minutes. */
+/** How long a recovery trains: a number of tokens, or as many as this machine manages in a number of minutes. */
 export const recoveryAmount = z.union([
   z.object({ tokens: z.number().int().positive() }),
   z.object({ minutes: z.number().positive().max(100_000) }),
@@ -21,7 +21,7 @@ export const recoveryRequest = z.object({
   trains: trainedWeights.optional(),
 })
 
-/** Where a training was measured: behind so many steps and tokens, the mean loss since the point before, and the divergence on each held-out kind of text, in nats. */
+/** A measured point of a training: mean loss since the last point, and divergence on each held-out kind of text, in nats. */
 export const recoveryPoint = z.object({
   step: z.number().int().nonnegative(),
   tokens: z.number().int().nonnegative(),

@@ -30,7 +30,7 @@ function given<Schema extends z.ZodType>(...entry: Parameters<typeof field<Schem
 
 /**
  * Scalar fields of a run, each a column of the table `runs` (`createdAt` is `created_at`). Rows, statements, filters, columns, groups and
- * the screen's list derive from this table: a new field needs an entry here, a migration, and whoever writes it.
+ * the screen's list derive from this table. A new field needs an entry here, a migration, and code that writes it.
  */
 export const runFields = {
   name: given(name, 'Name', 'text'),

@@ -17,7 +17,7 @@ export interface Architecture {
   readonly substitutesExperts?: true
   /** The config of the text model by itself, where the family is one part of several. */
   textConfig?(config: Record<string, unknown>): Record<string, unknown>
-  /** `stored` tells whether the checkpoint has a tensor, where names alone differ between files of one family. */
+  /** `stored` says whether the checkpoint has a tensor, because tensor names can differ between files of one family. */
   read(config: ConfigReader, layout: readonly BlockLayout[] | undefined, stored: (name: string) => boolean): DecoderSpec
 }
 

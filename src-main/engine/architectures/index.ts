@@ -77,13 +77,13 @@ export const ggufArchitectures: ReadonlyMap<string, { readonly modelType: string
   ),
 )
 
-/** The config of the text model alone: another one than the given for a model of several parts. */
+/** The config of the text model alone. It differs from the given one if the model has several parts. */
 export function textConfig(config: Record<string, unknown>): Record<string, unknown> {
   return findFamily(config.model_type)?.textConfig?.(config) ?? config
 }
 
 /**
- * The spec of a checkpoint's config. `layout` describes blocks that were pruned before, `stored` tells which tensors there are.
+ * The spec of a checkpoint's config. `layout` describes blocks that were pruned before, `stored` says which tensors exist.
  * Throws for an unknown family.
  */
 export function readSpec(

@@ -28,7 +28,7 @@ function projectionParameters(projection: Projection | undefined): number {
   return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
 }
 
-/** Entries of the keys and values of one token, where so many blocks have attention. */
+/** Entries of the keys and values of one token in a model with `attentions` attention submodules. */
 export const keysAndValues = ({ keyValueHeads, headSize, blocks }: DecoderSpec, attentions = blocks.length): number =>
   2 * keyValueHeads * headSize * attentions
 

@@ -10,11 +10,11 @@ export function alignedBuffer(bytes: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
 }
 
-/** Freed arrays are outside the heap that V8 watches: after so many bytes of them a collection is asked for, which takes some 10 ms. */
+/** Freed arrays are outside the heap that V8 watches, so we request a collection (about 10 ms) after this many freed bytes. */
 const collectAfter = 2 ** 25
 let freed = 0
 
-/** Counts memory of arrays and tensors that nothing needs any longer, so that it is given back in time. */
+/** Counts memory of arrays and tensors that are no longer needed, so that it is released in time. */
 export function countFreed(bytes: number): void {
   freed += bytes
   if (freed < collectAfter) return

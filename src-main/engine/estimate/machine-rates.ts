@@ -16,16 +16,16 @@ import type { Products } from '#engine/tensor/products.ts'
 import { componentOperations, principalComponents } from '../pruning/components/principal-components.ts'
 import { type SeededShape, seededModel } from './seeded-model.ts'
 
-/** A small Llama of one block: widths between which this machine's rates are taken to change evenly. */
+/** Small Llamas of one block. Between their widths, this machine's rates are assumed to change evenly. */
 const shapes: readonly SeededShape[] = [
   { hidden: 128, intermediate: 384, heads: 4, vocabulary: 3072 },
   { hidden: 512, intermediate: 1408, heads: 8, vocabulary: 8192 },
 ]
 const [tokens, batch, decoded, covarianceRows] = [256, 8, 12, 8192]
-/** What is timed is done so often, and for so many seconds: a machine is not equally fast from one moment to the next. */
+/** Each timing repeats at least this often and this long, because a machine's speed varies. */
 const timed = { repeats: 4, seconds: 0.1 }
 
-/** How fast the active runtime does what pruning is made of, at each of a few widths. */
+/** How fast the active runtime does the work of pruning, at a few widths. */
 export async function measureRates(): Promise<MachineRate[]> {
   const rates: MachineRate[] = []
   for (const shape of shapes) rates.push(await measureShape(shape))
@@ -67,7 +67,7 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
   }
 }
 
-/** Of a call with one window of so many operations and of one with many: thousand millions a second, and what each takes besides. */
+/** Billions of operations per second, and fixed seconds per call, from one call with one window of `operations` and one with many. */
 async function fitCalls(
   operations: number,
   [few, many]: readonly Stream[],

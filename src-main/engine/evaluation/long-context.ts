@@ -11,13 +11,13 @@ import { share, shareMeasure } from './tasks/accuracy.ts'
 
 /** Where a window is divided, and how long texts are that hide a number. */
 const shares = [0.25, 0.5, 1]
-/** How deep in a text a number is hidden, after the needle tests of long-context benchmarks (RULER, arXiv 2404.06654). */
+/** How deep in a text a number is hidden, as in the needle tests of long-context benchmarks (RULER, arXiv 2404.06654). */
 const depths = [0, 0.25, 0.5, 0.75, 1]
 /** Texts of each length. */
 export const needleTexts = depths.length
 const places = ['Lisbon', 'Oslo', 'Nairobi', 'Quito', 'Hanoi']
 
-/** A window has to have so many tokens for each part of it to predict one. */
+/** A window needs this many tokens so that each of its parts predicts one. */
 const leastWindow = 8
 
 interface Report {

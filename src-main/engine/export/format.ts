@@ -125,5 +125,5 @@ export function tensorBytes(tensors: readonly Pick<TensorToWrite, 'dtype' | 'sha
   return tensors.reduce((total, { dtype, shape }) => total + shape.reduce((product, size) => product * size, elementBytes(dtype)), 0)
 }
 
-/** Bytes of keys and values in half precision for 1,000 tokens, where so many blocks have attention. */
+/** Bytes of keys and values in half precision for 1,000 tokens in a model with `attentions` attention submodules. */
 export const keyValueBytes = (spec: DecoderSpec, attentions: number): number => 2 * 1000 * keysAndValues(spec, attentions)

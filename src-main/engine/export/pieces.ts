@@ -31,7 +31,7 @@ export interface Piece {
   readonly scale?: number | undefined
 }
 
-/** A tensor in the making, and what of it a GGUF file stores as it is needed: its type there and its bytes. */
+/** A tensor to write. `stored` has its type and bytes in the source GGUF file where these can be copied. */
 export interface PrunedTensor extends TensorToWrite {
   readonly stored?: { readonly type: string; bytes(): Promise<Uint8Array> }
 }

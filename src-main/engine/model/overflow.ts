@@ -13,7 +13,7 @@ const looked = 4
 
 type Stage = Exclude<keyof PartActivations, 'experts' | 'more'>
 
-/** The error with the block and the tensor where numbers were lost, when it says that some were; any other error as it is. */
+/** Adds to an error about lost numbers the block and the tensor where they were lost. Returns any other error unchanged. */
 export async function locateOverflow(thrown: unknown, view: ModelView, windows: Windows): Promise<unknown> {
   const { message, details } = toErrorMessage(thrown)
   if (details?.notFinite !== true || windows.length === 0) return thrown

@@ -64,7 +64,7 @@ export interface MethodResult {
 
 /** What one phase of a method has to do. */
 export interface MethodPhase {
-  /** As its progress is called. */
+  /** The name of its progress. */
   readonly phase: string
   /** Whole windows that pass a part; of parts that lost something, the share that is left counts. */
   readonly passes: PassCount
@@ -72,14 +72,14 @@ export interface MethodPhase {
   readonly double?: (tokens: number) => number
   /** Operations for eigenvectors, in float64. */
   readonly vectors?: number
-  /** Rows that pass a part together as a rule, where they are not as many as in a forward pass. */
+  /** Rows that usually pass a part together, if that is not the number of a forward pass. */
   readonly rowsPerCall?: number
   /**
-   * Of a phase that chooses among candidates: the share of them that is scored once more in float32 where estimates rank them, or that all
-   * are scored in float32 alone.
+   * For a phase that chooses among candidates: the share that is scored again in float32 after estimates ranked them, or `exactly` if all
+   * are scored in float32 only.
    */
   readonly choosing?: { readonly again: number } | 'exactly'
-  /** Names what runs of one experiment on one model do once for all of them. */
+  /** Names work that the runs of one experiment on one model do only once. */
   readonly shared?: string
 }
 

@@ -123,17 +123,17 @@ class Starting {
 
 /** Calls back once: after exit and last output, or if the program could not be started. */
 function whenEnded(child: ChildProcess, ended: (code: number | null, signal: NodeJS.Signals | null) => void): void {
-  let told = false
-  const tell = (code: number | null, signal: NodeJS.Signals | null) => {
-    if (told) return
-    told = true
+  let called = false
+  const callOnce = (code: number | null, signal: NodeJS.Signals | null) => {
+    if (called) return
+    called = true
     ended(code, signal)
   }
   child.on('error', (error) => {
     if (child.pid !== undefined) return
     child.stderr?.emit('data', Buffer.from(`${error.message}\n`))
-    tell(null, null)
+    callOnce(null, null)
   })
-  child.on('close', tell)
-  child.on('exit', (code, signal) => setTimeout(() => tell(code, signal), drainMilliseconds).unref())
+  child.on('close', callOnce)
+  child.on('exit', (code, signal) => setTimeout(() => callOnce(code, signal), drainMilliseconds).unref())
 }

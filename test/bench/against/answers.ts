@@ -36,10 +36,10 @@ export async function compareAnswers(path: string): Promise<void> {
           const { tokensPerSecond: theirs } = await llama.ask({ file, threads, prompt, tokens: decoded + 1 })
           pairs.push([ours, theirs])
         }
-        const told = pairs.map(([ours, theirs]) => `${ours.toFixed(1)} : ${theirs.toFixed(1)}`).join(', ')
+        const rates = pairs.map(([ours, theirs]) => `${ours.toFixed(1)} : ${theirs.toFixed(1)}`).join(', ')
         const ratios = pairs.map(([ours, theirs]) => ours / theirs).sort((a, b) => a - b)
         console.log(
-          `${threads} threads, ${precision} against ${type}: ${told}; ratio ${ratios.map((ratio) => ratio.toFixed(2)).join(' – ')}`,
+          `${threads} threads, ${precision} against ${type}: ${rates}; ratio ${ratios.map((ratio) => ratio.toFixed(2)).join(' – ')}`,
         )
       }
     }

@@ -9,7 +9,7 @@ import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { nameStep, type StepBase, type StepRequest } from '#engine/steps/step-name.ts'
 
-/** A run whose steps are files of a folder, so that a long measurement goes on where it was stopped. */
+/** A run whose steps are files of a folder, so that a long measurement resumes where it was stopped. */
 export class FolderRun implements MethodRun {
   readonly seed: number
   readonly signal = new AbortController().signal

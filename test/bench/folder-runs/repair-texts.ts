@@ -7,7 +7,7 @@ import type { Model } from '#engine/model/model.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** Tokens of a window, as many as the model was made for. */
+/** Tokens of a window: the context length of the model. */
 export const windowTokens = ({ spec }: Model): number => Math.min(512, spec.contextLength)
 
 const bundled = ['prose', 'code', 'spanish'] as const
@@ -20,7 +20,7 @@ export async function readText(model: Model, path: string, windows: number, seed
     .windows
 }
 
-/** What a repair is fitted on unless it is told otherwise. */
+/** What a repair is fitted on by default. */
 export async function readRepairText(model: Model, calibration: string, seed: number): Promise<Windows> {
   const data = usualRepairData({ source: calibration, sequenceLength: windowTokens(model) })
   return (await readData(model, await openTokenizer(model.path), data, seed, {})).windows

@@ -28,7 +28,7 @@ test.each([
   ['the mixed text is taken alone', { source: 'mixed', sequenceLength: 256 }],
   ['the sample model’s own text is taken alone', { source: '/opt/resources/sample-model/calibration.txt', sequenceLength: 256 }],
   [
-    'a mix that holds the mixed text is taken as it is',
+    'a mix that holds the mixed text is used unchanged',
     {
       source: 'a.txt:1,mixed:1',
       sequenceLength: 256,

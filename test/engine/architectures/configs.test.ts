@@ -73,7 +73,7 @@ function mutated(config: Config, random: () => number): Config {
   return copy
 }
 
-/** Everything that a spec tells of each block. */
+/** Everything that a spec says of each block. */
 function lookAtAll(config: Config): void {
   const spec = readSpec(config)
   for (const index of spec.blocks.keys()) {

@@ -16,7 +16,7 @@ test('of the GPUs that a process sees, it has the least memory and the oldest un
   expect(readReport(two, 'GPU-bbbb')).toEqual({ freeBytes: 15000 * 2 ** 20, capability: 7.5 })
 })
 
-test.each(['', 'No devices were found\n', '0, GPU-aaaa1111, [N/A], [N/A]\n'])('a driver that says %j tells nothing', (lines) => {
+test.each(['', 'No devices were found\n', '0, GPU-aaaa1111, [N/A], [N/A]\n'])('a driver that says %j gives no numbers', (lines) => {
   expect(readReport(lines)).toEqual({})
 })
 
@@ -45,6 +45,6 @@ test.skipIf(process.platform === 'win32')('the driver is asked for the devices t
   expect(await askDriver({ PATH: path })).toMatchObject({ capability: 7.5 })
 })
 
-test('a machine without the driver tells nothing', async () => {
+test('a machine without the driver gives no numbers', async () => {
   expect(await askDriver({ PATH: join(folder, 'nothing') })).toEqual({})
 })

@@ -2,7 +2,7 @@ import type { Tensor } from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 
-/** What a computation gives with the runtime's own operations in place of the fused ones. */
+/** What a computation gives with the runtime's own operations instead of the fused ones. */
 export function plainly<T>(compute: () => T): T {
   const backend = activeBackend()
   const { fused: _, ...plain } = backend

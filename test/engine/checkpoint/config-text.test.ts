@@ -7,7 +7,7 @@ test('decimals that are whole stay decimals, at any depth and in lists, and whol
   expect(written.replace(/\s+/g, '')).toBe('{"a":8.0,"b":8,"c":{"d":[1.0,2,1000.0],"8.0":"9.0"},"e":0.5,"f":-3.0}')
 })
 
-test('what a config is changed to is written as it is, and texts that look like numbers or escapes stay texts', () => {
+test('a changed value is written exactly, and texts that look like numbers or escapes stay texts', () => {
   const text = String.raw`{"n": 2.0, "t": "a \"1.0\" b", "u": "\u0000 decimal 3"}`
   const written = formatConfig({ ...(JSON.parse(text) as object), n: 'two' }, findDecimals(text))
   expect(JSON.parse(written)).toEqual({ n: 'two', t: 'a "1.0" b', u: '\u0000 decimal 3' })

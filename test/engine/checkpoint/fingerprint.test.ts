@@ -46,9 +46,9 @@ test('files that no number depends on do not change a fingerprint', async () => 
 })
 
 test('reading a model reports how far it is, can be stopped, and fails when the model is written meanwhile', async () => {
-  const told: [number, number][] = []
-  await modelContents(at('model'), { progress: (done, total) => void told.push([done, total]) })
-  const [done, total] = told.at(-1) as [number, number]
+  const reported: [number, number][] = []
+  await modelContents(at('model'), { progress: (done, total) => void reported.push([done, total]) })
+  const [done, total] = reported.at(-1) as [number, number]
   expect(done).toBe(total)
   expect(total).toBeGreaterThan(statSync(at('model/model.safetensors')).size)
   await expect(modelContents(at('model'), { signal: AbortSignal.abort(new Error('stopped')) })).rejects.toThrow('stopped')

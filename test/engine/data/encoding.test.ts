@@ -16,19 +16,19 @@ async function* documents(...texts: string[]) {
   yield* texts
 }
 
-test('a long text is told of with how much is left, from its length or from what is needed', async () => {
-  const told: [number, number][] = []
-  const report = { progress: (done: number, total: number) => void told.push([done, total]) }
+test('encoding a long text reports how much is left, from its length or from what is needed', async () => {
+  const reported: [number, number][] = []
+  const report = { progress: (done: number, total: number) => void reported.push([done, total]) }
   const ids = await new Encoding(slow, Number.POSITIVE_INFINITY, { report }).take(documents('x'.repeat(4000)))
   expect(ids).toHaveLength(4000)
-  expect(told.slice(0, 3)).toEqual([
+  expect(reported.slice(0, 3)).toEqual([
     [1000, 4000],
     [2000, 4000],
     [3000, 4000],
   ])
-  told.length = 0
+  reported.length = 0
   await new Encoding(slow, 2500, { report }).take(documents('x'.repeat(4000)))
-  expect(told).toEqual([
+  expect(reported).toEqual([
     [1000, 2500],
     [2000, 2500],
   ])

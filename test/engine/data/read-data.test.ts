@@ -56,7 +56,7 @@ test('an error about a bundled text names the text, not its file', async () => {
   await expect(read('prose', 1, 0)).rejects.toThrow(/^"Prose" is text, but the model has no tokenizer\./)
 })
 
-test('windows of ids that have lengths of their own are stated as they are', async () => {
+test('windows of ids keep their own lengths in what the run states', async () => {
   const source = await write('windows.json', [
     [1, 2, 3],
     [4, 5, 6, 7, 8],
@@ -65,7 +65,7 @@ test('windows of ids that have lengths of their own are stated as they are', asy
   expect(used).toMatchObject({ sequenceLength: 5, windows: 2, hash: hashOf(windows) })
 })
 
-test('ids beyond the vocabulary are refused with the file and the largest that may stand there', async () => {
+test('ids beyond the vocabulary are refused with the file and the largest id allowed', async () => {
   await expect(read(await write('beyond.json', [[1, 100_000]]), 1, 0)).rejects.toThrow(/beyond\.json holds token id 100000; .* ends at 511/)
 })
 

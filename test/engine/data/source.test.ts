@@ -45,7 +45,7 @@ describe('readTexts', () => {
     it(`reads the same documents from ${name}`, async () => expect(await readTexts(join(fixtures, name))).toEqual(seven))
   }
 
-  it('takes a text file as one document, as it stands', async () => {
+  it('takes a text file as one document, unchanged', async () => {
     const text = 'One\r\n\r\ntwo \u2028 naïve\n'
     expect(await readTexts(await write('text.txt', text))).toEqual([text])
     expect(await readTexts(await write('text.txt.gz', gzipSync(text)))).toEqual([text])

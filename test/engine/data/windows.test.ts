@@ -130,7 +130,7 @@ describe('the windows of a text', () => {
 })
 
 describe('token ids in a JSON file', () => {
-  it('are windows as they stand when they are arrays', async () => {
+  it('are used unchanged when they are arrays', async () => {
     const file = await write('ids.json', [
       [5, 6, 7],
       [8, 9, 10],

@@ -64,7 +64,7 @@ describe('the work of a run', () => {
     expect(await removing(100)).toBe(all)
   })
 
-  test('says what is done by 16-bit products: all of a pass, and candidates that are ranked but for those scored again', async () => {
+  test('counts what 16-bit products do: all of a pass, and the ranking of candidates except those scored again', async () => {
     const phases = async (changes: Partial<RunRequest>) => (await workOf(model, request(changes))).phases
     const fasterOf = (all: PhaseWork[], part: string) => all.filter((phase) => phase.part === part).flatMap(({ faster }) => faster ?? [])
     expect(fasterOf(await phases({ precision: 'float32' }), 'pruning')).toEqual([])
@@ -129,7 +129,7 @@ describe('the work of a run', () => {
     }
   })
 
-  test('counts a recovery by its tokens, or takes its minutes as they are', async () => {
+  test('counts a recovery by its tokens, or takes its minutes unchanged', async () => {
     const recover = (amount: { tokens: number } | { minutes: number }) => request({ recover: { amount, text: text('calibration.txt') } })
     const [few, many] = [await partOf(recover({ tokens: 512 }), 'recovery'), await partOf(recover({ tokens: 4096 }), 'recovery')]
     expect(many).toBeGreaterThan(few)

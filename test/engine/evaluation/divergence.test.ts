@@ -140,7 +140,7 @@ test('a head that comes in pieces says what the whole head says', async () => {
   }
 })
 
-test('runs that agree for a while have the numbers that each has alone', async () => {
+test('runs that agree up to a block have the numbers that each has alone', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const dense = densePlan(model.spec)
   const without = (...attentions: number[]): Plan => ({

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { kindOf, scriptOf } from '#engine/evaluation/divergence/token-kinds.ts'
 
-test('a token is told by its text, the text before it and its line', () => {
+test('the kind of a token follows from its text, the text before it and its line', () => {
   expect(kindOf(' cat', 'The black', ' sat')).toBe('word')
   expect(kindOf('ing', 'They were runn', ' fast')).toBe('word part')
   expect(kindOf(' Paris', 'They went to', ' in')).toBe('name')

@@ -96,7 +96,7 @@ describe('a plan viewed, saved and reopened', () => {
     await model.close()
   })
 
-  it('drops blocks that went whole from the stock folder and numbers the others anew', async () => {
+  it('drops blocks that were removed whole from the stock folder and renumbers the others', async () => {
     const model = await openModel(await referenceModel('qwen2-tiny'))
     const target = join(folder, 'stock')
     await stock.write({ model, plan: removeParts(densePlan(model.spec), [2, 3]), method: 'shortgpt', folder: target })
@@ -125,7 +125,7 @@ describe('a plan viewed, saved and reopened', () => {
     await model.close()
   })
 
-  it('leaves parts of zeros in a stock folder that a description tells from the others', async () => {
+  it('leaves parts of zeros in a stock folder, which a description recognises', async () => {
     const model = await openModel(await referenceModel('phi-tiny'))
     const target = join(folder, 'zeroed')
     // The attention of block 1 and the MLP of block 2: a parallel residual has no block for both. phi has biases, which must be zeros too.

@@ -34,8 +34,8 @@ function requestFor(name: string, more: Partial<SaveRequest> = {}): SaveRequest 
 
 describe('saving', () => {
   it('writes several formats and types at once, opens each again and says how far its answers are from the pruned model', async () => {
-    const told: [string, number, number][] = []
-    const saved = await saveModel(requestFor('several'), { progress: (phase, done, total) => told.push([phase, done, total]) })
+    const reported: [string, number, number][] = []
+    const saved = await saveModel(requestFor('several'), { progress: (phase, done, total) => reported.push([phase, done, total]) })
     expect(saved.map(({ format, type }) => [format, type])).toEqual([
       ['stock', null],
       ['gguf', 'F32'],
@@ -49,8 +49,8 @@ describe('saving', () => {
       expect(difference).toBeLessThan(type === 'Q4_0' ? 0.5 : 1e-6)
       if (type !== 'Q4_0') expect(reload?.equalTokens).toBe(reload?.greedyTokens)
     }
-    expect(told.some(([phase, done, total]) => phase === 'Saving' && done > 0 && done < total)).toBe(true)
-    expect(told.at(-1)).toEqual(['Opening what was saved', 3, 3])
+    expect(reported.some(([phase, done, total]) => phase === 'Saving' && done > 0 && done < total)).toBe(true)
+    expect(reported.at(-1)).toEqual(['Opening what was saved', 3, 3])
     expect((await readdir(join(folder, 'several', 'gguf'))).sort()).toEqual([
       'Modelfile',
       'README.md',
@@ -93,7 +93,7 @@ describe('saving', () => {
     await hybrid.close()
   })
 
-  it('keeps what stands in its place unless told to replace it', async () => {
+  it('keeps what is already there unless told to replace it', async () => {
     await mkdir(join(folder, 'taken'), { recursive: true })
     const request = requestFor('taken', { formats: ['stock'] })
     await saveModel(request, quiet)

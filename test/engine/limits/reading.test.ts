@@ -131,7 +131,7 @@ test('lists of millions of values in a gguf header are refused', () => {
     makeGguf({ metadata: { 'general.architecture': text('llama'), long: integers([]) }, tensors: [] }),
     Buffer.alloc(17_000_000),
   ])
-  // Behind the key stand the types of list and value, then how many there are.
+  // After the key come the types of list and value, then the number of values.
   bytes.writeBigUInt64LE(4_000_001n, bytes.indexOf('long') + 'long'.length + 8)
   writeFileSync(file, bytes)
   expect(read('describe', file).error?.message).toContain('its lists have more than the 4000000 values that are allowed')

@@ -15,7 +15,7 @@ const limited = { ...spec, neuronLimit: { most: 7, slope: 1.702 } }
 const withSinks = { ...spec, block: (index: number) => ({ ...spec.block(index), sinks: { weight: 'sinks', shape: [spec.heads] } }) }
 afterEach(() => setActiveBackend(own))
 
-test('auto is mixed on units of the processor, and float32 on a GPU, which nobody has timed', () => {
+test('auto is mixed on units of the processor, and float32 on a GPU, where it was never timed', () => {
   expect(resolvePrecision('auto', spec)).toBe(own.halves ? 'mixed' : 'float32')
   setActiveBackend(asOnGpu('bfloat16'))
   expect(resolvePrecision('auto', spec)).toBe('float32')

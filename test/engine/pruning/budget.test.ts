@@ -20,7 +20,7 @@ describe('a budget', () => {
     expect([0.5, 1.5, 2.5, -0.5, 7.5, 2.4].map(roundHalfEven)).toEqual([0, 2, 2, 0, 8, 2].map((value) => expect.closeTo(value)))
   })
 
-  it('rounds whole blocks up, and takes an amount in blocks as it stands', () => {
+  it('rounds whole blocks up, and takes an amount in blocks unchanged', () => {
     expect(budgetFor(qwen, { sparsity: 0.375 })).toEqual({ sparsity: 0.375, blocks: 11 })
     expect(budgetFor(qwen, { sparsity: 0.25 })).toEqual({ sparsity: 0.25, blocks: 7 })
     expect(budgetFor(qwen, { blocks: 11 })).toEqual({ sparsity: 11 / 28, blocks: 11 })

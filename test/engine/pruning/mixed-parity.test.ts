@@ -83,7 +83,7 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
   })
 }
 
-// What every recorded result of the reference is held to in float32 stands beside each method; here the same results in `mixed`.
+// The tests of each method hold it to the recorded results of the reference in float32. Here are the same results in `mixed`.
 describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
 
 // A gated and a plain MLP, a parallel residual, biases, a part of each head rotated, a sliding window.
@@ -187,7 +187,7 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
     }
   })
 
-  test.each(searches.slice(0, 2))('of %s chooses alike with streamed weights', async (_, method, options) => {
+  test.each(searches.slice(0, 2))('of %s chooses the same with streamed weights', async (_, method, options) => {
     const streamed = { ...(await openBench(streamedBytes)), test: [] }
     expect(streamed.model.store.residency).toBe('streamed')
     const [own, whole] = [await prune(method, streamed, amount, options), await prune(method, bench, amount, options)]

@@ -166,7 +166,7 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
     for (const file of ['words', 'scripts']) rmSync(join(home, file))
   }
 
-  test('stand in request files and reach no command, and no script', async () => {
+  test('appear in request files and reach no command and no script', async () => {
     const made = await sendAll('test')
     await eventually(
       async () => (await workbench.call('queue.get', {})).runs.every(({ job }) => job?.id?.startsWith('17_')),

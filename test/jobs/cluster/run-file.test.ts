@@ -73,7 +73,7 @@ function openRow(root: string, folder: string) {
   return { history, id, number, look, log: () => parts.logs.tail(id, 10_000).text }
 }
 
-test('a run that is stopped on a node goes on at its last step and ends with the plan of an undisturbed one', async () => {
+test('a run that is stopped on a node resumes at its last step and ends with the plan of an undisturbed one', async () => {
   const root = temporaryFolder()
   const { options, letGo } = heldRun({ folder: root })
   const whole = asked(root, 'run-whole', { rounds: options.rounds })
@@ -111,12 +111,12 @@ test('what a node wrote is taken into the history once, half a line at the next 
   const [line] = readFileSync(events, 'utf8').split('\n')
   appendFileSync(events, `${line?.slice(0, 20)}`)
   expect(look()).toMatchObject({ news: true, attempts: 1, state: { job: '17', steps: 3 }, result: { status: 'done' } })
-  const told = history.events.after(number, 0, 100)
-  expect(told.map(({ event }) => event.type)).toEqual(['decision', 'decision', 'decision', 'measure'])
+  const reported = history.events.after(number, 0, 100)
+  expect(reported.map(({ event }) => event.type)).toEqual(['decision', 'decision', 'decision', 'measure'])
   expect(history.steps.count(id)).toBe(3)
   expect(log()).toContain('begins')
   expect(look().news).toBe(false)
-  expect(history.events.after(number, 0, 100)).toEqual(told)
+  expect(history.events.after(number, 0, 100)).toEqual(reported)
   appendFileSync(events, `${line?.slice(20)}\n`)
   look()
   expect(history.events.after(number, 0, 100)).toHaveLength(5)
@@ -192,9 +192,9 @@ describe.skipIf(process.platform === 'win32')('what a hostile node left in the f
       appendFileSync(events, `\n${line}\n`)
     })
     for (let times = 0; times < 5; times++) look()
-    const told = history.events.after(number, 0, 100).map(({ event }) => event.type)
-    expect(told.filter((type) => type === 'note').length).toBeLessThanOrEqual(4)
-    expect(told).toContain('decision')
+    const reported = history.events.after(number, 0, 100).map(({ event }) => event.type)
+    expect(reported.filter((type) => type === 'note').length).toBeLessThanOrEqual(4)
+    expect(reported).toContain('decision')
   })
 
   test('tensors that are a device or a link are not taken over', async () => {

@@ -19,7 +19,7 @@ function opened(count: number, folder = temporaryFolder()): SharedSteps[] {
   return all
 }
 
-test('a step is computed by whoever comes first, and the other waits for it', async () => {
+test('the first process to ask computes a step, and the other waits for it', async () => {
   const [first, second] = opened(2) as [SharedSteps, SharedSteps]
   expect(await first.get('norms', signal)).toBeUndefined()
   const waiting = second.get('norms', signal)
@@ -29,7 +29,7 @@ test('a step is computed by whoever comes first, and the other waits for it', as
 
 test('the step of one that fell silent is taken over, and both may write it', async () => {
   const folder = temporaryFolder()
-  // A claim that nobody touches any more, as a process leaves it that was killed.
+  // A claim that is no longer touched, as a killed process leaves it.
   const dead = new SharedSteps(folder, { ...timings, silenceMilliseconds: 1e9 })
   expect(await dead.get('norms', signal)).toBeUndefined()
   const [heir] = opened(1, folder) as [SharedSteps]

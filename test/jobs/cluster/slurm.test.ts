@@ -80,7 +80,7 @@ test('a Slurm without JSON is asked for text, once it has said so', async () => 
   expect(asked.filter((word) => word === '--json')).toHaveLength(1)
 })
 
-test('a controller that is down is told apart from a job that is gone', async () => {
+test('a controller that is down is distinguished from a job that is gone', async () => {
   const down = new Slurm(
     answering(() => ({ code: 1, errors: 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' })),
   )

@@ -64,7 +64,7 @@ test('a question that took too long names a busy machine, and guesses nothing ab
   expect(explainDeadline(60, 0.3, 2).message).toBe('This took longer than 60 s and was stopped. Try again.')
 })
 
-test('a check of ggml that fails is named, and a lost GPU is told apart', () => {
+test('a failed check of ggml is named, and a lost GPU is recognised', () => {
   const script = `
     import { GgmlDevice } from '#engine/backend/ggml/device.ts'
     import { ggmlDevices } from '#engine/backend/ggml/devices.ts'

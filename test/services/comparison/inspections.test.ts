@@ -77,7 +77,7 @@ test('an inspection is refused where its runs do not go together', async () => {
   ).rejects.toThrow()
 })
 
-test('a comparison that is cancelled ends at once; its first pages are kept, and it goes on from there with the same numbers', async () => {
+test('a comparison that is cancelled ends at once, keeps its first pages, and resumes from there with the same numbers', async () => {
   const { call } = workbench
   const inspect = { kind: 'divergence' as const, runs: [idOf(1), idOf(2)], data: windows('test', 32) }
   const undisturbed = await runEnded(workbench, (await call('runs.inspect', { inspect })).id)
@@ -190,7 +190,7 @@ test('prompts are answered unattended by all runs, judged blind, and the votes a
     const { next } = state
     if (!next) throw new Error('There is no pair.')
     const prompt = kept.prompts.indexOf(next.prompt)
-    // The dense model is preferred wherever it can be told by its text.
+    // The dense model is preferred wherever its text gives it away.
     const choice = next.left === textOf(0, prompt) ? 'left' : next.right === textOf(0, prompt) ? 'right' : 'tie'
     state = await call('judgings.vote', { id: started.id, pair: next.pair, vote: choice })
   }

@@ -82,7 +82,7 @@ const tex = ['pdflatex', 'tectonic', 'xelatex'].find((program) => {
   }
 })
 
-test.skipIf(tex === undefined)('LaTeX compiles as it is, after the package that its first line names', () => {
+test.skipIf(tex === undefined)('LaTeX compiles unchanged with the package that its first line names', () => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-tex-'))
   const text = toLatex(mixed)
   const needed = text.split('\n')[0]?.replace(/^% /, '') ?? ''

@@ -53,8 +53,8 @@ it('what no flag says is named', () => {
       { kind: 'answers', prompts: ['Mine'], maxLength: 64 },
     ],
   }
-  const told = commandOf('tiny', { ...request, recover: { ...request.recover, rate: 0.001 } as RunRequest['recover'] })
-  expect(told).toContain(
+  const command = commandOf('tiny', { ...request, recover: { ...request.recover, rate: 0.001 } as RunRequest['recover'] })
+  expect(command).toContain(
     '# without: the learning rate 0.001, the settings of perplexity, the settings of inference, the settings of answers',
   )
 })

@@ -18,7 +18,7 @@ const run = (method: string, seed: number, perplexity?: number, parameters: RunE
 
 const runs = [run('2ssp', 0, 10), run('2ssp', 1, 14), run('shortgpt', 0, 20, { alpha: 2 })]
 
-test('runs with one value stand together, with the mean and the deviation of what they measured', () => {
+test('runs with the same value form a group, with the mean and the deviation of what they measured', () => {
   const [first, second] = groupRuns(runs, ['method'])
   expect(first).toMatchObject({
     keys: [{ label: '2SSP', condition: { field: 'method', is: 'any of', value: ['2ssp'] } }],

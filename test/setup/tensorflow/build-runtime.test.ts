@@ -62,7 +62,7 @@ test('a runtime has the two libraries, the addon and a description that fits the
   expect(findDamage(folder)).toBeUndefined()
 })
 
-test('killed while it compiles, the next build goes on from there and downloads nothing again', async () => {
+test('after a kill while compiling, the next build resumes there and downloads nothing again', async () => {
   const { cache, runtimes, tools } = scene()
   const child = start(cache, tools, { SLOW_COMPILER: 'yes' })
   const killAll = () => child.pid && process.kill(-child.pid, 'SIGKILL')

@@ -11,7 +11,7 @@ test('counts, bytes and times are as short as a table needs', () => {
   expect(format.formatSeconds(3725)).toBe('1 h 02 min')
 })
 
-test('shares keep the digit that tells 37.5 from 37', () => {
+test('shares keep the digit that distinguishes 37.5 from 37', () => {
   expect(format.formatShare(0.375)).toBe('37.5 %')
   expect(format.formatShare(0.5)).toBe('50 %')
 })

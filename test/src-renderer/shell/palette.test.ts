@@ -22,7 +22,7 @@ test('without a text all are offered in their order, up to a limit', () => {
   expect(titles('', [], 2)).toEqual(['Runs', '2ssp 50 %'])
 })
 
-test('what was searched for on the server is there once, behind what stands here', () => {
+test('what the server finds is listed once, after what was already listed', () => {
   const old = command('Run', 'an old one')
   expect(titles('first run', [old, command('Run', 'first run', 'sample')])).toEqual(['first run', 'an old one'])
 })

@@ -40,7 +40,7 @@ export function blockTypeNamed(name: string): BlockType {
   return plainTypes.find((type) => type.name === name) ?? quantisedType(name)
 }
 
-/** Bytes that so many values take; whole blocks. */
+/** Bytes of `count` values, which fill whole blocks. */
 export const bytesOfValues = ({ values, bytes }: BlockType, count: number): number => (count / values) * bytes
 
 /** Float32 values of whole blocks. */

@@ -10,7 +10,7 @@ export function shardNames(name: string, tensors: readonly GgufTensorToWrite[], 
   return count === 1 ? [`${name}.gguf`] : Array.from({ length: count }, (_, index) => shardName(name, index, count))
 }
 
-/** Writes one file, or as many as keep each under the limit; the first of several holds the metadata of all. */
+/** Writes one file, or several if one would exceed the limit. The first of several holds the metadata of all. */
 export async function writeGgufShards(
   folder: string,
   name: string,

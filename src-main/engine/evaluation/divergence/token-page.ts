@@ -10,7 +10,7 @@ import { compareTokens, type TokenScores } from './compare-tokens.ts'
 import { passSideBySide, type Subject } from './side-by-side.ts'
 import { kindOf, scriptOf, tokenKinds } from './token-kinds.ts'
 
-/** Windows by pages: the first window alone, so that it is there at once, then as many as share a pass. */
+/** Windows by pages: the first window alone, so that it is available early, then as many as share a pass. */
 export function pagesOf(windows: Windows): WindowGroup[] {
   const [first] = groupWindows(windows.slice(0, 1))
   const rest = groupWindows(windows.slice(1)).map((group) => ({ ...group, indices: group.indices.map((index) => index + 1) }))

@@ -49,14 +49,14 @@ export async function answerWith({
   signal,
   ...context
 }: Omit<ColumnContext, 'host'> & { readonly signal: AbortSignal }): Promise<Omit<Answer, 'type'>> {
-  let told: Answer | undefined
+  let reported: Answer | undefined
   const emit = (event: GenerationEvent) => {
-    if (event.type === 'answer') told = event
+    if (event.type === 'answer') reported = event
   }
   await new ColumnAnswer({ ...context, host: { emit, signal, columnSignal: () => signal } }).run()
   signal.throwIfAborted()
-  if (!told || told.problem !== null) throw new EspalierError('invalid', told?.problem ?? 'The model gave no answer.')
-  const { type: _, ...answer } = told
+  if (!reported || reported.problem !== null) throw new EspalierError('invalid', reported?.problem ?? 'The model gave no answer.')
+  const { type: _, ...answer } = reported
   return answer
 }
 
@@ -184,13 +184,13 @@ class ColumnAnswer {
     const generated = answer.ids.slice(prompt.length)
     this.#firstTokenSeconds = this.#seconds()
     const ended = tokenizer.endIds.includes(generated.at(-1) ?? -1)
-    const stopped = await this.#tellAll(prompt, ended ? generated.slice(0, -1) : generated)
+    const stopped = await this.#reportAll(prompt, ended ? generated.slice(0, -1) : generated)
     if (stopped) return 'stop text'
     return ended ? 'end of text' : 'length'
   }
 
-  /** Tells a finished answer token by token, with the probabilities that the model gives along the way, in one pass. */
-  async #tellAll(prompt: number[], generated: number[]): Promise<boolean> {
+  /** Reports a finished answer token by token with the model's probabilities, all from one pass. */
+  async #reportAll(prompt: number[], generated: number[]): Promise<boolean> {
     if (generated.length === 0) return false
     const session = new DecodingSession(this.#context.view)
     let [place, stopped] = [0, false]

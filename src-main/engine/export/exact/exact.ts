@@ -18,8 +18,8 @@ import { blockNames, lastProjections } from './block-names.ts'
 import { moduleFile, moduleText, ownModelType } from './module.ts'
 
 /**
- * Only what is left, exactly: removed submodules have no tensors, every MLP its own width. A generated module tells transformers how to
- * build that; without it the folder is refused, not filled up with random weights. This program reopens it without running anything.
+ * Exactly what remains: removed submodules have no tensors, and every MLP has its own width. A generated module shows transformers how to
+ * build that. Without it transformers refuses the folder instead of filling in random weights. Espalier reopens it without running code.
  */
 export const exact: ExportFormat = {
   id: 'exact',

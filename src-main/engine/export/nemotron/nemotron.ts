@@ -127,7 +127,7 @@ function requirePlainRotary({ rope_scaling: scaling, rope_parameters: parameters
   if (type === 'longrope' || type === 'su') throw refuse(`its rotary embedding is scaled as "${String(type)}"`)
 }
 
-/** Sizes of a block; without `ffn_mult` vLLM takes the width as it is. */
+/** Sizes of a block. Without `ffn_mult` vLLM uses the width unchanged. */
 function blockConfig(spec: DecoderSpec, { attention }: PackedBlock, width: number): Config {
   return {
     attention: {

@@ -20,10 +20,10 @@ export interface DecodeJob {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Bytes of weights that one operation reads: between two of them a cancel is seen. */
+/** Bytes of weights that one operation reads. Between two operations a cancel can take effect. */
 const bytesAtOnce = 2 ** 28
 
-/** Whether so many tokens of a view go through its parts as few rows do: by an operation for all of them. */
+/** Whether `rows` tokens are few enough, and the view simple enough, for the one operation that takes few rows through all parts. */
 export function decodesRows({ spec, sliced, takesHalves, model }: ModelView, rows: number): boolean {
   const { fused } = activeBackend()
   // A parallel MLP must be run with its attention, so that both have to be in memory.

@@ -168,7 +168,7 @@ export class DecodingSession {
     }
   }
 
-  /** Goes on with the given sequences of the batch, in that order; one may be named more than once. */
+  /** Continues with the given sequences of the batch, in that order. A sequence may be named more than once. */
   select(sequences: readonly number[]): void {
     if (sequences.length === this.#sequences.length && sequences.every((sequence, place) => sequence === place)) return
     const { cache } = this.#shared

@@ -215,7 +215,7 @@ export class WeightStore {
     this.#resident.clear()
     for (const packed of this.#packed.values()) disposePacked(packed)
     this.#packed.clear()
-    // What is being read when the model is closed is given back as soon as it is there.
+    // A read that is still under way when the model closes is released as soon as it ends.
     for (const reading of this.#reading.values()) void reading.then(disposePacked, () => undefined)
     this.#reading.clear()
   }

@@ -63,7 +63,7 @@ export interface Trial {
   readonly sparsity: number
   readonly options: Partial<TwoStageOptions>
   readonly calibration: Windows
-  /** In place of a pass of its own. */
+  /** Scores to use instead of computing them in another pass. */
   readonly scores?: MlpScores
 }
 

@@ -141,7 +141,7 @@ class Evolution {
     this.#random = new PythonRandom(means.run.seed)
   }
 
-  /** The best removals after so many generations. */
+  /** The best removals after this many generations. */
   async run(generations: number): Promise<Variant> {
     const { startStates, firstWindows, finalWindows, finalists, exchanges } = this.#options
     const [space, random, { run }] = [this.#space, this.#random, this.#means]
@@ -222,7 +222,7 @@ class Evolution {
   }
 }
 
-/** What searches on a model remember, as long as it is open: a later one finds what an earlier one scored. */
+/** What searches on a model remember while it is open: a later search finds what an earlier one scored. */
 function recallOf(view: ModelView): Recall {
   const { model } = view
   const limit = model.workspaceBytes / 4

@@ -33,7 +33,7 @@ export interface RecoveryInput {
   readonly plan: Plan
   readonly tensors?: StoredTensors | undefined
   readonly request: RecoveryRequest
-  /** Reads so many windows of the text that is trained on, of those that `choose` takes. */
+  /** Reads `windows` windows of the training text, only those that `choose` takes. */
   read(windows: number, choose: (windows: Windows) => Windows): Promise<RecoveryText>
   readonly heldOut: readonly HeldOutKind[]
   /** Windows that the run measures or repaired on: what shares text with them is not trained on. */

@@ -65,9 +65,9 @@ export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]>
 }
 
 /**
- * How much goes through the model at once in what the budget leaves beside embedding and head; the dense model's other weights are not in
- * memory then. Unless `wanted` says what is trained, it is all weights where they fit, else a change of low rank, of weights that are read in
- * each pass where they do not fit either. Throws `out-of-memory` where not even one window of so many tokens fits.
+ * How much goes through the model at once in the memory that embedding and head leave; the dense model's other weights are not loaded then.
+ * Unless `wanted` says what is trained, all weights are if they fit, else a change of low rank. If the weights under it do not fit either,
+ * each pass reads them. Throws `out-of-memory` if not even one window of `tokens` fits.
  */
 export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number, wanted?: TrainedWeights): Room {
   const spec = specWithPlan(dense, plan)

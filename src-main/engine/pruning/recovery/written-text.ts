@@ -13,7 +13,7 @@ import type { MethodRun } from '../method.ts'
 
 export const writingText = 'Writing text'
 
-/** Texts that are written side by side, as many as one pass over the weights serves, and the tokens that each has at most. */
+/** Texts written side by side (the number that one pass over the weights serves), and the most tokens of each. */
 export const writtenTogether = fewRows
 const longest = 256
 

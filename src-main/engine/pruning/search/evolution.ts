@@ -93,7 +93,7 @@ export function describeState(state: Variant): string {
   return `${digits(attentionOf)}/${digits(mlpOf)}`
 }
 
-/** Draws until `count` different states are there, none of them in `taken`. The caller makes sure that so many can be drawn. */
+/** Draws until there are `count` different states, none of them in `taken`. The caller makes sure that enough exist. */
 export function drawDistinct(count: number, taken: readonly Variant[], draw: () => Variant): Variant[] {
   const seen = new Set(taken.map(describeState))
   const states: Variant[] = []

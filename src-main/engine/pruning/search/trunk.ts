@@ -12,8 +12,8 @@ export function firstDifference(a: Variant, b: Variant, parts: readonly Part[]):
 }
 
 /**
- * The way that all candidates of a walk have in common. Streams in front of the positions where candidates leave it are kept, and serve
- * later walks. What is not there yet is computed by a stem: the trunk's own stream, which runs along only as far as it is needed.
+ * The path that all candidates of a walk share. It keeps the streams in front of the positions where candidates branch off, for later walks
+ * too. The stem, its own stream, computes what is missing and runs only as far as needed.
  */
 export class Trunk {
   readonly removed: Variant
@@ -70,7 +70,7 @@ export class Trunk {
     this.#stem = undefined
   }
 
-  /** Goes on with other removals: the streams that still hold stay, the others are freed. */
+  /** Moves to other removals: streams that are still valid stay, the others are freed. */
   moveTo(removed: Variant, parts: readonly Part[]): Trunk {
     const common = firstDifference(this.removed, removed, parts)
     const next = new Trunk(removed, this.leave(0))

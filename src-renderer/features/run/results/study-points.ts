@@ -4,7 +4,7 @@ import type { LegendEntry } from '../../../charts/export-picture.ts'
 import type { ScatterPoint } from '../../../charts/scatter.ts'
 import { seriesColor } from '../../../lib/series-style.ts'
 
-/** A plot's series with the look of each: colour and shape together, so that neither has to be told apart alone. */
+/** A plot's series, each with a colour and a shape, so that you never have to tell them apart by colour alone. */
 export function legendOf({ series }: Plot): LegendEntry[] {
   return series.map(({ name }, at) => ({
     title: name,

@@ -25,7 +25,7 @@ test('two pruned runs are compared by their speed-ups, and times without one not
   expect(comparedValue({ name: 'load by others', dataset: 'while timing' }, 0.4, own, other, false)).toBeUndefined()
 })
 
-test('what no load changes is compared as it is', () => {
+test('what no load changes is compared directly', () => {
   expect(comparedValue({ name: 'perplexity', dataset: 'text' }, 20, lookUp({}), lookUp({ 'perplexity/text': 10 }), true)).toBe(10)
 })
 

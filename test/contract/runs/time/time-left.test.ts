@@ -18,7 +18,7 @@ test('a phase that goes half as fast as expected makes those behind it twice as 
   expect(secondsLeft(progress, { phases })).toBe(20 + 2 * 30)
 })
 
-test('a phase that nobody expected has what it says itself', () => {
+test('a phase without an estimate has the seconds that it reports itself', () => {
   expect(secondsLeft({ phase: 'Downloading', done: 1, total: 2, unit: 'bytes', secondsLeft: 7 }, { phases })).toBe(7)
 })
 

@@ -25,7 +25,7 @@ function hostOn(steps: Map<string, string>, stopAfter = Number.POSITIVE_INFINITY
   }
 }
 
-test('on ggml a killed run of 2SSP goes on and keeps, removes and scores what the reference did', async () => {
+test('on ggml a killed run of 2SSP resumes, and keeps, removes and scores what the reference did', async () => {
   const recorded = (
     await expectedOf<{ '2ssp': { rate: number; kept_neurons: number[][]; removed_attention_in_order: number[]; ppl_test_f64: number }[] }>(
       'stories260k',
@@ -48,7 +48,7 @@ test('on ggml a killed run of 2SSP goes on and keeps, removes and scores what th
   expect(done.size).toBe(2)
 
   const document = await executeRun(request, hostOn(steps))
-  for (const [name, value] of done) expect(steps.get(name), 'a finished step is taken as it is').toBe(value)
+  for (const [name, value] of done) expect(steps.get(name), 'a finished step is reused unchanged').toBe(value)
   expect(document.backend).toBe('ggml-cpu')
   expect(document.plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded?.kept_neurons)
   expect(document.decisions.map(({ block }) => block)).toEqual(recorded?.removed_attention_in_order)

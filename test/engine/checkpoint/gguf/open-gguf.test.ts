@@ -191,7 +191,7 @@ describe('rotary scaling in GGUF', () => {
     })
   })
 
-  it('by any other factors is stated as they are', async () => {
+  it('by any other factors is stated unchanged', async () => {
     const scaling = {
       rope_type: 'longrope',
       short_factor: [1, 2.5],

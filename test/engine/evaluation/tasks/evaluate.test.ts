@@ -85,7 +85,7 @@ test('WinoGrande picks the option after which the rest is likelier, and has no s
   expect(measures).toEqual([{ name: 'accuracy', dataset: 'winogrande', value: 0.5, unit: 'share', error: 0.5 }])
 })
 
-test('a limit counts per subject, and progress is told in questions', async () => {
+test('a limit counts per subject, and progress is reported in questions', async () => {
   const row = (subject: string) => ({ question: 'q', subject, choices: ['1', '2', '3', '4'], answer: 0 })
   write('mmlu/anatomy/test.jsonl', [row('anatomy'), row('anatomy'), row('anatomy')])
   write('mmlu/virology/test.jsonl', [row('virology'), row('virology'), row('virology')])

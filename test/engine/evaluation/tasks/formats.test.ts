@@ -20,7 +20,7 @@ test('WinoGrande with the gap at the end scores one space', () => {
   expect(question.requests.map((request) => request.continuations)).toEqual([[' '], [' ']])
 })
 
-test('ARC leaves the choices as they stand, takes five of them and digits as labels', () => {
+test('ARC leaves the choices unchanged, takes five of them and digits as labels', () => {
   const choices = { text: ['a', 'b ', 'c', 'd', '😀e'], label: ['1', '2', '3', '4', '5'] }
   expect(tasks.arc_challenge.ask({ question: '  Spaces? ', choices, answerKey: '5' }, where)).toEqual({
     requests: [{ context: 'Question:   Spaces? \nAnswer:', continuations: [' a', ' b ', ' c', ' d', ' 😀e'] }],

@@ -53,7 +53,7 @@ test('checks instructions of IFEval as the harness does, and leaves out those th
   }
 })
 
-test('tells details that cannot be checked from instructions that need a library, and refuses unknown instructions', async () => {
+test('distinguishes details that cannot be checked from instructions that need a library, and refuses unknown instructions', async () => {
   const row = (id: string, details: object) => `${JSON.stringify({ prompt: 'Write.', instruction_id_list: [id], kwargs: [details] })}\n`
   const good = row('punctuation:no_comma', {})
   const letter = row('keywords:letter_frequency', { letter: '#', let_frequency: 3, let_relation: 'at least' })

@@ -54,7 +54,7 @@ const onceMore = [
 
 describe('a pruned GGUF file that is opened again', () => {
   it.each(onceMore)(
-    'goes on being pruned as the exact folder of the same model: $architecture, $method',
+    'is pruned further like the exact folder of the same model: $architecture, $method',
     async ({ architecture, name, removed, method, amount }) => {
       const [file, folder] = [await saved(name, removed, 'gguf'), await saved(name, removed, 'exact')]
       const again = await prune(file, method, amount)
@@ -76,7 +76,7 @@ describe('a pruned GGUF file that is opened again', () => {
 
   it.each([
     { name: 'stories260k', type: 'F16', bound: 5e-4 },
-    // All blocks alike, as wide as in the dense model.
+    // All blocks equal, as wide as in the dense model.
     { name: 'stories260k', type: 'F16', bound: 5e-4, whole: true },
     { name: 'stories260k', type: 'Q8_0', bound: 1e-2 },
     // Gate and up are halves of one tensor.

@@ -151,7 +151,7 @@ function attentionOf({ heads, keyValueHeads, headSize, kind, biased, headNorms, 
   }
 }
 
-describe('attention of rows that stand in sequences equals attention over all positions at once', () => {
+describe('attention of rows of several sequences equals attention over all positions at once', () => {
   test.each(cases)('%o', (one) => {
     const { heads, keyValueHeads, headSize, rotated, window, cap, gatedQueries, scale, calls } = one
     const hidden = heads * headSize + 3
@@ -260,7 +260,7 @@ describe('an MLP of few rows equals the step-by-step one', () => {
       const parts = new DecodeParts()
       const pack = (one: Tensor2D): Matrix => (packed ? (halves as HalfOperations).pack(one, false) : one)
       const { gate, up, down, ...rest } = mlp
-      // Some rows only, in another order: the others stay as they are.
+      // Some rows only, in another order. The others stay unchanged.
       const own = Array.from({ length: rows }, (_, row) => rows - 1 - row).filter((row) => rows === 1 || row !== 2)
       parts.addMlp(
         { ...rest, ...(gate ? { gate: pack(gate) } : {}), up: pack(up), down: pack(down) },

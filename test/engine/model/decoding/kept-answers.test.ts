@@ -14,7 +14,7 @@ beforeAll(() => openBackend(testedBackend))
 
 const talk = Array.from({ length: 30 }, (_, index) => (index * 7 + 3) % 500)
 
-test('a prompt goes on from an answer that it begins as, by the same plan alone, and answers what a fresh one does', async () => {
+test('a prompt that begins with a kept answer of the same plan continues from it, and answers what a fresh one does', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const [view, other] = [denseView(model), viewWithPlan(model, removeParts(densePlan(model.spec), [2]))]
   const warm = new DecodingSession(view)

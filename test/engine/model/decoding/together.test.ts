@@ -64,7 +64,7 @@ test.each(['stories260k', 'phi-tiny'] as const)('columns side by side answer wha
   await model.close()
 })
 
-test('a column that is stopped leaves the others as they are', async () => {
+test('a column that is stopped leaves the others unchanged', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const view = denseView(model)
   const [stopped, going] = [new DecodingSession(view), new DecodingSession(view)]

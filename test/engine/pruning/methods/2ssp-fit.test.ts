@@ -9,7 +9,7 @@ import { openReference, recordedRun } from '../running.ts'
 
 const widthsOf = ({ blocks }: Plan) => blocks.map(({ mlp }) => (mlp === 'removed' || mlp.kept === 'all' ? -1 : mlp.kept.length))
 
-// One of each kind of block: gated, parallel, with norms behind submodules, with norms of queries and keys. All families stand in the loop over methods.
+// One of each kind of block: gated, parallel, with norms behind submodules, with norms of queries and keys. `every-method.test.ts` has all families.
 describe.each(['stories260k', 'phi-tiny', 'gemma3', 'qwen3'] as const)('%s', (name) => {
   const open = openReference(name)
   const input = (sparsity: number, run = recordedRun()) => {
@@ -56,7 +56,7 @@ describe('a run', () => {
     }
   }
 
-  test('that was killed ends alike, and another sparsity finds the table', async () => {
+  test('that was killed ends the same way, and another sparsity finds the table', async () => {
     const steps = new Map<string, string>()
     const whole = await fittedTwoStage.plan(input(0.4, recordedRun(0, steps)))
     for (const stopAfter of [1, 4, 8, 11]) {

@@ -90,7 +90,7 @@ describe.each(fullModels)('%s', (name) => {
     expect(relativeError(await uncutPerplexity(open(), model.spec.norm.epsilon, centre), dense)).toBeLessThan(1e-5)
   })
 
-  test('saved and reopened, it answers alike and refuses to be pruned again', async () => {
+  test('saved and reopened, it answers the same and refuses to be pruned again', async () => {
     const { model, calibration, test: windows } = open()
     const { plan, tensors } = await prune(slicegpt, { ...open(), calibration: calibration.slice(0, 2) }, { sparsity: 0.25 })
     const view = viewWithPlan(model, plan, tensors)

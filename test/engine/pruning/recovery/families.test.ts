@@ -26,8 +26,8 @@ function planFor({ blocks }: DecoderSpec): Plan {
 const reach = 0.001
 
 /**
- * Whether a tensor stands behind every DeltaNet. A DeltaNet norms what each token reads, and the first ones read next to nothing: the loss
- * jumps where that changes its sign, and has no slope over a step. `delta-net.test.ts` has the gradients of one.
+ * Whether a tensor comes after every DeltaNet. A DeltaNet normalises what each token reads, and the first ones read next to nothing, so the
+ * loss jumps where that changes its sign and has no slope over a step. `delta-net.test.ts` has the gradients of one.
  */
 function isBehindDeltas(key: string, spec: DecoderSpec): boolean {
   const last = spec.blocks.findLastIndex((_, block) => spec.block(block).delta)

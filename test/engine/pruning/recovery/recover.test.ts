@@ -112,7 +112,7 @@ describe('stories260k', () => {
       await expect(recoverPlan(input(killed, { ...many, request: asked }))).rejects.toThrow('killed')
       const resumed = recordedRun(0, steps)
       const again = await recoverPlan(input(resumed, { ...many, request: asked }))
-      // Only what was not measured before is told again.
+      // Only what was not measured before is reported.
       expect(resumed.events.flatMap((event) => (event.type === 'recovery' ? event.point.step : []))).toEqual(
         whole.recovery.points.slice(4).map(({ step }) => step),
       )

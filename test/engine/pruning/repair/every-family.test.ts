@@ -41,7 +41,7 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
   const windows = () => Array.from({ length: 8 }, () => (open().calibration[0] as Int32Array).slice(0, 64))
 
   test.each(repairKind.options)(
-    '%s: every error falls on seen text, the model comes nearer to the dense one, and saved it answers alike',
+    '%s: every error falls on seen text, the model comes nearer to the dense one, and answers the same when saved',
     async (kind) => {
       const { model } = open()
       const [window] = windows() as [Int32Array]
@@ -70,7 +70,7 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
     },
   )
 
-  test('a plan that removes nothing is left as it is', async () => {
+  test('a plan that removes nothing stays unchanged', async () => {
     const view = denseView(open().model)
     const plan = densePlan(view.spec)
     for (const kind of repairKind.options) {

@@ -56,7 +56,7 @@ describe.each(models)('%s', (name) => {
   const windows = () => Array.from({ length: 4 }, () => (open().calibration[0] as Int32Array).slice(0, length))
   const kind: RepairKind = name === 'olmoe' ? 'one-pass' : 'in-order'
 
-  test(`${kind}: every mixture's error falls on seen text, the model comes nearer to the dense one, and saved it answers alike`, async () => {
+  test(`${kind}: every mixture's error falls on seen text, the model comes nearer to the dense one, and answers the same when saved`, async () => {
     const { model } = open()
     const [window] = windows() as [Int32Array]
     const plan = cut(model, name)

@@ -117,7 +117,7 @@ describe('a repair that was killed', () => {
   const open = openReference('stories260k')
   const [narrow] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'narrow' && kind === 'in-order')
 
-  test.each([1, 4, 7])('after %i projections goes on there and ends alike', async (stopAfter) => {
+  test.each([1, 4, 7])('after %i projections resumes there and ends the same way', async (stopAfter) => {
     const windows = open()
       .calibration.slice(0, 10)
       .map((window) => window.slice(0, 32))

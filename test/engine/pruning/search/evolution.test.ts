@@ -24,7 +24,7 @@ describe.each([2, 3, 4, 5, 6, 7, 8])('%i blocks', (blocks) => {
   })
 })
 
-test('neighbours are all states within so many exchanges', () => {
+test('neighbours are all states within the given number of exchanges', () => {
   expect(new SearchSpace(specOf(6), 1, 'submodule').neighbours(3)).toBe(35)
   expect(new SearchSpace(specOf(4), 2, 'submodule').neighbours(3), 'all but the opposite, four exchanges away').toBe(34)
   expect(new SearchSpace(specOf(6), 3, 'block').neighbours(3)).toBe(19)

@@ -21,14 +21,14 @@ function scorer(perplexities: readonly number[]) {
 }
 
 describe('candidates scored lazily', () => {
-  test('stop at the first batch when nobody else can win by the last score', async () => {
+  test('stop at the first batch when no other can win by its last score', async () => {
     const { batches, score } = scorer([9, 9, 5, 9])
     const { trusted, losses } = await scoreLazily(candidates, last(6, 7, 4, 8), 1, score)
     expect([batches, trusted]).toEqual([[[2]], [0, 1, 3]])
     expect(losses.map(Math.exp)).toEqual([expect.closeTo(5, 12)])
   })
 
-  test('go on while another last score is as low as the best found', async () => {
+  test('continue while another last score is as low as the best found', async () => {
     const { batches, score } = scorer([6.5, 9, 7, 9])
     const { candidates: scored, trusted } = await scoreLazily(candidates, last(6, 7, 4, 8), 1, score)
     expect([batches, trusted]).toEqual([
@@ -107,7 +107,7 @@ describe.each(fullModels)('%s', (name) => {
     }
   })
 
-  test('a lazy search that was killed goes on with what candidates scored before', async () => {
+  test('a lazy search that was killed resumes with what candidates scored before', async () => {
     const method = blockPruner
     const whole = await prune(method, open(), { blocks: 3 }, { lazy: 1 })
     const steps = new Map<string, string>()

@@ -33,7 +33,7 @@ describe('plan', () => {
     expect(block).toMatchObject({ attention: 0.75, mlp: 0.75 })
   })
 
-  test('a repaired plan says which projections have other weights, and is a moment of its own', () => {
+  test('a repaired plan says which projections have other weights, and is a frame of its own', () => {
     const plan = planOf({ ...kept, replaced: ['output', 'down'] }, { ...narrow, replaced: ['down'] }, gone)
     const blocks = planMap(sizes, plan, 64)
     expect(blocks.map((block) => describeBlock(block).split(', repaired: ')[1])).toEqual(['attention and MLP', 'MLP', undefined])

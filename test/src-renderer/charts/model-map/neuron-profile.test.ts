@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { neuronProfile, profileArea } from '../../../../src-renderer/charts/model-map/neuron-profile.ts'
 
-test('scores are sorted and the cut falls where the last kept neuron stands', () => {
+test('scores are sorted and the cut falls at the last kept neuron', () => {
   const profile = neuronProfile([1, 4, 3, 2], 3, 10)
   expect(profile).toEqual({ values: [4, 3, 2, 1], cutAt: 0.5, kept: 2, total: 4 })
 })

@@ -61,12 +61,12 @@ describe('table', () => {
     expect(shown?.cells[1]).toMatchObject({ delta: null })
   })
 
-  test('lines that are alike in all runs can be told from those that differ', () => {
+  test('lines that are equal in all runs are marked as such', () => {
     expect(lines.find(({ id }) => id === 'model')?.differs).toBe(false)
     expect(lines.find(({ id }) => id === 'parameter:alpha')?.differs).toBe(true)
   })
 
-  test('the windows calibrated and measured on stand there, those of several seeds together', () => {
+  test('the windows of calibration and measurement are shown, those of several seeds together', () => {
     const group = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])[0] as SeedGroup
     const both = [subjectData.toSubject(groupOverSeeds([dense])[0] as SeedGroup, 'dense'), subjectData.toSubject(group, 'dense')]
     const shown = lineData.comparisonLines(both, null, columns, titles)

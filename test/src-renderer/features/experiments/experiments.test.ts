@@ -4,7 +4,7 @@ import { grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import * as experiments from '../../../../src-renderer/features/experiments/experiments.ts'
 
-test('a file is taken for a run only when it says that it is one', () => {
+test('a file is treated as a run only if it says that it is one', () => {
   expect(experiments.readDescription('{"format":"espalier run","name":"x"}')).toMatchObject({ name: 'x' })
   for (const text of ['{"format":"espalier experiment"}', 'null', '[]', 'not json'])
     expect(experiments.readDescription(text), text).toBeNull()

@@ -15,7 +15,7 @@ test('a model fits where its weights fit in memory as float32', () => {
   expect(fitText(7_000_000_000, 8e9)).toMatch(/^Its weights need 28 GB, but 8 GB of memory is free\. .*streamed/)
 })
 
-test('the first start takes the quick look wherever it stands', () => {
+test('the first start takes the quick look wherever it is in the list', () => {
   const preset = (id: string) => ({ id }) as Preset
   expect(choosePreset([preset('paper-table'), preset('quick-look')]).id).toBe('quick-look')
   expect(() => choosePreset([])).toThrow('no ready experiment')

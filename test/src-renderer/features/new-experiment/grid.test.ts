@@ -162,7 +162,7 @@ describe('options', () => {
   })
 })
 
-test('a combination is told by what it removes', () => {
+test('a combination is identified by what it removes', () => {
   const preview = { attentionRemoved: 3, blocksRemoved: null, neuronsRemovedPerBlock: 224 } as Parameters<typeof grid.removalText>[0]
   expect(grid.removalText(preview)).toBe('3 attention, 224 neurons per block')
   expect(grid.removalText({ ...preview, attentionRemoved: 3, blocksRemoved: 3, neuronsRemovedPerBlock: 0 })).toBe('3 blocks')

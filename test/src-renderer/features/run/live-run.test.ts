@@ -14,7 +14,7 @@ const run = {
 const decision = { round: 1, kind: 'attention', block: 3, scores: [] } as const
 
 describe('events of a run', () => {
-  test('add a decision once, also when it is told again after a reconnect', () => {
+  test('add a decision once, even if it is reported again after a reconnect', () => {
     const once = takeEvent(run, { type: 'decision', decision: { ...decision, scores: [] } })
     expect(once.decisions).toHaveLength(1)
     expect(takeEvent(once, { type: 'decision', decision: { ...decision, scores: [] } })).toBe(once)
@@ -27,7 +27,7 @@ describe('events of a run', () => {
   })
 })
 
-test('a phase that was left is over, the newest goes on', () => {
+test('only the newest phase is under way, all earlier ones are over', () => {
   const progress = (phase: string) => ({ phase, done: 1, total: 2, unit: 'windows' })
   const phases = takeProgress(takeProgress([], progress('scoring')), progress('perplexity'))
   expect(phases.map(({ name, state }) => [name, state])).toEqual([

@@ -23,7 +23,7 @@ test('33.3 and 33.333 are two sparsities with names of their own, and none is th
   expect(addAmounts(amounts, [{ sparsity: 0.5 }])).toEqual(amounts)
 })
 
-test('a limit is said in percent and can be typed as it is said', () => {
+test('a limit is shown in percent and can be typed as shown', () => {
   const share = { amount: { sparsity: 0.9 }, fileRange: null }
   expect(limitText({ ...share, feasibleRange: { minimum: 0, maximum: 0.86666 }, problem: 'no' })).toBe('choose 86.6 % or less')
   expect(limitText({ ...share, feasibleRange: null, problem: 'Cannot be recovered.' })).toBe('Cannot be recovered.')
