@@ -32,7 +32,7 @@ export function placesIn(schema: z.ZodType, value: unknown, replace: (path: stri
   })
 }
 
-/** The direct sub-schemas: of its keys, of all its items (`*`), or of the same value. */
+/** The direct sub-schemas of a schema: those of its keys, of all its items (`*`), or of the same value. */
 export function innerSchemas(schema: z.ZodType): [key: string | undefined, schema: z.ZodType][] {
   const definition = schema.def as unknown as Record<string, z.ZodType & z.ZodType[]> & { type: string; shape?: Record<string, z.ZodType> }
   if (definition.shape) return Object.entries(definition.shape)

@@ -106,7 +106,7 @@ export const ggufTypeTitles = {
   SOURCE: 'keeps each tensor’s type from a GGUF file, or experts in MXFP4',
 } as const
 
-/** The types that a model can be written in. SOURCE keeps those of a GGUF file, or of a folder with MXFP4. */
+/** The types that a model can be written in. SOURCE keeps the types of a GGUF file, or of a folder with MXFP4. */
 export const ggufTypesOf = ({ format, unpacked }: { format: string; unpacked?: boolean | undefined }): GgufType[] =>
   (Object.keys(ggufTypeTitles) as GgufType[]).filter((type) => type !== 'SOURCE' || format === 'gguf' || unpacked === true)
 

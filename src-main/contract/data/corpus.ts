@@ -3,7 +3,7 @@ import type { UsedData } from './used-data.ts'
 /** Words that tell splits of one corpus, or pieces of a file, apart. */
 const split = /^(train|training|val|valid|validation|dev|test|eval|evaluation|calib|calibration|held|out|heldout|of|\d{4,})$/
 
-/** The corpus of a text, from its name or path: `c4-train` and `c4-val` are parts of `c4`. A file that only names its split is of its folder. */
+/** The corpus of a text, from its name or path: `c4-train` and `c4-val` are parts of `c4`. A file that only names its split gets its folder's. */
 export function corpusOf(source: string): string {
   const names = source.toLowerCase().split(/[\\/]/).filter(Boolean).reverse()
   const [file = '', ...folders] = names

@@ -33,13 +33,13 @@ export const grid = z.object({
    */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
-  /** Every combination once for each; without any, none is recovered. They train on `recoveryData`, else on the usual text. */
+  /** Recovers every combination once per entry; without any, none is recovered. Trains on `recoveryData`, else on the usual text. */
   recoveries: z.array(recoveryChoice).min(1).max(5).optional(),
   recoveryData: dataRequest.optional(),
   recoveryTrains: trainedWeights.optional(),
-  /** Every combination, and the dense model, once for each type; without any, weights are as computed. */
+  /** Measures every combination and the dense model once per type; without any, as computed. */
   weights: z.array(weightChoice).min(1).max(40).optional(),
-  /** More types for the dense model alone: rivals of the pruned files. */
+  /** More types for the dense model only, as rivals of the pruned files. */
   rivals: z.array(weightType).max(40).optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
@@ -51,7 +51,7 @@ export const grid = z.object({
 /** Preview of one combination of a grid: the split by Eq. 5, the sparsity it reaches, and its cost. */
 const combinationPreview = requestPreview.pick({ feasibleRange: true, fileRange: true, memoryBytes: true, formats: true }).extend({
   ...outline.shape,
-  /** The name that its runs will have, without a seed. */
+  /** The name of its runs, without the seed. */
   name: z.string(),
   model: id,
   method: z.string(),
@@ -61,7 +61,7 @@ const combinationPreview = requestPreview.pick({ feasibleRange: true, fileRange:
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
-  /** For one run of it alone; null until the machine was timed. */
+  /** For one run by itself; null until the machine has been timed. */
   seconds: secondsRange.nullable(),
 })
 

@@ -2,34 +2,34 @@ import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { readPlace } from '../places.ts'
 
-/** Prompt lengths that are measured, as the context allows. */
+/** Prompt lengths to measure, as far as the context allows. */
 export const usualPrompts = [512, 2048, 8192] as const
-/** Prompt lengths of a run's own length and longer. */
+/** A run's own prompt length and the longer usual ones. */
 export const promptsFrom = (tokens: number): number[] => [tokens, ...usualPrompts.filter((usual) => usual > tokens)]
-/** How often each file has its turn. */
+/** How many turns each file gets. */
 export const usualRounds = 3
-/** Tokens that are written in each turn. */
+/** Tokens generated in each turn. */
 export const writtenTokens = 32
 
 /** The median of all rounds, with the lowest and the highest. */
 const figure = z.object({ value: z.number(), low: z.number(), high: z.number() })
 
-/** What one file costs to run. Speeds are in tokens a second. */
+/** What one file costs to run. Speeds are in tokens per second. */
 const benchedFile = z.object({
   name: z.string(),
   bytes: z.number(),
-  /** Of the shortest prompt. */
+  /** With the shortest prompt. */
   prefill: figure,
   firstToken: z.array(z.object({ tokens: z.number().int(), seconds: figure })),
   decode: figure,
-  /** What the process took for the file, with a context filled by the longest prompt. */
+  /** Memory of the process with this file, when the longest prompt fills the context. */
   memoryBytes: z.number(),
-  /** For each token of context, as llama.cpp would save it. */
+  /** Per token of context, as llama.cpp would save it. */
   keyValueBytes: z.number(),
   perplexities: z.array(z.object({ name: z.string(), value: z.number(), tokens: z.number().int() })),
 })
 
-/** Files measured in llama.cpp in turns, so that a disturbance of the machine affects all of them. The first is compared with. */
+/** Files measured in llama.cpp in turns, so that a disturbance of the machine affects all of them. The others are compared with the first. */
 export const fileBench = z.object({
   /** The release of the library's packages. */
   release: z.string(),
@@ -41,7 +41,7 @@ export const fileBench = z.object({
   files: z.array(benchedFile),
 })
 
-/** What to measure of which files. */
+/** Which files to measure, and how. */
 export const benchRequest = z.object({
   files: z.array(readPlace.min(1)).min(1).max(20),
   /** Texts that perplexities are measured on, with the names of their rows. */

@@ -51,7 +51,7 @@ function centre(strengths: readonly number[]): number[] {
   return strengths.map((one) => one / level)
 }
 
-/** The prior is a prompt of its own, so it weighs as the votes on any other do. */
+/** The prior counts as one prompt, so it weighs as much as the votes on any other. */
 function tally(contestants: number, pairs: readonly JudgedPair[]): Tally {
   const points = new Array<number>(contestants).fill(0)
   const games = Array.from({ length: contestants }, () => new Array<number>(contestants).fill(0))
@@ -75,16 +75,16 @@ function allTied(contestants: number): JudgedPair[] {
   return all.flatMap((first) => all.slice(first + 1).map((second) => ({ prompt: -1, first, second, score: 0.5 })))
 }
 
-/** Who prefers A to B and B to C prefers A to C, so votes on one prompt tell no more than the ranking of its answers. */
+/** A judge who prefers A to B and B to C prefers A to C, so votes on one prompt say no more than the ranking of its answers. */
 function weightOf(votes: readonly JudgedPair[]): number {
   const answers = new Set(votes.flatMap(({ first, second }) => [first, second]))
   return Math.min(1, (answers.size - 1) / votes.length)
 }
 
-/** Draws of the posterior, and those before that are thrown away. */
+/** Draws of the posterior, and how many first ones are discarded. */
 const [draws, burnIn] = [20_000, 500]
 
-/** Standings with credible intervals of 95 %, from draws of the posterior that are the same every time. */
+/** Standings with 95 % credible intervals. The posterior's draws are the same every time. */
 export function standings(contestants: number, pairs: readonly JudgedPair[]): Standing[] {
   const counted = tally(contestants, pairs)
   const strengths = findMode(counted)

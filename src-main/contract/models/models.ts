@@ -49,7 +49,7 @@ export const modelDescription = z.object({
   parameters: z.object({ total: z.number().int(), stack: z.number().int(), active: z.number().int().optional() }),
   /** The type of most weights; of a quantised file all its types, the largest share first. */
   dtype: z.string(),
-  /** Whether weights are unpacked when they are read, so that what is computed is of the unpacked ones. */
+  /** Whether weights are unpacked when they are read, so that all results are of the unpacked weights. */
   unpacked: z.boolean().optional(),
   bytes: z.number().int(),
   tokenizer: z.string().nullable(),
@@ -59,7 +59,7 @@ export const modelDescription = z.object({
   plan: plan.nullable(),
 })
 
-/** What a model's weights are stored as, and what they are computed as where that differs. */
+/** The type that a model's weights are stored in, and the one they are computed in if that differs. */
 export function numbersOf({ dtype, unpacked }: Pick<ModelDescription, 'dtype' | 'unpacked'>): string {
   return unpacked ? `${dtype}, computed as float32 from unpacked weights` : dtype
 }
@@ -123,7 +123,7 @@ export const transfer = z.object({
   saved: z.array(savedFile).optional(),
   /** How many exported files have been reopened, once all are written. */
   opened: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
-  /** Of a measurement in llama.cpp: how many of its turns are over, and what it found. */
+  /** For a measurement in llama.cpp: how many of its turns are over, and what it found. */
   turns: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
   bench: fileBench.optional(),
 })

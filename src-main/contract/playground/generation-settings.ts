@@ -18,7 +18,7 @@ const decoding = z.discriminatedUnion('kind', [
   }),
 ])
 
-/** Tokens that one answer may have. */
+/** The most tokens of one answer. */
 export const mostNewTokens = 8192
 
 /** `template` applies the model's chat template; `turns` marks prompts that are one conversation. `maxTokens` counts new tokens, `maxLength` counts all. An answer ends before a `stop` text. */

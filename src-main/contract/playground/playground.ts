@@ -45,10 +45,10 @@ export const transcript = transcriptEntry.extend({
   problem: z.string().nullable(),
 })
 
-/** A model or a run that can answer. `id` is its own. */
+/** A model or a run that can answer. `id` is that of the model or run. */
 export const answerer = z.object({ id, name, kind: z.enum(['model', 'run']), createdAt: moment })
 
-/** Answers that one request may ask for. */
+/** The most answers that one request may ask for. */
 export const mostPrompts = 256
 
 /** Answers of one model or run, by id or by a name that only one has, without a transcript. */

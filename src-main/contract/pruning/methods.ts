@@ -18,7 +18,7 @@ export const optionField = z.object({
   maximum: z.number().optional(),
   choices: z.array(optionValue).optional(),
   unit: z.string().optional(),
-  /** What it is without a value, where the method does not determine one. */
+  /** What the form shows without a value, if the method does not choose one. */
   empty: z.string().optional(),
 })
 
@@ -26,7 +26,7 @@ export const methodEntry = z.object({
   id: z.string(),
   title: z.string(),
   paper: z.string(),
-  /** Of Espalier's own; `paper` is what it builds on. */
+  /** Whether the method is Espalier's own. `paper` is then what it builds on. */
   own: z.boolean(),
   summary: z.string(),
   unit: z.string(),

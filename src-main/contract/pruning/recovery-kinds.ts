@@ -11,10 +11,10 @@ export const recoveryTokens = [32_768, 98_304, defaultRecoveryTokens, 1_048_576]
 /** Models that no recovery trains, in one sentence. */
 export const untrainable = 'Mixtures of experts cannot be recovered: no gradients are computed for them.'
 
-/** Tokens of a window that a recovery trains on, at most. */
+/** The longest windows that a recovery trains on, in tokens. */
 const windowTokens = 512
 
-/** Kinds of documents in the bundled mixed text that no recovery trains on: they decide which weights are taken. */
+/** Kinds of documents in the bundled mixed text that no recovery trains on. They decide which state of the weights is kept. */
 export const heldOutKinds = ['definitions', 'lists', 'technical'] as const
 
 /** Windows of each of those kinds. */

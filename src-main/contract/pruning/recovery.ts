@@ -11,13 +11,13 @@ export const recoveryAmount = z.union([
 /** All remaining weights, or a change of rank 16 to each projection, which takes less memory. */
 export const trainedWeights = z.enum(['all', 'low-rank'])
 
-/** A short training of what a plan leaves on a text, towards the dense model's answers. */
+/** A short training of what a plan leaves, on a text, towards the dense model's answers. */
 export const recoveryRequest = z.object({
   amount: recoveryAmount,
   text: dataRequest,
-  /** The highest learning rate; by the width of the model unless given. */
+  /** The highest learning rate. The default depends on the width of the model. */
   rate: z.number().positive().max(1).optional(),
-  /** All weights where they fit into memory, unless given. */
+  /** Default: all weights if they fit into memory. */
   trains: trainedWeights.optional(),
 })
 
@@ -31,7 +31,7 @@ export const recoveryPoint = z.object({
 
 /** What a recovery did. */
 export const recovery = z.object({
-  /** Steps and tokens that were trained, and planned. */
+  /** Steps and tokens, trained and planned. */
   steps: z.number().int().nonnegative(),
   plannedSteps: z.number().int().positive(),
   tokens: z.number().int().nonnegative(),

@@ -23,7 +23,7 @@ export function usualRepairData(calibration: DataRequest): DataRequest {
   return mixOf([...parts, { source: mixedText, share: mixedShare }], { sequenceLength, windows: defaultRepairWindows })
 }
 
-/** Whether the mixed text is no help to this one: it has some of it, or belongs to the bundled model, which knows no other. */
+/** Whether adding the mixed text would not help: the text has some of it already, or belongs to the bundled model, which knows no other. */
 export function isMixedAlready({ source, mix = [] }: DataRequest): boolean {
   return source === mixedText || mix.some((part) => part.source === mixedText) || /[\\/]sample-model[\\/]/.test(source)
 }

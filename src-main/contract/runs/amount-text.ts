@@ -28,7 +28,7 @@ export function parseSpeed(text: string): SpeedBudget | undefined {
 export const speedText = (speed: SpeedBudget): string =>
   'milliseconds' in speed ? `${speed.milliseconds}ms@${speed.prompt}` : `${speed.tokensPerSecond}tok/s`
 
-/** Whether an amount says itself how much goes. */
+/** Whether the amount itself says how much to remove. */
 export const isPlain = (amount: Amount): amount is PlainAmount => 'sparsity' in amount || 'blocks' in amount
 
 /** An amount in words, with all the digits that tell two sparsities apart: `33.333 %`, `3 blocks`, `6 GB`, `30tok/s`. */

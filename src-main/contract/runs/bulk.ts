@@ -37,7 +37,7 @@ export const selectionState = z.object({
   ids: z.array(id),
 })
 
-/** `changed` of `runs` took part. `undo` takes it back whole; null where nothing changed. `waited` were in the queue when they were archived. */
+/** `changed` of `runs` took part. `undo` reverts it completely; null if nothing changed. `waited` were in the queue when they were archived. */
 export const bulkResult = z.object({
   runs: z.number().int(),
   changed: z.number().int(),
@@ -45,7 +45,7 @@ export const bulkResult = z.object({
   undo: id.nullable(),
 })
 
-/** Runs that are as they were before, and runs that were changed or computed since and stay as they are. */
+/** How many runs were restored, and how many were changed or computed since and stay unchanged. */
 export const undone = z.object({ runs: z.number().int(), left: z.number().int() })
 
 export type RunSelection = z.infer<typeof runSelection>

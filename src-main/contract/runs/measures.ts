@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** Every measure, and which way it is better. A name may continue behind one of these: `numbers found in 512 tokens`. */
+/** Every measure, and which way it is better. A name may continue after one of these: `numbers found in 512 tokens`. */
 const betterWays = {
   perplexity: 'lower',
   'perplexity, tokens': 'lower',
@@ -31,7 +31,7 @@ const betterWays = {
 type DeclaredName = keyof typeof betterWays
 export type MeasureName = DeclaredName | `${DeclaredName} ${string}`
 
-/** Lower where a name is not declared here, such as one of an imported run. */
+/** Names that are not declared here, such as those of imported runs, count as better when lower. */
 export function isLowerBetter(name: string): boolean {
   const declared = Object.entries(betterWays).find(([one]) => name === one || name.startsWith(`${one} `))
   return declared?.[1] !== 'higher'
@@ -50,5 +50,5 @@ export const measure = z.object({
 })
 
 export type Measure = z.infer<typeof measure>
-/** A result as this version takes it: its name is declared above. */
+/** A result of this version: its name is declared above. */
 export type TakenMeasure = Measure & { readonly name: MeasureName }

@@ -34,12 +34,12 @@ const requestTitles: Readonly<Record<string, string>> = {
   ),
 }
 
-/** The title of a run's parameter that is no option of its method; undefined for options. */
+/** The title of a run's parameter; undefined for options of its method. */
 export function parameterTitle(name: string): string | undefined {
   return requestTitles[name]
 }
 
-/** A parameter's value in words: weights of no type are as computed, files by name, a mix as its texts with their shares. */
+/** A parameter's value in words: files by name, a mix as its texts with their shares, and weights without a type as computed. */
 export function parameterText(name: string, value: ParameterValue | undefined): string {
   if (value === undefined) return name === 'weights' ? 'as computed' : '–'
   if (typeof value === 'boolean') return value ? 'yes' : 'no'

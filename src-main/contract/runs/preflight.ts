@@ -25,7 +25,7 @@ export const requestPreview = outline.extend({
   formats: z.array(formatOutline),
   fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string() })),
   feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
-  /** Bytes that files of the method's results can have, and those of the foreseen one under a budget. A GGUF file unless the budget says otherwise. */
+  /** The range of file sizes that the method can reach, and the predicted size under a budget. A GGUF file unless the budget says otherwise. */
   fileRange: z.object({ least: z.number(), most: z.number(), predicted: z.number().nullable() }).nullable(),
   memoryBytes: z.number().nullable(),
   /** The run's work; null if the request is impossible. */

@@ -18,7 +18,7 @@ const named = z.object({ id, name: z.string() })
 /** Runs that were interrupted when the program ended: those resumed at this start, and those left alone because the program died with them twice. */
 const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
 
-/** A queue may hold thousands: no more of its waiting runs than this are listed and estimated. */
+/** The most waiting runs that are listed and estimated. A queue may hold thousands. */
 export const mostShown = 100
 
 /** Running runs first, then the first waiting ones in order. `owner` is false if another process runs the queue. */
@@ -28,7 +28,7 @@ export const queueState = z.object({
   devices: z.array(deviceState),
   clusters: z.array(clusterState),
   runs: z.array(runEntry),
-  /** All waiting runs, also those that are not listed. */
+  /** All waiting runs, including those that are not listed. */
   waiting: z.number().int(),
   /** Of the runs made since the oldest in the queue: how many are done or failed. */
   ended: z.number().int(),

@@ -24,7 +24,7 @@ export const fileBudget = z.object({
 })
 
 /**
- * A speed in llama.cpp on the machine that computes the run, in the type of the run's weights, else F16: tokens written a second, or
+ * A speed in llama.cpp on the machine that computes the run, in the type of the run's weights, else F16: tokens generated per second, or
  * milliseconds to the first token after a prompt.
  */
 export const speedBudget = z.union([
@@ -74,9 +74,9 @@ export const runRequest = z.object({
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   repair: repairRequest.optional(),
-  /** A training of what the method, and the repair, leave. */
+  /** A training of what the method and the repair leave. */
   recover: recoveryRequest.optional(),
-  /** How a GGUF file stores the weights that are measured; without it, they are as computed. */
+  /** Measures the weights as a GGUF file of this type stores them; without it, as computed. */
   weights: weightType.optional(),
   measures: z.array(measureRequest),
   /** Set if the run inspects other runs instead of pruning. */
@@ -95,7 +95,7 @@ export type RepairRequest = z.infer<typeof repairRequest>
 export type SpeedBudget = z.infer<typeof speedBudget>
 export type FileBudget = z.infer<typeof fileBudget>
 export type Amount = z.infer<typeof amount>
-/** An amount that says itself how much goes. */
+/** An amount that itself says how much to remove. */
 export type PlainAmount = Exclude<Amount, FileBudget | SpeedBudget>
 export type MeasureRequest = z.infer<typeof measureRequest>
 export type RunRequest = z.infer<typeof runRequest>

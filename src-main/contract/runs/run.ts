@@ -77,7 +77,7 @@ export const spectrum = z.object({
   held: z.number(),
 })
 
-/** A budget, the cost that the choice was made by, and the real one, in the budget's unit. */
+/** The cost that was predicted when the choice was made, and the real one, in the budget's unit. */
 const outcome = { predicted: z.number(), real: z.number() }
 const [rate, delay] = speedBudget.options
 export const metBudget = z.union([fileBudget.extend(outcome), rate.extend(outcome), delay.extend(outcome)])

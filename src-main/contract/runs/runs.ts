@@ -81,11 +81,11 @@ export const runRecord = z.object({
   evaluation: z.array(usedData),
   /** What a repair did; null if none was requested. */
   repair: repair.nullable(),
-  /** What a recovery did; null if none was requested. Its points are known as they are measured. */
+  /** What a recovery did; null if none was requested. Its points arrive as they are measured. */
   recovery: recovery.nullable(),
   /** How fitted widths were decided; null for other methods. */
   fit: fit.nullable(),
-  /** A budget of the request, and what came of it; null without one. */
+  /** The request's budget and whether it was met; null without one. */
   budget: metBudget.nullable(),
   /** What experts were judged by; null for methods that leave experts alone. */
   experts: judgedExperts.nullable(),

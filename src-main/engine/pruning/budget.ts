@@ -3,24 +3,24 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { PlainAmount } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 
-/** What a plan may cost, where the run has a budget, and what it does cost. */
+/** What a plan may cost if the run has a budget, and what it does cost. */
 export interface CostLimit {
-  /** The budget in words, and any other cost. */
+  /** The budget in words, or any other cost. */
   readonly asked: string
   text(cost: number, round?: (value: number) => number): string
   readonly most: number
-  /** What the budget has to spare above the limit. */
+  /** How much of the budget is left above the limit. */
   readonly spare: number
   of(plan: Plan): Promise<number>
 }
 
-/** How much a run may remove of one model, worked out once for the methods. */
+/** How much a run may remove from one model, computed once for all methods. */
 export interface Budget {
   /** The share of the block stack's parameters to remove, 0 to 1. */
   readonly sparsity: number
   /** The same in whole blocks, rounded up: what depth methods remove. */
   readonly blocks: number
-  /** The limit that the sparsity was found for. A method that knows how to choose by cost meets it by itself. */
+  /** The limit that the sparsity was found for. A method that can choose by cost meets it itself. */
   readonly cost?: CostLimit
 }
 
@@ -32,7 +32,7 @@ export function roundHalfEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1
 }
 
-/** The budget of an amount on a model; an amount in blocks means that share of the stack. */
+/** The budget of an amount on a model. An amount in blocks means that share of the stack. */
 export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   const count = spec.blocks.length
   if (spec.sliceWidth !== undefined && ('blocks' in amount ? amount.blocks : amount.sparsity) > 0) {
@@ -49,12 +49,12 @@ export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
 }
 
-/** What a method that removes whole blocks can reach: anything short of the last block. */
+/** The range of a method that removes whole blocks: it must leave one. */
 export function depthRange(spec: DecoderSpec): { least: number; most: number } {
   return { least: 0, most: (spec.blocks.length - 1) / spec.blocks.length }
 }
 
-/** Throws when fewer than `wanted` blocks are left. */
+/** Throws if fewer than `wanted` blocks are left. */
 export function requireBlocks(wanted: number, left: number): void {
   if (wanted > left)
     throw new EspalierError('infeasible', `${wanted} blocks cannot go: the model has ${left} left. Choose at most ${left}.`)

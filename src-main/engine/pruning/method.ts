@@ -15,17 +15,17 @@ import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Budget } from './budget.ts'
 import type { PassCount } from './search/passes.ts'
 
-/** What a method may ask of the run that it is part of. */
+/** What a method may use of its run. */
 export interface MethodRun {
   readonly seed: number
   readonly signal: AbortSignal
   /**
-   * The result of `compute`, which is plain JSON and is written down before this returns: a run that was killed finds it again, and so does
-   * every run that asks for the same. `asked.on` must hold all that `compute` depends on besides the model, backend and precision.
-   * Randomness must be drawn between steps, not inside.
+   * The result of `compute`: plain JSON, stored before this returns, so that a resumed run finds it, and so does every run that needs the
+   * same. `asked.on` must hold everything that `compute` depends on besides the model, backend and precision. Draw random numbers between
+   * steps, never inside.
    */
   step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T>
-  /** A step whose result has, besides plain JSON, named tensors: they are written to a file, and read from it when asked for. */
+  /** A step whose result also has named tensors. They are written to a file and read when needed. */
   tensorStep<T extends object>(
     asked: StepRequest,
     compute: () => Promise<T & { tensors: TensorsToStore }>,
@@ -37,7 +37,7 @@ export interface MethodRun {
 }
 
 export interface MethodInput<Options> {
-  /** The dense model, or one that was pruned before; read-only. */
+  /** The dense model, or one that was already pruned. Read-only. */
   readonly view: ModelView
   readonly calibration: Windows
   readonly budget: Budget
@@ -47,18 +47,18 @@ export interface MethodInput<Options> {
 
 export interface MethodResult {
   readonly plan: Plan
-  /** In the order in which they were taken. */
+  /** In the order in which they were made. */
   readonly decisions: readonly Decision[]
   readonly selections?: readonly Selection[]
   /** What a careful reader should know: ties, repairs, limits. */
   readonly notes: readonly string[]
   /** Tensors of the plan, from steps: rotations, replaced projections. */
   readonly tensors?: StoredTensors
-  /** The numbers that fitted widths were decided by. */
+  /** The numbers that decided fitted widths. */
   readonly fit?: Fit
-  /** The cost that the method counted with, where it chose by cost. */
+  /** The cost that the method predicted, if it chose by cost. */
   readonly predicted?: number
-  /** What the experts of mixtures were judged by. */
+  /** What decided which experts were removed. */
   readonly experts?: JudgedExperts
 }
 
@@ -66,7 +66,7 @@ export interface MethodResult {
 export interface MethodPhase {
   /** The name of its progress. */
   readonly phase: string
-  /** Whole windows that pass a part; of parts that lost something, the share that is left counts. */
+  /** Full windows that pass a part. For parts that lost something, the remaining share counts. */
   readonly passes: PassCount
   /** Operations in float64, with windows of `tokens`. */
   readonly double?: (tokens: number) => number
@@ -86,35 +86,37 @@ export interface MethodPhase {
 /** A pruning method: it decides, and changes nothing. */
 export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly id: MethodId
-  /** Its place in lists, and so its colour in charts. A new method takes the next number, and keeps it. */
+  /** Its place in lists, which decides its colour in charts. A new method takes the next number and keeps it. */
   readonly order: number
   readonly title: string
-  /** arXiv number of its paper, or of the one that a method of Espalier's own builds on. */
+  /** arXiv number of its paper, or of the one that Espalier's own method builds on. */
   readonly paper: string
-  /** Not published: of Espalier's own. */
+  /** Set for Espalier's own methods, which are not published. */
   readonly own?: true
-  /** One sentence for people. */
+  /** One sentence for users. */
   readonly summary: string
   readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width' | 'experts'
   readonly options: Schema
-  /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
+  /** Options of earlier versions, and why they were removed. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
-  /** The repair of its runs unless the request says otherwise. */
+  /** The default repair of its runs. */
   readonly repair?: RepairKind
-  /** Why its results cannot be repaired or recovered with these options; undefined where they can. */
+  /** Why its results cannot be repaired or recovered with these options; undefined if they can. */
   refitProblem?(options: z.infer<Schema>): string | undefined
-  /** Calibration windows that it wants with these options. */
+  /** The number of calibration windows that it uses with these options. */
   windows(options: z.infer<Schema>): number
   /** The sparsities that this model allows, with these options. */
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
-  /** What a budget comes to before anything is computed; whole blocks unless the method says otherwise. Throws when it cannot be reached. */
+  /**
+   * What a budget amounts to before anything is computed; whole blocks unless the method says otherwise. Throws if it cannot be reached.
+   */
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
   /**
-   * What each phase has to do, with this many calibration windows: what time is estimated from. A search does not predict it: `countSearch`
-   * runs it with a scorer that counts.
+   * The work of each phase with this many calibration windows, from which times are estimated. A search does not predict it: `countSearch`
+   * runs the search with a scorer that counts.
    */
   work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[] | Promise<MethodPhase[]>
-  /** Plans between which the result will lie as far as its formats go; without it they follow from the unit and the outline. */
+  /** The extremes that the result's file sizes lie between. Without it, they follow from the unit and the outline. */
   likely?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
 }

@@ -2,11 +2,11 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 
-/** A method or an ablation, as far as its options go. */
+/** The options of a method or an ablation. */
 interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
   readonly options: Schema
-  /** Options of earlier versions and why they went. Requests may still name them; they are ignored. */
+  /** Options of earlier versions, and why they were removed. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
 }
 
@@ -14,7 +14,7 @@ interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
 export const count = (usual: number, meta: { title: string; help: string; unit?: string }) =>
   z.number().int().positive().default(usual).meta(meta)
 
-/** Options with their defaults filled in. Throws `usage` with a sentence per field that is wrong, and the fields in the details. */
+/** Options with their defaults filled in. Throws `usage` with a sentence for each wrong field, and the fields in the details. */
 export function parseOptions<Schema extends z.ZodObject>(
   { title, options, retired }: OptionOwner<Schema>,
   given: unknown,
@@ -32,7 +32,7 @@ function withoutNames(given: unknown, names: readonly string[]): unknown {
   return Object.fromEntries(Object.entries(given).filter(([name]) => !names.includes(name)))
 }
 
-/** A sentence for each retired option that a request sets to something; 0 was the way to leave them off. */
+/** A sentence for each retired option that a request sets. 0 used to turn them off. */
 export function retiredNotes({ title, retired = {} }: Omit<OptionOwner, 'options'>, given: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(retired).flatMap(([name, reason]) =>
     given[name] ? [`${title}: the option "${name}" was removed and is ignored. ${reason}`] : [],

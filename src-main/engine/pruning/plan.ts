@@ -7,7 +7,7 @@ import type { Variant } from './search/trunk.ts'
 
 const kept: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
 
-/** The plan that removes nothing that is still there. */
+/** The plan that removes nothing from what is present. */
 export function densePlan(spec: DecoderSpec): Plan {
   return {
     blocks: spec.blocks.map((layout) => ({
@@ -28,7 +28,7 @@ export function removeParts(plan: Plan, parts: Iterable<Part>): Plan {
   return { ...plan, blocks }
 }
 
-/** Blocks of which anything is left. */
+/** Blocks that have at least one part left. */
 export function presentBlocks(spec: DecoderSpec): number[] {
   return [...spec.blocks.keys()].filter((index) => layoutOf(spec, index).attention || layoutOf(spec, index).width > 0)
 }
@@ -38,12 +38,12 @@ export function blockParts(blocks: Iterable<number>): Part[] {
   return [...blocks].flatMap((block) => [attentionOf(block), mlpOf(block)])
 }
 
-/** The variant that removes what the plan removes whole. */
+/** The variant without the parts that the plan removes whole. */
 export function variantOf(plan: Plan): Variant {
   return Uint8Array.from(plan.blocks.flatMap((block) => [block.attention === 'removed' ? 1 : 0, block.mlp === 'removed' ? 1 : 0]))
 }
 
-/** A variant that lacks `parts` besides what `base` lacks. */
+/** The variant without `parts` and without what `base` lacks. */
 export function without(base: Variant, parts: Iterable<Part>): Variant {
   const variant = base.slice()
   for (const part of parts) variant[part] = 1
@@ -59,14 +59,14 @@ export function removedParameters(spec: DecoderSpec, plan: Plan): number {
   return stackParameters(spec) - stackParameters(specWithPlan(spec, plan))
 }
 
-/** Each attention that is there by itself. */
+/** Each attention that is present, by itself. */
 export function attentionRemovals(spec: DecoderSpec): Part[][] {
   return presentParts(spec)
     .filter(isAttention)
     .map((part) => [part])
 }
 
-/** Parameters that go with any one of the given removals; undefined where these differ. */
+/** Parameters that each of these removals takes; undefined if they differ. */
 export function equalCost(spec: DecoderSpec, removals: readonly (readonly Part[])[]): number | undefined {
   const dense = densePlan(spec)
   const costs = new Set(removals.map((parts) => costOf(spec, removeParts(dense, parts), new Set(parts.map(blockOf)))))

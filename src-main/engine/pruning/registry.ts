@@ -29,7 +29,7 @@ export const methods = {
 
 // end
 
-/** The method of that name. Throws with the list of names when there is none. */
+/** The method with this name. Throws with the list of names if there is none. */
 export function findMethod(id: string): Method {
   if (!Object.hasOwn(methods, id))
     throw new EspalierError('usage', `There is no method "${id}". Known are: ${Object.keys(methods).join(', ')}.`)

@@ -1,4 +1,4 @@
-/** Indices of values from the smallest value to the largest; equal ones by lower index. */
+/** Indices of values, smallest value first. Ties go to the lower index. */
 export function ascending(values: ArrayLike<number>): number[] {
   return Array.from(values, (_, index) => index).sort((a, b) => (values[a] as number) - (values[b] as number) || a - b)
 }
@@ -7,13 +7,13 @@ export function ascending(values: ArrayLike<number>): number[] {
 export interface Largest {
   /** Their indices, ascending. */
   readonly indices: number[]
-  /** The smallest score that is in. */
+  /** The smallest selected score. */
   readonly cut: number
-  /** How far the largest score that is out lies below it, relative to it. */
+  /** How far the largest score that was not selected is below it, relative to it. */
   readonly margin: number
 }
 
-/** Picks the `count` largest scores; equal ones go to the lower index. */
+/** Picks the `count` largest scores. Ties go to the lower index. */
 export function largest(scores: readonly number[], count: number): Largest {
   const order = ascending(scores.map((score) => -score))
   const cut = scores[order[count - 1] ?? -1] ?? Number.NaN
@@ -25,7 +25,7 @@ export function largest(scores: readonly number[], count: number): Largest {
   }
 }
 
-/** Indices of the `count` smallest scores, the smallest first; equal ones go to the lower index. */
+/** Indices of the `count` smallest scores, smallest first. Ties go to the lower index. */
 export function smallest(scores: readonly number[], count: number): number[] {
   return ascending(scores).slice(0, count)
 }

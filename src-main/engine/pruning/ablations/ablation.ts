@@ -18,7 +18,7 @@ export interface AblationInput<Options> {
   /** The dense model. */
   readonly view: ModelView
   readonly options: Options
-  /** Up to `count` calibration windows, their documents in the order of `seed`; seed 0 leaves them as they are. */
+  /** Up to `count` calibration windows, with documents in the order of `seed`. Seed 0 leaves the order unchanged. */
   calibration(count: number, seed: number): Promise<Windows>
   /** Perplexity is taken on these. */
   readonly evaluation: { readonly name: string; readonly windows: Windows }
@@ -36,9 +36,9 @@ export interface Ablation<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
   readonly summary: string
   readonly options: Schema
-  /** Throws when one of the models that it would make cannot be made. */
+  /** Throws if one of its pruned models is impossible. */
   check(spec: DecoderSpec, options: z.infer<Schema>): void
-  /** The models that it makes, with 2SSP's options: what its time is estimated from. */
+  /** The models that it makes, with 2SSP's options, for estimates of its time. */
   trials(spec: DecoderSpec, options: z.infer<Schema>): PlannedTrial[]
   study(input: AblationInput<z.infer<Schema>>): Promise<AblationResult>
 }
@@ -58,7 +58,7 @@ export interface Measured {
 }
 
 export interface Trial {
-  /** Unique within the ablation: its steps are written down under it. */
+  /** Unique within the ablation. Steps are stored under it. */
   readonly name: string
   readonly sparsity: number
   readonly options: Partial<TwoStageOptions>
@@ -67,7 +67,7 @@ export interface Trial {
   readonly scores?: MlpScores
 }
 
-/** Throws when 2SSP with these options cannot reach a sparsity. */
+/** Throws if 2SSP with these options cannot reach a sparsity. */
 export function checkTrial(spec: DecoderSpec, sparsity: number, options: Partial<TwoStageOptions>): void {
   twoStage.outline?.(spec, budgetFor(spec, { sparsity }), twoStage.options.parse(options))
 }
@@ -75,7 +75,7 @@ export function checkTrial(spec: DecoderSpec, sparsity: number, options: Partial
 const trialSecondsStep: StepKind = { version: 1, reach: 'own' }
 const trialPerplexityStep: StepKind = { version: 1 }
 
-/** Prunes with 2SSP's options and takes the perplexity; trials on the same windows share the first stage's pass. */
+/** Prunes with 2SSP's options and measures perplexity. Trials on the same windows share the first stage's pass. */
 export async function measureTrial<Options>({ view, evaluation, run }: AblationInput<Options>, trial: Trial): Promise<Measured> {
   const own: MethodRun = { ...run, emit: () => undefined }
   const options = twoStage.options.parse(trial.options)

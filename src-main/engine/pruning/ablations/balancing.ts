@@ -18,7 +18,7 @@ const options = z.object({
 
 type Input = AblationInput<z.infer<typeof options>>
 
-/** Every division of a sparsity among attention and MLPs that can be reached; Eq. 5's choice is marked. */
+/** Every possible split of a sparsity between attention and MLPs, with Eq. 5's choice marked. */
 export const balancing = defineAblation({
   title: ablationTitles.balancing_sparsity_ratio,
   summary: '2SSP with every number of attention submodules that a sparsity allows.',
@@ -81,7 +81,7 @@ function rowOf({ view }: Input, sparsity: number, attention: number, { reached, 
   }))
 }
 
-/** What Eq. 5 gives, where it is feasible. */
+/** Eq. 5's choice, if it is feasible. */
 function chosenByEquation(spec: Input['view']['spec'], sparsity: number): number | undefined {
   try {
     return splitTwoStage(spec, sparsity, 1.5).attention
@@ -90,7 +90,7 @@ function chosenByEquation(spec: Input['view']['spec'], sparsity: number): number
   }
 }
 
-/** Marks the least perplexity of each sparsity. */
+/** Marks the lowest perplexity of each sparsity. */
 function markBest(rows: readonly TableRow[]): TableRow[] {
   const least = new Map<unknown, number>()
   for (const [sparsity, , , , score] of rows)

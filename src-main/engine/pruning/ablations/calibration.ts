@@ -29,7 +29,7 @@ const options = z.object({
 
 type Input = AblationInput<z.infer<typeof options>>
 
-/** How many calibration windows the first stage needs: for one seed, the windows of a size begin those of a larger one, so one pass scores all. */
+/** How many calibration windows the first stage needs. For one seed, a smaller sample begins a larger one, so one pass scores all sizes. */
 export const calibrationSize = defineAblation({
   title: ablationTitles.calibration,
   summary: '2SSP with more and more calibration windows, in several orders of the documents.',

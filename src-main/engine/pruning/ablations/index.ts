@@ -14,7 +14,7 @@ export const ablations = {
   balancing_sparsity_ratio: balancing,
 } as const satisfies Record<AblationId, Ablation>
 
-/** The ablation of that name. Throws with the list of names when there is none. */
+/** The ablation with this name. Throws with the list of names if there is none. */
 export function findAblation(id: string): Ablation {
   if (!Object.hasOwn(ablations, id))
     throw new EspalierError('usage', `There is no ablation "${id}". Known are: ${Object.keys(ablations).join(', ')}.`)

@@ -32,7 +32,7 @@ export const oneStage = compare({
   variant: ['First stage only', { stages: 'first' }],
 })
 
-/** The reference gives the channels the whole sparsity and removes attention besides; the reached sparsity shows it. */
+/** The reference takes the whole sparsity from channels and removes attention as well, which the reached sparsity shows. */
 export const rowsVersusColumns = compare({
   title: ablationTitles.rows_vs_cols,
   summary: 'MLPs lose hidden channels that they read and write, instead of neurons.',

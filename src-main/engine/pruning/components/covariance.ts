@@ -2,11 +2,13 @@ import { matMul, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { outside } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 
-/** Up to this many columns, products are formed here in float64; above, a product of few rows in the runtime is exact enough and far faster. */
+/**
+ * Up to this many columns, we compute products in float64 here. Above, the runtime's products of few rows are exact enough and far faster.
+ */
 const ownUpTo = 256
 const rowsPerProduct = 256
 
-/** Adds x'x to `sums` [D, D], x being [rows, D]. */
+/** Adds x'x to `sums` [D, D], for x [rows, D]. */
 export function addOuterProducts(sums: Float64Array, x: Tensor2D, size: number): void {
   if (size <= ownUpTo) {
     addOwn(sums, x.dataSync() as Float32Array, size)

@@ -6,7 +6,9 @@ import { addOuterProducts } from './covariance.ts'
 import { symmetricEigen } from './eigen.ts'
 import { RuntimeMoments } from './runtime-moments.ts'
 
-/** Operations in float64 that finding components takes: of a covariance of `rows`, and of its eigenvectors, some 25 times the cube of their size. */
+/**
+ * Operations in float64 to find components: for a covariance of `rows`, and for its eigenvectors (about 25 times the cube of their size).
+ */
 export const componentOperations = {
   covariance: (rows: number, size: number): number => 2 * rows * size ** 2,
   vectors: (size: number): number => 25 * size ** 3,
@@ -15,7 +17,7 @@ export const componentOperations = {
 interface PrincipalComponents {
   /** The first eigenvectors as columns: [size, width], row by row. */
   readonly values: Float32Array
-  /** All eigenvalues, the largest first. */
+  /** All eigenvalues, largest first. */
   readonly eigenvalues: Float64Array
 }
 
@@ -33,7 +35,7 @@ export async function principalComponents(streams: readonly Tensor2D[], size: nu
   return { values, eigenvalues: Float64Array.from(eigenvalues).sort().reverse() }
 }
 
-/** Eigenvectors, and the place of entry `row` of the vector of the `column`-th largest value. */
+/** Eigenvectors, and where entry `row` of the vector of the `column`-th largest value is. */
 interface Vectors {
   readonly vectors: ArrayLike<number>
   readonly eigenvalues: ArrayLike<number>

@@ -1,7 +1,7 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 
-/** A sum of x'x in float64 and its eigenvectors, both by TensorFlow: nothing but the result leaves the runtime. */
+/** A sum of x'x in float64 and its eigenvectors, both by TensorFlow. Only the result leaves the runtime. */
 export class RuntimeMoments {
   readonly #raw: RawOperations
   #sum: Handle | undefined
@@ -10,7 +10,7 @@ export class RuntimeMoments {
     this.#raw = raw
   }
 
-  /** Adds x'x, x being [rows, D]. */
+  /** Adds x'x, for x [rows, D]. */
   add(x: Tensor2D): void {
     const raw = this.#raw
     const wide = raw.cast(raw.of(x), 'float32', 'float64')

@@ -11,24 +11,24 @@ import { blockOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 
 interface SliceOptions {
   readonly epsilon: number
-  /** Whether the mean of each embedding is taken off. */
+  /** Whether the mean of each embedding is subtracted. */
   readonly centre: boolean
 }
 
 /**
- * The stream of calibration windows in front of each rotated part, in the full basis, of a model whose earlier parts are sliced already:
- * a part runs on the cut stream and adds to it in the full basis, where the next rotation is found.
+ * The stream of calibration windows before each rotated part, in the full basis, in a model whose earlier parts are already sliced. A part
+ * runs on the sliced stream and adds to it in the full basis, where the next rotation is found.
  */
 export class SlicedStream {
   readonly #view: ModelView
   readonly #windows: Windows
   readonly #options: SliceOptions
   readonly #walk: Walk
-  /** In front of the rotated part number `#at`; none before the first is asked for. */
+  /** Before the rotated part number `#at`; empty before the first one. */
   #streams: Stream[] = []
   #at = 0
 
-  /** Throws where the streams of all windows would not fit into the memory that is left for activations. */
+  /** Throws if the streams of all windows do not fit in the memory for activations. */
   constructor(view: ModelView, windows: Windows, options: SliceOptions) {
     requireRoom(view, windows)
     this.#view = view
@@ -37,7 +37,9 @@ export class SlicedStream {
     this.#walk = new Walk(view)
   }
 
-  /** The stream in front of a part: [B*T, D] of each group of windows, valid until the next call. `rotations` are those of all earlier parts. */
+  /**
+   * The stream before a part: [B*T, D] for each group of windows, valid until the next call. `rotations` are those of all earlier parts.
+   */
   async inFrontOf(part: Part, rotations: PlanTensors | undefined, signal: AbortSignal): Promise<readonly Tensor2D[]> {
     if (this.#streams.length === 0) await this.#embed()
     const order = rotatedParts(this.#view.spec)
@@ -65,7 +67,7 @@ export class SlicedStream {
     }
   }
 
-  /** Takes all streams past the part, or block, that reads the stream so turned: each continues in the full basis. */
+  /** Runs the part, or block, that reads the rotated stream, for all streams. Each continues in the full basis. */
   async #pass(part: Part, input: Tensor2D): Promise<void> {
     const { spec } = this.#view
     for (const stream of this.#streams) replaceStream(stream, (x) => matMul<Tensor2D>(x, input))

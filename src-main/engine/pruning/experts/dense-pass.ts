@@ -26,7 +26,7 @@ const constantsStep: StepKind = { version: 1 }
 
 const correcting = 'Correcting gates'
 
-/** The pass that compares each mixture with what is left of it. */
+/** The pass that compares each mixture with what remains of it. */
 export function correctionPhase(spec: DecoderSpec, windows: number): MethodPhase {
   const { attention, mlp, head } = stackPasses(spec.blocks.length, windows)
   return { phase: correcting, passes: { attention, mlp: 2 * mlp, head }, choosing: 'exactly' }
@@ -34,7 +34,7 @@ export function correctionPhase(spec: DecoderSpec, windows: number): MethodPhase
 
 const correctionStep: StepKind = { version: 1 }
 
-/** The plan with what the experts that it leaves are multiplied by. */
+/** Adds to the plan the factors of its remaining experts. */
 export async function correctGates(input: Input, plan: Plan): Promise<Plan> {
   const { view, run } = input
   const windows = windowsOf(input)
@@ -51,7 +51,7 @@ export async function correctGates(input: Input, plan: Plan): Promise<Plan> {
   return { blocks }
 }
 
-/** The pass over the dense model, shared by all runs on the same windows; with `outputs`, also the vectors that experts are summed up as. */
+/** The pass over the dense model, shared by all runs on the same windows. With `outputs`, also the vector that summarises each expert. */
 export async function statisticsFor(
   input: Input,
   { outputs }: { readonly outputs: ExpertOutputs | undefined },
@@ -71,7 +71,7 @@ export async function statisticsFor(
   })
 }
 
-/** The vectors of the experts that go, as a plan names them. */
+/** The vectors of the removed experts, under the names of a plan. */
 export async function constantsFor(
   input: Input,
   gone: GoneExperts,

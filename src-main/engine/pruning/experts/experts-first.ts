@@ -11,15 +11,15 @@ import { expertsToRemove, leastExperts } from './least-experts.ts'
 import { likelyGone, planWithoutExperts } from './plan.ts'
 
 interface WithoutExperts {
-  /** The spec of the model without them: experts of a mixture are equal, so it does not matter which go. */
+  /** The spec of the model without them. Experts of a mixture have equal sizes, so it does not matter which are removed. */
   readonly left: DecoderSpec
-  /** How many go of all mixtures. */
+  /** How many are removed from all mixtures. */
   readonly removed: number
-  /** The sparsity of what is left that reaches the whole. */
+  /** The sparsity of the remaining model that reaches the requested one in total. */
   readonly sparsity: number
 }
 
-/** What remains to be removed after a share of each mixture's experts went. Throws where that is more than the sparsity. */
+/** What remains to be removed after a share of each mixture's experts. Throws if that share alone exceeds the sparsity. */
 export function withoutExperts(spec: DecoderSpec, sparsity: number, share: number): WithoutExperts {
   const wanted = expertsToRemove(spec, share, 'uniform')
   const [gone = new Map()] = likelyGone(spec, wanted, 'uniform')

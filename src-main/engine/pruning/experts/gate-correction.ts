@@ -9,7 +9,7 @@ import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { mlpOf, type Part } from '#engine/model/weights/weights.ts'
 
-/** Throws where removing experts does not raise the factors of the others, and where constants would be fitted but not scaled. */
+/** Throws if removing experts does not raise the factors of the others, and if constants would be fitted but not scaled. */
 export function requireRaisedGates({ router, family, blocks }: DecoderSpec): void {
   if (blocks.some(({ constants = [] }) => constants.length > 0))
     throw new EspalierError(
@@ -23,7 +23,7 @@ export function requireRaisedGates({ router, family, blocks }: DecoderSpec): voi
   )
 }
 
-/** Sums over tokens of what a mixture gives with all experts, y, and with those that a plan leaves, y'. */
+/** Sums over tokens of a mixture's output with all experts, y, and with those that a plan leaves, y'. */
 interface Products {
   /** <y, y'> and <y', y'>. */
   both: number
@@ -36,9 +36,9 @@ interface Report {
 }
 
 /**
- * What the outputs of the kept experts must be multiplied by, block by block, so that the mixture comes closest to the whole one: the c
- * that makes the sum of |y - c y'|² least, both on what the dense model's blocks read. Where the softmax is over all experts and is not
- * renormalised, those that stay have larger factors than before.
+ * The factor for the outputs of the kept experts, block by block, that brings the mixture closest to the whole one: the c that minimises
+ * the sum of |y - c y'|². Both read the input of the dense model's blocks. If the softmax is over all experts and is not renormalised, the
+ * remaining experts have larger factors than before.
  */
 export async function gateCorrections(view: ModelView, plan: Plan, windows: Windows, report: Report): Promise<(number | null)[]> {
   const pruned = viewWithPlan(view.model, plan)
@@ -47,7 +47,7 @@ export async function gateCorrections(view: ModelView, plan: Plan, windows: Wind
   const sums = plan.blocks.map(({ mlp }) => (mlp !== 'removed' && mlp.experts ? { both: 0, own: 0 } : null))
   const changed = new Map(sums.flatMap((own, block) => (own ? [[mlpOf(block), own] as const] : [])))
   const groups = groupWindows(windows)
-  // Streams, and what all experts and the kept ones gave of them.
+  // The streams, and the outputs of all experts and of the kept ones.
   const bytes = Math.max(...groups.map(({ ids }) => (streamEntryBytes(view) + 8) * ids.length * view.spec.hidden))
   const together = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
   try {
@@ -103,7 +103,7 @@ function addProducts(sums: Products, whole: Float32Array, left: Float32Array): v
   }
 }
 
-/** Adds what the chosen experts add to each token, [N, D], without a shared expert: no factor of that changes. */
+/** Adds what the chosen experts add to each token, [N, D], without a shared expert, whose factor never changes. */
 function addRouted(outputs: Map<Stream, Float32Array>, stream: Stream, { input, experts = [] }: PartActivations): Float32Array {
   const hidden = input.shape[1]
   const sum = outputs.get(stream) ?? new Float32Array(input.size)

@@ -4,7 +4,7 @@ import type { ExpertScore, JudgedExperts } from '#contract/pruning/experts.ts'
 import type { Rank } from './least-experts.ts'
 import type { ExpertStatistics, MixtureStatistics } from './statistics.ts'
 
-/** The score of every expert of a mixture, [E]; 0 for one that no token met. */
+/** The score of every expert of a mixture, [E]; 0 if no token reached it. */
 export function scoresOf({ count, norms }: MixtureStatistics, score: ExpertScore, tokens: number): number[] {
   if (score === 'count') return [...count]
   return norms.map((sum, expert) => sum / (score === 'reap' ? Math.max(1, at(count, expert)) : tokens))
@@ -26,7 +26,7 @@ export function judgeExperts({ tokens, blocks }: ExpertStatistics, score: Expert
   }
 }
 
-/** The rank of each expert by its score; where super experts are kept, they are last. */
+/** The rank of each expert by its score. If super experts are kept, they come last. */
 export function rankBy({ blocks }: JudgedExperts, superExperts: 'kept' | 'scored'): (block: number, expert: number) => Rank {
   const found = new Map(blocks.map((own) => [own.block, own]))
   return (block, expert) => {

@@ -4,25 +4,25 @@ import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectur
 import { fewestExperts } from '#engine/model/views/check-experts.ts'
 import { roundHalfEven } from '../budget.ts'
 
-/** Numbers of the experts that go, ascending, by block; blocks that lose none are left out. */
+/** The numbers of the removed experts by block, ascending. Blocks that lose none are left out. */
 export type GoneExperts = ReadonlyMap<number, readonly number[]>
 
-/** How many experts go: the same number of each mixture, or as many of all together, wherever the scores are lowest. */
+/** How many experts are removed: the same number from each mixture, or that many in total, wherever scores are lowest. */
 export type ExpertBudget = 'uniform' | 'free'
 
-/** What decides about one expert: those with `last` go only when the others are not enough. */
+/** What decides about one expert. Those with `last` are removed only if the others are not enough. */
 export interface Rank {
   readonly score: number
   readonly last: boolean
 }
 
-/** Experts that go together: one, or one of each group. */
+/** Experts that are removed together: one, or one from each group. */
 interface Turn extends Rank {
   readonly block: number
   readonly experts: readonly number[]
 }
 
-/** Blocks with a mixture, and the numbers of those of its experts that are not yet constants. */
+/** Blocks with a mixture, and the numbers of its experts that are not yet constants. */
 export function mixturesOf(spec: DecoderSpec): { block: number; experts: number[] }[] {
   return spec.blocks.flatMap(({ width, experts = 0, constants = [] }, block) => {
     const own = Array.from({ length: experts }, (_, expert) => expert).filter((expert) => !constants.includes(expert))
@@ -30,7 +30,7 @@ export function mixturesOf(spec: DecoderSpec): { block: number; experts: number[
   })
 }
 
-/** How many experts each mixture can lose, block by block: a router keeps at least the number it picks. */
+/** How many experts each mixture can lose, by block. A router keeps at least the number it picks. */
 export function removableExperts(spec: DecoderSpec): number[] {
   const { router } = spec
   if (!router) return []
@@ -38,7 +38,7 @@ export function removableExperts(spec: DecoderSpec): number[] {
   return mixturesOf(spec).map(({ experts }) => Math.max(0, groups * Math.floor((experts.length - fewestExperts(router)) / groups)))
 }
 
-/** How many experts a share of them is, block by block where they are uniform, else of all together. Throws where it cannot be reached. */
+/** How many experts a share amounts to: by block if the budget is uniform, else in total. Throws if that cannot be reached. */
 export function expertsToRemove(spec: DecoderSpec, share: number, budget: ExpertBudget): number[] {
   if (!spec.router)
     throw new EspalierError(
@@ -65,7 +65,7 @@ function tooMany({ chosen, groups }: RouterKind, count: number, limit: number, s
   )
 }
 
-/** The experts with the lowest scores; equal ones by lower block, then by lower number. `wanted` is from `expertsToRemove`. */
+/** The experts with the lowest scores. Ties go to the lower block, then to the lower number. `wanted` is from `expertsToRemove`. */
 export function leastExperts(
   spec: DecoderSpec,
   wanted: readonly number[],
@@ -91,7 +91,7 @@ export function leastExperts(
 
 const inOrder = (a: Rank, b: Rank): number => Number(a.last) - Number(b.last) || a.score - b.score
 
-/** Experts of one mixture in the order in which they go; with groups, the lowest of each goes together. */
+/** The experts of one mixture in the order of removal. With groups, the lowest of each are removed together. */
 function turnsOf(block: number, grouped: readonly number[][], rank: (block: number, expert: number) => Rank): Turn[] {
   const ordered = grouped.map((experts) =>
     experts.map((expert) => ({ expert, ...rank(block, expert) })).sort((a, b) => inOrder(a, b) || a.expert - b.expert),

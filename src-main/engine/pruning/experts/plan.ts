@@ -20,7 +20,7 @@ export function planWithoutExperts(spec: DecoderSpec, gone: GoneExperts, removed
   return { blocks }
 }
 
-/** The share of all experts that a sparsity of the block stack asks for. */
+/** The share of all experts that corresponds to a sparsity of the block stack. */
 export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertReplacement): number {
   const mixtures = mixturesOf(spec)
   const [first] = mixtures
@@ -29,7 +29,10 @@ export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertRepl
   return (sparsity * stackParameters(spec)) / (one * mixtures.reduce((sum, { experts }) => sum + experts.length, 0))
 }
 
-/** Before experts are scored, the two ends of what may go: the same number from each mixture and, with a free budget, all that the first mixtures can lose. */
+/**
+ * The two extremes before experts are scored: the same number from each mixture and, with a free budget, all that the first mixtures can
+ * lose.
+ */
 export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget: ExpertBudget): GoneExperts[] {
   const mixtures = mixturesOf(spec)
   const most = removableExperts(spec)

@@ -6,14 +6,14 @@ import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
 
-/** Sums over the tokens routed to each expert of a mixture, [E] each; f is its output [D], g what that is multiplied by. */
+/** Sums over the tokens routed to each expert of a mixture, [E] each. f is the expert's output [D], g the factor on it. */
 export interface MixtureStatistics {
   readonly block: number
   /** Tokens routed to it. */
   readonly count: number[]
   /** Sum of g |f|. */
   readonly norms: number[]
-  /** The largest entry of any f, without its sign. */
+  /** The largest absolute entry of any f. */
   readonly peaks: number[]
 }
 
@@ -28,16 +28,16 @@ interface Report {
   readonly signal?: AbortSignal
 }
 
-/** Which vector replaces an expert: its mean output, or the one that least squares find. */
+/** Which vector replaces an expert: its mean output, or the least-squares fit. */
 export type ExpertOutputs = 'mean' | 'fitted'
 
-/** The plan-free name of the vectors that experts are summed up as, [E, D] by block. */
+/** The name of the vectors that summarise experts, [E, D] by block; no plan uses it. */
 export const meansName = (block: number): string => `blocks.${block}.means`
 
 /**
- * What each expert adds, from one pass of the model over the windows; only the tokens routed to an expert are run through it. Sums are in
- * float64, products in float32 wherever the precision decides by them. With `outputs`, also
- * a vector for each expert: its mean output, or the v that makes the sum of |g f - g v|² least, which is the mean weighed by g².
+ * What each expert adds, from one pass of the model over the windows. Only the tokens routed to an expert run through it. Sums are in
+ * float64; products are those that the precision decides by. With `outputs`, also a vector for each expert: its mean output, or the v that
+ * minimises the sum of |g f - g v|², which is the mean weighted by g².
  */
 export async function expertStatistics(
   view: ModelView,
@@ -72,12 +72,12 @@ class MixtureSums {
   readonly #norms: Float64Array
   readonly #peaks: Float64Array
   readonly #outputs: Float64Array
-  /** What the sums of outputs are divided by. */
+  /** The divisors of the summed outputs. */
   readonly #weights: Float64Array
   readonly #hidden: number
   readonly #fits: boolean
 
-  /** Outputs are summed for a `hidden` above 0. */
+  /** Outputs are summed if `hidden` is above 0. */
   constructor(experts: number, hidden: number, outputs: ExpertOutputs | undefined) {
     this.#count = new Float64Array(experts)
     this.#norms = new Float64Array(experts)
@@ -115,7 +115,7 @@ class MixtureSums {
     return { count: [...this.#count], norms: [...this.#norms], peaks: [...this.#peaks] }
   }
 
-  /** [E, D]; zeros for an expert that no token met. */
+  /** [E, D]; zeros for an expert that no token reached. */
   means(): { values: Float32Array; shape: number[] } {
     const hidden = this.#hidden
     const values = Float32Array.from(this.#outputs, (sum, i) => sum / (at(this.#weights, Math.floor(i / hidden)) || 1))

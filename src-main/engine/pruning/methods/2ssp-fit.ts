@@ -77,7 +77,7 @@ export const fittedTwoStage = defineMethod({
   plan: (input) => planFitted(input),
 })
 
-/** What is common to all sparsities, then the prices, each a repair in one pass on half the windows. */
+/** The work common to all sparsities, then the prices: a one-pass repair each, on half the windows. */
 function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, available: number): MethodPhase[] {
   if (sparsity === 0) return []
   const limits = limitsOf(spec, sparsity, chosen)
@@ -150,7 +150,7 @@ async function planFitted(input: Input): Promise<MethodResult> {
   }
 }
 
-/** Chooses a shape for a price of attention: by neurons, or by cost where the budget has one. */
+/** Chooses a shape for a price of attention: by neurons, or by cost if there is a budget. */
 async function chooserOf(
   { view: { spec }, budget: { cost } }: Input,
   table: DivergenceTable,
@@ -170,7 +170,7 @@ async function chooserOf(
   return (factor) => fitWithin(table, costs, factor, cost, planned)
 }
 
-/** Of the calibration windows, the last ones measure: half of those the table, half the price of attention. */
+/** The last calibration windows are for measuring: half of them for the table, half for the price of attention. */
 function splitCalibration({ calibration: all, options: { windows, tableWindows } }: Input): {
   fitted: Windows
   table: Windows

@@ -120,7 +120,7 @@ export const twoStage = defineMethod({
 
 const secondStage = 'Stage 2: removing attention'
 
-/** Both stages on scores of the MLPs, wherever they come from; of a mixture, experts may go before. */
+/** Both stages, on any scores of the MLPs. In a mixture, experts may be removed first. */
 export async function planTwoStages(input: Input, scoreMlps: (input: Input) => Promise<MlpScores>): Promise<MethodResult> {
   const { view, budget, options: chosen } = input
   if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
@@ -129,7 +129,7 @@ export async function planTwoStages(input: Input, scoreMlps: (input: Input) => P
   const { plan, experts } = await planExperts(input, chosen.experts)
   const left = viewWithPlan(view.model, plan)
   try {
-    // Tokens whose expert was removed go to another one, so neurons are scored on the experts that stay.
+    // Tokens of a removed expert go to another one, so neurons are scored on the remaining experts.
     return { ...(await planStages(input, split, plan, await scoreMlps({ ...input, view: left }))), experts }
   } finally {
     left.dispose()
@@ -164,7 +164,7 @@ function splitFor(
   return cut === 'channels' && channelShare === 'whole' ? { ...split, mlpShare: splitFirstStage(spec, sparsity).mlpShare } : split
 }
 
-/** Neurons that each MLP keeps: those of the split, to the nearest multiple. */
+/** Neurons that each MLP keeps: the split's number, to the nearest multiple. */
 function neuronsKept({ neurons, width }: TwoStageSplit, { widthMultiple }: TwoStageOptions): number {
   return Math.min(width, Math.max(widthMultiple, Math.round(neurons / widthMultiple) * widthMultiple))
 }
@@ -214,7 +214,7 @@ function narrowExperts(
 
 const roundStep: StepKind = { version: 1 }
 
-/** Stage 2: one attention submodule after the other, each the one whose removal leaves the least perplexity. */
+/** Stage 2: attention submodules one by one, always the one whose removal leaves the lowest perplexity. */
 async function removeAttention(
   means: SearchMeans,
   spec: DecoderSpec,

@@ -94,7 +94,7 @@ function requireSubmodules(spec: DecoderSpec, count: number, ratio: 'paired' | '
 
 const roundStep: StepKind = { version: 1, reach: 'shared' }
 
-/** What is removed in turn, and the name of the work that runs with the same decisions share. */
+/** What is removed in turn, and the name of the work that runs with the same decisions can share. */
 interface Removal {
   readonly label: 'block' | 'paired' | 'free'
   readonly turns: readonly Turn[]

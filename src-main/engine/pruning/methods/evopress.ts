@@ -87,10 +87,10 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
   return generations ?? Math.floor((space.count * (space.choices - space.count)) / 1.5)
 }
 
-/** A window has products of its own, but many share the lease of a part: each takes about half of what a lone call takes besides. */
+/** Each window has its own products, but many share the lease of a part. Each takes about half of the overhead of a call by itself. */
 const rowsOfLeases = 512
 
-/** Generations that are counted; in longer searches they represent the rest. */
+/** Generations that are counted. In longer searches they represent the rest. */
 const countedGenerations = 64
 
 async function evolutionWork(
@@ -181,7 +181,7 @@ class Evolution {
     return selection.survivors.map((index) => candidates[index] as Variant)
   }
 
-  /** Different windows, drawn evenly until the quota of tokens is met; the last is cut to its beginning. */
+  /** Different windows, drawn uniformly until the quota of tokens is met. The last one is cut to fit. */
   #drawWindows(count: number): Windows {
     const { windows } = this.#means
     const quota = Math.round(count * (windows[0]?.length ?? 0))

@@ -113,7 +113,7 @@ function countGone(spec: DecoderSpec, budget: Pick<Budget, 'sparsity'>, chosen: 
   return budget.sparsity === 0 ? 0 : wantedExperts(spec, budget, chosen).reduce((sum, own) => sum + own, 0)
 }
 
-/** The first experts of each block, evenly and unevenly spread: a file weighs the same whichever go. */
+/** The first experts of each block, spread evenly and unevenly. A file has the same size whichever experts are removed. */
 function likelyPlans(spec: DecoderSpec, { sparsity }: Pick<Budget, 'sparsity'>, chosen: ReapOptions) {
   if (sparsity === 0) return [densePlan(spec)]
   const ends = likelyGone(spec, wantedExperts(spec, { sparsity }, chosen), chosen.budget)

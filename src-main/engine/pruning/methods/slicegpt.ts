@@ -67,7 +67,7 @@ export const slicegpt = defineMethod({
     if (sparsity === 0) return []
     const windows = Math.min(available, chosen.windows)
     const parts = rotatedParts(spec).length
-    // Parts that follow run on a stream that was cut: what reads it shrinks, what writes to it does not.
+    // Later parts run on a sliced stream: what reads it shrinks, what writes to it does not.
     const left = 1 - (2 / 3) * (1 - widthFor(spec, sparsity, chosen) / spec.hidden)
     return [
       {
@@ -101,16 +101,16 @@ export const slicegpt = defineMethod({
 const rotationStep: StepKind = { version: 1 }
 
 interface RotationOptions {
-  /** Coordinates d that stay of D. */
+  /** Remaining coordinates, d of D. */
   readonly width: number
   readonly epsilon: number
-  /** Whether the mean of each embedding is taken off. */
+  /** Whether the mean of each embedding is subtracted. */
   readonly centre: boolean
 }
 
 /**
- * The rotations [D, d]: in front of each part the principal components of the stream (Section 3.3 of the paper), of a model whose earlier
- * parts are sliced already, as each needs a basis of its own; and the first once more for embeddings. One step per rotation.
+ * The rotations [D, d]: before each part, the principal components of the stream (Section 3.3 of the paper) in a model whose earlier parts
+ * are already sliced, as each part needs its own basis; and the first one again for embeddings. One step per rotation.
  */
 export async function findRotations(
   view: ModelView,
@@ -144,19 +144,19 @@ export async function findRotations(
 }
 
 /** Eigenvalues reported for a part, evenly spread. */
-const toldValues = 64
+const reportedValues = 64
 
 function spectrumOf(part: Part, eigenvalues: Float64Array, kept: number): Spectrum {
   const of = eigenvalues.length
   const sum = eigenvalues.reduce((total, value) => total + value, 0)
   const share = (value: number) => (sum > 0 ? Math.max(0, value) / sum : 0)
-  const count = Math.min(toldValues, of)
+  const count = Math.min(reportedValues, of)
   const places = Array.from({ length: count }, (_, i) => Math.round((i * (of - 1)) / Math.max(1, count - 1)))
   const held = eigenvalues.subarray(0, kept).reduce((total, value) => total + share(value), 0)
   return { part, of, at: places, values: places.map((index) => share(at(eigenvalues, index))), kept, held }
 }
 
-/** Taking the mean off each embedding before it is turned is a product too: with the rotation less the mean of each of its columns. */
+/** Subtracting the mean from each embedding before it is rotated is a product too: the rotation minus the mean of each of its columns. */
 function withoutColumnMeans(values: Float32Array, columns: number): Float32Array {
   const rows = values.length / columns
   const means = new Float64Array(columns)
@@ -164,12 +164,12 @@ function withoutColumnMeans(values: Float32Array, columns: number): Float32Array
   return values.map((value, i) => value - at(means, i % columns))
 }
 
-/** A norm on a submodule's output takes the length of all its channels, which a cut stream does not have. */
+/** A norm on a submodule's output needs the length over all its channels, which a sliced stream does not have. */
 function normalizesOutputs(spec: DecoderSpec): boolean {
   return spec.blocks.some((_, index) => spec.block(index).attentionOutputNorm ?? spec.block(index).mlpOutputNorm)
 }
 
-/** Attention and MLPs have to be there in every block: a stream that passes a removed one by would miss a change of basis. */
+/** Every block needs its attention and its MLP: a stream that skips a removed part would miss a change of basis. */
 function requireTurnable(spec: DecoderSpec): void {
   if (spec.router) {
     throw new EspalierError(

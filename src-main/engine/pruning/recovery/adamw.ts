@@ -10,7 +10,7 @@ export interface Moments {
   readonly second: Float32Array
 }
 
-/** Entries that are stepped between two turns of others. */
+/** Entries that are updated before others get a turn. */
 const entriesTogether = 2 ** 20
 
 /** In float64. */
@@ -23,9 +23,9 @@ export function sumOfSquares(values: Float32Array): number {
 }
 
 /**
- * Moves a tensor along its gradient, in place. `step` counts from 1; the gradient is multiplied by `factor` first, which clips it. `pause`
- * is called after each million entries and may throw.
- * Entries are computed one by one in float64 and rounded to float32, so that the result does not depend on threads.
+ * Moves a tensor along its gradient, in place. `step` counts from 1. The gradient is first multiplied by `factor`, which clips it. `pause`
+ * is called after each million entries and may throw. Entries are computed one by one in float64 and rounded to float32, so the result does
+ * not depend on threads.
  */
 export async function stepAdam(
   { values, first, second }: Moments,

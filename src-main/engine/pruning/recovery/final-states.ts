@@ -14,8 +14,8 @@ const statesStep: StepKind = { version: 2 }
 export const readingDense = 'Reading the dense model'
 
 /**
- * The dense model's final states of windows, in 16 bits in files of the run: exact and small beside its logits, which the head makes of
- * them again.
+ * The dense model's final states of windows, in 16 bits in files of the run. They are exact, and small compared with its logits, which the
+ * head computes from them again.
  */
 export class FinalStates {
   readonly #files: readonly StoredTensors[]
@@ -28,7 +28,7 @@ export class FinalStates {
     this.#width = width
   }
 
-  /** Computes the states of windows of one length, or finds them in the run's steps. */
+  /** Computes the states of windows of equal length, or finds them in the run's steps. */
   static async of(dense: ModelView, windows: Windows, run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>): Promise<FinalStates> {
     const length = windows[0]?.length ?? 1
     const perFile = Math.max(1, Math.floor(tokensTogether(dense.spec.hidden) / length))
@@ -46,7 +46,7 @@ export class FinalStates {
     return new FinalStates(files, perFile, dense.spec.hidden)
   }
 
-  /** The states of some windows one below the other, [B*T, D]; the tensor is the caller's. */
+  /** The states of some windows, stacked: [B*T, D]. The caller disposes of the tensor. */
   async read(windows: readonly number[]): Promise<Tensor2D> {
     const parts = await Promise.all(
       windows.map((window) =>
@@ -74,7 +74,7 @@ async function statesOf(
   const tensors = new Map<string, NamedTensor>()
   await runWindows(dense, windows, {
     signal,
-    // They are kept in 16 bits anyway.
+    // They are stored in 16 bits anyway.
     products: dense.model.products.ranking,
     afterStack({ indices, tokens }, x) {
       const final = finalHidden(dense, x)

@@ -8,7 +8,7 @@ import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { combine, isHalf, type Matrix, matrixFor, type Products, project, turnedMatrix } from '#engine/tensor/products.ts'
 
-/** Logits of one model that are in memory at once; two models' and their difference are. */
+/** The most logits of one model in memory at once. There are those of two models and their difference. */
 export const logitsPerTile = 2 ** 22
 const mostRows = 256
 
@@ -16,26 +16,26 @@ const mostRows = 256
 export interface HeadLoss {
   /** The divergence from the dense distribution summed over rows, in nats. */
   readonly sum: number
-  /** The gradient of `sum * scale` by the final states, [N, D]; the caller's. Absent where none was asked for. */
+  /** The gradient of `sum * scale` by the final states, [N, D]. The caller disposes of it. Absent if it was not requested. */
   readonly gradient?: Tensor2D
 }
 
 export interface HeadCall {
-  /** The loss is multiplied by this in the gradient; without it there is none. */
+  /** The factor on the loss in the gradient. Without it, there is no gradient. */
   readonly scale?: number
   readonly signal?: AbortSignal | undefined
 }
 
-/** The head, as it was trained, with what its products need: for logits, and for gradients by final states. */
+/** The head, unchanged, in the forms that its products need: for logits, and for gradients by final states. */
 export class FrozenHead {
   readonly #chunk: HeadChunk
   readonly #forward: Matrix
-  /** Turned and packed, where products are of 16-bit operands. */
+  /** Transposed and packed, if products have 16-bit operands. */
   readonly #turned: HalfMatrix | undefined
-  /** What makes loss and gradient in one go, without logits. */
+  /** Computes loss and gradient together, without logits. */
   readonly #fused: ProcessorHalves | undefined
 
-  /** `chunk` is the whole head and stays the model's. */
+  /** `chunk` is the whole head and still belongs to the model. */
   constructor(chunk: HeadChunk, products: Products) {
     this.#chunk = chunk
     this.#forward = matrixFor(chunk.weight, products)
@@ -44,15 +44,15 @@ export class FrozenHead {
     if (products === 'bfloat16') this.#fused = activeBackend().halves
   }
 
-  /** Rows of final states whose logits are in memory at once. */
+  /** The most rows of final states whose logits are in memory at once. */
   get rowsPerTile(): number {
     if (this.#fused) return mostRows
     return Math.max(1, Math.min(mostRows, Math.floor(logitsPerTile / this.#chunk.weight.shape[0])))
   }
 
   /**
-   * The Kullback-Leibler divergence of `own` from `dense`, final states [N, D] each, over the whole vocabulary (facts of the loss: README.md).
-   * Tile by tile of rows: no [N, V] matrix exists. Between products timers and messages come through.
+   * The Kullback-Leibler divergence of `own` from `dense`, final states [N, D] each, over the whole vocabulary (see README.md). Computed in
+   * tiles of rows, so no [N, V] matrix exists. Timers and messages are handled between products.
    */
   async divergence(own: Tensor2D, dense: Tensor2D, { scale, signal }: HeadCall = {}): Promise<HeadLoss> {
     const gradients: Tensor2D[] = []
@@ -86,7 +86,7 @@ export class FrozenHead {
     }
   }
 
-  /** Rows of both models, which are disposed of, at once. */
+  /** The divergence of rows of both models, which it disposes of. */
   async #divergenceOf(
     units: ProcessorHalves,
     own: Tensor2D,

@@ -5,7 +5,7 @@ import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.t
 import type { KindFilter } from '#engine/data/json-lines.ts'
 import type { Windows } from '#engine/data/windows.ts'
 
-/** Windows of one kind of text that is not trained on. */
+/** Windows of one kind of text that is never trained on. */
 export interface HeldOutKind {
   readonly kind: string
   readonly windows: Windows
@@ -15,8 +15,8 @@ export interface HeldOutKind {
 export const isTrained = (kind: string): boolean => !(heldOutKinds as readonly string[]).includes(kind)
 
 /**
- * Reads the windows that decide which weights are taken: spread evenly over each kind's part of the bundled mixed text, because the windows
- * of one document say the same.
+ * Reads the windows that decide which weights are kept. They are spread evenly over each kind's part of the bundled mixed text, because
+ * windows of one document are much the same.
  */
 export async function readHeldOut(
   sequenceLength: number,
@@ -35,20 +35,20 @@ function spread(windows: Windows, count: number): Windows {
   return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
 
-/** A kind whose divergence grows by more than this rules weights out, whatever the others do. */
+/** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. */
 const mostGrowth = 1.02
 
-/** Held-out text is clearly worse than at its best above this ratio; a training ends once it is so for this share of its tokens. */
+/** Above this ratio, held-out text is clearly worse than at its best. A training ends after this share of its tokens in that state. */
 const [clearlyWorse, patience] = [1.1, 0.2]
 
-/** How far divergences by kind are from those at the start: their mean ratio, infinite where one kind became too much worse. */
+/** The mean ratio of divergences by kind to those at the start; infinite if one kind became too much worse. */
 export function scoreOf(start: readonly number[], now: readonly number[]): number {
   return now.every((value, kind) => value <= mostGrowth * at(start, kind)) ? meanRatio(start, now) : Number.POSITIVE_INFINITY
 }
 
 /**
- * Whether a training is not worth its remaining tokens. A high rate makes held-out text uneven and the end of the schedule brings it down, so
- * only a stretch that is clearly worse throughout ends it.
+ * Whether a training is not worth its remaining tokens. A high rate makes held-out results uneven, and the end of the schedule improves
+ * them, so only a stretch that is clearly worse throughout ends it.
  */
 export function endsEarly(points: readonly Pick<RecoveryPoint, 'tokens' | 'heldOut'>[], plannedTokens: number): boolean {
   const ratios = points.map(({ heldOut }) => meanRatio(at(points, 0).heldOut, heldOut))

@@ -4,7 +4,7 @@ import { breathe } from '#engine/model/walk.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Master, Student } from './student.ts'
 
-/** What steps change: all weights of a student, or factors that change them. */
+/** What steps change: all weights of a student, or factors of a change to them. */
 export interface Trained {
   readonly masters: ReadonlyMap<string, Master>
   readonly size: number
@@ -13,14 +13,14 @@ export interface Trained {
   refresh(pause?: () => Promise<void>): Promise<void>
 }
 
-/** The rank of a change, and what it is multiplied by. */
+/** The rank of a change, and the factor on it. */
 export const rank = 16
 const factor = 2
 
 /**
- * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], which alone are trained. B begins
- * at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes. Where it keeps no
- * values, they are made each time that it reads W0.
+ * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], and only these are trained. B
+ * starts at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes. If it keeps no
+ * values, it computes the sums each time that it reads W0.
  */
 export class LowRank implements Trained {
   readonly masters: ReadonlyMap<string, Master>
@@ -62,7 +62,7 @@ export class LowRank implements Trained {
     await this.#student.refresh(pause)
   }
 
-  /** Gradients of the factors from that of a tensor of the student, which is disposed of; none where it has no factors. */
+  /** Gradients of the factors, from that of a tensor of the student, which it disposes of. Empty if the tensor has no factors. */
   gradientsOf(name: string, gradient: Tensor): [string, Tensor][] {
     const pair = this.#pairs.get(name)
     try {
@@ -80,7 +80,7 @@ export class LowRank implements Trained {
     }
   }
 
-  /** The student's tensors with other values of the factors. */
+  /** The student's tensors with the given values of the factors. */
   async merged(values: ReadonlyMap<string, Float32Array>): Promise<TensorsToStore> {
     for (const [name, own] of values) this.masters.get(name)?.values.set(own)
     await this.refresh()
@@ -95,7 +95,7 @@ interface Pair {
   readonly down: Master
 }
 
-/** W0 + 2 B A; W0 itself where it has no factors. */
+/** W0 + 2 B A, or W0 if it has no factors. */
 function changed(start: Float32Array, shape: readonly number[], pair: Pair | undefined): Float32Array {
   if (!pair) return start
   return tidy(() => add(tensor2d(start, shape as [number, number]), product(pair.up, pair.down)).dataSync() as Float32Array)
@@ -113,5 +113,5 @@ const masterOf = (values: Float32Array, shape: readonly number[]): Master => ({
   second: new Float32Array(values.length),
 })
 
-/** A number of the standard normal distribution (Box and Muller). */
+/** Draws from the standard normal distribution (Box and Muller). */
 const drawNormal = (random: PythonRandom): number => Math.sqrt(-2 * Math.log(1 - random.random())) * Math.cos(2 * Math.PI * random.random())

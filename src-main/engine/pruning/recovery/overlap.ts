@@ -1,6 +1,6 @@
 import type { Windows } from '#engine/data/windows.ts'
 
-/** Tokens in a row that two texts share only where one has a stretch of the other. */
+/** Two texts that share this many tokens in a row share a passage. */
 const stretch = 32
 
 /** Windows that share no run of tokens with any of `others`, at any position. */

@@ -12,7 +12,7 @@ import { disposeKept, type KeptPart, type PartBackward, partBackward, partForwar
 import type { FrozenHead } from './head-loss.ts'
 import type { Student } from './student.ts'
 
-/** Windows of one length that pass together, and the dense model's final states of them [B*T, D]. */
+/** Windows of equal length that pass together, and the dense model's final states of them [B*T, D]. */
 export interface Batch {
   readonly ids: Int32Array
   readonly batch: number
@@ -21,10 +21,10 @@ export interface Batch {
 
 export interface PassOptions {
   readonly products: Products
-  /** Whether what the backward pass needs is kept, or computed again part by part from the streams. */
+  /** Whether what the backward pass needs is kept. If not, it is computed again, part by part, from the streams. */
   readonly keeps: boolean
   readonly signal?: AbortSignal | undefined
-  /** What is summed of the gradient of a tensor, which it disposes of; the gradient itself unless given. */
+  /** Which gradients are summed for the gradient of a tensor, which it disposes of. Default: the gradient itself. */
   readonly gradientsOf?: ((name: string, gradient: Tensor) => [string, Tensor][]) | undefined
 }
 
@@ -64,8 +64,8 @@ export class TrainingPass {
   }
 
   /**
-   * The same with gradients of the sum times `scale`, added to `gradients` by the names of the masters. These are the caller's, also when
-   * the pass ends early.
+   * The same with gradients of the sum times `scale`, added to `gradients` under the masters' names. The caller owns them, even if the pass
+   * ends early.
    */
   async addGradients({ ids, batch, dense }: Batch, scale: number, gradients: Map<string, Tensor>): Promise<number> {
     const { parts, spec, finalNorm } = this.#student
@@ -94,11 +94,11 @@ export class TrainingPass {
     }
   }
 
-  /** From the gradient by the stream behind the last part, which is disposed of, to the first part. */
+  /** From the gradient by the stream after the last part, which it disposes of, back to the first part. */
   async #backward(call: TrainingCall, behind: Behind[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
     const { spec } = this.#student
     let gradient = last
-    /** By the block's input, of a parallel MLP whose attention was not passed yet. */
+    /** By the block's input, for a parallel MLP whose attention is still to come. */
     let aside: Tensor2D | undefined
     try {
       for (let own = behind.pop(); own; own = behind.pop()) {
@@ -155,7 +155,7 @@ export class TrainingPass {
     return { x, source: x.clone() }
   }
 
-  /** Lets timers and messages through, and throws where the training was cancelled. */
+  /** Handles timers and messages, and throws if the training was cancelled. */
   async pause(): Promise<void> {
     await breathe()
     this.#options.signal?.throwIfAborted()
@@ -183,7 +183,7 @@ export class TrainingPass {
   }
 }
 
-/** A part that was passed, with what its backward pass needs, or the stream in front of it to make that of. */
+/** A part that was run, with what its backward pass needs, or the stream before it to compute that from. */
 interface Behind {
   readonly part: Part
   readonly kept?: KeptPart
@@ -197,12 +197,12 @@ function disposeBehind({ kept, before }: Behind): void {
 
 const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
 
-/** Tables outlive the part in whose `tidy` they may be made. */
+/** The tables may be created inside the `tidy` of a part, but must outlive it. */
 function keptTables({ cosine, sine, size }: RotaryTables): RotaryTables {
   return { cosine: keep(cosine), sine: keep(sine), size }
 }
 
-/** Adds a gradient, which belongs to the sums from now on. */
+/** Adds a gradient. It belongs to the sums afterwards. */
 function addTo(gradients: Map<string, Tensor>, name: string, more: Tensor): void {
   const sum = gradients.get(name)
   if (!sum) return void gradients.set(name, more)

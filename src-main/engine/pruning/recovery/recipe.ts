@@ -1,7 +1,7 @@
 import type { RecoveryRequest, TrainedWeights } from '#contract/pruning/recovery.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 
-/** What a training is made of, besides its text. */
+/** The settings of a training, besides its text. */
 export interface Recipe {
   readonly tokens: number
   readonly windowsPerStep: number
@@ -9,13 +9,13 @@ export interface Recipe {
   readonly trains: TrainedWeights
 }
 
-/** Tokens of a step. */
+/** Tokens per step. */
 export const tokensPerStep = 2048
 
-/** 4e-4 was measured for a width of 576; wider models take less, as published work has it. */
+/** 4e-4 was measured at width 576. Wider models get less, as in published work. */
 const measured = { rate: 4e-4, hidden: 576 }
 
-/** Of the factors of a low-rank change; 2e-3 was measured for the same width. */
+/** For the factors of a low-rank change. 2e-3 was measured at the same width. */
 const factorRate = 2e-3
 
 export function recipeFor({ hidden }: DecoderSpec, { rate, text }: RecoveryRequest, tokens: number, trains: TrainedWeights): Recipe {

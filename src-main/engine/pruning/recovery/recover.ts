@@ -28,7 +28,7 @@ export interface RecoveryText {
 }
 
 export interface RecoveryInput {
-  /** The dense model, what a method and perhaps a repair left of it, and the tensors that this plan names. */
+  /** The dense model, what a method and perhaps a repair left of it, and the tensors of that plan. */
   readonly view: ModelView
   readonly plan: Plan
   readonly tensors?: StoredTensors | undefined
@@ -36,13 +36,13 @@ export interface RecoveryInput {
   /** Reads `windows` windows of the training text, only those that `choose` takes. */
   read(windows: number, choose: (windows: Windows) => Windows): Promise<RecoveryText>
   readonly heldOut: readonly HeldOutKind[]
-  /** Windows that the run measures or repaired on: what shares text with them is not trained on. */
+  /** Windows that the run is measured or was repaired on. Nothing that shares text with them is trained on. */
   readonly apart: Windows
   readonly run: Pick<MethodRun, 'step' | 'tensorStep' | 'progress' | 'signal' | 'emit'> & StateStore
 }
 
 export interface Recovered {
-  /** The plan with all tensors replaced, or the one that was given where training made nothing better. */
+  /** The plan with all tensors replaced, or the given one if training improved nothing. */
   readonly plan: Plan
   readonly tensors: StoredTensors | undefined
   readonly recovery: Omit<Recovery, 'seconds'>
@@ -50,9 +50,9 @@ export interface Recovered {
 }
 
 /**
- * Trains what a plan leaves, towards the dense model's distribution over the whole vocabulary (see README.md). One step of the run; its state is
- * written down at each measurement, so that a run that was killed continues with the same bits. Throws `infeasible` for what cannot be
- * trained and `out-of-memory` for what does not fit, before any text is read.
+ * Trains what a plan leaves, towards the dense model's distribution over the whole vocabulary (see README.md). It is one step of the run.
+ * Its state is stored at each measurement, so a resumed run continues with the same bits. Throws `infeasible` for what cannot be trained
+ * and `out-of-memory` for what does not fit, before any text is read.
  */
 export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
   const { view, plan, request, heldOut, run } = input
@@ -90,7 +90,7 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
   }
 }
 
-/** Makes room first: of the dense model only embedding and head are needed from here on. */
+/** Frees memory first: from here on only the dense model's embedding and head are needed. */
 async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: Room): Promise<Training> {
   view.model.store.empty()
   const pruned = viewWithPlan(view.model, plan, tensors)
@@ -99,7 +99,7 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
   return Training.open(view.model, spec, plan, tensors, findHalfUnits() ? 'bfloat16' : 'float32', run.signal, room)
 }
 
-/** The recipe; minutes become tokens by the time that a first batch takes, which is measured once and written down. */
+/** The recipe. Minutes become tokens by the time of a first batch, which is measured once and stored. */
 async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   const { request, view, plan, run } = input
   const { amount, text } = request
@@ -112,14 +112,14 @@ async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate), room.trains)
 }
 
-/** The windows to train on, each once, and none that shares text with what is held out, measured or repaired on. */
+/** The windows to train on, each once, without those that share text with what is held out, measured or repaired on. */
 async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens: number): Promise<RecoveryText> {
   const { sequenceLength } = request.text
   const wanted = Math.max(1, Math.round(tokens / sequenceLength))
   const others = [...apart, ...heldOut.flatMap((kind) => kind.windows)]
   let overlaps = false
   const found = await read(wanted, (windows) => {
-    // Token ids that were given as windows may have other lengths.
+    // Windows given as token ids may have other lengths.
     const even = windows.filter(({ length }) => length >= sequenceLength).map((window) => window.subarray(0, sequenceLength))
     const chosen = withoutOverlap(even, others)
     overlaps ||= chosen.length < even.length

@@ -12,49 +12,51 @@ import { rank } from './low-rank.ts'
 import { tokensPerStep } from './recipe.ts'
 import type { KeptMasters } from './student.ts'
 
-/** Bytes of each trained entry: its value, both moments, the best value, what is computed with, and its gradient while it is summed and read. */
+/**
+ * Bytes per trained entry: its value, both moments, the best value, the value for computing, and its gradient while it is summed and read.
+ */
 const bytesPerEntry = 4 * 7
 
-/** Bytes of each weight that only factors change: as it began, with the change, and what is computed with. */
+/** Bytes per weight that only factors change: the original, the changed one, and the one for computing. */
 const bytesPerFrozen = 4 * 3
 
-/** Bytes of each weight of a part that is read in each pass: whole, as stored and unpacked, cut, changed, what is computed with, and its gradient. */
+/** Bytes per weight of a part that is read in each pass: stored, unpacked, sliced, changed, for computing, and its gradient. */
 const bytesPerRead = 4 * 6
 
-/** Matrices of a tile of logits: of both models, their softmax, the difference and its scaled copy. */
+/** Matrices per tile of logits: of both models, their softmax, the difference and its scaled copy. */
 const tiles = 6
 
 const mebibytes = (bytes: number): string => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
 
 /**
- * Rows that go through the model together at most. A cancel is seen between parts, so all rows of a step pass at once only where parts are
- * small: weights are packed and gradients made once for them.
+ * The most rows that go through the model together. A cancel takes effect between parts, so all rows of a step pass together only if parts
+ * are small. Then weights are packed and gradients computed once for all rows.
  */
 const mostRows = ({ hidden }: DecoderSpec): number => (hidden <= 1024 ? tokensPerStep : tokensPerStep / 2)
 
 export interface Room {
-  /** Windows that go through the model together. */
+  /** How many windows go through the model together. */
   readonly together: number
   /** Whether what a backward pass needs is kept. */
   readonly keeps: boolean
   readonly trains: TrainedWeights
   readonly masters: KeptMasters
-  /** What the training takes then, beside embedding and head. */
+  /** What the training then needs, besides embedding and head. */
   readonly bytes: number
 }
 
-/** Bytes that a training takes, counted before anything is read. */
+/** Bytes that a training needs, counted before anything is read. */
 interface Needs {
   readonly entries: number
   readonly masters: KeptMasters
-  /** Trained weights with all that belongs to them, the head as products take it, and a tile of logits. */
+  /** Trained weights with their moments and copies, the head as products need it, and a tile of logits. */
   readonly fixed: number
-  /** Of a window: what the backward pass keeps, or the streams that it is computed again from. */
+  /** Per window: what the backward pass keeps, or the streams to compute it from again. */
   readonly kept: number
   readonly streams: number
 }
 
-/** Shapes of all that a plan leaves to train, by the names of a plan's tensors. `spec` has the layout that the plan leaves. */
+/** Shapes of everything that a plan leaves to train, by the tensor names of a plan. `spec` has the layout that the plan leaves. */
 export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>()
   for (const part of presentParts(spec))
@@ -85,17 +87,17 @@ export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, token
   throw tooLarge(freeBytes, needsOf(dense, spec, tokens, ways.at(-1) ?? 'shapes'), tokens)
 }
 
-/** Bytes of the training that takes the least memory: a change of low rank, one window at a time, of weights that are read in each pass. */
+/** Bytes of the training that needs the least memory: a low-rank change, one window at a time, of weights that are read in each pass. */
 export function leastBytes(dense: DecoderSpec, plan: Plan, tokens: number): number {
   const { fixed, kept, streams } = needsOf(dense, specWithPlan(dense, plan), tokens, 'shapes')
   return fixed + Math.min(kept, streams)
 }
 
-/** From the fastest to the one that takes the least memory. */
+/** From the fastest to the one that needs the least memory. */
 const masterKinds: readonly KeptMasters[] = ['moments', 'values', 'shapes']
 const trainedWith = (masters: KeptMasters): TrainedWeights => (masters === 'moments' ? 'all' : 'low-rank')
 
-/** Throws `out-of-memory` where a budget leaves embedding and head on the disk: every step reads all of both. */
+/** Throws `out-of-memory` if the budget leaves embedding and head on disk, because every step reads all of both. */
 export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
   if (stays) return
   const bytes = Vocabulary.bytes(spec)
@@ -123,13 +125,13 @@ function needsOf(dense: DecoderSpec, spec: DecoderSpec, tokens: number, masters:
     values: () => entries * bytesPerFrozen + changing,
     shapes: () => largestPart(dense) * bytesPerRead + changing,
   }[masters]()
-  // Twice in 16 bits, where products have such operands: for logits, and turned for gradients.
+  // Twice in 16 bits, if products have such operands: for logits, and transposed for gradients.
   const head = 4 * spec.vocabulary * spec.hidden
   const fixed = weights + head + 4 * tiles * Math.max(logitsPerTile, spec.vocabulary)
   const rows = spec.blocks.map((_, block) => keptPerRow(spec, block))
   const largest = 2 * Math.max(...rows)
   const all = rows.reduce((sum, own) => sum + own, 0)
-  // The dense model's final states are there too.
+  // The dense model's final states are in memory too.
   const perToken = (numbers: number) => 4 * tokens * (numbers + largest + spec.hidden)
   return { entries, masters, fixed, kept: perToken(all), streams: perToken(4 * spec.hidden * spec.blocks.length) }
 }
@@ -146,7 +148,7 @@ function keptPerRow(spec: DecoderSpec, block: number): number {
   const { attention, width } = layoutOf(spec, block)
   const { heads, headSize, hidden } = spec
   const { delta } = spec.block(block)
-  // Queries twice where they have gates; a DeltaNet's projections are those of its matrix, and it keeps them once.
+  // Queries count twice if they have gates. A DeltaNet's projections are those of its matrix, and it keeps them once.
   const projected = mixerProjections(spec.block(block)).reduce((sum, { rows }) => sum + rows, 0)
   const mixed = delta ? delta.gate.rows : 2 * heads * headSize
   const ofAttention = attention ? 2 * hidden + (delta ? 1 : 2) * projected + mixed : 0

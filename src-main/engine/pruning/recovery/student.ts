@@ -17,15 +17,18 @@ export interface Master extends Moments {
   readonly dtype: StoredPart[string]['dtype']
 }
 
-/** What stays in memory of a master: all that a step needs, its values where only a change of them is trained, or nothing where they are read in each pass. */
+/**
+ * What stays in memory of a master: everything that a step needs, its values if only a change to them is trained, or nothing if they are
+ * read in each pass.
+ */
 export type KeptMasters = 'moments' | 'values' | 'shapes'
 
-/** Adds to the values of a tensor what was trained of it. */
+/** Adds the trained change to the values of a tensor. */
 export type Change = (name: string, tensor: StoredValues) => Float32Array
 
 /**
- * The pruned model in training: master weights of all that is left of the block stack and of the final norm, by their names among a plan's
- * tensors, and the weights that the decoder computes with, which `refresh` makes of them. Embedding and head stay the dense model's.
+ * The pruned model in training: master weights of the remaining block stack and the final norm, under their names among a plan's tensors,
+ * and the weights that the decoder computes with, which `refresh` derives from them. Embedding and head stay the dense model's.
  */
 export class Student {
   /** With the layout that the plan leaves. */
@@ -37,7 +40,7 @@ export class Student {
   readonly #read: (part: Part) => Promise<StoredPart>
   readonly #weights = new Map<Part, PartWeights>()
   #finalNorm: NormWeights | undefined
-  /** Of weights that are read in each pass. */
+  /** For weights that are read in each pass. */
   #change: Change = (_, { values }) => values
 
   private constructor(
@@ -88,7 +91,7 @@ export class Student {
     return [...this.masters.values()].reduce((sum, { values }) => sum + values.length, 0)
   }
 
-  /** What is trained of weights that are read in each pass. */
+  /** Sets the trained change of weights that are read in each pass. */
   changeBy(change: Change): void {
     this.#change = change
   }
@@ -97,7 +100,7 @@ export class Student {
     return this.#finalNorm as NormWeights
   }
 
-  /** Computes with the weights of a part, which last no longer where they are read in each pass. */
+  /** Computes with the weights of a part. If they are read in each pass, they do not outlive the call. */
   async withPart<T>(part: Part, compute: (weights: PartWeights) => T): Promise<T> {
     const kept = this.#weights.get(part)
     if (kept) return compute(kept)
@@ -114,7 +117,7 @@ export class Student {
     return Object.fromEntries(stored.map(([key, own]) => [key, { ...own, values: this.#change(trainedName(this.spec, part, key), own) }]))
   }
 
-  /** Forgets the weights that are computed with, so that steps may change the masters, whose memory they share. */
+  /** Forgets the weights for computing, so that steps may change the masters, with which they share memory. */
   release(): void {
     for (const weights of this.#weights.values()) disposePart(weights)
     this.#weights.clear()
@@ -123,7 +126,7 @@ export class Student {
     this.#finalNorm = undefined
   }
 
-  /** Makes the weights that are computed with from the masters. `pause` is called before each part and may throw. */
+  /** Derives the weights for computing from the masters. `pause` is called before each part and may throw. */
   async refresh(pause = breathe): Promise<void> {
     this.release()
     for (const part of this.keeps === 'shapes' ? [] : this.parts) {
@@ -153,7 +156,7 @@ export class Student {
     return { ...plan, blocks, finalNorm: 'replaced' }
   }
 
-  /** The trained weights as a plan names them; those that are read in each pass are read when they are stored, a part once. */
+  /** The trained weights under a plan's names. Those that are read in each pass are read while they are stored, each part once. */
   tensors(): TensorsToStore {
     if (this.keeps !== 'shapes') return this.masters
     const tensors = new Map<string, NamedTensor | LateTensor>(this.masters)

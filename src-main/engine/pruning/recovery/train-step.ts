@@ -4,7 +4,7 @@ import type { Trained } from './low-rank.ts'
 import type { Batch, TrainingPass } from './pass.ts'
 import type { Master } from './student.ts'
 
-/** The length that gradients over all tensors have at most. */
+/** The largest length of the gradient over all tensors. */
 const longest = 1
 
 export interface StepResult {
@@ -12,7 +12,7 @@ export interface StepResult {
   readonly loss: number
   /** The gradient's length before it was clipped. */
   readonly length: number
-  /** Whose gradient is no number: the tensor nearest to the loss. */
+  /** The tensor nearest to the loss whose gradient is not finite. */
   readonly broken?: string | undefined
 }
 
@@ -23,8 +23,8 @@ export interface StepCall {
 }
 
 /**
- * One step of training on some batches, made when they are needed and disposed of here. Where loss or gradient are no numbers nothing is
- * changed, and the result says so. A cancel may leave some weights stepped and others not: the training is lost then.
+ * One step of training on some batches, which are created when needed and disposed of here. If the loss or a gradient is not finite,
+ * nothing changes and the result says so. A cancel may leave some weights updated and others not; the training is then lost.
  */
 export async function trainStep(
   trained: Trained,
@@ -54,7 +54,7 @@ export async function trainStep(
   }
 }
 
-/** The numbers of gradients, whose tensors are given back one by one, their length over all tensors, and the first that are none. */
+/** The values of gradients, whose tensors are released one by one, their length over all tensors, and the first that is not finite. */
 async function readGradients(
   sums: Map<string, Tensor>,
   pass: TrainingPass,

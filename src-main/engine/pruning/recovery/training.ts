@@ -24,21 +24,21 @@ export const recovering = 'Recovering'
 /** Measurements on held-out text, besides the one at the start. */
 export const measurements = 8
 
-/** Where the state of a training is written down, so that a run that was killed continues from it. */
+/** Where the state of a training is stored, so that a resumed run continues from it. */
 export interface StateStore {
   findState<T>(asked: StepRequest): Promise<{ value: T; tensors: StoredTensors } | undefined>
-  /** Replaces the state before; without a state none is left. `seconds` were spent on it. */
+  /** Replaces the earlier state, or deletes it if there is none. `seconds` is the time spent on it. */
   putState(asked: StepRequest, state?: { readonly value: unknown; readonly tensors: NamedTensors }, seconds?: number): Promise<void>
 }
 
 export interface TrainingInput {
   readonly windows: Windows
-  /** The dense model's, of the windows and behind them of all held-out ones. */
+  /** The dense model's states of the training windows, followed by those of all held-out windows. */
   readonly states: FinalStates
   readonly heldOut: readonly HeldOutKind[]
   readonly recipe: Recipe
   readonly steps: number
-  /** Under which the state is written down. */
+  /** The name of the state in the store. */
   readonly state: StepRequest
   readonly run: Pick<MethodRun, 'progress' | 'emit'> & StateStore
 }
@@ -53,7 +53,7 @@ interface Progress {
 
 export type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & {
   readonly tensors: TensorsToStore
-  /** Where numbers were lost, which ended the training. */
+  /** Where numbers stopped being finite, which ended the training. */
   readonly lost?: string
 }
 
@@ -66,7 +66,7 @@ export class Training {
   readonly #trained: Student | LowRank
   readonly #head: FrozenHead
   readonly #pass: TrainingPass
-  /** The best weights that were measured, once there are better ones than at the start. */
+  /** The best measured weights, once there are better ones than at the start. */
   readonly #best = new Map<string, Float32Array>()
 
   private constructor(student: Student, trained: Student | LowRank, products: Products, room: Room, head: FrozenHead, pass: TrainingPass) {
@@ -103,7 +103,7 @@ export class Training {
     return new Training(student, factors ?? student, products, room, frozen, pass)
   }
 
-  /** Tokens a second through a step, by its second batch. What the tokens and the dense model's states are takes no time. */
+  /** Tokens per second of a step, measured on its second batch. Neither the tokens nor the dense model's states affect the time. */
   async timeTokens({ batch, tokens }: { readonly batch: number; readonly tokens: number }): Promise<number> {
     const rows = batch * tokens
     let seconds = 0
@@ -117,7 +117,7 @@ export class Training {
     return rows / seconds
   }
 
-  /** Trains from the start, or from where the state was written down last. */
+  /** Trains from the start, or from the last stored state. */
   async run(input: TrainingInput): Promise<TrainingResult> {
     const { steps, run } = input
     const begun = performance.now()
@@ -149,7 +149,7 @@ export class Training {
     return lost ? { ...result, lost } : result
   }
 
-  /** Where numbers were lost: the step, and the first weights that are none. */
+  /** Says where numbers stopped being finite: the step, and the first weights affected. */
   #lost(step: number, what: string): string {
     const broken = [...this.student.masters].find(([, { values }]) => !values.every(Number.isFinite))
     return `At step ${step + 1} ${what} was no number${broken ? `, after ${broken[0]} had become none` : ''}.`
@@ -161,7 +161,7 @@ export class Training {
     return { step: 0, points: [point], best: 0, seconds: 0 }
   }
 
-  /** Remembers the weights where they are the best so far. */
+  /** Remembers the weights if they are the best so far. */
   async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Promise<Progress> {
     const start = points[0]?.heldOut ?? []
     const known = best === 0 ? 1 : scoreOf(start, points[best]?.heldOut ?? [])
@@ -223,7 +223,7 @@ export class Training {
     return { ids, batch: own.length, dense: await states.read(indices) }
   }
 
-  /** Weights, moments and, where they are others, the best weights. */
+  /** Weights, moments and, if they differ, the best weights. */
   #state({ points, best }: Progress): NamedTensors {
     const tensors = new Map<string, NamedTensor>()
     for (const [name, { values, first, second, shape }] of this.#trained.masters) {

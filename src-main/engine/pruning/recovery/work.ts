@@ -3,16 +3,13 @@ import type { MethodPhase } from '../method.ts'
 import { readingDense } from './final-states.ts'
 import { measurements, recovering } from './training.ts'
 
-/** Passes of a forward and a backward pass, in those of a forward pass: products by what is read and by weights beside the first. */
+/** The cost of a forward and a backward pass, in forward passes: products by inputs and by weights come on top of the first. */
 const trained = 3
 
-/** Products with the head for each trained window: logits of both models, and the gradient by final states. */
+/** Products with the head per trained window: logits of both models, and the gradient by final states. */
 const headProducts = 3
 
-/**
- * What a recovery has to do, with the share of the stack that the plan leaves.
- * @param windows trained on
- */
+/** The work of a recovery, given the share of the stack that the plan leaves. @param windows trained on */
 export function recoveryPhases(blocks: number, windows: number, left: number): MethodPhase[] {
   const heldOut = heldOutKinds.length * heldOutWindows
   const measured = heldOut * (measurements + 1)

@@ -27,15 +27,15 @@ export interface Writer {
   readonly run: Pick<MethodRun, 'step' | 'progress' | 'signal'>
 }
 
-/** How a text begins, and how many end tokens it goes past. */
+/** How a text begins, and how many end tokens it passes. */
 interface Opening {
   readonly ids: readonly number[]
   readonly ends: number
 }
 
 /**
- * Windows of text that the dense model writes itself, sampled at temperature 1: from the token that parts documents, and in turns from its
- * chat template's opening of a user turn, so that it makes up the question as well. Each group of texts is a step.
+ * Windows of text that the dense model writes itself, sampled at temperature 1. Texts start in turn from the token between documents and
+ * from its chat template's opening of a user turn, so that it makes up the question as well. Each group of texts is a step.
  */
 export async function writeWindows(writer: Writer, windows: number, sequenceLength: number): Promise<Int32Array[]> {
   const { view, tokenizer, seed, run } = writer
@@ -61,7 +61,7 @@ export async function writeWindows(writer: Writer, windows: number, sequenceLeng
 /** Keys and values of one text. */
 const bytesOf = ({ spec }: ModelView): number => 4 * 2 * longest * keysAndValues(spec)
 
-/** Between documents most tokenizers have a token of this name; others begin a text with their begin token. */
+/** Most tokenizers have a token of this name between documents. Others start a text with their begin token. */
 const betweenDocuments = '<|endoftext|>'
 
 function openingsOf(tokenizer: Tokenizer): Opening[] {
@@ -74,11 +74,11 @@ function openingsOf(tokenizer: Tokenizer): Opening[] {
     ? tokenizer.chat([{ role: 'user', content: mark }], { addGenerationPrompt: false })?.split(mark)[0]
     : undefined
   const plain = { ids: [first], ends: 0 }
-  // A chat's first end is that of the question.
+  // In a chat, the first end token ends the question.
   return chat ? [plain, { ids: tokenizer.encode(chat), ends: 1 }] : [plain]
 }
 
-/** Texts with their openings. The numbers that decide depend on the seed and the group only. */
+/** Texts with their openings. All random numbers depend on the seed and the group only. */
 async function writeGroup(
   { view, seed, run: { signal } }: Writer,
   opening: Opening,
@@ -117,7 +117,7 @@ async function writeGroup(
   }
 }
 
-/** A token by its probability; `uniform` is from 0 to 1. */
+/** Draws a token by its probability; `uniform` is from 0 to 1. */
 export function drawToken(logits: Float32Array, uniform: number): number {
   let left = uniform
   const logs = logProbabilities(logits)

@@ -1,31 +1,31 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { NormalEquations } from './normal-equations.ts'
 
-/** Shares of the mean diagonal of G that are tried as ridge. */
+/** Ridges to try, as shares of the mean diagonal of G. */
 export const ridges = [0.01, 0.1, 1, 10] as const
 
-/** Ridges that are solved for at once: more would take more memory than threads could use. */
+/** Ridges that are solved together. More would need more memory than threads could use. */
 export const sideBySide = 2
 
-/** A projection's equations on the windows that weights are fitted on, and on those held out. */
+/** A projection's equations on the windows for fitting and on the held-out ones. */
 export interface Equations {
   readonly fitted: NormalEquations
   readonly heldOut: NormalEquations
 }
 
 interface Solution {
-  /** The ridge that left the least held-out error. */
+  /** The ridge with the least held-out error. */
   readonly ridge: number
-  /** Held-out error as a share of what the outputs should be: with the old weights, and with those fitted at that ridge. */
+  /** Held-out error relative to the target outputs: with the old weights, and with those fitted at that ridge. */
   readonly before: number
   readonly after: number
-  /** Fitted on all windows at that ridge, [D, K]; undefined where the held-out error did not fall, so that the old ones stay. */
+  /** Fitted on all windows at that ridge, [D, K]. Undefined if the held-out error did not fall, so the old weights stay. */
   readonly weight: Tensor2D | undefined
-  /** Those that `after` is of: they have not seen the held-out windows. */
+  /** The weights that `after` belongs to, which have not seen the held-out windows. */
   readonly judged: Tensor2D
 }
 
-/** Chooses the ridge on the held-out windows and fits on all of them. The equations are used up; both weights are the caller's. */
+/** Chooses the ridge on the held-out windows and fits on all of them. Consumes the equations. The caller disposes of both weights. */
 export function solveWithRidge(equations: Equations, weight: Tensor2D): Solution {
   const { fitted, heldOut } = equations
   const before = heldOut.error(weight)
@@ -41,7 +41,7 @@ interface Tried {
   readonly judged: Tensor2D
 }
 
-/** The held-out error has one valley over the ridges: they are tried side by side in pairs, until it has risen. */
+/** The held-out error has one minimum over the ridges, so they are tried side by side in pairs until it has risen. */
 function chooseRidge({ fitted, heldOut }: Equations, weight: Tensor2D): Tried {
   const tried: Tried[] = []
   for (let first = 0; first < ridges.length && !isRising(tried); first += sideBySide) {

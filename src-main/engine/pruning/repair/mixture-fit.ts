@@ -6,27 +6,27 @@ import { solveWithRidge } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
 import type { SeenLane } from './walk.ts'
 
-/** Routed tokens that an expert is fitted and judged on at least: with fewer, the fit follows chance. */
+/** The fewest routed tokens that an expert is fitted and judged on. With fewer, the fit would follow chance. */
 const enough = { fitted: 100, heldOut: 32 } as const
 
-/** The tokens of some windows that chose an expert: their rows, and what its down projection reads of them times its factor, [n, K]. */
+/** The tokens of some windows that chose an expert: their rows, and the input of its down projection times its factor, [n, K]. */
 interface Routed {
   readonly lane: SeenLane
   readonly rows: Int32Array
   readonly inputs: Float32Array
 }
 
-/** What a mixture lacks of what it should give, and the fits of its experts to that, each of which takes its part away. */
+/** What a mixture's output lacks, and the fits of its experts to that. Each fit takes its share away. */
 export class MixtureFit {
-  /** Of the experts that had enough tokens, in turn. */
+  /** The ridges of the experts that had enough tokens, in turn. */
   readonly ridges: number[] = []
   readonly #hidden: number
   /** What a mixture still lacks, lane by lane, [N, D]. */
   readonly #missing = new Map<string, Float32Array>()
-  /** The lanes that are held out. */
+  /** The held-out lanes. */
   readonly #judging: string[] = []
   #collected = new Map<number, Routed[]>()
-  /** Squares on held-out windows: of what should be given, and of what was missing at first. */
+  /** Sums of squares on held-out windows: of the target, and of what was missing at first. */
   #wanted = 0
   #before = 0
 
@@ -34,7 +34,7 @@ export class MixtureFit {
     this.#hidden = hidden
   }
 
-  /** Takes in what a mixture should give on a lane and what it gives. */
+  /** Records a mixture's target and its output on a lane. */
   begin(lane: SeenLane, wanted: Tensor2D, output: Tensor2D): void {
     const missing = sub(wanted, output).dataSync() as Float32Array
     this.#missing.set(keyOf(lane), missing.slice())
@@ -44,21 +44,24 @@ export class MixtureFit {
     this.#judging.push(keyOf(lane))
   }
 
-  /** Keeps what an expert's down projection reads; a constant reads nothing. */
+  /** Keeps the inputs of an expert's down projection. A constant has none. */
   collect(lane: SeenLane, { expert, rows, gates, inner }: ExpertActivations): void {
     if (!inner) return
     const inputs = mul(inner, tensor2d(gates, [gates.length, 1])).dataSync() as Float32Array
     this.#collected.set(expert, [...(this.#collected.get(expert) ?? []), { lane, rows, inputs: inputs.slice() }])
   }
 
-  /** What was collected, by the expert's place, ascending. */
+  /** The collected inputs by the expert's place, ascending. */
   takeCollected(): [number, Routed[]][] {
     const taken = [...this.#collected].sort(([a], [b]) => a - b)
     this.#collected = new Map()
     return taken
   }
 
-  /** Fits a down projection [D, K] to what it gives with what is missing; undefined where its tokens are few or the held-out error stays. */
+  /**
+   * Fits a down projection [D, K] to its own output plus what is missing. Undefined if its tokens are few or the held-out error does not
+   * fall.
+   */
   solve(routed: readonly Routed[], old: Tensor2D, round: (exact: Tensor2D) => Tensor2D): Tensor2D | undefined {
     const tokens = (heldOut: boolean) =>
       routed.reduce((sum, { lane, rows }) => sum + (lane.heldOut === heldOut && !lane.repaired ? rows.length : 0), 0)
@@ -74,14 +77,14 @@ export class MixtureFit {
     equations.fitted.dispose()
     equations.heldOut.dispose()
     this.ridges.push(ridge)
-    // Held-out windows judge the next experts as well, so there only what has not seen them is taken away.
+    // Held-out windows also judge the next experts, so there only the fit that has not seen them is subtracted.
     const rounded = weight && { fitted: round(weight), heldOut: round(judged) }
     if (rounded) for (const one of routed) this.#take(one, rounded[one.lane.heldOut ? 'heldOut' : 'fitted'], old)
     dispose([judged, ...(weight ? [weight] : []), ...(rounded ? [rounded.heldOut] : [])])
     return rounded?.fitted
   }
 
-  /** Errors on held-out windows before and after all fits as shares of what should be given, and the ridge that most experts have. */
+  /** Held-out errors before and after all fits, relative to the target, and the ridge that most experts have. */
   figures(): Pick<RepairedProjection, 'ridge' | 'before' | 'after'> {
     let after = 0
     for (const key of this.#judging) after += squares(this.#lackOn(key))
@@ -108,7 +111,7 @@ export class MixtureFit {
     return tensor2d(own, [rows.length, hidden])
   }
 
-  /** What the new weights give more than the old ones is no longer missing. */
+  /** Subtracts what the new weights add over the old ones from what is missing. */
   #take(routed: Routed, weight: Tensor2D, old: Tensor2D): void {
     const hidden = this.#hidden
     const values = this.#lackOn(keyOf(routed.lane))

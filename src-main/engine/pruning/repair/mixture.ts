@@ -20,14 +20,14 @@ interface MixtureToRepair {
   readonly plan: Plan
   readonly windows: Windows
   readonly segment: Segment
-  /** What may be kept of what experts read. */
+  /** How many bytes of experts' inputs may be kept. */
   readonly inputBytes: number
 }
 
 /**
- * Fits the down projections of the experts that a plan leaves to what the mixture should give: one expert after the other, each to what the
- * others leave missing, so that each step lessens the error of the whole. Only where an expert has enough tokens, and where the held-out
- * error of the whole falls.
+ * Fits the down projections of the remaining experts to the mixture's target, one expert after the other, each to what the others leave
+ * missing, so that each step reduces the error of the whole. Skips experts with too few tokens, and fits that do not reduce the held-out
+ * error of the whole.
  */
 export async function repairMixture(
   walk: RepairWalk,
@@ -68,13 +68,13 @@ export async function repairMixture(
   return { block, projection: 'down', ...fit.figures(), experts: { replaced: tensors.size, fitted: fit.ridges.length, all }, tensors }
 }
 
-/** What all experts together read of the windows, twice where they are seen in both models. */
+/** Bytes of all experts' inputs on the windows; twice if they are seen in both models. */
 function bytesRead({ spec }: ModelView, block: number, windows: Windows): number {
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
   return 2 * 4 * tokens * (spec.router?.chosen ?? 1) * Math.max(1, layoutOf(spec, block).width)
 }
 
-/** Uses the down projection of an expert, which may have to be read. */
+/** Uses the down projection of an expert, which may have to be read first. */
 async function withDown<T>({ mixture }: PartWeights, place: number, use: (down: Tensor2D) => T): Promise<T> {
   const expert = mixture?.experts[place]
   if (!expert || isConstant(expert)) throw new RangeError(`Expert ${place} has no projections.`)

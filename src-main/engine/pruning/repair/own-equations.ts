@@ -11,7 +11,7 @@ interface Sums {
   square: number
 }
 
-/** Normal equations in plain float64, for backends that know no such numbers. */
+/** Normal equations in plain float64, for backends without it. */
 export class OwnEquations implements NormalEquations {
   #sums: Sums | undefined
 
@@ -93,7 +93,7 @@ export class OwnEquations implements NormalEquations {
   }
 }
 
-/** sums += a b', sums being [a, b] row by row. */
+/** sums += a b', for sums [a, b] row by row. */
 function addOuter(sums: Float64Array, a: ArrayLike<number>, b: ArrayLike<number>): void {
   for (let i = 0; i < a.length; i++) {
     for (let j = 0; j < b.length; j++) sums[i * b.length + j] = at(sums, i * b.length + j) + at(a, i) * at(b, j)

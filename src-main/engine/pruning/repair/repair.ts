@@ -22,7 +22,7 @@ interface RepairInput {
   /** The dense model, and what a method left of it. */
   readonly view: ModelView
   readonly plan: Plan
-  /** Those of the plan, where it has any. */
+  /** The plan's tensors, if it has any. */
   readonly tensors?: StoredTensors | undefined
   /** Calibration windows; the last eighth of them, at least one, is held out. */
   readonly windows: Windows
@@ -31,10 +31,10 @@ interface RepairInput {
 }
 
 export interface Repaired {
-  /** The plan with replaced projections, which are in `tensors` with those that it had. */
+  /** The plan with replaced projections. `tensors` has these and those that the plan had. */
   readonly plan: Plan
   readonly tensors: StoredTensors | undefined
-  /** Every projection that was looked at, in running order. */
+  /** Every projection that was considered, in running order. */
   readonly projections: RepairedProjection[]
 }
 
@@ -42,8 +42,8 @@ const projectionStep: StepKind = { version: 1 }
 
 /**
  * Replaces projections of a plan in closed form, so that the pruned model answers more like the dense one: a ridge regression for each
- * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). One step for each projection. Throws
- * `infeasible` for what cannot be repaired, before any window is run.
+ * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). Each projection is a step. Throws
+ * `infeasible` for what cannot be repaired, before any window runs.
  */
 export async function repairPlan({ view, plan, tensors, windows, kind, run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
@@ -99,7 +99,7 @@ async function repairSegment(
 
 const isMixture = (spec: DecoderSpec, part: Part): boolean => !isAttention(part) && spec.block(blockOf(part)).mixture !== undefined
 
-/** Solves a segment's projection; new weights are rounded to what the checkpoint stores, so that a view is what will be saved. */
+/** Solves a segment's projection. New weights are rounded to the checkpoint's type, so a view equals what will be saved. */
 async function solve(
   walk: RepairWalk,
   segment: Segment,

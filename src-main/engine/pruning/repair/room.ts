@@ -6,12 +6,12 @@ import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { sideBySide } from './choose-ridge.ts'
 
-/** Gram matrices alive at once, in float64: fitted, held out, and for each ridge tried side by side one with it and its factor. */
+/** Gram matrices in memory at once, in float64: fitted, held out, and for each ridge tried side by side a copy with it and its factor. */
 const matrices = 2 + 2 * sideBySide
 
 /**
- * Throws when the streams of the windows and one projection's equations outgrow the workspace; says whether what a projection reads of all
- * windows would fit as well.
+ * Throws if the streams of the windows and one projection's equations exceed the workspace. Returns whether the inputs of a projection on
+ * all windows would fit as well.
  */
 export function requireRoom(
   { model, spec }: ModelView,
@@ -23,7 +23,8 @@ export function requireRoom(
   inputBytes: number
 } {
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
-  // In front of and behind a segment, in order also the pruned model's; a parallel MLP reads a stream of its own. Of a mixture, what it passes and what is missing.
+  // Before and after a segment, and in order also the pruned model's. A parallel MLP reads its own stream. A mixture needs its input and
+  // what is missing.
   const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1) + (spec.router ? (kind === 'in-order' ? 4 : 2) : 0)
   const streamBytes = 4 * tokens * spec.hidden * streams
   const columns = widest(spec, plan, kind)
@@ -39,7 +40,7 @@ export function requireRoom(
   )
 }
 
-/** The most columns of new down projections that a block's experts have together: they are written when all are solved. */
+/** The most columns of new down projections that a block's experts have together. They are written when all are solved. */
 function mostSolved({ blocks }: ModelView['spec'], { blocks: planned }: Plan): number {
   const columns = planned.map(({ mlp }, block) => {
     const { experts, width } = at(blocks, block)

@@ -2,7 +2,7 @@ import { matMul, slice, type Tensor, type Tensor2D, type Tensor3D, tensor2d, tid
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
-/** Sums in the runtime, in float64. The cross products are stored as C' [K, D], as solves need them. */
+/** Sums in the runtime, in float64. The cross products are stored as C' [K, D], which solves need. */
 interface Sums {
   readonly gram: Handle
   readonly cross: Handle
@@ -10,8 +10,8 @@ interface Sums {
 }
 
 /**
- * Up to this many columns, products are formed in float64. Above, where TensorFlow is many times slower at that, those of few rows are
- * formed in float32 before they join the sums: they lose no more than the activations, float32 themselves, had lost before.
+ * Up to this many columns, products are computed in float64. Above, TensorFlow is many times slower at that, so products of few rows are
+ * computed in float32 before they join the sums. They lose no more than the activations, which are float32 themselves.
  */
 export const doubleUpTo = 256
 const rowsPerProduct = 2048
@@ -82,7 +82,7 @@ export class RuntimeEquations implements NormalEquations {
     if (sums) this.#take(sums)
   }
 
-  /** Adds sums, which belong to this one from now on. */
+  /** Adds sums and takes ownership of them. */
   #take(more: Sums): void {
     const before = this.#sums
     if (!before) {
@@ -149,7 +149,7 @@ export class RuntimeEquations implements NormalEquations {
   }
 }
 
-/** The matrices of a batch, each turned; the batch is disposed of. */
+/** The matrices of a batch, each transposed. Disposes of the batch. */
 function untransposed(batch: Tensor3D): Tensor2D[] {
   const turned = tidy(() => unstack(transpose(batch, [0, 2, 1])) as Tensor2D[])
   batch.dispose()
@@ -203,7 +203,7 @@ class DoubleStep {
     return wide
   }
 
-  /** Values below each other, [count, 1]. */
+  /** Values as a column, [count, 1]. */
   column(values: readonly number[]): Handle {
     const narrow = tensor2d([...values], [values.length, 1])
     const wide = this.widen(narrow)
@@ -211,7 +211,7 @@ class DoubleStep {
     return wide
   }
 
-  /** A matrix as often as the first of the sizes says. */
+  /** A matrix, repeated by the first of the sizes. */
   repeated(matrix: Handle, sizes: [number, number, number]): Handle {
     const raw = this.#raw
     return this.run('BroadcastTo', [this.double, raw.type('Tidx', 'int32')], matrix, this.#note(raw.words(Int32Array.from(sizes))))
@@ -237,7 +237,7 @@ class DoubleStep {
     return value
   }
 
-  /** Gives a value back before the others. */
+  /** Releases a value before the others. */
   drop(value: Handle): void {
     this.#made.delete(value)
     this.#raw.delete(value)

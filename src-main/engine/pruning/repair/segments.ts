@@ -3,21 +3,21 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 
 /**
- * A part that stays, with the removed ones whose outputs its projection takes over. All parts of a model, in running order, are the
- * leading, own and following ones of its segments.
+ * A part that stays, with the removed parts whose outputs its projection takes over. All parts of a model, in running order, are the
+ * leading, own and following parts of its segments.
  */
 export interface Segment {
-  /** Removed parts in front of it. */
+  /** Removed parts before it. */
   readonly leading: readonly Part[]
   readonly part: Part
-  /** Removed parts behind it. */
+  /** Removed parts after it. */
   readonly following: readonly Part[]
 }
 
 /**
- * Which projection takes over what a plan removes: the last one in front of it, since what reads the stream in between then finds the
- * missing output there. With nothing in front (attention of block 0) it is the first one behind. In a block whose attention and MLP
- * read the same input side by side, a removed attention goes to its own MLP: in front, the MLP would see what it never saw.
+ * Which projection takes over what a plan removes: the last one before it, because what reads the stream in between then finds the missing
+ * output. If none comes before (attention of block 0), the first one after. If attention and MLP of a block read the same input in
+ * parallel, a removed attention goes to its own MLP: an MLP before it would not see what it needs.
  */
 export function segmentsOf(spec: DecoderSpec, parts: readonly Part[], plan: Plan): Segment[] {
   const isKept = (part: Part) => {

@@ -15,16 +15,16 @@ import type { Segment } from './segments.ts'
 /** Some windows in one of the models, [B*T, D]. */
 interface Lane extends Stream {
   readonly index: number
-  /** Whether it judges fitted weights; else they are fitted on it. */
+  /** Whether it judges fitted weights. If not, they are fitted on it. */
   readonly heldOut: boolean
 }
 
-/** Which windows a mixture is seen on, and in which of the models. */
+/** Which windows a mixture is seen on, and in which of the two models. */
 export interface SeenLane extends Pick<Lane, 'index' | 'heldOut'> {
   readonly repaired: boolean
 }
 
-/** A projection as the plan leaves it: [D, K], and the bias that it keeps, [D]. */
+/** A projection as the plan leaves it: [D, K], and its bias, [D], which stays. */
 interface Projection {
   readonly weight: Tensor2D
   readonly bias: Tensor1D | undefined
@@ -37,8 +37,8 @@ interface PrunedBy {
 }
 
 /**
- * Windows on their way through the dense model and, where projections are repaired in order, through the pruned one beside it. One
- * part's weights are leased at a time; the windows' streams are what stays in memory.
+ * Windows on their way through the dense model and, if projections are repaired in order, through the pruned model too. One part's weights
+ * are leased at a time; only the windows' streams stay in memory.
  */
 export class RepairWalk {
   readonly #pruned: ModelView
@@ -47,16 +47,16 @@ export class RepairWalk {
   readonly #signal: AbortSignal
   readonly #walk: Walk
   readonly #prunedWalk: Walk
-  /** The dense model's streams in front of a segment's own part, and behind the segment. */
+  /** The dense model's streams before a segment's own part, and after the segment. */
   #dense: Lane[] = []
   #ahead: Lane[] = []
-  /** The pruned and so far repaired model's in front of the segment, once they differ from the dense ones. */
+  /** The streams of the pruned, so far repaired model before the segment, once they differ from the dense ones. */
   #repaired: Lane[] = []
-  /** The dense model's in front of the segment. */
+  /** The dense model's streams before the segment. */
   #start: Tensor2D[] = []
-  /** What a projection gives in the dense model, where a norm follows that no stream can be led back through. */
+  /** The output of a projection in the dense model, if a norm follows that a stream cannot be inverted through. */
   #outputs: Tensor2D[] = []
-  /** What a projection that takes over reads in the dense model, where there is room to keep it. */
+  /** The input of a projection that takes over, in the dense model, if there is room to keep it. */
   #inputs: Tensor2D[] = []
   #keepsInputs = false
 
@@ -69,7 +69,7 @@ export class RepairWalk {
     this.#prunedWalk = new Walk(this.#pruned, view.model.products.passes)
   }
 
-  /** Takes windows in; the last eighth of them, at least one, is held out. */
+  /** Starts with windows. The last eighth of them, at least one, is held out. */
   async begin(windows: Windows, keepsInputs: boolean): Promise<void> {
     this.#keepsInputs = keepsInputs
     const fitted = windows.length - Math.max(1, Math.floor(windows.length / 8))
@@ -81,12 +81,12 @@ export class RepairWalk {
     }
   }
 
-  /** Whether a segment's projection reads or owes something else than in the dense model. */
+  /** Whether a segment's projection has other inputs or another target than in the dense model. */
   needsRepair(segment: Segment): boolean {
     return this.#takesOver(segment) || this.#isCut(segment.part) || this.#repaired.length > 0
   }
 
-  /** Whether the projection has to give what removed parts gave. Through a norm on its output it cannot. */
+  /** Whether the projection has to replace the output of removed parts. Through a norm on its output it cannot. */
   #takesOver({ leading, part, following }: Segment): boolean {
     return leading.length + following.length > 0 && !this.#isNormed(part)
   }
@@ -96,14 +96,16 @@ export class RepairWalk {
     return (isAttention(part) ? attentionOutputNorm : mlpOutputNorm) !== undefined
   }
 
-  /** Goes up to a segment's own part. */
+  /** Moves to a segment's own part. */
   async enter({ leading }: Segment): Promise<void> {
     this.#start = this.#dense.map(({ residual }) => residual.x.clone())
     if (leading.length > 0) this.#part()
     await this.#passAll(this.#walk, leading, this.#dense)
   }
 
-  /** Sums the equations of a segment's projection, which come with it as the plan leaves it; the caller's to dispose of. */
+  /**
+   * Sums the equations of a segment's projection, and returns them with the projection as the plan leaves it. The caller disposes of both.
+   */
   async equations(segment: Segment): Promise<{ equations: Equations; weight: Tensor2D }> {
     const { part } = segment
     const equations = { fitted: makeEquations(), heldOut: makeEquations() }
@@ -126,8 +128,8 @@ export class RepairWalk {
   }
 
   /**
-   * Shows what a mixture that the plan cuts reads and gives, and what it should give: on the dense streams and, in order, on the repaired
-   * ones. The streams stay in front of it. With `only`, these experts alone run, and what it gives is not shown.
+   * Shows the inputs, the output and the target of a mixture that the plan cuts: on the dense streams and, in order, on the repaired ones.
+   * The streams stay before it. With `only`, only these experts run, and the output is not shown.
    */
   async lookAtMixture(
     segment: Segment,
@@ -162,7 +164,7 @@ export class RepairWalk {
     }
   }
 
-  /** The weights of a part as the plan leaves them, while `use` lasts. */
+  /** The weights of a part as the plan leaves them, valid during `use`. */
   async withPruned(part: Part, use: (weights: PartWeights) => Promise<void>): Promise<void> {
     const weights = await this.#pruned.lease(part)
     try {
@@ -172,14 +174,14 @@ export class RepairWalk {
     }
   }
 
-  /** What removed parts gave is known only behind them: what the projection read meanwhile was kept, or is computed once more. */
+  /** The output of removed parts is known only after them. The inputs of the projection were kept meanwhile, or are computed again. */
   async #takeOver(part: Part, add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
     if (!this.#keepsInputs) return this.#look(this.#walk, part, this.#dense, add)
     for (const lane of this.#dense)
       tidy(() => add(lane, this.#inputs[lane.index] as Tensor2D, this.#wanted(lane, this.#start[lane.index] as Tensor2D)))
   }
 
-  /** Shows what a part's projection reads with what it should give. */
+  /** Shows the input and the target of a part's projection. */
   async #look(walk: Walk, part: Part, lanes: Lane[], add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
     const pruned = lanes === this.#repaired
     await walk.look(part, lanes, {
@@ -192,7 +194,7 @@ export class RepairWalk {
     })
   }
 
-  /** What a projection must give: to bring a stream to the dense one behind the segment, or what it gives in the dense model. */
+  /** The target of a projection: what brings a stream to the dense one after the segment, or its output in the dense model. */
   #wanted({ index }: Lane, from: Tensor2D): Tensor2D {
     const output = this.#outputs[index]
     if (output) return output
@@ -201,7 +203,7 @@ export class RepairWalk {
     return residualScale === undefined ? missing : mul(missing, 1 / residualScale)
   }
 
-  /** Leaves a segment; `replace` puts in what its projection has become, without it the plan's own stays. */
+  /** Leaves a segment. `replace` gives the new projection; without it the plan's stays. */
   async leave(segment: Segment, replace?: (own: PartWeights) => Promise<PartWeights>): Promise<void> {
     if (this.#ahead.length === 0) await this.#goAhead(segment)
     if (this.needsRepair(segment)) {
@@ -222,12 +224,12 @@ export class RepairWalk {
     this.#inputs = []
   }
 
-  /** From here on the pruned model's streams are their own, where projections are repaired in order. */
+  /** From here on the pruned model has its own streams, if projections are repaired in order. */
   #part(): void {
     if (this.#inOrder && this.#repaired.length === 0) this.#repaired = this.#dense.map(cloneLane)
   }
 
-  /** The dense streams behind a segment; `see` is shown what its projection reads and writes on the way. */
+  /** Moves the dense streams past a segment. `see` receives the input and output of its projection on the way. */
   async #goAhead({ part, following }: Segment, see?: (lane: Lane, seen: PartActivations) => void): Promise<void> {
     this.#ahead = this.#dense.map(cloneLane)
     await this.#walk.pass(part, this.#ahead, { signal: this.#signal, ...(see ? { observe: see } : {}) })

@@ -6,12 +6,15 @@ import { sideBySide } from './choose-ridge.ts'
 import { doubleUpTo } from './runtime-equations.ts'
 
 /**
- * What summing takes for each operation, as a share of a covariance's: rows are widened to float64 first, and above the bound of
+ * The cost of summing per operation, relative to a covariance's: rows are first widened to float64, and above the bound of
  * `runtime-equations.ts` products are in float32.
  */
 const summing = { double: 1.8, float32: 0.35 }
 
-/** Operations in float64 of a projection's equations: K inputs and D outputs summed over rows, then solved for a pair of ridges and the best of them. */
+/**
+ * Operations in float64 for a projection's equations: K inputs and D outputs summed over rows, then solved for a pair of ridges and the
+ * best of them.
+ */
 export function equationOperations(rows: number, inner: number, outer: number): number {
   const each = inner <= doubleUpTo ? summing.double : summing.float32
   const solving = inner ** 3 / 3 + 4 * inner ** 2 * outer
@@ -22,9 +25,9 @@ export function equationOperations(rows: number, inner: number, outer: number): 
 export const repairing = 'Repairing'
 
 /**
- * What a repair has to do. In one pass the windows run through the dense model once; in order they run through the repaired one beside it,
- * and attention is fitted as well. They pass each pruned mixture as often again, and more often where memory holds few experts' inputs.
- * @param left the share of MLPs' neurons, of attention submodules and of experts that the plan leaves
+ * The work of a repair. In one pass, the windows run through the dense model once. In order, they also run through the repaired one, and
+ * attention is fitted as well. They pass each pruned mixture once more, or several times if memory holds the inputs of few experts. @param
+ * left the share of MLPs' neurons, of attention submodules and of experts that the plan leaves
  */
 export function repairPhase(
   spec: DecoderSpec,

@@ -12,19 +12,19 @@ import type { MethodInput, MethodPhase } from '../method.ts'
 import { count } from '../options.ts'
 import { stackPasses } from '../search/passes.ts'
 
-/** How similar two states of the stream are, averaged over tokens and windows: cosine, and its angle as a share of half a turn. */
+/** How similar two states of the stream are, averaged over tokens and windows: the cosine, and the angle as a share of half a turn. */
 export interface Similarity {
   readonly cosine: number
   readonly angle: number
 }
 
 /**
- * Entry [distance][state]: state `state` compared with state `state + distance`.
- * State 0 is the embedding's output, state b + 1 the output of block b. Distances that were not asked for are empty.
+ * Entry [distance][state] compares state `state` with state `state + distance`. State 0 is the embedding's output, state b + 1 the output
+ * of block b. Distances that were not requested are empty.
  */
 type Similarities = readonly (readonly Similarity[])[]
 
-/** What methods that compare blocks let people choose; the defaults are the 2SSP reference's, the others the papers'. */
+/** Options of methods that compare blocks. The defaults are the 2SSP reference's, the alternatives the papers'. */
 export const similarityOptions = z.object({
   windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
   tokens: z
@@ -78,8 +78,8 @@ interface Report {
 }
 
 /**
- * Compares the stream at the last token of each window between every two blocks: one pass of the stack without the head serves
- * ShortGPT and the window-based method for every count. Cosines are formed in float64.
+ * Compares the stream at the last token of each window between every two blocks. One pass of the stack without the head serves ShortGPT and
+ * the window-based method for every count. Cosines are in float64.
  */
 export async function lastTokenSimilarities(view: ModelView, windows: Windows, report: Report): Promise<Similarities> {
   const size = view.spec.hidden
@@ -133,7 +133,7 @@ function meanSimilarity(cosines: ArrayLike<number> & Iterable<number>): Similari
   return { cosine, angle }
 }
 
-/** The same over all tokens, for one distance: `distance + 1` states of a group of windows are alive at once. */
+/** The same over all tokens, for one distance. `distance + 1` states of a group of windows are in memory at once. */
 export async function allTokenSimilarities(view: ModelView, windows: Windows, distance: number, report: Report): Promise<Similarities> {
   const count = view.spec.blocks.length + 1
   const sums = Array.from({ length: count - distance }, () => ({ cosine: 0, angle: 0 }))
@@ -167,7 +167,10 @@ export async function allTokenSimilarities(view: ModelView, windows: Windows, di
   return Array.from({ length: count }, (_, at) => (at === distance ? sums : []))
 }
 
-/** The last states of one stream. A state is complete when a part of a later block follows; each is then compared with that `distance` before it. */
+/**
+ * The last states of one stream. A state is complete when a part of a later block follows. It is then compared with the one `distance`
+ * before it.
+ */
 class StateHistory {
   readonly #distance: number
   readonly #compare: (first: number, before: Tensor2D, x: Tensor2D) => void

@@ -1,13 +1,13 @@
 import { copyStream } from '#engine/model/streams.ts'
 import type { Stream } from '#engine/model/walk.ts'
 
-/** A stream that some variants share as far as it has come. */
+/** A stream that some variants have shared so far. */
 export interface Branch extends Stream {
   /** Their places in the list that is scored. */
   readonly variants: readonly number[]
 }
 
-/** Divides branches in front of a part into those whose variants have it and those whose variants lack it; one that does both becomes two. */
+/** Divides branches before a part into those whose variants have it and those whose variants lack it. A branch with both becomes two. */
 export function divideBranches(branches: readonly Branch[], lacks: (variant: number) => boolean): { having: Branch[]; lacking: Branch[] } {
   const having: Branch[] = []
   const lacking: Branch[] = []

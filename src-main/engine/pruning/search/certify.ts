@@ -1,46 +1,46 @@
 import { at } from '#contract/at.ts'
 
-/** How much further than any error that was seen the bound on errors reaches. */
+/** The factor by which the bound on errors exceeds the largest observed error. */
 const safetyFactor = 3
-/** Errors that must be known before the bound is trusted; until then more candidates than necessary are scored again. */
+/** The fewest known errors for a trusted bound. Until then, more candidates than necessary are scored again. */
 const fewestErrors = 8
 const fewestRescored = 4
 
-/** What a choice among estimated scores rests on. */
+/** How a choice among estimated scores was certified. */
 export interface Certificate {
   /** How many candidates were scored again. */
   readonly rescored: number
-  /** How far errors of estimates lay from their mean in this round. */
+  /** The largest distance of an error from the mean error in this round. */
   readonly error: number
 }
 
-/** A candidate on a window, both by their places. */
+/** A candidate and a window, both by index. */
 export interface Look {
   readonly place: number
   readonly window: number
 }
 
-/** Estimated scores of candidates, window by window, and what share of a score each window is. */
+/** Estimated scores of candidates, window by window, and the weight of each window in a score. */
 export interface Estimates {
   readonly scores: readonly Float64Array[]
   readonly shares: readonly number[]
 }
 
 export interface CertifiedScores {
-  /** Exact on the windows that a candidate was scored again on; elsewhere estimates less the common error of the window's estimates. */
+  /** Exact on the windows where a candidate was scored again; elsewhere, estimates minus the common error of the window's estimates. */
   readonly scores: Float64Array
-  /** Places of the candidates whose scores are estimates on some windows. */
+  /** Indices of the candidates whose scores are estimates on some windows. */
   readonly estimated: readonly number[]
-  /** Places of the smallest scores, the smallest first: so they are ordered exactly, too, by the bound on errors. */
+  /** Indices of the smallest scores, smallest first. By the bound on errors, their order is exact too. */
   readonly survivors: readonly number[]
   readonly certificate: Certificate
 }
 
 /**
- * Scores again exactly what could be among the `survivors` smallest scores, on as many windows as it takes to tell, so that these are the
- * exact ones. An estimate may be off by what all estimates of its window are off (that changes no order), and by its own error: at most
- * the largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and the runner-up are
- * always scored again on a window, so every round shows some.
+ * Rescores exactly every candidate that could be among the `survivors` smallest, on as many windows as it takes to tell, so that the
+ * survivors are the exact ones. An estimate may be off by the common error of its window, which changes no order, and by its own error,
+ * which is at most the largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and the
+ * runner-up are always rescored on a window, so every round shows some errors.
  */
 export async function certify(
   estimates: Estimates,
@@ -60,9 +60,9 @@ export async function certify(
   return { ...comparison.result(survivors), certificate: { rescored: comparison.rescored, error: comparison.error } }
 }
 
-/** Scores of candidates while one window after another is scored again. */
+/** Scores of candidates while they are rescored window by window. */
 class Comparison {
-  /** How far errors of estimates lay from the mean of their window at most. */
+  /** The largest distance of an error from the mean error of its window. */
   error = 0
   readonly #estimates: Estimates
   /** Exact scores on the first windows, candidate by candidate. */
@@ -80,14 +80,14 @@ class Comparison {
     return this.#exact.filter(({ length }) => length > 0).length
   }
 
-  /** The best estimates, and what is no number: that gives no bound. */
+  /** The best estimates, and those that are not finite, which give no bound. */
   begin(count: number): number[] {
     const scores = this.#scores
     const lost = [...scores.keys()].filter((place) => !Number.isFinite(scores[place]))
     return [...new Set([...inOrder(scores).slice(0, count), ...lost])]
   }
 
-  /** Where a candidate is looked at next: on one window, then on as many more as it was on already. */
+  /** Where a candidate is rescored next: on one window, then on twice as many each time. */
   next(place: number): Look[] {
     const first = this.#exactOf(place).length
     const last = Math.min(this.#offsets.length, Math.max(1, 2 * first))
@@ -116,7 +116,10 @@ class Comparison {
       .filter(Number.isFinite)
   }
 
-  /** Those whose place among the `survivors` smallest is open within a bound on a window's error, and of whom more can be known. */
+  /**
+   * Candidates that may or may not be among the `survivors` smallest, given a bound on a window's error, and that have windows left to
+   * rescore.
+   */
   undecided(survivors: number, bound: number): number[] {
     const scores = this.#scores
     const order = inOrder(scores)
@@ -153,8 +156,8 @@ class Comparison {
 }
 
 /**
- * Scores again, more exactly, those of `places` whose order the `survivors` smallest depend on and who are closer to each other than `margin`,
- * relative to the smaller: the scores with these in their place.
+ * Rescores, more exactly, the candidates of `places` that decide the order of the `survivors` smallest and whose scores are closer than
+ * `margin`, relative to the smaller. Returns the scores with the new ones inserted.
  */
 export async function settle(
   scores: Float64Array,
@@ -170,7 +173,7 @@ export async function settle(
   }
   const close = new Set<number>()
   for (let rank = 0; rank + 1 < order.length; rank++) {
-    // Beyond the last survivor as far as one is close to the next.
+    // Continue beyond the last survivor while each score is close to the next.
     if (rank >= survivors && !close.has(order[rank] as number)) break
     if (isClose(rank)) close.add(order[rank] as number).add(order[rank + 1] as number)
   }
@@ -182,10 +185,10 @@ export async function settle(
 
 const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
 
-/** Places of scores, the smallest first. */
+/** Indices of scores, smallest first. */
 export const inOrder = (scores: Float64Array): number[] => [...scores.keys()].sort((a, b) => orderOf(scores, a, b))
 
-/** Smaller scores first, what is no number last; equal ones by place. */
+/** Smaller scores first, non-finite ones last, ties by index. */
 function orderOf(scores: Float64Array, a: number, b: number): number {
   const [first, second] = [scores[a] as number, scores[b] as number]
   if (Number.isNaN(first) || Number.isNaN(second)) return Number(Number.isNaN(first)) - Number(Number.isNaN(second)) || a - b

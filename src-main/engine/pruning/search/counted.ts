@@ -9,19 +9,19 @@ import { addPasses, commonParts, type PassCount, sharedPasses, stackPasses, time
 import type { Variant } from './trunk.ts'
 import type { Ranking } from './variant-ranking.ts'
 
-/** All that a search needs besides its options. */
+/** Everything that a search needs besides its options. */
 export interface SearchMeans {
   readonly run: Omit<MethodRun, 'tensorStep'>
   readonly windows: Windows
   rank(windows: Windows): Ranking
 }
 
-/** Tokens of a window that only counts: fine enough for searches that take a fraction of one. */
+/** Tokens of a window that is only counted: enough for searches that use a fraction of one. */
 const countedTokens = 64
 
 /**
- * What a search has to do: it runs with scores that are made up, and the passes that real ones would take are counted. Without anything
- * known of the model, each part has a weight drawn at random, and a variant is as bad as the weights that it lacks.
+ * The work of a search. It runs with invented scores and counts the passes that real scores would take. Knowing nothing of the model, it
+ * draws a weight for each part, and a variant scores the sum of the weights that it lacks.
  */
 export async function countSearch(
   phase: string,
@@ -51,7 +51,7 @@ class PassCounter {
   readonly #weights: readonly number[]
   /** Variants scored on each window, by its id. */
   readonly #known = new Map<number, Set<string>>()
-  /** Scores that rank, and those of them that are scored again for a choice. */
+  /** How many scores rank, and how many of these are rescored for a choice. */
   readonly #scored = { ranked: 0, again: 0 }
 
   constructor(spec: DecoderSpec) {
@@ -65,7 +65,7 @@ class PassCounter {
     return ranked === 0 ? 'exactly' : { again: again / ranked }
   }
 
-  /** Variants that name what all lack share a trunk between calls; the scores of others are remembered by window. */
+  /** Variants that share their removals use a trunk between calls. The scores of others are remembered by window. */
   ranking(windows: Windows): Ranking {
     const size = windows.reduce((sum, { length }) => sum + length, 0) / countedTokens
     const trunk = new CountedTrunk()
@@ -84,7 +84,7 @@ class PassCounter {
       score: async (variants, survivors, { lacking } = {}) => {
         const scores = await scoreExactly(variants, lacking)
         this.#scored.ranked += variants.length * size
-        // The survivors and the runner-up, on one window if that is enough.
+        // The survivors and the runner-up, on one window if that suffices.
         this.#scored.again += Math.min(variants.length, survivors + 1) * (lacking ? size : Math.min(1, size))
         return { scores, survivors: inOrder(scores).slice(0, survivors) }
       },
@@ -92,7 +92,7 @@ class PassCounter {
     }
   }
 
-  /** On a new window the dense model's own answers are computed, too: a pass, and the head three times. */
+  /** On a new window the dense model's own answers are computed too: a pass, and the head three times. */
   #recalling(variants: readonly Variant[], window: Int32Array): PassCount {
     const id = window[0] as number
     const dense = this.#known.has(id) ? [] : [stackPasses(this.#spec.blocks.length, 1, 3)]
@@ -104,7 +104,7 @@ class PassCounter {
   }
 }
 
-/** The trunk of a greedy search: streams that earlier calls left hold up to the last accepted removal. */
+/** The trunk of a greedy search. Streams of earlier calls are valid up to the last accepted removal. */
 class CountedTrunk {
   #removed: Variant | undefined
   #kept: readonly number[] = [0]

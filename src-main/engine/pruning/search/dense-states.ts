@@ -7,9 +7,9 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { windowName } from './variant-memory.ts'
 
 /**
- * What divergence from a view needs to know of its answer to each window. A search that scores on the same windows again finds it
- * kept, as far as the limit allows: a sixth to a fifth of EvoPress's work. Kept is what came first. Windows run one by one, so that a
- * search that resumes after a kill, with other windows kept, finds the same numbers.
+ * What the divergence from a view needs of its answer to each window. A search that scores on the same windows again finds it kept, as far
+ * as the limit allows, which saves a sixth to a fifth of EvoPress's work. What came first is kept. Windows run one by one, so that a search
+ * that resumes with other kept windows finds the same numbers.
  */
 export class DenseStates {
   readonly #view: ModelView
@@ -24,7 +24,7 @@ export class DenseStates {
     this.#limitBytes = limitBytes
   }
 
-  /** The distributions of windows of one length, as `products` compute them, one below the other, [B*T] rows; the caller's to dispose of. */
+  /** The distributions of windows of equal length, as `products` compute them, stacked: [B*T] rows. The caller disposes of them. */
   async of(windows: Windows, { products = this.#view.model.products.deciding, signal }: HeadPass = {}): Promise<DenseDistribution> {
     const nameOf = (window: Int32Array) => `${products}|${windowName(window)}`
     const missing = windows.filter((window) => !this.#kept.has(nameOf(window)))

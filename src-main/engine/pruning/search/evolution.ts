@@ -5,7 +5,7 @@ import type { PythonRandom } from '#engine/random/python-random.ts'
 import { densePlan, presentBlocks, variantOf } from '../plan.ts'
 import type { Variant } from './trunk.ts'
 
-/** What an evolutionary search may remove: as many attention submodules as MLPs, or both of one block together. */
+/** What an evolutionary search may remove: equally many attention submodules and MLPs, or both of one block together. */
 export class SearchSpace {
   readonly count: number
   readonly #whole: boolean
@@ -24,18 +24,18 @@ export class SearchSpace {
     this.#mlps = blocks.map(mlpOf).filter(present)
   }
 
-  /** Of how many the removed ones are chosen. */
+  /** How many there are to choose the removed ones from. */
   get choices(): number {
     return Math.min(this.#attention.length, this.#mlps.length)
   }
 
-  /** How many states there are. */
+  /** The number of states. */
   get states(): number {
     const attention = binomial(this.#attention.length, this.count)
     return this.#whole ? attention : attention * binomial(this.#mlps.length, this.count)
   }
 
-  /** How many states other than itself a state reaches by 1 to `flips` exchanges. */
+  /** How many other states can be reached by 1 to `flips` exchanges. */
   neighbours(flips: number): number {
     const at = (choices: number, distance: number) => binomial(this.count, distance) * binomial(choices - this.count, distance)
     let total = -1
@@ -46,7 +46,7 @@ export class SearchSpace {
     return total
   }
 
-  /** A state drawn evenly. MLPs are drawn in whole blocks too, where nothing depends on them, to keep step with the reference. */
+  /** A uniformly drawn state. With whole blocks, MLPs are drawn too, although nothing depends on them, to keep step with the reference. */
   drawState(random: PythonRandom): Variant {
     const state = this.#start.slice()
     for (const part of random.sample(this.#attention, this.count)) state[part] = 1
@@ -55,7 +55,10 @@ export class SearchSpace {
     return this.#settle(state)
   }
 
-  /** A parent with one to `mostFlips` exchanges of a removed and a kept submodule, few being more likely; later ones may undo earlier ones. */
+  /**
+   * A parent with one to `mostFlips` exchanges of a removed and a kept submodule; few are more likely. Later exchanges may undo earlier
+   * ones.
+   */
   mutate(parent: Variant, random: PythonRandom, mostFlips: number): Variant {
     const child = parent.slice()
     const flips = Math.min(random.integer(1, mostFlips), random.integer(1, mostFlips))

@@ -13,27 +13,30 @@ import type { Variant } from './trunk.ts'
 import type { Ranking } from './variant-ranking.ts'
 
 type Kind = Decision['kind']
-/** What one round may remove: the best of these kinds, the first one where they are equal. */
+/** What one round may remove: the best of these kinds, or the first one on a tie. */
 export type Turn = readonly Kind[]
 
-/** One removal that could be made: the block it is reported under and the parts that go. */
+/** A possible removal: the block it is reported under and its parts. */
 export interface Candidate {
   readonly block: number
   readonly parts: readonly Part[]
 }
 
 interface GreedyOptions {
-  /** Candidates that are scored first, by their scores of earlier rounds; others only while those could still win. 0 scores all. */
+  /**
+   * How many candidates are scored first, by their scores of earlier rounds. Others are scored only while they could still win. 0 scores
+   * all.
+   */
   readonly lazy: number
   readonly run: Pick<SearchMeans['run'], 'count'>
 }
 
-/** How the rounds of a search are shown and kept. */
+/** How the rounds of a search are shown and stored. */
 interface Rounds {
   readonly phase: string
   readonly step: StepKind
   readonly labelOf: (round: number) => string
-  /** What decisions depend on besides windows and options. */
+  /** What decisions depend on, besides windows and options. */
   readonly on?: object
   readonly lazy: number
 }
@@ -42,7 +45,7 @@ interface ScoredCandidates {
   readonly finalists: readonly Candidate[]
   readonly losses: readonly number[]
   readonly trusted?: readonly number[]
-  /** Places of finalists whose losses are estimates. */
+  /** Indices of finalists whose losses are estimates. */
   readonly estimated?: readonly number[]
   readonly certificate?: Certificate
 }
@@ -51,8 +54,8 @@ interface ScoredCandidates {
 const tieMargin = 1e-6
 
 /**
- * Removes candidates one at a time, always the one whose removal leaves the least perplexity on the windows. Greedy orders are nested, so
- * the rounds of a smaller count are the first rounds of a larger one.
+ * Removes candidates one at a time, always the one whose removal leaves the lowest perplexity on the windows. Greedy orders are nested: the
+ * rounds for a smaller count are the first rounds for a larger one.
  */
 export async function removeGreedily(
   { run, windows, rank }: SearchMeans,
@@ -95,7 +98,7 @@ async function decideAmong(
   return decisions.reduce((best, next) => (bestScore(next) < bestScore(best) ? next : best))
 }
 
-/** The score of the candidate that goes, which is exact. */
+/** The score of the removed candidate, which is exact. */
 const bestScore = ({ scores, block }: Decision): number =>
   Math.min(...scores.flatMap((score) => (score.block === block ? scoreOf(score).value : [])))
 
@@ -104,13 +107,13 @@ function candidatesOf(base: Variant, kind: Kind): Candidate[] {
   return blocks.filter(({ parts }) => parts.length > 0)
 }
 
-/** The parts of a block that a removal of this kind takes away. */
+/** The parts of a block that a removal of this kind takes. */
 function candidateParts(base: Variant, kind: Kind, block: number): Part[] {
   const wanted = (part: Part) => kind === 'block' || (kind === 'attention') === isAttention(part)
   return [attentionOf(block), mlpOf(block)].filter((part) => base[part] === 0 && wanted(part))
 }
 
-/** One round after the other, as the caller asks for them. */
+/** A search that the caller runs round by round. */
 export class GreedySearch {
   readonly #ranking: Ranking
   readonly #options: GreedyOptions
@@ -121,8 +124,9 @@ export class GreedySearch {
   }
 
   /**
-   * Scores the model without each candidate, besides what `base` lacks, and picks the least perplexity; equal ones go to the lower block.
-   * `earlier` are the decisions so far: by them a lazy search knows what candidates scored last, and a certified one how far estimates are off.
+   * Scores the model without each candidate, besides what `base` lacks, and picks the lowest perplexity. Ties go to the lower block.
+   * `earlier` are the decisions so far, from which a lazy search knows the last scores of candidates, and a certified one the errors of
+   * estimates.
    */
   async decide(
     base: Variant,
@@ -159,7 +163,10 @@ export class GreedySearch {
     }
   }
 
-  /** Losses without each candidate: all exact for those that a lazy search asks for; else estimates, except for what could be the least. */
+  /**
+   * Losses without each candidate. Those that a lazy search asks for are all exact; others are estimates, except for those that could be
+   * the least.
+   */
   async #score(
     base: Variant,
     candidates: readonly Candidate[],
@@ -197,7 +204,7 @@ export const lazyOption = {
 /** Options that greedy searches had in earlier versions. */
 export const retiredOptions = { screening: 'Every candidate is scored in full; the option "lazy" saves more time.' }
 
-/** Candidates leave the trunk at different points and are copied there, so a call joins about a quarter of the rows that it could. */
+/** Candidates leave the trunk at different points and are copied there, so a call joins only about a quarter of the rows that it could. */
 export const joinedRows = rowsPerCall / 4
 
 function leastIndex(losses: readonly number[]): number {
@@ -208,7 +215,7 @@ function leastIndex(losses: readonly number[]): number {
   return best
 }
 
-/** Sentences on a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */
+/** Sentences about a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */
 export function greedyNotes(decisions: readonly Decision[], { lazy }: Pick<GreedyOptions, 'lazy'>): string[] {
   const ties = decisions.flatMap(({ round, block, tied }) =>
     tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} had equal scores; block ${block} was removed.`] : [],

@@ -5,23 +5,23 @@ interface Named {
   readonly block: number
 }
 
-/** Candidates with their losses, in the order that they came in; those that were left out on trust, by block. */
+/** Candidates with their losses, in their original order, and by block those that were trusted instead of scored. */
 export interface ScoredCandidates<Candidate> {
   readonly candidates: readonly Candidate[]
   readonly losses: readonly number[]
   readonly trusted: readonly number[]
 }
 
-/** What each candidate of a kind scored when it was last scored, by block: perplexities. */
+/** The last score of each candidate of a kind, by block: perplexities. */
 export function lastScores(past: readonly Decision[], kind: Decision['kind']): ReadonlyMap<number, number> {
   const decisions = past.filter((decision) => decision.kind === kind)
   return new Map(decisions.flatMap(({ scores }) => scores.map((score) => [score.block, scoreOf(score).value] as const)))
 }
 
 /**
- * Scores candidates by rising last score, `atOnce` at a time and first all that have none (without any last score: all of them), until no
- * other one's last score is as low as the least that was found. With every removal the model is worse off, so a candidate's loss has hardly ever fallen since it was last scored;
- * that it has not is taken on trust for those left out.
+ * Scores candidates by rising last score, `atOnce` at a time, starting with all that have none, until no remaining last score is as low as
+ * the least one found. Every removal makes the model worse, so a candidate's loss has hardly ever fallen since it was last scored. For
+ * those left out, we trust that it has not.
  */
 export async function scoreLazily<Candidate extends Named>(
   candidates: readonly Candidate[],
@@ -47,13 +47,13 @@ export async function scoreLazily<Candidate extends Named>(
   }
 }
 
-/** How many of those waiting, by rising last score, could still win. All of them where the least is no number. */
+/** How many of the waiting candidates, by rising last score, could still win. All of them if the least score is not finite. */
 function stillOpen<Candidate extends Named>(waiting: readonly Candidate[], lastOf: (one: Named) => number, least: number): number {
   const first = waiting.findIndex((one) => lastOf(one) > least)
   return first < 0 ? waiting.length : first
 }
 
-/** How much a lazy search scored, and what it took on trust. */
+/** How much a lazy search scored, and what it trusted. */
 export function lazyNotes(decisions: readonly Decision[]): string[] {
   const [scored, left] = [decisions.flatMap(({ scores }) => scores).length, decisions.flatMap(({ trusted = [] }) => trusted).length]
   const rounds = decisions.filter(({ trusted = [] }) => trusted.length > 0).map(({ round }) => round)

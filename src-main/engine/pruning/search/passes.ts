@@ -1,17 +1,15 @@
 import type { Variant } from './trunk.ts'
 
-/** Windows that went through an attention, an MLP, the head. */
+/** Windows that passed through an attention, an MLP, the head. */
 export interface PassCount {
   attention: number
   mlp: number
   head: number
-  /** Through attention or MLP, that were not made as what they give was remembered from earlier scoring. */
+  /** Passes through attention or MLP that were replaced by remembered outputs. */
   recalled?: number
 }
 
-/**
- * The passes of variants that share a branch up to where they differ, for one window. What leads to a variant along `trunk` is not counted.
- */
+/** The passes of variants that share a branch until they differ, for one window. The path along `trunk` is not counted. */
 export function sharedPasses(variants: readonly Variant[], trunk?: Variant): PassCount {
   const passes = { attention: 0, mlp: 0, head: 0 }
   const sorted = variants.toSorted((a, b) => Buffer.compare(a, b))
@@ -30,12 +28,12 @@ export function commonParts(a: Variant, b: Variant): number {
   return part < 0 ? a.length : part
 }
 
-/** Windows through all blocks, or through the share of them that is left. */
+/** Passes of windows through all blocks, or through the remaining share of them. */
 export function stackPasses(blocks: number, windows: number, head = 0): PassCount {
   return { attention: windows * blocks, mlp: windows * blocks, head }
 }
 
-/** What a pass takes that shows what its projections read, as a share of one that does not: streams are kept and copied meanwhile. */
+/** The cost of a pass that shows the inputs of its projections, relative to one that does not: streams are kept and copied meanwhile. */
 export const watched = 1.5
 
 export function timesPasses({ attention, mlp, head }: PassCount, times: number): PassCount {

@@ -17,11 +17,11 @@ import { type Reach, type VariantMemory, windowName } from './variant-memory.ts'
 export interface Recall {
   readonly memory: VariantMemory
   readonly dense: DenseStates
-  /** Windows, and how they were computed, that this run has asked for: alone it would have needed the dense model's answers to them. */
+  /** Windows, and how they were computed, that this run has asked for: by itself it would have needed the dense model's answers to them. */
   readonly seen: Set<string>
 }
 
-/** One variant on one window, neither of which was scored together before. */
+/** A variant and a window that were not scored together before. */
 interface Job {
   readonly window: Int32Array
   readonly variant: Variant
@@ -29,12 +29,12 @@ interface Job {
 }
 
 /**
- * Scores variants by their divergence from the dense model, each on each window from the furthest stream that is known. Windows and
- * branches have products of their own, so that what is remembered has the very bits of what would be computed again.
+ * Scores variants by their divergence from the dense model, each on each window from the furthest known stream. Windows and branches have
+ * their own products, so what is remembered has exactly the bits of what would be computed again.
  */
 export class RecallingScorer {
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0, recalled: 0 }
-  /** What share of a score each window is. */
+  /** The weight of each window in a score. */
   readonly shares: readonly number[]
   readonly #view: ModelView
   readonly #windows: Windows
@@ -73,7 +73,7 @@ export class RecallingScorer {
     return `${this.#products}|${windowName(window)}`
   }
 
-  /** Mean divergence per predicted token of one variant on one window each, by the window's place. */
+  /** Mean divergence per predicted token for pairs of a variant and a window, which is given by index. */
   async look(looks: readonly { readonly variant: Variant; readonly window: number }[]): Promise<Float64Array> {
     const { memory } = this.#recall
     const jobs = looks.map(({ variant, window: index }): Job => {
@@ -87,7 +87,7 @@ export class RecallingScorer {
     return Float64Array.from(jobs, ({ window, variant, place }) => (memory.scoreOf(place, variant) ?? Number.NaN) / (window.length - 1))
   }
 
-  /** Passes through submodules that a call would make of which nothing was known, the dense model's on new windows among them. */
+  /** Passes through submodules that a call would make if nothing were known, including the dense model's on new windows. */
   #needed(jobs: readonly Job[]): number {
     const { seen } = this.#recall
     let needed = 0
@@ -103,7 +103,7 @@ export class RecallingScorer {
     return this.passes.attention + this.passes.mlp
   }
 
-  /** As many jobs at once as the workspace has room for their streams. */
+  /** Packs of jobs whose streams fit in the workspace. */
   #packs(jobs: readonly Job[]): Job[][] {
     const { model, spec } = this.#view
     const longest = Math.max(1, ...jobs.map(({ window }) => window.length))
@@ -122,7 +122,7 @@ export class RecallingScorer {
     }
   }
 
-  /** Takes all jobs past the parts, each from where its way is known: the streams behind the last part. */
+  /** Takes all jobs through the parts, each from its furthest known stream. Returns the streams after the last part. */
   async #walkAll(jobs: readonly Job[]): Promise<Branch[]> {
     const { parts } = this.#view
     const waiting = await this.#beginnings(jobs)
@@ -143,7 +143,7 @@ export class RecallingScorer {
     }
   }
 
-  /** A branch for all jobs that begin with the same stream; those that begin first come last. */
+  /** A branch for all jobs that start from the same stream; those that start first come last. */
   async #beginnings(jobs: readonly Job[]): Promise<{ from: number; branch: Branch }[]> {
     const reaches = jobs.map(({ place, variant }) => this.#recall.memory.reach(place, variant))
     const groups = Map.groupBy(jobs.keys(), (job) => (reaches[job] as Reach).key)

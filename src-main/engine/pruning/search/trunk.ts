@@ -2,10 +2,10 @@ import { copyStream, disposeStreams } from '#engine/model/streams.ts'
 import type { Stream } from '#engine/model/walk.ts'
 import type { Part } from '#engine/model/weights/weights.ts'
 
-/** [2L]: 1 where a part is removed. */
+/** [2L]: 1 for each removed part. */
 export type Variant = Uint8Array
 
-/** The first position in `parts` at which two variants differ; `parts.length` when they agree. */
+/** The first position in `parts` at which two variants differ; `parts.length` if they are equal. */
 export function firstDifference(a: Variant, b: Variant, parts: readonly Part[]): number {
   const position = parts.findIndex((part) => a[part] !== b[part])
   return position < 0 ? parts.length : position
@@ -20,13 +20,13 @@ export class Trunk {
   readonly #kept = new Map<number, Stream>()
   #stem: Stream | undefined
 
-  /** `root` is the stream in front of the first part. */
+  /** `root` is the stream before the first part. */
   constructor(removed: Variant, root: Stream) {
     this.removed = removed
     this.#kept.set(0, root)
   }
 
-  /** Where a walk has to begin so that it passes a stream in front of each of `starts`. */
+  /** Where a walk has to begin to reach all of `starts`. */
   firstPosition(starts: Iterable<number>): number {
     return Math.min(...[...starts].map((start) => this.#keptUpTo(start)))
   }
@@ -36,7 +36,7 @@ export class Trunk {
     return Math.max(0, ...[...this.#kept.keys()].filter((kept) => kept <= position))
   }
 
-  /** A walk reaches a position: the stem begins or ends here, and its stream is kept where candidates leave. */
+  /** Called when a walk reaches a position: the stem begins or ends here, and its stream is kept if candidates branch off. */
   arrive(position: number, starts: ReadonlySet<number>): void {
     const next = Math.min(...[...starts].filter((start) => start > position))
     if (this.#stem && starts.has(position) && !this.#kept.has(position)) this.#kept.set(position, copyStream(this.#stem))
@@ -45,19 +45,19 @@ export class Trunk {
     else this.#stem ??= this.leave(position)
   }
 
-  /** The stem, which passes the next part with the candidates: none if it is not needed. */
+  /** The stem, which passes the next part with the candidates; empty if it is not needed. */
   get stem(): readonly Stream[] {
     return this.#stem ? [this.#stem] : []
   }
 
-  /** A copy of the stream in front of a position, for candidates that go another way from there. */
+  /** A copy of the stream before a position, for candidates that branch off there. */
   leave(position: number): Stream {
     const kept = this.#kept.get(position)
     if (!kept) throw new RangeError(`The trunk has no stream in front of position ${position}.`)
     return copyStream(kept)
   }
 
-  /** Frees the stream in front of a position: a later walk computes it again. */
+  /** Frees the stream before a position. A later walk computes it again. */
   forget(position: number): void {
     const kept = this.#kept.get(position)
     if (kept) disposeStreams([kept])

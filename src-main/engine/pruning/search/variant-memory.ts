@@ -16,16 +16,16 @@ export function windowName(window: Int32Array): string {
   return name
 }
 
-/** How far along a variant's way a stream is known: in front of part `from`, under a key; 0 where none is. */
+/** The furthest known stream on a variant's path: before part `from`, under a key; 0 if there is none. */
 export interface Reach {
   readonly from: number
   readonly key: string
 }
 
 /**
- * What scoring variants leaves behind for later calls, and for later runs on the same model: every score, and streams behind blocks as
- * far as the limit allows. Both depend on the window and on what was removed up to there only, so that other numbers of removals and
- * other seeds find them too. The stream that was used longest ago goes first.
+ * What scoring variants leaves for later calls, and for later runs on the same model: every score, and streams after blocks as far as the
+ * limit allows. Both depend only on the window and on what was removed up to there, so other numbers of removals and other seeds find them
+ * too. The least recently used stream is dropped first.
  */
 export class VariantMemory {
   /** By `place` and variant: the sum of a window's scores. */
@@ -47,7 +47,7 @@ export class VariantMemory {
     this.#scores.set(keyOf(place, variant, variant.length), score)
   }
 
-  /** The stream that is furthest on a variant's way. */
+  /** The stream furthest along a variant's path. */
   reach(place: string, variant: Variant): Reach {
     for (let from = variant.length - 2; from > 0; from -= 2) {
       const key = keyOf(place, variant, from)
@@ -56,7 +56,7 @@ export class VariantMemory {
     return { from: 0, key: place }
   }
 
-  /** A copy of a stream that was reached. */
+  /** A copy of a stream that `reach` found. */
   take(key: string): Stream {
     const stream = this.#streams.get(key)
     if (!stream) throw new RangeError('This stream is not known any more.')
@@ -65,7 +65,7 @@ export class VariantMemory {
     return copyStream(stream)
   }
 
-  /** Keeps a copy of a stream in front of a part, as long as there is room. */
+  /** Keeps a copy of a stream before a part, if there is room. */
   keep(place: string, variant: Variant, from: number, stream: Stream): void {
     const key = keyOf(place, variant, from)
     const bytes = bytesOf(stream)
@@ -90,5 +90,5 @@ export class VariantMemory {
 
 const keyOf = (place: string, variant: Variant, from: number): string => `${place}|${variant.subarray(0, from).join('')}`
 
-/** Behind a block a parallel MLP's source is the stream itself. */
+/** After a block, the source of a parallel MLP is the stream itself. */
 const bytesOf = ({ residual }: Stream): number => 4 * residual.x.size

@@ -7,18 +7,18 @@ import { type Recall, RecallingScorer } from './recalling-scorer.ts'
 import type { Variant } from './trunk.ts'
 import { type ScorerOptions, VariantScorer } from './variants.ts'
 
-/** Scores closer than this, relative, are decided in float32: products of split operands are within 5e-6 of the largest entry. */
+/** Scores closer than this, relative, are decided in float32. Products of split operands are within 5e-6 of the largest entry. */
 const splitMargin = 2e-5
 
 type RankingOptions = Omit<ScorerOptions, 'products'> | { readonly recall: Recall; readonly signal: AbortSignal }
 type Scorer = VariantScorer | RecallingScorer
 
-/** What searches ask of it. */
+/** What searches need of it. */
 export type Ranking = Pick<VariantRanking, 'score' | 'scoreExactly' | 'passes' | 'dispose'>
 
 /**
- * Scores variants as choices need them: where the model's products for ranking are not those for deciding, a first look ranks all, what
- * could be among the best is scored again, and what this does not separate a third time.
+ * Scores variants as precisely as choices need. If the model has separate products for ranking, a first pass ranks all variants, those that
+ * could be among the best are rescored, and what this does not separate is scored a third time.
  */
 export class VariantRanking {
   readonly #scorers = new Map<Products, Scorer>()
@@ -40,12 +40,14 @@ export class VariantRanking {
     return scorer
   }
 
-  /** Scores of variants as choices are made by. */
+  /** Scores of variants by the products that decide. */
   scoreExactly(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
     return this.#scorer(this.#view.model.products.deciding).score(variants, lacking)
   }
 
-  /** Scores of variants of which the `survivors` smallest are wanted. `lacking` is what all lack; `earlier` are this search's certificates. */
+  /**
+   * Scores of variants, exact for the `survivors` smallest. `lacking` is what all of them lack; `earlier` are this search's certificates.
+   */
   async score(
     variants: readonly Variant[],
     survivors: number,
@@ -65,7 +67,7 @@ export class VariantRanking {
     return rescoring === deciding ? found : this.#settle(found, variants, lacking)
   }
 
-  /** The same, with those that a closer look does not separate scored by the deciding products. */
+  /** The same, but what rescoring does not separate is scored by the deciding products. */
   async #settle(found: CertifiedScores, variants: readonly Variant[], lacking: Variant | undefined): Promise<CertifiedScores> {
     const isEstimated = new Set(found.estimated)
     const places = [...variants.keys()].filter((place) => !isEstimated.has(place))
@@ -91,7 +93,7 @@ export class VariantRanking {
   }
 }
 
-/** What is looked at one by one: windows where their scores are remembered, else all together. */
+/** What is rescored one by one: windows if their scores are remembered, else all together. */
 const sharesOf = (scorer: Scorer): readonly number[] => ('shares' in scorer ? scorer.shares : [1])
 
 function lookBy(scorer: Scorer, variants: readonly Variant[], looks: readonly Look[], lacking: Variant | undefined): Promise<Float64Array> {

@@ -13,9 +13,9 @@ import type { PassCount } from './passes.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
 
 export interface ScorerOptions {
-  /** How candidates' parts and the head multiply: in float32 unless given. */
+  /** The products of candidates' parts and the head. Default: float32. */
   readonly products?: Products
-  /** Off: each variant on its own from the embedding, to check that sharing changes nothing. */
+  /** If off, each variant runs by itself from the embedding, to check that sharing changes nothing. */
   readonly sharing?: boolean
   readonly signal?: AbortSignal
 }
@@ -24,9 +24,9 @@ export interface ScorerOptions {
 const rowsPerPacking = 8 * rowsPerCall
 
 /**
- * Scores many plans that differ in few submodules, on one set of windows. Variants go past the parts together, a pack at a time: those
- * that agree up to a part share one branch up to it, each part's weights are leased once for all branches, and the head runs in chunks
- * of rows. A greedy search names what its candidates all lack, and its way, the trunk, is kept between calls: only what lies behind the
+ * Scores many plans that differ in few submodules, on one set of windows. Variants go through the parts together, a pack at a time. Those
+ * that agree up to a part share one branch up to it, each part's weights are leased once for all branches, and the head runs in chunks of
+ * rows. A greedy search names what all its candidates lack. Their common path, the trunk, is kept between calls, so only what follows the
  * last accepted removal is computed again.
  */
 export class VariantScorer {
@@ -38,7 +38,7 @@ export class VariantScorer {
   readonly #signal: AbortSignal | undefined
   readonly #trunks = new Map<WindowGroup, Trunk>()
   readonly #products: Products
-  /** Whether scores only rank: a lost one is scored again by products that reach further. */
+  /** Whether scores only rank. One that is lost is scored again by products with a larger range. */
   readonly #ranks: boolean
 
   constructor(view: ModelView, windows: Windows, { products = 'float32', sharing, signal }: ScorerOptions = {}) {
@@ -83,7 +83,7 @@ export class VariantScorer {
     })
   }
 
-  /** Takes a pack past all parts: its streams behind the last one, the caller's to dispose of. */
+  /** Takes a pack through all parts. Returns its streams after the last one, which the caller disposes of. */
   async #walkPack(variants: readonly Variant[], pack: readonly number[], group: WindowGroup, lacking: Variant | undefined) {
     const kept = this.#sharing ? lacking : undefined
     const trunk = kept ? await this.#trunkFor(group, kept) : await this.#newTrunk(group, new Uint8Array())
@@ -106,7 +106,7 @@ export class VariantScorer {
     return trunk
   }
 
-  /** Walks along a trunk; at each of `starts` the variants named there leave it. */
+  /** Walks along a trunk. At each of `starts`, the variants named there branch off. */
   async #follow(trunk: Trunk, starts: Map<number, number[]>, variants: readonly Variant[], keeps: boolean): Promise<Branch[]> {
     const { parts, model } = this.#view
     const positions = new Set(starts.keys())
@@ -116,7 +116,7 @@ export class VariantScorer {
         this.#signal?.throwIfAborted()
         trunk.arrive(position, positions)
         branches.push(...this.#leaving(trunk, position, starts.get(position) ?? []))
-        // A walk over streamed weights passes all parts anyway: memory counts for more than the trunk of the next round.
+        // A walk over streamed weights passes all parts anyway, so memory matters more than the trunk of the next round.
         if (positions.has(position) && (keeps ? position > 0 && model.store.streams : true)) trunk.forget(position)
         const part = parts[position]
         if (part === undefined) break
@@ -130,14 +130,14 @@ export class VariantScorer {
     }
   }
 
-  /** One branch for all variants that leave the trunk at a position, or one each where nothing is shared. */
+  /** One branch for all variants that leave the trunk at a position, or one each if nothing is shared. */
   #leaving(trunk: Trunk, position: number, variants: readonly number[]): Branch[] {
     if (variants.length === 0) return []
     const together = this.#sharing ? [variants] : variants.map((variant) => [variant])
     return together.map((own) => ({ ...trunk.leave(position), variants: own }))
   }
 
-  /** Takes branches and the trunk's stem past one part: those that lack it stay unchanged, the others run it. */
+  /** Takes branches and the trunk's stem past one part. Those that lack it stay unchanged, the others run it. */
   async #pass(part: Part, branches: readonly Branch[], variants: readonly Variant[], trunk: Trunk): Promise<Branch[]> {
     const { having, lacking } = divideBranches(branches, (variant) => variants[variant]?.[part] === 1)
     const stemLacks = trunk.removed[part] === 1
@@ -153,7 +153,7 @@ export class VariantScorer {
     return [...having, ...lacking]
   }
 
-  /** Scores streams behind the last part and adds each to the sums of its variants. */
+  /** Scores streams after the last part and adds each to the sums of its variants. */
   async #addScores(sums: Float64Array, branches: readonly Branch[], group: WindowGroup): Promise<void> {
     const hidden = branches.map(({ residual }) => finalHidden(this.#view, residual.x))
     const how = { products: this.#products, signal: this.#signal, ranks: this.#ranks }

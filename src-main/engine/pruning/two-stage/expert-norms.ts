@@ -13,15 +13,15 @@ interface Report {
 }
 
 /**
- * 2SSP's width scores (arXiv 2501.17771, Eq. 2) inside experts: the mean over windows of each neuron's norm over the tokens that are routed to
- * its expert, each times its gate, as that multiplies what reaches the stream. [L][E][I]; blocks without a mixture have none.
+ * 2SSP's width scores (arXiv 2501.17771, Eq. 2) inside experts: the mean over windows of each neuron's norm over the tokens routed to its
+ * expert, each times its gate, because the gate multiplies what reaches the stream. [L][E][I]; blocks without a mixture have none.
  */
 export async function expertNorms(view: ModelView, windows: Windows, report: Report): Promise<Record<NormKind, number[][][]>> {
   const { spec, model } = view
   const sums = spec.blocks.map(({ experts = 0, width }) => new NormSums(experts, width))
   await runWindows(view, windows, {
     ...report,
-    // What rounding could send to another expert would be counted there.
+    // A token that rounding sent to another expert would be counted there.
     products: model.products.deciding,
     endsBeforeOutput: true,
     observe(group, part, { experts = [] }) {
@@ -47,7 +47,7 @@ class NormSums {
     const values = inner.dataSync<'float32'>()
     const width = this.#width
     let first = 0
-    // Rows are ascending, so those of a window follow each other.
+    // Rows are ascending, so those of a window are consecutive.
     while (first < rows.length) {
       const window = Math.floor((rows[first] ?? outside(rows, first)) / tokens)
       let end = first + 1

@@ -33,7 +33,7 @@ interface MlpScoreOptions {
 
 const normStep: StepKind = { version: 1, reach: 'shared' }
 
-/** Mean norms from the input's view. One pass gives both norms of the neurons; it serves all sparsities. */
+/** Mean norms of the input's view. One pass gives both norms of the neurons and serves all sparsities. */
 export async function mlpScores<Options>(input: MethodInput<Options>, { norm, windows, cut }: MlpScoreOptions): Promise<MlpScores> {
   const key = norm === 1 ? 'l1' : 'l2'
   const count = Math.min(windows, input.calibration.length)
@@ -79,7 +79,7 @@ function expertNormsOf<Options>({ view, calibration, run }: MethodInput<Options>
 }
 
 interface KeptColumns {
-  /** Per block, which stay. */
+  /** Per block, the indices that stay. */
   readonly kept: number[][]
   /** Per block, the smallest score that stays. */
   readonly cuts: number[]

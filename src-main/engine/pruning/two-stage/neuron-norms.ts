@@ -24,8 +24,8 @@ interface Report {
 }
 
 /**
- * 2SSP's width scores (arXiv 2501.17771, Eq. 2): one forward pass of the unpruned model over the windows serves all requests.
- * The head and, for neurons, the last down projection add nothing and are not run.
+ * 2SSP's width scores (arXiv 2501.17771, Eq. 2). One forward pass of the unpruned model over the windows serves all requests. The head and,
+ * for neurons, the last down projection add nothing and do not run.
  */
 export async function columnNorms(
   view: ModelView,
@@ -37,7 +37,7 @@ export async function columnNorms(
   return new Map(requests.map((request) => [request, nested.get(request)?.get(windows.length) ?? []]))
 }
 
-/** The same over the first `counts[i]` windows each, for every i, from one pass over all of them. */
+/** The same over the first `counts[i]` windows for every i, from one pass over all of them. */
 export async function nestedColumnNorms(
   view: ModelView,
   windows: Windows,

@@ -5,13 +5,13 @@ import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { roundHalfEven } from '../budget.ts'
 import { attentionRemovals, densePlan, equalCost, reachedSparsity } from '../plan.ts'
 
-/** 2SSP's division of a sparsity among attention and MLPs (arXiv 2501.17771, Eq. 5). */
+/** 2SSP's split of a sparsity between attention and MLPs (arXiv 2501.17771, Eq. 5). */
 export interface TwoStageSplit {
-  /** Attention submodules that go. */
+  /** Attention submodules to remove. */
   readonly attention: number
   /** The share of its parameters that each MLP loses, 0 to 1. */
   readonly mlpShare: number
-  /** Neurons that stay in each MLP, of `width`. */
+  /** Neurons that remain in each MLP, of `width`. */
   readonly neurons: number
   readonly width: number
 }
@@ -21,18 +21,18 @@ interface StackShape {
   readonly attentions: readonly number[]
   readonly attention: number
   readonly mlp: number
-  /** How many MLPs lose neurons, and the parameters of one of them that neurons carry: of a mixture, its experts'. */
+  /** How many MLPs lose neurons, and the parameters of one of them that belong to neurons; in a mixture, to its experts' neurons. */
   readonly mlps: number
   readonly cut: number
   readonly total: number
   readonly width: number
 }
 
-/** Blocks whose MLPs lose neurons: all, but beside mixtures a dense MLP keeps its own. */
+/** Blocks whose MLPs lose neurons: all, except that dense MLPs beside mixtures stay whole. */
 export const narrowedBlocks = ({ blocks, router }: DecoderSpec): number[] =>
   [...blocks.keys()].filter((index) => !router || blocks[index]?.experts !== undefined)
 
-/** Sizes that the split counts with. MLPs are equal before pruning; token mixers of several kinds differ. */
+/** The sizes that the split uses. MLPs are equal before pruning; token mixers of several kinds differ. */
 function stackShape(spec: DecoderSpec): StackShape {
   const narrowed = narrowedBlocks(spec)
   const first = narrowed.find((index) => layoutOf(spec, index).width > 0) ?? -1
@@ -45,7 +45,7 @@ function stackShape(spec: DecoderSpec): StackShape {
   }
   const attentions = attentionParameters(spec)
   const sum = attentions.reduce((total, own) => total + own, 0)
-  // A model without attention can only lose neurons: what one would have taken is still the first block's.
+  // A model without attention can only lose neurons. Eq. 5 still needs the size of an attention, so it gets the first block's.
   const attention = attentions.length === 0 ? blockParameters(spec, first).attention : sum / attentions.length
   const { mlp } = blockParameters(spec, first)
   const cut = spec.router ? expertParameters(spec.block(first)) : mlp
@@ -56,7 +56,7 @@ function attentionParameters(spec: DecoderSpec): number[] {
   return spec.blocks.flatMap((layout, index) => (layout.attention ? [blockParameters(spec, index).attention] : []))
 }
 
-/** How the split counts where token mixers differ in size, for a run's notes. */
+/** How the split treats token mixers of different sizes, for a run's notes. */
 export function mixerNotes(spec: DecoderSpec): string[] {
   const own = attentionParameters(spec)
   const [least, most] = [Math.min(...own), Math.max(...own)]
@@ -66,7 +66,7 @@ export function mixerNotes(spec: DecoderSpec): string[] {
   ]
 }
 
-/** Eq. 5 with each block's own |Attn|: N * s^((|MLP| / |Attn|) / alpha) where all are equal. */
+/** Eq. 5 with each block's own |Attn|; N * s^((|MLP| / |Attn|) / alpha) if all are equal. */
 function attentionToRemove(spec: DecoderSpec, { attentions, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
   const own = spec.blocks.map((_, block) => (attentions.length === spec.blocks.length ? (attentions[block] as number) : attention))
   if (new Set(own).size === 1) return own.length * sparsity ** (mlp / attention / alpha)
@@ -74,8 +74,8 @@ function attentionToRemove(spec: DecoderSpec, { attentions, attention, mlp }: St
 }
 
 /**
- * Splits a sparsity: P = round(N * s^((|MLP| / |Attn|) / alpha)) attention submodules, the rest from the MLPs in equal shares.
- * `override` replaces P. Throws with the feasible range when attention alone would exceed the target, or the MLPs cannot reach it.
+ * Splits a sparsity: P = round(N * s^((|MLP| / |Attn|) / alpha)) attention submodules, the rest from the MLPs in equal shares. `override`
+ * replaces P. Throws with the feasible range if attention alone would exceed the target, or the MLPs cannot reach it.
  */
 export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
   const shape = stackShape(spec)
@@ -105,7 +105,7 @@ function splitOf({ width }: StackShape, attention: number, mlpShare: number): Tw
   return { attention, mlpShare, neurons: roundHalfEven(width * (1 - mlpShare)), width }
 }
 
-/** The first stage alone: MLPs carry the whole sparsity. Throws when they are too small for it. */
+/** The first stage alone: MLPs provide the whole sparsity. Throws if they are too small for it. */
 export function splitFirstStage(spec: DecoderSpec, sparsity: number): TwoStageSplit {
   const shape = stackShape(spec)
   const share = sparsity * (shape.total / (shape.mlps * shape.cut))
@@ -116,7 +116,7 @@ export function splitFirstStage(spec: DecoderSpec, sparsity: number): TwoStageSp
   return splitOf(shape, 0, share)
 }
 
-/** The split with `attention` submodules where it can be reached, undefined where it cannot. */
+/** The split with `attention` submodules; undefined if it cannot be reached. */
 export function feasibleSplit(spec: DecoderSpec, sparsity: number, attention: number): TwoStageSplit | undefined {
   try {
     return splitTwoStage(spec, sparsity, 1, attention)
@@ -126,7 +126,7 @@ export function feasibleSplit(spec: DecoderSpec, sparsity: number, attention: nu
   }
 }
 
-/** The sparsities, in hundredths, at which a split leaves every MLP a neuron. */
+/** The sparsities, in hundredths, at which a split leaves every MLP at least one neuron. */
 export function splitRange(split: (sparsity: number) => TwoStageSplit): { least: number; most: number } {
   const feasible = (sparsity: number) => {
     try {
@@ -135,19 +135,19 @@ export function splitRange(split: (sparsity: number) => TwoStageSplit): { least:
       return false
     }
   }
-  // A split of a large mixture counts tens of thousands of tensors, so only the ends are looked for.
+  // A split of a large mixture counts tens of thousands of tensors, so we only search for the two ends.
   const steps = Array.from({ length: 101 }, (_, i) => i / 100)
   return { least: steps.find(feasible) ?? 0, most: steps.findLast(feasible) ?? 0 }
 }
 
-/** What plans reach that keep this many neurons in each MLP; null where it matters which attention submodules go. */
+/** The sparsity of plans that keep this many neurons in each MLP; null if it depends on which attention submodules are removed. */
 export function reachedBy(spec: DecoderSpec, attention: number, neurons: number): number | null {
   const narrowed = narrowPlan(spec, neurons)
   const cost = attention === 0 ? 0 : equalCost(spec, attentionRemovals(spec))
   return cost === undefined ? null : reachedSparsity(spec, narrowed) + (attention * cost) / stackParameters(spec)
 }
 
-/** The plan that leaves the first `neurons` of each MLP, or of each expert that `whole` leaves. */
+/** The plan that keeps the first `neurons` of each MLP, or of each expert that `whole` keeps. */
 export function narrowPlan(spec: DecoderSpec, neurons: number, whole = densePlan(spec)): Plan {
   const narrowed = new Set(narrowedBlocks(spec))
   return { blocks: whole.blocks.map((block, index) => (narrowed.has(index) ? narrowBlock(spec, index, block, neurons) : block)) }

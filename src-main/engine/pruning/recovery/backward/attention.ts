@@ -18,12 +18,12 @@ import { type Gradients, normGradients } from './gradients.ts'
 
 /** What the backward pass of attention needs of its forward pass. */
 export interface KeptAttention {
-  /** What the part reads, in front of its norm: [N, D]. */
+  /** The input of the part, before its norm: [N, D]. */
   readonly source: Tensor2D
-  /** Queries, keys and values as they were projected, and behind the norms on queries and keys: [N, (H + 2K) d]. */
+  /** Queries, keys and values as projected, and after the norms on queries and keys: [N, (H + 2K) d]. */
   readonly plain: Tensor2D
   readonly normed: Tensor2D
-  /** What heads mixed, and the gates on it: [N, H d]. */
+  /** The output of the heads, and the gates on it: [N, H d]. */
   readonly mixed: Tensor2D
   readonly gate?: Tensor2D
 }
@@ -44,7 +44,7 @@ const shapeOf = ({ spec, block }: AttentionCall): AttentionShape => ({
 
 const samplesOf = ({ tables }: AttentionCall, source: Tensor2D): number => source.shape[0] / tables.cosine.shape[0]
 
-/** Attention on source [N, D], without the norm on its output; added to a stream where one is given. */
+/** Attention on source [N, D], without the norm on its output. Added to a stream if one is given. */
 export function attendForward(
   source: Tensor2D,
   weights: AttentionWeights,
@@ -78,7 +78,7 @@ function mixHeads(normed: Tensor2D, call: AttentionCall): Tensor2D {
     : mixHeadsByStep(normed, tables, shapeOf(call), batchedProduct)
 }
 
-/** Gradients of attention from that by its output, [N, D]. */
+/** Gradients of attention, given the gradient of its output, [N, D]. */
 export function attendBackward(
   kept: KeptAttention,
   weights: AttentionWeights,
@@ -111,7 +111,10 @@ export function attendBackward(
   })
 }
 
-/** Softmax attention behind its projections, from the gradient by what the last projection reads; `open` is what gates let through. */
+/**
+ * Gradients of softmax attention after its projections, given the gradient of the last projection's input. `open` is the share that gates
+ * let through.
+ */
 function headsBackward(
   { plain, normed, mixed }: KeptAttention,
   weights: AttentionWeights,
@@ -128,7 +131,7 @@ function headsBackward(
   return { projected: placeGates(heads.plain, byGate, spec), gradients: heads.gradients }
 }
 
-/** Behind the norms on queries and keys, where there are some. */
+/** Gradients before the norms on queries and keys, if there are any. */
 function normsBackward(
   plain: Tensor2D,
   { queryNorm, keyNorm }: AttentionWeights,
@@ -142,19 +145,19 @@ function normsBackward(
   const key = normalizeGroupsBackward(columns(plain, queries, keys), keyNorm, columns(gradient, queries, keys))
   return {
     plain: concat([query.x, key.x, columns(gradient, queries + keys, keys)], 1),
-    // The norm on queries scales them besides.
+    // The norm on queries also scales them.
     gradients: { ...normGradients('queryNorm', queryNorm, query, spec.scoreScale), ...normGradients('keyNorm', keyNorm, key) },
   }
 }
 
-/** Gradients of queries, keys and values with those of the gates behind each head's query: the inverse of `takeGates`. */
+/** Gradients of queries, keys and values, with those of the gates after each head's query: the inverse of `takeGates`. */
 function placeGates(plain: Tensor2D, gate: Tensor2D, { heads, headSize }: DecoderSpec): Tensor2D {
   const byHead = (x: Tensor2D) => reshape(x, [-1, heads, 1, headSize])
   const both = concat([byHead(slice(plain, [0, 0], [-1, heads * headSize])), byHead(gate)], 2)
   return concat([reshape(both, [-1, 2 * heads * headSize]), slice(plain, [0, heads * headSize], [-1, -1])], 1) as Tensor2D
 }
 
-/** The joined gradient by projection, as the checkpoint stores them: queries without their scale. */
+/** Splits the joined gradient by projection, as the checkpoint stores them: queries without their scale. */
 function projectionGradients(
   joined: { readonly weight: Tensor2D; readonly bias: Tensor1D | undefined },
   tensors: BlockTensors,

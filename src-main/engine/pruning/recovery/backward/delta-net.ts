@@ -26,8 +26,8 @@ import type { Gradients } from './gradients.ts'
 type Led = ReturnType<typeof leadToRule>
 
 /**
- * Gradients of `mixByDelta` without a memory: by what was projected, and by the tensors of the DeltaNet as a checkpoint stores them. From that
- * by its result, [N, Hv dv]. All that leads up to the result is computed again.
+ * Gradients of `mixByDelta` without a memory, given that of its result, [N, Hv dv]: by what was projected, and by the tensors of the
+ * DeltaNet as a checkpoint stores them. Everything up to the result is computed again.
  */
 export function mixByDeltaBackward(
   projected: Tensor2D,
@@ -60,7 +60,7 @@ export function mixByDeltaBackward(
       projected: concat([inputs, gated.gate as Tensor2D, byStrength, byRate], 1),
       gradients: {
         convolution,
-        // The rate is minus the exponent of what is stored.
+        // The rate is minus the exponent of the stored value.
         decay: mul<Tensor1D>(sum(mul(decay, softplus(led.rates)), 0), weights.decayRate),
         rateBias: sum<Tensor1D>(byRate, 0),
         readNorm: behind.weight,
@@ -69,20 +69,20 @@ export function mixByDeltaBackward(
   })
 }
 
-/** Behind vectors [G, T, d] that were brought to length one. */
+/** Gradient before vectors [G, T, d] were scaled to length one. */
 function unitBackward(x: Tensor3D, gradient: Tensor3D): Tensor3D {
   const rows = (one: Tensor3D): Tensor2D => reshape(one, [-1, x.shape[2]])
   return reshape(normalizeBackward(rows(x), unit, rows(gradient)).x, x.shape)
 }
 
-/** x [B * Hv, T, d] summed over the value heads that a key head serves: [B*T, heads * d]. */
+/** Sums x [B * Hv, T, d] over the value heads that share a key head: [B*T, heads * d]. */
 function joinHeads(x: Tensor3D, heads: number, batch: number): Tensor2D {
   const [all, tokens, size] = x.shape
   const served = reshape(x, [batch * heads, all / batch / heads, tokens, size])
   return byToken(sum<Tensor3D>(served, 1), batch)
 }
 
-/** From the gradient by what SiLU made of the sums, [N, channels]. */
+/** Given the gradient of SiLU's output, [N, channels]. */
 function convolveBackward(
   { sum: sums, all }: Led,
   weights: Tensor2D,
@@ -94,7 +94,7 @@ function convolveBackward(
   const bySums: Tensor3D = reshape(neuronsBackward(undefined, sums, 'silu', gradient).up, [batch, tokens, channels])
   const taps = Array.from({ length: before + 1 }, (_, tap) => tap)
   const byTaps = taps.map((tap): Tensor1D => sum(mul(bySums, slice(all, [0, tap, 0], [-1, tokens, -1])), [0, 1]))
-  // Each sum reads inputs up to its own: an input is read by the sums from its own on.
+  // Each sum reads inputs up to its own position, so the sums from an input's position on read that input.
   const later: Tensor3D = pad(bySums, [
     [0, 0],
     [0, before],

@@ -1,10 +1,10 @@
 import { mul, type Tensor, type Tensor1D } from '@tensorflow/tfjs-core'
 import type { NormGradients, NormWeights } from '#engine/tensor/norm.ts'
 
-/** Gradients by the tensors of a part, under the keys of `partNames`; those of biases have `Bias` behind. */
+/** Gradients by the tensors of a part, under the keys of `partNames`. Those of biases end in `Bias`. */
 export type Gradients = Readonly<Record<string, Tensor>>
 
-/** The gradients of a norm under its key, `scale` being what its stored weights are multiplied by. */
+/** The gradients of a norm under its key. Its stored weights are multiplied by `scale`. */
 export function normGradients(key: string, norm: NormWeights | undefined, found: NormGradients | undefined, scale = 1): Gradients {
   if (!norm || !found) return {}
   return {

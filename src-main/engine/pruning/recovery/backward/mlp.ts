@@ -10,7 +10,7 @@ import { type Gradients, normGradients } from './gradients.ts'
 
 /** What the backward pass of an MLP needs of its forward pass. */
 export interface KeptMlp {
-  /** What the part reads, in front of its norm: [N, D]. */
+  /** The input of the part, before its norm: [N, D]. */
   readonly source: Tensor2D
   /** [N, I]. */
   readonly gate?: Tensor2D
@@ -25,12 +25,12 @@ interface Forward<Kept> {
 }
 
 interface Backward {
-  /** By what the part reads, [N, D]. */
+  /** By the input of the part, [N, D]. */
   readonly source: Tensor2D
   readonly gradients: Gradients
 }
 
-/** An MLP on source [N, D], without the norm on its output; added to a stream where one is given. */
+/** An MLP on source [N, D], without the norm on its output. Added to a stream if one is given. */
 export function feedForward(
   source: Tensor2D,
   weights: MlpWeights,
@@ -52,11 +52,11 @@ export function feedForward(
   })
 }
 
-/** Whether one operation takes the MLP in each direction: behind a norm, and without biases. */
+/** Whether a single operation can run the MLP in each direction: after a norm, and without biases. */
 const isPlain = ({ norm, gateBias, upBias, downBias }: MlpWeights): boolean =>
   norm !== undefined && !norm.bias && !gateBias && !upBias && !downBias
 
-/** The same in one operation. */
+/** `feedForward` in one operation. */
 function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation, halves: ProcessorHalves, onto: Onto): Forward<KeptMlp> {
   return tidied(() => {
     const pack = (weight: Tensor2D) => halves.pack(weight, false)
@@ -88,7 +88,7 @@ function feedFusedBackward(source: Tensor2D, neurons: Tensor, weights: MlpWeight
   })
 }
 
-/** Gradients of an MLP from that by its output, [N, D]. */
+/** Gradients of an MLP, given the gradient of its output, [N, D]. */
 export function feedBackward(
   { source, gate, up, neurons: kept }: KeptMlp,
   weights: MlpWeights,

@@ -20,12 +20,12 @@ export interface TrainingCall {
 export interface KeptPart {
   readonly attention?: KeptAttention
   readonly mlp?: KeptMlp
-  /** What the norm on the part's output reads, where there is one. */
+  /** The input of the norm on the part's output, if there is one. */
   readonly output?: Tensor2D
 }
 
 export interface PartBackward {
-  /** By what the part read, without what passes it by: [N, D]. */
+  /** By the input of the part, without what bypasses it: [N, D]. */
   readonly source: Tensor2D
   readonly gradients: Gradients
 }
@@ -35,7 +35,7 @@ const attentionCall = ({ spec, rotary, products }: TrainingCall, part: Part) => 
   return { spec, products, block, tables: rotary(block) }
 }
 
-/** The stream behind a part, [N, D], with what its backward pass needs; all of it is the caller's. */
+/** The stream after a part, [N, D], and what its backward pass needs. The caller disposes of all of it. */
 export function partForward(
   part: Part,
   weights: PartWeights,
@@ -60,7 +60,7 @@ function wrap<K extends string, T>(key: K, { output, kept }: { output: Tensor2D;
   return { output, kept: { [key]: kept } as Record<K, T> }
 }
 
-/** Gradients of a part from that by the stream behind it, [N, D]. */
+/** Gradients of a part, given the gradient of the stream after it, [N, D]. */
 export function partBackward(part: Part, weights: PartWeights, kept: KeptPart, gradient: Tensor2D, call: TrainingCall): PartBackward {
   const { spec, products } = call
   return tidied(() => {
