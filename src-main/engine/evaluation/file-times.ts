@@ -52,7 +52,7 @@ const rate = (what: string, { value, low, high }: Figure): TakenMeasure => ({
   unit: 'tokens/s',
 })
 
-/** How many times as fast as the other file. */
+/** The speed-up over the other file. */
 function speedUps(own: BenchedFile, other: BenchedFile): TakenMeasure[] {
   return (['prefill', 'decode'] as const).map((what) => ({
     name: 'speed-up',

@@ -12,7 +12,7 @@ import { headLogits } from '#engine/model/weights/vocabulary.ts'
 import { topIndices } from './generation/probabilities.ts'
 
 interface InferenceSettings {
-  /** Timed repetitions; as many warm-ups go before them, at most `warmups`. */
+  /** Timed repetitions. Equally many warm-ups come first, at most `warmups`. */
   readonly repeats: number
   readonly warmups: number
   /** Tokens decoded one by one after the prompt. */
@@ -33,7 +33,7 @@ function spread(seconds: readonly number[]): { median: number; spread: number } 
   return { median: quantile(0.5), spread: (quantile(0.75) - quantile(0.25)) / 2 }
 }
 
-/** One pass over a window with the logits of every position, as the reference times it: seconds. */
+/** One pass over a window with the logits of every position, as the reference times it. Returns seconds. */
 async function timePass(view: ModelView, window: Int32Array, signal?: AbortSignal): Promise<number> {
   const start = performance.now()
   await runWindows(view, [window], {
@@ -56,7 +56,7 @@ async function timePass(view: ModelView, window: Int32Array, signal?: AbortSigna
   return (performance.now() - start) / 1000
 }
 
-/** Feeds the window as a prompt, then decodes greedily: seconds to the first token and per further token. */
+/** Feeds the window as a prompt, then decodes greedily. Returns seconds to the first token and per further token. */
 async function timeDecoding(
   view: ModelView,
   window: Int32Array,
@@ -81,7 +81,7 @@ interface Turn {
   readonly rate?: number
 }
 
-/** What one model did in each of its turns. */
+/** The times of one model in each of its turns. */
 class Timings {
   readonly #turns: Turn[] = []
 
@@ -94,7 +94,7 @@ class Timings {
   }
 }
 
-/** What timing found, and what a careful reader should know of it. */
+/** The measures, and what a careful reader should know about them. */
 interface InferenceResult {
   readonly measures: TakenMeasure[]
   readonly notes: string[]
@@ -164,7 +164,7 @@ function measuresOf(own: Timings, tokens: number, prompted: number): TakenMeasur
   ]
 }
 
-/** How many times as fast as the dense model, turn by turn. */
+/** The speed-up over the dense model, turn by turn. */
 function fasterThan(own: Timings, dense: Timings): TakenMeasure[] {
   const ratios = (key: 'pass' | 'rate') => {
     const theirs = dense.of(key)
@@ -176,7 +176,10 @@ function fasterThan(own: Timings, dense: Timings): TakenMeasure[] {
   })
 }
 
-/** Begins to watch the processors: the share of their time that others took until it is asked, null where the system does not say. */
+/**
+ * Starts to watch the processors. The returned function gives the share of their time that other programs used since; null if the system
+ * does not report it.
+ */
 function watchLoad(): () => number | null {
   const before = { busy: busySeconds(), own: process.cpuUsage(), at: performance.now() }
   return () => {

@@ -9,7 +9,7 @@ import { complete } from './generation/complete.ts'
 import { readLosses } from './perplexity.ts'
 import { share, shareMeasure } from './tasks/accuracy.ts'
 
-/** Where a window is divided, and how long texts are that hide a number. */
+/** Where a window is divided, and the lengths of texts that hide a number, as shares of the window. */
 const shares = [0.25, 0.5, 1]
 /** How deep in a text a number is hidden, as in the needle tests of long-context benchmarks (RULER, arXiv 2404.06654). */
 const depths = [0, 0.25, 0.5, 0.75, 1]
@@ -57,8 +57,8 @@ export interface Needle {
 }
 
 /**
- * Texts from the beginning of a window, one for each depth, which have `length` tokens together with the answer. They start with the token
- * `begin`, if the model needs one. Empty if there is no room for text around the number.
+ * Texts from the beginning of a window, one for each depth, with `length` tokens including the answer. They start with the token `begin`,
+ * if the model needs one. Empty if there is no room for text around the number.
  */
 export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<Tokenizer, 'encode'>, begin?: number): Needle[] {
   const start = begin === undefined ? [] : [begin]
@@ -75,7 +75,7 @@ export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<
 
 const answerTokens = ({ encode }: Pick<Tokenizer, 'encode'>, number: string): number => encode(` ${number}.`).length
 
-/** Whether the model writes each number, by its likeliest tokens. */
+/** Whether the model answers with each number, by its likeliest tokens. */
 export async function findNeedles(
   view: ModelView,
   needles: readonly Needle[],

@@ -31,17 +31,17 @@ import { isWrittenTaskId, unknownTask, writtenTasks } from './written/index.ts'
 import { readWritten } from './written/questions.ts'
 
 interface MeasureContext {
-  /** What it is measured on. Opened inside steps only, so a run that finds them all done opens nothing. */
+  /** The view to measure. Opened inside steps only, so a run that finds all of them done opens nothing. */
   view(): Promise<ModelView>
-  /** The model that the view was pruned from, to be timed beside it; absent where nothing was removed. */
+  /** The model that the view was pruned from, to be timed beside it; absent if nothing was removed. */
   readonly dense?: ModelView
-  /** The GGUF files of the view, and of the dense model to time it beside, where the weights have a type. */
+  /** The GGUF files of the view, and of the dense model to time beside it, if the weights have a type. */
   readonly files?: { own(): Promise<string>; dense(): Promise<string | undefined> }
   readonly tokenizer: Tokenizer | undefined
   readonly spec: Pick<DecoderSpec, 'contextLength' | 'questionsBegin'>
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
-  /** A step of the view that is measured: what it is stays out of `asked.on`. */
+  /** A step of the measured view, which `asked.on` need not name. */
   step<T>(asked: StepRequest, compute: () => Promise<T>): Promise<T>
   read(data: DataRequest): Promise<{ readonly windows: Windows; readonly used: UsedData; readonly notes: readonly string[] }>
   readonly fetchFile?: FetchHubFile
@@ -50,7 +50,7 @@ interface MeasureContext {
 export interface Measured {
   readonly measures: TakenMeasure[]
   readonly answers: { prompt: string; text: string }[]
-  /** The windows of a perplexity, which readers take in the order of the perplexities. */
+  /** The windows of each perplexity, in the order of the perplexities. */
   readonly evaluation: UsedData[]
   readonly notes: string[]
   /** Every question of its tasks. */
@@ -94,7 +94,7 @@ async function measurePerplexity({ data, name }: Of<'perplexity'>, context: Meas
   return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
 }
 
-/** Times are of the run that took them. */
+/** Times belong to the run that took them. */
 const timeStep: StepKind = { version: 1, reach: 'own' }
 
 async function measureInference(
@@ -190,7 +190,7 @@ function requireTokenizer(tokenizer: Tokenizer | undefined, kind: keyof typeof u
 }
 
 const writtenStep: StepKind = { version: 2 }
-/** Answers that a run which was interrupted does not write again. */
+/** How many answers are stored together, so that an interrupted run does not generate them again. */
 const answersPerStep = 16
 
 async function measureWritten(

@@ -11,9 +11,8 @@ export interface Perplexity {
 }
 
 /**
- * Perplexity over windows, each on its own: the T - 1 next-token losses of a window, averaged over all tokens, exponentiated.
- * Losses are summed in float64, where the 2SSP reference averages and exponentiates in the model's half precision
- * (a rounding of several percent in bfloat16).
+ * Perplexity over windows: exp of the mean of the T - 1 next-token losses of each window, over all tokens. Losses are summed in float64.
+ * The 2SSP reference averages and exponentiates in the model's half precision, which rounds by several percent in bfloat16.
  */
 export async function perplexity(
   view: ModelView,

@@ -11,7 +11,7 @@ interface Greedy {
   readonly tokens: number
   readonly endIds: readonly number[]
   readonly signal?: AbortSignal
-  /** Answers that are finished. */
+  /** Receives the number of finished answers. */
   progress?(done: number): void
 }
 

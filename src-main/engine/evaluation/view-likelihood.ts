@@ -4,7 +4,7 @@ import { tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
 
-/** A row that predicts a token: which one, and the request and continuation that the token belongs to. */
+/** A row that predicts a token: the row, and the request and continuation of the token. */
 interface Prediction {
   readonly row: number
   readonly target: number
@@ -43,7 +43,7 @@ export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): vo
   }
 }
 
-/** A prefix among the lines: its tokens, and the line and row of each of them. */
+/** A prefix among the lines: its tokens, and the line and row of each. */
 interface Laid {
   readonly prefix: Int32Array
   readonly line: number
@@ -51,7 +51,7 @@ interface Laid {
   readonly last: number
 }
 
-/** Prefixes, each after what it shares with the one before it in the order of their tokens, then continuations except their last tokens. */
+/** Lays out prefixes, sorted by tokens, each after what it shares with the one before it, then continuations without their last tokens. */
 function layOut(requests: readonly LikelihoodRequest[], shares: boolean): { lines: Branch[]; predictions: Prediction[] } {
   const lines: Branch[] = []
   const laid: Laid[] = []
@@ -68,7 +68,7 @@ function layOut(requests: readonly LikelihoodRequest[], shares: boolean): { line
       laid[index] = before
       continue
     }
-    // Its own last token is computed in any case: what follows is predicted there.
+    // Its own last token is always computed, because the next token is predicted there.
     const after = shares && before ? Math.min(common, prefix.length - 1) : 0
     const line = add({ from: before?.line ?? 0, after, ids: prefix.subarray(after) })
     before = { prefix, line, last: rows - 1 }

@@ -5,7 +5,7 @@ import type { CachedBlock } from '#engine/backend/fused.ts'
 import { joinTables, type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import type { DeltaMemory } from './delta-net.ts'
 
-/** Slots that there is room for at first; it doubles when they are taken. */
+/** Initial number of slots. It doubles when they are full. */
 const firstRoom = 64
 
 /**
@@ -25,7 +25,7 @@ export class KeyValueSlots {
     this.#spec = spec
   }
 
-  /** One more owner, who disposes of it as well. */
+  /** Adds an owner, who must dispose of it too. */
   hold(): KeyValueSlots {
     this.#owners++
     return this
@@ -40,7 +40,7 @@ export class KeyValueSlots {
     })
   }
 
-  /** The same slots for one more sequence. */
+  /** Shares these slots with one more sequence. */
   share(slots: readonly number[]): number[] {
     for (const slot of slots) this.#holders[slot] = at(this.#holders, slot) + 1
     return [...slots]
@@ -54,7 +54,7 @@ export class KeyValueSlots {
     }
   }
 
-  /** Keys and values of a block, with room for every slot that was taken. */
+  /** Keys and values of a block, with room for every slot taken. */
   of(block: number): CachedBlock {
     const seen = this.#blocks.get(block)
     const capacity = seen?.key.shape[1] ?? 0
@@ -63,7 +63,10 @@ export class KeyValueSlots {
     return this.#makeRoom(block, Math.max(2 * capacity, Math.ceil(needed / firstRoom) * firstRoom) - capacity)
   }
 
-  /** Without operations that write into slots: puts keys and values [K, N, d] of slots behind those of a block, and says where each slot is. */
+  /**
+   * For runtimes without operations that write into slots: appends keys and values [K, N, d] of slots to those of a block, and records
+   * where each slot is.
+   */
   append(block: number, slots: readonly number[], key: Tensor3D, value: Tensor3D): CachedBlock & { placeOf(slot: number): number } {
     const places = this.#places.get(block) ?? new Map<number, number>()
     const first = this.#blocks.get(block)?.key.shape[1] ?? 0
@@ -75,7 +78,7 @@ export class KeyValueSlots {
   #makeRoom(block: number, more: number): CachedBlock {
     return tidy(() => {
       const { keyValueHeads, headSize } = this.#spec
-      // Keys and values are written in place, so that neither may share its memory.
+      // Keys and values are written in place, so neither may share its memory.
       const room = (): Tensor3D => fill([keyValueHeads, more, headSize], 0)
       return this.#put(block, room(), room()) as never
     })
@@ -103,7 +106,10 @@ export class KeyValueSlots {
   }
 }
 
-/** A sequence of a call: the slots of all its positions, of which the last `tokens` are new. It may follow another one of the call, its `from`. */
+/**
+ * A sequence of a call: the slots of all its positions, of which the last `tokens` are new. It may continue another one of the call, its
+ * `from`.
+ */
 export interface PlacedSequence {
   readonly slots: readonly number[]
   readonly tokens: number
@@ -114,9 +120,9 @@ export interface PlacedSequence {
 export class Past {
   readonly sequences: readonly PlacedSequence[]
   readonly cache: KeyValueSlots
-  /** What DeltaNets keep, by block, sample by sample. */
+  /** The memories of DeltaNets, by block, sample by sample. */
   readonly memories: Map<number, DeltaMemory>
-  /** As the operations on placed rows read them: [N, 2] and the slots of all sequences. */
+  /** In the form that the operations on placed rows read: [N, 2], and the slots of all sequences. */
   readonly rows: Tensor2D
   readonly slots: Tensor1D
   readonly #tables = new Map<Rotary, RotaryTables>()
@@ -148,7 +154,7 @@ export class Past {
   }
 }
 
-/** Of each row where the slots of its sequence begin, and its position: [N, 2]; and all slots. */
+/** For each row, where the slots of its sequence begin and its position: [N, 2]; and all slots. */
 export function placeRows(sequences: readonly PlacedSequence[]): { rows: Tensor2D; slots: Tensor1D } {
   const rows: number[] = []
   let first = 0

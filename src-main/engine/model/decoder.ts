@@ -41,32 +41,32 @@ export interface Residual {
 /** What one call of the decoder shares among its parts. */
 export interface CallContext {
   readonly spec: DecoderSpec
-  /** Samples B of T tokens each; with a past, one of all rows. */
+  /** B samples of T tokens each; with a past, one sample of all rows. */
   readonly batch: number
   readonly tokens: number
   readonly rotary: (block: number) => RotaryTables
-  /** The rows' places in sequences that began before. */
+  /** The rows' places in sequences that began in earlier calls. */
   readonly past?: Past
-  /** Sees what the part reads and writes, while it lives. */
+  /** Receives what the part reads and writes, valid during the call. */
   readonly observe?: (seen: PartActivations) => void
-  /** Of a mixture that is only looked at, the experts that run; all of them without it. */
+  /** For a mixture that is only observed: which experts run. Default: all. */
   readonly only?: ((expert: number) => boolean) | undefined
 }
 
-/** What a part's projections read and write: it is all that fitting them needs. */
+/** The inputs and outputs of a part's projections: all that fitting them needs. */
 export interface PartActivations {
-  /** What the first projections read: the stream through the norm, [B*T, D]. */
+  /** Input of the first projections: the stream after the norm, [B*T, D]. */
   readonly input: Tensor2D
-  /** What the last projection reads: mixed heads [B*T, H d], or neurons [B*T, I]. A mixture has many: reading it throws. */
+  /** Input of the last projection: mixed heads [B*T, H d], or neurons [B*T, I]. A mixture has many, so reading it throws. */
   readonly inner: Tensor2D
-  /** Of a mixture, what each expert that was chosen reads and writes. Those that are read from the disk are shown one by one, while `more` follows. */
+  /** For a mixture: the input and output of each chosen expert. Experts read from disk are shown one by one, while `more` is set. */
   readonly experts?: readonly ExpertActivations[]
   readonly more?: boolean
-  /** What is added to the stream, [B*T, D]; absent where only what leads up to it was computed. */
+  /** The addition to the stream, [B*T, D]; absent if only what leads up to it was computed. */
   readonly output?: Tensor2D
 }
 
-/** Runs one part on a residual stream: the stream after it, the caller's to dispose of. */
+/** Runs one part on a residual stream. Returns the stream after it, which the caller disposes of. */
 export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D {
   return tidy(() => {
     const seen = leadUp(part, weights, residual, call)
@@ -82,7 +82,7 @@ function outputOf(seen: LedUp, { attention, mlp }: PartWeights<Matrix>, spec: De
   return attention ? project(inner, attention.output, attention.outputBias) : project(inner, mlp?.down as Matrix, mlp?.downBias)
 }
 
-/** Shows the call's observer what a part's last projection reads, and stops there: the product behind it is spared. */
+/** Shows the call's observer the input of a part's last projection, and stops before that product. */
 export function observePart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): void {
   tidy(() => {
     call.observe?.(leadUp(part, weights, residual, call))
@@ -111,7 +111,7 @@ function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, { spec, 
   }
 }
 
-/** The stream with a part's output added: through the norm on it, scaled, onto what a shortcut makes of the stream. */
+/** Adds a part's output to the stream: normed, scaled, and onto the stream's shortcut, as the part has them. */
 export function addTo(
   residual: Tensor2D,
   output: Tensor2D,
@@ -124,9 +124,9 @@ export function addTo(
 
 const normalizeIf = (x: Tensor2D, norm: NormWeights | undefined): Tensor2D => (norm ? normalize(x, norm) : x)
 
-/** The residual stream behind a part, with tensors of its own; the one before it is disposed of. */
+/** The residual stream after a part, with its own tensors. Disposes of the one before it. */
 export function advance(part: Part, before: Residual, x: Tensor2D, spec: DecoderSpec): Residual {
-  // A parallel MLP still reads the block's input; where it was removed, the next block begins.
+  // A parallel MLP still reads the block's input. If it was removed, the next block begins.
   const mlpFollows = isAttention(part) && layoutOf(spec, blockOf(part)).width > 0
   const source = spec.parallelResidual && mlpFollows ? before.source.clone() : x.clone()
   disposeResidual(before)
@@ -140,7 +140,7 @@ export function disposeResidual(residual: Residual): void {
 
 type Input = Pick<PartActivations, 'input'>
 
-/** What a part reads; where its first products take the stream and norm it themselves, only made on demand. */
+/** The input of a part. It is computed only on demand if the first products take the stream and norm it themselves. */
 function inputOf(x: Tensor2D, { norm }: AttentionWeights<Matrix> | MlpWeights<Matrix>, later: boolean): Input {
   if (!later) return { input: normalizeIf(x, norm) }
   return {
@@ -162,7 +162,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
   return withInner(input, weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call))
 }
 
-/** Values mixed by softmax attention, through the gate on each head where there is one: [B*T, H d]. */
+/** Values mixed by softmax attention, through the gate on each head if there is one: [B*T, H d]. */
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
@@ -182,7 +182,7 @@ function mixDelta(projected: Tensor2D, weights: DeltaWeights, block: number, cal
   return mixed
 }
 
-/** Sequences with as many new tokens side by side; others, and those that follow one of the call, one after the other. */
+/** Sequences with equally many new tokens run side by side; others, and those that continue one of the call, run one by one. */
 function mixSequences(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, { sequences }: Past, before: DeltaMemory | undefined) {
   const isUniform = new Set(sequences.map(({ tokens }) => tokens)).size === 1 && sequences.every(({ from }) => from === undefined)
   if (isUniform) return mixByDelta(projected, weights, shape, sequences.length, before)
@@ -204,7 +204,7 @@ function memoryOf({ recent, state }: DeltaMemory, index: number, count: number):
   return { recent: own(recent), state: own(state) }
 }
 
-/** Projections without the gates that follow each head's query, and those: [B*T, (H + 2K) d] and [B*T, H d]. */
+/** Projections without the gates that follow each head's query, and the gates: [B*T, (H + 2K) d] and [B*T, H d]. */
 export function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: DecoderSpec): { plain: Tensor2D; gate?: Tensor2D } {
   if (!gatedQueries) return { plain: projected }
   const both = reshape(slice(projected, [0, 0], [-1, 2 * heads * headSize]), [-1, heads, 2, headSize])
@@ -212,7 +212,7 @@ export function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }
   return { plain: concat([half(0), slice(projected, [0, 2 * heads * headSize], [-1, -1])], 1), gate: half(1) }
 }
 
-/** Norms on queries and keys, of projections [B*T, (H + 2K) d]. */
+/** Applies the norms on queries and keys to projections [B*T, (H + 2K) d]. */
 export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights<Matrix>, spec: DecoderSpec): Tensor2D {
   if (!queryNorm || !keyNorm) return projected
   const [queries, keys] = [spec.heads * spec.headSize, spec.keyValueHeads * spec.headSize]
@@ -221,7 +221,10 @@ export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: Atte
   return concat([...normed, columns(queries + keys, keys)], 1)
 }
 
-/** Values mixed by attention, whose products are those of `weight`, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. */
+/**
+ * Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. Uses the kind of products that `weight`
+ * takes.
+ */
 function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyValue: weight, sinks }: AttentionWeights<Matrix>): Tensor2D {
   const { spec, rotary, past } = call
   const { fused } = activeBackend()
@@ -247,7 +250,7 @@ interface PlacedHeads {
   readonly sinks: Tensor2D | undefined
 }
 
-/** Each sequence's rows after what its slots hold. */
+/** Attention of each sequence's rows after what its slots hold. */
 function mixPlaced(
   { query, key, value }: ReturnType<typeof splitHeads>,
   past: Past,

@@ -19,18 +19,21 @@ import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { gatedDeltaRule } from '#engine/tensor/delta-rule.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 
-/** What a Gated DeltaNet has besides its projections. */
+/** The weights of a Gated DeltaNet, besides its projections. */
 export interface DeltaWeights {
-  /** Weights of the last k inputs of each channel of queries, keys and values, the present one last: [channels, k]. */
+  /** Weights of the last k inputs of each channel of queries, keys and values, the current one last: [channels, k]. */
   readonly convolution: Tensor2D
-  /** How fast each value head forgets, negative, and what is added to its projected rate: [Hv]. */
+  /** How fast each value head forgets (negative), and the offset of its projected rate: [Hv]. */
   readonly decayRate: Tensor1D
   readonly decayBias: Tensor1D
-  /** On what each head reads. */
+  /** The norm on the result of each head. */
   readonly readNorm: NormWeights
 }
 
-/** What a DeltaNet keeps of positions it has seen: the last k - 1 inputs of its convolution [B, k - 1, channels], its state [B * Hv, dk, dv]. */
+/**
+ * What a DeltaNet keeps of earlier positions: the last k - 1 inputs of its convolution [B, k - 1, channels], and its state [B * Hv, dk,
+ * dv].
+ */
 export interface DeltaMemory {
   readonly recent: Tensor3D
   readonly state: Tensor3D
@@ -55,7 +58,9 @@ export function mixByDelta(
   return { mixed: gateNeurons(gates, normalizeGroups(byToken(read, batch), weights.readNorm), 'silu'), memory: { recent, state } }
 }
 
-/** What the delta rule reads, with what it was made of; gates and rates [N, ...] are as they were projected, rates with what is added to them. */
+/**
+ * The inputs of the delta rule, and what they were computed from. Gates and rates [N, ...] are as projected, rates with their offset added.
+ */
 export function leadToRule(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, batch: number, memory?: DeltaMemory) {
   const { keyHeads, valueHeads, keySize, valueSize } = shape
   const tokens = projected.shape[0] / batch
@@ -95,7 +100,7 @@ export function byHead(x: Tensor3D, heads: number, size: number, wanted: number)
   return reshape(shared, [batch * wanted, tokens, size])
 }
 
-/** Vectors [G, T, d] at length one. */
+/** Scales vectors [G, T, d] to length one. */
 function unitLength(x: Tensor3D): Tensor3D {
   return reshape(normalize(reshape(x, [-1, x.shape[2]]), unit), x.shape)
 }

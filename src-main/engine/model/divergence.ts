@@ -23,7 +23,7 @@ import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from './weights/vocabulary.ts'
 
-/** The dense model's next-token distributions p, one per row, as far as divergence from them needs them. */
+/** The dense model's next-token distributions p, one per row, in the form that divergences from them need. */
 export interface DenseDistribution {
   /** Final hidden states [N, D]. */
   readonly hidden: Tensor2D
@@ -53,7 +53,7 @@ export async function rowDivergences(
   })
 }
 
-/** The same where logits are capped, and so no product of the hidden states: sum p (a - b) goes over the vocabulary. */
+/** The same for capped logits, which are no plain product of the hidden states, so sum p (a - b) runs over the vocabulary. */
 async function cappedDivergences(
   vocabulary: Vocabulary,
   dense: DenseDistribution,
@@ -109,7 +109,7 @@ async function averageHead(vocabulary: Vocabulary, rows: Tensor2D, how: HeadPass
 }
 
 interface Sums {
-  /** The greatest logit so far, and the sum of exponents relative to it: [N, 1] each. */
+  /** The largest logit so far, and the sum of exponents relative to it: [N, 1] each. */
   readonly top: Tensor2D
   readonly total: Tensor2D
   /** Rows of the head times exponents: [N, D]. */

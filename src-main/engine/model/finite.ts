@@ -1,14 +1,14 @@
 import { EspalierError } from '#contract/errors.ts'
 
-/** What to do about a model whose numbers are lost on the way. */
+/** What to do about a model whose numbers overflow. */
 export const overflowAdvice = 'Its weights are damaged or its training diverged: get the model again.'
 
-/** Throws when one of the values is no number, or endless. `what` begins the sentence. */
+/** Throws if a value is NaN or infinite. `what` begins the sentence. */
 export function requireFinite(values: ArrayLike<number>, what: string): void {
   for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) throw notFinite(what)
 }
 
-/** Throws when something that will be written down holds a number that is none, which JSON would make null. */
+/** Throws if something to be stored holds NaN or an infinite number, which JSON would turn into null. */
 export function requireNumbers(value: unknown, what: string): void {
   if (typeof value === 'number') {
     if (Number.isNaN(value)) throw notFinite(what)

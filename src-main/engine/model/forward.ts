@@ -8,15 +8,15 @@ import type { ModelView } from './views/view.ts'
 import { breathe, type Stream, Walk } from './walk.ts'
 import type { Part } from './weights/weights.ts'
 
-/** Rows of activations per product, which groups and branches are joined up to: above it, larger products are no faster. */
+/** Rows of activations per product. Groups and branches are joined up to this number; larger products are no faster. */
 export const rowsPerCall = 2048
 
-/** Groups that pass a part together where its weights are packed for them: more would save nothing that counts. */
+/** Groups that pass a part together if its weights are packed for them. More would save almost nothing. */
 const groupsPerPacking = 8
 
-/** Windows of one length that go through the stack together. */
+/** Windows of equal length that go through the stack together. */
 export interface WindowGroup {
-  /** Their places in the list that was passed in. */
+  /** Their indices in the list that was passed in. */
   readonly indices: readonly number[]
   readonly ids: Int32Array
   readonly batch: number
@@ -43,26 +43,25 @@ export function groupWindows(windows: Windows, rows = rowsPerCall): WindowGroup[
 }
 
 interface StackVisitor {
-  /** Sees the stream after each part (and before the first, with part -1): [B*T, D], valid during the call. */
+  /** Receives the stream after each part (and before the first, with part -1): [B*T, D], valid during the call. */
   afterPart?(group: WindowGroup, part: Part | -1, x: Tensor2D): void
-  /** Sees what each part reads and writes, while it lives. */
+  /** Receives what each part reads and writes, valid during the call. */
   observe?(group: WindowGroup, part: Part, seen: PartActivations): void
   /** Receives the stream after the last block, before the final norm; valid during the call. */
   afterStack?(group: WindowGroup, x: Tensor2D): void | Promise<void>
-  /** What the last part's last projection reads ends the walk: what it feeds is not computed, `afterStack` is not called. */
+  /** Ends the walk at the input of the last part's last projection: its output is not computed, and `afterStack` is not called. */
   readonly endsBeforeOutput?: boolean
-  /** How parts multiply; as the model's passes do unless given. */
+  /** The products of parts. Default: those of the model's passes. */
   readonly products?: Products
-  /** Called after each group that went through the whole stack, or each part when weights are streamed. */
+  /** Called after each group that passed the whole stack, or after each part if weights are streamed. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
 }
 
 /**
- * Runs windows through the block stack. Resident weights: group after group, so that little is alive at once; a few together where they
- * are packed for a pass.
- * Streamed weights: as many groups together as the workspace holds, so that each part is read once for all of them.
- * With `rows` 1 no window shares a product with another, so that its results do not depend on its company.
+ * Runs windows through the block stack. With resident weights, group after group, so that little is in memory at once; a few groups
+ * together if weights are packed for a pass. With streamed weights, as many groups together as the workspace holds, so that each part is
+ * read once for all of them. With `rows` 1 no window shares a product with another, so results do not depend on the other windows.
  */
 export async function runWindows(view: ModelView, windows: Windows, visitor: StackVisitor, rows = rowsPerCall): Promise<void> {
   const groups = groupWindows(windows, rows)
@@ -84,7 +83,7 @@ export async function runWindows(view: ModelView, windows: Windows, visitor: Sta
   }
 }
 
-/** Bytes of an entry of a stream: experts that are read one by one hold the input, the sums and the output of all streams at once. */
+/** Bytes per entry of a stream. If experts are read one by one, the input, the sums and the output of all streams are in memory at once. */
 export const streamEntryBytes = ({ model, spec }: ModelView): number => (model.store.streams && spec.router ? 20 : 8)
 
 interface GroupStream extends Stream {

@@ -7,8 +7,8 @@ import { type CallContext, mixHeads, type Residual } from './decoder.ts'
 import { blockOf, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
- * The stream behind a part with packed weights by one to three operations: norms, sums and what lies between the products go with these.
- * Undefined where there is none that knows all words of this model.
+ * Runs a part with packed weights in one to three operations that include norms, sums and what is between the products. Returns the stream
+ * after it, or undefined if no operation covers this model.
  */
 export function runHalfPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D | undefined {
   const { attention, mlp } = weights as PartWeights<HalfMatrix>

@@ -9,8 +9,8 @@ import { disposePart } from './weights/unpack.ts'
 import { isUnread, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
- * The weights of a view's parts packed for products of 16-bit operands: each time, as packing costs what reading costs and there is no
- * need to hold both; or once, if walks are of a few rows each and weights are not read as they are used.
+ * The weights of a view's parts, packed for products of 16-bit operands. They are packed each time, because packing costs as much as
+ * reading and saves memory; or once, if walks have few rows and weights are not streamed.
  */
 export class HalfParts {
   readonly #view: ModelView
@@ -56,7 +56,7 @@ export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boo
   return isUnread(first) ? first.halves === true : isHalf(first.down)
 }
 
-/** The projections of a part packed; what else it has is copied. */
+/** The packed projections of a part. Everything else is copied. */
 function packPart({ attention, mlp, mixture }: PartWeights, split: boolean): PartWeights<Matrix> {
   const pack = (weight: Tensor2D) => halfUnits().pack(weight, split)
   if (attention) {

@@ -3,12 +3,12 @@ import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { checkVocabulary, openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { type Model, openModel } from './model.ts'
 
-/** A model that is kept open between runs on it, so that a grid loads its weights once. */
+/** The model that stays open between runs, so that a grid loads its weights once. */
 let kept: { key: string; model: Promise<Model> } | undefined
 
 /**
- * The model at a path, open until another one is asked for or `releaseModel`. The quick key tells models apart: one whose files have changed
- * is opened again, and what was remembered with the old one goes.
+ * The model at a path. It stays open until another one is requested or `releaseModel` is called. The quick key detects changed files: then
+ * the model is opened again, and what was remembered with the old one is dropped.
  */
 export async function acquireModel(path: string, memoryBytes: number | undefined): Promise<Model> {
   const key = JSON.stringify([path, memoryBytes ?? null, await quickKeyOf(path)])
@@ -29,7 +29,7 @@ export async function releaseModel(): Promise<void> {
   if (last) await (await last.model).close()
 }
 
-/** The tokenizer of a model, checked against its vocabulary; undefined where it has none. */
+/** The tokenizer of a model, checked against its vocabulary; undefined if it has none. */
 export async function openModelTokenizer(model: Pick<Model, 'path' | 'spec'>): Promise<Tokenizer | undefined> {
   try {
     const tokenizer = await openTokenizer(model.path)

@@ -9,7 +9,7 @@ import { requireFinite } from './finite.ts'
 import { breathe } from './walk.ts'
 import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './weights/vocabulary.ts'
 
-/** Logits that are in memory at once, and rows of the product that they come from. */
+/** The most logits in memory at once, and the most rows of the product that they come from. */
 const logitsPerTile = 2 ** 22
 const rowsPerTile = 2048
 
@@ -30,8 +30,8 @@ interface LogitsTile {
 }
 
 /**
- * Hidden states by entries of the head in tiles, so that no [N, V] matrix exists: many rows by few entries of the vocabulary, which is the
- * better shape for a product, and slices of the head that nothing has to copy.
+ * Tiles of hidden states by entries of the head, so that no [N, V] matrix exists. Tiles have many rows and few entries of the vocabulary,
+ * which is the better shape for a product, and use slices of the head without copying.
  */
 export function* tilesOf(rows: number, size: number): Generator<Tile> {
   const most = Math.min(size, Math.floor(logitsPerTile / Math.min(rows, rowsPerTile)))
@@ -42,7 +42,7 @@ export function* tilesOf(rows: number, size: number): Generator<Tile> {
   }
 }
 
-/** The entries of a chunk of the head that a tile is made of: nothing is copied. The caller disposes of its tensors. */
+/** The entries of a chunk of the head that a tile uses. Nothing is copied. The caller disposes of its tensors. */
 export function headOf(chunk: HeadChunk, { firstEntry, entries }: Tile): HeadChunk {
   const weight: Tensor2D = slice(chunk.weight, [firstEntry, 0], [entries, -1])
   const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [firstEntry], [entries])
@@ -51,14 +51,14 @@ export function headOf(chunk: HeadChunk, { firstEntry, entries }: Tile): HeadChu
 
 /** How hidden states go through the head. */
 export interface HeadPass {
-  /** In float32 unless given. */
+  /** Default: float32. */
   readonly products?: Products
   readonly signal?: AbortSignal | undefined
-  /** Results are only used to rank. A value that is not finite is no error: the caller computes it again. */
+  /** Results are only used to rank. A value that is not finite is no error, because the caller computes it again. */
   readonly ranks?: boolean
 }
 
-/** Takes hidden [N, D] through a chunk of the head tile by tile. Between tiles timers and messages come through. */
+/** Takes hidden states [N, D] through a chunk of the head tile by tile. Timers and messages are handled between tiles. */
 export async function forEachTile(
   hidden: Tensor2D,
   chunk: HeadChunk,
@@ -75,7 +75,7 @@ export async function forEachTile(
   }
 }
 
-/** The token that follows each position within its window; the last position repeats its own, to be left out by the caller. */
+/** The token after each position within its window. The last position repeats its own; the caller must leave it out. */
 export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
   return ids.map((id, i) => (i % tokens === tokens - 1 ? id : (ids[i + 1] ?? id)))
 }
@@ -94,7 +94,7 @@ export async function tokenLosses(
   return losses as Float64Array
 }
 
-/** The same of several matrices of hidden states with the same targets. */
+/** The same for several matrices of hidden states with the same targets. */
 export async function allTokenLosses(
   vocabulary: Vocabulary,
   hidden: readonly Tensor2D[],
@@ -116,7 +116,7 @@ export async function allTokenLosses(
 export const logNormalizers = (vocabulary: Vocabulary, hidden: readonly Tensor2D[], how: HeadPass = {}): Promise<Float64Array[]> =>
   throughHead(vocabulary, hidden, how, () => undefined)
 
-/** Logs of sums of exponents, with a look at each chunk of the head. */
+/** Logs of sums of exponents. Calls `look` with each chunk of the head. */
 async function throughHead(
   vocabulary: Vocabulary,
   hidden: readonly Tensor2D[],
@@ -154,7 +154,7 @@ function addLogSums(own: Float64Array, more: Float64Array, firstRow = 0): void {
   })
 }
 
-/** Writes the logits of those targets that the chunk holds: hidden [N, D], targets [N]. */
+/** Writes the logits of the targets that are in the chunk: hidden [N, D], targets [N]. */
 export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
   const size = chunk.weight.shape[0]
   const local = targets.map((id) => id - chunk.first)
@@ -171,7 +171,7 @@ export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: In
   })
 }
 
-/** log(sum(exp(row))) of each row of logits [N, V]; the maximum is only subtracted when the plain sum overflows or vanishes. */
+/** log(sum(exp(row))) of each row of logits [N, V]. The maximum is subtracted only if the plain sum overflows or vanishes. */
 export function logSumExponents(logits: Tensor2D): Float64Array {
   const exponents = activeBackend().fused?.exponents
   if (exponents) return logsOf(valuesOf(() => exponents(logits)))

@@ -26,7 +26,7 @@ import { checkTensors } from './weights/weights.ts'
 export interface Model {
   readonly name: string
   readonly path: string
-  /** Of its files as they were when it was opened. */
+  /** The quick key of its files when it was opened. */
   readonly quickKey: string
   readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec
@@ -34,12 +34,12 @@ export interface Model {
   readonly vocabulary: Vocabulary
   /** Which products are used for what. */
   readonly products: ProductsFor
-  /** What the budget leaves beside embedding and head, and the part of it that is for activations. */
+  /** What embedding and head leave of the budget, and the share of that for activations. */
   readonly freeBytes: number
-  /** What it was opened with: what is opened beside it may take no more. */
+  /** Its memory budget. What is opened beside it may take no more. */
   readonly memoryBytes: number
   readonly workspaceBytes: number
-  /** What work on the model keeps for later work on it, by name; it goes with the model. */
+  /** What work on the model keeps for later work, by name. It is dropped with the model. */
   readonly kept: Map<string, Kept>
   close(): Promise<void>
 }
@@ -48,17 +48,17 @@ interface Kept {
   dispose(): void
 }
 
-/** What is kept with a model under a name, made when it is first asked for. */
+/** What is kept with a model under a name. Created on first use. */
 export function keptWith<T extends Kept>({ kept }: Pick<Model, 'kept'>, name: string, make: () => T): T {
   const known = kept.get(name) ?? make()
   kept.set(name, known)
   return known as T
 }
 
-/** The same open model, computed otherwise. */
+/** The same open model with other products. */
 export const withProducts = (model: Model, products: ProductsFor): Model => ({ ...model, products })
 
-/** The share of the budget that activations may take when weights have to be streamed. */
+/** The share of the budget for activations if weights have to be streamed. */
 const workspaceShare = 0.25
 
 interface OpenSpec {
@@ -104,8 +104,8 @@ async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefine
 }
 
 /**
- * Opens a model. `memoryBytes` is what weights and activations may take (most of the device's memory unless given);
- * weights beyond it are streamed from the disk.
+ * Opens a model. `memoryBytes` limits weights and activations (default: most of the device's memory). Weights beyond it are streamed from
+ * disk.
  */
 export async function openModel(path: string, memoryBytes = usualMemory()): Promise<Model> {
   exposeGarbageCollection()
@@ -147,18 +147,18 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
 }
 
 /**
- * Most of the memory that models are computed in: of what was free on a GPU with memory of its own, where products and the runtime need
- * room besides; else of the machine's, which others use too, or of the part of it that this process was given.
+ * Most of the memory for computing: on a GPU with its own memory, most of what was free, because products and the runtime need some too;
+ * otherwise most of the machine's, which other programs use too, or of this process's share of it.
  */
 export function usualMemory(): number {
   const free = deviceBytes()
   return Math.floor(free === undefined ? (Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6 : free * 0.8)
 }
 
-/** Of a memory budget, what embedding and head may take; larger ones are read in pieces. */
+/** The share of a memory budget for embedding and head. Larger ones are read in pieces. */
 export const vocabularyShare = 0.4
 
-/** What of a memory budget is for the embeddings, for weights, which need the `least` bytes, and for activations. */
+/** Divides a memory budget among embeddings, weights, which need at least `least` bytes, and activations. */
 export function divideMemory(
   spec: DecoderSpec,
   memoryBytes = usualMemory(),
@@ -171,7 +171,7 @@ export function divideMemory(
   return { vocabularyStays, left, storeBytes: Math.floor(left * (1 - workspaceShare)) }
 }
 
-/** Throws when the model cannot even be streamed in that much memory; nothing is read but headers. */
+/** Throws if the model cannot even be streamed in this much memory. Reads headers only. */
 export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {
   const { checkpoint, spec } = await openSpec(path)
   try {

@@ -7,7 +7,7 @@ import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix, project } from '#engine/tensor/products.ts'
 import type { MlpWeights } from './weights/weights.ts'
 
-/** Neurons [N, I] of what an MLP reads [N, D]; packed weights take the stream, through the norm where there is one. */
+/** Neurons [N, I] from an MLP's input [N, D]. Packed weights take the stream and apply the norm, if there is one. */
 export function neuronsOf(
   x: Tensor2D,
   weights: MlpWeights<Matrix>,

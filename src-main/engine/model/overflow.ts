@@ -8,7 +8,7 @@ import { runWindows } from './forward.ts'
 import type { ModelView } from './views/view.ts'
 import { blockOf, isAttention, type Part, partNames } from './weights/weights.ts'
 
-/** Windows that are run again to find the place. */
+/** How many windows run again to find the place. */
 const looked = 4
 
 type Stage = Exclude<keyof PartActivations, 'experts' | 'more'>
@@ -24,7 +24,7 @@ export async function locateOverflow(thrown: unknown, view: ModelView, windows: 
   return new EspalierError('invalid', message.replace(overflowAdvice, `${place} ${overflowAdvice}`), details)
 }
 
-/** The first part of a pass that makes a number that is none, and what of it. */
+/** The first part of a pass, and its stage, that produces a value that is not finite. */
 async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: Part; stage: Stage } | undefined> {
   let found: { part: Part; stage: Stage } | undefined
   const isLost = (x: Tensor | undefined) => x !== undefined && countNonFinite(x.dataSync() as Float32Array) > 0
@@ -39,7 +39,7 @@ async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: 
   return found
 }
 
-/** Of the tensors that made what was lost, the one with the largest entry. */
+/** The tensor with the largest entry among those that produced the value. */
 async function largestTensor({ model, spec }: ModelView, part: Part, stage: Stage): Promise<{ name: string; largest: number }> {
   const last = isAttention(part) ? 'output' : 'down'
   const keys = Object.keys(partNames(spec, part))

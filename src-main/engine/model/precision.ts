@@ -5,11 +5,11 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 
-/** Which products a run uses for what. */
+/** Which products a run uses for which purpose. */
 export interface ProductsFor {
-  /** Passes over windows whose numbers are used as they are: norms, similarities, perplexity. */
+  /** Passes over windows whose results are used directly: norms, similarities, perplexity. */
   readonly passes: Products
-  /** A first look at candidates, of which those that could win are scored once more; and what is rounded to 16 bits anyway. */
+  /** A first look at candidates, of which those that could win are rescored; and anything that is rounded to 16 bits anyway. */
   readonly ranking: Products
   /** A closer look at those that could win. */
   readonly rescoring: Products
@@ -32,7 +32,9 @@ export function productsOnUnits(precision: Precision): ProductsFor {
   return precision === 'mixed' ? { ...allIn('float32'), passes: 'split', ranking: 'bfloat16', rescoring: 'split' } : allIn(precision)
 }
 
-/** Which products a precision means on this machine: three of split operands are faster than one in float32 on matrix units only. */
+/**
+ * Which products a precision means on this machine. Three products of split operands are faster than one in float32 only with matrix units.
+ */
 export function productsFor(precision: Precision): ProductsFor {
   const products = productsOnUnits(precision)
   if (precision !== 'mixed' || activeBackend().halves?.units === 'AMX') return products
@@ -40,9 +42,9 @@ export function productsFor(precision: Precision): ProductsFor {
 }
 
 /**
- * The precision that a run is computed in on this machine: `auto` is `mixed` where the processor has units of its own, and float32 on a GPU, on
- * which has no measured rates of 16-bit products yet. Models that take no 16-bit operands are computed in float32. Throws for one that there
- * are no units for.
+ * The precision that a run is computed in on this machine. `auto` is `mixed` if the processor has matrix units, and float32 on a GPU, where
+ * 16-bit products have not been timed yet. Models that take no 16-bit operands are computed in float32. Throws if the machine has no units
+ * for a requested precision.
  */
 export function resolvePrecision(wanted: PrecisionName, spec: DecoderSpec): Precision {
   if (!takesHalves(spec)) return 'float32'

@@ -8,7 +8,9 @@ import { project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { logSumExponents } from './likelihood.ts'
 
-/** What float32 may be off by, relative to the largest value of a result; products in reduced precision are off by a hundred times that. */
+/**
+ * The largest error of float32, relative to the largest value of a result. Products in reduced precision are off by a hundred times that.
+ */
 const allowedError = 1e-5
 
 const [rows, inner, columns] = [67, 301, 45]
@@ -23,7 +25,7 @@ function matrix(height: number, width: number, random: PythonRandom): Matrix {
   return { values, tensor: () => tensor2d(values, [height, width]) }
 }
 
-/** The operations that decide, on numbers drawn from seed 0, each with the same in float64. */
+/** The operations that decide, on numbers drawn from seed 0, each with the same computation in float64. */
 function operations(): { title: string; run: () => ArrayLike<number>; expected: Float64Array }[] {
   const random = new PythonRandom(0)
   const x = matrix(rows, inner, random)
@@ -60,14 +62,14 @@ function operations(): { title: string; run: () => ArrayLike<number>; expected: 
   ]
 }
 
-/** The largest error of an operation, relative to the largest value that it should give; infinite when something is no number. */
+/** The largest error of an operation, relative to the largest expected value; infinite if a value is not finite. */
 function errorOf(found: ArrayLike<number>, expected: Float64Array): number {
   const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
   const worst = expected.reduce((most, value, i) => Math.max(most, Math.abs((found[i] ?? Number.NaN) - value)), 0)
   return Number.isFinite(worst) ? worst / largest : Number.MAX_VALUE
 }
 
-/** Works known operations out with the active runtime: how far off the worst of them is, and which one that is. */
+/** Runs known operations in the active runtime. Returns the largest error and the operation that has it. */
 export function checkOperations(): Pick<SelfTest, 'matches' | 'largestError' | 'worst'> {
   const errors = operations().map(({ title, run, expected }) => {
     let error = 0

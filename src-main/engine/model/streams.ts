@@ -11,7 +11,7 @@ export function disposeStreams(streams: Iterable<Stream>): void {
   for (const { residual } of streams) disposeResidual(residual)
 }
 
-/** Past a removed part the stream is unchanged; past an MLP it is the next block's input. */
+/** A removed part leaves the stream unchanged. After an MLP, the stream is the next block's input. */
 export function skipPart(part: Part, stream: Stream): void {
   if (isAttention(part)) return
   const { x, source } = stream.residual

@@ -12,7 +12,7 @@ import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
 import type { MixtureWeights, Part, PartWeights } from './weights/weights.ts'
 
-/** Samples on their way through the parts: B of T tokens each, [B*T, D]. */
+/** Samples on their way through the parts: B samples of T tokens each, [B*T, D]. */
 export interface Stream {
   readonly batch: number
   readonly tokens: number
@@ -21,26 +21,26 @@ export interface Stream {
 
 /** What may happen while streams pass a part. */
 interface PassVisitor<S extends Stream> {
-  /** Other weights for this pass, made of tensors of their own; disposed of behind it. */
+  /** Other weights for this pass, in their own tensors, which are disposed of after it. */
   replace?(weights: PartWeights): PartWeights | Promise<PartWeights>
-  /** Sees what the part reads and writes, stream by stream, while it lives. */
+  /** Receives what the part reads and writes, stream by stream, valid during the call. */
   observe?(stream: S, seen: PartActivations): void
-  /** Streams of equal length share products up to this many rows; without it each has its own. Observed streams are never joined. */
+  /** Streams of equal length share products up to this many rows. Without it, each has its own. Observed streams are never joined. */
   readonly joinUpTo?: number
-  /** Of a mixture that is only looked at, the experts that run. */
+  /** For a mixture that is only observed: which experts run. */
   readonly only?: ((expert: number) => boolean) | undefined
-  /** Ends the pass between two streams, or two experts that are read one by one. */
+  /** Can end the pass between two streams, or between two experts that are read one by one. */
   readonly signal?: AbortSignal | undefined
-  /** The places in sequences of the one stream's rows; what they add to the sequences is put there. */
+  /** The places in sequences of the one stream's rows. New keys, values and memories are stored there. */
   readonly past?: Past
 }
 
-/** Lets timers and messages through: cancelling and heartbeats depend on it. */
+/** Handles timers and messages. Cancelling and heartbeats depend on it. */
 export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /**
- * The one loop over weights: a part is leased once, every stream passes it, and the part is given back.
- * Forward passes, variants, rotations and sessions say which streams pass which part, and look on; `products` says how parts multiply.
+ * The one loop over weights: it leases a part, takes every stream through it, and releases it. Forward passes, variants, rotations and
+ * sessions decide which streams pass which part, and observe; `products` says how parts multiply.
  */
 export class Walk {
   readonly products: Products
@@ -49,7 +49,10 @@ export class Walk {
   readonly #rotaries: readonly Rotary[]
   readonly #tables = new Map<number, ReadonlyMap<Rotary, RotaryTables>>()
 
-  /** With `keepsPacked`, weights are packed once and stay: for walks of few rows. Models that take no 16-bit operands are computed in float32. */
+  /**
+   * With `keepsPacked`, weights are packed once and stay packed, for walks of few rows. Models that take no 16-bit operands are computed in
+   * float32.
+   */
   constructor(view: ModelView, products: Products = 'float32', { keepsPacked = false } = {}) {
     this.products = view.takesHalves ? products : 'float32'
     this.#view = view
@@ -57,18 +60,18 @@ export class Walk {
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
-  /** Whether a pass packs the weights of its part, so that it is better made by several streams together. */
+  /** Whether a pass packs the weights of its part, so that several streams should pass together. */
   get packsWeights(): boolean {
     return this.#halves !== undefined
   }
 
-  /** The stream of `batch` samples in front of the first part; ids [B*T]. */
+  /** The stream of `batch` samples before the first part; ids [B*T]. */
   async embed(ids: Int32Array, batch: number): Promise<Stream> {
     const x = await this.#view.model.vocabulary.embed(ids)
     return { batch, tokens: ids.length / batch, residual: { x, source: x.clone() } }
   }
 
-  /** Takes streams past a part. */
+  /** Takes streams through a part. */
   async pass<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S> = {}): Promise<void> {
     await this.#withWeights(part, visitor, async (weights) => {
       const groups = joinable(streams, visitor)
@@ -81,7 +84,7 @@ export class Walk {
     })
   }
 
-  /** Shows what a part's last projection reads, and stops there: the streams stay in front of the part. */
+  /** Shows the input of a part's last projection, and stops there: the streams stay before the part. */
   async look<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S>): Promise<void> {
     await this.#withWeights(part, visitor, async (weights) => {
       if (readsExperts(weights)) {
@@ -118,7 +121,7 @@ export class Walk {
     }
   }
 
-  /** Weights of a part as its products take them, or `whole` in float32, until `release`. */
+  /** Weights of a part in the form of its products, or `whole` in float32, until `release`. */
   async lease(part: Part, whole = false): Promise<PartWeights<Matrix>> {
     const next = this.#view.following(part)
     return this.#halves && !whole ? this.#halves.lease(part, next) : this.#view.lease(part, next)
@@ -153,7 +156,7 @@ export class Walk {
     }
   }
 
-  /** Puts streams behind a part that they passed side by side. */
+  /** Moves streams past a part that they passed side by side. */
   #advance<S extends Stream>(part: Part, streams: readonly S[], before: Residual, after: Tensor2D): void {
     const { spec } = this.#view
     const [only] = streams
@@ -186,13 +189,13 @@ export class Walk {
     }
   }
 
-  /** Rotary tables of placed rows by block; made here, as they outlive a part. */
+  /** Rotary tables of placed rows by block. Created here, because they outlive a part. */
   #tablesAfter(past: Past): (block: number) => RotaryTables {
     for (const rotary of this.#rotaries) past.tables(rotary)
     return (block) => past.tables(this.#rotaries[block] as Rotary)
   }
 
-  /** Rotary tables of a length by block, made once for a walk. */
+  /** Rotary tables of a length by block, created once per walk. */
   #tablesFor(tokens: number): (block: number) => RotaryTables {
     const tables =
       this.#tables.get(tokens) ?? new Map([...new Set(this.#rotaries)].map((rotary) => [rotary, rotaryTables(rotary, 0, tokens)]))
@@ -230,7 +233,7 @@ function joinable<S extends Stream>(streams: readonly S[], { joinUpTo = 0, obser
   return groups
 }
 
-/** Streams side by side. A single one is passed on as it is. */
+/** Joins streams side by side. A single one is returned unchanged. */
 function joinResiduals(residuals: readonly Residual[]): Residual {
   const [only] = residuals
   if (only && residuals.length === 1) return only

@@ -4,20 +4,20 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 
-/** What logits [N, C] of a model say beside those of the dense one, over some entries of the vocabulary. */
+/** What logits [N, C] of a model say compared with the dense model's, over some entries of the vocabulary. */
 export interface ComparedLogits {
   /** Logs of the sums of exponents, [N] each. */
   readonly denseLog: ArrayLike<number>
   readonly ownLog: ArrayLike<number>
   /** Means of dense - own under the dense distribution over these entries, [N]. */
   readonly shift: ArrayLike<number>
-  /** The model's largest logits [N, count] and their columns, the lower one first among equals. */
+  /** The model's largest logits [N, count] and their columns; ties go to the lower column. */
   readonly count: number
   readonly highest: ArrayLike<number>
   readonly columns: ArrayLike<number>
 }
 
-/** Compares logits [N, C] row by row, with up to `most` of the largest. The dense model itself is compared by giving one tensor twice. */
+/** Compares logits [N, C] row by row, with up to `most` of the largest. For the dense model itself, pass the same tensor twice. */
 export function compareLogits(dense: Tensor2D, own: Tensor2D, most: number): ComparedLogits {
   const compare = activeBackend().fused?.compareLogits
   const [rows, entries] = own.shape

@@ -6,7 +6,7 @@ import { breathe } from '#engine/model/walk.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { type ComparedLogits, compareLogits } from './compare-logits.ts'
 
-/** The likeliest tokens that are kept of each distribution. */
+/** How many of the likeliest tokens are kept of each distribution. */
 export const alternatives = 5
 
 /** One model's answer for N tokens: losses in nats, the likeliest tokens [N, alternatives] with their probabilities. */
@@ -16,7 +16,7 @@ export interface TokenScores {
   readonly probability: Float64Array
 }
 
-/** The same of a pruned model, with its divergence from the dense one in nats, and the change in the probability of the text's token. */
+/** The same for a pruned model, with its divergence from the dense one in nats, and the change in the probability of the text's token. */
 interface ComparedScores extends TokenScores {
   readonly divergence: Float64Array
   readonly change: Float64Array
@@ -28,7 +28,7 @@ interface Hidden {
   readonly subjects: readonly Tensor2D[]
 }
 
-/** Compares next-token distributions row by row: targets [N]. Logits of all models exist for one tile of rows and tokens at a time. */
+/** Compares next-token distributions row by row: targets [N]. Logits of all models exist for only one tile of rows and tokens at a time. */
 export async function compareTokens(
   vocabulary: Pick<Vocabulary, 'size' | 'forEachHeadChunk'>,
   { dense, subjects }: Hidden,
@@ -67,7 +67,7 @@ function compareTile(all: readonly Tensor2D[], sums: readonly RunningScores[], c
   }
 }
 
-/** Scores of N rows, of as many entries of the vocabulary as were added. */
+/** Scores of N rows, over the entries of the vocabulary added so far. */
 class RunningScores {
   readonly most: number
   /** Logits of the tokens of the text, written by the caller. */
@@ -89,7 +89,7 @@ class RunningScores {
     this.#top = new Int32Array(rows * most)
   }
 
-  /** Takes in what rows from `firstRow` on say of tokens from `firstToken` on. */
+  /** Adds the logits of rows from `firstRow` on for tokens from `firstToken` on. */
   add({ denseLog, ownLog, shift, count, highest, columns }: ComparedLogits, firstRow: number, firstToken: number): void {
     for (let at = 0; at < ownLog.length; at++) {
       const row = firstRow + at
@@ -104,7 +104,7 @@ class RunningScores {
     }
   }
 
-  /** Puts a token among the likeliest of its row, behind equal ones; whether there was room. */
+  /** Inserts a token among the likeliest of its row, after equal ones. Returns whether there was room. */
   #insert(row: number, logit: number, token: number): boolean {
     const first = row * this.most
     let at = first + this.most
@@ -118,8 +118,8 @@ class RunningScores {
   }
 
   /**
-   * The divergence is sum p (a - b) + log sum exp b - log sum exp a over logits a of the dense model and b of this one, p the dense
-   * distribution. By Gibbs' inequality what is below zero is rounding.
+   * The divergence is sum p (a - b) + log sum exp b - log sum exp a, for logits a of the dense model and b of this one, and p the dense
+   * distribution. By Gibbs' inequality, anything below zero is rounding.
    */
   finish(): TokenScores & { divergence: Float64Array } {
     return {

@@ -11,35 +11,35 @@ import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { rowDistances } from '#engine/tensor/distance.ts'
 
-/** A pruned model beside its dense one: the view, and the plan that it was made by. */
+/** A pruned model beside its dense one: the view, and its plan. */
 export interface Subject {
   readonly view: ModelView
   readonly plan: Plan
 }
 
 interface SideBySide {
-  /** Final hidden states behind the norm, [B*T, D]: of the dense model, then of each subject. The caller disposes of them. */
+  /** Final hidden states after the norm, [B*T, D]: of the dense model, then of each subject. The caller disposes of them. */
   readonly dense: Tensor2D
   readonly subjects: readonly Tensor2D[]
-  /** Sums over tokens by subject and block; null where the stream has another basis. */
+  /** Sums over tokens by subject and block; null if the stream has another basis. */
   readonly distances: readonly (BlockDistance[] | null)[]
 }
 
-/** Subjects that agree so far, with the stream that they share: none while they agree with the dense model. */
+/** Subjects that agree so far, with the stream that they share; without one while they agree with the dense model. */
 interface Branch {
   readonly members: readonly Companion[]
   readonly stream: Stream | undefined
 }
 
-/** What the dense model made of a part: the stream behind it, and what was added to it. */
+/** What the dense model did in a part: the stream after it, and what was added. */
 interface DensePass {
   readonly stream: Stream
   readonly output: Tensor2D | undefined
 }
 
 /**
- * Takes windows through the dense model and all subjects at once, part by part, so that only one stream of each is alive. Subjects share
- * the dense model's stream, and one another's, up to the first part in which they differ.
+ * Takes windows through the dense model and all subjects together, part by part, so that only one stream of each is in memory. Subjects
+ * share the dense model's stream, and each other's, up to the first part in which they differ.
  */
 export async function passSideBySide(
   view: ModelView,
@@ -77,7 +77,7 @@ export async function passSideBySide(
   }
 }
 
-/** A sliced model differs from its embeddings on; the others begin with the dense one. */
+/** A sliced model differs from the embeddings on; the others begin with the dense one. */
 async function beginBranches(companions: readonly Companion[], group: WindowGroup): Promise<Branch[]> {
   const branches: Branch[] = [{ members: companions.filter(({ sliced }) => !sliced), stream: undefined }]
   for (const companion of companions) {
@@ -86,7 +86,7 @@ async function beginBranches(companions: readonly Companion[], group: WindowGrou
   return branches
 }
 
-/** Branches in front of a part, so that all members of one pass it the same way. */
+/** Splits branches before a part, so that all members of one pass it the same way. */
 function divideBefore(part: Part, branches: readonly Branch[], dense: Stream): Branch[] {
   return branches.flatMap(({ members, stream }) =>
     [...Map.groupBy(members, (member) => member.changeOf(part))].map(([change, own], index): Branch => {
@@ -99,7 +99,7 @@ function divideBefore(part: Part, branches: readonly Branch[], dense: Stream): B
 const streamOf = (companion: Companion, branches: readonly Branch[]): Stream | undefined =>
   branches.find(({ members }) => members.includes(companion))?.stream
 
-/** Takes a branch past a part and measures how far it is from the dense model there. */
+/** Takes a branch through a part and measures how far it is from the dense model there. */
 async function passBranch(part: Part, { members, stream }: Branch, dense: DensePass): Promise<void> {
   const [first] = members
   if (!first || !stream) return
@@ -116,7 +116,7 @@ async function passBranch(part: Part, { members, stream }: Branch, dense: DenseP
   output?.dispose()
 }
 
-/** Takes a stream past a part; what the part gave, where that is asked for. */
+/** Takes a stream through a part. Returns the part's output if requested. */
 async function passAndSee(walk: Walk, part: Part, stream: Stream, wanted: boolean): Promise<Tensor2D | undefined> {
   let output: Tensor2D | undefined
   const see = { observe: (_: Stream, seen: { output?: Tensor2D }) => (output = seen.output && keep(seen.output.clone())) }
@@ -153,7 +153,7 @@ class Companion {
     return this.#plan.slice !== undefined
   }
 
-  /** What the plan makes of a part: equal words mean equal parts. */
+  /** What the plan does to a part, as text. Equal texts mean equal parts. */
   changeOf(part: Part): string {
     const { attention, mlp, replaced = [] } = this.#plan.blocks[blockOf(part)] ?? { attention: 'kept', mlp: { kept: 'all' } }
     if (this.sliced || replaced.includes(isAttention(part) ? 'output' : 'down')) return `of ${this.#index} alone`
@@ -162,7 +162,7 @@ class Companion {
     return needsGather(mlp) ? JSON.stringify(mlp) : unchanged
   }
 
-  /** Keeps how far it is off at a part: what was added there and, where a block ends, the stream behind it. */
+  /** Records how far it is off at a part: in what was added there and, at the end of a block, in the stream after it. */
   note(part: Part, added: Distance, behind: Distance | undefined): void {
     const block = this.distances?.[blockOf(part)]
     if (!block) return
@@ -171,7 +171,7 @@ class Companion {
     if (behind) block.stream = behind
   }
 
-  /** Its final hidden states, from the stream that it ended in. */
+  /** Its final hidden states, from its last stream. */
   finish({ residual }: Stream): Tensor2D {
     return finalHidden(this.view, residual.x)
   }

@@ -12,18 +12,18 @@ import type {
 } from '#contract/inspection/divergence.ts'
 import { tokenKinds } from './token-kinds.ts'
 
-/** Stretches of a window that positions are counted in, and the worst places that are kept of a run. */
+/** Number of stretches that a window's positions are grouped in, and number of worst places kept per run. */
 const stretches = 8
 const mostWorst = 100
 
-/** One token as the sums need it: where it is, and what it belongs to. */
+/** One token for the sums: where it is, and which groups it belongs to. */
 interface Place {
   readonly page: number
   readonly at: number
   readonly groups: readonly [kind: string, script: string, position: string]
 }
 
-/** What pages of tokens come to: llama.cpp's numbers, groups of tokens, damage by block, worst places. */
+/** Summarises pages of tokens: llama.cpp's numbers, groups of tokens, damage by block, worst places. */
 export function summarize(pages: readonly TokenPage[], runs: readonly InspectedRun[]): Omit<Divergence, 'data'> {
   const places = pages.flatMap(placesOf)
   const dense = places.map(({ page, at: place }) => at(at(pages, page).dense.loss, place))
@@ -35,7 +35,7 @@ export function summarize(pages: readonly TokenPage[], runs: readonly InspectedR
   }
 }
 
-/** All tokens that something predicts. */
+/** All tokens that have a prediction. */
 function placesOf({ page, windows, kinds, scripts }: TokenPage): Place[] {
   let start = 0
   return windows.flatMap(({ tokens }) => {
@@ -79,7 +79,7 @@ interface Columns {
   readonly dense: readonly number[]
 }
 
-/** As llama.cpp's `kl_divergence` (tools/perplexity/perplexity.cpp) works them out; quantiles get errors of their own. */
+/** Computed as in llama.cpp's `kl_divergence` (tools/perplexity/perplexity.cpp), with errors of quantiles added. */
 function numbersOf({ divergence, change, loss, same, dense }: Columns): DivergenceOfRun['numbers'] {
   const sorted = Float64Array.from(divergence).sort()
   const squares = meanAndError(change.map((value) => value ** 2))
@@ -100,12 +100,12 @@ function numbersOf({ divergence, change, loss, same, dense }: Columns): Divergen
   }
 }
 
-/** exp of a mean, with the error carried along. */
+/** exp of a mean, with its error propagated. */
 function exponential({ value, error }: Estimate): Estimate {
   return { value: Math.exp(value), error: error === null ? null : Math.exp(value) * error }
 }
 
-/** Two perplexities on the same tokens: their errors hang together, so that the covariance is taken off. */
+/** The ratio of two perplexities on the same tokens. Their errors are correlated, so the covariance is subtracted. */
 function ratioOf(loss: readonly number[], dense: readonly number[]): Estimate {
   const [own, other] = [meanAndError(loss), meanAndError(dense)]
   const ratio = Math.exp(own.value - other.value)
@@ -138,7 +138,7 @@ function groupsOf(
   })
 }
 
-/** Positions in their order, scripts by how many tokens they have. */
+/** Positions in order, scripts by their number of tokens. */
 function byPosition(by: TokenGroup['by'], a: string, b: string, members: ReadonlyMap<string, readonly number[]>): number {
   if (by === 'position') return a < b ? -1 : 1
   return (members.get(b)?.length ?? 0) - (members.get(a)?.length ?? 0)

@@ -1,4 +1,4 @@
-/** What a token is, judged by its text and the text before it, in the order of the tables. */
+/** The kinds of tokens, judged by their text and the text before them, in the order of the tables. */
 export const tokenKinds = ['word', 'word part', 'name', 'number', 'punctuation', 'code', 'space', 'bytes'] as const
 type TokenKind = (typeof tokenKinds)[number]
 
@@ -24,8 +24,8 @@ export function scriptOf(text: string): string {
 }
 
 /**
- * The kind of a token. Code is recognised by the token's line: brackets, assignments, calls, or words that are joined as
- * programs join them. A name begins with a capital within a sentence.
+ * The kind of a token. Code is recognised by the token's line: brackets, assignments, calls, or words joined as in programs. A name begins
+ * with a capital within a sentence.
  */
 export function kindOf(text: string, before: string, after: string): TokenKind {
   if (text === '' || text.includes('\uFFFD')) return 'bytes'

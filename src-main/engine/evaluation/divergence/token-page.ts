@@ -26,7 +26,7 @@ interface PageContext {
   progress?(): void
 }
 
-/** Everything that a page of tokens shows, worked out for one group of windows. */
+/** Everything that a page of tokens shows, computed for one group of windows. */
 export async function makeTokenPage(context: PageContext, page: number, group: WindowGroup): Promise<TokenPage> {
   const { view, subjects, tokenizer, signal, progress } = context
   const dense = denseView(view.model)
@@ -56,7 +56,7 @@ export async function makeTokenPage(context: PageContext, page: number, group: W
   }
 }
 
-/** Row i of a window predicts token i + 1: moves numbers to the token that they are about, rounded to seven digits. */
+/** Row i of a window predicts token i + 1. Moves numbers to the token that they are about, rounded to seven digits. */
 function shifter(tokens: number): (values: ArrayLike<number>, each?: number) => number[] {
   return (values, each = 1) =>
     Array.from({ length: values.length }, (_, i) => {
@@ -65,7 +65,7 @@ function shifter(tokens: number): (values: ArrayLike<number>, each?: number) => 
     })
 }
 
-/** The text of each token; a character of several tokens is shown with its last. */
+/** The text of each token. A character that spans several tokens is shown with its last. */
 function textsOf({ ids, tokens }: WindowGroup, tokenizer: Tokenizer | undefined): string[] {
   if (!tokenizer) return Array.from(ids, (id) => `‹${id}›`)
   return Array.from({ length: ids.length / tokens }, (_, window) => {

@@ -25,7 +25,7 @@ interface BeamAnswer {
   readonly score: number
 }
 
-/** The best finished answers, at most as many as beams; scores are means over the generated tokens (length penalty 1). */
+/** The best finished answers, at most one per beam. Scores are means over the generated tokens (length penalty 1). */
 class Finished {
   readonly #limit: number
   readonly #answers: BeamAnswer[] = []

@@ -24,7 +24,7 @@ interface GenerationHost {
 type Answer = Extract<GenerationEvent, { type: 'answer' }>
 
 /**
- * Answers prompts with several plans over one model, side by side: weights are loaded once, tokens are reported as they come, with
+ * Answers prompts with several plans over one model, side by side. Weights are loaded once, and tokens are reported as they come, with
  * their probability and the likeliest alternatives. All columns start from the same seed.
  */
 export async function generateColumns(request: GenerationRequest, host: GenerationHost): Promise<void> {
@@ -140,7 +140,7 @@ class ColumnAnswer {
         this.#firstTokenSeconds ??= this.#seconds()
         ids.push(id)
         if (tokenizer.endIds.includes(id)) {
-          // Clients that score a prompt expect each generated token after it, also the end token.
+          // Clients that score a prompt expect each generated token after it, including the end token.
           if (request.scoresPrompts) this.#keep(this.#describe(id, '', logProbabilities(logits)))
           return 'end of text'
         }
@@ -154,7 +154,7 @@ class ColumnAnswer {
     }
   }
 
-  /** Feeds the rest of the prompt: the logits that follow it. Reports the prompt's own probabilities if they were asked for. */
+  /** Feeds the rest of the prompt. Returns the logits after it, and reports the prompt's own probabilities if requested. */
   async #read(session: DecodingSession, ids: Int32Array): Promise<Float32Array | undefined> {
     const { request, host, column, prompt } = this.#context
     if (!request.scoresPrompts) return (await session.feed(ids, 1, this.#signal))[0]
@@ -206,7 +206,7 @@ class ColumnAnswer {
     }
   }
 
-  /** Whether the answer's text has come to a stop text with this token. */
+  /** Adds a token to the answer. Returns whether its text has reached a stop text. */
   #tell(id: number, scores: Float64Array): boolean {
     const { text, stopped } = this.#stop.push(this.#stream.push(id))
     this.#keep(this.#describe(id, text, scores))

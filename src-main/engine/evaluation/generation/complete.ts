@@ -7,14 +7,14 @@ import { topIndices } from './probabilities.ts'
 import { StopText } from './stop-text.ts'
 
 interface Completion {
-  /** The most tokens that are written. */
+  /** The most tokens to generate. */
   readonly tokens: number
-  /** Texts before which it ends. */
+  /** Texts that end it, not included. */
   readonly stops: readonly string[]
   readonly signal: AbortSignal | undefined
 }
 
-/** The text that follows a prompt with the likeliest tokens, up to an end token, a stop text or the most tokens. */
+/** Continues a prompt with the likeliest tokens, up to an end token, a stop text or the limit. */
 export async function complete(
   view: ModelView,
   tokenizer: Tokenizer,

@@ -6,13 +6,13 @@ export function logProbabilities(logits: ArrayLike<number>): Float64Array {
   let sum = 0
   for (let i = 0; i < length; i++) sum += Math.exp((logits[i] as number) - top)
   const shift = top + Math.log(sum)
-  // Written out: with a function for each element this took longer than the token.
+  // A plain loop: with a function call per element, this took longer than the token itself.
   const result = new Float64Array(length)
   for (let i = 0; i < length; i++) result[i] = (logits[i] as number) - shift
   return result
 }
 
-/** Indices of the `count` largest values, largest first; equal ones by lower index. `best` holds indices that were read. */
+/** Indices of the `count` largest values, largest first; ties go to the lower index. `best` holds indices that were read. */
 export function topIndices(values: ArrayLike<number>, count: number): number[] {
   const best: number[] = []
   for (let index = 0; index < values.length; index++) {

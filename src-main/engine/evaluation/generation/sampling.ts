@@ -20,7 +20,7 @@ function penalizeRepeats(logits: Float32Array, ids: readonly number[], penalty: 
   return result
 }
 
-/** Token ids that top-k, top-p and min-p leave, with their probabilities made to sum to 1; likeliest first. */
+/** Token ids that top-k, top-p and min-p leave, likeliest first, with probabilities normalised to 1. */
 export function candidates(
   logits: Float32Array,
   ids: readonly number[],

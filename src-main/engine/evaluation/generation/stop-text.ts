@@ -1,4 +1,4 @@
-/** Ends a text where one of several stop texts begins. What may be the beginning of one is held back until the text that follows decides. */
+/** Ends a text at the first of several stop texts. What may be the beginning of one is held back until the next text decides. */
 export class StopText {
   readonly #stops: readonly string[]
   #held = ''
@@ -7,7 +7,7 @@ export class StopText {
     this.#stops = stops
   }
 
-  /** Takes the next piece and gives the text that is now certain. */
+  /** Adds the next piece. Returns the text that is now certain. */
   push(piece: string): { text: string; stopped: boolean } {
     const whole = this.#held + piece
     const places = this.#stops.map((stop) => whole.indexOf(stop)).filter((place) => place >= 0)
@@ -17,7 +17,7 @@ export class StopText {
     return { text: whole.slice(0, certain), stopped }
   }
 
-  /** The text that was still held back at the end. */
+  /** Returns the text that is still held back at the end. */
   finish(): string {
     const text = this.#held
     this.#held = ''

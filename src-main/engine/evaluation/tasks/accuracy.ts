@@ -10,8 +10,8 @@ interface Share {
 }
 
 /**
- * The measures of one task: `accuracy`, and `accuracy per character` where it is defined, with standard errors. Tasks with subjects get
- * a row each for the whole, the groups and the subjects; a group's value is the pooled one, its error pooled from its subjects'.
+ * The measures of one task: `accuracy`, and `accuracy per character` if it is defined, with standard errors. Tasks with subjects get a row
+ * for the whole, for each group and for each subject. A group's value and error are pooled from its subjects.
  */
 export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): TakenMeasure[] {
   const subjects = [...new Set(outcomes.flatMap((outcome) => outcome.subject ?? []))].sort()
@@ -55,7 +55,7 @@ export function pool(shares: Share[]): Share {
   return { value, error: freedom > 0 ? Math.sqrt(squares / freedom / questions) : undefined, questions }
 }
 
-/** A share as the measure of a dataset. */
+/** A share as the measure of a data set. */
 export function shareMeasure(name: MeasureName, dataset: string, { value, error }: Share): TakenMeasure {
   return { name, dataset, value, unit: 'share', ...(error === undefined ? {} : { error }) }
 }

@@ -11,7 +11,7 @@ export function beginning({ encode, beginId, endIds }: Encoder): Encoder {
   return beginId === undefined ? { encode, endIds } : { encode: (text) => [beginId, ...encode(text)], beginId, endIds }
 }
 
-/** A question's requests as token ids, those with the same prefix together; `places[choice]` says where a choice's likelihood comes back. */
+/** A question's requests as token ids, joined if they have the same prefix. `places[choice]` says where to find a choice's likelihood. */
 interface EncodedQuestion {
   requests: { prefix: Int32Array; continuations: Int32Array[] }[]
   places: { request: number; continuation: number }[]
@@ -38,15 +38,15 @@ interface Pair {
 }
 
 /**
- * Context and continuation are encoded as one text; the continuation's tokens are those past the context's own count.
- * White space that ends the context goes to the continuation first. Too long ones lose tokens on the left.
+ * Encodes context and continuation as one text. The continuation's tokens are those beyond the context's own count. White space at the end
+ * of the context first moves to the continuation. Sequences that are too long are cut on the left.
  */
 function encodeRequest(tokenizer: Encoder, request: Request, contextLength: number): Pair[] {
   const [context, space] = splitTrailingSpace(request.context)
   const contextTokens = tokenizer.encode(context).length
   return request.continuations.map((text) => {
     const whole = tokenizer.encode(context + space + text)
-    // A tokenizer may melt both into fewer tokens than the context alone has; then the last token is what is scored.
+    // A tokenizer may merge both into fewer tokens than the context alone has. Then the last token is scored.
     const border = Math.min(contextTokens, whole.length - 1)
     const pair =
       border > 0

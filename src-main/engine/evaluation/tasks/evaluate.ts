@@ -15,7 +15,7 @@ export interface TaskOptions {
   report?: (progress: Progress) => void
 }
 
-/** Runs one zero-shot task: its measures, a row per group and subject where it has such, and every question with its scores. */
+/** Runs one zero-shot task. Returns its measures, with a row per group and subject if it has them, and every question with its scores. */
 export async function evaluateTask(
   model: LikelihoodModel,
   tokenizer: Encoder,
@@ -31,7 +31,7 @@ export async function evaluateTask(
   }
 }
 
-/** What the model answers to each question, in order. */
+/** The model's answers to the questions, in order. */
 export async function answerQuestions(
   model: LikelihoodModel,
   tokenizer: Encoder,
@@ -54,11 +54,11 @@ export async function answerQuestions(
   })
 }
 
-/** Characters of a context, from its end, and of a choice that are kept. */
+/** How many characters of a context, from its end, and of a choice are kept. */
 const keptContext = 1500
 const keptChoice = 400
 
-/** A question as people read it. Where choices have contexts of their own, what these do not share belongs to the choice. */
+/** A question in readable form. If choices have different contexts, what these do not share belongs to the choice. */
 function keepQuestion({ requests, gold }: Question, { scores, correct, correctPerCharacter }: Outcome): ScoredQuestion {
   const [first, ...others] = requests.map(({ context }) => context)
   const start = others.reduce((text, context) => commonStart(text, context), first ?? '')

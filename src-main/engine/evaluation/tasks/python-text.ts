@@ -28,7 +28,7 @@ export function capitalize(text: string): string {
   return titleCase(first) + text.toLowerCase().slice(first.toLowerCase().length)
 }
 
-/** Title case of one character, which differs from upper case in digraphs, ligatures, Greek iotas below and Georgian. */
+/** Title case of one character. It differs from upper case for digraphs, ligatures, Greek letters with iota subscript, and Georgian. */
 function titleCase(character: string): string {
   if (/[\u10d0-\u10ff]/.test(character)) return character
   const digraph = ['Ǆǅǆ', 'Ǉǈǉ', 'Ǌǋǌ', 'Ǳǲǳ'].find((forms) => forms.includes(character))

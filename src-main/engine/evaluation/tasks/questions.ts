@@ -14,7 +14,7 @@ import type { QuestionRows } from './question-rows.ts'
 import type { Question } from './task.ts'
 
 export interface QuestionSource {
-  /** Folder with one folder per task (`winogrande`, `arc_easy`, …) in the published columns; without it the hub is asked. */
+  /** Folder with one folder per task (`winogrande`, `arc_easy`, …) in the published columns. Without it, the hub is used. */
   folder?: string
   fetchFile?: FetchHubFile
 }
@@ -39,7 +39,7 @@ async function readAllQuestions(id: TaskId, source: QuestionSource, limit: numbe
   throw new EspalierError('invalid', `${task.title} has no questions in ${source.folder ?? task.file.path}.`)
 }
 
-/** The rows of a task's file or files, each with where it is. */
+/** The rows of a task's files, each with its location. */
 export async function* readRowsOf(id: string, rows: QuestionRows, source: QuestionSource): AsyncGenerator<{ row: Row; where: string }> {
   for (const file of await locateQuestions(id, rows, source)) {
     let number = 0
@@ -47,7 +47,7 @@ export async function* readRowsOf(id: string, rows: QuestionRows, source: Questi
   }
 }
 
-/** Reads one question of each file, to know that a task's questions are there and can be read. Throws as `readQuestions` does. */
+/** Reads one question of each file to check that a task's questions exist and are readable. Throws as `readQuestions` does. */
 export async function checkQuestions(id: TaskId | WrittenTaskId, folder: string): Promise<void> {
   for (const rows of rowsOf(id)) {
     const files = await locateQuestions(id, rows, { folder })
@@ -65,7 +65,7 @@ export function noQuestions({ title, split }: QuestionRows, folder: string): str
   return `${title} has no questions of its split "${split}" in ${folder}.`
 }
 
-/** What a task reads: its questions, and where it has such, the examples before them. */
+/** What a task reads: its questions and, if it has them, the examples before them. */
 function rowsOf(id: TaskId | WrittenTaskId): (QuestionRows & { check(row: Row, where: string): unknown })[] {
   if (!isWrittenTaskId(id)) return [{ ...tasks[id], check: tasks[id].ask }]
   const task: WrittenTask = writtenTasks[id]
@@ -87,7 +87,7 @@ async function fetchQuestions(id: string, { file }: QuestionRows, fetchFile: Fet
   }
 }
 
-/** The files of the hub that a task reads, and what to do where they cannot be fetched. */
+/** The hub files of a task, and what to do if they cannot be downloaded. */
 export function questionFiles(id: TaskId | WrittenTaskId): { file: HubFile; advice: string }[] {
   return rowsOf(id).map(({ file }) => ({ file, advice: adviceFor(id, file) }))
 }
@@ -95,7 +95,7 @@ export function questionFiles(id: TaskId | WrittenTaskId): { file: HubFile; advi
 const adviceFor = (id: string, file: HubFile): string =>
   `Or put the file as ${join(id, file.path.split('/').at(-1) as string)} into a folder and give that folder.`
 
-/** The files of a split: in a folder or files that are named after it; else all files, folders of other splits left out. */
+/** The files of a split: those in a folder or files named after it; else all files except those in folders of other splits. */
 async function listQuestionFiles(folder: string, task: QuestionRows): Promise<string[]> {
   const found = await stat(folder).catch(() => undefined)
   if (!found?.isDirectory()) {
@@ -109,12 +109,12 @@ async function listQuestionFiles(folder: string, task: QuestionRows): Promise<st
   const entries = (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))
   const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
   const files = entries.filter((entry) => !entry.isDirectory() && isQuestionFile(entry.name)).map(({ name }) => name)
-  // A clone of a data set may hold several configurations, of which the task has one.
+  // A clone of a data set may hold several configurations, and the task has one of them.
   const own = [task.split, task.file.path.split('/')[0]].find((name) => name !== undefined && folders.includes(name))
   if (own !== undefined) return listQuestionFiles(join(folder, own), task)
   const ofSplit = files.filter((name) => isOf(name, task.split))
   if (ofSplit.length > 0) return ofSplit.map((name) => join(folder, name))
-  // Questions are no examples of themselves.
+  // Questions must not be examples of themselves.
   const unnamed = task.split === 'train' ? files.filter((name) => !isOf(name, 'test')) : files
   const others = splits.filter((split) => split !== task.split)
   const open = folders.filter((name) => !others.some((split) => isOf(name, split)))

@@ -5,8 +5,8 @@ import type { Question } from './task.ts'
 const tokensPerBatch = 2048
 
 /**
- * Log-probabilities of the continuations of requests of any length, in the order given. They run longest first, so that a model too large for
- * its memory fails at the start rather than at the end, and side by side without padding, so that their products are large.
+ * Log-probabilities of the continuations of requests of any length, in the given order. The longest run first, so that a model too large
+ * for its memory fails at the start rather than at the end. Requests run side by side without padding, so that products are large.
  */
 export async function scoreContinuations(
   model: LikelihoodModel,
@@ -63,7 +63,7 @@ export interface Outcome {
   subject?: string
 }
 
-/** What a question's likelihoods (one per choice) amount to. */
+/** Judges a question by its likelihoods, one per choice. */
 export function judge(question: Question, scores: number[]): Outcome {
   const outcome: Outcome = { scores, correct: indexOfLargest(scores) === question.gold }
   const { lengths, subject } = question

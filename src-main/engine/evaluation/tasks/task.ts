@@ -4,7 +4,7 @@ import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Row } from '#engine/data/rows.ts'
 
-/** What a model is asked to continue, and the texts whose likelihood after it is compared. */
+/** A text for the model to continue, and the continuations whose likelihoods are compared. */
 export interface Request {
   context: string
   continuations: string[]
@@ -26,7 +26,7 @@ export interface Task {
   /** The published split, on the hub. */
   file: HubFile
   split: 'validation' | 'test'
-  /** Turns a row into a question; throws `invalid` naming `where` when a column is missing or odd. */
+  /** Turns a row into a question. Throws `invalid` naming `where` if a column is missing or wrong. */
   ask(row: Row, where: string): Question
 }
 
@@ -59,7 +59,7 @@ export function defineTask<Document>(definition: Definition<Document>): Task {
   }
 }
 
-/** A question of one context with several choices, each after one space. */
+/** A question with one context and several choices, each after one space. */
 export function askChoices(context: string, choices: string[], gold: number): Question {
   return { requests: [{ context, continuations: choices.map((choice) => ` ${choice}`) }], gold }
 }

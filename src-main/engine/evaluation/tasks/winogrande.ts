@@ -3,7 +3,7 @@ import { taskTitles } from '#contract/titles.ts'
 import { strip } from './python-text.ts'
 import { choiceLabel, defineTask } from './task.ts'
 
-/** WinoGrande (arXiv 1907.10641), partial evaluation: each option fills the gap, what follows the gap is scored. */
+/** WinoGrande (arXiv 1907.10641), partial evaluation: each option fills the gap, and the text after the gap is scored. */
 export const winogrande = defineTask({
   title: taskTitles.winogrande,
   split: 'validation',

@@ -39,7 +39,7 @@ export async function writeAnswers(
   return texts
 }
 
-/** What answers to a task amount to: the share of answers that each of its rules accepts, and the first answers. */
+/** Judges the answers to a task: the share that each of its rules accepts, and the first answers. */
 export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[], texts: readonly string[]) {
   const judged = questions.map(({ judge }, index) => judge(at(texts, index)))
   const rules = Object.keys(judged[0] ?? {}) as MeasureName[]
@@ -48,7 +48,7 @@ export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[
   return { measures, answers }
 }
 
-/** Throws `invalid` where prompts would have no room beside answers: no other amount would help. */
+/** Throws `invalid` if prompts would have no room beside answers, which no other amount would change. */
 export function requireRoom({ title, tokens }: WrittenTask, contextLength: number): void {
   if (contextLength > tokens) return
   throw new EspalierError(
@@ -57,7 +57,7 @@ export function requireRoom({ title, tokens }: WrittenTask, contextLength: numbe
   )
 }
 
-/** As the model's own encoder does it. A chat template may have written the begin token already. */
+/** Encodes as the model's own encoder does. A chat template may already have written the begin token. */
 function encodePrompt({ encode, prefixId }: Tokenizer, prompt: string): number[] {
   const ids = encode(prompt)
   return prefixId === undefined || ids[0] === prefixId ? ids : [prefixId, ...ids]

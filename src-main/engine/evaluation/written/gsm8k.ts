@@ -33,7 +33,7 @@ export const gsm8k: WrittenTask = {
   },
 }
 
-/** Stands in for an answer without a number. */
+/** Replaces an answer without a number. */
 const none = '[invalid]'
 
 /** The first number after `####`. */

@@ -8,7 +8,7 @@ export type Check = (answer: string) => boolean
 const relation = z.enum(['less than', 'at least'])
 const count = z.number().int()
 
-/** A check whose details must be there: undefined where they are not, so that its prompt is left out. */
+/** A check whose details must be present; undefined if they are not, so that its prompt is left out. */
 function withDetails<Details extends object>(details: z.ZodType<Details>, make: (details: Details) => Check) {
   return (given: Record<string, unknown>): Check | undefined => {
     const read = readWith(details, given)
@@ -24,7 +24,7 @@ function compares(found: number, how: z.infer<typeof relation>, bound: number): 
 
 const countMatches = (text: string, pattern: string, flags = 'giu') => text.match(new RegExp(pattern, flags))?.length ?? 0
 
-/** The harness takes words of the data for patterns; untrusted patterns could backtrack forever. */
+/** The harness treats words of the data as patterns, but untrusted patterns could backtrack forever. */
 const literally = RegExp.escape
 
 /** `\w` and `\b` of Python, which know all letters. */
@@ -161,7 +161,7 @@ function startsParagraph(text: string, { paragraphs, place, word }: { paragraphs
   return first !== '' && written === paragraphs && letters.toLowerCase() === word
 }
 
-/** Text between asterisks; between double ones it counts too. */
+/** Text between asterisks, including double ones. */
 function countHighlights(text: string): number {
   const single = (text.match(/\*[^\n*]*\*/g) ?? []).map((found) => found.replace(/^\*+|\*+$/g, ''))
   const double = (text.match(/\*\*[^\n*]*\*\*/g) ?? []).map((found) => found.slice(2, -2))

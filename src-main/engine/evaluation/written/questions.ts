@@ -15,7 +15,7 @@ export interface AskedQuestion {
   readonly judge: WrittenQuestion['judge']
 }
 
-/** The first `limit` questions of a task with their examples, and how many rows before the last one are left out for which reason. */
+/** The first `limit` questions of a task with their examples, and how many rows before the last one were left out, by reason. */
 export function readWritten(
   id: WrittenTaskId,
   source: QuestionSource,

@@ -5,7 +5,7 @@ import type { MeasureName } from '#contract/runs/measures.ts'
 import type { Row } from '#engine/data/rows.ts'
 import type { QuestionRows } from '../tasks/question-rows.ts'
 
-/** What is asked, and the answer that an example shows; the last turn of a prompt has none. */
+/** A question, and the answer that an example shows. The last turn of a prompt has none. */
 export interface Turn {
   readonly asked: string
   readonly answer?: string
@@ -26,7 +26,7 @@ export interface WrittenTask extends QuestionRows {
 }
 
 export interface LeftOut {
-  /** What its prompt has: `instructions that ...`. */
+  /** What a prompt that is left out contains: `instructions that ...`. */
   readonly leftOut: string
 }
 
@@ -34,7 +34,7 @@ export interface WrittenQuestion extends Required<Turn> {
   judge(answer: string): Judged
 }
 
-/** Reads a row, or names `where` and what is wrong with it. */
+/** Reads a row. Throws an error that names `where` and what is wrong with it. */
 export function readColumns<Document>(columns: z.ZodType<Document>, row: Row, title: string, where: string): Document {
   const parsed = readWith(columns, row)
   if (parsed.success) return parsed.data

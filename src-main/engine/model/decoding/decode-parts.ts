@@ -7,32 +7,32 @@ import { isHalf, type Matrix } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import type { AttentionWeights, MlpWeights } from '../weights/weights.ts'
 
-/** What a part says besides its weights. */
+/** Settings of a part, besides its weights. */
 interface StepOf {
   /** Rows of the call that run it. */
   readonly rows: readonly number[]
   readonly hidden: number
-  /** What is added to the stream is multiplied by this. */
+  /** Factor on the addition to the stream. */
   readonly scale: number
-  /** Whether a parallel MLP behind it reads the block's input. */
+  /** Whether a parallel MLP after it reads the block's input. */
   readonly keepsSource: boolean
 }
 
 interface MlpStep extends StepOf {
-  /** By row what its neurons are multiplied by, [I]: 0 for those that its plan removed. Undefined for a row that has all. */
+  /** By row, the factors on its neurons, [I]: 0 for those that its plan removed. Undefined for a row that keeps all. */
   readonly masks?: readonly (Tensor1D | undefined)[]
 }
 
 interface AttentionStep extends StepOf {
   readonly window: number
   readonly tables: RotaryTables
-  /** Keys and values that each row is in. */
+  /** The keys and values of each row. */
   readonly caches: readonly CachedBlock[]
 }
 
 const none = -1
 
-/** Parts of the decoder as `native/kernels/decode-kernel.h` reads them, part after part, each tensor named once. */
+/** Parts of the decoder in the form that `native/kernels/decode-kernel.h` reads, part after part, each tensor named once. */
 export class DecodeParts implements DecodedParts {
   readonly steps: number[] = []
   readonly numbers: number[] = []

@@ -26,12 +26,15 @@ const bytesAtOnce = 2 ** 28
 /** Whether `rows` tokens are few enough, and the view simple enough, for the one operation that takes few rows through all parts. */
 export function decodesRows({ spec, sliced, takesHalves, model }: ModelView, rows: number): boolean {
   const { fused } = activeBackend()
-  // A parallel MLP must be run with its attention, so that both have to be in memory.
+  // A parallel MLP must run with its attention, so both have to be in memory.
   const whole = !spec.parallelResidual || !model.store.streams
   return fused?.decode !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !sliced && takesHalves
 }
 
-/** Tokens of views of one model together, each weight read once for all that have it: the stream behind the last part, [N, D]. */
+/**
+ * Runs tokens of views of one model together and reads each weight once for all that share it. Returns the stream after the last part, [N,
+ * D].
+ */
 export async function decodeRows(jobs: readonly DecodeJob[]): Promise<Tensor2D> {
   const { view } = jobs[0] as DecodeJob
   const fused = activeBackend().fused as FusedOperations
@@ -85,7 +88,7 @@ function rowsOf(jobs: readonly DecodeJob[], index: number): number[] {
   return Array.from((jobs[index] as DecodeJob).ids, (_, row) => first + row)
 }
 
-/** Runs of parts of whole blocks that are read by one operation; part by part where weights are streamed. */
+/** Groups of whole blocks that one operation reads; single parts if weights are streamed. */
 function blocksAtOnce({ model, spec }: ModelView): Part[][] {
   const bytes = 4 * spec.hidden * (4 * spec.hidden + 3 * spec.intermediate)
   const blocks = Math.max(1, Math.floor(bytesAtOnce / bytes))
@@ -98,7 +101,7 @@ interface Leased {
   readonly job: PlacedJob
   readonly part: Part
   readonly weights: PartWeights<Matrix>
-  /** Whether these are the model's own weights, of which the view keeps some neurons. */
+  /** Whether these are the model's own weights, some of whose neurons the view keeps. */
   readonly whole: boolean
 }
 
@@ -128,7 +131,7 @@ async function runBlocks(
   }
 }
 
-/** Whether reading the model's MLP once takes less time than reading what each view keeps of it. */
+/** Whether reading the model's whole MLP is faster than reading what each view keeps of it. */
 function shareWhole(part: Part, jobs: readonly PlacedJob[]): boolean {
   const [first] = jobs
   if (!first || isAttention(part) || jobs.some(({ walk, view }) => walk.products !== 'float32' || !view.neuronsOf(part).shared))
@@ -148,12 +151,12 @@ function giveBack({ job, part, weights, whole }: Leased): void {
   else job.walk.release(part, weights)
 }
 
-/** A part of one weight, on the rows of all jobs that have it. */
+/** Adds a part with one set of weights, on the rows of all jobs that share it. */
 function addStep(steps: DecodeParts, sharing: readonly Leased[], call: DecodeCall): void {
   const { part, weights } = sharing[0] as Leased
   const { spec } = call
   if (weights.attention) {
-    // Of a parallel block the MLP reads what the attention read; where it was removed, the next block begins.
+    // In a parallel block the MLP reads what the attention read. If the MLP was removed, the next block begins.
     const mlpFollows = ({ job }: Leased) => spec.parallelResidual && job.view.has(mlpOf(blockOf(part)))
     for (const [keepsSource, some] of Map.groupBy(sharing, mlpFollows)) addAttention(steps, weights.attention, some, keepsSource, call)
     return

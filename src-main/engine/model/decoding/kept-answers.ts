@@ -6,7 +6,7 @@ import { DecodingSession, type HeldSequence } from './session.ts'
 
 /** A prompt with its answer, as far as the model has read them. */
 interface KeptSequence extends HeldSequence {
-  /** Which plan it was read by, and with which products. */
+  /** Which plan and which products read it. */
   readonly reader: string
   readonly ids: readonly number[]
   readonly bytes: number
@@ -14,10 +14,10 @@ interface KeptSequence extends HeldSequence {
 
 /** The share of the workspace that kept keys and values may take. */
 const keptShare = 0.25
-/** A shorter beginning is not worth looking for. */
+/** Shared beginnings shorter than this are not worth looking for. */
 const worthwhile = 8
 
-/** Keys and values of the last answers, so that a prompt that begins with one of them, such as the next turn of a chat, continues from there. */
+/** Keys and values of the last answers. A prompt that begins with one of them, such as the next turn of a chat, continues from there. */
 export class KeptAnswers {
   readonly #sequences: KeptSequence[] = []
   readonly #roomBytes: number
@@ -26,7 +26,7 @@ export class KeptAnswers {
     this.#roomBytes = workspaceBytes * keptShare
   }
 
-  /** A session for a prompt, and how many of its tokens that has read already: never the last one, which is to be fed. */
+  /** A session for a prompt, and how many of its tokens it has already read: never the last one, which must be fed. */
   begin(view: ModelView, prompt: readonly number[]): { session: DecodingSession; known: number } {
     const reader = readerOf(view)
     let best: KeptSequence | undefined
@@ -40,7 +40,10 @@ export class KeptAnswers {
     return { session: DecodingSession.after(view, { cache: best.cache, slots: best.slots.slice(0, known) }), known }
   }
 
-  /** Keeps what a session has read of these tokens; the oldest make room. A DeltaNet's state cannot be cut back to its beginning. */
+  /**
+   * Keeps what a session has read of these tokens. The oldest are dropped to make room. The state of a DeltaNet cannot be cut back to an
+   * earlier position.
+   */
   keep(view: ModelView, ids: readonly number[], session: DecodingSession): void {
     if (view.spec.delta) return
     const held = session.hold()
@@ -60,7 +63,7 @@ export class KeptAnswers {
   }
 }
 
-/** What is kept of answers with a model. */
+/** The kept answers of a model. */
 export const keptAnswers = (model: Model): KeptAnswers => keptWith(model, 'answers', () => new KeptAnswers(model))
 
 const readerOf = ({ plan, model }: ModelView): string =>

@@ -15,39 +15,39 @@ interface Shared {
   sessions: number
 }
 
-/** The slots of a sequence's positions, and the cache that they are in. */
+/** The slots of a sequence's positions, and the cache that holds them. */
 export interface HeldSequence {
   readonly cache: KeyValueSlots
   readonly slots: readonly number[]
 }
 
-/** Tokens that follow the first `after` of a line of tokens that is fed with them. */
+/** Tokens that follow the first `after` tokens of another line, which is fed with them. */
 export interface Branch {
   readonly from: number
   readonly after: number
   readonly ids: Int32Array
 }
 
-/** Rows of logits [rows, V] that are in memory together. */
+/** Rows of logits [rows, V] in memory at once. */
 const rowsAtOnce = 64
 
-/** Sequences that grow token by token; keys and values of what was seen are kept, those of beginnings that sequences share once. */
+/** Sequences that grow token by token. Keys and values of what was read are kept; sequences share those of common beginnings. */
 export class DecodingSession {
   readonly #view: ModelView
   readonly #shared: Shared
   #sequences: number[][] = []
-  /** Positions of a sequence that were read to the end: a feed that was cancelled leaves slots with nothing in them. */
+  /** Positions of a sequence that were read completely. A cancelled feed leaves empty slots. */
   #read = 0
   readonly #memories = new Map<number, DeltaMemory>()
 
-  /** `products` are those of answers unless given. */
+  /** `products` default to those of answers. */
   constructor(view: ModelView, { products = view.model.products.answers, shared }: { products?: Products; shared?: Shared } = {}) {
     this.#view = view
     this.#shared = shared ?? { walk: new Walk(view, products, { keepsPacked: true }), cache: new KeyValueSlots(view.spec), sessions: 0 }
     this.#shared.sessions++
   }
 
-  /** A session of one sequence, whose first positions are those of another one of the same view. */
+  /** A session of one sequence that starts with the positions of another one of the same view. */
   static after(view: ModelView, { cache, slots }: HeldSequence): DecodingSession {
     const shared = { walk: new Walk(view, view.model.products.answers, { keepsPacked: true }), cache: cache.hold(), sessions: 0 }
     const session = new DecodingSession(view, { shared })
@@ -63,7 +63,7 @@ export class DecodingSession {
   }
 
   /**
-   * Feeds `tokens` further ids of each of `batch` sequences, ids [batch * tokens] in order; the logits that follow the last one of each,
+   * Feeds `tokens` more ids to each of `batch` sequences, ids [batch * tokens] in order. Returns the logits after the last one of each,
    * `batch` arrays of V. A session keeps its batch; `select` changes it.
    */
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
@@ -84,8 +84,8 @@ export class DecodingSession {
   }
 
   /**
-   * Final hidden states of lines of tokens of any length, in one pass and without the session's sequences: [N, D], line after line. A line may
-   * follow the beginning of one before it, which is then not computed again.
+   * Final hidden states of lines of tokens of any length, in one pass and without the session's sequences: [N, D], line after line. A line
+   * may continue the beginning of an earlier one, which is then not computed again.
    */
   async hiddenOfBranches(lines: readonly Branch[], signal?: AbortSignal): Promise<Tensor2D> {
     const { cache } = this.#shared
@@ -101,7 +101,7 @@ export class DecodingSession {
     }
   }
 
-  /** Feeds one sequence and reads the logits that follow each of its tokens from the `first` on, in order. */
+  /** Feeds one sequence and reads the logits after each of its tokens from `first` on, in order. */
   async feedAlong(ids: Int32Array, first: number, read: (logits: Float32Array) => void, signal?: AbortSignal): Promise<void> {
     const hidden = await this.#hiddenOf(this.#place([ids.length]), ids, signal, (x) => x)
     this.#read += ids.length
@@ -118,7 +118,7 @@ export class DecodingSession {
     }
   }
 
-  /** Slots for new positions of the sequences; a session that has none yet begins them. */
+  /** Slots for new positions of the sequences. Creates the sequences if there are none yet. */
   #place(tokens: readonly number[]): PlacedSequence[] {
     if (this.#sequences.length === 0) this.#sequences = tokens.map(() => [])
     if (this.#sequences.length !== tokens.length)

@@ -16,8 +16,8 @@ interface Waiting {
 let waiting: Waiting[] = []
 
 /**
- * The logits behind the last new token of each sequence. What is asked for at the same time, by columns side by side, is computed together:
- * reading weights is what takes the time.
+ * The logits after the last new token of each sequence. Requests made at the same time, by columns side by side, are computed together,
+ * because reading weights takes most of the time.
  */
 export function decodeTogether(job: DecodeJob): Promise<Float32Array[]> {
   return new Promise((resolve, reject) => {
@@ -43,7 +43,7 @@ async function decodeWaiting(): Promise<void> {
   }
 }
 
-/** Groups of one model that are computed the same way, each small enough for the kernels of few rows. */
+/** Groups of one model that are computed the same way, each small enough for the kernels for few rows. */
 function groupsOf(asked: readonly Waiting[]): Waiting[][] {
   const groups: Waiting[][] = []
   for (const one of asked) {

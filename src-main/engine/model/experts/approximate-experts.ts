@@ -5,7 +5,10 @@ import type { BlockLayout } from '#engine/architectures/spec.ts'
 
 const lists = z.record(z.string().regex(/^(0|[1-9]\d*)$/), z.array(z.number().int().nonnegative()))
 
-/** The blocks of a model whose config lists experts that are vectors, as vLLM's expert substitution does; undefined without such a list. */
+/**
+ * The blocks of a model whose config lists experts that are vectors, as vLLM's expert substitution does; undefined if there is no such
+ * list.
+ */
 export function approximateBlocks(config: Readonly<Record<string, unknown>>): BlockLayout[] | undefined {
   const given = (config.text_config as Record<string, unknown> | undefined)?.approximate_experts ?? config.approximate_experts
   if (given === undefined) return undefined

@@ -20,22 +20,22 @@ import { neuronsOf } from '../neurons.ts'
 import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '../weights/weights.ts'
 import { chooseExperts } from './router.ts'
 
-/** What one expert sees of a pass: the tokens that it was chosen for. */
+/** What one expert sees of a pass: the tokens that chose it. */
 export interface ExpertActivations {
   readonly expert: number
-  /** Rows of the part's input, ascending, and what its output for each is multiplied by. */
+  /** Rows of the part's input, ascending, and the factors on its output for them. */
   readonly rows: Int32Array
   readonly gates: Float32Array
-  /** What it reads [n, D], its neurons [n, I], and what it gives [n, D] before its factor; a constant only gives. */
+  /** Its input [n, D], its neurons [n, I], and its output [n, D] before the factor. A constant only has an output. */
   readonly input?: Tensor2D
   readonly inner?: Tensor2D
   readonly output: Tensor2D
 }
 
-/** Tokens on their way through a mixture: the experts that were chosen, and where each token's are among their rows. */
+/** Tokens on their way through a mixture: the chosen experts, and where each token is among their rows. */
 export interface RoutedExperts {
   readonly experts: readonly ExpertActivations[]
-  /** [N, k], token by token in the order of its experts' numbers: its places in the rows of all experts, one expert's behind the other's. */
+  /** [N, k], by token, in the order of its experts' numbers: the token's places in the concatenated rows of all experts. */
   readonly places: Int32Array
   readonly chosen: number
   readonly weights: MixtureWeights<Matrix>
@@ -43,7 +43,7 @@ export interface RoutedExperts {
 
 /** Which experts the tokens of a mixture go to. */
 interface Routes {
-  /** By number, its rows of the input, ascending, and what its output for each is multiplied by. */
+  /** By expert number: rows of the input, ascending, and the factors on its output for them. */
   readonly experts: ReadonlyMap<number, Pick<ExpertActivations, 'rows' | 'gates'>>
   readonly places: Int32Array
 }
@@ -69,7 +69,10 @@ function chooseRoutes(input: Tensor2D, weights: MixtureWeights<Matrix>, kind: Ro
   return { experts: new Map(experts), places }
 }
 
-/** Runs each expert on the tokens that chose it, so that its weights are read once; experts that nothing chose, or not in `only`, are not touched. */
+/**
+ * Runs each expert on the tokens that chose it, so its weights are read once. Experts that no token chose, or that are not in `only`, are
+ * not touched.
+ */
 export function routeTokens(
   input: Tensor2D,
   weights: MixtureWeights<Matrix>,
@@ -103,7 +106,10 @@ function runExpert(
 
 const scaleRows = ({ output, gates }: ExpertActivations): Tensor2D => mul<Tensor2D>(output, tensor2d(gates, [gates.length, 1]))
 
-/** The output of a mixture [N, D]: what a token's experts give, each times its factor, in the order of their numbers, and the shared expert's. */
+/**
+ * The output of a mixture [N, D]: the outputs of a token's experts, each times its factor, summed in the order of their numbers, and the
+ * shared expert's.
+ */
 export function combineExperts(input: Tensor2D, { experts, places, chosen, weights }: RoutedExperts, spec: DecoderSpec): Tensor2D {
   const scaled = experts.map(scaleRows)
   const all: Tensor2D = scaled.length === 1 ? (scaled[0] as Tensor2D) : concat(scaled, 0)
@@ -125,10 +131,10 @@ export class ExpertSums {
   readonly #input: Tensor2D
   readonly #weights: MixtureWeights<Matrix>
   readonly #spec: DecoderSpec
-  /** What was given for each token so far, [N, D]. */
+  /** Sums of outputs for each token so far, [N, D]. */
   readonly #sums: Float32Array
 
-  /** Takes the input over. */
+  /** Takes ownership of the input. */
   constructor(input: Tensor2D, weights: MixtureWeights<Matrix>, spec: DecoderSpec) {
     this.routes = chooseRoutes(input, weights, spec.router as RouterKind).experts
     this.#input = input
@@ -137,7 +143,10 @@ export class ExpertSums {
     this.#sums = new Float32Array(input.size)
   }
 
-  /** Runs an expert on the tokens that chose it. Experts must come in the order of their numbers: sums are then those of `combineExperts`, bit by bit. */
+  /**
+   * Runs an expert on the tokens that chose it. Call it in the order of experts' numbers; the sums then equal those of `combineExperts`,
+   * bit by bit.
+   */
   add(expert: number, own: Exclude<ExpertWeights, UnreadExpert<Matrix>>, observe?: (seen: ExpertActivations) => void): void {
     const route = this.routes.get(expert)
     if (!route) return

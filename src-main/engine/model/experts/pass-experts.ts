@@ -9,7 +9,7 @@ import { disposePart } from '../weights/unpack.ts'
 import { isUnread, type MixtureWeights, type PartWeights } from '../weights/weights.ts'
 import { ExpertSums } from './mixture.ts'
 
-/** A stream in front of a mixture, and what is shared by the parts it goes through. */
+/** A stream before a mixture, and what its parts share. */
 interface Passing {
   readonly residual: Residual
   readonly call: CallContext
@@ -17,7 +17,7 @@ interface Passing {
 
 interface PassOptions {
   readonly signal?: AbortSignal | undefined
-  /** Shows the observers what is read, and stops there. */
+  /** Shows the inputs to the observers, and stops there. */
   readonly looks?: boolean
 }
 
@@ -25,8 +25,8 @@ interface PassOptions {
 export const readsExperts = ({ mixture }: PartWeights<Matrix>): boolean => mixture?.experts.some(isUnread) ?? false
 
 /**
- * Streams past a mixture whose experts are read one by one, each once for all streams and only if a token chose it: the streams after it, the
- * caller's to dispose of. Observers see one expert a call.
+ * Takes streams through a mixture whose experts are read one by one, each once for all streams and only if a token chose it. Returns the
+ * streams after it, which the caller disposes of. Observers see one expert per call.
  */
 export async function passExperts(
   weights: MixtureWeights<Matrix>,

@@ -1,12 +1,12 @@
 import type { RouterKind } from '#engine/architectures/spec.ts'
 
-/** The experts of each token [N, k], the highest score first, and what their outputs are multiplied by. */
+/** The experts of each token [N, k], highest score first, and the factors on their outputs. */
 export interface Choice {
   readonly numbers: Int32Array
   readonly gates: Float64Array
 }
 
-/** Chooses experts by the logits [N, E] of a router; equal scores go to the lower number. Sums are in float64. */
+/** Chooses experts by the logits [N, E] of a router. Ties go to the lower number. Sums are in float64. */
 export function chooseExperts(logits: Float32Array, experts: number, kind: RouterKind, correction?: ArrayLike<number>): Choice {
   const tokens = logits.length / experts
   const { chosen } = kind
@@ -33,7 +33,7 @@ function scoresOf(logits: Float32Array, { scores }: RouterKind): Float64Array {
   return shares.map((share) => share / sum)
 }
 
-/** Scores with those outside the best groups out of the choice; a group counts by the sum of its two largest. */
+/** Rules out the scores outside the best groups. A group counts by the sum of its two largest scores. */
 function insideGroups(scores: Float64Array, { count, open }: NonNullable<RouterKind['groups']>): Float64Array {
   const size = scores.length / count
   const ofGroup = (group: number) => scores.subarray(group * size, (group + 1) * size)
@@ -45,7 +45,7 @@ function insideGroups(scores: Float64Array, { count, open }: NonNullable<RouterK
   return scores.map((score, expert) => (best.has(Math.floor(expert / size)) ? score : Number.NEGATIVE_INFINITY))
 }
 
-/** Places of the `count` largest values, the largest first. */
+/** Indices of the `count` largest values, largest first. */
 function largest(values: Float64Array, count: number): number[] {
   const best: number[] = []
   for (let place = 0; place < values.length; place++) {

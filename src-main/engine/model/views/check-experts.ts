@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectures/spec.ts'
 
-/** Throws when a plan's experts of a block are not the model's, or too few for its router. */
+/** Throws if a plan's experts of a block are not the model's, or too few for its router. */
 export function checkExperts(spec: DecoderSpec, block: number, mlp: Exclude<MlpPlan, 'removed'>): void {
   const { experts, constants, keptByExpert, expertScale } = mlp
   if (!experts && !constants && !keptByExpert && expertScale === undefined) return
@@ -27,7 +27,7 @@ function requireAscending(list: readonly number[], limit: number, wrong: (what: 
   if (bad !== undefined) throw wrong(`numbers must be ascending and below ${limit}, it has ${bad}`)
 }
 
-/** Throws when a router would have fewer experts than it picks, or groups that do not divide. */
+/** Throws if a router would have fewer experts than it picks, or groups that do not divide. */
 function requireEnough(router: RouterKind, { known, block }: { known: number; block: number }): void {
   const { groups } = router
   const least = fewestExperts(router)
@@ -39,7 +39,7 @@ function requireEnough(router: RouterKind, { known, block }: { known: number; bl
   )
 }
 
-/** The fewest experts that a mixture can have: what a router picks, in as many groups as it may open, two in each. */
+/** The fewest experts that a mixture can have: what a router picks, in all groups that it may open, with two in each. */
 export function fewestExperts({ chosen, groups }: Pick<RouterKind, 'chosen' | 'groups'>): number {
   return groups ? groups.count * Math.max(2, Math.ceil(chosen / groups.open)) : chosen
 }

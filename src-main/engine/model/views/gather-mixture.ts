@@ -12,7 +12,7 @@ import { gatherMlp } from './gather-mlp.ts'
 import { keptExperts } from './kept-experts.ts'
 
 /**
- * Experts that stay with their rows of the router, and `constants` [n, D] where experts became a vector; copies of their own. What is scaled
+ * The remaining experts with their rows of the router, and `constants` [n, D] for experts that became a vector, all copied. What is scaled
  * is rounded to `dtype`, as it will be saved.
  */
 export function gatherMixture(
@@ -55,7 +55,7 @@ function scaleDown(expert: MlpWeights, scale: number, dtype: FloatDtype): MlpWei
   return { ...expert, down: scaled(expert.down), ...(expert.downBias ? { downBias: scaled(expert.downBias) } : {}) }
 }
 
-/** An expert that is changed whenever it is read. */
+/** An expert that is changed each time it is read. */
 export function changeExpert<M extends Matrix>(
   { read, readAhead }: UnreadExpert,
   change: (whole: MlpWeights) => MlpWeights<M>,

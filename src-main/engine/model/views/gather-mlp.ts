@@ -9,7 +9,7 @@ export const needsGather = (mlp: KeptMlp): boolean =>
   mlp.kept !== 'all' ||
   [mlp.inputs, mlp.outputs, mlp.experts, mlp.keptByExpert, mlp.constants, mlp.expertScale].some((one) => one !== undefined)
 
-/** Neurons that stay, gathered in index order; hidden channels that do not stay are zeroed, so that widths outside the MLP hold. */
+/** The kept neurons, gathered in index order. Removed hidden channels are zeroed, so that widths outside the MLP stay valid. */
 export function gatherMlp(weights: MlpWeights, plan: KeptMlp): MlpWeights {
   const gathered = (): MlpWeights => {
     const width = weights.down.shape[0]

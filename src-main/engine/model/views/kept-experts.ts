@@ -1,11 +1,11 @@
 import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { type BlockLayout, constantAt, isConstant, type MixtureTensors, type MlpTensors } from '#engine/architectures/spec.ts'
 
-/** Of a mixture's experts, what a plan leaves: those the router still knows, ascending, and which of them are vectors. */
+/** An expert that a plan leaves in a mixture: one that the router still knows, in ascending order, perhaps as a vector. */
 export interface KeptExpert {
   readonly number: number
   readonly constant: boolean
-  /** Its neurons that stay, in index order. */
+  /** Its kept neurons, in index order. */
   readonly kept: readonly number[] | 'all'
 }
 
@@ -30,7 +30,7 @@ export function mixtureLayout(layout: BlockLayout, mlp: Exclude<MlpPlan, 'remove
   }
 }
 
-/** A mixture's tensors with what a plan leaves; those of experts that share a tensor follow each other in it. */
+/** A mixture's tensors for what a plan leaves. Experts that share a tensor follow each other in it. */
 export function keptMixture(mixture: MixtureTensors, mlp: Exclude<MlpPlan, 'removed'>, hidden: number): MixtureTensors {
   const kept = keptExperts(mlp, mixture.experts.length)
   const living = kept.filter(({ number, constant }) => !constant && !isConstant(mixture.experts[number] as MlpTensors))

@@ -7,7 +7,7 @@ import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, partShapes } from '../weights/weights.ts'
 import { keptExperts } from './kept-experts.ts'
 
-/** What a plan's tensors must offer to be applied. */
+/** What applying a plan needs of its tensors. */
 export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32' | 'vector'>
 
 /** The plan's tensor that replaces a projection of a block: a weight [D, columns kept], or its bias [D]. */
@@ -24,7 +24,7 @@ const submoduleOf = (part: Part): Trainable => (isAttention(part) ? 'attention' 
 export const partReplaced = ({ blocks }: Plan, part: Part): boolean => blocks[blockOf(part)]?.replaced?.includes(submoduleOf(part)) ?? false
 
 /**
- * The plan's tensor for one of a part that is replaced as a whole, by its key in `partNames`. A norm that both submodules of a block read
+ * The name of the plan's tensor for one of a wholly replaced part, by its key in `partNames`. A norm that both submodules of a block read
  * through has one name.
  */
 export function trainedName({ parallelResidual, block }: DecoderSpec, part: Part, key: string): string {
@@ -32,10 +32,10 @@ export function trainedName({ parallelResidual, block }: DecoderSpec, part: Part
   return `blocks.${blockOf(part)}.${shared ? 'both' : submoduleOf(part)}.${key}`
 }
 
-/** The plan's tensor of what experts of a block became: [n, D], in the order of their numbers. */
+/** The name of the plan's tensor for experts of a block that became vectors: [n, D], in the order of their numbers. */
 export const constantsName = (block: number): string => `blocks.${block}.experts.constants`
 
-/** The same as a tensor of the caller's. Throws when it is missing. */
+/** Reads that tensor, which the caller disposes of. Throws if it is missing. */
 export async function readConstants(block: number, count: number, tensors: PlanTensors | undefined): Promise<Tensor2D> {
   const values = await tensors?.readFloat32(constantsName(block))
   if (!values || values.length % count !== 0)
@@ -43,22 +43,22 @@ export async function readConstants(block: number, count: number, tensors: PlanT
   return tensor2d(values, [count, values.length / count])
 }
 
-/** The plan's tensors for the norm in front of the head. */
+/** The names of the plan's tensors for the norm before the head. */
 export const finalNormName = (kind: 'weight' | 'bias'): string => `final.norm.${kind}`
 
-/** The 16-bit dtype that a stored tensor has, else float32: what computed weights are rounded to, so that a view is what is saved. */
+/** The 16-bit dtype of a stored tensor, else float32. Computed weights are rounded to it, so that a view equals what is saved. */
 export function storedDtype(checkpoint: { tensors: ReadonlyMap<string, { dtype: string }> }, name: string): FloatDtype {
   const dtype = checkpoint.tensors.get(name)?.dtype
   return dtype === 'F16' || dtype === 'BF16' ? dtype : 'F32'
 }
 
-/** The same of the down projections of a mixture's experts. */
+/** The same for the down projections of a mixture's experts. */
 export function expertDtype(checkpoint: Parameters<typeof storedDtype>[0], spec: DecoderSpec, block: number): FloatDtype {
   const expert = spec.block(block).mixture?.experts.find((one) => !isConstant(one))
   return expert && !isConstant(expert) ? storedDtype(checkpoint, expert.down.weight) : 'F32'
 }
 
-/** Throws when a projection that the plan replaces is not among its tensors with the shape it must have. `blocks` is what the plan leaves. */
+/** Throws if a projection that the plan replaces is not among its tensors with the right shape. `blocks` is what the plan leaves. */
 export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
   checkTrained(spec, blocks, plan, tensors)
   for (const [block, { replaced = [] }] of plan.blocks.entries()) {
@@ -80,7 +80,7 @@ export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[],
   }
 }
 
-/** The same for experts, any of which may keep its own. */
+/** The same for experts, any of which may keep its own projection. */
 function checkExpertDowns(
   spec: DecoderSpec,
   plan: Plan,
@@ -92,7 +92,7 @@ function checkExpertDowns(
   for (const { name } of found) requireShape(tensors, name, [spec.hidden, width])
 }
 
-/** The experts of a mixture whose down projections are the plan's: their places among those that it leaves, and the tensors' names. */
+/** The experts of a mixture whose down projections come from the plan: their indices among the remaining ones, and the tensors' names. */
 export function replacedExperts(
   spec: DecoderSpec,
   plan: Plan,
@@ -108,7 +108,7 @@ export function replacedExperts(
   })
 }
 
-/** The same for submodules that are replaced as a whole, and the norm in front of the head. */
+/** The same for wholly replaced submodules and the norm before the head. */
 function checkTrained(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
   const left = { ...spec, blocks }
   for (const [block, { replaced = [] }] of plan.blocks.entries()) {
@@ -144,14 +144,14 @@ function requireShape(tensors: PlanTensors | undefined, name: string, expected: 
 export const lastProjection = (spec: DecoderSpec, block: number, projection: Replaceable): Projection =>
   projection === 'output' ? spec.block(block).output : denseMlp(spec.block(block)).down
 
-/** A projection as it is stored after replacement: of this plan's kept columns. */
+/** A projection as stored after replacement: with the plan's kept columns. */
 export interface ReplacedProjection {
   readonly projection: Projection
   readonly weight: string
   readonly bias: string | undefined
 }
 
-/** The replaced projection of a block, with the names of its tensors; undefined where the plan keeps the model's own. */
+/** The replaced projection of a block, with the names of its tensors; undefined if the plan keeps the model's own. */
 export function replacedProjection(
   spec: DecoderSpec,
   plan: Plan,

@@ -3,17 +3,17 @@ import { plan } from '#contract/pruning/plan.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { modelTexts } from '#engine/checkpoint/model-files.ts'
 
-/** The file beside the weights of a model that holds only what is left. */
+/** The file beside the weights of a model that stores only what remains. */
 export const prunedLayoutFile = modelTexts.prunedLayout
 
 const count = z.number().int().nonnegative()
 
-/** What a saved pruned model says of itself: which submodules its tensors describe, and the plan that led there. */
+/** What a saved pruned model says about itself: which submodules its tensors describe, and the plan that produced it. */
 export const prunedLayout = z.object({
   format: z.literal(1),
   parent: z.string(),
   method: z.string(),
-  /** What config.json says in the family's words, where it has words of its own; older folders keep the family's there. */
+  /** What config.json would say in the family's words, if it has its own. Older folders keep the family's words there. */
   family: z.object({ model_type: z.string(), architectures: z.array(z.string()).optional() }).optional(),
   blocks: z
     .array(z.object({ attention: z.boolean(), width: count, experts: count.optional(), constants: z.array(count).readonly().optional() }))

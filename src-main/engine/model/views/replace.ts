@@ -38,7 +38,7 @@ interface Source {
   readonly tensors: PlanTensors | undefined
 }
 
-/** The weights with what the plan replaces in this part, in copies of their own; the same ones where it replaces nothing. */
+/** The weights with the plan's replacements for this part, copied; the same weights if it replaces nothing. */
 export async function replaceProjection(part: Part, weights: PartWeights, source: Source): Promise<PartWeights> {
   const { spec, plan, tensors } = source
   if (weights.mixture) return plan.blocks[blockOf(part)]?.replaced ? replaceExperts(weights.mixture, blockOf(part), source) : weights
@@ -67,10 +67,10 @@ async function replaceExperts(mixture: MixtureWeights, block: number, { spec, pl
   }
 }
 
-/** A down projection that is handed over, or of an expert that is read when it is needed. */
+/** A down projection, or how to read that of an expert when it is needed. */
 type Down = Tensor2D | (() => Promise<Tensor2D>)
 
-/** Copies of a mixture's weights with other down projections of the experts at these places. */
+/** Copies of a mixture's weights with other down projections for the experts at these indices. */
 function withDowns({ experts, ...others }: MixtureWeights, downs: ReadonlyMap<number, Down>): MixtureWeights {
   return {
     ...cloneTensors(others),
@@ -96,7 +96,7 @@ const withDownLater = ({ read, ...expert }: UnreadExpert, readDown: () => Promis
   },
 })
 
-/** A part whose tensors all are the plan's. */
+/** A part whose tensors all come from the plan. */
 async function readTrained(part: Part, { spec, tensors }: Source): Promise<PartWeights> {
   const stored: Record<string, StoredValues> = {}
   for (const key of Object.keys(partShapes(spec, part))) {
@@ -108,19 +108,19 @@ async function readTrained(part: Part, { spec, tensors }: Source): Promise<PartW
   return weightsOf(stored, spec, part)
 }
 
-/** The norm in front of the head, where it is among the plan's tensors. */
+/** The norm before the head, if it is among the plan's tensors. */
 export function readFinalNorm(spec: DecoderSpec, tensors: PlanTensors): NormWeights {
   const vector = (kind: 'weight' | 'bias') => tensor1d(tensors.vector(finalNormName(kind)))
   return normOf(spec.norm, vector('weight'), spec.finalNorm.bias ? vector('bias') : undefined, spec.logitScale)
 }
 
-/** Copies of a part's weights with another last projection, which takes the given tensors over. */
+/** Copies of a part's weights with another last projection. Takes ownership of the given tensors. */
 export function withProjection(weights: PartWeights, weight: Tensor2D, bias?: Tensor1D): PartWeights {
   if (weights.attention) return { attention: copyWith(weights.attention, { output: weight, ...(bias ? { outputBias: bias } : {}) }) }
   return { mlp: copyWith(mlpOfWeights(weights), { down: weight, ...(bias ? { downBias: bias } : {}) }) }
 }
 
-/** Rounded to what the checkpoint would hold, so that the view answers as the saved model does. */
+/** Rounded to the checkpoint's type, so that the view answers as the saved model does. */
 async function readReplaced({ projection, weight, bias }: ReplacedProjection, { checkpoint, tensors }: Source): Promise<Tensor[]> {
   const names = bias === undefined ? [weight] : [weight, bias]
   const read = await Promise.all(names.map(async (name) => ({ name, values: await tensors?.readFloat32(name) })))

@@ -38,15 +38,15 @@ import {
 import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 
 /**
- * SliceGPT (arXiv 2401.15024): the stream between submodules is turned by an orthogonal matrix and keeps its first d coordinates.
- * A rotation [D, d] precedes each part that adds to a stream of its own: every part, or each block's attention where the
- * MLP runs in parallel. Behind the last part the stream has all D coordinates again.
+ * SliceGPT (arXiv 2401.15024): the stream between submodules is rotated by an orthogonal matrix and keeps its first d coordinates. A
+ * rotation [D, d] precedes each part that adds to its own stream: every part, or each block's attention if the MLP runs in parallel. After
+ * the last part the stream has all D coordinates again.
  */
 export const rotationName = (part: Part): string => `rotation.${part}`
-/** What embeddings are multiplied by: the first rotation, with the mean of each row taken off before where the method does so. */
+/** The rotation of embeddings: the first one, after the mean of each row is subtracted if the method does so. */
 export const embeddingRotationName = 'rotation.embedding'
 
-/** Parts with a rotation in front, in running order. */
+/** Parts with a rotation before them, in running order. */
 export function rotatedParts(spec: DecoderSpec): Part[] {
   return spec.parallelResidual ? presentParts(spec).filter(isAttention) : presentParts(spec)
 }
@@ -55,14 +55,14 @@ export function rotatedParts(spec: DecoderSpec): Part[] {
 interface PartSlice {
   /** [D, d]. */
   readonly input: Tensor2D
-  /** [D, d], or undefined where the output keeps all D coordinates. */
+  /** [D, d]; undefined if the output keeps all D coordinates. */
   readonly output: Tensor2D | undefined
-  /** Whether the part carries the stream over into the next basis; a parallel MLP adds to what its attention carried. */
+  /** Whether the part carries the stream into the next basis. A parallel MLP adds to what its attention carried. */
   readonly carries: boolean
   readonly epsilon: number
 }
 
-/** The weights of a part between two bases: norm weights go into the projections, the norm keeps the dense width as its divisor. */
+/** The weights of a part between two bases. Norm weights move into the projections; the norm keeps the dense width as its divisor. */
 export function slicePart(weights: PartWeights, spec: DecoderSpec, slice: PartSlice): PartWeights {
   const make = () =>
     weights.attention
@@ -110,7 +110,7 @@ interface Projected {
 const toColumn = (x: Tensor1D): Tensor2D => reshape(x, [-1, 1])
 const toVector = (x: Tensor2D): Tensor1D => reshape(x, [-1])
 
-/** A projection [R, D] behind a norm as one [R, d] behind the bare norm: x norm W = x (W norm.weight rotation) and its constant part. */
+/** A projection [R, D] after a norm as one [R, d] after the bare norm: x norm W = x (W norm.weight rotation), and its constant part. */
 function readThrough(weight: Tensor2D, bias: Tensor1D | undefined, norm: NormWeights | undefined, { input }: PartSlice): Projected {
   const fused = norm?.weight ? mul<Tensor2D>(weight, norm.weight) : weight
   const shift = norm?.bias && toVector(matMul<Tensor2D>(weight, toColumn(norm.bias)))
@@ -118,7 +118,10 @@ function readThrough(weight: Tensor2D, bias: Tensor1D | undefined, norm: NormWei
   return { weight: matMul(fused, input), bias: own }
 }
 
-/** A projection [D, R] onto the stream as one [d, R] onto the rotated stream. A layer norm takes means off: so does what is written. */
+/**
+ * A projection [D, R] onto the stream as one [d, R] onto the rotated stream. If a layer norm follows, which subtracts means, the projection
+ * subtracts them too.
+ */
 function writeThrough(weight: Tensor2D, bias: Tensor1D | undefined, spec: DecoderSpec, { output }: PartSlice): Projected {
   const centre = spec.norm.kind === 'layer'
   const full = centre ? sub<Tensor2D>(weight, mean(weight, 0, true)) : weight
@@ -130,13 +133,13 @@ function writeThrough(weight: Tensor2D, bias: Tensor1D | undefined, spec: Decode
   }
 }
 
-/** From one basis into the next: [d, d], or [d, D] behind the last part. */
+/** The map from one basis into the next: [d, d], or [d, D] after the last part. */
 function shortcutOf({ input, output, carries }: PartSlice): { shortcut?: Tensor2D } {
   if (!carries) return {}
   return { shortcut: output ? matMul<Tensor2D>(input, output, true, false) : transpose<Tensor2D>(input) }
 }
 
-/** Throws where a rotation that the plan needs is missing. */
+/** Throws if a rotation that the plan needs is missing. */
 export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors: PlanTensors | undefined): void {
   for (const name of [embeddingRotationName, ...rotatedParts(spec).map(rotationName)]) {
     const shape = tensors?.tensors.get(name)?.shape.join()
@@ -148,14 +151,14 @@ export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors:
   }
 }
 
-/** What of a model is turned. */
+/** What slicing needs of a model. */
 interface Turned {
   readonly spec: DecoderSpec
   readonly checkpoint: Checkpoint
   readonly vocabulary: Vocabulary
 }
 
-/** Makes the weights of a part between two bases, as the checkpoint's dtype would hold them. */
+/** Computes the weights of a part between two bases, in the checkpoint's dtype. */
 export function sliceParts({ spec, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors) {
   const order = rotatedParts(spec)
   const epsilon = plan.epsilon ?? spec.norm.epsilon
@@ -171,7 +174,7 @@ export function sliceParts({ spec, checkpoint }: Turned, plan: SlicePlan, tensor
   }
 }
 
-/** The vocabulary of a narrower stream: embeddings are turned, the final norm has its new epsilon. */
+/** The vocabulary of a narrower stream: embeddings are rotated, and the final norm gets its new epsilon. */
 export function sliceVocabulary({ spec, vocabulary, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors): Vocabulary {
   const finalNorm: NormWeights = { ...vocabulary.finalNorm, kind: 'rms', epsilon: plan.epsilon ?? spec.norm.epsilon }
   const dtype = storedDtype(checkpoint, spec.embedding)
@@ -182,7 +185,7 @@ async function readRotation(tensors: PlanTensors, name: string): Promise<Tensor2
   return tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
 }
 
-/** Queries are scaled when they are read, unless their norm is, so what is stored of them, and rounded, is without the scale. */
+/** Queries are scaled when they are read, unless their norm is, so they are stored and rounded without the scale. */
 function roundPart(exact: PartWeights, dtype: FloatDtype, { keyValueHeads, headSize, scoreScale }: DecoderSpec): PartWeights {
   if (dtype === 'F32') return exact
   const scale = exact.attention?.queryNorm ? 1 : scoreScale

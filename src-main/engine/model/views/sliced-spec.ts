@@ -13,7 +13,7 @@ import { keptMixture, mixtureLayout } from './kept-experts.ts'
 import { rotatedParts } from './slice.ts'
 
 /**
- * The spec of the model that a plan leaves, as it is saved. Hidden channels that an MLP does not use are left out of its sizes: files hold
+ * The spec of the saved model that a plan leaves. Hidden channels that an MLP does not use still count in its sizes, because files hold
  * zeros there.
  */
 export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
@@ -41,7 +41,7 @@ const keptWidth = (width: number, { kept }: KeptMlp): number => (kept === 'all' 
 
 type KeptMlp = Exclude<MlpPlan, 'removed'>
 
-/** A block's tensors with an MLP as narrow as a plan makes it. Of projections in one tensor, the second begins where the first ends. */
+/** A block's tensors with an MLP as narrow as a plan makes it. If projections share a tensor, the second begins where the first ends. */
 function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan, hidden: number): BlockTensors {
   if (mlp === 'removed') return tensors
   if (tensors.mixture) return { ...tensors, mixture: keptMixture(tensors.mixture, mlp, hidden) }
@@ -57,9 +57,9 @@ function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan, hidden: number): Block
   }
 }
 
-/** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, a head apart from the embedding. */
+/** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, and a head separate from the embedding. */
 export function slicedSpec(dense: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
-  // Embeddings are stored as the stream begins with them: scaled and turned.
+  // Embeddings are stored as they enter the stream: scaled and rotated.
   const { embeddingScale: _scaledAlready, ...spec } = dense
   const rotated = rotatedParts(spec)
   const tied = spec.head.weight === spec.embedding
@@ -116,5 +116,5 @@ const narrowDelta = (delta: DeltaTensors, columns: number): DeltaTensors => ({
   rate: { ...delta.rate, columns },
 })
 
-/** A norm whose weights went into the projections behind it. It stays as ones, so that a block has the tensors of its family. */
+/** A norm whose weights moved into the next projections. It stays as ones, so that a block has the tensors of its family. */
 const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size, ones: true })

@@ -16,30 +16,30 @@ import { readFinalNorm, replaceProjection } from './replace.ts'
 import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
 import { layoutAfter } from './sliced-spec.ts'
 
-/** What a view makes of the weights of a part: copies of its own, or the same ones where it changes nothing. */
+/** How a view changes the weights of a part: copies, or the same weights if nothing changes. */
 type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
 
 interface ViewChanges {
   readonly plan?: Plan | undefined
   readonly change?: Change | undefined
-  /** The neurons that stay of an MLP, where that is all that changes of it. */
+  /** The kept neurons of an MLP, if nothing else of it changes. */
   readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
-  /** Stands in for the model's and belongs to the view. */
+  /** Replaces the model's vocabulary; it belongs to the view. */
   readonly vocabulary?: Vocabulary | undefined
 }
 
 /**
- * A model as a plan leaves it: the same weights, with what is removed skipped and what is kept gathered.
- * Nothing of the model changes, so many views of one model may live side by side.
+ * A model as a plan leaves it: the same weights, skipping what is removed and gathering what is kept. The model does not change, so it can
+ * have many views at once.
  */
 export class ModelView {
   readonly model: Model
   readonly spec: DecoderSpec
-  /** The parts that are left, in running order. */
+  /** The remaining parts, in running order. */
   readonly parts: readonly Part[]
-  /** What it is a view by; undefined for the whole model. */
+  /** The plan of the view; undefined for the whole model. */
   readonly plan: Plan | undefined
-  /** Whether its stream has coordinates of its own between submodules. */
+  /** Whether its stream between submodules is in another basis. */
   readonly sliced: boolean
   /** Whether its weights can be packed into 16 bits. */
   readonly takesHalves: boolean
@@ -67,12 +67,14 @@ export class ModelView {
     return this.#present.has(part)
   }
 
-  /** How many neurons an MLP has here, and whether they are neurons of the model's own MLP. */
+  /** How many neurons an MLP has in this view, and whether they are neurons of the model's own MLP. */
   neuronsOf(part: Part): { readonly count: number; readonly shared: boolean } {
     return { count: layoutOf(this.spec, blockOf(part)).width, shared: this.#kept !== undefined }
   }
 
-  /** 1 for each neuron of the model's MLP that stays here and 0 for the others, [I]; undefined where all stay. It belongs to the view. */
+  /**
+   * 1 for each neuron of the model's MLP that this view keeps, 0 for the others, [I]; undefined if it keeps all. It belongs to the view.
+   */
   maskOf(part: Part): Tensor1D | undefined {
     const kept = this.#kept?.(part) ?? 'all'
     if (kept === 'all') return undefined
@@ -81,7 +83,7 @@ export class ModelView {
     return made
   }
 
-  /** The part that runs behind a part; behind the last one, the first of the next walk. */
+  /** The part that runs after a part. After the last one, it is the first of the next walk. */
   following(part: Part): Part | undefined {
     return this.parts[this.parts.indexOf(part) + 1] ?? this.parts[0]
   }
@@ -125,7 +127,7 @@ export class ModelView {
     if (this.#changed.get(part) !== weights) this.model.store.release(part, weights)
   }
 
-  /** Frees what was made for this view; the model stays open. */
+  /** Frees what was created for this view. The model stays open. */
   dispose(): void {
     for (const weights of this.#changed.values()) disposePart(weights)
     this.#changed.clear()
@@ -146,7 +148,7 @@ export function denseView(model: Model): ModelView {
   return new ModelView(model, model.spec.blocks)
 }
 
-/** The model as `plan` leaves it, with the tensors that the plan names. Throws when the plan does not fit the model. */
+/** The model as `plan` leaves it, with the tensors that the plan names. Throws if the plan does not fit the model. */
 export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
   const { spec, checkpoint } = model
   checkPlan(spec, plan)
@@ -172,7 +174,7 @@ function vocabularyWith(model: Model, { slice, finalNorm }: Plan, tensors: PlanT
   return finalNorm && model.vocabulary.withFinalNorm(readFinalNorm(model.spec, tensors))
 }
 
-/** The model as a plan leaves it whose tensors are in files, or as it is without one. */
+/** The model as a plan leaves it, with the plan's tensors read from files. Without a plan, the whole model. */
 export async function openView(model: Model, plan: Plan | null): Promise<ModelView> {
   if (!plan) return denseView(model)
   return viewWithPlan(model, plan, plan.tensors && (await StoredTensors.open(plan.tensors)))

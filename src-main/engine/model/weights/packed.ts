@@ -7,14 +7,14 @@ import { countNonFiniteStored, type Dtype, toFloat32 } from '#engine/checkpoint/
 export interface PackedTensor {
   /** How many values are NaN or infinite. */
   countNonFinite(): number
-  /** The values as float32; the tensor is the caller's. */
+  /** The values as float32. The caller disposes of the tensor. */
   unpack(): Tensor
   dispose(): void
 }
 
 const halves = { BF16: 'bfloat16', F16: 'float16' } as const
 
-/** Packs stored bytes, whose memory belongs to the result: 16-bit values in the runtime, which unpacks them far faster than we could. */
+/** Packs stored bytes and takes ownership of their memory: 16-bit values in the runtime, which unpacks them far faster than we could. */
 export function pack(bytes: Uint8Array, dtype: Dtype, shape: readonly number[]): PackedTensor {
   const countNonFinite = () => countNonFiniteStored(bytes, dtype)
   const raw = rawOperations()
@@ -26,7 +26,7 @@ export function pack(bytes: Uint8Array, dtype: Dtype, shape: readonly number[]):
   }
   const type = halves[dtype]
   const words = raw.words(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4))
-  // Two values share a word: a last dimension of two, which `unpack` takes away.
+  // Two values share a word: a last dimension of two, which `unpack` removes.
   const packed = raw.run('Bitcast', [raw.type('T', 'int32'), raw.type('type', type)], words)
   raw.delete(words)
   return {

@@ -21,43 +21,43 @@ import {
   type UnreadExpert,
 } from './weights.ts'
 
-/** What is read at once: a part, or one expert of it. */
+/** What is read together: a part, or one expert of it. */
 type Piece = `${number}` | `${Part}.${number}`
 
-/** Where weights are while they are not in use: as float32, as stored (half the size for 16-bit weights), or on the disk. */
+/** Where weights are while they are not in use: as float32, as stored (half the size for 16-bit weights), or on disk. */
 type Residency = 'resident' | 'packed' | 'streamed'
 
-/** The fewest bytes for weights in which a model can be computed: two of the largest parts. */
+/** The smallest memory for weights that a model can be computed in: two of the largest parts. */
 export function leastBytes(checkpoint: Checkpoint, spec: DecoderSpec): number {
   return 2 * presentParts(spec).reduce((most, part) => Math.max(most, partSize(checkpoint, spec, part).byExpert), 0)
 }
 
 /**
- * Weights of the parts of a model under a memory budget. All stay as float32 when they fit. Else they stay as stored when that fits, and
- * are unpacked when they are used; else as many of the first parts as fit stay, and the others are read from the disk each time, the
- * next one while the present one computes. Mixtures that do not stay as float32 are unpacked, or read, expert by expert.
+ * Weights of the parts of a model under a memory budget. If all fit as float32, they stay so. Else, if all fit as stored, they stay so and
+ * are unpacked when used. Else as many of the first parts as fit stay, and the others are read from disk each time, the next one while the
+ * current one computes. Mixtures that do not stay as float32 are unpacked, or read, expert by expert.
  */
 export class WeightStore {
   readonly residency: Residency
-  /** Whether weights also fit in 16 bits, beside those in float32. */
+  /** Whether weights fit in 16 bits too, besides those in float32. */
   readonly hasRoomToNarrow: boolean
-  /** What is left for weights in 16 bits, of the model and of all views of it. */
+  /** Memory left for weights in 16 bits, of the model and of all its views. */
   readonly narrowRoom: NarrowRoom
-  /** Seconds that the computation waited because a part was not read yet. */
+  /** Seconds that the computation waited for parts to be read. */
   secondsWaiting = 0
   readonly #checkpoint: Checkpoint
   readonly #spec: DecoderSpec
   readonly #stays = new Set<Part>()
   readonly #resident = new Map<Part, PartWeights>()
-  /** How often resident weights are leased at the moment. */
+  /** How often resident weights are currently leased. */
   readonly #leases = new Map<Part, number>()
   readonly #packed = new Map<Piece, PackedPart>()
-  /** Pieces whose values were seen to be numbers. */
+  /** Pieces whose values were checked to be finite. */
   readonly #checked = new Set<Piece>()
   readonly #reading = new Map<Piece, Promise<PackedPart>>()
   readonly #divided = new Map<Part, ReturnType<typeof dividePart>>()
 
-  /** `budgetBytes` is what parts may take, the one in use and the one being read as float32 included. */
+  /** `budgetBytes` is the memory for parts, including the one in use and the one being read as float32. */
   constructor(checkpoint: Checkpoint, spec: DecoderSpec, budgetBytes: number) {
     this.#checkpoint = checkpoint
     this.#spec = spec
@@ -90,7 +90,7 @@ export class WeightStore {
     return this.residency !== 'resident'
   }
 
-  /** Weights of a part until `release`; starts to read `next` when that one is not in memory. */
+  /** Weights of a part until `release`. Starts to read `next` if it is not in memory. */
   async lease(part: Part, next?: Part): Promise<PartWeights> {
     const weights = this.#resident.get(part) ?? this.#settle(part, await this.#load(part))
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 0) + 1)
@@ -109,15 +109,15 @@ export class WeightStore {
     return resident ?? loaded
   }
 
-  /** Gives back leased weights, or others made from them. */
+  /** Releases leased weights, or others made from them. */
   release(part: Part, weights: PartWeights): void {
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 1) - 1)
     else this.#free(part, weights)
   }
 
   /**
-   * Gives back leased weights that the borrower has copied what it needs from. Resident ones that have no other lease are freed, so
-   * that not both are in memory; they are read again when needed.
+   * Releases leased weights whose borrower has copied what it needs. Resident ones without another lease are freed, so that both are not in
+   * memory; they are read again when needed.
    */
   exchange(part: Part, weights: PartWeights): void {
     this.release(part, weights)
@@ -130,7 +130,7 @@ export class WeightStore {
     this.#free(part, weights)
   }
 
-  /** Frees all weights that are not leased. They are read again when they are needed. */
+  /** Frees all weights that are not leased. They are read again when needed. */
   empty(): void {
     for (const [part, weights] of [...this.#resident]) this.#drop(part, weights)
     for (const packed of this.#packed.values()) disposePacked(packed)
@@ -144,7 +144,7 @@ export class WeightStore {
 
   #countFreed(entries: NamedEntries): void {
     const { float32, stored } = entriesSize(this.#checkpoint, this.#spec, entries)
-    // Arrays of 16-bit values were given back when they were unpacked.
+    // Arrays of 16-bit values were released when they were unpacked.
     countFreed(2 * stored === float32 ? 0 : float32)
   }
 
@@ -165,7 +165,7 @@ export class WeightStore {
     this.#reading.set(piece, reading)
   }
 
-  /** The packed piece, which belongs to one caller: another one reads for itself, unless it stays packed. */
+  /** The packed piece. It belongs to one caller; another one reads for itself, unless the piece stays packed. */
   async #take(piece: Piece, entries: NamedEntries): Promise<PackedPart> {
     const packed = this.#packed.get(piece)
     if (packed) return packed
@@ -190,7 +190,7 @@ export class WeightStore {
     return {
       readAhead: () => this.#readAhead(piece, entries),
       read: () => {
-        // The one before it was given back.
+        // The one before it was released.
         this.#countFreed(entries)
         return this.#unpack(piece, part, entries, (packed) => unpackExpert(packed, this.#spec))
       },

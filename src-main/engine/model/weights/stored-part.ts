@@ -19,7 +19,7 @@ type TypedValues = StoredValues & { readonly dtype: FloatDtype }
 /** The tensors of a part under the keys of `partNames`, as the checkpoint stores them: queries without their scale, norms without an offset. */
 export type StoredPart = Readonly<Record<string, TypedValues>>
 
-/** The stored tensors of a part that a plan leaves: kept neurons gathered, replaced tensors in their place. */
+/** The stored tensors of a part that a plan leaves: kept neurons gathered, replaced tensors substituted. */
 export async function readStoredPart(
   { checkpoint, spec }: Pick<Model, 'checkpoint' | 'spec'>,
   plan: Plan,
@@ -30,7 +30,7 @@ export async function readStoredPart(
   try {
     const stored: Record<string, TypedValues> = {}
     const kept = keptNeurons(plan, part)
-    // In one order, as reads end in any: the files of a plan are compared by their hash.
+    // In a fixed order, because reads finish in any order and the files of plans are compared by hash.
     for (const key of Object.keys(packed).sort()) {
       const own = packed[key] as NamedTensor
       const whole = own.unpack()
@@ -50,7 +50,7 @@ function keptNeurons({ blocks }: Plan, part: Part): readonly number[] | undefine
   return isAttention(part) || mlp === undefined || mlp === 'removed' || mlp.kept === 'all' ? undefined : mlp.kept
 }
 
-/** Rows of what leads to neurons, columns of what leads away from them. */
+/** Selects rows of what leads to neurons, columns of what leads away from them. */
 function cutNeurons(key: string, whole: Tensor, kept: readonly number[]): Tensor {
   if (!/^(gate|up|down)/.test(key) || key === 'downBias') return whole
   const indices = tensor1d([...kept], 'int32')

@@ -27,7 +27,7 @@ import {
   type UnreadExpert,
 } from './weights.ts'
 
-/** Experts by number that stay packed, or on the disk. */
+/** Experts by number that stay packed, or on disk. */
 type UnreadExperts = ReadonlyMap<number, UnreadExpert>
 
 /** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
@@ -87,7 +87,7 @@ class Unpacking {
     }
   }
 
-  /** What leads to an MLP and away from it. */
+  /** The norms and settings before and after an MLP. */
   #around() {
     return defined({
       norm: this.#norm('norm'),
@@ -124,10 +124,10 @@ class Unpacking {
     return weight && normOf(kind, weight, this.#unpack<Tensor1D>(`${key}Bias`), scale)
   }
 
-  /** What is projected from the stream, in one matrix or bias. */
+  /** All projections from the stream, joined in one matrix or bias. */
   #joined<T extends Tensor>(suffix: string): T | undefined {
     if (!this.#packed[`query${suffix}`]) return undefined
-    // A DeltaNet scales its queries itself, behind the convolution.
+    // A DeltaNet scales its queries itself, after the convolution.
     const scaledLater = this.#packed.queryNorm !== undefined || this.#packed.convolution !== undefined
     return tidy(() => {
       const query = mul(this.#unpack<T>(`query${suffix}`) as T, scaledLater ? 1 : this.#spec.scoreScale)
@@ -150,7 +150,7 @@ class Unpacking {
   }
 }
 
-/** A norm from its stored weights, which become its own; its result is multiplied by `scale`. */
+/** A norm from its stored weights, of which it takes ownership. Its result is multiplied by `scale`. */
 export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Tensor1D | undefined, scale = 1): NormWeights {
   const own = (stored: Tensor1D, shift: number): Tensor1D => {
     if (shift === 0 && scale === 1) return stored

@@ -13,7 +13,7 @@ import { roundTo } from './round.ts'
 import { normOf } from './unpack.ts'
 import { readValues } from './weights.ts'
 
-/** Rows of the head [rows, D] of the tokens from `first` on. */
+/** Rows of the head [rows, D] for the tokens from `first` on. */
 export interface HeadChunk {
   readonly first: number
   readonly weight: Tensor2D
@@ -22,13 +22,13 @@ export interface HeadChunk {
   readonly cap?: number
 }
 
-/** Rows of the head that are packed at once for one use. */
+/** Rows of the head that are packed together for one use. */
 const packedRows = 8192
 
-/** Rows of the head as products of 16-bit operands take them. */
+/** Rows of the head in the form that products of 16-bit operands take. */
 export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: HalfMatrix }
 
-/** Rows of the head packed; they are disposed of. */
+/** Packs rows of the head and disposes of them. */
 function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix {
   const packed = halfUnits().pack(rows, products === 'split')
   rows.dispose()
@@ -46,11 +46,11 @@ interface VocabularyParts {
   readonly head: HeadChunk | undefined
   readonly chunkRows: number
   readonly rotation?: EmbeddingRotation
-  /** Whether embedding and head belong to another vocabulary, and the final norm to this one. */
+  /** Whether embedding and head belong to another vocabulary, and only the final norm to this one. */
   readonly ownsNormOnly?: boolean
 }
 
-/** What embeddings are multiplied by, [D, d], read when the first are asked for; and the dtype that the product is rounded to. */
+/** The rotation of embeddings, [D, d], read on first use, and the dtype that the product is rounded to. */
 interface EmbeddingRotation {
   read(): Promise<Tensor2D>
   readonly dtype: FloatDtype
@@ -58,7 +58,7 @@ interface EmbeddingRotation {
 
 const capOf = ({ logitCap }: DecoderSpec): { cap?: number } => (logitCap === undefined ? {} : { cap: logitCap })
 
-/** Rows times a scale; replaces the rows. */
+/** Multiplies rows by a scale and replaces them. */
 function scaleRows(rows: Tensor2D, scale: number | undefined): Tensor2D {
   if (scale === undefined) return rows
   const scaled = mul<Tensor2D>(rows, scale)
@@ -66,7 +66,7 @@ function scaleRows(rows: Tensor2D, scale: number | undefined): Tensor2D {
   return scaled
 }
 
-/** Everything outside the block stack: embedding, final norm and head, resident or read from the disk by rows. */
+/** Everything outside the block stack: embedding, final norm and head, resident or read from disk by rows. */
 export class Vocabulary {
   readonly finalNorm: NormWeights
   readonly chunkRows: number
@@ -89,17 +89,17 @@ export class Vocabulary {
     this.chunkRows = parts.chunkRows
   }
 
-  /** Tokens that there are. */
+  /** Number of tokens. */
   get size(): number {
     return this.#spec.vocabulary
   }
 
-  /** Whether logits are capped, so that they are no plain product of hidden states. */
+  /** Whether logits are capped. Then they are no plain product of hidden states. */
   get capped(): boolean {
     return this.#spec.logitCap !== undefined
   }
 
-  /** Bytes of embedding and head as float32; a tied head is counted once. */
+  /** Bytes of embedding and head as float32. A tied head counts once. */
   static bytes(spec: DecoderSpec): number {
     const matrices = spec.head.weight === spec.embedding ? 1 : 2
     return 4 * spec.vocabulary * ((spec.sliceWidth ?? spec.hidden) + (matrices - 1) * spec.hidden)
@@ -111,7 +111,7 @@ export class Vocabulary {
     return Vocabulary.bytes(spec) / 4 + spec.hidden + biases
   }
 
-  /** Reads embedding and head when `resident`, and the final norm always. */
+  /** Always reads the final norm, and if `resident`, embedding and head. */
   static async open(checkpoint: Checkpoint, spec: DecoderSpec, resident: boolean): Promise<Vocabulary> {
     const vector = async (name: string) => tensor1d(await readValues(checkpoint, name))
     const matrix = async (name: string, width: number) => tensor2d(await readValues(checkpoint, name), [spec.vocabulary, width])
@@ -186,7 +186,7 @@ export class Vocabulary {
     }
   }
 
-  /** A chunk of the head packed for products of 16-bit operands, slice by slice, so that not both are in memory. */
+  /** Packs a chunk of the head for products of 16-bit operands, slice by slice, so that both forms are never in memory. */
   async usePacked(
     { weight, bias, cap }: HeadChunk,
     products: Exclude<Products, 'float32'>,
@@ -206,12 +206,12 @@ export class Vocabulary {
     }
   }
 
-  /** The same vocabulary with embeddings turned and another final norm. It owns the rotation; the rest stays with this one. */
+  /** The same vocabulary with rotated embeddings and another final norm. It owns the rotation; everything else stays with this one. */
   rotated(rotation: EmbeddingRotation, finalNorm: NormWeights): Vocabulary {
     return this.#with({ finalNorm, rotation })
   }
 
-  /** The same vocabulary with another final norm, which it owns; the rest stays with this one. */
+  /** The same vocabulary with another final norm, which it owns; everything else stays with this one. */
   withFinalNorm(finalNorm: NormWeights): Vocabulary {
     return this.#with({ finalNorm, ownsNormOnly: true })
   }
@@ -221,7 +221,7 @@ export class Vocabulary {
     return new Vocabulary(this.#checkpoint, this.#spec, { ...shared, ...changed })
   }
 
-  /** Says that there is room for the head in 16 bits, too, if it stays in memory. */
+  /** Allows the head in 16 bits as well, if it stays in memory. */
   offerNarrowHead(room: NarrowRoom): void {
     if (this.#head) offerNarrow(this.#head, room)
   }

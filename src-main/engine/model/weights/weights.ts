@@ -18,8 +18,8 @@ import type { DeltaWeights } from '../delta-net.ts'
 import { type PackedTensor, pack } from './packed.ts'
 
 /**
- * Attention of one block, or the token mixer that replaces it. All that it projects from the stream is in one matrix: queries,
- * keys and values [(H + 2K) d, D], gates where it has them; queries, or the norm on them, are scaled.
+ * Attention of one block, or the token mixer that replaces it. One matrix holds all projections from the stream: queries, keys and values
+ * [(H + 2K) d, D], and gates if there are any. Queries, or the norm on them, are scaled.
  */
 export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
@@ -32,7 +32,7 @@ export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly queryKeyValueBias?: Tensor1D
   readonly output: M
   readonly outputBias?: Tensor1D
-  /** What the residual is multiplied by before the output is added (SliceGPT). */
+  /** The map of the residual before the output is added (SliceGPT). */
   readonly shortcut?: Tensor2D
 }
 
@@ -67,12 +67,12 @@ interface ConstantWeights {
   readonly constant: Tensor1D
 }
 
-/** An expert of a mixture that does not fit into memory. Every read gives weights of their own, which belong to the caller. */
+/** An expert of a mixture that does not fit in memory. Every read returns new weights, which belong to the caller. */
 export interface UnreadExpert<M extends Matrix = Tensor2D> {
-  /** Starts a read that is needed soon. */
+  /** Starts a read of weights that are needed soon. */
   readAhead(): void
   read(): Promise<MlpWeights<M>>
-  /** Whether what it reads is packed for products of 16-bit operands. */
+  /** Whether its weights are packed for products of 16-bit operands. */
   readonly halves?: true
 }
 
@@ -96,7 +96,9 @@ export type PartWeights<M extends Matrix = Tensor2D> =
   | { readonly mlp: MlpWeights<M>; readonly attention?: never; readonly mixture?: never }
   | { readonly mixture: MixtureWeights<M>; readonly attention?: never; readonly mlp?: never }
 
-/** Bytes of a part as stored and as float32 matrices; `byExpert` is what a mixture takes whose experts are read one by one, two at a time. */
+/**
+ * Bytes of a part as stored and as float32 matrices. `byExpert` is the size of a mixture whose experts are read one by one, two at a time.
+ */
 interface PartSize {
   readonly stored: number
   readonly float32: number
@@ -110,7 +112,7 @@ export type NamedTensor = PackedTensor & { readonly name: string }
 type NamedEntry = Projection | NormTensors | ShapedTensor
 export type NamedEntries = Readonly<Record<string, NamedEntry>>
 
-/** The tensors of a part by what they are for. */
+/** The tensors of a part by their role. */
 export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
   const block = spec.block(blockOf(part))
   if (isAttention(part)) {
@@ -175,7 +177,7 @@ export function neededShapes(spec: DecoderSpec): ReadonlyMap<string, readonly nu
   return shapes
 }
 
-/** Checks that every tensor the spec names is there with the shape it must have, before anything is read. */
+/** Checks that every tensor of the spec exists with the right shape, before anything is read. */
 export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
   for (const [name, expected] of neededShapes(spec)) {
     const info = checkpoint.tensors.get(name)
@@ -221,7 +223,7 @@ export function entriesSize(checkpoint: Checkpoint, spec: DecoderSpec, named: Na
   return { stored, float32 }
 }
 
-/** The tensors of a mixture's experts by number, each under the keys of an MLP, and all others; vectors that replace experts are among these. */
+/** The tensors of a mixture's experts by number, each under the keys of an MLP, and all others, including vectors that replace experts. */
 export function dividePart(names: NamedEntries): { around: NamedEntries; experts: ReadonlyMap<number, NamedEntries> } {
   const around: Record<string, NamedEntry> = {}
   const experts = new Map<number, Record<string, NamedEntry>>()
@@ -233,7 +235,7 @@ export function dividePart(names: NamedEntries): { around: NamedEntries; experts
   return { around, experts }
 }
 
-/** Reads a tensor as float32 and refuses values that are no numbers. */
+/** Reads a tensor as float32. Throws if a value is not finite. */
 export async function readValues(checkpoint: Checkpoint, name: string, rows?: { first: number; count: number }): Promise<Float32Array> {
   const values = await checkpoint.readFloat32(name, rows)
   requireFinite(checkpoint, name, countNonFinite(values))
@@ -248,7 +250,7 @@ function requireFinite(checkpoint: Checkpoint, name: string, bad: number): void 
   )
 }
 
-/** Reads all tensors of a part at once, so that the disk works while the processor computes. */
+/** Reads all tensors of a part together, so that the disk works while the processor computes. */
 export const readPart = (checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<PackedPart> =>
   readEntries(checkpoint, spec, partNames(spec, part))
 
@@ -270,14 +272,14 @@ export async function readEntries(checkpoint: Checkpoint, spec: DecoderSpec, ent
       ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
     ]
   })
-  // Waits for all before it throws, so that nothing is read after the tensors are disposed of.
+  // Waits for all reads before it throws, so that none continues after the tensors are disposed of.
   const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
   if (!failed) return packed
   disposePacked(packed)
   throw (failed as PromiseRejectedResult).reason
 }
 
-/** Throws for values that are no numbers. */
+/** Throws if a value is not finite. */
 export function checkValues(checkpoint: Checkpoint, part: PackedPart): void {
   for (const { name, countNonFinite } of Object.values(part)) requireFinite(checkpoint, name, countNonFinite())
 }

@@ -3,8 +3,8 @@ import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 
 /**
- * Parts of a block that are there but add nothing, because their last projection is zeros: what a format that needs them has instead.
- * Each weight is read at most once, `mostValues` at a time, and no further than its first value that is not zero.
+ * Parts of a block that are present but add nothing, because their last projection is all zeros, as in formats that cannot leave them out.
+ * Each weight is read at most once, `mostValues` at a time, and only up to its first value that is not zero.
  */
 export async function zeroedParts(checkpoint: Checkpoint, spec: DecoderSpec, block: number, signal?: AbortSignal): Promise<StackPart[]> {
   const { attention, width } = spec.blocks[block] ?? { attention: false, width: 0 }
@@ -15,7 +15,7 @@ export async function zeroedParts(checkpoint: Checkpoint, spec: DecoderSpec, blo
   return zeroed
 }
 
-/** Values in a row beyond which a weight is not looked at (no model is that wide), and the most that are read at once. */
+/** Rows with more values than this are not checked (no model is that wide). Also the most values read at once. */
 const mostValues = 2 ** 18
 const zeros = new Uint8Array(4 * mostValues)
 
@@ -27,7 +27,7 @@ async function isZero(
   if (columns > mostValues) return false
   for (let done = 0, count = 1; done < rows; done += count) {
     signal?.throwIfAborted()
-    // A row is enough to know that most are not.
+    // For most weights, one row is enough to find a value that is not zero.
     count = done === 0 ? 1 : Math.min(Math.max(1, Math.floor(mostValues / columns)), rows - done)
     if (!(await allZero(checkpoint, weight, { first: firstRow + done, count }))) return false
   }
@@ -37,6 +37,6 @@ async function isZero(
 async function allZero(checkpoint: Checkpoint, name: string, rows: { first: number; count: number }): Promise<boolean> {
   const values = await checkpoint.readFloat32(name, rows)
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-  // Comparing bytes is much faster; -0 has others than 0.
+  // Comparing bytes is much faster. -0 has other bytes than 0.
   return Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0 || values.every((value) => value === 0)
 }
