@@ -1,8 +1,9 @@
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
-import { isPruned, type Worth, worthOf } from '#contract/comparison/verdict.ts'
+import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { outcomeText } from '#contract/comparison/worth.ts'
+import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { printJson, printTable, showPercent } from './output/print.ts'
@@ -37,11 +38,11 @@ async function read({ call }: CommandDoor, experiment: string): Promise<Compared
   if (total > mostCompared)
     throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict takes ${mostCompared} or fewer.`)
   if (rows.length === 0) throw new EspalierError('invalid', `The experiment ${experiment} has no runs. Add runs to it first.`)
-  const { runs } = await call('compare.get', { ids: rows.map(({ id }) => id) })
-  const models = new Set(runs.map(({ model }) => model.name))
-  if (models.size > 1)
-    throw new EspalierError('invalid', `The experiment has ${models.size} models. A verdict is about one: make an experiment for each.`)
-  return runs
+  const models = runsByModel((await call('compare.get', { ids: rows.map(({ id }) => id) })).runs)
+  const [only] = models.values()
+  if (!only || models.size > 1)
+    throw new EspalierError('invalid', `The experiment prunes ${models.size} models. A verdict is about one: make an experiment for each.`)
+  return only.runs
 }
 
 /** A cost by its title, the way `costsOf` writes it, or by the name of its measure where only one has it. */

@@ -19,6 +19,8 @@ export interface Evidence {
   deciding: readonly string[]
   cost: Cost
   unmeasured: readonly string[]
+  /** Other models whose perplexities are not comparable. */
+  strangers: readonly string[]
 }
 
 /** The answer and its sentence. */
@@ -103,7 +105,7 @@ function numbersOf(first: WorthRow, second: WorthRow, deciding: readonly string[
 
 const shownValue = ({ quality }: WorthRow, kind: string): number => Number((quality[kind]?.mean ?? Number.NaN).toPrecision(3))
 
-function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[] {
+function gapsOf({ duels, dense, deciding, cost, unmeasured, strangers }: Evidence): string[] {
   const able = dense.filter(isMeasured(deciding))
   const alone = duels.filter(({ rival }) => !rival && able.length > 0).map(({ pruned }) => `${pruned.name} (${costOf(pruned, cost)})`)
   const file = able.length < dense.length ? `file ${onEvery}` : 'file'
@@ -116,6 +118,7 @@ function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[
     ...(silent.length > 0 ? [`Whether answers loop is not known for ${silent.join(', ')}.`] : []),
     ...(denseSilent ? ['Whether the dense model’s answers loop is not known.'] : []),
     ...(apart ? ['Times were taken in different runs. The machine may have been busier in some.'] : []),
+    ...strangers.map((name) => `${name} was measured on other tokens, so its perplexity does not count.`),
     ...(unmeasured.length > 0 ? [`${cost.title} is not known for ${unmeasured.join(', ')}.`] : []),
   ]
 }

@@ -1,6 +1,6 @@
 import { corporaOf, corpusOf } from '../data/corpus.ts'
 import type { UsedData } from '../data/used-data.ts'
-import { denseMethod, everyTaskTitle } from '../titles.ts'
+import { everyTaskTitle } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
 import type { ComparedRun } from './compare.ts'
 import { paretoFront } from './comparison.ts'
@@ -9,6 +9,7 @@ import { isTaskMeasure, type TaskMeasure } from './measure-columns.ts'
 import { groupOverSeeds, type SeedGroup } from './seeds.ts'
 import { judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, WorthRow } from './worth.ts'
+import { isPruned, onSameWindows } from './worth-runs.ts'
 
 /** Share by which a dense file may cost more than its pruned rival, and below which qualities are equal. */
 const equalShare = 0.01
@@ -19,11 +20,11 @@ export interface Worth extends Verdict {
   fronts: Front[]
 }
 
-/** Whether to prune, from the finished runs of one model, at equal cost. */
+/** Whether to prune a model, from its finished runs and those of rivals (see `runsByModel`), at equal cost. */
 export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Worth {
-  const done = runs.filter(({ status }) => status === 'done')
+  const { runs: done, own, strangers } = onSameWindows(runs.filter(({ status }) => status === 'done'))
   const groups = groupOverSeeds(done)
-  const rows = groups.flatMap((group) => rowOf(group, cost))
+  const rows = groups.flatMap((group) => rowOf(group, cost, own))
   const seen = new Set(done.flatMap(seenTexts))
   const texts = [...new Map(done.flatMap(kindsOf))].map(([kind, used]) => {
     const decides = !used.some((text) => seen.has(text))
@@ -33,7 +34,7 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     return { kind, measure, decides: false, rows: frontOf(rows, kind, cost, -1) }
   })
   const deciding = texts.filter(({ decides }) => decides).map(({ kind }) => kind)
-  const calm = calmOf(groups)
+  const calm = calmOf(groups.filter(({ runs: [first] }) => first?.model.id === own))
   const duels = rows
     .filter(({ pruned }) => pruned)
     .map((pruned) => duelOf(pruned, rows, { deciding, tasks: tasks.map(({ kind }) => kind), cost, calm }))
@@ -42,13 +43,11 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     rows,
     duels,
     fronts: [...texts, ...tasks],
-    ...judge({ duels, dense: rows.filter((row) => !row.pruned), deciding, cost, unmeasured }),
+    ...judge({ duels, dense: rows.filter((row) => !row.pruned), deciding, cost, unmeasured, strangers }),
   }
 }
 
-export const isPruned = ({ method }: Pick<ComparedRun, 'method'>): boolean => method !== denseMethod
-
-function rowOf({ runs, measures }: SeedGroup, { id }: Cost): WorthRow[] {
+function rowOf({ runs, measures }: SeedGroup, { id }: Cost, own: string | undefined): WorthRow[] {
   const [first] = runs
   const cost = measures.get(id)
   if (!first || cost === undefined) return []
@@ -56,7 +55,7 @@ function rowOf({ runs, measures }: SeedGroup, { id }: Cost): WorthRow[] {
   return [
     {
       runs: runs.map((run) => run.id),
-      name: first.file,
+      name: first.model.id === own ? first.file : `${first.model.name}, ${first.file}`,
       pruned: isPruned(first),
       method: first.method,
       weights: typeof weights === 'string' ? weights : null,
@@ -83,7 +82,7 @@ function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
 const loopsOf = (measures: SeedGroup['measures']): number | null =>
   [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null
 
-/** Of the dense model as computed, whichever cost it has. */
+/** Of a model's dense run as computed, whichever cost it has. */
 function calmOf(groups: readonly SeedGroup[]): number | null {
   const dense = groups.filter(({ runs: [first] }) => first && !isPruned(first) && first.parameters.weights === undefined)
   return dense.map(({ measures }) => loopsOf(measures)).find((share) => share !== null) ?? null

@@ -41,6 +41,8 @@ export const grid = z.object({
   weights: z.array(weightChoice).min(1).max(40).optional(),
   /** More types for the dense model only, as rivals of the pruned files. */
   rivals: z.array(weightType).max(40).optional(),
+  /** Smaller models whose unpruned files in these types are rivals, too. */
+  siblings: z.array(id).max(10).optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),

@@ -4,8 +4,8 @@ import { readPlace } from '../places.ts'
 
 /** Prompt lengths to measure, as far as the context allows. */
 export const usualPrompts = [512, 2048, 8192] as const
-/** A run's own prompt length and the longer usual ones. */
-export const promptsFrom = (tokens: number): number[] => [tokens, ...usualPrompts.filter((usual) => usual > tokens)]
+/** Prompt lengths of a run: its own, and the usual ones below. */
+export const promptsUpTo = (tokens: number): number[] => [...usualPrompts.filter((usual) => usual < tokens), tokens]
 /** How many turns each file gets. */
 export const usualRounds = 3
 /** Tokens generated in each turn. */

@@ -98,6 +98,18 @@ export const modelDetail = modelEntry.extend({
   descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
 })
 
+type Described = Pick<ModelEntry, 'description'>
+
+/** Smaller unpruned models of the same family that read texts as the same tokens, largest first: rivals of what is pruned from `model`. */
+export function smallerSiblings(model: Described, library: readonly ModelEntry[]): ModelEntry[] {
+  const kindOf = ({ description: { family, tokenizer, shape } }: Described) => JSON.stringify([family, tokenizer, shape.vocabulary])
+  const sizeOf = ({ description }: Described) => description.parameters.total
+  return library
+    .filter((other) => other.present && other.parent === null && other.description.plan === null)
+    .filter((other) => kindOf(other) === kindOf(model) && sizeOf(other) < sizeOf(model))
+    .sort((a, b) => sizeOf(b) - sizeOf(a))
+}
+
 /** A checkpoint that another program stores on this machine. */
 export const foundModel = z.object({
   program: z.enum(['Hugging Face cache', 'LM Studio', 'Ollama']),

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { promptsFrom, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
+import { promptsUpTo, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -259,7 +259,7 @@ class RequestWork {
   /** Two files in llama.cpp, on one prompt as long as the context allows. */
   #fileTimes({ sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
     const rounds = Math.min(repeats, usualRounds)
-    const longest = promptsFrom(sequenceLength).findLast((tokens) => tokens <= this.#model.spec.contextLength) ?? sequenceLength
+    const longest = promptsUpTo(sequenceLength).findLast((tokens) => tokens <= this.#model.spec.contextLength) ?? sequenceLength
     const passes = { ...addPasses(this.#wholePasses(rounds), this.#wholePasses(rounds, 1)), head: 0 }
     const timed = this.#timed({ phase: 'Inference time', passes, rowsPerCall: 1 }, 'inference', longest)
     return this.#decoding(timed, 2 * rounds * writtenTokens, 1)

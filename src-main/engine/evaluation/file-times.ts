@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { type BenchedFile, type Figure, promptsFrom, usualRounds } from '#contract/exports/file-bench.ts'
+import { type BenchedFile, type Figure, promptsUpTo, usualRounds } from '#contract/exports/file-bench.ts'
 import type { TakenMeasure } from '#contract/runs/measures.ts'
 import { inLlama } from '#contract/runs/time/speed.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
@@ -16,7 +16,7 @@ export async function fileTimes(
   report: { signal: AbortSignal; progress(done: number, total: number): void },
 ): Promise<TakenMeasure[]> {
   const settings = {
-    prompts: promptsFrom(sequenceLength),
+    prompts: promptsUpTo(sequenceLength),
     rounds: Math.min(repeats, usualRounds),
     threads: availableParallelism(),
     device: 'CPU',

@@ -89,10 +89,9 @@ export function importExperiment({ history }: Pick<Context, 'history'>, content:
   const experiment = newId('exp')
   history.transaction(() => {
     const models = new Map(file.models.map((model) => [model.key, modelFor(history, model)]))
-    const remapped = file.experiment.grid && {
-      ...file.experiment.grid,
-      models: file.experiment.grid.models.flatMap((key) => models.get(key) ?? []),
-    }
+    const known = (keys: readonly string[]) => keys.flatMap((key) => models.get(key) ?? [])
+    const { grid } = file.experiment
+    const remapped = grid && { ...grid, models: known(grid.models), ...(grid.siblings ? { siblings: known(grid.siblings) } : {}) }
     history.experiments.insert({ ...file.experiment, id: experiment, grid: remapped && remapped.models.length > 0 ? remapped : null })
     if (file.experiment.starred) history.experiments.patch(experiment, { starred: true })
     for (const run of file.runs) {

@@ -3,6 +3,7 @@ import type { Checked, Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { ExperimentEntry, Grid, GridPreview } from '#contract/experiments/experiments.ts'
 import { formatOutline } from '#contract/exports/exports.ts'
+import { smallerSiblings } from '#contract/models/models.ts'
 import { isOfSample } from '#contract/models/sample.ts'
 import type { RequestPreview } from '#contract/runs/preflight.ts'
 import { denseMethod } from '#contract/titles.ts'
@@ -24,11 +25,13 @@ export class ExperimentsService extends Service {
     'experiments.list': ({ archived }) => this.history.experiments.list(archived),
     'experiments.get': ({ id }) => this.#find(id),
     'experiments.presets': async ({ model }) => {
+      const library = await this.parts.library.list()
       const { id, path, description } = this.parts.library.find(model)
-      const ofSample = isOfSample(id, await this.parts.library.list())
       const { shape, feasible } = description
       const [catalogue, holdsGguf] = await Promise.all([askCatalogue(this.parts), this.#holdsGguf(path)])
-      return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, feasible }, catalogue)
+      const siblings = smallerSiblings({ description }, library).map((sibling) => sibling.id)
+      const ofSample = isOfSample(id, library)
+      return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, siblings, feasible }, catalogue)
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
     'experiments.create': (asked) => this.#create(asked),
@@ -100,7 +103,8 @@ export class ExperimentsService extends Service {
     const { estimates } = this.parts
     const planned = await this.#planned(grid)
     const found = await preflight(this.parts, planned, signal)
-    const models = new Map(await Promise.all(grid.models.map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
+    const ids = new Set(planned.map(({ model }) => model))
+    const models = new Map(await Promise.all([...ids].map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
     const estimated = planned.map(({ model, request }, at) => {
       const preview = found[at] as RequestPreview
       return { ...preview, estimate: (preview.work && models.get(model)?.(request.method, preview.work)) ?? null }

@@ -19,7 +19,7 @@ export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview
   const places = new Map(pruning.map(({ preview }, at) => [preview, at]))
   return {
     combinations,
-    runs: grid.models.length + combinations.reduce((sum, { runs }) => sum + runs, 0),
+    runs: grid.models.length + (grid.siblings?.length ?? 0) + combinations.reduce((sum, { runs }) => sum + runs, 0),
     ...timeOf(grid, planned, found),
     memoryBytes: memory.length > 0 ? Math.max(...memory) : null,
     problems: distinct(

@@ -12,7 +12,7 @@ export interface PlannedRun {
   request: Omit<RunRequest, 'model'>
 }
 
-/** A grid's runs with its first seed, each model's dense baseline first. A grid that names no repairs takes those of `methods`. */
+/** A grid's runs with its first seed, each model's dense baseline first, siblings last. A grid that names no repairs takes those of `methods`. */
 export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): PlannedRun[] {
   const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
@@ -36,7 +36,8 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
   const types = new Set([...(grid.weights ?? []).filter((type) => type !== 'computed'), ...(grid.rivals ?? [])])
   const rivals = [...types].map((type) => ({ ...dense, weights: type, ...(calibration ? { calibration } : {}) }))
-  return grid.models.flatMap((model) => [dense, ...rivals, ...requests].map((request) => ({ model, request })))
+  const own = grid.models.flatMap((model) => [dense, ...rivals, ...requests].map((request) => ({ model, request })))
+  return [...own, ...(grid.siblings ?? []).flatMap((model) => [dense, ...rivals].map((request) => ({ model, request })))]
 }
 
 /** The repairs and recoveries that a method's runs are made with. */

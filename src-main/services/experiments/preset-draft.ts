@@ -8,6 +8,8 @@ export interface PresetModel {
   ofSample: boolean
   /** Whether a GGUF file can hold what 2SSP leaves of it. */
   holdsGguf: boolean
+  /** Smaller models of its family in the library. */
+  siblings: readonly string[]
   feasible: readonly Pick<FeasibleRange, 'method' | 'maximum'>[]
 }
 

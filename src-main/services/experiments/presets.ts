@@ -74,7 +74,9 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       summary: '2SSP and ShortGPT at 25 and 50 %, on a few short windows.',
       grid: { methods: plain(['2ssp', 'shortgpt']), amounts: endAmounts, ...quickTexts(model, catalogue) },
     },
-    ...(model.holdsGguf ? worthDrafts(model, catalogue, isMixture) : []),
+    ...(model.holdsGguf
+      ? worthDrafts(model, catalogue, { isMixture, calibration: usualData(shortened(model), catalogue, 'calibration') })
+      : []),
     {
       id: 'paper-table',
       title: 'Paper’s table',
@@ -99,10 +101,13 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
 /** Little text for a first look. The sample is small enough for the paper's windows. */
 function quickTexts(model: PresetModel, catalogue: Catalogue): Pick<Grid, 'measures' | 'calibration'> {
   if (model.ofSample) return { measures: perplexity(model, catalogue, 8) }
-  const short = { ...model, contextLength: Math.min(quick.sequenceLength, model.contextLength) }
+  const short = shortened(model)
   const calibration = usualData(short, catalogue, 'calibration', quick.windows)
   return { measures: perplexity(short, catalogue, quick.measuredWindows), ...(calibration && { calibration }) }
 }
+
+/** For windows that are short even where the model allows longer ones. */
+const shortened = (model: PresetModel): PresetModel => ({ ...model, contextLength: Math.min(quick.sequenceLength, model.contextLength) })
 
 /** A data set for this use: one that is on this machine, else the first. The sample's own texts suit no other model. */
 function usualData({ contextLength, ofSample }: PresetModel, { datasets }: Catalogue, use: Use, windows?: number): DataRequest | undefined {

@@ -1,3 +1,4 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
 import { usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
 import { recoveryTokens, untrainable } from '#contract/pruning/recovery-kinds.ts'
@@ -9,8 +10,11 @@ import type { Draft, PresetModel } from './preset-draft.ts'
 const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
 /** Texts that calibration, repair and recovery never read. Only these count for the verdict. */
 const unseen = ['prose', 'code'] as const
-/** Tokens per window, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
+/** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
 const [windowTokens, windows, repeats] = [512, 8, 3]
+
+/** Each takes as many runs as the dense model. */
+const mostSiblings = 2
 
 const reasons = {
   amounts: 'Three amounts show where quality begins to fall.',
@@ -73,7 +77,11 @@ const goals: readonly Goal[] = [
 ]
 
 /** Presets that compare dense with pruned files, in the types that matter for each goal. */
-export function worthDrafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
+export function worthDrafts(
+  model: PresetModel,
+  catalogue: Catalogue,
+  { isMixture, calibration }: { isMixture: boolean; calibration: DataRequest | undefined },
+): Draft[] {
   return goals.map(({ why, weights, rivals, times, ...preset }) => ({
     ...preset,
     reasons: { ...reasons, ...(isMixture ? { recovery: untrainable } : {}), weights: why, measures: times ? timed : measured },
@@ -82,7 +90,9 @@ export function worthDrafts(model: PresetModel, catalogue: Catalogue, isMixture:
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
       repairs: ['in-order'],
       ...(isMixture ? {} : { recoveries: [{ tokens: recoveryTokens[0] }] }),
+      ...(calibration ? { calibration } : {}),
       weights,
+      ...(model.siblings.length > 0 ? { siblings: model.siblings.slice(0, mostSiblings) } : {}),
       rivals: rivals.filter((type) => !weights.includes(type)),
       measures: measuresOf(model, catalogue, times),
     },

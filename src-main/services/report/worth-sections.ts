@@ -3,6 +3,7 @@ import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { outcomeText } from '#contract/comparison/worth.ts'
+import { runsByModel } from '#contract/comparison/worth-runs.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
 import { percent } from './cells.ts'
@@ -10,15 +11,15 @@ import { percent } from './cells.ts'
 /** Whether pruning is worth it, for each model that has runs in a weight type. */
 export async function worthSection({ runs }: Comparison): Promise<Block[]> {
   const sections: Block[] = []
-  for (const own of Map.groupBy(runs, ({ model }) => model.id).values())
-    if (own.some(({ parameters }) => parameters.weights !== undefined)) sections.push(...(await sectionOf(own)))
+  for (const { name, runs: own } of runsByModel(runs).values())
+    if (own.some(({ parameters }) => parameters.weights !== undefined)) sections.push(...(await sectionOf(name, own)))
   return sections
 }
 
-async function sectionOf(runs: readonly ComparedRun[]): Promise<Block[]> {
+async function sectionOf(name: string, runs: readonly ComparedRun[]): Promise<Block[]> {
   const worth = worthOf(runs)
   return [
-    heading(2, `Is it worth it? ${runs[0]?.model.name ?? ''}`),
+    heading(2, `Is it worth it? ${name}`),
     paragraph(worth.sentence),
     ...worth.untested.map(paragraph),
     tableOf(worth),

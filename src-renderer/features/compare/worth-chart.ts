@@ -1,6 +1,4 @@
-import type { ComparedRun } from '#contract/comparison/compare.ts'
 import type { Front, WorthRow } from '#contract/comparison/worth.ts'
-import { isAblation, isInspection } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import type { SeriesStyle } from '../../lib/series-style.ts'
 
@@ -9,18 +7,6 @@ export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'squar
 
 /** Pruned files have the colour of their method, and one shape. */
 export const prunedStyle = ({ color }: SeriesStyle): SeriesStyle => ({ color, shape: 'circle' })
-
-/** The models that a verdict can be about, with their runs. */
-export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: string; runs: ComparedRun[] }> {
-  const found = new Map<string, { name: string; runs: ComparedRun[] }>()
-  for (const run of runs) {
-    if (isAblation(run.method) || isInspection(run.method)) continue
-    const own = found.get(run.model.id) ?? { name: run.model.name, runs: [] }
-    own.runs.push(run)
-    found.set(run.model.id, own)
-  }
-  return found
-}
 
 /** The text or task that is shown: the one asked for, else one that decides, else the first. */
 export function shownFront(fronts: readonly Front[], asked: string | undefined): Front | undefined {

@@ -40,6 +40,7 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
     ...(grid.weights
       ? [{ title: 'Weights', text: [...grid.weights, ...(grid.rivals ?? []).map((type) => `${type} (unpruned)`)].join(', ') }]
       : []),
+    ...(grid.siblings?.length ? [{ title: 'Rivals', text: formatPlural(grid.siblings.length, 'smaller model') }] : []),
     ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
     { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
   ].filter(({ text }) => text !== '')

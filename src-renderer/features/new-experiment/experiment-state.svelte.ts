@@ -1,6 +1,6 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments/experiments.ts'
-import type { ModelEntry } from '#contract/models/models.ts'
+import { type ModelEntry, smallerSiblings } from '#contract/models/models.ts'
 import { type GgufType, ggufTypesOf } from '#contract/titles.ts'
 import { call, on } from '../../api/api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
@@ -126,6 +126,7 @@ export class ExperimentState {
 
   async chooseModels(models: string[]): Promise<void> {
     this.draft.models = models
+    this.draft.siblings = this.draft.siblings.filter((sibling) => this.siblings.some(({ id }) => id === sibling))
     try {
       await this.#suitTexts()
     } catch (thrown) {
@@ -184,6 +185,13 @@ export class ExperimentState {
   /** The chosen models. */
   get modelNames(): Map<string, string> {
     return new Map(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ id, name }) => [id, name]))
+  }
+
+  /** Models that may be rivals of what is pruned from the chosen ones. */
+  get siblings(): ModelEntry[] {
+    const { models } = this.draft
+    const chosen = this.models.filter(({ id }) => models.includes(id))
+    return [...new Set(chosen.flatMap((model) => smallerSiblings(model, this.models)))].filter(({ id }) => !models.includes(id))
   }
 
   /** GGUF types that all chosen models can be written in. */

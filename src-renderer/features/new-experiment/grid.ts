@@ -50,13 +50,16 @@ export interface Draft {
   weights: WeightChoice[]
   /** More types for the dense model alone. */
   rivals: GgufType[]
+  /** Smaller models whose unpruned files are rivals. */
+  siblings: string[]
   perplexity: { name: string; data: DataRequest }[]
   evaluation: Evaluation
   tasks: string[]
   taskLimit: number | null
   /** Ask tasks whose answers are written through the chat template. */
   taskChat: boolean
-  inference: boolean
+  /** Tokens of the longest prompt that is timed; null for none. */
+  inferenceTokens: number | null
   answers: boolean
   /** Whether greedy answers end in a loop, on the first perplexity text. */
   repetition: boolean
@@ -87,12 +90,13 @@ export function emptyDraft(): Draft {
     recoveryData: null,
     weights: ['computed'],
     rivals: [],
+    siblings: [],
     perplexity: [],
     evaluation: { sequenceLength: usualLength, windows: null },
     tasks: [],
     taskLimit: null,
     taskChat: false,
-    inference: false,
+    inferenceTokens: null,
     answers: false,
     repetition: false,
     longContext: false,
@@ -125,6 +129,7 @@ export function toGrid(draft: Draft): GridInput {
     ...(recovers(draft) ? { recoveries: draft.recoveries, ...(draft.recoveryData ? { recoveryData: draft.recoveryData } : {}) } : {}),
     ...(draft.weights.some((type) => type !== 'computed') ? { weights: draft.weights } : {}),
     ...(draft.rivals.length > 0 ? { rivals: draft.rivals } : {}),
+    ...(draft.siblings.length > 0 ? { siblings: draft.siblings } : {}),
     measures: toMeasures(draft),
     backend: draft.backend,
     ...(draft.precision === 'float32' ? {} : { precision: draft.precision }),
@@ -147,8 +152,10 @@ function toMeasures(draft: Draft): MeasureRequest[] {
     measures.push({ kind: 'tasks', tasks, ...(taskLimit ? { limit: taskLimit } : {}), ...(chat ? { chat } : {}) })
   }
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
-  if (draft.inference)
-    measures.push(...(kept('inference').length > 0 ? kept('inference') : [{ kind: 'inference' as const, sequenceLength: 128, repeats: 5 }]))
+  if (draft.inferenceTokens !== null) {
+    const timed = draft.others.find((other) => other.kind === 'inference')
+    measures.push({ kind: 'inference', sequenceLength: draft.inferenceTokens, repeats: timed?.repeats ?? 5 })
+  }
   if (draft.repetition) measures.push(...onFirstText(draft, 'repetition'))
   if (draft.longContext) measures.push(...onFirstText(draft, 'long context'))
   if (draft.answers) measures.push(...(kept('answers').length > 0 ? kept('answers') : [paperAnswers(paperLength)]))
@@ -196,6 +203,7 @@ export function fromGrid(grid: GridInput): Draft {
     recoveryData: grid.recoveryData ?? null,
     weights: grid.weights ?? ['computed'],
     rivals: grid.rivals ?? [],
+    siblings: grid.siblings ?? [],
     perplexity,
     evaluation: commonPart(
       perplexity.map(({ data }) => data),
@@ -204,7 +212,7 @@ export function fromGrid(grid: GridInput): Draft {
     tasks: tasks?.tasks ?? [],
     taskLimit: tasks?.limit ?? null,
     taskChat: tasks?.chat ?? false,
-    inference: measures.some(({ kind }) => kind === 'inference'),
+    inferenceTokens: measures.find((measure) => measure.kind === 'inference')?.sequenceLength ?? null,
     answers: measures.some(({ kind }) => kind === 'answers'),
     repetition: measures.some(({ kind }) => kind === 'repetition'),
     longContext: measures.some(({ kind }) => kind === 'long context'),

@@ -31,6 +31,7 @@ export function readDraft(text: string | null, origin: string, models: readonly 
     if (usual === null || kindOf(value) === kindOf(usual)) Object.assign(draft, { [name]: value ?? usual })
   }
   draft.models = draft.models.filter((model) => models.includes(model))
+  draft.siblings = draft.siblings.filter((model) => models.includes(model))
   return draft.models.length > 0 ? draft : null
 }
 

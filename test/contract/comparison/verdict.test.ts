@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
-import { isPruned, worthOf } from '#contract/comparison/verdict.ts'
+import { worthOf } from '#contract/comparison/verdict.ts'
+import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 
 const calibrated = { 'calibration.source': 'c4' }
 
@@ -215,4 +216,41 @@ test('a task whose answers are written has a front of its own, which does not de
     rows: [{ name: 'dense Q3_K_M' }],
   })
   expect(found.rows.map(({ quality }) => quality.gsm8k?.mean)).toEqual([0.3, 0])
+})
+
+test('a smaller model is a rival, by the perplexities that were taken on the same windows', () => {
+  const read = (one: ComparedRun, windows: string, model = one.model): ComparedRun => ({
+    ...one,
+    model,
+    evaluation: one.evaluation.map((used) => ({ ...used, hash: `${used.source} ${windows}` })),
+  })
+  const sibling = { id: 'model-2', name: 'tinier' }
+  const own = [run('dense Q4_0', 90, 50), run('2SSP Q8_0', 94, 38.9)].map((one) => read(one, 'same'))
+  const smaller = (windows: string) => read(run('dense Q8_0', 80, 31), windows, sibling)
+  expect(worthOf(own).answer).toBe('prune')
+  expect(worthOf([...own, smaller('same')]).sentence).toBe(
+    'Do not prune. At 80 MB, tinier, dense Q8_0 is better than 2SSP Q8_0 (perplexity 31 against 38.9 on prose, which pruning never saw).',
+  )
+  const apart = worthOf([...own, smaller('other')])
+  expect(apart.answer).toBe('prune')
+  expect(apart.untested).toContain('tinier was measured on other tokens, so its perplexity does not count.')
+  // Only the pruned model's own dense run says how often answers may loop.
+  const looping = [...own.slice(0, 1), read(run('2SSP Q8_0', 94, 30, { loops: 0.5 }), 'same')]
+  const calm = (model: object) => read(run('dense', 200, 20, { loops: 0 }), 'same', { ...sibling, ...model })
+  expect(worthOf([...looping, calm({})]).answer).toBe('prune')
+  expect(worthOf([...looping, calm({ id: 'model-1' })]).answer).toBe('do not prune')
+})
+
+test('a verdict is about a model that was pruned, and runs that inspect others have none', () => {
+  const made = (model: string, method: string) => ({ model: { id: model, name: model }, method }) as ComparedRun
+  const counts = (...runs: ComparedRun[]) => [...runsByModel(runs)].map(([id, found]) => [id, found.runs.length])
+  expect(counts(made('a', 'dense'), made('b', '2ssp'), made('a', '2ssp'), made('a', 'divergence'))).toEqual([
+    ['a', 2],
+    ['b', 1],
+  ])
+  expect(counts(made('a', 'dense'), made('b', '2ssp'))).toEqual([['b', 2]])
+  expect(counts(made('a', 'dense'), made('b', 'dense'))).toEqual([
+    ['a', 1],
+    ['b', 1],
+  ])
 })

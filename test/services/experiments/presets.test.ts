@@ -12,7 +12,7 @@ const catalogue = {
 /** Methods that can remove nothing of a model. */
 const presetsWithout = (methods: string[], holdsGguf = true) => {
   const feasible = methods.map((method) => ({ method, maximum: 0 }))
-  return presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf, feasible }, catalogue)
+  return presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf, siblings: ['tiny'], feasible }, catalogue)
 }
 const presets = presetsWithout(['reap'])
 const found = (id: string) => presets.find((preset) => preset.id === id)
@@ -29,7 +29,7 @@ test('each goal of the form has a preset, and every preset is a grid that the co
 
 test('a quick look takes little text of a real model, and the usual windows of the small sample', () => {
   const of = (ofSample: boolean) => {
-    const [quick] = presetsFor({ id: 'model-1', contextLength: 8192, ofSample, holdsGguf: true, feasible: [] }, catalogue)
+    const [quick] = presetsFor({ id: 'model-1', contextLength: 8192, ofSample, holdsGguf: true, siblings: [], feasible: [] }, catalogue)
     const texts = [quick?.grid.calibration, ...(quick?.grid.measures ?? []).map((measure) => 'data' in measure && measure.data)]
     return texts.map((text) => (text ? [text.windows, text.sequenceLength] : []))
   }
@@ -74,4 +74,14 @@ test('a model has rivals where a GGUF file holds it, and a mixture among them is
     expect(reasons?.recovery).toContain('Mixtures of experts cannot be recovered')
   }
   for (const { grid } of others) expect([grid.repairs, grid.recoveries?.length]).toEqual([['in-order'], 1])
+})
+
+test('files are compared on short windows, and with smaller models of the family where there are any', () => {
+  const [, worth, ...others] = presetsFor(
+    { id: 'model-1', contextLength: 8192, ofSample: false, holdsGguf: true, siblings: ['a', 'b', 'c'], feasible: [] },
+    catalogue,
+  )
+  expect(worth?.grid.calibration).toEqual({ source: 'mixed', sequenceLength: 512 })
+  expect(worth?.grid.siblings).toEqual(['a', 'b'])
+  expect(others.find(({ id }) => id === 'paper-table')?.grid.siblings).toBeUndefined()
 })

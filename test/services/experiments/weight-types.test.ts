@@ -1,3 +1,5 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { gridOfRun } from '#services/experiments/grid.ts'
 import { openedWorkbench, smallGrid } from '../opened.ts'
@@ -20,13 +22,20 @@ test('a grid of weight types has every pruned run and the dense model in each of
   expect(gridOfRun(workbench.model.id, request).weights).toEqual(['Q4_K_M'])
 })
 
-test('rivals are of the dense model alone, and the preview counts and names every run', async () => {
+test('rivals are of the dense model and smaller ones alone, and the preview counts and names every run', async () => {
   await using workbench = await openedWorkbench()
-  const grid = { ...smallGrid(workbench), weights: ['Q8_0' as const], rivals: ['Q8_0' as const, 'Q2_K' as const] }
+  const path = join(workbench.folder, 'tinier')
+  await mkdir(path)
+  await writeFile(join(path, 'config.json'), '{}')
+  const { id: sibling } = await workbench.call('models.add', { path, name: 'tinier' })
+  const types = { weights: ['Q8_0' as const], rivals: ['Q8_0' as const, 'Q2_K' as const] }
+  const grid = { ...smallGrid(workbench), ...types, siblings: [sibling] }
   const { runs } = await workbench.call('experiments.create', { name: 'Rivals', grid, start: 'draft' })
-  const dense = runs.map(({ name }) => name).filter((name) => name.startsWith('dense'))
-  expect(dense).toEqual(['dense', 'dense, Q8_0', 'dense, Q2_K'])
+  const namesOf = (model: string) => runs.filter((run) => run.model.id === model).map(({ name }) => name)
+  const dense = namesOf(workbench.model.id).filter((name) => name.startsWith('dense'))
+  expect([dense, namesOf(sibling)]).toEqual(Array(2).fill(['dense', 'dense, Q8_0', 'dense, Q2_K']))
   const preview = await workbench.call('experiments.preview', { grid })
   expect(preview.runs).toBe(runs.length)
-  expect(['dense', ...preview.combinations.map(({ name }) => name)]).toEqual(runs.map(({ name }) => name))
+  const namedRuns = runs.filter(({ baseline }) => !baseline).map(({ name }) => name)
+  expect(preview.combinations.map(({ name }) => name)).toEqual(namedRuns)
 })

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
 import type { Front, WorthRow } from '#contract/comparison/worth.ts'
-import { runsByModel, shownFront, worthPoints } from '../../../../src-renderer/features/compare/worth-chart.ts'
+import { shownFront, worthPoints } from '../../../../src-renderer/features/compare/worth-chart.ts'
 
 const front = (kind: string, decides: boolean): Front => ({ kind, measure: 'perplexity', decides, rows: [] })
 
@@ -22,14 +21,5 @@ test('rivals and pruned files differ in shape, and files without the quality are
   expect(points.map(({ id, shape, x, y }) => [id, shape, x, y])).toEqual([
     ['dense-id', 'square', 5, 30],
     ['2SSP-id', 'circle', 5, 30],
-  ])
-})
-
-test('each model has its own verdict, and runs that inspect others have none', () => {
-  const run = (model: string, method: string) => ({ model: { id: model, name: model }, method }) as ComparedRun
-  const found = runsByModel([run('a', 'dense'), run('b', '2ssp'), run('a', '2ssp'), run('a', 'divergence')])
-  expect([...found].map(([id, { runs }]) => [id, runs.length])).toEqual([
-    ['a', 2],
-    ['b', 1],
   ])
 })

@@ -18,7 +18,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     perplexity: [{ name: 'Test', data: { source: '/x', sequenceLength: 256 } }],
     tasks: ['arc'],
     taskLimit: 20,
-    inference: true,
+    inferenceTokens: 2048,
     answers: true,
     repetition: true,
     longContext: true,

@@ -1,0 +1,60 @@
+/**
+ * A preset of New experiment from its first run to its verdict, as the workbench works it: `npm run bench -- worth MODEL FOLDER [PRESET]`.
+ *
+ * FOLDER keeps the history. A command that was killed goes on with the runs that are left; `espalier worth --data FOLDER` and the workbench
+ * on FOLDER show the verdict again.
+ */
+import { argv } from 'node:process'
+import { worthOf } from '#contract/comparison/verdict.ts'
+import { outcomeText } from '#contract/comparison/worth.ts'
+import { openWorkbench } from '#services/workbench.ts'
+
+const [path = '', folder = '', presetName = 'worth-it'] = argv.slice(2)
+const workbench = await openWorkbench({ folder, worksQueue: true })
+const { call } = workbench
+try {
+  const experiment = await experimentOf()
+  await finished(experiment)
+  await print(experiment)
+} finally {
+  await workbench.close()
+}
+
+/** The experiment of an earlier call, else a new one. */
+async function experimentOf(): Promise<string> {
+  const known = (await call('experiments.list', {})).find(({ name }) => name === presetName)
+  if (known) return known.id
+  const model = await call('models.add', { path })
+  const preset = (await call('experiments.presets', { model: model.id })).find(({ id }) => id === presetName)
+  if (!preset) throw new Error(`The model has no preset ${presetName}.`)
+  const { experiment } = await call('experiments.create', { name: presetName, grid: preset.grid, start: 'queue' })
+  return experiment.id
+}
+
+/** Waits until no run of the experiment is left, and reports each that ends. */
+async function finished(experiment: string): Promise<void> {
+  const told = new Set<string>()
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const look = async () => {
+    const { rows } = await call('runs.query', { experiment, limit: 500 })
+    const ended = rows.filter(({ endedAt }) => endedAt !== null)
+    for (const { id, name, status, seconds } of ended) {
+      if (!told.has(id)) console.error(`${name}: ${status}, ${seconds?.toFixed(0)} s`)
+      told.add(id)
+    }
+    if (ended.length === rows.length) resolve()
+  }
+  const stop = workbench.subscribe(({ name }) => name === 'run changed' && void look())
+  await look()
+  await promise
+  stop()
+}
+
+async function print(experiment: string): Promise<void> {
+  const { rows } = await call('runs.query', { experiment, limit: 500 })
+  const { runs } = await call('compare.get', { ids: rows.map(({ id }) => id) })
+  const { sentence, duels } = worthOf(runs)
+  console.log(`${rows.length} runs in ${(rows.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0) / 60).toFixed(1)} minutes`)
+  console.log(sentence)
+  for (const duel of duels) console.log(`${duel.pruned.name}: ${outcomeText(duel)}, against ${duel.rival?.name ?? 'none'}`)
+}
