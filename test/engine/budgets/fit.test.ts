@@ -87,14 +87,25 @@ describe('2ssp_fit', () => {
 })
 
 describe('other methods', () => {
-  test('2SSP, which can take single neurons, comes within 1 % of the budget', async () => {
-    const budget = await budgetAt(0.5, '2ssp', { format: 'exact' })
+  test.each([
+    { share: 0.1, format: 'exact' },
+    { share: 0.35, format: 'gguf', type: 'F16' },
+    { share: 0.35, format: 'gguf', type: 'Q8_0' },
+    { share: 0.75, format: 'gguf', type: 'Q4_K_M' },
+  ] as const)('2SSP widens some blocks to come within 1 % of the budget: $format $type', async ({ share, ...kind }) => {
+    const budget = await budgetAt(share, '2ssp', kind)
     const asked = request('2ssp', budget)
     const { plan, budget: met, sparsity } = await run(asked)
     expect(met?.real).toBe(await writtenBytes(asked, plan, budget))
     expect(met?.real).toBeLessThanOrEqual(budget.bytes)
     expect(met?.real).toBeGreaterThan(0.99 * budget.bytes)
     expect(sparsity.nominal).toBeGreaterThan(0)
+  })
+
+  test('2SSP keeps a block’s best neurons, equally many in every block, where every block is as wide as the widest', async () => {
+    const { plan } = await run(request('2ssp', await budgetAt(0.5, '2ssp', { format: 'stock' })))
+    const widths = plan.blocks.map(({ mlp }) => mlp !== 'removed' && mlp.kept.length)
+    expect(new Set(widths).size).toBe(1)
   })
 
   test('ShortGPT takes whole blocks: the next fewer would be too large', async () => {

@@ -18,10 +18,12 @@ import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, ty
 import { VariantRanking } from '../search/variant-ranking.ts'
 import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
+import { widenWithin } from '../two-stage/widen.ts'
 
 /**
  * 2SSP (arXiv 2501.17771): first the MLP neurons with the smallest activations go, equally many in every block;
- * then the attention submodules whose removal raises perplexity least, one by one.
+ * then the attention submodules whose removal raises perplexity least, one by one. Where a budget of cost leaves room, neurons with the
+ * next largest activations fill it, block by block.
  *
  * Repairs of the reference: scores are summed in float64 and ties go to the lower index; candidates are compared by their
  * float64 loss, not a half-precision perplexity; a round without a finite candidate and a split that cannot be reached
@@ -140,12 +142,26 @@ async function planStages(input: Input, split: TwoStageSplit, whole: Plan, score
   const { view, options: chosen } = input
   const width = narrow(input, split, whole, scores)
   const decisions = split.attention > 0 ? await removeAttentionOf(input, width.plan, split.attention) : []
-  const removed = decisions.map(({ block }) => attentionOf(block))
+  const equal = removeParts(
+    width.plan,
+    decisions.map(({ block }) => attentionOf(block)),
+  )
+  const wider = await widened(input, equal, scores)
   return {
-    plan: removeParts(width.plan, removed),
+    plan: equal,
+    ...wider,
     decisions,
     notes: [...width.notes, ...mixerNotes(view.spec), ...greedyNotes(decisions, chosen)],
   }
+}
+
+/** The plan with the neurons that a budget of cost leaves room for, and its cost; nothing where there is no room. */
+async function widened({ budget: { cost }, run, view }: Input, plan: Plan, { neurons }: MlpScores) {
+  if (!cost || !neurons || (await cost.of(plan)) > cost.most) return {}
+  const wider = await widenWithin(plan, neurons, cost)
+  const kept = wider.blocks.map(({ mlp }) => (mlp === 'removed' ? 0 : mlp.kept.length))
+  run.emit({ type: 'width', kept, of: layoutOf(view.spec, 0).width })
+  return { plan: wider, predicted: await cost.of(wider) }
 }
 
 function splitFor(
