@@ -9,7 +9,7 @@ import { launchBrowser } from '../e2e/browser.ts'
 import { go, openScreen } from '../e2e/screens.ts'
 import { startWorkbench, type Workbench } from '../e2e/workbench.ts'
 import { eventually } from '../eventually.ts'
-import { scrollThrough } from './frames.ts'
+import { scrollThrough } from './browser/frames.ts'
 
 const tokens = Number(argv[2] ?? 100_000)
 const limit = 1000 / 60

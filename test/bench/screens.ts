@@ -13,7 +13,7 @@ import { go, openScreen } from '../e2e/screens.ts'
 import { startWorkbench } from '../e2e/workbench.ts'
 import { eventually } from '../eventually.ts'
 import { fillHistory } from '../fixtures/fill-history.ts'
-import { scrollThrough, threadMilliseconds } from './frames.ts'
+import { scrollThrough, threadMilliseconds } from './browser/frames.ts'
 
 const runs = Number(argv[2] ?? 10_000)
 const limits = { bundleKilobytes: 400, interactive: 1000, frame: 1000 / 60, compare: 100 }
