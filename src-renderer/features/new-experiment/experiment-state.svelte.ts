@@ -182,9 +182,10 @@ export class ExperimentState {
     return presetOf(this.draft, this.presets)
   }
 
-  /** The chosen models. */
+  /** Names of the models that have runs. */
   get modelNames(): Map<string, string> {
-    return new Map(this.models.filter(({ id }) => this.draft.models.includes(id)).map(({ id, name }) => [id, name]))
+    const chosen = [...this.draft.models, ...this.draft.siblings]
+    return new Map(this.models.filter(({ id }) => chosen.includes(id)).map(({ id, name }) => [id, name]))
   }
 
   /** Models that may be rivals of what is pruned from the chosen ones. */
@@ -204,7 +205,14 @@ export class ExperimentState {
 
   /** The name of the experiment unless another is typed. */
   get suggestedName(): string {
-    return this.preset?.title ?? suggestedName(this.draft, catalogue.title, [...this.modelNames.values()])
+    return (
+      this.preset?.title ??
+      suggestedName(
+        this.draft,
+        catalogue.title,
+        this.draft.models.flatMap((id) => this.modelNames.get(id) ?? []),
+      )
+    )
   }
 
   /** The first sparsity that a method cannot reach, and what it can. */

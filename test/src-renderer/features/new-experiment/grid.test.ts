@@ -24,6 +24,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     longContext: true,
     weights: ['computed' as const, 'Q4_0' as const],
     rivals: ['Q2_K' as const],
+    siblings: ['model-b'],
     memoryBytes: 1_000_000,
   }
   const made = grid.toGrid(draft)
@@ -32,6 +33,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     memoryBytes: 1_000_000,
     weights: ['computed', 'Q4_0'],
     rivals: ['Q2_K'],
+    siblings: ['model-b'],
   })
   expect(made.measures?.map(({ kind }) => kind)).toEqual(['perplexity', 'tasks', 'inference', 'repetition', 'long context', 'answers'])
   const again = grid.toGrid(grid.fromGrid(made))
@@ -91,11 +93,11 @@ describe('the most windows of the form', () => {
 })
 
 describe('a kept draft', () => {
-  const draft = { ...grid.emptyDraft(), models: ['a', 'gone'], amounts: [{ sparsity: 0.4 }], memoryBytes: 5 }
+  const draft = { ...grid.emptyDraft(), models: ['a', 'gone'], siblings: ['gone'], amounts: [{ sparsity: 0.4 }], memoryBytes: 5 }
   const text = JSON.stringify({ origin: '#/new?from=x', draft })
 
   test('continues without the models that are gone, at its own address and where nothing is asked for', () => {
-    for (const origin of ['#/new?from=x', '']) expect(readDraft(text, origin, ['a'])).toEqual({ ...draft, models: ['a'] })
+    for (const origin of ['#/new?from=x', '']) expect(readDraft(text, origin, ['a'])).toEqual({ ...draft, models: ['a'], siblings: [] })
   })
 
   test('is not continued for another experiment, without its models, or where there is none', () => {
