@@ -15,7 +15,7 @@ const listeners = new Set<Listener>()
 const reconnectListeners = new Set<() => void>()
 const longestWait = 3000
 
-/** Makes a call and gives its checked output; a failure is thrown as an `EspalierError` with a sentence for people. */
+/** Makes a call and returns its checked output. A failure is thrown as an `EspalierError` with a sentence for users. */
 export const call: CallApi = async (name, input) => {
   const answer = bridge ? await bridge.call(name, plain(input)) : await post(name, input)
   if ('error' in answer) throw new EspalierError(answer.error.code, answer.error.message, answer.error.details)
@@ -27,7 +27,7 @@ function plain(input: unknown): unknown {
   return JSON.parse(JSON.stringify(input))
 }
 
-/** Listens to one kind of event; gives the function that stops. */
+/** Listens to one kind of event. Returns the function that stops. */
 export function on<E extends EventName>(name: E, listener: (data: EventData<E>) => void): () => void {
   const wrapped: Listener = (event) => {
     if (event.name === name) listener(event.data as EventData<E>)
@@ -36,7 +36,7 @@ export function on<E extends EventName>(name: E, listener: (data: EventData<E>) 
   return () => listeners.delete(wrapped)
 }
 
-/** Called when events flow again after a break: what was missed has to be asked for. */
+/** Calls the listener when events arrive again after a break. What was missed has to be requested. */
 export function onReconnect(listener: () => void): () => void {
   reconnectListeners.add(listener)
   return () => reconnectListeners.delete(listener)
@@ -55,14 +55,14 @@ export async function connect(): Promise<void> {
   }
 }
 
-/** The system's own dialog for a folder or a file; null where it was left. */
+/** Opens the system's dialog for a folder or a file; null if it was cancelled. */
 export async function choosePlace(kind: 'folder' | 'file'): Promise<string | null> {
   if (!bridge) return null
   const answer = kind === 'folder' ? await bridge.chooseFolder() : await bridge.chooseFile()
   return 'value' in answer ? answer.value : null
 }
 
-/** Where a dropped file or folder is; null in a browser, which does not reveal it, and where the workbench is on another machine. */
+/** The path of a dropped file or folder; null in a browser, which does not reveal it, and if the workbench is on another machine. */
 export function placeOf(file: File): string | null {
   return (!isAttached && bridge?.pathOf(file)) || null
 }
@@ -71,7 +71,7 @@ export function placeOf(file: File): string | null {
 let isAttached = false
 export const usesOtherMachine = (): boolean => isAttached
 
-/** Whether this is a window whose workbench reads this machine's files. */
+/** Whether this is a window whose workbench can read this machine's files. */
 export const hasSystemDialog = (): boolean => bridge !== undefined && !isAttached
 
 /** Where the window's calls go: null is the workbench in this program. Only a window has this choice. */
@@ -142,7 +142,7 @@ function openSocket(attempt: number): void {
   }
 }
 
-/** A refused socket looks like any other end. A call shows whether the workbench is gone or was restarted with another token. */
+/** A refused socket looks like any other closed one. A call shows whether the workbench is gone or was restarted with another token. */
 async function tryAgain(attempt: number): Promise<void> {
   await post('workbench.get', {})
   if (!connection.isRefused) openSocket(attempt)

@@ -1,4 +1,6 @@
-/** `lost`: the workbench went away and is tried again; `refused`: it does not know this tab's token; `signed out`: this tab has none. */
+/**
+ * `lost`: the workbench stopped answering and is retried; `refused`: it does not know this tab's token; `signed out`: this tab has none.
+ */
 export type ConnectionState = 'connecting' | 'open' | 'lost' | 'refused' | 'signed out'
 
 let state = $state<ConnectionState>('connecting')

@@ -1,8 +1,8 @@
 const storageKey = 'espalier.token'
-/** How long a new tab waits for another one to hand it the token before it shows that it has none. */
+/** How long a new tab waits for another tab to hand over the token before it shows that it has none. */
 const handOverMilliseconds = 300
 
-/** Tabs of this address speak here. The browser lets no page of another origin in, and a port is part of an origin. */
+/** Tabs of this address talk here. The browser admits no page of another origin, and a port is part of an origin. */
 const tabs = typeof window === 'undefined' ? null : new BroadcastChannel(storageKey)
 
 type Message = { asks: true } | { token: string }
@@ -18,7 +18,7 @@ if (typeof window !== 'undefined') {
   })
 }
 
-/** The token comes once in the address, is taken out of it before anything reads the route, and stays with this tab. */
+/** The token appears once in the address, is removed before anything reads the route, and stays with this tab. */
 function takeToken(): string {
   const match = /[#&?]token=([^&]+)/.exec(location.hash)
   if (match?.[1]) {

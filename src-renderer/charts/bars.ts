@@ -35,7 +35,7 @@ export function barAxis(groups: readonly BarGroup[], range: [number, number], fo
   return { ...axis, start: 0, isLog: false }
 }
 
-/** Where the bars of each group begin, `head` pixels below the group's own top, and after the last one where they all end. */
+/** Where the bars of each group begin, `head` pixels below the group's top, and after the last one, where they all end. */
 export function groupTops(groups: readonly BarGroup[], barStep: number, head = 0): number[] {
   const tops = [6 + head]
   for (const { bars } of groups) tops.push((tops.at(-1) ?? 0) + bars.length * barStep + 14 + head)

@@ -88,7 +88,7 @@ function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string
   })
 }
 
-/** The drawn colour behind a name of the theme. */
+/** The actual colour of a name of the theme. */
 function drawnColor(color: string): string {
   const sample = document.createElement('span')
   sample.style.color = color
@@ -108,7 +108,7 @@ export function saveSvg(picture: SVGSVGElement, title: string, legend: readonly 
   saveBlob(toFileName(title, 'svg'), toBlob(standaloneSvg(picture, title, legend)))
 }
 
-/** The picture as pixels, twice as fine as the screen's. */
+/** The picture as pixels, at twice the screen's resolution. */
 export async function savePng(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
   const whole = standaloneSvg(picture, title, legend)
   const { width, height } = whole.viewBox.baseVal
@@ -125,7 +125,7 @@ export async function savePng(picture: SVGSVGElement, title: string, legend: rea
   saveBlob(toFileName(title, 'png'), blob)
 }
 
-/** The picture as vectors on a page of its size, in a PDF's own sans serif, which has no minus sign. What draws it is loaded when asked for. */
+/** The picture as vectors on a page of its size, in a PDF's own sans serif, which has no minus sign. The library is loaded on first use. */
 export async function savePdf(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
   const whole = standaloneSvg(picture, title, legend)
   const { width, height } = whole.viewBox.baseVal

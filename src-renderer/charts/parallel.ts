@@ -24,7 +24,7 @@ interface PlacedDimension extends ParallelDimension {
   place: (value: number | string | null | undefined) => number | null
 }
 
-/** What is chosen on an axis, in pixels from its top. */
+/** The selected range of an axis, in pixels from its top. */
 export interface Brush {
   from: number
   to: number
@@ -80,7 +80,7 @@ function placeNames(
   }
 }
 
-/** As much of a text as fits beside its neighbours, at the size of labels. */
+/** Shortens a text so that it fits beside its neighbours, at the size of labels. */
 export function fitLabel(text: string, pixels: number): string {
   const most = Math.max(6, Math.floor(pixels / 6))
   return text.length > most ? `${text.slice(0, most - 1)}…` : text
@@ -106,7 +106,7 @@ export function linesWithin(
   )
 }
 
-/** A brush with its ends in order, inside the axis; nothing when it is too small to be meant. */
+/** A brush with its ends in order and inside the axis; undefined if it is too small to be intended. */
 export function tidyBrush(from: number, to: number, box: { top: number; bottom: number }): Brush | null {
   const clamp = (value: number) => Math.min(box.bottom, Math.max(box.top, value))
   const brush = { from: clamp(Math.min(from, to)), to: clamp(Math.max(from, to)) }

@@ -6,7 +6,7 @@ export interface Axis {
   ticks: { value: number; at: number; label: string }[]
 }
 
-/** A scale with room at both ends and ticks that fit; logarithmic only when every value is above zero. A `domain` is taken as it is. */
+/** A scale with room at both ends and ticks that fit. Logarithmic only if every value is above zero. A given `domain` is used unchanged. */
 export function makeAxis(
   values: readonly number[],
   range: [number, number],
@@ -27,7 +27,7 @@ function shortLabel(text: string): string {
   return text.replace(/(\.\d*?)0+(?!\d)/, '$1').replace(/\.(?!\d)/, '')
 }
 
-/** The extent of the values with a margin of 6 %; a single value gets room around it. */
+/** The extent of the values with a margin of 6 %. A single value gets room around it. */
 export function paddedDomain(values: readonly number[], log: boolean): [number, number] {
   if (values.length === 0) return log ? [1, 10] : [0, 1]
   const low = Math.min(...values)

@@ -7,7 +7,7 @@ export interface ScatterPoint extends SeriesStyle {
   id: string
   label: string
   series: string
-  /** What a line joins, where that is less than the series. */
+  /** The points that a line joins, if that is less than the series. */
   line?: string
   x: number
   y: number
@@ -31,13 +31,13 @@ export function markPath(shape: MarkShape, area: number): string {
   return symbol(shapes[shape], area)() ?? ''
 }
 
-/** Points that no other beats, given which way each axis is better. */
+/** Points that no other point beats, given which way each axis is better. */
 export function frontOf<P extends ScatterPoint>(points: readonly P[], better: { x: 'lower' | 'higher'; y: 'lower' | 'higher' }): P[] {
   const sign = { lower: 1, higher: -1 }
   return paretoFront(points.map((point) => ({ point, x: point.x * sign[better.x], y: point.y * sign[better.y] }))).map(({ point }) => point)
 }
 
-/** The front as a staircase: between two of its points nothing is known to be reachable but what the first one reaches. */
+/** The front as a staircase: between two of its points, only what the first one reaches is known to be reachable. */
 export function frontPath(front: readonly { px: number; py: number }[]): string {
   return front.map(({ px, py }, at) => (at === 0 ? `M${px.toFixed(1)} ${py.toFixed(1)}` : `H${px.toFixed(1)}V${py.toFixed(1)}`)).join('')
 }
@@ -45,7 +45,7 @@ export function frontPath(front: readonly { px: number; py: number }[]): string 
 /** Marks closer than this, in pixels, hide each other. */
 const hiding = 6
 
-/** The marks with what moves each apart from those that it would hide or be hidden by: places on a ring around the first. */
+/** The marks with an offset for each that would overlap another: places on a ring around the first. */
 export function separate<P extends { px: number; py: number }>(marks: readonly P[]): (P & { dx: number; dy: number })[] {
   const piles: P[][] = []
   for (const mark of marks) {
@@ -72,7 +72,7 @@ export function seriesLines<P extends ScatterPoint>(points: readonly P[]): { id:
   }))
 }
 
-/** The nearest point within `reach` pixels, for pointing roughly. */
+/** The nearest point within `reach` pixels, so that pointing need not be exact. */
 export function nearestPoint<P extends { px: number; py: number }>(points: readonly P[], x: number, y: number, reach: number): P | null {
   let best: P | null = null
   let bestDistance = reach ** 2

@@ -22,7 +22,7 @@ export function dragged(from: Place, to: Place, box: { left: number; right: numb
   return { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) }
 }
 
-/** What a dragged rectangle shows; null if it is too small to be meant. */
+/** What a dragged rectangle shows; null if it is too small to be intended. */
 export function zoomTo({ x, y, width, height }: ReturnType<typeof dragged>, xAxis: Axis, yAxis: Axis): Zoom | null {
   if (width < shortest || height < shortest) return null
   const [left, right] = [xAxis.scale.invert(x), xAxis.scale.invert(x + width)]

@@ -6,7 +6,7 @@ import { seriesStyle } from './series-style.ts'
 let value = $state.raw<Catalogue | null>(null)
 let pending: Promise<Catalogue> | null = null
 
-/** Methods, data sets, tasks and formats that this workbench knows; asked for once. */
+/** Methods, data sets, tasks and formats that this workbench knows, loaded once. */
 export const catalogue = {
   get value(): Catalogue | null {
     return value
@@ -34,7 +34,7 @@ export async function loadCatalogue(): Promise<Catalogue> {
   }
 }
 
-/** An answer once the titles are here too, so that nothing is shown under an option's raw name first. */
+/** An answer, once the titles are loaded too, so that no option is first shown under its raw name. */
 export async function withTitles<Answer>(answer: Promise<Answer>): Promise<Answer> {
   const [found] = await Promise.all([answer, loadCatalogue()])
   return found

@@ -4,7 +4,7 @@ import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']
 
-/** 2490000 -> `2.49 M`; below ten thousand all digits are shown. */
+/** 2490000 -> `2.49 M`; below ten thousand, all digits. */
 export function formatCount(value: number): string {
   const size = Math.abs(value)
   if (size < 10_000) return grouped.format(value)
@@ -13,7 +13,7 @@ export function formatCount(value: number): string {
   return `${trim(value / 1e9)} B`
 }
 
-/** `30.5 B`, or `30.5 B (3.35 B active)` where one token meets only some of them. */
+/** `30.5 B`, or `30.5 B (3.35 B active)` if one token passes only some of them. */
 export function formatParameters({ total, active }: { total: number; active?: number | undefined }): string {
   return active === undefined ? formatCount(total) : `${formatCount(total)} (${formatCount(active)} active)`
 }
@@ -45,13 +45,13 @@ export function formatSeconds(seconds: number): string {
   return `${Math.floor(whole / 3600)} h ${String(Math.floor((whole % 3600) / 60)).padStart(2, '0')} min`
 }
 
-/** `about 40 s`, or `20 to 80 s` where that is all that can be said: short enough for a line of a table. */
+/** `about 40 s`, or `20 to 80 s` if the range is wide; short enough for a table. */
 export function formatSecondsRange({ low, likely, high }: SecondsRange): string {
   if (high < 1) return 'under 1 s'
   return high / Math.max(low, 1e-9) < 2 ? `about ${formatRough(likely)}` : roughRange(low, high)
 }
 
-/** Two digits for each end, in the unit of the larger one unless the smaller one is less than 1 of it. Units that are equal are written once. */
+/** Two digits for each end, in the unit of the larger one unless the smaller one is below 1 of it. Equal units are written once. */
 function roughRange(low: number, high: number): string {
   const inUnit = (seconds: number, size: number) => Number((seconds / size).toPrecision(2))
   const [size, unit] = roughUnit(high)
@@ -77,22 +77,22 @@ function roundTime(seconds: number): number {
   return Math.round(seconds / step) * step
 }
 
-/** A name with its percentages whole: no line ends between a number and its sign. */
+/** Keeps each number of a name on one line with its percent sign. */
 export function holdPercents(name: string): string {
   return name.replaceAll(' %', '\u00a0%')
 }
 
-/** A share as percent, with one digit where it says something: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */
+/** A share in percent, with one decimal if needed: 0.375 -> `37.5 %`, 0.5 -> `50 %`. */
 export function formatShare(share: number): string {
   return `${minus(trimZeros((share * 100).toFixed(1)))} %`
 }
 
-/** A probability; one that would round to nothing says so. */
+/** A probability. One that would round to zero becomes `< 0.1 %`. */
 export function formatChance(probability: number): string {
   return probability > 0 && probability < 0.0005 ? '< 0.1 %' : formatShare(probability)
 }
 
-/** Four significant digits, three below one, grouped above ten thousand; numbers that a table can line up. */
+/** Four significant digits (three below one), grouped above ten thousand, so that a table can align them. */
 export function formatValue(value: number): string {
   if (!Number.isFinite(value)) return value > 0 ? '∞' : Number.isNaN(value) ? '–' : '−∞'
   if (value === 0) return '0'
@@ -105,7 +105,7 @@ export function formatTick(value: number): string {
   return power === undefined ? trimZeros(digits) : `${trimZeros(digits)}e${power}`
 }
 
-/** A measure in its own unit: bytes, seconds and accuracies read as people write them. */
+/** A measure in its own unit: bytes, seconds and accuracies in their usual form. */
 export function formatMeasure(value: number, unit: string): string {
   if (unit === 'bytes') return formatBytes(value)
   if (unit === 'seconds' || unit === 's') return formatSeconds(value)

@@ -1,6 +1,6 @@
 const prefix = 'espalier last '
 
-/** Keeps what a screen shows for the next time that it is opened, on this machine alone. */
+/** Keeps what a screen shows for the next time it is opened, on this machine only. */
 export function keepLast(screen: string, query: Readonly<Record<string, string | undefined>>): void {
   const filled = Object.entries(query).filter(([, value]) => value)
   try {
@@ -10,7 +10,7 @@ export function keepLast(screen: string, query: Readonly<Record<string, string |
   }
 }
 
-/** What was kept last; empty where nothing was, or it cannot be read. */
+/** What was kept last; empty if there is nothing, or it cannot be read. */
 export function lastKept(screen: string): Record<string, string> {
   try {
     const kept: unknown = JSON.parse(localStorage.getItem(prefix + screen) ?? '{}')

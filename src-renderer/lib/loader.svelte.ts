@@ -1,6 +1,6 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 
-/** One thing that is fetched: what is there now, whether a newer one is under way, and what went wrong. A late answer never replaces a newer one. */
+/** A loaded value: the current one, whether a newer one is being loaded, and what went wrong. A late answer never replaces a newer one. */
 export class Loader<Value> {
   value = $state.raw<Value | null>(null)
   problem = $state.raw<ErrorMessage | null>(null)

@@ -1,7 +1,7 @@
 import { isTimed, loadMeasure } from '#contract/runs/time/speed.ts'
 import { formatTick } from './format.ts'
 
-/** The order in which people ask for measures: how good, then how fast and how sure that is, then how large. */
+/** The order in which users look at measures: how good, then how fast and how reliable that is, then how large. */
 function measureRank({ name, unit }: { name: string; unit: string }): number {
   if (name === 'perplexity') return 0
   if (name === 'speed-up') return 2
@@ -11,7 +11,7 @@ function measureRank({ name, unit }: { name: string; unit: string }): number {
   return name === 'parameters' || unit === 'bytes' ? 6 : 5
 }
 
-/** The measures in that order; those of one kind stay as they came. */
+/** Sorts measures in that order. Those of one kind keep their order. */
 export function orderMeasures<Measure extends { name: string; unit: string }>(measures: readonly Measure[]): Measure[] {
   return [...measures].sort((a, b) => measureRank(a) - measureRank(b))
 }

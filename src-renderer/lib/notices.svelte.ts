@@ -1,11 +1,11 @@
 import { toErrorMessage } from '#contract/errors.ts'
 
-/** A short message at the edge of the window, with a button that takes the action back or offers another. */
+/** A short message at the edge of the window, with a button for undo or another action. */
 export interface Notice {
   key: number
   text: string
   tone: 'plain' | 'warm'
-  /** The id of what it is about: a newer notice about the same replaces it. */
+  /** The id of its subject. A newer notice about the same subject replaces it. */
   about?: string
   action?: { label: string; act: () => void }
 }
@@ -22,7 +22,7 @@ export const notices = {
   get list(): Notice[] {
     return list
   },
-  /** The text of the live region: what a screen reader says next. */
+  /** The text of the live region, which a screen reader reads next. */
   get spoken(): string {
     return spoken
   },
@@ -44,7 +44,7 @@ export function notifyProblem(thrown: unknown): void {
   if (code !== 'unreachable') notify(message, { tone: 'warm' })
 }
 
-/** Does something, and shows why where it fails. */
+/** Runs an action and shows why if it fails. */
 export async function attempt(action: () => Promise<unknown>): Promise<void> {
   try {
     await action()
@@ -57,7 +57,10 @@ export function dismiss(key: number): void {
   list = list.filter((notice) => notice.key !== key)
 }
 
-/** Says something to a screen reader without showing it; after what was said within half a second, which would be cut off. */
+/**
+ * Announces a text to a screen reader without showing it, after everything announced in the last half second, which would otherwise be cut
+ * off.
+ */
 export function announce(text: string): void {
   const now = performance.now()
   const all = now - saidAt < 500 ? `${last.trim()}. ${text}` : text

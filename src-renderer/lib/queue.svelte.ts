@@ -11,7 +11,7 @@ import { debounce } from './schedule.ts'
 let state = $state.raw<QueueState | null>(null)
 let estimates = $state.raw<ReadonlyMap<string, RunEstimate>>(new Map())
 
-/** What runs and what waits, for every screen. */
+/** Running and waiting runs, for every screen. */
 export const queue = {
   get state(): QueueState | null {
     return state
@@ -28,8 +28,8 @@ export const queue = {
     return estimate ? rangeLeft(secondsLeft(progress, estimate), estimate.seconds) : null
   },
   /**
-   * Time left of these runs, one after the other; null if any is unknown or there are none. `waiting` counts those that wait, also if not
-   * all are listed: the others take as long as these on average.
+   * Time left of these runs in sequence; null if any is unknown or there are none. `waiting` is the number of waiting runs, even if not all
+   * are listed: the others are assumed to take as long on average.
    */
   leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
     const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
@@ -52,7 +52,7 @@ export const queue = {
 
 let toldTakenUp = false
 
-/** Says once what this start of the program resumed, and what it left. */
+/** Reports once what this start of the program resumed, and what it did not. */
 function tellTakenUp({ resumed, held }: TakenUp, paused: boolean): void {
   if (toldTakenUp) return
   toldTakenUp = true

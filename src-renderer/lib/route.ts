@@ -1,10 +1,10 @@
-/** Where the person is: the path as segments, and what the address keeps of the screen's state. */
+/** The current place: the path as segments, and the screen's state in the address. */
 interface Route {
   path: string[]
   query: Record<string, string>
 }
 
-/** Reads `#/runs/abc?search=x`; anything else is the first screen. */
+/** Reads `#/runs/abc?search=x`. Anything else means the first screen. */
 export function parseHash(hash: string): Route {
   const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?', 2)
   return {
@@ -13,7 +13,7 @@ export function parseHash(hash: string): Route {
   }
 }
 
-/** The address of a route; empty values are left out so that links stay short. */
+/** The address of a route. Empty values are left out to keep links short. */
 export function formatHash(path: string[], query: Record<string, string | undefined> = {}): string {
   const parameters = new URLSearchParams()
   for (const [key, value] of Object.entries(query)) if (value !== undefined && value !== '') parameters.set(key, value)

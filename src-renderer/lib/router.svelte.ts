@@ -6,7 +6,7 @@ const route = $derived(parseHash(hash))
 
 if (typeof window !== 'undefined') window.addEventListener('hashchange', () => (hash = location.hash))
 
-/** The current route; reading it in a component follows every change of the address. */
+/** The current route. A component that reads it follows every change of the address. */
 export const router = {
   get path(): string[] {
     return route.path
@@ -14,11 +14,11 @@ export const router = {
   get query(): Record<string, string> {
     return route.query
   },
-  /** Goes to another screen; leaves a step in the browser's history. */
+  /** Goes to another screen and adds an entry to the browser's history. */
   go(path: string[], query: Record<string, string | undefined> = {}): void {
     location.hash = formatHash(path, query)
   },
-  /** Writes screen state into the address without a step in the browser's history. */
+  /** Writes screen state into the address without adding an entry to the browser's history. */
   replaceQuery(query: Record<string, string | undefined>): void {
     const next = formatHash(route.path, query)
     if (next === hash) return

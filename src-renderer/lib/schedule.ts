@@ -1,4 +1,4 @@
-/** Calls at most once per `milliseconds`, the last time always; bursts of events become one refresh. */
+/** Calls at most once per `milliseconds`, and always once at the end. Bursts of events become one refresh. */
 export function coalesce(action: () => void, milliseconds: number): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   let last = 0

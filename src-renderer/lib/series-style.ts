@@ -11,7 +11,7 @@ export function seriesStyle(method: string, treatment: Treatment | null = null):
   return { color: seriesColor(colour), shape }
 }
 
-/** A colour of the list as CSS; beyond its end it starts again. */
+/** A colour of the list as CSS. After its end it starts over. */
 export function seriesColor(at: number | null): string {
   const { light, dark } = at === null ? plainColours : (seriesColours[at % seriesColours.length] ?? plainColours)
   return `light-dark(${light}, ${dark})`

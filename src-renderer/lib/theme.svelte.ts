@@ -4,7 +4,7 @@ const storageKey = 'espalier.theme'
 
 let choice = $state<ThemeChoice>(readChoice())
 
-/** Light, dark, or as the system says; kept on this machine so that the first frame is right. */
+/** Light, dark, or the system's; kept on this machine so that the first frame is right. */
 export const theme = {
   get choice(): ThemeChoice {
     return choice

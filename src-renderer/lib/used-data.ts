@@ -10,7 +10,7 @@ export function describeWindows({ windows, sequenceLength, seed }: UsedData): st
 
 const titles: ReadonlyMap<string, string> = new Map(Object.entries({ ...bundledTitles, ...datasetTitles }))
 
-/** The title of a text that has one, or the name of its file. */
+/** The title of a text, or its file name if it has none. */
 export const titleOfSource = (source: string): string => titles.get(source) ?? sourceName(source)
 
 /** The text by name, or each of several with its windows: `notes.txt (60) and Mixed text (19)`. */
@@ -18,7 +18,7 @@ export function describeSource({ source, parts }: Pick<UsedData, 'source' | 'par
   return parts?.map((part) => `${titleOfSource(part.source)} (${part.windows})`).join(' and ') ?? titleOfSource(source)
 }
 
-/** Enough of a hash to tell two sets of windows apart. */
+/** Enough of a hash to distinguish two sets of windows. */
 export function shortHash({ hash }: UsedData): string {
   return hash.slice(0, 12)
 }

@@ -1,7 +1,7 @@
-/** Rows are added and dropped by this many at a time, so that not every pixel of scrolling changes the table. */
+/** Rows are added and removed in steps of this many, so that not every pixel of scrolling changes the table. */
 const step = 4
 
-/** The equally high rows to draw: those in view and `margin` on either side. */
+/** Which of the equally high rows to draw: those in view and `margin` on either side. */
 export function visibleWindow(
   scrollTop: number,
   height: number,

@@ -7,12 +7,12 @@ import { theme } from '../lib/theme.svelte.ts'
 import { type Command, matchCommands } from './palette.ts'
 import { sections } from './sections.ts'
 
-/** What the palette offers: everything that has a place or can be done from anywhere. */
+/** What the palette offers: every place, and every action that works from anywhere. */
 export class PaletteState {
   text = $state('')
   active = $state(0)
   #found = $state.raw<Command[]>([])
-  /** Runs of the whole history that hold the words. */
+  /** Runs of the whole history that contain the words. */
   #searched = $state.raw<Command[]>([])
 
   readonly shown: Command[] = $derived(matchCommands([...screens(), ...actions(), ...this.#found], this.text, this.#searched))
@@ -53,7 +53,7 @@ export class PaletteState {
   }
 }
 
-/** The latest runs that hold these words. */
+/** The latest runs that contain these words. */
 function findRuns(search: string): Promise<Command[]> {
   return call('runs.query', { search, limit: 50, columns: [] }).then(
     ({ rows }) => rows.map(({ id, name, model, status }) => go('Run', name, `${model.name}, ${status}`, ['run', id])),

@@ -1,16 +1,16 @@
-/** Something that the command palette goes to or does. */
+/** A place that the command palette goes to, or an action. */
 export interface Command {
   id: string
   title: string
-  /** What kind of thing it is: a screen, a model, an experiment, a run, an action. */
+  /** The kind: a screen, a model, an experiment, a run, an action. */
   kind: string
   note?: string
   run: () => void
 }
 
 /**
- * Commands whose title, kind or note hold every word that was typed; those whose title begins with the text come first. What was `searched`
- * for the text holds it by more than that, and comes last.
+ * Commands whose title, kind or note contain every typed word. Those whose title begins with the text come first. What the server
+ * `searched` matched by more than its title, and comes last.
  */
 export function matchCommands(commands: readonly Command[], text: string, searched: readonly Command[] = [], most = 30): Command[] {
   const typed = text.trim().toLowerCase()

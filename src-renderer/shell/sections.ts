@@ -15,7 +15,7 @@ const keys: Readonly<Record<ScreenId, string>> = {
 /** The screens; `key` follows `g` on the keyboard. */
 export const sections = (Object.keys(screenTitles) as ScreenId[]).map((id) => ({ id, title: screenTitles[id], key: keys[id] }))
 
-/** Whether a key press belongs to what is being typed rather than to the workbench. */
+/** Whether a key press is text input rather than a shortcut. */
 export function isTyping(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
 }

@@ -5,7 +5,7 @@ import { formatPlural } from '../../lib/format.ts'
 /** One expert of a mixture in the map. */
 export interface ExpertCell {
   state: 'kept' | 'removed' | 'constant'
-  /** How often it is chosen, as a share of the busiest expert of its mixture; 1 where that is not known. */
+  /** How often it is chosen, relative to the busiest expert of its mixture; 1 if unknown. */
   use: number
 }
 
@@ -23,7 +23,7 @@ export function expertCells(count: number, mlp: MlpPlan, block: number, judged?:
 
 const countOf = (cells: readonly ExpertCell[], state: ExpertCell['state']): number => cells.filter((cell) => cell.state === state).length
 
-/** The share of a mixture's experts that stay as experts. */
+/** The share of a mixture's experts that remain experts. */
 export const keptExpertShare = (cells: readonly ExpertCell[]): number => (cells.length === 0 ? 1 : countOf(cells, 'kept') / cells.length)
 
 /** `96 of 128 experts kept, 32 replaced by constants`. */

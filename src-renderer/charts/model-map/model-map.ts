@@ -7,15 +7,15 @@ import { describeExperts, type ExpertCell, expertCells, keptExpertShare } from '
 
 type BlockSizes = ModelDescription['blocks']
 
-/** One row of the map: which share of its attention and of its MLP stays. */
+/** One row of the map: the shares of its attention and of its MLP that remain. */
 export interface MapBlock {
   index: number
   attention: number
   mlp: number
-  /** Neurons that stay, of `neurons`. */
+  /** Kept neurons, of `neurons`. */
   kept: number
   neurons: number
-  /** Of a mixture, its experts by number. */
+  /** For a mixture: its experts by number. */
   experts?: readonly ExpertCell[]
   /** What a repair or a recovery has replaced. */
   replaced?: NonNullable<BlockPlan['replaced']>
@@ -23,7 +23,7 @@ export interface MapBlock {
   zeroed?: readonly StackPart[]
 }
 
-/** One moment of a run: what was decided then and how the model looked after it. */
+/** One step of a run: what was decided, and the model after it. */
 export interface MapFrame {
   title: string
   blocks: MapBlock[]
@@ -74,8 +74,8 @@ function neuronsLeft(mlp: BlockPlan['mlp'], neurons: number): number {
 }
 
 /**
- * The map of a checkpoint as it lies on disk: what it lacks against its widest block, or has as zeros, is drawn as removed. The plan that
- * it carries counts blocks before neighbours were joined, so only one of as many blocks adds what it knows of each.
+ * The map of a checkpoint on disk. What it lacks compared with its widest block, or has as zeros, is drawn as removed. Its plan counts
+ * blocks from before neighbours were joined, so it adds details only if the number of blocks is equal.
  */
 export function checkpointMap({ blocks, plan, shape }: ModelDescription): MapBlock[] {
   const own = plan?.blocks.length === blocks.length ? plan : null
@@ -95,7 +95,7 @@ export function checkpointMap({ blocks, plan, shape }: ModelDescription): MapBlo
   })
 }
 
-/** Every moment of a run, from the dense model to the plan. */
+/** Every step of a run, from the dense model to the plan. */
 export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number): MapFrame[] {
   const frames: MapFrame[] = [{ title: 'unpruned model', blocks: denseMap(sizes), changed: null, decision: null, selection: null }]
   const last = () => (frames.at(-1) as MapFrame).blocks

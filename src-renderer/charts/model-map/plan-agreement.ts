@@ -8,7 +8,7 @@ interface DenseBlock {
 
 /**
  * How far two plans agree: per block, and as a share over all submodules. Neurons count by the overlap of the kept sets; experts by those
- * that are in the same state, of all that either plan leaves.
+ * in the same state, among all that either plan keeps.
  */
 export function planAgreement(left: Plan, right: Plan, sizes: readonly DenseBlock[]): { blocks: number[]; share: number } {
   const blocks = left.blocks.map((mine, index) => {
@@ -37,7 +37,7 @@ function keptNeurons(mlp: MlpPlan): KeptNeurons {
   return mlp.kept === 'all' ? 'all' : new Set(mlp.kept)
 }
 
-/** What a plan makes of each expert. */
+/** What a plan does to each expert. */
 function expertsOf(mlp: MlpPlan, count: number): (KeptNeurons | 'constant')[] {
   return Array.from({ length: count }, (_, expert) => {
     if (mlp === 'removed') return 'none'

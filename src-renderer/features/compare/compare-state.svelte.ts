@@ -30,7 +30,7 @@ export class CompareState {
   #loaded = ''
 
   readonly ids: string[] = $derived((router.query.runs ?? '').split(',').filter(Boolean))
-  /** Seeds are one thing unless each is asked for. */
+  /** Seeds are averaged unless the address asks for each. */
   readonly overSeeds: boolean = $derived(router.query.seeds !== 'each')
   /** Whether files are weighed against rivals, instead of runs against the baseline. */
   readonly weighs: boolean = $derived(router.query.view === 'worth')
@@ -44,7 +44,7 @@ export class CompareState {
     const groups = comparedGroups(comparison.runs, comparison.baseline, this.overSeeds)
     return orderSubjects(groups.map((group) => toSubject(group, comparison.baseline)))
   })
-  /** As the screen shows them; exports too. */
+  /** In the order of the screen, and of exports. */
   readonly inOrder: ComparedRun[] = $derived(this.subjects.flatMap(({ runs }) => runs))
   /** All measures that the runs have, and those that were chosen of them. */
   readonly allColumns: MeasureColumn[] = $derived(runColumns(this.subjects))
@@ -62,7 +62,7 @@ export class CompareState {
       .map(({ id }) => id),
   )
 
-  /** Without a choice in the address, the last one is taken up again. */
+  /** Without a choice in the address, the last one is restored. */
   #recall(): void {
     const { experiment, runs } = router.query
     if (experiment || runs) keepLast('compare', router.query)

@@ -85,7 +85,7 @@ export function scatterPoints(
 /** Axes of measures. With more, they are too close to read. */
 const mostAxes = 6
 
-/** Of times only speed-ups: they were taken in turns with the dense model, whatever else the machine did. */
+/** Of times, only speed-ups: these were measured in turns with the dense model, so the machine's load cancels out. */
 export function parallelData(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],
@@ -125,7 +125,7 @@ export function parallelData(
   return { dimensions, lines }
 }
 
-/** Bars per task: every accuracy, or where there is none every perplexity. */
+/** Bars per task: all accuracies, or all perplexities if there are none. */
 export function taskBars(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],

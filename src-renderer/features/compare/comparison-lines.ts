@@ -31,7 +31,10 @@ export interface ComparisonCell {
 
 const share = (value: number | null) => (value === null ? '–' : formatShare(value))
 
-/** All lines of the table: measures, then facts, then options, for each of `subjects`. Deltas are taken against `baseline`; the baseline does not compete for the best. */
+/**
+ * All lines of the table for each of `subjects`: measures, then facts, then options. Deltas are relative to `baseline`, which does not
+ * compete for the best.
+ */
 export function comparisonLines(
   subjects: readonly Subject[],
   baseline: Subject | null,

@@ -10,7 +10,7 @@ export interface Subject {
   id: string
   label: string
   method: string
-  /** How the plan was repaired or recovered; null where it was not. */
+  /** How the plan was repaired or recovered; null if it was not. */
   repair: Treatment | null
   nominal: number | null
   reached: number | null

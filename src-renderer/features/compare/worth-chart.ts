@@ -8,7 +8,7 @@ export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'squar
 /** Pruned files have the colour of their method, and one shape. */
 export const prunedStyle = ({ color }: SeriesStyle): SeriesStyle => ({ color, shape: 'circle' })
 
-/** The text or task that is shown: the one asked for, else one that decides, else the first. */
+/** The text or task to show: the requested one, else one that decides, else the first. */
 export function shownFront(fronts: readonly Front[], asked: string | undefined): Front | undefined {
   return fronts.find(({ kind }) => kind === asked) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
 }

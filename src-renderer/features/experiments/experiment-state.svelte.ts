@@ -23,7 +23,7 @@ export class ExperimentState {
   paths = $state(false)
   grid = $state.raw<Grid | null>(null)
 
-  /** The latest: where a model was replaced, the one of the model that is there now. */
+  /** The latest one: if a model was replaced, the baseline of the current model. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
   readonly sparsities: NamedTable[] = $derived(sparsityTables(comparableWith(this.runs, this.baseline), catalogue.option))
@@ -88,7 +88,7 @@ export class ExperimentState {
     await attempt(async () => saveText(await call('reports.make', { experiment: this.id, format, paths: this.paths })))
   }
 
-  /** Archives the experiment with its runs, with a way back. */
+  /** Archives the experiment with its runs. It can be undone. */
   async archive(name: string): Promise<void> {
     await attempt(async () => {
       const { undo, waited } = await call('experiments.archive', { id: this.id })
@@ -99,7 +99,7 @@ export class ExperimentState {
     })
   }
 
-  /** Brings it back. Runs that waited do not start by themselves: the user is asked. */
+  /** Restores it. Runs that waited do not start by themselves; the user is asked. */
   async bringBack(name: string): Promise<void> {
     await attempt(async () => {
       const { waited } = await call('experiments.unarchive', { id: this.id })

@@ -48,7 +48,7 @@ export class ExperimentsState {
     await call('experiments.update', { id, starred }).then(() => this.refresh(), notifyProblem)
   }
 
-  /** Takes over an exported experiment, or queues a run from its description. */
+  /** Imports an exported experiment, or queues a run from its description. */
   async importFile(file: File): Promise<void> {
     await attempt(async () => {
       const content = await file.text()

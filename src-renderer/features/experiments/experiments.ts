@@ -13,7 +13,7 @@ import { formatPlural, formatShare } from '../../lib/format.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
 import { titleOfSource } from '../../lib/used-data.ts'
 
-/** How far an experiment is, in words: `5 of 7 done, 1 failed`. */
+/** The progress of an experiment, in words: `5 of 7 done, 1 failed`. */
 export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 'runs'>): string {
   const others = (['running', 'failed', 'interrupted', 'cancelled', 'paused', 'draft'] as const).flatMap((status) =>
     counts[status] ? [`${counts[status]} ${status}`] : [],
@@ -22,7 +22,7 @@ export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 
   return [done === runs ? `${formatPlural(runs, 'run')} done` : `${done} of ${runs} done`, ...others].join(', ')
 }
 
-/** The grid as facts: what was asked of every combination. */
+/** The grid as facts: what was requested for every combination. */
 export function gridFacts(grid: Grid, titleOf: (method: string) => string): { title: string; text: string }[] {
   const methods = grid.methods.map(({ method, options }) => {
     const chosen = Object.entries(options).map(([name, value]) => `${name} ${String(value)}`)
@@ -46,7 +46,7 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
   ].filter(({ text }) => text !== '')
 }
 
-/** Repairs or recoveries that were asked for; empty where none was. */
+/** The requested repairs or recoveries; empty if there are none. */
 function treatmentText<Choice>(choices: readonly (Choice | 'none')[] = [], none: string, titleOf: (choice: Choice) => string): string {
   const isAsked = choices.some((choice) => choice !== 'none')
   return isAsked ? choices.map((choice) => (choice === 'none' ? none : titleOf(choice))).join(', ') : ''
@@ -63,7 +63,7 @@ function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibra
   return `${titleOfSource(source)}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
 }
 
-/** The perplexity that the runs of an experiment have in common: the first one of the first finished run. */
+/** The perplexity that the runs of an experiment share: the first one of the first finished run. */
 export function leadingPerplexity(runs: readonly RunEntry[]): { name: string; dataset: string } | null {
   const first = runs.flatMap(({ measures }) => measures).find(({ name }) => name === 'perplexity')
   return first ? { name: first.name, dataset: first.dataset } : null
@@ -73,14 +73,14 @@ export function perplexityOf(run: RunEntry, dataset: string): number | null {
   return run.measures.find((measure) => measure.name === 'perplexity' && measure.dataset === dataset)?.value ?? null
 }
 
-/** The baseline that was computed last; where none is done yet, the first. */
+/** The baseline that was computed last, or the first one if none is done yet. */
 export function latestBaseline(runs: readonly RunEntry[]): RunEntry | null {
   const baselines = runs.filter(({ baseline }) => baseline)
   const done = baselines.filter(({ status }) => status === 'done').sort((a, b) => b.createdAt - a.createdAt)
   return done[0] ?? baselines[0] ?? null
 }
 
-/** The dense run that a run is compared with: it used the very same model. */
+/** The dense run that a run is compared with: it used exactly the same model. */
 export function baselineOf(runs: readonly RunEntry[], run: RunEntry): RunEntry | null {
   return runs.find((other) => other.baseline && usedSameModel(usedModelOf(other), usedModelOf(run))) ?? null
 }
@@ -90,7 +90,7 @@ export function comparableWith(runs: readonly RunEntry[], baseline: RunEntry | n
   return baseline ? runs.filter((run) => areComparable(usedModelOf(run), usedModelOf(baseline))) : [...runs]
 }
 
-/** What to say of models that were replaced between the runs. */
+/** A sentence about models that were replaced between the runs. */
 export function changedModelsText(models: readonly string[]): string {
   const [subject, verb] = models.length === 1 ? ['The model', 'was'] : ['The models', 'were']
   return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used; the chart shows runs of the latest one.`
@@ -123,7 +123,7 @@ export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
   )
 }
 
-/** The description of a run when the text is one; the service checks what is in it. */
+/** The description of a run, if the text is one. The service checks its contents. */
 export function readDescription(content: string): RunDescription | null {
   if (content.length > 5_000_000) return null
   try {

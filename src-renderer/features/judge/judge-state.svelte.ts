@@ -9,14 +9,14 @@ import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 
-/** What can be judged, what was, and what is needed to let runs answer prompts unattended. */
+/** What can be judged, what was judged, and what is needed to generate answers unattended. */
 export class JudgingsState {
   judgings = $state.raw<JudgingEntry[]>([])
   transcripts = $state.raw<TranscriptEntry[]>([])
   runs = $state.raw<RunEntry[]>([])
   sets = $state.raw<PromptSet[]>([])
   answering = $state.raw<RunEntry[]>([])
-  /** Whether the lists are those of the workbench: until then an empty one means nothing. */
+  /** Whether the lists were loaded. Until then, an empty list means nothing. */
   loaded = $state(false)
   chosen = $state.raw<string[]>([])
   prompts = $state('')
@@ -93,7 +93,7 @@ export class JudgingsState {
   }
 }
 
-/** One judging: the pair that is before the judge, and the result once it is asked for. */
+/** One judging: the current pair, and the result once it is requested. */
 export class OneJudging {
   state = $state.raw<JudgingState | null>(null)
   result = $state.raw<JudgingResult | null>(null)

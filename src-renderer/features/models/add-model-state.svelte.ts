@@ -6,7 +6,7 @@ import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
 
-/** The dialog that adds a model: where one looks, what was found there, and what went wrong. */
+/** The dialog that adds a model: where the user looks, what was found there, and what went wrong. */
 export class AddModelState {
   place = $state.raw<Place | null>(null)
   placeProblem = $state('')
@@ -15,14 +15,14 @@ export class AddModelState {
   found = $state.raw<ModelDescription | null>(null)
   /** Whether what was found fits this machine. */
   fit = $state('')
-  /** What other programs keep here; null until it is known. */
+  /** Models that other programs keep here; null until known. */
   elsewhere = $state.raw<FoundModel[] | null>(null)
   looking = $state(false)
   adding = $state(false)
   problem = $state<string | null>(null)
-  /** The number of the latest look: answers to earlier ones come too late. */
+  /** The number of the latest check. Answers to earlier ones are ignored. */
   #look = 0
-  /** The window also has the dialog of the system. */
+  /** The window also has the system's dialog. */
   readonly hasSystemDialog = hasSystemDialog()
 
   async browse(folder?: string): Promise<void> {
@@ -51,7 +51,7 @@ export class AddModelState {
     else this.problem = `A browser does not reveal where ${file.name} is. Find it in the list, or type its path.`
   }
 
-  /** Describes what lies there without adding it; of several looks at once the latest counts. */
+  /** Describes the model at a path without adding it. Of several checks at once, the latest counts. */
   async check(path: string): Promise<void> {
     this.#look += 1
     const look = this.#look
@@ -72,7 +72,7 @@ export class AddModelState {
     }
   }
 
-  /** Whether it was added, or its download began; a look that is under way no longer matters. */
+  /** Returns whether it was added, or its download began. A check that is under way no longer matters. */
   async add(source: { hub: { name: string; revision?: string } } | { mode: 'link' | 'copy' }): Promise<boolean> {
     this.#look += 1
     this.looking = false

@@ -8,14 +8,14 @@ import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
 
-/** The library as the screen shows it: models, transfers, and whether anything was done yet. */
+/** The library as the screen shows it: models, transfers, and whether anything was ever done. */
 export class ModelsState {
   models = new Loader<ModelEntry[]>()
   transfers = $state.raw<Transfer[]>([])
   workbench = $state.raw<WorkbenchState | null>(null)
   search = $state('')
   starting = $state(false)
-  /** How long the sample experiment takes here; null until the machine was timed. */
+  /** How long the sample experiment takes here; null until the machine has been timed. */
   sampleTime = $state.raw<SecondsRange | null>(null)
 
   get shown(): ModelEntry[] {
@@ -34,7 +34,7 @@ export class ModelsState {
     return this.models.value?.find(({ path }) => path === this.workbench?.sampleModel) ?? null
   }
 
-  /** Loads and follows; gives the function that stops. */
+  /** Loads and follows. Returns the function that stops. */
   follow(): () => void {
     this.refresh()
     const stops = [

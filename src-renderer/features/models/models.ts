@@ -12,7 +12,7 @@ export function isUnderWay({ status }: Transfer): boolean {
   return status !== 'done' && status !== 'cancelled'
 }
 
-/** The preset that takes least: the quick look where there is one. */
+/** The cheapest preset: the quick look if there is one. */
 export function choosePreset(presets: readonly Preset[]): Preset {
   const preset = presets.find(({ id }) => /quick/.test(id)) ?? presets[0]
   if (!preset) throw new Error('There is no ready experiment for this model. Set one up under New experiment.')
@@ -43,18 +43,18 @@ export function mlpText({ blocks }: Pick<ModelEntry['description'], 'blocks'>): 
   )} of ${rangeText(widths, 'neuron')}${others}`
 }
 
-/** `6 to 8`, or `8` where all are equal; with what is counted, if named. */
+/** `6 to 8`, or `8` if all are equal, followed by the unit if it is given. */
 function rangeText(values: readonly number[], counted?: string): string {
   const [least, most] = [Math.min(...values), Math.max(...values)]
   return `${least < most ? `${formatInteger(least)} to ` : ''}${counted ? formatPlural(most, counted) : formatInteger(most)}`
 }
 
-/** What the library takes on disk, without what it only links to. */
+/** The library's size on disk, without models that it only links to. */
 export function ownedBytes(models: readonly ModelEntry[]): number {
   return models.filter(({ origin }) => origin !== 'linked').reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
-/** Whether a model's weights fit in memory, where they are float32. Larger ones are streamed. */
+/** Whether a model's weights fit in memory as float32. Larger ones are streamed. */
 export function fitText(parameters: number, freeBytes: number): string {
   const [needed, free] = [4 * parameters, freeBytes].map(formatBytes)
   return 4 * parameters <= freeBytes

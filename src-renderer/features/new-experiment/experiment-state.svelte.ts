@@ -36,7 +36,7 @@ export class ExperimentState {
 
   /** What the form starts from: a run or an experiment (`from`), a model, or neither. */
   readonly #query: Record<string, string>
-  /** The draft before anything was chosen. */
+  /** The draft before the user changed anything. */
   #first = $state('')
   #firstPresets: readonly Preset[] = []
 
@@ -44,7 +44,7 @@ export class ExperimentState {
     this.#query = query
   }
 
-  /** Continues the kept draft; without one starts from a run or an experiment, the first preset of the model, or defaults. */
+  /** Continues the kept draft. Without one, starts from a run or an experiment, the first preset of the model, or defaults. */
   async start(): Promise<void> {
     try {
       const [models, clusters] = await Promise.all([call('models.list', {}), call('clusters.list', {}), loadCatalogue()])
@@ -77,12 +77,12 @@ export class ExperimentState {
     return Object.keys(this.#query).length > 0 ? formatHash(['new'], this.#query) : ''
   }
 
-  /** Whether something was chosen or typed. */
+  /** Whether the user has changed anything. */
   get isChanged(): boolean {
     return this.ready && JSON.stringify(this.draft) !== this.#first
   }
 
-  /** Keeps what was chosen over a reload and other screens. */
+  /** Keeps the draft across reloads and other screens. */
   keep(): void {
     if (this.ready) keepDraft(this.#origin, this.isChanged ? this.draft : null)
   }
@@ -93,12 +93,12 @@ export class ExperimentState {
     this.changed()
   }
 
-  /** Whether the preview that is shown is of an earlier draft. */
+  /** Whether the shown preview is of an earlier draft. */
   get isPreviewing(): boolean {
     return this.#previewed < this.#changes
   }
 
-  /** One at a time: questions about drafts that are gone would keep the last one waiting. */
+  /** One at a time: requests for outdated drafts would delay the last one. */
   async #loadPreview(): Promise<void> {
     if (this.preview.busy || !this.isPreviewing) return
     const changes = this.#changes
@@ -107,7 +107,7 @@ export class ExperimentState {
     void this.#loadPreview()
   }
 
-  /** The time becomes known when the machine was timed. */
+  /** The time becomes known when the machine has been timed. */
   follow(): () => void {
     return on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
   }

@@ -24,7 +24,7 @@ export interface MethodDraft {
   options: Record<string, unknown>
 }
 
-/** How much of every perplexity text is measured, whenever it is ticked. Undefined leaves each text what it came with. */
+/** How much of every perplexity text is measured, whenever it is ticked. Undefined leaves each text its own value. */
 export interface Evaluation {
   sequenceLength: number | undefined
   /** Null measures all of a text. */
@@ -108,7 +108,7 @@ export function emptyDraft(): Draft {
   }
 }
 
-/** Whether something that was begun is still missing: seeds, or the place of an own text. Nothing is asked or started until it is there. */
+/** Whether something that was started is incomplete: seeds, or the path of the user's own text. Nothing is previewed or run until then. */
 export function isUnfinished({ models, seeds, calibration, repairData, recoveryData, perplexity }: Draft): boolean {
   const texts = [calibration, repairData, recoveryData, ...perplexity.map(({ data }) => data)]
   return models.length === 0 || seeds.length === 0 || texts.some((text) => text?.source === '' || text?.mix?.some(isUnfinishedPart))
@@ -257,7 +257,7 @@ function listed(parts: readonly string[]): string {
   return parts.length > 1 ? `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}` : (parts[0] ?? '')
 }
 
-/** What is wrong with one option's value, in a sentence; null when it fits. The service has the last word. */
+/** The problem with one option's value, in a sentence; null if it is valid. The service decides. */
 export function optionProblem(field: OptionField, value: unknown): string | null {
   if (value === undefined || value === null || value === '') return field.required ? `${field.label} is needed.` : null
   if (field.kind !== 'number' && field.kind !== 'integer') return null
@@ -284,7 +284,7 @@ export function removalText(preview: CombinationPreview): string {
   return parts.join(', ') || '–'
 }
 
-/** What the result would weigh in one format, or why that cannot hold it. */
+/** The result's size in one format, or why the format cannot hold it. */
 export function formatText({ format, type, bytes, keyValueBytes, problem, least, perhaps }: FormatOutline): string {
   const name = [format, type].filter(Boolean).join(' ')
   if (problem !== null || bytes === null || keyValueBytes === null) return `${name}: not possible. ${problem ?? ''}`
@@ -294,13 +294,13 @@ export function formatText({ format, type, bytes, keyValueBytes, problem, least,
   return `${name}: ${weight}, KV cache ${memory} for 1,000 tokens${doubt}`
 }
 
-/** `3.5 MB`, or `3.5 MB to 5.1 MB` where it is not known yet. */
+/** `3.5 MB`, or `3.5 MB to 5.1 MB` if it is not known yet. */
 function rangeText(least: number, most: number): string {
   const [low, high] = [formatBytes(least), formatBytes(most)]
   return low === high ? high : `${low} to ${high}`
 }
 
-/** What a row of the preview is called: with its model where there are several. */
+/** The title of a row of the preview, with its model if there are several. */
 export function rowTitle({ name, model, runs }: CombinationPreview, models: ReadonlyMap<string, string>): string {
   const seeds = runs > 1 ? `, ${formatPlural(runs, 'seed')}` : ''
   return `${models.size > 1 ? `${models.get(model) ?? model}: ` : ''}${name}${seeds}`

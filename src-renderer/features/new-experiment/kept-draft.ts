@@ -12,7 +12,7 @@ export function keepDraft(origin: string, draft: Draft | null): void {
   }
 }
 
-/** The draft of this address, or the latest one where the address asks for nothing. */
+/** The draft of this address, or the latest one if the address asks for nothing. */
 export function keptDraft(origin: string, models: readonly string[]): Draft | null {
   try {
     return readDraft(localStorage.getItem(storageKey), origin, models)
@@ -21,7 +21,7 @@ export function keptDraft(origin: string, models: readonly string[]): Draft | nu
   }
 }
 
-/** A kept draft without models that are gone. Fields that another version wrote differently get their defaults. */
+/** A kept draft without models that no longer exist. Fields from another version in another form get their defaults. */
 export function readDraft(text: string | null, origin: string, models: readonly string[]): Draft | null {
   const kept: unknown = JSON.parse(text ?? 'null')
   if (!isRecord(kept) || !isRecord(kept.draft) || (origin !== '' && kept.origin !== origin)) return null

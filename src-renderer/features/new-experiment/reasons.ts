@@ -4,8 +4,8 @@ import type { ExplainedPart } from '#contract/experiments/experiments.ts'
 const key = Symbol('reasons')
 type Reasons = (part: ExplainedPart) => string | undefined
 
-/** Says why parts of the form are set as they are. */
+/** Provides the reasons for the values of the form's parts. */
 export const explainParts = (reasons: Reasons): void => void setContext(key, reasons)
 
-/** Why a part is set as it is. */
+/** The reason for a part's value. */
 export const reasonOf = (): Reasons => getContext<Reasons | undefined>(key) ?? (() => undefined)

@@ -3,7 +3,7 @@ import type { GeneratedToken, GenerationEvent } from '#contract/playground/gener
 import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatShare } from '../../lib/format.ts'
 
-/** One answer as the screen holds it, whole or still coming. */
+/** One answer as the screen shows it, finished or still arriving. */
 export interface LiveAnswer {
   tokens: GeneratedToken[]
   text: string
@@ -47,7 +47,7 @@ export function answersOf(transcript: Transcript): Map<string, LiveAnswer> {
   return new Map(transcript.answers.map(({ prompt, column, ...answer }) => [answerKey(prompt, column), answer]))
 }
 
-/** What an answer without a token waits for: the model, its own turn, or its prompt; empty once it speaks or has ended. */
+/** What an answer without a token is waiting for: the model, its turn, or its prompt; empty once it has a token or has ended. */
 export function waitingText(answers: Answers, prompt: number, column: number, generating: boolean): string {
   const answer = answers.get(answerKey(prompt, column))
   if (!generating || answer?.end || answer?.tokens.length) return ''
@@ -55,7 +55,7 @@ export function waitingText(answers: Answers, prompt: number, column: number, ge
   return answers.size > 0 ? 'Waiting …' : 'Loading the model …'
 }
 
-/** How an ended answer repeats itself: `12 % repeated, ends in a loop`; empty where it does not. */
+/** How a finished answer repeats itself: `12 % repeated, ends in a loop`; empty if it does not. */
 export function repetitionText({ tokens, end }: Pick<LiveAnswer, 'tokens' | 'end'>): string {
   if (end === null) return ''
   const ids = tokens.map(({ id }) => id)

@@ -24,7 +24,7 @@ export const beamDecoding: GenerationSettings['decoding'] = { kind: 'beam', ...p
 
 const flushMilliseconds = 40
 
-/** One prompt to several models: what is chosen, what is answered, what was kept. */
+/** One prompt to several models: the choices, the answers, and the kept transcripts. */
 export class PlaygroundState {
   /** Null until they are loaded. */
   models = $state.raw<ModelEntry[] | null>(null)
@@ -36,7 +36,7 @@ export class PlaygroundState {
   session = $state.raw<TranscriptEntry | null>(null)
   transcript = $state.raw<Transcript | null>(null)
   answers = $state.raw<Answers>(new Map())
-  /** Texts that were given as the beginning of every answer, per prompt. */
+  /** Given beginnings of every answer, per prompt. */
   given = $state.raw<string[]>([])
   problem = $state.raw<ErrorMessage | null>(null)
   starting = $state(false)
@@ -68,7 +68,7 @@ export class PlaygroundState {
     return () => stopAll(stops)
   }
 
-  /** The address names runs and, for the dense model, `dense=no` when it is left out. */
+  /** The address names runs and, if the dense model is left out, `dense=no`. */
   get withDense(): boolean {
     return router.query.dense !== 'no'
   }
@@ -133,7 +133,7 @@ export class PlaygroundState {
     }
   }
 
-  /** The chat template is on where the model has one. */
+  /** Turns the chat template on if the model has one. */
   #suitTemplate(): void {
     const chats = this.models?.find(({ id }) => id === this.modelId)?.description.chatTemplate ?? false
     this.settings = { ...this.settings, template: chats ? 'chat' : 'raw' }
@@ -278,7 +278,7 @@ export class PlaygroundState {
     }, flushMilliseconds)
   }
 
-  /** Takes the answers if all are there. Their end may have come before this page knew of them, and nothing says so again. */
+  /** Takes over the answers if all have arrived. They may have ended before this page knew of them, and no later event would report it. */
   async #finish(id: string): Promise<void> {
     const transcript = await call('transcripts.get', { id }).catch(() => null)
     if (!transcript || transcript.status === 'running' || this.session?.id !== id) return

@@ -11,7 +11,7 @@ export interface Phase {
   state: 'done' | 'running' | 'stopped'
 }
 
-/** The run with one more event; an event that is already there changes nothing. */
+/** The run with one more event. An event that it already has changes nothing. */
 export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
   switch (event.type) {
     case 'decision':
@@ -57,16 +57,16 @@ function addTo<List extends 'decisions' | 'selections', Entry extends RunDetail[
   return entries.some((other) => keys.every((key) => other[key] === entry[key])) ? run : { ...run, [list]: [...entries, entry] }
 }
 
-/** The phases seen so far with the newest one's progress; a phase that was left is over. */
+/** The phases so far with the newest one's progress. Earlier phases are over. */
 export function takeProgress(phases: readonly Phase[], progress: Progress): Phase[] {
   const before = phases.filter(({ name }) => name !== progress.phase).map((phase): Phase => ({ ...phase, state: 'done' }))
   return [...before, { name: progress.phase, progress, seconds: null, state: 'running' }]
 }
 
-/** Seconds below which a phase was none: nothing had to be opened or read. */
+/** Shorter phases, in seconds, are not shown: nothing had to be opened or read. */
 const shortestShown = 0.001
 
-/** Finished phases with their seconds, then the active ones, or where a stopped run is. */
+/** Finished phases with their seconds, then the active ones, or for a stopped run, where it stopped. */
 export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   const finished = Object.entries(run.phaseSeconds)
     .filter(([, seconds]) => seconds >= shortestShown)

@@ -22,7 +22,7 @@ import { type Phase, takeEvent, takeProgress } from './live-run.ts'
 /** What a clone adds to the run. */
 export type Treatment = Pick<RunRequest, 'repair' | 'recover'>
 
-/** What the dialogs that make a treated clone are given. */
+/** Properties of the dialogs that make a treated clone. */
 export interface TreatmentProps {
   run: RunDetail
   open: boolean
@@ -43,11 +43,11 @@ export class RunState {
   position = $state<number | null>(null)
   selected = $state<number | null>(null)
   acting = $state(false)
-  /** The run that this one was made from, to be seen beside it. */
+  /** The run that this one was made from, for comparison. */
   parent = $state.raw<RunDetail | null>(null)
-  /** The dense model's run of the same experiment, to measure against. */
+  /** The dense model's run of the same experiment, for comparison. */
   baseline = $state.raw<ComparedRun | null>(null)
-  /** One sentence where an unpruned file of the model is better and no larger; else empty, or null until it was asked for. */
+  /** A sentence if an unpruned file of the model is better and no larger; else empty, or null until it was requested. */
   refusal = $state<string | null>(null)
   #description = $state.raw<ModelDescription | null>(null)
 
@@ -125,7 +125,7 @@ export class RunState {
     })
   }
 
-  /** Undoing puts a run that waited back to its place in the queue. */
+  /** Undo returns a waiting run to its place in the queue. */
   async #archive(): Promise<void> {
     const { undo } = await call('runs.archive', { ids: [this.id] })
     const takeBack = () => void call('runs.undo', { undo: undo ?? '' }).then(() => this.refresh(), notifyProblem)
@@ -139,7 +139,7 @@ export class RunState {
     })
   }
 
-  /** The whole description as a file, to be run again elsewhere. */
+  /** The whole description as a file, for running it elsewhere. */
   async describe(paths: boolean): Promise<void> {
     await this.#attempt(async () => {
       const description = await call('runs.describe', { id: this.id, paths })
@@ -152,10 +152,10 @@ export class RunState {
     await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
   }
 
-  /** How long a repair or recovery would take, once this machine was timed; null where no estimate is possible. */
+  /** How long a repair or recovery would take, once this machine has been timed; null if no estimate is possible. */
   async estimateWith(changes: Treatment): Promise<SecondsRange | null> {
     const ask = async () => (await call('runs.estimate', { id: this.id, changes }))?.seconds ?? null
-    // The first question has the machine timed, and may be answered only behind that.
+    // The first request starts a timing of the machine, and may be answered only after it.
     const timing = timed()
     try {
       return (await ask()) ?? (await timing.done.then(ask))
@@ -166,7 +166,7 @@ export class RunState {
     }
   }
 
-  /** A new run beside this one, repaired or recovered. */
+  /** Makes a new run from this one, repaired or recovered. */
   async cloneWith(changes: Treatment): Promise<void> {
     await this.#attempt(async () => {
       const made = await call('runs.clone', { id: this.id, changes, start: 'queue' })
@@ -192,13 +192,15 @@ export class RunState {
   }
 }
 
-/** When the machine is timed from now on, until it is stopped. */
+/** Resolves when the machine is timed from now on, until it is stopped. */
 function timed(): { done: Promise<void>; stop: () => void } {
   const { promise, resolve } = Promise.withResolvers<void>()
   return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
 }
 
-/** The verdict on a finished run alone, against the unpruned files of its model that were measured on its texts only, if it says not to prune. */
+/**
+ * The verdict on one finished run, against the unpruned files of its model that were measured on its texts only, if it says not to prune.
+ */
 async function findRefusal({ id, method, model, fingerprint, measures }: RunDetail): Promise<string> {
   if (method === denseMethod || isAblation(method) || isInspection(method)) return ''
   const conditions = [

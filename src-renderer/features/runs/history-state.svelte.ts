@@ -17,10 +17,10 @@ import { clampWidth, defaultColumns, type HistoryView, moveField, pagesOf, readV
 import { SavedViews } from './saved-views.svelte.ts'
 
 const pageSize = 100
-/** The most rows that one question may ask for. */
+/** The most rows that one call may request. */
 const mostRows = 1000
 
-/** The history as a window over rows that stay in the service, with what is chosen and the saved views. */
+/** The history as a window over rows that stay in the service, with the selection and the saved views. */
 export class HistoryState {
   total = $state<number | null>(null)
   counts = $state.raw<RunPage['counts']>({})
@@ -63,7 +63,7 @@ export class HistoryState {
     return () => stopAll(stops)
   }
 
-  /** Asks again from the start: called when the filter, the sorting or the columns change. */
+  /** Loads from the start again: called when the filter, the sorting or the columns change. */
   reload(): void {
     this.#turn += 1
     this.#pending.clear()
@@ -74,7 +74,7 @@ export class HistoryState {
     void this.#loadGroups()
   }
 
-  /** Brings what is in view up to date. */
+  /** Reloads what is in view. */
   refresh(): void {
     this.#turn += 1
     this.#pending.clear()
@@ -83,7 +83,7 @@ export class HistoryState {
     void this.#loadGroups()
   }
 
-  /** Rows come into view. */
+  /** Called when rows come into view. */
   show(from: number, to: number): void {
     this.#window = { from, to }
     const missing = pagesOf({ from, to }, pageSize).filter((page) => !this.#pending.has(page) && this.#lacks(page, from, to))
@@ -150,7 +150,7 @@ export class HistoryState {
     })
   }
 
-  /** Chooses a row, or with an anchor all rows between, also those that were never loaded. */
+  /** Selects a row, or with an anchor all rows between, including those that were never loaded. */
   async choose(at: number, anchor: number | null): Promise<void> {
     const run = this.rows[at]
     if (anchor === null) {
@@ -172,7 +172,7 @@ export class HistoryState {
     return ids
   }
 
-  /** Does an action to what is chosen, and says to how many runs, with a way back. */
+  /** Applies an action to the selection, and reports the number of runs, with an undo. */
   async act(action: Input<'runs.act'>['action']): Promise<void> {
     const { selection } = this.chosen
     if (!selection) return
@@ -256,7 +256,7 @@ export class HistoryState {
     }
   }
 
-  /** Rows out of view may have changed: they are asked for again when they come back. */
+  /** Rows out of view may have changed, so they are loaded again when they come back. */
   #forget(): (RunEntry | undefined)[] {
     return new Array<RunEntry | undefined>(this.total ?? 0)
   }

@@ -5,7 +5,7 @@ import type { Condition, ParameterValue, RunColumn } from '#contract/runs/runs.t
 import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
 import { alwaysShown } from './columns.ts'
 
-/** What the address keeps of the history screen. */
+/** The part of the history screen's state that the address keeps. */
 export interface HistoryView {
   search: string
   statuses: RunStatus[]
@@ -16,15 +16,15 @@ export interface HistoryView {
   columns: string[] | null
   /** Fields in the order that the user chose; others keep their places. */
   order: string[]
-  /** Widths in rem that a person gave to columns. */
+  /** Widths in rem that the user gave to columns. */
   widths: Record<string, number>
-  /** The fields whose values runs are gathered by, one within the other. */
+  /** The fields that runs are grouped by, outermost first. */
   groups: string[]
 }
 
 const defaultSort = { field: 'createdAt', direction: 'descending' } as const
 
-/** Reads the address; what it does not understand is left out rather than refused. */
+/** Reads the address. Unknown parts are ignored. */
 export function readView(query: Readonly<Record<string, string>>): HistoryView {
   const sort = /^(-?)(.+)$/.exec(query.sort ?? '')
   return {
@@ -67,7 +67,7 @@ function readWidths(text: string): Record<string, number> {
   return Object.fromEntries(pairs.flatMap((pair) => (pair ? [[pair[1] as string, clampWidth(Number(pair[2]))]] : [])))
 }
 
-/** No column is so narrow that it cannot be taken hold of again. */
+/** Every column stays wide enough to be grabbed again. */
 export function clampWidth(rem: number): number {
   return Math.min(40, Math.max(3, Number(rem.toFixed(2))))
 }
@@ -95,7 +95,7 @@ function readConditions(text: string | undefined): Condition[] {
   }
 }
 
-/** The filter of a view as the history's calls take it. */
+/** The filter of a view in the form of the history's calls. */
 export function toFilter(view: HistoryView): Input<'runs.csv'> {
   const status: Condition[] = view.statuses.length > 0 ? [{ field: 'status', is: 'any of', value: view.statuses }] : []
   return {
@@ -156,7 +156,7 @@ export function describeCondition(condition: Condition, columns: readonly RunCol
   return `${label} ${signs[is] ?? is} ${values.join(is === 'between' ? ' to ' : ', ')}`.trim()
 }
 
-/** What the value of a column is typed in, for the hint beside the field. */
+/** The unit that a column's value is typed in, for the hint beside the field. */
 export function valueHint(column: RunColumn | undefined): { unit: string; range: string } {
   if (!column) return { unit: '', range: '' }
   const unit = unitOf(column.field, column)
@@ -195,7 +195,7 @@ export function comparisonsFor(column: RunColumn | undefined): Condition['is'][]
   return ['any of', 'none of', 'contains', 'present', 'absent']
 }
 
-/** A condition from what was typed, in the units and with the names that the table shows; null when something is missing. */
+/** A condition from the typed text, in the units and with the names that the table shows; null if something is missing. */
 export function parseCondition(
   column: RunColumn | undefined,
   is: Condition['is'],
@@ -230,7 +230,7 @@ export function choosableColumns(columns: readonly RunColumn[]): RunColumn[] {
   return columns.filter((column) => rank(column) !== 1 || !alwaysShown.includes(column.field)).sort((a, b) => rank(a) - rank(b))
 }
 
-/** Columns shown when a person chose none: the measures that most runs have. */
+/** The default columns: the measures that most runs have. */
 export function defaultColumns(columns: readonly RunColumn[]): string[] {
   return columns
     .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0 && !/^measure:parameters/.test(field))

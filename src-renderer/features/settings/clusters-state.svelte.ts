@@ -4,7 +4,7 @@ import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import { call } from '../../api/api.ts'
 import { attempt, notify } from '../../lib/notices.svelte.ts'
 
-/** The clusters that are set, the one that is being changed, and what a check found of them. */
+/** The configured clusters, the one being edited, and the findings of its check. */
 export class ClustersState {
   clusters = $state.raw<ClusterProfile[]>([])
   draft = $state<ClusterProfile | null>(null)

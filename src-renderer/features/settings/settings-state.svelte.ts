@@ -7,7 +7,7 @@ import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
-/** Milliseconds in which devices and their free memory are not asked for again: that starts a process. */
+/** For this many milliseconds, devices and their free memory are not queried again, because that starts a process. */
 const freshFor = 5 * 60_000
 
 /** Settings, engine and history file as the screen shows them. `busy` names what is under way. */
@@ -16,7 +16,7 @@ export class SettingsState {
   engine = $state.raw<EngineState | null>(null)
   history = $state.raw<HistoryState | null>(null)
   workbench = $state.raw<WorkbenchState | null>(null)
-  /** Undefined in a browser: only the window can look elsewhere. */
+  /** Undefined in a browser: only the window can connect to another workbench. */
   connection = $state.raw<BridgeConnection | undefined>(undefined)
   busy = $state<'' | 'devices' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics'>('')
 
@@ -55,7 +55,7 @@ export class SettingsState {
     })
   }
 
-  /** Everything on the screens belongs to the other workbench then: they start afresh. */
+  /** Everything on the screens then belongs to the other workbench, so they reload. */
   async attach(address: string): Promise<void> {
     await this.#attempt('', async () => {
       await elsewhere?.attach(address)

@@ -12,10 +12,10 @@ import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
 
-/** Pages of tokens that are kept; others are asked for again. */
+/** How many pages of tokens are kept. Others are loaded again. */
 const mostPages = 24
 
-/** One comparison of runs with the dense model: its numbers, its tokens as far as they are looked at, and where the reader is. */
+/** One comparison of runs with the dense model: its numbers, its tokens as far as they were viewed, and the reader's position. */
 export class WhatBrokeState {
   run = new Loader<RunDetail>()
   questions = new Loader<QuestionComparison>()
@@ -48,7 +48,7 @@ export class WhatBrokeState {
       on('run event', ({ run, recorded }) => {
         if (run !== this.id || recorded.event.type !== 'progress' || !this.run.value) return
         this.run.value = { ...this.run.value, progress: recorded.event.progress }
-        // Pages come one after the other: the next one is asked for until it is there.
+        // Pages are computed in order. Keep requesting the next one until it exists.
         if (!this.divergence) void this.load(this.pages.size)
       }),
       onReconnect(() => void this.refresh()),
@@ -63,7 +63,7 @@ export class WhatBrokeState {
     if (first) void this.compareQuestions(first.run.id)
   }
 
-  /** Brings a page of tokens, once. */
+  /** Loads a page of tokens, once. */
   async load(page: number): Promise<void> {
     if (this.pages.has(page) || this.#asked.has(page)) return
     this.#asked.add(page)
@@ -84,7 +84,7 @@ export class WhatBrokeState {
     void this.load(place.page)
   }
 
-  /** Questions that a run answers otherwise than the dense model of its experiment. */
+  /** Questions that a run answers differently from the dense model of its experiment. */
   async compareQuestions(run: string): Promise<void> {
     const { runs, baseline }: Comparison = await call('compare.get', { ids: [run] })
     const paired = runs.find(({ id }) => id === run)?.paired ?? []
@@ -99,11 +99,11 @@ export class WhatBrokeState {
   }
 }
 
-/** What a new comparison is made of. */
+/** The choices for a new comparison. */
 export class StartState {
   runs = $state.raw<RunEntry[]>([])
   earlier = $state.raw<RunEntry[]>([])
-  /** Whether the lists are those of the workbench: until then an empty one means nothing. */
+  /** Whether the lists were loaded. Until then, an empty list means nothing. */
   loaded = $state(false)
   datasets = $state.raw<DatasetEntry[]>([])
   chosen = $state.raw<string[]>([])

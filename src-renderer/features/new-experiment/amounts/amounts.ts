@@ -2,7 +2,7 @@ import type { CombinationPreview } from '#contract/experiments/experiments.ts'
 import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 
-/** Percentages as typed, to shares: `25 37,5 %` to 0.25 and 0.375; null where one is none. A comma within a number is its decimal mark. */
+/** Percentages as typed, to shares: `25 37,5 %` to 0.25 and 0.375; null if one is invalid. A comma within a number is a decimal mark. */
 export function parsePercents(text: string): number[] | null {
   const parts = text
     .replace(/\s*%/g, ' ')
@@ -20,7 +20,7 @@ export function addAmounts(amounts: readonly Amount[], added: readonly Amount[])
   return [...known.values()].sort((a, b) => place(a) - place(b))
 }
 
-/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`, or `about 5.62 MB`; null where there are none or none is known. */
+/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`, or `about 5.62 MB`; null if unknown. */
 export function fileSizesText(combinations: readonly Pick<CombinationPreview, 'fileRange'>[]): string | null {
   const ranges = combinations.flatMap(({ fileRange }) => fileRange ?? [])
   const [least, most] = [Math.max(...ranges.map((range) => range.least)), Math.min(...ranges.map((range) => range.most))]
@@ -31,7 +31,7 @@ export function fileSizesText(combinations: readonly Pick<CombinationPreview, 'f
   return low < high ? `${fileSizeText(low)} to ${fileSizeText(high)}` : `about ${fileSizeText(least)}`
 }
 
-/** The most that a combination can remove, rounded down to what can be typed, or the file sizes that it can reach. */
+/** The most that a combination can remove, rounded down to what can be typed, or its possible file sizes. */
 export function limitText({
   feasibleRange,
   fileRange,

@@ -2,7 +2,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import type { Draft } from '../grid.ts'
 
-/** Methods that can remove something of a chosen model, and those that are chosen already. */
+/** Methods that can remove something from a chosen model, and those that are already chosen. */
 export function offeredMethods<Method extends Pick<MethodEntry, 'id'>>(
   known: readonly Method[],
   models: readonly Pick<ModelEntry, 'id' | 'description'>[],

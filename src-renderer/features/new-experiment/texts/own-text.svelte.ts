@@ -4,7 +4,7 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { call, choosePlace, hasSystemDialog } from '../../../api/api.ts'
 import { debounce } from '../../../lib/schedule.ts'
 
-/** A text of the person's own: where it is, and what it gives the chosen model. */
+/** The user's own text: where it is, and how many windows it gives the chosen model. */
 export class OwnText {
   path = $state('')
   look = $state.raw<TextLook | null>(null)
@@ -16,7 +16,7 @@ export class OwnText {
 
   readonly #askSoon = debounce((model: string, data: DataRequest, against: DataRequest | null) => void this.#ask(model, data, against), 250)
 
-  /** Asks what the text gives; of several questions the latest counts. */
+  /** Requests a preview of the text. Of several requests, the latest counts. */
   lookAt(model: string, data: DataRequest, against: DataRequest | null): void {
     this.#turn += 1
     this.look = null
@@ -41,7 +41,7 @@ export class OwnText {
     return choosePlace(kind)
   }
 
-  /** Gives a file of the browser a place beside the history; null when it could not be kept. */
+  /** Stores a file from the browser beside the history; null if it could not be stored. */
   async upload(file: File): Promise<string | null> {
     this.looking = true
     this.problem = ''

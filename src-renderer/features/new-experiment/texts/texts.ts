@@ -12,12 +12,12 @@ export function offeredTexts(datasets: readonly DatasetEntry[], chosen: readonly
   return datasets.filter(({ ofSample }) => allOfSample || !ofSample)
 }
 
-/** The model whose usual texts a draft gets: one that does not know the sample's, if there is any. */
+/** The model whose usual texts a draft gets: one that does not know the sample's texts, if there is any. */
 export function decidingModel(chosen: readonly string[], models: readonly ModelEntry[]): string | undefined {
   return chosen.find((id) => !isOfSample(id, models)) ?? chosen[0]
 }
 
-/** A draft's texts for other models. Untouched usual texts become the usual ones of these models; `withheld` sources go. */
+/** Adapts a draft's texts to other models. Unchanged usual texts become the usual ones of these models; `withheld` sources are dropped. */
 export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: readonly string[]): Texts {
   const isWithheld = ({ source, mix = [] }: DataRequest) => [{ source }, ...mix].some((part) => withheld.includes(part.source))
   const kept = (text: DataRequest | null) => (text && isWithheld(text) ? null : text)
@@ -37,7 +37,7 @@ export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: r
 const sourcesOf = ({ perplexity }: Draft): string[] => perplexity.map(({ data }) => data.source)
 const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
 
-/** What it means to decide by this text, in a sentence. */
+/** What it means if this text decides, in a sentence. */
 export function meaningOf(text: DataRequest | null, datasets: readonly DatasetEntry[]): string {
   if (text === null) return 'Only methods that look at no text can run.'
   const { ofSample, summary } = datasets.find(({ source }) => source === text.source) ?? { ofSample: false, summary: '' }

@@ -4,11 +4,11 @@ import type { Transfer } from '#contract/models/models.ts'
 import { call, on } from '../../../api/api.ts'
 import { attempt } from '../../../lib/notices.svelte.ts'
 
-/** One way to save: a format, and of a GGUF file the type. */
+/** One way to save: a format, and for GGUF a type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
   type === null ? format : `${format} ${type}`
 
-/** Saving a run's model: what each format would weigh, which are chosen, and how far the writing is. */
+/** Saving a run's model: the size in each format, which are chosen, and the progress of writing. */
 export class SaveState {
   readonly run: string
   name = $state('')
@@ -16,7 +16,7 @@ export class SaveState {
   problem = $state<string | null>(null)
   chosen = $state<string[]>([])
   transfer = $state.raw<Transfer | null>(null)
-  /** Between the wish to save and the first word of it. */
+  /** True from the click until the first progress. */
   starting = $state(false)
 
   readonly running: boolean = $derived(this.transfer?.status === 'running' || this.transfer?.status === 'waiting')

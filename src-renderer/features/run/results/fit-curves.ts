@@ -9,7 +9,7 @@ interface FitScale {
   ticks: Axis['ticks']
 }
 
-/** Widths across, divergences up: they fall to the right, so that a steep line is a block that needs its neurons. */
+/** Widths are horizontal, divergences vertical. Lines fall to the right; a steep one is a block that needs its neurons. */
 export function fitScale({ widths, blocks }: Fit, width: number, height: number): FitScale {
   const all = blocks.flatMap(({ divergences }) => divergences)
   const x = scaleLinear([widths[0] ?? 0, widths.at(-1) ?? 1], [24, Math.max(48, width - 24)])

@@ -21,7 +21,7 @@ export function recoveryPlot({ recovery, recoveryPoints }: Pick<RunDetail, 'reco
   }
 }
 
-/** What came of a recovery, in a sentence. */
+/** The outcome of a recovery, in a sentence. */
 export function recoveryOutcome({ best, points, steps, plannedSteps }: NonNullable<RunDetail['recovery']>): string {
   const chosen = points[best]
   if (best === 0 || !chosen) return 'The held-out text got no better, so the weights are unchanged.'

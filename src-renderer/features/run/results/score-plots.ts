@@ -4,19 +4,19 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import type { BarGroup } from '../../../charts/bars.ts'
 import { formatPlural } from '../../../lib/format.ts'
 
-/** What a method scored by itself: one bar a block, or a plot. */
+/** A method's own scores: one bar per block, or a plot. */
 export type MethodScores =
   | { readonly kind: 'bars'; readonly title: string; readonly note: string; readonly groups: BarGroup[] }
   | { readonly kind: 'plot'; readonly title: string; readonly note: string; readonly plot: Plot }
 
-/** The scores that a run's method decided by; null where its decisions with their candidates say all of it. */
+/** The scores that decided a run; null if its decisions with their candidates show everything. */
 export function methodScores(run: Pick<RunDetail, 'decisions' | 'selections' | 'spectra'>): MethodScores | null {
   if (run.spectra.length > 0) return spectraOf(run.spectra)
   if (run.selections.length > 0) return generationsOf(run.selections)
   return blockScores(run.decisions)
 }
 
-/** ShortGPT's influence, or the likeness of runs of blocks: scored once for all. */
+/** ShortGPT's influence, or the similarity of runs of blocks, each computed once. */
 function blockScores(decisions: RunDetail['decisions']): MethodScores | null {
   const [first] = decisions
   const scores = first?.scores ?? []

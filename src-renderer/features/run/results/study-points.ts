@@ -13,7 +13,7 @@ export function legendOf({ series }: Plot): LegendEntry[] {
   }))
 }
 
-/** The points of a plot as the chart takes them. */
+/** The points of a plot in the chart's form. */
 export function pointsOf(plot: Plot): ScatterPoint[] {
   const looks = legendOf(plot)
   return plot.series.flatMap(({ name, points }, at) =>

@@ -12,7 +12,7 @@ const bulkVerbs: Readonly<Record<BulkKind, { verb: string; done: string }>> = {
   mark: { verb: 'Change', done: 'changed' },
 }
 
-/** `Cancel: 37 of 344`; the number is left out where it is one run, or not known yet. */
+/** `Cancel: 37 of 344`. The number is left out for one run, or if it is not known yet. */
 export function bulkLabel(kind: BulkKind, state: Pick<SelectionState, 'runs' | 'able'> | null): string {
   const { verb } = bulkVerbs[kind]
   if (!state || state.runs <= 1) return verb

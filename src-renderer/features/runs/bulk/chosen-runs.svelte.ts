@@ -8,11 +8,11 @@ import { coalesce } from '../../../lib/schedule.ts'
 type Filter = Input<'runs.csv'>
 
 /**
- * The runs that are chosen: ids, or all that a filter found less those that were taken out. What the present filter hides takes no
- * part unless the user includes it. The service says how many they are, as most of them may never have been loaded.
+ * The selected runs: ids, or everything that a filter found minus some ids. What the current filter hides takes no part unless the user
+ * includes it. The service counts them, because most may never have been loaded.
  */
 export class ChosenRuns {
-  /** What is chosen, or with `#all` what was taken out. */
+  /** The selected ids, or with `#all` the excluded ones. */
   readonly #ids = new SvelteSet<string>()
   #all = $state.raw<{ filter: Filter; until: number } | null>(null)
   includesHidden = $state(false)
@@ -30,17 +30,17 @@ export class ChosenRuns {
     return this.#all === null && this.#ids.size === 0
   }
 
-  /** How many runs an action is for; by the screen's own count until the service has said it. */
+  /** The number of runs for an action; the screen's own count until the service has answered. */
   get count(): number {
     return this.state?.runs ?? (this.#all ? 0 : this.#ids.size)
   }
 
-  /** Chosen runs that the present filter hides. */
+  /** Selected runs that the current filter hides. */
   get hidden(): number {
     return this.#all || this.includesHidden || !this.state ? 0 : Math.max(0, this.#ids.size - this.state.runs)
   }
 
-  /** At most 500 ids, those that were chosen one by one in that order. */
+  /** At most 500 ids; those that were selected one by one are in that order. */
   get shownIds(): string[] {
     const known = new Set(this.state?.ids)
     return this.#all ? [...known] : [...this.#ids].filter((id) => !this.state || known.has(id))
@@ -63,7 +63,7 @@ export class ChosenRuns {
     this.changed()
   }
 
-  /** All that the filter finds now; runs that are made later are not among them. */
+  /** Everything that the filter finds now. Runs that are made later are not included. */
   addAll(): void {
     this.#ids.clear()
     this.#all = { filter: this.#filter(), until: Date.now() }
@@ -83,7 +83,7 @@ export class ChosenRuns {
     this.changed()
   }
 
-  /** Another filter ends the choice of all that the last one found, and hides ids that were chosen. */
+  /** Another filter ends the selection of everything that the last one found, and hides ids that were selected. */
   filterChanged(): void {
     if (this.#all && JSON.stringify(this.#all.filter) !== JSON.stringify(this.#filter())) this.clear()
     this.includesHidden = false
@@ -95,13 +95,13 @@ export class ChosenRuns {
     this.changed()
   }
 
-  /** The counts may be others now. */
+  /** The counts may have changed. */
   changed(): void {
     if (this.isEmpty) this.clear()
     else this.#lookSoon()
   }
 
-  /** What the calls take; null when nothing is chosen. */
+  /** The selection in the form of the calls; null if nothing is selected. */
   get selection(): SelectionInput | null {
     if (this.isEmpty) return null
     const ids = [...this.#ids]

@@ -2,7 +2,7 @@ import { call } from '../../../api/api.ts'
 import { announce, attempt, notify, notifyProblem } from '../../../lib/notices.svelte.ts'
 import { queue } from '../../../lib/queue.svelte.ts'
 
-/** What a person can do to the queue. `busy` holds the runs whose change is under way. */
+/** The user's actions on the queue. `busy` holds the runs whose change is under way. */
 export class QueueActions {
   busy = $state.raw<ReadonlySet<string>>(new Set())
 

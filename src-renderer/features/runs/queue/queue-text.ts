@@ -1,7 +1,7 @@
 import type { DeviceState, QueueState } from '#contract/runs/queue.ts'
 import { formatInteger, formatPlural } from '../../../lib/format.ts'
 
-/** More waiting runs than this fold into a line. */
+/** If more runs wait than this, they fold into a line. */
 const mostOpen = 8
 
 export const folds = ({ waiting }: Pick<QueueState, 'waiting'>): boolean => waiting > mostOpen
