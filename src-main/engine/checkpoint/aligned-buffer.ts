@@ -1,9 +1,9 @@
-// Allocations below this size are cheap to copy, and a page each would waste memory.
+// Allocations below this size are cheap to copy, and using a page for each would waste memory.
 const smallest = 65536
 
 /**
- * Zeroed memory of `bytes` bytes. From 64 KiB on it starts on a page, hence on a multiple of 64 bytes: the tensor runtime then uses it
- * in place, where it would copy other memory. The buffer is resizable in type only; indexing it in long loops is slow, copying is not.
+ * Zeroed memory of `bytes` bytes. From 64 KiB on it starts on a page, and so on a multiple of 64 bytes, and the tensor runtime uses it in
+ * place; it would copy other memory. The buffer is resizable in type only. Indexing it in long loops is slow, copying is not.
  */
 export function alignedBuffer(bytes: number): Uint8Array<ArrayBuffer> {
   if (bytes < smallest) return new Uint8Array(bytes)
@@ -22,7 +22,7 @@ export function countFreed(bytes: number): void {
   void globalThis.gc?.()
 }
 
-/** Gives the memory of an array from `alignedBuffer` back at once. Nothing may read it afterwards, no tensor that uses it in place either. */
+/** Releases the memory of an array from `alignedBuffer` at once. Nothing may read it afterwards, including tensors that use it in place. */
 export function releaseBuffer({ buffer }: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0)
 }

@@ -4,13 +4,13 @@ import type { BlockLayout } from '#engine/architectures/spec.ts'
 import type { Decimals } from './config-text.ts'
 import type { Dtype } from './dtypes.ts'
 
-/** One stored tensor; `bytes` is what reading all of it gives. */
+/** One stored tensor. `bytes` is the size of all of it as read. */
 export interface TensorInfo {
   readonly name: string
   readonly dtype: Dtype
   readonly shape: readonly number[]
   readonly bytes: number
-  /** The GGUF type that `readStored` gives its rows in, where they are stored as they are. */
+  /** The GGUF type of the rows that `readStored` returns, if they are stored unchanged. */
   readonly storedAs?: string
 }
 
@@ -20,34 +20,34 @@ export interface Rows {
   count: number
 }
 
-/** An open model: its configuration, what tensors it has, and any part of them on demand. Nothing is read before it is asked for. */
+/** An open model: its configuration, the list of its tensors, and any part of them on demand. Nothing is read before it is needed. */
 export interface Checkpoint {
   /** The folder or file it was opened from. */
   readonly path: string
   /** The parsed config.json, unchecked: the model's architecture knows which keys it needs. */
   readonly config: Record<string, unknown>
-  /** Which of the config's whole numbers are decimals, so that it can be written as it came. */
+  /** Which whole numbers of the config are written as decimals, so that it can be written unchanged. */
   readonly decimals: Decimals
   readonly tensors: ReadonlyMap<string, TensorInfo>
-  /** Of a file with quantised weights, which are unpacked when they are read: its types, the largest share first, and its bytes. */
+  /** For a file with quantised weights, which are unpacked when read: its types, the largest share first, and its bytes. */
   readonly quantised?: { readonly types: readonly string[]; readonly bytes: number } | undefined
-  /** Bytes of the largest of several files, where the tensors lie in several. */
+  /** Bytes of the largest file, if the tensors are in several. */
   readonly shardBytes?: number
-  /** What is left of each block, where the file itself says that something is missing. */
+  /** The layout of each block, if the file itself says that something is missing. */
   readonly blocks?: readonly BlockLayout[] | undefined
   /**
-   * Little-endian bytes of rows [first, first + count), by default of the whole tensor, in memory from
-   * `alignedBuffer` of its own. Throws `invalid` for an unknown name, rows out of range and a file that shrank.
+   * Little-endian bytes of rows [first, first + count), by default of the whole tensor, in new memory from `alignedBuffer`. Throws
+   * `invalid` for an unknown name, for rows out of range, and if the file shrank.
    */
   read(name: string, rows?: Rows): Promise<Uint8Array>
   /** The same as float32. */
   readFloat32(name: string, rows?: Rows): Promise<Float32Array>
-  /** Rows as a GGUF file has them, of a tensor that has `storedAs`: a GGUF file's own, or those of experts in MXFP4. */
+  /** Rows in the form of a GGUF file, of a tensor with `storedAs`: a GGUF file's own, or those of experts in MXFP4. */
   readStored?(name: string, rows?: Rows): Promise<Uint8Array>
   close(): Promise<void>
 }
 
-/** What a reader of computed numbers should know of a file with quantised weights. */
+/** Notes on results from a file with quantised weights. */
 export function unpackedNotes({ quantised }: Pick<Checkpoint, 'quantised'>): string[] {
   if (!quantised) return []
   return [
@@ -55,14 +55,14 @@ export function unpackedNotes({ quantised }: Pick<Checkpoint, 'quantised'>): str
   ]
 }
 
-/** Rows of a tensor; of a vector its entries. */
+/** Number of rows of a tensor; for a vector, its entries. */
 export const rowCount = (shape: readonly number[]): number =>
   shape.length < 2 ? (shape[0] ?? 1) : shape.slice(0, -1).reduce((product, size) => product * size, 1)
 
-/** Values of a row; of a vector 1. */
+/** Number of values per row; 1 for a vector. */
 export const columnCount = (shape: readonly number[]): number => (shape.length < 2 ? 1 : at(shape, shape.length - 1))
 
-/** The bytes that rows take, counted from the start of the tensor. Throws when the tensor has fewer rows. */
+/** The bytes of rows, from the start of the tensor. Throws if the tensor has fewer rows. */
 export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; bytes: number } {
   if (!rows) return { skip: 0, bytes: tensor.bytes }
   const total = rowCount(tensor.shape)

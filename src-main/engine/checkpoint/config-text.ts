@@ -2,11 +2,11 @@ import { isObject } from './json.ts'
 
 /**
  * Numbers of a config that are whole but written as decimals, by their path (`rope_parameters.factor`, `list.0`). JavaScript has one kind
- * of number, transformers distinguishes 8 and 8.0.
+ * of number, but transformers distinguishes 8 from 8.0.
  */
 export type Decimals = ReadonlySet<string>
 
-// No text of a config can be this: JSON has no such character outside of an escape.
+// No text in a config can equal this: JSON has no such character except as an escape.
 const mark = '\u0000 decimal'
 
 /** The decimals of a config's text, which must be JSON. */
@@ -25,7 +25,7 @@ function collect(value: unknown, path: string, found: Set<string>): void {
     for (const [key, inner] of Object.entries(value)) collect(inner, path === '' ? key : `${path}.${key}`, found)
 }
 
-/** A config as JSON text, its decimals as such. */
+/** A config as JSON text that keeps its decimals. */
 export function formatConfig(config: Record<string, unknown>, decimals: Decimals): string {
   return `${format(config, '', '\n', decimals)}\n`
 }

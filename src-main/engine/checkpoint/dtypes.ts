@@ -1,6 +1,6 @@
 import { alignedBuffer } from './aligned-buffer.ts'
 
-/** Bytes per element of every dtype this program stores. All are little-endian. */
+/** Bytes per element of every dtype that Espalier stores. All are little-endian. */
 const sizes = {
   F64: 8,
   I64: 8,
@@ -31,12 +31,12 @@ export function isDtype(value: unknown): value is Dtype {
   return typeof value === 'string' && Object.hasOwn(sizes, value)
 }
 
-// Loops run over a scratch of this many elements: arrays on aligned memory are several times slower to index than to copy.
+// Loops use a buffer of this many elements, because indexing arrays on aligned memory is several times slower than copying them.
 const chunk = 16384
 
 /**
- * Float32 values of little-endian bytes. F32 on a multiple of four bytes is a view on the same memory, not a copy.
- * I64 and U64 are rounded to the nearest float32, as F64 is.
+ * Float32 values of little-endian bytes. F32 at a multiple of four bytes is a view of the same memory, not a copy. I64, U64 and F64 are
+ * rounded to the nearest float32.
  */
 export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
   const length = bytes.byteLength / sizes[dtype]
@@ -115,7 +115,7 @@ export function countNonFinite(values: Float32Array): number {
   return count
 }
 
-/** The same for values as they are stored; 16-bit ones are looked at in pairs, without being converted. */
+/** The same for stored values. 16-bit values are checked in pairs without converting them. */
 export function countNonFiniteStored(bytes: Uint8Array, dtype: Dtype): number {
   if ((dtype !== 'F16' && dtype !== 'BF16') || bytes.byteLength % 4 !== 0) return countNonFinite(toFloat32(bytes, dtype))
   const exponent = dtype === 'F16' ? 0x7c00 : 0x7f80

@@ -6,8 +6,8 @@ import { underLimits } from '../limits/reading.ts'
 import { type ModelFile, modelFiles } from './model-files.ts'
 
 /**
- * What identifies a model: its content, by `modelContents`. Reading all of it takes seconds to minutes, so the quick key says whether it has to be read
- * again: it changes whenever a file of the model is written, replaced or moved away.
+ * What identifies a model: its content, by `modelContents`. Reading all of it takes seconds to minutes, so the quick key decides whether
+ * that is needed again. It changes whenever a file of the model is written, replaced or moved away.
  */
 export async function quickKeyOf(path: string): Promise<string> {
   const hash = createHash('sha256')
@@ -29,7 +29,7 @@ interface HashingReport {
 
 const pieceBytes = 4 * 2 ** 20
 
-/** SHA-256 over the names and the content of a model's files. Throws `conflict` where they are written meanwhile. */
+/** SHA-256 over the names and the content of a model's files. Throws `conflict` if they are written meanwhile. */
 export async function modelContents(path: string, report: HashingReport = {}): Promise<string> {
   const before = await quickKeyOf(path)
   const files = await sizesOf(path)

@@ -10,7 +10,7 @@ const joined = /^(.*\.experts)\.gate_up_proj_bias$/
 
 type Part = 'gate' | 'up' | 'down'
 
-/** One expert's tensor as it appears, and where it lies: in plain tensors of all experts, or in blocks of MXFP4. */
+/** One expert's tensor as it appears, and its place: in plain tensors of all experts, or in blocks of MXFP4. */
 interface Place {
   readonly info: TensorInfo
   readonly source: string
@@ -21,8 +21,8 @@ interface Place {
 }
 
 /**
- * gpt-oss stores all experts of a block in tensors whose rows are inputs, with gates and ups in turn; or in blocks of MXFP4 whose rows are
- * outputs. They appear as a matrix and a bias for each expert and projection, as other families have them. Other checkpoints stay as they are.
+ * gpt-oss stores all experts of a block in tensors whose rows are inputs, with gates and ups alternating, or in MXFP4 blocks whose rows are
+ * outputs. Here they appear as a matrix and a bias for each expert and projection, as in other families. Other checkpoints stay unchanged.
  */
 export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
   const mixtures = [...checkpoint.tensors.keys()].flatMap((name) => joined.exec(name)?.[1] ?? [])
@@ -61,7 +61,7 @@ export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
   }
 }
 
-/** The experts' tensors of one mixture. Throws `invalid` where a tensor is missing or has other dimensions. */
+/** The experts' tensors of one mixture. Throws `invalid` if a tensor is missing or has other dimensions. */
 function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
   const find = (name: string, dimensions: number): TensorInfo | undefined => {
     const info = checkpoint.tensors.get(`${mixture}.${name}`)
@@ -122,10 +122,10 @@ async function readPlace(checkpoint: Checkpoint, { info, source, packed, expert,
   return takeColumns(bytes, elementBytes(dtype), { rows, columns: bias ? 1 : columns, step, first })
 }
 
-/** Gates and ups take turns: a part's rows are every `step`-th, from `first` on. */
+/** Gates and ups alternate: a part's rows are every `step`-th, from `first` on. */
 const turnOf = (part: Part): [step: number, first: number] => (part === 'down' ? [1, 0] : [2, part === 'up' ? 1 : 0])
 
-/** Rows of an expert's matrix as GGUF has them; undefined for what is no matrix in blocks. */
+/** Rows of an expert's matrix in GGUF's form; undefined if it is no matrix in blocks. */
 function readPacked(checkpoint: Checkpoint, place: Place | undefined, rows?: Rows): Promise<Uint8Array> | undefined {
   if (!place?.packed) return undefined
   const [all = 1] = place.info.shape

@@ -25,7 +25,7 @@ export function describe(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
 
-/** A key that an object of valid JSON holds twice, among its own keys and those of the objects right inside it. */
+/** A duplicate key of valid JSON: in its own object or in the objects directly inside it. */
 export function findDuplicateKey(json: string): string | undefined {
   const seen: Set<string>[] = []
   for (let at = 0; at < json.length; at++) {
@@ -45,7 +45,7 @@ export function findDuplicateKey(json: string): string | undefined {
   return undefined
 }
 
-/** Behind the closing quote of the string that begins at `start`. */
+/** The position after the closing quote of the string that begins at `start`. */
 function endOfString(json: string, start: number): number {
   let at = start + 1
   while (json[at] !== '"') at += json[at] === '\\' ? 2 : 1
@@ -58,11 +58,11 @@ function skipSpace(json: string, start: number): number {
   return at
 }
 
-/** What a thrown value says, without its full stop, to end a sentence with. */
+/** The message of a thrown value without its full stop, to end a sentence with. */
 export function reasonOf(thrown: unknown): string {
   const text = (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
   if (thrown instanceof RangeError) return text.includes('call stack') ? 'it is nested too deep' : 'a length in it cannot be'
-  // The words of the language about a value that a library expected.
+  // The language's message about a value that a library expected.
   if (thrown instanceof TypeError) return 'its parts do not fit together'
   return text.replaceAll('undefined', 'nothing').replaceAll('[object Object]', 'an object').replaceAll('NaN', 'no number')
 }

@@ -5,7 +5,7 @@ import { refuseLinksOut } from '#runtime/resolve-inside.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { readPart } from './regular-file.ts'
 
-/** Which kind of checkpoint a path leads to: a folder of safetensors, or a GGUF file, which may lie alone in a folder. */
+/** The kind of checkpoint at a path: a folder of safetensors, or a GGUF file, which may be alone in a folder. */
 export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {
   const found = await stat(path).catch(() => undefined)
   if (!found)
@@ -19,7 +19,7 @@ export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' |
   throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
 }
 
-/** The GGUF file of a folder that has one and no config.json; parts of a divided file count as one. */
+/** The GGUF file of a folder that has one and no config.json. Parts of a split file count as one. */
 async function onlyGguf(folder: string): Promise<string | undefined> {
   const names = await readdir(folder)
   const files = names.filter((name) => /\.gguf$/i.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(name))
@@ -29,7 +29,7 @@ async function onlyGguf(folder: string): Promise<string | undefined> {
   return join(folder, files[0] as string)
 }
 
-/** Whether a file without the usual ending is one by its first bytes, as Ollama keeps them. */
+/** Whether a file without the usual ending is GGUF by its first bytes, as Ollama stores them. */
 async function beginsAsGguf(path: string): Promise<boolean> {
   const handle = await openRegular(path)
   try {

@@ -11,17 +11,17 @@ export const modelTexts = {
   tokenizer: 'tokenizer.json',
   tokenizerSettings: 'tokenizer_config.json',
   chatTemplate: 'chat_template.jinja',
-  /** What a model that Espalier pruned says of itself. */
+  /** What a model pruned by Espalier says about itself. */
   prunedLayout: 'espalier.json',
 } as const
 
-/** A file of a model: its name within the model, and where it is. It need not be there. */
+/** A file of a model: its name within the model, and its path. It need not exist. */
 export interface ModelFile {
   readonly name: string
   readonly path: string
 }
 
-/** The files that a model is read from, in a fixed order: texts, then weights. Throws `not-found` where there is no model. */
+/** The files that a model is read from, in a fixed order: texts, then weights. Throws `not-found` if there is no model. */
 export async function modelFiles(path: string): Promise<ModelFile[]> {
   const { kind, place } = await locateCheckpoint(path)
   // The name of a GGUF file is no part of the model.

@@ -3,11 +3,11 @@ import { outside } from '#contract/at.ts'
 /** Values of the codes of MXFP4: a sign, two bits of exponent, one of fraction (OCP Microscaling Formats, section 5.3.3). */
 const values = Float32Array.from([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
-/** Bytes of a block of 32 codes, two in each, and of the same block in GGUF, where its scale comes first. */
+/** Bytes of a block of 32 codes (two per byte), and of the same block in GGUF, where its scale comes first. */
 const blockBytes = 16
 const ggufBytes = blockBytes + 1
 
-/** Blocks as GGUF has them: the scale, then bytes that hold codes j and j + 16. */
+/** Blocks in GGUF's form: the scale, then bytes that hold codes j and j + 16. */
 export function ggufMxfp4(codes: Uint8Array, scales: Uint8Array): Uint8Array {
   const result = new Uint8Array(scales.length * ggufBytes)
   for (const [block, scale] of scales.entries()) {
@@ -18,7 +18,7 @@ export function ggufMxfp4(codes: Uint8Array, scales: Uint8Array): Uint8Array {
   return result
 }
 
-/** Values of blocks of 32: two codes in a byte, the first in its low half, times 2 to the block's scale less 127. */
+/** Values of blocks of 32: two codes per byte, the first in the low half, times 2 to the power of the block's scale minus 127. */
 export function decodeMxfp4(codes: Uint8Array, scales: Uint8Array): Float32Array {
   const decoded = new Float32Array(2 * codes.length)
   for (let index = 0; index < codes.length; index++) {

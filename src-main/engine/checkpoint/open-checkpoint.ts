@@ -5,9 +5,9 @@ import { locateCheckpoint } from './locate-checkpoint.ts'
 import { openFolder } from './safetensors/folder.ts'
 
 /**
- * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a
- * folder with nothing but one.
- * Everything that the headers say is checked against the files before it is trusted; each defect is one EspalierError that names it.
+ * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a folder
+ * with a single one. Everything in the headers is checked against the files before it is trusted. Each defect is one EspalierError that
+ * names it.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const { kind, place } = await locateCheckpoint(path)

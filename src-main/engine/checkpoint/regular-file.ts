@@ -7,10 +7,10 @@ import { alignedBuffer } from './aligned-buffer.ts'
 // One system call reads less than 2 GiB.
 const largestRead = 2 ** 30
 
-/** The text of a stranger's small file, such as config.json. */
+/** The text of an untrusted small file, such as config.json. */
 export const readText = (file: string): Promise<string> => readSmallFile(file, undefined, allowFor)
 
-/** A file's bytes in pieces, no more of them than it has when it is opened: some files of the system never end. */
+/** A file's bytes in pieces, at most as many as it has when it is opened: some system files never end. */
 export async function* readPieces(file: string, pieceBytes = 2 ** 18): AsyncGenerator<Uint8Array> {
   const handle = await openRegular(file)
   try {
@@ -27,7 +27,7 @@ export async function* readPieces(file: string, pieceBytes = 2 ** 18): AsyncGene
   }
 }
 
-/** Reads `bytes` bytes from `position` into fresh memory from `alignedBuffer`. Throws when the file ends before. */
+/** Reads `bytes` bytes from `position` into new memory from `alignedBuffer`. Throws if the file ends before. */
 export async function readPart(handle: FileHandle, position: number, bytes: number, file: string): Promise<Uint8Array> {
   const memory = alignedBuffer(bytes)
   let done = 0

@@ -12,7 +12,7 @@ import { openSafetensors } from './safetensors/safetensors-file.ts'
 import type { StoredTensor } from './safetensors/safetensors-header.ts'
 import { writeSafetensors } from './safetensors/write-safetensors.ts'
 
-/** Numbers that are about to be stored, as float32 unless a narrower dtype is named. */
+/** Values to store, as float32 unless a narrower dtype is given. */
 export interface NamedTensor {
   readonly values: Float32Array
   readonly shape: readonly number[]
@@ -21,7 +21,7 @@ export interface NamedTensor {
 
 export type NamedTensors = ReadonlyMap<string, NamedTensor>
 
-/** Numbers that are made when it is their turn to be stored. */
+/** Values that are computed when it is their turn to be stored. */
 export interface LateTensor extends Omit<NamedTensor, 'values'> {
   read(): Promise<Float32Array>
 }
@@ -33,7 +33,7 @@ interface Place {
   readonly stored: StoredTensor
 }
 
-/** Named tensors in files whose sizes and hashes are known. Headers and vectors are in memory; matrices are read when they are asked for. */
+/** Named tensors in files with known sizes and hashes. Headers and vectors are in memory; matrices are read on demand. */
 export class StoredTensors {
   readonly files: readonly TensorFile[]
   readonly tensors: ReadonlyMap<string, TensorInfo>
@@ -47,7 +47,7 @@ export class StoredTensors {
     this.tensors = new Map([...places].map(([name, { stored }]) => [name, stored]))
   }
 
-  /** Opens files that must be as they were when they were written. Throws `disk` for one that is missing or changed. */
+  /** Opens files that must be unchanged since they were written. Throws `disk` for a missing or changed one. */
   static async open(files: readonly TensorFile[]): Promise<StoredTensors> {
     const places = new Map<string, Place>()
     const vectors = new Map<string, Float32Array>()
@@ -67,7 +67,7 @@ export class StoredTensors {
     return new StoredTensors(files, places, vectors)
   }
 
-  /** The tensors of all; a later one hides an earlier one of the same name. */
+  /** The tensors of all parts. A later one hides an earlier one with the same name. */
   static join(...parts: readonly StoredTensors[]): StoredTensors {
     return new StoredTensors(
       parts.flatMap(({ files }) => files),
@@ -76,7 +76,7 @@ export class StoredTensors {
     )
   }
 
-  /** Little-endian bytes as a Checkpoint gives them. */
+  /** Little-endian bytes, as a Checkpoint returns them. */
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
     const { file, stored } = this.#place(name)
     const { skip, bytes } = byteRange(stored, rows)
@@ -106,7 +106,7 @@ export class StoredTensors {
   }
 }
 
-/** Writes tensors into a folder, as a file that has its final name only when it is whole and on the disk. */
+/** Writes tensors into a folder, as a file that gets its final name only when it is complete and on disk. */
 export async function writeTensorFile(folder: string, tensors: TensorsToStore): Promise<TensorFile> {
   await mkdir(folder, { recursive: true })
   const unfinished = join(folder, `${process.pid}-${randomBytes(6).toString('hex')}.unfinished`)

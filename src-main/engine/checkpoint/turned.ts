@@ -31,7 +31,7 @@ export function takeColumns(stored: Uint8Array, size: number, { rows, columns, s
   return result
 }
 
-/** Puts the matrix into the stored one that begins at `begin` bytes of `target`. */
+/** Writes the matrix into the stored one that begins at `begin` bytes of `target`. */
 export function putColumns(
   matrix: Uint8Array,
   size: number,

@@ -5,14 +5,14 @@ import { EspalierError } from '#contract/errors.ts'
 import { exists } from './regular-file.ts'
 
 interface WriteFolderOptions {
-  /** Whether an existing folder that is not empty gives way. */
+  /** Whether to replace an existing folder that is not empty. */
   replace?: boolean
 }
 
 /**
- * Fills a folder that appears under its name only when it is complete and on the disk: `fill` writes into a hidden sibling, which is
- * then renamed. A process that is killed before leaves at most hidden siblings, which the next call for the same name removes.
- * Throws `conflict` if the folder exists and is not empty, unless `replace` is set; the old one stays until the new one is ready.
+ * Fills a folder that appears under its name only when it is complete and on disk: `fill` writes into a hidden sibling, which is then
+ * renamed. A killed process leaves at most hidden siblings, which the next call for the same name removes. Throws `conflict` if the folder
+ * exists and is not empty, unless `replace` is set; the old one stays until the new one is ready.
  */
 export async function writeFolderAtomically(
   folder: string,
@@ -35,8 +35,8 @@ export async function writeFolderAtomically(
   }
 }
 
-// Beside folder `name`: `.name.new-PID-TOKEN-N` while it is filled, `.name.old-PID-TOKEN-N` while it gives way.
-// The token is this process's own: in a container every process may have had the same id.
+// Beside folder `name`: `.name.new-PID-TOKEN-N` while it is filled, `.name.old-PID-TOKEN-N` while it is replaced. The token is this
+// process's own, because in containers every process may have the same id.
 const token = randomBytes(4).toString('hex')
 let count = 0
 
@@ -53,7 +53,7 @@ const diskFaults: Readonly<Record<string, string>> = {
   EROFS: 'the disk is read-only. Choose another place',
 }
 
-/** A fault of the disk in a sentence that names the folder by the name that it was to have, from folders inside it too. */
+/** A disk error in a sentence that names the folder by its final name, even if it occurred in a folder inside. */
 function explain(error: unknown, target: string, temporary: string): unknown {
   if (error instanceof EspalierError && error.code === 'disk' && error.message.startsWith(temporary))
     return new EspalierError('disk', error.message.replace(/^.* could not be written/, `${target} could not be written`))
@@ -88,7 +88,7 @@ async function moveIntoPlace(temporary: string, target: string, options: WriteFo
 
 const siblingName = /^(new|old)-(\d+)-([0-9a-f]+)-\d+$/
 
-/** Removes what killed processes left, and restores an old folder whose successor was never renamed. */
+/** Removes what killed processes left, and restores an old folder whose replacement was never renamed. */
 async function clearStale(target: string): Promise<void> {
   const prefix = `.${basename(target)}.`
   for (const name of await readdir(dirname(target))) {

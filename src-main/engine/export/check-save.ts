@@ -16,7 +16,7 @@ import { findFormat, formats } from './index.ts'
 import { likelyPlans } from './likely-plan.ts'
 import type { Planned } from './pieces.ts'
 
-/** What is to be saved: the plan that a run has, or what will make one. */
+/** What to save: a run's plan, or the settings that will make one. */
 interface SaveCheck {
   readonly model: string
   readonly plan: Plan | null
@@ -27,7 +27,7 @@ interface SaveCheck {
   readonly ggufTypes: readonly string[]
 }
 
-/** What each of the formats will weigh, or why it cannot hold the model; nothing is read but headers. Throws for unknown formats. */
+/** The size in each of the formats, or why it cannot hold the model. Reads headers only. Throws for unknown formats. */
 export async function checkSave(check: SaveCheck): Promise<FormatOutline[]> {
   const { checkpoint, spec } = await openSpec(check.model)
   try {
@@ -38,7 +38,7 @@ export async function checkSave(check: SaveCheck): Promise<FormatOutline[]> {
   }
 }
 
-/** Plans of the kind that a method with these options will make. */
+/** Plans that a method with these options may make. */
 export function expectedPlans(
   spec: DecoderSpec,
   { method: id, amount, options = {} }: Pick<SaveCheck, 'method' | 'amount' | 'options'>,
@@ -51,7 +51,7 @@ export function expectedPlans(
   return method.likely?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
 }
 
-/** What every format would make of a model whose plan is one like these: at most, and at least where they differ. */
+/** The outline of every format for a model whose plan is like one of these: the upper bound, and the lower one if it differs. */
 export async function outlineLikely(
   model: Planned['model'],
   plans: readonly Plan[],
@@ -63,7 +63,7 @@ export async function outlineLikely(
   return (all[0] ?? []).map((_, at) => joinOutlines(all.flatMap((outlines) => outlines[at] ?? [])))
 }
 
-/** One outline for several plans: the largest that is possible, with what the others would weigh and why some may not be possible. */
+/** One outline for several plans: the largest possible one, with the sizes of the others and why some may not be possible. */
 function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
   const possible = outlines.filter(({ bytes }) => bytes !== null)
   const sorted = [...possible].sort((one, other) => (one.bytes ?? 0) - (other.bytes ?? 0))
@@ -81,20 +81,19 @@ function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
 }
 
 /**
- * What every format would make of a planned model, or why it cannot hold it. Reads no weights. Throws `usage` for formats or types that
- * there are none of.
+ * The outline of every format for a planned model, or why it cannot hold it. Reads no weights. Throws `usage` for unknown formats or types.
  */
 export async function outlineFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
   if (ids.length === 0) throw new EspalierError('usage', `No format was named. Known are: ${Object.keys(formats).join(', ')}.`)
   const outlines: FormatOutline[] = []
   for (const format of ids) {
-    // Each type by itself: one may hold the model where another cannot.
+    // Each type by itself, because one may hold the model where another cannot.
     for (const type of findFormat(format).filesIn ? ggufTypes : [null]) outlines.push(await outlineOne(planned, format, type))
   }
   return outlines
 }
 
-/** A format cannot hold the model, or what writes it is not installed. */
+/** A format cannot hold the model, or its writer is not installed. */
 const refusals: readonly string[] = ['infeasible', 'not-found']
 
 async function outlineOne(planned: Planned, format: string, type: string | null): Promise<FormatOutline> {
@@ -107,7 +106,7 @@ async function outlineOne(planned: Planned, format: string, type: string | null)
   }
 }
 
-/** What the formats would write. Throws for the first that cannot hold the model, and for formats or types that there are none of. */
+/** The outlines of the formats. Throws for the first one that cannot hold the model, and for unknown formats or types. */
 export async function requireFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
   const outlines = await outlineFormats(planned, ids, ggufTypes)
   for (const { problem } of outlines) if (problem !== null) throw new EspalierError('infeasible', problem)

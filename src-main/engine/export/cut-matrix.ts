@@ -1,15 +1,15 @@
 import { outside } from '#contract/at.ts'
-/** What of a stored matrix stays. Undefined lists keep all. */
+/** What to keep of a stored matrix. Undefined lists keep all. */
 export interface Cut {
   /** Everything becomes zero. */
   readonly zero?: boolean
-  /** Rows that stay; the others go. */
+  /** Rows to keep; the others are dropped. */
   readonly rowsKept?: readonly number[] | undefined
-  /** Zero rows are added up to this many. */
+  /** Pads with zero rows up to this many. */
   readonly paddedRows?: number | undefined
   readonly columnsKept?: readonly number[] | undefined
   readonly paddedColumns?: number | undefined
-  /** Rows or columns that keep their values; the others stay as zeros. */
+  /** Rows or columns that keep their values; the others become zeros. */
   readonly rows?: readonly number[] | undefined
   readonly columns?: readonly number[] | undefined
 }

@@ -17,16 +17,16 @@ import { copyCompanions } from './companions.ts'
 import type { Importances } from './gguf/importances.ts'
 import type { Planned } from './pieces.ts'
 
-/** What a card says of a model. */
+/** What a model card describes. */
 export interface Described {
   readonly model: Pick<Model, 'name' | 'checkpoint' | 'spec'>
   readonly plan: Plan
   readonly method: string
-  /** What the card says of the run, where the plan comes from one. */
+  /** What the card says about the run, if the plan comes from one. */
   readonly run?: ExportedRun
 }
 
-/** What is known of the model to be written besides its weights. */
+/** The model to write, besides its weights. */
 export interface ExportRequest extends Described {
   readonly model: Model
   /** The tensors that the plan names. */
@@ -35,7 +35,7 @@ export interface ExportRequest extends Described {
   readonly replace?: boolean
   /** Weight types for formats that have a choice, one file each. */
   readonly ggufTypes?: readonly string[]
-  /** How much errors count in the columns of a quantised file. */
+  /** How much errors count in each column of a quantised file. */
   readonly importances?: Importances
   readonly watch?: WriteWatch
 }
@@ -54,21 +54,21 @@ export interface Outline {
   readonly notes: readonly string[]
 }
 
-/** A way to write a pruned model down. */
+/** A file format for pruned models. */
 export interface ExportFormat {
   readonly id: FormatId
   /** Its place in lists; a new format takes the next number. */
   readonly order: number
   readonly title: string
   readonly summary: string
-  /** Whether this program opens what it writes. */
+  /** Whether Espalier opens what it writes. */
   readonly reopens: boolean
-  /** What it would write, with a weight type if it has any. Throws `infeasible` if it cannot hold the model. */
+  /** What it would write, with a weight type if it has types. Throws `infeasible` if it cannot hold the model. */
   outline(planned: Planned, type: string): Promise<Outline>
-  /** Bytes that its weight files will have on the disk, headers included, with a weight type if it has any. */
+  /** Size of its weight files on disk, headers included, with a weight type if it has types. */
   fileBytes(described: Described, type: string): Promise<number>
   write(request: ExportRequest): Promise<void>
-  /** Of a format that writes a file for each weight type: the files in its folder. Other formats make the folder the model. */
+  /** For formats that write a file per weight type: the files in the folder. In other formats, the folder is the model. */
   filesIn?(folder: string): Promise<Pick<SavedFile, 'type' | 'path' | 'bytes'>[]>
 }
 
@@ -85,7 +85,7 @@ interface FolderContents {
   readonly files: Record<string, string>
 }
 
-/** Writes a model folder that appears only when it is complete, with the tokenizer of the model it came from. */
+/** Writes a model folder that appears only when complete, with the tokenizer of the original model. */
 export async function writeModelFolder(
   { model, folder, replace, watch }: ExportRequest,
   { tensors, config, files }: FolderContents,
@@ -102,12 +102,12 @@ export async function writeModelFolder(
   )
 }
 
-/** Where decimals are in the config of the text model alone too. */
+/** Where the config of the text model alone has decimals. */
 function decimalsOf({ checkpoint: { decimals } }: Model): Set<string> {
   return new Set([...decimals].flatMap((path) => [path, path.replace(/^text_config\./, '')]))
 }
 
-/** Tensors whose bytes are counted when they are made, until the watch stops it. */
+/** Tensors that report their bytes when they are computed, until the watch stops it. */
 export function watched<T extends { bytes: () => Promise<Uint8Array> | Uint8Array }>(tensors: readonly T[], watch: WriteWatch = {}): T[] {
   return tensors.map((tensor) => ({
     ...tensor,
@@ -120,7 +120,7 @@ export function watched<T extends { bytes: () => Promise<Uint8Array> | Uint8Arra
   }))
 }
 
-/** Bytes that tensors take in a file of safetensors, without its header. */
+/** Bytes of tensors in a safetensors file, without its header. */
 export function tensorBytes(tensors: readonly Pick<TensorToWrite, 'dtype' | 'shape'>[]): number {
   return tensors.reduce((total, { dtype, shape }) => total + shape.reduce((product, size) => product * size, elementBytes(dtype)), 0)
 }

@@ -14,7 +14,7 @@ export async function writeInnerTokenizer(model: string, folder: string): Promis
   for (const [name, content] of Object.entries(filesOf(files))) await writeFile(join(folder, name), `${JSON.stringify(content)}\n`)
 }
 
-/** What the tokenizers and transformers libraries read, with all fields that they insist on. */
+/** Files in the form that the tokenizers and transformers libraries read, with all fields that they require. */
 function filesOf({ tokenizer, settings, chatTemplate, beginToken, endToken, beginId, endIds }: TokenizerFiles): Record<string, unknown> {
   const { model, pre_tokenizer: steps, ...rest } = tokenizer as Record<string, Record<string, unknown>>
   const pieces = (steps?.pretokenizers ?? []) as Record<string, unknown>[]

@@ -5,7 +5,10 @@ import { putColumns } from '#engine/checkpoint/turned.ts'
 
 const part = /^(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)$/
 
-/** Experts one by one in the tensors that gpt-oss has for all: rows are inputs, gates and ups in turn. The others stay as they are. */
+/**
+ * Joins separate experts into gpt-oss's tensors for all experts: rows are inputs, and gates and ups alternate. Other tensors stay
+ * unchanged.
+ */
 export function interleaveExperts(tensors: readonly TensorToWrite[]): TensorToWrite[] {
   const own = tensors.filter(({ name }) => part.test(name))
   const joined = Map.groupBy(own, ({ name }) => {

@@ -9,17 +9,17 @@ export interface Removal {
   readonly attentionRemoved: number | null
   readonly blocksRemoved: number | null
   readonly neuronsRemovedPerBlock: number | null
-  /** Of all mixtures, equally many of each. */
+  /** In total over all mixtures, equally many each. */
   readonly expertsRemoved?: number | undefined
 }
 
-/** Where a method may take its parts from: attentions at the end and MLPs at the beginning, the other way round, or both in one block. */
+/** Where a method may take its parts from: attention at the end and MLPs at the beginning, the other way round, or both from one block. */
 type Place = 'apart' | 'turned' | 'together'
 
 /**
- * Plans of the kind and size that a method will come to, before it has decided anything: enough to say which formats will hold its
- * result and what they will weigh, at least and at most. Where attentions and MLPs go one by one, formats differ by whether what is left
- * of two blocks fits into one, and by whether the first block keeps its attention.
+ * Plans of the kind and size that a method may reach, before it has decided anything. They show which formats will hold its result, and its
+ * smallest and largest size. If attention submodules and MLPs are removed one by one, formats differ by whether the rest of two blocks fits
+ * into one, and by whether the first block keeps its attention.
  */
 export function likelyPlans(spec: DecoderSpec, unit: string, removal: Removal): Plan[] {
   const places: readonly Place[] =

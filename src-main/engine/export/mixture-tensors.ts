@@ -13,13 +13,13 @@ import type { Cut } from './cut-matrix.ts'
 import type { AddPiece, Planned } from './pieces.ts'
 
 interface MixtureSizes {
-  /** Neurons that each expert is padded to. */
+  /** Width to which each expert is padded. */
   readonly width: number | undefined
   /** Experts of a mixture that is written as zeros. */
   readonly experts: number | undefined
 }
 
-/** The mixture of a block as a plan leaves it: kept experts renumbered in their order, the router with their rows alone. */
+/** The mixture of a block as a plan leaves it: kept experts renumbered in order, and the router with only their rows. */
 export function addMixture(
   { model, plan, tensors }: Planned,
   block: number | undefined,
@@ -77,7 +77,7 @@ interface ExpertCut {
   readonly one: KeptExpert | undefined
   readonly living: number
   readonly width: number | undefined
-  /** What the down projection is multiplied by. */
+  /** Factor on the down projection. */
   readonly scale?: number | undefined
   /** The plan's tensor that replaces it. */
   readonly down?: string | undefined
@@ -98,7 +98,7 @@ function addExpert(
   if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.up, target.up, inner, add, shapeOf(each * own, target.up.columns))
   const shape = shapeOf(target.down.rows, own)
-  // A tensor of the plan is cut already, so zeros are only added.
+  // A tensor of the plan is already cut, so only zeros are added.
   const columns = neurons?.length ?? source?.down.columns
   const addDown: AddPiece = (name, piece) =>
     add(
@@ -127,7 +127,7 @@ function addWeight(
       columns: undefined,
       cut: { rowsKept, paddedRows },
       scale,
-      // Of experts that share a tensor, biases do too.
+      // If experts share a tensor, their biases do too.
       ...(target.shape ? { shape: [at(target.shape, 0), at(shape ?? target.shape, 1)] } : {}),
     })
 }

@@ -7,7 +7,7 @@ import { reachedSparsity } from '#engine/pruning/plan.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { Described, ExportRequest } from './format.ts'
 
-/** What the card of the dense model says that holds for the pruned one too. */
+/** The entries of the dense model's card that also hold for the pruned one. */
 interface ParentCard {
   readonly license?: string
   readonly licenseName?: string
@@ -16,7 +16,7 @@ interface ParentCard {
 
 const fields = { license: 'license', license_name: 'licenseName', license_link: 'licenseLink' } as const
 
-/** Reads the licence out of the front matter of a model's card, where it has one. */
+/** Reads the licence from the front matter of a model's card, if it has one. */
 export async function readParentCard({ path }: Pick<Model, 'path'>): Promise<ParentCard> {
   const name = (await readdir(path).catch(() => [])).find((file) => /^readme\.md$/i.test(file))
   const file = name && (await resolveInside(path, name))
@@ -28,10 +28,10 @@ export async function readParentCard({ path }: Pick<Model, 'path'>): Promise<Par
 
 const unquoted = (text: string): string => text.replace(/^(["'])(.*)\1$/, '$2')
 
-/** A text as YAML takes it in any place. */
+/** A text as valid YAML anywhere. */
 const quoted = (text: string): string => JSON.stringify(text)
 
-/** The card of a written model: front matter for the hub, what was removed and how, what it cost, and how the folder holds it. */
+/** The card of a written model: front matter for the hub, what was removed and how, what it cost, and how the folder stores it. */
 export function modelCard(request: ExportRequest, holds: string, parent: ParentCard): string {
   return [...frontMatter(request, parent), describeModel(request, holds)].join('\n')
 }

@@ -2,9 +2,12 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
 import { withoutCode } from './without-code.ts'
 
-/** A config for the written blocks, without what runs code of the source: its lists of something per block, spelled out where blocks went, and the first sliding block. */
+/**
+ * A config for the written blocks, without what runs the source's code: lists with an entry per block are spelled out if blocks were
+ * removed, and the first sliding block is adjusted.
+ */
 export function packedConfig(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
-  // The written model's constants are listed by its own format.
+  // The written model's constants are listed by their own format.
   const { approximate_experts: _, ...rest } = config
   const firstWindow = rest.max_window_layers
   const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)

@@ -1,17 +1,17 @@
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 
-/** One block of a written model: which blocks of the dense model its attention and its MLP come from; undefined where it has none. */
+/** One block of a written model: the blocks of the dense model that its attention and its MLP come from; undefined for a missing one. */
 export interface PackedBlock {
   readonly attention: number | undefined
   readonly mlp: number | undefined
-  /** Where nothing of a block is left that keeps its place: that place. */
+  /** The place of a block that keeps it although nothing of it is left. */
   readonly place?: number
 }
 
 /**
- * The blocks that a model needs for the parts that `left` describes: parts run in the same order as before, and an attention whose MLP
- * is gone shares a block with the next MLP whose attention is gone. Exact where each submodule adds to the stream by itself; with a
- * parallel residual both halves of a block read the same stream, so there only blocks of which nothing is left go.
+ * The blocks that a model needs for the parts in `left`. Parts run in the same order as before, and an attention without its MLP shares a
+ * block with the next MLP without its attention. This is exact if each submodule adds to the stream by itself. With a parallel residual,
+ * both halves of a block read the same stream, so only completely removed blocks are left out.
  */
 export function packBlocks(spec: DecoderSpec, left: readonly BlockLayout[]): PackedBlock[] {
   const packed: { attention: number | undefined; mlp: number | undefined }[] = []
@@ -25,7 +25,7 @@ export function packBlocks(spec: DecoderSpec, left: readonly BlockLayout[]): Pac
   return packed
 }
 
-/** Blocks of the dense model whose attention or MLP a list of packed blocks lacks, as it writes one in its place. */
+/** Blocks of the dense model whose attention or MLP is missing from packed blocks and is written as zeros. */
 export function missingParts(packed: readonly PackedBlock[]): { attention: number[]; mlp: number[] } {
   const positions = [...packed.keys()]
   return {
@@ -34,7 +34,7 @@ export function missingParts(packed: readonly PackedBlock[]): { attention: numbe
   }
 }
 
-/** The block of the dense model that a packed one is described by where the config says something of each: its attention's, else its MLP's. */
+/** The dense model's block that describes a packed one in config entries per block: its attention's, else its MLP's. */
 export function sourceOf({ attention, mlp, place }: PackedBlock): number {
   return attention ?? mlp ?? place ?? 0
 }

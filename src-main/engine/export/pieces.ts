@@ -8,26 +8,26 @@ import type { Model } from '#engine/model/model.ts'
 import { type PlanTensors, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { type Cut, cutMatrix } from './cut-matrix.ts'
 
-/** A model and what a plan makes of it. */
+/** A model and its plan. */
 export interface Planned {
   readonly model: Pick<Model, 'checkpoint' | 'spec'>
   readonly plan: Plan
   readonly tensors?: PlanTensors | undefined
 }
 
-/** One stored tensor in the making: ranges of rows, one under the other, each with its cut; without a source they are zeros. */
+/** A piece of a tensor to write: ranges of rows with their cuts; zeros if it has no source. */
 export interface Piece {
   readonly source: string | undefined
   readonly firstRow: number
   readonly rows: number
   readonly columns: number | undefined
   readonly cut: Cut
-  /** Where it is not rows by columns. */
+  /** If it is not rows by columns. */
   readonly shape?: readonly number[]
-  /** The plan's tensor that replaces the rows, or some rows of it. */
+  /** The plan's tensor that replaces the rows, or some of them. */
   readonly replaced?: string | undefined
   readonly replacedRows?: Rows
-  /** What the source's values are multiplied by. */
+  /** Factor on the source's values. */
   readonly scale?: number | undefined
 }
 
@@ -60,7 +60,7 @@ export function toTensor(sources: Sources, name: string, pieces: readonly Piece[
   }
 }
 
-/** All experts of a mixture may be in one tensor: no second copy of it. */
+/** A tensor may hold all experts of a mixture, so avoid a second copy of it. */
 async function joinPieces(pieces: readonly Piece[], bytes: number, read: (piece: Piece) => Promise<Uint8Array>): Promise<Uint8Array> {
   if (pieces.length === 1) return read(pieces[0] as Piece)
   const whole = new Uint8Array(bytes)
@@ -87,7 +87,7 @@ function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[], shape: reado
   return { stored: { type, bytes: () => joinPieces(pieces, bytesOfValues(blockTypeNamed(type), values), rowsOf) } }
 }
 
-/** Whether a piece is rows of its source as they are. */
+/** Whether a piece consists of unchanged rows of its source. */
 const isWhole = ({ replaced, scale, rows, columns, cut }: Piece): boolean =>
   replaced === undefined &&
   scale === undefined &&

@@ -20,17 +20,17 @@ import { addMixture } from './mixture-tensors.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
 import { type AddPiece, type Piece, type Planned, type PrunedTensor, toTensor } from './pieces.ts'
 
-/** How a plan is put into tensors. */
+/** How a plan is applied to tensors. */
 interface TensorStyle {
-  /** What is removed is left out, or stays as zeros so that every block has the same tensors. */
+  /** Whether removed parts are left out, or become zeros so that every block has the same tensors. */
   readonly removed: 'absent' | 'zeroed'
-  /** The width that the MLP at this position is padded to with zero neurons; its own without it. */
+  /** The width to which the MLP at this position is padded with zero neurons. Default: its own. */
   readonly width?: (position: number) => number
   /** The number of experts of a mixture of zeros. */
   readonly experts?: number
   /** The blocks of the written model, in order. */
   readonly blocks: readonly PackedBlock[]
-  /** What the written model calls its tensors, and their shapes where nothing is left of a source; as the family has them without it. */
+  /** The tensor names of the written model, and their shapes if nothing is left of a source. Default: the family's. */
   readonly names?: TensorNames
 }
 
@@ -38,8 +38,8 @@ interface TensorStyle {
 export type TensorNames = Pick<DecoderSpec, 'embedding' | 'finalNorm' | 'head' | 'block'>
 
 /**
- * The tensors of a model as a plan leaves it, in the dtype and under the names of the checkpoint, each made when it is written.
- * Kept rows and columns are copied byte by byte, so that the weights stay bit-equal.
+ * The tensors of a model as a plan leaves it, in the checkpoint's dtype and under its names, each computed when it is written. Kept rows
+ * and columns are copied byte by byte, so weights stay bit-equal.
  */
 export function prunedTensors(planned: Planned, style: TensorStyle): PrunedTensor[] {
   const { checkpoint, spec } = planned.model
@@ -67,7 +67,7 @@ function addWhole(checkpoint: Checkpoint, source: string, target: string, add: A
   add(target, { source, firstRow: 0, rows, columns, cut: {}, replaced })
 }
 
-/** The plan's tensor for one of a part that it replaces as a whole, by its key in `partNames`; undefined where it does not. */
+/** The plan's tensor for one of a wholly replaced part, by its key in `partNames`; undefined if the part is not. */
 type TrainedTensors = (key: string) => { readonly name: string; readonly shape: readonly number[] } | undefined
 
 function trainedTensors({ model, plan, tensors }: Planned, part: Part | undefined): TrainedTensors {
@@ -129,7 +129,9 @@ function addMlp(planned: Planned, packed: PackedBlock, { position, to }: Place, 
     addProjection(from?.down, target.down, columns, add, 'down', trained)
 }
 
-/** A projection that the plan replaces: its columns are cut already, so zeros are only added. False where the plan replaces none. */
+/**
+ * Adds a projection that the plan replaces. Its columns are already cut, so only zeros are added. Returns false if the plan replaces none.
+ */
 function addReplaced(
   { model, plan, tensors }: Planned,
   block: number | undefined,
@@ -192,7 +194,7 @@ function addProjection(
   if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows, rows: live } })
 }
 
-/** A projection among the plan's tensors: it is cut already, so zeros are only added. */
+/** Adds a projection among the plan's tensors. It is already cut, so only zeros are added. */
 function addTrained(
   source: Projection | undefined,
   target: Projection,

@@ -11,14 +11,14 @@ const windowLength = 256
 const promptLength = 16
 const greedyTokens = 8
 
-/** What a model answers before it is saved: its perplexity on these windows and the tokens it continues with. */
+/** A model's answers before it is saved: its perplexity on these windows, and the tokens it continues with. */
 export interface Expectation {
   readonly windows: Windows
   readonly perplexity: number
   readonly greedy: readonly number[]
 }
 
-/** Answers of the model that is to be saved, on a text where it has a tokenizer, else on tokens in turn. */
+/** Answers of the model to save, on a text if it has a tokenizer, else on fixed token ids. */
 export async function expectAnswers(view: ModelView, model: Model, text: string): Promise<Expectation> {
   const length = Math.min(windowLength, model.spec.contextLength)
   const tokenizer = await openTokenizer(model.path).catch(() => undefined)
@@ -29,7 +29,7 @@ export async function expectAnswers(view: ModelView, model: Model, text: string)
   return { windows, perplexity: (await perplexity(view, windows)).perplexity, greedy: await continueGreedily(view, windows) }
 }
 
-/** Opens what was saved under a memory budget and asks it the same. */
+/** Opens the saved model under a memory budget and repeats the test. */
 export async function testReload(
   path: string,
   { windows, perplexity: expected, greedy }: Expectation,

@@ -13,21 +13,21 @@ import { type Expectation, expectAnswers, testReload } from './reload-test.ts'
 
 export interface SaveRequest extends Omit<ExportRequest, 'watch' | 'importances'> {
   readonly formats: readonly string[]
-  /** Text that the reload test asks about. */
+  /** Text for the reload test. */
   readonly text: string
-  /** Text that importances are measured on, where a type takes them. */
+  /** Text that importances are measured on, if a type uses them. */
   readonly measuredOn?: ReadData
 }
 
-/** Who follows a save. */
+/** The caller of a save. */
 interface SaveHost {
   readonly signal?: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
 }
 
 /**
- * Saves a pruned model in one format, or in several with a folder for each; all of it appears under its name when it is complete. Then
- * each is opened again and asked what the pruned model was asked.
+ * Saves a pruned model in one format, or in several with a folder each. Everything appears under its name only when complete. Then each is
+ * opened again and tested against the pruned model.
  */
 export async function saveModel(request: SaveRequest, host: SaveHost): Promise<SavedFile[]> {
   const { model, plan, tensors, folder, replace = false } = request
@@ -57,7 +57,7 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
       )
     const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
     const expected = await expectAnswers(view, model, request.text)
-    // What was saved needs the memory that the source's weights take; its embedding and head stay.
+    // The saved model needs the memory of the source's weights. Its embedding and head stay.
     model.store.empty()
     return await reloadAll(written, expected, model.freeBytes, host)
   } finally {

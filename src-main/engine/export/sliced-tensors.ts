@@ -27,8 +27,8 @@ interface Piece {
 type Pieces = Map<string, Piece[]>
 
 /**
- * The tensors of a sliced model in the checkpoint's dtype: what the view computes, under the family's names, with shortcuts beside them.
- * Unlike other plans nothing of the stored bytes is left, as every weight is turned.
+ * The tensors of a sliced model in the checkpoint's dtype: the view's weights under the family's names, with shortcuts beside them. Unlike
+ * with other plans, no stored bytes remain, because every weight is rotated.
  */
 export async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<TensorToWrite[]> {
   const { checkpoint, vocabulary, spec } = view.model
@@ -46,7 +46,7 @@ export async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<T
   })
 }
 
-/** A tensor of a sliced model: of a block, or a copy of one of the checkpoint, or else the embedding. */
+/** A tensor of a sliced model: one of a block, a copy from the checkpoint, or the embedding. */
 interface SlicedShape extends ShapedTensorToWrite {
   readonly dtype: FloatDtype
   readonly block?: number
@@ -101,7 +101,7 @@ class BlockWriter {
   }
 }
 
-/** Shapes of a block's stored tensors by name; projections that share one lie below each other. */
+/** Shapes of a block's stored tensors by name. Projections that share a tensor are stacked. */
 function storedShapes(tensors: BlockTensors): Map<string, number[]> {
   const shapes = new Map<string, number[]>()
   const { delta, ...others } = tensors

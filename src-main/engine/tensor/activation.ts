@@ -55,7 +55,7 @@ function activationSlope(x: Tensor2D, activation: Activation): Tensor2D {
   return tidy(() => slopes[activation](x))
 }
 
-/** cap * tanh(x / cap), or x where there is no cap. */
+/** cap * tanh(x / cap), or x if there is no cap. */
 export function capValues<T extends Tensor>(x: T, cap: number | undefined): T {
   return cap === undefined ? x : mul(tanh(mul(x, 1 / cap)), cap)
 }
@@ -67,13 +67,15 @@ export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation
   return tidy(() => mul(activate(gate, activation), up))
 }
 
-/** How gpt-oss bounds what makes a neuron, and the slope of its gate. */
+/** gpt-oss's limits on the inputs of a neuron, and the slope of its gate. */
 export interface NeuronLimit {
   readonly most: number
   readonly slope: number
 }
 
-/** Neurons of a gated MLP with limits: (up + 1) * gate * sigmoid(slope * gate), the gate bounded above, the up on both sides. */
+/**
+ * Neurons of a gated MLP with limits: (up + 1) * gate * sigmoid(slope * gate), with the gate limited from above and the up on both sides.
+ */
 export function gateLimited(gate: Tensor2D, up: Tensor2D, { most, slope }: NeuronLimit): Tensor2D {
   return tidy(() => {
     const bounded = minimum(gate, most)
@@ -81,14 +83,14 @@ export function gateLimited(gate: Tensor2D, up: Tensor2D, { most, slope }: Neuro
   })
 }
 
-/** Gradients of a loss by gates and ups, and the neurons that they made: [N, I] each. */
+/** Gradients of a loss by gates and ups, and the resulting neurons: [N, I] each. */
 interface NeuronGradients {
   readonly gate?: Tensor2D
   readonly up: Tensor2D
   readonly neurons: Tensor2D
 }
 
-/** From its gradient by neurons: the activation of gate times up, without a gate the activation of up. */
+/** The gradients, given that of the neurons. Neurons are the activation of gate times up, or without a gate the activation of up. */
 export function neuronsBackward(gate: Tensor2D | undefined, up: Tensor2D, activation: Activation, gradient: Tensor2D): NeuronGradients {
   const { fused } = activeBackend()
   if (fused?.neuronsBackward) {

@@ -34,8 +34,8 @@ interface RowGradients {
 }
 
 /**
- * The gradient of a loss by projections [B*T, (H + 2K) d], from its gradient by `mixHeadsByStep` of them [B*T, H d]. Probabilities are computed
- * again, chunk by chunk of rows, so that no [T, T] matrix of all heads is kept between the passes.
+ * The gradient of a loss by projections [B*T, (H + 2K) d], given its gradient by `mixHeadsByStep` of them [B*T, H d]. Probabilities are
+ * computed again, chunk by chunk of rows, so that no [T, T] matrix of all heads is kept between the passes.
  */
 export function mixHeadsBackward(
   projected: Tensor2D,
@@ -63,7 +63,7 @@ export function mixHeadsBackward(
   })
 }
 
-/** Gradients of `causalAttention`, from that by its result [G, H/K, T, d]. */
+/** Gradients of `causalAttention`, given that of its result [G, H/K, T, d]. */
 function attendBackward(call: AttentionCall, gradient: Tensor4D): RowGradients {
   const tokens = call.query.shape[2]
   const step = rowsPerChunk(tokens)

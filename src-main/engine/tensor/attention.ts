@@ -26,15 +26,15 @@ export interface AttentionCall {
   /** Keys and values [B*K, S, d], cached positions first. */
   readonly key: Tensor3D
   readonly value: Tensor3D
-  /** How many positions back a query sees, itself included. */
+  /** How many positions back a query sees, including itself. */
   readonly window: number | undefined
   /** Scores s become cap * tanh(s / cap). */
   readonly cap?: number | undefined
-  /** A logit of each head that joins its scores, [H/K] for each of K key heads, and is dropped behind the softmax: [K, H/K]. */
+  /** A logit per head that joins its scores, [H/K] for each of K key heads, and is dropped after the softmax: [K, H/K]. */
   readonly sinks?: Tensor2D | undefined
 }
 
-/** What multiplies G pairs of matrices: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
+/** Multiplies G pairs of matrices: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
 export type BatchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean) => Tensor3D
 
 /** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
@@ -45,7 +45,7 @@ export function causalAttention(call: AttentionCall, product: BatchedProduct): T
   })
 }
 
-/** Chunk by chunk of rows, so that the triangle above a chunk's last row is never computed. */
+/** Computes chunk by chunk of rows, so that the triangle above a chunk's last row is never computed. */
 function attendInChunks(call: AttentionCall, product: BatchedProduct): Tensor4D[] {
   const tokens = call.query.shape[2]
   const step = rowsPerChunk(tokens)
@@ -75,7 +75,7 @@ function attendRows(
   return reshape(product(weights, values, false), [groups, perGroup, rows, headSize])
 }
 
-/** Shares of scores [B*K, H/K, rows, seen] that leave some to each head's sink. */
+/** Softmax of scores [B*K, H/K, rows, seen] that leaves a share to each head's sink. */
 function softmaxWithSinks(scores: Tensor4D, sinks: Tensor2D): Tensor4D {
   const [groups, perGroup, rows, seen] = scores.shape
   const heads = sinks.shape[0]

@@ -1,6 +1,6 @@
 import { Tensor } from '@tensorflow/tfjs-core'
 
-/** The same record of tensors, records and plain values, with tensors of its own. */
+/** A copy of a record of tensors, records and plain values, with new tensors. */
 export function cloneTensors<T>(record: T): T {
   if (record instanceof Tensor) return record.clone() as T
   if (typeof record !== 'object' || record === null) return record

@@ -19,7 +19,7 @@ import { type DeltaChunks, type DeltaRuleCall, inChunks, pickChunk, recur, split
 import { batchedCorrelation, batchedProduct } from './products.ts'
 import { tidied } from './tidied.ts'
 
-/** Gradients of a loss by what the rule reads; shapes are those of the call. */
+/** Gradients of a loss by the inputs of the rule, in the shapes of the call. */
 export interface DeltaRuleGradients {
   readonly query: Tensor3D
   readonly key: Tensor3D
@@ -30,7 +30,10 @@ export interface DeltaRuleGradients {
 
 type ChunkGradients = Record<keyof DeltaRuleGradients | 'state', Tensor3D>
 
-/** From the gradient by what is read of `gatedDeltaRule`, [G, T, dv]. States are computed again, then chunks are passed from the last to the first. */
+/**
+ * The gradients, given that of the output of `gatedDeltaRule`, [G, T, dv]. States are computed again, then chunks run from the last to the
+ * first.
+ */
 export function gatedDeltaRuleBackward(call: DeltaRuleCall, gradient: Tensor3D): DeltaRuleGradients {
   return tidied(() => {
     const split = splitChunks(call)
@@ -80,8 +83,8 @@ function pickAll({ query, key, value, strength, sofar, between, inverse }: Delta
 }
 
 /**
- * One chunk. Forward, with e decays up to a token, f those from it to the end of the chunk, S the state in front, all as in section 3.3:
- * w = inverse strength (v - e k S); read = e q S + (q k' between) w; the state behind = left S + (f k)' w.
+ * One chunk. Forward, with e decays up to a token, f those from it to the end of the chunk, and S the state before it, all as in section
+ * 3.3: w = inverse strength (v - e k S); read = e q S + (q k' between) w; the state after it = left S + (f k)' w.
  */
 function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState: Tensor3D): ChunkGradients {
   const { query, key, value, strength, sofar, between, inverse } = chunk
@@ -122,7 +125,7 @@ function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState:
 
 export const sumOf = (...terms: readonly Tensor3D[]): Tensor3D => terms.reduce((total, term) => add<Tensor3D>(total, term))
 
-/** Sums over the last axis, of products where a second tensor is given: [G, rows, 1]. */
+/** Sums over the last axis, of products if a second tensor is given: [G, rows, 1]. */
 const rowDots = (a: Tensor3D, b?: Tensor3D): Tensor3D => sum(b ? mul<Tensor3D>(a, b) : a, 2, true)
 
 function belowDiagonal(size: number): Tensor2D {

@@ -18,7 +18,7 @@ import {
 import { batchedProduct } from './products.ts'
 import { tidied } from './tidied.ts'
 
-/** Positions that are computed by products instead of one after the other. */
+/** How many positions are computed together by products instead of one by one. */
 const chunkLength = 64
 
 /** G independent heads (samples times value heads) of T tokens. */
@@ -30,16 +30,16 @@ export interface DeltaRuleCall {
   readonly value: Tensor3D
   /** How strongly each token writes, 0 to 1: [G, T]. */
   readonly strength: Tensor2D
-  /** Logarithm of what is left of the state at each token, at most 0: [G, T]. */
+  /** Logarithm of the share of the state that each token leaves, at most 0: [G, T]. */
   readonly decay: Tensor2D
-  /** What earlier tokens left, [G, dk, dv]. */
+  /** The state that earlier tokens left, [G, dk, dv]. */
   readonly state?: Tensor3D | undefined
 }
 
 /**
- * The gated delta rule (arXiv 2412.06464, Eq. 10): S = S e^decay; S += k (strength (v - S' k))'; each token reads S' q.
- * Chunk by chunk as its section 3.3 has it: within one, what tokens write is found by inverting a triangle.
- * Gives what is read, [G, T, dv], and the state behind the last token, [G, dk, dv].
+ * The gated delta rule (arXiv 2412.06464, Eq. 10): S = S e^decay; S += k (strength (v - S' k))'; each token reads S' q. Computed in chunks
+ * as in section 3.3: within a chunk, what tokens write follows from inverting a triangle. Returns what is read, [G, T, dv], and the state
+ * after the last token, [G, dk, dv].
  */
 export function gatedDeltaRule(call: DeltaRuleCall): { read: Tensor3D; state: Tensor3D } {
   return tidied(() => {
@@ -48,7 +48,7 @@ export function gatedDeltaRule(call: DeltaRuleCall): { read: Tensor3D; state: Te
   })
 }
 
-/** What is read, and the states in front of each chunk and behind the last. */
+/** What is read, and the states before each chunk and after the last. */
 export function recur(call: DeltaRuleCall, split: DeltaChunks): { read: Tensor3D; states: Tensor3D[] } {
   const [groups, tokens, keySize] = call.key.shape
   const valueSize = call.value.shape[2]
@@ -75,7 +75,7 @@ export function pickChunk(x: Tensor3D, chunk: number, chunks: number): Tensor3D 
   return reshape(slice(apart, [0, chunk, 0, 0], [-1, 1, -1, -1]), [all / chunks, rows, columns])
 }
 
-/** The tokens of a call in chunks [G * chunks, length, ...], and what follows from them alone. */
+/** The tokens of a call in chunks [G * chunks, length, ...], and everything that depends on them only. */
 export interface DeltaChunks {
   readonly chunks: number
   readonly length: number
@@ -86,11 +86,14 @@ export interface DeltaChunks {
   /** Decays up to each token, and between two of them. */
   readonly sofar: Tensor3D
   readonly between: Tensor3D
-  /** Of I + strength k k' decay below the diagonal: it makes what tokens write of what each would write alone. */
+  /**
+   * The inverse of I + strength k k' decay below the diagonal. It turns what each token would write by itself into what tokens write
+   * together.
+   */
   readonly inverse: Tensor3D
 }
 
-/** x [G, T] or [G, T, width] in chunks [G * chunks, length, width], with zeros behind the last token. */
+/** x [G, T] or [G, T, width] in chunks [G * chunks, length, width], padded with zeros after the last token. */
 export function inChunks(x: Tensor2D | Tensor3D, chunks: number, length: number): Tensor3D {
   const [groups, tokens, width = 1] = x.shape
   const padding = x.shape.map((_, axis) => [0, axis === 1 ? chunks * length - tokens : 0]) as [number, number][]
@@ -108,7 +111,7 @@ export function splitChunks({ query, key, value, strength, decay }: DeltaRuleCal
   return { chunks, length, query: split(query), key: keys, value: split(value), strength: strengths, sofar, between, inverse }
 }
 
-/** What each chunk needs of its own tokens, [G * chunks, length, ...]: nothing here depends on the state. */
+/** What each chunk needs of its own tokens, [G * chunks, length, ...]. Nothing here depends on the state. */
 function chunked({ query, key, value, strength, sofar, between, inverse, length }: DeltaChunks) {
   const last: Tensor3D = slice(sofar, [0, length - 1, 0], [-1, 1, -1])
   return {
@@ -121,13 +124,13 @@ function chunked({ query, key, value, strength, sofar, between, inverse, length 
   }
 }
 
-/** e^(decay from token j to token i) where j <= i, else 0: [N, length, length] from sums [N, length, 1]. */
+/** e^(decay from token j to token i) for j <= i, else 0: [N, length, length], from sums [N, length, 1]. */
 function decayBetween(sofar: Tensor3D, length: number): Tensor3D {
   const seen = new Float32Array(length * length)
   for (let row = 0; row < length; row++) seen.fill(1, row * length, row * length + row + 1)
   const lower = tensor2d(seen, [length, length])
   const difference = sub(sofar, transpose(sofar, [0, 2, 1]))
-  // Above the diagonal differences are positive and could overflow: they are taken off before the exponent.
+  // Above the diagonal, differences are positive and could overflow, so they are removed before the exponential.
   return mul(exp(mul(difference, lower)), lower)
 }
 

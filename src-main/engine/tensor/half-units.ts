@@ -4,7 +4,7 @@ import { RuntimeHalves } from './runtime-halves.ts'
 
 let ofRuntime: RuntimeHalves | undefined
 
-/** What multiplies 16-bit operands here: our operations on the processor's units, the runtime's own products, or nothing. */
+/** How this machine multiplies 16-bit operands: our operations on the processor's units, the runtime's own products, or nothing. */
 export function findHalfUnits(): HalfOperations | undefined {
   const { halves, halfType } = activeBackend()
   if (halves || !halfType) return halves
@@ -12,7 +12,7 @@ export function findHalfUnits(): HalfOperations | undefined {
   return ofRuntime
 }
 
-/** The same. Throws if there are none: such products are not asked for then. */
+/** The same. Throws if there are none, because such products must then not be requested. */
 export function halfUnits(): HalfOperations {
   const found = findHalfUnits()
   if (!found) throw new Error('This device has no units for 16-bit operands.')

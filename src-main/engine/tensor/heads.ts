@@ -13,7 +13,7 @@ interface Heads {
 
 type HeadCounts = Pick<AttentionShape, 'heads' | 'keyValueHeads'>
 
-/** Queries and keys, rotated, and values of all heads, of projections [B*T, (H + 2K) d]. */
+/** Rotated queries and keys, and values, of all heads, from projections [B*T, (H + 2K) d]. */
 export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, keyValueHeads }: HeadCounts, batch: number): Heads {
   const all = heads + 2 * keyValueHeads
   const [tokens, headSize] = [projected.shape[0] / batch, projected.shape[1] / all]
@@ -26,7 +26,7 @@ export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, k
   return { query, key, value }
 }
 
-/** Values mixed by causal attention step by step, of projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
+/** Values mixed by causal attention, operation by operation, from projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
 export function mixHeadsByStep(
   projected: Tensor2D,
   tables: RotaryTables,
@@ -44,7 +44,7 @@ export function mixHeadsByStep(
   })
 }
 
-/** Heads [first, first + count) of x [B, heads, T, d]. One sample's heads lie in one piece, which nothing has to copy. */
+/** Heads [first, first + count) of x [B, heads, T, d]. The heads of one sample are contiguous, so nothing is copied. */
 function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
   const [batch, heads, tokens, headSize] = x.shape
   if (batch > 1) return slice(x, [0, first, 0, 0], [-1, count, -1, -1])

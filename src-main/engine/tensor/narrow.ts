@@ -1,10 +1,10 @@
 import { keep, type Tensor, type Tensor2D, type TensorContainer, tensor_util } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 
-/** A form in 16 bits takes the time of two reads to make, so it is made for weights that few rows have read so often. */
+/** Making a 16-bit copy takes the time of two reads, so a weight gets one after this many reads by few rows. */
 const readsBefore = 3
 
-/** Bytes that 16-bit copies may still take, shared by all that one budget is for. */
+/** Bytes still available for 16-bit copies, shared by everything under one budget. */
 export interface NarrowRoom {
   bytes: number
 }
@@ -24,7 +24,10 @@ export function offerNarrow(weights: object, room: NarrowRoom): void {
   }
 }
 
-/** A weight that was offered in 16 bits, if it loses nothing by it and there is room: results are the same bit for bit. Undefined where it has to be read in float32. */
+/**
+ * A weight in 16 bits, if it was offered, loses nothing by it and there is room, so results are equal bit for bit. Undefined if it must be
+ * read in float32.
+ */
 export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   const form = forms.get(weight)
   if (form && ++form.reads === readsBefore && form.room.bytes >= bytesOf(weight)) {

@@ -7,11 +7,11 @@ export interface NormWeights {
   readonly bias?: Tensor1D
   readonly epsilon: number
   readonly kind: 'rms' | 'layer'
-  /** The width that the mean square is taken over when it is not that of x: a sliced model keeps the dense one. */
+  /** The width that the mean square is taken over, if it is not that of x: a sliced model keeps the dense one. */
   readonly divisor?: number
 }
 
-/** A norm of x [N, D] as fused operations take it. */
+/** A norm of x [N, D] in the form of fused operations. */
 export const fusedNorm = (norm: NormWeights, x: Tensor2D) => ({
   ...norm,
   divisor: norm.divisor ?? x.shape[1],
@@ -32,7 +32,7 @@ export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
   })
 }
 
-/** The same on runs of columns as long as the norm's weights, each run by itself: x [N, groups * size]. */
+/** The same on groups of columns as long as the norm's weights, each by itself: x [N, groups * size]. */
 export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
   const size = norm.weight?.shape[0] ?? x.shape[1]
   return tidy(() => reshape(normalize(reshape(x, [-1, size]), norm), x.shape))
@@ -40,12 +40,12 @@ export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
 
 export interface NormGradients {
   readonly x: Tensor2D
-  /** By the norm's weights, as it multiplies by them, and by its bias. */
+  /** By the norm's weights in the form that multiplies, and by its bias. */
   readonly weight: Tensor1D
   readonly bias: Tensor1D
 }
 
-/** Gradients of a loss by x [N, D] and by the norm's weights, from its gradient by `normalize(x, norm)`. */
+/** Gradients of a loss by x [N, D] and by the norm's weights, given its gradient by `normalize(x, norm)`. */
 export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
   const whole = fusedNorm(norm, x)
   const { divisor } = whole
@@ -65,7 +65,7 @@ export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tens
   })
 }
 
-/** The same behind `normalizeGroups`. */
+/** The same for `normalizeGroups`. */
 export function normalizeGroupsBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
   const size = norm.weight?.shape[0] ?? x.shape[1]
   return tidied(() => {

@@ -5,30 +5,30 @@ import { halfUnits } from './half-units.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
 
-/** Rows up to which a product takes the time of reading the weight. */
+/** Up to this many rows, a product takes only the time of reading the weight. */
 export const fewRows = 16
 
 /**
- * How the products of a pass are computed: in float32; of bfloat16 operands (float16 on a GPU without units for these) with float32 sums; or as three of those, of operands split into
- * what bfloat16 holds and what it leaves (x = high + low: high high + high low + low high), about 5e-6 of the largest entry from float32. A
- * weight whose entries are bfloat16 has no low part: two products, and less than half that error.
+ * How the products of a pass are computed: in float32; with bfloat16 operands (float16 on a GPU without units for these) and float32 sums;
+ * or as three of those, with operands split into what bfloat16 holds and the rest (x = high + low: high high + high low + low high), about
+ * 5e-6 of the largest entry from float32. A weight whose entries are bfloat16 has no low part: two products, and less than half that error.
  */
 export type Products = 'float32' | 'split' | 'bfloat16'
 
-/** A stored weight as a product takes it: in float32, or packed for the units of 16-bit operands. */
+/** A stored weight in the form of a product: in float32, or packed for the units of 16-bit operands. */
 export type Matrix = Tensor2D | HalfMatrix
 
 export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weight
 
-/** A stored weight as `products` take it: packed where they are of 16-bit operands, itself otherwise. */
+/** A stored weight in the form of `products`: packed for 16-bit operands, otherwise unchanged. */
 export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>
   products === 'float32' ? weight : halfUnits().pack(weight, products === 'split')
 
-/** The same for products with what a weight is turned, [D, R]. */
+/** The same for products with the transposed weight, [D, R]. */
 export const turnedMatrix = (weight: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix =>
   halfUnits().pack(weight, products === 'split', true)
 
-/** What a product is added to [N, R], times a scale. */
+/** What a product is added to, [N, R], with a scale. */
 export interface Onto {
   readonly add: Tensor2D
   readonly scale?: number | undefined
@@ -48,20 +48,20 @@ export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Ont
   })
 }
 
-/** The same of x through a norm, where there is one. */
+/** The same for x after a norm, if there is one. */
 export function projectNormed(x: Tensor2D, norm: NormWeights | undefined, weight: Matrix, bias?: Tensor1D): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { norm: norm && fusedNorm(norm, x), bias })
   return tidy(() => project(norm ? normalize(x, norm) : x, weight, bias))
 }
 
-/** Rows of a stored weight [R, D] added up with factors [N, R]: [N, D]. */
+/** Sums of rows of a stored weight [R, D] with factors [N, R]: [N, D]. */
 export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32', onto?: Onto): Tensor2D {
   return tidy(() =>
     products === 'float32' ? addOnto(matMul(factors, weight), onto) : project(factors, turnedMatrix(weight, products), undefined, onto),
   )
 }
 
-/** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
+/** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
 export const batchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D => matMul(a, b, false, transposeB)
 
 /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
@@ -71,5 +71,5 @@ export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float3
   return matMul(a, b, true, false)
 }
 
-/** The same of G pairs: a [G, N, R] and b [G, N, C] to [G, R, C]. */
+/** The same for G pairs: a [G, N, R] and b [G, N, C] to [G, R, C]. */
 export const batchedCorrelation = (a: Tensor3D, b: Tensor3D): Tensor3D => matMul(a, b, true, false)

@@ -1,7 +1,7 @@
 import { type Tensor, tidy } from '@tensorflow/tfjs-core'
 
 /**
- * The numbers of a float32 tensor that `compute` makes; all tensors it made are given back. (An array must not be what `tidy` returns: it
+ * The values of a float32 tensor that `compute` returns. All tensors it created are released. (`tidy` must not return an array, because it
  * would look for tensors in every element, 0.2 microseconds each.)
  */
 export function valuesOf(compute: () => Tensor): Float32Array {

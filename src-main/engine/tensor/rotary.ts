@@ -36,7 +36,7 @@ export function rotaryTables(rotary: Rotary, past: number, tokens: number): Rota
   return { cosine: tensor2d(cosine, [tokens, half]), sine: tensor2d(sine, [tokens, half]), size: rotary.size }
 }
 
-/** Tables one below the other; those that were given are disposed of. */
+/** Stacks tables and disposes of the given ones. */
 export function joinTables(tables: readonly RotaryTables[]): RotaryTables {
   const [first] = tables as readonly [RotaryTables]
   if (tables.length === 1) return first

@@ -15,12 +15,12 @@ import { activate, capValues, gateNeurons } from './activation.ts'
 import { mixHeadsByStep } from './heads.ts'
 import { normalize } from './norm.ts'
 
-/** Logits that are in memory at once. */
+/** The most logits in memory at once. */
 const logitsAtOnce = 2 ** 24
 
 /**
- * The operations on 16-bit operands by TensorFlow's own products, for devices that ours are not made for. What lies between the products is
- * float32, by the functions of this folder; each product is rounded to 16 bits once more, so that split operands would gain nothing.
+ * The operations on 16-bit operands with TensorFlow's own products, for devices that ours do not support. Everything between the products
+ * is float32, by the functions of this folder. Each product is rounded to 16 bits again, so split operands would gain nothing.
  */
 export class RuntimeHalves implements HalfOperations {
   readonly units: HalfUnits
@@ -31,7 +31,7 @@ export class RuntimeHalves implements HalfOperations {
     this.#products = new HalfProducts(type)
   }
 
-  /** Throws where split operands are asked for. */
+  /** Throws if split operands are requested. */
   pack(weight: Tensor2D, split: boolean, turned = false): HalfMatrix {
     if (split) throw new Error(`${this.units} rounds products to 16 bits, so split operands gain nothing and are not supported.`)
     const stored: Tensor2D = turned ? transpose(weight) : weight
@@ -88,7 +88,7 @@ export class RuntimeHalves implements HalfOperations {
     return concat([highest, sums], 1)
   }
 
-  /** x [N, columns] through a packed weight, and bias [rows]: [N, rows]. Throws where they do not fit. */
+  /** x [N, columns] times a packed weight, plus bias [rows]: [N, rows]. Throws if they do not fit. */
   #multiply(x: Tensor2D, weight: HalfMatrix, bias: Tensor1D | undefined): Tensor2D {
     const [rows, columns] = x.shape
     if (columns !== weight.columns) {

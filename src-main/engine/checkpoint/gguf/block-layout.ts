@@ -3,28 +3,28 @@ import type { Dialect } from '#engine/architectures/dialect.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
 import type { Metadata } from './metadata.ts'
 
-/** The sizes of a GGUF file's blocks, and what they are where nothing was removed. */
+/** The sizes of a GGUF file's blocks, and their original sizes. */
 export interface GgufLayout {
-  /** Blocks, without those behind the last that only guess further tokens. */
+  /** Number of blocks, without those after the last that only predict further tokens. */
   readonly count: number
   readonly heads: number
   readonly keyValueHeads: number
   readonly intermediate: number
-  /** Of each expert; undefined without mixtures. */
+  /** Width of each expert; undefined if there are no mixtures. */
   readonly expertWidth: number | undefined
   /** Undefined if all blocks are whole and equal. */
   readonly blocks: readonly BlockLayout[] | undefined
-  /** Neurons of each block's MLP or of each of its experts, and those that its tensors hold, with zeros that were added. */
+  /** Neurons of each block's MLP or of each of its experts, and how many its tensors hold, including added zeros. */
   readonly widths: readonly number[]
   readonly storedWidths: readonly number[]
 }
 
-/** Architectures whose blocks may have sizes of their own. */
+/** Architectures whose blocks may have different sizes. */
 const blockwise = ['deci', 'openelm']
 
 /**
  * Reads sizes that may be stated block by block. A block without heads lost its attention, one without neurons its MLP, and so did those
- * in whose place this program wrote zeros. Throws an Error where blocks have attention of different sizes or more neurons than are stored.
+ * whose place Espalier filled with zeros. Throws an Error if blocks have attention of different sizes or more neurons than are stored.
  */
 export function readLayout(metadata: Metadata, dialect: Dialect): GgufLayout {
   const count = metadata.number('block_count') - (metadata.optionalNumber('nextn_predict_layers') ?? 0)
@@ -59,7 +59,7 @@ export function readLayout(metadata: Metadata, dialect: Dialect): GgufLayout {
   return { count, heads, keyValueHeads, intermediate, expertWidth, blocks: whole ? undefined : blocks, widths, storedWidths }
 }
 
-/** How many experts a mixture has and how wide they are, and how many dense blocks come before the first; undefined without mixtures. */
+/** The number and width of experts, and how many dense blocks come before the first mixture; undefined if there are no mixtures. */
 function readExperts(metadata: Metadata, { expertWidth }: Dialect) {
   const count = metadata.optionalNumber('expert_count') ?? 0
   if (expertWidth === undefined || count === 0) return undefined
@@ -67,7 +67,7 @@ function readExperts(metadata: Metadata, { expertWidth }: Dialect) {
   return { count, width: metadata.number(expertWidth), dense: metadata.optionalNumber('leading_dense_block_count') ?? 0 }
 }
 
-/** Neurons of each block's MLP, without the zeros that this program added. */
+/** Neurons of each block's MLP, without the zeros that Espalier added. */
 function readNeurons(metadata: Metadata, stored: readonly number[]): readonly number[] {
   const neurons = metadata.neurons(stored.length) ?? stored
   neurons.forEach((width, index) => {

@@ -1,7 +1,7 @@
 import { dequantise, type QuantisedType, quantise, quantisedType, quantisedTypes } from '#engine/backend/ggml/quantised-types.ts'
 import { alignedFloats, type Dtype, type FloatDtype, fromFloat32, toFloat32 } from '../dtypes.ts'
 
-/** How GGUF stores a run of plain values, as blocks of one. */
+/** How GGUF stores plain values, as blocks of one. */
 interface PlainType {
   readonly name: Dtype
   readonly number: number
@@ -10,10 +10,10 @@ interface PlainType {
   readonly dtype: Dtype
 }
 
-/** How GGUF stores a run of values: plain, or quantised by ggml. */
+/** How GGUF stores values: plain, or quantised by ggml. */
 export type BlockType = PlainType | (QuantisedType & { readonly dtype?: undefined })
 
-/** Numbers as in ggml.h. These need no library. */
+/** Type numbers as in ggml.h. These need no library. */
 const plainTypes: readonly PlainType[] = [
   plain('F32', 0, 4),
   plain('F16', 1, 2),
@@ -29,13 +29,13 @@ function plain(dtype: Dtype, number: number, bytes: number): PlainType {
   return { name: dtype, number, values: 1, bytes, dtype }
 }
 
-/** The type of that number; undefined where no file can have it. Throws `not-found` for a quantised one without the ggml library. */
+/** The type with this number; undefined if no file can have it. Throws `not-found` for a quantised one without the ggml library. */
 export function blockTypeOf(number: number): BlockType | undefined {
   const same = (type: BlockType) => type.number === number
   return plainTypes.find(same) ?? quantisedTypes().find(same)
 }
 
-/** The type of that name. Throws `not-found` for a quantised one without the ggml library. */
+/** The type with this name. Throws `not-found` for a quantised one without the ggml library. */
 export function blockTypeNamed(name: string): BlockType {
   return plainTypes.find((type) => type.name === name) ?? quantisedType(name)
 }
@@ -51,7 +51,7 @@ export function decodeBlocks(bytes: Uint8Array, type: BlockType): Float32Array {
   return values
 }
 
-/** The bytes of rows of `width` finite values in a type of floating point. Importances say how much an error in each column counts. */
+/** The bytes of rows of `width` finite values in a floating-point type. Importances say how much an error in each column counts. */
 export async function encodeRows(values: Float32Array, type: BlockType, width: number, importances?: Float32Array): Promise<Uint8Array> {
   return type.dtype ? fromFloat32(values, type.dtype as FloatDtype) : quantise(type, values, width, importances)
 }

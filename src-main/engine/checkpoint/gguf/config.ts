@@ -5,7 +5,7 @@ import type { GgufHeader } from './header.ts'
 import type { Metadata } from './metadata.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
 
-/** What transformers takes only as a decimal. */
+/** Keys that transformers accepts only as decimals. */
 export const decimalKeys: Decimals = new Set([
   'rope_theta',
   'rope_local_base_freq',
@@ -18,7 +18,7 @@ export const decimalKeys: Decimals = new Set([
   'logits_scaling',
 ])
 
-/** The config.json that transformers would have for a GGUF file of a known family. */
+/** The config.json in transformers' form for a GGUF file of a known family. */
 export function makeConfig(
   { modelType, dialect }: { modelType: string; dialect: Dialect },
   metadata: Metadata,

@@ -1,15 +1,15 @@
 import { toDecimal } from './decimal.ts'
 
-/** A value of GGUF's metadata. 64-bit numbers are given as JavaScript numbers. */
+/** A value of GGUF's metadata. 64-bit numbers become JavaScript numbers. */
 export type GgufValue = number | boolean | string | GgufValue[]
 
-/** Values of all lists of a header together; the largest vocabularies with their merges have two million. */
+/** The most values in all lists of a header together. The largest vocabularies with their merges have two million. */
 const mostListed = 4_000_000
 
-/** Thrown when the bytes read so far end inside the header. */
+/** Thrown if the bytes read so far end inside the header. */
 export class HeaderGoesOn extends Error {}
 
-/** Reads the little-endian pieces that a GGUF header is made of. Throws HeaderGoesOn at the end of its bytes, Error for what is no GGUF. */
+/** Reads the little-endian parts of a GGUF header. Throws HeaderGoesOn at the end of its bytes, and Error for bytes that are not GGUF. */
 export class Cursor {
   position = 0
   #listed = 0
@@ -28,7 +28,7 @@ export class Cursor {
     return this.#data.getUint32(this.#take(4), true)
   }
 
-  /** A length or count. Throws when it is larger than the file, which no true one is. */
+  /** A length or count. Throws if it is larger than the file, which a valid one never is. */
   count(): number {
     const value = this.#data.getBigUint64(this.#take(8), true)
     if (value > BigInt(this.#limit)) throw new Error(`it claims ${value} of something in ${this.#limit} bytes`)
@@ -46,7 +46,7 @@ export class Cursor {
     return new TextDecoder().decode(this.#bytes.subarray(start, start + length))
   }
 
-  /** A metadata value of the given type number. */
+  /** A metadata value with the given type number. */
   value(type: number, depth = 0): GgufValue {
     const read = scalars[type]
     if (read) return read(this.#data, this.#take(scalarBytes[type] as number))

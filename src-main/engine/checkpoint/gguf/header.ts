@@ -6,12 +6,12 @@ import { readPart } from '../regular-file.ts'
 import { type BlockType, blockTypeOf } from './blocks.ts'
 import { Cursor, type GgufValue, HeaderGoesOn } from './cursor.ts'
 
-/** One tensor of a GGUF file. `shape` has the rows first, as everywhere in this program (the file has them last). */
+/** One tensor of a GGUF file. `shape` has the rows first, as everywhere in Espalier (the file has them last). */
 export interface GgufTensor {
   readonly name: string
   readonly type: BlockType
   readonly shape: readonly number[]
-  /** Place in the file. */
+  /** Offset in the file. */
   readonly begin: number
   readonly bytes: number
 }
@@ -21,7 +21,7 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufTensor>
 }
 
-// Most headers fit the first read; a vocabulary of 256k tokens takes some more.
+// Most headers fit in the first read; a vocabulary of 256k tokens needs more.
 const firstRead = 2 ** 21
 const largestGgufHeader = 100_000_000
 

@@ -1,7 +1,7 @@
 import { describe } from '../json.ts'
 import type { GgufValue } from './cursor.ts'
 
-/** Reads keys of one architecture. Throws an Error that names the key when it is missing or of another kind. */
+/** Reads keys of one architecture. Throws an Error that names the key if it is missing or has another type. */
 export class Metadata {
   readonly architecture: string
   readonly #values: ReadonlyMap<string, GgufValue>
@@ -23,7 +23,7 @@ export class Metadata {
     return value
   }
 
-  /** A number that may be missing. A value per block is taken when all are equal. */
+  /** A number that may be missing. A list per block is accepted if all values are equal. */
   optionalNumber(key: string): number | undefined {
     const value = this.#values.get(`${this.architecture}.${key}`)
     if (value === undefined || typeof value === 'number') return value
@@ -32,12 +32,12 @@ export class Metadata {
     throw new Error(`its ${this.architecture}.${key} is ${describe(value)}, one number is needed`)
   }
 
-  /** A value per block; one number applies to all. Throws when there are more or fewer than blocks. */
+  /** A value per block; one number applies to all. Throws if their number differs from the blocks'. */
   numbers(key: string, count: number): number[] {
     return this.#list(`${this.architecture}.${key}`, count) ?? Array.from({ length: count }, () => this.number(key))
   }
 
-  /** Neurons of each block's MLP where this program stored zeros among them. */
+  /** Neurons of each block's MLP, if Espalier stored zeros among them. */
   neurons(count: number): number[] | undefined {
     return this.#list('espalier.neurons', count)
   }
@@ -47,7 +47,7 @@ export class Metadata {
     return typeof value === 'boolean' ? value : undefined
   }
 
-  /** One truth value per block, or undefined where there is no such list. */
+  /** One boolean per block; undefined if there is no such list. */
   flags(key: string, count: number): readonly boolean[] | undefined {
     const value = this.#values.get(`${this.architecture}.${key}`)
     if (!Array.isArray(value)) return undefined
@@ -56,13 +56,13 @@ export class Metadata {
     return value.map(Boolean)
   }
 
-  /** Whether this program stored a model that rounds the range of frequencies that YaRN blends. */
+  /** Whether Espalier stored a model that rounds the range of frequencies that YaRN blends. */
   yarnTruncates(): boolean | undefined {
     const value = this.#values.get('espalier.yarn.truncate')
     return typeof value === 'boolean' ? value : undefined
   }
 
-  /** Blocks in which this program stored zeros instead of an attention. */
+  /** Blocks in which Espalier stored zeros instead of attention. */
   zeroedAttention(): ReadonlySet<number> {
     const value = this.#values.get('espalier.zeroed.attention')
     return new Set(Array.isArray(value) ? value.filter((entry) => typeof entry === 'number') : [])

@@ -20,8 +20,8 @@ import type { RotaryFactors } from './rotary-scaling.ts'
 import { firstColumns, intersect, joinBytes, takeApart, takeFrom } from './rows.ts'
 
 /**
- * Opens a GGUF file of a known architecture as if it were the folder that it was made from: the same config, tensor names and order of
- * rows. Quantised tensors appear as F32.
+ * Opens a GGUF file of a known architecture like the folder that it was made from: with the same config, tensor names and row order.
+ * Quantised tensors appear as F32.
  */
 export async function openGguf(file: string): Promise<Checkpoint> {
   const parts = await openParts(await partsOf(file))
@@ -46,10 +46,10 @@ export async function openGguf(file: string): Promise<Checkpoint> {
   }
 }
 
-/** llama.cpp's numbers for what makes weights of a router's logits. */
+/** llama.cpp's numbers for how a router's logits become weights. */
 const gatings = { softmax: [1, 3], sigmoid: [2] } as const
 
-/** Throws an Error where a file's routers choose otherwise than the family's. */
+/** Throws an Error if a file's routers choose differently from the family's. */
 function requireRouter(metadata: Metadata, { router, family }: DecoderSpec): void {
   const gating = router && metadata.optionalNumber('expert_gating_func')
   const known: readonly number[] = router ? gatings[router.scores] : []
@@ -135,7 +135,7 @@ interface GgufContents {
   readonly places: Map<string, Place>
 }
 
-/** The types of stored tensors by the bytes that they take; undefined where all are plain. */
+/** The types of stored tensors, ordered by their bytes; undefined if all are plain. */
 function findQuantised(stored: ReadonlySet<PlacedTensor>): Checkpoint['quantised'] {
   if ([...stored].every(({ type }) => type.dtype !== undefined)) return undefined
   const bytes = new Map<string, number>()
@@ -198,7 +198,7 @@ class GgufCheckpoint implements Checkpoint {
   async #readRows(name: string, rows: Rows | undefined): Promise<{ stored: PlacedTensor; bytes: Uint8Array }[]> {
     const { info, rows: places, interleavedRows } = this.#place(name)
     const wanted = rows ?? { first: 0, count: rowCount(info.shape) }
-    // Throws for rows that the tensor does not have.
+    // Throws for rows out of range.
     byteRange(info, wanted)
     if (!interleavedRows) {
       const read = async (range: StoredRows) => ({ stored: range.stored, bytes: await readRange(range) })

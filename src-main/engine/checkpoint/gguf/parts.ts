@@ -5,7 +5,7 @@ import { exists } from '../regular-file.ts'
 
 const partName = /^(.*-)(\d{5})(-of-)(\d{5})(\.gguf)$/i
 
-/** The file that holds the metadata: the first part of a divided model whichever part is given, else the file itself. */
+/** The file that holds the metadata: the first part of a split model, whichever part is given, else the file itself. */
 export function firstPart(file: string): string {
   return join(
     dirname(file),
@@ -15,7 +15,7 @@ export function firstPart(file: string): string {
   )
 }
 
-/** All files of a model, in order, of which any may be given. Throws `not-found` for a part that is missing. */
+/** All files of a model, in order; any of them may be given. Throws `not-found` for a missing part. */
 export async function partsOf(file: string): Promise<string[]> {
   const [, start, , of, count, end] = partName.exec(basename(file)) ?? []
   if (start === undefined) return [file]

@@ -19,7 +19,7 @@ interface Source {
   readonly target: Pick<Projection, 'weight' | 'firstRow' | 'rows' | 'columns' | 'shape'>
 }
 
-/** What the tensors of mixtures appear as: each expert's rows are one range of a tensor that all share. */
+/** The mixtures' tensors as they appear: each expert's rows are a range of a tensor that all experts share. */
 export function* placeMixtures(tensors: ReadonlyMap<string, PlacedTensor>, { spec, layout }: Described): Generator<Place> {
   for (const [index, block] of spec.blocks.entries()) {
     const { mixture } = spec.block(index)
@@ -72,7 +72,7 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
 
 const vector = ({ weight, shape }: ShapedTensor): Source['target'] => ({ weight, firstRow: 0, rows: at(shape, 0), columns: 1, shape })
 
-/** Biases of all experts, one behind the other. Throws an Error for quantised ones, whose blocks would not divide. */
+/** Concatenated biases of all experts. Throws an Error for quantised ones, whose blocks could not be split. */
 function asVector(stored: PlacedTensor | undefined): PlacedTensor | undefined {
   if (stored && !stored.type.dtype) throw new Error(`its tensor ${stored.name} is stored as ${stored.type.name}, plain values are needed`)
   return stored && { ...stored, shape: [stored.shape.reduce((product, size) => product * size, 1)] }
@@ -82,7 +82,7 @@ function asVector(stored: PlacedTensor | undefined): PlacedTensor | undefined {
 const asRow = (stored: PlacedTensor | undefined): PlacedTensor | undefined =>
   stored && { ...stored, shape: stored.shape.length === 1 ? [1, ...stored.shape] : stored.shape }
 
-/** One tensor of the model from the stored rows of its parts. Throws an Error where a stored one is too small. */
+/** One tensor of the model from the stored rows of its parts. Throws an Error if a stored one is too small. */
 function placeOf(sources: readonly Source[]): Place {
   for (const { stored, first, target } of sources) {
     if (first + target.rows > rowCount(stored.shape) || target.columns > columnCount(stored.shape))

@@ -22,18 +22,18 @@ export interface StoredRows extends Rows {
   readonly stored: PlacedTensor
 }
 
-/** A tensor as it appears, the stored rows that it is made of, and the rows per head when they are interleaved. */
+/** A tensor as it appears, the stored rows that it consists of, and the rows per head if they are interleaved. */
 export interface Place {
   readonly info: TensorInfo
   readonly rows: readonly StoredRows[]
   readonly interleavedRows: number | undefined
-  /** Gives the model's value for one of the file, where they differ. */
+  /** Converts a value of the file to the model's, if they differ. */
   readonly undo?: (value: number) => number
-  /** Where the columns lie in the file, where their order differs. */
+  /** Where the columns are in the file, if their order differs. */
   readonly columnRanges?: readonly Rows[]
 }
 
-/** What a file's tensors are placed by: the model that its config describes, in the words of its architecture. */
+/** What placing a file's tensors needs: the model that its config describes, in the terms of its architecture. */
 export interface Described {
   readonly spec: DecoderSpec
   readonly dialect: Dialect

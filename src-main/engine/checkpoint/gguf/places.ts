@@ -6,10 +6,10 @@ import type { GgufLayout } from './block-layout.ts'
 import type { Described, Place, PlacedTensor } from './place.ts'
 import { isMixtureTensor, placeMixtures } from './place-mixtures.ts'
 
-// They became part of the config.
+// They are part of the config.
 const rotaryTensors = /^rope_|rot_embd/
 
-/** What the tensors of a file appear as. Throws an Error for one that the family does not know. */
+/** The tensors of a file as they appear. Throws an Error for one that the family does not know. */
 export function placeTensors(tensors: ReadonlyMap<string, PlacedTensor>, described: Described): Map<string, Place> {
   const places = new Map<string, Place>()
   for (const stored of tensors.values()) {
@@ -24,10 +24,10 @@ export function placeTensors(tensors: ReadonlyMap<string, PlacedTensor>, describ
   return places
 }
 
-/** Whether a tensor belongs to a block that only guesses further tokens. */
+/** Whether a tensor belongs to a block that only predicts further tokens. */
 const isBehindLast = (name: string, { layout }: Described): boolean => Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1) >= layout.count
 
-/** The names in transformers of what a tensor holds; undefined for one that is no weight, such as rotary factors. */
+/** The names in transformers of a tensor's contents; undefined for one that is no weight, such as rotary factors. */
 function translateName(described: Described, name: string): string[] | undefined {
   const [, block, part, kind = 'weight'] = /^(?:blk\.(\d+)\.)?(\w+)(?:\.(weight|bias))?$/.exec(name) ?? []
   if (part === undefined) return undefined
@@ -42,7 +42,7 @@ const outerWeights = ({ embedding, finalNorm, head }: DecoderSpec) =>
     ['output', [head.weight]],
   ])
 
-/** The weights of a block by the file's names for them. Projections that are joined lie below each other, queries first. */
+/** The weights of a block by their names in the file. Joined projections are stacked, queries first. */
 function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, index: number): Map<string, string[]> {
   const tensors = spec.block(index)
   const { query, key, value, output, sinks, delta, gate, up, down } = tensors
@@ -77,14 +77,14 @@ function isMissing(name: string, { blocks }: GgufLayout): boolean {
   const [, index, part] = /^blk\.(\d+)\.(attn|ffn|ssm)_/.exec(name) ?? []
   const block = index === undefined ? undefined : blocks?.[Number(index)]
   if (!block) return false
-  // Where a block has one norm for both, it is called the attention's.
+  // If a block has one norm for both, it is called the attention's.
   return part !== 'ffn' ? !block.attention && !(name.includes('attn_norm') && block.width > 0) : block.width === 0
 }
 
-/** llama.cpp leaves the middle dimension of a convolution out. */
+/** llama.cpp omits the middle dimension of a convolution. */
 const isKernel = (name: string): boolean => name.endsWith(deltaNames.convolution)
 
-/** How a value of the file becomes one of the model. */
+/** How to convert a value of the file to the model's. */
 function undoIn(name: string, { norm: { offset = 0 } }: DecoderSpec): Place['undo'] {
   if (isDecay(name)) return (value) => Math.log(-value)
   return offset !== 0 && hasOffset(name) ? (value) => value - offset : undefined
@@ -121,7 +121,7 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
   })
 }
 
-/** Which rows and how many columns of a tensor are used: of an MLP's all but the zeros that were added behind its neurons. */
+/** Which rows and how many columns of a tensor are used: for an MLP, all except the zeros added after its neurons. */
 function neuronsOf({ name, shape }: PlacedTensor, { widths, storedWidths }: GgufLayout): { rows: Rows[]; columns: number | undefined } {
   const [all = 1, columns] = shape
   const [, index, part] = /^blk\.(\d+)\.ffn_(gate|up|down)\./.exec(name) ?? []

@@ -1,7 +1,7 @@
 import { toDecimal } from './decimal.ts'
 import type { Metadata } from './metadata.ts'
 
-/** Factors per rotary frequency, which some files hold as tensors. */
+/** Factors per rotary frequency, which some files store as tensors. */
 export interface RotaryFactors {
   /** Llama 3's. */
   frequencies?: Float32Array
@@ -15,7 +15,7 @@ interface Turned {
   readonly wholeYarn: false | undefined
 }
 
-/** The part of a config that says how rotary frequencies are scaled. Throws an Error for a way that is not known. */
+/** The part of a config that describes how rotary frequencies are scaled. Throws an Error for an unknown way. */
 export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, wholeYarn }: Turned): Record<string, unknown> {
   const original = metadata.optionalNumber('rope.scaling.original_context_length')
   const trained = original ? { original_max_position_embeddings: original } : {}
@@ -38,7 +38,7 @@ export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, 
   if (type !== 'linear' && type !== 'yarn')
     throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
   if (type === 'linear') return { rope_scaling: { rope_type: type, factor, ...trained } }
-  // llama.cpp multiplies it with the usual factor, which it works out by itself. A float32 holds seven digits of the product.
+  // llama.cpp multiplies it with the usual factor, which it computes itself. A float32 holds seven digits of the product.
   const own = attention === undefined ? {} : { attention_factor: Number((attention * (0.1 * Math.log(factor) + 1)).toPrecision(7)) }
   return { rope_scaling: { rope_type: type, factor, ...trained, ...yarnRange(metadata, wholeYarn), ...own } }
 }
@@ -54,10 +54,10 @@ function yarnRange(metadata: Metadata, whole: false | undefined): Record<string,
   }
 }
 
-// The rule that all published Llama 3 models use; files keep only what comes of it.
+// The rule that all published Llama 3 models use. Files keep only its results.
 const llama3 = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 }
 
-/** Llama 3's rule where it gives these factors, else the factors themselves, which LongRoPE's form can state. */
+/** Llama 3's rule if it gives these factors, else the factors themselves, which LongRoPE's form can express. */
 function describeFrequencies(factors: Float32Array, metadata: Metadata, rotarySize: number): Record<string, unknown> {
   const theta = metadata.optionalNumber('rope.freq_base') ?? 10000
   const factor = toDecimal(Math.max(...factors))

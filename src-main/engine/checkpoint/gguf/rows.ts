@@ -1,7 +1,7 @@
 import { alignedBuffer } from '../aligned-buffer.ts'
 import type { Rows } from '../checkpoint.ts'
 
-/** Where some rows of a tensor lie that is made of ranges of a stored one. */
+/** The places of some rows of a tensor that consists of ranges of a stored one. */
 export function intersect<Range extends Rows>(ranges: readonly Range[], wanted: Rows): Range[] {
   let passed = 0
   return ranges.flatMap((range) => {
@@ -13,7 +13,7 @@ export function intersect<Range extends Rows>(ranges: readonly Range[], wanted: 
   })
 }
 
-/** Stretches of memory behind each other. */
+/** Concatenates pieces of memory. */
 export function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
   if (parts.length === 1) return parts[0] as Uint8Array
   const joined = alignedBuffer(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
@@ -25,7 +25,7 @@ export function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
   return joined
 }
 
-/** Values in rows, without those that were added behind each row. */
+/** Values in rows, without those added at the end of each row. */
 export function firstColumns(bytes: Uint8Array, columns: number, kept: number, valueBytes: number): Uint8Array {
   if (kept === columns) return bytes
   const rows = bytes.byteLength / (columns * valueBytes)
@@ -37,7 +37,7 @@ export function firstColumns(bytes: Uint8Array, columns: number, kept: number, v
   return result
 }
 
-/** Rows whose entries are put back: the model's lie in these ranges of the file's, one after the other. */
+/** Restores the order of rows: the model's are these ranges of the file's, one after another. */
 export function takeFrom(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
   const result = alignedBuffer(bytes.byteLength)
   for (let to = 0; to < bytes.byteLength; ) {
@@ -51,7 +51,7 @@ export function takeFrom(bytes: Uint8Array, ranges: readonly Rows[], entryBytes:
   return result
 }
 
-/** Puts the rows of each head back: rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second. */
+/** Restores the order of each head's rows: rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second. */
 export function takeApart(heads: Uint8Array, rowBytes: number, headRows: number, first: number, count: number): Uint8Array {
   const result = alignedBuffer(count * rowBytes)
   for (let i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { entriesBytes, type GgufTensorToWrite, ggufBytes, type MetadataEntries, storedBytes, writeGguf } from './write-gguf.ts'
 
-/** Bytes of tensors beyond which a file is split, as hubs and file systems like it. */
+/** A file with more bytes of tensors is split, as hubs and file systems prefer. */
 const usualShardBytes = 5e9
 
 /** The files that `writeGgufShards` writes, the one to open first. */

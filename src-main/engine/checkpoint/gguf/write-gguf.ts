@@ -14,7 +14,7 @@ export type MetadataValue =
 
 export type MetadataEntries = Map<string, MetadataValue>
 
-/** A tensor to be written; `bytes` is asked for once, when its turn comes. `shape` has the rows first. */
+/** A tensor to write. `bytes` is called once, when its turn comes. `shape` has the rows first. */
 export interface GgufTensorToWrite {
   readonly name: string
   readonly type: BlockType
@@ -22,7 +22,7 @@ export interface GgufTensorToWrite {
   readonly bytes: () => Promise<Uint8Array>
 }
 
-/** Every tensor begins at a multiple of this many bytes. */
+/** Every tensor starts at a multiple of this many bytes. */
 const alignment = 32
 
 /** Bytes that a tensor takes in a file, without padding. */
@@ -33,7 +33,7 @@ export function storedBytes({ type, shape }: Pick<GgufTensorToWrite, 'type' | 's
   )
 }
 
-/** Writes a GGUF file (version 3), one tensor in memory at a time, and waits until it is on the disk. When it fails the file is removed. */
+/** Writes a GGUF file (version 3) with one tensor in memory at a time, and waits until it is on disk. Removes the file on failure. */
 export async function writeGguf(
   file: string,
   metadata: MetadataEntries,
@@ -88,7 +88,7 @@ function writeEntries(out: Pieces, metadata: MetadataEntries): void {
   }
 }
 
-/** Everything before the first tensor: magic, counts, metadata, and where each tensor will lie. */
+/** Everything before the first tensor: magic, counts, metadata, and the offset of each tensor. */
 function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
   const out = new Pieces()
   out.bytes(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(metadata.size)
@@ -129,7 +129,7 @@ function writeScalar(out: Pieces, type: number, value: number | boolean | string
   else out.u32(Number(value))
 }
 
-/** Little-endian bytes in the making. */
+/** Builds little-endian bytes. */
 class Pieces {
   readonly #parts: Uint8Array[] = []
   #length = 0

@@ -11,7 +11,7 @@ import { openSafetensors, type SafetensorsFile } from './safetensors-file.ts'
 import type { StoredTensor } from './safetensors-header.ts'
 import { indexFile, readIndex, singleFile } from './sharded-index.ts'
 
-/** Where one tensor lies: the open file and its place in it. */
+/** The place of one tensor: the open file and the offset in it. */
 interface Place {
   source: SafetensorsFile
   stored: StoredTensor

@@ -11,7 +11,7 @@ export interface SafetensorsFile {
   readonly handle: FileHandle
 }
 
-/** Opens one safetensors file and checks its whole header; the caller closes `handle`. */
+/** Opens one safetensors file and checks its whole header. The caller closes `handle`. */
 export async function openSafetensors(file: string): Promise<SafetensorsFile> {
   const handle = await openRegular(file)
   try {

@@ -17,8 +17,8 @@ export const largestHeader = 100_000_000
 const forbiddenNames = new Set(['__proto__', 'constructor', 'prototype', ''])
 
 /**
- * Checks the first eight bytes of a safetensors file and gives the header's length in bytes.
- * @param start the file's first bytes, at most eight
+ * Checks the first eight bytes of a safetensors file and returns the header's length in bytes. @param start the file's first bytes, at most
+ * eight
  */
 export function readHeaderLength(start: Uint8Array, fileBytes: number, file: string): number {
   if (start.length < 8) fail(file, `is ${fileBytes} bytes long; a safetensors file has at least 8. It is cut off or no safetensors file.`)
@@ -32,8 +32,8 @@ export function readHeaderLength(start: Uint8Array, fileBytes: number, file: str
 }
 
 /**
- * Parses a safetensors header and checks it against the size of the file: known dtypes, sane shapes, shape times element size equal to
- * the bytes, and ranges that cover the data without overlap, hole or rest.
+ * Parses a safetensors header and checks it against the size of the file: known dtypes, plausible shapes, byte counts that match shape and
+ * element size, and ranges that cover the data without overlap, gap or remainder.
  */
 export function parseHeader(header: Uint8Array, fileBytes: number, file: string): Map<string, StoredTensor> {
   const text = decodeText(header, file)

@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { type Dtype, elementBytes } from '../dtypes.ts'
 import { writeAll, writeWhole } from '../write-all.ts'
 
-/** A tensor to be stored; `bytes` is asked for once, when its turn comes, and may be forgotten afterwards. */
+/** A tensor to store. `bytes` is called once, when its turn comes, and need not be kept. */
 export interface TensorToWrite {
   name: string
   dtype: Dtype
@@ -14,8 +14,8 @@ export interface TensorToWrite {
 export type ShapedTensorToWrite = Omit<TensorToWrite, 'bytes'>
 
 /**
- * Writes a safetensors file, one tensor in memory at a time, and waits until it is on the disk.
- * Wide dtypes come first, so that every tensor is aligned to its element size. When it fails the file is removed.
+ * Writes a safetensors file with one tensor in memory at a time, and waits until it is on disk. Wide dtypes come first, so that every
+ * tensor is aligned to its element size. Removes the file on failure.
  */
 export async function writeSafetensors(file: string, tensors: readonly TensorToWrite[], metadata?: Record<string, string>): Promise<void> {
   const sorted = inFileOrder(tensors)

@@ -6,8 +6,8 @@ import { type ShapedTensorToWrite, safetensorsBytes, type TensorToWrite, tensorB
 const metadata = { format: 'pt' }
 
 /**
- * Writes tensors into a folder: one safetensors file, or where that would be larger than `shardBytes`, several with an index. A tensor
- * that is larger by itself has a file of its own.
+ * Writes tensors into a folder: one safetensors file, or several with an index if it would be larger than `shardBytes`. A tensor that is
+ * larger by itself gets its own file.
  */
 export async function writeShards(folder: string, tensors: readonly TensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): Promise<void> {
   const shards = divide(tensors, shardBytes)

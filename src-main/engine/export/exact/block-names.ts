@@ -4,7 +4,7 @@ import type { BlockNames } from './module.ts'
 /** Names of a block's modules in transformers, which are those of its tensors. */
 export function blockNames(spec: DecoderSpec): BlockNames {
   const { attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = spec.block(0)
-  // With a parallel residual one norm serves both; it goes with neither.
+  // With a parallel residual, one norm serves both, so it is removed with neither.
   const shared = spec.parallelResidual
   return {
     attentions: [...new Set(spec.blocks.map((_, index) => moduleAt(spec.block(index).output.weight, -3)))],

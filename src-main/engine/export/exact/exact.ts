@@ -63,7 +63,7 @@ export const exact: ExportFormat = {
       const hasModule = model.spec.router === undefined
       const family = familyConfig(model.checkpoint.config)
       requireCache(model.spec, packed)
-      // The weights are what the plan's tensors made of them; only the account of it is left.
+      // The weights already contain the plan's tensors, so only its description remains.
       const { tensors: _, ...account } = plan
       const layout: PrunedLayout = {
         format: 1,
@@ -100,22 +100,22 @@ function requireUnsliced(spec: DecoderSpec): void {
   )
 }
 
-/** Every block by itself: a sliced stream has no other order. */
+/** Every block by itself, because a sliced stream allows no other order. */
 const unpacked = (blocks: DecoderSpec['blocks']): PackedBlock[] => blocks.map((_, index) => ({ attention: index, mlp: index }))
 
 type Config = Record<string, unknown>
 type FamilyConfig = Config & { readonly model_type: string }
 
-/** What is changed of the family's config, and put back when the folder is opened here. */
+/** The entries that are changed in the family's config, and restored when the folder is opened here. */
 function wordsOf({ model_type, architectures }: FamilyConfig): NonNullable<PrunedLayout['family']> {
   return { model_type, ...(Array.isArray(architectures) ? { architectures: architectures.map(String) } : {}) }
 }
 
-/** The config of the language model, which in some checkpoints is a part of a larger one. */
+/** The config of the language model, which is part of a larger one in some checkpoints. */
 function familyConfig(config: Config): FamilyConfig {
   const own = textConfig(config)
   const type = String(own.model_type)
-  // It becomes a part of the module's text.
+  // It becomes part of the module's text.
   if (!/^\w+$/.test(type))
     throw new EspalierError(
       'invalid',
@@ -124,7 +124,7 @@ function familyConfig(config: Config): FamilyConfig {
   return { ...own, model_type: type }
 }
 
-/** The names that the family has where it is a model of its own. */
+/** The names of the family as a model by itself. */
 function underFamilyNames<T extends ShapedTensorToWrite>(spec: DecoderSpec, tensors: readonly T[]): T[] {
   const prefix = spec.embedding.slice(0, -'embed_tokens.weight'.length)
   return tensors.map((tensor) => {
@@ -157,7 +157,7 @@ function configOf(
     stream_width: width,
     stream_epsilon: epsilon,
     head_dim: spec.headSize,
-    // Embeddings are stored turned and scaled, so the head is a tensor of its own.
+    // Embeddings are stored rotated and scaled, so the head is a separate tensor.
     tie_word_embeddings: false,
     ...('embedding_multiplier' in family ? { embedding_multiplier: 1 } : {}),
   }
@@ -186,7 +186,7 @@ function moduleOf(request: ExportRequest, family: string, packed: readonly Packe
   })
 }
 
-/** What was removed, in the words of the module. */
+/** What was removed, in the module's words. */
 function accountOf({ model, plan, method }: ExportRequest, packed: readonly PackedBlock[]): string {
   const share = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
   const title = `${model.name}, pruned with Espalier by ${method}: ${share} % of the parameters of the block stack were removed.`
@@ -201,7 +201,7 @@ function accountOf({ model, plan, method }: ExportRequest, packed: readonly Pack
   return [title, '', 'What is left, by the blocks of the dense model:', '', 'block  attention      MLP', ...rows].join('\n')
 }
 
-/** The cache asks the first block how many tokens were seen, which another kind of attention cannot answer in its place. */
+/** The cache asks the first block how many tokens were seen, which another kind of attention cannot answer. */
 function requireCache({ router, perBlock }: DecoderSpec, packed: readonly PackedBlock[]): void {
   const types = perBlock?.layer_types
   // Folders of mixtures have no module for transformers.

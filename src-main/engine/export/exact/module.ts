@@ -1,12 +1,12 @@
-/** What the Python module of a saved model is made of. */
+/** The facts that a saved model's Python module is written from. */
 interface ModuleFacts {
   /** The family's `model_type` in transformers. */
   readonly family: string
-  /** What the module says of itself: which model this was, and what was removed. */
+  /** What the module says about itself: the original model, and what was removed. */
   readonly account: string
   /** Names of modules in a block. */
   readonly names: BlockNames
-  /** Where the stream between submodules is narrower: the projections that write it at the end of the last block, and the final norm. */
+  /** If the stream between submodules is narrower: the projections that write it at the end of the last block, and the final norm. */
   readonly sliced?: {
     readonly last: readonly string[]
     readonly finalNorm: string
@@ -16,12 +16,12 @@ interface ModuleFacts {
 }
 
 export interface BlockNames {
-  /** One or several: blocks may have attention of different kinds. */
+  /** One or several, because blocks may have attention of different kinds. */
   readonly attentions: readonly string[]
   readonly attentionNorms: readonly string[]
   readonly mlp: string
   readonly mlpNorms: readonly string[]
-  /** Norms that both read, which stay when one of them goes. */
+  /** Norms that both submodules read, which stay if one of them is removed. */
   readonly sharedNorms: readonly string[]
 }
 
@@ -31,12 +31,12 @@ export const moduleFile = 'modeling_espalier.py'
 /** The `model_type` that only the module knows, so that no program opens the folder as a whole model of its family. */
 export const ownModelType = (family: string): string => `espalier_${family}`
 
-/** A Python module in which transformers (5 or newer) opens a pruned or sliced model, on top of the family's own classes. */
+/** A Python module with which transformers (5 or newer) opens a pruned or sliced model, based on the family's own classes. */
 export function moduleText(facts: ModuleFacts): string {
   return [header(facts), facts.sliced ? slicedClasses(facts, facts.sliced) : prunedClasses(facts)].join('\n\n\n')
 }
 
-/** Text that ends no docstring and escapes nothing. */
+/** Escapes a text so that it neither ends a docstring nor escapes anything. */
 const quote = (text: string): string => text.replaceAll('\\', '/').replaceAll('"""', "'''")
 
 const tuple = (names: readonly string[]): string =>

@@ -13,9 +13,9 @@ import type { Planned } from '../pieces.ts'
 import { prunedTensors } from '../pruned-tensors.ts'
 
 /**
- * A folder of the model's own family that transformers and its kin load: blocks that went whole are left out, neighbours that lack each
- * other's half share one, and all are renumbered. MLPs share one width; a removed attention or MLP whose place is still needed stays
- * as zeros, which cost memory but add nothing.
+ * A folder of the model's own family that transformers and similar programs load. Blocks that were removed whole are left out, neighbours
+ * that lack each other's half share one, and all are renumbered. MLPs share one width. A removed attention or MLP whose place is still
+ * needed becomes zeros, which use memory but add nothing.
  */
 export const stock: ExportFormat = {
   id: 'stock',
@@ -89,7 +89,7 @@ export function layOutStock(planned: Planned, constants = false) {
 const refuse = (why: string, format = 'exact') =>
   new EspalierError('infeasible', `This format cannot hold the model: ${why}. Choose the format ${format}.`)
 
-/** Throws where a config with narrower experts would also make the shared expert narrower. */
+/** Throws if a config with narrower experts would also make the shared expert narrower. */
 function requireShared(spec: DecoderSpec, config: Record<string, unknown>): void {
   const mixture = spec.blocks.findIndex(({ experts }) => experts !== undefined)
   const widthIn = (own: DecoderSpec) => (mixture < 0 ? undefined : own.block(mixture).mixture?.shared?.up.rows)
@@ -97,7 +97,7 @@ function requireShared(spec: DecoderSpec, config: Record<string, unknown>): void
   throw refuse('its experts became narrower, and the config has one width for them and the shared expert')
 }
 
-/** The one number of experts that all mixtures have. Throws where they differ, or where a config cannot say which blocks have one. */
+/** The number of experts of all mixtures. Throws if they differ, or if a config cannot say which blocks have one. */
 function expertsOf(
   { router, blocks: dense, family }: DecoderSpec,
   blocks: readonly BlockLayout[],
@@ -114,7 +114,7 @@ function expertsOf(
   return counts[0] ?? dense.find(({ experts }) => experts !== undefined)?.experts ?? 0
 }
 
-/** The config's words for the sizes of MLPs and experts. */
+/** The config's entries for the sizes of MLPs and experts. */
 function sizesOf(
   { router, blocks }: DecoderSpec,
   config: Record<string, unknown>,

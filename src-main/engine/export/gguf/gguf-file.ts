@@ -18,15 +18,15 @@ import { ggufTensors, paddedWidth } from './tensors.ts'
 /** A GGUF file before anything is read or written. */
 export interface GgufFile {
   readonly architecture: string
-  /** Sizes and rotary embedding; what names the model and its tokenizer is added when it is written. */
+  /** Sizes and rotary embedding. The model's name and its tokenizer are added when the file is written. */
   readonly metadata: MetadataEntries
   readonly tensors: readonly GgufTensorToWrite[]
-  /** Importances of the columns of its tensors, by name, where errors are weighed by them. */
+  /** Importances of the columns of its tensors, by name, if errors are weighted by them. */
   readonly weighed: ReadonlyMap<string, Float32Array>
   readonly bytes: number
   /** Blocks that keep keys and values. */
   readonly attentions: number
-  /** What a reader should know: what is stored as zeros, where the context ends. */
+  /** What a reader should know: what is stored as zeros, and where the context ends. */
   readonly notes: readonly string[]
 }
 
@@ -93,7 +93,7 @@ function refuseFolder(): EspalierError {
   )
 }
 
-/** The number of the mix whose main type holds most of a file's bytes, F16 where it is plain. */
+/** The number of the mix whose main type has most of a file's bytes; F16 if it is not quantised. */
 function fileTypeOf({ quantised }: Checkpoint): number {
   const [most] = quantised?.types ?? []
   return Object.values(mixes).find(({ main }) => main === most)?.fileType ?? 1
@@ -107,7 +107,10 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
   )
 }
 
-/** Blocks whose attention is zeros, and each block's neurons where zeros follow or replace them: a reader that knows the keys leaves them out. */
+/**
+ * Records the blocks whose attention is zeros, and each block's neurons if zeros follow or replace them. A reader that knows these keys
+ * leaves the zeros out.
+ */
 function noteZeros({ blocks, heads, widths }: GgufTarget, left: readonly BlockLayout[], metadata: MetadataEntries): void {
   const neurons = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
   if (neurons.some((count, position) => count !== widths[position])) metadata.set('espalier.neurons', { kind: 'integers', value: neurons })

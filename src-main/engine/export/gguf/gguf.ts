@@ -14,8 +14,8 @@ import { writeImatrix } from './measure-importances.ts'
 import { tokenizerMetadata } from './tokenizer.ts'
 
 /**
- * A file for llama.cpp and what is built on it (Ollama, LM Studio), with a Modelfile beside it. Removed attention and narrower MLPs take
- * no place in architectures that state sizes block by block; elsewhere they are zeros.
+ * A file for llama.cpp and programs built on it (Ollama, LM Studio), with a Modelfile beside it. In architectures that state sizes block by
+ * block, removed attention and narrower MLPs use no space; elsewhere they are zeros.
  */
 export const gguf: ExportFormat = {
   id: 'gguf',
@@ -66,7 +66,7 @@ export const gguf: ExportFormat = {
 
 const tokenizers = new WeakMap<Checkpoint, Promise<MetadataEntries>>()
 
-/** A model's tokenizer, read once for all that is asked of it while it is open. */
+/** A model's tokenizer, read once while the model is open. */
 function tokenizerOf({ model: { checkpoint, spec } }: Planned): Promise<MetadataEntries> {
   const known = tokenizers.get(checkpoint)
   if (known !== undefined) return known

@@ -3,33 +3,33 @@ import { columnCount } from '#engine/checkpoint/checkpoint.ts'
 import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { GgufTarget } from './target.ts'
 
-/** Mean squares of what the projections of a block read, by column: of attention and MLP, going in and before the last projection. */
+/** Mean squares of the inputs of a block's projections, by column: into attention and MLP, and into their last projection. */
 export interface BlockImportances {
   readonly attention?: PartImportances
   readonly mlp?: PartImportances
-  /** Of a mixture's experts as the plan leaves them, what each reads over its own tokens. */
+  /** For a mixture: the importances of each remaining expert, over its own tokens. */
   readonly experts?: readonly PartImportances[]
 }
 
 export interface PartImportances {
   readonly input: Float32Array
-  /** Absent where a mixture's shared expert is not measured. */
+  /** Absent if a mixture's shared expert is not measured. */
   readonly inner?: Float32Array
 }
 
-/** How much an error in each column of each matrix counts, as llama.cpp's imatrix states it. */
+/** How much an error in each column of each matrix counts, in the sense of llama.cpp's imatrix. */
 export interface Importances {
   /** By block of the model before pruning. */
   readonly blocks: readonly BlockImportances[]
-  /** The texts that they were measured on, and how many tokens of them. */
+  /** The texts they were measured on, and how many tokens. */
   readonly texts: readonly string[]
   readonly tokens: number
 }
 
-/** Columns that saw only zeros count this share of the mean: with a weight of 0 everywhere, a block has no best scale. */
+/** Columns that saw only zeros count this share of the mean. With a weight of 0 everywhere, a block would have no best scale. */
 const leastShare = 1e-6
 
-/** The importances of the columns of each matrix in the blocks, by the tensor's name; all equal where nothing was measured. */
+/** The importances of the columns of each matrix in the blocks, by tensor name; all equal if nothing was measured. */
 export function importancesByName(
   tensors: readonly TensorToWrite[],
   { blocks }: GgufTarget,
@@ -54,13 +54,13 @@ export function importancesByName(
   return found
 }
 
-/** Importances of every expert behind each other. */
+/** Concatenates the importances of all experts. */
 function fillAll(experts: number, of: (expert: number) => Float32Array): Float32Array {
   const all = Array.from({ length: experts }, (_, expert) => of(expert))
   return Float32Array.from(all.flatMap((own) => [...own]))
 }
 
-/** As many importances as a matrix has columns, those behind the measured ones for neurons of zeros. */
+/** Extends measured importances to the columns of a matrix. The added ones are for neurons of zeros. */
 function fill(measured: Float32Array | undefined, width: number): Float32Array {
   const own = measured ?? new Float32Array()
   const mean = own.reduce((sum, value) => sum + value, 0) / Math.max(1, own.length)

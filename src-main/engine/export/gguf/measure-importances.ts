@@ -15,7 +15,7 @@ interface Report {
   progress?(done: number, total: number): void
 }
 
-/** The mean square of every column that a projection of the pruned model reads, over the windows, as llama-imatrix measures it. */
+/** The mean square of every input column of the pruned model's projections over the windows, as llama-imatrix measures it. */
 export async function measureImportances(
   view: ModelView,
   windows: Windows,
@@ -57,7 +57,7 @@ interface Site {
 interface Sites {
   attention?: Site
   mlp?: Site
-  /** By number; one that was never chosen has none. */
+  /** By number; an expert that was never chosen has none. */
   experts?: (Site | undefined)[]
 }
 
@@ -83,7 +83,7 @@ function addRows(sums: Float64Array, rows: ArrayLike<number>): void {
   for (let i = 0; i < rows.length; i++) sums[i % sums.length] = (sums[i % sums.length] as number) + (rows[i] as number)
 }
 
-/** Writes the importances of a file's tensors as llama-quantize reads them (`--imatrix`). */
+/** Writes the importances of a file's tensors in the form that llama-quantize reads (`--imatrix`). */
 export async function writeImatrix(path: string, { weighed, tensors: written }: GgufFile, { texts, tokens }: Importances): Promise<void> {
   const metadata: MetadataEntries = new Map([
     ['general.type', { kind: 'text', value: 'imatrix' }],

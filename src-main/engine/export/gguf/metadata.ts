@@ -29,7 +29,7 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
     'attention.head_count_kv',
     heads.map(({ keyValue }) => keyValue),
   )
-  // Ollama works the head size out of block 0's heads unless these are there.
+  // Ollama derives the head size from block 0's heads unless these are present.
   integer('attention.key_length', spec.headSize)
   integer('attention.value_length', spec.headSize)
   const epsilon = spec.norm.kind === 'rms' ? 'attention.layer_norm_rms_epsilon' : 'attention.layer_norm_epsilon'
@@ -40,7 +40,7 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
   return metadata
 }
 
-/** How many experts there are, how wide they are and how a router chooses, where the blocks from `first` on are mixtures. */
+/** The number of experts, their width and how a router chooses, if the blocks from `first` on are mixtures. */
 function expertMetadata(spec: DecoderSpec, { dialect, blocks, widths, experts }: GgufTarget, first: number): MetadataEntries {
   const { router } = spec
   const { mixture } = first < 0 ? {} : spec.block(sourceOf(at(blocks, first)))
@@ -64,7 +64,7 @@ function expertMetadata(spec: DecoderSpec, { dialect, blocks, widths, experts }:
   return metadata
 }
 
-/** Numbers that a family's blocks compute with, where the architecture reads them. */
+/** Numbers that a family's blocks compute with, if the architecture reads them. */
 function computedWith(spec: DecoderSpec, { dialect }: GgufTarget): [string, number | undefined][] {
   const caps: [string, number | undefined][] = [
     ['attn_logit_softcapping', spec.scoreCap],
@@ -80,7 +80,7 @@ function computedWith(spec: DecoderSpec, { dialect }: GgufTarget): [string, numb
   ]
 }
 
-/** Which of the written blocks attend within a window, and how far. */
+/** Which of the written blocks attend within a window, and its length. */
 function windowMetadata(spec: DecoderSpec, { dialect, blocks }: GgufTarget): MetadataEntries {
   const windows = blocks.map((block) => spec.slidingWindow(sourceOf(block)))
   const window = windows.find((value) => value !== undefined)
@@ -92,8 +92,8 @@ function windowMetadata(spec: DecoderSpec, { dialect, blocks }: GgufTarget): Met
 }
 
 /**
- * Tokens that a file may claim to read: what the model was trained for, stretched as its rotary scaling says, and at most the shortest
- * sliding window where the architecture computes none, because beyond it the answers would differ.
+ * The context length to state: what the model was trained for, extended as its rotary scaling says. If the architecture computes no sliding
+ * windows, at most the shortest one, because answers would differ beyond it.
  */
 export function contextLength(
   spec: DecoderSpec,

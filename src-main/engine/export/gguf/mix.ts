@@ -7,11 +7,11 @@ export interface MixPlace {
   /** Position of the tensor among the `count` tensors of its part. */
   readonly index: number
   readonly count: number
-  /** Query heads for each key/value head in the first block. */
+  /** Query heads per key/value head in the first block. */
   readonly shared: number
   /** Whether the model is what llama.cpp calls a 70B: 80 blocks of a Llama. */
   readonly isLarge: boolean
-  /** Experts of each mixture, 0 without any, and whether the tensor holds one projection of all. */
+  /** Experts of each mixture, 0 if there are none, and whether the tensor holds one projection of all of them. */
   readonly experts: number
   readonly isExpert: boolean
 }
@@ -19,7 +19,7 @@ export interface MixPlace {
 /** A type, or a choice by place. Undefined leaves the main type. */
 type Choice = string | ((place: MixPlace) => string | undefined)
 
-/** Parts of a model that a mix may store in a type of their own. `value` includes joined queries, keys and values. */
+/** Parts of a model that a mix may store in their own type. `value` includes joined queries, keys and values. */
 export type MixPart = 'head' | 'embedding' | 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down'
 
 /** How a GGUF file stores its matrices: a main type, and parts that differ from it. */
@@ -27,9 +27,9 @@ export interface Mix extends Readonly<Partial<Record<Exclude<MixPart, 'head'>, C
   /** `general.file_type` (llama.h). */
   readonly fileType: number
   readonly main: string
-  /** The type of the head, and of an embedding that is also the head; Q6_K unless it is given. */
+  /** The type of the head, and of an embedding that is also the head. Default: Q6_K. */
   readonly head?: string
-  /** Whether tensors keep the type that they have in the file they come from. */
+  /** Whether tensors keep the type of the file they come from. */
   readonly asStored?: true
 }
 
@@ -42,7 +42,7 @@ const isInMiddle = ({ index, count }: MixPlace): boolean => index >= Math.floor(
 /** Whether a tensor keeps more bits: the first and the last eighth, and every third between. */
 const matters = (place: MixPlace): boolean => !isInMiddle(place) || (place.index - Math.floor(place.count / 8)) % 3 === 2
 
-/** Where few key/value heads serve many queries, their projections are small and each error counts more often. */
+/** If few key/value heads serve many queries, their projections are small and each error counts more often. */
 const shared =
   (type: string, other?: string): Choice =>
   (place) =>
@@ -53,7 +53,7 @@ const when =
     test(place) ? type : other
 
 const moreBits = { value: when(matters, 'Q6_K'), down: when(matters, 'Q6_K') }
-/** The types of least bits spare attention in mixtures, where it is small. */
+/** The types with the fewest bits spare attention in mixtures, where it is small. */
 const spared =
   (other: string): Choice =>
   (place) =>
@@ -63,8 +63,8 @@ const two = { value: spared('IQ3_S'), down: when(isFirst(8), 'IQ3_S'), output: '
 const middle = when(isInMiddle, 'IQ3_XXS')
 
 /**
- * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses with importances, which are
- * measured for main types of up to four bits. MXFP4 is its type for experts, here for every matrix of a model without them.
+ * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses with importances, which are measured
+ * for main types of up to four bits. MXFP4 is its type for experts; here it applies to every matrix of a model without experts.
  */
 export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   F32: { fileType: 0, main: 'F32', head: 'F32' },
@@ -116,14 +116,14 @@ export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   SOURCE: { fileType: 0, main: 'F32', head: 'F32', asStored: true },
 }
 
-/** The mix of that name. Throws with the list of names when there is none. */
+/** The mix with this name. Throws with the list of names if there is none. */
 export function findMix(name: string): Mix {
   const found = Object.hasOwn(mixes, name) ? mixes[name as keyof typeof mixes] : undefined
   if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${Object.keys(ggufTypeTitles).join(', ')}.`)
   return found
 }
 
-/** Whether the main type has at most four bits for a value, so that errors are weighed by importances. */
+/** Whether the main type has at most four bits per value, so that errors are weighted by importances. */
 export const weighsErrors = ({ main }: Mix): boolean => /^(IQ|Q)[1-4]|^MXFP4/.test(main)
 
 /** The type of a part's tensor in rows of `width`, before any fallback for short rows. */
@@ -141,7 +141,7 @@ export function chosenType(mix: Mix, part: MixPart | undefined, place: MixPlace,
 /** Mixes that give the outputs of attention more bits in a model of eight experts, by their number in llama.h. */
 const moreForOutputs = [10, 11, 12, 14, 15, 22, 23, 25, 26, 27, 30]
 
-/** Where llama.cpp's quantiser treats mixtures otherwise: with eight experts, attention is so small that it spares it. */
+/** Where llama.cpp's quantiser treats mixtures differently: with eight experts, attention is so small that it spares it. */
 function mixtureType(mix: Mix, part: MixPart, place: MixPlace): string | undefined {
   if (mix.main === 'MXFP4') return place.isExpert ? 'MXFP4' : 'Q8_0'
   if (place.experts !== 8) return undefined
@@ -151,16 +151,16 @@ function mixtureType(mix: Mix, part: MixPart, place: MixPlace): string | undefin
   return part === 'down' && mix.fileType === 27 && matters(place) ? 'Q4_K' : undefined
 }
 
-/** What takes the place of a type with blocks of 256 values in rows that are no multiple of that. */
+/** Replacements for types with blocks of 256 values, for rows that are no multiple of 256. */
 const smaller: Readonly<Record<string, string>> = { Q2_K: 'Q4_0', Q3_K: 'Q4_0', Q4_K: 'Q5_0', Q5_K: 'Q5_1', Q6_K: 'Q8_0' }
 
-/** A type that rows of this length can have: the wanted one, its relative with shorter blocks, or F16. */
+/** A possible type for rows of this length: the wanted one, its relative with shorter blocks, or F16. */
 export function fitType(wanted: string, rowLength: number): string {
   const relative = smaller[wanted] ?? (wanted.startsWith('IQ') ? 'IQ4_NL' : 'F16')
   return [wanted, relative].find((name) => rowLength % blockTypeNamed(name).values === 0) ?? 'F16'
 }
 
-/** Values that a row must be a multiple of for the mix's own types. */
+/** Rows must be a multiple of this many values for the mix's own types. */
 export function rowMultiple(mix: Mix): number {
   return blockTypeNamed(mix.main).values
 }

@@ -2,7 +2,7 @@ import { isConstant, type MixtureTensors, type MlpTensors, type Projection } fro
 
 interface MixtureSizes {
   readonly experts: number
-  /** Neurons of each expert, with those of zeros. */
+  /** Neurons of each expert, including those of zeros. */
   readonly width: number
   readonly hidden: number
   /** Neurons of the shared expert. */
@@ -15,7 +15,7 @@ export function widthOf({ experts }: MixtureTensors): number {
   return own && !isConstant(own) ? own.up.rows : 0
 }
 
-/** The names that llama.cpp gives a block's mixture: experts lie behind each other in one tensor for each projection. */
+/** The names that llama.cpp gives a block's mixture. One tensor per projection holds all experts. */
 export function mixtureNames(source: MixtureTensors, prefix: string, sizes: MixtureSizes): MixtureTensors {
   const { experts, width, hidden } = sizes
   const rows = (part: string, place: number, each: number, columns: number): Projection => ({

@@ -2,10 +2,7 @@ import { gpt2Pattern, llama3Pattern, qwen2Pattern } from '#engine/tokenizer/patt
 
 type Step = Readonly<Record<string, unknown>>
 
-/**
- * What llama.cpp calls the way in which a byte-level tokenizer splits text before it merges bytes (`tokenizer.ggml.pre`), or undefined
- * for a way that it has no name for.
- */
+/** llama.cpp's name (`tokenizer.ggml.pre`) for how a byte-level tokenizer splits text before it merges bytes; undefined if it has none. */
 export function nameSplit(preTokenizer: unknown, ignoresMerges: boolean): string | undefined {
   const word = stepsOf(preTokenizer).map(describeStep).filter(Boolean).join(' ')
   const name = Object.hasOwn(names, word) ? names[word] : undefined
@@ -34,6 +31,6 @@ function describeStep(step: Step): string {
   if (pattern === gpt2Pattern) return 'gpt2'
   if (pattern === llama3Pattern) return 'llama3'
   if (pattern === qwen2Pattern) return 'qwen2'
-  // GPT-4o's, in which words end where an upper case letter follows a lower case one.
+  // GPT-4o's, in which a word ends where an upper case letter follows a lower case one.
   return pattern.includes(String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`) && pattern.includes(String.raw`\p{N}{1,3}`) ? 'o200k' : 'unknown'
 }

@@ -7,7 +7,7 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 
 type Section = Readonly<Record<string, unknown>>
 
-/** What a config says of its rotary embedding, in either spelling. */
+/** The rotary embedding of a config, in either spelling. */
 interface RotarySection {
   readonly kind: string
   readonly theta: number | undefined
@@ -16,7 +16,10 @@ interface RotarySection {
   readonly originalLength: number | undefined
 }
 
-/** The rotary section of a config (`rope_scaling` with `rope_theta`, or `rope_parameters`): that of full attention where kinds of blocks differ. */
+/**
+ * The rotary section of a config (`rope_scaling` with `rope_theta`, or `rope_parameters`); that of full attention if kinds of blocks
+ * differ.
+ */
 export function rotarySection(whole: Section): RotarySection {
   const config = isSection(whole.text_config) ? whole.text_config : whole
   const given = [config.rope_scaling, config.rope_parameters].find((value): value is Section => isSection(value)) ?? {}
@@ -30,7 +33,7 @@ export function rotarySection(whole: Section): RotarySection {
   }
 }
 
-/** Why an architecture cannot turn queries and keys as the model does, or undefined when it can. */
+/** Why an architecture cannot rotate queries and keys as the model does; undefined if it can. */
 function rotaryProblem(config: Section, { architecture, takesFactors }: Dialect): string | undefined {
   const { kind } = rotarySection(config)
   if (kind === 'default' || kind === 'linear' || kind === 'yarn') return undefined
@@ -38,7 +41,7 @@ function rotaryProblem(config: Section, { architecture, takesFactors }: Dialect)
   return takesFactors ? undefined : `llama.cpp's architecture ${architecture} takes no factors per frequency, which ${kind} needs`
 }
 
-/** Metadata and tensors for the rotary embedding. Throws when the architecture has no such scaling. */
+/** Metadata and tensors for the rotary embedding. Throws if the architecture has no such scaling. */
 export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect, metadata: MetadataEntries): GgufTensorToWrite[] {
   const problem = rotaryProblem(config, dialect)
   if (problem) throw new EspalierError('infeasible', `${problem}. Choose the format stock or exact.`)
@@ -71,26 +74,26 @@ export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect
   if (kind === 'linear') return []
   float('scaling.yarn_beta_fast', number(section.beta_fast))
   float('scaling.yarn_beta_slow', number(section.beta_slow))
-  // llama.cpp works the usual factor on scores out by itself.
+  // llama.cpp computes the usual factor on scores itself.
   const [own, usual] = [number(section.attention_factor), 0.1 * Math.log(factor ?? 1) + 1]
   if (own !== undefined) float('scaling.attn_factor', own / usual)
   return []
 }
 
-/** Rotated pairs for each direction of an image, thirds unless the config says so; for text alone any do. */
+/** Rotated pairs for each direction of an image; thirds unless the config says otherwise. For text alone, any split works. */
 function sectionsOf({ mrope_section: given }: Section, pairs: number): number[] {
   const [first, second] = [Math.ceil(pairs / 3), Math.floor((pairs + 1) / 3)]
   const own = Array.isArray(given) && given.every(Number.isInteger) ? (given as number[]) : [first, second, pairs - first - second]
   return [...own, 0, 0, 0, 0].slice(0, 4)
 }
 
-/** The base of frequencies that nothing scales. */
+/** The base of unscaled frequencies. */
 function baseOf(rotary: Rotary): number {
   const [, second] = rotary.frequencies(1).inverse
   return second ? second ** (-rotary.size / 2) : 10000
 }
 
-/** How many times slower each pair turns than it would without scaling, in a call of this length. */
+/** How many times slower each pair rotates than without scaling, in a call of this length. */
 function slowing(rotary: Rotary, theta: number, length: number): Float32Array {
   return Float32Array.from(rotary.frequencies(length).inverse, (frequency, i) => theta ** ((-2 * i) / rotary.size) / frequency)
 }

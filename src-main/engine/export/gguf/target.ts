@@ -24,24 +24,23 @@ export interface GgufTarget {
   /** Whether block sizes are stated one by one. */
   readonly perBlock: boolean
   readonly heads: readonly { readonly query: number; readonly keyValue: number }[]
-  /** Neurons of every block as the format needs them, before any padding for quantisation. */
+  /** Neurons of every block as the format needs them, before padding for quantisation. */
   readonly widths: readonly number[]
-  /** Experts of every mixture; undefined without any. */
+  /** Experts of every mixture; undefined if there are none. */
   readonly experts: number | undefined
   readonly names: TensorNames
 }
 
-/** Neurons of zeros for a removed MLP if an architecture needs one. */
+/** Neurons of zeros for a removed MLP, if an architecture needs one. */
 const leastWidth = 32
 
 /** llama.cpp's own limit. */
 const mostBlocks = 512
 
 /**
- * The architecture that runs what is left of a model: the family's own where every block is whole and as wide as the others; else one
- * whose blocks may differ, where the family has such a relative; else the family's own with zeros in the place of what was removed.
- * Throws `infeasible` for what llama.cpp would answer wrongly or not survive, with what to choose instead.
- * @param padded widths to write instead of those of the plan, block by block
+ * The architecture that runs the remaining model: the family's own if every block is whole and equally wide; else a relative whose blocks
+ * may differ, if there is one; else the family's own with zeros for what was removed. Throws `infeasible` for what llama.cpp would answer
+ * wrongly or crash on, and says what to choose instead. @param padded widths to write instead of those of the plan, block by block
  */
 export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], padded?: readonly number[]): GgufTarget {
   const family = dialectsOf(spec.family)
@@ -61,11 +60,11 @@ export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], pa
   return layOut(spec, perBlock, blocks, padded ?? widths.map((width) => width || leastWidth), { perBlock: true, experts })
 }
 
-/** Whether a written block has a mixture: as its MLP's source has, or its attention's where there is no MLP. */
+/** Whether a written block has a mixture: like the source of its MLP, or of its attention if it has no MLP. */
 export const isMixture = ({ blocks }: DecoderSpec, { mlp, attention, place = 0 }: PackedBlock): boolean =>
   at(blocks, mlp ?? attention ?? place).experts !== undefined
 
-/** One width for all dense MLPs and one for all experts: the largest, and room for zeros where an MLP was removed. */
+/** One width for all dense MLPs and one for all experts: the largest, with room for zeros if an MLP was removed. */
 function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths: readonly number[]): number[] {
   const mixtures = blocks.map((block) => isMixture(spec, block))
   const common = (kind: boolean) => {
@@ -75,7 +74,10 @@ function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths:
   return mixtures.map(common)
 }
 
-/** The one number of experts that llama.cpp has for all mixtures of a file. Throws where they differ, or where dense blocks follow one. */
+/**
+ * The number of experts, which llama.cpp requires to be equal in all mixtures of a file. Throws if it differs, or if dense blocks follow a
+ * mixture.
+ */
 function expertsOf(spec: DecoderSpec, left: readonly BlockLayout[], blocks: readonly PackedBlock[]): number | undefined {
   const mixtures = blocks.filter((block) => isMixture(spec, block))
   if (mixtures.length === 0) return undefined
@@ -113,7 +115,7 @@ function layOut(
   widths: readonly number[],
   { perBlock, experts }: Pick<GgufTarget, 'perBlock' | 'experts'>,
 ): GgufTarget {
-  // Block 0 decides the head size in llama.cpp: without attention it gets one zeroed head, and so do all where none may lack it.
+  // Block 0 decides the head size in llama.cpp. Without attention it gets one zeroed head, and so do all blocks if none may lack attention.
   const heads = blocks.map(({ attention }, position) => {
     if (attention !== undefined || !perBlock) return { query: spec.heads, keyValue: spec.keyValueHeads }
     const one = position === 0 || dialect.needsAttention ? 1 : 0
@@ -138,7 +140,7 @@ function targetNames(spec: DecoderSpec, { dialect, heads, widths, experts }: Siz
   }
 }
 
-/** Neurons of a shared expert: where it is as wide as a number of others, zeros make it wider with them. */
+/** Neurons of a shared expert. If its width is tied to a number of experts, zeros make it wider with them. */
 export function sharedWidth({ sharesWidth }: Dialect, mixture: MixtureTensors, width: number): number {
   const own = mixture.shared?.up.rows ?? 0
   return sharesWidth ? (own / widthOf(mixture)) * width : own
@@ -205,7 +207,7 @@ function deltaTensors({ query, key, value, output }: BlockTensors, delta: DeltaT
   }
 }
 
-/** Names a part of a block as llama.cpp does, with a bias where the family has one. */
+/** Names a part of a block as llama.cpp does, with a bias if the family has one. */
 const namedIn =
   (prefix: string) =>
   (part: string, { bias }: Pick<Projection, 'bias'>): Pick<Projection, 'weight' | 'bias'> => ({

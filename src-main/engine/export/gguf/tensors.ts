@@ -12,8 +12,8 @@ import { chosenType, fitType, type Mix, type MixPart, rowMultiple } from './mix.
 import type { GgufTarget } from './target.ts'
 
 /**
- * The tensors of a GGUF file from those of the pruned model, under the architecture's names: rows in its order, in the mix's types.
- * Errors are weighed by importances where there are any.
+ * The tensors of a GGUF file from those of the pruned model: the architecture's names and row order, and the mix's types. Errors are
+ * weighted by importances, if there are any.
  */
 export function ggufTensors(
   spec: DecoderSpec,
@@ -58,10 +58,12 @@ const parts: Readonly<Record<string, MixPart>> = {
   ffn_down_shexp: 'down',
 }
 
-/** What llama.cpp's quantiser leaves in float32 besides vectors: routers choose by small differences, and kernels are small. */
+/**
+ * What llama.cpp's quantiser leaves in float32 besides vectors: routers, which choose by small differences, and kernels, which are small.
+ */
 const router = /\.(ffn_gate_inp(_shexp)?|ssm_conv1d)\.weight$/
 
-/** Architectures with 80 blocks that llama.cpp takes for its 70B. */
+/** Architectures whose models with 80 blocks llama.cpp treats as its 70B. */
 const large = ['llama', 'deci', 'qwen2']
 
 /** The type of each tensor: vectors stay in float32. */
@@ -81,14 +83,14 @@ function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks,
     if (shape.length === 1 || router.test(name) || name.endsWith('.bias')) return blockTypeNamed('F32')
     if (mix.asStored) return blockTypeNamed(keptType(tensor))
     const width = columnCount(shape)
-    // Of a mixture and its shared expert, each has as many tensors as there are blocks.
+    // A mixture and its shared expert each have one tensor per block.
     const index = experts !== undefined && /^blk\.\d+\.ffn_/.test(name) ? Number(name.split('.')[1]) : seenBefore
     const place = { ...model, index, count: part === 'value' ? values : blocks.length, isExpert: shape.length > 2 }
     return blockTypeNamed(fitType(chosenType(mix, isTied && part === 'embedding' ? 'head' : part, place, width), width))
   })
 }
 
-/** The type that a tensor has in the file it comes from. Throws where its rows are not those of the file. */
+/** The type of a tensor in the file it comes from. Throws if its rows are not those of the file. */
 function keptType({ name, stored }: PrunedTensor): string {
   if (stored) return stored.type
   throw new EspalierError(
@@ -97,13 +99,13 @@ function keptType({ name, stored }: PrunedTensor): string {
   )
 }
 
-/** Values that the smallest blocks of quantised types hold. */
+/** Values in the smallest blocks of quantised types. */
 const quantisedTogether = 32
 
 /**
- * Zero neurons are added up to the number at which a mix stores an MLP in the fewest bytes: a multiple of 32 at least, in 16 bits too, so
- * that llama.cpp's quantiser finds rows in such a file that it can quantise. Nothing is added in 32 bits, nor where the stream itself is
- * no such multiple and nothing can be quantised.
+ * Pads an MLP with zero neurons to the width that a mix stores in the fewest bytes: at least a multiple of 32, in 16 bits too, so that
+ * llama.cpp's quantiser can quantise such a file. Nothing is added in 32 bits, or if the stream itself is no such multiple and nothing can
+ * be quantised.
  */
 export function paddedWidth(width: number, hidden: number, gated: boolean, mix: Mix): number {
   if (mix.main === 'F32' || hidden % quantisedTogether !== 0) return width
@@ -118,7 +120,7 @@ function interleavedRows(name: string, { dialect }: GgufTarget, headSize: number
   return dialect.interleaved && /\.attn_[qk]\.(weight|bias)$/.test(name) ? headSize : undefined
 }
 
-/** What llama.cpp wants done in the file: what a family adds to its norms' weights, and a DeltaNet's rate instead of its logarithm. */
+/** Changes that llama.cpp expects in the file: what a family adds to its norms' weights, and a DeltaNet's rate instead of its logarithm. */
 function changeOf({ norm: { offset = 0 } }: DecoderSpec, { name, shape }: TensorToWrite): Conversion['change'] {
   if (isDecay(name)) return (value) => -Math.exp(value)
   return shape.length === 1 && offset !== 0 && hasOffset(name) ? (value) => value + offset : undefined
@@ -131,7 +133,7 @@ interface Conversion {
   readonly type: BlockType
   readonly headRows: number | undefined
   readonly change: ((value: number) => number) | undefined
-  /** Where the rows go, or the columns of a tensor whose heads are columns. */
+  /** The places of the rows, or of the columns if heads are columns. */
   readonly ranges: readonly Rows[] | undefined
   readonly importances: Float32Array | undefined
 }
@@ -145,7 +147,7 @@ async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Ui
   const bytes = inOrder(tensor, conversion, stored, asStored)
   if (asStored || (type.name === tensor.dtype && !change)) return bytes
   const result = new Uint8Array(bytesOfValues(type, rows * columns))
-  // Of experts, each has importances of its own.
+  // Each expert has its own importances.
   const group = tensor.shape.length > 2 ? at(tensor.shape, 1) : rows
   const rowsAtOnce = Math.max(1, Math.floor(chunk / columns)) * (tensor.shape.length === 1 ? chunk : 1)
   for (let first = 0; first < rows; ) {
@@ -158,13 +160,13 @@ async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Ui
     if (type.dtype === 'F16') requireHalf(tensor.name, encoded)
     result.set(encoded, bytesOfValues(type, first * columns))
     first += count
-    // Converting takes seconds: others get their turn between chunks.
+    // Converting takes seconds, so others get a turn between chunks.
     await new Promise(setImmediate)
   }
   return result
 }
 
-/** Rows in llama.cpp's order. Columns are in it already where they are copied from a file. */
+/** Rows in llama.cpp's order. Columns copied from a file are in that order already. */
 function inOrder({ name, shape }: PrunedTensor, { headRows, ranges }: Conversion, bytes: Uint8Array, asStored: boolean): Uint8Array {
   const rowBytes = bytes.byteLength / rowCount(shape)
   if (headRows !== undefined) return interleave(bytes, rowBytes, headRows)
@@ -172,7 +174,7 @@ function inOrder({ name, shape }: PrunedTensor, { headRows, ranges }: Conversion
   return putAt(bytes, ranges, headsAreColumns(name) ? rowBytes / columnCount(shape) : rowBytes)
 }
 
-/** Entries at their places, once or in every row of as many. */
+/** Puts entries in their places, once or in every row of that many. */
 function putAt(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
   const result = new Uint8Array(bytes.byteLength)
   for (let from = 0; from < bytes.byteLength; ) {
@@ -202,7 +204,7 @@ function requireHalf(name: string, bytes: Uint8Array): void {
   throw new EspalierError('infeasible', `Tensor ${name} has values beyond 65504, which F16 cannot hold. Choose the GGUF type BF16 or F32.`)
 }
 
-/** Rows of each head as llama.cpp turns them: the first and the second half take turns. */
+/** Rows of each head as llama.cpp rotates them: the first and the second half alternate. */
 function interleave(bytes: Uint8Array, rowBytes: number, headRows: number): Uint8Array {
   const result = new Uint8Array(bytes.byteLength)
   const half = headRows / 2

@@ -11,16 +11,16 @@ import { nameSplit } from './pre-tokenizer-names.ts'
 /** ggml's kinds of tokens. */
 const kinds = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
 
-/** Of a model's config. */
+/** From a model's config. */
 interface TokenizerContext {
-  /** Rows of the embedding: the list of tokens is filled up to it. */
+  /** Rows of the embedding, to which the list of tokens is padded. */
   readonly vocabulary: number
   readonly config: Readonly<Record<string, unknown>>
 }
 
 /**
- * The tokenizer of a model, as llama.cpp takes it: ids, kinds, merges or scores, how text is split, special ids and chat template.
- * A model without one gets the word that says so; a GGUF file's is taken over. Throws `infeasible` for a kind that llama.cpp lacks.
+ * The tokenizer of a model in llama.cpp's form: ids, kinds, merges or scores, how text is split, special ids and chat template. A model
+ * without one gets the entry that says so; a GGUF file's is copied. Throws `infeasible` for a kind that llama.cpp lacks.
  */
 export async function tokenizerMetadata(path: string, context: TokenizerContext): Promise<MetadataEntries> {
   if (path.toLowerCase().endsWith('.gguf')) return copied(path)
@@ -63,7 +63,7 @@ interface TokenizerModel {
   readonly unk_token?: string | null
 }
 
-/** The metadata of a tokenizer.json with the files beside it. */
+/** The metadata of a tokenizer.json and the files beside it. */
 export function describeTokenizer(files: TokenizerFiles, { vocabulary, config }: TokenizerContext): MetadataEntries {
   const { tokenizer, settings } = files
   const model = tokenizer.model as TokenizerModel
@@ -122,7 +122,7 @@ function listTokens(model: TokenizerModel, added: readonly AddedToken[], vocabul
   return { tokens, types }
 }
 
-/** A piece's score orders the merges: what is merged earlier has a higher one. */
+/** A piece's score orders the merges: earlier merges have higher scores. */
 function scoresOf(tokens: readonly string[], merges: readonly (readonly [string, string])[]): number[] {
   const ranks = new Map<string, number>()
   for (const [rank, [left, right]] of merges.entries()) if (!ranks.has(left + right)) ranks.set(left + right, rank)

@@ -13,8 +13,8 @@ import { prunedTensors } from '../pruned-tensors.ts'
 import { configModule, configModuleFile } from './config-module.ts'
 
 /**
- * A folder as NVIDIA's Nemotron-NAS has it, which vLLM builds block by block: attention or MLP may be absent, every MLP has its own width.
- * Written after vLLM's reader (model_executor/models/nemotron_nas.py); it was not run there.
+ * A folder in the form of NVIDIA's Nemotron-NAS, which vLLM builds block by block: attention or MLP may be absent, and every MLP has its
+ * own width. Written from vLLM's reader (model_executor/models/nemotron_nas.py); not run there.
  */
 export const nemotron: ExportFormat = {
   id: 'nemotron-nas',
@@ -72,7 +72,7 @@ type Config = Record<string, unknown>
 const refuse = (why: string) =>
   new EspalierError('infeasible', `The format nemotron-nas cannot hold this model: ${why}. Choose exact, stock or gguf.`)
 
-/** What vLLM's blocks do not compute: they are Llama's, with or without biases. */
+/** Why vLLM's blocks, which are Llama's with or without biases, cannot compute a model. */
 function problemOf(spec: DecoderSpec): string | undefined {
   const { query, key, value, output, gate, up, down, ...rest } = spec.block(0)
   if (spec.parallelResidual || spec.norm.kind !== 'rms' || spec.norm.offset || !gate || !up || !down)
@@ -94,7 +94,7 @@ function problemOf(spec: DecoderSpec): string | undefined {
     : 'its MLP has biases in some projections only'
 }
 
-/** Words of the family's config that mean the same here. */
+/** Entries of the family's config that mean the same here. */
 const carried = [
   ...['vocab_size', 'hidden_size', 'num_attention_heads', 'hidden_act', 'rms_norm_eps', 'max_position_embeddings', 'initializer_range'],
   ...['rope_theta', 'rope_scaling', 'rope_parameters', 'tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id'],
@@ -121,7 +121,7 @@ function configOf(spec: DecoderSpec, dense: Config, packed: readonly PackedBlock
   }
 }
 
-/** LongRoPE has two sets of factors, which vLLM takes up in the class of Phi-3 alone. */
+/** LongRoPE has two sets of factors, which vLLM applies only in its class for Phi-3. */
 function requirePlainRotary({ rope_scaling: scaling, rope_parameters: parameters }: Config): void {
   const { rope_type: kind, type = kind } = { ...(parameters as Config | undefined), ...(scaling as Config | undefined) } as Config
   if (type === 'longrope' || type === 'su') throw refuse(`its rotary embedding is scaled as "${String(type)}"`)
