@@ -5,8 +5,11 @@
  * on FOLDER show the verdict again.
  */
 import { argv } from 'node:process'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { costsOf } from '#contract/comparison/costs.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
 import { outcomeText } from '#contract/comparison/worth.ts'
+import { isPruned } from '#contract/comparison/worth-runs.ts'
 import { openWorkbench } from '#services/workbench.ts'
 
 const [path = '', folder = '', presetName = 'worth-it'] = argv.slice(2)
@@ -53,8 +56,31 @@ async function finished(experiment: string): Promise<void> {
 async function print(experiment: string): Promise<void> {
   const { rows } = await call('runs.query', { experiment, limit: 500 })
   const { runs } = await call('compare.get', { ids: rows.map(({ id }) => id) })
-  const { sentence, duels } = worthOf(runs)
-  console.log(`${rows.length} runs in ${(rows.reduce((sum, { seconds }) => sum + (seconds ?? 0), 0) / 60).toFixed(1)} minutes`)
-  console.log(sentence)
-  for (const duel of duels) console.log(`${duel.pruned.name}: ${outcomeText(duel)}, against ${duel.rival?.name ?? 'none'}`)
+  const seconds = runs.reduce((sum, run) => sum + (run.seconds ?? 0), 0)
+  console.log(`${runs.length} runs in ${(seconds / 60).toFixed(1)} minutes\n`)
+  for (const cost of costsOf(runs, isPruned)) console.log(`${cost.title}: ${worthOf(runs, cost).sentence}\n`)
+  printTable(runs)
+}
+
+/** Every file, the largest first. */
+function printTable(runs: readonly ComparedRun[]): void {
+  const { rows, duels, fronts } = worthOf(runs)
+  const named = (run: string | undefined, name: string, dataset: string) =>
+    runs.find(({ id }) => id === run)?.measures.find((measure) => measure.name === name && measure.dataset.startsWith(dataset))?.value
+  const labels = ['file', 'MB', ...fronts.map(({ kind }) => kind), 'loops', 'first token [ms]', 'tokens/s', 'against', 'result']
+  console.log(`| ${labels.join(' | ')} |\n| ${labels.map(() => '---').join(' | ')} |`)
+  for (const row of rows.toSorted((a, b) => b.cost.mean - a.cost.mean)) {
+    const duel = duels.find(({ pruned }) => pruned === row)
+    const cells = [
+      row.name,
+      (row.cost.mean / 1e6).toFixed(1),
+      ...fronts.map(({ kind }) => row.quality[kind]?.mean.toFixed(1)),
+      row.loops === null ? undefined : `${Math.round(100 * row.loops)} %`,
+      named(row.runs[0], 'time to first token', '')?.toFixed(0),
+      named(row.runs[0], 'tokens per second', 'decode')?.toFixed(1),
+      duel?.rival?.name,
+      duel && outcomeText(duel),
+    ]
+    console.log(`| ${cells.map((cell) => cell ?? '–').join(' | ')} |`)
+  }
 }

@@ -99,8 +99,8 @@ describe('first start', () => {
       (disabled) => !disabled,
       10_000,
     )
-    const size = page.getByRole('textbox', { name: 'Add a file size' })
-    await page.getByText(/makes a GGUF file fit: [\d.]+ [kM]B to [\d.]+ MB/).waitFor()
+    const size = page.getByRole('textbox', { name: 'Add a size or speed' })
+    await page.getByText(/Of a GGUF file \([\d.]+ [kM]B to [\d.]+ MB\)/).waitFor()
     await size.fill('1kB')
     await size.press('Enter')
     await preview

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { RecoveryChoice } from '#contract/experiments/experiments.ts'
-import { parseFileSize, parseSpeed } from '#contract/runs/amount-text.ts'
+import { parseBudget } from '#contract/runs/amount-text.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
 
 /** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
@@ -44,11 +44,8 @@ export const byteCount: ReadValue<number> = (text, name) => {
 }
 
 /** Bytes of a file as `6GB`, `250MB` or `1.5GiB`, or a speed as `30tok/s` or `200ms@2048`. */
-export const budget: ReadValue<{ readonly bytes: number } | SpeedBudget> = (text, name) => {
-  const bytes = parseFileSize(text)
-  if (bytes !== undefined) return { bytes }
-  return parseSpeed(text) ?? refuse(name, text, 'a file size such as 6GB or 1.5GiB, or a speed such as 30tok/s or 200ms@2048')
-}
+export const budget: ReadValue<{ readonly bytes: number } | SpeedBudget> = (text, name) =>
+  parseBudget(text) ?? refuse(name, text, 'a file size such as 6GB or 1.5GiB, or a speed such as 30tok/s or 200ms@2048')
 
 /** `none`, tokens as `262144` or `256k`, or minutes as `10min`. */
 export const recoveryAmount: ReadValue<RecoveryChoice> = (text, name) => {

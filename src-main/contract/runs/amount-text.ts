@@ -4,7 +4,7 @@ import type { Amount, PlainAmount, SpeedBudget } from './run-request.ts'
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }
 
 /** Bytes of `6GB`, `250 MB`, `1.5GiB` or `4096B`: units are powers of 1000, those with an i of 1024. Undefined for other texts. */
-export function parseFileSize(text: string): number | undefined {
+function parseFileSize(text: string): number | undefined {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b$/i.exec(text.trim()) ?? []
   const bytes = Math.floor(Number(number) * (units[unit.toLowerCase()] ?? Number.NaN) + 1e-6)
   return bytes > 0 ? bytes : undefined
@@ -18,10 +18,16 @@ export function fileSizeText(bytes: number): string {
 }
 
 /** A speed as `30tok/s`, or `200ms@2048`: milliseconds to the first token after a prompt of that many. Undefined for other texts. */
-export function parseSpeed(text: string): SpeedBudget | undefined {
+function parseSpeed(text: string): SpeedBudget | undefined {
   const [, rate, time, prompt] = /^(\d+(?:\.\d+)?)\s*tok\/s$|^(\d+(?:\.\d+)?)\s*ms@(\d+)$/i.exec(text.trim()) ?? []
   if (Number(rate) > 0) return { tokensPerSecond: Number(rate) }
   return Number(time) > 0 && Number(prompt) > 0 ? { milliseconds: Number(time), prompt: Number(prompt) } : undefined
+}
+
+/** A file size or a speed that a result has to meet. Undefined for other texts. */
+export function parseBudget(text: string): { bytes: number } | SpeedBudget | undefined {
+  const bytes = parseFileSize(text)
+  return bytes === undefined ? parseSpeed(text) : { bytes }
 }
 
 /** A speed as the command line takes it. */

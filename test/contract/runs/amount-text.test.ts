@@ -1,19 +1,21 @@
 import { expect, test } from 'vitest'
-import { amountText, fileSizeText, parseFileSize } from '#contract/runs/amount-text.ts'
+import { amountText, fileSizeText, parseBudget } from '#contract/runs/amount-text.ts'
 
 test.each([
-  ['6GB', 6e9],
-  ['250 mb', 250e6],
-  ['1.5GiB', 1.5 * 2 ** 30],
-  ['64 KiB', 65_536],
-  ['94.3MB', 94_300_000],
-  ['4096B', 4096],
-])('%s is %i bytes', (text, bytes) => {
-  expect(parseFileSize(text)).toBe(bytes)
+  ['6GB', { bytes: 6e9 }],
+  ['250 mb', { bytes: 250e6 }],
+  ['1.5GiB', { bytes: 1.5 * 2 ** 30 }],
+  ['64 KiB', { bytes: 65_536 }],
+  ['94.3MB', { bytes: 94_300_000 }],
+  ['4096B', { bytes: 4096 }],
+  ['30 tok/s', { tokensPerSecond: 30 }],
+  ['200ms@2048', { milliseconds: 200, prompt: 2048 }],
+])('%s is a budget', (text, budget) => {
+  expect(parseBudget(text)).toEqual(budget)
 })
 
-test.each(['6', 'GB', '0GB', '6 G', '-1GB', '6TBB', '1e3MB', ''])('"%s" is no size', (text) => {
-  expect(parseFileSize(text)).toBeUndefined()
+test.each(['6', 'GB', '0GB', '6 G', '-1GB', '6TBB', '1e3MB', '0tok/s', '30 tokens', '200ms', ''])('"%s" is no budget', (text) => {
+  expect(parseBudget(text)).toBeUndefined()
 })
 
 test('an amount reads as what was asked for', () => {
