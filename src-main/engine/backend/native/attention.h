@@ -14,7 +14,7 @@
 namespace {
 
 // Keys and values of one block in a cache, [keyValueHeads, capacity, headSize] each. A position of a sequence has a slot there, so that
-// sequences that begin the same way share what they have in common.
+// sequences which begin alike share what they have in common.
 struct Slots {
   float *keys, *values;
   int capacity, size;
