@@ -1,4 +1,5 @@
 import { mkdir } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
@@ -110,8 +111,9 @@ test('archiving all leaves none in the queue, and its undo returns them to their
   await eventually(orderOf, (order) => order.join() === before.join(), 10_000)
 })
 
-test('the ring of a focused row is whole over the column that stays, and no line of the rows jumps there', async () => {
+test('the ring of a focused row is whole over the column that stays, and no line of the rows jumps there, after a reload too', async () => {
   await go(page, '#/runs')
+  await page.reload()
   const row = page.locator('tr[data-row="2"]')
   await row.focus()
   await page.keyboard.press('ArrowDown')
@@ -255,4 +257,46 @@ test('a tag needs no Enter, notes are shown again after a reload, and what was c
   expect(await notes.inputValue()).not.toBe('Cancelled.')
   await dialog.getByRole('button', { name: 'Cancel' }).click()
   await page.getByRole('button', { name: /^Clear Esc/ }).click()
+})
+
+test('after a lost connection every list is whole again in every tab, nothing false stands behind it, and no stranger is signed in', async () => {
+  const { rows } = await workbench.call('runs.query', { limit: 2, offset: 1 })
+  expect(new Set(rows.flatMap(({ model, experiment }) => [model.id, experiment?.id])).size, 'two models, two experiments').toBe(4)
+  const { total } = await workbench.call('runs.query', { search: 'run 77', limit: 1 })
+  await go(page, '#/runs')
+  const heads = () => page.getByRole('columnheader').allTextContents()
+  const whole = await eventually(heads, (found) => found.some((head) => /perplexity/.test(head)), 15_000)
+  const second = await screen.context.newPage()
+  await second.goto(`${workbench.address}#/experiments`)
+  await second.getByText('100 experiments').waitFor()
+
+  await workbench.kill()
+  for (const tab of [page, second]) await tab.getByText('Connection lost.', { exact: true }).waitFor()
+  await page.getByRole('searchbox', { name: 'Search runs' }).fill('run 77')
+  await page.locator('[aria-busy="true"]').waitFor({ state: 'detached' })
+  await go(second, '#/broke')
+  await second.getByRole('heading', { level: 1, name: 'What broke' }).waitFor()
+  await go(second, `#/compare?runs=${rows.map(({ id }) => id).join(',')}`)
+  await second.getByRole('heading', { level: 1, name: 'Compare' }).waitFor()
+  for (const tab of [page, second])
+    expect(await tab.getByText(/No (finished )?runs?|No comparisons|Nothing found|Connection lost\. Reconnecting/).count()).toBe(0)
+
+  await workbench.restart()
+  for (const tab of [page, second]) await tab.getByText('Connection lost.', { exact: true }).waitFor({ state: 'detached' })
+  await eventually(heads, (found) => isDeepStrictEqual(found, whole), 15_000)
+  await page.locator('.page-header', { hasText: `${total} runs found` }).waitFor()
+  await page.locator('tr[data-row="0"]').press('End')
+  await page.locator(`tr[data-row="${total - 1}"] a`).waitFor()
+  for (const again of [false, true]) {
+    if (again) await second.reload()
+    const compared = second.getByRole('region', { name: 'Comparison table' })
+    for (const { name } of rows) await compared.getByText(name, { exact: true }).first().waitFor()
+  }
+  await second.close()
+  const stranger = await (await browser.newContext()).newPage()
+  await stranger.goto(`${workbench.address}#/runs`)
+  await stranger.getByText('This tab is not signed in.').waitFor()
+  expect(await stranger.getByRole('main').textContent()).not.toMatch(/Bearer|token|No runs|lost/)
+  await stranger.context().close()
+  expect(screen.faults).toEqual([])
 })

@@ -13,6 +13,7 @@ import { eventually } from './eventually.ts'
 import { go, openScreen, type Screen, settle, watchShifts } from './screens.ts'
 import { startWorkbench, type Workbench } from './workbench.ts'
 
+const sample = join(import.meta.dirname, '../../resources/sample-model')
 let browser: Browser
 let workbench: Workbench
 let screen: Screen
@@ -63,6 +64,47 @@ async function stopWhenItSpeaks(where: Page, label: string): Promise<void> {
       }),
     label,
   )
+}
+
+/** Over each answer of the transcript that is shown: its length, and how much of it repeats itself. */
+async function expectLengths(count: number): Promise<void> {
+  const id = new URLSearchParams(page.url().split('?')[1]).get('transcript') ?? ''
+  const { answers } = await workbench.call('transcripts.get', { id })
+  const told = answers
+    .sort((a, b) => a.prompt - b.prompt || a.column - b.column)
+    .map(({ tokens }) => {
+      const fours = tokens.slice(3).map((_, from) => tokens.slice(from, from + 4).map(({ id: token }) => token))
+      const repeated = fours.filter((four, from) => fours.slice(0, from).some((earlier) => isDeepStrictEqual(earlier, four)))
+      const share = Math.round((100 * repeated.length) / (fours.length || 1))
+      return `${tokens.length} token${tokens.length === 1 ? '' : 's'}${share > 0 ? ` ${share} % repeated` : ''}`
+    })
+  expect(told.filter((text) => text.includes('repeated')).length).toBeGreaterThan(0)
+  const heads = page.getByRole('group', { name: /^Answer of/ }).locator('xpath=../header')
+  await heads.nth(count - 1).waitFor()
+  const shown = (await heads.allTextContents()).map((text) => /^\d+ tokens?( \d+ % repeated)?/.exec(text.replace(/\s+/g, ' ').trim())?.[0])
+  expect(shown).toEqual(told)
+}
+
+/** A second experiment, on a second model. Gives its pruned run. */
+async function pruneOther(model: string): Promise<string> {
+  const data = { source: join(sample, 'test.txt'), sequenceLength: 64, windows: 2 }
+  const { experiment } = await workbench.call('experiments.create', {
+    name: 'A single block',
+    start: 'queue',
+    grid: {
+      models: [model],
+      methods: [{ method: '2ssp' }],
+      amounts: [{ sparsity: 0.25 }],
+      calibration: data,
+      measures: [{ kind: 'perplexity', name: 'text', data }],
+    },
+  })
+  const { rows } = await eventually(
+    () => workbench.call('runs.query', { experiment: experiment.id }),
+    (found) => found.rows.length === 2 && found.rows.every(({ status }) => status === 'done'),
+    60_000,
+  )
+  return rows.find(({ baseline }) => !baseline)?.id ?? ''
 }
 
 describe('first start', () => {
@@ -346,9 +388,9 @@ describe('playground', () => {
   })
 })
 
-test('a model with a chat template answers in it by default, and a reply becomes the next turn', async () => {
+test('a model with a chat template answers in it by default, and a reply becomes the next turn of every column; each answer says how long it is and how it repeats itself', async () => {
   const folder = join(await mkdtemp(join(tmpdir(), 'espalier-chat-')), 'chatting-model')
-  await cp(join(import.meta.dirname, '../../resources/sample-model'), folder, { recursive: true })
+  await cp(sample, folder, { recursive: true })
   const change = async (file: string, changes: object) =>
     writeFile(join(folder, file), JSON.stringify({ ...JSON.parse(await readFile(join(folder, file), 'utf8')), ...changes }))
   await change('tokenizer_config.json', {
@@ -356,8 +398,9 @@ test('a model with a chat template answers in it by default, and a reply becomes
   })
   await change('config.json', { num_hidden_layers: 1 })
   const { id } = await workbench.call('models.add', { path: folder })
+  const run = await pruneOther(id)
   await go(page, '#/models')
-  await go(page, `#/playground?model=${id}`)
+  await go(page, `#/playground?model=${id}&runs=${run}`)
   const chat = page.getByRole('checkbox', { name: 'Chat template' })
   await chat.waitFor()
   await eventually(
@@ -366,7 +409,8 @@ test('a model with a chat template answers in it by default, and a reply becomes
     10_000,
   )
   await page.getByRole('textbox', { name: 'Prompt' }).fill('A garden')
-  await page.getByRole('slider', { name: 'New tokens' }).fill('8')
+  await page.getByRole('slider', { name: 'New tokens' }).fill('24')
+  await page.getByRole('slider', { name: 'Temperature' }).fill('0')
   const ended = () =>
     eventually(
       async () => (await workbench.call('transcripts.query', {})).rows[0]?.status,
@@ -385,11 +429,11 @@ test('a model with a chat template answers in it by default, and a reply becomes
   await page.getByRole('button', { name: 'Reply' }).click()
   const answers = page.getByRole('group', { name: /^Answer of/ })
   await eventually(
-    () => answers.nth(1).locator('[data-token]').count(),
+    () => answers.nth(3).locator('[data-token]').count(),
     (count) => count > 0,
     60_000,
   )
-  await ended()
+  await settle(page)
   // As if the page had asked just before the end, and had heard of it before it had its answer.
   const early = async (route: Route) => {
     const response = await route.fetch()
@@ -398,29 +442,43 @@ test('a model with a chat template answers in it by default, and a reply becomes
   await page.route('**/api/transcripts.get', early, { times: 1 })
   await page.reload()
   await page.getByRole('textbox', { name: 'Reply' }).waitFor()
-  expect(await answers.count()).toBe(2)
+  await expectLengths(4)
+
+  const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'shortgpt' }], limit: 1 })
+  await go(page, '#/models')
+  await go(page, `#/playground?model=${rows[0]?.model.id}&runs=${rows[0]?.id}`)
+  await page.getByRole('textbox', { name: 'Prompt' }).fill('A garden')
+  await page.getByRole('slider', { name: 'New tokens' }).fill('64')
+  await page.getByRole('slider', { name: 'Temperature' }).fill('0')
+  await page.getByRole('button', { name: 'Generate', disabled: false }).click()
+  await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor()
+  await page.reload()
+  await expectLengths(2)
+  expect(await chat.count(), 'for a model without a template').toBe(0)
 })
 
 describe('every screen', () => {
   test('has nothing that axe finds, in either theme, and no fault in its small print, after a reload too', async () => {
-    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }], limit: 1 })
-    const [experiment] = await workbench.call('experiments.list', {})
-    const [model] = await workbench.call('models.list', {})
-    const small = (await workbench.call('models.list', {})).find(({ description }) => description.shape.blocks === 1)
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }] })
+    const [other] = rows
+    const run = rows.find(({ model: { id } }) => id !== other?.model.id)
+    const experiments = await workbench.call('experiments.list', {})
     const [entry] = (await workbench.call('transcripts.query', {})).rows
     const hashes = [
       '#/models',
-      `#/models/${model?.id}`,
+      `#/models/${run?.model.id}`,
+      `#/models/${other?.model.id}`,
       '#/new',
       '#/experiments',
-      `#/experiments/${experiment?.id}`,
+      ...experiments.map(({ id }) => `#/experiments/${id}`),
       '#/runs',
       '#/runs?group=method',
-      `#/run/${rows[0]?.id}`,
-      `#/run/${rows[0]?.id}?tab=log`,
-      `#/run/${rows[0]?.id}?tab=neurons`,
-      `#/run/${rows[0]?.id}?tab=details`,
-      `#/compare?experiment=${experiment?.id}`,
+      `#/run/${other?.id}`,
+      `#/run/${run?.id}`,
+      `#/run/${run?.id}?tab=log`,
+      `#/run/${run?.id}?tab=neurons`,
+      `#/run/${run?.id}?tab=details`,
+      `#/compare?runs=${rows.map(({ id }) => id).join(',')}`,
       `#/playground?transcript=${entry?.id}`,
       '#/broke',
       '#/judge',
@@ -436,19 +494,18 @@ describe('every screen', () => {
         await page.getByRole('textbox', { name: 'Name', exact: true }).waitFor()
       }
       found.push(...(await findSmallPrint(page)).map((fault) => `${hash} ${fault}`))
+      if (hash.endsWith(other?.model.id ?? '-'))
+        await page
+          .getByText(/1 block of 128/)
+          .first()
+          .waitFor()
     }
-    await go(page, `#/models/${small?.id}`)
-    await page
-      .getByText(/1 block of 128/)
-      .first()
-      .waitFor()
-    found.push(...(await findSmallPrint(page)))
     expect(found).toEqual([])
   })
 
   test('has nothing that axe finds in its dialogs, menus and cards, in either theme', async () => {
-    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }], limit: 1 })
-    const run = `#/run/${rows[0]?.id}`
+    const { rows } = await workbench.call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: '2ssp' }] })
+    const run = `#/run/${rows.at(-1)?.id}`
     const press = (name: string | RegExp) => () => page.getByRole('button', { name }).first().click()
     const found: string[] = []
     // The screens behind them are checked above.
@@ -486,44 +543,6 @@ describe('every screen', () => {
   })
 })
 
-describe('the program under the page', () => {
-  test('goes away, the page says so, and goes on by itself when it is back', async () => {
-    await go(page, '#/runs')
-    const heads = () => page.getByRole('columnheader').allTextContents()
-    const whole = await eventually(heads, (found) => found.some((head) => /perplexity/.test(head)), 15_000)
-    await workbench.kill()
-    await page.getByText('Connection lost.', { exact: true }).waitFor()
-    await go(page, '#/broke')
-    await page.getByRole('heading', { level: 1, name: 'What broke' }).waitFor()
-    expect(await page.getByText(/No finished run|No comparisons|Connection lost\. Reconnecting/).count()).toBe(0)
-    await go(page, '#/runs')
-    await workbench.restart()
-    await page.getByText('Connection lost.', { exact: true }).waitFor({ state: 'detached' })
-    await eventually(
-      () => page.getByRole('row').count(),
-      (count) => count > 4,
-      15_000,
-    )
-    await eventually(heads, (found) => isDeepStrictEqual(found, whole), 15_000)
-  })
-
-  test('signs in a second tab while one is open, and nobody else', async () => {
-    const second = await screen.context.newPage()
-    await second.goto(`${workbench.address}#/runs`)
-    await eventually(
-      () => second.getByRole('row').count(),
-      (count) => count > 4,
-      15_000,
-    )
-    await second.close()
-    const stranger = await (await browser.newContext()).newPage()
-    await stranger.goto(`${workbench.address}#/runs`)
-    await stranger.getByText('This tab is not signed in.').waitFor()
-    expect(await stranger.getByRole('main').textContent()).not.toMatch(/Bearer|token|No runs|lost/)
-    await stranger.context().close()
-  })
-
-  test('through all of this the content policy and Trusted Types reported nothing and no error was left uncaught', () => {
-    expect(screen.faults).toEqual([])
-  })
+test('through all of this the content policy and Trusted Types reported nothing and no error was left uncaught', () => {
+  expect(screen.faults).toEqual([])
 })
