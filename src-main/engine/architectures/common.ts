@@ -4,18 +4,18 @@ import type { ConfigReader } from './config-reader.ts'
 import type { GgufDialects } from './dialect.ts'
 import type { BlockLayout, DecoderSpec, Projection } from './spec.ts'
 
-/** One model family: its name, what GGUF files call its parts, and how a config of its own becomes a spec. */
+/** One model family: its name, the GGUF names of its parts, and how its config becomes a spec. */
 export interface Architecture {
   /** `model_type` of its configs. */
   readonly modelType: string
   readonly title: string
   /** Well-known models. */
   readonly examples: string
-  /** Absent where llama.cpp's files of it are neither read nor written. */
+  /** Absent if llama.cpp's files of it are neither read nor written. */
   readonly gguf?: GgufDialects
-  /** Whether vLLM can have vectors instead of its experts. */
+  /** Whether vLLM accepts vectors instead of its experts. */
   readonly substitutesExperts?: true
-  /** The config of the text model by itself, where the family is one part of several. */
+  /** The config of the text model by itself, if the family is one part of several. */
   textConfig?(config: Record<string, unknown>): Record<string, unknown>
   /** `stored` says whether the checkpoint has a tensor, because tensor names can differ between files of one family. */
   read(config: ConfigReader, layout: readonly BlockLayout[] | undefined, stored: (name: string) => boolean): DecoderSpec
@@ -44,7 +44,7 @@ export function readActivation(config: ConfigReader, keys: readonly string[] = [
 export function readHeadSize(config: ConfigReader): number {
   const [hidden, heads] = [config.integer('hidden_size'), config.integer('num_attention_heads')]
   const headSize = config.optionalInteger('head_dim') ?? hidden / heads
-  // Tables of this size are made before a tensor's shape could disagree.
+  // Tables of this size are allocated before a tensor's shape could disagree.
   if (headSize > 65_536) throw new EspalierError('invalid', `config.json makes heads of ${headSize} dimensions; at most 65536 are allowed.`)
   if (Number.isInteger(headSize)) return headSize
   throw new EspalierError(
@@ -53,14 +53,14 @@ export function readHeadSize(config: ConfigReader): number {
   )
 }
 
-/** Which blocks have a mixture of experts (every one unless given), of how many, and how wide each is. */
+/** Which blocks have a mixture of experts (default: all), the number of experts, and their width. */
 export interface MixtureSizes {
   readonly experts: number
   readonly width: number
   readonly mixes?: (index: number) => boolean
 }
 
-/** The sizes that every family names the same, and the score scale that most have. `mixture` describes blocks with experts. */
+/** The sizes that all families name the same, and the score scale that most have. `mixture` describes blocks with experts. */
 export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] | undefined, mixture?: MixtureSizes) {
   const hidden = config.integer('hidden_size')
   const intermediate = config.integer('intermediate_size', mixture?.width)
@@ -93,24 +93,24 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
   }
 }
 
-/** A projection stored as a tensor of its own: `name.weight` [rows, columns], with `name.bias` when asked for. */
+/** A projection stored as its own tensor: `name.weight` [rows, columns], with `name.bias` if requested. */
 export function linear(name: string, rows: number, columns: number, bias = false): Projection {
   return { weight: `${name}.weight`, firstRow: 0, rows, columns, ...(bias ? { bias: `${name}.bias` } : {}) }
 }
 
-/** Whether each block attends within a window, by "layer_types" where the config has them, else by the family's rule. */
+/** Whether each block attends within a window: by "layer_types" if the config has it, else by the family's rule. */
 export function readSliding(config: ConfigReader, rule: (index: number) => boolean): (index: number) => boolean {
   const types = config.choices('layer_types', config.integer('num_hidden_layers'), ['full_attention', 'sliding_attention'])
   return types ? (index) => types[index] === 'sliding_attention' : rule
 }
 
-/** The config's list of what kind of attention each block has, spelled out. */
+/** The kind of attention of each block, in the form of the config's list. */
 export function slidingTypes(config: ConfigReader, sliding: (index: number) => boolean): { layer_types: string[] } {
   const count = config.integer('num_hidden_layers')
   return { layer_types: Array.from({ length: count }, (_, index) => (sliding(index) ? 'sliding_attention' : 'full_attention')) }
 }
 
-/** The window of each block: the config's where `sliding` says so. */
+/** The window of each block: the config's if `sliding` says so. */
 export function readWindows(config: ConfigReader, sliding: (index: number) => boolean): (index: number) => number | undefined {
   const window = config.optionalInteger('sliding_window')
   return (index) => (sliding(index) ? window : undefined)

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 
 const shorten = (text: string): string => (text.length > 80 ? `${text.slice(0, 77)}...` : text)
 
-/** Reads a checkpoint's config.json field by field; every complaint names the field, its value and what is allowed. */
+/** Reads a checkpoint's config.json field by field. Every error names the field, its value and what is allowed. */
 export class ConfigReader {
   readonly #config: Record<string, unknown>
 
@@ -24,7 +24,7 @@ export class ConfigReader {
     )
   }
 
-  /** Whether a field is there and not null. */
+  /** Whether a field is present and not null. */
   has(key: string): boolean {
     return this.#value(key) != null
   }
@@ -77,7 +77,7 @@ export class ConfigReader {
     return value as number[]
   }
 
-  /** A list of `count` of the allowed texts, or undefined when absent or null. */
+  /** A list of `count` allowed texts; undefined if absent or null. */
   choices<const Choice extends string>(key: string, count: number, allowed: readonly Choice[]): readonly Choice[] | undefined {
     const value = this.#value(key)
     if (value == null) return undefined
@@ -87,7 +87,7 @@ export class ConfigReader {
     return value as Choice[]
   }
 
-  /** A list of block numbers; empty when absent or null. */
+  /** A list of block numbers; empty if absent or null. */
   places(key: string): readonly number[] {
     const value = this.#value(key)
     if (value == null) return []
@@ -97,7 +97,7 @@ export class ConfigReader {
     return value as number[]
   }
 
-  /** A list of at least `count` of 0 and 1, or undefined when absent or null. */
+  /** A list of at least `count` values of 0 and 1; undefined if absent or null. */
   flags(key: string, count: number): readonly boolean[] | undefined {
     const value = this.#value(key)
     if (value == null) return undefined
@@ -107,7 +107,7 @@ export class ConfigReader {
     return value.map((entry) => entry === 1)
   }
 
-  /** A nested object, or undefined when absent or null. */
+  /** A nested object; undefined if absent or null. */
   section(...keys: string[]): ConfigReader | undefined {
     for (const key of keys) {
       const value = this.#value(key)
@@ -118,7 +118,7 @@ export class ConfigReader {
     return undefined
   }
 
-  /** The language model inside a model of several parts, as it would be described by itself. */
+  /** The language model inside a model of several parts, described as if by itself. */
   textPart(describe: (config: Record<string, unknown>) => Record<string, unknown>): ConfigReader {
     const own = this.#value('text_config')
     if (typeof own !== 'object' || own === null || Array.isArray(own)) this.#fail('text_config', 'an object')

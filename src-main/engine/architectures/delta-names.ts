@@ -1,6 +1,6 @@
 import type { DeltaShape } from './spec.ts'
 
-/** What llama.cpp calls the tensors of a Gated DeltaNet, after the block. */
+/** llama.cpp's names for the tensors of a Gated DeltaNet, after the block's prefix. */
 export const deltaNames = {
   joined: 'attn_qkv.weight',
   gate: 'attn_gate.weight',
@@ -15,10 +15,10 @@ export const deltaNames = {
 
 const ownName = (tensor: string): string => tensor.replace(/^blk\.\d+\./, '')
 
-/** Norms whose offset a file has added to their weights: the one on what a DeltaNet reads has none. */
+/** Norms whose offset is already added to their weights in a file. The norm on a DeltaNet's result has no offset. */
 export const hasOffset = (tensor: string): boolean => tensor.endsWith('norm.weight') && ownName(tensor) !== deltaNames.readNorm
 
-/** How fast a head forgets: models store a logarithm, files the negative rate. */
+/** The rate at which a head forgets: models store a logarithm, files the negative rate. */
 export const isDecay = (tensor: string): boolean => ownName(tensor) === deltaNames.decay
 
 /** Whether value heads are columns of a tensor instead of rows. */
@@ -30,8 +30,8 @@ interface Range {
 }
 
 /**
- * Where the rows of the model's tensor lie in a file, or the columns of the output's. Models keep the value heads of a key head
- * together; llama.cpp takes one of every key head, then the next of each. Undefined where the order is the same.
+ * Where the rows of the model's tensor are in a file, or the columns of the output's. Models keep the value heads of a key head together;
+ * llama.cpp takes one of every key head, then the next of each. Undefined if the order is the same.
  */
 export function rangesInFile(tensor: { name: string; shape: readonly number[] }, delta: DeltaShape | undefined): Range[] | undefined {
   if (!delta || delta.keyHeads === delta.valueHeads) return undefined

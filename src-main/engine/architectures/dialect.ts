@@ -3,17 +3,17 @@ import type { BlockTensors, DecoderSpec } from './spec.ts'
 /** Norms that a block may have. */
 export type NormRole = 'attentionNorm' | 'queryNorm' | 'keyNorm' | 'attentionOutputNorm' | 'mlpNorm' | 'mlpOutputNorm'
 
-/** The keys that a GGUF file has for its architecture. Throws for a value of another kind. */
+/** The keys of a GGUF file for its architecture. Throws for a value of another type. */
 export interface GgufKeys {
   has(key: string): boolean
   number(key: string): number
   optionalNumber(key: string): number | undefined
   flag(key: string): boolean | undefined
-  /** One truth value per block, or undefined where there is no such list. */
+  /** One boolean per block; undefined if there is no such list. */
   flags(key: string, count: number): readonly boolean[] | undefined
 }
 
-/** What the further entries of a config are worked out from. */
+/** What further config entries are computed from. */
 export interface GgufSizes {
   readonly blocks: number
   readonly hidden: number
@@ -24,17 +24,17 @@ export interface GgufSizes {
   readonly queryBias: boolean
   readonly outputBias: boolean
   readonly queryNorm: boolean
-  /** Neurons of each expert, where there are experts. */
+  /** Neurons of each expert, if there are experts. */
   readonly expertWidth: number | undefined
 }
 
-/** One architecture of llama.cpp: what its GGUF files call the tensors of a block, and what it cannot compute. */
+/** One architecture of llama.cpp: the names of a block's tensors in its GGUF files, and what it cannot compute. */
 export interface Dialect {
   /** `general.architecture` */
   readonly architecture: string
-  /** The family that its files belong to, where several write them. */
+  /** The family of its files, if several families use it. */
   readonly family?: string
-  /** Norms of a block by their role here. */
+  /** Norms of a block by their role in the spec. */
   readonly norms: Readonly<Partial<Record<NormRole & keyof BlockTensors, string>>>
   /** Whether the rows of each query and key head are interleaved for its rotary embedding. */
   readonly interleaved: boolean
@@ -45,29 +45,29 @@ export interface Dialect {
   readonly needsHead: boolean
   /** Whether it applies factors per rotary frequency from a tensor of the file. */
   readonly takesFactors: boolean
-  /** How sliding windows are computed: as a list says for each block, or not at all. */
+  /** How sliding windows are computed: from a list with an entry per block, or not at all. */
   readonly windows: 'list' | 'none'
   /** Whether it multiplies embeddings, scores, outputs and logits by numbers in the file (Granite). */
   readonly scales: boolean
-  /** The key of an expert's width, where its blocks may be mixtures. */
+  /** The key of an expert's width, if its blocks may be mixtures. */
   readonly expertWidth?: 'feed_forward_length' | 'expert_feed_forward_length'
-  /** Whether a shared expert is as wide as a number of others. */
+  /** Whether a shared expert's width is tied to a number of experts. */
   readonly sharesWidth?: true
-  /** Whether blocks must keep their places because it counts them. */
+  /** Whether blocks must keep their places, because it counts them. */
   readonly keepsPlaces: boolean
-  /** False where its models do not round the range of frequencies that YaRN blends. */
+  /** False if its models do not round the range of frequencies that YaRN blends. */
   readonly wholeYarn?: false
-  /** Whether files must divide what is rotated among the directions of an image. */
+  /** Whether files must divide the rotated dimensions among the directions of an image. */
   readonly rotarySections?: true
-  /** Why it cannot run a model of this kind, or undefined when it can. */
+  /** Why it cannot run a model of this kind; undefined if it can. */
   problem(spec: DecoderSpec): string | undefined
-  /** Whole numbers that it needs besides those that every file has, by their keys. */
+  /** Whole numbers that it needs besides those that every file has, by key. */
   keys?(spec: DecoderSpec): Record<string, number>
   /** Entries of the config of a file's model besides those that every file has. */
   config?(keys: GgufKeys, sizes: GgufSizes): Record<string, unknown>
 }
 
-/** A family in GGUF: its own architecture, and the one that states sizes block by block where there is one. */
+/** A family in GGUF: its own architecture, and one that states sizes block by block, if there is one. */
 export interface GgufDialects {
   readonly own: Dialect
   readonly perBlock?: Dialect
@@ -76,7 +76,7 @@ export interface GgufDialects {
 type Check = (spec: DecoderSpec) => string | undefined
 
 const before = { attentionNorm: 'attn_norm', mlpNorm: 'ffn_norm' }
-/** GGUF names of the norms behind submodules. */
+/** GGUF names of the norms after submodules. */
 export const behind = { attentionOutputNorm: 'post_attention_norm', mlpOutputNorm: 'post_ffw_norm' }
 /** GGUF names of the norms on queries and keys. */
 export const inner = { queryNorm: 'attn_q_norm', keyNorm: 'attn_k_norm' }
@@ -92,7 +92,7 @@ export const usualHeads: Check = ({ headSize, heads, hidden }) =>
 
 const denseBlocks: Check = ({ router }) => (router ? 'llama.cpp has no experts here' : undefined)
 
-/** For architectures whose router either divides its weights by their sum, or does not. */
+/** For architectures whose router always, or never, divides its weights by their sum. */
 export const routes =
   (renormalised: boolean): Check =>
   ({ router }) =>
@@ -106,7 +106,7 @@ export const allMixtures: Check = ({ blocks }) =>
 
 const hasMixtures = (keys: GgufKeys): boolean => (keys.optionalNumber('expert_count') ?? 0) > 0
 
-/** The entries of a config that say how many experts there are, how many a token meets, and how wide they are. */
+/** Config entries for the number of experts, how many a token uses, and their width. */
 export const expertEntries = (
   keys: GgufKeys,
   { expertWidth }: GgufSizes,
@@ -152,17 +152,17 @@ export const llamaDialect: Dialect = {
   config: (keys, sizes) => (hasMixtures(keys) ? { model_type: 'mixtral', ...expertEntries(keys, sizes, 'num_local_experts') } : {}),
 }
 
-/** Blocks of their own sizes; attention may be missing from all but the first (Nemotron's DeciLM). */
+/** Blocks of different sizes; attention may be missing from all except the first (Nemotron's DeciLM). */
 export const deci: Dialect = {
   ...llamaDialect,
   architecture: 'deci',
   problem: all(denseBlocks, wholeRotary, silu),
   needsAttention: false,
-  // Blocks of Llama's kind with biases on queries, keys and values alone are Qwen2's.
+  // Blocks of Llama's kind with biases only on queries, keys and values are Qwen2's.
   config: (_, { queryBias, outputBias }) => (queryBias && !outputBias ? { model_type: 'qwen2' } : {}),
 }
 
-/** Kinds of attention: as the file lists them, else all but every `pattern`-th within a window. */
+/** Kinds of attention: as the file lists them, else all except every `pattern`-th block within a window. */
 export function windowTypes(keys: GgufKeys, blocks: number, pattern: number): string[] {
   const listed = keys.flags('attention.sliding_window_pattern', blocks)
   const every = listed ? pattern : (keys.optionalNumber('attention.sliding_window_pattern') ?? pattern)

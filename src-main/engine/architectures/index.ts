@@ -59,16 +59,16 @@ export const families: Readonly<Record<string, Architecture>> = {
 const findFamily = (modelType: unknown): Architecture | undefined =>
   typeof modelType === 'string' && Object.hasOwn(families, modelType) ? families[modelType] : undefined
 
-/** What llama.cpp calls the parts of a family's models; undefined where it has no files of them. */
+/** llama.cpp's names for the parts of a family's models; undefined if it has no files of them. */
 export const dialectsOf = (modelType: string) => findFamily(modelType)?.gguf
 
-/** Whether vLLM can have vectors instead of a family's experts, and the titles of such families. */
+/** Whether vLLM accepts vectors instead of a family's experts, and the titles of such families. */
 export const substitutesExperts = (modelType: string): boolean => findFamily(modelType)?.substitutesExperts === true
 export const expertSubstitutes: readonly string[] = Object.values(families).flatMap((family) =>
   family.substitutesExperts ? [family.title] : [],
 )
 
-/** Every GGUF architecture, with the family that its files belong to. */
+/** Every GGUF architecture, with the family of its files. */
 export const ggufArchitectures: ReadonlyMap<string, { readonly modelType: string; readonly dialect: Dialect }> = new Map(
   Object.values(families).flatMap(({ modelType, gguf }) =>
     Object.values(gguf ?? {}).flatMap((dialect: Dialect) =>
@@ -101,7 +101,7 @@ export function readSpec(
 /** Designs whose attention keeps a compressed state instead of keys and values. */
 const latentAttention = /^(deepseek_v[23]|glm4_moe_lite|kimi|minicpm3|longcat)/
 
-/** One sentence that names the family and what is known. */
+/** A sentence that names the family and the known ones. */
 function unknownFamily(modelType: string, config: Record<string, unknown>): EspalierError {
   const name = modelType.length > 60 ? `${modelType.slice(0, 57)}...` : modelType
   const parts = [config, config.text_config].filter((part) => typeof part === 'object' && part !== null) as Record<string, unknown>[]

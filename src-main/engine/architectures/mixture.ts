@@ -4,14 +4,14 @@ import type { ConfigReader } from './config-reader.ts'
 import { defined } from './defined.ts'
 import { type BlockLayout, constantAt, type MixtureTensors, type MlpTensors, type Projection, type RouterKind } from './spec.ts'
 
-/** What a family says of the mixtures in its blocks. */
+/** A family's description of the mixtures in its blocks. */
 export interface MixtureTraits extends MixtureSizes {
   readonly router: RouterKind
-  /** Its tensors in a block whose names begin with `name`, with as many experts as the layout has. */
+  /** Its tensors in a block whose names begin with `name`, for the layout's number of experts. */
   tensors(name: string, layout: BlockLayout): MixtureTensors
 }
 
-/** Where a config says how its routers choose. */
+/** Config keys for how routers choose. */
 interface RouterKeys {
   readonly countKeys: readonly string[]
   readonly count: number
@@ -21,7 +21,7 @@ interface RouterKeys {
   readonly renormalised: boolean
 }
 
-/** Number and width of the experts, and how many of them a token meets by a softmax. Throws for more than there are. */
+/** Number and width of the experts, and how many a token uses by a softmax. Throws if a token would use more than there are. */
 export function readExperts(config: ConfigReader, keys: RouterKeys): Omit<MixtureTraits, 'tensors'> {
   const key = keys.countKeys.find((candidate) => config.has(candidate)) ?? (keys.countKeys[0] as string)
   const experts = config.integer(key, keys.count)
@@ -34,7 +34,7 @@ export function readExperts(config: ConfigReader, keys: RouterKeys): Omit<Mixtur
   return { experts, width, router: { chosen, scores: 'softmax', renormalised, countKeys, widthKey } }
 }
 
-/** Groups of experts, where a config has more than one. Throws where they do not divide. */
+/** Groups of experts, if a config has more than one. Throws if they do not divide. */
 export function readGroups(config: ConfigReader, experts: number, chosen: number): Pick<RouterKind, 'groups'> {
   const [count, open] = [config.integer('n_group', 1), config.integer('topk_group', 1)]
   if (count === 1) return {}
@@ -42,7 +42,7 @@ export function readGroups(config: ConfigReader, experts: number, chosen: number
     throw new EspalierError('invalid', `config.json: n_group ${count} does not divide the ${experts} experts of a mixture.`)
   if (open > count) throw new EspalierError('invalid', `config.json: topk_group ${open} is more than n_group ${count}.`)
   const each = experts / count
-  // A group is scored by its two best experts.
+  // A group's score is that of its two best experts.
   if (each < 2 || open * each < chosen)
     throw new EspalierError(
       'invalid',
@@ -51,7 +51,7 @@ export function readGroups(config: ConfigReader, experts: number, chosen: number
   return { groups: { count, open } }
 }
 
-/** How a family names the three projections of an expert. */
+/** A family's names for the three projections of an expert. */
 interface ExpertNames {
   readonly gate: string
   readonly up: string
@@ -65,7 +65,7 @@ interface ExpertShape {
   readonly layout: BlockLayout
 }
 
-/** The projections of an MLP of its own under `name`. */
+/** The projections of an MLP with its own tensors under `name`. */
 export const gatedMlp = (name: string, width: number, hidden: number, names = usual, bias = false): MlpTensors => ({
   gate: linear(`${name}.${names.gate}`, width, hidden, bias),
   up: linear(`${name}.${names.up}`, width, hidden, bias),
@@ -74,7 +74,7 @@ export const gatedMlp = (name: string, width: number, hidden: number, names = us
 
 type Experts = Pick<MixtureTensors, 'experts' | 'expertsName'>
 
-/** Experts whose tensors are each its own: `name`.N with three projections. */
+/** Experts with separate tensors: `name`.N with three projections. */
 export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual, bias = false): Experts {
   const experts = Array.from({ length: layout.experts ?? 0 }, (_, index) => {
     if (layout.constants?.includes(index)) return constantAt({ expertsName: name }, index, hidden)
@@ -83,7 +83,7 @@ export function separateExperts(name: string, { hidden, layout }: ExpertShape, n
   return { experts, expertsName: name }
 }
 
-/** Experts in two tensors: gates and ups [E, 2I, D] with each expert's gates first, ways down [E, D, I]. */
+/** Experts in two tensors: gates and ups [E, 2I, D] with each expert's gates first, and downs [E, D, I]. */
 export function fusedExperts(
   name: string,
   { hidden, layout }: ExpertShape,
@@ -115,7 +115,7 @@ export function fusedExperts(
   return { experts, expertsName: name }
 }
 
-/** Experts in either layout: transformers 5 may write every family's in two tensors. */
+/** Experts in either layout, because transformers 5 may write every family's in two tensors. */
 export function storedExperts(
   name: string,
   shape: ExpertShape,
@@ -125,7 +125,7 @@ export function storedExperts(
   return joined ? fusedExperts(name, shape) : separateExperts(name, shape, names)
 }
 
-/** A mixture whose router is `name`.`own`. */
+/** A mixture with the router `name`.`own`. */
 export function mixtureOf(
   router: string,
   experts: Experts,

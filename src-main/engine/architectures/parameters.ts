@@ -13,8 +13,8 @@ import {
 } from './spec.ts'
 
 /**
- * Entries of a block's submodules: projections, biases, norms on queries and keys, and norms on what is added to the stream. The norms
- * in front are apart, because Eq. 5 of 2SSP counts without them.
+ * Entries of a block's submodules: projections, biases, norms on queries and keys, and norms on outputs. The norms before submodules are
+ * separate, because Eq. 5 of 2SSP counts without them.
  */
 interface BlockParameters {
   readonly attention: number
@@ -49,7 +49,7 @@ export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined)
 const entriesOf = (entries: readonly (Projection | ShapedTensor)[]): number =>
   entries.reduce((sum, one) => sum + ('rows' in one ? projectionParameters(one) : one.shape.reduce((a, b) => a * b, 1)), 0)
 
-/** Parameters of one mixture's experts that a token does not meet. Constants count like experts, as they may be chosen. */
+/** Parameters of one mixture's experts that a token does not use. Constants count like experts, because they may be chosen. */
 function idleParameters({ mixture }: BlockTensors, chosen: number): number {
   if (!mixture) return 0
   const all = mixture.experts.map((expert) => entriesOf(isConstant(expert) ? [expert.constant] : Object.values(mlpProjections(expert))))
@@ -59,13 +59,13 @@ function idleParameters({ mixture }: BlockTensors, chosen: number): number {
     .reduce((sum, own) => sum + own, 0)
 }
 
-/** Parameters of a mixture's experts that are not constants: what their neurons carry. */
+/** Parameters of a mixture's experts that are not constants, which belong to their neurons. */
 export function expertParameters({ mixture }: BlockTensors): number {
   const all = mixture?.experts.map((expert) => (isConstant(expert) ? 0 : entriesOf(Object.values(mlpProjections(expert)))))
   return all?.reduce((sum, own) => sum + own, 0) ?? 0
 }
 
-/** Parameters of block `index` as the spec describes it, whether or not parts of it were removed. */
+/** Parameters of block `index` as the spec describes it, including removed parts. */
 export function blockParameters(spec: DecoderSpec, index: number): BlockParameters {
   const tensors = spec.block(index)
   const sum = (projections: (Projection | undefined)[]) => projections.reduce((total, part) => total + projectionParameters(part), 0)
@@ -81,7 +81,10 @@ export function blockParameters(spec: DecoderSpec, index: number): BlockParamete
   }
 }
 
-/** Parameters that block `index` has. A norm goes with the submodules that read through it: with a parallel residual these are both. */
+/**
+ * Parameters that block `index` still has. A norm is removed with the submodules that read through it; with a parallel residual, these are
+ * both.
+ */
 export function presentParameters(spec: DecoderSpec, index: number): Record<'attention' | 'mlp' | 'all', number> {
   const { attention, width } = layoutOf(spec, index)
   const parts = blockParameters(spec, index)
@@ -92,20 +95,20 @@ export function presentParameters(spec: DecoderSpec, index: number): Record<'att
 }
 
 /**
- * Parameters of the whole block stack, the base of every sparsity. This is the one count of a model, of what a plan leaves and of a
- * folder in the exact format; formats that hold zeros where something was removed weigh more and say so.
+ * Parameters of the whole block stack, the base of every sparsity. This is the only count for a model, for what a plan leaves and for a
+ * folder in the exact format. Formats with zeros for removed parts are larger and say so.
  */
 export function stackParameters(spec: DecoderSpec): number {
   return spec.blocks.reduce((total, _, index) => total + presentParameters(spec, index).all, 0)
 }
 
-/** Parameters of the block stack, and those of them that take part in computing one token: fewer in mixtures of experts. */
+/** Parameters of the block stack, and how many of them one token uses: fewer in mixtures of experts. */
 export function activeParameters(spec: DecoderSpec): { readonly total: number; readonly active: number } {
   const total = stackParameters(spec)
   const idle = spec.blocks.map(({ width }, index) => (width > 0 ? unmetParameters(spec, index) : 0))
   return { total, active: total - idle.reduce((sum, own) => sum + own, 0) }
 }
 
-/** Parameters of block `index` that a token does not meet: of experts that its router does not pick. */
+/** Parameters of block `index` that a token does not use: those of experts that its router does not pick. */
 export const unmetParameters = (spec: DecoderSpec, index: number): number =>
   spec.router ? idleParameters(spec.block(index), spec.router.chosen) : 0

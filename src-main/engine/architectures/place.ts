@@ -1,4 +1,4 @@
-/** Names of the decoder's tensors in a checkpoint: how they begin, and the name of the head. */
+/** Names of the decoder's tensors in a checkpoint: their prefix, and the name of the head. */
 export interface Place {
   readonly prefix: string
   readonly head: string
@@ -6,22 +6,22 @@ export interface Place {
 
 export const usualPlace: Place = { prefix: 'model.', head: 'lm_head.weight' }
 
-/** A language model that is one part of several, as different versions of transformers have written it. */
+/** The prefixes of a language model that is one part of several, in different versions of transformers. */
 const places: readonly Place[] = [
   { prefix: 'language_model.model.', head: 'language_model.lm_head.weight' },
   { prefix: 'model.language_model.', head: 'lm_head.weight' },
   usualPlace,
 ]
 
-/** The place that a checkpoint uses; the last one where none fits, so that an error names its tensors. */
+/** The place that a checkpoint uses. If none fits, the last one, so that an error names its tensors. */
 export function findPlace(stored: (name: string) => boolean): Place {
   return places.find(({ prefix }) => stored(`${prefix}embed_tokens.weight`)) ?? usualPlace
 }
 
-// What a config of several parts says for all of them.
+// Entries of a config of several parts that apply to all of them.
 const shared = ['tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id', 'dtype', 'torch_dtype', 'transformers_version']
 
-/** The config of a language model that is one part of several, as if it were alone; `usual` fills in what is missing. */
+/** The config of a language model that is one part of several, as if by itself. `usual` fills in what is missing. */
 export function textConfigOf(config: Record<string, unknown>, usual: Record<string, unknown>): Record<string, unknown> {
   const common = Object.fromEntries(shared.filter((key) => config[key] !== undefined).map((key) => [key, config[key]]))
   return { ...usual, ...common, ...(config.text_config as Record<string, unknown>) }

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Rotary, RotaryFrequencies } from '#engine/tensor/rotary.ts'
 import type { ConfigReader } from './config-reader.ts'
 
-/** What rotary scaling needs to know of a config besides its own section. */
+/** What rotary scaling needs from a config besides its own section. */
 interface RotaryContext {
   readonly size: number
   readonly theta: number
@@ -68,7 +68,7 @@ const linear: Scaling = (section, _context, plain) => {
   return () => ({ inverse: plain.map((frequency) => frequency / factor), scale: 1 })
 }
 
-/** NTK-aware scaling: the base grows with the length of the call once it passes the trained length. */
+/** NTK-aware scaling: the base grows with the length of the call beyond the trained length. */
 const dynamic: Scaling = (section, context, plain) => {
   const factor = section.number('factor')
   return (length) => {
@@ -80,18 +80,18 @@ const dynamic: Scaling = (section, context, plain) => {
 
 const scalings: Record<string, Scaling> = { llama3, yarn, longrope, su: longrope, linear, dynamic }
 
-/** No positions at all: two dimensions turned by an angle of zero. */
+/** No positions at all: two dimensions rotated by an angle of zero. */
 export const unrotated: Rotary = { size: 2, frequencies: () => ({ inverse: new Float64Array(1), scale: 1 }) }
 
-/** Where a family keeps what its rotary embedding needs, and its defaults. */
+/** A family's keys for its rotary embedding, and its defaults. */
 interface RotaryKeys {
   /** Rotated share of each head. */
   readonly share?: number
   readonly theta?: number
   readonly thetaKey?: string
-  /** The kind of block that newer files give parameters of its own under `rope_parameters`. */
+  /** The kind of block with its own parameters under `rope_parameters` in newer files. */
   readonly blocks?: 'full_attention' | 'sliding_attention'
-  /** Whether `rope_scaling` of older files is meant for these blocks; default true. */
+  /** Whether `rope_scaling` of older files applies to these blocks. Default: true. */
   readonly scaled?: boolean
 }
 

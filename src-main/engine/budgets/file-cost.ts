@@ -4,16 +4,16 @@ import type { Described } from '#engine/export/format.ts'
 import { findFormat } from '#engine/export/index.ts'
 import type { CostLimit } from '#engine/pruning/budget.ts'
 
-/** Bytes kept for what the card of a finished run says more, which a GGUF file repeats. */
+/** Bytes reserved for what the card of a finished run adds, which a GGUF file repeats. */
 const cardRoom = 2 ** 11
 
-/** The budget with the type that its file has. */
+/** The budget with the weight type of its file. */
 export function typedBudget(budget: FileBudget, { weights }: Pick<RunRequest, 'weights'>): FileBudget {
   const { type, ...others } = budget
   return budget.format === 'gguf' ? { ...others, type: weights ?? type ?? 'F16' } : others
 }
 
-/** The bytes of plans as files of a budget's format. No weights are read. */
+/** The sizes of plans as files of a budget's format. Reads no weights. */
 export function fileCost(model: Described['model'], method: string, { bytes, format, type = 'F16' }: FileBudget): CostLimit {
   const written = findFormat(format)
   const spare = format === 'gguf' ? cardRoom : 0

@@ -7,7 +7,7 @@ import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 
-/** Sparsities that are tried over the whole range, and halvings of the step between two of them. */
+/** How many sparsities are tried over the whole range, and how often the step between two is halved. */
 const [coarse, halvings] = [32, 12]
 
 interface Asked {
@@ -47,7 +47,9 @@ export async function findSparsity(spec: DecoderSpec, asked: Asked, cost: CostLi
   return { ...range, sparsity: enough, predicted }
 }
 
-/** The smallest budget that a method can meet, and the one that the dense model meets. Throws `infeasible` where the format holds neither. */
+/**
+ * The smallest budget that a method can meet, and the one that the dense model meets. Throws `infeasible` if the format can hold neither.
+ */
 export async function costRange(spec: DecoderSpec, asked: Asked, cost: CostLimit): Promise<Pick<FoundSparsity, 'least' | 'most'>> {
   const most = await cost.of(densePlan(spec))
   for (const sparsity of stepsOf(spec, asked).toReversed()) {
@@ -64,7 +66,7 @@ function stepsOf(spec: DecoderSpec, { method: id, options }: Asked): number[] {
   return Array.from({ length: coarse + 1 }, (_, step) => (most * step) / coarse)
 }
 
-/** Of the plans that a method is likely to make, the dearest; infinite where it can make none, or where the format can hold none. */
+/** The most expensive of a method's likely plans; infinite if it can make none, or the format can hold none. */
 async function largestCost(spec: DecoderSpec, asked: Asked & { sparsity: number }, cost: CostLimit): Promise<number> {
   const { sparsity, ...method } = asked
   try {

@@ -10,7 +10,7 @@ import { costRange, type FoundSparsity, findSparsity } from './find-sparsity.ts'
 type FileRange = Pick<FoundSparsity, 'least' | 'most'>
 type Asked = Pick<RunRequest, 'method' | 'amount' | 'options' | 'weights'>
 
-/** The sparsity that a budget comes to, with the range of the method's files. Throws `infeasible` with the range. */
+/** The sparsity for a budget, with the range of the method's files. Throws `infeasible` with the range. */
 export async function foreseeBudget(model: Described['model'], asked: Asked, budget: FileBudget): Promise<FoundSparsity> {
   const { method, options } = asked
   const cost = fileCost(model, method, typedBudget(budget, asked))
@@ -19,7 +19,7 @@ export async function foreseeBudget(model: Described['model'], asked: Asked, bud
 
 const ranges = new WeakMap<object, Map<string, Promise<FileRange | null>>>()
 
-/** The bytes that a method's GGUF files can have in the weight type of a request; null where GGUF cannot hold them. Asked for once. */
+/** The possible sizes of a method's GGUF files in the weight type of a request; null if GGUF cannot hold them. Computed once. */
 export function ggufRange({ name, checkpoint, spec }: Described['model'], asked: Omit<Asked, 'amount'>): Promise<FileRange | null> {
   const { method, options, weights = null } = asked
   const known = ranges.get(checkpoint) ?? new Map<string, Promise<FileRange | null>>()
@@ -41,7 +41,7 @@ async function rangeOf(model: Described['model'], asked: Omit<Asked, 'amount'>):
   }
 }
 
-/** The amount as a share or in blocks. Throws `infeasible` for a speed, which has to be measured. */
+/** The amount as a share or in blocks. Throws `infeasible` for a speed, which must be measured. */
 export async function plainAmount(model: Described['model'], asked: Asked): Promise<PlainAmount> {
   const { amount } = asked
   if (isPlain(amount)) return amount

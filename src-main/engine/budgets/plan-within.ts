@@ -9,18 +9,18 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { findSparsity } from './find-sparsity.ts'
 import { speedCost, type TimePlans } from './speed-cost.ts'
 
-/** How a plan's real cost is found, and how close to the limit it has to be. */
+/** How a plan's real cost is found, and how close to the limit it must be. */
 export interface Verification {
   real(plan: Plan): Promise<number>
-  /** The share of the limit that a result may differ from it before the method runs again. */
+  /** How far a result may differ from the limit, as a share of it, before the method runs again. */
   readonly near: number
-  /** Whether a result may pass the limit. */
+  /** Whether a result may exceed the limit. */
   readonly mayPass: boolean
   /** How often the method may run. */
   readonly attempts: number
 }
 
-/** A result with the sparsity that it was made for, the cost that was foreseen and the real one. */
+/** A result with its sparsity, its predicted cost and its real one. */
 export interface ResultWithin {
   readonly result: MethodResult
   readonly sparsity: number
@@ -29,8 +29,8 @@ export interface ResultWithin {
 }
 
 /**
- * Runs a method so that its plan meets a limit on cost: at the sparsity whose likely plans do, and where the plan costs something else,
- * again at a corrected one. The one closest to the limit counts. Throws `infeasible` if no sparsity meets it.
+ * Runs a method so that its plan meets a limit on cost: at the sparsity whose likely plans meet it, and if the plan's cost differs, again
+ * at a corrected one. The result closest to the limit counts. Throws `infeasible` if no sparsity meets it.
  */
 export async function planWithin(
   spec: DecoderSpec,
@@ -64,7 +64,7 @@ export async function planWithin(
 const distance = (one: ResultWithin | undefined, { most }: CostLimit): number =>
   one ? Math.abs(one.real - most) : Number.POSITIVE_INFINITY
 
-/** The same for a speed: times of three files say what a plan takes, and the plan's own file is measured. */
+/** The same for a speed: the times of three files predict a plan's time, and the plan's own file is measured. */
 export async function planAtSpeed(
   spec: DecoderSpec,
   id: string,

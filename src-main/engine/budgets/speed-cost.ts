@@ -8,24 +8,24 @@ import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { CostLimit } from '#engine/pruning/budget.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 
-/** Milliseconds of files of these plans, measured in turns: for a token written, or to the first one, as the budget has it. */
+/** Milliseconds of files of these plans, measured in turns: per generated token, or to the first one, depending on the budget. */
 export type TimePlans = (plans: readonly Plan[]) => Promise<number[]>
 
-/** Neurons that all MLPs have together, and attentions. */
+/** Neurons of all MLPs together, and attention submodules. */
 interface Parts {
   readonly neurons: number
   readonly attentions: number
 }
 
-/** The share of the dense model's time that no plan goes below: sums of measured times can. */
+/** No plan's time is below this share of the dense model's, but sums of measured times can be. */
 const leastShare = 0.01
 
-/** Milliseconds as a value in the budget's own unit, and the other way round. */
+/** Converts milliseconds to the budget's unit, and back. */
 export const inUnit = (budget: SpeedBudget, value: number): number => ('milliseconds' in budget ? value : 1000 / value)
 
 /**
- * The time of any plan, from three files that are measured: the dense model, MLPs of an eighth of the width, and one attention. Time is
- * taken to grow with neurons and with attentions; what a plan really takes is measured at the end.
+ * The time of any plan, from three measured files: the dense model, MLPs of an eighth of the width, and one attention. Time is assumed to
+ * grow linearly with neurons and with attention submodules. The real time of a plan is measured at the end.
  */
 export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: TimePlans): Promise<CostLimit> {
   const dense = densePlan(spec)
@@ -50,7 +50,7 @@ export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: Ti
   }
 }
 
-/** An eighth of the neurons, in a multiple that types and kernels like; undefined where too few are there. */
+/** An eighth of the neurons, in a multiple that types and kernels prefer; undefined if there are too few. */
 function narrowed(width: number): { kept: number[] } | undefined {
   const left = [256, 32, 1].map((unit) => Math.floor(width / 8 / unit) * unit).find((neurons) => neurons > 0)
   return left === undefined ? undefined : { kept: Array.from({ length: left }, (_, neuron) => neuron) }

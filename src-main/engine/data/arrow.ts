@@ -24,7 +24,8 @@ export async function* readArrowBatches(file: string): AsyncGenerator<RecordBatc
   }
 }
 
-// A stream ends with this mark, a file with its own name. Without them it was cut, perhaps between two batches, where nothing else shows it.
+// A stream ends with this mark, a file with its own name. Without either it was truncated, perhaps between two batches, where nothing else
+// shows it.
 const streamEnd = 'ffffffff00000000'
 const fileEnd = Buffer.from('ARROW1').toString('hex')
 

@@ -11,7 +11,7 @@ interface BundledText {
   readonly summary: string
 }
 
-/** The bundled texts (`resources/texts`). Nothing is ever chosen by the texts for evaluation. */
+/** The bundled texts (`resources/texts`). Texts for evaluation never decide anything. */
 export const bundledTexts = {
   mixed: {
     title: bundledTitles.mixed,

@@ -5,19 +5,19 @@ import { resolveInside } from '#runtime/resolve-inside.ts'
 import { isObject, parseObject } from '../checkpoint/json.ts'
 import { readText } from '../checkpoint/regular-file.ts'
 
-// What `datasets` writes about a data set, beside its data.
+// Files that `datasets` writes about a data set, beside its data.
 const descriptions = new Set(['dataset_info.json', 'dataset_infos.json', 'state.json', 'dataset_dict.json'])
 
 /**
- * The data files of a folder, in reading order: those that state.json lists when `datasets` saved the folder, else every file with a
- * known ending, by name. Throws when there are none, and for a folder of several splits, which it names.
+ * The data files of a folder, in reading order: those listed in state.json if `datasets` saved the folder, else every file with a known
+ * ending, by name. Throws if there are none, and for a folder of several splits, which it names.
  */
 export async function listDataFiles(folder: string, endings: readonly string[]): Promise<string[]> {
   const names = (await readdir(folder)).sort()
   if (names.includes('dataset_dict.json')) throw await severalSplits(folder)
   const listed = names.includes('state.json') ? await readState(folder) : []
   const present = listed.filter((name) => names.includes(name))
-  // A description without its arrow files may be beside the same data in another form.
+  // A description without its Arrow files may be beside the same data in another form.
   const chosen = present.length > 0 ? listed : names.filter((name) => isData(name, endings))
   const missing = chosen.find((name) => !names.includes(name))
   if (missing !== undefined)

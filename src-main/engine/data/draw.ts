@@ -1,9 +1,9 @@
 import { PythonRandom } from '#engine/random/python-random.ts'
 
-/** Documents held in memory at once at first; each further reading of the source yields twice as many. */
+/** How many documents are held in memory at first. Each further reading of the source yields twice as many. */
 const firstHeld = 1024
 
-/** How many documents there are. */
+/** Number of documents. */
 export async function countDocuments(documents: AsyncIterable<string>): Promise<number> {
   let count = 0
   for await (const _ of documents) count++
@@ -11,8 +11,8 @@ export async function countDocuments(documents: AsyncIterable<string>): Promise<
 }
 
 /**
- * The documents in the order that the 2SSP reference draws: CPython's `random.shuffle` of their indices after `random.seed(seed)`.
- * The source is read again for every batch of them, so that no more are in memory than were asked for.
+ * The documents in the order that the 2SSP reference draws: CPython's `random.shuffle` of their indices after `random.seed(seed)`. The
+ * source is read again for every batch, so that only requested documents are in memory.
  */
 export async function* drawDocuments(documents: () => AsyncIterable<string>, count: number, seed: number): AsyncGenerator<string> {
   const order = new PythonRandom(seed).shuffle([...Array(count).keys()])

@@ -2,18 +2,18 @@ import { setImmediate as breathe } from 'node:timers/promises'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 
 export interface EncodingReport {
-  /** Tokens so far, of about how many. */
+  /** Tokens so far, and about how many in total. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
 }
 
-/** The separator of two documents. */
+/** The separator between documents. */
 const separator = '\n\n'
-// Text is encoded when this many characters wait, so that reading stops soon after enough tokens are there.
+// Text is encoded once this many characters are waiting, so that reading stops soon after there are enough tokens.
 const fewestWaiting = 65536
 const pauseMilliseconds = 100
 
-/** Encodes documents, joined by two newlines, to one run of ids: all of them, or where they suffice at least `needed`. */
+/** Encodes documents, joined by two newlines, into one run of ids: all of them, or at least `needed` if there are that many. */
 export class Encoding {
   readonly #tokenizer: Tokenizer
   readonly #needed: number
@@ -34,7 +34,7 @@ export class Encoding {
     for await (const { document, isLast } of markLast(documents)) {
       waiting = waiting === undefined ? document : waiting + separator + document
       if (isLast || waiting.length < encodeFrom) continue
-      // More text may follow, so the last piece keeps waiting: what is encoded now is what the whole text would give.
+      // More text may follow, so the last piece waits. What is encoded now equals what the whole text would give.
       const pieces = this.#tokenizer.split(waiting)
       waiting = pieces.pop()
       encodeFrom = Math.max(fewestWaiting, 2 * (waiting?.length ?? 0))
@@ -45,7 +45,7 @@ export class Encoding {
     return this.#ids
   }
 
-  /** Encodes pieces until there are enough ids. `isLast` says that no text follows, so its length is what is left. */
+  /** Encodes pieces until there are enough ids. `isLast` says that no text follows, so its length is all that remains. */
   async #encode(pieces: readonly string[], isLast: boolean): Promise<void> {
     let left = pieces.reduce((sum, { length }) => sum + length, 0)
     for (const piece of pieces) {
@@ -57,7 +57,7 @@ export class Encoding {
     }
   }
 
-  /** Lets others run, and says how far it is where that is known. */
+  /** Lets others run, and reports progress if it is known. */
   async #pause(charactersLeft: number | undefined): Promise<void> {
     await breathe()
     this.#report.signal?.throwIfAborted()

@@ -2,13 +2,13 @@ import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject, reasonOf } from '../checkpoint/json.ts'
 import { readChunks } from './text-file.ts'
 
-/** Characters of one line: more are no document that a model could be run on. */
+/** The longest line in characters. No document that a model could run on is longer. */
 const longestLine = 100_000_000
 
-/** Names that the text of a document goes by, the first found is used. */
+/** Names for the text field of a document. The first one found is used. */
 export const textFields = ['text', 'content'] as const
 
-/** Which documents of a file that names their kinds are read. */
+/** Which documents are read from a file that names their kinds. */
 export type KindFilter = (kind: string) => boolean
 
 /** Documents of a JSON lines file: objects with a text field, or strings. Throws with the line's number. */
@@ -19,7 +19,7 @@ export async function* readJsonLines(file: string, accepts?: KindFilter): AsyncG
   }
 }
 
-/** Documents of JSON lines that come in pieces. Empty lines are passed over. */
+/** Documents of JSON lines that arrive in pieces. Empty lines are skipped. */
 export async function* parseJsonLines(chunks: AsyncIterable<string>, file: string): AsyncGenerator<string> {
   for await (const { value, where } of parseJsonValues(chunks, file)) yield takeText(value, where)
 }
@@ -62,7 +62,7 @@ function parseLine(line: string, where: string): unknown {
   }
 }
 
-/** The text of one document: a string, or an object's text field; null counts as empty. */
+/** The text of one document: a string, or the text field of an object. null counts as empty. */
 export function takeText(value: unknown, where: string): string {
   if (typeof value === 'string') return value
   if (!isObject(value)) throw new EspalierError('invalid', `${where} is ${describe(value)}. An object with a field text is needed.`)

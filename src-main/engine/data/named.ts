@@ -7,7 +7,7 @@ import { type DatasetId, datasetTitles } from '#contract/titles.ts'
 interface NamedDataset {
   title: string
   file: HubFile
-  /** Documents taken from its start; all of them when left out. */
+  /** How many documents to take from its start. Default: all. */
   documents?: number
   /** Its folder under the folder of local data sets. */
   folder: string
@@ -49,15 +49,15 @@ export function isDatasetId(name: string): name is DatasetId {
   return Object.hasOwn(namedDatasets, name)
 }
 
-/** What `readWindows` and `readTexts` need for a data set: the path, and how much of it. */
+/** What `readWindows` and `readTexts` need for a data set: the path, and how much to read. */
 export interface DatasetLocation {
   path: string
-  /** The commit on the hub that the file is of; null for what lies on this machine. */
+  /** The hub commit of the file; null for local data. */
   revision: string | null
   maxDocuments?: number
 }
 
-/** Where a named data set is read from: its folder under `localFolder` when that is given, else the hub's file through `fetchFile`. */
+/** Where a named data set is read from: its folder under `localFolder` if given, else the hub's file through `fetchFile`. */
 export async function locateDataset(id: DatasetId, source: { localFolder?: string; fetchFile?: FetchHubFile }): Promise<DatasetLocation> {
   const dataset: NamedDataset = namedDatasets[id]
   const limit = dataset.documents === undefined ? {} : { maxDocuments: dataset.documents }
@@ -68,7 +68,7 @@ export async function locateDataset(id: DatasetId, source: { localFolder?: strin
   return { path, revision: commitOf(path) ?? dataset.file.revision, ...limit }
 }
 
-/** The cache keeps a file under the commit that its branch meant. */
+/** The cache stores a file under the commit that its branch pointed to. */
 function commitOf(path: string): string | undefined {
   return /[\\/]snapshots[\\/]([0-9a-f]{40})[\\/]/.exec(path)?.[1]
 }
@@ -93,7 +93,7 @@ function adviceFor(dataset: NamedDataset): string {
   return `Or put ${fileName(dataset)} into the folder ${dataset.folder} of a folder of local data sets.`
 }
 
-/** The file of the hub that a data set is, and what to do where it cannot be fetched. */
+/** The hub file of a data set, and what to do if it cannot be downloaded. */
 export function fileOfDataset(id: DatasetId): { file: HubFile; advice: string } {
   return { file: namedDatasets[id].file, advice: adviceFor(namedDatasets[id]) }
 }

@@ -16,7 +16,7 @@ export async function* readParquet(file: string): AsyncGenerator<string> {
   for await (const row of readParquetRows(file, choose)) yield toText(row[column], column, file)
 }
 
-/** The rows of a Parquet file with the columns chosen (all of them when undefined), one row group in memory at a time. */
+/** The rows of a Parquet file with the chosen columns (default: all), one row group in memory at a time. */
 export async function* readParquetRows(
   file: string,
   choose: (metadata: FileMetaData) => string[] | undefined,
@@ -40,7 +40,7 @@ export async function* readParquetRows(
   }
 }
 
-/** The file as the library reads it; what it asks for beyond the end is an error. */
+/** The file in the form that the library reads. Requests beyond its end are errors. */
 function bufferOf(handle: FileHandle, byteLength: number): AsyncBuffer {
   return {
     byteLength,

@@ -13,29 +13,29 @@ import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/n
 import { readWindows, type Windows, type WindowsRead } from '#engine/data/windows.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** Where the data of a run comes from besides plain paths. */
+/** Sources of a run's data, besides plain paths. */
 export interface DataSources {
   /** Receives the progress of encoding, and can stop it. */
   readonly report?: EncodingReport | undefined
-  /** Folder of data sets kept locally; those asked for by name are read from it. */
+  /** Folder of local data sets, from which named ones are read. */
   readonly localFolder?: string | undefined
   readonly fetchFile?: FetchHubFile | undefined
-  /** Which kinds of documents are read, where a text names them. */
+  /** Which kinds of documents are read, if a text names them. */
   readonly accepts?: KindFilter | undefined
-  /** Which windows are taken. More are read of each source, so that the requested number is left where the source has them. */
+  /** Selects windows. More are read from each source, so that the requested number remains if the source has enough. */
   readonly choose?: ((windows: Windows) => Windows) | undefined
-  /** Gives windows of text that the dense model writes, where a request may ask for it. */
+  /** Generates windows of text with the dense model, if a request may ask for it. */
   readonly write?: ((windows: number, sequenceLength: number) => Promise<Windows>) | undefined
 }
 
-/** The windows of a request, what the run states of them, and sentences on what a careful reader should know. */
+/** The windows of a request, the run's record of them, and notes for a careful reader. */
 export interface ReadData {
   readonly windows: Windows
   readonly used: UsedData
   readonly notes: readonly string[]
 }
 
-/** Reads the windows that a request names, drawn for any `seed` but 0, and checks them against the model's vocabulary. */
+/** Reads the windows of a request, drawn for any `seed` except 0, and checks them against the model's vocabulary. */
 export async function readData(
   model: { readonly spec: DecoderSpec },
   tokenizer: Tokenizer | undefined,
@@ -58,7 +58,7 @@ export async function readData(
   return mixed(data, seed, parts)
 }
 
-/** Windows of several sources, each spread evenly over the whole, so that every stretch of it holds all of them in their shares. */
+/** Mixes windows of several sources, each spread evenly over the whole, so that every part of it has all of them in their shares. */
 function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]): ReadData {
   const placed = parts.flatMap(({ windows }) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
   const windows = placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
@@ -75,7 +75,7 @@ function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]
   return { windows, used, notes: parts.flatMap(({ notes }) => notes) }
 }
 
-/** Whole windows for each share, which add up to `total`: rounded down, what is left goes to the largest remainders. */
+/** Whole windows for each share, which add up to `total`: rounded down, and the rest goes to the largest remainders. */
 function shareOut(shares: readonly number[], total: number | undefined): number[] | undefined {
   if (total === undefined) return undefined
   const sum = shares.reduce((all, share) => all + share, 0)
@@ -127,7 +127,7 @@ async function readWritten(
   return { windows, used: { source, revision: null, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }, notes: [] }
 }
 
-/** As many windows as are asked for of those that are chosen, where the source has them. */
+/** The requested number of selected windows, if the source has that many. */
 async function readChosen(
   { path, maxDocuments }: DatasetLocation,
   tokenizer: Tokenizer | undefined,
@@ -163,7 +163,7 @@ function checkIds(windows: Windows, model: { readonly spec: DecoderSpec }, path:
   }
 }
 
-/** A word on windows longer than the model was made for. */
+/** A note on windows longer than the model's context. */
 export function longWindowNote({ contextLength }: DecoderSpec, sequenceLength: number): string {
   return `Windows of ${sequenceLength} tokens are longer than the ${contextLength} that the model was made for (max_position_embeddings); they are computed all the same.`
 }

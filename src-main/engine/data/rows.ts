@@ -17,10 +17,10 @@ const readers: Record<string, (file: string) => AsyncIterable<unknown>> = {
   arrow: readArrowRows,
 }
 
-/** Endings of the files that rows are read from; the JSON ones also with `.gz`. */
+/** Endings of files that rows are read from; the JSON ones also with `.gz`. */
 export const rowEndings = Object.keys(readers)
 
-/** The rows of a JSONL, JSON (lines, or an array of objects), Parquet or Arrow file with all their columns. */
+/** The rows of a JSONL, JSON (lines, or an array of objects), Parquet or Arrow file with all columns. */
 export async function* readRows(file: string): AsyncGenerator<Row> {
   const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
   const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
@@ -60,7 +60,7 @@ async function* readArrowRows(file: string): AsyncGenerator<unknown> {
   for await (const batch of readArrowBatches(file)) yield* batch
 }
 
-/** Values as JSON would have them: 64-bit numbers as numbers, vectors and typed arrays as arrays, structs as objects. */
+/** Values in JSON's form: 64-bit numbers as numbers, vectors and typed arrays as arrays, structs as objects. */
 function toPlain(value: unknown): unknown {
   if (typeof value === 'bigint') return Number(value)
   if (typeof value !== 'object' || value === null) return value

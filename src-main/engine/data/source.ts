@@ -30,10 +30,10 @@ const readers: Record<string, Reader> = {
 export const dataEndings = [...Object.keys(readers), 'json']
 
 /**
- * Opens a text source: `.txt` (one document), `.jsonl` (field `text` or `content`), `.json` (JSON lines, or an array of strings, objects
- * or token ids), each also gzipped, `.parquet` and `.arrow` (column `text` or `content`), a folder that `datasets` saved, or a folder of
- * such files. Documents are read when they are asked for; every defect is one EspalierError that names the file. With `accepts`, documents
- * of a JSON lines file that has a field `kind` are read by their kind.
+ * Opens a text source: `.txt` (one document), `.jsonl` (field `text` or `content`), `.json` (JSON lines, or an array of strings, objects or
+ * token ids), each also gzipped, `.parquet` and `.arrow` (column `text` or `content`), a folder that `datasets` saved, or a folder of such
+ * files. Documents are read on demand. Every defect is one EspalierError that names the file. `accepts` selects documents of a JSON lines
+ * file by their field `kind`, if it has one.
  */
 export async function openSource(path: string, accepts?: KindFilter): Promise<TextSource> {
   const found = await stat(path).catch(() => undefined)
@@ -51,7 +51,7 @@ export async function readTexts(path: string, limits: TextLimits = {}): Promise<
   return Array.fromAsync(limitDocuments(source.documents(), limits.maxDocuments))
 }
 
-/** The first documents of a source; reading stops with the last of them. */
+/** The first documents of a source. Reading stops after the last of them. */
 export async function* limitDocuments(documents: AsyncIterable<string>, maxDocuments = Number.POSITIVE_INFINITY): AsyncGenerator<string> {
   if (maxDocuments <= 0) return
   let count = 0

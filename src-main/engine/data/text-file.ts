@@ -6,13 +6,13 @@ import { reasonOf } from '../checkpoint/json.ts'
 import { readPieces } from '../checkpoint/regular-file.ts'
 import { allowFor } from '../limits/reading.ts'
 
-// V8 holds no longer strings.
+// V8 has no longer strings.
 const longestText = 2 ** 29 - 1024
 
-/** What a packed file may unpack to: text packs to a twentieth at best, and what packs a hundred times as well is no text. */
+/** How much a packed file may unpack to. Text packs to a twentieth at best; what packs a hundred times as well is no text. */
 const unpacking = { times: 100, leastBytes: 64e6 } as const
 
-/** The text of a file in pieces, unpacked when its name ends in `.gz`. Throws `invalid` for broken gzip and for bytes that are no UTF-8. */
+/** The text of a file in pieces, unpacked if its name ends in `.gz`. Throws `invalid` for broken gzip and for bytes that are not UTF-8. */
 export async function* readChunks(file: string): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   const packed = file.toLowerCase().endsWith('.gz')
@@ -65,7 +65,7 @@ export async function* readWholeText(file: string): AsyncGenerator<string> {
   yield await joinChunks(readChunks(file), file)
 }
 
-/** Joins pieces of text. Throws when the text is longer than a string can be. */
+/** Joins pieces of text. Throws if the text is longer than a string can be. */
 export async function joinChunks(chunks: AsyncIterable<string>, file: string): Promise<string> {
   const parts: string[] = []
   let length = 0

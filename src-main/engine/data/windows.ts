@@ -13,13 +13,13 @@ export type Windows = readonly Int32Array[]
 interface WindowOptions {
   /** Tokens per window. */
   sequenceLength: number
-  /** Windows to take, by default all there are. */
+  /** Windows to take. Default: all. */
   maxWindows?: number
-  /** Documents to take from the start of the source, by default all. */
+  /** Documents to take from the start of the source. Default: all. */
   maxDocuments?: number
   /** 0, the default, takes the text in its own order, as the reference does; any other seed draws from it (see `draw.ts`). */
   seed?: number
-  /** Which kinds of documents are read, where the source names them. */
+  /** Which kinds of documents are read, if the source names them. */
   accepts?: KindFilter
   /** Receives the progress of encoding, and can stop it. */
   report?: EncodingReport
@@ -27,16 +27,16 @@ interface WindowOptions {
 
 export interface WindowsRead {
   windows: Windows
-  /** Tokens that were encoded: of the whole text, unless enough windows were found before its end. */
+  /** Encoded tokens: those of the whole text, unless there were enough windows before its end. */
   tokens: number
-  /** Documents that there are to draw from; undefined where none were counted because nothing was drawn or there is no text. */
+  /** Number of documents to draw from; undefined if none were counted because nothing was drawn or the source is no text. */
   documents?: number
 }
 
 /**
- * Windows of a text source (see `openSource`): its documents joined by the separator, encoded once without special tokens, cut into
- * consecutive windows from token 0, the tail dropped. An array of arrays of token ids is used as windows unchanged.
- * Gives fewer than `maxWindows` when the source has fewer; throws `invalid` when it has less than one.
+ * Windows of a text source (see `openSource`): its documents joined by the separator, encoded once without special tokens, and cut into
+ * consecutive windows from token 0; the tail is dropped. An array of arrays of token ids is used as windows unchanged. Returns fewer than
+ * `maxWindows` if the source has fewer. Throws `invalid` if it has none.
  */
 export function readWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
   return underLimits(tokenizer ? `${path}, split by the tokenizer of the model,` : path, () => readAllWindows(path, tokenizer, options))
@@ -66,8 +66,8 @@ async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, op
 }
 
 /**
- * Windows of one run of ids. For seed 0 they follow each other from token 0; else from a drawn token on, so that as many fit,
- * and in a drawn order: those for a smaller count are the first ones of a larger.
+ * Windows of one run of ids. For seed 0, consecutive ones from token 0. For other seeds, from a drawn token on, so that equally many fit,
+ * and in a drawn order. The windows for a smaller count are the first ones of a larger.
  */
 function cutIds(ids: readonly number[], path: string, { sequenceLength, maxWindows, seed = 0 }: WindowOptions): Int32Array[] {
   if (ids.length < sequenceLength) {
@@ -83,7 +83,7 @@ function cutIds(ids: readonly number[], path: string, { sequenceLength, maxWindo
   return random.shuffle(cutWindows(ids.slice(offset), sequenceLength)).slice(0, maxWindows)
 }
 
-/** Consecutive windows of `sequenceLength` ids from the first on; the tail that fills none is dropped. */
+/** Consecutive windows of `sequenceLength` ids. A tail that fills no window is dropped. */
 export function cutWindows(ids: ArrayLike<number>, sequenceLength: number, maxWindows = Number.POSITIVE_INFINITY): Int32Array[] {
   if (!Number.isInteger(sequenceLength) || sequenceLength < 2) {
     throw new EspalierError('usage', `A sequence length of ${sequenceLength} is not possible. Choose a whole number from 2.`)

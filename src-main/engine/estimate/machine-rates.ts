@@ -79,7 +79,7 @@ async function fitCalls(
   return { rate: rate / 1e9, seconds: Math.max(one - operations / rate, one / 20) }
 }
 
-/** The median of a few; the first, which warms up, does not count. */
+/** The median of a few runs. The first one warms up and does not count. */
 async function usualSeconds(work: () => Promise<unknown>): Promise<number> {
   await work()
   const seconds: number[] = []
@@ -98,13 +98,13 @@ function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): 
   return usualSeconds(async () => {
     const own = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
     await walk.pass(part, [own])
-    // A runtime that works on its own is done when a value can be read.
+    // An asynchronous runtime is done when a value can be read.
     slice(own.residual.x, [0, 0], [1, 1]).dataSync()
     disposeResidual(own.residual)
   })
 }
 
-/** How many times as fast as in float32 the block is by other products. */
+/** The speed-up of the block over float32 with other products. */
 async function timesAsFast(view: ModelView, plain: Walk, stream: Stream, products: Exclude<Products, 'float32'>): Promise<number> {
   const walk = new Walk(view, products)
   const timeBlock = async (by: Walk) => (await timePart(by, stream, attentionOf(0))) + (await timePart(by, stream, mlpOf(0)))
@@ -121,7 +121,7 @@ async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: I
   hidden.dispose()
 }
 
-/** Rates of a covariance, from one of few rows and one of many, and of the eigenvectors that either has. */
+/** Rates of a covariance, from one of few rows and one of many, and of the eigenvectors of each. */
 async function ratesOfComponents({ hidden }: SeededShape): Promise<{ double: number; vectors: number }> {
   const [few, many] = [tokens, covarianceRows].map((rows) => randomNormal<Rank.R2>([rows, hidden])) as [Tensor2D, Tensor2D]
   const time = (x: Tensor2D) => usualSeconds(() => principalComponents([x], hidden, hidden))

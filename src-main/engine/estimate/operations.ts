@@ -2,7 +2,7 @@ import { blockParameters, unmetParameters } from '#engine/architectures/paramete
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { outlineOf } from '#engine/pruning/outline.ts'
 
-/** Operations of one window through the mean attention, the mean MLP and the head; of a mixture, through the experts that a token meets. */
+/** Operations of one window through the mean attention, the mean MLP and the head; in a mixture, through the experts of one token. */
 export function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; mlp: number; head: number } {
   const blocks = spec.blocks.map((_, index) => {
     const { attention, mlp } = blockParameters(spec, index)
@@ -16,7 +16,7 @@ export function operationsOf(spec: DecoderSpec, tokens: number): { attention: nu
   }
 }
 
-/** Of the stack's work, what a plan leaves. A token meets equally many experts, however many are left. */
+/** The share of the stack's work that a plan leaves. A token passes equally many experts, however many remain. */
 export function leftBy(
   spec: DecoderSpec,
   { expertsRemoved, attentionRemoved, neuronsRemovedPerBlock, reached }: ReturnType<typeof outlineOf>,

@@ -5,7 +5,7 @@ import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { readWritten } from '#engine/evaluation/written/questions.ts'
 
-/** Published sizes of tasks, and tokens that all answers to a question have together. */
+/** Published sizes of tasks, and the tokens of all answers to a question together. */
 const publishedTasks: Readonly<Record<TaskId, { questions: number; tokens: number }>> = {
   arc_challenge: { questions: 1172, tokens: 150 },
   arc_easy: { questions: 2376, tokens: 140 },
@@ -15,7 +15,7 @@ const publishedTasks: Readonly<Record<TaskId, { questions: number; tokens: numbe
   winogrande: { questions: 1267, tokens: 60 },
 }
 
-/** Questions that can be checked, about, and tokens of a prompt with its examples. */
+/** About how many questions can be checked, and the tokens of a prompt with its examples. */
 const publishedWritten: Readonly<Record<WrittenTaskId, { questions: number; tokens: number }>> = {
   gsm8k: { questions: 1319, tokens: 900 },
   ifeval: { questions: 400, tokens: 60 },
@@ -24,13 +24,13 @@ const publishedWritten: Readonly<Record<WrittenTaskId, { questions: number; toke
 interface QuestionCount {
   readonly title: string
   readonly questions: number
-  /** Tokens that are read for a question. */
+  /** Tokens read for a question. */
   readonly tokens: number
-  /** The most tokens that are written for it: a pruned model often writes on. */
+  /** The most tokens generated for it. A pruned model often continues to the limit. */
   readonly written: number
 }
 
-/** What a task asks; undefined for an unknown one. */
+/** The questions of a task; undefined for an unknown one. */
 export async function countQuestions(
   task: string,
   { folder, limit }: Extract<MeasureRequest, { kind: 'tasks' }>,

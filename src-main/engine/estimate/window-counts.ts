@@ -7,23 +7,23 @@ import { isDatasetId } from '#engine/data/named.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** A model as far as its work depends on it. */
+/** What its work depends on in a model. */
 export interface WorkModel {
   readonly path: string
   readonly spec: DecoderSpec
   readonly tokenizer: Tokenizer | undefined
 }
 
-/** Tokens of published texts, with a vocabulary of some ten thousands. */
+/** Tokens of published texts, with a vocabulary of some tens of thousands. */
 const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
 
 /** Texts are counted up to this many tokens. */
 const mostTokens = 2 ** 21
 
-/** Windows of texts that were counted before. */
+/** Window counts of texts that were counted before. */
 const counts = new Map<string, number>()
 
-/** How many windows a text gives, and their tokens. */
+/** The number of windows of a text, and their tokens. */
 export async function countWindows(
   model: WorkModel,
   { source, mix, sequenceLength, windows = Number.POSITIVE_INFINITY }: DataRequest,

@@ -32,10 +32,10 @@ import { countQuestions } from './question-counts.ts'
 import { countWindows, type WorkModel } from './window-counts.ts'
 
 const billion = 1e9
-/** Seconds that encoding a token takes, and reading a gigabyte of weights; a process that starts takes the last. */
+/** Seconds to encode a token, to read a gigabyte of weights, and to start a process. */
 const [encoding, reading, starting] = [4e-6, 1, 1]
 
-/** What a request has to do, phase by phase, from the formulas of its method: nothing is computed, texts are counted. */
+/** The work of a request, phase by phase, from the formulas of its method. Nothing is computed, but texts are counted. */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
   return new RequestWork(model, request).describe()
 }
@@ -45,7 +45,7 @@ function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster
   return faster.length > 0 ? { faster } : {}
 }
 
-/** Tokens of an answer that names a hidden number, about. */
+/** About how many tokens an answer with a hidden number has. */
 const answerTokens = 7
 
 const none = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
@@ -53,7 +53,7 @@ const none = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, d
 class RequestWork {
   readonly #model: WorkModel
   readonly #request: RunRequest
-  /** Of the stack's work, what the plan leaves. */
+  /** The share of the stack's work that the plan leaves. */
   #left = 1
 
   constructor(model: WorkModel, request: RunRequest) {
@@ -92,7 +92,7 @@ class RequestWork {
     return this.#shared([this.#readingOf(windows * tokens), ...phases, ...repairs, ...recoveries])
   }
 
-  /** Names what leads to a plan by all that it depends on: runs of other weights or measures find its steps done. */
+  /** Names the work that leads to a plan by everything it depends on. Runs with other weights or measures find its steps done. */
   #shared(phases: readonly PhaseWork[]): PhaseWork[] {
     const { method, amount, options, calibration, seed, precision, backend, repair, recover } = this.#request
     const always = [calibration, seed, precision, backend]
@@ -125,7 +125,7 @@ class RequestWork {
     return [this.#readingOf(windows * tokens), this.#timed(repairPhase(spec, kind, windows, left), 'repair', tokens)]
   }
 
-  /** Minutes are what they say; tokens are timed. */
+  /** Minutes are taken as given; tokens are timed. */
   async #recovery({ amount, text }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
     if ('minutes' in amount) return [{ ...none, phase: recovering, part: 'recovery', seconds: 60 * amount.minutes }]
     const { windows, tokens } = await this.#count({ ...text, windows: Math.max(1, Math.round(amount.tokens / text.sequenceLength)) })
@@ -136,7 +136,7 @@ class RequestWork {
     return [this.#readingOf(windows * tokens), ...this.#writing(windows * tokens * writtenShare(text)), ...phases]
   }
 
-  /** A training takes the products of bfloat16 operands whatever the run's precision is; only the dense model's states follow that. */
+  /** A training uses products of bfloat16 operands whatever the run's precision is. Only the dense model's states follow the precision. */
   #trainingProducts({ phase }: MethodPhase): Pick<PhaseWork, 'faster'> {
     const { precision = 'float32' } = this.#request
     return { faster: phase === readingDense && precision === 'float32' ? [] : [{ products: 'bfloat16', share: 1 }] }
@@ -147,7 +147,7 @@ class RequestWork {
     return tokens > 0 ? [this.#decoding(phase, tokens / writtenTogether, writtenTogether, 1)] : []
   }
 
-  /** Each of a study's trials is 2SSP and a perplexity; the first stage is shared by those on the same windows. */
+  /** Each trial of a study is 2SSP and a perplexity. Trials on the same windows share the first stage. */
   async #study(): Promise<PhaseWork[]> {
     const { method, options: given, calibration, measures } = this.#request
     const judged = measures.find(({ kind }) => kind === 'perplexity')
@@ -196,11 +196,11 @@ class RequestWork {
     }
   }
 
-  /** How often the operations of a phase are done, and what shares of them by other products than float32's. */
+  /** How many times a phase's operations are done, and which shares of them with other products than float32's. */
   #productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
     const { precision = 'float32' } = this.#request
     const wanted = precision === 'auto' ? 'mixed' : precision
-    // Where a machine has no units for them, its rates say that other products are as fast as float32's.
+    // If a machine has no units for them, its rates say that other products are as fast as float32's.
     const { passes, ranking, rescoring, deciding } = productsOnUnits(takesHalves(this.#model.spec) ? wanted : 'float32')
     if (choosing === undefined) return { times: 1, ...sharesOf([passes, 1]) }
     if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...sharesOf([deciding, 1]) }
@@ -246,7 +246,7 @@ class RequestWork {
     return [this.#readingOf(windows * tokens), this.#timed(phase, 'perplexity', tokens), ...hidden]
   }
 
-  /** Dense and pruned take the same turns. */
+  /** The dense and the pruned model take equally many turns. */
   #inference({ sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
     const rounds = Math.min(5, repeats)
     const passes = Math.min(repeats, referenceInference.warmups) + repeats + rounds
@@ -256,7 +256,7 @@ class RequestWork {
     return this.#decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
   }
 
-  /** Two files in llama.cpp, on one prompt as long as the context allows. */
+  /** Two files in llama.cpp, with one prompt as long as the context allows. */
   #fileTimes({ sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
     const rounds = Math.min(repeats, usualRounds)
     const longest = promptsUpTo(sequenceLength).findLast((tokens) => tokens <= this.#model.spec.contextLength) ?? sequenceLength
@@ -265,7 +265,7 @@ class RequestWork {
     return this.#decoding(timed, 2 * rounds * writtenTokens, 1)
   }
 
-  /** Tokens made one by one, for some sequences side by side. */
+  /** Tokens generated one by one, for a number of sequences side by side. */
   #decoding(phase: PhaseWork, tokens: number, sequences: number, left = this.#left): PhaseWork {
     const { spec } = this.#model
     const gigabytes = (4 * (left * activeParameters(spec).active + spec.vocabulary * spec.hidden)) / billion
@@ -287,7 +287,7 @@ function writtenShare({ source, mix = [{ source, share: 1 }] }: DataRequest): nu
   return sum(mix.filter((part) => part.source === selfWritten)) / sum(mix)
 }
 
-/** Of phases that name the same shared work, the first. */
+/** Keeps only the first of phases that share the same work. */
 function withoutRepeats(phases: readonly PhaseWork[]): PhaseWork[] {
   return phases.filter(({ shared }, at) => shared === undefined || phases.findIndex((other) => other.shared === shared) === at)
 }

@@ -3,27 +3,29 @@ import { limitMark } from '#contract/machine/compute-messages.ts'
 import { watcherSource } from './watcher.ts'
 
 /**
- * What reading may take: seconds of the processor and bytes of memory, a little for any file and more for each byte read of it. A sound
- * file stays far below: a tokenizer of 17 MB takes a second and 300 MB.
+ * Limits on reading: processor seconds and bytes of memory, a fixed part per file and more for each byte read. Valid files stay far below:
+ * a tokenizer of 17 MB takes a second and 300 MB.
  */
 const readingLimits = { seconds: 3, secondsPerByte: 4e-6, memoryBytes: 400e6, memoryPerByte: 8 } as const
 
 let mayDie = false
 let watcher: Worker | undefined
-/** Sections that are open, one in another. */
+/** Number of nested sections under limits. */
 let depth = 0
-/** Shared with the watcher: seconds at the start, seconds allowed, memory at the start, memory allowed; all zero when nothing is open. */
+/** Shared with the watcher: seconds at the start, seconds allowed, memory at the start, memory allowed; all zero outside of sections. */
 const shared = new Float64Array(new SharedArrayBuffer(4 * 8))
 
-/** Says that this process is one that may die for a file: from now on `underLimits` ends it, where elsewhere it only does the work. */
+/**
+ * Marks this process as one that may die because of a file. From now on `underLimits` ends it; otherwise `underLimits` only does the work.
+ */
 export function dieAtLimits(): void {
   mayDie = true
 }
 
 /**
- * Does work that reads a file of a stranger. When it takes more than `readingLimits` allow for what was read, the process ends with an
- * error that names the file and the limit, since nothing else stops a pattern that matches for ever or a parser that fills the memory.
- * @param what the file, for the error
+ * Does work that reads an untrusted file. If it exceeds `readingLimits` for the bytes read, the process ends with an error that names the
+ * file and the limit, because nothing else stops a pattern that matches forever or a parser that fills the memory. @param what the file,
+ * for the error
  */
 export function underLimits<T>(what: string, work: () => Promise<T>): Promise<T>
 export function underLimits<T>(what: string, work: () => T): T
@@ -42,7 +44,7 @@ export function underLimits<T>(what: string, work: () => T | Promise<T>): T | Pr
   return result
 }
 
-/** Allows what is under limits now more time and memory, for bytes that were read of its file. */
+/** Allows the current section more time and memory, for bytes read from its file. */
 export function allowFor(bytes: number): void {
   if (depth === 0) return
   shared[1] = (shared[1] as number) + bytes * readingLimits.secondsPerByte

@@ -1,7 +1,7 @@
 /**
- * A thread that looks every few milliseconds at what a section under limits has taken of the processor and the memory, also while the
- * main thread does nothing else than match or parse. Beyond the limits it writes why to standard error and ends the process. It is text,
- * so that bundles and plain sources start it the same way.
+ * A thread that checks every few milliseconds how much processor time and memory a section under limits has used, even while the main
+ * thread is busy matching or parsing. Beyond the limits it writes the reason to standard error and ends the process. It is text, so that
+ * bundles and plain sources start it the same way.
  */
 export const watcherSource = `
 const { parentPort, workerData: { shared, mark } } = require('node:worker_threads')

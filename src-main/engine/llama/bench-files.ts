@@ -7,13 +7,13 @@ import type { Turn } from './jobs.ts'
 import { LlamaProcess } from './llama-process.ts'
 
 export interface BenchSettings {
-  /** Tokens of the prompts, in rising order; those that a file's context does not hold are left out. */
+  /** Tokens of the prompts, in rising order. Those that do not fit a file's context are left out. */
   readonly prompts: readonly number[]
   readonly rounds: number
   readonly threads: number
   /** A device's name in ggml; CPU is the processor. */
   readonly device: string
-  /** Windows of texts that perplexities are measured on. */
+  /** Windows of texts for perplexities. */
   readonly texts: readonly { readonly name: string; readonly windows: readonly Int32Array[] }[]
 }
 
@@ -29,7 +29,7 @@ interface Opened {
   readonly perplexities: BenchedFile['perplexities']
 }
 
-/** Measures GGUF files in llama.cpp, each in a process of its own, in turns of which every other goes backwards. */
+/** Measures GGUF files in llama.cpp, each in its own process, taking turns. Every other turn goes backwards. */
 export async function benchFiles(paths: readonly string[], settings: BenchSettings, report: BenchReport = {}): Promise<FileBench> {
   const opened = paths.map((path): Opened => ({ path, llama: new LlamaProcess(report.signal), turns: [], perplexities: [] }))
   try {
@@ -51,7 +51,7 @@ export async function benchFiles(paths: readonly string[], settings: BenchSettin
   }
 }
 
-/** Opens every file with a context for the longest prompt that all of them hold. */
+/** Opens every file with a context for the longest prompt that fits all of them. */
 async function openAll(opened: readonly Opened[], { prompts, threads, device, texts }: BenchSettings) {
   const longestWindow = Math.max(0, ...texts.flatMap(({ windows }) => windows.map(({ length }) => length)))
   const trained: number[] = []

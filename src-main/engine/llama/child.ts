@@ -1,7 +1,7 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import { jobs } from './jobs.ts'
 
-/** The process that holds llama.cpp: does one job after another. A failed assertion inside the library ends only this process. */
+/** The process that holds llama.cpp and does one job after another. A failed assertion inside the library ends only this process. */
 type Job = (...parameters: readonly unknown[]) => unknown
 
 process.on('message', ({ name, parameters }: { name: keyof typeof jobs; parameters: unknown[] }) => {

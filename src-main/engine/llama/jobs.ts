@@ -2,11 +2,11 @@ import { at } from '#contract/at.ts'
 import { openLlama } from './library.ts'
 import { LlamaFile, type LlamaSettings, quantizeFile } from './llama-file.ts'
 
-/** What one turn of timing found. Seconds are from an empty context. */
+/** The times of one turn, in seconds from an empty context. */
 export interface Turn {
-  /** Until the first token is known, by tokens of the prompt. */
+  /** Until the first token is known, by prompt length. */
   readonly firstToken: readonly number[]
-  /** For each token that was written after the shortest prompt. */
+  /** For each token generated after the shortest prompt. */
   readonly perToken: number
   readonly memoryBytes: number
   readonly keyValueBytes: number
@@ -20,7 +20,7 @@ function current(): LlamaFile {
   return file
 }
 
-/** The same prompt for every file: its words do not matter for the time. */
+/** The same prompt for every file. Its words do not affect the time. */
 const promptOf = (tokens: number, { vocabularySize }: LlamaFile): Int32Array =>
   Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabularySize)
 
@@ -41,7 +41,7 @@ function lossOf(logits: Float32Array, token: number): number {
   return Math.log(sum) + most - (logits[token] as number)
 }
 
-/** The likeliest tokens after a prompt, and the seconds that the last `count` - 1 of them took. */
+/** The likeliest tokens after a prompt, and the seconds for the last `count` - 1 of them. */
 function write(prompt: Int32Array, count: number): { ids: number[]; seconds: number } {
   const model = current()
   const ids: number[] = []
@@ -52,7 +52,7 @@ function write(prompt: Int32Array, count: number): { ids: number[]; seconds: num
   return { ids, seconds: secondsSince(start) }
 }
 
-/** What the process does when it is asked, with the file that was opened last. */
+/** The jobs of the process, on the last opened file. */
 export const jobs = {
   /** Returns the context that the model was trained for. */
   open(path: string, settings: LlamaSettings): number {
@@ -66,7 +66,7 @@ export const jobs = {
     return file.trainedContext
   },
 
-  /** One prompt as long as the last of `prompts`, timed at the end of each of them, then tokens after the first. */
+  /** Times one prompt as long as the last of `prompts`, at the end of each of them, then tokens after the first. */
   time(prompts: readonly number[], written: number): Turn {
     const model = current()
     model.clear()
@@ -97,7 +97,7 @@ export const jobs = {
     return sum
   },
 
-  /** Logits behind every token of a window, one row after the other. */
+  /** Logits after every token of a window, row by row. */
   logits(window: Int32Array): Float32Array {
     const model = current()
     model.clear()
@@ -110,7 +110,7 @@ export const jobs = {
     return rows
   },
 
-  /** The likeliest tokens after a prompt, and how many a second were written. */
+  /** The likeliest tokens after a prompt, and how many were generated per second. */
   answer(prompt: Int32Array, count: number): { ids: number[]; tokensPerSecond: number } {
     current().clear()
     const { ids, seconds } = write(prompt, count)

@@ -66,19 +66,19 @@ const declarations = {
 
 export type LlamaLibrary = Record<keyof typeof declarations, LibraryFunction>
 
-/** Fields of the parameters that this program sets; the others keep llama.cpp's defaults. */
+/** Parameters that Espalier sets; the others keep llama.cpp's defaults. */
 export type Parameters = Record<string, unknown>
 
 let opened: LlamaLibrary | undefined
 
-/** llama.cpp's own library. Throws `not-found` where setup has not installed it. */
+/** llama.cpp's own library. Throws `not-found` if setup has not installed it. */
 export function openLlama(): LlamaLibrary {
   if (opened) return opened
   loadDevices()
   const library = bind(openLibrary('llama.cpp'), declarations)
   const [model, context, quantize] = [library.modelDefaults(), library.contextDefaults(), library.quantizeDefaults()] as Parameters[]
   const found = [model?.n_gpu_layers, model?.use_extra_bufts, context?.n_batch, context?.type_v, context?.kv_unified, quantize?.ftype]
-  // Structures of another release would put these elsewhere.
+  // Structures of another release would have these elsewhere.
   if (found.join() !== '-1,true,2048,1,false,7')
     throw new EspalierError('internal', `llama.cpp's parameters have another layout than expected: ${found.join(', ')}.`)
   listen()
@@ -88,7 +88,7 @@ export function openLlama(): LlamaLibrary {
 
 const problems: string[] = []
 
-/** What llama.cpp last complained about, and forgets it. */
+/** Returns llama.cpp's last errors, and clears them. */
 export function takeProblems(): string {
   return problems.splice(0).join('').trim().slice(-500)
 }
@@ -103,12 +103,12 @@ function listen(): void {
   openLibrary('llama.cpp').func('llama_log_set', 'void', [koffi.pointer(type), 'void *'])(keep, null)
 }
 
-/** The floats at an address of the library, not copied: valid until its next call. */
+/** The floats at an address of the library, not copied, valid until its next call. */
 export function floatsAt(address: unknown, count: number): Float32Array {
   return new Float32Array(koffi.view(address, 4 * count))
 }
 
-/** A list of devices for `llama_model_params`: the one of that name, or none for the processor. Throws `usage` for an unknown name. */
+/** A list of devices for `llama_model_params`: the one with this name, or none for the processor. Throws `usage` for an unknown name. */
 export function deviceList(name: string): unknown {
   const list = koffi.alloc('void *', 2) as unknown
   const device = name === 'CPU' ? null : (openLibrary('ggml').func('void *ggml_backend_dev_by_name(const char *name)')(name) as unknown)

@@ -3,21 +3,21 @@ import { deviceList, floatsAt, type LlamaLibrary, openLlama, type Parameters, ta
 
 /** How a file is opened. */
 export interface LlamaSettings {
-  /** Tokens that the context holds. */
+  /** Tokens that fit in the context. */
   readonly context: number
   readonly threads: number
   /** A device's name in ggml; CPU is the processor. */
   readonly device: string
-  /** Keys and values in float32 and plain attention, so that differences come from the file alone. */
+  /** Keys and values in float32 and plain attention, so that differences come only from the file. */
   readonly exact?: boolean
 }
 
-/** Tokens that one call computes, llama.cpp's own default. */
+/** Tokens that one call computes: llama.cpp's own default. */
 const tokensAtOnce = 512
-/** Values of logits that one call returns at most. */
+/** The most values of logits that one call returns. */
 const mostLogits = 2 ** 26
 
-/** A GGUF file that llama.cpp has opened, with one context. Only a process that may die holds one: a failed assertion ends it. */
+/** A GGUF file opened by llama.cpp, with one context. Only a process that may die opens one, because a failed assertion ends it. */
 export class LlamaFile {
   readonly vocabularySize: number
   readonly trainedContext: number
@@ -62,8 +62,8 @@ export class LlamaFile {
   }
 
   /**
-   * Computes tokens after those before. `onRow` gets the logits of each position that `wanted` names, valid during the call; by default
-   * the last one's.
+   * Computes tokens after the earlier ones. `onRow` receives the logits of each position in `wanted`, valid during the call; by default
+   * those of the last one.
    */
   feed(
     ids: Int32Array,

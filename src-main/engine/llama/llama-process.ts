@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { type ErrorMessage, EspalierError } from '#contract/errors.ts'
 import type { LlamaJobs } from './jobs.ts'
 
-/** Output that is kept to explain a death. */
+/** How much output is kept to explain a death. */
 const keptOutput = 4000
 
 type Reply = { readonly answer: unknown } | { readonly error: ErrorMessage }
 
-/** llama.cpp in a process of its own, which does one job at a time. When the signal aborts, the process is killed. */
+/** llama.cpp in its own process, which does one job at a time. When the signal aborts, the process is killed. */
 export class LlamaProcess {
   readonly #child: ChildProcess
   readonly #signal: AbortSignal | undefined
@@ -29,7 +29,7 @@ export class LlamaProcess {
     signal?.addEventListener('abort', this.#kill, { once: true })
   }
 
-  /** Does a job. Throws its error, `invalid` if llama.cpp ends the process, and the signal's reason once that is aborted. */
+  /** Does a job. Throws its error, `invalid` if llama.cpp ends the process, and the signal's reason after an abort. */
   ask<Name extends keyof LlamaJobs>(name: Name, ...parameters: Parameters<LlamaJobs[Name]>): Promise<ReturnType<LlamaJobs[Name]>> {
     this.#signal?.throwIfAborted()
     const child = this.#child

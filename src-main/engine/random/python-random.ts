@@ -1,9 +1,9 @@
 import { at, outside } from '#contract/at.ts'
 
 /**
- * The random numbers that CPython's `random` module gives for a seed, bit for bit: the Mersenne Twister (MT19937, Matsumoto and
- * Nishimura 1998) and what CPython builds on it. All draws of the engine come from here,
- * so that searches and shuffles which draw in the reference's order make the reference's choices.
+ * The random numbers of CPython's `random` module for a seed, bit for bit: the Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) and
+ * what CPython builds on it. The engine draws all its random numbers here, so searches and shuffles that draw in the reference's order make
+ * the reference's choices.
  */
 const size = 624
 const period = 397
@@ -12,7 +12,7 @@ export class PythonRandom {
   readonly #state = new Uint32Array(size)
   #index = size
 
-  /** `random.seed(seed)` for a whole number; its sign is ignored, as there. */
+  /** `random.seed(seed)` for a whole number. Its sign is ignored, as in CPython. */
   constructor(seed: number) {
     if (!Number.isSafeInteger(seed)) throw new RangeError(`A seed is a whole number up to 2^53, not ${seed}.`)
     this.#seedByArray(wordsOf(Math.abs(seed)))
@@ -96,7 +96,7 @@ export class PythonRandom {
     return drawn
   }
 
-  /** `randrange(start, stop, step)`: one of start, start + step, … short of stop. */
+  /** `randrange(start, stop, step)`: one of start, start + step, … below stop. */
   range(start: number, stop: number, step = 1): number {
     return start + step * this.below(Math.ceil((stop - start) / step))
   }
@@ -110,7 +110,7 @@ export class PythonRandom {
     return items[this.below(items.length)] as T
   }
 
-  /** A copy of the items in the order that `shuffle` leaves. */
+  /** A copy of the items in the order of CPython's `shuffle`. */
   shuffle<T>(items: readonly T[]): T[] {
     const result = [...items]
     for (let last = result.length - 1; last > 0; last--) {
@@ -122,10 +122,10 @@ export class PythonRandom {
     return result
   }
 
-  /** `count` different items, in the order in which they were drawn. */
+  /** `count` different items, in the order they were drawn. */
   sample<T>(items: readonly T[], count: number): T[] {
     if (count < 0 || count > items.length) throw new RangeError(`Cannot draw ${count} of ${items.length} items.`)
-    // Above this many items a set of drawn indices takes less room than a copy of the items.
+    // Above this many items, a set of drawn indices is smaller than a copy of the items.
     const copyUpTo = 21 + (count > 5 ? 4 ** Math.ceil(Math.log(count * 3) / Math.log(4)) : 0)
     return items.length <= copyUpTo ? this.#sampleFromCopy(items, count) : this.#sampleByIndex(items, count)
   }

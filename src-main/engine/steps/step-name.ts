@@ -3,10 +3,10 @@ import { type StepReach, stepMarks } from '#contract/runs/step-names.ts'
 
 declare const made: unique symbol
 
-/** What a finished step is found by. Only `nameStep` makes one. */
+/** The name of a finished step. Only `nameStep` makes one. */
 export type StepName = string & { readonly [made]: true }
 
-/** What a step can depend on. A file counts by its hash alone: a place never names what lies there. */
+/** What a step can depend on. A file counts by its hash only: a path never identifies content. */
 export type Dependency =
   | string
   | number
@@ -18,20 +18,20 @@ export type Dependency =
   | readonly Dependency[]
   | { readonly [name: string]: Dependency }
 
-/** A kind of step, declared beside its code. `version` rises when that code gives other results. */
+/** A kind of step, declared beside its code. Raise `version` when that code gives other results. */
 export interface StepKind {
   readonly version: number
   readonly reach?: StepReach
 }
 
-/** One step: its kind, a label for users, and all that its result depends on. */
+/** One step: its kind, a label for users, and everything its result depends on. */
 export interface StepRequest {
   readonly kind: StepKind
   readonly label: string
   readonly on: Dependency
 }
 
-/** What all steps of a run depend on. Backends differ in last digits, which decide near ties, so the backend is part of every name. */
+/** What all steps of a run depend on. Backends differ in the last digits, which decide near ties, so the backend is part of every name. */
 export interface StepBase {
   /** The fingerprint of the model. */
   readonly model: string
@@ -39,7 +39,7 @@ export interface StepBase {
   readonly precision: string
 }
 
-/** Rises when the forward pass gives other numbers beyond its stated precision, which every step depends on. */
+/** Raise this when the forward pass, which every step depends on, gives other numbers beyond its stated precision. */
 const numbersVersion = 2
 
 /** The one function that names steps: equal names mean equal results, whichever run, experiment or clone computed them. */
@@ -52,7 +52,9 @@ export function nameStep({ kind, label, on }: StepRequest, base: StepBase | null
 
 type Hash = ReturnType<typeof createHash>
 
-/** Feeds a value such that different values give different text; keys in order, so that none depends on how an object was built. */
+/**
+ * Feeds a value so that different values give different text. Keys are sorted, so the order in which an object was built does not matter.
+ */
 function feed(hash: Hash, value: Dependency): void {
   if (value instanceof Int32Array) {
     hash.update(`ids ${value.length}:`)

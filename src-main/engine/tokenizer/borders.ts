@@ -8,9 +8,9 @@ export type Cut = (text: string) => string[]
 const pieceLength = 300
 
 /**
- * How to cut text between two words so that the pieces' ids, put together, are those of the whole, or undefined where that is not
- * certain. Certain are the two kinds of byte-pair encoding that language models use: SentencePiece's (a word begins with ▁, and no
- * token has ▁ after another character, so no merge reaches over a border) and byte-level (a pattern that always ends a match there).
+ * How to cut text between two words so that the concatenated ids of the pieces are those of the whole; undefined if that is not certain. It
+ * is certain for the two kinds of byte-pair encoding that language models use: SentencePiece's (a word begins with ▁, and no token has ▁
+ * after another character, so no merge crosses a border) and byte-level (a pattern that always ends a match there).
  */
 export function findBorder(tokenizer: JsonObject): Cut | undefined {
   const model = tokenizer.model
@@ -41,7 +41,7 @@ function isPlainPairEncoding(model: JsonObject): boolean {
   return model.type === 'BPE' && absent.every((value) => value === undefined || value === null || value === '')
 }
 
-/** Whether no added token can touch a border between two letters, nor take the space between them. */
+/** Whether no added token can touch a border between two letters, or consume the space between them. */
 function addedTokensStandApart({ added_tokens: tokens = [] }: JsonObject): boolean {
   if (!Array.isArray(tokens)) return false
   return tokens.every(({ content, single_word: alone }) => {

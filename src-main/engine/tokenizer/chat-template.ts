@@ -10,16 +10,16 @@ export interface ChatMessage {
 }
 
 export interface ChatOptions {
-  /** Whether the prompt ends where the model's answer begins; default true. */
+  /** Whether the prompt ends where the model's answer begins. Default: true. */
   addGenerationPrompt?: boolean
 }
 
-/** The model's own Jinja template for making a prompt of messages. */
+/** The model's own Jinja template, which turns messages into a prompt. */
 export class ChatTemplate {
   readonly #template: Template
   readonly #tokens: { bos_token: string; eos_token: string }
 
-  /** Throws `invalid` when the template cannot be parsed. */
+  /** Throws `invalid` if the template cannot be parsed. */
   constructor(source: string, tokens: { beginToken?: string; endToken?: string }) {
     this.#tokens = { bos_token: tokens.beginToken ?? '', eos_token: tokens.endToken ?? '' }
     try {
@@ -31,7 +31,7 @@ export class ChatTemplate {
     }
   }
 
-  /** The prompt of a conversation. Throws `invalid` when the template refuses it, as many refuse a system message. */
+  /** The prompt of a conversation. Throws `invalid` if the template refuses it, as many refuse a system message. */
   render(messages: readonly ChatMessage[], { addGenerationPrompt = true }: ChatOptions = {}): string {
     const names = { messages, add_generation_prompt: addGenerationPrompt, ...this.#tokens }
     try {

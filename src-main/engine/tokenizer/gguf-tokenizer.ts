@@ -10,12 +10,12 @@ import { gpt2Pattern, gpt4oPattern, llama3Pattern, qwen2Pattern } from './patter
 import { addedTokens, makeSentencePiece } from './sentence-piece.ts'
 import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
-/** What GGUF files call a SentencePiece model, whatever family it serves. */
+/** The name of SentencePiece models in GGUF files, whatever the family. */
 const sentencePiece = 'llama'
 
 /**
- * The tokenizer inside a GGUF file, as the files of a folder would have it. Files say only in part how text is split, so one is made for
- * byte-level pair encodings of known patterns; for others tokenizer.json is taken from beside the file, or asked for.
+ * The tokenizer inside a GGUF file, in the form of a folder's files. Files describe only partly how text is split, so we build the
+ * tokenizer for byte-level encodings with known patterns. For others, tokenizer.json must be beside the file.
  */
 export async function readGgufTokenizer(file: string): Promise<TokenizerFiles> {
   const metadata = await readMetadata(firstPart(file))
@@ -49,7 +49,7 @@ async function readMetadata(file: string): Promise<ReadonlyMap<string, GgufValue
   }
 }
 
-/** What a `tokenizer.ggml.pre` means: normalizer, steps before the bytes, and whether whole words are looked up before merging. */
+/** The meaning of `tokenizer.ggml.pre`: normalizer, steps before the bytes, and whether whole words are looked up before merging. */
 interface Split {
   normalizer?: string
   steps: JsonObject[]
@@ -68,7 +68,7 @@ const splits: Readonly<Record<string, Split>> = {
   llama3,
   'llama-v3': llama3,
   qwen2: { normalizer: 'NFC', steps: [isolate(qwen2Pattern)] },
-  // The same pattern as Llama 3's, whose words are merged as any.
+  // Llama 3's pattern, but its words are always merged.
   dbrx: { steps: [isolate(llama3Pattern)] },
   'smaug-bpe': { steps: [isolate(llama3Pattern)] },
   'gpt-4o': { steps: [isolate(gpt4oPattern)] },

@@ -1,8 +1,8 @@
 import type { JsonObject } from '../checkpoint/json.ts'
 
 /**
- * Tokens that are taken out of a text before it is split, as tokenizer.json lists them. Token types of ggml: 3 is control, 4 is defined
- * by the user.
+ * Tokens that are split off before a text is encoded, in the form of tokenizer.json. Token types of ggml: 3 is control, 4 is defined by the
+ * user.
  */
 export function addedTokens(tokens: readonly string[], typeOf: (id: number) => unknown): JsonObject[] {
   return tokens.flatMap((content, id) => {
@@ -13,8 +13,8 @@ export function addedTokens(tokens: readonly string[], typeOf: (id: number) => u
 }
 
 /**
- * The tokenizer.json of a SentencePiece model of the byte-pair kind, from its pieces and their scores: two neighbours are merged where
- * they make a piece, the best score first. Characters that no piece has become bytes.
+ * The tokenizer.json of a SentencePiece model of the byte-pair kind, from its pieces and their scores: two neighbours are merged if they
+ * form a piece, the best score first. Characters without a piece become bytes.
  */
 export function makeSentencePiece(
   tokens: readonly string[],
@@ -48,7 +48,10 @@ export function makeSentencePiece(
   }
 }
 
-/** Every pair of pieces that makes a third, in the order of that one's score; of one piece's pairs those of earlier pieces first. */
+/**
+ * Every pair of pieces that forms a third, in the order of that one's score. Among pairs of one piece, those with earlier pieces come
+ * first.
+ */
 function mergesOf(tokens: readonly string[], scores: readonly number[], typeOf: (id: number) => unknown): [string, string][] {
   const ids = new Map(tokens.map((token, id) => [token, id]))
   const pairs: { left: number; right: number; score: number }[] = []

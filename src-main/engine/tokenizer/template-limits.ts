@@ -1,11 +1,14 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja'
 
-/** What a template may be and do: published ones take some hundred steps for a message and make little more text than the messages have. */
+/**
+ * Limits of a template's size and work. Published ones take some hundred steps for a message and produce little more text than the messages
+ * have.
+ */
 export const templateLimits = { characters: 1_000_000, steps: 500_000, text: 10_000_000 } as const
 
 type Evaluate = Interpreter['evaluate']
 
-/** Evaluates as the library does, and counts: a step for each expression and each number of a range. */
+/** Evaluates like the library and counts steps: one for each expression and each number of a range. */
 class CountingInterpreter extends Interpreter {
   #steps = 0
 
@@ -23,7 +26,7 @@ class CountingInterpreter extends Interpreter {
   }
 }
 
-/** The text of a template with the names that it may use. Throws an Error for what the template refuses, and beyond the limits. */
+/** Renders a template with the names that it may use. Throws an Error if the template refuses, and beyond the limits. */
 export function renderWithinLimits(template: Template, names: Record<string, unknown>): string {
   const environment = new Environment()
   const interpreter = new CountingInterpreter(environment)
@@ -33,7 +36,7 @@ export function renderWithinLimits(template: Template, names: Record<string, unk
     raise_exception: (reason: unknown) => {
       throw new Error(String(reason))
     },
-    // The library's own, which it does not export.
+    // The library's own function, which it does not export.
     strftime_now: (format: string) => new Template('{{ strftime_now(format) }}').render({ format }),
   }
   for (const [name, value] of Object.entries({ ...globals, ...names })) environment.set(name, value)

@@ -1,20 +1,20 @@
 import type { Tokenizer } from './tokenizer.ts'
 
 interface TextStreamOptions {
-  /** Whether special tokens are left out; default true. */
+  /** Whether special tokens are left out. Default: true. */
   skipSpecial?: boolean
   /** Ids before the stream, so that a first word keeps the space before it. */
   context?: readonly number[]
 }
 
-/** Turns ids into text as they are generated, giving out only whole characters. */
+/** Turns ids into text as they are generated, and returns only complete characters. */
 export class TextStream {
   readonly #tokenizer: Tokenizer
   readonly #skipSpecial: boolean
-  // Ids whose text has been given out, kept since decoders drop the space before a first word.
+  // Ids whose text was returned. They are kept because decoders drop the space before a first word.
   #shown: number[]
   #waiting: number[] = []
-  /** Length of the given part of the text of all these ids. */
+  /** Length of the returned part of the text of all these ids. */
   #given: number
 
   constructor(tokenizer: Tokenizer, { skipSpecial = true, context = [] }: TextStreamOptions = {}) {
@@ -24,11 +24,11 @@ export class TextStream {
     this.#given = this.#decode(this.#shown).length
   }
 
-  /** Takes the next id and gives the text that is now certain, often none. */
+  /** Adds the next id. Returns the text that is now certain, often none. */
   push(id: number): string {
     this.#waiting.push(id)
     const text = this.#decode([...this.#shown, ...this.#waiting])
-    // � at the end is a character whose last bytes are yet to come.
+    // � at the end is a character whose last bytes are still missing.
     const certain = text.replace(/\uFFFD+$/, '')
     const fresh = certain.slice(this.#given)
     if (certain === text) this.#forget()
@@ -36,7 +36,7 @@ export class TextStream {
     return fresh
   }
 
-  /** Gives what is left at the end, with � for a character that was never finished. */
+  /** Returns the rest at the end, with � for an incomplete character. */
   finish(): string {
     const text = this.#decode([...this.#shown, ...this.#waiting])
     const fresh = text.slice(this.#given)
@@ -50,7 +50,7 @@ export class TextStream {
     this.#given = this.#decode(this.#shown).length
   }
 
-  // Nothing is cleaned up, as that would change text already given out.
+  // Nothing is cleaned up, because that would change text that was already returned.
   #decode(ids: number[]): string {
     return this.#tokenizer.decode(ids, { skipSpecial: this.#skipSpecial, cleanUp: false })
   }

@@ -8,17 +8,17 @@ import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-templat
 import { readGgufTokenizer } from './gguf-tokenizer.ts'
 import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
-/** Text to ids and back, as the model was trained with. */
+/** Converts text to ids and back, as in the model's training. */
 export interface Tokenizer {
   /** One more than the largest id. */
   readonly size: number
-  /** The ids of a text, without special tokens around it. Special tokens written out in the text become their ids. */
+  /** The ids of a text, without special tokens around it. Special tokens spelled out in the text become their ids. */
   encode(text: string): number[]
-  /** Pieces of a text whose ids, put together, are the ids of the whole; text that follows changes only the last one. */
+  /** Pieces of a text whose concatenated ids are the ids of the whole. Text that follows changes only the last piece. */
   split(text: string): string[]
   /** The text of ids. Ids that the tokenizer doesn't know (a vocabulary may be padded) give nothing. */
   decode(ids: readonly number[], options?: DecodeOptions): string
-  /** The prompt that the model's chat template makes of messages, or undefined if it has none. Encode it unchanged. */
+  /** The prompt that the model's chat template makes from messages; undefined if it has none. Encode it unchanged. */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): string | undefined
   /** Whether it has a chat template. */
   readonly chats: boolean
@@ -33,14 +33,13 @@ export interface Tokenizer {
 interface DecodeOptions {
   /** Whether special tokens are left out. */
   skipSpecial?: boolean
-  /** Whether spaces before punctuation are dropped, by default as the model's tokenizer_config.json says. */
+  /** Whether spaces before punctuation are dropped. Default: as the model's tokenizer_config.json says. */
   cleanUp?: boolean
 }
 
 /**
- * Opens the tokenizer of a model folder: tokenizer.json, and where present tokenizer_config.json, chat_template.jinja,
- * generation_config.json and config.json; or the one of a .gguf file. Throws `not-found` where there is none, `invalid` for what it
- * cannot use.
+ * Opens the tokenizer of a model folder: tokenizer.json and, if present, tokenizer_config.json, chat_template.jinja, generation_config.json
+ * and config.json; or the one of a .gguf file. Throws `not-found` if there is none, and `invalid` for what it cannot use.
  */
 export function openTokenizer(path: string): Promise<Tokenizer> {
   return underLimits(`The tokenizer of ${path}`, () => readTokenizer(path))
@@ -59,7 +58,7 @@ function createTokenizer(files: TokenizerFiles): Tokenizer {
   const usualCleanUp = files.settings.clean_up_tokenization_spaces === true
   const encodePiece = (text: string): number[] => library.encode(text, { add_special_tokens: false }).ids
   const split = (text: string): string[] => (cut ? cut(text) : [text])
-  /** What the library's parts make of text: they trust their settings, so any failure is the file's. */
+  /** Runs a part of the library. The library trusts its settings, so any failure is the file's. */
   const use = <T>(what: string, length: number, work: () => T): T =>
     underLimits(`The tokenizer ${files.where}`, () => {
       allowFor(length)
@@ -88,7 +87,7 @@ function createTokenizer(files: TokenizerFiles): Tokenizer {
   }
 }
 
-/** Throws when the tokenizer can give ids that a model of this vocabulary size has no embedding for. */
+/** Throws if the tokenizer can produce ids for which a model of this vocabulary size has no embedding. */
 export function checkVocabulary(tokenizer: Tokenizer, vocabularySize: number): void {
   if (tokenizer.size <= vocabularySize) return
   throw new EspalierError(
@@ -106,7 +105,7 @@ function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   const complete = { added_tokens: [], decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...tokenizer }
   try {
     const library = new Library(complete, settings)
-    // Its parts are made when they are first used.
+    // Its parts are created on first use.
     const { ids } = library.encode('a b')
     if (ids.length > 0) library.decode(ids, { skip_special_tokens: true })
     return library

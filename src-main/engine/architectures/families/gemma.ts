@@ -6,7 +6,7 @@ import { readRotary } from '../rotary.ts'
 import type { DecoderSpec } from '../spec.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 
-/** What Gemma 2 and 3 share: norms that multiply by 1 + w on both sides of a submodule, scaled embeddings, a score scale of their own. */
+/** What Gemma 2 and 3 share: norms that multiply by 1 + w on both sides of a submodule, scaled embeddings, and their own score scale. */
 function sharedTraits(config: ConfigReader): LlamaTraits {
   config.refuse('use_bidirectional_attention', true, 'attention in both directions makes no language model')
   const [scoreCap, logitCap] = [config.optionalNumber('attn_logit_softcapping'), config.optionalNumber('final_logit_softcapping')]
@@ -31,7 +31,7 @@ function sharedTraits(config: ConfigReader): LlamaTraits {
   }
 }
 
-/** llama.cpp works the scale of scores out by itself; it knows the largest model of each version by its number of blocks. */
+/** llama.cpp computes the scale of scores itself. It recognises the largest model of each version by its number of blocks. */
 function gemmaDialect(architecture: string, largest: number, pattern: number): Dialect {
   return {
     ...plain,
@@ -69,7 +69,7 @@ export const gemma2: Architecture = {
   },
 }
 
-/** Gemma 3 (arXiv 2503.19786, section 2): five of six blocks attend within a window, with a rotary base of their own that is not scaled. */
+/** Gemma 3 (arXiv 2503.19786, section 2): five of six blocks attend within a window, with their own, unscaled rotary base. */
 function readGemma3(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, place?: Place): DecoderSpec {
   const headSize = readHeadSize(config)
   const full = readRotary(config, headSize, { theta: 1_000_000, blocks: 'full_attention' })
@@ -105,7 +105,7 @@ export const gemma3Text: Architecture = {
   read: (config, layout) => readGemma3(config, layout),
 }
 
-// Published files leave out what holds for the first of these models.
+// Published files omit values that hold for the first of these models.
 const usualText = {
   architectures: ['Gemma3ForCausalLM'],
   model_type: 'gemma3_text',

@@ -7,7 +7,7 @@ import { readLlamaLike } from './llama.ts'
 
 const limits = { most: 7, slope: 1.702 }
 
-/** What llama.cpp computes whatever the file says. */
+/** What llama.cpp always computes, whatever the file says. */
 const fixed = ({ blocks, neuronLimit, slidingWindow }: DecoderSpec): string | undefined => {
   if (neuronLimit?.most !== limits.most || neuronLimit.slope !== limits.slope)
     return `llama.cpp limits neurons at ${limits.most} with a slope of ${limits.slope} here, which this model does not`
@@ -31,7 +31,7 @@ const dialect: Dialect = {
   }),
 }
 
-/** gpt-oss (arXiv 2508.10925): sinks in attention, biases everywhere, and neurons whose gates and ups have limits. */
+/** gpt-oss (arXiv 2508.10925): attention sinks, biases everywhere, and neurons whose gates and ups have limits. */
 export const gptOss: Architecture = {
   modelType: 'gpt_oss',
   title: 'gpt-oss',

@@ -11,7 +11,7 @@ const dialect: Dialect = {
   config: (keys, sizes) => ({ ...graniteDialect.config?.(keys, sizes), ...expertEntries(keys, sizes, 'num_local_experts') }),
 }
 
-/** Granite's blocks with experts in two tensors; weights are a softmax over the chosen, which renormalised ones are too. */
+/** Granite's blocks with experts in two tensors. Weights are a softmax over the chosen experts, which equals renormalising. */
 export const graniteMoe: Architecture = {
   modelType: 'granitemoe',
   title: 'Granite MoE',

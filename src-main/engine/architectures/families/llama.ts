@@ -8,7 +8,7 @@ import { type Place, usualPlace } from '../place.ts'
 import { readRotary } from '../rotary.ts'
 import type { BlockTensors, DecoderSpec, NormTensors } from '../spec.ts'
 
-/** Names of the norms around a block's submodules; one that a family lacks is left out. */
+/** Names of the norms around a block's submodules, without those that a family lacks. */
 interface NormNames {
   readonly attention?: string
   readonly attentionOutput?: string
@@ -18,7 +18,7 @@ interface NormNames {
 
 const before: NormNames = { attention: 'input_layernorm', mlp: 'post_attention_layernorm' }
 
-/** What sets the families with Llama's tensor names apart; what is left out is as in Llama. */
+/** How families with Llama's tensor names differ from Llama. Omitted fields are as in Llama. */
 export interface LlamaTraits {
   readonly queryKeyValueBias?: boolean
   readonly outputBias?: boolean
@@ -30,7 +30,7 @@ export interface LlamaTraits {
   readonly sinks?: true
   readonly neuronLimit?: DecoderSpec['neuronLimit']
   readonly interleavesExperts?: true
-  /** Norms on queries and keys: of each head, or of all heads at once. */
+  /** Norms on queries and keys: on each head, or on all heads at once. */
   readonly queryKeyNorm?: 'head' | 'whole'
   readonly activation?: DecoderSpec['activation']
   readonly tied?: boolean
@@ -44,11 +44,11 @@ export interface LlamaTraits {
   }
   readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
   readonly gatedQueries?: boolean
-  /** What replaces attention in block `index`, whose tensors begin with `name`; undefined for attention. */
+  /** The token mixer that replaces attention in block `index`, whose tensors begin with `name`; undefined for attention. */
   readonly mixer?: (index: number, name: string) => Mixer | undefined
-  /** What replaces the dense MLP of its blocks. */
+  /** The mixture that replaces the dense MLP of its blocks. */
   readonly mixture?: MixtureTraits
-  /** Where embedding, blocks, final norm and head are found when not under Llama's names. */
+  /** Where embedding, blocks, final norm and head are, if not under Llama's names. */
   readonly place?: Place
 }
 
@@ -117,7 +117,7 @@ function normTensors(name: string, { norms = before }: LlamaTraits) {
   })
 }
 
-/** The MLP of block `index`, or its mixture; of a removed one, what the family's would be. */
+/** The MLP of block `index`, or its mixture; for a removed one, what the family's would be. */
 function mlpTensors(name: string, index: number, sizes: ReturnType<typeof readSizes>, { mixture, mlpBias }: LlamaTraits) {
   const { hidden, intermediate, blocks } = sizes
   const { width, ...layout } = blocks[index] ?? { attention: true, width: 0 }
@@ -129,7 +129,7 @@ function mlpTensors(name: string, index: number, sizes: ReturnType<typeof readSi
   return gatedMlp(`${name}.mlp`, width || intermediate, hidden, undefined, mlpBias)
 }
 
-/** Biases that a config switches on for all of attention, and for all of the MLP. */
+/** Biases that a config turns on for all of attention, and for all of the MLP. */
 export function readBiases(config: ConfigReader): LlamaTraits {
   const bias = config.boolean('attention_bias', false)
   return { queryKeyValueBias: bias, outputBias: bias, mlpBias: config.boolean('mlp_bias', false) }

@@ -6,7 +6,7 @@ import { readLlamaLike } from './llama.ts'
 
 const names = { gate: 'w1', up: 'w3', down: 'w2' }
 
-/** Mixtral (arXiv 2401.04088): Mistral's blocks with experts under names of their own. */
+/** Mixtral (arXiv 2401.04088): Mistral's blocks, with experts under their own names. */
 export const mixtral: Architecture = {
   modelType: 'mixtral',
   title: 'Mixtral',

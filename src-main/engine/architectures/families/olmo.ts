@@ -3,7 +3,7 @@ import { behind, type Dialect, inner, plain, windowTypes } from '../dialect.ts'
 import { readRotary } from '../rotary.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 
-/** OLMo 2 (arXiv 2501.00656, section 3.2): norms on what submodules add, and over whole queries and keys. */
+/** OLMo 2 (arXiv 2501.00656, section 3.2): norms on the outputs of submodules, and over whole queries and keys. */
 const traits: LlamaTraits = {
   norms: { attentionOutput: 'post_attention_layernorm', mlpOutput: 'post_feedforward_layernorm' },
   epsilon: 1e-5,
@@ -29,7 +29,7 @@ export const olmo2: Architecture = {
   read: (config, layout) => readLlamaLike(config, layout, { ...readBiases(config), ...traits }),
 }
 
-/** OLMo 3: three of four blocks attend within a window, where rotary embeddings are not scaled. */
+/** OLMo 3: three of four blocks attend within a window, with unscaled rotary embeddings. */
 export const olmo3: Architecture = {
   modelType: 'olmo3',
   title: 'OLMo 3',

@@ -12,7 +12,7 @@ const dialect: Dialect = {
   config: (keys, sizes) => ({ ...expertEntries(keys, sizes, 'num_experts'), norm_topk_prob: false }),
 }
 
-/** OLMoE (arXiv 2409.02060): norms over whole queries and keys, and weights of chosen experts that do not add up to 1. */
+/** OLMoE (arXiv 2409.02060): norms over whole queries and keys, and weights of the chosen experts that do not sum to 1. */
 export const olmoe: Architecture = {
   modelType: 'olmoe',
   title: 'OLMoE',

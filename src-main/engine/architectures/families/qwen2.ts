@@ -3,7 +3,7 @@ import type { ConfigReader } from '../config-reader.ts'
 import { deci, plain } from '../dialect.ts'
 import { type LlamaTraits, readLlamaLike } from './llama.ts'
 
-/** Only blocks from max_window_layers on slide, and only when the config switches it on. */
+/** Only blocks from max_window_layers on have windows, and only if the config turns them on. */
 export function readSwitchedWindows(config: ConfigReader): LlamaTraits {
   const first = config.count('max_window_layers', 28)
   const sliding = readSliding(config, (index) => index >= first)

@@ -10,7 +10,7 @@ import { type LlamaTraits, type Mixer, readBiases, readLlamaLike } from './llama
 
 const intervalOf = ({ blocks, block }: DecoderSpec): number => blocks.findIndex((_, index) => !block(index).delta) + 1
 
-/** llama.cpp counts which blocks have attention, and has one size for the heads of a DeltaNet. */
+/** llama.cpp derives which blocks have attention by counting, and has one size for the heads of a DeltaNet. */
 const counted = (spec: DecoderSpec): string | undefined => {
   const { blocks, block, delta } = spec
   if (delta?.keySize !== delta?.valueSize) return "llama.cpp has one size for a DeltaNet's keys and values, this model has two"
@@ -51,7 +51,7 @@ export const qwen35Dialect: Dialect = {
   }),
 }
 
-/** Qwen3.5: in three of four blocks a Gated DeltaNet instead of attention; attention has a gate on what each head mixes. */
+/** Qwen3.5: three of four blocks have a Gated DeltaNet instead of attention. Attention has a gate on each head's output. */
 export function readQwen35(
   config: ConfigReader,
   layout: readonly BlockLayout[] | undefined,

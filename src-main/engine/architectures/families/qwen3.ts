@@ -3,7 +3,7 @@ import { type Dialect, inner, plain, silu } from '../dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 
-/** Blocks of their own sizes with norms on queries and keys; head and embedding are one, frequencies plain. */
+/** Blocks of different sizes with norms on queries and keys. Head and embedding are tied, frequencies unscaled. */
 const openelm: Dialect = {
   ...plain,
   architecture: 'openelm',

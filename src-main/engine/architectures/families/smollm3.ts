@@ -4,7 +4,7 @@ import { readRotary, unrotated } from '../rotary.ts'
 import type { DecoderSpec } from '../spec.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
-/** llama.cpp never turns every fourth block, whatever the file says. */
+/** llama.cpp never rotates every fourth block, whatever the file says. */
 const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {
   const isTurned = (index: number) =>
     rotary(index)
@@ -15,7 +15,7 @@ const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {
     : 'llama.cpp leaves exactly every fourth block without positions, this model others'
 }
 
-/** SmolLM3 rotates in most blocks; the others know positions only from the causal order. */
+/** SmolLM3 rotates in most blocks. The others know positions only from the causal order. */
 export const smollm3: Architecture = {
   modelType: 'smollm3',
   title: 'SmolLM3',
