@@ -11,7 +11,7 @@ import { openTensorflow } from './tensorflow.ts'
 let opened: { asked: BackendName; backend: Promise<Backend> } | undefined
 let checked: Promise<void> | undefined
 
-/** Opens a runtime as `loadBackend` does and checks it with a known product: one that computes wrongly is an error. */
+/** Opens a runtime as `loadBackend` does and checks it with a known product. Throws if it computes wrongly. */
 export async function openBackend(name: BackendName = 'auto'): Promise<Backend> {
   const backend = await loadBackend(name)
   checked ??= probe()
@@ -20,8 +20,9 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
 }
 
 /**
- * The runtime of this process, unchecked. `auto` takes TensorFlow, ggml where that cannot run, and a GPU by ggml where it is clearly faster
- * than TensorFlow on the processor. A process keeps the first one that opens. Throws `conflict` with `anotherProcess` where another is asked for: the host then asks a new process.
+ * The runtime of this process, unchecked. `auto` takes TensorFlow, or ggml if TensorFlow cannot run, or a GPU through ggml if it is clearly
+ * faster than TensorFlow on the processor. A process keeps the first runtime that opens. Throws `conflict` with `anotherProcess` if another
+ * is requested; the host then asks a new process.
  */
 export async function loadBackend(wanted: BackendName): Promise<Backend> {
   const name = wanted === 'webgpu' || wanted === 'wasm' ? 'auto' : wanted
@@ -39,7 +40,10 @@ export async function loadBackend(wanted: BackendName): Promise<Backend> {
 
 const kinds = { 'tensorflow-gpu': 'tensorflow', 'tensorflow-cpu': 'tensorflow', 'ggml-cpu': 'ggml', 'ggml-gpu': 'ggml-gpu' } as const
 
-/** Whether what is open is what a name would open: the rule of `choose`. Only a process that was asked for `auto` compares TensorFlow on the processor with a GPU. */
+/**
+ * Whether the open runtime is the one that a name would open, by the rule of `choose`. Only a process that was asked for `auto` compares
+ * TensorFlow on the processor with a GPU.
+ */
 function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
   if (wanted === asked || wanted === kinds[name]) return true
   return wanted === 'auto' && (name === 'tensorflow-gpu' || (name === 'tensorflow-cpu' && !hasRealGpu()))
@@ -60,7 +64,7 @@ async function choose(name: BackendName): Promise<Backend> {
 }
 
 function hasRealGpu(): boolean {
-  // Looking takes longer than some questions: only where there is a library that could find one.
+  // Looking for a GPU takes longer than some questions, so do it only if a library could find one.
   if (platform !== 'darwin' && !findGgml('ggml-vulkan')) return false
   try {
     return findGpu()?.isSimulated === false

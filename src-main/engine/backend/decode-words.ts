@@ -1,4 +1,4 @@
-/** The words of a step of `decode`, in the order of `native/kernels/decode-words.h`, which says what they mean. */
+/** The words of a step of `decode`, in the order of `native/kernels/decode-words.h`, which explains them. */
 export const stepWords = [
   ...(['attends', 'keepsSource', 'firstRow', 'rows', 'inner', 'window', 'tables'] as const),
   ...(['beforeKind', 'beforeWeight', 'beforeBias', 'afterKind', 'afterWeight', 'afterBias'] as const),
@@ -9,7 +9,7 @@ export const stepWords = [
 /** The numbers of a step, in the order of `native/kernels/decode-words.h`. */
 export const stepNumbers = ['beforeEpsilon', 'beforeDivisor', 'afterEpsilon', 'afterDivisor', 'headEpsilon', 'scale'] as const
 
-/** Kinds of norms by their words. */
+/** The words for kinds of norms. */
 export const normKinds = { none: 0, rms: 1, layer: 2 } as const
 
 export type StepWords = Readonly<Record<(typeof stepWords)[number], number>>

@@ -6,12 +6,14 @@ import { measureRate, probe } from './probe.ts'
 /** Rates of float32 products, in GFLOP/s. */
 type Measure = () => Promise<number>
 
-/** How many times as fast another backend must be: timings vary, and a process that took the other one would find none of the steps of this one. */
+/**
+ * How many times as fast another backend must be. Timings vary, and a process with the other backend would find none of this one's steps.
+ */
 const margin = 1.5
 
 /**
- * The backend that computes, or another one if that is clearly faster at float32 products, with both rates as the reason. One that does not
- * open or computes wrongly is not taken. The taken one computes afterwards; the other one is closed if it is not taken.
+ * The active backend, or another one if that is clearly faster at float32 products, with both rates as the reason. A backend that does not
+ * open or computes wrongly is not chosen. The chosen one is active afterwards; the other one is closed if it was not chosen.
  */
 export async function takeFaster(
   first: Backend,

@@ -9,41 +9,47 @@ import { inOrder, type OperationInputs, type OperationName } from './native-inpu
 export interface FusedOperations {
   readonly arrays: ArrayFunctions
   /**
-   * Rotary embedding and causal attention at once, without a matrix of scores: projected queries (scaled), keys and values
-   * [B*T, (H + 2K) d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
+   * Rotary embedding and causal attention together, without a matrix of scores: projected queries (scaled), keys and values [B*T, (H + 2K)
+   * d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
    */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
-  /** x [N, D] through a stored weight [R, D], or what `narrow` made of it, (and bias [R]): [N, R]. For few rows, where reading the weight is what takes time. */
+  /**
+   * x [N, D] times a stored weight [R, D], or the result of `narrow` on it, plus bias [R]: [N, R]. For few rows, where reading the weight
+   * takes most of the time.
+   */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
-  /** A stored weight [R, D] in 16 bits as operations on few rows read it, with the same results bit for bit. Undefined where something would be lost. */
+  /** A stored weight [R, D] in 16 bits for operations on few rows, with equal results bit for bit. Undefined if precision would be lost. */
   narrow(weight: Tensor2D): Tensor2D | undefined
   /**
    * The same as `attention`, for rows of several sequences. Their keys and values are written into slots of a cache, in place, and each row
    * sees the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
    */
   attendPlaced(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, placed: PlacedRows & CachedBlock, shape: AttentionShape): Tensor2D
-  /** Few rows of the stream x [N, D] through parts of the decoder, one after the other: the stream behind the last, [N, D]. */
+  /** Takes few rows of the stream x [N, D] through parts of the decoder in sequence. Returns the stream after the last, [N, D]. */
   decode(x: Tensor2D, parts: DecodedParts, placed: PlacedRows, shape: DecoderShape): Tensor2D
   /** (x - mean if `centred`) / sqrt(sum of squares / divisor + epsilon) * weight + bias, row by row: x [N, D]. */
   normalize(x: Tensor2D, weight: Tensor | undefined, bias: Tensor | undefined, norm: FusedNorm): Tensor2D
-  /** Gradients of a loss by x, weight and bias, from its gradient by `normalize` of them: [N, D], [D], [D]. */
+  /** Gradients of a loss by x, weight and bias, given its gradient by `normalize` of them: [N, D], [D], [D]. */
   normalizeBackward(x: Tensor2D, weight: Tensor | undefined, gradient: Tensor2D, norm: FusedNorm): [Tensor2D, Tensor1D, Tensor1D]
-  /** Gradients by gate and up from those by activation(gate) * up, and these neurons: [N, I] each. Without a gate: by up, nothing, neurons. */
+  /**
+   * Gradients by gate and up, given those by activation(gate) * up, and these neurons: [N, I] each. Without a gate: the gradient by up,
+   * nothing, and the neurons.
+   */
   neuronsBackward(
     gate: Tensor2D | undefined,
     up: Tensor2D,
     gradient: Tensor2D,
     activation: keyof typeof activations,
   ): [Tensor2D, Tensor2D, Tensor2D]
-  /** The gradient by what `attention` reads, from that by what it gives [B*T, H d]. */
+  /** The gradient by the inputs of `attention`, given that of its output [B*T, H d]. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /** silu(gate) * up: [N, I] each. */
   gate(gate: Tensor2D, up: Tensor2D): Tensor2D
   /** The largest logit of each row and the sum of exponents relative to it: [N, V] to [N, 2]. */
   exponents(logits: Tensor2D): Tensor2D
   /**
-   * Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 count]: of each the largest and the sum of exponents relative to
-   * it, the mean of their difference under the dense distribution, the other's largest logits and their columns.
+   * Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 count]: for each the largest and the sum of exponents relative to
+   * it, the mean of their difference under the dense distribution, and the other's largest logits and their columns.
    */
   compareLogits(dense: Tensor2D, own: Tensor2D, count: number): Tensor2D
   /** |a - b| / |b| and the cosine of each pair of rows: [N, D] each to [N, 2]. */
@@ -52,9 +58,12 @@ export interface FusedOperations {
   columnSums(x: Tensor2D, tokens: number, squared: boolean): Tensor2D
 }
 
-/** Functions of `native/` on arrays, in place, by all threads. */
+/** Functions of `native/` on arrays, in place, with all threads. */
 export interface ArrayFunctions {
-  /** A step of AdamW on values and both moments: `reach` is the rate over the first moment's correction, `level` one over the second's. */
+  /**
+   * A step of AdamW on values and both moments: `reach` is the rate divided by the first moment's correction, `level` is one divided by the
+   * second's.
+   */
   stepAdam(
     values: Float32Array,
     first: Float32Array,
@@ -68,7 +77,7 @@ export interface ArrayFunctions {
 
 /** The sequence and position of each row of a call. */
 export interface PlacedRows {
-  /** Of each row where the slots of its sequence begin in `slots`, and its position: [N, 2]. */
+  /** For each row, where the slots of its sequence begin in `slots`, and its position: [N, 2]. */
   readonly rows: Tensor2D
   readonly slots: Tensor1D
 }
@@ -79,7 +88,7 @@ export interface CachedBlock {
   readonly value: Tensor3D
 }
 
-/** What all parts of a model share, as far as the operation on few rows has to know. */
+/** What all parts of a model share, as far as the operation on few rows needs it. */
 interface DecoderShape {
   readonly heads: number
   readonly keyValueHeads: number
@@ -89,31 +98,31 @@ interface DecoderShape {
   readonly cap: number
 }
 
-/** Parts as the operation on few rows reads them; see `native/kernels/decode-kernel.h`. */
+/** Parts in the form of the operation on few rows; see `native/kernels/decode-kernel.h`. */
 export interface DecodedParts {
-  /** Words and numbers of one part after those of another. */
+  /** Words and numbers of the parts, one part after another. */
   readonly steps: readonly number[]
   readonly numbers: readonly number[]
   readonly lists: readonly number[]
   readonly tensors: readonly Tensor[]
-  /** Weights in 16 bits: what `narrow` makes, or tiles of packed weights. */
+  /** Weights in 16 bits: results of `narrow`, or tiles of packed weights. */
   readonly halves: readonly Tensor[]
 }
 
-/** What of tfjs-node's backend runs an operation by its name. */
+/** The part of tfjs-node's backend that runs an operation by name. */
 export interface OperationRunner {
   readonly binding: { readonly TF_ATTR_INT: number; readonly TF_ATTR_FLOAT: number }
   executeSingleOutput(name: string, attributes: object[], inputs: Tensor[]): Tensor
   executeMultipleOutputs(name: string, attributes: object[], inputs: Tensor[], outputs: number): Tensor[]
 }
 
-/** The operations of ours, and those on 16-bit operands where the processor has units for them. */
+/** Our operations, and those on 16-bit operands if the processor has units for them. */
 export interface OwnOperations {
   readonly fused?: FusedOperations
   readonly halves?: ProcessorHalves
 }
 
-/** Loads the operations that setup compiled for this processor; nothing where it could not. */
+/** Loads the operations that setup compiled for this processor; empty if it could not. */
 export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOperations {
   const path = trustedAddon(runtimeFolder, fusedName())
   if (!path) return {}
@@ -170,7 +179,7 @@ function attentionOperations({ ints, floats, run }: Calls): Pick<FusedOperations
 
 function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, 'projectFew' | 'narrow' | 'decode'> {
   return {
-    // An operation has all its inputs: another tensor takes the place of one that is not there, and is not read.
+    // An operation must have all its inputs. For a missing one, another tensor is passed, which is not read.
     projectFew(x, weight, bias) {
       const name = weight.dtype === 'int32' ? 'EspalierFewNarrowRows' : 'EspalierFewRows'
       return run(name, ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x })

@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { visibleGpus } from '#runtime/visible-gpus.mjs'
 import type { HalfType } from './halves.ts'
 
-/** What the driver says of the GPU that this process computes on; of several that it sees, the least of each. */
+/** The driver's report on the GPU that this process computes on; if it sees several, the minimum of each value. */
 interface GpuReport {
   /** Free bytes of its memory. */
   readonly freeBytes?: number
@@ -12,7 +12,7 @@ interface GpuReport {
   readonly capability?: number
 }
 
-/** A GPU as NVIDIA's driver lists it. Memory is null where it does not say. */
+/** A GPU as NVIDIA's driver lists it. Memory is null if it is not reported. */
 export interface ListedGpu {
   readonly index: string
   readonly name: string
@@ -21,7 +21,7 @@ export interface ListedGpu {
   readonly totalBytes: number | null
 }
 
-/** Every NVIDIA GPU; none without the driver. */
+/** Every NVIDIA GPU; empty without the driver. */
 export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<ListedGpu[]> {
   const lines = await askNvidia('index,name,driver_version,memory.free,memory.total', environment)
   const bytes = (mebibytes = '') => (Number(mebibytes) > 0 ? 2 ** 20 * Number(mebibytes) : null)
@@ -30,7 +30,7 @@ export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<Li
   )
 }
 
-/** What nvidia-smi answers, a line for each GPU; nothing without it. */
+/** The answer of nvidia-smi, a line for each GPU; empty without it. */
 async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promise<string> {
   const query = [`--query-gpu=${fields}`, '--format=csv,noheader,nounits']
   const answer = await promisify(execFile)('nvidia-smi', query, { timeout: 20_000, env: environment }).catch(() => undefined)
@@ -39,7 +39,7 @@ async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promis
 
 const wordsOf = (lines: string): string[][] => lines.split('\n').map((line) => line.split(',').map((word) => word.trim()))
 
-/** Asks NVIDIA's driver; nothing where there is none, or none that knows the device (parts of a GPU, memory shared with the processor). */
+/** Queries NVIDIA's driver; empty if there is none, or it does not know the device (parts of a GPU, memory shared with the processor). */
 export async function askDriver(environment: NodeJS.ProcessEnv = env): Promise<GpuReport> {
   return readReport(await askNvidia('index,uuid,memory.free,compute_cap', environment), environment.CUDA_VISIBLE_DEVICES)
 }
@@ -56,8 +56,8 @@ export function readReport(lines: string, visible?: string): GpuReport {
 }
 
 /**
- * The 16-bit type that a GPU has fast units for: bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Volta) on, none before
- * that or where it is not known. float16 ends at 65504: what overflows there is no number, and is scored again in float32.
+ * The 16-bit type that a GPU has fast units for: bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Volta) on, and none
+ * before that or if unknown. float16 ends at 65504: a value that overflows is not finite, and is scored again in float32.
  */
 export function halfTypeFor({ capability = 0 }: GpuReport): HalfType | undefined {
   if (capability >= 8) return 'bfloat16'

@@ -2,7 +2,9 @@ import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import type { HalfType } from './halves.ts'
 import { type Handle, RawOperations } from './raw-operations.ts'
 
-/** TensorFlow's own products of 16-bit operands. It sums them in float32 and rounds each sum to 16 bits; here it comes back as float32. */
+/**
+ * TensorFlow's own products of 16-bit operands. It sums them in float32 and rounds each sum to 16 bits. Results are returned as float32.
+ */
 export class HalfProducts {
   readonly type: HalfType
   readonly #raw = new RawOperations()
@@ -16,13 +18,13 @@ export class HalfProducts {
     return this.#raw.box(this.#rounded(values), values.size)
   }
 
-  /** Packed rows [N, D] through a packed weight [R, D]: [N, R]. */
+  /** Packed rows [N, D] times a packed weight [R, D]: [N, R]. */
   multiply(rows: Tensor, weight: Tensor, shape: [number, number]): Tensor2D {
     const how = [this.#raw.flag('transpose_a', false), this.#raw.flag('transpose_b', true)]
     return this.#widened(this.#run('MatMul', how, this.#raw.of(rows), this.#raw.of(weight)), shape) as Tensor2D
   }
 
-  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] when `transposeB`): [G, M, N]. */
+  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
   multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
     const operands = [this.#rounded(a), this.#rounded(b)]
     const how = [this.#raw.flag('adj_x', false), this.#raw.flag('adj_y', transposeB)]
@@ -39,7 +41,7 @@ export class HalfProducts {
     return this.#raw.run(name, [...attributes, this.#raw.type('T', this.type)], ...operands)
   }
 
-  /** A product in float32; its 16-bit values are deleted. */
+  /** A product converted to float32. Its 16-bit values are deleted. */
   #widened(product: Handle, shape: number[]): Tensor {
     const wide = this.#raw.tensor(this.#raw.cast(product, this.type, 'float32'), shape)
     this.#raw.delete(product)

@@ -1,7 +1,7 @@
 import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
 import type { OperationInputs, OperationName } from './native-inputs.ts'
 
-/** Activations by the number that our operations know them by. */
+/** The numbers of activations in our operations. */
 export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
 
 /** A norm of rows, without its weights. */
@@ -11,15 +11,15 @@ export interface FusedNorm {
   readonly centred: boolean
 }
 
-/** 16-bit types that TensorFlow multiplies by itself. */
+/** 16-bit types that TensorFlow itself multiplies. */
 export type HalfType = 'bfloat16' | 'float16'
 
-/** What multiplies 16-bit operands: units of this processor, by operations of ours, or TensorFlow's own products. */
+/** How 16-bit operands are multiplied: by units of this processor with our operations, or by TensorFlow's own products. */
 export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}`
 
 /**
- * A stored weight [rows, columns] in 16 bits. `split`, products are of float32's quality: rows are split, and the weight also holds what
- * rounding took away, unless its entries are of 16 bits to begin with.
+ * A stored weight [rows, columns] in 16 bits. With `split`, products have float32's quality: rows are split, and the weight also holds what
+ * rounding removed, unless its entries have 16 bits to begin with.
  */
 export interface HalfMatrix {
   /** In the form of the operations that packed it: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
@@ -29,7 +29,7 @@ export interface HalfMatrix {
   readonly split: boolean
 }
 
-/** A norm in front of a product, with its weights. */
+/** A norm before a product, with its weights. */
 export type HalfNorm = FusedNorm & { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined }
 
 export interface HalfProduct {
@@ -40,7 +40,7 @@ export interface HalfProduct {
   readonly scale?: number | undefined
 }
 
-/** Neurons of an MLP, from the stream to what their activation makes of it. */
+/** Neurons of an MLP, from the stream to the result of their activation. */
 export interface HalfNeurons {
   readonly norm?: HalfNorm | undefined
   readonly activation: keyof typeof activations
@@ -56,36 +56,39 @@ export interface HalfMlp extends HalfNeurons {
   readonly downBias?: Tensor1D | undefined
 }
 
-/** Operations with products of 16-bit operands and float32 sums; all that lies between the products is float32. */
+/** Operations with products of 16-bit operands and float32 sums. Everything between the products is float32. */
 export interface HalfOperations {
   readonly units: HalfUnits
-  /** `turned`, the weight is what is stored turned, [columns, rows]. */
+  /** With `turned`, the weight is stored transposed, [columns, rows]. */
   pack(weight: Tensor2D, split: boolean, turned?: boolean): HalfMatrix
-  /** x [N, columns] through a packed weight: [N, rows]. */
+  /** x [N, columns] times a packed weight: [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
   /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
   correlate(a: Tensor2D, b: Tensor2D): Tensor2D
-  /** A whole MLP on any number of rows: x [N, D] with what it makes of source [N, D] added. */
+  /** A whole MLP on any number of rows: x [N, D] plus its output for source [N, D]. */
   mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
   /** The neurons of an MLP on source [N, D]: [N, I]. */
   neurons(source: Tensor2D, part: HalfNeurons): Tensor2D
-  /** As the fused attention, with both products of bfloat16 operands, split ones where asked for. */
+  /** Like the fused attention, with both products of bfloat16 operands, split ones on request. */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
-  /** Of the logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N, 2]. */
+  /**
+   * For logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N,
+   * 2].
+   */
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
 }
 
-/** The same by operations of ours on a processor's units. */
+/** The same by our operations on a processor's units. */
 export interface ProcessorHalves extends HalfOperations {
-  /** The number that operations know the units by. */
+  /** The number of the units in our operations. */
   readonly number: number
   /** The same on other units of this processor, 1 up to its best. */
   on(number: number): ProcessorHalves
-  /** As `mlp`, with what its backward pass needs of the neurons, in a form of its own. */
+  /** Like `mlp`, with what its backward pass needs of the neurons, in its own form. */
   keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor]
   /**
-   * Gradients of an MLP with a norm in front of it, from that by what it gives [N, D]: by source [N, D], the norm's weight and bias, down, what
-   * is activated, and what that multiplies (no rows without a gate).
+   * Gradients of an MLP with a norm before it, given that of its output [N, D]: by source [N, D], the norm's weight and bias, down, the
+   * activated projection, and the one that multiplies it (no rows without a gate).
    */
   mlpBackward(
     gradient: Tensor2D,
@@ -93,16 +96,16 @@ export interface ProcessorHalves extends HalfOperations {
     kept: Tensor,
     part: HalfMlpTurned,
   ): [Tensor2D, Tensor1D, Tensor1D, Tensor2D, Tensor2D, Tensor2D]
-  /** As the fused backward pass of attention, with products of bfloat16 operands. */
+  /** Like the fused backward pass of attention, with products of bfloat16 operands. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /**
-   * Of final states of a model and of the dense one, [N, D] each: the divergence from the dense distribution over the vocabulary [N], and where
-   * `scale` is given the gradient of the sum times it by the own states, [N, D]. No logits are stored.
+   * For final states of a model and of the dense one, [N, D] each: the divergence from the dense distribution over the vocabulary [N] and,
+   * if `scale` is given, the gradient of the sum times `scale` by the own states, [N, D]. No logits are stored.
    */
   divergence(own: Tensor2D, dense: Tensor2D, head: HalfHead, scale: number | undefined): [Tensor1D, Tensor2D]
 }
 
-/** Weights of an MLP packed turned: `active` is what its activation reads, `other` what that multiplies. */
+/** Weights of an MLP packed transposed: `active` is the input of its activation, `other` what multiplies that. */
 interface HalfMlpTurned {
   readonly norm: HalfNorm
   readonly activation: keyof typeof activations
@@ -111,7 +114,7 @@ interface HalfMlpTurned {
   readonly other?: HalfMatrix | undefined
 }
 
-/** A packed head [V, D], also turned, with what it does to logits. */
+/** A packed head [V, D], also transposed, with its effect on logits. */
 interface HalfHead {
   readonly packed: HalfMatrix
   readonly turned: HalfMatrix
@@ -127,10 +130,10 @@ export interface AttentionShape {
   readonly cap?: number | undefined
 }
 
-/** The same as the operations read it. */
+/** The same in the form of the operations. */
 export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape) => ({ heads, key_value_heads: keyValueHeads, window })
 
-/** How operations are run: their name, whole and other numbers that they take, tensors. */
+/** Runs operations by their name, integer and other numbers, and tensors. */
 export interface HalfRunner {
   run<Name extends OperationName>(
     name: Name,
@@ -143,7 +146,7 @@ export interface HalfRunner {
 
 const units = ['AVX-512 BF16', 'AMX'] as const
 
-/** The operations on the units of a number, 1 or 2; undefined where the processor has none. */
+/** The operations on units number 1 or 2; undefined if the processor has none. */
 export function halfOperations(runner: HalfRunner, number: number): ProcessorHalves | undefined {
   const title = units[number - 1]
   if (!title) return undefined
@@ -165,7 +168,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     up_biased: upBias !== undefined,
     ...normInts(norm),
   })
-  // An operation has all its inputs: another tensor takes the place of one that is not there, and is not read.
+  // An operation must have all its inputs. For a missing one, another tensor is passed, which is not read.
   const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => ({
     normWeight: norm?.weight ?? any,
     normBias: norm?.bias ?? any,

@@ -33,7 +33,7 @@ const operationInputs = {
 
 export type OperationName = keyof typeof operationInputs
 
-/** Every input of an operation: a tensor, or a list of them where the operation takes any number. */
+/** Every input of an operation: a tensor, or a list of them if the operation takes any number. */
 export type OperationInputs<Name extends OperationName> = Readonly<
   Record<(typeof operationInputs)[Name][number], Tensor | readonly Tensor[]>
 >

@@ -4,10 +4,10 @@ import { EspalierError } from '#contract/errors.ts'
 import { HalfProducts } from './half-products.ts'
 import type { HalfType } from './halves.ts'
 
-/** A factor that makes entries of 12 bits, which 16-bit types and TF32 would round. */
+/** A factor that gives entries 12 bits, which 16-bit types and TF32 would round. */
 const bits = 1365
 
-/** Multiplies two matrices whose product is known and compares: a runtime that computes wrongly, or not in float32, must not be used. */
+/** Multiplies two matrices with a known product and compares. A runtime that computes wrongly, or not in float32, must not be used. */
 export async function probe(): Promise<void> {
   const size = 96
   const product = tf.tidy(() => {
@@ -36,7 +36,7 @@ export async function probe(): Promise<void> {
   }
 }
 
-/** Whether the runtime multiplies 16-bit operands, and rightly: sums of small whole numbers, which lose nothing in 16 bits. */
+/** Whether the runtime multiplies 16-bit operands correctly: sums of small whole numbers, which are exact in 16 bits. */
 export async function multipliesHalves(type: HalfType): Promise<boolean> {
   const size = 64
   const entries = (period: number) => Float32Array.from({ length: size * size }, (_, i) => (i % period) - (period - 1) / 2)

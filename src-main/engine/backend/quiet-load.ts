@@ -3,8 +3,8 @@ import { closeSync, openSync } from 'node:fs'
 const standardError = 2
 
 /**
- * Runs a load during which the library's own start-up lines do not reach standard error: it prints them before any setting of its
- * log level is heeded. Where the stream cannot be reopened afterwards (a socket, another system than Linux), they are shown.
+ * Runs a load while hiding the library's own startup lines, which it prints to standard error whatever its log level. If the stream cannot
+ * be reopened afterwards (a socket, or a system other than Linux), they are shown.
  */
 export function loadQuietly(load: () => void): void {
   let saved: number
@@ -14,7 +14,7 @@ export function loadQuietly(load: () => void): void {
     load()
     return
   }
-  // The lowest free number is taken, which is the one that was just closed.
+  // The lowest free number is used, which is the one just closed.
   closeSync(standardError)
   openSync('/dev/null', 'w')
   try {

@@ -1,7 +1,7 @@
 import { backend, type Tensor } from '@tensorflow/tfjs-core'
 import { activeBackend } from './active.ts'
 
-/** What of tfjs-node's backend runs operations on handles, whatever their type. */
+/** The part of tfjs-node's backend that runs operations on handles of any type. */
 interface Runtime {
   readonly binding: {
     readonly TF_ATTR_TYPE: number
@@ -15,24 +15,24 @@ interface Runtime {
   createOutputTensor(result: { id: number; shape: readonly number[]; dtype: number }): Tensor
 }
 
-/** TensorFlow's numbers of types. */
+/** TensorFlow's numbers for types. */
 const types = { float32: 1, float64: 2, int32: 3, bfloat16: 14, float16: 19 } as const
 
 type Type = keyof typeof types
 
-/** A value in the runtime, of any type. Its owner deletes it: `tidy` does not see it. */
+/** A value in the runtime, of any type. Its owner must delete it, because `tidy` does not see it. */
 export type Handle = number & { readonly handle: true }
 
 /** Operations of TensorFlow on types that tfjs-core does not know. */
 export class RawOperations {
   readonly #runtime = backend() as unknown as Runtime
 
-  /** The handle of a tensor, which keeps belonging to the tensor. */
+  /** The handle of a tensor, which still belongs to the tensor. */
   of(tensor: Tensor): Handle {
     return this.#runtime.getInputTensorIds([tensor])[0] as Handle
   }
 
-  /** Words in the runtime. It uses the array's memory in place where that is aligned. */
+  /** Words in the runtime. Uses the array's memory in place if it is aligned. */
   words(values: Int32Array): Handle {
     return this.#runtime.binding.createTensor([values.length], types.int32, values) as Handle
   }
@@ -49,14 +49,14 @@ export class RawOperations {
     return this.run('Cast', [this.type('SrcT', from), this.type('DstT', to), this.flag('Truncate', false)], value)
   }
 
-  /** A float32 handle as a tensor, to which it belongs from now on. */
+  /** Turns a float32 handle into a tensor that owns it. */
   tensor(value: Handle, shape: readonly number[]): Tensor {
     return this.#runtime.createOutputTensor({ id: value, shape, dtype: types.float32 })
   }
 
   /**
-   * A handle of `count` 16-bit values as a tensor, to which it belongs from now on: it is counted, tidied up and disposed of as tensors are.
-   * Only `of` gives the handle back: its shape says what memory it takes, and operations on float32 refuse its type.
+   * Turns a handle of `count` 16-bit values into a tensor that owns it, and is counted, tidied up and disposed of like any other. Only `of`
+   * returns the handle again. Its shape says how much memory it uses, and operations on float32 refuse its type.
    */
   box(value: Handle, count: number): Tensor {
     return this.tensor(value, [Math.ceil(count / 2)])
@@ -80,7 +80,7 @@ export class RawOperations {
   }
 }
 
-/** The runtime's own operations; undefined where the backend is not TensorFlow. */
+/** The runtime's own operations; undefined if the backend is not TensorFlow. */
 export function rawOperations(): RawOperations | undefined {
   return activeBackend().name.startsWith('tensorflow') ? new RawOperations() : undefined
 }

@@ -13,10 +13,10 @@ import type { HalfType } from './halves.ts'
 import { multipliesHalves } from './probe.ts'
 import { loadQuietly } from './quiet-load.ts'
 
-// Not named `require`: the bundler would take it for its own.
+// Not named `require`, which the bundler would treat as its own.
 const load = createRequire(import.meta.url)
 
-/** Settings that the library reads once, when it is loaded. Values that the user has set stay. */
+/** Settings that the library reads once, when it is loaded. Values set by the user are kept. */
 const settings = {
   TF_ENABLE_ONEDNN_OPTS: '1',
   TF_CPP_MIN_LOG_LEVEL: '2',
@@ -24,7 +24,7 @@ const settings = {
   CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
 }
 
-/** Settings whatever the user has set: products in TF32 would call themselves float32, and decide. */
+/** Settings that override the user's: products in TF32 would count as float32 and decide. */
 const forced = { NVIDIA_TF32_OVERRIDE: '0' }
 
 /** The environment that the library is loaded in. */
@@ -33,7 +33,7 @@ export function prepareEnvironment(environment: NodeJS.ProcessEnv): void {
   Object.assign(environment, forced)
 }
 
-/** tfjs-node 4.22 calls two functions that Node 23 and later no longer have or deprecate. */
+/** tfjs-node 4.22 calls two functions that Node 23 and later have removed or deprecated. */
 function restoreUtilFunctions(): void {
   const legacy = util as unknown as Record<string, unknown>
   legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined
@@ -71,7 +71,7 @@ export async function openTensorflow(): Promise<Backend> {
   }
 }
 
-/** What a GPU has of its own: its memory, and 16-bit products that it was seen to compute rightly. */
+/** A GPU's own memory, and 16-bit products that were checked to be correct. */
 async function describeGpu(version: string): Promise<Backend> {
   const report = await askDriver()
   const units = halfTypeFor(report)
@@ -88,7 +88,7 @@ async function describeGpu(version: string): Promise<Backend> {
 const describeHalfType = (type: HalfType | undefined): string =>
   type ? `, ${type} products by TensorFlow, TF32 off` : ', TF32 off; no 16-bit products'
 
-/** Which operations of ours there are, and what multiplies 16-bit operands. */
+/** A description of our operations, and of what multiplies 16-bit operands. */
 function describeOwn({ fused, halves }: OwnOperations): string {
   if (!fused) return ''
   return halves
@@ -96,7 +96,7 @@ function describeOwn({ fused, halves }: OwnOperations): string {
     : ', fused operations; the processor has no units for bfloat16 products'
 }
 
-/** The addon to load. Throws when others could have changed it, or did. */
+/** The addon to load. Throws if other users could have changed it, or did. */
 function checkRuntime(folder: string): string {
   const stranger = findStranger(folder)
   const path = stranger === undefined ? trustedAddon(folder, addonName) : undefined

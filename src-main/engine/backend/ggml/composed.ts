@@ -4,13 +4,13 @@ import type { Address } from './functions.ts'
 import { largestOf } from './kernels/reductions.ts'
 import type { GgmlTensors } from './tensors.ts'
 
-/** Operations of the decoder for which ggml has one or two of its own. */
+/** Operations of the decoder for which ggml has one or two operations. */
 export function composedOperations(tensors: GgmlTensors): Pick<FusedOperations, 'normalize' | 'gate' | 'exponents'> {
   const { operations } = tensors
   const asTensor = (made: TensorInfo) => engine().makeTensorFromTensorInfo(made, tensors) as Tensor2D
   return {
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
-      // Another divisor than the width makes all roots larger by one factor.
+      // Another divisor than the width scales all roots by one factor.
       const share = divisor / x.shape[1]
       const others = [weight, bias].filter((tensor): tensor is Tensor => tensor !== undefined)
       const made = tensors.make(x.shape, [x, ...others], ([own = 0, ...more]) => {

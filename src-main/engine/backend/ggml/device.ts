@@ -4,10 +4,10 @@ import { type Address, ggmlFunctions, newContext, type OperationName, threadSett
 import { DeviceMemory, type Place } from './memory.ts'
 import { elements, type Sizes } from './sizes.ts'
 
-/** Numbers as devices store them. */
+/** Numbers in the form of devices. */
 export type Numbers = Float32Array | Int32Array
 
-/** What builds the tensors of a graph: tensors and numbers in, a tensor out. */
+/** Builds the tensors of a graph: tensors and numbers in, a tensor out. */
 export type Operations = Readonly<Record<OperationName, (...parameters: readonly number[]) => Address>>
 
 /** `GGML_TYPE_*`. */
@@ -16,17 +16,17 @@ const types = { float32: 0, int32: 26 } as const
 /** `GGML_STATUS_ALLOC_FAILED`. */
 const allocationFailed = -2
 
-/** Operations of one graph at most, and bytes that describe them and their tensors. */
+/** The most operations of one graph; memory for them and their tensors follows from it. */
 const graphSize = 2 ** 14
 const contextBytes = 2 ** 24
 
 /**
- * Work of an operation, in multiplications and additions, from which threads are worth it. They wait for each other in a loop behind
- * every operation, which costs milliseconds where another program has one of the processors.
+ * Work of an operation, in multiplications and additions, above which threads are worth it. Threads spin after every operation to wait for
+ * each other, which costs milliseconds if another program uses one of the processors.
  */
 const leastSharedWork = 2 ** 18
 
-/** Whether other programs leave the processors to the threads of this one. */
+/** Whether other programs leave the processors to this one. */
 const isQuiet = (): boolean => (loadavg()[0] ?? 0) < 1.5 * cpus().length
 
 /** A device that stores tensors and computes graphs. */
@@ -36,13 +36,13 @@ export class GgmlDevice {
   readonly #ggml = ggmlFunctions()
   readonly #backend: Address
   readonly #context = newContext(contextBytes)
-  /** Of tensors that only numbers are copied through. */
+  /** For tensors that are only used to copy numbers. */
   readonly #copies = newContext(2 ** 12)
   readonly #allocator: Address
   readonly #threads: number
   readonly #setThreads: ((threads: number) => void) | undefined
 
-  /** Opens a device by ggml's handle. The threads count where it is the processor. */
+  /** Opens a device by ggml's handle. The number of threads matters only for the processor. */
   constructor(handle: unknown, threads: number) {
     const ggml = this.#ggml
     this.#backend = ggml.open(handle, null) as Address
@@ -56,14 +56,14 @@ export class GgmlDevice {
     this.operations = Object.fromEntries(bound) as Operations
   }
 
-  /** Gives all memory back and closes the device: nothing can be computed on it then. */
+  /** Releases all memory and closes the device. Nothing can be computed on it afterwards. */
   dispose(): void {
     this.#ggml.freeAllocator(this.#allocator)
     this.memory.dispose()
     this.#ggml.close(this.#backend)
   }
 
-  /** An empty graph. The tensors of the one before it are gone. */
+  /** An empty graph. The tensors of the previous one are gone. */
   newGraph(): Address {
     this.#ggml.reset(this.#context)
     return this.#ggml.newGraph(this.#context, graphSize, false) as Address
@@ -76,7 +76,7 @@ export class GgmlDevice {
     return tensor
   }
 
-  /** Lets a tensor of the graph be computed into a place. */
+  /** Makes a tensor of the graph be computed into a place. */
   store(tensor: Address, { buffer, address }: Place): void {
     this.#ggml.place(buffer, tensor, address)
   }
@@ -85,7 +85,7 @@ export class GgmlDevice {
     this.#ggml.expand(graph, tensor)
   }
 
-  /** Computes a graph whose operations take so much work on average: how many they were. */
+  /** Computes a graph whose operations have this much work on average. Returns how many there were. */
   compute(graph: Address, averageWork: number): number {
     this.#setThreads?.(averageWork >= leastSharedWork && isQuiet() ? this.#threads : 1)
     if (!this.#ggml.allocateGraph(this.#allocator, graph)) throw noMemoryLeft()

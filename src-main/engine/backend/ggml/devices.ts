@@ -7,7 +7,7 @@ import { bind, type LibraryFunction, openLibrary } from './library.ts'
 
 /** A device that ggml's installed libraries can compute on. */
 export interface ListedDevice {
-  /** For the library. */
+  /** The library's handle. */
   readonly handle: unknown
   /** ggml's own name, for instance CPU or Metal. */
   readonly name: string
@@ -15,7 +15,7 @@ export interface ListedDevice {
   readonly isGpu: boolean
   /** Whether the processor simulates this GPU. */
   readonly isSimulated: boolean
-  /** The interface that it is driven through, and its driver where ggml names it. */
+  /** The interface that it is driven through, and its driver if ggml names it. */
   readonly driver: string | null
   readonly freeBytes: number
   readonly totalBytes: number
@@ -34,7 +34,7 @@ const facts = {
   memory: 'void ggml_backend_dev_memory(void *device, _Out_ size_t *free, _Out_ size_t *total)',
 } as const
 
-/** `GGML_BACKEND_DEVICE_TYPE_*` of a GPU with memory of its own, and of one that shares the processor's. */
+/** `GGML_BACKEND_DEVICE_TYPE_*` of a GPU with its own memory, and of one that shares the processor's. */
 const gpuTypes: readonly unknown[] = [1, 2]
 
 /** Names of Vulkan drivers by the number of their device. ggml only logs them. */
@@ -54,7 +54,7 @@ export function loadDevices(): void {
   loaded = true
 }
 
-/** Loads the library for Vulkan. Gives why it is not used and what to do, or nothing where it is. */
+/** Loads the library for Vulkan. Returns why it is not used and what to do; undefined if it is. */
 export function loadVulkan(): string | undefined {
   vulkan ??= tryVulkan()
   return vulkan || undefined
@@ -71,12 +71,12 @@ function tryVulkan(): string {
   const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
   const path = trustedAddon(folder, file)
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
-  // The usual shaders round the operands of products to 16 bits: they would call themselves float32, and decide.
+  // The usual shaders round the operands of products to 16 bits, but would count as float32 and decide.
   env.GGML_VK_DISABLE_F16 = '1'
   return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no driver for Vulkan. Install one.'
 }
 
-/** ggml and llama.cpp report every step on stderr: none of it is shown. */
+/** ggml and llama.cpp report every step on stderr. Show none of it. */
 function silence(): void {
   const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
   const type = koffi.proto('void espalier_log(int level, const char *text, void *data)')
@@ -85,11 +85,11 @@ function silence(): void {
     if (number && driver) drivers.set(number, driver)
   }
   const reader = koffi.register(read, koffi.pointer(type))
-  // llama.cpp hands the function on to ggml.
+  // llama.cpp passes the function on to ggml.
   openLibrary('llama.cpp').func('llama_log_set', 'void', [koffi.pointer(type), 'void *'])(reader, null)
 }
 
-/** Every device of the installed libraries. Throws `not-found` where there are none. */
+/** Every device of the installed libraries. Throws `not-found` if there are none. */
 export function ggmlDevices(): ListedDevice[] {
   loadDevices()
   loadVulkan()

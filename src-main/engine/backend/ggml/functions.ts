@@ -40,7 +40,7 @@ const tensors = {
   product: 'uintptr_t ggml_mul_mat(uintptr_t, uintptr_t a, uintptr_t b)',
 } as const
 
-/** What builds a tensor of a graph, with the context as the first parameter. */
+/** Builds a tensor of a graph, with the context as the first parameter. */
 export type OperationName = keyof typeof tensors
 
 const graphs = {
@@ -83,17 +83,17 @@ export function ggmlFunctions(): GgmlFunctions {
   return bound
 }
 
-/** Room for descriptions of tensors and graphs; the numbers themselves are on a device. */
+/** Memory for descriptions of tensors and graphs. The numbers themselves are on a device. */
 export function newContext(bytes: number): Address {
   const room = koffi().struct({ bytes: 'size_t', memory: 'void *', noNumbers: 'bool' })
   const start = openLibrary('ggml-base').func('ggml_init', 'uintptr_t', [room])
   return start({ bytes, memory: null, noNumbers: true }) as Address
 }
 
-/** koffi knows a type by its name, once. */
+/** koffi accepts a type name only once. */
 let setThreadsType: ReturnType<ReturnType<typeof koffi>['proto']> | undefined
 
-/** What sets how many threads a backend on the processor uses; undefined for other devices. */
+/** Sets how many threads a backend on the processor uses; undefined for other devices. */
 export function threadSetter(device: unknown, backend: Address): ((threads: number) => void) | undefined {
   const { registryOf, procedure } = ggmlFunctions()
   const set: unknown = procedure(registryOf(device), 'ggml_backend_set_n_threads')

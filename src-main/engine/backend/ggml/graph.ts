@@ -4,20 +4,20 @@ import type { Address } from './functions.ts'
 import type { Place } from './memory.ts'
 import { elements, type Sizes } from './sizes.ts'
 
-/** What tensors share: numbers that are on the device, here, or still to be computed. */
+/** What tensors share: numbers that are on the device, in this process, or still to be computed. */
 export interface Value {
   readonly sizes: Sizes
   readonly whole: boolean
-  /** A copy in this process, for what is small or needed here. */
+  /** A copy in this process, if it is small or needed here. */
   host?: Numbers
   place?: Place
   step?: Step
-  /** Tensors that hold it, and steps that will read it. */
+  /** How many tensors hold it, and how many steps will read it. */
   references: number
   uses: number
 }
 
-/** Adds the operations of a step to a graph: from its inputs in the sizes it asked for to a result with memory of its own. */
+/** Adds the operations of a step to a graph: from its inputs in the requested sizes to a result with its own memory. */
 export type Build = (inputs: readonly Address[]) => Address
 
 interface Step {
@@ -27,43 +27,43 @@ interface Step {
   readonly work: number
 }
 
-/** A value as a step reads it. */
+/** A value in the form that a step reads. */
 export interface Input {
   readonly value: Value
   readonly sizes: Sizes
 }
 
-/** Steps that wait: enough that a graph pays for its start, few enough that it ends soon. */
+/** The most waiting steps: enough that a graph is worth its start, few enough that it ends soon. */
 const mostSteps = 192
 
-/** Seconds that a graph may take, by the rate of those before it: only between graphs a cancel is seen. */
+/** Seconds that a graph may take, by the rate of earlier ones. A cancel takes effect only between graphs. */
 const mostSeconds = 0.1
 
-/** Work from which the time of a graph says something about the rate. */
+/** Above this much work, the time of a graph says something about the rate. */
 const measuredWork = 1e8
 
-/** Operations of one step at most; the device's context has room for all of them. */
+/** The most operations of one step. The device's context has room for all of them. */
 export const mostOperations = 40
 
-/** Memory that only waiting steps hold: what a caller gave back should become free soon. */
+/** The most memory held only by waiting steps, so that what a caller released becomes free soon. */
 const mostHeldBytes = 2 ** 28
 
-/** Gathers operations and computes them as one graph when a number is asked for. */
+/** Collects operations and computes them as one graph when a number is needed. */
 export class LazyGraph {
   readonly device: GgmlDevice
   #waiting: Value[] = []
   #heldBytes = 0
   #waitingWork = 0
-  /** Work a second. */
+  /** Work per second. */
   #rate = 1e10
-  /** Graphs that were computed, and operations in them. */
+  /** How many graphs were computed, and operations in them. */
   readonly counts = { graphs: 0, operations: 0 }
 
   constructor(device: GgmlDevice) {
     this.device = device
   }
 
-  /** Numbers on the device; small and whole ones also stay here. */
+  /** Stores numbers on the device. Small and whole ones also stay in this process. */
   store(numbers: Numbers, sizes: Sizes): Value {
     const whole = numbers instanceof Int32Array
     const value: Value = { sizes, whole, references: 1, uses: 0 }
@@ -75,7 +75,7 @@ export class LazyGraph {
     return value
   }
 
-  /** A value that `build` will make of others. */
+  /** A value that `build` will compute from others. */
   defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes)): Value {
     for (const { value } of inputs) value.uses++
     const value: Value = { sizes, whole: false, references: 1, uses: 0, step: { inputs, build, work } }
@@ -85,7 +85,7 @@ export class LazyGraph {
     return value
   }
 
-  /** A tensor less holds a value: it goes when no step waits for it either. */
+  /** One tensor less holds a value. It is freed when no step waits for it either. */
   release(value: Value): void {
     value.references = 0
     if (value.uses === 0) this.#forget(value)
@@ -102,7 +102,7 @@ export class LazyGraph {
     return this.device.download(value.place, value.sizes)
   }
 
-  /** Computes all steps whose results a tensor still holds, and what these need. */
+  /** Computes all steps whose results a tensor still holds, and what they need. */
   compute(): void {
     const waiting = this.#waiting
     this.#waiting = []
@@ -112,7 +112,7 @@ export class LazyGraph {
     try {
       if (needed.size > 0) this.#run(waiting.filter((value) => needed.has(value)))
     } catch (thrown) {
-      // Their places hold no results.
+      // Their places hold no valid results.
       for (const value of waiting) this.#forget(value)
       throw thrown
     } finally {
@@ -155,7 +155,7 @@ export class LazyGraph {
     return this.device.tensorAt(value.place, value.sizes, value.whole)
   }
 
-  /** After its graph, or without one: what it read is used once less. */
+  /** After its graph, or without one: its inputs have one use less. */
   #finish(value: Value): void {
     for (const { value: input } of value.step?.inputs ?? []) {
       input.uses--
@@ -171,7 +171,7 @@ export class LazyGraph {
   }
 }
 
-/** Which waiting values must be computed: those that are held, and what they are made of. */
+/** The waiting values to compute: those that are held, and their inputs. */
 function neededOf(waiting: readonly Value[]): Set<Value> {
   const needed = new Set<Value>()
   for (const value of waiting.toReversed()) {

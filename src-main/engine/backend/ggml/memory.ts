@@ -11,14 +11,14 @@ export interface Place {
 /** Offsets that every device accepts. */
 const alignment = 256
 
-/** Pieces up to this size share buffers: a Vulkan driver may allow as few as 4,096 of them. */
+/** Pieces up to this size share buffers, because a Vulkan driver may allow as few as 4,096 buffers. */
 const mostShared = 2 ** 16
 const sharedBytes = 2 ** 20
 
 /** Bytes of freed buffers that are kept for the next tensors of their size. */
 const mostFreeBytes = 2 ** 28
 
-/** The memory of a device's tensors. A piece that is given back serves the next tensor of about its size. */
+/** The memory of a device's tensors. A released piece is reused for the next tensor of about its size. */
 export class DeviceMemory {
   readonly #backend: Address
   readonly #ggml = ggmlFunctions()
@@ -31,7 +31,7 @@ export class DeviceMemory {
     this.#backend = backend
   }
 
-  /** Bytes that tensors take. */
+  /** Bytes used by tensors. */
   get usedBytes(): number {
     return this.#usedBytes
   }
@@ -60,7 +60,7 @@ export class DeviceMemory {
     else this.#free.set(place.bytes, [place])
   }
 
-  /** Gives what no tensor uses back to the device. */
+  /** Returns unused memory to the device. */
   release(): void {
     for (const [size, places] of this.#free) {
       if (size <= mostShared) continue
@@ -70,7 +70,7 @@ export class DeviceMemory {
     this.#freeBytes = 0
   }
 
-  /** Gives everything back, also what tensors use. */
+  /** Releases everything, including what tensors use. */
   dispose(): void {
     for (const buffer of this.#buffers) this.#freeBuffer(buffer)
     this.#free.clear()
@@ -106,7 +106,7 @@ export class DeviceMemory {
   }
 }
 
-/** A power of two for what shares a buffer, else a quarter of one: at most a fifth is wasted. */
+/** A power of two if it shares a buffer, else a multiple of a quarter of one: at most a fifth is wasted. */
 function roundedSize(bytes: number): number {
   const power = 2 ** Math.ceil(Math.log2(Math.max(bytes, alignment)))
   if (power <= mostShared) return power

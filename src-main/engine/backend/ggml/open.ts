@@ -11,7 +11,7 @@ import { ggmlDevices, type ListedDevice, loadVulkan } from './devices.ts'
 import { registerKernels } from './plain-kernels.ts'
 import { GgmlTensors } from './tensors.ts'
 
-/** Makes ggml on the processor the backend of tfjs-core. Throws `not-found` where setup left no library. */
+/** Makes ggml on the processor the backend of tfjs-core. Throws `not-found` if setup installed no library. */
 export async function openGgml(reason: string): Promise<Backend> {
   const found = ggmlDevices().find(({ isGpu }) => !isGpu)
   if (!found) throw new EspalierError('not-found', 'ggml has no library for this processor. Run `npm start` once with a network.')
@@ -24,7 +24,7 @@ export async function openGgml(reason: string): Promise<Backend> {
   }
 }
 
-/** Why `findGpu` gives none, and what to do. */
+/** Why `findGpu` finds none, and what to do. */
 export function whyNoGpu(): string {
   try {
     return `ggml finds no GPU. ${loadVulkan() ?? "The Vulkan driver shows none. Install your GPU's own driver."}`
@@ -33,13 +33,13 @@ export function whyNoGpu(): string {
   }
 }
 
-/** The first GPU that ggml finds, real ones before simulated ones. The latter show only where the user made them visible. */
+/** The first GPU that ggml finds, real ones before simulated ones, which appear only if the user made them visible. */
 export const findGpu = (): ListedDevice | undefined => {
   const gpus = ggmlDevices().filter(({ isGpu }) => isGpu)
   return gpus.find(({ isSimulated }) => !isSimulated) ?? gpus[0]
 }
 
-/** The same on a GPU. Throws `not-found` with the reason where there is none. */
+/** The same on a GPU. Throws `not-found` with the reason if there is none. */
 export async function openGgmlGpu(reason: string): Promise<Backend> {
   const found = findGpu()
   if (!found) throw new EspalierError('not-found', `${whyNoGpu()} Or choose another backend.`)

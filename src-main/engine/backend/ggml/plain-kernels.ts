@@ -17,7 +17,7 @@ const anyType = ['Identity', 'Reshape', 'GatherV2']
 /** How often each operation went to its plain kernel. */
 export const plainCalls = new Map<string, number>()
 
-/** Registers every operation of tfjs-core for a backend: by ggml where that can compute a call, else in JavaScript. */
+/** Registers every operation of tfjs-core for a backend: by ggml if it can compute a call, else in JavaScript. */
 export function registerKernels(backendName: string): void {
   const load = createRequire(import.meta.url)
   const { MathBackendCPU: Plain } = load('@tensorflow/tfjs-backend-cpu') as { MathBackendCPU: new () => MathBackendCPU }
@@ -39,7 +39,7 @@ export function registerKernels(backendName: string): void {
   }
 }
 
-/** A call on copies of its inputs in this process; the results go back to the device. */
+/** Computes a call on copies of its inputs in this process. The results go back to the device. */
 function runPlainly(
   plain: MathBackendCPU,
   { inputs, tensors }: KernelCall,
@@ -49,7 +49,7 @@ function runPlainly(
     const { dataId, shape, dtype } = input as TensorInfo
     return [name, plain.makeTensorInfo(shape, dtype, tensors.readSync(dataId) as Float32Array)] as const
   })
-  // Operations on a list of tensors want a list.
+  // Operations on a list of tensors need a list.
   const result = run(Array.isArray(inputs) ? (copied.map(([, copy]) => copy) as never) : Object.fromEntries(copied))
   const back = [result]
     .flat()

@@ -1,9 +1,9 @@
 import { EspalierError } from '#contract/errors.ts'
 import { bind, type LibraryFunction, openLibrary } from './library.ts'
 
-/** A type of ggml that stores a run of values in blocks which share their scales. */
+/** A type of ggml that stores values in blocks with shared scales. */
 export interface QuantisedType {
-  /** As users of llama.cpp write it, for instance Q4_K. */
+  /** As written by users of llama.cpp, for instance Q4_K. */
   readonly name: string
   /** Its number in a GGUF file. */
   readonly number: number
@@ -13,7 +13,7 @@ export interface QuantisedType {
   readonly needsImportances: boolean
 }
 
-/** Numbers of types in this version of ggml. The library does not check: it reads beyond its table. */
+/** Number of types in this version of ggml. The library does not check and reads beyond its table. */
 const typeCount = 43
 
 /** Types of intermediate results, which no file holds. */
@@ -62,10 +62,10 @@ function openCodecs(): Codecs {
   return codecs
 }
 
-/** Every quantised type that is read and written. Throws where the library is missing. */
+/** Every quantised type that can be read and written. Throws if the library is missing. */
 export const quantisedTypes = (): readonly QuantisedType[] => openCodecs().types
 
-/** The type of that name. Throws `internal` for one that ggml does not have. */
+/** The type with this name. Throws `internal` for one that ggml does not have. */
 export function quantisedType(name: string): QuantisedType {
   const found = quantisedTypes().find((type) => type.name === name)
   if (!found) throw new EspalierError('internal', `ggml has no quantised type ${name}.`)
@@ -80,12 +80,12 @@ export function dequantise(type: QuantisedType, blocks: Uint8Array, values: Floa
   openCodecs().dequantise.get(type.number)?.(blocks, values, count)
 }
 
-/** Values that one call quantises, in rows: short enough that threads share the work of a tensor. */
+/** Values per call when quantising, in rows: short enough that threads share the work of a tensor. */
 const valuesAtOnce = 2 ** 17
 
 /**
- * The blocks of rows of finite values, made by several threads. Importances are one weight for each column: how much an error there
- * counts. Throws RangeError where the type needs them and there are none, because ggml would end the process.
+ * Quantises rows of finite values with several threads. Importances are one weight per column: how much an error there counts. Throws
+ * RangeError if the type needs them and there are none, because ggml would end the process.
  */
 export async function quantise(type: QuantisedType, values: Float32Array, width: number, importances?: Float32Array): Promise<Uint8Array> {
   if (width % type.values !== 0) throw new RangeError(`rows of ${width} values do not fit blocks of ${type.values}`)

@@ -3,7 +3,7 @@ import type { GgmlDevice } from './device.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
 import { elements, sizesOf } from './sizes.ts'
 
-/** Values that stay in this process: no device computes with their type. */
+/** Values that stay in this process, because no device computes with their type. */
 interface Foreign {
   readonly values: BackendValues
   references: number
@@ -13,7 +13,7 @@ type Stored = Value | Foreign
 
 const isForeign = (stored: Stored): stored is Foreign => 'values' in stored
 
-/** A tensor in the shape that an operation wants to see. */
+/** A tensor in the shape that an operation needs. */
 export type Seen = Pick<TensorInfo, 'dataId' | 'shape'>
 
 /** The tensors of tfjs-core, on a device of ggml. */
@@ -26,12 +26,12 @@ export class GgmlTensors extends KernelBackend {
     this.graph = new LazyGraph(device)
   }
 
-  /** What builds tensors of graphs. */
+  /** The functions that build tensors of graphs. */
   get operations() {
     return this.graph.device.operations
   }
 
-  /** A tensor of `shape` that `build` makes of others; they are given to it in the shapes that are named here. */
+  /** A tensor of `shape` that `build` computes from others. It receives them in the shapes given here. */
   make(shape: number[], inputs: readonly Seen[], build: Build, work?: number): TensorInfo {
     const seen = inputs.map(({ dataId, shape: seenAs }) => {
       const [value, sizes] = [this.#valueOf(dataId), sizesOf(seenAs)]

@@ -14,13 +14,13 @@ const each =
     return tensors.make(x.shape, [{ ...x, shape: [elements(x.shape)] }], ([own = 0]) => compute(tensors.operations, own))
   }
 
-/** erf from ggml's gelu(z) = z / 2 (1 + erf(z / sqrt 2)). What is added to z keeps 0 / 0 away and is far below its rounding. */
+/** erf from ggml's gelu(z) = z / 2 (1 + erf(z / sqrt 2)). The addend of z avoids 0 / 0 and is far below its rounding. */
 function errorFunction({ scale, gelu, divide }: Operations, x: Address): Address {
   const z = scale(x, Math.SQRT2, 1e-20)
   return scale(divide(gelu(z), z), 2, -1)
 }
 
-/** log(1 + e^x). ggml's own loses what is small beside 1: log(w) u / (w - 1) of the rounded w = 1 + u does not. */
+/** log(1 + e^x). ggml's own version loses what is small compared with 1; log(w) u / (w - 1) of the rounded w = 1 + u does not. */
 function softplus({ relu, absolute, exponential, scale, logarithm, multiply, divide, add }: Operations, x: Address): Address {
   const u = exponential(scale(absolute(x), -1, 0))
   const w = scale(u, 1, 1)
@@ -30,7 +30,7 @@ function softplus({ relu, absolute, exponential, scale, logarithm, multiply, div
 
 type Pair = (operations: Operations, a: Address, b: Address) => Address
 
-/** An operation on pairs of elements, of shapes that may have to be repeated. `swaps`: it does not matter which comes first. */
+/** An operation on pairs of elements, of shapes that may have to be repeated. `swaps` means that the order does not matter. */
 const pairwise =
   (compute: Pair, swaps: boolean, withNumber?: (call: KernelCall, a: TensorInfo, b: TensorInfo) => TensorInfo | undefined): Kernel =>
   (call) => {
@@ -53,7 +53,7 @@ const pairwise =
     })
   }
 
-/** x * factor + bias, where the other tensor is a single number. */
+/** x * factor + bias, if the other tensor is a single number. */
 const linear =
   (ofFirst: (number: number) => [factor: number, bias: number], ofSecond?: (number: number) => [factor: number, bias: number]) =>
   ({ tensors }: KernelCall, a: TensorInfo, b: TensorInfo): TensorInfo | undefined => {
@@ -89,7 +89,7 @@ export const elementwise: Kernels = {
   Step: each(({ step }, x) => step(x)),
   Tanh: each(({ tanh }, x) => tanh(x)),
   Erf: each(errorFunction),
-  // There is no 1 / x: sqrt(x) / x.
+  // ggml has no 1 / x, so use sqrt(x) / x.
   Rsqrt: each(({ squareRoot, divide }, x) => divide(squareRoot(x), x)),
   Add: pairwise(
     ({ add }, a, b) => add(a, b),

@@ -2,7 +2,7 @@ import type { TensorInfo } from '@tensorflow/tfjs-core'
 import { elements } from '../sizes.ts'
 import { inputOf, type KernelCall, type Kernels } from './kernel.ts'
 
-/** Entries of x along an axis, by numbers that are checked here: ggml would end the process. */
+/** Entries of x along an axis, by indices that are checked here, because ggml would end the process. */
 function gather(call: KernelCall): TensorInfo | undefined {
   const [x, indices] = [inputOf(call, 'x'), inputOf(call, 'indices')]
   const { axis, batchDims } = call.attrs as { axis: number; batchDims: number }
@@ -22,7 +22,7 @@ function gather(call: KernelCall): TensorInfo | undefined {
     return call.tensors.make(shape, [{ ...x, shape: [outer, length] }, flat], ([own = 0, places = 0]) =>
       turn(operations.rows(turn(own), places)),
     )
-  // Each of the outer entries has a list of its own.
+  // Each outer entry has its own list.
   return call.tensors.make(shape, [{ ...x, shape: [outer, length, inner] }, flat], ([own = 0, places = 0]) =>
     operations.rows(own, operations.repeat(places, count, outer, 1, 1)),
   )

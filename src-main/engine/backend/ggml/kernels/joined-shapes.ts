@@ -1,16 +1,16 @@
 import { elements } from '../sizes.ts'
 
-/** Two shapes that are repeated along dimensions of one: with dimensions that are treated equally made one. */
+/** Two shapes that are repeated along dimensions of one, with equally treated dimensions merged. */
 interface JoinedShapes {
   /** The shape of the result. */
   readonly whole: number[]
-  /** The same in at most four dimensions, and both inputs in as many. */
+  /** The same in at most four dimensions, and both inputs in equally many. */
   readonly shape: number[]
   readonly a: number[]
   readonly b: number[]
 }
 
-/** Undefined where more than four dimensions are left, or the shapes do not fit. */
+/** Undefined if more than four dimensions remain, or the shapes do not fit. */
 export function joinedShapes(a: readonly number[], b: readonly number[]): JoinedShapes | undefined {
   const rank = Math.max(a.length, b.length)
   const padded = (shape: readonly number[]) => [...Array<number>(rank - shape.length).fill(1), ...shape]

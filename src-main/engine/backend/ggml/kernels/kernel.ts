@@ -8,13 +8,13 @@ export interface KernelCall {
   readonly tensors: GgmlTensors
 }
 
-/** An operation as ggml computes it; undefined where it cannot compute this call, which then goes to the plain kernel. */
+/** An operation computed by ggml; undefined if it cannot compute this call, which then goes to the plain kernel. */
 export type Kernel = (call: KernelCall) => TensorInfo | TensorInfo[] | undefined
 
 /** Kernels by their names in tfjs-core. */
 export type Kernels = Readonly<Record<string, Kernel>>
 
-/** An input that must be there. */
+/** A required input. */
 export function inputOf({ inputs }: KernelCall, name: string): TensorInfo {
   const input = inputs[name]
   if (!input) throw new TypeError(`The operation has no input ${name}.`)

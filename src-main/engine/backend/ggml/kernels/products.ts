@@ -4,7 +4,9 @@ import { elements } from '../sizes.ts'
 import type { Seen } from '../tensors.ts'
 import { inputOf, type KernelCall, type Kernels } from './kernel.ts'
 
-/** a [.., M, C] and b [.., C, N], either stored turned: [.., M, N]. ggml multiplies rows by rows, so b is wanted turned and a is not. */
+/**
+ * a [.., M, C] and b [.., C, N], either stored transposed: [.., M, N]. ggml multiplies rows by rows, so it needs b transposed and a not.
+ */
 function product(call: KernelCall): TensorInfo | undefined {
   const [a, b] = [inputOf(call, 'a'), inputOf(call, 'b')]
   const { transposeA, transposeB } = call.attrs as { transposeA: boolean; transposeB: boolean }

@@ -4,10 +4,10 @@ import type { Address } from '../functions.ts'
 import { elements } from '../sizes.ts'
 import { axesOf, inputOf, type Kernel, type Kernels } from './kernel.ts'
 
-/** An operation that makes one number of each row, given how many are in it. */
+/** An operation that reduces each row to one number, given the row's length. */
 type RowOperation = (operations: Operations, rows: Address, count: number) => Address
 
-/** Reduces dimensions that follow each other. */
+/** Reduces adjacent dimensions. */
 const reduction =
   (compute: RowOperation, axisName: string): Kernel =>
   (call) => {

@@ -5,7 +5,7 @@ import { elements, sizesOf } from '../sizes.ts'
 import type { GgmlTensors } from '../tensors.ts'
 import { inputOf, inputsOf, type KernelCall, type Kernels } from './kernel.ts'
 
-/** A box cut out of a tensor of at most four dimensions. */
+/** Cuts a box from a tensor of at most four dimensions. */
 function cut(tensors: GgmlTensors, x: TensorInfo, begin: readonly number[], size: readonly number[]): TensorInfo | undefined {
   const lengths = x.shape.map((length, axis) => ((size[axis] ?? -1) < 0 ? length - (begin[axis] ?? 0) : (size[axis] as number)))
   if (x.shape.length > 4 || elements(lengths) === 0) return undefined
@@ -19,7 +19,7 @@ function cut(tensors: GgmlTensors, x: TensorInfo, begin: readonly number[], size
   )
 }
 
-/** Parts of tensors along an axis, one behind the other. */
+/** Concatenates parts of tensors along an axis. */
 function join(tensors: GgmlTensors, parts: readonly TensorInfo[], axis: number): TensorInfo | undefined {
   const some = parts.filter(({ shape }) => elements(shape) > 0)
   const [first] = some
@@ -39,7 +39,7 @@ function join(tensors: GgmlTensors, parts: readonly TensorInfo[], axis: number):
 
 const elementsSum = (lengths: readonly number[]): number => lengths.reduce((sum, length) => sum + length, 0)
 
-/** Pieces of the given lengths along an axis. */
+/** Splits a tensor into pieces of the given lengths along an axis. */
 function split(tensors: GgmlTensors, x: TensorInfo, axis: number, lengths: readonly number[]): (TensorInfo | undefined)[] {
   let first = 0
   return lengths.map((length) => {
@@ -62,7 +62,7 @@ function transpose(call: KernelCall): TensorInfo | undefined {
   return call.tensors.make(shape, [x], ([own = 0]) => operations.contiguous(operations.permute(own, ...target)))
 }
 
-/** All pieces, or nothing if one of them cannot be cut. */
+/** All pieces; undefined if one of them cannot be cut. */
 function allOf(pieces: readonly (TensorInfo | undefined)[]): TensorInfo[] | undefined {
   const found = pieces.filter((piece) => piece !== undefined)
   return found.length === pieces.length ? found : undefined
