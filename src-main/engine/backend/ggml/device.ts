@@ -16,7 +16,7 @@ const types = { float32: 0, int32: 26 } as const
 /** `GGML_STATUS_ALLOC_FAILED`. */
 const allocationFailed = -2
 
-/** The most operations of one graph; memory for them and their tensors follows from it. */
+/** The most operations of one graph, and memory to describe them and their tensors. */
 const graphSize = 2 ** 14
 const contextBytes = 2 ** 24
 
