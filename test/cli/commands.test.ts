@@ -253,7 +253,7 @@ test('every command has a help text', async () => {
   }
 })
 
-test('worth prints each file with its rival and the verdict, and refuses an experiment of two models', async () => {
+test('worth prints each file with its rival and the verdict, and refuses an experiment that prunes two models', async () => {
   const file = (id: string, method: string, megabytes: number, perplexity: number, changes: object = {}) => ({
     ...run(id, { file: id, method, parameters: {}, fingerprint: null, calibration: null, evaluation: [{ source: 'prose' }] }),
     measures: [
@@ -267,7 +267,7 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   server.door.answers['experiments.get'] = () => ({})
   server.door.answers['compare.get'] = () => ({ baseline: null, runs })
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)
-  expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.9 +- +dense Q3_K_M +worse/)
+  expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.90 +- +dense Q3_K_M +worse/)
   expect(printed.out).toContain('Do not prune. At 94 MB, dense Q3_K_M is better than 2SSP 25 % (perplexity 31.2 against 38.9 on prose')
   printed.out = ''
   expect(await commands.worth(['exp-1', '--cost=tokens per second', ...at()])).toBe(0)
@@ -275,7 +275,12 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   expect(printed.out).toContain('At 128, dense Q3_K_M is better than 2SSP 25 %')
   expect(await commands.worth(['exp-1', '--cost=memory', ...at()])).toBe(2)
   expect(printed.error).toContain('"memory". Choose one of: "File size", "Tokens per second".')
-  runs.push(file('other', '2ssp', 9, 9, { model: { id: 'model-2', name: 'other' } }))
+  const other = (method: string) => file('file', method, 9, 9, { model: { id: 'model-2', name: 'other' } })
+  printed.out = ''
+  server.door.answers['compare.get'] = () => ({ baseline: null, runs: [...runs, other('dense')] })
+  expect(await commands.worth(['exp-1', ...at()])).toBe(0)
+  expect(printed.out).toContain('Do not prune. At 9 MB, other, file is better than 2SSP 25 %')
+  server.door.answers['compare.get'] = () => ({ baseline: null, runs: [...runs, other('2ssp')] })
   expect(await commands.worth(['exp-1', ...at()])).toBe(1)
-  expect(printed.error).toContain('has 2 models')
+  expect(printed.error).toContain('prunes 2 models')
 })

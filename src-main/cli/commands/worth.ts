@@ -2,7 +2,7 @@ import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
-import { outcomeText } from '#contract/comparison/worth.ts'
+import { outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
@@ -58,7 +58,6 @@ function costNamed(asked: string | undefined, costs: readonly Cost[]): Cost {
 }
 
 function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): void {
-  const kinds = fronts.map(({ kind }) => kind)
   printTable(
     [
       'FILE',
@@ -72,9 +71,9 @@ function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): 
       .sort((a, b) => (cost.lowerIsBetter ? b.cost.mean - a.cost.mean : a.cost.mean - b.cost.mean))
       .map((row) => {
         const duel = duels.find(({ pruned }) => pruned === row)
-        const perplexities = kinds.map((kind) => (row.quality[kind] ? Number(row.quality[kind].mean.toPrecision(4)) : null))
+        const qualities = fronts.map((front) => qualityText(row, front))
         const shown = cost === fileSize ? Number((row.cost.mean / 1e6).toPrecision(4)) : costText(row.cost.mean, cost)
-        return [row.name, shown, ...perplexities, showPercent(row.loops), duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
+        return [row.name, shown, ...qualities, showPercent(row.loops), duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
       }),
   )
   console.log(`\n${[sentence, ...untested].join('\n')}`)

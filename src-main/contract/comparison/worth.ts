@@ -1,3 +1,4 @@
+import { cellText } from './cell-text.ts'
 import type { TaskMeasure } from './measure-columns.ts'
 
 /** A value over seeds, with one standard error where it is known. */
@@ -54,4 +55,14 @@ const outcomes: Record<Duel['outcome'], string> = {
 /** What came of a pruned file, in words. */
 export function outcomeText({ outcome, vetoed }: Duel): string {
   return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
+}
+
+/** A file's perplexity, or its share of a task in percent; of several seeds with the standard error of their mean. */
+export function qualityText({ quality, runs }: WorthRow, { kind, measure }: Pick<Front, 'kind' | 'measure'>): string {
+  const own = quality[kind]
+  if (!own) return '–'
+  const error = runs.length > 1 ? own.error : null
+  if (measure === 'perplexity') return cellText({ value: own.mean, spread: error })
+  const share = 100 * own.mean
+  return `${error === null ? share.toFixed(1) : cellText({ value: share, spread: 100 * error })} %`
 }

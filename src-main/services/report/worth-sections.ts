@@ -2,7 +2,7 @@ import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
-import { outcomeText } from '#contract/comparison/worth.ts'
+import { outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { runsByModel } from '#contract/comparison/worth-runs.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
@@ -40,11 +40,7 @@ function tableOf({ rows, duels, fronts }: Worth): Block {
     .sort((a, b) => b.cost.mean - a.cost.mean)
     .map((row) => {
       const duel = duels.find(({ pruned }) => pruned === row)
-      const values = fronts.map(({ kind, measure, rows: front }) => {
-        const quality = row.quality[kind]
-        const shown = quality && (measure === 'perplexity' ? formatNumber(quality.mean) : percent(quality.mean))
-        return shown ? `${shown}${front.includes(row) ? ' ◆' : ''}` : null
-      })
+      const values = fronts.map((front) => qualityText(row, front) + (front.rows.includes(row) ? ' ◆' : ''))
       const loops = row.loops === null ? null : percent(row.loops)
       return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
     })
