@@ -35,6 +35,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/tasks/save.ts')).executeSave(task, host)
     case 'bench files':
       return (await import('#engine/tasks/bench.ts')).executeBench(task, host)
+    case 'speed range':
+      return (await import('#engine/tasks/speed-range.ts')).measureSpeedRange(task, host)
     case 'probe':
       return probe()
     case 'self-test':

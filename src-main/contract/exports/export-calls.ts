@@ -6,7 +6,7 @@ import { writePlace } from '../places.ts'
 import { amount } from '../runs/run-request.ts'
 import { usualGgufTypes } from '../titles.ts'
 import { formatOutline } from './exports.ts'
-import { benchRequest } from './file-bench.ts'
+import { benchRequest, speedRangeRequest } from './file-bench.ts'
 
 /** Several formats get a subfolder each. `replace` allows overwriting a folder that is not empty. */
 const saving = {
@@ -46,6 +46,13 @@ export const exportCalls = {
     transfer,
     'not-found',
     'invalid',
+  ),
+  'bench.speeds': call(
+    'Measure which speeds a method can reach on a model: three files in llama.cpp on this machine, in turns.',
+    speedRangeRequest.extend({ model: id }),
+    transfer,
+    'not-found',
+    'infeasible',
   ),
   'runs.save': call(
     'Write the pruned model of a run to a folder of the library and add it there.',

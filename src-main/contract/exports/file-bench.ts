@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { readPlace } from '../places.ts'
+import { speedBudget, weightType } from '../runs/run-request.ts'
 
 /** Prompt lengths to measure, as far as the context allows. */
 export const usualPrompts = [512, 2048, 8192] as const
@@ -68,6 +69,19 @@ export const benchRequest = z.object({
   device: z.string().default('CPU'),
 })
 
+/** A method on a model, in a weight type, and the kind of speed. */
+export const speedRangeRequest = z.object({
+  method: z.string(),
+  options: z.record(z.string(), z.unknown()).default({}),
+  weights: weightType.default('F16'),
+  speed: speedBudget,
+})
+
+/** The slowest and the fastest speed of a method's files, in the unit of the speed that was asked for: the unpruned model's is one end. */
+export const speedRange = z.object({ from: z.number(), to: z.number() })
+
+export type SpeedRangeRequest = z.output<typeof speedRangeRequest>
+export type SpeedRange = z.infer<typeof speedRange>
 export type Figure = z.infer<typeof figure>
 export type BenchedFile = z.infer<typeof benchedFile>
 export type FileBench = z.infer<typeof fileBench>

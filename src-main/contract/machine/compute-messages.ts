@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { errorCodes } from '../errors.ts'
 import { exportedRun } from '../exports/exported-run.ts'
-import { benchRequest } from '../exports/file-bench.ts'
+import { benchRequest, speedRangeRequest } from '../exports/file-bench.ts'
 import { inspectedRun } from '../inspection/divergence.ts'
 import { hubFile } from '../models/hub-file.ts'
 import { readPlace } from '../places.ts'
@@ -62,6 +62,7 @@ const computeTask = z.discriminatedUnion('kind', [
     ggufTypes: z.array(z.string()),
   }),
   benchRequest.extend({ kind: z.literal('bench files') }),
+  speedRangeRequest.extend({ kind: z.literal('speed range'), model: z.string() }),
   z.object({ kind: z.literal('probe') }),
   z.object({ kind: z.literal('self-test'), backend: backendName }),
 ])

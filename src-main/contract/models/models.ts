@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { errorCodes } from '../errors.ts'
 import { savedFile } from '../exports/exports.ts'
-import { fileBench } from '../exports/file-bench.ts'
+import { fileBench, speedRange } from '../exports/file-bench.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { plan } from '../pruning/plan.ts'
 
@@ -138,6 +138,7 @@ export const transfer = z.object({
   /** For a measurement in llama.cpp: how many of its turns are over, and what it found. */
   turns: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
   bench: fileBench.optional(),
+  speeds: speedRange.optional(),
 })
 
 export type ModelDescription = z.infer<typeof modelDescription>

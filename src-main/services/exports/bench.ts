@@ -1,11 +1,11 @@
 import { stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import { fileBench } from '#contract/exports/file-bench.ts'
+import { fileBench, speedRange } from '#contract/exports/file-bench.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 
-/** Measures GGUF files in llama.cpp. */
+/** Measures GGUF files in llama.cpp, of files that are there and of those that a method could make. */
 export class BenchService extends Service {
   readonly calls: Calls<'bench'> = {
     'bench.files': async (request) => {
@@ -23,6 +23,16 @@ export class BenchService extends Service {
           },
         )
         report({ bench: fileBench.parse(await job.result) })
+        return null
+      }).transfer
+    },
+    'bench.speeds': ({ model: id, ...request }) => {
+      const { path: model, name } = this.parts.library.find(id)
+      const work = { kind: 'bench' as const, name, totalBytes: null, request: { ...request, model } }
+      return this.parts.transfers.begin(work, async (signal, report) => {
+        const onEvent = (event: unknown) => report({ turns: event as { done: number; total: number } })
+        const job = this.parts.exporter.perform({ kind: 'speed range', ...request, model }, { signal, onEvent })
+        report({ speeds: speedRange.parse(await job.result) })
         return null
       }).transfer
     },

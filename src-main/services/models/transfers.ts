@@ -27,7 +27,7 @@ export type Move = (
   signal: AbortSignal,
   report: (
     progress: Partial<
-      Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened' | 'turns' | 'bench'>
+      Pick<Transfer, 'doneBytes' | 'totalBytes' | 'bytesPerSecond' | 'secondsLeft' | 'saved' | 'opened' | 'turns' | 'bench' | 'speeds'>
     >,
   ) => void,
 ) => Promise<string | null>

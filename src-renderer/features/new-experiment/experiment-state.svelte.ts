@@ -1,7 +1,8 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments/experiments.ts'
 import { type ModelEntry, smallerSiblings } from '#contract/models/models.ts'
-import { type GgufType, ggufTypesOf } from '#contract/titles.ts'
+import { isPlain } from '#contract/runs/amount-text.ts'
+import { type GgufType, ggufTypesOf, isAblation } from '#contract/titles.ts'
 import { call, on } from '../../api/api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -11,6 +12,7 @@ import { formatHash } from '../../lib/route.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { debounce } from '../../lib/schedule.ts'
 import { limitText } from './amounts/amounts.ts'
+import type { SpeedQuestion } from './amounts/speed-range.svelte.ts'
 import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf, suggestedName, toGrid } from './grid.ts'
 import { keepDraft, keptDraft } from './kept-draft.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
@@ -186,6 +188,18 @@ export class ExperimentState {
   get modelNames(): Map<string, string> {
     const chosen = [...this.draft.models, ...this.draft.siblings]
     return new Map(this.models.filter(({ id }) => chosen.includes(id)).map(({ id, name }) => [id, name]))
+  }
+
+  /** Speeds that the first method can reach on the first model, where the form has a speed. The value that was typed does not matter. */
+  get speedQuestion(): SpeedQuestion | null {
+    const { models, methods, amounts, weights } = this.draft
+    const [model] = models
+    const asked = amounts.find((amount) => !isPlain(amount) && !('bytes' in amount))
+    const first = methods.find(({ method }) => !isAblation(method))
+    const type = weights.find((one) => one !== 'computed')
+    if (!model || !asked || !first) return null
+    const speed = 'prompt' in asked ? { milliseconds: 1, prompt: asked.prompt } : { tokensPerSecond: 1 }
+    return { model, method: first.method, options: $state.snapshot(first.options), speed, ...(type ? { weights: type } : {}) }
   }
 
   /** Models that may be rivals of what is pruned from the chosen ones. */

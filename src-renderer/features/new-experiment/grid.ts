@@ -1,21 +1,12 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
-import type {
-  CombinationPreview,
-  Grid,
-  GridInput,
-  Preset,
-  RecoveryChoice,
-  RepairChoice,
-  WeightChoice,
-} from '#contract/experiments/experiments.ts'
-import type { FormatOutline } from '#contract/exports/exports.ts'
+import type { Grid, GridInput, Preset, RecoveryChoice, RepairChoice, WeightChoice } from '#contract/experiments/experiments.ts'
 import { paperAnswers, paperLength, usualLongContext, usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
 import { type GgufType, writtenTitles } from '#contract/titles.ts'
-import { formatBytes, formatPlural } from '../../lib/format.ts'
+import { formatPlural } from '../../lib/format.ts'
 
 /** A method in the draft. The same method may occur several times with other options. */
 export interface MethodDraft {
@@ -271,37 +262,4 @@ export function optionProblem(field: OptionField, value: unknown): string | null
 
 export function changedOptions(method: MethodEntry, options: Record<string, unknown>): number {
   return method.options.filter(({ name, default: standard }) => options[name] !== undefined && options[name] !== standard).length
-}
-
-/** What a combination removes, in words. */
-export function removalText(preview: CombinationPreview): string {
-  const parts: string[] = []
-  const { attentionRemoved: attention, blocksRemoved: blocks, neuronsRemovedPerBlock: neurons, expertsRemoved: experts } = preview
-  if (blocks) parts.push(formatPlural(blocks, 'block'))
-  if (attention && attention !== blocks) parts.push(`${attention} attention`)
-  if (neurons) parts.push(`${formatPlural(neurons, 'neuron')} per block`)
-  if (experts) parts.push(formatPlural(experts, 'expert'))
-  return parts.join(', ') || '–'
-}
-
-/** The result's size in one format, or why the format cannot hold it. */
-export function formatText({ format, type, bytes, keyValueBytes, problem, least, perhaps }: FormatOutline): string {
-  const name = [format, type].filter(Boolean).join(' ')
-  if (problem !== null || bytes === null || keyValueBytes === null) return `${name}: not possible. ${problem ?? ''}`
-  const weight = rangeText(least?.bytes ?? bytes, bytes)
-  const memory = rangeText(least?.keyValueBytes ?? keyValueBytes, keyValueBytes)
-  const doubt = perhaps ? `. May differ: ${perhaps}` : ''
-  return `${name}: ${weight}, KV cache ${memory} for 1,000 tokens${doubt}`
-}
-
-/** `3.5 MB`, or `3.5 MB to 5.1 MB` if it is not known yet. */
-function rangeText(least: number, most: number): string {
-  const [low, high] = [formatBytes(least), formatBytes(most)]
-  return low === high ? high : `${low} to ${high}`
-}
-
-/** The title of a row of the preview, with its model if there are several. */
-export function rowTitle({ name, model, runs }: CombinationPreview, models: ReadonlyMap<string, string>): string {
-  const seeds = runs > 1 ? `, ${formatPlural(runs, 'seed')}` : ''
-  return `${models.size > 1 ? `${models.get(model) ?? model}: ` : ''}${name}${seeds}`
 }

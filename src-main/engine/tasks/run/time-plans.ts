@@ -9,6 +9,7 @@ import type { TimePlans } from '#engine/budgets/speed-cost.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
+import type { Model } from '#engine/model/model.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
 import { writeFile } from './stored-weights.ts'
@@ -26,22 +27,34 @@ export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
     place.steps.step({ kind: timesStep, label: 'times of files', on: { plans, type, ...on } }, () => measure(place, plans, type, budget))
 }
 
-async function measure(place: RunPlace, plans: readonly Plan[], type: string, budget: SpeedBudget): Promise<number[]> {
-  const { model, request, steps } = place
-  const { signal } = steps.host
+function measure({ model, request, steps }: RunPlace, plans: readonly Plan[], type: string, budget: SpeedBudget): Promise<number[]> {
+  const progress = (done: number, total: number) => steps.progress('Timing files', done, total, 'turns')
+  return timeFiles({ model, method: request.method, type, budget }, plans, { signal: steps.host.signal, progress })
+}
+
+interface Timed {
+  readonly model: Model
+  readonly method: string
+  readonly type: string
+  readonly budget: SpeedBudget
+}
+
+/** Milliseconds of files of these plans, in turns: for a token written, or to the first one, as the budget has it. */
+export async function timeFiles(
+  { model, method, type, budget }: Timed,
+  plans: readonly Plan[],
+  watch: { signal: AbortSignal; progress(done: number, total: number): void },
+): Promise<number[]> {
   const folder = await makeScratchFolder()
   // Speed does not depend on importances, but some types cannot be written without any.
   const weights = weighsErrors(findMix(type)) ? { importances: { blocks: [], texts: [], tokens: 0 } } : {}
   try {
     const paths: string[] = []
-    for (const [index, plan] of plans.entries()) {
-      const asked = { model, plan, method: request.method, folder: join(folder, `${index}`), ggufTypes: [type], watch: { signal } }
-      paths.push((await writeFile({ ...asked, ...weights })).path)
-    }
+    for (const [index, plan] of plans.entries())
+      paths.push((await writeFile({ model, plan, method, folder: join(folder, `${index}`), ggufTypes: [type], watch, ...weights })).path)
     const prompts = ['milliseconds' in budget ? budget.prompt : shortPrompt]
     const settings = { prompts, rounds: usualRounds, threads: availableParallelism(), device: 'CPU', texts: [] }
-    const progress = (done: number, total: number) => steps.progress('Timing files', done, total, 'turns')
-    const { files } = await benchFiles(paths, settings, { signal, progress })
+    const { files } = await benchFiles(paths, settings, watch)
     return files.map(({ firstToken, decode }) => ('milliseconds' in budget ? 1000 * at(firstToken, 0).seconds.value : 1000 / decode.value))
   } finally {
     await rm(folder, { recursive: true, force: true })

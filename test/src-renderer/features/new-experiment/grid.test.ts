@@ -163,31 +163,3 @@ describe('options', () => {
     expect(grid.optionProblem({ ...field, required: true }, undefined)).toBe('Windows is needed.')
   })
 })
-
-test('a combination is identified by what it removes', () => {
-  const preview = { attentionRemoved: 3, blocksRemoved: null, neuronsRemovedPerBlock: 224 } as Parameters<typeof grid.removalText>[0]
-  expect(grid.removalText(preview)).toBe('3 attention, 224 neurons per block')
-  expect(grid.removalText({ ...preview, attentionRemoved: 3, blocksRemoved: 3, neuronsRemovedPerBlock: 0 })).toBe('3 blocks')
-})
-
-test('says what a result would weigh in a format, or why that cannot hold it', () => {
-  const outline = { format: 'gguf', type: 'F16', bytes: 5_250_000, keyValueBytes: 2_000_000, notes: [], problem: null }
-  expect(grid.formatText(outline)).toBe('gguf F16: 5.25 MB, KV cache 2 MB for 1,000 tokens')
-  expect(grid.formatText({ ...outline, bytes: null, keyValueBytes: null, problem: 'Choose stock.' })).toBe(
-    'gguf F16: not possible. Choose stock.',
-  )
-})
-
-test('no two rows of the preview have the same name, with two models in several types', () => {
-  const models = new Map([
-    ['a', 'tiny'],
-    ['b', 'small'],
-  ])
-  const names = ['2SSP 25 %', '2SSP 25 %, Q4_0', 'dense, Q4_0']
-  const titles = (of: ReadonlyMap<string, string>) =>
-    [...of.keys()].flatMap((model) =>
-      names.map((name) => grid.rowTitle({ name, model, runs: 1 } as Parameters<typeof grid.rowTitle>[0], of)),
-    )
-  expect(new Set(titles(models)).size).toBe(6)
-  expect(titles(new Map([['a', 'tiny']]))).toEqual(names)
-})

@@ -1,0 +1,31 @@
+import type { SpeedRange, SpeedRangeRequest } from '#contract/exports/file-bench.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import { costRange } from '#engine/budgets/find-sparsity.ts'
+import { inUnit, speedCost } from '#engine/budgets/speed-cost.ts'
+import { openModel } from '#engine/model/model.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import { timeFiles } from './run/time-plans.ts'
+
+interface Host {
+  readonly signal: AbortSignal
+  emit(event: unknown): void
+}
+
+/** The speeds that a method's files can have on this machine, from three files that are timed in turns. */
+export async function measureSpeedRange(
+  { model: path, method, options, weights, speed }: SpeedRangeRequest & { model: string },
+  { signal, emit }: Host,
+): Promise<SpeedRange> {
+  await openBackend('auto')
+  const model = await openModel(path)
+  try {
+    const watch = { signal, progress: (done: number, total: number) => emit({ done, total }) }
+    const cost = await speedCost(model.spec, speed, (plans) => timeFiles({ model, method, type: weights, budget: speed }, plans, watch))
+    const { least, most } = await costRange(model.spec, { method, options: parseOptions(findMethod(method), options) }, cost)
+    const [a, b] = [inUnit(speed, least), inUnit(speed, most)]
+    return { from: Math.min(a, b), to: Math.max(a, b) }
+  } finally {
+    await model.close()
+  }
+}

@@ -1,0 +1,50 @@
+import type { Input } from '#contract/api.ts'
+import type { SpeedRange } from '#contract/exports/file-bench.ts'
+import type { Transfer } from '#contract/models/models.ts'
+import { titleOfMethod } from '#contract/titles.ts'
+import { call, on } from '../../../api/api.ts'
+import { attempt } from '../../../lib/notices.svelte.ts'
+
+export type SpeedQuestion = Input<'bench.speeds'>
+
+/** Which speeds a method can reach, measured before anything runs. */
+export class SpeedRangeState {
+  transfer = $state.raw<Transfer | null>(null)
+  #asked = $state('')
+  /** A measurement that fails at once may report before its call is answered. */
+  readonly #latest = new Map<string, Transfer>()
+
+  /** Follows the measurement. Returns the function that stops. */
+  follow(): () => void {
+    return on('transfer changed', ({ transfer }) => {
+      this.#latest.set(transfer.id, transfer)
+      if (transfer.id === this.transfer?.id) this.transfer = transfer
+    })
+  }
+
+  /** The measurement of this question; null if another one was measured. */
+  of(question: SpeedQuestion): Transfer | null {
+    return this.#asked === JSON.stringify(question) ? this.transfer : null
+  }
+
+  async measure(question: SpeedQuestion): Promise<void> {
+    await attempt(async () => {
+      const begun = await call('bench.speeds', question)
+      this.transfer = this.#latest.get(begun.id) ?? begun
+      this.#asked = JSON.stringify(question)
+    })
+  }
+
+  async cancel(): Promise<void> {
+    const { transfer } = this
+    if (transfer) await attempt(() => call('transfers.cancel', { id: transfer.id }))
+  }
+}
+
+/** `2SSP in F16 reaches 43 to 110 tokens/s on this machine.` */
+export function speedRangeText({ method, weights = 'F16', speed }: SpeedQuestion, { from, to }: SpeedRange): string {
+  const shown = (value: number) => Number(value.toPrecision(3))
+  const unit = 'milliseconds' in speed ? `ms to the first token after ${speed.prompt} tokens` : 'tokens/s'
+  if (from === to) return `${titleOfMethod(method)} in ${weights} changes nothing: ${shown(to)} ${unit} on this machine.`
+  return `${titleOfMethod(method)} in ${weights} reaches ${shown(from)} to ${shown(to)} ${unit} on this machine.`
+}
