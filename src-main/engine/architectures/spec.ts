@@ -239,7 +239,7 @@ export function denseMlp({ gate, up, down }: BlockTensors): MlpTensors {
 
 /** The error of code that needs one MLP per block. */
 export const hasExperts = (): EspalierError =>
-  new EspalierError('infeasible', 'This model has mixtures of experts, which this cannot work on. Choose a model without experts.')
+  new EspalierError('infeasible', 'This model has mixtures of experts, which are not supported here. Choose a model without experts.')
 
 /** The names of expert `place` of a mixture as a vector. */
 export const constantAt = ({ expertsName }: Pick<MixtureTensors, 'expertsName'>, place: number, hidden: number): ConstantTensors => ({

@@ -50,9 +50,7 @@ export interface Checkpoint {
 /** Notes on results from a file with quantised weights. */
 export function unpackedNotes({ quantised }: Pick<Checkpoint, 'quantised'>): string[] {
   if (!quantised) return []
-  return [
-    `The file stores its weights as ${quantised.types.join(', ')}. Perplexity and all else was computed as float32 from unpacked weights.`,
-  ]
+  return [`The file stores its weights as ${quantised.types.join(', ')}. All results were computed in float32 from the unpacked weights.`]
 }
 
 /** Number of rows of a tensor; for a vector, its entries. */
@@ -68,7 +66,7 @@ export function byteRange(tensor: TensorInfo, rows?: Rows): { skip: number; byte
   const total = rowCount(tensor.shape)
   const { first, count } = rows
   if (!Number.isInteger(first) || !Number.isInteger(count) || first < 0 || count < 0 || first + count > total) {
-    throw new EspalierError('invalid', `Rows ${first} to ${first + count} of tensor ${tensor.name} were asked for, it has ${total}.`)
+    throw new EspalierError('invalid', `Rows ${first} to ${first + count} of tensor ${tensor.name} were requested, but it has ${total}.`)
   }
   const rowBytes = total === 0 ? 0 : tensor.bytes / total
   return { skip: first * rowBytes, bytes: count * rowBytes }

@@ -61,7 +61,7 @@ function skipSpace(json: string, start: number): number {
 /** The message of a thrown value without its full stop, to end a sentence with. */
 export function reasonOf(thrown: unknown): string {
   const text = (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
-  if (thrown instanceof RangeError) return text.includes('call stack') ? 'it is nested too deep' : 'a length in it cannot be'
+  if (thrown instanceof RangeError) return text.includes('call stack') ? 'it is nested too deeply' : 'a length in it is impossible'
   // The language's message about a value that a library expected.
   if (thrown instanceof TypeError) return 'its parts do not fit together'
   return text.replaceAll('undefined', 'nothing').replaceAll('[object Object]', 'an object').replaceAll('NaN', 'no number')

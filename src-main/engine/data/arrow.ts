@@ -39,7 +39,7 @@ async function checkEnd(file: string): Promise<void> {
   } finally {
     await handle.close()
   }
-  throw new EspalierError('invalid', `${file} does not end as an Arrow file does. It is cut off or no Arrow file: fetch it again.`, {
+  throw new EspalierError('invalid', `${file} does not end like an Arrow file. It is cut off, or not an Arrow file. Download it again.`, {
     file,
   })
 }

@@ -21,7 +21,7 @@ export async function listDataFiles(folder: string, endings: readonly string[]):
   const chosen = present.length > 0 ? listed : names.filter((name) => isData(name, endings))
   const missing = chosen.find((name) => !names.includes(name))
   if (missing !== undefined)
-    throw new EspalierError('not-found', `${folder} lacks ${missing}, which state.json lists. Fetch the missing file.`)
+    throw new EspalierError('not-found', `${folder} lacks ${missing}, which state.json lists. Download the missing file.`)
   if (chosen.length === 0) {
     throw new EspalierError(
       'not-found',

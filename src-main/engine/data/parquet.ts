@@ -68,5 +68,5 @@ function toText(value: unknown, column: string, file: string): string {
 }
 
 function broken(file: string, error: unknown): never {
-  throw new EspalierError('invalid', `${file} is no readable Parquet file: ${reasonOf(error)}. Fetch it again.`, { file })
+  throw new EspalierError('invalid', `${file} is no readable Parquet file: ${reasonOf(error)}. Download it again.`, { file })
 }

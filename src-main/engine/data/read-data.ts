@@ -174,7 +174,7 @@ function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, s
   if (sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, sequenceLength))
   if (windows < wanted) {
     const drawn = seed === 0 || documents > 1 ? '' : ' The seed only moves where they begin, and their order.'
-    notes.push(`${source} gives ${windows} windows of ${sequenceLength} tokens, ${wanted} were asked for; all ${windows} are used.${drawn}`)
+    notes.push(`${source} gives ${windows} windows of ${sequenceLength} tokens, ${wanted} were requested; all ${windows} are used.${drawn}`)
   }
   if (seed !== 0 && documents > 1 && documents < 5)
     notes.push(`${source} has only ${documents} documents, so their order is about all that the seed changes.`)

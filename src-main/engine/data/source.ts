@@ -83,7 +83,7 @@ async function* readAll(files: string[]): AsyncGenerator<string> {
   for (const file of files) {
     const source = await openFile(file)
     if (source.kind !== 'documents')
-      throw new EspalierError('invalid', `${file} holds token ids and lies among other files. Give it by itself.`)
+      throw new EspalierError('invalid', `${file} holds token ids but is among other files. Give it by itself.`)
     yield* source.documents()
   }
 }

@@ -54,7 +54,7 @@ async function* unpack(file: string): AsyncGenerator<Uint8Array> {
 function explain(error: unknown, file: string): unknown {
   if (!(error instanceof Error)) return error
   const code = 'code' in error ? String(error.code) : ''
-  if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${reasonOf(error)}. Fetch it again.`, { file })
+  if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${reasonOf(error)}. Download it again.`, { file })
   if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA')
     return new EspalierError('invalid', `${file} is not UTF-8 text. Convert it to UTF-8.`, { file })
   return error

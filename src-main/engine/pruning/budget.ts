@@ -43,7 +43,7 @@ export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   }
   if ('blocks' in amount) {
     if (amount.blocks > count)
-      throw new EspalierError('infeasible', `${amount.blocks} blocks cannot go: the model has ${count}. Choose at most ${count}.`)
+      throw new EspalierError('infeasible', `${amount.blocks} blocks cannot be removed: the model has ${count}. Choose at most ${count}.`)
     return { sparsity: amount.blocks / count, blocks: amount.blocks }
   }
   return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
@@ -57,5 +57,5 @@ export function depthRange(spec: DecoderSpec): { least: number; most: number } {
 /** Throws if fewer than `wanted` blocks are left. */
 export function requireBlocks(wanted: number, left: number): void {
   if (wanted > left)
-    throw new EspalierError('infeasible', `${wanted} blocks cannot go: the model has ${left} left. Choose at most ${left}.`)
+    throw new EspalierError('infeasible', `${wanted} blocks cannot be removed: the model has ${left} left. Choose at most ${left}.`)
 }

@@ -109,13 +109,13 @@ function makeFiles(
 function readTexts(file: string, metadata: ReadonlyMap<string, GgufValue>, key: string): string[] {
   const value = metadata.get(key)
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value
-  throw new EspalierError('invalid', `${file} lacks the list ${key} for its tokenizer. It is damaged: fetch it again.`, { file })
+  throw new EspalierError('invalid', `${file} lacks the list ${key} for its tokenizer. It is damaged: download it again.`, { file })
 }
 
 function readScores(file: string, metadata: ReadonlyMap<string, GgufValue>): number[] {
   const value = metadata.get('tokenizer.ggml.scores')
   if (Array.isArray(value) && value.every((item) => typeof item === 'number')) return value
-  throw new EspalierError('invalid', `${file} lacks the list tokenizer.ggml.scores for its tokenizer. It is damaged: fetch it again.`, {
+  throw new EspalierError('invalid', `${file} lacks the list tokenizer.ggml.scores for its tokenizer. It is damaged: download it again.`, {
     file,
   })
 }

@@ -54,7 +54,7 @@ describe('a folder of safetensors', () => {
       { first: -1, count: 2 },
       { first: 0.5, count: 1 },
     ]) {
-      await expect(checkpoint.read('w', rows)).rejects.toThrow(/tensor w were asked for, it has 600/)
+      await expect(checkpoint.read('w', rows)).rejects.toThrow(/tensor w were requested, but it has 600/)
     }
     await expect(checkpoint.read('v')).rejects.toThrow(/no tensor v/)
     await checkpoint.close()

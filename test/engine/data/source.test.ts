@@ -105,7 +105,7 @@ describe('a folder', () => {
     expect(await openSource(folder)).toEqual({ kind: 'windows', windows: [Int32Array.of(1, 2), Int32Array.of(3, 4)] })
     await expect(readTexts(folder)).rejects.toThrow(/holds token ids/)
     await writeFile(join(folder, 'more.txt'), 'text')
-    await expect(readTexts(folder)).rejects.toThrow(/lies among other files/)
+    await expect(readTexts(folder)).rejects.toThrow(/is among other files/)
   })
 })
 
@@ -152,7 +152,7 @@ describe('broken data', () => {
     ['Parquet without text', () => copyWithout('text.parquet'), /no column text or content; its columns are id, tex_/],
     ['Arrow cut inside a batch', () => cut(arrow, 500), /cut off/],
     ['Arrow cut before its end mark', async () => cut(arrow, (await readFile(arrow)).length - 8), /cut off/],
-    ['Arrow of no bytes', () => write('empty.arrow', ''), /cut off or no Arrow file/],
+    ['Arrow of no bytes', () => write('empty.arrow', ''), /cut off, or not an Arrow file/],
     ['Arrow whose middle is garbage', () => write('garbage.arrow', Buffer.from(`${'x'.repeat(400)}ARROW1`)), /no readable Arrow/],
     ['Arrow without text', () => write('ints.arrow', tableToIPC(tableFromArrays({ a: [1, 2] }), 'stream')), /its columns are a/],
     [

@@ -69,13 +69,13 @@ export const unsavableModels: readonly UnsavableModel[] = [
     name: 'a tokenizer of word pieces',
     make: llama({}, { model: { type: 'WordPiece', vocab } }),
     ...gguf,
-    says: /cannot have this model's tokenizer.*WordPiece/,
+    says: /does not support this model's tokenizer.*WordPiece/,
   },
   {
     name: 'a tokenizer of unigrams',
     make: llama({}, { model: { type: 'Unigram', vocab: Object.keys(vocab).map((token) => [token, -1]) } }),
     ...gguf,
-    says: /cannot have this model's tokenizer.*Unigram/,
+    says: /does not support this model's tokenizer.*Unigram/,
   },
   {
     name: 'text split by a rule without a name',

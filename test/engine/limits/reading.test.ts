@@ -81,7 +81,7 @@ test.each([
     '{% set n = namespace(s="xxxxxxxx") %}{% for i in range(40) %}{% set n.s = n.s + n.s %}{% endfor %}{{ n.s }}',
     'characters that are allowed',
   ],
-  ['deep nesting', `{{ ${'('.repeat(20000)}1${')'.repeat(20000)} }}`, 'nested too deep'],
+  ['deep nesting', `{{ ${'('.repeat(20000)}1${')'.repeat(20000)} }}`, 'nested too deeply'],
 ])('a template with %s is refused', async (_what, template, reason) => {
   const folder = freshFolder()
   await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { chat_template: template } })

@@ -24,6 +24,6 @@ describe('a budget', () => {
     expect(budgetFor(qwen, { sparsity: 0.375 })).toEqual({ sparsity: 0.375, blocks: 11 })
     expect(budgetFor(qwen, { sparsity: 0.25 })).toEqual({ sparsity: 0.25, blocks: 7 })
     expect(budgetFor(qwen, { blocks: 11 })).toEqual({ sparsity: 11 / 28, blocks: 11 })
-    expect(() => budgetFor(qwen, { blocks: 29 })).toThrow('29 blocks cannot go: the model has 28')
+    expect(() => budgetFor(qwen, { blocks: 29 })).toThrow('29 blocks cannot be removed: the model has 28')
   })
 })

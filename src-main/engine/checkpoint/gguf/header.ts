@@ -105,7 +105,8 @@ function placeTensors(
     if (tensors.has(name)) throw new Error(`it has tensor ${name} twice`)
     if (offset % alignment !== 0) throw new Error(`tensor ${name} begins at ${offset}, no multiple of ${alignment}`)
     if (begin < expected) throw new Error(`tensor ${name} overlaps the one before it by ${expected - begin} bytes`)
-    if (!(begin + bytes <= fileBytes)) throw new Error(`tensor ${name} ends at ${begin + bytes}, the file at ${fileBytes}. Fetch it again`)
+    if (!(begin + bytes <= fileBytes))
+      throw new Error(`tensor ${name} ends at ${begin + bytes}, the file at ${fileBytes}. Download it again`)
     expected = begin + bytes
     tensors.set(name, { ...tensor, begin })
   }

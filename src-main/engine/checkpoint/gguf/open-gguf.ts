@@ -92,10 +92,13 @@ function joinParts(parts: readonly Part[]): JoinedHeader {
   for (const [index, part] of parts.entries()) {
     const number = part.header.metadata.get('split.no')
     if (parts.length > 1 && number !== index)
-      throw new EspalierError('invalid', `${part.file} is not part ${index + 1} of ${parts.length}, as its name says. Fetch it again.`)
+      throw new EspalierError('invalid', `${part.file} is not part ${index + 1} of ${parts.length}, as its name says. Download it again.`)
     for (const tensor of part.header.tensors.values()) {
       if (tensors.has(tensor.name))
-        throw new EspalierError('invalid', `${part.file} holds ${tensor.name}, which another part holds too. Fetch all parts of one model.`)
+        throw new EspalierError(
+          'invalid',
+          `${part.file} holds ${tensor.name}, which another part holds too. Download all parts of one model.`,
+        )
       tensors.set(tensor.name, { ...tensor, part })
     }
   }
@@ -103,7 +106,7 @@ function joinParts(parts: readonly Part[]): JoinedHeader {
   if (parts.length > 1 && typeof expected === 'number' && expected !== tensors.size)
     throw new EspalierError(
       'invalid',
-      `${first.file} and its other parts hold ${tensors.size} tensors, ${expected} belong to the model. Fetch them again.`,
+      `${first.file} and its other parts hold ${tensors.size} tensors, ${expected} belong to the model. Download them again.`,
     )
   return { metadata: first.header.metadata, tensors }
 }

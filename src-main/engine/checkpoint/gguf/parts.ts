@@ -29,7 +29,7 @@ export async function partsOf(file: string): Promise<string[]> {
     if (!(await exists(path)))
       throw new EspalierError(
         'not-found',
-        `${dirname(file)} lacks ${basename(path)}, one of ${total} parts of a model. Fetch the missing file.`,
+        `${dirname(file)} lacks ${basename(path)}, one of ${total} parts of a model. Download the missing file.`,
         {
           file: path,
         },

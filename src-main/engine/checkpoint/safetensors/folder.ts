@@ -62,7 +62,9 @@ async function openShards(folder: string, files: SafetensorsFile[]): Promise<Map
   const shards = new Map<string, Map<string, Place>>()
   for (const shard of new Set(index.values())) {
     if (!(await exists(join(folder, shard)))) {
-      throw new EspalierError('not-found', `${folder} lacks ${shard}, which ${indexFile} names. Fetch the missing file.`, { file: shard })
+      throw new EspalierError('not-found', `${folder} lacks ${shard}, which ${indexFile} names. Download the missing file.`, {
+        file: shard,
+      })
     }
     shards.set(shard, await openShard(folder, shard, files))
   }

@@ -105,7 +105,7 @@ function checkRanges(tensors: StoredTensor[], start: number, fileBytes: number, 
     if (begin > expected) fail(file, `has a hole of ${begin - expected} bytes before tensor ${name}.`)
     expected = begin + bytes
     if (expected > fileBytes)
-      fail(file, `is ${fileBytes} bytes long, but tensor ${name} ends at ${expected}. It is cut off: fetch it again.`)
+      fail(file, `is ${fileBytes} bytes long, but tensor ${name} ends at ${expected}. It is cut off: download it again.`)
   }
   if (expected !== fileBytes) fail(file, `has ${fileBytes - expected} bytes after its last tensor, none are allowed.`)
 }

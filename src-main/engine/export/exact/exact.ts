@@ -94,10 +94,7 @@ const mixtureText = 'The folder holds only the remaining weights; removed expert
 
 function requireUnsliced(spec: DecoderSpec): void {
   if (spec.sliceWidth === undefined) return
-  throw new EspalierError(
-    'infeasible',
-    'This model was sliced before it was opened, and its folder is all there is to write. Copy the folder.',
-  )
+  throw new EspalierError('infeasible', 'This model is already sliced, so there is nothing else to write. Copy its folder.')
 }
 
 /** Every block by itself, because a sliced stream allows no other order. */

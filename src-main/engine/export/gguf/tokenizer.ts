@@ -91,7 +91,7 @@ export function describeTokenizer(files: TokenizerFiles, { vocabulary, config }:
 }
 
 function refuse(reason: string): EspalierError {
-  return new EspalierError('infeasible', `llama.cpp cannot have this model's tokenizer: ${reason}. Choose the format stock or exact.`)
+  return new EspalierError('infeasible', `llama.cpp does not support this model's tokenizer: ${reason}. Choose the format stock or exact.`)
 }
 
 function splitMerge(merge: string): readonly [string, string] {

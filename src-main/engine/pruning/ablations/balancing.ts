@@ -12,7 +12,7 @@ const options = z.object({
     .array(z.number().min(0).max(1))
     .nonempty()
     .default(Array.from({ length: 31 }, (_, i) => (i + 1) / 32) as [number, ...number[]])
-    .meta({ title: 'Sparsities', help: 'Shares of the block stack; each is divided in every way that can be reached.' }),
+    .meta({ title: 'Sparsities', help: 'Shares of the block stack; each is split in every possible way.' }),
   windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows of the first stage.' }),
 })
 

@@ -28,7 +28,7 @@ interface Comparison {
 
 export const oneStage = compare({
   title: ablationTitles.one_stage,
-  summary: 'MLPs carry the whole sparsity, no attention goes.',
+  summary: 'MLPs provide the whole sparsity; no attention is removed.',
   variant: ['First stage only', { stages: 'first' }],
 })
 

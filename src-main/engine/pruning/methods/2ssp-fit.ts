@@ -39,13 +39,13 @@ const options = z.object({
   tableWindows: count(3, {
     title: 'Table windows',
     unit: 'windows',
-    help: 'Further windows that divergences are measured on; as many again choose the price of attention.',
+    help: 'More windows, on which divergences are measured; equally many choose the price of attention.',
   }),
   unit: count(32, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of it; quantised formats need 32.' }),
   least: z.number().int().positive().optional().meta({
     title: 'Smallest width',
     unit: 'neurons',
-    help: 'Neurons that every MLP keeps at least; three sixteenths of the width unless given.',
+    help: 'The fewest neurons that an MLP keeps. Default: three sixteenths of the width.',
   }),
 })
 

@@ -51,7 +51,7 @@ const options = z.object({
     .int()
     .nonnegative()
     .optional()
-    .meta({ title: 'Attention submodules', help: 'How many go, instead of what Eq. 5 gives.' }),
+    .meta({ title: 'Attention submodules', help: 'How many to remove, instead of the number from Eq. 5.' }),
   widthMultiple: count(1, {
     title: 'Width multiple',
     unit: 'neurons',
@@ -60,19 +60,19 @@ const options = z.object({
   stages: z
     .enum(['both', 'first'])
     .default('both')
-    .meta({ title: 'Stages', help: 'Both, or the first alone: MLPs then carry the whole sparsity.' }),
+    .meta({ title: 'Stages', help: 'Both, or only the first, so that MLPs provide the whole sparsity.' }),
   cut: z
     .enum(['neurons', 'channels'])
     .default('neurons')
     .meta({ title: 'Cut', help: 'What MLPs lose: neurons, or the hidden channels that they read and write.' }),
   channelShare: z.enum(['rest', 'whole']).default('rest').meta({
     title: 'Channel share',
-    help: 'Channels carry what attention leaves of the sparsity, or all of it, which removes more than asked, as the reference does.',
+    help: 'Channels provide the sparsity that attention leaves, or all of it, which removes more than requested, as in the reference.',
   }),
   experts: z.number().positive().max(1).optional().meta({
     title: 'Experts first',
     empty: 'none',
-    help: 'Of mixtures: removes this share of the experts first, as REAP does. Neurons and attention then carry the rest of the sparsity.',
+    help: 'For mixtures: removes this share of the experts first, as REAP does. Neurons and attention then provide the rest of the sparsity.',
   }),
   ...lazyOption,
 })

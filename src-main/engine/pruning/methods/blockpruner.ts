@@ -26,7 +26,7 @@ const options = z.object({
 const submoduleOptions = options.extend({
   ratio: z.enum(['paired', 'free']).default('paired').meta({
     title: 'Ratio',
-    help: 'As many attention submodules as MLPs, in turn; or whichever of both is best each time, as the paper does.',
+    help: 'Equally many attention submodules and MLPs, in turn; or the better of both each time, as in the paper.',
   }),
 })
 
@@ -88,7 +88,7 @@ function requireSubmodules(spec: DecoderSpec, count: number, ratio: 'paired' | '
   if (count > most)
     throw new EspalierError(
       'infeasible',
-      `${count} pairs of attention and MLP cannot go: the model has ${attention} and ${mlps} left. Choose at most ${most}.`,
+      `${count} pairs of attention and MLP cannot be removed: the model has ${attention} and ${mlps} left. Choose at most ${most}.`,
     )
 }
 

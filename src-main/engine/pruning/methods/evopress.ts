@@ -51,7 +51,7 @@ const options = z.object({
     .int()
     .nonnegative()
     .optional()
-    .meta({ title: 'Generations', help: 'K (N - K) / 1.5 for K of N blocks unless given.' }),
+    .meta({ title: 'Generations', help: 'Default: K (N - K) / 1.5 for K of N blocks.' }),
 })
 
 type Options = z.infer<typeof options>

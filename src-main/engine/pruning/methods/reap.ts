@@ -24,7 +24,7 @@ const options = z
       .positive()
       .max(1)
       .optional()
-      .meta({ title: 'Share', help: 'Share of the experts to remove, 0.25 for a quarter, instead of what the sparsity asks for.' }),
+      .meta({ title: 'Share', help: 'Share of the experts to remove, 0.25 for a quarter, instead of the share that the sparsity gives.' }),
     score: expertScore.default('reap').meta({
       title: 'Score',
       help: `The lowest goes first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
@@ -43,11 +43,11 @@ const options = z
     }),
     superExperts: z.enum(['kept', 'scored']).default('kept').meta({
       title: 'Super experts',
-      help: 'Keeps the few experts with the largest outputs as long as others can go, or treats them like all others.',
+      help: 'Keeps the few experts with the largest outputs as long as others can be removed, or treats them like all others.',
     }),
     gateCorrection: z.enum(['none', 'fitted']).default('none').meta({
       title: 'Gate correction',
-      help: 'Where routers do not renormalise (OLMoE, Qwen2 MoE), experts that stay gain weight when others go. fitted: scales them block by block to what the whole mixture gave.',
+      help: 'If routers do not renormalise (OLMoE, Qwen2 MoE), the remaining experts gain weight. fitted: scales them block by block to the output of the whole mixture.',
     }),
     windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score experts.' }),
   })

@@ -27,7 +27,7 @@ const options = z.object({
   windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows whose stream is analysed.' }),
   target: z.enum(['nominal', 'reached']).default('nominal').meta({
     title: 'Target',
-    help: 'The sparsity is the share of the hidden width, as the reference has it, or the share of parameters that is reached.',
+    help: 'The sparsity is the share of the hidden width, as in the reference, or the reached share of parameters.',
   }),
   widthMultiple: count(8, {
     title: 'Width multiple',
@@ -174,13 +174,13 @@ function requireTurnable(spec: DecoderSpec): void {
   if (spec.router) {
     throw new EspalierError(
       'infeasible',
-      `SliceGPT cannot slice a ${spec.family} model: a router would choose other experts from a cut stream. Choose another method.`,
+      `SliceGPT cannot slice a ${spec.family} model: a router would choose other experts from a sliced stream. Choose another method.`,
     )
   }
   if (normalizesOutputs(spec)) {
     throw new EspalierError(
       'infeasible',
-      `SliceGPT cannot slice a ${spec.family} model: norms on what submodules add to the stream need all of its channels. Choose another method.`,
+      `SliceGPT cannot slice a ${spec.family} model: norms on the outputs of submodules need all channels of the stream. Choose another method.`,
     )
   }
   if (spec.blocks.some((layout) => !layout.attention || layout.width === 0)) {

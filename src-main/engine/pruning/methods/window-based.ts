@@ -40,7 +40,7 @@ export const windowBased = defineMethod({
     if (count > blocks.length - start) {
       throw new EspalierError(
         'infeasible',
-        `A run of ${count} blocks does not fit: ${blocks.length - start} of the model's blocks may go. Choose at most ${blocks.length - start}.`,
+        `A run of ${count} blocks does not fit: ${blocks.length - start} of the model's blocks may be removed. Choose at most ${blocks.length - start}.`,
       )
     }
     if (blocks.length < view.spec.blocks.length) {

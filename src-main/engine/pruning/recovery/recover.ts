@@ -135,7 +135,7 @@ async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens
   if (overlaps) notes.push('Windows that share text with what is measured, held out or repaired on were left out.')
   if (windows.length < wanted)
     notes.push(
-      `The text has ${windows.length * sequenceLength} tokens to train on, ${wanted * sequenceLength} were asked for. Each is used once. Give a longer text to train longer.`,
+      `The text has ${windows.length * sequenceLength} tokens to train on, ${wanted * sequenceLength} were requested. Each is used once. Give a longer text to train longer.`,
     )
   return { windows, used, notes }
 }

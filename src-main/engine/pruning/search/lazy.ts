@@ -59,6 +59,6 @@ export function lazyNotes(decisions: readonly Decision[]): string[] {
   const rounds = decisions.filter(({ trusted = [] }) => trusted.length > 0).map(({ round }) => round)
   if (left === 0) return [`The lazy search scored all ${scored} candidates, so every choice is the exact one.`]
   return [
-    `The lazy search scored ${scored} of ${scored + left} candidates. In ${rounds.length === 1 ? 'round' : 'rounds'} ${rounds.join(', ')} it left out those whose last score was worse than the winner’s, on trust that a score only rises as more goes.`,
+    `The lazy search scored ${scored} of ${scored + left} candidates. In ${rounds.length === 1 ? 'round' : 'rounds'} ${rounds.join(', ')} it left out those whose last score was worse than the winner’s, trusting that a score only rises as more is removed.`,
   ]
 }

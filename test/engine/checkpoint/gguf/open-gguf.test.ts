@@ -271,7 +271,7 @@ describe('a malformed GGUF file', () => {
     ['version 1', spoil((bytes) => bytes.writeUInt32LE(1, 4)), /version is 1,/],
     ['big-endian', spoil((bytes) => bytes.writeUInt32BE(3, 4)), /big-endian/],
     ['cut inside its header', sound.subarray(0, 200), /ends inside its header, after 200 bytes/],
-    ['cut inside its data', sound.subarray(0, sound.length - 64), /the file at \d+\. Fetch it again/],
+    ['cut inside its data', sound.subarray(0, sound.length - 64), /the file at \d+\. Download it again/],
     ['a trillion tensors', spoil((bytes) => bytes.writeBigUInt64LE(10n ** 12n, 8)), /claims 1000000000000/],
     ['a trillion keys', spoil((bytes) => bytes.writeBigUInt64LE(10n ** 12n, 16)), /claims 1000000000000/],
     ['a key longer than the file', spoil((bytes) => bytes.writeBigUInt64LE(2n ** 60n, 24)), /claims 1152921504606846976/],

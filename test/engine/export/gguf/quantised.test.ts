@@ -43,7 +43,7 @@ it('is shown with the types that the file stores, and its perplexity says what i
   expect(numbersOf(description)).toMatch(/^Q8_0, .*F32, computed as float32 from unpacked weights$/)
   expect(description.bytes).toBeLessThan(2 * description.parameters.total)
   const { notes, measures } = await measured(file)
-  expect(notes).toContainEqual(expect.stringMatching(/stores its weights as Q8_0, .*computed as float32 from unpacked weights/))
+  expect(notes).toContainEqual(expect.stringMatching(/stores its weights as Q8_0, .*computed in float32 from the unpacked weights/))
   expect(measures.find(({ name }) => name === 'size')?.value).toBe(description.bytes)
 })
 

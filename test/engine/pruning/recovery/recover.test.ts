@@ -265,7 +265,7 @@ describe('stories260k', () => {
 
   test('a text with fewer tokens than asked for says so, and each window is trained on once', async () => {
     const { notes, recovery } = await recoverPlan(input(recordedRun(), { request: { ...longer, amount: { tokens: 1e6 } } }))
-    expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were asked for. Each is used once.`)
+    expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were requested. Each is used once.`)
     expect(recovery.tokens).toBe(64 * length)
   })
 
