@@ -56,7 +56,7 @@ test.each([
   ],
 ])('finite weights that overflow in %s give one error that names block and tensor', async (_where, changed, place) => {
   const error = await run(changed, {}).catch((thrown: unknown) => thrown as Error)
-  expect(error).toMatchObject({ code: 'invalid', message: expect.stringMatching(/became NaN or infinite\. It began in /) })
+  expect(error).toMatchObject({ code: 'invalid', message: expect.stringMatching(/came out infinite or not a number\. It began in /) })
   expect((error as Error).message).toMatch(place)
 })
 
@@ -92,6 +92,6 @@ test('a number that is none is found wherever it lies in what would be written d
       },
       'These scores',
     ),
-  ).toThrow('These scores became NaN or infinite.')
+  ).toThrow('These scores came out infinite or not a number.')
   expect(() => requireNumbers({ scores: [[1, Number.POSITIVE_INFINITY]], text: 'x', none: null }, '')).not.toThrow()
 })

@@ -16,5 +16,5 @@ export function requireNumbers(value: unknown, what: string): void {
 }
 
 function notFinite(what: string): EspalierError {
-  return new EspalierError('invalid', `${what} became NaN or infinite. ${overflowAdvice}`, { notFinite: true })
+  return new EspalierError('invalid', `${what} came out infinite or not a number. ${overflowAdvice}`, { notFinite: true })
 }

@@ -142,7 +142,7 @@ export class GreedySearch {
     if (!Number.isFinite(least)) {
       throw new EspalierError(
         'invalid',
-        `Round ${round}: every candidate's perplexity is infinite or NaN. The model or the calibration data is damaged.`,
+        `Round ${round}: every candidate's perplexity is infinite or not a number. The model or the calibration data is damaged.`,
       )
     }
     const tied = finalists
