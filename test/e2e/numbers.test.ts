@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { cp, mkdir, mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { env, execPath } from 'node:process'
 import type { Browser, Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -310,16 +310,25 @@ test('the page of the engine says that the numbers of a self-test are wrong, and
   await page.unrouteAll({ behavior: 'wait' })
 })
 
-test('an experiment is repeated with changes and exported as one file', async () => {
+test('an experiment of two models is repeated with changes and exported as one file without paths of this machine, after a reload', async () => {
+  const cached = (await workbench.call('models.list', {})).find(({ path }) => path.includes('someone--tiny'))
   const { experiment } = await workbench.call('experiments.create', {
     name: 'To be repeated',
     start: 'draft',
-    grid: { models: [model], methods: [{ method: 'shortgpt' }], amounts: [{ sparsity: 0.375 }], calibration: data(3, 'calibration.txt') },
+    grid: {
+      models: [model, cached?.id ?? ''],
+      methods: [{ method: 'shortgpt' }],
+      amounts: [{ sparsity: 0.375 }],
+      calibration: data(3, 'calibration.txt'),
+    },
   })
   await go(page, `#/experiments/${experiment.id}`)
+  await page.reload()
   await page.getByRole('button', { name: 'More for this experiment' }).click()
   const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Export experiment' }).click()])
-  expect(JSON.parse(await readFile(await download.path(), 'utf8'))).toMatchObject({ format: 'espalier experiment' })
+  const file = await readFile(await download.path(), 'utf8')
+  expect(JSON.parse(file)).toMatchObject({ format: 'espalier experiment' })
+  for (const path of [sample, dirname(cached?.path ?? '')]) expect(file).not.toContain(path)
   await page.getByRole('button', { name: 'Repeat with changes' }).click()
   await page.getByRole('button', { name: 'Remove 37.5 %' }).waitFor()
   await eventually(

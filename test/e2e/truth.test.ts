@@ -1,6 +1,6 @@
 import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { homedir, tmpdir } from 'node:os'
+import { dirname, join, relative } from 'node:path'
 import type { Browser, Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
@@ -156,7 +156,7 @@ test('a model by typed path is added with one click; a wrong path keeps the dial
     .last()
     .waitFor()
   expect(await dialog.isVisible()).toBe(true)
-  await path.fill(join(other, 'model.safetensors'))
+  await path.fill(`~/${relative(homedir(), join(other, 'model.safetensors'))}`)
   await path.blur()
   await dialog.getByText('Fits this machine: its weights need 11 MB').waitFor()
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
@@ -419,8 +419,23 @@ test('two models are compared over a reload: within the window, with a staircase
   expect(await coloursOf(swatches, 'background-color')).toEqual([rgb])
 })
 
-test('a chart leaves as SVG with its title and legend, as PNG and as PDF', async () => {
-  await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+test('a run of either model says what its perplexity means, after a reload too', async () => {
+  const perplexityOf = (run: RunEntry | undefined) => run?.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
+  for (const run of [runOf('shortgpt', 0.5), all.find(({ nominal }) => nominal === 0.4) as RunEntry]) {
+    const ratio = perplexityOf(run) / perplexityOf(all.find(({ baseline, model }) => baseline && model.id === run.model.id))
+    const meaning = ratio < 2 ? 'expect answers that go astray' : 'expect broken answers'
+    const sentence = page.getByText(`Perplexity is ${Number(ratio.toPrecision(2))} times as high as before pruning: ${meaning}`)
+    await go(page, `#/run/${run.id}`)
+    await sentence.waitFor()
+    await page.reload()
+    await sentence.waitFor()
+    expect(ratio).toBeGreaterThan(1.4)
+  }
+})
+
+test('a chart of two models leaves as SVG with its title and legend and no path of this machine, as PNG and as PDF', async () => {
+  await go(page, `#/compare?runs=${all.map(({ id }) => id).join(',')}`)
+  await page.reload()
   const save = async (format: string) => {
     await page.getByRole('button', { name: /^Save perplexity against/i }).click()
     const [download] = await Promise.all([page.waitForEvent('download'), page.getByText(`Save as ${format}`).click()])
@@ -430,6 +445,7 @@ test('a chart leaves as SVG with its title and legend, as PNG and as PDF', async
   for (const text of [/^<svg[^>]+xmlns="http:\/\/www\.w3\.org\/2000\/svg"/, /Perplexity against/, /2SSP/, /ShortGPT/, /Window-based/])
     expect(svg).toMatch(text)
   expect(svg).not.toMatch(/var\(--|light-dark/)
+  for (const { path } of await workbench.call('models.list', {})) expect(svg).not.toContain(dirname(path))
   expect(Number(/viewBox="0 0 (\d+)/.exec(svg)?.[1])).toBeGreaterThan(400)
   const png = await save('PNG')
   expect(png.subarray(1, 4).toString()).toBe('PNG')
@@ -500,7 +516,7 @@ test('perplexities are dots on a logarithmic axis and bars from zero on an even 
   const labels = await rows.evaluateAll((all) => all.map((row) => row.getAttribute('aria-label') ?? ''))
   const values = labels.map((label) => Number(/: ([\d.,]*\d)(, ± .*)?$/.exec(label)?.[1]?.replaceAll(',', '')))
   expect(values.filter(Number.isFinite), JSON.stringify(labels)).toHaveLength(9)
-  expect(await rows.first().locator('text').first().textContent()).toBe('dense')
+  expect(await rows.first().locator('text').first().textContent()).toMatch(/^dense, (Sample model|stories260k)$/)
   const [least, most] = [values.indexOf(Math.min(...values)), values.indexOf(Math.max(...values))]
   const dots = await placesOf('circle', 'cx')
   const share = (of: readonly number[], at: number) => ((of[at] ?? 0) - (of[least] ?? 0)) / ((of[most] ?? 0) - (of[least] ?? 0))
@@ -512,34 +528,52 @@ test('perplexities are dots on a logarithmic axis and bars from zero on an even 
   for (const [at, value] of values.entries()) expect((bars[at] ?? 0) / Math.max(...bars)).toBeCloseTo(value / Math.max(...values), 2)
 })
 
-test('a legend entry hides its series, and dragging over a chart shows that part of it', async () => {
-  await go(page, '#/experiments')
-  await page.getByRole('link', { name: 'Quick comparison' }).click()
-  const chart = page.locator('figure').filter({ hasText: 'Perplexity against sparsity' })
-  const marks = chart.getByRole('option')
+/** After a reload, a legend entry takes its marks out of a chart, and dragging over the upper left part leaves that. */
+async function hideAndZoom(chart: Locator, { whole, hidden, part }: { whole: number; hidden: number; part: number }): Promise<void> {
+  const marks = chart.locator('svg.chart').getByRole('option')
   const count = (wanted: number) =>
     eventually(
       () => marks.count(),
       (found) => found === wanted,
       10_000,
     )
-  await count(6)
+  await count(whole)
   await page.reload()
-  await count(6)
+  await count(whole)
   for (const title of ['sparsity reached', /^perplexity, /]) await chart.locator('svg.chart').getByText(title).first().waitFor()
   await chart.getByRole('button', { name: 'ShortGPT' }).click()
-  await count(4)
+  await count(whole - hidden)
   await chart.getByRole('button', { name: 'ShortGPT' }).click()
-  await count(6)
+  await count(whole)
+  await chart.scrollIntoViewIfNeeded()
   const box = await chart.locator('svg.chart').boundingBox()
   if (!box) throw new Error('The chart has no place.')
   await page.mouse.move(box.x + 59, box.y + 15)
   await page.mouse.down()
   await page.mouse.move(box.x + box.width / 2, box.y + box.height - 50, { steps: 4 })
   await page.mouse.up()
-  await count(3)
+  await count(part)
   await chart.getByRole('button', { name: 'Show everything' }).click()
-  await count(6)
+  await count(whole)
+}
+
+test('a legend entry hides its series, dragging over a chart shows that part of it, and marks at one place are told apart', async () => {
+  const twin = await workbench.call('runs.clone', { id: all.find(({ nominal }) => nominal === 0.4)?.id ?? '', start: 'queue' })
+  await eventually(
+    () => workbench.call('runs.get', { id: twin.id }),
+    ({ status }) => status === 'done',
+    60_000,
+  )
+  await go(page, '#/experiments')
+  await page.getByRole('link', { name: 'Quick comparison' }).click()
+  await hideAndZoom(page.locator('figure').filter({ hasText: 'Perplexity against sparsity' }), { whole: 6, hidden: 2, part: 3 })
+  await go(page, `#/compare?runs=${[...all, twin].map(({ id }) => id).join(',')}&seeds=each`)
+  const chart = page.locator('figure').filter({ hasText: 'against sparsity reached' })
+  await hideAndZoom(chart, { whole: 9, hidden: 4, part: 1 })
+  await chart.getByText('Marks that would hide each other are moved apart.').waitFor()
+  const twins = chart.getByRole('option', { name: new RegExp(`^${twin.name}, stories260k:`) }).locator('.point')
+  const places = await twins.evaluateAll((points) => points.map((point) => point.getAttribute('transform')))
+  expect(new Set(places).size).toBe(2)
 })
 
 test('a pinned card of a token waits for the mouse, and an opened transcript brings its own model and columns', async () => {

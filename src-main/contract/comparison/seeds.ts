@@ -1,3 +1,4 @@
+import { at } from '../at.ts'
 import type { RunEntry } from '../runs/runs.ts'
 import type { ComparedRun } from './compare.ts'
 import { measureColumns, measureOf } from './measure-columns.ts'
@@ -12,7 +13,7 @@ export interface MeasureOverSeeds {
 
 /** Runs that differ only in the seed. */
 export interface SeedGroup<Run extends RunEntry = ComparedRun> {
-  /** `2SSP 25 %, 3 seeds`; a single run keeps its name. */
+  /** `2SSP 25 %, 3 seeds`; a single run keeps its name. With several models, the model's name follows. */
   name: string
   runs: Run[]
   seeds: number
@@ -26,12 +27,21 @@ const counted = new Set(['parameters', 'bytes'])
 
 /** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
 export function groupOverSeeds<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
-  return [...Map.groupBy(runs, seedlessKey).values()].map(groupOf)
+  return tellModels([...Map.groupBy(runs, seedlessKey).values()].map(groupOf))
 }
 
 /** One group for each run. */
 export function groupEach<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
-  return runs.map((run) => groupOf([run]))
+  return tellModels(runs.map((run) => groupOf([run])))
+}
+
+/** Whether runs are of more than one model. */
+export const hasSeveralModels = (runs: readonly RunEntry[]): boolean => new Set(runs.map(({ model }) => model.id)).size > 1
+
+/** Names say the model where there are several. */
+function tellModels<Run extends RunEntry>(groups: SeedGroup<Run>[]): SeedGroup<Run>[] {
+  if (!hasSeveralModels(groups.flatMap(({ runs }) => runs))) return groups
+  return groups.map((group) => ({ ...group, name: `${group.name}, ${at(group.runs, 0).model.name}` }))
 }
 
 export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {

@@ -2,7 +2,7 @@ import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod, methodTitles } from '../titles.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
-import { groupOverSeeds, type SeedGroup } from './seeds.ts'
+import { groupOverSeeds, hasSeveralModels, type SeedGroup } from './seeds.ts'
 import { seriesId, seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableCell } from './table.ts'
 
@@ -57,7 +57,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
   )
   const best = new Set(bestOfEach(groups, column).flatMap(({ best: group, rivals }) => (rivals > 1 ? [group] : [])))
   const rows = [...Map.groupBy(groups, rowKey).values()].flatMap((row) => splitRow(row, titleOf))
-  const manyModels = new Set(groups.map(({ runs: [run] }) => run?.model.id)).size > 1
+  const manyModels = hasSeveralModels(groups.flatMap(({ runs: own }) => own))
   const sparsities = [...new Set(groups.map(nominalOf))].sort((a, b) => a - b)
   const better = column.lowerIsBetter ? ('lower' as const) : ('higher' as const)
   return {

@@ -4,7 +4,7 @@ import type { Comparison } from '#contract/comparison/compare.ts'
 import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
 import { measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
-import { hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { competitionText, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
@@ -67,11 +67,13 @@ async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
     return Number.isFinite(mean) ? [{ x: reached ?? 0, y: mean, ...(spread !== null && count > 1 ? { spread } : {}) }] : []
   }
   const looks: string[] = []
+  const manyModels = hasSeveralModels(groups.flatMap(({ runs }) => runs))
   const series = [...Map.groupBy(groups, ({ runs }) => lineKey(at(runs, 0))).values()].map((own) => {
     const run = at(at(own, 0).runs, 0)
     const { colour } = seriesLook(run.method)
     looks.push((colour === null ? plainColours : at(seriesColours, colour)).light)
-    return { name: seriesTitle(run.method, treatmentOf(run)), points: own.flatMap(pointsOf).sort((a, b) => a.x - b.x) }
+    const name = [seriesTitle(run.method, treatmentOf(run)), ...(manyModels ? [run.model.name] : [])].join(', ')
+    return { name, points: own.flatMap(pointsOf).sort((a, b) => a.x - b.x) }
   })
   const title = `Perplexity on ${column.dataset || 'the test text'}`
   const axes = { x: { label: 'Removed share of the block stack', scale: 'linear' }, y: { label: 'Perplexity', scale: 'log' } } as const

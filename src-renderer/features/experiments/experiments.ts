@@ -1,5 +1,5 @@
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
-import { lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import { recoveryTitle } from '#contract/pruning/recovery-kinds.ts'
@@ -98,7 +98,7 @@ export function changedModelsText(models: readonly string[]): string {
 
 /** One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several. */
 export function pointsOf(groups: readonly SeedGroup<RunEntry>[], measure: string): ScatterPoint[] {
-  const manyModels = new Set(groups.map(({ runs: [run] }) => run?.model.id)).size > 1
+  const manyModels = hasSeveralModels(groups.flatMap(({ runs }) => runs))
   return groups.flatMap(({ name, runs: [run], reached, measures }) => {
     const found = measures.get(measure)
     if (!run || run.baseline || reached === null || !found) return []

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { comparisonTable, deltaOf, paretoFront } from '#contract/comparison/comparison.ts'
-import { groupOverSeeds } from '#contract/comparison/seeds.ts'
+import { groupEach, groupOverSeeds } from '#contract/comparison/seeds.ts'
 import { isLowerBetter } from '#contract/runs/measures.ts'
 
 function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } = {}): ComparedRun {
@@ -81,6 +81,16 @@ test('seeds are put together and nothing else is', () => {
   expect(groups.map(({ runs: members }) => members.map(({ id }) => id))).toEqual([['a', 'b'], ['c']])
   expect(groups[0]?.measures.get('perplexity/wikitext2')).toEqual({ mean: 12, spread: Math.sqrt(8), count: 2 })
   expect(groups[1]?.measures.get('perplexity/wikitext2')?.spread).toBeNull()
+})
+
+test('names say the model where there are several', () => {
+  const other = { id: 'other', name: 'another' } as ComparedRun['model']
+  const runs = [run('a', { seed: 0 }), run('b', { seed: 1 }), run('c', { model: other })]
+  expect(groupOverSeeds(runs).map(({ name }) => name)).toEqual([
+    `${runs[0]?.name}, 2 seeds, ${runs[0]?.model.name}`,
+    `${runs[2]?.name}, another`,
+  ])
+  expect(groupEach(runs.slice(0, 2)).map(({ name }) => name)).toEqual(runs.slice(0, 2).map(({ name }) => name))
 })
 
 test('the table puts the baseline first and marks the best of the others', () => {
