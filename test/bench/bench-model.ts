@@ -25,7 +25,7 @@ export const smolShape: Shape = {
   dtype: 'F32',
 }
 
-/** Seeded 32-bit numbers (xorshift), and from them values of mean 0 and deviation 1: quick rather than exactly normal. */
+/** Seeded 32-bit numbers (xorshift), and values of mean 0 and deviation 1 made from them, which are fast rather than exactly normal. */
 export class Draws {
   #state: number
 
@@ -50,8 +50,8 @@ export class Draws {
 }
 
 /**
- * Writes the model beside others in `home` and returns its folder; one that is there already is taken.
- * Blocks and neurons differ in strength by seeded factors, so that no choice among them is a matter of rounding.
+ * Writes the model into a folder of `home`, unless it is there already, and returns the folder. Blocks and neurons differ in strength by
+ * seeded factors, so that no choice among them depends on rounding.
  */
 export function makeModel(home: string, shape: Shape): Promise<string> {
   return writeOnce(join(home, `llama-${Object.values(shape).join('-')}`), configOf(shape), tensorsOf(shape))
@@ -134,7 +134,7 @@ function encode(values: Float32Array, dtype: Shape['dtype']): Uint8Array {
   return new Uint8Array(halves.buffer)
 }
 
-/** A mixture of Qwen3-30B-A3B's widths, in bfloat16. */
+/** A mixture with the widths of Qwen3-30B-A3B, in bfloat16. */
 export interface MixtureShape {
   readonly blocks: number
   readonly vocabulary: number
@@ -196,7 +196,7 @@ export function makeMixture(home: string, { blocks, vocabulary }: MixtureShape):
   return writeOnce(join(home, `mixture-${blocks}-${vocabulary}`), mixtureConfig({ blocks, vocabulary }), tensors)
 }
 
-/** Seeded bfloat16 values, two of each draw from a table of 65,536. */
+/** Seeded bfloat16 values, two for each draw from a table of 65,536. */
 function drawHalves(seed: number, count: number, deviation: number): Uint8Array {
   const draws = new Draws(seed)
   const table = new Uint16Array(encode(draws.fill(new Float32Array(65536), deviation), 'BF16').buffer)

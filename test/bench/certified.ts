@@ -53,7 +53,7 @@ async function compare(model: Model, window: Int32Array, total: typeof all): Pro
   ) as [GreedySearch, GreedySearch]
   let base = variantOf(densePlan(model.spec))
   const earlier = []
-  // The last few have too little left to compare.
+  // The last rounds have too little left to compare.
   for (let round = 1; round <= base.length - 4 && total.rounds < Number(wanted); round++) {
     const kind = kinds[round % 2 === 1 ? 0 : 1]
     const parts = [...base.keys()].filter((part) => base[part] === 0 && isAttention(part) === (kind === 'attention'))

@@ -61,7 +61,7 @@ async function measureAll(): Promise<void> {
   }
 }
 
-/** A plan as 2SSP leaves a model: a share of the neurons of each MLP, every eighth attention gone. */
+/** A plan like 2SSP's: a share of the neurons of each MLP, every eighth attention removed. */
 function planOf(share: number): Plan {
   const dense = removeParts(
     densePlan(model.spec),
@@ -75,7 +75,7 @@ function planOf(share: number): Plan {
   return { ...dense, blocks }
 }
 
-/** Tokens per second of a number of sequences of each view, all of them side by side. */
+/** Tokens per second of several sequences for each view, all at once. */
 async function decode(views: readonly ModelView[], sequences: number, count: number): Promise<number> {
   const sessions = views.map((one) => new DecodingSession(one))
   const start = Promise.withResolvers<void>()

@@ -44,7 +44,7 @@ function seconds(): string {
   return ((performance.now() - start) / 1000).toFixed(1)
 }
 
-/** Every second neuron of each MLP, and some of the last attentions but one, gone. */
+/** Removes every second neuron of each MLP, and some of the last attentions except the very last. */
 function planOf(attentions: number): Plan {
   const last = model.spec.blocks.length - 1
   return {

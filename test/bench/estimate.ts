@@ -26,7 +26,7 @@ interface Subject {
   readonly path: string
   readonly calibration: RunRequest['calibration']
   readonly evaluation: NonNullable<RunRequest['calibration']>
-  /** Options and removed blocks that cut a method's size to fit the time. */
+  /** Options and removed blocks that reduce a method's work to fit the time. */
   readonly cut: Partial<Record<string, Record<string, unknown>>>
   readonly blocks: Partial<Record<string, number>>
   readonly repair: boolean

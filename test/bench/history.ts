@@ -68,7 +68,7 @@ function questions(): Record<string, () => unknown> {
   }
 }
 
-/** Asks 17 times; the first two warm up. Gives the median of the processor time. */
+/** Asks 17 times; the first two are for warming up. Returns the median processor time. */
 function report(name: string, ask: () => unknown): number {
   const timings = timingsOf(name)
   for (let at = 0; at < 17; at++) {
@@ -90,7 +90,7 @@ async function reportCall(name: string, ask: () => Promise<unknown>, limit: numb
   return timings.print() > limit ? [name] : []
 }
 
-/** Wall and processor time side by side: on a busy machine only the second says what a question costs. */
+/** Wall and processor time: on a busy machine only the latter shows what a question costs. */
 function timingsOf(name: string) {
   const walls: number[] = []
   const processor: number[] = []

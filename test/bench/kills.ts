@@ -30,7 +30,7 @@ interface Started {
 }
 
 function start(home: string): Started {
-  // A group of its own: the compute process dies with it, as where a machine goes down.
+  // A separate process group: the compute process dies with it, as when a machine fails.
   const child = spawn(execPath, command, { env: { ...env, ESPALIER_HOME: home }, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
   child.stdout?.on('data', (chunk) => {
@@ -52,7 +52,7 @@ function start(home: string): Started {
 
 const wait = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
-/** What must be equal: the plan with the hashes of its tensors, and every number that decided. */
+/** What must be equal: the plan with the hashes of its tensors, and all numbers behind decisions. */
 function outcomeOf(text: string): string {
   const document = JSON.parse(text) as RunDocument
   const { tensors, ...plan } = document.plan
@@ -63,13 +63,13 @@ const phases = ['Fitting the table', 'Measuring the table', 'Choosing the price 
 const kills = Number(argv[2] ?? 10)
 const random = new PythonRandom(Number(argv[3] ?? 1))
 
-/** Kills a run in each phase this many times, and lets it end. */
+/** Kills a run in each phase this many times, then lets it finish. */
 async function killed(home: string): Promise<{ outcome: string; counts: Map<string, number> }> {
   const counts = new Map<string, number>()
   for (const [index, phase] of phases.entries()) {
     for (let i = 0; i < kills; i++) {
       const { child, reached, output } = start(home)
-      // Where a phase is over already, the next one will do.
+      // If a phase is already over, waits for the next one.
       await reached(phases.slice(index))
       await wait(random.integer(0, 800))
       if (child.exitCode !== null) return { outcome: outcomeOf(await output), counts }

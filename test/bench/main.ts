@@ -43,7 +43,7 @@ const { values: flags } = parseArgs({
   },
 })
 
-/** Sizes that finish in reasonable time; the shape of the work is that of the whole. */
+/** Sizes that finish in reasonable time, with work of the same shape as the full size. */
 const sizes = {
   full: {
     '2ssp': { sparsity: 0.5, windows: 32 },

@@ -22,12 +22,12 @@ const { values: flags, positionals } = parseArgs({ options: { device: { type: 'b
 const tokens = Number(positionals[0] ?? 2048)
 const { name, title } = await openBackend('tensorflow')
 const onGpu = name === 'tensorflow-gpu'
-/** `side` is that of the bare product: a GPU shows its peak with a large one only. */
+/** `side` is the size of the bare product: a GPU reaches its peak only with a large one. */
 const { side, hidden, neurons, heads, keyValueHeads, size, vocabulary } = onGpu
   ? { side: 8192, hidden: 4096, neurons: 11008, heads: 32, keyValueHeads: 32, size: 128, vocabulary: 32000 }
   : { side: 2048, hidden: 576, neurons: 1536, heads: 9, keyValueHeads: 3, size: 64, vocabulary: 49152 }
 
-/** One kind of products: the operations of a block, and a bare product. */
+/** One kind of product: the operations of a block, and a bare product. */
 interface Kind {
   readonly title: string
   readonly bare: () => Tensor
@@ -74,7 +74,7 @@ else {
   if (name === 'tensorflow-cpu') for (const exact of [true, false]) measure(halfKind(units, true, exact))
 }
 
-/** The operations that a GPU has, and nothing of ours: the runtime's own, in float32 and in 16 bits. */
+/** The operations that a GPU has, without our own: the runtime's, in float32 and in 16 bits. */
 function compareOnDevice(): void {
   const { fused: _, halves: _own, ...runtime } = activeBackend()
   setActiveBackend(onGpu ? runtime : { ...runtime, halfType: 'bfloat16' })
@@ -87,7 +87,9 @@ function compareOnDevice(): void {
   else console.log(`Peak memory of the process: ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB`)
 }
 
-/** What NVIDIA's driver says of the device. The runtime keeps what it ever took, so that memory in use at the end is its peak. */
+/**
+ * Reads fields of the device from NVIDIA's driver. The runtime keeps all memory that it ever took, so memory in use at the end is its peak.
+ */
 function deviceLine(fields: string): string {
   const visible = env.CUDA_VISIBLE_DEVICES
   return execFileSync('nvidia-smi', [`--query-gpu=${fields}`, '--format=csv,noheader', ...(visible ? ['-i', visible] : [])], {
@@ -95,7 +97,7 @@ function deviceLine(fields: string): string {
   }).trim()
 }
 
-/** `exact`, weights are those of a checkpoint in bfloat16. */
+/** If `exact`, weights are those of a checkpoint in bfloat16. */
 function halfKind(units: HalfOperations, split: boolean, exact = false): Kind {
   const pack = (weight: Tensor2D) => units.pack(exact ? roundTo(weight, 'BF16') : weight, split)
   const { x, source, projected, cosine, sine, wide } = inputs
@@ -138,7 +140,7 @@ function floatKind(): Kind {
     },
   }
 
-  /** As the likelihood takes it: no matrix of all logits. */
+  /** As in the likelihood: without a matrix of all logits. */
   function headInSlices(): Tensor {
     const step = 8192
     for (let first = 0; first < vocabulary; first += step) {
@@ -158,7 +160,7 @@ function measure({ title, bare, operations }: Kind): void {
   }
 }
 
-/** The best of ten: GFLOP/s by the clock, and by processor time. */
+/** The best of ten: GFLOP/s by wall clock, and by processor time. */
 function time(operations: number, run: () => Tensor): { rate: number; core: number } {
   const best = { rate: 0, core: 0 }
   for (let repeat = 0; repeat < 10; repeat++) {
@@ -171,7 +173,7 @@ function time(operations: number, run: () => Tensor): { rate: number; core: numb
   return best
 }
 
-/** A device that works on its own is done when a value can be read. */
+/** Waits for a device that computes asynchronously, by reading a value. */
 function finish(result: Tensor): void {
   if (onGpu)
     tidy(() =>

@@ -66,7 +66,7 @@ function makeBatch(): Batch {
   return { ids, batch: windowsTogether, dense: randomNormal([rows, spec.hidden]) as Tensor2D }
 }
 
-/** Processor time by phase of one batch, in two rounds of which the second counts. */
+/** Processor time of each phase for one batch, in two rounds of which the second counts. */
 async function timePhases(): Promise<void> {
   let spent = new Map<string, number>()
   const measure = async <T>(phase: string, work: () => T | Promise<T>): Promise<T> => {
@@ -127,7 +127,7 @@ async function timePhases(): Promise<void> {
   console.log(`  together ${total.toFixed(0)} µs a token, AdamW not counted`)
 }
 
-/** Whole steps as a training runs them, in turns with PyTorch's where that is asked for; the first ones warm up. */
+/** Whole steps as in training, in turns with PyTorch's if requested; the first ones are for warming up. */
 async function timeSteps(): Promise<void> {
   const pass = new TrainingPass(student, model.vocabulary, frozen, { products, keeps: true })
   const reference = flags.torch ? await openReference() : undefined
@@ -159,7 +159,7 @@ async function timeSteps(): Promise<void> {
   console.log(`Peak memory ${(process.resourceUsage().maxRSS / 1024).toFixed(0)} MiB`)
 }
 
-/** The same shape in PyTorch, at as many threads. */
+/** The same shape in PyTorch, with the same number of threads. */
 async function openReference(): Promise<Side> {
   const side = new Side(await findTorchPython(flags.python), [join(import.meta.dirname, 'against/recovery.py')], process.env)
   const { hidden, heads, keyValueHeads, vocabulary, blocks } = spec

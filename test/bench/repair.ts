@@ -29,7 +29,7 @@ interface Case {
   readonly sparsity: number
   readonly seed: number
   readonly repair: 'none' | 'one-pass' | 'in-order'
-  /** What the repaired plan is trained for. */
+  /** How long the repaired plan is trained. */
   readonly recovery?: string | undefined
 }
 
@@ -37,7 +37,7 @@ interface Result extends Case {
   readonly perplexities: Record<string, number>
   readonly pruningSeconds: number
   readonly repairSeconds: number
-  /** Account of the training. */
+  /** The training's report. */
   readonly recovered?: Recovered['recovery'] & { readonly recoverySeconds: number }
   /** Projections that kept their old weights. */
   readonly kept: number
@@ -47,7 +47,7 @@ const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCou
 const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
 const sparsities = [0.5, 0.375, 0.25]
 
-/** What says most comes first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
+/** The most informative cases first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
 function cases(): Case[] {
   if (recovery) {
     const fitted = seeds.flatMap((seed) => sparsities.map((sparsity): Case => ({ method: '2ssp_fit', sparsity, seed, repair: 'in-order' })))
@@ -107,7 +107,7 @@ async function measure(model: Model, base: StepBase, one: Case): Promise<Result>
   }
 }
 
-/** Mean, and the deviation over seeds where there are several. */
+/** Mean, and the deviation if there are several seeds. */
 function spread(values: readonly number[]): string {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length
   if (values.length < 2) return mean.toFixed(1)

@@ -32,7 +32,7 @@ async function measureBundle(): Promise<void> {
   report('bundle, gzip', sizes.reduce((sum, size) => sum + size, 0) / 1000, limits.bundleKilobytes, 'kB')
 }
 
-/** From the address to a screen that lists runs. */
+/** Time from the address to a screen that lists runs. */
 async function measureStart(page: Page, session: CDPSession, address: string, name: string): Promise<void> {
   await page.goto('about:blank')
   const before = await threadMilliseconds(session)
@@ -49,13 +49,13 @@ async function measureStart(page: Page, session: CDPSession, address: string, na
   )
 }
 
-/** Scrolls through 600 rows in three seconds: what the page computed for each frame, and the time between two. */
+/** Scrolls through 600 rows in three seconds: the page's computing time for each frame, and the time between two. */
 async function measureScrolling(page: Page, session: CDPSession): Promise<void> {
   const { computed, count, median } = await scrollThrough(page, session, '.scroller', 20_000)
   report(`scrolling ${runs} runs, computed a frame`, computed, limits.frame, 'ms', `${count} frames, median ${median.toFixed(1)} ms apart`)
 }
 
-/** From a click on a switch of the comparison to the frame that shows it. */
+/** Time from a click on a switch of the comparison to the frame that shows it. */
 async function measureCompare(page: Page, session: CDPSession): Promise<void> {
   await page.getByText('Differences only').waitFor()
   await page.waitForTimeout(1500)

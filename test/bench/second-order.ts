@@ -25,7 +25,7 @@ const damping = 0.01
 const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedText = '0'] = argv.slice(2)
 const seed = Number(seedText)
 
-/** (H + damping)^-1 of a symmetric positive matrix [size, size], in its place, by Gauss and Jordan. */
+/** (H + damping)^-1 of a symmetric positive matrix [size, size], in place, by Gauss-Jordan elimination. */
 function invert(matrix: Float64Array, size: number): void {
   let mean = 0
   for (let i = 0; i < size; i++) mean += at(matrix, i * size + i) / size
@@ -44,7 +44,7 @@ function invert(matrix: Float64Array, size: number): void {
   }
 }
 
-/** The neurons that stay: removes `size - count` one by one, updating weights [D, size] and the inverse [size, size] in their place. */
+/** The neurons that stay: removes `size - count` one by one, updating weights [D, size] and the inverse [size, size] in place. */
 function selectBySecondOrder(inverse: Float64Array, weights: Float64Array, size: number, count: number): number[] {
   const kept = Array.from({ length: size }, (_, neuron) => neuron)
   const rows = weights.length / size

@@ -38,10 +38,10 @@ await workbench.close()
 
 const blocks = model.description.shape.blocks
 const history = openHistory(folder)
-/** Names of the steps that a run has in common with others, which only a run alone keeps as its own. */
+/** Names of the steps that a run shares with others, which only a run outside an experiment stores as its own. */
 const stepsOf = (twin: RunDetail | undefined) => (twin ? history.steps.names(twin.id).filter((name) => name.startsWith('shared:')) : [])
 const looks = (name: string) => 2 * blocks * Number(/(\d+) windows/.exec(name)?.[1] ?? 0)
-/** Rounds of greedy searches are steps too, but their passes are counted where they are made. */
+/** Rounds of greedy searches are steps too, but their passes are counted elsewhere. */
 const isLook = (name: string) => /norms|similarities/.test(name)
 const searched = ({ passes }: RunDetail) => (passes ? passes.attention + passes.mlp : 0)
 const sum = (numbers: Iterable<number>) => [...numbers].reduce((all, one) => all + one, 0)
@@ -51,7 +51,7 @@ const needs = (run: RunDetail) => {
   return twin ? searched(twin) + lookedAt(stepsOf(twin)) : searched(run) + (run.passes?.recalled ?? 0)
 }
 const seen = new Set<string>()
-/** What a run computed in the experiment: of steps in common, those that no run before it did. */
+/** What a run computed in the experiment: of shared steps, those that no earlier run did. */
 const computes = (run: RunDetail) => {
   const fresh = stepsOf(alone.get(run)).filter((name) => !seen.has(name))
   for (const name of fresh) seen.add(name)

@@ -52,7 +52,7 @@ else if (task === 'large') await walkLarge(Number(argument ?? 32))
 else if (task === 'experts') await pruneExperts(Number(argument ?? 7))
 else if (task === 'flat') await countOperations(Number(argument ?? 1e6))
 
-/** Each budget in a process of its own, so that each has its own peak. */
+/** Each budget in a separate process, so that each has its own peak. */
 function compareBudgets(child: 'prune' | 'repair within'): void {
   const plans = [250e6, 20e9].map((bytes) => {
     const { stdout } = spawnSync(process.execPath, [import.meta.filename, child, String(bytes)], { encoding: 'utf8', maxBuffer: 2 ** 28 })
@@ -92,7 +92,7 @@ async function pruneWithin(bytes: number): Promise<void> {
   await model.close()
 }
 
-/** Half of every MLP and the attention of block 3 are gone; the hashes of the tensors stand for the plan. */
+/** Removes half of every MLP and the attention of block 3; compares tensor hashes instead of the plan. */
 async function repairWithin(bytes: number): Promise<void> {
   await openBackend()
   const model = await openModel(await makeModel(home, smallShape), bytes)
@@ -145,7 +145,7 @@ async function walkLarge(blocks: number): Promise<void> {
   await model.close()
 }
 
-/** A quarter of the experts goes, by REAP. The first run also writes the model, so its peak is too high. Run it again. */
+/** Removes a quarter of the experts with REAP. The first run also writes the model, so its peak is too high; run it again. */
 async function pruneExperts(blocks: number): Promise<void> {
   await openBackend()
   const shape = { blocks, vocabulary: 49152 }
@@ -182,7 +182,7 @@ async function countOperations(count: number): Promise<void> {
   let afterWarmUp = 0
   for (let done = 0; done < count; done += 4) {
     tf.tidy(() => tf.sum(tf.exp(tf.add(tf.matMul(x as tf.Tensor2D, x as tf.Tensor2D), 1)))).dispose()
-    // What the runtime is done with is freed between turns of the event loop, as between the parts of a model.
+    // The runtime frees memory between turns of the event loop, as between the parts of a model.
     if (done % 48 === 0) await breathe()
     if (done === Math.floor(count / 40) * 4) afterWarmUp = used()
     if (done % Math.floor(count / 5) < 4) console.log(`${done} operations: ${used().toFixed(0)} MiB`)

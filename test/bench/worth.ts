@@ -23,7 +23,7 @@ try {
   await workbench.close()
 }
 
-/** The experiment of an earlier call, else a new one. */
+/** The experiment of an earlier call, otherwise a new one. */
 async function experimentOf(): Promise<string> {
   const known = (await call('experiments.list', {})).find(({ name }) => name === presetName)
   if (known) return known.id
@@ -34,7 +34,7 @@ async function experimentOf(): Promise<string> {
   return experiment.id
 }
 
-/** Waits until no run of the experiment is left, and reports each that ends. */
+/** Waits until all runs of the experiment have ended, and reports each. */
 async function finished(experiment: string): Promise<void> {
   const told = new Set<string>()
   const { promise, resolve } = Promise.withResolvers<void>()

@@ -10,14 +10,14 @@ import { endProgram, killPrograms, type Started, startProgram } from '../server/
 import { runEnded } from '../services/opened.ts'
 import { run } from './espalier.ts'
 
-/** What cannot work, asked for through the command line and over HTTP: both refuse before any window is computed, within two seconds. */
+/** Impossible requests, through the command line and over HTTP: both refuse them within two seconds, before computing any window. */
 interface Refusal {
   name: string
   flags: (places: Places) => string[]
-  /** What is asked over HTTP. */
+  /** The request over HTTP. */
   ask: (call: CallApi, ids: Ids, places: Places) => Promise<unknown>
   says: RegExp
-  /** What the command line adds. */
+  /** The flag of the command line that the message names. */
   flag: RegExp
 }
 
@@ -29,7 +29,7 @@ interface Places {
 interface Ids {
   model: string
   bare: string
-  /** A finished run, to be saved. */
+  /** A finished run to save. */
   run: string
 }
 
@@ -128,8 +128,8 @@ async function timed<T>(work: () => Promise<T>): Promise<{ value: T; seconds: nu
 }
 
 /**
- * Within two seconds of a quiet machine. What took longer is judged by how slow this one is now, and asked again, as another program may
- * have begun or ended between the two.
+ * Within two seconds on a quiet machine. A slower answer is judged by how slow the machine is now, and asked for again, because another
+ * program may have started or ended in between.
  */
 async function expectSoon(seconds: number, ask: () => Promise<unknown>): Promise<void> {
   for (let [taken, asks] = [seconds, 1]; taken > 2; asks++) {

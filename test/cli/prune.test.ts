@@ -11,7 +11,7 @@ const questions = join(import.meta.dirname, '../../resources/questions')
 let home: string
 let model: string
 let data: string[]
-/** Windows to calibrate on and a text to measure, where nothing recorded is compared. */
+/** Calibration windows and a test text, for tests that compare nothing recorded. */
 let few: string[]
 let shortTest: string
 beforeAll(async () => {

@@ -17,9 +17,9 @@ beforeAll(async () => {
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
-/** One line for a person and nothing else: no stack, no second complaint. */
+/** One line for a person and nothing else: no stack trace, no second message. */
 function oneSentence(stderr: string): string {
-  // The tensor library's own start-up lines cannot be kept from a socket, which is what this test reads from.
+  // The tensor library's start-up lines cannot be suppressed on a socket, which this test reads from.
   const lines = stderr
     .split('\n')
     .filter((line) => line && !/^(Stage|Perplexity|Reading|WARNING: All log messages before|I0000 )/.test(line))
@@ -28,7 +28,7 @@ function oneSentence(stderr: string): string {
   return lines[0] ?? ''
 }
 
-/** One of each file that a checkpoint consists of; the engine's own tests go through all of both lists. */
+/** One malformed example of each file in a checkpoint; the engine's tests use the whole of both lists. */
 const ofEachKind = [...malformedCheckpoints, ...malformedModels].filter(({ name }) =>
   ['no config', 'a header that is not JSON', 'a missing shard', 'a tensor of another shape', 'offsets that overlap'].includes(name),
 )
@@ -117,7 +117,7 @@ describe('wrong usage', () => {
     expect(oneSentence(printed)).toMatch(expected)
   })
 
-  // These get as far as a workbench, and leave the end of the process to do.
+  // These get as far as opening a workbench, so the process still has to end.
   it.concurrent.each(checkedLater)('is answered with exit code 2 and a sentence that helps: %s', async (_name, arguments_, expected) => {
     const { code, stderr } = await run(home, arguments_)
     expect(code, stderr).toBe(2)

@@ -26,10 +26,10 @@ afterAll(() => rm(home, { recursive: true, force: true }))
 
 const data = ['--calibration_data=windows.json', '--eval_data=windows.json', '--sequence_length=16', '--no_history']
 
-/** What no door lets in: a format that cannot hold the model, or a place that cannot take it. */
+/** Saves that every interface refuses: a format that cannot hold the model, or a place that cannot take it. */
 interface Refusal extends UnsavableModel {
   readonly code: 'infeasible' | 'conflict' | 'disk'
-  /** Where it would be saved, inside the folder of exports. */
+  /** Where to save it, inside the folder of exports. */
   readonly place: (exports: string, model: string) => Promise<string>
   readonly replace?: true
 }
@@ -50,7 +50,7 @@ async function file(exports: string): Promise<string> {
 
 const place = { make: changed('stories260k'), method: '2ssp', format: 'exact', code: 'conflict' } as const
 
-/** Tokenizers of two kinds are checked where formats are: models that have them do not open. */
+/** Tokenizers of two kinds are tested with the formats: models that have them do not open. */
 const refusals: readonly Refusal[] = [
   ...unsavableModels
     .filter(({ name }) => !name.startsWith('a tokenizer of'))
@@ -77,7 +77,7 @@ const refusals: readonly Refusal[] = [
   },
 ]
 
-/** One for each kind, for the command: it asks the same service, which the door over HTTP is tried on with all. */
+/** One of each kind for the command line. It calls the same service that is tested with all of them over HTTP. */
 const oneOfEach = [...new Map(refusals.map((one) => [`${one.code} ${one.format} ${one.method} ${one.replace}`, one])).values()]
 
 const folderOf = ({ name }: Refusal) => join(home, 'exports', `models-${name.replace(/\W+/g, '-')}`, 'model')
@@ -106,7 +106,7 @@ describe('a model that cannot be saved so', () => {
 })
 
 describe('a model that cannot be saved so, beside the dense one', () => {
-  // The formats hold its dense model.
+  // The formats can hold its dense model.
   const refusal = refusals.find(({ method, code }) => method === 'slicegpt' && code === 'infeasible')
   it.each(['--dense', '--main_table_results'])('is refused before any window is computed with %s too', async (beside) => {
     if (!refusal) throw new Error('There is no refusal to try.')
@@ -181,7 +181,7 @@ describe('over HTTP', () => {
   })
 })
 
-/** A model of two blocks with a vocabulary larger than the whole disk. Its weights take no space themselves. */
+/** A model of two blocks with a vocabulary larger than the whole disk. Its weights are sparse files. */
 async function largerThanItsDisk(folder: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   const { blocks, bsize } = await statfs(folder)

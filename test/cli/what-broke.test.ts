@@ -57,7 +57,7 @@ async function ended(...ids: string[]): Promise<Output<'runs.get'>[]> {
   return found
 }
 
-/** What a command prints, on the data folder of the server. */
+/** What a command prints about the server's data folder. */
 async function printedBy(command: keyof typeof commands, ...words: string[]): Promise<string> {
   let out = ''
   const take = (text: unknown) => {

@@ -28,7 +28,7 @@ const run = (rounds: number): ToCompute => ({
 
 afterEach(() => child.kill('SIGKILL'))
 
-/** A process that lives on has had its turn by then. */
+/** A process that survives has had its turn by then. */
 async function nextSignOfLife(of: ReturnType<typeof start>['of']): Promise<void> {
   const before = of('alive').length
   await eventually(() => of('alive').length > before, 'a sign of life')

@@ -8,7 +8,7 @@ import { toMarkdown } from '#services/report/markdown.ts'
 
 const hostile = '<img src=x onerror=alert(1)> ![a](http://127.0.0.1/p.png)\r<script>1</script>\n[x]: javascript:1\r\n&lt;b&gt; `c`'
 
-/** What is left of a Markdown text for the renderer to act on: without what is escaped, and without blocks of code. */
+/** The part of a Markdown text that the renderer would act on: without escaped characters and code blocks. */
 const active = (markdown: string) =>
   markdown
     .split(/\r\n|\r|\n/)

@@ -10,13 +10,13 @@ const placeName = /path|folder|file|source|directory|cache|destination/i
 
 /** Fields with such a name that are never opened. */
 const noPlaces = new Set([
-  // Compared with what the models of the library say of theirs.
+  // Only compared with the sources of the library's models.
   'runs.replay.description.model.source',
-  // Files of tensors are found by their size and hash.
+  // Tensor files are found by size and hash.
   'runs.replay.description.model.description.plan.tensors.*.file',
 ])
 
-/** Every field of a schema that takes text, with its way and whether it is marked. */
+/** Every text field of a schema, with its path and whether it is marked. */
 function textFields(schema: z.ZodType, way: string, depth = 0): { way: string; marked: boolean }[] {
   if (depth > 12) return []
   if (schema.meta()?.place !== undefined) return [{ way, marked: true }]

@@ -50,7 +50,7 @@ test('a history is checked and migrated while another process changes its tables
   const old = connect(file)
   migrate(old, migrations.slice(0, 1))
   old.close()
-  // As a process does that is in the middle of its migrations, until all are done.
+  // Writes again and again until all migrations are done, like a process in the middle of its own.
   const other = new Worker(
     `const { workerData, parentPort } = require('node:worker_threads')
     const db = new (require('better-sqlite3'))(workerData.file)

@@ -17,7 +17,7 @@ export interface RowWishes {
   experiment?: string | null
 }
 
-/** A run with its request, on the one model that the tests of tables use. */
+/** A run with its request, on the one model that the database tests use. */
 export function insertRun(history: History, wishes: RowWishes = {}): { id: string; number: number } {
   const [known] = history.models.list()
   const model = known?.id ?? newId('model')
@@ -68,7 +68,7 @@ export function insertRun(history: History, wishes: RowWishes = {}): { id: strin
   return { id, number }
 }
 
-/** A transcript of three columns that all answered; gives its id. */
+/** A transcript in which all three columns answered; returns its id. */
 export function insertTranscript(history: History, prompts: number): string {
   const id = newId('talk')
   const columns = ['dense', 'half', 'quarter'].map((name) => ({ model: { id: 'model-x', name }, run: null }))

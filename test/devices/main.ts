@@ -6,7 +6,7 @@ import { argv, env, execPath, exit } from 'node:process'
 import { ensureGgml, vulkanPackages } from '../../src-main/setup/ggml.mjs'
 import { installVulkan, simulatedGpu } from '../../src-main/setup/simulated-gpu.mjs'
 
-/** Settings of each device for the tests. Shaders are optimised here: they compile for longer, and compute faster. */
+/** Settings of each device for the tests. Shaders are optimised: they take longer to compile, but compute faster. */
 const devices: Readonly<Record<string, () => Record<string, string>>> = {
   'tensorflow-cpu': () => ({ ESPALIER_TEST_BACKEND: 'tensorflow' }),
   'ggml-cpu': () => ({ ESPALIER_TEST_BACKEND: 'ggml' }),

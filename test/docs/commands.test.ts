@@ -4,7 +4,7 @@ import { checkFlags } from '#cli/flags/check-flags.ts'
 import { parseFlags } from '#cli/flags/flags.ts'
 import { codeIn, commandsIn, documents, readDocument } from './markdown.ts'
 
-/** Commands of Espalier in blocks and within lines; `test/shown-commands.test.ts` checks those of npm and node. */
+/** Espalier's commands in blocks and within lines; `test/shown-commands.test.ts` checks those of npm and node. */
 const shown = documents.flatMap((document) => {
   const text = readDocument(document)
   const inline = codeIn(text).filter((code) => /^(espalier|npm run (-s )?espalier --) \S/.test(code) && !/…/.test(code))

@@ -9,13 +9,13 @@ const marked = /((?:<!--|\/\/) generated: ([\w-]+)[^\n]*\n)[\s\S]*?((?:<!--|\/\/
 
 export const readFile = (file: string) => readFileSync(join(root, file), 'utf8')
 
-/** The names of the parts that a text has places for. */
+/** The names of the parts that a text contains. */
 export const namesIn = (text: string) => [...text.matchAll(marked)].map((match) => match[2] ?? '')
 
 /** The documents with generated tables. */
 export const pages = documents.filter((document) => namesIn(readFile(document)).length > 0)
 
-/** The text with every generated part as it should be. Throws for a marker with an unknown name. */
+/** The text with every generated part up to date. Throws for a marker with an unknown name. */
 export function withParts(text: string, parts: Parts): string {
   return text.replace(marked, (_, begin: string, name: string, end: string) => {
     const make = parts[name]

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 
 export const root = join(import.meta.dirname, '../..')
 
-/** Every Markdown file of the project's own, as paths from the root. */
+/** Every Markdown file of the project, as paths from the root. */
 export const documents = ['*.md', 'docs/*.md', '{src-main,src-renderer,test}/**/README.md', 'resources/*/**/README.md'].flatMap((pattern) =>
   globSync(pattern, { cwd: root }).sort(),
 )
@@ -27,7 +27,7 @@ export function anchorsIn(text: string): string[] {
   )
 }
 
-/** What is wrong with a link of a document, undefined when nothing is. */
+/** What is wrong with a link in a document; undefined if nothing is. */
 export function problemOf(document: string, link: string): string | undefined {
   const [path = '', anchor] = link.split('#')
   const target = path === '' ? document : join(dirname(document), path)
@@ -47,7 +47,7 @@ export function commandsIn(text: string): string[] {
     .filter((line) => line !== '')
 }
 
-/** Code within a line, without the ticks. */
+/** Inline code, without the backticks. */
 export function codeIn(text: string): string[] {
   return [...withoutBlocks(text).matchAll(/`([^`\n]+)`/g)].map((match) => match[1] ?? '')
 }

@@ -6,7 +6,7 @@ import { codeIn, documents, readDocument, root } from './markdown.ts'
 const contributing = 'docs/contributing.md'
 const ways = ['a method', 'a family', 'a field of a run', 'an export format', 'a measure', 'a screen', 'a call']
 
-/** Where the names of files in a document may begin: its own folder, those around it, and the source trees. */
+/** The folders that file names in a document may start from: its own folder, the ones around it, and the source trees. */
 function beginningsOf(document: string): string[] {
   const folders: string[] = []
   for (let folder = dirname(document); folder !== '.'; folder = dirname(folder)) folders.push(folder)
@@ -15,11 +15,11 @@ function beginningsOf(document: string): string[] {
 
 const looksLikeFile = /^(?:\.{1,2}\/)*[\w@-][\w.@-]*(?:\/[\w.@-]+)*\.(?:ts|mjs|svelte|css|py|h|cc|md|json)$/
 const looksLikeFolder = /^(?:src-main|src-renderer|test|docs)\/[\w./-]+$/
-/** Written or read by the program, or a file of another project. */
+/** Files that the program writes or reads, or of another project. */
 const notOurs =
   /^(?:config|tokenizer|espalier|door|tensors|expected|request|failures|config-hub|calibration-windows|test-windows)\.json$|^modeling_espalier\.py$|\/request\.json$|^runtime|^FOLDER/
 
-/** Names of files and folders in a document; `NAME` stands for the reader's own file. */
+/** Names of files and folders in a document; `NAME` is the reader's own file. */
 function namesIn(text: string): string[] {
   return codeIn(text).filter(
     (code) => (looksLikeFile.test(code) || looksLikeFolder.test(code)) && !code.includes('NAME') && !notOurs.test(code),

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { howToRefresh, isFresh } from './generated.ts'
 import { entriesIn, registries, registryFiles } from './registries.ts'
 
-// Without an import of the engine, which does not load while a registry names a file that is gone.
+// Does not import the engine, which fails to load while a registry names a missing file.
 test.each(Object.values(registryFiles))('%s lists what the files of its folder register', (file) => {
   expect(isFresh(file, registries), howToRefresh(file)).toBe(true)
 })

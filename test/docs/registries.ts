@@ -19,7 +19,7 @@ interface Entry {
   readonly exported: string
   readonly id: string
   readonly title: string
-  /** 0 where the order of files is good enough. */
+  /** 0 if the order of files is good enough. */
   readonly order: number
 }
 
@@ -27,7 +27,7 @@ interface Kind {
   readonly folder: string
   /** What follows the exported name. */
   readonly begins: string
-  /** Whether files of other things are in the folder too. */
+  /** Whether the folder also contains other files. */
   readonly mixed?: true
   readonly keys: { readonly id: string; readonly title: string; readonly order?: string }
 }
@@ -39,7 +39,7 @@ const kinds = {
   families: { folder: 'src-main/engine/architectures/families', begins: ': Architecture = \\{', keys: { id: 'modelType', title: 'title' } },
 } as const satisfies Record<string, Kind>
 
-/** The generated code, by the name in its markers. It is made from text alone, so a registry that names a lost file does no harm. */
+/** The generated code, by the name in its markers. It is made from text alone, so it works while a registry names a missing file. */
 export const registries: Parts = {
   methods: () =>
     registry('methods', {
@@ -64,7 +64,7 @@ export const registries: Parts = {
   'format-titles': () => titles('formats', 'formatTitles'),
 }
 
-/** What the files of a folder register, in the order of lists. Throws where two claim one name or one place. */
+/** What the files of a folder register, in list order. Throws if two claim the same name or place. */
 export function entriesOf(name: keyof typeof kinds): Entry[] {
   const kind: Kind = kinds[name]
   const found = filesIn(kind.folder).flatMap((file) => entriesIn(file, readFile(file), kind))
@@ -121,7 +121,7 @@ const quoted = (key: string) => (/^[A-Za-z_]\w*$/.test(key) ? key : `'${key}'`)
 
 const withoutEnding = (file: string) => file.replace(/\.ts$/, '')
 
-/** The files of a folder and those below it but registries, in the order that imports have. */
+/** All files in a folder and its subfolders except registries, in import order. */
 function filesIn(folder: string): string[] {
   const isRegistry = (file: string) => (Object.values(registryFiles) as string[]).includes(file)
   const files = globSync(`${folder}/**/*.ts`, { cwd: root }).map((file) => file.replaceAll('\\', '/'))

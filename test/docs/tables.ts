@@ -13,7 +13,7 @@ import { methods } from '#engine/pruning/registry.ts'
 import { type Parts, readFile } from './generated.ts'
 import { entriesOf } from './registries.ts'
 
-/** Every part of the documentation that is made from the code, by the name in its markers. */
+/** Every part of the documentation generated from the code, by the name in its markers. */
 export const tables: Parts = {
   methods: () =>
     toTable(
@@ -94,13 +94,13 @@ export const tables: Parts = {
     ),
 }
 
-/** The folders beside its own that a file imports from. */
+/** The other folders that a file imports from. */
 const foldersIn = (text: string) => [...new Set([...text.matchAll(/ from '(\.\.\/[\w-]+)\//g)].map((match) => match[1] ?? ''))]
 
 const toBlock = (text: string) => `\`\`\`text\n${text}\n\`\`\``
 const code = (text: string) => `\`${text}\``
 
-/** A Markdown table with columns as wide as the formatter makes them; a bar within a cell is escaped. */
+/** A Markdown table with columns as wide as the formatter makes them, with bars in cells escaped. */
 function toTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = [head, ...rows].map((row) => row.map((cell) => cell.replaceAll('|', '\\|')))
   const widths = head.map((_, column) => Math.max(3, ...cells.map((row) => row[column]?.length ?? 0)))
@@ -129,7 +129,7 @@ function toOptionRow({ name, kind, help: meaning, default: value, minimum, above
   ]
 }
 
-/** A field without a description would be an empty cell. */
+/** Throws for a missing description, which would leave a cell empty. */
 function describe(name: string, description: string | undefined): string {
   if (!description) throw new Error(`Field "${name}" of runDocument has no description. Add .describe('…') to it in src-main/contract.`)
   return description

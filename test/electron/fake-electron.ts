@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 
-/** A fake of the parts of Electron that the window uses; it records what is done with them. For `vi.mock('electron', …)`. */
+/** A fake of the parts of Electron that the window uses; it records how they are used. For `vi.mock('electron', …)`. */
 type Answer = (...given: never[]) => unknown
 
 export const ipcMain = {

@@ -10,7 +10,7 @@ beforeEach(() => {
   started.length = 0
 })
 
-/** The stand-in as the program sees it; the mock keeps its own copy. */
+/** The fake as the program sees it; the mock has its own copy. */
 async function fakeElectron() {
   const fake = (await import('electron')) as unknown as typeof import('./fake-electron.ts')
   fake.app.done.length = 0

@@ -24,7 +24,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true })
 })
 
-/** Starts the window and joins both ends of the stand-in's channels, so that the preload's bridge reaches the real workbench. */
+/** Starts the window and connects both ends of the fake's channels, so that the preload's bridge reaches the real workbench. */
 async function openDoor(): Promise<Door & { quit(): Promise<void> }> {
   app.removeAllListeners()
   ipcMain.handlers.clear()

@@ -10,7 +10,7 @@ import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
-/** Runs a request on a model in which the entries of some tensors were multiplied. */
+/** Runs a request on a model with the entries of some tensors multiplied. */
 async function run(changed: Record<string, number>, request: Partial<RunRequest>) {
   const folder = mkdtempSync(join(scratch, 'model-'))
   const model = makeValidModel()

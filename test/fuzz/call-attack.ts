@@ -10,18 +10,18 @@ import type { Random } from './random.ts'
 
 const callNames = Object.keys(api) as CallName[]
 
-/** What is asked of the workbench in one case. */
+/** One case's request to the workbench. */
 export interface Request {
   name: CallName
   input: unknown
 }
 
-/** A workbench over an engine that does no work, and the ids that were seen in its answers. */
+/** A workbench with an engine that does no work, and the ids seen in its answers. */
 export class CallAttack {
   readonly #workbench: Opened
   readonly #ids: string[] = []
   readonly #folder: string
-  /** Files to import: an experiment of drafts, and one of runs that were done. */
+  /** Files to import: an experiment of drafts, and one of finished runs. */
   readonly #exported: string[]
 
   private constructor(workbench: Opened, folder: string, realExport: string) {
@@ -54,7 +54,7 @@ export class CallAttack {
     this.#remember(experiment)
   }
 
-  /** Ids in an answer are used by later requests. */
+  /** Collects ids from an answer for later requests. */
   #remember(answer: unknown): void {
     for (const [, id] of JSON.stringify(answer ?? null)
       .slice(0, 50_000)
@@ -77,7 +77,7 @@ export class CallAttack {
     return answer
   }
 
-  /** What a user sees of an imported experiment: its runs, their comparison, and its file, which must be one to import. */
+  /** Opens what a user sees of an imported experiment: its runs, their comparison, and its file, which must be importable. */
   async #lookAt(id: string): Promise<void> {
     const { call } = this.#workbench
     const { rows } = await call('runs.query', { experiment: id, limit: 1000 })
@@ -97,7 +97,7 @@ export class CallAttack {
     return random.chance(0.1) ? text.slice(0, random.below(text.length)) : text
   }
 
-  /** A value that mostly fits a schema. */
+  /** A value that usually fits a schema. */
   #value(schema: z.ZodType, random: Random, key: string): unknown {
     if (random.chance(0.03)) return strangeValue(random)
     const definition = schema.def as unknown as Record<string, unknown> & { type: string }

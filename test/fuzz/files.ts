@@ -19,7 +19,7 @@ import { mixtureAttacks } from './mixtures.ts'
 import { mutateBytes, mutateJson, mutateTemplate } from './mutate.ts'
 import type { Random } from './random.ts'
 
-/** One way to be attacked: writes a spoiled file into an empty folder, and reads it as the program does. */
+/** One kind of attack: it writes a damaged file into an empty folder and reads it as the program does. */
 export interface Attack {
   write(folder: string, random: Random): Promise<void> | void
   read(folder: string): Promise<unknown>
@@ -102,7 +102,7 @@ async function useTokenizer(path: string): Promise<unknown> {
   return [opened.decode(ids), opened.chats && opened.chat([{ role: 'user', content: 'Hello' }])]
 }
 
-/** All that is done with a file of text: as documents, as rows, and cut into windows. */
+/** Everything the program does with a text file: reads it as documents and as rows, and cuts it into windows. */
 async function readData(file: string): Promise<unknown> {
   const first = await readTexts(file).catch((thrown) => thrown)
   const rows = await underLimits(file, () => Array.fromAsync(readRows(file))).catch((thrown) => thrown)
@@ -123,7 +123,7 @@ async function wholeModel(folder: string): Promise<void> {
   await writeTokenizer(folder, { 'tokenizer.json': tokenizer, 'tokenizer_config.json': settings })
 }
 
-/** A valid folder with one file of it spoiled. */
+/** A valid folder with one damaged file. */
 const modelAttack = (name: string, spoil: (random: Random) => Uint8Array): Attack => ({
   async write(folder, random) {
     await wholeModel(folder)
@@ -138,7 +138,7 @@ const index = {
   weight_map: Object.fromEntries(Object.keys(header).map((name, i) => [name, `model-0000${i < half ? 1 : 2}-of-00002.safetensors`])),
 }
 
-/** Two shards and the index that names them, spoiled. */
+/** Two shards and their index, damaged. */
 const shards: Attack = {
   async write(folder, random) {
     await wholeModel(folder)
@@ -156,7 +156,7 @@ const shards: Attack = {
   read: describeAndEncode,
 }
 
-/** A history with some rows, spoiled in the middle of its pages. */
+/** A history with some rows, damaged inside its pages. */
 function databaseAttack(source: Buffer): Attack {
   return {
     write: (folder, random) => writeFileSync(join(folder, 'history.sqlite'), mutateBytes(source, random)),
@@ -174,7 +174,7 @@ function databaseAttack(source: Buffer): Attack {
 
 const [headBytes, tailBytes] = [makeGguf(splitPart(0)), makeGguf(splitPart(1))]
 
-/** One of two parts of a divided model, each with a tensor and what says which part it is. */
+/** One of two parts of a divided model, with a tensor and the fields that say which part it is. */
 function splitPart(index: number): GgufFile {
   return {
     metadata: {
@@ -187,7 +187,7 @@ function splitPart(index: number): GgufFile {
   }
 }
 
-/** Parts that lie: spoiled, exchanged, of another model, missing, or pipes and links in their places. */
+/** Bad parts: damaged, swapped, from another model, missing, or replaced by pipes and links. */
 const divided: Attack = {
   write(folder, random) {
     const parts = [headBytes, tailBytes].map((bytes) => (random.chance(0.6) ? mutateBytes(bytes, random) : bytes))
@@ -202,18 +202,18 @@ const divided: Attack = {
   read: (folder) => describeAndEncode(firstIn(folder)),
 }
 
-/** The first file of a folder, or the folder itself where it is empty. */
+/** The first file of a folder, or the folder itself if it is empty. */
 function firstIn(folder: string): string {
   const [first] = readdirSync(folder).sort()
   return first === undefined ? folder : join(folder, first)
 }
 
-/** Files of up to 4 GB that take no room on the disk: holes, and a line that never ends. */
+/** Files of up to 4 GB that take no disk space: holes, and a line that never ends. */
 const sparse: Attack = {
   write(folder, random) {
     const name = random.pick(['a.txt', 'a.jsonl', 'a.json', 'a.parquet', 'a.arrow', 'model.gguf', 'model.safetensors'])
     writeFileSync(join(folder, name), random.pick(['', '{"text": "', '["', 'GGUF', 'PAR1', 'ARROW1']))
-    // A process keeps what one case took: texts stay small enough that the cases after it are judged by their own memory.
+    // A process does not return the memory of a case, so texts stay small enough not to distort the cases after it.
     truncateSync(join(folder, name), random.pick(/\.(txt|json|jsonl)$/.test(name) ? [1e6, 2e7] : [1e6, 4e9]))
     if (name === 'model.safetensors') writeFileSync(join(folder, 'config.json'), json(model.config))
   },
@@ -224,7 +224,7 @@ const sparse: Attack = {
   },
 }
 
-/** 32 MB of one letter, and of lines of it, packed; members of gzip may follow each other. */
+/** 32 MB of one letter, and of lines of it, compressed; a gzip file may have several members. */
 const packed = gzipSync(Buffer.alloc(32_000_000, 'a'))
 const packedLines = gzipSync(Buffer.alloc(32_000_000, `"${'a'.repeat(1000)}"\n`))
 

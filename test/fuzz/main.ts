@@ -1,6 +1,6 @@
 /**
  * Attacks the program with spoiled files and requests for some minutes: `npm run fuzz -- --minutes N --seed S`. What it finds is kept under
- * `out/fuzz`, and done again with `--seed S --case N`. Ends with exit code 1 when it found anything.
+ * `out/fuzz`, and repeated with `--seed S --case N`. Ends with exit code 1 when it found anything.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -47,7 +47,7 @@ function judge(number: number, ended: Ended): void {
   else counts.accepted++
 }
 
-/** What is wrong with how a case ended; undefined where it was accepted, refused in a sentence, or ended by a limit that is stated. */
+/** What is wrong with the outcome of a case; undefined if it was accepted, refused in a sentence, or ended by a documented limit. */
 function problemOf(ended: Ended): string | undefined {
   if (ended.how === 'hung') return `no answer after ${ended.seconds.toFixed(1)} s`
   if (ended.memoryBytes > 1.5e9) return `${(ended.memoryBytes / 1e9).toFixed(2)} GB of memory`
@@ -66,7 +66,7 @@ function keep(number: number, ended: Ended, problem: string): void {
   console.log(`case ${number}, ${ended.kind}: ${problem.slice(0, 300)}`)
 }
 
-/** One case again, with its files kept. */
+/** Repeats one case and keeps its files. */
 async function repeat(number: number): Promise<void> {
   const folder = join(findings, `seed-${seed}-case-${number}`)
   rmSync(join(folder, 'files'), { recursive: true, force: true })

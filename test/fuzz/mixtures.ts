@@ -32,7 +32,7 @@ const layout = {
   },
 }
 
-/** A valid folder of a mixture with one file of it spoiled. */
+/** A valid folder of a mixture with one damaged file. */
 const mixtureAttack = (name: string, spoil: (random: Random) => Uint8Array) => ({
   async write(folder: string, random: Random) {
     await writeModelFiles(folder, mixture)
@@ -55,7 +55,7 @@ const shapes: Readonly<Record<string, readonly number[]>> = {
   ...{ 'blk.0.ffn_gate_exps.weight': [4, 12, 8], 'blk.0.ffn_up_exps.weight': [4, 12, 8], 'blk.0.ffn_down_exps.weight': [4, 8, 12] },
 }
 
-/** GGUF files with some sizes changed, and tensors of other sizes, twice, or not at all. */
+/** GGUF files with some sizes changed, and with tensors resized, repeated, or missing. */
 const ggufAttack = (
   architecture: string,
   sizes: Readonly<Record<string, number>>,
@@ -73,7 +73,7 @@ const ggufAttack = (
   read: (folder: string) => describeModel(join(folder, 'model.gguf')),
 })
 
-/** Mixtures of experts: their config, their tensors, and what is left of them; and a Gated DeltaNet. */
+/** Mixtures of experts: their config, their tensors, and pruned ones; and a Gated DeltaNet. */
 export const mixtureAttacks = {
   'mixture config': mixtureAttack('config.json', (random) => json(mutateJson(mixture.config, random))),
   'mixture header': mixtureAttack('model.safetensors', (random) => toSafetensors(mutateJson(header, random), data)),

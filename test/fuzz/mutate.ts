@@ -2,7 +2,7 @@ import type { Random } from './random.ts'
 
 const numbers = [0, 1, 7, 8, 127, 128, 255, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]
 
-/** A copy of bytes with one to eight changes: flipped, set, cut, doubled, moved, or a length that cannot be. */
+/** A copy with one to eight changes: bytes flipped, set, cut, repeated or moved, or an impossible length. */
 export function mutateBytes(source: Uint8Array, random: Random): Buffer {
   let bytes: Buffer = Buffer.from(source)
   for (let changes = 1 + random.below(8); changes > 0; changes--) bytes = changeBytes(bytes, random)
@@ -10,7 +10,7 @@ export function mutateBytes(source: Uint8Array, random: Random): Buffer {
 }
 
 function changeBytes(bytes: Buffer, random: Random): Buffer {
-  // Headers are at the ends, so half of the changes are made there.
+  // Headers are at the beginning or end, so half of the changes are made there.
   const near = random.below(Math.min(bytes.length, 512))
   const at = random.chance(0.25) ? near : random.chance(0.33) ? Math.max(0, bytes.length - 1 - near) : random.below(bytes.length)
   const length = 1 + random.below(random.chance(0.8) ? 16 : 4096)
@@ -42,7 +42,7 @@ function changeBytes(bytes: Buffer, random: Random): Buffer {
   }
 }
 
-/** Values that a program trips over. */
+/** Values that programs often fail on. */
 export function strangeValue(random: Random): unknown {
   return random.pick<() => unknown>([
     () => null,
@@ -84,7 +84,7 @@ function nest(depth: number): unknown {
   return value
 }
 
-/** A copy of plain data in which one to four values, keys or items are strange, gone or doubled. */
+/** A copy of plain data in which one to four values, keys or items are strange, missing or repeated. */
 export function mutateJson(source: unknown, random: Random): unknown {
   const root = { value: structuredClone(source) }
   for (let changes = 1 + random.below(4); changes > 0; changes--) changeNode(root, random)
@@ -98,7 +98,7 @@ function changeNode(root: Record<string, unknown>, random: Random): void {
     const inner = holder[key] as Record<string, unknown>
     const keys = Object.keys(inner)
     if (keys.length === 0) break
-    // Large vocabularies would take nearly all changes.
+    // Otherwise large vocabularies would get nearly all changes.
     key = random.chance(0.5) ? (keys[random.below(Math.min(keys.length, 40))] as string) : random.pick(keys)
     holder = inner
   }
@@ -168,7 +168,7 @@ const templatePieces = [
   ],
 ]
 
-/** A template with pieces of the language put in, taken out and doubled. */
+/** A template with pieces of the language inserted, removed and repeated. */
 export function mutateTemplate(source: string, random: Random): string {
   let text = source
   for (let changes = 1 + random.below(6); changes > 0; changes--) {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { CaseOutcome } from './worker.ts'
 
-/** How a case ended. Seconds are processor time where the system reports it, so that a busy machine makes nothing slow. */
+/** How a case ended. Seconds are processor time where the system reports it, so a busy machine does not make a case slow. */
 export interface Ended extends Omit<CaseOutcome, 'number'> {
   how: 'answered' | 'hung' | 'died'
   seconds: number
@@ -13,11 +13,11 @@ export interface Ended extends Omit<CaseOutcome, 'number'> {
 }
 
 const mostSeconds = 5
-/** By the clock on the wall: a process that waits takes none of the processor's. */
+/** By wall clock: a waiting process uses no processor time. */
 const mostWallSeconds = 120
 const lookMilliseconds = 50
 
-/** A process that does cases, watched from outside. */
+/** A process that runs cases, watched from outside. */
 export class FuzzProcess {
   readonly #child: ChildProcess
   #output = ''
@@ -42,7 +42,7 @@ export class FuzzProcess {
     return started
   }
 
-  /** Does one case; `keep` is a folder for its files. */
+  /** Runs one case; `keep` is a folder for its files. */
   perform(seed: number, number: number, keep?: string): Promise<Ended> {
     this.#output = ''
     const child = this.#child
@@ -74,7 +74,7 @@ export class FuzzProcess {
       child.on('message', (message: CaseOutcome & { done?: boolean }) => {
         kind = message.kind
         request = message.request ?? request
-        // What comes before is the fuzzer's own work.
+        // Everything before is the fuzzer's own work.
         if (!message.done) from = usageOf(child.pid)
         else
           end('answered', { memoryBytes: Math.max(memoryBytes, message.memoryBytes), ...(message.error ? { error: message.error } : {}) })
@@ -90,7 +90,7 @@ export class FuzzProcess {
   }
 }
 
-/** Processor seconds and memory of a process; undefined where the system has no such files, and when it is gone. */
+/** Processor seconds and memory of a process; undefined if it is gone or the system has no such files. */
 function usageOf(pid: number | undefined): { seconds: number; memoryBytes: number } | undefined {
   try {
     const [, rest = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')

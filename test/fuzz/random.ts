@@ -1,4 +1,4 @@
-/** Draws that are the same for the same seed and case on every machine (xorshift32 over a mixed start). */
+/** Random draws that depend only on the seed and case, on every machine (xorshift32 with a mixed start). */
 export class Random {
   #state: number
 

@@ -9,7 +9,10 @@ const windowsIn = (name: string, windows: number) => ({
   windows,
 })
 
-/** The text of an experiment's file, as `experiments.export` gives it, of runs that the real engine did: plans, decisions, repair and measures. */
+/**
+ * The text of an experiment's file, as `experiments.export` returns it, with runs of the real engine: plans, decisions, repair and
+ * measures.
+ */
 export async function makeRealExport(): Promise<string> {
   const modelPath = await referenceModel('stories260k')
   await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath })

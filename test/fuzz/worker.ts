@@ -1,4 +1,4 @@
-/** A process of the fuzzer: runs the cases it receives one by one and reports the outcome of each. Any case may kill it. */
+/** A process of the fuzzer: runs the cases that it receives one by one and reports their outcomes. Any case may kill it. */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,12 +12,12 @@ export interface CaseOutcome {
   number: number
   kind: string
   error?: { code: string; message: string; raw: boolean }
-  /** What was asked, where the case is a call: its ids depend on the cases before. */
+  /** The request, if the case is a call: its ids depend on earlier cases. */
   request?: unknown
   memoryBytes: number
 }
 
-/** One case in four is a call; the others are files, in turns. */
+/** One case in four is a call; the others take turns on files. */
 const callsEvery = 4
 
 const realExport = readFileSync(process.argv[2] as string, 'utf8')
@@ -66,7 +66,7 @@ async function prepareCall(random: Random, keep: string | undefined): Promise<[s
   return [`call ${request.name}`, () => (calls as CallAttack).perform(request), request]
 }
 
-/** What no user should see: the wording of a language or a library instead of a sentence. */
+/** What a user should never see: the wording of a language or a library instead of a sentence. */
 const rawWords =
   /Cannot (read|set) prop|is not (a function|iterable|defined)|\[object |undefined|\bNaN\b|call stack|Invalid (string|typed array|array) length|at .*\.ts:\d+|E[A-Z]{4,}: |SQLITE_|ZodError|"code": ?"|Unexpected token .* in JSON at position .* at /
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-/** What a server may do wrong with one request. */
+/** What a server may do wrong in a request. */
 export type Fault =
   | { status: number; headers?: Record<string, string> }
   | { cutAfter: number }
@@ -25,7 +25,7 @@ export interface SeenRequest {
 export interface FakeRepository {
   commit: string
   files: Record<string, Buffer>
-  /** Names to list beside the files. */
+  /** Names to list in addition to the files. */
   alsoListed?: string[]
   token?: string
   gated?: boolean
@@ -35,7 +35,7 @@ export interface FakeHub {
   endpoint: string
   storeOrigin: string
   seen: SeenRequest[]
-  /** Taken one by one: the first whose test fits a request is used up by it. */
+  /** Each is used up by the first request that fits its test. */
   faults: { when: (request: SeenRequest) => boolean; fault: Fault; times?: number }[]
   close(): Promise<void>
 }
@@ -50,7 +50,7 @@ export function gitSha1(bytes: Buffer): string {
   return createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex')
 }
 
-/** A hub on the loopback: small files from itself, large ones (.safetensors, .parquet, .gz) by redirect from a second origin. */
+/** A hub on localhost that serves small files itself and redirects to a second origin for large ones (.safetensors, .parquet, .gz). */
 export async function startFakeHub(repositories: Record<string, FakeRepository>): Promise<FakeHub> {
   const hub: FakeHub = { endpoint: '', storeOrigin: '', seen: [], faults: [], close: async () => undefined }
   const store = await listen((request, response) => {
@@ -115,7 +115,7 @@ function answer(
   return response.writeHead(302, { ...linked, ...common }).end()
 }
 
-/** Sends bytes with ranges as a good server does, or with the fault. */
+/** Sends bytes, with support for ranges, or with the fault. */
 function send(
   seen: SeenRequest,
   response: ServerResponse,

@@ -10,7 +10,7 @@ const shape = [16, 512] as const
 /** Types that the Python package does not know. */
 const unread = new Set(['NVFP4', 'Q1_0', 'Q2_0'])
 
-/** Blocks of every type that is written mean the same to Python's gguf package as to this program. */
+/** Checks that blocks of every type we write have the same values in Python's gguf package. */
 export async function checkBlocks(tools: Tools, folder: string, table: Table): Promise<void> {
   table.title("Blocks, read by Python's gguf package (largest difference)")
   const values = Float32Array.from({ length: 16 * 512 }, (_, i) => Math.sin(i * 12.9898) ** 3 * (i % 113 === 0 ? 4 : 1))

@@ -6,36 +6,36 @@ import type { Amount } from '#contract/runs/run-request.ts'
 import { mixtureModels, type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
 import { writeSeededModel } from '../fixtures/seeded-model.ts'
 
-/** A model to prune and take elsewhere. */
+/** A model to prune and open in other programs. */
 export interface InteropModel {
   readonly name: string
   readonly folder: () => Promise<string>
   /** Tokens of the windows that answers are compared on. */
   readonly length: number
-  /** Words whose ids are compared, where the model has a tokenizer. */
+  /** Texts whose token ids are compared, if the model has a tokenizer. */
   readonly texts?: readonly string[]
-  /** How far llama.cpp's own arithmetic may be from ours in float32, where a family has a reason. */
+  /** Bounds for llama.cpp's arithmetic against ours in float32, if the family needs special ones. */
   readonly bounds?: Bounds
-  /** False where llama.cpp takes other rotary factors for a short prompt. */
+  /** False if llama.cpp uses other rotary factors for a short prompt. */
   readonly greedy?: boolean
-  /** How far transformers' own arithmetic may be from ours, where a family has a reason. */
+  /** Bounds for transformers' arithmetic against ours, if the family needs special ones. */
   readonly inTransformers?: Bounds
-  /** Methods whose result no tool runs. */
+  /** Methods whose result no tool can run. */
   readonly without?: readonly string[]
-  /** Whether it has experts, which a method of their own removes; transformers has no code for its `exact` folders. */
+  /** Whether it has experts, which some methods remove; transformers has no code for its `exact` folders. */
   readonly mixture?: true
   /** GGUF types that are tried, where not all. */
   readonly types?: readonly string[]
 }
 
-/** A run's method with what keeps it short. */
+/** A run's method, with options that keep it short. */
 export interface InteropMethod {
   readonly method: string
   readonly amount: Amount
   readonly options: Readonly<Record<string, unknown>>
-  /** Tokens that what is left is trained on. */
+  /** Tokens that the pruned model is trained on. */
   readonly recovers?: number
-  /** The models that it is tried on, where not all dense ones. */
+  /** The models that it is tried on; without it, all dense ones. */
   readonly on?: readonly string[]
   /** Whether it is tried on mixtures, and only there. */
   readonly mixtures?: true
@@ -46,7 +46,7 @@ export interface InteropMethod {
 const usual = { length: 160 }
 // llama.cpp looks the GELU of Phi and Gemma up in a table of half precision.
 const table = { ...usual, bounds: { perplexity: 3e-4, logits: 2e-3 } }
-// A Gated DeltaNet normalises small reads, so other orders of sums and other types show more.
+// A Gated DeltaNet normalises small inputs, so the order of sums and the types have larger effects.
 const delta = { inTransformers: { perplexity: 1e-5, logits: 1e-4 }, bounds: { perplexity: 1e-5, logits: 5e-4 }, types: ['F32'] }
 
 const reference = (
@@ -73,7 +73,7 @@ async function changedModel(name: ReferenceModel, change: Record<string, unknown
 
 const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
 
-/** A family that nothing is recorded of; its folder goes when the process ends. */
+/** A family without recorded results; its folder is deleted when the process ends. */
 async function seededMixture(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-interop-mixture-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
@@ -92,20 +92,20 @@ export const models: readonly InteropModel[] = [
   reference('llama3-rope'),
   reference('llama-headdim'),
   reference('mistral-tiny'),
-  // llama.cpp computes no window here, so files end where it does.
+  // llama.cpp does not compute this family's window, so files end with it.
   reference('mistral-window', { ...usual, length: 60 }),
   reference('qwen2-tiny'),
   reference('qwen2-tiny-tied'),
   reference('qwen2-yarn'),
   reference('phi3-tiny'),
-  // Its short factors hold to 128 tokens, and llama.cpp's contexts begin at 256.
+  // Its short factors apply up to 128 tokens, and llama.cpp's contexts have at least 256.
   reference('phi3-longrope', { ...usual, greedy: false }, { sliding_window: null }),
   reference('phi4-mini', { ...usual, greedy: false }),
   reference('phi-tiny', table),
   reference('qwen3'),
   reference('qwen3-tied'),
   reference('smollm3'),
-  // llama.cpp works the scale of scores out from the size of heads, as it is in published ones.
+  // llama.cpp computes the scale of scores from the head size, as in published models.
   reference('gemma2', table, { query_pre_attn_scalar: 16 }),
   reference('gemma3', table, { query_pre_attn_scalar: 16 }),
   reference('olmo2'),
@@ -113,7 +113,7 @@ export const models: readonly InteropModel[] = [
   reference('granite'),
   // Without any block of full attention, as ShortGPT leaves this small one, transformers cannot run it.
   reference('qwen3_5', { ...usual, ...delta, without: ['shortgpt'] }),
-  // Rounding in other types sends tokens of these random models to other experts.
+  // Rounding in other types sends tokens of these random models to different experts.
   ...mixtureModels
     .filter((name) => name !== 'gpt_oss')
     .map((name) => reference(name, { ...usual, ...(name === 'qwen3_5_moe' ? delta : {}), mixture: true, types: ['F32'] })),
@@ -127,7 +127,7 @@ export const models: readonly InteropModel[] = [
 export const fits = ({ name, mixture, without = [] }: InteropModel, { method, on = [name], mixtures }: InteropMethod): boolean =>
   on.includes(name) && mixture === mixtures && !without.includes(method)
 
-/** Models that differ in what a removed block or submodule leaves: windows, sequential and parallel residuals, norms on outputs. */
+/** Models in which a removed block or submodule leaves different things: windows, sequential and parallel residuals, norms on outputs. */
 const shapes = ['sample model (Llama)', 'mistral-window', 'phi-tiny', 'gemma3', 'olmo2', 'qwen3_5']
 
 /** Narrower MLPs and fewer attentions, also trained; whole blocks; submodules of either kind. */
@@ -139,18 +139,18 @@ export const methods: readonly InteropMethod[] = [
   { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
 ]
 
-/** How far an answer may be, relative: of the perplexity, and of any logit against the largest. */
+/** Relative bounds: for the perplexity, and for any logit against the largest. */
 export interface Bounds {
   readonly perplexity: number
   readonly logits: number
 }
 
-/** Of folders in transformers, and of float32 files in llama.cpp where a family has no wider bound. */
+/** For folders in transformers, and for float32 files in llama.cpp unless a family has a wider bound. */
 export const exactBounds: Bounds = { perplexity: 3e-6, logits: 1.5e-5 }
 
 /**
- * GGUF types, with how far an answer of llama.cpp may be from that of the same file in this program: it also rounds what it multiplies the
- * weights with, to half precision or to 8 bits, which on these small random models shows.
+ * GGUF types, with bounds for llama.cpp's answers against ours on the same file: llama.cpp also rounds the inputs of products to half
+ * precision or to 8 bits, which matters on these small random models.
  */
 export const ggufBounds: Readonly<Record<string, Bounds>> = {
   F32: exactBounds,

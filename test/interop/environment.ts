@@ -10,7 +10,7 @@ import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { findPip } from '../../src-main/setup/tensorflow/python.mjs'
 import { findOnPath, runTool } from '../../src-main/setup/tools.mjs'
 
-/** The tools that written models are tried with. */
+/** The tools that exported models are tried with. */
 export interface Tools {
   readonly python: string
   /** Environment of the Python programs. */
@@ -23,12 +23,12 @@ const here = import.meta.dirname
 export async function findTools(): Promise<Tools> {
   const python = findOnPath('python3') ?? findOnPath('python')
   if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
-  // Packages are made for one version of Python.
+  // Packages are built for one version of Python.
   const { output: version } = await runTool(python, ['-VV'])
   const packages = await brought('python', ['requirements.txt'], version, async (folder) => {
     const pip = await findPip()
     if (!pip) throw new Error('The check needs pip for Python 3. Install it and run the check again.')
-    // Compiling all that they hold takes longer than what is loaded of them.
+    // Compiling everything in them takes longer than compiling what is loaded.
     const options = [
       'install',
       '--quiet',
@@ -53,7 +53,10 @@ export async function findTools(): Promise<Tools> {
   }
 }
 
-/** transformers copies the code of a folder into its user's home, and Python compiles what it loads: here to a folder that goes when this process ends. */
+/**
+ * transformers copies a folder's code into the user's home, and Python compiles what it loads; here both use a folder that is deleted when
+ * this process ends.
+ */
 function homeOfItsOwn(): NodeJS.ProcessEnv {
   const home = mkdtempSync(join(tmpdir(), 'espalier-interop-home-'))
   process.once('exit', () => rmSync(home, { recursive: true, force: true }))
@@ -67,7 +70,7 @@ function homeOfItsOwn(): NodeJS.ProcessEnv {
   }
 }
 
-/** A folder of the cache that appears when it is complete; its name follows from the files that list its contents and from the version of Python. */
+/** A cache folder that appears once it is complete; its name depends on the files that list its contents and on the version of Python. */
 async function brought(name: string, files: readonly string[], fitting: string, fill: (folder: string) => Promise<void>): Promise<string> {
   const hash = createHash('sha256').update(fitting)
   for (const file of files) hash.update(readFileSync(join(here, file)))
@@ -96,7 +99,7 @@ async function must(command: string, args: string[]): Promise<void> {
   if (code !== 0) throw new Error(`${command} ${args[0]} failed:\n${output.slice(-1000)}`)
 }
 
-/** Gives a Python program a job and reads its answer, the last line that it prints. Says what went wrong when it ends without one. */
+/** Gives a Python program a job and reads its answer, the last line that it prints. Says what went wrong if there is none. */
 export async function askPython<Answer>(
   tools: Tools,
   program: string,

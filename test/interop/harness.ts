@@ -13,10 +13,10 @@ const tasks = {
   hellaswag: ['validation', join(questions, 'hellaswag', 'validation.jsonl')],
 } as const
 
-/** What the harness calls a measure. */
+/** The harness's names of measures. */
 const names = { accuracy: 'acc,none', 'accuracy per character': 'acc_norm,none' } as const
 
-/** lm-evaluation-harness asks `espalier serve` about a pruned run, and finds the accuracies that the run has. */
+/** Runs lm-evaluation-harness against `espalier serve` with a pruned run, and expects the run's accuracies. */
 export async function checkHarness(tools: Tools, folder: string, table: Table): Promise<void> {
   table.title('lm-evaluation-harness against `espalier serve` (difference of accuracy)')
   const asked = [

@@ -1,6 +1,6 @@
 import { LlamaProcess } from '#engine/llama/llama-process.ts'
 
-/** What llama.cpp is asked about a file. */
+/** A question to llama.cpp about a file. */
 export interface LlamaQuestion {
   readonly file: string
   readonly windows?: readonly Int32Array[]
@@ -13,14 +13,14 @@ export interface LlamaQuestion {
 
 export interface LlamaAnswer {
   readonly perplexity: number
-  /** Behind each token of the first window. */
+  /** After each token of the first window. */
   readonly logits: Float32Array
   readonly greedy: readonly number[]
   readonly tokensPerSecond: number
   readonly ids: readonly (readonly number[])[] | undefined
 }
 
-/** llama.cpp with keys and values in float32 and plain attention. A file that ends its process leaves a new one for the next. */
+/** llama.cpp with keys and values in float32 and plain attention. If a file ends its process, the next question starts a new one. */
 export class Llama {
   #process = new LlamaProcess()
 

@@ -1,4 +1,4 @@
-/** Writes pruned models in every format and tries each with the tools that it is for: `npm run interop`. */
+/** Writes pruned models in every format and opens each with the tools for that format: `npm run interop`. */
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -25,7 +25,7 @@ interface Case {
   readonly folder: string
 }
 
-/** What this program answers, and what the others are asked. */
+/** This program's answers, and the questions for the others. */
 interface Expected {
   readonly windows: readonly Int32Array[]
   readonly perplexity: number
@@ -46,7 +46,7 @@ interface Answer {
 
 const answerLength = 8
 
-/** Prunes a model, saves it in every format that holds it, and compares what other programs answer with our own answers. */
+/** Prunes a model, saves it in every suitable format, and compares the answers of other programs with ours. */
 export async function checkPruned(asked: Case, table: Table): Promise<void> {
   const { model: interop, method, folder } = asked
   table.title(`${interop.name}, ${method.method}${method.recovers ? ', recovered' : ''}`)
@@ -122,7 +122,7 @@ async function greedy(view: ModelView, prompt: readonly number[]): Promise<numbe
   return ids.slice(prompt.length)
 }
 
-/** Formats that transformers opens, and which of them need the code that the folder brings. */
+/** Formats that transformers opens, and which of them need the code in the folder. */
 const forTransformers: Readonly<Record<string, { readonly trust: boolean }>> = { stock: { trust: false }, exact: { trust: true } }
 
 async function checkTransformers({ transformers, model, folder }: Case, expected: Expected, table: Table): Promise<void> {
@@ -155,7 +155,7 @@ const questionOf = (expected: Expected, { texts }: InteropModel) => ({
 
 interface Place {
   readonly bounds: Bounds
-  /** Whether both sides compute in float32, so that they say the same words. */
+  /** Whether both sides compute in float32 and so must answer with the same words. */
   readonly sameKind: boolean
 }
 
@@ -170,18 +170,18 @@ function compare(
   const same = answer.greedy.join() === expected.greedy.join()
   table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), bounds.perplexity, same ? 'greedy equal' : '')
   table.add(`${what}: logits`, relativeError(Array.from(answer.logits), expected.logits), bounds.logits)
-  // A choice between two tokens that are all but equally likely may fall either way.
+  // Two tokens that are almost equally likely may come out either way.
   if (sameKind && expected.comparesGreedy)
     table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} instead of ${expected.greedy.join()}`)
   if (expected.ids) table.state(`${what}: token ids`, JSON.stringify(answer.ids) === JSON.stringify(expected.ids) ? undefined : 'differ')
 }
 
-/** A GGUF file in llama.cpp: in float32 against the pruned model, in other types against what this program makes of the same file. */
+/** A GGUF file in llama.cpp: in float32 against the pruned model, in other types against this program with the same file. */
 async function checkGguf({ llama, model }: Case, type: string, target: string, expected: Expected, table: Table): Promise<void> {
   const file = join(target, (await readdir(target)).find((name) => name.endsWith('.gguf')) ?? '')
   const { windows, prompt } = expected
   const question = { file, windows, prompt, tokens: answerLength, ...(model.texts ? { texts: model.texts } : {}) }
-  // llama.cpp computes while this program does.
+  // Lets llama.cpp compute at the same time as this program.
   const asked = llama.ask(question).catch((error: Error) => ({ error: error.message }))
   const reopened = await openModel(file)
   const own = type === 'F32' ? expected : { ...expected, ...(await reopenedAnswers(reopened, expected)) }

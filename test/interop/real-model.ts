@@ -58,7 +58,7 @@ try {
   await rm(folder, { recursive: true, force: true })
 }
 
-/** Perplexity of each type in llama.cpp against ours of the model that was saved and of the same file. */
+/** Perplexity of each type in llama.cpp, against ours for the saved model and for the same file. */
 async function compareAnswers(model: Model, plan: Plan, pruned: string): Promise<void> {
   const ids = (await openTokenizer(path)).encode(await readFile(flags.text, 'utf8'))
   const windows = Array.from({ length: windowCount }, (_, i) => Int32Array.from(ids.slice(i * windowLength, (i + 1) * windowLength)))
@@ -87,7 +87,7 @@ interface Measured {
   readonly theirs: number
 }
 
-/** The same type made by llama.cpp's own quantiser of the F16 file. */
+/** The same type, made from the F16 file by llama.cpp's own quantiser. */
 async function compareQuantisers(type: GgufType, pruned: string, { measure, ours, theirs }: Measured): Promise<void> {
   const target = join(folder, `quantised-${type}.gguf`)
   await llama.quantize(await fileOf(pruned, 'F16'), target, mixes[type].fileType)
@@ -117,7 +117,7 @@ async function reopened(file: string, windows: Int32Array[]): Promise<number> {
   }
 }
 
-/** Dense and pruned in turns, one thread. */
+/** Dense and pruned in turns, with one thread. */
 async function compareSpeed(model: Model, pruned: string): Promise<void> {
   const whole = join(folder, 'dense')
   await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: whole, ggufTypes: ['F32'] })

@@ -35,7 +35,7 @@ afterAll(async () => {
   vi.unstubAllEnvs()
 })
 
-/** The seed keeps runs apart, which would else find each other's steps. */
+/** The seed keeps runs apart; otherwise they would find each other's steps. */
 function startRun(seed: number, backend: BackendName = 'ggml', windows = 4): Promise<{ id: string }> {
   const calibration = { source: join(fixtures, 'reference', 'calibration-windows.json'), sequenceLength: 256, windows }
   const request = { method: 'blockpruner', amount: { sparsity: 0.4 }, options: { windows }, seed, calibration, measures: [], backend }

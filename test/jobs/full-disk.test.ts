@@ -80,7 +80,7 @@ test('a history file that cannot grow stays whole, and its run is not lost and r
   const pages = history.db.pragma('page_count', { simple: true }) as number
   history.db.pragma(`max_page_count = ${pages + 200}`)
   queue.act('enqueue', [run.id])
-  // Even the word that the run has failed may find no space in the history; it is written as soon as there is some.
+  // Even the record of the failure may not fit into the history; it is written as soon as there is space.
   await eventually(() => /ended: .*full/.test(logs.tail(run.id, 1000).text), 'the failure in the log')
   history.db.pragma('max_page_count = 1000000')
   await eventually(() => status() === 'failed', 'the failure in the history')

@@ -25,7 +25,7 @@ async function startRecovery({ call, model }: Opened): Promise<string> {
   return (await call('runs.create', { model: model.id, request })).id
 }
 
-/** Kills the compute process once the run was measured so often while it trained. */
+/** Kills the compute process after this many measurements during training. */
 async function killBehind({ call, folder }: Opened, id: string, points: number): Promise<void> {
   await eventually(async () => (await call('runs.get', { id })).recoveryPoints.length > points, `${points} measurements`)
   const word = defaultComputeCommand().at(-1) as string
@@ -36,7 +36,7 @@ async function killBehind({ call, folder }: Opened, id: string, points: number):
 
 const pointsOf = ({ recovery }: RunDetail) => recovery?.points ?? []
 
-/** How often trainings of a history began: one that is resumed does not measure its start again. */
+/** How many trainings of a history were started; a resumed one does not measure its start again. */
 function beginnings(folder: string): unknown {
   const db = connect(join(folder, 'history.sqlite'))
   try {

@@ -10,7 +10,7 @@ import { referenceModel } from '../fixtures/reference.ts'
 import { fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
 import { expectIntact, forgetSteps, pause, printed, processesOf, seeded } from './watching.ts'
 
-/** Something to kill, and a run of it. `kills` of each kind: `npm run kills` is the long version. */
+/** Something to kill, and a run of it. `npm run kills` is the long version, with `kills` of each kind. */
 interface Subject {
   command: readonly [string, ...string[]]
   modelPath?: string
@@ -35,7 +35,7 @@ const subjects: Record<string, () => Promise<Subject>> = {
   'that compares others with the dense model': async () => ({ ...(await engineSubject('shortgpt', 0.4)), create: compareShallower }),
 }
 
-/** A run that looks at two others, which are made first where they are not there yet. */
+/** A run that compares two others, which are made first if they do not exist yet. */
 async function compareShallower(workbench: Opened): Promise<{ id: string }> {
   const { call, model } = workbench
   const { rows } = await call('runs.query', { conditions: [{ field: 'method', is: 'equal', value: 'shortgpt' }] })
@@ -56,7 +56,7 @@ async function compareShallower(workbench: Opened): Promise<{ id: string }> {
   return call('runs.inspect', { inspect: { kind: 'divergence', runs, data: windows('test', 24) } })
 }
 
-/** What a run found: its plan and decisions, or every token that it looked at. */
+/** What a run found: its plan and decisions, or every token that it compared. */
 async function foundBy({ call }: Opened, { id, plan, decisions, inspected }: RunDetail) {
   const pages = inspected?.kind === 'divergence' ? inspected.divergence.pages : []
   return { plan, decisions, inspected, tokens: await Promise.all(pages.map((_, page) => call('runs.tokens', { id, page }))) }
@@ -89,7 +89,7 @@ interface Undisturbed extends Subject {
   open(): Promise<Opened>
   found: unknown
   outcomes: unknown
-  /** How long it took: kills come at random moments of that time, however busy the machine is. */
+  /** Its duration: kills come at random moments within it, however busy the machine is. */
   milliseconds: number
 }
 
@@ -116,7 +116,7 @@ async function expectUndisturbed(workbench: Opened, run: RunDetail, { found, out
   expectIntact(workbench.folder)
 }
 
-/** Kills the compute process as soon as there is one, or at a random moment; gives how the run was left. */
+/** Kills the compute process as soon as there is one, or at a random moment; returns the state that the run was left in. */
 async function killCompute(workbench: Opened, id: string, { command, milliseconds }: Undisturbed, share: number): Promise<string> {
   const word = command.at(-1) as string
   // A run is claimed before its process is started.
@@ -125,7 +125,7 @@ async function killCompute(workbench: Opened, id: string, { command, millisecond
   const killed = processesOf(process.pid, word)
   for (const pid of killed) process.kill(pid, 'SIGKILL')
   await eventually(() => !processesOf(process.pid, word).some((pid) => killed.includes(pid)), 'the end of the killed processes')
-  // A run that had ended leaves its process idle: the next one must not be given to it before its death was noticed.
+  // A finished run leaves its process idle; the next run must not get that process before its death is noticed.
   if (killed.length > 0) await eventually(async () => !(await isUp(workbench)), 'the notice of their end')
   return (await runEnded(workbench, id)).status
 }
@@ -144,7 +144,10 @@ function statusIn(folder: string, id: string): unknown {
   }
 }
 
-/** Starts a main process and kills it once the run has begun, or at a random moment after it is up or was started; gives how the run was left. */
+/**
+ * Starts a main process and kills it once the run has started, or at a random moment after the process started or was ready; returns the
+ * state that the run was left in.
+ */
 async function killMain(id: string, { folder, command, milliseconds }: Undisturbed, share: number, isUp: boolean): Promise<unknown> {
   const main = spawn(process.execPath, [join(import.meta.dirname, 'main-to-kill.ts'), folder, ...command], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -159,7 +162,7 @@ async function killMain(id: string, { folder, command, milliseconds }: Undisturb
   return statusIn(folder, id)
 }
 
-/** When to kill, as shares of an undisturbed run: first as soon as the run has begun, then at random. */
+/** When to kill, as shares of an undisturbed run's duration: first as soon as the run has started, then at random. */
 function sharesOf(kills: number, seed: number): number[] {
   const random = seeded(seed)
   return Array.from({ length: kills }, (_, kill) => (kill === 0 ? 0 : random()))
@@ -200,7 +203,7 @@ describe.skipIf(process.platform !== 'linux').each(Object.keys(subjects))('a run
       if ((await killMain(id, undisturbed, share, kill !== 2)) === 'running') interruptions++
     }
     const workbench = await undisturbed.open()
-    // What the program died with once is taken up, what it died with twice waits for the user.
+    // A run during which the program died once is resumed; after two deaths it waits for the user.
     const found = await workbench.call('runs.get', { id })
     expect(['queued', 'running', 'interrupted', 'done']).toContain(found.status)
     if (found.status === 'interrupted') await workbench.call('runs.resume', { ids: [id] })

@@ -1,4 +1,4 @@
-/** A main side that is killed from outside: opens the folder, does nothing but work its queue, and prints when a run is running. */
+/** A main process to be killed from outside: it opens the folder, only works on its queue, and prints when a run is running. */
 import { processorDevice } from '#jobs/devices.ts'
 import { openWorkbench } from '#services/workbench.ts'
 

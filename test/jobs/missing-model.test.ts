@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
-/** A waiting run of a model that was removed, before a run of one that is there. */
+/** A waiting run of a removed model, before a run of an existing one. */
 async function waitingWithoutModel(workbench: Opened) {
   await workbench.call('queue.pause', {})
   const copy = join(workbench.folder, 'given', 'other')

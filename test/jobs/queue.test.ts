@@ -6,7 +6,7 @@ import { eventually } from '../eventually.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 import { processesOf } from './watching.ts'
 
-/** Also the processor time of this process, which what else runs here does not change. */
+/** Also measures this process's processor time, which other programs do not affect. */
 async function timed<T>(work: Promise<T>): Promise<{ value: T; milliseconds: number }> {
   const start = process.cpuUsage()
   const value = await work

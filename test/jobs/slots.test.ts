@@ -29,7 +29,7 @@ const pruning = ({ call, model }: Opened, seed: number) =>
     },
   })
 
-/** Makes runs while the queue is paused, and lets it go: all that find a slot have begun by then, however short they are. */
+/** Creates runs while the queue is paused, then resumes it: all runs that find a slot have then started, however short they are. */
 async function atOnce(workbench: Opened, make: readonly (() => Promise<{ id: string }>)[]): Promise<{ id: string }[]> {
   await workbench.call('queue.pause', {})
   const runs = []

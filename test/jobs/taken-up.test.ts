@@ -12,7 +12,7 @@ async function underWay(workbench: Opened): Promise<string> {
 
 const takenUp = async ({ call }: Opened) => (await call('queue.get', {})).takenUp
 
-/** Opens the folder in a process of its own and kills it while it computes. */
+/** Opens the folder in another process and kills it while it computes. */
 async function killWhileRunning(folder: string): Promise<void> {
   const main = spawn(process.execPath, [join(import.meta.dirname, 'main-to-watch.ts'), folder, ...fakeCompute], {
     stdio: ['ignore', 'pipe', 'inherit'],

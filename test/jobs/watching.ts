@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { connect } from '#db/database.ts'
 
-/** Numbers from 0 to 1 that are the same in every run of the tests. */
+/** Numbers from 0 to 1, the same in every test run. */
 export function seeded(seed: number): () => number {
   let state = seed
   return () => {
@@ -15,7 +15,7 @@ export function seeded(seed: number): () => number {
 
 export const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
-/** What must hold whatever died: the file is whole, and nothing half written has its final name. */
+/** What must be true after any death: the database is sound, and nothing half-written has its final name. */
 export function expectIntact(folder: string): void {
   const db = connect(join(folder, 'history.sqlite'))
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
@@ -57,7 +57,7 @@ export function processesOf(parent: number | null, word: string): number[] {
     .map(Number)
 }
 
-/** Forgets the steps of runs that are done: a later run of the same request would find them all, and there would be nothing to kill. */
+/** Deletes the steps of finished runs. A later run of the same request would find them all, and there would be nothing to kill. */
 export function forgetSteps(folder: string): void {
   const db = connect(join(folder, 'history.sqlite'))
   try {

@@ -16,15 +16,18 @@ import {
   statuses,
 } from './subject.ts'
 
-/** Starts the same command again and again and kills it; one that ends by itself has found what was left and must have the plan. */
+/**
+ * Starts the same command and kills it, again and again; one that ends by itself has resumed from what was left and must have the expected
+ * plan.
+ */
 export async function killCommands(killing: Killing): Promise<Killed> {
   const { outcome, seconds, random, count, folder, during } = killing
   const killed = { kills: 0, interrupted: 0, done: 0 }
-  // Follows the speed of the machine: shorter after a command that ended first, longer after one that was killed.
+  // Adapts to the speed of the machine: shorter after a command that ended first, longer after one that was killed.
   let longest = seconds * 500
   while (killed.kills < count) {
     const { child, printed } = startPruning(killing)
-    // Most are killed while they prune; the others wherever they are, mostly while they start.
+    // Most are killed while they prune, the others at any moment, mostly while they start.
     if (random() < 0.8) await untilRunning(child, folder, during)
     await Promise.race([pause(random() * longest), printed.catch(() => {})])
     if (await killHard(child)) {
@@ -48,7 +51,7 @@ export async function killCommands(killing: Killing): Promise<Killed> {
 }
 
 async function untilRunning(child: ChildProcess, folder: string, method?: string): Promise<void> {
-  // Before, the row of an earlier start may still say so.
+  // Needed because the row of an earlier start may still say so.
   const before = attempts(folder, method)
   while (child.exitCode === null && child.signalCode === null && attempts(folder, method) === before) await pause(50)
 }
@@ -64,7 +67,7 @@ export async function killRepairs(killing: Killing): Promise<Killed> {
 
 const training = ['--recover=16384', `--recover_data=${calibration.source}`]
 
-/** The same with a recovery, whose state is written down at each of its eight measurements. */
+/** The same with a recovery, whose state is stored at each of its eight measurements. */
 export async function killRecoveries(killing: Killing): Promise<Killed> {
   const undisturbed = await measureUndisturbed({ ...killing, folder: `${killing.folder}-undisturbed`, flags: training })
   if (!undisturbed.outcome.plan.finalNorm) throw new Error('The recovery took no weights, so a kill could change nothing.')

@@ -6,14 +6,14 @@ import { openHistory } from '#db/history.ts'
 import { commit, type FakeHub, gitSha1, startFakeHub } from '../hub/fake-hub.ts'
 import { type Command, type Killed, type Killing, killHard, pause, requireWhole, startCommand } from './subject.ts'
 
-/** The large file arrives over about this many seconds, so that kills meet it. */
+/** The large file arrives over about this many seconds, so that kills hit it. */
 const transferSeconds = 2
 const chunkMilliseconds = 20
 
 const name = 'owner/name'
 const cacheOf = (folder: string) => join(folder, 'cache')
 
-/** A model is added by its name on the hub, and the command is killed while its files arrive. */
+/** Adds a model by its name on the hub, and kills the command while files arrive. */
 export async function killDownloads({ model, random, count, folder }: Killing): Promise<Killed> {
   const killed = { kills: 0, interrupted: 0, done: 0 }
   const files = Object.fromEntries(readdirSync(model).map((file) => [file, readFileSync(join(model, file))]))
@@ -57,7 +57,7 @@ async function startSlowHub(files: Record<string, Buffer>): Promise<FakeHub> {
 const startDownload = (folder: string, { endpoint }: FakeHub): Command =>
   startCommand(['models', 'add', name, '--json'], folder, { HF_ENDPOINT: endpoint, HF_HUB_CACHE: cacheOf(folder), HF_HUB_OFFLINE: '' })
 
-/** How many bytes of unfinished files there are. */
+/** The number of bytes of unfinished files. */
 const partOf = (folder: string) =>
   globSync('**/*.incomplete', { cwd: cacheOf(folder) }).reduce((sum, file) => sum + statSync(join(cacheOf(folder), file)).size, 0)
 
@@ -66,7 +66,7 @@ async function untilArriving(folder: string, { child }: Command): Promise<void> 
   while (child.exitCode === null && child.signalCode === null && partOf(folder) <= before) await pause(20)
 }
 
-/** Nothing has the name of a finished file unless its content has that hash. */
+/** Throws if a file has the name of a finished file but not its hash. */
 function requireBlobs(folder: string): void {
   for (const file of globSync('**/blobs/*', { cwd: cacheOf(folder) }).filter((path) => !path.endsWith('.incomplete'))) {
     const bytes = readFileSync(join(cacheOf(folder), file))
@@ -75,7 +75,7 @@ function requireBlobs(folder: string): void {
   }
 }
 
-/** The model is in the library once, its files are those of the hub, and no transfer of it is left. */
+/** Throws unless the model is in the library once, with the hub's files, and no transfer of it is left. */
 function requireDownloaded(folder: string, added: readonly ModelEntry[], files: Record<string, Buffer>): void {
   const { path = '' } = added[0] ?? {}
   const wrong = Object.entries(files).filter(([file, bytes]) => !bytes.equals(readFileSync(join(path, file))))

@@ -12,7 +12,7 @@ const fillerRows = 400
 
 const opener = join(import.meta.dirname, 'open-history.ts')
 
-/** A history of an earlier version is opened, which copies it and migrates it, and killed meanwhile. */
+/** Opens a history of an earlier version, which copies and migrates it, and kills the process meanwhile. */
 export async function killMigrations({ random, count, folder }: Killing): Promise<Killed> {
   const killed = { kills: 0, interrupted: 0, done: 0 }
   mkdirSync(folder, { recursive: true })
@@ -58,7 +58,7 @@ function makeOld(folder: string): void {
   db.close()
 }
 
-/** Gives back once the process is about to open the history. */
+/** Returns when the process is about to open the history. */
 async function startOpening(folder: string): Promise<ChildProcess> {
   const child = spawn(process.execPath, [opener, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
   await new Promise((resolve) => child.stdout.once('data', resolve))
@@ -80,7 +80,7 @@ function versionIn(folder: string): number {
   }
 }
 
-/** Every row is there, in one form or another, and every copy that has its name is complete. */
+/** Throws unless every row exists, in one form or another, and every copy with a final name is complete. */
 function requireMigrated(folder: string): void {
   requireWhole(folder)
   const backups = join(folder, 'backups')

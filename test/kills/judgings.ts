@@ -13,14 +13,14 @@ const verdicts: Judgement[] = ['left', 'right', 'tie', 'both bad']
 /** The verdict on a pair, by its number, so that kept votes can be checked. */
 const verdictOn = (pair: number) => verdicts[pair % verdicts.length] as Judgement
 
-/** A judge at one judging: what was cast and answered, and which pair is on the screen. */
+/** A judge in one judging: the votes cast and answered, and the pair on the screen. */
 interface Judge {
   id: string
   cast: number
   open: JudgingState['next']
 }
 
-/** A judge votes as fast as the server answers, and the server is killed under the votes or while the judge thinks. */
+/** Votes as fast as the server answers, and kills the server during a vote or while the judge thinks. */
 export async function killJudgings({ random, count, folder }: Killing): Promise<Killed> {
   const killed = { kills: 0, interrupted: 0, done: 0 }
   const history = openHistory(folder)
@@ -52,7 +52,7 @@ async function begin({ call }: RemoteWorkbench, transcript: string): Promise<Jud
   return { id, cast: 0, open: next }
 }
 
-/** The page's next start: all answered votes are there, and the same pair with the same sides, unless the vote on the way arrived. */
+/** Opens the page again: all answered votes must be there, and the same pair with the same sides, unless the last vote arrived. */
 async function returnTo({ call }: RemoteWorkbench, { id, cast, open }: Judge): Promise<Judge> {
   const { votes, next, last } = await call('judgings.get', { id })
   const isSame = votes === cast && isDeepStrictEqual(next, open)
@@ -61,7 +61,7 @@ async function returnTo({ call }: RemoteWorkbench, { id, cast, open }: Judge): P
   return { id, cast: votes, open: next }
 }
 
-/** Votes until all pairs have one or the server is gone; true where it was gone. */
+/** Votes until all pairs have a vote or the server is gone; true if it is gone. */
 async function voteOn({ call }: RemoteWorkbench, judge: Judge): Promise<boolean> {
   while (judge.open) {
     const { pair } = judge.open

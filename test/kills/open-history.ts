@@ -1,4 +1,4 @@
-/** Opens a history, which copies and migrates an old one; it is killed while it does. */
+/** Opens a history, which copies and migrates an old one, and is killed meanwhile. */
 import { openHistory } from '#db/history.ts'
 
 process.stdout.write('opening\n')

@@ -35,7 +35,7 @@ export async function end({ child, remote }: Server, signal: NodeJS.Signals): Pr
   if (child.exitCode === null && child.signalCode === null && child.kill(signal)) await ended
 }
 
-/** Makes sure that a run is under way: a new one, or the one that was interrupted. */
+/** Makes sure that a run is active: a new one, or the interrupted one. */
 async function keepBusy({ call }: RemoteWorkbench, { model, method, folder }: Subject): Promise<void> {
   const { rows } = await call('runs.query', {})
   if (rows.some(({ status }) => status === 'running' || status === 'queued')) return
@@ -59,7 +59,7 @@ async function keepBusy({ call }: RemoteWorkbench, { model, method, folder }: Su
   await call('runs.create', { model: known.id, request })
 }
 
-/** Lets every run end and compares its plan. */
+/** Waits for every run to end and compares its plan. */
 async function finish({ call }: RemoteWorkbench, killing: Killing): Promise<number> {
   for (;;) {
     const { rows } = await call('runs.query', { limit: 1000 })

@@ -5,24 +5,24 @@ import { isDeepStrictEqual } from 'node:util'
 import type { RunDocument } from '#contract/runs/run.ts'
 import { connect } from '#db/database.ts'
 
-/** What is killed how often, and what must come of it. */
+/** What is killed and how often, and the expected outcome. */
 export interface Killing {
   model: string
   method: string
-  /** What an undisturbed command ends with. */
+  /** The outcome of an undisturbed command. */
   outcome: Outcome
-  /** How long an undisturbed command takes. */
+  /** The duration of an undisturbed command. */
   seconds: number
   random(): number
   count: number
   folder: string
-  /** Flags of the command beside those of every one. */
+  /** Additional flags of the command. */
   flags?: readonly string[]
   /** Kills wait for a run of this method to begin; without it, for any run. */
   during?: string
 }
 
-/** What must be the same whether or not a run was killed. */
+/** What must be the same whether a run was killed or not. */
 export type Outcome = Pick<RunDocument, 'plan' | 'divergence'>
 
 /** One pruning command. */
@@ -85,7 +85,7 @@ export async function measureUndisturbed(subject: Subject): Promise<{ outcome: O
   return { outcome, seconds: (performance.now() - begun) / 1000 }
 }
 
-/** Files of tensors lie in the folder of their history; their hashes are part of the plan. */
+/** Tensor files are in the folder of their history; their hashes are part of the plan. */
 const withoutPlaces = (outcome: unknown): unknown =>
   JSON.parse(JSON.stringify(outcome, (key, value) => (key === 'file' ? undefined : value)))
 
@@ -108,7 +108,7 @@ export function requireWhole(folder: string): void {
   }
 }
 
-/** A column of the runs; none when the history was not made yet. */
+/** A column of all runs; empty if there is no history yet. */
 function columnOfRuns(folder: string, column: 'status' | 'attempts', method?: string): unknown[] {
   const file = join(folder, 'history.sqlite')
   if (!existsSync(file)) return []
@@ -128,13 +128,13 @@ function columnOfRuns(folder: string, column: 'status' | 'attempts', method?: st
 
 export const statuses = (folder: string, method?: string) => columnOfRuns(folder, 'status', method) as string[]
 
-/** How often runs were begun, all together. */
+/** How often runs were started, in total. */
 export const attempts = (folder: string, method?: string) =>
   (columnOfRuns(folder, 'attempts', method) as number[]).reduce((sum, one) => sum + one, 0)
 
 export const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds))
 
-/** Ends a process with SIGKILL; false where it had ended by itself. */
+/** Ends a process with SIGKILL; false if it had ended by itself. */
 export async function killHard(child: ChildProcess): Promise<boolean> {
   const ended = new Promise((resolve) => child.once('exit', resolve))
   if (child.exitCode !== null || child.signalCode !== null || !child.kill('SIGKILL')) return false

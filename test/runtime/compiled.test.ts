@@ -35,6 +35,6 @@ test('a cache folder that cannot be made is done without', () => {
   rmSync(cache, { recursive: true })
   mkdirSync(cache, { mode: 0o500 })
   expect(askVersion()).toMatch(/^\d/)
-  // Root may write everywhere.
+  // Root may write anywhere.
   expect(existsSync(join(cache, 'compiled'))).toBe(process.getuid?.() === 0)
 })

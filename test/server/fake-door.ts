@@ -3,13 +3,13 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Door } from '#server/door.ts'
 
 export interface FakeDoor extends Door {
-  /** Every call that came through, in order. */
+  /** Every call that was received, in order. */
   asked: { name: string; input: unknown }[]
   answers: Record<string, (input: unknown) => unknown>
   tell(event: ApiEvent): void
 }
 
-/** A workbench of a few lines: the doors are the subject, not what is behind them. */
+/** A minimal workbench: the tests are about the doors, not what is behind them. */
 export function makeFakeDoor(answers: FakeDoor['answers'] = {}): FakeDoor {
   const listeners = new Set<Listener>()
   const asked: FakeDoor['asked'] = []

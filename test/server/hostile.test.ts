@@ -34,7 +34,7 @@ function modelIn(folder: string) {
   }
 }
 
-/** Milliseconds of this process's processor time that honest calls take, in the middle of several: this machine may have other work. */
+/** Milliseconds of this process's processor time for honest calls, as the median of several, because this machine may have other work. */
 async function timeCalls(times: number): Promise<number> {
   const taken: number[] = []
   for (let turn = 0; turn < times; turn++) {
@@ -172,11 +172,11 @@ describe('the events', () => {
     const text = 'y'.repeat(100_000)
     for (let count = 0; count < 600; count++) {
       server.door.tell({ name: 'model removed', data: { id: text } } as never)
-      // The honest one is at most 2 MB behind, however few bytes a turn of this process moves.
+      // The honest client is at most 2 MB behind, however few bytes a turn of this process moves.
       while (heard + 20 < count) await new Promise(setImmediate)
     }
     await expect.poll(() => heard).toBe(600)
-    // 60 MB were sent; the slow one holds 16 MB of them at most.
+    // 60 MB were sent; at most 16 MB of them are held for the slow client.
     expect(process.memoryUsage.rss() - before).toBeLessThan(200e6)
     ;(slow as unknown as { _socket: Socket })._socket.resume()
     expect(await new Promise((resolve) => slow.once('close', resolve))).toBe(1013)

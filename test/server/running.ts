@@ -13,7 +13,7 @@ export interface Running extends RunningServer {
   stop(): Promise<void>
 }
 
-/** A real server on a free port, over a fake workbench and a folder of small pages; a secret lies beside that folder. */
+/** A real server on a free port, with a fake workbench and a folder of small pages; a secret file lies beside that folder. */
 export async function runServer(door = makeFakeDoor(), changes: Partial<ServerSettings> = {}): Promise<Running> {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-server-'))
   const pages = join(folder, 'pages')

@@ -8,14 +8,14 @@ const sample = join(import.meta.dirname, '../../resources/sample-model')
 const text = (file: string, windows: number) => ({ source: join(sample, file), sequenceLength: 128, windows })
 const seldom = { interval: 100 }
 
-/** What a door showed, to be found again after a restart. */
+/** What a door returned, to be compared after a restart. */
 export interface Seen {
   experiment: string
   runs: { id: string; reached: number | null; measures: RunEntry['measures'] }[]
   transcript: string
 }
 
-/** The main path through a door: two methods at two sparsities on the sample model, watched, compared and talked to. */
+/** The main path through a door: two methods at two sparsities on the sample model, then progress, comparison and playground. */
 export async function goThrough(door: Door): Promise<Seen> {
   const events: ApiEvent[] = []
   const stop = door.subscribe((event) => events.push(event))
@@ -40,7 +40,7 @@ export async function goThrough(door: Door): Promise<Seen> {
   return { experiment: experiment.id, runs: rows.map(({ id, reached, measures }) => ({ id, reached, measures })), transcript }
 }
 
-/** Expects that every run reported its start, its end and the steps to its plan, without being asked. */
+/** Expects that every run reported its start, its end and the steps to its plan without being polled. */
 function expectReported(events: readonly ApiEvent[], rows: readonly RunEntry[]): void {
   for (const { id, baseline } of rows) {
     const statuses = events.flatMap((event) => (event.name === 'run changed' && event.data.run.id === id ? [event.data.run.status] : []))

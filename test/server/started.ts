@@ -13,7 +13,7 @@ export interface Started extends ServerAddress {
   printed(): string
 }
 
-/** The real server with the real workbench, as a program of its own. */
+/** The real server with the real workbench, as a separate program. */
 export async function startProgram(dataFolder: string, ...flags: string[]): Promise<Started> {
   const child = spawn(process.execPath, [programEntry, '--data', dataFolder, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
   children.push(child)
@@ -28,14 +28,14 @@ export async function startProgram(dataFolder: string, ...flags: string[]): Prom
   return { ...parseAddress(/http:\S+#token=\S+/.exec(out)?.[0] ?? ''), child, printed: () => out }
 }
 
-/** Gives the exit code; null when the signal ended it. */
+/** Returns the exit code; null if the signal ended it. */
 export async function endProgram({ child }: Started, signal: NodeJS.Signals): Promise<number | null> {
   child.kill(signal)
   const [code] = (await once(child, 'exit')) as [number | null]
   return code
 }
 
-/** Nothing that a failed test started may stay. */
+/** Kills what a failed test left running. */
 export function killPrograms(): void {
   for (const child of children) child.kill('SIGKILL')
 }

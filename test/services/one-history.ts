@@ -12,7 +12,7 @@ import { releaseModel } from '#engine/model/kept-model.ts'
 import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../db/rows.ts'
 
-/** How a run is related to those that are in the history already. */
+/** How a run is related to runs already in the history. */
 export type Relation = 'alone' | 'in the same experiment' | 'as a clone'
 export interface Related {
   relation?: Relation
@@ -20,7 +20,7 @@ export interface Related {
   subjects?: Subjects
   /** The run to resume, if it is not a new one. */
   resumed?: string
-  /** Called before each step is written down. */
+  /** Called before each step is stored. */
   beforeStep?: (name: string) => void
 }
 export type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
@@ -39,7 +39,7 @@ export class OneHistory implements AsyncDisposable {
     this.history.experiments.insert({ id: this.#experiment, name: 'one', notes: '', tags: [], grid: null, createdAt: 1 })
   }
 
-  /** As if the program had ended and begun again. */
+  /** Simulates a restart of the program. */
   async restart(): Promise<void> {
     await releaseModel()
     this.history.close()
@@ -47,8 +47,8 @@ export class OneHistory implements AsyncDisposable {
   }
 
   /**
-   * What a run gives, without what differs from run to run; or the error that it ends with.
-   * @param base the request that it was cloned from, where it is a clone
+   * Runs a request; returns its result without what differs from run to run, or its error. @param base the request that it was cloned from,
+   * where it is a clone
    */
   async run(
     request: RunRequest,
@@ -72,7 +72,7 @@ export class OneHistory implements AsyncDisposable {
     }
   }
 
-  /** The run that was made for this request. */
+  /** The run created for this request. */
   runOf = (request: RunRequest): string => this.#runs.get(request) as string
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -82,7 +82,7 @@ export class OneHistory implements AsyncDisposable {
   }
 }
 
-/** The same request where nothing was computed before. */
+/** Runs the same request in an empty history. */
 export async function runFresh(request: RunRequest, subjects: Subjects = []): Promise<unknown> {
   await releaseModel()
   await using fresh = new OneHistory()
@@ -116,17 +116,17 @@ const timeFields = new Set(['seconds', 'firstTokenSeconds', 'tokensPerSecond', '
 const timeUnits = /^(s|ms|seconds|tokens\/s|tokens per second|GFLOP\/s|×)$/
 const isTimeNote = (text: string) => /% of the time|Inference time is noisy/.test(text)
 
-/** What is said of the machine while it was timed, which is there or not. */
+/** Notes about the machine during timing, which may be missing. */
 const isOfTiming = (one: unknown) =>
   typeof one === 'string' ? isTimeNote(one) : (one as { dataset?: string } | null)?.dataset === 'while timing'
 
-/** A result without times, which differ, and without counts of work, which say what was found done. */
+/** A result without times, which differ, and without counts of work, which depend on what was already done. */
 function timeless(value: unknown): unknown {
   if (Array.isArray(value)) return value.filter((one) => !isOfTiming(one)).map(timeless)
   if (typeof value !== 'object' || value === null) return value
   const record = value as Record<string, unknown>
   if (Array.isArray(record.columns) && Array.isArray(record.rows)) return tableWithoutSeconds(record as unknown as Table)
-  // llama.cpp's memory is what its process took, which differs as times do.
+  // llama.cpp's memory is that of its process, which differs as times do.
   const isTaken = record.name === 'memory' && String(record.dataset).endsWith('in llama.cpp')
   const isTime = isTaken || (typeof record.unit === 'string' && timeUnits.test(record.unit))
   const kept = Object.entries(record).filter(([name]) => !timeFields.has(name) && !(isTime && (name === 'value' || name === 'error')))

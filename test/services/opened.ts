@@ -14,11 +14,11 @@ export interface Opened extends Workbench, AsyncDisposable {
   folder: string
   events: ApiEvent[]
   model: ModelEntry
-  /** Closes and opens again on the same folder. */
+  /** Closes the workbench and opens it again on the same folder. */
   reopened(): Promise<Opened>
 }
 
-/** A workbench on a temporary folder with one model in its library, and the compute process that has no engine. */
+/** A workbench on a temporary folder with one model in its library and a compute process without an engine. */
 export async function openedWorkbench(options: WorkbenchOptions & { folder?: string; modelPath?: string } = {}): Promise<Opened> {
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'espalier-test-'))
   const workbench = await openWorkbench({
@@ -48,7 +48,7 @@ export async function openedWorkbench(options: WorkbenchOptions & { folder?: str
   }
 }
 
-/** A folder that the compute process without an engine takes for a model. */
+/** A folder that the engineless compute process accepts as a model. */
 function emptyCheckpoint(folder: string): string {
   const checkpoint = join(folder, 'given', 'tiny')
   mkdirSync(checkpoint, { recursive: true })
@@ -68,7 +68,7 @@ export function smallGrid({ model }: Pick<Opened, 'model'>, options: Record<stri
   }
 }
 
-/** Options of a run that waits before its fourth round until it is let go: what is done meanwhile depends on no time. */
+/** Options of a run that waits before its fourth round until it is released, so that tests do not depend on timing. */
 export function heldRun({ folder }: Pick<Opened, 'folder'>, rounds = 8) {
   const until = join(folder, 'let-go')
   return { options: { rounds, waitAt: 4, until }, letGo: () => writeFileSync(until, '') }
@@ -98,7 +98,7 @@ export async function runEnded({ call }: Pick<Opened, 'call'>, id: string): Prom
   )
 }
 
-/** A run's measures without the time that it took: that differs from run to run. */
+/** A run's measures without its duration, which differs from run to run. */
 export function outcomesOf({ measures }: Pick<Output<'runs.get'>, 'measures'>) {
   return measures.filter(({ name }) => name !== 'pruning time')
 }

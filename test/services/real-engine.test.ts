@@ -16,7 +16,7 @@ const windows = (name: string) => ({
   sequenceLength: 256,
 })
 
-/** Presets with rivals, and why runs of them would be refused. */
+/** Presets with rivals, and the reasons why their runs would be refused. */
 async function weighed({ call }: Opened, name: ReferenceModel) {
   const { id } = await call('models.add', { path: await referenceModel(name), name })
   const presets = (await call('experiments.presets', { model: id })).filter(({ grid }) => grid.weights)

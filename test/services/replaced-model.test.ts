@@ -33,7 +33,7 @@ afterEach(() => rmSync(home, { recursive: true, force: true }))
 
 const opened = () => openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: at('model') })
 
-/** Saves another model over the one in the folder, as a training that continues does. */
+/** Saves another model over the one in the folder, as continued training does. */
 function replaceModel(): void {
   copyFileSync(at('other-model/model.safetensors'), at('model/new'))
   renameSync(at('model/new'), at('model/model.safetensors'))
@@ -60,13 +60,13 @@ const experimentOf = ({ call, model }: Opened) =>
     },
   })
 
-/** What a run decided and measured, without its time. */
+/** What a run decided and measured, without times. */
 function resultOf(run: Output<'runs.get'>) {
   const tensors = run.plan?.tensors?.map(({ sha256 }) => sha256)
   return { plan: { ...run.plan, tensors }, decisions: run.decisions, measures: outcomesOf(run) }
 }
 
-/** The same request where nothing was computed before. In this process: what it gives depends on no other. */
+/** The same request in an empty history. In this process: the results do not depend on others. */
 async function freshly(asked: Omit<Input<'runs.create'>['request'], 'model'>): Promise<ReturnType<typeof resultOf>> {
   await releaseModel()
   await using fresh = new OneHistory()

@@ -25,8 +25,8 @@ import { Random } from '../fuzz/random.ts'
 import { OneHistory, type Relation, runFresh, type Subjects } from './one-history.ts'
 
 /**
- * A result belongs to what was asked: a run in a history that is full of others, in their experiment or as a clone of one, gives what the
- * same request gives where nothing was computed before. Pairs differ in one field of the request, or in what lies at a path.
+ * A result depends only on the request: a run in a full history, in an experiment or as a clone, gives what the same request gives in an
+ * empty one. Pairs of requests differ in one field, or in the content at a path.
  */
 const home = mkdtempSync(join(tmpdir(), 'espalier-pairs-'))
 const at = (name: string) => join(home, name)
@@ -94,7 +94,7 @@ const inspected: RunRequest = {
   inspect: { kind: 'divergence', runs: ['subject'], data: heldOut },
 }
 
-/** One field of a base is given another value. */
+/** Replaces one field of a base. */
 type Change = (base: RunRequest) => Partial<RunRequest>
 const of = (base: RunRequest, change: Change) => ({ base, changed: { ...base, ...change(base) } })
 const anyOf = (change: Change) => of(random.pick(bases), change)
@@ -151,7 +151,7 @@ const otherOptions: Record<string, Record<string, unknown>> = {
 const recovery = { amount: { tokens: 256 }, text: { ...calibration, windows: undefined }, rate: 1e-3 }
 const repairWith = (kind: 'one-pass' | 'in-order', data: DataRequest) => of(repaired, () => ({ repair: { kind, calibration: data } }))
 
-/** Every field of a request; a new field does not compile until it is here. */
+/** Every field of a request; a new field is a compile error until it is added here. */
 const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; subjects?: true }[]> = {
   model: bases.map((base) => of(base, () => ({ model: at('other-model') }))),
   method: ['window_based', 'blockpruner', 'blockpruner_submodule'].map((method) => of(bases[2] as RunRequest, () => ({ method }))),
@@ -178,7 +178,7 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.sequenceLength(recovery.text) } })),
   ],
   weights: [
-    // Without times in llama.cpp, which would be left out of what is compared.
+    // Without times in llama.cpp, which the comparison would leave out.
     of({ ...dense, measures: [perplexity, tasks, answers] }, () => ({ weights: 'Q8_0' })),
     of({ ...dense, measures: [perplexity, tasks, answers], weights: 'F16' }, () => ({ weights: 'Q8_0' })),
     of(repaired, () => ({ weights: 'Q4_0' })),
@@ -241,7 +241,7 @@ test('there are pairs for every field of a request', () => {
 test.each(Object.entries(pairs))('a request with another %s equals itself in a fresh history', async (_, all) => {
   for (const { base, changed, ...pair } of all) {
     const own = pair.subjects ? subjects : []
-    // A clone of a repaired run is where most was taken from its parent.
+    // A clone of a repaired run reuses most from its parent.
     const relation = base.repair ? 'as a clone' : random.pick(relations)
     const found = await shared.run(changed, { relation, base, subjects: own })
     expect(found, `${changed.method}, ${relation}`).toEqual(await runFresh(changed, own))
@@ -283,7 +283,7 @@ describe('what lies at a path is replaced between two runs', () => {
     Object.entries(ways).map(([how, replace]) => ({ what, how, files, replace })),
   )
 
-  /** By what was replaced and the request: each way of replacing leaves the same files. */
+  /** By replaced file and request: every way of replacing leaves the same files. */
   const known = new Map<string, unknown>()
   const freshAfter = async (file: string, request: RunRequest) => {
     const key = JSON.stringify([file, request])
@@ -296,7 +296,7 @@ describe('what lies at a path is replaced between two runs', () => {
     copyFileSync(to, at('as-it-was'))
     try {
       await using history = new OneHistory()
-      // The dense run looks at no calibration text.
+      // The dense run uses no calibration text.
       const asked = [random.pick(bases), repaired, ...(file === 'calibration.json' ? [] : [dense])]
       const before: unknown[] = []
       for (const one of asked) before.push(await history.run(one, { relation: 'in the same experiment' }))

@@ -12,7 +12,7 @@ const home = mkdtempSync(join(tmpdir(), 'espalier-full-'))
 const disk = join(home, 'disk')
 mkdirSync(disk)
 const system = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0
-/** A file system of a size that is chosen later; only some users of Linux may mount one. */
+/** A file system whose size is chosen later; only some users of Linux may mount one. */
 const mounted = process.platform === 'linux' && system('mount', '-t', 'tmpfs', '-o', 'size=64k', 'espalier-test', disk)
 afterAll(() => {
   if (mounted) system('umount', disk)
@@ -64,7 +64,7 @@ test.skipIf(!mounted)(
     const weights = outlines
       .filter(({ format, type }) => formats.includes(format) && (type === null || type === 'F32'))
       .reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
-    // Room for the bytes that were announced, and none for the files beside the weights.
+    // Room for the announced bytes, but not for the files besides the weights.
     expect(system('mount', '-o', `remount,size=${Math.ceil(weights / 4096 + 2) * 4096}`, disk)).toBe(true)
     const failed = await saveOf(workbench, id)
     expect(failed).toMatchObject({ status: 'failed', model: null })

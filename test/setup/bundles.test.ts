@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { commandOf, runTool } from '../../src-main/setup/tools.mjs'
 import { scratchFolder } from './scratch.ts'
 
-/** All files that a bundle's entry loads, itself included. */
+/** All files that a bundle's entry loads, including itself. */
 function reach(folder: string, entry: string, seen = new Set<string>()): Set<string> {
   if (seen.has(entry)) return seen
   seen.add(entry)
@@ -15,7 +15,7 @@ function reach(folder: string, entry: string, seen = new Set<string>()): Set<str
 
 const electron = /(?:from\s*|import\(?\s*|require\()["']electron(?:\/[\w-]+)?["']/
 
-/** Parses modules without running them, all in one process: it ends with 1 at the first that is not valid. */
+/** Parses modules in one process without running them; exits with 1 at the first invalid one. */
 const parseAll = `
 import { readFileSync } from 'node:fs'
 import { SourceTextModule } from 'node:vm'

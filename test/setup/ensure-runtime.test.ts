@@ -8,7 +8,7 @@ import { scratchFolder } from './scratch.ts'
 
 const runtimeModule = new URL('../../src-main/setup/tensorflow/runtime.mjs', import.meta.url).href
 
-/** Runs set-up's runtime step in a process that sees only the programs in `path`; the wheel of the fake tools is the one that is pinned. */
+/** Runs set-up's runtime step in a process that finds only the programs in `path`, with the fake tools' wheel as the pinned one. */
 function ensure(cache: string, path: string, node = process.execPath) {
   mkdirSync(cache, { recursive: true })
   const tools = join(dirname(path), 'tools')

@@ -2,13 +2,13 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path'
 import { makeWheel, python } from './make-wheel.ts'
 
-/** Fakes of pip (in a Python that does everything else itself), a compiler and Node's probe. They record each time that they are run. */
+/** Fakes of pip (in a Python that otherwise works normally), a compiler and Node's probe. They record each of their runs. */
 export interface FakeTools {
   readonly folder: string
   readonly pip: string
   readonly compiler: string
   readonly node: string
-  /** How often a program was run to do its work. */
+  /** How often a program was run for its real purpose. */
   count(name: string): number
 }
 

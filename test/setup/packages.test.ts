@@ -7,13 +7,13 @@ import { scratchFolder } from './scratch.ts'
 let checkout: string
 let log: string
 
-/** A checkout with one locked package, and an npm that installs it and writes down that it did. */
+/** A checkout with one locked package, and an npm that installs it and records that it did. */
 beforeEach(() => {
   const folder = scratchFolder()
   checkout = join(folder, 'checkout')
   log = join(folder, 'log')
   mkdirSync(checkout)
-  // The temporary folder may lie below a package.json that makes npm.js a module.
+  // The temporary folder may be below a package.json that makes npm.js a module.
   writeFileSync(join(folder, 'package.json'), '{"type":"commonjs"}')
   lock('1.0.0')
   npm(

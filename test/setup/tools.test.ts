@@ -8,7 +8,7 @@ import { scratchFolder } from './scratch.ts'
 
 const toolsModule = new URL('../../src-main/setup/tools.mjs', import.meta.url).href
 
-/** A process that runs `body` as a script of its own, as the commands do. */
+/** A process that runs `body` as a script, as the commands do. */
 function startParent(folder: string, body: string) {
   const script = join(folder, 'script.mjs')
   writeFileSync(script, body)
@@ -28,7 +28,7 @@ async function waitFor(condition: () => boolean) {
 function isRunning(processId: number) {
   try {
     process.kill(processId, 0)
-    // A process that has ended but was not waited for by its new parent is still listed.
+    // An ended process is listed until its new parent has waited for it.
     return !/^State:\s+Z/m.test(existsSync(`/proc/${processId}/status`) ? readFileSync(`/proc/${processId}/status`, 'utf8') : '')
   } catch {
     return false

@@ -25,7 +25,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
 
   const queue = () => opened.workbench.call('queue.get', {})
   const jobs = (field: string) => opened.slurm.ask('squeue', '--noheader', '--array', `--format=${field}`).split('\n')
-  /** The run when it has done some steps and its job still runs. */
+  /** Waits until the run has done some steps while its job still runs. */
   const caught = (id: string, steps: number) =>
     eventually(
       async () => {

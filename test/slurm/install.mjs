@@ -13,7 +13,7 @@ export function installSlurm() {
   if (programs.every(existsSync)) return 'Slurm is installed.'
   if (process.platform !== 'linux' || process.getuid?.() !== 0 || !existsSync('/etc/debian_version'))
     return 'Slurm is not installed, and this is no Debian where this user may install it: its tests are skipped.'
-  // At this run level Debian's packages start no services of theirs.
+  // At this run level Debian's packages do not start their services.
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' }
   const apt = (/** @type {string[]} */ ...words) =>
     spawnSync('apt-get', ['-o', 'DPkg::Lock::Timeout=600', ...words], { stdio: ['ignore', 'ignore', 'inherit'], env: environment })

@@ -11,14 +11,14 @@ import { type SlurmDaemons, startSlurm } from './slurm-daemons.ts'
 
 const sample = sampleModel() as string
 
-/** A text of the sample model as data of runs. */
+/** A text of the sample model as a run's data. */
 export const data = (name: 'calibration' | 'test', windows: number) => ({
   source: join(sample, `${name}.txt`),
   sequenceLength: 128,
   windows,
 })
 
-/** A greedy search of many steps, each longer the more windows it looks at, so that it can be caught in the middle of one. */
+/** A greedy search of many steps that take longer with more windows, so that a test can interrupt one. */
 export const search = (windows: number) => ({
   method: 'blockpruner_submodule',
   options: { windows },
@@ -27,19 +27,19 @@ export const search = (windows: number) => ({
 
 export const measures = [{ kind: 'perplexity' as const, data: data('test', 8), name: 'test' }]
 
-/** A workbench with the sample model, and a real Slurm of its own, whose commands it finds. */
+/** A workbench with the sample model and its own real Slurm. */
 export interface OpenedOnSlurm {
   slurm: SlurmDaemons
   readonly workbench: Opened
   /** Closes the workbench and opens another on the same history. */
   reopen(): Promise<void>
   addCluster(name: string, changes?: Partial<ClusterProfile>): Promise<void>
-  /** Makes a run, on this machine where no cluster is named. */
+  /** Creates a run, on this machine if no cluster is named. */
   make(cluster: string | null, changes?: Partial<Input<'runs.create'>['request']>): Promise<Output<'runs.create'>>
   get(id: string): Promise<RunDetail>
-  /** The run when it is done; throws when it ends otherwise. */
+  /** Waits until the run is done; throws if it ends otherwise. */
   done(id: string, milliseconds?: number): Promise<RunDetail>
-  /** Takes back what is under way and waits until Slurm has no job, so that the next test finds none. */
+  /** Cancels what is running and waits until Slurm has no jobs, so that the next test finds none. */
   clear(): Promise<void>
   close(): Promise<void>
 }

@@ -1,6 +1,6 @@
 import type { RunDetail } from '#contract/runs/runs.ts'
 
-/** What two runs must have in common, wherever they were computed. */
+/** What must be equal in two runs, wherever they were computed. */
 export const outcome = ({ method, seed, nominal, plan, decisions, measures }: RunDetail) => ({
   method,
   seed,

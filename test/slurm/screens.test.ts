@@ -48,7 +48,7 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     expect(await findings.getByText('does not work').count()).toBe(0)
 
     await go(page, '#/new')
-    // Searches of some seconds each, so that the queue is looked at while jobs run and wait.
+    // Searches of a few seconds each, so that the queue is read while jobs run and wait.
     for (const search of [0, 1])
       await page
         .getByRole('checkbox', { name: /^EvoPress/ })
@@ -64,7 +64,7 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
       .getByText(/lab, n[12], job \d+_\d+/)
       .first()
       .waitFor()
-    // The grid has more runs than there are nodes.
+    // The grid has more runs than the cluster has nodes.
     await page
       .getByText(/lab, job \d+_\d+: (Resources|Priority)/)
       .first()

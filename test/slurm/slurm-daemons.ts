@@ -4,23 +4,26 @@ import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { eventually } from '../eventually.ts'
 
-/** A Slurm of its own on this machine: a controller and two nodes, n1 and n2, with one processor each. */
+/** A separate Slurm on this machine: a controller and two nodes, n1 and n2, with one processor each. */
 export interface SlurmDaemons {
   folder: string
   /** For the files of runs. */
   shared: string
-  /** What a command needs in its environment to ask this Slurm. */
+  /** The environment that a command needs to use this Slurm. */
   environment: { SLURM_CONF: string }
-  /** Runs a client command and gives what it prints. */
+  /** Runs a client command and returns its output. */
   ask(...command: [string, ...string[]]): string
-  /** As an administrator stops it: one that is killed forgets its last seconds, and later drains nodes where jobs run that it does not know. */
+  /**
+   * Stops it as an administrator would: a killed controller forgets its last seconds, and later drains nodes that run jobs it does not
+   * know.
+   */
   stopController(): Promise<void>
   startController(): Promise<void>
   /** Ends all jobs and daemons. */
   stop(): Promise<void>
 }
 
-/** Whether a real Slurm was asked for and can be started here: as root on Linux, with its programs. */
+/** Whether a real Slurm was requested and can be started here: as root on Linux, with its programs installed. */
 export function hasSlurm(): boolean {
   return (
     process.env.ESPALIER_TEST_SLURM !== undefined &&
@@ -35,7 +38,7 @@ export async function startSlurm(): Promise<SlurmDaemons> {
   const conf = join(folder, 'slurm.conf')
   for (const name of ['shared', 'state', 'spool-n1', 'spool-n2', 'log']) mkdirSync(join(folder, name))
   writeFileSync(join(folder, 'cgroup.conf'), 'CgroupPlugin=disabled\n')
-  // Below the ports that the system gives to connections.
+  // Below the ports that the system assigns to connections.
   writeFileSync(conf, configuration(folder, 12_000 + Math.floor(Math.random() * 20_000)))
   const environment = { SLURM_CONF: conf }
   const ask = (program: string, ...words: string[]) =>
@@ -69,7 +72,7 @@ export async function startSlurm(): Promise<SlurmDaemons> {
   }
 }
 
-/** Asks a daemon to end, and ends it when it does not. */
+/** Asks a daemon to end, and kills it if it does not. */
 async function ended(daemon: ChildProcess): Promise<void> {
   if ((daemon.exitCode ?? daemon.signalCode) !== null) return
   const over = new Promise((resolve) => daemon.once('exit', resolve))
@@ -87,7 +90,7 @@ function answers(ask: () => string): string | undefined {
   }
 }
 
-/** Starts munge's daemon unless one runs already. */
+/** Starts munge's daemon unless it is already running. */
 async function startMunge(): Promise<ChildProcess | undefined> {
   if (answers(() => execFileSync('munge', ['-n'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))) return undefined
   mkdirSync('/run/munge', { recursive: true })

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { eventually } from '../eventually.ts'
 
-/** An ssh server of its own on this machine, and an `ssh` on the PATH whose user configuration has one host: it. */
+/** A separate ssh server on this machine, and an `ssh` on the PATH whose user configuration knows it as its only host. */
 export interface SshDoor {
   host: string
-  /** What the user's ssh configuration is in these tests. */
+  /** The user's ssh configuration in these tests. */
   configuration: string
   stop(): Promise<void>
 }

@@ -18,7 +18,7 @@ describe.skipIf(!hasSlurm() || !hasSshServer())('a Slurm behind ssh, whose folde
   beforeAll(async () => {
     opened = await openOnSlurm()
     door = await openSshDoor(opened.slurm.environment)
-    // Its commands find this Slurm at the other end of ssh only.
+    // Slurm's commands can reach this Slurm only at the other end of ssh.
     delete process.env.SLURM_CONF
     there = opened.slurm.shared
     const program = join(opened.slurm.folder, 'espalier')

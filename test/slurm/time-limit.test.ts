@@ -19,7 +19,7 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
 
   const folderOf = (name: string) => join(opened.slurm.shared, name)
 
-  /** Freezes a run after its first step, so that its job meets the time limit on a machine of any speed. */
+  /** Freezes a run after its first step, so that its job reaches the time limit on a machine of any speed. */
   async function freeze(cluster: string, id: string): Promise<void> {
     const { steps } = runFolderOf(folderOf(cluster), id)
     await eventually(() => namesIn(steps).length > 0, `a step of ${id}`, 120_000)

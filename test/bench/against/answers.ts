@@ -13,13 +13,13 @@ import { Llama } from '../../interop/llama.ts'
 const rounds = 3
 const [promptTokens, decoded] = [16, 64]
 
-/** What is compared: our precision against a type of file in llama.cpp. */
+/** Pairs to compare: our precision and a file type of llama.cpp. */
 const classes = [
   { precision: 'float32', type: 'F32' },
   { precision: 'bfloat16', type: 'BF16' },
 ] as const
 
-/** Prints tokens a second of a model, round by round as they come, and the ratio of the medians. */
+/** Prints a model's tokens per second, round by round as they are measured, and the ratio of the medians. */
 export async function compareAnswers(path: string): Promise<void> {
   const llama = new Llama()
   const folder = await mkdtemp(join(tmpdir(), 'espalier-answers-'))
@@ -57,7 +57,7 @@ async function writeFiles(path: string, folder: string): Promise<void> {
   await model.close()
 }
 
-/** Tokens a second here, in a process of its own. */
+/** Our tokens per second, in a separate process. */
 async function answerHere(path: string, precision: string, threads: number): Promise<number> {
   const args = [path, '--only', 'one', '--tokens', String(decoded), '--precision', precision]
   const { code, output } = await runTool(

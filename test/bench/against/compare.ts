@@ -15,7 +15,7 @@ export interface MethodReport {
   readonly ours: number
   readonly reference: number
   readonly ratio: number
-  /** Least and greatest ratio over the steps that both have. */
+  /** Smallest and largest ratio over the steps that both have. */
   readonly spread: readonly [number, number]
   readonly steps: readonly StepTimes[]
   readonly selectionsEqual: boolean
@@ -40,7 +40,7 @@ interface Comparison {
   readonly repeats: number
 }
 
-/** Runs a method on both sides, which take turns step by step; what has a single step is repeated. */
+/** Runs a method on both sides, taking turns step by step; methods with a single step are repeated. */
 export async function compareMethod(comparison: Comparison): Promise<MethodReport> {
   const { method, options, opening, ours, reference, blocks } = comparison
   const { weightBytes } = await ours.ask(opening)
@@ -78,7 +78,7 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
     steps,
     selectionsEqual: areEqual(own.result, theirs.result),
     passes: own.passes,
-    // A mixed run passes what it scores again a second time.
+    // A mixed run passes what it scores again twice.
     expectedPasses: own.rescored?.length ? undefined : expectedPasses(method, { blocks }, own),
     share: own.stageOneProducts ? own.stageOneProducts / 1e9 / (steps[0]?.ours ?? Number.NaN) / rate : undefined,
     rate,
@@ -89,7 +89,7 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
   }
 }
 
-/** SliceGPT selects no submodules: its models are equal when they are as wide and lose as much. */
+/** SliceGPT selects no submodules: its models are equal if they have the same width and loss. */
 function areEqual(own: unknown, theirs: unknown): boolean {
   if (isDeepStrictEqual(own, theirs)) return true
   const [a, b] = [own, theirs] as { width?: number; loss?: number }[]
@@ -97,7 +97,7 @@ function areEqual(own: unknown, theirs: unknown): boolean {
   return a.width === b.width && Math.abs(a.loss - b.loss) < 1e-4 * b.loss
 }
 
-/** Pairs steps of the same place in the order from the end on: the reference may prepare first. */
+/** Pairs the steps of both sides, counted from the end: the reference may have preparing steps first. */
 function pairSteps(ours: Side, reference: Side, steps: StepTimes[], extraOurs: number[], extraReference: number[]): void {
   const [own, theirs] = [[...ours.steps], [...reference.steps]]
   const common = Math.min(own.length, theirs.length)

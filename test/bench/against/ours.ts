@@ -71,7 +71,7 @@ async function run(opened: Model, { method: names, options }: Request): Promise<
   })
 }
 
-/** A step begins with a "go" and ends where the next one is about to begin, so that what lies between them counts too. */
+/** A step begins with a "go" and ends where the next one is about to begin, so that everything between them counts too. */
 class StepClock {
   #name: string | undefined
   #start = 0
@@ -115,7 +115,7 @@ function recordingRun(clock: StepClock, passes: PassCount, shared: Map<string, u
   }
 }
 
-/** What was chosen, in the words of reference.py. */
+/** The choices, in the terms of reference.py. */
 async function choicesOf(opened: Model, id: string, result: MethodResult, options: Record<string, number>): Promise<object> {
   const { plan, decisions, selections } = result
   if (plan.slice) {
@@ -142,11 +142,11 @@ async function choicesOf(opened: Model, id: string, result: MethodResult, option
   return { kept: plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept)), order }
 }
 
-/** Floating-point operations in the products of one pass over the block stack: attention counted as the triangle that it needs. */
+/** Floating-point operations in the products of one pass over the block stack, with attention counted as a triangle. */
 function passProducts({ spec }: Model, tokens: number): number {
   return spec.blocks.reduce((sum, _, block) => {
     const { attention, mlp } = blockParameters(spec, block)
-    // The last MLP's way down is not needed.
+    // The last MLP's down projection is not needed.
     const down = block === spec.blocks.length - 1 ? spec.hidden * spec.intermediate : 0
     return sum + 2 * tokens * (attention + mlp - down) + 2 * tokens * (tokens + 1) * spec.heads * spec.headSize
   }, 0)

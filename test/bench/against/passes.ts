@@ -49,7 +49,7 @@ function greedyPasses({ blocks, windows }: Sizes, order: readonly number[], roun
     const nearest = (start: number) => Math.max(...known.filter((position) => position <= start))
     for (const part of parts) if (starts.some((start) => nearest(start) <= part && part < start)) run(part, removed)
     for (const part of candidates.find(([first]) => first === order[round]) ?? []) removed.add(part)
-    // States behind the removal no longer hold.
+    // States after the removal are no longer valid.
     known = [...known, ...starts].filter((position) => position <= at(order, round))
   }
   return passes

@@ -23,7 +23,7 @@ export function printReports(reports: readonly MethodReport[]): void {
   for (const row of [header, header.map(() => '---'), ...rows]) console.log(`| ${row.join(' | ')} |`)
 }
 
-/** What the table does not say: stages, memory, and the share of the bare product's rate. */
+/** What the table leaves out: stages, memory, and the share of the bare product's rate. */
 export function printNotes(reports: readonly MethodReport[]): void {
   for (const report of reports) {
     if (report.rescored.length > 0)

@@ -1,20 +1,20 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
-/** What a side says when a method is done. */
+/** A side's report about a finished method. */
 export interface Outcome {
   readonly result: unknown
   readonly peakBytes: number
   readonly passes?: { readonly attention: number; readonly mlp: number; readonly head: number }
   readonly decisions?: readonly { readonly kind: string; readonly block: number }[]
   readonly stageOneProducts?: number
-  /** Round by round, how many candidates were scored again with float32's accuracy. */
+  /** For each round, how many candidates were scored again with float32's accuracy. */
   readonly rescored?: readonly number[]
 }
 
 type Answer = Partial<Outcome> & { readonly step?: string; readonly seconds?: number; readonly waiting?: string } & Record<string, unknown>
 
-/** One of the two programs that are compared, a process of its own that answers line by line. */
+/** One of the two compared programs, a separate process that answers line by line. */
 export class Side {
   readonly #child: ChildProcess
   readonly #lines: AsyncIterator<string>
@@ -48,7 +48,7 @@ export class Side {
     await this.#upToNextStep()
   }
 
-  /** Runs the step that it waits in front of. */
+  /** Runs the next step, which it waits for. */
   async goOn(): Promise<void> {
     if (this.outcome) return
     this.send({ command: 'go' })

@@ -5,7 +5,7 @@ import { findOnPath, runTool } from '../../../src-main/setup/tools.mjs'
 
 const hasTorch = async (python: string) => (await runTool(python, ['-c', 'import torch'], { seconds: 60 })).code === 0
 
-/** A Python with torch: the one given, the user's, or one made with pip in the cache folder. Throws with what to install. */
+/** A Python with torch: the given one, the user's, or one installed with pip in the cache folder. Throws with what to install. */
 export async function findTorchPython(given: string | undefined): Promise<string> {
   const own = join(cacheFolder(), 'bench', 'python')
   const made = join(own, process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')

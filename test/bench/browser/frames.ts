@@ -1,15 +1,15 @@
 import type { CDPSession, Page } from 'playwright-core'
 
 export interface Frames {
-  /** Milliseconds that the page's own thread computed for each frame: on a busy machine only this says what a screen costs. */
+  /** Milliseconds of the page's own thread for each frame: on a busy machine only this shows what a screen costs. */
   computed: number
   count: number
-  /** Milliseconds between two frames: half of them are closer, 99 of 100 are closer. */
+  /** Milliseconds between two frames: median and 99th percentile. */
   median: number
   nearlyAll: number
 }
 
-/** Milliseconds that the page's own thread has computed so far. The session must have begun `Performance` with `threadTicks`. */
+/** Milliseconds that the page's own thread has computed so far. The session must have enabled `Performance` with `threadTicks`. */
 export async function threadMilliseconds(session: CDPSession): Promise<number> {
   const { metrics } = await session.send('Performance.getMetrics')
   return (metrics.find(({ name }) => name === 'TaskDuration')?.value ?? 0) * 1000

@@ -9,11 +9,11 @@ import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { nameStep, type StepBase, type StepRequest } from '#engine/steps/step-name.ts'
 
-/** A run whose steps are files of a folder, so that a long measurement resumes where it was stopped. */
+/** A run whose steps are files in a folder, so that a long measurement resumes where it was stopped. */
 export class FolderRun implements MethodRun {
   readonly seed: number
   readonly signal = new AbortController().signal
-  /** Seconds of all outermost steps, those found done with what they took then. */
+  /** Seconds of all outermost steps; steps that were already done count with their original time. */
   seconds = 0
   foundSeconds = 0
   readonly #folder: string
@@ -73,7 +73,7 @@ export class FolderRun implements MethodRun {
   count(): void {}
 }
 
-/** What all steps of a bench on a model depend on. */
+/** What all steps of a benchmark on a model depend on. */
 export async function baseOf({ path }: Pick<Model, 'path'>, precision = 'float32'): Promise<StepBase> {
   return { model: await modelContents(path), backend: activeBackend().name, precision }
 }

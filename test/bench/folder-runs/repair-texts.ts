@@ -12,7 +12,7 @@ export const windowTokens = ({ spec }: Model): number => Math.min(512, spec.cont
 
 const bundled = ['prose', 'code', 'spanish'] as const
 
-/** What perplexities are taken on: the test text, and the bundled ones that no choice sees. */
+/** The texts for perplexities: the test text, and the bundled ones that no choice uses. */
 export const testNames: readonly string[] = ['test', ...bundled]
 
 export async function readText(model: Model, path: string, windows: number, seed: number): Promise<Windows> {
@@ -20,7 +20,7 @@ export async function readText(model: Model, path: string, windows: number, seed
     .windows
 }
 
-/** What a repair is fitted on by default. */
+/** The text that a repair is fitted on by default. */
 export async function readRepairText(model: Model, calibration: string, seed: number): Promise<Windows> {
   const data = usualRepairData({ source: calibration, sequenceLength: windowTokens(model) })
   return (await readData(model, await openTokenizer(model.path), data, seed, {})).windows

@@ -16,7 +16,7 @@ import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import type { FolderRun } from './folder-run.ts'
 import { readTests, readText, windowTokens } from './repair-texts.ts'
 
-/** By default 117 on 30 blocks, which take half an hour. */
+/** The default is 117 on 30 blocks, which takes half an hour. */
 const fewGenerations = { generations: 10 }
 
 interface Pruning {
@@ -40,7 +40,7 @@ interface Texts {
   readonly seed: number
 }
 
-/** As a run does it: a recovery trains on half the calibration text, and is judged by kinds of text that it does not train on. */
+/** As in a run: a recovery trains on half of the calibration text, and is judged on kinds of text that it does not train on. */
 export async function recover(
   model: Model,
   { calibrationPath, testPath, seed }: Texts,

@@ -26,6 +26,6 @@ test('the share of four-token sequences that occurred before', () => {
 
 test('distinct trigrams and the longest ending that occurred before', () => {
   expect([text, times(4, [1, 2, 3]), [7, 7]].map(distinctTrigrams)).toEqual([1, 3 / 10, 1])
-  // Twelve tokens of a loop of three: the last nine occur three tokens earlier.
+  // Twelve tokens in a loop of three: each of the last nine also occurs three tokens earlier.
   expect([text, times(4, [1, 2, 3]), [1, 2, 9, 1, 2], [7], []].map(repeatedEnding)).toEqual([0, 9, 2, 0, 0])
 })

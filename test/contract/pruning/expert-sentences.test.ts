@@ -7,7 +7,7 @@ const judged = (tokens: number[], superExperts: number[] = []): JudgedExperts =>
   ...{ score: 'reap', tokens: 4000, chosen: 2 },
   blocks: [
     { block: 1, tokens, scores: tokens, superExperts },
-    // Nothing goes here, so that its rarest expert decided nothing.
+    // Nothing is removed here, so the rarest expert decided nothing.
     { block: 2, tokens: [1, 1, 1, 1], scores: [1, 1, 1, 1], superExperts: [] },
   ],
 })

@@ -58,7 +58,7 @@ test('steps that were named by places are found by no run: shared ones go at onc
   ])
   const label = 'measure 0, with its data: perplexity'
   expect(recorderOf(history).recorder.getStep(nameStep({ kind: { version: 1 }, label, on: null }, base))).toBeUndefined()
-  // Pages of comparisons of earlier versions are still shown.
+  // Comparison pages of earlier versions are still shown.
   expect(history.steps.named('run-1', 'page 0')).toBe('page 0')
   expect(history.steps.clear('run-1')).toBe(2)
   history.close()

@@ -50,7 +50,7 @@ const strange = [
   'default',
 ]
 
-/** A config with one to three entries, at any depth, replaced by something strange, dropped or doubled. */
+/** A copy of a config in which one to three entries, at any depth, are replaced by a strange value, removed or doubled. */
 function mutated(config: Config, random: () => number): Config {
   const copy = structuredClone(config)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
@@ -73,7 +73,7 @@ function mutated(config: Config, random: () => number): Config {
   return copy
 }
 
-/** Everything that a spec says of each block. */
+/** Reads every block of a spec. */
 function lookAtAll(config: Config): void {
   const spec = readSpec(config)
   for (const index of spec.blocks.keys()) {

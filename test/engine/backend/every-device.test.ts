@@ -5,7 +5,7 @@ import { testFamilies } from './every-device/families.ts'
 import { testMethods } from './every-device/methods.ts'
 import { testOperations } from './every-device/operations.ts'
 
-// One file, so one process: Vulkan on a processor compiles each shader on first use, which takes longer than all the rest.
+// One file, so one process: Vulkan on a processor compiles each shader on first use, which takes longer than everything else.
 describe.each(testedDevices)('%s', (device) => {
   const reason = skippedBecause(device)
   if (reason !== undefined) {

@@ -14,7 +14,7 @@ import { expectClose, plainly } from './plainly.ts'
 
 const backend = await openBackend('tensorflow')
 
-// A GPU has its own way; a CPU without them has lost them at set-up, which must not pass unseen.
+// A GPU does not use them. On a CPU, missing ones mean that set-up failed, which this test must show.
 describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
   const fused = backend.fused as FusedOperations
 
@@ -38,7 +38,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
     expect(missing).toEqual([])
   })
 
-  // Odd sizes: rows, keys and head sizes that fill no tile, windows that begin inside one, part of a head rotated.
+  // Odd sizes: rows, keys and head sizes that do not fill a tile, windows that begin inside one, heads that are partly rotated.
   test.each([
     { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 700, samples: 1, window: 0, rotated: 64 },
     { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8 },
@@ -90,7 +90,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
         [64, 6],
       )
       const mixed = fused.attention(projected, ...tables, { heads: 1, keyValueHeads: 1, window: 0 }).dataSync()
-      // Every value is [4, 5]: whatever the weights are, so is their mean.
+      // Every value is [4, 5], so their mean is too, whatever the weights are.
       for (const [i, value] of mixed.entries()) expect(value).toBeCloseTo(4 + (i % 2), 4)
     })
   })
@@ -144,7 +144,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
     }
   })
 
-  // Sizes that fill no vector and no block of the search for the largest; logits far from zero; equal logits.
+  // Sizes that do not fill a vector or a block of the search for the maximum; logits far from zero; equal logits.
   test.each([3, 77, 1003])('comparisons of %i logits are the step-by-step ones', (size) => {
     tidy(() => {
       const matrix = (seed: number, scale: number) => {
@@ -166,7 +166,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
       }
       const [same, copied] = [compareLogits(own, own, 3), compareLogits(own, add(own, 0), 3)]
       expect(same.ownLog).toEqual(fast.ownLog)
-      // A model beside itself, or beside another tensor with its numbers, is nowhere off.
+      // Compared with itself, or with a copy of its logits, a model has no divergence.
       for (const { shift, denseLog, ownLog } of [same, copied]) {
         expect(Math.max(...Array.from(shift, Math.abs))).toBe(0)
         expect(denseLog).toEqual(ownLog)

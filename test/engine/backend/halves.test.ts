@@ -35,7 +35,7 @@ const expectedUnits = /\bamx_bf16\b/.test(processorFeatures)
     ? 'AVX-512 BF16'
     : undefined
 
-/** How far an operation may be from the plain one, relative to its largest entry: bfloat16 has 8 bits, two of them 16. */
+/** How far an operation may deviate from the plain one, relative to its largest entry: bfloat16 has 8 bits, two of them 16. */
 const tolerances = { bfloat16: 1e-2, split: 3e-5, exact: 1e-5 }
 const kinds = [
   { precision: 'bfloat16', split: false },
@@ -44,7 +44,7 @@ const kinds = [
 ] as const
 type Kind = (typeof kinds)[number]
 
-/** A weight, of 16-bit entries where nothing of it is lost. */
+/** A weight, with 16-bit entries where that loses nothing. */
 const weightFor = (kind: Pick<Kind, 'precision'>, weight: Tensor2D): Tensor2D =>
   kind.precision === 'exact' ? roundTo(weight, 'BF16') : weight
 
@@ -65,18 +65,18 @@ test.skipIf(backend.name === 'tensorflow-gpu')('a processor with units for 16-bi
 
 interface Implementation {
   readonly halves: HalfOperations
-  /** The backend whose parts are computed by them. */
+  /** The backend that they belong to. */
   readonly backend: Backend
   readonly kinds: readonly Kind[]
 }
 
-/** Ours: the best units and, where that is AMX, the vectors that a processor without it has. */
+/** Our own: the best units and, if those are AMX, also the vectors used on a processor without it. */
 const own = [...Array(backend.halves?.number ?? 0).keys()].flatMap((unit): Implementation[] => {
   const halves = backend.halves?.on(unit + 1)
   return halves ? [{ halves, backend, kinds }] : []
 })
 
-/** TensorFlow's, as on a GPU; they know no split operands. */
+/** TensorFlow's, as on a GPU. They have no split operands. */
 const ofRuntime = (['bfloat16', 'float16'] as const satisfies HalfType[]).map(
   (type): Implementation => ({ halves: new RuntimeHalves(type), backend: asOnGpu(type), kinds: [kinds[0]] }),
 )
@@ -89,7 +89,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       ({ spec: { parallelResidual: false, ...spec }, batch: 1, tokens: 1, rotary: () => undefined }) as unknown as CallContext
     const streamOf = (x: Tensor2D): Residual => ({ x, source: x })
 
-    // Rows, columns and depths that fill no tile, one of each, and more rows than a block holds.
+    // Rows, columns and depths that do not fill a tile, single ones, and more rows than a block holds.
     const sizes = [
       [1, 1, 1],
       [3, 17, 31],
@@ -194,7 +194,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           const shape = { heads, keyValueHeads, window }
           const own = halves.attention(projected, cosine, sine, shape, split)
           expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
-          // A sample does not depend on its company, bit for bit.
+          // A sample's result does not depend on the other samples, bit for bit.
           const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
           const alone = halves.attention(last, cosine, sine, shape, split)
           expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())

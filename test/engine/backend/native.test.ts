@@ -11,7 +11,7 @@ import { fusedSource } from '../../../src-main/runtime/places.mjs'
 import { findCompiler } from '../../../src-main/setup/tensorflow/compiler.mjs'
 import { processorFeatures } from '../../fixtures/processor-features.ts'
 
-// What C++ and TypeScript say to each other by position is named on both sides: here the names are compared.
+// C++ and TypeScript pass some values by position. Both sides name them; these tests compare the names.
 
 const folder = join(import.meta.dirname, '../../../src-main/engine/backend/native')
 const files = (readdirSync(folder, { recursive: true }) as string[]).filter((name) => /\.(h|cc)$/.test(name)).sort()
@@ -63,7 +63,7 @@ test.skipIf(!compiler || !/\bavx512_bf16\b/.test(processorFeatures))(
       .split(' ')
       .map(Number)
     expect([plainTiles / plain, exactTiles / exact, splitTiles / split].every((ratio) => Math.abs(ratio - 1) < 0.1)).toBe(true)
-    // Where the weight is of 16 bits, only the rows lose something.
+    // If the weight has 16 bits, only the rows lose precision.
     expect([plain < 2e-3, split < 1e-5, exact < split / 2]).toEqual([true, true, true])
     execFileSync(compiler as string, [
       '-std=c++17',
@@ -78,15 +78,15 @@ test.skipIf(!compiler || !/\bavx512_bf16\b/.test(processorFeatures))(
   },
 )
 
-/** All that a header includes of ours, directly or not. */
+/** All of our own headers that a header includes, directly or not. */
 function includedBy(header: string): Set<string> {
   const own = [...read(header).matchAll(/#include "([^"]+)"/g)].map(([, name = '']) => join(header, '..', name))
   return new Set(own.flatMap((name) => [name, ...includedBy(name)]))
 }
 
 /**
- * Headers in few chains, each of which includes all before it in its chain: what comes before a header gives it nothing that it would not
- * have alone, so that one run of the compiler tries a whole chain.
+ * Sorts headers into few chains in which each includes all earlier ones. The headers before one then add nothing to it, so one run of the
+ * compiler checks a whole chain.
  */
 function chainsOf(headers: readonly string[]): string[][] {
   const chains: string[][] = []
@@ -128,7 +128,7 @@ test('all operations are known by name', () => {
 test.each(registered)('$name has its inputs in one order', ({ kernel, name, inputs }) => {
   const named = new Proxy({}, { get: (_, input) => input, has: () => true })
   expect(inOrder(name as 'EspalierNorm', named as never)).toEqual(inputs)
-  // A kernel that keeps more than another reads what that reads.
+  // A kernel that keeps results of another reads the same inputs.
   const start = `struct ${kernel.replace(/^Kept/, '')} {`
   const source = files.map(read).find((text) => text.includes(start)) ?? ''
   const body = source.slice(source.indexOf(start))

@@ -2,7 +2,7 @@ import type { Tensor } from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 
-/** What a computation gives with the runtime's own operations instead of the fused ones. */
+/** The result of a computation with the runtime's own operations instead of the fused ones. */
 export function plainly<T>(compute: () => T): T {
   const backend = activeBackend()
   const { fused: _, ...plain } = backend
@@ -14,7 +14,7 @@ export function plainly<T>(compute: () => T): T {
   }
 }
 
-/** Equal shapes, and no entry further off than that share of the largest. */
+/** Expects equal shapes, and entries that differ by no more than this share of the largest. */
 export function expectClose(own: Tensor, expected: Tensor, relative = 1e-5): void {
   expect(own.shape).toEqual(expected.shape)
   const [a, b] = [own.dataSync(), expected.dataSync()] as Float32Array[] as [Float32Array, Float32Array]

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { openGgml } from '#engine/backend/ggml/open.ts'
 import { probe } from '#engine/backend/probe.ts'
 
-/** Entries as TF32 has them: 10 bits behind the leading one. float16 keeps as many, bfloat16 fewer. */
+/** Entries rounded to TF32: 10 bits after the leading one. float16 has as many, bfloat16 fewer. */
 const rounded = (numbers: Float32Array) =>
   new Float32Array(new Uint32Array(numbers.slice().buffer).map((bits) => (bits + 0xfff) & ~0x1fff).buffer)
 

@@ -31,7 +31,7 @@ const request = (method: keyof typeof few, amount: FileBudget, changes: Partial<
   ...changes,
 })
 
-/** Steps that were done: the table does not depend on the budget. */
+/** Steps already done: the table does not depend on the budget. */
 const known = new Map<string, StepResult>()
 
 async function run(asked: RunRequest) {
@@ -44,7 +44,7 @@ async function run(asked: RunRequest) {
   return executeRun(asked, { ...host, signal: new AbortController().signal })
 }
 
-/** A share of the way from the smallest file to the dense one's. */
+/** The file size at a share of the way from the smallest file to the dense one. */
 async function budgetAt(share: number, method: keyof typeof few, { format, type = 'F16' }: Omit<FileBudget, 'bytes'>): Promise<FileBudget> {
   const [preview] = await preflightRequests([request(method, { bytes: 1, format, type })])
   const { least, most } = preview?.fileRange ?? { least: 0, most: 0 }

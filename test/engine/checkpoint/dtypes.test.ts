@@ -5,7 +5,7 @@ import { countNonFinite, countNonFiniteStored, fromFloat32, toFloat32 } from '#e
 const all = Uint16Array.from({ length: 65536 }, (_, bits) => bits)
 const allBytes = new Uint8Array(all.buffer)
 
-/** What a small float means, by the definition of its format. */
+/** The value of a small float, by the definition of its format. */
 function value(bits: number, exponentBits: number, fractionBits: number): number {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >>> fractionBits) & (2 ** exponentBits - 1)

@@ -12,14 +12,14 @@ import {
   writeParts,
 } from './valid-model.ts'
 
-/** One way in which a model folder can be broken: how to make it, and what the one error must say. */
+/** One way to break a model folder: how to make it, and what the error must say. */
 export interface Malformed {
   name: string
   make: (folder: string) => Promise<void>
   says: RegExp
 }
 
-/** Writes the valid model with its header or its data changed; `change` may give another header altogether. */
+/** Writes the valid model with its header or its data changed; `change` may return a different header. */
 function spoilHeader(change: (header: Header, data: Uint8Array) => unknown): Malformed['make'] {
   return async (folder) => {
     const { config, tensors } = makeValidModel()
@@ -29,7 +29,7 @@ function spoilHeader(change: (header: Header, data: Uint8Array) => unknown): Mal
   }
 }
 
-/** Writes the valid model with the bytes of its safetensors file changed in place, or others instead. */
+/** Writes the valid model after `change` edited the bytes of its safetensors file, or returned new ones. */
 function spoilBytes(change: (bytes: Buffer) => Uint8Array | undefined): Malformed['make'] {
   return async (folder) => {
     const { config, tensors } = makeValidModel()
@@ -39,7 +39,7 @@ function spoilBytes(change: (bytes: Buffer) => Uint8Array | undefined): Malforme
   }
 }
 
-/** Writes the valid model with its parts changed before it is laid out. */
+/** Writes the valid model with its parts changed before they are put into a file. */
 function spoilModel(change: (model: ModelFiles) => void): Malformed['make'] {
   return async (folder) => {
     const model = makeValidModel()
@@ -48,7 +48,7 @@ function spoilModel(change: (model: ModelFiles) => void): Malformed['make'] {
   }
 }
 
-/** Writes the valid model as one shard, with an index of any content. */
+/** Writes the valid model as one shard, with an arbitrary index. */
 function spoilIndex(makeIndex: (names: string[]) => unknown, shard = 'model-00001-of-00001.safetensors'): Malformed['make'] {
   return async (folder) => {
     const { config, tensors } = makeValidModel()
@@ -82,7 +82,7 @@ function moveLast(begin: number, end: number): Malformed['make'] {
   })
 }
 
-/** Folders that no reader of checkpoints may accept. */
+/** Folders that the checkpoint reader must reject. */
 export const malformedCheckpoints: Malformed[] = [
   { name: 'an empty weights file', make: spoilBytes(() => Buffer.alloc(0)), says: /0 bytes long/ },
   { name: 'a file shorter than eight bytes', make: spoilBytes((bytes) => bytes.subarray(0, 7)), says: /7 bytes long/ },
@@ -207,7 +207,7 @@ export const malformedCheckpoints: Malformed[] = [
   },
 ]
 
-/** Folders whose files are sound one by one, but that are no model: the reader of checkpoints takes them, the model must not. */
+/** Folders with sound files that together are no model: the checkpoint reader accepts them, the model must not. */
 export const malformedModels: Malformed[] = [
   { name: 'a config without hidden_size', make: spoilModel(({ config }) => delete config.hidden_size), says: /hidden_size/ },
   {
@@ -232,7 +232,7 @@ export const malformedModels: Malformed[] = [
   },
 ]
 
-/** Models that open, and fail when they are used. */
+/** Models that open but fail in use. */
 export const unusableModels: Malformed[] = [
   {
     name: 'a weight that is not a number',

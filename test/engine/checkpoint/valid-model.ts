@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** A model folder as plain data, so that any part of it can be spoiled before it is written. */
+/** A model folder as plain data, so that a test can damage any part of it before writing it. */
 export interface ModelFiles {
   config: Record<string, unknown>
   tensors: Record<string, { dtype: string; shape: number[]; bytes: Uint8Array }>
@@ -10,7 +10,7 @@ export interface ModelFiles {
 /** Sizes of the valid model. */
 export const sizes = { hidden: 8, intermediate: 12, heads: 2, blocks: 2, vocabulary: 512 }
 
-/** A tiny Llama of two blocks that works: what the malformed ones are spoiled copies of. */
+/** A tiny working Llama of two blocks, which the malformed models are damaged copies of. */
 export function makeValidModel(): ModelFiles {
   const { hidden, intermediate, heads, blocks, vocabulary } = sizes
   const tensors: ModelFiles['tensors'] = {}
@@ -37,7 +37,7 @@ export function makeValidModel(): ModelFiles {
   return { config: makeConfig(hidden, intermediate, heads, blocks, vocabulary), tensors }
 }
 
-/** The same as a Mixtral with four experts in each block, of which a token meets two. */
+/** The same as a Mixtral with four experts in each block, of which each token uses two. */
 export function makeValidMixture(): ModelFiles {
   const { config, tensors } = makeValidModel()
   const { hidden, blocks } = sizes
@@ -98,7 +98,7 @@ export function layOut(tensors: ModelFiles['tensors']): { header: Header; data: 
   return { header, data: Buffer.concat(Object.values(tensors).map(({ bytes }) => bytes)) }
 }
 
-/** The bytes of a safetensors file with any header, sensible or not. */
+/** The bytes of a safetensors file with an arbitrary header. */
 export function toSafetensors(header: unknown, data: Uint8Array, headerLength?: bigint): Buffer {
   const text = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header))
   const length = Buffer.alloc(8)
@@ -112,7 +112,7 @@ export async function writeModelFiles(folder: string, { config, tensors }: Model
   await writeParts(folder, config, toSafetensors(header, data))
 }
 
-/** Writes a config and a weights file of any content. */
+/** Writes a config and a weights file with arbitrary content. */
 export async function writeParts(folder: string, config: unknown, safetensors: Uint8Array): Promise<void> {
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, 'config.json'), typeof config === 'string' ? config : JSON.stringify(config))

@@ -19,7 +19,7 @@ const fillWith = (text: string) => async (folder: string) => {
 
 const readBack = (folder: string) => readFile(join(folder, 'inner', 'a.txt'), 'utf8')
 
-/** Runs a save in another process, kills it in the middle, and gives what it left. */
+/** Runs a save in another process, kills it halfway, and returns what it left behind. */
 async function killHalfWay(target: string, replace: boolean): Promise<string[]> {
   const source = fileURLToPath(import.meta.resolve('#engine/checkpoint/write-folder.ts'))
   const program = `

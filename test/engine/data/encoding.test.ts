@@ -2,7 +2,7 @@ import { expect, test, vi } from 'vitest'
 import { Encoding } from '#engine/data/encoding.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** A tokenizer that takes its time: a token a character, pieces of a thousand. */
+/** A slow tokenizer: one token per character, in pieces of a thousand. */
 const slow = {
   split: (text: string) => text.match(/[\s\S]{1,1000}/g) ?? [''],
   encode(text: string) {

@@ -205,7 +205,7 @@ describe('broken data', () => {
     })
   }
 
-  /** The Parquet file with its column renamed to one of equal length. */
+  /** The Parquet file with its column renamed to a name of the same length. */
   async function copyWithout(name: string): Promise<string> {
     const bytes = await readFile(parquet)
     for (let at = bytes.indexOf('text'); at >= 0; at = bytes.indexOf('text', at + 1)) bytes.write('tex_', at)

@@ -25,7 +25,7 @@ const asLines = (texts: string[]) => texts.map((text) => JSON.stringify({ text }
 const numbered = Array.from({ length: 30 }, (_, i) => `Document ${i} is a text.`)
 const flatten = (windows: readonly Int32Array[]) => windows.flatMap((window) => [...window])
 
-/** The indices below `count` as CPython shuffles them. */
+/** The indices below `count` in the order of CPython's shuffle. */
 const drawn = JSON.parse(await readFile(join(fixtures, 'python-random.json'), 'utf8')) as { seed: number; shuffles: [number, number[]][] }[]
 function shuffled(seed: number, count: number): number[] {
   const [, order] = drawn.find((recorded) => recorded.seed === seed)?.shuffles.find(([items]) => items === count) ?? []

@@ -126,7 +126,7 @@ test('a head that comes in pieces says what the whole head says', async () => {
     },
   })
   const targets = Int32Array.from({ length: rows }, (_, row) => 17 * row)
-  // Pieces of fewer tokens than are kept, too.
+  // Includes pieces with fewer tokens than the number of kept logits.
   const [whole, pieces] = [
     await compareTokens(inPieces(0), { dense, subjects }, targets, signal),
     await compareTokens(inPieces(0, 2, 50, 99), { dense, subjects }, targets, signal),

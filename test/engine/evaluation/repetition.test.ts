@@ -35,7 +35,7 @@ it('counts the greedy answers that end in a loop, of prompts continued together 
   const measures = await repetition(view, prompts, 'stories', { tokens: 64, endIds: [] })
   expect(measures[0]).toMatchObject({ name: 'looping answers', dataset: 'stories', value: looping, unit: 'share' })
   expect(measures[0]?.error).toBeCloseTo(Math.sqrt((looping * (1 - looping)) / 18), 12)
-  // An answer that ends before anything is written repeats nothing.
+  // An empty answer repeats nothing.
   const ends = [...new Set(alone.map(([id = -1]) => id))]
   const [ended, distinct, ending] = await repetition(view, prompts, 'stories', { tokens: 64, endIds: ends })
   expect([ended?.value, distinct?.value, ending?.value]).toEqual([0, 1, 0])

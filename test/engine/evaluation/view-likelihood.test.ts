@@ -15,7 +15,7 @@ test('continuations score what whole passes over prefix and continuation give, a
   const view = denseView(model)
   const window = calibration[0] as Int32Array
   const other = calibration[1] as Int32Array
-  // Prefixes of equal and of different lengths; continuations of one token, of many, and of different lengths behind one prefix.
+  // Prefixes of equal and different lengths; continuations of one token, of many, and of different lengths after the same prefix.
   const requests = [
     { prefix: window.slice(0, 9), continuations: [window.slice(9, 10), window.slice(9, 14), other.slice(0, 3)] },
     { prefix: other.slice(0, 9), continuations: [other.slice(9, 14)] },

@@ -26,7 +26,7 @@ it.each([
   const model = await openModel(sample)
   try {
     const dense = densePlan(model.spec)
-    // Uneven widths, of which the second needs padding, and no attention in the first block.
+    // Uneven widths, the second of which needs padding, and no attention in the first block.
     const plan: Plan = {
       blocks: dense.blocks.map((block, index) => ({
         attention: index === 0 ? 'removed' : block.attention,

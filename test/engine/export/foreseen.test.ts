@@ -48,7 +48,7 @@ describe('what formats would weigh', () => {
           continue
         }
         expect(foreseen?.problem, what).toBe(null)
-        // Fitted widths come in units, so that a few neurons more or less are kept.
+        // Fitted widths come in units, so a few neurons more or fewer may be kept.
         const slack = method === '2ssp_fit' ? 0.02 : 0
         expect(bytes, what).toBeLessThanOrEqual((1 + slack) * (foreseen?.bytes ?? 0))
         expect(bytes, what).toBeGreaterThanOrEqual((1 - slack) * (foreseen?.least?.bytes ?? foreseen?.bytes ?? 0))

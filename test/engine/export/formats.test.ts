@@ -27,7 +27,7 @@ const families: ReferenceModel[] = [
   'llama-headdim',
 ]
 
-/** Even neurons of every MLP, no attention in block 0, no MLP in block 1, nothing of block 2. */
+/** Keeps the even neurons of every MLP; removes attention in block 0, the MLP in block 1 and all of block 2. */
 function mixedPlan(model: Model): Plan {
   const plan = removeParts(densePlan(model.spec), [0, 3, 4, 5])
   for (const [index, block] of plan.blocks.entries()) {
@@ -54,12 +54,12 @@ describe('a plan viewed, saved and reopened', () => {
         .map((format) => [name, format] as const),
     )
 
-  /** How far the saved model answers from the view, relative to the largest logit. */
+  /** How far the saved model's logits are from the view's, relative to the largest. */
   async function errorOf(name: ReferenceModel, format: string, replace: typeof replaceAll): Promise<number> {
     const model = await openModel(await referenceModel(name))
     const { plan, tensors } = await replace(model, mixedPlan(model))
     const view = viewWithPlan(model, plan, tensors)
-    // GGUF files of these families end where a sliding window does.
+    // GGUF files of these families are limited to the length of a sliding window.
     const own = format === 'gguf' ? window.subarray(0, 60) : window
     const expected = await logitsOf(view, own)
     const target = join(folder, `${name}-${format}-${replace.name}`)
@@ -128,7 +128,8 @@ describe('a plan viewed, saved and reopened', () => {
   it('leaves parts of zeros in a stock folder, which a description recognises', async () => {
     const model = await openModel(await referenceModel('phi-tiny'))
     const target = join(folder, 'zeroed')
-    // The attention of block 1 and the MLP of block 2: a parallel residual has no block for both. phi has biases, which must be zeros too.
+    // Removes the attention of block 1 and the MLP of block 2, which parallel residuals cannot put into one block. phi has biases, which
+    // must be zeros too.
     await stock.write({ model, plan: removeParts(densePlan(model.spec), [2, 5]), method: 'test', folder: target })
     expect((await describeModel(target)).blocks.map(({ zeroed }) => zeroed)).toEqual([undefined, ['attention'], ['mlp'], undefined])
     expect((await describeModel(model.path)).blocks.some(({ zeroed }) => zeroed)).toBe(false)

@@ -22,10 +22,10 @@ import { logitsOf } from '../model/logits.ts'
 type ByBlock<T> = Readonly<Record<string, T>>
 interface Left {
   readonly removed?: ByBlock<number[]>
-  /** Neurons that stay, and vectors that removed experts became, by block and expert. */
+  /** Kept neurons, and the vectors that replace removed experts, by block and expert. */
   readonly kept?: ByBlock<ByBlock<number[]>> | undefined
   readonly constants?: ByBlock<ByBlock<number[]>>
-  /** What the experts that stay are multiplied by. */
+  /** The factor of the kept experts. */
   readonly scale?: number
 }
 type Pruned = Left & { readonly logits_at: ByBlock<number[]> }
@@ -35,7 +35,7 @@ interface Recorded {
   readonly experts_then_neurons: Pruned
 }
 
-/** What was recorded of a model without some experts names those that stay once more. */
+/** The recording of a model with whole experts removed, with all neurons of the kept ones listed. */
 const wholeExperts = (recorded: Pruned | undefined): Pruned => ({ ...(recorded as Pruned), kept: undefined })
 
 /** The plan without the recorded experts and neurons. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { packBlocks } from '#engine/export/packing.ts'
 
-/** Blocks as a word of letters: a has attention only, m an MLP only, b both, - nothing. */
+/** Blocks as a word: a has attention only, m an MLP only, b both, - nothing. */
 function packed(word: string, parallelResidual = false): string[] {
   const left = [...word].map((letter) => ({ attention: 'ab'.includes(letter), width: 'mb'.includes(letter) ? 8 : 0 }))
   return packBlocks({ parallelResidual } as DecoderSpec, left).map(({ attention, mlp }) => `${attention ?? '-'}/${mlp ?? '-'}`)

@@ -15,7 +15,7 @@ export interface UnsavableModel {
 
 type Config = Record<string, unknown>
 
-/** A tiny Llama with some fields of its config changed, and a tokenizer where one is given. */
+/** A tiny Llama with some config fields changed and, optionally, a tokenizer. */
 const llama =
   (change: Config, tokenizer?: unknown) =>
   async (folder: string): Promise<void> => {
@@ -24,7 +24,7 @@ const llama =
     if (tokenizer) await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(tokenizer))
   }
 
-/** A reference model with some fields of its config changed. */
+/** A reference model with some config fields changed. */
 export const changed =
   (name: ReferenceModel, change: (config: Config) => Config = (config) => config) =>
   async (folder: string): Promise<void> => {
@@ -43,7 +43,7 @@ const llama3 = { rope_type: 'llama3', factor: 8, low_freq_factor: 1, high_freq_f
 const gguf = { method: '2ssp', format: 'gguf' }
 const vllm = { method: '2ssp', format: 'nemotron-nas' }
 
-/** Shapes, families and tokenizers that llama.cpp would answer wrongly, refuse or not survive, and plans that no family holds. */
+/** Shapes, families and tokenizers that llama.cpp would compute wrongly, refuse or crash on, and plans that no family can express. */
 export const unsavableModels: readonly UnsavableModel[] = [
   { name: 'another activation', make: llama({ hidden_act: 'gelu' }), ...gguf, says: /SiLU, this model has gelu.*Choose stock or exact/ },
   {

@@ -1,4 +1,6 @@
-/** A process that may die reads one file and prints what came of it: `read-one.ts describe|chat|encode|windows|texts|rows PATH [TEXT]`. */
+/**
+ * A process that may be killed: it reads one file and prints the outcome. `read-one.ts describe|chat|encode|windows|texts|rows PATH [TEXT]`
+ */
 import { toErrorMessage } from '#contract/errors.ts'
 import { readRows } from '#engine/data/rows.ts'
 import { readTexts } from '#engine/data/source.ts'

@@ -17,7 +17,7 @@ interface Outcome {
   error?: { code: string; message: string }
 }
 
-/** Reads in a process of its own and says what came of it, as the main side would. */
+/** Reads in a separate process and reports the outcome, as the main side would. */
 function read(kind: string, path: string, toEncode = ''): Outcome {
   const script = join(import.meta.dirname, 'read-one.ts')
   const { stdout, stderr, signal, status } = spawnSync(process.execPath, [script, kind, path, toEncode], {
@@ -131,7 +131,7 @@ test('lists of millions of values in a gguf header are refused', () => {
     makeGguf({ metadata: { 'general.architecture': text('llama'), long: integers([]) }, tensors: [] }),
     Buffer.alloc(17_000_000),
   ])
-  // After the key come the types of list and value, then the number of values.
+  // The key is followed by the types of list and value, then the number of values.
   bytes.writeBigUInt64LE(4_000_001n, bytes.indexOf('long') + 'long'.length + 8)
   writeFileSync(file, bytes)
   expect(read('describe', file).error?.message).toContain('its lists have more than the 4000000 values that are allowed')

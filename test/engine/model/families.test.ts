@@ -24,7 +24,7 @@ describe.each(['fused', 'plain'])('families of today with %s operations against 
     setActiveBackend(fused && operations === 'fused' ? { ...plain, fused } : plain)
   })
 
-  // These were recorded with one spelling; how a config is spelled does not depend on the operations.
+  // Recorded with one spelling; how a config is spelled does not depend on the operations.
   const once: readonly FamilyModel[] = ['qwen3-tied', 'qwen3_5']
   const spellings = (name: FamilyModel) =>
     once.includes(name) || operations === 'plain' ? ['config.json'] : ['config.json', 'config-hub.json']
@@ -39,14 +39,14 @@ describe.each(['fused', 'plain'])('families of today with %s operations against 
     for (const [position, expected] of Object.entries(recorded.dense.logits_at)) {
       expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(1e-5)
     }
-    // Another spelling shows in the logits already.
+    // For other spellings the logits are enough.
     if (config === 'config.json') {
       const { perplexity: found } = await perplexity(view, test.slice(0, 16))
       expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
       expect(await greedily(model, recorded.greedy.prompt, recorded.greedy.ids.length)).toEqual(recorded.greedy.ids)
     }
     if (recorded.params) {
-      // Recorded without the norms behind submodules, which go with them here.
+      // Recorded without the norms after submodules, which are removed with them here.
       const { spec } = model
       const counted = spec.blocks.map((_, block) => ({ ...blockParameters(spec, block), tensors: spec.block(block) }))
       const ownOf = (parameters: number, norm: NormTensors | undefined) => parameters - normParameters(spec, norm)

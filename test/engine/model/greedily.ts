@@ -2,7 +2,7 @@ import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { Model } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 
-/** The tokens of the largest logits that follow a prompt. */
+/** The greedy continuation of a prompt. */
 export async function greedily(model: Model, prompt: readonly number[], count: number): Promise<number[]> {
   const session = new DecodingSession(denseView(model))
   const ids: number[] = []

@@ -46,7 +46,7 @@ interface Recorded {
   readonly router: { readonly block: number; readonly positions: number[]; readonly top_k: number[][]; readonly weights: number[][] }
 }
 
-/** By row, the experts that it met and their factors, the largest factor first. */
+/** For each row, its experts and their factors, largest factor first. */
 function choicesOf(experts: readonly { expert: number; rows: Int32Array; gates: Float32Array }[], row: number): [number, number][] {
   const found = experts.flatMap(({ expert, rows, gates }): [number, number][] => {
     const at = rows.indexOf(row)
@@ -55,7 +55,7 @@ function choicesOf(experts: readonly { expert: number; rows: Int32Array; gates: 
   return found.sort(([, one], [, other]) => other - one)
 }
 
-/** DeltaNets normalise small reads. */
+/** DeltaNets normalise small inputs, which amplifies errors. */
 const logitBound = (name: string): number => (name === 'qwen3_5_moe' ? 3e-4 : 1e-4)
 
 const backend = await openBackend(testedBackend)
@@ -75,7 +75,7 @@ describe('mixtures of experts against transformers', () => {
       const most = expected.reduce((max, value, i) => Math.max(max, Math.abs(value - (own[i] ?? Number.NaN))), 0)
       expect(most, `position ${position}`).toBeLessThan(logitBound(name))
     }
-    // Another spelling shows in the logits already.
+    // For other spellings the logits are enough.
     if (config === 'config.json') {
       const { perplexity: found } = await perplexity(view, test.slice(0, 16))
       expect(Math.abs(found / recorded.dense.ppl_test_f64 - 1)).toBeLessThan(1e-5)
@@ -137,10 +137,10 @@ describe('mixtures of experts against transformers', () => {
   })
 })
 
-/** What a budget has to be so that weights may take `bytes`, with the vocabulary on the disk. */
+/** The budget in which weights may take `bytes`, with the vocabulary left on disk. */
 const budgetFor = (bytes: number): number => Math.ceil(bytes / 0.75)
 
-/** The least budget, and one in which weights stay as they are stored. */
+/** The smallest budget, and one in which weights stay as stored. */
 async function budgetsOf(path: string): Promise<{ least: number; packed: number }> {
   const model = await openModel(path)
   const sizes = presentParts(model.spec).map((part) => partSize(model.checkpoint, model.spec, part))
@@ -167,7 +167,7 @@ async function roundedModel(path: string): Promise<string> {
   return folder
 }
 
-/** In the second half of the blocks two experts are gone, and half of the neurons of the others, which are scaled. */
+/** Removes two experts in the second half of the blocks, and half of the neurons of the others, which are scaled. */
 function planOf({ spec }: Model): Plan {
   const dense = densePlan(spec)
   const blocks = dense.blocks.map((block, index) => {
@@ -181,7 +181,7 @@ function planOf({ spec }: Model): Plan {
 }
 
 describe('mixtures that do not fit into memory', () => {
-  // Between them: separate and fused experts, a shared one, groups, a correction, biases.
+  // Together they cover separate and fused experts, a shared one, groups, a correction and biases.
   it.each([
     { name: 'qwen3_moe', kept: 'packed' },
     { name: 'glm4_moe-groups', kept: 'streamed' },
@@ -195,7 +195,7 @@ describe('mixtures that do not fit into memory', () => {
     for (const bytes of [2 ** 30, kept === 'packed' ? budgets.packed : budgets.least]) {
       const opened = await openModel(path, bytes)
       const { products, spec } = opened
-      // Three experts for a token: the order of two does not show in their sum.
+      // Three experts per token: with two, their order would not change the sum.
       const meeting = { ...opened, spec: { ...spec, router: { ...(spec.router as RouterKind), chosen: 3 } } }
       const model = findHalfUnits() ? withProducts(meeting, { ...products, answers: 'bfloat16' }) : meeting
       const [view, pruned] = [denseView(model), viewWithPlan(model, planOf(model))]
@@ -233,7 +233,7 @@ describe('mixtures that do not fit into memory', () => {
         return read(name, rows)
       })
       await expect(work(model, controller.signal)).rejects.toThrow(/abort/)
-      // The one that was being read, and the one read ahead.
+      // The one that was being read, and the next one, read in advance.
       expect(reads.mock.calls.filter(([name]) => /experts\.\d+\.down/.test(name)).length).toBeLessThanOrEqual(2)
       await model.close()
     }

@@ -27,7 +27,7 @@ const float32 = (name: string, shape: number[], values: Float32Array): TensorToW
   bytes: () => new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
 })
 
-/** Neurons [first, first + count) of a dense MLP as an MLP of its own whose output is multiplied by `factor`. */
+/** Neurons [first, first + count) of a dense MLP as a separate MLP whose output is multiplied by `factor`. */
 async function partOfMlp(
   { readFloat32 }: { readFloat32: (name: string) => Promise<Float32Array> },
   mlp: string,
@@ -50,8 +50,8 @@ async function partOfMlp(
 }
 
 /**
- * A dense MLP as a mixture. Its router finds all four experts equal, so it takes the first two with a quarter each; the gate of the shared
- * expert is one half.
+ * A dense MLP as a mixture. Its router scores all four experts alike, so it picks the first two with a weight of a quarter each; the shared
+ * expert's gate is one half.
  */
 async function mixtureOf(checkpoint: Checkpoint, mlp: string): Promise<TensorToWrite[]> {
   const source = { readFloat32: (name: string) => checkpoint.readFloat32(name) }
@@ -75,7 +75,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
-/** The reference model with the MLPs of all blocks but the first as mixtures. */
+/** The reference model with the MLPs of all blocks but the first turned into mixtures. */
 async function writeMixtures(changes: object = {}): Promise<string> {
   const checkpoint = await openCheckpoint(await referenceModel('qwen2-tiny'))
   const mixed = [1, 2, 3].map((block) => `model.layers.${block}.mlp`)

@@ -6,7 +6,7 @@ import { Student } from '#engine/pruning/recovery/student.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
 
-/** The plan with every tensor that it leaves, and the final norm, moved by a tenth and seeded noise, as a recovery would name them. */
+/** The plan with all its remaining tensors and the final norm changed by a tenth and seeded noise, named as a recovery names them. */
 export async function recoverAll(model: Model, plan: Plan): Promise<{ plan: Plan; tensors: StoredTensors }> {
   const view = viewWithPlan(model, plan)
   const student = await Student.open(model, view.spec, plan, undefined)

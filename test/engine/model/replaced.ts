@@ -6,7 +6,7 @@ import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
 
-/** The plan with every output and down projection that it leaves replaced by seeded numbers as large as weights, biases too where there are some. */
+/** The plan with all its remaining output and down projections replaced by seeded numbers of a weight's size, and their biases, if any. */
 export async function replaceAll(model: Model, plan: Plan): Promise<{ plan: Plan; tensors: StoredTensors }> {
   const random = new PythonRandom(7)
   const tensors = new Map<string, NamedTensor>()

@@ -9,7 +9,7 @@ import { runSelfTest } from '#engine/tasks/self-test.ts'
 const backend = await openBackend('auto')
 afterEach(() => setActiveBackend(backend))
 
-/** The runtime with one operation of its own in place. */
+/** The runtime with some operations replaced. */
 function withOperations(changed: Partial<FusedOperations>): Backend {
   const { fused: _, ...plain } = backend
   return changed.gate ? { ...plain, fused: { ...(backend.fused as FusedOperations), ...changed } } : plain

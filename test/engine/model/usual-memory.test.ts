@@ -22,7 +22,7 @@ afterEach(() => {
 })
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
-/** Weights of 7.9 MB as float32, half of it as they are stored; a block's MLP is 0.8 MB of it. */
+/** 7.9 MB of weights as float32, half of that as stored; a block's MLP takes 0.8 MB. */
 const shape = { blocks: 8, hidden: 128, intermediate: 512, heads: 4, keyValueHeads: 2, vocabulary: 64, dtype: 'BF16' } as const
 
 test('memory is that of the device that was opened, where it has its own, else the machine or its part', () => {

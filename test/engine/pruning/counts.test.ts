@@ -18,13 +18,13 @@ import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 type MakePlan = (model: Model) => Plan
 
-/** Each removes parts in a way that a count can get wrong. */
+/** Each removes parts in a way that a count can easily get wrong. */
 const plans: Record<string, MakePlan> = {
   'whole blocks': ({ spec }) => removeParts(densePlan(spec), blockParts([1, 2])),
   'both parts of a block, one by one': ({ spec }) => removeParts(removeParts(densePlan(spec), [2]), [3]),
   'an attention': ({ spec }) => removeParts(densePlan(spec), [2]),
   'an MLP': ({ spec }) => removeParts(densePlan(spec), [3]),
-  // What is left of both fits into one block of a sequential family.
+  // In a sequential family, what is left of both fits into one block.
   'the MLP of a block and the attention of the next': ({ spec }) => removeParts(densePlan(spec), [1, 2]),
   'the attention of a block and the MLP of the next': ({ spec }) => removeParts(densePlan(spec), [2, 5]),
   'neurons and an attention': ({ spec }) => {

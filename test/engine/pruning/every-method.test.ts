@@ -23,12 +23,14 @@ import { familyModels, fullModels, mixtureModels, type ReferenceModel } from '..
 import { logitsOf, relativeError } from '../model/logits.ts'
 import { type Bench, openReference, prune, type RecordedRun, recordedRun } from './running.ts'
 
-/** What this loop must know of some methods. The others have no options that cost much, refuse no model, and remove whole blocks. */
+/**
+ * What this loop must know about a method. Methods without an entry have no expensive options, refuse no model, and remove whole blocks.
+ */
 interface Case {
-  /** Small enough for a loop over everything; the recorded results are compared in the tests of each method. */
+  /** Small values, because the loop covers everything; the tests of each method compare the recorded results. */
   readonly options?: object
   readonly refuses?: { readonly models: readonly ReferenceModel[]; readonly why: RegExp }
-  /** What is asked for, and within what the method reaches it. */
+  /** The requested sparsity, and how closely the method reaches it. */
   readonly sparsity?: number
   readonly within?: number
 }
@@ -49,14 +51,17 @@ const cases: Partial<Record<MethodId, Case>> = {
     sparsity: 0.5,
     within: 0.12,
   },
-  // A router keeps at least the experts that it picks, and two of each group.
+  // A router keeps at least as many experts as it picks, and two of each group.
   reap: { refuses: { models: [...fullModels, ...familyModels], why: /no mixtures of experts/ }, sparsity: 0.25, within: 0.07 },
 }
 
-/** How a method writes and finds its steps does not depend on the family: a gated MLP one after the other, and a plain one beside attention. */
+/**
+ * How a method stores and finds its steps does not depend on the family: a sequential one with a gated MLP, and a parallel one with a plain
+ * MLP, are enough.
+ */
 const resumedOn: readonly ReferenceModel[] = ['stories260k', 'phi-tiny']
 
-/** A mixture and one with two kinds of token mixers compute what those do not. */
+/** A mixture, and a model with two kinds of token mixers, run code that the others do not. */
 const remadeOn: readonly ReferenceModel[] = [...resumedOn, 'olmoe', 'qwen3_5']
 
 async function lossOf({ model, test: windows }: Bench, plan: Plan, tensors?: MethodResult['tensors']): Promise<number> {
@@ -68,7 +73,7 @@ async function lossOf({ model, test: windows }: Bench, plan: Plan, tensors?: Met
   }
 }
 
-/** Logits of the last of some positions, which a session was fed in two parts, against those of one pass without a cache. */
+/** The error of the last positions' logits from a session fed in two parts, compared with one pass without a cache. */
 async function cacheError({ model, test: [window] }: Bench, plan: Plan, tensors?: MethodResult['tensors']): Promise<number> {
   const view = viewWithPlan(model, plan, tensors)
   const session = new DecodingSession(view)
@@ -86,7 +91,7 @@ async function cacheError({ model, test: [window] }: Bench, plan: Plan, tensors?
   }
 }
 
-/** Parameters of the block stack of a model that was saved exactly. */
+/** Parameters in the block stack of a model saved in the exact format. */
 async function savedStack(model: Model, { plan, tensors }: MethodResult): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-saved-'))
   try {
@@ -101,20 +106,20 @@ const mixtures: readonly ReferenceModel[] = mixtureModels
 
 describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) => {
   const opened = openReference(name)
-  /** On mixtures, 2SSP removes experts first and REAP corrects gates. The plain variants have their own tests. */
+  /** On mixtures, 2SSP removes experts first and REAP corrects gates. The plain variants are tested elsewhere. */
   const optionsOf = (id: MethodId) => {
     const ofMixture = { '2ssp': { experts: 0.25 }, reap: name === 'olmoe' ? { gateCorrection: 'fitted' } : {} }
     const own = mixtures.includes(name) && (id === '2ssp' || id === 'reap') ? ofMixture[id] : {}
     return { windows: 2, ...cases[id]?.options, ...own } as never
   }
   let bench: Bench | undefined
-  // Short windows to calibrate on: nothing here depends on their length.
+  // Short calibration windows: nothing here depends on their length.
   const open = () => {
     bench ??= { ...opened(), calibration: opened().calibration.map((window) => window.subarray(0, 64)) }
     return bench
   }
 
-  // What each method below must give at sparsity 0 is this plan.
+  // The plan that each method below must return at sparsity 0.
   test('the plan that removes nothing changes nothing', async () => {
     const { model, test: windows } = open()
     const dense = await perplexity(denseView(model), windows.slice(0, 2))
@@ -142,7 +147,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
     })
 
     let made: Promise<{ first: MethodResult; run: RecordedRun }> | undefined
-    /** A run at half, made once for the tests below. */
+    /** A run at half sparsity, made once for the tests below. */
     const makeOnce = () => {
       const make = async (run = recordedRun(3)) => ({
         first: await prune(method, open(), { sparsity }, optionsOf(id), run),
@@ -172,10 +177,11 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
       expect(Math.abs(reached - nominal)).toBeLessThan(
         Math.max(within, name.startsWith('glm') ? 0.15 : name.startsWith('qwen3_5') ? 0.05 : 0),
       )
-      // Where it matters which parts go, or a programme chooses widths, a preview cannot know to the last parameter.
+      // If it matters which parts are removed, or dynamic programming chooses the widths, a preview cannot know the exact number of
+      // parameters.
       const { reached: previewed } = outlineOf(method, model.spec, budgetFor(model.spec, { sparsity }), method.options.parse(optionsOf(id)))
       if (previewed !== null && id !== '2ssp_fit') expect(reached).toBeCloseTo(previewed, 12)
-      // The cache of transformers needs an attention of a kind that this plan may remove.
+      // The cache in transformers needs a kind of attention that this plan may remove.
       if (!name.startsWith('qwen3_5'))
         expect(await savedStack(model, first)).toBe(stackParameters(model.spec) - removedParameters(model.spec, first.plan))
       expect(Number.isFinite(await lossOf(open(), first.plan, first.tensors))).toBe(true)

@@ -18,7 +18,7 @@ const folder = mkdtempSync(join(tmpdir(), 'espalier-half-overflow-'))
 let bench: Bench
 beforeAll(async () => {
   const files = makeValidModel()
-  // Neurons of block 1 that float16 cannot hold, and what they feed as small as they are large: float32 sees an ordinary model.
+  // Neurons of block 1 that float16 cannot hold, with outgoing weights as small as they are large: in float32 the model is ordinary.
   scale(files.tensors['model.layers.1.mlp.up_proj.weight']?.bytes, 2 ** 24)
   scale(files.tensors['model.layers.1.mlp.down_proj.weight']?.bytes, 2 ** -24)
   await writeModelFiles(folder, files)

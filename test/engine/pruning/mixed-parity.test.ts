@@ -57,12 +57,12 @@ const greedy = { blockpruner_whole: blockPruner, blockpruner_submodule: submodul
 const evolutions = { evopress_whole: evopress, evopress_submodule: submoduleEvopress } as unknown as Record<string, Method>
 const depth = { shortgpt, window_based: windowBased } as unknown as Record<string, Method>
 
-/** Less than the weights of the small trained Llama, and more than two of its submodules. */
+/** Smaller than the weights of the small trained Llama, larger than two of its submodules. */
 const streamedBytes = 600_000
 
 const backend = await openBackend('tensorflow')
 
-/** How many of the candidates' scores are the reference's; those that only ranked their candidate are left out, and never the winner's. */
+/** Compares the candidates' scores with the reference's, except those that were only estimated, which the winner's must not be. */
 function expectScores(decisions: readonly Decision[], rounds: readonly Candidates[]): void {
   rounds.forEach(({ candidates }, round) => {
     const { scores = [], block: chosen } = decisions[round] ?? {}
@@ -83,10 +83,10 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
   })
 }
 
-// The tests of each method hold it to the recorded results of the reference in float32. Here are the same results in `mixed`.
+// The tests of each method compare it with the reference's recorded results in float32. These compare the same results in `mixed`.
 describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
 
-// A gated and a plain MLP, a parallel residual, biases, a part of each head rotated, a sliding window.
+// A gated and a plain MLP, a parallel residual, biases, partly rotated heads, a sliding window.
 describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as on a GPU', (name) => {
   computeWith(asOnGpu('bfloat16'))
   // Whole blocks are scored as submodules are.
@@ -125,7 +125,7 @@ function holdToRecorded(name: ReferenceModel, evolving = evolutions): void {
 
   test.each(Object.entries(greedy))('%s removes what the reference removed, in its order', async (kind, method) => {
     const recordings = (expected[kind] ?? []) as readonly RecordedGreedy[]
-    // Of the varied models the reference recorded submodules only.
+    // For the varied models, the reference recorded only submodules.
     expect(recordings.length > 0).toBe(fullModels.includes(name as never) || kind === 'blockpruner_submodule')
     const steps = new Map<string, string>()
     for (const recorded of recordings) {
@@ -142,7 +142,7 @@ function holdToRecorded(name: ReferenceModel, evolving = evolutions): void {
       const { plan, selections = [] } = await prune(method, bench, { blocks: recorded.K })
       expectFitness(selections, recorded.selection_calls)
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
-      // What searches remember goes with the model; its weights stay.
+      // Frees what searches keep with the model; its weights stay.
       for (const one of bench.model.kept.values()) one.dispose()
       expect(memory().numTensors - tensors).toBeLessThan(200)
     }
@@ -158,7 +158,7 @@ function holdToRecorded(name: ReferenceModel, evolving = evolutions): void {
   })
 }
 
-// One model for what does not depend on the family.
+// One model is enough for what does not depend on the family.
 describe.skipIf(!backend.halves)('a mixed search', () => {
   const amount = { blocks: 2 }
   const searches = [
@@ -205,7 +205,8 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
     expect(memory().numTensors - tensors).toBeLessThan(5)
   })
 
-  // Long windows and a large head: what runs without a pause would be seen. Processor time, as other programs may have the machine.
+  // With long windows and a large head, code that runs without a pause would be noticed. Measures processor time, because other programs
+  // may use the machine.
   describe('on a large model', () => {
     const shape = { blocks: 2, hidden: 256, intermediate: 768, heads: 4, keyValueHeads: 2, vocabulary: 16384, dtype: 'F32' } as const
     let folder: string
@@ -220,7 +221,7 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
       await rm(folder, { recursive: true })
     })
 
-    // What a pause takes depends on the sizes of the model; two rounds show every kind of pause.
+    // The time between pauses depends on the sizes of the model; two rounds contain every kind of pause.
     const short: Record<string, object> = {
       '2ssp': { windows: 2, attention: 2 },
       evopress: { windows: 2, finalWindows: 1, startStates: 3, offspring: 3, generations: 1 },
@@ -229,7 +230,7 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
       const options = short[id] ?? {}
       const { model, calibration } = large
       const cores = Number(process.env.TF_NUM_INTRAOP_THREADS ?? availableParallelism())
-      // Without what a search remembers, and with all weights in memory: reading them takes turns of its own.
+      // Without a search's kept data, and with all weights in memory, because reading them takes extra turns.
       const forget = async () => {
         for (const one of model.kept.values()) one.dispose()
         await perplexity(denseView(model), calibration.slice(0, 1))
@@ -246,7 +247,10 @@ describe.skipIf(!backend.halves)('a mixed search', () => {
     })
   })
 
-  /** A search that is cancelled after so many turns of the event loop: its turns, and processor seconds from the last one to its end. */
+  /**
+   * A search that is cancelled after a number of turns of the event loop; returns its turns, and the processor seconds from the last one to
+   * its end.
+   */
   async function watched(own: Bench, method: Method, options: object, last: number): Promise<{ turns: number; seconds: number }> {
     const aborted = new AbortController()
     let [turns, begun, ended] = [0, process.cpuUsage(), false]

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
-/** What CPython's random module drew, in this order, after `random.seed(seed)`. */
+/** What CPython's random module draws, in this order, after `random.seed(seed)`. */
 interface Drawn {
   readonly seed: number
   readonly random: number[]
@@ -13,7 +13,7 @@ interface Drawn {
   readonly choices: [count: number, value: number][]
   readonly samples: [items: number, count: number, values: number[]][]
   readonly later: number
-  /** Of the whole numbers below `items`, each after a fresh `random.seed(seed)`; the first twelve where there are many. */
+  /** Shuffles of the whole numbers below `items`, each after a fresh `random.seed(seed)`; only the first twelve of long ones. */
   readonly shuffles: [items: number, values: number[]][]
 }
 

@@ -56,7 +56,7 @@ describe.skipIf(!fused)('fused backward passes', () => {
     },
   )
 
-  // Odd sizes: rows, keys and head sizes that fill no tile, windows that begin inside one, part of a head rotated, capped scores.
+  // Odd sizes: rows, keys and head sizes that do not fill a tile, windows that begin inside one, partly rotated heads, capped scores.
   test.each([
     { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 200, samples: 2, window: 0, rotated: 64, cap: undefined },
     { heads: 4, keyValueHeads: 4, headSize: 8, tokens: 37, samples: 3, window: 0, rotated: 8, cap: 2 },
@@ -76,7 +76,7 @@ describe.skipIf(!fused)('fused backward passes', () => {
     if (halves) tidy(() => expectClose(backward('bfloat16'), backward('float32'), 0.02))
   })
 
-  // A query, a key, or a score that overflows: the softmax alone would give such a key no weight, or all of it.
+  // A query, a key, or a score that overflows: the softmax alone would give such a key no weight, or all weight.
   const lost = [
     { at: 3, value: Number.NaN },
     { at: 8, value: Number.NaN },

@@ -17,7 +17,7 @@ interface Inputs {
 
 const [groups, keySize, valueSize] = [2, 5, 3]
 
-/** The recurrence as the paper writes it (arXiv 2412.06464, Eq. 10), token after token in float64: [G, T, dv]. */
+/** The recurrence as the paper writes it (arXiv 2412.06464, Eq. 10), token by token in float64: [G, T, dv]. */
 function readByStep({ query, key, value, strength, decay }: Inputs, tokens: number): Float64Array {
   const read = new Float64Array(groups * tokens * valueSize)
   for (let group = 0; group < groups; group++) {
@@ -42,7 +42,7 @@ function readByStep({ query, key, value, strength, decay }: Inputs, tokens: numb
 
 const wave = (length: number, pace: number, of = (x: number) => x) => Float64Array.from({ length }, (_, i) => of(Math.sin(pace * (i + 1))))
 
-/** One token, a part of a chunk, a whole one, and chunks whose last is not full. */
+/** One token, part of a chunk, a whole chunk, and several with a last one that is not full. */
 describe.each([1, 37, 64, 150])('the gated delta rule over %i tokens', (tokens) => {
   const all = groups * tokens
   const inputs: Inputs = {

@@ -23,7 +23,7 @@ const storedIn16: readonly string[] = /\bavx512f\b/.test(processorFeatures) ? ['
 beforeAll(() => openBackend(testedBackend))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
-/** Logits token by token of the dense model and of one with fewer neurons, and how many tensors were made for it. */
+/** Logits, token by token, of the dense model and of one with fewer neurons, and the number of tensors created for the latter. */
 async function decode(path: string, memoryBytes?: number) {
   const model = await openModel(path, memoryBytes)
   const plan = densePlan(model.spec)
@@ -52,8 +52,8 @@ test.each(['BF16', 'F16', 'F32'] as const)(
     const [roomy, tight] = [await decode(path), await decode(path, 650e3)]
     expect([roomy.hasRoomToNarrow, tight.hasRoomToNarrow]).toEqual([true, false])
     expect(roomy.logits).toEqual(tight.logits)
-    // Two matrices of attention and three of an MLP a block, and the head: the whole MLPs gave way to the narrow ones.
-    // Queries with their scale are too small for float16.
+    // Two matrices of attention and three of an MLP per block, and the head: the whole MLPs were evicted for the narrow ones. Scaled
+    // queries are too small for float16.
     const attention = dtype === 'F16' ? 1 : 2
     const narrows = storedIn16.includes(dtype) && activeBackend().fused ? 2 * (attention + 3) + 1 : 0
     expect(roomy.made - tight.made).toBe(narrows)

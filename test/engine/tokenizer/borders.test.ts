@@ -26,7 +26,7 @@ const kinds: Record<string, Json> = {
   'byte-level, normalized': makeByteLevel(merges, { normalizer: { type: 'NFC' } }),
 }
 
-/** Text made of all that can go wrong at a border, the same on every run. */
+/** Text that contains everything that can go wrong at a border, the same in every run. */
 function makeNasty(length: number): string {
   const parts = [
     ...'aé ñ\n\r\t.,"!09日😀▁\u0301\u200d',

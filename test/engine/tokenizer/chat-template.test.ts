@@ -3,7 +3,10 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { type ChatMessage, ChatTemplate } from '#engine/tokenizer/chat-template.ts'
 
-/** Templates of our own with what those of today's families are made of, as jinja2 in transformers renders them; null where it refuses. */
+/**
+ * Our own templates, built from the constructs of today's families, and the text that jinja2 in transformers renders from them; null if it
+ * refuses.
+ */
 const recorded = JSON.parse(readFileSync(join(import.meta.dirname, '../../fixtures/chat-templates.json'), 'utf8')) as {
   templates: Record<string, string>
   conversations: Record<string, ChatMessage[]>

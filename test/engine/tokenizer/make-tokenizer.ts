@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Writes JSON files into a folder that a tokenizer is opened from. */
+/** Writes JSON files into a folder to open a tokenizer from. */
 export async function writeTokenizer(folder: string, files: Record<string, unknown>): Promise<string> {
   await mkdir(folder, { recursive: true })
   for (const [name, content] of Object.entries(files)) {
@@ -10,7 +10,7 @@ export async function writeTokenizer(folder: string, files: Record<string, unkno
   return folder
 }
 
-/** The characters that stand for the 256 bytes in byte-level tokenizers. */
+/** The characters that represent the 256 bytes in byte-level tokenizers. */
 function byteAlphabet(): string[] {
   let next = 256
   return Array.from({ length: 256 }, (_, byte) => {

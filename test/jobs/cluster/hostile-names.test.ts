@@ -13,7 +13,7 @@ import { readWhole, runFolderOf } from '#jobs/cluster/run-folder.ts'
 import { eventually } from '../../eventually.ts'
 import { type Opened, openedWorkbench } from '../../services/opened.ts'
 
-/** Names that say something to a shell, to ssh, to Slurm's patterns or to the lines of a batch script. */
+/** Names with a meaning for a shell, ssh, Slurm's patterns or the lines of a batch script. */
 const hostile = [
   'a b',
   "a'b",
@@ -64,7 +64,7 @@ describe.each(hostile.map((name) => [name]))('%j', (name) => {
 
   test('is refused in every field of a cluster', () => {
     const taken = fields.filter((field) => clusterProfile.safeParse({ ...good, [field]: name }).success)
-    // What is left out, the cluster decides.
+    // The cluster decides what is left out.
     expect(taken).toEqual(name === '' ? fields.filter((field) => field !== 'name' && field !== 'folder') : [])
   })
 })
@@ -98,7 +98,7 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
   let workbench: Opened
   const path = process.env.PATH
 
-  /** Programs named as Slurm's that note what they are given, accept every job and let it wait. A run of a job that is gone is sent again. */
+  /** Fakes of Slurm's programs that record their arguments, accept every job and let it wait. The run of a lost job is submitted again. */
   function recordingSlurm(): void {
     const bin = join(home, 'bin')
     mkdirSync(bin)
@@ -107,7 +107,7 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
     const waiting = { job_id: 17, array_task_string: '0-99', name: 'espalier-sent', job_state: 'PENDING' }
     writeFileSync(join(bin, 'squeue'), `#!/bin/sh\n${note}echo '${JSON.stringify({ jobs: [waiting] })}'\n`)
     for (const name of ['scontrol', 'scancel', 'sacct']) writeFileSync(join(bin, name), `#!/bin/sh\n${note}\n`)
-    // What ssh is asked to run is run by a shell here, as one at the other end would.
+    // A local shell runs what ssh was given, as a remote one would.
     writeFileSync(join(bin, 'ssh'), `#!/bin/sh\n${note}for last; do :; done; case "$last" in *rsync*) exit 12;; esac; exec sh -c "$last"\n`)
     writeFileSync(join(bin, 'rsync'), `#!/bin/sh\nprintf '%s\\n' "$@" >> '${home}/copied'\ncat > /dev/null\n`)
     for (const name of ['sbatch', 'squeue', 'scontrol', 'scancel', 'sacct', 'ssh', 'rsync']) chmodSync(join(bin, name), 0o755)
@@ -129,7 +129,7 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
 
   const usable = hostile.filter((name) => name !== '' && !name.includes('/'))
 
-  /** A run of a model, a text, an option, a name, a tag and notes of each name. */
+  /** Submits runs whose model, text, option, name, tag and notes have each of the names. */
   async function sendAll(executor: string) {
     const made = []
     for (const name of usable) {

@@ -153,7 +153,7 @@ test('a step whose value was changed is done again', async () => {
 })
 
 describe.skipIf(process.platform === 'win32')('what a hostile node left in the folder of a run', () => {
-  /** A run that ended, with its folder as another may leave it. */
+  /** A finished run whose folder was changed by someone else. */
   async function tampered(name: string, tamper: (folder: ReturnType<typeof asked>, root: string) => void) {
     const root = temporaryFolder()
     const folder = asked(root, name, { rounds: 1 })

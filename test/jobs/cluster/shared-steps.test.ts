@@ -29,7 +29,7 @@ test('the first process to ask computes a step, and the other waits for it', asy
 
 test('the step of one that fell silent is taken over, and both may write it', async () => {
   const folder = temporaryFolder()
-  // A claim that is no longer touched, as a killed process leaves it.
+  // A claim that is no longer refreshed, such as a killed process leaves.
   const dead = new SharedSteps(folder, { ...timings, silenceMilliseconds: 1e9 })
   expect(await dead.get('norms', signal)).toBeUndefined()
   const [heir] = opened(1, folder) as [SharedSteps]

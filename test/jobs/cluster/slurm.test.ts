@@ -4,7 +4,7 @@ import type { ClusterShell, Command, ShellAnswer } from '#jobs/cluster/cluster-s
 import { judgeEnd } from '#jobs/cluster/judge-end.ts'
 import { expandTasks, readJson, readOneLiners, readTextTasks, Slurm } from '#jobs/cluster/slurm.ts'
 
-/** A shell whose commands answer what they are told to. */
+/** A shell with prepared answers to its commands. */
 function answering(answer: (command: Command) => Partial<ShellAnswer>): ClusterShell {
   return { host: '', run: async (command) => ({ code: 0, output: '', errors: '', ...answer(command) }) }
 }

@@ -21,7 +21,7 @@ function openHost(): ComputeHost {
   return host
 }
 
-/** A task that never answers: its process waits and hears nothing. */
+/** A task that never answers: its process blocks and receives nothing. */
 const blocked: ComputeTask = {
   kind: 'run',
   request: {

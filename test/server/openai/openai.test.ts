@@ -22,7 +22,7 @@ let workbench: Opened
 let server: RunningServer
 let client: OpenAI
 let run: string
-/** How completions that the server asked for ended, or that they are under way. */
+/** How the server's completions ended, or that they are still running. */
 const states: string[] = []
 
 beforeAll(async () => {
@@ -113,9 +113,9 @@ test('echoes a prompt with the log-probabilities that perplexity is made of', as
   expect(tokens.join('')).toBe(choice?.text)
   expect(text_offset.at(-1)).toBe(tokens.slice(0, -1).join('').length)
   expect([token_logprobs[0], top_logprobs[0]]).toEqual([null, null])
-  // The token that was chosen greedily is the likeliest.
+  // The greedily chosen token is the likeliest.
   expect(token_logprobs.at(-1)).toBe(Math.max(...Object.values(top_logprobs.at(-1) ?? {})))
-  // Each prefix, asked for alone, predicts the same.
+  // Each prefix, requested alone, gives the same prediction.
   const shorter = await client.completions.create({ ...asked, echo: false, prompt: 'Once upon a time, there was' })
   expect(shorter.choices[0]?.logprobs?.top_logprobs?.[0]).toMatchObject({
     [tokens.at(-2) as string]: expect.closeTo(token_logprobs.at(-2) as number, 4),
@@ -239,7 +239,7 @@ test('the documented script answers', async () => {
 test.skipIf(process.platform !== 'linux')('refuses more requests at once than may wait', async () => {
   const leaving = new AbortController()
   const asked = { model: run, prompt, max_tokens: 400, n: 8 }
-  // Stopped, the process ends none of them before all have come.
+  // While stopped, the process cannot finish one before all have arrived.
   const computing = processesOf(process.pid, defaultComputeCommand().at(-1) as string)
   for (const pid of computing) process.kill(pid, 'SIGSTOP')
   const all = Array.from({ length: 33 }, () => refusal(client.completions.create(asked, { signal: leaving.signal })))

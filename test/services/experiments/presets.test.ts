@@ -9,7 +9,7 @@ const catalogue = {
   datasets: [dataset('mixed', 'calibration'), dataset('prose', 'evaluation'), dataset('code', 'evaluation')],
   tasks: [],
 } as unknown as Catalogue
-/** Methods that can remove nothing of a model. */
+/** The presets for a model of which `methods` can remove nothing. */
 const presetsWithout = (methods: string[], holdsGguf = true) => {
   const feasible = methods.map((method) => ({ method, maximum: 0 }))
   return presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf, siblings: ['tiny'], feasible }, catalogue)

@@ -7,7 +7,7 @@ import { type Opened, openedWorkbench } from '../opened.ts'
 
 const source = join(import.meta.dirname, '..', '..', 'fixtures', 'reference', 'calibration-windows.json')
 
-/** What a preview says of the precision, on the long-lived process for questions. */
+/** What a preview, in the long-lived process for questions, says about the precision. */
 async function precisionProblem({ call, model }: Opened, backend: BackendName): Promise<string | null> {
   const { problems, combinations } = await call('experiments.preview', {
     grid: {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { currentSettings } from '../../../src-main/services/machine/current-settings.ts'
 
-/** Settings as they are read when the history holds `saved`. */
+/** The settings that are read from a history that holds `saved`. */
 function settingsOf(saved: object) {
   const folders = { models: '/models', exports: '/exports' }
   return currentSettings({ history: { settings: { get: () => saved } }, folders } as unknown as Parameters<typeof currentSettings>[0])

@@ -7,7 +7,7 @@ import { type Opened, oneRun, openedWorkbench, runEnded, smallGrid } from '../op
 
 const many = 130
 
-/** Waiting runs in a paused queue; more than a screen loads where it is said. */
+/** Waiting runs in a paused queue; the tests say where they are more than a screen loads. */
 async function waitingRuns(workbench: Opened, count: number): Promise<string[]> {
   await workbench.call('queue.pause', {})
   const ids: string[] = []

@@ -11,7 +11,7 @@ test('a queue of a thousand runs is counted whole and listed in part', async () 
   const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
   const history = openHistory(folder)
   fillHistory(history, 1010, 1)
-  // Five runs were made before all that wait, five after them, and of these one ended just now.
+  // Five runs were created before all waiting ones and five after them; one of these has just ended.
   history.queue.enqueue(Array.from({ length: 1000 }, (_, at) => at + 6))
   history.settings.set('queue paused', true)
   history.runs.patch(1010, { ended_at: Date.now() })

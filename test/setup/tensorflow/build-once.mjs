@@ -4,8 +4,8 @@ import { argv } from 'node:process'
 import { buildRuntime } from '../../../src-main/setup/tensorflow/build-runtime.mjs'
 import { hashFile } from '../../../src-main/setup/tensorflow/wheels.mjs'
 
-// What the kill test runs in a process of its own: one build with the programs it is given, of the wheel beside them as it is now,
-// or of another one when its hash is given.
+// What the kill test runs in a separate process: one build with the given programs, of the wheel next to them or, if a hash is given, of
+// another one.
 const [pip = '', compiler = '', node = '', hash] = argv.slice(2)
 const folder = dirname(pip)
 const wheel = readdirSync(folder).find((name) => name.endsWith('.whl')) ?? ''

@@ -33,7 +33,7 @@ async function build(cache: string, tools: FakeTools) {
   return finish(start(cache, tools))
 }
 
-/** An archive with another byte inside its first file. */
+/** An archive with one changed byte in its first file. */
 function flipped(archive: Buffer): Buffer {
   const changed = Buffer.from(archive)
   const at = archive.indexOf('tensorflow/libtensorflow_cc.so.2') + 60

@@ -15,20 +15,20 @@ const openers = {
 export type TestedDevice = keyof typeof openers
 export const testedDevices = Object.keys(openers) as TestedDevice[]
 
-/** `1` and `all` run the tests of Vulkan, other texts say why not. */
+/** `1` and `all` run the Vulkan tests; any other text is the reason why they are skipped. */
 const vulkan = env.ESPALIER_TEST_VULKAN ?? '`npm test -- --vulkan` runs it where it can'
 
-/** Why the tests of a device do not run; undefined where they do. */
+/** Why a device's tests are skipped; undefined where they run. */
 export const skippedBecause = (device: TestedDevice): string | undefined =>
   device === 'ggml-vulkan' && !['1', 'all'].includes(vulkan) ? vulkan : undefined
 
 /**
- * Whether all recorded models run. Otherwise only those that differ most do: on Vulkan, which compiles shaders for each, and on
- * TensorFlow, which other tests hold to all.
+ * Whether all recorded models run. Otherwise only the most different ones do: on Vulkan, which compiles shaders for each model, and on
+ * TensorFlow, where other tests cover all of them.
  */
 export const runsAllModels = (device: TestedDevice): boolean => device === 'ggml-cpu' || vulkan === 'all'
 
-// Before the first look for GPUs, which keeps what it found.
+// Must come before the first search for GPUs, whose result is kept.
 if (skippedBecause('ggml-vulkan') === undefined) {
   const settings = simulatedGpu()
   Object.assign(env, settings, { GALLIVM_PERF: env.GALLIVM_PERF ?? settings.GALLIVM_PERF })
@@ -36,7 +36,7 @@ if (skippedBecause('ggml-vulkan') === undefined) {
 
 const opened = new Map<TestedDevice, Backend>()
 
-/** Lets a device compute. A process may switch between devices, unlike the program. */
+/** Switches to a device. Unlike the program, this process may switch several times. */
 export async function computeOn(device: TestedDevice): Promise<Backend> {
   const known = opened.get(device)
   const backend = known ?? (await openers[device]())

@@ -26,10 +26,10 @@ interface Recorded {
 /** Errors of a row of logits, relative to its largest. */
 const allowed: Readonly<Record<TestedDevice, number>> = { 'tensorflow-cpu': 1e-5, 'ggml-cpu': 1e-5, 'ggml-vulkan': 2e-4 }
 
-/** DeltaNets in float32 are further from the recorded ones. */
+/** DeltaNets in float32 deviate more from the recorded logits. */
 const factors: Partial<Record<ReferenceModel, number>> = { qwen3_5: 2 }
 
-/** Positions of a text with the logits that were recorded there. */
+/** Positions of a text and the logits recorded there. */
 function recordedLogits({ dense, generation }: Recorded, first: Int32Array): { ids: Int32Array; logits: [number, number[]][] }[] {
   if (dense.logits_at)
     return [{ ids: first, logits: Object.entries(dense.logits_at).map(([position, logits]) => [Number(position), logits]) }]
@@ -39,7 +39,7 @@ function recordedLogits({ dense, generation }: Recorded, first: Int32Array): { i
   }))
 }
 
-/** Holds the decoder on a device to the recorded logits of all reference models. */
+/** Compares the decoder on a device with the recorded logits of all reference models. */
 export function testFamilies(device: TestedDevice): void {
   test('the self-test finds float32', () => {
     expect(checkOperations()).toMatchObject({ matches: true })

@@ -17,7 +17,7 @@ interface Recorded {
 /** Errors of a perplexity, relative to the recorded one. */
 const allowed: Readonly<Record<TestedDevice, number>> = { 'tensorflow-cpu': 1e-5, 'ggml-cpu': 1e-4, 'ggml-vulkan': 5e-4 }
 
-/** Holds 2SSP on a device to the recorded choices of a model, and to its perplexity. `npm run devices` runs every method on every model. */
+/** Compares 2SSP on a device with the recorded choices and perplexity of a model. `npm run devices` runs every method on every model. */
 export function testMethods(device: TestedDevice): void {
   test('2SSP chooses what the reference chose', async () => {
     const [calibration, windows] = [await referenceWindows('calibration'), await referenceWindows('test')]

@@ -12,9 +12,9 @@ export const values = (...shape: number[]) =>
 const positive = (...shape: number[]) => tf.add(tf.abs(values(...shape)), 0.1)
 export const whole = (...list: number[]) => tf.tensor1d(list, 'int32')
 
-/** Each is what the decoder and the methods ask for, with the shapes that take another way in the kernels. */
+/** What the decoder and the methods use, in the shapes that take different paths in the kernels. */
 const operations: Record<string, () => tf.Tensor | tf.Tensor[]> = {
-  // Vulkan has a shader of its own for each number of rows up to 8, and compiling one takes seconds.
+  // Vulkan has a separate shader for each number of rows up to 8, and compiling one takes seconds.
   'a product': () => tf.matMul(values(12, 33), values(33, 10)),
   'a product of one row': () => tf.matMul(values(1, 33), values(10, 33), false, true),
   'a product with a stored weight': () => tf.matMul(values(12, 33), values(10, 33), false, true),
@@ -60,7 +60,7 @@ const operations: Record<string, () => tf.Tensor | tf.Tensor[]> = {
   'places in the middle': () => tf.gather(values(3, 5, 2), whole(4, 1, 1), 1),
 }
 
-/** Shapes and numbers of results, computed now. */
+/** Computes results; returns their shapes and numbers. */
 export const numbersOf = (compute: () => tf.Tensor | tf.Tensor[]): number[] => {
   const results = [tf.tidy(compute)].flat()
   const numbers = results.flatMap((result) => [...result.shape, ...(result.dataSync() as Float32Array)])
@@ -68,10 +68,13 @@ export const numbersOf = (compute: () => tf.Tensor | tf.Tensor[]): number[] => {
   return numbers
 }
 
-/** Largest error relative to the largest result. Vulkan allows exponents and square roots errors of 3 units in the last place and more. */
+/**
+ * Largest error, relative to the largest result. Vulkan allows errors of 3 units in the last place and more for exponentials and square
+ * roots.
+ */
 const allowed: Readonly<Record<TestedDevice, number>> = { 'tensorflow-cpu': 1e-6, 'ggml-cpu': 1e-6, 'ggml-vulkan': 1e-5 }
 
-/** Holds every operation on a device to plain JavaScript. */
+/** Compares every operation on a device with plain JavaScript. */
 export function testOperations(device: TestedDevice): void {
   test.each(Object.keys(operations))('%s is what plain JavaScript makes it', async (title) => {
     const compute = operations[title] as (typeof operations)[string]

@@ -11,7 +11,7 @@ beforeAll(async () => {
   tensors = tf.backend() as GgmlTensors
 })
 afterAll(() => {
-  // Steps that are no longer read hold their inputs until the next graph.
+  // Steps that are no longer used keep their inputs until the next graph.
   tensors.graph.compute()
   expect(tensors.graph.device.memory.usedBytes, 'memory left behind').toBe(0)
 })

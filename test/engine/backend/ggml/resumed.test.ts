@@ -9,7 +9,7 @@ import { expectedOf, referenceModel } from '../../../fixtures/reference.ts'
 
 const windows = (name: string) => join(import.meta.dirname, '../../../fixtures/reference', `${name}-windows.json`)
 
-/** A host that keeps steps as JSON; with `stopAfter` the run dies when it wants to write one more. */
+/** A host that keeps steps as JSON. With `stopAfter`, the run fails when it tries to write one more. */
 function hostOn(steps: Map<string, string>, stopAfter = Number.POSITIVE_INFINITY): RunHost {
   return {
     steps: {
@@ -42,7 +42,7 @@ test('on ggml a killed run of 2SSP resumes, and keeps, removes and scores what t
     backend: 'ggml',
   }
   const steps = new Map<string, string>()
-  // The pass of the first stage and one round of the second are done when it dies.
+  // When it fails, the first stage's pass and one round of the second are done.
   await expect(executeRun(request, hostOn(steps, 2))).rejects.toThrow('killed')
   const done = new Map(steps)
   expect(done.size).toBe(2)

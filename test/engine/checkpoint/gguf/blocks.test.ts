@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { quantisedTypes } from '#engine/backend/ggml/quantised-types.ts'
 import { type BlockType, blockTypeNamed, bytesOfValues, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
 
-/** Values like a matrix's: bell-shaped, with a few outliers. */
+/** Values like those of a weight matrix: bell-shaped, with a few outliers. */
 function bellShaped(count: number, seed = 1): Float32Array {
   let state = seed
   const next = () => {
@@ -15,7 +15,7 @@ function bellShaped(count: number, seed = 1): Float32Array {
   })
 }
 
-/** Types whose tables take ggml several seconds: `same-as-llama.test.ts` writes two of them. */
+/** Types whose tables take ggml several seconds to prepare; `same-as-llama.test.ts` writes two of them. */
 const prepared = ['IQ1_S', 'IQ1_M', 'IQ2_XS', 'IQ2_S']
 const width = 256
 const equal = new Float32Array(width).fill(1)

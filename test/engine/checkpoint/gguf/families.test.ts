@@ -30,7 +30,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
-/** The folder of a model whose scale of scores is the one that llama.cpp works out, and whose YaRN has an attention factor of its own. */
+/** The folder of a model with the attention scale that llama.cpp computes itself, and a YaRN attention factor of its own. */
 async function adapted(name: FamilyModel | MixtureModel): Promise<string> {
   const folder = await referenceModel(name)
   const file = join(folder, 'config.json')

@@ -1,11 +1,11 @@
-/** A metadata value with the type number it is stored as. */
+/** A metadata value, preceded by the number of its stored type. */
 export type Entry = [type: number, value: unknown]
 
 export interface GgufTensorToMake {
   name: string
   /** Type number: 0 is F32, 1 F16, 30 BF16. */
   type: number
-  /** Rows first; stored the other way round. */
+  /** Rows first; the file stores it reversed. */
   shape: number[]
   bytes: Uint8Array
   /** Offset to write instead of the true one. */
@@ -37,7 +37,7 @@ export function makeGguf({ version = 3, metadata, tensors }: GgufFile): Buffer {
   return Buffer.concat([pad(header), ...tensors.map(({ bytes }) => pad(bytes))])
 }
 
-/** A file of these sizes, under the architecture's names, and of float32 tensors of zeros. */
+/** A file with these sizes under the architecture's names, and float32 tensors of zeros. */
 export function makeZeros(
   architecture: string,
   sizes: Readonly<Record<string, number>>,
@@ -56,7 +56,7 @@ export function makeZeros(
   return makeGguf({ metadata, tensors })
 }
 
-/** What `makeZeros` makes a Qwen3.5 of one Gated DeltaNet from, with two value heads for a key head. */
+/** The sizes of a Qwen3.5 with one Gated DeltaNet for `makeZeros`; two value heads share a key head. */
 export const deltaSizes: Readonly<Record<string, number>> = {
   ...{ block_count: 1, context_length: 64, embedding_length: 8, feed_forward_length: 12 },
   ...{ 'attention.head_count': 2, 'attention.head_count_kv': 2, 'attention.key_length': 4, 'rope.dimension_count': 2 },

@@ -55,7 +55,7 @@ const names: Record<string, string> = {
   'mlp.down_proj': 'ffn_down',
 }
 
-/** What conversion to GGUF does to query and key rows: the two halves of each head are interleaved. */
+/** Reorders query or key rows as conversion to GGUF does: it interleaves the two halves of each head. */
 function interleave(bytes: Uint8Array): Uint8Array {
   const rowBytes = bytes.length / (heads * headRows)
   const result = new Uint8Array(bytes.length)

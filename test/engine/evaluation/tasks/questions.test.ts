@@ -12,7 +12,7 @@ afterAll(() => rmSync(home, { recursive: true }))
 
 const gsm8k: WrittenTask = writtenTasks.gsm8k
 
-/** The files that questions and examples are read from, of a folder with these. */
+/** The files that questions and examples are read from, in a folder that has `files`. */
 async function filesRead(name: string, files: readonly string[]): Promise<{ questions: unknown[]; examples: unknown[] }> {
   for (const file of files) {
     const path = join(home, name, 'gsm8k', file)

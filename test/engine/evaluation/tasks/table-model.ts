@@ -17,7 +17,9 @@ export function characterTokenizer(merged: Record<string, number> = {}) {
   }
 }
 
-/** A model whose next-token probability depends on the token before: `probability(previous, next)`. Keeps what it was asked. */
+/**
+ * A model whose next-token probability depends on the previous token: `probability(previous, next)`. It records the requests that it gets.
+ */
 export class TableModel implements LikelihoodModel {
   readonly contextLength: number
   readonly batches: LikelihoodRequest[][] = []

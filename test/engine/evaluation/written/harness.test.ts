@@ -1,4 +1,4 @@
-/** Prompts and judgements against those that lm-evaluation-harness 0.4.13 recorded on the same rows and answers. */
+/** Compares prompts and judgements with those that lm-evaluation-harness 0.4.13 recorded for the same rows and answers. */
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -46,7 +46,7 @@ test('a run asks GSM8K, keeps answers as steps, and judges them', async () => {
     ['exact match, last number', 'share'],
   ])
   expect(found.answers).toHaveLength(1)
-  // What was written is read back, not written again.
+  // Finished answers are read back, not written again.
   const [name = ''] = [...kept.keys()].filter((one) => one.startsWith('answers to gsm8k'))
   kept.set(name, { value: ['#### 24'], seconds: 0 })
   const again = await executeRun(asked, host)

@@ -24,7 +24,7 @@ afterAll(() => rm(home, { recursive: true, force: true }))
 
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8')) as Record<string, unknown>
 
-/** Attention of block 2, the MLP of block 1 and all of block 0 are gone. */
+/** Saves and reopens a model without the attention of block 2, the MLP of block 1 and block 0. */
 async function saveAndReopen(source: string, name: string) {
   const model = await openModel(source)
   const plan = removeParts(densePlan(model.spec), [0, 1, 3, 4])
@@ -40,7 +40,7 @@ async function saveAndReopen(source: string, name: string) {
   return { folder, error, family }
 }
 
-/** The same model as one part of several, under the names that published files have. */
+/** The same model as one part of a larger one, with the tensor names of published files. */
 async function wrapped(name: FamilyModel, modelType: string, prefix: string): Promise<string> {
   const model = await openModel(await referenceModel(name))
   const folder = join(home, `wrapped ${name}`)

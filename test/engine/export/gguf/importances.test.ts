@@ -30,7 +30,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true })
 })
 
-/** Neurons 0 to 99 of every MLP, and no attention in block 0. */
+/** Keeps neurons 0 to 99 of every MLP, and removes the attention of block 0. */
 function somePlan() {
   const plan = densePlan(model.spec)
   const blocks = plan.blocks.map((block, index) => ({

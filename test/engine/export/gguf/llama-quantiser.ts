@@ -1,4 +1,4 @@
-/** llama.cpp's own quantiser, in a process of its own because a failed assertion ends it. `node llama-quantiser.ts JOBS.json` */
+/** llama.cpp's own quantiser, in a separate process because a failed assertion would end it. `node llama-quantiser.ts JOBS.json` */
 import { execFile } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -13,11 +13,11 @@ export interface QuantiseJob {
   readonly to: string
   /** `general.file_type` of the mix. */
   readonly fileType: number
-  /** Importances of each column, by tensor. */
+  /** Importance of each column, by tensor. */
   readonly importances?: Readonly<Record<string, readonly number[]>>
 }
 
-/** Lets llama.cpp write files, all in one process. Throws with what it printed where it refuses one. */
+/** Makes llama.cpp write files, all in one process. Throws with its output if it refuses one. */
 export async function quantiseByLlama(jobs: readonly QuantiseJob[], folder: string): Promise<void> {
   const place = join(folder, 'jobs.json')
   await writeFile(place, JSON.stringify(jobs))
@@ -45,7 +45,7 @@ function quantiseAll(jobs: readonly QuantiseJob[]): void {
       koffi.encode(list, koffi.array(entry, entries.length + 1), [...entries, { name: null, data: null, size: 0 }])
       Object.assign(asked, { imatrix: list })
     }
-    // A failed assertion ends the process: the last line of this kind names the file.
+    // A failed assertion ends the process; the last such line then names the file.
     stderr.write(`writing ${to}\n`)
     if (quantise(from, to, asked) !== 0) throw new Error(`llama.cpp refused to write ${to}.`)
   }

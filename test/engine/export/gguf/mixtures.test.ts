@@ -34,7 +34,7 @@ afterAll(async () => {
   await rm(home, { recursive: true, force: true })
 })
 
-/** Writes a plan's file; gives its path. */
+/** Writes a plan's file; returns its path. */
 async function write(model: Model, plan: Plan, type: GgufType): Promise<string> {
   const folder = await mkdtemp(join(home, 'written-'))
   await gguf.write({ model, plan, method: 'test', folder, replace: true, ggufTypes: [type] })
@@ -162,7 +162,7 @@ test.each([
   const bytes = await readFile(quantised.path)
   const name = `qwen2moe.${key}`
   const begin = bytes.indexOf(name)
-  // The key, its type, and a number of 32 bits.
+  // The key, its type, and a 32-bit number.
   expect(begin).toBeGreaterThan(0)
   bytes.writeUInt32LE(value, begin + name.length + 4)
   const file = join(home, `${key}.gguf`)

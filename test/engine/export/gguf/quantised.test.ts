@@ -20,7 +20,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(home, { recursive: true, force: true }))
 
-/** The dense model as a GGUF file of a type. */
+/** The dense model as a GGUF file of this type. */
 async function saved(type: string): Promise<string> {
   const model = await openModel(await referenceModel('stories260k'))
   const folder = join(home, type)

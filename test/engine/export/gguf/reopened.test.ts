@@ -34,7 +34,7 @@ async function prune(model: string, method: string, amount: { sparsity: number }
   return { plan, decisions: decisions.map(({ kind, block }) => `${kind} ${block}`) }
 }
 
-/** The model without attention in one block and without MLP in another, in a format; gives the file or folder to open. */
+/** Saves a model without some submodules in a format; returns the file or folder to open. */
 async function saved(name: ReferenceModel, removed: readonly number[], format: 'gguf' | 'exact'): Promise<string> {
   const model = await openModel(await referenceModel(name))
   const folder = join(home, `${name}-${removed.join('-')}-${format}`)
@@ -44,11 +44,11 @@ async function saved(name: ReferenceModel, removed: readonly number[], format: '
 }
 
 const onceMore = [
-  // Attention of blocks 0 and 3: the first is a head of zeros in the file.
+  // Attention of blocks 0 and 3: the file replaces the first by a head of zeros.
   { architecture: 'deci', name: 'stories260k', removed: [0, 6], method: '2ssp', amount: { sparsity: 0.4 } },
   { architecture: 'deci', name: 'stories260k', removed: [0, 3], method: 'blockpruner_submodule', amount: { blocks: 1 } },
   { architecture: 'openelm', name: 'qwen3-tied', removed: [4], method: '2ssp', amount: { sparsity: 0.4 } },
-  // The MLP of block 1 and the attention of block 2: one block holds what is left of both.
+  // The MLP of block 1 and the attention of block 2: what is left of both fits into one block.
   { architecture: 'llama', name: 'stories260k', removed: [3, 4], method: 'blockpruner_submodule', amount: { blocks: 1 } },
 ] as const
 
@@ -76,7 +76,7 @@ describe('a pruned GGUF file that is opened again', () => {
 
   it.each([
     { name: 'stories260k', type: 'F16', bound: 5e-4 },
-    // All blocks equal, as wide as in the dense model.
+    // All blocks alike, as wide as in the dense model.
     { name: 'stories260k', type: 'F16', bound: 5e-4, whole: true },
     { name: 'stories260k', type: 'Q8_0', bound: 1e-2 },
     // Gate and up are halves of one tensor.

@@ -17,13 +17,13 @@ import { openRegular } from '#runtime/small-file.ts'
 import { type SeededSizes, writeSeededModel } from '../../../fixtures/seeded-model.ts'
 import { quantiseByLlama } from './llama-quantiser.ts'
 
-/** Rows of 256 values, so that every type fits; heads are shared by four, eight blocks have a first eighth. */
+/** Rows of 256 values, so every type fits; four query heads share a key head; the mixes' rule for the first eighth of blocks applies. */
 const wide: SeededSizes = { type: 'llama', hidden: 256, intermediate: 256, heads: 8, keyValueHeads: 2, blocks: 8 }
-/** Rows that only the types with blocks of 32 fit, each query with its own keys. */
+/** Rows that fit only the types with blocks of 32; each query head has its own key head. */
 const short: SeededSizes = { type: 'llama', hidden: 64, intermediate: 96, heads: 2, keyValueHeads: 2, blocks: 9 }
 /** Queries, keys and values in one tensor, gate and up in another. */
 const joined: SeededSizes = { type: 'phi3', hidden: 256, intermediate: 256, heads: 4, keyValueHeads: 4, blocks: 4 }
-/** Eight experts, for which llama.cpp's quantiser has rules of its own, and one that every token meets. */
+/** Eight experts, for which llama.cpp's quantiser has special rules, and a shared one. */
 const mixed: SeededSizes = { type: 'qwen2_moe', hidden: 256, intermediate: 256, heads: 4, keyValueHeads: 4, blocks: 2, experts: 8 }
 
 let home: string
@@ -50,7 +50,7 @@ interface Written {
   readonly theirs: string
 }
 
-/** Writes a model in each type by us, and by llama.cpp from our F32 file with the same importances. */
+/** Writes a model in each type with our code, and with llama.cpp from our F32 file with the same importances. */
 async function writeBoth(model: Model, folder: string, types: readonly GgufType[]): Promise<Map<GgufType, Written>> {
   const windows = [Int32Array.from({ length: 64 }, (_, i) => (i * 37) % 512)]
   const importances = await measureImportances(denseView(model), windows, ['numbers'])
@@ -74,7 +74,7 @@ async function writeBoth(model: Model, folder: string, types: readonly GgufType[
   return written
 }
 
-/** For types of less than 3 bits ggml prepares tables for up to 10 s: ESPALIER_TEST_EVERY_TYPE=1 tries these too. */
+/** ggml takes up to 10 s to prepare tables for types of less than 3 bits: ESPALIER_TEST_EVERY_TYPE=1 tests these too. */
 const quick: GgufType[] = [
   'Q8_0',
   'Q6_K',

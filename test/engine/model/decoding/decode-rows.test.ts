@@ -39,13 +39,13 @@ interface Case {
   readonly cap: number | undefined
   readonly kind: 'rms' | 'layer'
   readonly biased: boolean
-  /** Norms on queries and keys: of each head, of all of them together, or none. */
+  /** Norms of queries and keys: for each head, over all heads, or none. */
   readonly headNorms: 'each' | 'all' | undefined
   readonly gatedQueries: boolean
-  /** Norms in front of and behind the submodule. */
+  /** Norms before and after the submodule. */
   readonly norms: 'before' | 'after' | 'both'
   readonly scale: number | undefined
-  /** Tokens of each sequence, call after call: what a call does not have is 0. */
+  /** The number of tokens of each sequence in each call; sequences that a call leaves out have 0. */
   readonly calls: readonly (readonly number[])[]
 }
 
@@ -200,7 +200,7 @@ describe('attention of rows of several sequences equals attention over all posit
             first += tokens
           }
         }
-        // The same positions are written again by each way.
+        // Each variant writes the same positions again.
         check(runPart(0, { attention }, { x, source: x }, { spec, batch: 1, tokens: size(call), rotary: () => tables, past }))
         const parts = new DecodeParts()
         const all = Array.from({ length: size(call) }, (_, row) => row)
@@ -260,7 +260,7 @@ describe('an MLP of few rows equals the step-by-step one', () => {
       const parts = new DecodeParts()
       const pack = (one: Tensor2D): Matrix => (packed ? (halves as HalfOperations).pack(one, false) : one)
       const { gate, up, down, ...rest } = mlp
-      // Some rows only, in another order. The others stay unchanged.
+      // Only some rows, in another order. The others stay unchanged.
       const own = Array.from({ length: rows }, (_, row) => rows - 1 - row).filter((row) => rows === 1 || row !== 2)
       parts.addMlp(
         { ...rest, ...(gate ? { gate: pack(gate) } : {}), up: pack(up), down: pack(down) },

@@ -30,7 +30,7 @@ test('a prompt that begins with a kept answer of the same plan continues from it
   const apart = answers.begin(other, talk)
   expect(apart.known).toBe(0)
   apart.session.dispose()
-  // Another turn, a changed token in the middle, and the same prompt once more, whose last token is read again.
+  // Another turn, a changed token in the middle, and the same prompt again, whose last token is read again.
   for (const [prompt, known] of [
     [[...talk, 5, 6, 7], 30],
     [[...talk.slice(0, 12), 9, 9], 12],

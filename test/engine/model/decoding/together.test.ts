@@ -12,7 +12,7 @@ import { relativeError } from '../logits.ts'
 
 beforeAll(() => openBackend(testedBackend))
 
-/** Every `step`-th neuron gone, and the parts named. */
+/** Removes every `step`-th neuron, and the given parts. */
 function planOf(model: Model, step: number, parts: readonly number[]): Plan {
   const plan = removeParts(densePlan(model.spec), [...parts])
   const blocks = plan.blocks.map((block, index) => {
@@ -31,7 +31,7 @@ const prompts = [
 ].map((ids) => Int32Array.from(ids))
 const next = [3, 9, 27, 81, 12]
 
-/** Logits of each column, token after token. */
+/** Logits of each column, token by token. */
 async function decodeAll(views: readonly ModelView[], together: boolean): Promise<number[][][]> {
   const answers = views.map((view, column) => async () => {
     const session = new DecodingSession(view)
@@ -47,7 +47,7 @@ async function decodeAll(views: readonly ModelView[], together: boolean): Promis
   return alone
 }
 
-// Sequential and parallel residuals, which MLPs read differently; plans that share weights, have their own, and lack parts.
+// Sequential and parallel residuals, whose MLPs read different inputs; plans that share weights, have their own, and lack parts.
 test.each(['stories260k', 'phi-tiny'] as const)('columns side by side answer what each answers alone: %s', async (name) => {
   const model = await openModel(await referenceModel(name))
   const plans = [planOf(model, 3, [2]), planOf(model, 2, [1, 4]), planOf(model, 5, [])]
@@ -58,7 +58,7 @@ test.each(['stories260k', 'phi-tiny'] as const)('columns side by side answer wha
   for (const [column, rows] of together.entries()) {
     for (const [step, row] of rows.entries()) expect(relativeError(row, alone[column]?.[step] ?? [])).toBeLessThan(1e-5)
   }
-  // The MLPs of the whole model, read again for columns that share them, and what says which neurons a column keeps.
+  // The MLPs of the whole model, read again for columns that share them, and the masks of the neurons that a column keeps.
   expect(memory().numTensors - before).toBeLessThanOrEqual(model.spec.blocks.length * (8 + plans.length))
   for (const view of views) view.dispose()
   await model.close()

@@ -9,7 +9,7 @@ beforeAll(async () => {
   await openBackend('tensorflow')
 })
 
-/** Every finite pattern of 16 bits, those for numbers too small to be normal included. */
+/** Every finite 16-bit pattern, subnormal numbers included. */
 function everyFinite(exponent: number): Uint8Array {
   return new Uint8Array(Uint16Array.from({ length: 65536 }, (_, bits) => bits).filter((bits) => (bits & exponent) !== exponent).buffer)
 }

@@ -65,7 +65,7 @@ test('what a view has gathered is not kept twice, and comes back for the dense m
   const blocks = dense.spec.blocks.map(() => ({ attention: 'kept' as const, mlp: { kept: [1, 5, 9] } }))
   const view = viewWithPlan(model, { ...densePlan(model.spec), blocks })
   await perplexity(view, windows)
-  // Three of 160 neurons in each of 6 blocks stay.
+  // Three of the 160 neurons of each of the 6 blocks stay.
   expect(bytes - memory().numBytes).toBeGreaterThan(0.9 * 6 * 3 * 160 * 64 * 4)
   const reads = vi.spyOn(model.checkpoint, 'read')
   await perplexity(view, windows)
@@ -87,7 +87,7 @@ test('weights that another view has leased stay when one view gathers from them'
   await model.close()
 })
 
-// In the smallest, embedding and head have to make room for two submodules.
+// In the smallest budget, embedding and head must make room for two submodules.
 test.each([8e6, 1.1e6, 6.5e5, 3.5e5])('borrowers at the same time get the same values, and nothing is left (%i bytes)', async (bytes) => {
   const { numTensors } = memory()
   const model = await openModel(path, bytes)

@@ -10,7 +10,7 @@ const spec = {
   block: () => ({ output: projection('output'), down: projection('down') }),
 } as unknown as DecoderSpec
 
-/** A checkpoint of zeros, except for one value of `down`, that records what is read and how much of it at a time. */
+/** A checkpoint of zeros, except for one value of `down`. It records what is read, and how much at a time. */
 function zeros(otherRow?: number) {
   const reads: { name: string; first: number; count: number }[] = []
   let [atOnce, most] = [0, 0]

@@ -31,7 +31,7 @@ interface Expected {
 
 type Column = 'kept' | 'inputs' | 'outputs'
 
-/** Equal, or different by one neuron at a cut that the reference lists as a near-tie: then the margin is printed. */
+/** Equal, or different by one neuron at a cut that the reference lists as a near-tie; then prints the margin. */
 function expectSameColumns(plan: Plan, column: Column, recorded: number[][] | undefined, margins: number[] = []): boolean {
   let same = true
   recorded?.forEach((expected, block) => {
@@ -88,7 +88,7 @@ describe.each(fullModels)('%s', (name) => {
         expectSameColumns(plan, 'outputs', recorded.kept_outputs, recorded.cut_rel_margin_outputs),
       ]
       expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order ?? [])
-      // Every fourth of the many balancing plans: their perplexities differ by the same plans' forward pass only.
+      // Every fourth of the many balancing plans: they test the same forward pass.
       if (same.every(Boolean) && (recorded.P_forced === undefined || index % 4 === 0)) {
         expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
       }

@@ -28,7 +28,7 @@ beforeAll(() => {
 })
 afterAll(() => dense.dispose())
 
-/** The plan that leaves the same experts of every block, and what they are multiplied by. */
+/** The plan that keeps the same experts in every block, and their factors. */
 const planWith = (scales: readonly (number | null)[] = []): Plan => ({
   blocks: open().model.spec.blocks.map((_, block): BlockPlan => {
     const expertScale = scales[block]
@@ -49,7 +49,7 @@ async function readMixture(block: number): Promise<Mixture> {
   return { router: await rows(mixture.router), experts: await Promise.all(experts) }
 }
 
-/** What a mixture of these experts alone gives for one token, in plain float64: a softmax over them, the best two, not renormalised. */
+/** The output of a mixture of only these experts for one token, in plain float64: a softmax over them, the best two, not renormalised. */
 function mixtureOutput({ router, experts }: Mixture, x: readonly number[], known: readonly number[]): number[] {
   const times = (rows: Rows, vector: readonly number[]) => rows.map((row) => row.reduce((sum, w, i) => sum + w * at(vector, i), 0))
   const logits = times(router, x)
@@ -64,7 +64,7 @@ function mixtureOutput({ router, experts }: Mixture, x: readonly number[], known
   }, new Array(x.length).fill(0))
 }
 
-/** What the first mixture reads, and what it adds, token by token. */
+/** The input and output of the first mixture, by token. */
 async function firstMixture(view: ModelView): Promise<{ inputs: number[][]; outputs: number[][] }> {
   const found = { inputs: [] as number[][], outputs: [] as number[][] }
   await runWindows(view, windows, {

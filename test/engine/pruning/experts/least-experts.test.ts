@@ -3,7 +3,7 @@ import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import { expertsToRemove, leastExperts, mixturesOf, removableExperts } from '#engine/pruning/experts/least-experts.ts'
 
 const router = { chosen: 2, scores: 'softmax', renormalised: true, countKeys: ['num_experts'], widthKey: 'width' } as const
-/** Two mixtures of eight behind a dense block; the last one has a constant. */
+/** Two mixtures of eight experts after a dense block; the last one has a constant. */
 const spec = (own: Partial<RouterKind> = {}, constants?: number[]) =>
   ({
     family: 'test',

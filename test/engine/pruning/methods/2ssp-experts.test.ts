@@ -49,7 +49,7 @@ function holdToRecorded(name: MixtureModel, open: () => Bench): void {
     recorded = expected.neurons.gated
   })
 
-  /** The sparsity of a quarter of the experts' neurons and as many mean attentions. */
+  /** The sparsity that removes a quarter of the experts' neurons and as much as `attention` mean attentions. */
   function sparsityWith(attention: number, spec: DecoderSpec = open().model.spec): number {
     const experts = [...spec.blocks.keys()].reduce((sum, block) => sum + expertParameters(spec.block(block)), 0)
     return attentionsOf(spec, attention) + (recorded.rate * experts) / stackParameters(spec)
@@ -57,7 +57,7 @@ function holdToRecorded(name: MixtureModel, open: () => Bench): void {
 
   function attentionsOf(spec: DecoderSpec, count: number): number {
     const mean = spec.blocks.reduce((sum, _, block) => sum + blockParameters(spec, block).attention, 0) / spec.blocks.length
-    // Rounding must not leave less than the attentions take.
+    // Rounding must not leave less than the attentions need.
     return (count * mean) / stackParameters(spec) + 1e-9
   }
 
@@ -119,7 +119,7 @@ function keptExpertsOf({ blocks }: Plan, block: string): readonly number[] {
   return mlp === undefined || mlp === 'removed' ? [] : (mlp.experts ?? [])
 }
 
-/** The neurons that a plan keeps of each expert, by block and the model's own number of the expert. */
+/** The neurons that a plan keeps of each expert, by block and the expert's number in the model. */
 function keptOf({ blocks }: Plan): Record<string, Record<string, readonly number[]>> {
   const kept = blocks.flatMap(({ mlp }, block) => {
     if (mlp === 'removed' || !mlp.keptByExpert) return []

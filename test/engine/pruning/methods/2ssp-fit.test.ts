@@ -9,7 +9,8 @@ import { openReference, recordedRun } from '../running.ts'
 
 const widthsOf = ({ blocks }: Plan) => blocks.map(({ mlp }) => (mlp === 'removed' || mlp.kept === 'all' ? -1 : mlp.kept.length))
 
-// One of each kind of block: gated, parallel, with norms behind submodules, with norms of queries and keys. `every-method.test.ts` has all families.
+// One of each kind of block: gated, parallel, with norms after submodules, with norms of queries and keys. `every-method.test.ts` covers
+// all families.
 describe.each(['stories260k', 'phi-tiny', 'gemma3', 'qwen3'] as const)('%s', (name) => {
   const open = openReference(name)
   const input = (sparsity: number, run = recordedRun()) => {

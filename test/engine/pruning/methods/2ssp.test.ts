@@ -33,7 +33,7 @@ interface RecordedFamily {
   })[]
 }
 
-/** How many kept neurons are others than those recorded: none, or one where the cut is nearly a tie. */
+/** How many kept neurons differ from the recorded ones: none, or one if the cut is nearly a tie. */
 function swapped(kept: 'all' | readonly number[], recorded: RecordedFamily['2ssp'][number], block: number): number {
   const expected = recorded.kept_neurons[block] ?? []
   const others = [...kept].filter((neuron) => !expected.includes(neuron as number)).length
@@ -57,7 +57,7 @@ describe('2SSP against the reference', () => {
       const { plan, decisions } = await twoStage.plan({ view: denseView(model), calibration, budget, options, run: recordedRun(0, steps) })
       expect(plan.blocks.map(({ mlp }) => (mlp === 'removed' ? [] : mlp.kept))).toEqual(recorded.kept_neurons)
       expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order)
-      // The reference keeps the norms in front of removed attention in its count; a parallel MLP reads through them, so there they stay.
+      // The reference counts the norms before removed attention as kept; a parallel MLP reads through them, so there they do stay.
       const norms = decisions.map(({ block }) => (model.spec.parallelResidual ? 0 : blockParameters(model.spec, block).attentionNorm))
       const withoutNorms = removedParameters(model.spec, plan) - norms.reduce((total, norm) => total + norm, 0)
       expect(withoutNorms / stackParameters(model.spec)).toBeCloseTo(recorded.true_sparsity_of_blocks, 9)

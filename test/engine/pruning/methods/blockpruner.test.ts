@@ -40,7 +40,7 @@ function expectSameRounds(decisions: readonly Decision[], recorded: RecordedRemo
 
 describe.each([...fullModels, ...variedModels])('%s', (name) => {
   const open = openReference(name)
-  // Of the varied models the reference recorded submodules only.
+  // For the varied models, the reference recorded only submodules.
   const recordedKinds = kinds.filter(([kind]) => fullModels.includes(name as never) || kind === 'blockpruner_submodule')
 
   test.each(recordedKinds)('%s removes what the reference removed, in its order', async (kind, method) => {
@@ -94,7 +94,7 @@ describe('mistral-tiny', () => {
   test('shares the stream up to each candidate, so that passes stay below one stack per candidate', async () => {
     const run = recordedRun()
     await prune(blockPruner, open(), { blocks: 3 }, {}, run)
-    // 6 + 5 + 4 candidates; each alone would run 5, 4 and 3 blocks.
+    // 6 + 5 + 4 candidates; scored alone, each would run 5, 4 and 3 blocks.
     expect(run.passes.head).toBe(15)
     expect(run.passes.attention).toBeLessThan(6 * 5 + 5 * 4 + 4 * 3)
   })

@@ -25,12 +25,12 @@ interface Recorded {
 }
 
 interface Expected {
-  /** A sentence for phi, which the reference does not know. */
+  /** A sentence for phi, which the reference does not support. */
   readonly slicegpt: Recorded[] | string
   readonly generation: { readonly dense: { readonly prompt_ids: number[] }[] }
 }
 
-/** The models that the reference could slice: it does not know phi. */
+/** The models that the reference could slice: it does not support phi. */
 const slicedModels = fullModels.filter((name) => name !== 'phi-tiny')
 
 async function recordedSlices(name: (typeof fullModels)[number]): Promise<Recorded[]> {

@@ -14,7 +14,7 @@ async function threeSteps(length: number, run: (work: () => Promise<void>) => Pr
   return moments
 }
 
-// More entries than a task of a thread takes, and fewer than a vector holds.
+// More entries than one thread's task takes, and fewer than a vector holds.
 describe.skipIf(!fused)('AdamW on arrays', () => {
   test.each([1, 7, 70_001])('three steps of %i entries equal those of one entry after the other', async (length) => {
     const [own, again] = [await threeSteps(length, (work) => work()), await threeSteps(length, (work) => work())]

@@ -7,7 +7,7 @@ import { familyModels, fullModels, variedModels } from '../../../fixtures/refere
 import { openReference } from '../running.ts'
 import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
 
-/** Half of the first block's neurons go, and where there are three blocks the attention of the second and the MLP of the third. */
+/** Removes half of the first block's neurons and, if there are three blocks, the attention of the second and the MLP of the third. */
 function planFor({ blocks }: DecoderSpec): Plan {
   return {
     blocks: blocks.map(({ width }, block) => ({
@@ -26,8 +26,8 @@ function planFor({ blocks }: DecoderSpec): Plan {
 const reach = 0.001
 
 /**
- * Whether a tensor comes after every DeltaNet. A DeltaNet normalises what each token reads, and the first ones read next to nothing, so the
- * loss jumps where that changes its sign and has no slope over a step. `delta-net.test.ts` has the gradients of one.
+ * Whether a tensor comes after every DeltaNet. A DeltaNet normalises each token's input, which is close to zero in the first ones, so the
+ * loss jumps when a sign changes and a finite difference is no slope. `delta-net.test.ts` checks the gradients of one.
  */
 function isBehindDeltas(key: string, spec: DecoderSpec): boolean {
   const last = spec.blocks.findLastIndex((_, block) => spec.block(block).delta)
@@ -38,15 +38,15 @@ function isBehindDeltas(key: string, spec: DecoderSpec): boolean {
 describe.each([...fullModels, ...variedModels, ...familyModels])('%s', (name) => {
   const open = openReference(name)
 
-  // Factors see the same gradients in every family: two of them are enough, one with fused projections.
+  // Factors get the same gradients in every family: two families are enough, one with fused projections.
   test.each(['llama3-rope', 'phi3-tiny'].includes(name) ? [false, true] : [false])(
     'every gradient is the slope of the divergence along it, low rank: %s',
     async (lowRank) => {
       const { model, calibration } = open()
-      // Longer than the windows that attention of these models sees.
+      // Longer than the attention windows of these models.
       const windows = calibration.slice(0, 1).map((window) => window.slice(0, 144))
       const { student, trained, pass, dispose } = await openTraining(model, planFor(model.spec), { lowRank })
-      // Factors that begin at zero would leave no gradient to the others.
+      // Factors that start at zero would leave the others without a gradient.
       if (lowRank)
         for (const { values } of trained.masters.values())
           for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + 0.02 * Math.sin(i)
@@ -62,7 +62,7 @@ describe.each([...fullModels, ...variedModels, ...familyModels])('%s', (name) =>
           for (let i = 0; i < values.length; i++) values[i] = (before[i] as number) + step * (direction[i] as number)
           await trained.refresh()
           const moved = (await pass.loss(batch)) / batch.ids.length
-          // The next loss makes the weights again from these values.
+          // The next loss computes the weights again from these values.
           trained.release()
           values.set(before)
           return moved
@@ -73,12 +73,12 @@ describe.each([...fullModels, ...variedModels, ...familyModels])('%s', (name) =>
           const master = trained.masters.get(key) as Master
           const length = lengthOf(gradient)
           const unit = gradient.map((value) => value / (length || 1))
-          // Biases may be zero, and then have no length of their own.
+          // Biases may be zero and then have no length.
           const step = reach * Math.max(lengthOf(master.values), 0.1 * Math.sqrt(gradient.length))
           const near = (await lossAt(master, unit, step)) - (await lossAt(master, unit, -step))
           const far = (await lossAt(master, unit, 2 * step)) - (await lossAt(master, unit, -2 * step))
           const slope = (8 * near - far) / (12 * step)
-          // Float32 leaves about 1e-6 of a loss of 1 in a difference.
+          // Float32 adds an error of about 1e-6 of a loss of 1 to a difference.
           expect(Math.abs(slope - length), `${key}: gradient ${length}, slope ${slope}`).toBeLessThan(0.005 * length + 3e-6 / step)
         }
       } finally {

@@ -48,7 +48,7 @@ const keys: Record<string, string> = {
   'mlp.down': 'mlp.down_proj',
 }
 
-/** The name that the golden file has for a trained tensor. */
+/** The golden file's name for a trained tensor. */
 function nameOf(own: string): string {
   if (own === 'final.norm.weight') return 'model.norm.weight'
   const [, block, ...rest] = own.split('.')
@@ -86,7 +86,7 @@ describe('the golden steps of PyTorch', () => {
           expect(Math.abs((values[i] as number) - entry), name).toBeLessThan(1e-4 * wanted)
         })
       }
-      // One window after the other, as micro-batches: their gradients add up to those of both.
+      // One window at a time, as micro-batches: their gradients add up to those of both.
       const singles = own.map((at) => async () => batchOf([windows[at] as Int32Array], [states[at] as Float32Array]))
       const { loss, length } = await trainStep(student, pass, singles, 128, { step: index + 1, rate: expected.lr })
       expect(loss).toBeCloseTo(expected.loss, 4)

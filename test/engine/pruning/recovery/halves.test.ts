@@ -20,7 +20,7 @@ const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
 const apart = (a: Float32Array, b: Float32Array): number => lengthOf(a.map((value, i) => value - (b[i] as number))) / lengthOf(b)
 
 describe.skipIf(!halves)('training by units of 16-bit operands', () => {
-  // Vocabularies and widths that fill no tile, fewer rows than one and more than a block, biases, caps.
+  // Vocabularies and widths that do not fill a tile, less than a block of rows and more than one, biases, caps.
   test.each([
     { rows: 1, hidden: 8, vocabulary: 5, biased: false, cap: undefined },
     { rows: 70, hidden: 33, vocabulary: 300, biased: true, cap: undefined },
@@ -44,7 +44,7 @@ describe.skipIf(!halves)('training by units of 16-bit operands', () => {
     expect(apart(valuesOf(rounded), valuesOf(plain))).toBeLessThan(0.02)
   })
 
-  // Widths that fill no tile, fewer rows than one and more than a block; LayerNorm, and an MLP without gates.
+  // Widths that do not fill a tile, less than a block of rows and more than one; LayerNorm, and an MLP without gates.
   test.each([
     { rows: 1, hidden: 8, neurons: 5, kind: 'rms', activation: 'silu', gated: true },
     { rows: 70, hidden: 33, neurons: 75, kind: 'layer', activation: 'gelu_tanh', gated: true },

@@ -5,7 +5,7 @@ import { endsEarly, readHeldOut, scoreOf } from '#engine/pruning/recovery/held-o
 const planned = 8000
 /** Divergences by kind, measured after each eighth of the tokens. */
 const curve = (heldOut: number[][]) => heldOut.map((values, look) => ({ tokens: (planned / 8) * look, heldOut: values }))
-/** How many measurements a training takes before it ends. */
+/** After how many measurements a training ends. */
 const looksOf = (heldOut: number[][]) => {
   const points = curve(heldOut)
   const end = points.findIndex((_, look) => endsEarly(points.slice(0, look + 1), planned))
@@ -14,7 +14,7 @@ const looksOf = (heldOut: number[][]) => {
 
 describe('a training ends before its last token', () => {
   test.each([
-    // The second kind of a real training: two worse measurements in a row were the end of it.
+    // The second kind of text in a real training, which ended after two worse measurements in a row.
     [
       'not where one kind is uneven while the others fall',
       [
@@ -68,6 +68,6 @@ test('held-out windows of a kind are spread over all of it', async () => {
   const numbers = kinds.map((kind) => kind.windows.map(([id]) => id))
   expect(numbers[0]).toEqual([5, 15, 25, 35, 45, 55, 65, 75])
   expect(numbers[0]).toHaveLength(heldOutWindows)
-  // A short kind gives all that it has.
+  // A short kind contributes everything it has.
   expect(numbers[1]).toEqual([0, 1, 2])
 })

@@ -24,7 +24,7 @@ const short = (windows: Windows) => windows.map((window) => window.slice(0, leng
 describe('stories260k', () => {
   const open = openReference('stories260k')
 
-  /** Half of every MLP and the attention of one block are gone. */
+  /** Removes half of every MLP and the attention of one block. */
   function halved(): Plan {
     const { spec } = open().model
     return {
@@ -54,7 +54,7 @@ describe('stories260k', () => {
     }
   }
 
-  /** Steps of 8 windows need more text than there is: windows of 64 make a step of 32. */
+  /** Steps of 8 windows would need more text than there is; with windows of 64 tokens a step has 32 of them. */
   const many: Pick<RecoveryInput, 'read'> = {
     read: async (windows, choose) => ({ ...(await input(recordedRun()).read(windows, choose)), windows: repeated(windows) }),
   }
@@ -65,7 +65,7 @@ describe('stories260k', () => {
   const longer = { amount: { tokens: 256 * length }, text: { source: 'stories', sequenceLength: length }, rate: 1e-3 }
   const brief = { ...longer, amount: { tokens: 128 * length } }
 
-  /** An undisturbed recovery, which two tests look at. */
+  /** An undisturbed recovery, which two tests use. */
   let known: Promise<{ run: RecordedRun; result: Awaited<ReturnType<typeof recoverPlan>> }> | undefined
   const recovered = () => {
     const run = recordedRun()
@@ -112,7 +112,7 @@ describe('stories260k', () => {
       await expect(recoverPlan(input(killed, { ...many, request: asked }))).rejects.toThrow('killed')
       const resumed = recordedRun(0, steps)
       const again = await recoverPlan(input(resumed, { ...many, request: asked }))
-      // Only what was not measured before is reported.
+      // Only new measurements are reported.
       expect(resumed.events.flatMap((event) => (event.type === 'recovery' ? event.point.step : []))).toEqual(
         whole.recovery.points.slice(4).map(({ step }) => step),
       )
@@ -124,7 +124,7 @@ describe('stories260k', () => {
     },
   )
 
-  /** The rooms for more and more memory, from the least that is enough. */
+  /** The ways to train with growing memory, starting with the smallest that suffices. */
   const roomsOf = (spec: DecoderSpec, tokens: number, wanted?: TrainedWeights) =>
     Array.from({ length: 4096 }, (_, step) => 2 ** 26 + step * 2 ** 16).flatMap((freeBytes) => {
       try {
@@ -138,7 +138,7 @@ describe('stories260k', () => {
     const { model } = open()
     const rooms = roomsOf(model.spec, length, 'low-rank')
     const recoverWith = async (masters: string) => {
-      // The first room of either kind passes one window at a time and keeps nothing.
+      // The first one of either kind passes one window at a time and keeps nothing.
       const freeBytes = rooms.find((room) => room.masters === masters)?.freeBytes ?? Number.NaN
       const request = { ...longer, amount: { tokens: 16 * length }, trains: 'low-rank' as const }
       return recoverPlan(input(recordedRun(), { view: denseView({ ...model, freeBytes }), ...many, request }))
@@ -208,7 +208,7 @@ describe('stories260k', () => {
       ...run,
       async putState(...given: Parameters<typeof run.putState>) {
         await run.putState(...given)
-        // Behind the third measurement a weight is lost, as a defect of the machine would lose it.
+        // After the third measurement a weight is lost, as a faulty machine might lose it.
         if (++states === 3) given[1]?.tensors.get('value final.norm.weight')?.values.fill(Number.NaN)
       },
     }
@@ -224,13 +224,13 @@ describe('stories260k', () => {
     const run = recordedRun(0, steps)
     const killed = {
       ...run,
-      // Written down and read again: weights that are computed with may share the memory of those that a state has.
+      // Stores the state and reads it again: the weights in use may share memory with those of a state.
       async putState(...given: Parameters<typeof run.putState>) {
         const multiply = (name: string, factor: number) => {
           const values = given[1]?.tensors.get(`value ${name}`)?.values
           values?.set(values.map((value) => factor * value))
         }
-        // The same stream by larger neurons and smaller weights, and large logits: gradients by these weights have both factors.
+        // The same stream from larger neurons and smaller weights, and large logits: the gradients of these weights contain both factors.
         multiply('final.norm.weight', 1e6)
         multiply('blocks.2.mlp.up', 1e34)
         multiply('blocks.2.mlp.down', 1e-34)
@@ -238,7 +238,7 @@ describe('stories260k', () => {
         throw new Error('killed')
       },
     }
-    // Steps that change no weight by much.
+    // Steps that barely change the weights.
     const request = { ...longer, rate: 1e-38 }
     await expect(recoverPlan(input(killed, { ...many, request }))).rejects.toThrow('killed')
     const { recovery, notes } = await recoverPlan(input(recordedRun(0, steps), { ...many, request }))
@@ -290,7 +290,7 @@ describe('stories260k', () => {
     const [plan, { spec }] = [halved(), model]
     const rooms = roomsOf(spec, 512)
     const steps = rooms.map(({ together, keeps, trains }) => `${together} ${keeps} ${trains}`)
-    // Least memory first: a change of low rank, then all weights, then what the backward pass needs, then all windows of a step.
+    // Smallest memory first: a low-rank change, then all weights, then what the backward pass needs, then all windows of a step.
     expect([steps[0], steps.at(-1)]).toEqual(['1 false low-rank', '4 true all'])
     expect(steps).toContain('1 false all')
     expect(steps).toContain('1 true all')
@@ -302,7 +302,7 @@ describe('stories260k', () => {
     const request = { ...longer, amount: { minutes: 1e-4 } }
     const first = recordedRun(0, steps)
     await recoverPlan(input(first, { request }))
-    // The dense model is not read for it, and so only once.
+    // The dense model is not read for this, so it is read only once.
     expect(first.computed.map((name) => /speed|states|recovery/.exec(name)?.[0])).toEqual(['speed', 'states', 'recovery'])
     const [rate] = [...steps.keys()].filter((name) => name.includes('speed'))
     expect(Number(steps.get(rate ?? ''))).toBeGreaterThan(0)

@@ -10,7 +10,7 @@ import { LowRank } from '#engine/pruning/recovery/low-rank.ts'
 import { type Batch, type PassOptions, TrainingPass } from '#engine/pruning/recovery/pass.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
 
-/** A student of a plan with everything that takes it forward and backward. */
+/** A student for a plan, with everything for its forward and backward pass. */
 export async function openTraining(
   model: Model,
   plan: Plan,

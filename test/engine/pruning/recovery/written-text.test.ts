@@ -15,7 +15,7 @@ test('a token is drawn as often as its probability says', () => {
 describe('stories260k', () => {
   const open = openReference('stories260k')
   const together = 4
-  /** With room for four texts at a time, so that a few windows take several groups. */
+  /** With memory for four texts at a time, so a few windows take several groups. */
   const writer = async (seed: number, steps?: Map<string, string>, stopAfter?: number) => {
     const { model } = open()
     const bytesOfText = 8 * 256 * keysAndValues(model.spec)
@@ -33,7 +33,7 @@ describe('stories260k', () => {
     const windows = await writeWindows(one, 12, 64)
     expect(windows.map(({ length }) => length)).toEqual(Array(12).fill(64))
     expect(windows[0]?.[0]).toBe(one.tokenizer.beginId)
-    // A model that was trained on stories writes their words; a broken draw would write none.
+    // A model trained on stories writes their words; a broken draw would write none.
     expect(one.tokenizer.decode(windows.flatMap((window) => [...window]))).toMatch(/\b(the|and|was|she|they)\b/)
     expect(textOf(await writeWindows(await writer(1), 12, 64))).toEqual(textOf(windows))
     expect(textOf(await writeWindows(await writer(2), 12, 64))).not.toEqual(textOf(windows))

@@ -14,7 +14,7 @@ import { familyModels, fullModels, type ReferenceModel } from '../../../fixtures
 import { logitsOf, relativeError } from '../../model/logits.ts'
 import { openReference, recordedRun } from '../running.ts'
 
-/** Half the neurons of every block and the attention of block 1. */
+/** Removes half of the neurons of every block, and the attention of block 1. */
 function halved(view: ModelView): Plan {
   return {
     blocks: view.spec.blocks.map(({ width }, block) => ({
@@ -26,17 +26,17 @@ function halved(view: ModelView): Plan {
 
 const squares = (values: readonly number[]): number => values.reduce((sum, value) => sum + value ** 2, 0)
 
-/** The formats that a family's repaired models are saved in, some after each kind of repair. */
+/** The formats that repaired models of a family are saved in, by the kind of repair. */
 const formatsOf = { 'one-pass': ['stock'], 'in-order': ['exact', 'gguf'] } as const satisfies Record<string, readonly FormatId[]>
-/** Those that a GGUF file cannot hold. */
+/** Families that a GGUF file cannot hold. */
 const withoutGguf: readonly ReferenceModel[] = ['gemma2', 'gemma3', 'qwen3_5']
 
 describe.each([...fullModels, ...familyModels])('%s', (name) => {
   const open = openReference(name)
   /**
-   * One window eight times, so that the one held out was fitted on. These models have random weights: what is kept says nothing of what
-   * went, so on text that was not seen no fit helps, and how many errors fall there is chance. On seen text a least-squares fit must leave
-   * less of every error, or its sums, targets or solution are wrong.
+   * One window, eight times, so the held-out one was fitted on too. These models have random weights, so what is kept says nothing about
+   * what was removed: on unseen text no fit helps, and the number of lower errors is chance. On seen text a least-squares fit must lower
+   * every error, otherwise its sums, targets or solution are wrong.
    */
   const windows = () => Array.from({ length: 8 }, () => (open().calibration[0] as Int32Array).slice(0, 64))
 

@@ -20,7 +20,7 @@ test('the error afterwards is on windows that the judged weights have not seen',
     ] as const
   ).entries()) {
     const [inputs, noise] = [random(tokens, neurons, 2 + index), random(tokens, hidden, 4 + index)]
-    // Mostly noise, which a fit to few tokens follows.
+    // Mostly noise, which a fit to few tokens would follow.
     const wanted: Tensor2D = add(mul<Tensor2D>(matMul<Tensor2D>(inputs, truth), 0.2), noise)
     const lane = { index, heldOut: kind === 'heldOut', repaired: false }
     fit.begin(lane, wanted, zeros([tokens, hidden]))
@@ -36,6 +36,6 @@ test('the error afterwards is on windows that the judged weights have not seen',
   expect(before).toBeCloseTo(1, 6)
   expect(after).toBeLessThan(1)
   expect(after).toBeCloseTo(lanes.heldOut.error(unseeing as Tensor2D), 5)
-  // Weights fitted on all windows seem to leave far less.
+  // Weights fitted on all windows would seem to leave a far smaller error.
   expect(lanes.heldOut.error(solved as Tensor2D)).toBeLessThan(0.9 * after)
 })

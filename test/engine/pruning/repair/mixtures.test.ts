@@ -20,7 +20,9 @@ import { openReference, recordedRun } from '../running.ts'
 const gone = [1, 3, 4, 6]
 const kept = [0, 2, 5, 7]
 
-/** Half of the experts and half of the others' neurons; in some models the experts become vectors, or the others are scaled. */
+/**
+ * Removes half of the experts, and half of the others' neurons; in some models removed experts become vectors, or the kept ones are scaled.
+ */
 function cut({ spec }: Model, name: MixtureModel): Plan {
   return {
     blocks: spec.blocks.map(({ width, experts }): BlockPlan => {
@@ -32,7 +34,7 @@ function cut({ spec }: Model, name: MixtureModel): Plan {
   }
 }
 
-/** Vectors of the experts that became one. */
+/** The vectors that replace experts. */
 async function constantsOf({ spec }: Model, { blocks }: Plan): Promise<StoredTensors | undefined> {
   const found = blocks.flatMap(({ mlp }, block) => (mlp !== 'removed' && mlp.constants ? [block] : []))
   if (found.length === 0) return undefined
@@ -45,14 +47,14 @@ const squares = (values: readonly number[]): number => values.reduce((sum, value
 const formatOf = (name: MixtureModel): FormatId =>
   name === 'qwen3_moe' ? 'gguf' : name === 'olmoe' || name === 'gpt_oss' ? 'stock' : 'exact'
 
-/** Its twin with groups has all that it has. */
+/** All but `glm4_moe`, whose variant with groups covers everything it has. */
 const models = mixtureModels.filter((name) => name !== 'glm4_moe')
 
 describe.each(models)('%s', (name) => {
   const open = openReference(name)
-  // A router that still knows constants sends the others fewer tokens.
+  // A router that still picks constants sends fewer tokens to the others.
   const length = name === 'mixtral' ? 160 : 80
-  /** One window four times: on seen text a least-squares fit must leave less, or its sums, targets or solution are wrong. */
+  /** One window, four times: on seen text a least-squares fit must lower the error, otherwise its sums, targets or solution are wrong. */
   const windows = () => Array.from({ length: 4 }, () => (open().calibration[0] as Int32Array).slice(0, length))
   const kind: RepairKind = name === 'olmoe' ? 'one-pass' : 'in-order'
 

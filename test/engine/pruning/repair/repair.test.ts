@@ -13,7 +13,7 @@ import { openReference, recordedRun } from '../running.ts'
 interface Expected {
   readonly model: 'stories260k' | 'phi-tiny'
   readonly title: string
-  /** Per part: kept, removed, or the neurons kept. */
+  /** For each part: kept, removed, or its kept neurons. */
   readonly plan: readonly (boolean | number[])[]
   readonly kind: 'one-pass' | 'in-order'
   readonly projections: {
@@ -90,7 +90,7 @@ describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name) => {
 describe('a repair in a memory that', () => {
   const open = openReference('stories260k')
   const [depth] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'depth' && kind === 'one-pass')
-  // Streams of 12 windows of 64 tokens, 64 wide, in front of and behind a segment; six Gram matrices of at most 172 columns.
+  // Streams of 12 windows of 64 tokens, 64 wide, before and after a segment; six Gram matrices of at most 172 columns.
   const least = 4 * 12 * 64 * 64 * 2 + 8 * 6 * 172 ** 2
   const repairIn = (workspaceBytes: number) => {
     const windows = open()

@@ -7,7 +7,7 @@ const smallest = (scores: ArrayLike<number>, count: number) =>
 
 type Earlier = { rescored: number; error: number }[]
 
-/** Certifies the estimates of scores that are known window by window, and names what had to be scored again. */
+/** Certifies estimates of scores with known exact values per window; returns which candidates had to be scored again. */
 async function chooseByWindows(
   exact: number[][],
   estimates: number[][],
@@ -25,7 +25,7 @@ async function chooseByWindows(
   return { ...found, asked: asked.sort() }
 }
 
-/** The same on one window, with the candidates that had to be scored again. */
+/** The same with one window. */
 async function choose(exact: number[], estimates: number[], survivors: number, earlier?: Earlier) {
   const alone = (scores: number[]) => scores.map((score) => [score])
   const { asked, ...found } = await chooseByWindows(alone(exact), alone(estimates), survivors, earlier)
@@ -92,7 +92,7 @@ describe('certified scores', () => {
   })
 
   test('of rivals take as many windows as tell them apart, and what lies far behind is left alone', async () => {
-    // On one window the second is ahead; estimates are off by up to 0.02 from each other.
+    // On one window the second is better; estimates differ by up to 0.02.
     const exact = [
       [1.2, 1, 1, 1],
       [1, 1.1, 1.1, 1.1],

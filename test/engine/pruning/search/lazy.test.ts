@@ -10,7 +10,7 @@ import { openReference, prune, recordedRun } from '../running.ts'
 const candidates = [0, 1, 2, 3].map((block) => ({ block }))
 const last = (...perplexities: number[]) => new Map(perplexities.map((value, block) => [block, value]))
 
-/** Scores each candidate with what it has become, and remembers which were asked for together. */
+/** Scores each candidate with its new perplexity, and records which were requested together. */
 function scorer(perplexities: readonly number[]) {
   const batches: number[][] = []
   const score = async (some: readonly { block: number }[]) => {
@@ -99,7 +99,7 @@ describe.each(fullModels)('%s', (name) => {
       expect(new Set([...scores.map(({ block }) => block), ...trusted]).size).toBe(exact.decisions[index]?.scores.length)
     }
     if (lazy.decisions.every(({ trusted }) => !trusted)) expect(orderOf(lazy.decisions)).toEqual(orderOf(exact.decisions))
-    // With random weights losses may fall; the trained model's rise, as what was taken on trust says.
+    // With random weights, losses may fall; with trained ones they rise, as the message about what was assumed says.
     if (name === 'stories260k') {
       expect(orderOf(lazy.decisions)).toEqual(orderOf(exact.decisions))
       expect(scoringsOf(lazy.decisions)).toBeLessThan(scoringsOf(exact.decisions))

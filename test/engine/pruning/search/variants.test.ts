@@ -37,7 +37,7 @@ describe.each(['mistral-tiny', 'phi-partial', 'mistral-window'] as const)('%s', 
       scorer.dispose()
       return scores
     }
-    // Weights are read at their first use and stay.
+    // Weights are read at first use and stay.
     const shared = await scoresWith(true)
     const before = memory().numTensors
     const alone = await scoresWith(false)
@@ -107,7 +107,7 @@ describe('a streamed model', () => {
 
   test('gives the plans that the resident one gives, and leaves no tensors', async () => {
     const bench = open()
-    // Leaves every weight resident, as the last of the runs below does.
+    // Leaves every weight in memory, as the last of the runs below does.
     await prune(shortgpt, bench, { sparsity: 0.5 }, { windows: 1 })
     const before = memory().numTensors
     const streamed = await openModel(await referenceModel('mistral-tiny'), 1e6)

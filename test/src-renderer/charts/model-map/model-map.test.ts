@@ -127,7 +127,7 @@ test('a row is said in words', () => {
 })
 
 test('a mixture is drawn expert by expert: kept, removed or a constant, by how often it was chosen', () => {
-  // A dense block beside mixtures may be wider than an expert.
+  // A dense block among mixtures may be wider than an expert.
   const mixture = [...sizes.slice(0, 2).map((size) => ({ ...size, experts: 4 })), { ...at(sizes, 2), intermediate: 64 }]
   const mlp = { kept: 'all' as const, experts: [0, 2], constants: [3] }
   const judged = {

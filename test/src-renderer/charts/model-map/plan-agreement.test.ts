@@ -25,7 +25,7 @@ describe('agreement of two plans', () => {
     const mixture = [{ intermediate: 8, experts: 6 }]
     const keeping = (experts: number[], rest: object = {}) => planOf({ attention: 'kept', mlp: { kept: 'all', experts, ...rest } })
     expect(first(keeping([0, 1, 2]), keeping([0, 1, 2]), mixture)).toBe(1)
-    // 0 and 1 in both, 2 and 3 in one each.
+    // 0 and 1 are kept in both, 2 and 3 in one each.
     expect(first(keeping([0, 1, 2]), keeping([0, 1, 3]), mixture)).toBeCloseTo((1 + 2 / 4) / 2)
     expect(first(planOf(kept), keeping([0, 1, 2]), mixture)).toBeCloseTo((1 + 3 / 6) / 2)
     // 5 became a constant in one and is removed in the other.

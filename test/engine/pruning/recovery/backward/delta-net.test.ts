@@ -13,7 +13,7 @@ const [batch, tokens] = [2, 70]
 const [channels, values] = [2 * 12 + 20, 20]
 const normal = <T extends Tensor>(size: number[], seed: number) => randomNormal(size as never, 0, 1, 'float32', seed) as unknown as T
 
-/** What a DeltaNet is made of, as a checkpoint stores it; a key head serves two value heads, and the last chunk is not full. */
+/** The tensors of a DeltaNet as a checkpoint stores them; two value heads share a key head, and the last chunk is not full. */
 const stored = {
   projected: normal<Tensor2D>([batch * tokens, channels + values + 8], 1),
   convolution: normal<Tensor2D>([channels, 4], 2),
@@ -37,7 +37,7 @@ test('gradients of a DeltaNet are the slopes of differences along them', () => {
   const before = memory().numTensors
   const weights = weightsOf(stored)
   const { projected, gradients } = mixByDeltaBackward(stored.projected, weights, shape, batch, outer)
-  // The weights' rate, and the five gradients.
+  // The rate of the weights, and the five gradients.
   expect(memory().numTensors).toBe(before + 6)
   for (const [name, gradient] of Object.entries({ projected, ...gradients }) as [keyof typeof stored, Tensor][]) {
     const length = lengthOf(gradient.dataSync())
