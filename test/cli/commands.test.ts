@@ -136,7 +136,7 @@ test('runs list prints a table, passes the filters on and says what is not shown
   })
 })
 
-test('--json prints what the call gave', async () => {
+test('--json prints the result of the call', async () => {
   expect(await commands.runs(['list', '--json', ...at()])).toBe(0)
   expect(JSON.parse(printed.out)).toMatchObject({ total: 3, rows: [{ id: 'run-1' }, { id: 'run-2' }] })
 })
@@ -164,7 +164,7 @@ test('runs resume --wait ends with the last run, with 1 when one failed', async 
   expect(printed.out).toMatch(/run-2 +failed/)
 })
 
-test('runs resume on a server comes back at once, and so does cancel', async () => {
+test('runs resume on a server returns at once, and so does cancel', async () => {
   expect(await commands.runs(['resume', 'run-1', ...at()])).toBe(0)
   expect(printed.out).toMatch(/run-1 +queued/)
   expect(await commands.runs(['cancel', 'run-1', ...at()])).toBe(0)
@@ -222,7 +222,7 @@ test.each([
   expect(printed.error).toContain(message)
 })
 
-test('a server that is not there or refuses the token is said in one line', async () => {
+test('a missing server, or one that refuses the token, is reported in one line', async () => {
   expect(await commands.runs(['list', '--server', 'http://127.0.0.1:1/#token=x'])).toBe(1)
   expect(printed.error).toContain('does not answer')
   expect(await commands.runs(['list', '--server', `${server.address}#token=wrong`])).toBe(1)
@@ -238,7 +238,7 @@ test('a server that works on the data folder is found by its note, which only it
   expect(await readNote(folder)).toBeUndefined()
 })
 
-test('the note of a server that is gone, or a broken one, counts for nothing', async () => {
+test('the note of a server that is gone, or a broken note, is ignored', async () => {
   await writeFile(join(folder, 'server.json'), JSON.stringify({ address: 'http://127.0.0.1:1/', token: 'x', pid: 2 ** 30 }))
   expect(await readNote(folder)).toBeUndefined()
   await writeFile(join(folder, 'server.json'), '{"address":')

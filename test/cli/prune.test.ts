@@ -54,7 +54,7 @@ describe('the pruning command', () => {
     }
   })
 
-  it('prints an array for several sparsities, without a baseline that was not asked for', async () => {
+  it('prints an array for several sparsities, without an unrequested baseline', async () => {
     const documents = documentsOf(
       await run(home, ['--model', model, '--pruning_method=2ssp', '--num_prune=-2', ...few, '--json', '--no-history']),
     )
@@ -67,7 +67,7 @@ describe('the pruning command', () => {
     expect(stdout.match(/^2ssp {2}/gm)).toHaveLength(3)
   })
 
-  it('takes an amount as the later reference does, alpha, options, a seed and a memory budget, and says them in the document', async () => {
+  it('accepts an amount as the later reference does, alpha, options, a seed and a memory budget, and states them in the document', async () => {
     const [document] = documentsOf(
       await run(home, [
         '--model',

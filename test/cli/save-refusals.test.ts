@@ -86,7 +86,7 @@ test('there are 25 refusals or more', () => {
   expect(refusals.length).toBeGreaterThanOrEqual(25)
 })
 
-describe('a model that cannot be saved so', () => {
+describe('a model that cannot be saved that way', () => {
   it.each(oneOfEach)('is refused by the command before any window is computed: $name', async (refusal) => {
     const { method, format, ggufType, says, replace } = refusal
     const folder = await refusal.place(join(home, 'exports'), folderOf(refusal))
@@ -105,7 +105,7 @@ describe('a model that cannot be saved so', () => {
   })
 })
 
-describe('a model that cannot be saved so, beside the dense one', () => {
+describe('a model that cannot be saved that way, together with the dense one', () => {
   // The formats can hold its dense model.
   const refusal = refusals.find(({ method, code }) => method === 'slicegpt' && code === 'infeasible')
   it.each(['--dense', '--main_table_results'])('is refused before any window is computed with %s too', async (beside) => {
@@ -120,7 +120,7 @@ describe('a model that cannot be saved so, beside the dense one', () => {
   })
 })
 
-describe('a flag that cannot be', () => {
+describe('an impossible flag', () => {
   const wrong: [string, string[], number, RegExp][] = [
     ['an unknown format', ['--save=out', '--format=onnx'], 2, /--format is "onnx"; it must be one of exact, stock, gguf/],
     ['one unknown format of two', ['--save=out', '--format=stock,onnx'], 2, /--format is "onnx"/],

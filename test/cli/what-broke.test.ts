@@ -111,7 +111,7 @@ test('--evaluate_divergence prints a table for people, and is refused where noth
   expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining('give a --pruning_method')])
 })
 
-test('espalier questions gives what the call gives', async () => {
+test('espalier questions prints the result of the call', async () => {
   const [first = '', , second = ''] = runs
   const found = questionComparison.parse(JSON.parse(await printedBy('questions', first, second, '--json', '--limit', '5')))
   expect(found).toEqual(await remote.call('compare.questions', { first, second, limit: 5 }))

@@ -34,7 +34,7 @@ async function nextSignOfLife(of: ReturnType<typeof start>['of']): Promise<void>
   await eventually(() => of('alive').length > before, 'a sign of life')
 }
 
-test('it says that it is ready, and then every second that it lives', async () => {
+test('it reports that it is ready, and then every second that it is alive', async () => {
   const { of } = start()
   await eventually(() => of('ready').length === 1, 'ready')
   await eventually(() => of('alive').length >= 2, 'two signs of life')

@@ -47,7 +47,7 @@ afterEach(() => {
 const names = (query: z.input<typeof runQuery>) =>
   history.queries.page(runQuery.parse({ sort: [{ field: 'name' }], ...query })).rows.map(({ name }) => name)
 
-describe('a condition keeps the runs it says', () => {
+describe('a condition keeps the runs that match it', () => {
   const cases: [Condition, string[]][] = [
     [{ field: 'method', is: 'equal', value: '2ssp' }, ['first', 'second']],
     [{ field: 'method', is: 'none of', value: ['2ssp'] }, ['third']],
@@ -82,7 +82,7 @@ describe('a condition keeps the runs it says', () => {
   })
 })
 
-test('what a filter does not understand is refused with the fields there are', () => {
+test('an unknown filter is refused with a list of the fields', () => {
   expect(() => names({ conditions: [{ field: 'colour', is: 'equal', value: 1 }] })).toThrow(/no field "colour".*parameter:NAME/)
   expect(() => names({ conditions: [{ field: 'constructor', is: 'equal', value: 1 }] })).toThrow(/no field/)
   expect(() => names({ conditions: [{ field: 'nominal', is: 'between', value: [1] }] })).toThrow(/cannot be used/)
@@ -105,7 +105,7 @@ test('words are found at their beginning, without accents, in notes, tags and na
   expect(names({ search: '!!!' })).toEqual(['first', 'second', 'third'])
 })
 
-test('sorting puts what has no value last in both directions', () => {
+test('sorting puts runs without a value last in both directions', () => {
   const sorted = (direction: 'ascending' | 'descending') => names({ sort: [{ field: 'measure:perplexity/wikitext2', direction }] })
   expect(sorted('ascending')).toEqual(['first', 'second', 'third'])
   expect(sorted('descending')).toEqual(['second', 'first', 'third'])
@@ -125,7 +125,7 @@ test('the window, the total and the counts belong together', () => {
   expect(page).toMatchObject({ total: 3, counts: { done: 2, failed: 1 }, rows: [{ name: 'second' }] })
 })
 
-test('asked-for columns are the only parameters and measures that come', () => {
+test('only the requested parameters and measures are returned', () => {
   const [row] = history.queries.page(
     runQuery.parse({ sort: [{ field: 'name' }], columns: ['parameter:alpha', 'measure:accuracy/piqa'] }),
   ).rows
@@ -133,7 +133,7 @@ test('asked-for columns are the only parameters and measures that come', () => {
   expect(row?.measures).toEqual([{ name: 'accuracy', dataset: 'piqa', value: 0.7, best: 0.7, unit: '', error: 0.01 }])
 })
 
-test('columns tell their kind, range and values', () => {
+test('columns state their kind, range and values', () => {
   const columns = new Map(runColumns(history.db, runQuery.parse({})).map((column) => [column.field, column]))
   expect(columns.get('parameter:alpha')).toMatchObject({ kind: 'number', runs: 2, minimum: 1.5, maximum: 3 })
   expect(columns.get('parameter:exact')).toMatchObject({ kind: 'boolean', runs: 2 })

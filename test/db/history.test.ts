@@ -129,7 +129,7 @@ test('only the newest copies are kept', () => {
   history.close()
 })
 
-test('a large value goes to a file that proves itself, and a changed file is noticed', () => {
+test('a large value goes to a file with a hash, and a changed file is noticed', () => {
   const values = new ValueStore(join(folder, 'values'))
   const small = values.put({ text: 'x'.repeat(inlineBytes / 2) })
   const large = values.put({ text: 'x'.repeat(inlineBytes) })
@@ -150,7 +150,7 @@ test('a write that fails leaves nothing under the final name', () => {
   expect(readdirSync(folder)).toEqual(['taken'])
 })
 
-test('a step is found again as it was put, numbers to the last bit', () => {
+test('a stored step is found unchanged, numbers to the last bit', () => {
   const history = openHistory(folder)
   const value = { scores: [0.1 + 0.2, Number.MIN_VALUE, -0, 1e308], nested: { text: '\u2028 "quoted" ✓' }, nothing: null }
   history.steps.put('run-a', 'step', value, 1)

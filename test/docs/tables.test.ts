@@ -3,7 +3,7 @@ import { flagNames } from '#cli/flags/flags.ts'
 import { howToRefresh, isFresh, namesIn, pages, readFile, withParts } from './generated.ts'
 import { tables } from './tables.ts'
 
-test.each(pages)('the tables of %s are those of the code', (page) => {
+test.each(pages)('the tables of %s match the code', (page) => {
   expect(isFresh(page, tables), howToRefresh(page)).toBe(true)
 })
 

@@ -76,7 +76,7 @@ test.each(['constructor', '__proto__', 'toString', 'models.list\u0000', '', 1, n
   },
 )
 
-test('every channel but the event’s is opened', () => {
+test('every channel except that of events is open', () => {
   const expected = Object.values(channels).filter((channel) => channel !== channels.event)
   expect([...ipcMain.handlers.keys()].sort()).toEqual(expected.sort())
 })
@@ -127,7 +127,7 @@ test('attaching where no server answers changes nothing', async () => {
   expect(kept).toBeUndefined()
 })
 
-test('the preload hands over functions only, and never the event of a message', async () => {
+test('the preload exposes only functions, and never the event of a message', async () => {
   await import('../../src-main/electron/preload.ts')
   const bridge = contextBridge.exposed.espalier as DesktopBridge
   expect(Object.keys(contextBridge.exposed)).toEqual(['espalier'])

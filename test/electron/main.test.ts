@@ -27,7 +27,7 @@ test('scheme, sandbox and hardening are set before the application is ready; dum
   expect(started).toEqual(['window'])
 })
 
-test('the sandbox that the user gave up is not asked for again, as then no process starts', async () => {
+test('a sandbox that the user turned off is not requested again, because no process would start', async () => {
   const { app } = await fakeElectron()
   app.switches['no-sandbox'] = ''
   await import('../../src-main/electron/main.ts')

@@ -65,7 +65,7 @@ test('no notice appears while the window has the focus, or when notices are off'
   expect(Notification.shown).toEqual([])
 })
 
-test('a page that crashed is loaded again with a notice, and given up after the third time within a minute', () => {
+test('a crashed page is reloaded with a notice, until the third crash within a minute', () => {
   watchCrashes(app as unknown as App, window as unknown as RealWindow)
   const crash = () => window.webContents.emit('render-process-gone', {}, { reason: 'oom', exitCode: 5 })
   crash()
@@ -79,7 +79,7 @@ test('a page that crashed is loaded again with a notice, and given up after the 
   expect([window.webContents.reloads, app.done]).toEqual([3, ['quit']])
 })
 
-test('a secret is kept encrypted, and not written where the key store is none', async () => {
+test('a secret is stored encrypted, and not at all without a key store', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'espalier-secret-'))
   const file = join(folder, 'attached')
   await makeSecret(file).set('http://box/#token=abc')

@@ -9,7 +9,7 @@ import settings, { computePackages, copyGgml } from '../../electron-builder.conf
 
 const root = join(import.meta.dirname, '../..')
 
-test('the fuses close what makes Electron a general Node, and code comes from the checked archive only', () => {
+test('the fuses disable what makes Electron a general Node, and code comes only from the checked archive', () => {
   expect(settings.electronFuses).toMatchObject({
     runAsNode: false,
     enableNodeOptionsEnvironmentVariable: false,
@@ -21,7 +21,7 @@ test('the fuses close what makes Electron a general Node, and code comes from th
   expect(settings.asar).toBe(true)
 })
 
-test('addons lie outside of the archive and nothing is compiled while packaging', () => {
+test('addons are outside the archive, and packaging compiles nothing', () => {
   expect(settings.npmRebuild).toBe(false)
   expect(settings.asarUnpack).toContain('**/*.node')
 })

@@ -51,7 +51,7 @@ test('a second start shows the window of the first', async () => {
   expect([window?.shown, window?.focused]).toEqual([1, true])
 })
 
-test('--attach sends the calls elsewhere; a server that is not there is said, and the window opens all the same', async () => {
+test('--attach sends the calls elsewhere; a missing server is reported, and the window still opens', async () => {
   const server = await runServer(makeFakeDoor({ 'models.list': () => ['elsewhere'] }))
   app.switches = { attach: `${server.address}#token=${server.token}` }
   await startWindow()

@@ -81,7 +81,7 @@ test.each(['2ssp', 'shortgpt', 'blockpruner', 'evopress', 'window_based'])(
   },
 )
 
-test('a number that is none is found wherever it lies in what would be written down', () => {
+test('NaN is found anywhere in a value that would be stored', () => {
   expect(() =>
     requireNumbers(
       {

@@ -113,7 +113,7 @@ test('a server without ranges, with wrong ranges or with 416 makes the file star
   }
 })
 
-test('a server without ranges that always cuts ends in an error, not in a circle', async () => {
+test('a server without ranges that always cuts ends in an error, not in a loop', async () => {
   fake.faults.push({ when: isBody, fault: { ignoreRange: true, cutAfter: 100_000 }, times: 50 })
   await expect((await open()).fetchFile(weights)).rejects.toMatchObject({ code: 'unreachable' })
   expect(fake.seen.filter(isBody).length).toBeLessThan(8)
@@ -137,7 +137,7 @@ test('a body of another length than promised is refused', async () => {
   await expect((await open()).fetchFile(weights)).rejects.toMatchObject({ code: 'unreachable' })
 })
 
-test('a server that stalls is left after the idle time and resumed', async () => {
+test('a stalled transfer is ended after the idle time and resumed', async () => {
   fake.faults.push({ when: isBody, fault: { stallAfter: 70_000 } })
   const path = await (await open({ idleSeconds: 0.3, attempts: 100 })).fetchFile(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
@@ -176,7 +176,7 @@ test('the token goes to the hub and not to the server it redirects to', async ()
   expect(fake.seen.filter(isBody).every((request) => request.authorization === undefined)).toBe(true)
 })
 
-test('a redirect inside the hub keeps the token, one to a circle ends', async () => {
+test('a redirect inside the hub keeps the token, a circular one ends', async () => {
   const owned = repositories['owner/name'] as FakeRepository
   owned.token = 'hf_secret'
   fake.faults.push({
@@ -227,7 +227,7 @@ test('a hub that cannot be reached gives an error that names the file and the pl
   )
 })
 
-test('offline mode uses what is there and asks nothing', async () => {
+test('offline mode uses the cached files and requests nothing', async () => {
   await (await open()).fetchModel('owner/name')
   const asked = fake.seen.length
   const hub = await open({}, { HF_HUB_OFFLINE: '1' })
@@ -289,7 +289,7 @@ test('hostile file names from the server are refused before anything is written'
   await expect((await open()).fetchFile({ ...weights, revision: '../x' })).rejects.toThrow(/not a revision/)
 })
 
-test('a disk without room is found before a byte is asked for', async () => {
+test('a disk without space is noticed before a byte is requested', async () => {
   const hub = await open({ measureFree: async () => 1000 })
   await expect(hub.fetchFile(weights)).rejects.toMatchObject({ code: 'disk' })
   expect(fake.seen.filter((request) => request.method === 'GET')).toEqual([])

@@ -69,7 +69,7 @@ test('a run on ggml is cancelled, and ends when it is resumed', async () => {
   expect((await runEnded(workbench, id)).status).toBe('done')
 })
 
-test('with a driver that is none a run on a GPU fails with what is missing, and one on the CPU is computed', async () => {
+test('with a fake driver a run on a GPU fails with what is missing, and one on the CPU works', async () => {
   const { id } = await startRun(2, 'ggml-gpu')
   const reason = findGgml('ggml-vulkan') ? 'It found no driver for Vulkan\\..*' : 'The ggml library for Vulkan is not installed\\..*'
   expect(await runEnded(workbench, id)).toMatchObject({

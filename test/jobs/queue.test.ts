@@ -54,7 +54,7 @@ test('a run that cannot be done fails with its reason and leaves the process ali
   expect((await workbench.call('queue.get', {})).devices[0]?.status).toBe('idle')
 })
 
-test('running out of memory is reported as that, with the option to try', async () => {
+test('running out of memory is reported as such, with the option to try', async () => {
   await using workbench = await openedWorkbench()
   const run = await runEnded(workbench, (await oneRun(workbench, { at: 2, does: 'out of memory' })).id)
   expect(run.problem).toMatchObject({ code: 'out-of-memory', advice: expect.stringContaining('Set the memory limit') })
@@ -63,7 +63,7 @@ test('running out of memory is reported as that, with the option to try', async 
   await workbench.call('runs.clone', { id: run.id, changes: { options: {} } })
 })
 
-test('a device whose process dies again and again is given up until the queue is resumed', async () => {
+test('a device whose process keeps dying is not used until the queue is resumed', async () => {
   await using workbench = await openedWorkbench()
   const dying = []
   for (let at = 0; at < 5; at++) dying.push(await oneRun(workbench, { at: 1, does: 'abort' }))
@@ -108,7 +108,7 @@ test('an event that cannot be stored becomes a note, and the run continues', asy
   expect(JSON.stringify(events)).toContain('could not be stored')
 })
 
-test('two devices work two runs at once', async () => {
+test('two devices compute two runs at once', async () => {
   const device = processorDevice()
   await using workbench = await openedWorkbench({
     devices: [

@@ -99,7 +99,7 @@ test.skipIf(process.platform === 'win32')('of two GPUs each run sees one, and no
   }
 })
 
-test('slots that are set are there at the next start', async () => {
+test('slots that are set are kept for the next start', async () => {
   const workbench = await openedWorkbench({ devices: undefined })
   await workbench.call('settings.update', { cpuSlots: 3 })
   await workbench.close()

@@ -22,7 +22,7 @@ async function killWhileRunning(folder: string): Promise<void> {
   await new Promise((resolve) => main.on('close', resolve))
 }
 
-test('a run that was cut off by closing the program is resumed by the next start, which says so once', async () => {
+test('a run that was interrupted by closing the program is resumed at the next start, which says so once', async () => {
   const closed = await openedWorkbench()
   const id = await underWay(closed)
   const waiting = await oneRun(closed)

@@ -18,7 +18,7 @@ function askVersion(): string {
 
 const kept = () => readdirSync(join(cache, 'compiled'), { recursive: true })
 
-test('what was compiled is kept where its user alone can write', () => {
+test('compiled code is kept where only its user can write', () => {
   expect(askVersion()).toMatch(/^\d+\.\d+\.\d+\n$/)
   expect(kept().length).toBeGreaterThan(1)
   expect(statSync(join(cache, 'compiled')).mode & 0o022).toBe(0)
@@ -31,7 +31,7 @@ test.skipIf(process.platform === 'win32')('a folder that others can write is not
   expect(kept()).toEqual([])
 })
 
-test('a cache folder that cannot be made is done without', () => {
+test('a cache folder that cannot be created is not needed', () => {
   rmSync(cache, { recursive: true })
   mkdirSync(cache, { mode: 0o500 })
   expect(askVersion()).toMatch(/^\d/)

@@ -51,7 +51,7 @@ test('what a killed set-up left is taken over, and the lock is gone afterwards',
   expect(existsSync(path)).toBe(false)
 })
 
-test('of two at once the second waits for the first', async () => {
+test('the second of two concurrent holders waits for the first', async () => {
   const path = join(scratchFolder(), 'setup.lock')
   const order: string[] = []
   const work = (name: string) =>
@@ -64,7 +64,7 @@ test('of two at once the second waits for the first', async () => {
   expect(order).toEqual(['first begins', 'first ends', 'second begins', 'second ends'])
 })
 
-test('work that fails gives the lock back', async () => {
+test('failing work releases the lock', async () => {
   const path = join(scratchFolder(), 'setup.lock')
   await expect(withLock(path, () => Promise.reject(new Error('no disk')))).rejects.toThrow('no disk')
   expect(existsSync(path)).toBe(false)

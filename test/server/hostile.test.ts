@@ -160,7 +160,7 @@ describe('the events', () => {
     expect(await open(right, { origin: `http://127.0.0.1:${server.port}` })).toBe(101)
   })
 
-  test('a listener that reads nothing is let go, and one that floods is not heard; others get every event', async () => {
+  test('a listener that reads nothing is disconnected, and one that floods is ignored; others get every event', async () => {
     const listen = () => new WebSocket(`ws://127.0.0.1:${server.port}/events`, eventProtocols(server.token))
     const [slow, honest, flooding] = [listen(), listen(), listen()]
     await Promise.all([slow, honest, flooding].map((socket) => new Promise((resolve) => socket.once('open', resolve))))

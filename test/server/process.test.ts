@@ -38,7 +38,7 @@ test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it in order: exit code 0, its
   expect(await readNote(join(folder, 'data'))).toBeUndefined()
 })
 
-test('after a kill its note counts for nothing, and the next start has the same port and token, for pages left open', async () => {
+test('after a kill its note is ignored, and the next start has the same port and token, for open pages', async () => {
   const first = await start()
   await endProgram(first, 'SIGKILL')
   expect(await readNote(join(folder, 'data'))).toBeUndefined()
@@ -86,7 +86,7 @@ test('the examples of the README run: curl finds no run, Python makes five', asy
   await rm(place, { recursive: true })
 })
 
-test('a kept token that others can read is replaced, and a kept port that is taken gives way', async () => {
+test('a kept token that others can read is replaced, and so is a kept port that is in use', async () => {
   const first = await start()
   await endProgram(first, 'SIGTERM')
   await chmod(join(folder, 'data', 'door.json'), 0o644)

@@ -39,7 +39,7 @@ test('an error keeps its code, its message and its details, and gets a fitting s
   expect((await sendCall(server, 'runs.create')).status).toBe(422)
 })
 
-test('the page comes without a token, compressed, under the strict policy, and is asked for again by its tag', async () => {
+test('the page comes without a token, compressed, under the strict policy, and is revalidated by its tag', async () => {
   const got = await send(server, { headers: { 'accept-encoding': 'gzip, br' } })
   expect(got.status).toBe(200)
   expect(gunzipSync(got.body).toString()).toContain('<title>Espalier</title>')

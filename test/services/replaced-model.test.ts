@@ -113,7 +113,7 @@ test('a model saved over the same folder: later runs of the experiment are of it
   expect((await reopened.call('experiments.get', { id: experiment.id })).runs).toBe(5)
 })
 
-test('a plan is applied to no other model than the one that it was made for', async () => {
+test('a plan is applied only to the model that it was made for', async () => {
   await using workbench = await opened()
   const { call } = workbench
   const { id } = await call('runs.create', { model: workbench.model.id, request: request() })

@@ -261,7 +261,7 @@ test('what a run found done counts as its pruning as far as it was pruning, and 
   expect(secondsOf(again)[sharedPhase]).toBeLessThanOrEqual(secondsOf(base).pruning as number)
 })
 
-describe('what lies at a path is replaced between two runs', () => {
+describe('the content at a path is replaced between two runs', () => {
   const ways = {
     'by renaming a file over it': (from: string, to: string) => {
       copyFileSync(from, `${to}.new`)
@@ -357,7 +357,7 @@ describe('what lies at a path is replaced between two runs', () => {
     }
   })
 
-  test('a model is read whole once, however many runs use it', async () => {
+  test('a model is read completely only once, however many runs use it', async () => {
     await using history = new OneHistory()
     const written: string[] = []
     const beforeStep = (name: string) => void written.push(name)

@@ -48,7 +48,7 @@ test('without pip and compiler it says so, names the slower way, and continues',
   expect(stderr).toContain(slower)
 })
 
-test('fused operations that do not compute here are thrown away, and not made again at every start', () => {
+test('fused operations that do not work here are deleted, and not built again at every start', () => {
   const { cache, path, tools, install } = scene()
   install('pip')
   install('compiler')
@@ -77,7 +77,7 @@ test.each([
   expect(stderr).toContain(`${command}\``)
 })
 
-test('a pip that cannot download is quoted, and ggml computes', () => {
+test('a pip that cannot download is quoted, and ggml is used', () => {
   const { cache, path, tools, install } = scene()
   install('pip')
   install('compiler')

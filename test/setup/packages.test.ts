@@ -61,7 +61,7 @@ test('what npm itself installed is accepted without installing it again', async 
   expect(runs()).toEqual([])
 })
 
-test('an npm that was killed leaves nothing that looks whole', async () => {
+test('a killed npm leaves nothing that looks complete', async () => {
   await ensurePackages(checkout)
   lock('1.1.0')
   npm('process.kill(process.pid, "SIGKILL")')

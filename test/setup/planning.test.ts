@@ -77,7 +77,7 @@ describe('windows', () => {
     expect(refuseWindow([], machine)).toBe(expected)
   })
 
-  test('root gets one only with a flag, whose price is said', () => {
+  test('root gets one only with a flag, and the message says what that costs', () => {
     expect(refuseWindow(['--port', '1'], root)).toMatch(/^Root gets no window.* npm start -- --no-sandbox\. That gives up the sandbox/)
     expect(refuseWindow(['--no-sandbox'], root)).toBeUndefined()
     expect(refuseWindow(['--no-sandbox'], { ...root, env: {} })).toBe('There is no display here')

@@ -11,7 +11,7 @@ test('what a shipped package needs is shipped too, from the place where Node fin
   expect([...shippedPackages(locked, ['a']).keys()]).toEqual(['node_modules/a', 'node_modules/a/node_modules/b', 'node_modules/c'])
 })
 
-test('a link to the folder of nothing is not shipped, and another link is shipped as what it leads to', () => {
+test('a broken link is not shipped, and another link is shipped as its target', () => {
   const shim = { version: '4' }
   const locked = {
     'node_modules/a': { version: '1', dependencies: { tar: '6', tfjs: '4' } },

@@ -64,7 +64,7 @@ test('a script that has nothing left to do ends, although it is watched', async 
   expect(await new Promise((resolve) => parent.on('close', resolve))).toBe(0)
 })
 
-test('a program that is not there, or takes too long, has a code and no crash', async () => {
+test('a program that is missing, or takes too long, gives a code and no crash', async () => {
   expect((await runTool('/no/such/program', [])).code).toBe(127)
   expect((await runTool(process.execPath, ['-e', 'setInterval(() => 0, 1000)'], { seconds: 0.3 })).code).toBe(124)
 })

@@ -29,7 +29,7 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
     for (const pid of frozen) process.kill(pid, 'SIGSTOP')
   }
 
-  test('a job that meets its time limit resumes at its last step, whether it was warned or not', async () => {
+  test('a job that reaches its time limit resumes at its last step, whether it was warned or not', async () => {
     // Of two folders, so that neither finds steps of the other. The first gets a signal that means nothing to it.
     await opened.addCluster('unwarned', { folder: folderOf('unwarned'), time: '1', lines: '#SBATCH --signal=B:CONT@5' })
     await opened.addCluster('warned', { folder: folderOf('warned'), time: '2' })

@@ -27,7 +27,7 @@ function recorderOf(history: History) {
   return { ...row, recorder: new RunRecorder(history, row, () => undefined) }
 }
 
-test('any run finds a step of that name, and keeps it when the run that did it goes; a time is only of its run', () => {
+test('any run finds a step by its name, also after the run that did it is deleted; times belong to their run', () => {
   const history = openHistory(folder)
   const [first, second] = [recorderOf(history), recorderOf(history)]
   first.recorder.putStep(norms, { value: [1, 2], seconds: 3 })
@@ -41,7 +41,7 @@ test('any run finds a step of that name, and keeps it when the run that did it g
   history.close()
 })
 
-test('steps that were named by places are found by no run: shared ones go at once, others with their run', () => {
+test('steps that were named by paths are found by no run: shared ones are deleted at once, others with their run', () => {
   const { file } = historyFolders(folder)
   mkdirSync(dirname(file), { recursive: true })
   const old = connect(file)

@@ -22,7 +22,7 @@ async function opened(name: string, change: (model: ModelFiles) => void) {
 const gate = 'model.layers.0.block_sparse_moe.gate.weight'
 const expert = (number: number) => `model.layers.1.block_sparse_moe.experts.${number}.w2.weight`
 
-test('a sound mixture opens, with its experts and the parameters that a token meets', async () => {
+test('a sound mixture opens, with its experts and the parameters that a token uses', async () => {
   const { blocks, parameters } = await opened('sound', () => undefined)
   expect(blocks.map(({ experts }) => experts)).toEqual([4, 4])
   expect(parameters.active).toBe(parameters.total - 2 * 2 * 3 * 8 * 12)

@@ -17,7 +17,7 @@ describe.each(testedDevices)('%s', (device) => {
   testFamilies(device)
   testMethods(device)
 
-  test('is listed as the one that computes', async () => {
+  test('is listed as the device in use', async () => {
     const backend = await computeOn(device)
     const used = (await listDevices(backend)).filter(({ usedBy }) => usedBy !== null)
     const kind = device === 'ggml-vulkan' ? 'gpu' : 'cpu'

@@ -5,7 +5,7 @@ import { takeFaster } from '#engine/backend/faster.ts'
 import { openGgml } from '#engine/backend/ggml/open.ts'
 import type { GgmlTensors } from '#engine/backend/ggml/tensors.ts'
 
-test('of two backends the clearly faster one computes, with both rates as the reason; one that does not open is not taken', async () => {
+test('the clearly faster of two backends is used, with both rates as the reason; one that does not open is skipped', async () => {
   const first = await openBackend('tensorflow')
   const rates =
     (...list: number[]) =>

@@ -71,7 +71,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
     })
   })
 
-  test('attention of a sample does not depend on its company, bit for bit', () => {
+  test('attention of a sample does not depend on the other samples, bit for bit', () => {
     tidy(() => {
       const shape = { heads: 3, keyValueHeads: 1, window: 0 }
       const projected = randomNormal<Rank.R2>([2 * 90, 5 * 16], 0, 1, 'float32', 3)
@@ -174,7 +174,7 @@ describe.skipIf(backend.name === 'tensorflow-gpu')('fused operations', () => {
     })
   })
 
-  test('distances of rows are the step-by-step ones, those of equal rows none', () => {
+  test('distances of rows equal the step-by-step ones, and are zero for equal rows', () => {
     tidy(() => {
       const [a, b] = [1, 2].map((seed) => randomNormal<Rank.R2>([70, 131], 0.3, 1, 'float32', seed)) as [Tensor2D, Tensor2D]
       const [fast, plain] = [rowDistances(a, b), plainly(() => rowDistances(a, b))]

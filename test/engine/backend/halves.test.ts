@@ -247,7 +247,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       })
     })
 
-    test('logits far from zero neither overflow nor vanish, and what is no number stays none', () => {
+    test('logits far from zero neither overflow nor vanish, and NaN stays NaN', () => {
       tidy(() => {
         const head = halves.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), false)
         const [up = 0, sum = 0, down = 0, other = 0] = halves.exponents(tensor2d([1, -1], [2, 1]), head, undefined, undefined).dataSync()

@@ -24,7 +24,7 @@ function namesIn(space: string): string[] {
   return list.split(/[\s,]+/).filter((name) => name && name !== 'count')
 }
 
-test('every file counts for the name of the compiled library', () => {
+test('every file changes the name of the compiled library', () => {
   const hash = createHash('sha256')
   for (const name of files) hash.update(`${name}\n${read(name)}`)
   expect(fusedSource).toBe(hash.digest('hex').slice(0, fusedSource.length))
@@ -121,7 +121,7 @@ const registered = [...read('register.cc').matchAll(/registerKernel<(\w+)>\(\s*"
   }),
 )
 
-test('all operations are known by name', () => {
+test('all operations are registered by name', () => {
   expect(registered).toHaveLength(25)
 })
 

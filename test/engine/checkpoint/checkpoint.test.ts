@@ -43,7 +43,7 @@ describe('a folder of safetensors', () => {
     await checkpoint.close()
   })
 
-  it('gives any rows of a tensor, and those alone', async () => {
+  it('gives any rows of a tensor, and only those', async () => {
     const values = Float32Array.from({ length: 6 * 10_000 }, (_, i) => i)
     const folder = await writeTensors('rows', [{ name: 'w', dtype: 'F32', shape: [6, 100, 100], bytes: new Uint8Array(values.buffer) }])
     const checkpoint = await openCheckpoint(folder)

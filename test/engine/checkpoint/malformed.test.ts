@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterAll(() => rm(place, { recursive: true }))
 
 describe('a malformed checkpoint', () => {
-  it('differs from the sound one that all are spoiled copies of, which opens', async () => {
+  it('is a damaged copy of a sound one, which opens', async () => {
     await writeModelFiles(join(place, 'valid'), makeValidModel())
     const checkpoint = await openCheckpoint(join(place, 'valid'))
     expect(checkpoint.tensors.size).toBe(Object.keys(makeValidModel().tensors).length)

@@ -44,7 +44,7 @@ async function killHalfWay(target: string, replace: boolean): Promise<string[]> 
 }
 
 describe('writeFolderAtomically', () => {
-  it('puts the whole folder under its name and leaves nothing beside it', async () => {
+  it('writes the whole folder under its name and leaves no other files', async () => {
     await writeFolderAtomically(join(place, 'deep', 'model'), fillWith('one'))
     expect(await readBack(join(place, 'deep', 'model'))).toBe('one')
     expect(await readdir(join(place, 'deep'))).toEqual(['model'])
@@ -72,7 +72,7 @@ describe('writeFolderAtomically', () => {
     expect(await readdir(place)).toEqual(['model'])
   })
 
-  it('leaves a save of the same name that is under way in this process alone', async () => {
+  it('does not touch a running save of the same name in this process', async () => {
     await writeFolderAtomically(join(place, 'model'), async (folder) => {
       await fillWith('one')(folder)
       await writeFolderAtomically(join(place, 'model'), fillWith('two'))
@@ -89,7 +89,7 @@ describe('writeFolderAtomically', () => {
     })
   })
 
-  it('takes an empty folder, refuses a full one and a file', async () => {
+  it('accepts an empty folder, refuses a full one and a file', async () => {
     await mkdir(join(place, 'model'))
     await writeFolderAtomically(join(place, 'model'), fillWith('one'))
     await expect(writeFolderAtomically(join(place, 'model'), fillWith('two'))).rejects.toThrow(/exists and is not empty/)

@@ -29,7 +29,7 @@ test('each data set asks for the reference’s file and takes the reference’s 
   expect(found.map((location) => location.maxDocuments)).toEqual([undefined, 1000, 1100, 500])
 })
 
-test('a file of the hub is stated with the commit that its branch meant', async () => {
+test('a file of the hub is recorded with the commit of its branch', async () => {
   const commit = 'b08601e04326c79dfdd32d625aee71d232d685c3'
   const fetchFile = () => Promise.resolve(join(folder, 'datasets--Salesforce--wikitext', 'snapshots', commit, 'test.parquet'))
   expect((await locateDataset('wikitext2', { fetchFile })).revision).toBe(commit)

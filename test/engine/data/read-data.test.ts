@@ -28,7 +28,7 @@ async function write(name: string, content: unknown): Promise<string> {
 
 const read = (source: string, windows: number, seed: number) => readData(model, undefined, { source, sequenceLength: 8, windows }, seed, {})
 
-test('what is stated are the windows used, with the hash of their ids', async () => {
+test('the windows used are recorded, with the hash of their ids', async () => {
   const source = await write(
     'run.json',
     Array.from({ length: 50 }, (_, i) => i),
@@ -56,7 +56,7 @@ test('an error about a bundled text names the text, not its file', async () => {
   await expect(read('prose', 1, 0)).rejects.toThrow(/^"Prose" is text, but the model has no tokenizer\./)
 })
 
-test('windows of ids keep their own lengths in what the run states', async () => {
+test("windows of ids keep their own lengths in the run's record", async () => {
   const source = await write('windows.json', [
     [1, 2, 3],
     [4, 5, 6, 7, 8],
@@ -69,7 +69,7 @@ test('ids beyond the vocabulary are refused with the file and the largest id all
   await expect(read(await write('beyond.json', [[1, 100_000]]), 1, 0)).rejects.toThrow(/beyond\.json holds token id 100000; .* ends at 511/)
 })
 
-test('windows that are not chosen are made up for by later ones of the same source, and a source without any is left out', async () => {
+test('skipped windows are replaced by later ones of the same source, and a source without any is left out', async () => {
   const ids = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + (i % 90))
   const [one, other] = [await write('one.json', ids(100, 80)), await write('other.json', ids(200, 80))]
   const take = (choose: (window: Int32Array) => boolean) =>

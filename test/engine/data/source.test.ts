@@ -51,13 +51,13 @@ describe('readTexts', () => {
     expect(await readTexts(await write('text.txt.gz', gzipSync(text)))).toEqual([text])
   })
 
-  it('keeps characters whole that lie on the border of two reads', async () => {
+  it('keeps characters whole across the border of two reads', async () => {
     const text = `a${'é😀'.repeat(300_000)}`
     expect(await readTexts(await write('long.txt', text))).toEqual([text])
     expect(await readTexts(await write('long.jsonl.gz', gzipSync(JSON.stringify({ text }))))).toEqual([text])
   })
 
-  it('takes no text for an empty one', async () => {
+  it('does not count an empty text as a document', async () => {
     expect(await readTexts(await write('null.jsonl', '{"text": null}\n"plain"'))).toEqual(['', 'plain'])
   })
 

@@ -83,7 +83,7 @@ describe('the work of a run', () => {
     ).toEqual([])
   })
 
-  test('of a mixture falls with the neurons and attention that go behind its experts, and its repair with its experts', async () => {
+  test('of a mixture falls with the neurons and attention that are removed after its experts, and its repair with its experts', async () => {
     const { spec, checkpoint } = await openSpec(await referenceModel('olmoe'))
     await checkpoint.close()
     const work = async (changes: Partial<RunRequest>, part: string, of = operations) => {
@@ -100,7 +100,7 @@ describe('the work of a run', () => {
     expect(await repairing(0.75)).toBeLessThan(await repairing(0.25))
   })
 
-  test('holds every measure, and a repair as a part of its own', async () => {
+  test('includes every measure, and a repair as a separate part', async () => {
     const asked = request({
       repair: { kind: 'in-order', calibration: text('calibration.txt', 16) },
       measures: [
@@ -168,7 +168,7 @@ describe('the work of a run', () => {
     expect((await namesOf({ measures: request().measures }, 'perplexity')).filter(Boolean)).toEqual([])
   })
 
-  test('of a mixture counts the experts that a token meets, also without some of them', async () => {
+  test('of a mixture counts the experts that a token uses, also without some of them', async () => {
     const path = await referenceModel('qwen3_moe')
     const { spec, checkpoint } = await openSpec(path)
     await checkpoint.close()

@@ -113,7 +113,7 @@ test('a plan that removes nothing, by name or by a list of all neurons, differs 
   await model.close()
 })
 
-test('a head that comes in pieces says what the whole head says', async () => {
+test('a head in pieces gives the same as the whole head', async () => {
   const [rows, size, width] = [7, 103, 16]
   const drawn = (height: number, seed: number) => randomNormal<Rank.R2>([height, width], 0, 1, 'float32', seed)
   const [head, dense, ...subjects] = [drawn(size, 1), drawn(rows, 2), drawn(rows, 3), drawn(rows, 4)] as [Tensor2D, Tensor2D, ...Tensor2D[]]
@@ -140,7 +140,7 @@ test('a head that comes in pieces says what the whole head says', async () => {
   }
 })
 
-test('runs that agree up to a block have the numbers that each has alone', async () => {
+test('runs that agree up to a block have the same numbers as alone', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const dense = densePlan(model.spec)
   const without = (...attentions: number[]): Plan => ({

@@ -107,7 +107,7 @@ describe('a plan viewed, saved and reopened', () => {
     await model.close()
   })
 
-  it('puts an attention and the MLP after it into one block when what lay between them went', async () => {
+  it('puts an attention and the MLP after it into one block if everything between them was removed', async () => {
     const model = await openModel(await referenceModel('qwen2-tiny'))
     const plan = removeParts(densePlan(model.spec), [1, 2, 3, 4])
     const view = viewWithPlan(model, plan)
@@ -125,7 +125,7 @@ describe('a plan viewed, saved and reopened', () => {
     await model.close()
   })
 
-  it('leaves parts of zeros in a stock folder, which a description recognises', async () => {
+  it('leaves zeroed parts in a stock folder, which a description recognises', async () => {
     const model = await openModel(await referenceModel('phi-tiny'))
     const target = join(folder, 'zeroed')
     // Removes the attention of block 1 and the MLP of block 2, which parallel residuals cannot put into one block. phi has biases, which

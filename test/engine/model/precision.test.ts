@@ -29,7 +29,7 @@ test.each(['bfloat16', 'float16'] as const)('a GPU with %s units ranks by them, 
   expect(productsFor('mixed')).toMatchObject({ passes: 'float32', ranking: 'bfloat16', rescoring: 'float32', deciding: 'float32' })
 })
 
-test('a device without units refuses all but float32, and says what it is', () => {
+test('a device without units refuses every precision except float32, and names itself', () => {
   const { halfType: _, ...plain } = asOnGpu('bfloat16')
   setActiveBackend({ ...plain, name: 'ggml-cpu', title: 'ggml' })
   expect(resolvePrecision('auto', spec)).toBe('float32')

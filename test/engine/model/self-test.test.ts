@@ -15,7 +15,7 @@ function withOperations(changed: Partial<FusedOperations>): Backend {
   return changed.gate ? { ...plain, fused: { ...(backend.fused as FusedOperations), ...changed } } : plain
 }
 
-test('says how far off the worst operation is, which is float32 and not nothing', async () => {
+test('reports the error of the worst operation, which is that of float32 and not zero', async () => {
   const found = await runSelfTest('auto')
   expect(found).toMatchObject({ backend: backend.name, device: backend.title, matches: true })
   expect(found.largestError).toBeGreaterThan(0)
@@ -31,7 +31,7 @@ test('holds for the runtime’s own operations as well', () => {
   expect(checkOperations().matches).toBe(true)
 })
 
-test.skipIf(!backend.fused)('says wrong, and what is wrong, when an operation is a thousandth off', () => {
+test.skipIf(!backend.fused)('fails and names the operation when one is off by a thousandth', () => {
   const gate: FusedOperations['gate'] = (a, b) => mul((backend.fused as FusedOperations).gate(a, b), 1.001)
   setActiveBackend(withOperations({ gate }))
   const { matches, largestError, worst } = checkOperations()
@@ -39,7 +39,7 @@ test.skipIf(!backend.fused)('says wrong, and what is wrong, when an operation is
   expect(largestError).toBeCloseTo(1e-3, 5)
 })
 
-test.skipIf(!backend.fused)('says wrong when an operation gives no number', () => {
+test.skipIf(!backend.fused)('fails when an operation gives NaN', () => {
   const gate: FusedOperations['gate'] = (a, b) => mul((backend.fused as FusedOperations).gate(a, b), Number.NaN)
   setActiveBackend(withOperations({ gate }))
   expect(checkOperations()).toMatchObject({ matches: false, worst: 'gated neurons' })

@@ -25,7 +25,7 @@ afterAll(() => rmSync(home, { recursive: true, force: true }))
 /** 7.9 MB of weights as float32, half of that as stored; a block's MLP takes 0.8 MB. */
 const shape = { blocks: 8, hidden: 128, intermediate: 512, heads: 4, keyValueHeads: 2, vocabulary: 64, dtype: 'BF16' } as const
 
-test('memory is that of the device that was opened, where it has its own, else the machine or its part', () => {
+test("memory is that of the opened device if it has its own, otherwise the machine's or this process's share of it", () => {
   vi.stubEnv('ESPALIER_MEMORY', '')
   expect(usualMemory()).toBe(Math.floor(0.6 * totalmem()))
   vi.stubEnv('ESPALIER_MEMORY', '1000000')

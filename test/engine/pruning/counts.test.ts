@@ -45,7 +45,7 @@ describe('the parameters that a plan leaves', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }))
 
   const names = [...fullModels, ...variedModels, ...familyModels]
-  it.each(names)('are the entries of the folder that %s is saved to, whatever went', async (name) => {
+  it.each(names)('match the entries of the folder that %s is saved to, whatever was removed', async (name) => {
     const model = await openModel(await referenceModel(name))
     for (const [what, make] of Object.entries(plans)) {
       const plan = make(model)

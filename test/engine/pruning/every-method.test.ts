@@ -158,7 +158,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
     }
 
     if (remadeOn.includes(name))
-      test('its plan is the same when it is made again, and nothing is left behind', async () => {
+      test('its plan is the same the second time, and no tensors are left over', async () => {
         const { first } = await makeOnce()
         const tensors = memory().numTensors
         expect((await prune(method, open(), { sparsity }, optionsOf(id), recordedRun(3))).plan).toEqual(first.plan)

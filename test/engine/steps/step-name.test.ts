@@ -28,7 +28,7 @@ test('a name differs with everything that it depends on', () => {
   expect(new Set(names).size).toBe(names.length)
 })
 
-test('a name does not depend on how an object was built, nor on where a file or a window lies', () => {
+test('a name depends neither on how an object was built nor on where a file or a window is', () => {
   const long = Int32Array.of(0, 1, 2, 3)
   expect(named({ a: 1, b: [long.subarray(1, 3)] })).toBe(named({ b: [Int32Array.of(1, 2)], a: 1, c: undefined }))
   const file = (place: string) => ({ file: place, bytes: 3, sha256: 'f'.repeat(64) })

@@ -85,7 +85,7 @@ test('a weight that was not offered, loses something, or does not fill vectors s
   for (const weight of weights) weight.dispose()
 })
 
-test('weights in 16 bits take no more than there is room for, and give it back', () => {
+test('16-bit weights take no more than the free memory, and release it', () => {
   const exact = Array.from({ length: 96 }, (_, i) => i / 64)
   const weights = [tensor2d(exact, [3, 32]), tensor2d(exact, [3, 32])] as const
   const room = { bytes: 2 * 96 + 1 }

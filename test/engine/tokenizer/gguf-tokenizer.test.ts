@@ -50,7 +50,7 @@ describe('the tokenizer of a GGUF file', () => {
     expect(inside.chat([{ role: 'user', content: 'Hi' }])).toBe('<|end|>Hi')
   })
 
-  it('begins texts as the file says, else as llama.cpp does with its kind', async () => {
+  it('begins texts as the file says, otherwise as llama.cpp does for its kind', async () => {
     const prefixOf = async (name: string, more: Record<string, Entry>) => (await openTokenizer(await write(name, more))).prefixId
     const llama3 = { 'tokenizer.ggml.pre': text('llama-bpe') }
     expect(await prefixOf('silent', {})).toBeUndefined()
@@ -65,7 +65,7 @@ describe('the tokenizer of a GGUF file', () => {
     expect([await count('gpt-2'), await count('llama-bpe'), await count('qwen2'), await count('smollm')]).toEqual([2, 2, 5, 5])
   })
 
-  it('of an unknown pattern or kind is asked for, or taken from beside the file', async () => {
+  it("must be given for an unknown pattern or kind, or is read from the file's folder", async () => {
     await expect(openTokenizer(await write('unknown', { 'tokenizer.ggml.pre': text('tekken') }))).rejects.toThrow(
       /kind gpt2 \(tekken\).*Place the model's tokenizer.json/,
     )
@@ -94,7 +94,7 @@ describe('the tokenizer of a GGUF file', () => {
     }
   })
 
-  it('of Gemma puts no space in front of a text', async () => {
+  it('of Gemma puts no space before a text', async () => {
     const pieces = ['<unk>', '<0x41>', '▁', 'a', 'b', '▁a', 'ab', '▁▁']
     const file = await write('gemma', {
       'tokenizer.ggml.model': text('llama'),

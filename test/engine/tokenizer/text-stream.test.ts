@@ -39,7 +39,7 @@ describe('TextStream', () => {
       expect(given.filter((part) => part !== '')).toEqual(['a', '😀', 'b'])
     })
 
-    it(`ends with a sign for a character that was never finished: ${name}`, () => {
+    it(`ends with a replacement for a character that was never finished: ${name}`, () => {
       const tokenizer = tokenizers[name] as Tokenizer
       const stream = new TextStream(tokenizer)
       const ids = tokenizer.encode('a😀').slice(0, -1)

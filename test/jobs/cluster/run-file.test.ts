@@ -102,7 +102,7 @@ test('a process that dies on a node is started again there; what is the run’s 
   expect(readFileSync(join(dying.attempts, '0001', 'log.txt'), 'utf8').match(/begins/g)).toHaveLength(3)
 })
 
-test('what a node wrote is taken into the history once, half a line at the next look', async () => {
+test('what a node wrote enters the history once, and half a line is read the next time', async () => {
   const root = temporaryFolder()
   const folder = asked(root, 'run-read', { rounds: 3 })
   expect(await compute(folder).over).toBe('done')

@@ -27,7 +27,7 @@ test('the first process to ask computes a step, and the other waits for it', asy
   expect(await waiting).toEqual({ value: [1, 2, 3] })
 })
 
-test('the step of one that fell silent is taken over, and both may write it', async () => {
+test('the step of a silent process is taken over, and both may write it', async () => {
   const folder = temporaryFolder()
   // A claim that is no longer refreshed, such as a killed process leaves.
   const dead = new SharedSteps(folder, { ...timings, silenceMilliseconds: 1e9 })
@@ -51,7 +51,7 @@ test('a stored step that was changed is not taken', async () => {
   expect(await second.get('norms', signal)).toBeUndefined()
 })
 
-test('one that gives up leaves its step to others', async () => {
+test('a process that gives up leaves its step to others', async () => {
   const [first, second] = opened(2) as [SharedSteps, SharedSteps]
   expect(await first.get('norms', signal)).toBeUndefined()
   const waiting = second.get('norms', signal)

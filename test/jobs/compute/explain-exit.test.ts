@@ -40,7 +40,7 @@ test('a process that was killed at full memory ran out of it, whatever an earlie
   expect(explainExit({ ...exit, output, memoryBytes: 15e9 }).code).toBe('out-of-memory')
 })
 
-test('an error that says its kind keeps it', () => {
+test('an error that states its kind keeps it', () => {
   expect(explainError({ code: 'infeasible', message: 'out of memory is not meant here' }).code).toBe('infeasible')
 })
 

@@ -66,7 +66,7 @@ test('runs are compared with the dense model as a run of the queue; its pages ar
   expect((await call('runs.inspectionsOf', { id: idOf(1) })).runs.map(({ id }) => id)).toEqual([made.id])
 })
 
-test('an inspection is refused where its runs do not go together', async () => {
+test('an inspection is refused if its runs do not fit together', async () => {
   const { call } = workbench
   const inspect = { kind: 'divergence' as const, runs: ['run-missing'], data: windows('test', 1) }
   await expect(call('runs.inspect', { inspect })).rejects.toThrow(/no run run-missing/)
@@ -93,7 +93,7 @@ test('a comparison that is cancelled ends at once, keeps its first pages, and re
   expect((await runEnded(workbench, id)).inspected).toEqual(undisturbed.inspected)
 })
 
-test('runs that a cluster computed are looked at on this machine; one that is still under way there has to be waited for', async () => {
+test('runs that a cluster computed are inspected on this machine, after they have ended there', async () => {
   const { call, model, folder } = workbench
   const calibration = windows('calibration', 1)
   const request = {

@@ -21,7 +21,7 @@ test('CSV quotes, keeps full precision and disarms formulas', () => {
   expect(text).toBe('name,value,value deviation\r\n"a ""b"", c",0.30000000000000004,\r\n"\'=HYPERLINK(""x"")",,\r\n"\'-1 day",-1,0.5\r\n')
 })
 
-test('CSV says in a column of its own what a result has to add', () => {
+test("CSV has a separate column for a result's notes", () => {
   const columns = ['method', '25 %'].map((label) => ({ label, numeric: label !== 'method' }))
   const text = toCsv({
     columns,

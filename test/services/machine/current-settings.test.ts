@@ -7,7 +7,7 @@ function settingsOf(saved: object) {
   return currentSettings({ history: { settings: { get: () => saved } }, folders } as unknown as Parameters<typeof currentSettings>[0])
 }
 
-test('a value that this version does not accept costs no other setting', () => {
+test('a value that this version does not accept affects no other setting', () => {
   const saved = { theme: 'dark', backend: 'webgpu', idleMinutes: 3, folders: { cache: '/cache' } }
   expect(settingsOf(saved)).toMatchObject({
     theme: 'dark',

@@ -21,7 +21,7 @@ test('a path inside is taken, relative ones from the first folder', () => {
   expect(confine('a', allowed)).toBe(join(folder, 'exports', 'a'))
 })
 
-test('a config, weights or their index mean the folder that they lie in', () => {
+test('a config, weights or their index mean the folder that they are in', () => {
   const model = join(folder, 'private')
   const [config, weights, index] = ['config.json', 'model.safetensors', 'model.safetensors.index.json'].map((name) => join(model, name))
   for (const file of [config, weights, index]) writeFileSync(file as string, '{}')
@@ -49,7 +49,7 @@ test('every way out is refused, links included', () => {
   }
 })
 
-test('any name becomes one that every system takes', () => {
+test('any name becomes one that every system accepts', () => {
   expect(['Ähnlich & gut', '../../etc', 'CON', '...', 'a/b\\c:d', '日本'].map(safeFileName)).toEqual([
     'Ahnlich-gut',
     'etc',
@@ -61,7 +61,7 @@ test('any name becomes one that every system takes', () => {
   expect(safeFileName('x'.repeat(500)).length).toBe(80)
 })
 
-test('the data folder is the one asked for, else the usual place of the platform', () => {
+test('the data folder is the requested one, otherwise the usual place of the platform', () => {
   expect(defaultDataFolder({ ESPALIER_HOME: '/data/here' }, 'linux')).toBe('/data/here')
   expect(defaultDataFolder({ XDG_DATA_HOME: '/share' }, 'linux')).toBe('/share/espalier')
   expect(defaultDataFolder({}, 'darwin')).toMatch(/Application Support\/espalier$/)

@@ -53,7 +53,7 @@ test('a link inside of the folders that may be written leads nowhere else', asyn
   expect((await refusal(call('runs.checkSave', { model: model.id, method: '2ssp', folder, formats: ['exact'] })))?.code).toBe('invalid')
 })
 
-test.skipIf(process.platform !== 'linux')('what the system shows as files is no place for anything', async () => {
+test.skipIf(process.platform !== 'linux')("the system's pseudo files are refused for everything", async () => {
   await using workbench = await openedWorkbench()
   const { call, model } = workbench
   const inProc = { code: 'invalid', message: expect.stringContaining('is in the pseudo file system /proc') }

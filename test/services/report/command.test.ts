@@ -43,7 +43,7 @@ it.each([
   expect(requestOf(wordsOf(command))).toEqual(request)
 })
 
-it('what no flag says is named', () => {
+it('settings without a flag are named', () => {
   const data = { source: text, sequenceLength: 32, windows: 8 }
   const request: RunRequest = {
     ...requestOf([...pruned, '--recover=4096']),

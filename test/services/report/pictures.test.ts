@@ -24,7 +24,7 @@ test('a report draws the experts of a mixture one by one, and says how many stay
   ])
 })
 
-test('a dense model has bars alone', () => {
+test('a dense model has only bars', () => {
   const picture = planPicture('run', { blocks: plan.blocks.slice(0, 1) }, [size])
   if (picture.kind !== 'picture') throw new Error('It is no picture.')
   expect(picture.alternative).toBe('run: 1 of 1 attentions removed; MLP neurons kept by block: 2.')

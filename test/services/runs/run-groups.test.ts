@@ -38,7 +38,7 @@ test('runs without a value are a group that a filter finds', () => {
   expect(groups[0]?.keys[0]?.condition).toEqual({ field: 'parameter:alpha', is: 'absent' })
 })
 
-test('levels lie within each other: the largest group of the first comes first, with all of its own', () => {
+test('levels are nested: the largest group of the first comes first, with all of its own groups', () => {
   const groups = groupRuns([...runs, run('shortgpt', 1), run('shortgpt', 1)], ['method', 'seed'])
   expect(groups.map(({ keys, runs: count }) => [...keys.map(({ label }) => label), count])).toEqual([
     ['ShortGPT', '1', 2],

@@ -92,7 +92,7 @@ test('a wheel that cannot be unpacked is thrown away, and the next build downloa
   expect(tools.count('pip')).toBe(3)
 })
 
-test('a build that does not compute here leaves no runtime', async () => {
+test('a build that does not work here leaves no runtime', async () => {
   const { cache, runtimes, tools } = scene()
   writeFileSync(tools.node, '#!/bin/sh\necho "Error: undefined symbol: TF_NewStatus" >&2\nexit 1\n')
   const { code, output } = await build(cache, tools)
@@ -122,7 +122,7 @@ test('a library cut short, or one of another binding, is noticed', async () => {
   expect(findDamage(folder)).toBe('its description cannot be read')
 })
 
-test('a wheel of another hash is deleted and nothing of it is unpacked, whether pip brought it or it lay in the cache', async () => {
+test('a wheel with another hash is deleted and not unpacked, whether pip downloaded it or it was in the cache', async () => {
   const { cache, runtimes, tools } = scene()
   const wheels = join(runtimes, `.building-cpu-${process.platform}-${process.arch}`, 'wheels')
   for (const pips of [1, 2]) {
@@ -138,7 +138,7 @@ test('a wheel of another hash is deleted and nothing of it is unpacked, whether 
   expect(await build(cache, tools)).toMatchObject({ code: 0 })
 })
 
-test('what set-up leaves can be written by its user alone, whatever the umask was', async () => {
+test('the result of set-up can be written only by its user, whatever the umask was', async () => {
   const { cache, runtimes, tools } = scene()
   const before = process.umask(0)
   try {

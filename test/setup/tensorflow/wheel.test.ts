@@ -30,7 +30,7 @@ test("NVIDIA's libraries, its assembler and its device library are found", async
   expect(await names(path, needed.cuda)).toEqual(kept)
 })
 
-test('what matches is written under its own name, with word of how far it is', async () => {
+test('matching files are written under their own name, and progress is reported', async () => {
   const folder = scratchFolder()
   const large = 'x'.repeat(3 * 2 ** 20)
   const path = wheelIn(folder, { ...tensorflowFiles, 'tensorflow/libtensorflow_cc.so.2': large })

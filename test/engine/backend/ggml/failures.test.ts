@@ -9,7 +9,7 @@ await openBackend('ggml')
 const doubled = () => tf.tidy(() => [...tf.mul(tf.tensor1d([1, 2, 3]), tf.tensor1d([2, 2, 2])).dataSync()])
 const usedBytes = () => (tf.backend() as GgmlTensors).graph.device.memory.usedBytes
 
-test('a tensor that no memory holds is an error that says so, and the next graph computes', () => {
+test('a tensor too large for any memory is an error that says so, and the next graph works', () => {
   const before = usedBytes()
   // 2^48 numbers.
   const huge = () => tf.tidy(() => tf.matMul(tf.ones([2 ** 24, 1]), tf.ones([1, 2 ** 24])).dataSync())
@@ -18,7 +18,7 @@ test('a tensor that no memory holds is an error that says so, and the next graph
   expect(usedBytes()).toBe(before)
 })
 
-test('a device that stops computing is an error with what to do, and what it did not compute cannot be read', () => {
+test('a device that stops computing is an error that says what to do, and missing results cannot be read', () => {
   const waiting = tf.add(tf.tensor1d([1, 2]), tf.tensor1d([3, 4]))
   // GGML_STATUS_FAILED, as the library returns it.
   vi.spyOn(ggmlFunctions(), 'compute').mockReturnValueOnce(-1)

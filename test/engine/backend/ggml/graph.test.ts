@@ -37,7 +37,7 @@ test('an array that is changed after it became a tensor does not change the tens
   expect(doubled).toEqual([3, 2, 4, 6])
 })
 
-test('memory of tensors that only waiting steps read is free after their graph', () => {
+test('memory of tensors that only waiting steps read is freed after their graph', () => {
   const before = tensors.graph.device.memory.usedBytes
   const result = tf.tidy(() => tf.matMul(values(64, 512), values(512, 64)))
   expect(tensors.graph.device.memory.usedBytes - before, 'both operands wait').toBe(2 * 64 * 512 * 4)
@@ -47,7 +47,7 @@ test('memory of tensors that only waiting steps read is free after their graph',
   expect(tensors.graph.device.memory.usedBytes).toBe(before)
 })
 
-test('a graph starts before what waits takes longer than a cancel may', () => {
+test('a graph starts before the waiting steps take longer than a cancel may', () => {
   const { counts } = tensors.graph
   const before = counts.graphs
   tf.tidy(() => {

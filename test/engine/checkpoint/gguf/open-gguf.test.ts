@@ -125,7 +125,7 @@ describe('a GGUF model', () => {
     await checkpoint.close()
   })
 
-  it('gives any rows, across heads whose rows are put back', async () => {
+  it('gives any rows, also across heads whose rows are reordered', async () => {
     const checkpoint = await openCheckpoint(await write('rows', makeModel('llama', true)))
     for (const name of ['model.layers.0.self_attn.q_proj.weight', 'model.layers.1.mlp.up_proj.weight']) {
       expect(checkpoint.tensors.get(name)?.dtype).toBe('F16')
@@ -141,7 +141,7 @@ describe('a GGUF model', () => {
     await checkpoint.close()
   })
 
-  it('is tied without a head of its own, and has biases when it brings them', async () => {
+  it('is tied if it has no head, and has biases if they are in the file', async () => {
     const model = makeModel('qwen2')
     model.tensors = model.tensors.filter(({ name }) => name !== 'output.weight')
     for (const part of ['q', 'k', 'v'])
@@ -175,7 +175,7 @@ describe('rotary scaling in GGUF', () => {
     return checkpoint.config
   }
 
-  it("is recognised as Llama 3's from the factors it gave", async () => {
+  it("is recognised as Llama 3's from its factors", async () => {
     // Llama-3.2: factor 32 over 8192 positions, base 500000, head size 64.
     const factors = Array.from({ length: 32 }, (_, i) => {
       const turns = (8192 * 500000 ** (-i / 32)) / (2 * Math.PI)

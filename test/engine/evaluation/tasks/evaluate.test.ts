@@ -105,7 +105,7 @@ test('a limit counts per subject, and progress is reported in questions', async 
   expect(reports.at(-1)).toEqual({ phase: 'MMLU', done: 4, total: 4, unit: 'questions' })
 })
 
-test('of a folder with several splits only the published one is read', async () => {
+test('in a folder with several splits only the published one is read', async () => {
   const row = { goal: 'g', sol1: 'a', sol2: 'b', label: 0 }
   write('piqa/piqa_train.jsonl', [row, row, row])
   write('piqa/piqa_validation.jsonl', [row, row])

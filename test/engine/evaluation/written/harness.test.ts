@@ -80,7 +80,7 @@ test('distinguishes details that cannot be checked from instructions that need a
   }
 })
 
-test('asks the first questions only, and never takes questions for examples', async () => {
+test('asks only the first questions, and never uses questions as examples', async () => {
   expect((await readWritten('gsm8k', { folder }, 3)).questions).toHaveLength(3)
   const other = await mkdtemp(join(tmpdir(), 'written-'))
   try {

@@ -66,7 +66,7 @@ test('the folder has a model_type of its own and a module that says what is left
     expect((await describeModel(target)).format).toBe('exact')
   }))
 
-test('a norm that attention and MLP share stays when one of them goes', () =>
+test('a norm that attention and MLP share stays when one of them is removed', () =>
   withModel('phi-tiny', async (model) => {
     const target = join(folder, 'shared')
     await exact.write({ model, plan: removeParts(densePlan(model.spec), [0]), method: 'test', folder: target })
@@ -122,7 +122,7 @@ test('folders with the family in config.json, as they were written before, still
     expect((await describeModel(target)).format).toBe('espalier')
   }))
 
-test('a plan without any attention of the kind that the cache asks is refused, with the format that can hold it', () =>
+test('a plan without any attention of the kind that the cache needs is refused, with the format that can hold it', () =>
   withModel('gemma2', async (model) => {
     const kinds = model.checkpoint.config.layer_types as string[]
     const plan = removeParts(

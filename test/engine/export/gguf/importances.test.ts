@@ -42,7 +42,7 @@ function somePlan() {
 }
 
 describe('importances', () => {
-  it('are mean squares of what a projection reads', async () => {
+  it("are mean squares of a projection's inputs", async () => {
     const { blocks, tokens } = await measureImportances(denseView(model), windows, ['numbers'])
     const embedding = await model.checkpoint.readFloat32('model.embed_tokens.weight')
     const weight = await model.checkpoint.readFloat32('model.layers.0.input_layernorm.weight')
@@ -62,7 +62,7 @@ describe('importances', () => {
     })
   })
 
-  it('go with the tensors of a pruned model, and count padding hardly at all', async () => {
+  it('follow the tensors of a pruned model, and hardly count padding', async () => {
     const plan = somePlan()
     const view = viewWithPlan(model, plan)
     const importances = await measureImportances(view, windows, ['numbers'])
@@ -76,7 +76,7 @@ describe('importances', () => {
     expect(layOutGguf({ model, plan }, 'Q8_0', importances).weighed.size).toBe(0)
   })
 
-  it('make a file of few bits answer better, and lie beside it for other tools', async () => {
+  it('make a file of few bits answer better, and are saved next to it for other tools', async () => {
     const importances = await measureImportances(denseView(model), windows, ['numbers'])
     const request = { model, plan: densePlan(model.spec), method: 'dense', ggufTypes: ['Q2_K'] }
     const test = (await referenceWindows('test')).slice(0, 8)

@@ -8,11 +8,11 @@ describe('the width of an MLP in a GGUF file', () => {
     expect(paddedWidth(672, 576, true, mixes[type])).toBe(672)
   })
 
-  it('is its own in F32, so that it can be pruned further', () => {
+  it('is not padded in F32, so that it can be pruned further', () => {
     expect(paddedWidth(648, 576, true, mixes.F32)).toBe(648)
   })
 
-  it('is its own where rows of the stream cannot be quantised', () => {
+  it('is not padded where rows of the stream cannot be quantised', () => {
     expect(paddedWidth(37, 40, true, mixes.F16)).toBe(37)
   })
 

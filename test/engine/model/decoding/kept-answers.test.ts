@@ -14,7 +14,7 @@ beforeAll(() => openBackend(testedBackend))
 
 const talk = Array.from({ length: 30 }, (_, index) => (index * 7 + 3) % 500)
 
-test('a prompt that begins with a kept answer of the same plan continues from it, and answers what a fresh one does', async () => {
+test('a prompt that begins with a kept answer of the same plan continues from it, with the same answer as without it', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const [view, other] = [denseView(model), viewWithPlan(model, removeParts(densePlan(model.spec), [2]))]
   const warm = new DecodingSession(view)
@@ -51,7 +51,7 @@ test('a prompt that begins with a kept answer of the same plan continues from it
   await model.close()
 })
 
-test('of an answer that was stopped only what was read is kept', async () => {
+test('only the tokens that were read are kept of a stopped answer', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const view = denseView(model)
   const answers = new KeptAnswers({ workspaceBytes: 2 ** 24 })

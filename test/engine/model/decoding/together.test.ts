@@ -79,7 +79,7 @@ test('a column that is stopped leaves the others unchanged', async () => {
   await model.close()
 })
 
-test('branches share the slots of what they have in common, and give them back', async () => {
+test('branches share the slots of their common beginning, and release them', async () => {
   const model = await openModel(await referenceModel('stories260k'))
   const session = new DecodingSession(denseView(model))
   await session.feed(Int32Array.from([1, 40, 7]), 1)

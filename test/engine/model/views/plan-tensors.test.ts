@@ -92,7 +92,7 @@ test('tensors that are missing, misshapen, of a removed part or of a bias that i
   expect(() => viewWithPlan(model, plan, joined)).toThrow('llama family has no bias there')
 })
 
-test('a file of tensors that changed, or went, is noticed before it is used', async () => {
+test('a changed or missing tensor file is noticed before it is used', async () => {
   const { model } = open()
   const values = Float32Array.of(1, 2)
   const entry = await writeTensorFile(tensorFolder(), new Map([['x', { values, shape: [2] }]]))

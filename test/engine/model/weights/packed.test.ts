@@ -35,7 +35,7 @@ test.each([
   expect(memory().numTensors).toBe(numTensors)
 })
 
-test('what does not fill whole words, or is no 16-bit type, is unpacked here', () => {
+test('values that do not fill whole words, or of another type, are unpacked in JavaScript', () => {
   const odd = pack(Uint8Array.from([0x80, 0x3f, 0x00, 0xc0, 0x20, 0x41]), 'BF16', [3]).unpack()
   expect([...odd.dataSync()]).toEqual([1, -2, 10])
   const wide = pack(new Uint8Array(Float32Array.from([0.1, 3]).buffer), 'F32', [2]).unpack()

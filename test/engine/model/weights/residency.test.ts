@@ -53,7 +53,7 @@ test('16-bit weights that fit only as stored stay packed, larger ones are stream
   expect(memory().numTensors, 'tensors left behind').toBe(before)
 })
 
-test('a budget in which two submodules do not fit is refused with what it takes', async () => {
+test('a budget too small for two submodules is refused with the size needed', async () => {
   await expect(openModel(path, 1e5)).rejects.toThrow(/too small: the largest submodule takes 1 MiB and two must fit/)
 })
 

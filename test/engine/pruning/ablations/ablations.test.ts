@@ -51,7 +51,7 @@ describe('ablations of qwen2-tiny', () => {
     },
   )
 
-  test('calibration sizes that the text does not give are left out and named', async () => {
+  test('calibration sizes that the text is too short for are left out and named', async () => {
     const ablation = findAblation('calibration')
     const options = ablation.options.parse({ sizes: [2, 128], seeds: [0] })
     const { table, notes } = await ablation.study(inputFor(options, recordedRun()))

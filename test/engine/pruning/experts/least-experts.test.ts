@@ -19,7 +19,7 @@ const spec = (own: Partial<RouterKind> = {}, constants?: number[]) =>
 const rank = (block: number, expert: number) => ({ score: expert + (block === 1 ? 0.5 : 0), last: false })
 const gone = (map: ReadonlyMap<number, readonly number[]>) => Object.fromEntries(map)
 
-test('the same number of each mixture goes, halves to the even one', () => {
+test('every mixture loses the same number, with halves rounded to even', () => {
   expect(expertsToRemove(spec(), 0.25, 'uniform')).toEqual([2, 2])
   expect(expertsToRemove(spec(), 0.0625, 'uniform')).toEqual([0, 0])
   expect(gone(leastExperts(spec(), [2, 2], 'uniform', rank))).toEqual({ 1: [0, 1], 2: [0, 1] })
@@ -31,7 +31,7 @@ test('a free budget passes over mixtures that are down to what their router pick
   expect(gone(leastExperts(spec(), [3], 'free', rank))).toEqual({ 1: [0], 2: [0, 1] })
 })
 
-test('experts to keep go only when the others are not enough', () => {
+test('protected experts are removed only when the others are not enough', () => {
   const protectedFirst = (block: number, expert: number) => ({ ...rank(block, expert), last: expert === 0 })
   expect(gone(leastExperts(spec(), [2, 6], 'uniform', protectedFirst))).toEqual({ 1: [1, 2], 2: [1, 2, 3, 4, 5, 6] })
   const most = (block: number, expert: number) => ({ ...rank(block, expert), last: expert < 4 })

@@ -59,7 +59,7 @@ describe.each([...fullModels, ...variedModels])('%s', (name) => {
 describe.each(variedModels)('%s', (name) => {
   const open = openReference(name)
 
-  test('whole blocks go by the perplexity that a view without them has', async () => {
+  test('whole blocks are removed by the perplexity of a view without them', async () => {
     const { model, calibration } = open()
     const { decisions } = await prune(blockPruner, open(), { blocks: 2 })
     const gone: number[] = []

@@ -111,7 +111,7 @@ function holdToRecorded(name: MixtureModel, precision: 'float32' | 'mixed'): voi
     }
   })
 
-  test('removes the recorded experts of each mixture, as often of each', async () => {
+  test('removes the recorded experts of each mixture, the same number of each', async () => {
     for (const expected of precision === 'mixed' ? recorded.uniform.slice(0, 1) : recorded.uniform) {
       const result = await run({ share: expected.rate })
       expect(goneOf(result.plan, 8)).toEqual(expected.removed)

@@ -83,7 +83,7 @@ describe.each(slicedModels)('%s', (name) => {
 describe.each(fullModels)('%s', (name) => {
   const open = openReference(name)
 
-  test('without a cut, and with the mean left on where the family has it, it is the dense model', async () => {
+  test('without a cut, and with the mean kept if the family has it, it equals the dense model', async () => {
     const { model, test: windows } = open()
     const dense = (await perplexity(denseView(model), windows)).perplexity
     const centre = model.spec.norm.kind === 'layer'

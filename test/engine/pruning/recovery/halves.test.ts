@@ -77,7 +77,7 @@ describe.skipIf(!halves)('training by units of 16-bit operands', () => {
   describe.each(['llama3-rope', 'qwen3', 'gemma2', 'phi-tiny', 'olmo2'] as const)('%s', (name) => {
     const open = openReference(name)
 
-    test('the dense model’s states are of half precision where the run is, and differ by next to nothing', async () => {
+    test('the dense model’s states have half precision if the run does, and hardly differ', async () => {
       const { model, calibration } = open()
       const windows = calibration.slice(0, 2).map((window) => window.slice(0, 100))
       const read = async (precision: 'float32' | 'mixed') => {

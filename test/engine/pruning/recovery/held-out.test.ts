@@ -48,7 +48,7 @@ describe('a training ends before its last token', () => {
   })
 })
 
-test('weights are scored by the mean of all kinds, and never taken where one kind became worse', () => {
+test('weights are scored by the mean of all kinds, and never used if one kind became worse', () => {
   expect(scoreOf([2, 4], [1, 3])).toBeCloseTo(0.625, 12)
   expect(scoreOf([2, 4], [0.2, 4.05])).toBeLessThan(0.6)
   expect(scoreOf([2, 4], [0.2, 4.1])).toBe(Number.POSITIVE_INFINITY)

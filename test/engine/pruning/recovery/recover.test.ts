@@ -73,7 +73,7 @@ describe('stories260k', () => {
     return known
   }
 
-  test('brings the pruned model nearer to the dense one on text that it was not trained on', async () => {
+  test('brings the pruned model closer to the dense one on text that it was not trained on', async () => {
     const { model, test: measured } = open()
     const tensorsBefore = memory().numTensors
     const { run, result } = await recovered()
@@ -134,7 +134,7 @@ describe('stories260k', () => {
       }
     })
 
-  test('weights that are read in each pass give the bits of weights in memory', async () => {
+  test('weights that are read in each pass give the same bits as weights in memory', async () => {
     const { model } = open()
     const rooms = roomsOf(model.spec, length, 'low-rank')
     const recoverWith = async (masters: string) => {
@@ -182,7 +182,7 @@ describe('stories260k', () => {
     for (const view of views) view.dispose()
   })
 
-  test('weights that are no better on held-out text are not taken', async () => {
+  test('weights that are no better on held-out text are not used', async () => {
     const plan = halved()
     const request = { ...brief, rate: 20 }
     const { plan: after, tensors, recovery, notes } = await recoverPlan(input(recordedRun(), { ...many, request }))
@@ -193,14 +193,14 @@ describe('stories260k', () => {
     expect(notes.join(' ')).not.toContain('no number')
   })
 
-  test('a loss that is no number ends the training, says where and leaves the weights as they were', async () => {
+  test('a loss of NaN ends the training, says where and leaves the weights unchanged', async () => {
     const request = { ...longer, rate: 1e38 }
     const { recovery, notes } = await recoverPlan(input(recordedRun(), { ...many, request }))
     expect(notes.join(' ')).toMatch(/At step [12] the (loss|divergence on one) was no number\./)
     expect(recovery.best).toBe(0)
   })
 
-  test('numbers that are lost on the way leave the best weights before', async () => {
+  test('NaN in the middle leaves the best weights so far', async () => {
     const { result: whole } = await recovered()
     const run = recordedRun()
     let states = 0
@@ -219,7 +219,7 @@ describe('stories260k', () => {
     for (const name of tensors?.tensors.keys() ?? []) expect((await tensors?.readFloat32(name))?.every(Number.isFinite), name).toBe(true)
   })
 
-  test('a gradient that overflows behind a finite loss ends the training, and the note names the first damaged tensor', async () => {
+  test('a gradient that overflows despite a finite loss ends the training, and the note names the first damaged tensor', async () => {
     const steps = new Map<string, string>()
     const run = recordedRun(0, steps)
     const killed = {
@@ -297,7 +297,7 @@ describe('stories260k', () => {
     expect(roomFor(2 ** 40, { ...spec, hidden: 2048 }, plan, 512).together).toBe(2)
   })
 
-  test('minutes become tokens by the time of a first batch, which is written down', async () => {
+  test('minutes become tokens by the time of a first batch, which is stored', async () => {
     const steps = new Map<string, string>()
     const request = { ...longer, amount: { minutes: 1e-4 } }
     const first = recordedRun(0, steps)
@@ -350,7 +350,7 @@ describe('stories260k', () => {
 describe('qwen3_5', () => {
   const open = openReference('qwen3_5')
 
-  test('DeltaNets and gated attention come nearer to the dense model', async () => {
+  test('DeltaNets and gated attention come closer to the dense model', async () => {
     const { model, calibration, test: measured } = open()
     const plan = densePlan(model.spec)
     const blocks = plan.blocks.map((block, index) => ({

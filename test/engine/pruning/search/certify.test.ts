@@ -57,7 +57,7 @@ describe('certified scores', () => {
     expect((await choose(exact, exact, 1, [])).asked).toEqual([0, 1, 2, 3])
   })
 
-  test('what is no number is scored again', async () => {
+  test('NaN is scored again', async () => {
     const { scores, asked } = await choose([2, 1, 3], [2, Number.NaN, 3], 1)
     expect(asked).toContain(1)
     expect(scores[1]).toBe(1)
@@ -83,7 +83,7 @@ describe('certified scores', () => {
     expect(rescored / 400).toBeLessThan(6)
   })
 
-  test('of clear winners rest on one window', async () => {
+  test('need one window for clear winners', async () => {
     const exact = [Array(16).fill(1.5), Array(16).fill(1), Array(16).fill(2)]
     const estimates = exact.map((own, place) => own.map((score) => score + 0.3 + 0.01 * place))
     const { survivors, estimated, asked, scores } = await chooseByWindows(exact, estimates, 1)
@@ -91,7 +91,7 @@ describe('certified scores', () => {
     expect(scores[1]).toBeCloseTo(1 + (15 / 16) * 0.005, 6)
   })
 
-  test('of rivals take as many windows as tell them apart, and what lies far behind is left alone', async () => {
+  test('need as many windows for rivals as tell them apart, and skip what is far behind', async () => {
     // On one window the second is better; estimates differ by up to 0.02.
     const exact = [
       [1.2, 1, 1, 1],
@@ -156,7 +156,7 @@ describe('scores that a closer look does not tell apart', () => {
     expect(await settled([1, 1, 2], 1, [0, 2])).toMatchObject({ asked: [] })
   })
 
-  test('that are no numbers are scored again', async () => {
+  test('that are NaN are scored again', async () => {
     expect(await settled([Number.NaN, 2, Number.NaN], 1)).toMatchObject({ asked: [0, 1, 2] })
   })
 })

@@ -55,7 +55,7 @@ describe('candidates scored lazily', () => {
     expect(batches).toEqual([[0, 2], [1]])
   })
 
-  test('are all scored when a loss is no number', async () => {
+  test('are all scored when a loss is NaN', async () => {
     const { batches, score } = scorer([1, 1, Number.NaN, 1])
     await scoreLazily(candidates, last(6, 7, 4, 8), 2, score)
     expect(batches).toEqual([
@@ -64,7 +64,7 @@ describe('candidates scored lazily', () => {
     ])
   })
 
-  test('know the last score of their own kind only', () => {
+  test('know only the last score of their own kind', () => {
     const past: Decision[] = [
       { round: 1, kind: 'attention', block: 0, scores: [{ block: 1, perplexity: 3 }] },
       { round: 2, kind: 'mlp', block: 0, scores: [{ block: 1, perplexity: 8 }] },

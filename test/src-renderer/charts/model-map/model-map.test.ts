@@ -120,7 +120,7 @@ test('a part of zeros is drawn as removed and said to be zeros', () => {
   expect(blocks.map(describeBlock)).toEqual(['Block 0: attention of zeros, MLP kept', 'Block 1: attention kept, MLP of zeros'])
 })
 
-test('a row is said in words', () => {
+test('a row is described in words', () => {
   const [block] = planMap(sizes, planOf({ ...narrow, attention: 'removed' }, kept, kept), 64)
   expect(block && describeBlock(block)).toBe('Block 0: attention removed, 4 of 8 MLP neurons kept')
   expect(describeBlock(denseMap(sizes)[1] as Parameters<typeof describeBlock>[0])).toBe('Block 1: attention kept, MLP kept')

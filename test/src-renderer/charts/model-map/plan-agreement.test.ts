@@ -16,7 +16,7 @@ describe('agreement of two plans', () => {
     expect(first(planOf(narrow), planOf(other))).toBeCloseTo((1 + 2 / 6) / 2)
   })
 
-  test('takes all neurons against a few as the few', () => {
+  test('counts a few kept neurons as a share of all', () => {
     expect(first(planOf(kept), planOf(narrow))).toBeCloseTo((1 + 4 / 8) / 2)
     expect(first(planOf(kept), planOf(gone))).toBe(0)
   })

@@ -63,7 +63,7 @@ test('repairs and recoveries are facts of an experiment where any was asked for'
   )
 })
 
-test('how far an experiment is names what is not done', () => {
+test('the progress of an experiment names what is not done', () => {
   expect(experiments.progressText({ counts: { done: 5, failed: 1, running: 1 }, runs: 7 })).toBe('5 of 7 done, 1 running, 1 failed')
   expect(experiments.progressText({ counts: { done: 3 }, runs: 3 })).toBe('3 runs done')
 })

@@ -40,7 +40,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
   expect(again).toEqual(made)
 })
 
-test('what is measured on the first text follows it to another one, and stays as it was asked for on the same', () => {
+test('what is measured on the first text follows it to another one, and stays as requested on the same', () => {
   const text = (source: string) => ({ name: source, data: { source, sequenceLength: 256 } })
   const asked = { ...grid.emptyDraft(), perplexity: [text('/a'), text('/b')], repetition: true, longContext: true }
   const measures = grid.toGrid(asked).measures?.map((one) => (one.kind === 'repetition' ? { ...one, tokens: 7 } : one))

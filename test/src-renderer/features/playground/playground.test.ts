@@ -60,7 +60,7 @@ describe('answers that stream in', () => {
   })
 })
 
-test('an answer without a token says what it waits for, and nothing once it speaks or has ended', () => {
+test('an answer without a token says what it waits for, and nothing once it has tokens or has ended', () => {
   const empty = { tokens: [], text: '', end: null, seconds: null, firstTokenSeconds: null, tokensPerSecond: null, problem: null }
   const token = { id: 1, text: 'a', probability: 1, alternatives: [] }
   const key = answers.answerKey(0, 0)
@@ -83,7 +83,7 @@ test('an ended answer says how much it repeats and whether it loops', () => {
   expect(answers.repetitionText(ids(loop, null))).toBe('')
 })
 
-test('blind columns come in an order that a reload keeps and that hides nothing twice', () => {
+test('blind columns have an order that survives a reload and has each column once', () => {
   const order = answers.blindOrder(6, 'talk-abc')
   expect(answers.blindOrder(6, 'talk-abc')).toEqual(order)
   expect([...order].sort()).toEqual([0, 1, 2, 3, 4, 5])
@@ -95,7 +95,7 @@ test('blind titles say nothing of the model', () => {
   expect(answers.columnTitle(column, 1, false, () => '2SSP')).toBe('2SSP 25 %')
 })
 
-test('votes are counted per column; a tie of all counts for none', () => {
+test('votes are counted per column; a tie of all counts for none of them', () => {
   expect(
     answers.countVotes(
       [
