@@ -1,4 +1,4 @@
-// Activations of neurons.
+// Activation functions of neurons.
 
 #pragma once
 
@@ -31,7 +31,7 @@ void gateNeurons(const float* gate, const float* up, float* to, int64_t size) {
   for (; i < size; i++) to[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
 }
 
-// An activation's value and slope.
+// The value and slope of an activation.
 struct Bend {
   Vector value, slope;
 };
@@ -56,7 +56,8 @@ Bend bendOf(Activation activation, Vector x) {
   }
 }
 
-// Gradients by gates and ups from those by neurons, activation(gate) * up, and the neurons; without `up`, of activation(gate).
+// Gradients with respect to gates and ups, from those of the neurons activation(gate) * up, and the neurons themselves. Without `up`, the
+// neurons are activation(gate).
 void neuronsBackward(Activation activation, const float* gate, const float* up, const float* gradient, int64_t size, float* byGate, float* byUp,
                      float* neurons) {
   const auto step = [&](const float* x, const float* u, const float* outer, float* toGate, float* toUp, float* to) {

@@ -1,4 +1,4 @@
-// Steps of AdamW on float32 arrays, in place.
+// AdamW steps on float32 arrays, in place.
 
 #pragma once
 
@@ -11,11 +11,11 @@
 
 namespace {
 
-// Entries that a task takes.
+// Entries per task.
 constexpr int64_t adamEntries = 1 << 16;
 
-// A step of AdamW (arXiv 1711.05101) without weight decay. `reach` is the rate over the first moment's correction, `level` one over the
-// second's. Each entry is computed in float64 by itself, so that the result does not depend on threads.
+// An AdamW step (arXiv 1711.05101) without weight decay. `reach` is the learning rate divided by the first moment's correction, `level` is
+// one divided by the second's. Each entry is computed separately in float64, so the result does not depend on the number of threads.
 struct AdamStep {
   double firstDecay, secondDecay, epsilon, reach, level, factor;
 
@@ -35,7 +35,7 @@ struct AdamStep {
   }
 };
 
-// The sum of squares, in float64 and always in the same order.
+// Sum of squares in float64, always in the same order.
 double sumOfSquares(const float* values, int64_t count) {
   std::vector<double> parts((count + adamEntries - 1) / adamEntries);
   inPieces(count, adamEntries, [&](int64_t from, int64_t to) {

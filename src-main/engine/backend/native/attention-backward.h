@@ -1,4 +1,4 @@
-// Gradients of attention: probabilities are computed again, block by block of query rows.
+// Gradients of attention. Probabilities are recomputed, one block of query rows at a time.
 
 #pragma once
 
@@ -10,19 +10,20 @@
 
 namespace {
 
-// Gradients by projections [B*T, (H + 2K) d], from that by what attention makes of them [B*T, H d]. Each task takes one head of one sample.
+// Gradients with respect to the projections [B*T, (H + 2K) d], from those of the attention output [B*T, H d]. Each task computes one head
+// of one sample.
 struct AttentionBackward {
   Attention call;
   const float* gradient;
   float* to;
 
   int padded() const { return call.paddedSize(); }
-  // Rows of keys and queries, with room for whole tiles behind the last.
+  // Rows of keys and queries, padded so that whole tiles fit after the last row.
   int rowsInAll() const { return static_cast<int>(roundUp(call.tokens, tileColumns)) + queryRows; }
   size_t matrixFloats() const { return static_cast<size_t>(rowsInAll()) * padded(); }
 
-  // Of one head [rows, padded] each: rotated queries and keys, values, gradients by the output; keys and values turned, as tiles
-  // [d, tileColumns]; for one block of query rows weights, gradients by scores, and slopes of the cap.
+  // For one head, [rows, padded] each: rotated queries and keys, values, and output gradients. Keys and values are also transposed into
+  // tiles [d, tileColumns]. For one block of query rows: weights, score gradients, and slopes of the cap.
   struct Workspace {
     float *query, *key, *value, *outer, *keyTiles, *valueTiles, *weights, *byScores, *slopes, *byQuery;
   };
@@ -61,7 +62,7 @@ struct AttentionBackward {
     }
   }
 
-  // Scores of a row to weights, and gradients by weights to those by scores, over columns [0, seen) of which [low, high) count.
+  // Turns a row's scores into weights, and weight gradients into score gradients. Covers columns [0, seen); only [low, high) count.
   void takeRow(float* weights, float* byScores, float* slopes, int seen, int low, int high) const {
     if (call.cap > 0) {
       capScores(weights, seen, call.cap);
@@ -86,7 +87,7 @@ struct AttentionBackward {
     }
   }
 
-  // c [rows, padded] (+)= a b, panel by panel of columns.
+  // c [rows, padded] (+)= a b, one panel of columns at a time.
   template <bool Turned>
   void multiplyWide(const float* a, int strideA, const float* b, float* c, int rows, int depth, bool adds) const {
     for (int column = 0; column < padded(); column += tileColumns)
@@ -122,7 +123,7 @@ struct AttentionBackward {
     return to + (static_cast<size_t>(sample) * call.tokens + token) * call.rowSize() + head * call.headSize;
   }
 
-  // Keys and values: the sum over the heads of a group, always in their order.
+  // Sums keys and values over the heads of a group, always in the same order.
   void joinGroup(const float* parts, int sample, int group) const {
     const int perGroup = call.heads / call.keyValueHeads;
     float* sums = scratch<2>(2 * padded());
@@ -140,7 +141,7 @@ struct AttentionBackward {
     }
   }
 
-  // Gradients by keys and by values of each head of each sample.
+  // Key and value gradients for each head of each sample.
   float* parts() const { return scratch<0>(static_cast<size_t>(call.samples) * call.heads * 2 * matrixFloats()); }
 
   void joinGroups(const float* parts) const {

@@ -1,4 +1,4 @@
-// Rotary embedding and causal attention in one pass: tiles of keys against rows of queries, with a running softmax.
+// Rotary embedding and causal attention in one pass: tiles of keys times rows of queries, with a running softmax.
 
 #pragma once
 
@@ -13,8 +13,8 @@
 
 namespace {
 
-// Keys and values of one block in a cache, [keyValueHeads, capacity, headSize] each. A position of a sequence has a slot there, so that
-// sequences which begin alike share what they have in common.
+// One block's cached keys and values, [keyValueHeads, capacity, headSize] each. Each position of a sequence has its own slot, so sequences
+// with a common beginning share those slots.
 struct Slots {
   float *keys, *values;
   int capacity, size;
@@ -27,9 +27,9 @@ struct Attention {
   int heads, keyValueHeads, headSize, tokens, samples, window, rotated;
   const float *projected, *cosine, *sine;
   float* output;
-  // Scores s become cap * tanh(s / cap), where there is one.
+  // If nonzero, each score s becomes cap * tanh(s / cap).
   float cap = 0;
-  // Positions before the tokens; with them keys and values are those in the cache, at the places of one sequence.
+  // Positions before these tokens. If there are any, keys and values are the cached ones, in the slots of one sequence.
   int past = 0;
   const Slots* slots = nullptr;
   const int32_t* places = nullptr;
@@ -45,7 +45,7 @@ struct Attention {
     return projected + (static_cast<size_t>(sample) * tokens + token) * rowSize() + head * headSize;
   }
 
-  // Rotary embedding (arXiv 2104.09864, Eq. 34) of the first `rotated` dimensions, halves paired; to[i * stride].
+  // Rotary embedding (arXiv 2104.09864, Eq. 34) of the first `rotated` dimensions, pairing the two halves. Writes to[i * stride].
   void rotate(const float* from, int token, float* to, int stride) const {
     const int half = rotated / 2;
     const float *c = cosine + static_cast<size_t>(token) * half, *s = sine + static_cast<size_t>(token) * half;
@@ -56,7 +56,7 @@ struct Attention {
     for (int i = rotated; i < headSize; i++) to[i * stride] = from[i];
   }
 
-  // The same backwards, for gradients.
+  // The inverse rotation, for gradients.
   void rotateBack(const float* from, int token, float* to) const {
     const int half = rotated / 2;
     const float *c = cosine + static_cast<size_t>(token) * half, *s = sine + static_cast<size_t>(token) * half;
@@ -71,7 +71,8 @@ struct Attention {
 constexpr int queryRows = 48, keysAtOnce = 4 * tileColumns;
 static_assert(queryRows % tileRows == 0, "query rows come in whole tiles");
 
-// Keys as tiles [headSize, tileColumns], values as panels [S, <= tileColumns columns], padded with zeros: one tile of those of a pair.
+// Packs one tile of a key-value pair, padded with zeros: keys as tiles [headSize, tileColumns], values as panels [S, <= tileColumns
+// columns].
 void packTile(const Attention& call, int sample, int group, int tile, float* keys, float* values) {
   const int padded = call.paddedSize(), rows = call.keyTiles() * tileColumns;
   float* key = keys + static_cast<size_t>(tile) * tileColumns * call.headSize;
@@ -151,7 +152,7 @@ void attend(const Attention& call) {
   packKeysAndValues(call, keys, values);
   const int blocks = (call.tokens + queryRows - 1) / queryRows;
   Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
-    // The last rows see the most: begun first, they don't keep the others waiting at the end.
+    // The last rows see the most keys. Starting with them keeps threads from waiting at the end.
     const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
     const int head = pair % call.keyValueHeads * perGroup + rest % perGroup;
     attendRows(call, keys + pair * call.keyFloats(), values + pair * call.valueFloats(), pair, head, block * queryRows);

@@ -1,4 +1,4 @@
-// Parts of the decoder, run one after the other on few rows: between the operations of a token lies more time than in them.
+// Runs parts of the decoder on few rows in one call, because calling an operation per part takes longer than the computation.
 
 #pragma once
 
@@ -14,19 +14,19 @@
 
 namespace {
 
-// A norm with its weights; none where `there` is false.
+// A norm and its weights. `there` is false if the part has no norm.
 struct StepNorm {
   bool there = false;
   Norm norm{};
   const float *weight = nullptr, *bias = nullptr;
 
-  // Rows longer than the weights are normed run by run; to may be from.
+  // Normalizes runs of `group` entries separately, for rows longer than the weights. `to` may equal `from`.
   void run(const float* from, float* to, int64_t size, int64_t group) const {
     for (int64_t at = 0; at < size; at += group) normalizeRow(norm, from + at, weight, bias, to + at, group);
   }
 };
 
-// One part on some of the rows.
+// One part, applied to some of the rows.
 struct Step {
   bool attends, keepsSource;
   const int32_t* rows;
@@ -36,18 +36,18 @@ struct Step {
   StoredWeight first, gate, second;
   bool gated;
   const float *firstBias, *gateBias, *secondBias;
-  // Width of the projections, or neurons.
+  // Width of the projections, or number of neurons.
   int64_t inner;
   float scale;
-  // Of an MLP: by row of the step what its neurons are multiplied by, [inner]; null for those that have all.
+  // MLP only: factors [inner] for the neurons of each row of the step. Null if a row keeps all neurons.
   std::vector<const float*> masks;
-  // Of attention: tables by row, slots by row of the step.
+  // Attention only: rotary tables indexed by row, and slots indexed by row of the step.
   const float *cosine, *sine;
   int rotated, window;
   std::vector<Slots> slots;
 };
 
-// What parts of one call have in common. `x` [N, D] is changed in place; `source` is what a parallel MLP reads.
+// State that all parts of a call share. `x` [N, D] is updated in place. A parallel MLP reads `source`.
 struct Decoder {
   int heads, keyValueHeads, headSize;
   float cap;
@@ -85,7 +85,7 @@ struct Decoder {
     Attention call{heads, keyValueHeads, headSize, step.count, 1, step.window, step.rotated, projected, step.cosine, step.sine, nullptr, cap};
     const int64_t size = call.rowSize();
     for (int i = 0; i < step.count; i++) {
-      // Rows move to the front where their width is that of a whole attention's projections: none is written before it was read.
+      // Compacts rows to the stride of plain projections, without gates or padding. Each row is read before anything overwrites it.
       float *from = projected + i * width, *to = projected + i * size;
       if (gatedQueries) takeGates(from, to, gates + i * mixedWidth);
       else if (from != to) std::copy(from, from + size, to);
@@ -103,7 +103,7 @@ struct Decoder {
     add(step, mixed, mixedWidth, mixedSize, out);
   }
 
-  // Projections whose queries are, head by head, a query and a gate, to those without gates and the gates.
+  // Splits projections whose query heads are each followed by a gate into ungated projections and gates.
   void takeGates(const float* from, float* to, float* gates) const {
     std::vector<float> row(from, from + (2 * heads + 2 * keyValueHeads) * headSize);
     for (int head = 0; head < heads; head++) {
@@ -147,7 +147,7 @@ struct Decoder {
     add(step, ups, stride, neurons, out);
   }
 
-  // Adds to the stream what the last projection makes of `inner`, through the norm on it.
+  // Applies the last projection to `inner`, and the norm after it if there is one, and adds the result to the stream.
   void add(const Step& step, const float* inner, int64_t stride, int64_t depth, float* out) const {
     FewRows product{inner, stride, step.count, depth, step.second, hidden, step.secondBias, x, hidden, step.rows, true, step.scale};
     if (!step.after.there) return product.run();

@@ -1,4 +1,4 @@
-// Products of few rows with a stored weight: reading the weight takes the time, so each of its entries is read once for all rows.
+// Products of few rows with a stored weight. Reading the weight dominates the time, so each entry is read once for all rows.
 
 #pragma once
 
@@ -16,9 +16,9 @@
 
 namespace {
 
-// Rows that are computed at once, in registers.
+// Rows computed at once, in registers.
 constexpr int rowsAtOnce = lanes == 8 ? 3 : 6;
-// Rows that share a read of the weight.
+// Rows that share one read of the weight.
 constexpr int mostFewRows = 16;
 constexpr int panelColumns = 32;
 
@@ -34,7 +34,8 @@ inline float treeSum(Vector vector) {
 #endif
 }
 
-// Rounded once, however many sums run side by side: compilers split lone ones for some processors, and bits would depend on that.
+// Always fused, so it rounds once. For some processors, compilers split a lone multiply-add in two, and the bits would then depend on how
+// many sums run side by side.
 inline Vector multiplyAdd(Vector a, Vector b, Vector sum) {
 #if defined(__AVX512F__)
   return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
@@ -45,8 +46,8 @@ inline Vector multiplyAdd(Vector a, Vector b, Vector sum) {
 #endif
 }
 
-// Dots of `Rows` rows of x with `Columns` rows of a weight, each `depth` long: to[row * stride + column]. Where
-// several rows leave the time for it, the rows of the weight behind these are fetched meanwhile; one row only waits for what is read.
+// Dot products of `Rows` rows of x with `Columns` rows of a weight, each `depth` long, to to[row * stride + column]. With several rows
+// there is time to prefetch the next weight rows. A single row is bound by reads anyway.
 template <int Rows, int Columns, class Entry>
 void dotTile(const float* x, int64_t strideX, const Entry* weight, int64_t depth, float* to, int64_t stride) {
   const int64_t whole = depth / lanes * lanes;
@@ -84,8 +85,8 @@ void dotRows(const float* x, int64_t strideX, int64_t rows, const Entry* weight,
 
 #if ESPALIER_HALVES
 
-// The same with 32 columns of a weight that is stored as tiles of halves: products and sums are those of float32, of the entries as stored.
-// x has zeros up to a whole tile.
+// The same for 32 columns of a weight stored as tiles of halves. Entries are used as stored; products and sums are float32. x is
+// zero-padded to a whole tile.
 template <int Rows>
 void dotPanel(const float* x, int64_t strideX, Panel weight, int64_t depth, float* to) {
   __m512 even[Rows][2], odd[Rows][2];
@@ -126,7 +127,7 @@ void dotPanelRows(const float* x, int64_t strideX, int64_t rows, Panel weight, i
 
 #endif
 
-// A stored weight: rows of float32 or of 16 bits, whose products and sums are the same bit for bit, or tiles of halves.
+// A stored weight: rows in float32 or 16 bits, with bit-identical products and sums, or tiles of halves.
 struct StoredWeight {
   const float* floats = nullptr;
   const BrainFloat* brainFloats = nullptr;
@@ -145,8 +146,8 @@ struct StoredWeight {
   }
 };
 
-// x [rows, depth] times a stored weight of `columns` rows, plus bias. Row r goes to row `place[r]` of the result, r where there are no
-// places; where `adds`, the result is multiplied by `scale` and added to what is there.
+// x [rows, depth] times a stored weight of `columns` rows, plus bias. Row r goes to row `place[r]` of the result, or to r without places.
+// With `adds`, the result is multiplied by `scale` and added to the existing values.
 struct FewRows {
   const float* x;
   int64_t stride, rows, depth;
@@ -164,15 +165,15 @@ struct FewRows {
     inPieces(columns, size, [this](int64_t first, int64_t last) { columnsOf(first, last); });
   }
 
-  // Columns of which a thread takes as many as have `words` of 32 bits together, whole panels where the weight is stored in such. Of rows in
-  // bfloat16 it takes as many as in float32: functions of neurons give other bits at the end of a piece.
+  // Columns per task: as many as fill `words` of 32 bits, in whole panels if the weight is stored in panels. Bfloat16 rows use the same
+  // number as float32 ones, because neuron functions give different bits at the end of a piece.
   int64_t pieceOf(int64_t words) const {
     const bool inRows = weight.inRows();
     const int64_t unit = inRows ? 4 : panelColumns, entries = inRows ? words : 2 * words;
     return std::max(unit, std::min(columns, entries / depth) / unit * unit);
   }
 
-  // `first` is a multiple of a panel's columns where the weight is stored in such.
+  // If the weight is stored in panels, `first` must be a multiple of a panel's columns.
   void columnsOf(int64_t first, int64_t last) const {
     for (int64_t row = 0; row < rows; row += mostFewRows) rowsOf(row, std::min<int64_t>(mostFewRows, rows - row), first, last);
   }
@@ -198,7 +199,7 @@ struct FewRows {
   template <class Entry>
   void rowsOfEntries(const Entry* entries, const float* from, float* part, int64_t row, int64_t count, int64_t first, int64_t last) const {
     int64_t column = first;
-    // One row reads the weight as one stream, which memory gives faster than several.
+    // A single row reads the weight as one stream, which memory serves faster than several.
     for (; count > 1 && column + 4 <= last; column += 4) {
       dotRows<4>(from, stride, count, entries + column * depth, depth, part, 4);
       take(part, 4, row, count, column, 4);

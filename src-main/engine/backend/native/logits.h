@@ -23,7 +23,7 @@ float largestIn(const float* row, int64_t size) {
   return largest;
 }
 
-// The largest logit of a row and the sum of exponents relative to it.
+// The largest logit of a row, and the sum of exponents relative to it.
 void sumExponents(const float* logits, int64_t size, float* to) {
   const int64_t whole = size / lanes * lanes;
   const float largest = largestIn(logits, size);
@@ -39,8 +39,8 @@ void sumExponents(const float* logits, int64_t size, float* to) {
   to[1] = static_cast<float>(total);
 }
 
-// Logits of two models for one row: of each the largest and the sum of exponents relative to it, and the mean of their difference under the
-// distribution of the first.
+// Compares two models' logits for one row: the largest logit and the sum of exponents relative to it, for each, and the mean of their
+// difference under the first model's distribution.
 void compareLogits(const float* dense, const float* own, int64_t size, float* to) {
   const float largest = largestIn(dense, size), ownLargest = largestIn(own, size);
   double total = 0, ownTotal = 0, shift = 0;
@@ -71,7 +71,7 @@ void compareLogits(const float* dense, const float* own, int64_t size, float* to
   to[4] = static_cast<float>(shift / total);
 }
 
-// The `count` largest of a row, the lower place first among equals: values to `to`, places behind them.
+// The `count` largest values of a row, followed by their indices. The lower index comes first among equal values.
 void takeLargest(const float* row, int64_t size, int count, float* to) {
   constexpr int64_t piece = 16 * lanes;
   float* places = to + count;

@@ -38,7 +38,7 @@ void normalizeRow(const Norm& norm, const float* x, const float* weight, const f
   for (int64_t i = 0; i < size; i++) to[i] = (x[i] - mean) * scale * (weight ? weight[i] : 1) + (bias ? bias[i] : 0);
 }
 
-// Gradients of a norm: by its rows, and by weight and bias, which are added up piece by piece of rows in one order.
+// Gradients of a norm with respect to its rows, weight and bias. The latter two are summed over pieces of rows in a fixed order.
 struct NormBackward {
   Norm norm;
   const float *x, *weight, *gradient;
@@ -56,7 +56,7 @@ struct NormBackward {
     return total;
   }
 
-  // One row; `unit` and `inner` are room for it.
+  // Computes one row; `unit` and `inner` are scratch space for it.
   void row(int64_t index, float* __restrict unit, float* __restrict inner, float* __restrict weights, float* __restrict biases) const {
     const float *own = x + index * size, *outer = gradient + index * size;
     float* __restrict to = byX + index * size;
@@ -72,7 +72,7 @@ struct NormBackward {
     for (int64_t i = 0; i < size; i++) to[i] = (inner[i] - level - unit[i] * along) * scale;
   }
 
-  // Rows [first, last), and their sums by weight and bias, one behind the other; `room` is for two rows.
+  // Computes rows [first, last) and their sums for weight and bias, stored in that order; `room` is scratch space for two rows.
   void piece(int64_t first, int64_t last, float* sums, float* room) const {
     std::fill(sums, sums + 2 * size, 0.0f);
     for (int64_t index = first; index < last; index++) row(index, room, room + roundUp(size, lanes), sums, sums + size);

@@ -1,4 +1,4 @@
-// Attention of rows over keys and values in slots of a cache.
+// Attention of rows over keys and values in cache slots.
 
 #pragma once
 
@@ -12,7 +12,7 @@
 
 namespace {
 
-// A row of a call: the slots of its sequence, and its position there.
+// A row of a call: the slots of its sequence, and its position in the sequence.
 struct PlacedRow {
   const int32_t* places;
   int position;
@@ -20,7 +20,7 @@ struct PlacedRow {
   int slot() const { return places[position]; }
 };
 
-// Writes key and value of row `row` of the projections, whose rotary table has it at `token`.
+// Stores the key and value of row `row` of the projections. The row is at `token` in the rotary table.
 void rememberRow(const Attention& call, const Slots& slots, const PlacedRow& placed, int row, int token) {
   for (int group = 0; group < call.keyValueHeads; group++) {
     call.rotate(call.vectorOf(0, row, call.heads + group), token, slots.key(group, placed.slot()), 1);
@@ -29,7 +29,7 @@ void rememberRow(const Attention& call, const Slots& slots, const PlacedRow& pla
   }
 }
 
-// take(first, count) for each run of positions [first, last) whose slots follow each other.
+// Calls take(first, count) for each run of positions in [first, last) with consecutive slots.
 template <class Take>
 void forRuns(const int32_t* places, int first, int last, const Take& take) {
   for (int from = first; from < last;) {
@@ -63,7 +63,7 @@ void addValues(const float* weights, const float* values, int count, int size, f
   }
 }
 
-// One head of row `row` of the projections, which is at `token` in the rotary table: to [headSize].
+// Computes one head of row `row` of the projections, which is at `token` in the rotary table, to [headSize].
 void attendRow(const Attention& call, const Slots& slots, const PlacedRow& placed, int row, int token, int head, float* to) {
   const int size = call.headSize, group = head / (call.heads / call.keyValueHeads), last = placed.position + 1;
   const int first = call.window > 0 ? std::max(0, last - call.window) : 0, seen = last - first;
@@ -89,7 +89,7 @@ void attendRow(const Attention& call, const Slots& slots, const PlacedRow& place
   for (int i = 0; i < size; i++) to[i] /= softmax.total;
 }
 
-// Rows that follow each other in one sequence.
+// Consecutive rows of one sequence.
 struct Span {
   int first, count;
 };
@@ -117,7 +117,7 @@ Attention attentionOf(const Attention& call, const Slots& slots, const std::vect
   return own;
 }
 
-// All heads that share one pair of keys and values, of one span.
+// Computes all heads that share one key-value pair, for one span.
 void attendGroup(const Attention& call, int group) {
   const int perGroup = call.heads / call.keyValueHeads;
   float* keys = scratch<0>(call.keyFloats() + call.valueFloats());
@@ -127,7 +127,7 @@ void attendGroup(const Attention& call, int group) {
     for (int row = 0; row < call.tokens; row += queryRows) attendRows(call, keys, values, group, head, row);
 }
 
-// Writes keys and values of the rows into their slots, and attends to all that each of them sees.
+// Writes the rows' keys and values into their slots, then lets each row attend to all positions it sees.
 void attendPlaced(const Attention& call, const Slots& slots, const std::vector<PlacedRow>& rows) {
   inPieces(call.tokens, 16, [&](int64_t first, int64_t last) {
     for (int row = static_cast<int>(first); row < last; row++) rememberRow(call, slots, rows[row], row, row);

@@ -1,5 +1,5 @@
-// Fused operations of the decoder for TensorFlow on a CPU: one pass over memory where its own operations need many.
-// Setup compiles this file for the processor it runs on. It is loaded like an addon; `fused.ts` calls the operations.
+// Fused decoder operations for TensorFlow on a CPU: one pass over memory instead of many. Setup compiles this file for the local processor.
+// It is loaded like an addon, and `fused.ts` calls the operations.
 
 #include <initializer_list>
 
@@ -123,7 +123,7 @@ bool registerAll() {
 
 }  // namespace
 
-// What Node asks an addon for: operations are registered once per process, functions exported to each that asks.
+// The entry point that Node calls on an addon. Operations are registered once per process, functions are exported to each caller.
 extern "C" __attribute__((visibility("default"))) void* napi_register_module_v1(void* env, void* exports) {
   static const bool registered = registerAll();
   return registered && exportFunctions(env, exports) ? exports : nullptr;

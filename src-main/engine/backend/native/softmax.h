@@ -10,7 +10,7 @@
 
 namespace {
 
-// Scores s to cap * tanh(s / cap), and what is no number to NaN; `size` is a multiple of a vector's lanes.
+// Replaces each score s by cap * tanh(s / cap), or by NaN if s is not finite. `size` is a multiple of a vector's lanes.
 void capScores(float* scores, int size, float cap) {
   for (int i = 0; i < size; i += lanes) {
     const Vector score = load(scores + i);
@@ -18,14 +18,14 @@ void capScores(float* scores, int size, float cap) {
   }
 }
 
-// The running softmax of one query row: its largest score, the sum of exponents relative to it.
+// The running softmax of one query row: its largest score, and the sum of exponents relative to it.
 struct Softmax {
   float largest = -std::numeric_limits<float>::infinity();
   float total = 0;
 };
 
-// Turns scores [0, size) of a row, of which [low, high) count, into exponents; returns what earlier results must be multiplied by. The largest
-// score and its exponents leave NaN and infinity out: one that counts makes the sum NaN, so that it shows in what attention gives.
+// Turns scores [0, size) of a row, of which [low, high) count, into exponents. Returns the factor for earlier results. The largest score
+// and its exponents ignore NaN and infinity. If one of these counts, the sum becomes NaN, so the output shows it.
 float takeScores(Softmax& row, float* scores, int size, int low, int high) {
   if (high <= low) {
     std::fill(scores, scores + size, 0.0f);

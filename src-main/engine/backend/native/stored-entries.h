@@ -1,4 +1,4 @@
-// Weights in 16 bits, row by row, where nothing of them is lost: bfloat16, the upper halves of float32 values, or float16.
+// Weights in 16 bits, row by row, where this is lossless: as bfloat16 (the upper halves of float32 values) or as float16.
 
 #pragma once
 
@@ -23,7 +23,7 @@ typedef uint32_t Words __attribute__((vector_size(lanes * sizeof(uint32_t))));
 
 inline Vector load(const BrainFloat* from) {
 #if defined(__AVX512F__)
-  // What the compiler makes of the rest takes twice the instructions.
+  // Intrinsics, because the compiler needs twice the instructions for the generic code.
   return (Vector)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16);
 #else
   Shorts shorts;
@@ -48,7 +48,7 @@ inline float valueOf(Float16 value) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvts
 
 inline __m256i toFloat16(const float* from) { return _mm512_cvtps_ph(_mm512_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
-// Of whole vectors, as `areBrainFloats`.
+// As `areBrainFloats`, for whole vectors only.
 inline bool areFloat16(const float* from, int64_t size) {
   for (int64_t i = 0; i < size; i += lanes) {
     const __m512i again = _mm512_castps_si512(_mm512_cvtph_ps(toFloat16(from + i)));
@@ -71,7 +71,7 @@ inline float valueOf(BrainFloat value) {
   return wide;
 }
 
-// Whether nothing of the values is lost in bfloat16.
+// Whether bfloat16 represents all values exactly.
 inline bool areBrainFloats(const float* from, int64_t size) {
   constexpr int64_t piece = 1 << 12;
   for (int64_t first = 0; first < size; first += piece) {

@@ -1,4 +1,4 @@
-// The threads that all operations share, and memory that each of them keeps.
+// The threads that all operations share, and memory that each thread keeps.
 
 #pragma once
 
@@ -24,11 +24,11 @@ inline void pause() {
 #endif
 }
 
-// Threads that stay awake for some microseconds after a task, as the next one of a token comes soon, and sleep while there is nothing to
-// do: other programs on the machine are not disturbed.
+// Threads spin for some microseconds after a task, because a token's next task comes soon. Then they sleep, so that an idle pool does not
+// slow down other programs.
 class Pool {
  public:
-  // Runs task(0) to task(count - 1), each once, on the calling thread and the others. It waits for tasks that were begun, not for threads
+  // Runs task(0) to task(count - 1), each once, on the calling thread and the others. Waits for tasks that have started, not for threads
   // that the system has not woken yet.
   void run(int count, const std::function<void(int)>& task) {
     if (count <= 1 || workers_ == 0) {
@@ -56,7 +56,7 @@ class Pool {
   int threads() const { return workers_ + 1; }
 
   static Pool& shared() {
-    // Never destroyed: its threads end with the process.
+    // Never destroyed, because its threads live until the process exits.
     static Pool* pool = new Pool(wantedThreads() - 1);
     return *pool;
   }
@@ -72,8 +72,8 @@ class Pool {
     return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
 
-  // Takes tasks of a round as long as there are some. A ticket holds the round in its upper half and the next task in its lower one, so
-  // that a thread that comes late takes none of another round, whose task may be gone.
+  // Takes tasks of a round until none is left. A ticket holds the round in its upper half and the next task in its lower half. A late
+  // thread therefore takes nothing from another round, whose task may no longer exist.
   void work(uint64_t round, const std::function<void(int)>* task, int count) {
     for (uint64_t ticket = ticket_;;) {
       const int next = static_cast<int>(ticket & 0xffffffff);
@@ -119,7 +119,7 @@ void inPieces(int64_t size, int64_t piece, const std::function<void(int64_t, int
   Pool::shared().run(pieces, [&](int i) { task(i * piece, std::min(size, (i + 1) * piece)); });
 }
 
-// Memory of a thread that is kept between calls.
+// Memory that a thread keeps between calls.
 template <int Purpose>
 float* scratch(size_t floats) {
   static thread_local std::vector<float> memory;

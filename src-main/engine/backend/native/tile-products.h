@@ -1,4 +1,4 @@
-// Products of small matrices, tile by tile in registers.
+// Products of small matrices, one tile at a time in registers.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace {
 
-// c [Rows, Vectors * lanes] (+)= a [Rows, depth] b [depth, Vectors * lanes], all in registers. `Turned`, a is stored as [depth, Rows].
+// c [Rows, Vectors * lanes] (+)= a [Rows, depth] b [depth, Vectors * lanes], all in registers. With `Turned`, a is stored as [depth, Rows].
 template <int Rows, int Vectors, bool Turned>
 inline void multiplyTile(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int depth, bool adds) {
   Vector sum[Rows][Vectors];
@@ -32,7 +32,7 @@ void multiplyRows(const float* a, int strideA, const float* b, int strideB, floa
     multiplyTile<tileRows, Vectors, Turned>(a + (Turned ? row : row * strideA), strideA, b, strideB, c + row * strideC, strideC, depth, adds);
 }
 
-// As above for one tile of at most `tileColumns` columns; `rows` is a multiple of `tileRows`.
+// The same for one tile of at most `tileColumns` columns; `rows` is a multiple of `tileRows`.
 template <bool Turned = false>
 void multiplyPanel(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int rows, int depth, int columns,
                    bool adds) {

@@ -48,7 +48,7 @@ inline float largestOf(Vector vector) {
   return largest;
 }
 
-// exp, within 2 units in the last place; 0 below -87. Range reduction by ln 2 in two pieces, then a polynomial of degree 6.
+// exp, within 2 units in the last place; 0 below -87. Reduces the range by ln 2 in two parts, then evaluates a polynomial of degree 6.
 inline Vector exponent(Vector x) {
   const Vector low = all(-87.0f), high = all(88.0f), magic = all(12582912.0f);
   const Integers vanishes = x < low;
@@ -71,7 +71,7 @@ inline Vector exponent(Vector x) {
   return vanishes ? all(0) : y;
 }
 
-// tanh within 2e-7: a series where it is near x, else by the exponent.
+// tanh within 2e-7: a series for small x, otherwise computed from the exponent.
 inline Vector hyperbolicTangent(Vector x) {
   const Vector square = x * x;
   const Vector series = x * (1 + square * (-0.33333333f + square * (0.13333333f + square * (-0.053968254f + square * 0.021869489f))));

@@ -1,4 +1,4 @@
-// Gradients of attention with products of 16-bit operands.
+// Gradients of attention, with products of 16-bit operands.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace {
 
-// As `AttentionBackward`, whose buffers of keys and values and whose sums over groups it uses; what lies between the products is float32.
+// As `AttentionBackward`, whose key and value buffers and group sums it uses. Everything between the products is float32.
 struct HalfAttentionBackward {
   AttentionBackward plain;
   Units units;
@@ -23,12 +23,12 @@ struct HalfAttentionBackward {
   int64_t size() const { return roundUp(call().headSize, panelSide); }
   int64_t positions() const { return roundUp(call().tokens, panelSide); }
   int64_t halves() const { return size() * positions(); }
-  // Tiles of depth of a product over a head's entries, and over positions.
+  // Depth in tiles: of products over a head's entries, and of products over positions.
   int64_t across() const { return size() / tileDepth; }
   int64_t along() const { return positions() / tileDepth; }
 
-  // Operands of one head: rows as left operands, keys and values as right ones, and all but the values turned, as products over positions
-  // read them; weights and gradients by scores of 32 query rows, and what these make of them.
+  // Operands of one head: queries and output gradients as left operands, keys and values as right ones. All but the values are also
+  // transposed, for products over positions. For 32 query rows: weights, score gradients and their results.
   struct Workspace {
     Half *query, *outer, *keyColumns, *valueColumns, *queryTurned, *outerTurned, *keyTurned, *byScoresRows, *turned;
     float *rows, *weights, *byScores, *slopes, *byQuery, *byKey, *byValue;
@@ -44,7 +44,7 @@ struct HalfAttentionBackward {
             takeHalves(2 * tileSize), take(matrix), take(scores), take(scores), take(scores), take(panelSide * size()), take(matrix), take(matrix)};
   }
 
-  // One matrix of the head, [positions, size] with zeros around it, as rows, as columns, and turned, where these are asked for.
+  // Packs one matrix of the head, [positions, size] padded with zeros, as rows, as columns and transposed. Null skips a form.
   template <class Read>
   void pack(float* room, const Read& read, Half* rows, Half* columns, Half* turned) const {
     std::fill(room, room + positions() * size(), 0.0f);
@@ -70,13 +70,13 @@ struct HalfAttentionBackward {
   }
 
   static Operand operand(const Half* tiles, int64_t second) { return {{tiles, tiles + second}}; }
-  // Panels of operands by their first row or column, and of turned ones from a position on.
+  // Panels of operands, starting at a row or column. Transposed panels also start at a position.
   Operand sides(const Half* tiles, int64_t first) const { return operand(tiles + first * size(), across() * tileSize); }
   Operand over(const Half* turned, int64_t column, int64_t from) const {
     return operand(turned + column * positions() + from / tileDepth * tileSize, along() * tileSize);
   }
 
-  // to [32 keys, size] += what 32 query rows' columns [32, 32] of x make of the rows of a turned matrix.
+  // to [32 keys, size] += x' times 32 rows of a transposed matrix, where x is [32 query rows, 32 columns].
   void addTurned(const Workspace& work, const float* x, const Half* matrix, int first, float* to) const {
     for (int half = 0; half < 2; half++) packTurnedRows(x + half * tileSide, positions(), panelSide, tileSide, work.turned + half * tileSize);
     for (int64_t column = 0; column < size(); column += panelSide)

@@ -17,12 +17,12 @@
 
 namespace {
 
-// Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32]; d and S rounded up. Of split
-// operands, what rounding took away follows each.
+// Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32], with d and S rounded up. If
+// operands are split, the rounding remainder follows each.
 template <bool Split>
 struct HalfAttention {
   static constexpr int parts = Split ? 2 : 1, keysAtOnce = 256;
-  // A reference of exponents stays until a score is that much above it.
+  // The reference of exponents moves only when a score exceeds it by more than this.
   static constexpr float slack = 20;
 
   const Attention& call;
@@ -71,7 +71,7 @@ struct HalfAttention {
     }
   }
 
-  // The running softmax of a query row: exponents relative to a reference near its largest score, and their sum lane by lane.
+  // The running softmax of a query row. Exponents are relative to a reference near the largest score; they are summed per lane.
   struct Row {
     float reference = -std::numeric_limits<float>::infinity();
     __m512 total;
@@ -81,8 +81,8 @@ struct HalfAttention {
     return {{tiles, tiles + second}, Split ? Panel{tiles + low, tiles + low + second} : Panel{}};
   }
 
-  // Scores [0, seen) of a row, of which [low, high) count, into exponents as row `row` of a left operand; `mixed` is what came of the keys
-  // before, and is scaled to them.
+  // Turns scores [0, seen) of a row, of which [low, high) count, into exponents in row `row` of a left operand. `mixed` holds the result
+  // for earlier keys, and is rescaled when the reference moves.
   void takeRow(Row& state, float* scores, int seen, int low, int high, Half* weights, int row, int deep, float* mixed) const {
     constexpr float hidden = -1e30f;
     Half* to = weights + row / tileSide * deep * tileSize + row % tileSide * tileDepth;
@@ -115,7 +115,7 @@ struct HalfAttention {
     for (int i = 0; i < size; i += tileSide) _mm512_store_ps(mixed + i, _mm512_mul_ps(_mm512_load_ps(mixed + i), rescale));
   }
 
-  // What one task of a thread works with: scores and results in float32, queries and weights as left operands.
+  // The buffers of one task: scores and results in float32, queries and weights as left operands.
   struct Workspace {
     float *scores, *mixed, *query;
     Half *queries, *weights;
@@ -187,7 +187,7 @@ struct HalfAttention {
     });
     const int blocks = (call.tokens + panelSide - 1) / panelSide;
     Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
-      // The last rows see the most: begun first, they don't keep the others waiting at the end.
+      // The last rows see the most keys. Starting with them keeps threads from waiting at the end.
       const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
       TileRegisters registers(units);
       rows(keys + pair * own, values + pair * own, pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * panelSide);

@@ -1,4 +1,4 @@
-// Products of columns over rows, as gradients of weights are: a [N, R] and b [N, C] to a'b [R, C].
+// Products of columns over rows, as in weight gradients: a [N, R] and b [N, C] to a'b [R, C].
 
 #pragma once
 
@@ -21,7 +21,7 @@ struct HalfCorrelation {
   int64_t depth() const { return roundUp(rows, tileDepth) / tileDepth; }
   int rowsFrom(int64_t k) const { return static_cast<int>(std::min<int64_t>(tileDepth, rows - k * tileDepth)); }
 
-  // b as a right operand, the same for all threads.
+  // b as a right operand, shared by all threads.
   HalfWeight packRight() const {
     const int64_t tiles = roundUp(right, panelSide) / tileSide, deep = depth();
     Half* packed = halfScratch<6>(tiles * deep * tileSize);

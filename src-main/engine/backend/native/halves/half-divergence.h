@@ -1,4 +1,4 @@
-// The divergence of one model's distribution over the vocabulary from another's, and its gradient, block by block of rows.
+// The divergence between two models' distributions over the vocabulary, and its gradient, one block of rows at a time.
 
 #pragma once
 
@@ -13,8 +13,8 @@
 
 namespace {
 
-// Hidden states [rows, size] of both models through the head: sum p (log p - log q) of each row, and the gradient of their sum times `scale`
-// by the own states. Logits of a block of rows are kept in float32; their gradient is rounded to halves where it is multiplied.
+// Hidden states [rows, size] of both models through the head: sum p (log p - log q) of each row, and the gradient of their sum times
+// `scale` with respect to the own states. A block's logits stay float32; their gradient is rounded to halves for its product.
 struct HalfDivergence {
   Units units;
   RowsIn own, dense;
@@ -24,7 +24,7 @@ struct HalfDivergence {
   float cap, scale;
   float *losses, *gradient;
 
-  // Logits of each model that all threads together have in memory, where rows are not too few for that.
+  // Logits of each model that all threads together hold in memory, unless that leaves too few rows.
   static constexpr int64_t logitsAtOnce = 1 << 23, mostRows = 64;
 
   int64_t blockRows() const {
@@ -33,13 +33,13 @@ struct HalfDivergence {
   }
   int64_t stride() const { return head.count() * panelSide; }
 
-  // Of one row: logits of both models, largest logits, sums of exponents relative to these.
+  // For one row: logits of both models, the largest logits, and the sums of exponents relative to these.
   struct Row {
     const float *own, *dense;
     float ownLargest, denseLargest, ownTotal, denseTotal;
   };
 
-  // Logits of rows of both models, those of the dense one `padded` rows behind the own ones, and lane by lane the largest of each.
+  // Computes both models' logits and their largest values per lane. The dense model's rows follow the own ones after `padded` rows.
   void logitsOf(int64_t first, int64_t count, int64_t padded, float* logits, __m512* largest) const {
     const HalfRows a = halfRows(padded + count, head.depth(), false);
     own.pack(a, first, count);
@@ -60,7 +60,7 @@ struct HalfDivergence {
     });
   }
 
-  // Fills the sums of a row, and gives its divergence.
+  // Fills in the sums of a row and returns its divergence.
   float sumRow(Row& row) const {
     const __m512 ownShift = _mm512_set1_ps(row.ownLargest * binaryLog), denseShift = _mm512_set1_ps(row.denseLargest * binaryLog);
     constexpr int64_t piece = 64 * tileSide;
@@ -82,7 +82,7 @@ struct HalfDivergence {
     return static_cast<float>(apart / denseTotal - row.denseLargest - std::log(denseTotal) + row.ownLargest + std::log(ownTotal));
   }
 
-  // (q - p) * scale over the tokens [from, from + size), rounded into row `at` of a left operand.
+  // Writes (q - p) * scale for the tokens [from, from + size), rounded, to row `at` of a left operand.
   void packGradient(const Row& row, int64_t from, int64_t size, const HalfRows& to, int64_t at) const {
     const __m512 ownShift = _mm512_set1_ps(row.ownLargest * binaryLog), denseShift = _mm512_set1_ps(row.denseLargest * binaryLog);
     const __m512 ownFactor = _mm512_set1_ps(scale / row.ownTotal), denseFactor = _mm512_set1_ps(scale / row.denseTotal);
@@ -99,7 +99,8 @@ struct HalfDivergence {
     to.put(read, size, at);
   }
 
-  // The gradient of rows by their states: piece by piece of the vocabulary, whose gradients are made just before they are multiplied.
+  // The rows' gradient with respect to their states, one piece of the vocabulary at a time. Each piece's logit gradients are computed just
+  // before they are multiplied.
   void gradientOf(const Row* row, int64_t first, int64_t count) const {
     const int64_t blocks = (count + panelSide - 1) / panelSide, panels = turned.count(), depth = turned.depth(), step = depthAtOnce(depth, false);
     const HalfRows left = halfRows(count, step, false);
@@ -145,7 +146,7 @@ struct HalfDivergence {
   }
 
  private:
-  // The logit of what is no token.
+  // The logit of padding, which is no token.
   static constexpr float unseen = -1e30f;
 };
 

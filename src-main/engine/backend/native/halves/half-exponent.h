@@ -1,4 +1,4 @@
-// Exponents of sixteen values, to the precision that 16-bit operands need.
+// Exponents of sixteen values, as precise as 16-bit operands need.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace {
 
-// 2^f for f from -0.5 to 0.5: within 2e-7 of it, or within 3e-6 where what comes of it is rounded to halves.
+// 2^f for f in [-0.5, 0.5]: within 2e-7, or within 3e-6 if the result is rounded to halves.
 template <bool Rounded>
 inline __m512 powerOfTwo(__m512 f) {
   __m512 y;
@@ -28,7 +28,7 @@ inline __m512 powerOfTwo(__m512 f) {
 
 constexpr float binaryLog = 1.44269504f;
 
-// exp(x - reference), where `shift` is the reference times `binaryLog`; what is no number stays none, infinities become so.
+// exp(x - reference), where `shift` is the reference times `binaryLog`. NaN stays NaN, and infinities become NaN.
 template <bool Rounded>
 inline __m512 exponentAbove(__m512 x, __m512 shift) {
   const __m512 power = _mm512_fmsub_ps(x, _mm512_set1_ps(binaryLog), shift);
@@ -36,10 +36,10 @@ inline __m512 exponentAbove(__m512 x, __m512 shift) {
   return _mm512_scalef_ps(powerOfTwo<Rounded>(_mm512_sub_ps(power, whole)), whole);
 }
 
-// exp(x) where it does not overflow.
+// exp(x), for x that does not overflow.
 inline __m512 quickExponent(__m512 x) { return exponentAbove<false>(_mm512_max_ps(_mm512_set1_ps(-200), x), _mm512_setzero_ps()); }
 
-// cap tanh(x / cap) = cap - 2 cap / (1 + exp(2 x / cap)), or x where there is no cap.
+// cap tanh(x / cap) = cap - 2 cap / (1 + exp(2 x / cap)), or x without a cap.
 inline __m512 capped(__m512 x, float cap) {
   if (cap <= 0) return x;
   const __m512 e = quickExponent(_mm512_mul_ps(x, _mm512_set1_ps(2 / cap)));

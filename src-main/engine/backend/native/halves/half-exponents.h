@@ -1,4 +1,4 @@
-// Sums of exponents of logits that are never stored.
+// Sums of exponents of logits, without storing the logits.
 
 #pragma once
 
@@ -15,8 +15,7 @@
 
 namespace {
 
-// Sums of exponents of logits that are never stored: hidden states [rows, size] through the head, to pairs of a reference and the sum of
-// exponents relative to it.
+// Passes hidden states [rows, size] through the head. Each row gives a reference and the sum of exponents relative to it.
 struct HalfExponents {
   Units units;
   RowsIn in;
@@ -26,7 +25,7 @@ struct HalfExponents {
   const float* bias;
   float cap;
 
-  // Sixteen sums side by side, each relative to a reference that moves only when exponents could overflow.
+  // Sixteen sums side by side, each with a reference that moves only when exponents could overflow.
   struct Sums {
     __m512 reference, total;
   };
@@ -45,7 +44,7 @@ struct HalfExponents {
     sums.total = _mm512_add_ps(sums.total, quickExponent(above));
   }
 
-  // A reference and a sum relative to it, of many such pairs.
+  // Combines many such pairs into one reference and the sum relative to it.
   struct Total {
     double reference = -1e30, total = 0;
 

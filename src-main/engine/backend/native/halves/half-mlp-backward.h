@@ -1,5 +1,5 @@
-// Gradients of a gated MLP and of the norm in front of it. What lies between the products is rounded to tiles where it is made: those of the
-// products by rows stay in the second-level cache of a core, those of the products over rows are kept for the whole call.
+// Gradients of a gated MLP and the norm in front of it. Values between products are rounded to tiles as soon as they are computed. Tiles
+// for products by rows stay in a core's second-level cache; those for products over rows are kept for the whole call.
 
 #pragma once
 
@@ -22,7 +22,7 @@ struct HalfMlpBackward {
   int64_t rows, size, neurons;
   const float *gradient, *source, *weight;
   KeptNeurons kept;
-  // The weights turned, as products by rows take them: of what is activated, and where there are gates of the ups beside these.
+  // Transposed weights for the products by rows: `active` is the projection that is activated; with gates, `other` is the up projection.
   HalfPanels down, active, other;
   bool gated;
   float *bySource, *byWeight, *byBias, *byDown, *byActive, *byOther;
@@ -32,7 +32,7 @@ struct HalfMlpBackward {
     TurnedHalves gradient, input, neurons, active, other;
   };
 
-  // Sixteen neurons of up to 32 rows, from their gradients c: theirs by what is activated and by what this multiplies.
+  // Computes sixteen neurons of up to 32 rows, and from their gradients c those of the activated input and of its multiplier.
   void takeNeurons(const Turned& to, const HalfRows& actives, const HalfRows& others, int64_t first, int64_t row, int count, int64_t neuron,
                    const float* c) const {
     __m512i neuronPairs[tileSide], activePairs[tileSide], otherPairs[tileSide];
@@ -62,7 +62,8 @@ struct HalfMlpBackward {
     if (gated) to.other.putLeft(neuron, first + row, otherPairs);
   }
 
-  // Gradients of some rows by the source, and `weights` by the norm's weights and bias; what products over rows read.
+  // Gradients of some rows with respect to the source and, in `weights`, to the norm's weights and bias. Also packs the operands of the
+  // products over rows.
   void rowsOf(const Turned& turned, int64_t first, int64_t count, float* weights) const {
     const HalfRows a = halfRows(count, down.depth(), false);
     RowsIn{gradient, size, nullptr, nullptr, nullptr}.pack(a, first, count);

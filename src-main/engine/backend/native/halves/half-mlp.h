@@ -34,7 +34,7 @@ inline __m512 activateVector(Activation kind, __m512 x) {
   }
 }
 
-// Sixteen gates and sixteen ups to a line, or only ups, as halves: [rows / 32, neurons / 16, 32], in the order in which blocks of a product
+// Sixteen gates and sixteen ups per line, or only ups, as halves: [rows / 32, neurons / 16, 32]. The order is that in which product blocks
 // are computed, so that nothing waits for memory.
 struct KeptNeurons {
   Half* to = nullptr;
@@ -49,7 +49,7 @@ struct KeptNeurons {
   }
 };
 
-// An MLP: neurons come sixteen gates and sixteen ups to a panel, or thirty-two ups where there is no gate.
+// An MLP. A panel holds sixteen gates and sixteen ups, or thirty-two ups without gates.
 struct HalfMlp {
   Units units;
   RowsIn in;
@@ -61,10 +61,10 @@ struct HalfMlp {
   // Whether rows and neurons are split.
   bool split;
   RowsOut out;
-  // Where what activations read is kept for a backward pass, and what they are multiplied by: nowhere where it is null.
+  // Keeps gates and ups (or only ups) for a backward pass. Keeps nothing if null.
   KeptNeurons kept = {};
 
-  // The neurons of one 32 by 32, whose rows are counted from `base`: `put(row, first neuron, count, sixteen values)`.
+  // Computes the neurons of one 32 by 32 block, with rows counted from `base`, and calls `put(row, first neuron, count, sixteen values)`.
   template <class Put>
   void takeNeurons(int64_t panel, int64_t base, int64_t row, int count, const float* c, const Put& put) const {
     const int64_t neuron = panel * (gated ? tileSide : panelSide);
@@ -91,7 +91,7 @@ struct HalfMlp {
     }
   }
 
-  // Rounded, as tiles of the left operand of the next product.
+  // Rounds neurons into tiles of the next product's left operand.
   static void storeNeurons(const HalfRows& inner, int64_t row, int64_t neuron, __m512 value) {
     const int64_t at = (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
     const __m256bh high = _mm512_cvtneps_pbh(value);
@@ -118,7 +118,7 @@ struct HalfMlp {
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
   }
 
-  // The neurons alone, in float32: to[row * neurons + neuron].
+  // Computes only the neurons, in float32: to[row * neurons + neuron].
   void runNeurons(float* to) const {
     Division(rows, gateUp.count()).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
@@ -144,7 +144,7 @@ struct HalfMlp {
     });
   }
 
-  // Few rows: all threads share them, and divide the weights.
+  // For few rows: all threads share the rows and divide the weights.
   void runFew() const {
     const HalfRows a = halfRows(rows, gateUp.depth(), split), inner = innerRows(rows);
     in.pack(a, 0, rows);

@@ -1,5 +1,5 @@
-// Rows through a packed weight, with the norm in front and the sum behind: what lies between two products stays in the second-level cache
-// of the core that computes it.
+// Rows times a packed weight, with the norm before it and the sum after it. Values between two products stay in the second-level cache of
+// the core that computes them.
 
 #pragma once
 
@@ -16,7 +16,7 @@
 
 namespace {
 
-// Asks for a share of what `depth` tiles of an operand take, so that it is near when it is needed.
+// Prefetches one share of an operand's next `depth` tiles.
 inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int64_t shares) {
   constexpr int64_t line = 32;
   const int64_t halves = depth * tileSize, size = roundUp((halves + shares - 1) / shares, line), last = std::min(halves, (share + 1) * size);
@@ -24,14 +24,14 @@ inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int
     for (int64_t at = share * size; tiles && at < last; at += line) _mm_prefetch(reinterpret_cast<const char*>(tiles + at), _MM_HINT_T1);
 }
 
-// How many tiles of depth are multiplied at once: so much of a panel stays in the first-level cache while rows pass it.
+// Tiles of depth multiplied at once: few enough that this part of a panel stays in the first-level cache while rows pass it.
 inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = false) {
   const int64_t most = rightSplit ? 5 : leftSplit ? 7 : 9, pieces = (depth + most - 1) / most;
   return (depth + pieces - 1) / pieces;
 }
 
-// Products of rows [rows] with panels [first, last) of a weight; `take(panel, row, count, c)` gets each 32 by 32 of them. What comes next
-// is fetched meanwhile. `adds`, to those of the call before, which was of one panel too.
+// Multiplies rows [rows] by panels [first, last) of a weight and prefetches the next panel. `take(panel, row, count, c)` receives each 32
+// by 32 block. With `adds`, adds to the sums of the previous call, which must also have had one panel.
 template <class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
   const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, a.low, b.split());
@@ -55,7 +55,7 @@ void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b
   }
 }
 
-// How work on rows is divided: blocks of rows whose operands stay in the cache of a core, and for few rows pieces of the weight.
+// How work on rows is divided: into blocks of rows whose operands stay in a core's cache, and for few rows also into pieces of the weight.
 struct Division {
   int64_t blockRows, blocks, pieces;
 
@@ -66,7 +66,7 @@ struct Division {
     pieces = blocks >= threads ? 1 : std::min<int64_t>(panels, 4 * threads / blocks);
   }
 
-  // task(first row, rows, first panel, last panel, piece).
+  // Calls task(first row, rows, first panel, last panel, piece).
   template <class Task>
   void run(int64_t rows, int64_t panels, const Task& task) const {
     Pool::shared().run(static_cast<int>(blocks * pieces), [&](int index) {
@@ -76,7 +76,7 @@ struct Division {
   }
 };
 
-// Where results of a product go: to[row * columns + column] = (product + bias) * scale + add.
+// The destination of a product: to[row * columns + column] = (product + bias) * scale + add.
 struct RowsOut {
   const float *bias, *add;
   float scale;
@@ -99,14 +99,14 @@ struct RowsOut {
   }
 };
 
-// The norm in front of a product: none where it is null.
+// The norm before a product; null for none.
 struct RowsIn {
   const float* x;
   int64_t size;
   const Norm* norm;
   const float *weight, *bias;
 
-  // Rows [first, first + rows) to those of an operand from `at` on.
+  // Packs rows [first, first + rows) into the rows of an operand, starting at `at`.
   void pack(const HalfRows& to, int64_t first, int64_t rows, int64_t at = 0) const {
     for (int64_t row = 0; row < rows; row++) {
       const float* from = x + (first + row) * size;
@@ -116,7 +116,7 @@ struct RowsIn {
   }
 
  private:
-  // As `normalizeRow`, of a row that nothing else reads.
+  // As `normalizeRow`, for a row that nothing else reads.
   void packNormed(const HalfRows& to, const float* from, int64_t row) const {
     const __m512 mean = _mm512_set1_ps(norm->centred ? sumOver([&](int64_t at, int count) { return loadSome(from + at, count); }) / size : 0);
     const auto centred = [&](int64_t at, int count) { return _mm512_maskz_sub_ps(firstLanes(count), loadSome(from + at, count), mean); };

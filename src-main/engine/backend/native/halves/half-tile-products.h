@@ -1,4 +1,4 @@
-// Products of two panels of tiles, by matrix units or by vectors.
+// Products of two panels of tiles, on matrix units or vectors.
 
 #pragma once
 
@@ -108,8 +108,8 @@ inline void multiplyPanelVectors(const Panel& a, const Panel& b, int depth, floa
   }
 }
 
-// c [32, 32] (+)= a b, of split operands all but low times low; of `rows` up to 16 only the first tile of rows is computed. Where b is split,
-// so is a.
+// c [32, 32] (+)= a b. For split operands, omits only low times low. If `rows` is at most 16, only the first tile of rows is computed. If b
+// is split, a must be split too.
 inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int depth, float* c, int64_t stride, int rows, bool adds) {
 #if ESPALIER_TILES
   if (units == matrixUnits)

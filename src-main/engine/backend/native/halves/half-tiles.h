@@ -1,5 +1,5 @@
-// Operands of 16 bits in tiles of 1 KiB, as both units read them: of the left operand [16 rows][32 deep], of the right one
-// [16 pairs deep][16 columns][2]. Rounding to them and packing into them.
+// 16-bit operands in tiles of 1 KiB, in the layout that both units read: [16 rows][32 deep] for the left operand, [16 pairs deep][16
+// columns][2] for the right one. Also rounds values and packs them into tiles.
 
 #pragma once
 
@@ -19,14 +19,14 @@ constexpr int tileSide = 16, tileDepth = 32, tileSize = tileSide * tileDepth;
 // Rows and columns of a panel: two tiles each.
 constexpr int panelSide = 2 * tileSide;
 
-// Two tiles of rows or of columns, each some tiles deep.
+// Two tiles of rows or columns, each a number of tiles deep.
 struct Panel {
   const Half *first, *second;
 
   Panel from(int64_t depth) const { return {first + depth * tileSize, second + depth * tileSize}; }
 };
 
-// A panel, and where it is split what rounding took away from it.
+// A panel and, if it is split, its rounding remainder.
 struct Operand {
   Panel high, low = {nullptr, nullptr};
 
@@ -51,7 +51,7 @@ inline __m512 widen(__m256bh halves) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)halves), 16));
 }
 
-// 32 values as halves, rounded to the nearest; or, where `low`, what that leaves of them.
+// 32 values rounded to the nearest halves or, with `low`, their rounding remainders as halves.
 inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
   if (low) {
     a = _mm512_sub_ps(a, widen(_mm512_cvtneps_pbh(a)));
@@ -62,7 +62,7 @@ inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
 
 inline void storeHalves(Half* to, __m512 a, __m512 b, bool low) { _mm512_storeu_si512(to, roundHalves(a, b, low)); }
 
-// Rows of sixteen words become columns: pairs of rows, of pairs, and of quarters are woven into each other.
+// Transposes sixteen rows of sixteen words by interleaving pairs of rows, then pairs of those, then quarters.
 inline void transposeWords(__m512i rows[tileSide]) {
   __m512i woven[tileSide];
   for (int i = 0; i < tileSide; i += 2) {
@@ -89,8 +89,8 @@ inline void transposeWords(__m512i rows[tileSide]) {
   }
 }
 
-// A row of some values, `read(first, count)` sixteen of them, into row `row` of the left operand's tiles, which are `depth` deep; what
-// rounding takes away from it into `low`, where that is.
+// Packs a row into row `row` of the left operand's tiles, which are `depth` deep; `read(first, count)` returns sixteen values. The rounding
+// remainder goes to `low` unless that is null.
 template <class Read>
 inline void packRow(const Read& read, int64_t size, Half* high, Half* low, int64_t row, int64_t depth) {
   const int64_t at = row / tileSide * depth * tileSize + row % tileSide * tileDepth;
@@ -103,7 +103,7 @@ inline void packRow(const Read& read, int64_t size, Half* high, Half* low, int64
   }
 }
 
-// Sixteen rows of a stored weight, of which `count` exist, to tiles of the right operand's columns, `depth` deep.
+// Packs sixteen rows of a stored weight, of which `count` exist, into tiles of the right operand's columns, `depth` deep.
 inline void packColumns(const float* from, int64_t columns, int count, Half* tiles, int64_t depth, bool low) {
   for (int64_t k = 0; k < depth; k++) {
     const int left = static_cast<int>(std::min<int64_t>(columns - k * tileDepth, tileDepth));
@@ -117,21 +117,22 @@ inline void packColumns(const float* from, int64_t columns, int count, Half* til
   }
 }
 
-// Two rows of sixteen values as pairs of halves: word i has value i of both.
+// Two rows of sixteen values as pairs of halves: word i holds value i of both.
 inline __m512i pairRows(__m512 first, __m512 second, bool low) {
   alignas(64) static constexpr uint16_t order[2 * tileSide] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                                8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   return _mm512_permutexvar_epi16(_mm512_load_si512(order), roundHalves(first, second, low));
 }
 
-// Pairs of rows of x [rows, ...], `columns` entries each from `from` on: pairs[i] has rows 2 i and 2 i + 1, zeros behind the last.
+// Pairs rows of x [rows, ...], taking `columns` entries of each, starting at `from`: pairs[i] holds rows 2 i and 2 i + 1, with zeros after
+// the last.
 inline void pairsOf(const float* from, int64_t stride, int rows, int columns, __m512i pairs[tileSide], bool low) {
   const auto row = [&](int index) { return index < rows ? loadSome(from + index * stride, columns) : _mm512_setzero_ps(); };
   for (int pair = 0; pair < tileSide; pair++) pairs[pair] = pairRows(row(2 * pair), row(2 * pair + 1), low);
 }
 
-// As `packColumns` and `packRow` of a matrix that is stored turned, [depth, sides]: up to 32 rows of it to one tile of the right operand,
-// or of the left one.
+// As `packColumns` and `packRow`, for a matrix stored transposed, [depth, sides]: packs up to 32 of its rows into one tile of the right or
+// left operand.
 inline void packTurnedColumns(const float* from, int64_t stride, int rows, int columns, Half* tile, bool low) {
   __m512i pairs[tileSide];
   pairsOf(from, stride, rows, columns, pairs, low);

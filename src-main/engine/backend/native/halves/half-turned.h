@@ -1,4 +1,4 @@
-// Operands of products over rows: matrices [rows, sides] turned, as tiles.
+// Operands of products over rows: matrices [rows, sides], transposed, as tiles.
 
 #pragma once
 
@@ -12,15 +12,15 @@
 
 namespace {
 
-// Rows that a task takes through the products by rows, a multiple of the depth of a tile.
+// Rows that a task takes through the products by rows: a multiple of a tile's depth.
 inline int64_t blockRows(int64_t rows) {
   constexpr int64_t most = 128;
   const int64_t threads = Pool::shared().threads();
   return std::min(most, roundUp((rows + threads - 1) / threads, tileDepth));
 }
 
-// The sides of a matrix [rows, sides] by its rows, `deep` tiles of 32 of them: of a left operand, or of a right one. `first`, where rows
-// begin, is a multiple of 32; those behind the last are zeros.
+// A matrix [rows, sides] transposed into a left or right operand, `deep` tiles of 32 rows. `first`, the row to start at, is a multiple of
+// 32. Rows after the last are zeros.
 struct TurnedHalves {
   Half* tiles;
   int64_t sides, rows, deep;
@@ -38,7 +38,7 @@ struct TurnedHalves {
     putRight(side, first, pairs);
   }
 
-  // Rows [first, first + count) of x [rows, sides] as a left operand, or as a right one of what a norm makes of them.
+  // Packs rows [first, first + count) of x [rows, sides] as a left operand; `packNormed` packs them as a right one, after a norm.
   void packLeft(const float* x, int64_t first, int64_t count) const {
     forTiles(count, [&](int64_t row, int some, int64_t side, int width) {
       packTurnedRows(x + (first + row) * sides + side, sides, some, width, tile(side, first + row));
@@ -70,7 +70,7 @@ struct TurnedProduct {
   float* to;
 };
 
-// All of some products at once, so that no thread waits between them.
+// Runs several products together, so that no thread waits between them.
 void multiplyTurned(Units units, std::initializer_list<TurnedProduct> products) {
   constexpr int64_t block = 128;
   int tasks = 0;

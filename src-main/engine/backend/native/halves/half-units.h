@@ -1,4 +1,4 @@
-// Units of a processor that multiply bfloat16 operands with float32 sums: its matrix units (AMX) or its vectors (AVX-512 BF16).
+// Processor units that multiply bfloat16 operands and sum in float32: matrix units (AMX) or vectors (AVX-512 BF16).
 
 #pragma once
 
@@ -17,12 +17,12 @@
 
 namespace {
 
-// The numbers that TypeScript knows the units by.
+// TypeScript uses the same numbers for the units.
 enum Units { noUnits, vectorUnits, matrixUnits };
 
 #if ESPALIER_HALVES
 
-// Asks the system for the registers of the matrix units, which it grants a process once.
+// Asks the system for the matrix units' registers, which it grants once per process.
 inline Units findUnits() {
 #if ESPALIER_TILES
   constexpr int requestPermission = 0x1023, tileData = 18;
@@ -36,7 +36,7 @@ inline Units bestUnits() {
   return units;
 }
 
-// Shapes of the tile registers for one task of a thread, as others may have used them.
+// Configures the tile registers for one task of a thread, because other code may have changed them.
 class TileRegisters {
  public:
   explicit TileRegisters(Units units) : used_(units == matrixUnits) {
@@ -61,7 +61,7 @@ class TileRegisters {
   const bool used_;
 };
 
-// The units that a call asks for, or what there is of them.
+// The requested units, or the best available below them.
 Units unitsFor(int wanted) { return std::min(static_cast<Units>(wanted), bestUnits()); }
 
 #else

@@ -12,7 +12,7 @@
 
 namespace {
 
-// A stored weight [columns out, size in] as tiles; `low` holds what rounding took away, for products of float32's quality, if it took any.
+// A stored weight [columns out, size in] as tiles. `low` holds the rounding remainder for float32-quality products; null if there is none.
 struct HalfWeight {
   const Half *high, *low;
   int64_t columnTiles, depth;
@@ -20,7 +20,7 @@ struct HalfWeight {
   const Half* tile(const Half* tiles, int64_t index) const { return tiles + index * depth * tileSize; }
 };
 
-// What rows are multiplied with, panel by panel: a weight, or sixteen columns of one beside sixteen of another of the same shape.
+// The right side of a product, by panels: a weight, or sixteen columns of one weight beside sixteen of another of the same shape.
 struct HalfPanels {
   HalfWeight weight;
   const HalfWeight* beside = nullptr;
@@ -38,7 +38,7 @@ struct HalfPanels {
   }
 };
 
-// Rows of a left operand as tiles, and where they are split what rounding took away.
+// Rows of a left operand as tiles and, if they are split, the rounding remainder.
 struct HalfRows {
   Half *high, *low;
   int64_t depth;
@@ -56,7 +56,7 @@ struct HalfRows {
   }
 };
 
-// Halves that one thread keeps between calls.
+// Halves that a thread keeps between calls.
 template <int Purpose>
 Half* halfScratch(size_t halves) {
   return reinterpret_cast<Half*>(scratch<Purpose>((halves + 1) / 2));

@@ -1,4 +1,4 @@
-// Attention, as TensorFlow calls it.
+// TensorFlow kernels for attention.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace {
 
-// The sizes of one attention, by its tensors.
+// The sizes of one attention, read from its tensors.
 struct AttentionSizes {
   const TF_Tensor *projected, *cosine, *sine;
   int heads, keyValueHeads;
@@ -36,8 +36,8 @@ struct AttentionSizes {
   }
 };
 
-// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]; both products by `units`, of split operands
-// where asked for, in float32 where units are 0 or scores are capped.
+// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2] to [B*T, H d]. Both products use `units`, with split operands on request.
+// They are float32 if units are 0 or scores are capped.
 struct AttentionKernel {
   int heads, keyValueHeads, window, units;
   bool split;
@@ -69,8 +69,8 @@ struct AttentionKernel {
   }
 };
 
-// projected [N, (H + 2K) d], rotary tables of its rows [N, rotated / 2], the rows' places, and the cache [K, capacity, d] twice, which is
-// written in place: to [N, H d].
+// projected [N, (H + 2K) d], rotary tables of its rows [N, rotated / 2], the rows' places, and the key and value caches [K, capacity, d],
+// which are written in place, to [N, H d].
 struct PlacedAttentionKernel {
   int heads, keyValueHeads, window;
   float cap;

@@ -1,4 +1,4 @@
-// Backward passes of norms, neurons and attention in float32, as TensorFlow calls them.
+// TensorFlow kernels for backward passes of norms, neurons and attention in float32.
 
 #pragma once
 
@@ -14,7 +14,8 @@
 
 namespace {
 
-// x [N, D], weight [D] or anything where `weighted` is 0, and the gradient by the norm [N, D]: gradients [N, D], by weight [D], by bias [D].
+// x [N, D], weight [D] (ignored if `weighted` is 0) and the norm's output gradient [N, D] to gradients with respect to x [N, D], weight [D]
+// and bias [D].
 struct NormBackwardKernel {
   Norm norm;
   bool weighted;
@@ -35,8 +36,8 @@ struct NormBackwardKernel {
   }
 };
 
-// gate, up and the gradient by neurons [N, I]: gradients by gate and by up, and the neurons, [N, I] each. Without a gate, ups are given as
-// `gate`, and the gradient by up has no rows.
+// gate, up and the neurons' gradient, [N, I] each, to gradients with respect to gate and up, and the neurons, [N, I] each. Without a gate,
+// pass the ups as `gate`; the gradient with respect to up then has no rows.
 struct NeuronsBackwardKernel {
   Activation activation;
   bool gated;
@@ -62,8 +63,8 @@ struct NeuronsBackwardKernel {
   }
 };
 
-// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2], and the gradient by what attention makes of them [B*T, H d]: the gradient
-// by what was projected. Products are by `units`, in float32 where these are 0.
+// projected [B*T, (H + 2K) d], cosine and sine [T, rotated / 2], and the attention's output gradient [B*T, H d] to the gradient with
+// respect to projected. Products use `units`, or float32 if these are 0.
 struct AttentionBackwardKernel {
   int heads, keyValueHeads, window, units;
   float cap;

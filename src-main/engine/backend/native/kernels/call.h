@@ -1,4 +1,4 @@
-// The tensors and attributes of one call by TensorFlow.
+// Tensors and attributes of one call from TensorFlow.
 
 #pragma once
 
@@ -15,7 +15,7 @@ constexpr int float32 = 1, int32 = 3, invalidArgument = 3;
 
 const int32_t* wordsOf(const TF_Tensor* tensor) { return static_cast<const int32_t*>(TF_TensorData(tensor)); }
 
-// Tensors of one call: freed with it, and an error instead of a wrong read when shapes do not fit.
+// The tensors of one call, freed with it. Mismatched shapes give an error instead of an out-of-bounds read.
 class Call {
  public:
   explicit Call(TF_OpKernelContext* context) : context_(context), status_(TF_NewStatus()) {}
@@ -25,7 +25,7 @@ class Call {
     TF_DeleteStatus(status_);
   }
 
-  // Inputs in their order, each to its name. False where one could not be had; the call has failed then.
+  // Assigns the inputs to the names in order. Returns false, with the call failed, if one is unavailable.
   bool inputs(std::initializer_list<const TF_Tensor**> names) {
     int index = 0;
     for (const TF_Tensor** name : names)
@@ -33,14 +33,14 @@ class Call {
     return true;
   }
 
-  // The same for a list of inputs that begins behind `first` others.
+  // The same for a list of inputs that follows `first` others.
   bool inputs(int first, std::vector<const TF_Tensor*>& list) {
     for (const TF_Tensor*& one : list)
       if (!(one = input(first++))) return false;
     return true;
   }
 
-  // Outputs in their order.
+  // Allocates the next output.
   float* output(std::initializer_list<int64_t> shape, int type = float32) {
     size_t bytes = sizeof(float);
     for (int64_t size : shape) bytes *= size;

@@ -1,4 +1,4 @@
-// Parts of the decoder on few rows, as TensorFlow calls them.
+// TensorFlow kernel that runs parts of the decoder on few rows.
 
 #pragma once
 
@@ -16,9 +16,9 @@
 
 namespace {
 
-// x [N, D] through parts: the stream behind the last of them, [N, D]. A part is a row of `steps` and one of `numbers` (`decode-words.h`).
-// The tensors that they name are in `tensors` and `halves`. `lists` has the rows of each part, then for each row a place in `tensors`: for
-// attention that of its keys, with its values next; for an MLP that of the factors of its neurons, or -1.
+// x [N, D] through parts of the decoder to the stream after the last one, [N, D]. A part is a row of `steps` and a row of `numbers`
+// (`decode-words.h`), which refer to `tensors` and `halves`. `lists` has the rows of each part, then for each row an index into `tensors`:
+// for attention that of its keys, with its values next; for an MLP that of its neurons' factors, or -1.
 struct DecodeKernel {
   int tensors, packed, heads, keyValueHeads, headSize, activation;
   bool gatedQueries;
@@ -62,7 +62,7 @@ struct DecodeKernel {
   }
 
  private:
-  // Inputs in front of the tensors.
+  // Inputs before the tensors.
   static constexpr int fixedInputs = 6;
 
   struct Inputs {
@@ -71,7 +71,7 @@ struct DecodeKernel {
 
     const TF_Tensor* tensor(int index) const { return index >= 0 && index < static_cast<int>(tensors.size()) ? tensors[index] : nullptr; }
 
-    // A vector of `size`, or none; false where it is another.
+    // Sets `to` to a vector of `size`, or to null without one. Returns false if the size differs.
     bool vector(int index, int64_t size, const float*& to) const {
       to = nullptr;
       if (index == -1) return true;
@@ -106,7 +106,7 @@ struct DecodeKernel {
       return !to.there || (vector(weight, size, to.weight) && vector(bias, size, to.bias));
     }
 
-    // A norm on runs of queries or keys as long as its weights.
+    // Reads a norm that applies to runs of queries or keys as long as its weights.
     bool groupNorm(int kind, int index, float epsilon, int64_t size, StepNorm& to, int64_t& group) const {
       to.there = index >= 0;
       if (!to.there) return true;

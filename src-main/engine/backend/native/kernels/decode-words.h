@@ -1,10 +1,10 @@
-// The words and numbers of a step of `decode`, and what some of them mean. `decode-words.ts` has the same names in the same order.
+// The words and numbers of a `decode` step. `decode-words.ts` has the same names in the same order.
 
 #pragma once
 
 namespace {
 
-// Where a word names a tensor, -1 is none, and -2 - i the i-th of the packed weights.
+// Where a word refers to a tensor, -1 means none, and -2 - i means packed weight i.
 namespace word {
 enum {
   attends, keepsSource, firstRow, rows, inner, window, tables,

@@ -1,4 +1,4 @@
-// Packed weights and norms among the tensors of a call.
+// Reads packed weights and norms from the tensors of a call.
 
 #pragma once
 
@@ -19,13 +19,13 @@ HalfWeight halfWeight(const TF_Tensor* tensor) {
   return {high, TF_Dim(tensor, 0) == 2 ? high + tiles * depth * tileSize : nullptr, tiles, depth};
 }
 
-// Whether a packed weight takes rows of `size` to `columns`. One that is split takes split rows only.
+// Whether a packed weight maps rows of `size` to `columns`. A split weight needs split rows.
 bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size, bool split = true) {
   return TF_NumDims(weight) == 4 && TF_Dim(weight, 0) <= (split ? 2 : 1) && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
          TF_Dim(weight, 2) * tileDepth == roundUp(size, tileDepth) && TF_Dim(weight, 3) * 2 == tileSize;
 }
 
-// The norm in front of a part of a block, and what its output is multiplied by before it is added to the stream.
+// The norm before a part of a block, and the factor for the part's output before it is added to the stream.
 struct PartNorm {
   Norm norm;
   bool weighted, shifted;

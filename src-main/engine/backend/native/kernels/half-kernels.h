@@ -1,4 +1,4 @@
-// Packing of weights and products with them, as TensorFlow calls them.
+// TensorFlow kernels that pack weights and multiply by them.
 
 #pragma once
 
@@ -15,8 +15,8 @@
 
 namespace {
 
-// A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words; where `split` and it is none of halves, [2, ...] with what rounding
-// took away behind them. `turned`, the weight is what is stored turned: [C, R].
+// A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words. With `split`, a weight that is not exact in halves gives [2,
+// ...], with the rounding remainder second. With `turned`, the stored tensor is the transpose, [C, R].
 struct PackKernel {
   bool split, turned;
 
@@ -47,8 +47,7 @@ struct PackKernel {
   }
 };
 
-// x [N, D] through a norm where there is one, a packed weight of `columns` and its bias, times `scale` onto `add` where that is asked for:
-// [N, columns].
+// x [N, D], with an optional norm, times a packed weight of `columns`, plus its bias, times `scale`, optionally plus `add`: [N, columns].
 struct HalfProductKernel {
   PartNorm norm;
   int units, columns;
@@ -76,8 +75,8 @@ struct HalfProductKernel {
   }
 };
 
-// As `ExponentsKernel`, of the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. The reference is near the
-// largest logit.
+// As `ExponentsKernel`, for the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. The reference is only
+// near the largest logit.
 struct HalfExponentsKernel {
   int units, columns;
   bool split, biased;

@@ -1,4 +1,4 @@
-// MLPs with packed weights, as TensorFlow calls them.
+// TensorFlow kernels for MLPs with packed weights.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace {
 
-// What an MLP is beside its norm and weights.
+// The attributes of an MLP, except its norm and weights.
 struct MlpWords {
   Activation activation;
   bool gated, gateBiased, upBiased;
@@ -26,12 +26,12 @@ struct MlpWords {
         upBiased(intOf(from, "up_biased") != 0) {}
 };
 
-// Inputs that both kernels of an MLP with packed weights have.
+// Inputs that the kernels of an MLP with packed weights share.
 struct NeuronInputs {
   const TF_Tensor *normWeight, *normBias, *gate, *gateBias, *up, *upBias;
 };
 
-// What both kernels begin with.
+// Attributes and checks that these kernels share.
 struct HalfMlpStart {
   PartNorm norm;
   MlpWords words;
@@ -53,7 +53,7 @@ struct HalfMlpStart {
            (!words.upBiased || sizeOf(in.upBias) == neurons);
   }
 
-  // `ups` are the weights of `in`, and outlive what is made.
+  // Stores the ups' weight in `ups`, which must outlive the result.
   HalfMlp with(const TF_Tensor* source, const NeuronInputs& in, HalfWeight& ups) const {
     HalfWeight gates = halfWeight(in.gate);
     if (!gates.low != !ups.low) (gates.low ? ups : gates).low = zeros(ups.columnTiles * ups.depth * tileSize);
@@ -63,7 +63,7 @@ struct HalfMlpStart {
   }
 
  private:
-  // What rounding took away from a weight of halves, where the one beside it needs more.
+  // A rounding remainder of zeros, for a weight that is exact in halves beside one that is not.
   static const Half* zeros(size_t count) {
     static thread_local std::vector<Half> memory;
     if (memory.size() < count) memory.resize(count);
@@ -71,8 +71,8 @@ struct HalfMlpStart {
   }
 };
 
-// An MLP of `neurons` with packed weights: what it adds to x [N, D] of what it reads of source [N, D], down [D, I] with its bias behind the
-// inputs above; without a gate, `up` is given twice. To [N, D].
+// An MLP of `neurons` with packed weights: reads source [N, D] and adds its output to x [N, D]. down [D, I] and its bias follow the inputs
+// above. Without a gate, pass `up` twice. Returns [N, D].
 struct HalfMlpKernel {
   HalfMlpStart start;
   bool downBiased;
@@ -104,7 +104,7 @@ struct HalfMlpKernel {
   }
 };
 
-// The same, with what activations read and what they are multiplied by, as `KeptNeurons`.
+// The same, and also returns the gates and ups as `KeptNeurons`.
 struct KeptHalfMlpKernel {
   HalfMlpKernel mlp;
 
@@ -113,7 +113,7 @@ struct KeptHalfMlpKernel {
   void compute(Call& call) const { mlp.run(call, true); }
 };
 
-// The neurons of such an MLP, behind their activation: source [N, D] to [N, neurons].
+// The neurons of such an MLP after their activation: source [N, D] to [N, neurons].
 struct HalfNeuronsKernel {
   HalfMlpStart start;
 

@@ -1,4 +1,4 @@
-// Products of training by the units of 16-bit operands, as TensorFlow calls them.
+// TensorFlow kernels for training, with products on the units for 16-bit operands.
 
 #pragma once
 
@@ -31,8 +31,8 @@ struct HalfCorrelationKernel {
   }
 };
 
-// Final states of a model and of the dense one, [N, D] each, through a packed head of `columns` entries: divergences [N] and, where `graded`,
-// the gradient of their sum times `scale` by the states [N, D]. `turned` is the head packed turned.
+// Final states of a model and of the dense one, [N, D] each, through a packed head of `columns` entries to divergences [N]. With `graded`,
+// also the gradient of their sum times `scale` with respect to the states [N, D]. `turned` is the packed transpose of the head.
 struct HalfDivergenceKernel {
   int units, columns;
   bool biased, graded;
@@ -62,8 +62,8 @@ struct HalfDivergenceKernel {
   }
 };
 
-// The gradient by what an MLP with a norm in front gives [N, D], what the norm reads [N, D], what `EspalierKeptHalfMlp` kept, and packed turned
-// weights: down, what is activated, and where `gated` what is not. Gradients by source, norm, and the three weights as they are stored.
+// The output gradient of an MLP with a norm [N, D], the norm's input [N, D], the output of `EspalierKeptHalfMlp`, and packed transposed
+// weights (down, activated, and if `gated` the other) to gradients with respect to source, norm and the three weights as stored.
 struct HalfMlpBackwardKernel {
   Norm norm;
   Activation activation;

@@ -1,4 +1,4 @@
-// Weights in 16 bits for few rows, as TensorFlow calls them.
+// TensorFlow kernels for 16-bit weights and few rows.
 
 #pragma once
 
@@ -10,8 +10,8 @@
 
 namespace {
 
-// A weight [R, C] in 16 bits, two entries to a word: [R, C / 2] of bfloat16, else [R, C / 2, 1] of float16. Where something would be lost in
-// both, or C does not fill vectors, whose remainder is summed in another way, [0, 0].
+// A weight [R, C] in 16 bits, two entries per word: bfloat16 as [R, C / 2], else float16 as [R, C / 2, 1]. Returns [0, 0] if both would
+// lose precision, or if C does not fill whole vectors, because the rest is summed differently.
 struct NarrowKernel {
   explicit NarrowKernel(TF_OpKernelConstruction*) {}
 
@@ -34,7 +34,7 @@ struct NarrowKernel {
   }
 };
 
-// A weight of `NarrowKernel` for rows of `columns` entries.
+// Reads a weight of `NarrowKernel` for rows of `columns` entries.
 bool narrowWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, StoredWeight& to) {
   const void* entries = TF_TensorData(weight);
   if (isMatrix(weight)) to.brainFloats = static_cast<const BrainFloat*>(entries);
@@ -46,7 +46,7 @@ bool narrowWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, Stored
   return TF_NumDims(weight) >= 2 && TF_Dim(weight, 0) == rows && 2 * TF_Dim(weight, 1) == columns;
 }
 
-// As `FewRowsKernel`, of a weight in 16 bits.
+// As `FewRowsKernel`, for a weight in 16 bits.
 struct FewNarrowRowsKernel {
   bool biased;
 

@@ -1,4 +1,4 @@
-// Functions on arrays of Node, for what is in no tensor: masters and moments of weights that are trained.
+// Functions on Node arrays, for values that are not in tensors: masters and moments of trained weights.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 #include "../adam.h"
 
-// The part of Node-API that we use. It is stable, so its headers are not needed.
+// The part of Node-API that we use. The API is stable, so we don't need its headers.
 extern "C" {
 int napi_get_cb_info(void* env, void* info, size_t* count, void** values, void** self, void** data);
 int napi_get_typedarray_info(void* env, void* value, int* type, size_t* length, void** data, void** buffer, size_t* offset);
@@ -21,12 +21,12 @@ int napi_throw_error(void* env, const char* code, const char* message);
 
 namespace {
 
-// The arguments of one call, which are taken in their order; wrong ones make it throw.
+// The arguments of one call, read in order. Wrong arguments throw a JavaScript error.
 class NodeCall {
  public:
   NodeCall(void* env, void* info) : env_(env), fits_(napi_get_cb_info(env, info, &count_, values_, nullptr, nullptr) == 0) {}
 
-  // An array of 32-bit numbers, as long as those before it.
+  // An array of 32-bit floats, equal in length to earlier arrays.
   float* array() {
     constexpr int float32Array = 7;
     int type = -1;
@@ -46,7 +46,7 @@ class NodeCall {
 
   int64_t length() const { return length_; }
 
-  // Whether all arguments were what they must be.
+  // Whether all arguments were valid.
   bool fit() const {
     if (!fits_) napi_throw_error(env_, nullptr, "A function on arrays takes Float32Arrays of one length, then numbers.");
     return fits_;

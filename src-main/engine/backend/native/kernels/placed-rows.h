@@ -1,4 +1,4 @@
-// Where the rows of a call are in the slots of their sequences.
+// Finds the cache slots of a call's rows.
 
 #pragma once
 
@@ -10,7 +10,8 @@
 
 namespace {
 
-// Rows [table, position] of a call: table is where a sequence's slots begin in `slots`. False where one reaches beyond them or the cache.
+// Rows [table, position] of a call, where table is the index in `slots` at which a sequence's slots begin. Returns false if a row reaches
+// beyond the slots or the cache.
 bool placeRows(const TF_Tensor* rows, const TF_Tensor* slots, std::vector<PlacedRow>& placed) {
   if (!isMatrix(rows) || TF_Dim(rows, 1) != 2) return false;
   for (int64_t row = 0; row < TF_Dim(rows, 0); row++) {

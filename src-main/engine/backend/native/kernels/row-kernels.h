@@ -1,4 +1,4 @@
-// Operations on rows, as TensorFlow calls them.
+// TensorFlow kernels for operations on rows.
 
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace {
 
-// x [N, D], weight and bias [D] or anything where `weighted` or `biased` is 0, to [N, D].
+// x [N, D] to [N, D]. weight and bias are [D], ignored if `weighted` or `biased` is 0.
 struct NormKernel {
   Norm norm;
   bool weighted, biased;
@@ -59,7 +59,7 @@ struct GateKernel {
   }
 };
 
-// logits [N, V] to [N, 2]: the largest of each row, and the sum of exponents relative to it.
+// logits [N, V] to [N, 2]: the largest logit of each row, and the sum of exponents relative to it.
 struct ExponentsKernel {
   explicit ExponentsKernel(TF_OpKernelConstruction*) {}
 
@@ -76,8 +76,8 @@ struct ExponentsKernel {
   }
 };
 
-// Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 * count]: what `compareLogits` says, then the other's `count`
-// largest logits and their columns. A model is compared with itself by giving one tensor twice.
+// Logits of a dense model and another one, [N, C] each, to [N, 5 + 2 * count]: the results of `compareLogits`, then the other's `count`
+// largest logits and their columns. Pass the same tensor twice to compare a model with itself.
 struct CompareLogitsKernel {
   int count;
 
@@ -129,7 +129,7 @@ struct DistanceKernel {
   }
 };
 
-// x [B * tokens, I] to [B, I]: sums over each sample's rows of |x|, or of x squared.
+// x [B * tokens, I] to [B, I]: sums of |x| or x squared over each sample's rows.
 struct ColumnsKernel {
   int tokens;
   bool squared;
@@ -151,7 +151,7 @@ struct ColumnsKernel {
   }
 };
 
-// x [N, D] and weight [R, D], bias [R] or anything where `biased` is 0, to [N, R].
+// x [N, D] and weight [R, D] to [N, R]. bias is [R], ignored if `biased` is 0.
 struct FewRowsKernel {
   bool biased;
 

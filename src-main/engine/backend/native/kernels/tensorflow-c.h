@@ -1,4 +1,4 @@
-// The part of TensorFlow's C API for kernels that we use. The API is stable, so its headers are not needed.
+// The part of TensorFlow's C API for kernels that we use. The API is stable, so we don't need its headers.
 
 #pragma once
 

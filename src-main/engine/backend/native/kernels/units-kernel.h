@@ -1,4 +1,4 @@
-// The units of this processor, as TensorFlow asks for them.
+// TensorFlow kernel that reports this processor's units.
 
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-// To [1]: the best units of this processor, as a number.
+// Returns [1]: this processor's best units, as a number.
 struct UnitsKernel {
   explicit UnitsKernel(TF_OpKernelConstruction*) {}
 
