@@ -1,4 +1,4 @@
-/** The measure that a verdict vetoes by: the share of answers that end in a loop. */
+/** The measure that can veto a verdict: the share of answers that end in a loop. */
 export const loopingMeasure = 'looping answers'
 
 /** Length of the token sequences that count as repetition. */
@@ -10,7 +10,7 @@ export function repetitionRate(ids: readonly number[]): number {
   return runs.length === 0 ? 0 : 1 - new Set(runs).size / runs.length
 }
 
-/** A loop is a stretch of at most 64 tokens, repeated at least three times in a row, 16 tokens or more in total. */
+/** A loop is a sequence of at most 64 tokens, repeated at least three times in a row, 16 tokens or more in total. */
 const [leastTurns, leastTokens, longestTurn] = [3, 16, 64]
 
 /** Whether an answer ends in a loop. */

@@ -20,7 +20,7 @@ const pairedTask = z.object({
   probability: z.number(),
 })
 
-/** A question that only one of two models answered correctly, with the scores that each gave the choices. */
+/** A question that only one of two models answered correctly, with each model's scores for the choices. */
 const flippedQuestion = z.object({
   task: z.string(),
   number: z.number().int(),
@@ -37,11 +37,11 @@ export const questionComparison = z.object({
 
 /** One run as the comparison needs it. `comparison.ts` has the arithmetic over several, shared by screens and exports. */
 const comparedRun = runEntry.extend({
-  /** What its file is called over all seeds: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
+  /** The name of its file over all seeds: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
   file: z.string(),
   parameters: z.record(z.string(), parameterValue),
   plan: plan.nullable(),
-  /** What experts were judged by; null for methods that leave experts alone. */
+  /** The criterion for judging experts; null for methods that leave experts alone. */
   experts: judgedExperts.nullable(),
   blocks: z.number().int().nullable(),
   intermediate: z.number().int().nullable(),

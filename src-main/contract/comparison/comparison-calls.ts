@@ -4,7 +4,7 @@ import { id, ids, limit, name, offset, paths, textFile } from '../identifiers.ts
 import { comparison, questionComparison } from './compare.ts'
 import { tableFormat } from './table.ts'
 
-/** Runs that one comparison takes. */
+/** Most runs in one comparison. */
 export const mostCompared = 500
 
 export const comparisonCalls = {

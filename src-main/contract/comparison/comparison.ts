@@ -25,7 +25,7 @@ export function paretoFront<P extends { x: number; y: number }>(points: readonly
   return front
 }
 
-/** What is compared: the baseline first, then one group for each run, or one for its seeds. */
+/** The groups to compare: the baseline first, then one group per run, or one per set of seeds. */
 export function comparedGroups(runs: readonly ComparedRun[], baseline: string | null, overSeeds: boolean): SeedGroup[] {
   const sorted = [...runs].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
   return overSeeds ? groupOverSeeds(sorted) : groupEach(sorted)

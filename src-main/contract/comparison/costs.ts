@@ -2,20 +2,20 @@ import { isLowerBetter } from '../runs/measures.ts'
 import type { ComparedRun } from './compare.ts'
 import { measureColumns, measureId } from './measure-columns.ts'
 
-/** What a file costs: an axis that a verdict is given along. */
+/** The cost of a file: an axis of a verdict. */
 export interface Cost {
-  /** Of its measure. */
+  /** The id of its measure. */
   id: string
   title: string
   lowerIsBetter: boolean
   unit: string
-  /** Of files that cost as much: `the best dense file of its size`. */
+  /** Describes files that cost the same: `the best dense file of its size`. */
   equal: string
   /** `No dense file is as small as …`. */
   least: string
-  /** What follows a value: `120 ms to the first token`. */
+  /** Text after a value: `120 ms to the first token`. */
   of: string
-  /** Of files that cost less. */
+  /** Describes files that cost less. */
   cheaper: string
 }
 

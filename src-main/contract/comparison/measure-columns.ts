@@ -11,7 +11,7 @@ export interface MeasureColumn {
   lowerIsBetter: boolean
 }
 
-/** The measure of each kind of task that says how well a model does it. */
+/** For each kind of task, the measure that says how well a model does it. */
 export const taskMeasures = ['accuracy', 'exact match', 'prompts followed'] as const
 export type TaskMeasure = (typeof taskMeasures)[number]
 
@@ -39,7 +39,7 @@ export function measureOf(run: Pick<RunEntry, 'measures'>, id: string): MeasureS
 
 const tasks: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))
 
-/** The title of the task that a measure was taken on; texts have their names. */
+/** The title of the task that a measure was taken on; for texts, their names. */
 export const subjectTitle = (dataset: string): string => tasks.get(dataset) ?? dataset
 
 /** `perplexity (wikitext2)`, `size [bytes]`. */

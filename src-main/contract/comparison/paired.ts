@@ -1,7 +1,7 @@
 import type { TaskOutcomes } from '../data/questions.ts'
 import { bootstrapMean, type Estimate, type Interval, mcnemar, shareAndError } from './statistics.ts'
 
-/** Default significance level: a difference at least this uneven occurs by chance once in twenty. */
+/** Default significance level: a difference this uneven or more occurs by chance once in twenty. */
 export const noiseLevel = 0.05
 
 /**

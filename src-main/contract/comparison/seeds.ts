@@ -22,7 +22,7 @@ export interface SeedGroup<Run extends RunEntry = ComparedRun> {
   measures: Map<string, MeasureOverSeeds>
 }
 
-/** Units of which a deviation says nothing: sizes follow from the plan. */
+/** Units whose deviation means nothing, because sizes follow from the plan. */
 const counted = new Set(['parameters', 'bytes'])
 
 /** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
@@ -35,10 +35,10 @@ export function groupEach<Run extends RunEntry>(runs: readonly Run[]): SeedGroup
   return tellModels(runs.map((run) => groupOf([run])))
 }
 
-/** Whether runs are of more than one model. */
+/** Whether the runs belong to more than one model. */
 export const hasSeveralModels = (runs: readonly RunEntry[]): boolean => new Set(runs.map(({ model }) => model.id)).size > 1
 
-/** Names say the model where there are several. */
+/** Adds the model to names if there are several models. */
 function tellModels<Run extends RunEntry>(groups: SeedGroup<Run>[]): SeedGroup<Run>[] {
   if (!hasSeveralModels(groups.flatMap(({ runs }) => runs))) return groups
   return groups.map((group) => ({ ...group, name: `${group.name}, ${at(group.runs, 0).model.name}` }))
@@ -52,7 +52,7 @@ export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
 export const seedlessName = (name: string): string => name.replace(/, seed \d+/, '')
 
 function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
-  // A seed that was run twice counts once: the later run. One that measured nothing counts only where none did.
+  // If a seed was run twice, the later run counts. Runs without measures count only if no run has any.
   const measured = runs.filter(({ measures }) => measures.length > 0)
   const once = [...new Map((measured.length > 0 ? measured : runs).map((run) => [run.seed, run])).values()]
   const [first] = runs
@@ -72,14 +72,14 @@ function overSeeds(members: readonly RunEntry[], id: string, isCount: boolean): 
   const [only] = found
   if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
   const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
-  // Equal values have a rounding error of their mean for a deviation.
+  // Equal values can have a deviation from rounding their mean.
   const isRounding = spread !== null && spread < 1e-12 * Math.abs(mean)
   return { mean, spread: isCount ? null : isRounding ? 0 : spread, count: found.length }
 }
 
 const seedlessKey = (run: RunEntry): string => `${run.nominal} ${keyOf(run, (name) => name !== 'seed')}`
 
-/** Equal for runs that differ only in their amount and seed: a line of a chart joins these. */
+/** Equal for runs that differ only in amount and seed. A chart connects them with a line. */
 export const lineKey = (run: RunEntry): string => keyOf(run, (name) => name !== 'seed' && !name.startsWith('amount.'))
 
 function keyOf({ model, fingerprint, method, parameters }: RunEntry, counts: (name: string) => boolean): string {

@@ -6,7 +6,7 @@ import { denseMethod, methodTitles, titleOfMethod } from '../titles.ts'
 export const markShapes = ['circle', 'square', 'triangle', 'diamond', 'cross', 'star', 'wye'] as const
 export type MarkShape = (typeof markShapes)[number]
 
-/** The colour of a series on light and on dark paper. Series differ by lightness as well as hue, and always have a shape too. */
+/** The colours of a series on light and dark paper. Series differ in lightness as well as hue, and each also has a shape. */
 export const seriesColours = [
   { light: '#1f7a47', dark: '#6bbd86' },
   { light: '#2f62ad', dark: '#83aef0' },
@@ -23,13 +23,13 @@ export const seriesColours = [
 /** The dense model, and series without a colour of their own. */
 export const plainColours = { light: '#4c554e', dark: '#b3bbb4' } as const
 
-/** The look of a method in every chart of screens and reports. `colour` is a place in `seriesColours`; null for `plainColours`. */
+/** The look of a method in every chart on screens and in reports. `colour` is an index into `seriesColours`; null means `plainColours`. */
 export interface SeriesLook {
   colour: number | null
   shape: MarkShape
 }
 
-/** By the order of the titles. Cross, star and wye are left to treatments. An eleventh method gets the first colour again with another shape. */
+/** In the order of the titles. Cross, star and wye are reserved for treatments. An eleventh method gets the first colour with another shape. */
 export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
   if (method === denseMethod) return { colour: null, shape: 'wye' }
   const at = methods.indexOf(method)
@@ -37,7 +37,7 @@ export function seriesLook(method: string, methods: readonly string[] = Object.k
   return { colour: at % seriesColours.length, shape: markShapes[(at + Math.floor(at / seriesColours.length)) % 4] ?? 'circle' }
 }
 
-/** What was done to the weights of a pruned model: a repair, or a recovery with or without a repair. */
+/** How a pruned model's weights were treated: by a repair, or by a recovery with or without a repair. */
 export type Treatment = RepairKind | 'recovered'
 
 const treatmentShapes: Record<Treatment, MarkShape> = { 'one-pass': 'cross', 'in-order': 'star', recovered: 'wye' }

@@ -6,13 +6,13 @@ import { groupOverSeeds, hasSeveralModels, type SeedGroup } from './seeds.ts'
 import { seriesId, seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableCell } from './table.ts'
 
-/** Runs compete at a sparsity if what they reached is at most this far from it. */
+/** Runs compete at a sparsity if their reached sparsity differs from it by at most this much. */
 export const sparsityTolerance = 0.01
 
-/** What tables of sparsities say about the competition. */
+/** The note on the competition below tables of sparsities. */
 export const competitionText = `Best among results within ${sparsityTolerance * 100} percentage point of the sparsity.`
 
-/** The title of a method's option; the name itself where it is unknown. */
+/** The title of a method's option, or its name if unknown. */
 export type OptionTitle = (method: string, option: string) => string
 
 type Group<Run extends RunEntry> = SeedGroup<Run>
@@ -24,7 +24,7 @@ export interface NamedTable {
   table: Table
 }
 
-/** One table for each measure of how good a model is; sizes and times have none. Empty without a pruned model. */
+/** One table per quality measure, without sizes and times. Empty without a pruned model. */
 export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle): NamedTable[] {
   const pruned = runs.filter(({ method, nominal }) => nominal !== null || method === denseMethod)
   if (pruned.every(({ method }) => method === denseMethod)) return []
@@ -33,7 +33,7 @@ export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle)
     .map((column) => ({ id: column.id, title: columnLabel(column), table: sparsityTable(pruned, column, titleOf) }))
 }
 
-/** The best group of each model and sparsity by its mean, by rising sparsity, and how many competed. Ties go to the first. */
+/** For each model and sparsity, the group with the best mean and how many competed, by rising sparsity. Ties go to the first. */
 export function bestOfEach<Run extends RunEntry>(
   groups: readonly Group<Run>[],
   column: MeasureColumn,
@@ -48,8 +48,8 @@ export function bestOfEach<Run extends RunEntry>(
 }
 
 /**
- * A measure as papers print it: a row for each method, a column for each sparsity, mean with deviation over seeds, the best of each sparsity
- * marked. A result that missed the sparsity by more than the tolerance says what it reached, and does not compete.
+ * A measure as papers print it: a row per method, a column per sparsity, mean with deviation over seeds, the best of each column marked. A
+ * result that misses the sparsity by more than the tolerance shows its reached sparsity and does not compete.
  */
 export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, titleOf: OptionTitle = (_, option) => option): Table {
   const groups = groupOverSeeds([...runs].sort((a, b) => rankOf(a) - rankOf(b))).filter(
@@ -104,7 +104,7 @@ interface Row {
   groups: Group<RunEntry>[]
 }
 
-/** Splits the results of one method by the options that differ at the same sparsity; their titles say which. */
+/** Splits the results of one method by the options that differ at the same sparsity. The titles show these options. */
 function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   const [run] = groups[0]?.runs ?? []
   if (!run) return []
@@ -117,7 +117,7 @@ function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
 }
 
-/** Without the options that some of the results do not have, such as the calibration of a dense model, where the others tell them apart. */
+/** Drops options that some results lack, such as the calibration of a dense model, if the other options distinguish the results. */
 function telling(groups: readonly Group<RunEntry>[], names: string[]): string[] {
   const of = ({ runs: [run] }: Group<RunEntry>, name: string) => run?.parameters[name]
   const kinds = (some: string[]) => new Set(groups.map((group) => JSON.stringify(some.map((name) => of(group, name) ?? null)))).size

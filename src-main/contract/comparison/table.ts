@@ -3,7 +3,7 @@ import { type TableFormat, tableFormatTitles } from '../titles.ts'
 
 const tableColumn = z.object({ label: z.string(), numeric: z.boolean(), better: z.enum(['lower', 'higher']).optional() })
 
-/** `spread` is the standard deviation over seeds. `note` stands behind a number that does not compete with the others. */
+/** `spread` is the standard deviation over seeds. `note` follows a number that does not compete with the others. */
 const tableCell = z.object({
   value: z.union([z.string(), z.number(), z.boolean(), z.null()]),
   spread: z.number().nullable().optional(),

@@ -8,11 +8,11 @@ export interface Verdict {
   answer: 'prune' | 'do not prune' | 'no difference' | 'unknown'
   /** For users, with its numbers. */
   sentence: string
-  /** What the runs cannot answer, one sentence each. */
+  /** Questions that the runs cannot answer, one sentence each. */
   untested: string[]
 }
 
-/** All pruned files with their rivals, the kinds of text that no choice saw, and the files whose cost is unknown. */
+/** All pruned files with their rivals, the kinds of text that no choice used, and the files of unknown cost. */
 export interface Evidence {
   duels: readonly Duel[]
   dense: readonly WorthRow[]
@@ -43,7 +43,7 @@ function answerOf({ duels, dense, deciding, cost }: Evidence): Omit<Verdict, 'un
   return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, deciding, cost) }
 }
 
-/** By the perplexity of the pruned file on the first deciding text, best first. */
+/** Sorted by the pruned file's perplexity on the first deciding text, best first. */
 function sorted(duels: readonly Duel[], [kind = '']: readonly string[]): Duel[] {
   return [...duels].sort((a, b) => (a.pruned.quality[kind]?.mean ?? 0) - (b.pruned.quality[kind]?.mean ?? 0))
 }
@@ -63,7 +63,7 @@ const isMeasured =
     deciding.every((kind) => quality[kind])
 const onEvery = 'measured on every text that decides'
 
-/** No dense file costs as little as any pruned one: what either reaches. */
+/** For when no dense file costs as little as any pruned one: the quality that each side reaches. */
 function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): string {
   const able = dense.filter(isMeasured(deciding))
   const [least] = [...able].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))

@@ -11,7 +11,7 @@ import { judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, WorthRow } from './worth.ts'
 import { isPruned, onSameWindows } from './worth-runs.ts'
 
-/** Share by which a dense file may cost more than its pruned rival, and below which qualities are equal. */
+/** Share by which a dense file may cost more than its pruned rival, and by which qualities may differ and still count as equal. */
 const equalShare = 0.01
 
 export interface Worth extends Verdict {
@@ -68,7 +68,7 @@ function rowOf({ runs, measures }: SeedGroup, { id }: Cost, own: string | undefi
 
 type Summary = SeedGroup['measures'] extends Map<string, infer Of> ? Of : never
 
-/** A spread over seeds becomes the standard error of their mean. A single run's spread is one already. */
+/** Turns a spread over seeds into the standard error of their mean. A single run's spread already is a standard error. */
 const overSeeds = ({ mean, spread, count }: Summary): Quality => ({ mean, error: spread === null ? null : spread / Math.sqrt(count) })
 
 function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
@@ -82,7 +82,7 @@ function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
 const loopsOf = (measures: SeedGroup['measures']): number | null =>
   [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null
 
-/** Of a model's dense run as computed, whichever cost it has. */
+/** The looping share of a model's dense run as computed, whatever its cost. */
 function calmOf(groups: readonly SeedGroup[]): number | null {
   const dense = groups.filter(({ runs: [first] }) => first && !isPruned(first) && first.parameters.weights === undefined)
   return dense.map(({ measures }) => loopsOf(measures)).find((share) => share !== null) ?? null
@@ -91,7 +91,7 @@ function calmOf(groups: readonly SeedGroup[]): number | null {
 const tasksOf = ({ measures }: ComparedRun): [string, TaskMeasure][] =>
   measures.flatMap(({ name, dataset }): [string, TaskMeasure][] => (isTaskMeasure(name) ? [[dataset, name]] : []))
 
-/** Corpora, and hashes of windows, that calibration, repair, recovery or importances looked at. Importances use the calibration's, else `mixed`. */
+/** Corpora, and hashes of windows, that calibration, repair, recovery or importances used. Importances use the calibration's, else `mixed`. */
 function seenTexts({ parameters, calibration }: ComparedRun): string[] {
   const asked = ['calibration', 'repair.calibration', 'recover.text'].flatMap((name) => {
     const [source, mix] = [parameters[`${name}.source`], parameters[`${name}.mix`]]
@@ -114,7 +114,7 @@ function kindsOf({ measures, evaluation }: ComparedRun): [string, string[]][] {
     })
 }
 
-/** `sign` is 1 where a lower quality is better. */
+/** `sign` is 1 if lower quality values are better. */
 function frontOf(rows: readonly WorthRow[], kind: string, { lowerIsBetter }: Cost, sign: 1 | -1): WorthRow[] {
   const points = rows.flatMap((row) => {
     const quality = row.quality[kind]

@@ -3,7 +3,7 @@ import type { ComparedRun } from './compare.ts'
 
 export const isPruned = ({ method }: Pick<ComparedRun, 'method'>): boolean => method !== denseMethod
 
-/** The models that a verdict can be about, with their runs. Models that only have unpruned files are rivals of each one that was pruned. */
+/** The models that a verdict can be about, with their runs. A model with only unpruned files is a rival of each pruned model. */
 export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: string; runs: ComparedRun[] }> {
   const files = runs.filter(({ method }) => !isAblation(method) && !isInspection(method))
   const groups = Map.groupBy(files, ({ model }) => model.id)
@@ -14,8 +14,8 @@ export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: s
 }
 
 /**
- * The runs, and of other models than the first pruned run's only the perplexities on the same windows of token ids. `strangers` are models
- * without any.
+ * All runs of the first pruned run's model. Of other models, only the perplexities on the same windows of token ids. `strangers` are models
+ * without any such perplexity.
  */
 export function onSameWindows(runs: readonly ComparedRun[]): { runs: ComparedRun[]; own: string | undefined; strangers: string[] } {
   const own = (runs.find(isPruned) ?? runs[0])?.model.id

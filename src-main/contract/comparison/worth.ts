@@ -1,7 +1,7 @@
 import { cellText } from './cell-text.ts'
 import type { TaskMeasure } from './measure-columns.ts'
 
-/** A value over seeds, with one standard error where it is known. */
+/** A value over seeds, with one standard error if known. */
 export interface Quality {
   mean: number
   error: number | null
@@ -14,7 +14,7 @@ export interface WorthRow {
   name: string
   pruned: boolean
   method: string
-  /** Null where weights were measured as computed. */
+  /** Null if the weights were measured as computed. */
   weights: string | null
   cost: Quality
   /** Perplexity by kind of text, the measure of each task. */
@@ -23,20 +23,20 @@ export interface WorthRow {
   loops: number | null
 }
 
-/** How a pruned file compares with its rival, the best dense file that costs as much. */
+/** How a pruned file compares with its rival, the best dense file at the same cost. */
 export interface Duel {
   pruned: WorthRow
   rival: WorthRow | null
   outcome: 'better' | 'worse' | 'tie' | 'mixed' | 'no rival'
   /** Tasks that the rival clearly does better. */
   worseTasks: string[]
-  /** Loops more often than the dense model. */
+  /** True if it loops more often than the dense model. */
   vetoed: boolean
-  /** Of both the pruned file and the dense model. */
+  /** Whether looping is known for both the pruned file and the dense model. */
   loopsKnown: boolean
 }
 
-/** The Pareto front of cost and one quality. Only a text that no choice saw decides. */
+/** The Pareto front of cost and one quality. Only a text that no choice used can decide. */
 export interface Front {
   kind: string
   measure: 'perplexity' | TaskMeasure
@@ -52,12 +52,12 @@ const outcomes: Record<Duel['outcome'], string> = {
   'no rival': 'no rival',
 }
 
-/** What came of a pruned file, in words. */
+/** The outcome for a pruned file, in words. */
 export function outcomeText({ outcome, vetoed }: Duel): string {
   return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
 }
 
-/** A file's perplexity, or its share of a task in percent; of several seeds with the standard error of their mean. */
+/** A file's perplexity, or its share of a task in percent. With several seeds, includes the standard error of their mean. */
 export function qualityText({ quality, runs }: WorthRow, { kind, measure }: Pick<Front, 'kind' | 'measure'>): string {
   const own = quality[kind]
   if (!own) return '–'

@@ -12,14 +12,14 @@ import { writtenTasks } from '#engine/evaluation/written/index.ts'
 import { formats } from '#engine/export/index.ts'
 import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
 
-/** What lies on this machine: bundled texts and questions. */
+/** Folders of the bundled texts and questions. */
 interface CatalogueFolders {
   /** The bundled sample model, with `calibration.txt` and `test.txt`. */
   readonly sample: string
   readonly questions: string
 }
 
-/** Everything that a form offers: methods, data sets, tasks and formats, each with whether it is there already. */
+/** Everything that a form offers: methods, data sets, tasks and formats, and whether each is already on this machine. */
 export async function describeCatalogue(folders: CatalogueFolders): Promise<Catalogue> {
   return {
     methods: methodEntries(),
@@ -74,7 +74,7 @@ async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
   ]
 }
 
-/** Data sets of the hub, which are fetched when they are used. */
+/** Data sets on the hub, downloaded when they are used. */
 function named(): DatasetEntry[] {
   return datasetIds.map((id) => {
     const { title, file } = namedDatasets[id]

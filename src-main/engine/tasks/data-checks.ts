@@ -15,23 +15,23 @@ import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** A model as far as it has to be known before any weight is read. */
+/** A model as known before any weight is read. */
 export interface Outside {
   readonly path: string
   readonly name: string
-  /** Closed: only its names and shapes are asked for. */
+  /** Closed: only names and shapes can be read. */
   readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec
   readonly tokenizer: Tokenizer | undefined
 }
 
-/** Checks the texts, questions and prompts of one request, and collects its problems and the files to fetch. */
+/** Checks the texts, questions and prompts of one request, and collects its problems and the files to download. */
 export class DataChecks {
   readonly problems: Problem[] = []
   readonly fetches: RequestPreview['fetches'] = []
   readonly #request: RunRequest
   readonly #model: Outside
-  /** What several requests share is checked once. */
+  /** Checks that several requests share are done once. */
   readonly #answers: Map<string, Promise<Problem[]>>
 
   constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
@@ -60,7 +60,7 @@ export class DataChecks {
       this.fetches.push({ field, ...fileOfDataset(source) })
       return
     }
-    // One window is enough to know that the text is there, can be read, and is long enough.
+    // One window is enough to know that the text exists, is readable and is long enough.
     const read = () => readData({ spec }, tokenizer, { source, sequenceLength, windows: 1 }, 0, { localFolder })
     await this.#once(`${source} ${sequenceLength}`, field, read)
   }
@@ -99,7 +99,7 @@ export class DataChecks {
     }
   }
 
-  /** What an inspection of other runs needs: a text, or prompts that the model can read. */
+  /** Checks the data of an inspection: a text, or prompts that the model can read. */
   async inspection(): Promise<void> {
     const { inspect } = this.#request
     if (inspect?.kind === 'divergence') return this.data('inspect.data', inspect.data)
@@ -117,7 +117,7 @@ export class DataChecks {
     }
   }
 
-  /** Looks at what several requests share once for all of them. */
+  /** Runs a check that several requests share once for all of them. */
   async #once(what: string, field: string, look: () => Promise<unknown>): Promise<void> {
     const key = `${this.#model.path} ${this.#request.localFolder ?? ''} ${what}`
     const known =

@@ -25,10 +25,10 @@ type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['
 type Found = Pick<InspectionDocument, 'inspected' | 'notes' | 'evaluation'>
 
 const pageKind: StepKind = { version: 1 }
-/** An answer says how long it took. */
+/** Never shared, because an answer includes the time it took. */
 const answerKind: StepKind = { version: 1, reach: 'own' }
 
-/** Looks at runs of one model as the request says. Finished steps, a page of tokens or an answer each, are taken from the host. */
+/** Inspects runs of one model as the request asks. Finished steps (a page of tokens or an answer each) are taken from the host. */
 export async function executeInspection(request: RunRequest, subjects: Subjects, host: RunHost): Promise<InspectionDocument> {
   const { inspect } = request
   if (!inspect) throw new EspalierError('usage', 'An inspection must say what it looks at.')
@@ -94,7 +94,7 @@ async function makePages({ model, tokenizer, steps }: RunPlace, subjects: Subjec
   }
 }
 
-/** Answers of every column to every prompt, each a step of its own. */
+/** Every column's answer to every prompt, one step each. */
 async function answer(
   { model, tokenizer, steps }: RunPlace,
   subjects: Subjects,

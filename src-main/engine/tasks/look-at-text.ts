@@ -5,13 +5,13 @@ import type { Windows } from '#engine/data/windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
 
-/** Windows that are counted at most: beyond it a text is long enough. */
+/** Most windows that are counted. A text with more is long enough. */
 const mostWindows = 4096
 const beginningCharacters = 400
-/** Tokens of a passage that two texts can share. */
+/** Tokens of a passage that is looked for in both texts. */
 const passageTokens = 24
 
-/** What a text gives a model: how many windows, how it begins, and how much of it is in `against` too. No weights are read. */
+/** How many windows a text gives a model, how it begins, and how much of it is also in `against`. Reads no weights. */
 export async function lookAtText(path: string, data: DataRequest, against: DataRequest | undefined): Promise<TextLook> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
@@ -29,7 +29,7 @@ export async function lookAtText(path: string, data: DataRequest, against: DataR
   }
 }
 
-/** The share of the passages of `windows`, one after the other, that are anywhere in `others`. */
+/** The share of consecutive passages of `windows` that occur anywhere in `others`. */
 export function sharedPassages(windows: Windows, others: Windows): number {
   const length = Math.min(passageTokens, ...windows.map((window) => window.length), ...others.map((window) => window.length))
   const known = new Set<string>()
@@ -47,7 +47,7 @@ export function sharedPassages(windows: Windows, others: Windows): number {
   return all === 0 ? 0 : shared / all
 }
 
-/** A passage as a key of half its size in memory that two different ones do not share but by a chance of 1 in 2^64. */
+/** A passage as a key that takes half the memory. Two different passages share one with a probability of 1 in 2^64. */
 function passageAt(window: Int32Array, at: number, length: number): string {
   let one = 0x811c9dc5
   let two = 0x01000193

@@ -3,14 +3,14 @@ import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.ts'
 import type { StepStore } from '#engine/steps/step-store.ts'
 
-/** Reading a whole model takes seconds to minutes: it is done once for each quick key, and runs on a cluster wait for the one that does it. */
+/** Reading a whole model takes seconds to minutes. It is done once per quick key, and runs on a cluster wait for the one that does it. */
 const contentsStep: StepKind = { version: 1, reach: 'shared' }
 
-/** The name under which the fingerprint of a model with this quick key is kept. */
+/** The name under which the fingerprint for this quick key is stored. */
 export const contentsName = (quickKey: string): StepName =>
   nameStep({ kind: contentsStep, label: 'fingerprint of the model', on: { quickKey } }, null)
 
-/** Throws `conflict` when plans were made for another model than the one at the path: of another model, they mean nothing. */
+/** Throws `conflict` if plans were made for another model than the one at the path. They would mean nothing for it. */
 export async function requireOwnModel(
   path: string,
   fingerprints: readonly (string | null)[],

@@ -37,7 +37,7 @@ const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
 /** What each request would remove and need, and its problems. No weights are read and nothing is computed. */
 export async function preflightRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
   const models = new Map<string, Promise<Outside>>()
-  // Runs of a grid share their data: each text is looked at once.
+  // Runs of a grid share their data, so each text is checked once.
   const answers = new Map<string, Promise<Problem[]>>()
   const previews: RequestPreview[] = []
   for (const request of requests) {
@@ -48,7 +48,7 @@ export async function preflightRequests(requests: readonly RunRequest[]): Promis
   return previews
 }
 
-/** What requests have to do, without checking them; null where a model or a text is gone. */
+/** The work of each request, without checking it; null if a model or a text is gone. */
 export async function workOfRequests(requests: readonly RunRequest[]): Promise<(Work | null)[]> {
   const models = new Map<string, Promise<Outside>>()
   const works: (Work | null)[] = []
@@ -117,7 +117,7 @@ class Preflight {
     }
   }
 
-  /** Puts the sparsity in the place of a budget. */
+  /** Replaces a budget by its sparsity. */
   async #foresee(): Promise<void> {
     const { amount, method } = this.#request
     if (method === denseMethod || isAblation(method) || isInspection(method)) return
@@ -137,7 +137,7 @@ class Preflight {
     }
   }
 
-  /** The runtime is asked only where a precision could be out of its reach. */
+  /** Asks the runtime only if it may not support the precision. */
   async #checkPrecision(): Promise<void> {
     const { precision = 'float32', backend } = this.#request
     if (precision === 'float32' || precision === 'auto') return
@@ -145,7 +145,7 @@ class Preflight {
     resolvePrecision(precision, this.#model.spec)
   }
 
-  /** Methods leave plans of about one size: what fits for none of them is refused before anything is read. */
+  /** A method's plans are about equal in size. If none fits, refuses before reading anything. */
   async #checkRecoveryRoom({ text, trains }: RecoveryRequest): Promise<void> {
     const { spec } = this.#model
     const { left, vocabularyStays } = divideMemory(spec, this.#request.memoryBytes)
@@ -154,7 +154,7 @@ class Preflight {
     this.#recoveryBytes = Vocabulary.bytes(spec) + Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
-  /** What the amount comes to with these options; undefined where that cannot be said. */
+  /** The outline of the amount with these options; undefined if unknown. */
   #amount(): Outline | undefined {
     const { method: id, options: given, amount, repair, recover } = this.#request
     const { spec } = this.#model
@@ -173,7 +173,7 @@ class Preflight {
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       this.#feasibleRange = { minimum: least, maximum: most }
-      // A method that can remove nothing of this model says why.
+      // If a method can remove nothing from this model, its outline throws the reason.
       if (most === 0) outlineOf(method, spec, budget, options)
       if (budget.sparsity > most + 1e-9)
         throw new EspalierError(
@@ -190,7 +190,7 @@ class Preflight {
     }
   }
 
-  /** What the result would weigh; nothing where it cannot be reached. */
+  /** The size of the result in each format; empty if the amount is out of reach. */
   async #formats(): Promise<FormatOutline[]> {
     const { method, amount, options } = this.#request
     if (isAblation(method) || isInspection(method) || this.#checks.problems.some(({ code }) => code === 'infeasible' || code === 'usage'))
@@ -202,7 +202,7 @@ class Preflight {
 
   async #try(field: string, look: () => Promise<unknown>): Promise<void> {
     await look().catch((thrown: unknown) => {
-      // A process with another runtime can say nothing of this one.
+      // A process with another runtime cannot answer for this one.
       if (thrown instanceof EspalierError && thrown.details?.anotherProcess) throw thrown
       this.#checks.problems.push(toProblem(field, thrown))
     })
@@ -211,7 +211,7 @@ class Preflight {
 
 const nothing: Outline = { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached: null }
 
-/** What removing experts changes, and what not. */
+/** What removing experts changes and what it does not. */
 function expertsNote(
   spec: DecoderSpec,
   request: RunRequest,
@@ -229,7 +229,7 @@ function expertsNote(
   return `Removing ${expertsRemoved} experts saves memory, not time: ${totals}, but a token still meets ${after?.active} instead of ${before?.active}.`
 }
 
-/** Tokens of the windows that a request asks for, each once. */
+/** The distinct window lengths of a request, in tokens. */
 function lengthsOf({ calibration, measures }: RunRequest): number[] {
   const measured = measures.flatMap((measure) =>
     measure.kind === 'perplexity' ? [measure.data.sequenceLength] : measure.kind === 'inference' ? [measure.sequenceLength] : [],
@@ -242,7 +242,7 @@ function requireRefit({ title, refitProblem }: Method, options: Record<string, u
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 
-/** Weights as float32 and the streams of one window: what stays in memory when nothing has to be streamed, before a recovery. */
+/** Bytes for float32 weights and the streams of one window: the memory needed if nothing is streamed, before a recovery. */
 function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest): number {
   const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
   const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden

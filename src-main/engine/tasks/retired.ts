@@ -4,7 +4,7 @@ import { findMethod, methods } from '../pruning/registry.ts'
 
 const instead = 'The best available backend computes instead.'
 
-/** A sentence for everything in a request that this version no longer has and therefore ignores. */
+/** One sentence for each part of a request that this version no longer supports and therefore ignores. */
 export function retiredIn({ backend, method, options }: Pick<RunRequest, 'backend' | 'method' | 'options'>): string[] {
   return [
     ...(backend === 'webgpu' ? [`The WebGPU backend was removed, as it never ran. ${instead}`] : []),

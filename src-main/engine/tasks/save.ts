@@ -21,7 +21,7 @@ interface SaveTaskHost extends Omit<RunHost, 'emit'> {
 
 type SaveTask = Omit<Extract<ComputeTask, { kind: 'save' }>, 'kind'>
 
-/** Saves what a run made of its model in the formats that are asked for. */
+/** Saves a run's result in the requested formats. */
 export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<SavedFile[]> {
   const { model: path, plan, run, memoryBytes, fingerprint, calibration, seed, localFolder, ...asked } = task
   await requireOwnModel(path, [fingerprint], host)
@@ -45,7 +45,7 @@ export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<S
   return saved
 }
 
-/** Windows of the run's own text, or of the bundled one, where a type weighs errors. */
+/** Windows of the run's own text, or of the bundled one, if a type weighs errors. */
 async function readCalibration(model: Model, task: SaveTask, { fetchFile, signal }: SaveTaskHost): Promise<ReadData | undefined> {
   const { formats, ggufTypes, calibration, seed, localFolder } = task
   if (!formats.includes('gguf') || !ggufTypes.some((type) => weighsErrors(findMix(type)))) return undefined

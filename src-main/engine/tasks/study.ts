@@ -19,8 +19,8 @@ import type { RunHost } from './run/run-steps.ts'
 type PerplexityRequest = Extract<MeasureRequest, { kind: 'perplexity' }>
 
 /**
- * Runs the ablation that a request names as its method. Its trials are judged by the first perplexity that the request asks for; finished
- * steps are taken from the host.
+ * Runs the ablation that a request names as its method. The request's first perplexity judges its trials. Finished steps are taken from the
+ * host.
  */
 export async function executeStudy(request: RunRequest, host: RunHost): Promise<StudyDocument> {
   const { method, seed, calibration } = request
@@ -43,7 +43,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     method,
     options,
     seed,
-    // Of the first trial.
+    // From the first trial.
     ...(drawn[0] ? { calibration: drawn[0] } : {}),
     evaluation: [measured],
     study: { table, plot: withoutEndless(plot) },
@@ -55,7 +55,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   }
 }
 
-/** The texts of a study; what it draws for calibration is noted in `drawn`. */
+/** The texts of a study; records the calibration windows that it draws in `drawn`. */
 async function readTexts({ model, tokenizer, steps, request }: RunPlace, calibration: DataRequest, judged: PerplexityRequest) {
   const sources = { localFolder: request.localFolder, fetchFile: steps.host.fetchFile }
   const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, sources)
@@ -72,7 +72,7 @@ async function readTexts({ model, tokenizer, steps, request }: RunPlace, calibra
   return { input, drawn, measured: used }
 }
 
-/** JSON has no infinity: a model that was ruined keeps its row, and has no point. */
+/** JSON has no infinity. A ruined model keeps its row but gets no point. */
 function withoutEndless(plot: Plot): Plot {
   const finite = ({ x, y }: { x: number; y: number }) => Number.isFinite(x) && Number.isFinite(y)
   return { ...plot, series: plot.series.map((series) => ({ ...series, points: series.points.filter(finite) })) }

@@ -22,7 +22,7 @@ export class Estimates {
   readonly #context: Context
   readonly #library: Library
   readonly #rates: AskRates
-  /** The work of the history's runs, which never changes for one content of their model. */
+  /** The work of the history's runs. It never changes for the same content of a model. */
   readonly #works = new Map<string, Work | null>()
 
   constructor(context: Context, library: Library, rates: AskRates) {
@@ -90,7 +90,7 @@ export class Estimates {
     return done
   }
 
-  /** The content that the model's latest runs used. Runs of another content do not predict the next one. */
+  /** The content of the model in its latest runs. Runs of another content do not predict the next one. */
   #contentOf(model: string): string | null {
     return this.#context.history.runs.latestDone(model, 1)[0]?.fingerprint ?? null
   }
@@ -100,7 +100,7 @@ export class Estimates {
     return experiment === null ? id : `${experiment}/${model}/${fingerprint ?? this.#contentOf(model)}`
   }
 
-  /** The parts that the run which this one repairs or recovers has done for it. */
+  /** Parts that are already done, by the run that this one repairs or recovers. */
   #partsDone(row: RunRow): string[] {
     const { history } = this.#context
     const own = history.documents.request(row.number)

@@ -35,7 +35,7 @@ const exportedRun = z.object({
   notes,
   problem: shape.problem,
   ...runRecord.shape,
-  // Files of earlier versions lack these.
+  // Files from earlier versions lack these.
   study: shape.study.default(null),
   passes: shape.passes.default(null),
   inspected: shape.inspected.default(null),
@@ -64,7 +64,7 @@ const experimentFile = z.object({
 
 type ExperimentFile = z.infer<typeof experimentFile>
 
-/** `paths` keeps those of this machine. */
+/** `paths` keeps this machine's paths. */
 export function exportExperiment({ history }: Pick<Context, 'history'>, id: string, paths: boolean): string {
   const experiment = history.experiments.get(id)
   const rows = history.runs.ofExperiment(id)
@@ -120,7 +120,7 @@ function parseFile(content: string): ExperimentFile {
   throw new EspalierError('invalid', `This version cannot read this experiment: ${issue?.message}`)
 }
 
-/** The same model in the library, else a hidden row for runs to refer to. */
+/** The same model in the library, or else a hidden row that runs can refer to. */
 function modelFor(history: Context['history'], { name, source, description }: ExperimentFile['models'][number]): string {
   const facts = (model: { description: ExperimentFile['models'][number]['description'] }) =>
     JSON.stringify([model.description.family, model.description.shape, model.description.parameters])

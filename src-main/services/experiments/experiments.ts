@@ -85,7 +85,7 @@ export class ExperimentsService extends Service {
     this.parts.queue.tellRuns(this.history.runs.ofExperiment(experiment).map(({ number }) => number))
   }
 
-  /** Whether a GGUF file can hold what 2SSP leaves of a model; false where it can remove nothing. */
+  /** Whether a GGUF file can hold a model pruned by 2SSP; false if 2SSP can remove nothing. */
   async #holdsGguf(model: string): Promise<boolean> {
     const asked = { plan: null, method: '2ssp', amount: { sparsity: 0.5 }, formats: ['gguf'], ggufTypes: ['F16'] }
     const answer = await askDesk(this.parts.desk, { kind: 'outline save', model, ...asked }).catch(() => [])
@@ -124,7 +124,7 @@ export class ExperimentsService extends Service {
     return { experiment: this.#tell(id), runs: this.history.runs.entries(numbers), leftOut }
   }
 
-  /** The possible combinations. Impossible ones are refused with all other problems, or skipped if `leaveOut` is set. */
+  /** The possible combinations. Impossible ones are reported with all other problems, or skipped if `leaveOut` is set. */
   async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
     const planned = await this.#planned(grid)
     const problems = (await preflight(this.parts, planned)).map((found) => found.problems)

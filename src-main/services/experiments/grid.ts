@@ -12,7 +12,10 @@ export interface PlannedRun {
   request: Omit<RunRequest, 'model'>
 }
 
-/** A grid's runs with its first seed, each model's dense baseline first, siblings last. A grid that names no repairs takes those of `methods`. */
+/**
+ * A grid's runs with its first seed, each model's dense baseline first, siblings last. A grid without repairs uses the default repairs of
+ * `methods`.
+ */
 export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): PlannedRun[] {
   const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
@@ -40,7 +43,7 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
   return [...own, ...(grid.siblings ?? []).flatMap((model) => [dense, ...rivals].map((request) => ({ model, request })))]
 }
 
-/** The repairs and recoveries that a method's runs are made with. */
+/** The repairs and recoveries for a method's runs. */
 function treatmentsOf(usual: RepairChoice, grid: Grid): Pick<RunRequest, 'repair' | 'recover'>[] {
   return repairsOf(usual, grid).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
 }
@@ -66,13 +69,13 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 export function runName(request: PlannedRun['request'], seeds: number): string {
   const { method, seed, weights } = request
   const seeded = seeds > 1 && !isSeedless(method)
-  // A name says how weights were stored, and that a first look was one, wherever its numbers are shown.
+  // A name includes the stored weight type and whether the run was a first look, so both appear wherever its numbers do.
   return [...treatmentName(request), ...(seeded ? [`seed ${seed}`] : []), ...(weights ? [weights] : []), ...firstLook(request)]
     .join(', ')
     .slice(0, 200)
 }
 
-/** What the file of a run is called, over all its seeds. */
+/** The name of a run's file, over all its seeds. */
 export function fileName(request: PlannedRun['request']): string {
   const { method, weights } = request
   return (
@@ -85,7 +88,7 @@ const firstLook = ({ method, precision }: PlannedRun['request']): string[] =>
 
 const isSeedless = (method: string): boolean => method === denseMethod || isAblation(method) || isInspection(method)
 
-/** The method with its amount, and whatever else changes the weights except the seed and their type. */
+/** The method with its amount, and everything else that changes the weights except the seed and their type. */
 function treatmentName({ method, amount, options, repair, recover }: PlannedRun['request']): string[] {
   if (method === denseMethod) return ['dense']
   if (isInspection(method)) return [titleOfMethod(method)]
@@ -99,7 +102,7 @@ function treatmentName({ method, amount, options, repair, recover }: PlannedRun[
   ]
 }
 
-/** The requested sparsity; null if an ablation uses several, or if a budget decides it. */
+/** The requested sparsity; null if an ablation uses several, or if a budget determines it. */
 export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
   if (isAblation(method) || isInspection(method) || !isPlain(amount)) return null
   return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))

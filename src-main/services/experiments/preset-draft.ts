@@ -4,14 +4,14 @@ import type { FeasibleRange } from '#contract/models/models.ts'
 export interface PresetModel {
   id: string
   contextLength: number
-  /** The bundled sample, or pruned from it. */
+  /** Whether it is the bundled sample or was pruned from it. */
   ofSample: boolean
-  /** Whether a GGUF file can hold what 2SSP leaves of it. */
+  /** Whether a GGUF file can hold it after pruning by 2SSP. */
   holdsGguf: boolean
   /** Smaller models of its family in the library. */
   siblings: readonly string[]
   feasible: readonly Pick<FeasibleRange, 'method' | 'maximum'>[]
 }
 
-/** A preset by its differences from the usual grid. */
+/** A preset, given by its differences from the default grid. */
 export type Draft = Omit<Preset, 'grid'> & { grid: Partial<Grid> }

@@ -11,12 +11,12 @@ const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
 /** An eighth and a quarter of the experts. */
 const expertShares = [0.125, 0.25]
 const paperSequenceLength = 2048
-/** Minutes on a processor, even for a model of a hundred million parameters. */
+/** Takes minutes on a processor, even for a model of a hundred million parameters. */
 const quick = { sequenceLength: 512, windows: 32, measuredWindows: 16 }
 
 type Use = 'calibration' | 'evaluation'
 
-/** Ready-made grids. Methods that this version lacks or that can remove nothing of this model are left out. */
+/** Ready-made grids. Omits methods that this version lacks or that can remove nothing from this model. */
 export function presetsFor(model: PresetModel, catalogue: Catalogue): Preset[] {
   const none = new Set(model.feasible.filter(({ maximum }) => maximum === 0).map(({ method }) => method))
   const known = new Set(catalogue.methods.map(({ id }) => id).filter((id) => !none.has(id)))
@@ -36,7 +36,7 @@ export function presetsFor(model: PresetModel, catalogue: Catalogue): Preset[] {
     .filter(({ grid }) => grid.methods.length > 0)
 }
 
-/** Presets that need nothing of the model or the catalogue. */
+/** Presets that do not depend on the model or the catalogue. */
 const variations: readonly Draft[] = [
   {
     id: 'experts',
@@ -65,7 +65,7 @@ const variations: readonly Draft[] = [
   },
 ]
 
-/** Each grid by its differences from the usual one. */
+/** Each grid by its differences from the default one. */
 function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return [
     {
@@ -98,7 +98,7 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
   ]
 }
 
-/** Little text for a first look. The sample is small enough for the paper's windows. */
+/** Short texts for a first look. The sample is small enough for the paper's windows. */
 function quickTexts(model: PresetModel, catalogue: Catalogue): Pick<Grid, 'measures' | 'calibration'> {
   if (model.ofSample) return { measures: perplexity(model, catalogue, 8) }
   const short = shortened(model)
@@ -106,10 +106,10 @@ function quickTexts(model: PresetModel, catalogue: Catalogue): Pick<Grid, 'measu
   return { measures: perplexity(short, catalogue, quick.measuredWindows), ...(calibration && { calibration }) }
 }
 
-/** For windows that are short even where the model allows longer ones. */
+/** Keeps windows short even if the model allows longer ones. */
 const shortened = (model: PresetModel): PresetModel => ({ ...model, contextLength: Math.min(quick.sequenceLength, model.contextLength) })
 
-/** A data set for this use: one that is on this machine, else the first. The sample's own texts suit no other model. */
+/** A data set for this use: one on this machine, else the first. The sample's own texts suit no other model. */
 function usualData({ contextLength, ofSample }: PresetModel, { datasets }: Catalogue, use: Use, windows?: number): DataRequest | undefined {
   const fitting = datasets.filter((dataset) => dataset.uses.includes(use) && (ofSample || !dataset.ofSample))
   const source = (fitting.find(({ present }) => present) ?? fitting[0])?.source

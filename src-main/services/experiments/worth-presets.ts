@@ -6,14 +6,14 @@ import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
 import type { Draft, PresetModel } from './preset-draft.ts'
 
-/** GGUF types of the dense model, so that each pruned file meets a dense one of about its size. */
+/** GGUF types of the dense model, chosen so that each pruned file has a dense rival of about its size. */
 const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
 /** Texts that calibration, repair and recovery never read. Only these count for the verdict. */
 const unseen = ['prose', 'code'] as const
 /** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
 const [windowTokens, windows, repeats] = [512, 8, 3]
 
-/** Each takes as many runs as the dense model. */
+/** Each sibling adds as many runs as the dense model. */
 const mostSiblings = 2
 
 const reasons = {
@@ -26,7 +26,7 @@ const measured = 'The verdict uses only text that pruning, repair and recovery n
 const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
 
 interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
-  /** Reason shown for `weights`. */
+  /** The reason shown for `weights`. */
   readonly why: string
   readonly weights: GgufType[]
   readonly rivals: GgufType[]

@@ -4,17 +4,17 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { CostLimit } from '../budget.ts'
 import { type DivergenceTable, type FittedShape, fitShape, type Programme, type ProgrammeLimits, widthChoices } from './programme.ts'
 
-/** Units that the range of costs is divided into: each block's cost is rounded up to one. */
+/** Units that the range of costs is divided into. Each block's cost is rounded up to a whole unit. */
 const resolution = 2 ** 14
-/** How often a shape is chosen again because its real cost differs, and the share of the limit that it may stay below it. */
+/** Most rounds of correcting a shape by its real cost, and how far below the limit (as a share of it) counts as close enough. */
 const [rounds, near] = [6, 0.002]
-/** Share of the sum of single savings that saving everywhere must reach, and the reverse for widening. */
+/** Share of the sum of single savings that saving everywhere must reach. For widening, the reverse. */
 const additive = 0.8
 
 export interface ShapeCosts {
-  /** [L][choices]; what a block's width adds to or takes off the base shape. */
+  /** [L][choices]; the cost that a block's width adds to the base shape, or saves from it. */
   readonly widths: readonly (readonly number[])[]
-  /** [L]; what leaving out an attention saves. */
+  /** [L]; the cost that removing an attention saves. */
   readonly attention: readonly number[]
   readonly base: number
   readonly choices: readonly number[]
@@ -23,8 +23,8 @@ export interface ShapeCosts {
 type CostOf = (shape: FittedShape) => Promise<number>
 
 /**
- * What every width of every block costs around the base shape. Blocks that cost the same at two widths cost the same at all: only one of
- * them is asked about. Throws `infeasible` where narrower blocks save little because others stay wide.
+ * The cost of every width of every block, around the base shape. Blocks that cost the same at two widths cost the same at all, so only one
+ * of them is asked about. Throws `infeasible` if narrower blocks save little because others stay wide.
  */
 export async function shapeCosts(
   limits: ProgrammeLimits,
@@ -67,7 +67,7 @@ const sharedWidth = () =>
     'A file of this kind makes all blocks as wide as the widest, so fitted widths save nothing. Choose another format or method.',
   )
 
-/** What a shape costs if widths and attentions cost what they cost one at a time. */
+/** The cost of a shape if the costs of single widths and attentions add up. */
 export function sumOf({ widths, attention, base, choices }: ShapeCosts, shape: FittedShape): number {
   const saved = shape.removed.reduce((sum, block) => sum + at(attention, block), 0)
   return shape.widths.reduce((sum, width, block) => sum + at(at(widths, block), choices.indexOf(width)), base - saved)
@@ -87,8 +87,8 @@ export function inCosts({ widths, attention, base, choices }: ShapeCosts, most: 
 }
 
 /**
- * A shape of little divergence whose real cost is just within the limit. Shapes are chosen by the sum of costs; each round corrects its limit
- * by what the shape really costs, and the dearest shape that fits counts.
+ * Finds a shape of low divergence whose real cost is just within the limit. Shapes are chosen by the sum of costs. Each round corrects its
+ * limit by the real cost, and the most expensive shape that fits wins.
  */
 export async function fitWithin(
   table: DivergenceTable,

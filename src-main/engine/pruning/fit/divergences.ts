@@ -22,7 +22,7 @@ import { type DivergenceTable, fallingCurve } from './programme.ts'
 
 interface Branch extends Stream {
   readonly group: WindowGroup
-  /** What it tries: a width of the block, the next attention gone, or nothing. */
+  /** The change that it tries: a width of the block, the next attention removed, or none. */
   readonly tries: number | 'attention' | 'base'
 }
 
@@ -31,9 +31,8 @@ export const tableMeasuring = 'Measuring the table'
 const divergenceStep: StepKind = { version: 1 }
 
 /**
- * How the divergence from the dense model changes when one MLP gets another width, or one attention goes, around the model whose MLPs
- * all have the base width and are repaired: measured there, since changes of the whole dense model one at a time choose badly. A step
- * for each block.
+ * How the divergence from the dense model changes when one MLP gets another width, or one attention is removed. One step per block.
+ * Measured around the model whose MLPs all have the base width and are repaired, since single changes to the dense model choose badly.
  */
 export async function measureTable(
   view: ModelView,
@@ -64,7 +63,7 @@ export async function measureTable(
   }
 }
 
-/** A divergence of a block's step. Throws where the step has none: read as 0, it would make that width free. */
+/** A divergence from a block's step. Throws if the step lacks it, because reading it as 0 would make that width free. */
 function measured(found: Readonly<Record<string, number>>, of: number | 'attention', block: number): number {
   const value = found[of]
   if (value !== undefined) return value
@@ -110,7 +109,7 @@ class Prober {
     return this.#finish(await this.#embed(), mlpOf(0))
   }
 
-  /** Divergences with each width of a block, and with the next attention gone where its output is taken over or missed. */
+  /** Divergences with each width of a block, and with the next attention removed, whether the MLP takes over its output or not. */
   async block(block: number): Promise<Record<string, number>> {
     const trunk = await this.#upTo(mlpOf(block))
     const found: Record<string, number> = {}
@@ -126,7 +125,7 @@ class Prober {
     return found
   }
 
-  /** Takes branches past the MLP that they change. */
+  /** Passes branches through the MLP that they change. */
   async #tryOn(block: number, one: Branch['tries'], branches: Branch[]): Promise<void> {
     const part = mlpOf(block)
     const width = typeof one === 'number' ? one : this.#points.base
@@ -143,7 +142,7 @@ class Prober {
     else await this.#walk.pass(part, branches, { joinUpTo: rowsPerCall })
     fitted?.dispose()
     if (one !== 'attention' || this.#view.spec.parallelResidual) return
-    // Without its attention, a block reads what the last one left.
+    // Without its attention, a block reads the previous block's output.
     for (const branch of branches) {
       branch.residual.source.dispose()
       branch.residual = { x: branch.residual.x, source: branch.residual.x.clone() }
@@ -174,7 +173,7 @@ class Prober {
     return branches
   }
 
-  /** Runs branches from a part to the end: their mean divergence. They are disposed of. */
+  /** Runs branches from a part to the end, disposes of them, and returns their mean divergence. */
   async #finish(branches: Branch[], from: Part): Promise<number> {
     let [sum, rows] = [0, 0]
     for (const part of this.#view.parts.filter((one) => one >= from)) {

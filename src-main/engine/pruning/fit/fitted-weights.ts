@@ -24,24 +24,24 @@ interface Lane extends Stream {
 }
 
 export interface WidthPoints {
-  /** Neurons of each block by falling score: the first ones stay. */
+  /** Neurons of each block by falling score; the first ones are kept. */
   readonly orders: readonly (readonly number[])[]
   readonly base: number
   readonly widths: readonly number[]
 }
 
-/** The tensor that an MLP's way down becomes at a width of the table. */
+/** The name of an MLP's down projection at a width of the table. */
 export const widthName = (block: number, width: number): string => `table.${block}.width.${width}`
-/** The same at the base width, where it takes over the attention behind it. */
+/** Its name at the base width, where it also takes over the attention after it. */
 export const attentionName = (block: number): string => `table.${block}.attention`
 
-/** The neurons that stay at a width, in index order. */
+/** The neurons kept at a width, in index order. */
 export const keptAt = ({ orders }: WidthPoints, block: number, width: number): number[] =>
   at(orders, block)
     .slice(0, width)
     .sort((a, b) => a - b)
 
-/** A way down to solve for: its name, its width, and whether it gives what the next attention gave, too. */
+/** A down projection to solve for: its name, its width, and whether it also takes over the next attention's output. */
 interface Wanted {
   readonly name: string
   readonly width: number
@@ -49,8 +49,8 @@ interface Wanted {
 }
 
 /**
- * The ways down of every MLP, repaired in one pass of the dense model for each width of the table, and at the base width for when the
- * next attention goes. One step for each block. The ridge is chosen at the base width.
+ * Repairs the down projections of every MLP in one pass of the dense model: for each width of the table, and at the base width for when the
+ * next attention is removed. One step per block. The ridge is chosen at the base width.
  */
 export async function fittedWeights(view: ModelView, windows: Windows, points: WidthPoints, run: MethodRun): Promise<StoredTensors> {
   const stored: StoredTensors[] = []
@@ -67,7 +67,7 @@ export async function fittedWeights(view: ModelView, windows: Windows, points: W
   return StoredTensors.join(...stored)
 }
 
-/** The ways down of several shapes, named as a plan names them, in one pass of the dense model for all. One step for each block and shape. */
+/** Repairs the down projections of several shapes in one pass of the dense model, named as in a plan. One step per block and shape. */
 export async function weightsOfShapes(
   view: ModelView,
   windows: Windows,
@@ -112,14 +112,14 @@ async function throughBlocks(
   }
 }
 
-/** The dense model's streams on their way through the blocks, past each part once; blocks whose step is found done are only passed. */
+/** Passes the dense model's streams through the blocks, each part once. Blocks whose step is already done are only passed through. */
 class Fitter {
   readonly #view: ModelView
   readonly #walk: Walk
   readonly #points: WidthPoints
   readonly #signal: AbortSignal
   readonly #lanes: Lane[] = []
-  /** The part that the lanes are in front of. */
+  /** The part that the lanes have reached. */
   #at: Part = 0
 
   constructor(view: ModelView, points: WidthPoints, signal: AbortSignal) {
@@ -129,7 +129,7 @@ class Fitter {
     this.#signal = signal
   }
 
-  /** Takes windows in; the last eighth of them, at least one, is held out. */
+  /** Loads windows. The last eighth, at least one, is held out. */
   async begin(windows: Windows): Promise<void> {
     const heldOut = Math.max(1, Math.floor(windows.length / 8))
     for (const [index, own] of [windows.slice(0, -heldOut), windows.slice(-heldOut)].entries()) {
@@ -137,7 +137,7 @@ class Fitter {
     }
   }
 
-  /** With one ridge, that of the first of what is wanted, for all; or each its own, chosen on the held-out windows. */
+  /** Solves with one ridge for all, chosen for the first entry of `wanted`, or with one per entry, chosen on the held-out windows. */
   async solve(block: number, wanted: readonly Wanted[], ridges: 'one' | 'own'): Promise<Map<string, NamedTensor>> {
     const part = mlpOf(block)
     for (const next of this.#view.parts.filter((one) => one >= this.#at && one < part)) {
@@ -159,20 +159,20 @@ class Fitter {
     return solved
   }
 
-  /** Whether a way down can give what the next attention gave: not where they run side by side, or through a norm. */
+  /** Whether a down projection can take over the next attention's output: not if they run side by side, or through a norm. */
   takesOver(block: number): boolean {
     const { spec } = this.#view
     const { mlpOutputNorm, attentionOutputNorm } = spec.block(block)
     return !spec.parallelResidual && !(mlpOutputNorm ?? attentionOutputNorm) && spec.blocks[block + 1]?.attention === true
   }
 
-  /** Lanes that pass an MLP and the next attention together: as many as there is room to keep what the way down read. */
+  /** Lanes that pass an MLP and the next attention together: as many as memory allows for the down projection's inputs. */
   get #together(): number {
     const rows = Math.max(...this.#lanes.map(({ residual }) => residual.x.shape[0]))
     return Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / (4 * rows * at(this.#view.spec.blocks, 0).width)))
   }
 
-  /** Takes lanes past the MLP, and past the next attention where its output is owed, and adds what they show to the equations. */
+  /** Passes lanes through the MLP, and through the next attention if its output is to be taken over, and adds them to the equations. */
   async #observe(block: number, lanes: readonly Lane[], { own, taking, order, bias, taken }: Observation): Promise<void> {
     const inputs: Tensor2D[] = []
     const before = lanes.map(({ residual }) => residual.x.clone())
@@ -221,7 +221,7 @@ class Fitter {
     return tensors
   }
 
-  /** Columns by score, as columns by index. */
+  /** Reorders columns from score order to index order. */
   #inIndexOrder(block: number, solved: Tensor2D, width: number): Float32Array {
     const order = at(this.#points.orders, block).slice(0, width)
     const places = [...order.keys()].sort((a, b) => at(order, a) - at(order, b))
@@ -246,7 +246,10 @@ class Fitter {
   }
 }
 
-/** At a ridge, or at the one that the held-out windows choose; no weight where the old one serves them better. The equations are used up. */
+/**
+ * Solves at the given ridge, or at the one that the held-out windows choose. No weight if the old one does better there. Consumes the
+ * equations.
+ */
 function solveAt(equations: Equations, old: Tensor2D, ridge: number | undefined): { ridge: number; weight: Tensor2D | undefined } {
   if (ridge === undefined) {
     const { judged, ...solved } = solveWithRidge(equations, old)
@@ -260,12 +263,12 @@ function solveAt(equations: Equations, old: Tensor2D, ridge: number | undefined)
 const makePair = (): Equations => ({ fitted: makeEquations(), heldOut: makeEquations() })
 
 interface Observation {
-  /** Of what the way down gives, and of that with the next attention. */
+  /** For the down projection's output alone, and together with the next attention's. */
   readonly own: Equations
   readonly taking: Equations
   /** Neurons by falling score. */
   readonly order: Tensor1D
   readonly bias: Tensor1D | undefined
-  /** Neurons of the widest MLP that takes the next attention over; 0 where none does. */
+  /** Neurons of the widest MLP that takes over the next attention; 0 if none does. */
   readonly taken: number
 }

@@ -14,12 +14,12 @@ interface FittedOptions {
   readonly least?: number | undefined
 }
 
-/** Where the table is measured, besides the base, as shares of the width. */
+/** Widths at which the table is measured besides the base, as shares of the full width. */
 const tableShares = [3 / 16, 5 / 16, 5 / 8, 1]
 /** The sparsity at which 2SSP's width is the base. */
 const baseSparsity = 0.5
 
-/** The widths of the table, in units: 2SSP's own at half in the middle of them. */
+/** The widths of the table, in units. 2SSP's own width at half is in the middle. */
 export function tableWidths(spec: DecoderSpec, { unit, least, width }: ProgrammeLimits): Pick<WidthPoints, 'base' | 'widths'> {
   const inUnits = (neurons: number) => Math.min(width, Math.max(least, unit, Math.round(neurons / unit) * unit))
   const base = inUnits(splitTwoStage(spec, baseSparsity, 1.5).neurons)
@@ -53,7 +53,7 @@ export function neuronParameters(spec: DecoderSpec): number {
   return (gate ? 3 : 2) * spec.hidden + (gate?.bias ? 1 : 0) + (up.bias ? 1 : 0)
 }
 
-/** What the programme chooses among for a sparsity. */
+/** The range that the programme chooses from at a sparsity. */
 export function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: FittedOptions): ProgrammeLimits {
   const width = at(spec.blocks, 0).width
   const neuron = neuronParameters(spec)
@@ -68,7 +68,7 @@ export function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: F
   }
 }
 
-/** Even widths under every attention; and as many attentions gone, from either end, as widths can make up for, those as uneven as may be. */
+/** Even widths with every attention; and as many attentions removed, from either end, as widths can make up for, with the most uneven widths. */
 export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, attentionNeurons }: ProgrammeLimits): Plan[] {
   const count = spec.blocks.length
   const inUnits = (neurons: number) => unit * Math.floor(neurons / unit)
@@ -92,7 +92,7 @@ export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, at
   ]
 }
 
-/** The largest sparsity: every MLP as narrow as may be, and no attention; 0 for a model that is refused. */
+/** The largest sparsity: every MLP as narrow as allowed, and no attention. 0 for an unsupported model. */
 export function mostRemoved(spec: DecoderSpec, chosen: FittedOptions): number {
   if (unevenness(spec)) return 0
   const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)

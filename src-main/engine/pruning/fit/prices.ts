@@ -15,20 +15,20 @@ import { densePlan, removeParts } from '../plan.ts'
 import { keptAt, type WidthPoints, weightsOfShapes } from './fitted-weights.ts'
 import type { FittedShape } from './programme.ts'
 
-/** What attention's divergences are multiplied by: the price that leaves the least loss is taken. */
+/** Factors for attention's divergences. The one with the lowest loss is used. */
 export const priceFactors = [1, 1 / 2, 1 / 4]
 
 export const priceChoosing = 'Choosing the price of attention'
 
 const priceStep: StepKind = { version: 2 }
 
-/** A shape, and its cost as it was counted where the budget is one of cost. */
+/** A shape and, if the budget is a cost, its cost as counted. */
 export interface Chosen {
   readonly shape: FittedShape
   readonly predicted?: number
 }
 
-/** Tries each price: the shapes that they make are repaired in one pass for all, and judged on windows that nothing else saw. */
+/** Tries each price. The resulting shapes are repaired in one pass and judged on windows used for nothing else. */
 export async function choosePrice(
   { view, run }: Pick<MethodInput<unknown>, 'view' | 'run'>,
   choose: (factor: number) => Promise<Chosen | undefined>,
@@ -66,14 +66,14 @@ export async function choosePrice(
   }
 }
 
-/** The plan with those ways down replaced that there are tensors of. */
+/** Replaces the down projections for which there are tensors. */
 const withWaysDown = ({ blocks }: Plan, { tensors }: StoredTensors): Plan => ({
   blocks: blocks.map((block, index) => (tensors.has(replacedName(index, 'down', 'weight')) ? { ...block, replaced: ['down'] } : block)),
 })
 
 const nameOf = ({ widths, removed }: FittedShape): string => `widths ${widths.join(' ')}, without ${removed.join(' ')}`
 
-/** What stays at a shape. */
+/** The plan for a shape. */
 export function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: FittedShape): Plan {
   const blocks = densePlan(spec).blocks.map(
     (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, at(widths, index)) } }),

@@ -1,16 +1,16 @@
 import { at, outside } from '#contract/at.ts'
-/** What the table says: changes of divergence by width and block, and where each block's attention goes. */
+/** The measured table: changes of divergence by width and block, and for removing each block's attention. */
 export interface DivergenceTable {
   readonly base: number
   /** Ascending. */
   readonly widths: readonly number[]
   /** [L][widths]. */
   readonly mlp: readonly (readonly number[])[]
-  /** [L]; infinite where there is none to remove. */
+  /** [L]; infinite without an attention to remove. */
   readonly attention: readonly number[]
 }
 
-/** How many neurons each block keeps, and the blocks whose attention goes. */
+/** The neurons that each block keeps, and the blocks whose attention is removed. */
 export interface FittedShape {
   readonly widths: number[]
   readonly removed: number[]
@@ -20,19 +20,19 @@ export interface ProgrammeLimits {
   /** Neurons in a unit of width, and the fewest that a block keeps. */
   readonly unit: number
   readonly least: number
-  /** Neurons of one MLP in the dense model, and how many an attention weighs. */
+  /** Neurons of one MLP in the dense model, and the number that an attention is worth. */
   readonly width: number
   readonly attentionNeurons: number
-  /** Neurons, all blocks together, that may stay when every attention does. */
+  /** Neurons that all blocks together may keep if every attention stays. */
   readonly budget: number
 }
 
-/** What shapes cost, in whole units. */
+/** The costs of shapes, in whole units. */
 export interface Programme {
-  /** Widths that a block may have, and what each costs in each block, [L][choices]. */
+  /** Widths that a block may have, and the cost of each in each block, [L][choices]. */
   readonly choices: readonly number[]
   readonly costs: readonly (readonly number[])[]
-  /** Units for all widths together when these attentions are gone. */
+  /** Units available for all widths if these attentions are removed. */
   room(removed: readonly number[]): number
 }
 
@@ -47,7 +47,7 @@ export function inNeurons({ unit, least, width, budget, attentionNeurons }: Prog
   }
 }
 
-/** Makes a curve over ascending widths fall: a wider MLP is never worse, so what noise says otherwise is lifted from the right. */
+/** Makes a curve over ascending widths fall. A wider MLP is never worse, so a rise is noise: the narrower widths are raised to it. */
 export function fallingCurve(values: readonly number[]): number[] {
   const curve = [...values]
   for (let i = curve.length - 2; i >= 0; i--) curve[i] = Math.max(at(curve, i), at(curve, i + 1))
@@ -65,9 +65,9 @@ export function valueAt(widths: readonly number[], values: readonly number[], wi
 }
 
 /**
- * The widths and attentions with the least sum of divergences among all that meet the budget: `price` multiplies what attention costs.
- * Attentions are about equal in size, so the best removal of n is of the n cheapest, and one dynamic programme over the widths, in units,
- * serves every n. Ties keep more attention. Undefined where no shape meets the budget.
+ * The widths and attentions with the lowest sum of divergences within the budget. `price` multiplies attention's cost. Attentions are about
+ * equal in size, so removing n means the n cheapest, and one dynamic programme over the widths, in units, serves every n. Ties keep more
+ * attention. Undefined if no shape fits.
  */
 export function fitShape(table: DivergenceTable, programme: Programme, price: number): FittedShape | undefined {
   const { cost, choose } = bestWidths(table, programme)
@@ -90,7 +90,7 @@ export function widthChoices({ unit, least, width }: Pick<ProgrammeLimits, 'unit
   return Array.from({ length: Math.floor(width / unit) - first + 1 }, (_, i) => (first + i) * unit)
 }
 
-/** For every number of units, the least divergence of widths that cost at most as many; and those widths. */
+/** For every number of units, the lowest divergence of widths that cost at most that much, and those widths. */
 function bestWidths(table: DivergenceTable, { choices, costs }: Programme) {
   const most = costs.reduce((sum, own) => sum + Math.max(...own), 0)
   let cost = new Float64Array(most + 1)

@@ -9,7 +9,7 @@ import { writeWindows } from '#engine/pruning/recovery/written-text.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { RunPlace } from './run-place.ts'
 
-/** Refits the projections that a plan keeps, if the request asks for it. */
+/** Refits the kept projections, if the request asks for it. */
 export async function repairResult(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; repair?: Repair }> {
   const { model, steps, request } = place
   const { repair: wanted, seed } = request
@@ -37,7 +37,7 @@ export async function repairResult(place: RunPlace, result: MethodResult): Promi
   return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, repair }
 }
 
-/** Trains what a plan keeps towards the dense model, if the request asks for it. */
+/** Trains the kept weights towards the dense model, if the request asks for it. */
 export async function recoverResult(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; recovery?: Recovery }> {
   const { model, steps, request } = place
   const { recover: wanted, seed } = request
@@ -61,7 +61,7 @@ export async function recoverResult(place: RunPlace, result: MethodResult): Prom
   return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, recovery: { ...recovery, seconds } }
 }
 
-/** Windows that perplexities are measured on, or a repair was fitted on. */
+/** Windows used to measure perplexity or to fit a repair. */
 async function windowsInUse(place: RunPlace): Promise<Windows> {
   const { repair, measures, seed } = place.request
   const windows = repair ? [...(await place.read(repair.calibration, seed)).windows] : []

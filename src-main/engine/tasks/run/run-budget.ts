@@ -10,16 +10,16 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import type { RunPlace } from './run-place.ts'
 import { timePlans } from './time-plans.ts'
 
-/** A method's result, and the share that was asked for or that a budget came to. */
+/** A method's result, and the share that was requested or that met a budget. */
 export interface ChosenPlan {
   readonly result: MethodResult
   readonly sparsity: number
-  /** Under a budget: the cost that the choice was made by, and the real one. */
+  /** Under a budget: the predicted cost, which decided the choice, and the real one. */
   readonly predicted?: number
   readonly real?: number
 }
 
-/** The method's plan for the request's amount: what it asks for, or as much as meets the budget. */
+/** The method's plan for the request's amount: as requested, or as much as meets the budget. */
 export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record<string, unknown>>, 'budget'>): Promise<ChosenPlan> {
   const { model, request } = place
   const { amount, method } = request
@@ -32,7 +32,7 @@ export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record
   return planWithin(model.spec, method, input, cost, { real: cost.of, near: 0.01, mayPass: false, attempts: 3 })
 }
 
-/** What a budget asked for, and what came of it. A file that the run wrote is measured, else its bytes follow from the plan. */
+/** A budget and what the run achieved. Measures the file if the run wrote one; otherwise its bytes follow from the plan. */
 export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, written: number | undefined): Pick<RunDocument, 'budget'> {
   const { amount } = place.request
   if (isPlain(amount) || predicted === undefined || real === undefined) return {}
@@ -45,7 +45,7 @@ export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, writ
   return { budget: 'bytes' in amount ? { ...typedBudget(amount, place.request), ...found } : { ...amount, ...found } }
 }
 
-/** The speed with a measured value in the place of the one asked for. */
+/** The speed with its requested value replaced by a measured one. */
 function withValue(budget: SpeedBudget, value: number): SpeedBudget {
   const rounded = Number(value.toPrecision(3))
   return 'milliseconds' in budget ? { ...budget, milliseconds: rounded } : { tokensPerSecond: rounded }

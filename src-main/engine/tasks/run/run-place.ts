@@ -9,7 +9,7 @@ import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
-/** What all parts of a run use: the request, the open model, its steps, and its notes. */
+/** State that all parts of a run share: the request, the open model, its steps and its notes. */
 export class RunPlace {
   readonly request: RunRequest
   readonly model: Model
@@ -17,7 +17,7 @@ export class RunPlace {
   readonly precision: Precision
   readonly steps: RunSteps
   readonly notes: string[] = []
-  /** The windows that were read last, to find where their numbers were lost. */
+  /** The windows read last, used to locate where their numbers were lost. */
   lastRead: Windows = []
 
   constructor({ request, model, tokenizer, precision, steps }: Pick<RunPlace, 'request' | 'model' | 'tokenizer' | 'precision' | 'steps'>) {

@@ -19,11 +19,11 @@ import { ProgressMeter } from './run-progress.ts'
 
 /** What a run needs from its caller. */
 export interface RunHost {
-  /** Results of steps, written down before the run continues. */
+  /** Stores the results of steps before the run continues. */
   readonly steps: StepStore
   emit(event: RunEvent): void
   readonly signal: AbortSignal
-  /** Brings files of data sets that are asked for by name; without it only paths and local data sets can be used. */
+  /** Downloads files of data sets requested by name. Without it, only paths and local data sets work. */
   readonly fetchFile?: FetchHubFile
 }
 
@@ -32,14 +32,14 @@ interface StepRecord {
   readonly seconds: number
 }
 
-/** The steps of one run: done once, found again after a kill, with the seconds that each phase took. */
+/** The steps of one run. Each is done once, found again after a kill, and timed by phase. */
 export class RunSteps {
   readonly host: RunHost
   readonly seconds: Record<string, number> = {}
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
-  /** Seconds of steps that were found done: they were spent by this run, in the process that died. */
+  /** Seconds of steps that were already done. This run spent them in the process that died. */
   foundSeconds = 0
-  /** Seconds of steps that other runs did. */
+  /** Seconds of steps done by other runs. */
   sharedSeconds = 0
   readonly #meter: ProgressMeter
   #base: StepBase | undefined
@@ -56,8 +56,8 @@ export class RunSteps {
   }
 
   /**
-   * Takes the model that the run computes on, and gives its fingerprint. From now on every step is named by it, and none is written down
-   * once the model's files hold something else.
+   * Sets the model that the run computes on, and returns its fingerprint. From then on the fingerprint names every step, and no step is
+   * stored once the model's files have changed.
    */
   async identify(model: Model, how: Omit<StepBase, 'model'>): Promise<string> {
     this.#path = model.path
@@ -67,7 +67,7 @@ export class RunSteps {
     const contents = found ? String((found.value as StepRecord).value) : await this.#readContents()
     if (!found) {
       if ((await quickKeyOf(model.path)) !== model.quickKey) throw replaced(model.path)
-      // It costs the run no time of its own.
+      // Not counted in the run's own time.
       await this.host.steps.put(name, { value: contents, seconds: 0 } satisfies StepRecord)
     }
     this.#base = { ...how, model: contents }
@@ -79,7 +79,7 @@ export class RunSteps {
     return modelContents(this.#path, { signal: this.host.signal, progress })
   }
 
-  /** Throws `conflict` once the model's files hold something else than when the run began. */
+  /** Throws `conflict` if the model's files have changed since the run began. */
   async requireSameModel(): Promise<void> {
     if (!this.#base) throw new Error('A run must identify its model before it does steps.')
     const now = await quickKeyOf(this.#path)
@@ -99,7 +99,7 @@ export class RunSteps {
     return value
   }
 
-  /** A step that makes tensors: they go to a file, whose place and hash are written down with the rest of the result. */
+  /** A step that produces tensors. They go to a file, whose path and hash are stored with the rest of the result. */
   async tensorStep<T extends object>(
     asked: StepRequest,
     compute: () => Promise<T & { tensors: TensorsToStore }>,
@@ -116,18 +116,18 @@ export class RunSteps {
     return { ...value, tensors: await StoredTensors.open([file]) }
   }
 
-  /** The newest state of a long step that was written down, if its file is still there. */
+  /** The newest stored state of a long step, if its file still exists. */
   async findState<T>(asked: StepRequest): Promise<{ value: T; tensors: StoredTensors } | undefined> {
     const found = await this.#find(this.#nameOf(asked))
     const tensors = found?.tensors && (await openStored(found.tensors, false))
     return tensors && { value: found.value as T, tensors }
   }
 
-  /** Writes down the state of a long step instead of the one before, whose file is deleted; without a state none is left. */
+  /** Stores the state of a long step and deletes the previous state's file. Without a state, only deletes. */
   async putState(asked: StepRequest, state?: { readonly value: unknown; readonly tensors: NamedTensors }, seconds = 0): Promise<void> {
     const name = this.#nameOf(asked)
     const before = await this.host.steps.get(name)
-    // The mark makes the file differ from every other, so that deleting it takes no other step's tensors.
+    // The mark makes the file unique, so deleting it never deletes another step's tensors.
     const mark = { values: Float32Array.from(randomBytes(8)), shape: [8] }
     const file = state && (await writeTensorFile(this.host.steps.folder, new Map([...state.tensors, ['mark', mark]])))
     await this.#put(name, { value: state?.value ?? null, seconds }, file)
@@ -162,12 +162,12 @@ export class RunSteps {
     return result
   }
 
-  /** The seconds of each phase, and those that other runs spent for this one, where there are any. */
+  /** The seconds of each phase, and the seconds that other runs spent for this one, if any. */
   allSeconds(shared = this.sharedSeconds): Record<string, number> {
     return shared > 0 ? { ...this.seconds, [sharedPhase]: shared } : this.seconds
   }
 
-  /** What a method sees of the run. */
+  /** The run as a method sees it. */
   methodRun(seed: number): MethodRun {
     return {
       seed,
@@ -185,7 +185,7 @@ export class RunSteps {
     }
   }
 
-  /** What a recovery sees of the run. */
+  /** The run as a recovery sees it. */
   recoveryRun(seed: number): MethodRun & StateStore {
     return {
       ...this.methodRun(seed),
@@ -195,7 +195,7 @@ export class RunSteps {
   }
 }
 
-/** A file that another run wrote and that is damaged now is made again; one of this run's own is an error, which a retry clears. */
+/** Undefined for a damaged file of another run, so that it is made again. A damaged file of this run is an error, which a retry clears. */
 async function openStored(file: TensorFile, own: boolean): Promise<StoredTensors | undefined> {
   try {
     return await StoredTensors.open([file])

@@ -79,7 +79,7 @@ const choicesOf = (result: MethodResult) => ({
 
 interface Pruned extends ChosenPlan {
   readonly calibration: UsedData
-  /** Seconds that other runs spent on the pruning of this one. */
+  /** Seconds that other runs spent on this run's pruning. */
   readonly sharedSeconds: number
 }
 
@@ -114,7 +114,7 @@ function precisionNotes({ precision }: RunPlace, result: MethodResult): string[]
   ]
 }
 
-/** Says where the weights were if not all of them fitted into memory as float32. */
+/** Notes where the weights were if they did not all fit in memory as float32. */
 function noteResidency(place: RunPlace, waited: number, seconds: number): void {
   const { residency } = place.model.store
   if (residency === 'resident') return
@@ -126,7 +126,7 @@ function noteResidency(place: RunPlace, waited: number, seconds: number): void {
   )
 }
 
-/** The method's windows: as many as it wants with its options, or fewer if the request says so. */
+/** The method's windows: as many as its options need, or fewer if the request says so. */
 async function readCalibration(place: RunPlace, wanted: number): Promise<ReadData> {
   const { calibration, method, seed } = place.request
   if (!calibration) throw new EspalierError('usage', `${method} needs calibration data. Choose a text for it.`)
@@ -173,7 +173,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   return { measures, evaluation, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
 }
 
-/** What measures are taken with, besides the view. */
+/** The inputs of measures, besides the view. */
 function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined) {
   const { model, tokenizer, steps } = place
   const { signal, fetchFile } = steps.host
@@ -190,7 +190,7 @@ function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeight
   }
 }
 
-/** How many candidates a search had, and how many of those were scored again with float32's accuracy. */
+/** The number of candidates in a search, and how many were rescored with float32 accuracy. */
 function certifiedBy({ decisions, selections = [] }: MethodResult): Pick<RunDocument, 'certified'> {
   const rounds = [
     ...decisions.map(({ scores, certified }) => ({ candidates: scores.length, certified })),
@@ -201,13 +201,16 @@ function certifiedBy({ decisions, selections = [] }: MethodResult): Pick<RunDocu
   return { certified: { rounds: rounds.length, candidates: sum('candidates'), rescored: sum('rescored') } }
 }
 
-/** Bytes that a parameter takes as the checkpoint stores it, on average. */
+/** Average bytes per parameter as the checkpoint stores it. */
 function storedBytesPerParameter({ checkpoint, spec }: Model): number {
   const bytes = checkpoint.quantised?.bytes ?? [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
   return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
-/** Parameters left, and what they weigh as the model stores them: of the block stack, and of everything with embedding and head. A weight type's is the file's size. */
+/**
+ * Remaining parameters and their bytes as the model stores them, for the block stack and for everything including embedding and head. With
+ * a weight type, the bytes are the file's size.
+ */
 function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): TakenMeasure[] {
   const left = specWithPlan(model.spec, plan)
   const [{ total: stack, active }, rest] = [activeParameters(left), Vocabulary.parameters(left)]

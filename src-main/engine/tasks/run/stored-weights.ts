@@ -18,17 +18,17 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
 import { weighingText } from './weighing-text.ts'
 
-/** The weight type of the dense file that every file is timed beside. */
+/** The weight type of the dense file that each file is timed against. */
 const denseType = 'F16'
 
-/** What a run made, as a GGUF file of its weight type. */
+/** A run's result as a GGUF file of its weight type. */
 export interface StoredWeights {
   readonly bytes: number
-  /** What determines the file besides the plan. */
+  /** Everything that determines the file besides the plan. */
   readonly identity: { readonly writer: number; readonly type: string; readonly importances: string | null }
-  /** The file, written now if it was not yet. */
+  /** The file; written first if needed. */
   open(): Promise<WrittenFile>
-  /** Writes the dense model in F16 beside it, to be timed in turns. Undefined if the file is just that. */
+  /** Writes the dense model in F16 beside it, so that both can be timed in turns. Undefined if the file already is that. */
   writeDense(): Promise<string | undefined>
   close(): Promise<void>
 }
@@ -37,15 +37,15 @@ interface WrittenFile {
   readonly model: Model
   readonly path: string
   readonly bytes: number
-  /** Where more files may be written. */
+  /** The folder for further files. */
   readonly folder: string
   close(): Promise<void>
 }
 
-/** The size of a file is its step: a run that finds it and all measures needs no file. */
+/** The step of a file is its size. A run that finds the size and all measures needs no file. */
 const fileStep: StepKind = { version: 1 }
 
-/** Rises when a plan's file gets other bytes, which all measures of it depend on. */
+/** Increase this when the bytes written for a plan change, because all measures of the file depend on them. */
 const writer = 2
 
 /** Throws early if the type cannot hold this model at all, or if its library is not installed. */
@@ -53,7 +53,7 @@ export function requireWeightType({ model, request }: RunPlace): void {
   if (request.weights !== undefined) layOutGguf({ model, plan: densePlan(model.spec) }, request.weights)
 }
 
-/** The result in the weight type of the request. Undefined without a weight type. */
+/** The result in the request's weight type. Undefined without one. */
 export async function storeWeights(place: RunPlace, result: MethodResult): Promise<StoredWeights | undefined> {
   const { weights: type } = place.request
   if (type === undefined) return undefined
@@ -125,7 +125,7 @@ async function writeDense({ model, request, steps }: RunPlace, folder: string): 
   return path
 }
 
-/** The text that importances are measured on, where the type uses them. */
+/** The text that importances are measured on, if the type uses them. */
 async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadData | undefined> {
   if (!weighsErrors(findMix(type))) return undefined
   const { model, request } = place

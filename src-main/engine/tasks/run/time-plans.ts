@@ -14,12 +14,12 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
 import { writeFile } from './stored-weights.ts'
 
-/** The prompt before tokens are written. */
+/** Tokens of the prompt before generation. */
 const shortPrompt = 128
-/** Times are of the run that took them. */
+/** Never shared: times are valid only for the run that took them. */
 const timesStep: StepKind = { version: 1, reach: 'own' }
 
-/** Times files of plans in llama.cpp, in turns: their weights are the model's own in the type of the run. A step for each set of plans. */
+/** Times the plans' files in llama.cpp, in turns. Their weights are the model's own, in the run's type. One step for each set of plans. */
 export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
   const { weights: type = 'F16' } = place.request
   const on = 'milliseconds' in budget ? { prompt: budget.prompt } : { written: true }
@@ -39,14 +39,14 @@ interface Timed {
   readonly budget: SpeedBudget
 }
 
-/** Milliseconds of files of these plans, in turns: for a token written, or to the first one, as the budget has it. */
+/** Milliseconds for files of these plans, timed in turns: per generated token or to the first token, depending on the budget. */
 export async function timeFiles(
   { model, method, type, budget }: Timed,
   plans: readonly Plan[],
   watch: { signal: AbortSignal; progress(done: number, total: number): void },
 ): Promise<number[]> {
   const folder = await makeScratchFolder()
-  // Speed does not depend on importances, but some types cannot be written without any.
+  // Speed does not depend on importances, but some types cannot be written without them.
   const weights = weighsErrors(findMix(type)) ? { importances: { blocks: [], texts: [], tokens: 0 } } : {}
   try {
     const paths: string[] = []

@@ -1,10 +1,10 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 
-/** Tokens that importances are measured on at most: means of squares hardly change beyond. */
+/** Most tokens that importances are measured on. Their mean squares hardly change with more. */
 const mostTokens = 65_536
 const usualText: DataRequest = { source: 'mixed', sequenceLength: 512 }
 
-/** The text that importances of a quantised file are measured on: the calibration's, else the bundled one. */
+/** The text that a quantised file's importances are measured on: the calibration's, else the bundled one. */
 export function weighingText(calibration: DataRequest = usualText, contextLength: number): DataRequest {
   const sequenceLength = Math.min(calibration.sequenceLength, contextLength)
   const most = Math.max(1, Math.floor(mostTokens / sequenceLength))
