@@ -259,6 +259,36 @@ test('a tag needs no Enter, notes are shown again after a reload, and what was c
   await page.getByRole('button', { name: /^Clear Esc/ }).click()
 })
 
+test('any of 10,000 runs is found where runs are chosen, and none of another model is offered beside it', async () => {
+  const find = async (name: string) => (await workbench.call('runs.query', { search: name })).rows.find((run) => run.name === name)
+  const [one, other] = [await find('run 301'), await find('run 303')]
+  expect(one?.model.id).not.toBe(other?.model.id)
+  const search = page.getByRole('searchbox', { name: /^Search/ })
+  const box = (name: string) => page.getByRole('checkbox', { name: new RegExp(`^${name} `) })
+  for (const hash of ['#/broke', '#/judge']) {
+    await go(page, hash)
+    await page.reload()
+    await search.fill('run 301')
+    await box('run 301').check()
+    await search.fill('run 303')
+    await settle(page)
+    expect(await box('run 301').isChecked(), hash).toBe(true)
+    expect(await box('run 303').count(), hash).toBe(0)
+  }
+  for (const [hash, open, add] of [
+    [`#/playground?model=${one?.model.id}`, 'Add pruned models', 'Add'],
+    ['#/compare', 'Choose runs', 'Compare 1 more'],
+  ] as const) {
+    await go(page, hash)
+    await page.reload()
+    await page.getByRole('button', { name: open }).first().click()
+    await search.fill('run 301')
+    await box('run 301').check()
+    await page.getByRole('dialog').getByRole('button', { name: add, exact: true }).click()
+    await page.getByRole('button', { name: 'Remove run 301', exact: true }).waitFor()
+  }
+})
+
 test('after a lost connection every list is whole again in every tab, nothing false stands behind it, and no stranger is signed in', async () => {
   const { rows } = await workbench.call('runs.query', { limit: 2, offset: 1 })
   expect(new Set(rows.flatMap(({ model, experiment }) => [model.id, experiment?.id])).size, 'two models, two experiments').toBe(4)
@@ -279,7 +309,9 @@ test('after a lost connection every list is whole again in every tab, nothing fa
   await go(second, `#/compare?runs=${rows.map(({ id }) => id).join(',')}`)
   await second.getByRole('heading', { level: 1, name: 'Compare' }).waitFor()
   for (const tab of [page, second])
-    expect(await tab.getByText(/No (finished )?runs?|No comparisons|Nothing found|Connection lost\. Reconnecting/).count()).toBe(0)
+    expect(
+      await tab.getByText(/No (finished )?runs?|No comparisons|Nothing found|Connection lost\. Reconnecting/).allTextContents(),
+    ).toEqual([])
 
   await workbench.restart()
   for (const tab of [page, second]) await tab.getByText('Connection lost.', { exact: true }).waitFor({ state: 'detached' })
@@ -290,7 +322,7 @@ test('after a lost connection every list is whole again in every tab, nothing fa
   for (const again of [false, true]) {
     if (again) await second.reload()
     const compared = second.getByRole('region', { name: 'Comparison table' })
-    for (const { name } of rows) await compared.getByText(name, { exact: true }).first().waitFor()
+    for (const { name, model } of rows) await compared.getByText(`${name}, ${model.name}`, { exact: true }).first().waitFor()
   }
   await second.close()
   const stranger = await (await browser.newContext()).newPage()

@@ -5,7 +5,6 @@ import { hasSeveralSeeds } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
-import type { RunPage } from '#contract/runs/runs.ts'
 import type { TableFormat } from '#contract/titles.ts'
 import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
@@ -105,19 +104,6 @@ export class CompareState {
     const hidden = new Set(this.hiddenColumns)
     if (!hidden.delete(id)) hidden.add(id)
     this.set({ without: [...hidden].join('~') })
-  }
-
-  /** Finished runs to choose from: only what has a plan has measures to compare. */
-  async findRuns(search: string): Promise<RunPage> {
-    return call('runs.query', {
-      search,
-      limit: 200,
-      columns: [],
-      conditions: [
-        { field: 'status', is: 'any of', value: ['done'] },
-        { field: 'hasPlan', is: 'equal', value: true },
-      ],
-    })
   }
 
   addRuns(ids: string[]): void {

@@ -7,7 +7,7 @@ import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.t
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/time/speed.ts'
 import { areComparable, usedModelOf } from '#contract/runs/used-model.ts'
 import { formatEstimate, formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
-import { describeSource, describeWindows, shortHash } from '../../lib/used-data.ts'
+import { describeSource, describeWindows, shortHash } from '../../lib/runs/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** A line of the comparison: a fact, a parameter or a measure, with its value for each subject. */

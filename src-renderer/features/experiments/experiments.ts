@@ -10,8 +10,8 @@ import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-m
 import { methodTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
+import { titleOfSource } from '../../lib/runs/used-data.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
-import { titleOfSource } from '../../lib/used-data.ts'
 
 /** The progress of an experiment, in words: `5 of 7 done, 1 failed`. */
 export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 'runs'>): string {

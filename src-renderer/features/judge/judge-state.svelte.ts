@@ -6,6 +6,7 @@ import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { announce, attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
+import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 
@@ -13,21 +14,15 @@ import { stopAll } from '../../lib/stop-all.ts'
 export class JudgingsState {
   judgings = $state.raw<JudgingEntry[]>([])
   transcripts = $state.raw<TranscriptEntry[]>([])
-  runs = $state.raw<RunEntry[]>([])
   sets = $state.raw<PromptSet[]>([])
   answering = $state.raw<RunEntry[]>([])
   /** Whether the lists were loaded. Until then, an empty list means nothing. */
   loaded = $state(false)
-  chosen = $state.raw<string[]>([])
+  readonly choice = new RunChoice()
   prompts = $state('')
   tokens = $state(48)
   problem = $state('')
   busy = $state(false)
-
-  readonly offered: RunEntry[] = $derived.by(() => {
-    const first = this.runs.find(({ id }) => id === this.chosen[0])
-    return first ? this.runs.filter(({ model }) => model.id === first.model.id) : this.runs
-  })
 
   follow(): () => void {
     void this.load()
@@ -44,16 +39,15 @@ export class JudgingsState {
   async load(): Promise<void> {
     try {
       const method = (value: string) => [{ field: 'method', is: 'equal' as const, value }]
-      const [judgings, { rows }, runs, answering, sets] = await Promise.all([
+      const [judgings, { rows }, answering, sets] = await Promise.all([
         call('judgings.list', {}),
         call('transcripts.query', { limit: 200 }),
-        call('runs.query', { limit: 500, columns: [], conditions: [{ field: 'status', is: 'any of', value: ['done'] }] }),
         call('runs.query', { limit: 50, columns: [], conditions: method('generation') }),
         call('prompts.list', {}),
+        this.choice.look(),
       ])
       this.judgings = judgings
       this.transcripts = rows.filter(({ columns, status }) => columns.length > 1 && status !== 'running')
-      this.runs = runs.rows.filter(({ hasPlan, baseline }) => hasPlan && !baseline)
       this.answering = answering.rows
       this.loaded = true
       this.sets = sets
@@ -74,7 +68,7 @@ export class JudgingsState {
     this.problem = ''
     try {
       const settings = { maxTokens: this.tokens, alternatives: 0, decoding: { kind: 'sampling' as const, temperature: 0 } }
-      const inspect = { kind: 'generation' as const, runs: this.chosen, prompts: parsePrompts(this.prompts), settings }
+      const inspect = { kind: 'generation' as const, runs: this.choice.ids, prompts: parsePrompts(this.prompts), settings }
       await call('runs.inspect', { inspect })
       announce('Queued.')
       await this.load()

@@ -4,7 +4,7 @@ import type { GenerationEvent } from '#contract/playground/generation.ts'
 import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
 import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground/playground.ts'
 import { paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'
-import type { RunEntry, RunPage } from '#contract/runs/runs.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -177,20 +177,6 @@ export class PlaygroundState {
     const withDense = columns.some(({ run }) => run === null)
     router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no', transcript: id })
     this.#columns = this.#loadRuns()
-  }
-
-  /** Finished runs of a model, newest first, to talk to: only what has a plan can answer. */
-  async findRuns(model: string): Promise<RunPage> {
-    return call('runs.query', {
-      limit: 200,
-      columns: [],
-      conditions: [
-        { field: 'status', is: 'any of', value: ['done'] },
-        { field: 'modelId', is: 'equal', value: model },
-        { field: 'baseline', is: 'equal', value: false },
-        { field: 'hasPlan', is: 'equal', value: true },
-      ],
-    })
   }
 
   async findTranscripts(search: string): Promise<TranscriptEntry[]> {

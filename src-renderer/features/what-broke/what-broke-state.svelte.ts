@@ -8,6 +8,7 @@ import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
+import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/stop-all.ts'
 import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
@@ -101,12 +102,11 @@ export class WhatBrokeState {
 
 /** The choices for a new comparison. */
 export class StartState {
-  runs = $state.raw<RunEntry[]>([])
+  readonly choice = new RunChoice()
   earlier = $state.raw<RunEntry[]>([])
   /** Whether the lists were loaded. Until then, an empty list means nothing. */
   loaded = $state(false)
   datasets = $state.raw<DatasetEntry[]>([])
-  chosen = $state.raw<string[]>([])
   source = $state('')
   #texts: DatasetEntry[] = []
   text = $state('')
@@ -115,14 +115,7 @@ export class StartState {
   problem = $state('')
   busy = $state(false)
 
-  /** Runs of the same model as the first chosen one: others cannot join. */
-  readonly offered: RunEntry[] = $derived.by(() => {
-    const first = this.runs.find(({ id }) => id === this.chosen[0])
-    return first ? this.runs.filter(({ model }) => model.id === first.model.id) : this.runs
-  })
-
   follow(): () => void {
-    this.chosen = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 5)
     void this.load()
     return onReconnect(() => {
       this.problem = ''
@@ -131,14 +124,13 @@ export class StartState {
   }
 
   async load(): Promise<void> {
-    const done = { field: 'status', is: 'any of' as const, value: ['done'] }
     try {
-      const [page, made, catalogue] = await Promise.all([
-        call('runs.query', { limit: 500, columns: [], conditions: [done] }),
+      if (this.choice.ids.length === 0) await this.#takeNamed()
+      const [made, catalogue] = await Promise.all([
         call('runs.query', { limit: 50, columns: [], conditions: [{ field: 'method', is: 'equal', value: 'divergence' }] }),
         call('methods.list', {}),
+        this.choice.look(),
       ])
-      this.runs = page.rows.filter(({ hasPlan, baseline }) => hasPlan && !baseline)
       this.earlier = made.rows
       this.loaded = true
       this.#texts = catalogue.datasets.filter(({ uses }) => uses.includes('evaluation'))
@@ -149,14 +141,21 @@ export class StartState {
     }
   }
 
+  /** The runs that the address names. */
+  async #takeNamed(): Promise<void> {
+    const ids = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 5)
+    const named = await Promise.all(ids.map((id) => call('runs.get', { id }).catch(() => null)))
+    this.choice.chosen = named.filter((run) => run !== null)
+  }
+
   /** Windows as long as the model reads, up to 512 tokens, of a text that is meant for it. */
   async suit(): Promise<void> {
-    const run = this.runs.find(({ id }) => id === this.chosen[0])
-    if (!run) return
+    const { model } = this.choice
+    if (model === undefined) return
     const models = await call('models.list', {})
-    const ofSample = isOfSample(run.model.id, models)
+    const ofSample = isOfSample(model, models)
     this.#offer(this.#texts.filter((text) => ofSample || !text.ofSample))
-    const contextLength = models.find(({ id }) => id === run.model.id)?.description.shape.contextLength ?? 512
+    const contextLength = models.find(({ id }) => id === model)?.description.shape.contextLength ?? 512
     this.sequenceLength = Math.min(512, contextLength)
     this.windows = Math.max(1, Math.round(4096 / this.sequenceLength))
   }
@@ -174,7 +173,7 @@ export class StartState {
       const source = this.source === 'own' ? (await call('texts.upload', { name: 'own-text.txt', content: this.text })).path : this.source
       const { sequenceLength, windows } = this
       const made = await call('runs.inspect', {
-        inspect: { kind: 'divergence', runs: this.chosen, data: { source, sequenceLength, windows } },
+        inspect: { kind: 'divergence', runs: this.choice.ids, data: { source, sequenceLength, windows } },
       })
       router.go(['broke', made.id])
     } catch (thrown) {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { describeSource } from '../../../src-renderer/lib/used-data.ts'
+import { describeSource } from '../../../../src-renderer/lib/runs/used-data.ts'
 
 test('a mix is named by its texts and their windows, not by how it is written in a request', () => {
   const part = (source: string, windows: number) => ({ source, windows, revision: null, sequenceLength: 512, seed: 0, hash: '' })

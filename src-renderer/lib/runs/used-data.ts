@@ -1,7 +1,7 @@
 import { sourceName } from '#contract/data/source-name.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { bundledTitles, datasetTitles } from '#contract/titles.ts'
-import { formatPlural } from './format.ts'
+import { formatPlural } from '../format.ts'
 
 /** `32 windows of 256 tokens, drawn with seed 1`. */
 export function describeWindows({ windows, sequenceLength, seed }: UsedData): string {

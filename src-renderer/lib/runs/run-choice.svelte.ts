@@ -1,0 +1,55 @@
+import type { Condition, RunEntry, RunPage } from '#contract/runs/runs.ts'
+import { call } from '../../api/api.ts'
+import { Loader } from '../loader.svelte.ts'
+
+const unpruned: Condition = { field: 'baseline', is: 'equal', value: false }
+
+/** Finished runs that a search finds, newest first: only what has a plan has measures and can answer. */
+export function findFinishedRuns(search: string, conditions: readonly Condition[] = []): Promise<RunPage> {
+  return call('runs.query', {
+    search,
+    limit: 200,
+    columns: [],
+    conditions: [{ field: 'status', is: 'any of', value: ['done'] }, { field: 'hasPlan', is: 'equal', value: true }, ...conditions],
+  })
+}
+
+/** Finished runs of pruned models, all or those of one. */
+export function findPrunedRuns(search: string, model: string | undefined): Promise<RunPage> {
+  return findFinishedRuns(search, [unpruned, ...(model === undefined ? [] : [{ field: 'modelId', is: 'equal', value: model } as const])])
+}
+
+/** Pruned runs to choose from, all of one model once the first is chosen. What is chosen stays in the list, whatever is searched for. */
+export class RunChoice {
+  chosen = $state.raw<RunEntry[]>([])
+  readonly #found = new Loader<RunPage>()
+  #search = $state('')
+
+  readonly ids: string[] = $derived(this.chosen.map(({ id }) => id))
+  readonly model: string | undefined = $derived(this.chosen[0]?.model.id)
+  readonly offered: RunEntry[] = $derived.by(() => {
+    const rows = (this.#found.value?.rows ?? []).filter(({ model }) => this.model === undefined || model.id === this.model)
+    return [...this.chosen.filter(({ id }) => rows.every((row) => row.id !== id)), ...rows]
+  })
+  /** What an empty list means; nothing before it was loaded. */
+  readonly emptyText: string = $derived.by(() => {
+    if (!this.#found.value) return ''
+    return this.#search === '' ? 'No finished run yet. Prune a model first.' : 'No finished run found.'
+  })
+
+  get problem(): string {
+    return this.#found.problem?.message ?? ''
+  }
+
+  async look(search = this.#search): Promise<void> {
+    this.#search = search
+    await this.#found.load(() => findPrunedRuns(search, this.model))
+  }
+
+  /** Takes the ticked ones, and offers those of their model. */
+  async choose(ids: readonly string[]): Promise<void> {
+    const { model } = this
+    this.chosen = this.offered.filter(({ id }) => ids.includes(id))
+    if (this.model !== model) await this.look()
+  }
+}
