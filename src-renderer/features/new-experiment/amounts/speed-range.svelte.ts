@@ -3,6 +3,7 @@ import type { SpeedRange } from '#contract/exports/file-bench.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 import { call, on } from '../../../api/api.ts'
+import { formatPlural } from '../../../lib/format.ts'
 import { attempt } from '../../../lib/notices.svelte.ts'
 
 export type SpeedQuestion = Input<'bench.speeds'>
@@ -44,7 +45,7 @@ export class SpeedRangeState {
 /** `2SSP in F16 reaches 43 to 110 tokens/s on this machine.` */
 export function speedRangeText({ method, weights = 'F16', speed }: SpeedQuestion, { from, to }: SpeedRange): string {
   const shown = (value: number) => Number(value.toPrecision(3))
-  const unit = 'milliseconds' in speed ? `ms to the first token after ${speed.prompt} tokens` : 'tokens/s'
+  const unit = 'milliseconds' in speed ? `ms to the first token after ${formatPlural(speed.prompt, 'token')}` : 'tokens/s'
   if (from === to) return `${titleOfMethod(method)} in ${weights} changes nothing: ${shown(to)} ${unit} on this machine.`
   return `${titleOfMethod(method)} in ${weights} reaches ${shown(from)} to ${shown(to)} ${unit} on this machine.`
 }
