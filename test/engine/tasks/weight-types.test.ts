@@ -12,7 +12,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
-import type { StepResult } from '#engine/steps/step-store.ts'
+import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -37,7 +37,7 @@ const dense: RunRequest = {
 }
 
 async function run(changes: Partial<RunRequest>, done = new Map<string, StepResult>()) {
-  const put = async (name: string, value: unknown) => void done.set(name, { value })
+  const put: StepStore['put'] = async (name, value, tensors) => void done.set(name, { value, ...(tensors ? { tensors } : {}) })
   const host = { steps: { get: async (name: string) => done.get(name), put, folder }, emit: () => {} }
   const document = await executeRun({ ...dense, ...changes }, { ...host, signal: new AbortController().signal })
   const value = (name: string) => document.measures.find((one) => one.name === name && !/block/.test(one.dataset))?.value as number
@@ -101,6 +101,9 @@ test('a run that finds all its measures writes no file, and one that lacks a mea
   expect(again.document.seconds).not.toHaveProperty('quantising')
   expect(again.document.seconds).not.toHaveProperty('weighing columns')
   expect(again.document.measures).toEqual(first.document.measures)
+  const other = await run({ weights: 'Q4_0' }, new Map(done))
+  expect(other.document.seconds, 'the same plan was weighed for another type').not.toHaveProperty('weighing columns')
+  expect(other.document.measures).toEqual((await run({ weights: 'Q4_0' })).document.measures)
   const file = [...done].filter(([name]) => !name.includes('perplexity'))
   const killed = await run({ weights: 'Q2_K' }, new Map(file))
   expect(killed.document.seconds.quantising).toBeGreaterThan(0)

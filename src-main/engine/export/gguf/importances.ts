@@ -1,6 +1,7 @@
 import { at } from '#contract/at.ts'
 import { columnCount } from '#engine/checkpoint/checkpoint.ts'
 import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { GgufTarget } from './target.ts'
 
 /** Mean squares of the inputs of a block's projections, by column: into attention and MLP, and into their last projection. */
@@ -25,6 +26,8 @@ export interface Importances {
   readonly texts: readonly string[]
   readonly tokens: number
 }
+
+const sides = ['input', 'inner'] as const
 
 /** Columns that saw only zeros count this share of the mean. With a weight of 0 everywhere, a block would have no best scale. */
 const leastShare = 1e-6
@@ -66,4 +69,38 @@ function fill(measured: Float32Array | undefined, width: number): Float32Array {
   const mean = own.reduce((sum, value) => sum + value, 0) / Math.max(1, own.length)
   const least = mean > 0 ? leastShare * mean : 1
   return Float32Array.from({ length: width }, (_, column) => Math.max(own[column] ?? 0, least))
+}
+
+/** The measured columns as named tensors, to store them. */
+export function toTensors({ blocks }: Importances): NamedTensors {
+  const found = new Map<string, NamedTensor>()
+  const add = (name: string, part: PartImportances | undefined) => {
+    for (const side of sides) {
+      const values = part?.[side]
+      if (values?.length) found.set(`${name} ${side}`, { values, shape: [values.length] })
+    }
+  }
+  for (const [block, { attention, mlp, experts = [] }] of blocks.entries()) {
+    add(`${block} attention`, attention)
+    add(`${block} mlp`, mlp)
+    for (const [expert, own] of experts.entries()) add(`${block} ${expert}`, own)
+  }
+  return found
+}
+
+/** The columns of `count` blocks, from the tensors that `toTensors` made. An expert without any was never chosen. */
+export function fromTensors(tensors: StoredTensors, count: number): BlockImportances[] {
+  const part = (name: string): PartImportances | undefined => {
+    const has = (side: string) => tensors.tensors.has(`${name} ${side}`)
+    if (!has('input')) return undefined
+    return { input: tensors.vector(`${name} input`), ...(has('inner') ? { inner: tensors.vector(`${name} inner`) } : {}) }
+  }
+  return Array.from({ length: count }, (_, block) => {
+    const [attention, mlp] = [part(`${block} attention`), part(`${block} mlp`)]
+    const numbers = [...tensors.tensors.keys()].flatMap((name) => new RegExp(`^${block} (\\d+) input$`).exec(name)?.[1] ?? [])
+    const experts = Array.from({ length: Math.max(-1, ...numbers.map(Number)) + 1 }, (_, expert) => {
+      return part(`${block} ${expert}`) ?? { input: new Float32Array() }
+    })
+    return { ...(attention ? { attention } : {}), ...(mlp ? { mlp } : {}), ...(experts.length > 0 ? { experts } : {}) }
+  })
 }

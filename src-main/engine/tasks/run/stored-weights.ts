@@ -7,6 +7,7 @@ import type { ReadData } from '#engine/data/read-data.ts'
 import type { ExportRequest } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
+import { fromTensors, type Importances, toTensors } from '#engine/export/gguf/importances.ts'
 import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
@@ -89,7 +90,7 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: GgufTyp
   const folder = await makeScratchFolder()
   const remove = () => rm(folder, { recursive: true, force: true })
   try {
-    const importances = text && (await steps.time('weighing columns', () => weigh(place, result, text)))
+    const importances = text && (await importancesOf(place, result, text))
     const { plan, tensors } = result
     const weights = { ...(tensors ? { tensors } : {}), ...(importances ? { importances } : {}) }
     const watch = { signal: steps.host.signal }
@@ -135,6 +136,18 @@ async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadDa
 }
 
 const namesOf = ({ used }: ReadData): string[] => (used.parts ?? [used]).map(({ source }) => basename(source))
+
+/** Weights of one plan have the same importances in every type. */
+const importancesStep: StepKind = { version: 1 }
+
+async function importancesOf(place: RunPlace, result: MethodResult, text: ReadData): Promise<Importances> {
+  const asked = { kind: importancesStep, label: 'importances', on: { plan: result.plan, windows: text.windows } }
+  const { tokens, tensors } = await place.steps.tensorStep(asked, async () => {
+    const measured = await place.steps.time('weighing columns', () => weigh(place, result, text))
+    return { tokens: measured.tokens, tensors: toTensors(measured) }
+  })
+  return { tokens, texts: namesOf(text), blocks: fromTensors(tensors, place.model.spec.blocks.length) }
+}
 
 async function weigh({ model, steps }: RunPlace, { plan, tensors }: MethodResult, text: ReadData) {
   const view = viewWithPlan(model, plan, tensors)

@@ -6,9 +6,11 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { blockTypeNamed, decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
+import { fromTensors, toTensors } from '#engine/export/gguf/importances.ts'
 import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
@@ -105,4 +107,18 @@ describe('importances', () => {
     await handle.close()
     expect((await readFile(path)).subarray(0, 4).toString()).toBe('GGUF')
   })
+})
+
+it('comes back from a file of tensors as it was measured, with the experts that were never chosen', async () => {
+  const columns = (...values: number[]) => Float32Array.from(values)
+  const blocks = [
+    { attention: { input: columns(1, 2), inner: columns(3) }, mlp: { input: columns(4), inner: columns(5, 6) } },
+    {
+      attention: { input: columns(7), inner: columns(8) },
+      mlp: { input: columns(9) },
+      experts: [{ input: columns() }, { input: columns(1), inner: columns(2) }],
+    },
+  ]
+  const file = await writeTensorFile(home, toTensors({ blocks, texts: [], tokens: 1 }))
+  expect(fromTensors(await StoredTensors.open([file]), blocks.length)).toEqual(blocks)
 })
