@@ -11,6 +11,8 @@ import { activeParameters, stackParameters } from '#engine/architectures/paramet
 import { takesHalves } from '#engine/architectures/spec.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
 import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
+import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { weighingPhase, weighingText } from '#engine/export/gguf/weighing-text.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
@@ -67,7 +69,7 @@ class RequestWork {
     const opening = { ...none, phase: 'starting', part: 'open', seconds: starting + reading * gigabytes }
     const pruning = isAblation(this.#request.method) ? await this.#study() : await this.#pruning()
     const measures = isAblation(this.#request.method) ? [] : await Promise.all(this.#request.measures.map((one) => this.#measure(one)))
-    return { hidden: spec.hidden, phases: [opening, ...pruning, ...measures.flat()] }
+    return { hidden: spec.hidden, phases: [opening, ...pruning, ...(await this.#weighing()), ...measures.flat()] }
   }
 
   #count(data: DataRequest) {
@@ -101,6 +103,7 @@ class RequestWork {
       pruning: asked,
       repair: [...asked, repair],
       recovery: [...asked, repair, recover],
+      [weighingPhase]: [...asked, repair, recover],
     }
     return phases.map((phase, index) => {
       const others = dependsOn[phase.part]
@@ -140,6 +143,15 @@ class RequestWork {
   #trainingProducts({ phase }: MethodPhase): Pick<PhaseWork, 'faster'> {
     const { precision = 'float32' } = this.#request
     return { faster: phase === readingDense && precision === 'float32' ? [] : [{ products: 'bfloat16', share: 1 }] }
+  }
+
+  /** The importances of a type that weighs errors. Runs of one plan share them, whatever their type. */
+  async #weighing(): Promise<PhaseWork[]> {
+    const { weights, calibration } = this.#request
+    if (weights === undefined || !weighsErrors(findMix(weights))) return []
+    const { windows, tokens } = await this.#count(weighingText(calibration, this.#model.spec.contextLength))
+    const phase = { phase: 'Weighing columns', passes: { ...this.#wholePasses(windows), head: 0 } }
+    return this.#shared([this.#timed(phase, weighingPhase, tokens)])
   }
 
   #writing(tokens: number): PhaseWork[] {

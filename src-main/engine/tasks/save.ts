@@ -6,6 +6,7 @@ import { readText } from '#engine/checkpoint/regular-file.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { type ReadData, readData } from '#engine/data/read-data.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { weighingText } from '#engine/export/gguf/weighing-text.ts'
 import { saveModel } from '#engine/export/save.ts'
 import { acquireModel, openModelTokenizer, releaseModel } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -13,7 +14,6 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { resources } from '#runtime/resources.ts'
 import { requireOwnModel } from './own-model.ts'
 import type { RunHost } from './run/run-steps.ts'
-import { weighingText } from './run/weighing-text.ts'
 
 interface SaveTaskHost extends Omit<RunHost, 'emit'> {
   emit(event: unknown): void

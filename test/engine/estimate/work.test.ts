@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork } from '#contract/runs/time/estimate.ts'
-import { ablationTitles, methodTitles } from '#contract/titles.ts'
+import { ablationTitles, type GgufType, methodTitles } from '#contract/titles.ts'
 import { activeParameters, blockParameters } from '#engine/architectures/parameters.ts'
 import type { WorkModel } from '#engine/estimate/window-counts.ts'
 import { workOf } from '#engine/estimate/work.ts'
@@ -114,6 +114,18 @@ describe('the work of a run', () => {
       expect(phases.map((phase) => phase.part)).toContain(part)
     const onePass = { ...asked, repair: { kind: 'one-pass' as const, calibration: text('calibration.txt', 16) } }
     expect(await partOf(asked, 'repair')).toBeGreaterThan(await partOf(onePass, 'repair'))
+  })
+
+  test('counts the importances of a plan once for all types that weigh errors', async () => {
+    const weighing = async (weights: GgufType, changes: Partial<RunRequest> = {}) => {
+      const { phases } = await workOf(model, request({ weights, ...changes }))
+      return phases.find(({ part }) => part === 'weighing columns')
+    }
+    const few = await weighing('Q4_0')
+    expect(few?.mlp).toBeGreaterThan(0)
+    expect((await weighing('Q2_K'))?.shared).toBe(few?.shared)
+    expect((await weighing('Q4_0', { amount: { sparsity: 0.25 } }))?.shared).not.toBe(few?.shared)
+    expect(await weighing('Q8_0')).toBeUndefined()
   })
 
   test('trains with bfloat16 operands whatever the precision, and reads the dense model in its own', async () => {

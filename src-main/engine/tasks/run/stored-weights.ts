@@ -10,6 +10,7 @@ import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { fromTensors, type Importances, toTensors } from '#engine/export/gguf/importances.ts'
 import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { weighingPhase, weighingText } from '#engine/export/gguf/weighing-text.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
@@ -17,7 +18,6 @@ import type { MethodResult } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
-import { weighingText } from './weighing-text.ts'
 
 /** The weight type of the dense file that each file is timed against. */
 const denseType = 'F16'
@@ -143,7 +143,7 @@ const importancesStep: StepKind = { version: 1 }
 async function importancesOf(place: RunPlace, result: MethodResult, text: ReadData): Promise<Importances> {
   const asked = { kind: importancesStep, label: 'importances', on: { plan: result.plan, windows: text.windows } }
   const { tokens, tensors } = await place.steps.tensorStep(asked, async () => {
-    const measured = await place.steps.time('weighing columns', () => weigh(place, result, text))
+    const measured = await place.steps.time(weighingPhase, () => weigh(place, result, text))
     return { tokens: measured.tokens, tensors: toTensors(measured) }
   })
   return { tokens, texts: namesOf(text), blocks: fromTensors(tensors, place.model.spec.blocks.length) }

@@ -1,5 +1,8 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 
+/** The phase of a run that measures importances. */
+export const weighingPhase = 'weighing columns'
+
 /** Most tokens that importances are measured on. Their mean squares hardly change with more. */
 const mostTokens = 65_536
 const usualText: DataRequest = { source: 'mixed', sequenceLength: 512 }
