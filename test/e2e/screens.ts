@@ -52,8 +52,9 @@ export async function go(page: Page, hash: string): Promise<void> {
   )
 }
 
-/** Adds a filter to the history by its form. */
+/** Adds a filter to the history by its form. A screen that is still arriving takes the focus, which closes the form again. */
 export async function addFilter(page: Page, column: string, comparison: string, value: string): Promise<void> {
+  await settle(page)
   await page.getByRole('button', { name: 'Filter', exact: true }).click()
   await page.getByRole('combobox', { name: 'Column' }).selectOption({ label: column })
   await page.getByRole('combobox', { name: 'Comparison' }).selectOption(comparison)
