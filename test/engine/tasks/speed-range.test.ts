@@ -1,11 +1,17 @@
 import { expect, test } from 'vitest'
 import { measureSpeedRange } from '#engine/tasks/speed-range.ts'
-import { sampleModelFolder } from '#runtime/resources.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
 
 test('the speeds that 2SSP can reach lie on the faster side of the unpruned file', async () => {
   const turns: unknown[] = []
   const host = { signal: new AbortController().signal, emit: (event: unknown) => void turns.push(event) }
-  const asked = { model: sampleModelFolder, method: '2ssp', options: {}, weights: 'Q8_0' as const, speed: { tokensPerSecond: 1 } }
+  const asked = {
+    model: await referenceModel('stories260k'),
+    method: '2ssp',
+    options: {},
+    weights: 'Q8_0' as const,
+    speed: { tokensPerSecond: 1 },
+  }
   const rate = await measureSpeedRange(asked, host)
   expect(turns.at(-1)).toEqual({ done: 9, total: 9 })
   expect(rate.from).toBeGreaterThan(0)
