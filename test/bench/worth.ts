@@ -47,7 +47,7 @@ async function finished(experiment: string): Promise<void> {
     }
     if (ended.length === rows.length) resolve()
   }
-  const stop = workbench.subscribe(({ name }) => name === 'run changed' && void look())
+  const stop = workbench.subscribe((event) => event.name === 'run changed' && event.data.run.endedAt !== null && void look())
   await look()
   await promise
   stop()

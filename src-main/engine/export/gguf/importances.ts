@@ -95,10 +95,14 @@ export function fromTensors(tensors: StoredTensors, count: number): BlockImporta
     if (!has('input')) return undefined
     return { input: tensors.vector(`${name} input`), ...(has('inner') ? { inner: tensors.vector(`${name} inner`) } : {}) }
   }
+  const numbers = Array<number>(count).fill(0)
+  for (const name of tensors.tensors.keys()) {
+    const [, block, expert] = /^(\d+) (\d+) /.exec(name) ?? []
+    if (expert !== undefined) numbers[Number(block)] = Math.max(at(numbers, Number(block)), Number(expert) + 1)
+  }
   return Array.from({ length: count }, (_, block) => {
     const [attention, mlp] = [part(`${block} attention`), part(`${block} mlp`)]
-    const numbers = [...tensors.tensors.keys()].flatMap((name) => new RegExp(`^${block} (\\d+) input$`).exec(name)?.[1] ?? [])
-    const experts = Array.from({ length: Math.max(-1, ...numbers.map(Number)) + 1 }, (_, expert) => {
+    const experts = Array.from({ length: at(numbers, block) }, (_, expert) => {
       return part(`${block} ${expert}`) ?? { input: new Float32Array() }
     })
     return { ...(attention ? { attention } : {}), ...(mlp ? { mlp } : {}), ...(experts.length > 0 ? { experts } : {}) }

@@ -88,14 +88,13 @@ interface KeptColumns {
 }
 
 /** The columns of each block with the largest scores: `counts`, in all blocks or in each. */
-export function keepLargest(scores: readonly number[][], counts: number | readonly number[], what: string): KeptColumns {
-  const countIn = (block: number) => (typeof counts === 'number' ? counts : at(counts, block))
-  const selections = scores.map((block, index) => largest(block, countIn(index)))
+export function keepLargest(scores: readonly number[][], count: number, what: string): KeptColumns {
+  const selections = scores.map((block) => largest(block, count))
   return {
     kept: selections.map(({ indices }) => indices),
     cuts: selections.map(({ cut }) => cut),
     notes: selections.flatMap(({ margin }, block) =>
-      margin < 1e-6 && countIn(block) < at(scores, block).length
+      margin < 1e-6 && count < at(scores, block).length
         ? [
             `Block ${block}: the last ${what} kept and the first removed differ by ${margin.toExponential(1)} relative, a tie within float32.`,
           ]
