@@ -9,7 +9,7 @@ import type { Products } from '#engine/tensor/products.ts'
 export interface ProductsFor {
   /** Passes over windows whose results are used directly: norms, similarities, perplexity. */
   readonly passes: Products
-  /** A first look at candidates, of which those that could win are rescored; and anything that is rounded to 16 bits anyway. */
+  /** A first look at candidates, of which those that could win are rescored; and what needs few digits, such as importances. */
   readonly ranking: Products
   /** A closer look at those that could win. */
   readonly rescoring: Products

@@ -1,7 +1,9 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
+import type { Grid } from '#contract/experiments/experiments.ts'
 import { usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
 import { recoveryTokens, untrainable } from '#contract/pruning/recovery-kinds.ts'
+import { defaultRepairWindows, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
 import type { Draft, PresetModel } from './preset-draft.ts'
@@ -13,6 +15,9 @@ const unseen = ['prose', 'code'] as const
 /** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
 const [windowTokens, windows, repeats] = [512, 8, 3]
 
+/** Half the usual number, because recovery follows and a repair of them takes as long as it. */
+const repairWindows = 48
+
 /** Each sibling adds as many runs as the dense model. */
 const mostSiblings = 2
 
@@ -20,7 +25,7 @@ const reasons = {
   amounts: 'Three amounts show where quality begins to fall.',
   methods: '2SSP narrows MLPs and removes attention.',
   repair: 'A pruned model is compared at its best.',
-  recovery: 'The shortest training. If a file almost wins, train it longer.',
+  recovery: `The shortest training, after a repair on ${repairWindows} windows instead of ${defaultRepairWindows}. If a file almost wins, train it longer.`,
 }
 const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
 const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
@@ -89,15 +94,21 @@ export function worthDrafts(
       methods: [{ method: '2ssp', options: {} }],
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
       repairs: ['in-order'],
-      ...(isMixture ? {} : { recoveries: [{ tokens: recoveryTokens[0] }] }),
       ...(calibration ? { calibration } : {}),
+      ...(isMixture ? {} : recovered(calibration)),
       weights,
       ...(model.siblings.length > 0 ? { siblings: model.siblings.slice(0, mostSiblings) } : {}),
       rivals: rivals.filter((type) => !weights.includes(type)),
       measures: measuresOf(model, catalogue, times),
+      precision: 'auto',
     },
   }))
 }
+
+const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries' | 'repairData'> => ({
+  recoveries: [{ tokens: recoveryTokens[0] }],
+  ...(calibration ? { repairData: { ...usualRepairData(calibration), windows: repairWindows } } : {}),
+})
 
 function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, times: boolean): MeasureRequest[] {
   const sequenceLength = Math.min(windowTokens, contextLength)

@@ -27,6 +27,7 @@ export async function measureImportances(
   await runWindows(view, windows, {
     ...report,
     endsBeforeOutput: true,
+    products: view.model.products.ranking,
     observe({ batch, tokens: length }, part, seen) {
       const block = at(blocks, blockOf(part))
       const shape = { batch, tokens: length }

@@ -8,7 +8,7 @@ import { lastProjection, replacedName, storedDtype } from '#engine/model/views/p
 import { replaceProjection } from '#engine/model/views/replace.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
-import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
+import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './choose-ridge.ts'
@@ -49,17 +49,25 @@ export async function repairPlan({ view, plan, tensors, windows, kind, run }: Re
   requireRepairable(view, plan, windows)
   const room = requireRoom(view, plan, windows, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
-  const walk = new RepairWalk(view, { plan, tensors }, kind === 'in-order', run.signal)
+  const walk = new RepairWalk(view, { plan, tensors }, segments, kind === 'in-order', run.signal)
   const solved: SolvedProjection[] = []
+  // Windows move only when a projection has to be solved: a run that finds all of them as steps reads no weights here.
+  const moves = [() => walk.begin(windows, room.forInputs)]
+  const reach = async <T>(compute: () => Promise<T>) => {
+    for (const move of moves.splice(0)) await move()
+    return compute()
+  }
   try {
-    await walk.begin(windows, room.forInputs)
     for (const [index, segment] of segments.entries()) {
       run.progress(repairing, index, segments.length, 'projections')
+      moves.push(() => walk.enter(segment))
       const on = { plan, windows, kind, part: segment.part, files: tensors?.files.map(({ sha256 }) => ({ sha256 })) }
       const asked = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on }
       const mixture = { view, plan, windows, segment, inputBytes: room.inputBytes }
       const compute = isMixture(view.spec, segment.part) ? () => repairMixture(walk, mixture) : () => solve(walk, segment, view)
-      const found = await repairSegment(walk, mixture, () => run.tensorStep(asked, compute))
+      const found = walk.needsRepair(segment) ? await run.tensorStep(asked, () => reach(compute)) : undefined
+      const replace = found && replacement(mixture, found)
+      moves.push(() => walk.leave(segment, replace))
       if (found) solved.push(found)
     }
     run.progress(repairing, segments.length, segments.length, 'projections')
@@ -80,21 +88,14 @@ export async function repairPlan({ view, plan, tensors, windows, kind, run }: Re
 
 type SolvedProjection = RepairedProjection & { readonly tensors: StoredTensors }
 
-async function repairSegment(
-  walk: RepairWalk,
-  { segment, plan, view: { model, spec } }: { readonly segment: Segment; readonly plan: Plan; readonly view: ModelView },
-  step: () => Promise<SolvedProjection>,
-): Promise<SolvedProjection | undefined> {
-  await walk.enter(segment)
-  const found = walk.needsRepair(segment) ? await step() : undefined
-  if (!found || found.tensors.tensors.size === 0) await walk.leave(segment)
-  else {
-    const { part } = segment
-    const blocks = plan.blocks.map((one, block) => (block === found.block ? { ...one, replaced: [found.projection] } : one))
-    const solved = { checkpoint: model.checkpoint, spec, plan: { ...plan, blocks }, tensors: found.tensors }
-    await walk.leave(segment, (own) => replaceProjection(part, own, solved))
-  }
-  return found
+/** Gives a part its repaired projection. Undefined if the plan's stays. */
+function replacement(
+  { segment: { part }, plan, view: { model, spec } }: { readonly segment: Segment; readonly plan: Plan; readonly view: ModelView },
+  { block: repaired, projection, tensors }: SolvedProjection,
+): ((own: PartWeights) => Promise<PartWeights>) | undefined {
+  if (tensors.tensors.size === 0) return undefined
+  const blocks = plan.blocks.map((one, block) => (block === repaired ? { ...one, replaced: [projection] } : one))
+  return (own) => replaceProjection(part, own, { checkpoint: model.checkpoint, spec, plan: { ...plan, blocks }, tensors })
 }
 
 const isMixture = (spec: DecoderSpec, part: Part): boolean => !isAttention(part) && spec.block(blockOf(part)).mixture !== undefined

@@ -44,6 +44,7 @@ export class RepairWalk {
   readonly #pruned: ModelView
   readonly #plan: Plan
   readonly #inOrder: boolean
+  readonly #toRepair: ReadonlySet<Segment>
   readonly #signal: AbortSignal
   readonly #walk: Walk
   readonly #prunedWalk: Walk
@@ -60,13 +61,14 @@ export class RepairWalk {
   #inputs: Tensor2D[] = []
   #keepsInputs = false
 
-  constructor(view: ModelView, { plan, tensors }: PrunedBy, inOrder: boolean, signal: AbortSignal) {
+  constructor(view: ModelView, { plan, tensors }: PrunedBy, segments: readonly Segment[], inOrder: boolean, signal: AbortSignal) {
     this.#pruned = viewWithPlan(view.model, plan, tensors)
     this.#plan = plan
     this.#inOrder = inOrder
     this.#signal = signal
     this.#walk = new Walk(view, view.model.products.passes)
     this.#prunedWalk = new Walk(this.#pruned, view.model.products.passes)
+    this.#toRepair = this.#chooseSegments(segments)
   }
 
   /** Starts with windows. The last eighth of them, at least one, is held out. */
@@ -83,7 +85,18 @@ export class RepairWalk {
 
   /** Whether a segment's projection has other inputs or another target than in the dense model. */
   needsRepair(segment: Segment): boolean {
-    return this.#takesOver(segment) || this.#isCut(segment.part) || this.#repaired.length > 0
+    return this.#toRepair.has(segment)
+  }
+
+  /** In order, all after the first change have other inputs. */
+  #chooseSegments(segments: readonly Segment[]): Set<Segment> {
+    let parted = false
+    const needsRepair = (segment: Segment) => {
+      const changed = this.#takesOver(segment) || this.#isCut(segment.part) || (this.#inOrder && segment.leading.length > 0)
+      parted ||= this.#inOrder && changed
+      return parted || changed
+    }
+    return new Set(segments.filter(needsRepair))
   }
 
   /** Whether the projection has to replace the output of removed parts. Through a norm on its output it cannot. */

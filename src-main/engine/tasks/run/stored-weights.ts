@@ -138,7 +138,7 @@ async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadDa
 const namesOf = ({ used }: ReadData): string[] => (used.parts ?? [used]).map(({ source }) => basename(source))
 
 /** Weights of one plan have the same importances in every type. */
-const importancesStep: StepKind = { version: 1 }
+const importancesStep: StepKind = { version: 2 }
 
 async function importancesOf(place: RunPlace, result: MethodResult, text: ReadData): Promise<Importances> {
   const asked = { kind: importancesStep, label: 'importances', on: { plan: result.plan, windows: text.windows } }

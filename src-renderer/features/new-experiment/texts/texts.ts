@@ -2,6 +2,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { isOfSample } from '#contract/models/sample.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
+import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import type { Draft } from '../grid.ts'
 
 type Texts = Pick<Draft, 'calibration' | 'repairData' | 'recoveryData' | 'perplexity' | 'evaluation'>
@@ -25,13 +26,24 @@ export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: r
   const perplexity = draft.perplexity.filter(({ data }) => !isWithheld(data))
   const allWithheld = draft.perplexity.length > 0 && perplexity.length === 0
   const usualLength = evaluation.sequenceLength === before.evaluation.sequenceLength
+  const isUsual = isSame(calibration, before.calibration) || (calibration && isWithheld(calibration))
+  const suited = isUsual ? after.calibration : calibration
   return {
-    calibration: isSame(calibration, before.calibration) || (calibration && isWithheld(calibration)) ? after.calibration : calibration,
-    repairData: kept(draft.repairData),
+    calibration: suited,
+    repairData: kept(repairTextAfter(draft, suited)),
     recoveryData: kept(draft.recoveryData),
     perplexity: isSame(sourcesOf(draft), sourcesOf(before)) || allWithheld ? after.perplexity : perplexity,
     evaluation: { ...evaluation, sequenceLength: usualLength ? after.evaluation.sequenceLength : evaluation.sequenceLength },
   }
+}
+
+/** The repair text after a change of the calibration text: one that was made of the old text is made of the new one, in the same amount. */
+export function repairTextAfter(
+  { repairData, calibration: old }: Pick<Draft, 'repairData' | 'calibration'>,
+  calibration: DataRequest | null,
+) {
+  if (!repairData || !old || repairData.source !== usualRepairData(old).source) return repairData
+  return calibration && { ...usualRepairData(calibration), ...(repairData.windows ? { windows: repairData.windows } : {}) }
 }
 
 const sourcesOf = ({ perplexity }: Draft): string[] => perplexity.map(({ data }) => data.source)

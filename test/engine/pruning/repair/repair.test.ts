@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { memory } from '@tensorflow/tfjs-core'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { denseView } from '#engine/model/views/view.ts'
@@ -131,6 +131,11 @@ describe('a repair that was killed', () => {
     expect(resumed.projections).toEqual(whole.projections)
     for (const name of whole.tensors?.tensors.keys() ?? [])
       expect(await resumed.tensors?.readFloat32(name)).toEqual(await whole.tensors?.readFloat32(name))
+    const embed = vi.spyOn(input.view.model.vocabulary, 'embed')
+    const found = await repairPlan({ ...input, run: recordedRun(0, steps) })
+    expect(found.plan).toEqual(whole.plan)
+    expect(embed, 'windows move although nothing is left to solve').not.toHaveBeenCalled()
+    embed.mockRestore()
   })
 })
 

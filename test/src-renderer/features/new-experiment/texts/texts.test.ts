@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import { emptyDraft } from '../../../../../src-renderer/features/new-experiment/grid.ts'
-import { meaningOf, suitTexts } from '../../../../../src-renderer/features/new-experiment/texts/texts.ts'
+import { meaningOf, repairTextAfter, suitTexts } from '../../../../../src-renderer/features/new-experiment/texts/texts.ts'
 
 const text = (source: string, sequenceLength: number) => ({ source, sequenceLength })
 const draftOf = (calibration: string, measured: string, length: number) => ({
@@ -22,6 +23,17 @@ describe('a draft for another model', () => {
   test('keeps texts that the user chose', () => {
     const own = { ...draftOf('mine.txt', 'my-test.txt', 128), repairData: text('mine.txt', 128) }
     expect({ ...own, ...suitTexts(own, ofSample, ofOthers, withheld) }).toEqual(own)
+  })
+
+  test('gets a repair text made of its own calibration text, in the amount that was chosen', () => {
+    const repairing = (draft: typeof ofSample, windows: number) => ({
+      ...draft,
+      repairData: { ...usualRepairData(draft.calibration), windows },
+    })
+    const suited = suitTexts(repairing(ofOthers, 48), ofOthers, draftOf('mine.txt', 'prose', 512), [])
+    expect(suited.repairData).toEqual({ ...usualRepairData(text('mine.txt', 512)), windows: 48 })
+    expect(repairTextAfter(repairing(ofOthers, 48), null)).toBeNull()
+    expect(repairTextAfter({ ...ofOthers, repairData: text('mine.txt', 64) }, text('other.txt', 64))).toEqual(text('mine.txt', 64))
   })
 
   test('keeps the choice of no text and of no measured text', () => {
