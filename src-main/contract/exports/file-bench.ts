@@ -11,6 +11,8 @@ export const promptsUpTo = (tokens: number): number[] => [...usualPrompts.filter
 export const usualRounds = 3
 /** Tokens generated in each turn. */
 export const writtenTokens = 32
+/** A turn repeats until then, because single passes of a small model are too short for a steady time. */
+export const shortestTurnSeconds = 0.25
 
 /** The median of all rounds, with the lowest and the highest. */
 const figure = z.object({ value: z.number(), low: z.number(), high: z.number() })

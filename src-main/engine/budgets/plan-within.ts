@@ -74,5 +74,5 @@ export async function planAtSpeed(
 ): Promise<ResultWithin> {
   const cost = await speedCost(spec, budget, time)
   const real = async (plan: Plan) => at(await time([plan]), 0)
-  return planWithin(spec, id, input, cost, { real, near: 0.05, mayPass: true, attempts: 2 })
+  return planWithin(spec, id, input, cost, { real, near: 0.05, mayPass: true, attempts: 4 })
 }

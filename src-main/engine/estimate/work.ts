@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { promptsUpTo, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
+import { promptsUpTo, shortestTurnSeconds, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
 import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -274,7 +274,7 @@ class RequestWork {
     const longest = promptsUpTo(sequenceLength).findLast((tokens) => tokens <= this.#model.spec.contextLength) ?? sequenceLength
     const passes = { ...addPasses(this.#wholePasses(rounds), this.#wholePasses(rounds, 1)), head: 0 }
     const timed = this.#timed({ phase: 'Inference time', passes, rowsPerCall: 1 }, 'inference', longest)
-    return this.#decoding(timed, 2 * rounds * writtenTokens, 1)
+    return { ...this.#decoding(timed, 2 * rounds * writtenTokens, 1), seconds: 2 * rounds * shortestTurnSeconds }
   }
 
   /** Tokens generated one by one, for a number of sequences side by side. */

@@ -1,4 +1,5 @@
 import { at } from '#contract/at.ts'
+import { shortestTurnSeconds } from '#contract/exports/file-bench.ts'
 import { openLlama } from './library.ts'
 import { LlamaFile, type LlamaSettings, quantizeFile } from './llama-file.ts'
 
@@ -23,6 +24,8 @@ function current(): LlamaFile {
 /** The same prompt for every file. Its words do not affect the time. */
 const promptOf = (tokens: number, { vocabularySize }: LlamaFile): Int32Array =>
   Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabularySize)
+
+const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
 const secondsSince = (start: number): number => (performance.now() - start) / 1000
 
@@ -52,6 +55,24 @@ function write(prompt: Int32Array, count: number): { ids: number[]; seconds: num
   return { ids, seconds: secondsSince(start) }
 }
 
+function timeOnce(prompts: readonly number[], written: number): Turn {
+  const model = current()
+  model.clear()
+  const prompt = promptOf(prompts.at(-1) ?? 0, model)
+  const firstToken: number[] = []
+  const start = performance.now()
+  for (const [i, tokens] of prompts.entries()) {
+    model.feed(prompt.subarray(prompts[i - 1] ?? 0, tokens), likeliest)
+    firstToken.push(secondsSince(start))
+  }
+  const memoryBytes = process.memoryUsage.rss() - bytesBefore
+  const filled = model.stateBytes
+  model.clear()
+  const keyValueBytes = (filled - model.stateBytes) / (prompts.at(-1) ?? 1)
+  const { seconds } = write(promptOf(at(prompts, 0), model), written + 1)
+  return { firstToken, perToken: seconds / written, memoryBytes, keyValueBytes }
+}
+
 /** The jobs of the process, on the last opened file. */
 export const jobs = {
   /** Returns the context that the model was trained for. */
@@ -66,23 +87,19 @@ export const jobs = {
     return file.trainedContext
   },
 
-  /** Times one prompt as long as the last of `prompts`, at the end of each of them, then tokens after the first. */
+  /**
+   * Times one prompt as long as the last of `prompts`, at the end of each of them, then tokens after the first. Repeats both until the turn
+   * is long enough.
+   */
   time(prompts: readonly number[], written: number): Turn {
-    const model = current()
-    model.clear()
-    const prompt = promptOf(prompts.at(-1) ?? 0, model)
-    const firstToken: number[] = []
-    const start = performance.now()
-    for (const [i, tokens] of prompts.entries()) {
-      model.feed(prompt.subarray(prompts[i - 1] ?? 0, tokens), likeliest)
-      firstToken.push(secondsSince(start))
+    const begun = performance.now()
+    const turns = [timeOnce(prompts, written)]
+    while (secondsSince(begun) < shortestTurnSeconds) turns.push(timeOnce(prompts, written))
+    return {
+      ...at(turns, 0),
+      firstToken: prompts.map((_, i) => meanOf(turns.map(({ firstToken }) => at(firstToken, i)))),
+      perToken: meanOf(turns.map(({ perToken }) => perToken)),
     }
-    const memoryBytes = process.memoryUsage.rss() - bytesBefore
-    const filled = model.stateBytes
-    model.clear()
-    const keyValueBytes = (filled - model.stateBytes) / (prompts.at(-1) ?? 1)
-    const { seconds } = write(promptOf(at(prompts, 0), model), written + 1)
-    return { firstToken, perToken: seconds / written, memoryBytes, keyValueBytes }
   },
 
   /** Negative log likelihood of all tokens of a window after the first, in nats. */
