@@ -1,0 +1,98 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { PhaseWork } from '#contract/runs/time/estimate.ts'
+import { activeParameters } from '#engine/architectures/parameters.ts'
+import { takesHalves } from '#engine/architectures/spec.ts'
+import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
+import { productsOnUnits } from '#engine/model/precision.ts'
+import type { MethodPhase } from '#engine/pruning/method.ts'
+import { stackPasses } from '#engine/pruning/search/passes.ts'
+import type { Products } from '#engine/tensor/products.ts'
+import { operationsOf } from './operations.ts'
+import { countWindows, type WorkModel } from './window-counts.ts'
+
+export const billion = 1e9
+/** Seconds to encode a token. */
+const encoding = 4e-6
+
+/** Products of a training, whatever the precision of its run. */
+export const trainingProducts: PhaseWork['faster'] = [{ products: 'bfloat16', share: 1 }]
+
+export const noWork = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
+
+function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
+  const faster = shares.flatMap(([products, share]) => (products === 'float32' ? [] : [{ products, share }]))
+  return faster.length > 0 ? { faster } : {}
+}
+
+/** Turns the passes of a phase into operations of this model, in the products of the request's precision. */
+export class PhaseCounts {
+  readonly model: WorkModel
+  readonly request: RunRequest
+  /** The share of the stack's work that the plan leaves. */
+  left = 1
+
+  constructor(model: WorkModel, request: RunRequest) {
+    this.model = model
+    this.request = request
+  }
+
+  count(data: DataRequest) {
+    return countWindows(this.model, data, this.request.localFolder)
+  }
+
+  timed(
+    { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses }: MethodPhase,
+    part: string,
+    tokens: number,
+  ): PhaseWork {
+    const operations = operationsOf(this.model.spec, tokens)
+    const together = Math.max(1, Math.floor(rowsPerCall / tokens))
+    const { times, faster } = this.productsOf(choosing)
+    return {
+      ...noWork,
+      phase,
+      part,
+      attention: (times * passes.attention * operations.attention) / billion,
+      mlp: (times * passes.mlp * operations.mlp) / billion,
+      head: (times * passes.head * operations.head) / billion,
+      double: (double?.(tokens) ?? 0) / billion,
+      vectors: vectors / billion,
+      calls: (times * (passes.attention + passes.mlp + passes.head)) / together,
+      ...(faster ? { faster } : {}),
+      ...(shared === undefined ? {} : { shared }),
+    }
+  }
+
+  /** How many times a phase's operations are done, and which shares of them with other products than float32's. */
+  productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
+    const { precision = 'float32' } = this.request
+    const wanted = precision === 'auto' ? 'mixed' : precision
+    // If a machine has no units for them, its rates say that other products are as fast as float32's.
+    const { passes, ranking, rescoring, deciding } = productsOnUnits(takesHalves(this.model.spec) ? wanted : 'float32')
+    if (choosing === undefined) return { times: 1, ...sharesOf([passes, 1]) }
+    if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...sharesOf([deciding, 1]) }
+    const times = 1 + choosing.again
+    return { times, ...sharesOf([ranking, 1 / times], [rescoring, choosing.again / times]) }
+  }
+
+  readingOf(tokens: number): PhaseWork {
+    return { ...noWork, phase: 'Reading text', part: 'reading text', seconds: tokens * encoding }
+  }
+
+  wholePasses(windows: number, left = this.left) {
+    return stackPasses(this.model.spec.blocks.length * left, windows, windows)
+  }
+
+  /** Tokens generated one by one, for a number of sequences side by side. */
+  decoding(phase: PhaseWork, tokens: number, sequences: number, left = this.left): PhaseWork {
+    const { spec } = this.model
+    const gigabytes = (4 * (left * activeParameters(spec).active + spec.vocabulary * spec.hidden)) / billion
+    return { ...phase, decoded: tokens * gigabytes * (1 + (sequences - 1) / 4) }
+  }
+
+  rankingProducts(): PhaseWork['faster'] {
+    const { precision = 'float32' } = this.request
+    return precision === 'float32' ? [] : trainingProducts
+  }
+}
