@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process'
-import { availableParallelism, cpus, totalmem } from 'node:os'
+import { cpus, totalmem } from 'node:os'
 import { promisify } from 'node:util'
 import { plural } from '#contract/plural.ts'
+import { ownThreads } from '#runtime/threads.ts'
 import { visibleGpus } from '#runtime/visible-gpus.mjs'
 
 /** Where a run can compute: an NVIDIA GPU, or a share of the processor. */
@@ -39,7 +40,7 @@ export function processorSlots(slots: number | null, gpus: number): Device[] {
   const count = slots ?? (gpus > 0 ? 0 : 1)
   const whole = processorDevice()
   if (count === 1) return [{ ...whole, environment: blind }]
-  const threads = Math.max(1, Math.floor((Number(process.env.TF_NUM_INTRAOP_THREADS) || availableParallelism()) / count))
+  const threads = Math.max(1, Math.floor(ownThreads() / count))
   const share = { ...blind, TF_NUM_INTRAOP_THREADS: String(threads), ESPALIER_MEMORY: String(Math.floor(totalmem() / count)) }
   return Array.from({ length: count }, (_, at) => ({
     id: `cpu-${at + 1}`,

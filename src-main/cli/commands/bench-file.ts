@@ -20,7 +20,7 @@ medians of all rounds, with the lowest and the highest. Other busy programs dist
   --windows N          most windows per text (default: 20)
   --prompts LIST       lengths of prompts (default: ${usualPrompts.join(',')}); those beyond a file's context are left out
   --rounds N           timing rounds (default: ${usualRounds})
-  --threads N          threads (default: one for each processor)
+  --threads N          threads (default: TF_NUM_INTRAOP_THREADS, else one for each processor)
   --device NAME        a device as "espalier devices" lists it under ggml (default: CPU)
 ${commonHelp}`
 

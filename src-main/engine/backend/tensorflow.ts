@@ -1,10 +1,11 @@
 import { createRequire } from 'node:module'
-import { cpus } from 'node:os'
 import { env } from 'node:process'
 import util from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
+import { plural } from '#contract/plural.ts'
 import { addonName, findRuntime } from '#runtime/places.mjs'
+import { ownThreads } from '#runtime/threads.ts'
 import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
 import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
@@ -60,12 +61,12 @@ export async function openTensorflow(): Promise<Backend> {
   load('@tensorflow/tfjs-node-gpu/dist/register_all_kernels.js')
   tf.registerBackend('tensorflow', () => backend, 3)
   await tf.setBackend('tensorflow')
-  const threads = env.TF_NUM_INTRAOP_THREADS ?? String(cpus().length)
+  const threads = ownThreads()
   if (backend.isUsingGpuDevice) return describeGpu(runtime.version)
   const own = loadFused(runtime.folder, backend)
   return {
     name: 'tensorflow-cpu',
-    title: `TensorFlow ${runtime.version} on the CPU, ${threads} ${threads === '1' ? 'thread' : 'threads'}${describeOwn(own)}`,
+    title: `TensorFlow ${runtime.version} on the CPU, ${plural(threads, 'thread')}${describeOwn(own)}`,
     reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
     ...own,
   }

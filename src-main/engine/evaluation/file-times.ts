@@ -1,8 +1,8 @@
-import { availableParallelism } from 'node:os'
 import { type BenchedFile, type Figure, promptsUpTo, usualRounds } from '#contract/exports/file-bench.ts'
 import type { TakenMeasure } from '#contract/runs/measures.ts'
 import { inLlama } from '#contract/runs/time/speed.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
+import { ownThreads } from '#runtime/threads.ts'
 
 /**
  * What a GGUF file costs to run in llama.cpp on this machine's processor: rates of prefill and decode, times to the first token,
@@ -18,7 +18,7 @@ export async function fileTimes(
   const settings = {
     prompts: promptsUpTo(sequenceLength),
     rounds: Math.min(repeats, usualRounds),
-    threads: availableParallelism(),
+    threads: ownThreads(),
     device: 'CPU',
     texts: [],
   }

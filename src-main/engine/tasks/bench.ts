@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os'
 import { basename } from 'node:path'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -11,6 +10,7 @@ import { hasUnreadWindows } from '#engine/llama/unread-windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { ggmlRelease } from '#runtime/ggml.mjs'
+import { ownThreads } from '#runtime/threads.ts'
 
 interface BenchHost {
   readonly signal: AbortSignal
@@ -23,7 +23,7 @@ export async function executeBench({ files, texts, prompts, threads, ...rest }: 
   const settings = {
     ...rest,
     prompts: [...new Set(prompts)].sort((a, b) => a - b),
-    threads: threads ?? availableParallelism(),
+    threads: threads ?? ownThreads(),
     texts: texts.length === 0 ? [] : await readTexts(files, texts, host),
   }
   return benchFiles(files, settings, {

@@ -1,9 +1,8 @@
-import { cpus } from 'node:os'
-import { env } from 'node:process'
 import { registerBackend, setBackend } from '@tensorflow/tfjs-core'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { plural } from '#contract/plural.ts'
 import { ggmlVersion } from '#runtime/ggml.mjs'
+import { ownThreads } from '#runtime/threads.ts'
 import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
 import { GgmlDevice } from './device.ts'
@@ -15,7 +14,7 @@ import { GgmlTensors } from './tensors.ts'
 export async function openGgml(reason: string): Promise<Backend> {
   const found = ggmlDevices().find(({ isGpu }) => !isGpu)
   if (!found) throw new EspalierError('not-found', 'ggml has no library for this processor. Run `npm start` once with a network.')
-  const threads = Number(env.TF_NUM_INTRAOP_THREADS ?? cpus().length)
+  const threads = ownThreads()
   return {
     name: 'ggml-cpu',
     title: `ggml ${ggmlVersion} on the CPU, ${plural(threads, 'thread')}`,

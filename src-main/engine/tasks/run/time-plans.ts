@@ -1,5 +1,4 @@
 import { rm } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { at } from '#contract/at.ts'
 import { usualRounds } from '#contract/exports/file-bench.ts'
@@ -11,6 +10,7 @@ import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
 import { benchFiles } from '#engine/llama/bench-files.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
+import { ownThreads } from '#runtime/threads.ts'
 import type { RunPlace } from './run-place.ts'
 import { writeFile } from './stored-weights.ts'
 
@@ -53,7 +53,7 @@ export async function timeFiles(
     for (const [index, plan] of plans.entries())
       paths.push((await writeFile({ model, plan, method, folder: join(folder, `${index}`), ggufTypes: [type], watch, ...weights })).path)
     const prompts = ['milliseconds' in budget ? budget.prompt : shortPrompt]
-    const settings = { prompts, rounds: usualRounds, threads: availableParallelism(), device: 'CPU', texts: [] }
+    const settings = { prompts, rounds: usualRounds, threads: ownThreads(), device: 'CPU', texts: [] }
     const { files } = await benchFiles(paths, settings, watch)
     return files.map(({ firstToken, decode }) => ('milliseconds' in budget ? 1000 * at(firstToken, 0).seconds.value : 1000 / decode.value))
   } finally {
