@@ -1,7 +1,10 @@
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { BackendName } from '#contract/runs/run-request.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
+import { timedMachine } from '../../e2e/timed-machine.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { type Opened, openedWorkbench } from '../opened.ts'
 
@@ -23,7 +26,13 @@ async function precisionProblem({ call, model }: Opened, backend: BackendName): 
 }
 
 test('a preview asks the runtime that a backend opens, whatever was opened under another name before', async () => {
-  await using workbench = await openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') })
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  await timedMachine(folder)
+  await using workbench = await openedWorkbench({
+    folder,
+    computeCommand: defaultComputeCommand(),
+    modelPath: await referenceModel('stories260k'),
+  })
   const alone = await precisionProblem(workbench, 'auto')
   // `auto` opened TensorFlow here, so it is the same runtime.
   expect(await precisionProblem(workbench, 'tensorflow')).toBe(alone)
