@@ -76,9 +76,16 @@ export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Resi
   })
 }
 
-function outputOf(seen: LedUp, { attention, mlp }: PartWeights<Matrix>, spec: DecoderSpec): Tensor2D {
-  if (seen.routed) return combineExperts(seen.input, seen.routed, spec)
-  const { inner } = seen
+/** The stream after a part, from the input of its last projection. The caller disposes of it. */
+export function completePart(inner: Tensor2D, weights: PartWeights<Matrix>, { x }: Residual, spec: DecoderSpec): Tensor2D {
+  return tidy(() => addTo(x, lastProduct(inner, weights), weights.attention ?? (weights.mlp as MlpWeights<Matrix>), spec))
+}
+
+function outputOf(seen: LedUp, weights: PartWeights<Matrix>, spec: DecoderSpec): Tensor2D {
+  return seen.routed ? combineExperts(seen.input, seen.routed, spec) : lastProduct(seen.inner, weights)
+}
+
+function lastProduct(inner: Tensor2D, { attention, mlp }: PartWeights<Matrix>): Tensor2D {
   return attention ? project(inner, attention.output, attention.outputBias) : project(inner, mlp?.down as Matrix, mlp?.downBias)
 }
 

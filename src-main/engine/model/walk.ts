@@ -4,7 +4,16 @@ import type { Matrix, Products } from '#engine/tensor/products.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import type { Past } from './cache.ts'
-import { advance, type CallContext, disposeResidual, observePart, type PartActivations, type Residual, runPart } from './decoder.ts'
+import {
+  advance,
+  type CallContext,
+  completePart,
+  disposeResidual,
+  observePart,
+  type PartActivations,
+  type Residual,
+  runPart,
+} from './decoder.ts'
 import { passExperts, readsExperts } from './experts/pass-experts.ts'
 import { runHalfPart } from './half-part.ts'
 import { HalfParts, hasHalves } from './half-parts.ts'
@@ -76,11 +85,7 @@ export class Walk {
     await this.#withWeights(part, visitor, async (weights) => {
       const groups = joinable(streams, visitor)
       if (readsExperts(weights)) return this.#passExperts(part, weights.mixture as MixtureWeights<Matrix>, groups, visitor)
-      for (const [index, joined] of groups.entries()) {
-        if (index > 0) await breathe()
-        visitor.signal?.throwIfAborted()
-        this.#run(part, weights, joined, visitor)
-      }
+      await oneByOne(groups, visitor, (joined) => this.#run(part, weights, joined, visitor))
     })
   }
 
@@ -92,11 +97,17 @@ export class Walk {
         await passExperts(weights.mixture as MixtureWeights<Matrix>, passing, { signal: visitor.signal, looks: true })
         return
       }
-      for (const [index, stream] of streams.entries()) {
-        if (index > 0) await breathe()
-        visitor.signal?.throwIfAborted()
-        observePart(part, weights, stream.residual, this.#callFor([stream], visitor))
-      }
+      await oneByOne(streams, visitor, (stream) => observePart(part, weights, stream.residual, this.#callFor([stream], visitor)))
+    })
+  }
+
+  /** Takes streams past a part from the inputs of its last projection, one for each, which `look` showed. */
+  async complete<S extends Stream>(part: Part, streams: readonly S[], inners: readonly Tensor2D[], visitor: PassVisitor<S>): Promise<void> {
+    await this.#withWeights(part, visitor, async (weights) => {
+      await oneByOne(streams, visitor, (stream, index) => {
+        const { spec } = this.#view
+        stream.residual = advance(part, stream.residual, completePart(at(inners, index), weights, stream.residual, spec), spec)
+      })
     })
   }
 
@@ -212,6 +223,15 @@ export class Walk {
       }
     }
     this.#tables.clear()
+  }
+}
+
+/** Acts on one item after the other, and lets messages in between them. */
+async function oneByOne<T>(items: readonly T[], { signal }: { signal?: AbortSignal | undefined }, act: (item: T, index: number) => void) {
+  for (let index = 0; index < items.length; index++) {
+    if (index > 0) await breathe()
+    signal?.throwIfAborted()
+    act(at(items, index), index)
   }
 }
 

@@ -30,7 +30,8 @@ export function requireRoom(
   const columns = widest(spec, plan, kind)
   const equationBytes = 8 * matrices * columns ** 2 + 4 * spec.hidden * mostSolved(spec, plan)
   const free = model.workspaceBytes - equationBytes
-  if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns <= free, inputBytes: free - streamBytes }
+  const inputs = kind === 'in-order' ? 2 : 1
+  if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns * inputs <= free, inputBytes: free - streamBytes }
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
   const most = Math.floor((Math.max(0, free) / streamBytes) * windows.length)
   const advice = most >= 2 ? `Use at most ${most} windows, or give more memory` : 'Give more memory'

@@ -57,8 +57,9 @@ export class RepairWalk {
   #start: Tensor2D[] = []
   /** The output of a projection in the dense model, if a norm follows that a stream cannot be inverted through. */
   #outputs: Tensor2D[] = []
-  /** The input of a projection that takes over, in the dense model, if there is room to keep it. */
+  /** The input of a projection, if there is room to keep it: in the dense model where it takes over, and in the repaired one. */
   #inputs: Tensor2D[] = []
+  #repairedInputs: Tensor2D[] = []
   #keepsInputs = false
 
   constructor(view: ModelView, { plan, tensors }: PrunedBy, segments: readonly Segment[], inOrder: boolean, signal: AbortSignal) {
@@ -202,6 +203,7 @@ export class RepairWalk {
       observe: (lane, { inner }) =>
         tidy(() => {
           const from = pruned ? lane.residual.x : (this.#start[lane.index] as Tensor2D)
+          if (pruned && this.#keepsInputs) this.#repairedInputs[lane.index] = keep(inner.clone())
           add(lane, pruned ? inner : this.#keep(part, inner), this.#wanted(lane, from))
         }),
     })
@@ -221,8 +223,7 @@ export class RepairWalk {
     if (this.#ahead.length === 0) await this.#goAhead(segment)
     if (this.needsRepair(segment)) {
       this.#part()
-      if (this.#repaired.length > 0)
-        await this.#prunedWalk.pass(segment.part, this.#repaired, { signal: this.#signal, ...(replace ? { replace } : {}) })
+      await this.#passRepaired(segment.part, { signal: this.#signal, ...(replace ? { replace } : {}) })
     }
     disposeLanes(this.#dense)
     this.#dense = this.#ahead
@@ -230,8 +231,15 @@ export class RepairWalk {
     this.#forget()
   }
 
+  async #passRepaired(part: Part, visitor: NonNullable<Parameters<Walk['pass']>[2]>): Promise<void> {
+    const inners = this.#repairedInputs
+    if (inners.length > 0) await this.#prunedWalk.complete(part, this.#repaired, inners, visitor)
+    else if (this.#repaired.length > 0) await this.#prunedWalk.pass(part, this.#repaired, visitor)
+  }
+
   #forget(): void {
-    for (const x of [...this.#start, ...this.#outputs, ...this.#inputs]) x?.dispose()
+    for (const x of [...this.#start, ...this.#outputs, ...this.#inputs, ...this.#repairedInputs]) x?.dispose()
+    this.#repairedInputs = []
     this.#start = []
     this.#outputs = []
     this.#inputs = []

@@ -4,8 +4,10 @@ import { gunzipSync } from 'node:zlib'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test, vi } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { RepairKind } from '#contract/pruning/repair.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { denseView } from '#engine/model/views/view.ts'
+import { Walk } from '#engine/model/walk.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { openReference, recordedRun } from '../running.ts'
@@ -90,26 +92,34 @@ describe.each(['stories260k', 'phi-tiny'] as const)('%s', (name) => {
 describe('a repair in a memory that', () => {
   const open = openReference('stories260k')
   const [depth] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'depth' && kind === 'one-pass')
-  // Streams of 12 windows of 64 tokens, 64 wide, before and after a segment; six Gram matrices of at most 172 columns.
-  const least = 4 * 12 * 64 * 64 * 2 + 8 * 6 * 172 ** 2
-  const repairIn = (workspaceBytes: number) => {
+  // Streams of 12 windows of 64 tokens, 64 wide: before and after a segment, and in order those of the repaired model. Six Gram matrices
+  // of at most 172 columns.
+  const least = { 'one-pass': 4 * 12 * 64 * 64 * 2 + 8 * 6 * 172 ** 2, 'in-order': 4 * 12 * 64 * 64 * 3 + 8 * 6 * 172 ** 2 }
+  const repairIn = (workspaceBytes: number, kind: RepairKind) => {
     const windows = open()
       .calibration.slice(0, 12)
       .map((window) => window.slice(0, 64))
     const view = denseView({ ...open().model, workspaceBytes })
-    return repairPlan({ view, plan: planOf((depth as Expected).plan), windows, kind: 'one-pass', run: recordedRun() })
+    return repairPlan({ view, plan: planOf((depth as Expected).plan), windows, kind, run: recordedRun() })
   }
 
-  test('cannot keep what projections read computes it once more, with the same weights', async () => {
-    const [kept, again] = [await repairIn(1e9), await repairIn(least)]
-    expect(again.projections).toEqual(kept.projections)
-    expect(kept.tensors?.tensors.size).toBeGreaterThan(0)
-    for (const name of kept.tensors?.tensors.keys() ?? [])
-      expect(await again.tensors?.readFloat32(name)).toEqual(await kept.tensors?.readFloat32(name))
-  })
+  test.each(['one-pass', 'in-order'] as const)(
+    'cannot keep what projections read %s computes it again, with the same weights',
+    async (kind) => {
+      const complete = vi.spyOn(Walk.prototype, 'complete')
+      const [kept, again] = [await repairIn(1e9, kind), await repairIn(least[kind], kind)]
+      // With room, each projection of the repaired model goes on from its inputs. Models are equal before the first, and the last is not left.
+      expect(complete).toHaveBeenCalledTimes(kind === 'in-order' ? kept.projections.length - 2 : 0)
+      complete.mockRestore()
+      expect(again.projections).toEqual(kept.projections)
+      expect(kept.tensors?.tensors.size).toBeGreaterThan(0)
+      for (const name of kept.tensors?.tensors.keys() ?? [])
+        expect(await again.tensors?.readFloat32(name)).toEqual(await kept.tensors?.readFloat32(name))
+    },
+  )
 
   test('has no place for the streams is refused with the number of windows that have', async () => {
-    await expect(repairIn(least - 1)).rejects.toThrow('Use at most 11 windows')
+    await expect(repairIn(least['one-pass'] - 1, 'one-pass')).rejects.toThrow('Use at most 11 windows')
   })
 })
 
