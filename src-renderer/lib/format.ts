@@ -112,7 +112,7 @@ export function formatMeasure(value: number, unit: string): string {
   if (unit === 'ms') return `${formatValue(value)} ms`
   if (unit === 'share' || unit === 'fraction') return formatShare(value)
   if (Number.isInteger(value) && Math.abs(value) >= 10_000) return formatCount(value)
-  return Number.isInteger(value) ? grouped.format(value) : formatValue(value)
+  return Number.isInteger(value) ? minus(String(value)) : formatValue(value)
 }
 
 /** A measure with its error, both with the digits that fit the error; the unit follows the error. */

@@ -142,9 +142,11 @@ test('a run that was stopped says how far it came', async () => {
   await workbench.call('runs.cancel', { ids: [run.id] })
 })
 
-test('a model by typed path is added with one click; a wrong path keeps the dialog and says why', async () => {
+test('models by typed path, with ~, model.safetensors and config.json, are added with one click over a reload; a wrong path keeps the dialog and says why', async () => {
   const other = join(await mkdtemp(join(tmpdir(), 'espalier-model-')), 'another-model')
   await cp(sample, other, { recursive: true })
+  const third = join(dirname(other), 'third-model')
+  await cp(await referenceModel('stories260k'), third, { recursive: true })
   await go(page, '#/models')
   await page.getByRole('button', { name: 'Add a model' }).first().click()
   const dialog = page.getByRole('dialog')
@@ -161,7 +163,18 @@ test('a model by typed path is added with one click; a wrong path keeps the dial
   await dialog.getByText('Fits this machine: its weights need 11 MB').waitFor()
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
-  expect((await workbench.call('models.list', {})).map(({ name }) => name)).toContain('another-model')
+  await page.reload()
+  await page.getByRole('link', { name: 'another-model', exact: true }).waitFor()
+  await page.getByRole('button', { name: 'Add a model' }).first().click()
+  await path.fill(join(third, 'config.json'))
+  await path.blur()
+  await dialog.getByText('Fits this machine: its weights need 1.04 MB').waitFor()
+  await dialog.getByRole('button', { name: 'Add', exact: true }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  await page.reload()
+  await page.getByRole('link', { name: 'third-model', exact: true }).waitFor()
+  const added = (await workbench.call('models.list', {})).filter(({ path: place }) => dirname(place) === dirname(other))
+  expect(added.map(({ path: place }) => place).sort()).toEqual([other, third])
 })
 
 test('a folder that is dropped on the page opens the dialog, which says that a browser hides its place', async () => {
@@ -360,7 +373,7 @@ async function coloursOf(found: Locator, property: 'fill' | 'background-color'):
   return found.evaluateAll((all, name) => [...new Set(all.map((one) => getComputedStyle(one).getPropertyValue(name)))], property)
 }
 
-test('two models are compared over a reload: within the window, with a staircase, a method in one colour here, on other screens and in the report', async () => {
+test('two models are compared over a reload: within the window, perplexities of each apart, a method in one colour here, on other screens and in the report', async () => {
   await go(page, `#/compare?runs=${all.map(({ id }) => id).join(',')}&baseline=${runOf('2ssp', 0.25).id}`)
   await page.reload()
   const marks = page.getByRole('listbox', { name: /perplexity/ }).getByRole('option')
@@ -369,8 +382,8 @@ test('two models are compared over a reload: within the window, with a staircase
     (count) => count === 9,
     10_000,
   )
-  expect(await page.locator('path.front').getAttribute('d')).toMatch(/^M[\d. ]+(H[\d.]+V[\d.]+)+$/)
-  await page.getByText(/Shaded: the Pareto front\. No result here is better on both axes\./).waitFor()
+  expect(await page.getByText('Perplexities are compared only between models that were measured on the same tokens.').count()).toBe(2)
+  expect(await page.locator('path.front').count(), 'a front of perplexities that do not compare').toBe(0)
   const main = page.getByRole('main')
   expect(await main.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBe(0)
   const table = page.getByRole('region', { name: 'Comparison table' })
@@ -384,6 +397,12 @@ test('two models are compared over a reload: within the window, with a staircase
     written.filter((line) => /(^|[ (\t])(-\d|x\d|\+[\d,]{5,} %)/.test(line)),
     'a change or a minus in another way',
   ).toEqual([])
+  expect(
+    await table
+      .getByRole('row', { name: /stories260k/ })
+      .locator('td:first-of-type .delta')
+      .count(),
+  ).toBe(0)
   const changes = await table.locator('.delta').allTextContents()
   expect(changes.length).toBeGreaterThan(5)
   for (const change of changes) expect(change).toMatch(/^([+−]\d[\d.]* %|×\d[\d.]*|±0)$/)
@@ -405,6 +424,7 @@ test('two models are compared over a reload: within the window, with a staircase
   }
   const report = await saveReport()
   expect(report).toMatch(new RegExp(`stroke="${light}"[^]{0,160}>ShortGPT`))
+  await expectWholeTables(report)
   const models = await workbench.call('models.list', {})
   const paths = models.filter(({ id }) => all.some(({ model }) => model.id === id)).map(({ path }) => path)
   expect(paths).toHaveLength(2)
@@ -418,6 +438,17 @@ test('two models are compared over a reload: within the window, with a staircase
   const swatches = page.locator('tr[data-row]', { hasText: 'ShortGPT' }).locator('.swatch')
   expect(await coloursOf(swatches, 'background-color')).toEqual([rgb])
 })
+
+/** Opens a report of two models at 1440 pixels: each of its tables fits the page. */
+async function expectWholeTables(report: string): Promise<void> {
+  const reader = await screen.context.newPage()
+  await reader.setContent(report)
+  const tables = reader.locator('.scroll')
+  expect(await tables.filter({ hasText: 'stories260k' }).filter({ hasText: 'Sample model' }).count()).toBeGreaterThan(1)
+  const cut = await tables.evaluateAll((all) => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel))
+  expect(cut).toEqual([])
+  await reader.close()
+}
 
 test('a run of either model says what its perplexity means, after a reload too', async () => {
   const perplexityOf = (run: RunEntry | undefined) => run?.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN
@@ -457,6 +488,9 @@ test('a chart of two models leaves as SVG with its title and legend and no path 
 
 test('parallel coordinates leave with labels that can be read: none over another, none cut, each before its own paper', async () => {
   await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
+  // Of one model, perplexities have a front: a staircase.
+  await page.getByText(/Shaded: the Pareto front\. No result here is better on both axes\./).waitFor()
+  expect(await page.locator('path.front').getAttribute('d')).toMatch(/^M[\d. ]+(H[\d.]+V[\d.]+)+$/)
   await page.getByRole('button', { name: 'Save Parallel coordinates' }).click()
   const [download] = await Promise.all([page.waitForEvent('download'), page.getByText('Save as SVG').click()])
   const text = await readFile(await download.path(), 'utf8')

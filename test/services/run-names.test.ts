@@ -25,3 +25,9 @@ test('a file is named without its seed, with its type after it', () => {
   expect(fileName({ ...request, method: 'dense', weights: 'Q4_0' })).toBe('dense Q4_0')
   expect(fileName({ ...request, precision: 'bfloat16' })).toBe('2SSP 37.5 %, bfloat16')
 })
+
+test('options are named in words, and lists are written as lists', () => {
+  expect(runName({ ...request, options: { channelShare: 0.5 } }, 1)).toBe('2SSP 37.5 %, channel share 0.5')
+  const ablation = { ...request, method: 'l1_norm', options: { sparsities: [0.25, 0.37, 0.5], windows: 4 } }
+  expect(runName(ablation, 1)).toBe('Ablation: L1 norm, sparsities 0.25, 0.37 and 0.5, windows 4')
+})

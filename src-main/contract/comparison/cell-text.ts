@@ -28,7 +28,7 @@ export function withError(value: number, error: number): { value: string; error:
   const place = 1 - Math.floor(Math.log10(rough))
   if (!Number.isFinite(value) || !Number.isFinite(place) || place > 6) return { value: formatNumber(value), error: formatNumber(rough) }
   const unit = 10 ** -place
-  const to = (number: number) => (place > 0 ? number.toFixed(place) : grouped.format(Math.round(number / unit) * unit)).replace('-', '−')
+  const to = (number: number) => (place > 0 ? number.toFixed(place).replace('-', '−') : formatNumber(Math.round(number / unit) * unit))
   return { value: to(value), error: to(rough) }
 }
 

@@ -1,5 +1,8 @@
+import { at } from '../at.ts'
+import { leastChange } from './change.ts'
 import type { ComparedRun } from './compare.ts'
 import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
+import { isPerToken, tokenGroups } from './same-tokens.ts'
 import { groupEach, groupOverSeeds, hasSeveralSeeds, type SeedGroup } from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
@@ -11,8 +14,9 @@ export function deltaOf(
   lowerIsBetter: boolean,
 ): { absolute: number; relative: number | null; better: boolean | null } {
   const absolute = value - baseline
-  const better = absolute === 0 ? null : absolute < 0 === lowerIsBetter
-  return { absolute, relative: baseline === 0 ? null : absolute / Math.abs(baseline), better }
+  const relative = baseline === 0 ? null : absolute / Math.abs(baseline)
+  const isSame = absolute === 0 || (relative !== null && Math.abs(relative) < leastChange)
+  return { absolute, relative, better: isSame ? null : absolute < 0 === lowerIsBetter }
 }
 
 /** The Pareto front, by rising x. Smaller is better on both axes; negate an axis where larger is better. */
@@ -41,7 +45,9 @@ export function comparisonTable(
   const groups = comparedGroups(runs, baseline, overSeeds)
   const counts = overSeeds && hasSeveralSeeds(runs)
   const columns = measureColumns(groups.flatMap((group) => group.runs)).filter(({ id }) => chosen?.includes(id) ?? true)
-  const best = new Map(columns.map((column) => [column.id, bestMean(groups, column, baseline)]))
+  const tokens = tokenGroups(runs)
+  const rivals = groups.filter((group) => at(group.runs, 0).id !== baseline)
+  const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column, tokens)]))
   return {
     columns: [
       { label: 'Model', numeric: false },
@@ -59,28 +65,33 @@ export function comparisonTable(
   }
 }
 
-function tableRow(
-  { runs, seeds, reached, measures }: SeedGroup,
-  columns: readonly MeasureColumn[],
-  best: Map<string, number | null>,
-  counts: boolean,
-): TableRow {
-  const run = runs[0] as ComparedRun
+function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map<string, Set<SeedGroup>>, counts: boolean): TableRow {
+  const run = at(group.runs, 0)
   return [
     { value: run.model.name },
     { value: seriesTitle(run.method, treatmentOf(run)) },
     { value: run.nominal },
-    { value: reached },
-    { value: counts ? seeds : run.seed },
+    { value: group.reached },
+    { value: counts ? group.seeds : run.seed },
     ...columns.map(({ id }) => {
-      const summary = measures.get(id)
-      return { value: summary?.mean ?? null, spread: summary?.spread ?? null, best: summary !== undefined && summary.mean === best.get(id) }
+      const summary = group.measures.get(id)
+      return { value: summary?.mean ?? null, spread: summary?.spread ?? null, best: best.get(id)?.has(group) ?? false }
     }),
   ]
 }
 
-function bestMean(groups: readonly SeedGroup[], { id, lowerIsBetter }: MeasureColumn, baseline: string | null): number | null {
-  const means = groups.filter(({ runs }) => runs[0]?.id !== baseline).flatMap(({ measures }) => measures.get(id)?.mean ?? [])
-  if (means.length < 2) return null
-  return means.reduce((top, mean) => (mean < top === lowerIsBetter ? mean : top))
+/** The best by a measure. Of perplexities, the best of each group in `tokens`. A result without a rival is not the best. */
+export function bestOf<Result extends Pick<SeedGroup, 'runs' | 'measures'>>(
+  results: readonly Result[],
+  { id, name, lowerIsBetter }: MeasureColumn,
+  tokens: ReturnType<typeof tokenGroups>,
+): Set<Result> {
+  const levelOf = ({ measures }: Result) => (measures.get(id)?.mean ?? Number.NaN) * (lowerIsBetter ? 1 : -1)
+  const measured = results.filter(({ measures }) => measures.has(id))
+  const rivals = Map.groupBy(measured, ({ runs }) => (isPerToken(name) ? tokens.get(at(runs, 0).model.id) : ''))
+  const best = [...rivals.values()].flatMap((own) => {
+    const top = Math.min(...own.map(levelOf))
+    return own.length > 1 ? own.filter((result) => levelOf(result) === top) : []
+  })
+  return new Set(best)
 }

@@ -111,11 +111,17 @@ function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   const names = telling(groups, [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))])
   const textOf = (group: Group<RunEntry>) =>
     names
-      .map((name) => `${parameterTitle(name) ?? titleOf(run.method, name)} ${parameterText(name, group.runs[0]?.parameters[name])}`)
+      .map(
+        (name) =>
+          `${withinText(parameterTitle(name) ?? titleOf(run.method, name))} ${parameterText(name, group.runs[0]?.parameters[name])}`,
+      )
       .join(', ')
   const title = seriesTitle(run.method, treatmentOf(run))
   return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
 }
+
+/** A title after a comma: `Stage 1 windows` begins in lower case, `MLP width` does not. */
+const withinText = (title: string): string => title.replace(/^[A-Z](?![A-Z])/, (letter) => letter.toLowerCase())
 
 /** Drops options that some results lack, such as the calibration of a dense model, if the other options distinguish the results. */
 function telling(groups: readonly Group<RunEntry>[], names: string[]): string[] {

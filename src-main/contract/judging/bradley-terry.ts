@@ -19,7 +19,7 @@ export interface Standing {
 
 /** What the intervals are, for screens and reports. */
 export const intervalMeaning =
-  'Intervals are 95 % credible intervals of Bradley and Terry’s model. Before the first vote they assume one prompt on which all models tied. The votes on one prompt weigh as much as one vote fewer than the answers they compare.'
+  'Intervals are 95 % credible intervals of Bradley and Terry’s model. They start from one imagined prompt on which all models tied. Votes on one prompt depend on each other: together they count as one vote fewer than the answers they compare.'
 
 /** Points and games of every two contestants, votes and prior together. */
 interface Tally {

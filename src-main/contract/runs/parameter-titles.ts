@@ -48,3 +48,9 @@ export function parameterText(name: string, value: ParameterValue | undefined): 
   const parts = JSON.parse(String(value)) as { source: string; share: number }[]
   return parts.map(({ source, share }) => `${sourceName(source)} ${share}`).join(', ')
 }
+
+/** A chosen option as a part of a name: `channel share 0.5`, `sparsities 0.25 and 0.5`. */
+export function optionText(name: string, value: unknown): string {
+  const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
+  return `${words} ${Array.isArray(value) ? new Intl.ListFormat('en-GB').format(value.map(String)) : value}`
+}

@@ -3,6 +3,7 @@ import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { recoveryTitle, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
 import { repairTitles, usualRepairData } from '#contract/pruning/repair-kinds.ts'
 import { amountText, isPlain } from '#contract/runs/amount-text.ts'
+import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
 
@@ -92,7 +93,7 @@ const isSeedless = (method: string): boolean => method === denseMethod || isAbla
 function treatmentName({ method, amount, options, repair, recover }: PlannedRun['request']): string[] {
   if (method === denseMethod) return ['dense']
   if (isInspection(method)) return [titleOfMethod(method)]
-  const chosen = Object.entries(options).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
+  const chosen = Object.entries(options).map(([name, value]) => optionText(name, value))
   if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen]
   return [
     `${titleOfMethod(method)} ${amountText(amount)}`,

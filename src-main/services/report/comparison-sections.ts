@@ -4,6 +4,7 @@ import type { Comparison } from '#contract/comparison/compare.ts'
 import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
 import { measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
+import { hasSeveralTokens, sameTokensText } from '#contract/comparison/same-tokens.ts'
 import { hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { competitionText, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
@@ -30,10 +31,11 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
   if (measured.length === 0) return []
   const groups = comparedGroups(measured, baseline, overSeeds)
   const means = overSeeds && hasSeveralSeeds(measured) ? 'Means over seeds with their deviation' : 'Measures by run'
+  const note = hasSeveralTokens(measured) ? ` ${sameTokensText}` : ''
   return [
     heading(2, 'What it cost'),
     ...measureTables(comparisonTable(measured, baseline, overSeeds), groups).map(
-      (table): Block => ({ kind: 'table', table, caption: `${means}; the best of each in bold.` }),
+      (table): Block => ({ kind: 'table', table, caption: `${means}; the best of each in bold.${note}` }),
     ),
     ...sparsityTables(measured, titleOf).map(
       ({ title, table: own }): Block => ({

@@ -48,7 +48,7 @@ export function axisChoices(columns: readonly MeasureColumn[]): AxisChoice[] {
 
 export function valueOn(subject: Subject, axis: string): number | null {
   if (axis === 'reached') return subject.baseline && subject.reached === null ? 0 : subject.reached
-  return subject.values.get(axis)?.mean ?? null
+  return subject.measures.get(axis)?.mean ?? null
 }
 
 /** The points of the scatter; size shows a third measure, such as tokens per second. */
@@ -76,7 +76,7 @@ export function scatterPoints(
         x: across,
         y: up,
         size: weight,
-        spread: subject.runs.length > 1 ? (subject.values.get(y)?.spread ?? null) : null,
+        spread: subject.runs.length > 1 ? (subject.measures.get(y)?.spread ?? null) : null,
       },
     ]
   })
@@ -94,7 +94,7 @@ export function parallelData(
 ): { dimensions: ParallelDimension[]; lines: ParallelLine[] } {
   const measured = columns
     .filter((column) => !isTimed(column) || column.name === 'speed-up')
-    .filter((column) => new Set(subjects.map((subject) => subject.values.get(column.id)?.mean)).size > 1)
+    .filter((column) => new Set(subjects.map((subject) => subject.measures.get(column.id)?.mean)).size > 1)
     .slice(0, mostAxes)
   const dimensions: ParallelDimension[] = [
     { id: 'method', title: 'method', kind: 'text' },
@@ -118,7 +118,7 @@ export function parallelData(
       values: {
         method: methodTitle(subject.method),
         reached: valueOn(subject, 'reached'),
-        ...Object.fromEntries(measured.map(({ id }) => [id, subject.values.get(id)?.mean ?? null])),
+        ...Object.fromEntries(measured.map(({ id }) => [id, subject.measures.get(id)?.mean ?? null])),
       },
     }),
   )
@@ -137,7 +137,7 @@ export function taskBars(
     (column): BarGroup => ({
       title: [subjectTitle(column.dataset), column.name.replace(/^(accuracy|perplexity) ?/, '')].filter(Boolean).join(', ') || column.name,
       bars: subjects.flatMap((subject) => {
-        const value = subject.values.get(column.id)
+        const value = subject.measures.get(column.id)
         return value
           ? [{ id: subject.id, label: subject.label, color: styleOf(subject.method).color, value: value.mean, error: value.spread }]
           : []

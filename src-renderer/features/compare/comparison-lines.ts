@@ -1,7 +1,8 @@
 import { changeText } from '#contract/comparison/change.ts'
-import { deltaOf } from '#contract/comparison/comparison.ts'
+import { bestOf, deltaOf } from '#contract/comparison/comparison.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
+import { isPerToken, tokenGroups } from '#contract/comparison/same-tokens.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/time/speed.ts'
@@ -29,6 +30,8 @@ export interface ComparisonCell {
   best: boolean
 }
 
+type Tokens = ReturnType<typeof tokenGroups>
+
 const share = (value: number | null) => (value === null ? '–' : formatShare(value))
 
 /**
@@ -43,8 +46,9 @@ export function comparisonLines(
 ): ComparisonLine[] {
   const facts = (...lines: [id: string, title: string, textOf: (subject: Subject) => string][]) =>
     lines.map(([id, title, textOf]) => plainLine(id, title, 'fact', subjects.map(textOf)))
+  const tokens = tokenGroups(subjects.flatMap(({ runs }) => runs))
   return [
-    ...columns.map((column) => measureLine(subjects, baseline, column)),
+    ...columns.map((column) => measureLine(subjects, baseline, column, tokens)),
     ...facts(
       ['reached', 'Reached', ({ reached }) => share(reached)],
       ['method', 'Method', ({ method }) => titles.method(method)],
@@ -86,24 +90,25 @@ function usedText(data: readonly UsedData[]): string {
   return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
 }
 
-/** Whether both used the same content of a model that they share. */
-function isComparable({ runs: [run] }: Subject, baseline: Subject | null): boolean {
+/** Whether a measure of both compares: the same content of a model that they share, and for perplexities the same tokens. */
+function isComparable({ runs: [run] }: Subject, baseline: Subject | null, { name }: MeasureColumn, tokens: Tokens): boolean {
   const [dense] = baseline?.runs ?? []
-  return !run || !dense || areComparable(usedModelOf(run), usedModelOf(dense))
+  if (!run || !dense) return true
+  return (
+    areComparable(usedModelOf(run), usedModelOf(dense)) && (!isPerToken(name) || tokens.get(run.model.id) === tokens.get(dense.model.id))
+  )
 }
 
-function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn): ComparisonLine {
-  const competing = subjects
-    .filter((subject) => subject !== baseline && !subject.baseline)
-    .flatMap(({ values }) => values.get(column.id)?.mean ?? [])
-  const best = competing.length < 2 ? null : column.lowerIsBetter ? Math.min(...competing) : Math.max(...competing)
-  const meanOf = (subject: Subject | null) => (id: string) => subject?.values.get(id)?.mean
+function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn, tokens: Tokens): ComparisonLine {
+  const rivals = subjects.filter((subject) => subject !== baseline && !subject.baseline)
+  const best = bestOf(rivals, column, tokens)
+  const meanOf = (subject: Subject | null) => (id: string) => subject?.measures.get(id)?.mean
   const dense = baseline?.runs.every((run) => run.baseline) ?? false
   const cells = subjects.map((subject): ComparisonCell => {
-    const value = subject.values.get(column.id)
+    const value = subject.measures.get(column.id)
     if (!value) return { text: '–', spread: '', delta: null, best: false }
     const reference =
-      subject === baseline || !isComparable(subject, baseline)
+      subject === baseline || !isComparable(subject, baseline, column, tokens)
         ? undefined
         : comparedValue(column, value.mean, meanOf(subject), meanOf(baseline), dense)
     const compared = reference === undefined ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
@@ -111,7 +116,7 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
       ...estimateText(value, column.unit),
       delta: compared && { text: changeText(compared), better: compared.better },
       ...(isTimed(column) ? noiseOfTiming(subject) : noiseOf(subject, column)),
-      best: value.mean === best && subject !== baseline && !subject.baseline,
+      best: best.has(subject),
     }
   })
   return {

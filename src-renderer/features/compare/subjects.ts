@@ -16,7 +16,7 @@ export interface Subject {
   reached: number | null
   baseline: boolean
   runs: ComparedRun[]
-  values: SeedGroup['measures']
+  measures: SeedGroup['measures']
 }
 
 export function toSubject(group: SeedGroup, baseline: string | null): Subject {
@@ -30,7 +30,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
     reached: group.reached,
     baseline: group.runs.some(({ id }) => id === baseline),
     runs: group.runs,
-    values: group.measures,
+    measures: group.measures,
   }
 }
 

@@ -5,6 +5,7 @@ import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts
 import { recoveryTitle } from '#contract/pruning/recovery-kinds.ts'
 import { repairTitles } from '#contract/pruning/repair-kinds.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
+import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
 import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
 import { methodTitles } from '#contract/titles.ts'
@@ -25,7 +26,7 @@ export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 
 /** The grid as facts: what was requested for every combination. */
 export function gridFacts(grid: Grid, titleOf: (method: string) => string): { title: string; text: string }[] {
   const methods = grid.methods.map(({ method, options }) => {
-    const chosen = Object.entries(options).map(([name, value]) => `${name} ${String(value)}`)
+    const chosen = Object.entries(options).map(([name, value]) => optionText(name, value))
     return chosen.length > 0 ? `${titleOf(method)} (${chosen.join(', ')})` : titleOf(method)
   })
   const amounts = grid.amounts.map((amount) => ('sparsity' in amount ? formatShare(amount.sparsity) : amountText(amount)))
@@ -37,13 +38,17 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
     { title: 'Seeds', text: grid.seeds.join(', ') },
     { title: 'Repair', text: treatmentText(grid.repairs, 'as pruned', (kind) => repairTitles[kind]) },
     { title: 'Recovery', text: treatmentText(grid.recoveries, 'not recovered', recoveryTitle) },
-    ...(grid.weights
-      ? [{ title: 'Weights', text: [...grid.weights, ...(grid.rivals ?? []).map((type) => `${type} (unpruned)`)].join(', ') }]
-      : []),
+    { title: 'Weights', text: weightsText(grid) },
     ...(grid.siblings?.length ? [{ title: 'Rivals', text: formatPlural(grid.siblings.length, 'smaller model') }] : []),
     ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
     { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
   ].filter(({ text }) => text !== '')
+}
+
+/** The types of weights; empty if all are as computed. */
+function weightsText({ weights = [], rivals = [] }: Grid): string {
+  if (weights.length + rivals.length === 0) return ''
+  return [...(weights.length > 0 ? weights : ['as computed']), ...rivals.map((type) => `${type} (unpruned)`)].join(', ')
 }
 
 /** The requested repairs or recoveries; empty if there are none. */

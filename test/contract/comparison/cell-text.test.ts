@@ -45,7 +45,7 @@ test('an error has two digits, and a value as many as its error allows', () => {
     '12.35 ± 0.10',
     '990 ± 120',
     '−985.3 ± 3.3',
-    '12,300 ± 1,200',
+    '12,300 ± 1200',
     '12.35 ± 0',
   ])
   expect(cellText({ value: 12.3456, spread: 0.5, note: 'at 33.3 %' })).toBe('12.35 ± 0.50 (at 33.3 %)')

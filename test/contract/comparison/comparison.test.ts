@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { comparisonTable, deltaOf, paretoFront } from '#contract/comparison/comparison.ts'
+import { hasSeveralTokens } from '#contract/comparison/same-tokens.ts'
 import { groupEach, groupOverSeeds } from '#contract/comparison/seeds.ts'
 import { isLowerBetter } from '#contract/runs/measures.ts'
 
@@ -53,6 +54,7 @@ test('a lower perplexity and a higher accuracy are better', () => {
   expect(deltaOf(12, 10, true)).toEqual({ absolute: 2, relative: 0.2, better: false })
   expect(deltaOf(0.6, 0.5, false).better).toBe(true)
   expect(deltaOf(5, 5, true).better).toBeNull()
+  expect(deltaOf(0.4 + 1e-9, 0.4, false).better, 'shown as no change').toBeNull()
   expect(deltaOf(1, 0, true).relative).toBeNull()
 })
 
@@ -101,6 +103,29 @@ test('the table puts the baseline first and marks the best of the others', () =>
   )
   expect(table.rows.map((row) => row[1]?.value)).toEqual(['Dense', '2SSP', '2SSP'])
   expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
+})
+
+test('perplexities compete only among models that were measured on the same tokens, sizes among all', () => {
+  const of = (id: string, model: string, hash: string, perplexity: number) => {
+    const size = { name: 'size', dataset: '', value: perplexity, best: perplexity, unit: 'bytes' }
+    const measured = run(id, { model: { id: model, name: model }, evaluation: [{ hash }] as ComparedRun['evaluation'], perplexity })
+    return { ...measured, measures: [...measured.measures, size] }
+  }
+  const runs = [
+    of('a', 'large', '1', 20),
+    of('b', 'large', '1', 30),
+    of('c', 'small', '1', 40),
+    of('d', 'other', '2', 5),
+    of('e', 'other', '3', 6),
+  ]
+  const best = (some: ComparedRun[]) => comparisonTable(some, null, false).rows.map((row) => row.slice(-2).map((cell) => cell.best))
+  expect(best(runs).map(([perplexity]) => perplexity)).toEqual([true, false, false, true, false])
+  expect(best(runs).map(([, size]) => size)).toEqual([false, false, false, true, false])
+  expect(
+    best(runs.slice(2, 4)).map(([perplexity]) => perplexity),
+    'alone in its group',
+  ).toEqual([false, false])
+  expect([hasSeveralTokens(runs), hasSeveralTokens(runs.slice(0, 3))]).toEqual([true, false])
 })
 
 test('runs of a model that was replaced in between are no seeds of one another', () => {

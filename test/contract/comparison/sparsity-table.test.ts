@@ -65,8 +65,8 @@ test('models do not compete with each other, and options that differ at one spar
   )
   expect(table.rows.map(([model, title]) => [model?.value, title?.value])).toEqual([
     ['small', '2SSP'],
-    ['tiny', '2SSP, Balance 1'],
-    ['tiny', '2SSP, Balance 2'],
+    ['tiny', '2SSP, balance 1'],
+    ['tiny', '2SSP, balance 2'],
   ])
   expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
 })

@@ -156,7 +156,7 @@ test('at equal time to the first token another file is the rival, and files that
   expect(alone.sentence).toBe(
     'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, which pruning never saw).',
   )
-  expect(alone.untested).toContain('Time to first token (512 tokens) is not known for dense Q4_K_M.')
+  expect(alone.untested).toContain('Time to first token (512 tokens) is not known for: dense Q4_K_M.')
   expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
   const quick = worthOf([...runs, timed('dense Q4_0', 90, 36, 121)], cost)
   expect(quick.sentence).toBe(
@@ -177,7 +177,7 @@ test('at equal time to the first token another file is the rival, and files that
 test('a dense file without one of the deciding texts is no rival, and the sentence does not call it too large', () => {
   const lacking = worthOf([run('dense Q2_K', 50, null), run('2SSP Q4_0', 120, 60)])
   expect(lacking.sentence).toBe('No verdict: no dense file was measured on every text that decides.')
-  expect(lacking.untested).toEqual(['Whether answers loop is not known for 2SSP Q4_0.'])
+  expect(lacking.untested).toEqual(['Whether answers loop is not known for: 2SSP Q4_0.'])
   const large = worthOf([run('dense Q2_K', 50, null), run('dense Q8_0', 140, 40), run('2SSP Q4_0', 120, 60)])
   expect(large.sentence).toContain('Dense files measured on every text that decides stay at 140 MB; 2SSP Q4_0 reaches 120 MB')
   expect(large.untested[0]).toBe('No dense file measured on every text that decides is as small as 2SSP Q4_0 (120 MB).')
@@ -191,7 +191,7 @@ test('unknown loops are blamed on the files that lack them', () => {
     return worthOf([run('dense', 80, 40, looping(dense)), run('2SSP Q4_0', 80, 40, looping(pruned))]).untested
   }
   expect(gaps(undefined, 0.1)).toEqual(['Whether the dense model’s answers loop is not known.'])
-  expect(gaps(0.1, undefined)).toEqual(['Whether answers loop is not known for 2SSP Q4_0.'])
+  expect(gaps(0.1, undefined)).toEqual(['Whether answers loop is not known for: 2SSP Q4_0.'])
   expect(gaps(0.1, 0.1)).toEqual([])
 })
 

@@ -12,6 +12,7 @@ const run = (seed: number, measures: object[]) =>
     reached: 0.25,
     seed,
     parameters: {},
+    evaluation: [],
     measures,
   }) as unknown as ComparedRun
 

@@ -61,6 +61,16 @@ describe('table', () => {
     expect(shown?.cells[1]).toMatchObject({ delta: null })
   })
 
+  test('a perplexity of a model with another tokenizer has no difference to the baseline', () => {
+    const cellOf = (hash: string) => {
+      const other = { ...run('c', '2ssp', 0.25, 22), model: { id: 'o', name: 'Other' }, evaluation: [used('test', 64, 0, hash)] }
+      const both = [dense, other].map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense'))
+      return lineData.comparisonLines(both, both[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')?.cells[1]
+    }
+    expect(cellOf('f'.repeat(64))).toMatchObject({ text: '22.00', delta: null })
+    expect(cellOf('e'.repeat(64))).toMatchObject({ delta: { text: '+47 %' } })
+  })
+
   test('lines that are equal in all runs are marked as such', () => {
     expect(lines.find(({ id }) => id === 'model')?.differs).toBe(false)
     expect(lines.find(({ id }) => id === 'parameter:alpha')?.differs).toBe(true)
@@ -93,8 +103,8 @@ test('runs over seeds become one subject with mean and spread', () => {
   const [group] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const subject = subjectData.toSubject(group as NonNullable<typeof group>, null)
   expect(subject.label).toBe('x, 2 seeds')
-  expect(subject.values.get('perplexity/test')?.mean).toBe(60)
-  expect(subject.values.get('perplexity/test')?.spread).toBeCloseTo(14.142, 3)
+  expect(subject.measures.get('perplexity/test')?.mean).toBe(60)
+  expect(subject.measures.get('perplexity/test')?.spread).toBeCloseTo(14.142, 3)
 })
 
 test('points need both values; the mark’s size is a share of the largest', () => {
@@ -127,6 +137,6 @@ test('without accuracies the bars show perplexities', () => {
 })
 
 test('an axis that is the same for all runs is left out of the parallel coordinates', () => {
-  const same = subjects.map((subject) => ({ ...subject, values: new Map([['perplexity/test', { mean: 1, spread: null, count: 1 }]]) }))
+  const same = subjects.map((subject) => ({ ...subject, measures: new Map([['perplexity/test', { mean: 1, spread: null, count: 1 }]]) }))
   expect(charts.parallelData(same, columns, String, plain).dimensions.map(({ id }) => id)).toEqual(['method', 'reached'])
 })
