@@ -96,5 +96,6 @@ function replaceRun(run: RunEntry): void {
   if (!state || !before) return
   state = { ...state, runs: state.runs.map((entry) => (entry.id === run.id ? run : entry)) }
   if (before.status === 'running' && ended.has(run.status))
-    notify(`${run.name}: ${run.status}`, { tone: run.status === 'done' ? 'plain' : 'warm' })
+    // Of runs that end well one notice is enough; a pile of them would hide the page.
+    notify(`${run.name}: ${run.status}`, run.status === 'done' ? { about: 'done' } : { tone: 'warm' })
 }

@@ -286,12 +286,17 @@ async function expectTwoModels(): Promise<void> {
   expect(new Set(rows).size).toBe(40)
   expect(rows.filter((row) => /repaired/.test(row))).toHaveLength(20)
   const main = page.getByRole('main')
-  const add = preview.getByRole('button', { name: 'Add to the queue' })
-  for (const end of [0, 1e6]) {
-    await main.evaluate((element, top) => element.scrollTo(0, top), end)
-    const { y = -1, height = 0 } = (await add.boundingBox()) ?? {}
-    expect(y, 'in view').toBeGreaterThan(0)
-    expect(y + height, 'in view').toBeLessThanOrEqual(900)
+  const inView = [preview.getByRole('button', { name: 'Add to the queue' }), preview.getByText('42 runs')]
+  for (const width of [1024, 1440]) {
+    await page.setViewportSize({ width, height: 900 })
+    for (const end of [0, 1e6]) {
+      await main.evaluate((element, top) => element.scrollTo(0, top), end)
+      for (const shown of inView) {
+        const { y = -1, height = 0 } = (await shown.boundingBox()) ?? {}
+        expect(y, 'in view').toBeGreaterThan(0)
+        expect(y + height, 'in view').toBeLessThanOrEqual(900)
+      }
+    }
   }
 }
 

@@ -20,11 +20,26 @@ export function addAmounts(amounts: readonly Amount[], added: readonly Amount[])
   return [...known.values()].sort((a, b) => place(a) - place(b))
 }
 
-/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`, or `about 5.62 MB`; null if unknown. */
-export function fileSizesText(combinations: readonly Pick<CombinationPreview, 'fileRange'>[]): string | null {
+type WithSizes = Pick<CombinationPreview, 'fileRange'>
+
+/** The file sizes that every combination can reach; null if unknown. */
+function commonSizes(combinations: readonly WithSizes[]): { least: number; most: number } | null {
   const ranges = combinations.flatMap(({ fileRange }) => fileRange ?? [])
   const [least, most] = [Math.max(...ranges.map((range) => range.least)), Math.min(...ranges.map((range) => range.most))]
-  if (ranges.length === 0 || least >= most) return null
+  return ranges.length === 0 || least >= most ? null : { least, most }
+}
+
+/** A size to type that is possible: between the least and the most. `6 GB` if these are unknown. */
+export function exampleSize(combinations: readonly WithSizes[]): string {
+  const sizes = commonSizes(combinations)
+  return sizes ? fileSizeText(Number(((sizes.least + sizes.most) / 2).toPrecision(2))) : '6 GB'
+}
+
+/** The file sizes that every combination can reach: `2.9 MB to 5.6 MB`, or `about 5.62 MB`; null if unknown. */
+export function fileSizesText(combinations: readonly WithSizes[]): string | null {
+  const sizes = commonSizes(combinations)
+  if (!sizes) return null
+  const { least, most } = sizes
   // Three digits of the larger end, so that both ends have equally many decimals.
   const step = 10 ** (Math.floor(Math.log10(most)) - 2)
   const [low, high] = [Math.ceil(least / step) * step, Math.floor(most / step) * step]

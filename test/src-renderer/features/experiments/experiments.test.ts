@@ -63,6 +63,13 @@ test('repairs and recoveries are facts of an experiment where any was asked for'
   )
 })
 
+test('unpruned files and options are facts of an experiment, in words', () => {
+  const methods = [{ method: '2ssp', options: { channelShare: 0.5 } }]
+  const asked = { models: ['model'], methods, amounts: [], rivals: ['Q8_0'] }
+  const facts = experiments.gridFacts(grid.parse(asked), () => '2SSP').map(({ title, text }) => `${title}: ${text}`)
+  expect(facts).toEqual(expect.arrayContaining(['Methods: 2SSP (channel share 0.5)', 'Weights: as computed, Q8_0 (unpruned)']))
+})
+
 test('the progress of an experiment names what is not done', () => {
   expect(experiments.progressText({ counts: { done: 5, failed: 1, running: 1 }, runs: 7 })).toBe('5 of 7 done, 1 running, 1 failed')
   expect(experiments.progressText({ counts: { done: 3 }, runs: 3 })).toBe('3 runs done')

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { amountText } from '#contract/runs/amount-text.ts'
 import {
   addAmounts,
+  exampleSize,
   fileSizesText,
   limitText,
   parsePercents,
@@ -36,6 +37,10 @@ test('file sizes are those that every combination reaches', () => {
   ].map(([least = 0, most = 0]) => ({ fileRange: { least, most, predicted: null } }))
   expect(fileSizesText([...ranges, { fileRange: null }])).toBe('3 MB to 7.5 MB')
   expect(fileSizesText([{ fileRange: null }])).toBeNull()
+  expect([[{ fileRange: null }], [{ fileRange: { least: 65_482_000, most: 270_812_000, predicted: null } }]].map(exampleSize)).toEqual([
+    '6 GB',
+    '170 MB',
+  ])
   expect(fileSizesText([{ fileRange: { least: 1_276_001, most: 5_622_900, predicted: null } }])).toBe('1.28 MB to 5.62 MB')
   expect(fileSizesText([{ fileRange: { least: 5_621_001, most: 5_622_900, predicted: null } }])).toBe('about 5.621 MB')
   expect(fileSizesText([{ fileRange: { least: 65_482_000, most: 270_812_000, predicted: null } }])).toBe('66 MB to 270 MB')
