@@ -746,6 +746,10 @@ test('a model is saved in several formats at once, with its progress, and the re
   await go(page, `#/run/${runOf('2ssp', 0.5).id}`)
   await page.getByRole('button', { name: 'Save the model …' }).click()
   const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
+  await dialog.getByRole('checkbox', { name: /Q4_K_M/ }).waitFor()
+  const short = dialog.getByRole('row').filter({ hasText: 'its groups of 256 values do not divide rows of 128' })
+  expect(await short.filter({ hasText: /Q4_K_M/ }).count()).toBe(1)
+  expect(await short.filter({ hasText: /Q8_0|F16|Stock/ }).count()).toBe(0)
   for (const name of [/Stock/, /F32/, /Q4_K_M/, /Nemotron/]) await dialog.getByRole('checkbox', { name }).check()
   await dialog.getByRole('textbox', { name: 'Name' }).fill('Halved')
   await page.evaluate(() => {

@@ -66,7 +66,13 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
     weighed,
     bytes: tensors.reduce((total, tensor) => total + storedBytes(tensor), 0),
     attentions: target.heads.filter(({ keyValue }) => keyValue > 0).length,
-    notes: [...describe(spec, target, length, capped), ...(kind === 'yarn' && section.truncate === false ? [roundedYarn] : [])],
+    notes: [
+      ...describe(spec, target, length, capped),
+      ...(kind === 'yarn' && section.truncate === false ? [roundedYarn] : []),
+      ...(spec.hidden % rowMultiple(mix) === 0
+        ? []
+        : [`Larger here: its groups of ${rowMultiple(mix)} values do not divide rows of ${spec.hidden}.`]),
+    ],
   }
 }
 
