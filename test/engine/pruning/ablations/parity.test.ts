@@ -88,8 +88,8 @@ describe.each(fullModels)('%s', (name) => {
         expectSameColumns(plan, 'outputs', recorded.kept_outputs, recorded.cut_rel_margin_outputs),
       ]
       expect(decisions.map(({ block }) => block)).toEqual(recorded.removed_attention_in_order ?? [])
-      // Every fourth of the many balancing plans: they test the same forward pass.
-      if (same.every(Boolean) && (recorded.P_forced === undefined || index % 4 === 0)) {
+      // Every fourth of the plans that keep neurons: equal plans test the same forward pass.
+      if (same.every(Boolean) && (id === 'rows_vs_cols' || index % 4 === 0)) {
         expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
       }
     }
@@ -103,14 +103,14 @@ describe.each(fullModels)('%s', (name) => {
     const sizes = cases.map((recorded) => recorded.calibration_windows ?? 0)
     const request = { site: 'neurons', norm: 'l2' } as const
     const norms = await nestedColumnNorms(view, calibration, [request], sizes, {})
-    for (const recorded of cases) {
+    for (const [index, recorded] of cases.entries()) {
       const neurons = (norms.get(request)?.get(recorded.calibration_windows ?? 0) ?? []).map((block) => [...block])
       const input = { view, calibration, budget: { sparsity: 0.5, blocks: 0 }, options: twoStage.options.parse({}), run: recordedRun() }
       const { plan } = await planTwoStages(input, async () => ({ neurons }))
       const same = expectSameColumns(plan, 'kept', recorded.kept_neurons, recorded.cut_rel_margin)
       expect(masksOf(plan).attention.filter((removed) => removed === 1)).toHaveLength(recorded.removed_attention_in_order?.length ?? 0)
       for (const block of recorded.removed_attention_in_order ?? []) expect(plan.blocks[block]?.attention).toBe('removed')
-      if (same) expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
+      if (same && index % 4 === 0) expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
   })
 })
