@@ -52,7 +52,9 @@ describe.each(fullModels)('%s', (name) => {
       const result = await prune(method, open(), { blocks: recorded.K })
       expectSameSelections(result, recorded)
       expect(masksOf(result.plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
-      expect(relativeError(await testPerplexity(open(), result.plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
+      // The masks decide the forward pass, so one plan is measured.
+      if (recorded === expected[kind].at(-1))
+        expect(relativeError(await testPerplexity(open(), result.plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
   })
 })
