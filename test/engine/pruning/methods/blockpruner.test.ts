@@ -46,11 +46,13 @@ describe.each([...fullModels, ...variedModels])('%s', (name) => {
   test.each(recordedKinds)('%s removes what the reference removed, in its order', async (kind, method) => {
     // Counts share their first rounds.
     const steps = new Map<string, string>()
-    for (const recorded of await recordedRemovals(name, kind)) {
+    const recordings = await recordedRemovals(name, kind)
+    for (const recorded of recordings) {
       const { plan, decisions } = await prune(method, open(), { blocks: recorded.K }, {}, recordedRun(0, steps))
       expect(masksOf(plan)).toEqual({ attention: recorded.attn_mask, mlp: recorded.mlp_mask })
       expectSameRounds(decisions, recorded)
-      if (fullModels.includes(name as never))
+      // The masks decide the forward pass, so one plan is measured.
+      if (fullModels.includes(name as never) && recorded === recordings.at(-1))
         expect(relativeError(await testPerplexity(open(), plan), recorded.ppl_test_f64)).toBeLessThan(1e-4)
     }
   })
