@@ -53,13 +53,11 @@ describe('a malformed model', () => {
   })
 })
 
-test('the same malformed model ends every command with the same code', async () => {
+test('the same malformed model ends other commands with the same code', async () => {
   const folder = join(home, 'malformed-everywhere')
   await ofEachKind[0]?.make(folder)
-  const prune = ['--pruning_method=2ssp', '--sparsity=0.3', '--calibration_data=windows.json', '--sequence_length=16', '--no_history']
   const data = ['--data', join(home, 'data of codes')]
   const commands = [
-    ['--model', folder, ...prune],
     ['--model', folder, '--dense', '--evaluate_perplexity', '--no_history'],
     ['models', 'add', folder, ...data],
   ]
@@ -138,8 +136,7 @@ describe('wrong usage', () => {
       paper: '2501.17771',
       options: expect.arrayContaining([expect.objectContaining({ name: 'alpha', default: 1.5 })]),
     })
-    expect((await run(home, ['methods', '2ssp_fit'])).stdout).toContain('(our own, based on arXiv 2501.17771)')
-    expect((await run(home, ['methods', '2ssp'])).stdout).toContain('--option alpha=')
+    expect((await run(home, ['methods', '2ssp_fit'])).stdout).toMatch(/\(our own, based on arXiv 2501\.17771\).*--option windows=/s)
   })
 
   it('fails with the feasible range when a sparsity cannot be reached', async () => {
