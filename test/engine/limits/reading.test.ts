@@ -17,16 +17,22 @@ interface Outcome {
   error?: { code: string; message: string }
 }
 
-/** Reads in a separate process and reports the outcome, as the main side would. */
-function read(kind: string, path: string, toEncode = ''): Outcome {
-  const script = join(import.meta.dirname, 'read-one.ts')
-  const { stdout, stderr, signal, status } = spawnSync(process.execPath, [script, kind, path, toEncode], {
+type Asked = [kind: string, path: string, toEncode?: string]
+
+/** Reads one file in a process of its own. */
+const read = (...asked: Asked): Outcome => readAll(asked)[0] as Outcome
+
+/** Reads files in a separate process and reports the outcomes, as the main side would. */
+function readAll(...all: Asked[]): Outcome[] {
+  const script = join(import.meta.dirname, 'read-files.ts')
+  const words = all.flatMap(([kind, path, toEncode = '']) => [kind, path, toEncode])
+  const { stdout, stderr, signal, status } = spawnSync(process.execPath, [script, ...words], {
     encoding: 'utf8',
     timeout: 60_000,
   })
   if (status === 0) return JSON.parse(stdout)
   const { code, message } = explainExit({ code: status, signal, output: stderr, memoryBytes: 0, totalBytes: 1 })
-  return { error: { code, message } }
+  return [{ error: { code, message } }]
 }
 
 let folders = 0
@@ -46,32 +52,32 @@ async function modelFolder(config: Record<string, unknown> = {}): Promise<string
 test('a sound model and a sound text are read as elsewhere', async () => {
   const folder = await modelFolder()
   await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel(['Ġ t']) })
-  expect(read('describe', folder).value).toBe(false)
   const data = join(scratch, 'ids.json')
   writeFileSync(data, JSON.stringify([1, 2, 3, 4, 5]))
-  expect(read('windows', data).value).toBe(5)
+  expect(readAll(['describe', folder], ['windows', data])).toEqual([{ value: false }, { value: 5 }])
 })
 
 test.skipIf(process.platform === 'win32')('a pipe in the place of a file is refused at once', async () => {
   const folder = await modelFolder()
   execFileSync('mkfifo', [join(folder, 'espalier.json')])
-  expect(read('describe', folder)).toMatchObject({ error: { code: 'invalid', message: expect.stringContaining('is not a regular file') } })
   const data = freshFolder()
   execFileSync('mkfifo', [join(data, 'a.jsonl')])
-  expect(read('texts', data).error?.message).toContain('is not a regular file')
+  const error = { code: 'invalid', message: expect.stringContaining('is not a regular file') }
+  expect(readAll(['describe', folder], ['texts', data])).toMatchObject([{ error }, { error }])
 })
 
 test.skipIf(process.platform !== 'linux')('a file of the system that never ends is as long as it says it is', () => {
-  expect(read('windows', '/proc/kmsg').error?.code).toBe('invalid')
-  expect(read('rows', '/proc/self/mounts').error?.code).toBe('invalid')
+  const error = { code: 'invalid' }
+  expect(readAll(['windows', '/proc/kmsg'], ['rows', '/proc/self/mounts'])).toMatchObject([{ error }, { error }])
 })
 
 test('a template that loops for ever does not keep a model from being described, and is refused when it is used', async () => {
   const folder = await modelFolder()
   const loop = '{% for a in range(10000) %}{% for b in range(10000) %}{% for c in range(10000) %}{% endfor %}{% endfor %}{% endfor %}'
   await writeTokenizer(folder, { 'tokenizer.json': makeByteLevel([]), 'tokenizer_config.json': { chat_template: loop } })
-  expect(read('describe', folder).value).toBe(true)
-  expect(read('chat', folder).error?.message).toContain('more than the 500000 steps that are allowed')
+  const [described, used] = readAll(['describe', folder], ['chat', folder])
+  expect(described).toEqual({ value: true })
+  expect(used?.error?.message).toContain('more than the 500000 steps that are allowed')
 })
 
 test.each([
