@@ -5,7 +5,8 @@ import { keepCompiled } from './src-main/runtime/compiled.mjs'
 import { patience } from './test/patience.ts'
 import WaitingFirst from './test/waiting-first.ts'
 
-// Each process that loads TensorFlow takes 400 MB and must not start a thread for every core.
+// Each process that loads TensorFlow takes 400 MB and must not start a thread for every core. Threads of llama.cpp that wait for each
+// other on a busy machine took ten times the processor time of one.
 env.TF_NUM_INTRAOP_THREADS ??= '1'
 env.TF_CPP_MIN_LOG_LEVEL ??= '2'
 
