@@ -48,7 +48,7 @@ export const exportCalls = {
     'invalid',
   ),
   'bench.speeds': call(
-    'Measure which speeds a method can reach on a model: three files in llama.cpp on this machine, in turns.',
+    'Measure which speeds a method can reach on a model: four files in llama.cpp on this machine, in turns.',
     speedRangeRequest.extend({ model: id }),
     transfer,
     'not-found',

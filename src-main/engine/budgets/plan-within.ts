@@ -64,7 +64,7 @@ export async function planWithin(
 const distance = (one: ResultWithin | undefined, { most }: CostLimit): number =>
   one ? Math.abs(one.real - most) : Number.POSITIVE_INFINITY
 
-/** The same for a speed: the times of three files predict a plan's time, and the plan's own file is measured. */
+/** The same for a speed: the times of four files predict a plan's time, and the plan's own file is measured. */
 export async function planAtSpeed(
   spec: DecoderSpec,
   id: string,

@@ -17,38 +17,44 @@ interface Parts {
   readonly attentions: number
 }
 
-/** No plan's time is below this share of the dense model's, but sums of measured times can be. */
-const leastShare = 0.01
-
 /** Converts milliseconds to the budget's unit, and back. */
 export const inUnit = (budget: SpeedBudget, value: number): number => ('milliseconds' in budget ? value : 1000 / value)
 
 /**
- * The time of any plan, from three measured files: the dense model, MLPs of an eighth of the width, and one attention. Time is assumed to
- * grow linearly with neurons and with attention submodules. The real time of a plan is measured at the end.
+ * The time of any plan, from four measured files: the dense model, MLPs of an eighth of the width, one attention, and both. In between, time
+ * is assumed to grow linearly with neurons for any number of attentions, and the reverse. The real time of a plan is measured at the end.
  */
 export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: TimePlans): Promise<CostLimit> {
   const dense = densePlan(spec)
   const narrow = { blocks: dense.blocks.map((block, index) => ({ ...block, mlp: narrowed(at(spec.blocks, index).width) ?? block.mlp })) }
-  const present = [...spec.blocks.keys()].filter((block) => at(spec.blocks, block).attention)
-  const fewer = removeParts(dense, present.slice(1).map(attentionOf))
-  const times = await time([dense, narrow, fewer])
-  const all = partsOf(spec, dense)
-  const saved = (index: number, parts: number) => (parts === 0 ? 0 : Math.max(0, at(times, 0) - at(times, index)) / parts)
-  const neuron = saved(1, all.neurons - partsOf(spec, narrow).neurons)
-  const attention = saved(2, all.attentions - partsOf(spec, fewer).attentions)
+  const removed = [...spec.blocks.keys()]
+    .filter((block) => at(spec.blocks, block).attention)
+    .slice(1)
+    .map(attentionOf)
+  const times = await time([dense, narrow, removeParts(dense, removed), removeParts(narrow, removed)])
+  const whole = at(times, 0)
+  // On a busy machine a smaller file may come out slower.
+  const [narrower, fewer] = [Math.min(whole, at(times, 1)), Math.min(whole, at(times, 2))]
+  const both = Math.min(narrower, fewer, at(times, 3))
+  const [all, least] = [partsOf(spec, dense), partsOf(spec, removeParts(narrow, removed))]
   return {
     asked: speedText(budget),
     text: (cost) => `${Number(inUnit(budget, cost).toPrecision(3))} ${'milliseconds' in budget ? 'ms' : 'tokens/s'}`,
     spare: 0,
     most: inUnit(budget, 'milliseconds' in budget ? budget.milliseconds : budget.tokensPerSecond),
     async of(plan) {
-      const { neurons, attentions } = partsOf(spec, plan)
-      const left = at(times, 0) - neuron * (all.neurons - neurons) - attention * (all.attentions - attentions)
-      return Math.max(left, leastShare * at(times, 0))
+      const own = partsOf(spec, plan)
+      const neurons = shareRemoved(all.neurons, own.neurons, least.neurons)
+      const attentions = shareRemoved(all.attentions, own.attentions, least.attentions)
+      const wide = whole - attentions * (whole - fewer)
+      const thin = narrower - attentions * (narrower - both)
+      return wide - neurons * (wide - thin)
     },
   }
 }
+
+/** How much of what the smallest measured file lacks a plan lacks as well. Less than that file has counts as its parts. */
+const shareRemoved = (all: number, own: number, least: number): number => (all > least ? Math.min(1, (all - own) / (all - least)) : 0)
 
 /** An eighth of the neurons, in a multiple that types and kernels prefer; undefined if there are too few. */
 function narrowed(width: number): { kept: number[] } | undefined {

@@ -42,10 +42,10 @@ export class SpeedRangeState {
   }
 }
 
-/** `Estimated from three files: 2SSP in F16 reaches 43 to 110 tokens/s on this machine.` */
+/** `Estimated from four files: 2SSP in F16 reaches 43 to 110 tokens/s on this machine.` */
 export function speedRangeText({ method, weights = 'F16', speed }: SpeedQuestion, { from, to }: SpeedRange): string {
   const shown = (value: number) => Number(value.toPrecision(3))
   const unit = 'milliseconds' in speed ? `ms to the first token after ${formatPlural(speed.prompt, 'token')}` : 'tokens/s'
   if (from === to) return `${titleOfMethod(method)} in ${weights} changes nothing: ${shown(to)} ${unit} on this machine.`
-  return `Estimated from three files: ${titleOfMethod(method)} in ${weights} reaches ${shown(from)} to ${shown(to)} ${unit} on this machine.`
+  return `Estimated from four files: ${titleOfMethod(method)} in ${weights} reaches ${shown(from)} to ${shown(to)} ${unit} on this machine.`
 }
