@@ -5,6 +5,7 @@ import type { SpeedBudget } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { budgetFor, type CostLimit } from '#engine/pruning/budget.ts'
 import type { MethodInput, MethodResult } from '#engine/pruning/method.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { findSparsity } from './find-sparsity.ts'
 import { speedCost, type TimePlans } from './speed-cost.ts'
@@ -64,7 +65,10 @@ export async function planWithin(
 const distance = (one: ResultWithin | undefined, { most }: CostLimit): number =>
   one ? Math.abs(one.real - most) : Number.POSITIVE_INFINITY
 
-/** The same for a speed: the times of four files predict a plan's time, and the plan's own file is measured. */
+/**
+ * The same for a speed: the times of four files predict a plan's time, and the plan's own file is measured in turns with the dense one.
+ * Processors change speed by half within seconds, so its time is taken relative to the dense file's, and that one's first time counts.
+ */
 export async function planAtSpeed(
   spec: DecoderSpec,
   id: string,
@@ -73,6 +77,11 @@ export async function planAtSpeed(
   time: TimePlans,
 ): Promise<ResultWithin> {
   const cost = await speedCost(spec, budget, time)
-  const real = async (plan: Plan) => at(await time([plan]), 0)
+  const dense = densePlan(spec)
+  const first = await cost.of(dense)
+  const real = async (plan: Plan) => {
+    const times = await time([dense, plan])
+    return (first * at(times, 1)) / at(times, 0)
+  }
   return planWithin(spec, id, input, cost, { real, near: 0.05, mayPass: true, attempts: 4 })
 }

@@ -17,6 +17,7 @@ function timeOf({ blocks }: Plan, bend: number): number {
   return 2 + 0.01 * neurons + 0.5 * kept + bend * (neurons / 860) ** 2
 }
 
+/** On a machine that is slower by half after the first files. */
 async function planFor(method: keyof typeof few, budget: SpeedBudget, bend: number) {
   const { model, calibration } = open()
   const timed: number[] = []
@@ -28,7 +29,7 @@ async function planFor(method: keyof typeof few, budget: SpeedBudget, bend: numb
   }
   const found = await planAtSpeed(model.spec, method, input, budget, async (plans) => {
     timed.push(plans.length)
-    return plans.map((plan) => timeOf(plan, bend))
+    return plans.map((plan) => timeOf(plan, bend) * (timed.length > 1 ? 1.5 : 1))
   })
   return { ...found, timed }
 }
@@ -36,15 +37,15 @@ async function planFor(method: keyof typeof few, budget: SpeedBudget, bend: numb
 describe.each(['2ssp', '2ssp_fit'] as const)('%s', (method) => {
   test('meets milliseconds from four measured files, and measures the result', async () => {
     const { result, real, predicted, timed } = await planFor(method, { milliseconds: 9, prompt: 64 }, 0)
-    expect(real).toBe(timeOf(result.plan, 0))
+    expect(real).toBeCloseTo(timeOf(result.plan, 0), 9)
     expect(Math.abs(real / 9 - 1)).toBeLessThan(0.1)
     expect(predicted).toBeCloseTo(real, 0)
-    expect(timed).toEqual([4, 1])
+    expect(timed).toEqual([4, 2])
   })
 
-  test('is corrected once where a sum of parts is wrong', async () => {
+  test('is corrected once where time does not grow linearly', async () => {
     const { real, predicted, timed } = await planFor(method, { tokensPerSecond: 100 }, 6)
-    expect(timed).toEqual([4, 1, 1])
+    expect(timed).toEqual([4, 2, 2])
     expect(Math.abs(real / 10 - 1)).toBeLessThan(0.1)
     expect(Math.abs(predicted / real - 1)).toBeGreaterThan(0.01)
   })

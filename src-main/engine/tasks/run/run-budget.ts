@@ -32,6 +32,9 @@ export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record
   return planWithin(model.spec, method, input, cost, { real: cost.of, near: 0.01, mayPass: false, attempts: 3 })
 }
 
+const relative =
+  ' It was timed in turns with the unpruned file, whose time at the start of the run counts, because the machine’s speed changes.'
+
 /** A budget and what the run achieved. Measures the file if the run wrote one; otherwise its bytes follow from the plan. */
 export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, written: number | undefined): Pick<RunDocument, 'budget'> {
   const { amount } = place.request
@@ -41,7 +44,9 @@ export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, writ
   const found = { predicted: inOwn(predicted), real: (isWritten ? written : undefined) ?? inOwn(real) }
   const off = `${(100 * Math.abs(found.predicted / found.real - 1)).toFixed(2)} % ${found.predicted < found.real ? 'less' : 'more'}`
   const text = 'bytes' in amount ? fileSizeText(found.real) : speedText(withValue(amount, found.real))
-  place.note(`The file has ${text} where ${amountText(amount)} was asked for. The choice counted on ${off}.`)
+  place.note(
+    `The file has ${text} where ${amountText(amount)} was asked for. The choice counted on ${off}.${'bytes' in amount ? '' : relative}`,
+  )
   return { budget: 'bytes' in amount ? { ...typedBudget(amount, place.request), ...found } : { ...amount, ...found } }
 }
 
