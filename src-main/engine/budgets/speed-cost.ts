@@ -22,7 +22,8 @@ export const inUnit = (budget: SpeedBudget, value: number): number => ('millisec
 
 /**
  * The time of any plan, from four measured files: the dense model, MLPs of an eighth of the width, one attention, and both. In between, time
- * is assumed to grow linearly with neurons for any number of attentions, and the reverse. The real time of a plan is measured at the end.
+ * is assumed to grow linearly with neurons for any number of attentions, and the reverse. A plan smaller than the last file counts as taking
+ * at least half its time. The real time of a plan is measured at the end.
  */
 export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: TimePlans): Promise<CostLimit> {
   const dense = densePlan(spec)
@@ -48,13 +49,13 @@ export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: Ti
       const attentions = shareRemoved(all.attentions, own.attentions, least.attentions)
       const wide = whole - attentions * (whole - fewer)
       const thin = narrower - attentions * (narrower - both)
-      return wide - neurons * (wide - thin)
+      return Math.max(wide - neurons * (wide - thin), both / 2)
     },
   }
 }
 
-/** How much of what the smallest measured file lacks a plan lacks as well. Less than that file has counts as its parts. */
-const shareRemoved = (all: number, own: number, least: number): number => (all > least ? Math.min(1, (all - own) / (all - least)) : 0)
+/** How much of what the smallest measured file lacks a plan lacks as well. Above 1, it lacks more. */
+const shareRemoved = (all: number, own: number, least: number): number => (all > least ? (all - own) / (all - least) : 0)
 
 /** An eighth of the neurons, in a multiple that types and kernels prefer; undefined if there are too few. */
 function narrowed(width: number): { kept: number[] } | undefined {

@@ -57,6 +57,12 @@ describe.each(['2ssp', '2ssp_fit'] as const)('%s', (method) => {
   })
 })
 
+test('fitted widths reach a speed that narrow MLPs alone do not', async () => {
+  const { result, real } = await planFor('2ssp_fit', { tokensPerSecond: 270 }, 0)
+  expect(result.plan.blocks.filter(({ attention }) => attention === 'kept').length).toBe(3)
+  expect(Math.abs((real * 270) / 1000 - 1)).toBeLessThan(0.1)
+})
+
 test('a method of large steps takes the next one where the first costs more than was foreseen', async () => {
   const { model, calibration } = open()
   const costOf = ({ blocks }: Plan) => 10 * blocks.filter(({ attention }) => attention === 'kept').length

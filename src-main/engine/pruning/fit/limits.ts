@@ -68,7 +68,10 @@ export function limitsOf(spec: DecoderSpec, sparsity: number, { unit, least }: F
   }
 }
 
-/** Even widths with every attention; and as many attentions removed, from either end, as widths can make up for, with the most uneven widths. */
+/**
+ * Even widths with as many attentions as can stay; and as few as widths can make up for, removed from either end, with the most uneven
+ * widths.
+ */
 export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, attentionNeurons }: ProgrammeLimits): Plan[] {
   const count = spec.blocks.length
   const inUnits = (neurons: number) => unit * Math.floor(neurons / unit)
@@ -80,13 +83,15 @@ export function extremePlans(spec: DecoderSpec, { unit, least, width, budget, at
     room -= more
     return least + more
   })
-  const even = Array.from({ length: count }, () => Math.min(width, Math.max(least, inUnits(budget / count))))
+  const fewest = Math.min(gone, Math.max(0, Math.ceil((count * least - budget) / attentionNeurons)))
+  const shared = inUnits((budget + fewest * attentionNeurons) / count)
+  const even = Array.from({ length: count }, () => Math.min(width, Math.max(least, shared)))
   const withWidths = (widths: readonly number[], removed: readonly number[]): Plan => {
     const plan = removeParts(densePlan(spec), removed)
     return { blocks: plan.blocks.map((block, i) => ({ ...block, mlp: { kept: Array.from({ length: at(widths, i) }, (_, n) => n) } })) }
   }
   return [
-    withWidths(even, []),
+    withWidths(even, attentions.slice(0, fewest)),
     withWidths(uneven, gone === 0 ? [] : attentions.slice(-gone)),
     withWidths(uneven, attentions.slice(0, gone)),
   ]
