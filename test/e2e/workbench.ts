@@ -83,7 +83,8 @@ function callOver(address: string, token: string): CallApi {
   const send = async (name: string, input: unknown): Promise<unknown> => {
     const response = await fetch(`${address}api/${name}`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      // A test that blocks for seconds would otherwise use a connection that the server is closing.
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, connection: 'close' },
       body: JSON.stringify(input),
     })
     if (!response.ok) throw new Error(`${name}: ${await response.text()}`)

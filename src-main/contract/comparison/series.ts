@@ -31,7 +31,7 @@ export interface SeriesLook {
 
 /** In the order of the titles. Cross, star and wye are reserved for treatments. An eleventh method gets the first colour with another shape. */
 export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
-  if (method === denseMethod) return { colour: null, shape: 'wye' }
+  if (method === denseMethod) return { colour: null, shape: 'square' }
   const at = methods.indexOf(method)
   if (at < 0) return { colour: null, shape: 'circle' }
   return { colour: at % seriesColours.length, shape: markShapes[(at + Math.floor(at / seriesColours.length)) % 4] ?? 'circle' }

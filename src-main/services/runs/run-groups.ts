@@ -1,4 +1,5 @@
 import { measureId } from '#contract/comparison/measure-columns.ts'
+import { isPerToken } from '#contract/comparison/same-tokens.ts'
 import { meanAndSpread } from '#contract/comparison/statistics.ts'
 import { type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
@@ -41,8 +42,11 @@ function numbersOf(run: RunEntry): { field: string; unit: string; value: number 
   return [...own, ...measures].flatMap(({ value, ...rest }) => (typeof value === 'number' ? [{ ...rest, value }] : []))
 }
 
+/** Perplexities of several models have no mean, because models count tokens differently. */
 function meansOf(members: readonly RunEntry[]): RunGroup['means'] {
+  const isMixed = new Set(members.map(({ model }) => model.id)).size > 1
   const numbers = Map.groupBy(members.flatMap(numbersOf), ({ field }) => field)
+  if (isMixed) for (const field of numbers.keys()) if (isPerToken(field.replace('measure:', ''))) numbers.delete(field)
   return [...numbers].map(([field, found]) => {
     const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
     return { field, unit: found[0]?.unit ?? '', runs: found.length, mean, deviation: spread }

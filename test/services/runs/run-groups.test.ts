@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { groupRuns } from '#services/runs/run-groups.ts'
 
-const run = (method: string, seed: number, perplexity?: number, parameters: RunEntry['parameters'] = {}) =>
+const run = (method: string, seed: number, perplexity?: number, parameters: RunEntry['parameters'] = {}, model = 'm') =>
   ({
     method,
     seed,
@@ -11,7 +11,7 @@ const run = (method: string, seed: number, perplexity?: number, parameters: RunE
     seconds: 10 * (seed + 1),
     tags: [],
     parameters,
-    model: { name: 'm' },
+    model: { id: model, name: model },
     experiment: null,
     measures: perplexity === undefined ? [] : [{ name: 'perplexity', dataset: 'x', value: perplexity, unit: '', best: perplexity }],
   }) as unknown as RunEntry
@@ -27,6 +27,12 @@ test('runs with the same value form a group, with the mean and the deviation of 
   expect(first?.means.find(({ field }) => field === 'measure:perplexity/x')).toMatchObject({ mean: 12, deviation: Math.sqrt(8), runs: 2 })
   expect(first?.means.find(({ field }) => field === 'seconds')?.mean).toBe(15)
   expect(second?.means.find(({ field }) => field === 'measure:perplexity/x')?.deviation, 'one run has none').toBeNull()
+})
+
+test('perplexities of several models have no mean', () => {
+  const [group] = groupRuns([...runs.slice(0, 2), run('2ssp', 2, 400, {}, 'other')], ['method'])
+  expect(group?.means.map(({ field }) => field)).toEqual(expect.not.arrayContaining(['measure:perplexity/x']))
+  expect(group?.means.find(({ field }) => field === 'seconds')?.mean).toBe(20)
 })
 
 test('runs without a value are a group that a filter finds', () => {
