@@ -35,12 +35,6 @@ function spread(windows: Windows, count: number): Windows {
   return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
 
-/** Fewest and most measurements, besides the one at the start. */
-const [fewest, most] = [4, 8]
-
-/** How often held-out windows are measured. Without this, a short training would spend most of its time on them. */
-export const measurementsOf = (trained: number, heldOut: number): number => Math.min(most, Math.max(fewest, Math.floor(trained / heldOut)))
-
 /** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. */
 const mostGrowth = 1.02
 

@@ -10,7 +10,7 @@ import type { Products } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
 import type { FinalStates } from './final-states.ts'
 import { FrozenHead } from './head-loss.ts'
-import { endsEarly, type HeldOutKind, measurementsOf, scoreOf } from './held-out.ts'
+import { endsEarly, type HeldOutKind, scoreOf } from './held-out.ts'
 import { LowRank } from './low-rank.ts'
 import { type Batch, TrainingPass } from './pass.ts'
 import type { Recipe } from './recipe.ts'
@@ -20,6 +20,9 @@ import { type Master, Student } from './student.ts'
 import { type StepResult, trainStep } from './train-step.ts'
 
 export const recovering = 'Recovering'
+
+/** Measurements on held-out text, besides the one at the start. */
+export const measurements = 8
 
 /** Where the state of a training is stored, so that a resumed run continues from it. */
 export interface StateStore {
@@ -121,7 +124,7 @@ export class Training {
     let progress = (await this.#resume(input)) ?? (await this.#begin(input))
     const before = progress.seconds
     const planned = tokensBehind(input, steps)
-    const due = stepsToMeasure(input)
+    const due = new Set(Array.from({ length: measurements }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / measurements))))
     let losses: number[] = []
     let lost: string | undefined
     for (let step = progress.step; step < steps && !lost && !endsEarly(progress.points, planned); step++) {
@@ -273,10 +276,3 @@ const meanOf = (values: readonly number[]): number => values.reduce((sum, value)
 /** Tokens of the first steps. */
 const tokensBehind = ({ windows, recipe }: TrainingInput, steps: number): number =>
   Math.min(windows.length, steps * recipe.windowsPerStep) * lengthOf(windows)
-
-/** After an eighth of the steps, because a training that harms is best early; then evenly spread to the last one. */
-function stepsToMeasure({ steps, windows, heldOut }: TrainingInput): Set<number> {
-  const count = measurementsOf(windows.length, heldOut.flatMap((kind) => kind.windows).length)
-  const share = (index: number) => 1 / 8 + (7 / 8) * (index / (count - 1))
-  return new Set(Array.from({ length: count }, (_, index) => Math.max(1, Math.round(share(index) * steps))))
-}
