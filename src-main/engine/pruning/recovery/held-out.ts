@@ -35,15 +35,15 @@ function spread(windows: Windows, count: number): Windows {
   return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
 
-/** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. */
-const mostGrowth = 1.02
+/** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. Nats: 5 % of its perplexity. */
+const mostGrowth = 0.05
 
 /** Above this ratio, held-out text is clearly worse than at its best. A training ends after this share of its tokens in that state. */
 const [clearlyWorse, patience] = [1.1, 0.2]
 
-/** The mean ratio of divergences by kind to those at the start; infinite if one kind became too much worse. */
+/** The mean divergence over the kinds; infinite if one kind is too far above its divergence at the start. */
 export function scoreOf(start: readonly number[], now: readonly number[]): number {
-  return now.every((value, kind) => value <= mostGrowth * at(start, kind)) ? meanRatio(start, now) : Number.POSITIVE_INFINITY
+  return now.every((value, kind) => value <= at(start, kind) + mostGrowth) ? mean(now) : Number.POSITIVE_INFINITY
 }
 
 /**
@@ -51,11 +51,10 @@ export function scoreOf(start: readonly number[], now: readonly number[]): numbe
  * them, so only a stretch that is clearly worse throughout ends it.
  */
 export function endsEarly(points: readonly Pick<RecoveryPoint, 'tokens' | 'heldOut'>[], plannedTokens: number): boolean {
-  const ratios = points.map(({ heldOut }) => meanRatio(at(points, 0).heldOut, heldOut))
-  const limit = clearlyWorse * Math.min(...ratios)
-  const worse = points.slice(ratios.findLastIndex((ratio) => ratio <= limit) + 1)
+  const means = points.map(({ heldOut }) => mean(heldOut))
+  const limit = clearlyWorse * Math.min(...means)
+  const worse = points.slice(means.findLastIndex((value) => value <= limit) + 1)
   return worse.length > 0 && at(worse, worse.length - 1).tokens - at(worse, 0).tokens >= patience * plannedTokens
 }
 
-const meanRatio = (start: readonly number[], now: readonly number[]): number =>
-  now.reduce((sum, value, kind) => sum + value / at(start, kind), 0) / now.length
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length

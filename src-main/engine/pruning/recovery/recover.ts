@@ -17,8 +17,8 @@ import { type Recipe, recipeFor } from './recipe.ts'
 import { type Room, requireWholeHead, roomFor } from './room.ts'
 import { type StateStore, Training } from './training.ts'
 
-const recoveryStep: StepKind = { version: 1 }
-const stateStep: StepKind = { version: 1, reach: 'own' }
+const recoveryStep: StepKind = { version: 2 }
+const stateStep: StepKind = { version: 2, reach: 'own' }
 const rateStep: StepKind = { version: 1, reach: 'own' }
 
 export interface RecoveryText {

@@ -164,8 +164,7 @@ export class Training {
   /** Remembers the weights if they are the best so far. */
   async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Promise<Progress> {
     const start = points[0]?.heldOut ?? []
-    const known = best === 0 ? 1 : scoreOf(start, points[best]?.heldOut ?? [])
-    const isBest = scoreOf(start, point.heldOut) < known
+    const isBest = scoreOf(start, point.heldOut) < scoreOf(start, points[best]?.heldOut ?? [])
     if (isBest) await this.#keepBest()
     return { ...rest, points: [...points, point], best: isBest ? points.length : best }
   }
