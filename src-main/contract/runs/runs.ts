@@ -155,12 +155,17 @@ export const runPage = z.object({
   counts: z.partialRecord(runStatus, z.number().int()),
 })
 
-/** Runs that share one value of a field: count, and mean of each number, with deviation (n - 1) if there are several. */
+/**
+ * Runs that share one value of a field: count, and mean of each number, with deviation (n - 1) if there are several. Perplexities of
+ * several models have no mean, because models count tokens differently.
+ */
 export const runGroup = z.object({
   /** One for each level, the first level first. The conditions together select the runs of the group. */
   keys: z.array(z.object({ value: parameterValue.nullable(), label: z.string(), condition })),
   runs: z.number().int(),
-  means: z.array(z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number(), deviation: z.number().nullable() })),
+  means: z.array(
+    z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number().nullable(), deviation: z.number().nullable() }),
+  ),
 })
 
 /** A column of the history, with what its filter needs to offer. */

@@ -42,13 +42,13 @@ function numbersOf(run: RunEntry): { field: string; unit: string; value: number 
   return [...own, ...measures].flatMap(({ value, ...rest }) => (typeof value === 'number' ? [{ ...rest, value }] : []))
 }
 
-/** Perplexities of several models have no mean, because models count tokens differently. */
 function meansOf(members: readonly RunEntry[]): RunGroup['means'] {
-  const isMixed = new Set(members.map(({ model }) => model.id)).size > 1
-  const numbers = Map.groupBy(members.flatMap(numbersOf), ({ field }) => field)
-  if (isMixed) for (const field of numbers.keys()) if (isPerToken(field.replace('measure:', ''))) numbers.delete(field)
-  return [...numbers].map(([field, found]) => {
+  const numbers = members.flatMap((run) => numbersOf(run).map((number) => ({ ...number, model: run.model.id })))
+  return [...Map.groupBy(numbers, ({ field }) => field)].map(([field, found]) => {
+    const own = { field, unit: found[0]?.unit ?? '', runs: found.length }
+    if (isPerToken(field.replace('measure:', '')) && new Set(found.map(({ model }) => model)).size > 1)
+      return { ...own, mean: null, deviation: null }
     const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
-    return { field, unit: found[0]?.unit ?? '', runs: found.length, mean, deviation: spread }
+    return { ...own, mean, deviation: spread }
   })
 }

@@ -1,5 +1,6 @@
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { needsGather } from '#engine/model/views/gather-mlp.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 
 /**
@@ -36,4 +37,31 @@ export function segmentsOf(spec: DecoderSpec, parts: readonly Part[], plan: Plan
     else waiting.push(part)
   }
   return segments
+}
+
+/** The segments whose projection has other inputs or another target than in the dense model. In order, these are all after the first change. */
+export function segmentsToRepair(spec: DecoderSpec, plan: Plan, segments: readonly Segment[], inOrder: boolean): Set<Segment> {
+  let parted = false
+  const needsRepair = (segment: Segment) => {
+    const changed = takesOver(spec, segment) || isCut(plan, segment.part) || (inOrder && segment.leading.length > 0)
+    parted ||= inOrder && changed
+    return parted || changed
+  }
+  return new Set(segments.filter(needsRepair))
+}
+
+/** Whether the projection has to replace the output of removed parts. Through a norm on its output it cannot. */
+export function takesOver(spec: DecoderSpec, { leading, part, following }: Segment): boolean {
+  return leading.length + following.length > 0 && !isNormed(spec, part)
+}
+
+/** Whether a norm follows the projection before its output reaches the stream. */
+export function isNormed(spec: DecoderSpec, part: Part): boolean {
+  const { attentionOutputNorm, mlpOutputNorm } = spec.block(blockOf(part))
+  return (isAttention(part) ? attentionOutputNorm : mlpOutputNorm) !== undefined
+}
+
+function isCut(plan: Plan, part: Part): boolean {
+  const mlp = plan.blocks[blockOf(part)]?.mlp
+  return !isAttention(part) && mlp !== undefined && mlp !== 'removed' && needsGather(mlp)
 }

@@ -3,14 +3,13 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual, type PartActivations, type Residual } from '#engine/model/decoder.ts'
 import { groupWindows } from '#engine/model/forward.ts'
-import { needsGather } from '#engine/model/views/gather-mlp.ts'
 import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import type { Equations } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
-import type { Segment } from './segments.ts'
+import { isNormed, type Segment, segmentsToRepair, takesOver } from './segments.ts'
 
 /** Some windows in one of the models, [B*T, D]. */
 interface Lane extends Stream {
@@ -69,7 +68,7 @@ export class RepairWalk {
     this.#signal = signal
     this.#walk = new Walk(view, view.model.products.passes)
     this.#prunedWalk = new Walk(this.#pruned, view.model.products.passes)
-    this.#toRepair = this.#chooseSegments(segments)
+    this.#toRepair = segmentsToRepair(view.spec, plan, segments, inOrder)
   }
 
   /** Starts with windows. The last eighth of them, at least one, is held out. */
@@ -87,27 +86,6 @@ export class RepairWalk {
   /** Whether a segment's projection has other inputs or another target than in the dense model. */
   needsRepair(segment: Segment): boolean {
     return this.#toRepair.has(segment)
-  }
-
-  /** In order, all after the first change have other inputs. */
-  #chooseSegments(segments: readonly Segment[]): Set<Segment> {
-    let parted = false
-    const needsRepair = (segment: Segment) => {
-      const changed = this.#takesOver(segment) || this.#isCut(segment.part) || (this.#inOrder && segment.leading.length > 0)
-      parted ||= this.#inOrder && changed
-      return parted || changed
-    }
-    return new Set(segments.filter(needsRepair))
-  }
-
-  /** Whether the projection has to replace the output of removed parts. Through a norm on its output it cannot. */
-  #takesOver({ leading, part, following }: Segment): boolean {
-    return leading.length + following.length > 0 && !this.#isNormed(part)
-  }
-
-  #isNormed(part: Part): boolean {
-    const { attentionOutputNorm, mlpOutputNorm } = this.#pruned.spec.block(blockOf(part))
-    return (isAttention(part) ? attentionOutputNorm : mlpOutputNorm) !== undefined
   }
 
   /** Moves to a segment's own part. */
@@ -128,12 +106,12 @@ export class RepairWalk {
       this.#signal.throwIfAborted()
       equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, bias ? sub(outputs, bias) : outputs)
     }
-    const alone = !this.#takesOver(segment)
+    const alone = !takesOver(this.#pruned.spec, segment)
     await this.#goAhead(segment, (lane, seen) => {
       const output = seen.output as Tensor2D
       if (alone) add(lane, this.#keep(part, seen.inner), output)
       else if (this.#keepsInputs) this.#inputs[lane.index] = keep(this.#keep(part, seen.inner).clone())
-      if (this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
+      if (isNormed(this.#pruned.spec, part)) this.#outputs[lane.index] = keep(output.clone())
     })
     if (!alone) await this.#takeOver(part, add)
     if (this.#repaired.length > 0) await this.#look(this.#prunedWalk, part, this.#repaired, add)
@@ -153,7 +131,7 @@ export class RepairWalk {
     const { part } = segment
     if (this.#ahead.length === 0)
       await this.#goAhead(segment, (lane, { output }) => {
-        if (output && this.#isNormed(part)) this.#outputs[lane.index] = keep(output.clone())
+        if (output && isNormed(this.#pruned.spec, part)) this.#outputs[lane.index] = keep(output.clone())
       })
     for (const lanes of [this.#dense, this.#repaired]) {
       const visitor = {
@@ -268,11 +246,6 @@ export class RepairWalk {
       own = { weight: weight.clone(), bias: bias?.clone() }
     })
     return own as unknown as Projection
-  }
-
-  #isCut(part: Part): boolean {
-    const mlp = this.#plan.blocks[blockOf(part)]?.mlp
-    return !isAttention(part) && mlp !== undefined && mlp !== 'removed' && needsGather(mlp)
   }
 
   #keep(part: Part, inner: Tensor2D): Tensor2D {
