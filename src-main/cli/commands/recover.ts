@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { type RecoveryRequest, trainedWeights } from '#contract/pruning/recovery.ts'
-import { defaultRecoveryTokens, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
+import { defaultRecoveryTokens, usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { oneOf, recoveryAmount } from '../flags/flag-values.ts'
 import { textFlag } from '../flags/text-flag.ts'

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { repairKind } from '#contract/pruning/repair.ts'
-import { defaultRepairWindows, usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import { defaultRepairWindows, usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/text-flag.ts'

@@ -1,4 +1,4 @@
-import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import { usualRepairData } from '#contract/pruning/usual-repair.ts'
 import { locateBundled } from '#engine/data/bundled.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'

@@ -1,6 +1,6 @@
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
-import { usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
+import { usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'

@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/usual-recovery.ts'
 import type { KindFilter } from '#engine/data/json-lines.ts'
 import type { Windows } from '#engine/data/windows.ts'
 

@@ -1,4 +1,4 @@
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery-kinds.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/usual-recovery.ts'
 import type { MethodPhase } from '../method.ts'
 import { readingDense } from './final-states.ts'
 import { measurements, recovering } from './training.ts'

@@ -2,7 +2,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { isOfSample } from '#contract/models/sample.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
-import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import { usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { Draft } from '../grid.ts'
 
 type Texts = Pick<Draft, 'calibration' | 'repairData' | 'recoveryData' | 'perplexity' | 'evaluation'>

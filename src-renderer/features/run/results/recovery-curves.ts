@@ -1,5 +1,5 @@
 import type { Plot } from '#contract/comparison/plot.ts'
-import { heldOutKinds } from '#contract/pruning/recovery-kinds.ts'
+import { heldOutKinds } from '#contract/pruning/usual-recovery.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../../../lib/format.ts'
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import { usualRepairData } from '#contract/pruning/usual-repair.ts'
 import { emptyDraft } from '../../../../../src-renderer/features/new-experiment/grid.ts'
 import { meaningOf, repairTextAfter, suitTexts } from '../../../../../src-renderer/features/new-experiment/texts/texts.ts'
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { usualRepairData } from '#contract/pruning/repair-kinds.ts'
+import { usualRepairData } from '#contract/pruning/usual-repair.ts'
 
 const shares = (data: ReturnType<typeof usualRepairData>) => data.mix?.map(({ source, share }) => [source, share])
 

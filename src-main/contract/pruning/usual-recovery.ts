@@ -1,6 +1,6 @@
 import type { DataRequest } from '../data/data-request.ts'
 import type { RecoveryAmount } from './recovery.ts'
-import { isMixedAlready, mixOf } from './repair-kinds.ts'
+import { isMixedAlready, mixOf } from './usual-repair.ts'
 
 /** Tokens that a recovery trains on unless an amount is asked for. */
 export const defaultRecoveryTokens = 262_144

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { recoveryTitle, usualRecoveryData } from '#contract/pruning/recovery-kinds.ts'
+import { recoveryTitle, usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 
 test('a recovery trains on the calibration text and the mixed one, half each, in short windows', () => {
   const data = usualRecoveryData({ source: '/a/valid.txt', sequenceLength: 2048, windows: 32 })
