@@ -21,8 +21,8 @@ import { type StepResult, trainStep } from './train-step.ts'
 
 export const recovering = 'Recovering'
 
-/** Measurements on held-out text, besides the one at the start. */
-export const measurements = 8
+/** Measurements on held-out text of a training on that many windows, besides the one at the start. Each costs as much as 8 of these. */
+export const measurementsOf = (windows: number): number => Math.min(8, Math.max(4, Math.round(windows / 16)))
 
 /** Where the state of a training is stored, so that a resumed run continues from it. */
 export interface StateStore {
@@ -124,7 +124,8 @@ export class Training {
     let progress = (await this.#resume(input)) ?? (await this.#begin(input))
     const before = progress.seconds
     const planned = tokensBehind(input, steps)
-    const due = new Set(Array.from({ length: measurements }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / measurements))))
+    const looks = measurementsOf(input.windows.length)
+    const due = new Set(Array.from({ length: looks }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / looks))))
     let losses: number[] = []
     let lost: string | undefined
     for (let step = progress.step; step < steps && !lost && !endsEarly(progress.points, planned); step++) {
