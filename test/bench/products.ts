@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util'
 import { add, ones, type Rank, randomNormal, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { HalfProducts } from '#engine/backend/half-products.ts'
 import type { HalfOperations } from '#engine/backend/halves.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
@@ -77,7 +78,8 @@ else {
 /** The operations that a GPU has, without our own: the runtime's, in float32 and in 16 bits. */
 function compareOnDevice(): void {
   const { fused: _, halves: _own, ...runtime } = activeBackend()
-  setActiveBackend(onGpu ? runtime : { ...runtime, halfType: 'bfloat16' })
+  const products = new HalfProducts('bfloat16')
+  setActiveBackend(onGpu ? runtime : { ...runtime, halfProducts: () => products })
   console.log(onGpu ? `On the device ${deviceLine('name,compute_cap')}` : 'No GPU answered: the same operations over the processor.')
   measure(floatKind())
   const units = findHalfUnits()

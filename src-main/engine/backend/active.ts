@@ -1,5 +1,5 @@
 import type { FusedOperations } from './fused.ts'
-import type { HalfType, ProcessorHalves } from './halves.ts'
+import type { ProcessorHalves, RuntimeProducts } from './halves.ts'
 
 /** What the rest of the engine may know about the active runtime. */
 export interface Backend {
@@ -12,8 +12,8 @@ export interface Backend {
   readonly fused?: Partial<FusedOperations>
   /** Our products of 16-bit operands, if the processor has units for them. */
   readonly halves?: ProcessorHalves
-  /** The 16-bit type of the runtime's own products, if they are to be used: on a GPU with units for them. */
-  readonly halfType?: HalfType
+  /** The runtime's own products of 16-bit operands; undefined if a known product came out wrong. */
+  readonly halfProducts?: () => RuntimeProducts | undefined
   /** Free bytes of the device's own memory when it was opened; undefined if it computes in the machine's memory, or does not report it. */
   readonly deviceBytes?: number
 }

@@ -1,30 +1,33 @@
 import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
-import type { HalfType } from './halves.ts'
+import type { HalfType, HalfUnits, RuntimeProducts } from './halves.ts'
 import { type Handle, RawOperations } from './raw-operations.ts'
 
 /**
- * TensorFlow's own products of 16-bit operands. It sums them in float32 and rounds each sum to 16 bits. Results are returned as float32.
+ * TensorFlow's own products of 16-bit operands. It sums them in float32 and rounds each sum to 16 bits.
  */
-export class HalfProducts {
-  readonly type: HalfType
+export class HalfProducts implements RuntimeProducts {
+  readonly units: HalfUnits
+  readonly #type: HalfType
   readonly #raw = new RawOperations()
 
   constructor(type: HalfType) {
-    this.type = type
+    this.#type = type
+    this.units = `TensorFlow ${type}`
   }
 
-  /** Values rounded to 16 bits, boxed: see `RawOperations.box`. */
-  pack(values: Tensor): Tensor {
-    return this.#raw.box(this.#rounded(values), values.size)
+  /** Boxed: see `RawOperations.box`. */
+  pack(weight: Tensor2D): Tensor {
+    return this.#raw.box(this.#rounded(weight), weight.size)
   }
 
-  /** Packed rows [N, D] times a packed weight [R, D]: [N, R]. */
-  multiply(rows: Tensor, weight: Tensor, shape: [number, number]): Tensor2D {
+  multiply(rows: Tensor2D, weight: Tensor, shape: [number, number]): Tensor2D {
     const how = [this.#raw.flag('transpose_a', false), this.#raw.flag('transpose_b', true)]
-    return this.#widened(this.#run('MatMul', how, this.#raw.of(rows), this.#raw.of(weight)), shape) as Tensor2D
+    const rounded = this.#rounded(rows)
+    const product = this.#run('MatMul', how, rounded, this.#raw.of(weight))
+    this.#raw.delete(rounded)
+    return this.#widened(product, shape) as Tensor2D
   }
 
-  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
   multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
     const operands = [this.#rounded(a), this.#rounded(b)]
     const how = [this.#raw.flag('adj_x', false), this.#raw.flag('adj_y', transposeB)]
@@ -34,16 +37,16 @@ export class HalfProducts {
   }
 
   #rounded(values: Tensor): Handle {
-    return this.#raw.cast(this.#raw.of(values), 'float32', this.type)
+    return this.#raw.cast(this.#raw.of(values), 'float32', this.#type)
   }
 
   #run(name: string, attributes: readonly object[], ...operands: Handle[]): Handle {
-    return this.#raw.run(name, [...attributes, this.#raw.type('T', this.type)], ...operands)
+    return this.#raw.run(name, [...attributes, this.#raw.type('T', this.#type)], ...operands)
   }
 
   /** A product converted to float32. Its 16-bit values are deleted. */
   #widened(product: Handle, shape: number[]): Tensor {
-    const wide = this.#raw.tensor(this.#raw.cast(product, this.type, 'float32'), shape)
+    const wide = this.#raw.tensor(this.#raw.cast(product, this.#type, 'float32'), shape)
     this.#raw.delete(product)
     return wide
   }

@@ -1,4 +1,4 @@
-import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import type { OperationInputs, OperationName } from './native-inputs.ts'
 
 /** The numbers of activations in our operations. */
@@ -14,8 +14,19 @@ export interface FusedNorm {
 /** 16-bit types that TensorFlow itself multiplies. */
 export type HalfType = 'bfloat16' | 'float16'
 
-/** How 16-bit operands are multiplied: by units of this processor with our operations, or by TensorFlow's own products. */
-export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}`
+/** How 16-bit operands are multiplied: by units of this processor with our operations, or by a runtime's own products. */
+export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}` | `ggml ${HalfType}`
+
+/** A runtime's own products of 16-bit operands. Operands and results are float32, except packed weights. */
+export interface RuntimeProducts {
+  readonly units: HalfUnits
+  /** A weight rounded to 16 bits. Its shape says how much memory it uses, and operations on float32 refuse it. */
+  pack(weight: Tensor2D): Tensor
+  /** Rows [N, D] times a packed weight [R, D]: [N, R]. */
+  multiply(rows: Tensor2D, weight: Tensor, shape: [number, number]): Tensor2D
+  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
+  multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D
+}
 
 /**
  * A stored weight [rows, columns] in 16 bits. With `split`, products have float32's quality: rows are split, and the weight also holds what

@@ -1,8 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { HalfProducts } from './half-products.ts'
-import type { HalfType } from './halves.ts'
+import type { RuntimeProducts } from './halves.ts'
 
 /** A factor that gives entries 12 bits, which 16-bit types and TF32 would round. */
 const bits = 1365
@@ -37,18 +36,15 @@ export async function probe(): Promise<void> {
 }
 
 /** Whether the runtime multiplies 16-bit operands correctly: sums of small whole numbers, which are exact in 16 bits. */
-export async function multipliesHalves(type: HalfType): Promise<boolean> {
+export function multipliesHalves(products: RuntimeProducts): boolean {
   const size = 64
   const entries = (period: number) => Float32Array.from({ length: size * size }, (_, i) => (i % period) - (period - 1) / 2)
   const [a, b] = [entries(3), entries(5)]
   try {
-    const product = tf.tidy(() => {
-      const products = new HalfProducts(type)
-      const [rows, weight] = [a, b].map((values) => products.pack(tf.tensor2d(values, [size, size]))) as [tf.Tensor, tf.Tensor]
-      return products.multiply(rows, weight, [size, size])
+    const values = tf.tidy(() => {
+      const [rows, weight] = [tf.tensor2d(a, [size, size]), products.pack(tf.tensor2d(b, [size, size]))]
+      return products.multiply(rows, weight, [size, size]).dataSync()
     })
-    const values = await product.data()
-    product.dispose()
     const expected = (row: number, column: number) =>
       a.subarray(row * size, (row + 1) * size).reduce((sum, value, i) => sum + value * at(b, column * size + i), 0)
     return values.every((value, i) => value === expected(Math.floor(i / size), i % size))

@@ -10,6 +10,7 @@ import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
 import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
 import { askDriver, halfTypeFor } from './gpu-driver.ts'
+import { HalfProducts } from './half-products.ts'
 import type { HalfType } from './halves.ts'
 import { multipliesHalves } from './probe.ts'
 import { loadQuietly } from './quiet-load.ts'
@@ -75,13 +76,14 @@ export async function openTensorflow(): Promise<Backend> {
 /** A GPU's own memory, and 16-bit products that were checked to be correct. */
 async function describeGpu(version: string): Promise<Backend> {
   const report = await askDriver()
-  const units = halfTypeFor(report)
-  const halfType = units && (await multipliesHalves(units)) ? units : undefined
+  const type = halfTypeFor(report)
+  const products = type && new HalfProducts(type)
+  const usable = products && multipliesHalves(products) ? products : undefined
   return {
     name: 'tensorflow-gpu',
-    title: `TensorFlow ${version} on the GPU${describeHalfType(halfType)}`,
+    title: `TensorFlow ${version} on the GPU${describeHalfType(usable && type)}`,
     reason: 'An NVIDIA GPU answered.',
-    ...(halfType ? { halfType } : {}),
+    ...(usable ? { halfProducts: () => usable } : {}),
     ...(report.freeBytes ? { deviceBytes: report.freeBytes } : {}),
   }
 }

@@ -41,10 +41,15 @@ export function productsFor(precision: Precision): ProductsFor {
   return { ...products, passes: 'float32', rescoring: 'float32' }
 }
 
+/** Which products a recovery trains with. In 16 bits ggml would lose small gradients on a GPU, and was not timed. */
+export function productsForTraining(): Products {
+  return !activeBackend().name.startsWith('ggml') && findHalfUnits() ? 'bfloat16' : 'float32'
+}
+
 /**
- * The precision that a run is computed in on this machine. `auto` is `mixed` if the processor has matrix units, and float32 on a GPU, where
- * 16-bit products have not been timed yet. Models that take no 16-bit operands are computed in float32. Throws if the machine has no units
- * for a requested precision.
+ * The precision that a run is computed in on this machine. `auto` is `mixed` if the processor has matrix units, and float32 where only a
+ * runtime has 16-bit products: they were not timed on a GPU, and gain little with ggml on a processor. Models that take no 16-bit operands
+ * are computed in float32. Throws if the machine has no units for a requested precision.
  */
 export function resolvePrecision(wanted: PrecisionName, spec: DecoderSpec): Precision {
   if (!takesHalves(spec)) return 'float32'
@@ -52,6 +57,6 @@ export function resolvePrecision(wanted: PrecisionName, spec: DecoderSpec): Prec
   if (wanted === 'float32' || findHalfUnits()) return wanted
   throw new EspalierError(
     'infeasible',
-    `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that setup compiles for it, or an NVIDIA GPU of compute capability 7.0 or later under TensorFlow; ${activeBackend().title} computes in float32 only. Choose float32 or auto.`,
+    `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that setup compiles for it, an NVIDIA GPU of compute capability 7.0 or later under TensorFlow, or ggml on a device whose 16-bit products pass a check; ${activeBackend().title} computes in float32 only. Choose float32 or auto.`,
   )
 }

@@ -6,9 +6,10 @@ let ofRuntime: RuntimeHalves | undefined
 
 /** How this machine multiplies 16-bit operands: our operations on the processor's units, the runtime's own products, or nothing. */
 export function findHalfUnits(): HalfOperations | undefined {
-  const { halves, halfType } = activeBackend()
-  if (halves || !halfType) return halves
-  if (ofRuntime?.units !== `TensorFlow ${halfType}`) ofRuntime = new RuntimeHalves(halfType)
+  const { halves, halfProducts } = activeBackend()
+  const products = halves ? undefined : halfProducts?.()
+  if (!products) return halves
+  if (ofRuntime?.products !== products) ofRuntime = new RuntimeHalves(products)
   return ofRuntime
 }
 

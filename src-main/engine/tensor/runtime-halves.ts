@@ -1,5 +1,4 @@
 import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
-import { HalfProducts } from '#engine/backend/half-products.ts'
 import type {
   AttentionShape,
   HalfMatrix,
@@ -8,8 +7,8 @@ import type {
   HalfNorm,
   HalfOperations,
   HalfProduct,
-  HalfType,
   HalfUnits,
+  RuntimeProducts,
 } from '#engine/backend/halves.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
 import { mixHeadsByStep } from './heads.ts'
@@ -19,24 +18,24 @@ import { normalize } from './norm.ts'
 const logitsAtOnce = 2 ** 24
 
 /**
- * The operations on 16-bit operands with TensorFlow's own products, for devices that ours do not support. Everything between the products
- * is float32, by the functions of this folder. Each product is rounded to 16 bits again, so split operands would gain nothing.
+ * The operations on 16-bit operands with a runtime's own products, for devices that ours do not support. Everything between the products is
+ * float32, by the functions of this folder.
  */
 export class RuntimeHalves implements HalfOperations {
   readonly units: HalfUnits
-  readonly #products: HalfProducts
+  readonly products: RuntimeProducts
 
-  constructor(type: HalfType) {
-    this.units = `TensorFlow ${type}`
-    this.#products = new HalfProducts(type)
+  constructor(products: RuntimeProducts) {
+    this.units = products.units
+    this.products = products
   }
 
   /** Throws if split operands are requested. */
   pack(weight: Tensor2D, split: boolean, turned = false): HalfMatrix {
-    if (split) throw new Error(`${this.units} rounds products to 16 bits, so split operands gain nothing and are not supported.`)
+    if (split) throw new Error(`${this.units} multiplies no split operands.`)
     const stored: Tensor2D = turned ? transpose(weight) : weight
     const [rows, columns] = stored.shape
-    const values = this.#products.pack(stored)
+    const values = this.products.pack(stored)
     if (turned) stored.dispose()
     return { values, rows, columns, split }
   }
@@ -67,7 +66,7 @@ export class RuntimeHalves implements HalfOperations {
 
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D {
     const tables = { cosine, sine, size: 2 * cosine.shape[1] }
-    return mixHeadsByStep(projected, tables, shape, (a, b, transposeB) => this.#products.multiplyBatch(a, b, transposeB))
+    return mixHeadsByStep(projected, tables, shape, (a, b, transposeB) => this.products.multiplyBatch(a, b, transposeB))
   }
 
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D {
@@ -94,9 +93,7 @@ export class RuntimeHalves implements HalfOperations {
     if (columns !== weight.columns) {
       throw new Error(`A matrix of ${columns} columns does not fit a packed weight of ${weight.columns} columns.`)
     }
-    const packed = this.#products.pack(x)
-    const product = this.#products.multiply(packed, weight.values, [rows, weight.rows])
-    packed.dispose()
+    const product = this.products.multiply(x, weight.values, [rows, weight.rows])
     return bias ? add(product, bias) : product
   }
 }

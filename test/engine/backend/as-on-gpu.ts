@@ -1,5 +1,6 @@
 import { afterAll, beforeAll } from 'vitest'
 import { activeBackend, type Backend, setActiveBackend } from '#engine/backend/active.ts'
+import { HalfProducts } from '#engine/backend/half-products.ts'
 import type { HalfType } from '#engine/backend/halves.ts'
 
 /**
@@ -8,7 +9,8 @@ import type { HalfType } from '#engine/backend/halves.ts'
  */
 export function asOnGpu(type: HalfType): Backend {
   const { fused: _, halves: _own, ...plain } = activeBackend()
-  return { ...plain, halfType: type }
+  const products = new HalfProducts(type)
+  return { ...plain, halfProducts: () => products }
 }
 
 /** Makes the tests of the enclosing `describe` use that backend. */

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { listDevices } from '#engine/backend/devices.ts'
 import { computeOn, skippedBecause, testedDevices } from './every-device/devices.ts'
 import { testFamilies } from './every-device/families.ts'
+import { testHalves } from './every-device/halves.ts'
 import { testMethods } from './every-device/methods.ts'
 import { testOperations } from './every-device/operations.ts'
 
@@ -14,6 +15,7 @@ describe.each(testedDevices)('%s', (device) => {
   }
   beforeAll(() => computeOn(device))
   testOperations(device)
+  if (device !== 'tensorflow-cpu') testHalves()
   testFamilies(device)
   testMethods(device)
 

@@ -18,6 +18,7 @@ import { describe, expect, test } from 'vitest'
 import type { Backend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
+import { HalfProducts } from '#engine/backend/half-products.ts'
 import type { HalfOperations, HalfType } from '#engine/backend/halves.ts'
 import { type CallContext, type Residual, runPart } from '#engine/model/decoder.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
@@ -78,7 +79,7 @@ const own = [...Array(backend.halves?.number ?? 0).keys()].flatMap((unit): Imple
 
 /** TensorFlow's, as on a GPU. They have no split operands. */
 const ofRuntime = (['bfloat16', 'float16'] as const satisfies HalfType[]).map(
-  (type): Implementation => ({ halves: new RuntimeHalves(type), backend: asOnGpu(type), kinds: [kinds[0]] }),
+  (type): Implementation => ({ halves: new RuntimeHalves(new HalfProducts(type)), backend: asOnGpu(type), kinds: [kinds[0]] }),
 )
 
 describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as const))(

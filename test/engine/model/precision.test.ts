@@ -30,7 +30,7 @@ test.each(['bfloat16', 'float16'] as const)('a GPU with %s units ranks by them, 
 })
 
 test('a device without units refuses every precision except float32, and names itself', () => {
-  const { halfType: _, ...plain } = asOnGpu('bfloat16')
+  const { halfProducts: _, ...plain } = asOnGpu('bfloat16')
   setActiveBackend({ ...plain, name: 'ggml-cpu', title: 'ggml' })
   expect(resolvePrecision('auto', spec)).toBe('float32')
   expect(resolvePrecision('float32', spec)).toBe('float32')

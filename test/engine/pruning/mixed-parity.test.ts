@@ -5,7 +5,6 @@ import { memory } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
-import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
@@ -19,6 +18,7 @@ import { windowBased } from '#engine/pruning/methods/window-based.ts'
 import { makeModel, makeWindows } from '../../bench/bench-model.ts'
 import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
 import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
+import { computeOn, runsAllModels, testedDevices } from '../backend/every-device/devices.ts'
 import { type Bench, masksOf, prune, recordedRun, relativeError, testPerplexity } from './running.ts'
 
 interface Masks {
@@ -60,7 +60,7 @@ const depth = { shortgpt, window_based: windowBased } as unknown as Record<strin
 /** Smaller than the weights of the small trained Llama, larger than two of its submodules. */
 const streamedBytes = 600_000
 
-const backend = await openBackend('tensorflow')
+const backend = await computeOn('tensorflow-cpu')
 
 /** Compares the candidates' scores with the reference's, except those that were only estimated, which the winner's must not be. */
 function expectScores(decisions: readonly Decision[], rounds: readonly Candidates[]): void {
@@ -93,7 +93,15 @@ describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as
   holdToRecorded(name, { evopress_submodule: evolutions.evopress_submodule as Method })
 })
 
-function holdToRecorded(name: ReferenceModel, evolving = evolutions): void {
+const throughGgml = testedDevices.filter((device) => device !== 'tensorflow-cpu' && runsAllModels(device))
+describe.each(throughGgml)('mixed precision on %s', (device) => {
+  beforeAll(() => computeOn(device))
+  afterAll(() => computeOn('tensorflow-cpu'))
+  // The other methods pass in float32, as they do without `mixed`.
+  holdToRecorded('phi-tiny', { evopress_submodule: evolutions.evopress_submodule as Method }, {})
+})
+
+function holdToRecorded(name: ReferenceModel, evolving = evolutions, passing = depth): void {
   let bench: Bench
   let expected: Expected
   beforeAll(async () => {
@@ -148,7 +156,7 @@ function holdToRecorded(name: ReferenceModel, evolving = evolutions): void {
     }
   })
 
-  test.runIf(fullModels.includes(name as never)).each(Object.entries(depth))('%s removes the recorded blocks', async (kind, method) => {
+  test.runIf(fullModels.includes(name as never)).each(Object.entries(passing))('%s removes the recorded blocks', async (kind, method) => {
     const run = recordedRun()
     const recordings = expected[kind] as readonly Masks[]
     for (const recorded of recordings) {

@@ -1,5 +1,6 @@
 import { cpus, loadavg } from 'node:os'
 import { EspalierError } from '#contract/errors.ts'
+import type { HalfType } from '../halves.ts'
 import { type Address, ggmlFunctions, newContext, type OperationName, threadSetter } from './functions.ts'
 import { DeviceMemory, type Place } from './memory.ts'
 import { elements, type Sizes } from './sizes.ts'
@@ -11,7 +12,12 @@ export type Numbers = Float32Array | Int32Array
 export type Operations = Readonly<Record<OperationName, (...parameters: readonly number[]) => Address>>
 
 /** `GGML_TYPE_*`. */
-const types = { float32: 0, int32: 26 } as const
+export const types = { float32: 0, float16: 1, int32: 26, bfloat16: 30 } as const
+
+export type NumberType = keyof typeof types
+
+/** Bytes of numbers of a type. */
+export const bytesOf = (type: NumberType, sizes: Sizes): number => (type === 'float16' || type === 'bfloat16' ? 2 : 4) * elements(sizes)
 
 /** `GGML_STATUS_ALLOC_FAILED`. */
 const allocationFailed = -2
@@ -70,8 +76,8 @@ export class GgmlDevice {
   }
 
   /** A place as a tensor of the graph that is being built. */
-  tensorAt(place: Place, sizes: Sizes, whole: boolean): Address {
-    const tensor = this.operations.newTensor(whole ? types.int32 : types.float32, ...sizes)
+  tensorAt(place: Place, sizes: Sizes, type: NumberType): Address {
+    const tensor = this.operations.newTensor(types[type], ...sizes)
     this.store(tensor, place)
     return tensor
   }
@@ -97,6 +103,15 @@ export class GgmlDevice {
         `The device stopped computing (ggml's status ${status}). It may have been lost. Run again, or choose another backend.`,
       )
     return this.#ggml.nodes(graph) as number
+  }
+
+  /** Whether the device rounds a weight to this type and multiplies by it. If not, these operations would end the process. */
+  multiplies(type: HalfType): boolean {
+    const { newTensor, cast, product, reset, supports } = this.#ggml
+    reset(this.#copies)
+    const weight = newTensor(this.#copies, types.float32, 64, 64, 1, 1) as Address
+    const half = cast(this.#copies, weight, types[type]) as Address
+    return [half, product(this.#copies, half, weight)].every((made) => supports(this.#backend, made))
   }
 
   upload(place: Place, numbers: Numbers): void {

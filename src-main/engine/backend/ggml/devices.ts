@@ -71,8 +71,8 @@ function tryVulkan(): string {
   const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
   const path = trustedAddon(folder, file)
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
-  // The usual shaders round the operands of products to 16 bits, but would count as float32 and decide.
-  env.GGML_VK_DISABLE_F16 = '1'
+  // Shaders that round the operands of products to 16 bits would count as float32 and decide. Those for matrix units are a switch of their own.
+  for (const units of ['F16', 'COOPMAT', 'COOPMAT2']) env[`GGML_VK_DISABLE_${units}`] = '1'
   return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no driver for Vulkan. Install one.'
 }
 

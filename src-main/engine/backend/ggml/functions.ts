@@ -38,6 +38,7 @@ const tensors = {
   rmsNorm: 'uintptr_t ggml_rms_norm(uintptr_t, uintptr_t a, float epsilon)',
   norm: 'uintptr_t ggml_norm(uintptr_t, uintptr_t a, float epsilon)',
   product: 'uintptr_t ggml_mul_mat(uintptr_t, uintptr_t a, uintptr_t b)',
+  cast: 'uintptr_t ggml_cast(uintptr_t, uintptr_t a, int type)',
 } as const
 
 /** Builds a tensor of a graph, with the context as the first parameter. */
@@ -68,6 +69,7 @@ const devices = {
   open: 'uintptr_t ggml_backend_dev_init(void *device, const char *parameters)',
   close: 'void ggml_backend_free(uintptr_t backend)',
   registryOf: 'void *ggml_backend_dev_backend_reg(void *device)',
+  supports: 'bool ggml_backend_supports_op(uintptr_t backend, uintptr_t tensor)',
   procedure: 'void *ggml_backend_reg_get_proc_address(void *registry, const char *name)',
 } as const
 

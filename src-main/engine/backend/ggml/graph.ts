@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { GgmlDevice, Numbers } from './device.ts'
+import { bytesOf, type GgmlDevice, type Numbers, type NumberType } from './device.ts'
 import type { Address } from './functions.ts'
 import type { Place } from './memory.ts'
 import { elements, type Sizes } from './sizes.ts'
@@ -7,7 +7,7 @@ import { elements, type Sizes } from './sizes.ts'
 /** What tensors share: numbers that are on the device, in this process, or still to be computed. */
 export interface Value {
   readonly sizes: Sizes
-  readonly whole: boolean
+  readonly type: NumberType
   /** A copy in this process, if it is small or needed here. */
   host?: Numbers
   place?: Place
@@ -66,7 +66,7 @@ export class LazyGraph {
   /** Stores numbers on the device. Small and whole ones also stay in this process. */
   store(numbers: Numbers, sizes: Sizes): Value {
     const whole = numbers instanceof Int32Array
-    const value: Value = { sizes, whole, references: 1, uses: 0 }
+    const value: Value = { sizes, type: whole ? 'int32' : 'float32', references: 1, uses: 0 }
     if (whole || numbers.length <= 1024) value.host = numbers.slice()
     else {
       value.place = this.device.memory.take(numbers.byteLength)
@@ -76,9 +76,9 @@ export class LazyGraph {
   }
 
   /** A value that `build` will compute from others. */
-  defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes)): Value {
+  defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes), type: NumberType = 'float32'): Value {
     for (const { value } of inputs) value.uses++
-    const value: Value = { sizes, whole: false, references: 1, uses: 0, step: { inputs, build, work } }
+    const value: Value = { sizes, type, references: 1, uses: 0, step: { inputs, build, work } }
     this.#waiting.push(value)
     this.#waitingWork += work
     if (this.#waiting.length >= mostSteps || this.#waitingWork > mostSeconds * this.#rate) this.compute()
@@ -96,6 +96,7 @@ export class LazyGraph {
   }
 
   read(value: Value): Numbers {
+    if (value.type === 'float16' || value.type === 'bfloat16') throw new TypeError('Weights in 16 bits are not read back.')
     if (value.host) return value.host.slice()
     if (value.step) this.compute()
     if (!value.place) throw new EspalierError('internal', 'These numbers were lost when the device failed. Run again.')
@@ -127,7 +128,7 @@ export class LazyGraph {
       const { inputs, build } = value.step as Step
       const result = build(inputs.map((input) => this.#read(input, made)))
       if (value.references > 0) {
-        value.place = this.device.memory.take(4 * elements(value.sizes))
+        value.place = this.device.memory.take(bytesOf(value.type, value.sizes))
         this.device.store(result, value.place)
       }
       made.set(value, this.device.operations.reshape(result, ...value.sizes))
@@ -152,7 +153,7 @@ export class LazyGraph {
       value.place = this.device.memory.take(value.host.byteLength)
       this.device.upload(value.place, value.host)
     }
-    return this.device.tensorAt(value.place, value.sizes, value.whole)
+    return this.device.tensorAt(value.place, value.sizes, value.type)
   }
 
   /** After its graph, or without one: its inputs have one use less. */

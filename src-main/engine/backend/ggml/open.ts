@@ -7,6 +7,7 @@ import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
 import { GgmlDevice } from './device.ts'
 import { ggmlDevices, type ListedDevice, loadVulkan } from './devices.ts'
+import { findHalfProducts } from './half-products.ts'
 import { registerKernels } from './plain-kernels.ts'
 import { GgmlTensors } from './tensors.ts'
 
@@ -19,7 +20,7 @@ export async function openGgml(reason: string): Promise<Backend> {
     name: 'ggml-cpu',
     title: `ggml ${ggmlVersion} on the CPU, ${plural(threads, 'thread')}`,
     reason,
-    fused: await computeOn(found, 'ggml-cpu', threads),
+    ...(await computeOn(found, 'ggml-cpu', threads)),
   }
 }
 
@@ -44,18 +45,19 @@ export async function openGgmlGpu(reason: string): Promise<Backend> {
   if (!found) throw new EspalierError('not-found', `${whyNoGpu()} Or choose another backend.`)
   return {
     name: 'ggml-gpu',
-    title: `ggml ${ggmlVersion} on ${found.title} (${found.name}), float32 products`,
+    title: `ggml ${ggmlVersion} on ${found.title} (${found.name})`,
     reason,
-    fused: await computeOn(found, 'ggml-gpu', 1),
+    ...(await computeOn(found, 'ggml-gpu', 1)),
     ...(found.freeBytes > 0 ? { deviceBytes: found.freeBytes } : {}),
   }
 }
 
 /** Makes a device a backend of tfjs-core under a name, and the one that computes. */
-async function computeOn({ handle }: ListedDevice, name: string, threads: number): Promise<NonNullable<Backend['fused']>> {
+async function computeOn({ handle, isGpu }: ListedDevice, name: string, threads: number): Promise<Pick<Backend, 'fused' | 'halfProducts'>> {
   const tensors = new GgmlTensors(new GgmlDevice(handle, threads))
   registerKernels(name)
   registerBackend(name, () => tensors)
   await setBackend(name)
-  return composedOperations(tensors)
+  // Newer processors have instructions for bfloat16. GPUs multiply float16 weights with the activations as they are.
+  return { fused: composedOperations(tensors), halfProducts: findHalfProducts(tensors, isGpu ? 'float16' : 'bfloat16') }
 }

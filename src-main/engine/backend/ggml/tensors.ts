@@ -1,5 +1,6 @@
 import { type BackendValues, type DataId, DataStorage, type DataType, engine, KernelBackend, type TensorInfo } from '@tensorflow/tfjs-core'
-import type { GgmlDevice } from './device.ts'
+import type { HalfType } from '../halves.ts'
+import { type GgmlDevice, types } from './device.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
 import { elements, sizesOf } from './sizes.ts'
 
@@ -40,6 +41,14 @@ export class GgmlTensors extends KernelBackend {
       return { value, sizes }
     })
     return this.#tensor(shape, this.graph.defer(seen, sizesOf(shape), build, work))
+  }
+
+  /** A weight in 16 bits. Its shape says how much memory it uses, so that only those who know its sizes can see it as a matrix. */
+  narrow({ dataId, shape }: Seen, type: HalfType): TensorInfo {
+    const input = { value: this.#valueOf(dataId), sizes: sizesOf(shape) }
+    const cast: Build = ([own = 0]) => this.operations.cast(own, types[type])
+    const narrow = this.graph.defer([input], input.sizes, cast, elements(input.sizes), type)
+    return this.#tensor([Math.ceil(elements(shape) / 2)], narrow)
   }
 
   /** The same numbers in another shape. */

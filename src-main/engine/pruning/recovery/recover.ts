@@ -4,10 +4,10 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery, RecoveryRequest } from '#contract/pruning/recovery.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { productsForTraining } from '#engine/model/precision.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { MethodRun } from '../method.ts'
 import { FinalStates } from './final-states.ts'
 import type { HeldOutKind } from './held-out.ts'
@@ -96,7 +96,7 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
   const pruned = viewWithPlan(view.model, plan, tensors)
   const { spec } = pruned
   pruned.dispose()
-  return Training.open(view.model, spec, plan, tensors, findHalfUnits() ? 'bfloat16' : 'float32', run.signal, room)
+  return Training.open(view.model, spec, plan, tensors, productsForTraining(), run.signal, room)
 }
 
 /** The recipe. Minutes become tokens by the time of a first batch, which is measured once and stored. */

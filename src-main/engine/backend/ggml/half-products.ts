@@ -1,0 +1,51 @@
+import { engine, matMul, type Tensor, type Tensor2D, type Tensor3D, type TensorInfo } from '@tensorflow/tfjs-core'
+import type { HalfType, RuntimeProducts } from '../halves.ts'
+import { multipliesHalves } from '../probe.ts'
+import type { GgmlTensors } from './tensors.ts'
+
+/** ggml's products with weights in 16 bits. The processor rounds the other operand, too. */
+class GgmlHalfProducts implements RuntimeProducts {
+  readonly units: `ggml ${HalfType}`
+  readonly #tensors: GgmlTensors
+  readonly #type: HalfType
+
+  constructor(tensors: GgmlTensors, type: HalfType) {
+    this.units = `ggml ${type}`
+    this.#tensors = tensors
+    this.#type = type
+  }
+
+  pack(weight: Tensor2D): Tensor {
+    return this.#asTensor(this.#tensors.narrow(weight, this.#type))
+  }
+
+  multiply(rows: Tensor2D, { dataId }: Tensor, shape: [number, number]): Tensor2D {
+    const { operations } = this.#tensors
+    const weight = { dataId, shape: [shape[1], rows.shape[1]] }
+    const work = 2 * rows.size * shape[1]
+    const made = this.#tensors.make(shape, [rows, weight], ([own = 0, half = 0]) => operations.product(half, own), work)
+    return this.#asTensor(made) as Tensor2D
+  }
+
+  /** In float32: neither operand is a weight. */
+  multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
+    return matMul(a, b, false, transposeB)
+  }
+
+  #asTensor(made: TensorInfo): Tensor {
+    return engine().makeTensorFromTensorInfo(made, this.#tensors)
+  }
+}
+
+/** Finds the device's 16-bit products, undefined without. The first call checks them: on Vulkan it compiles shaders that float32 needs not. */
+export function findHalfProducts(tensors: GgmlTensors, type: HalfType): () => RuntimeProducts | undefined {
+  let found: { readonly products?: RuntimeProducts } | undefined
+  const check = () => {
+    const products = new GgmlHalfProducts(tensors, type)
+    return tensors.graph.device.multiplies(type) && multipliesHalves(products) ? { products } : {}
+  }
+  return () => {
+    found ??= check()
+    return found.products
+  }
+}
