@@ -14,12 +14,17 @@ export interface FusedOperations {
    */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
   /**
-   * x [N, D] times a stored weight [R, D], or the result of `narrow` on it, plus bias [R]: [N, R]. For few rows, where reading the weight
+   * x [N, D] times a stored weight [R, D], or the result of `narrow` or `group` on it, plus bias [R]: [N, R]. For few rows, where reading the weight
    * takes most of the time.
    */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
   /** A stored weight [R, D] in 16 bits for operations on few rows, with equal results bit for bit. Undefined if precision would be lost. */
   narrow(weight: Tensor2D): Tensor2D | undefined
+  /**
+   * A stored weight [R, D] as the quantised blocks that it was unpacked from, for operations on few rows, with equal results bit for bit.
+   * Undefined if it is something else, or R is no multiple of 4.
+   */
+  group(weight: Tensor2D, parts: readonly QuantisedRows[]): Tensor2D | undefined
   /**
    * The same as `attention`, for rows of several sequences. Their keys and values are written into slots of a cache, in place, and each row
    * sees the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
@@ -75,6 +80,18 @@ export interface ArrayFunctions {
   sumOfSquares(values: Float32Array): number
 }
 
+/** The types whose blocks `group` takes, by their names in ggml, with their numbers in a GGUF file. */
+export const groupedTypes = { Q4_0: 2, Q5_0: 6, Q8_0: 8, Q4_K: 12, Q5_K: 13, Q6_K: 14 } as const
+
+/** Rows of a weight in the blocks of a GGUF file. */
+export interface QuantisedRows {
+  readonly type: keyof typeof groupedTypes
+  readonly rows: number
+  readonly blocks: Uint8Array
+  /** What the entries were multiplied by after unpacking. */
+  readonly factor: number
+}
+
 /** The sequence and position of each row of a call. */
 export interface PlacedRows {
   /** For each row, where the slots of its sequence begin in `slots`, and its position: [N, 2]. */
@@ -105,7 +122,7 @@ export interface DecodedParts {
   readonly numbers: readonly number[]
   readonly lists: readonly number[]
   readonly tensors: readonly Tensor[]
-  /** Weights in 16 bits: results of `narrow`, or tiles of packed weights. */
+  /** Weights in fewer bits: results of `narrow` or `group`, or tiles of packed weights. */
   readonly halves: readonly Tensor[]
 }
 
@@ -138,6 +155,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
     arrays: addon.exports as ArrayFunctions,
     ...attentionOperations(calls),
     ...fewRowOperations(calls),
+    group: groupOperation(calls),
     ...submoduleOperations(calls),
     ...rowOperations(calls),
   }
@@ -184,12 +202,7 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
       const name = weight.dtype === 'int32' ? 'EspalierFewNarrowRows' : 'EspalierFewRows'
       return run(name, ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x })
     },
-    narrow(weight) {
-      const narrow = run('EspalierNarrow', [], { weight })
-      if (narrow.size > 0) return narrow
-      narrow.dispose()
-      return undefined
-    },
+    narrow: (weight) => unlessEmpty(run('EspalierNarrow', [], { weight })),
     decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
       const parts = steps.length / stepWords.length
       const words = tensor2d(Int32Array.from(steps), [parts, stepWords.length])
@@ -212,6 +225,32 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
       return result
     },
   }
+}
+
+function groupOperation({ ints, run }: Calls): FusedOperations['group'] {
+  return (weight, parts) => {
+    const types = tensor1d(Int32Array.from(parts.flatMap(({ type, rows }) => [groupedTypes[type], rows])))
+    const factors = tensor1d(Float32Array.from(parts, ({ factor }) => factor))
+    const blocks = parts.map((part) => tensor1d(wordsOf(part.blocks)))
+    const grouped = run('EspalierGroup', ints({ count: parts.length }), { weight, types, factors, blocks })
+    for (const tensor of [types, factors, ...blocks]) tensor.dispose()
+    return unlessEmpty(grouped)
+  }
+}
+
+/** The result of an operation that gives an empty one where it has none. */
+function unlessEmpty(result: Tensor2D): Tensor2D | undefined {
+  if (result.size > 0) return result
+  result.dispose()
+  return undefined
+}
+
+/** Bytes as 32-bit words: in place if they fill whole ones, else in new memory. */
+function wordsOf(bytes: Uint8Array): Int32Array {
+  if (bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0) return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
+  const words = new Int32Array(Math.ceil(bytes.byteLength / 4))
+  new Uint8Array(words.buffer).set(bytes)
+  return words
 }
 
 function submoduleOperations({

@@ -18,6 +18,7 @@ const operationInputs = {
   EspalierColumns: ['x'],
   EspalierFewRows: ['x', 'weight', 'bias'],
   EspalierNarrow: ['weight'],
+  EspalierGroup: ['weight', 'types', 'factors', 'blocks'],
   EspalierFewNarrowRows: ['x', 'weight', 'bias'],
   EspalierDecode: ['x', 'steps', 'numbers', 'lists', 'rows', 'slots', 'tensors', 'halves'],
   EspalierPack: ['weight'],

@@ -1,4 +1,4 @@
-/** Answers of one sequence here and in llama.cpp, in turns, at one thread and at all, in float32 and in bfloat16: `npm run bench -- --decode`. */
+/** Answers of one sequence here and in llama.cpp from one file, in turns, at one thread and at all, in several types: `npm run bench -- --decode`. */
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { availableParallelism, cpus, tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
@@ -17,6 +17,8 @@ const [promptTokens, decoded] = [16, 64]
 const classes = [
   { precision: 'float32', type: 'F32' },
   { precision: 'bfloat16', type: 'BF16' },
+  { precision: 'float32', type: 'Q8_0' },
+  { precision: 'float32', type: 'Q4_K_M' },
 ] as const
 
 /** Prints a model's tokens per second, round by round as they are measured, and the ratio of the medians. */
@@ -31,7 +33,7 @@ export async function compareAnswers(path: string): Promise<void> {
         const file = join(folder, 'files', (await readdir(join(folder, 'files'))).find((name) => name.endsWith(`-${type}.gguf`)) ?? '')
         const pairs: [number, number][] = []
         for (let round = 0; round < rounds; round++) {
-          const ours = await answerHere(path, precision, threads)
+          const ours = await answerHere(file, precision, threads)
           const prompt = Array.from({ length: promptTokens }, (_, i) => i * 37 + 11)
           const { tokensPerSecond: theirs } = await llama.ask({ file, threads, prompt, tokens: decoded + 1 })
           pairs.push([ours, theirs])

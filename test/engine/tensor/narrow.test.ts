@@ -1,10 +1,14 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { memory, type Rank, randomNormal, slice, tensor2d } from '@tensorflow/tfjs-core'
+import { add, concat, dispose, memory, mul, type Rank, randomNormal, slice, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import type { groupedTypes } from '#engine/backend/fused.ts'
+import { blockTypeNamed, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/blocks.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
@@ -22,6 +26,9 @@ const storedIn16: readonly string[] = /\bavx512f\b/.test(processorFeatures) ? ['
 
 beforeAll(() => openBackend(testedBackend))
 afterAll(() => rmSync(home, { recursive: true, force: true }))
+
+/** Rows that also fill blocks of 256. */
+const wide = { ...shape, hidden: 256, intermediate: 512 }
 
 /** Logits, token by token, of the dense model and of one with fewer neurons, and the number of tensors created for the latter. */
 async function decode(path: string, memoryBytes?: number) {
@@ -60,6 +67,72 @@ test.each(['BF16', 'F16', 'F32'] as const)(
     expect(memory().numTensors, 'tensors left behind').toBe(before)
   },
 )
+
+test.each(['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'] as const)(
+  'answers of a GGUF file in %s are the same bit for bit from its quantised blocks',
+  async (type) => {
+    const model = await openModel(await makeModel(join(home, 'wide'), { ...wide, dtype: 'F32' }))
+    const folder = join(home, type)
+    await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder, ggufTypes: [type] })
+    await model.close()
+    const path = join(folder, readdirSync(folder).find((name) => name.endsWith('.gguf')) as string)
+    const before = memory().numTensors
+    const [roomy, tight] = [await decode(path), await decode(path, 8e6)]
+    expect([roomy.hasRoomToNarrow, tight.hasRoomToNarrow]).toEqual([true, false])
+    expect(roomy.logits).toEqual(tight.logits)
+    // Two matrices of attention per block, gate and up, whose rows were gathered, and the head. Of the projection down, columns were.
+    expect(roomy.made - tight.made).toBe(activeBackend().fused?.group ? 2 * (2 + 2) + 1 : 0)
+    expect(memory().numTensors, 'tensors left behind').toBe(before)
+  },
+)
+
+/** The blocks of seeded rows in a type, and the rows unpacked from them and multiplied by `factor`. */
+async function quantised(type: keyof typeof groupedTypes, rows: number, factor: number) {
+  const values = randomNormal<Rank.R2>([rows, 512], 0, 0.1, 'float32', rows)
+  const blocks = await encodeRows(values.dataSync<'float32'>(), blockTypeNamed(type), 512)
+  values.dispose()
+  const unpacked = tensor2d(decodeBlocks(blocks, blockTypeNamed(type)), [rows, 512])
+  return { part: { type, rows, blocks, factor }, unpacked: mul<Tensor2D>(unpacked, factor) }
+}
+
+test.each([
+  { types: ['Q8_0'], bytes: 1.125 },
+  { types: ['Q5_0'], bytes: 1.125 },
+  { types: ['Q4_0'], bytes: 0.625 },
+  { types: ['Q4_K'], bytes: 0.75 },
+  { types: ['Q5_K'], bytes: 1.5 },
+  { types: ['Q6_K'], bytes: 1.25 },
+  { types: ['Q4_K', 'Q6_K'], bytes: 1.5 },
+  { types: ['Q4_0', 'Q4_K'], bytes: 1.5 },
+] as const)(
+  'a product with a weight in blocks of $types is the same bit for bit and reads $bytes bytes an entry',
+  async ({ types, bytes }) => {
+    const { fused } = activeBackend()
+    const rows = types.length === 1 ? [24] : [22, 18]
+    const parts = await Promise.all(types.map((type, index) => quantised(type, at(rows, index), index === 0 ? 1 / 8 : 1)))
+    const weight: Tensor2D = concat(parts.map(({ unpacked }) => unpacked))
+    const other: Tensor2D = add(weight, 1e-3)
+    const stored = parts.map(({ part }) => part)
+    expect(fused?.group?.(other, stored)).toBeUndefined()
+    const grouped = fused?.group?.(weight, stored)
+    expect(grouped && (4 * grouped.size) / weight.size).toBe(fused?.group && bytes)
+    if (!grouped) return
+    const x = randomNormal<Rank.R2>([7, 512])
+    const bias = randomNormal<Rank.R1>([weight.shape[0]])
+    const product = (few: Tensor2D, form: Tensor2D) => fused?.projectFew?.(few, form, bias).arraySync()
+    const whole = product(x, weight)
+    expect(product(x, grouped)).toEqual(whole)
+    const alone = Array.from({ length: 7 }, (_, row) => product(slice(x, [row, 0], [1, -1]), grouped)?.[0])
+    expect(alone).toEqual(whole)
+    dispose([weight, other, grouped, x, bias])
+  },
+)
+
+test('a weight whose rows are no multiple of four stays in float32', async () => {
+  const { fused } = activeBackend()
+  const { part, unpacked } = await quantised('Q8_0', 10, 1)
+  expect(fused?.group?.(unpacked, [part])).toBeUndefined()
+})
 
 test('a weight that was not offered, loses something, or does not fill vectors stays in float32', () => {
   const exact = () =>

@@ -5,11 +5,12 @@
 #include <algorithm>
 #include <cstdint>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
 #include "stored-entries.h"
+#include "stored-groups.h"
 #include "halves/half-weights.h"
 #include "threads.h"
 #include "vectors.h"
@@ -31,18 +32,6 @@ inline float treeSum(Vector vector) {
   for (int width = lanes / 2; width > 0; width /= 2)
     for (int i = 0; i < width; i++) parts[i] += parts[i + width];
   return parts[0];
-#endif
-}
-
-// Always fused, so it rounds once. For some processors, compilers split a lone multiply-add in two, and the bits would then depend on how
-// many sums run side by side.
-inline Vector multiplyAdd(Vector a, Vector b, Vector sum) {
-#if defined(__AVX512F__)
-  return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
-#elif defined(__AVX2__) && defined(__FMA__)
-  return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
-#else
-  return sum + a * b;
 #endif
 }
 
@@ -80,6 +69,33 @@ void dotRows(const float* x, int64_t strideX, int64_t rows, const Entry* weight,
   for (; row + Rows <= rows; row += Rows) dotTile<Rows, Columns>(x + row * strideX, strideX, weight, depth, to + row * stride, stride);
   if constexpr (Rows > 1) {
     if (row < rows) dotRows<Columns, Rows - 1>(x + row * strideX, strideX, rows - row, weight, depth, to + row * stride, stride);
+  }
+}
+
+// The same for four rows of a weight in groups, to to[row * stride] and the three entries after it.
+template <int Rows, class Groups>
+void dotGroups(const float* x, int64_t strideX, const Groups* groups, int64_t depth, float* to, int64_t stride) {
+  Vector sum[Rows][4];
+  for (int row = 0; row < Rows; row++)
+    for (int column = 0; column < 4; column++) sum[row][column] = all(0);
+  for (int64_t i = 0; i < depth; i += Groups::columns, groups++) {
+    for (int first = 0; first < Groups::columns; first += lanes) {
+      for (int column = 0; column < 4; column++) {
+        const Vector right = groups->values(column, first);
+        for (int row = 0; row < Rows; row++) sum[row][column] = multiplyAdd(load(x + row * strideX + i + first), right, sum[row][column]);
+      }
+    }
+  }
+  for (int row = 0; row < Rows; row++)
+    for (int column = 0; column < 4; column++) to[row * stride + column] = treeSum(sum[row][column]);
+}
+
+template <int Rows = rowsAtOnce, class Groups>
+void dotGroupRows(const float* x, int64_t strideX, int64_t rows, const Groups* groups, int64_t depth, float* to, int64_t stride) {
+  int64_t row = 0;
+  for (; row + Rows <= rows; row += Rows) dotGroups<Rows>(x + row * strideX, strideX, groups, depth, to + row * stride, stride);
+  if constexpr (Rows > 1) {
+    if (row < rows) dotGroupRows<Rows - 1>(x + row * strideX, strideX, rows - row, groups, depth, to + row * stride, stride);
   }
 }
 
@@ -127,13 +143,15 @@ void dotPanelRows(const float* x, int64_t strideX, int64_t rows, Panel weight, i
 
 #endif
 
-// A stored weight: rows in float32 or 16 bits, with bit-identical products and sums, or tiles of halves.
+// A stored weight: rows in float32, 16 bits or groups, with bit-identical products and sums, or tiles of halves.
 struct StoredWeight {
   const float* floats = nullptr;
   const BrainFloat* brainFloats = nullptr;
 #if ESPALIER_FLOAT16
   const Float16* float16 = nullptr;
 #endif
+  GroupForm form{};
+  const void* groups = nullptr;
 #if ESPALIER_HALVES
   HalfWeight halves{};
 #endif
@@ -142,7 +160,7 @@ struct StoredWeight {
 #if ESPALIER_FLOAT16
     if (float16) return true;
 #endif
-    return floats || brainFloats;
+    return floats || brainFloats || groups;
   }
 };
 
@@ -187,6 +205,10 @@ struct FewRows {
 #if ESPALIER_FLOAT16
     if (weight.float16) return rowsOfEntries(weight.float16, from, part, row, count, first, last);
 #endif
+    if (weight.groups)
+      return withForm(weight.form, [&](auto one) {
+        rowsOfGroups(static_cast<const decltype(one)*>(weight.groups), from, part, row, count, first, last);
+      });
 #if ESPALIER_HALVES
     const HalfPanels panels{weight.halves};
     for (int64_t column = first; column < last; column += panelColumns) {
@@ -207,6 +229,15 @@ struct FewRows {
     for (; column < last; column++) {
       dotRows<1>(from, stride, count, entries + column * depth, depth, part, 1);
       take(part, 1, row, count, column, 1);
+    }
+  }
+
+  // Only weights with a multiple of four rows are stored in groups, and pieces begin at one.
+  template <class Groups>
+  void rowsOfGroups(const Groups* groups, const float* from, float* part, int64_t row, int64_t count, int64_t first, int64_t last) const {
+    for (int64_t column = first; column < last; column += 4) {
+      dotGroupRows<>(from, stride, count, groups + column / 4 * (depth / Groups::columns), depth, part, 4);
+      take(part, 4, row, count, column, 4);
     }
   }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/attention-kernels.h"
 #include "kernels/backward-kernels.h"
+#include "kernels/block-kernels.h"
 #include "kernels/call.h"
 #include "kernels/decode-kernel.h"
 #include "kernels/half-kernels.h"
@@ -108,6 +109,8 @@ bool registerAll() {
          registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
          registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
          registerKernel<NarrowKernel>("EspalierNarrow", {"weight: float"}, {}, {"output: int32"}) &&
+         registerKernel<GroupKernel>("EspalierGroup", {"weight: float", "types: int32", "factors: float", "blocks: count * int32"}, {"count: int >= 1"},
+                                     {"output: int32"}) &&
          registerKernel<FewNarrowRowsKernel>("EspalierFewNarrowRows", {"x: float", "weight: int32", "bias: float"}, {"biased: int"}) &&
          registerKernel<PlacedAttentionKernel>(
              "EspalierPlacedAttention",

@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 namespace {
 
 #if defined(__AVX512F__)
@@ -33,6 +37,18 @@ inline Vector load(const float* from) {
 inline void store(float* to, Vector vector) { std::memcpy(to, &vector, sizeof vector); }
 
 inline Vector all(float value) { return Vector{} + value; }
+
+// Always fused, so it rounds once. For some processors, compilers split a lone multiply-add in two, and the bits would then depend on how
+// many sums run side by side.
+inline Vector multiplyAdd(Vector a, Vector b, Vector sum) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+  return sum + a * b;
+#endif
+}
 
 inline float sumOf(Vector vector) {
   float sum = 0;

@@ -2,6 +2,7 @@ import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
+import { groupStored } from '#engine/tensor/narrow.ts'
 import { fewRows, type Matrix } from '#engine/tensor/products.ts'
 import type { Rotary, RotaryTables } from '#engine/tensor/rotary.ts'
 import { type KeyValueSlots, type PlacedSequence, placeRows, tablesOf } from '../cache.ts'
@@ -119,6 +120,7 @@ async function runBlocks(
       const whole = shareWhole(part, jobs)
       for (const job of jobs) leased.push(await lease(part, job, whole))
     }
+    for (const { weights } of leased) await groupStored(weights)
     if (leased.length === 0) return x.clone()
     const steps = new DecodeParts()
     for (const own of Map.groupBy(leased, ({ part }) => part).values()) {

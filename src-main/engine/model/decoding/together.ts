@@ -1,4 +1,5 @@
 import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
+import { groupStored } from '#engine/tensor/narrow.ts'
 import { fewRows } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { finalHidden } from '../forward.ts'
@@ -87,7 +88,8 @@ function lastRows(x: Tensor2D, group: readonly Waiting[]): Tensor2D {
 export async function logitsOf(vocabulary: Vocabulary, hidden: Tensor2D): Promise<Float32Array[]> {
   const [count] = hidden.shape
   let rows: Float32Array[] = []
-  await vocabulary.forEachHeadChunk((chunk) => {
+  await vocabulary.forEachHeadChunk(async (chunk) => {
+    if (count <= fewRows) await groupStored(chunk)
     const logits = valuesOf(() => headLogits(hidden, chunk)) as Float32Array
     const size = chunk.weight.shape[0]
     const own = Array.from({ length: count }, (_, row) => logits.subarray(row * size, (row + 1) * size))

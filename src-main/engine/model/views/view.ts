@@ -5,6 +5,7 @@ import { type BlockLayout, type DecoderSpec, layoutOf, takesHalves } from '#engi
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { offerNarrow } from '#engine/tensor/narrow.ts'
 import type { Model } from '../model.ts'
+import { storedBlocks } from '../weights/stored-blocks.ts'
 import { disposePart } from '../weights/unpack.ts'
 import type { Vocabulary } from '../weights/vocabulary.ts'
 import { blockOf, type Part, type PartWeights, presentParts } from '../weights/weights.ts'
@@ -118,7 +119,8 @@ export class ModelView {
     else {
       this.#changed.set(part, own)
       const { hasRoomToNarrow, narrowRoom } = this.model.store
-      if (hasRoomToNarrow) offerNarrow(own, narrowRoom)
+      const kept = this.plan ? keptOf(this.plan, part) : 'all'
+      if (hasRoomToNarrow) offerNarrow(own, narrowRoom, storedBlocks(this.model, part, own, kept))
     }
     return first ?? own
   }

@@ -3,6 +3,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { countFreed } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
+import { storedBlocks } from './stored-blocks.ts'
 import { disposePart, unpackExpert, unpackPart } from './unpack.ts'
 import { Vocabulary } from './vocabulary.ts'
 import {
@@ -39,9 +40,9 @@ export function leastBytes(checkpoint: Checkpoint, spec: DecoderSpec): number {
  */
 export class WeightStore {
   readonly residency: Residency
-  /** Whether weights fit in 16 bits too, besides those in float32. */
+  /** Whether weights fit in 16 bits, or in fewer, besides those in float32. */
   readonly hasRoomToNarrow: boolean
-  /** Memory left for weights in 16 bits, of the model and of all its views. */
+  /** Memory left for such weights, of the model and of all its views. */
   readonly narrowRoom: NarrowRoom
   /** Seconds that the computation waited for parts to be read. */
   secondsWaiting = 0
@@ -104,7 +105,8 @@ export class WeightStore {
     if (resident) this.#free(part, loaded)
     else if (this.#stays.has(part)) {
       this.#resident.set(part, loaded)
-      if (this.hasRoomToNarrow) offerNarrow(loaded, this.narrowRoom)
+      const blocks = () => storedBlocks({ checkpoint: this.#checkpoint, spec: this.#spec }, part, loaded)
+      if (this.hasRoomToNarrow) offerNarrow(loaded, this.narrowRoom, blocks())
     }
     return resident ?? loaded
   }

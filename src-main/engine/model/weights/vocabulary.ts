@@ -10,6 +10,7 @@ import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narr
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { matrixFor, type Products, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
+import { blocksReader } from './stored-blocks.ts'
 import { normOf } from './unpack.ts'
 import { readValues } from './weights.ts'
 
@@ -221,9 +222,11 @@ export class Vocabulary {
     return new Vocabulary(this.#checkpoint, this.#spec, { ...shared, ...changed })
   }
 
-  /** Allows the head in 16 bits as well, if it stays in memory. */
+  /** Allows the head in fewer bits as well, if it stays in memory. */
   offerNarrowHead(room: NarrowRoom): void {
-    if (this.#head) offerNarrow(this.#head, room)
+    if (!this.#head) return
+    const read = blocksReader(this.#checkpoint, [{ weight: this.#spec.head.weight, firstRow: 0, rows: this.#spec.vocabulary }])
+    offerNarrow(this.#head, room, read && new Map([[this.#head.weight, read]]))
   }
 
   dispose(): void {

@@ -1,4 +1,4 @@
-// TensorFlow kernels for 16-bit weights and few rows.
+// TensorFlow kernels for weights in 16 bits or in groups, and few rows.
 
 #pragma once
 
@@ -34,8 +34,19 @@ struct NarrowKernel {
   }
 };
 
-// Reads a weight of `NarrowKernel` for rows of `columns` entries.
+// A weight of `GroupKernel` has more words in its last dimension than one of `NarrowKernel`.
+bool isGrouped(const TF_Tensor* weight) { return TF_NumDims(weight) == 3 && TF_Dim(weight, 2) > 1; }
+
+int64_t rowsOf(const TF_Tensor* weight) { return TF_Dim(weight, 0) * (isGrouped(weight) ? 4 : 1); }
+
+bool groupedWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, StoredWeight& to) {
+  to.groups = TF_TensorData(weight);
+  return 4 * TF_Dim(weight, 0) == rows && findForm(TF_Dim(weight, 2), columns, TF_Dim(weight, 1), to.form);
+}
+
+// Reads a weight of `NarrowKernel` or `GroupKernel` for rows of `columns` entries.
 bool narrowWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, StoredWeight& to) {
+  if (isGrouped(weight)) return groupedWeight(weight, rows, columns, to);
   const void* entries = TF_TensorData(weight);
   if (isMatrix(weight)) to.brainFloats = static_cast<const BrainFloat*>(entries);
 #if ESPALIER_FLOAT16
@@ -46,7 +57,7 @@ bool narrowWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, Stored
   return TF_NumDims(weight) >= 2 && TF_Dim(weight, 0) == rows && 2 * TF_Dim(weight, 1) == columns;
 }
 
-// As `FewRowsKernel`, for a weight in 16 bits.
+// As `FewRowsKernel`, for a weight in 16 bits or in groups.
 struct FewNarrowRowsKernel {
   bool biased;
 
@@ -56,10 +67,10 @@ struct FewNarrowRowsKernel {
     const TF_Tensor *x, *weight, *bias;
     if (!call.inputs({&x, &weight, &bias})) return;
     StoredWeight stored;
-    const bool fits = isMatrix(x) && TF_Dim(x, 1) > 0 && narrowWeight(weight, TF_Dim(weight, 0), TF_Dim(x, 1), stored) &&
-                      (!biased || sizeOf(bias) == TF_Dim(weight, 0));
-    if (!call.require(fits, "A product of few rows takes x [N, D], a weight [R, D / 2] of pairs and a bias [R].")) return;
-    const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1), columns = TF_Dim(weight, 0);
+    const int64_t columns = rowsOf(weight);
+    const bool fits = isMatrix(x) && TF_Dim(x, 1) > 0 && narrowWeight(weight, columns, TF_Dim(x, 1), stored) && (!biased || sizeOf(bias) == columns);
+    if (!call.require(fits, "A product of few rows takes x [N, D], a weight [R, D / 2] of pairs or in groups, and a bias [R].")) return;
+    const int64_t rows = TF_Dim(x, 0), size = TF_Dim(x, 1);
     float* output = call.output({rows, columns});
     if (!output) return;
     FewRows{dataOf(x), size, rows, size, stored, columns, biased ? dataOf(bias) : nullptr, output, columns}.run();

@@ -1,0 +1,113 @@
+// Weights as the quantised blocks of a GGUF file hold them: whole numbers in groups of columns, each group with a factor and perhaps an
+// addend. Their products need fewer bits than float32 has, so an entry is computed without rounding where ggml's unpacking rounds nothing.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "vectors.h"
+
+namespace {
+
+// How groups are stored: bits of a whole number, columns of a group, and whether it has an addend.
+struct GroupForm {
+  int bits = 0, columns = 0;
+  bool shifted = false;
+};
+
+// The form that holds rows of both. A group of 4 bits has an addend, or whole numbers from -8 on.
+inline GroupForm joined(const GroupForm& a, const GroupForm& b) {
+  return {a.shifted == b.shifted ? std::max(a.bits, b.bits) : 8, std::min(a.columns, b.columns), a.shifted || b.shifted};
+}
+
+inline Vector toFloats(Integers integers) { return __builtin_convertvector(integers, Vector); }
+
+inline Integers bytesFrom(const int8_t* from) {
+#if defined(__AVX512F__)
+  return (Integers)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__AVX2__)
+  return (Integers)_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+#else
+  Integers integers;
+  for (int i = 0; i < lanes; i++) integers[i] = from[i];
+  return integers;
+#endif
+}
+
+// A group of each of four rows side by side, so that one stream of memory feeds four sums. Of 4 bits, the first half of a row's columns are
+// the lower halves of its bytes.
+template <int Bits, int Columns, bool Shifted>
+struct FourGroups {
+  static constexpr int columns = Columns;
+  static constexpr GroupForm form{Bits, Columns, Shifted};
+  // Of 4 bits, whole numbers without an addend are stored larger by this.
+  static constexpr int excess = Bits == 4 && !Shifted ? 8 : 0;
+
+  float numbers[Shifted ? 8 : 4];
+  int8_t entries[4][Columns * Bits / 8];
+
+  // The entries of a row from column `first` on.
+  Vector values(int row, int first) const {
+    if constexpr (Bits == 8) return scaled(row, toFloats(bytesFrom(entries[row] + first)));
+    else {
+      const Integers pairs = bytesFrom(entries[row] + first % (Columns / 2));
+      const Integers halves = first < Columns / 2 ? pairs : pairs >> 4;
+#if defined(__AVX512F__)
+      // One of the sixteen possible entries, which are computed once per group.
+      const Integers wholes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      return (Vector)_mm512_permutexvar_ps((__m512i)halves, (__m512)scaled(row, toFloats(wholes - excess)));
+#else
+      return scaled(row, toFloats((halves & 15) - excess));
+#endif
+    }
+  }
+
+  void set(int row, float factor, float shift, const int8_t* wholes) {
+    numbers[row] = factor;
+    if constexpr (Shifted) numbers[4 + row] = shift;
+    for (int i = 0; i < Columns * Bits / 8; i++) {
+      if constexpr (Bits == 8) entries[row][i] = wholes[i];
+      else entries[row][i] = static_cast<int8_t>((wholes[i] + excess) | (wholes[i + Columns / 2] + excess) << 4);
+    }
+  }
+
+ private:
+  Vector scaled(int row, Vector wholes) const {
+    if constexpr (Shifted) return multiplyAdd(wholes, all(numbers[row]), all(numbers[4 + row]));
+    return wholes * all(numbers[row]);
+  }
+};
+
+// Calls `act` with a value of each form, the smallest first, until it returns true.
+template <class Act>
+bool anyForm(const Act& act) {
+  return act(FourGroups<4, 32, false>{}) || act(FourGroups<4, 32, true>{}) || act(FourGroups<8, 32, false>{}) || act(FourGroups<8, 16, false>{}) ||
+         act(FourGroups<8, 16, true>{});
+}
+
+// Calls `act` with a value of the first form that can hold groups of this one.
+template <class Act>
+void withForm(const GroupForm& wanted, const Act& act) {
+  anyForm([&](auto groups) {
+    constexpr GroupForm form = decltype(groups)::form;
+    const bool holds = form.bits >= wanted.bits && form.columns <= wanted.columns && (form.shifted || !wanted.shifted);
+    if (holds) act(groups);
+    return holds;
+  });
+}
+
+// Finds the form of rows of `columns` entries by the number and the words of their groups.
+inline bool findForm(int64_t words, int64_t columns, int64_t groups, GroupForm& to) {
+  return anyForm([&](auto one) {
+    to = decltype(one)::form;
+    return static_cast<int64_t>(sizeof one / 4) == words && groups * to.columns == columns;
+  });
+}
+
+}  // namespace
