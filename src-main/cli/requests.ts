@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { at } from '#contract/at.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
+import { sourceName } from '#contract/data/source-name.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
@@ -189,15 +190,19 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
     (path): PerplexityRequest => ({
       kind: 'perplexity',
       data: data(existing('eval_data', path)),
-      name: path.split(/[\\/]/).filter(Boolean).at(-1) ?? path,
+      name: sourceName(path),
     }),
   )
   const source = defaultData(flags, model, 'test')
-  const wikitext: PerplexityRequest = { kind: 'perplexity', data: data(source), name: source === 'wikitext2' ? source : 'sample test' }
+  const wikitext: PerplexityRequest = {
+    kind: 'perplexity',
+    data: data(source),
+    name: source === 'wikitext2' ? sourceName(source) : 'sample test',
+  }
   const [first = wikitext] = own
   const table: MeasureRequest[] =
     source === 'wikitext2'
-      ? [wikitext, ...['c4-val', 'fineweb-edu'].map((name): MeasureRequest => ({ kind: 'perplexity', data: data(name), name }))]
+      ? [wikitext, ...['c4-val', 'fineweb-edu'].map((id): MeasureRequest => ({ kind: 'perplexity', data: data(id), name: sourceName(id) }))]
       : [wikitext]
   const perplexity = own.length > 0 ? own : flags.main_table_results ? table : flags.evaluate_perplexity || flags.ablation ? [wikitext] : []
   const tasks = flags.tasks.length === 0 ? Object.keys(taskTitles) : flags.tasks

@@ -188,7 +188,7 @@ describe('the pruning command', () => {
       ]),
     )
     expect(documents.map(({ method }) => method)).toEqual(['dense', '2ssp'])
-    for (const { measures } of documents) expect(measures.find(({ name }) => name === 'perplexity')?.dataset).toBe('wikitext2')
+    for (const { measures } of documents) expect(measures.find(({ name }) => name === 'perplexity')?.dataset).toBe('WikiText-2 test')
     const missing = await run(home, ['--model', model, '--dense', '--local_datasets', '--main_table_results', '--no_history'])
     expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining(join('data', 'c4_val')) })
   })

@@ -1,6 +1,7 @@
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
+import { sourceName } from '#contract/data/source-name.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import { recoveryTitle } from '#contract/pruning/usual-recovery.ts'
 import { repairTitles } from '#contract/pruning/usual-repair.ts'
@@ -11,7 +12,6 @@ import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-m
 import { methodTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
-import { titleOfSource } from '../../lib/runs/used-data.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
 
 /** The progress of an experiment, in words: `5 of 7 done, 1 failed`. */
@@ -65,7 +65,7 @@ function otherMeasure(measure: Grid['measures'][number]): string {
 }
 
 function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibration']>): string {
-  return `${titleOfSource(source)}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
+  return `${sourceName(source)}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
 }
 
 /** The perplexity that the runs of an experiment share: the first one of the first finished run. */

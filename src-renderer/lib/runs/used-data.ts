@@ -1,6 +1,5 @@
 import { sourceName } from '#contract/data/source-name.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
-import { bundledTitles, datasetTitles } from '#contract/titles.ts'
 import { formatPlural } from '../format.ts'
 
 /** `32 windows of 256 tokens, drawn with seed 1`. */
@@ -8,14 +7,9 @@ export function describeWindows({ windows, sequenceLength, seed }: UsedData): st
   return `${formatPlural(windows, 'window')} of ${formatPlural(sequenceLength, 'token')}${seed === 0 ? '' : `, drawn with seed ${seed}`}`
 }
 
-const titles: ReadonlyMap<string, string> = new Map(Object.entries({ ...bundledTitles, ...datasetTitles }))
-
-/** The title of a text, or its file name if it has none. */
-export const titleOfSource = (source: string): string => titles.get(source) ?? sourceName(source)
-
 /** The text by name, or each of several with its windows: `notes.txt (60) and Mixed text (19)`. */
 export function describeSource({ source, parts }: Pick<UsedData, 'source' | 'parts'>): string {
-  return parts?.map((part) => `${titleOfSource(part.source)} (${part.windows})`).join(' and ') ?? titleOfSource(source)
+  return parts?.map((part) => `${sourceName(part.source)} (${part.windows})`).join(' and ') ?? sourceName(source)
 }
 
 /** Enough of a hash to distinguish two sets of windows. */
