@@ -6,12 +6,11 @@ import { disposeResidual } from '#engine/model/decoder.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden } from '#engine/model/forward.ts'
 import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
-import { productsFor } from '#engine/model/precision.ts'
+import { productsFor, productsForTraining } from '#engine/model/precision.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
-import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { componentOperations, principalComponents } from '../pruning/components/principal-components.ts'
 import { type SeededShape, seededModel } from './seeded-model.ts'
@@ -56,7 +55,8 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
       ...(await ratesOfComponents(shape)),
       call: (attention.seconds + mlp.seconds) / 2,
       split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, many, 'split') : 1,
-      bfloat16: findHalfUnits() ? await timesAsFast(view, walk, many, 'bfloat16') : 1,
+      // With ggml, neither `auto` nor a recovery uses 16-bit products, and `mixed` gains little.
+      bfloat16: productsForTraining() === 'bfloat16' ? await timesAsFast(view, walk, many, 'bfloat16') : 1,
       decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
     }
   } finally {
