@@ -78,6 +78,8 @@ void dotGroups(const float* x, int64_t strideX, const Groups* groups, int64_t de
   Vector sum[Rows][4];
   for (int row = 0; row < Rows; row++)
     for (int column = 0; column < 4; column++) sum[row][column] = all(0);
+  // Five rows took a third less time with two groups per round.
+#pragma GCC unroll 2
   for (int64_t i = 0; i < depth; i += Groups::columns, groups++) {
     for (int first = 0; first < Groups::columns; first += lanes) {
       for (int column = 0; column < 4; column++) {
