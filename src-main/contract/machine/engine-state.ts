@@ -28,7 +28,8 @@ export const engineReport = z.object({
 /**
  * A machine's speed at the operations of pruning, for one model width: billions of operations per second in attention, MLPs and head, in
  * float64, and for eigenvectors; the fixed cost in seconds of passing a part; gigabytes of weights per second in token-by-token generation;
- * and the speed-up of a block over float32 with other products (1 without hardware units for them).
+ * and the speed-up of a block over float32 with other products (1 without hardware units for them); `auto` is the speed-up of those in
+ * 16 bits if precision `auto` takes them, else 1.
  */
 const machineRate = z.object({
   hidden: z.number().int(),
@@ -41,6 +42,7 @@ const machineRate = z.object({
   decoded: z.number(),
   split: z.number(),
   bfloat16: z.number(),
+  auto: z.number(),
 })
 
 /**

@@ -6,7 +6,7 @@ import { disposeResidual } from '#engine/model/decoder.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden } from '#engine/model/forward.ts'
 import { nextTokens, tokenLosses } from '#engine/model/likelihood.ts'
-import { productsFor, productsForTraining } from '#engine/model/precision.ts'
+import { productsFor, productsForTraining, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
@@ -25,9 +25,9 @@ const [tokens, batch, decoded, covarianceRows] = [256, 8, 12, 8192]
 const timed = { repeats: 4, seconds: 0.1 }
 
 /** How fast the active runtime does the work of pruning, at a few widths. */
-export async function measureRates(): Promise<MachineRate[]> {
+export async function measureRates(widths: readonly SeededShape[] = shapes): Promise<MachineRate[]> {
   const rates: MachineRate[] = []
-  for (const shape of shapes) rates.push(await measureShape(shape))
+  for (const shape of widths) rates.push(await measureShape(shape))
   return rates
 }
 
@@ -47,6 +47,8 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
     const head = await rated(2 * shape.vocabulary * shape.hidden, (stream) =>
       usualSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
     )
+    // With ggml, neither `auto` nor a recovery uses 16-bit products, and `mixed` gains little.
+    const bfloat16 = productsForTraining() === 'bfloat16' ? await timesAsFast(view, walk, many, 'bfloat16') : 1
     return {
       hidden: shape.hidden,
       attention: attention.rate,
@@ -55,8 +57,8 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
       ...(await ratesOfComponents(shape)),
       call: (attention.seconds + mlp.seconds) / 2,
       split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, many, 'split') : 1,
-      // With ggml, neither `auto` nor a recovery uses 16-bit products, and `mixed` gains little.
-      bfloat16: productsForTraining() === 'bfloat16' ? await timesAsFast(view, walk, many, 'bfloat16') : 1,
+      bfloat16,
+      auto: resolvePrecision('auto', spec) === 'mixed' ? bfloat16 : 1,
       decoded: (4 * (stackParameters(spec) + shape.vocabulary * shape.hidden)) / (await timeToken(view, ids)) / 1e9,
     }
   } finally {

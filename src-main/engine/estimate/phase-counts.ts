@@ -20,11 +20,6 @@ export const trainingProducts: PhaseWork['faster'] = [{ products: 'bfloat16', sh
 
 export const noWork = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
 
-function sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
-  const faster = shares.flatMap(([products, share]) => (products === 'float32' ? [] : [{ products, share }]))
-  return faster.length > 0 ? { faster } : {}
-}
-
 /** Turns the passes of a phase into operations of this model, in the products of the request's precision. */
 export class PhaseCounts {
   readonly model: WorkModel
@@ -68,12 +63,19 @@ export class PhaseCounts {
   productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
     const { precision = 'float32' } = this.request
     const wanted = precision === 'auto' ? 'mixed' : precision
-    // If a machine has no units for them, its rates say that other products are as fast as float32's.
+    // If a machine has no units for them, or `auto` does not take them, its rates say that other products are as fast as float32's.
     const { passes, ranking, rescoring, deciding } = productsOnUnits(takesHalves(this.model.spec) ? wanted : 'float32')
-    if (choosing === undefined) return { times: 1, ...sharesOf([passes, 1]) }
-    if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...sharesOf([deciding, 1]) }
+    if (choosing === undefined) return { times: 1, ...this.#sharesOf([passes, 1]) }
+    if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...this.#sharesOf([deciding, 1]) }
     const times = 1 + choosing.again
-    return { times, ...sharesOf([ranking, 1 / times], [rescoring, choosing.again / times]) }
+    return { times, ...this.#sharesOf([ranking, 1 / times], [rescoring, choosing.again / times]) }
+  }
+
+  #sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
+    const own = (products: Exclude<Products, 'float32'>): 'auto' | 'split' | 'bfloat16' =>
+      products === 'bfloat16' && this.request.precision === 'auto' ? 'auto' : products
+    const faster = shares.flatMap(([products, share]) => (products === 'float32' ? [] : [{ products: own(products), share }]))
+    return faster.length > 0 ? { faster } : {}
   }
 
   readingOf(tokens: number): PhaseWork {
@@ -93,6 +95,6 @@ export class PhaseCounts {
 
   rankingProducts(): PhaseWork['faster'] {
     const { precision = 'float32' } = this.request
-    return precision === 'float32' ? [] : trainingProducts
+    return precision === 'float32' ? [] : this.#sharesOf(['bfloat16', 1]).faster
   }
 }

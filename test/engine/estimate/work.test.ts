@@ -76,6 +76,8 @@ describe('the work of a run', () => {
     expect((ranked?.share ?? 0) + (again?.share ?? 0)).toBeCloseTo(1, 10)
     expect(ranked?.share).toBeGreaterThan(0.7)
     expect(fasterOf(await phases({ precision: 'mixed', options: { lazy: 3 } }), 'pruning'), 'a lazy search ranks none').toHaveLength(1)
+    const [, rankedByAuto, againByAuto] = fasterOf(await phases({ precision: 'auto' }), 'pruning')
+    expect([rankedByAuto, againByAuto], 'as mixed, where auto takes 16-bit products').toEqual([{ ...ranked, products: 'auto' }, again])
     const limited = { ...model, spec: { ...model.spec, neuronLimit: { most: 7, slope: 1.702 } } }
     expect(
       (await workOf(limited, request({ precision: 'mixed' }))).phases.flatMap(({ faster }) => faster ?? []),
@@ -134,6 +136,7 @@ describe('the work of a run', () => {
     for (const [precision, dense] of [
       ['float32', []],
       ['mixed', all],
+      ['auto', [{ products: 'auto', share: 1 }]],
     ] as const) {
       const { phases } = await workOf(model, request({ recover, precision }))
       const found = phases.filter(({ part, mlp }) => part === 'recovery' && mlp > 0).map(({ faster }) => faster)

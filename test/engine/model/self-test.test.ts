@@ -3,8 +3,10 @@ import { afterEach, expect, test } from 'vitest'
 import { type Backend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
+import { measureRates } from '#engine/estimate/machine-rates.ts'
 import { checkOperations } from '#engine/model/self-test.ts'
 import { runSelfTest } from '#engine/tasks/self-test.ts'
+import { asOnGpu } from '../backend/as-on-gpu.ts'
 
 const backend = await openBackend('auto')
 afterEach(() => setActiveBackend(backend))
@@ -24,6 +26,13 @@ test('reports the error of the worst operation, which is that of float32 and not
   expect(found.rates.map(({ hidden }) => hidden)).toEqual([128, 512])
   for (const { hidden: _, ...rate } of found.rates) expect(Math.min(...Object.values(rate)), JSON.stringify(rate)).toBeGreaterThan(0)
   expect(found.seconds).toBeGreaterThan(0)
+})
+
+test('on a GPU, auto is as fast as float32, whatever the speed of 16-bit products', async () => {
+  setActiveBackend(asOnGpu('bfloat16'))
+  const [rate] = await measureRates([{ hidden: 64, intermediate: 128, heads: 2, vocabulary: 256 }])
+  expect(rate?.auto).toBe(1)
+  expect(rate?.bfloat16).not.toBe(1)
 })
 
 test('holds for the runtime’s own operations as well', () => {

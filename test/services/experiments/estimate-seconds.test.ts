@@ -3,8 +3,8 @@ import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
 import { Experience, estimateRun, rateFor, withoutPart, withoutShared } from '#services/experiments/estimate-seconds.ts'
 
 const rates = [
-  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2 },
-  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2 },
+  { hidden: 100, attention: 10, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2, auto: 1 },
+  { hidden: 400, attention: 40, mlp: 10, head: 10, double: 1, vectors: 1, call: 0.5, decoded: 1, split: 1, bfloat16: 2, auto: 1 },
 ]
 const phase = (name: string, part: string, mlp: number, shared?: string): PhaseWork => ({
   phase: name,
@@ -33,8 +33,12 @@ test('passing a part takes some time however few rows it has', () => {
 })
 
 test('what other products do of a phase takes as much less time as the machine is faster by them', () => {
-  const ranked: Work = { hidden: 100, phases: [{ ...phase('ranking', 'pruning', 100), faster: [{ products: 'bfloat16', share: 0.8 }] }] }
-  expect(estimateRun('2ssp', ranked, rates, new Experience([], rates)).seconds.likely).toBeCloseTo(6, 10)
+  const seconds = (products: 'bfloat16' | 'auto') => {
+    const ranked: Work = { hidden: 100, phases: [{ ...phase('ranking', 'pruning', 100), faster: [{ products, share: 0.8 }] }] }
+    return estimateRun('2ssp', ranked, rates, new Experience([], rates)).seconds.likely
+  }
+  expect(seconds('bfloat16')).toBeCloseTo(6, 10)
+  expect(seconds('auto'), 'a GPU, where auto is float32').toBeCloseTo(10, 10)
 })
 
 test('a repair of a finished run takes what its own phases do, with as wide a range', () => {
