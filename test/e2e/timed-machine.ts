@@ -11,7 +11,19 @@ const timing: SelfTest = {
   gigaflopsPerSecond: 43,
   rates: [
     { hidden: 128, attention: 87, mlp: 20, head: 14, double: 6, vectors: 1.4, call: 0.005, split: 1, bfloat16: 1, auto: 1, decoded: 2.3 },
-    { hidden: 512, attention: 15, mlp: 37, head: 18, double: 50, vectors: 10, call: 0.0005, split: 1, bfloat16: 1.3, auto: 1.3, decoded: 2.4 },
+    {
+      hidden: 512,
+      attention: 15,
+      mlp: 37,
+      head: 18,
+      double: 50,
+      vectors: 10,
+      call: 0.0005,
+      split: 1,
+      bfloat16: 1.3,
+      auto: 1.3,
+      decoded: 2.4,
+    },
   ],
   seconds: 7,
 }
