@@ -54,8 +54,10 @@ export class Draws {
  * seeded factors, so that no choice among them depends on rounding.
  */
 export function makeModel(home: string, shape: Shape): Promise<string> {
-  return writeOnce(join(home, `llama-${Object.values(shape).join('-')}`), configOf(shape), tensorsOf(shape))
+  return writeOnce(modelFolder(home, shape), configOf(shape), tensorsOf(shape))
 }
+
+export const modelFolder = (home: string, shape: Shape): string => join(home, `llama-${Object.values(shape).join('-')}`)
 
 async function writeOnce(folder: string, config: object, tensors: readonly TensorToWrite[]): Promise<string> {
   if (existsSync(folder)) return folder

@@ -22,6 +22,9 @@ const help = `npm run bench -- [options]
   --decode           answers token by token against llama.cpp instead, of the sample model or of --model PATH
   --device           rates of TensorFlow's own products in float32 and in 16 bits, as a GPU has them, and the device's memory
   --model PATH
+  --scale            2SSP, repair and a perplexity of models of 0.1, 1 and 7 billion parameters: estimated and real seconds, memory, bytes
+                     read. Resumes after a kill. With --sizes 0.1,1 and --set windows=4, --set tokens=512
+  --sizes a,b
   --python PATH      a Python with torch
   --json FILE        the figures as JSON, too`
 
@@ -36,6 +39,8 @@ const { values: flags } = parseArgs({
     against: { type: 'string', default: 'float32' },
     decode: { type: 'boolean', default: false },
     device: { type: 'boolean', default: false },
+    scale: { type: 'boolean', default: false },
+    sizes: { type: 'string' },
     model: { type: 'string', default: join(import.meta.dirname, '../../resources/sample-model') },
     python: { type: 'string' },
     json: { type: 'string' },
@@ -92,7 +97,15 @@ const [tokens, windowCount] = flags.quick ? [512, 8] : [2048, 32]
 if (flags.help) console.log(help)
 else if (flags.decode) await (await import('./against/answers.ts')).compareAnswers(flags.model)
 else if (flags.device) await import('./products.ts')
-else await main()
+else if (flags.scale) {
+  const { measureScale, scaleSizes } = await import('./folder-runs/scale.ts')
+  const sizes = flags.sizes?.split(',') ?? scaleSizes
+  await measureScale({ sizes, windows: 4, tokens: 512, ...setOptions() })
+} else await main()
+
+function setOptions(): Record<string, number> {
+  return Object.fromEntries(flags.set.map((entry) => entry.split('=')).map(([name, value]) => [name, Number(value)]))
+}
 
 async function main(): Promise<void> {
   const threads = Number(flags.threads)
@@ -114,7 +127,7 @@ async function main(): Promise<void> {
       .map(([count, seconds]) => `${count}: ${(seconds as number).toFixed(2)} s`)
       .join(', ')} for a dense pass of ${tokens} tokens)`,
   )
-  const given = Object.fromEntries(flags.set.map((entry) => entry.split('=')).map(([name, value]) => [name, Number(value)]))
+  const given = setOptions()
   const reports: MethodReport[] = []
   const startOurs = () =>
     new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'against/ours.ts')], {

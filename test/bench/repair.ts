@@ -89,13 +89,13 @@ async function measure(model: Model, base: StepBase, one: Case): Promise<Result>
     repair === 'none'
       ? { plan, tensors: undefined, projections: [] }
       : await repairPlan({ view, plan, windows, kind: repair, run: repairing })
-  const repairSeconds = (performance.now() - start) / 1000 + repairing.foundSeconds
+  const repairSeconds = (performance.now() - start) / 1000 + (repairing.found?.seconds ?? 0)
   const amount = recoveryAmount(one.recovery ?? 'none', 'RECOVERY')
   const recovered =
     amount === 'none'
       ? undefined
       : await recover(model, { calibrationPath, testPath, seed }, amount, repaired, windows, new FolderRun(folder, base, seed))
-  const recoverySeconds = (performance.now() - start) / 1000 - repairSeconds + repairing.foundSeconds
+  const recoverySeconds = (performance.now() - start) / 1000 - repairSeconds + (repairing.found?.seconds ?? 0)
   const ended = recovered ?? repaired
   const own = viewWithPlan(model, ended.plan, ended.tensors)
   const perplexities = await perplexitiesOf(own, testPath)

@@ -8,6 +8,7 @@ import { StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/che
 import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import { nameStep, type StepBase, type StepRequest } from '#engine/steps/step-name.ts'
+import { addSpent, type Spent, spentSince, spentSoFar } from './spent.ts'
 
 /** A run whose steps are files in a folder, so that a long measurement resumes where it was stopped. */
 export class FolderRun implements MethodRun {
@@ -15,7 +16,8 @@ export class FolderRun implements MethodRun {
   readonly signal = new AbortController().signal
   /** Seconds of all outermost steps; steps that were already done count with their original time. */
   seconds = 0
-  foundSeconds = 0
+  /** What steps that were already done took. */
+  found: Spent | undefined
   readonly #folder: string
   readonly #base: StepBase
   #depth = 0
@@ -45,25 +47,23 @@ export class FolderRun implements MethodRun {
   async #keep<T>(name: string, compute: () => Promise<T> | T): Promise<T> {
     const place = join(this.#folder, `${createHash('sha256').update(name).digest('hex').slice(0, 32)}.json`)
     if (existsSync(place)) {
-      const { value, seconds } = JSON.parse(readFileSync(place, 'utf8')) as { value: T; seconds: number }
-      if (this.#depth === 0) this.#count(seconds, true)
+      const { value, ...spent } = JSON.parse(readFileSync(place, 'utf8')) as Spent & { value: T }
+      if (this.#depth === 0) {
+        this.seconds += spent.seconds
+        this.found = addSpent(spent, this.found)
+      }
       return value
     }
-    const start = performance.now()
+    const start = spentSoFar()
     this.#depth++
     const value = await Promise.resolve(compute()).finally(() => {
       this.#depth--
     })
-    const seconds = (performance.now() - start) / 1000
-    writeFileSync(`${place}.unfinished`, JSON.stringify({ name, value, seconds }))
+    const spent = spentSince(start)
+    writeFileSync(`${place}.unfinished`, JSON.stringify({ name, value, ...spent }))
     renameSync(`${place}.unfinished`, place)
-    if (this.#depth === 0) this.#count(seconds, false)
+    if (this.#depth === 0) this.seconds += spent.seconds
     return value
-  }
-
-  #count(seconds: number, found: boolean): void {
-    this.seconds += seconds
-    if (found) this.foundSeconds += seconds
   }
 
   async findState(): Promise<undefined> {}
