@@ -1,7 +1,6 @@
 /**
  * How time and memory grow with a model: `npm run bench -- --scale`. 2SSP at 37.5 %, repair in order and a perplexity on the same few
- * windows, in float32, of seeded models in bfloat16, in a memory budget that holds the weights
- * in float32 and in one of half of that.
+ * windows, in float32, of seeded models in bfloat16: in a memory budget that holds the weights in float32, and in one of half of that.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
