@@ -17,7 +17,7 @@ import { type Recipe, recipeFor } from './recipe.ts'
 import { type Room, requireWholeHead, roomFor } from './room.ts'
 import { type StateStore, Training } from './training.ts'
 
-const recoveryStep: StepKind = { version: 2 }
+const recoveryStep: StepKind = { version: 5 }
 const stateStep: StepKind = { version: 2, reach: 'own' }
 const rateStep: StepKind = { version: 1, reach: 'own' }
 
