@@ -14,8 +14,8 @@ export interface FusedOperations {
    */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
   /**
-   * x [N, D] times a stored weight [R, D], or the result of `narrow` or `group` on it, plus bias [R]: [N, R]. For few rows, where reading the weight
-   * takes most of the time.
+   * x [N, D] times a stored weight [R, D], or the result of `narrow` or `group` on it, plus bias [R]: [N, R]. For few rows, where reading
+   * the weight takes most of the time.
    */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
   /** A stored weight [R, D] in 16 bits for operations on few rows, with equal results bit for bit. Undefined if precision would be lost. */

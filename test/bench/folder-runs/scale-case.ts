@@ -1,6 +1,6 @@
 /**
- * One model in one memory budget, in its own process: prunes it, repairs it and takes a perplexity. Writes
- * what each took as soon as it is known.
+ * One model in one memory budget, in its own process: prunes it, repairs it and takes a perplexity. Writes what each took as soon as it is
+ * known.
  */
 import { createHash } from 'node:crypto'
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'

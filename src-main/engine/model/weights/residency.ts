@@ -105,8 +105,10 @@ export class WeightStore {
     if (resident) this.#free(part, loaded)
     else if (this.#stays.has(part)) {
       this.#resident.set(part, loaded)
-      const blocks = () => storedBlocks({ checkpoint: this.#checkpoint, spec: this.#spec }, part, loaded)
-      if (this.hasRoomToNarrow) offerNarrow(loaded, this.narrowRoom, blocks())
+      if (this.hasRoomToNarrow) {
+        const blocks = storedBlocks({ checkpoint: this.#checkpoint, spec: this.#spec }, part, loaded)
+        offerNarrow(loaded, this.narrowRoom, blocks)
+      }
     }
     return resident ?? loaded
   }

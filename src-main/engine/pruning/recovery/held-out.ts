@@ -43,7 +43,7 @@ const [clearlyWorse, patience] = [1.1, 0.2]
 
 /** The mean divergence over the kinds; infinite if one kind is too far above its divergence at the start. */
 export function scoreOf(start: readonly number[], now: readonly number[]): number {
-  return now.every((value, kind) => value <= at(start, kind) + mostGrowth) ? mean(now) : Number.POSITIVE_INFINITY
+  return now.every((value, kind) => value <= at(start, kind) + mostGrowth) ? meanOf(now) : Number.POSITIVE_INFINITY
 }
 
 /**
@@ -51,10 +51,10 @@ export function scoreOf(start: readonly number[], now: readonly number[]): numbe
  * them, so only a stretch that is clearly worse throughout ends it.
  */
 export function endsEarly(points: readonly Pick<RecoveryPoint, 'tokens' | 'heldOut'>[], plannedTokens: number): boolean {
-  const means = points.map(({ heldOut }) => mean(heldOut))
+  const means = points.map(({ heldOut }) => meanOf(heldOut))
   const limit = clearlyWorse * Math.min(...means)
   const worse = points.slice(means.findLastIndex((value) => value <= limit) + 1)
   return worse.length > 0 && at(worse, worse.length - 1).tokens - at(worse, 0).tokens >= patience * plannedTokens
 }
 
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+export const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length

@@ -10,7 +10,7 @@ import type { Products } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
 import type { FinalStates } from './final-states.ts'
 import { FrozenHead } from './head-loss.ts'
-import { endsEarly, type HeldOutKind, scoreOf } from './held-out.ts'
+import { endsEarly, type HeldOutKind, meanOf, scoreOf } from './held-out.ts'
 import { LowRank } from './low-rank.ts'
 import { type Batch, TrainingPass } from './pass.ts'
 import type { Recipe } from './recipe.ts'
@@ -271,7 +271,6 @@ export class Training {
 }
 
 const lengthOf = (windows: Windows): number => windows[0]?.length ?? 0
-const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
 /** Tokens of the first steps. */
 const tokensBehind = ({ windows, recipe }: TrainingInput, steps: number): number =>
