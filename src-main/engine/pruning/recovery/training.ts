@@ -140,8 +140,8 @@ export class Training {
       const point = { step: step + 1, tokens: tokensBehind(input, step + 1), loss: meanOf(losses), heldOut }
       losses = []
       progress = { ...(await this.#judge(progress, point)), step: step + 1, seconds: before + (performance.now() - begun) / 1000 }
-      run.emit({ type: 'recovery', point })
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
+      run.emit({ type: 'recovery', point })
     }
     run.progress(recovering, planned, planned, 'tokens')
     const { points, best } = progress
@@ -249,6 +249,8 @@ export class Training {
       this.#best.set(name, value.best < value.points.length - 1 ? await tensors.readFloat32(`best ${name}`) : values.slice())
     }
     await this.#trained.refresh()
+    // The kill may have come between the state and this event.
+    for (const point of value.points.slice(-1)) run.emit({ type: 'recovery', point })
     return value
   }
 
