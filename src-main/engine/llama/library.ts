@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { EspalierError } from '#contract/errors.ts'
-import { loadDevices } from '#engine/backend/ggml/devices.ts'
+import { loadDevices, loadVulkan } from '#engine/backend/ggml/devices.ts'
 import { bind, type LibraryFunction, openLibrary } from '#engine/backend/ggml/library.ts'
 
 const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
@@ -111,9 +111,14 @@ export function floatsAt(address: unknown, count: number): Float32Array {
 /** A list of devices for `llama_model_params`: the one with this name, or none for the processor. Throws `usage` for an unknown name. */
 export function deviceList(name: string): unknown {
   const list = koffi.alloc('void *', 2) as unknown
-  const device = name === 'CPU' ? null : (openLibrary('ggml').func('void *ggml_backend_dev_by_name(const char *name)')(name) as unknown)
-  if (device === null && name !== 'CPU')
-    throw new EspalierError('usage', `llama.cpp has no device "${name}". \`espalier devices\` lists the devices of this machine.`)
-  koffi.encode(list, 'void *', [device, null], 2)
+  koffi.encode(list, 'void *', [name === 'CPU' ? null : findDevice(name), null], 2)
   return list
+}
+
+function findDevice(name: string): unknown {
+  const missing = loadVulkan('usual')
+  const device: unknown = openLibrary('ggml').func('void *ggml_backend_dev_by_name(const char *name)')(name)
+  if (device !== null) return device
+  const why = missing && name.startsWith('Vulkan') ? ` ${missing}` : ''
+  throw new EspalierError('usage', `llama.cpp has no device "${name}".${why} \`espalier devices\` lists the devices of this machine.`)
 }

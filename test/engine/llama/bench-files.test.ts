@@ -11,6 +11,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { skippedBecause } from '../backend/every-device/devices.ts'
 
 const settings = { prompts: [40, 100, 100_000], rounds: 3, threads: 1, device: 'CPU', texts: [] }
 let folder: string
@@ -47,6 +48,18 @@ test('two files are measured in turns, on prompts that both hold, and their perp
     expect(file.keyValueBytes - halves).toBeGreaterThanOrEqual(0)
     expect(file.keyValueBytes - halves).toBeLessThan(64)
     expect(file.memoryBytes).toBeGreaterThan(file.bytes / 2)
+  }
+})
+
+const noVulkan = skippedBecause('ggml-vulkan')
+test.skipIf(noVulkan !== undefined)(`a GPU measures a file too${noVulkan ? ` (does not run: ${noVulkan})` : ''}`, async () => {
+  const windows = [Int32Array.from({ length: 32 }, (_, i) => (i * i * 31) % 1000)]
+  const texts = [{ name: 'made', windows }]
+  const of = async (device: string) => (await benchFiles(files, { ...settings, prompts: [16], rounds: 1, device, texts })).files
+  const [gpu, cpu] = [await of('Vulkan0'), await of('CPU')]
+  for (const [at, { perplexities, decode }] of gpu.entries()) {
+    expect(decode.value).toBeGreaterThan(0)
+    expect(Math.abs((perplexities[0]?.value as number) / (cpu[at]?.perplexities[0]?.value as number) - 1)).toBeLessThan(0.005)
   }
 })
 

@@ -54,13 +54,16 @@ export function loadDevices(): void {
   loaded = true
 }
 
-/** Loads the library for Vulkan. Returns why it is not used and what to do; undefined if it is. */
-export function loadVulkan(): string | undefined {
-  vulkan ??= tryVulkan()
+/**
+ * Loads the library for Vulkan: its shaders for float32, or with `usual` those that it prefers. The first call decides. Returns why it is
+ * not used and what to do; undefined if it is.
+ */
+export function loadVulkan(shaders: 'float32' | 'usual' = 'float32'): string | undefined {
+  vulkan ??= tryVulkan(shaders)
   return vulkan || undefined
 }
 
-function tryVulkan(): string {
+function tryVulkan(shaders: 'float32' | 'usual'): string {
   if (!findGgml()) return 'The ggml library is not installed. Run `npm start` once with a network.'
   if (env.ESPALIER_VULKAN === '0') return 'ESPALIER_VULKAN=0 turns it off. Unset it, and run `npm start` once.'
   const folder = findGgml('ggml-vulkan')
@@ -72,7 +75,7 @@ function tryVulkan(): string {
   const path = trustedAddon(folder, file)
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
   // Shaders that round the operands of products to 16 bits would count as float32 and decide. Those for matrix units are a switch of their own.
-  for (const units of ['F16', 'COOPMAT', 'COOPMAT2']) env[`GGML_VK_DISABLE_${units}`] = '1'
+  if (shaders === 'float32') for (const units of ['F16', 'COOPMAT', 'COOPMAT2']) env[`GGML_VK_DISABLE_${units}`] = '1'
   return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no driver for Vulkan. Install one.'
 }
 
