@@ -112,7 +112,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
   const quickKey = await quickKeyOf(path)
   const { checkpoint, spec } = await openSpec(path)
   try {
-    const { vocabularyStays, left, storeBytes } = divideMemory(spec, memoryBytes, leastBytes(checkpoint, spec))
+    const { vocabularyStays, left, storeBytes, workspaceBytes } = divideMemory(spec, memoryBytes, leastBytes(checkpoint, spec))
     const store = new WeightStore(checkpoint, spec, storeBytes)
     const vocabulary = await Vocabulary.open(checkpoint, spec, vocabularyStays)
     if (store.hasRoomToNarrow) vocabulary.offerNarrowHead(store.narrowRoom)
@@ -130,7 +130,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
       products: productsFor('float32'),
       freeBytes: left,
       memoryBytes,
-      workspaceBytes: Math.floor(left * workspaceShare),
+      workspaceBytes,
       kept,
       async close() {
         for (const one of kept.values()) one.dispose()
@@ -163,12 +163,13 @@ export function divideMemory(
   spec: DecoderSpec,
   memoryBytes = usualMemory(),
   least = 0,
-): { vocabularyStays: boolean; left: number; storeBytes: number } {
+): { vocabularyStays: boolean; left: number; storeBytes: number; workspaceBytes: number } {
   const vocabularyBytes = Vocabulary.bytes(spec)
   const leaves = (memoryBytes - vocabularyBytes) * (1 - workspaceShare) >= least
   const vocabularyStays = leaves && vocabularyBytes <= memoryBytes * vocabularyShare
   const left = memoryBytes - (vocabularyStays ? vocabularyBytes : 0)
-  return { vocabularyStays, left, storeBytes: Math.floor(left * (1 - workspaceShare)) }
+  const workspaceBytes = Math.floor(left * workspaceShare)
+  return { vocabularyStays, left, storeBytes: left - workspaceBytes, workspaceBytes }
 }
 
 /** Throws if the model cannot even be streamed in this much memory. Reads headers only. */

@@ -5,7 +5,7 @@ import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
 import { untrainable } from '#contract/pruning/usual-recovery.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
-import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { RepairRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { Work } from '#contract/runs/time/estimate.ts'
 import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } from '#contract/titles.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/parameters.ts'
@@ -18,6 +18,7 @@ import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
 import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { leastBytes } from '#engine/model/weights/residency.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -27,6 +28,7 @@ import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { requireWholeHead, roomFor } from '#engine/pruning/recovery/room.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
+import { repairRoom } from '#engine/pruning/repair/room.ts'
 import { workOf } from '../estimate/work.ts'
 import { DataChecks, type Outside, toProblem } from './data-checks.ts'
 import { retiredIn } from './retired.ts'
@@ -72,6 +74,7 @@ class Preflight {
   readonly #model: Outside
   readonly #checks: DataChecks
   #feasibleRange: RequestPreview['feasibleRange'] = null
+  #repairBytes = 0
   #recoveryBytes = 0
   #fileRange: RequestPreview['fileRange'] = null
 
@@ -89,6 +92,7 @@ class Preflight {
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
     if (repair) await this.#checks.data('repair.calibration', repair.calibration)
+    if (repair && amount) await this.#try('repair', async () => this.#checkRepairRoom(repair))
     if (recover && (method === denseMethod || isAblation(method) || isInspection(method)))
       this.#checks.refuse('recover', 'usage', 'Only a pruned model can be recovered. Choose a pruning method, or no recovery.')
     if (recover) await this.#checks.data('recover.text', recover.text)
@@ -112,7 +116,7 @@ class Preflight {
       ],
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
-      memoryBytes: Math.max(memoryNeeded(spec, this.#request), this.#recoveryBytes),
+      memoryBytes: Math.max(memoryNeeded(spec, this.#request, this.#repairBytes), this.#recoveryBytes),
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
   }
@@ -143,6 +147,15 @@ class Preflight {
     if (precision === 'float32' || precision === 'auto') return
     await openBackend(backend)
     resolvePrecision(precision, this.#model.spec)
+  }
+
+  /** Of a whole text, only that the fewest windows fit is known: one to fit on and one held out. */
+  #checkRepairRoom({ kind, calibration: { windows = 2, sequenceLength } }: RepairRequest): void {
+    const { spec, checkpoint } = this.#model
+    const { workspaceBytes } = divideMemory(spec, this.#request.memoryBytes, leastBytes(checkpoint, spec))
+    const text = { windows, tokens: windows * sequenceLength }
+    const rooms = expectedPlans(spec, this.#request).map((plan) => repairRoom(workspaceBytes, spec, plan, text, kind))
+    this.#repairBytes = Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
   /** A method's plans are about equal in size. If none fits, refuses before reading anything. */
@@ -242,9 +255,9 @@ function requireRefit({ title, refitProblem }: Method, options: Record<string, u
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 
-/** Bytes for float32 weights and the streams of one window: the memory needed if nothing is streamed, before a recovery. */
-function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest): number {
+/** Bytes for float32 weights and activations, the streams of one window or those of a repair: what is needed if nothing is streamed. */
+function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest, repairBytes: number): number {
   const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
   const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden
-  return Math.min(weights + streams, memoryBytes ?? Number.POSITIVE_INFINITY)
+  return Math.min(weights + Math.max(streams, repairBytes), memoryBytes ?? Number.POSITIVE_INFINITY)
 }

@@ -117,6 +117,7 @@ describe('what stands in the way of a request is named with its field', () => {
     ['a local data set that is not there', () => ({ localFolder: folder, calibration: { source: 'c4-train', sequenceLength: 64 } }), { code: 'not-found', field: 'calibration' }],
     ['a prompt that leaves no room', () => ({ measures: [{ kind: 'answers', prompts: [text.repeat(4)], maxLength: 16 }] }), { field: 'measures.0.prompts' }],
     ['too little memory', () => ({ memoryBytes: 2 ** 14 }), { code: 'out-of-memory', field: 'memoryBytes' }],
+    ['a repair that does not fit into memory', () => ({ repair: { kind: 'in-order', calibration: { ...windows('long.txt'), windows: 14 } }, memoryBytes: 2 ** 21 }), { code: 'out-of-memory', field: 'repair', message: expect.stringMatching(/^Repair with 14 windows takes .* Use at most \d windows, or give more memory\.$/) }],
     ['an ablation that nothing judges', () => ({ method: 'l1_norm' }), { field: 'measures' }],
     ['an ablation of a sparsity out of reach', () => ({ method: 'one_stage', options: { sparsities: [0.99] }, measures: perplexity('long.txt') }), { code: 'infeasible', field: 'amount' }],
   ]
@@ -130,6 +131,13 @@ describe('what stands in the way of a request is named with its field', () => {
     expect(problems).toEqual([])
     expect(fetches).toMatchObject([{ field: 'calibration', file: { repository: 'allenai/c4' } }])
   })
+})
+
+it('a repair counts in the memory of its run', async () => {
+  const repair = { kind: 'in-order' as const, calibration: { ...windows('long.txt'), windows: 14 } }
+  const [alone, repaired] = [await preflight({}), await preflight({ repair })]
+  expect(repaired.problems).toEqual([])
+  expect(repaired.memoryBytes).toBeGreaterThan(alone.memoryBytes ?? 0)
 })
 
 describe('a recovery', () => {
@@ -154,7 +162,9 @@ describe('a recovery', () => {
     ]
     expect(all.problems).toEqual([])
     const [before, after, less] = [alone, all, factors].map(({ memoryBytes }) => memoryBytes ?? 0) as [number, number, number]
-    const trained = (1 - (all.reached ?? 0)) * stackParameters((await openSpec(model)).spec)
+    const { checkpoint, spec } = await openSpec(model)
+    await checkpoint.close()
+    const trained = (1 - (all.reached ?? 0)) * stackParameters(spec)
     // Seven float32 copies of what is trained, and a tile of 2 ** 22 logits six times.
     expect(after).toBeGreaterThan(28 * trained + 24 * 2 ** 22)
     expect(less).toBeLessThan(after)

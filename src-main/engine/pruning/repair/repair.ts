@@ -13,7 +13,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './choose-ridge.ts'
 import { repairMixture } from './mixture.ts'
-import { requireRoom } from './room.ts'
+import { repairRoom } from './room.ts'
 import { type Segment, segmentsOf } from './segments.ts'
 import { RepairWalk } from './walk.ts'
 import { repairing } from './work.ts'
@@ -47,7 +47,8 @@ const projectionStep: StepKind = { version: 1 }
  */
 export async function repairPlan({ view, plan, tensors, windows, kind, run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
-  const room = requireRoom(view, plan, windows, kind)
+  const text = { windows: windows.length, tokens: windows.reduce((sum, { length }) => sum + length, 0) }
+  const room = repairRoom(view.model.workspaceBytes, view.spec, plan, text, kind)
   const segments = segmentsOf(view.spec, view.parts, plan)
   const walk = new RepairWalk(view, { plan, tensors }, segments, kind === 'in-order', run.signal)
   const solved: SolvedProjection[] = []

@@ -2,47 +2,56 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
-import type { Windows } from '#engine/data/windows.ts'
-import type { ModelView } from '#engine/model/views/view.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { sideBySide } from './choose-ridge.ts'
 
 /** Gram matrices in memory at once, in float64: fitted, held out, and for each ridge tried side by side a copy with it and its factor. */
 const matrices = 2 + 2 * sideBySide
 
+export interface RepairRoom {
+  /** What the streams of the windows and one projection's equations take. */
+  readonly bytes: number
+  /** Whether the inputs of a projection on all windows fit as well. */
+  readonly forInputs: boolean
+  readonly inputBytes: number
+}
+
 /**
- * Throws if the streams of the windows and one projection's equations exceed the workspace. Returns whether the inputs of a projection on
- * all windows would fit as well.
+ * What a repair on so many windows, of so many tokens in all, leaves of the memory for activations. Throws `out-of-memory` if the streams of
+ * the windows and one projection's equations exceed it.
  */
-export function requireRoom(
-  { model, spec }: ModelView,
+export function repairRoom(
+  workspaceBytes: number,
+  spec: DecoderSpec,
   plan: Plan,
-  windows: Windows,
+  { windows, tokens }: { readonly windows: number; readonly tokens: number },
   kind: RepairKind,
-): {
-  forInputs: boolean
-  inputBytes: number
-} {
-  const tokens = windows.reduce((sum, { length }) => sum + length, 0)
+): RepairRoom {
   // Before and after a segment, and in order also the pruned model's. A parallel MLP reads its own stream. A mixture needs its input and
   // what is missing.
   const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1) + (spec.router ? (kind === 'in-order' ? 4 : 2) : 0)
   const streamBytes = 4 * tokens * spec.hidden * streams
   const columns = widest(spec, plan, kind)
   const equationBytes = 8 * matrices * columns ** 2 + 4 * spec.hidden * mostSolved(spec, plan)
-  const free = model.workspaceBytes - equationBytes
+  const free = workspaceBytes - equationBytes
   const inputs = kind === 'in-order' ? 2 : 1
-  if (streamBytes <= free) return { forInputs: streamBytes + 4 * tokens * columns * inputs <= free, inputBytes: free - streamBytes }
+  if (streamBytes <= free)
+    return {
+      bytes: streamBytes + equationBytes,
+      forInputs: streamBytes + 4 * tokens * columns * inputs <= free,
+      inputBytes: free - streamBytes,
+    }
   const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
-  const most = Math.floor((Math.max(0, free) / streamBytes) * windows.length)
+  const most = Math.floor((Math.max(0, free) / streamBytes) * windows)
   const advice = most >= 2 ? `Use at most ${most} windows, or give more memory` : 'Give more memory'
   throw new EspalierError(
     'out-of-memory',
-    `Repair with ${windows.length} windows takes ${mebibytes(streamBytes)} MiB for their streams and ${mebibytes(equationBytes)} MiB for ${spec.router ? 'the projections of one block' : 'one projection'}; ${mebibytes(model.workspaceBytes)} MiB are free for both. ${advice}.`,
+    `Repair with ${windows} windows takes ${mebibytes(streamBytes)} MiB for their streams and ${mebibytes(equationBytes)} MiB for ${spec.router ? 'the projections of one block' : 'one projection'}; ${mebibytes(workspaceBytes)} MiB are free for both. ${advice}.`,
   )
 }
 
 /** The most columns of new down projections that a block's experts have together. They are written when all are solved. */
-function mostSolved({ blocks }: ModelView['spec'], { blocks: planned }: Plan): number {
+function mostSolved({ blocks }: DecoderSpec, { blocks: planned }: Plan): number {
   const columns = planned.map(({ mlp }, block) => {
     const { experts, width } = at(blocks, block)
     if (mlp === 'removed' || experts === undefined) return 0
@@ -52,7 +61,7 @@ function mostSolved({ blocks }: ModelView['spec'], { blocks: planned }: Plan): n
 }
 
 /** The most columns of a projection that is repaired. */
-function widest({ blocks, heads, headSize }: ModelView['spec'], plan: Plan, kind: RepairKind): number {
+function widest({ blocks, heads, headSize }: DecoderSpec, plan: Plan, kind: RepairKind): number {
   const widths = plan.blocks.map(({ mlp }, block) =>
     mlp === 'removed' ? 0 : mlp.kept === 'all' ? at(blocks, block).width : mlp.kept.length,
   )
