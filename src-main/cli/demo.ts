@@ -10,7 +10,7 @@ import type { RunDocument } from '#contract/runs/run.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { pruningSeconds } from '#contract/runs/time/phases.ts'
-import { denseMethod } from '#contract/titles.ts'
+import { denseMethod, sampleTextTitles } from '#contract/titles.ts'
 import { BlockMap } from './block-map.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
@@ -128,7 +128,7 @@ function demoGrid({ id, description }: ModelEntry): Grid {
     seeds: [0],
     calibration: { source: sampleText('calibration'), sequenceLength, windows: 32 },
     measures: [
-      { kind: 'perplexity', data: { source: sampleText('test'), sequenceLength, windows: 64 }, name: 'sample test' },
+      { kind: 'perplexity', data: { source: sampleText('test'), sequenceLength, windows: 64 }, name: sampleTextTitles.test },
       { kind: 'inference', sequenceLength, repeats: 5 },
       paperAnswers(sequenceLength),
     ],
@@ -149,7 +149,7 @@ function printResults(documents: readonly RunDocument[]): void {
         { value: titleOf(document) },
         { value: value(document, 'parameters', '') },
         { value: document.sparsity.reached },
-        { value: value(document, 'perplexity', 'sample test') },
+        { value: value(document, 'perplexity', sampleTextTitles.test) },
         { value: pruningSeconds(document.seconds) },
         { value: value(document, 'tokens per second', 'prefill') },
         { value: value(document, 'tokens per second', 'decode') },

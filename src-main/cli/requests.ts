@@ -12,7 +12,7 @@ import type { RepairKind } from '#contract/pruning/repair.ts'
 import { usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import { defaultRepairWindows, usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
-import { ablationTitles, denseMethod, taskTitles } from '#contract/titles.ts'
+import { ablationTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
 import type { Flags } from './flags/flags.ts'
 import { existing, textFlag } from './flags/text-flag.ts'
@@ -197,7 +197,7 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
   const wikitext: PerplexityRequest = {
     kind: 'perplexity',
     data: data(source),
-    name: source === 'wikitext2' ? sourceName(source) : 'sample test',
+    name: source === 'wikitext2' ? sourceName(source) : sampleTextTitles.test,
   }
   const [first = wikitext] = own
   const table: MeasureRequest[] =

@@ -137,6 +137,9 @@ export const bundledTitles = {
   spanish: 'Spanish',
 } as const
 
+/** Texts of the sample model, by their file names. */
+export const sampleTextTitles = { calibration: 'Sample: calibration text', test: 'Sample: test text' } as const
+
 /** The source of text for a recovery that the dense model generates. */
 export const selfWritten = 'self-written'
 

@@ -2,7 +2,7 @@ import { existsSync, statSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Catalogue, DatasetEntry } from '#contract/pruning/methods.ts'
-import { selfWritten } from '#contract/titles.ts'
+import { sampleTextTitles, selfWritten } from '#contract/titles.ts'
 import { families } from '#engine/architectures/index.ts'
 import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
 import { datasetIds, namedDatasets } from '#engine/data/named.ts'
@@ -58,19 +58,22 @@ function bundled(): DatasetEntry[] {
 }
 
 async function sampleTexts(folder: string): Promise<DatasetEntry[]> {
-  const entry = async (name: string, title: string, uses: DatasetEntry['uses'], summary: string): Promise<DatasetEntry> => {
+  const entry = async (name: keyof typeof sampleTextTitles, uses: DatasetEntry['uses'], summary: string): Promise<DatasetEntry> => {
     const source = join(folder, `${name}.txt`)
     const found = await stat(source).catch(() => undefined)
-    return { source, title, uses, ofSample: true, present: found !== undefined, bytes: found?.size ?? null, summary }
+    return {
+      source,
+      title: sampleTextTitles[name],
+      uses,
+      ofSample: true,
+      present: found !== undefined,
+      bytes: found?.size ?? null,
+      summary,
+    }
   }
   return [
-    await entry(
-      'calibration',
-      'Sample: calibration text',
-      ['calibration'],
-      'WordNet definitions, the only kind of text that the sample model knows.',
-    ),
-    await entry('test', 'Sample: test text', ['evaluation'], 'Other held-out definitions, to measure the sample model on.'),
+    await entry('calibration', ['calibration'], 'WordNet definitions, the only kind of text that the sample model knows.'),
+    await entry('test', ['evaluation'], 'Other held-out definitions, to measure the sample model on.'),
   ]
 }
 
