@@ -38,7 +38,7 @@ export function formatSeconds(seconds: number): string {
   if (seconds === 0) return '0 s'
   if (seconds < 0.001) return `${(seconds * 1e6).toFixed(0)} µs`
   if (seconds < 1) return `${trim(seconds * 1000)} ms`
-  if (seconds < 10) return `${seconds.toFixed(1)} s`
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`
   const whole = Math.round(seconds)
   if (whole < 60) return `${whole} s`
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`
@@ -67,8 +67,8 @@ function roughUnit(seconds: number): [size: number, name: string] {
 /** As exact as an estimate can be: two digits. */
 function formatRough(seconds: number): string {
   const size = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(seconds, 1))) - 1)
-  const rough = seconds < 10 ? Number(seconds.toPrecision(1)) : seconds < 60 ? Math.round(seconds / size) * size : roundTime(seconds)
-  return formatSeconds(rough).replace(/ 00 (s|min)$/, '')
+  const rough = seconds < 10 ? Math.max(1, Math.round(seconds)) : seconds < 60 ? Math.round(seconds / size) * size : roundTime(seconds)
+  return formatSeconds(rough).replace(/ 00 (s|min)$|\.0(?= s$)/, '')
 }
 
 /** Minutes to 5 or 10 seconds, hours to 5 minutes. */
