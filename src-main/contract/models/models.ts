@@ -98,6 +98,11 @@ export const modelDetail = modelEntry.extend({
   descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
 })
 
+/** The library's size on disk, without models that it only links to. */
+export function ownedBytes(models: readonly Pick<ModelEntry, 'origin' | 'bytes'>[]): number {
+  return models.filter(({ origin }) => origin !== 'linked').reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
 type Described = Pick<ModelEntry, 'description'>
 
 /** Smaller unpruned models of the same family that read texts as the same tokens, largest first: rivals of what is pruned from `model`. */

@@ -1,5 +1,6 @@
 import { existsSync, statSync } from 'node:fs'
 import type { HistoryState } from '#contract/machine/history.ts'
+import { ownedBytes } from '#contract/models/models.ts'
 import { integrityProblems, listBackups, makeBackup } from '#db/backups.ts'
 import { schemaVersion } from '#db/migrate.ts'
 import type { Calls } from '../context.ts'
@@ -19,7 +20,7 @@ export class HistoryService extends Service {
       bytes: sizeOf(folders.file) + sizeOf(`${folders.file}-wal`),
       stepBytes: values.usedBytes(),
       logBytes: this.parts.logs.usedBytes(),
-      modelBytes: models.list().reduce((sum, { bytes }) => sum + bytes, 0),
+      modelBytes: ownedBytes(models.list()),
       schemaVersion: schemaVersion(db),
       runs: runs.count(),
       intact: problems.length === 0,

@@ -49,11 +49,6 @@ function rangeText(values: readonly number[], counted?: string): string {
   return `${least < most ? `${formatInteger(least)} to ` : ''}${counted ? formatPlural(most, counted) : formatInteger(most)}`
 }
 
-/** The library's size on disk, without models that it only links to. */
-export function ownedBytes(models: readonly ModelEntry[]): number {
-  return models.filter(({ origin }) => origin !== 'linked').reduce((sum, { bytes }) => sum + bytes, 0)
-}
-
 /** Whether a model's weights fit in memory as float32. Larger ones are streamed. */
 export function fitText(parameters: number, freeBytes: number): string {
   const [needed, free] = [4 * parameters, freeBytes].map(formatBytes)

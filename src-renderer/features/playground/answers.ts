@@ -66,16 +66,9 @@ export function repetitionText({ tokens, end }: Pick<LiveAnswer, 'tokens' | 'end
 }
 
 /** The title of a column; in blind mode only a letter until the vote. */
-export function columnTitle(
-  column: TranscriptColumn | undefined,
-  at: number,
-  hidden: boolean,
-  methodTitle: (id: string) => string,
-): string {
+export function columnTitle(column: TranscriptColumn | undefined, at: number, hidden: boolean): string {
   if (hidden || !column) return `Model ${String.fromCharCode(65 + at)}`
-  if (!column.run) return 'Dense'
-  const reached = column.run.reached === null ? '' : ` ${formatShare(column.run.reached)}`
-  return column.run.method === 'dense' ? 'Dense' : `${methodTitle(column.run.method)}${reached}`
+  return column.run?.name ?? 'dense'
 }
 
 /** The column that differences are taken against: the dense one, else the first. */

@@ -153,7 +153,8 @@ export function describeCondition(condition: Condition, columns: readonly RunCol
   const values = (value === undefined ? [] : Array.isArray(value) ? value : [value]).map((one) =>
     showConditionValue(field, column, one, names),
   )
-  return `${label} ${signs[is] ?? is} ${values.join(is === 'between' ? ' to ' : ', ')}`.trim()
+  const between = is === 'between' ? ' to ' : is === 'all of' ? ' and ' : ' or '
+  return `${label} ${signs[is] ?? is} ${values.join(between)}`.trim()
 }
 
 /** The unit that a column's value is typed in, for the hint beside the field. */
@@ -186,6 +187,11 @@ function parseMoment(text: string, atEnd: boolean): number {
   return atEnd && time === undefined ? start + 86_400_000 - 1 : start
 }
 
+/** Whether a comparison takes several values. Names contain commas, so semicolons separate them. */
+export function takesList(is: Condition['is']): boolean {
+  return is === 'any of' || is === 'none of' || is === 'all of'
+}
+
 /** The comparisons that make sense for a column. */
 export function comparisonsFor(column: RunColumn | undefined): Condition['is'][] {
   if (!column) return ['equal']
@@ -204,11 +210,12 @@ export function parseCondition(
 ): Condition | null {
   if (!column) return null
   if (is === 'present' || is === 'absent') return { field: column.field, is }
-  const parts = text.split(is === 'between' ? /\s*(?:,|\bto\b|–)\s*/ : /\s*,\s*/).filter((part) => part.trim() !== '')
+  const separator = is === 'between' ? /,|\bto\b|–/ : takesList(is) ? ';' : null
+  const parts = (separator ? text.split(separator) : [text]).map((part) => part.trim()).filter(Boolean)
   const values = parts.map((part, at) => parseValue(column, part, is === 'at most' || (is === 'between' && at === 1), methods))
   if (values.length === 0 || values.some((value) => typeof value === 'number' && !Number.isFinite(value))) return null
   if (is === 'between') return values.length === 2 ? { field: column.field, is, value: values } : null
-  if (is === 'any of' || is === 'none of' || is === 'all of') return { field: column.field, is, value: values }
+  if (takesList(is)) return { field: column.field, is, value: values }
   const [value] = values
   if (column.kind === 'moment' && is === 'equal' && typeof value === 'number')
     return { field: column.field, is: 'between', value: [value, value + 86_400_000 - 1] }

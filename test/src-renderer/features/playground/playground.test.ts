@@ -90,9 +90,12 @@ test('blind columns have an order that survives a reload and has each column onc
 })
 
 test('blind titles say nothing of the model', () => {
-  const column = { model: { id: 'm', name: 'Sample' }, run: { id: 'r', name: 'x', method: '2ssp', reached: 0.25 } }
-  expect(answers.columnTitle(column, 1, true, String)).toBe('Model B')
-  expect(answers.columnTitle(column, 1, false, () => '2SSP')).toBe('2SSP 25 %')
+  const column = {
+    model: { id: 'm', name: 'Sample' },
+    run: { id: 'r', name: '2SSP 25 %, repaired block by block', method: '2ssp', reached: 0.25 },
+  }
+  expect(answers.columnTitle(column, 1, true)).toBe('Model B')
+  expect(answers.columnTitle(column, 1, false)).toBe('2SSP 25 %, repaired block by block')
 })
 
 test('votes are counted per column; a tie of all counts for none of them', () => {
