@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { computeProtocol, type FromCompute, type ToCompute, toCompute } from '#contract/machine/compute-messages.ts'
 import type { StepResult } from '#engine/steps/step-store.ts'
@@ -58,6 +59,8 @@ class Jobs {
       send({ type: 'error', job: number, error: toErrorMessage(thrown) })
     } finally {
       this.#current = undefined
+      // Node would write its cache of compiled code at exit, but this process is killed.
+      flushCompileCache()
     }
   }
 

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
 import { eventually } from '../eventually.ts'
@@ -7,9 +10,10 @@ import { fakeCompute } from '../services/opened.ts'
 
 let child: ChildProcess
 
-function start() {
+function start(environment: Record<string, string> = {}) {
   const heard: FromCompute[] = []
-  child = spawn(fakeCompute[0], [fakeCompute[1]], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+  const env = { ...process.env, ...environment }
+  child = spawn(fakeCompute[0], [fakeCompute[1]], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], env })
   child.on('message', (message) => heard.push(fromCompute.parse(message)))
   const of = <T extends FromCompute['type']>(type: T) =>
     heard.filter((message): message is Extract<FromCompute, { type: T }> => message.type === type)
@@ -72,4 +76,17 @@ test('it ends by itself when the main side is gone, and not when a terminal inte
   expect(child.exitCode).toBeNull()
   child.disconnect()
   await eventually(() => child.exitCode === 0, 'its end')
+})
+
+test('it keeps compiled code after its first job, as it may be killed', async () => {
+  const cache = mkdtempSync(join(tmpdir(), 'espalier-compiled-'))
+  const kept = () => readdirSync(cache, { recursive: true }).length
+  const { of, send } = start({ NODE_COMPILE_CACHE: cache })
+  await eventually(() => of('ready').length === 1, 'ready')
+  const before = kept()
+  send(run(0))
+  expect(await eventually(kept, (now) => now > before)).toBeGreaterThan(1)
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  rmSync(cache, { recursive: true })
 })
