@@ -31,10 +31,29 @@ export function markPath(shape: MarkShape, area: number): string {
   return symbol(shapes[shape], area)() ?? ''
 }
 
-/** Points that no other point beats, given which way each axis is better. */
-export function frontOf<P extends ScatterPoint>(points: readonly P[], better: { x: 'lower' | 'higher'; y: 'lower' | 'higher' }): P[] {
+interface Direction {
+  better: 'lower' | 'higher'
+  /** Differences up to this count as none. */
+  tolerance?: number
+}
+
+/** Points that no other point beats. */
+export function frontOf<P extends ScatterPoint>(points: readonly P[], x: Direction, y: Direction): P[] {
   const sign = { lower: 1, higher: -1 }
-  return paretoFront(points.map((point) => ({ point, x: point.x * sign[better.x], y: point.y * sign[better.y] }))).map(({ point }) => point)
+  const signed = points.map((point) => ({ point, x: point.x * sign[x.better], y: point.y * sign[y.better] }))
+  return paretoFront(signed, x.tolerance).map(({ point }) => point)
+}
+
+/** The ends of a deviation. On a log axis, one nearly as large as its mean has no lower end. */
+export function spreadEnds({ y, spread }: ScatterPoint, log: boolean): number[] {
+  const [low, high] = [y - (spread ?? 0), y + (spread ?? 0)]
+  return log && low < y / 10 ? [high] : [high, low]
+}
+
+/** A vertical line between two pixels with a cap at each end. An end outside the chart is cut off and has none. */
+export function whiskerPath(x: number, high: number, low: number, { top, bottom }: { top: number; bottom: number }): string {
+  const cap = (at: number) => (at >= top && at <= bottom ? `M${x - 3} ${at}h6` : '')
+  return `M${x} ${Math.max(high, top)}V${Math.min(low, bottom)}${cap(high)}${cap(low)}`
 }
 
 /** The front as a staircase: between two of its points, only what the first one reaches is known to be reachable. */

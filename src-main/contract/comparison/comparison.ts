@@ -19,14 +19,22 @@ export function deltaOf(
   return { absolute, relative, better: isSame ? null : absolute < 0 === lowerIsBetter }
 }
 
-/** The Pareto front, by rising x. Smaller is better on both axes; negate an axis where larger is better. */
-export function paretoFront<P extends { x: number; y: number }>(points: readonly P[]): P[] {
+/**
+ * The Pareto front, by rising x. Smaller is better on both axes; negate an axis where larger is better. A point that is better on x by at
+ * most the `tolerance` does not stand beside one that is better on y.
+ */
+export function paretoFront<P extends { x: number; y: number }>(points: readonly P[], tolerance = 0): P[] {
   const front: P[] = []
   for (const point of [...points].sort((a, b) => a.x - b.x || a.y - b.y)) {
     const last = front.at(-1)
     if (!last || point.y < last.y) front.push(point)
   }
-  return front
+  const kept: P[] = []
+  for (const point of front.reverse()) {
+    const next = kept.at(-1)
+    if (!next || next.x - point.x > tolerance) kept.push(point)
+  }
+  return kept.reverse()
 }
 
 /** The groups to compare: the baseline first, then one group per run, or one per set of seeds. */

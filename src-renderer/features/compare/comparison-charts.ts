@@ -1,7 +1,8 @@
 import { at } from '#contract/at.ts'
 import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-columns.ts'
-import { lineKey } from '#contract/comparison/seeds.ts'
+import { lineKey, type MeasureOverSeeds } from '#contract/comparison/seeds.ts'
 import { seriesId } from '#contract/comparison/series.ts'
+import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
 import { isTimed } from '#contract/runs/time/speed.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
@@ -17,6 +18,7 @@ interface AxisChoice {
   /** Without its data set. */
   name: string
   better: 'lower' | 'higher'
+  tolerance?: number
   format: (value: number) => string
   log: boolean
 }
@@ -26,6 +28,7 @@ export const sparsityAxis: AxisChoice = {
   title: 'sparsity reached',
   name: 'sparsity reached',
   better: 'higher',
+  tolerance: sparsityTolerance,
   format: formatShare,
   log: false,
 }
@@ -125,12 +128,29 @@ export function parallelData(
   return { dimensions, lines }
 }
 
+/** What the lines of bars are: a single run has a standard error, several seeds have a deviation. */
+function errorNote(values: readonly MeasureOverSeeds[]): string {
+  const counts = values.flatMap(({ spread, count }) => (spread === null ? [] : [count]))
+  if (counts.length === 0) return ''
+  if (counts.every((count) => count === 1)) return 'Lines: one standard error'
+  return `Lines: deviation over seeds${counts.includes(1) ? '; for single runs, one standard error' : ''}`
+}
+
+interface TaskBars {
+  title: string
+  measure: string
+  groups: BarGroup[]
+  errors: string
+  unit: string
+  mayBeLog: boolean
+}
+
 /** Bars per task: all accuracies, or all perplexities if there are none. */
 export function taskBars(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],
   styleOf: (method: string) => SeriesStyle,
-): { title: string; measure: string; groups: BarGroup[]; unit: string; mayBeLog: boolean } {
+): TaskBars {
   const accuracies = columns.filter(({ name }) => /^accuracy/.test(name))
   const shown = accuracies.length > 0 ? accuracies : columns.filter(({ name }) => name === 'perplexity')
   const groups = shown.map(
@@ -149,6 +169,7 @@ export function taskBars(
     title: hasAccuracies ? 'Accuracy per task' : 'Perplexity per data set',
     measure: hasAccuracies ? 'accuracy' : 'perplexity',
     groups,
+    errors: errorNote(subjects.flatMap(({ measures }) => shown.flatMap(({ id }) => measures.get(id) ?? []))),
     unit: shown[0]?.unit ?? '',
     mayBeLog: !hasAccuracies,
   }

@@ -1,5 +1,14 @@
 import { expect, test } from 'vitest'
-import { frontOf, markPath, nearestPoint, type ScatterPoint, separate, seriesLines } from '../../../src-renderer/charts/scatter.ts'
+import {
+  frontOf,
+  markPath,
+  nearestPoint,
+  type ScatterPoint,
+  separate,
+  seriesLines,
+  spreadEnds,
+  whiskerPath,
+} from '../../../src-renderer/charts/scatter.ts'
 
 function point(id: string, x: number, y: number, series = 'a'): ScatterPoint {
   return { id, label: id, series, x, y, size: 1, spread: null, color: 'red', shape: 'circle' }
@@ -7,11 +16,16 @@ function point(id: string, x: number, y: number, series = 'a'): ScatterPoint {
 
 test('the front holds what no other run beats: more removed and a lower perplexity', () => {
   const points = [point('a', 0.25, 20), point('b', 0.25, 30), point('c', 0.5, 60), point('d', 0.4, 70)]
-  expect(
-    frontOf(points, { x: 'higher', y: 'lower' })
+  const ids = (of: readonly ScatterPoint[], tolerance?: number) =>
+    frontOf(of, { better: 'higher', ...(tolerance ? { tolerance } : {}) }, { better: 'lower' })
       .map(({ id }) => id)
-      .sort(),
-  ).toEqual(['a', 'c'])
+      .sort()
+  expect(ids(points)).toEqual(['a', 'c'])
+  const close = [...points, point('e', 0.503, 90)]
+  expect([ids(close), ids(close, 0.01)], 'hardly more removed').toEqual([
+    ['a', 'c', 'e'],
+    ['a', 'c'],
+  ])
 })
 
 test('lines join the points of a method in order of x', () => {
@@ -35,6 +49,18 @@ test('pointing roughly finds the nearest mark, far off none', () => {
   ]
   expect(nearestPoint(marks, 26, 12, 28)).toBe(marks[1])
   expect(nearestPoint(marks, 200, 200, 28)).toBeNull()
+})
+
+test('a deviation ends in a cap only where its end is shown', () => {
+  const spread = { ...point('a', 0, 600), spread: 670 }
+  expect([spreadEnds(spread, false), spreadEnds(spread, true), spreadEnds({ ...spread, spread: 60 }, true)]).toEqual([
+    [1270, -70],
+    [1270],
+    [660, 540],
+  ])
+  const box = { top: 0, bottom: 100 }
+  expect(whiskerPath(10, 20, 80, box)).toBe('M10 20V80M7 20h6M7 80h6')
+  expect(whiskerPath(10, -5, Number.POSITIVE_INFINITY, box)).toBe('M10 0V100')
 })
 
 test('every shape draws something', () => {

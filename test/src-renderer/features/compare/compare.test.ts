@@ -134,6 +134,10 @@ test('without accuracies the bars show perplexities', () => {
   const bars = charts.taskBars(subjects, columns, plain)
   expect(bars.title).toBe('Perplexity per data set')
   expect(bars.groups[0]?.bars.map(({ value }) => value)).toEqual([15, 22, 92])
+  expect(bars.errors).toBe('Lines: one standard error')
+  const [seeds] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
+  const mixed = [...subjects, subjectData.toSubject(seeds as SeedGroup, null)]
+  expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: deviation over seeds; for single runs, one standard error')
 })
 
 test('an axis that is the same for all runs is left out of the parallel coordinates', () => {
