@@ -20,6 +20,9 @@ export const heldOutKinds = ['definitions', 'lists', 'technical'] as const
 /** Windows of each of those kinds. */
 export const heldOutWindows = 8
 
+/** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. Nats: 5 % of its perplexity. */
+export const mostGrowth = 0.05
+
 /** What a recovery trains on unless another text is asked for: the calibration text and the mixed one, half each. */
 export function usualRecoveryData({ source, sequenceLength, mix }: DataRequest): DataRequest {
   const length = Math.min(windowTokens, sequenceLength)

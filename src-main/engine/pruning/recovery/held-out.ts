@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/usual-recovery.ts'
+import { heldOutKinds, heldOutWindows, mostGrowth } from '#contract/pruning/usual-recovery.ts'
 import type { KindFilter } from '#engine/data/json-lines.ts'
 import type { Windows } from '#engine/data/windows.ts'
 
@@ -34,9 +34,6 @@ function spread(windows: Windows, count: number): Windows {
   const taken = Math.min(count, windows.length)
   return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
-
-/** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. Nats: 5 % of its perplexity. */
-const mostGrowth = 0.05
 
 /** Above this ratio, held-out text is clearly worse than at its best. A training ends after this share of its tokens in that state. */
 const [clearlyWorse, patience] = [1.1, 0.2]

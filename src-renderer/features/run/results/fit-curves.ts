@@ -1,20 +1,20 @@
 import { scaleLinear } from 'd3-scale'
 import { line } from 'd3-shape'
 import type { Fit, FittedBlock } from '#contract/pruning/fit.ts'
-import type { Axis } from '../../../charts/scale.ts'
+import { type Axis, makeAxis } from '../../../charts/scale.ts'
 
 interface FitScale {
-  x: (width: number) => number
-  y: (divergence: number) => number
-  ticks: Axis['ticks']
+  x: Axis
+  y: Axis
 }
 
 /** Widths are horizontal, divergences vertical. Lines fall to the right; a steep one is a block that needs its neurons. */
-export function fitScale({ widths, blocks }: Fit, width: number, height: number): FitScale {
-  const all = blocks.flatMap(({ divergences }) => divergences)
-  const x = scaleLinear([widths[0] ?? 0, widths.at(-1) ?? 1], [24, Math.max(48, width - 24)])
-  const y = scaleLinear([Math.min(0, ...all), Math.max(1e-9, ...all)], [height - 28, 10])
-  return { x, y, ticks: widths.map((value) => ({ value, at: x(value), label: String(value) })) }
+export function fitScale({ widths, blocks }: Fit, box: { left: number; right: number; top: number; bottom: number }): FitScale {
+  const x = scaleLinear([widths[0] ?? 0, widths.at(-1) ?? 1], [box.left, box.right])
+  return {
+    x: { scale: x, ticks: widths.map((value) => ({ value, at: x(value), label: String(value) })) },
+    y: makeAxis([0, ...blocks.flatMap(({ divergences }) => divergences)], [box.bottom, box.top], { spacing: 40 }),
+  }
 }
 
 /** A block's line, and the point on it that was chosen. */
@@ -22,8 +22,8 @@ export function curveOf({ widths }: Fit, { divergences, width }: FittedBlock, { 
   const points = widths.map((value, at): [number, number] => [value, divergences[at] ?? 0])
   const valueAt = scaleLinear([...widths], [...divergences]).clamp(true)
   const path = line<[number, number]>(
-    ([value]) => x(value),
-    ([, divergence]) => y(divergence),
+    ([value]) => x.scale(value),
+    ([, divergence]) => y.scale(divergence),
   )(points)
-  return { path: path ?? '', x: x(width), y: y(valueAt(width)) }
+  return { path: path ?? '', x: x.scale(width), y: y.scale(valueAt(width)) }
 }

@@ -1,7 +1,10 @@
+import { at } from '#contract/at.ts'
 import type { Plot } from '#contract/comparison/plot.ts'
-import { heldOutKinds } from '#contract/pruning/usual-recovery.ts'
+import { heldOutKinds, mostGrowth } from '#contract/pruning/usual-recovery.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../../../lib/format.ts'
+
+const sentenceList = new Intl.ListFormat('en-GB')
 
 /** The divergence from the dense model while a recovery trains: on each held-out kind of text, and on the text that it trains on. */
 export function recoveryPlot({ recovery, recoveryPoints }: Pick<RunDetail, 'recovery' | 'recoveryPoints'>): Plot {
@@ -21,10 +24,25 @@ export function recoveryPlot({ recovery, recoveryPoints }: Pick<RunDetail, 'reco
   }
 }
 
-/** The outcome of a recovery, in a sentence. */
-export function recoveryOutcome({ best, points, steps, plannedSteps }: NonNullable<RunDetail['recovery']>): string {
+type Recovery = NonNullable<RunDetail['recovery']>
+
+/** The outcome of a recovery, in sentences. */
+export function recoveryOutcome({ best, points, heldOut, steps, plannedSteps }: Recovery): string {
+  const spoilt = spoiltKinds({ best, points, heldOut })
+  const why = `Others were better on average, but more than ${mostGrowth} nats worse than at the start on ${sentenceList.format(spoilt)}.`
   const chosen = points[best]
-  if (best === 0 || !chosen) return 'The held-out text got no better, so the weights are unchanged.'
+  if (best === 0 || !chosen)
+    return spoilt.length > 0 ? `The weights are unchanged. ${why}` : 'The held-out text got no better, so the weights are unchanged.'
   const stopped = steps < plannedSteps ? ` Training stopped after ${steps} of ${formatPlural(plannedSteps, 'step')}.` : ''
-  return `The weights are those after ${formatPlural(chosen.tokens, 'token')}, which were best on the held-out text.${stopped}`
+  const taken = `The weights are those after ${formatPlural(chosen.tokens, 'token')}`
+  return `${taken}${spoilt.length > 0 ? `. ${why}` : ', which were best on the held-out text.'}${stopped}`
+}
+
+/** The kinds of text for which weights with a lower mean divergence were rejected. */
+function spoiltKinds({ best, points, heldOut }: Pick<Recovery, 'best' | 'points' | 'heldOut'>): string[] {
+  const start = points[0]?.heldOut ?? []
+  const sum = (values: readonly number[] = []) => values.reduce((total, value) => total + value, 0)
+  const lower = points.filter((point) => sum(point.heldOut) < sum(points[best]?.heldOut))
+  const isSpoilt = (_: unknown, kind: number) => lower.some((point) => at(point.heldOut, kind) > at(start, kind) + mostGrowth)
+  return heldOut.filter(isSpoilt).map(({ kind }) => kind)
 }

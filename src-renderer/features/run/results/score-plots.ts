@@ -79,7 +79,7 @@ function spectraOf(spectra: RunDetail['spectra']): MethodScores {
   return {
     kind: 'plot',
     title: 'Eigenvalues of the stream',
-    note: `${first?.kept} of ${formatPlural(first?.of ?? 0, 'component')} are kept and hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))}`,
+    note: `${first?.kept} of ${formatPlural(first?.of ?? 0, 'component')} are kept and hold ${percent(Math.min(...held))} to ${percent(Math.max(...held))} of the variance`,
     plot: {
       title: 'Eigenvalues of the stream',
       x: { label: 'Component', scale: 'linear' },

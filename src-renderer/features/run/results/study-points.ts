@@ -23,7 +23,8 @@ export function pointsOf(plot: Plot): ScatterPoint[] {
       series: name,
       x,
       y,
-      size: 0.4,
+      // Marks of many points would hide their line.
+      size: points.length > 24 ? 0 : 0.4,
       color: looks[at]?.color ?? 'var(--ink)',
       shape: looks[at]?.shape ?? 'circle',
       spread: spread ?? null,

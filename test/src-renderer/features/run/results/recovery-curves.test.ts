@@ -37,9 +37,19 @@ test('points are shown as they are measured, each once', () => {
 })
 
 test('the outcome says which weights were taken, and where training stopped', () => {
-  const recovery = { points: [point(0, null, [2]), point(2, 1, [1]), point(4, 1, [1.2])], best: 1, steps: 4, plannedSteps: 8 }
-  expect(recoveryOutcome(recovery as unknown as NonNullable<RunDetail['recovery']>)).toBe(
+  const outcome = (best: number, ...heldOut: number[][]) =>
+    recoveryOutcome({
+      points: heldOut.map((values, step) => point(2 * step, 1, values)),
+      heldOut: [{ kind: 'lists' }, { kind: 'definitions' }],
+      best,
+      steps: 4,
+      plannedSteps: 8,
+    } as unknown as NonNullable<RunDetail['recovery']>)
+  expect(outcome(1, [2, 2], [1, 1], [1.2, 1])).toBe(
     'The weights are those after 4,096 tokens, which were best on the held-out text. Training stopped after 4 of 8 steps.',
   )
-  expect(recoveryOutcome({ ...recovery, best: 0 } as unknown as NonNullable<RunDetail['recovery']>)).toContain('weights are unchanged')
+  expect(outcome(0, [2, 2], [2, 2.1])).toBe('The held-out text got no better, so the weights are unchanged.')
+  const why = 'Others were better on average, but more than 0.05 nats worse than at the start on definitions.'
+  expect(outcome(1, [2, 2], [1.9, 1.9], [1, 2.1])).toContain(`after 4,096 tokens. ${why} Training stopped`)
+  expect(outcome(0, [2, 2], [1, 2.1])).toBe(`The weights are unchanged. ${why}`)
 })
