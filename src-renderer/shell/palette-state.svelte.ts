@@ -1,4 +1,5 @@
 import { call } from '../api/api.ts'
+import { catalogue } from '../lib/catalogue.svelte.ts'
 import { notifyProblem } from '../lib/notices.svelte.ts'
 import { queue } from '../lib/queue.svelte.ts'
 import { router } from '../lib/router.svelte.ts'
@@ -30,7 +31,7 @@ export class PaletteState {
       findRuns(''),
     ])
     this.#found = [
-      ...models.map(({ id, name, description }) => go('Model', name, description.family, ['models', id])),
+      ...models.map(({ id, name, description }) => go('Model', name, catalogue.family(description.family), ['models', id])),
       ...experiments.map(({ id, name }) => go('Experiment', name, '', ['experiments', id])),
       ...runs,
     ]
@@ -78,6 +79,6 @@ function actions(): Command[] {
     }),
     act('Light theme', () => theme.set('light')),
     act('Dark theme', () => theme.set('dark')),
-    act('Theme of the system', () => theme.set('system')),
+    act('System theme', () => theme.set('system')),
   ]
 }

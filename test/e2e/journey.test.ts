@@ -104,7 +104,7 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
 
   await navigate('New experiment')
   await page.getByRole('checkbox', { name: /^own-model/ }).check()
-  for (const box of await page.getByRole('checkbox', { name: /^(?!own-model).*llama, 12 blocks/ }).all()) await box.uncheck()
+  for (const box of await page.getByRole('checkbox', { name: /^(?!own-model).*Llama, 12 blocks/ }).all()) await box.uncheck()
   await page.getByRole('textbox', { name: 'Name' }).fill('The journey')
   for (const method of ['SliceGPT', 'EvoPress, whole blocks']) {
     const box = page.getByRole('checkbox', { name: new RegExp(`^${method}`) })

@@ -60,7 +60,7 @@ async function addOwnModel(): Promise<void> {
   await page
     .getByRole('dialog')
     .getByRole('status')
-    .getByText(/^llama, /)
+    .getByText(/^Llama, /)
     .waitFor()
   await tabTo(/^Add$/)
   await press('Enter')

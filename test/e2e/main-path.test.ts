@@ -496,7 +496,7 @@ describe('every screen', () => {
       found.push(...(await findSmallPrint(page)).map((fault) => `${hash} ${fault}`))
       if (hash.endsWith(other?.model.id ?? '-'))
         await page
-          .getByText(/1 block of 128/)
+          .getByText(/1 block, 128 wide/)
           .first()
           .waitFor()
     }

@@ -166,7 +166,7 @@ test('models that other programs keep are offered, and one is added by choosing 
   const dialog = page.getByRole('dialog')
   await dialog.getByText('Other programs').click()
   await dialog.getByRole('button', { name: /Hugging Face cache\s*someone\/tiny/ }).click()
-  await dialog.getByText(/llama.*parameters, 12 blocks/).waitFor()
+  await dialog.getByText(/Llama.*parameters, 12 blocks/).waitFor()
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
   expect(await workbench.call('models.list', {})).toHaveLength(4)

@@ -19,7 +19,7 @@ export interface Standing {
 
 /** What the intervals are, for screens and reports. */
 export const intervalMeaning =
-  'Intervals are 95 % credible intervals of Bradley and Terry’s model. They start from one imagined prompt on which all models tied. Votes on one prompt depend on each other: together they count as one vote fewer than the answers they compare.'
+  'A win probability is the mean over all other models, with the 95 % credible interval of the Bradley-Terry model. It starts as if all models had tied on one prompt, so a few votes move it little. Votes on one prompt overlap: all pairs among five answers count as four votes.'
 
 /** Points and games of every two contestants, votes and prior together. */
 interface Tally {

@@ -86,7 +86,7 @@ export function judgingSection({ title, standings, byTag, votes, pairs }: Judgin
   return [
     heading(2, `Judged blind: ${title}`),
     paragraph(`${votes} of ${pairs} pairs were judged. ${intervalMeaning} Ties and “both bad” count as half a point.`),
-    tableBlock(['Model', 'Won', 'Lost', 'Ties', 'Both bad', 'Chance to win (95 %)'], rows, 'Standings'),
+    tableBlock(['Model', 'Won', 'Lost', 'Ties', 'Both bad', 'Win probability (95 % interval)'], rows, 'Standings'),
     ...(byTag.length > 0
       ? [
           tableBlock(

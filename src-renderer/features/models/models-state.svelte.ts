@@ -2,6 +2,7 @@ import type { WorkbenchState } from '#contract/machine/settings.ts'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -22,7 +23,9 @@ export class ModelsState {
     const words = this.search.toLowerCase().split(/\s+/).filter(Boolean)
     const all = this.models.value ?? []
     return all.filter((model) =>
-      words.every((word) => `${model.name} ${model.description.family} ${model.tags.join(' ')}`.toLowerCase().includes(word)),
+      words.every((word) =>
+        `${model.name} ${catalogue.family(model.description.family)} ${model.tags.join(' ')}`.toLowerCase().includes(word),
+      ),
     )
   }
 

@@ -19,12 +19,12 @@ export function choosePreset(presets: readonly Preset[]): Preset {
   return preset
 }
 
-/** `12 blocks of 160 · 4 heads, 2 key/value`. */
+/** `12 blocks, 160 wide · 4 heads, 2 key/value`. */
 export function shapeText({ shape, blocks }: ModelEntry['description']): string {
   const experts = blocks.flatMap((block) => block.experts ?? [])
   const heads = formatPlural(shape.heads, 'head') + (shape.heads === shape.keyValueHeads ? '' : `, ${shape.keyValueHeads} key/value`)
   return [
-    `${formatPlural(shape.blocks, 'block')} of ${shape.hidden}`,
+    `${formatPlural(shape.blocks, 'block')}, ${shape.hidden} wide`,
     ...(experts.length > 0 ? [rangeText(experts, 'expert')] : []),
     heads,
   ].join(' · ')

@@ -45,7 +45,7 @@ async function fillForm(page: Page): Promise<void> {
     .getByRole('button', { name: /^Options of 2SSP/ })
     .first()
     .click()
-  for (const name of [/^Block by block/, /^Train/, /^Long context/, /^Answers that loop/])
+  for (const name of [/^Block by block/, /^Train/, /^Long context/, /^Looping answers/])
     await page.getByRole('checkbox', { name }).first().check()
 }
 
