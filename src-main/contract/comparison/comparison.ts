@@ -1,4 +1,5 @@
 import { at } from '../at.ts'
+import { speedUpOf } from '../runs/time/speed.ts'
 import { leastChange } from './change.ts'
 import type { ComparedRun } from './compare.ts'
 import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
@@ -88,14 +89,21 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
   ]
 }
 
-/** The best by a measure. Of perplexities, the best of each group in `tokens`. A result without a rival is not the best. */
+/**
+ * The best by a measure. Of perplexities, the best of each group in `tokens`; of times, the one with the best speed-up, as their changes
+ * follow from it. A result without a rival is not the best.
+ */
 export function bestOf<Result extends Pick<SeedGroup, 'runs' | 'measures'>>(
   results: readonly Result[],
-  { id, name, lowerIsBetter }: MeasureColumn,
+  column: MeasureColumn,
   tokens: ReturnType<typeof tokenGroups>,
 ): Set<Result> {
-  const levelOf = ({ measures }: Result) => (measures.get(id)?.mean ?? Number.NaN) * (lowerIsBetter ? 1 : -1)
+  const { id, name, lowerIsBetter } = column
   const measured = results.filter(({ measures }) => measures.has(id))
+  const pace = speedUpOf(column) ?? ''
+  const isPaced = measured.every(({ measures }) => measures.has(pace))
+  const [by, sign] = isPaced ? [pace, -1] : [id, lowerIsBetter ? 1 : -1]
+  const levelOf = ({ measures }: Result) => (measures.get(by)?.mean ?? Number.NaN) * sign
   const rivals = Map.groupBy(measured, ({ runs }) => (isPerToken(name) ? tokens.get(at(runs, 0).model.id) : ''))
   const best = [...rivals.values()].flatMap((own) => {
     const top = Math.min(...own.map(levelOf))

@@ -11,6 +11,9 @@ export interface MeasureOverSeeds {
   count: number
 }
 
+/** Of a mean over seeds. The spread of a single run already is one. */
+export const standardError = ({ spread, count }: MeasureOverSeeds): number | null => (spread === null ? null : spread / Math.sqrt(count))
+
 /** Runs that differ only in the seed. */
 export interface SeedGroup<Run extends RunEntry = ComparedRun> {
   /** `2SSP 25 %, 3 seeds`; a single run keeps its name. With several models, the model's name follows. */

@@ -9,8 +9,8 @@ import type { Table, TableCell } from './table.ts'
 /** Runs compete at a sparsity if their reached sparsity differs from it by at most this much. */
 export const sparsityTolerance = 0.01
 
-/** The note on the competition below tables of sparsities. */
-export const competitionText = `Best among results within ${sparsityTolerance * 100} percentage point of the sparsity.`
+/** What bold and ± mean in tables of sparsities. */
+export const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity. ±: deviation over seeds, for a single run one standard error.`
 
 /** The title of a method's option, or its name if unknown. */
 export type OptionTitle = (method: string, option: string) => string

@@ -115,8 +115,8 @@ function gapsOf({ duels, dense, deciding, cost, unmeasured, strangers }: Evidenc
   return [
     ...(deciding.length === 0 ? ['No text was measured that pruning never saw.'] : []),
     ...(alone.length > 0 ? [`No dense ${file} is ${cost.least} ${alone.join('; ')}.`] : []),
-    ...(silent.length > 0 ? [`Whether answers loop is not known for: ${silent.join('; ')}.`] : []),
-    ...(denseSilent ? ['Whether the dense model’s answers loop is not known.'] : []),
+    ...(silent.length > 0 ? [`Looping answers: not tested for ${silent.join('; ')}.`] : []),
+    ...(denseSilent ? ['Looping answers: not tested for the dense model.'] : []),
     ...(apart ? ['Times were taken in different runs. The machine may have been busier in some.'] : []),
     ...strangers.map((name) => `${name} was measured on other tokens, so its perplexity does not count.`),
     ...(unmeasured.length > 0 ? [`${cost.title} is not known for: ${unmeasured.join('; ')}.`] : []),

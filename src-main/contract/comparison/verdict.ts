@@ -6,7 +6,8 @@ import type { ComparedRun } from './compare.ts'
 import { paretoFront } from './comparison.ts'
 import { type Cost, fileSize } from './costs.ts'
 import { isTaskMeasure, type TaskMeasure } from './measure-columns.ts'
-import { groupOverSeeds, type SeedGroup } from './seeds.ts'
+import { groupOverSeeds, type MeasureOverSeeds, type SeedGroup, standardError } from './seeds.ts'
+import { treatmentOf } from './series.ts'
 import { judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, WorthRow } from './worth.ts'
 import { isPruned, onSameWindows } from './worth-runs.ts'
@@ -58,6 +59,7 @@ function rowOf({ runs, measures }: SeedGroup, { id }: Cost, own: string | undefi
       name: first.model.id === own ? first.file : `${first.model.name}, ${first.file}`,
       pruned: isPruned(first),
       method: first.method,
+      repair: treatmentOf(first),
       weights: typeof weights === 'string' ? weights : null,
       cost: overSeeds(cost),
       quality: qualityOf(measures),
@@ -66,10 +68,7 @@ function rowOf({ runs, measures }: SeedGroup, { id }: Cost, own: string | undefi
   ]
 }
 
-type Summary = SeedGroup['measures'] extends Map<string, infer Of> ? Of : never
-
-/** Turns a spread over seeds into the standard error of their mean. A single run's spread already is a standard error. */
-const overSeeds = ({ mean, spread, count }: Summary): Quality => ({ mean, error: spread === null ? null : spread / Math.sqrt(count) })
+const overSeeds = (measure: MeasureOverSeeds): Quality => ({ mean: measure.mean, error: standardError(measure) })
 
 function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
   const qualities = [...measures].flatMap(([id, summary]) => {

@@ -1,5 +1,6 @@
 import { cellText } from './cell-text.ts'
 import type { TaskMeasure } from './measure-columns.ts'
+import type { Treatment } from './series.ts'
 
 /** A value over seeds, with one standard error if known. */
 export interface Quality {
@@ -14,6 +15,7 @@ export interface WorthRow {
   name: string
   pruned: boolean
   method: string
+  repair: Treatment | null
   /** Null if the weights were measured as computed. */
   weights: string | null
   cost: Quality
@@ -57,12 +59,11 @@ export function outcomeText({ outcome, vetoed }: Duel): string {
   return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
 }
 
-/** A file's perplexity, or its share of a task in percent. With several seeds, includes the standard error of their mean. */
-export function qualityText({ quality, runs }: WorthRow, { kind, measure }: Pick<Front, 'kind' | 'measure'>): string {
+/** A file's perplexity, or its share of a task in percent, with its standard error if that is known. */
+export function qualityText({ quality }: WorthRow, { kind, measure }: Pick<Front, 'kind' | 'measure'>): string {
   const own = quality[kind]
   if (!own) return '–'
-  const error = runs.length > 1 ? own.error : null
-  if (measure === 'perplexity') return cellText({ value: own.mean, spread: error })
-  const share = 100 * own.mean
-  return `${error === null ? share.toFixed(1) : cellText({ value: share, spread: 100 * error })} %`
+  const { mean, error } = own
+  if (measure === 'perplexity') return cellText({ value: mean, spread: error || null })
+  return `${error ? cellText({ value: 100 * mean, spread: 100 * error }) : (100 * mean).toFixed(1)} %`
 }

@@ -44,7 +44,7 @@ function tableOf({ rows, duels, fronts }: Worth): Block {
       const loops = row.loops === null ? null : percent(row.loops)
       return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
     })
-  return tableBlock(labels, cells, 'Files with the best unpruned file of their size. ◆ is on the Pareto front.')
+  return tableBlock(labels, cells, 'Files with the best unpruned file of their size. ◆ is on the Pareto front. ± is one standard error.')
 }
 
 /** The first text that decides, else the first: squares are unpruned files. */

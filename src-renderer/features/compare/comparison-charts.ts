@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-columns.ts'
-import { lineKey, type MeasureOverSeeds } from '#contract/comparison/seeds.ts'
+import { lineKey } from '#contract/comparison/seeds.ts'
 import { seriesId } from '#contract/comparison/series.ts'
 import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
 import { isTimed } from '#contract/runs/time/speed.ts'
@@ -128,12 +128,13 @@ export function parallelData(
   return { dimensions, lines }
 }
 
-/** What the lines of bars are: a single run has a standard error, several seeds have a deviation. */
-function errorNote(values: readonly MeasureOverSeeds[]): string {
+/** What lines or ± mean: a single run has a standard error, several seeds have a deviation. Empty if no subject has either. */
+export function errorNote(mark: string, subjects: readonly Subject[], columns: readonly MeasureColumn[]): string {
+  const values = subjects.flatMap(({ measures }) => columns.flatMap(({ id }) => measures.get(id) ?? []))
   const counts = values.flatMap(({ spread, count }) => (spread === null ? [] : [count]))
   if (counts.length === 0) return ''
-  if (counts.every((count) => count === 1)) return 'Lines: one standard error'
-  return `Lines: deviation over seeds${counts.includes(1) ? '; for single runs, one standard error' : ''}`
+  if (counts.every((count) => count === 1)) return `${mark}: one standard error`
+  return `${mark}: deviation over seeds${counts.includes(1) ? ', for single runs one standard error' : ''}`
 }
 
 interface TaskBars {
@@ -169,7 +170,7 @@ export function taskBars(
     title: hasAccuracies ? 'Accuracy per task' : 'Perplexity per data set',
     measure: hasAccuracies ? 'accuracy' : 'perplexity',
     groups,
-    errors: errorNote(subjects.flatMap(({ measures }) => shown.flatMap(({ id }) => measures.get(id) ?? []))),
+    errors: errorNote('Lines', subjects, shown),
     unit: shown[0]?.unit ?? '',
     mayBeLog: !hasAccuracies,
   }

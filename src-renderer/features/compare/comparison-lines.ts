@@ -3,6 +3,7 @@ import { bestOf, deltaOf } from '#contract/comparison/comparison.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
 import { isPerToken, tokenGroups } from '#contract/comparison/same-tokens.ts'
+import { standardError } from '#contract/comparison/seeds.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/time/speed.ts'
@@ -115,7 +116,7 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
     return {
       ...estimateText(value, column.unit),
       delta: compared && { text: changeText(compared), better: compared.better },
-      ...(isTimed(column) ? noiseOfTiming(subject) : noiseOf(subject, column)),
+      ...(isTimed(column) ? noiseOfTiming(subject) : compared ? noiseOf(subject, baseline, column) : {}),
       best: best.has(subject),
     }
   })
@@ -135,10 +136,17 @@ function noiseOfTiming({ runs }: Subject): { noise?: string } {
   return reasons.size === 0 ? {} : { noise: `noisy: ${[...reasons].join(', and ')}` }
 }
 
-/** Whether a difference in accuracy is more than chance would make, by McNemar's exact test on the same questions. */
-function noiseOf({ runs }: Subject, { name, dataset }: MeasureColumn): { noise?: string } {
-  const [run, ...others] = runs
-  const paired = others.length === 0 ? run?.paired.find(({ task, measure }) => task === dataset && measure === name) : undefined
+/**
+ * Whether a difference is no more than chance would make: over seeds, within twice its standard error, as in the verdict; for single runs,
+ * by McNemar's exact test on the same questions.
+ */
+function noiseOf({ runs, measures }: Subject, baseline: Subject | null, { id, name, dataset }: MeasureColumn): { noise?: string } {
+  const [own, other] = [measures.get(id), baseline?.measures.get(id)]
+  if (own && other && Math.max(own.count, other.count) > 1) {
+    const error = Math.hypot(standardError(own) ?? 0, standardError(other) ?? 0)
+    return error > 0 && Math.abs(own.mean - other.mean) <= 2 * error ? { noise: 'within noise: at most two standard errors' } : {}
+  }
+  const paired = runs[0]?.paired.find(({ task, measure }) => task === dataset && measure === name)
   if (!paired) return {}
   const { gained, lost, probability } = paired
   return probability < noiseLevel ? {} : { noise: `within noise: ${gained} became right, ${lost} wrong, p ${formatValue(probability)}` }

@@ -1,3 +1,4 @@
+import type { Treatment } from '#contract/comparison/series.ts'
 import type { Front, WorthRow } from '#contract/comparison/worth.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import type { SeriesStyle } from '../../lib/series-style.ts'
@@ -5,18 +6,22 @@ import type { SeriesStyle } from '../../lib/series-style.ts'
 /** The mark of every unpruned file: rivals have a shape that no pruned file has. */
 export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'square' }
 
-/** Pruned files have the colour of their method, and one shape. */
-export const prunedStyle = ({ color }: SeriesStyle): SeriesStyle => ({ color, shape: 'circle' })
+/** Pruned files look as in the overview, except that no method has the rivals' square. */
+export const prunedStyle = ({ color, shape }: SeriesStyle): SeriesStyle => ({ color, shape: shape === 'square' ? 'circle' : shape })
 
 /** The text or task to show: the requested one, else one that decides, else the first. */
 export function shownFront(fronts: readonly Front[], asked: string | undefined): Front | undefined {
   return fronts.find(({ kind }) => kind === asked) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
 }
 
-export function worthPoints(rows: readonly WorthRow[], kind: string, styleOf: (method: string) => SeriesStyle): ScatterPoint[] {
+export function worthPoints(
+  rows: readonly WorthRow[],
+  kind: string,
+  styleOf: (method: string, repair: Treatment | null) => SeriesStyle,
+): ScatterPoint[] {
   return rows.flatMap((row): ScatterPoint[] => {
     const quality = row.quality[kind]
-    const style = row.pruned ? prunedStyle(styleOf(row.method)) : rivalStyle
+    const style = row.pruned ? prunedStyle(styleOf(row.method, row.repair)) : rivalStyle
     const [id = row.name] = row.runs
     return quality
       ? [{ ...style, id, label: row.name, series: row.method, x: row.cost.mean, y: quality.mean, size: 0.45, spread: quality.error }]

@@ -109,6 +109,19 @@ test('the table puts the baseline first and marks the best of the others', () =>
   expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
 })
 
+test('times compete by their speed-up, where each has one', () => {
+  const timed = (id: string, time: number, ...pace: number[]) =>
+    run(id, {
+      measures: [
+        { name: 'inference time', dataset: '', value: time, best: time, unit: 'seconds' },
+        ...pace.map((value) => ({ name: 'speed-up', dataset: 'prefill', value, best: value, unit: '' })),
+      ],
+    })
+  const bestOf = (...runs: ComparedRun[]) => comparisonTable(runs, null, false, ['inference time']).rows.map((row) => row.at(-1)?.best)
+  expect(bestOf(timed('busy hour', 2, 1.5), timed('calm hour', 1, 1.2))).toEqual([true, false])
+  expect(bestOf(timed('busy hour', 2, 1.5), timed('calm hour', 1))).toEqual([false, true])
+})
+
 test('perplexities compete only among models that were measured on the same tokens, sizes among all', () => {
   const of = (id: string, model: string, hash: string, perplexity: number) => {
     const size = { name: 'size', dataset: '', value: perplexity, best: perplexity, unit: 'bytes' }

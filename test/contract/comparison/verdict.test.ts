@@ -177,7 +177,7 @@ test('at equal time to the first token another file is the rival, and files that
 test('a dense file without one of the deciding texts is no rival, and the sentence does not call it too large', () => {
   const lacking = worthOf([run('dense Q2_K', 50, null), run('2SSP Q4_0', 120, 60)])
   expect(lacking.sentence).toBe('No verdict: no dense file was measured on every text that decides.')
-  expect(lacking.untested).toEqual(['Whether answers loop is not known for: 2SSP Q4_0.'])
+  expect(lacking.untested).toEqual(['Looping answers: not tested for 2SSP Q4_0.'])
   const large = worthOf([run('dense Q2_K', 50, null), run('dense Q8_0', 140, 40), run('2SSP Q4_0', 120, 60)])
   expect(large.sentence).toContain('Dense files measured on every text that decides stay at 140 MB; 2SSP Q4_0 reaches 120 MB')
   expect(large.untested[0]).toBe('No dense file measured on every text that decides is as small as 2SSP Q4_0 (120 MB).')
@@ -190,8 +190,8 @@ test('unknown loops are blamed on the files that lack them', () => {
     const looping = (loops: number | undefined) => (loops === undefined ? {} : { loops })
     return worthOf([run('dense', 80, 40, looping(dense)), run('2SSP Q4_0', 80, 40, looping(pruned))]).untested
   }
-  expect(gaps(undefined, 0.1)).toEqual(['Whether the dense model’s answers loop is not known.'])
-  expect(gaps(0.1, undefined)).toEqual(['Whether answers loop is not known for: 2SSP Q4_0.'])
+  expect(gaps(undefined, 0.1)).toEqual(['Looping answers: not tested for the dense model.'])
+  expect(gaps(0.1, undefined)).toEqual(['Looping answers: not tested for 2SSP Q4_0.'])
   expect(gaps(0.1, 0.1)).toEqual([])
 })
 

@@ -26,7 +26,7 @@ test('a report says whether pruning is worth it, with a table and a picture whos
   const runs = [run('dense Q4_0', 'dense', 80, 31.2, 'Q4_0'), run('2SSP 25 % in Q8_0', '2ssp', 81, 38.9, 'Q8_0')]
   const html = toHtml('Report', await worthSection({ baseline: null, runs }))
   expect(html).toContain('Do not prune. At 80 MB, dense Q4_0 is better than 2SSP 25 % in Q8_0 (perplexity 31.2 against 38.9 on prose')
-  expect(html).toContain('Whether answers loop is not known for: 2SSP 25 % in Q8_0.')
+  expect(html).toContain('Looping answers: not tested for 2SSP 25 % in Q8_0.')
   expect(html).toContain('prose (decides)')
   expect(html).toMatch(/31\.2\d* ◆/)
   expect(html.match(/<rect[^>]*width="8"/g)).toHaveLength(2)

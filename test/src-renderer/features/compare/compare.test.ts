@@ -71,6 +71,13 @@ describe('table', () => {
     expect(cellOf('e'.repeat(64))).toMatchObject({ delta: { text: '+47 %' } })
   })
 
+  test('a difference over seeds within twice its standard error is noise', () => {
+    const groups = groupOverSeeds([dense, run('x', '2ssp', 0.5, 15), run('y', '2ssp', 0.5, 25, 1), run('z', 'shortgpt', 0.5, 80)])
+    const all = groups.map((group) => subjectData.toSubject(group, 'dense'))
+    const shown = lineData.comparisonLines(all, all[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')
+    expect(shown?.cells.map(({ noise }) => noise?.slice(0, 12))).toEqual([undefined, 'within noise', undefined])
+  })
+
   test('lines that are equal in all runs are marked as such', () => {
     expect(lines.find(({ id }) => id === 'model')?.differs).toBe(false)
     expect(lines.find(({ id }) => id === 'parameter:alpha')?.differs).toBe(true)
@@ -137,7 +144,7 @@ test('without accuracies the bars show perplexities', () => {
   expect(bars.errors).toBe('Lines: one standard error')
   const [seeds] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const mixed = [...subjects, subjectData.toSubject(seeds as SeedGroup, null)]
-  expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: deviation over seeds; for single runs, one standard error')
+  expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: deviation over seeds, for single runs one standard error')
 })
 
 test('an axis that is the same for all runs is left out of the parallel coordinates', () => {

@@ -10,16 +10,16 @@ test('a text that decides is shown first, unless another is asked for', () => {
   expect(shownFront([front('c4', false)], undefined)?.kind).toBe('c4')
 })
 
-test('rivals and pruned files differ in shape, and files without the quality are left out', () => {
+test('pruned files have the shape of their treatment, rivals one of their own, and files without the quality are left out', () => {
   const row = (name: string, pruned: boolean, quality: WorthRow['quality']) =>
     ({ name, pruned, runs: [`${name}-id`], method: pruned ? '2ssp' : 'dense', cost: { mean: 5, error: null }, quality }) as WorthRow
   const prose = { prose: { mean: 30, error: null } }
-  const points = worthPoints([row('dense', false, prose), row('2SSP', true, prose), row('bare', true, {})], 'prose', () => ({
-    color: 'red',
-    shape: 'star',
-  }))
+  const rows = [row('dense', false, prose), row('2SSP', true, prose), row('bare', true, {})]
+  const repaired: WorthRow = { ...row('repaired', true, prose), repair: 'in-order' }
+  const points = worthPoints([...rows, repaired], 'prose', (_, repair) => ({ color: 'red', shape: repair ? 'star' : 'square' }))
   expect(points.map(({ id, shape, x, y }) => [id, shape, x, y])).toEqual([
     ['dense-id', 'square', 5, 30],
     ['2SSP-id', 'circle', 5, 30],
+    ['repaired-id', 'star', 5, 30],
   ])
 })
