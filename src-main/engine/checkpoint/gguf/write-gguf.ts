@@ -63,16 +63,16 @@ async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promi
 
 const padded = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
 
-/** Bytes of metadata at the head of a file. */
-export function headerBytes(metadata: MetadataEntries): number {
-  return ggufHeader(metadata, []).byteLength
-}
-
-/** Bytes of metadata in a header. */
+/** Bytes of metadata in a header, counted without writing it: a list of tokens has up to 250,000 entries. */
 export function entriesBytes(metadata: MetadataEntries): number {
-  const out = new Pieces()
-  writeEntries(out, metadata)
-  return out.length
+  let bytes = 0
+  for (const [key, { kind, value }] of metadata) {
+    const values = Array.isArray(value) ? value : [value]
+    const type = typeNumbers[kind]
+    bytes += 8 + Buffer.byteLength(key) + (Array.isArray(value) ? 16 : 4)
+    for (const one of values) bytes += typeof one === 'string' ? 8 + Buffer.byteLength(one) : (shortTypes[type] ?? 4)
+  }
+  return bytes
 }
 
 /** Bytes of a file with this many bytes of metadata. */
@@ -81,18 +81,14 @@ export function ggufBytes(metadata: number, tensors: readonly GgufTensorToWrite[
   return tensors.reduce((sum, tensor) => sum + padded(storedBytes(tensor)), padded(24 + metadata + places))
 }
 
-function writeEntries(out: Pieces, metadata: MetadataEntries): void {
-  for (const [key, value] of metadata) {
-    out.text(key)
-    writeValue(out, value)
-  }
-}
-
 /** Everything before the first tensor: magic, counts, metadata, and the offset of each tensor. */
 function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
   const out = new Pieces()
   out.bytes(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(metadata.size)
-  writeEntries(out, metadata)
+  for (const [key, value] of metadata) {
+    out.text(key)
+    writeValue(out, value)
+  }
   const names = new Set<string>()
   let offset = 0
   for (const tensor of tensors) {
@@ -108,6 +104,8 @@ function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWri
 
 const typeNumbers = { integer: 4, signed: 5, float: 6, short: 2, flag: 7, text: 8, texts: 8, integers: 5, floats: 6, flags: 7 } as const
 const listType = 9
+/** Bytes of the types that do not take four. */
+const shortTypes: Partial<Record<number, number>> = { 2: 2, 7: 1 }
 
 function writeValue(out: Pieces, entry: MetadataValue): void {
   const type = typeNumbers[entry.kind]
@@ -133,10 +131,6 @@ function writeScalar(out: Pieces, type: number, value: number | boolean | string
 class Pieces {
   readonly #parts: Uint8Array[] = []
   #length = 0
-
-  get length(): number {
-    return this.#length
-  }
 
   bytes(part: Uint8Array): this {
     this.#parts.push(part)

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { entriesBytes, headerBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { entriesBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { ggufShardsBytes, shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
@@ -25,8 +25,7 @@ export const gguf: ExportFormat = {
   reopens: true,
   async outline(planned, type) {
     const { bytes, attentions, notes } = layOutGguf(planned, type)
-    const header = headerBytes(await tokenizerOf(planned))
-    return { bytes: bytes + header, keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes }
+    return { bytes: bytes + (await tokenizerBytes(planned)), keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes }
   },
   async fileBytes(described, type) {
     const { metadata, tensors } = layOutGguf(described, type)
