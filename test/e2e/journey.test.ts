@@ -69,7 +69,7 @@ async function talk(): Promise<void> {
   await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor()
   for (const answer of await answers.all()) expect(await answer.locator('[data-token]').count()).toBeGreaterThan(0)
   expect(await page.getByTitle(/while 3 columns shared the machine/).count(), 'a rate in each column').toBe(3)
-  expect(await page.getByText(/^[\d,.]+\/s, shared$/).count()).toBe(3)
+  expect(await page.getByText(/^[\d,.]+ tok\/s, shared$/).count()).toBe(3)
 }
 
 /** In three formats, each opened again and compared. */

@@ -65,10 +65,13 @@ const picture = async (name: string) => {
 
 test('two runs are read beside the dense model: the worst token is found, and a flipped question followed', async () => {
   await go(page, `#/broke?runs=${runs.map(({ id }) => id).join(',')}`)
+  await page.getByText(`, ${runs.length} chosen`).waitFor()
+  const offered = page.getByRole('list', { name: /^Finished runs/ }).getByRole('checkbox')
+  for (const at of runs.keys()) expect(await offered.nth(at).isChecked(), 'chosen ones come first').toBe(true)
   await page.getByRole('button', { name: 'Compare' }).click()
   const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
   await text.waitFor()
-  const worst = page.getByRole('region', { name: 'Worst places' }).getByRole('button').first()
+  const worst = page.getByRole('region', { name: 'Largest differences' }).getByRole('button').first()
   await worst.click()
   const value = await worst.locator('.number').textContent()
   await eventually(
@@ -81,7 +84,7 @@ test('two runs are read beside the dense model: the worst token is found, and a 
   const found = detail.inspected?.kind === 'divergence' ? detail.inspected.divergence.runs[0] : undefined
   expect(Number(value)).toBeCloseTo(found?.numbers.largest ?? Number.NaN, 2)
 
-  const place = () => page.getByText(/^window \d+, place \d+$/).textContent()
+  const place = () => page.getByText(/^window \d+, token \d+$/).textContent()
   /** By key to a place that is scrolled to. */
   const goDown = async () => {
     await text.focus()
@@ -156,8 +159,16 @@ test('the comparison says of which differences chance is enough to explain them'
 test('ten pairs of answers are judged blind by the keyboard, and the result says who wins', async () => {
   const text = join(resources, 'sample-model', 'test.txt')
   await go(page, '#/judge')
-  await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').first().check()
-  await page.getByRole('list', { name: 'Finished runs of one model' }).getByRole('checkbox').nth(1).check()
+  await page
+    .getByRole('list', { name: /^Finished runs/ })
+    .getByRole('checkbox')
+    .first()
+    .check()
+  await page
+    .getByRole('list', { name: /^Finished runs/ })
+    .getByRole('checkbox')
+    .nth(1)
+    .check()
   await page.getByLabel('Prompts', { exact: true }).fill(`a person who #person\na place where #place\n${text} is\na small animal #animal`)
   await page.getByLabel('Max new tokens').fill('8')
   await page.getByRole('button', { name: 'Generate' }).click()

@@ -17,7 +17,7 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
     memoryBytes: freeBytes,
     totalBytes,
     driver: `NVIDIA ${driver}`,
-    ...(backend.name === 'tensorflow-gpu' ? used : { usedBy: null, why: `TensorFlow's build for CUDA is not in use. ${backend.reason}` }),
+    ...(backend.name === 'tensorflow-gpu' ? used : { usedBy: null, why: `TensorFlow’s build for CUDA is not in use. ${backend.reason}` }),
   }))
   const processor: DeviceReport = {
     id: 'cpu',

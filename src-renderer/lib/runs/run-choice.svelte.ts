@@ -22,14 +22,16 @@ export function findPrunedRuns(search: string, model: string | undefined): Promi
 /** Pruned runs to choose from, all of one model once the first is chosen. What is chosen stays in the list, whatever is searched for. */
 export class RunChoice {
   chosen = $state.raw<RunEntry[]>([])
+  /** What was chosen before the last search: it comes first, and nothing moves under the pointer. */
+  #first = $state.raw<RunEntry[]>([])
   readonly #found = new Loader<RunPage>()
   #search = $state('')
 
   readonly ids: string[] = $derived(this.chosen.map(({ id }) => id))
   readonly model: string | undefined = $derived(this.chosen[0]?.model.id)
   readonly offered: RunEntry[] = $derived.by(() => {
-    const rows = (this.#found.value?.rows ?? []).filter(({ model }) => this.model === undefined || model.id === this.model)
-    return [...this.chosen.filter(({ id }) => rows.every((row) => row.id !== id)), ...rows]
+    const rows = (this.#found.value?.rows ?? []).filter(({ id }) => this.#first.every((run) => run.id !== id))
+    return [...this.#first, ...rows].filter(({ model }) => this.model === undefined || model.id === this.model)
   })
   /** What an empty list means; nothing before it was loaded. */
   readonly emptyText: string = $derived.by(() => {
@@ -43,6 +45,7 @@ export class RunChoice {
 
   async look(search = this.#search): Promise<void> {
     this.#search = search
+    this.#first = this.chosen
     await this.#found.load(() => findPrunedRuns(search, this.model))
   }
 

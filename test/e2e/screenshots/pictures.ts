@@ -63,7 +63,7 @@ async function chooseRuns(page: Page): Promise<void> {
 }
 
 async function showWorst(page: Page): Promise<void> {
-  await page.getByRole('region', { name: 'Worst places' }).getByRole('button').first().click()
+  await page.getByRole('region', { name: 'Largest differences' }).getByRole('button').first().click()
 }
 
 async function reveal(page: Page): Promise<void> {

@@ -27,7 +27,7 @@ export async function openGgml(reason: string): Promise<Backend> {
 /** Why `findGpu` finds none, and what to do. */
 export function whyNoGpu(): string {
   try {
-    return `ggml finds no GPU. ${loadVulkan() ?? "The Vulkan driver shows none. Install your GPU's own driver."}`
+    return `ggml finds no GPU. ${loadVulkan() ?? 'The Vulkan driver shows none. Install your GPU’s own driver.'}`
   } catch (thrown) {
     return `ggml finds no GPU. ${toErrorMessage(thrown).message}`
   }
