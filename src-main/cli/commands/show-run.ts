@@ -1,3 +1,4 @@
+import { meanOf } from '#contract/comparison/statistics.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
@@ -55,7 +56,7 @@ function describeRepair({ kind, calibration, seconds, blocks }: Repair): string 
 }
 
 function describeRecovery({ tokens, best, points, seconds, text }: Recovery): string {
-  const mean = (values: readonly number[] = []) => (values.reduce((sum, value) => sum + value, 0) / values.length).toFixed(3)
+  const mean = (values: readonly number[] = []) => meanOf(values).toFixed(3)
   const change = best === 0 ? 'weights unchanged' : `held-out divergence ${mean(points[0]?.heldOut)} to ${mean(points[best]?.heldOut)} nats`
   return `${tokens.toLocaleString('en')} tokens in ${showSeconds(seconds)}, ${change}; trained on ${usedText(text)}`
 }

@@ -6,6 +6,9 @@ export interface Estimate {
   error: number | null
 }
 
+/** 0 if there are no values. */
+export const meanOf = (values: ArrayLike<number>): number => sum(values) / Math.max(1, values.length)
+
 /** Mean with its standard error: population variance over n - 1, like llama.cpp's `mean_and_uncertainty`. */
 export function meanAndError(values: ArrayLike<number>): Estimate {
   const count = values.length
@@ -18,7 +21,7 @@ export function meanAndError(values: ArrayLike<number>): Estimate {
 
 /** Mean and standard deviation over n - 1; null for a single value. */
 export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+  const mean = meanOf(values)
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
   return { mean, spread: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null }
 }

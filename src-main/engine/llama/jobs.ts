@@ -1,4 +1,5 @@
 import { at } from '#contract/at.ts'
+import { meanOf } from '#contract/comparison/statistics.ts'
 import { shortestTurnSeconds } from '#contract/exports/file-bench.ts'
 import { openLlama } from './library.ts'
 import { LlamaFile, type LlamaSettings, quantizeFile } from './llama-file.ts'
@@ -24,8 +25,6 @@ function current(): LlamaFile {
 /** The same prompt for every file. Its words do not affect the time. */
 const promptOf = (tokens: number, { vocabularySize }: LlamaFile): Int32Array =>
   Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabularySize)
-
-const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
 const secondsSince = (start: number): number => (performance.now() - start) / 1000
 

@@ -1,4 +1,5 @@
 import { distinctTrigrams, endsInLoop, equalTokens, repeatedEnding, repetitionRate } from '#contract/comparison/answer-statistics.ts'
+import { meanOf } from '#contract/comparison/statistics.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { TokenPage } from '#contract/inspection/divergence.ts'
 import type { AnsweringColumn, InspectionDocument } from '#contract/inspection/inspected.ts'
@@ -123,7 +124,6 @@ async function answer(
 }
 
 const idsOf = ({ tokens }: Answer): number[] => tokens.map(({ id }) => id)
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
 
 function describeColumn(run: AnsweringColumn['run'], column: number, answers: readonly Answer[]): AnsweringColumn {
   const own = answers.filter((one) => one.column === column)
@@ -134,11 +134,11 @@ function describeColumn(run: AnsweringColumn['run'], column: number, answers: re
   return {
     run,
     answers: own.length,
-    tokens: mean(own.map(({ tokens }) => tokens.length)),
-    equal: column === 0 ? null : mean(equal),
-    repetition: mean(own.map((one) => repetitionRate(idsOf(one)))),
-    looping: mean(own.map((one) => Number(endsInLoop(idsOf(one))))),
-    distinct: mean(own.map((one) => distinctTrigrams(idsOf(one)))),
-    ending: mean(own.map((one) => repeatedEnding(idsOf(one)))),
+    tokens: meanOf(own.map(({ tokens }) => tokens.length)),
+    equal: column === 0 ? null : meanOf(equal),
+    repetition: meanOf(own.map((one) => repetitionRate(idsOf(one)))),
+    looping: meanOf(own.map((one) => Number(endsInLoop(idsOf(one))))),
+    distinct: meanOf(own.map((one) => distinctTrigrams(idsOf(one)))),
+    ending: meanOf(own.map((one) => repeatedEnding(idsOf(one)))),
   }
 }

@@ -1,4 +1,5 @@
 import { at } from '#contract/at.ts'
+import { meanOf } from '#contract/comparison/statistics.ts'
 import { columnCount } from '#engine/checkpoint/checkpoint.ts'
 import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
@@ -66,7 +67,7 @@ function fillAll(experts: number, of: (expert: number) => Float32Array): Float32
 /** Extends measured importances to the columns of a matrix. The added ones are for neurons of zeros. */
 function fill(measured: Float32Array | undefined, width: number): Float32Array {
   const own = measured ?? new Float32Array()
-  const mean = own.reduce((sum, value) => sum + value, 0) / Math.max(1, own.length)
+  const mean = meanOf(own)
   const least = mean > 0 ? leastShare * mean : 1
   return Float32Array.from({ length: width }, (_, column) => Math.max(own[column] ?? 0, least))
 }

@@ -1,4 +1,5 @@
 import { at } from '#contract/at.ts'
+import { meanOf } from '#contract/comparison/statistics.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
 import { heldOutKinds, heldOutWindows, mostGrowth } from '#contract/pruning/usual-recovery.ts'
@@ -53,5 +54,3 @@ export function endsEarly(points: readonly Pick<RecoveryPoint, 'tokens' | 'heldO
   const worse = points.slice(means.findLastIndex((value) => value <= limit) + 1)
   return worse.length > 0 && at(worse, worse.length - 1).tokens - at(worse, 0).tokens >= patience * plannedTokens
 }
-
-export const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length

@@ -1,4 +1,5 @@
 import { at } from '#contract/at.ts'
+import { meanOf } from '#contract/comparison/statistics.ts'
 
 /** The factor by which the bound on errors exceeds the largest observed error. */
 const safetyFactor = 3
@@ -182,8 +183,6 @@ export async function settle(
   const exact = await rescore(again)
   return scores.map((score, place) => (close.has(place) ? (exact[again.indexOf(place)] as number) : score))
 }
-
-const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length)
 
 /** Indices of scores, smallest first. */
 export const inOrder = (scores: Float64Array): number[] => [...scores.keys()].sort((a, b) => orderOf(scores, a, b))

@@ -112,9 +112,9 @@ describe('stories260k', () => {
       await expect(recoverPlan(input(killed, { ...many, request: asked }))).rejects.toThrow('killed')
       const resumed = recordedRun(0, steps)
       const again = await recoverPlan(input(resumed, { ...many, request: asked }))
-      // Only new measurements are reported.
+      // Of the earlier measurements only the last is reported again: the kill may have come before its event.
       expect(resumed.events.flatMap((event) => (event.type === 'recovery' ? event.point.step : []))).toEqual(
-        whole.recovery.points.slice(2).map(({ step }) => step),
+        whole.recovery.points.slice(1).map(({ step }) => step),
       )
       expect(again.recovery.points).toEqual(whole.recovery.points)
       for (const name of whole.tensors?.tensors.keys() ?? [])
