@@ -1,3 +1,4 @@
+import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
@@ -13,7 +14,7 @@ export class RunStory {
   }
 
   begin(attempt: number): void {
-    this.#append(`--- attempt ${attempt}, ${new Date().toISOString()}\n`)
+    this.#append(`--- attempt ${attempt}, ${new Date().toISOString().slice(0, 19).replace('T', ' ')} UTC\n`)
   }
 
   tell(raw: unknown): void {
@@ -73,7 +74,7 @@ function logLine(event: RunEvent, phase: string): string | undefined {
       return `scores of ${event.cuts.length} blocks’ neurons`
     case 'measure': {
       const { name, dataset, value, unit } = event.measure
-      return `${dataset ? `${name}, ${dataset}` : name}: ${measured(value, unit === name ? '' : unit)}`
+      return `${dataset ? `${name}, ${subjectTitle(dataset)}` : name}: ${measured(value, unit === name ? '' : unit)}`
     }
     case 'model':
       return `model ${event.fingerprint.slice(0, 16)}`

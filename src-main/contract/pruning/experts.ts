@@ -2,9 +2,9 @@ import { z } from 'zod'
 
 /** What an expert is scored by; the lowest goes first. */
 export const expertScores = {
-  reap: 'mean output of an expert, times its factor, over the tokens routed to it',
-  reap_sum: 'the same over all tokens',
-  count: 'tokens routed to it',
+  reap: 'size of an expert’s output, weighted by the router, averaged over the tokens routed to it',
+  reap_sum: 'size of an expert’s output, weighted by the router, averaged over all tokens',
+  count: 'number of tokens routed to an expert',
 } as const
 
 const names = Object.keys(expertScores) as [keyof typeof expertScores, ...(keyof typeof expertScores)[]]

@@ -54,7 +54,7 @@ function adviceOn({ executor, status }: RunRow): string {
 /** The default name of an inspection: its kind and its subjects. */
 export function inspectionName(context: Context, inspect: Inspection): string {
   const names = subjectsOf(context, inspect).map(({ name }) => name)
-  return `${titleOfMethod(inspect.kind)}: ${names.join(', ')}`.slice(0, 200)
+  return `${titleOfMethod(inspect.kind)}: ${names.join(' · ')}`.slice(0, 200)
 }
 
 /** The experiment that contains all of the runs, if there is one. */

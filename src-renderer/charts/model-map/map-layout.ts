@@ -1,7 +1,7 @@
 import type { ModelDescription } from '#contract/models/models.ts'
 
 const gutter = 30
-const labelSpace = 74
+const labelSpace = 80
 const trunkGap = 9
 const smallestCell = 12
 

@@ -115,7 +115,7 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
   }
   for (const decision of history.decisions) {
     frames.push({
-      title: `round ${decision.round}: ${decisionText(decision)}`,
+      title: `round ${decision.round}: ${partOf(decision)} removed`,
       blocks: last().map((block) => (block.index === decision.block ? without(block, decision.kind) : block)),
       changed: { block: decision.block, part: decision.kind },
       decision,
@@ -129,8 +129,9 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
   return frames
 }
 
-function decisionText({ kind, block }: Decision): string {
-  return kind === 'block' ? `block ${block} removed` : `${kind === 'mlp' ? 'MLP' : 'attention'} of block ${block} removed`
+/** What a decision removes: `attention of block 3`. */
+export function partOf({ kind, block }: Decision): string {
+  return kind === 'block' ? `block ${block}` : `${kind === 'mlp' ? 'MLP' : 'attention'} of block ${block}`
 }
 
 /** Share of the block stack's parameters that a map keeps, counted by submodule. */
