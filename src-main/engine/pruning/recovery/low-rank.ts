@@ -2,6 +2,7 @@ import { add, matMul, mul, type Tensor, type Tensor2D, tensor2d, tidy } from '@t
 import type { TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
 import type { Master, Student } from './student.ts'
 
 /** What steps change: all weights of a student, or factors of a change to them. */
@@ -98,7 +99,7 @@ interface Pair {
 /** W0 + 2 B A, or W0 if it has no factors. */
 function changed(start: Float32Array, shape: readonly number[], pair: Pair | undefined): Float32Array {
   if (!pair) return start
-  return tidy(() => add(tensor2d(start, shape as [number, number]), product(pair.up, pair.down)).dataSync() as Float32Array)
+  return valuesOf(() => add(tensor2d(start, shape as [number, number]), product(pair.up, pair.down)))
 }
 
 const matrixOf = ({ values, shape }: Master): Tensor2D => tensor2d(values, shape as [number, number])

@@ -2,6 +2,7 @@ import { add, dispose, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@
 import { outside } from '#contract/at.ts'
 import type { RepairedProjection } from '#contract/pruning/repair.ts'
 import type { ExpertActivations } from '#engine/model/experts/mixture.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
 import { solveWithRidge } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
 import type { SeenLane } from './walk.ts'
@@ -115,7 +116,7 @@ export class MixtureFit {
   #take(routed: Routed, weight: Tensor2D, old: Tensor2D): void {
     const hidden = this.#hidden
     const values = this.#lackOn(keyOf(routed.lane))
-    const more = tidy(() => matMul<Tensor2D>(this.#inputsOf(routed), sub(weight, old), false, true).dataSync() as Float32Array)
+    const more = valuesOf(() => matMul(this.#inputsOf(routed), sub(weight, old), false, true))
     for (const [place, row] of routed.rows.entries())
       for (let i = 0; i < hidden; i++) {
         const to = row * hidden + i
