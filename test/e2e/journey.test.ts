@@ -72,7 +72,7 @@ async function talk(): Promise<void> {
   expect(await page.getByText(/^[\d,.]+ tok\/s, shared$/).count()).toBe(3)
 }
 
-/** In three formats, each opened again and compared. */
+/** In three formats, each opened again and compared. A second save under the same name is refused in the dialog. */
 async function save(): Promise<void> {
   await navigate('Experiments')
   await page.getByRole('link', { name: 'The journey' }).click()
@@ -90,6 +90,15 @@ async function save(): Promise<void> {
   for (const name of [/Exact/, /Stock/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
   expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
   await dialog.getByRole('button', { name: 'Close' }).last().click()
+
+  await page.getByRole('button', { name: 'Save the model …' }).click()
+  await dialog.getByRole('textbox', { name: 'Name' }).fill('Halved')
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
+  await dialog
+    .getByRole('alert')
+    .getByText(/Halved exists and is not empty/)
+    .waitFor()
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
 }
 
 test('from a folder on disk and two texts to a compared, talked-to and saved model, by what the screens offer and without a reload', async () => {

@@ -129,7 +129,7 @@ function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped:
   const zeroed = attention.filter((position) => at(target.heads, position).query > 0)
   const count = spec.blocks.length
   const blocks = target.blocks.length === count ? '' : `, ${target.blocks.length} blocks instead of ${count}`
-  const notes = [`Architecture ${target.dialect.architecture} of llama.cpp${blocks}.`]
+  const notes = [`llama.cpp reads it as its architecture “${target.dialect.architecture}”${blocks}.`]
   const absent = attention.filter((position) => !zeroed.includes(position))
   if (absent.length > 0) notes.push(`No attention in ${blocksText(absent)}: it takes neither memory nor time.`)
   if (zeroed.length > 0)

@@ -2,7 +2,6 @@ import { toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import { call, on } from '../../../api/api.ts'
-import { attempt } from '../../../lib/notices.svelte.ts'
 
 /** One way to save: a format, and for GGUF a type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
@@ -53,15 +52,19 @@ export class SaveState {
     const ggufTypes = wanted.flatMap(({ type }) => (type === null ? [] : [type]))
     const name = this.name.trim()
     this.starting = true
-    await attempt(async () => {
+    this.problem = null
+    try {
       this.transfer = await call('runs.save', {
         id: this.run,
         formats,
         ...(ggufTypes.length > 0 ? { ggufTypes } : {}),
         ...(name ? { name } : {}),
       })
-    })
-    this.starting = false
+    } catch (thrown) {
+      this.problem = toErrorMessage(thrown).message
+    } finally {
+      this.starting = false
+    }
   }
 
   async cancel(): Promise<void> {
