@@ -80,7 +80,7 @@ const found = (count: number) =>
 
 test.each([
   { column: 'Sparsity', comparison: 'between', value: '20 to 30', shown: 'Sparsity between 20 % to 30 %', count: 16 },
-  { column: 'Method', comparison: 'none of', value: '2SSP, ShortGPT', shown: 'Method is not 2SSP, ShortGPT', count: 40 },
+  { column: 'Method', comparison: 'none of', value: '2SSP; ShortGPT', shown: 'Method is not 2SSP or ShortGPT', count: 40 },
   { column: 'Experiment', comparison: 'contains', value: 'experiment 5', shown: 'Experiment contains experiment 5', count: 11 },
   { column: 'perplexity (data 0)', comparison: 'at most', value: '20', shown: 'perplexity (data 0) ≤ 20', count: 7 },
 ])('a filter of $column takes what the table shows: $value', async ({ column, comparison, value, shown, count }) => {
@@ -166,7 +166,7 @@ test('models that other programs keep are offered, and one is added by choosing 
   const dialog = page.getByRole('dialog')
   await dialog.getByText('Other programs').click()
   await dialog.getByRole('button', { name: /Hugging Face cache\s*someone\/tiny/ }).click()
-  await dialog.getByText(/Llama.*parameters, 12 blocks/).waitFor()
+  await dialog.getByText(/Llama.*parameters,\s+12 blocks/).waitFor()
   await dialog.getByRole('button', { name: 'Add', exact: true }).click()
   await dialog.waitFor({ state: 'hidden' })
   expect(await workbench.call('models.list', {})).toHaveLength(4)
@@ -302,7 +302,7 @@ test('the page of the engine says that the numbers of a self-test are wrong, and
   })
   await go(page, '#/settings')
   await page.getByText('results are WRONG').waitFor()
-  const facts = page.getByText(/largest error 0\.300, a norm/)
+  const facts = page.getByText(/largest relative error 0\.300, of a norm/)
   await eventually(() => facts.isVisible(), Boolean, 10_000)
   await page.getByRole('button', { name: 'Detect devices' }).click()
   await eventually(() => Promise.resolve(probes.includes(true)), Boolean, 10_000)
