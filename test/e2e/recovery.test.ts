@@ -72,7 +72,7 @@ test('an experiment is set up with and without recovery; its curves are live, an
   await done(all.length)
   await page.getByText('million weights were trained in').waitFor()
   const { recovery } = await detailOf(recovered)
-  const outcome = (recovery?.best ?? 0) > 0 ? 'which were best on the held-out text' : 'so the weights are unchanged'
+  const outcome = (recovery?.best ?? 0) > 0 ? 'The weights are those after' : 'weights are unchanged'
   await page.getByText(outcome).waitFor()
   expect(screen.faults).toEqual([])
 })
