@@ -378,7 +378,7 @@ describe('playground', () => {
     await page.getByRole('button', { name: 'Generate' }).waitFor()
     await page.getByRole('button', { name: 'Transcripts' }).click()
     await page.getByRole('searchbox', { name: 'Search transcripts' }).fill('garden')
-    await page.getByRole('button', { name: /What is a garden.*column/ }).click()
+    await page.getByRole('button', { name: /What is a garden.*model/ }).click()
     await eventually(
       () => page.url(),
       (url) => url.includes('transcript='),
