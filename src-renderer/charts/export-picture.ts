@@ -1,4 +1,5 @@
 import type { MarkShape } from '#contract/comparison/series.ts'
+import { upperFirst } from '../lib/format.ts'
 import { saveBlob, toFileName } from '../lib/save-file.ts'
 import { markPath } from './scatter.ts'
 
@@ -45,7 +46,7 @@ function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly L
   const whole = element('svg', { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height })
   whole.append(element('rect', { width: size.width, height: size.height, fill: style.backgroundColor }))
   const head = element('text', { ...text, x: margin, y: 22, 'font-size': 14, 'font-weight': 600 })
-  head.textContent = title.charAt(0).toUpperCase() + title.slice(1)
+  head.textContent = upperFirst(title)
   const drawn = element('g', { transform: `translate(${margin} ${titleHeight})` })
   drawn.append(...drawnCopy(picture).childNodes)
   whole.append(head, drawn, ...rows.flatMap((row, at) => legendMarks(row, titleHeight + height + 18 + at * legendRow, text)))
