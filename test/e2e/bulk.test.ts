@@ -295,7 +295,7 @@ test('after a lost connection every list is whole again in every tab, nothing fa
   const { total } = await workbench.call('runs.query', { search: 'run 77', limit: 1 })
   await go(page, '#/runs')
   const heads = () => page.getByRole('columnheader').allTextContents()
-  const whole = await eventually(heads, (found) => found.some((head) => /perplexity/.test(head)), 15_000)
+  const whole = await eventually(heads, (found) => found.some((head) => /Perplexity/.test(head)), 15_000)
   const second = await screen.context.newPage()
   await second.goto(`${workbench.address}#/experiments`)
   await second.getByText('100 experiments').waitFor()
