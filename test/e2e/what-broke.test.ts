@@ -196,7 +196,7 @@ test('ten pairs of answers are judged blind by the keyboard, and the result says
     (await workbench.call('reports.make', { runs: runs.map(({ id }) => id), format: 'markdown', paths })).content
   expect(await make(true)).toContain(`${text} is`)
   const report = await make(false)
-  expect(report).toContain('test.txt is')
+  expect(report).toContain('Sample: test text is')
   expect(report, 'places in prompts').not.toContain(resources)
   expect(report).toContain('Judged blind')
   expect(await findAccessibilityFaults(page)).toEqual([])
