@@ -61,6 +61,11 @@ export function frontPath(front: readonly { px: number; py: number }[]): string 
   return front.map(({ px, py }, at) => (at === 0 ? `M${px.toFixed(1)} ${py.toFixed(1)}` : `H${px.toFixed(1)}V${py.toFixed(1)}`)).join('')
 }
 
+/** A straight line from mark to mark. */
+export function linePath(marks: readonly { px: number; py: number }[]): string {
+  return marks.map(({ px, py }, at) => `${at === 0 ? 'M' : 'L'}${px.toFixed(1)} ${py.toFixed(1)}`).join('')
+}
+
 /** Marks closer than this, in pixels, hide each other. */
 const hiding = 6
 
