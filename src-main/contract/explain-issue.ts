@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { plural } from './plural.ts'
+import { plural } from './words.ts'
 
 /** A problem with one field, as a sentence that names the field, the value and what is allowed. */
 interface FieldIssue {

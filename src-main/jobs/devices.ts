@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { cpus, totalmem } from 'node:os'
 import { promisify } from 'node:util'
-import { plural } from '#contract/plural.ts'
+import { plural } from '#contract/words.ts'
 import { ownThreads } from '#runtime/threads.ts'
 import { visibleGpus } from '#runtime/visible-gpus.mjs'
 

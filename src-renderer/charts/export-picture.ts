@@ -1,5 +1,5 @@
 import type { MarkShape } from '#contract/comparison/series.ts'
-import { upperFirst } from '../lib/format.ts'
+import { upperFirst } from '#contract/words.ts'
 import { saveBlob, toFileName } from '../lib/save-file.ts'
 import { markPath } from './scatter.ts'
 

@@ -77,8 +77,6 @@ function roundTime(seconds: number): number {
   return Math.round(seconds / step) * step
 }
 
-export const upperFirst = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
-
 /** Keeps each number of a name on one line with its percent sign. */
 export function holdPercents(name: string): string {
   return name.replaceAll(' %', '\u00a0%')

@@ -1,4 +1,5 @@
 import { isLowerBetter } from '../runs/measures.ts'
+import { upperFirst } from '../words.ts'
 import type { ComparedRun } from './compare.ts'
 import { measureColumns, measureId } from './measure-columns.ts'
 
@@ -46,7 +47,7 @@ export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRu
     runs.some((run) => isPruned(run) === pruned && run.measures.some((measure) => measureId(measure) === id))
   const measured = measureColumns(runs).flatMap(({ id, name, dataset, unit }): Cost[] => {
     const words = kinds[name]
-    const title = `${name.charAt(0).toUpperCase()}${name.slice(1)}${dataset ? ` (${dataset})` : ''}`
+    const title = `${upperFirst(name)}${dataset ? ` (${dataset})` : ''}`
     return words && has(id, false) && has(id, true) ? [{ id, title, lowerIsBetter: isLowerBetter(name), unit, ...words }] : []
   })
   return [fileSize, ...measured]

@@ -1,4 +1,4 @@
-import { plural } from '../plural.ts'
+import { plural } from '../words.ts'
 import type { Amount, PlainAmount, SpeedBudget } from './run-request.ts'
 
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }

@@ -9,6 +9,7 @@ import { hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#con
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { competitionText, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
+import { upperFirst } from '#contract/words.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, named, paragraph, tableBlock, turned } from './blocks.ts'
 import { estimated, percent } from './cells.ts'
@@ -41,7 +42,7 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
       ({ title, table: own }): Block => ({
         kind: 'table',
         table: own,
-        caption: `${capital(title)} by method and sparsity. ${competitionText}`,
+        caption: `${upperFirst(title)} by method and sparsity. ${competitionText}`,
       }),
     ),
     ...(await perplexityPlot(groups)),
@@ -58,8 +59,6 @@ function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {
   )
   return parts.map((part, order) => named(table, names, order === 0 ? [...factColumns, ...part] : part))
 }
-
-const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
 
 async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
   const column = measureColumns(groups.flatMap(({ runs }) => runs)).find(({ name }) => name === 'perplexity')

@@ -1,6 +1,6 @@
 import { registerBackend, setBackend } from '@tensorflow/tfjs-core'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import { plural } from '#contract/plural.ts'
+import { plural } from '#contract/words.ts'
 import { ggmlVersion } from '#runtime/ggml.mjs'
 import { ownThreads } from '#runtime/threads.ts'
 import type { Backend } from '../active.ts'
