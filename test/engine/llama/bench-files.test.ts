@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
@@ -16,16 +17,26 @@ import { skippedBecause } from '../backend/every-device/devices.ts'
 const settings = { prompts: [40, 100, 100_000], rounds: 3, threads: 1, device: 'CPU', texts: [] }
 let folder: string
 let files: string[]
+let spec: DecoderSpec
 beforeAll(async () => {
   await openBackend('auto')
   folder = await mkdtemp(join(tmpdir(), 'espalier-bench-'))
   const model = await openModel(sampleModelFolder)
+  spec = model.spec
   const target = join(folder, 'files')
   await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: target, ggufTypes: ['F16', 'Q8_0'] })
   await model.close()
   files = (await readdir(target)).filter((name) => name.endsWith('.gguf')).map((name) => join(target, name))
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
+
+/** The perplexity of a file's weights, multiplied in float32. */
+async function perplexityOf(file: string, windows: readonly Int32Array[]): Promise<number> {
+  const model = await openModel(file)
+  const result = await perplexity(denseView(model), windows)
+  await model.close()
+  return result.perplexity
+}
 
 test('two files are measured in turns, on prompts that both hold, and their perplexity is that of the weights in the file', async () => {
   const windows = [0, 1].map((start) => Int32Array.from({ length: 100 }, (_, i) => (i * i * 31 + start * 7) % 1000))
@@ -39,11 +50,8 @@ test('two files are measured in turns, on prompts that both hold, and their perp
     expect(long?.seconds.value).toBeGreaterThan(short?.seconds.value as number)
     for (const { low, value, high } of [file.prefill, file.decode, ...file.firstToken.map(({ seconds }) => seconds)])
       expect(low > 0 && low <= value && value <= high).toBe(true)
-    const model = await openModel(files[at] as string)
-    const { keyValueHeads, headSize, blocks } = model.spec
-    const ours = (await perplexity(denseView(model), windows)).perplexity
-    await model.close()
-    expect(Math.abs((file.perplexities[0]?.value as number) / ours - 1)).toBeLessThan(0.005)
+    expect(Math.abs((file.perplexities[0]?.value as number) / (await perplexityOf(files[at] as string, windows)) - 1)).toBeLessThan(0.005)
+    const { keyValueHeads, headSize, blocks } = spec
     const halves = 2 * 2 * keyValueHeads * headSize * blocks.length
     expect(file.keyValueBytes - halves).toBeGreaterThanOrEqual(0)
     expect(file.keyValueBytes - halves).toBeLessThan(64)
@@ -55,11 +63,11 @@ const noVulkan = skippedBecause('ggml-vulkan')
 test.skipIf(noVulkan !== undefined)(`a GPU measures a file too${noVulkan ? ` (does not run: ${noVulkan})` : ''}`, async () => {
   const windows = [Int32Array.from({ length: 32 }, (_, i) => (i * i * 31) % 1000)]
   const texts = [{ name: 'made', windows }]
-  const of = async (device: string) => (await benchFiles(files, { ...settings, prompts: [16], rounds: 1, device, texts })).files
-  const [gpu, cpu] = [await of('Vulkan0'), await of('CPU')]
-  for (const [at, { perplexities, decode }] of gpu.entries()) {
+  const { files: measured } = await benchFiles(files, { ...settings, prompts: [16], rounds: 1, device: 'Vulkan0', texts })
+  for (const [at, { perplexities, decode }] of measured.entries()) {
     expect(decode.value).toBeGreaterThan(0)
-    expect(Math.abs((perplexities[0]?.value as number) / (cpu[at]?.perplexities[0]?.value as number) - 1)).toBeLessThan(0.005)
+    // A GPU rounds no rows to 8 bits, as a processor does for Q8_0.
+    expect(Math.abs((perplexities[0]?.value as number) / (await perplexityOf(files[at] as string, windows)) - 1)).toBeLessThan(0.001)
   }
 })
 

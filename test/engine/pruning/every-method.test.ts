@@ -20,6 +20,7 @@ import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
+import { expectSameSteps } from '../../fixtures/expect-same.ts'
 import { familyModels, fullModels, mixtureModels, type ReferenceModel } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 import { type Bench, openReference, prune, type RecordedRun, recordedRun } from './running.ts'
@@ -188,7 +189,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
         expect(await savedStack(model, first)).toBe(stackParameters(model.spec) - removedParameters(model.spec, first.plan))
       expect(Number.isFinite(await lossOf(open(), first.plan, first.tensors))).toBe(true)
       expect(await cacheError(open(), first.plan, first.tensors), 'the cached decoder equals the uncached one').toBeLessThan(
-        name.startsWith('qwen3_5') ? 5e-5 : 1e-5,
+        name.startsWith('qwen3_5') ? 1e-4 : 1e-5,
       )
     })
 
@@ -206,7 +207,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
         const resumed = recordedRun(3, steps)
         expect((await prune(method, open(), { sparsity }, optionsOf(id), resumed)).plan).toEqual(plan)
         expect(resumed.computed.filter((step) => before.includes(step))).toEqual([])
-        expect(new Map(steps)).toEqual(whole.steps)
+        expectSameSteps(steps, whole.steps)
         const again = recordedRun(3, steps)
         expect((await prune(method, open(), { sparsity }, optionsOf(id), again)).plan).toEqual(plan)
         expect(again.computed).toEqual([])
