@@ -98,7 +98,7 @@ struct AttentionBackward {
     const int count = std::min(queryRows, call.tokens - first), last = first + count, size = call.headSize, stride = scoreStride();
     const int rows = (count + tileRows - 1) / tileRows * tileRows;
     const int from = call.window > 0 ? std::max(0, first - call.window + 1) / tileColumns * tileColumns : 0;
-    const int seen = static_cast<int>(roundUp(last - from, tileColumns));
+    const int seen = static_cast<int>(roundUp(last - from, tileColumns)), keyRows = static_cast<int>(roundUp(last - from, tileRows));
     const size_t at = static_cast<size_t>(first) * padded();
     for (int column = 0; column < seen; column += tileColumns) {
       const size_t tile = static_cast<size_t>(from + column) * size;
@@ -110,10 +110,11 @@ struct AttentionBackward {
       const int position = first + row - from, low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
       if (row < count) takeRow(work.weights + own, work.byScores + own, work.slopes + own, seen, low, position + 1);
       else std::fill(work.byScores + own, work.byScores + own + seen, 0.0f);
+      // Whole tiles of keys may end after the tiles of scores.
+      for (float* scores : {work.weights, work.byScores}) std::fill(scores + own + std::min(seen, keyRows), scores + own + keyRows, 0.0f);
     }
     const size_t keys = static_cast<size_t>(from) * padded();
     multiplyWide<false>(work.byScores, stride, work.key + keys, work.byQuery, rows, last - from, false);
-    const int keyRows = (last - from + tileRows - 1) / tileRows * tileRows;
     multiplyWide<true>(work.byScores, stride, work.query + at, byKey + keys, keyRows, count, true);
     multiplyWide<true>(work.weights, stride, work.outer + at, byValue + keys, keyRows, count, true);
     for (int row = 0; row < count; row++) call.rotateBack(work.byQuery + static_cast<size_t>(row) * padded(), first + row, gradientAt(sample, first + row, head));
