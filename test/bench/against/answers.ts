@@ -13,13 +13,8 @@ import { Llama } from '../../interop/llama.ts'
 const rounds = 3
 const [promptTokens, decoded] = [16, 64]
 
-/** Pairs to compare: our precision and a file type of llama.cpp. */
-const classes = [
-  { precision: 'float32', type: 'F32' },
-  { precision: 'bfloat16', type: 'BF16' },
-  { precision: 'float32', type: 'Q8_0' },
-  { precision: 'float32', type: 'Q4_K_M' },
-] as const
+/** The file types compared. Espalier reads each as it is stored, and computes in float32. */
+const types = ['F32', 'BF16', 'Q8_0', 'Q4_K_M'] as const
 
 /** Prints a model's tokens per second, round by round as they are measured, and the ratio of the medians. */
 export async function compareAnswers(path: string): Promise<void> {
@@ -29,20 +24,18 @@ export async function compareAnswers(path: string): Promise<void> {
     await writeFiles(path, folder)
     console.log(`${basename(path)} on ${cpus()[0]?.model}, ${decoded} tokens after ${promptTokens}, tokens a second`)
     for (const threads of new Set([1, availableParallelism()])) {
-      for (const { precision, type } of classes) {
+      for (const type of types) {
         const file = join(folder, 'files', (await readdir(join(folder, 'files'))).find((name) => name.endsWith(`-${type}.gguf`)) ?? '')
         const pairs: [number, number][] = []
         for (let round = 0; round < rounds; round++) {
-          const ours = await answerHere(file, precision, threads)
+          const ours = await answerHere(file, threads)
           const prompt = Array.from({ length: promptTokens }, (_, i) => i * 37 + 11)
           const { tokensPerSecond: theirs } = await llama.ask({ file, threads, prompt, tokens: decoded + 1 })
           pairs.push([ours, theirs])
         }
         const rates = pairs.map(([ours, theirs]) => `${ours.toFixed(1)} : ${theirs.toFixed(1)}`).join(', ')
         const ratios = pairs.map(([ours, theirs]) => ours / theirs).sort((a, b) => a - b)
-        console.log(
-          `${threads} threads, ${precision} against ${type}: ${rates}; ratio ${ratios.map((ratio) => ratio.toFixed(2)).join(' – ')}`,
-        )
+        console.log(`${threads} threads, ${type}: ${rates}; ratio ${ratios.map((ratio) => ratio.toFixed(2)).join(' – ')}`)
       }
     }
   } finally {
@@ -54,14 +47,13 @@ export async function compareAnswers(path: string): Promise<void> {
 async function writeFiles(path: string, folder: string): Promise<void> {
   await openBackend('auto')
   const model = await openModel(path)
-  const ggufTypes = classes.map(({ type }) => type)
-  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: join(folder, 'files'), ggufTypes })
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder: join(folder, 'files'), ggufTypes: types })
   await model.close()
 }
 
 /** Our tokens per second, in a separate process. */
-async function answerHere(path: string, precision: string, threads: number): Promise<number> {
-  const args = [path, '--only', 'one', '--tokens', String(decoded), '--precision', precision]
+async function answerHere(path: string, threads: number): Promise<number> {
+  const args = [path, '--only', 'one', '--tokens', String(decoded)]
   const { code, output } = await runTool(
     execPath,
     ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../decode.ts'), ...args],

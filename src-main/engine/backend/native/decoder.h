@@ -128,8 +128,7 @@ struct Decoder {
     const int64_t width = padded(hidden), neurons = step.inner, stride = padded(neurons);
     const FewRows upward{normed, width, step.count, hidden, step.first, neurons, step.firstBias, ups, stride};
     const FewRows gating{normed, width, step.count, hidden, step.gate, neurons, step.gateBias, gates, stride};
-    const int64_t piece = upward.pieceOf(1 << 14);
-    inPieces(neurons, piece, [&](int64_t first, int64_t last) {
+    inPieces(neurons, upward.piece(), [&](int64_t first, int64_t last) {
       upward.columnsOf(first, last);
       if (step.gated) gating.columnsOf(first, last);
       for (int row = 0; row < step.count; row++) {

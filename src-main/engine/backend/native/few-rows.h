@@ -22,6 +22,9 @@ constexpr int rowsAtOnce = lanes == 8 ? 3 : 6;
 // Rows that share one read of the weight.
 constexpr int mostFewRows = 16;
 constexpr int panelColumns = 32;
+constexpr int piecesPerThread = 3;
+// Entries of a piece that are worth another thread.
+constexpr int64_t leastEntries = 1 << 15;
 
 inline float treeSum(Vector vector) {
 #if defined(__AVX512F__)
@@ -148,6 +151,7 @@ void dotPanelRows(const float* x, int64_t strideX, int64_t rows, Panel weight, i
 // A stored weight: rows in float32, 16 bits or groups, with bit-identical products and sums, or tiles of halves.
 struct StoredWeight {
   const float* floats = nullptr;
+  // In the order of `interleave`.
   const BrainFloat* brainFloats = nullptr;
 #if ESPALIER_FLOAT16
   const Float16* float16 = nullptr;
@@ -157,13 +161,6 @@ struct StoredWeight {
 #if ESPALIER_HALVES
   HalfWeight halves{};
 #endif
-
-  bool inRows() const {
-#if ESPALIER_FLOAT16
-    if (float16) return true;
-#endif
-    return floats || brainFloats || groups;
-  }
 };
 
 // x [rows, depth] times a stored weight of `columns` rows, plus bias. Row r goes to row `place[r]` of the result, or to r without places.
@@ -181,16 +178,14 @@ struct FewRows {
   float scale = 1;
 
   void run() const {
-    const int64_t size = pieceOf(1 << 15);
-    inPieces(columns, size, [this](int64_t first, int64_t last) { columnsOf(first, last); });
+    inPieces(columns, piece(), [this](int64_t first, int64_t last) { columnsOf(first, last); });
   }
 
-  // Columns per task: as many as fill `words` of 32 bits, in whole panels if the weight is stored in panels. Bfloat16 rows use the same
-  // number as float32 ones, because neuron functions give different bits at the end of a piece.
-  int64_t pieceOf(int64_t words) const {
-    const bool inRows = weight.inRows();
-    const int64_t unit = inRows ? 4 : panelColumns, entries = inRows ? words : 2 * words;
-    return std::max(unit, std::min(columns, entries / depth) / unit * unit);
+  // Columns per task: few pieces for each thread, because memory serves long streams faster. Whole panels, so that neuron functions have the
+  // same vectors in any piece.
+  int64_t piece() const {
+    const int64_t pieces = std::min<int64_t>(piecesPerThread * Pool::shared().threads(), 1 + columns * depth / leastEntries);
+    return roundUp((columns + pieces - 1) / pieces, panelColumns);
   }
 
   // If the weight is stored in panels, `first` must be a multiple of a panel's columns.
@@ -203,9 +198,9 @@ struct FewRows {
     float part[mostFewRows * panelColumns];
     const float* from = x + row * stride;
     if (weight.floats) return rowsOfEntries(weight.floats, from, part, row, count, first, last);
-    if (weight.brainFloats) return rowsOfEntries(weight.brainFloats, from, part, row, count, first, last);
+    if (weight.brainFloats) return interleavedRows(weight.brainFloats, from, part, row, count, first, last);
 #if ESPALIER_FLOAT16
-    if (weight.float16) return rowsOfEntries(weight.float16, from, part, row, count, first, last);
+    if (weight.float16) return interleavedRows(weight.float16, from, part, row, count, first, last);
 #endif
     if (weight.groups)
       return withForm(weight.form, [&](auto one) {
@@ -232,6 +227,14 @@ struct FewRows {
       dotRows<1>(from, stride, count, entries + column * depth, depth, part, 1);
       take(part, 1, row, count, column, 1);
     }
+  }
+
+  // Pieces begin at a multiple of four.
+  template <class Entry>
+  void interleavedRows(const Entry* entries, const float* from, float* part, int64_t row, int64_t count, int64_t first, int64_t last) const {
+    const int64_t whole = std::max(first, std::min(last, columns / 4 * 4));
+    rowsOfGroups(reinterpret_cast<const FourEntries<Entry>*>(entries), from, part, row, count, first, whole);
+    rowsOfEntries(entries, from, part, row, count, whole, last);
   }
 
   // Only weights with a multiple of four rows are stored in groups, and pieces begin at one.

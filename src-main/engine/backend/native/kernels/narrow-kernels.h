@@ -20,17 +20,18 @@ struct NarrowKernel {
     if (!call.inputs({&weight}) || !call.require(isMatrix(weight), "A weight in 16 bits is a matrix.")) return;
     const int64_t rows = TF_Dim(weight, 0), columns = TF_Dim(weight, 1), size = rows * columns;
     const float* from = dataOf(weight);
-    if (columns % lanes == 0 && areBrainFloats(from, size)) return fill<BrainFloat>(from, size, call.output({rows, columns / 2}, int32));
+    if (columns % lanes == 0 && areBrainFloats(from, size)) return fill<BrainFloat>(from, rows, columns, call.output({rows, columns / 2}, int32));
 #if ESPALIER_FLOAT16
-    if (columns % lanes == 0 && areFloat16(from, size)) return fill<Float16>(from, size, call.output({rows, columns / 2, 1}, int32));
+    if (columns % lanes == 0 && areFloat16(from, size)) return fill<Float16>(from, rows, columns, call.output({rows, columns / 2, 1}, int32));
 #endif
     call.output({0, 0}, int32);
   }
 
   template <class Entry>
-  static void fill(const float* from, int64_t size, float* output) {
+  static void fill(const float* from, int64_t rows, int64_t columns, float* output) {
     Entry* to = reinterpret_cast<Entry*>(output);
-    if (to) inPieces(size, 1 << 16, [&](int64_t first, int64_t last) { convert(from + first, last - first, to + first); });
+    const int64_t piece = roundUp(1 + (1 << 16) / columns, 4);
+    if (to) inPieces(rows, piece, [&](int64_t first, int64_t last) { interleave(from, columns, first, last, to); });
   }
 };
 
