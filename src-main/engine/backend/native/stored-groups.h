@@ -41,13 +41,11 @@ inline Integers bytesFrom(const int8_t* from) {
 }
 
 // A group of each of four rows side by side, so that one stream of memory feeds four sums. Of 4 bits, the first half of a row's columns are
-// the lower halves of its bytes.
+// the lower halves of its bytes; they have a sign if the group has no addend.
 template <int Bits, int Columns, bool Shifted>
 struct FourGroups {
   static constexpr int columns = Columns;
   static constexpr GroupForm form{Bits, Columns, Shifted};
-  // Of 4 bits, whole numbers without an addend are stored larger by this.
-  static constexpr int excess = Bits == 4 && !Shifted ? 8 : 0;
 
   float numbers[Shifted ? 8 : 4];
   int8_t entries[4][Columns * Bits / 8];
@@ -57,13 +55,15 @@ struct FourGroups {
     if constexpr (Bits == 8) return scaled(row, toFloats(bytesFrom(entries[row] + first)));
     else {
       const Integers pairs = bytesFrom(entries[row] + first % (Columns / 2));
-      const Integers halves = first < Columns / 2 ? pairs : pairs >> 4;
+      const bool isLower = first < Columns / 2;
 #if defined(__AVX512F__)
       // One of the sixteen possible entries, which are computed once per group.
-      const Integers wholes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-      return (Vector)_mm512_permutexvar_ps((__m512i)halves, (__m512)scaled(row, toFloats(wholes - excess)));
+      const Integers halves = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+      const Integers wholes = Shifted ? halves : halves << 28 >> 28;
+      return (Vector)_mm512_permutexvar_ps((__m512i)(isLower ? pairs : pairs >> 4), (__m512)scaled(row, toFloats(wholes)));
 #else
-      return scaled(row, toFloats((halves & 15) - excess));
+      if constexpr (Shifted) return scaled(row, toFloats((isLower ? pairs : pairs >> 4) & 15));
+      return scaled(row, toFloats(isLower ? pairs << 28 >> 28 : pairs >> 4));
 #endif
     }
   }
@@ -73,7 +73,7 @@ struct FourGroups {
     if constexpr (Shifted) numbers[4 + row] = shift;
     for (int i = 0; i < Columns * Bits / 8; i++) {
       if constexpr (Bits == 8) entries[row][i] = wholes[i];
-      else entries[row][i] = static_cast<int8_t>((wholes[i] + excess) | (wholes[i + Columns / 2] + excess) << 4);
+      else entries[row][i] = static_cast<int8_t>((wholes[i] & 15) | (wholes[i + Columns / 2] & 15) << 4);
     }
   }
 
