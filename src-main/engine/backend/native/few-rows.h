@@ -232,7 +232,7 @@ struct FewRows {
   // Pieces begin at a multiple of four.
   template <class Entry>
   void interleavedRows(const Entry* entries, const float* from, float* part, int64_t row, int64_t count, int64_t first, int64_t last) const {
-    const int64_t whole = std::max(first, std::min(last, columns / 4 * 4));
+    const int64_t whole = std::min(last, columns / 4 * 4);
     rowsOfGroups(reinterpret_cast<const FourEntries<Entry>*>(entries), from, part, row, count, first, whole);
     rowsOfEntries(entries, from, part, row, count, whole, last);
   }
