@@ -21,6 +21,7 @@ import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/p
 import { methods } from '#engine/pruning/registry.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { expectSameSteps } from '../../fixtures/expect-same.ts'
+import { lacksAvx512 } from '../../fixtures/processor-features.ts'
 import { familyModels, fullModels, mixtureModels, type ReferenceModel } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 import { type Bench, openReference, prune, type RecordedRun, recordedRun } from './running.ts'
@@ -189,7 +190,7 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
         expect(await savedStack(model, first)).toBe(stackParameters(model.spec) - removedParameters(model.spec, first.plan))
       expect(Number.isFinite(await lossOf(open(), first.plan, first.tensors))).toBe(true)
       expect(await cacheError(open(), first.plan, first.tensors), 'the cached decoder equals the uncached one').toBeLessThan(
-        name.startsWith('qwen3_5') ? 1e-4 : 1e-5,
+        name.startsWith('qwen3_5') ? (lacksAvx512 ? 1e-4 : 5e-5) : 1e-5,
       )
     })
 

@@ -366,7 +366,7 @@ describe('qwen3_5', () => {
     } = await recoverPlan({
       view: denseView(model),
       plan: { ...plan, blocks },
-      request: { amount: { tokens: 32 * length }, text: { source: 'text', sequenceLength: length }, rate: 2e-5 },
+      request: { amount: { tokens: 32 * length }, text: { source: 'text', sequenceLength: length }, rate: 4e-5 },
       read: async (windows, choose) => ({ windows: choose(text).slice(0, windows), used, notes: [] }),
       heldOut: [{ kind: 'one', windows: short(measured.slice(0, 4)) }],
       apart: [],
