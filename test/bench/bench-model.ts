@@ -22,7 +22,7 @@ export const smolShape: Shape = {
   heads: 9,
   keyValueHeads: 3,
   vocabulary: 49152,
-  dtype: 'F32',
+  dtype: 'BF16',
 }
 
 /** Seeded 32-bit numbers (xorshift), and values of mean 0 and deviation 1 made from them, which are fast rather than exactly normal. */

@@ -76,7 +76,7 @@ interface Line {
 async function measure(subject: Subject, rates: MachineRate[], folder: string): Promise<Line[]> {
   const { spec, checkpoint } = await openSpec(subject.path)
   await checkpoint.close()
-  const model = { path: subject.path, spec, tokenizer: await openModelTokenizer({ path: subject.path, spec }) }
+  const model = { path: subject.path, spec, checkpoint, tokenizer: await openModelTokenizer({ path: subject.path, spec }) }
   const base = {
     model: subject.path,
     seed: 0,

@@ -10,7 +10,7 @@ import { add, ones, type Rank, randomNormal, slice, type Tensor, type Tensor2D, 
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { HalfProducts } from '#engine/backend/half-products.ts'
-import type { HalfOperations } from '#engine/backend/halves.ts'
+import type { HalfOperations, RowParts } from '#engine/backend/halves.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
@@ -32,7 +32,7 @@ const { side, hidden, neurons, heads, keyValueHeads, size, vocabulary } = onGpu
 interface Kind {
   readonly title: string
   readonly bare: () => Tensor
-  readonly operations: Record<Operation, () => Tensor>
+  readonly operations: Partial<Record<Operation, () => Tensor>>
 }
 
 type Operation = keyof typeof counts
@@ -71,8 +71,12 @@ if (flags.device) compareOnDevice()
 else {
   const units = findHalfUnits()
   if (!units) throw new Error('This processor has no units for 16-bit operands.')
-  measure(halfKind(units, false))
-  if (name === 'tensorflow-cpu') for (const exact of [true, false]) measure(halfKind(units, true, exact))
+  measure(halfKind(units, 1))
+  if (name === 'tensorflow-cpu') {
+    measure(halfKind(units, 2, true))
+    measure(halfKind(units, 2))
+    measure(halfKind(units, 3, true))
+  }
 }
 
 /** The operations that a GPU has, without our own: the runtime's, in float32 and in 16 bits. */
@@ -83,7 +87,7 @@ function compareOnDevice(): void {
   console.log(onGpu ? `On the device ${deviceLine('name,compute_cap')}` : 'No GPU answered: the same operations over the processor.')
   measure(floatKind())
   const units = findHalfUnits()
-  if (units) measure(halfKind(units, false))
+  if (units) measure(halfKind(units, 1))
   else console.log('The device has no units for 16-bit operands.')
   if (onGpu) console.log(`Memory of the device, used and in all: ${deviceLine('memory.used,memory.total')}`)
   else console.log(`Peak memory of the process: ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB`)
@@ -100,19 +104,22 @@ function deviceLine(fields: string): string {
 }
 
 /** If `exact`, weights are those of a checkpoint in bfloat16. */
-function halfKind(units: HalfOperations, split: boolean, exact = false): Kind {
-  const pack = (weight: Tensor2D) => units.pack(exact ? roundTo(weight, 'BF16') : weight, split)
+function halfKind(units: HalfOperations, parts: RowParts, exact = false): Kind {
+  const pack = (weight: Tensor2D) => units.pack(exact ? roundTo(weight, 'BF16') : weight, parts)
   const { x, source, projected, cosine, sine, wide } = inputs
   const [square, gate, up, down] = [weights.square, weights.gate, weights.up, weights.down].map(pack) as [Packed, Packed, Packed, Packed]
   const [queries, output, head] = [weights.queries, weights.output, weights.head].map(pack) as [Packed, Packed, Packed]
   const centred = { ...norm, centred: false }
   return {
-    title: !split ? units.units : exact ? 'two products of split rows with exact weights' : 'three products of split operands',
+    title:
+      parts === 1
+        ? units.units
+        : `${exact ? parts : 3} products of rows in ${parts} parts${exact ? ' with exact weights' : ' and split weights'}`,
     bare: () => units.product(wide, square),
     operations: {
       MLP: () => units.mlp(x, source, { norm: centred, scale: 1, activation: 'silu', gate, up, down }),
       'queries, keys, values': () => units.product(x, queries, { norm: centred }),
-      attention: () => units.attention(projected, cosine, sine, shape, split),
+      ...(parts < 3 ? { attention: () => units.attention(projected, cosine, sine, shape, parts === 2) } : {}),
       'output and sum': () => units.product(source, output, { add: x }),
       head: () => units.exponents(x, head, undefined, undefined),
     },

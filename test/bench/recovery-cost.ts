@@ -63,7 +63,7 @@ async function costOf(spec: DecoderSpec): Promise<string[]> {
   const trained = shapesLeft.reduce((sum, shape) => sum + shape.reduce((size, length) => size * length, 1), 0)
   const whole = (['all', 'low-rank'] as const).map((trains) => roomFor(Number.POSITIVE_INFINITY, spec, plan, tokens, trains).bytes)
   const memory = [...whole, leastBytes(spec, plan, tokens)].map((bytes) => Vocabulary.bytes(spec) + bytes)
-  const work = await workOf({ path: '', spec, tokenizer: undefined }, request)
+  const work = await workOf({ path: '', spec, checkpoint: { tensors: new Map() }, tokenizer: undefined }, request)
   const phases = work.phases.filter(({ part }) => part === 'recovery')
   const operations = phases.map(({ attention, mlp, head }) => (attention + mlp + head) / defaultRecoveryTokens)
   const seconds = sumSeconds(estimateRun('2ssp', work, rates, new Experience([], rates)).phases.filter(({ part }) => part === 'recovery'))

@@ -40,6 +40,7 @@ const machineRate = z.object({
   vectors: z.number(),
   call: z.number(),
   decoded: z.number(),
+  thirds: z.number(),
   split: z.number(),
   bfloat16: z.number(),
   auto: z.number(),

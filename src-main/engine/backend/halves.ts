@@ -29,15 +29,21 @@ export interface RuntimeProducts {
 }
 
 /**
- * A stored weight [rows, columns] in 16 bits. With `split`, products have float32's quality: rows are split, and the weight also holds what
- * rounding removed, unless its entries have 16 bits to begin with.
+ * In how many 16-bit parts a product takes each float32 number of its rows: rounded, with what rounding removed, or whole, as three parts
+ * hold all its bits.
+ */
+export type RowParts = 1 | 2 | 3
+
+/**
+ * A stored weight [rows, columns] in 16 bits. For rows in two parts it also holds what rounding removed, unless its entries have 16 bits to
+ * begin with. For rows in three they must.
  */
 export interface HalfMatrix {
   /** In the form of the operations that packed it: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
   readonly values: Tensor
   readonly rows: number
   readonly columns: number
-  readonly split: boolean
+  readonly parts: RowParts
 }
 
 /** A norm before a product, with its weights. */
@@ -70,8 +76,10 @@ export interface HalfMlp extends HalfNeurons {
 /** Operations with products of 16-bit operands and float32 sums. Everything between the products is float32. */
 export interface HalfOperations {
   readonly units: HalfUnits
+  /** Whether all entries of a weight are bfloat16 numbers, so that rows in three parts lose nothing. */
+  isExact(weight: Tensor2D): boolean
   /** With `turned`, the weight is stored transposed, [columns, rows]. */
-  pack(weight: Tensor2D, split: boolean, turned?: boolean): HalfMatrix
+  pack(weight: Tensor2D, parts: RowParts, turned?: boolean): HalfMatrix
   /** x [N, columns] times a packed weight: [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
   /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
@@ -171,7 +179,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
   const normFloats = (norm: HalfNorm | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
   const neuronInts = ({ norm, activation, gate, gateBias, up, upBias }: HalfNeurons) => ({
     units: number,
-    split: up.split,
+    parts: up.parts,
     activation: activations[activation],
     neurons: up.rows,
     gated: gate !== undefined,
@@ -198,11 +206,17 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     units: title,
     number,
     on: (other) => halfOperations(runner, other) as ProcessorHalves,
-    pack: (weight, split, turned = false) => ({
-      values: run('EspalierPack', { split, turned }, {}, { weight }),
+    isExact(weight) {
+      const exact = run('EspalierExact', {}, {}, { weight })
+      const [holds] = exact.dataSync()
+      exact.dispose()
+      return holds === 1
+    },
+    pack: (weight, parts, turned = false) => ({
+      values: run('EspalierPack', { split: parts === 2, turned }, {}, { weight }),
       rows: weight.shape[turned ? 1 : 0],
       columns: weight.shape[turned ? 0 : 1],
-      split,
+      parts,
     }),
     correlate: (a, b) => run('EspalierHalfCorrelation', { units: number }, {}, { a, b }) as Tensor2D,
     attentionBackward(projected, cosine, sine, shape, gradient) {
@@ -217,7 +231,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {
       const ints = {
         units: number,
-        split: weight.split,
+        parts: weight.parts,
         columns: weight.rows,
         biased: bias !== undefined,
         adds: add !== undefined,
@@ -249,7 +263,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       return run('EspalierAttention', ints, { cap: shape.cap ?? 0 }, { projected, cosine, sine }) as Tensor2D
     },
     exponents(x, head, bias, cap) {
-      const ints = { units: number, split: head.split, columns: head.rows, biased: bias !== undefined }
+      const ints = { units: number, parts: head.parts, columns: head.rows, biased: bias !== undefined }
       return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, { x, head: head.values, bias: bias ?? x }) as Tensor2D
     },
   }

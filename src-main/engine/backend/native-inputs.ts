@@ -22,6 +22,7 @@ const operationInputs = {
   EspalierFewNarrowRows: ['x', 'weight', 'bias'],
   EspalierDecode: ['x', 'steps', 'numbers', 'lists', 'rows', 'slots', 'tensors', 'halves'],
   EspalierPack: ['weight'],
+  EspalierExact: ['weight'],
   EspalierHalfProduct: ['x', 'normWeight', 'normBias', 'weight', 'bias', 'add'],
   EspalierHalfMlp: mlpInputs,
   EspalierKeptHalfMlp: mlpInputs,

@@ -56,6 +56,7 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
       head: head.rate,
       ...(await ratesOfComponents(shape)),
       call: (attention.seconds + mlp.seconds) / 2,
+      thirds: productsFor('float32').passes === 'thirds' ? await timesAsFast(view, walk, many, 'thirds') : 1,
       split: productsFor('mixed').passes === 'split' ? await timesAsFast(view, walk, many, 'split') : 1,
       bfloat16,
       auto: resolvePrecision('auto', spec) === 'mixed' ? bfloat16 : 1,

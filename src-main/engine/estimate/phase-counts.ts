@@ -20,6 +20,9 @@ export const trainingProducts: PhaseWork['faster'] = [{ products: 'bfloat16', sh
 
 export const noWork = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
 
+const storesBrainFloats = ({ checkpoint }: WorkModel): boolean =>
+  [...checkpoint.tensors.values()].every(({ dtype, shape }) => dtype === 'BF16' || shape.length < 2)
+
 /** Turns the passes of a phase into operations of this model, in the products of the request's precision. */
 export class PhaseCounts {
   readonly model: WorkModel
@@ -72,9 +75,12 @@ export class PhaseCounts {
   }
 
   #sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
-    const own = (products: Exclude<Products, 'float32'>): 'auto' | 'split' | 'bfloat16' =>
+    const own = (products: Exclude<Products, 'float32'>): Exclude<Products, 'float32'> | 'auto' =>
       products === 'bfloat16' && this.request.precision === 'auto' ? 'auto' : products
-    const faster = shares.flatMap(([products, share]) => (products === 'float32' ? [] : [{ products: own(products), share }]))
+    const plain: readonly Products[] = storesBrainFloats(this.model) ? ['float32'] : ['float32', 'thirds']
+    const faster = shares.flatMap(([products, share]) =>
+      plain.includes(products) ? [] : [{ products: own(products as Exclude<Products, 'float32'>), share }],
+    )
     return faster.length > 0 ? { faster } : {}
   }
 

@@ -13,7 +13,7 @@ export interface SeededShape {
   readonly vocabulary: number
 }
 
-/** A model of one block that exists in memory only. Its values only have to be finite. */
+/** A model of one block that exists in memory only. Its values only have to be finite, and bfloat16 numbers. */
 export async function seededModel({ hidden, intermediate, heads, vocabulary }: SeededShape): Promise<Model> {
   const config = {
     architectures: ['LlamaForCausalLM'],
@@ -62,8 +62,9 @@ function memoryCheckpoint(config: Record<string, unknown>, shapesOf: ReturnType<
   const values = async (name: string, rows?: { first: number; count: number }): Promise<Float32Array> => {
     const shape = tensors.get(name)?.shape ?? []
     const count = rows ? rows.count * (sizeOf(shape) / rowCount(shape)) : sizeOf(shape)
-    const scale = shape.length === 1 ? 0 : 1 / Math.sqrt(shape[1] ?? 1)
-    return Float32Array.from({ length: count }, (_, i) => (shape.length === 1 ? 1 : scale * (((i * 7919) % 2003) / 1001 - 1)))
+    if (shape.length === 1) return new Float32Array(count).fill(1)
+    const scale = 2 ** -Math.round(7 + Math.log2(shape[1] ?? 1) / 2)
+    return Float32Array.from({ length: count }, (_, i) => scale * (((i * 7919) % 255) - 127))
   }
   return {
     path: '',

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { selfWritten } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import { isDatasetId } from '#engine/data/named.ts'
 import { readData } from '#engine/data/read-data.ts'
@@ -11,6 +12,7 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 export interface WorkModel {
   readonly path: string
   readonly spec: DecoderSpec
+  readonly checkpoint: Pick<Checkpoint, 'tensors'>
   readonly tokenizer: Tokenizer | undefined
 }
 

@@ -243,7 +243,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyVa
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
   if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, { spec, sinks: sinksOf(sinks, spec) })
-  if (isHalf(weight)) return halfUnits().attention(projected, cosine, sine, shape, weight.split)
+  if (isHalf(weight) && weight.parts < 3) return halfUnits().attention(projected, cosine, sine, shape, weight.parts === 2)
   if (fused?.attention && !sinks) return fused.attention(projected, cosine, sine, shape)
   return mixHeadsByStep(projected, tables, shape, batchedProduct, sinksOf(sinks, spec))
 }

@@ -1,36 +1,39 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { isConstant } from '#engine/architectures/spec.ts'
 import { cloneTensors } from '#engine/tensor/clone.ts'
-import { halfUnits } from '#engine/tensor/half-units.ts'
-import { isHalf, type Matrix, type Products } from '#engine/tensor/products.ts'
+import { isHalf, type Matrix, type Products, packFor, takesPacked } from '#engine/tensor/products.ts'
 import { changeExpert } from './views/gather-mixture.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
 import { isUnread, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
 
+type PackedProducts = Exclude<Products, 'float32'>
+
 /**
  * The weights of a view's parts, packed for products of 16-bit operands. They are packed each time, because packing costs as much as
- * reading and saves memory; or once, if walks have few rows and weights are not streamed.
+ * reading and saves memory; or once, if walks have few rows and weights are not streamed. Parts that these products do not take stay in
+ * float32.
  */
 export class HalfParts {
   readonly #view: ModelView
-  readonly #split: boolean
+  readonly #products: PackedProducts
   readonly #keeps: boolean
   readonly #kept = new Map<Part, PartWeights<Matrix>>()
 
-  constructor(view: ModelView, products: Exclude<Products, 'float32'>, keeps: boolean) {
+  constructor(view: ModelView, products: PackedProducts, keeps: boolean) {
     this.#view = view
-    this.#split = products === 'split'
+    this.#products = products
     this.#keeps = keeps && !view.model.store.streams
   }
 
-  /** Packed weights of a part until `release`. */
+  /** Weights of a part until `release`: packed, or the view's own. */
   async lease(part: Part, next: Part | undefined): Promise<PartWeights<Matrix>> {
     const kept = this.#kept.get(part)
     if (kept) return kept
     const whole = await this.#view.lease(part, next)
+    if (!isTaken(whole, this.#products)) return whole
     try {
-      const packed = packPart(whole, this.#split)
+      const packed = packPart(whole, this.#products)
       if (this.#keeps) this.#kept.set(part, packed)
       return packed
     } finally {
@@ -56,9 +59,16 @@ export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boo
   return isUnread(first) ? first.halves === true : isHalf(first.down)
 }
 
+/** Whether products take all projections of a part. Experts are read one by one, so with `thirds` a mixture is computed in float32. */
+function isTaken({ attention, mlp, mixture }: PartWeights, products: PackedProducts): boolean {
+  if (mixture) return products !== 'thirds'
+  const weights = attention ? [attention.queryKeyValue, attention.output] : [mlp.gate, mlp.up, mlp.down]
+  return weights.every((weight) => !weight || takesPacked(weight, products))
+}
+
 /** The packed projections of a part. Everything else is copied. */
-function packPart({ attention, mlp, mixture }: PartWeights, split: boolean): PartWeights<Matrix> {
-  const pack = (weight: Tensor2D) => halfUnits().pack(weight, split)
+function packPart({ attention, mlp, mixture }: PartWeights, products: PackedProducts): PartWeights<Matrix> {
+  const pack = (weight: Tensor2D) => packFor(weight, products)
   if (attention) {
     const { queryKeyValue, output, ...rest } = attention
     return { attention: { ...cloneTensors(rest), queryKeyValue: pack(queryKeyValue), output: pack(output) } }

@@ -3,7 +3,7 @@ import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
-import type { Products } from '#engine/tensor/products.ts'
+import { type Products, takesPacked } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { requireFinite } from './finite.ts'
 import { breathe } from './walk.ts'
@@ -133,7 +133,7 @@ async function throughHead(
   }
   await vocabulary.forEachHeadChunk(async (chunk) => {
     look(chunk)
-    if (products === 'float32') return addAll((rows, own) => addTiles(own, rows, chunk, signal))
+    if (!takesPacked(chunk.weight, products)) return addAll((rows, own) => addTiles(own, rows, chunk, signal))
     return vocabulary.usePacked(chunk, products, (slice) => addAll((rows, own) => addPacked(own, rows, slice)))
   })
   return logSums

@@ -29,16 +29,18 @@ const allIn = (products: Products): ProductsFor => ({
 
 /** Which products a precision means on a machine with matrix units. */
 export function productsOnUnits(precision: Precision): ProductsFor {
-  return precision === 'mixed' ? { ...allIn('float32'), passes: 'split', ranking: 'bfloat16', rescoring: 'split' } : allIn(precision)
+  if (precision === 'bfloat16') return allIn('bfloat16')
+  const exact: ProductsFor = { ...allIn('thirds'), answers: 'float32' }
+  return precision === 'mixed' ? { ...exact, passes: 'split', ranking: 'bfloat16', rescoring: 'split' } : exact
 }
 
 /**
- * Which products a precision means on this machine. Three products of split operands are faster than one in float32 only with matrix units.
+ * Which products a precision means on this machine. Three products of 16-bit operands are faster than one in float32 only with matrix
+ * units.
  */
 export function productsFor(precision: Precision): ProductsFor {
-  const products = productsOnUnits(precision)
-  if (precision !== 'mixed' || activeBackend().halves?.units === 'AMX') return products
-  return { ...products, passes: 'float32', rescoring: 'float32' }
+  if (precision === 'bfloat16' || activeBackend().halves?.units === 'AMX') return productsOnUnits(precision)
+  return precision === 'mixed' ? { ...allIn('float32'), ranking: 'bfloat16' } : allIn('float32')
 }
 
 /** Which products a recovery trains with. In 16 bits ggml would lose small gradients on a GPU, and was not timed. */

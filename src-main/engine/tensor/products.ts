@@ -1,6 +1,6 @@
 import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
+import type { HalfMatrix, RowParts } from '#engine/backend/halves.ts'
 import { halfUnits } from './half-units.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
@@ -9,24 +9,35 @@ import { fusedNorm, type NormWeights, normalize } from './norm.ts'
 export const fewRows = 16
 
 /**
- * How the products of a pass are computed: in float32; with bfloat16 operands (float16 on a GPU without units for these) and float32 sums;
- * or as three of those, with operands split into what bfloat16 holds and the rest (x = high + low: high high + high low + low high), about
- * 5e-6 of the largest entry from float32. A weight whose entries are bfloat16 has no low part: two products, and less than half that error.
+ * How the products of a pass are computed:
+ * - `float32`: in float32.
+ * - `bfloat16`: with bfloat16 operands (float16 on a GPU without units for these) and float32 sums.
+ * - `split`: as three of those, with operands split into what bfloat16 holds and the rest (x = high + low: high high + high low + low
+ *   high), about 5e-6 of the largest entry from float32. A weight whose entries are bfloat16 has no low part: two products, and less than
+ *   half that error.
+ * - `thirds`: as three of those, of a weight whose entries are bfloat16 and all bits of the rows (x = high + low + rest), so that only
+ *   sums are rounded, as in float32, and less often. Other weights, and products without a stored weight, are computed in float32.
  */
-export type Products = 'float32' | 'split' | 'bfloat16'
+export type Products = 'float32' | 'thirds' | 'split' | 'bfloat16'
+
+const rowParts: Readonly<Record<Exclude<Products, 'float32'>, RowParts>> = { bfloat16: 1, split: 2, thirds: 3 }
 
 /** A stored weight in the form of a product: in float32, or packed for the units of 16-bit operands. */
 export type Matrix = Tensor2D | HalfMatrix
 
 export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weight
 
+/** Whether a stored weight is packed for `products`. */
+export const takesPacked = (weight: Tensor2D, products: Products): products is Exclude<Products, 'float32'> =>
+  products !== 'float32' && (products !== 'thirds' || halfUnits().isExact(weight))
+
+/** A stored weight packed for products of 16-bit operands. With `turned`, for those with its transpose, [D, R]. */
+export const packFor = (weight: Tensor2D, products: Exclude<Products, 'float32'>, turned = false): HalfMatrix =>
+  halfUnits().pack(weight, rowParts[products], turned)
+
 /** A stored weight in the form of `products`: packed for 16-bit operands, otherwise unchanged. */
 export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>
-  products === 'float32' ? weight : halfUnits().pack(weight, products === 'split')
-
-/** The same for products with the transposed weight, [D, R]. */
-export const turnedMatrix = (weight: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix =>
-  halfUnits().pack(weight, products === 'split', true)
+  takesPacked(weight, products) ? packFor(weight, products) : weight
 
 /** What a product is added to, [N, R], with a scale. */
 export interface Onto {
@@ -57,7 +68,9 @@ export function projectNormed(x: Tensor2D, norm: NormWeights | undefined, weight
 /** Sums of rows of a stored weight [R, D] with factors [N, R]: [N, D]. */
 export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32', onto?: Onto): Tensor2D {
   return tidy(() =>
-    products === 'float32' ? addOnto(matMul(factors, weight), onto) : project(factors, turnedMatrix(weight, products), undefined, onto),
+    takesPacked(weight, products)
+      ? project(factors, packFor(weight, products, true), undefined, onto)
+      : addOnto(matMul(factors, weight), onto),
   )
 }
 
@@ -67,7 +80,7 @@ export const batchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean): T
 /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
 export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float32'): Tensor2D {
   if (products === 'bfloat16') return halfUnits().correlate(a, b)
-  if (products === 'split') return tidy(() => project(transpose(a), turnedMatrix(b, products)))
+  if (products === 'split') return tidy(() => project(transpose(a), packFor(b, products, true)))
   return matMul(a, b, true, false)
 }
 

@@ -8,6 +8,7 @@ import type {
   HalfOperations,
   HalfProduct,
   HalfUnits,
+  RowParts,
   RuntimeProducts,
 } from '#engine/backend/halves.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
@@ -30,18 +31,22 @@ export class RuntimeHalves implements HalfOperations {
     this.products = products
   }
 
-  /** Throws if split operands are requested. */
-  pack(weight: Tensor2D, split: boolean, turned = false): HalfMatrix {
-    if (split) throw new Error(`${this.units} multiplies no split operands.`)
+  isExact(): boolean {
+    return false
+  }
+
+  /** Throws if rows are to be split. */
+  pack(weight: Tensor2D, parts: RowParts, turned = false): HalfMatrix {
+    if (parts !== 1) throw new Error(`${this.units} multiplies no split operands.`)
     const stored: Tensor2D = turned ? transpose(weight) : weight
     const [rows, columns] = stored.shape
     const values = this.products.pack(stored)
     if (turned) stored.dispose()
-    return { values, rows, columns, split }
+    return { values, rows, columns, parts }
   }
 
   correlate(a: Tensor2D, b: Tensor2D): Tensor2D {
-    return tidy(() => this.product(transpose(a), this.pack(b, false, true)))
+    return tidy(() => this.product(transpose(a), this.pack(b, 1, true)))
   }
 
   product(x: Tensor2D, weight: HalfMatrix, { norm, bias, add: onto, scale = 1 }: HalfProduct = {}): Tensor2D {

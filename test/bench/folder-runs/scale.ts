@@ -114,7 +114,7 @@ async function plan(
     ...{ model: path, method: '2ssp', amount: { sparsity }, options: { windows }, seed: 0, precision: 'float32', backend: 'auto' },
     ...{ calibration: data, repair: { kind: 'in-order', calibration: data }, measures: [{ kind: 'perplexity', name: 'test', data }] },
   }
-  const work = await workOf({ path, spec, tokenizer: undefined }, request)
+  const work = await workOf({ path, spec, checkpoint, tokenizer: undefined }, request)
   const estimated = estimateRun('2ssp', work, rates, new Experience([], rates)).phases
   const secondsOf = (part: string) => sumSeconds(estimated.filter((phase) => phase.part === part))
   const own = { pruning: secondsOf('pruning'), repair: secondsOf('repair'), perplexity: secondsOf('perplexity') }

@@ -11,6 +11,7 @@ import {
   type Tensor1D,
   type Tensor2D,
   tanh,
+  tensor1d,
   tensor2d,
   tidy,
 } from '@tensorflow/tfjs-core'
@@ -37,17 +38,18 @@ const expectedUnits = /\bamx_bf16\b/.test(processorFeatures)
     : undefined
 
 /** How far an operation may deviate from the plain one, relative to its largest entry: bfloat16 has 8 bits, two of them 16. */
-const tolerances = { bfloat16: lacksAvx512 ? 1.2e-2 : 1e-2, split: 3e-5, exact: 1e-5 }
+const tolerances = { bfloat16: lacksAvx512 ? 1.2e-2 : 1e-2, split: 3e-5, exact: 1e-5, thirds: 2e-6 }
 const kinds = [
-  { precision: 'bfloat16', split: false },
-  { precision: 'split', split: true },
-  { precision: 'exact', split: true },
+  { precision: 'bfloat16', parts: 1 },
+  { precision: 'split', parts: 2 },
+  { precision: 'exact', parts: 2 },
+  { precision: 'thirds', parts: 3 },
 ] as const
 type Kind = (typeof kinds)[number]
 
 /** A weight, with 16-bit entries where that loses nothing. */
 const weightFor = (kind: Pick<Kind, 'precision'>, weight: Tensor2D): Tensor2D =>
-  kind.precision === 'exact' ? roundTo(weight, 'BF16') : weight
+  kind.precision === 'exact' || kind.precision === 'thirds' ? roundTo(weight, 'BF16') : weight
 
 const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
   randomNormal<R>(shape as never, 0, deviation, 'float32', seed)
@@ -106,13 +108,58 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         const [x, weight] = [normal<Rank.R2>([rows, depth], 1), weightFor(kind, normal<Rank.R2>([columns, depth], 2))]
         const [bias, add] = [normal<Rank.R1>([columns], 3), normal<Rank.R2>([rows, columns], 4)]
         const norm = { epsilon: 1e-5, divisor: depth, centred: rows % 2 === 1 && depth > 1, weight: normal<Rank.R1>([depth], 5) }
-        const packed = halves.pack(weight, kind.split)
+        const packed = halves.pack(weight, kind.parts)
         const plain = matMul(x, weight, false, true)
         expectClose(halves.product(x, packed), plain, tolerances[kind.precision])
         const biased = halves.product(x, packed, { bias, add, scale: 0.5 })
         expectClose(biased, addTo(mul(addTo(plain, bias), 0.5), add), tolerances[kind.precision])
         const normed = matMul(fused.normalize(x, norm.weight, undefined, norm), weight, false, true)
         expectClose(halves.product(x, packed, { norm }), normed, tolerances[kind.precision])
+      })
+    })
+
+    // 64 to 4,096 terms, rows of one size and rows with a few entries far above the others, as streams have.
+    test.skipIf(halves.units !== 'AMX').each([
+      { depth: 64, above: 1 },
+      { depth: 576, above: 1 },
+      { depth: 576, above: 1000 },
+      { depth: 1536, above: 100 },
+      { depth: 4096, above: 1 },
+      { depth: 14336, above: 10 },
+    ])('products of rows in three parts are no further from float64 than float32: %o', ({ depth, above }) => {
+      const [rows, columns] = [48, 96]
+      tidy(() => {
+        const weight = roundTo(normal<Rank.R2>([columns, depth], 2, 1 / Math.sqrt(depth)), 'BF16')
+        const x = mul<Tensor2D>(
+          normal<Rank.R2>([rows, depth], 1),
+          tensor1d(Array.from({ length: depth }, (_, i) => (i % 50 === 7 ? above : 1))),
+        )
+        const [a, b] = [x.dataSync(), weight.dataSync()]
+        const exact = Float64Array.from({ length: rows * columns }, (_, at) => {
+          const [row, column] = [Math.floor(at / columns), at % columns]
+          let sum = 0
+          for (let i = 0; i < depth; i++) sum += Number(a[row * depth + i]) * Number(b[column * depth + i])
+          return sum
+        })
+        const errors = (own: Tensor2D) => {
+          const distances = Float64Array.from(own.dataSync(), (value, at) => Math.abs(value - (exact[at] as number)))
+          return { most: distances.reduce((most, one) => Math.max(most, one), 0), sum: distances.reduce((sum, one) => sum + one, 0) }
+        }
+        const [thirds, plain] = [errors(halves.product(x, halves.pack(weight, 3))), errors(matMul(x, weight, false, true))]
+        expect(thirds.most).toBeLessThanOrEqual(plain.most)
+        expect(thirds.sum).toBeLessThanOrEqual(plain.sum)
+      })
+    })
+
+    test('only a weight of bfloat16 numbers is exact', () => {
+      tidy(() => {
+        const weight = normal<Rank.R2>([300, 2000], 1)
+        expect(halves.isExact(weight)).toBe(false)
+        const rounded = roundTo(weight, 'BF16')
+        expect(halves.isExact(rounded)).toBe(kinds.length > 1)
+        const almost = rounded.dataSync().slice()
+        almost[599_999] = 1.001
+        expect(halves.isExact(tensor2d(almost, [300, 2000]))).toBe(false)
       })
     })
 
@@ -125,7 +172,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         ]
         for (const kind of kinds) {
           const weight = weightFor(kind, stored)
-          expectClose(halves.product(x, halves.pack(weight, kind.split, true)), matMul(x, weight), tolerances[kind.precision])
+          expectClose(halves.product(x, halves.pack(weight, kind.parts, true)), matMul(x, weight), tolerances[kind.precision])
         }
         expectClose(halves.correlate(x, other), matMul(x, other, true, false), tolerances.bfloat16)
       })
@@ -139,7 +186,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
     ] as const
 
     test.each(kinds.flatMap((kind) => mlps.map((mlp) => ({ ...kind, ...mlp }))))('an MLP equals the step-by-step one: %o', (kind) => {
-      const { rows, hidden, neurons, gated, biased, activation, scale, split } = kind
+      const { rows, hidden, neurons, gated, biased, activation, scale, parts } = kind
       tidy(() => {
         const x = normal<Rank.R2>([rows, hidden], 1)
         const weight = (out: number, columns: number, seed: number) =>
@@ -156,7 +203,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           : {}
         const spec = { activation, ...(scale === 1 ? {} : { residualScale: scale }) }
         const plain = runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), plainCall(spec))
-        const packed = Object.fromEntries(Object.entries(matrices).map(([name, matrix]) => [name, halves.pack(matrix, split)]))
+        const packed = Object.fromEntries(Object.entries(matrices).map(([name, matrix]) => [name, halves.pack(matrix, parts)]))
         const own = halves.mlp(x, x, {
           ...(packed as { up: never; down: never }),
           ...biases,
@@ -184,24 +231,25 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
     ] as const
 
     // Attention has no weights.
-    test.each(kinds.filter(({ precision }) => precision !== 'exact').flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))(
-      'attention equals the one in float32: %o',
-      (kind) => {
-        const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, split } = kind
-        tidy(() => {
-          const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
-          const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
-          const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
-          const shape = { heads, keyValueHeads, window }
-          const own = halves.attention(projected, cosine, sine, shape, split)
-          expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
-          // A sample's result does not depend on the other samples, bit for bit.
-          const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
-          const alone = halves.attention(last, cosine, sine, shape, split)
-          expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
-        })
-      },
-    )
+    test.each(
+      kinds
+        .filter(({ precision }) => precision === 'bfloat16' || precision === 'split')
+        .flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))),
+    )('attention equals the one in float32: %o', (kind) => {
+      const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, parts } = kind
+      tidy(() => {
+        const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
+        const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
+        const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
+        const shape = { heads, keyValueHeads, window }
+        const own = halves.attention(projected, cosine, sine, shape, parts === 2)
+        expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
+        // A sample's result does not depend on the other samples, bit for bit.
+        const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
+        const alone = halves.attention(last, cosine, sine, shape, parts === 2)
+        expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
+      })
+    })
 
     test.each(kinds.flatMap((kind) => [undefined, 20].map((cap) => ({ ...kind, cap }))))(
       'sums of exponents of logits that are not stored: %o',
@@ -220,10 +268,10 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
             const logits = addTo<Tensor2D>(matMul(x, head, false, true), bias)
             const capped = kind.cap === undefined ? logits : mul<Tensor2D>(tanh(div(logits, kind.cap)), kind.cap)
             const expected = logSumExponents(capped)
-            const pairs = halves.exponents(x, halves.pack(head, kind.split), bias, kind.cap).dataSync()
+            const pairs = halves.exponents(x, halves.pack(head, kind.parts), bias, kind.cap).dataSync()
             expected.forEach((value, row) => {
               const own = (pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? 0)
-              expect(Math.abs(own - value)).toBeLessThan(kind.split ? 2e-3 : lacksAvx512 ? 0.32 : 0.3)
+              expect(Math.abs(own - value)).toBeLessThan(kind.parts > 1 ? 2e-3 : lacksAvx512 ? 0.32 : 0.3)
             })
           })
         }
@@ -238,7 +286,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           normal<Rank.R2>([70, 64], 3, 0.1),
           weightFor({ precision: 'exact' }, normal<Rank.R2>([64, 70], 4, 0.1)),
         ] as const
-        const packed = { gate: halves.pack(gate, true), up: halves.pack(up, true), down: halves.pack(down, true) }
+        const packed = { gate: halves.pack(gate, 2), up: halves.pack(up, 2), down: halves.pack(down, 2) }
         expect([packed.gate, packed.up, packed.down].map(({ values }) => values.shape[0])).toEqual([1, 2, 1])
         const plain = matMul<Tensor2D>(fused.gate(matMul(x, gate, false, true), matMul(x, up, false, true)), down, false, true)
         expectClose(halves.mlp(x, x, { ...packed, activation: 'silu', scale: 1 }), addTo(x, plain), tolerances.split)
@@ -250,7 +298,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
 
     test('logits far from zero neither overflow nor vanish, and NaN stays NaN', () => {
       tidy(() => {
-        const head = halves.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), false)
+        const head = halves.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), 1)
         const [up = 0, sum = 0, down = 0, other = 0] = halves.exponents(tensor2d([1, -1], [2, 1]), head, undefined, undefined).dataSync()
         expect(up + Math.log(sum)).toBeCloseTo(500, 0)
         expect(down + Math.log(other)).toBeCloseTo(500, 0)
@@ -261,7 +309,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
 
     test('shapes that do not fit are refused with a sentence', () => {
       tidy(() => {
-        const packed = halves.pack(normal<Rank.R2>([40, 64], 1), false)
+        const packed = halves.pack(normal<Rank.R2>([40, 64], 1), 1)
         expect(() => halves.product(normal<Rank.R2>([3, 99], 2), packed)).toThrow('does not fit')
       })
     })

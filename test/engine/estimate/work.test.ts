@@ -34,7 +34,7 @@ let model: WorkModel
 beforeAll(async () => {
   const { spec, checkpoint } = await openSpec(sample)
   await checkpoint.close()
-  model = { path: sample, spec, tokenizer: await openModelTokenizer({ path: sample, spec }) }
+  model = { path: sample, spec, checkpoint, tokenizer: await openModelTokenizer({ path: sample, spec }) }
 })
 
 const operations = ({ attention, mlp, head, double, vectors, decoded }: PhaseWork) => attention + mlp + head + double + vectors + decoded
@@ -193,7 +193,7 @@ describe('the work of a run', () => {
     const data = { source, sequenceLength: 64 }
     const measures = [{ kind: 'perplexity', name: 'test', data } as const]
     const asked = request({ model: path, method: 'reap', amount: { sparsity: 0.25 }, calibration: data, measures })
-    const { phases } = await workOf({ path, spec, tokenizer: undefined as never }, asked).finally(() => rm(folder, { recursive: true }))
+    const { phases } = await workOf({ path, spec, checkpoint, tokenizer: undefined as never }, asked).finally(() => rm(folder, { recursive: true }))
     const [scored, measured] = [phases.find(({ part }) => part === 'pruning'), phases.find(({ part }) => part === 'perplexity')]
     const met = (activeParameters(spec).active - blockParameters(spec, 0).attention * 4 - 8 * spec.hidden) / 4
     expect(scored?.mlp).toBeCloseTo((4 * 4 * 2 * 64 * met) / 1e9, 9)

@@ -23,7 +23,7 @@ const phaseWork = z.object({
    * Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. `auto` is for
    * products that precision `auto` takes only on some of these.
    */
-  faster: z.array(z.object({ products: z.enum(['split', 'bfloat16', 'auto']), share: z.number() })).optional(),
+  faster: z.array(z.object({ products: z.enum(['thirds', 'split', 'bfloat16', 'auto']), share: z.number() })).optional(),
   /** Runs of one experiment and model with the same name do this once; the longest counts. */
   shared: z.string().optional(),
 })

@@ -50,21 +50,22 @@ bool registerKernel(const char* name, std::initializer_list<const char*> inputs,
 bool registerHalves() {
 #if ESPALIER_HALVES
   return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "turned: int"}, {"output: int32"}) &&
+         registerKernel<ExactKernel>("EspalierExact", {"weight: float"}, {}) &&
          registerKernel<HalfProductKernel>(
              "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "columns: int", "normed: int", "biased: int", "adds: int"}) &&
          registerKernel<HalfMlpKernel>(
              "EspalierHalfMlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
          registerKernel<KeptHalfMlpKernel>(
              "EspalierKeptHalfMlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"},
              {"output: float", "kept: int32"}) &&
          registerKernel<HalfMlpBackwardKernel>(
@@ -75,10 +76,10 @@ bool registerHalves() {
          registerKernel<HalfNeuronsKernel>(
              "EspalierHalfNeurons",
              {"source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},
-             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "split: int",
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int"}) &&
          registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
-                                             {"units: int", "split: int", "columns: int", "biased: int", "cap: float"}) &&
+                                             {"units: int", "parts: int", "columns: int", "biased: int", "cap: float"}) &&
          registerKernel<HalfCorrelationKernel>("EspalierHalfCorrelation", {"a: float", "b: float"}, {"units: int"}) &&
          registerKernel<HalfDivergenceKernel>("EspalierHalfDivergence", {"own: float", "dense: float", "head: int32", "turned: int32", "bias: float"},
                                               {"units: int", "columns: int", "biased: int", "graded: int", "cap: float", "scale: float"},

@@ -5,10 +5,9 @@ import type { HalfMatrix } from '#engine/backend/halves.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import { halfUnits } from '#engine/tensor/half-units.ts'
 import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { matrixFor, type Products, project } from '#engine/tensor/products.ts'
+import { matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
 import { roundTo } from './round.ts'
 import { blocksReader } from './stored-blocks.ts'
 import { normOf } from './unpack.ts'
@@ -31,7 +30,7 @@ export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: Ha
 
 /** Packs rows of the head and disposes of them. */
 function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix {
-  const packed = halfUnits().pack(rows, products === 'split')
+  const packed = packFor(rows, products)
   rows.dispose()
   return packed
 }

@@ -6,7 +6,7 @@ import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
 import { breathe } from '#engine/model/walk.ts'
 import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import { combine, isHalf, type Matrix, matrixFor, type Products, project, turnedMatrix } from '#engine/tensor/products.ts'
+import { combine, isHalf, type Matrix, matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
 
 /** The most logits of one model in memory at once. There are those of two models and their difference. */
 export const logitsPerTile = 2 ** 22
@@ -40,7 +40,7 @@ export class FrozenHead {
     this.#chunk = chunk
     this.#forward = matrixFor(chunk.weight, products)
     if (products === 'float32') return
-    this.#turned = turnedMatrix(chunk.weight, products)
+    this.#turned = packFor(chunk.weight, products, true)
     if (products === 'bfloat16') this.#fused = activeBackend().halves
   }
 

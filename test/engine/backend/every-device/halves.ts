@@ -30,11 +30,11 @@ export function testHalves(): void {
     tidy(() => {
       const [x, weight] = [normal<Rank.R2>(1, 40, 64), normal<Rank.R2>(2, 96, 64)]
       const plain = matMul<Tensor2D>(x, weight, false, true)
-      const packed = halfUnits().pack(weight, false)
+      const packed = halfUnits().pack(weight, 1)
       expectHalf(halfUnits().product(x, packed), plain)
       const [bias, onto] = [normal<Rank.R1>(3, 96), normal<Rank.R2>(4, 40, 96)]
       expectHalf(halfUnits().product(x, packed, { bias, add: onto, scale: 0.5 }), add(mul(add(plain, bias), 0.5), onto))
-      expectHalf(halfUnits().product(x, halfUnits().pack(normal<Rank.R2>(5, 64, 96), false, true)), matMul(x, normal<Rank.R2>(5, 64, 96)))
+      expectHalf(halfUnits().product(x, halfUnits().pack(normal<Rank.R2>(5, 64, 96), 1, true)), matMul(x, normal<Rank.R2>(5, 64, 96)))
       expectHalf(halfUnits().correlate(plain, x), matMul(plain, x, true, false))
     }))
 
@@ -46,7 +46,7 @@ export function testHalves(): void {
       const input = normalize(x, { ...norm, kind: 'rms' })
       const gated = matMul<Tensor2D>(input, gate, false, true)
       const inner = mul<Tensor2D>(mul(gated, sigmoid(gated)), matMul(input, up, false, true))
-      const pack = (weight: Tensor2D) => halfUnits().pack(weight, false)
+      const pack = (weight: Tensor2D) => halfUnits().pack(weight, 1)
       const packed = { gate: pack(gate), up: pack(up), down: pack(down) }
       const own = halfUnits().mlp(x, x, { ...packed, norm, activation: 'silu', scale: 1 })
       expectHalf(own, add(x, matMul(inner, down, false, true)))
@@ -60,11 +60,11 @@ export function testHalves(): void {
     const before = memory()
     tidy(() => {
       const weight = normal<Rank.R2>(1, 96, 64)
-      const { values } = halfUnits().pack(weight, false)
+      const { values } = halfUnits().pack(weight, 1)
       expect(memory().numBytes - before.numBytes).toBe((4 + 2) * 96 * 64)
       expect(() => add(values, 1).dataSync()).toThrow('cannot be seen as')
       expect(() => values.dataSync()).toThrow('not read back')
-      expect(() => halfUnits().product(normal<Rank.R2>(2, 40, 33), halfUnits().pack(weight, false))).toThrow('does not fit')
+      expect(() => halfUnits().product(normal<Rank.R2>(2, 40, 33), halfUnits().pack(weight, 1))).toThrow('does not fit')
     })
     expect(memory().numTensors).toBe(before.numTensors)
   })

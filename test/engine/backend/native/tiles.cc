@@ -68,7 +68,7 @@ int main() {
     std::vector<Half> packed(4 * panelSide * size);
     Half *high = packed.data(), *low = high + panelSide * size, *right = low + panelSide * size, *rest = right + panelSide * size;
     for (int row = 0; row < panelSide; row++)
-      packRow([&](int64_t at, int count) { return loadSome(x.data() + row * size + at, count); }, size, high, low, row, depth);
+      packRow([&](int64_t at, int count) { return loadSome(x.data() + row * size + at, count); }, size, {high, panelSide * size, 2, depth}, row);
     for (int tile = 0; tile < 2; tile++) {
       packColumns(weight.data() + tile * tileSide * size, size, tileSide, right + tile * tileSide * size, depth, false);
       packColumns(weight.data() + tile * tileSide * size, size, tileSide, rest + tile * tileSide * size, depth, true);

@@ -258,7 +258,7 @@ describe('an MLP of few rows equals the step-by-step one', () => {
         runPart(1, { mlp }, { x, source: x }, { spec, batch: 1, tokens: rows, rotary: () => undefined as never }),
       )
       const parts = new DecodeParts()
-      const pack = (one: Tensor2D): Matrix => (packed ? (halves as HalfOperations).pack(one, false) : one)
+      const pack = (one: Tensor2D): Matrix => (packed ? (halves as HalfOperations).pack(one, 1) : one)
       const { gate, up, down, ...rest } = mlp
       // Only some rows, in another order. The others stay unchanged.
       const own = Array.from({ length: rows }, (_, row) => rows - 1 - row).filter((row) => rows === 1 || row !== 2)

@@ -50,7 +50,7 @@ struct HalfAttentionBackward {
     std::fill(room, room + positions() * size(), 0.0f);
     for (int token = 0; token < call().tokens; token++) read(token, room + token * size());
     for (int64_t row = 0; rows && row < positions(); row++)
-      packRow([&](int64_t at, int) { return _mm512_loadu_ps(room + row * size() + at); }, size(), rows, nullptr, row, across());
+      packRow([&](int64_t at, int) { return _mm512_loadu_ps(room + row * size() + at); }, size(), {rows, 0, 1, across()}, row);
     for (int64_t row = 0; columns && row < positions(); row += tileSide)
       packColumns(room + row * size(), size(), tileSide, columns + row * size(), across(), false);
     for (int64_t column = 0; turned && column < size(); column += tileSide)
@@ -100,7 +100,7 @@ struct HalfAttentionBackward {
         std::fill(weights, weights + seen, 0.0f);
         std::fill(byScores, byScores + seen, 0.0f);
       }
-      packRow([&](int64_t at, int) { return _mm512_loadu_ps(byScores + at); }, seen, work.byScoresRows, nullptr, row, seen / tileDepth);
+      packRow([&](int64_t at, int) { return _mm512_loadu_ps(byScores + at); }, seen, {work.byScoresRows, 0, 1, seen / tileDepth}, row);
     }
     for (int64_t column = 0; column < size(); column += panelSide)
       multiplyPanels(units, operand(work.byScoresRows, seen / tileDepth * tileSize), over(work.keyTurned, column, from), static_cast<int>(seen / tileDepth),

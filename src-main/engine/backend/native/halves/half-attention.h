@@ -137,7 +137,7 @@ struct HalfAttention {
       std::fill(work.query, work.query + size, 0.0f);
       if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, work.query, 1);
       const auto read = [&](int64_t at, int) { return _mm512_load_ps(work.query + at); };
-      packRow(read, size, work.queries, Split ? work.queries + panelSide * size : nullptr, row, depth);
+      packRow(read, size, {work.queries, static_cast<int64_t>(panelSide) * size, parts, depth}, row);
     }
   }
 

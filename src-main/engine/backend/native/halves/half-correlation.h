@@ -40,7 +40,7 @@ struct HalfCorrelation {
     for (int64_t k = 0; k < packed.depth; k++) {
       for (int64_t row = 0; row < roundUp(count, panelSide); row += tileSide) {
         const int width = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, count - row)));
-        Half* tile = packed.high + (row / tileSide * packed.depth + k) * tileSize;
+        Half* tile = packed.tiles + (row / tileSide * packed.depth + k) * tileSize;
         packTurnedRows(a + k * tileDepth * left + first + row, left, rowsFrom(k), width, tile);
       }
     }
@@ -49,9 +49,9 @@ struct HalfCorrelation {
   void run() const {
     const HalfPanels panels{packRight()};
     const RowsOut out{nullptr, nullptr, 1, right, to};
-    Division(left, panels.count()).run(left, panels.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
+    Division(left, panels.count(), panels.depth() * tileDepth).run(left, panels.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
-      const HalfRows own = halfRows(count, panels.depth(), false);
+      const HalfRows own = halfRows(count, panels.depth(), 1);
       packLeft(own, first, count);
       forPanels(units, own, count, panels, from, last,
                 [&](int64_t panel, int64_t row, int some, const float* c) { out.take(panel, first + row, some, c); });

@@ -41,7 +41,7 @@ struct HalfDivergence {
 
   // Computes both models' logits and their largest values per lane. The dense model's rows follow the own ones after `padded` rows.
   void logitsOf(int64_t first, int64_t count, int64_t padded, float* logits, __m512* largest) const {
-    const HalfRows a = halfRows(padded + count, head.depth(), false);
+    const HalfRows a = halfRows(padded + count, head.depth(), 1);
     own.pack(a, first, count);
     dense.pack(a, first, count, padded);
     std::fill(largest, largest + padded + count, _mm512_set1_ps(unseen));
@@ -103,7 +103,7 @@ struct HalfDivergence {
   // before they are multiplied.
   void gradientOf(const Row* row, int64_t first, int64_t count) const {
     const int64_t blocks = (count + panelSide - 1) / panelSide, panels = turned.count(), depth = turned.depth(), step = depthAtOnce(depth, false);
-    const HalfRows left = halfRows(count, step, false);
+    const HalfRows left = halfRows(count, step, 1);
     float* sums = scratch<10>(blocks * panels * panelSide * panelSide);
     for (int64_t k = 0; k < depth; k += step) {
       const int64_t deep = std::min(step, depth - k);
@@ -116,7 +116,7 @@ struct HalfDivergence {
         for (int64_t block = 0; block < blocks; block++) {
           fetchShare(ahead, std::min(step, depth - next), block, blocks);
           const int some = static_cast<int>(std::min<int64_t>(panelSide, count - block * panelSide));
-          multiplyPanels(units, left.operand(block * panelSide), right, static_cast<int>(deep), sums + (block * panels + panel) * panelSide * panelSide,
+          multiplyPanels(units, left.operand(block * panelSide, 0), right, static_cast<int>(deep), sums + (block * panels + panel) * panelSide * panelSide,
                          panelSide, some, k > 0);
         }
       }

@@ -21,7 +21,7 @@ struct HalfExponents {
   RowsIn in;
   int64_t rows, columns;
   HalfPanels head;
-  bool split;
+  int parts;
   const float* bias;
   float cap;
 
@@ -76,21 +76,21 @@ struct HalfExponents {
   }
 
   void run(float* to) const {
-    const Division division(rows, head.count());
-    std::vector<Total> parts(rows * division.pieces);
+    const Division division(rows, head.count(), parts * head.depth() * tileDepth);
+    std::vector<Total> totals(rows * division.pieces);
     division.run(rows, head.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t piece) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, head.depth(), split);
+      const HalfRows a = halfRows(count, head.depth(), parts);
       in.pack(a, first, count);
       Sums* sums = reinterpret_cast<Sums*>(scratch<6>(count * sizeof(Sums) / sizeof(float)));
       std::fill(sums, sums + count, Sums{_mm512_set1_ps(-1e30f), _mm512_setzero_ps()});
       addPanels(a, count, from, last, sums);
-      for (int64_t row = 0; row < count; row++) parts[(first + row) * division.pieces + piece].add(sums[row]);
+      for (int64_t row = 0; row < count; row++) totals[(first + row) * division.pieces + piece].add(sums[row]);
     });
     for (int64_t row = 0; row < rows; row++) {
       Total all;
       for (int64_t piece = 0; piece < division.pieces; piece++) {
-        const Total& part = parts[row * division.pieces + piece];
+        const Total& part = totals[row * division.pieces + piece];
         all.add(part.reference, part.total);
       }
       to[2 * row] = static_cast<float>(all.reference);

@@ -65,12 +65,12 @@ struct HalfMlpBackward {
   // Gradients of some rows with respect to the source and, in `weights`, to the norm's weights and bias. Also packs the operands of the
   // products over rows.
   void rowsOf(const Turned& turned, int64_t first, int64_t count, float* weights) const {
-    const HalfRows a = halfRows(count, down.depth(), false);
+    const HalfRows a = halfRows(count, down.depth(), 1);
     RowsIn{gradient, size, nullptr, nullptr, nullptr}.pack(a, first, count);
     turned.gradient.packLeft(gradient, first, count);
     const int64_t padded = roundUp(count, panelSide), depth = active.depth(), halves = padded * depth * tileDepth;
     Half* inner = halfScratch<6>(2 * halves);
-    const HalfRows actives{inner, nullptr, depth}, others{inner + halves, nullptr, depth};
+    const HalfRows actives{{inner, halves, 1, depth}}, others{{inner + halves, halves, 1, depth}};
     forPanels(units, a, count, down, 0, down.count(), [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++)
         takeNeurons(turned, actives, others, first, row, own, panel * panelSide + half * tileSide, c + half * tileSide);

@@ -58,8 +58,8 @@ struct HalfMlp {
   bool gated;
   const float *gateBias, *upBias;
   HalfPanels gateUp, down;
-  // Whether rows and neurons are split.
-  bool split;
+  // In how many 16-bit parts products take rows and neurons.
+  int parts;
   RowsOut out;
   // Keeps gates and ups (or only ups) for a backward pass. Keeps nothing if null.
   KeptNeurons kept = {};
@@ -93,19 +93,15 @@ struct HalfMlp {
 
   // Rounds neurons into tiles of the next product's left operand.
   static void storeNeurons(const HalfRows& inner, int64_t row, int64_t neuron, __m512 value) {
-    const int64_t at = (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
-    const __m256bh high = _mm512_cvtneps_pbh(value);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.high + at), (__m256i)high);
-    if (!inner.low) return;
-    const __m256bh low = _mm512_cvtneps_pbh(_mm512_sub_ps(value, widen(high)));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(inner.low + at), (__m256i)low);
+    Half* to = inner.tiles + (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
+    for (int part = 0; part < inner.parts; part++, to += inner.halves) {
+      const __m256bh rounded = _mm512_cvtneps_pbh(value);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)rounded);
+      value = _mm512_sub_ps(value, widen(rounded));
+    }
   }
 
-  HalfRows innerRows(int64_t count) const {
-    const int64_t halves = roundUp(count, panelSide) * down.depth() * tileDepth;
-    Half* high = halfScratch<6>(halves * (split ? 2 : 1));
-    return {high, split ? high + halves : nullptr, down.depth()};
-  }
+  HalfRows innerRows(int64_t count) const { return halfRows<6>(count, down.depth(), parts); }
 
   void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
     forPanels(units, a, count, gateUp, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
@@ -120,9 +116,9 @@ struct HalfMlp {
 
   // Computes only the neurons, in float32: to[row * neurons + neuron].
   void runNeurons(float* to) const {
-    Division(rows, gateUp.count()).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
+    Division(rows, gateUp.count(), parts * gateUp.depth() * tileDepth).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, gateUp.depth(), split);
+      const HalfRows a = halfRows(count, gateUp.depth(), parts);
       in.pack(a, first, count);
       forPanels(units, a, count, gateUp, from, last, [&](int64_t panel, int64_t row, int own, const float* c) {
         takeNeurons(panel, first, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
@@ -133,11 +129,11 @@ struct HalfMlp {
   }
 
   void run() const {
-    const Division division(rows, gateUp.count());
+    const Division division(rows, gateUp.count(), parts * (gateUp.depth() + down.depth()) * tileDepth);
     if (division.pieces > 1) return runFew();
     division.run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t, int64_t, int64_t) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, gateUp.depth(), split), inner = innerRows(count);
+      const HalfRows a = halfRows(count, gateUp.depth(), parts), inner = innerRows(count);
       in.pack(a, first, count);
       neuronsOf(a, inner, first, count, 0, gateUp.count());
       outputOf(inner, first, count, 0, down.count());
@@ -146,7 +142,7 @@ struct HalfMlp {
 
   // For few rows: all threads share the rows and divide the weights.
   void runFew() const {
-    const HalfRows a = halfRows(rows, gateUp.depth(), split), inner = innerRows(rows);
+    const HalfRows a = halfRows(rows, gateUp.depth(), parts), inner = innerRows(rows);
     in.pack(a, 0, rows);
     const auto divide = [&](int64_t panels, const std::function<void(int64_t, int64_t)>& task) {
       const int64_t pieces = std::min<int64_t>(panels, 4 * Pool::shared().threads());

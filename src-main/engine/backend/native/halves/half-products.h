@@ -30,38 +30,58 @@ inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = fals
   return (depth + pieces - 1) / pieces;
 }
 
+// Of rows in three parts, sums over this many steps are added up apart, so that deep products are rounded no more often than float32's.
+constexpr int64_t stepsPerSum = 8;
+
+// Adds sums of a 32 by 32 block to others, or copies them.
+inline void addSums(const float* from, float* to, bool adds) {
+  for (int i = 0; i < panelSide * panelSide; i += tileSide) {
+    const __m512 own = _mm512_load_ps(from + i);
+    _mm512_store_ps(to + i, adds ? _mm512_add_ps(_mm512_load_ps(to + i), own) : own);
+  }
+}
+
 // Multiplies rows [rows] by panels [first, last) of a weight and prefetches the next panel. `take(panel, row, count, c)` receives each 32
 // by 32 block. With `adds`, adds to the sums of the previous call, which must also have had one panel.
 template <class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
-  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth(), step = depthAtOnce(depth, a.low, b.split());
-  float* sums = scratch<10>(blocks * panelSide * panelSide);
+  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth();
+  constexpr int64_t size = panelSide * panelSide;
+  float *sums = scratch<10>(2 * blocks * size), *totals = sums + blocks * size;
   for (int64_t panel = first; panel < last; panel++) {
     const Operand right = b.operand(panel);
-    for (int64_t from = 0; from < depth; from += step) {
-      const int64_t next = from + step;
-      const bool ends = next >= depth, more = !ends || panel + 1 < last;
-      const Operand ahead = !ends ? right.from(next) : more ? b.operand(panel + 1) : right;
-      for (int64_t block = 0; block < blocks; block++) {
-        if (more) fetchShare(ahead, std::min(step, ends ? depth : depth - next), block, blocks);
-        const int64_t row = block * panelSide;
-        const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
-        float* c = sums + block * panelSide * panelSide;
-        multiplyPanels(units, a.operand(row).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
-                       adds || from > 0);
-        if (ends) take(panel, row, own, c);
+    for (int round = 0; round < a.rounds(); round++) {
+      const int64_t step = depthAtOnce(depth, a.splitIn(round), b.split());
+      for (int64_t from = 0; from < depth; from += step) {
+        const int64_t next = from + step;
+        const bool restarts = round > 0 && from > 0 && from / step % stepsPerSum == 0;
+        const bool endsRound = next >= depth, ends = endsRound && round + 1 == a.rounds(), more = !ends || panel + 1 < last;
+        const Operand ahead = !endsRound ? right.from(next) : ends && more ? b.operand(panel + 1) : right;
+        for (int64_t block = 0; block < blocks; block++) {
+          if (more) fetchShare(ahead, std::min(step, endsRound ? depth : depth - next), block, blocks);
+          const int64_t row = block * panelSide;
+          const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
+          float *c = sums + block * size, *total = totals + block * size;
+          if (restarts) addSums(c, total, from > stepsPerSum * step);
+          multiplyPanels(units, a.operand(row, round).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
+                         !restarts && (adds || round > 0 || from > 0));
+          if (ends && round > 0 && depth > stepsPerSum * step) addSums(total, c, true);
+          if (ends) take(panel, row, own, c);
+        }
       }
     }
   }
 }
 
-// How work on rows is divided: into blocks of rows whose operands stay in a core's cache, and for few rows also into pieces of the weight.
+// How work on rows is divided: into blocks of rows whose operands, `halves` entries a row, stay in a core's cache, and for few rows also into
+// pieces of the weight.
 struct Division {
   int64_t blockRows, blocks, pieces;
 
-  Division(int64_t rows, int64_t panels) {
-    const int64_t threads = Pool::shared().threads();
-    blockRows = std::min<int64_t>(256, roundUp((rows + threads - 1) / threads, panelSide));
+  Division(int64_t rows, int64_t panels, int64_t halves) {
+    constexpr int64_t cache = 10 << 16, least = 128, most = 256;
+    const int64_t threads = Pool::shared().threads(), fitting = cache / halves / panelSide * panelSide;
+    blockRows = std::min(std::clamp(fitting, least, most), roundUp((rows + threads - 1) / threads, panelSide));
     blocks = (rows + blockRows - 1) / blockRows;
     pieces = blocks >= threads ? 1 : std::min<int64_t>(panels, 4 * threads / blocks);
   }
@@ -143,10 +163,10 @@ struct RowsIn {
   }
 };
 
-void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, bool split, const RowsOut& out) {
-  Division(rows, weight.count()).run(rows, weight.count(), [&](int64_t first, int64_t count, int64_t from, int64_t to, int64_t) {
+void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, int parts, const RowsOut& out) {
+  Division(rows, weight.count(), parts * weight.depth() * tileDepth).run(rows, weight.count(), [&](int64_t first, int64_t count, int64_t from, int64_t to, int64_t) {
     TileRegisters registers(units);
-    const HalfRows a = halfRows(count, weight.depth(), split);
+    const HalfRows a = halfRows(count, weight.depth(), parts);
     in.pack(a, first, count);
     forPanels(units, a, count, weight, from, to,
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });

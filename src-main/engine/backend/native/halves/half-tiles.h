@@ -19,19 +19,20 @@ constexpr int tileSide = 16, tileDepth = 32, tileSize = tileSide * tileDepth;
 // Rows and columns of a panel: two tiles each.
 constexpr int panelSide = 2 * tileSide;
 
-// Two tiles of rows or columns, each a number of tiles deep.
+// Two tiles of rows or columns, each a number of tiles deep; null for none.
 struct Panel {
-  const Half *first, *second;
+  const Half *first = nullptr, *second = nullptr;
 
-  Panel from(int64_t depth) const { return {first + depth * tileSize, second + depth * tileSize}; }
+  explicit operator bool() const { return first != nullptr; }
+  Panel from(int64_t depth) const { return *this ? Panel{first + depth * tileSize, second + depth * tileSize} : *this; }
 };
 
 // A panel and, if it is split, its rounding remainder.
 struct Operand {
-  Panel high, low = {nullptr, nullptr};
+  Panel high, low = {};
 
-  bool split() const { return low.first != nullptr; }
-  Operand from(int64_t depth) const { return {high.from(depth), split() ? low.from(depth) : low}; }
+  bool split() const { return static_cast<bool>(low); }
+  Operand from(int64_t depth) const { return {high.from(depth), low.from(depth)}; }
 };
 
 inline __mmask16 firstLanes(int count) {
@@ -51,11 +52,14 @@ inline __m512 widen(__m256bh halves) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)halves), 16));
 }
 
+// What rounding to halves removes. Exact.
+inline __m512 remainder(__m512 x) { return _mm512_sub_ps(x, widen(_mm512_cvtneps_pbh(x))); }
+
 // 32 values rounded to the nearest halves or, with `low`, their rounding remainders as halves.
 inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
   if (low) {
-    a = _mm512_sub_ps(a, widen(_mm512_cvtneps_pbh(a)));
-    b = _mm512_sub_ps(b, widen(_mm512_cvtneps_pbh(b)));
+    a = remainder(a);
+    b = remainder(b);
   }
   return (__m512i)_mm512_cvtne2ps_pbh(b, a);
 }
@@ -89,17 +93,30 @@ inline void transposeWords(__m512i rows[tileSide]) {
   }
 }
 
-// Packs a row into row `row` of the left operand's tiles, which are `depth` deep; `read(first, count)` returns sixteen values. The rounding
-// remainder goes to `low` unless that is null.
+// One to three parts of a left operand, one behind the other: what halves hold, what rounding removed, and what rounding that removed. Three
+// hold all bits of a float32 number. Each has `halves` entries, in tiles that are `depth` deep.
+struct RowParts {
+  Half* tiles;
+  int64_t halves;
+  int parts;
+  int64_t depth;
+};
+
+// Packs a row into row `row` of a left operand; `read(first, count)` returns sixteen values.
 template <class Read>
-inline void packRow(const Read& read, int64_t size, Half* high, Half* low, int64_t row, int64_t depth) {
+inline void packRow(const Read& read, int64_t size, const RowParts& to, int64_t row) {
+  const auto [tiles, halves, parts, depth] = to;
   const int64_t at = row / tileSide * depth * tileSize + row % tileSide * tileDepth;
   for (int64_t k = 0; k < depth; k++) {
     const int64_t first = k * tileDepth;
     const int left = static_cast<int>(std::min<int64_t>(size - first, tileDepth));
-    const __m512 a = read(first, left), b = read(first + tileSide, left - tileSide);
-    storeHalves(high + at + k * tileSize, a, b, false);
-    if (low) storeHalves(low + at + k * tileSize, a, b, true);
+    __m512 a = read(first, left), b = read(first + tileSide, left - tileSide);
+    for (int part = 0; part < parts; part++) {
+      storeHalves(tiles + part * halves + at + k * tileSize, a, b, false);
+      if (part + 1 == parts) break;
+      a = remainder(a);
+      b = remainder(b);
+    }
   }
 }
 

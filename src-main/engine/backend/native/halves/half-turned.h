@@ -26,7 +26,7 @@ struct TurnedHalves {
   int64_t sides, rows, deep;
 
   Half* tile(int64_t side, int64_t first) const { return tiles + (side / tileSide * deep + first / tileDepth) * tileSize; }
-  HalfRows left() const { return {tiles, nullptr, deep}; }
+  HalfRows left() const { return {{tiles, 0, 1, deep}}; }
   HalfPanels right() const { return {{tiles, nullptr, roundUp(sides, panelSide) / tileSide, deep}}; }
 
   void putRight(int64_t side, int64_t first, const __m512i pairs[tileSide]) const {
@@ -83,7 +83,7 @@ void multiplyTurned(Units units, std::initializer_list<TurnedProduct> products) 
     const RowsOut out{nullptr, nullptr, 1, product->right.sides, product->to};
     const HalfPanels right = product->right.right();
     HalfRows left = product->left.left();
-    left.high = product->left.tile(first, 0);
+    left.tiles = product->left.tile(first, 0);
     forPanels(units, left, std::min(block, product->left.sides - first), right, 0, right.count(),
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
   });

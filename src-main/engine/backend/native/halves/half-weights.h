@@ -38,21 +38,23 @@ struct HalfPanels {
   }
 };
 
-// Rows of a left operand as tiles and, if they are split, the rounding remainder.
-struct HalfRows {
-  Half *high, *low;
-  int64_t depth;
+// Rows of a left operand as tiles. Of three parts, the two small ones are multiplied first, so that the large sums are rounded less often.
+struct HalfRows : RowParts {
+  int rounds() const { return parts == 3 ? 2 : 1; }
+  bool splitIn(int round) const { return parts > 1 && round == 0; }
+  Operand operand(int64_t row, int round) const {
+    const int first = parts == 3 && round == 0;
+    return {panel(first, row), splitIn(round) ? panel(first + 1, row) : Panel{}};
+  }
 
-  Operand operand(int64_t row) const { return {panel(high, row), low ? panel(low, row) : Panel{}}; }
-
-  Panel panel(const Half* tiles, int64_t row) const {
-    const Half* first = tiles + row / tileSide * depth * tileSize;
+  Panel panel(int part, int64_t row) const {
+    const Half* first = tiles + part * halves + row / tileSide * depth * tileSize;
     return {first, first + depth * tileSize};
   }
 
   template <class Read>
   void put(const Read& read, int64_t size, int64_t row) const {
-    packRow(read, size, high, low, row, depth);
+    packRow(read, size, *this, row);
   }
 };
 
@@ -62,10 +64,10 @@ Half* halfScratch(size_t halves) {
   return reinterpret_cast<Half*>(scratch<Purpose>((halves + 1) / 2));
 }
 
-HalfRows halfRows(int64_t rows, int64_t depth, bool split) {
+template <int Purpose = 5>
+HalfRows halfRows(int64_t rows, int64_t depth, int parts) {
   const int64_t halves = roundUp(rows, panelSide) * depth * tileDepth;
-  Half* high = halfScratch<5>(halves * (split ? 2 : 1));
-  return {high, split ? high + halves : nullptr, depth};
+  return {{halfScratch<Purpose>(halves * parts), halves, parts, depth}};
 }
 
 }  // namespace

@@ -19,9 +19,9 @@ HalfWeight halfWeight(const TF_Tensor* tensor) {
   return {high, TF_Dim(tensor, 0) == 2 ? high + tiles * depth * tileSize : nullptr, tiles, depth};
 }
 
-// Whether a packed weight maps rows of `size` to `columns`. A split weight needs split rows.
-bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size, bool split = true) {
-  return TF_NumDims(weight) == 4 && TF_Dim(weight, 0) <= (split ? 2 : 1) && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
+// Whether a packed weight maps rows of `size`, taken in 16-bit parts, to `columns`. A split weight needs rows in two parts.
+bool fitsWeight(const TF_Tensor* weight, int64_t columns, int64_t size, int parts = 2) {
+  return parts >= 1 && parts <= 3 && TF_NumDims(weight) == 4 && TF_Dim(weight, 0) <= (parts == 2 ? 2 : 1) && TF_Dim(weight, 1) * tileSide == roundUp(columns, panelSide) &&
          TF_Dim(weight, 2) * tileDepth == roundUp(size, tileDepth) && TF_Dim(weight, 3) * 2 == tileSize;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "../stored-entries.h"
@@ -47,17 +48,37 @@ struct PackKernel {
   }
 };
 
+// Whether all entries of a weight are exact in halves: [1], 1 or 0.
+struct ExactKernel {
+  explicit ExactKernel(TF_OpKernelConstruction*) {}
+
+  void compute(Call& call) const {
+    const TF_Tensor* weight;
+    if (!call.inputs({&weight})) return;
+    float* output = call.output({1});
+    if (!output) return;
+    constexpr int64_t piece = 1 << 18;
+    const int64_t size = sizeOf(weight);
+    std::atomic<bool> exact = true;
+    Pool::shared().run(static_cast<int>((size + piece - 1) / piece), [&](int index) {
+      const int64_t first = index * piece;
+      if (exact && !areBrainFloats(dataOf(weight) + first, std::min(piece, size - first))) exact = false;
+    });
+    *output = exact;
+  }
+};
+
 // x [N, D], with an optional norm, times a packed weight of `columns`, plus its bias, times `scale`, optionally plus `add`: [N, columns].
 struct HalfProductKernel {
   PartNorm norm;
-  int units, columns;
-  bool split, normed, biased, adds;
+  int units, columns, parts;
+  bool normed, biased, adds;
 
   explicit HalfProductKernel(TF_OpKernelConstruction* from)
       : norm(from),
         units(intOf(from, "units")),
         columns(intOf(from, "columns")),
-        split(intOf(from, "split") != 0),
+        parts(intOf(from, "parts")),
         normed(intOf(from, "normed") != 0),
         biased(intOf(from, "biased") != 0),
         adds(intOf(from, "adds") != 0) {}
@@ -65,39 +86,39 @@ struct HalfProductKernel {
   void compute(Call& call) const {
     const TF_Tensor *x, *normWeight, *normBias, *weight, *bias, *add;
     if (!call.inputs({&x, &normWeight, &normBias, &weight, &bias, &add})) return;
-    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(weight, columns, TF_Dim(x, 1), split) && (!biased || sizeOf(bias) == columns) &&
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(weight, columns, TF_Dim(x, 1), parts) && (!biased || sizeOf(bias) == columns) &&
                       (!normed || norm.fits(x, normWeight, normBias)) && (!adds || sizeOf(add) == TF_Dim(x, 0) * columns);
     if (!call.require(fits, "A product of halves: the packed weight, norm, bias or sum does not fit the rows.")) return;
     float* output = call.output({TF_Dim(x, 0), columns});
     if (!output) return;
     multiplyHalves(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {halfWeight(weight)},
-                   split, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
+                   parts, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
   }
 };
 
 // As `ExponentsKernel`, for the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. The reference is only
 // near the largest logit.
 struct HalfExponentsKernel {
-  int units, columns;
-  bool split, biased;
+  int units, columns, parts;
+  bool biased;
   float cap;
 
   explicit HalfExponentsKernel(TF_OpKernelConstruction* from)
       : units(intOf(from, "units")),
         columns(intOf(from, "columns")),
-        split(intOf(from, "split") != 0),
+        parts(intOf(from, "parts")),
         biased(intOf(from, "biased") != 0),
         cap(floatOf(from, "cap")) {}
 
   void compute(Call& call) const {
     const TF_Tensor *x, *head, *bias;
     if (!call.inputs({&x, &head, &bias})) return;
-    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(head, columns, TF_Dim(x, 1), split) && (!biased || sizeOf(bias) == columns);
+    const bool fits = isMatrix(x) && columns > 0 && fitsWeight(head, columns, TF_Dim(x, 1), parts) && (!biased || sizeOf(bias) == columns);
     if (!call.require(fits, "Sums of exponents: the packed head does not fit the rows.")) return;
     float* output = call.output({TF_Dim(x, 0), 2});
     if (!output) return;
     HalfExponents{unitsFor(units), {dataOf(x), TF_Dim(x, 1), nullptr, nullptr, nullptr}, TF_Dim(x, 0), columns, {halfWeight(head)},
-                  split, biased ? dataOf(bias) : nullptr, cap}
+                  parts, biased ? dataOf(bias) : nullptr, cap}
         .run(output);
   }
 };

@@ -35,20 +35,20 @@ struct NeuronInputs {
 struct HalfMlpStart {
   PartNorm norm;
   MlpWords words;
-  int units, neurons;
-  bool split, normed;
+  int units, neurons, parts;
+  bool normed;
 
   explicit HalfMlpStart(TF_OpKernelConstruction* from)
       : norm(from),
         words(from),
         units(intOf(from, "units")),
         neurons(intOf(from, "neurons")),
-        split(intOf(from, "split") != 0),
+        parts(intOf(from, "parts")),
         normed(intOf(from, "normed") != 0) {}
 
   bool fits(const TF_Tensor* source, const NeuronInputs& in) const {
     const int64_t size = TF_Dim(source, 1);
-    return fitsWeight(in.gate, neurons, size, split) && fitsWeight(in.up, neurons, size, split) &&
+    return fitsWeight(in.gate, neurons, size, parts) && fitsWeight(in.up, neurons, size, parts) &&
            (!normed || norm.fits(source, in.normWeight, in.normBias)) && (!words.gateBiased || sizeOf(in.gateBias) == neurons) &&
            (!words.upBiased || sizeOf(in.upBias) == neurons);
   }
@@ -59,7 +59,7 @@ struct HalfMlpStart {
     if (!gates.low != !ups.low) (gates.low ? ups : gates).low = zeros(ups.columnTiles * ups.depth * tileSize);
     return {unitsFor(units), norm.rowsIn(source, in.normWeight, in.normBias, normed), TF_Dim(source, 0), neurons, words.activation, words.gated,
             words.gateBiased ? dataOf(in.gateBias) : nullptr, words.upBiased ? dataOf(in.upBias) : nullptr,
-            words.gated ? HalfPanels{gates, &ups} : HalfPanels{ups}, {}, split};
+            words.gated ? HalfPanels{gates, &ups} : HalfPanels{ups}, {}, parts};
   }
 
  private:
@@ -87,7 +87,7 @@ struct HalfMlpKernel {
     if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return;
     if (!call.require(isMatrix(x) && isMatrix(source) && start.neurons > 0, "An MLP of halves takes matrices.")) return;
     const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
-    const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in) && fitsWeight(down, hidden, start.neurons, start.split) &&
+    const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in) && fitsWeight(down, hidden, start.neurons, start.parts) &&
                       (!downBiased || sizeOf(downBias) == hidden);
     if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return;
     float* output = call.output({rows, hidden});

@@ -59,7 +59,7 @@ const isPlain = ({ norm, gateBias, upBias, downBias }: MlpWeights): boolean =>
 /** `feedForward` in one operation. */
 function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation, halves: ProcessorHalves, onto: Onto): Forward<KeptMlp> {
   return tidied(() => {
-    const pack = (weight: Tensor2D) => halves.pack(weight, false)
+    const pack = (weight: Tensor2D) => halves.pack(weight, 1)
     const matrices = { up: pack(weights.up), down: pack(weights.down), gate: weights.gate && pack(weights.gate) }
     const norm = weights.norm && fusedNorm(weights.norm, source)
     const [output, neurons] = halves.keptMlp(onto.add, source, { ...matrices, activation, norm, scale: onto.scale ?? 1 })
@@ -72,7 +72,7 @@ function feedFusedBackward(source: Tensor2D, neurons: Tensor, weights: MlpWeight
   return tidied(() => {
     const halves = activeBackend().halves as ProcessorHalves
     const own = weights.norm as NormWeights
-    const turned = (weight: Tensor2D) => halves.pack(weight, false, true)
+    const turned = (weight: Tensor2D) => halves.pack(weight, 1, true)
     const active = weights.gate ?? weights.up
     const matrices = { down: turned(weights.down), active: turned(active), other: weights.gate && turned(weights.up) }
     const part = { ...matrices, activation, norm: fusedNorm(own, source) }
