@@ -105,6 +105,8 @@ export interface ProcessorHalves extends HalfOperations {
   on(number: number): ProcessorHalves
   /** Like `mlp`, with what its backward pass needs of the neurons, in its own form. */
   keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor]
+  /** Like `mlp`, with sums of the neurons' magnitudes and squares over each sample of `tokens` rows, a multiple of 32: [2, B, I]. */
+  summedMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp, tokens: number): [Tensor2D, Tensor3D]
   /**
    * Gradients of an MLP with a norm before it, given that of its output [N, D]: by source [N, D], the norm's weight and bias, down, the
    * activated projection, and the one that multiplies it (no rows without a gate).
@@ -243,6 +245,10 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     },
     mlp: (x, source, part) => run('EspalierHalfMlp', ...mlpCall(x, source, part)) as Tensor2D,
     keptMlp: (x, source, part) => runner.run('EspalierKeptHalfMlp', ...mlpCall(x, source, part), 2) as [Tensor2D, Tensor],
+    summedMlp(x, source, part, tokens) {
+      const [ints, floats, inputs] = mlpCall(x, source, part)
+      return runner.run('EspalierSummedHalfMlp', { ...ints, tokens }, floats, inputs, 2) as [Tensor2D, Tensor3D]
+    },
     mlpBackward(gradient, source, kept, { norm, activation, down, active, other }) {
       const { centred, weighted } = normInts(norm)
       const own = { activation: activations[activation], neurons: active.columns, gated: other !== undefined }

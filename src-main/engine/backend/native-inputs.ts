@@ -26,6 +26,7 @@ const operationInputs = {
   EspalierHalfProduct: ['x', 'normWeight', 'normBias', 'weight', 'bias', 'add'],
   EspalierHalfMlp: mlpInputs,
   EspalierKeptHalfMlp: mlpInputs,
+  EspalierSummedHalfMlp: mlpInputs,
   EspalierHalfMlpBackward: ['gradient', 'source', 'normWeight', 'kept', 'down', 'active', 'other'],
   EspalierHalfNeurons: ['source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias'],
   EspalierHalfExponents: ['x', 'head', 'bias'],

@@ -77,7 +77,8 @@ export class PhaseCounts {
   #sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
     const own = (products: Exclude<Products, 'float32'>): Exclude<Products, 'float32'> | 'auto' =>
       products === 'bfloat16' && this.request.precision === 'auto' ? 'auto' : products
-    const plain: readonly Products[] = storesBrainFloats(this.model) ? ['float32'] : ['float32', 'thirds']
+    const exact = takesHalves(this.model.spec) && storesBrainFloats(this.model)
+    const plain: readonly Products[] = exact ? ['float32'] : ['float32', 'thirds']
     const faster = shares.flatMap(([products, share]) =>
       plain.includes(products) ? [] : [{ products: own(products as Exclude<Products, 'float32'>), share }],
     )

@@ -49,9 +49,14 @@ export interface CallContext {
   readonly past?: Past
   /** Receives what the part reads and writes, valid during the call. */
   readonly observe?: (seen: PartActivations) => void
+  /** Receives sums of an MLP's neurons over each sample, valid during the call. */
+  readonly sumNeurons?: (sums: NeuronSums) => void
   /** For a mixture that is only observed: which experts run. Default: all. */
   readonly only?: ((expert: number) => boolean) | undefined
 }
+
+/** Sums of each neuron's magnitudes or squares over the positions of each sample: [B, I] row by row. */
+export type NeuronSums = (of: 'magnitudes' | 'squares') => ArrayLike<number>
 
 /** The inputs and outputs of a part's projections: all that fitting them needs. */
 export interface PartActivations {

@@ -3,7 +3,7 @@ import { at } from '#contract/at.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { disposeResidual, type PartActivations } from './decoder.ts'
+import { disposeResidual, type NeuronSums, type PartActivations } from './decoder.ts'
 import type { ModelView } from './views/view.ts'
 import { breathe, type Stream, Walk } from './walk.ts'
 import type { Part } from './weights/weights.ts'
@@ -47,6 +47,8 @@ interface StackVisitor {
   afterPart?(group: WindowGroup, part: Part | -1, x: Tensor2D): void
   /** Receives what each part reads and writes, valid during the call. */
   observe?(group: WindowGroup, part: Part, seen: PartActivations): void
+  /** Receives sums of the neurons of each MLP, valid during the call. */
+  sumNeurons?(group: WindowGroup, part: Part, sums: NeuronSums): void
   /** Receives the stream after the last block, before the final norm; valid during the call. */
   afterStack?(group: WindowGroup, x: Tensor2D): void | Promise<void>
   /** Ends the walk at the input of the last part's last projection: its output is not computed, and `afterStack` is not called. */
@@ -110,6 +112,9 @@ async function runGroups(
       const look = {
         signal: visitor.signal,
         ...(visitor.observe ? { observe: ({ group }: GroupStream, seen: PartActivations) => visitor.observe?.(group, part, seen) } : {}),
+        ...(visitor.sumNeurons
+          ? { sumNeurons: ({ group }: GroupStream, sums: NeuronSums) => visitor.sumNeurons?.(group, part, sums) }
+          : {}),
       }
       if (part === last) await walk.look(part, streams, look)
       else await walk.pass(part, streams, look)

@@ -1,9 +1,10 @@
 import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import type { HalfMatrix, HalfMlp } from '#engine/backend/halves.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import { type CallContext, mixHeads, type Residual } from './decoder.ts'
+import { type CallContext, mixHeads, type NeuronSums, type Residual } from './decoder.ts'
 import { blockOf, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
@@ -28,5 +29,18 @@ export function runHalfPart(part: Part, weights: PartWeights<Matrix>, residual: 
   const { norm, outputNorm, shortcut } = mlp
   if (outputNorm || shortcut) return undefined
   const source = spec.parallelResidual ? residual.source : residual.x
-  return halves.mlp(residual.x, source, { ...mlp, norm: norm && fusedNorm(norm, source), activation: spec.activation, scale })
+  const own: HalfMlp = { ...mlp, norm: norm && fusedNorm(norm, source), activation: spec.activation, scale }
+  if (!call.sumNeurons) return halves.mlp(residual.x, source, own)
+  return sumHalfPart(residual.x, source, own, call.tokens, call.sumNeurons)
+}
+
+/** The same with sums of the neurons, which are never stored. */
+function sumHalfPart(x: Tensor2D, source: Tensor2D, mlp: HalfMlp, tokens: number, take: (sums: NeuronSums) => void): Tensor2D | undefined {
+  const { halves } = activeBackend()
+  if (!halves || tokens % 32 > 0) return undefined
+  const [after, sums] = halves.summedMlp(x, source, mlp, tokens)
+  const values = sums.dataSync()
+  sums.dispose()
+  take((of) => (of === 'magnitudes' ? values.subarray(0, values.length / 2) : values.subarray(values.length / 2)))
+  return after
 }

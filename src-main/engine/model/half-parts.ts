@@ -59,9 +59,9 @@ export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boo
   return isUnread(first) ? first.halves === true : isHalf(first.down)
 }
 
-/** Whether products take all projections of a part. Experts are read one by one, so with `thirds` a mixture is computed in float32. */
+/** Whether products take all projections of a part. Experts may be read one by one, so with `thirds` a mixture is computed in float32. */
 function isTaken({ attention, mlp, mixture }: PartWeights, products: PackedProducts): boolean {
-  if (mixture) return products !== 'thirds'
+  if (mixture) return products === 'bfloat16'
   const weights = attention ? [attention.queryKeyValue, attention.output] : [mlp.gate, mlp.up, mlp.down]
   return weights.every((weight) => !weight || takesPacked(weight, products))
 }

@@ -1,5 +1,6 @@
 import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
+import { columnSums } from '#engine/tensor/column-sums.ts'
 import type { Matrix, Products } from '#engine/tensor/products.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
@@ -9,6 +10,7 @@ import {
   type CallContext,
   completePart,
   disposeResidual,
+  type NeuronSums,
   observePart,
   type PartActivations,
   type Residual,
@@ -19,7 +21,7 @@ import { runHalfPart } from './half-part.ts'
 import { HalfParts, hasHalves } from './half-parts.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
-import type { MixtureWeights, Part, PartWeights } from './weights/weights.ts'
+import { isAttention, type MixtureWeights, type Part, type PartWeights } from './weights/weights.ts'
 
 /** Samples on their way through the parts: B samples of T tokens each, [B*T, D]. */
 export interface Stream {
@@ -34,6 +36,8 @@ interface PassVisitor<S extends Stream> {
   replace?(weights: PartWeights): PartWeights | Promise<PartWeights>
   /** Receives what the part reads and writes, stream by stream, valid during the call. */
   observe?(stream: S, seen: PartActivations): void
+  /** Receives sums of the neurons of MLPs, stream by stream, valid during the call. */
+  sumNeurons?(stream: S, sums: NeuronSums): void
   /** Streams of equal length share products up to this many rows. Without it, each has its own. Observed streams are never joined. */
   readonly joinUpTo?: number
   /** For a mixture that is only observed: which experts run. */
@@ -63,7 +67,7 @@ export class Walk {
    * float32.
    */
   constructor(view: ModelView, products: Products = 'float32', { keepsPacked = false } = {}) {
-    this.products = view.takesHalves ? products : 'float32'
+    this.products = productsOf(view, products)
     this.#view = view
     this.#halves = this.products === 'float32' ? undefined : new HalfParts(view, this.products, keepsPacked)
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
@@ -97,7 +101,9 @@ export class Walk {
         await passExperts(weights.mixture as MixtureWeights<Matrix>, passing, { signal: visitor.signal, looks: true })
         return
       }
-      await oneByOne(streams, visitor, (stream) => observePart(part, weights, stream.residual, this.#callFor([stream], visitor)))
+      await oneByOne(streams, visitor, (stream) =>
+        observePart(part, weights, stream.residual, observingSums(part, this.#callFor([stream], visitor))),
+      )
     })
   }
 
@@ -147,7 +153,7 @@ export class Walk {
     const before = joinResiduals(streams.map(({ residual }) => residual))
     const call = this.#callFor(streams, visitor)
     const packed = hasHalves(weights) && !call.observe ? runHalfPart(part, weights, before, call) : undefined
-    this.#advance(part, streams, before, packed ?? runPart(part, weights, before, call))
+    this.#advance(part, streams, before, packed ?? runPart(part, weights, before, observingSums(part, call)))
   }
 
   async #passExperts<S extends Stream>(
@@ -186,7 +192,7 @@ export class Walk {
     after.dispose()
   }
 
-  #callFor<S extends Stream>(streams: readonly S[], { observe, past, only }: PassVisitor<S>): CallContext {
+  #callFor<S extends Stream>(streams: readonly S[], { observe, sumNeurons, past, only }: PassVisitor<S>): CallContext {
     const [first] = streams as readonly [S]
     const batch = streams.reduce((sum, one) => sum + one.batch, 0)
     return {
@@ -197,6 +203,7 @@ export class Walk {
       only,
       ...(past ? { past } : {}),
       ...(observe ? { observe: (seen) => observe(first, seen) } : {}),
+      ...(sumNeurons ? { sumNeurons: (sums) => sumNeurons(first, sums) } : {}),
     }
   }
 
@@ -226,6 +233,19 @@ export class Walk {
   }
 }
 
+/** The same call, with sums of neurons taken from what a part shows of them. */
+function observingSums(part: Part, call: CallContext): CallContext {
+  const { sumNeurons, batch, tokens } = call
+  if (!sumNeurons || isAttention(part)) return call
+  return { ...call, observe: ({ inner }) => sumNeurons((of) => columnSums(inner, batch, tokens, of)) }
+}
+
+/** With routers, the last digits of a token's scores decide which experts it meets, so split operands are not precise enough. */
+function productsOf({ takesHalves, spec }: ModelView, products: Products): Products {
+  if (!takesHalves) return 'float32'
+  return products === 'split' && spec.router ? 'thirds' : products
+}
+
 /** Acts on one item after the other, and lets messages in between them. */
 async function oneByOne<T>(items: readonly T[], { signal }: { signal?: AbortSignal | undefined }, act: (item: T, index: number) => void) {
   for (let index = 0; index < items.length; index++) {
@@ -236,13 +256,13 @@ async function oneByOne<T>(items: readonly T[], { signal }: { signal?: AbortSign
 }
 
 /** Neighbours that may run as one larger batch, in order. */
-function joinable<S extends Stream>(streams: readonly S[], { joinUpTo = 0, observe }: PassVisitor<S>): S[][] {
+function joinable<S extends Stream>(streams: readonly S[], { joinUpTo = 0, observe, sumNeurons }: PassVisitor<S>): S[][] {
   const groups: S[][] = []
   let rows = 0
   for (const stream of streams) {
     const own = stream.batch * stream.tokens
     const group = groups.at(-1)
-    if (group && !observe && group[0]?.tokens === stream.tokens && rows + own <= joinUpTo) {
+    if (group && !observe && !sumNeurons && group[0]?.tokens === stream.tokens && rows + own <= joinUpTo) {
       group.push(stream)
       rows += own
     } else {

@@ -13,6 +13,7 @@ import {
   tanh,
   tensor1d,
   tensor2d,
+  tensor3d,
   tidy,
 } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
@@ -20,7 +21,7 @@ import type { Backend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
 import { HalfProducts } from '#engine/backend/half-products.ts'
-import type { HalfOperations, HalfType } from '#engine/backend/halves.ts'
+import type { HalfOperations, HalfType, ProcessorHalves } from '#engine/backend/halves.ts'
 import { type CallContext, type Residual, runPart } from '#engine/model/decoder.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
@@ -220,6 +221,30 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         expectClose(seen[0] as Tensor2D, seen[1] as Tensor2D, tolerances[kind.precision])
       })
     })
+
+    test
+      .skipIf(!('summedMlp' in halves))
+      .each(mlps.map((mlp) => ({ ...mlp, samples: mlp.rows === 600 ? 3 : 1, tokens: mlp.rows === 600 ? 224 : 64 })))(
+      'sums of neurons are those of the neurons it would store: %o',
+      ({ samples, tokens, hidden, neurons, gated, activation }) => {
+        tidy(() => {
+          const x = normal<Rank.R2>([samples * tokens, hidden], 1)
+          const pack = (rows: number, columns: number, seed: number) => halves.pack(normal<Rank.R2>([rows, columns], seed), 1)
+          const part = {
+            activation,
+            scale: 1,
+            up: pack(neurons, hidden, 2),
+            down: pack(hidden, neurons, 3),
+            ...(gated ? { gate: pack(neurons, hidden, 4) } : {}),
+          }
+          const [after, sums] = (halves as ProcessorHalves).summedMlp(x, x, part, tokens)
+          expect(after.dataSync()).toEqual(halves.mlp(x, x, part).dataSync())
+          const stored = halves.neurons(x, part)
+          const expected = [false, true].flatMap((squared) => [...fused.columnSums(stored, tokens, squared).dataSync()])
+          expectClose(sums, tensor3d(expected, [2, samples, neurons]), 1e-6)
+        })
+      },
+    )
 
     const attentions = [
       { heads: 9, keyValueHeads: 3, headSize: 64, tokens: 700, samples: 1, window: 0, rotated: 64 },

@@ -67,7 +67,11 @@ describe('the work of a run', () => {
   test('counts what 16-bit products do: all of a pass, and the ranking of candidates except those scored again', async () => {
     const phases = async (changes: Partial<RunRequest>) => (await workOf(model, request(changes))).phases
     const fasterOf = (all: PhaseWork[], part: string) => all.filter((phase) => phase.part === part).flatMap(({ faster }) => faster ?? [])
-    expect(fasterOf(await phases({ precision: 'float32' }), 'pruning')).toEqual([])
+    const exact = { products: 'thirds', share: 1 }
+    expect(fasterOf(await phases({ precision: 'float32' }), 'pruning')).toEqual([exact, exact])
+    const stored = new Map([...model.checkpoint.tensors].map(([name, tensor]) => [name, { ...tensor, dtype: 'F32' as const }]))
+    const inFloat32 = await workOf({ ...model, checkpoint: { tensors: stored } }, request({ precision: 'float32' }))
+    expect(fasterOf(inFloat32.phases, 'pruning'), 'only weights of bfloat16 numbers are taken in three parts').toEqual([])
     const mixed = await phases({ precision: 'mixed' })
     expect(fasterOf(mixed, 'perplexity')).toEqual([{ products: 'split', share: 1 }])
     const [scoring, ranked, again] = fasterOf(mixed, 'pruning')
@@ -75,7 +79,8 @@ describe('the work of a run', () => {
     expect([ranked?.products, again?.products]).toEqual(['bfloat16', 'split'])
     expect((ranked?.share ?? 0) + (again?.share ?? 0)).toBeCloseTo(1, 10)
     expect(ranked?.share).toBeGreaterThan(0.7)
-    expect(fasterOf(await phases({ precision: 'mixed', options: { lazy: 3 } }), 'pruning'), 'a lazy search ranks none').toHaveLength(1)
+    const lazy = fasterOf(await phases({ precision: 'mixed', options: { lazy: 3 } }), 'pruning')
+    expect(lazy, 'a lazy search ranks none').toEqual([scoring, exact])
     const [, rankedByAuto, againByAuto] = fasterOf(await phases({ precision: 'auto' }), 'pruning')
     expect([rankedByAuto, againByAuto], 'as mixed, where auto takes 16-bit products').toEqual([{ ...ranked, products: 'auto' }, again])
     const limited = { ...model, spec: { ...model.spec, neuronLimit: { most: 7, slope: 1.702 } } }
@@ -193,7 +198,9 @@ describe('the work of a run', () => {
     const data = { source, sequenceLength: 64 }
     const measures = [{ kind: 'perplexity', name: 'test', data } as const]
     const asked = request({ model: path, method: 'reap', amount: { sparsity: 0.25 }, calibration: data, measures })
-    const { phases } = await workOf({ path, spec, checkpoint, tokenizer: undefined as never }, asked).finally(() => rm(folder, { recursive: true }))
+    const { phases } = await workOf({ path, spec, checkpoint, tokenizer: undefined as never }, asked).finally(() =>
+      rm(folder, { recursive: true }),
+    )
     const [scored, measured] = [phases.find(({ part }) => part === 'pruning'), phases.find(({ part }) => part === 'perplexity')]
     const met = (activeParameters(spec).active - blockParameters(spec, 0).attention * 4 - 8 * spec.hidden) / 4
     expect(scored?.mlp).toBeCloseTo((4 * 4 * 2 * 64 * met) / 1e9, 9)

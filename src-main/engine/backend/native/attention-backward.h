@@ -72,7 +72,7 @@ struct AttentionBackward {
       }
     }
     Softmax softmax;
-    takeScores(softmax, weights, seen, low, high);
+    takeScores(softmax, weights, seen, {low, high});
     const Vector scale = all(softmax.total == 0 ? 0 : 1 / softmax.total);
     Vector sum = all(0);
     for (int i = 0; i < seen; i += lanes) {

@@ -123,14 +123,16 @@ void attendRows(const Attention& call, const float* keys, const float* values, i
       multiplyPanel(query, size, keys + static_cast<size_t>(from + column) * size, tileColumns, scores + column, keysAtOnce, rows, size,
                     tileColumns, false);
     }
+    for (int row = 0; call.cap > 0 && row < rows; row++) capScores(scores + row * keysAtOnce, seen, call.cap);
+    const auto seenBy = [&](int row) {
+      const int position = begin + row - from, low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+      return Seen{std::min(low, seen), std::min(position + 1, seen)};
+    };
+    float factors[queryRows];
+    takeScores(softmax, rows, scores, keysAtOnce, seen, seenBy, factors);
     for (int row = 0; row < rows; row++) {
-      const int position = begin + row - from;
-      const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
-      if (call.cap > 0) capScores(scores + row * keysAtOnce, seen, call.cap);
-      const float rescale = takeScores(softmax[row], scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen));
       float* out = mixed + row * padded;
-      if (rescale != 1)
-        for (int i = 0; i < padded; i += lanes) store(out + i, load(out + i) * rescale);
+      for (int i = 0; factors[row] != 1 && i < padded; i += lanes) store(out + i, load(out + i) * factors[row]);
     }
     for (int column = 0; column < padded; column += tileColumns) {
       const int width = std::min(tileColumns, padded - column);

@@ -81,7 +81,7 @@ void attendRow(const Attention& call, const Slots& slots, const PlacedRow& place
   std::fill(scores + seen, scores + padded, 0.0f);
   if (call.cap > 0) capScores(scores, padded, call.cap);
   Softmax softmax;
-  takeScores(softmax, scores, padded, 0, seen);
+  takeScores(softmax, scores, padded, {0, seen});
   std::fill(to, to + size, 0.0f);
   forRuns(placed.places, first, last, [&](int from, int count) {
     addValues(scores + from - first, slots.value(group, placed.places[from]), count, size, to);

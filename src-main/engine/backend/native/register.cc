@@ -68,6 +68,14 @@ bool registerHalves() {
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"},
              {"output: float", "kept: int32"}) &&
+         registerKernel<SummedHalfMlpKernel>(
+             "EspalierSummedHalfMlp",
+             {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
+              "down: int32", "down_bias: float"},
+             {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
+              "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int",
+              "tokens: int"},
+             {"output: float", "sums: float"}) &&
          registerKernel<HalfMlpBackwardKernel>(
              "EspalierHalfMlpBackward",
              {"gradient: float", "source: float", "norm_weight: float", "kept: int32", "down: int32", "active: int32", "other: int32"},

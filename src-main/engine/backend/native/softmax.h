@@ -24,29 +24,70 @@ struct Softmax {
   float total = 0;
 };
 
-// Turns scores [0, size) of a row, of which [low, high) count, into exponents. Returns the factor for earlier results. The largest score
-// and its exponents ignore NaN and infinity. If one of these counts, the sum becomes NaN, so the output shows it.
-float takeScores(Softmax& row, float* scores, int size, int low, int high) {
-  if (high <= low) {
-    std::fill(scores, scores + size, 0.0f);
-    return 1;
-  }
+// The keys that a query row sees, of those whose scores are at hand.
+struct Seen {
+  int low, high;
+};
+
+// Turns scores [0, size) of up to `rowsTogether` rows, `stride` apart, into exponents; `seen(row)` says which count. Returns the factors for
+// the rows' earlier results. The largest score and its exponents ignore NaN and infinity. If one of these counts, the sum becomes NaN, so the
+// output shows it. Each stage passes all rows, so that no row waits for the sums of the one before it.
+constexpr int rowsTogether = 16;
+
+template <class SeenBy>
+void takeTogether(Softmax* rows, int count, float* scores, int stride, int size, const SeenBy& seen, float* factors) {
   constexpr float hidden = -std::numeric_limits<float>::infinity();
-  std::fill(scores, scores + low, hidden);
-  std::fill(scores + high, scores + size, hidden);
-  Vector most = load(scores);
-  for (int i = lanes; i < size; i += lanes) most = larger(most, load(scores + i));
-  const float largest = std::max(row.largest, largestOf(most));
-  Vector sum = all(0);
-  for (int i = 0; i < size; i += lanes) {
-    const Vector score = load(scores + i), weight = exponent(score - largest);
-    store(scores + i, weight);
-    sum += weight + (score == hidden ? all(0) : score * 0);
+  float sides[rowsTogether][lanes], largest[rowsTogether], sums[rowsTogether] = {};
+  bool sees[rowsTogether];
+  for (int row = 0; row < count; row++) {
+    float* own = scores + row * stride;
+    const auto [low, high] = seen(row);
+    sees[row] = high > low;
+    std::fill(own, own + (sees[row] ? low : size), sees[row] ? hidden : 0.0f);
+    if (sees[row]) std::fill(own + high, own + size, hidden);
+    Vector most = load(own);
+    for (int i = lanes; i < size; i += lanes) most = larger(most, load(own + i));
+    store(sides[row], most);
   }
-  const float rescale = row.total == 0 ? 0 : std::exp(row.largest - largest);
-  row.total = row.total * rescale + sumOf(sum);
-  row.largest = largest;
-  return rescale;
+  for (int row = 0; row < count; row++) largest[row] = sides[row][0];
+  for (int lane = 1; lane < lanes; lane++)
+    for (int row = 0; row < count; row++) largest[row] = std::max(largest[row], sides[row][lane]);
+  for (int row = 0; row < count; row++) {
+    if (!sees[row]) continue;
+    largest[row] = std::max(rows[row].largest, largest[row]);
+    float* own = scores + row * stride;
+    Vector sum = all(0);
+    for (int i = 0; i < size; i += lanes) {
+      const Vector score = load(own + i), weight = exponent(score - largest[row]);
+      store(own + i, weight);
+      sum += weight + (score == hidden ? all(0) : score * 0);
+    }
+    store(sides[row], sum);
+  }
+  for (int lane = 0; lane < lanes; lane++)
+    for (int row = 0; row < count; row++) sums[row] += sides[row][lane];
+  for (int row = 0; row < count; row++) {
+    factors[row] = 1;
+    if (!sees[row]) continue;
+    Softmax& own = rows[row];
+    if (own.total == 0) factors[row] = 0;
+    else if (own.largest != largest[row]) factors[row] = std::exp(own.largest - largest[row]);
+    own = {largest[row], own.total * factors[row] + sums[row]};
+  }
+}
+
+// The same for any number of rows.
+template <class SeenBy>
+void takeScores(Softmax* rows, int count, float* scores, int stride, int size, const SeenBy& seen, float* factors) {
+  for (int first = 0; first < count; first += rowsTogether)
+    takeTogether(rows + first, std::min(rowsTogether, count - first), scores + first * stride, stride, size,
+                 [&](int row) { return seen(first + row); }, factors + first);
+}
+
+// The same for one row.
+inline void takeScores(Softmax& row, float* scores, int size, Seen seen) {
+  float factor;
+  takeTogether(&row, 1, scores, 0, size, [&](int) { return seen; }, &factor);
 }
 
 }  // namespace

@@ -36,7 +36,16 @@ inline Vector load(const float* from) {
 
 inline void store(float* to, Vector vector) { std::memcpy(to, &vector, sizeof vector); }
 
-inline Vector all(float value) { return Vector{} + value; }
+// By intrinsics, because compilers add the value to zeros first, on the units that multiply.
+inline Vector all(float value) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_set1_ps(value);
+#elif defined(__AVX2__)
+  return (Vector)_mm256_set1_ps(value);
+#else
+  return Vector{} + value;
+#endif
+}
 
 // Always fused, so it rounds once. For some processors, compilers split a lone multiply-add in two, and the bits would then depend on how
 // many sums run side by side.

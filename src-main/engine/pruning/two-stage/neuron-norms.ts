@@ -1,9 +1,10 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
-import { outside } from '#contract/at.ts'
+import { at } from '#contract/at.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { runWindows } from '#engine/model/forward.ts'
+import type { NeuronSums, PartActivations } from '#engine/model/decoder.ts'
+import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
+import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { columnSums } from '#engine/tensor/column-sums.ts'
 
 /** Which of the MLP's vectors are measured: neurons (the input of the down projection), or hidden channels going in or out. */
@@ -47,32 +48,43 @@ export async function nestedColumnNorms(
 ): Promise<Map<NormRequest, Map<number, BlockNorms>>> {
   const means = new Map(requests.map((request) => [request, new Map(counts.map((count) => [count, [] as BlockNorms]))]))
   const sums = new Map(requests.map((request) => [request, [] as BlockNorms]))
+  const add = (group: WindowGroup, part: Part, normsOf: (request: NormRequest) => ArrayLike<number>) => {
+    const block = blockOf(part)
+    for (const [request, blocks] of sums) {
+      const norms = normsOf(request)
+      const width = norms.length / group.batch
+      const total = blocks[block] ?? new Float64Array(width)
+      blocks[block] = total
+      group.indices.forEach((window, i) => {
+        for (let column = 0; column < width; column++) total[column] = at(total, column) + at(norms, i * width + column)
+        const snapshot = means.get(request)?.get(window + 1)
+        if (snapshot) snapshot[block] = total.map((sum) => sum / (window + 1))
+      })
+    }
+  }
   await runWindows(view, windows, {
     ...report,
     endsBeforeOutput: requests.every(({ site }) => site !== 'output'),
-    observe(group, part, seen) {
-      if (isAttention(part)) return
-      const block = blockOf(part)
-      for (const [request, blocks] of sums) {
-        const column = request.site === 'neurons' ? seen.inner : request.site === 'input' ? seen.input : (seen.output as Tensor2D)
-        const norms = windowNorms(column, group.batch, group.tokens, request.norm)
-        const width = norms.length / group.batch
-        const total = blocks[block] ?? new Float64Array(width)
-        blocks[block] = total
-        group.indices.forEach((window, i) => {
-          for (let column = 0; column < width; column++)
-            total[column] = (total[column] ?? outside(total, column)) + (norms[i * width + column] ?? outside(norms, i * width + column))
-          const snapshot = means.get(request)?.get(window + 1)
-          if (snapshot) snapshot[block] = total.map((sum) => sum / (window + 1))
-        })
-      }
-    },
+    ...(requests.every(({ site }) => site === 'neurons')
+      ? { sumNeurons: (group, part, sums) => add(group, part, ({ norm }) => normsFrom(sums, norm)) }
+      : {
+          observe: (group, part, seen) => {
+            if (!isAttention(part)) add(group, part, ({ site, norm }) => normsFrom(sumsOf(columnsAt(site, seen), group), norm))
+          },
+        }),
   })
   return means
 }
 
-/** Norms over the positions of each window: x [B*T, I], result [B, I] row by row. */
-function windowNorms(x: Tensor2D, batch: number, tokens: number, norm: NormKind): ArrayLike<number> {
-  if (norm === 'l1') return columnSums(x, batch, tokens, 'magnitudes')
-  return Float64Array.from(columnSums(x, batch, tokens, 'squares'), Math.sqrt)
+const columnsAt = (site: MlpSite, { inner, input, output }: PartActivations): Tensor2D =>
+  site === 'neurons' ? inner : site === 'input' ? input : (output as Tensor2D)
+
+const sumsOf =
+  (x: Tensor2D, { batch, tokens }: WindowGroup): NeuronSums =>
+  (of) =>
+    columnSums(x, batch, tokens, of)
+
+/** Norms over the positions of each window, [B, I] row by row, from sums over them. */
+function normsFrom(sums: NeuronSums, norm: NormKind): ArrayLike<number> {
+  return norm === 'l1' ? sums('magnitudes') : Float64Array.from(sums('squares'), Math.sqrt)
 }

@@ -32,7 +32,7 @@ async function valuesOf(tensors: StoredTensors | undefined): Promise<Record<stri
 
 test('repairs several shapes in one pass as each is repaired alone, with room for many windows at once or for one', async () => {
   const { model, calibration } = open()
-  const windows = calibration.slice(0, 3)
+  const windows = calibration.slice(0, 4)
   const points = pointsOf(model.spec.blocks.length, 172)
   const together = await weightsOfShapes(denseView(model), windows, points, shapes, recordedRun())
   const narrow = await weightsOfShapes(denseView({ ...model, workspaceBytes: 1 }), windows, points, shapes, recordedRun())

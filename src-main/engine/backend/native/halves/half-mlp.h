@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "../activation.h"
 #include "half-exponent.h"
@@ -49,6 +50,28 @@ struct KeptNeurons {
   }
 };
 
+// Sums of magnitudes and of squares of neurons over each 32 rows: [rows / 32, 2, neurons], neurons rounded up to whole vectors.
+struct NeuronSums {
+  float* to = nullptr;
+  int64_t neurons = 0;
+
+  static int64_t floats(int64_t rows, int64_t neurons) { return roundUp(rows, panelSide) / panelSide * 2 * roundUp(neurons, tileSide); }
+  float* at(int64_t row, bool squares) const { return to + (row / panelSide * 2 + squares) * roundUp(neurons, tileSide); }
+
+  // Sums over whole samples of `rows` rows each, which are a multiple of 32: [2, samples, neurons].
+  void sumSamples(int64_t samples, int64_t rows, float* sums) const {
+    std::vector<double> total(neurons);
+    for (int64_t squares = 0; squares < 2; squares++) {
+      for (int64_t sample = 0; sample < samples; sample++, sums += neurons) {
+        std::fill(total.begin(), total.end(), 0.0);
+        for (int64_t row = sample * rows; row < (sample + 1) * rows; row += panelSide)
+          for (int64_t i = 0; i < neurons; i++) total[i] += at(row, squares)[i];
+        std::copy(total.begin(), total.end(), sums);
+      }
+    }
+  }
+};
+
 // An MLP. A panel holds sixteen gates and sixteen ups, or thirty-two ups without gates.
 struct HalfMlp {
   Units units;
@@ -63,6 +86,8 @@ struct HalfMlp {
   RowsOut out;
   // Keeps gates and ups (or only ups) for a backward pass. Keeps nothing if null.
   KeptNeurons kept = {};
+  // Sums neurons over rows. Does not if null.
+  NeuronSums summed = {};
 
   // Computes the neurons of one 32 by 32 block, with rows counted from `base`, and calls `put(row, first neuron, count, sixteen values)`.
   template <class Put>
@@ -73,6 +98,7 @@ struct HalfMlp {
       const int width = static_cast<int>(std::min<int64_t>(tileSide, neurons - first));
       const __m512 gateShift = gateBias ? loadSome(gateBias + first, width) : _mm512_setzero_ps();
       const __m512 upShift = upBias ? loadSome(upBias + first, width) : _mm512_setzero_ps();
+      __m512 magnitudes = _mm512_setzero_ps(), squares = magnitudes;
       for (int r = 0; r < count; r++) {
         const float* own = c + r * panelSide + half * tileSide;
         __m512 value;
@@ -86,8 +112,13 @@ struct HalfMlp {
           kept.put(base + row + r, first, up, _mm512_setzero_ps());
           value = activateVector(activation, up);
         }
+        magnitudes = _mm512_add_ps(magnitudes, _mm512_abs_ps(value));
+        squares = _mm512_fmadd_ps(value, value, squares);
         put(row + r, first, width, value);
       }
+      if (!summed.to || width <= 0) continue;
+      _mm512_storeu_ps(summed.at(base + row, false) + first, magnitudes);
+      _mm512_storeu_ps(summed.at(base + row, true) + first, squares);
     }
   }
 

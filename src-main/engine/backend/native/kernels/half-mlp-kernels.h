@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "../halves/half-mlp.h"
@@ -79,28 +80,30 @@ struct HalfMlpKernel {
 
   explicit HalfMlpKernel(TF_OpKernelConstruction* from) : start(from), downBiased(intOf(from, "down_biased") != 0) {}
 
-  void compute(Call& call) const { run(call, false); }
+  void compute(Call& call) const {
+    run(call, [](HalfMlp&) { return true; });
+  }
 
-  void run(Call& call, bool keeps) const {
+  // `prepare` receives the MLP before it runs, and may add outputs. Returns the MLP that ran, if it did.
+  template <class Prepare>
+  std::optional<HalfMlp> run(Call& call, const Prepare& prepare) const {
     const TF_Tensor *x, *source, *down, *downBias;
     NeuronInputs in;
-    if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return;
-    if (!call.require(isMatrix(x) && isMatrix(source) && start.neurons > 0, "An MLP of halves takes matrices.")) return;
+    if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return {};
+    if (!call.require(isMatrix(x) && isMatrix(source) && start.neurons > 0, "An MLP of halves takes matrices.")) return {};
     const int64_t rows = TF_Dim(x, 0), hidden = TF_Dim(x, 1);
     const bool fits = TF_Dim(source, 0) == rows && start.fits(source, in) && fitsWeight(down, hidden, start.neurons, start.parts) &&
                       (!downBiased || sizeOf(downBias) == hidden);
-    if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return;
+    if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return {};
     float* output = call.output({rows, hidden});
-    if (!output) return;
+    if (!output) return {};
     HalfWeight ups = halfWeight(in.up);
     HalfMlp mlp = start.with(source, in, ups);
     mlp.down = {halfWeight(down)};
     mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
-    if (keeps) {
-      mlp.kept = {reinterpret_cast<Half*>(call.output({KeptNeurons::halves(rows, start.neurons) / 2}, int32)), start.neurons};
-      if (!mlp.kept.to) return;
-    }
+    if (!prepare(mlp)) return {};
     mlp.run();
+    return mlp;
   }
 };
 
@@ -110,7 +113,37 @@ struct KeptHalfMlpKernel {
 
   explicit KeptHalfMlpKernel(TF_OpKernelConstruction* from) : mlp(from) {}
 
-  void compute(Call& call) const { mlp.run(call, true); }
+  void compute(Call& call) const {
+    mlp.run(call, [&](HalfMlp& one) {
+      one.kept = {reinterpret_cast<Half*>(call.output({KeptNeurons::halves(one.rows, one.neurons) / 2}, int32)), one.neurons};
+      return one.kept.to != nullptr;
+    });
+  }
+};
+
+// The same, and also returns sums of magnitudes and squares of the neurons over each sample of `tokens` rows, a multiple of 32: [2, samples,
+// neurons].
+struct SummedHalfMlpKernel {
+  HalfMlpKernel mlp;
+  int tokens;
+
+  explicit SummedHalfMlpKernel(TF_OpKernelConstruction* from) : mlp(from), tokens(intOf(from, "tokens")) {}
+
+  void compute(Call& call) const {
+    std::vector<float> sums;
+    int64_t samples = 0;
+    float* output = nullptr;
+    const auto ran = mlp.run(call, [&](HalfMlp& one) {
+      if (!call.require(tokens > 0 && tokens % panelSide == 0 && one.rows % tokens == 0, "Sums over samples: their rows are not a multiple of 32."))
+        return false;
+      samples = one.rows / tokens;
+      sums.resize(NeuronSums::floats(one.rows, one.neurons));
+      one.summed = {sums.data(), one.neurons};
+      output = call.output({2, samples, one.neurons});
+      return output != nullptr;
+    });
+    if (ran) ran->summed.sumSamples(samples, tokens, output);
+  }
 };
 
 // The neurons of such an MLP after their activation: source [N, D] to [N, neurons].

@@ -83,8 +83,8 @@ struct HalfMlpBackwardKernel {
     if (!call.inputs({&gradient, &source, &normWeight, &kept, &down, &active, &other})) return;
     const int64_t rows = TF_Dim(source, 0), size = TF_Dim(source, 1);
     const bool fits = isMatrix(source) && isMatrix(gradient) && sizeOf(gradient) == sizeOf(source) && (!weighted || sizeOf(normWeight) == size) &&
-                      sizeOf(kept) * 2 == KeptNeurons::halves(rows, neurons) && fitsWeight(down, neurons, size, false) && fitsWeight(active, size, neurons, false) &&
-                      (!gated || fitsWeight(other, size, neurons, false));
+                      sizeOf(kept) * 2 == KeptNeurons::halves(rows, neurons) && fitsWeight(down, neurons, size, 1) && fitsWeight(active, size, neurons, 1) &&
+                      (!gated || fitsWeight(other, size, neurons, 1));
     if (!call.require(fits, "The backward pass of an MLP: gradient, kept neurons and packed weights do not fit its rows.")) return;
     float *bySource = call.output({rows, size}), *byWeight = bySource ? call.output({size}) : nullptr, *byBias = byWeight ? call.output({size}) : nullptr;
     float *byDown = byBias ? call.output({size, neurons}) : nullptr, *byActive = byDown ? call.output({neurons, size}) : nullptr;
