@@ -1,11 +1,12 @@
 /**
  * What pruning, repair and recovery do to answers:
  *
- *   npm run bench -- prompts MODEL CALIBRATION TEST FOLDER SEED RECOVERY [TOKENS]
+ *   npm run bench -- prompts MODEL CALIBRATION TEST FOLDER SEED RECOVERY [METHOD]
  *
- * Prunes with 2SSP by half, repairs in order and recovers for RECOVERY, minutes ("10min") or tokens. Each of the four models answers the
- * six prompts of the sample model's README greedily with up to TOKENS (128). Prints a table of perplexities and repetition, and the
- * answers side by side. What shares text with TEST is not trained on. Steps are kept in FOLDER and are not computed again.
+ * Prunes with METHOD (2ssp) by half, repairs in order and recovers for RECOVERY, minutes ("10min") or tokens. Each of the four models
+ * answers forty prompts greedily with up to 128 tokens. Prints a table of perplexities and repetition, and the answers to the six prompts
+ * of the sample model's README side by side. What shares text with TEST is not trained on. Steps are kept in FOLDER and are not computed
+ * again.
  */
 import { argv } from 'node:process'
 import { recoveryAmount } from '#cli/flags/flag-values.ts'
@@ -22,7 +23,8 @@ import { baseOf, FolderRun } from './folder-runs/folder-run.ts'
 import { perplexitiesOf, readRepairText, testNames } from './folder-runs/repair-texts.ts'
 import { prune, recover } from './folder-runs/stages.ts'
 
-const prompts = [
+/** The prompts whose answers are printed. */
+const shown = [
   'Who is Albert Einstein?',
   'The theory of relativity',
   'What is a dog?',
@@ -30,8 +32,46 @@ const prompts = [
   'What is a car?',
   'What does it mean to swim?',
 ]
+const prompts = [
+  ...shown,
+  'What is a river?',
+  'What is a volcano?',
+  'What is the moon?',
+  'What is bread made of?',
+  'What is a library?',
+  'What is electricity?',
+  'Who was Marie Curie?',
+  'Who was Julius Caesar?',
+  'Who invented the telephone?',
+  'Where is Brazil?',
+  'Where do penguins live?',
+  'When did the Second World War end?',
+  'Why is the sky blue?',
+  'Why do leaves fall in autumn?',
+  'Why do we sleep?',
+  'How does a bicycle stay upright?',
+  'How do I boil an egg?',
+  'How do birds fly?',
+  'How many days has a year?',
+  'Define justice',
+  'Define a triangle',
+  'Name three colours',
+  'List four animals that live in the sea',
+  'Explain gravity to a child',
+  'Write a sentence about winter',
+  'Once upon a time there was a fox who',
+  'The capital of France is',
+  'The first thing I saw in the morning was',
+  'In the year 1900, most people',
+  'The main cause of the fire was',
+  'She opened the letter and',
+  'A good teacher is someone who',
+  'To plant a tree, you first',
+  'The difference between a cat and a lion is',
+]
 
-const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedText = '0', recovery = '32768', tokens = '128'] = argv.slice(2)
+const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedText = '0', recovery = '32768', method = '2ssp'] =
+  argv.slice(2)
 const seed = Number(seedText)
 const amount = recoveryAmount(recovery, 'RECOVERY')
 if (amount === 'none') throw new Error('RECOVERY is none. Give minutes such as 10min, or tokens such as 32768.')
@@ -45,7 +85,7 @@ const base = await baseOf(model, precision)
 const newRun = () => new FolderRun(folder, base, seed)
 const view = denseView(model)
 
-const plan = await prune(model, calibrationPath, { method: '2ssp', sparsity: 0.5, seed }, newRun())
+const plan = await prune(model, calibrationPath, { method, sparsity: 0.5, seed }, newRun())
 const windows = await readRepairText(model, calibrationPath, seed)
 const repaired = await repairPlan({ view, plan, windows, kind: 'in-order', run: newRun() })
 const recovered = await recover(model, { calibrationPath, testPath, seed }, amount, repaired, windows, newRun())
@@ -54,7 +94,7 @@ console.log(`Trained on ${account.tokens} tokens; weights of point ${account.bes
 
 const views: [string, ModelView][] = [
   ['dense', view],
-  ['2SSP, 50 %', viewWithPlan(model, plan)],
+  [`${method}, 50 %`, viewWithPlan(model, plan)],
   ['repaired in order', viewWithPlan(model, repaired.plan, repaired.tensors)],
   ['recovered', viewWithPlan(model, recovered.plan, recovered.tensors)],
 ]
@@ -71,7 +111,7 @@ for (const [name, own] of views) {
   const columns = testNames.map((test) => perplexities[test]?.toFixed(1))
   console.log(`| ${[name, ...columns, repeated.toFixed(2), `${looping} of ${found.length}`].join(' | ')} |`)
 }
-for (const [index, prompt] of prompts.entries()) {
+for (const [index, prompt] of shown.entries()) {
   console.log(`\n**${prompt}**\n`)
   for (const [name, found] of answers) console.log(`- ${name}: ${found[index]?.text.trim().replaceAll(/\s+/g, ' ')}`)
 }
@@ -79,7 +119,7 @@ for (const [, own] of views) own.dispose()
 await model.close()
 
 async function answersOf(own: ModelView): Promise<{ text: string; ids: number[] }[]> {
-  const settings = generationSettings.parse({ decoding: { kind: 'sampling', temperature: 0 }, maxTokens: Number(tokens) })
+  const settings = generationSettings.parse({ decoding: { kind: 'sampling', temperature: 0 }, maxTokens: 128 })
   const request = { prompts: prompts.map((text) => ({ text })), settings }
   const found: { text: string; ids: number[] }[] = []
   for (const prompt of prompts.keys()) {

@@ -10,7 +10,20 @@ const timing: SelfTest = {
   worst: 'a product',
   gigaflopsPerSecond: 43,
   rates: [
-    { hidden: 128, attention: 87, mlp: 20, head: 14, double: 6, vectors: 1.4, call: 0.005, thirds: 1, split: 1, bfloat16: 1, auto: 1, decoded: 2.3 },
+    {
+      hidden: 128,
+      attention: 87,
+      mlp: 20,
+      head: 14,
+      double: 6,
+      vectors: 1.4,
+      call: 0.005,
+      thirds: 1,
+      split: 1,
+      bfloat16: 1,
+      auto: 1,
+      decoded: 2.3,
+    },
     {
       hidden: 512,
       attention: 15,
