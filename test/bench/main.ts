@@ -12,6 +12,7 @@ import { makeModel, makeWindows, smolShape } from './bench-model.ts'
 
 const help = `npm run bench -- [options]
   --quick            a model of 6 blocks and short windows: under two minutes
+  --table            the table of docs/speed.md: float32 and mixed beside PyTorch in float32 and bfloat16, small sizes, 20 to 40 minutes
   --methods a,b      which methods (2ssp, shortgpt, window_based, shortgpt+window_based, slicegpt, blockpruner, blockpruner_submodule, evopress,
                      evopress_submodule)
   --threads N        threads of both sides; PyTorch takes fewer where it is faster with fewer
@@ -31,6 +32,7 @@ const help = `npm run bench -- [options]
 const { values: flags } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
+    table: { type: 'boolean', default: false },
     methods: { type: 'string' },
     threads: { type: 'string', default: String(availableParallelism()) },
     repeats: { type: 'string', default: '2' },
@@ -70,6 +72,26 @@ const sizes = {
       generations: 2,
     },
   },
+  table: {
+    '2ssp': { sparsity: 0.5, windows: 4, attention: 1 },
+    shortgpt: { blocks: 8, windows: 2 },
+    window_based: { blocks: 8, windows: 2 },
+    'shortgpt+window_based': { blocks: 8, windows: 2 },
+    slicegpt: { sparsity: 0.25, windows: 2 },
+    blockpruner: { blocks: 1 },
+    blockpruner_submodule: { blocks: 1 },
+    evopress: { blocks: 8, windows: 4, startStates: 4, offspring: 6, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 1 },
+    evopress_submodule: {
+      blocks: 8,
+      windows: 4,
+      startStates: 4,
+      offspring: 6,
+      finalists: 2,
+      firstWindows: 1,
+      finalWindows: 2,
+      generations: 1,
+    },
+  },
   quick: {
     '2ssp': { sparsity: 0.5, windows: 4 },
     shortgpt: { blocks: 2, windows: 2 },
@@ -107,6 +129,15 @@ function setOptions(): Record<string, number> {
   return Object.fromEntries(flags.set.map((entry) => entry.split('=')).map(([name, value]) => [name, Number(value)]))
 }
 
+/** Our precisions beside PyTorch's. */
+const compared = flags.table
+  ? ([
+      ['float32', 'float32'],
+      ['mixed', 'float32'],
+      ['mixed', 'bfloat16'],
+    ] as const)
+  : ([[flags.precision, flags.against]] as const)
+
 async function main(): Promise<void> {
   const threads = Number(flags.threads)
   const home = join(cacheFolder(), 'bench')
@@ -116,50 +147,52 @@ async function main(): Promise<void> {
   const model = await makeModel(home, shape)
   const windows = join(home, `windows-${tokens}.json`)
   writeFileSync(windows, JSON.stringify(makeWindows(windowCount, tokens, shape.vocabulary)))
-  const opening = { command: 'open', model, windows, precision: flags.precision }
-  const reference = new Side(python, [join(import.meta.dirname, 'against/reference.py')], process.env)
-  const { title } = await reference.ask({ ...opening, precision: flags.against })
-  const tuned = await reference.ask({ command: 'tune', threads })
-  console.log(
-    `Espalier in ${flags.precision}; ${title} in ${flags.against} on ${tuned.threads} of ${threads} threads (${Object.entries(
-      tuned.seconds as unknown as object,
+  const opening = { command: 'open', model, windows }
+  const references = new Map<string, Side>()
+  for (const precision of new Set(compared.map(([, against]) => against))) {
+    const reference = new Side(python, [join(import.meta.dirname, 'against/reference.py')], process.env)
+    references.set(precision, reference)
+    const { title } = await reference.ask({ ...opening, precision })
+    const tuned = await reference.ask({ command: 'tune', threads })
+    const tried = Object.entries(tuned.seconds as unknown as Record<string, number>).map(
+      ([count, seconds]) => `${count}: ${seconds.toFixed(2)} s`,
     )
-      .map(([count, seconds]) => `${count}: ${(seconds as number).toFixed(2)} s`)
-      .join(', ')} for a dense pass of ${tokens} tokens)`,
-  )
-  const given = setOptions()
-  const reports: MethodReport[] = []
-  const startOurs = () =>
-    new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'against/ours.ts')], {
+    console.log(
+      `${title} in ${precision} on ${tuned.threads} of ${threads} threads (${tried.join(', ')} for a dense pass of ${tokens} tokens)`,
+    )
+  }
+  const all: MethodReport[][] = []
+  for (const [method, defaults] of Object.entries(sizes[flags.table ? 'table' : flags.quick ? 'quick' : 'full'])) {
+    if (flags.methods && !flags.methods.split(',').includes(method)) continue
+    const ours = await openOurs(opening, threads)
+    const pairs = compared.map(([own, against]) => ({ ...(ours.get(own) as OpenSide), reference: references.get(against) as Side }))
+    const options = { ...defaults, ...setOptions() }
+    const reports = await compareMethod({ method, options, pairs, blocks: shape.blocks, repeats: Number(flags.repeats) })
+    for (const one of ours.values()) one.ours.end()
+    all.push(reports)
+    printReports(reports, compared)
+  }
+  for (const reference of references.values()) reference.end()
+  if (all.length > 1) printReports(all.flat(), compared)
+  printNotes(all.flat())
+  if (flags.json) writeFileSync(flags.json, JSON.stringify({ compared, threads, shape, tokens, reports: all }, null, 2))
+}
+
+interface OpenSide {
+  readonly ours: Side
+  readonly weightBytes: number
+}
+
+/** A process of ours for each precision. */
+async function openOurs(opening: object, threads: number): Promise<Map<string, OpenSide>> {
+  const sides = new Map<string, OpenSide>()
+  for (const precision of new Set(compared.map(([own]) => own))) {
+    const ours = new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'against/ours.ts')], {
       ...process.env,
       TF_NUM_INTRAOP_THREADS: String(threads),
     })
-  for (const [method, defaults] of Object.entries(flags.quick ? sizes.quick : sizes.full)) {
-    if (flags.methods && !flags.methods.split(',').includes(method)) continue
-    const ours = startOurs()
-    const report = await compareMethod({
-      method,
-      options: { ...defaults, ...given },
-      opening,
-      ours,
-      reference,
-      blocks: shape.blocks,
-      repeats: Number(flags.repeats),
-    })
-    ours.end()
-    reports.push(report)
-    printReports([report])
+    const { weightBytes } = await ours.ask({ ...opening, precision })
+    sides.set(precision, { ours, weightBytes: weightBytes as number })
   }
-  reference.end()
-  if (reports.length > 1) printReports(reports)
-  printNotes(reports)
-  if (flags.json)
-    writeFileSync(
-      flags.json,
-      JSON.stringify(
-        { precision: flags.precision, against: flags.against, threads, torchThreads: tuned.threads, shape, tokens, reports },
-        null,
-        2,
-      ),
-    )
+  return sides
 }

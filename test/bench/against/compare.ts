@@ -30,45 +30,63 @@ export interface MethodReport {
   readonly rescored: readonly number[]
 }
 
+/** Two sides whose times and choices are compared. */
+export interface Pair {
+  readonly ours: Side
+  readonly reference: Side
+  readonly weightBytes: number
+}
+
 interface Comparison {
   readonly method: string
   readonly options: Record<string, number>
-  readonly opening: object
-  readonly ours: Side
-  readonly reference: Side
+  readonly pairs: readonly Pair[]
   readonly blocks: number
   readonly repeats: number
 }
 
-/** Runs a method on both sides, taking turns step by step; methods with a single step are repeated. */
-export async function compareMethod(comparison: Comparison): Promise<MethodReport> {
-  const { method, options, opening, ours, reference, blocks } = comparison
-  const { weightBytes } = await ours.ask(opening)
-  const steps: StepTimes[] = []
-  const [extraOurs, extraReference] = [[], []] as number[][]
+/** Runs a method on all sides, taking turns step by step; methods with a single step are repeated. Returns a report for each pair. */
+export async function compareMethod({ method, options, pairs, blocks, repeats: most }: Comparison): Promise<MethodReport[]> {
+  const sides = [...new Set(pairs.flatMap(({ ours, reference }) => [reference, ours]))]
+  const times = pairs.map(() => ({ steps: [] as StepTimes[], ours: [] as number[], reference: [] as number[] }))
   const rates: number[] = []
-  let outcomes: [Outcome, Outcome] | undefined
-  const repeats = /^(shortgpt|window_based|slicegpt)/.test(method) ? comparison.repeats : 1
+  const repeats = /^(shortgpt|window_based|slicegpt)/.test(method) ? most : 1
   for (let repeat = 0; repeat < repeats; repeat++) {
-    rates.push((await ours.ask({ command: 'rate' })).rate as number)
-    await Promise.all([ours.start(method, options), reference.start(method, options)])
-    while (!ours.outcome || !reference.outcome) {
-      await reference.goOn()
-      await ours.goOn()
-    }
-    outcomes = [ours.outcome, reference.outcome]
-    pairSteps(ours, reference, steps, extraOurs as number[], extraReference as number[])
+    rates.push((await (pairs[0] as Pair).ours.ask({ command: 'rate' })).rate as number)
+    await Promise.all(sides.map((side) => side.start(method, options)))
+    while (sides.some(({ outcome }) => !outcome)) for (const side of sides) await side.goOn()
+    for (const [index, { ours, reference }] of pairs.entries()) pairSteps(ours, reference, times[index] as StepTimesOfPair)
   }
-  const [own, theirs] = outcomes as [Outcome, Outcome]
+  return pairs.map((pair, index) =>
+    reportOf({ method, options, blocks, repeats, rate: Math.max(...rates) }, pair, times[index] as StepTimesOfPair),
+  )
+}
+
+/** Steps that both sides have, and the seconds of those that only one has. */
+interface StepTimesOfPair {
+  readonly steps: StepTimes[]
+  readonly ours: number[]
+  readonly reference: number[]
+}
+
+interface Measured extends Omit<Comparison, 'pairs'> {
+  readonly rate: number
+}
+
+function reportOf(
+  { method, options, blocks, repeats, rate }: Measured,
+  { ours, reference, weightBytes }: Pair,
+  { steps, ...extra }: StepTimesOfPair,
+): MethodReport {
+  const [own, theirs] = [ours.outcome, reference.outcome] as [Outcome, Outcome]
   const sum = (values: number[]) => values.reduce((total, value) => total + value, 0)
   const seconds = {
-    ours: sum([...steps.map((step) => step.ours), ...(extraOurs as number[])]) / repeats,
-    reference: sum([...steps.map((step) => step.reference), ...(extraReference as number[])]) / repeats,
+    ours: sum([...steps.map((step) => step.ours), ...extra.ours]) / repeats,
+    reference: sum([...steps.map((step) => step.reference), ...extra.reference]) / repeats,
   }
   const ratio = seconds.reference / seconds.ours
   // Methods that share a step have fewer steps than the reference: there is nothing to pair.
   const ratios = method.includes('+') ? [ratio] : steps.map((step) => step.reference / step.ours)
-  const rate = Math.max(...rates)
   return {
     method,
     options,
@@ -84,7 +102,7 @@ export async function compareMethod(comparison: Comparison): Promise<MethodRepor
     rate,
     peakBytes: own.peakBytes,
     referencePeakBytes: theirs.peakBytes,
-    weightBytes: weightBytes as number,
+    weightBytes,
     rescored: own.rescored ?? [],
   }
 }
@@ -98,13 +116,13 @@ function areEqual(own: unknown, theirs: unknown): boolean {
 }
 
 /** Pairs the steps of both sides, counted from the end: the reference may have preparing steps first. */
-function pairSteps(ours: Side, reference: Side, steps: StepTimes[], extraOurs: number[], extraReference: number[]): void {
+function pairSteps(ours: Side, reference: Side, times: StepTimesOfPair): void {
   const [own, theirs] = [[...ours.steps], [...reference.steps]]
   const common = Math.min(own.length, theirs.length)
-  extraOurs.push(...own.slice(0, own.length - common).map(([, seconds]) => seconds))
-  extraReference.push(...theirs.slice(0, theirs.length - common).map(([, seconds]) => seconds))
+  times.ours.push(...own.slice(0, own.length - common).map(([, seconds]) => seconds))
+  times.reference.push(...theirs.slice(0, theirs.length - common).map(([, seconds]) => seconds))
   const aligned = own.slice(own.length - common)
   theirs.slice(theirs.length - common).forEach(([step, seconds], index) => {
-    steps.push({ step, ours: (aligned[index] as [string, number])[1], reference: seconds })
+    times.steps.push({ step, ours: (aligned[index] as [string, number])[1], reference: seconds })
   })
 }

@@ -4,13 +4,14 @@ const seconds = (value: number) => `${value.toFixed(1)} s`
 const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`
 const counts = (passes: MethodReport['passes']) => (passes ? `${passes.attention}/${passes.mlp}/${passes.head}` : '')
 
-/** The table of the comparison, ready for a README. */
-export function printReports(reports: readonly MethodReport[]): void {
-  const rows = reports.map((report) => {
+/** The table of the comparison, ready for a README. `compared` are our precisions and PyTorch's, in the order of a method's reports. */
+export function printReports(reports: readonly MethodReport[], compared: readonly (readonly [string, string])[]): void {
+  const rows = reports.map((report, index) => {
     const expected = counts(report.expectedPasses)
     const passes = counts(report.passes)
     return [
       report.method,
+      ...(compared[index % compared.length] as readonly [string, string]),
       seconds(report.reference),
       seconds(report.ours),
       `${report.ratio.toFixed(2)} (${report.spread.map((ratio) => ratio.toFixed(2)).join('-')})`,
@@ -19,7 +20,8 @@ export function printReports(reports: readonly MethodReport[]): void {
       mebibytes(report.peakBytes),
     ]
   })
-  const header = ['method', 'PyTorch', 'Espalier', 'ratio (over steps)', 'selections', 'passes attention/MLP/head', 'peak memory']
+  const ends = ['PyTorch', 'Espalier', 'ratio (over steps)', 'selections', 'passes attention/MLP/head', 'peak memory']
+  const header = ['method', 'precision', "PyTorch's", ...ends]
   for (const row of [header, header.map(() => '---'), ...rows]) console.log(`| ${row.join(' | ')} |`)
 }
 
