@@ -4,9 +4,10 @@ import type { SelfTest } from '#contract/machine/engine-state.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
 import { normalize } from '#engine/tensor/norm.ts'
-import { project } from '#engine/tensor/products.ts'
+import { matrixFor, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import { logSumExponents } from './likelihood.ts'
+import { productsFor } from './precision.ts'
 
 /**
  * The largest error of float32, relative to the largest value of a result. Products in reduced precision are off by a hundred times that.
@@ -21,9 +22,17 @@ interface Matrix {
 }
 
 function matrix(height: number, width: number, random: PythonRandom): Matrix {
-  const values = Float32Array.from({ length: height * width }, () => 4 * random.random() - 2)
-  return { values, tensor: () => tensor2d(values, [height, width]) }
+  return matrixOf(
+    Float32Array.from({ length: height * width }, () => 4 * random.random() - 2),
+    height,
+    width,
+  )
 }
+
+const matrixOf = (values: Float32Array, height: number, width: number): Matrix => ({
+  values,
+  tensor: () => tensor2d(values, [height, width]),
+})
 
 /** The operations that decide, on numbers drawn from seed 0, each with the same computation in float64. */
 function operations(): { title: string; run: () => ArrayLike<number>; expected: Float64Array }[] {
@@ -31,18 +40,30 @@ function operations(): { title: string; run: () => ArrayLike<number>; expected: 
   const x = matrix(rows, inner, random)
   const weight = matrix(columns, inner, random)
   const gate = matrix(rows, inner, random)
+  const stored = matrixOf(
+    weight.values.map((value) => Math.round(64 * value) / 64),
+    columns,
+    inner,
+  )
   const scale = Float32Array.from({ length: inner }, () => random.random())
   const entry = ({ values }: Matrix, row: number, column: number) => at(values, row * inner + column)
   const sumOver = (count: number, term: (i: number) => number) =>
     Array.from({ length: count }, (_, i) => term(i)).reduce((a, b) => a + b, 0)
   const eachOf = (height: number, width: number, value: (row: number, column: number) => number) =>
     Float64Array.from({ length: height * width }, (_, i) => value(Math.floor(i / width), i % width))
+  const productWith = (other: Matrix) =>
+    eachOf(rows, columns, (row, column) => sumOver(inner, (i) => entry(x, row, i) * entry(other, column, i)))
   const lengths = eachOf(rows, 1, (row) => Math.sqrt(sumOver(inner, (i) => entry(x, row, i) ** 2) / inner + 1e-6))
   return [
     {
       title: 'a product',
       run: () => valuesOf(() => project(x.tensor(), weight.tensor())),
-      expected: eachOf(rows, columns, (row, column) => sumOver(inner, (i) => entry(x, row, i) * entry(weight, column, i))),
+      expected: productWith(weight),
+    },
+    {
+      title: 'a product with a bfloat16 weight',
+      run: () => valuesOf(() => project(x.tensor(), matrixFor(stored.tensor(), productsFor('float32').deciding))),
+      expected: productWith(stored),
     },
     {
       title: 'a norm',
