@@ -183,7 +183,8 @@ class Prober {
     for (const { group, residual } of branches) {
       const hidden = finalHidden(this.#view, residual.x)
       const dense = await this.#states.of(group.indices.map((index) => this.#windows[index] as Int32Array))
-      const [own] = await rowDivergences(this.#view.model.vocabulary, dense, [hidden])
+      const how = { products: this.#walk.products, signal: this.#signal }
+      const [own] = await rowDivergences(this.#view.model.vocabulary, dense, [hidden], how)
       disposeDistribution(dense)
       hidden.dispose()
       disposeResidual(residual)
