@@ -114,6 +114,15 @@ const sizes = {
   },
 } as const
 
+/** Our precisions beside PyTorch's. */
+const compared = flags.table
+  ? ([
+      ['float32', 'float32'],
+      ['mixed', 'float32'],
+      ['mixed', 'bfloat16'],
+    ] as const)
+  : ([[flags.precision, flags.against]] as const)
+
 const [tokens, windowCount] = flags.quick ? [512, 8] : [2048, 32]
 
 if (flags.help) console.log(help)
@@ -128,15 +137,6 @@ else if (flags.scale) {
 function setOptions(): Record<string, number> {
   return Object.fromEntries(flags.set.map((entry) => entry.split('=')).map(([name, value]) => [name, Number(value)]))
 }
-
-/** Our precisions beside PyTorch's. */
-const compared = flags.table
-  ? ([
-      ['float32', 'float32'],
-      ['mixed', 'float32'],
-      ['mixed', 'bfloat16'],
-    ] as const)
-  : ([[flags.precision, flags.against]] as const)
 
 async function main(): Promise<void> {
   const threads = Number(flags.threads)
