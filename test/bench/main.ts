@@ -50,6 +50,9 @@ const { values: flags } = parseArgs({
   },
 })
 
+/** Both searches by evolution, with the same options. */
+const evolutions = <Options>(options: Options) => ({ evopress: options, evopress_submodule: options })
+
 /** Sizes that finish in reasonable time, with work of the same shape as the full size. */
 const sizes = {
   full: {
@@ -60,8 +63,7 @@ const sizes = {
     slicegpt: { sparsity: 0.25, windows: 4 },
     blockpruner: { blocks: 4 },
     blockpruner_submodule: { blocks: 2 },
-    evopress: { blocks: 8, windows: 8, startStates: 16, offspring: 32, finalists: 2, firstWindows: 1, finalWindows: 4, generations: 2 },
-    evopress_submodule: {
+    ...evolutions({
       blocks: 8,
       windows: 8,
       startStates: 16,
@@ -70,7 +72,7 @@ const sizes = {
       firstWindows: 1,
       finalWindows: 4,
       generations: 2,
-    },
+    }),
   },
   table: {
     '2ssp': { sparsity: 0.5, windows: 4, attention: 1 },
@@ -80,17 +82,7 @@ const sizes = {
     slicegpt: { sparsity: 0.25, windows: 2 },
     blockpruner: { blocks: 1 },
     blockpruner_submodule: { blocks: 1 },
-    evopress: { blocks: 8, windows: 4, startStates: 4, offspring: 6, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 1 },
-    evopress_submodule: {
-      blocks: 8,
-      windows: 4,
-      startStates: 4,
-      offspring: 6,
-      finalists: 2,
-      firstWindows: 1,
-      finalWindows: 2,
-      generations: 1,
-    },
+    ...evolutions({ blocks: 8, windows: 4, startStates: 4, offspring: 6, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 1 }),
   },
   quick: {
     '2ssp': { sparsity: 0.5, windows: 4 },
@@ -100,17 +92,7 @@ const sizes = {
     slicegpt: { sparsity: 0.25, windows: 2 },
     blockpruner: { blocks: 2 },
     blockpruner_submodule: { blocks: 1 },
-    evopress: { blocks: 2, windows: 4, startStates: 3, offspring: 4, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 1 },
-    evopress_submodule: {
-      blocks: 2,
-      windows: 4,
-      startStates: 3,
-      offspring: 4,
-      finalists: 2,
-      firstWindows: 1,
-      finalWindows: 2,
-      generations: 1,
-    },
+    ...evolutions({ blocks: 2, windows: 4, startStates: 3, offspring: 4, finalists: 2, firstWindows: 1, finalWindows: 2, generations: 1 }),
   },
 } as const
 

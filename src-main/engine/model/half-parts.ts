@@ -61,7 +61,7 @@ export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boo
 
 /** Whether products take all projections of a part. Experts may be read one by one, so with `thirds` a mixture is computed in float32. */
 function isTaken({ attention, mlp, mixture }: PartWeights, products: PackedProducts): boolean {
-  if (mixture) return products === 'bfloat16'
+  if (mixture) return products !== 'thirds'
   const weights = attention ? [attention.queryKeyValue, attention.output] : [mlp.gate, mlp.up, mlp.down]
   return weights.every((weight) => !weight || takesPacked(weight, products))
 }

@@ -2,36 +2,21 @@ import { expect, test } from 'vitest'
 import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
 import { Experience, estimateRun, rateFor, withoutPart, withoutShared } from '#services/experiments/estimate-seconds.ts'
 
-const rates = [
-  {
-    hidden: 100,
-    attention: 10,
-    mlp: 10,
-    head: 10,
-    double: 1,
-    vectors: 1,
-    call: 0.5,
-    decoded: 1,
-    thirds: 1,
-    split: 1,
-    bfloat16: 2,
-    auto: 1,
-  },
-  {
-    hidden: 400,
-    attention: 40,
-    mlp: 10,
-    head: 10,
-    double: 1,
-    vectors: 1,
-    call: 0.5,
-    decoded: 1,
-    thirds: 1,
-    split: 1,
-    bfloat16: 2,
-    auto: 1,
-  },
-]
+const narrow = {
+  hidden: 100,
+  attention: 10,
+  mlp: 10,
+  head: 10,
+  double: 1,
+  vectors: 1,
+  call: 0.5,
+  decoded: 1,
+  thirds: 1,
+  split: 1,
+  bfloat16: 2,
+  auto: 1,
+}
+const rates = [narrow, { ...narrow, hidden: 400, attention: 40 }]
 const phase = (name: string, part: string, mlp: number, shared?: string): PhaseWork => ({
   phase: name,
   part,
