@@ -62,28 +62,41 @@ struct AttentionBackward {
     }
   }
 
-  // Turns a row's scores into weights, and weight gradients into score gradients. Covers columns [0, seen); only [low, high) count.
-  void takeRow(float* weights, float* byScores, float* slopes, int seen, int low, int high) const {
-    if (call.cap > 0) {
-      capScores(weights, seen, call.cap);
-      for (int i = 0; i < seen; i += lanes) {
+  // The keys that a position sees, counted from a first one.
+  Seen seenFrom(int position, int from) const { return {call.window > 0 ? std::max(0, position - from - call.window + 1) : 0, position - from + 1}; }
+
+  // Turns rows of scores into weights, and of weight gradients into score gradients: columns [0, size) of up to `rowsTogether` rows, `stride`
+  // apart, of which `seen(row)` says which count. Each stage passes all rows, so that no row waits for the sums of the one before it.
+  template <class SeenBy>
+  void takeRows(float* weights, float* byScores, float* slopes, int stride, int rows, int size, const SeenBy& seen) const {
+    for (int row = 0; call.cap > 0 && row < rows; row++) {
+      capScores(weights + row * stride, size, call.cap);
+      for (int i = row * stride; i < row * stride + size; i += lanes) {
         const Vector share = load(weights + i) * (1 / call.cap);
         store(slopes + i, 1 - share * share);
       }
     }
-    Softmax softmax;
-    takeScores(softmax, weights, seen, {low, high});
-    const Vector scale = all(softmax.total == 0 ? 0 : 1 / softmax.total);
-    Vector sum = all(0);
-    for (int i = 0; i < seen; i += lanes) {
-      const Vector weight = load(weights + i) * scale;
-      store(weights + i, weight);
-      sum += weight * load(byScores + i);
+    Softmax softmax[rowsTogether];
+    float factors[rowsTogether], sides[rowsTogether][lanes], levels[rowsTogether] = {};
+    takeScores(softmax, rows, weights, stride, size, seen, factors);
+    for (int row = 0; row < rows; row++) {
+      const Vector scale = all(softmax[row].total == 0 ? 0 : 1 / softmax[row].total);
+      Vector sum = all(0);
+      for (int i = row * stride; i < row * stride + size; i += lanes) {
+        const Vector weight = load(weights + i) * scale;
+        store(weights + i, weight);
+        sum += weight * load(byScores + i);
+      }
+      store(sides[row], sum);
     }
-    const Vector level = all(sumOf(sum));
-    for (int i = 0; i < seen; i += lanes) {
-      const Vector own = load(weights + i) * (load(byScores + i) - level);
-      store(byScores + i, call.cap > 0 ? own * load(slopes + i) : own);
+    for (int lane = 0; lane < lanes; lane++)
+      for (int row = 0; row < rows; row++) levels[row] += sides[row][lane];
+    for (int row = 0; row < rows; row++) {
+      const Vector level = all(levels[row]);
+      for (int i = row * stride; i < row * stride + size; i += lanes) {
+        const Vector own = load(weights + i) * (load(byScores + i) - level);
+        store(byScores + i, call.cap > 0 ? own * load(slopes + i) : own);
+      }
     }
   }
 
@@ -105,14 +118,14 @@ struct AttentionBackward {
       multiplyPanel(work.query + at, padded(), work.keyTiles + tile, tileColumns, work.weights + column, stride, rows, size, tileColumns, false);
       multiplyPanel(work.outer + at, padded(), work.valueTiles + tile, tileColumns, work.byScores + column, stride, rows, size, tileColumns, false);
     }
-    for (int row = 0; row < rows; row++) {
+    for (int row = 0; row < rows; row += rowsTogether) {
       const size_t own = static_cast<size_t>(row) * stride;
-      const int position = first + row - from, low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
-      if (row < count) takeRow(work.weights + own, work.byScores + own, work.slopes + own, seen, low, position + 1);
-      else std::fill(work.byScores + own, work.byScores + own + seen, 0.0f);
-      // Whole tiles of keys may end after the tiles of scores.
-      for (float* scores : {work.weights, work.byScores}) std::fill(scores + own + std::min(seen, keyRows), scores + own + keyRows, 0.0f);
+      takeRows(work.weights + own, work.byScores + own, work.slopes + own, stride, std::min(rowsTogether, rows - row), seen,
+               [&](int i) { return row + i < count ? seenFrom(first + row + i, from) : Seen{0, 0}; });
     }
+    // Whole tiles of keys may end after the tiles of scores.
+    for (int row = 0; row < rows; row++)
+      for (float* scores : {work.weights + row * stride, work.byScores + row * stride}) std::fill(scores + std::min(seen, keyRows), scores + keyRows, 0.0f);
     const size_t keys = static_cast<size_t>(from) * padded();
     multiplyWide<false>(work.byScores, stride, work.key + keys, work.byQuery, rows, last - from, false);
     multiplyWide<true>(work.byScores, stride, work.query + at, byKey + keys, keyRows, count, true);
@@ -124,14 +137,14 @@ struct AttentionBackward {
     return to + (static_cast<size_t>(sample) * call.tokens + token) * call.rowSize() + head * call.headSize;
   }
 
-  // Sums keys and values over the heads of a group, always in the same order.
-  void joinGroup(const float* parts, int sample, int group) const {
-    const int perGroup = call.heads / call.keyValueHeads;
+  // Sums keys and values over the `count` parts of a group, always in the same order.
+  void joinGroup(const float* parts, int count, int sample, int group) const {
     float* sums = scratch<2>(2 * padded());
     for (int token = 0; token < call.tokens; token++) {
       std::fill(sums, sums + 2 * padded(), 0.0f);
-      for (int head = group * perGroup; head < (group + 1) * perGroup; head++) {
-        const float* own = parts + (static_cast<size_t>(sample) * call.heads + head) * 2 * matrixFloats() + static_cast<size_t>(token) * padded();
+      for (int part = 0; part < count; part++) {
+        const size_t index = (static_cast<size_t>(sample) * call.keyValueHeads + group) * count + part;
+        const float* own = parts + index * 2 * matrixFloats() + static_cast<size_t>(token) * padded();
         for (int i = 0; i < call.headSize; i++) {
           sums[i] += own[i];
           sums[padded() + i] += own[matrixFloats() + i];
@@ -142,15 +155,15 @@ struct AttentionBackward {
     }
   }
 
-  // Key and value gradients for each head of each sample.
-  float* parts() const { return scratch<0>(static_cast<size_t>(call.samples) * call.heads * 2 * matrixFloats()); }
+  // Key and value gradients of some parts.
+  float* partsFor(int count) const { return scratch<0>(static_cast<size_t>(count) * 2 * matrixFloats()); }
 
-  void joinGroups(const float* parts) const {
-    Pool::shared().run(call.samples * call.keyValueHeads, [&](int task) { joinGroup(parts, task / call.keyValueHeads, task % call.keyValueHeads); });
+  void joinGroups(const float* parts, int perGroup) const {
+    Pool::shared().run(call.samples * call.keyValueHeads, [&](int task) { joinGroup(parts, perGroup, task / call.keyValueHeads, task % call.keyValueHeads); });
   }
 
   void run() const {
-    float* parts = this->parts();
+    float* parts = partsFor(call.samples * call.heads);
     Pool::shared().run(call.samples * call.heads, [&](int task) {
       float* byKey = parts + static_cast<size_t>(task) * 2 * matrixFloats();
       std::fill(byKey, byKey + 2 * matrixFloats(), 0.0f);
@@ -158,7 +171,7 @@ struct AttentionBackward {
       packHead(work, task / call.heads, task % call.heads);
       for (int first = 0; first < call.tokens; first += queryRows) rowsOf(work, task / call.heads, task % call.heads, first, byKey, byKey + matrixFloats());
     });
-    joinGroups(parts);
+    joinGroups(parts, call.heads / call.keyValueHeads);
   }
 };
 

@@ -14,10 +14,14 @@
 
 namespace {
 
-// As `AttentionBackward`, whose key and value buffers and group sums it uses. Everything between the products is float32.
+// As `AttentionBackward`, whose sums over groups it uses. Each task computes some heads of one group. Everything between the products is
+// float32.
 struct HalfAttentionBackward {
   AttentionBackward plain;
   Units units;
+
+  // Query rows at once: sums of key and value gradients are then added up over two tiles of them.
+  static constexpr int rowsAtOnce = 2 * panelSide;
 
   const Attention& call() const { return plain.call; }
   int64_t size() const { return roundUp(call().headSize, panelSide); }
@@ -27,47 +31,64 @@ struct HalfAttentionBackward {
   int64_t across() const { return size() / tileDepth; }
   int64_t along() const { return positions() / tileDepth; }
 
+  // Heads of a group that a task takes, so that it packs keys and values once: all, unless threads would have nothing to do.
+  int headsAtOnce() const {
+    const int perGroup = call().heads / call().keyValueHeads, all = call().samples * call().heads;
+    int most = perGroup;
+    while (most > 1 && (perGroup % most > 0 || all / most < 2 * Pool::shared().threads())) most--;
+    return most;
+  }
+
   // Operands of one head: queries and output gradients as left operands, keys and values as right ones. All but the values are also
-  // transposed, for products over positions. For 32 query rows: weights, score gradients and their results.
+  // transposed, for products over positions. For some query rows: weights, score gradients and their results.
   struct Workspace {
     Half *query, *outer, *keyColumns, *valueColumns, *queryTurned, *outerTurned, *keyTurned, *byScoresRows, *turned;
-    float *rows, *weights, *byScores, *slopes, *byQuery, *byKey, *byValue;
+    float *weights, *byScores, *slopes, *byQuery, *byKey, *byValue;
   };
 
   Workspace workspace() const {
-    const size_t own = halves(), scores = static_cast<size_t>(panelSide) * positions(), matrix = static_cast<size_t>(positions()) * size();
-    Half* half = halfScratch<5>(7 * own + scores + 2 * tileSize);
+    const size_t own = halves(), scores = static_cast<size_t>(rowsAtOnce) * positions(), matrix = static_cast<size_t>(positions()) * size();
+    Half* half = halfScratch<5>(7 * own + scores + rowsAtOnce * panelSide);
     const auto takeHalves = [&](size_t count) { return half += count, half - count; };
-    float* single = scratch<1>(3 * matrix + 3 * scores + panelSide * size());
+    float* single = scratch<1>(2 * matrix + 3 * scores + rowsAtOnce * size());
     const auto take = [&](size_t count) { return single += count, single - count; };
     return {takeHalves(own), takeHalves(own), takeHalves(own), takeHalves(own), takeHalves(own), takeHalves(own), takeHalves(own), takeHalves(scores),
-            takeHalves(2 * tileSize), take(matrix), take(scores), take(scores), take(scores), take(panelSide * size()), take(matrix), take(matrix)};
+            takeHalves(rowsAtOnce * panelSide), take(scores), take(scores), take(scores), take(rowsAtOnce * size()), take(matrix), take(matrix)};
   }
 
   // Packs one matrix of the head, [positions, size] padded with zeros, as rows, as columns and transposed. Null skips a form.
   template <class Read>
-  void pack(float* room, const Read& read, Half* rows, Half* columns, Half* turned) const {
-    std::fill(room, room + positions() * size(), 0.0f);
-    for (int token = 0; token < call().tokens; token++) read(token, room + token * size());
-    for (int64_t row = 0; rows && row < positions(); row++)
-      packRow([&](int64_t at, int) { return _mm512_loadu_ps(room + row * size() + at); }, size(), {rows, 0, 1, across()}, row);
-    for (int64_t row = 0; columns && row < positions(); row += tileSide)
-      packColumns(room + row * size(), size(), tileSide, columns + row * size(), across(), false);
-    for (int64_t column = 0; turned && column < size(); column += tileSide)
-      for (int64_t k = 0; k < along(); k++)
-        packTurnedColumns(room + k * tileDepth * size() + column, size(), tileDepth, tileSide, turned + column * positions() + k * tileSize, false);
+  void pack(const Read& read, Half* rows, Half* columns, Half* turned) const {
+    float* room = scratch<8>(panelSide * size());
+    std::fill(room, room + panelSide * size(), 0.0f);
+    for (int first = 0; first < positions(); first += panelSide) {
+      const int count = std::min(panelSide, call().tokens - first);
+      for (int row = 0; row < count; row++) read(first + row, room + row * size());
+      std::fill(room + count * size(), room + panelSide * size(), 0.0f);
+      for (int row = 0; rows && row < panelSide; row++)
+        packRow([&](int64_t at, int) { return _mm512_load_ps(room + row * size() + at); }, size(), {rows, 0, 1, across()}, first + row);
+      for (int row = 0; columns && row < panelSide; row += tileSide)
+        packColumns(room + row * size(), size(), tileSide, columns + (first + row) * size(), across(), false);
+      for (int64_t column = 0; turned && column < size(); column += tileSide)
+        packTurnedColumns(room + column, size(), tileDepth, tileSide, turned + column * positions() + first / tileDepth * tileSize, false);
+    }
+  }
+
+  void packGroup(const Workspace& work, int sample, int group) const {
+    const Attention& of = call();
+    const int key = of.heads + group, value = key + of.keyValueHeads;
+    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, key), token, to, 1); }, nullptr, work.keyColumns, work.keyTurned);
+    pack([&](int token, float* to) { copyHead(of.vectorOf(sample, token, value), to); }, nullptr, work.valueColumns, nullptr);
   }
 
   void packHead(const Workspace& work, int sample, int head) const {
     const Attention& of = call();
-    const int group = of.heads + head / (of.heads / of.keyValueHeads), value = group + of.keyValueHeads;
-    pack(work.rows, [&](int token, float* to) { of.rotate(of.vectorOf(sample, token, head), token, to, 1); }, work.query, nullptr, work.queryTurned);
-    pack(work.rows, [&](int token, float* to) { of.rotate(of.vectorOf(sample, token, group), token, to, 1); }, nullptr, work.keyColumns, work.keyTurned);
-    const auto copy = [&](const float* from, float* to) { std::copy(from, from + of.headSize, to); };
-    pack(work.rows, [&](int token, float* to) { copy(of.vectorOf(sample, token, value), to); }, nullptr, work.valueColumns, nullptr);
     const float* outer = plain.gradient + (static_cast<size_t>(sample) * of.tokens * of.heads + head) * of.headSize;
-    pack(work.rows, [&](int token, float* to) { copy(outer + static_cast<size_t>(token) * of.heads * of.headSize, to); }, work.outer, nullptr, work.outerTurned);
+    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, head), token, to, 1); }, work.query, nullptr, work.queryTurned);
+    pack([&](int token, float* to) { copyHead(outer + static_cast<size_t>(token) * of.heads * of.headSize, to); }, work.outer, nullptr, work.outerTurned);
   }
+
+  void copyHead(const float* from, float* to) const { std::copy(from, from + call().headSize, to); }
 
   static Operand operand(const Half* tiles, int64_t second) { return {{tiles, tiles + second}}; }
   // Panels of operands, starting at a row or column. Transposed panels also start at a position.
@@ -76,59 +97,69 @@ struct HalfAttentionBackward {
     return operand(turned + column * positions() + from / tileDepth * tileSize, along() * tileSize);
   }
 
-  // to [32 keys, size] += x' times 32 rows of a transposed matrix, where x is [32 query rows, 32 columns].
-  void addTurned(const Workspace& work, const float* x, const Half* matrix, int first, float* to) const {
-    for (int half = 0; half < 2; half++) packTurnedRows(x + half * tileSide, positions(), panelSide, tileSide, work.turned + half * tileSize);
+  // to [32 keys, size] += x' times query rows of a transposed matrix, where x is [query rows, 32 columns] and `deep` tiles of rows deep.
+  void addTurned(const Workspace& work, const float* x, int deep, const Half* matrix, int first, float* to) const {
+    for (int half = 0; half < 2; half++)
+      for (int k = 0; k < deep; k++)
+        packTurnedRows(x + k * tileDepth * positions() + half * tileSide, positions(), tileDepth, tileSide, work.turned + (half * deep + k) * tileSize);
     for (int64_t column = 0; column < size(); column += panelSide)
-      multiplyPanels(units, operand(work.turned, tileSize), over(matrix, column, first), 1, to + column, size(), panelSide, true);
+      multiplyPanels(units, operand(work.turned, deep * tileSize), over(matrix, column, first), deep, to + column, size(), panelSide, true);
   }
 
   void rowsOf(const Workspace& work, int sample, int head, int first) const {
     const Attention& of = call();
-    const int count = std::min(panelSide, of.tokens - first), from = of.window > 0 ? std::max(0, first - of.window + 1) / panelSide * panelSide : 0;
-    const int64_t seen = first + panelSide - from, stride = positions();
-    for (int64_t key = 0; key < seen; key += panelSide) {
-      multiplyPanels(units, sides(work.query, first), sides(work.keyColumns, from + key), static_cast<int>(across()), work.weights + key, stride, panelSide, false);
-      multiplyPanels(units, sides(work.outer, first), sides(work.valueColumns, from + key), static_cast<int>(across()), work.byScores + key, stride, panelSide, false);
-    }
-    for (int row = 0; row < panelSide; row++) {
-      float *weights = work.weights + row * stride, *byScores = work.byScores + row * stride;
-      const int position = first + row - from, low = of.window > 0 ? std::max(0, position - of.window + 1) : 0;
-      if (row < count) {
-        plain.takeRow(weights, byScores, work.slopes + row * stride, static_cast<int>(seen), low, position + 1);
-      } else {
-        std::fill(weights, weights + seen, 0.0f);
-        std::fill(byScores, byScores + seen, 0.0f);
+    const int from = of.window > 0 ? std::max(0, first - of.window + 1) / panelSide * panelSide : 0, stride = static_cast<int>(positions());
+    const int rows = std::min(rowsAtOnce, stride - first), seen = first + rows - from;
+    for (int row = 0; row < rows; row += panelSide) {
+      const Operand query = sides(work.query, first + row), outer = sides(work.outer, first + row);
+      for (int key = 0; key < seen; key += panelSide) {
+        const int64_t at = row * stride + key;
+        multiplyPanels(units, query, sides(work.keyColumns, from + key), static_cast<int>(across()), work.weights + at, stride, panelSide, false);
+        multiplyPanels(units, outer, sides(work.valueColumns, from + key), static_cast<int>(across()), work.byScores + at, stride, panelSide, false);
       }
-      packRow([&](int64_t at, int) { return _mm512_loadu_ps(byScores + at); }, seen, {work.byScoresRows, 0, 1, seen / tileDepth}, row);
     }
-    for (int64_t column = 0; column < size(); column += panelSide)
-      multiplyPanels(units, operand(work.byScoresRows, seen / tileDepth * tileSize), over(work.keyTurned, column, from), static_cast<int>(seen / tileDepth),
-                     work.byQuery + column, size(), panelSide, false);
-    for (int64_t key = 0; key < seen; key += panelSide) {
-      addTurned(work, work.byScores + key, work.queryTurned, first, work.byKey + (from + key) * size());
-      addTurned(work, work.weights + key, work.outerTurned, first, work.byValue + (from + key) * size());
+    for (int row = 0; row < rows; row += rowsTogether) {
+      const int64_t at = row * stride;
+      plain.takeRows(work.weights + at, work.byScores + at, work.slopes + at, stride, rowsTogether, seen,
+                     [&](int i) { return first + row + i < of.tokens ? plain.seenFrom(first + row + i, from) : Seen{0, 0}; });
     }
-    for (int row = 0; row < count; row++) of.rotateBack(work.byQuery + row * size(), first + row, plain.gradientAt(sample, first + row, head));
+    const int64_t deep = seen / tileDepth;
+    for (int row = 0; row < rows; row++)
+      packRow([&](int64_t at, int) { return _mm512_loadu_ps(work.byScores + row * stride + at); }, seen, {work.byScoresRows, 0, 1, deep}, row);
+    for (int row = 0; row < rows; row += panelSide)
+      for (int64_t column = 0; column < size(); column += panelSide)
+        multiplyPanels(units, operand(work.byScoresRows + row * seen, deep * tileSize), over(work.keyTurned, column, from), static_cast<int>(deep),
+                       work.byQuery + row * size() + column, size(), panelSide, false);
+    for (int key = 0; key < seen; key += panelSide) {
+      addTurned(work, work.byScores + key, rows / tileDepth, work.queryTurned, first, work.byKey + (from + key) * size());
+      addTurned(work, work.weights + key, rows / tileDepth, work.outerTurned, first, work.byValue + (from + key) * size());
+    }
+    for (int row = 0; row < std::min(rows, of.tokens - first); row++)
+      of.rotateBack(work.byQuery + row * size(), first + row, plain.gradientAt(sample, first + row, head));
   }
 
   void run() const {
     const Attention& of = call();
-    float* parts = plain.parts();
-    Pool::shared().run(of.samples * of.heads, [&](int task) {
+    const int atOnce = headsAtOnce(), tasks = of.samples * of.heads / atOnce, perGroup = of.heads / of.keyValueHeads;
+    float* parts = plain.partsFor(tasks);
+    Pool::shared().run(tasks, [&](int task) {
       TileRegisters registers(units);
       const Workspace work = workspace();
-      packHead(work, task / of.heads, task % of.heads);
+      const int sample = task * atOnce / of.heads, firstHead = task * atOnce % of.heads;
+      packGroup(work, sample, firstHead / perGroup);
       std::fill(work.byKey, work.byKey + positions() * size(), 0.0f);
       std::fill(work.byValue, work.byValue + positions() * size(), 0.0f);
-      for (int first = 0; first < of.tokens; first += panelSide) rowsOf(work, task / of.heads, task % of.heads, first);
+      for (int head = firstHead; head < firstHead + atOnce; head++) {
+        packHead(work, sample, head);
+        for (int first = 0; first < of.tokens; first += rowsAtOnce) rowsOf(work, sample, head, first);
+      }
       float* own = parts + static_cast<size_t>(task) * 2 * plain.matrixFloats();
       for (int token = 0; token < of.tokens; token++) {
-        std::copy(work.byKey + token * size(), work.byKey + token * size() + of.headSize, own + static_cast<size_t>(token) * plain.padded());
-        std::copy(work.byValue + token * size(), work.byValue + token * size() + of.headSize, own + plain.matrixFloats() + static_cast<size_t>(token) * plain.padded());
+        copyHead(work.byKey + token * size(), own + static_cast<size_t>(token) * plain.padded());
+        copyHead(work.byValue + token * size(), own + plain.matrixFloats() + static_cast<size_t>(token) * plain.padded());
       }
     });
-    plain.joinGroups(parts);
+    plain.joinGroups(parts, perGroup / atOnce);
   }
 };
 

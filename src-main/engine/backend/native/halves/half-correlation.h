@@ -48,7 +48,7 @@ struct HalfCorrelation {
 
   void run() const {
     const HalfPanels panels{packRight()};
-    const RowsOut out{nullptr, nullptr, 1, right, to};
+    const RowsOut out{nullptr, nullptr, 1, right, to, left};
     Division(left, panels.count(), panels.depth() * tileDepth).run(left, panels.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
       const HalfRows own = halfRows(count, panels.depth(), 1);

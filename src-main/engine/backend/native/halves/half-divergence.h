@@ -25,7 +25,7 @@ struct HalfDivergence {
   float *losses, *gradient;
 
   // Logits of each model that all threads together hold in memory, unless that leaves too few rows.
-  static constexpr int64_t logitsAtOnce = 1 << 23, mostRows = 64;
+  static constexpr int64_t logitsAtOnce = 1 << 24, mostRows = 128;
 
   int64_t blockRows() const {
     const int64_t threads = Pool::shared().threads(), share = (rows + threads - 1) / threads;
@@ -33,81 +33,103 @@ struct HalfDivergence {
   }
   int64_t stride() const { return head.count() * panelSide; }
 
-  // For one row: logits of both models, the largest logits, and the sums of exponents relative to these.
+  // A row's sums of exponents in both models, relative to a reference of each.
   struct Row {
-    const float *own, *dense;
-    float ownLargest, denseLargest, ownTotal, denseTotal;
+    double ownReference = unseen, denseReference = unseen, ownTotal = 0, denseTotal = 0, apart = 0;
+
+    // Adds sums of sixteen lanes, `apart` being those of p (log p - log q) without the logarithms of both totals.
+    void add(const ExponentSums& ofOwn, const ExponentSums& ofDense, __m512 ofApart) {
+      alignas(64) float references[2][tileSide], totals[3][tileSide];
+      _mm512_store_ps(references[0], ofOwn.reference);
+      _mm512_store_ps(references[1], ofDense.reference);
+      _mm512_store_ps(totals[0], ofOwn.total);
+      _mm512_store_ps(totals[1], ofDense.total);
+      _mm512_store_ps(totals[2], ofApart);
+      for (int i = 0; i < tileSide; i++) {
+        ownReference = std::max<double>(ownReference, references[0][i]);
+        denseReference = std::max<double>(denseReference, references[1][i]);
+      }
+      for (int i = 0; i < tileSide; i++) {
+        const double factor = std::exp(references[1][i] - denseReference);
+        ownTotal += totals[0][i] * std::exp(references[0][i] - ownReference);
+        denseTotal += totals[1][i] * factor;
+        apart += totals[2][i] * factor;
+      }
+    }
+
+    float divergence() const {
+      return static_cast<float>(apart / denseTotal - denseReference - std::log(denseTotal) + ownReference + std::log(ownTotal));
+    }
   };
 
-  // Computes both models' logits and their largest values per lane. The dense model's rows follow the own ones after `padded` rows.
-  void logitsOf(int64_t first, int64_t count, int64_t padded, float* logits, __m512* largest) const {
+  // Logits of `padded` own rows and of as many of the dense model, by panels of 32 tokens, which is the order of writing and of reading.
+  struct Logits {
+    float* values;
+    int64_t padded;
+
+    float* at(int64_t panel, int64_t row, bool ofDense = false) const { return values + ((2 * panel + ofDense) * padded + row) * panelSide; }
+  };
+
+  // Computes both models' logits, which it keeps only if the gradient needs them, and their sums.
+  void logitsOf(int64_t first, int64_t count, const Logits& logits, Row* found) const {
+    const int64_t padded = logits.padded;
     const HalfRows a = halfRows(padded + count, head.depth(), 1);
     own.pack(a, first, count);
     dense.pack(a, first, count, padded);
-    std::fill(largest, largest + padded + count, _mm512_set1_ps(unseen));
+    ExponentSums sums[2 * mostRows];
+    __m512 apart[mostRows];
+    std::fill(apart, apart + count, _mm512_setzero_ps());
+    alignas(64) float panelOfOwn[mostRows * panelSide];
     forPanels(units, a, padded + count, head, 0, head.count(), [&](int64_t panel, int64_t row, int some, const float* c) {
       for (int half = 0; half < 2; half++) {
         const int64_t column = panel * panelSide + half * tileSide;
         const __mmask16 inside = firstLanes(static_cast<int>(std::min<int64_t>(tileSide, vocabulary - column)));
         const __m512 shift = bias ? _mm512_maskz_loadu_ps(inside, bias + column) : _mm512_setzero_ps();
-        for (int r = 0; r < some; r++) {
-          const __m512 plain = capped(_mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift), cap);
+        for (int64_t at = row; at < row + some; at++) {
+          const __m512 plain = capped(_mm512_add_ps(_mm512_load_ps(c + (at - row) * panelSide + half * tileSide), shift), cap);
           const __m512 value = _mm512_mask_mov_ps(_mm512_set1_ps(unseen), inside, plain);
-          _mm512_storeu_ps(logits + (row + r) * stride() + column, value);
-          largest[row + r] = _mm512_max_ps(largest[row + r], value);
+          if (logits.values) _mm512_stream_ps(logits.at(panel, at % padded, at >= padded) + half * tileSide, value);
+          float* beside = panelOfOwn + at % padded * panelSide + half * tileSide;
+          if (at < padded) {
+            _mm512_store_ps(beside, value);
+            sums[at].add(value);
+          } else {
+            __m512& total = apart[at - padded];
+            total = _mm512_fmadd_ps(sums[at].add(value, &total), _mm512_sub_ps(value, _mm512_load_ps(beside)), total);
+          }
         }
       }
     });
+    for (int64_t r = 0; r < count; r++) found[r].add(sums[r], sums[padded + r], apart[r]);
   }
 
-  // Fills in the sums of a row and returns its divergence.
-  float sumRow(Row& row) const {
-    const __m512 ownShift = _mm512_set1_ps(row.ownLargest * binaryLog), denseShift = _mm512_set1_ps(row.denseLargest * binaryLog);
-    constexpr int64_t piece = 64 * tileSide;
-    double ownTotal = 0, denseTotal = 0, apart = 0;
-    for (int64_t first = 0; first < stride(); first += piece) {
-      __m512 ownSum = _mm512_setzero_ps(), denseSum = ownSum, weighted = ownSum;
-      for (int64_t i = first; i < std::min(stride(), first + piece); i += tileSide) {
-        const __m512 a = _mm512_loadu_ps(row.dense + i), b = _mm512_loadu_ps(row.own + i), weight = exponentAbove<false>(a, denseShift);
-        ownSum = _mm512_add_ps(ownSum, exponentAbove<false>(b, ownShift));
-        denseSum = _mm512_add_ps(denseSum, weight);
-        weighted = _mm512_fmadd_ps(weight, _mm512_sub_ps(a, b), weighted);
-      }
-      ownTotal += _mm512_reduce_add_ps(ownSum);
-      denseTotal += _mm512_reduce_add_ps(denseSum);
-      apart += _mm512_reduce_add_ps(weighted);
+  // Writes (q - p) * scale for a panel of tokens, rounded, to tile `k` of a left operand.
+  void packGradient(const Row* rows, int64_t count, const Logits& logits, int64_t panel, const HalfRows& to, int64_t k) const {
+    const auto all = [](double value) { return _mm512_set1_ps(static_cast<float>(value)); };
+    for (int64_t r = 0; r < count; r++) {
+      const __m512 ownShift = all(rows[r].ownReference * binaryLog), denseShift = all(rows[r].denseReference * binaryLog);
+      const __m512 ownFactor = all(scale / rows[r].ownTotal), denseFactor = all(scale / rows[r].denseTotal);
+      const auto byLogits = [&](int from) {
+        const __m512 own = _mm512_load_ps(logits.at(panel, r) + from), ofDense = _mm512_load_ps(logits.at(panel, r, true) + from);
+        const __m512 q = _mm512_mul_ps(exponentAbove<false>(own, ownShift), ownFactor);
+        const __m512 p = _mm512_mul_ps(exponentAbove<false>(ofDense, denseShift), denseFactor);
+        if (cap <= 0) return _mm512_sub_ps(q, p);
+        const __m512 share = _mm512_max_ps(_mm512_mul_ps(own, all(1 / cap)), all(-1));
+        return _mm512_mul_ps(_mm512_sub_ps(q, p), _mm512_fnmadd_ps(share, share, all(1)));
+      };
+      storeHalves(to.tiles + r / tileSide * to.depth * tileSize + k * tileSize + r % tileSide * tileDepth, byLogits(0), byLogits(tileSide), false);
     }
-    row.ownTotal = static_cast<float>(ownTotal);
-    row.denseTotal = static_cast<float>(denseTotal);
-    return static_cast<float>(apart / denseTotal - row.denseLargest - std::log(denseTotal) + row.ownLargest + std::log(ownTotal));
-  }
-
-  // Writes (q - p) * scale for the tokens [from, from + size), rounded, to row `at` of a left operand.
-  void packGradient(const Row& row, int64_t from, int64_t size, const HalfRows& to, int64_t at) const {
-    const __m512 ownShift = _mm512_set1_ps(row.ownLargest * binaryLog), denseShift = _mm512_set1_ps(row.denseLargest * binaryLog);
-    const __m512 ownFactor = _mm512_set1_ps(scale / row.ownTotal), denseFactor = _mm512_set1_ps(scale / row.denseTotal);
-    const auto read = [&](int64_t i, int count) {
-      if (count <= 0) return _mm512_setzero_ps();
-      const __m512 logits = _mm512_loadu_ps(row.own + from + i);
-      const __m512 q = _mm512_mul_ps(exponentAbove<false>(logits, ownShift), ownFactor);
-      const __m512 p = _mm512_mul_ps(exponentAbove<false>(_mm512_loadu_ps(row.dense + from + i), denseShift), denseFactor);
-      const __m512 byLogits = _mm512_sub_ps(q, p);
-      if (cap <= 0) return byLogits;
-      const __m512 share = _mm512_max_ps(_mm512_mul_ps(logits, _mm512_set1_ps(1 / cap)), _mm512_set1_ps(-1));
-      return _mm512_mul_ps(byLogits, _mm512_fnmadd_ps(share, share, _mm512_set1_ps(1)));
-    };
-    to.put(read, size, at);
   }
 
   // The rows' gradient with respect to their states, one piece of the vocabulary at a time. Each piece's logit gradients are computed just
   // before they are multiplied.
-  void gradientOf(const Row* row, int64_t first, int64_t count) const {
+  void gradientOf(const Row* found, const Logits& logits, int64_t first, int64_t count) const {
     const int64_t blocks = (count + panelSide - 1) / panelSide, panels = turned.count(), depth = turned.depth(), step = depthAtOnce(depth, false);
     const HalfRows left = halfRows(count, step, 1);
     float* sums = scratch<10>(blocks * panels * panelSide * panelSide);
     for (int64_t k = 0; k < depth; k += step) {
       const int64_t deep = std::min(step, depth - k);
-      for (int64_t r = 0; r < count; r++) packGradient(row[r], k * tileDepth, deep * tileDepth, left, r);
+      for (int64_t i = 0; i < deep; i++) packGradient(found, count, logits, k + i, left, i);
       for (int64_t panel = 0; panel < panels; panel++) {
         const Operand right = turned.operand(panel).from(k);
         const bool ends = panel + 1 == panels;
@@ -133,15 +155,11 @@ struct HalfDivergence {
     Pool::shared().run(static_cast<int>((rows + block - 1) / block), [&](int task) {
       TileRegisters registers(units);
       const int64_t first = task * block, count = std::min(block, rows - first), padded = roundUp(count, panelSide);
-      float* logits = scratch<6>((padded + count) * stride());
-      __m512 largest[2 * mostRows];
-      logitsOf(first, count, padded, logits, largest);
-      Row states[mostRows];
-      for (int64_t r = 0; r < count; r++) {
-        states[r] = {logits + r * stride(), logits + (padded + r) * stride(), _mm512_reduce_max_ps(largest[r]), _mm512_reduce_max_ps(largest[padded + r]), 0, 0};
-        losses[first + r] = sumRow(states[r]);
-      }
-      if (gradient) gradientOf(states, first, count);
+      const Logits logits{gradient ? scratch<6>(2 * padded * stride()) : nullptr, padded};
+      Row found[mostRows];
+      logitsOf(first, count, logits, found);
+      for (int64_t r = 0; r < count; r++) losses[first + r] = found[r].divergence();
+      if (gradient) gradientOf(found, logits, first, count);
     });
   }
 

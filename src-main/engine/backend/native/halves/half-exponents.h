@@ -25,25 +25,6 @@ struct HalfExponents {
   const float* bias;
   float cap;
 
-  // Sixteen sums side by side, each with a reference that moves only when exponents could overflow.
-  struct Sums {
-    __m512 reference, total;
-  };
-
-  void add(Sums& sums, __m512 logits, int width) const {
-    if (width < tileSide)
-      logits = _mm512_mask_mov_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), static_cast<__mmask16>((1u << width) - 1), logits);
-    const __m512 above = _mm512_sub_ps(logits, sums.reference);
-    if (_mm512_cmp_ps_mask(above, _mm512_set1_ps(40), _CMP_GT_OQ)) {
-      const __m512 next = _mm512_max_ps(sums.reference, logits);
-      sums.total = _mm512_mul_ps(sums.total, quickExponent(_mm512_sub_ps(sums.reference, next)));
-      sums.reference = next;
-      sums.total = _mm512_add_ps(sums.total, quickExponent(_mm512_sub_ps(logits, next)));
-      return;
-    }
-    sums.total = _mm512_add_ps(sums.total, quickExponent(above));
-  }
-
   // Combines many such pairs into one reference and the sum relative to it.
   struct Total {
     double reference = -1e30, total = 0;
@@ -55,7 +36,7 @@ struct HalfExponents {
       reference = next;
     }
 
-    void add(const Sums& sums) {
+    void add(const ExponentSums& sums) {
       alignas(64) float references[tileSide], totals[tileSide];
       _mm512_store_ps(references, sums.reference);
       _mm512_store_ps(totals, sums.total);
@@ -63,14 +44,17 @@ struct HalfExponents {
     }
   };
 
-  void addPanels(const HalfRows& a, int64_t count, int64_t from, int64_t to, Sums* sums) const {
+  void addPanels(const HalfRows& a, int64_t count, int64_t from, int64_t to, ExponentSums* sums) const {
     forPanels(units, a, count, head, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++) {
         const int64_t column = panel * panelSide + half * tileSide;
         const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
         if (width <= 0) return;
         const __m512 shift = bias ? loadSome(bias + column, width) : _mm512_setzero_ps();
-        for (int r = 0; r < own; r++) add(sums[row + r], capped(_mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift), cap), width);
+        for (int r = 0; r < own; r++) {
+          const __m512 logits = capped(_mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift), cap);
+          sums[row + r].add(_mm512_mask_mov_ps(_mm512_set1_ps(-std::numeric_limits<float>::infinity()), firstLanes(width), logits));
+        }
       }
     });
   }
@@ -82,8 +66,8 @@ struct HalfExponents {
       TileRegisters registers(units);
       const HalfRows a = halfRows(count, head.depth(), parts);
       in.pack(a, first, count);
-      Sums* sums = reinterpret_cast<Sums*>(scratch<6>(count * sizeof(Sums) / sizeof(float)));
-      std::fill(sums, sums + count, Sums{_mm512_set1_ps(-1e30f), _mm512_setzero_ps()});
+      ExponentSums* sums = reinterpret_cast<ExponentSums*>(scratch<6>(count * sizeof(ExponentSums) / sizeof(float)));
+      std::fill(sums, sums + count, ExponentSums{});
       addPanels(a, count, from, last, sums);
       for (int64_t row = 0; row < count; row++) totals[(first + row) * division.pieces + piece].add(sums[row]);
     });

@@ -96,14 +96,21 @@ struct Division {
   }
 };
 
-// The destination of a product: to[row * columns + column] = (product + bias) * scale + add.
+// The destination of a product: to[row * columns + column] = (product + bias) * scale + add. Many rows are stored past the caches, as they
+// would be gone from them before anything reads them, and fetching the lines that they replace can take as long as the product.
 struct RowsOut {
   const float *bias, *add;
   float scale;
   int64_t columns;
   float* to;
+  // In all, or 0 if they are read at once.
+  int64_t rows = 0;
+
+  // A megabyte.
+  static constexpr int64_t many = 1 << 18;
 
   void take(int64_t panel, int64_t row, int count, const float* c) const {
+    const bool streams = rows * columns > many && columns % tileSide == 0 && reinterpret_cast<uintptr_t>(to) % (tileSide * sizeof(float)) == 0;
     for (int half = 0; half < 2; half++) {
       const int64_t column = panel * panelSide + half * tileSide;
       const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
@@ -113,7 +120,8 @@ struct RowsOut {
         __m512 value = _mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift);
         const int64_t at = (row + r) * columns + column;
         if (add) value = _mm512_fmadd_ps(value, _mm512_set1_ps(scale), loadSome(add + at, width));
-        storeSome(to + at, value, width);
+        if (streams) _mm512_stream_ps(to + at, value);
+        else storeSome(to + at, value, width);
       }
     }
   }

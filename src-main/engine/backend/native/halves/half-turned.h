@@ -30,7 +30,7 @@ struct TurnedHalves {
   HalfPanels right() const { return {{tiles, nullptr, roundUp(sides, panelSide) / tileSide, deep}}; }
 
   void putRight(int64_t side, int64_t first, const __m512i pairs[tileSide]) const {
-    for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tile(side, first) + pair * tileDepth, pairs[pair]);
+    for (int pair = 0; pair < tileSide; pair++) _mm512_stream_si512(reinterpret_cast<__m512i*>(tile(side, first) + pair * tileDepth), pairs[pair]);
   }
 
   void putLeft(int64_t side, int64_t first, __m512i pairs[tileSide]) const {
@@ -80,7 +80,7 @@ void multiplyTurned(Units units, std::initializer_list<TurnedProduct> products) 
     int64_t first = task * block;
     for (; first >= roundUp(product->left.sides, block); product++) first -= roundUp(product->left.sides, block);
     TileRegisters registers(units);
-    const RowsOut out{nullptr, nullptr, 1, product->right.sides, product->to};
+    const RowsOut out{nullptr, nullptr, 1, product->right.sides, product->to, product->left.sides};
     const HalfPanels right = product->right.right();
     HalfRows left = product->left.left();
     left.tiles = product->left.tile(first, 0);

@@ -36,7 +36,8 @@ inline Units bestUnits() {
   return units;
 }
 
-// Configures the tile registers for one task of a thread, because other code may have changed them.
+// Configures the tile registers for one task of a thread, because other code may have changed them. At its end, what the task stored past
+// the caches becomes visible to other threads.
 class TileRegisters {
  public:
   explicit TileRegisters(Units units) : used_(units == matrixUnits) {
@@ -51,6 +52,7 @@ class TileRegisters {
 #endif
   }
   ~TileRegisters() {
+    _mm_sfence();
 #if ESPALIER_TILES
     if (used_) _tile_release();
 #endif

@@ -92,7 +92,7 @@ struct HalfProductKernel {
     float* output = call.output({TF_Dim(x, 0), columns});
     if (!output) return;
     multiplyHalves(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {halfWeight(weight)},
-                   parts, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output});
+                   parts, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output, TF_Dim(x, 0)});
   }
 };
 

@@ -100,7 +100,7 @@ struct HalfMlpKernel {
     HalfWeight ups = halfWeight(in.up);
     HalfMlp mlp = start.with(source, in, ups);
     mlp.down = {halfWeight(down)};
-    mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output};
+    mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output, mlp.rows};
     if (!prepare(mlp)) return {};
     mlp.run();
     return mlp;
