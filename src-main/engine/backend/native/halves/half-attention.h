@@ -21,7 +21,7 @@ namespace {
 // operands are split, the rounding remainder follows each.
 template <bool Split>
 struct HalfAttention {
-  static constexpr int parts = Split ? 2 : 1, keysAtOnce = 256;
+  static constexpr int parts = Split ? 2 : 1, keysAtOnce = 128, rowsAtOnce = 128;
   // The reference of exponents moves only when a score exceeds it by more than this.
   static constexpr float slack = 20;
 
@@ -74,7 +74,7 @@ struct HalfAttention {
   // The running softmax of a query row. Exponents are relative to a reference near the largest score; they are summed per lane.
   struct Row {
     float reference = -std::numeric_limits<float>::infinity();
-    __m512 total;
+    __m512 total = _mm512_setzero_ps();
   };
 
   Operand operand(const Half* tiles, int64_t second, int64_t low) const {
@@ -115,17 +115,21 @@ struct HalfAttention {
     for (int i = 0; i < size; i += tileSide) _mm512_store_ps(mixed + i, _mm512_mul_ps(_mm512_load_ps(mixed + i), rescale));
   }
 
-  // The buffers of one task: scores and results in float32, queries and weights as left operands.
+  // The buffers of one task: queries as left operands and results in float32, and for each of two pieces scores in float32 and weights as
+  // left operands.
   struct Workspace {
     float *scores, *mixed, *query;
     Half *queries, *weights;
+    Row* states;
   };
 
   Workspace workspace() const {
-    float* floats = scratch<1>(static_cast<size_t>(panelSide) * (keysAtOnce + size) + size);
-    Half* halves = halfScratch<5>(static_cast<size_t>(parts) * panelSide * (size + keysAtOnce));
-    float* mixed = floats + panelSide * keysAtOnce;
-    return {floats, mixed, mixed + panelSide * size, halves, halves + parts * panelSide * size};
+    constexpr size_t piece = static_cast<size_t>(panelSide) * keysAtOnce;
+    float* floats = scratch<1>(2 * piece + static_cast<size_t>(rowsAtOnce + 1) * size);
+    Half* halves = halfScratch<5>(parts * (static_cast<size_t>(rowsAtOnce) * size + 2 * piece));
+    Row* states = reinterpret_cast<Row*>(scratch<6>(rowsAtOnce * sizeof(Row) / sizeof(float)));
+    float* mixed = floats + 2 * piece;
+    return {floats, mixed, mixed + rowsAtOnce * size, halves, halves + parts * rowsAtOnce * size, states};
   }
 
   void packQueries(const Workspace& work, int sample, int head, int first, int count) const {
@@ -133,44 +137,96 @@ struct HalfAttention {
       const float* from = call.vectorOf(sample, first + row, head);
       for (int i = 0; i < call.headSize; i += tileSide) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
     }
-    for (int row = 0; row < panelSide; row++) {
+    for (int row = 0; row < roundUp(count, panelSide); row++) {
       std::fill(work.query, work.query + size, 0.0f);
       if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, work.query, 1);
       const auto read = [&](int64_t at, int) { return _mm512_load_ps(work.query + at); };
-      packRow(read, size, {work.queries, static_cast<int64_t>(panelSide) * size, parts, depth}, row);
+      packRow(read, size, {work.queries, static_cast<int64_t>(rowsAtOnce) * size, parts, depth}, row);
     }
   }
 
-  void rows(const Half* keys, const Half* values, int pair, int head, int first) const {
-    const int sample = pair / call.keyValueHeads, count = std::min(panelSide, call.tokens - first), last = first + count;
-    const Workspace work = workspace();
-    packQueries(work, sample, head, first, count);
-    std::fill(work.mixed, work.mixed + panelSide * size, 0.0f);
-    Row states[panelSide];
-    for (Row& state : states) state.total = _mm512_setzero_ps();
-    const Operand left = operand(work.queries, depth * tileSize, panelSide * size);
-    const int seenFrom = call.window > 0 ? std::max(0, first - call.window + 1) / tileDepth * tileDepth : 0;
-    for (int from = seenFrom; from < last; from += keysAtOnce) {
-      const int seen = std::min(keysAtOnce, static_cast<int>(roundUp(last - from, tileDepth))), deep = seen / tileDepth;
-      for (int column = 0; column < seen; column += panelSide) {
-        const Operand right = operand(keys + static_cast<int64_t>(from + column) * size, tileSide * size, halves());
-        multiplyPanels(units, left, right, depth, work.scores + column, keysAtOnce, panelSide, false);
-      }
-      for (int row = 0; row < panelSide; row++) {
-        const int position = first + std::min(row, count - 1) - from;
-        const int low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
-        takeRow(states[row], work.scores + row * keysAtOnce, seen, std::min(low, seen), std::min(position + 1, seen), work.weights, row,
-                deep, work.mixed + row * size);
-      }
-      const Operand weighted = operand(work.weights, deep * tileSize, static_cast<int64_t>(panelSide) * keysAtOnce);
-      for (int column = 0; column < size; column += panelSide) {
-        const Half* value = values + static_cast<int64_t>(column) * positions + from / tileDepth * tileSize;
-        const Operand right = operand(value, static_cast<int64_t>(tileSide) * positions, halves());
-        multiplyPanels(units, weighted, right, deep, work.mixed + column, size, panelSide, true);
+  // 32 query rows of a block and the keys [from, from + seen), seen being 0 after the last piece. Pieces take turns in two buffers.
+  struct Piece {
+    int row, from, seen, buffer;
+
+    int64_t scores() const { return static_cast<int64_t>(buffer) * panelSide * keysAtOnce; }
+  };
+
+  // Rows [first, first + count) of a head.
+  struct Block {
+    const Half *keys, *values;
+    int first, count;
+  };
+
+  // Keys that a row of a block sees, counted from the first key.
+  int lowest(const Block& block, int row) const { return call.window > 0 ? std::max(0, block.first + row - call.window + 1) : 0; }
+  int highest(const Block& block, int row) const { return block.first + std::min(row, block.count - 1) + 1; }
+
+  Piece pieceAt(const Block& block, int row, int from, int buffer) const {
+    for (; from < block.first + block.count; from += keysAtOnce, row = 0) {
+      for (; row < block.count; row += panelSide) {
+        const int seen = std::min(keysAtOnce, static_cast<int>(roundUp(highest(block, row + panelSide - 1), tileDepth)) - from);
+        if (seen > 0 && from + seen > lowest(block, row)) return {row, from, seen, buffer};
       }
     }
+    return {};
+  }
+
+  template <class Between>
+  void score(const Workspace& work, const Block& block, const Piece& piece, const Between& between) const {
+    const Operand left = operand(work.queries + piece.row * size, depth * tileSize, static_cast<int64_t>(rowsAtOnce) * size);
+    for (int column = 0; column < piece.seen; column += panelSide) {
+      const Operand right = operand(block.keys + static_cast<int64_t>(piece.from + column) * size, tileSide * size, halves());
+      multiplyPanels(units, left, right, depth, work.scores + piece.scores() + column, keysAtOnce, panelSide, false, between);
+    }
+  }
+
+  template <class Between>
+  void mix(const Workspace& work, const Block& block, const Piece& piece, const Between& between) const {
+    const int deep = piece.seen / tileDepth;
+    const Operand left = operand(work.weights + parts * piece.scores(), deep * tileSize, static_cast<int64_t>(panelSide) * keysAtOnce);
+    for (int column = 0; column < size; column += panelSide) {
+      const Half* value = block.values + static_cast<int64_t>(column) * positions + piece.from / tileDepth * tileSize;
+      const Operand right = operand(value, static_cast<int64_t>(tileSide) * positions, halves());
+      multiplyPanels(units, left, right, deep, work.mixed + piece.row * size + column, size, panelSide, true, between);
+    }
+  }
+
+  void takeRow(const Workspace& work, const Block& block, const Piece& piece, int row) const {
+    const auto inside = [&](int key) { return std::clamp(key - piece.from, 0, piece.seen); };
+    const int at = piece.row + row;
+    takeRow(work.states[at], work.scores + piece.scores() + row * keysAtOnce, piece.seen, inside(lowest(block, at)), inside(highest(block, at)),
+            work.weights + parts * piece.scores(), row, piece.seen / tileDepth, work.mixed + at * size);
+  }
+
+  // The softmax of a piece is computed between the products of its neighbours.
+  void rows(const Half* keys, const Half* values, int pair, int head, int first) const {
+    const int sample = pair / call.keyValueHeads, count = std::min(rowsAtOnce, call.tokens - first);
+    const Block block{keys, values, first, count};
+    const Workspace work = workspace();
+    packQueries(work, sample, head, first, count);
+    std::fill(work.mixed, work.mixed + roundUp(count, panelSide) * size, 0.0f);
+    std::fill(work.states, work.states + rowsAtOnce, Row{});
+    Piece before{}, own = pieceAt(block, 0, lowest(block, 0) / tileDepth * tileDepth, 0);
+    score(work, block, own, Nothing{});
+    while (own.seen > 0) {
+      int row = 0;
+      const auto takeNext = [&] {
+        if (row < panelSide) takeRow(work, block, own, row++);
+      };
+      // A product with few rows adds to results that the softmax may rescale.
+      if (count <= panelSide)
+        while (row < panelSide) takeNext();
+      const Piece next = pieceAt(block, own.row + panelSide, own.from, 1 - own.buffer);
+      if (next.seen > 0) score(work, block, next, [&] { takeNext(), takeNext(); });
+      if (before.seen > 0) mix(work, block, before, [&] { takeNext(), takeNext(); });
+      while (row < panelSide) takeNext();
+      before = own;
+      own = next;
+    }
+    mix(work, block, before, Nothing{});
     for (int row = 0; row < count; row++) {
-      const float scale = 1 / _mm512_reduce_add_ps(states[row].total);
+      const float scale = 1 / _mm512_reduce_add_ps(work.states[row].total);
       float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * call.headSize;
       for (int i = 0; i < call.headSize; i++) to[i] = work.mixed[row * size + i] * scale;
     }
@@ -185,12 +241,12 @@ struct HalfAttention {
       const int pair = task / pieces;
       packKeys(pair, task % pieces * tileDepth, keys + pair * own, values + pair * own);
     });
-    const int blocks = (call.tokens + panelSide - 1) / panelSide;
+    const int blocks = (call.tokens + rowsAtOnce - 1) / rowsAtOnce;
     Pool::shared().run(blocks * pairs * perGroup, [&](int task) {
       // The last rows see the most keys. Starting with them keeps threads from waiting at the end.
       const int block = blocks - 1 - task / (pairs * perGroup), rest = task % (pairs * perGroup), pair = rest / perGroup;
       TileRegisters registers(units);
-      rows(keys + pair * own, values + pair * own, pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * panelSide);
+      rows(keys + pair * own, values + pair * own, pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * rowsAtOnce);
     });
   }
 };

@@ -80,7 +80,7 @@ struct HalfDivergence {
     __m512 apart[mostRows];
     std::fill(apart, apart + count, _mm512_setzero_ps());
     alignas(64) float panelOfOwn[mostRows * panelSide];
-    forPanels(units, a, padded + count, head, 0, head.count(), [&](int64_t panel, int64_t row, int some, const float* c) {
+    forPanels<panelSide>(units, a, padded + count, head, 0, head.count(), [&](int64_t panel, int64_t row, int some, const float* c) {
       for (int half = 0; half < 2; half++) {
         const int64_t column = panel * panelSide + half * tileSide;
         const __mmask16 inside = firstLanes(static_cast<int>(std::min<int64_t>(tileSide, vocabulary - column)));

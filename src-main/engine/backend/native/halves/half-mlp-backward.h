@@ -71,7 +71,7 @@ struct HalfMlpBackward {
     const int64_t padded = roundUp(count, panelSide), depth = active.depth(), halves = padded * depth * tileDepth;
     Half* inner = halfScratch<6>(2 * halves);
     const HalfRows actives{{inner, halves, 1, depth}}, others{{inner + halves, halves, 1, depth}};
-    forPanels(units, a, count, down, 0, down.count(), [&](int64_t panel, int64_t row, int own, const float* c) {
+    forPanels<panelSide>(units, a, count, down, 0, down.count(), [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++)
         takeNeurons(turned, actives, others, first, row, own, panel * panelSide + half * tileSide, c + half * tileSide);
     });

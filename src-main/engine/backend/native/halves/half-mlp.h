@@ -98,7 +98,9 @@ struct HalfMlp {
       const int width = static_cast<int>(std::min<int64_t>(tileSide, neurons - first));
       const __m512 gateShift = gateBias ? loadSome(gateBias + first, width) : _mm512_setzero_ps();
       const __m512 upShift = upBias ? loadSome(upBias + first, width) : _mm512_setzero_ps();
-      __m512 magnitudes = _mm512_setzero_ps(), squares = magnitudes;
+      const bool sums = summed.to && width > 0, more = sums && row % panelSide > 0;
+      float *magnitudesAt = sums ? summed.at(base + row, false) + first : nullptr, *squaresAt = sums ? summed.at(base + row, true) + first : nullptr;
+      __m512 magnitudes = more ? _mm512_loadu_ps(magnitudesAt) : _mm512_setzero_ps(), squares = more ? _mm512_loadu_ps(squaresAt) : _mm512_setzero_ps();
       for (int r = 0; r < count; r++) {
         const float* own = c + r * panelSide + half * tileSide;
         __m512 value;
@@ -116,9 +118,9 @@ struct HalfMlp {
         squares = _mm512_fmadd_ps(value, value, squares);
         put(row + r, first, width, value);
       }
-      if (!summed.to || width <= 0) continue;
-      _mm512_storeu_ps(summed.at(base + row, false) + first, magnitudes);
-      _mm512_storeu_ps(summed.at(base + row, true) + first, squares);
+      if (!sums) continue;
+      _mm512_storeu_ps(magnitudesAt, magnitudes);
+      _mm512_storeu_ps(squaresAt, squares);
     }
   }
 

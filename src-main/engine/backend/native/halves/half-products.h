@@ -41,13 +41,41 @@ inline void addSums(const float* from, float* to, bool adds) {
   }
 }
 
-// Multiplies rows [rows] by panels [first, last) of a weight and prefetches the next panel. `take(panel, row, count, c)` receives each 32
-// by 32 block. With `adds`, adds to the sums of the previous call, which must also have had one panel.
+// A block of sums on its way to the function that takes it, some rows at a time.
 template <class Take>
+struct Pending {
+  const Take& take;
+  int64_t panel = 0, row = 0;
+  int left = 0;
+  const float* c = nullptr;
+
+  void start(int64_t ofPanel, int64_t firstRow, int count, const float* sums) {
+    panel = ofPanel;
+    row = firstRow;
+    left = count;
+    c = sums;
+  }
+
+  void some(int most) {
+    if (left == 0) return;
+    const int count = std::min(most, left);
+    take(panel, row, count, c);
+    row += count;
+    left -= count;
+    c += count * panelSide;
+  }
+};
+
+// Multiplies rows [rows] by panels [first, last) of a weight and prefetches the next panel. `take(panel, row, count, c)` receives each 32
+// by 32 block: `rowsAtOnce` rows at a time while matrix units compute the next block, or at once, for work that gains nothing by that. With
+// `adds`, adds to the sums of the previous call, which must also have had one panel.
+template <int rowsAtOnce = 4, class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
   const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth();
   constexpr int64_t size = panelSide * panelSide;
   float *sums = scratch<10>(2 * blocks * size), *totals = sums + blocks * size;
+  Pending<Take> pending{take};
+  const bool meanwhile = units == matrixUnits && blocks > 1 && rowsAtOnce < panelSide;
   for (int64_t panel = first; panel < last; panel++) {
     const Operand right = b.operand(panel);
     for (int round = 0; round < a.rounds(); round++) {
@@ -64,13 +92,17 @@ void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b
           float *c = sums + block * size, *total = totals + block * size;
           if (restarts) addSums(c, total, from > stepsPerSum * step);
           multiplyPanels(units, a.operand(row, round).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
-                         !restarts && (adds || round > 0 || from > 0));
+                         !restarts && (adds || round > 0 || from > 0), [&] { pending.some(rowsAtOnce); });
           if (ends && round > 0 && depth > stepsPerSum * step) addSums(total, c, true);
-          if (ends) take(panel, row, own, c);
+          pending.some(panelSide);
+          if (!ends) continue;
+          pending.start(panel, row, own, c);
+          if (!meanwhile) pending.some(panelSide);
         }
       }
     }
   }
+  pending.some(panelSide);
 }
 
 // How work on rows is divided: into blocks of rows whose operands, `halves` entries a row, stay in a core's cache, and for few rows also into

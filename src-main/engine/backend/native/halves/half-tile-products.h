@@ -11,6 +11,11 @@
 
 namespace {
 
+// Does nothing between the steps of a product.
+struct Nothing {
+  void operator()() const {}
+};
+
 #if ESPALIER_TILES
 template <bool Both>
 inline void loadRows(const Panel& a, int64_t at) {
@@ -32,8 +37,8 @@ inline void multiplyLoaded() {
   _tile_dpbf16ps(3, 5, 7);
 }
 
-template <bool Both, bool LeftSplit, bool RightSplit>
-inline void multiplyTiles(const Operand& a, const Operand& b, int depth) {
+template <bool Both, bool LeftSplit, bool RightSplit, class Between>
+inline void multiplyTiles(const Operand& a, const Operand& b, int depth, const Between& between) {
   for (int64_t at = 0; at < static_cast<int64_t>(depth) * tileSize; at += tileSize) {
     loadRows<Both>(a.high, at);
     if (RightSplit) {
@@ -46,11 +51,12 @@ inline void multiplyTiles(const Operand& a, const Operand& b, int depth) {
       loadRows<Both>(a.low, at);
       multiplyLoaded<Both>();
     }
+    between();
   }
 }
 
-template <bool Both>
-inline void multiplyPanelTiles(const Operand& a, const Operand& b, int depth, float* c, int64_t stride, bool adds) {
+template <bool Both, class Between>
+inline void multiplyPanelTiles(const Operand& a, const Operand& b, int depth, float* c, int64_t stride, bool adds, const Between& between) {
   const int64_t bytes = stride * sizeof(float);
   float* below = c + tileSide * stride;
   if (adds) {
@@ -66,8 +72,8 @@ inline void multiplyPanelTiles(const Operand& a, const Operand& b, int depth, fl
     _tile_zero(2);
     _tile_zero(3);
   }
-  if (b.split()) multiplyTiles<Both, true, true>(a, b, depth);
-  else a.split() ? multiplyTiles<Both, true, false>(a, b, depth) : multiplyTiles<Both, false, false>(a, b, depth);
+  if (b.split()) multiplyTiles<Both, true, true>(a, b, depth, between);
+  else a.split() ? multiplyTiles<Both, true, false>(a, b, depth, between) : multiplyTiles<Both, false, false>(a, b, depth, between);
   _tile_stored(0, c, bytes);
   _tile_stored(1, c + tileSide, bytes);
   if (!Both) return;
@@ -109,11 +115,13 @@ inline void multiplyPanelVectors(const Panel& a, const Panel& b, int depth, floa
 }
 
 // c [32, 32] (+)= a b. For split operands, omits only low times low. If `rows` is at most 16, only the first tile of rows is computed. If b
-// is split, a must be split too.
-inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int depth, float* c, int64_t stride, int rows, bool adds) {
+// is split, a must be split too. Matrix units work beside the rest of a core, so they call `between()` after each tile of depth: what it
+// computes takes no time of its own.
+template <class Between = Nothing>
+inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int depth, float* c, int64_t stride, int rows, bool adds, const Between& between = {}) {
 #if ESPALIER_TILES
   if (units == matrixUnits)
-    return rows > tileSide ? multiplyPanelTiles<true>(a, b, depth, c, stride, adds) : multiplyPanelTiles<false>(a, b, depth, c, stride, adds);
+    return rows > tileSide ? multiplyPanelTiles<true>(a, b, depth, c, stride, adds, between) : multiplyPanelTiles<false>(a, b, depth, c, stride, adds, between);
 #endif
   multiplyPanelVectors(a.high, b.high, depth, c, stride, rows, adds);
   if (b.split()) multiplyPanelVectors(a.high, b.low, depth, c, stride, rows, true);
