@@ -25,7 +25,7 @@ struct HalfDivergence {
   float *losses, *gradient;
 
   // Logits of each model that all threads together hold in memory, unless that leaves too few rows.
-  static constexpr int64_t logitsAtOnce = 1 << 24, mostRows = 128;
+  static constexpr int64_t logitsAtOnce = 3 << 22, mostRows = 128;
 
   int64_t blockRows() const {
     const int64_t threads = Pool::shared().threads(), share = (rows + threads - 1) / threads;

@@ -24,9 +24,10 @@ inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int
     for (int64_t at = share * size; tiles && at < last; at += line) _mm_prefetch(reinterpret_cast<const char*>(tiles + at), _MM_HINT_T1);
 }
 
-// Tiles of depth multiplied at once: few enough that this part of a panel stays in the first-level cache while rows pass it.
+// Tiles of depth multiplied at once: few enough that this part of a panel stays in the first-level cache while rows pass it, or all of a
+// shallow product of split rows, as storing its sums in between takes longer.
 inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = false) {
-  const int64_t most = rightSplit ? 5 : leftSplit ? 7 : 9, pieces = (depth + most - 1) / most;
+  const int64_t most = rightSplit ? 5 : !leftSplit ? 9 : depth <= 18 ? 18 : 6, pieces = (depth + most - 1) / most;
   return (depth + pieces - 1) / pieces;
 }
 
