@@ -85,7 +85,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const { base, widths } = tableWidths(spec, limits)
   const blocks = spec.blocks.length
   const all = Math.min(available, chosen.windows + 2 * chosen.tableWindows)
-  const measured = Math.max(1, Math.min(chosen.tableWindows, Math.floor(all / 4)))
+  const measured = measuredWindows(all, chosen)
   const fitted = all - 2 * measured
   const narrow = base / width
   const fitting = (tokens: number) =>
@@ -170,6 +170,10 @@ async function chooserOf(
   return (factor) => fitWithin(table, costs, factor, cost, planned)
 }
 
+/** How many of some calibration windows measure the table, and as many the price of attention. */
+const measuredWindows = (available: number, { tableWindows }: Pick<Options, 'tableWindows'>): number =>
+  Math.max(1, Math.min(tableWindows, Math.floor(available / 4)))
+
 /** The last calibration windows are for measuring: half of them for the table, half for the price of attention. */
 function splitCalibration({ calibration: all, options: { windows, tableWindows } }: Input): {
   fitted: Windows
@@ -177,7 +181,7 @@ function splitCalibration({ calibration: all, options: { windows, tableWindows }
   price: Windows
 } {
   const calibration = all.slice(0, windows + 2 * tableWindows)
-  const most = Math.max(1, Math.min(tableWindows, Math.floor(calibration.length / 4)))
+  const most = measuredWindows(calibration.length, { tableWindows })
   if (calibration.length < 4)
     throw new EspalierError(
       'infeasible',

@@ -95,7 +95,8 @@ struct HalfDivergence {
             sums[at].add(value);
           } else {
             __m512& total = apart[at - padded];
-            total = _mm512_fmadd_ps(sums[at].add(value, &total), _mm512_sub_ps(value, _mm512_load_ps(beside)), total);
+            const __m512 weight = sums[at].add(value, &total);
+            total = _mm512_fmadd_ps(weight, _mm512_sub_ps(value, _mm512_load_ps(beside)), total);
           }
         }
       }
