@@ -1,11 +1,16 @@
 import {
   add as addTo,
+  concat,
   div,
+  floor,
   keep,
   matMul,
   mul,
+  oneHot,
   type Rank,
   randomNormal,
+  range,
+  reshape,
   slice,
   type Tensor,
   type Tensor1D,
@@ -15,6 +20,7 @@ import {
   tensor2d,
   tensor3d,
   tidy,
+  tile,
 } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Backend } from '#engine/backend/active.ts'
@@ -256,23 +262,45 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
     ] as const
 
     // Attention has no weights.
+    const kindsOfAttention = kinds.filter(({ precision }) => precision === 'bfloat16' || precision === 'split')
+
+    test.each(kindsOfAttention.flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))))(
+      'attention equals the one in float32: %o',
+      (kind) => {
+        const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, parts } = kind
+        tidy(() => {
+          const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
+          const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
+          const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
+          const shape = { heads, keyValueHeads, window }
+          const own = halves.attention(projected, cosine, sine, shape, parts === 2)
+          expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
+          // A sample's result does not depend on the other samples, bit for bit.
+          const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
+          const alone = halves.attention(last, cosine, sine, shape, parts === 2)
+          expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
+        })
+      },
+    )
+
+    // Scores climb by the number of keys to each unit, so that softmax is rescaled again and again.
     test.each(
-      kinds
-        .filter(({ precision }) => precision === 'bfloat16' || precision === 'split')
-        .flatMap((kind) => attentions.map((one) => ({ ...kind, ...one }))),
-    )('attention equals the one in float32: %o', (kind) => {
-      const { heads, keyValueHeads, headSize, tokens, samples, window, rotated, parts } = kind
+      [
+        { tokens: 100, window: 0, climb: 1 },
+        { tokens: 700, window: 0, climb: 8 },
+        { tokens: 700, window: 150, climb: 4 },
+        { tokens: 250, window: 33, climb: 1 },
+      ].flatMap((one) => kindsOfAttention.map((kind) => ({ ...kind, ...one }))),
+    )('attention to ever larger scores equals the one in float32: %o', ({ tokens, window, climb, parts, precision }) => {
       tidy(() => {
-        const inverse = Float64Array.from({ length: rotated / 2 }, (_, i) => 1000 ** (-2 * (i / rotated)))
-        const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
-        const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
-        const shape = { heads, keyValueHeads, window }
+        const { cosine, sine } = rotaryTables({ size: 8, frequencies: () => ({ inverse: new Float64Array(4), scale: 1 }) }, 0, tokens)
+        const first = oneHot(tensor1d([0], 'int32'), 128, 1, 0, 'float32') as Tensor2D
+        const queries = tile(first, [tokens, 2])
+        const keys = mul(reshape(floor(div(range(0, tokens), climb)), [tokens, 1]), first)
+        const projected = concat([queries, keys, normal<Rank.R2>([tokens, 128], 7)], 1) as Tensor2D
+        const shape = { heads: 2, keyValueHeads: 1, window }
         const own = halves.attention(projected, cosine, sine, shape, parts === 2)
-        expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
-        // A sample's result does not depend on the other samples, bit for bit.
-        const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
-        const alone = halves.attention(last, cosine, sine, shape, parts === 2)
-        expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
+        expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[precision])
       })
     })
 

@@ -39,35 +39,18 @@ struct HalfAttention {
   int64_t halves() const { return static_cast<int64_t>(size) * positions; }
 
   void packKeys(int pair, int first, Half* keys, Half* values) const {
-    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads;
-    float* rotated = scratch<1>(static_cast<size_t>(tileDepth + 1) * size);
-    std::fill(rotated, rotated + tileDepth * size, 0.0f);
-    for (int i = 0; i < tileDepth && first + i < call.tokens; i++)
-      call.rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, rotated + i * size, 1);
-    for (int part = 0; part < parts; part++) {
-      for (int tile = 0; tile < 2; tile++) {
-        Half* to = keys + part * halves() + static_cast<int64_t>(first / tileSide + tile) * size * tileSide;
-        packColumns(rotated + tile * tileSide * size, size, tileSide, to, depth, part == 1);
-      }
+    const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads, count = std::min(tileDepth, call.tokens - first);
+    float *key = scratch<1>(static_cast<size_t>(2 * tileDepth) * size), *value = key + tileDepth * size;
+    std::fill(key, key + 2 * tileDepth * size, 0.0f);
+    for (int i = 0; i < count; i++) {
+      call.rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, key + i * size, 1);
+      const float* from = call.vectorOf(sample, first + i, call.heads + call.keyValueHeads + group);
+      std::copy(from, from + call.headSize, value + i * size);
     }
-    float* value = rotated + tileDepth * size;
-    for (int i = 0; i < tileDepth; i++) {
-      std::fill(value, value + size, 0.0f);
-      if (first + i < call.tokens) {
-        const float* from = call.vectorOf(sample, first + i, call.heads + call.keyValueHeads + group);
-        std::copy(from, from + call.headSize, value);
-      }
-      for (int d = 0; d < size; d += tileSide) {
-        Half* to = values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize + i / 2 * tileDepth + i % 2;
-        __m512 rest = _mm512_loadu_ps(value + d);
-        for (int part = 0; part < parts; part++, to += halves()) {
-          alignas(32) Half row[tileSide];
-          const __m256bh rounded = _mm512_cvtneps_pbh(rest);
-          _mm256_store_si256(reinterpret_cast<__m256i*>(row), (__m256i)rounded);
-          for (int column = 0; column < tileSide; column++) to[2 * column] = row[column];
-          rest = _mm512_sub_ps(rest, widen(rounded));
-        }
-      }
+    for (int part = 0; part < parts; part++, keys += halves(), values += halves()) {
+      for (int row = 0; row < tileDepth; row += tileSide) packColumns(key + row * size, size, tileSide, keys + (first + row) * size, depth, part == 1);
+      for (int d = 0; d < size; d += tileSide)
+        packTurnedColumns(value + d, size, tileDepth, tileSide, values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize, part == 1);
     }
   }
 
@@ -214,12 +197,13 @@ struct HalfAttention {
       const auto takeNext = [&] {
         if (row < panelSide) takeRow(work, block, own, row++);
       };
-      // A product with few rows adds to results that the softmax may rescale.
-      if (count <= panelSide)
-        while (row < panelSide) takeNext();
+      const auto takeTwo = [&] { takeNext(), takeNext(); };
+      // Softmax may rescale what its rows have summed, so nothing may be missing from it.
+      const bool meets = before.row == own.row;
+      if (before.seen > 0 && meets) mix(work, block, before, Nothing{});
       const Piece next = pieceAt(block, own.row + panelSide, own.from, 1 - own.buffer);
-      if (next.seen > 0) score(work, block, next, [&] { takeNext(), takeNext(); });
-      if (before.seen > 0) mix(work, block, before, [&] { takeNext(), takeNext(); });
+      if (next.seen > 0) score(work, block, next, takeTwo);
+      if (before.seen > 0 && !meets) mix(work, block, before, takeTwo);
       while (row < panelSide) takeNext();
       before = own;
       own = next;
