@@ -63,7 +63,7 @@ struct AttentionBackward {
   }
 
   // The keys that a position sees, counted from a first one.
-  Seen seenFrom(int position, int from) const { return {call.window > 0 ? std::max(0, position - from - call.window + 1) : 0, position - from + 1}; }
+  Seen seenFrom(int position, int from) const { return {std::max(0, call.firstSeen(position) - from), position - from + 1}; }
 
   // Turns rows of scores into weights, and of weight gradients into score gradients: columns [0, size) of up to `rowsTogether` rows, `stride`
   // apart, of which `seen(row)` says which count. Each stage passes all rows, so that no row waits for the sums of the one before it.
@@ -110,7 +110,7 @@ struct AttentionBackward {
   void rowsOf(const Workspace& work, int sample, int head, int first, float* byKey, float* byValue) const {
     const int count = std::min(queryRows, call.tokens - first), last = first + count, size = call.headSize, stride = scoreStride();
     const int rows = (count + tileRows - 1) / tileRows * tileRows;
-    const int from = call.window > 0 ? std::max(0, first - call.window + 1) / tileColumns * tileColumns : 0;
+    const int from = call.firstSeen(first) / tileColumns * tileColumns;
     const int seen = static_cast<int>(roundUp(last - from, tileColumns)), keyRows = static_cast<int>(roundUp(last - from, tileRows));
     const size_t at = static_cast<size_t>(first) * padded();
     for (int column = 0; column < seen; column += tileColumns) {

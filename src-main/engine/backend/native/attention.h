@@ -45,6 +45,9 @@ struct Attention {
     return projected + (static_cast<size_t>(sample) * tokens + token) * rowSize() + head * headSize;
   }
 
+  // The first position that a position sees; the last one is its own.
+  int firstSeen(int position) const { return window > 0 ? std::max(0, position - window + 1) : 0; }
+
   // Rotary embedding (arXiv 2104.09864, Eq. 34) of the first `rotated` dimensions, pairing the two halves. Writes to[i * stride].
   void rotate(const float* from, int token, float* to, int stride) const {
     const int half = rotated / 2;
@@ -116,7 +119,7 @@ void attendRows(const Attention& call, const float* keys, const float* values, i
   std::fill(query + static_cast<size_t>(count) * size, query + static_cast<size_t>(rows) * size, 0.0f);
   for (int row = 0; row < count; row++) call.rotate(call.vectorOf(sample, first + row, head), first + row, query + row * size, 1);
   std::fill(mixed, mixed + static_cast<size_t>(rows) * padded, 0.0f);
-  const int seenFrom = call.window > 0 ? std::max(0, begin - call.window + 1) / tileColumns * tileColumns : 0;
+  const int seenFrom = call.firstSeen(begin) / tileColumns * tileColumns;
   for (int from = seenFrom; from < last; from += keysAtOnce) {
     const int seen = std::min(keysAtOnce, (last - from + tileColumns - 1) / tileColumns * tileColumns);
     for (int column = 0; column < seen; column += tileColumns) {
@@ -125,7 +128,7 @@ void attendRows(const Attention& call, const float* keys, const float* values, i
     }
     for (int row = 0; call.cap > 0 && row < rows; row++) capScores(scores + row * keysAtOnce, seen, call.cap);
     const auto seenBy = [&](int row) {
-      const int position = begin + row - from, low = call.window > 0 ? std::max(0, position - call.window + 1) : 0;
+      const int position = begin + row - from, low = std::max(0, call.firstSeen(begin + row) - from);
       return Seen{std::min(low, seen), std::min(position + 1, seen)};
     };
     float factors[queryRows];

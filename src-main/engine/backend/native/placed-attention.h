@@ -66,7 +66,7 @@ void addValues(const float* weights, const float* values, int count, int size, f
 // Computes one head of row `row` of the projections, which is at `token` in the rotary table, to [headSize].
 void attendRow(const Attention& call, const Slots& slots, const PlacedRow& placed, int row, int token, int head, float* to) {
   const int size = call.headSize, group = head / (call.heads / call.keyValueHeads), last = placed.position + 1;
-  const int first = call.window > 0 ? std::max(0, last - call.window) : 0, seen = last - first;
+  const int first = call.firstSeen(last - 1), seen = last - first;
   const int padded = (seen + lanes - 1) / lanes * lanes;
   float* query = scratch<2>(static_cast<size_t>(size) + lanes + padded);
   float* scores = query + (size + lanes - 1) / lanes * lanes;

@@ -108,7 +108,7 @@ struct HalfAttentionBackward {
 
   void rowsOf(const Workspace& work, int sample, int head, int first) const {
     const Attention& of = call();
-    const int from = of.window > 0 ? std::max(0, first - of.window + 1) / panelSide * panelSide : 0, stride = static_cast<int>(positions());
+    const int from = of.firstSeen(first) / panelSide * panelSide, stride = static_cast<int>(positions());
     const int rows = std::min(rowsAtOnce, stride - first), seen = first + rows - from;
     for (int row = 0; row < rows; row += panelSide) {
       const Operand query = sides(work.query, first + row), outer = sides(work.outer, first + row);

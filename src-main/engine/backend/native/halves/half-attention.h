@@ -142,7 +142,7 @@ struct HalfAttention {
   };
 
   // Keys that a row of a block sees, counted from the first key.
-  int lowest(const Block& block, int row) const { return call.window > 0 ? std::max(0, block.first + row - call.window + 1) : 0; }
+  int lowest(const Block& block, int row) const { return call.firstSeen(block.first + row); }
   int highest(const Block& block, int row) const { return block.first + std::min(row, block.count - 1) + 1; }
 
   Piece pieceAt(const Block& block, int row, int from, int buffer) const {

@@ -33,32 +33,22 @@ struct HalfDivergence {
   }
   int64_t stride() const { return head.count() * panelSide; }
 
-  // A row's sums of exponents in both models, relative to a reference of each.
+  // A row's sums of exponents in both models, and of p (log p - log q) without the logarithms of these.
   struct Row {
-    double ownReference = unseen, denseReference = unseen, ownTotal = 0, denseTotal = 0, apart = 0;
+    ExponentTotal own, dense;
+    double apart = 0;
 
-    // Adds sums of sixteen lanes, `apart` being those of p (log p - log q) without the logarithms of both totals.
     void add(const ExponentSums& ofOwn, const ExponentSums& ofDense, __m512 ofApart) {
-      alignas(64) float references[2][tileSide], totals[3][tileSide];
-      _mm512_store_ps(references[0], ofOwn.reference);
-      _mm512_store_ps(references[1], ofDense.reference);
-      _mm512_store_ps(totals[0], ofOwn.total);
-      _mm512_store_ps(totals[1], ofDense.total);
-      _mm512_store_ps(totals[2], ofApart);
-      for (int i = 0; i < tileSide; i++) {
-        ownReference = std::max<double>(ownReference, references[0][i]);
-        denseReference = std::max<double>(denseReference, references[1][i]);
-      }
-      for (int i = 0; i < tileSide; i++) {
-        const double factor = std::exp(references[1][i] - denseReference);
-        ownTotal += totals[0][i] * std::exp(references[0][i] - ownReference);
-        denseTotal += totals[1][i] * factor;
-        apart += totals[2][i] * factor;
-      }
+      own.add(ofOwn);
+      dense.add(ofDense);
+      alignas(64) float references[tileSide], sums[tileSide];
+      _mm512_store_ps(references, ofDense.reference);
+      _mm512_store_ps(sums, ofApart);
+      for (int i = 0; i < tileSide; i++) apart += sums[i] * std::exp(references[i] - dense.reference);
     }
 
     float divergence() const {
-      return static_cast<float>(apart / denseTotal - denseReference - std::log(denseTotal) + ownReference + std::log(ownTotal));
+      return static_cast<float>(apart / dense.total - dense.reference - std::log(dense.total) + own.reference + std::log(own.total));
     }
   };
 
@@ -108,8 +98,8 @@ struct HalfDivergence {
   void packGradient(const Row* rows, int64_t count, const Logits& logits, int64_t panel, const HalfRows& to, int64_t k) const {
     const auto all = [](double value) { return _mm512_set1_ps(static_cast<float>(value)); };
     for (int64_t r = 0; r < count; r++) {
-      const __m512 ownShift = all(rows[r].ownReference * binaryLog), denseShift = all(rows[r].denseReference * binaryLog);
-      const __m512 ownFactor = all(scale / rows[r].ownTotal), denseFactor = all(scale / rows[r].denseTotal);
+      const __m512 ownShift = all(rows[r].own.reference * binaryLog), denseShift = all(rows[r].dense.reference * binaryLog);
+      const __m512 ownFactor = all(scale / rows[r].own.total), denseFactor = all(scale / rows[r].dense.total);
       const auto byLogits = [&](int from) {
         const __m512 own = _mm512_load_ps(logits.at(panel, r) + from), ofDense = _mm512_load_ps(logits.at(panel, r, true) + from);
         const __m512 q = _mm512_mul_ps(exponentAbove<false>(own, ownShift), ownFactor);

@@ -2,7 +2,10 @@
 
 #pragma once
 
-#include "half-units.h"
+#include <algorithm>
+#include <cmath>
+
+#include "half-tiles.h"
 
 #if ESPALIER_HALVES
 
@@ -61,6 +64,25 @@ struct ExponentSums {
     const __m512 own = quickExponent(_mm512_sub_ps(x, reference));
     total = _mm512_add_ps(total, own);
     return own;
+  }
+};
+
+// Combines such sums, and those of other lanes, into one sum and its reference.
+struct ExponentTotal {
+  double reference = -1e30, total = 0;
+
+  void add(double otherReference, double otherTotal) {
+    if (otherTotal == 0) return;
+    const double next = std::max(reference, otherReference);
+    total = total * std::exp(reference - next) + otherTotal * std::exp(otherReference - next);
+    reference = next;
+  }
+
+  void add(const ExponentSums& sums) {
+    alignas(64) float references[tileSide], totals[tileSide];
+    _mm512_store_ps(references, sums.reference);
+    _mm512_store_ps(totals, sums.total);
+    for (int i = 0; i < tileSide; i++) add(references[i], totals[i]);
   }
 };
 

@@ -25,25 +25,6 @@ struct HalfExponents {
   const float* bias;
   float cap;
 
-  // Combines many such pairs into one reference and the sum relative to it.
-  struct Total {
-    double reference = -1e30, total = 0;
-
-    void add(double otherReference, double otherTotal) {
-      if (otherTotal == 0) return;
-      const double next = std::max(reference, otherReference);
-      total = total * std::exp(reference - next) + otherTotal * std::exp(otherReference - next);
-      reference = next;
-    }
-
-    void add(const ExponentSums& sums) {
-      alignas(64) float references[tileSide], totals[tileSide];
-      _mm512_store_ps(references, sums.reference);
-      _mm512_store_ps(totals, sums.total);
-      for (int i = 0; i < tileSide; i++) add(references[i], totals[i]);
-    }
-  };
-
   void addPanels(const HalfRows& a, int64_t count, int64_t from, int64_t to, ExponentSums* sums) const {
     forPanels(units, a, count, head, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++) {
@@ -61,7 +42,7 @@ struct HalfExponents {
 
   void run(float* to) const {
     const Division division(rows, head.count(), parts * head.depth() * tileDepth);
-    std::vector<Total> totals(rows * division.pieces);
+    std::vector<ExponentTotal> totals(rows * division.pieces);
     division.run(rows, head.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t piece) {
       TileRegisters registers(units);
       const HalfRows a = halfRows(count, head.depth(), parts);
@@ -72,9 +53,9 @@ struct HalfExponents {
       for (int64_t row = 0; row < count; row++) totals[(first + row) * division.pieces + piece].add(sums[row]);
     });
     for (int64_t row = 0; row < rows; row++) {
-      Total all;
+      ExponentTotal all;
       for (int64_t piece = 0; piece < division.pieces; piece++) {
-        const Total& part = totals[row * division.pieces + piece];
+        const ExponentTotal& part = totals[row * division.pieces + piece];
         all.add(part.reference, part.total);
       }
       to[2 * row] = static_cast<float>(all.reference);

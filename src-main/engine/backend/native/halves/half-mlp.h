@@ -98,6 +98,7 @@ struct HalfMlp {
       const int width = static_cast<int>(std::min<int64_t>(tileSide, neurons - first));
       const __m512 gateShift = gateBias ? loadSome(gateBias + first, width) : _mm512_setzero_ps();
       const __m512 upShift = upBias ? loadSome(upBias + first, width) : _mm512_setzero_ps();
+      // A block's rows may come in several calls.
       const bool sums = summed.to && width > 0, more = sums && row % panelSide > 0;
       float *magnitudesAt = sums ? summed.at(base + row, false) + first : nullptr, *squaresAt = sums ? summed.at(base + row, true) + first : nullptr;
       __m512 magnitudes = more ? _mm512_loadu_ps(magnitudesAt) : _mm512_setzero_ps(), squares = more ? _mm512_loadu_ps(squaresAt) : _mm512_setzero_ps();
