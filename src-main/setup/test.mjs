@@ -46,7 +46,7 @@ async function runParts() {
   const check = (/** @type {string} */ title, /** @type {string[]} */ args) =>
     showPart(title, async () => oneTest((await run(args)) === 0, title))
   const types = startBeside(node, 'types and components', async (quietly) =>
-    oneTest((await quietly([commandOf('svelte-check'), '--fail-on-warnings'])) === 0, 'types and components'),
+    oneTest((await quietly([commandOf('svelte-check'), '--tsgo', '--fail-on-warnings'])) === 0, 'types and components'),
   )
   // Parallel test files would each install it.
   await run([`${root}test/e2e/install-browser.mjs`])
@@ -62,7 +62,7 @@ async function runParts() {
   const parts = [
     ...first,
     ...(audit ? [await showPart('audit', auditShipped)] : []),
-    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '0.2'])] : []),
+    ...(attack ? [await check('attack', [`${root}test/fuzz/main.ts`, '--minutes', '0.1'])] : []),
     await showPart('tests', () =>
       runVitest(
         run,

@@ -43,7 +43,10 @@ export interface InteropMethod {
   readonly types?: readonly string[]
 }
 
-const usual = { length: 160 }
+/** What rounding to a type does depends on the type, so most families try few of them. */
+const fewTypes = ['F32', 'Q4_K_M']
+const usual = { length: 160, types: fewTypes }
+const everyType = { length: 160 }
 // llama.cpp looks the GELU of Phi and Gemma up in a table of half precision.
 const table = { ...usual, bounds: { perplexity: 3e-4, logits: 2e-3 } }
 // A Gated DeltaNet normalises small inputs, so the order of sums and the types have larger effects.
@@ -86,9 +89,9 @@ export const models: readonly InteropModel[] = [
     name: 'sample model (Llama)',
     folder: async () => sample,
     texts: ['The plant, 1,234 of them!', "it's  two  spaces\nand a line", 'naïve café 東京 🙂', ' leading and trailing ', 'x = y*2;\tz'],
-    ...usual,
+    ...everyType,
   },
-  reference('stories260k'),
+  reference('stories260k', everyType),
   reference('llama3-rope'),
   reference('llama-headdim'),
   reference('mistral-tiny'),
@@ -134,8 +137,8 @@ const shapes = ['sample model (Llama)', 'mistral-window', 'phi-tiny', 'gemma3', 
 export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 } },
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, on: ['sample model (Llama)'] },
-  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 }, on: shapes, types: ['F32', 'Q4_K_M'] },
-  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 }, on: shapes, types: ['F32', 'Q4_K_M'] },
+  { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 }, on: shapes, types: fewTypes },
+  { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 }, on: shapes, types: fewTypes },
   { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
 ]
 
