@@ -27,7 +27,17 @@ const sharing = [
   'src-renderer',
 ].map((folder) => `test/${folder}/**/*.test.ts`)
 
-sharing.push('test/jobs/{devices,progress}.test.ts', 'test/jobs/cluster/{run-file,shared-steps,slurm}.test.ts')
+sharing.push(
+  'test/{architecture,shown-commands,waiting-first}.test.ts',
+  'test/cli/recover-flag.test.ts',
+  'test/engine/tasks/{look-at-text,preflight,retired}.test.ts',
+  'test/jobs/{devices,progress,run-story}.test.ts',
+  'test/jobs/cluster/{run-file,shared-steps,slurm}.test.ts',
+  'test/runtime/{lock,model-links,small-file}.test.ts',
+  'test/server/{client,openapi}.test.ts',
+  'test/services/{hide-places,run-names}.test.ts',
+  'test/setup/{audit,licences,planning,scripts,shipped,tools}.test.ts',
+)
 
 /** Files that take over half of the time: journeys in a browser, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
 const long = [
