@@ -815,7 +815,7 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   await page.getByText('Ablations of 2SSP').click()
   await page.getByRole('checkbox', { name: /^L1 norm/ }).check()
   await page.getByRole('button', { name: /^Options of .*L1/ }).click()
-  await page.getByRole('textbox', { name: 'Sparsities' }).fill('0.5')
+  await page.getByRole('textbox', { name: 'Sparsities' }).fill('0.25, 0.5')
   await page.getByRole('textbox', { name: 'Windows' }).fill('8')
   await page.getByRole('textbox', { name: 'Windows' }).blur()
   await page.getByRole('textbox', { name: 'Name' }).first().fill('Norms')
