@@ -9,6 +9,7 @@ import { withoutExperts } from '#engine/pruning/experts/experts-first.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { expectedOf, type MixtureModel, mixtureModels, referenceModel } from '../../../fixtures/reference.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { type Bench, openReference, prune, type RecordedRun, recordedRun, relativeError, testPerplexity } from '../running.ts'
 
 type ByBlock<T> = Readonly<Record<string, T>>
@@ -33,7 +34,7 @@ interface Expected {
   readonly experts_then_attention: ExpertsFirst & Attentions
 }
 
-const backend = await openBackend('tensorflow')
+const backend = await openBackend(testedBackend)
 
 describe.each(mixtureModels)('2SSP on %s', (name) => holdToRecorded(name, openReference(name)))
 describe.skipIf(!backend.halves).each(mixtureModels)('2SSP on %s in mixed precision', (name) => {

@@ -9,6 +9,7 @@ import type { MethodResult } from '#engine/pruning/method.ts'
 import { reap } from '#engine/pruning/methods/reap.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { expectedOf, type MixtureModel, mixtureModels, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { asOnGpu, computeWith } from '../../backend/as-on-gpu.ts'
 import { type Bench, prune, recordedRun, relativeError } from '../running.ts'
 
@@ -33,11 +34,11 @@ interface Expected {
   }
 }
 
-const backend = await openBackend('tensorflow')
+const backend = await openBackend(testedBackend)
 
 describe.each(mixtureModels)('%s in float32', (name) => holdToRecorded(name, 'float32'))
 describe.skipIf(!backend.halves).each(mixtureModels)('%s in mixed precision', (name) => holdToRecorded(name, 'mixed'))
-describe.each(['olmoe'] as const)('%s in mixed precision as on a GPU', (name) => {
+describe.runIf(testedBackend === 'tensorflow').each(['olmoe'] as const)('%s in mixed precision as on a GPU', (name) => {
   computeWith(asOnGpu('bfloat16'))
   holdToRecorded(name, 'mixed')
 })
