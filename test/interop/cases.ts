@@ -123,7 +123,7 @@ export const models: readonly InteropModel[] = [
   // llama.cpp rounds the range of frequencies that YaRN blends.
   reference('gpt_oss', { ...usual, mixture: true, types: ['F32'] }, { truncate: true }),
   reference('gpt_oss-mxfp4', { ...usual, mixture: true, types: ['F32'] }, { truncate: true }),
-  { name: 'qwen2_moe', folder: seededMixture, ...usual, length: 60, mixture: true },
+  { name: 'qwen2_moe', folder: seededMixture, ...everyType, length: 60, mixture: true },
 ]
 
 /** Whether a method is tried on a model. */

@@ -46,9 +46,6 @@ export async function findTools(): Promise<Tools> {
       ...env,
       ...homeOfItsOwn(),
       PYTHONPATH: packages,
-      // Whatever the system does with it: compiling the packages takes longer than most checks.
-      PYTHONDONTWRITEBYTECODE: '',
-      PYTHONPYCACHEPREFIX: join(packages, 'bytecode'),
       PYTHONNOUSERSITE: '1',
       HF_HUB_OFFLINE: '1',
       TOKENIZERS_PARALLELISM: 'false',
@@ -57,7 +54,8 @@ export async function findTools(): Promise<Tools> {
 }
 
 /**
- * transformers copies a folder's code into the user's home; here, into a folder that is deleted when this process ends.
+ * transformers copies a folder's code into the user's home, and Python compiles what it loads; here both use a folder that is deleted when
+ * this process ends.
  */
 function homeOfItsOwn(): NodeJS.ProcessEnv {
   const home = mkdtempSync(join(tmpdir(), 'espalier-interop-home-'))
@@ -68,6 +66,7 @@ function homeOfItsOwn(): NodeJS.ProcessEnv {
     XDG_CACHE_HOME: join(home, 'cache'),
     HF_HOME: join(home, 'huggingface'),
     HF_MODULES_CACHE: undefined,
+    PYTHONPYCACHEPREFIX: join(home, 'bytecode'),
   }
 }
 

@@ -16,17 +16,13 @@ with open(sys.argv[1]) as file:
     job = json.load(file)
 os.environ['OPENAI_API_KEY'] = job['key']
 datasets.disable_progress_bars()
-
-def task_file(task):
-    """The harness's file of a task. Its TaskManager would read the files of all tasks, which takes seconds."""
-    folder = Path(lm_eval.__file__).parent / 'tasks' / task
-    return next(str(file) for file in sorted(folder.glob('*.yaml')) if f'task: {task}\n' in file.read_text())
-
-
+# An index of these tasks alone: that of all takes seconds to read.
+folders = [str(Path(lm_eval.__file__).parent / 'tasks' / task) for task in job['tasks']]
+manager = TaskManager(include_path=folders, include_defaults=False)
 for task, (split, path) in job['tasks'].items():
     # The harness's own task, with nothing changed except where its questions come from.
     local = {
-        'include': task_file(task),
+        'include': str(manager.task_index[task].yaml_path),
         'task': f'local_{task}',
         'dataset_path': 'json',
         'dataset_name': None,

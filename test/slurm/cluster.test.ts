@@ -51,17 +51,18 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
     expect(findings.at(-1)?.found).toMatch(/: tensorflow.* on |: ggml-cpu on /)
   })
 
-  test('a grid of 6 runs and its baseline gives on both nodes what it gives here, though the controller is down for a minute and the workbench is closed', async () => {
+  test('a grid of 12 runs and its baseline gives on both nodes what it gives here, though the controller is down for a minute and the workbench is closed', async () => {
     const { workbench, slurm } = opened
     const grid: GridInput = {
       models: [workbench.model.id],
       methods: [{ method: '2ssp' }, { method: 'shortgpt' }, { method: 'slicegpt' }],
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.4 }],
+      seeds: [0, 1],
       calibration: data('calibration', 8),
       measures,
     }
     const { runs } = await workbench.call('experiments.create', { name: 'There', grid, executor: 'test' })
-    expect(runs).toHaveLength(7)
+    expect(runs).toHaveLength(13)
     const ids = new Set(runs.map(({ id }) => id))
     await eventually(
       () =>
@@ -98,7 +99,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
 
     const there = await Promise.all(runs.map(({ id }) => opened.done(id)))
     expect((await opened.done(late.id)).attempts).toBe(1)
-    expect(there.map(({ attempts }) => attempts)).toEqual(Array(7).fill(1))
+    expect(there.map(({ attempts }) => attempts)).toEqual(Array(13).fill(1))
     expect(new Set(there.map(({ device }) => /n[12]/.exec(device ?? '')?.[0]))).toEqual(new Set(['n1', 'n2']))
     expect(there.map(outcome)).toEqual(here.map(outcome))
   })

@@ -74,7 +74,7 @@ async function writeBoth(model: Model, folder: string, types: readonly GgufType[
   return written
 }
 
-/** Without the types that take ggml long to prepare; ESPALIER_TEST_EVERY_TYPE=1 tests these too. */
+/** ggml takes up to 10 s to prepare tables for types of less than 3 bits: ESPALIER_TEST_EVERY_TYPE=1 tests these too. */
 const quick: GgufType[] = [
   'Q8_0',
   'Q6_K',
