@@ -59,7 +59,7 @@ function outcomeOf(text: string): string {
   return JSON.stringify([plan, tensors?.map(({ sha256 }) => sha256), document.fit, document.repair?.blocks])
 }
 
-const phases = ['Fitting the table', 'Measuring the table', 'Choosing the price of attention', 'Repairing']
+const phases = ['Fitting the table', 'Measuring the table', 'Repairing']
 const kills = Number(argv[2] ?? 10)
 const random = new PythonRandom(Number(argv[3] ?? 1))
 

@@ -5,24 +5,19 @@ const fittedBlock = z.object({
   block: z.number().int().nonnegative(),
   /** Change of divergence at each of the table's widths, made monotone. */
   divergences: z.array(z.number()),
-  /** Change if the attention is removed, before the price; null where the block has none. */
+  /** Change if the attention is removed; null where the block has none. */
   attention: z.number().nullable(),
   /** Neurons kept by the plan, and whether it removes the attention. */
   width: z.number().int(),
   attentionRemoved: z.boolean(),
 })
 
-/** One tried price of attention: its factor, what it removes, and the held-out loss after a one-pass repair. */
-const triedPrice = z.object({ factor: z.number(), attentionRemoved: z.number().int(), loss: z.number(), chosen: z.boolean() })
-
 /** All numbers that determined a run's fitted widths. */
 export const fit = z.object({
   base: z.number().int(),
   widths: z.array(z.number().int()),
   blocks: z.array(fittedBlock),
-  prices: z.array(triedPrice),
 })
 
 export type FittedBlock = z.infer<typeof fittedBlock>
-export type TriedPrice = z.infer<typeof triedPrice>
 export type Fit = z.infer<typeof fit>

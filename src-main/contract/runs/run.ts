@@ -131,11 +131,7 @@ export const runDocument = z.object({
     .describe(
       '`{ steps, plannedSteps, tokens, seconds, parameters, rate, products, text, heldOut: [{ kind, windows }], points: [{ step, tokens, loss, heldOut }], best }`. Losses are divergences from the dense model in nats per token, `points[i].heldOut` those on each kind of held-out text. `best` is the point whose weights were taken; 0 left the weights as they were.',
     ),
-  fit: fit
-    .optional()
-    .describe(
-      'Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }], prices: [{ factor, attentionRemoved, loss, chosen }] }`.',
-    ),
+  fit: fit.optional().describe('Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }] }`.'),
   experts: judgedExperts
     .optional()
     .describe(

@@ -40,12 +40,13 @@ export class PhaseCounts {
   }
 
   timed(
-    { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses }: MethodPhase,
+    { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses, longest }: MethodPhase,
     part: string,
     tokens: number,
   ): PhaseWork {
-    const operations = operationsOf(this.model.spec, tokens)
-    const together = Math.max(1, Math.floor(rowsPerCall / tokens))
+    const passed = Math.min(tokens, longest ?? tokens)
+    const operations = operationsOf(this.model.spec, passed)
+    const together = Math.max(1, Math.floor(rowsPerCall / passed))
     const { times, faster } = this.productsOf(choosing)
     return {
       ...noWork,

@@ -68,6 +68,8 @@ export interface MethodPhase {
   readonly phase: string
   /** Full windows that pass a part. For parts that lost something, the remaining share counts. */
   readonly passes: PassCount
+  /** Windows pass only with so many tokens, if they have more. */
+  readonly longest?: number
   /** Operations in float64, with windows of `tokens`. */
   readonly double?: (tokens: number) => number
   /** Operations for eigenvectors, in float64. */

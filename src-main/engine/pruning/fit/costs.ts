@@ -93,14 +93,13 @@ export function inCosts({ widths, attention, base, choices }: ShapeCosts, most: 
 export async function fitWithin(
   table: DivergenceTable,
   costs: ShapeCosts,
-  price: number,
   { most, of }: CostLimit,
   planOf: (shape: FittedShape) => Plan,
 ): Promise<{ shape: FittedShape; predicted: number } | undefined> {
   let best: { shape: FittedShape; predicted: number; real: number } | undefined
   let target = most
   for (let round = 0; round < rounds; round++) {
-    const shape = fitShape(table, inCosts(costs, target), price)
+    const shape = fitShape(table, inCosts(costs, target))
     if (!shape) break
     const real = await of(planOf(shape))
     if (real <= most && real > (best?.real ?? 0)) best = { shape, predicted: sumOf(costs, shape), real }

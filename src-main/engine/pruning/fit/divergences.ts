@@ -1,7 +1,5 @@
-import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { rowDivergences } from '#engine/model/divergence.ts'
@@ -17,8 +15,10 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { densePlan } from '../plan.ts'
 import { DenseStates, disposeDistribution } from '../search/dense-states.ts'
-import { attentionName, keptAt, type WidthPoints, widthName } from './fitted-weights.ts'
+import { type BlockSums, openFit } from './block-sums.ts'
+import type { DownFit } from './down-fit.ts'
 import { type DivergenceTable, fallingCurve } from './programme.ts'
+import { keptAt, type WidthPoints } from './width-points.ts'
 
 interface Branch extends Stream {
   readonly group: WindowGroup
@@ -28,7 +28,10 @@ interface Branch extends Stream {
 
 export const tableMeasuring = 'Measuring the table'
 
-const divergenceStep: StepKind = { version: 1 }
+/** Tokens of a window that the table is measured on. More would cost in proportion, and change few choices. */
+export const measuredTokens = 640
+
+const divergenceStep: StepKind = { version: 2 }
 
 /**
  * How the divergence from the dense model changes when one MLP gets another width, or one attention is removed. One step per block.
@@ -37,13 +40,14 @@ const divergenceStep: StepKind = { version: 1 }
 export async function measureTable(
   view: ModelView,
   windows: Windows,
+  sums: BlockSums,
   points: WidthPoints,
-  tensors: StoredTensors,
   run: MethodRun,
 ): Promise<DivergenceTable> {
-  const prober = new Prober(view, windows, points, tensors, run.signal)
   const { blocks } = view.spec
-  const on = { windows, points: { ...points }, weights: tensors.files }
+  const short = windows.map((window) => window.subarray(0, measuredTokens))
+  const prober = new Prober(view, short, sums, points, run.signal)
+  const on = { windows: short, points: { ...points }, sums: sums.tensors.files }
   const step = <T>(label: string, compute: () => Promise<T>) => run.step({ kind: divergenceStep, label, on }, compute)
   try {
     const base = await step('table: base', () => prober.base())
@@ -72,9 +76,10 @@ function measured(found: Readonly<Record<string, number>>, of: number | 'attenti
 }
 
 class Prober {
+  readonly #dense: ModelView
   readonly #view: ModelView
+  readonly #sums: BlockSums
   readonly #points: WidthPoints
-  readonly #tensors: StoredTensors
   readonly #windows: Windows
   readonly #walk: Walk
   readonly #denseWalk: Walk
@@ -84,19 +89,20 @@ class Prober {
   #trunk: Branch[] = []
   #at: Part = -1
 
-  constructor(dense: ModelView, windows: Windows, points: WidthPoints, tensors: StoredTensors, signal: AbortSignal) {
+  constructor(dense: ModelView, windows: Windows, sums: BlockSums, points: WidthPoints, signal: AbortSignal) {
+    this.#dense = dense
+    this.#sums = sums
     this.#points = points
-    this.#tensors = tensors
     this.#windows = windows
     this.#signal = signal
     const blocks = densePlan(dense.spec).blocks.map((block, index) => ({
       ...block,
       mlp: { kept: keptAt(points, index, points.base) },
-      ...(tensors.tensors.has(replacedName(index, 'down', 'weight')) ? { replaced: ['down' as const] } : {}),
+      ...(sums.tensors.tensors.has(replacedName(index, 'down', 'weight')) ? { replaced: ['down' as const] } : {}),
     }))
-    this.#view = viewWithPlan(dense.model, { blocks }, tensors)
-    this.#walk = new Walk(this.#view, dense.model.products.passes)
-    this.#denseWalk = new Walk(dense, dense.model.products.passes)
+    this.#view = viewWithPlan(dense.model, { blocks }, sums.tensors)
+    this.#walk = new Walk(this.#view, dense.model.products.ranking)
+    this.#denseWalk = new Walk(dense, dense.model.products.ranking)
     this.#states = new DenseStates(dense, dense.model.workspaceBytes / 4)
   }
 
@@ -113,26 +119,31 @@ class Prober {
   async block(block: number): Promise<Record<string, number>> {
     const trunk = await this.#upTo(mlpOf(block))
     const found: Record<string, number> = {}
-    const tries: Branch['tries'][] = this.#points.widths.filter((width) => width !== this.#points.base)
+    const { widths, base } = this.#points
+    const tries: Branch['tries'][] = widths.filter((width) => width !== base)
     if (this.#view.spec.blocks[block + 1]?.attention) tries.push('attention')
-    for (const one of tries) {
-      this.#signal.throwIfAborted()
-      const branches = trunk.map((branch) => ({ ...branch, tries: one, residual: cloned(branch) }))
-      await this.#tryOn(block, one, branches)
-      const behind = one === 'attention' ? mlpOf(block + 1) : mlpOf(block) + 1
-      found[one] = await this.#finish(branches, behind)
+    const fit = await openFit(this.#dense, this.#sums, block)
+    try {
+      for (const one of tries) {
+        this.#signal.throwIfAborted()
+        const branches = trunk.map((branch) => ({ ...branch, tries: one, residual: cloned(branch) }))
+        await this.#tryOn(block, one, branches, fit)
+        const behind = one === 'attention' ? mlpOf(block + 1) : mlpOf(block) + 1
+        found[one] = await this.#finish(branches, behind)
+      }
+    } finally {
+      fit.dispose()
     }
     return found
   }
 
   /** Passes branches through the MLP that they change. */
-  async #tryOn(block: number, one: Branch['tries'], branches: Branch[]): Promise<void> {
+  async #tryOn(block: number, one: Branch['tries'], branches: Branch[], fit: DownFit): Promise<void> {
     const part = mlpOf(block)
-    const width = typeof one === 'number' ? one : this.#points.base
-    const name = typeof one === 'number' ? widthName(block, width) : attentionName(block)
-    const fitted = await this.#read(name)
+    const kept = keptAt(this.#points, block, typeof one === 'number' ? one : this.#points.base)
+    const fitted = typeof one === 'number' || fit.takesOver ? fit.solve(kept, one === 'attention') : undefined
     const replace = (weights: PartWeights): PartWeights => {
-      const narrow: PartWeights = { mlp: gatherMlp(weights.mlp as never, { kept: keptAt(this.#points, block, width) }) }
+      const narrow: PartWeights = { mlp: gatherMlp(weights.mlp as never, { kept }) }
       if (!fitted) return narrow
       const own = withProjection(narrow, fitted.clone())
       disposePart(narrow)
@@ -147,11 +158,6 @@ class Prober {
       branch.residual.source.dispose()
       branch.residual = { x: branch.residual.x, source: branch.residual.x.clone() }
     }
-  }
-
-  async #read(name: string): Promise<Tensor2D | undefined> {
-    const shape = this.#tensors.tensors.get(name)?.shape
-    return shape && tensor2d(await this.#tensors.readFloat32(name), shape as [number, number])
   }
 
   /** The trunk's streams in front of a part. */

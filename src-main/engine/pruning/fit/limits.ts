@@ -6,8 +6,8 @@ import { type DecoderSpec, denseMlp, hasExperts } from '#engine/architectures/sp
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import { attentionRemovals, densePlan, equalCost, removeParts } from '../plan.ts'
 import { splitTwoStage } from '../two-stage/split.ts'
-import type { WidthPoints } from './fitted-weights.ts'
 import type { ProgrammeLimits } from './programme.ts'
+import type { WidthPoints } from './width-points.ts'
 
 interface FittedOptions {
   readonly unit: number

@@ -65,17 +65,17 @@ export function valueAt(widths: readonly number[], values: readonly number[], wi
 }
 
 /**
- * The widths and attentions with the lowest sum of divergences within the budget. `price` multiplies attention's cost. Attentions are about
+ * The widths and attentions with the lowest sum of divergences within the budget. Attentions are about
  * equal in size, so removing n means the n cheapest, and one dynamic programme over the widths, in units, serves every n. Ties keep more
  * attention. Undefined if no shape fits.
  */
-export function fitShape(table: DivergenceTable, programme: Programme, price: number): FittedShape | undefined {
+export function fitShape(table: DivergenceTable, programme: Programme): FittedShape | undefined {
   const { cost, choose } = bestWidths(table, programme)
   const order = [...table.attention.keys()].sort((a, b) => at(table.attention, a) - at(table.attention, b) || a - b)
   let best: { cost: number; units: number; count: number } | undefined
   let attention = 0
   for (let count = 0; count <= order.length; count++) {
-    if (count > 0) attention += price * at(table.attention, at(order, count - 1))
+    if (count > 0) attention += at(table.attention, at(order, count - 1))
     const units = Math.min(cost.length - 1, programme.room(order.slice(0, count)))
     const total = units < 0 ? Number.POSITIVE_INFINITY : at(cost, units) + attention
     if (total < (best?.cost ?? Number.POSITIVE_INFINITY)) best = { cost: total, units, count }

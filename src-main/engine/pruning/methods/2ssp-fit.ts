@@ -1,25 +1,24 @@
 import { z } from 'zod'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Fit, TriedPrice } from '#contract/pruning/fit.ts'
+import type { Fit } from '#contract/pruning/fit.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import type { Budget } from '../budget.ts'
+import type { Budget, CostLimit } from '../budget.ts'
+import { sumBlocks, tableSumming } from '../fit/block-sums.ts'
 import { fitWithin, shapeCosts } from '../fit/costs.ts'
-import { measureTable, tableMeasuring } from '../fit/divergences.ts'
-import { fittedWeights, tableFitting, type WidthPoints } from '../fit/fitted-weights.ts'
+import { measuredTokens, measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
-import { type Chosen, choosePrice, planOf, priceChoosing, priceFactors } from '../fit/prices.ts'
 import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
+import { byScore, planOf, type WidthPoints } from '../fit/width-points.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
-import { equationOperations } from '../repair/work.ts'
-import { addPasses, stackPasses, timesPasses, watched } from '../search/passes.ts'
-import { mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
+import { equationOperations, solvingOperations } from '../repair/work.ts'
+import { watched } from '../search/passes.ts'
 
 /**
  * 2SSP, fitted: its two units, MLP neurons by the norm of their activations (arXiv 2501.17771, Eq. 2) and whole attention submodules, but
@@ -27,8 +26,8 @@ import { mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
  *
  * The paper's are the units and the score of a neuron. Ours is how many of each: a table of what each block's width and attention cost in
  * divergence from the dense model, measured around the model whose MLPs are all as narrow as 2SSP makes them at half and repaired in closed
- * form; an exact programme over the table under the budget; and a price on attention, chosen by the loss on windows that nothing else saw.
- * The table does not depend on the sparsity. Meant to be repaired afterwards.
+ * form; and an exact programme over the table under the budget. The table does not depend on the sparsity. It only ranks, so `mixed`
+ * computes it with 16-bit operands. Meant to be repaired afterwards.
  */
 const options = z.object({
   windows: z.number().int().min(8).default(32).meta({
@@ -39,7 +38,7 @@ const options = z.object({
   tableWindows: count(3, {
     title: 'Table windows',
     unit: 'windows',
-    help: 'More windows, on which divergences are measured; equally many choose the price of attention.',
+    help: 'More windows, on which divergences are measured.',
   }),
   unit: count(32, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of it; quantised formats need 32.' }),
   least: z.number().int().positive().optional().meta({
@@ -62,7 +61,7 @@ export const fittedTwoStage = defineMethod({
   unit: 'neurons and attention',
   options,
   repair: 'in-order',
-  windows: ({ windows, tableWindows }) => windows + 2 * tableWindows,
+  windows: ({ windows, tableWindows }) => windows + tableWindows,
   range: (spec, chosen) => ({ least: 0, most: Math.floor(100 * mostRemoved(spec, chosen)) / 100 }),
   outline(spec, { sparsity }, chosen) {
     requireUniform(spec)
@@ -77,128 +76,124 @@ export const fittedTwoStage = defineMethod({
   plan: (input) => planFitted(input),
 })
 
-/** The work common to all sparsities, then the prices: a one-pass repair each, on half the windows. */
+/** Nothing of the table is scored again. */
+const ranked = { again: 0 }
+
+/** One pass and the table, common to all sparsities. */
 function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, available: number): MethodPhase[] {
   if (sparsity === 0) return []
   const limits = limitsOf(spec, sparsity, chosen)
-  const { width } = limits
   const { base, widths } = tableWidths(spec, limits)
   const blocks = spec.blocks.length
-  const all = Math.min(available, chosen.windows + 2 * chosen.tableWindows)
+  const all = Math.min(available, chosen.windows + chosen.tableWindows)
   const measured = measuredWindows(all, chosen)
-  const fitted = all - 2 * measured
-  const narrow = base / width
-  const fitting = (tokens: number) =>
-    blocks *
-    (widths.reduce((sum, own) => sum + equationOperations(0, own, spec.hidden), 0) +
-      equationOperations(fitted * tokens, width, spec.hidden) +
-      equationOperations(fitted * tokens, base, spec.hidden))
-  const tries = widths.length * measured
-  const behind = (tries * blocks * (blocks + 1)) / 2
+  const fitted = all - measured
   const shared = `fitted table, ${fitted} and ${measured} windows`
-  const judged = timesPasses({ attention: blocks, mlp: blocks * (1 - sparsity), head: 1 }, measured)
+  const solving = (width: number) => blocks * solvingOperations(width, spec.hidden)
+  // Products of neurons with themselves and with what attention writes, as passes through an MLP.
+  const summing = ((limits.width + spec.hidden) * 2) / neuronParameters(spec)
+  const behind = (widths.length * measured * blocks * (blocks + 1)) / 2
   return [
-    scoringPhase(spec, fitted),
-    { phase: tableFitting, passes: timesPasses({ attention: 1, mlp: 1, head: 0 }, watched * blocks * fitted), double: fitting, shared },
     {
-      phase: tableMeasuring,
-      passes: { attention: behind, mlp: behind * narrow, head: tries * blocks + 3 * measured },
-      shared: `${shared}, measured`,
+      phase: tableSumming,
+      choosing: ranked,
+      passes: { attention: watched * blocks * fitted, mlp: (watched + summing) * blocks * fitted, head: 0 },
+      double: () => blocks * equationOperations(0, base, spec.hidden),
+      shared,
     },
     {
-      phase: priceChoosing,
-      passes: addPasses(stackPasses(blocks, (watched * fitted) / 2), timesPasses(judged, priceFactors.length)),
-      double: (tokens) =>
-        blocks *
-        (2 * equationOperations((fitted * tokens) / 2, width, spec.hidden) +
-          priceFactors.length * equationOperations(0, (1 - sparsity) * width, spec.hidden)),
+      phase: tableMeasuring,
+      choosing: ranked,
+      longest: measuredTokens,
+      passes: { attention: behind, mlp: (behind * base) / limits.width, head: widths.length * measured * blocks + 3 * measured },
+      double: () => widths.reduce((sum, own) => sum + solving(own), 0),
+      shared: `${shared}, measured`,
     },
   ]
 }
 
-const tableStep: StepKind = { version: 1, reach: 'shared' }
+const tableStep: StepKind = { version: 2, reach: 'shared' }
 
 async function planFitted(input: Input): Promise<MethodResult> {
   const { view, budget, options: chosen, run } = input
   if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
   requireUniform(view.spec)
   const limits = limitsOf(view.spec, budget.sparsity, chosen)
-  const { fitted, table: tableWindows, price: priceWindows } = splitCalibration(input)
-  const { neurons } = await mlpScores(input, { norm: 2, windows: fitted.length, cut: 'neurons' })
-  if (!neurons) throw new Error('Scores of neurons were asked for, and others came.')
-  const orders = neurons.map((block) => [...block.keys()].sort((a, b) => at(block, b) - at(block, a) || a - b))
-  const points = { orders, ...tableWidths(view.spec, limits) }
+  const { fitted, table: tableWindows } = splitCalibration(input)
+  const widths = tableWidths(view.spec, limits)
+  const sums = await sumBlocks(view, fitted, widths.base, run)
+  const points = { orders: sums.blocks.map(({ norms }) => byScore(norms)), ...widths }
   const on = { fitted, tableWindows, points: { ...points } }
-  const table = await run.step({ kind: tableStep, label: 'fitted table', on }, async () => {
-    const weights = await fittedWeights(view, fitted, points, run)
-    return finite(await measureTable(view, tableWindows, points, weights, run))
-  })
-  const choose = await chooserOf(input, infinite(table), points, limits)
-  const { shape, prices, predicted } = await choosePrice(input, choose, points, {
-    fitted: fitted.slice(0, Math.max(2, fitted.length / 2)),
-    judging: priceWindows,
-  })
+  const measure = async () => finite(await measureTable(view, tableWindows, sums, points, run))
+  const table = infinite(await run.step({ kind: tableStep, label: 'fitted table', on }, measure))
+  const { shape, predicted } = await chooseShape(input, table, points, limits)
   const plan = planOf(view.spec, points, shape)
-  run.emit({ type: 'neuron scores', scores: neurons, cuts: cutsOf(neurons, points, shape) })
+  const scores = sums.blocks.map(({ norms }) => [...norms])
+  run.emit({ type: 'neuron scores', scores, cuts: cutsOf(scores, points, shape) })
   run.emit({ type: 'width', kept: shape.widths, of: limits.width })
   return {
     plan,
     decisions: [],
     notes: budget.cost ? [] : notesOn(view.spec, plan, budget.sparsity),
-    fit: fitOf(infinite(table), shape, prices),
+    fit: fitOf(table, shape),
     ...(predicted === undefined ? {} : { predicted }),
   }
 }
 
-/** Chooses a shape for a price of attention: by neurons, or by cost if there is a budget. */
-async function chooserOf(
+interface Chosen {
+  readonly shape: FittedShape
+  /** If the budget is a cost: the shape's, as counted. */
+  readonly predicted?: number
+}
+
+/** Chooses by neurons, or by cost if there is a budget. */
+async function chooseShape(
   { view: { spec }, budget: { cost } }: Input,
   table: DivergenceTable,
   points: WidthPoints,
   limits: ProgrammeLimits,
-): Promise<(factor: number) => Promise<Chosen | undefined>> {
-  if (!cost) {
-    const programme = inNeurons(limits, spec.blocks.length)
-    return async (factor) => {
-      const shape = fitShape(table, programme, factor)
-      return shape && { shape }
-    }
+): Promise<Chosen> {
+  const chosen = cost ? await withinCost(cost) : withinNeurons()
+  if (!chosen) throw new EspalierError('infeasible', 'No widths meet this amount. Remove less, or choose a smaller least width.')
+  return chosen
+
+  function withinNeurons(): Chosen | undefined {
+    const shape = fitShape(table, inNeurons(limits, spec.blocks.length))
+    return shape && { shape }
   }
-  const planned = (shape: FittedShape) => planOf(spec, points, shape)
-  const attentions = spec.blocks.map(({ attention }) => attention)
-  const costs = await shapeCosts(limits, points.base, attentions, (shape) => cost.of(planned(shape)))
-  return (factor) => fitWithin(table, costs, factor, cost, planned)
+
+  async function withinCost(limit: CostLimit): Promise<Chosen | undefined> {
+    const planned = (shape: FittedShape) => planOf(spec, points, shape)
+    const attentions = spec.blocks.map(({ attention }) => attention)
+    const costs = await shapeCosts(limits, points.base, attentions, (shape) => limit.of(planned(shape)))
+    return fitWithin(table, costs, limit, planned)
+  }
 }
 
-/** How many of some calibration windows measure the table, and as many the price of attention. */
+/** How many of some calibration windows measure the table. */
 const measuredWindows = (available: number, { tableWindows }: Pick<Options, 'tableWindows'>): number =>
   Math.max(1, Math.min(tableWindows, Math.floor(available / 4)))
 
-/** The last calibration windows are for measuring: half of them for the table, half for the price of attention. */
+/** The last calibration windows measure the table. */
 function splitCalibration({ calibration: all, options: { windows, tableWindows } }: Input): {
   fitted: Windows
   table: Windows
-  price: Windows
 } {
-  const calibration = all.slice(0, windows + 2 * tableWindows)
+  const calibration = all.slice(0, windows + tableWindows)
   const most = measuredWindows(calibration.length, { tableWindows })
   if (calibration.length < 4)
     throw new EspalierError(
       'infeasible',
       `Fitted widths need 4 windows of calibration text, there are ${calibration.length}. Give a longer text.`,
     )
-  return {
-    fitted: calibration.slice(0, -2 * most),
-    table: calibration.slice(-2 * most, -most),
-    price: calibration.slice(-most),
-  }
+  return { fitted: calibration.slice(0, -most), table: calibration.slice(-most) }
 }
 
 function cutsOf(scores: readonly (readonly number[])[], { orders }: WidthPoints, { widths }: FittedShape): number[] {
   return scores.map((block, index) => at(block, at(at(orders, index), at(widths, index) - 1)))
 }
 
-function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedShape, prices: TriedPrice[]): Fit {
+function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedShape): Fit {
   const blocks = mlp.map((divergences, block) => ({
     block,
     divergences: [...divergences],
@@ -206,7 +201,7 @@ function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedS
     width: at(shape.widths, block),
     attentionRemoved: shape.removed.includes(block),
   }))
-  return { base, widths: [...widths], blocks, prices }
+  return { base, widths: [...widths], blocks }
 }
 
 function notesOn(spec: DecoderSpec, plan: Plan, sparsity: number): string[] {

@@ -7,8 +7,8 @@ import type { Tensor2D } from '@tensorflow/tfjs-core'
 export interface NormalEquations {
   /** Adds rows: inputs [N, K], targets [N, D]. */
   add(inputs: Tensor2D, targets: Tensor2D): void
-  /** The equations of the first columns alone, with their own sums. */
-  leading(columns: number): NormalEquations
+  /** Adds sums: G [K, K], C [D, K] and |t|^2, which only errors need. */
+  addSums(gram: Tensor2D, cross: Tensor2D, square: number): void
   /** Adds the sums of another one of the same kind. */
   merge(other: this): void
   /**

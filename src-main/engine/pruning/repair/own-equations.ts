@@ -30,13 +30,11 @@ export class OwnEquations implements NormalEquations {
     }
   }
 
-  leading(columns: number): OwnEquations {
-    const { inner, outer, gram, cross, square } = this.#needSums()
-    const part = new OwnEquations()
-    const rows = (matrix: Float64Array, count: number) =>
-      Float64Array.from({ length: count * columns }, (_, i) => at(matrix, Math.floor(i / columns) * inner + (i % columns)))
-    part.#sums = { inner: columns, outer, gram: rows(gram, columns), cross: rows(cross, outer), square }
-    return part
+  addSums(gram: Tensor2D, cross: Tensor2D, square: number): void {
+    const [outer, inner] = cross.shape
+    const more = new OwnEquations()
+    more.#sums = { inner, outer, gram: Float64Array.from(gram.dataSync()), cross: Float64Array.from(cross.dataSync()), square }
+    this.merge(more)
   }
 
   merge(other: OwnEquations): void {

@@ -1,4 +1,4 @@
-import { matMul, slice, type Tensor, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose, unstack } from '@tensorflow/tfjs-core'
+import { matMul, scalar, slice, type Tensor, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose, unstack } from '@tensorflow/tfjs-core'
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
@@ -63,17 +63,13 @@ export class RuntimeEquations implements NormalEquations {
     return sums
   }
 
-  leading(columns: number): RuntimeEquations {
-    const { gram, cross, square } = this.#needSums()
+  addSums(gram: Tensor2D, cross: Tensor2D, square: number): void {
     const step = new DoubleStep(this.#raw)
-    const part = new RuntimeEquations(this.#raw)
-    part.#sums = {
-      gram: step.keep(step.corner(gram, columns, columns)),
-      cross: step.keep(step.corner(cross, columns, -1)),
-      square: step.keep(step.run('Identity', [step.double], square)),
-    }
+    // As in `L2Loss`, the half.
+    const half = scalar(square / 2)
+    this.#take({ gram: step.keep(step.widen(gram)), cross: step.keep(step.transposed(cross)), square: step.keep(step.widen(half)) })
+    half.dispose()
     step.end()
-    return part
   }
 
   merge(other: RuntimeEquations): void {
@@ -180,16 +176,6 @@ class DoubleStep {
   triangular(factor: Handle, b: Handle, adjoint: boolean): Handle {
     const raw = this.#raw
     return this.run('MatrixTriangularSolve', [this.double, raw.flag('lower', true), raw.flag('adjoint', adjoint)], factor, b)
-  }
-
-  /** The first rows and columns of a matrix; -1 takes all. */
-  corner(matrix: Handle, rows: number, columns: number): Handle {
-    const raw = this.#raw
-    const [begin, size] = [Int32Array.of(0, 0), Int32Array.of(rows, columns)].map((words) => this.#note(raw.words(words))) as [
-      Handle,
-      Handle,
-    ]
-    return this.run('Slice', [this.double, raw.type('Index', 'int32')], matrix, begin, size)
   }
 
   widen(tensor: Tensor): Handle {

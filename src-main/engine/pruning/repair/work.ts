@@ -17,10 +17,12 @@ const summing = { double: 1.8, float32: 0.35 }
  */
 export function equationOperations(rows: number, inner: number, outer: number): number {
   const each = inner <= doubleUpTo ? summing.double : summing.float32
-  const solving = inner ** 3 / 3 + 4 * inner ** 2 * outer
   const judging = 2 * inner ** 2 * outer
-  return 2 * each * rows * inner * (inner + outer) + (sideBySide + 1) * (solving + judging)
+  return 2 * each * rows * inner * (inner + outer) + (sideBySide + 1) * (solvingOperations(inner, outer) + judging)
 }
+
+/** Operations in float64 that solve summed equations once. */
+export const solvingOperations = (inner: number, outer: number): number => inner ** 3 / 3 + 4 * inner ** 2 * outer
 
 export const repairing = 'Repairing'
 

@@ -16,7 +16,7 @@ function drawTable(seed: number): DivergenceTable {
 }
 
 /** Every shape there is, tried one by one. */
-function cheapestByTrying(table: DivergenceTable, price: number): number {
+function cheapestByTrying(table: DivergenceTable): number {
   let best = Number.POSITIVE_INFINITY
   const widths = [2, 4, 6, 8]
   for (let code = 0; code < 4 ** 4 * 2 ** 4; code++) {
@@ -30,37 +30,34 @@ function cheapestByTrying(table: DivergenceTable, price: number): number {
         table,
         shape,
         gone.flatMap((yes, block) => (yes ? [block] : [])),
-        price,
       ),
     )
   }
   return best
 }
 
-function costOf({ widths, mlp, attention }: DivergenceTable, shape: readonly number[], removed: readonly number[], price: number): number {
+function costOf({ widths, mlp, attention }: DivergenceTable, shape: readonly number[], removed: readonly number[]): number {
   const own = shape.reduce((sum, width, block) => sum + valueAt(widths, mlp[block] ?? [], width), 0)
-  return removed.reduce((sum, block) => sum + price * (attention[block] ?? 0), own)
+  return removed.reduce((sum, block) => sum + (attention[block] ?? 0), own)
 }
 
 describe('the programme', () => {
   test.each(Array.from({ length: 12 }, (_, seed) => seed))('finds what trying every shape finds (table %i)', (seed) => {
     const table = drawTable(seed)
-    for (const price of [1, 0.25]) {
-      const shape = fitShape(table, inNeurons(limits, 4), price)
-      if (!shape) throw new Error('nothing found')
-      const room = limits.budget + limits.attentionNeurons * shape.removed.length
-      expect(shape.widths.reduce((sum, width) => sum + width, 0)).toBeLessThanOrEqual(room)
-      expect(costOf(table, shape.widths, shape.removed, price)).toBeCloseTo(cheapestByTrying(table, price), 9)
-    }
+    const shape = fitShape(table, inNeurons(limits, 4))
+    if (!shape) throw new Error('nothing found')
+    const room = limits.budget + limits.attentionNeurons * shape.removed.length
+    expect(shape.widths.reduce((sum, width) => sum + width, 0)).toBeLessThanOrEqual(room)
+    expect(costOf(table, shape.widths, shape.removed)).toBeCloseTo(cheapestByTrying(table), 9)
   })
 
   test('takes away no attention that has none', () => {
     const table = { ...drawTable(1), attention: [0, Number.POSITIVE_INFINITY, 0, Number.POSITIVE_INFINITY] }
-    expect(fitShape(table, inNeurons({ ...limits, budget: 8 }, 4), 1)?.removed).not.toContain(1)
+    expect(fitShape(table, inNeurons({ ...limits, budget: 8 }, 4))?.removed).not.toContain(1)
   })
 
   test('finds nothing where even the narrowest is too wide', () => {
-    expect(fitShape(drawTable(1), inNeurons({ ...limits, budget: -20 }, 4), 1)).toBeUndefined()
+    expect(fitShape(drawTable(1), inNeurons({ ...limits, budget: -20 }, 4))).toBeUndefined()
   })
 })
 

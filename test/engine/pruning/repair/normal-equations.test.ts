@@ -1,5 +1,6 @@
-import { memory, randomNormal, slice, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
+import { matMul, memory, randomNormal, slice, square, sum, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { at } from '#contract/at.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type RawOperations, rawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from '#engine/pruning/repair/normal-equations.ts'
@@ -40,6 +41,19 @@ describe.each(makers)('equations summed %s', (_, make) => {
     first.merge(second)
     expect(first.error(w)).toBeCloseTo(whole.error(w), 6)
     const [a, b] = [solveAt(first, w, 0.1).dataSync(), solveAt(whole, w, 0.1).dataSync()]
+    expect([...a]).toEqual([...b].map((value) => expect.closeTo(value, 5)))
+  })
+
+  test('given as sums they are those of the rows', () => {
+    const [z, t, w] = [draw(40, 6, 1), draw(40, 4, 2), draw(4, 6, 3)]
+    const [rows, sums] = [make(), make()]
+    rows.add(z, t)
+    const half = (from: number) => [slice(z, [from, 0], [20, 6]), slice(t, [from, 0], [20, 4])] as const
+    for (const [own, wanted] of [half(0), half(20)]) {
+      sums.addSums(matMul(own, own, true, false), matMul(wanted, own, true, false), at(sum(square(wanted)).dataSync(), 0))
+    }
+    expect(sums.error(w)).toBeCloseTo(rows.error(w), 5)
+    const [a, b] = [solveAt(sums, w, 0.1).dataSync(), solveAt(rows, w, 0.1).dataSync()]
     expect([...a]).toEqual([...b].map((value) => expect.closeTo(value, 5)))
   })
 

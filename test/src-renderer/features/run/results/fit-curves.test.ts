@@ -3,7 +3,7 @@ import type { Fit } from '#contract/pruning/fit.ts'
 import { curveOf, fitScale } from '../../../../../src-renderer/features/run/results/fit-curves.ts'
 
 const block = { block: 0, divergences: [2, 1, 0], attention: 0.5, width: 48, attentionRemoved: false }
-const fit: Fit = { base: 64, widths: [32, 64, 128], blocks: [block], prices: [] }
+const fit: Fit = { base: 64, widths: [32, 64, 128], blocks: [block] }
 
 test('the chosen width is a point on the block’s line', () => {
   const scale = fitScale(fit, { left: 50, right: 500, top: 10, bottom: 200 })

@@ -1,0 +1,30 @@
+import { at } from '#contract/at.ts'
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { attentionOf } from '#engine/model/weights/weights.ts'
+import { densePlan, removeParts } from '../plan.ts'
+import type { FittedShape } from './programme.ts'
+
+export interface WidthPoints {
+  /** Neurons of each block by falling score; the first ones are kept. */
+  readonly orders: readonly (readonly number[])[]
+  readonly base: number
+  readonly widths: readonly number[]
+}
+
+/** Neurons by falling score. */
+export const byScore = (scores: readonly number[]): number[] => [...scores.keys()].sort((a, b) => at(scores, b) - at(scores, a) || a - b)
+
+/** The neurons kept at a width, in index order. */
+export const keptAt = ({ orders }: WidthPoints, block: number, width: number): number[] =>
+  at(orders, block)
+    .slice(0, width)
+    .sort((a, b) => a - b)
+
+/** The plan for a shape. */
+export function planOf(spec: DecoderSpec, points: WidthPoints, { widths, removed }: FittedShape): Plan {
+  const blocks = densePlan(spec).blocks.map(
+    (block, index): BlockPlan => ({ ...block, mlp: { kept: keptAt(points, index, at(widths, index)) } }),
+  )
+  return removeParts({ blocks }, removed.map(attentionOf))
+}
