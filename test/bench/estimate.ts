@@ -18,7 +18,7 @@ import type { StepResult } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { Experience, estimateRun, type FinishedRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
-import { makeModel, makeWindows, smolShape } from './bench-model.ts'
+import { makeModel, makeWindows, smolShape } from '../fixtures/bench-model.ts'
 
 const sample = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
 

@@ -4,11 +4,11 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { makeModel, makeWindows, smolShape } from '../fixtures/bench-model.ts'
 import { compareMethod, type MethodReport } from './against/compare.ts'
 import { printNotes, printReports } from './against/print.ts'
 import { Side } from './against/side.ts'
 import { findTorchPython } from './against/torch-python.ts'
-import { makeModel, makeWindows, smolShape } from './bench-model.ts'
 
 const help = `npm run bench -- [options]
   --quick            a model of 6 blocks and short windows: under two minutes

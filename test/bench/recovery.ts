@@ -24,9 +24,9 @@ import { splitTwoStage } from '#engine/pruning/two-stage/split.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { Draws, makeModel, smolShape } from '../fixtures/bench-model.ts'
 import { Side } from './against/side.ts'
 import { findTorchPython } from './against/torch-python.ts'
-import { Draws, makeModel, smolShape } from './bench-model.ts'
 
 const [tokens, windowsTogether, batchesPerStep, steps] = [512, 4, 1, 3]
 const rows = tokens * windowsTogether

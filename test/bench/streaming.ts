@@ -24,8 +24,8 @@ import { GreedySearch } from '#engine/pruning/search/greedy.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { columnNorms } from '#engine/pruning/two-stage/neuron-norms.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
+import { makeMixture, makeModel, makeWindows, type Shape, smolShape } from '../fixtures/bench-model.ts'
 import { storeTensors } from '../fixtures/store-tensors.ts'
-import { makeMixture, makeModel, makeWindows, type Shape, smolShape } from './bench-model.ts'
 
 const home = join(cacheFolder(), 'bench')
 const smallShape: Shape = { ...smolShape, blocks: 64, vocabulary: 8192 }

@@ -19,7 +19,7 @@ import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { project } from '#engine/tensor/products.ts'
 import { Experience, estimateRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 import { cacheFolder } from '../../../src-main/runtime/places.mjs'
-import { makeModel, makeWindows, modelFolder, type Shape, smolShape } from '../bench-model.ts'
+import { makeModel, makeWindows, modelFolder, type Shape, smolShape } from '../../fixtures/bench-model.ts'
 import type { ScaleCase, ScaleResult } from './scale-case.ts'
 import { spentSince, spentSoFar } from './spent.ts'
 

@@ -10,7 +10,7 @@ import { openModel, usualMemory, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
-import { makeModel, makeWindows } from '../../bench/bench-model.ts'
+import { makeModel, makeWindows } from '../../fixtures/bench-model.ts'
 import { asOnGpu } from '../backend/as-on-gpu.ts'
 
 const own = await openBackend('tensorflow')

@@ -15,7 +15,7 @@ import { blockPruner, submoduleBlockPruner } from '#engine/pruning/methods/block
 import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts'
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'
-import { makeModel, makeWindows } from '../../bench/bench-model.ts'
+import { makeModel, makeWindows } from '../../fixtures/bench-model.ts'
 import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
 import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
 import { computeOn, runsAllModels, testedDevices } from '../backend/every-device/devices.ts'

@@ -15,7 +15,7 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { roundTo } from '#engine/model/weights/round.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { disposeNarrow, narrowed, offerNarrow } from '#engine/tensor/narrow.ts'
-import { makeModel } from '../../bench/bench-model.ts'
+import { makeModel } from '../../fixtures/bench-model.ts'
 import { processorFeatures } from '../../fixtures/processor-features.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 
