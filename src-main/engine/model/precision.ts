@@ -43,6 +43,11 @@ export function productsFor(precision: Precision): ProductsFor {
   return precision === 'mixed' ? { ...allIn('float32'), ranking: 'bfloat16' } : allIn('float32')
 }
 
+/** What a table is computed with that only ranks, and of which nothing is scored again: large activations may not overflow. */
+export function productsForTables({ ranking, passes }: ProductsFor): Products {
+  return findHalfUnits()?.units.endsWith('float16') ? passes : ranking
+}
+
 /** Which products a recovery trains with. In 16 bits ggml would lose small gradients on a GPU, and was not timed. */
 export function productsForTraining(): Products {
   return !activeBackend().name.startsWith('ggml') && findHalfUnits() ? 'bfloat16' : 'float32'

@@ -5,6 +5,7 @@ import { type NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tens
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { groupWindows } from '#engine/model/forward.ts'
+import { productsForTables } from '#engine/model/precision.ts'
 import { lastProjection, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
@@ -108,7 +109,7 @@ class SummingPass {
     this.#windows = windows
     this.#base = base
     this.#signal = signal
-    this.#walk = new Walk(view, view.model.products.ranking)
+    this.#walk = new Walk(view, productsForTables(view.model.products))
   }
 
   async block(block: number): Promise<BlockFigures & { tensors: NamedTensors }> {
@@ -147,8 +148,8 @@ class SummingPass {
 
   /** Passes lanes through the MLP, and through the next attention if its output may be taken over, and adds what they show to the sums. */
   async #observe(block: number, lanes: readonly Lane[], sums: Sums, taking: boolean): Promise<void> {
-    const { model, spec, takesHalves } = this.#view
-    const products = takesHalves ? model.products.ranking : 'float32'
+    const { spec } = this.#view
+    const { products } = this.#walk
     const inputs: Tensor2D[] = []
     await this.#walk.pass(mlpOf(block), lanes, {
       signal: this.#signal,

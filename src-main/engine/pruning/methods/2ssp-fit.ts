@@ -91,7 +91,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const shared = `fitted table, ${fitted} and ${measured} windows`
   const solving = (width: number) => blocks * solvingOperations(width, spec.hidden)
   // Products of neurons with themselves and with what attention writes, as passes through an MLP.
-  const summing = ((limits.width + spec.hidden) * 2) / neuronParameters(spec)
+  const summing = (limits.width + spec.hidden) / neuronParameters(spec)
   const behind = (widths.length * measured * blocks * (blocks + 1)) / 2
   return [
     {
