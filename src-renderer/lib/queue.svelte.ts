@@ -1,8 +1,9 @@
+import { meanOf } from '#contract/comparison/statistics.ts'
 import type { QueueState, TakenUp } from '#contract/runs/queue.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import type { RunEstimate, SecondsRange } from '#contract/runs/time/estimate.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
-import { addRanges, rangeLeft, secondsLeft } from '#contract/runs/time/time-left.ts'
+import { addRanges, deviation, rangeLeft, secondsLeft } from '#contract/runs/time/time-left.ts'
 import { call, on, onReconnect } from '../api/api.ts'
 import { formatPlural } from '../lib/format.ts'
 import { notify } from './notices.svelte.ts'
@@ -29,7 +30,7 @@ export const queue = {
   },
   /**
    * Time left of these runs in sequence; null if any is unknown or there are none. `waiting` is the number of waiting runs, even if not all
-   * are listed: the others are assumed to take as long on average.
+   * are listed: the others are assumed to take as long on average, and all to deviate from their estimates as the running ones do.
    */
   leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
     const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
@@ -38,7 +39,8 @@ export const queue = {
     const known = ranges[0].length + ranges[1].length
     if (known === 0 || known < runs.length || (waiting > 0 && ranges[1].length === 0)) return null
     const listed = addRanges(ranges[1])
-    const scale = waiting / Math.max(1, ranges[1].length)
+    const longer = busy.flatMap(({ id, progress }) => deviation(progress, estimates.get(id) ?? { phases: [] }) ?? [])
+    const scale = (waiting / Math.max(1, ranges[1].length)) * (longer.length > 0 ? meanOf(longer) : 1)
     return addRanges([...ranges[0], rangeLeft(listed.likely * scale, listed)])
   },
   set(next: QueueState): void {

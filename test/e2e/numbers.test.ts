@@ -228,7 +228,7 @@ function expectNear(told: readonly Told[], endedAt: number): void {
 
 test('the time left on a run’s page is near what it then takes', async () => {
   await whenDone(await startRun({ measures: [perplexity(8)] }, 'known before'))
-  const id = await startRun({ measures: [{ ...perplexity(0), data: data(150, 'calibration.txt') }] }, 'a long one')
+  const id = await startRun({ measures: [{ ...perplexity(0), data: data(400, 'calibration.txt') }] }, 'a long one')
   await go(page, `#/run/${id}`)
   const told: Told[] = []
   await eventually(
@@ -251,7 +251,7 @@ test('the time left of an experiment and that of the queue are near what all the
       methods: [{ method: 'shortgpt' }],
       amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
       calibration: data(4, 'calibration.txt'),
-      measures: [{ ...perplexity(0), data: data(100, 'calibration.txt') }],
+      measures: [{ ...perplexity(0), data: data(300, 'calibration.txt') }],
     },
   })
   await go(page, `#/experiments/${experiment.id}`)

@@ -14,12 +14,21 @@ export function secondsLeft(progress: Progress | null, { phases }: Pick<RunEstim
   if (!progress || progress.total <= 0) return sum(phases)
   if (at < 0) return progress.secondsLeft ?? 0
   const { seconds } = phases[at] as TimedPhase
-  const share = progress.done / progress.total
   const behind = sum(phases.slice(at + 1))
-  if (progress.perSecond === undefined || progress.secondsLeft === undefined || share < tellingShare) return (1 - share) * seconds + behind
-  const whole = progress.total / progress.perSecond
-  const longer = seconds > 0 ? Math.min(4, Math.max(0.25, whole / seconds)) : 1
-  return progress.secondsLeft + longer * behind
+  const longer = deviation(progress, { phases })
+  if (longer === undefined) return (1 - progress.done / progress.total) * seconds + behind
+  return (progress.secondsLeft ?? 0) + longer * behind
+}
+
+/**
+ * How many times as long as estimated the current phase of a run takes, at most four times and at least a quarter. Undefined before it
+ * tells. What comes later, in this run and in those that wait, is taken to deviate alike.
+ */
+export function deviation(progress: Progress | null, { phases }: Pick<RunEstimate, 'phases'>): number | undefined {
+  const seconds = phases.find(({ phase }) => phase === progress?.phase)?.seconds
+  if (!progress || seconds === undefined || progress.perSecond === undefined || progress.secondsLeft === undefined) return undefined
+  if (progress.total <= 0 || progress.done / progress.total < tellingShare) return undefined
+  return seconds > 0 ? Math.min(4, Math.max(0.25, progress.total / progress.perSecond / seconds)) : 1
 }
 
 /** A range around the remaining time, with the same relative width as the whole estimate's. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { addRanges, rangeLeft, secondsLeft } from '#contract/runs/time/time-left.ts'
+import { addRanges, deviation, rangeLeft, secondsLeft } from '#contract/runs/time/time-left.ts'
 
 const phases = [
   { phase: 'one', part: 'pruning', seconds: 10 },
@@ -16,6 +16,20 @@ test('all of a run is left before it begins, and what is behind its phase when i
 test('a phase that goes half as fast as expected makes those behind it twice as long', () => {
   const progress = { phase: 'two', done: 10, total: 20, unit: 'rounds', perSecond: 0.5, secondsLeft: 20 }
   expect(secondsLeft(progress, { phases })).toBe(20 + 2 * 30)
+})
+
+test('what waits is taken to deviate as the current phase does, once that tells, and within limits', () => {
+  const at = (done: number, perSecond: number) => ({ phase: 'two', done, total: 20, unit: 'rounds', perSecond, secondsLeft: 1 })
+  expect(deviation(at(10, 0.5), { phases })).toBe(2)
+  expect(deviation(at(10, 100), { phases })).toBe(0.25)
+  expect(deviation(at(10, 0.001), { phases })).toBe(4)
+  for (const [progress, own] of [
+    [at(0, 0.5), phases],
+    [{ ...at(10, 1), phase: 'Downloading' }, phases],
+    [null, phases],
+    [at(10, 1), []],
+  ] as const)
+    expect(deviation(progress, { phases: [...own] })).toBeUndefined()
 })
 
 test('a phase without an estimate has the seconds that it reports itself', () => {
