@@ -65,9 +65,9 @@ export function valueAt(widths: readonly number[], values: readonly number[], wi
 }
 
 /**
- * The widths and attentions with the lowest sum of divergences within the budget. Attentions are about
- * equal in size, so removing n means the n cheapest, and one dynamic programme over the widths, in units, serves every n. Ties keep more
- * attention. Undefined if no shape fits.
+ * The widths and attentions with the lowest sum of divergences within the budget. Attentions are about equal in size, so removing n means
+ * the n cheapest, and one dynamic programme over the widths, in units, serves every n. Ties keep more attention. Undefined if no shape
+ * fits.
  */
 export function fitShape(table: DivergenceTable, programme: Programme): FittedShape | undefined {
   const { cost, choose } = bestWidths(table, programme)
