@@ -3,6 +3,9 @@ export function ascending(values: ArrayLike<number>): number[] {
   return Array.from(values, (_, index) => index).sort((a, b) => (values[a] as number) - (values[b] as number) || a - b)
 }
 
+/** The same, largest value first. */
+export const descending = (values: readonly number[]): number[] => ascending(values.map((value) => -value))
+
 /** The `count` largest of some scores. */
 export interface Largest {
   /** Their indices, ascending. */
@@ -15,7 +18,7 @@ export interface Largest {
 
 /** Picks the `count` largest scores. Ties go to the lower index. */
 export function largest(scores: readonly number[], count: number): Largest {
-  const order = ascending(scores.map((score) => -score))
+  const order = descending(scores)
   const cut = scores[order[count - 1] ?? -1] ?? Number.NaN
   const next = scores[order[count] ?? -1]
   return {

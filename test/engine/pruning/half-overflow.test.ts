@@ -21,6 +21,9 @@ function scale(bytes: Uint8Array | undefined, factor: number): void {
   for (let i = 0; i < values.length; i++) values[i] = (values[i] ?? 0) * factor
 }
 
+const windows = (count: number) =>
+  Array.from({ length: count }, (_, window) => Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 11 * window) % sizes.vocabulary))
+
 describe.each([
   ['TensorFlow', 'tensorflow-cpu'],
   ['ggml', 'ggml-cpu'],
@@ -36,7 +39,7 @@ describe.each([
     scale(files.tensors['model.layers.1.mlp.up_proj.weight']?.bytes, 2 ** 24)
     scale(files.tensors['model.layers.1.mlp.down_proj.weight']?.bytes, 2 ** -24)
     await writeModelFiles(folder, files)
-    const calibration = [0, 1].map((window) => Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 11 * window) % sizes.vocabulary))
+    const calibration = windows(2)
     bench = { model: await openModel(folder), calibration, test: [] }
   })
   afterAll(async () => {
@@ -58,9 +61,7 @@ describe.each([
   })
 
   test('the table of fitted widths, which is never scored again, is that of float32', async () => {
-    const calibration = Array.from({ length: 10 }, (_, window) =>
-      Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 11 * window) % sizes.vocabulary),
-    )
+    const calibration = windows(10)
     const options = { windows: 8, tableWindows: 1, unit: 4, least: 4 }
     const exact = await prune(fittedTwoStage, { ...bench, calibration }, { sparsity: 0.3 }, options)
     const model = withProducts(bench.model, productsFor('mixed'))

@@ -15,8 +15,8 @@ import { columnSums } from '#engine/tensor/column-sums.ts'
 import { correlate } from '#engine/tensor/products.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from '../repair/choose-ridge.ts'
+import { largest } from '../selection.ts'
 import { DownFit } from './down-fit.ts'
-import { byScore } from './width-points.ts'
 
 export const tableSumming = 'Fitting the table'
 
@@ -49,17 +49,15 @@ export async function sumBlocks(view: ModelView, windows: Windows, base: number,
   const pass = new SummingPass(view, windows, base, run.signal)
   const { blocks } = view.spec
   try {
-    const found: Awaited<ReturnType<typeof one>>[] = []
-    const one = (block: number) =>
-      run.tensorStep({ kind: sumsStep, label: `table: sums of block ${block}`, on: { windows, base } }, () => pass.block(block))
+    const [figures, stored]: [BlockFigures[], StoredTensors[]] = [[], []]
     for (const block of blocks.keys()) {
       run.progress(tableSumming, block, blocks.length, 'blocks')
-      found.push(await one(block))
+      const asked = { kind: sumsStep, label: `table: sums of block ${block}`, on: { windows, base } }
+      const { tensors, ...own } = await run.tensorStep(asked, () => pass.block(block))
+      figures.push(own)
+      stored.push(tensors)
     }
-    return {
-      blocks: found.map(({ norms, ridge }) => ({ norms, ridge })),
-      tensors: StoredTensors.join(...found.map(({ tensors }) => tensors)),
-    }
+    return { blocks: figures, tensors: StoredTensors.join(...stored) }
   } finally {
     pass.dispose()
   }
@@ -122,7 +120,7 @@ class SummingPass {
     }
     this.#at = mlpOf(block) + (taking ? 2 : 1)
     const norms = [...sums.norms].map((sum) => sum / this.#windows.length)
-    const { ridge, repaired } = this.#repair(block, await downOf(this.#view, block), sums, byScore(norms).slice(0, this.#base))
+    const { ridge, repaired } = this.#repair(block, await downOf(this.#view, block), sums, largest(norms, this.#base).indices)
     return { norms, ridge, tensors: new Map([...repaired, ...sums.take(block)]) }
   }
 

@@ -10,7 +10,7 @@ interface More {
 }
 
 /**
- * A dense down projection W [D, I] and the sums X'X [I, I] of its inputs, from which it is repaired for any neurons that are kept. The
+ * A dense down projection W [D, I] and the sums X'X [I, I] of its inputs, from which it is repaired for any neurons that are kept, in index order. The
  * outputs that it should still give are W X, so that their products with X are W X'X. Owns its tensors.
  */
 export class DownFit {
@@ -66,8 +66,4 @@ export class DownFit {
   }
 }
 
-const columnsOf = (kept: readonly number[]) =>
-  tensor1d(
-    kept.toSorted((a, b) => a - b),
-    'int32',
-  )
+const columnsOf = (kept: readonly number[]) => tensor1d([...kept], 'int32')

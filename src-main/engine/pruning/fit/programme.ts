@@ -1,4 +1,6 @@
 import { at, outside } from '#contract/at.ts'
+import { ascending } from '../selection.ts'
+
 /** The measured table: changes of divergence by width and block, and for removing each block's attention. */
 export interface DivergenceTable {
   readonly base: number
@@ -71,7 +73,7 @@ export function valueAt(widths: readonly number[], values: readonly number[], wi
  */
 export function fitShape(table: DivergenceTable, programme: Programme): FittedShape | undefined {
   const { cost, choose } = bestWidths(table, programme)
-  const order = [...table.attention.keys()].sort((a, b) => at(table.attention, a) - at(table.attention, b) || a - b)
+  const order = ascending(table.attention)
   let best: { cost: number; units: number; count: number } | undefined
   let attention = 0
   for (let count = 0; count <= order.length; count++) {

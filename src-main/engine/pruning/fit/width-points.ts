@@ -12,9 +12,6 @@ export interface WidthPoints {
   readonly widths: readonly number[]
 }
 
-/** Neurons by falling score. */
-export const byScore = (scores: readonly number[]): number[] => [...scores.keys()].sort((a, b) => at(scores, b) - at(scores, a) || a - b)
-
 /** The neurons kept at a width, in index order. */
 export const keptAt = ({ orders }: WidthPoints, block: number, width: number): number[] =>
   at(orders, block)

@@ -13,12 +13,13 @@ import { fitWithin, shapeCosts } from '../fit/costs.ts'
 import { measuredTokens, measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
 import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
-import { byScore, planOf, type WidthPoints } from '../fit/width-points.ts'
+import { planOf, type WidthPoints } from '../fit/width-points.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { count } from '../options.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
 import { equationOperations, solvingOperations } from '../repair/work.ts'
 import { watched } from '../search/passes.ts'
+import { descending } from '../selection.ts'
 
 /**
  * 2SSP, fitted: its two units, MLP neurons by the norm of their activations (arXiv 2501.17771, Eq. 2) and whole attention submodules, but
@@ -122,7 +123,7 @@ async function planFitted(input: Input): Promise<MethodResult> {
   const { fitted, table: tableWindows } = splitCalibration(input)
   const widths = tableWidths(view.spec, limits)
   const sums = await sumBlocks(view, fitted, widths.base, run)
-  const points = { orders: sums.blocks.map(({ norms }) => byScore(norms)), ...widths }
+  const points = { orders: sums.blocks.map(({ norms }) => descending(norms)), ...widths }
   const on = { fitted, tableWindows, points: { ...points } }
   const measure = async () => finite(await measureTable(view, tableWindows, sums, points, run))
   const table = infinite(await run.step({ kind: tableStep, label: 'fitted table', on }, measure))

@@ -5,8 +5,9 @@ import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'
 import { type BlockSums, openFit, sumBlocks } from '#engine/pruning/fit/block-sums.ts'
 import type { FittedShape } from '#engine/pruning/fit/programme.ts'
-import { byScore, keptAt, planOf, type WidthPoints } from '#engine/pruning/fit/width-points.ts'
+import { keptAt, planOf, type WidthPoints } from '#engine/pruning/fit/width-points.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { descending } from '#engine/pruning/selection.ts'
 import { columnNorms } from '#engine/pruning/two-stage/neuron-norms.ts'
 import { openReference, recordedRun } from '../running.ts'
 
@@ -88,7 +89,7 @@ test('scores neurons as 2SSP does', async () => {
 test('repairs the base width with the steps, and leaves a block as it is if its fitted weights do no better', async () => {
   const { model, calibration } = open()
   const sums = await sumBlocks(denseView(model), calibration.slice(0, 4), 100, recordedRun())
-  const byNorm = { base: 100, widths: [100], orders: sums.blocks.map(({ norms }) => byScore(norms)) }
+  const byNorm = { base: 100, widths: [100], orders: sums.blocks.map(({ norms }) => descending(norms)) }
   const shape = { widths: sums.blocks.map(() => 100), removed: [] }
   const [stored, solved] = [await valuesOf(sums.tensors), await solve(denseView(model), sums, byNorm, shape)]
   expect(Object.keys(stored)).toEqual(Object.keys(solved))
