@@ -336,6 +336,16 @@ describe('playground', () => {
       sort: [{ field: 'createdAt', direction: 'ascending' }],
       limit: 3,
     })
+    // The button is pressed before the page knows its models and runs.
+    const asked = Promise.withResolvers<void>()
+    await page.route(
+      '**/api/models.list',
+      async (route) => {
+        await asked.promise
+        await route.continue()
+      },
+      { times: 1 },
+    )
     await go(page, `#/playground?runs=${rows.map(({ id }) => id).join(',')}`)
     await page.getByRole('textbox', { name: 'Prompt' }).fill('What is a garden? ')
     await page.getByRole('slider', { name: 'New tokens' }).fill('512')
@@ -345,6 +355,7 @@ describe('playground', () => {
       10_000,
     )
     await page.getByRole('button', { name: 'Generate' }).click()
+    asked.resolve()
     const answers = page.getByRole('group', { name: /^Answer of/ })
     await eventually(
       () => answers.count(),

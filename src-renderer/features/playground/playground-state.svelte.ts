@@ -41,7 +41,7 @@ export class PlaygroundState {
   problem = $state.raw<ErrorMessage | null>(null)
   starting = $state(false)
   revealed = $state(false)
-  /** Pending while runs of the address are looked up. */
+  /** Pending while models, and runs of the address, are looked up. */
   #columns: Promise<void> = Promise.resolve()
   #waiting: GenerationEvent[] = []
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -55,7 +55,7 @@ export class PlaygroundState {
   )
 
   follow(): () => void {
-    void this.#load()
+    this.#columns = this.#load()
     const stops = [
       on('generation', ({ session, event }) => session === this.session?.id && this.#hear(event)),
       on('transcript changed', ({ transcript }) => {
@@ -239,8 +239,7 @@ export class PlaygroundState {
       if (this.prompts.every((prompt) => prompt === '')) this.prompts = [promptSets[0]?.prompts[0] ?? '']
       if (router.query.transcript) await this.open(router.query.transcript)
       else {
-        this.#columns = this.#loadRuns()
-        await this.#columns
+        await this.#loadRuns()
         this.#suitTemplate()
       }
     } catch (thrown) {
