@@ -118,9 +118,9 @@ interface DecoderShape {
 /** Parts in the form of the operation on few rows; see `native/kernels/decode-kernel.h`. */
 export interface DecodedParts {
   /** Words and numbers of the parts, one part after another. */
-  readonly steps: readonly number[]
-  readonly numbers: readonly number[]
-  readonly lists: readonly number[]
+  readonly steps: Int32Array
+  readonly numbers: Float32Array
+  readonly lists: Int32Array
   readonly tensors: readonly Tensor[]
   /** Weights in fewer bits: results of `narrow` or `group`, or tiles of packed weights. */
   readonly halves: readonly Tensor[]
@@ -205,11 +205,10 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
     narrow: (weight) => unlessEmpty(run('EspalierNarrow', [], { weight })),
     decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
       const parts = steps.length / stepWords.length
-      const words = tensor2d(Int32Array.from(steps), [parts, stepWords.length])
       const own = {
-        steps: words,
-        numbers: tensor2d(Float32Array.from(numbers), [parts, stepNumbers.length]),
-        lists: tensor1d(Int32Array.from(lists)),
+        steps: tensor2d(steps, [parts, stepWords.length]),
+        numbers: tensor2d(numbers, [parts, stepNumbers.length]),
+        lists: tensor1d(lists),
       }
       const whole = ints({
         count: tensors.length,

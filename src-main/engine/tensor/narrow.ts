@@ -45,6 +45,9 @@ export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   return form?.narrow
 }
 
+/** Whether `narrowed` returns the same for a weight from now on, as long as it is resident. */
+export const isSettled = (weight: Tensor2D): boolean => (forms.get(weight)?.reads ?? readsBefore) >= readsBefore
+
 /**
  * Before few rows read weights that were offered together: reads the quantised blocks of those that have some, once they are read often
  * enough. The caller must hold the weights meanwhile.
@@ -54,7 +57,9 @@ export async function groupStored(weights: object): Promise<void> {
   if (!offer || ++offer.reads !== readsBefore) return
   for (const [weight, read] of offer.blocks) {
     const form = forms.get(weight)
-    if (form && hasRoom(form, weight)) await read((rows) => take(form, activeBackend().fused?.group?.(weight, rows)))
+    if (!form) continue
+    form.reads = readsBefore
+    if (hasRoom(form, weight)) await read((rows) => take(form, activeBackend().fused?.group?.(weight, rows)))
   }
 }
 

@@ -15,13 +15,16 @@ export function logProbabilities(logits: ArrayLike<number>): Float64Array {
 /** Indices of the `count` largest values, largest first; ties go to the lower index. `best` holds indices that were read. */
 export function topIndices(values: ArrayLike<number>, count: number): number[] {
   const best: number[] = []
+  /** The smallest of the best. Nothing is smaller until there are `count`. */
+  let least = Number.NaN
   for (let index = 0; index < values.length; index++) {
     const value = values[index] as number
-    if (best.length === count && value <= (values[best[count - 1] as number] as number)) continue
+    if (value <= least) continue
     let place = best.length
     while (place > 0 && (values[best[place - 1] as number] as number) < value) place--
     best.splice(place, 0, index)
     if (best.length > count) best.pop()
+    if (best.length === count) least = values[best[count - 1] as number] as number
   }
   return best
 }

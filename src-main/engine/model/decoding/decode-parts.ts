@@ -1,7 +1,7 @@
 import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
 import { normKinds, type StepNumbers, type StepWords, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
 import type { CachedBlock, DecodedParts } from '#engine/backend/fused.ts'
-import { narrowed } from '#engine/tensor/narrow.ts'
+import { isSettled, narrowed } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
@@ -24,6 +24,7 @@ interface MlpStep extends StepOf {
 }
 
 interface AttentionStep extends StepOf {
+  readonly block: number
   readonly window: number
   readonly tables: RotaryTables
   /** The keys and values of each row. */
@@ -34,17 +35,49 @@ const none = -1
 
 /** Parts of the decoder in the form that `native/kernels/decode-kernel.h` reads, part after part, each tensor named once. */
 export class DecodeParts implements DecodedParts {
-  readonly steps: number[] = []
-  readonly numbers: number[] = []
-  readonly lists: number[] = []
+  readonly #steps: number[] = []
+  readonly #numbers: number[] = []
+  readonly #lists: number[] = []
+  #typed: Pick<DecodedParts, 'steps' | 'numbers' | 'lists'> | undefined
   readonly tensors: Tensor[] = []
   readonly halves: Tensor[] = []
   readonly #places = new Map<Tensor, number>()
+  /** By the place of rotary tables, a block that uses them. */
+  readonly #tables = new Map<number, number>()
+  #settled = true
 
-  addAttention(weights: AttentionWeights<Matrix>, { rows, hidden, window, tables, caches, scale, keepsSource }: AttentionStep): void {
+  get steps(): Int32Array {
+    return this.#whole().steps
+  }
+
+  get numbers(): Float32Array {
+    return this.#whole().numbers
+  }
+
+  get lists(): Int32Array {
+    return this.#whole().lists
+  }
+
+  /** Whether all weights are in the form that later calls will read, so that these parts also serve the next token. */
+  get isSettled(): boolean {
+    return this.#settled
+  }
+
+  /** Puts the rotary tables of another call in place of the first one's. */
+  useTables(of: (block: number) => RotaryTables): void {
+    for (const [place, block] of this.#tables) {
+      const { cosine, sine } = of(block)
+      this.tensors.splice(place, 2, cosine, sine)
+    }
+  }
+
+  addAttention(weights: AttentionWeights<Matrix>, step: AttentionStep): void {
+    const { rows, hidden, block, window, tables, caches, scale, keepsSource } = step
     const { queryNorm, keyNorm } = weights
     const firstRow = this.#rows(rows)
-    this.lists.push(...caches.map(({ key, value }) => this.#pair(key, value)))
+    const placed = this.#pair(tables.cosine, tables.sine)
+    this.#tables.set(placed, block)
+    this.#lists.push(...caches.map(({ key, value }) => this.#pair(key, value)))
     const words: StepWords = {
       attends: 1,
       keepsSource: Number(keepsSource),
@@ -52,7 +85,7 @@ export class DecodeParts implements DecodedParts {
       rows: rows.length,
       inner: rowsOf(weights.queryKeyValue),
       window,
-      tables: this.#pair(tables.cosine, tables.sine),
+      tables: placed,
       ...this.#norms(weights),
       headKind: kindOf(queryNorm),
       queryWeight: this.#place(queryNorm?.weight),
@@ -70,7 +103,7 @@ export class DecodeParts implements DecodedParts {
   addMlp(weights: MlpWeights<Matrix>, { rows, hidden, scale, keepsSource, masks = [] }: MlpStep): void {
     const { gate, up, down } = weights
     const firstRow = this.#rows(rows)
-    this.lists.push(...rows.map((_, index) => this.#place(masks[index])))
+    this.#lists.push(...rows.map((_, index) => this.#place(masks[index])))
     const words: StepWords = {
       attends: 0,
       keepsSource: Number(keepsSource),
@@ -94,8 +127,18 @@ export class DecodeParts implements DecodedParts {
   }
 
   #push(words: StepWords, numbers: StepNumbers): void {
-    this.steps.push(...stepWords.map((name) => words[name]))
-    this.numbers.push(...stepNumbers.map((name) => numbers[name]))
+    this.#steps.push(...stepWords.map((name) => words[name]))
+    this.#numbers.push(...stepNumbers.map((name) => numbers[name]))
+    this.#typed = undefined
+  }
+
+  #whole() {
+    this.#typed ??= {
+      steps: Int32Array.from(this.#steps),
+      numbers: Float32Array.from(this.#numbers),
+      lists: Int32Array.from(this.#lists),
+    }
+    return this.#typed
   }
 
   #norms({ norm, outputNorm }: AttentionWeights<Matrix> | MlpWeights<Matrix>) {
@@ -110,11 +153,12 @@ export class DecodeParts implements DecodedParts {
   }
 
   #rows(rows: readonly number[]): number {
-    return this.lists.push(...rows) - rows.length
+    return this.#lists.push(...rows) - rows.length
   }
 
   #matrix(weight: Matrix): number {
     const narrow = isHalf(weight) ? weight.values : narrowed(weight)
+    this.#settled &&= isHalf(weight) || isSettled(weight)
     return narrow ? -1 - this.halves.push(narrow) : this.#place(weight as Tensor2D)
   }
 

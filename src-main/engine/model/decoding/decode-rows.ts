@@ -122,15 +122,40 @@ async function runBlocks(
     }
     for (const { weights } of leased) await groupStored(weights)
     if (leased.length === 0) return x.clone()
-    const steps = new DecodeParts()
-    for (const own of Map.groupBy(leased, ({ part }) => part).values()) {
-      for (const sharing of Map.groupBy(own, ({ weights }) => weights.attention ?? weights.mlp).values()) addStep(steps, sharing, call)
-    }
+    const steps = stepsOf(leased as [Leased], call)
     const { heads, keyValueHeads, headSize, activation, gatedQueries = false, scoreCap: cap = 0 } = call.spec
     return fused.decode(x, steps, placed, { heads, keyValueHeads, headSize, activation, gatedQueries, cap })
   } finally {
     for (const one of leased) giveBack(one)
   }
+}
+
+/** What the last call of a walk was made of, by its first part. The next token of a sequence mostly needs the same. */
+const lastSteps = new WeakMap<Walk, Map<Part, { readonly madeOf: readonly unknown[]; readonly steps: DecodeParts }>>()
+
+/** Parts in the form of the operation: those of the walk's last call, if nothing but positions changed. */
+function stepsOf(leased: readonly [Leased, ...Leased[]], call: DecodeCall): DecodeParts {
+  const [{ job, part }] = leased
+  const madeOf = leased.flatMap((one) => [one.weights, one.job.rows.length, besidesWeights(one)])
+  const ofWalk = lastSteps.get(job.walk) ?? new Map()
+  lastSteps.set(job.walk, ofWalk)
+  const last = ofWalk.get(part)
+  if (last?.madeOf.length === madeOf.length && madeOf.every((one, index) => one === last.madeOf[index])) {
+    last.steps.useTables(call.tablesOf)
+    return last.steps
+  }
+  const steps = new DecodeParts()
+  for (const own of Map.groupBy(leased, (one) => one.part).values()) {
+    for (const sharing of Map.groupBy(own, ({ weights }) => weights.attention ?? weights.mlp).values()) addStep(steps, sharing, call)
+  }
+  if (steps.isSettled) ofWalk.set(part, { madeOf, steps })
+  return steps
+}
+
+/** The tensors that a part reads beside weights and rotary tables: keys and values, or a mask of neurons. */
+function besidesWeights({ job, part, whole }: Leased): unknown {
+  if (isAttention(part)) return job.cache.of(blockOf(part))
+  return whole ? job.view.maskOf(part) : undefined
 }
 
 /** Whether reading the model's whole MLP is faster than reading what each view keeps of it. */
@@ -181,6 +206,7 @@ function addAttention(
     hidden: spec.hidden,
     scale: spec.residualScale ?? 1,
     keepsSource,
+    block,
     window: spec.slidingWindow(block) ?? 0,
     tables: tablesOf(block),
     caches: sharing.flatMap(({ job }) => job.rows.map(() => job.cache.of(block))),

@@ -204,7 +204,16 @@ describe('attention of rows of several sequences equals attention over all posit
         check(runPart(0, { attention }, { x, source: x }, { spec, batch: 1, tokens: size(call), rotary: () => tables, past }))
         const parts = new DecodeParts()
         const all = Array.from({ length: size(call) }, (_, row) => row)
-        const step = { rows: all, hidden, scale: scale ?? 1, keepsSource: false, window, tables, caches: all.map(() => cache.of(0)) }
+        const step = {
+          rows: all,
+          hidden,
+          scale: scale ?? 1,
+          keepsSource: false,
+          block: 0,
+          window,
+          tables,
+          caches: all.map(() => cache.of(0)),
+        }
         parts.addAttention(attention, step)
         check(decode(x, parts, past, spec))
         past.dispose()
