@@ -1,5 +1,6 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
 import type { FusedOperations } from './fused.ts'
-import type { ProcessorHalves, RuntimeProducts } from './halves.ts'
+import type { HalfType, ProcessorHalves, RuntimeProducts } from './halves.ts'
 
 /** What the rest of the engine may know about the active runtime. */
 export interface Backend {
@@ -14,8 +15,24 @@ export interface Backend {
   readonly halves?: ProcessorHalves
   /** The runtime's own products of 16-bit operands; undefined if a known product came out wrong. */
   readonly halfProducts?: () => RuntimeProducts | undefined
+  /** Stores values of these types on the device as they are, two in each word, and widens them exactly. */
+  readonly halfStore?: HalfStore
   /** Free bytes of the device's own memory when it was opened; undefined if it computes in the machine's memory, or does not report it. */
   readonly deviceBytes?: number
+}
+
+/** Values of 16 bits on a device. Their owner must dispose of them. */
+export interface StoredHalves {
+  /** Whether it uses the array that it was made from, which must then live as long. */
+  readonly usesArray: boolean
+  /** The same values in float32. */
+  widen(shape: readonly number[]): Tensor
+  dispose(): void
+}
+
+export interface HalfStore {
+  readonly types: readonly HalfType[]
+  store(words: Int32Array, type: HalfType): StoredHalves
 }
 
 let active: Backend | undefined

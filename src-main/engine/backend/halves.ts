@@ -24,8 +24,8 @@ export interface RuntimeProducts {
   pack(weight: Tensor2D): Tensor
   /** Rows [N, D] times a packed weight [R, D]: [N, R]. */
   multiply(rows: Tensor2D, weight: Tensor, shape: [number, number]): Tensor2D
-  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
-  multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D
+  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. Without it attention is float32. */
+  multiplyBatch?(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D
 }
 
 /**

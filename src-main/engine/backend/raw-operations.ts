@@ -1,5 +1,6 @@
-import { backend, type Tensor } from '@tensorflow/tfjs-core'
-import { activeBackend } from './active.ts'
+import { backend, reshape, type Tensor } from '@tensorflow/tfjs-core'
+import { activeBackend, type StoredHalves } from './active.ts'
+import type { HalfType } from './halves.ts'
 
 /** The part of tfjs-node's backend that runs operations on handles of any type. */
 interface Runtime {
@@ -47,6 +48,24 @@ export class RawOperations {
 
   cast(value: Handle, from: Type, to: Type): Handle {
     return this.run('Cast', [this.type('SrcT', from), this.type('DstT', to), this.flag('Truncate', false)], value)
+  }
+
+  /** Values of 16 bits, two in each word. Uses the array's memory in place if it is aligned. */
+  storeHalves(values: Int32Array, type: HalfType): StoredHalves {
+    const words = this.words(values)
+    // Two values share a word: a last dimension of two, which `widen` removes.
+    const stored = this.run('Bitcast', [this.type('T', 'int32'), this.type('type', type)], words)
+    this.delete(words)
+    return {
+      usesArray: true,
+      widen: (shape) => {
+        const pairs = this.tensor(this.cast(stored, type, 'float32'), [values.length, 2])
+        const own = reshape(pairs, [...shape])
+        pairs.dispose()
+        return own
+      },
+      dispose: () => this.delete(stored),
+    }
   }
 
   /** Turns a float32 handle into a tensor that owns it. */

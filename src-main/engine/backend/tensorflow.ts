@@ -7,13 +7,14 @@ import { plural } from '#contract/words.ts'
 import { addonName, findRuntime } from '#runtime/places.mjs'
 import { ownThreads } from '#runtime/threads.ts'
 import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
-import type { Backend } from './active.ts'
+import type { Backend, HalfStore } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
 import { askDriver, halfTypeFor } from './gpu-driver.ts'
 import { HalfProducts } from './half-products.ts'
 import type { HalfType } from './halves.ts'
 import { multipliesHalves } from './probe.ts'
 import { loadQuietly } from './quiet-load.ts'
+import { RawOperations } from './raw-operations.ts'
 
 // Not named `require`, which the bundler would treat as its own.
 const load = createRequire(import.meta.url)
@@ -63,13 +64,16 @@ export async function openTensorflow(): Promise<Backend> {
   tf.registerBackend('tensorflow', () => backend, 3)
   await tf.setBackend('tensorflow')
   const threads = ownThreads()
-  if (backend.isUsingGpuDevice) return describeGpu(runtime.version)
+  const raw = new RawOperations()
+  const halfStore: HalfStore = { types: ['bfloat16', 'float16'], store: (words, type) => raw.storeHalves(words, type) }
+  if (backend.isUsingGpuDevice) return { ...(await describeGpu(runtime.version)), halfStore }
   const own = loadFused(runtime.folder, backend)
   return {
     name: 'tensorflow-cpu',
     title: `TensorFlow ${runtime.version} on the CPU, ${plural(threads, 'thread')}${describeOwn(own)}`,
     reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
     ...own,
+    halfStore,
   }
 }
 

@@ -21,7 +21,7 @@ import { type DecoderSpec, type DeltaShape, hasExperts, layoutOf } from '#engine
 import { activeBackend } from '#engine/backend/active.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
-import { mixHeadsByStep, splitHeads } from '#engine/tensor/heads.ts'
+import { attendHeads, splitHeads } from '#engine/tensor/heads.ts'
 import { fusedNorm, type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { batchedProduct, isHalf, type Matrix, project } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
@@ -249,8 +249,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyVa
   }
   if (past) return mixPlaced(splitHeads(projected, tables, spec, 1), past, block, { spec, sinks: sinksOf(sinks, spec) })
   if (isHalf(weight) && weight.parts < 3) return halfUnits().attention(projected, cosine, sine, shape, weight.parts === 2)
-  if (fused?.attention && !sinks) return fused.attention(projected, cosine, sine, shape)
-  return mixHeadsByStep(projected, tables, shape, batchedProduct, sinksOf(sinks, spec))
+  return attendHeads(projected, tables, shape, sinksOf(sinks, spec))
 }
 
 /** Sinks by key head: [K, H/K]. */

@@ -43,8 +43,8 @@ export function productsFor(precision: Precision): ProductsFor {
   return precision === 'mixed' ? { ...allIn('float32'), ranking: 'bfloat16' } : allIn('float32')
 }
 
-/** What a table is computed with that only ranks, and of which nothing is scored again: large activations may not overflow. */
-export function productsForTables({ ranking, passes }: ProductsFor): Products {
+/** What is computed with few digits, and of which nothing is computed again: large activations may not overflow. */
+export function productsOfFewDigits({ ranking, passes }: ProductsFor): Products {
   return findHalfUnits()?.units.endsWith('float16') ? passes : ranking
 }
 

@@ -1,4 +1,5 @@
-import { reshape, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
+import { matMul, reshape, slice, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
 import { type BatchedProduct, causalAttention } from './attention.ts'
 import { type RotaryTables, rotate } from './rotary.ts'
@@ -26,7 +27,14 @@ export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, k
   return { query, key, value }
 }
 
-/** Values mixed by causal attention, operation by operation, from projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
+/** Values mixed by causal attention in float32, from projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
+export function attendHeads(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, sinks?: Tensor2D): Tensor2D {
+  const { fused } = activeBackend()
+  if (fused?.attention && !sinks) return fused.attention(projected, tables.cosine, tables.sine, shape)
+  return mixHeadsByStep(projected, tables, shape, (a, b, transposeB) => matMul(a, b, false, transposeB), sinks)
+}
+
+/** The same operation by operation, by products of a kind, from projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
 export function mixHeadsByStep(
   projected: Tensor2D,
   tables: RotaryTables,

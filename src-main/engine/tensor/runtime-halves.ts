@@ -12,7 +12,7 @@ import type {
   RuntimeProducts,
 } from '#engine/backend/halves.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
-import { mixHeadsByStep } from './heads.ts'
+import { attendHeads, mixHeadsByStep } from './heads.ts'
 import { normalize } from './norm.ts'
 
 /** The most logits in memory at once. */
@@ -71,7 +71,8 @@ export class RuntimeHalves implements HalfOperations {
 
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D {
     const tables = { cosine, sine, size: 2 * cosine.shape[1] }
-    return mixHeadsByStep(projected, tables, shape, (a, b, transposeB) => this.products.multiplyBatch(a, b, transposeB))
+    const product = this.products.multiplyBatch?.bind(this.products)
+    return product ? mixHeadsByStep(projected, tables, shape, product) : attendHeads(projected, tables, shape)
   }
 
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D {

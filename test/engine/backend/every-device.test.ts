@@ -1,10 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { listDevices } from '#engine/backend/devices.ts'
+import { testAttention } from './every-device/attention.ts'
 import { computeOn, skippedBecause, testedDevices } from './every-device/devices.ts'
 import { testFamilies } from './every-device/families.ts'
 import { testHalves } from './every-device/halves.ts'
 import { testMethods } from './every-device/methods.ts'
 import { testOperations } from './every-device/operations.ts'
+import { testStored } from './every-device/stored.ts'
 
 // One file, so one process: Vulkan on a processor compiles each shader on first use, which takes longer than everything else.
 describe.each(testedDevices)('%s', (device) => {
@@ -15,6 +17,8 @@ describe.each(testedDevices)('%s', (device) => {
   }
   beforeAll(() => computeOn(device))
   testOperations(device)
+  testAttention(device)
+  testStored(device)
   if (device !== 'tensorflow-cpu') testHalves()
   testFamilies(device)
   testMethods(device)

@@ -1,14 +1,22 @@
 import { engine, type Tensor, type Tensor2D, type TensorInfo } from '@tensorflow/tfjs-core'
 import type { FusedOperations } from '../fused.ts'
+import { attentionOf } from './attention.ts'
 import type { Address } from './functions.ts'
 import { largestOf } from './kernels/reductions.ts'
 import type { GgmlTensors } from './tensors.ts'
 
+/** ggml searches for a row's largest logit on one thread, so only this many are compared. */
+const comparedLogits = 64
+
+type Composed = Pick<FusedOperations, 'normalize' | 'gate' | 'exponents'> & Pick<Partial<FusedOperations>, 'attention'>
+
 /** Operations of the decoder for which ggml has one or two operations. */
-export function composedOperations(tensors: GgmlTensors): Pick<FusedOperations, 'normalize' | 'gate' | 'exponents'> {
+export function composedOperations(tensors: GgmlTensors, isGpu: boolean): Composed {
   const { operations } = tensors
   const asTensor = (made: TensorInfo) => engine().makeTensorFromTensorInfo(made, tensors) as Tensor2D
   return {
+    // Vulkan's own attention was not tried.
+    ...(isGpu ? {} : { attention: attentionOf(tensors) }),
     normalize(x, weight, bias, { epsilon, divisor, centred }) {
       // Another divisor than the width scales all roots by one factor.
       const share = divisor / x.shape[1]
@@ -23,14 +31,27 @@ export function composedOperations(tensors: GgmlTensors): Pick<FusedOperations, 
     },
     gate: (gate, up) => asTensor(tensors.make(gate.shape, [gate, up], ([a = 0, b = 0]) => operations.gate(a, b))),
     exponents(logits) {
-      const [rows, width] = logits.shape
-      const made = tensors.make([rows, 2], [logits], ([own = 0]) => {
-        // The largest share is one over the sum of exponents relative to the largest.
-        const share = largestOf(operations, operations.softmax(own, 0, 1, 0), width)
-        const sum = operations.divide(operations.scale(share, 0, 1), share)
-        return operations.concat(largestOf(operations, own, width), sum, 0)
-      })
-      return asTensor(made)
+      const step = Math.ceil(logits.shape[1] / comparedLogits)
+      const made = exponentsOf(tensors, logits, step)
+      // Shares of the compared logits vanish if all are far below the largest.
+      if ((tensors.readSync(made.dataId) as Float32Array).every((number) => Math.abs(number) < 1e30)) return asTensor(made)
+      tensors.disposeData(made.dataId)
+      return asTensor(exponentsOf(tensors, logits, 1))
     },
   }
+}
+
+/** The largest logit of each row [N, V] among every `step`th, and the sum of all exponents relative to it: [N, 2]. */
+function exponentsOf(tensors: GgmlTensors, { dataId, shape: [rows, width] }: Tensor2D, step: number): TensorInfo {
+  const { softmax, contiguous, view, reshape, divide, scale, concat } = tensors.operations
+  const count = Math.ceil(width / step)
+  return tensors.make([rows, 2], [{ dataId, shape: [rows, width] }], ([own = 0]) => {
+    const largest = (x: Address) => {
+      const every = contiguous(view(x, 1, count, rows, 1, 4 * step, 4 * width, 4 * width * rows, 0))
+      return largestOf(tensors.operations, reshape(every, count, rows, 1, 1), count)
+    }
+    // The logit's share of all exponents is one over the sum relative to it.
+    const share = largest(softmax(own, 0, 1, 0))
+    return concat(largest(own), divide(scale(share, 0, 1), share), 0)
+  })
 }

@@ -62,6 +62,11 @@ export class GgmlDevice {
     this.operations = Object.fromEntries(bound) as Operations
   }
 
+  /** Products of rows whose length is a multiple of this are more than twice as fast. */
+  get fastDepth(): number {
+    return this.#setThreads ? 16 : 1
+  }
+
   /** Releases all memory and closes the device. Nothing can be computed on it afterwards. */
   dispose(): void {
     this.#ggml.freeAllocator(this.#allocator)

@@ -38,6 +38,8 @@ const tensors = {
   rmsNorm: 'uintptr_t ggml_rms_norm(uintptr_t, uintptr_t a, float epsilon)',
   norm: 'uintptr_t ggml_norm(uintptr_t, uintptr_t a, float epsilon)',
   product: 'uintptr_t ggml_mul_mat(uintptr_t, uintptr_t a, uintptr_t b)',
+  attention:
+    'uintptr_t ggml_flash_attn_ext(uintptr_t, uintptr_t query, uintptr_t key, uintptr_t value, uintptr_t mask, float scale, float bias, float cap)',
   cast: 'uintptr_t ggml_cast(uintptr_t, uintptr_t a, int type)',
 } as const
 

@@ -1,4 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
+import type { HalfType } from '../halves.ts'
 import { bytesOf, type GgmlDevice, type Numbers, type NumberType } from './device.ts'
 import type { Address } from './functions.ts'
 import type { Place } from './memory.ts'
@@ -61,6 +62,13 @@ export class LazyGraph {
 
   constructor(device: GgmlDevice) {
     this.device = device
+  }
+
+  /** Stores `count` values of 16 bits on the device, two in each word. */
+  storeHalves(words: Int32Array, type: HalfType, count: number): Value {
+    const place = this.device.memory.take(words.byteLength)
+    this.device.upload(place, words)
+    return { sizes: [count, 1, 1, 1], type, references: 1, uses: 0, place }
   }
 
   /** Stores numbers on the device. Small and whole ones also stay in this process. */

@@ -1,4 +1,4 @@
-import { engine, matMul, type Tensor, type Tensor2D, type Tensor3D, type TensorInfo } from '@tensorflow/tfjs-core'
+import { engine, type Tensor, type Tensor2D, type TensorInfo } from '@tensorflow/tfjs-core'
 import type { HalfType, RuntimeProducts } from '../halves.ts'
 import { multipliesHalves } from '../probe.ts'
 import type { GgmlTensors } from './tensors.ts'
@@ -25,11 +25,6 @@ class GgmlHalfProducts implements RuntimeProducts {
     const work = 2 * rows.size * shape[1]
     const made = this.#tensors.make(shape, [rows, weight], ([own = 0, half = 0]) => operations.product(half, own), work)
     return this.#asTensor(made) as Tensor2D
-  }
-
-  /** In float32: neither operand is a weight. */
-  multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
-    return matMul(a, b, false, transposeB)
   }
 
   #asTensor(made: TensorInfo): Tensor {

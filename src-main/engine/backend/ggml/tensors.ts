@@ -1,4 +1,5 @@
 import { type BackendValues, type DataId, DataStorage, type DataType, engine, KernelBackend, type TensorInfo } from '@tensorflow/tfjs-core'
+import type { StoredHalves } from '../active.ts'
 import type { HalfType } from '../halves.ts'
 import { type GgmlDevice, types } from './device.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
@@ -49,6 +50,22 @@ export class GgmlTensors extends KernelBackend {
     const cast: Build = ([own = 0]) => this.operations.cast(own, types[type])
     const narrow = this.graph.defer([input], input.sizes, cast, elements(input.sizes), type)
     return this.#tensor([Math.ceil(elements(shape) / 2)], narrow)
+  }
+
+  /** `count` values of 16 bits, two in each word. Its shape says how much memory they use. */
+  writeHalves(words: Int32Array, type: HalfType, count: number): TensorInfo {
+    return this.#tensor([words.length], this.graph.storeHalves(words, type, count))
+  }
+
+  /** Values of 16 bits as a checkpoint stores them, two in each word. */
+  storeHalves(words: Int32Array, type: HalfType): StoredHalves {
+    const { dataId } = this.writeHalves(words, type, 2 * words.length)
+    const widened: Build = ([own = 0]) => this.operations.cast(own, types.float32)
+    return {
+      usesArray: false,
+      widen: (shape) => engine().makeTensorFromTensorInfo(this.make([...shape], [{ dataId, shape: [...shape] }], widened), this),
+      dispose: () => void this.disposeData(dataId),
+    }
   }
 
   /** The same numbers in another shape. */

@@ -4,6 +4,7 @@ import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 import { type MetadataEntries, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { runWindows } from '#engine/model/forward.ts'
+import { productsOfFewDigits } from '#engine/model/precision.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
 import { columnSums } from '#engine/tensor/column-sums.ts'
@@ -27,7 +28,7 @@ export async function measureImportances(
   await runWindows(view, windows, {
     ...report,
     endsBeforeOutput: true,
-    products: view.model.products.ranking,
+    products: productsOfFewDigits(view.model.products),
     observe({ batch, tokens: length }, part, seen) {
       const block = at(blocks, blockOf(part))
       const shape = { batch, tokens: length }

@@ -5,7 +5,7 @@ import { type NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tens
 import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { groupWindows } from '#engine/model/forward.ts'
-import { productsForTables } from '#engine/model/precision.ts'
+import { productsOfFewDigits } from '#engine/model/precision.ts'
 import { lastProjection, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
@@ -107,7 +107,7 @@ class SummingPass {
     this.#windows = windows
     this.#base = base
     this.#signal = signal
-    this.#walk = new Walk(view, productsForTables(view.model.products))
+    this.#walk = new Walk(view, productsOfFewDigits(view.model.products))
   }
 
   async block(block: number): Promise<BlockFigures & { tensors: NamedTensors }> {

@@ -4,7 +4,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { disposeResidual } from '#engine/model/decoder.ts'
 import { rowDivergences } from '#engine/model/divergence.ts'
 import { finalHidden, groupWindows, rowsPerCall, type WindowGroup } from '#engine/model/forward.ts'
-import { productsForTables } from '#engine/model/precision.ts'
+import { productsOfFewDigits } from '#engine/model/precision.ts'
 import { gatherMlp } from '#engine/model/views/gather-mlp.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { withProjection } from '#engine/model/views/replace.ts'
@@ -102,7 +102,7 @@ class Prober {
       ...(sums.tensors.tensors.has(replacedName(index, 'down', 'weight')) ? { replaced: ['down' as const] } : {}),
     }))
     this.#view = viewWithPlan(dense.model, { blocks }, sums.tensors)
-    const products = productsForTables(dense.model.products)
+    const products = productsOfFewDigits(dense.model.products)
     this.#walk = new Walk(this.#view, products)
     this.#denseWalk = new Walk(dense, products)
     this.#states = new DenseStates(dense, dense.model.workspaceBytes / 4)

@@ -2,6 +2,7 @@ import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import { productsOfFewDigits } from '#engine/model/precision.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
@@ -75,7 +76,7 @@ async function statesOf(
   await runWindows(dense, windows, {
     signal,
     // They are stored in 16 bits anyway.
-    products: dense.model.products.ranking,
+    products: productsOfFewDigits(dense.model.products),
     afterStack({ indices, tokens }, x) {
       const final = finalHidden(dense, x)
       const values = final.dataSync() as Float32Array

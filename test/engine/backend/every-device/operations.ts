@@ -2,6 +2,7 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { plainCalls } from '#engine/backend/ggml/plain-kernels.ts'
+import { logSumExponents } from '#engine/model/likelihood.ts'
 import { computeOn, type TestedDevice } from './devices.ts'
 
 export const values = (...shape: number[]) =>
@@ -18,6 +19,7 @@ const operations: Record<string, () => tf.Tensor | tf.Tensor[]> = {
   'a product': () => tf.matMul(values(12, 33), values(33, 10)),
   'a product of one row': () => tf.matMul(values(1, 33), values(10, 33), false, true),
   'a product with a stored weight': () => tf.matMul(values(12, 33), values(10, 33), false, true),
+  'a product of rows that are no multiple of a vector': () => tf.matMul(values(12, 101), values(10, 101), false, true),
   'a product with both turned': () => tf.matMul(values(33, 12), values(10, 33), true, true),
   'products of pairs': () => tf.matMul(values(3, 12, 9), values(3, 9, 10)),
   'one matrix for all pairs': () => tf.matMul(values(3, 12, 9), values(1, 10, 9), false, true),
@@ -87,5 +89,20 @@ export function testOperations(device: TestedDevice): void {
     const most = expected.reduce((largest, value) => Math.max(largest, Math.abs(value)), 1)
     expect(Math.max(...found.map((value, i) => Math.abs(value - (expected[i] as number)))) / most).toBeLessThan(allowed[device])
     expect([...plainCalls.keys()], 'operations that ggml does not compute').toEqual([])
+  })
+
+  test('sums of exponents are those of float64, also where plain ones would overflow or one logit exceeds all others', async () => {
+    await computeOn(device)
+    const [rows, width] = [5, 1003]
+    const logits = Float32Array.from({ length: rows * width }, (_, i) => 90 * Math.sin(i) + (i < width ? 500 : -500))
+    logits[3 * width + 501] = 400
+    const given = tf.tensor2d(logits, [rows, width])
+    const found = logSumExponents(given)
+    given.dispose()
+    for (let row = 0; row < rows; row++) {
+      const own = logits.subarray(row * width, (row + 1) * width)
+      const top = Math.max(...own)
+      expect(found[row]).toBeCloseTo(top + Math.log(own.reduce((sum, value) => sum + Math.exp(value - top), 0)), 4)
+    }
   })
 }

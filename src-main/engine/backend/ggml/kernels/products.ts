@@ -21,9 +21,14 @@ function product(call: KernelCall): TensorInfo | undefined {
   const turn = (x: number) => operations.contiguous(operations.permute(x, 1, 0, 2, 3))
   const outer = (a.shape.length >= b.shape.length ? a : b).shape.slice(0, -2)
   if (elements(outer) !== batch) return undefined
-  const build: Build = ([x = 0, y = 0]) => operations.product(transposeB ? y : turn(y), transposeA ? turn(x) : x)
+  const missing = missingDepth(inner, call.tensors.graph.device.fastDepth)
+  const fill = (x: number) => (missing === 0 ? x : operations.pad(x, 0, missing, 0, 0, 0, 0, 0, 0))
+  const build: Build = ([x = 0, y = 0]) => operations.product(fill(transposeB ? y : turn(y)), fill(transposeA ? turn(x) : x))
   return call.tensors.make([...outer, rows, columns], [left, right], build, 2 * batch * rows * inner * columns)
 }
+
+/** How many zeros extend rows to a multiple of `fast`. Copying short rows would take longer than it saves. */
+const missingDepth = (inner: number, fast: number): number => (inner < 4 * fast ? 0 : (fast - (inner % fast)) % fast)
 
 /** A batch of matrices, whatever its outer dimensions are. */
 function matrices({ dataId, shape }: TensorInfo): Seen & { readonly shape: [number, number, number] } {

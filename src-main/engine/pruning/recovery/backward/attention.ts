@@ -1,16 +1,15 @@
 import { concat, mul, reshape, sigmoid, slice, sub, sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerKeys, mixerProjections } from '#engine/architectures/spec.ts'
-import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
 import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
 import { mixByDelta } from '#engine/model/delta-net.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
 import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
-import { mixHeadsByStep } from '#engine/tensor/heads.ts'
+import { attendHeads } from '#engine/tensor/heads.ts'
 import { normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
-import { batchedProduct, combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
+import { combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { mixByDeltaBackward } from './delta-net.ts'
@@ -61,7 +60,7 @@ export function attendForward(
     }
     const { plain, gate } = takeGates(projected, spec)
     const normed = normalizeHeads(plain, weights, spec)
-    const mixed = mixHeads(normed, call)
+    const mixed = mix(normed, call)
     const read = gate ? mul<Tensor2D>(mixed, sigmoid(gate)) : mixed
     const output = project(read, matrixFor(weights.output, products), weights.outputBias, onto)
     const kept = { source: source.clone(), plain: plain.clone(), normed: normed.clone(), mixed, ...(gate ? { gate } : {}) }
@@ -69,13 +68,10 @@ export function attendForward(
   })
 }
 
-function mixHeads(normed: Tensor2D, call: AttentionCall): Tensor2D {
+function mix(normed: Tensor2D, call: AttentionCall): Tensor2D {
   const { tables, products } = call
-  if (products !== 'float32') return halfUnits().attention(normed, tables.cosine, tables.sine, shapeOf(call), products === 'split')
-  const { fused } = activeBackend()
-  return fused?.attention
-    ? fused.attention(normed, tables.cosine, tables.sine, shapeOf(call))
-    : mixHeadsByStep(normed, tables, shapeOf(call), batchedProduct)
+  if (products === 'float32') return attendHeads(normed, tables, shapeOf(call))
+  return halfUnits().attention(normed, tables.cosine, tables.sine, shapeOf(call), products === 'split')
 }
 
 /** Gradients of attention, given the gradient of its output, [N, D]. */

@@ -1,0 +1,119 @@
+import { engine, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { FusedOperations } from '../fused.ts'
+import type { AttentionShape } from '../halves.ts'
+import type { Operations } from './device.ts'
+import type { Address } from './functions.ts'
+import type { GgmlTensors, Seen } from './tensors.ts'
+
+/** Queries of one operation, which looks at the mask of every key that it is given: it gets none that all of its queries do not see. */
+const rowsAtOnce = 512
+
+/** Rotary embedding and causal attention by ggml's own operation, in float32. It stores no scores. */
+export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] {
+  const masks = new Masks(tensors)
+  return (projected, cosine, sine, shape) => {
+    const [tokens, half] = cosine.shape
+    const all = shape.heads + 2 * shape.keyValueHeads
+    const [batch, size] = [projected.shape[0] / tokens, projected.shape[1] / all]
+    const heads = new Heads(tensors.operations, { ...shape, tokens, batch, size, half })
+    const table = ({ dataId }: Tensor2D) => ({ dataId, shape: [tokens, 1, half] })
+    const made = tensors.make(
+      [batch * tokens, shape.heads * size],
+      [{ ...projected, shape: [batch, tokens, all, size] }, table(cosine), table(sine), masks.of(tokens, shape.window)],
+      ([own = 0, cos = 0, sin = 0, mask = 0]) => heads.mix(own, heads.rotate(own, cos, sin), mask),
+      2 * batch * shape.heads * tokens * tokens * size,
+    )
+    return engine().makeTensorFromTensorInfo(made, tensors) as Tensor2D
+  }
+}
+
+interface HeadSizes extends AttentionShape {
+  readonly tokens: number
+  readonly batch: number
+  /** Entries of a head, and half of those that are rotated. */
+  readonly size: number
+  readonly half: number
+}
+
+/** Operations on the heads of each token: tensors [size, heads, tokens, batch] in ggml's order. */
+class Heads {
+  readonly #operations: Operations
+  readonly #sizes: HeadSizes
+
+  constructor(operations: Operations, sizes: HeadSizes) {
+    this.#operations = operations
+    this.#sizes = sizes
+  }
+
+  /** Queries and keys by position, of projections: [size, H + K, T, B]. */
+  rotate(projected: Address, cosine: Address, sine: Address): Address {
+    const { view, add, multiply, scale, concat } = this.#operations
+    const { heads, keyValueHeads, tokens, batch, size, half } = this.#sizes
+    const strides = [4 * size, 4 * size * (heads + 2 * keyValueHeads), 4 * size * (heads + 2 * keyValueHeads) * tokens]
+    const part = (first: number, count: number) => view(projected, count, heads + keyValueHeads, tokens, batch, ...strides, 4 * first)
+    const [one, other] = [part(0, half), part(half, half)]
+    const turned = add(multiply(one, cosine), multiply(other, scale(sine, -1, 0)))
+    const rotated = concat(turned, add(multiply(other, cosine), multiply(one, sine)), 0)
+    return 2 * half === size ? rotated : concat(rotated, part(2 * half, size - 2 * half), 0)
+  }
+
+  /** Values of projections mixed by rotated queries and keys: [size, H, T, B]. */
+  mix(projected: Address, rotated: Address, mask: Address): Address {
+    const { tokens } = this.#sizes
+    let mixed = this.#mixRows(projected, rotated, mask, 0)
+    for (let row = rowsAtOnce; row < tokens; row += rowsAtOnce)
+      mixed = this.#operations.concat(mixed, this.#mixRows(projected, rotated, mask, row), 2)
+    return mixed
+  }
+
+  #mixRows(projected: Address, rotated: Address, mask: Address, row: number): Address {
+    const { contiguous, view, attention } = this.#operations
+    const { heads, keyValueHeads, tokens, window, cap = 0 } = this.#sizes
+    const rows = Math.min(rowsAtOnce, tokens - row)
+    const first = window ? Math.max(0, row - window + 1) : 0
+    const seen = row + rows - first
+    const turned = heads + keyValueHeads
+    const query = this.#rows(rotated, turned, 0, heads, row, rows)
+    const key = this.#rows(rotated, turned, heads, keyValueHeads, first, seen)
+    const value = this.#rows(projected, turned + keyValueHeads, turned, keyValueHeads, first, seen)
+    const stride = 2 * tokens
+    const hidden = contiguous(view(mask, seen, rows, 1, 1, stride, stride, stride, row * stride + 2 * first))
+    return attention(query, key, value, hidden, 1, 0, cap)
+  }
+
+  /** Rows of `count` of a tensor's `of` heads: [size, rows, count, B]. */
+  #rows(x: Address, of: number, head: number, count: number, row: number, rows: number): Address {
+    const { view, permute } = this.#operations
+    const { tokens, batch, size } = this.#sizes
+    const stride = 4 * size * of
+    return permute(view(x, size, count, rows, batch, 4 * size, stride, stride * tokens, row * stride + 4 * size * head), 0, 2, 1, 3)
+  }
+}
+
+/** 0 and minus infinity in float16. */
+const [seen, hidden] = [0, 0xfc00]
+
+/** What is added to the scores of each query's keys: [T, T] in float16, the type that the operation reads. Keeps the last one. */
+class Masks {
+  readonly #tensors: GgmlTensors
+  #last: { readonly tokens: number; readonly window: number; readonly mask: Seen } | undefined
+
+  constructor(tensors: GgmlTensors) {
+    this.#tensors = tensors
+  }
+
+  /** `window` is how many positions a query sees, 0 for all. */
+  of(tokens: number, window: number): Seen {
+    if (this.#last?.tokens === tokens && this.#last.window === window) return this.#last.mask
+    if (this.#last) this.#tensors.disposeData(this.#last.mask.dataId)
+    const words = new Int32Array(Math.ceil(tokens ** 2 / 2))
+    const values = new Uint16Array(words.buffer).fill(hidden)
+    for (let row = 0; row < tokens; row++) {
+      const first = window ? Math.max(0, row - window + 1) : 0
+      values.fill(seen, row * tokens + first, row * tokens + row + 1)
+    }
+    const mask = { ...this.#tensors.writeHalves(words, 'float16', tokens ** 2), shape: [tokens, tokens] }
+    this.#last = { tokens, window, mask }
+    return mask
+  }
+}
