@@ -5,8 +5,11 @@ import type { Operations } from './device.ts'
 import type { Address } from './functions.ts'
 import type { GgmlTensors, Seen } from './tensors.ts'
 
-/** Queries of one operation, which looks at the mask of every key that it is given: it gets none that all of its queries do not see. */
+/** Queries of one operation, which looks at the mask of every key that it is given, so it gets none that no query sees. */
 const rowsAtOnce = 512
+
+/** The first row of the last operation on the rows of `tokens`. */
+const lastRow = (tokens: number): number => rowsAtOnce * Math.floor((tokens - 1) / rowsAtOnce)
 
 /** Rotary embedding and causal attention by ggml's own operation, in float32. It stores no scores. */
 export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] {
@@ -76,8 +79,9 @@ class Heads {
     const query = this.#rows(rotated, turned, 0, heads, row, rows)
     const key = this.#rows(rotated, turned, heads, keyValueHeads, first, seen)
     const value = this.#rows(projected, turned + keyValueHeads, turned, keyValueHeads, first, seen)
-    const stride = 2 * tokens
-    const hidden = contiguous(view(mask, seen, rows, 1, 1, stride, stride, stride, row * stride + 2 * first))
+    const before = lastRow(tokens) - row + first
+    const stride = 2 * widthOf(tokens)
+    const hidden = contiguous(view(mask, seen, rows, 1, 1, stride, stride, stride, 2 * before))
     return attention(query, key, value, hidden, 1, 0, cap)
   }
 
@@ -93,7 +97,13 @@ class Heads {
 /** 0 and minus infinity in float16. */
 const [seen, hidden] = [0, 0xfc00]
 
-/** What is added to the scores of each query's keys: [T, T] in float16, the type that the operation reads. Keeps the last one. */
+/** How many keys the last queries see. */
+const widthOf = (tokens: number): number => lastRow(tokens) + Math.min(rowsAtOnce, tokens)
+
+/**
+ * What is added to the scores of the last queries' keys, in float16, the type that the operation reads. Earlier queries see fewer keys
+ * before their own, and so take its last columns. Keeps the last mask.
+ */
 class Masks {
   readonly #tensors: GgmlTensors
   #last: { readonly tokens: number; readonly window: number; readonly mask: Seen } | undefined
@@ -106,13 +116,14 @@ class Masks {
   of(tokens: number, window: number): Seen {
     if (this.#last?.tokens === tokens && this.#last.window === window) return this.#last.mask
     if (this.#last) this.#tensors.disposeData(this.#last.mask.dataId)
-    const words = new Int32Array(Math.ceil(tokens ** 2 / 2))
+    const [rows, width] = [Math.min(rowsAtOnce, tokens), widthOf(tokens)]
+    const words = new Int32Array(Math.ceil((rows * width) / 2))
     const values = new Uint16Array(words.buffer).fill(hidden)
-    for (let row = 0; row < tokens; row++) {
-      const first = window ? Math.max(0, row - window + 1) : 0
-      values.fill(seen, row * tokens + first, row * tokens + row + 1)
+    for (let row = 0; row < rows; row++) {
+      const own = lastRow(tokens) + row
+      values.fill(seen, row * width + (window ? Math.max(0, own - window + 1) : 0), row * width + own + 1)
     }
-    const mask = { ...this.#tensors.writeHalves(words, 'float16', tokens ** 2), shape: [tokens, tokens] }
+    const mask = { ...this.#tensors.writeHalves(words, 'float16', rows * width), shape: [rows, width] }
     this.#last = { tokens, window, mask }
     return mask
   }
