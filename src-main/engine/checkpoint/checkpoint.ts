@@ -12,6 +12,8 @@ export interface TensorInfo {
   readonly bytes: number
   /** The GGUF type of the rows that `readStored` returns, if they are stored unchanged. */
   readonly storedAs?: string
+  /** The same, if it is quantised and to unpack these rows is all that `read` does. */
+  readonly quantisedAs?: string
 }
 
 /** A range of a tensor's rows, counted through all dimensions but the last. */

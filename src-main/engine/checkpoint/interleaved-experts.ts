@@ -91,7 +91,7 @@ function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
     return Array.from({ length: at(bias.shape, 0) }, (_, expert) => [
       placeOf(
         `${mixture}.${expert}.${part}_proj.weight`,
-        { dtype, shape, ...(plain ? {} : { storedAs: 'MXFP4' }) },
+        { dtype, shape, ...(plain ? {} : { storedAs: 'MXFP4', quantisedAs: 'MXFP4' }) },
         { source: `${mixture}.${stem}`, packed: !plain, expert, part, bias: false },
       ),
       placeOf(
@@ -103,7 +103,7 @@ function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
   })
 }
 
-function placeOf(name: string, about: Pick<TensorInfo, 'dtype' | 'shape' | 'storedAs'>, rest: Omit<Place, 'info'>): Place {
+function placeOf(name: string, about: Pick<TensorInfo, 'dtype' | 'shape' | 'storedAs' | 'quantisedAs'>, rest: Omit<Place, 'info'>): Place {
   const { dtype, shape } = about
   return { ...rest, info: { ...about, name, bytes: shape.reduce((product, size) => product * size, elementBytes(dtype)) } }
 }

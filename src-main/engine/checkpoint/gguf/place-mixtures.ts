@@ -100,6 +100,7 @@ function placeOf(sources: readonly Source[]): Place {
     shape,
     bytes: values * (dtype ? stored.type.bytes / stored.type.values : 4),
     ...(whole ? { storedAs: stored.type.name } : {}),
+    ...(whole && !dtype ? { quantisedAs: stored.type.name } : {}),
   }
   const rows = sources.map((source) => ({ stored: source.stored, first: source.first, count: source.target.rows }))
   return { info, rows, interleavedRows: undefined }

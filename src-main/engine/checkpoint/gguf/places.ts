@@ -114,6 +114,7 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
       shape,
       bytes: dtype && !undo ? (values * stored.type.bytes) / stored.type.values : values * 4,
       ...(asStored ? { storedAs: stored.type.name } : {}),
+      ...(asStored && !dtype && !columnRanges ? { quantisedAs: stored.type.name } : {}),
     }
     const interleavedRows = dialect.interleaved && /\.attn_[qk]\./.test(stored.name) ? headSize : undefined
     const rest = { ...(undo ? { undo } : {}), ...(columnRanges ? { columnRanges } : {}) }

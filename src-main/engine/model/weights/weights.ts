@@ -12,10 +12,11 @@ import {
 } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
+import { type BlockType, blockTypeNamed, bytesOfValues } from '#engine/checkpoint/gguf/blocks.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 import type { DeltaWeights } from '../delta-net.ts'
-import { type PackedTensor, pack } from './packed.ts'
+import { type PackedTensor, pack, packBlocks } from './packed.ts'
 
 /**
  * Attention of one block, or the token mixer that replaces it. One matrix holds all projections from the stream: queries, keys and values
@@ -217,8 +218,10 @@ export function entriesSize(checkpoint: Checkpoint, spec: DecoderSpec, named: Na
   for (const entry of Object.values(named)) {
     const entries = isProjection(entry) ? entry.rows * entry.columns : shapeOf(entry, spec).reduce((a, b) => a * b, 1)
     const info = checkpoint.tensors.get(entry.weight)
+    const quantised = quantisedType(checkpoint, entry.weight)
     float32 += 4 * entries
-    stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
+    if (quantised) stored += bytesOfValues(quantised, entries)
+    else stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
   }
   return { stored, float32 }
 }
@@ -233,6 +236,12 @@ export function dividePart(names: NamedEntries): { around: NamedEntries; experts
     else experts.set(Number(number), { ...experts.get(Number(number)), [own]: entry })
   }
   return { around, experts }
+}
+
+/** The type of a tensor that stays in quantised blocks until it is used; undefined for others. */
+function quantisedType({ tensors }: Checkpoint, name: string): BlockType | undefined {
+  const type = tensors.get(name)?.quantisedAs
+  return type === undefined ? undefined : blockTypeNamed(type)
 }
 
 /** Reads a tensor as float32. Throws if a value is not finite. */
@@ -258,8 +267,10 @@ export const readPart = (checkpoint: Checkpoint, spec: DecoderSpec, part: Part):
 export async function readEntries(checkpoint: Checkpoint, spec: DecoderSpec, entries: NamedEntries): Promise<PackedPart> {
   const packed: Record<string, NamedTensor> = {}
   const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
-    const dtype = checkpoint.tensors.get(name)?.dtype ?? 'F32'
-    packed[key] = { name, ...pack(await checkpoint.read(name, rows), dtype, shape) }
+    const quantised = quantisedType(checkpoint, name)
+    const blocks = quantised && (await checkpoint.readStored?.(name, rows))
+    if (blocks) packed[key] = { name, ...packBlocks(blocks, quantised, shape) }
+    else packed[key] = { name, ...pack(await checkpoint.read(name, rows), checkpoint.tensors.get(name)?.dtype ?? 'F32', shape) }
   }
   const reads = Object.entries(entries).flatMap(([key, entry]) => {
     if (!isProjection(entry)) {

@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -19,15 +20,20 @@ const home = mkdtempSync(join(tmpdir(), 'espalier-residency-'))
 const shape = { blocks: 6, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 256, dtype: 'BF16' } as const
 const windows = makeWindows(4, 64, shape.vocabulary).map((ids) => Int32Array.from(ids))
 let path = ''
+let quantised = ''
 
 beforeAll(async () => {
   await openBackend(testedBackend)
   path = await makeModel(home, shape)
+  const [model, folder] = [await openModel(path), join(home, 'quantised')]
+  await gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder, ggufTypes: ['Q8_0'] })
+  await model.close()
+  quantised = join(folder, readdirSync(folder).find((name) => name.endsWith('.gguf')) ?? '')
 })
 afterAll(() => rmSync(home, { recursive: true, force: true }))
 
-async function pruneWithin(memoryBytes: number) {
-  const model = await openModel(path, memoryBytes)
+async function pruneWithin(memoryBytes: number, from = path) {
+  const model = await openModel(from, memoryBytes)
   try {
     const options = twoStage.options.parse({ windows: 4 })
     const input = {
@@ -44,15 +50,24 @@ async function pruneWithin(memoryBytes: number) {
   }
 }
 
-test('16-bit weights that fit only as stored stay packed, larger ones are streamed, and the plan is the same', async () => {
-  const before = memory().numTensors
-  const resident = await pruneWithin(8e6)
-  const packed = await pruneWithin(1.1e6)
-  const streamed = await pruneWithin(6.5e5)
-  expect([resident, packed, streamed].map(({ residency }) => residency)).toEqual(['resident', 'packed', 'streamed'])
-  for (const other of [packed, streamed]) expectSame({ ...other, residency: '' }, { ...resident, residency: '' })
-  expect(memory().numTensors, 'tensors left behind').toBe(before)
-})
+// Quantised weights stay packed in less memory.
+test.each([
+  ['16-bit', () => path, [8e6, 1.1e6, 6.5e5]],
+  ['quantised', () => quantised, [8e6, 8e5, 4e5]],
+] as const)(
+  '%s weights that fit only as stored stay packed, larger ones are streamed, and the plan is the same',
+  async (_, from, budgets) => {
+    const before = memory().numTensors
+    const [resident, packed, streamed] = [
+      await pruneWithin(budgets[0], from()),
+      await pruneWithin(budgets[1], from()),
+      await pruneWithin(budgets[2], from()),
+    ]
+    expect([resident, packed, streamed].map(({ residency }) => residency)).toEqual(['resident', 'packed', 'streamed'])
+    for (const other of [packed, streamed]) expectSame({ ...other, residency: '' }, { ...resident, residency: '' })
+    expect(memory().numTensors, 'tensors left behind').toBe(before)
+  },
+)
 
 test('a budget too small for two submodules is refused with the size needed', async () => {
   await expect(openModel(path, 1e5)).rejects.toThrow(/too small: the largest submodule takes 1 MiB and two must fit/)
