@@ -36,8 +36,10 @@ describe.each(['fused', 'plain'])('families of today with %s operations against 
     const model = await openModel(await referenceModel(name, config))
     const view = denseView(model)
     const logits = await logitsOf(view, calibration[0] as Int32Array)
+    // As in `every-device/families.ts`: DeltaNets in float32 deviate more, and with ggml on a Xeon with AMX by 1.1e-5.
+    const allowed = name === 'qwen3_5' && testedBackend !== 'tensorflow' ? 2e-5 : 1e-5
     for (const [position, expected] of Object.entries(recorded.dense.logits_at)) {
-      expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(1e-5)
+      expect(relativeError(logits[Number(position)] ?? [], expected), `position ${position}`).toBeLessThan(allowed)
     }
     // For other spellings the logits are enough.
     if (config === 'config.json') {

@@ -62,7 +62,7 @@ export class GgmlDevice {
     this.operations = Object.fromEntries(bound) as Operations
   }
 
-  /** Products of rows whose length is a multiple of this are more than twice as fast. */
+  /** Products of rows whose length is a multiple of this, a power of two, are more than twice as fast. */
   get fastDepth(): number {
     return this.#setThreads ? 16 : 1
   }

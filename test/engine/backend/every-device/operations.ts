@@ -19,7 +19,7 @@ const operations: Record<string, () => tf.Tensor | tf.Tensor[]> = {
   'a product': () => tf.matMul(values(12, 33), values(33, 10)),
   'a product of one row': () => tf.matMul(values(1, 33), values(10, 33), false, true),
   'a product with a stored weight': () => tf.matMul(values(12, 33), values(10, 33), false, true),
-  'a product of rows that are no multiple of a vector': () => tf.matMul(values(12, 101), values(10, 101), false, true),
+  'a product of rows that are no multiple of a vector': () => tf.matMul(values(130, 21), values(128, 21), false, true),
   'a product with both turned': () => tf.matMul(values(33, 12), values(10, 33), true, true),
   'products of pairs': () => tf.matMul(values(3, 12, 9), values(3, 9, 10)),
   'one matrix for all pairs': () => tf.matMul(values(3, 12, 9), values(1, 10, 9), false, true),

@@ -21,14 +21,14 @@ function product(call: KernelCall): TensorInfo | undefined {
   const turn = (x: number) => operations.contiguous(operations.permute(x, 1, 0, 2, 3))
   const outer = (a.shape.length >= b.shape.length ? a : b).shape.slice(0, -2)
   if (elements(outer) !== batch) return undefined
-  const missing = missingDepth(inner, call.tensors.graph.device.fastDepth)
+  const missing = Math.min(rows, columns) < leastRows ? 0 : -inner & (call.tensors.graph.device.fastDepth - 1)
   const fill = (x: number) => (missing === 0 ? x : operations.pad(x, 0, missing, 0, 0, 0, 0, 0, 0))
   const build: Build = ([x = 0, y = 0]) => operations.product(fill(transposeB ? y : turn(y)), fill(transposeA ? turn(x) : x))
   return call.tensors.make([...outer, rows, columns], [left, right], build, 2 * batch * rows * inner * columns)
 }
 
-/** How many zeros extend rows to a multiple of `fast`. Copying short rows would take longer than it saves. */
-const missingDepth = (inner: number, fast: number): number => (inner < 4 * fast ? 0 : (fast - (inner % fast)) % fast)
+/** With fewer rows on either side, a copy with zeros at the end of each takes longer than it saves. */
+const leastRows = 128
 
 /** A batch of matrices, whatever its outer dimensions are. */
 function matrices({ dataId, shape }: TensorInfo): Seen & { readonly shape: [number, number, number] } {
