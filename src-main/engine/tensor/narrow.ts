@@ -58,8 +58,8 @@ export async function groupStored(weights: object): Promise<void> {
   for (const [weight, read] of offer.blocks) {
     const form = forms.get(weight)
     if (!form) continue
-    form.reads = readsBefore
     if (hasRoom(form, weight)) await read((rows) => take(form, activeBackend().fused?.group?.(weight, rows)))
+    form.reads = readsBefore
   }
 }
 

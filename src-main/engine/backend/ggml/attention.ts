@@ -1,4 +1,4 @@
-import { engine, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { FusedOperations } from '../fused.ts'
 import type { AttentionShape } from '../halves.ts'
 import type { Operations } from './device.ts'
@@ -10,6 +10,9 @@ const rowsAtOnce = 512
 
 /** The first row of the last operation on the rows of `tokens`. */
 const lastRow = (tokens: number): number => rowsAtOnce * Math.floor((tokens - 1) / rowsAtOnce)
+
+/** The first key that the query at `row` sees. */
+const firstSeen = (row: number, window: number): number => (window ? Math.max(0, row - window + 1) : 0)
 
 /** Rotary embedding and causal attention by ggml's own operation, in float32. It stores no scores. */
 export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] {
@@ -26,7 +29,7 @@ export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] 
       ([own = 0, cos = 0, sin = 0, mask = 0]) => heads.mix(own, heads.rotate(own, cos, sin), mask),
       2 * batch * shape.heads * tokens * tokens * size,
     )
-    return engine().makeTensorFromTensorInfo(made, tensors) as Tensor2D
+    return tensors.tensorOf(made) as Tensor2D
   }
 }
 
@@ -73,7 +76,7 @@ class Heads {
     const { contiguous, view, attention } = this.#operations
     const { heads, keyValueHeads, tokens, window, cap = 0 } = this.#sizes
     const rows = Math.min(rowsAtOnce, tokens - row)
-    const first = window ? Math.max(0, row - window + 1) : 0
+    const first = firstSeen(row, window)
     const seen = row + rows - first
     const turned = heads + keyValueHeads
     const query = this.#rows(rotated, turned, 0, heads, row, rows)
@@ -121,7 +124,7 @@ class Masks {
     const values = new Uint16Array(words.buffer).fill(hidden)
     for (let row = 0; row < rows; row++) {
       const own = lastRow(tokens) + row
-      values.fill(seen, row * width + (window ? Math.max(0, own - window + 1) : 0), row * width + own + 1)
+      values.fill(seen, row * width + firstSeen(own, window), row * width + own + 1)
     }
     const mask = { ...this.#tensors.writeHalves(words, 'float16', rows * width), shape: [rows, width] }
     this.#last = { tokens, window, mask }

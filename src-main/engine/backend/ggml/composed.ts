@@ -1,4 +1,4 @@
-import { engine, type Tensor, type Tensor2D, type TensorInfo } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor2D, TensorInfo } from '@tensorflow/tfjs-core'
 import type { FusedOperations } from '../fused.ts'
 import { attentionOf } from './attention.ts'
 import type { Address } from './functions.ts'
@@ -13,7 +13,7 @@ type Composed = Pick<FusedOperations, 'normalize' | 'gate' | 'exponents'> & Pick
 /** Operations of the decoder for which ggml has one or two operations. */
 export function composedOperations(tensors: GgmlTensors, isGpu: boolean): Composed {
   const { operations } = tensors
-  const asTensor = (made: TensorInfo) => engine().makeTensorFromTensorInfo(made, tensors) as Tensor2D
+  const asTensor = (made: TensorInfo) => tensors.tensorOf(made) as Tensor2D
   return {
     // Vulkan's own attention was not tried.
     ...(isGpu ? {} : { attention: attentionOf(tensors) }),

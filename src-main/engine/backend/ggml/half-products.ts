@@ -1,4 +1,4 @@
-import { engine, type Tensor, type Tensor2D, type TensorInfo } from '@tensorflow/tfjs-core'
+import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core'
 import type { HalfType, RuntimeProducts } from '../halves.ts'
 import { multipliesHalves } from '../probe.ts'
 import type { GgmlTensors } from './tensors.ts'
@@ -16,7 +16,7 @@ class GgmlHalfProducts implements RuntimeProducts {
   }
 
   pack(weight: Tensor2D): Tensor {
-    return this.#asTensor(this.#tensors.narrow(weight, this.#type))
+    return this.#tensors.tensorOf(this.#tensors.narrow(weight, this.#type))
   }
 
   multiply(rows: Tensor2D, { dataId }: Tensor, shape: [number, number]): Tensor2D {
@@ -24,11 +24,7 @@ class GgmlHalfProducts implements RuntimeProducts {
     const weight = { dataId, shape: [shape[1], rows.shape[1]] }
     const work = 2 * rows.size * shape[1]
     const made = this.#tensors.make(shape, [rows, weight], ([own = 0, half = 0]) => operations.product(half, own), work)
-    return this.#asTensor(made) as Tensor2D
-  }
-
-  #asTensor(made: TensorInfo): Tensor {
-    return engine().makeTensorFromTensorInfo(made, this.#tensors)
+    return this.#tensors.tensorOf(made) as Tensor2D
   }
 }
 

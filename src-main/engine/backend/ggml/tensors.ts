@@ -1,4 +1,13 @@
-import { type BackendValues, type DataId, DataStorage, type DataType, engine, KernelBackend, type TensorInfo } from '@tensorflow/tfjs-core'
+import {
+  type BackendValues,
+  type DataId,
+  DataStorage,
+  type DataType,
+  engine,
+  KernelBackend,
+  type Tensor,
+  type TensorInfo,
+} from '@tensorflow/tfjs-core'
 import type { StoredHalves } from '../active.ts'
 import type { HalfType } from '../halves.ts'
 import { type GgmlDevice, types } from './device.ts'
@@ -44,6 +53,11 @@ export class GgmlTensors extends KernelBackend {
     return this.#tensor(shape, this.graph.defer(seen, sizesOf(shape), build, work))
   }
 
+  /** What was made, as a tensor that its owner must dispose of. */
+  tensorOf(made: TensorInfo): Tensor {
+    return engine().makeTensorFromTensorInfo(made, this)
+  }
+
   /** A weight in 16 bits. Its shape says how much memory it uses, so that only those who know its sizes can see it as a matrix. */
   narrow({ dataId, shape }: Seen, type: HalfType): TensorInfo {
     const input = { value: this.#valueOf(dataId), sizes: sizesOf(shape) }
@@ -63,7 +77,7 @@ export class GgmlTensors extends KernelBackend {
     const widened: Build = ([own = 0]) => this.operations.cast(own, types.float32)
     return {
       usesArray: false,
-      widen: (shape) => engine().makeTensorFromTensorInfo(this.make([...shape], [{ dataId, shape: [...shape] }], widened), this),
+      widen: (shape) => this.tensorOf(this.make([...shape], [{ dataId, shape: [...shape] }], widened)),
       dispose: () => void this.disposeData(dataId),
     }
   }

@@ -17,17 +17,18 @@ const halves = { BF16: 'bfloat16', F16: 'float16' } as const
 
 /** Packs stored bytes and takes ownership of their memory: 16-bit values in the runtime, which unpacks them far faster than we could. */
 export function pack(bytes: Uint8Array, dtype: Dtype, shape: readonly number[]): PackedTensor {
+  const countStored = () => countNonFiniteStored(bytes, dtype)
   const isWhole = bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0
   const type = isWhole && (dtype === 'BF16' || dtype === 'F16') ? halves[dtype] : undefined
   const { halfStore } = activeBackend()
   if (!type || !halfStore?.types.includes(type)) {
     // Float32 tensors use the array in place.
     const dispose = () => (dtype === 'F32' ? undefined : releaseBuffer(bytes))
-    return { countNonFinite: () => countNonFiniteStored(bytes, dtype), unpack: () => tensor(toFloat32(bytes, dtype), [...shape]), dispose }
+    return { countNonFinite: countStored, unpack: () => tensor(toFloat32(bytes, dtype), [...shape]), dispose }
   }
   let stored: StoredHalves | undefined
   return {
-    countNonFinite: () => countNonFiniteStored(bytes, dtype),
+    countNonFinite: countStored,
     unpack() {
       if (!stored) {
         stored = halfStore.store(new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4), type)
