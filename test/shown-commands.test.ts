@@ -2,7 +2,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { commands, help } from '#cli/commands/index.ts'
+import { commands } from '#cli/commands/index.ts'
 import { chooseScript } from '../src-main/setup/scripts.mjs'
 
 const root = join(import.meta.dirname, '..')
@@ -57,7 +57,7 @@ function refuseScript(place: string, given: string[]): string | undefined {
 function refuseEspalier([name = '', ...words]: string[]): string | undefined {
   if (name === '' || name.startsWith('-') || name === 'methods') return undefined
   if (!Object.hasOwn(commands, name)) return `espalier has no command ${name}`
-  const text = help[name as keyof typeof help]
+  const text = commands[name as keyof typeof commands].help
   const unknown = words.filter((word) => word.startsWith('--')).find((word) => !text.includes(word.split('=')[0] ?? word))
   return unknown && `espalier ${name} --help does not list ${unknown}`
 }

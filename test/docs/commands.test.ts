@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { help as commandHelp } from '#cli/commands/index.ts'
+import { commands } from '#cli/commands/index.ts'
 import { checkFlags } from '#cli/flags/check-flags.ts'
 import { parseFlags } from '#cli/flags/flags.ts'
 import { codeIn, commandsIn, documents, readDocument } from './markdown.ts'
@@ -26,7 +26,7 @@ function check(words: readonly string[]): void {
     return
   }
   if (first === 'methods') return
-  const help = commandHelp[first as keyof typeof commandHelp]
+  const help = commands[first as keyof typeof commands]?.help
   if (!help) throw new Error(`There is no command "${first}".`)
   if (/^[a-z]+$/.test(verb) && !help.includes(`espalier ${first} ${verb}`)) throw new Error(`"espalier ${first}" has no "${verb}".`)
   for (const flag of words.flatMap((word) => /^--[\w-]+/.exec(word)?.[0] ?? []))

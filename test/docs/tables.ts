@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
 import { commonHelp } from '#cli/commands/flags.ts'
-import { help as commandHelp } from '#cli/commands/index.ts'
+import { commands } from '#cli/commands/index.ts'
 import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'
@@ -79,8 +79,8 @@ export const tables: Parts = {
       .map((group) => `### ${group}\n\n${toTable(['flag', 'meaning'], flagRows(group))}`)
       .join('\n\n'),
   commands: () =>
-    Object.entries(commandHelp)
-      .map(([name, text]) => `### espalier ${name}\n\n${toBlock(text.replace(`\n${commonHelp}`, ''))}`)
+    Object.entries(commands)
+      .map(([name, { help: text }]) => `### espalier ${name}\n\n${toBlock(text.replace(`\n${commonHelp}`, ''))}`)
       .join('\n\n'),
   'common-flags': () => toBlock(commonHelp),
   'document-fields': () =>

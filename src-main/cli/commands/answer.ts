@@ -4,10 +4,10 @@ import { parsePrompts } from '#contract/playground/prompt-lines.ts'
 import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './flags.ts'
 import { doDrafts, printStatuses } from './output/follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const answerHelp = `espalier answer RUN… --prompts FILE [--tokens N] [--temperature X] [--seed N] [--without_dense] [--wait]
+const help = `espalier answer RUN… --prompts FILE [--tokens N] [--temperature X] [--seed N] [--without_dense] [--wait]
 
 Generates answers of one model's runs to a set of prompts, as a run in the queue. The answers become a transcript to compare or judge.
 Prints each model's answers with their length, repetition, how many end in a loop, and the share of tokens that match the first model's.
@@ -30,35 +30,34 @@ const flags = {
   wait: { type: 'boolean', default: false },
 } as const
 
-export const answer: Verb = (parameters) =>
-  guarded('answer', answerHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, flags, { least: 1, most: 50, name: 'The id of a run' })
-    if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: give a file with one prompt per line.')
-    const temperature = Number(values.temperature)
-    if (!(temperature >= 0 && temperature <= 5))
-      throw new EspalierError('usage', `--temperature ${values.temperature} is not a number from 0 to 5.`)
-    const seed = values.seed === '0' ? 0 : readCount(values.seed, '--seed', 2 ** 31)
-    const inspect: Input<'runs.inspect'>['inspect'] = {
-      kind: 'generation',
-      runs: words,
-      dense: !values.without_dense,
-      prompts: parsePrompts(await readFlagFile(values.prompts, '--prompts')),
-      settings: {
-        decoding: { kind: 'sampling', temperature },
-        maxTokens: readCount(values.tokens, '--tokens', 8192),
-        seed,
-        alternatives: 0,
-      },
-    }
-    const work = async (door: CommandDoor) => {
-      const made = await door.call('runs.inspect', { inspect, start: 'draft' })
-      const [run] = await doDrafts(door, [made.id], values.wait)
-      if (run?.status === 'done') return showAnswers(door, run.id, values.json)
-      if (run) printStatuses([run], values.json)
-      return run?.status === 'queued' ? 0 : 1
-    }
-    return withWorkbench(values, work, { computes: true })
-  })
+export const answer = command('answer', help, async (given) => {
+  const { values, words } = readFlags(given, flags, { least: 1, most: 50, name: 'The id of a run' })
+  if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: give a file with one prompt per line.')
+  const temperature = Number(values.temperature)
+  if (!(temperature >= 0 && temperature <= 5))
+    throw new EspalierError('usage', `--temperature ${values.temperature} is not a number from 0 to 5.`)
+  const seed = values.seed === '0' ? 0 : readCount(values.seed, '--seed', 2 ** 31)
+  const inspect: Input<'runs.inspect'>['inspect'] = {
+    kind: 'generation',
+    runs: words,
+    dense: !values.without_dense,
+    prompts: parsePrompts(await readFlagFile(values.prompts, '--prompts')),
+    settings: {
+      decoding: { kind: 'sampling', temperature },
+      maxTokens: readCount(values.tokens, '--tokens', 8192),
+      seed,
+      alternatives: 0,
+    },
+  }
+  const work = async (door: CommandDoor) => {
+    const made = await door.call('runs.inspect', { inspect, start: 'draft' })
+    const [run] = await doDrafts(door, [made.id], values.wait)
+    if (run?.status === 'done') return showAnswers(door, run.id, values.json)
+    if (run) printStatuses([run], values.json)
+    return run?.status === 'queued' ? 0 : 1
+  }
+  return withWorkbench(values, work, { computes: true })
+})
 
 /** The result; with `--json` also the transcript with every token. */
 async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Promise<number> {

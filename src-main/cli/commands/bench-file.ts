@@ -5,10 +5,10 @@ import { type Figure, type FileBench, usualPrompts, usualRounds } from '#contrac
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
 import { followTransfer } from './output/follow-transfer.ts'
 import { printJson, printTable, showBytes } from './output/print.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
-export const benchFileHelp = `espalier bench-file FILE… [--against DENSE] [--text TEXT]… [--prompts LIST] [--rounds N] [--threads N] [--device NAME]
+const help = `espalier bench-file FILE… [--against DENSE] [--text TEXT]… [--prompts LIST] [--rounds N] [--threads N] [--device NAME]
 
 Loads GGUF files in llama.cpp, each in a process of its own, and measures them in interleaved rounds on this machine: prefill
 and decode rates, time to the first token, memory, KV-cache bytes per token, and perplexity. Values are
@@ -36,28 +36,27 @@ const flags = {
   device: { type: 'string', default: 'CPU' },
 } as const
 
-export const benchFile: Verb = (parameters) =>
-  guarded('bench-file', benchFileHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, flags, { least: 1, most: 19, name: 'A GGUF file' })
-    const place = (path: string) => (values.server === undefined ? resolve(path) : path)
-    const window = {
-      sequenceLength: readCount(values.sequence_length, '--sequence_length', 2 ** 20),
-      windows: readCount(values.windows, '--windows', 1_000_000),
-    }
-    const request: Input<'bench.files'> = {
-      files: [...(values.against === undefined ? [] : [values.against]), ...words].map(place),
-      texts: (values.text ?? []).map((source) => ({ name: basename(source), data: { source, ...window } })),
-      prompts: values.prompts.split(',').map((length) => readCount(length, '--prompts', 2 ** 20)),
-      rounds: readCount(values.rounds, '--rounds', 100),
-      device: values.device,
-      ...(values.threads === undefined ? {} : { threads: readCount(values.threads, '--threads', 1024) }),
-    }
-    const { bench } = await withWorkbench(values, (door) => followTransfer(door, () => door.call('bench.files', request)))
-    if (!bench) throw new EspalierError('internal', 'The measurement ended without a result.')
-    if (values.json) printJson(bench)
-    else print(bench)
-    return 0
-  })
+export const benchFile = command('bench-file', help, async (given) => {
+  const { values, words } = readFlags(given, flags, { least: 1, most: 19, name: 'A GGUF file' })
+  const place = (path: string) => (values.server === undefined ? resolve(path) : path)
+  const window = {
+    sequenceLength: readCount(values.sequence_length, '--sequence_length', 2 ** 20),
+    windows: readCount(values.windows, '--windows', 1_000_000),
+  }
+  const request: Input<'bench.files'> = {
+    files: [...(values.against === undefined ? [] : [values.against]), ...words].map(place),
+    texts: (values.text ?? []).map((source) => ({ name: basename(source), data: { source, ...window } })),
+    prompts: values.prompts.split(',').map((length) => readCount(length, '--prompts', 2 ** 20)),
+    rounds: readCount(values.rounds, '--rounds', 100),
+    device: values.device,
+    ...(values.threads === undefined ? {} : { threads: readCount(values.threads, '--threads', 1024) }),
+  }
+  const { bench } = await withWorkbench(values, (door) => followTransfer(door, () => door.call('bench.files', request)))
+  if (!bench) throw new EspalierError('internal', 'The measurement ended without a result.')
+  if (values.json) printJson(bench)
+  else print(bench)
+  return 0
+})
 
 /** A median with its range. */
 function show({ value, low, high }: Figure, digits: number): string {

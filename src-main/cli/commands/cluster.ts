@@ -6,7 +6,7 @@ import { printJson, printTable } from './output/print.ts'
 import { commandOf, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
-export const clusterHelp = `espalier cluster VERB
+const help = `espalier cluster VERB
 
 Slurm clusters for runs: choose one in the screens, over HTTP, or on the command line with --executor NAME.
 
@@ -108,4 +108,4 @@ const check: Verb = async (parameters) => {
   return findings.some(({ works }) => works === false) ? 1 : 0
 }
 
-export const cluster = commandOf('cluster', clusterHelp, { list, add, check, script, remove })
+export const cluster = commandOf('cluster', help, { list, add, check, script, remove })

@@ -1,24 +1,23 @@
 import { runServeCommand, serveHelp } from '#server/command.ts'
-import { answer, answerHelp } from './answer.ts'
-import { benchFile, benchFileHelp } from './bench-file.ts'
-import { cluster, clusterHelp } from './cluster.ts'
-import { devices, devicesHelp } from './devices.ts'
-import { judge, judgeHelp } from './judge.ts'
-import { models, modelsHelp } from './models.ts'
-import { questions, questionsHelp } from './questions.ts'
-import { recover, recoverHelp } from './recover.ts'
-import { repair, repairHelp } from './repair.ts'
-import { report, reportHelp } from './report.ts'
-import { guarded, type Verb } from './run-command.ts'
-import { runRequest, runRequestHelp } from './run-request.ts'
-import { runs, runsHelp } from './runs.ts'
-import { worth, worthHelp } from './worth.ts'
+import { answer } from './answer.ts'
+import { benchFile } from './bench-file.ts'
+import { cluster } from './cluster.ts'
+import { devices } from './devices.ts'
+import { judge } from './judge.ts'
+import { models } from './models.ts'
+import { questions } from './questions.ts'
+import { recover } from './recover.ts'
+import { repair } from './repair.ts'
+import { report } from './report.ts'
+import { command } from './run-command.ts'
+import { runRequest } from './run-request.ts'
+import { runs } from './runs.ts'
+import { worth } from './worth.ts'
 
-const serve: Verb = (parameters) =>
-  guarded('serve', serveHelp, parameters, async (given) => {
-    await runServeCommand(given)
-    return 0
-  })
+const serve = command('serve', serveHelp, async (given) => {
+  await runServeCommand(given)
+  return 0
+})
 
 /** The workbench's commands. Each gets the arguments after its name and returns the exit code. */
 export const commands = {
@@ -36,20 +35,4 @@ export const commands = {
   judge,
   cluster,
   'run-request': runRequest,
-}
-export const help: Readonly<Record<keyof typeof commands, string>> = {
-  serve: serveHelp,
-  devices: devicesHelp,
-  'bench-file': benchFileHelp,
-  runs: runsHelp,
-  models: modelsHelp,
-  repair: repairHelp,
-  recover: recoverHelp,
-  report: reportHelp,
-  worth: worthHelp,
-  questions: questionsHelp,
-  answer: answerHelp,
-  judge: judgeHelp,
-  cluster: clusterHelp,
-  'run-request': runRequestHelp,
 }

@@ -6,7 +6,7 @@ import { printJson, printTable, showMoment, showPercent } from './output/print.t
 import { commandOf } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
-export const judgeHelp = `espalier judge list
+const help = `espalier judge list
 espalier judge show ID
 espalier judge export ID [--format json|csv] [--output FILE]
 
@@ -58,4 +58,4 @@ const exportOne = async (parameters: string[]): Promise<number> => {
   return 0
 }
 
-export const judge = commandOf('judge', judgeHelp, { list, show, export: exportOne })
+export const judge = commandOf('judge', help, { list, show, export: exportOne })

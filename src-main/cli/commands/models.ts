@@ -8,7 +8,7 @@ import { printJson, printTable, showBytes } from './output/print.ts'
 import { commandOf } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const modelsHelp = `espalier models list
+const help = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
 espalier models remove ID|NAME [--files]
 espalier models families
@@ -120,4 +120,4 @@ const families = async (parameters: string[]): Promise<number> => {
   return 0
 }
 
-export const models = commandOf('models', modelsHelp, { list, add, remove, families })
+export const models = commandOf('models', help, { list, add, remove, families })

@@ -6,10 +6,10 @@ import { oneOf, recoveryAmount } from '../flags/flag-values.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { startDrafts } from './output/follow-runs.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const recoverHelp = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--weights WEIGHTS] [--wait]
+const help = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--weights WEIGHTS] [--wait]
 
 Trains the remaining weights of a run to predict what the dense model predicts. Creates a new run with the same removals, repair
 and measures, which reuses the finished steps. The trained weights are kept only if they are better on text that was not trained on.
@@ -29,20 +29,19 @@ const flags = {
   wait: { type: 'boolean', default: false },
 } as const
 
-export const recover: Verb = (parameters) =>
-  guarded('recover', recoverHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
-    const amount = recoveryAmount(values.amount, 'amount')
-    if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; give minutes such as 10min, or tokens such as 262144.')
-    const trains = values.weights === undefined ? {} : { trains: oneOf(trainedWeights.options)(values.weights, 'weights') }
-    const work = async (door: CommandDoor) => {
-      const run = await door.call('runs.get', { id: words[0] as string })
-      const changes = { recover: { amount, text: textFor(run, values.text), ...trains } }
-      const made = await door.call('runs.clone', { id: run.id, changes, start: 'draft' })
-      return startDrafts(door, [made.id], values)
-    }
-    return withWorkbench(values, work, { computes: true })
-  })
+export const recover = command('recover', help, async (given) => {
+  const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
+  const amount = recoveryAmount(values.amount, 'amount')
+  if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; give minutes such as 10min, or tokens such as 262144.')
+  const trains = values.weights === undefined ? {} : { trains: oneOf(trainedWeights.options)(values.weights, 'weights') }
+  const work = async (door: CommandDoor) => {
+    const run = await door.call('runs.get', { id: words[0] as string })
+    const changes = { recover: { amount, text: textFor(run, values.text), ...trains } }
+    const made = await door.call('runs.clone', { id: run.id, changes, start: 'draft' })
+    return startDrafts(door, [made.id], values)
+  }
+  return withWorkbench(values, work, { computes: true })
+})
 
 function textFor({ name, request }: RunDetail, text: string | undefined): RecoveryRequest['text'] {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to recover.`)

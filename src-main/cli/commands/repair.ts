@@ -6,10 +6,10 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
 import { startDrafts } from './output/follow-runs.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const repairHelp = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]
+const help = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]
 
 Repairs a run in closed form: creates a new run with the same removals and measures, in which the remaining weights are refitted to
 make up for what was removed. Finished steps of the run are reused.
@@ -29,20 +29,19 @@ const flags = {
   wait: { type: 'boolean', default: false },
 } as const
 
-export const repair: Verb = (parameters) =>
-  guarded('repair', repairHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
-    const kind = repairKind.safeParse(values.kind)
-    if (!kind.success) throw new EspalierError('usage', `--kind is "${values.kind}"; it must be ${repairKind.options.join(' or ')}.`)
-    const windows = readCount(values.samples, '--samples', 1_000_000)
-    const work = async (door: CommandDoor) => {
-      const run = await door.call('runs.get', { id: words[0] as string })
-      const request: RepairRequest = { kind: kind.data, calibration: { ...textFor(run, values.text), windows } }
-      const made = await door.call('runs.clone', { id: run.id, changes: { repair: request }, start: 'draft' })
-      return startDrafts(door, [made.id], values)
-    }
-    return withWorkbench(values, work, { computes: true })
-  })
+export const repair = command('repair', help, async (given) => {
+  const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
+  const kind = repairKind.safeParse(values.kind)
+  if (!kind.success) throw new EspalierError('usage', `--kind is "${values.kind}"; it must be ${repairKind.options.join(' or ')}.`)
+  const windows = readCount(values.samples, '--samples', 1_000_000)
+  const work = async (door: CommandDoor) => {
+    const run = await door.call('runs.get', { id: words[0] as string })
+    const request: RepairRequest = { kind: kind.data, calibration: { ...textFor(run, values.text), windows } }
+    const made = await door.call('runs.clone', { id: run.id, changes: { repair: request }, start: 'draft' })
+    return startDrafts(door, [made.id], values)
+  }
+  return withWorkbench(values, work, { computes: true })
+})
 
 /** The text that a repair is fitted on, in windows of the run's calibration length. */
 function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {

@@ -1,10 +1,10 @@
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { deliver } from './output/deliver.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
-export const reportHelp = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--paths] [--output FILE]
+const help = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--paths] [--output FILE]
 espalier report RUN… [--output FILE]
 
 One document on an experiment, or on runs to compare: settings, tables, charts, maps, divergence,
@@ -25,15 +25,14 @@ const flags = {
   output: { type: 'string', short: 'o' },
 } as const
 
-export const report: Verb = (parameters) =>
-  guarded('report', reportHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, flags, { least: 1, most: 200, name: 'The id of an experiment or of runs' })
-    const format = formats.find((one) => one === values.format)
-    if (!format) throw new EspalierError('usage', `--format ${values.format} is not known. Choose ${formats.join(' or ')}.`)
-    const [first = ''] = words
-    const subject = words.length === 1 && first.startsWith('exp-') ? { experiment: first } : { runs: words }
-    const title = values.title === undefined ? {} : { title: values.title }
-    const file = await withWorkbench(values, ({ call }) => call('reports.make', { ...subject, ...title, format, paths: values.paths }))
-    await deliver(values.json ? `${JSON.stringify(file)}\n` : file.content, values.output)
-    return 0
-  })
+export const report = command('report', help, async (given) => {
+  const { values, words } = readFlags(given, flags, { least: 1, most: 200, name: 'The id of an experiment or of runs' })
+  const format = formats.find((one) => one === values.format)
+  if (!format) throw new EspalierError('usage', `--format ${values.format} is not known. Choose ${formats.join(' or ')}.`)
+  const [first = ''] = words
+  const subject = words.length === 1 && first.startsWith('exp-') ? { experiment: first } : { runs: words }
+  const title = values.title === undefined ? {} : { title: values.title }
+  const file = await withWorkbench(values, ({ call }) => call('reports.make', { ...subject, ...title, format, paths: values.paths }))
+  await deliver(values.json ? `${JSON.stringify(file)}\n` : file.content, values.output)
+  return 0
+})

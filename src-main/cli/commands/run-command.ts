@@ -3,32 +3,37 @@ import { exitCodeOf } from '../exit-codes.ts'
 
 export type Verb = (parameters: string[]) => Promise<number>
 
-/** Does a command's work and turns errors into one line and an exit code. */
-export async function guarded(name: string, help: string, parameters: string[], work: Verb): Promise<number> {
-  if (parameters.includes('--help') || parameters.includes('-h')) {
-    console.log(help)
-    return 0
+/** A command of the workbench with its help text. */
+export type Command = Verb & { readonly help: string }
+
+/** A command that prints its help on request, and turns errors into one line and an exit code. */
+export function command(name: string, help: string, work: Verb): Command {
+  const run: Verb = async (parameters) => {
+    if (parameters.includes('--help') || parameters.includes('-h')) {
+      console.log(help)
+      return 0
+    }
+    try {
+      return await work(parameters)
+    } catch (thrown) {
+      const { code, message } = toErrorMessage(thrown)
+      console.error(`espalier ${name}: ${message}`)
+      if (code === 'usage') console.error(`See espalier ${name} --help.`)
+      return exitCodeOf(code)
+    }
   }
-  try {
-    return await work(parameters)
-  } catch (thrown) {
-    const { code, message } = toErrorMessage(thrown)
-    console.error(`espalier ${name}: ${message}`)
-    if (code === 'usage') console.error(`See espalier ${name.split(' ')[0]} --help.`)
-    return exitCodeOf(code)
-  }
+  return Object.assign(run, { help })
 }
 
 /** A command with subcommands: its first argument selects one. */
-export function commandOf(name: string, help: string, verbs: Readonly<Record<string, Verb>>): Verb {
-  return (parameters) =>
-    guarded(name, help, parameters, async ([verb, ...rest]) => {
-      if (verb === undefined) {
-        console.log(help)
-        return 2
-      }
-      if (!Object.hasOwn(verbs, verb))
-        throw new EspalierError('usage', `There is no "${verb}". Choose one of ${Object.keys(verbs).join(', ')}.`)
-      return (verbs[verb] as Verb)(rest)
-    })
+export function commandOf(name: string, help: string, verbs: Readonly<Record<string, Verb>>): Command {
+  return command(name, help, async ([verb, ...rest]) => {
+    if (verb === undefined) {
+      console.log(help)
+      return 2
+    }
+    if (!Object.hasOwn(verbs, verb))
+      throw new EspalierError('usage', `There is no "${verb}". Choose one of ${Object.keys(verbs).join(', ')}.`)
+    return (verbs[verb] as Verb)(rest)
+  })
 }

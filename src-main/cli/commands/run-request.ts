@@ -3,9 +3,9 @@ import { hostname } from 'node:os'
 import { promisify } from 'node:util'
 import { EspalierError } from '#contract/errors.ts'
 import { readFlags } from './flags.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 
-export const runRequestHelp = `espalier run-request FILE
+const help = `espalier run-request FILE
 espalier run-request --probe
 
 Computes one run on the machine where it is called, without a history: FILE is FOLDER/runs/RUN/request.json, and steps, events and the
@@ -19,29 +19,28 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped before the end.`
 
 const stoppedCode = 75
 
-export const runRequest: Verb = (parameters) =>
-  guarded('run-request', runRequestHelp, parameters, async (given) => {
-    const { values, words } = readFlags(
-      given,
-      { probe: { type: 'boolean', default: false } },
-      { least: 0, most: 1, name: 'The request file' },
-    )
-    const { probeNode, startRunFile } = await import('#services/runs/run-file.ts')
-    if (values.probe) {
-      console.log(`${hostname()}: ${await probeNode()}`)
-      return 0
-    }
-    const [file] = words
-    if (file === undefined) throw new EspalierError('usage', 'The request file is missing.')
-    const run = startRunFile(file)
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.removeAllListeners(signal)
-      process.on(signal, () => run.stop())
-    }
-    process.on('SIGUSR2', () => void requeue(run.steps(), process.env.SLURM_JOB_ID))
-    const outcome = await run.over
-    return { done: 0, failed: 1, stopped: stoppedCode }[outcome]
-  })
+export const runRequest = command('run-request', help, async (given) => {
+  const { values, words } = readFlags(
+    given,
+    { probe: { type: 'boolean', default: false } },
+    { least: 0, most: 1, name: 'The request file' },
+  )
+  const { probeNode, startRunFile } = await import('#services/runs/run-file.ts')
+  if (values.probe) {
+    console.log(`${hostname()}: ${await probeNode()}`)
+    return 0
+  }
+  const [file] = words
+  if (file === undefined) throw new EspalierError('usage', 'The request file is missing.')
+  const run = startRunFile(file)
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.removeAllListeners(signal)
+    process.on(signal, () => run.stop())
+  }
+  process.on('SIGUSR2', () => void requeue(run.steps(), process.env.SLURM_JOB_ID))
+  const outcome = await run.over
+  return { done: 0, failed: 1, stopped: stoppedCode }[outcome]
+})
 
 /** The scheduler stops this job and restarts it. Not done if no step was finished, since the next attempt would be no longer. */
 async function requeue(steps: number, job: string | undefined): Promise<void> {

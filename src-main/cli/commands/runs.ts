@@ -6,7 +6,7 @@ import { commandOf } from './run-command.ts'
 import { showRun } from './show-run.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const runsHelp = `espalier runs list [--search TEXT] [--status STATUS] [--method METHOD] [--experiment ID] [--archived] [--limit N]
+const help = `espalier runs list [--search TEXT] [--status STATUS] [--method METHOD] [--experiment ID] [--archived] [--limit N]
 espalier runs show ID [--log]
 espalier runs resume ID… [--wait]
 espalier runs cancel ID…
@@ -111,4 +111,4 @@ const cancel = async (parameters: string[]): Promise<number> => {
   return 0
 }
 
-export const runs = commandOf('runs', runsHelp, { list, show, resume, cancel, export: exportRuns })
+export const runs = commandOf('runs', help, { list, show, resume, cancel, export: exportRuns })

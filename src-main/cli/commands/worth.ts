@@ -7,10 +7,10 @@ import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
 import { printJson, printTable, showPercent } from './output/print.ts'
-import { guarded, type Verb } from './run-command.ts'
+import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
-export const worthHelp = `espalier worth EXPERIMENT [--cost MEASURE]
+const help = `espalier worth EXPERIMENT [--cost MEASURE]
 
 Whether pruning is worth it: each pruned file against the best dense file that costs at most 1 % more.
 Only kinds of text that no choice saw decide. Make the files to compare with --weights.
@@ -21,16 +21,15 @@ ${commonHelp}`
 
 const flags = { ...commonFlags, cost: { type: 'string' } } as const
 
-export const worth: Verb = (parameters) =>
-  guarded('worth', worthHelp, parameters, async (given) => {
-    const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The experiment’s id' })
-    const runs = await withWorkbench(values, (door) => read(door, words[0] as string))
-    const cost = costNamed(values.cost, costsOf(runs, isPruned))
-    const found = worthOf(runs, cost)
-    if (values.json) printJson(found)
-    else print(found, cost)
-    return 0
-  })
+export const worth = command('worth', help, async (given) => {
+  const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The experiment’s id' })
+  const runs = await withWorkbench(values, (door) => read(door, words[0] as string))
+  const cost = costNamed(values.cost, costsOf(runs, isPruned))
+  const found = worthOf(runs, cost)
+  if (values.json) printJson(found)
+  else print(found, cost)
+  return 0
+})
 
 async function read({ call }: CommandDoor, experiment: string): Promise<ComparedRun[]> {
   await call('experiments.get', { id: experiment })
