@@ -1,5 +1,6 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
+import type { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 
 /** Of a tokenizer or the index of many shards. */
@@ -45,5 +46,14 @@ export async function readSmallFile(file: string, mostBytes = largestText, allow
     return buffer.toString('utf8')
   } finally {
     await handle.close()
+  }
+}
+
+/** What a small JSON file holds; undefined if it is missing or unreadable, or if the schema does not accept it. */
+export async function readSmallJson<T extends z.ZodType>(schema: T, file: string, mostBytes?: number): Promise<z.output<T> | undefined> {
+  try {
+    return schema.safeParse(JSON.parse(await readSmallFile(file, mostBytes))).data
+  } catch {
+    return undefined
   }
 }

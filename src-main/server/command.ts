@@ -54,8 +54,8 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
       if (port !== undefined || kept.port === 0) throw thrown
       return startServer({ ...settings, port: 0 })
     })
-    if (given === undefined) await keepDoor(dataFolder, { port: server.port, token })
-    await leaveNote(dataFolder, { address: addressBy('127.0.0.1', server, values.host), token })
+    if (given === undefined) keepDoor(dataFolder, { port: server.port, token })
+    leaveNote(dataFolder, { address: addressBy('127.0.0.1', server, values.host), token })
     announce(addressBy(hostname(), server, values.host), token, tokenFile)
     await stop
     await removeNote(dataFolder)

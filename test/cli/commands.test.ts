@@ -230,7 +230,7 @@ test('a missing server, or one that refuses the token, is reported in one line',
 })
 
 test('a server that works on the data folder is found by its note, which only its user can read', async () => {
-  await leaveNote(folder, server)
+  leaveNote(folder, server)
   expect(await readNote(folder)).toEqual({ address: server.address, token: server.token })
   expect(await commands.models(['list', '--data', folder])).toBe(0)
   expect(printed.out).toContain('model-1')

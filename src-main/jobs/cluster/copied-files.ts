@@ -6,12 +6,13 @@ import { EspalierError } from '#contract/errors.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
+import { writeWhole } from '#runtime/write-whole.ts'
 import { requestOf } from '../run-attempt.ts'
 import { type ClusterFiles, endOf, localPlaces, logFile, type TaskOfRun, writeRun } from './cluster-files.ts'
 import { type ClusterShell, clusterShell } from './cluster-shell.ts'
 import { contentHash } from './content-hash.ts'
 import { type Copying, copying } from './rsync.ts'
-import { readWhole, runFolderOf, writeWhole } from './run-folder.ts'
+import { readWhole, runFolderOf } from './run-folder.ts'
 
 /** Remote paths in a run's request, mapped to their local paths. */
 const knownPlaces = z.record(z.string(), z.string())

@@ -8,11 +8,12 @@ import { reachOfStep } from '#contract/runs/step-names.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { isAblation } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
+import { writeWhole } from '#runtime/write-whole.ts'
 import type { ComputeHost, Job } from '../compute/compute-host.ts'
 import { isOfProcess } from '../compute/explain-exit.ts'
 import type { JobSide } from '../compute/job-side.ts'
 import type { FetchFile } from '../run-attempt.ts'
-import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep, writeWhole } from './run-folder.ts'
+import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep } from './run-folder.ts'
 import { SharedSteps, type SharedTimings } from './shared-steps.ts'
 
 const tellMilliseconds = 1000

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { z } from 'zod'
 import { type StoredStep, storedStep } from '#contract/clusters/run-file.ts'
+import { writeWhole } from '#runtime/write-whole.ts'
 import { isNodeFile, readNodeFile } from './node-files.ts'
 
 /** Paths of one run in a folder that the workbench and the nodes share. */
@@ -42,21 +43,6 @@ export function namesIn(folder: string): string[] {
     return readdirSync(folder).sort()
   } catch {
     return []
-  }
-}
-
-let written = 0
-
-/** Writes a temporary file and renames it, so that a reader sees either the old or the new content. */
-export function writeWhole(file: string, content: string): void {
-  mkdirSync(dirname(file), { recursive: true })
-  const unfinished = `${file}.${process.pid}-${written++}.unfinished`
-  try {
-    writeFileSync(unfinished, content, { mode: 0o600, flush: true })
-    renameSync(unfinished, file)
-  } catch (thrown) {
-    rmSync(unfinished, { force: true })
-    throw thrown
   }
 }
 

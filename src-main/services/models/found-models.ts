@@ -4,7 +4,7 @@ import { basename, extname, join } from 'node:path'
 import { z } from 'zod'
 import type { FoundModel } from '#contract/models/models.ts'
 import { findCacheFolder } from '#hub/cache.ts'
-import { readSmallFile } from '#runtime/small-file.ts'
+import { readSmallJson } from '#runtime/small-file.ts'
 
 type Environment = Record<string, string | undefined>
 
@@ -82,12 +82,8 @@ async function inOllama(folder: string): Promise<FoundModel[]> {
 }
 
 async function modelDigest(file: string): Promise<string | undefined> {
-  try {
-    const { layers } = manifest.parse(JSON.parse(await readSmallFile(file, largestManifest)))
-    return layers.find(({ mediaType }) => mediaType === 'application/vnd.ollama.image.model')?.digest
-  } catch {
-    return undefined
-  }
+  const found = await readSmallJson(manifest, file, largestManifest)
+  return found?.layers.find(({ mediaType }) => mediaType === 'application/vnd.ollama.image.model')?.digest
 }
 
 /** Visible names in a folder; empty if it does not exist. */
