@@ -1,4 +1,6 @@
-/** Ends several subscriptions at once. */
-export function stopAll(stops: readonly (() => unknown)[]): void {
-  for (const stop of stops) stop()
+/** Joins several subscriptions: what it returns ends them all. */
+export function stopAll(...stops: readonly (() => unknown)[]): () => void {
+  return () => {
+    for (const stop of stops) stop()
+  }
 }

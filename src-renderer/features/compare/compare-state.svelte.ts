@@ -3,13 +3,14 @@ import { comparedGroups } from '#contract/comparison/comparison.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralSeeds } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
-import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { ErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'
 import type { TableFormat } from '#contract/titles.ts'
 import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
 import type { Brush } from '../../charts/parallel.ts'
 import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
 import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -82,17 +83,14 @@ export class CompareState {
       return
     }
     this.busy = true
-    try {
+    this.problem = await failureOf(async () => {
       const ids = runs ? runs.split(',') : await this.#runsOf(experiment ?? '')
       if (ids.length === 0) this.comparison = { baseline: null, runs: [] }
       else this.comparison = await withTitles(call('compare.get', { ids: ids.slice(0, 500), ...(baseline ? { baseline } : {}) }))
       void this.#describeModels()
-    } catch (thrown) {
-      this.#loaded = 'failed'
-      this.problem = toErrorMessage(thrown)
-    } finally {
-      this.busy = false
-    }
+    })
+    if (this.problem) this.#loaded = 'failed'
+    this.busy = false
   }
 
   /** Writes a switch or a choice into the address. */

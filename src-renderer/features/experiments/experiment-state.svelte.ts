@@ -35,15 +35,14 @@ export class ExperimentState {
 
   follow(): () => void {
     this.refresh()
-    const stops = [
+    return stopAll(
       on('run changed', ({ run }) => run.experiment?.id === this.id && this.#refreshSoon()),
       on('run event', ({ run, recorded: { event } }) => {
         if (event.type === 'progress') this.runs = this.runs.map((row) => (row.id === run ? { ...row, progress: event.progress } : row))
       }),
       on('experiment changed', ({ experiment }) => experiment.id === this.id && this.#refreshSoon()),
       onReconnect(() => this.refresh()),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   refresh(): void {

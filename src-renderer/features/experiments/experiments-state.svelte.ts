@@ -26,13 +26,12 @@ export class ExperimentsState {
 
   follow(): () => void {
     this.refresh()
-    const stops = [
+    return stopAll(
       on('experiment changed', this.#refreshSoon),
       on('experiment removed', this.#refreshSoon),
       on('run changed', this.#refreshSoon),
       onReconnect(() => this.refresh()),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   refresh(): void {

@@ -1,9 +1,9 @@
-import { toErrorMessage } from '#contract/errors.ts'
 import type { Judgement, JudgingEntry, JudgingResult, JudgingState } from '#contract/judging/judging.ts'
 import type { PromptSet, Transcript, TranscriptEntry } from '#contract/playground/playground.ts'
 import { parsePrompts } from '#contract/playground/prompt-lines.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { announce, attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
@@ -26,18 +26,17 @@ export class JudgingsState {
 
   follow(): () => void {
     void this.load()
-    const stops = [
+    return stopAll(
       on('run changed', ({ run }) => run.method === 'generation' && void this.load()),
       onReconnect(() => {
         this.problem = ''
         void this.load()
       }),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   async load(): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       const method = (value: string) => [{ field: 'method', is: 'equal' as const, value }]
       const [judgings, { rows }, answering, sets] = await Promise.all([
         call('judgings.list', {}),
@@ -52,9 +51,8 @@ export class JudgingsState {
       this.loaded = true
       this.sets = sets
       this.prompts ||= sets[0]?.prompts.join('\n') ?? ''
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    }
+    })
+    if (failure) this.problem = failure.message
   }
 
   usePrompts(set: string): void {
@@ -66,17 +64,15 @@ export class JudgingsState {
   async answer(): Promise<void> {
     this.busy = true
     this.problem = ''
-    try {
+    const failure = await failureOf(async () => {
       const settings = { maxTokens: this.tokens, alternatives: 0, decoding: { kind: 'sampling' as const, temperature: 0 } }
       const inspect = { kind: 'generation' as const, runs: this.choice.ids, prompts: parsePrompts(this.prompts), settings }
       await call('runs.inspect', { inspect })
       announce('Queued.')
       await this.load()
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    } finally {
-      this.busy = false
-    }
+    })
+    if (failure) this.problem = failure.message
+    this.busy = false
   }
 
   async start(transcript: string): Promise<void> {
@@ -100,12 +96,11 @@ export class OneJudging {
   }
 
   async load(): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       this.state = await call('judgings.get', { id: this.id })
       if (this.state.next === null) await this.reveal()
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    }
+    })
+    if (failure) this.problem = failure.message
   }
 
   async vote(vote: Judgement): Promise<void> {
@@ -146,11 +141,10 @@ export class AnswersState {
   problem = $state('')
 
   async load(id: string): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       this.run = await call('runs.get', { id })
       if (this.run.inspected?.kind === 'generation') this.transcript = await call('transcripts.get', { id: this.run.inspected.transcript })
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    }
+    })
+    if (failure) this.problem = failure.message
   }
 }

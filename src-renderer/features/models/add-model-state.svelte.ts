@@ -1,7 +1,8 @@
 import type { Output } from '#contract/api.ts'
-import { toErrorMessage } from '#contract/errors.ts'
 import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
 import { call, choosePlace, hasSystemDialog, placeOf, usesOtherMachine } from '../../api/api.ts'
+import { failureOf } from '../../lib/failure.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
 import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
@@ -12,26 +13,17 @@ export class AddModelState {
   placeProblem = $state('')
   source = $state<'folder' | 'elsewhere' | 'hub'>('folder')
   path = $state('')
-  found = $state.raw<ModelDescription | null>(null)
-  /** Whether what was found fits this machine. */
-  fit = $state('')
+  /** The latest check of a path: what is there, and whether it fits this machine. Results of earlier ones arrive nowhere. */
+  checked = $state.raw(new Loader<{ found: ModelDescription; fit: string }>())
   /** Models that other programs keep here; null until known. */
   elsewhere = $state.raw<FoundModel[] | null>(null)
-  looking = $state(false)
   adding = $state(false)
-  problem = $state<string | null>(null)
-  /** The number of the latest check. Answers to earlier ones are ignored. */
-  #look = 0
-  /** The window also has the system's dialog. */
+  problem = $state<string | null>(null) /** The window also has the system's dialog. */
   readonly hasSystemDialog = hasSystemDialog()
 
   async browse(folder?: string): Promise<void> {
-    try {
-      this.place = await call('files.browse', folder === undefined ? {} : { folder })
-      this.placeProblem = ''
-    } catch (thrown) {
-      this.placeProblem = toErrorMessage(thrown).message
-    }
+    const failure = await failureOf(async () => (this.place = await call('files.browse', folder === undefined ? {} : { folder })))
+    this.placeProblem = failure?.message ?? ''
   }
 
   async lookElsewhere(): Promise<void> {
@@ -53,49 +45,32 @@ export class AddModelState {
 
   /** Describes the model at a path without adding it. Of several checks at once, the latest counts. */
   async check(path: string): Promise<void> {
-    this.#look += 1
-    const look = this.#look
     this.path = path
-    this.found = null
-    this.fit = ''
     this.problem = null
-    this.looking = true
-    try {
+    this.checked = new Loader()
+    await this.checked.load(async () => {
       const [found, engine] = await Promise.all([call('models.check', { path }), call('engine.get', {})])
-      if (look !== this.#look) return
-      this.found = found
-      this.fit = fitText(found.parameters.total, freeMemory(engine))
-    } catch (thrown) {
-      if (look === this.#look) this.problem = toErrorMessage(thrown).message
-    } finally {
-      if (look === this.#look) this.looking = false
-    }
+      return { found, fit: fitText(found.parameters.total, freeMemory(engine)) }
+    })
   }
 
   /** Returns whether it was added, or its download began. A check that is under way no longer matters. */
   async add(source: { hub: { name: string; revision?: string } } | { mode: 'link' | 'copy' }): Promise<boolean> {
-    this.#look += 1
-    this.looking = false
+    if (this.checked.busy) this.checked = new Loader()
     this.adding = true
     this.problem = null
-    try {
-      if ('hub' in source) await call('models.download', source.hub)
-      else await call('models.add', { path: this.path, mode: source.mode })
-      return true
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-      return false
-    } finally {
-      this.adding = false
-    }
+    const failure = await failureOf(() =>
+      'hub' in source ? call('models.download', source.hub) : call('models.add', { path: this.path, mode: source.mode }),
+    )
+    this.problem = failure?.message ?? null
+    this.adding = false
+    return failure === null
   }
 
   /** Ready for another model. */
   reset(): void {
-    this.#look += 1
     this.path = ''
-    this.found = null
+    this.checked = new Loader()
     this.problem = null
-    this.looking = false
   }
 }

@@ -16,8 +16,10 @@ export class ModelState {
 
   follow(): () => void {
     this.refresh()
-    const stops = [on('model changed', ({ model }) => model.id === this.id && this.refresh()), onReconnect(() => this.refresh())]
-    return () => stopAll(stops)
+    return stopAll(
+      on('model changed', ({ model }) => model.id === this.id && this.refresh()),
+      onReconnect(() => this.refresh()),
+    )
   }
 
   refresh(): void {

@@ -40,14 +40,13 @@ export class ModelsState {
   /** Loads and follows. Returns the function that stops. */
   follow(): () => void {
     this.refresh()
-    const stops = [
+    return stopAll(
       on('model changed', ({ model }) => this.#change((models) => replaceById(models, model))),
       on('model removed', ({ id }) => this.#change((models) => models.filter((model) => model.id !== id))),
       on('transfer changed', ({ transfer }) => (this.transfers = replaceById(this.transfers, transfer))),
       on('engine changed', ({ engine }) => engine.selfTest && void this.#timeSample()),
       onReconnect(() => this.refresh()),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   refresh(): void {

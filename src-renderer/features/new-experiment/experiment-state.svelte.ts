@@ -1,10 +1,11 @@
-import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { ErrorMessage } from '#contract/errors.ts'
 import type { GridInput, GridPreview, Preset } from '#contract/experiments/experiments.ts'
 import { type ModelEntry, smallerSiblings } from '#contract/models/models.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import { type GgufType, ggufTypesOf, isAblation } from '#contract/titles.ts'
 import { call, on } from '../../api/api.ts'
 import { catalogue, loadCatalogue } from '../../lib/catalogue.svelte.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { notify } from '../../lib/notices.svelte.ts'
@@ -48,7 +49,7 @@ export class ExperimentState {
 
   /** Continues the kept draft. Without one, starts from a run or an experiment, the first preset of the model, or defaults. */
   async start(): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       const [models, clusters] = await Promise.all([call('models.list', {}), call('clusters.list', {}), loadCatalogue()])
       this.clusters = clusters.map(({ name }) => name)
       this.models = models
@@ -61,9 +62,8 @@ export class ExperimentState {
       this.#nextKey += Math.max(0, ...this.draft.methods.map(({ key }) => key))
       this.ready = true
       this.changed()
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-    }
+    })
+    if (failure) this.problem = failure
   }
 
   async #firstDraft(): Promise<Draft> {
@@ -129,11 +129,8 @@ export class ExperimentState {
   async chooseModels(models: string[]): Promise<void> {
     this.draft.models = models
     this.draft.siblings = this.draft.siblings.filter((sibling) => this.siblings.some(({ id }) => id === sibling))
-    try {
-      await this.#suitTexts()
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-    }
+    const failure = await failureOf(() => this.#suitTexts())
+    if (failure) this.problem = failure
     this.changed()
   }
 
@@ -257,17 +254,14 @@ export class ExperimentState {
   async create(start: 'queue' | 'draft'): Promise<void> {
     this.creating = true
     this.problem = null
-    try {
+    this.problem = await failureOf(async () => {
       const name = this.draft.name.trim() || this.suggestedName
       const { experiment, runs } = await call('experiments.create', { name, grid: this.#grid(), executor: this.draft.executor, start })
       notify(start === 'queue' ? `${formatPlural(runs.length, 'run')} queued` : `${formatPlural(runs.length, 'run')} saved as drafts`)
       this.#first = JSON.stringify(this.draft)
       this.keep()
       router.go(['experiments', experiment.id])
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-    } finally {
-      this.creating = false
-    }
+    })
+    this.creating = false
   }
 }

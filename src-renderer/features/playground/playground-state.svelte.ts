@@ -1,4 +1,4 @@
-import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { ErrorMessage } from '#contract/errors.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import type { GenerationEvent } from '#contract/playground/generation.ts'
 import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
@@ -6,6 +6,7 @@ import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#
 import { paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
@@ -56,7 +57,7 @@ export class PlaygroundState {
 
   follow(): () => void {
     this.#columns = this.#load()
-    const stops = [
+    return stopAll(
       on('generation', ({ session, event }) => session === this.session?.id && this.#hear(event)),
       on('transcript changed', ({ transcript }) => {
         if (transcript.id !== this.session?.id) return
@@ -64,8 +65,7 @@ export class PlaygroundState {
         if (transcript.status !== 'running') void this.#finish(transcript.id)
       }),
       onReconnect(() => this.session && void this.open(this.session.id)),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   /** The address names runs and, if the dense model is left out, `dense=no`. */
@@ -86,7 +86,7 @@ export class PlaygroundState {
     if (asked.length === 0) return
     this.starting = true
     this.problem = null
-    try {
+    this.problem = await failureOf(async () => {
       await this.#columns
       const columns = [...(this.withDense ? [{ model: this.modelId }] : []), ...this.runs.map(({ id }) => ({ run: id }))].slice(0, 6)
       this.answers = new Map()
@@ -103,11 +103,8 @@ export class PlaygroundState {
       })
       router.replaceQuery({ ...router.query, transcript: this.session.id })
       void this.#finish(this.session.id)
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-    } finally {
-      this.starting = false
-    }
+    })
+    this.starting = false
   }
 
   /** Whether the answers that are shown can be replied to: one prompt, or a conversation, in the chat template. */
@@ -118,19 +115,16 @@ export class PlaygroundState {
   }
 
   async reply(text: string): Promise<boolean> {
-    if (!this.session) return false
+    const { session } = this
+    if (!session) return false
     this.starting = true
     this.problem = null
-    try {
-      this.session = await call('playground.reply', { id: this.session.id, text })
-      void this.#finish(this.session.id)
-      return true
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-      return false
-    } finally {
-      this.starting = false
-    }
+    this.problem = await failureOf(async () => {
+      this.session = await call('playground.reply', { id: session.id, text })
+      void this.#finish(session.id)
+    })
+    this.starting = false
+    return this.problem === null
   }
 
   /** Turns the chat template on if the model has one. */
@@ -148,13 +142,11 @@ export class PlaygroundState {
 
   /** Shows a kept transcript. */
   async open(id: string): Promise<void> {
-    try {
+    this.problem = await failureOf(async () => {
       const transcript = await call('transcripts.get', { id })
       this.#show(transcript)
       if (transcript.status === 'running') await this.#finish(id)
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-    }
+    })
   }
 
   #show(transcript: Transcript): void {
@@ -165,7 +157,6 @@ export class PlaygroundState {
     this.settings = transcript.settings
     this.given = []
     this.revealed = transcript.votes.length > 0
-    this.problem = null
     this.#takeColumns(transcript)
   }
 
@@ -232,7 +223,7 @@ export class PlaygroundState {
   }
 
   async #load(): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       const [models, promptSets] = await Promise.all([call('models.list', {}), call('prompts.list', {})])
       this.models = models
       this.promptSets = promptSets
@@ -242,9 +233,8 @@ export class PlaygroundState {
         await this.#loadRuns()
         this.#suitTemplate()
       }
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-    }
+    })
+    if (failure) this.problem = failure
   }
 
   async #loadRuns(): Promise<void> {

@@ -65,7 +65,7 @@ export class RunState {
 
   follow(): () => void {
     this.refresh()
-    const stops = [
+    return stopAll(
       on('run event', ({ run, recorded }) => run === this.id && this.#take(recorded.event)),
       on('run changed', ({ run }) => {
         if (run.id !== this.id) return
@@ -75,8 +75,7 @@ export class RunState {
         this.#refreshSoon()
       }),
       onReconnect(() => this.refresh()),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   refresh(): void {

@@ -47,7 +47,7 @@ export class HistoryState {
 
   follow(): () => void {
     void this.views.load()
-    const stops = [
+    return stopAll(
       on('run changed', ({ run }) => this.#take(run)),
       on('runs removed', ({ ids }) => {
         this.chosen.removed(ids)
@@ -59,8 +59,7 @@ export class HistoryState {
         void this.#loadExperiment()
         this.refresh()
       }),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   /** Loads from the start again: called when the filter, the sorting or the columns change. */

@@ -1,7 +1,8 @@
 import type { ClusterFinding, ClusterProfile } from '#contract/clusters/clusters.ts'
 import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
-import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
+import type { ErrorMessage } from '#contract/errors.ts'
 import { call } from '../../api/api.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { attempt, notify } from '../../lib/notices.svelte.ts'
 
 /** The configured clusters, the one being edited, and the findings of its check. */
@@ -58,14 +59,9 @@ export class ClustersState {
   }
 
   async #attempt(act: (cluster: ClusterProfile) => Promise<void>): Promise<boolean> {
-    if (!this.draft) return false
-    try {
-      await act($state.snapshot(this.draft))
-      this.problem = null
-      return true
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown)
-      return false
-    }
+    const { draft } = this
+    if (!draft) return false
+    this.problem = await failureOf(() => act($state.snapshot(draft)))
+    return this.problem === null
   }
 }

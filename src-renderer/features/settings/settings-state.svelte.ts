@@ -41,11 +41,10 @@ export class SettingsState {
     void this.#attempt('', async () => {
       this.history = await call('history.get', {})
     })
-    const stops = [
+    return stopAll(
       on('engine changed', ({ engine }) => (this.engine = engine)),
       on('settings changed', ({ settings }) => (this.settings = settings)),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   async change(changes: SettingsChange): Promise<void> {

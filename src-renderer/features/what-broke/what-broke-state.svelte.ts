@@ -5,6 +5,7 @@ import { isOfSample } from '#contract/models/sample.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
@@ -44,7 +45,7 @@ export class WhatBrokeState {
 
   follow(): () => void {
     void this.refresh()
-    const stops = [
+    return stopAll(
       on('run changed', ({ run }) => run.id === this.id && void this.refresh()),
       on('run event', ({ run, recorded }) => {
         if (run !== this.id || recorded.event.type !== 'progress' || !this.run.value) return
@@ -53,8 +54,7 @@ export class WhatBrokeState {
         if (!this.divergence) void this.load(this.pages.size)
       }),
       onReconnect(() => void this.refresh()),
-    ]
-    return () => stopAll(stops)
+    )
   }
 
   async refresh(): Promise<void> {
@@ -124,7 +124,7 @@ export class StartState {
   }
 
   async load(): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       if (this.choice.ids.length === 0) await this.#takeNamed()
       const [made, catalogue] = await Promise.all([
         call('runs.query', { limit: 50, columns: [], conditions: [{ field: 'method', is: 'equal', value: 'divergence' }] }),
@@ -136,9 +136,8 @@ export class StartState {
       this.#texts = catalogue.datasets.filter(({ uses }) => uses.includes('evaluation'))
       this.#offer(this.#texts)
       await this.suit()
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    }
+    })
+    if (failure) this.problem = failure.message
   }
 
   /** The runs that the address names. */
@@ -169,17 +168,15 @@ export class StartState {
   async start(): Promise<void> {
     this.busy = true
     this.problem = ''
-    try {
+    const failure = await failureOf(async () => {
       const source = this.source === 'own' ? (await call('texts.upload', { name: 'own-text.txt', content: this.text })).path : this.source
       const { sequenceLength, windows } = this
       const made = await call('runs.inspect', {
         inspect: { kind: 'divergence', runs: this.choice.ids, data: { source, sequenceLength, windows } },
       })
       router.go(['broke', made.id])
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    } finally {
-      this.busy = false
-    }
+    })
+    if (failure) this.problem = failure.message
+    this.busy = false
   }
 }

@@ -1,7 +1,7 @@
-import { toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import { call, on } from '../../../api/api.ts'
+import { failureOf } from '../../../lib/failure.ts'
 
 /** One way to save: a format, and for GGUF a type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
@@ -33,13 +33,12 @@ export class SaveState {
   }
 
   async #load(): Promise<void> {
-    try {
+    const failure = await failureOf(async () => {
       this.outlines = (await call('runs.formats', { id: this.run })).formats
       const first = this.outlines.find(({ problem }) => problem === null)
       if (this.chosen.length === 0 && first) this.chosen = [choiceKey(first)]
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    }
+    })
+    if (failure) this.problem = failure.message
   }
 
   choose(key: string, chosen: boolean): void {
@@ -53,18 +52,16 @@ export class SaveState {
     const name = this.name.trim()
     this.starting = true
     this.problem = null
-    try {
+    const failure = await failureOf(async () => {
       this.transfer = await call('runs.save', {
         id: this.run,
         formats,
         ...(ggufTypes.length > 0 ? { ggufTypes } : {}),
         ...(name ? { name } : {}),
       })
-    } catch (thrown) {
-      this.problem = toErrorMessage(thrown).message
-    } finally {
-      this.starting = false
-    }
+    })
+    if (failure) this.problem = failure.message
+    this.starting = false
   }
 
   async cancel(): Promise<void> {
