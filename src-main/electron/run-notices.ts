@@ -1,6 +1,7 @@
 import { type BrowserWindow, Notification } from 'electron'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { shareDone } from '#contract/runs/time/progress.ts'
 import type { Door } from '#server/door.ts'
 
 const ended: ReadonlySet<RunStatus> = new Set(['done', 'failed'])
@@ -12,14 +13,10 @@ export function watchRuns(door: Door, window: BrowserWindow): () => void {
     if (event.name !== 'run changed' || window.isDestroyed()) return
     const { run } = event.data
     const wasRunning = running.delete(run.id)
-    if (run.status === 'running') running.set(run.id, shareDone(run))
+    if (run.status === 'running') running.set(run.id, Math.min(shareDone(run.progress) ?? 0, 1))
     window.setProgressBar(meanOf([...running.values()]))
     if (wasRunning && ended.has(run.status) && !window.isFocused()) void notify(door, window, run)
   })
-}
-
-function shareDone({ progress }: RunEntry): number {
-  return progress && progress.total > 0 ? Math.min(progress.done / progress.total, 1) : 0
 }
 
 /** A negative value hides the bar. */

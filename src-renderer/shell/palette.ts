@@ -25,9 +25,7 @@ export function matchCommands(commands: readonly Command[], text: string, search
       const all = `${title} ${kind} ${note}`.toLowerCase()
       return words.every((word) => all.includes(word))
     })
-    .map((command, at) => ({ command, at, rank: rank(command) }))
-    .sort((a, b) => a.rank - b.rank || a.at - b.at)
-    .map(({ command }) => command)
+    .sort((a, b) => rank(a) - rank(b))
   const ids = new Set(matched.map(({ id }) => id))
   return [...matched, ...searched.filter(({ id }) => !ids.has(id))].slice(0, most)
 }

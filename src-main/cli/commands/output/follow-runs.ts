@@ -2,6 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { canAct, refusalOf } from '#contract/runs/run-actions.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { shareDone } from '#contract/runs/time/progress.ts'
 import type { CommandDoor } from '../with-workbench.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 
@@ -109,9 +110,8 @@ function tellChanges(door: CommandDoor, ids: readonly string[], take: (run: RunE
 }
 
 function lineOf({ name, status, progress }: RunEntry): string {
-  const share =
-    status === 'running' && progress && progress.total > 0 ? `, ${progress.phase} ${showPercent(progress.done / progress.total)}` : ''
-  return printable(`${name}: ${status}${share}`)
+  const share = status === 'running' ? shareDone(progress) : null
+  return printable(`${name}: ${status}${share === null ? '' : `, ${progress?.phase} ${showPercent(share)}`}`)
 }
 
 function tell(line: string, { status, progress }: RunEntry): void {

@@ -17,3 +17,8 @@ export type Progress = z.infer<typeof progress>
 export function progressAmounts({ done, total, unit }: Pick<Progress, 'done' | 'total' | 'unit'>): [string, string] {
   return unit === 'bytes' ? [fileSizeText(done), fileSizeText(total)] : [`${Math.round(done)}`, `${total}`]
 }
+
+/** The share of a phase that is done; null if nothing is under way, or no end is known. */
+export function shareDone(progress: Pick<Progress, 'done' | 'total'> | null | undefined): number | null {
+  return progress && progress.total > 0 ? progress.done / progress.total : null
+}
