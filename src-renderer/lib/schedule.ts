@@ -21,3 +21,10 @@ export function debounce<Values extends unknown[]>(action: (...values: Values) =
     timer = setTimeout(() => action(...values), milliseconds)
   }
 }
+
+/** Joins several subscriptions: what it returns ends them all. */
+export function stopAll(...stops: readonly (() => unknown)[]): () => void {
+  return () => {
+    for (const stop of stops) stop()
+  }
+}

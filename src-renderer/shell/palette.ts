@@ -1,3 +1,5 @@
+import { containsWords } from '../lib/search.ts'
+
 /** A place that the command palette goes to, or an action. */
 export interface Command {
   id: string
@@ -14,17 +16,12 @@ export interface Command {
  */
 export function matchCommands(commands: readonly Command[], text: string, searched: readonly Command[] = [], most = 30): Command[] {
   const typed = text.trim().toLowerCase()
-  const words = typed.split(/\s+/).filter(Boolean)
   const rank = ({ title }: Command) => {
-    const lower = title.toLowerCase()
-    if (lower.startsWith(typed)) return 0
-    return words.every((word) => lower.includes(word)) ? 1 : 2
+    if (title.toLowerCase().startsWith(typed)) return 0
+    return containsWords(title, typed) ? 1 : 2
   }
   const matched = commands
-    .filter(({ title, kind, note = '' }) => {
-      const all = `${title} ${kind} ${note}`.toLowerCase()
-      return words.every((word) => all.includes(word))
-    })
+    .filter(({ title, kind, note = '' }) => containsWords(`${title} ${kind} ${note}`, typed))
     .sort((a, b) => rank(a) - rank(b))
   const ids = new Set(matched.map(({ id }) => id))
   return [...matched, ...searched.filter(({ id }) => !ids.has(id))].slice(0, most)

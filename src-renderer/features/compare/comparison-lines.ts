@@ -31,6 +31,17 @@ export interface ComparisonCell {
   best: boolean
 }
 
+/** Properties of the comparison table, whichever way it is turned. */
+export interface TableProps {
+  subjects: Subject[]
+  baseline: Subject | null
+  lines: ComparisonLine[]
+  highlighted: string | null
+  onopen: (id: string) => void
+  onpin: (id: string) => void
+  onremove: (ids: string[]) => void
+}
+
 type Tokens = ReturnType<typeof tokenGroups>
 
 const share = (value: number | null) => (value === null ? '–' : formatShare(value))

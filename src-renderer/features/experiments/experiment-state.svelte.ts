@@ -10,8 +10,7 @@ import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
-import { coalesce } from '../../lib/schedule.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { coalesce, stopAll } from '../../lib/schedule.ts'
 import { comparableWith, latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
 
 /** One experiment: its settings, its runs and its results. */

@@ -4,8 +4,8 @@ import { formatPlural } from '../../lib/format.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
-import { coalesce } from '../../lib/schedule.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { coalesce, stopAll } from '../../lib/schedule.ts'
+import { containsWords } from '../../lib/search.ts'
 import { readDescription } from './experiments.ts'
 
 /** The list of experiments, newest first. */
@@ -14,13 +14,9 @@ export class ExperimentsState {
   search = $state('')
   archived = $state(false)
 
-  readonly shown: ExperimentEntry[] = $derived.by(() => {
-    const words = this.search.toLowerCase().split(/\s+/).filter(Boolean)
-    return (this.list.value ?? []).filter(({ name, notes, tags }) => {
-      const text = [name, notes, ...tags].join(' ').toLowerCase()
-      return words.every((word) => text.includes(word))
-    })
-  })
+  readonly shown: ExperimentEntry[] = $derived(
+    (this.list.value ?? []).filter(({ name, notes, tags }) => containsWords([name, notes, ...tags].join(' '), this.search)),
+  )
 
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
 

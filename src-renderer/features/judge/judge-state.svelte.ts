@@ -8,7 +8,7 @@ import { announce, attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { stopAll } from '../../lib/schedule.ts'
 
 /** What can be judged, what was judged, and what is needed to generate answers unattended. */
 export class JudgingsState {

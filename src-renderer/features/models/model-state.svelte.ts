@@ -3,7 +3,7 @@ import { call, on, onReconnect } from '../../api/api.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { stopAll } from '../../lib/schedule.ts'
 
 /** One model's page. */
 export class ModelState {

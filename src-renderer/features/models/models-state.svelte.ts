@@ -6,7 +6,8 @@ import { catalogue } from '../../lib/catalogue.svelte.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
 import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { stopAll } from '../../lib/schedule.ts'
+import { containsWords } from '../../lib/search.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
 
 /** The library as the screen shows it: models, transfers, and whether anything was ever done. */
@@ -20,12 +21,8 @@ export class ModelsState {
   sampleTime = $state.raw<SecondsRange | null>(null)
 
   get shown(): ModelEntry[] {
-    const words = this.search.toLowerCase().split(/\s+/).filter(Boolean)
-    const all = this.models.value ?? []
-    return all.filter((model) =>
-      words.every((word) =>
-        `${model.name} ${catalogue.family(model.description.family)} ${model.tags.join(' ')}`.toLowerCase().includes(word),
-      ),
+    return (this.models.value ?? []).filter(({ name, description, tags }) =>
+      containsWords([name, catalogue.family(description.family), ...tags].join(' '), this.search),
     )
   }
 

@@ -1,7 +1,7 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { Grid, GridInput, Preset, RecoveryChoice, RepairChoice, WeightChoice } from '#contract/experiments/experiments.ts'
 import { paperAnswers, paperLength, usualLongContext, usualRepetition } from '#contract/protocol.ts'
-import type { Catalogue, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
+import type { Catalogue, DatasetEntry, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
@@ -63,6 +63,15 @@ export interface Draft {
   executor: string | null
   /** Measures of a preset or a cloned run that this form has no field for; they are kept. */
   others: MeasureRequest[]
+}
+
+/** Properties of a part of the form that treats every combination with a text. */
+export interface TreatmentPartProps {
+  draft: Draft
+  /** What the chosen models may read. */
+  texts: DatasetEntry[]
+  problem: string | null
+  onchange: (changes: Partial<Draft>) => void
 }
 
 const usualLength = 256

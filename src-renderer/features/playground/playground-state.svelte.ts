@@ -10,7 +10,7 @@ import { failureOf } from '../../lib/failure.ts'
 import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { stopAll } from '../../lib/schedule.ts'
 import { type Answers, answersOf, blindOrder, takeEvents } from './answers.ts'
 
 export const plainSampling: GenerationSettings['decoding'] = {

@@ -15,8 +15,7 @@ import { Loader } from '../../lib/loader.svelte.ts'
 import { announce, attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText, toFileName } from '../../lib/save-file.ts'
-import { coalesce } from '../../lib/schedule.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { coalesce, stopAll } from '../../lib/schedule.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
 
 /** What a clone adds to the run. */

@@ -4,7 +4,7 @@ import type { HistoryState } from '#contract/machine/history.ts'
 import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/machine/settings.ts'
 import { call, copyText, elsewhere, on } from '../../api/api.ts'
 import { attempt, notify } from '../../lib/notices.svelte.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { stopAll } from '../../lib/schedule.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
 /** For this many milliseconds, devices and their free memory are not queried again, because that starts a process. */

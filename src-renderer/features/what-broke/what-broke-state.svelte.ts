@@ -11,7 +11,7 @@ import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
-import { stopAll } from '../../lib/stop-all.ts'
+import { stopAll } from '../../lib/schedule.ts'
 import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
 
 /** How many pages of tokens are kept. Others are loaded again. */
