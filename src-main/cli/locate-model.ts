@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
-import { followTransfer } from './commands/output/follow-transfer.ts'
+import { downloadModel, isHubName } from './commands/output/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags/flags.ts'
 
@@ -25,16 +25,12 @@ async function entryAt({ call }: CommandDoor, path: string): Promise<ModelEntry>
 }
 
 async function fetchModel(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {
-  if (!/^[\w.-]+\/[\w.-]+$/.test(name))
+  if (!isHubName(name))
     throw new EspalierError(
       'not-found',
       `There is no model at "${name}". Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
     )
-  const { model } = await followTransfer(door, () =>
-    door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }),
-  )
-  if (model === null) throw new EspalierError('internal', `${name} was downloaded but is not in the library.`)
-  return door.call('models.get', { id: model })
+  return downloadModel(door, name, revision)
 }
 
 /** When a model's files were last written, in milliseconds since 1970. */

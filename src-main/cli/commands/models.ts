@@ -3,10 +3,10 @@ import { resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { type ModelEntry, numbersOf } from '#contract/models/models.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { followTransfer } from './output/follow-transfer.ts'
+import { downloadModel, isHubName } from './output/follow-transfer.ts'
 import { printJson, printTable, showBytes } from './output/print.ts'
 import { commandOf } from './run-command.ts'
-import { type CommandDoor, withWorkbench } from './with-workbench.ts'
+import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
@@ -42,21 +42,15 @@ const add = async (parameters: string[]): Promise<number> => {
     () => true,
     () => false,
   )
-  const isPath = isThere || !/^[\w.-]+\/[\w.-]+$/.test(source)
+  const isPath = isThere || !isHubName(source)
   const named = values.name === undefined ? {} : { name: values.name }
   const model = await withWorkbench(values, (door) => {
-    if (!isPath) return download(door, source, values.revision)
+    if (!isPath) return downloadModel(door, source, values.revision)
     const path = values.server === undefined ? resolve(source) : source
     return door.call('models.add', { path, mode: values.copy ? 'copy' : 'link', ...named })
   })
   printModels([model], values.json)
   return 0
-}
-
-async function download(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {
-  const transfer = await followTransfer(door, () => door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }))
-  if (transfer.model === null) throw new EspalierError('internal', `${name} was downloaded but is not in the library.`)
-  return door.call('models.get', { id: transfer.model })
 }
 
 const remove = async (parameters: string[]): Promise<number> => {

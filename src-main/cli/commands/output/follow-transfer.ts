@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { Transfer } from '#contract/models/models.ts'
+import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import type { CommandDoor } from '../with-workbench.ts'
 import { printable, showBytes } from './print.ts'
 
@@ -28,6 +28,18 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
   if (last.status === 'cancelled') throw new EspalierError('cancelled', `${last.name} was cancelled.`)
   if (last.status !== 'done') throw new EspalierError(last.code ?? 'internal', last.problem ?? `${last.name} failed.`)
   return last
+}
+
+/** Whether a text could be a model's name on the hub. */
+export const isHubName = (text: string): boolean => /^[\w.-]+\/[\w.-]+$/.test(text)
+
+/** Downloads a model from the hub into the library. */
+export async function downloadModel(door: CommandDoor, name: string, revision: string | undefined): Promise<ModelEntry> {
+  const { model } = await followTransfer(door, () =>
+    door.call('models.download', { name, ...(revision === undefined ? {} : { revision }) }),
+  )
+  if (model === null) throw new EspalierError('internal', `${name} was downloaded but is not in the library.`)
+  return door.call('models.get', { id: model })
 }
 
 function tell({ name, doneBytes, totalBytes, turns, kind, status }: Transfer): void {
