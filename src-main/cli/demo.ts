@@ -11,6 +11,7 @@ import { backendChoice } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { pruningSeconds } from '#contract/runs/time/phases.ts'
 import { denseMethod, sampleTextTitles } from '#contract/titles.ts'
+import { wrapWords } from '#contract/words.ts'
 import { BlockMap } from './block-map.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
@@ -170,21 +171,15 @@ function printResults(documents: readonly RunDocument[]): void {
 
 /** Two texts in columns, each under its title. */
 function sideBySide(left: readonly string[], right: readonly string[]): string {
-  const columns = [left, right].map(([title = '', text = '']) => [title, '─'.repeat(title.length), ...wrap(text)])
+  const columns = [left, right].map(([title = '', text = '']) => [
+    title,
+    '─'.repeat(title.length),
+    ...wrapWords(text.split(/\s+/), columnWidth),
+  ])
   const height = Math.max(...columns.map((lines) => lines.length))
   return Array.from({ length: height }, (_, i) => `${(columns[0]?.[i] ?? '').padEnd(columnWidth)}  ${columns[1]?.[i] ?? ''}`.trimEnd())
     .join('\n')
     .concat('\n')
-}
-
-function wrap(text: string): string[] {
-  const lines: string[] = ['']
-  for (const word of text.split(/\s+/)) {
-    const last = lines.at(-1) ?? ''
-    if (last.length + word.length + 1 > columnWidth && last !== '') lines.push(word)
-    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`
-  }
-  return lines
 }
 
 try {

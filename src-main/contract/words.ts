@@ -1,4 +1,15 @@
 /** `1 block`, `3 blocks`. */
 export const plural = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
 
+/** Lines of at most `width` characters. A longer word gets a line of its own. */
+export function wrapWords(words: readonly string[], width: number): string[] {
+  const lines: string[] = ['']
+  for (const word of words) {
+    const last = lines.at(-1) ?? ''
+    if (last !== '' && last.length + 1 + word.length > width) lines.push(word)
+    else lines[lines.length - 1] = last === '' ? word : `${last} ${word}`
+  }
+  return lines
+}
+
 export const upperFirst = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)

@@ -1,6 +1,7 @@
 import { at } from '#contract/at.ts'
 import type { Axis, Plot, Series } from '#contract/comparison/plot.ts'
 import { seriesColours } from '#contract/comparison/series.ts'
+import { wrapWords } from '#contract/words.ts'
 
 type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
 
@@ -98,21 +99,11 @@ function drawLegend({ name, marker }: Series, colour: string, index: number, cou
   const left = frame.width - frame.right + 16
   const step = Math.min(20, (frame.height - frame.top - 16) / Math.max(1, count))
   const at = frame.top + 8 + index * step
-  const lines = wrap(name, 26)
+  const lines = wrapWords(name.split(' '), 26)
   return [
     marker ? drawMark(left + 9, at, colour, marker) : line(left, at, left + 18, at, colour, 2),
     ...lines.map((part, i) => text(left + 24, at + 4 + 14 * i, part, step < 14 ? 'font-size="10"' : '')),
   ].join('')
-}
-
-function wrap(name: string, width: number): string[] {
-  const lines: string[] = ['']
-  for (const word of name.split(' ')) {
-    const last = lines.at(-1) ?? ''
-    if (last && last.length + word.length >= width) lines.push(word)
-    else lines[lines.length - 1] = last ? `${last} ${word}` : word
-  }
-  return lines
 }
 
 const round = (value: number): number => Math.round(value * 100) / 100
