@@ -12,7 +12,7 @@ import { adviceFor, isOfProcess } from './compute/explain-exit.ts'
 import type { JobSide } from './compute/job-side.ts'
 import type { RunLogs } from './run-log.ts'
 import { RunRecorder, toDiskError } from './run-recorder.ts'
-import type { AttemptEnvironment } from './run-result.ts'
+import { type AttemptEnvironment, environmentOf } from './run-result.ts'
 import { RunStory } from './run-story.ts'
 
 /** Interval of retries when a full disk refused an outcome. */
@@ -132,12 +132,7 @@ export class RunAttempt {
   }
 
   get #environment(): AttemptEnvironment {
-    return {
-      platform: `${process.platform} ${process.arch}`,
-      node: this.#parts.host.node ?? process.version,
-      device: this.row.device,
-      memoryBytes: this.#request.memoryBytes ?? null,
-    }
+    return environmentOf(this.#parts.host, this.row.device, this.#request)
   }
 }
 

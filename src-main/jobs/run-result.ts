@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { type InspectionDocument, inspectionDocument } from '#contract/inspection/inspected.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEnvironment } from '#contract/runs/runs.ts'
 import { pruningSeconds, pruningTime } from '#contract/runs/time/phases.ts'
 import type { History } from '#db/history.ts'
@@ -9,10 +10,20 @@ import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import { queueMissingBaseline } from './baselines.ts'
+import type { ComputeHost } from './compute/compute-host.ts'
 import { outcomesOf } from './task-outcomes.ts'
 
 /** What the process that does an attempt knows of its surroundings. */
 export type AttemptEnvironment = Omit<RunEnvironment, 'version' | 'backend'>
+
+export function environmentOf(host: ComputeHost, device: string | null, request: RunRequest): AttemptEnvironment {
+  return {
+    platform: `${process.platform} ${process.arch}`,
+    node: host.node ?? process.version,
+    device,
+    memoryBytes: request.memoryBytes ?? null,
+  }
+}
 
 /** What a finished attempt gives. */
 interface AttemptResult {

@@ -13,6 +13,7 @@ import type { ComputeHost, Job } from '../compute/compute-host.ts'
 import { isOfProcess } from '../compute/explain-exit.ts'
 import type { JobSide } from '../compute/job-side.ts'
 import type { FetchFile } from '../run-attempt.ts'
+import { environmentOf } from '../run-result.ts'
 import { hashOf, namesIn, type RunFolder, readStep, runFolderAround, writeStep } from './run-folder.ts'
 import { SharedSteps, type SharedTimings } from './shared-steps.ts'
 
@@ -161,12 +162,7 @@ class RunOnNode {
   #tell(): void {
     const { job, node, device } = this.#parts
     const state: AttemptState = {
-      environment: {
-        platform: `${process.platform} ${process.arch}`,
-        node: this.#host.node ?? process.version,
-        device,
-        memoryBytes: this.#asked.request.memoryBytes ?? null,
-      },
+      environment: environmentOf(this.#host, device, this.#asked.request),
       node,
       job,
       startedAt: this.#startedAt,
