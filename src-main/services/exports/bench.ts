@@ -2,6 +2,8 @@ import { stat } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { fileBench, speedRange } from '#contract/exports/file-bench.ts'
+import type { ComputeTask } from '#contract/machine/compute-messages.ts'
+import type { Transfer } from '#contract/models/models.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 
@@ -12,30 +14,27 @@ export class BenchService extends Service {
       const files = request.files.map((file) => resolve(file))
       for (const file of files) await requireFile(file)
       const name = files.map((file) => basename(file)).join(', ')
-      const work = { kind: 'bench' as const, name, totalBytes: null, request: { ...request, files } }
-      return this.parts.transfers.begin(work, async (signal, report) => {
-        const job = this.parts.exporter.perform(
-          { kind: 'bench files', ...request, files },
-          {
-            signal,
-            onEvent: (event) => report({ turns: event as { done: number; total: number } }),
-            fetchFile: (file, stop) => this.parts.fetchFile(file, stop, () => undefined),
-          },
-        )
-        report({ bench: fileBench.parse(await job.result) })
-        return null
-      }).transfer
+      const asked = { ...request, files }
+      return this.#measure(name, asked, { kind: 'bench files', ...asked }, (found) => ({ bench: fileBench.parse(found) }))
     },
     'bench.speeds': ({ model: id, ...request }) => {
       const { path: model, name } = this.parts.library.find(id)
-      const work = { kind: 'bench' as const, name, totalBytes: null, request: { ...request, model } }
-      return this.parts.transfers.begin(work, async (signal, report) => {
-        const onEvent = (event: unknown) => report({ turns: event as { done: number; total: number } })
-        const job = this.parts.exporter.perform({ kind: 'speed range', ...request, model }, { signal, onEvent })
-        report({ speeds: speedRange.parse(await job.result) })
-        return null
-      }).transfer
+      const asked = { ...request, model }
+      return this.#measure(name, asked, { kind: 'speed range', ...asked }, (found) => ({ speeds: speedRange.parse(found) }))
     },
+  }
+
+  /** Begins a measurement. Its transfer tells the turns, and in the end what `read` makes of the result. */
+  #measure(name: string, request: Record<string, unknown>, task: ComputeTask, read: (found: unknown) => Partial<Transfer>): Transfer {
+    return this.parts.transfers.begin({ kind: 'bench', name, totalBytes: null, request }, async (signal, report) => {
+      const job = this.parts.exporter.perform(task, {
+        signal,
+        onEvent: (event) => report({ turns: event as { done: number; total: number } }),
+        fetchFile: (file, stop) => this.parts.fetchFile(file, stop, () => undefined),
+      })
+      report(read(await job.result))
+      return null
+    }).transfer
   }
 }
 
