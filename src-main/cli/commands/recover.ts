@@ -5,9 +5,8 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import { oneOf, recoveryAmount } from '../flags/flag-values.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { startDrafts } from './output/follow-runs.ts'
+import { startChanged } from './output/follow-runs.ts'
 import { command } from './run-command.ts'
-import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--weights WEIGHTS] [--wait]
 
@@ -34,13 +33,8 @@ export const recover = command('recover', help, async (given) => {
   const amount = recoveryAmount(values.amount, 'amount')
   if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; give minutes such as 10min, or tokens such as 262144.')
   const trains = values.weights === undefined ? {} : { trains: oneOf(trainedWeights.options)(values.weights, 'weights') }
-  const work = async (door: CommandDoor) => {
-    const run = await door.call('runs.get', { id: words[0] as string })
-    const changes = { recover: { amount, text: textFor(run, values.text), ...trains } }
-    const made = await door.call('runs.clone', { id: run.id, changes, start: 'draft' })
-    return startDrafts(door, [made.id], values)
-  }
-  return withWorkbench(values, work, { computes: true })
+  const changesOf = (run: RunDetail) => ({ recover: { amount, text: textFor(run, values.text), ...trains } })
+  return startChanged(words[0] as string, changesOf, values)
 })
 
 function textFor({ name, request }: RunDetail, text: string | undefined): RecoveryRequest['text'] {

@@ -5,9 +5,8 @@ import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/text-flag.ts'
 import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
-import { startDrafts } from './output/follow-runs.ts'
+import { startChanged } from './output/follow-runs.ts'
 import { command } from './run-command.ts'
-import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]
 
@@ -34,13 +33,8 @@ export const repair = command('repair', help, async (given) => {
   const kind = repairKind.safeParse(values.kind)
   if (!kind.success) throw new EspalierError('usage', `--kind is "${values.kind}"; it must be ${repairKind.options.join(' or ')}.`)
   const windows = readCount(values.samples, '--samples', 1_000_000)
-  const work = async (door: CommandDoor) => {
-    const run = await door.call('runs.get', { id: words[0] as string })
-    const request: RepairRequest = { kind: kind.data, calibration: { ...textFor(run, values.text), windows } }
-    const made = await door.call('runs.clone', { id: run.id, changes: { repair: request }, start: 'draft' })
-    return startDrafts(door, [made.id], values)
-  }
-  return withWorkbench(values, work, { computes: true })
+  const changesOf = (run: RunDetail) => ({ repair: { kind: kind.data, calibration: { ...textFor(run, values.text), windows } } })
+  return startChanged(words[0] as string, changesOf, values)
 })
 
 /** The text that a repair is fitted on, in windows of the run's calibration length. */

@@ -1,9 +1,11 @@
+import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { canAct, refusalOf } from '#contract/runs/run-actions.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
-import type { RunEntry } from '#contract/runs/runs.ts'
+import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { shareDone } from '#contract/runs/time/progress.ts'
-import type { CommandDoor } from '../with-workbench.ts'
+import type { CommonValues } from '../flags.ts'
+import { type CommandDoor, withWorkbench } from '../with-workbench.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 
 const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
@@ -14,19 +16,24 @@ export async function resumeHere(door: Required<CommandDoor>, ids: readonly stri
   return report(await runHere(door, ids), asJson)
 }
 
-/** Does drafts in this process, or adds them to a server's queue and optionally waits until each has ended. Prints their state. */
-export async function startDrafts(
-  door: CommandDoor,
-  ids: readonly string[],
-  { wait, json }: { wait: boolean; json: boolean },
+/** Clones a run with changes, then does the new one as `doDrafts` does, and prints its state. */
+export function startChanged(
+  id: string,
+  changesOf: (run: RunDetail) => Input<'runs.clone'>['changes'],
+  values: CommonValues & { wait: boolean },
 ): Promise<number> {
-  const runs = await doDrafts(door, ids, wait)
-  if (door.runNow || wait) return report(runs, json)
-  printStatuses(runs, json)
-  return 0
+  const work = async (door: CommandDoor) => {
+    const run = await door.call('runs.get', { id })
+    const made = await door.call('runs.clone', { id: run.id, changes: changesOf(run), start: 'draft' })
+    const runs = await doDrafts(door, [made.id], values.wait)
+    if (door.runNow || values.wait) return report(runs, values.json)
+    printStatuses(runs, values.json)
+    return 0
+  }
+  return withWorkbench(values, work, { computes: true })
 }
 
-/** The same without printing; returns the runs. */
+/** Does drafts in this process, or adds them to a server's queue and optionally waits until each has ended. */
 export async function doDrafts(door: CommandDoor, ids: readonly string[], wait: boolean): Promise<RunEntry[]> {
   if (door.runNow) return runHere({ ...door, runNow: door.runNow }, ids)
   const start = () => door.call('runs.enqueue', { ids: [...ids] })
