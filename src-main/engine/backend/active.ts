@@ -1,5 +1,6 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { FusedOperations } from './fused.ts'
+import type { QuantisedType } from './ggml/quantised-types.ts'
 import type { HalfType, ProcessorHalves, RuntimeProducts } from './halves.ts'
 
 /** What the rest of the engine may know about the active runtime. */
@@ -15,24 +16,22 @@ export interface Backend {
   readonly halves?: ProcessorHalves
   /** The runtime's own products of 16-bit operands; undefined if a known product came out wrong. */
   readonly halfProducts?: () => RuntimeProducts | undefined
-  /** Stores values of these types on the device as they are, two in each word, and widens them exactly. */
-  readonly halfStore?: HalfStore
+  /** Stores weights on the device as a checkpoint does. Undefined for a type that the device would not unpack to the same values. */
+  readonly store?: (bytes: Uint8Array, type: StoredType) => StoredWeight | undefined
   /** Free bytes of the device's own memory when it was opened; undefined if it computes in the machine's memory, or does not report it. */
   readonly deviceBytes?: number
 }
 
-/** Values of 16 bits on a device. Their owner must dispose of them. */
-export interface StoredHalves {
-  /** Whether it uses the array that it was made from, which must then live as long. */
-  readonly usesArray: boolean
-  /** The same values in float32. */
-  widen(shape: readonly number[]): Tensor
-  dispose(): void
-}
+/** How checkpoints store weights in fewer bits than float32. */
+export type StoredType = HalfType | QuantisedType
 
-export interface HalfStore {
-  readonly types: readonly HalfType[]
-  store(words: Int32Array, type: HalfType): StoredHalves
+/** A weight on a device as stored. Its owner must dispose of it. */
+export interface StoredWeight {
+  /** Whether it uses the bytes that it was made from, which must then live as long. */
+  readonly usesBytes: boolean
+  /** Its values in float32. */
+  unpack(shape: readonly number[]): Tensor
+  dispose(): void
 }
 
 let active: Backend | undefined

@@ -1,5 +1,5 @@
 import { backend, reshape, type Tensor } from '@tensorflow/tfjs-core'
-import { activeBackend, type StoredHalves } from './active.ts'
+import { activeBackend, type StoredWeight } from './active.ts'
 import type { HalfType } from './halves.ts'
 
 /** The part of tfjs-node's backend that runs operations on handles of any type. */
@@ -50,15 +50,17 @@ export class RawOperations {
     return this.run('Cast', [this.type('SrcT', from), this.type('DstT', to), this.flag('Truncate', false)], value)
   }
 
-  /** Values of 16 bits, two in each word. Uses the array's memory in place if it is aligned. */
-  storeHalves(values: Int32Array, type: HalfType): StoredHalves {
+  /** Values of 16 bits in whole words, of two values each. Undefined for others. Uses the memory of the bytes in place if it is aligned. */
+  storeHalves(bytes: Uint8Array, type: HalfType): StoredWeight | undefined {
+    if (bytes.byteLength % 4 !== 0 || bytes.byteOffset % 4 !== 0) return undefined
+    const values = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
     const words = this.words(values)
-    // Two values share a word: a last dimension of two, which `widen` removes.
+    // Two values share a word: a last dimension of two, which `unpack` removes.
     const stored = this.run('Bitcast', [this.type('T', 'int32'), this.type('type', type)], words)
     this.delete(words)
     return {
-      usesArray: true,
-      widen: (shape) => {
+      usesBytes: true,
+      unpack: (shape) => {
         const pairs = this.tensor(this.cast(stored, type, 'float32'), [values.length, 2])
         const own = reshape(pairs, [...shape])
         pairs.dispose()

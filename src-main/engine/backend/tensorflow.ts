@@ -7,7 +7,7 @@ import { plural } from '#contract/words.ts'
 import { addonName, findRuntime } from '#runtime/places.mjs'
 import { ownThreads } from '#runtime/threads.ts'
 import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
-import type { Backend, HalfStore } from './active.ts'
+import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
 import { askDriver, halfTypeFor } from './gpu-driver.ts'
 import { HalfProducts } from './half-products.ts'
@@ -65,15 +65,15 @@ export async function openTensorflow(): Promise<Backend> {
   await tf.setBackend('tensorflow')
   const threads = ownThreads()
   const raw = new RawOperations()
-  const halfStore: HalfStore = { types: ['bfloat16', 'float16'], store: (words, type) => raw.storeHalves(words, type) }
-  if (backend.isUsingGpuDevice) return { ...(await describeGpu(runtime.version)), halfStore }
+  const store: Backend['store'] = (bytes, type) => (typeof type === 'string' ? raw.storeHalves(bytes, type) : undefined)
+  if (backend.isUsingGpuDevice) return { ...(await describeGpu(runtime.version)), store }
   const own = loadFused(runtime.folder, backend)
   return {
     name: 'tensorflow-cpu',
     title: `TensorFlow ${runtime.version} on the CPU, ${plural(threads, 'thread')}${describeOwn(own)}`,
     reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
     ...own,
-    halfStore,
+    store,
   }
 }
 

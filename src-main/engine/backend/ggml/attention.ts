@@ -120,13 +120,12 @@ class Masks {
     if (this.#last?.tokens === tokens && this.#last.window === window) return this.#last.mask
     if (this.#last) this.#tensors.disposeData(this.#last.mask.dataId)
     const [rows, width] = [Math.min(rowsAtOnce, tokens), widthOf(tokens)]
-    const words = new Int32Array(Math.ceil((rows * width) / 2))
-    const values = new Uint16Array(words.buffer).fill(hidden)
+    const values = new Uint16Array(rows * width).fill(hidden)
     for (let row = 0; row < rows; row++) {
       const own = lastRow(tokens) + row
       values.fill(seen, row * width + firstSeen(own, window), row * width + own + 1)
     }
-    const mask = { ...this.#tensors.writeHalves(words, 'float16', rows * width), shape: [rows, width] }
+    const mask = { ...this.#tensors.writeStored(new Uint8Array(values.buffer), 'float16'), shape: [rows, width] }
     this.#last = { tokens, window, mask }
     return mask
   }

@@ -1,23 +1,42 @@
 import { cpus, loadavg } from 'node:os'
 import { EspalierError } from '#contract/errors.ts'
+import type { StoredType } from '../active.ts'
 import type { HalfType } from '../halves.ts'
 import { type Address, ggmlFunctions, newContext, type OperationName, threadSetter } from './functions.ts'
 import { DeviceMemory, type Place } from './memory.ts'
+import type { QuantisedType } from './quantised-types.ts'
 import { elements, type Sizes } from './sizes.ts'
 
 /** Numbers in the form of devices. */
 export type Numbers = Float32Array | Int32Array
 
+/** What tensors hold: numbers, or a weight as a checkpoint stores it. */
+export type ValueType = 'float32' | 'int32' | StoredType
+
 /** Builds the tensors of a graph: tensors and numbers in, a tensor out. */
 export type Operations = Readonly<Record<OperationName, (...parameters: readonly number[]) => Address>>
 
 /** `GGML_TYPE_*`. */
-export const types = { float32: 0, float16: 1, int32: 26, bfloat16: 30 } as const
+export const types = { float32: 0, float16: 1, int8: 24, int32: 26, bfloat16: 30 } as const
 
-export type NumberType = keyof typeof types
+const numberOf = (type: ValueType): number => (typeof type === 'string' ? types[type] : type.number)
 
-/** Bytes of numbers of a type. */
-export const bytesOf = (type: NumberType, sizes: Sizes): number => (type === 'float16' || type === 'bfloat16' ? 2 : 4) * elements(sizes)
+/** Values and bytes of a type's smallest unit. */
+function unitOf(type: ValueType): Pick<QuantisedType, 'values' | 'bytes'> {
+  return typeof type === 'string' ? { values: 1, bytes: type === 'float16' || type === 'bfloat16' ? 2 : 4 } : type
+}
+
+/** Bytes of values of a type. */
+export function bytesOf(type: ValueType, sizes: Sizes): number {
+  const { values, bytes } = unitOf(type)
+  return (elements(sizes) / values) * bytes
+}
+
+/** How many values of a type are in so many bytes. */
+export function countOf(type: ValueType, length: number): number {
+  const { values, bytes } = unitOf(type)
+  return (length / bytes) * values
+}
 
 /** `GGML_STATUS_ALLOC_FAILED`. */
 const allocationFailed = -2
@@ -81,8 +100,8 @@ export class GgmlDevice {
   }
 
   /** A place as a tensor of the graph that is being built. */
-  tensorAt(place: Place, sizes: Sizes, type: NumberType): Address {
-    const tensor = this.operations.newTensor(types[type], ...sizes)
+  tensorAt(place: Place, sizes: Sizes, type: ValueType): Address {
+    const tensor = this.operations.newTensor(numberOf(type), ...sizes)
     this.store(tensor, place)
     return tensor
   }
@@ -119,19 +138,28 @@ export class GgmlDevice {
     return [half, product(this.#copies, half, weight)].every((made) => supports(this.#backend, made))
   }
 
-  upload(place: Place, numbers: Numbers): void {
-    this.#ggml.upload(this.#copyOf(place, numbers.length), numbers, 0, numbers.byteLength)
+  /** Whether the device unpacks rows of a weight that is stored so. */
+  unpacks(type: StoredType): boolean {
+    const { newTensor, rows, reset, supports } = this.#ggml
+    reset(this.#copies)
+    const weight = newTensor(this.#copies, numberOf(type), 256, 1, 1, 1) as Address
+    const first = newTensor(this.#copies, types.int32, 1, 1, 1, 1) as Address
+    return Boolean(supports(this.#backend, rows(this.#copies, weight, first)))
+  }
+
+  upload(place: Place, numbers: Numbers | Uint8Array): void {
+    this.#ggml.upload(this.#copyOf(place, numbers.byteLength), numbers, 0, numbers.byteLength)
   }
 
   download(place: Place, sizes: Sizes): Float32Array {
     const numbers = new Float32Array(elements(sizes))
-    this.#ggml.download(this.#copyOf(place, numbers.length), numbers, 0, numbers.byteLength)
+    this.#ggml.download(this.#copyOf(place, numbers.byteLength), numbers, 0, numbers.byteLength)
     return numbers
   }
 
-  #copyOf(place: Place, count: number): Address {
+  #copyOf(place: Place, bytes: number): Address {
     this.#ggml.reset(this.#copies)
-    const tensor = this.#ggml.newTensor(this.#copies, types.float32, count, 1, 1, 1) as Address
+    const tensor = this.#ggml.newTensor(this.#copies, types.int8, bytes, 1, 1, 1) as Address
     this.store(tensor, place)
     return tensor
   }

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { HalfType } from '../halves.ts'
-import { bytesOf, type GgmlDevice, type Numbers, type NumberType } from './device.ts'
+import type { StoredType } from '../active.ts'
+import { bytesOf, countOf, type GgmlDevice, type Numbers, type ValueType } from './device.ts'
 import type { Address } from './functions.ts'
 import type { Place } from './memory.ts'
 import { elements, type Sizes } from './sizes.ts'
@@ -8,7 +8,7 @@ import { elements, type Sizes } from './sizes.ts'
 /** What tensors share: numbers that are on the device, in this process, or still to be computed. */
 export interface Value {
   readonly sizes: Sizes
-  readonly type: NumberType
+  readonly type: ValueType
   /** A copy in this process, if it is small or needed here. */
   host?: Numbers
   place?: Place
@@ -64,11 +64,11 @@ export class LazyGraph {
     this.device = device
   }
 
-  /** Stores `count` values of 16 bits on the device, two in each word. */
-  storeHalves(words: Int32Array, type: HalfType, count: number): Value {
-    const place = this.device.memory.take(words.byteLength)
-    this.device.upload(place, words)
-    return { sizes: [count, 1, 1, 1], type, references: 1, uses: 0, place }
+  /** Stores a weight on the device as a checkpoint does. */
+  storeAs(type: StoredType, bytes: Uint8Array): Value {
+    const place = this.device.memory.take(bytes.byteLength)
+    this.device.upload(place, bytes)
+    return { sizes: [countOf(type, bytes.byteLength), 1, 1, 1], type, references: 1, uses: 0, place }
   }
 
   /** Stores numbers on the device. Small and whole ones also stay in this process. */
@@ -84,7 +84,7 @@ export class LazyGraph {
   }
 
   /** A value that `build` will compute from others. */
-  defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes), type: NumberType = 'float32'): Value {
+  defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes), type: ValueType = 'float32'): Value {
     for (const { value } of inputs) value.uses++
     const value: Value = { sizes, type, references: 1, uses: 0, step: { inputs, build, work } }
     this.#waiting.push(value)
@@ -104,7 +104,7 @@ export class LazyGraph {
   }
 
   read(value: Value): Numbers {
-    if (value.type === 'float16' || value.type === 'bfloat16') throw new TypeError('Weights in 16 bits are not read back.')
+    if (value.type !== 'float32' && value.type !== 'int32') throw new TypeError('Stored weights are not read back.')
     if (value.host) return value.host.slice()
     if (value.step) this.compute()
     if (!value.place) throw new EspalierError('internal', 'These numbers were lost when the device failed. Run again.')

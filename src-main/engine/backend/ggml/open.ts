@@ -3,13 +3,13 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { plural } from '#contract/words.ts'
 import { ggmlVersion } from '#runtime/ggml.mjs'
 import { ownThreads } from '#runtime/threads.ts'
-import type { Backend, HalfStore } from '../active.ts'
-import type { HalfType } from '../halves.ts'
+import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
 import { GgmlDevice } from './device.ts'
 import { ggmlDevices, type ListedDevice, loadVulkan } from './devices.ts'
 import { findHalfProducts } from './half-products.ts'
 import { registerKernels } from './plain-kernels.ts'
+import { storeOn } from './stored-weights.ts'
 import { GgmlTensors } from './tensors.ts'
 
 /** Makes ggml on the processor the backend of tfjs-core. Throws `not-found` if setup installed no library. */
@@ -58,14 +58,15 @@ async function computeOn(
   { handle, isGpu }: ListedDevice,
   name: string,
   threads: number,
-): Promise<Pick<Backend, 'fused' | 'halfProducts' | 'halfStore'>> {
+): Promise<Pick<Backend, 'fused' | 'halfProducts' | 'store'>> {
   const tensors = new GgmlTensors(new GgmlDevice(handle, threads))
   registerKernels(name)
   registerBackend(name, () => tensors)
   await setBackend(name)
-  // GPUs may flush subnormal numbers of float16, but a bfloat16 number is the upper half of a float32 one.
-  const types: HalfType[] = isGpu ? ['bfloat16'] : ['bfloat16', 'float16']
-  const halfStore: HalfStore = { types, store: (words, type) => tensors.storeHalves(words, type) }
-  // Newer processors have instructions for bfloat16. GPUs multiply float16 weights with the activations as they are.
-  return { fused: composedOperations(tensors, isGpu), halfProducts: findHalfProducts(tensors, isGpu ? 'float16' : 'bfloat16'), halfStore }
+  return {
+    fused: composedOperations(tensors, isGpu),
+    // Newer processors have instructions for bfloat16. GPUs multiply float16 weights with the activations as they are.
+    halfProducts: findHalfProducts(tensors, isGpu ? 'float16' : 'bfloat16'),
+    store: storeOn(tensors),
+  }
 }

@@ -8,7 +8,7 @@ import {
   type Tensor,
   type TensorInfo,
 } from '@tensorflow/tfjs-core'
-import type { StoredHalves } from '../active.ts'
+import type { StoredType } from '../active.ts'
 import type { HalfType } from '../halves.ts'
 import { type GgmlDevice, types } from './device.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
@@ -66,20 +66,9 @@ export class GgmlTensors extends KernelBackend {
     return this.#tensor([Math.ceil(elements(shape) / 2)], narrow)
   }
 
-  /** `count` values of 16 bits, two in each word. Its shape says how much memory they use. */
-  writeHalves(words: Int32Array, type: HalfType, count: number): TensorInfo {
-    return this.#tensor([words.length], this.graph.storeHalves(words, type, count))
-  }
-
-  /** Values of 16 bits as a checkpoint stores them, two in each word. */
-  storeHalves(words: Int32Array, type: HalfType): StoredHalves {
-    const { dataId } = this.writeHalves(words, type, 2 * words.length)
-    const widened: Build = ([own = 0]) => this.operations.cast(own, types.float32)
-    return {
-      usesArray: false,
-      widen: (shape) => this.tensorOf(this.make([...shape], [{ dataId, shape: [...shape] }], widened)),
-      dispose: () => void this.disposeData(dataId),
-    }
+  /** A weight as a checkpoint stores it. Its shape says how much memory it uses. */
+  writeStored(bytes: Uint8Array, type: StoredType): TensorInfo {
+    return this.#tensor([Math.ceil(bytes.byteLength / 4)], this.graph.storeAs(type, bytes))
   }
 
   /** The same numbers in another shape. */

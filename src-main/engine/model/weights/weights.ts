@@ -10,13 +10,14 @@ import {
   type Projection,
   type ShapedTensor,
 } from '#engine/architectures/spec.ts'
+import { type QuantisedType, quantisedType } from '#engine/backend/ggml/quantised-types.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite } from '#engine/checkpoint/dtypes.ts'
-import { type BlockType, blockTypeNamed, bytesOfValues } from '#engine/checkpoint/gguf/blocks.ts'
+import { bytesOfValues } from '#engine/checkpoint/gguf/blocks.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 import type { DeltaWeights } from '../delta-net.ts'
-import { type PackedTensor, pack, packBlocks } from './packed.ts'
+import { type PackedTensor, pack } from './packed.ts'
 
 /**
  * Attention of one block, or the token mixer that replaces it. One matrix holds all projections from the stream: queries, keys and values
@@ -218,7 +219,7 @@ export function entriesSize(checkpoint: Checkpoint, spec: DecoderSpec, named: Na
   for (const entry of Object.values(named)) {
     const entries = isProjection(entry) ? entry.rows * entry.columns : shapeOf(entry, spec).reduce((a, b) => a * b, 1)
     const info = checkpoint.tensors.get(entry.weight)
-    const quantised = quantisedType(checkpoint, entry.weight)
+    const quantised = blocksType(checkpoint, entry.weight)
     float32 += 4 * entries
     if (quantised) stored += bytesOfValues(quantised, entries)
     else stored += info ? (info.bytes / info.shape.reduce((a, b) => a * b, 1)) * entries : 4 * entries
@@ -239,9 +240,9 @@ export function dividePart(names: NamedEntries): { around: NamedEntries; experts
 }
 
 /** The type of a tensor that stays in quantised blocks until it is used; undefined for others. */
-function quantisedType({ tensors }: Checkpoint, name: string): BlockType | undefined {
+function blocksType({ tensors }: Checkpoint, name: string): QuantisedType | undefined {
   const type = tensors.get(name)?.quantisedAs
-  return type === undefined ? undefined : blockTypeNamed(type)
+  return type === undefined ? undefined : quantisedType(type)
 }
 
 /** Reads a tensor as float32. Throws if a value is not finite. */
@@ -266,11 +267,11 @@ export const readPart = (checkpoint: Checkpoint, spec: DecoderSpec, part: Part):
 /** The same of some tensors of a part. */
 export async function readEntries(checkpoint: Checkpoint, spec: DecoderSpec, entries: NamedEntries): Promise<PackedPart> {
   const packed: Record<string, NamedTensor> = {}
+  const dtypeOf = (name: string) => checkpoint.tensors.get(name)?.dtype ?? 'F32'
   const read = async (key: string, name: string, shape: number[], rows?: { first: number; count: number }) => {
-    const quantised = quantisedType(checkpoint, name)
+    const quantised = blocksType(checkpoint, name)
     const blocks = quantised && (await checkpoint.readStored?.(name, rows))
-    if (blocks) packed[key] = { name, ...packBlocks(blocks, quantised, shape) }
-    else packed[key] = { name, ...pack(await checkpoint.read(name, rows), checkpoint.tensors.get(name)?.dtype ?? 'F32', shape) }
+    packed[key] = { name, ...(blocks ? pack(blocks, quantised, shape) : pack(await checkpoint.read(name, rows), dtypeOf(name), shape)) }
   }
   const reads = Object.entries(entries).flatMap(([key, entry]) => {
     if (!isProjection(entry)) {
