@@ -10,18 +10,24 @@ const rowsPerProduct = 256
 
 /** Adds x'x to `sums` [D, D], for x [rows, D]. */
 export function addOuterProducts(sums: Float64Array, x: Tensor2D, size: number): void {
-  if (size <= ownUpTo) {
-    addOwn(sums, x.dataSync() as Float32Array, size)
-    return
-  }
+  if (size <= ownUpTo) addOwn(sums, x.dataSync() as Float32Array, size)
+  else addProducts(sums, x, x, rowsPerProduct)
+}
+
+/** Adds x'z to `sums` [R, C], for x [rows, R] and z [rows, C]: products of so many rows in float32, and their sum in float64. */
+export function addProducts(sums: Float64Array, x: Tensor2D, z: Tensor2D, together: number): void {
   const rows = x.shape[0]
-  for (let first = 0; first < rows; first += rowsPerProduct) {
+  for (let first = 0; first < rows; first += together) {
     const product = valuesOf(() => {
-      const part: Tensor2D = slice(x, [first, 0], [Math.min(rowsPerProduct, rows - first), -1])
-      return matMul(part, part, true, false)
+      const [own, other] = [x, z].map((all) => slice(all, [first, 0], [Math.min(together, rows - first), -1])) as [Tensor2D, Tensor2D]
+      return matMul(own, other, true, false)
     })
-    for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? outside(sums, i)) + (product[i] ?? outside(product, i))
+    addEntries(sums, product)
   }
+}
+
+export function addEntries(sums: Float64Array, more: ArrayLike<number>): void {
+  for (let i = 0; i < sums.length; i++) sums[i] = (sums[i] ?? outside(sums, i)) + (more[i] ?? outside(more, i))
 }
 
 function addOwn(sums: Float64Array, x: Float32Array, size: number): void {

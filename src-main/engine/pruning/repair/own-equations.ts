@@ -1,6 +1,10 @@
-import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import { outside } from '#contract/at.ts'
+import { type Tensor2D, tensor2d, transpose } from '@tensorflow/tfjs-core'
+import { at, outside } from '#contract/at.ts'
+import { valuesOf } from '#engine/tensor/read.ts'
+import { addEntries, addProducts } from '../components/covariance.ts'
+import { factorise, solveRows, subtractProduct, whole } from './double-matrices.ts'
 import type { NormalEquations } from './normal-equations.ts'
+import { doubleUpTo, rowsPerProduct } from './runtime-equations.ts'
 
 interface Sums {
   readonly inner: number
@@ -11,73 +15,63 @@ interface Sums {
   square: number
 }
 
-/** Normal equations in plain float64, for backends without it. */
+/** Normal equations for backends without float64: sums and solves are in this process. */
 export class OwnEquations implements NormalEquations {
   #sums: Sums | undefined
 
   add(inputs: Tensor2D, targets: Tensor2D): void {
-    const [rows, inner] = inputs.shape
-    const outer = targets.shape[1]
-    const sums = this.#sums ?? { inner, outer, gram: new Float64Array(inner * inner), cross: new Float64Array(outer * inner), square: 0 }
-    this.#sums = sums
-    const [z, t] = [inputs.dataSync(), targets.dataSync()]
-    for (let row = 0; row < rows; row++) {
-      const own = z.subarray(row * inner, (row + 1) * inner)
-      const wanted = t.subarray(row * outer, (row + 1) * outer)
-      addOuter(sums.gram, own, own)
-      addOuter(sums.cross, wanted, own)
-      for (const value of wanted) sums.square += value * value
+    const sums = this.#sumsOf(inputs.shape[1], targets.shape[1])
+    if (sums.inner <= doubleUpTo) addDoubles(sums, inputs, targets)
+    else {
+      addProducts(sums.gram, inputs, inputs, rowsPerProduct)
+      addProducts(sums.cross, targets, inputs, rowsPerProduct)
     }
+    sums.square += squareOf(targets.dataSync())
   }
 
   addSums(gram: Tensor2D, cross: Tensor2D, square: number): void {
     const [outer, inner] = cross.shape
-    const more = new OwnEquations()
-    more.#sums = { inner, outer, gram: Float64Array.from(gram.dataSync()), cross: Float64Array.from(cross.dataSync()), square }
-    this.merge(more)
+    addTo(this.#sumsOf(inner, outer), { gram: gram.dataSync(), cross: cross.dataSync(), square })
   }
 
   merge(other: OwnEquations): void {
-    const [own, more] = [this.#sums, other.#sums]
-    if (!own || !more) {
-      this.#sums = own ?? more
-      return
-    }
-    addTo(own.gram, more.gram)
-    addTo(own.cross, more.cross)
-    own.square += more.square
+    if (!this.#sums) this.#sums = other.#sums
+    else if (other.#sums) addTo(this.#sums, other.#sums)
+  }
+
+  #sumsOf(inner: number, outer: number): Sums {
+    this.#sums ??= { inner, outer, gram: new Float64Array(inner * inner), cross: new Float64Array(outer * inner), square: 0 }
+    return this.#sums
   }
 
   solve(weight: Tensor2D, ridges: readonly number[]): Tensor2D[] {
-    return ridges.map((ridge) => this.#solve(weight, ridge))
-  }
-
-  #solve(weight: Tensor2D, ridge: number): Tensor2D {
     const { inner, outer, gram, cross } = this.#needSums()
     let trace = 0
-    for (let i = 0; i < inner; i++) trace += at(gram, i * inner + i)
-    if (trace === 0) return weight.clone()
-    const raised = gram.slice()
-    for (let i = 0; i < inner; i++) raised[i * inner + i] = at(gram, i * inner + i) + (ridge * trace) / inner
-    const factor = cholesky(raised, inner)
-    const solved = Float64Array.from(weight.dataSync())
-    for (let row = 0; row < outer; row++) {
-      const own = solved.subarray(row * inner, (row + 1) * inner)
-      const missing = cross.slice(row * inner, (row + 1) * inner)
-      for (let i = 0; i < inner; i++) missing[i] = at(missing, i) - dot(gram, i * inner, own, inner)
-      addTo(own, substitute(factor, missing, inner))
-    }
-    return tensor2d(Float32Array.from(solved), [outer, inner])
+    for (let i = 0; i < inner; i++) trace += at(gram, i * (inner + 1))
+    if (trace === 0) return ridges.map(() => weight.clone())
+    const old = Float64Array.from(weight.dataSync())
+    const missing = cross.slice()
+    // G is symmetric.
+    subtractProduct(whole(missing, inner), whole(old, inner), whole(gram, inner), outer, inner, inner)
+    return ridges.map((ridge) => {
+      const factor = gram.slice()
+      for (let i = 0; i < inner; i++) factor[i * (inner + 1)] = at(gram, i * (inner + 1)) + (ridge * trace) / inner
+      factorise(factor, inner)
+      const solved = missing.slice()
+      solveRows(factor, solved, outer, inner)
+      addEntries(solved, old)
+      return tensor2d(Float32Array.from(solved), [outer, inner])
+    })
   }
 
   error(weight: Tensor2D): number {
     const { inner, outer, gram, cross, square } = this.#needSums()
     const own = Float64Array.from(weight.dataSync())
+    const left = new Float64Array(own.length)
+    subtractProduct(whole(left, inner), whole(own, inner), whole(gram, inner), outer, inner, inner)
     let sum = square
-    for (let row = 0; row < outer; row++) {
-      const line = own.subarray(row * inner, (row + 1) * inner)
-      for (let i = 0; i < inner; i++) sum += at(line, i) * (dot(gram, i * inner, line, inner) - 2 * at(cross, row * inner + i))
-    }
+    for (let i = 0; i < own.length; i++)
+      sum -= (own[i] ?? outside(own, i)) * ((left[i] ?? outside(left, i)) + 2 * (cross[i] ?? outside(cross, i)))
     return sum / square
   }
 
@@ -91,48 +85,26 @@ export class OwnEquations implements NormalEquations {
   }
 }
 
-/** sums += a b', for sums [a, b] row by row. */
-function addOuter(sums: Float64Array, a: ArrayLike<number>, b: ArrayLike<number>): void {
-  for (let i = 0; i < a.length; i++) {
-    for (let j = 0; j < b.length; j++) sums[i * b.length + j] = at(sums, i * b.length + j) + at(a, i) * at(b, j)
-  }
+/** The products of rows in float64. */
+function addDoubles({ gram, cross, inner, outer }: Sums, inputs: Tensor2D, targets: Tensor2D): void {
+  const rows = inputs.shape[0]
+  const [z, t] = [inputs, targets].map((x) => Float64Array.from(valuesOf(() => transpose(x)))) as [Float64Array, Float64Array]
+  const negative = whole(
+    z.map((value) => -value),
+    rows,
+  )
+  subtractProduct(whole(gram, inner), whole(z, rows), negative, inner, inner, rows)
+  subtractProduct(whole(cross, inner), whole(t, rows), negative, outer, inner, rows)
 }
 
-function addTo(sums: Float64Array, more: Float64Array): void {
-  for (let i = 0; i < sums.length; i++) sums[i] = at(sums, i) + at(more, i)
-}
-
-/** The lower factor of a positive definite matrix [size, size]. */
-function cholesky(matrix: Float64Array, size: number): Float64Array {
-  const factor = new Float64Array(size * size)
-  for (let i = 0; i < size; i++) {
-    for (let j = 0; j <= i; j++) {
-      let sum = at(matrix, i * size + j)
-      for (let k = 0; k < j; k++) sum -= at(factor, i * size + k) * at(factor, j * size + k)
-      factor[i * size + j] = i === j ? Math.sqrt(sum) : sum / at(factor, j * size + j)
-    }
-  }
-  return factor
-}
-
-/** (L L')^-1 b. */
-function substitute(factor: Float64Array, b: Float64Array, size: number): Float64Array {
-  const x = b.slice()
-  for (let i = 0; i < size; i++) {
-    for (let k = 0; k < i; k++) x[i] = at(x, i) - at(factor, i * size + k) * at(x, k)
-    x[i] = at(x, i) / at(factor, i * size + i)
-  }
-  for (let i = size - 1; i >= 0; i--) {
-    for (let k = i + 1; k < size; k++) x[i] = at(x, i) - at(factor, k * size + i) * at(x, k)
-    x[i] = at(x, i) / at(factor, i * size + i)
-  }
-  return x
-}
-
-function dot(matrix: Float64Array, start: number, vector: Float64Array, size: number): number {
+function squareOf(values: ArrayLike<number>): number {
   let sum = 0
-  for (let i = 0; i < size; i++) sum += at(matrix, start + i) * at(vector, i)
+  for (let i = 0; i < values.length; i++) sum += (values[i] ?? outside(values, i)) ** 2
   return sum
 }
 
-const at = (array: ArrayLike<number>, index: number): number => array[index] ?? outside(array, index)
+function addTo(sums: Sums, more: { gram: ArrayLike<number>; cross: ArrayLike<number>; square: number }): void {
+  addEntries(sums.gram, more.gram)
+  addEntries(sums.cross, more.cross)
+  sums.square += more.square
+}

@@ -5,8 +5,15 @@ import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { sideBySide } from './choose-ridge.ts'
 
-/** Gram matrices in memory at once, in float64: fitted, held out, and for each ridge tried side by side a copy with it and its factor. */
-const matrices = 2 + 2 * sideBySide
+/**
+ * Numbers in float64 that the equations of one projection take, of K inputs and D outputs: sums of both kinds of windows, and for each ridge
+ * tried side by side its system, the factor and a copy that the runtime makes; later the factor and the right sides before, during and
+ * after a solve.
+ */
+function numbersOf(inputs: number, outputs: number): number {
+  const [square, sides, tried] = [inputs ** 2, inputs * outputs, sideBySide]
+  return 2 * (square + sides) + Math.max(3 * tried * square, tried * square + (1 + 3 * tried) * sides)
+}
 
 export interface RepairRoom {
   /** What the streams of the windows and one projection's equations take. */
@@ -32,7 +39,7 @@ export function repairRoom(
   const streams = (kind === 'in-order' ? 3 : 2) * (spec.parallelResidual ? 2 : 1) + (spec.router ? (kind === 'in-order' ? 4 : 2) : 0)
   const streamBytes = 4 * tokens * spec.hidden * streams
   const columns = widest(spec, plan, kind)
-  const equationBytes = 8 * matrices * columns ** 2 + 4 * spec.hidden * mostSolved(spec, plan)
+  const equationBytes = 8 * numbersOf(columns, spec.hidden) + 4 * spec.hidden * mostSolved(spec, plan)
   const free = workspaceBytes - equationBytes
   const inputs = kind === 'in-order' ? 2 : 1
   if (streamBytes <= free)

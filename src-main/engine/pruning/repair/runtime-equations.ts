@@ -10,11 +10,11 @@ interface Sums {
 }
 
 /**
- * Up to this many columns, products are computed in float64. Above, TensorFlow is many times slower at that, so products of few rows are
- * computed in float32 before they join the sums. They lose no more than the activations, which are float32 themselves.
+ * Up to this many columns, products are computed in float64. Above, that is many times slower, so products of few rows are computed in
+ * float32 before they join the sums. They lose no more than the activations, which are float32 themselves.
  */
 export const doubleUpTo = 256
-const rowsPerProduct = 2048
+export const rowsPerProduct = 2048
 
 /** Normal equations summed and solved by TensorFlow in float64; only weights and errors leave the runtime. */
 export class RuntimeEquations implements NormalEquations {
@@ -104,16 +104,18 @@ export class RuntimeEquations implements NormalEquations {
       const count = ridges.length
       const shifts = step.column(ridges.map((ridge) => (ridge * trace) / inner))
       const raised = step.run('AddV2', [step.double], diagonal, shifts)
-      const repeated = step.repeated(gram, [count, inner, inner])
-      const systems = step.run('MatrixSetDiag', [step.double], repeated, raised)
-      step.drop(repeated)
-      const factors = step.run('Cholesky', [step.double], systems)
-      step.drop(systems)
+      const systems = step.last(step.repeated(gram, [count, inner, inner]), (repeated) =>
+        step.run('MatrixSetDiag', [step.double], repeated, raised),
+      )
+      const factors = step.last(systems, (all) => step.run('Cholesky', [step.double], all))
       const old = step.transposed(weight)
-      const missing = step.run('Sub', [step.double], cross, step.product(gram, old, false, false))
-      const first = step.triangular(factors, step.repeated(missing, [count, inner, outer]), false)
-      const solved = step.run('AddV2', [step.double], old, step.triangular(factors, first, true))
-      return untransposed(step.narrow(solved, [count, inner, outer]))
+      const missing = step.last(step.product(gram, old, false, false), (own) => step.run('Sub', [step.double], cross, own))
+      const all = step.last(missing, (one) => step.repeated(one, [count, inner, outer]))
+      const first = step.last(all, (right) => step.triangular(factors, right, false))
+      const change = step.last(first, (right) => step.triangular(factors, right, true))
+      step.drop(factors)
+      const solved = step.last(change, (own) => step.run('AddV2', [step.double], old, own))
+      return untransposed(step.last(solved, (own) => step.narrow(own, [count, inner, outer])))
     } finally {
       step.end()
     }
@@ -221,6 +223,13 @@ class DoubleStep {
   keep(value: Handle): Handle {
     this.#made.delete(value)
     return value
+  }
+
+  /** The result of the last operation that needs a value, which is released before the others. */
+  last<T>(value: Handle, use: (value: Handle) => T): T {
+    const result = use(value)
+    this.drop(value)
+    return result
   }
 
   /** Releases a value before the others. */

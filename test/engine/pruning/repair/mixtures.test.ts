@@ -109,7 +109,7 @@ describe('experts', () => {
     const windows = Array.from({ length: 4 }, () => window.slice(0, 80))
     const found: unknown[] = []
     let least = 2 ** 30
-    for (const room of [2 ** 28, 690_000]) {
+    for (const room of [2 ** 28, 800_000]) {
       const model = { ...(await openModel(path, least)), workspaceBytes: room }
       const plan = cut(model, 'glm4_moe-groups')
       const repaired = await repairPlan({ view: denseView(model), plan, windows, kind: 'in-order', run: recordedRun() })

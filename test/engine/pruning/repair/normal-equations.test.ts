@@ -97,8 +97,11 @@ test('both ways agree on a problem with more columns than rows', () => {
   expect([...runtime]).toEqual([...own].map((value) => expect.closeTo(value, 5)))
 })
 
-test('both ways agree on more columns and rows than one product in float64 takes', () => {
-  const [z, t, w] = [draw(1100, 300, 7), draw(1100, 3, 8), draw(3, 300, 9)]
+test.each([
+  ['more columns and rows than one product in float64 takes', 1100, 300, 3],
+  ['sizes that fill no block of a factor and no tile of a product', 200, 70, 37],
+] as const)('both ways agree on %s', (_, rows, columns, outputs) => {
+  const [z, t, w] = [draw(rows, columns, 7), draw(rows, outputs, 8), draw(outputs, columns, 9)]
   const [runtime, own] = makers.map(([, make]) => {
     const equations = make()
     equations.add(z, t)
