@@ -76,7 +76,7 @@ function explain(error: Error & { code?: string }, args: readonly string[]): str
   const named = /--[\w]+/.exec(error.message)?.[0].slice(2)
   if (error.code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') {
     const stray = args.find((argument) => !argument.startsWith('-')) ?? ''
-    return `"${stray}" is neither a command nor a flag. Commands are methods, models, runs and serve; flags begin with --. See espalier --help.`
+    return `"${stray}" is neither a command nor a flag. Flags begin with --; espalier --help lists all commands and flags.`
   }
   if (named && !flagNames.includes(named)) {
     const near = closest(named, flagNames)

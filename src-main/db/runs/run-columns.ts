@@ -119,6 +119,6 @@ function column(
     kind,
     runs,
     ...(ranged && minimum !== null && maximum !== null ? { minimum, maximum } : {}),
-    ...(values && values.length <= mostValues ? { values: values.map((value) => value) } : {}),
+    ...(values && values.length <= mostValues ? { values } : {}),
   }
 }
