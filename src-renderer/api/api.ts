@@ -15,7 +15,7 @@ const listeners = new Set<Listener>()
 const reconnectListeners = new Set<() => void>()
 const longestWait = 3000
 
-/** Makes a call and returns its checked output. A failure is thrown as an `EspalierError` with a sentence for users. */
+/** Makes a call and returns its checked output. Throws an `EspalierError` with a sentence for users if the call fails. */
 export const call: CallApi = async (name, input) => {
   const answer = bridge ? await bridge.call(name, plain(input)) : await post(name, input)
   if ('error' in answer) throw new EspalierError(answer.error.code, answer.error.message, answer.error.details)
@@ -27,7 +27,7 @@ function plain(input: unknown): unknown {
   return JSON.parse(JSON.stringify(input))
 }
 
-/** Listens to one kind of event. Returns the function that stops. */
+/** Listens to one kind of event. Returns a function that stops listening. */
 export function on<E extends EventName>(name: E, listener: (data: EventData<E>) => void): () => void {
   const wrapped: Listener = (event) => {
     if (event.name === name) listener(event.data as EventData<E>)
@@ -36,7 +36,7 @@ export function on<E extends EventName>(name: E, listener: (data: EventData<E>) 
   return () => listeners.delete(wrapped)
 }
 
-/** Calls the listener when events arrive again after a break. What was missed has to be requested. */
+/** Calls the listener when the connection is back after a break. Events of the break are not sent again, so the listener has to reload. */
 export function onReconnect(listener: () => void): () => void {
   reconnectListeners.add(listener)
   return () => reconnectListeners.delete(listener)
@@ -62,19 +62,19 @@ export async function choosePlace(kind: 'folder' | 'file'): Promise<string | nul
   return 'value' in answer ? answer.value : null
 }
 
-/** The path of a dropped file or folder; null in a browser, which does not reveal it, and if the workbench is on another machine. */
+/** The path of a dropped file or folder. Null in a browser, which does not reveal it, and if the workbench is on another machine. */
 export function placeOf(file: File): string | null {
   return (!isAttached && bridge?.pathOf(file)) || null
 }
 
-/** Whether this window's workbench is on another machine, which must not receive paths of this one. Attaching reloads the page. */
+/** Whether this window uses a workbench on another machine, which must not get paths of this one. Set once: attaching reloads the page. */
 let isAttached = false
 export const usesOtherMachine = (): boolean => isAttached
 
 /** Whether this is a window whose workbench can read this machine's files. */
 export const hasSystemDialog = (): boolean => bridge !== undefined && !isAttached
 
-/** Where the window's calls go: null is the workbench in this program. Only a window has this choice. */
+/** Connects the window to another workbench and back. `connection()` is null for the workbench in this program. Undefined in a browser. */
 export const elsewhere = bridge && {
   connection: () => unwrap(bridge.connection()),
   attach: (address: string) => unwrap(bridge.attach(address)),
@@ -142,7 +142,7 @@ function openSocket(attempt: number): void {
   }
 }
 
-/** A refused socket looks like any other closed one. A call shows whether the workbench is gone or was restarted with another token. */
+/** Makes a call before it reopens the socket. A closed socket does not say whether the workbench is gone or refuses the token. */
 async function tryAgain(attempt: number): Promise<void> {
   await post('workbench.get', {})
   if (!connection.isRefused) openSocket(attempt)

@@ -1,5 +1,6 @@
 /**
- * `lost`: the workbench stopped answering and is retried; `refused`: it does not know this tab's token; `signed out`: this tab has none.
+ * `lost`: the workbench stopped answering, and the page keeps trying. `refused`: the workbench does not know this tab's token.
+ * `signed out`: this tab has no token.
  */
 export type ConnectionState = 'connecting' | 'open' | 'lost' | 'refused' | 'signed out'
 

@@ -2,7 +2,7 @@ const storageKey = 'espalier.token'
 /** How long a new tab waits for another tab to hand over the token before it shows that it has none. */
 const handOverMilliseconds = 300
 
-/** Tabs of this address talk here. The browser admits no page of another origin, and a port is part of an origin. */
+/** Tabs exchange the token on this channel. The browser admits only pages of the same origin, and the port is part of the origin. */
 const tabs = typeof window === 'undefined' ? null : new BroadcastChannel(storageKey)
 
 type Message = { asks: true } | { token: string }
@@ -11,14 +11,14 @@ let token = typeof location === 'undefined' ? '' : takeToken()
 
 export const readToken = (): string => token
 
-// A printed address pasted over this page changes the fragment only: take its token with a fresh start.
+// Pasting a printed address over this page changes only the fragment, so reload to read its token.
 if (typeof window !== 'undefined') {
   window.addEventListener('hashchange', () => {
     if (/[#&?]token=/.test(location.hash)) location.reload()
   })
 }
 
-/** The token appears once in the address, is removed before anything reads the route, and stays with this tab. */
+/** Moves a token from the address into this tab's storage before anything reads the route. Returns the stored token, or ''. */
 function takeToken(): string {
   const match = /[#&?]token=([^&]+)/.exec(location.hash)
   if (match?.[1]) {

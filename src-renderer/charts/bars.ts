@@ -14,7 +14,7 @@ export interface BarGroup {
   bars: Bar[]
 }
 
-/** Bars start at zero, so that lengths compare honestly. A logarithmic axis has no zero: it spans the values, for dots. */
+/** The axis of bars starts at zero, so that lengths compare honestly. A logarithmic axis has no zero, so it spans the values of dots. */
 export interface BarAxis extends Axis {
   start: number
   isLog: boolean
@@ -24,7 +24,7 @@ export function barAxis(groups: readonly BarGroup[], range: [number, number], fo
   const bars = groups.flatMap((group) => group.bars)
   const values = bars.flatMap(({ value, error }) => [value + (error ?? 0), value - (error ?? 0)])
   if (log && bars.length > 0 && bars.every(({ value }) => value > 0)) {
-    // An error that reaches zero is cut at the edge of the chart.
+    // An error bar that reaches zero is cut at the edge of the chart.
     const ends = values.filter((value) => value > 0)
     const axis = makeAxis([...ends, ...bars.map(({ value }) => value)], range, { log, format })
     return { ...axis, start: axis.scale.domain()[0] ?? 1, isLog: true }
@@ -35,7 +35,7 @@ export function barAxis(groups: readonly BarGroup[], range: [number, number], fo
   return { ...axis, start: 0, isLog: false }
 }
 
-/** Where the bars of each group begin, `head` pixels below the group's top, and after the last one, where they all end. */
+/** The top of the bars of each group, in pixels, followed by the bottom of all. Each group has `head` pixels for a title above its bars. */
 export function groupTops(groups: readonly BarGroup[], barStep: number, head = 0): number[] {
   const tops = [6 + head]
   for (const { bars } of groups) tops.push((tops.at(-1) ?? 0) + bars.length * barStep + 14 + head)

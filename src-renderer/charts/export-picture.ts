@@ -3,7 +3,7 @@ import { upperFirst } from '#contract/words.ts'
 import { saveBlob, toFileName } from '../lib/save-file.ts'
 import { markPath } from './scatter.ts'
 
-/** The meaning of a colour and a mark. */
+/** An entry of a legend: what a colour and a mark mean. */
 export interface LegendEntry {
   /** Identifies the series; the title by default. */
   id?: string
@@ -36,7 +36,7 @@ const margin = 16
 const titleHeight = 30
 const legendRow = 20
 
-/** A self-contained picture with title and legend: every style is an attribute, over the background of the theme. */
+/** Makes a self-contained picture with title, legend and the theme's background. Every style is an attribute. */
 function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): SVGSVGElement {
   const { width, height } = picture.viewBox.baseVal
   const rows = legendRows(legend, width)
@@ -63,7 +63,7 @@ interface PlacedEntry extends LegendEntry {
   x: number
 }
 
-/** The legend in as many rows as it needs. */
+/** Places the legend in as many rows as it needs. */
 function legendRows(legend: readonly LegendEntry[], width: number): PlacedEntry[][] {
   const context = document.createElement('canvas').getContext('2d')
   if (context) context.font = `12px ${getComputedStyle(document.documentElement).fontFamily}`
@@ -89,7 +89,7 @@ function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string
   })
 }
 
-/** The actual colour of a name of the theme. */
+/** Resolves a colour of the theme, such as `var(--ink)`, to the value that is drawn. */
 function drawnColor(color: string): string {
   const sample = document.createElement('span')
   sample.style.color = color
@@ -109,7 +109,7 @@ export function saveSvg(picture: SVGSVGElement, title: string, legend: readonly 
   saveBlob(toFileName(title, 'svg'), toBlob(standaloneSvg(picture, title, legend)))
 }
 
-/** The picture as pixels, at twice the screen's resolution. */
+/** Saves the picture as pixels, two for each pixel of its size. */
 export async function savePng(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
   const whole = standaloneSvg(picture, title, legend)
   const { width, height } = whole.viewBox.baseVal
@@ -126,7 +126,7 @@ export async function savePng(picture: SVGSVGElement, title: string, legend: rea
   saveBlob(toFileName(title, 'png'), blob)
 }
 
-/** The picture as vectors on a page of its size, in a PDF's own sans serif, which has no minus sign. The library is loaded on first use. */
+/** Saves the picture as vectors on a page of its size. The PDF's built-in font has no minus sign. The library is loaded on first use. */
 export async function savePdf(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
   const whole = standaloneSvg(picture, title, legend)
   const { width, height } = whole.viewBox.baseVal

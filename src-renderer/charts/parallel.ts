@@ -80,13 +80,13 @@ function placeNames(
   }
 }
 
-/** Shortens a text so that it fits beside its neighbours, at the size of labels. */
+/** Shortens text to a width in pixels, at the size of labels. */
 export function fitLabel(text: string, pixels: number): string {
   const most = Math.max(6, Math.floor(pixels / 6))
   return text.length > most ? `${text.slice(0, most - 1)}…` : text
 }
 
-/** Lines that pass through every brush; a line without a value on a brushed axis does not. */
+/** The ids of the lines that pass through every brush. A line without a value on a brushed axis does not. */
 export function linesWithin(
   lines: readonly ParallelLine[],
   dimensions: readonly PlacedDimension[],
@@ -106,14 +106,14 @@ export function linesWithin(
   )
 }
 
-/** A brush with its ends in order and inside the axis; undefined if it is too small to be intended. */
+/** A brush with its ends in order and inside the axis; null if it is too small to be intended. */
 export function tidyBrush(from: number, to: number, box: { top: number; bottom: number }): Brush | null {
   const clamp = (value: number) => Math.min(box.bottom, Math.max(box.top, value))
   const brush = { from: clamp(Math.min(from, to)), to: clamp(Math.max(from, to)) }
   return brush.to - brush.from < 4 ? null : brush
 }
 
-/** The line through the axes that have a value, broken where one is missing. */
+/** The path of a line through its axes, broken where a value is missing. */
 export function linePath(line: ParallelLine, dimensions: readonly PlacedDimension[]): string {
   let path = ''
   let pen = false

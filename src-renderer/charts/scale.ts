@@ -6,7 +6,7 @@ export interface Axis {
   ticks: { value: number; at: number; label: string }[]
 }
 
-/** A scale with room at both ends and ticks that fit. Logarithmic only if every value is above zero. A given `domain` is used unchanged. */
+/** Makes a scale with room at both ends and ticks that fit. Logarithmic only if all values are positive. A `domain` is used as given. */
 export function makeAxis(
   values: readonly number[],
   range: [number, number],
@@ -22,12 +22,12 @@ export function makeAxis(
   return { scale, ticks: ticks.map((value) => ({ value, at: scale(value), label: shortLabel(format(value)) })) }
 }
 
-/** A tick is a round number: `1.500` says no more than `1.5`. */
+/** Drops trailing zeros, because ticks are round numbers: `1.500` becomes `1.5`. */
 function shortLabel(text: string): string {
   return text.replace(/(\.\d*?)0+(?!\d)/, '$1').replace(/\.(?!\d)/, '')
 }
 
-/** The extent of the values with a margin of 6 %. A single value gets room around it. */
+/** The range of the values with a margin of 6 % at both ends. A single value gets room around it. */
 export function paddedDomain(values: readonly number[], log: boolean): [number, number] {
   if (values.length === 0) return log ? [1, 10] : [0, 1]
   const low = Math.min(...values)

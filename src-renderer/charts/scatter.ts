@@ -7,11 +7,11 @@ export interface ScatterPoint extends SeriesStyle {
   id: string
   label: string
   series: string
-  /** The points that a line joins, if that is less than the series. */
+  /** Points with the same value are joined by a line. By default, the points of a series are. */
   line?: string
   x: number
   y: number
-  /** Share of the largest, for the mark's area; 1 when nothing is shown by size. */
+  /** The size of the mark, as a share (0 to 1) of the largest. */
   size: number
   /** One standard deviation of y over seeds. */
   spread: number | null
@@ -33,7 +33,7 @@ export function markPath(shape: MarkShape, area: number): string {
 
 interface Direction {
   better: 'lower' | 'higher'
-  /** Differences up to this count as none. */
+  /** Differences up to this do not count. */
   tolerance?: number
 }
 
@@ -44,13 +44,13 @@ export function frontOf<P extends ScatterPoint>(points: readonly P[], x: Directi
   return paretoFront(signed, x.tolerance).map(({ point }) => point)
 }
 
-/** The ends of a deviation. On a log axis, one nearly as large as its mean has no lower end. */
+/** The ends of a deviation. On a log axis, a deviation of more than 90 % of the mean has no lower end. */
 export function spreadEnds({ y, spread }: ScatterPoint, log: boolean): number[] {
   const [low, high] = [y - (spread ?? 0), y + (spread ?? 0)]
   return log && low < y / 10 ? [high] : [high, low]
 }
 
-/** A vertical line between two pixels with a cap at each end. An end outside the chart is cut off and has none. */
+/** A vertical line between two heights in pixels, with a cap at each end. An end outside the chart is cut off and has no cap. */
 export function whiskerPath(x: number, high: number, low: number, { top, bottom }: { top: number; bottom: number }): string {
   const cap = (at: number) => (at >= top && at <= bottom ? `M${x - 3} ${at}h6` : '')
   return `M${x} ${Math.max(high, top)}V${Math.min(low, bottom)}${cap(high)}${cap(low)}`
@@ -69,7 +69,7 @@ export function linePath(marks: readonly { px: number; py: number }[]): string {
 /** Marks closer than this, in pixels, hide each other. */
 const hiding = 6
 
-/** The marks with an offset for each that would overlap another: places on a ring around the first. */
+/** Adds an offset to each mark. Marks that would overlap are moved apart onto a ring; the others stay where they are. */
 export function separate<P extends { px: number; py: number }>(marks: readonly P[]): (P & { dx: number; dy: number })[] {
   const piles: P[][] = []
   for (const mark of marks) {
@@ -86,7 +86,7 @@ export function separate<P extends { px: number; py: number }>(marks: readonly P
   })
 }
 
-/** The points of each line by rising x. */
+/** The points of each line, sorted by x. */
 export function seriesLines<P extends ScatterPoint>(points: readonly P[]): { id: string; color: string; points: P[] }[] {
   const groups = Map.groupBy(points, ({ line, series }) => line ?? series)
   return [...groups].map(([id, members]) => ({

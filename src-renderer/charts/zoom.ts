@@ -1,6 +1,6 @@
 import type { Axis } from './scale.ts'
 
-/** A part of a chart in the values of its axes. */
+/** The part of a chart that is shown, in the units of its axes. */
 export interface Zoom {
   x: [number, number]
   y: [number, number]
@@ -11,10 +11,10 @@ interface Place {
   y: number
 }
 
-/** Shorter drags, in pixels, are clicks. */
+/** Drags shorter than this many pixels are clicks. */
 const shortest = 8
 
-/** The rectangle between two places, inside the chart. */
+/** The rectangle between two positions, cut off at the edges of the chart. */
 export function dragged(from: Place, to: Place, box: { left: number; right: number; top: number; bottom: number }) {
   const within = (value: number, low: number, high: number) => Math.min(high, Math.max(low, value))
   const [x1, x2] = [within(from.x, box.left, box.right), within(to.x, box.left, box.right)]
@@ -22,7 +22,7 @@ export function dragged(from: Place, to: Place, box: { left: number; right: numb
   return { x: Math.min(x1, x2), y: Math.min(y1, y2), width: Math.abs(x2 - x1), height: Math.abs(y2 - y1) }
 }
 
-/** What a dragged rectangle shows; null if it is too small to be intended. */
+/** The zoom to a dragged rectangle; null if the rectangle is too small to be intended. */
 export function zoomTo({ x, y, width, height }: ReturnType<typeof dragged>, xAxis: Axis, yAxis: Axis): Zoom | null {
   if (width < shortest || height < shortest) return null
   const [left, right] = [xAxis.scale.invert(x), xAxis.scale.invert(x + width)]

@@ -15,7 +15,7 @@ export const catalogue = {
   method(id: string): MethodEntry | undefined {
     return [...(value?.methods ?? []), ...(value?.ablations ?? [])].find((entry) => entry.id === id)
   },
-  /** Everything that a run's method can be, with its title. */
+  /** Every value that a run's `method` can have, with its title. */
   methods: Object.entries({ ...methodTitles, ...ablationTitles, ...inspectionTitles }).map(([id, title]) => ({ id, title })),
   title: titleOfMethod,
   family: (id: string): string => value?.families.find((family) => family.id === id)?.title ?? id,
@@ -35,7 +35,7 @@ export async function loadCatalogue(): Promise<Catalogue> {
   }
 }
 
-/** An answer, once the titles are loaded too, so that no option is first shown under its raw name. */
+/** Resolves with the answer once the titles are loaded too, so that no option is first shown under its raw name. */
 export async function withTitles<Answer>(answer: Promise<Answer>): Promise<Answer> {
   const [found] = await Promise.all([answer, loadCatalogue()])
   return found

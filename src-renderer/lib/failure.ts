@@ -1,6 +1,6 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 
-/** Does something and returns what went wrong; null if nothing did. */
+/** Runs an action and returns its error, or null if it succeeded. */
 export async function failureOf(action: () => Promise<unknown>): Promise<ErrorMessage | null> {
   try {
     await action()

@@ -4,7 +4,7 @@ import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']
 
-/** 2490000 -> `2.49 M`; below ten thousand, all digits. */
+/** 2490000 -> `2.49 M`. Numbers below 10,000 keep all digits. */
 export function formatCount(value: number): string {
   const size = Math.abs(value)
   if (size < 10_000) return grouped.format(value)
@@ -13,7 +13,7 @@ export function formatCount(value: number): string {
   return `${trim(value / 1e9)} B`
 }
 
-/** `30.5 B`, or `30.5 B (3.35 B active)` if one token passes only some of them. */
+/** `30.5 B`, or `30.5 B (3.35 B active)` if each token uses only some of the parameters. */
 export function formatParameters({ total, active }: { total: number; active?: number | undefined }): string {
   return active === undefined ? formatCount(total) : `${formatCount(total)} (${formatCount(active)} active)`
 }
@@ -22,7 +22,7 @@ export function formatInteger(value: number): string {
   return grouped.format(value)
 }
 
-/** Decimal units, as disks are sold. */
+/** Uses decimal units (1 kB is 1000 bytes), as disk makers do. */
 export function formatBytes(bytes: number): string {
   let unit = 0
   let value = bytes
@@ -51,7 +51,7 @@ export function formatSecondsRange({ low, likely, high }: SecondsRange): string 
   return high / Math.max(low, 1e-9) < 2 ? `about ${formatRough(likely)}` : roughRange(low, high)
 }
 
-/** Two digits for each end, in the unit of the larger one unless the smaller one is below 1 of it. Equal units are written once. */
+/** Writes both ends with two digits, in the unit of the higher end. A lower end below 1 of that unit gets its own unit. */
 function roughRange(low: number, high: number): string {
   const inUnit = (seconds: number, size: number) => Number((seconds / size).toPrecision(2))
   const [size, unit] = roughUnit(high)
@@ -64,14 +64,14 @@ function roughUnit(seconds: number): [size: number, name: string] {
   return seconds < 99.5 * 60 ? [60, 'min'] : [3600, 'h']
 }
 
-/** As exact as an estimate can be: two digits. */
+/** Rounds to what an estimate can promise: whole seconds below a minute, then the steps of `roundTime`. */
 function formatRough(seconds: number): string {
   const size = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(seconds, 1))) - 1)
   const rough = seconds < 10 ? Math.max(1, Math.round(seconds)) : seconds < 60 ? Math.round(seconds / size) * size : roundTime(seconds)
   return formatSeconds(rough).replace(/ 00 (s|min)$|\.0(?= s$)/, '')
 }
 
-/** Minutes to 5 or 10 seconds, hours to 5 minutes. */
+/** Rounds to 5 seconds below 10 minutes, to a minute below an hour, and to 5 minutes above. */
 function roundTime(seconds: number): number {
   const step = seconds < 600 ? 5 : seconds < 3600 ? 60 : 300
   return Math.round(seconds / step) * step
@@ -92,20 +92,20 @@ export function formatChance(probability: number): string {
   return probability > 0 && probability < 0.0005 ? '< 0.1 %' : formatShare(probability)
 }
 
-/** Four significant digits (three below one), grouped above ten thousand, so that a table can align them. */
+/** Four significant digits, three below 1. From 10,000 on all digits in groups, from a million on as in `formatCount`. */
 export function formatValue(value: number): string {
   if (!Number.isFinite(value)) return value > 0 ? '∞' : Number.isNaN(value) ? '–' : '−∞'
   if (value === 0) return '0'
   return Math.abs(value) >= 1e6 ? formatCount(value) : minus(significantDigits(value))
 }
 
-/** A number on an axis: as short as it can be. */
+/** A number on an axis, without trailing zeros. */
 export function formatTick(value: number): string {
   const [digits = '', power] = formatValue(value).split('e')
   return power === undefined ? trimZeros(digits) : `${trimZeros(digits)}e${power}`
 }
 
-/** A measure in its own unit: bytes, seconds and accuracies in their usual form. */
+/** A measure in the form of its unit: bytes, times and shares as this file writes them, anything else as a plain number. */
 export function formatMeasure(value: number, unit: string): string {
   if (unit === 'bytes') return formatBytes(value)
   if (unit === 'seconds' || unit === 's') return formatSeconds(value)
@@ -115,7 +115,7 @@ export function formatMeasure(value: number, unit: string): string {
   return Number.isInteger(value) ? minus(String(value)) : formatValue(value)
 }
 
-/** A measure with its error, both with the digits that fit the error; the unit follows the error. */
+/** A measure and its error, rounded to the digits that the error supports, with one unit. Bytes and long times keep their form. */
 export function formatEstimate(value: number, error: number, unit: string): { value: string; error: string } {
   const isTime = unit === 'seconds' || unit === 's'
   if (unit === 'bytes' || (isTime && value >= 60)) return { value: formatMeasure(value, unit), error: formatMeasure(error, unit) }
@@ -131,12 +131,12 @@ export function formatEstimate(value: number, error: number, unit: string): { va
 export function formatDelta(delta: number, unit = ''): string {
   if (delta === 0) return '±0'
   const size = Math.abs(delta)
-  // A percent of a percentage could be either.
+  // “%” could mean percent or percentage points, so this says points.
   const text = unit === 'share' || unit === 'fraction' ? `${trimZeros((size * 100).toFixed(1))} points` : formatMeasure(size, unit)
   return `${delta > 0 ? '+' : '−'}${text}`
 }
 
-/** How long ago, short enough for a table; the full date belongs in the title. */
+/** How long ago a moment was, short enough for a table. Show the full date in a tooltip. */
 export function formatAgo(moment: number, now: number): string {
   const seconds = Math.max(0, Math.round((now - moment) / 1000))
   if (seconds < 45) return 'just now'

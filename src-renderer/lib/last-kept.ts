@@ -1,16 +1,16 @@
 const prefix = 'espalier last '
 
-/** Keeps what a screen shows for the next time it is opened, on this machine only. */
+/** Stores a screen's query in this browser, so that the screen can open the same way next time. */
 export function keepLast(screen: string, query: Readonly<Record<string, string | undefined>>): void {
   const filled = Object.entries(query).filter(([, value]) => value)
   try {
     localStorage.setItem(prefix + screen, JSON.stringify(Object.fromEntries(filled)))
   } catch {
-    // Without storage nothing is kept, and nothing else changes.
+    // Without storage, the screen starts fresh next time.
   }
 }
 
-/** What was kept last; empty if there is nothing, or it cannot be read. */
+/** Returns the query that `keepLast` stored for a screen; empty if there is none or it cannot be read. */
 export function lastKept(screen: string): Record<string, string> {
   try {
     const kept: unknown = JSON.parse(localStorage.getItem(prefix + screen) ?? '{}')

@@ -1,6 +1,6 @@
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 
-/** A loaded value: the current one, whether a newer one is being loaded, and what went wrong. A late answer never replaces a newer one. */
+/** Holds the latest loaded value, whether a newer one is loading, and what went wrong. A late answer never replaces a newer one. */
 export class Loader<Value> {
   value = $state.raw<Value | null>(null)
   problem = $state.raw<ErrorMessage | null>(null)

@@ -1,7 +1,7 @@
 import { isTimed, loadMeasure } from '#contract/runs/time/speed.ts'
 import { formatTick } from './format.ts'
 
-/** The order in which users look at measures: how good, then how fast and how reliable that is, then how large. */
+/** The order of measures on the screens: quality, speed with the load that made it noisy, anything else, size. */
 function measureRank({ name, unit }: { name: string; unit: string }): number {
   if (name === 'perplexity') return 0
   if (name === 'speed-up') return 2
@@ -16,7 +16,7 @@ export function orderMeasures<Measure extends { name: string; unit: string }>(me
   return [...measures].sort((a, b) => measureRank(a) - measureRank(b))
 }
 
-/** What it means that perplexity is `ratio` times the unpruned model's, as measured in docs/results.md; empty if little is lost. */
+/** Says what to expect if perplexity is `ratio` times the unpruned model's, as measured in docs/results.md. Empty if little is lost. */
 export function perplexityAdvice(ratio: number): string {
   if (ratio < 1.4) return ''
   const times = `Perplexity is ${formatTick(Number(ratio.toPrecision(2)))} times as high as before pruning:`

@@ -44,7 +44,7 @@ export function notifyProblem(thrown: unknown): void {
   if (code !== 'unreachable') notify(message, { tone: 'warm' })
 }
 
-/** Runs an action and shows why if it fails. */
+/** Runs an action. If it fails, shows why. */
 export async function attempt(action: () => Promise<unknown>): Promise<void> {
   try {
     await action()
@@ -58,14 +58,14 @@ export function dismiss(key: number): void {
 }
 
 /**
- * Announces a text to a screen reader without showing it, after everything announced in the last half second, which would otherwise be cut
- * off.
+ * Announces text to screen readers without showing it. Text announced within the last half second is repeated first, because the new text
+ * would cut it off.
  */
 export function announce(text: string): void {
   const now = performance.now()
   const all = now - saidAt < 500 ? `${last.trim()}. ${text}` : text
   saidAt = now
-  // The same text again must differ to be read out again; a plain variable, so that effects may announce.
+  // Screen readers skip unchanged text, so repeated text gets a space. `last` is no state: an effect that announces would depend on it.
   last = last === all ? `${all} ` : all
   spoken = last
 }

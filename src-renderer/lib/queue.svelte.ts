@@ -29,8 +29,9 @@ export const queue = {
     return estimate ? rangeLeft(secondsLeft(progress, estimate), estimate.seconds) : null
   },
   /**
-   * Time left of these runs in sequence; null if any is unknown or there are none. `waiting` is the number of waiting runs, even if not all
-   * are listed: the others are assumed to take as long on average, and all to deviate from their estimates as the running ones do.
+   * Time left if these runs are computed one after another; null if there are none or if the time of one is unknown. `waiting` counts all
+   * waiting runs: unlisted ones are assumed to take as long as the average listed one. All waiting runs are assumed to deviate from their
+   * estimates as the running ones do.
    */
   leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
     const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
@@ -54,7 +55,7 @@ export const queue = {
 
 let toldTakenUp = false
 
-/** Reports once what this start of the program resumed, and what it did not. */
+/** Reports, once per start of Espalier, which runs it resumed and which it held back. */
 function tellTakenUp({ resumed, held }: TakenUp, paused: boolean): void {
   if (toldTakenUp) return
   toldTakenUp = true
@@ -98,6 +99,6 @@ function replaceRun(run: RunEntry): void {
   if (!state || !before) return
   state = { ...state, runs: state.runs.map((entry) => (entry.id === run.id ? run : entry)) }
   if (before.status === 'running' && ended.has(run.status))
-    // Of runs that end well one notice is enough; a pile of them would hide the page.
+    // Notices of finished runs replace each other, because a pile of them would hide the page.
     notify(`${run.name}: ${run.status}`, run.status === 'done' ? { about: 'done' } : { tone: 'warm' })
 }

@@ -1,10 +1,10 @@
-/** The current place: the path as segments, and the screen's state in the address. */
+/** The address in parts: the segments of its path, and the screen's state in its query. */
 interface Route {
   path: string[]
   query: Record<string, string>
 }
 
-/** Reads `#/runs/abc?search=x`. Anything else means the first screen. */
+/** Parses `#/runs/abc?search=x`. An empty path stands for the first screen. */
 export function parseHash(hash: string): Route {
   const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?', 2)
   return {

@@ -6,7 +6,7 @@ const route = $derived(parseHash(hash))
 
 if (typeof window !== 'undefined') window.addEventListener('hashchange', () => (hash = location.hash))
 
-/** The current route. A component that reads it follows every change of the address. */
+/** The current route. A component that reads it is updated when the address changes. */
 export const router = {
   get path(): string[] {
     return route.path

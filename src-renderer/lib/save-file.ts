@@ -1,6 +1,6 @@
 import type { TextFile } from '#contract/identifiers.ts'
 
-/** Hands a file to the browser's (or the window's) own saving. */
+/** Saves a file as a download of the browser or of the window. */
 export function saveBlob(fileName: string, blob: Blob): void {
   const address = URL.createObjectURL(blob)
   const link = document.createElement('a')
@@ -16,7 +16,7 @@ export function saveText(file: TextFile): void {
   saveBlob(file.fileName, new Blob([file.content], { type: file.type }))
 }
 
-/** A name that every file system takes. */
+/** Turns a title into a file name that every file system accepts. */
 export function toFileName(title: string, ending: string): string {
   const stem = title
     .toLowerCase()

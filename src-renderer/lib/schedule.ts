@@ -1,4 +1,4 @@
-/** Calls at most once per `milliseconds`, and always once at the end. Bursts of events become one refresh. */
+/** Returns a function that runs the action at most once per `milliseconds`, and always after its last call. */
 export function coalesce(action: () => void, milliseconds: number): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   let last = 0
@@ -13,7 +13,7 @@ export function coalesce(action: () => void, milliseconds: number): () => void {
   }
 }
 
-/** Calls once things have been quiet for `milliseconds`. */
+/** Returns a function that runs the action when it has not been called for `milliseconds`. */
 export function debounce<Values extends unknown[]>(action: (...values: Values) => void, milliseconds: number): (...values: Values) => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   return (...values) => {
@@ -22,7 +22,7 @@ export function debounce<Values extends unknown[]>(action: (...values: Values) =
   }
 }
 
-/** Joins several subscriptions: what it returns ends them all. */
+/** Joins the functions that end subscriptions into one. */
 export function stopAll(...stops: readonly (() => unknown)[]): () => void {
   return () => {
     for (const stop of stops) stop()

@@ -1,4 +1,4 @@
-/** Whether a text contains every word of a search. */
+/** Whether the text contains every word of a search, in any order. */
 export function containsWords(text: string, search: string): boolean {
   const lower = text.toLowerCase()
   return search

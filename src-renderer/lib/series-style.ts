@@ -1,6 +1,6 @@
 import { type MarkShape, plainColours, seriesColours, seriesLook, type Treatment, treatedLook } from '#contract/comparison/series.ts'
 
-/** The look of a series as CSS: its colour follows the theme. */
+/** The look of a series. Its CSS colour follows the theme. */
 export interface SeriesStyle {
   color: string
   shape: MarkShape
@@ -11,7 +11,7 @@ export function seriesStyle(method: string, treatment: Treatment | null = null):
   return { color: seriesColor(colour), shape }
 }
 
-/** A colour of the list as CSS. After its end it starts over. */
+/** The CSS colour at an index of the list, which starts over at its end. Null gives the colour of no series. */
 export function seriesColor(at: number | null): string {
   const { light, dark } = at === null ? plainColours : (seriesColours[at % seriesColours.length] ?? plainColours)
   return `light-dark(${light}, ${dark})`

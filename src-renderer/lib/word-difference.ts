@@ -1,12 +1,12 @@
 import { diffWords } from 'diff'
 
-/** A stretch of a text, and whether it differs from the other text. */
+/** Some consecutive words, and whether the other text lacks them. */
 interface Stretch {
   text: string
   changed: boolean
 }
 
-/** Splits a text into stretches that equal another text or differ from it. */
+/** Splits `to` into stretches that it shares with `from` and stretches that are new. Words that only `from` has are left out. */
 export function wordDifference(from: string, to: string): Stretch[] {
   if (from === to) return [{ text: to, changed: false }]
   return diffWords(from, to).flatMap(({ value, removed, added }) => (removed ? [] : [{ text: value, changed: added === true }]))

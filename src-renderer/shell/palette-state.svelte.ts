@@ -8,12 +8,12 @@ import { theme } from '../lib/theme.svelte.ts'
 import { type Command, matchCommands } from './palette.ts'
 import { sections } from './sections.ts'
 
-/** What the palette offers: every place, and every action that works from anywhere. */
+/** The open palette. It offers screens, models, experiments and runs, and the actions that work on every screen. */
 export class PaletteState {
   text = $state('')
   active = $state(0)
   #found = $state.raw<Command[]>([])
-  /** Runs of the whole history that contain the words. */
+  /** Runs of the whole history that contain the typed words. */
   #searched = $state.raw<Command[]>([])
 
   readonly shown: Command[] = $derived(matchCommands([...screens(), ...actions(), ...this.#found], this.text, this.#searched))
@@ -74,7 +74,7 @@ function actions(): Command[] {
   const paused = queue.state?.paused ?? false
   const act = (title: string, run: () => void): Command => ({ id: `do/${title}`, kind: 'Action', title, run })
   return [
-    act(paused ? 'Start waiting runs' : 'Pause the queue', () => {
+    act(paused ? 'Resume the queue' : 'Pause the queue', () => {
       void call(paused ? 'queue.resume' : 'queue.pause', {}).then(queue.set, notifyProblem)
     }),
     act('Light theme', () => theme.set('light')),

@@ -11,8 +11,8 @@ export interface Command {
 }
 
 /**
- * Commands whose title, kind or note contain every typed word. Those whose title begins with the text come first. What the server
- * `searched` matched by more than its title, and comes last.
+ * Returns the commands whose title, kind or note contain every typed word, those whose title begins with the text first. The commands in
+ * `searched` come last: the server found them, which looks at more than titles.
  */
 export function matchCommands(commands: readonly Command[], text: string, searched: readonly Command[] = [], most = 30): Command[] {
   const typed = text.trim().toLowerCase()

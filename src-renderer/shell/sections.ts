@@ -12,7 +12,7 @@ const keys: Readonly<Record<ScreenId, string>> = {
   settings: 's',
 }
 
-/** The screens; `key` follows `g` on the keyboard. */
+/** The screens. Pressing `g` and then `key` opens one. */
 export const sections = (Object.keys(screenTitles) as ScreenId[]).map((id) => ({ id, title: screenTitles[id], key: keys[id] }))
 
 /** Whether a key press is text input rather than a shortcut. */

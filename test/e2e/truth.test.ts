@@ -269,7 +269,7 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
   expect(await source.textContent()).not.toContain('Our own')
   await page.getByRole('checkbox', { name: /^2SSP, fitted/ }).check()
   await page.getByRole('button', { name: /^Options of 2SSP, fitted/ }).click()
-  await source.getByText('Our own, after arXiv 2501.17771').waitFor()
+  await source.getByText('Our own, based on arXiv 2501.17771').waitFor()
   await page.getByRole('button', { name: 'Start over' }).click()
 })
 
@@ -778,7 +778,7 @@ test('a model is saved in several formats at once, with its progress, and the re
   )
   await go(page, `#/models/${stock?.id}`)
   await eventually(
-    () => page.getByRole('option', { name: /attention of zeros/ }).count(),
+    () => page.getByRole('option', { name: /attention all zeros/ }).count(),
     (count) => count === removed?.length && count > 0,
     10_000,
   )

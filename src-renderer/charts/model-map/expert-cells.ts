@@ -9,7 +9,7 @@ export interface ExpertCell {
   use: number
 }
 
-/** The experts of a block as a plan leaves them. */
+/** The experts of a block as a plan leaves them, with their use if a run recorded it. */
 export function expertCells(count: number, mlp: MlpPlan, block: number, judged?: JudgedExperts | null): ExpertCell[] {
   const tokens = judged?.blocks.find((one) => one.block === block)?.tokens
   const most = Math.max(...(tokens ?? []), 1)
@@ -23,7 +23,7 @@ export function expertCells(count: number, mlp: MlpPlan, block: number, judged?:
 
 const countOf = (cells: readonly ExpertCell[], state: ExpertCell['state']): number => cells.filter((cell) => cell.state === state).length
 
-/** The share of a mixture's experts that remain experts. */
+/** The share of a mixture's experts that are kept. Constants do not count. */
 export const keptExpertShare = (cells: readonly ExpertCell[]): number => (cells.length === 0 ? 1 : countOf(cells, 'kept') / cells.length)
 
 /** `96 of 128 experts kept, 32 replaced by constants`. */

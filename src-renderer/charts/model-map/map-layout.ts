@@ -5,7 +5,7 @@ const labelSpace = 80
 const trunkGap = 9
 const smallestCell = 12
 
-/** Where the parts of a map are, in pixels. Lengths are in proportion to parameters, one scale for both sides of the trunk. */
+/** The positions of the parts of a map, in pixels. Lengths are proportional to parameters, on one scale for both sides of the trunk. */
 interface MapLayout {
   width: number
   height: number

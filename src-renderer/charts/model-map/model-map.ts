@@ -12,14 +12,14 @@ export interface MapBlock {
   index: number
   attention: number
   mlp: number
-  /** Kept neurons, of `neurons`. */
+  /** The number of kept neurons out of `neurons`. */
   kept: number
   neurons: number
   /** For a mixture: its experts by number. */
   experts?: readonly ExpertCell[]
-  /** What a repair or a recovery has replaced. */
+  /** The weights that a repair or a recovery has replaced. */
   replaced?: NonNullable<BlockPlan['replaced']>
-  /** Parts of a checkpoint that are zeros. */
+  /** Parts of a checkpoint whose weights are all zeros. */
   zeroed?: readonly StackPart[]
 }
 
@@ -74,8 +74,8 @@ function neuronsLeft(mlp: BlockPlan['mlp'], neurons: number): number {
 }
 
 /**
- * The map of a checkpoint on disk. What it lacks compared with its widest block, or has as zeros, is drawn as removed. Its plan counts
- * blocks from before neighbours were joined, so it adds details only if the number of blocks is equal.
+ * The map of a checkpoint on disk. Parts that are narrower than in its widest block, missing or all zeros are drawn as removed. Its plan
+ * numbers the blocks before neighbours were joined, so it adds details only if the number of blocks is the same.
  */
 export function checkpointMap({ blocks, plan, shape }: ModelDescription): MapBlock[] {
   const own = plan?.blocks.length === blocks.length ? plan : null
@@ -146,11 +146,11 @@ export function keptShare(sizes: BlockSizes, blocks: readonly MapBlock[]): numbe
   return all === 0 ? 1 : kept / all
 }
 
-/** What a screen reader says of a row. */
+/** The text of a row for screen readers. */
 export function describeBlock(block: MapBlock): string {
   const attention =
     block.attention === 0
-      ? `attention ${block.zeroed?.includes('attention') ? 'of zeros' : 'removed'}`
+      ? `attention ${block.zeroed?.includes('attention') ? 'all zeros' : 'removed'}`
       : block.attention === 1
         ? 'attention kept'
         : `attention narrowed to ${percent(block.attention)}`
@@ -170,7 +170,7 @@ function describeReplaced(block: MapBlock): string {
 }
 
 function describeMlp({ mlp, kept, neurons, zeroed, experts }: MapBlock): string {
-  if (mlp === 0) return `MLP ${zeroed?.includes('mlp') ? 'of zeros' : 'removed'}`
+  if (mlp === 0) return `MLP ${zeroed?.includes('mlp') ? 'all zeros' : 'removed'}`
   if (experts) return `${describeExperts(experts)}${kept === neurons ? '' : `, ${kept} of ${formatPlural(neurons, 'neuron')} each`}`
   if (mlp === 1) return 'MLP kept'
   return kept === neurons ? `MLP narrowed to ${percent(mlp)}` : `${kept} of ${formatPlural(neurons, 'MLP neuron')} kept`
@@ -184,7 +184,7 @@ function without(block: MapBlock, kind: Decision['kind']): MapBlock {
   return { ...block, ...(kind === 'mlp' ? {} : { attention: 0 }), ...(kind === 'attention' ? {} : { mlp: 0, kept: 0 }) }
 }
 
-/** A candidate of the evolutionary search: `attention/mlp`, 1 is removed. */
+/** The map of a candidate of the evolutionary search, given as `attention/mlp` with a 1 for each removed submodule. */
 function candidateMap(dense: MapBlock[], candidate: string): MapBlock[] {
   const [attention = '', mlp = ''] = candidate.split('/')
   return dense.map((block) => ({

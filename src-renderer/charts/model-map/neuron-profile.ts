@@ -1,4 +1,4 @@
-/** The scores of one block from the strongest neuron to the weakest, thinned to `points`, and where the cut falls (0 to 1). */
+/** The scores of one block from the strongest neuron to the weakest, thinned out, and the position of the cut (0 to 1). */
 interface NeuronProfile {
   values: number[]
   cutAt: number
@@ -17,7 +17,7 @@ export function neuronProfile(scores: readonly number[], cut: number, points: nu
   return { values, cutAt: sorted.length === 0 ? 1 : kept / sorted.length, kept, total: sorted.length }
 }
 
-/** The outline of a profile as an area between `from` and `to` (shares of the width). */
+/** The path of the area under a profile, between `from` and `to` (shares of the width). */
 export function profileArea(profile: NeuronProfile, from: number, to: number, width: number, height: number, top: number): string {
   const { values } = profile
   const points: string[] = []

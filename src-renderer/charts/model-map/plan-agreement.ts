@@ -1,14 +1,14 @@
 import type { MlpPlan, Plan } from '#contract/pruning/plan.ts'
 
-/** A block of the dense model: neurons of its MLP, or of each of its experts. */
+/** A block of the dense model: the neurons of its MLP, or of each of its experts. */
 interface DenseBlock {
   readonly intermediate: number
   readonly experts?: number | undefined
 }
 
 /**
- * How far two plans agree: per block, and as a share over all submodules. Neurons count by the overlap of the kept sets; experts by those
- * in the same state, among all that either plan keeps.
+ * Says how far two plans agree, 0 to 1: per block, and as the mean over all blocks. Half of a block's agreement is its attention, half its
+ * MLP. MLPs agree by the overlap of their kept neurons. A mixture counts the mean over all experts that either plan keeps or replaces.
  */
 export function planAgreement(left: Plan, right: Plan, sizes: readonly DenseBlock[]): { blocks: number[]; share: number } {
   const blocks = left.blocks.map((mine, index) => {
@@ -37,7 +37,7 @@ function keptNeurons(mlp: MlpPlan): KeptNeurons {
   return mlp.kept === 'all' ? 'all' : new Set(mlp.kept)
 }
 
-/** What a plan does to each expert. */
+/** The state of each expert under a plan. */
 function expertsOf(mlp: MlpPlan, count: number): (KeptNeurons | 'constant')[] {
   return Array.from({ length: count }, (_, expert) => {
     if (mlp === 'removed') return 'none'
@@ -49,7 +49,7 @@ function expertsOf(mlp: MlpPlan, count: number): (KeptNeurons | 'constant')[] {
   })
 }
 
-/** Neurons that both keep, over those that either keeps. */
+/** The number of neurons that both plans keep, divided by the number that either keeps. */
 function overlap(left: KeptNeurons, right: KeptNeurons, neurons: number): number {
   if (left === right) return 1
   if (left === 'none' || right === 'none') return 0

@@ -32,7 +32,7 @@ export class CompareState {
   readonly ids: string[] = $derived((router.query.runs ?? '').split(',').filter(Boolean))
   /** Seeds are averaged unless the address asks for each. */
   readonly overSeeds: boolean = $derived(router.query.seeds !== 'each')
-  /** Whether files are weighed against rivals, instead of runs against the baseline. */
+  /** Whether the screen weighs files against their rivals instead of comparing runs with the baseline. */
   readonly weighs: boolean = $derived(router.query.view === 'worth')
   readonly onlyDifferences: boolean = $derived(router.query.only === 'differences')
   readonly transposed: boolean = $derived(router.query.turned === 'yes')
@@ -44,9 +44,9 @@ export class CompareState {
     const groups = comparedGroups(comparison.runs, comparison.baseline, this.overSeeds)
     return orderSubjects(groups.map((group) => toSubject(group, comparison.baseline)))
   })
-  /** In the order of the screen, and of exports. */
+  /** The runs in the order of the screen, which exports use too. */
   readonly inOrder: ComparedRun[] = $derived(this.subjects.flatMap(({ runs }) => runs))
-  /** All measures that the runs have, and those that were chosen of them. */
+  /** All measures that the runs have. `columns` are those that are shown. */
   readonly allColumns: MeasureColumn[] = $derived(runColumns(this.subjects))
   readonly hiddenColumns: ReadonlySet<string> = $derived(new Set((router.query.without ?? '').split('~').filter(Boolean)))
   readonly columns: MeasureColumn[] = $derived(this.allColumns.filter(({ id }) => !this.hiddenColumns.has(id)))
@@ -54,7 +54,7 @@ export class CompareState {
   readonly sparsities: NamedTable[] = $derived(sparsityTables(this.inOrder, catalogue.option))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
 
-  /** The first runs that can be inspected, up to the number that one inspection takes. */
+  /** The first five runs that can be inspected: one inspection takes no more. */
   readonly pruned: string[] = $derived(
     (this.comparison?.runs ?? [])
       .filter(({ hasPlan, baseline }) => hasPlan && !baseline)
@@ -62,7 +62,7 @@ export class CompareState {
       .map(({ id }) => id),
   )
 
-  /** Without a choice in the address, the last one is restored. */
+  /** Restores the last choice when the screen opens without one in its address. Otherwise stores the current choice. */
   #recall(): void {
     const { experiment, runs } = router.query
     if (experiment || runs) keepLast('compare', router.query)
@@ -70,7 +70,7 @@ export class CompareState {
     else keepLast('compare', {})
   }
 
-  /** Loads the runs that the address names; an experiment means all of its runs. */
+  /** Loads the runs that the address names. An experiment stands for all its finished runs, except inspections. */
   async load(): Promise<void> {
     this.#recall()
     const { experiment, runs = '', baseline = '' } = router.query

@@ -85,10 +85,10 @@ export function scatterPoints(
   })
 }
 
-/** Axes of measures. With more, they are too close to read. */
+/** The largest number of measures with an axis. More axes would be too close to read. */
 const mostAxes = 6
 
-/** Of times, only speed-ups: these were measured in turns with the dense model, so the machine's load cancels out. */
+/** The only times shown are speed-ups: they were measured in turns with the dense model, so the machine's load cancels out. */
 export function parallelData(
   subjects: readonly Subject[],
   columns: readonly MeasureColumn[],
@@ -128,7 +128,7 @@ export function parallelData(
   return { dimensions, lines }
 }
 
-/** What lines or ± mean: a single run has a standard error, several seeds have a deviation. Empty if no subject has either. */
+/** Says what lines or ± mean: the standard error of a single run, or the deviation over seeds. Empty if no subject has either. */
 export function errorNote(mark: string, subjects: readonly Subject[], columns: readonly MeasureColumn[]): string {
   const values = subjects.flatMap(({ measures }) => columns.flatMap(({ id }) => measures.get(id) ?? []))
   const counts = values.flatMap(({ spread, count }) => (spread === null ? [] : [count]))

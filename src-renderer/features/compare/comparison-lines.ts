@@ -26,7 +26,7 @@ export interface ComparisonCell {
   text: string
   spread: string
   delta: { text: string; better: boolean | null } | null
-  /** Why the difference says little: chance, where both answered the same questions, or a busy machine. */
+  /** Why the difference may mean nothing: chance, or a busy machine. */
   noise?: string
   best: boolean
 }
@@ -92,7 +92,7 @@ function plainLine(id: string, title: string, kind: 'fact' | 'parameter', values
 
 const seedsText = (seeds: number[]) => seeds.sort((a, b) => a - b).join(', ')
 
-/** Each set of windows once; sets that differ only in the sample are grouped. */
+/** Names each set of windows once. Sets of the same text and size share an entry with all their hashes. */
 function usedText(data: readonly UsedData[]): string {
   const hashes = new Map<string, Set<string>>()
   for (const used of data) {
@@ -102,7 +102,7 @@ function usedText(data: readonly UsedData[]): string {
   return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
 }
 
-/** Whether a measure of both compares: the same content of a model that they share, and for perplexities the same tokens. */
+/** Whether a measure can be compared with the baseline's: if both used one model, its content is equal; perplexities count equal tokens. */
 function isComparable({ runs: [run] }: Subject, baseline: Subject | null, { name }: MeasureColumn, tokens: Tokens): boolean {
   const [dense] = baseline?.runs ?? []
   if (!run || !dense) return true
@@ -148,8 +148,8 @@ function noiseOfTiming({ runs }: Subject): { noise?: string } {
 }
 
 /**
- * Whether a difference is no more than chance would make: over seeds, within twice its standard error, as in the verdict; for single runs,
- * by McNemar's exact test on the same questions.
+ * Says so if a difference may be chance. With several seeds, that is within twice its standard error, as in the verdict. For single runs,
+ * McNemar's exact test on the same questions decides.
  */
 function noiseOf({ runs, measures }: Subject, baseline: Subject | null, { id, name, dataset }: MeasureColumn): { noise?: string } {
   const [own, other] = [measures.get(id), baseline?.measures.get(id)]

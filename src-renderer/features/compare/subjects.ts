@@ -45,7 +45,7 @@ export function orderSubjects(subjects: readonly Subject[]): Subject[] {
   )
 }
 
-/** Without what is said beside times: it marks those that are noisy. */
+/** The measures of the subjects, except the machine's load, which is shown as a mark beside noisy times. */
 export function runColumns(subjects: readonly Subject[]): MeasureColumn[] {
   const columns = measureColumns(subjects.flatMap(({ runs }) => runs))
   return orderMeasures(columns.filter(({ name }) => name !== loadMeasure.name))

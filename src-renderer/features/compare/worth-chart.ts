@@ -10,8 +10,8 @@ export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'squar
 export const prunedStyle = ({ color, shape }: SeriesStyle): SeriesStyle => ({ color, shape: shape === 'square' ? 'circle' : shape })
 
 /** The text or task to show: the requested one, else one that decides, else the first. */
-export function shownFront(fronts: readonly Front[], asked: string | undefined): Front | undefined {
-  return fronts.find(({ kind }) => kind === asked) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
+export function shownFront(fronts: readonly Front[], requested: string | undefined): Front | undefined {
+  return fronts.find(({ kind }) => kind === requested) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
 }
 
 export function worthPoints(

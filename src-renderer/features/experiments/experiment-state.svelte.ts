@@ -22,7 +22,7 @@ export class ExperimentState {
   paths = $state(false)
   grid = $state.raw<Grid | null>(null)
 
-  /** The latest one: if a model was replaced, the baseline of the current model. */
+  /** The latest baseline. If a model was replaced, this is the baseline of the current model. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
   readonly sparsities: NamedTable[] = $derived(sparsityTables(comparableWith(this.runs, this.baseline), catalogue.option))
@@ -86,7 +86,7 @@ export class ExperimentState {
     await attempt(async () => saveText(await call('reports.make', { experiment: this.id, format, paths: this.paths })))
   }
 
-  /** Archives the experiment with its runs. It can be undone. */
+  /** Archives the experiment with its runs, and offers an undo. */
   async archive(name: string): Promise<void> {
     await attempt(async () => {
       const { undo, waited } = await call('experiments.archive', { id: this.id })
@@ -97,7 +97,7 @@ export class ExperimentState {
     })
   }
 
-  /** Restores it. Runs that waited do not start by themselves; the user is asked. */
+  /** Restores the experiment. Runs that had been queued do not start by themselves: the user is asked. */
   async bringBack(name: string): Promise<void> {
     await attempt(async () => {
       const { waited } = await call('experiments.unarchive', { id: this.id })

@@ -23,7 +23,7 @@ export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 
   return [done === runs ? `${formatPlural(runs, 'run')} done` : `${done} of ${runs} done`, ...others].join(', ')
 }
 
-/** The grid as facts: what was requested for every combination. */
+/** The grid as a list of facts: what the experiment requested. */
 export function gridFacts(grid: Grid, titleOf: (method: string) => string): { title: string; text: string }[] {
   const methods = grid.methods.map(({ method, options }) => {
     const chosen = Object.entries(options).map(([name, value]) => optionText(name, value))
@@ -68,7 +68,7 @@ function dataText({ source, sequenceLength, windows }: NonNullable<Grid['calibra
   return `${sourceName(source)}, ${windows === undefined ? '' : `${formatPlural(windows, 'window')} of `}${formatPlural(sequenceLength, 'token')}`
 }
 
-/** The perplexity that the runs of an experiment share: the first one of the first finished run. */
+/** The perplexity that the outcome shows: the first that any run has measured. */
 export function leadingPerplexity(runs: readonly RunEntry[]): { name: string; dataset: string } | null {
   const first = runs.flatMap(({ measures }) => measures).find(({ name }) => name === 'perplexity')
   return first ? { name: first.name, dataset: first.dataset } : null
@@ -85,7 +85,7 @@ export function latestBaseline(runs: readonly RunEntry[]): RunEntry | null {
   return done[0] ?? baselines[0] ?? null
 }
 
-/** The dense run that a run is compared with: it used exactly the same model. */
+/** The dense run that a run is compared with. Both used exactly the same model. */
 export function baselineOf(runs: readonly RunEntry[], run: RunEntry): RunEntry | null {
   return runs.find((other) => other.baseline && usedSameModel(usedModelOf(other), usedModelOf(run))) ?? null
 }
@@ -95,7 +95,7 @@ export function comparableWith(runs: readonly RunEntry[], baseline: RunEntry | n
   return baseline ? runs.filter((run) => areComparable(usedModelOf(run), usedModelOf(baseline))) : [...runs]
 }
 
-/** A sentence about models that were replaced between the runs. */
+/** Says that models were replaced between the runs. */
 export function changedModelsText(models: readonly string[]): string {
   const [subject, verb] = models.length === 1 ? ['The model', 'was'] : ['The models', 'were']
   return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used; the chart shows runs of the latest one.`
@@ -114,7 +114,7 @@ export function pointsOf(groups: readonly SeedGroup<RunEntry>[], measure: string
   })
 }
 
-/** As a table reads best: the dense model, then method by method with rising sparsity. */
+/** Sorts runs for a table: the dense model first, then method by method, untreated first, with rising sparsity. */
 export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
   const methods = Object.keys(methodTitles)
   const rank = (run: RunEntry) => (run.baseline ? -1 : methods.indexOf(run.method))
@@ -128,7 +128,7 @@ export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
   )
 }
 
-/** The description of a run, if the text is one. The service checks its contents. */
+/** Parses the description of a run; null if the text is none. The service checks its contents. */
 export function readDescription(content: string): RunDescription | null {
   if (content.length > 5_000_000) return null
   try {

@@ -10,7 +10,7 @@ import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
 
-/** What can be judged, what was judged, and what is needed to generate answers unattended. */
+/** The list of judgings: transcripts to judge, past judgings, and the form that generates answers in the queue. */
 export class JudgingsState {
   judgings = $state.raw<JudgingEntry[]>([])
   transcripts = $state.raw<TranscriptEntry[]>([])
@@ -134,7 +134,7 @@ export class OneJudging {
   }
 }
 
-/** The answers of an unattended generation, side by side. */
+/** The answers that a run in the queue generated, side by side. */
 export class AnswersState {
   run = $state.raw<RunDetail | null>(null)
   transcript = $state.raw<Transcript | null>(null)

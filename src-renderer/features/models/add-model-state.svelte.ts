@@ -13,12 +13,13 @@ export class AddModelState {
   placeProblem = $state('')
   source = $state<'folder' | 'elsewhere' | 'hub'>('folder')
   path = $state('')
-  /** The latest check of a path: what is there, and whether it fits this machine. Results of earlier ones arrive nowhere. */
+  /** The latest check of a path: what is there, and whether it fits this machine. Results of earlier checks are ignored. */
   checked = $state.raw(new Loader<{ found: ModelDescription; fit: string }>())
   /** Models that other programs keep here; null until known. */
   elsewhere = $state.raw<FoundModel[] | null>(null)
   adding = $state(false)
-  problem = $state<string | null>(null) /** The window also has the system's dialog. */
+  problem = $state<string | null>(null)
+  /** Whether the system's own dialog can be used, which only a window has. */
   readonly hasSystemDialog = hasSystemDialog()
 
   async browse(folder?: string): Promise<void> {
@@ -43,7 +44,7 @@ export class AddModelState {
     else this.problem = `A browser does not reveal where ${file.name} is. Find it in the list, or type its path.`
   }
 
-  /** Describes the model at a path without adding it. Of several checks at once, the latest counts. */
+  /** Describes the model at a path without adding it. A newer check replaces it. */
   async check(path: string): Promise<void> {
     this.path = path
     this.problem = null
@@ -54,7 +55,7 @@ export class AddModelState {
     })
   }
 
-  /** Returns whether it was added, or its download began. A check that is under way no longer matters. */
+  /** Adds the model or starts its download, and returns whether that worked. A check that is under way is ignored. */
   async add(source: { hub: { name: string; revision?: string } } | { mode: 'link' | 'copy' }): Promise<boolean> {
     if (this.checked.busy) this.checked = new Loader()
     this.adding = true
@@ -67,7 +68,7 @@ export class AddModelState {
     return failure === null
   }
 
-  /** Ready for another model. */
+  /** Clears the dialog for another model. */
   reset(): void {
     this.path = ''
     this.checked = new Loader()

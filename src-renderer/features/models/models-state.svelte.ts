@@ -10,7 +10,7 @@ import { stopAll } from '../../lib/schedule.ts'
 import { containsWords } from '../../lib/search.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
 
-/** The library as the screen shows it: models, transfers, and whether anything was ever done. */
+/** The library as the screen shows it: models, transfers, and the sample experiment of the first start. */
 export class ModelsState {
   models = new Loader<ModelEntry[]>()
   transfers = $state.raw<Transfer[]>([])
@@ -34,7 +34,7 @@ export class ModelsState {
     return this.models.value?.find(({ path }) => path === this.workbench?.sampleModel) ?? null
   }
 
-  /** Loads and follows. Returns the function that stops. */
+  /** Loads the library and follows its changes. Returns a function that stops following. */
   follow(): () => void {
     this.refresh()
     return stopAll(
@@ -61,7 +61,7 @@ export class ModelsState {
     )
   }
 
-  /** Times the machine before the first run: while runs are active it cannot be timed, and there would be no estimate. */
+  /** Estimates the sample experiment before the first run, because a machine with active runs cannot be timed. */
   async #timeSample(): Promise<void> {
     const { workbench, sample } = this
     if (workbench?.runs !== 0 || !sample || this.sampleTime) return
@@ -69,7 +69,7 @@ export class ModelsState {
       const preset = choosePreset(await call('experiments.presets', { model: sample.id }))
       this.sampleTime = (await call('experiments.preview', { grid: preset.grid })).seconds
     } catch {
-      // The text says it without a number.
+      // The panel then shows no time.
     }
   }
 

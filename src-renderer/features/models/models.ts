@@ -12,7 +12,7 @@ export function isUnderWay({ status }: Transfer): boolean {
   return status !== 'done' && status !== 'cancelled'
 }
 
-/** The cheapest preset: the quick look if there is one. */
+/** Returns the quick look if there is one, otherwise the first preset. */
 export function choosePreset(presets: readonly Preset[]): Preset {
   const preset = presets.find(({ id }) => /quick/.test(id)) ?? presets[0]
   if (!preset) throw new Error('There is no ready experiment for this model. Set one up under New experiment.')
@@ -49,7 +49,7 @@ function rangeText(values: readonly number[], counted?: string): string {
   return `${least < most ? `${formatInteger(least)} to ` : ''}${counted ? formatPlural(most, counted) : formatInteger(most)}`
 }
 
-/** Whether a model's weights fit in memory as float32. Larger ones are streamed. */
+/** Says whether a model's weights fit in memory as float32, and if not, that they will be streamed. */
 export function fitText(parameters: number, freeBytes: number): string {
   const [needed, free] = [4 * parameters, freeBytes].map(formatBytes)
   return 4 * parameters <= freeBytes
@@ -57,12 +57,12 @@ export function fitText(parameters: number, freeBytes: number): string {
     : `Its weights need ${needed}, but ${free} of memory is free. They will be streamed from disk block by block (slower).`
 }
 
-/** Free memory of the device that computes. */
+/** Free memory of the first GPU that reports it, otherwise of the machine. */
 export function freeMemory({ report, memory }: EngineState): number {
   return report?.devices.find(({ kind, memoryBytes }) => kind === 'gpu' && memoryBytes !== null)?.memoryBytes ?? memory.freeBytes
 }
 
-/** Whether a text looks like a name on the hub: `owner/name`, with an optional `@revision`. */
+/** Parses `owner/name` or `owner/name@revision`, also as the end of a URL; null if the text is no such name. */
 export function parseHubName(text: string): { name: string; revision?: string } | null {
   const match = /^(?:https?:\/\/[^/]+\/)?([\w.-]+\/[\w.-]+)(?:@([\w./-]+))?\/?$/.exec(text.trim())
   if (!match?.[1]) return null

@@ -18,7 +18,7 @@ import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf,
 import { keepDraft, keptDraft } from './kept-draft.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
 
-/** The form of a new experiment and what it would do. */
+/** The form of a new experiment, and the preview of its runs. */
 export class ExperimentState {
   draft = $state<Draft>(emptyDraft())
   models = $state.raw<ModelEntry[]>([])
@@ -31,15 +31,15 @@ export class ExperimentState {
   problem = $state.raw<ErrorMessage | null>(null)
   #nextKey = 1000
 
-  /** Changes of the draft, and how many of them the preview knows of. */
+  /** The number of changes of the draft. `#previewed` is the number at the last preview. */
   #changes = $state(0)
   #previewed = $state(0)
 
   readonly #previewSoon = debounce(() => void this.#loadPreview(), 200)
 
-  /** What the form starts from: a run or an experiment (`from`), a model, or neither. */
+  /** The query of the address, which says what the form starts from: a run or an experiment (`from`), a model, or neither. */
   readonly #query: Record<string, string>
-  /** The draft before the user changed anything. */
+  /** The draft before the user changed anything, as JSON. */
   #first = $state('')
   #firstPresets: readonly Preset[] = []
 
@@ -84,7 +84,7 @@ export class ExperimentState {
     return this.ready && JSON.stringify(this.draft) !== this.#first
   }
 
-  /** Keeps the draft across reloads and other screens. */
+  /** Stores the draft, so that it survives reloads and visits to other screens. */
   keep(): void {
     if (this.ready) keepDraft(this.#origin, this.isChanged ? this.draft : null)
   }
@@ -95,12 +95,12 @@ export class ExperimentState {
     this.changed()
   }
 
-  /** Whether the shown preview is of an earlier draft. */
+  /** Whether the preview still shows an earlier draft. */
   get isPreviewing(): boolean {
     return this.#previewed < this.#changes
   }
 
-  /** One at a time: requests for outdated drafts would delay the last one. */
+  /** Loads one preview at a time, because requests for outdated drafts would delay the last one. */
   async #loadPreview(): Promise<void> {
     if (this.preview.busy || !this.isPreviewing) return
     const changes = this.#changes
@@ -109,7 +109,7 @@ export class ExperimentState {
     void this.#loadPreview()
   }
 
-  /** The time becomes known when the machine has been timed. */
+  /** Previews again once the machine has been timed, because only then is the time known. */
   follow(): () => void {
     return on('engine changed', ({ engine }) => engine.selfTest && this.preview.value?.seconds === null && this.changed())
   }
@@ -176,30 +176,30 @@ export class ExperimentState {
     this.changed()
   }
 
-  /** The preset that makes the same runs. */
+  /** The preset that makes the same runs as the form. */
   get preset(): Preset | undefined {
     return presetOf(this.draft, this.presets)
   }
 
-  /** Names of the models that have runs. */
+  /** Names of the chosen models and of their smaller siblings, by id. */
   get modelNames(): Map<string, string> {
     const chosen = [...this.draft.models, ...this.draft.siblings]
     return new Map(this.models.filter(({ id }) => chosen.includes(id)).map(({ id, name }) => [id, name]))
   }
 
-  /** Speeds that the first method can reach on the first model, where the form has a speed. The value that was typed does not matter. */
+  /** The question which speeds the first method reaches on the first model; null if the form has no speed. Typed values do not matter. */
   get speedQuestion(): SpeedQuestion | null {
     const { models, methods, amounts, weights } = this.draft
     const [model] = models
-    const asked = amounts.find((amount) => !isPlain(amount) && !('bytes' in amount))
+    const wanted = amounts.find((amount) => !isPlain(amount) && !('bytes' in amount))
     const first = methods.find(({ method }) => !isAblation(method))
     const type = weights.find((one) => one !== 'computed')
-    if (!model || !asked || !first) return null
-    const speed = 'prompt' in asked ? { milliseconds: 1, prompt: asked.prompt } : { tokensPerSecond: 1 }
+    if (!model || !wanted || !first) return null
+    const speed = 'prompt' in wanted ? { milliseconds: 1, prompt: wanted.prompt } : { tokensPerSecond: 1 }
     return { model, method: first.method, options: $state.snapshot(first.options), speed, ...(type ? { weights: type } : {}) }
   }
 
-  /** Models that may be rivals of what is pruned from the chosen ones. */
+  /** Smaller models that may be rivals of the pruned models. */
   get siblings(): ModelEntry[] {
     const { models } = this.draft
     const chosen = this.models.filter(({ id }) => models.includes(id))
@@ -214,7 +214,7 @@ export class ExperimentState {
     )
   }
 
-  /** The name of the experiment unless another is typed. */
+  /** The name of the experiment unless the user types another. */
   get suggestedName(): string {
     return (
       this.preset?.title ??
@@ -226,7 +226,7 @@ export class ExperimentState {
     )
   }
 
-  /** The first sparsity that a method cannot reach, and what it can. */
+  /** Names the first combination that is out of reach, and says what to choose instead. */
   get limit(): string | null {
     const combination = this.preview.value?.combinations.find(({ feasible }) => !feasible)
     return combination ? `${combination.name}: ${limitText(combination)}` : null

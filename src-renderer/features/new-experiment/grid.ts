@@ -15,7 +15,7 @@ export interface MethodDraft {
   options: Record<string, unknown>
 }
 
-/** How much of every perplexity text is measured, whenever it is ticked. Undefined leaves each text its own value. */
+/** How much of each perplexity text is measured. Undefined leaves each text its own value. */
 export interface Evaluation {
   sequenceLength: number | undefined
   /** Null measures all of a text. */
@@ -31,15 +31,15 @@ export interface Draft {
   amounts: Amount[]
   seeds: number[]
   calibration: DataRequest | null
-  /** How every combination is repaired: each choice makes a run. */
+  /** The repairs of every combination. Each makes a run. */
   repairs: RepairChoice[]
   repairData: DataRequest | null
-  /** Whether and how long every combination is recovered: each choice makes a run. */
+  /** The recoveries of every combination. Each makes a run. */
   recoveries: RecoveryChoice[]
   recoveryData: DataRequest | null
-  /** Types that every combination and the dense model are stored in: each makes a run. */
+  /** The weight types of every combination and of the dense model. Each makes a run. */
   weights: WeightChoice[]
-  /** More types for the dense model alone. */
+  /** More weight types, for the dense model alone. */
   rivals: GgufType[]
   /** Smaller models whose unpruned files are rivals. */
   siblings: string[]
@@ -47,14 +47,14 @@ export interface Draft {
   evaluation: Evaluation
   tasks: string[]
   taskLimit: number | null
-  /** Ask tasks whose answers are written through the chat template. */
+  /** Whether tasks with written answers are asked through the chat template. */
   taskChat: boolean
   /** Tokens of the longest prompt that is timed; null for none. */
   inferenceTokens: number | null
   answers: boolean
-  /** Whether greedy answers end in a loop, on the first perplexity text. */
+  /** Whether to measure how many greedy answers end in a loop, on the first perplexity text. */
   repetition: boolean
-  /** How long texts are used, on the first perplexity text. */
+  /** Whether to measure how well a long context is used, on the first perplexity text. */
   longContext: boolean
   backend: Grid['backend']
   precision: PrecisionName
@@ -65,10 +65,10 @@ export interface Draft {
   others: MeasureRequest[]
 }
 
-/** Properties of a part of the form that treats every combination with a text. */
+/** Props of the parts of the form that repair or recover every combination. */
 export interface TreatmentPartProps {
   draft: Draft
-  /** What the chosen models may read. */
+  /** The texts that the chosen models may use. */
   texts: DatasetEntry[]
   problem: string | null
   onchange: (changes: Partial<Draft>) => void
@@ -108,7 +108,7 @@ export function emptyDraft(): Draft {
   }
 }
 
-/** Whether something that was started is incomplete: seeds, or the path of the user's own text. Nothing is previewed or run until then. */
+/** Whether models, seeds, the path of an own text or a share of a mix are missing. Until then, nothing is previewed or run. */
 export function isUnfinished({ models, seeds, calibration, repairData, recoveryData, perplexity }: Draft): boolean {
   const texts = [calibration, repairData, recoveryData, ...perplexity.map(({ data }) => data)]
   return models.length === 0 || seeds.length === 0 || texts.some((text) => text?.source === '' || text?.mix?.some(isUnfinishedPart))
@@ -162,20 +162,20 @@ function toMeasures(draft: Draft): MeasureRequest[] {
   return measures
 }
 
-/** The measures of a kind that are kept, while they are of the form's first text; else the usual one of that text. */
+/** The draft's other measures of a kind if they are on the form's first text, otherwise the default measure on that text. */
 function onFirstText({ others, perplexity: [text] }: Draft, kind: 'repetition' | 'long context'): MeasureRequest[] {
   const kept = others.filter((other) => other.kind === kind && (!text || other.data.source === text.data.source))
   if (kept.length > 0 || !text) return kept
   return [kind === 'repetition' ? usualRepetition(text.data.source, text.name, paperLength) : usualLongContext(text.data.source, text.name)]
 }
 
-/** A text with the window length and the most windows of the form. */
+/** Gives a text the window length and the limit of windows of the form, where the form has them. */
 export function measuredPart({ windows: own, ...data }: DataRequest, { sequenceLength, windows }: Evaluation): DataRequest {
   const most = windows === undefined ? own : windows
   return { ...data, sequenceLength: sequenceLength ?? data.sequenceLength, ...(most ? { windows: most } : {}) }
 }
 
-/** What all texts have in common; the calibration's length where there is none. */
+/** The window length and limit that all texts share, undefined where they differ. Without texts, the calibration's length. */
 function commonPart(texts: readonly DataRequest[], calibration: DataRequest | undefined): Evaluation {
   const [first] = texts
   if (!first) return { sequenceLength: calibration?.sequenceLength ?? usualLength, windows: null }
@@ -185,7 +185,7 @@ function commonPart(texts: readonly DataRequest[], calibration: DataRequest | un
   }
 }
 
-/** A grid (of a preset or of an earlier run) as a draft; the name starts empty. */
+/** Turns a grid (of a preset or of an earlier run) into a draft without a name. */
 export function fromGrid(grid: GridInput): Draft {
   const measures = grid.measures ?? []
   const tasks = measures.find((measure) => measure.kind === 'tasks')
@@ -224,7 +224,7 @@ export function fromGrid(grid: GridInput): Draft {
   }
 }
 
-/** A first draft that can run unchanged, with the data of the sample model if it is available. */
+/** A first draft that can run unchanged: the first preset, otherwise the first method, measured on the first text that is available. */
 export function defaultDraft(catalogue: Catalogue, model: string, presets: readonly Preset[]): Draft {
   const preset = presets[0]
   if (preset) return fromGrid(preset.grid)
@@ -237,7 +237,7 @@ export function defaultDraft(catalogue: Catalogue, model: string, presets: reado
   }
 }
 
-/** The preset that would make the same runs as the draft, of whichever models. */
+/** The preset that would make the same runs as the draft, whatever models the preset is for. */
 export function presetOf(draft: Draft, presets: readonly Preset[]): Preset | undefined {
   const asked = JSON.stringify(toGrid(draft))
   return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid({ ...grid, models: draft.models }))) === asked)

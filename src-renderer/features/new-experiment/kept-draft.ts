@@ -2,17 +2,17 @@ import { type Draft, emptyDraft } from './grid.ts'
 
 const storageKey = 'espalier draft'
 
-/** Keeps the form for the next time it is opened; null forgets it. `origin` is the address that it was begun from. */
+/** Stores the form for the next time it is opened; null deletes it. `origin` is the address that the form was opened with. */
 export function keepDraft(origin: string, draft: Draft | null): void {
   try {
     if (draft) localStorage.setItem(storageKey, JSON.stringify({ origin, draft }))
     else localStorage.removeItem(storageKey)
   } catch {
-    // Without storage nothing is kept, and nothing else changes.
+    // Without storage, the form starts fresh next time.
   }
 }
 
-/** The draft of this address, or the latest one if the address asks for nothing. */
+/** Returns the stored draft if it was begun with this address, or in any case if the address is empty. */
 export function keptDraft(origin: string, models: readonly string[]): Draft | null {
   try {
     return readDraft(localStorage.getItem(storageKey), origin, models)
@@ -21,7 +21,7 @@ export function keptDraft(origin: string, models: readonly string[]): Draft | nu
   }
 }
 
-/** A kept draft without models that no longer exist. Fields from another version in another form get their defaults. */
+/** Parses a stored draft. Drops models that no longer exist, and gives fields whose type has changed their defaults. */
 export function readDraft(text: string | null, origin: string, models: readonly string[]): Draft | null {
   const kept: unknown = JSON.parse(text ?? 'null')
   if (!isRecord(kept) || !isRecord(kept.draft) || (origin !== '' && kept.origin !== origin)) return null

@@ -2,7 +2,7 @@ import type { CombinationPreview, GridPreview } from '#contract/experiments/expe
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import { formatBytes, formatPlural, formatSecondsRange } from '../../lib/format.ts'
 
-/** What a combination removes, in words. */
+/** Says what a combination removes. */
 export function removalText(preview: CombinationPreview): string {
   const parts: string[] = []
   const { attentionRemoved: attention, blocksRemoved: blocks, neuronsRemovedPerBlock: neurons, expertsRemoved: experts } = preview
@@ -23,13 +23,13 @@ export function formatText({ format, type, bytes, keyValueBytes, problem, least,
   return `${name}: ${weight}, KV cache ${memory} for 1,000 tokens${doubt}`
 }
 
-/** `3.5 MB`, or `3.5 MB to 5.1 MB` if it is not known yet. */
+/** `3.5 MB`, or `3.5 MB to 5.1 MB` if the size is not known exactly. */
 function rangeText(least: number, most: number): string {
   const [low, high] = [formatBytes(least), formatBytes(most)]
   return low === high ? high : `${low} to ${high}`
 }
 
-/** The time of all runs. That of a run that has to meet a speed is not known before it measures. */
+/** Says how long all runs take. Unknown if a run has to meet a speed, because it measures first. Empty if the form has problems. */
 export function timeText({ seconds, problems, combinations }: Pick<GridPreview, 'seconds' | 'problems' | 'combinations'>): string {
   if (seconds) return formatSecondsRange(seconds)
   if (problems.length > 0) return ''

@@ -4,8 +4,8 @@ import type { ExplainedPart } from '#contract/experiments/experiments.ts'
 const key = Symbol('reasons')
 type Reasons = (part: ExplainedPart) => string | undefined
 
-/** Provides the reasons for the values of the form's parts. */
+/** Gives the parts below this component a function that says why a preset set their values. */
 export const explainParts = (reasons: Reasons): void => void setContext(key, reasons)
 
-/** The reason for a part's value. */
+/** Returns that function: it takes a part of the form, and returns the reason for its value if there is one. */
 export const reasonOf = (): Reasons => getContext<Reasons | undefined>(key) ?? (() => undefined)

@@ -22,7 +22,7 @@ export function answerKey(prompt: number, column: number): string {
 
 const empty: LiveAnswer = { tokens: [], text: '', end: null, seconds: null, firstTokenSeconds: null, tokensPerSecond: null, problem: null }
 
-/** The answers after a batch of events; answers that no event touched stay the same objects. */
+/** Returns the answers after a batch of events. Answers without an event stay the same objects. */
 export function takeEvents(answers: Answers, events: readonly GenerationEvent[]): Map<string, LiveAnswer> {
   const next = new Map(answers)
   const fresh = new Set<string>()
@@ -30,7 +30,7 @@ export function takeEvents(answers: Answers, events: readonly GenerationEvent[])
     const key = answerKey(event.prompt, event.column)
     const before = next.get(key) ?? empty
     if (event.type === 'token') {
-      // One copy per batch, then appended in place: long answers would else be copied for every token.
+      // Copies the tokens once per batch, then appends in place. Otherwise every token would copy a long answer.
       const tokens = fresh.has(key) ? before.tokens : [...before.tokens]
       tokens.push(event.token)
       fresh.add(key)
@@ -47,7 +47,7 @@ export function answersOf(transcript: Transcript): Map<string, LiveAnswer> {
   return new Map(transcript.answers.map(({ prompt, column, ...answer }) => [answerKey(prompt, column), answer]))
 }
 
-/** What an answer without a token is waiting for: the model, its turn, or its prompt; empty once it has a token or has ended. */
+/** Says what an answer is waiting for: the model, its turn, or its prompt. Empty once it has a token or has ended. */
 export function waitingText(answers: Answers, prompt: number, column: number, generating: boolean): string {
   const answer = answers.get(answerKey(prompt, column))
   if (!generating || answer?.end || answer?.tokens.length) return ''
@@ -55,7 +55,7 @@ export function waitingText(answers: Answers, prompt: number, column: number, ge
   return answers.size > 0 ? 'Waiting …' : 'Loading the model …'
 }
 
-/** How a finished answer repeats itself: `12 % repeated, ends in a loop`; empty if it does not. */
+/** Says how a finished answer repeats itself: `12 % repeated, ends in a loop`. Empty if it does not. */
 export function repetitionText({ tokens, end }: Pick<LiveAnswer, 'tokens' | 'end'>): string {
   if (end === null) return ''
   const ids = tokens.map(({ id }) => id)
@@ -65,19 +65,19 @@ export function repetitionText({ tokens, end }: Pick<LiveAnswer, 'tokens' | 'end
     .join(', ')
 }
 
-/** The title of a column; in blind mode only a letter until the vote. */
+/** The title of a column. In blind mode it is only a letter until the models are revealed. */
 export function columnTitle(column: TranscriptColumn | undefined, at: number, hidden: boolean): string {
   if (hidden || !column) return `Model ${String.fromCharCode(65 + at)}`
   return column.run?.name ?? 'dense'
 }
 
-/** The column that differences are taken against: the dense one, else the first. */
+/** The column that the others are compared with: the dense one, otherwise the first. */
 export function referenceColumn(columns: readonly TranscriptColumn[]): number {
   const dense = columns.findIndex(({ run }) => run === null || run.method === 'dense')
   return Math.max(0, dense)
 }
 
-/** A shuffled order of columns for blind comparison, decided by the seed so that a reload keeps it. */
+/** Shuffles columns for a blind comparison. The seed decides the order, so that a reload keeps it. */
 export function blindOrder(count: number, seed: string): number[] {
   let state = [...seed].reduce((sum, letter) => (Math.imul(sum, 31) + letter.charCodeAt(0)) >>> 0, 7)
   const order = Array.from({ length: count }, (_, at) => at)
@@ -89,14 +89,14 @@ export function blindOrder(count: number, seed: string): number[] {
   return order
 }
 
-/** Votes per column over all prompts. */
+/** Counts the votes for each column over all prompts. */
 export function countVotes(votes: Transcript['votes'], columns: number): number[] {
   const counts = new Array<number>(columns).fill(0)
   for (const { column } of votes) if (column !== null) counts[column] = (counts[column] ?? 0) + 1
   return counts
 }
 
-/** Spaces and line ends of a token made visible, for the card that explains it. */
+/** Makes the spaces and line ends of a token visible, for the card that explains it. */
 export function showToken(text: string): string {
   return text.replaceAll('\n', '⏎').replaceAll(' ', '␣') || '(nothing)'
 }

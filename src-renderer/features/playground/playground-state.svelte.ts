@@ -37,12 +37,12 @@ export class PlaygroundState {
   session = $state.raw<TranscriptEntry | null>(null)
   transcript = $state.raw<Transcript | null>(null)
   answers = $state.raw<Answers>(new Map())
-  /** Given beginnings of every answer, per prompt. */
+  /** The text that the answers to each prompt begin with, if they continue from a chosen token. */
   given = $state.raw<string[]>([])
   problem = $state.raw<ErrorMessage | null>(null)
   starting = $state(false)
   revealed = $state(false)
-  /** Pending while models, and runs of the address, are looked up. */
+  /** Resolves when the models, and the runs that the address names, are loaded. */
   #columns: Promise<void> = Promise.resolve()
   #waiting: GenerationEvent[] = []
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -68,7 +68,7 @@ export class PlaygroundState {
     )
   }
 
-  /** The address names runs and, if the dense model is left out, `dense=no`. */
+  /** Whether the dense model has a column. The address has `dense=no` if not. */
   get withDense(): boolean {
     return router.query.dense !== 'no'
   }
@@ -107,7 +107,7 @@ export class PlaygroundState {
     this.starting = false
   }
 
-  /** Whether the answers that are shown can be replied to: one prompt, or a conversation, in the chat template. */
+  /** Whether the user can reply to the answers: they are to one prompt, or part of a conversation, and use the chat template. */
   get isConversation(): boolean {
     const { transcript } = this
     if (!transcript || this.generating || transcript.id !== this.session?.id) return false
@@ -160,7 +160,7 @@ export class PlaygroundState {
     this.#takeColumns(transcript)
   }
 
-  /** The columns above the prompt become those of the transcript, so that asking again asks the same models. */
+  /** Takes the columns from the transcript, so that the next prompt goes to the same models. */
   #takeColumns({ id, columns }: TranscriptEntry): void {
     const model = columns[0]?.model.id
     if (model === undefined) return
@@ -243,7 +243,7 @@ export class PlaygroundState {
     this.runs = found.filter((run) => run !== null && !(this.withDense && run.baseline)).map((run) => run as RunEntry)
   }
 
-  /** Tokens of some milliseconds become one change of the screen. */
+  /** Collects events for some milliseconds, so that they become one change of the screen. */
   #hear(event: GenerationEvent): void {
     this.#waiting.push(event)
     this.#timer ??= setTimeout(() => {
@@ -253,11 +253,11 @@ export class PlaygroundState {
     }, flushMilliseconds)
   }
 
-  /** Takes over the answers if all have arrived. They may have ended before this page knew of them, and no later event would report it. */
+  /** Loads the answers if all have ended. Also called after a start, because they may have ended before this page listened for events. */
   async #finish(id: string): Promise<void> {
     const transcript = await call('transcripts.get', { id }).catch(() => null)
     if (!transcript || transcript.status === 'running' || this.session?.id !== id) return
-    announce('All answers are there')
+    announce('All answers have arrived')
     this.session = transcript
     this.transcript = transcript
     this.answers = answersOf(transcript)

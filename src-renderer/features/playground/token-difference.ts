@@ -1,9 +1,9 @@
 import { diffArrays } from 'diff'
 
-/** Answers further apart than this many tokens are compared by their common beginning only: the time grows with the distance. */
+/** Answers that differ in more tokens than this are compared only up to the first difference, because the time grows with the number. */
 const furthest = 4000
 
-/** For each token of `answer`, whether the reference has it too in the same order (longest common subsequence). */
+/** Says for each token of `answer` whether the reference has it too, in the same order (longest common subsequence). */
 export function sharedTokens(reference: readonly string[], answer: readonly string[]): boolean[] {
   const parts = diffArrays([...reference], [...answer], { maxEditLength: furthest })
   if (!parts) {

@@ -3,7 +3,7 @@ import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 
-/** A phase as the page lists it; `state` says whether it is over. */
+/** A phase as the page lists it. A `stopped` phase did not finish before the run ended or paused. */
 export interface Phase {
   name: string
   progress: Progress | null
@@ -11,7 +11,7 @@ export interface Phase {
   state: 'done' | 'running' | 'stopped'
 }
 
-/** The run with one more event. An event that it already has changes nothing. */
+/** Returns the run with one more event applied. Applying an event twice changes nothing. */
 export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
   switch (event.type) {
     case 'decision':
@@ -46,7 +46,7 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
   }
 }
 
-/** The run with one more entry, unless it has one with the same keys. */
+/** Appends an entry to a list of the run, unless the list has one with the same keys. */
 function addTo<List extends 'decisions' | 'selections', Entry extends RunDetail[List][number]>(
   run: RunDetail,
   list: List,
@@ -57,16 +57,16 @@ function addTo<List extends 'decisions' | 'selections', Entry extends RunDetail[
   return entries.some((other) => keys.every((key) => other[key] === entry[key])) ? run : { ...run, [list]: [...entries, entry] }
 }
 
-/** The phases so far with the newest one's progress. Earlier phases are over. */
+/** Updates the list of phases: the phase that reports progress is running, and all others are done. */
 export function takeProgress(phases: readonly Phase[], progress: Progress): Phase[] {
   const before = phases.filter(({ name }) => name !== progress.phase).map((phase): Phase => ({ ...phase, state: 'done' }))
   return [...before, { name: progress.phase, progress, seconds: null, state: 'running' }]
 }
 
-/** Shorter phases, in seconds, are not shown: nothing had to be opened or read. */
+/** Phases shorter than this many seconds are hidden: they had nothing to do. */
 const shortestShown = 0.001
 
-/** Finished phases with their seconds, then the active ones, or for a stopped run, where it stopped. */
+/** Lists finished phases with their seconds, then the phases seen live. If the run is not running, its running phase counts as stopped. */
 export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   const finished = Object.entries(run.phaseSeconds)
     .filter(([, seconds]) => seconds >= shortestShown)
@@ -74,14 +74,14 @@ export function listPhases(run: RunDetail, live: readonly Phase[]): Phase[] {
   const names = new Set(finished.map(({ name }) => name))
   if (run.status === 'done') return finished
   const seen = live.filter(({ name }) => !names.has(name))
-  return [...finished, ...(run.status === 'running' ? seen : seen.map(stopHere))]
+  return [...finished, ...(run.status === 'running' ? seen : seen.map(asStopped))]
 }
 
-function stopHere(phase: Phase): Phase {
+function asStopped(phase: Phase): Phase {
   return phase.state === 'running' ? { ...phase, state: 'stopped' } : phase
 }
 
-/** A value of resolved options or of the environment, for a list of facts. */
+/** Formats the value of an option or of the environment for a list of facts. */
 export function showValue(value: unknown): string {
   if (value === null || value === undefined) return '–'
   if (typeof value === 'object') return JSON.stringify(value)

@@ -18,10 +18,10 @@ import { saveText, toFileName } from '../../lib/save-file.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
 import { type Phase, takeEvent, takeProgress } from './live-run.ts'
 
-/** What a clone adds to the run. */
+/** The repair or recovery that a clone adds. */
 export type Treatment = Pick<RunRequest, 'repair' | 'recover'>
 
-/** Properties of the dialogs that make a treated clone. */
+/** Props of the dialogs that make a repaired or recovered clone. */
 export interface TreatmentProps {
   run: RunDetail
   open: boolean
@@ -46,7 +46,7 @@ export class RunState {
   parent = $state.raw<RunDetail | null>(null)
   /** The dense model's run of the same experiment, for comparison. */
   baseline = $state.raw<ComparedRun | null>(null)
-  /** A sentence if an unpruned file of the model is better and no larger; else empty, or null until it was requested. */
+  /** Says that an unpruned file is better and no larger. Empty if none is known to be; null until the first request. */
   refusal = $state<string | null>(null)
   #description = $state.raw<ModelDescription | null>(null)
 
@@ -137,7 +137,7 @@ export class RunState {
     })
   }
 
-  /** The whole description as a file, for running it elsewhere. */
+  /** Saves the run's description as a file, for running it elsewhere. */
   async describe(paths: boolean): Promise<void> {
     await this.#attempt(async () => {
       const description = await call('runs.describe', { id: this.id, paths })
@@ -145,15 +145,15 @@ export class RunState {
     })
   }
 
-  /** The table of an ablation as a file. */
+  /** Saves the table of an ablation as a file. */
   async saveStudy(format: Input<'runs.studyFile'>['format']): Promise<void> {
     await this.#attempt(async () => saveText(await call('runs.studyFile', { id: this.id, format })))
   }
 
-  /** How long a repair or recovery would take, once this machine has been timed; null if no estimate is possible. */
+  /** Returns how long a repair or recovery would take; null if no estimate is possible. Waits until this machine has been timed. */
   async estimateWith(changes: Treatment): Promise<SecondsRange | null> {
     const ask = async () => (await call('runs.estimate', { id: this.id, changes }))?.seconds ?? null
-    // The first request starts a timing of the machine, and may be answered only after it.
+    // The first request may only start the timing. Listen before it, so that the end of the timing is not missed.
     const timing = timed()
     try {
       return (await ask()) ?? (await timing.done.then(ask))
@@ -190,14 +190,15 @@ export class RunState {
   }
 }
 
-/** Resolves when the machine is timed from now on, until it is stopped. */
+/** `done` resolves the next time that the machine has been timed. `stop` ends the wait. */
 function timed(): { done: Promise<void>; stop: () => void } {
   const { promise, resolve } = Promise.withResolvers<void>()
   return { done: promise, stop: on('engine changed', ({ engine }) => engine.selfTest && resolve()) }
 }
 
 /**
- * The verdict on one finished run, against the unpruned files of its model that were measured on its texts only, if it says not to prune.
+ * Returns the verdict on a finished run if it says not to prune, otherwise an empty string. Its rivals are the unpruned files of its model
+ * whose perplexity was measured on no other texts than this run's.
  */
 async function findRefusal({ id, method, model, fingerprint, measures }: RunDetail): Promise<string> {
   if (method === denseMethod || isAblation(method) || isInspection(method)) return ''

@@ -3,7 +3,7 @@ import { linkedFields, type RunField, runFields, valueOfField } from '#contract/
 import type { RunColumn, RunEntry } from '#contract/runs/runs.ts'
 import { formatAgo, formatMeasure, formatSeconds, formatShare } from '../../lib/format.ts'
 
-/** A column of the history table; `width` in rem, `field` what the service sorts by. */
+/** A column of the history table. `width` is in rem; the service sorts by `field`. */
 export interface TableColumn {
   field: string
   title: string
@@ -12,7 +12,7 @@ export interface TableColumn {
   text: (run: RunEntry, now: number) => string
 }
 
-/** A column of `runFields` or of a linked row. */
+/** A column for a field of `runFields` or of a linked row, such as the model's name. */
 function ownColumn(field: string, width: number, title?: string): TableColumn {
   const { label, kind } = Object.hasOwn(runFields, field)
     ? runFields[field as RunField]
@@ -32,7 +32,7 @@ const trailing = [ownColumn('seconds', 6.25, 'Time'), ownColumn('createdAt', 6)]
 /** Fields that the table always shows. */
 export const alwaysShown = ['name', 'status', 'method', 'starred', ...[...leading, ...trailing].map(({ field }) => field)]
 
-/** The columns between name and time: those above and the parameters and measures that were chosen. */
+/** The columns after status, name and method: those above, and between them the chosen fields, unless the user reordered them. */
 export function tableColumns(
   chosen: readonly string[],
   known: readonly RunColumn[],
@@ -55,7 +55,7 @@ function chosenColumn(field: string, known: readonly RunColumn[]): TableColumn {
   return { field, title, width: widthFor(title), numeric, text: (run) => cellText(run, field, bare) }
 }
 
-/** Titles break between words: as wide as the longest one, or a third of all. */
+/** Titles break between words, so a column fits the longest word or a third of the title. */
 function widthFor(title: string): number {
   const longest = Math.max(...title.split(/\s+/).map(({ length }) => length))
   return Math.min(10, Math.max(6, longest * 0.46 + 2.2, title.length * 0.19 + 2))

@@ -16,10 +16,10 @@ import { clampWidth, defaultColumns, type HistoryView, moveField, pagesOf, readV
 import { SavedViews } from './saved-views.svelte.ts'
 
 const pageSize = 100
-/** The most rows that one call may request. */
+/** The largest number of rows that one call may request. */
 const mostRows = 1000
 
-/** The history as a window over rows that stay in the service, with the selection and the saved views. */
+/** The history: a window over rows that stay in the service, the selection, and the saved views. */
 export class HistoryState {
   total = $state<number | null>(null)
   counts = $state.raw<RunPage['counts']>({})
@@ -61,7 +61,7 @@ export class HistoryState {
     )
   }
 
-  /** Loads from the start again: called when the filter, the sorting or the columns change. */
+  /** Loads everything again. Called when the filter, the sorting or the columns change. */
   reload(): void {
     this.#turn += 1
     this.#pending.clear()
@@ -72,7 +72,7 @@ export class HistoryState {
     void this.#loadGroups()
   }
 
-  /** Reloads what is in view. */
+  /** Reloads the rows in view and the groups. */
   refresh(): void {
     this.#turn += 1
     this.#pending.clear()
@@ -81,7 +81,7 @@ export class HistoryState {
     void this.#loadGroups()
   }
 
-  /** Called when rows come into view. */
+  /** Loads missing rows. Called when rows come into view. */
   show(from: number, to: number): void {
     this.#window = { from, to }
     const missing = pagesOf({ from, to }, pageSize).filter((page) => !this.#pending.has(page) && this.#lacks(page, from, to))
@@ -111,7 +111,7 @@ export class HistoryState {
     })
   }
 
-  /** One place to the left or right. */
+  /** Moves a column one place to the left or right. */
   nudgeColumn(field: string, step: -1 | 1): void {
     const fields = this.tableColumns.map((column) => column.field)
     const at = fields.indexOf(field)
@@ -124,13 +124,13 @@ export class HistoryState {
     this.change({ widths: { ...this.view.widths, [field]: clampWidth(rem) } })
   }
 
-  /** Opens a group at one of its levels: the values down to there become filters, and the deeper levels stay. */
+  /** Opens a group at one of its levels: its values down to that level become filters, and deeper levels stay groups. */
   openGroup({ keys }: RunGroup, level: number): void {
     const conditions = keys.slice(0, level + 1).map(({ condition }) => condition)
     this.change({ groups: this.view.groups.slice(level + 1), conditions: [...this.view.conditions, ...conditions] })
   }
 
-  /** Groups by one more field within the others, or by one fewer. */
+  /** Adds a field as the innermost group, or removes it. */
   toggleGroup(field: string): void {
     const { groups } = this.view
     this.change({ groups: groups.includes(field) ? groups.filter((other) => other !== field) : [...groups, field] })
@@ -148,7 +148,7 @@ export class HistoryState {
     })
   }
 
-  /** Selects a row, or with an anchor all rows between, including those that were never loaded. */
+  /** Toggles a row. With an anchor, selects all rows from the anchor to this one, including those that were never loaded. */
   async choose(at: number, anchor: number | null): Promise<void> {
     const run = this.rows[at]
     if (anchor === null) {
@@ -170,7 +170,7 @@ export class HistoryState {
     return ids
   }
 
-  /** Applies an action to the selection, and reports the number of runs, with an undo. */
+  /** Applies an action to the selection, and reports the number of changed runs with an undo. */
   async act(action: Input<'runs.act'>['action']): Promise<void> {
     const { selection } = this.chosen
     if (!selection) return
@@ -197,7 +197,7 @@ export class HistoryState {
     })
   }
 
-  /** What deleting the chosen runs would take away. */
+  /** Says what deleting the chosen runs would delete with them. */
   async removal(): Promise<Removal | null> {
     const { selection } = this.chosen
     return selection && call('runs.removal', selection)
@@ -254,7 +254,7 @@ export class HistoryState {
     }
   }
 
-  /** Rows out of view may have changed, so they are loaded again when they come back. */
+  /** Returns an empty list of rows. Rows out of view may have changed, so they are loaded again when they come back. */
   #forget(): (RunEntry | undefined)[] {
     return new Array<RunEntry | undefined>(this.total ?? 0)
   }

@@ -14,7 +14,7 @@ export interface HistoryView {
   archived: 'no' | 'only' | 'all'
   sort: { field: string; direction: 'ascending' | 'descending' }
   columns: string[] | null
-  /** Fields in the order that the user chose; others keep their places. */
+  /** Fields in the order that the user chose. Other fields follow in their default order. */
   order: string[]
   /** Widths in rem that the user gave to columns. */
   widths: Record<string, number>
@@ -67,12 +67,12 @@ function readWidths(text: string): Record<string, number> {
   return Object.fromEntries(pairs.flatMap((pair) => (pair ? [[pair[1] as string, clampWidth(Number(pair[2]))]] : [])))
 }
 
-/** Every column stays wide enough to be grabbed again. */
+/** Limits the width of a column, which must stay wide enough to be grabbed again. */
 export function clampWidth(rem: number): number {
   return Math.min(40, Math.max(3, Number(rem.toFixed(2))))
 }
 
-/** The fields with one of them put before another, or last. */
+/** Moves a field before another, or to the end if `before` is null. */
 export function moveField(fields: readonly string[], moved: string, before: string | null): string[] {
   const rest = fields.filter((field) => field !== moved)
   const at = before === null ? -1 : rest.indexOf(before)
@@ -95,7 +95,7 @@ function readConditions(text: string | undefined): Condition[] {
   }
 }
 
-/** The filter of a view in the form of the history's calls. */
+/** Turns a view into the filter that the calls of the history take. */
 export function toFilter(view: HistoryView): Input<'runs.csv'> {
   const status: Condition[] = view.statuses.length > 0 ? [{ field: 'status', is: 'any of', value: view.statuses }] : []
   return {
@@ -112,7 +112,7 @@ export interface ShownNames {
   models: ReadonlyMap<string, string>
 }
 
-/** How the values of a field are written and read: as the table shows them. */
+/** The form in which the table shows the values of a field, and in which conditions are typed. */
 function unitOf(field: string, column: RunColumn | undefined): 'percent' | 'moment' | 'method' | 'model' | 'plain' {
   if (field === 'modelId') return 'model'
   if (field === 'method') return 'method'
@@ -130,7 +130,7 @@ function showConditionValue(field: string, column: RunColumn | undefined, value:
     case 'method':
       return names.methods.find(({ id }) => id === value)?.title ?? String(value)
     case 'model':
-      return names.models.get(String(value)) ?? 'of the link'
+      return names.models.get(String(value)) ?? 'from the link'
     default:
       return String(value)
   }
@@ -157,7 +157,7 @@ export function describeCondition(condition: Condition, columns: readonly RunCol
   return `${label} ${signs[is] ?? is} ${values.join(between)}`.trim()
 }
 
-/** The unit that a column's value is typed in, for the hint beside the field. */
+/** The unit in which a column's value is typed, and the range of its values, for the hint beside the field. */
 export function valueHint(column: RunColumn | undefined): { unit: string; range: string } {
   if (!column) return { unit: '', range: '' }
   const unit = unitOf(column.field, column)
@@ -170,14 +170,14 @@ export function valueHint(column: RunColumn | undefined): { unit: string; range:
   }
 }
 
-/** The day of a time as it is typed: `2026-11-25`, in local time. */
+/** A day as it is typed: `2026-11-25`, in local time. */
 function formatDay(moment: number): string {
   const date = new Date(moment)
   const two = (value: number) => String(value).padStart(2, '0')
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
 }
 
-/** A moment from a day with or without a time; `atEnd` means the last moment of a day without one. */
+/** Parses a day with an optional time, in local time; NaN if it is none. With `atEnd`, a day without a time means its last millisecond. */
 function parseMoment(text: string, atEnd: boolean): number {
   const [, day, time] = /^(\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}:\d{2}))?$/.exec(text.trim()) ?? []
   if (day === undefined) return Number.NaN
@@ -201,7 +201,7 @@ export function comparisonsFor(column: RunColumn | undefined): Condition['is'][]
   return ['any of', 'none of', 'contains', 'present', 'absent']
 }
 
-/** A condition from the typed text, in the units and with the names that the table shows; null if something is missing. */
+/** Parses a typed condition, in the units and with the names that the table shows; null if something is missing or wrong. */
 export function parseCondition(
   column: RunColumn | undefined,
   is: Condition['is'],
@@ -231,13 +231,13 @@ function parseValue(column: RunColumn, part: string, atEnd: boolean, methods: Sh
   return column.kind === 'boolean' ? part === 'true' || part === 'yes' : part
 }
 
-/** Columns that can be added, measures first: those that the table does not always show. */
+/** Columns that can be added to those that the table always shows, measures first. */
 export function choosableColumns(columns: readonly RunColumn[]): RunColumn[] {
   const rank = ({ field }: RunColumn) => (field.startsWith('measure:') ? 0 : field.startsWith('parameter:') ? 2 : 1)
   return columns.filter((column) => rank(column) !== 1 || !alwaysShown.includes(column.field)).sort((a, b) => rank(a) - rank(b))
 }
 
-/** The default columns: the measures that most runs have. */
+/** The default columns: two measures, perplexities first, then those that most runs have. */
 export function defaultColumns(columns: readonly RunColumn[]): string[] {
   return columns
     .filter(({ field, runs }) => field.startsWith('measure:') && runs > 0 && !/^measure:parameters/.test(field))

@@ -4,7 +4,7 @@ import { notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { type HistoryView, writeView } from './runs-query.ts'
 
-/** The saved views of the history: addresses without their page, by name. */
+/** The saved views of the history: queries of its address under names. */
 export class SavedViews {
   /** Null until they are loaded. */
   list = $state.raw<SavedView[] | null>(null)

@@ -33,7 +33,7 @@ export class ClustersState {
     this.problem = null
   }
 
-  /** The script as it would be sent, or what is wrong with the draft. */
+  /** Shows the batch script that would be sent, or what is wrong with the draft. */
   async show(): Promise<boolean> {
     return this.#attempt(async (cluster) => {
       this.script = (await call('clusters.script', { cluster })).script
@@ -43,7 +43,7 @@ export class ClustersState {
   async save(): Promise<void> {
     const saved = await this.#attempt(async (cluster) => {
       this.clusters = await call('clusters.save', { cluster })
-      notify(`Cluster ${cluster.name} kept`)
+      notify(`Cluster ${cluster.name} saved`)
     })
     if (saved) this.draft = null
   }

@@ -7,7 +7,7 @@ import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { theme } from '../../lib/theme.svelte.ts'
 
-/** For this many milliseconds, devices and their free memory are not queried again, because that starts a process. */
+/** Devices are queried again only after this many milliseconds, because that starts a process. */
 const freshFor = 5 * 60_000
 
 /** Settings, engine and history file as the screen shows them. `busy` names what is under way. */
@@ -54,7 +54,7 @@ export class SettingsState {
     })
   }
 
-  /** Everything on the screens then belongs to the other workbench, so they reload. */
+  /** Connects to another workbench, then reloads the page, because everything on it belongs to the old one. */
   async attach(address: string): Promise<void> {
     await this.#attempt('', async () => {
       await elsewhere?.attach(address)
@@ -72,7 +72,7 @@ export class SettingsState {
   async setHubToken(token: string | null): Promise<void> {
     await this.#attempt('', async () => {
       this.settings = await call('settings.setHubToken', { token })
-      notify(token === null ? 'Hub token forgotten' : 'Hub token kept')
+      notify(token === null ? 'Hub token removed' : 'Hub token saved')
     })
   }
 
@@ -100,7 +100,7 @@ export class SettingsState {
     await this.#attempt('backup', async () => {
       await call('history.backup', {})
       this.history = await call('history.get', {})
-      notify('The history was copied')
+      notify('History backed up')
     })
   }
 

@@ -1,12 +1,12 @@
 import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'
 
-/** Where a token is: the page, and its place in the page's lists. */
+/** The position of a token: its page, and its index in the page's lists. */
 export interface TokenPlace {
   page: number
   at: number
 }
 
-/** A line of the heat map: some tokens of one page that follow each other. */
+/** A line of the heat map: consecutive tokens of one page. */
 export interface HeatLine {
   page: number
   from: number
@@ -41,7 +41,7 @@ export class HeatLayout {
     return (this.#starts[page] ?? 0) + Math.floor(at / this.perLine)
   }
 
-  /** The place `by` tokens on, or back if negative; at most the first or last token. */
+  /** Moves a position by a number of tokens, backwards if negative, but not beyond the first or last token. */
   moved({ page, at }: TokenPlace, by: number): TokenPlace {
     const place = { page, at: at + by }
     while (place.at < 0 && place.page > 0) {
@@ -66,7 +66,7 @@ export function heatOf(divergence: number, full: number): number {
   return Math.round(Math.sqrt(Math.min(1, divergence / full)) * 20) / 20
 }
 
-/** A token made visible: line breaks, tabs and tokens of only spaces become symbols. */
+/** Makes a token visible: line breaks, tabs and tokens of only spaces become symbols. */
 export function shownText(text: string): string {
   if (text === '') return '·'
   return text
@@ -81,7 +81,7 @@ export interface Alternative {
   probability: number
 }
 
-/** The likeliest tokens at a place, of the dense model or of a run. */
+/** The likeliest tokens at a position, of the dense model or of a run. */
 export function alternativesAt(page: TokenPage, of: { top: readonly number[]; probability: readonly number[] }, at: number): Alternative[] {
   return Array.from({ length: page.alternatives }, (_, rank) => {
     const index = at * page.alternatives + rank
@@ -89,7 +89,7 @@ export function alternativesAt(page: TokenPage, of: { top: readonly number[]; pr
   })
 }
 
-/** The window and the position in it of a place, counted from 1. */
+/** The window of a token and its position in that window, both counted from 1. */
 export function positionOf(page: TokenPage, at: number): { window: number; position: number } {
   let first = 0
   for (const { window, tokens } of page.windows) {

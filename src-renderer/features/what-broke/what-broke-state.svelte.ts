@@ -14,7 +14,7 @@ import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
 
-/** How many pages of tokens are kept. Others are loaded again. */
+/** The number of pages of tokens that are kept around the current one. Others are loaded again when they are needed. */
 const mostPages = 24
 
 /** One comparison of runs with the dense model: its numbers, its tokens as far as they were viewed, and the reader's position. */
@@ -25,7 +25,7 @@ export class WhatBrokeState {
   perLine = $state(14)
   current = $state.raw<TokenPlace>({ page: 0, at: 1 })
   currentRun = $state(0)
-  #asked = new Set<number>()
+  #requested = new Set<number>()
 
   readonly id: string
   readonly divergence: Divergence | null = $derived.by(() => {
@@ -64,10 +64,10 @@ export class WhatBrokeState {
     if (first) void this.compareQuestions(first.run.id)
   }
 
-  /** Loads a page of tokens, once. */
+  /** Loads a page of tokens, unless it is loaded or being loaded. */
   async load(page: number): Promise<void> {
-    if (this.pages.has(page) || this.#asked.has(page)) return
-    this.#asked.add(page)
+    if (this.pages.has(page) || this.#requested.has(page)) return
+    this.#requested.add(page)
     try {
       const found = await call('runs.tokens', { id: this.id, page })
       const kept = [...this.pages].filter(([other]) => this.divergence === null || Math.abs(other - page) < mostPages / 2)
@@ -75,7 +75,7 @@ export class WhatBrokeState {
     } catch (thrown) {
       if (toErrorMessage(thrown).code !== 'not-found') notifyProblem(thrown)
     } finally {
-      this.#asked.delete(page)
+      this.#requested.delete(page)
     }
   }
 
@@ -147,7 +147,7 @@ export class StartState {
     this.choice.chosen = named.filter((run) => run !== null)
   }
 
-  /** Windows as long as the model reads, up to 512 tokens, of a text that is meant for it. */
+  /** Offers the texts meant for the chosen model. Sets windows as long as its context, up to 512 tokens, and about 4,096 tokens in all. */
   async suit(): Promise<void> {
     const { model } = this.choice
     if (model === undefined) return

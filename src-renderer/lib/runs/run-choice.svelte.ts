@@ -4,7 +4,7 @@ import { Loader } from '../loader.svelte.ts'
 
 const unpruned: Condition = { field: 'baseline', is: 'equal', value: false }
 
-/** Finished runs that a search finds, newest first: only what has a plan has measures and can answer. */
+/** Finds finished runs, newest first. They need a plan, because runs without one have no measures and cannot answer. */
 export function findFinishedRuns(search: string, conditions: readonly Condition[] = []): Promise<RunPage> {
   return call('runs.query', {
     search,
@@ -14,15 +14,15 @@ export function findFinishedRuns(search: string, conditions: readonly Condition[
   })
 }
 
-/** Finished runs of pruned models, all or those of one. */
+/** Finds finished runs of pruned models, of all models or of one. */
 export function findPrunedRuns(search: string, model: string | undefined): Promise<RunPage> {
   return findFinishedRuns(search, [unpruned, ...(model === undefined ? [] : [{ field: 'modelId', is: 'equal', value: model } as const])])
 }
 
-/** Pruned runs to choose from, all of one model once the first is chosen. What is chosen stays in the list, whatever is searched for. */
+/** Offers pruned runs to choose from, of one model once the first is chosen. Chosen runs stay in the list whatever the search finds. */
 export class RunChoice {
   chosen = $state.raw<RunEntry[]>([])
-  /** What was chosen before the last search: it comes first, and nothing moves under the pointer. */
+  /** Runs that were chosen before the last search. They come first, so that nothing moves under the pointer. */
   #first = $state.raw<RunEntry[]>([])
   readonly #found = new Loader<RunPage>()
   #search = $state('')
@@ -33,7 +33,7 @@ export class RunChoice {
     const rows = (this.#found.value?.rows ?? []).filter(({ id }) => this.#first.every((run) => run.id !== id))
     return [...this.#first, ...rows].filter(({ model }) => this.model === undefined || model.id === this.model)
   })
-  /** What an empty list means; nothing before it was loaded. */
+  /** The text of an empty list. Empty until the list is loaded. */
   readonly emptyText: string = $derived.by(() => {
     if (!this.#found.value) return ''
     return this.#search === '' ? 'No finished run yet. Prune a model first.' : 'No finished run found.'
@@ -49,7 +49,7 @@ export class RunChoice {
     await this.#found.load(() => findPrunedRuns(search, this.model))
   }
 
-  /** Takes the ticked ones, and offers those of their model. */
+  /** Chooses the ticked runs, and offers the runs of their model if it has changed. */
   async choose(ids: readonly string[]): Promise<void> {
     const { model } = this
     this.chosen = this.offered.filter(({ id }) => ids.includes(id))

@@ -12,7 +12,7 @@ export function describeSource({ source, parts }: Pick<UsedData, 'source' | 'par
   return parts?.map((part) => `${sourceName(part.source)} (${part.windows})`).join(' and ') ?? sourceName(source)
 }
 
-/** Enough of a hash to distinguish two sets of windows. */
+/** The start of the hash, long enough to tell sets of windows apart. */
 export function shortHash({ hash }: UsedData): string {
   return hash.slice(0, 12)
 }

@@ -2,7 +2,7 @@ import type { CombinationPreview } from '#contract/experiments/experiments.ts'
 import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 
-/** Percentages as typed, to shares: `25 37,5 %` to 0.25 and 0.375; null if one is invalid. A comma within a number is a decimal mark. */
+/** Parses percentages into shares: `25 37,5 %` gives 0.25 and 0.375. Null if one is invalid. A comma within a number is a decimal mark. */
 export function parsePercents(text: string): number[] | null {
   const parts = text
     .replace(/\s*%/g, ' ')
@@ -12,7 +12,7 @@ export function parsePercents(text: string): number[] | null {
   return shares.length > 0 && shares.every((share) => share >= 0 && share <= 1) ? shares.map((share) => Number(share.toFixed(6))) : null
 }
 
-/** Amounts in rising order, each once; file sizes come last. */
+/** Joins two lists of amounts, each amount once: sparsities in rising order, blocks, file sizes in rising order, and speeds. */
 export function addAmounts(amounts: readonly Amount[], added: readonly Amount[]): Amount[] {
   const known = new Map([...added, ...amounts].map((amount) => [amountText(amount), amount]))
   const place = (amount: Amount) =>
@@ -29,7 +29,7 @@ function commonSizes(combinations: readonly WithSizes[]): { least: number; most:
   return ranges.length === 0 || least >= most ? null : { least, most }
 }
 
-/** A size to type that is possible: between the least and the most. `6 GB` if these are unknown. */
+/** An example of a possible file size: the middle of those that every combination can reach. `6 GB` if they are unknown. */
 export function exampleSize(combinations: readonly WithSizes[]): string {
   const sizes = commonSizes(combinations)
   return sizes ? fileSizeText(Number(((sizes.least + sizes.most) / 2).toPrecision(2))) : '6 GB'
@@ -40,13 +40,13 @@ export function fileSizesText(combinations: readonly WithSizes[]): string | null
   const sizes = commonSizes(combinations)
   if (!sizes) return null
   const { least, most } = sizes
-  // Three digits of the larger end, so that both ends have equally many decimals.
+  // Rounds to three digits of the larger end, so that both ends have the same number of decimals.
   const step = 10 ** (Math.floor(Math.log10(most)) - 2)
   const [low, high] = [Math.ceil(least / step) * step, Math.floor(most / step) * step]
   return low < high ? `${fileSizeText(low)} to ${fileSizeText(high)}` : `about ${fileSizeText(least)}`
 }
 
-/** The most that a combination can remove, rounded down to what can be typed, or its possible file sizes. */
+/** Says what to choose instead: the largest possible sparsity, rounded down to 0.1 %, or the possible file sizes. */
 export function limitText({
   feasibleRange,
   fileRange,
@@ -57,7 +57,7 @@ export function limitText({
   return feasibleRange ? `choose ${Math.floor(feasibleRange.maximum * 1000) / 10} % or less` : (problem ?? 'out of reach')
 }
 
-/** Seeds as typed: `0, 1, 4-6`. */
+/** Parses seeds such as `0, 1, 4-6`; null if one is invalid or there are more than 100. */
 export function parseSeeds(text: string): number[] | null {
   const seeds = new Set<number>()
   for (const part of text.split(/[\s,]+/).filter(Boolean)) {

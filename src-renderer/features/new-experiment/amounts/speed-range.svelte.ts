@@ -8,14 +8,14 @@ import { attempt } from '../../../lib/notices.svelte.ts'
 
 export type SpeedQuestion = Input<'bench.speeds'>
 
-/** Which speeds a method can reach, measured before anything runs. */
+/** Measures which speeds a method can reach, before anything runs. */
 export class SpeedRangeState {
   transfer = $state.raw<Transfer | null>(null)
-  #asked = $state('')
-  /** A measurement that fails at once may report before its call is answered. */
+  #question = $state('')
+  /** The latest news of each transfer, because a measurement that fails at once may report before its call returns. */
   readonly #latest = new Map<string, Transfer>()
 
-  /** Follows the measurement. Returns the function that stops. */
+  /** Follows the measurement. Returns a function that stops following. */
   follow(): () => void {
     return on('transfer changed', ({ transfer }) => {
       this.#latest.set(transfer.id, transfer)
@@ -23,16 +23,16 @@ export class SpeedRangeState {
     })
   }
 
-  /** The measurement of this question; null if another one was measured. */
+  /** The measurement of this question; null if there is none, or if it is of another question. */
   of(question: SpeedQuestion): Transfer | null {
-    return this.#asked === JSON.stringify(question) ? this.transfer : null
+    return this.#question === JSON.stringify(question) ? this.transfer : null
   }
 
   async measure(question: SpeedQuestion): Promise<void> {
     await attempt(async () => {
       const begun = await call('bench.speeds', question)
       this.transfer = this.#latest.get(begun.id) ?? begun
-      this.#asked = JSON.stringify(question)
+      this.#question = JSON.stringify(question)
     })
   }
 

@@ -4,19 +4,19 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { call, choosePlace, hasSystemDialog } from '../../../api/api.ts'
 import { debounce } from '../../../lib/schedule.ts'
 
-/** The user's own text: where it is, and how many windows it gives the chosen model. */
+/** The user's own text: its path, and a preview with the number of windows for the chosen model. */
 export class OwnText {
   path = $state('')
   look = $state.raw<TextLook | null>(null)
   looking = $state(false)
   problem = $state('')
-  /** The window has the system's own dialog; a page in a browser, and a window that uses another machine, upload. */
+  /** A window has the system's own dialog. A page in a browser, and a window that uses another machine, upload the file instead. */
   readonly hasSystemDialog = hasSystemDialog()
   #turn = 0
 
   readonly #askSoon = debounce((model: string, data: DataRequest, against: DataRequest | null) => void this.#ask(model, data, against), 250)
 
-  /** Requests a preview of the text. Of several requests, the latest counts. */
+  /** Requests a preview of the text. A newer request replaces it. */
   lookAt(model: string, data: DataRequest, against: DataRequest | null): void {
     this.#turn += 1
     this.look = null

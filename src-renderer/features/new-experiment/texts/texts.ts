@@ -7,18 +7,18 @@ import type { Draft } from '../grid.ts'
 
 type Texts = Pick<Draft, 'calibration' | 'repairData' | 'recoveryData' | 'perplexity' | 'evaluation'>
 
-/** The texts that all chosen models may use: those of the sample only if each is the sample or pruned from it. */
+/** The texts that all chosen models may use. The sample's texts are offered only if each model is the sample or was pruned from it. */
 export function offeredTexts(datasets: readonly DatasetEntry[], chosen: readonly string[], models: readonly ModelEntry[]): DatasetEntry[] {
   const allOfSample = chosen.every((id) => isOfSample(id, models))
   return datasets.filter(({ ofSample }) => allOfSample || !ofSample)
 }
 
-/** The model whose usual texts a draft gets: one that does not know the sample's texts, if there is any. */
+/** The model whose default texts a draft gets: the first that was not made from the sample, if there is one. */
 export function decidingModel(chosen: readonly string[], models: readonly ModelEntry[]): string | undefined {
   return chosen.find((id) => !isOfSample(id, models)) ?? chosen[0]
 }
 
-/** Adapts a draft's texts to other models. Unchanged usual texts become the usual ones of these models; `withheld` sources are dropped. */
+/** Adapts a draft's texts to other models. Unchanged defaults become the defaults of these models, and `withheld` sources are dropped. */
 export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: readonly string[]): Texts {
   const isWithheld = ({ source, mix = [] }: DataRequest) => [{ source }, ...mix].some((part) => withheld.includes(part.source))
   const kept = (text: DataRequest | null) => (text && isWithheld(text) ? null : text)
@@ -37,7 +37,7 @@ export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: r
   }
 }
 
-/** The repair text after a change of the calibration text: one that was made of the old text is made of the new one, in the same amount. */
+/** The repair text after a change of the calibration text. If it followed the old text, it follows the new one, with the same windows. */
 export function repairTextAfter(
   { repairData, calibration: old }: Pick<Draft, 'repairData' | 'calibration'>,
   calibration: DataRequest | null,
@@ -49,9 +49,9 @@ export function repairTextAfter(
 const sourcesOf = ({ perplexity }: Draft): string[] => perplexity.map(({ data }) => data.source)
 const isSame = (one: unknown, other: unknown): boolean => JSON.stringify(one) === JSON.stringify(other)
 
-/** What it means if this text decides, in a sentence. */
+/** Says in a sentence what it means that this text decides. */
 export function meaningOf(text: DataRequest | null, datasets: readonly DatasetEntry[]): string {
-  if (text === null) return 'Only methods that look at no text can run.'
+  if (text === null) return 'Only methods that need no text can run.'
   const { ofSample, summary } = datasets.find(({ source }) => source === text.source) ?? { ofSample: false, summary: '' }
   if (ofSample) return summary
   if (text.source === 'mixed') return `${summary} A text like what your model will read keeps more of that.`

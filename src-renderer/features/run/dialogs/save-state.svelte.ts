@@ -3,11 +3,11 @@ import type { Transfer } from '#contract/models/models.ts'
 import { call, on } from '../../../api/api.ts'
 import { failureOf } from '../../../lib/failure.ts'
 
-/** One way to save: a format, and for GGUF a type. */
+/** Identifies a way to save: a format and, for GGUF, a type. */
 export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
   type === null ? format : `${format} ${type}`
 
-/** Saving a run's model: the size in each format, which are chosen, and the progress of writing. */
+/** The save dialog: the size of the model in each format, the chosen formats, and the progress of writing. */
 export class SaveState {
   readonly run: string
   name = $state('')
@@ -24,7 +24,7 @@ export class SaveState {
     this.run = run
   }
 
-  /** Loads the sizes of the formats, then follows the save until stopped. */
+  /** Loads the sizes of the formats and follows the save. Returns a function that stops following. */
   follow(): () => void {
     void this.#load()
     return on('transfer changed', ({ transfer }) => {

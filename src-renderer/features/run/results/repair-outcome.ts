@@ -1,6 +1,6 @@
 import type { RepairedProjection } from '#contract/pruning/repair.ts'
 
-/** The outcome of a repair: `Projections: 3 replaced.` and why others were not. Each expert of a mixture has its own projection. */
+/** Says how a repair ended: `Projections: 3 replaced.`, and why others were kept. Each expert of a mixture has its own projection. */
 export function repairOutcome(blocks: readonly RepairedProjection[]): string {
   let [replaced, kept, few] = [0, 0, 0]
   for (const { before, after, experts } of blocks) {

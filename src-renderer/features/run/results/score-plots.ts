@@ -4,19 +4,19 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import type { BarGroup } from '../../../charts/bars.ts'
 import { formatPlural } from '../../../lib/format.ts'
 
-/** A method's own scores: one bar per block, or a plot. */
+/** The scores of a method: one bar per block, or a plot. */
 export type MethodScores =
   | { readonly kind: 'bars'; readonly title: string; readonly note: string; readonly groups: BarGroup[] }
   | { readonly kind: 'plot'; readonly title: string; readonly note: string; readonly plot: Plot }
 
-/** The scores that decided a run; null if its decisions with their candidates show everything. */
+/** Returns the scores that decided a run; null if the candidates of its decisions show everything. */
 export function methodScores(run: Pick<RunDetail, 'decisions' | 'selections' | 'spectra'>): MethodScores | null {
   if (run.spectra.length > 0) return spectraOf(run.spectra)
   if (run.selections.length > 0) return generationsOf(run.selections)
   return blockScores(run.decisions)
 }
 
-/** ShortGPT's influence, or the similarity of runs of blocks, each computed once. */
+/** Bars of scores that were computed once: ShortGPT's influence, or the similarity across runs of blocks. */
 function blockScores(decisions: RunDetail['decisions']): MethodScores | null {
   const [first] = decisions
   const scores = first?.scores ?? []
@@ -61,7 +61,7 @@ function generationsOf(selections: RunDetail['selections']): MethodScores {
   }
 }
 
-/** Parts whose eigenvalues are drawn: some of the first, middle and last. */
+/** The number of parts whose eigenvalues are drawn, spread evenly from the first to the last. */
 const drawnParts = 5
 
 function spectraOf(spectra: RunDetail['spectra']): MethodScores {

@@ -25,7 +25,7 @@ export function bulkQuestion(kind: 'cancel' | 'retry', { runs, able }: Pick<Sele
   return kind === 'cancel' ? `Cancel ${share}?` : `Start ${share} over?`
 }
 
-/** What was done, with the number of runs that took part. */
+/** Says what was done, and to how many of the chosen runs. */
 export function bulkOutcome(kind: BulkKind, { runs, changed, waited }: BulkResult): string {
   if (changed === 0) return `None of ${formatPlural(runs, 'run')} can be ${bulkVerbs[kind].done}`
   const share = changed === runs ? formatPlural(runs, 'run') : `${formatInteger(changed)} of ${formatPlural(runs, 'run')}`

@@ -8,8 +8,8 @@ import { coalesce } from '../../../lib/schedule.ts'
 type Filter = Input<'runs.csv'>
 
 /**
- * The selected runs: ids, or everything that a filter found minus some ids. What the current filter hides takes no part unless the user
- * includes it. The service counts them, because most may never have been loaded.
+ * The selected runs: ids, or everything that a filter finds except some ids. Runs that the current filter hides take no part unless the
+ * user includes them. The service counts the runs, because most may never have been loaded.
  */
 export class ChosenRuns {
   /** The selected ids, or with `#all` the excluded ones. */
@@ -30,7 +30,7 @@ export class ChosenRuns {
     return this.#all === null && this.#ids.size === 0
   }
 
-  /** The number of runs for an action; the screen's own count until the service has answered. */
+  /** The number of runs that an action would concern. Until the service has answered, the number of selected ids. */
   get count(): number {
     return this.state?.runs ?? (this.#all ? 0 : this.#ids.size)
   }
@@ -40,7 +40,7 @@ export class ChosenRuns {
     return this.#all || this.includesHidden || !this.state ? 0 : Math.max(0, this.#ids.size - this.state.runs)
   }
 
-  /** At most 500 ids; those that were selected one by one are in that order. */
+  /** The ids to open on another screen: at most 500, in the order in which they were selected one by one. */
   get shownIds(): string[] {
     const known = new Set(this.state?.ids)
     return this.#all ? [...known] : [...this.#ids].filter((id) => !this.state || known.has(id))
@@ -63,7 +63,7 @@ export class ChosenRuns {
     this.changed()
   }
 
-  /** Everything that the filter finds now. Runs that are made later are not included. */
+  /** Selects everything that the filter finds now. Runs that are made later are not included. */
   addAll(): void {
     this.#ids.clear()
     this.#all = { filter: this.#filter(), until: Date.now() }
@@ -83,7 +83,7 @@ export class ChosenRuns {
     this.changed()
   }
 
-  /** Another filter ends the selection of everything that the last one found, and hides ids that were selected. */
+  /** A new filter ends the selection of everything that the old one found. Selected ids stay selected, but may be hidden. */
   filterChanged(): void {
     if (this.#all && JSON.stringify(this.#all.filter) !== JSON.stringify(this.#filter())) this.clear()
     this.includesHidden = false
@@ -95,13 +95,13 @@ export class ChosenRuns {
     this.changed()
   }
 
-  /** The counts may have changed. */
+  /** Asks the service for new counts. Called when they may have changed. */
   changed(): void {
     if (this.isEmpty) this.clear()
     else this.#lookSoon()
   }
 
-  /** The selection in the form of the calls; null if nothing is selected. */
+  /** The selection in the form that calls take; null if nothing is selected. */
   get selection(): SelectionInput | null {
     if (this.isEmpty) return null
     const ids = [...this.#ids]

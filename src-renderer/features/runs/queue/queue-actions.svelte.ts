@@ -10,12 +10,12 @@ export class QueueActions {
     await this.#attempt([], async () => queue.set(await call(paused ? 'queue.resume' : 'queue.pause', {})))
   }
 
-  /** Puts a waiting run before another, or last. */
+  /** Moves a waiting run before another, or to the end if `before` is null. */
   async move(id: string, before: string | null): Promise<void> {
     await this.#attempt([id], async () => queue.set(await call('queue.move', { id, before })))
   }
 
-  /** One place up (-1) or down (1) among the waiting runs. */
+  /** Moves a waiting run one place up (-1) or down (1). */
   async nudge(id: string, step: -1 | 1): Promise<void> {
     const waiting = queue.waiting
     const at = waiting.findIndex((run) => run.id === id)

@@ -1,7 +1,7 @@
 import type { DeviceState, QueueState } from '#contract/runs/queue.ts'
 import { formatInteger, formatPlural } from '../../../lib/format.ts'
 
-/** If more runs wait than this, they fold into a line. */
+/** The largest number of waiting runs that are listed. More fold into one line. */
 const mostOpen = 8
 
 export const folds = ({ waiting }: Pick<QueueState, 'waiting'>): boolean => waiting > mostOpen
@@ -27,7 +27,7 @@ export function endedShare(state: Counts): number {
 
 const runningIn = ({ runs }: Pick<QueueState, 'runs'>): number => runs.filter(({ status }) => status === 'running').length
 
-/** A device that computes nothing while the queue is paused is paused, not off. */
+/** The title and status of a device. One that is off or idle while the queue is paused counts as paused. */
 export function deviceText({ title, status }: Pick<DeviceState, 'title' | 'status'>, paused: boolean): string {
   return `${title}: ${paused && (status === 'off' || status === 'idle') ? 'paused' : status}`
 }

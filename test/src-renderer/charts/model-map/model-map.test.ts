@@ -103,7 +103,7 @@ test('a checkpoint whose blocks were joined is drawn as it is, not by the plan o
   ])
 })
 
-test('a part of zeros is drawn as removed and said to be zeros', () => {
+test('a part whose weights are all zeros is drawn as removed and called all zeros', () => {
   const description = {
     blocks: [
       { ...sizes[0], zeroed: ['attention'] },
@@ -117,7 +117,7 @@ test('a part of zeros is drawn as removed and said to be zeros', () => {
     { attention: 0, mlp: 1 },
     { attention: 1, mlp: 0, kept: 0 },
   ])
-  expect(blocks.map(describeBlock)).toEqual(['Block 0: attention of zeros, MLP kept', 'Block 1: attention kept, MLP of zeros'])
+  expect(blocks.map(describeBlock)).toEqual(['Block 0: attention all zeros, MLP kept', 'Block 1: attention kept, MLP all zeros'])
 })
 
 test('a row is described in words', () => {
