@@ -15,7 +15,7 @@ const listeners = new Set<Listener>()
 const reconnectListeners = new Set<() => void>()
 const longestWait = 3000
 
-/** Makes a call and returns its checked output. Throws an `EspalierError` with a sentence for users if the call fails. */
+/** Makes a call and returns its output. Throws an `EspalierError` with a sentence for users if the call fails. */
 export const call: CallApi = async (name, input) => {
   const answer = bridge ? await bridge.call(name, plain(input)) : await post(name, input)
   if ('error' in answer) throw new EspalierError(answer.error.code, answer.error.message, answer.error.details)
