@@ -4,7 +4,7 @@ import { expect, test } from 'vitest'
 import { codeIn, documents, readDocument, root } from './markdown.ts'
 
 const contributing = 'docs/contributing.md'
-const ways = ['a method', 'a family', 'a field of a run', 'an export format', 'a measure', 'a screen', 'a call']
+const ways = ['a method', 'a family', 'a field of a run', 'an export format', 'a measure', 'a screen', 'a command', 'a call']
 
 /** The folders that file names in a document may start from: its own folder, the ones around it, and the source trees. */
 function beginningsOf(document: string): string[] {
