@@ -14,7 +14,7 @@ export interface Command {
  * Returns the commands whose title, kind or note contain every typed word, those whose title begins with the text first. The commands in
  * `searched` come last: the server found them, which looks at more than titles.
  */
-export function matchCommands(commands: readonly Command[], text: string, searched: readonly Command[] = [], most = 30): Command[] {
+export function matchCommands(commands: readonly Command[], text: string, searched: readonly Command[] = [], limit = 30): Command[] {
   const typed = text.trim().toLowerCase()
   const rank = ({ title }: Command) => {
     if (title.toLowerCase().startsWith(typed)) return 0
@@ -24,5 +24,5 @@ export function matchCommands(commands: readonly Command[], text: string, search
     .filter(({ title, kind, note = '' }) => containsWords(`${title} ${kind} ${note}`, typed))
     .sort((a, b) => rank(a) - rank(b))
   const ids = new Set(matched.map(({ id }) => id))
-  return [...matched, ...searched.filter(({ id }) => !ids.has(id))].slice(0, most)
+  return [...matched, ...searched.filter(({ id }) => !ids.has(id))].slice(0, limit)
 }

@@ -12,12 +12,12 @@ export interface ExpertCell {
 /** The experts of a block as a plan leaves them, with their use if a run recorded it. */
 export function expertCells(count: number, mlp: MlpPlan, block: number, judged?: JudgedExperts | null): ExpertCell[] {
   const tokens = judged?.blocks.find((one) => one.block === block)?.tokens
-  const most = Math.max(...(tokens ?? []), 1)
+  const busiest = Math.max(...(tokens ?? []), 1)
   const kept = mlp === 'removed' ? new Set<number>() : mlp.experts && new Set(mlp.experts)
   const constants = new Set(mlp === 'removed' ? [] : mlp.constants)
   return Array.from({ length: count }, (_, expert) => ({
     state: constants.has(expert) ? 'constant' : kept && !kept.has(expert) ? 'removed' : 'kept',
-    use: tokens ? (tokens[expert] ?? 0) / most : 1,
+    use: tokens ? (tokens[expert] ?? 0) / busiest : 1,
   }))
 }
 

@@ -86,7 +86,7 @@ export function scatterPoints(
 }
 
 /** The largest number of measures with an axis. More axes would be too close to read. */
-const mostAxes = 6
+const axisLimit = 6
 
 /** The only times shown are speed-ups: they were measured in turns with the dense model, so the machine's load cancels out. */
 export function parallelData(
@@ -98,7 +98,7 @@ export function parallelData(
   const measured = columns
     .filter((column) => !isTimed(column) || column.name === 'speed-up')
     .filter((column) => new Set(subjects.map((subject) => subject.measures.get(column.id)?.mean)).size > 1)
-    .slice(0, mostAxes)
+    .slice(0, axisLimit)
   const dimensions: ParallelDimension[] = [
     { id: 'method', title: 'method', kind: 'text' },
     { id: 'reached', title: 'reached', kind: 'number', format: formatShare },

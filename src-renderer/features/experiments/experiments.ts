@@ -53,8 +53,8 @@ function weightsText({ weights = [], rivals = [] }: Grid): string {
 
 /** The requested repairs or recoveries; empty if there are none. */
 function treatmentText<Choice>(choices: readonly (Choice | 'none')[] = [], none: string, titleOf: (choice: Choice) => string): string {
-  const isAsked = choices.some((choice) => choice !== 'none')
-  return isAsked ? choices.map((choice) => (choice === 'none' ? none : titleOf(choice))).join(', ') : ''
+  const isRequested = choices.some((choice) => choice !== 'none')
+  return isRequested ? choices.map((choice) => (choice === 'none' ? none : titleOf(choice))).join(', ') : ''
 }
 
 function otherMeasure(measure: Grid['measures'][number]): string {

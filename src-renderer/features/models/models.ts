@@ -45,8 +45,8 @@ export function mlpText({ blocks }: Pick<ModelEntry['description'], 'blocks'>): 
 
 /** `6 to 8`, or `8` if all are equal, followed by the unit if it is given. */
 function rangeText(values: readonly number[], counted?: string): string {
-  const [least, most] = [Math.min(...values), Math.max(...values)]
-  return `${least < most ? `${formatInteger(least)} to ` : ''}${counted ? formatPlural(most, counted) : formatInteger(most)}`
+  const [low, high] = [Math.min(...values), Math.max(...values)]
+  return `${low < high ? `${formatInteger(low)} to ` : ''}${counted ? formatPlural(high, counted) : formatInteger(high)}`
 }
 
 /** Says whether a model's weights fit in memory as float32, and if not, that they will be streamed. */

@@ -239,8 +239,8 @@ export function defaultDraft(catalogue: Catalogue, model: string, presets: reado
 
 /** The preset that would make the same runs as the draft, whatever models the preset is for. */
 export function presetOf(draft: Draft, presets: readonly Preset[]): Preset | undefined {
-  const asked = JSON.stringify(toGrid(draft))
-  return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid({ ...grid, models: draft.models }))) === asked)
+  const wanted = JSON.stringify(toGrid(draft))
+  return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid({ ...grid, models: draft.models }))) === wanted)
 }
 
 /** A name for what is chosen: `2SSP and ShortGPT, 25 % and 50 %, sample-model`. */

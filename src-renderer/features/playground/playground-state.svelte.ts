@@ -82,8 +82,8 @@ export class PlaygroundState {
 
   async start(continueFrom?: { prompt: number; ids: number[]; text: string }): Promise<void> {
     const prompts = this.prompts.map((prompt) => prompt.trim()).filter(Boolean)
-    const asked = continueFrom ? [prompts[continueFrom.prompt] ?? ''] : prompts
-    if (asked.length === 0) return
+    const texts = continueFrom ? [prompts[continueFrom.prompt] ?? ''] : prompts
+    if (texts.length === 0) return
     this.starting = true
     this.problem = null
     this.problem = await failureOf(async () => {
@@ -94,10 +94,10 @@ export class PlaygroundState {
       this.transcript = null
       this.revealed = false
       this.given = continueFrom ? [continueFrom.text] : []
-      if (continueFrom) this.prompts = asked
+      if (continueFrom) this.prompts = texts
       this.session = await call('playground.start', {
         columns,
-        prompts: asked.map((text) => ({ text, ...(continueFrom ? { continueFrom: continueFrom.ids } : {}) })),
+        prompts: texts.map((text) => ({ text, ...(continueFrom ? { continueFrom: continueFrom.ids } : {}) })),
         settings: { ...$state.snapshot(this.settings), turns: undefined },
         blind: this.blind,
       })

@@ -17,7 +17,7 @@ import { SavedViews } from './saved-views.svelte.ts'
 
 const pageSize = 100
 /** The largest number of rows that one call may request. */
-const mostRows = 1000
+const rowLimit = 1000
 
 /** The history: a window over rows that stay in the service, the selection, and the saved views. */
 export class HistoryState {
@@ -162,8 +162,8 @@ export class HistoryState {
     const known = this.rows.slice(first, last + 1).flatMap((row) => row?.id ?? [])
     if (known.length === last + 1 - first) return known
     const ids: string[] = []
-    for (let offset = first; offset <= last; offset += mostRows) {
-      const limit = Math.min(mostRows, last + 1 - offset)
+    for (let offset = first; offset <= last; offset += rowLimit) {
+      const limit = Math.min(rowLimit, last + 1 - offset)
       const { rows } = await call('runs.query', { ...toFilter(this.view), sort: [this.view.sort], columns: [], limit, offset })
       ids.push(...rows.map(({ id }) => id))
     }

@@ -15,7 +15,7 @@ import { stopAll } from '../../lib/schedule.ts'
 import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
 
 /** The number of pages of tokens that are kept around the current one. Others are loaded again when they are needed. */
-const mostPages = 24
+const pageLimit = 24
 
 /** One comparison of runs with the dense model: its numbers, its tokens as far as they were viewed, and the reader's position. */
 export class WhatBrokeState {
@@ -70,7 +70,7 @@ export class WhatBrokeState {
     this.#requested.add(page)
     try {
       const found = await call('runs.tokens', { id: this.id, page })
-      const kept = [...this.pages].filter(([other]) => this.divergence === null || Math.abs(other - page) < mostPages / 2)
+      const kept = [...this.pages].filter(([other]) => this.divergence === null || Math.abs(other - page) < pageLimit / 2)
       this.pages = new Map([...kept, [page, found] as const].sort(([a], [b]) => a - b))
     } catch (thrown) {
       if (toErrorMessage(thrown).code !== 'not-found') notifyProblem(thrown)

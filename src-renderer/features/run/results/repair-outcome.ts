@@ -4,10 +4,10 @@ import type { RepairedProjection } from '#contract/pruning/repair.ts'
 export function repairOutcome(blocks: readonly RepairedProjection[]): string {
   let [replaced, kept, few] = [0, 0, 0]
   for (const { before, after, experts } of blocks) {
-    const own = experts ?? { replaced: after < before ? 1 : 0, fitted: 1, all: 1 }
-    replaced += own.replaced
-    kept += own.fitted - own.replaced
-    few += own.all - own.fitted
+    const projections = experts ?? { replaced: after < before ? 1 : 0, fitted: 1, all: 1 }
+    replaced += projections.replaced
+    kept += projections.fitted - projections.replaced
+    few += projections.all - projections.fitted
   }
   const parts = [
     `${replaced} replaced`,

@@ -2,9 +2,9 @@ import type { DeviceState, QueueState } from '#contract/runs/queue.ts'
 import { formatInteger, formatPlural } from '../../../lib/format.ts'
 
 /** The largest number of waiting runs that are listed. More fold into one line. */
-const mostOpen = 8
+const openLimit = 8
 
-export const folds = ({ waiting }: Pick<QueueState, 'waiting'>): boolean => waiting > mostOpen
+export const folds = ({ waiting }: Pick<QueueState, 'waiting'>): boolean => waiting > openLimit
 
 type Counts = Pick<QueueState, 'runs' | 'waiting' | 'ended' | 'endedLastHour' | 'owner'>
 
