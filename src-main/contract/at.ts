@@ -1,7 +1,7 @@
 /**
- * The entry at an index. Throws where there is none, so that a wrong index fails and is not counted as 0.
+ * Returns the entry at an index. Throws if there is none, so that a wrong index fails instead of counting as 0.
  *
- * It is called with arrays of every kind, which makes it slow in inner loops: read there with `values[i] ?? outside(values, i)`.
+ * This function is slow in inner loops, because it is called with arrays of every kind. Write `values[i] ?? outside(values, i)` there.
  */
 export const at = <T>(values: ArrayLike<T>, index: number): T => values[index] ?? outside(values, index)
 

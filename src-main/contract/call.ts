@@ -3,7 +3,7 @@ import { clusterName } from './clusters/clusters.ts'
 import type { ErrorCode } from './errors.ts'
 import { id, ids, moment, name, notes, tags } from './identifiers.ts'
 
-/** One call: its input, its output, and the errors that a caller can act on. Any call may also fail with `invalid` or `internal`. */
+/** A call: its input, its output, and the errors that a caller can act on. Any call may also fail with `invalid` or `internal`. */
 export interface Call<I extends z.ZodType = z.ZodType, O extends z.ZodType = z.ZodType> {
   summary: string
   input: I

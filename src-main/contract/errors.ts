@@ -32,10 +32,10 @@ export class EspalierError extends Error {
   }
 }
 
-/** Longer messages quote untrusted files or requests and are not readable. */
+/** The length limit of a message, in characters. Longer ones quote untrusted files or requests, and nobody can read them. */
 const longestMessage = 2000
 
-/** Shortens a text to the length limit, keeping its beginning and end. */
+/** Shortens text to the length limit. Its beginning and its end are kept. */
 function cutText(text: string): string {
   if (text.length <= longestMessage) return text
   return `${text.slice(0, longestMessage - 300)} … (${text.length} characters) … ${text.slice(-200)}`
@@ -60,7 +60,7 @@ const faults: Readonly<Record<string, (path: string) => string>> = {
   EIO: (path) => `The disk reported an error at ${path}. Check the disk.`,
 }
 
-/** A sentence for a file system or database error; undefined for any other error. */
+/** Explains a file system or database error in a sentence. Undefined for other errors. */
 function explainFault(error: Error): ErrorMessage | undefined {
   const { code, path } = error as Error & { code?: unknown; path?: unknown }
   if (typeof code === 'string' && code.startsWith('SQLITE_')) {

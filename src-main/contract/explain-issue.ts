@@ -9,8 +9,8 @@ interface FieldIssue {
 }
 
 /**
- * Parses an untrusted value. Zod compares `length` even on values that are neither texts nor lists, and throws if it is not comparable to a
- * number; here that becomes an ordinary issue.
+ * Parses an untrusted value. Zod reads `length` even of values that are neither strings nor arrays, and throws if it cannot be compared
+ * with a number. This function returns that error as an ordinary issue.
  */
 export function readWith<T extends z.ZodType>(schema: T, value: unknown): z.ZodSafeParseResult<z.output<T>> {
   try {
@@ -25,9 +25,9 @@ export function readWith<T extends z.ZodType>(schema: T, value: unknown): z.ZodS
 /**
  * Turns a schema's issues into sentences.
  *
- * @param unknownName The sentence for an unknown name.
+ * @param unknownName Returns the sentence for an unknown field.
  */
-export function explainIssues({ issues }: z.ZodError, value: unknown, unknownName = usualUnknown): FieldIssue[] {
+export function explainIssues({ issues }: z.ZodError, value: unknown, unknownName = explainUnknown): FieldIssue[] {
   return issues.flatMap((issue) => {
     if (issue.code === 'unrecognized_keys')
       return issue.keys.map((key) => ({ field: [...issue.path, key].join('.'), message: unknownName(key) }))
@@ -47,7 +47,7 @@ export function explainIssues({ issues }: z.ZodError, value: unknown, unknownNam
   })
 }
 
-const usualUnknown = (key: string): string => `Unknown field "${key}". Remove it.`
+const explainUnknown = (key: string): string => `Unknown field "${key}". Remove it.`
 
 const depthOf = (issues: readonly z.core.$ZodIssue[]): number => Math.max(...issues.map(({ path }) => path.length))
 
@@ -74,7 +74,7 @@ const kinds: Readonly<Record<string, string>> = {
   null: 'null',
 }
 
-/** What a field accepts; follows "it must be". */
+/** Says what a field accepts. The text follows "it must be". */
 function allowed(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':
@@ -90,12 +90,12 @@ function allowed(issue: z.core.$ZodIssue): string {
     case 'invalid_union':
       return 'of a kind that this field accepts'
     default:
-      return 'of another form'
+      return 'in another format'
   }
 }
 
 function bounded(origin: string, comparison: string, limit: number): string {
   if (origin === 'string') return `${comparison} ${plural(limit, 'character')} long`
   if (origin === 'array' || origin === 'set') return `a list of ${comparison} ${plural(limit, 'entry', 'entries')}`
-  return `${comparison} ${limit}`
+  return `${comparison} ${limit.toLocaleString('en-US', { useGrouping: 'min2', maximumFractionDigits: 20 })}`
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** Identifier of an item in the history; safe as a file name. */
+/** Identifier of an item in the history. It is safe as a file name. */
 export const id = z.string().regex(/^[a-z0-9][a-z0-9-]{2,63}$/, 'An id has 3 to 64 lower-case letters, digits and dashes.')
 export const ids = z.array(id).min(1).max(10_000)
 
@@ -16,7 +16,7 @@ export const limit = z.number().int().positive().max(1000).default(100)
 
 /** A text file for the caller to save. */
 export const textFile = z.object({ fileName: z.string(), type: z.string(), content: z.string() })
-/** Whether a document keeps the paths of this machine. If not, it names files and folders only. */
+/** Whether a document keeps the paths of this machine. If false, each becomes the name of its file or folder. */
 export const paths = z.boolean().default(false)
 export const nothing = z.object({})
 

@@ -1,16 +1,16 @@
-/** Escapes a text so that a name or an answer cannot produce raw HTML, images or links. */
+/** Escapes text so that a name or an answer cannot produce raw HTML, images or links. */
 export const escapeMarkdown = (text: string): string => text.replace(/[\\`*_<>[\]#|!&~]/g, '\\$&')
 
-/** Escaped and on one line, for headings. */
+/** Escapes text and puts it on one line, for headings. */
 export const markdownLine = (text: string): string => escapeMarkdown(linesOf(text).join(' ⏎ '))
 
-/** Escaped, as a quotation. */
+/** Escapes text and formats it as a quotation. */
 export const markdownQuote = (text: string): string =>
   linesOf(text)
     .map((line) => `> ${escapeMarkdown(line)}`)
     .join('\n')
 
-/** A text as a code block, where nothing needs escaping. */
+/** Formats text as a code block, in which nothing needs escaping. */
 export const markdownCode = (text: string): string =>
   linesOf(text)
     .map((line) => `    ${line}`)

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 
 /**
- * What a call does with a path on this machine. `read` reads a file or folder (or a named data set); `write` creates a folder inside those
- * in the settings; `choose` adds one to them. Every field that holds a path carries one of these marks, and the workbench checks them all
- * in one place before the call.
+ * What a call does with a path on this machine. `read` reads a file or folder, or a named data set. `write` creates a folder inside those
+ * of the settings. `choose` sets a folder in the settings or of a cluster. Every field that holds a path has one of these marks, and the
+ * workbench checks all marked paths in one place before the call.
  */
 type PlaceUse = 'read' | 'write' | 'choose'
 
@@ -20,7 +20,7 @@ export interface NamedPlace {
   replace(path: string): void
 }
 
-/** Every path in a value's marked fields. */
+/** Finds every path in the marked fields of a value. */
 export function placesIn(schema: z.ZodType, value: unknown, replace: (path: string) => void = () => {}): NamedPlace[] {
   const use = schema.meta()?.place as PlaceUse | undefined
   if (use !== undefined) return typeof value === 'string' ? [{ use, path: value, replace }] : []
@@ -32,7 +32,7 @@ export function placesIn(schema: z.ZodType, value: unknown, replace: (path: stri
   })
 }
 
-/** The direct sub-schemas of a schema: those of its keys, of all its items (`*`), or of the same value. */
+/** Returns the direct sub-schemas of a schema. Their keys are a field's name, `*` for all items, or undefined for the same value. */
 export function innerSchemas(schema: z.ZodType): [key: string | undefined, schema: z.ZodType][] {
   const definition = schema.def as unknown as Record<string, z.ZodType & z.ZodType[]> & { type: string; shape?: Record<string, z.ZodType> }
   if (definition.shape) return Object.entries(definition.shape)

@@ -1,7 +1,7 @@
 /** `1 block`, `3 blocks`. */
 export const plural = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
 
-/** Lines of at most `width` characters. A longer word gets a line of its own. */
+/** Breaks words into lines of at most `width` characters. A longer word gets a line of its own. */
 export function wrapWords(words: readonly string[], width: number): string[] {
   const lines: string[] = ['']
   for (const word of words) {

@@ -54,9 +54,9 @@ export interface WorkbenchOptions {
   devices?: readonly Device[] | undefined
   timings?: Partial<HostTimings>
   clusterTimings?: Partial<ClusterTimings>
-  /** False for a process that only does its own runs, with `runNow`. */
+  /** False for a process that only executes its own runs, with `runNow`. */
   worksQueue?: boolean
-  /** A model that is always in the library. Default: the one in the resources; null for none. */
+  /** A model to add to the library when it opens. Default: the sample model from the resources; null for none. */
   bundledModel?: string | null
   /** Overrides the hub settings. */
   hub?: HubOptions
@@ -134,10 +134,10 @@ function openContext(options: SettledOptions): Context {
   return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, fetchFile, shareProcessor }
 }
 
-/** Makes compute processes, each for a device. */
+/** Returns a function that makes a compute host for a device. The host starts its process on demand. */
 function hostsOf({ computeCommand, timings, worksQueue = true }: SettledOptions, needs: Needs) {
   const command = computeCommand ?? defaultComputeCommand()
-  // A command does one thing after another, so an answered question's process need not stay beside the run.
+  // A command does one thing after another, so the process that answered a question need not stay alive during the run.
   const idleMilliseconds = () => {
     if (!needs.history.db.open) return 0
     return worksQueue ? currentSettings(needs).idleMinutes * 60_000 : 1000

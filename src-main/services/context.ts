@@ -19,15 +19,15 @@ export interface Context {
   /** Overrides the hub settings. */
   hub: HubOptions
   emit: Listener
-  /** Answers short questions that need the engine but no weights. */
+  /** The compute process for short questions to the engine, such as what a checkpoint contains. */
   desk: ComputeHost
-  /** Holds the playground's models. */
+  /** The compute process that holds the playground's model. */
   playground: ComputeHost
-  /** Writes pruned models. */
+  /** The compute process that writes pruned models and measures files in llama.cpp. */
   exporter: ComputeHost
-  /** Fetches a file of the hub for a job. */
+  /** Downloads a file from the hub for a job. */
   fetchFile: FetchFile
-  /** Divides the processor between this many runs. */
+  /** Divides the processor between this many runs. Null uses the default number. */
   shareProcessor(slots: number | null): void
 }
 

@@ -5,19 +5,22 @@ import { sourceName } from '#contract/data/source-name.ts'
 /** The fields of documents that may hold a file or folder of this machine. */
 const placeFields = new Set(['model', 'source', 'folder', 'localFolder', 'path'])
 
-/** The document with files and folders of this machine by their last names, wherever its texts mention them. For documents that others read. */
+/**
+ * Replaces paths of this machine with the names of their files and folders, wherever the document's strings mention them, because others
+ * will read the document. The home folder becomes `~`.
+ */
 export function hidePlaces<Document>(document: Document): Document {
   const names = new Map([...placesIn(document)].map((place) => [place, sourceName(place)]))
   if (homedir().length > 1) names.set(homedir(), '~')
   for (const [place, name] of [...names]) names.set(inJson(place), name)
   const longestFirst = [...names.keys()].sort((a, b) => b.length - a.length).map(RegExp.escape)
-  // Neither the end of an address nor the beginning of another name is a place.
+  // A path at the end of a web address, or at the beginning of a longer name, is not a match.
   const place = new RegExp(`(?<![\\p{L}\\p{N}_.-])(?:${longestFirst.join('|')})(?:(?<=[\\\\/])|(?![\\p{L}\\p{N}_-]))`, 'gu')
   const hide = (text: string) => text.replace(place, (found) => names.get(found) ?? found)
   return names.size > 0 ? (mapTexts(document, hide) as Document) : document
 }
 
-/** As a text within JSON shows it: with two backslashes for one. */
+/** The path as it appears inside a JSON string, where each backslash is doubled. */
 const inJson = (text: string): string => JSON.stringify(text).slice(1, -1)
 
 function placesIn(value: unknown, found = new Set<string>()): Set<string> {

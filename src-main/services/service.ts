@@ -15,7 +15,7 @@ export interface Parts extends Context {
   removal: RunRemoval
 }
 
-/** The calls of one topic. `calls` maps their names to short functions; what takes more is a method. */
+/** The calls of one topic. `calls` maps each name to a short function; longer code goes into private methods. */
 export abstract class Service {
   protected readonly parts: Parts
   protected readonly history: History

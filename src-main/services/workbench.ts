@@ -14,12 +14,12 @@ import { refuseSystem } from './models/path-gate.ts'
 export interface Workbench {
   call: CallApi
   subscribe(listener: Listener): () => void
-  /** Does one run in this process, independently of the queue; settles when it has ended. */
+  /** Executes one run in this process, independently of the queue. Settles when the run has ended. */
   runNow(id: string): Promise<void>
   close(): Promise<void>
 }
 
-/** The workbench: every call of the contract on one data folder. */
+/** Opens the workbench: every call of the contract, on one data folder. */
 export async function openWorkbench(options: WorkbenchOptions & { folder?: string } = {}): Promise<Workbench> {
   const folder = resolve(options.folder ?? defaultDataFolder())
   refuseSystem(folder)

@@ -58,13 +58,13 @@ const refusals: readonly Refusal[] = [
   { ...place, name: 'a folder that is not empty', place: filled, says: /taken exists and is not empty.*allow replacing/ },
   { ...place, name: 'a file', place: file, says: /file exists and is a file. Choose another name/ },
   { ...place, name: 'a place inside a file', place: async (exports) => join(await file(exports), 'in'), code: 'disk', says: /is a file/ },
-  { ...place, name: 'the place of the model itself', place: async (_, model) => model, replace: true, says: /the model's own folder/ },
+  { ...place, name: 'the place of the model itself', place: async (_, model) => model, replace: true, says: /contains the model itself/ },
   {
     ...place,
     name: 'the folder around the model',
     place: async (_, model) => dirname(model),
     replace: true,
-    says: /the model's own folder/,
+    says: /contains the model itself/,
   },
   {
     ...place,

@@ -19,7 +19,7 @@ export const clusterCalls = {
     z.object({ script: z.string() }),
   ),
   'clusters.check': call(
-    'Check a cluster: commands, partitions, the shared folder, and what computes on a node. Waits up to two minutes for a node.',
+    'Check a cluster: its commands, partitions and shared folder, and the backend and device on a node. Waits up to two minutes for a node.',
     z.object({ name: clusterName }),
     z.array(clusterFinding),
     'not-found',

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 
 /**
- * A run's job on a cluster. `number` is set once it is submitted (`12_3` in an array); the reason for waiting is in the cluster's own
+ * A run's job on a cluster. `id` is set once the job is submitted (`12_3` in an array). `reason` is why the job waits, in the cluster's own
  * words. A job is `lost` while the cluster does not answer.
  */
 export const clusterJob = z.object({

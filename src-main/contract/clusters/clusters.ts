@@ -15,7 +15,7 @@ export const clusterName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{1,39}$/, 'A cluster’s name has 2 to 40 lower-case letters, digits and dashes.')
 
-/** How runs are sent to a Slurm cluster. An empty text leaves the choice to the cluster. */
+/** How runs are sent to a Slurm cluster. An empty string leaves the choice to the cluster. */
 export const clusterProfile = z.object({
   name: clusterName,
   /** A host from the user's ssh configuration; empty if Slurm's commands run on this machine. */
@@ -51,7 +51,7 @@ export const clusterProfile = z.object({
     .regex(/^[^\p{Cc}]*(\n[^\p{Cc}]*)*$/u, 'Lines must not contain control characters.'),
 })
 
-/** One check and its result; `works` is null if the check could not be made. */
+/** One check and its result. `works` is null if the check could not be made. */
 export const clusterFinding = z.object({ what: z.string(), works: z.boolean().nullable(), found: z.string() })
 
 /** A cluster as the queue sees it. */

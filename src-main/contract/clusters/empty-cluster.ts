@@ -1,6 +1,6 @@
 import type { ClusterProfile } from './clusters.ts'
 
-/** A new cluster profile: one processor per run, everything else up to the cluster. */
+/** A new cluster profile: one processor per run, and the cluster's defaults for everything else. */
 export const emptyProfile: ClusterProfile = {
   name: '',
   host: '',

@@ -7,8 +7,9 @@ import { environment } from '../runs/runs.ts'
 import { progress } from '../runs/time/progress.ts'
 
 /**
- * A run as a file, `FOLDER/runs/RUN/request.json`, to be computed on any machine that can read it. Results go beside it: `steps/` (one file
- * each), `tensors/`, `attempts/N/` (state, events, log) and finally `result.json`. `FOLDER/shared/` holds steps that runs share.
+ * A run as a file, `FOLDER/runs/RUN/request.json`. Any machine that can read it can compute the run. Results are written beside it:
+ * `steps/` (one file each), `tensors/`, `attempts/N/` (state, events, log) and finally `result.json`. `FOLDER/shared/` holds steps that
+ * runs share.
  */
 export const runFile = z.object({
   format: z.literal('espalier run request'),
@@ -40,7 +41,7 @@ export const attemptState = z.object({
   progress: progress.nullable(),
 })
 
-/** How a run ended: with its document, or with an error of its own. A stopped run has no result. */
+/** How a run ended: with its document, or with an error. A run that was stopped has no result. */
 export const runResult = z.discriminatedUnion('status', [
   z.object({ status: z.literal('done'), document: z.unknown() }),
   z.object({ status: z.literal('failed'), error: errorMessage }),

@@ -4,33 +4,33 @@ export const loopingMeasure = 'looping answers'
 /** Length of the token sequences that count as repetition. */
 const repeated = 4
 
-/** Share of an answer's four-token sequences that occurred earlier in it: 0 means no repetition, near 1 means it loops. */
+/** Returns the share of an answer's four-token sequences that occurred earlier in it: 0 means no repetition, near 1 means that it loops. */
 export function repetitionRate(ids: readonly number[]): number {
   const runs = Array.from({ length: Math.max(0, ids.length - repeated + 1) }, (_, at) => ids.slice(at, at + repeated).join(' '))
   return runs.length === 0 ? 0 : 1 - new Set(runs).size / runs.length
 }
 
 /** A loop is a sequence of at most 64 tokens, repeated at least three times in a row, 16 tokens or more in total. */
-const [leastTurns, leastTokens, longestTurn] = [3, 16, 64]
+const [minimumTurns, minimumTokens, maximumPeriod] = [3, 16, 64]
 
 /** Whether an answer ends in a loop. */
 export function endsInLoop(ids: readonly number[]): boolean {
-  for (let turn = 1; turn <= longestTurn; turn++) {
-    const length = Math.max(leastTurns * turn, leastTokens)
+  for (let period = 1; period <= maximumPeriod; period++) {
+    const length = Math.max(minimumTurns * period, minimumTokens)
     if (length > ids.length) return false
     const last = ids.slice(-length)
-    if (last.every((id, place) => place < turn || id === last[place - turn])) return true
+    if (last.every((id, at) => at < period || id === last[at - period])) return true
   }
   return false
 }
 
-/** Share of an answer's three-token sequences that differ from each other; 1 for an answer too short to have two. */
+/** Returns the share of an answer's three-token sequences that differ from each other; 1 for an answer too short to have two. */
 export function distinctTrigrams(ids: readonly number[]): number {
   const all = ids.slice(2).map((id, at) => `${ids[at]} ${ids[at + 1]} ${id}`)
   return all.length === 0 ? 1 : new Set(all).size / all.length
 }
 
-/** Length of the longest ending of an answer that also occurs earlier in it; the two may overlap. */
+/** Returns the length of the longest ending of an answer that also occurs earlier in it. The two may overlap. */
 export function repeatedEnding(ids: readonly number[]): number {
   const last = ids.length - 1
   const lengthAt = (end: number) => {
@@ -41,8 +41,8 @@ export function repeatedEnding(ids: readonly number[]): number {
   return Math.max(0, ...Array.from({ length: Math.max(0, last) }, (_, end) => lengthAt(end)))
 }
 
-/** Share of positions at which two answers have the same token, relative to the longer answer. */
+/** Returns the share of positions at which two answers have the same token, relative to the longer answer. */
 export function equalTokens(ids: readonly number[], other: readonly number[]): number {
-  const places = Math.max(ids.length, other.length)
-  return places === 0 ? 1 : ids.filter((id, at) => other[at] === id).length / places
+  const length = Math.max(ids.length, other.length)
+  return length === 0 ? 1 : ids.filter((id, at) => other[at] === id).length / length
 }

@@ -2,7 +2,7 @@ import type { TableCell } from './table.ts'
 
 const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
 
-/** A number for tables: significant digits as in charts, whole numbers exact, five or more digits in groups. */
+/** Writes a number for tables: whole numbers exactly, others with significant digits as in charts, and five or more digits in groups. */
 export function formatNumber(value: number): string {
   return digitsOf(value).replaceAll('-', '−')
 }
@@ -13,7 +13,7 @@ function digitsOf(value: number): string {
   return size >= 1e6 ? value.toExponential(3) : significantDigits(value)
 }
 
-/** Four significant digits, three below one; five or more in groups. For numbers other than 0, below a million. */
+/** Writes four significant digits, three below one, and five or more in groups. Only for numbers other than 0 below a million. */
 export function significantDigits(value: number): string {
   const rounded = Number(value.toPrecision(Math.abs(value) < 1 ? 3 : 4))
   const size = Math.abs(rounded)
@@ -22,7 +22,7 @@ export function significantDigits(value: number): string {
   return rounded.toFixed((size < 1 ? 2 : 3) - Math.floor(Math.log10(size)))
 }
 
-/** A value with its error: the error to two significant digits, the value to the same place. `12.3456, 0.5` gives `12.35 ± 0.50`. */
+/** Writes an error with two significant digits, and its value with the same decimal places. `12.3456, 0.5` becomes `12.35` and `0.50`. */
 export function withError(value: number, error: number): { value: string; error: string } {
   const rough = Number(Math.abs(error).toPrecision(2))
   const place = 1 - Math.floor(Math.log10(rough))

@@ -1,7 +1,7 @@
 /** A relative change below this is shown as none. */
 export const leastChange = 0.0005
 
-/** A change against a baseline, the same wherever one is shown: `+47 %`, `−3.3 %`, and from ten times on a factor, `×67`. */
+/** Writes a change against a baseline: `+47 %` or `−3.3 %`, or as a factor if the value is at least ten times as large, `×67`. */
 export function changeText({ absolute, relative }: { absolute: number; relative: number | null }): string {
   if (absolute === 0) return '±0'
   if (relative === null) return absolute > 0 ? '+' : '−'

@@ -35,13 +35,13 @@ export const questionComparison = z.object({
   flipped: z.array(flippedQuestion),
 })
 
-/** One run as the comparison needs it. `comparison.ts` has the arithmetic over several, shared by screens and exports. */
+/** A run with what a comparison needs. The arithmetic over several runs is in `comparison.ts`, shared by screens and exports. */
 const comparedRun = runEntry.extend({
-  /** The name of its file over all seeds: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
+  /** The name of the run's weight file, without its seed: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
   file: z.string(),
   parameters: z.record(z.string(), parameterValue),
   plan: plan.nullable(),
-  /** The criterion for judging experts; null for methods that leave experts alone. */
+  /** How experts were judged; null for methods that do not remove experts. */
   experts: judgedExperts.nullable(),
   blocks: z.number().int().nullable(),
   intermediate: z.number().int().nullable(),
@@ -49,7 +49,7 @@ const comparedRun = runEntry.extend({
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
   calibration: usedData.nullable(),
   evaluation: z.array(usedData),
-  /** Paired with the baseline on the questions that both answered. */
+  /** The run against the baseline, on the questions that both answered. */
   paired: z.array(pairedTask),
 })
 

@@ -4,12 +4,12 @@ import { id, ids, limit, name, offset, paths, textFile } from '../identifiers.ts
 import { comparison, questionComparison } from './compare.ts'
 import { tableFormat } from './table.ts'
 
-/** Most runs in one comparison. */
+/** The largest number of runs in one comparison. */
 export const mostCompared = 500
 
 export const comparisonCalls = {
   'compare.get': call(
-    'Runs with everything a comparison needs. The default baseline is the dense run of their experiment.',
+    'Runs with everything a comparison needs. The default baseline is a dense run among them, or else the one of their experiment.',
     z.object({ ids: ids.max(mostCompared), baseline: id.optional() }),
     comparison,
     'not-found',

@@ -8,7 +8,7 @@ import { groupEach, groupOverSeeds, hasSeveralSeeds, type SeedGroup } from './se
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
 
-/** Difference from the baseline, relative difference (null if the baseline is 0), and whether it is an improvement. */
+/** Returns the difference from the baseline, absolute and relative (null if the baseline is 0), and whether it is an improvement. */
 export function deltaOf(
   value: number,
   baseline: number,
@@ -21,8 +21,8 @@ export function deltaOf(
 }
 
 /**
- * The Pareto front, by rising x. Smaller is better on both axes; negate an axis where larger is better. A point that is better on x by at
- * most the `tolerance` does not stand beside one that is better on y.
+ * Returns the Pareto front, by rising x. Smaller is better on both axes; negate an axis on which larger is better. If two points of the
+ * front differ by at most `tolerance` on x, only the one that is better on y is kept.
  */
 export function paretoFront<P extends { x: number; y: number }>(points: readonly P[], tolerance = 0): P[] {
   const front: P[] = []
@@ -38,13 +38,13 @@ export function paretoFront<P extends { x: number; y: number }>(points: readonly
   return kept.reverse()
 }
 
-/** The groups to compare: the baseline first, then one group per run, or one per set of seeds. */
+/** Returns the groups to compare, the baseline first. Each run is a group, or with `overSeeds` all runs that differ only in the seed. */
 export function comparedGroups(runs: readonly ComparedRun[], baseline: string | null, overSeeds: boolean): SeedGroup[] {
   const sorted = [...runs].sort((a, b) => Number(b.id === baseline) - Number(a.id === baseline))
   return overSeeds ? groupOverSeeds(sorted) : groupEach(sorted)
 }
 
-/** The comparison as a table: one row per compared group, one column per measure (or per entry of `chosen`). */
+/** Makes a table of the comparison: one row per compared group, one column per measure (or per measure in `chosen`). */
 export function comparisonTable(
   runs: readonly ComparedRun[],
   baseline: string | null,
@@ -90,8 +90,8 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
 }
 
 /**
- * The best by a measure. Of perplexities, the best of each group in `tokens`; of times, the one with the best speed-up, as their changes
- * follow from it. A result without a rival is not the best.
+ * Returns the best results by a measure. Perplexities are compared only within each group of `tokens`. Times are compared by their speed-up
+ * if all results have one, because changes of times are derived from it. A result without a rival is not the best.
  */
 export function bestOf<Result extends Pick<SeedGroup, 'runs' | 'measures'>>(
   results: readonly Result[],

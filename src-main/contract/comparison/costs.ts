@@ -3,9 +3,9 @@ import { upperFirst } from '../words.ts'
 import type { ComparedRun } from './compare.ts'
 import { measureColumns, measureId } from './measure-columns.ts'
 
-/** The cost of a file: an axis of a verdict. */
+/** A cost of using a file, such as its size. A verdict compares files of equal cost. */
 export interface Cost {
-  /** The id of its measure. */
+  /** The id of the measure. */
   id: string
   title: string
   lowerIsBetter: boolean
@@ -35,13 +35,13 @@ const timed = { equal: 'at its speed', least: 'as fast as', cheaper: 'faster' }
 const held = { equal: 'with its memory', least: 'as light as', cheaper: 'lighter' }
 const kinds: Readonly<Record<string, Pick<Cost, 'of' | 'equal' | 'least' | 'cheaper'>>> = {
   'time to first token': { of: ' to the first token', ...timed },
-  'inference time': { of: ' a pass', ...timed },
+  'inference time': { of: ' per pass', ...timed },
   'tokens per second': { of: '', ...timed },
   memory: { of: ' of memory', ...held },
-  'KV cache per token': { of: ' of cache a token', ...held },
+  'KV cache per token': { of: ' of cache per token', ...held },
 }
 
-/** The costs that both a dense and a pruned run have. File size is first. */
+/** Returns file size, and then all other costs that were measured for both a dense and a pruned run. */
 export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRun) => boolean): Cost[] {
   const has = (id: string, pruned: boolean) =>
     runs.some((run) => isPruned(run) === pruned && run.measures.some((measure) => measureId(measure) === id))
@@ -53,7 +53,7 @@ export function costsOf(runs: readonly ComparedRun[], isPruned: (run: ComparedRu
   return [fileSize, ...measured]
 }
 
-/** A value in the unit of its cost. */
+/** Writes a value in the unit of its cost. */
 export function costText(value: number, { unit }: Pick<Cost, 'unit'>): string {
   const rounded = (number: number) => Number(number.toPrecision(3))
   if (unit === 'bytes' && value >= 1e9) return `${rounded(value / 1e9)} GB`

@@ -11,7 +11,7 @@ export interface MeasureColumn {
   lowerIsBetter: boolean
 }
 
-/** For each kind of task, the measure that says how well a model does it. */
+/** The main measure of each kind of task. */
 export const taskMeasures = ['accuracy', 'exact match', 'prompts followed'] as const
 export type TaskMeasure = (typeof taskMeasures)[number]
 
@@ -21,7 +21,7 @@ export function measureId(measure: { name: string; dataset: string }): string {
   return measure.dataset ? `${measure.name}/${measure.dataset}` : measure.name
 }
 
-/** The measures that at least one run has, in order of first appearance. */
+/** Returns the measures that at least one run has, in order of first appearance. */
 export function measureColumns(runs: readonly Pick<RunEntry, 'measures'>[]): MeasureColumn[] {
   const columns = new Map<string, MeasureColumn>()
   for (const run of runs) {
@@ -39,10 +39,10 @@ export function measureOf(run: Pick<RunEntry, 'measures'>, id: string): MeasureS
 
 const tasks: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))
 
-/** The title of the task that a measure was taken on; for texts, their names. */
+/** Returns the title of the task that a measure was taken on. For text, the name is returned unchanged. */
 export const subjectTitle = (dataset: string): string => tasks.get(dataset) ?? dataset
 
-/** `perplexity (wikitext2)`, `size [bytes]`. */
+/** Returns the heading of a column: `perplexity (wikitext2)`, `size [bytes]`. */
 export function columnLabel({ name, dataset, unit }: MeasureColumn): string {
   const title = dataset ? `${name} (${subjectTitle(dataset)})` : name
   return unit && unit !== name ? `${title} [${unit}]` : title

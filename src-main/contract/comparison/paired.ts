@@ -1,12 +1,12 @@
 import type { TaskOutcomes } from '../data/questions.ts'
 import { bootstrapMean, type Estimate, type Interval, mcnemar, shareAndError } from './statistics.ts'
 
-/** Default significance level: a difference this uneven or more occurs by chance once in twenty. */
+/** Default significance level: by chance, a difference at least this uneven occurs once in twenty times. */
 export const noiseLevel = 0.05
 
 /**
- * Two models on the same questions, by one measure. `gained` counts questions that only the second got right, `lost` those that only the
- * first did.
+ * Two models on the same questions, by one measure. `gained` counts questions that only the second model got right, `lost` those that only
+ * the first got right.
  */
 interface PairedTask {
   task: string
@@ -17,11 +17,11 @@ interface PairedTask {
   second: Estimate
   gained: number
   lost: number
-  /** McNemar's exact test. */
+  /** The probability of such a difference by chance, from McNemar's exact test. */
   probability: number
 }
 
-/** Pairs every task that both models answered with the same questions. */
+/** Compares two models on every task that both answered with the same questions. */
 export function pairTasks(first: readonly TaskOutcomes[], second: readonly TaskOutcomes[]): PairedTask[] {
   return first.flatMap((own) => {
     const other = second.find(({ task, hash }) => task === own.task && hash === own.hash)
@@ -55,7 +55,7 @@ function differencesOf(first: string, second: string): number[] {
   return Array.from(first, (own, at) => Number(second[at]) - Number(own))
 }
 
-/** Paired bootstrap interval of the difference in accuracy. */
+/** Returns the 95 % interval of the difference in accuracy, from a paired bootstrap. */
 export function differenceInterval(first: string, second: string): Interval {
   return bootstrapMean(differencesOf(first, second))
 }

@@ -2,7 +2,7 @@ import { z } from 'zod'
 
 const axis = z.object({ label: z.string(), scale: z.enum(['linear', 'log']) })
 
-/** One line of a plot with circles at its points, or marks alone if given. `spread` is drawn as an error bar of that length on both sides. */
+/** A line with circles at its points, or only marks if `marker` is set. `spread` is drawn as an error bar of this length on both sides. */
 const series = z.object({
   name: z.string(),
   marker: z.enum(['circle', 'square']).optional(),

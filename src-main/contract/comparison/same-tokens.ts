@@ -2,7 +2,7 @@ import type { ComparedRun } from './compare.ts'
 
 type Measured = Pick<ComparedRun, 'model' | 'evaluation'>
 
-/** The group of each model, by its id: models of one group measured a text on the same token ids, so their perplexities compare. */
+/** Groups models, by id. Perplexities can be compared within a group, because its models measured some text on the same token ids. */
 export function tokenGroups(runs: readonly Measured[]): ReadonlyMap<string, string> {
   const ofWindows = new Map<string, string>()
   const groups = new Map<string, string>()

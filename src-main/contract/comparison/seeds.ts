@@ -4,19 +4,19 @@ import type { ComparedRun } from './compare.ts'
 import { measureColumns, measureOf } from './measure-columns.ts'
 import { meanAndSpread } from './statistics.ts'
 
-/** `spread` is the deviation over seeds; for a single run, its standard error. `count` runs have the measure. */
+/** A measure over seeds. `spread` is the deviation over seeds, or for a single run its standard error. `count` is the number of runs. */
 export interface MeasureOverSeeds {
   mean: number
   spread: number | null
   count: number
 }
 
-/** Of a mean over seeds. The spread of a single run already is one. */
+/** Returns the standard error of a mean over seeds. For a single run it is `spread`, which already is a standard error. */
 export const standardError = ({ spread, count }: MeasureOverSeeds): number | null => (spread === null ? null : spread / Math.sqrt(count))
 
 /** Runs that differ only in the seed. */
 export interface SeedGroup<Run extends RunEntry = ComparedRun> {
-  /** `2SSP 25 %, 3 seeds`; a single run keeps its name. With several models, the model's name follows. */
+  /** `2SSP 25 %, 3 seeds`, or the run's own name for a single run. If groups have several models, the model's name follows. */
   name: string
   runs: Run[]
   seeds: number
@@ -25,24 +25,24 @@ export interface SeedGroup<Run extends RunEntry = ComparedRun> {
   measures: Map<string, MeasureOverSeeds>
 }
 
-/** Units whose deviation means nothing, because sizes follow from the plan. */
+/** Units of sizes. Their deviation over seeds is not shown, because sizes follow from the plan. */
 const counted = new Set(['parameters', 'bytes'])
 
 /** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
 export function groupOverSeeds<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
-  return tellModels([...Map.groupBy(runs, seedlessKey).values()].map(groupOf))
+  return nameModels([...Map.groupBy(runs, seedlessKey).values()].map(groupOf))
 }
 
 /** One group for each run. */
 export function groupEach<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
-  return tellModels(runs.map((run) => groupOf([run])))
+  return nameModels(runs.map((run) => groupOf([run])))
 }
 
 /** Whether the runs belong to more than one model. */
 export const hasSeveralModels = (runs: readonly RunEntry[]): boolean => new Set(runs.map(({ model }) => model.id)).size > 1
 
-/** Adds the model to names if there are several models. */
-function tellModels<Run extends RunEntry>(groups: SeedGroup<Run>[]): SeedGroup<Run>[] {
+/** Adds the model to the names of groups if there are several models. */
+function nameModels<Run extends RunEntry>(groups: SeedGroup<Run>[]): SeedGroup<Run>[] {
   if (!hasSeveralModels(groups.flatMap(({ runs }) => runs))) return groups
   return groups.map((group) => ({ ...group, name: `${group.name}, ${at(group.runs, 0).model.name}` }))
 }
@@ -51,7 +51,7 @@ export function hasSeveralSeeds(runs: readonly RunEntry[]): boolean {
   return groupOverSeeds(runs).some(({ seeds }) => seeds > 1)
 }
 
-/** A run's name without its seed. */
+/** Returns a run's name without its seed. */
 export const seedlessName = (name: string): string => name.replace(/, seed \d+/, '')
 
 function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
@@ -75,14 +75,14 @@ function overSeeds(members: readonly RunEntry[], id: string, isCount: boolean): 
   const [only] = found
   if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
   const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
-  // Equal values can have a deviation from rounding their mean.
+  // Equal values can have a tiny deviation, because their mean is rounded.
   const isRounding = spread !== null && spread < 1e-12 * Math.abs(mean)
   return { mean, spread: isCount ? null : isRounding ? 0 : spread, count: found.length }
 }
 
 const seedlessKey = (run: RunEntry): string => `${run.nominal} ${keyOf(run, (name) => name !== 'seed')}`
 
-/** Equal for runs that differ only in amount and seed. A chart connects them with a line. */
+/** Returns a key that is equal for runs that differ only in amount and seed. Charts connect these with a line. */
 export const lineKey = (run: RunEntry): string => keyOf(run, (name) => name !== 'seed' && !name.startsWith('amount.'))
 
 function keyOf({ model, fingerprint, method, parameters }: RunEntry, counts: (name: string) => boolean): string {

@@ -29,7 +29,7 @@ export interface SeriesLook {
   shape: MarkShape
 }
 
-/** In the order of the titles. Cross, star and wye are reserved for treatments. An eleventh method gets the first colour with another shape. */
+/** Returns the look of a method, by the order of the titles. An eleventh method gets the first colour with another shape. */
 export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
   if (method === denseMethod) return { colour: null, shape: 'square' }
   const at = methods.indexOf(method)
@@ -43,18 +43,18 @@ export type Treatment = RepairKind | 'recovered'
 const treatmentShapes: Record<Treatment, MarkShape> = { 'one-pass': 'cross', 'in-order': 'star', recovered: 'wye' }
 const treatmentTitles: Record<Treatment, string> = { ...repairTitles, recovered: 'recovered' }
 
-/** A repaired or recovered plan has its method's colour and another shape. */
+/** Returns the look of a repaired or recovered plan: its method's colour with another shape. */
 export function treatedLook<Look extends { shape: MarkShape }>(look: Look, treatment: Treatment | null): Look {
   return treatment ? { ...look, shape: treatmentShapes[treatment] } : look
 }
 
-/** How the plan of a run was repaired or recovered; null if it was not. */
+/** Returns how the plan of a run was repaired or recovered; null if it was not. */
 export function treatmentOf({ parameters }: { parameters: Readonly<Record<string, ParameterValue>> }): Treatment | null {
   if (parameters['recover.text.source'] !== undefined) return 'recovered'
   return (parameters['repair.kind'] ?? null) as RepairKind | null
 }
 
-/** The series of a run in a chart: its method and treatment. */
+/** Returns the id of a run's series in charts, from its method and treatment. */
 export function seriesId(method: string, treatment: Treatment | null): string {
   return treatment ? `${method} ${treatment}` : method
 }

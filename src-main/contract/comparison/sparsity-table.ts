@@ -9,10 +9,10 @@ import type { Table, TableCell } from './table.ts'
 /** Runs compete at a sparsity if their reached sparsity differs from it by at most this much. */
 export const sparsityTolerance = 0.01
 
-/** What bold and ± mean in tables of sparsities. */
-export const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity. ±: deviation over seeds, for a single run one standard error.`
+/** Explains bold and ± below tables of sparsities. */
+export const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity. ±: deviation over seeds, or one standard error for a single run.`
 
-/** The title of a method's option, or its name if unknown. */
+/** Returns the title of a method's option, or its name if the title is unknown. */
 export type OptionTitle = (method: string, option: string) => string
 
 type Group<Run extends RunEntry> = SeedGroup<Run>
@@ -24,7 +24,7 @@ export interface NamedTable {
   table: Table
 }
 
-/** One table per quality measure, without sizes and times. Empty without a pruned model. */
+/** Makes a table for each measure of quality, but none for sizes and times. Empty if no run pruned a model. */
 export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle): NamedTable[] {
   const pruned = runs.filter(({ method, nominal }) => nominal !== null || method === denseMethod)
   if (pruned.every(({ method }) => method === denseMethod)) return []
@@ -33,7 +33,7 @@ export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle)
     .map((column) => ({ id: column.id, title: columnLabel(column), table: sparsityTable(pruned, column, titleOf) }))
 }
 
-/** For each model and sparsity, the group with the best mean and how many competed, by rising sparsity. Ties go to the first. */
+/** Finds the group with the best mean for each model and sparsity, by rising sparsity, and how many competed. Ties go to the first. */
 export function bestOfEach<Run extends RunEntry>(
   groups: readonly Group<Run>[],
   column: MeasureColumn,
@@ -48,8 +48,8 @@ export function bestOfEach<Run extends RunEntry>(
 }
 
 /**
- * A measure as papers print it: a row per method, a column per sparsity, mean with deviation over seeds, the best of each column marked. A
- * result that misses the sparsity by more than the tolerance shows its reached sparsity and does not compete.
+ * Makes a table of one measure as in papers: a row per method, a column per sparsity, the mean with its deviation over seeds, and the best
+ * of each column marked. A result that misses the sparsity by more than the tolerance does not compete, and shows its reached sparsity.
  */
 export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, titleOf: OptionTitle = (_, option) => option): Table {
   const groups = groupOverSeeds([...runs].sort((a, b) => rankOf(a) - rankOf(b))).filter(
@@ -83,7 +83,7 @@ function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, best: boolean): T
   return { value: mean, spread, best, ...note }
 }
 
-/** The dense model, then the order of the methods' titles. */
+/** Sorts the dense model first, and then methods in the order of their titles. */
 const rankOf = ({ method }: RunEntry): number => (method === denseMethod ? -1 : Object.keys(methodTitles).indexOf(method))
 
 const percent = (share: number): string => `${Number((share * 100).toFixed(1))} %`
@@ -104,11 +104,11 @@ interface Row {
   groups: Group<RunEntry>[]
 }
 
-/** Splits the results of one method by the options that differ at the same sparsity. The titles show these options. */
+/** Splits the results of one method into rows by the options that differ at the same sparsity. The rows' titles show these options. */
 function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   const [run] = groups[0]?.runs ?? []
   if (!run) return []
-  const names = telling(groups, [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))])
+  const names = distinguishing(groups, [...new Set([...Map.groupBy(groups, nominalOf).values()].flatMap(differingOptions))])
   const textOf = (group: Group<RunEntry>) =>
     names
       .map(
@@ -120,11 +120,11 @@ function splitRow(groups: Group<RunEntry>[], titleOf: OptionTitle): Row[] {
   return [...Map.groupBy(groups, textOf)].map(([text, own]) => ({ title: text ? `${title}, ${text}` : title, groups: own }))
 }
 
-/** A title after a comma: `Stage 1 windows` begins in lower case, `MLP width` does not. */
+/** Writes a title for use after a comma: `Stage 1 windows` then begins in lower case, `MLP width` does not. */
 const withinText = (title: string): string => title.replace(/^[A-Z](?![A-Z])/, (letter) => letter.toLowerCase())
 
 /** Drops options that some results lack, such as the calibration of a dense model, if the other options distinguish the results. */
-function telling(groups: readonly Group<RunEntry>[], names: string[]): string[] {
+function distinguishing(groups: readonly Group<RunEntry>[], names: string[]): string[] {
   const of = ({ runs: [run] }: Group<RunEntry>, name: string) => run?.parameters[name]
   const kinds = (some: string[]) => new Set(groups.map((group) => JSON.stringify(some.map((name) => of(group, name) ?? null)))).size
   const common = names.filter((name) => name === 'weights' || groups.every((group) => of(group, name) !== undefined))

@@ -1,4 +1,4 @@
-/** Sample statistics shared by screens, reports and exports. Each function names its source. */
+// Sample statistics shared by screens, reports and exports. Each function names its source.
 
 export interface Estimate {
   value: number
@@ -6,10 +6,10 @@ export interface Estimate {
   error: number | null
 }
 
-/** 0 if there are no values. */
+/** Returns the mean, or 0 if there are no values. */
 export const meanOf = (values: ArrayLike<number>): number => sum(values) / Math.max(1, values.length)
 
-/** Mean with its standard error: population variance over n - 1, like llama.cpp's `mean_and_uncertainty`. */
+/** Returns the mean with its standard error, from the population variance over n - 1, like llama.cpp's `mean_and_uncertainty`. */
 export function meanAndError(values: ArrayLike<number>): Estimate {
   const count = values.length
   if (count === 0) return { value: 0, error: null }
@@ -19,14 +19,14 @@ export function meanAndError(values: ArrayLike<number>): Estimate {
   return { value, error: count > 1 ? Math.sqrt(squares / count / (count - 1)) : null }
 }
 
-/** Mean and standard deviation over n - 1; null for a single value. */
+/** Returns mean and standard deviation over n - 1. The deviation is null for a single value. */
 export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
   const mean = meanOf(values)
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
   return { mean, spread: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : null }
 }
 
-/** Covariance of the means of two samples of equal length, over n - 1. */
+/** Returns the covariance of the means of two samples of equal length, over n - 1. */
 export function covarianceOfMeans(a: ArrayLike<number>, b: ArrayLike<number>): number {
   const [meanA, meanB] = [sum(a) / a.length, sum(b) / b.length]
   let products = 0
@@ -34,7 +34,7 @@ export function covarianceOfMeans(a: ArrayLike<number>, b: ArrayLike<number>): n
   return products / a.length / (a.length - 1)
 }
 
-/** Quantile of sorted values, linear between neighbours (type 7 of Hyndman and Fan 1996, as in NumPy and llama.cpp). */
+/** Returns a quantile of sorted values, linear between neighbours (type 7 of Hyndman and Fan 1996, as in NumPy and llama.cpp). */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
   const place = Math.min(1, Math.max(0, share)) * (sorted.length - 1)
   const below = Math.floor(place)
@@ -43,8 +43,8 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
 }
 
 /**
- * A quantile with its standard error: half the distance between the values one binomial standard deviation of ranks below and above (David
- * and Nagaraja, Order Statistics, 7.1). Needs no density estimate.
+ * Returns a quantile with its standard error: half the distance between the values one binomial standard deviation of ranks below and
+ * above (David and Nagaraja, Order Statistics, 7.1). Needs no density estimate.
  */
 export function quantileWithError(sorted: ArrayLike<number>, share: number): Estimate {
   const value = quantile(sorted, share)
@@ -53,7 +53,7 @@ export function quantileWithError(sorted: ArrayLike<number>, share: number): Est
   return { value, error: (quantile(sorted, share + spread) - quantile(sorted, share - spread)) / 2 }
 }
 
-/** A share of n with its standard error over n - 1. */
+/** Returns a share of n with its standard error over n - 1. */
 export function shareAndError(hits: number, of: number): Estimate {
   const value = of === 0 ? 0 : hits / of
   return { value, error: of > 1 ? Math.sqrt((value * (1 - value)) / (of - 1)) : null }
@@ -75,7 +75,7 @@ export function mcnemar(gained: number, lost: number): number {
   return Math.min(1, 2 * tail)
 }
 
-/** Uniform numbers in [0, 1), reproducible by seed (mulberry32). */
+/** Returns a generator of uniform numbers in [0, 1), the same for the same seed (mulberry32). */
 export function uniformNumbers(seed: number): () => number {
   let state = seed >>> 0
   return () => {
@@ -86,10 +86,10 @@ export function uniformNumbers(seed: number): () => number {
   }
 }
 
-/** Draws from gamma distributions of scale 1 by their shape, above 0, the same for the same seed (Marsaglia and Tsang 2000). */
+/** Returns a generator of gamma variates of scale 1 for shapes above 0, the same for the same seed (Marsaglia and Tsang 2000). */
 export function gammaNumbers(seed: number): (shape: number) => number {
   const uniform = uniformNumbers(seed)
-  // Box and Muller; 1 - u, as u may be 0.
+  // Box and Muller. It takes the logarithm of 1 - u, because u may be 0.
   const normal = () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform())
   const draw = (shape: number): number => {
     if (shape < 1) return draw(shape + 1) * (1 - uniform()) ** (1 / shape)
@@ -108,10 +108,10 @@ export interface Interval {
   high: number
 }
 
-/** Bootstrap resamplings. */
+/** Number of bootstrap resamplings. */
 const resamplings = 2000
 
-/** Percentile bootstrap interval (95 %) of the mean of paired differences (Efron and Tibshirani 1993, 13.3). */
+/** Returns the percentile bootstrap interval (95 %) of the mean of paired differences (Efron and Tibshirani 1993, 13.3). */
 export function bootstrapMean(differences: ArrayLike<number>, { seed = 1, repeats = resamplings } = {}): Interval {
   const draw = uniformNumbers(seed)
   const size = differences.length
@@ -123,7 +123,7 @@ export function bootstrapMean(differences: ArrayLike<number>, { seed = 1, repeat
   return middle(means)
 }
 
-/** The central 95 % of resampled values. */
+/** Returns the central 95 % of resampled values. Sorts them in place. */
 export function middle(resampled: Float64Array): Interval {
   const sorted = resampled.sort()
   return { low: quantile(sorted, 0.025), high: quantile(sorted, 0.975) }

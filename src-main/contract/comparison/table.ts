@@ -11,7 +11,7 @@ const tableCell = z.object({
   best: z.boolean().optional(),
 })
 
-/** A comparison, ablation or history as rows and columns, before it is written to a file. */
+/** A comparison, an ablation or the history as rows and columns. */
 export const table = z.object({ columns: z.array(tableColumn), rows: z.array(z.array(tableCell)) })
 
 export const tableFormat = z.enum(Object.keys(tableFormatTitles) as [TableFormat, ...TableFormat[]])

@@ -6,13 +6,13 @@ const sentenceList = new Intl.ListFormat('en-GB')
 
 export interface Verdict {
   answer: 'prune' | 'do not prune' | 'no difference' | 'unknown'
-  /** For users, with its numbers. */
+  /** The answer for users, with the numbers behind it. */
   sentence: string
   /** Questions that the runs cannot answer, one sentence each. */
   untested: string[]
 }
 
-/** All pruned files with their rivals, the kinds of text that no choice used, and the files of unknown cost. */
+/** What a verdict is based on. `deciding` are the kinds of text that no choice used, `unmeasured` the files whose cost is unknown. */
 export interface Evidence {
   duels: readonly Duel[]
   dense: readonly WorthRow[]
@@ -23,7 +23,7 @@ export interface Evidence {
   strangers: readonly string[]
 }
 
-/** The answer and its sentence. */
+/** Returns the answer with its sentence, and the questions that remain open. */
 export function judge(evidence: Evidence): Verdict {
   return { ...answerOf(evidence), untested: gapsOf(evidence) }
 }
@@ -63,16 +63,16 @@ const isMeasured =
     deciding.every((kind) => quality[kind])
 const onEvery = 'measured on every text that decides'
 
-/** For when no dense file costs as little as any pruned one: the quality that each side reaches. */
+/** Words the case that no dense file costs as little as a pruned one. Says what each side reaches. */
 function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): string {
   const able = dense.filter(isMeasured(deciding))
-  const [least] = [...able].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
-  if (!least) return `No verdict: no dense file was ${onEvery}.`
+  const [cheapest] = [...able].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
+  if (!cheapest) return `No verdict: no dense file was ${onEvery}.`
   const best = sorted(duels, deciding).find(({ pruned }) => isMeasured(deciding)(pruned))?.pruned
   if (!best) return `No verdict: no pruned file was ${onEvery}.`
   const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
   const files = able.length < dense.length ? `Dense files ${onEvery}` : 'Dense files'
-  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(least, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, which pruning never saw).`
+  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(cheapest, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, which pruning never saw).`
 }
 
 function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[], cost: Cost): string {

@@ -12,7 +12,7 @@ import { judge, type Verdict } from './verdict-sentence.ts'
 import type { Duel, Front, Quality, WorthRow } from './worth.ts'
 import { isPruned, onSameWindows } from './worth-runs.ts'
 
-/** Share by which a dense file may cost more than its pruned rival, and by which qualities may differ and still count as equal. */
+/** Two values that differ by at most this share count as equal, whether they are costs or qualities. */
 const equalShare = 0.01
 
 export interface Worth extends Verdict {
@@ -21,7 +21,7 @@ export interface Worth extends Verdict {
   fronts: Front[]
 }
 
-/** Whether to prune a model, from its finished runs and those of rivals (see `runsByModel`), at equal cost. */
+/** Judges whether a model should be pruned, from its finished runs and those of its rivals (see `runsByModel`), at equal cost. */
 export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Worth {
   const { runs: done, own, strangers } = onSameWindows(runs.filter(({ status }) => status === 'done'))
   const groups = groupOverSeeds(done)
@@ -35,10 +35,10 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     return { kind, measure, decides: false, rows: frontOf(rows, kind, cost, -1) }
   })
   const deciding = texts.filter(({ decides }) => decides).map(({ kind }) => kind)
-  const calm = calmOf(groups.filter(({ runs: [first] }) => first?.model.id === own))
+  const denseLoops = denseLoopsOf(groups.filter(({ runs: [first] }) => first?.model.id === own))
   const duels = rows
     .filter(({ pruned }) => pruned)
-    .map((pruned) => duelOf(pruned, rows, { deciding, tasks: tasks.map(({ kind }) => kind), cost, calm }))
+    .map((pruned) => duelOf(pruned, rows, { deciding, tasks: tasks.map(({ kind }) => kind), cost, denseLoops }))
   const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
   return {
     rows,
@@ -81,8 +81,8 @@ function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
 const loopsOf = (measures: SeedGroup['measures']): number | null =>
   [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null
 
-/** The looping share of a model's dense run as computed, whatever its cost. */
-function calmOf(groups: readonly SeedGroup[]): number | null {
+/** Returns the share of looping answers of the dense model as computed, whatever its cost. Null if it is unknown. */
+function denseLoopsOf(groups: readonly SeedGroup[]): number | null {
   const dense = groups.filter(({ runs: [first] }) => first && !isPruned(first) && first.parameters.weights === undefined)
   return dense.map(({ measures }) => loopsOf(measures)).find((share) => share !== null) ?? null
 }
@@ -90,20 +90,23 @@ function calmOf(groups: readonly SeedGroup[]): number | null {
 const tasksOf = ({ measures }: ComparedRun): [string, TaskMeasure][] =>
   measures.flatMap(({ name, dataset }): [string, TaskMeasure][] => (isTaskMeasure(name) ? [[dataset, name]] : []))
 
-/** Corpora, and hashes of windows, that calibration, repair, recovery or importances used. Importances use the calibration's, else `mixed`. */
+/**
+ * Returns the corpora, and the hashes of windows, that calibration, repair, recovery or importances used. A recovery also reads `mixed`, to
+ * choose which weights to keep. Importances use the calibration text, else `mixed`.
+ */
 function seenTexts({ parameters, calibration }: ComparedRun): string[] {
-  const asked = ['calibration', 'repair.calibration', 'recover.text'].flatMap((name) => {
+  const sources = ['calibration', 'repair.calibration', 'recover.text'].flatMap((name) => {
     const [source, mix] = [parameters[`${name}.source`], parameters[`${name}.mix`]]
     if (typeof mix === 'string') return (JSON.parse(mix) as { source: string }[]).map((part) => part.source)
     return typeof source === 'string' ? [source] : []
   })
-  const hidden = parameters['recover.text.source'] !== undefined || (parameters.weights !== undefined && asked.length === 0)
-  return [...(hidden ? [...asked, 'mixed'] : asked).map(corpusOf), ...(calibration ? hashesOf(calibration) : [])]
+  const readsMixed = parameters['recover.text.source'] !== undefined || (parameters.weights !== undefined && sources.length === 0)
+  return [...(readsMixed ? [...sources, 'mixed'] : sources).map(corpusOf), ...(calibration ? hashesOf(calibration) : [])]
 }
 
 const hashesOf = ({ hash, parts = [] }: UsedData): string[] => [hash, ...parts.map((part) => part.hash)]
 
-/** The run's perplexities with the corpora and hashes of their texts. `evaluation` is in the order of the perplexities. */
+/** Returns the run's perplexities with the corpora and hashes of their texts. `evaluation` is in the order of the perplexities. */
 function kindsOf({ measures, evaluation }: ComparedRun): [string, string[]][] {
   return measures
     .filter(({ name }) => name === 'perplexity')
@@ -113,7 +116,7 @@ function kindsOf({ measures, evaluation }: ComparedRun): [string, string[]][] {
     })
 }
 
-/** `sign` is 1 if lower quality values are better. */
+/** Returns the Pareto front of cost and one quality. `sign` is 1 if lower values of the quality are better, else -1. */
 function frontOf(rows: readonly WorthRow[], kind: string, { lowerIsBetter }: Cost, sign: 1 | -1): WorthRow[] {
   const points = rows.flatMap((row) => {
     const quality = row.quality[kind]
@@ -126,27 +129,27 @@ interface Judging {
   deciding: readonly string[]
   tasks: readonly string[]
   cost: Cost
-  /** The dense model's share of looping answers. */
-  calm: number | null
+  /** The dense model's share of looping answers; null if it is unknown. */
+  denseLoops: number | null
 }
 
-function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, tasks, cost, calm }: Judging): Duel {
+function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, tasks, cost, denseLoops }: Judging): Duel {
   const dense = rows.filter((row) => !row.pruned)
   const costsMore = (row: WorthRow) => compare(row.cost, pruned.cost) === (cost.lowerIsBetter ? 1 : -1)
   const able = dense.filter((row) => !costsMore(row) && deciding.every((kind) => row.quality[kind]))
   const rival = able.reduce<WorthRow | null>((best, row) => (best && level(best, deciding) <= level(row, deciding) ? best : row), null)
-  const vetoed = pruned.loops !== null && calm !== null && pruned.loops > calm
+  const vetoed = pruned.loops !== null && denseLoops !== null && pruned.loops > denseLoops
   return {
     pruned,
     rival,
     worseTasks: tasks.filter((kind) => Object.hasOwn(everyTaskTitle, kind) && compare(pruned.quality[kind], rival?.quality[kind]) < 0),
     vetoed,
-    loopsKnown: pruned.loops !== null && calm !== null,
+    loopsKnown: pruned.loops !== null && denseLoops !== null,
     outcome: rival ? outcomeOf(pruned, rival, deciding) : 'no rival',
   }
 }
 
-/** Mean logarithm of the deciding perplexities. */
+/** Returns the mean logarithm of the deciding perplexities. */
 const level = ({ quality }: WorthRow, deciding: readonly string[]): number =>
   deciding.reduce((sum, kind) => sum + Math.log(quality[kind]?.mean ?? Number.POSITIVE_INFINITY), 0) / deciding.length
 
@@ -157,7 +160,7 @@ function outcomeOf(pruned: WorthRow, rival: WorthRow, deciding: readonly string[
   return better ? 'better' : worse ? 'worse' : 'tie'
 }
 
-/** -1 if the first value is clearly lower, 1 if clearly higher, 0 within twice the standard error or 1 %. */
+/** Returns -1 if the first value is clearly lower, 1 if it is clearly higher, and 0 within twice the standard error or 1 %. */
 function compare(own: Quality | undefined, other: Quality | undefined): number {
   if (!own || !other) return 0
   const noise = 2 * Math.hypot(own.error ?? 0, other.error ?? 0)

@@ -3,7 +3,7 @@ import type { ComparedRun } from './compare.ts'
 
 export const isPruned = ({ method }: Pick<ComparedRun, 'method'>): boolean => method !== denseMethod
 
-/** The models that a verdict can be about, with their runs. A model with only unpruned files is a rival of each pruned model. */
+/** Returns the models that a verdict can be about, with their runs. Models with only unpruned files are rivals of each pruned model. */
 export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: string; runs: ComparedRun[] }> {
   const files = runs.filter(({ method }) => !isAblation(method) && !isInspection(method))
   const groups = Map.groupBy(files, ({ model }) => model.id)
@@ -14,8 +14,8 @@ export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: s
 }
 
 /**
- * All runs of the first pruned run's model. Of other models, only the perplexities on the same windows of token ids. `strangers` are models
- * without any such perplexity.
+ * Keeps all runs, but drops those perplexities of other models that were not measured on the same windows of token ids as the model of the
+ * first pruned run (`own`). `strangers` are the names of models that lost a perplexity.
  */
 export function onSameWindows(runs: readonly ComparedRun[]): { runs: ComparedRun[]; own: string | undefined; strangers: string[] } {
   const own = (runs.find(isPruned) ?? runs[0])?.model.id
@@ -25,7 +25,7 @@ export function onSameWindows(runs: readonly ComparedRun[]): { runs: ComparedRun
   return { runs: comparable, own, strangers: [...new Set(strangers.map(({ model }) => model.name))] }
 }
 
-/** Each perplexity's text with the hash of its windows. `evaluation` is in the order of the perplexities. */
+/** Returns a key for each perplexity: its text and the hash of its windows. `evaluation` is in the order of the perplexities. */
 function windowsOf({ measures, evaluation }: ComparedRun): string[] {
   const texts = measures.filter(({ name }) => name === 'perplexity')
   return texts.map(({ dataset }, at) => `${dataset} ${evaluation[at]?.hash}`)
@@ -33,7 +33,7 @@ function windowsOf({ measures, evaluation }: ComparedRun): string[] {
 
 function keepPerplexities(run: ComparedRun, known: ReadonlySet<string>): ComparedRun {
   const kept = windowsOf(run).map((windows) => known.has(windows))
-  let at = 0
-  const measures = run.measures.filter(({ name }) => name !== 'perplexity' || kept[at++])
+  let index = 0
+  const measures = run.measures.filter(({ name }) => name !== 'perplexity' || kept[index++])
   return { ...run, measures, evaluation: run.evaluation.filter((_, text) => kept[text]) }
 }

@@ -19,7 +19,7 @@ export interface WorthRow {
   /** Null if the weights were measured as computed. */
   weights: string | null
   cost: Quality
-  /** Perplexity by kind of text, the measure of each task. */
+  /** The perplexity on each kind of text, and the main measure of each task. */
   quality: Record<string, Quality>
   /** Share of answers that end in a loop; null if unknown. */
   loops: number | null
@@ -32,13 +32,13 @@ export interface Duel {
   outcome: 'better' | 'worse' | 'tie' | 'mixed' | 'no rival'
   /** Tasks that the rival clearly does better. */
   worseTasks: string[]
-  /** True if it loops more often than the dense model. */
+  /** Whether the pruned file loops more often than the dense model. */
   vetoed: boolean
   /** Whether looping is known for both the pruned file and the dense model. */
   loopsKnown: boolean
 }
 
-/** The Pareto front of cost and one quality. Only a text that no choice used can decide. */
+/** The Pareto front of cost and one quality. Only perplexity on text that no choice used can decide. */
 export interface Front {
   kind: string
   measure: 'perplexity' | TaskMeasure
@@ -54,12 +54,12 @@ const outcomes: Record<Duel['outcome'], string> = {
   'no rival': 'no rival',
 }
 
-/** The outcome for a pruned file, in words. */
+/** Words the outcome for a pruned file. */
 export function outcomeText({ outcome, vetoed }: Duel): string {
   return vetoed && outcome === 'better' ? 'better, but its answers loop' : outcomes[outcome]
 }
 
-/** A file's perplexity, or its share of a task in percent, with its standard error if that is known. */
+/** Writes a file's perplexity, or its share of correct answers in percent, with the standard error if it is known. */
 export function qualityText({ quality }: WorthRow, { kind, measure }: Pick<Front, 'kind' | 'measure'>): string {
   const own = quality[kind]
   if (!own) return '–'

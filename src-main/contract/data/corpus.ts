@@ -1,9 +1,9 @@
 import type { UsedData } from './used-data.ts'
 
-/** Words that tell splits of one corpus, or pieces of a file, apart. */
+/** Words in names that distinguish splits of one corpus, or pieces of a file. */
 const split = /^(train|training|val|valid|validation|dev|test|eval|evaluation|calib|calibration|held|out|heldout|of|\d{4,})$/
 
-/** The corpus of a text, from its name or path: `c4-train` and `c4-val` are parts of `c4`. A file that only names its split gets its folder's. */
+/** Returns the corpus of text by its name or path: `c4` for `c4-train` and `c4-val`. A file that names only its split gets its folder's. */
 export function corpusOf(source: string): string {
   const names = source.toLowerCase().split(/[\\/]/).filter(Boolean).reverse()
   const [file = '', ...folders] = names
@@ -18,6 +18,6 @@ const withoutSplits = (name: string): string =>
     .filter((word) => word !== '' && !split.test(word))
     .join('')
 
-/** The corpora that windows were taken from. */
+/** Returns the corpora that windows were taken from. */
 export const corporaOf = ({ source, parts = [] }: Pick<UsedData, 'source' | 'parts'>): string[] =>
   (parts.length > 0 ? parts : [{ source }]).map((part) => corpusOf(part.source))

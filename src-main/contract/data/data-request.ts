@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import { readPlace } from '../places.ts'
 
-/** Where token windows come from (a file, a folder or a named data set), how long a window is, and how many are used at most. */
+/** Windows of tokens: their source (a file, a folder or a named data set), their length, and the largest number to use. */
 export const dataRequest = z.object({
   source: readPlace,
   sequenceLength: z.number().int().min(2),
   windows: z.number().int().positive().optional(),
-  /** Several sources with their shares. When set, `source` is only their name. */
+  /** Several sources with their shares. If set, `source` is only a name for the mix. */
   mix: z
     .array(z.object({ source: readPlace, share: z.number().positive() }))
     .min(2)

@@ -1,13 +1,13 @@
 import { z } from 'zod'
 
-/** One question as a model answered it: log-likelihood of each choice in nats. Contexts that are too long lose their beginning. */
+/** A question as a model answered it. `scores` are log-likelihoods of the choices in nats. Too long contexts lose their beginning. */
 export const scoredQuestion = z.object({
   context: z.string(),
   choices: z.array(z.string()),
   gold: z.number().int(),
   scores: z.array(z.number()),
   correct: z.boolean(),
-  /** By likelihood per character; absent if the task does not use it. */
+  /** Whether the answer was correct by likelihood per character; absent if the task does not use it. */
   correctPerCharacter: z.boolean().optional(),
 })
 

@@ -5,7 +5,7 @@ const titles: ReadonlyMap<string, string> = new Map(Object.entries({ ...bundledT
 /** A text of the bundled sample model. */
 const sampleText = /[\\/]sample-model[\\/](calibration|test)\.txt$/
 
-/** The title of a text that ships with Espalier or has a name, or the last part of a path: what people see of a source, and strangers may. */
+/** Returns the title of a named or bundled text, or else the last part of the path. It reveals no folders, so it can be shown to others. */
 export function sourceName(source: string): string {
   const sample = sampleText.exec(source)?.[1] as keyof typeof sampleTextTitles | undefined
   return titles.get(source) ?? (sample && sampleTextTitles[sample]) ?? source.split(/[\\/]/).filter(Boolean).at(-1) ?? source

@@ -1,12 +1,12 @@
 import { z } from 'zod'
 
-/** A preview of a text: its windows (`more` if not all were counted), how it begins, and how much of it also occurs in another text. */
+/** A preview of text: its number of windows (`more` if not all were counted), its beginning, and how much of it also occurs elsewhere. */
 export const textLook = z.object({
   windows: z.number().int().nonnegative(),
   more: z.boolean(),
   sequenceLength: z.number().int().positive(),
   beginning: z.string(),
-  /** Share of its passages, 0 to 1, that also occur in the reference text; null if none was given. */
+  /** The share of its passages, 0 to 1, that also occur in the other text of the request; null if there is none. */
   overlap: z.number().min(0).max(1).nullable(),
 })
 

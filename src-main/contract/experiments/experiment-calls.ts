@@ -19,7 +19,7 @@ export const experimentCalls = {
       name,
       grid,
       start,
-      /** Skip amounts that cannot be reached instead of refusing the whole request; `leftOut` gives the reasons. */
+      /** Skip amounts that cannot be reached instead of refusing the whole request. `leftOut` then has the reasons. */
       leaveOut: z.boolean().default(false),
       executor,
       notes: notes.optional(),

@@ -10,13 +10,13 @@ import { amount, backendName, measureRequest, weightType } from '../runs/run-req
 import { runStatus } from '../runs/run-status.ts'
 import { estimateBasis, secondsRange } from '../runs/time/estimate.ts'
 
-/** How a grid repairs the results of its methods. */
+/** How a run of a grid is repaired. */
 export const repairChoice = z.enum(['none', ...repairKind.options])
 
-/** Whether and how long a grid recovers what its methods and repairs leave. */
+/** Whether a run of a grid is recovered after pruning and repair, and for how long. */
 const recoveryChoice = z.union([z.literal('none'), recoveryAmount])
 
-/** The type that measured weights are stored in, or as computed. */
+/** The type that weights are stored in before they are measured, or `computed` to measure them as computed. */
 export const weightChoice = z.union([z.literal('computed'), weightType])
 
 const gridMethod = z.object({ method: z.string(), options: z.record(z.string(), z.unknown()).default({}) })
@@ -29,19 +29,20 @@ export const grid = z.object({
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
   /**
-   * Runs every combination once per entry; without any, each method uses its default. Fitted on `repairData`, else on the calibration text.
+   * Runs every combination once per entry. If absent, each method uses its default repair. The text is `repairData`, or else the default
+   * text of repairs.
    */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
-  /** Recovers every combination once per entry; without any, none is recovered. Trains on `recoveryData`, else on the usual text. */
+  /** Runs every combination once per entry. If absent, none is recovered. The text is `recoveryData`, or else the default of recoveries. */
   recoveries: z.array(recoveryChoice).min(1).max(5).optional(),
   recoveryData: dataRequest.optional(),
   recoveryTrains: trainedWeights.optional(),
-  /** Measures every combination and the dense model once per type; without any, as computed. */
+  /** Measures every combination and the dense model once per type. If absent, weights are measured as computed. */
   weights: z.array(weightChoice).min(1).max(40).optional(),
-  /** More types for the dense model only, as rivals of the pruned files. */
+  /** More types, for the dense model only. Its files in these types are rivals of the pruned files. */
   rivals: z.array(weightType).max(40).optional(),
-  /** Smaller models whose unpruned files in these types are rivals, too. */
+  /** Smaller models whose unpruned files, in the types of `weights` and `rivals`, are rivals too. */
   siblings: z.array(id).max(10).optional(),
   measures: z.array(measureRequest).default([]),
   localFolder: readPlace.optional(),
@@ -50,10 +51,10 @@ export const grid = z.object({
   memoryBytes: z.number().int().positive().optional(),
 })
 
-/** Preview of one combination of a grid: the split by Eq. 5, the sparsity it reaches, and its cost. */
+/** The preview of one combination of a grid: what it removes, the sparsity that it reaches, and its cost. */
 const combinationPreview = requestPreview.pick({ feasibleRange: true, fileRange: true, memoryBytes: true, formats: true }).extend({
   ...outline.shape,
-  /** The name of its runs, without the seed. */
+  /** The name of the combination's runs, without the seed. */
   name: z.string(),
   model: id,
   method: z.string(),
@@ -63,14 +64,14 @@ const combinationPreview = requestPreview.pick({ feasibleRange: true, fileRange:
   runs: z.number().int(),
   feasible: z.boolean(),
   problem: z.string().nullable(),
-  /** For one run by itself; null until the machine has been timed. */
+  /** The duration of one run by itself; null until the machine has been timed. */
   seconds: secondsRange.nullable(),
 })
 
 export const gridPreview = z.object({
   combinations: z.array(combinationPreview),
   runs: z.number().int(),
-  /** For all runs in sequence, with shared steps done once, and the basis of the estimate. */
+  /** The duration of all runs one after another, with shared steps done once, and the basis of this estimate. */
   seconds: secondsRange.nullable(),
   basis: estimateBasis.nullable(),
   memoryBytes: z.number().nullable(),
@@ -82,7 +83,7 @@ export const gridPreview = z.object({
 const explainedPart = z.enum(['methods', 'amounts', 'weights', 'repair', 'recovery', 'measures'])
 export type ExplainedPart = z.infer<typeof explainedPart>
 
-/** A ready-made grid. `goal` is what a user gets from it, if it answers the first question of the form; `reasons` explain it by part of the form. */
+/** A ready-made grid. `goal` is set if the first question of the form offers the preset. `reasons` explain the grid by part of the form. */
 export const preset = z.object({
   id: z.string(),
   title: z.string(),
@@ -103,7 +104,7 @@ export const experimentEntry = z.object({
   counts: z.partialRecord(runStatus, z.number().int()),
   runs: z.number().int(),
   baselines: z.array(id),
-  /** Names of models that were replaced between its runs, so that these used different models under one name. */
+  /** Names of models whose files were replaced between runs of this experiment, so that its runs used different models under one name. */
   changedModels: z.array(z.string()),
 })
 

@@ -8,7 +8,7 @@ import { usualGgufTypes } from '../titles.ts'
 import { formatOutline } from './exports.ts'
 import { benchRequest, speedRangeRequest } from './file-bench.ts'
 
-/** Several formats get a subfolder each. `replace` allows overwriting a folder that is not empty. */
+/** Where and how to save. Each of several formats gets a subfolder. `replace` allows overwriting a folder that is not empty. */
 const saving = {
   formats: z.array(z.string()).min(1).max(20),
   ggufTypes: z.array(z.string()).min(1).max(40).default(usualGgufTypes),
@@ -55,7 +55,7 @@ export const exportCalls = {
     'infeasible',
   ),
   'runs.save': call(
-    'Write the pruned model of a run to a folder of the library and add it there.',
+    'Write the pruned model of a run to a folder, and add it to the library.',
     one.extend({ name: name.optional(), folder: writePlace.min(1).optional(), ...saving }),
     transfer,
     'not-found',

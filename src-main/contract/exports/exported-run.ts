@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { usedData } from '../data/used-data.ts'
 
-/** What a saved model's card says about its run. `before` is the dense model's perplexity on the same data, if measured. */
+/** What the model card of a saved model says about its run. `before` is the dense model's perplexity on the same data, if measured. */
 export const exportedRun = z.object({
   seed: z.number().int(),
   /** The dense model's name on the hub or in the library. */

@@ -1,30 +1,30 @@
 import { z } from 'zod'
 
-/** Size of a pruned model in one format, computed from tensor sizes alone. */
+/** The size of a pruned model in one format, computed from tensor sizes alone. */
 export const formatOutline = z.object({
   format: z.string(),
-  /** Weight type of a GGUF file. */
+  /** The weight type of a GGUF file; null for other formats. */
   type: z.string().nullable(),
-  /** Bytes on disk, and bytes of keys and values in half precision for 1,000 tokens; null if the format cannot hold the model. */
+  /** Bytes on disk, and bytes of keys and values in half precision for 1,000 tokens. Both are null if the format cannot hold the model. */
   bytes: z.number().nullable(),
   keyValueBytes: z.number().nullable(),
-  /** Lower bounds before the method has decided, if they differ from the upper bounds above. */
+  /** Lower bounds, as long as the method has not decided and they differ from the fields above, which are then upper bounds. */
   least: z.object({ bytes: z.number(), keyValueBytes: z.number() }).optional(),
-  /** Why the format may turn out unable to hold the model. */
+  /** Why the format may turn out not to hold the model, once the method has decided. */
   perhaps: z.string().optional(),
-  /** Warnings: what is stored as zeros, where the context ends. */
+  /** Warnings, for example about parts that are stored as zeros, or a shorter context. */
   notes: z.array(z.string()),
   /** Why the format cannot hold the model. */
   problem: z.string().nullable(),
 })
 
-/** A saved file or folder reopened: its answers compared with the model it was saved from. */
+/** The test of a saved file or folder: it is reopened, and its output is compared with that of the model it was saved from. */
 const reloadTest = z.object({
   tokens: z.number().int(),
   perplexity: z.number(),
-  /** For the pruned model before saving. */
+  /** The perplexity of the pruned model before saving. */
   expected: z.number(),
-  /** How many of the first greedy tokens are equal. */
+  /** How many of the first greedily generated tokens are equal. */
   equalTokens: z.number().int(),
   greedyTokens: z.number().int(),
 })

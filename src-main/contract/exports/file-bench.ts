@@ -3,43 +3,43 @@ import { dataRequest } from '../data/data-request.ts'
 import { readPlace } from '../places.ts'
 import { speedBudget, weightType } from '../runs/run-request.ts'
 
-/** Prompt lengths to measure, as far as the context allows. */
+/** Default prompt lengths. Lengths that exceed the context are left out. */
 export const usualPrompts = [512, 2048, 8192] as const
-/** Prompt lengths of a run: its own, and the usual ones below. */
+/** Returns prompt lengths for a measurement: the default ones below `tokens`, and `tokens`. */
 export const promptsUpTo = (tokens: number): number[] => [...usualPrompts.filter((usual) => usual < tokens), tokens]
-/** How many turns each file gets. */
+/** Default number of turns for each file. */
 export const usualRounds = 3
-/** Tokens generated in each turn. */
+/** Number of tokens generated in each turn. */
 export const writtenTokens = 32
-/** A turn repeats until then, because single passes of a small model are too short for a steady time. */
+/** A turn is repeated for at least this long, because single passes of a small model are too short for a steady time. */
 export const shortestTurnSeconds = 0.25
 
-/** The median of all rounds, with the lowest and the highest. */
+/** The median of all rounds, with the lowest and the highest value. */
 const figure = z.object({ value: z.number(), low: z.number(), high: z.number() })
 
 /** What one file costs to run. Speeds are in tokens per second. */
 const benchedFile = z.object({
   name: z.string(),
   bytes: z.number(),
-  /** With the shortest prompt. */
+  /** The speed of reading the shortest prompt. */
   prefill: figure,
   firstToken: z.array(z.object({ tokens: z.number().int(), seconds: figure })),
   decode: figure,
-  /** Memory of the process with this file, when the longest prompt fills the context. */
+  /** Memory of the process with this file when the longest prompt is in the context. */
   memoryBytes: z.number(),
-  /** Per token of context, as llama.cpp would save it. */
+  /** Bytes of keys and values per token of context, as llama.cpp would save them. */
   keyValueBytes: z.number(),
   perplexities: z.array(z.object({ name: z.string(), value: z.number(), tokens: z.number().int() })),
 })
 
-/** Files measured in llama.cpp in turns, so that a disturbance of the machine affects all of them. The others are compared with the first. */
+/** Files measured in llama.cpp in turns, so that other load on the machine affects all of them. The first is compared with the others. */
 export const fileBench = z.object({
-  /** The release of the library's packages. */
+  /** The release of the installed ggml and llama.cpp libraries. */
   release: z.string(),
   device: z.string(),
   threads: z.number().int(),
   rounds: z.number().int(),
-  /** Tokens of the context that the files were opened with. */
+  /** Length of the context that the files were opened with, in tokens. */
   context: z.number().int(),
   files: z.array(benchedFile),
 })
@@ -47,12 +47,12 @@ export const fileBench = z.object({
 /** Which files to measure, and how. */
 export const benchRequest = z.object({
   files: z.array(readPlace.min(1)).min(1).max(20),
-  /** Texts that perplexities are measured on, with the names of their rows. */
+  /** Texts to measure perplexity on. Each name is the title of a row. */
   texts: z
     .array(z.object({ name: z.string().min(1), data: dataRequest }))
     .max(20)
     .default([]),
-  /** Tokens of the prompts; lengths that the files do not hold are left out. */
+  /** Prompt lengths in tokens. Those that exceed the files' context are left out. */
   prompts: z
     .array(
       z
@@ -65,13 +65,13 @@ export const benchRequest = z.object({
     .max(10)
     .default([...usualPrompts]),
   rounds: z.number().int().positive().max(100).default(usualRounds),
-  /** Default: one for each processor. */
+  /** Default: one thread for each processor. */
   threads: z.number().int().positive().max(1024).optional(),
-  /** A device as ggml names it. */
+  /** The name that ggml gives the device. */
   device: z.string().default('CPU'),
 })
 
-/** A method on a model, in a weight type, and the kind of speed. */
+/** Which speed to measure, for which method and weight type. Only the kind of `speed` matters, and its prompt length. */
 export const speedRangeRequest = z.object({
   method: z.string(),
   options: z.record(z.string(), z.unknown()).default({}),
@@ -79,7 +79,7 @@ export const speedRangeRequest = z.object({
   speed: speedBudget,
 })
 
-/** The slowest and the fastest speed of a method's files, in the unit of the speed that was asked for: the unpruned model's is one end. */
+/** The range of speeds of a method's files, in the unit of the requested speed. `from` or `to` is the speed of the unpruned model. */
 export const speedRange = z.object({ from: z.number(), to: z.number() })
 
 export type SpeedRangeRequest = z.output<typeof speedRangeRequest>

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { usedData } from '../data/used-data.ts'
 import { id, name } from '../identifiers.ts'
 
-/** A number with one standard error; null if the sample does not give one. */
+/** A number with one standard error. The error is null if the sample does not give one. */
 const estimate = z.object({ value: z.number(), error: z.number().nullable() })
 
 /**
@@ -34,13 +34,13 @@ const tokenGroup = z.object({
   lossChange: estimate,
 })
 
-/** Means over tokens: |x - dense| / |dense|, and the cosine with the dense model's vector; null if there is nothing to compare. */
+/** Means over tokens: |x - dense| / |dense|, and the cosine with the dense model's vector, null if there is nothing to compare. */
 const distance = z.object({ error: z.number(), cosine: z.number().nullable() })
 
 /** Error after one block: in the stream, and in what its submodules add to the stream. */
 const blockDistance = z.object({ stream: distance, attention: distance.nullable(), mlp: distance.nullable() })
 
-/** A token where a run is far from the dense model: its position, and the text before it. */
+/** A token where a run is far from the dense model, with its position and the text before it. */
 const worstToken = z.object({
   page: z.number().int(),
   /** Index into the page's lists. */
@@ -59,12 +59,12 @@ export const divergenceOfRun = z.object({
   run: inspectedRun,
   numbers: divergenceNumbers,
   groups: z.array(tokenGroup),
-  /** Null if the stream has another basis. */
+  /** Null if the run's stream has another basis, as after SliceGPT. */
   blocks: z.array(blockDistance).nullable(),
   worst: z.array(worstToken),
 })
 
-/** Totals over all pages of tokens. `pages` are files of the history, each found by its hash. */
+/** Totals over all pages of tokens. The pages themselves are results of steps; the call `runs.tokens` returns them. */
 export const divergence = z.object({
   data: usedData,
   tokens: z.number().int(),
@@ -79,8 +79,8 @@ const numbers = z.array(z.number())
 const distribution = z.object({ loss: numbers, top: z.array(z.number().int()), probability: numbers })
 
 /**
- * Tokens of some windows, by column. The first token of a window has no prediction, so its numbers are 0. `pieces` are the texts of the
- * tokens in `top`; `kinds` and `scripts` are indices into `tokenKinds` and `names`.
+ * Tokens of some windows, by column. The first token of a window has no prediction, so its numbers are 0. `pieces` has the text of each
+ * token in `top`. `kinds` are indices into `tokenKinds` (in `token-kinds.ts`), `scripts` are names.
  */
 export const tokenPage = z.object({
   page: z.number().int(),

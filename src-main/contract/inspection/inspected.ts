@@ -6,7 +6,8 @@ import { divergence, inspectedRun } from './divergence.ts'
 
 /**
  * One column of generated answers. `equal` is the share of tokens that match the first column, `looping` the share of answers that end in
- * a loop. Documents of earlier versions have neither that, nor `distinct` trigrams, nor the mean length of the repeated `ending`.
+ * a loop, `distinct` the share of distinct trigrams, and `ending` the mean length of the repeated ending. Documents of earlier versions
+ * lack the last three.
  */
 const answeringColumn = z.object({
   /** Null for the dense model. */

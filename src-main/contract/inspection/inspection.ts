@@ -15,7 +15,7 @@ export const inspection = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('generation'),
     runs: subjects.max(50),
-    /** Let the dense model answer too, before the others. */
+    /** Whether the dense model answers too. It then comes first. */
     dense: z.boolean().default(true),
     prompts: z.array(taggedPrompt).min(1).max(1000),
     settings: generationSettings,

@@ -1,6 +1,6 @@
 import { gammaNumbers, type Interval, middle } from '../comparison/statistics.ts'
 
-/** One judged pair: two contestants on one prompt, and the first one's points (1 a win, 0 a loss, 0.5 each if neither was better). */
+/** A judged pair: two contestants on one prompt, and the points of the first: 1 for a win, 0 for a loss, 0.5 if neither was better. */
 export interface JudgedPair {
   prompt: number
   first: number
@@ -17,19 +17,19 @@ export interface Standing {
   winInterval: Interval
 }
 
-/** What the intervals are, for screens and reports. */
+/** Explains the intervals on screens and in reports. */
 export const intervalMeaning =
   'A win probability is the mean over all other models, with the 95 % credible interval of the Bradley-Terry model. It starts as if all models had tied on one prompt, so a few votes move it little. Votes on one prompt overlap: all pairs among five answers count as four votes.'
 
-/** Points and games of every two contestants, votes and prior together. */
+/** The points of each contestant, and the games between every two, with votes and prior together. */
 interface Tally {
   readonly points: readonly number[]
   readonly games: readonly (readonly number[])[]
 }
 
 /**
- * Strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), as logs with mean 0: the
- * mode of the posterior whose prior is one prompt on which all tied, by the MM algorithm (Hunter 2004, Eq. 3).
+ * Returns the strengths of the model of Bradley and Terry (1952), P(i beats j) = s_i / (s_i + s_j), as logarithms with mean 0. They are the
+ * mode of the posterior, found by the MM algorithm (Hunter 2004, Eq. 3). The prior is one prompt on which all contestants tied.
  */
 function findMode({ points, games }: Tally): number[] {
   let strengths = points.map(() => 1)
@@ -51,7 +51,7 @@ function centre(strengths: readonly number[]): number[] {
   return strengths.map((one) => one / level)
 }
 
-/** The prior counts as one prompt, so it weighs as much as the votes on any other. */
+/** Sums the votes and the prior. The prior counts as one prompt, so it weighs as much as the votes on any other prompt. */
 function tally(contestants: number, pairs: readonly JudgedPair[]): Tally {
   const points = new Array<number>(contestants).fill(0)
   const games = Array.from({ length: contestants }, () => new Array<number>(contestants).fill(0))
@@ -75,16 +75,16 @@ function allTied(contestants: number): JudgedPair[] {
   return all.flatMap((first) => all.slice(first + 1).map((second) => ({ prompt: -1, first, second, score: 0.5 })))
 }
 
-/** A judge who prefers A to B and B to C prefers A to C, so votes on one prompt say no more than the ranking of its answers. */
+/** Returns the weight of each vote on one prompt. All pairs of n answers count as n - 1 votes, because they only rank the answers. */
 function weightOf(votes: readonly JudgedPair[]): number {
   const answers = new Set(votes.flatMap(({ first, second }) => [first, second]))
   return Math.min(1, (answers.size - 1) / votes.length)
 }
 
-/** Draws of the posterior, and how many first ones are discarded. */
+/** Number of draws from the posterior, and of the first draws, which are discarded. */
 const [draws, burnIn] = [20_000, 500]
 
-/** Standings with 95 % credible intervals. The posterior's draws are the same every time. */
+/** Returns standings with 95 % credible intervals. The draws from the posterior are the same every time. */
 export function standings(contestants: number, pairs: readonly JudgedPair[]): Standing[] {
   const counted = tally(contestants, pairs)
   const strengths = findMode(counted)
@@ -97,7 +97,7 @@ export function standings(contestants: number, pairs: readonly JudgedPair[]): St
   }))
 }
 
-/** Log strengths from their posterior, by the Gibbs sampler of Caron and Doucet (2012, 2.2) under a flat prior besides the points. */
+/** Draws log strengths from their posterior, by the Gibbs sampler of Caron and Doucet (2012, 2.2). The prior is flat beside the tally. */
 function drawPosterior({ points, games }: Tally): number[][] {
   const gamma = gammaNumbers(1)
   let strengths = points.map(() => 1)

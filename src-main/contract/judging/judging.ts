@@ -16,7 +16,7 @@ export const judgingEntry = z.object({
   createdAt: moment,
 })
 
-/** State shown to a judge; reveals nothing about whose an answer is. `next` is null when all pairs have a vote. */
+/** The state for a judge. It does not reveal which model gave an answer. `next` is null when all pairs have a vote. */
 export const judgingState = judgingEntry.extend({
   next: z.object({ pair: z.number().int(), prompt: z.string(), left: z.string(), right: z.string() }).nullable(),
   /** The pair that was voted on last, for undo. */
@@ -25,7 +25,7 @@ export const judgingState = judgingEntry.extend({
 
 const interval = z.object({ low: z.number(), high: z.number() })
 
-/** `score` is the mean of points (1 a win, 0.5 each for a tie or two bad answers); strengths and win rates as in `bradley-terry.ts`. */
+/** A model's result. Strengths and win rates are those of `bradley-terry.ts`. */
 const standing = z.object({
   name: z.string(),
   wins: z.number().int(),
@@ -38,6 +38,7 @@ const standing = z.object({
   winInterval: interval,
 })
 
+/** `score` is the mean of a model's points: 1 for a win, 0.5 for a tie or two bad answers. */
 const points = z.object({ name: z.string(), pairs: z.number().int(), score: z.number() })
 
 const judgingVote = z.object({

@@ -10,7 +10,7 @@ import { generationRequest } from '../playground/generation.ts'
 import { plan, tensorFile } from '../pruning/plan.ts'
 import { amount, backendName, runRequest } from '../runs/run-request.ts'
 
-/** Both sides must use the same version; the compute process sends its own first. */
+/** The version of these messages. Both sides must use the same one; the compute process sends its own first. */
 export const computeProtocol = 1
 
 /** Prefix of the JSON reason that a compute process writes before it exits because a file exceeded the read limits. */
@@ -19,7 +19,7 @@ export const limitMark = 'espalier-limit: '
 /** A run with its plan, and the fingerprint of the model it was pruned from; null if the run does not record it. */
 const inspectionSubject = z.object({ run: inspectedRun, plan, fingerprint: z.string().nullable() })
 
-/** The tasks of a compute process, which runs one at a time. */
+/** The tasks of a compute process, which does one at a time. */
 const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('run'), request: runRequest }),
   z.object({ kind: z.literal('ablation'), request: runRequest }),
@@ -30,12 +30,12 @@ const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('describe model'), path: z.string() }),
   z.object({ kind: z.literal('look at text'), model: z.string(), data: dataRequest, against: dataRequest.optional() }),
   z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
-  /** The work of each; null if it can no longer be determined. */
+  /** Returns the work of each request; null if it can no longer be determined. */
   z.object({ kind: z.literal('work'), requests: z.array(runRequest) }),
   z.object({
     kind: z.literal('save'),
     model: z.string(),
-    /** Of the model that the plan was made for; null if the run does not record it. */
+    /** The fingerprint of the model that the plan was made for; null if the run does not record it. */
     fingerprint: z.string().nullable(),
     plan: plan.nullable(),
     method: z.string(),
@@ -44,13 +44,13 @@ const computeTask = z.discriminatedUnion('kind', [
     formats: z.array(z.string()),
     ggufTypes: z.array(z.string()),
     replace: z.boolean(),
-    /** The text of the run's calibration, drawn by its seed; quantised files of few bits weigh errors by it. */
+    /** The run's calibration text, drawn by its seed. Weight types of few bits need it to weigh quantisation errors. */
     calibration: dataRequest.optional(),
     seed: z.number().int(),
     localFolder: readPlace.optional(),
     memoryBytes: z.number().optional(),
   }),
-  /** Size in each format; without a plan, of a model as the method would prune it. */
+  /** Returns the size in each format. Without a plan, it is the size of the model as the method would prune it. */
   z.object({
     kind: z.literal('outline save'),
     model: z.string(),

@@ -3,7 +3,7 @@ import { moment } from '../identifiers.ts'
 
 const backendState = z.object({ name: z.string(), available: z.boolean(), why: z.string() })
 
-/** A device, and the runtime that computes on it; null if none does. `memoryBytes` is the free amount. */
+/** A device. `usedBy` is the runtime that computes on it, or null if none does. `memoryBytes` is the free memory. */
 export const deviceReport = z.object({
   id: z.string(),
   title: z.string(),
@@ -15,7 +15,7 @@ export const deviceReport = z.object({
   why: z.string(),
 })
 
-/** What the compute process found: the backend and device it would use, and why, and every device. */
+/** What the compute process found on this machine: the backend and device that it would use, the reason, and all backends and devices. */
 export const engineReport = z.object({
   backend: z.string(),
   device: z.string(),
@@ -26,10 +26,10 @@ export const engineReport = z.object({
 })
 
 /**
- * A machine's speed at the operations of pruning, for one model width: billions of operations per second in attention, MLPs and head, in
- * float64, and for eigenvectors; the fixed cost in seconds of passing a part; gigabytes of weights per second in token-by-token generation;
- * and the speed-up of a block over float32 with other products (1 without hardware units for them); `auto` is the speed-up of those in
- * 16 bits if precision `auto` takes them, else 1.
+ * A machine's speed at the operations of pruning, for one model width. `attention`, `mlp`, `head`, `double` (float64) and `vectors`
+ * (eigenvectors) are billions of operations per second. `call` is the fixed cost of passing a part, in seconds. `decoded` is gigabytes of
+ * weights per second in token-by-token generation. The others are speed-ups of a block over float32 with other products, 1 if the hardware
+ * has no units for them. `auto` is the speed-up with 16-bit products if precision `auto` uses them, else 1.
  */
 const machineRate = z.object({
   hidden: z.number().int(),
@@ -47,8 +47,8 @@ const machineRate = z.object({
 })
 
 /**
- * Known operations checked and a product timed. `largestError` is the worst error relative to the largest expected value, `worst` the
- * operation. `matches` is false if that exceeds float32's tolerance.
+ * The result of checking operations with known results, and of timing a product. `largestError` is the worst error relative to the largest
+ * expected value, and `worst` names its operation. `matches` is false if this error exceeds float32's tolerance.
  */
 export const selfTest = z.object({
   backend: z.string(),

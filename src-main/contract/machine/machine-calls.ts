@@ -7,7 +7,7 @@ import { backup, historyState } from './history.ts'
 import { settingsChange, settingsView, workbenchState } from './settings.ts'
 
 export const machineCalls = {
-  'workbench.get': call('The program’s version, and whether it has been used yet.', nothing, workbenchState),
+  'workbench.get': call('Version and platform, and how many models and runs there are.', nothing, workbenchState),
 
   'settings.get': call('The current settings.', nothing, settingsView),
   'settings.update': call('Change settings.', settingsChange, settingsView, 'disk'),
@@ -28,7 +28,7 @@ export const machineCalls = {
 
   'engine.get': call('Backend and device in use, and why.', z.object({ probe: z.boolean().default(false) }), engineState),
   'engine.selfTest': call(
-    'Check known operations and time them.',
+    'Check operations with known results, and measure the speed of this machine.',
     z.object({ backend: backendName.default('auto') }),
     selfTest,
     'conflict',

@@ -8,10 +8,10 @@ export const settings = z.object({
   backend: backendChoice,
   memoryBytes: z.number().int().positive().nullable(),
   idleMinutes: z.number().int().min(0).max(1440),
-  /** Simultaneous runs on the processor; null for the default of one without a GPU and none with one. */
+  /** Number of simultaneous runs on the processor. Null is the default: one without a GPU, none with one. */
   cpuSlots: z.number().int().min(0).max(64).nullable(),
   notifyWhenDone: z.boolean(),
-  /** Whether runs that the end of the program cut off are resumed at its next start. */
+  /** Whether runs that were interrupted when Espalier ended are resumed at its next start. */
   resumeRuns: z.boolean(),
   folders: z.object({ models: chosenPlace, exports: chosenPlace, cache: chosenPlace }),
 })
@@ -23,7 +23,7 @@ export const settingsView = settings.extend({
   hubToken: z.object({ present: z.boolean(), from: z.enum(['environment', 'file', 'none']) }),
 })
 
-/** The program's version and whether it has been used yet. `protocol` changes when calls change incompatibly. */
+/** The version, and how many models and runs there are. `protocol` changes when calls change incompatibly. */
 export const workbenchState = z.object({
   version: z.string(),
   protocol: z.number().int(),

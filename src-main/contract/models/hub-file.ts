@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** One file on the hub: repository (`owner/name`) of a model or data set, revision (branch, tag or commit), and path inside it. */
+/** A file on the hub: the repository (`owner/name`) of a model or data set, the revision (branch, tag or commit), and the path inside. */
 export const hubFile = z.object({
   kind: z.enum(['model', 'dataset']),
   repository: z.string(),

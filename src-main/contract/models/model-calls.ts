@@ -28,7 +28,7 @@ export const modelCalls = {
     'conflict',
   ),
   'models.restore': call('Undo the removal of a model.', one, modelEntry, 'not-found'),
-  'models.found': call('Checkpoints of other programs on this machine that can be added.', nothing, z.array(foundModel)),
+  'models.found': call('Checkpoints that other programs store on this machine, and that can be added.', nothing, z.array(foundModel)),
   'models.download': call(
     'Download a model by its hub name.',
     z.object({ name, revision: name.optional() }),
@@ -40,7 +40,7 @@ export const modelCalls = {
   ),
 
   'files.browse': call(
-    'Folders and checkpoints in a folder of this machine, for choosing one without a file dialog.',
+    'Folders, checkpoints and data files in a folder of this machine, for choosing one without a file dialog.',
     z.object({ folder: path.optional() }),
     z.object({
       folder: z.string(),
@@ -50,8 +50,14 @@ export const modelCalls = {
     'not-found',
   ),
 
-  'transfers.list': call('Current and recent downloads, copies and exports.', nothing, z.array(transfer)),
+  'transfers.list': call('Current and recent downloads, copies, exports and measurements of files.', nothing, z.array(transfer)),
   'transfers.pause': call('Pause a download and keep the received part.', one, transfer, 'not-found', 'conflict'),
   'transfers.resume': call('Resume a paused or failed download.', one, transfer, 'not-found', 'conflict'),
-  'transfers.cancel': call('Cancel a transfer and delete what it wrote.', one, transfer, 'not-found', 'conflict'),
+  'transfers.cancel': call(
+    'Cancel a transfer. Unfinished copies are deleted; the cache keeps the received part of a download.',
+    one,
+    transfer,
+    'not-found',
+    'conflict',
+  ),
 }

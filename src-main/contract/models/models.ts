@@ -29,7 +29,7 @@ const blockDescription = z.object({
   zeroed: z.array(stackPart).optional(),
 })
 
-/** The sparsities that a method can reach on a model; `steps` is set if only certain values are possible. */
+/** The sparsities that a method can reach on a model. `steps` is set if only certain values are possible. */
 const feasibleRange = z.object({
   method: z.string(),
   minimum: z.number(),
@@ -38,8 +38,8 @@ const feasibleRange = z.object({
 })
 
 /**
- * A checkpoint's description, read from its headers and config. `parameters.stack` is the block stack alone, `active` what one token meets of
- * all parameters; absent where that is all of them.
+ * A checkpoint's description, read from its headers and config. `parameters.stack` counts those of the block stack alone, `active` those
+ * that one token uses (absent if it uses all).
  */
 export const modelDescription = z.object({
   family: z.string(),
@@ -47,9 +47,9 @@ export const modelDescription = z.object({
   shape: modelShape,
   blocks: z.array(blockDescription),
   parameters: z.object({ total: z.number().int(), stack: z.number().int(), active: z.number().int().optional() }),
-  /** The type of most weights; of a quantised file all its types, the largest share first. */
+  /** The type of most weights. For a quantised file, all of its types, the largest share first. */
   dtype: z.string(),
-  /** Whether weights are unpacked when they are read, so that all results are of the unpacked weights. */
+  /** Whether weights are unpacked when they are read, so that all results refer to the unpacked weights. */
   unpacked: z.boolean().optional(),
   bytes: z.number().int(),
   tokenizer: z.string().nullable(),
@@ -59,7 +59,7 @@ export const modelDescription = z.object({
   plan: plan.nullable(),
 })
 
-/** The type that a model's weights are stored in, and the one they are computed in if that differs. */
+/** Words the type that a model's weights are stored in, and the type they are computed in if it differs. */
 export function numbersOf({ dtype, unpacked }: Pick<ModelDescription, 'dtype' | 'unpacked'>): string {
   return unpacked ? `${dtype}, computed as float32 from unpacked weights` : dtype
 }
@@ -83,7 +83,7 @@ export const modelEntry = z.object({
   bytes: z.number().int(),
   parent: id.nullable(),
   run: id.nullable(),
-  /** What that run did; null if there is none. */
+  /** What this run did; null if there is none. */
   pruned: prunedBy.nullable(),
   usedByRuns: z.number().int(),
   notes,
@@ -98,14 +98,14 @@ export const modelDetail = modelEntry.extend({
   descendants: z.array(z.object({ id, name, run: id.nullable(), reached: z.number().nullable() })),
 })
 
-/** The library's size on disk, without models that it only links to. */
+/** Returns the library's size on disk, without models that it only links to. */
 export function ownedBytes(models: readonly Pick<ModelEntry, 'origin' | 'bytes'>[]): number {
   return models.filter(({ origin }) => origin !== 'linked').reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
 type Described = Pick<ModelEntry, 'description'>
 
-/** Smaller unpruned models of the same family that read texts as the same tokens, largest first: rivals of what is pruned from `model`. */
+/** Finds rivals of a pruned model: smaller unpruned models of its family with the same tokenizer and vocabulary size, largest first. */
 export function smallerSiblings(model: Described, library: readonly ModelEntry[]): ModelEntry[] {
   const kindOf = ({ description: { family, tokenizer, shape } }: Described) => JSON.stringify([family, tokenizer, shape.vocabulary])
   const sizeOf = ({ description }: Described) => description.parameters.total
@@ -122,7 +122,7 @@ export const foundModel = z.object({
   path: z.string(),
 })
 
-/** Files entering or leaving the library: a download, a copy, or an export of a run. */
+/** Long work with files: a download, a copy, an export of a run, or a measurement in llama.cpp (`bench`). */
 export const transfer = z.object({
   id,
   kind: z.enum(['download', 'copy', 'export', 'bench']),
@@ -134,13 +134,13 @@ export const transfer = z.object({
   secondsLeft: z.number().nullable(),
   model: id.nullable(),
   problem: z.string().nullable(),
-  /** What kind of problem, for programs. */
+  /** The kind of problem, for programs. */
   code: z.enum(errorCodes).optional(),
-  /** The exported files, each with its error after reopening. */
+  /** The exported files, each with the test of reopening it. */
   saved: z.array(savedFile).optional(),
   /** How many exported files have been reopened, once all are written. */
   opened: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
-  /** For a measurement in llama.cpp: how many of its turns are over, and what it found. */
+  /** For a measurement in llama.cpp: how many of its turns are done, and its results. */
   turns: z.object({ done: z.number().int(), total: z.number().int() }).optional(),
   bench: fileBench.optional(),
   speeds: speedRange.optional(),

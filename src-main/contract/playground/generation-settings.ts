@@ -18,10 +18,13 @@ const decoding = z.discriminatedUnion('kind', [
   }),
 ])
 
-/** The most tokens of one answer. */
+/** The largest number of tokens in one answer. */
 export const mostNewTokens = 8192
 
-/** `template` applies the model's chat template; `turns` marks prompts that are one conversation. `maxTokens` counts new tokens, `maxLength` counts all. An answer ends before a `stop` text. */
+/**
+ * `template` says whether the model's chat template is applied. If `turns` is true, the prompts are one conversation. `maxTokens` limits
+ * new tokens, `maxLength` all tokens. An answer ends before any of the strings in `stop`.
+ */
 export const generationSettings = z.object({
   decoding: decoding.default({ kind: 'sampling', temperature: 0.8, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }),
   template: z.enum(['raw', 'chat']).default('raw'),

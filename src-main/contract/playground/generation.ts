@@ -6,7 +6,7 @@ import { generationSettings } from './generation-settings.ts'
 const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
 export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
-/** One prompt. `continueFrom` are the token ids of a given beginning of the answer (to continue from an alternative). */
+/** A prompt. `continueFrom` has the token ids that the answer must begin with, for continuing from an alternative. */
 export const generationPrompt = z.object({
   text: z.string().max(100_000),
   continueFrom: z.array(z.number().int().nonnegative()).optional(),
@@ -14,17 +14,18 @@ export const generationPrompt = z.object({
 
 const chatMessage = z.object({ role: z.string().min(1).max(100), content: z.string().max(1_000_000) })
 
-/** A conversation instead of a text goes through the model's chat template. `seed` replaces that of the settings. */
+/** A prompt for the engine. If set, `messages` go through the chat template instead of `text`. `seed` overrides the settings. */
 export const enginePrompt = generationPrompt.extend({
   messages: z.array(chatMessage).min(1).max(1000).optional(),
-  /** The earlier turns of each column, before `text`. */
+  /** For each column, its turns of the conversation before `text`. */
   histories: z.array(z.array(chatMessage)).optional(),
   seed: z.number().int().nonnegative().optional(),
 })
 
 /**
- * A generation request to the compute process: one model, several plans over it (null: unchanged), the same prompts for each. `fingerprint`
- * is of the model that the plan was made for; null if the run does not record it. `scoresPrompts` also reports the prompts' own probabilities.
+ * A request to the compute process to generate text: one model, several plans over it (null: unpruned), and the same prompts for each.
+ * `fingerprint` is that of the model that the plan was made for; null if the run does not record it. With `scoresPrompts`, the
+ * probabilities of the prompts' own tokens are reported too.
  */
 export const generationRequest = z.object({
   model: z.string(),
@@ -55,7 +56,7 @@ export const transcriptAnswer = z.object({
 
 /**
  * Progress of one column. `column` and `prompt` are indices into the request. Tokens of a scored prompt have the probabilities that the
- * model gives them; the first, which follows nothing, has 1.
+ * model gives them. The first token has probability 1, because nothing precedes it.
  */
 export const generationEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.number().int(), text: z.string() }),

@@ -5,7 +5,7 @@ import { answerer, completion, completionRequest, promptSet, sessionRequest, tra
 
 export const playgroundCalls = {
   'playground.start': call(
-    'Generate from prompts with several views of one model; tokens come as `generation` events.',
+    'Answer prompts with several columns, which are plans over one model. Tokens arrive as `generation` events.',
     sessionRequest,
     transcriptEntry,
     'not-found',
@@ -13,7 +13,7 @@ export const playgroundCalls = {
     'infeasible',
   ),
   'playground.reply': call(
-    'Ask on in a conversation: each column sees its own earlier answers. Needs the chat template.',
+    'Continue a conversation. Each column sees its own earlier answers. Needs the chat template.',
     one.extend({ text: z.string().min(1).max(100_000) }),
     transcriptEntry,
     'not-found',
@@ -28,7 +28,7 @@ export const playgroundCalls = {
   'playground.release': call('Free the memory that the playground uses.', nothing, nothing),
   'playground.answerers': call('Models and runs that can answer, newest first.', nothing, z.array(answerer)),
   'playground.complete': call(
-    'Answers of one model or run, without a transcript.',
+    'Answer prompts with one model or run, without storing a transcript.',
     completionRequest,
     completion,
     'not-found',

@@ -3,7 +3,7 @@ import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { enginePrompt, generatedToken, generationPrompt, transcriptAnswer } from './generation.ts'
 import { generationSettings } from './generation-settings.ts'
 
-/** A column: an unchanged model, or a run's plan over its model. */
+/** A column: an unpruned model, or the plan of a run over its model. */
 const playgroundColumn = z.object({ model: id.optional(), run: id.optional() })
 
 /** All columns of a session must belong to one model, so that its weights are loaded once. */
@@ -45,23 +45,23 @@ export const transcript = transcriptEntry.extend({
   problem: z.string().nullable(),
 })
 
-/** A model or a run that can answer. `id` is that of the model or run. */
+/** A model or a run that can answer prompts. `id` is the id of that model or run. */
 export const answerer = z.object({ id, name, kind: z.enum(['model', 'run']), createdAt: moment })
 
-/** The most answers that one request may ask for. */
+/** The largest number of prompts in one request. */
 export const mostPrompts = 256
 
-/** Answers of one model or run, by id or by a name that only one has, without a transcript. */
+/** A request for answers of one model or run, without a transcript. `model` is its id, or its name if no other has this name. */
 export const completionRequest = z.object({
   model: z.string().min(1).max(500),
   prompts: z.array(enginePrompt).min(1).max(mostPrompts),
   settings: generationSettings,
   scoresPrompts: z.boolean().default(false),
-  /** Tokens also come as `generation` events of this session. */
+  /** If set, tokens also arrive as `generation` events of this session. */
   session: id.optional(),
 })
 
-/** The answers in the order of the prompts. `scored` has the prompt's own tokens if they were asked for. */
+/** The answers in the order of the prompts. `scored` has the prompt's own tokens if the request asked for them. */
 export const completion = z.object({
   model: answerer,
   answers: z.array(transcriptAnswer.extend({ promptTokens: z.number().int(), scored: z.array(generatedToken).nullable() })),

@@ -1,4 +1,4 @@
-/** One prompt per line. Words with # at the end of a line are its tags. */
+/** Parses one prompt per line. Words with # at the end of a line are its tags. */
 export function parsePrompts(text: string): { text: string; tags: string[] }[] {
   return text
     .split(/\r?\n/)

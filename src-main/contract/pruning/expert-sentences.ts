@@ -12,7 +12,7 @@ interface JudgedExpert {
   readonly isSuper: boolean
 }
 
-/** The experts that a plan removes or replaces, or those that it keeps, of mixtures that lose any. */
+/** Returns the experts that a plan keeps, or those that it removes or replaces. Mixtures that keep all experts are skipped. */
 function expertsOf({ blocks }: JudgedExperts, plan: Plan, which: 'kept' | 'removed'): JudgedExpert[] {
   return blocks.flatMap(({ block, tokens, superExperts }) => {
     const mlp = plan.blocks[block]?.mlp
@@ -25,11 +25,11 @@ function expertsOf({ blocks }: JudgedExperts, plan: Plan, which: 'kept' | 'remov
 }
 
 const rarest = (experts: readonly JudgedExpert[]): JudgedExpert | undefined =>
-  experts.reduce<JudgedExpert | undefined>((least, one) => (least && least.tokens <= one.tokens ? least : one), undefined)
+  experts.reduce<JudgedExpert | undefined>((rarer, one) => (rarer && rarer.tokens <= one.tokens ? rarer : one), undefined)
 
 const nameOf = ({ block, expert }: JudgedExpert): string => `expert ${expert} of block ${block}`
 
-/** What a careful reader should know of how experts were chosen: how little the rarest were seen, and whether a super expert went. */
+/** Says on how few tokens the rarest experts were judged, and whether a super expert was removed. */
 export function expertSentences(judged: JudgedExperts, plan: Plan): string[] {
   const [kept, removed] = [expertsOf(judged, plan, 'kept'), expertsOf(judged, plan, 'removed')]
   const [leastKept, leastRemoved] = [rarest(kept), rarest(removed)]
@@ -37,16 +37,16 @@ export function expertSentences(judged: JudgedExperts, plan: Plan): string[] {
   const words = ({ tokens }: JudgedExpert) => `${tokens.toLocaleString('en-US')} ${tokens === 1 ? 'token' : 'tokens'}`
   const few = Math.min(leastKept.tokens, leastRemoved.tokens) < fewTokens
   const advice = few ? ` Below about ${fewTokens}, a score is mostly noise: use more calibration text.` : ''
-  const gone = removed.filter(({ isSuper }) => isSuper)
+  const superExperts = removed.filter(({ isSuper }) => isSuper)
   return [
-    `The rarest kept expert (${nameOf(leastKept).replace('expert ', '')}) was judged on ${words(leastKept)}, the rarest removed one (${nameOf(leastRemoved).replace('expert ', '')}) on ${words(leastRemoved)}.${advice}`,
-    gone.length === 0
+    `The rarest kept expert (${nameOf(leastKept).replace('expert ', '')}) was judged on ${words(leastKept)}, and the rarest removed one (${nameOf(leastRemoved).replace('expert ', '')}) on ${words(leastRemoved)}.${advice}`,
+    superExperts.length === 0
       ? 'No super expert was removed.'
-      : `${gone.length === 1 ? 'A super expert was' : 'Super experts were'} removed: ${gone.map(nameOf).join(', ')}. Without its largest outputs, a model often breaks.`,
+      : `${superExperts.length === 1 ? 'A super expert was' : 'Super experts were'} removed: ${superExperts.map(nameOf).join(', ')}. Without its largest outputs, a model often breaks.`,
   ]
 }
 
-/** How evenly a mixture's tokens are spread: 1 for equal shares, lower the fewer experts do the work. */
+/** Measures how evenly tokens are routed to a mixture's experts: 1 for equal shares, and lower the fewer experts do the work. */
 export function balanceOf({ tokens }: Pick<JudgedMixture, 'tokens'>): number {
   const sum = tokens.reduce((total, own) => total + own, 0)
   if (sum === 0 || tokens.length < 2) return 1

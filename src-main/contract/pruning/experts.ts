@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** What an expert is scored by; the lowest goes first. */
+/** How an expert is scored. The expert with the lowest score is removed first. */
 export const expertScores = {
   reap: 'size of an expert’s output, weighted by the router, averaged over the tokens routed to it',
   reap_sum: 'size of an expert’s output, weighted by the router, averaged over all tokens',
@@ -10,7 +10,7 @@ export const expertScores = {
 const names = Object.keys(expertScores) as [keyof typeof expertScores, ...(keyof typeof expertScores)[]]
 export const expertScore = z.enum(names)
 
-/** The experts of one mixture, by number: calibration tokens routed to each, and its score. `superExperts` have the model's largest outputs. */
+/** For each expert of one mixture, the calibration tokens routed to it and its score. `superExperts` have the model's largest outputs. */
 const judgedMixture = z.object({
   block: z.number().int().nonnegative(),
   tokens: z.array(z.number().int().nonnegative()),
@@ -18,7 +18,10 @@ const judgedMixture = z.object({
   superExperts: z.array(z.number().int().nonnegative()),
 })
 
-/** What the experts of a run were judged by. `tokens` is the length of the calibration text, of which each token met `chosen` experts of a mixture. */
+/**
+ * How the experts of a run were judged. `tokens` is the length of the calibration text. The router sends each token to `chosen` experts of
+ * each mixture.
+ */
 export const judgedExperts = z.object({
   score: expertScore,
   tokens: z.number().int(),

@@ -1,11 +1,11 @@
 import { z } from 'zod'
 
-/** The cost of one block's MLP and attention around the pruned and repaired model, in nats of divergence from the dense model per token. */
+/** How one block's MLP and attention affect the divergence from the dense model, in nats per token, in a pruned and repaired model. */
 const fittedBlock = z.object({
   block: z.number().int().nonnegative(),
-  /** Change of divergence at each of the table's widths, made monotone. */
+  /** Change of the divergence at each of `widths`, made monotone. */
   divergences: z.array(z.number()),
-  /** Change if the attention is removed; null where the block has none. */
+  /** Change of the divergence if the attention is removed; null if the block has none. */
   attention: z.number().nullable(),
   /** Neurons kept by the plan, and whether it removes the attention. */
   width: z.number().int(),

@@ -18,7 +18,7 @@ export const optionField = z.object({
   maximum: z.number().optional(),
   choices: z.array(optionValue).optional(),
   unit: z.string().optional(),
-  /** What the form shows without a value, if the method does not choose one. */
+  /** What a form shows while the option has no value, if the method does not choose one. */
   empty: z.string().optional(),
 })
 
@@ -26,14 +26,14 @@ export const methodEntry = z.object({
   id: z.string(),
   title: z.string(),
   paper: z.string(),
-  /** Whether the method is Espalier's own. `paper` is then what it builds on. */
+  /** Whether the method is Espalier's own. `paper` is then the work that it builds on. */
   own: z.boolean(),
   summary: z.string(),
   unit: z.string(),
   options: z.array(optionField),
   /** The default repair; null for none. */
   repair: repairKind.nullable(),
-  /** Whether its results can be repaired and recovered, with default options. */
+  /** Whether the method's results can be repaired and recovered, with default options. */
   refits: z.boolean(),
 })
 
@@ -42,14 +42,14 @@ export const datasetEntry = z.object({
   source: z.string(),
   title: z.string(),
   uses: z.array(z.enum(['calibration', 'evaluation', 'recovery'])),
-  /** Belongs to the bundled sample model; other models are not offered it. */
+  /** Whether the text belongs to the bundled sample model. Other models are not offered it. */
   ofSample: z.boolean(),
   present: z.boolean(),
   bytes: z.number().int().nullable(),
   summary: z.string(),
 })
 
-/** `written`: answers are written by the model and checked, not chosen by likelihood. */
+/** A zero-shot task. If `written`, the model writes answers that are then checked; else it chooses among given ones by likelihood. */
 export const taskEntry = z.object({
   id: z.string(),
   title: z.string(),
@@ -64,7 +64,7 @@ export const exportFormat = z.object({ id: z.string(), title: z.string(), summar
 /** Everything that forms offer. */
 export const catalogue = z.object({
   methods: z.array(methodEntry),
-  /** Studies of one choice of 2SSP; a run uses one as its method. */
+  /** Studies of one design choice of 2SSP. A run can have one as its method. */
   ablations: z.array(methodEntry),
   datasets: z.array(datasetEntry),
   tasks: z.array(taskEntry),

@@ -11,19 +11,21 @@ const ofExperts = {
 
 /**
  * The plan of one MLP. `kept` lists the remaining neurons in index order. `inputs` and `outputs` (remaining hidden channels) occur only in
- * the rows-versus-columns ablation. Of a mixture, `experts` are the numbers of those that stay, all without it; `keptByExpert` their
- * neurons, as many of each; `constants` the numbers of those that became a vector of the plan's tensors; and `expertScale` what the down
- * projections of those that stay are multiplied by.
+ * the rows-versus-columns ablation.
+ *
+ * The other fields are for mixtures. `experts` lists the remaining experts (absent: all), `keptByExpert` the remaining neurons of each, the
+ * same number for all. `constants` lists experts that a vector in the plan's tensors replaces. The down projections of the remaining
+ * experts are multiplied by `expertScale`.
  */
 const mlpPlan = z.union([
   z.literal('removed'),
   z.object({ kept: z.union([z.literal('all'), indices]), inputs: indices.optional(), outputs: indices.optional(), ...ofExperts }),
 ])
 
-/** Projections whose weights a repair replaces: those that write to the stream. */
+/** The projections that write to the stream. A repair replaces their weights. */
 export const replaceable = z.enum(['output', 'down'])
 
-/** Submodules whose tensors are all replaced, norms included: recovery trains them. */
+/** The submodules that a recovery trains. It replaces all of their tensors, including norms. */
 const trainable = z.enum(['attention', 'mlp'])
 
 /** `replaced` names the block's projections, or whole submodules, whose weights are in the plan's tensors. */
@@ -37,8 +39,8 @@ const blockPlan = z.object({
 })
 
 /**
- * A narrower stream between submodules: the number of coordinates that remain after the rotations in the plan's tensors. `epsilon` replaces
- * that of the model's norms if the method chose another.
+ * A narrower stream between submodules. `width` is the number of coordinates that remain after the rotations in the plan's tensors.
+ * `epsilon` replaces the epsilon of the model's norms if the method chose another.
  */
 const slicePlan = z.object({ width: z.number().int().positive(), epsilon: z.number().positive().optional() })
 
@@ -53,7 +55,7 @@ export const tensorFile = z.object({
 export const plan = z.object({
   blocks: z.array(blockPlan),
   slice: slicePlan.optional(),
-  /** Where the norm in front of the head is among the plan's tensors too. */
+  /** Set if the plan's tensors also replace the norm in front of the head. */
   finalNorm: z.literal('replaced').optional(),
   tensors: z.array(tensorFile).optional(),
 })

@@ -3,15 +3,15 @@ import { precisionNames } from './precision-names.ts'
 
 /**
  * How products are computed. `float32`: throughout. `mixed`: a search ranks candidates with bfloat16 products and rescores, with float32
- * accuracy, every candidate that could still win, so it makes float32's choices. `bfloat16`: throughout, fast and rough. `auto` uses `mixed`
- * if the processor has units for it.
+ * accuracy, every candidate that could still win, so it makes the same choices as float32. `bfloat16`: throughout, fast and rough. `auto`
+ * uses `mixed` if the backend is fast at 16-bit products.
  */
 export const precisionName = z.enum(precisionNames)
 
 /** The precision that a run used. */
 export const precision = z.enum(['float32', 'mixed', 'bfloat16'])
 
-/** How a `mixed` run was certified: its choices (`rounds`), their candidates, and how many of those were rescored with float32 accuracy. */
+/** How a `mixed` run was certified: the number of choices (`rounds`), of candidates, and of candidates rescored with float32 accuracy. */
 export const certified = z.object({
   rounds: z.number().int().nonnegative(),
   candidates: z.number().int().nonnegative(),

@@ -2,16 +2,16 @@ import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { usedData } from '../data/used-data.ts'
 
-/** How long a recovery trains: a number of tokens, or as many as this machine manages in a number of minutes. */
+/** How long a recovery trains: a number of tokens, or as many tokens as this machine manages in a number of minutes. */
 export const recoveryAmount = z.union([
   z.object({ tokens: z.number().int().positive() }),
   z.object({ minutes: z.number().positive().max(100_000) }),
 ])
 
-/** All remaining weights, or a change of rank 16 to each projection, which takes less memory. */
+/** What a recovery trains: all remaining weights, or a change of rank 16 to each projection, which takes less memory. */
 export const trainedWeights = z.enum(['all', 'low-rank'])
 
-/** A short training of what a plan leaves, on a text, towards the dense model's answers. */
+/** A short training of the pruned model, so that it predicts what the dense model predicts. */
 export const recoveryRequest = z.object({
   amount: recoveryAmount,
   text: dataRequest,
@@ -21,7 +21,7 @@ export const recoveryRequest = z.object({
   trains: trainedWeights.optional(),
 })
 
-/** A measured point of a training: mean loss since the last point, and divergence on each held-out kind of text, in nats. */
+/** A measurement during training: mean loss since the previous one, and divergence on each held-out kind of text, in nats per token. */
 export const recoveryPoint = z.object({
   step: z.number().int().nonnegative(),
   tokens: z.number().int().nonnegative(),
@@ -31,21 +31,21 @@ export const recoveryPoint = z.object({
 
 /** What a recovery did. */
 export const recovery = z.object({
-  /** Steps and tokens, trained and planned. */
+  /** Steps and tokens that were trained, and the number of planned steps. */
   steps: z.number().int().nonnegative(),
   plannedSteps: z.number().int().positive(),
   tokens: z.number().int().nonnegative(),
   seconds: z.number(),
-  /** Trained entries, what they are (all weights in documents without it), and the highest learning rate. */
+  /** Number of trained parameters, what was trained (absent: all weights), and the highest learning rate. */
   parameters: z.number().int(),
   trains: trainedWeights.optional(),
   rate: z.number(),
   products: z.enum(['float32', 'bfloat16']),
   text: usedData,
-  /** Kinds of text that it was not trained on, with the windows of each that decide. */
+  /** Kinds of text that it was not trained on. The divergence on this many windows of each decides which weights are kept. */
   heldOut: z.array(z.object({ kind: z.string(), windows: z.number().int().positive() })),
   points: z.array(recoveryPoint),
-  /** The point whose weights were taken; 0 leaves the weights as they were. */
+  /** Index of the point whose weights were kept. 0 is the point before training, so the weights are unchanged. */
   best: z.number().int().nonnegative(),
 })
 

@@ -2,13 +2,14 @@ import { z } from 'zod'
 import { usedData } from '../data/used-data.ts'
 import { replaceable } from './plan.ts'
 
-/** Fits all projections from one pass of the dense model, or one after another on the partly repaired model. */
+/** `one-pass` fits all projections from one pass of the dense model, `in-order` one after another on the partly repaired model. */
 export const repairKind = z.enum(['one-pass', 'in-order'])
 
 /**
  * One projection of a repaired plan: the ridge as a share of the mean diagonal of its Gram matrix, and the squared error on held-out
- * windows relative to the target outputs, before and after. If it did not fall, the old weights are kept. Of a mixture, these are of all its
- * experts together, the ridge is the one that most of them have, and `experts` says how many were replaced of those with enough tokens.
+ * windows relative to the target outputs, before and after. If the error did not fall, the old weights are kept. For a mixture, the errors
+ * are of all experts together, and the ridge is the most frequent one. `experts` counts those that were replaced, those with enough tokens
+ * to be fitted, and all.
  */
 const repairedProjection = z.object({
   block: z.number().int().nonnegative(),

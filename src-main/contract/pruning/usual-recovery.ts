@@ -2,28 +2,28 @@ import type { DataRequest } from '../data/data-request.ts'
 import type { RecoveryAmount } from './recovery.ts'
 import { isMixedAlready, mixOf } from './usual-repair.ts'
 
-/** Tokens that a recovery trains on unless an amount is asked for. */
+/** Number of tokens that a recovery trains on by default. */
 export const defaultRecoveryTokens = 262_144
 
-/** Amounts that screens offer. */
+/** The numbers of tokens that screens offer. */
 export const recoveryTokens = [32_768, 98_304, defaultRecoveryTokens, 1_048_576] as const
 
-/** Models that no recovery trains, in one sentence. */
+/** Why some models have no recovery, in one sentence for users. */
 export const untrainable = 'Mixtures of experts cannot be recovered: no gradients are computed for them.'
 
 /** The longest windows that a recovery trains on, in tokens. */
 const windowTokens = 512
 
-/** Kinds of documents in the bundled mixed text that no recovery trains on. They decide which state of the weights is kept. */
+/** Kinds of documents in the bundled mixed text that no recovery trains on. The divergence on them decides which weights are kept. */
 export const heldOutKinds = ['definitions', 'lists', 'technical'] as const
 
-/** Windows of each of those kinds. */
+/** Number of windows of each of these kinds. */
 export const heldOutWindows = 8
 
-/** If the divergence of one kind grows by more than this, the weights are rejected, whatever the others do. Nats: 5 % of its perplexity. */
+/** Weights are rejected if the divergence on one kind grows by more nats than this, which raises its perplexity by 5 %. */
 export const mostGrowth = 0.05
 
-/** What a recovery trains on unless another text is asked for: the calibration text and the mixed one, half each. */
+/** Returns the default text of a recovery: the calibration text and the mixed text, half each. */
 export function usualRecoveryData({ source, sequenceLength, mix }: DataRequest): DataRequest {
   const length = Math.min(windowTokens, sequenceLength)
   const given = mix ?? [{ source, share: 1 }]
@@ -33,7 +33,7 @@ export function usualRecoveryData({ source, sequenceLength, mix }: DataRequest):
   return mixOf([...parts, { source: 'mixed', share: 0.5 }], { sequenceLength: length })
 }
 
-/** What people call a recovery of this length. */
+/** Returns the title of a recovery of this length. */
 export function recoveryTitle(amount: RecoveryAmount): string {
   return 'tokens' in amount
     ? `recovered with ${amount.tokens.toLocaleString('en')} tokens`

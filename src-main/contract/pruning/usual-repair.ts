@@ -11,8 +11,8 @@ const mixedShare = 0.25
 const mixedText = 'mixed'
 
 /**
- * Default text for a repair: the calibration text, plus the mixed text so that other kinds of text are not forgotten. The bundled model was
- * trained on its own text only, so it gets no other.
+ * Returns the default text of a repair: the calibration text, plus the mixed text so that other kinds of text are not forgotten. The
+ * bundled model was trained on its own text only, so it gets no other.
  */
 export function usualRepairData(calibration: DataRequest): DataRequest {
   const { source, sequenceLength, mix } = calibration
@@ -23,12 +23,12 @@ export function usualRepairData(calibration: DataRequest): DataRequest {
   return mixOf([...parts, { source: mixedText, share: mixedShare }], { sequenceLength, windows: defaultRepairWindows })
 }
 
-/** Whether adding the mixed text would not help: the text has some of it already, or belongs to the bundled model, which knows no other. */
+/** Whether the mixed text should not be added: the data contains it already, or belongs to the bundled model, which knows no other text. */
 export function isMixedAlready({ source, mix = [] }: DataRequest): boolean {
   return source === mixedText || mix.some((part) => part.source === mixedText) || /[\\/]sample-model[\\/]/.test(source)
 }
 
-/** Several texts with shares, as written on the command line: `a.txt:0.75,mixed:0.25`. */
+/** Makes a request for several texts with shares. Its source is written as on the command line: `a.txt:0.75,mixed:0.25`. */
 export function mixOf(mix: NonNullable<DataRequest['mix']>, rest: Pick<DataRequest, 'sequenceLength' | 'windows'>): DataRequest {
   return { source: mix.map(({ source, share }) => `${source}:${Number(share.toFixed(4))}`).join(','), mix, ...rest }
 }

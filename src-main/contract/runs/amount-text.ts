@@ -3,41 +3,41 @@ import type { Amount, PlainAmount, SpeedBudget } from './run-request.ts'
 
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }
 
-/** Bytes of `6GB`, `250 MB`, `1.5GiB` or `4096B`: units are powers of 1000, those with an i of 1024. Undefined for other texts. */
+/** Parses `6GB`, `250 MB`, `1.5GiB` or `4096B`. Units are powers of 1000, or with an i powers of 1024. Undefined for other text. */
 function parseFileSize(text: string): number | undefined {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b$/i.exec(text.trim()) ?? []
   const bytes = Math.floor(Number(number) * (units[unit.toLowerCase()] ?? Number.NaN) + 1e-6)
   return bytes > 0 ? bytes : undefined
 }
 
-/** Four digits and a unit: `94.31 MB`. */
+/** Writes a size with four digits and a unit: `94.31 MB`. */
 export function fileSizeText(bytes: number): string {
   const [unit, size] = bytes >= 1e9 ? ['GB', 1e9] : bytes >= 1e6 ? ['MB', 1e6] : ['kB', 1e3]
   const digits = 10 ** Math.max(0, 4 - Math.ceil(Math.log10(Math.max(1, bytes / (size as number)) + 1e-9)))
   return `${Math.round((digits * bytes) / (size as number)) / digits} ${unit}`
 }
 
-/** A speed as `30tok/s`, or `200ms@2048`: milliseconds to the first token after a prompt of that many. Undefined for other texts. */
+/** Parses `30tok/s`, or `200ms@2048`: 200 milliseconds to the first token after a prompt of 2048 tokens. Undefined for other text. */
 function parseSpeed(text: string): SpeedBudget | undefined {
   const [, rate, time, prompt] = /^(\d+(?:\.\d+)?)\s*tok\/s$|^(\d+(?:\.\d+)?)\s*ms@(\d+)$/i.exec(text.trim()) ?? []
   if (Number(rate) > 0) return { tokensPerSecond: Number(rate) }
   return Number(time) > 0 && Number(prompt) > 0 ? { milliseconds: Number(time), prompt: Number(prompt) } : undefined
 }
 
-/** A file size or a speed that a result has to meet. Undefined for other texts. */
+/** Parses a file size or a speed that a result must meet. Undefined for other text. */
 export function parseBudget(text: string): { bytes: number } | SpeedBudget | undefined {
   const bytes = parseFileSize(text)
   return bytes === undefined ? parseSpeed(text) : { bytes }
 }
 
-/** A speed as the command line takes it. */
+/** Writes a speed as the command line reads it. */
 export const speedText = (speed: SpeedBudget): string =>
   'milliseconds' in speed ? `${speed.milliseconds}ms@${speed.prompt}` : `${speed.tokensPerSecond}tok/s`
 
 /** Whether the amount itself says how much to remove. */
 export const isPlain = (amount: Amount): amount is PlainAmount => 'sparsity' in amount || 'blocks' in amount
 
-/** An amount in words, with all the digits that tell two sparsities apart: `33.333 %`, `3 blocks`, `6 GB`, `30tok/s`. */
+/** Writes an amount, with enough digits to distinguish two sparsities: `33.333 %`, `3 blocks`, `6 GB`, `30tok/s`. */
 export function amountText(amount: Amount): string {
   if ('bytes' in amount) return fileSizeText(amount.bytes)
   if (!isPlain(amount)) return speedText(amount)

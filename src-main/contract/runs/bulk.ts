@@ -4,7 +4,7 @@ import { actionStatuses, canAct, type RunAction } from './run-actions.ts'
 import { type RunStatus, runStatus } from './run-status.ts'
 import { runFilter } from './runs.ts'
 
-/** Runs to act on: these ids, all that a filter finds, or with both the ids that the filter finds; never those of `except`. */
+/** Runs to act on: those with these `ids`, those that `filter` finds, or if both are given those in both. `except` excludes runs. */
 export const runSelection = z
   .object({ ids: ids.optional(), filter: runFilter.optional(), except: z.array(id).max(10_000).default([]) })
   .refine(({ ids, filter }) => ids !== undefined || filter !== undefined, 'Give ids, a filter, or both.')
@@ -13,7 +13,7 @@ const runActions = Object.keys(actionStatuses) as [RunAction, ...RunAction[]]
 
 export const bulkKind = z.enum([...runActions, 'unarchive', 'mark'])
 
-/** What is done to the runs of a selection that can take part; `mark` changes tags, notes and stars. */
+/** What to do with the runs of a selection, as far as they allow it. `mark` changes tags, notes and stars. */
 export const bulkAction = z.discriminatedUnion('kind', [
   z.object({ kind: bulkKind.exclude(['mark']) }),
   z.object({
@@ -25,19 +25,22 @@ export const bulkAction = z.discriminatedUnion('kind', [
   }),
 ])
 
-/** How many runs a selection has now, and how many of them can take part in each action. */
+/** How many runs a selection has now, and how many of them allow each action. */
 export const selectionState = z.object({
   runs: z.number().int(),
   able: z.record(bulkKind, z.number().int()),
   statuses: z.partialRecord(runStatus, z.number().int()),
   tags: z.array(z.string()),
-  /** Null if they differ. */
+  /** Null if the notes differ. */
   notes: z.string().nullable(),
-  /** The first 500, for screens that show some runs together. */
+  /** The ids of at most 500 runs, for screens that show the runs together. */
   ids: z.array(id),
 })
 
-/** `changed` of `runs` took part. `undo` reverts it completely; null if nothing changed. `waited` were in the queue when they were archived. */
+/**
+ * `runs` were selected, and `changed` of these allowed the action. `undo` is an id for the call `runs.undo`; null if nothing changed.
+ * `waited` counts the changed runs that were in the queue.
+ */
 export const bulkResult = z.object({
   runs: z.number().int(),
   changed: z.number().int(),
@@ -45,7 +48,7 @@ export const bulkResult = z.object({
   undo: id.nullable(),
 })
 
-/** How many runs were restored, and how many were changed or computed since and stay unchanged. */
+/** How many runs were restored. `left` counts those that keep their state, because they were changed or computed since. */
 export const undone = z.object({ runs: z.number().int(), left: z.number().int() })
 
 export type RunSelection = z.infer<typeof runSelection>
@@ -56,7 +59,7 @@ export type SelectionState = z.infer<typeof selectionState>
 export type BulkResult = z.infer<typeof bulkResult>
 export type Undone = z.infer<typeof undone>
 
-/** Whether a run can take part in an action on several. */
+/** Whether a run allows an action. */
 export function canTake(kind: BulkKind, { status, archived }: { status: RunStatus; archived: boolean }): boolean {
   if (kind === 'mark') return true
   if (kind === 'unarchive') return archived

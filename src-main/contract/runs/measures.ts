@@ -1,6 +1,6 @@
 import { z } from 'zod'
 
-/** Every measure, and which way it is better. A name may continue after one of these: `numbers found in 512 tokens`. */
+/** Every measure, and whether lower or higher values are better. A name may continue after one of these: `numbers found in 512 tokens`. */
 const betterWays = {
   perplexity: 'lower',
   'perplexity, tokens': 'lower',
@@ -31,7 +31,7 @@ const betterWays = {
 type DeclaredName = keyof typeof betterWays
 export type MeasureName = DeclaredName | `${DeclaredName} ${string}`
 
-/** Names that are not declared here, such as those of imported runs, count as better when lower. */
+/** Whether lower values are better. True for names that are not declared here, such as those of some imported runs. */
 export function isLowerBetter(name: string): boolean {
   const declared = Object.entries(betterWays).find(([one]) => name === one || name.startsWith(`${one} `))
   return declared?.[1] !== 'higher'

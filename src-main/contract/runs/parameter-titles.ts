@@ -11,19 +11,19 @@ const dataTitles = {
 const dataNames = { calibration: 'Calibration', 'repair.calibration': 'Repair', 'recover.text': 'Recovery' } as const
 
 const requestTitles: Readonly<Record<string, string>> = {
-  'amount.sparsity': 'Sparsity asked for',
-  'amount.blocks': 'Blocks asked for',
-  'amount.bytes': 'File size asked for',
-  'amount.format': 'Format of that file',
-  'amount.type': 'Type of that file',
-  'amount.tokensPerSecond': 'Tokens per second asked for',
-  'amount.milliseconds': 'Milliseconds to the first token asked for',
-  'amount.prompt': 'Prompt tokens of that time',
+  'amount.sparsity': 'Requested sparsity',
+  'amount.blocks': 'Requested blocks',
+  'amount.bytes': 'Requested file size',
+  'amount.format': 'Format of requested file',
+  'amount.type': 'Type of requested file',
+  'amount.tokensPerSecond': 'Requested tokens per second',
+  'amount.milliseconds': 'Requested milliseconds to first token',
+  'amount.prompt': 'Prompt tokens for requested time',
   'repair.kind': 'Repair',
   'recover.amount.tokens': 'Recovery tokens',
   'recover.amount.minutes': 'Recovery minutes',
   'recover.rate': 'Recovery learning rate',
-  'recover.trains': 'Recovery trains',
+  'recover.trains': 'Recovery weights',
   weights: 'Weights',
   backend: 'Backend',
   memoryBytes: 'Memory limit',
@@ -34,12 +34,12 @@ const requestTitles: Readonly<Record<string, string>> = {
   ),
 }
 
-/** The title of a run's parameter; undefined for options of its method. */
+/** Returns the title of a run's parameter. Undefined for options of its method. */
 export function parameterTitle(name: string): string | undefined {
   return requestTitles[name]
 }
 
-/** A parameter's value in words: files by name, a mix as its texts with their shares, and weights without a type as computed. */
+/** Writes a parameter's value: files by name, a mix as its texts with their shares, and a missing weight type as `as computed`. */
 export function parameterText(name: string, value: ParameterValue | undefined): string {
   if (value === undefined) return name === 'weights' ? 'as computed' : '–'
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
@@ -49,7 +49,7 @@ export function parameterText(name: string, value: ParameterValue | undefined): 
   return parts.map(({ source, share }) => `${sourceName(source)} ${share}`).join(', ')
 }
 
-/** A chosen option as a part of a name: `channel share 0.5`, `sparsities 0.25 and 0.5`. */
+/** Writes an option as part of a run's name: `channel share 0.5`, `sparsities 0.25 and 0.5`. */
 export function optionText(name: string, value: unknown): string {
   const words = name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
   return `${words} ${Array.isArray(value) ? new Intl.ListFormat('en-GB').format(value.map(String)) : value}`

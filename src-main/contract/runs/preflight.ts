@@ -4,15 +4,15 @@ import { formatOutline } from '../exports/exports.ts'
 import { hubFile } from '../models/hub-file.ts'
 import { work } from './time/estimate.ts'
 
-/** Why a request is impossible: the field, and a sentence for users. */
+/** A reason why a request is impossible: the field, and a sentence for users. */
 export const problem = z.object({ code: z.enum(errorCodes), field: z.string(), message: z.string() })
 
-/** What a budget amounts to before anything is computed: how much of each kind is removed, and the sparsity this reaches. */
+/** What a request would remove, known before anything is computed: how much of each kind, and the sparsity that this reaches. */
 export const outline = z.object({
   attentionRemoved: z.number().int().nullable(),
   blocksRemoved: z.number().int().nullable(),
   neuronsRemovedPerBlock: z.number().int().nullable(),
-  /** Of all mixtures; absent for methods that leave experts alone. */
+  /** Over all mixtures. Absent for methods that do not remove experts. */
   expertsRemoved: z.number().int().optional(),
   reached: z.number().nullable(),
 })
@@ -25,7 +25,7 @@ export const requestPreview = outline.extend({
   formats: z.array(formatOutline),
   fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string() })),
   feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
-  /** The range of file sizes that the method can reach, and the predicted size under a budget. A GGUF file unless the budget says otherwise. */
+  /** The file sizes that the method can reach, and the predicted size for a budget: of a GGUF file, unless the budget names a format. */
   fileRange: z.object({ least: z.number(), most: z.number(), predicted: z.number().nullable() }).nullable(),
   memoryBytes: z.number().nullable(),
   /** The run's work; null if the request is impossible. */

@@ -15,10 +15,10 @@ const deviceState = z.object({
 
 const named = z.object({ id, name: z.string() })
 
-/** Runs that were interrupted when the program ended: those resumed at this start, and those left alone because the program died with them twice. */
+/** Runs that were interrupted when Espalier ended. Those in `held` wait for the user, because Espalier died with them twice. */
 const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
 
-/** The most waiting runs that are listed and estimated. A queue may hold thousands. */
+/** At most this many waiting runs are listed and estimated. A queue may hold thousands. */
 export const mostShown = 100
 
 /** Running runs first, then the first waiting ones in order. `owner` is false if another process runs the queue. */
@@ -30,9 +30,9 @@ export const queueState = z.object({
   runs: z.array(runEntry),
   /** All waiting runs, including those that are not listed. */
   waiting: z.number().int(),
-  /** Of the runs made since the oldest in the queue: how many are done or failed. */
+  /** How many runs are done or failed, of those that were made since the oldest one in the queue. */
   ended: z.number().int(),
-  /** Done or failed within the last hour. */
+  /** How many runs were done or failed within the last hour. */
   endedLastHour: z.number().int(),
   /** Null once the user has dismissed the notice. */
   takenUp: takenUp.nullable(),

@@ -16,7 +16,19 @@ export function canAct(action: RunAction, status: RunStatus): boolean {
   return actionStatuses[action].includes(status)
 }
 
-/** Why an action is not allowed on a run. */
+/** What has happened to a run after each action. */
+const pastOf: Readonly<Record<RunAction, string>> = {
+  enqueue: 'queued',
+  resume: 'resumed',
+  retry: 'restarted',
+  pause: 'paused',
+  cancel: 'cancelled',
+  archive: 'archived',
+}
+
+const alternatives = new Intl.ListFormat('en-GB', { type: 'disjunction' })
+
+/** Says why an action is not allowed on a run. */
 export function refusalOf(action: RunAction, { name, status }: { name: string; status: RunStatus }): string {
-  return `"${name}" is ${status}; only runs that are ${actionStatuses[action].join(', ')} can do that.`
+  return `"${name}" is ${status}, so it cannot be ${pastOf[action]}. Only ${alternatives.format(actionStatuses[action])} runs can be.`
 }

@@ -62,7 +62,7 @@ export const runCalls = {
   ),
   'runs.inspectionsOf': call('Inspections of a run, newest first.', one, entries, 'not-found'),
   'runs.create': call(
-    'Create one run, or several of the same kind, outside a grid.',
+    'Create one run outside a grid.',
     z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), executor, start }),
     runEntry,
     'not-found',
@@ -76,7 +76,7 @@ export const runCalls = {
     'infeasible',
   ),
   'runs.estimate': call(
-    'How long such a clone would take, given the run’s finished steps. Null until the machine was timed.',
+    'How long a clone of a run with these changes would take, given the run’s finished steps. Null until the machine has been timed.',
     one.extend({ changes: runRequest.omit({ model: true }).partial().default({}) }),
     runEstimate.omit({ run: true }).nullable(),
     'not-found',
@@ -87,7 +87,7 @@ export const runCalls = {
     selectionState,
   ),
   'runs.act': call(
-    'Apply an action to all runs of a selection that allow it; returns how many did.',
+    'Apply an action to all runs of a selection that allow it. Returns how many did.',
     z.object({ selection: runSelection, action: bulkAction }),
     bulkResult,
   ),
@@ -112,22 +112,28 @@ export const runCalls = {
   'runs.enqueue': call('Queue drafts.', many, entries, 'not-found', 'conflict'),
   'runs.pause': call('Pause runs at the next step; finished steps are kept.', many, entries, 'not-found', 'conflict'),
   'runs.resume': call('Resume paused, interrupted, failed or cancelled runs from their last step.', many, entries, 'not-found', 'conflict'),
-  'runs.retry': call('Restart failed, cancelled or done runs from the beginning.', many, entries, 'not-found', 'conflict'),
-  'runs.cancel': call('Cancel waiting or running runs.', many, entries, 'not-found', 'conflict'),
+  'runs.retry': call(
+    'Restart done, paused, failed, cancelled or interrupted runs from the beginning.',
+    many,
+    entries,
+    'not-found',
+    'conflict',
+  ),
+  'runs.cancel': call('Cancel queued, running, paused or interrupted runs.', many, entries, 'not-found', 'conflict'),
   'runs.archive': call('Archive runs that are not running.', many, undoable.extend({ undo: id.nullable() }), 'not-found', 'conflict'),
   'runs.unarchive': call('Restore archived runs.', many, entries, 'not-found'),
   'runs.removal': call('Preview what permanently deleting these runs would remove.', runSelection, removal, 'not-found'),
   'runs.remove': call('Permanently delete archived runs.', runSelection, removal, 'not-found', 'conflict'),
   'runs.describe': call('Everything needed to repeat a run elsewhere.', one.extend({ paths }), runDescription, 'not-found'),
   'runs.replay': call(
-    'Create a run from a description. The model is found by its name, source or description.',
+    'Create a run from a description. Unless `model` is given, the model is found by its path, source, name or shape.',
     z.object({ description: runDescription, model: id.optional(), start }),
     runEntry,
     'not-found',
     'infeasible',
   ),
   'runs.groups': call(
-    'Filtered runs grouped by the values of up to three columns, one within the other, with means.',
+    'Filtered runs in nested groups by the values of up to three columns, with means.',
     runFilter.extend({ by: z.array(sortKey.shape.field).min(1).max(3) }),
     z.array(runGroup),
   ),
@@ -146,7 +152,7 @@ export const runCalls = {
 
   'queue.get': call('The queue and its devices.', nothing, queueState),
   'queue.estimates': call(
-    'How long each listed run in the queue will take, or why it will not be computed; empty until the machine was timed.',
+    'How long each listed run in the queue will take, or why it will not be computed. Without estimates until the machine has been timed.',
     nothing,
     z.array(z.union([runEstimate, noEstimate])),
   ),
@@ -163,5 +169,5 @@ export const runCalls = {
 
   'views.list': call('Saved views of the history.', nothing, z.array(savedView)),
   'views.save': call('Save a view; the same name replaces it.', z.object({ name, state: savedView.shape.state }), savedView),
-  'views.remove': call('Forget a view.', one, nothing, 'not-found'),
+  'views.remove': call('Delete a view.', one, nothing, 'not-found'),
 }

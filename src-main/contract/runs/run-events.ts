@@ -17,7 +17,7 @@ export const runEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('neuron scores'), scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }),
   z.object({ type: z.literal('spectrum'), spectrum }),
   z.object({ type: z.literal('measure'), measure }),
-  /** A measurement of a recovery, the first before it trains. */
+  /** A measurement during a recovery. The first is taken before training. */
   z.object({ type: z.literal('recovery'), point: recoveryPoint }),
   z.object({ type: z.literal('note'), text: z.string() }),
 ])

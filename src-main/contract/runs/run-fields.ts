@@ -8,7 +8,7 @@ interface Field<Schema extends z.ZodType> {
   readonly kind: 'number' | 'text' | 'boolean' | 'moment'
   /** `share` is shown in percent. */
   readonly unit?: 'share' | 's'
-  /** Whether lists of columns, filters and groups offer it. */
+  /** Whether the lists of columns, filters and groups offer the field. */
   readonly offered: boolean
 }
 
@@ -23,14 +23,14 @@ function field<Schema extends z.ZodType>(
   return { schema, label, kind, offered: true, ...more }
 }
 
-/** A field that is written when the run is made; all others become known later. */
+/** Declares a field that is known when the run is made. The values of all others become known later. */
 function given<Schema extends z.ZodType>(...entry: Parameters<typeof field<Schema>>): Field<Schema> & { readonly given: true } {
   return { ...field(...entry), given: true }
 }
 
 /**
- * Scalar fields of a run, each a column of the table `runs` (`createdAt` is `created_at`). Rows, statements, filters, columns, groups and
- * the screen's list derive from this table. A new field needs an entry here, a migration, and code that writes it.
+ * Scalar fields of a run, each a column of the SQL table `runs` (`createdAt` is `created_at`). Rows, statements, filters, columns, groups
+ * and the screen's list are derived from this object. A new field needs an entry here, a migration, and code that writes it.
  */
 export const runFields = {
   name: given(name, 'Name', 'text'),
@@ -62,10 +62,10 @@ export const runFieldShape = Object.fromEntries(Object.entries(runFields).map(([
   [Name in RunField]: (typeof runFields)[Name]['schema']
 }
 
-/** Fields that refer to another table's row, with their titles. */
+/** Fields that refer to a row of another SQL table, with their titles. */
 export const linkedFields = { experiment: 'Experiment', model: 'Model' } as const
 
-/** The value of a scalar field; undefined for other fields (a tag, a parameter, a measure). */
+/** Returns the value of a scalar field, or the name of a linked row. Undefined for other fields (a tag, a parameter, a measure). */
 export function valueOfField(
   run: { [Name in RunField]: z.infer<(typeof runFields)[Name]['schema']> } & {
     experiment: { name: string } | null

@@ -16,7 +16,7 @@ export const backendName = z.enum([...backendChoice.options, 'wasm', 'webgpu'])
 /** A type of weights in GGUF files. */
 export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
 
-/** The bytes that the weight files of a format may have. A GGUF file has the type of the run's weights, else `type`, else F16. */
+/** The largest size of the weight files in a format. A GGUF file has the type of the run's weights, else `type`, else F16. */
 export const fileBudget = z.object({
   bytes: z.number().int().positive(),
   format: z.enum(Object.keys(formatTitles) as [FormatId, ...FormatId[]]),
@@ -24,8 +24,8 @@ export const fileBudget = z.object({
 })
 
 /**
- * A speed in llama.cpp on the machine that computes the run, in the type of the run's weights, else F16: tokens generated per second, or
- * milliseconds to the first token after a prompt.
+ * The lowest speed in llama.cpp, on the machine that computes the run, in the type of the run's weights, else F16: tokens generated per
+ * second, or milliseconds to the first token after a prompt.
  */
 export const speedBudget = z.union([
   z.object({ tokensPerSecond: z.number().positive() }),
@@ -33,8 +33,8 @@ export const speedBudget = z.union([
 ])
 
 /**
- * How much to remove: a share of the block stack's parameters, the equivalent of whole blocks (the reference's `--num_prune`), or as
- * much as makes the result fit a budget.
+ * How much to remove: a share of the block stack's parameters, the equivalent of a number of blocks (the reference's `--num_prune`), or as
+ * much as it takes to meet a budget.
  */
 export const amount = z.union([
   z.object({ sparsity: z.number().min(0).max(1) }),
@@ -50,7 +50,7 @@ export const measureRequest = z.discriminatedUnion('kind', [
     tasks: z.array(z.string()),
     folder: readPlace.optional(),
     limit: z.number().int().positive().optional(),
-    /** Asks tasks whose answers are written through the model's chat template. */
+    /** Uses the model's chat template for tasks whose answers the model writes. */
     chat: z.boolean().optional(),
   }),
   z.object({ kind: z.literal('inference'), sequenceLength: z.number().int().positive(), repeats: z.number().int().positive() }),
@@ -70,13 +70,16 @@ export const runRequest = z.object({
   method: z.string(),
   amount,
   options: z.record(z.string(), z.unknown()),
-  /** Seeds every random choice of the method. 0 takes texts in their own order; any other seed also draws the windows for calibration, repair and recovery. */
+  /**
+   * Seeds every random choice of the method. With 0, text is read in its own order. With another seed, the windows for calibration, repair
+   * and recovery are drawn at random.
+   */
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
   repair: repairRequest.optional(),
-  /** A training of what the method and the repair leave. */
+  /** A short training after the method and the repair. */
   recover: recoveryRequest.optional(),
-  /** Measures the weights as a GGUF file of this type stores them; without it, as computed. */
+  /** Measures the weights as a GGUF file of this type stores them. If absent, they are measured as computed. */
   weights: weightType.optional(),
   measures: z.array(measureRequest),
   /** Set if the run inspects other runs instead of pruning. */

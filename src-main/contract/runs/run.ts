@@ -15,8 +15,8 @@ import { measure } from './measures.ts'
 import { fileBudget, speedBudget } from './run-request.ts'
 
 /**
- * Certification of a choice among estimated scores: how many candidates were rescored with float32 accuracy (an evolutionary search uses
- * only as many windows as it takes to separate them), and the estimates' error per window in nats.
+ * How a choice among estimated scores was certified: the number of candidates rescored with float32 accuracy, and the error of the
+ * estimates per window, in nats. An evolutionary search rescores on only as many windows as it takes to separate the candidates.
  */
 const certificate = z.object({ rescored: z.number().int().nonnegative(), error: z.number().nonnegative() })
 
@@ -30,7 +30,7 @@ const candidateScore = z
   .object({
     block: z.number().int(),
     ...measured,
-    /** Computed with bfloat16 products. It ranked the candidate, which could not win; all other scores are float32. */
+    /** Set if the score was computed with bfloat16 products. The candidate could not win. All other scores are float32. */
     estimated: z.literal(true).optional(),
   })
   .refine((score) => measuresIn(score).length === 1, 'a candidate has one score')
@@ -57,16 +57,16 @@ export const selection = z.object({
   fitness: z.array(z.number()),
   survivors: z.array(z.number().int()),
   /**
-   * Indices of candidates whose fitness used bfloat16 products on at least some windows. The error bound guarantees the survivors among
-   * them.
+   * Indices of candidates whose fitness used bfloat16 products on at least some windows. The error bound guarantees that the choice of
+   * survivors is the same as with float32.
    */
   estimated: z.array(z.number().int()).optional(),
   certified: certificate.optional(),
 })
 
 /**
- * How the stream's variance before a part is spread over its principal components: eigenvalues, largest first, as shares of their sum, at
- * the indices `at` out of `of`. `kept` components remain and hold the share `held`.
+ * How the stream's variance before a part is spread over its principal components: `values` are eigenvalues as shares of their sum,
+ * largest first, at the indices `at` out of `of`. `kept` components remain, and they hold the share `held` of the variance.
  */
 export const spectrum = z.object({
   part: z.number().int().nonnegative(),
@@ -77,7 +77,7 @@ export const spectrum = z.object({
   held: z.number(),
 })
 
-/** The cost that was predicted when the choice was made, and the real one, in the budget's unit. */
+/** The cost that was predicted when the sparsity was chosen, and the real cost, in the budget's unit. */
 const outcome = { predicted: z.number(), real: z.number() }
 const [rate, delay] = speedBudget.options
 export const metBudget = z.union([fileBudget.extend(outcome), rate.extend(outcome), delay.extend(outcome)])
@@ -85,15 +85,15 @@ export const metBudget = z.union([fileBudget.extend(outcome), rate.extend(outcom
 const sparsity = z.object({ nominal: z.number(), reached: z.number() })
 
 /**
- * Windows that passed through an attention, an MLP and the head while candidates were scored. `recalled` more were answered from remembered
- * outputs instead.
+ * How many windows passed through attention submodules, MLPs and the head while candidates were scored. Another `recalled` passes were
+ * replaced by remembered outputs.
  */
 export const passes = z.object({ attention: z.number(), mlp: z.number(), head: z.number(), recalled: z.number().optional() })
 
-/** How far a run is from the dense model, token by token, if requested (see `inspection/divergence.ts`). */
+/** How far a run is from the dense model, token by token (see `inspection/divergence.ts`). */
 const divergenceDocument = divergence.pick({ data: true, tokens: true, dense: true }).extend(divergenceOfRun.omit({ run: true }).shape)
 
-/** The result of a run, as printed by `--json`, kept in the history and relied on by scripts. `npm run generate` prints the descriptions. */
+/** The result of a run: printed by `--json`, kept in the history, and read by scripts. `npm run generate` prints the descriptions. */
 export const runDocument = z.object({
   model: z.string().describe('The model that was pruned: a path or a name on the hub.'),
   fingerprint: z.string().optional().describe('The SHA-256 of the used model’s content: its config, tokenizer and weights.'),

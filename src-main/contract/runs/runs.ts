@@ -37,7 +37,7 @@ export const runEntry = z.object({
   model: z.object({ id, name }),
   progress: progress.nullable(),
   problem: runProblem.nullable(),
-  /** The cluster's report on the run while it is there. */
+  /** What the cluster reports about the run, while the run is there. */
   job: clusterJob.nullable(),
   archived: z.boolean(),
   tags,
@@ -55,7 +55,7 @@ export const environment = z.object({
   memoryBytes: z.number().nullable(),
 })
 
-/** The long parts of a run: the unchanged request, `resolved` with what the engine filled in, and what is known once the run has ended. */
+/** The long parts of a run: the unchanged request, the options that the engine filled in (`resolved`), and the results. */
 export const runRecord = z.object({
   request: runRequest,
   resolved: z.record(z.string(), z.unknown()),
@@ -85,9 +85,9 @@ export const runRecord = z.object({
   recovery: recovery.nullable(),
   /** How fitted widths were decided; null for other methods. */
   fit: fit.nullable(),
-  /** The request's budget and whether it was met; null without one. */
+  /** The request's budget with the predicted and the real cost; null if the request has none. */
   budget: metBudget.nullable(),
-  /** What experts were judged by; null for methods that leave experts alone. */
+  /** How experts were judged; null for methods that do not remove experts. */
   experts: judgedExperts.nullable(),
 })
 
@@ -156,11 +156,11 @@ export const runPage = z.object({
 })
 
 /**
- * Runs that share one value of a field: count, and mean of each number, with deviation (n - 1) if there are several. Perplexities of
- * several models have no mean, because models count tokens differently.
+ * Runs that share the values of some fields: their number, and for each number of a run its mean, with the deviation (n - 1) if there are
+ * several. Perplexities of several models have no mean, because models count tokens differently.
  */
 export const runGroup = z.object({
-  /** One for each level, the first level first. The conditions together select the runs of the group. */
+  /** One key for each level, outermost first. Their conditions together select the runs of the group. */
   keys: z.array(z.object({ value: parameterValue.nullable(), label: z.string(), condition })),
   runs: z.number().int(),
   means: z.array(
@@ -168,7 +168,7 @@ export const runGroup = z.object({
   ),
 })
 
-/** A column of the history, with what its filter needs to offer. */
+/** A column of the history, with the range or the values that its filter offers. */
 export const runColumn = z.object({
   field,
   label: z.string(),
@@ -182,7 +182,7 @@ export const runColumn = z.object({
 
 export const savedView = z.object({ id, name, state: z.record(z.string(), z.unknown()), createdAt: moment })
 
-/** Everything needed to repeat a run elsewhere. `model` is looked up there by path, name, or family and shape. */
+/** Everything needed to repeat a run elsewhere. The model is looked up there by path, source, name, or family and shape. */
 export const runDescription = z.object({
   format: z.literal('espalier run'),
   formatVersion: z.literal(1),

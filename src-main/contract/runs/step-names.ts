@@ -1,7 +1,7 @@
 /** A step's name is `MARK LABEL #HASH`: the mark limits which runs may reuse it, the label is for users, and the hash identifies it. */
 const form = /^(shared: |own: )?(.*) #[0-9a-f]{64}$/s
 
-/** Which runs can reuse a step. Timings are the run's own; on a cluster, runs wait while another computes a shared step. */
+/** Which runs can reuse a step. Only the run itself can reuse its timings. On a cluster, runs wait while another computes a shared step. */
 export const stepMarks = { all: '', shared: 'shared: ', own: 'own: ' } as const
 
 export type StepReach = keyof typeof stepMarks
@@ -11,5 +11,5 @@ export function reachOfStep(name: string): StepReach {
   return name.startsWith(stepMarks.shared) ? 'shared' : 'all'
 }
 
-/** The label for users. In earlier versions, the whole name is the label. */
+/** Returns the label for users. Names from earlier versions have no other parts. */
 export const labelOfStep = (name: string): string => form.exec(name)?.[2] ?? name

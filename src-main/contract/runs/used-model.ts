@@ -1,4 +1,4 @@
-/** The model that a run used: its library entry and its content then; null in runs of earlier versions, which did not record it. */
+/** The model that a run used: its id, and its fingerprint then, which is null before the run starts and in runs of earlier versions. */
 interface UsedModel {
   readonly model: string
   readonly fingerprint: string | null
@@ -8,11 +8,11 @@ interface UsedModel {
 export const usedSameModel = (one: UsedModel, other: UsedModel): boolean =>
   one.model === other.model && one.fingerprint === other.fingerprint
 
-/** Whether two runs' numbers are comparable. They are not if the model's files were replaced in between. */
+/** Whether the numbers of two runs are comparable. They are not if both used one library entry and its files were replaced in between. */
 export const areComparable = (one: UsedModel, other: UsedModel): boolean =>
   one.model !== other.model || one.fingerprint === other.fingerprint
 
-/** The used model of a history row. */
+/** Returns the model that a row of the history used. */
 export const usedModelOf = (run: { model: { id: string }; fingerprint: string | null }): UsedModel => ({
   model: run.model.id,
   fingerprint: run.fingerprint,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { type ClusterProfile, clusterProfile } from '#contract/clusters/clusters.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { plural } from '#contract/words.ts'
 import type { History } from '#db/history.ts'
 import { batchScript } from '#jobs/cluster/batch-script.ts'
 import { checkCluster } from '#jobs/cluster/check-cluster.ts'
@@ -11,13 +12,13 @@ import { Service } from '../service.ts'
 
 const key = 'clusters'
 
-/** The configured clusters, without profiles that this version cannot read. */
+/** Returns the configured clusters. Profiles that this version cannot read are omitted. */
 export function clusterProfiles(history: History): ClusterProfile[] {
   const kept = z.array(z.unknown()).safeParse(history.settings.get(key)).data ?? []
   return kept.flatMap((one) => clusterProfile.safeParse(one).data ?? [])
 }
 
-/** The command that starts `espalier` on a cluster's nodes. Throws `usage` if the profile is incomplete. */
+/** Returns the command that starts `espalier` on a cluster's nodes. Throws `usage` if the profile is incomplete. */
 export function clusterProgram({ program, host, copies }: ClusterProfile): Command {
   if (copies && host === '') throw new EspalierError('usage', 'Copying over ssh needs a host. Set the host, or turn copying off.')
   if (copies && program === '') throw new EspalierError('usage', `Set the program: the path of the command espalier on ${host}.`)
@@ -35,7 +36,11 @@ export class ClustersService extends Service {
     'clusters.remove': ({ name }) => {
       this.#find(name)
       const busy = this.history.queue.ofClusters().filter(({ executor }) => executor === name).length
-      if (busy > 0) throw new EspalierError('conflict', `The cluster ${name} has ${busy} runs. Cancel them first, or wait for them.`)
+      if (busy > 0)
+        throw new EspalierError(
+          'conflict',
+          `The cluster ${name} has ${plural(busy, 'unfinished run')}. Cancel them first, or wait until they are done.`,
+        )
       return this.#keep(clusterProfiles(this.history).filter((one) => one.name !== name))
     },
     'clusters.script': ({ cluster: profile, runs }) => {

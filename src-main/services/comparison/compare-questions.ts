@@ -6,7 +6,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
 
-/** Compares two runs on the questions that both answered: tests over all questions, and one page of flipped questions, clearest first. */
+/** Compares two runs on the questions that both answered: a test for each task, and one page of flipped questions, clearest first. */
 export function compareQuestions(
   history: Context['history'],
   { first, second, task, offset, limit }: Checked<'compare.questions'>,
@@ -38,7 +38,7 @@ export function compareQuestions(
   }
 }
 
-/** Change of the right choice's lead over the best wrong one, in nats. */
+/** How much the right choice's lead over the best wrong one changed, in nats. */
 function swing({ first, second }: QuestionComparison['flipped'][number]): number {
   return Math.abs(lead(first) - lead(second))
 }

@@ -14,11 +14,11 @@ import { Service } from '../service.ts'
 import { compareQuestions } from './compare-questions.ts'
 import { tableFile } from './table-text.ts'
 
-/** Runs side by side. The contract does the arithmetic, so that screens and exports agree. */
+/** Collects runs for a comparison, and writes its tables. The contract does the arithmetic, so that screens and exports agree. */
 export class CompareService extends Service {
   readonly calls: Calls<'compare'> = {
     'compare.get': ({ ids, baseline }) => this.#compare(ids, baseline),
-    'compare.questions': (asked) => compareQuestions(this.history, asked),
+    'compare.questions': (request) => compareQuestions(this.history, request),
     'compare.table': async ({ ids, baseline, format, by, overSeeds, measures }) => {
       const { runs, baseline: pinned } = this.#compare(ids, baseline)
       if (by === 'run') return tableFile(comparisonTable(runs, pinned, overSeeds, measures), format, 'comparison')
@@ -35,7 +35,10 @@ export class CompareService extends Service {
     return { baseline, runs: this.#compared(baseline === null || unique.includes(baseline) ? unique : [baseline, ...unique], baseline) }
   }
 
-  /** The dense run with the same model as the first pruned run: one of those requested, else its experiment's. */
+  /**
+   * Returns the dense run with the same model as the first pruned run: a requested one, else the one of its experiment. If there is
+   * neither, a requested dense run of another model. Without a pruned run, the first dense one.
+   */
   #baselineOf(ids: readonly string[]): string | null {
     const rows = ids.flatMap((id) => this.history.runs.find(id) ?? [])
     const among = rows.filter(({ baseline }) => baseline === 1)

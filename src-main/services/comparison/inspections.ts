@@ -8,7 +8,7 @@ import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { currentSettings } from '../machine/current-settings.ts'
 
-/** The run of an inspection, on this machine with the current settings. Throws if the inspected runs are incompatible. */
+/** Plans the run of an inspection with the current settings. Throws if a run cannot be inspected, or if they do not share one model. */
 export function inspectionRun(context: Context, inspect: Inspection): PlannedRun {
   const rows = subjectsOf(context, inspect)
   const [{ model }] = rows as [RunRow]
@@ -28,7 +28,7 @@ export function inspectionRun(context: Context, inspect: Inspection): PlannedRun
   }
 }
 
-/** The runs to inspect. They must be finished, have plans and share one model. */
+/** Returns the runs to inspect. Throws unless all have plans and share one model. */
 function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick<Inspection, 'runs'>): RunRow[] {
   const rows = runs.map((id) => {
     const row = history.runs.get(id)
@@ -44,10 +44,9 @@ function subjectsOf({ history }: Pick<Context, 'history'>, { runs }: Pick<Inspec
   return rows
 }
 
-/** Inspections always run on this machine. A cluster's results are here once its run is done. */
+/** Returns what to do about a run without a plan. A run on a cluster has its plan here once it is done there. */
 function adviceOn({ executor, status }: RunRow): string {
-  if (status === 'done') return 'Choose a run that pruned.'
-  if (executor === null) return 'Wait until it is done.'
+  if (status === 'done' || executor === null) return 'Choose a run that has finished pruning.'
   return `It runs on the cluster "${executor}". You can inspect it once it is done there.`
 }
 
@@ -57,17 +56,17 @@ export function inspectionName(context: Context, inspect: Inspection): string {
   return `${titleOfMethod(inspect.kind)}: ${names.join(' · ')}`.slice(0, 200)
 }
 
-/** The experiment that contains all of the runs, if there is one. */
+/** Returns the experiment that contains all of the runs, or null if there is none. */
 export function sharedExperiment(context: Context, inspect: Inspection): string | null {
   const experiments = new Set(subjectsOf(context, inspect).map(({ experiment }) => experiment))
   return experiments.size === 1 ? ([...experiments][0] ?? null) : null
 }
 
-/** A page of tokens. It is a step's result, so it is available before the run is done. */
+/** Returns a page of tokens. It is the result of a step, so it is available before the run is done. */
 export function tokensOf({ history }: Pick<Context, 'history'>, { id, name, status }: RunRow, page: number): TokenPage {
   const step = history.steps.named(id, pageStep(page))
   const found = step === undefined ? undefined : history.steps.get(id, step)
   if (found) return (found.value as { value: TokenPage }).value
-  const state = status === 'done' ? 'it has fewer pages, or they were not copied from where it was computed' : `it is ${status}`
+  const state = status === 'done' ? 'it has fewer pages, or its pages were not copied to this machine' : `it is ${status}`
   throw new EspalierError('not-found', `"${name}" has no page ${page} of tokens: ${state}.`)
 }

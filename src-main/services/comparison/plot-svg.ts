@@ -8,8 +8,8 @@ type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 
 /**
- * The plot as an SVG document: axes with ticks, one line with markers per series, a legend with each name once. Skips values that are not finite. `colours` has one
- * for each series; by default they differ by position.
+ * Draws a plot as an SVG document: axes with ticks, one line with circles or separate marks per series, and a legend with each name once.
+ * Skips values that are not finite. `colours` has a colour for each series; the default colours follow the order of the series.
  */
 export async function renderSvg(plot: Plot, colours?: readonly string[]): Promise<string> {
   // Loaded on demand so that commands without plots start faster.
@@ -44,7 +44,7 @@ export async function renderSvg(plot: Plot, colours?: readonly string[]): Promis
     text(middle, frame.height - 14, plot.x.label, 'text-anchor="middle"'),
     text(0, 0, plot.y.label, `text-anchor="middle" transform="translate(18 ${(frame.top + bottom) / 2}) rotate(-90)"`),
     ...series.map((one, index) => drawSeries(one, colour(index), x.at, y.at)),
-    ...named.map(({ one, index }, place) => drawLegend(one, colour(index), place, named.length)),
+    ...named.map(({ one, index }, order) => drawLegend(one, colour(index), order, named.length)),
     '</svg>',
     '',
   ].join('\n')
@@ -55,23 +55,29 @@ interface Scale {
   at(value: number): number
 }
 
-/** A scale with a margin at both ends and about six labelled ticks. A log scale places values it cannot show at its lower end. */
+/** Returns a scale with a margin at both ends and about six ticks. A log scale puts values of 0 or less at its lower end. */
 function scaleOf({ scaleLinear, scaleLog }: Scales, { scale }: Axis, values: readonly number[], range: [number, number]): Scale {
   const isLog = scale === 'log'
   const usable = isLog ? values.filter((value) => value > 0) : values
-  const [least, most] = usable.length > 0 ? [Math.min(...usable), Math.max(...usable)] : [0.5, 1]
-  const room = isLog ? (most / least) ** 0.04 : (most - least) * 0.04
-  const domain = isLog ? widen(least / room, most * room, least * 0.1) : widen(least - room, most + room, Math.abs(least) * 0.1 || 1)
+  const [minimum, maximum] = usable.length > 0 ? [Math.min(...usable), Math.max(...usable)] : [0.5, 1]
+  const margin = isLog ? (maximum / minimum) ** 0.04 : (maximum - minimum) * 0.04
+  const domain = isLog
+    ? widen(minimum / margin, maximum * margin, minimum * 0.1)
+    : widen(minimum - margin, maximum + margin, Math.abs(minimum) * 0.1 || 1)
   const axis = (isLog ? scaleLog() : scaleLinear()).domain(domain).range(range).clamp(isLog)
-  // A log scale labels only round numbers, of which a narrow range has none.
-  const label = !isLog ? axis.tickFormat(6) : most < 3 * least ? (value: number) => value.toLocaleString('en') : axis.tickFormat(6, ',~r')
+  // By default a log scale labels only round numbers, and a narrow range may contain none.
+  const label = !isLog
+    ? axis.tickFormat(6)
+    : maximum < 3 * minimum
+      ? (value: number) => value.toLocaleString('en')
+      : axis.tickFormat(6, ',~r')
   const ticks = axis.ticks(6).map((value) => ({ value, label: label(value) }))
   return { at: (value) => axis(isLog ? Math.max(value, domain[0]) : value), ticks }
 }
 
-/** Adds a margin around a single value. */
-function widen(first: number, last: number, room: number): [number, number] {
-  return first === last ? [first - room, last + room] : [first, last]
+/** Returns both ends of a range. If they are equal, adds a margin around the single value. */
+function widen(first: number, last: number, margin: number): [number, number] {
+  return first === last ? [first - margin, last + margin] : [first, last]
 }
 
 /** Distinct hues for few series, a ramp from blue to red for many. */

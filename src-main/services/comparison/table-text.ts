@@ -5,7 +5,7 @@ import type { TextFile } from '#contract/identifiers.ts'
 import { escapeMarkdown } from '#contract/markdown.ts'
 import type { TableFormat } from '#contract/titles.ts'
 
-/** A table of plain values. A column is numeric if its cells are. */
+/** Makes a table of plain values. A column is numeric if one of its values is a number. */
 export function plainTable(labels: readonly string[], rows: readonly (readonly TableCell['value'][])[]): Table {
   return {
     columns: labels.map((label, at) => ({ label, numeric: rows.some((row) => typeof row[at] === 'number') })),
@@ -13,14 +13,17 @@ export function plainTable(labels: readonly string[], rows: readonly (readonly T
   }
 }
 
-/** A table as a file, in formats for papers and spreadsheets. */
+/** Writes a table as a file, in a format for papers or spreadsheets. */
 export function tableFile(table: Table, format: TableFormat, name: string): TextFile {
   if (format === 'csv') return { fileName: `${name}.csv`, type: 'text/csv', content: toCsv(table) }
   if (format === 'markdown') return { fileName: `${name}.md`, type: 'text/markdown', content: toMarkdown(table) }
   return { fileName: `${name}.tex`, type: 'application/x-tex', content: toLatex(table) }
 }
 
-/** RFC 4180 with full precision; spreads and notes get columns of their own. Text that a spreadsheet would run as a formula is neutralized. */
+/**
+ * Writes CSV by RFC 4180 with full precision. Spreads and notes get columns of their own. Text that a spreadsheet would run as a formula is
+ * escaped.
+ */
 export function toCsv({ columns, rows }: Table): string {
   const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
   const note = columns.map((_, at) => rows.some((row) => row[at]?.note))
@@ -42,7 +45,7 @@ export function toMarkdown({ columns, rows }: Table): string {
   return `${[line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
 }
 
-/** A booktabs table. The best value of a column is bold; an arrow shows which direction is better. */
+/** Writes a LaTeX table with booktabs. The best value of a column is bold, and an arrow shows which direction is better. */
 export function toLatex({ columns, rows }: Table): string {
   const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
   const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))

@@ -1,11 +1,14 @@
 import type { MachineRate } from '#contract/machine/engine-state.ts'
 import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/time/estimate.ts'
 
-/** Error factor of an estimate without finished runs of the model, and with them. */
-const unseen = 2
-const seen = 1.3
-/** In shorter runs, one-time work of the process dominates, so they do not predict the speed of others. */
-const settling = 1
+/** How many times shorter or longer a part may take than estimated: without finished runs of the model that tell, and with them. */
+const unknownFactor = 2
+const knownFactor = 1.3
+/**
+ * Seconds that are added to the real and the expected time of a part before their ratio predicts other parts. A part of less than a few
+ * seconds then counts little, because one-time work of the process dominates it.
+ */
+const startSeconds = 1
 
 /** A finished run's work, and the seconds of each part. */
 export interface FinishedRun {
@@ -14,7 +17,7 @@ export interface FinishedRun {
   readonly seconds: Readonly<Record<string, number>>
 }
 
-/** A machine's rates for a model width, interpolated between the timed widths on a logarithmic scale. */
+/** Returns a machine's rates for a model width, interpolated between the timed widths on a logarithmic scale. */
 export function rateFor(rates: readonly MachineRate[], hidden: number): MachineRate {
   const sorted = [...rates].sort((a, b) => a.hidden - b.hidden)
   const above = sorted.find((rate) => rate.hidden >= hidden) ?? (sorted.at(-1) as MachineRate)
@@ -24,7 +27,7 @@ export function rateFor(rates: readonly MachineRate[], hidden: number): MachineR
   return { ...(Object.fromEntries(between) as MachineRate), hidden }
 }
 
-/** The seconds of each phase by the machine's rates alone. */
+/** Returns the seconds of each phase by the machine's rates alone. */
 function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): TimedPhase[] {
   const rate = rateFor(rates, hidden)
   return phases.map(({ phase, part, shared, ...own }) => ({
@@ -41,13 +44,14 @@ function timePhases({ hidden, phases }: Work, rates: readonly MachineRate[]): Ti
   }))
 }
 
-/** The time relative to float32. */
+/** Returns the time of products as a share of their time in float32. */
 function timeOfProducts(faster: PhaseWork['faster'] = [], rate: MachineRate): number {
   return faster.reduce((left, { products, share }) => left - share + share / rate[products], 1)
 }
 
 /**
- * How much longer than the rates predict each part took in finished runs. The same method counts most, then the same part of any method.
+ * How many times as long as the rates predict each part took in finished runs. Runs of the same method are used if there are any, else the
+ * same part of other methods, else other parts.
  */
 export class Experience {
   readonly #ratios: readonly { readonly method: string; readonly part: string; readonly ratio: number; readonly pace: number }[]
@@ -59,11 +63,12 @@ export class Experience {
         const expected = sumSeconds(phases)
         const took = seconds[part]
         if (took === undefined || expected <= 0 || took <= 0) return []
-        return [{ method, part, ratio: took / expected, pace: (took + settling) / (expected + settling) }]
+        return [{ method, part, ratio: took / expected, pace: (took + startSeconds) / (expected + startSeconds) }]
       })
     })
   }
 
+  /** Returns the factor for a part of a method. `known` is false if it was derived from other parts. */
   of(method: string, part: string): { ratio: number; known: boolean } {
     const same = this.#ratios.filter((one) => one.part === part)
     const own = same.filter((one) => one.method === method)
@@ -93,7 +98,7 @@ export function estimateRun(method: string, work: Work, rates: readonly MachineR
   })
   const likely = sumSeconds(phases)
   const certain = sumSeconds(phases.filter(({ known }) => known))
-  const factor = likely === 0 ? 1 : (certain * seen + (likely - certain) * unseen) / likely
+  const factor = likely === 0 ? 1 : (certain * knownFactor + (likely - certain) * unknownFactor) / likely
   return {
     phases: phases.map(({ known: _, ...phase }) => phase),
     seconds: { low: likely / factor, likely, high: likely * factor },
@@ -105,7 +110,7 @@ export function sumSeconds(phases: readonly { readonly seconds: number }[]): num
   return phases.reduce((sum, { seconds }) => sum + seconds, 0)
 }
 
-/** The estimate without one part. */
+/** Returns the estimate without one part. */
 export function withoutPart(estimate: Omit<RunEstimate, 'run'>, part: string): Omit<RunEstimate, 'run'> {
   return withPhases(
     estimate,
@@ -113,7 +118,7 @@ export function withoutPart(estimate: Omit<RunEstimate, 'run'>, part: string): O
   )
 }
 
-/** The estimate without the steps in `done`; adds this run's shared steps to `done`. */
+/** Subtracts the seconds of shared steps in `done` from the estimate, and adds this run's shared steps to `done`. */
 export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string, done: Map<string, number>): Omit<RunEstimate, 'run'> {
   const phases = estimate.phases.map((phase) => {
     if (phase.shared === undefined) return phase
@@ -125,11 +130,11 @@ export function withoutShared(estimate: Omit<RunEstimate, 'run'>, scope: string,
   return withPhases(estimate, phases)
 }
 
-/** Scales the range by the change of the phases' total. */
+/** Replaces the phases of an estimate, and scales its range by the change of their total. */
 function withPhases(estimate: Omit<RunEstimate, 'run'>, phases: RunEstimate['phases']): Omit<RunEstimate, 'run'> {
-  const whole = sumSeconds(estimate.phases)
-  const left = sumSeconds(phases)
-  const scale = (seconds: number) => (whole === 0 ? 0 : (seconds * left) / whole)
+  const before = sumSeconds(estimate.phases)
+  const after = sumSeconds(phases)
+  const scale = (seconds: number) => (before === 0 ? 0 : (seconds * after) / before)
   const { low, likely, high } = estimate.seconds
   const seconds: SecondsRange = { low: scale(low), likely: scale(likely), high: scale(high) }
   return { ...estimate, phases, seconds }

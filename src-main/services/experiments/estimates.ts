@@ -14,7 +14,7 @@ import { Experience, estimateRun, type FinishedRun, withoutPart, withoutShared }
 /** How many finished runs of a model are used, latest first. */
 const mostRuns = 24
 
-/** The machine's rates; null while unknown. */
+/** Returns the machine's rates; null while they are unknown. */
 type AskRates = () => MachineRate[] | null
 
 /** Estimates durations from the work of each method, this machine's rates, and earlier runs of the same model. */
@@ -22,7 +22,7 @@ export class Estimates {
   readonly #context: Context
   readonly #library: Library
   readonly #rates: AskRates
-  /** The work of the history's runs. It never changes for the same content of a model. */
+  /** The work of runs in the history; null if it cannot be determined. It never changes for the same content of a model. */
   readonly #works = new Map<string, Work | null>()
 
   constructor(context: Context, library: Library, rates: AskRates) {
@@ -31,7 +31,7 @@ export class Estimates {
     this.#rates = rates
   }
 
-  /** Converts the work of a model's runs to time; undefined until the machine was timed. */
+  /** Returns a function that converts the work of a model's runs to time; undefined until the machine has been timed. */
   async forModel(model: string, signal?: AbortSignal): Promise<((method: string, own: Work) => Omit<RunEstimate, 'run'>) | undefined> {
     const rates = this.#rates()
     if (!rates) return undefined
@@ -39,7 +39,7 @@ export class Estimates {
     return (method, own) => estimateRun(method, own, rates, experience)
   }
 
-  /** Estimates the listed runs of the queue, in order. Steps shared in an experiment count for its first run. */
+  /** Estimates the listed runs of the queue, in order. A step that runs of an experiment share counts for the first of them. */
   async ofQueue(signal?: AbortSignal): Promise<(RunEstimate | NoEstimate)[]> {
     const { history } = this.#context
     const all = [...history.queue.running(), ...history.queue.next(mostShown)]
@@ -66,7 +66,8 @@ export class Estimates {
   }
 
   /**
-   * Estimates a clone of a history's run with another request, without steps that run already finished. Null until the machine was timed.
+   * Estimates a clone of a run with another request, without the parts that the run already finished. Null until the machine has been
+   * timed.
    */
   async ofClone(row: RunRow, request: RunRequest, signal?: AbortSignal): Promise<Omit<RunEstimate, 'run'> | null> {
     const estimate = await this.forModel(row.model, signal)
@@ -77,7 +78,7 @@ export class Estimates {
     return (this.#didPrune(row, request) ? this.#partsDoneBy(row, request) : []).reduce(withoutPart, left)
   }
 
-  /** Steps that finished runs of the same experiments have already done. */
+  /** Returns the seconds of shared steps that finished runs of the same experiments have already done. */
   #sharedDone(rows: readonly RunRow[], models: ReadonlyMap<string, Awaited<ReturnType<Estimates['forModel']>>>): Map<string, number> {
     const done = new Map<string, number>()
     const experiments = new Set(rows.flatMap(({ experiment }) => experiment ?? []))
@@ -90,17 +91,17 @@ export class Estimates {
     return done
   }
 
-  /** The content of the model in its latest runs. Runs of another content do not predict the next one. */
+  /** Returns the model's fingerprint in its latest finished run. Runs with another fingerprint do not predict the next one. */
   #contentOf(model: string): string | null {
     return this.#context.history.runs.latestDone(model, 1)[0]?.fingerprint ?? null
   }
 
-  /** The scope in which runs share steps: one experiment on one content of one model. */
+  /** Returns the scope in which runs share steps: one experiment, on one model with one fingerprint. */
   #scopeOf({ id, experiment, model, fingerprint }: RunRow): string {
     return experiment === null ? id : `${experiment}/${model}/${fingerprint ?? this.#contentOf(model)}`
   }
 
-  /** Parts that are already done, by the run that this one repairs or recovers. */
+  /** Returns the parts that are already done, because the run that this one was made from did the same pruning. */
   #partsDone(row: RunRow): string[] {
     const { history } = this.#context
     const own = history.documents.request(row.number)
@@ -153,7 +154,7 @@ const empty = { phases: [], seconds: { low: 0, likely: 0, high: 0 }, basis: 'mac
 
 const workKey = ({ id, fingerprint }: RunRow): string => `${id} ${fingerprint}`
 
-/** Identifies what a run removes, whatever follows. */
+/** Returns a key of the settings that determine what a run removes, without those of repair, recovery and measures. */
 function pruningOf({ method, amount, options, seed, calibration, localFolder }: RunRequest): string {
   return JSON.stringify([method, amount, options, seed, calibration, localFolder])
 }

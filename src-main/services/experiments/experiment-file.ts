@@ -53,7 +53,7 @@ const exportedRun = z.object({
   events: z.array(recordedEvent),
 })
 
-/** One experiment as a file. Models are named and described, not included; importing creates new ids. */
+/** One experiment as a file. It names and describes models but does not contain them. Importing creates new ids. */
 const experimentFile = z.object({
   format: z.literal('espalier experiment'),
   formatVersion: z.literal(1),
@@ -64,7 +64,7 @@ const experimentFile = z.object({
 
 type ExperimentFile = z.infer<typeof experimentFile>
 
-/** `paths` keeps this machine's paths. */
+/** Returns an experiment as JSON. If `paths` is false, paths of this machine become names. */
 export function exportExperiment({ history }: Pick<Context, 'history'>, id: string, paths: boolean): string {
   const experiment = history.experiments.get(id)
   const rows = history.runs.ofExperiment(id)
@@ -83,7 +83,7 @@ export function exportExperiment({ history }: Pick<Context, 'history'>, id: stri
   return `${JSON.stringify(experimentFile.parse(paths ? file : hidePlaces(file)), null, 1)}\n`
 }
 
-/** Validates the whole file first, then writes it in one transaction. */
+/** Imports an experiment. Validates the whole file first, and then writes everything in one transaction. */
 export function importExperiment({ history }: Pick<Context, 'history'>, content: string): { experiment: string; runs: number } {
   const file = parseFile(content)
   const experiment = newId('exp')
@@ -120,7 +120,7 @@ function parseFile(content: string): ExperimentFile {
   throw new EspalierError('invalid', `This version cannot read this experiment: ${issue?.message}`)
 }
 
-/** The same model in the library, or else a hidden row that runs can refer to. */
+/** Returns the id of a model in the library with the same family, shape and size, or else adds a removed one that runs can refer to. */
 function modelFor(history: Context['history'], { name, source, description }: ExperimentFile['models'][number]): string {
   const facts = (model: { description: ExperimentFile['models'][number]['description'] }) =>
     JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
@@ -144,11 +144,11 @@ function modelFor(history: Context['history'], { name, source, description }: Ex
   return id
 }
 
-/** Runs that were active elsewhere are not active here. */
-const landed: Partial<Record<RunStatus, RunStatus>> = { running: 'interrupted', queued: 'draft' }
+/** The status here of runs that were active where they were exported. */
+const importedStatus: Partial<Record<RunStatus, RunStatus>> = { running: 'interrupted', queued: 'draft' }
 
 function insertRun(history: Context['history'], run: ExperimentFile['runs'][number], experiment: string, model: string): void {
-  const status = landed[run.status] ?? run.status
+  const status = importedStatus[run.status] ?? run.status
   const number = history.runs.insert({
     ...run,
     id: newId('run'),
@@ -176,5 +176,5 @@ function insertRun(history: Context['history'], run: ExperimentFile['runs'][numb
     has_plan: run.plan !== null,
   })
   for (const { event, at } of run.events) history.events.add(number, event, at)
-  for (const given of run.measures) history.measures.add(number, given, run.endedAt ?? run.createdAt)
+  for (const result of run.measures) history.measures.add(number, result, run.endedAt ?? run.createdAt)
 }

@@ -34,7 +34,7 @@ export class ExperimentsService extends Service {
       return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, siblings, feasible }, catalogue)
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
-    'experiments.create': (asked) => this.#create(asked),
+    'experiments.create': (request) => this.#create(request),
     'experiments.grid': ({ id }) => this.#gridOf(id),
     'experiments.update': ({ id, ...patch }) => {
       this.history.experiments.patch(this.#find(id).id, patch)
@@ -74,7 +74,7 @@ export class ExperimentsService extends Service {
     return this.history.experiments.get(id)
   }
 
-  /** Reports the current entry to listeners. */
+  /** Reports the current entry to listeners, and returns it. */
   #tell(id: string): ExperimentEntry {
     const experiment = this.#find(id)
     this.parts.emit({ name: 'experiment changed', data: { experiment } })
@@ -85,10 +85,10 @@ export class ExperimentsService extends Service {
     this.parts.queue.tellRuns(this.history.runs.ofExperiment(experiment).map(({ number }) => number))
   }
 
-  /** Whether a GGUF file can hold a model pruned by 2SSP; false if 2SSP can remove nothing. */
+  /** Whether a GGUF file can hold the model after pruning by 2SSP. False if 2SSP cannot remove anything. */
   async #holdsGguf(model: string): Promise<boolean> {
-    const asked = { plan: null, method: '2ssp', amount: { sparsity: 0.5 }, formats: ['gguf'], ggufTypes: ['F16'] }
-    const answer = await askDesk(this.parts.desk, { kind: 'outline save', model, ...asked }).catch(() => [])
+    const example = { plan: null, method: '2ssp', amount: { sparsity: 0.5 }, formats: ['gguf'], ggufTypes: ['F16'] }
+    const answer = await askDesk(this.parts.desk, { kind: 'outline save', model, ...example }).catch(() => [])
     return z
       .array(formatOutline)
       .parse(answer)
@@ -112,8 +112,8 @@ export class ExperimentsService extends Service {
     return previewOf(grid, planned, estimated)
   }
 
-  async #create(asked: Checked<'experiments.create'>): Promise<Output<'experiments.create'>> {
-    const { name, grid, start, leaveOut, executor, notes = '', tags = [] } = asked
+  async #create(request: Checked<'experiments.create'>): Promise<Output<'experiments.create'>> {
+    const { name, grid, start, leaveOut, executor, notes = '', tags = [] } = request
     const { possible, leftOut } = await this.#choose(grid, leaveOut)
     const id = newId('exp')
     const planned = possible.flatMap((one) => overSeeds(one, grid.seeds))
@@ -124,25 +124,25 @@ export class ExperimentsService extends Service {
     return { experiment: this.#tell(id), runs: this.history.runs.entries(numbers), leftOut }
   }
 
-  /** The possible combinations. Impossible ones are reported with all other problems, or skipped if `leaveOut` is set. */
+  /** Returns the possible combinations. Impossible ones are skipped if `leaveOut` is set. Throws if there are other problems. */
   async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
     const planned = await this.#planned(grid)
     const problems = (await preflight(this.parts, planned)).map((found) => found.problems)
-    const beyond = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
-    refuseProblems(problems.flatMap((some, at) => (beyond[at] ? [] : some)))
-    const possible = planned.filter((_, at) => !beyond[at])
-    const leftOut = [...new Set(problems.flatMap((some, at) => (beyond[at] ? some.map(({ message }) => message) : [])))]
+    const skipped = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
+    refuseProblems(problems.flatMap((some, at) => (skipped[at] ? [] : some)))
+    const possible = planned.filter((_, at) => !skipped[at])
+    const leftOut = [...new Set(problems.flatMap((some, at) => (skipped[at] ? some.map(({ message }) => message) : [])))]
     if (leftOut.length > 0 && possible.every(({ request }) => request.method === denseMethod))
       throw new EspalierError('infeasible', `None of the amounts can be reached on this model. ${leftOut[0]}`)
     return { possible, leftOut }
   }
 
-  /** The grid of an experiment, or a run's settings as a grid. */
+  /** Returns the grid of an experiment, or the settings of a run as a grid. */
   #gridOf(id: string): Grid {
     const run = this.history.runs.find(id)
     if (run) return gridOfRun(run.model, this.history.documents.request(run.number))
     const grid = this.history.experiments.grid(this.#find(id).id)
-    if (!grid) throw new EspalierError('not-found', 'This experiment was not made from a grid.')
+    if (!grid) throw new EspalierError('not-found', 'This experiment was not made from a grid. Use the grid of one of its runs.')
     return grid
   }
 }

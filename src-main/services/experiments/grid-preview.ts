@@ -6,24 +6,24 @@ import { denseMethod } from '#contract/titles.ts'
 import { withoutShared } from './estimate-seconds.ts'
 import { overSeeds, type PlannedRun, runName } from './grid.ts'
 
-/** The preview of each combination of a grid, in planned order. */
+/** The preflight's preview of a combination, with its estimate. */
 type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
 
-/** The preview of a grid, from the preflight of its combinations. */
+/** Returns the preview of a grid. `found` has a preview for each entry of `planned`. */
 export function previewOf(grid: Grid, planned: PlannedRun[], found: FoundPreview[]): GridPreview {
   const pruning = planned
     .map((one, at) => ({ ...one, preview: found[at] as FoundPreview }))
     .filter(({ request }) => request.method !== denseMethod || request.weights !== undefined)
   const combinations = pruning.map((one) => combinationOf(one, grid))
   const memory = combinations.flatMap(({ memoryBytes }) => memoryBytes ?? [])
-  const places = new Map(pruning.map(({ preview }, at) => [preview, at]))
+  const indices = new Map(pruning.map(({ preview }, at) => [preview, at]))
   return {
     combinations,
     runs: grid.models.length + (grid.siblings?.length ?? 0) + combinations.reduce((sum, { runs }) => sum + runs, 0),
     ...timeOf(grid, planned, found),
     memoryBytes: memory.length > 0 ? Math.max(...memory) : null,
     problems: distinct(
-      found.flatMap((preview, at) => preview.problems.map((problem) => placed(problem, grid, planned[at], places.get(preview)))),
+      found.flatMap((preview, at) => preview.problems.map((problem) => attribute(problem, grid, planned[at], indices.get(preview)))),
     ),
     notes: [...new Set(found.flatMap(({ notes }) => notes))],
   }
@@ -48,7 +48,7 @@ function combinationOf({ model, request, preview }: PlannedRun & { preview: Foun
   }
 }
 
-/** The time of all runs of a grid. Work that depends on the seed counts once per seed, shared work once. */
+/** Sums the time of all runs of a grid. Steps that runs of one model and seed share count once. */
 function timeOf(grid: Grid, planned: readonly PlannedRun[], found: readonly FoundPreview[]): Pick<GridPreview, 'seconds' | 'basis'> {
   if (planned.length === 0 || found.some(({ estimate }) => estimate === null)) return { seconds: null, basis: null }
   const done = new Map<string, number>()
@@ -60,8 +60,8 @@ function timeOf(grid: Grid, planned: readonly PlannedRun[], found: readonly Foun
   return { seconds: addRanges(runs.map(({ seconds }) => seconds)), basis }
 }
 
-/** Attributes a request's problem to its grid. */
-function placed(problem: Problem, grid: Grid, planned: PlannedRun | undefined, combination: number | undefined): Problem {
+/** Renames the field of a problem, from the field of one request to the field of the grid. */
+function attribute(problem: Problem, grid: Grid, planned: PlannedRun | undefined, combination: number | undefined): Problem {
   if (problem.code === 'infeasible') return { ...problem, field: `combinations.${combination ?? 0}` }
   if (!/^(options|method)/.test(problem.field)) return problem
   const at = grid.methods.findIndex(({ method, options }) => method === planned?.request.method && options === planned.request.options)

@@ -14,8 +14,8 @@ export interface PlannedRun {
 }
 
 /**
- * A grid's runs with its first seed, each model's dense baseline first, siblings last. A grid without repairs uses the default repairs of
- * `methods`.
+ * Returns a grid's runs with its first seed: for each model its dense baseline first, and siblings last. If the grid does not set repairs,
+ * each method uses its default repair from `methods`.
  */
 export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): PlannedRun[] {
   const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
@@ -44,7 +44,7 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
   return [...own, ...(grid.siblings ?? []).flatMap((model) => [dense, ...rivals].map((request) => ({ model, request })))]
 }
 
-/** The repairs and recoveries for a method's runs. */
+/** Combines the grid's repairs with its recoveries, for one method. `usual` is the method's default repair. */
 function treatmentsOf(usual: RepairChoice, grid: Grid): Pick<RunRequest, 'repair' | 'recover'>[] {
   return repairsOf(usual, grid).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
 }
@@ -54,42 +54,44 @@ function recoveriesOf({ recoveries = ['none'], recoveryData, recoveryTrains: tra
   return recoveries.map((amount) => (amount === 'none' || !text ? {} : { recover: { amount, text, ...(trains ? { trains } : {}) } }))
 }
 
-/** The repairs for a method's runs. */
+/** Returns the grid's repairs as parts of requests, or else the method's default repair. */
 function repairsOf(usual: RepairChoice, { repairs = [usual], repairData, calibration }: Grid): Pick<RunRequest, 'repair'>[] {
   const text = repairData ?? (calibration && usualRepairData(calibration))
   return repairs.map((kind) => (kind === 'none' || !text ? {} : { repair: { kind, calibration: text } }))
 }
 
-/** The same run with each seed, if seeds matter to it. */
+/** Returns the run once for each seed, or with the first one only if seeds do not affect it. */
 export function overSeeds({ model, request }: PlannedRun, seeds: readonly number[]): PlannedRun[] {
   const ignoresSeed = request.method === denseMethod || isAblation(request.method)
   return (ignoresSeed ? seeds.slice(0, 1) : seeds).map((seed) => ({ model, request: { ...request, seed } }))
 }
 
-/** A name for users: method, sparsity, and whatever makes it different. */
+/** Returns the name of a run: its method, its amount, and all settings that change the result. */
 export function runName(request: PlannedRun['request'], seeds: number): string {
   const { method, seed, weights } = request
   const seeded = seeds > 1 && !isSeedless(method)
-  // A name includes the stored weight type and whether the run was a first look, so both appear wherever its numbers do.
-  return [...treatmentName(request), ...(seeded ? [`seed ${seed}`] : []), ...(weights ? [weights] : []), ...firstLook(request)]
+  // The weight type and a rough precision are part of the name, so that they appear wherever the run's numbers do.
+  return [...treatmentName(request), ...(seeded ? [`seed ${seed}`] : []), ...(weights ? [weights] : []), ...roughPrecision(request)]
     .join(', ')
     .slice(0, 200)
 }
 
-/** The name of a run's file, over all its seeds. */
+/** Returns the name of the weight file that runs with these settings would write, whatever their seeds. */
 export function fileName(request: PlannedRun['request']): string {
   const { method, weights } = request
   return (
-    [...treatmentName(request), ...firstLook(request)].join(', ') + (weights ? `${method === denseMethod ? ' ' : ' in '}${weights}` : '')
+    [...treatmentName(request), ...roughPrecision(request)].join(', ') +
+    (weights ? `${method === denseMethod ? ' ' : ' in '}${weights}` : '')
   )
 }
 
-const firstLook = ({ method, precision }: PlannedRun['request']): string[] =>
+/** `bfloat16` if a run was computed with it throughout. Other precisions make the choices of float32. */
+const roughPrecision = ({ method, precision }: PlannedRun['request']): string[] =>
   precision === 'bfloat16' && !isInspection(method) ? ['bfloat16'] : []
 
 const isSeedless = (method: string): boolean => method === denseMethod || isAblation(method) || isInspection(method)
 
-/** The method with its amount, and everything else that changes the weights except the seed and their type. */
+/** Returns the parts of a name: the method with its amount, and all settings that change the weights, except seed and weight type. */
 function treatmentName({ method, amount, options, repair, recover }: PlannedRun['request']): string[] {
   if (method === denseMethod) return ['dense']
   if (isInspection(method)) return [titleOfMethod(method)]
@@ -103,13 +105,13 @@ function treatmentName({ method, amount, options, repair, recover }: PlannedRun[
   ]
 }
 
-/** The requested sparsity; null if an ablation uses several, or if a budget determines it. */
+/** Returns the requested sparsity. Null for ablations, which use several, for inspections, and if a budget determines the sparsity. */
 export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
   if (isAblation(method) || isInspection(method) || !isPlain(amount)) return null
   return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))
 }
 
-/** The grid that would have produced one run. */
+/** Returns a grid that makes this run. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
   const { method, options, amount, seed, calibration, repair, recover, weights, measures, backend, precision, memoryBytes, localFolder } =
     request

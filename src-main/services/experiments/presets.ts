@@ -11,7 +11,7 @@ const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
 /** An eighth and a quarter of the experts. */
 const expertShares = [0.125, 0.25]
 const paperSequenceLength = 2048
-/** Takes minutes on a processor, even for a model of a hundred million parameters. */
+/** Window length and numbers of windows for a first look: even a model of 100,000,000 parameters takes only minutes on a processor. */
 const quick = { sequenceLength: 512, windows: 32, measuredWindows: 16 }
 
 type Use = 'calibration' | 'evaluation'
@@ -41,8 +41,8 @@ const variations: readonly Draft[] = [
   {
     id: 'experts',
     title: 'Fewer experts',
-    summary: 'REAP without an eighth and without a quarter of the experts.',
-    // Each method's own share decides, not the sparsity.
+    summary: 'Two REAP runs: one removes an eighth of the experts, one removes a quarter.',
+    // The option `share` of each method decides, not the sparsity.
     grid: { methods: variants('reap', 'share', expertShares), amounts: [{ sparsity: Math.max(...expertShares) }] },
   },
   {
@@ -65,7 +65,7 @@ const variations: readonly Draft[] = [
   },
 ]
 
-/** Each grid by its differences from the default one. */
+/** Returns all presets for a model, each by its differences from the default grid. */
 function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): Draft[] {
   return [
     {
@@ -83,8 +83,8 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       goal: 'Reproduce the paper',
       reasons: {
         amounts: 'The sparsities of the paper’s tables.',
-        methods: 'Every method for dense models, the paper’s among them.',
-        repair: 'The paper repairs nothing.',
+        methods: 'Every method for dense models, including those in the paper.',
+        repair: 'None, as in the paper.',
         measures: 'What the paper measures.',
       },
       summary: 'Every method for dense models at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
@@ -98,7 +98,7 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
   ]
 }
 
-/** Short texts for a first look. The sample is small enough for the paper's windows. */
+/** Returns few short windows, for a first look. The sample model is small enough for windows of full length. */
 function quickTexts(model: PresetModel, catalogue: Catalogue): Pick<Grid, 'measures' | 'calibration'> {
   if (model.ofSample) return { measures: perplexity(model, catalogue, 8) }
   const short = shortened(model)
@@ -106,10 +106,10 @@ function quickTexts(model: PresetModel, catalogue: Catalogue): Pick<Grid, 'measu
   return { measures: perplexity(short, catalogue, quick.measuredWindows), ...(calibration && { calibration }) }
 }
 
-/** Keeps windows short even if the model allows longer ones. */
+/** Limits the context length of a model, so that windows stay short. */
 const shortened = (model: PresetModel): PresetModel => ({ ...model, contextLength: Math.min(quick.sequenceLength, model.contextLength) })
 
-/** A data set for this use: one on this machine, else the first. The sample's own texts suit no other model. */
+/** Returns a data set for this use: one on this machine, else the first. The sample's own texts are used for no other model. */
 function usualData({ contextLength, ofSample }: PresetModel, { datasets }: Catalogue, use: Use, windows?: number): DataRequest | undefined {
   const fitting = datasets.filter((dataset) => dataset.uses.includes(use) && (ofSample || !dataset.ofSample))
   const source = (fitting.find(({ present }) => present) ?? fitting[0])?.source

@@ -8,17 +8,17 @@ import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
 import type { Draft, PresetModel } from './preset-draft.ts'
 
-/** GGUF types of the dense model, chosen so that each pruned file has a dense rival of about its size. */
+/** GGUF types for the dense model, chosen so that each pruned file has a dense rival of about the same size. */
 const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
-/** Texts that calibration, repair and recovery never read. Only these count for the verdict. */
+/** Texts that calibration, repair and recovery never read. The verdict depends only on these. */
 const unseen = ['prose', 'code'] as const
 /** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
 const [windowTokens, windows, repeats] = [512, 8, 3]
 
-/** Half the usual number, because recovery follows and a repair of them takes as long as it. */
+/** Half the default number: a recovery follows, and a repair on this many windows already takes as long as the recovery. */
 const repairWindows = 48
 
-/** Each sibling adds as many runs as the dense model. */
+/** The largest number of siblings. Each adds as many runs as the dense model. */
 const mostSiblings = 2
 
 const reasons = {
@@ -81,7 +81,7 @@ const goals: readonly Goal[] = [
   },
 ]
 
-/** Presets that compare dense with pruned files, in the types that matter for each goal. */
+/** Returns presets that compare pruned files with dense ones, in the weight types that matter for each goal. */
 export function worthDrafts(
   model: PresetModel,
   catalogue: Catalogue,

@@ -7,24 +7,24 @@ import type { Transfer } from '#contract/models/models.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
 
-/** Measures GGUF files in llama.cpp, of files that are there and of those that a method could make. */
+/** Measures GGUF files in llama.cpp: files that exist, and the range of speeds that a method's files could reach. */
 export class BenchService extends Service {
   readonly calls: Calls<'bench'> = {
     'bench.files': async (request) => {
       const files = request.files.map((file) => resolve(file))
       for (const file of files) await requireFile(file)
       const name = files.map((file) => basename(file)).join(', ')
-      const asked = { ...request, files }
-      return this.#measure(name, asked, { kind: 'bench files', ...asked }, (found) => ({ bench: fileBench.parse(found) }))
+      const resolved = { ...request, files }
+      return this.#measure(name, resolved, { kind: 'bench files', ...resolved }, (found) => ({ bench: fileBench.parse(found) }))
     },
     'bench.speeds': ({ model: id, ...request }) => {
       const { path: model, name } = this.parts.library.find(id)
-      const asked = { ...request, model }
-      return this.#measure(name, asked, { kind: 'speed range', ...asked }, (found) => ({ speeds: speedRange.parse(found) }))
+      const resolved = { ...request, model }
+      return this.#measure(name, resolved, { kind: 'speed range', ...resolved }, (found) => ({ speeds: speedRange.parse(found) }))
     },
   }
 
-  /** Begins a measurement. Its transfer tells the turns, and in the end what `read` makes of the result. */
+  /** Begins a measurement. Its transfer reports the turns, and finally the fields that `read` takes from the result. */
   #measure(name: string, request: Record<string, unknown>, task: ComputeTask, read: (found: unknown) => Partial<Transfer>): Transfer {
     return this.parts.transfers.begin({ kind: 'bench', name, totalBytes: null, request }, async (signal, report) => {
       const job = this.parts.exporter.perform(task, {

@@ -5,11 +5,11 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Problem } from '#contract/runs/preflight.ts'
 
 /**
- * Checks a model's target folder before any work is done: it must be empty or replaceable, writable, and not the model's own folder. Throws
- * `conflict` or `disk`.
+ * Checks a folder to save to before any work is done. It must be writable, empty unless `replace` is set, and must not contain the source
+ * model. Throws `conflict` or `disk`.
  */
 export async function checkTarget(target: string, source: string, replace: boolean): Promise<void> {
-  if (isWithin(resolve(source), target)) throw refusal('conflict', 'folder', `${target} is the model's own folder. Choose another folder.`)
+  if (isWithin(resolve(source), target)) throw refusal('conflict', 'folder', `${target} contains the model itself. Choose another folder.`)
   const found = await stat(target).catch(() => undefined)
   if (found && !found.isDirectory())
     throw refusal('conflict', 'folder', `${target} exists and is a file. Choose another name for the folder.`)
@@ -18,7 +18,7 @@ export async function checkTarget(target: string, source: string, replace: boole
   await checkWritable(dirname(target))
 }
 
-/** An error that names the request's field, as in the preflight. */
+/** Returns an error that names the field of the request, as the preflight does. */
 function refusal(code: Problem['code'], field: string, message: string): EspalierError {
   return new EspalierError(code, message, { problems: [{ code, field, message }] })
 }

@@ -27,7 +27,10 @@ interface Target {
 
 type OutlineQuestion = Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kind'>
 
-/** Writes a run's pruned model in one or more formats, and adds the results to the library as children of its model. */
+/**
+ * Writes a run's pruned model in one or more formats, and adds each file or folder to the library, with the dense model as its parent. Also
+ * checks in advance whether this is possible, and how large the result would be.
+ */
 export class ExportsService extends Service {
   readonly calls: Pick<Calls<'runs'>, 'runs.save' | 'runs.checkSave' | 'runs.formats'> = {
     'runs.checkSave': async ({ model: id, method, amount, options, ...target }) => {
@@ -49,13 +52,13 @@ export class ExportsService extends Service {
     const { row, model, plan } = this.#find(id)
     const title = name ?? `${model.name} ${row.name}`
     const { folders, memoryBytes } = currentSettings(this.parts)
-    const asked = this.history.documents.request(row.number)
-    const budgets = [memoryBytes, asked.memoryBytes].filter((bytes) => typeof bytes === 'number')
+    const request = this.history.documents.request(row.number)
+    const budgets = [memoryBytes, request.memoryBytes].filter((bytes) => typeof bytes === 'number')
     const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
     const { formats, ggufTypes } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
-    const { calibration, seed, localFolder } = asked
-    const save = this.#write(row, {
+    const { calibration, seed, localFolder } = request
+    const save = this.#prepare(row, {
       kind: 'save',
       seed,
       ...(calibration ? { calibration } : {}),
@@ -76,7 +79,8 @@ export class ExportsService extends Service {
     }).transfer
   }
 
-  #write(row: RunRow, task: ComputeTask): Save {
+  /** Returns a function that writes the files. The transfer calls it with its signal and its progress listener. */
+  #prepare(row: RunRow, task: ComputeTask): Save {
     const { exporter, logs, history } = this.parts
     return async (signal, report) => {
       const job = exporter.perform(task, {
@@ -94,7 +98,7 @@ export class ExportsService extends Service {
     return z.array(formatOutline).parse(await askDesk(this.parts.desk, { kind: 'outline save', ...question }))
   }
 
-  /** Throws any error that writing the model there would end with. */
+  /** Returns the size in each format. Throws if the target folder, a format or the disk space rules out the save. */
   async #check(question: OutlineQuestion, { folder, replace }: Target): Promise<FormatOutline[]> {
     await checkTarget(folder, question.model, replace)
     const outlines = await this.#outline(question)
@@ -105,18 +109,19 @@ export class ExportsService extends Service {
 
   #find(id: string): { row: RunRow; model: StoredModel; plan: Plan | null } {
     const row = this.history.runs.get(id)
-    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan: it is ${row.status}.`)
+    if (!row.has_plan)
+      throw new EspalierError('conflict', `"${row.name}" has no plan: it is ${row.status}. Choose a run that has finished pruning.`)
     return { row, model: this.parts.library.find(row.model), plan: row.baseline ? null : this.history.documents.plan(row.number) }
   }
 
-  /** Adds what was written to the library, replacing the entries it overwrote; returns the first entry. */
+  /** Adds the files that can be reopened to the library, and removes the entries that they overwrote. Returns the id of the first one. */
   async #register(files: readonly SavedFile[], title: string, parent: string, run: string): Promise<string | null> {
     const { models } = this.history
     const ids: string[] = []
     const readable = files.filter(({ reload }) => reload !== null)
     for (const { path, format, type } of readable) {
-      const gone = models.atPath(path)
-      if (gone) models.setRemoved(gone.id, Date.now(), false)
+      const overwritten = models.atPath(path)
+      if (overwritten) models.setRemoved(overwritten.id, Date.now(), false)
       const name = readable.length === 1 ? title : [title, type ?? format].join(' ')
       ids.push((await this.parts.library.register(path, { name, origin: 'exported', source: null, parent, run })).id)
     }
@@ -126,7 +131,7 @@ export class ExportsService extends Service {
 
 type Save = (...args: Parameters<Move>) => Promise<SavedFile[]>
 
-/** The progress of a save: bytes written, then files reopened. */
+/** Reads an event of a save: how many bytes are written, and then how many files are reopened. */
 function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'totalBytes' | 'opened'> {
   const { done, total, unit } = event as { done?: number; total?: number; unit?: string }
   if (typeof done !== 'number' || typeof total !== 'number') return {}

@@ -5,7 +5,7 @@ import type { Transcript } from '#contract/playground/playground.ts'
 import type { StoredJudging, StoredVote } from '#db/judgings.ts'
 import { plainTable, toCsv } from '../comparison/table-text.ts'
 
-/** Points for the answer on the left. */
+/** Points that a vote gives the answer on the left. The answer on the right gets the rest of one point. */
 const points: Record<Judgement, number> = { left: 1, right: 0, tie: 0.5, 'both bad': 0.5 }
 
 export function entryOf({ id, title, transcript, pairs, votes, createdAt }: StoredJudging): JudgingEntry {
@@ -16,27 +16,27 @@ export function resultOf(judging: StoredJudging, transcript: Transcript, votes: 
   const { prompts, promptTags } = transcript
   const names = transcript.columns.map(({ model, run }) => run?.name ?? model.name)
   const votedOn = votes.map((vote) => ({ ...vote, ...(judging.pairs[vote.pair] as JudgedSides) }))
-  const taking = [...new Set(judging.pairs.flatMap(({ left, right }) => [left, right]))].sort((a, b) => a - b)
-  const place = (column: number) => taking.indexOf(column)
+  const contestants = [...new Set(judging.pairs.flatMap(({ left, right }) => [left, right]))].sort((a, b) => a - b)
+  const indexOf = (column: number) => contestants.indexOf(column)
   const pairs = votedOn.map(
-    ({ prompt, left, right, vote }): JudgedPair => ({ prompt, first: place(left), second: place(right), score: points[vote] }),
+    ({ prompt, left, right, vote }): JudgedPair => ({ prompt, first: indexOf(left), second: indexOf(right), score: points[vote] }),
   )
-  const ranked = pairs.length > 0 ? standings(taking.length, pairs) : taking.map(() => undrawn)
-  const nameAt = (place: number) => names[taking[place] ?? -1] ?? ''
+  const ranked = pairs.length > 0 ? standings(contestants.length, pairs) : contestants.map(() => withoutVotes)
+  const nameAt = (index: number) => names[contestants[index] ?? -1] ?? ''
   const pointsOver = (chosen: (prompt: number) => boolean) =>
-    taking.flatMap((_, at) => {
-      const own = pairs.filter(({ prompt, first, second }) => chosen(prompt) && (first === at || second === at))
-      return own.length === 0 ? [] : [{ name: nameAt(at), pairs: own.length, score: meanPoints(own, at) }]
+    contestants.flatMap((_, index) => {
+      const own = pairs.filter(({ prompt, first, second }) => chosen(prompt) && (first === index || second === index))
+      return own.length === 0 ? [] : [{ name: nameAt(index), pairs: own.length, score: meanPoints(own, index) }]
     })
   const tags = [...new Set(promptTags.flat())]
   return {
     ...entryOf(judging),
     votes: votes.length,
-    standings: taking
-      .map((column, at) => ({ name: nameAt(at), ...countsOf(column, votedOn), ...(ranked[at] as Standing) }))
+    standings: contestants
+      .map((column, index) => ({ name: nameAt(index), ...countsOf(column, votedOn), ...(ranked[index] as Standing) }))
       .sort((a, b) => b.strength - a.strength),
-    byPrompt: prompts.map((prompt, at) => ({ prompt, points: pointsOver((asked) => asked === at) })).filter(hasPoints),
-    byTag: tags.map((tag) => ({ tag, points: pointsOver((asked) => promptTags[asked]?.includes(tag) ?? false) })).filter(hasPoints),
+    byPrompt: prompts.map((prompt, index) => ({ prompt, points: pointsOver((one) => one === index) })).filter(hasPoints),
+    byTag: tags.map((tag) => ({ tag, points: pointsOver((prompt) => promptTags[prompt]?.includes(tag) ?? false) })).filter(hasPoints),
     list: votedOn.map(({ prompt, left, right, ...vote }) => ({
       ...vote,
       prompt: prompts[prompt] ?? '',
@@ -49,11 +49,12 @@ export function resultOf(judging: StoredJudging, transcript: Transcript, votes: 
 
 const hasPoints = ({ points: own }: { points: unknown[] }): boolean => own.length > 0
 
-function meanPoints(pairs: readonly JudgedPair[], at: number): number {
-  return pairs.reduce((sum, { first, score }) => sum + (first === at ? score : 1 - score), 0) / pairs.length
+function meanPoints(pairs: readonly JudgedPair[], contestant: number): number {
+  return pairs.reduce((sum, { first, score }) => sum + (first === contestant ? score : 1 - score), 0) / pairs.length
 }
 
-const undrawn: Standing = { strength: 0, interval: { low: 0, high: 0 }, winRate: 0.5, winInterval: { low: 0, high: 1 } }
+/** The standing of every answer before the first vote. */
+const withoutVotes: Standing = { strength: 0, interval: { low: 0, high: 0 }, winRate: 0.5, winInterval: { low: 0, high: 1 } }
 
 function countsOf(column: number, votes: readonly (JudgedSides & { vote: Judgement })[]) {
   const own = votes.filter(({ left, right }) => left === column || right === column)
@@ -66,7 +67,7 @@ function countsOf(column: number, votes: readonly (JudgedSides & { vote: Judgeme
   }
 }
 
-/** The whole result as JSON, or its votes as CSV. */
+/** Returns a file with the whole result as JSON, or with its votes as CSV. */
 export function judgingFile(result: JudgingResult, format: 'json' | 'csv'): TextFile {
   if (format === 'json') return { fileName: 'judging.json', type: 'application/json', content: `${JSON.stringify(result, null, 1)}\n` }
   const labels = ['pair', 'prompt', 'tags', 'left', 'right', 'vote', 'at']

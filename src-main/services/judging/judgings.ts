@@ -13,7 +13,7 @@ import { entryOf, judgingFile, resultOf } from './judging-result.ts'
 export class JudgingsService extends Service {
   readonly calls: Calls<'judgings'> = {
     'judgings.list': () => this.history.judgings.list().map(entryOf),
-    'judgings.start': (asked) => this.#start(asked),
+    'judgings.start': (request) => this.#start(request),
     'judgings.get': ({ id }) => this.#state(id),
     'judgings.vote': ({ id, pair, vote }) => {
       const { number, pairs } = this.history.judgings.get(id)
@@ -65,12 +65,12 @@ export class JudgingsService extends Service {
   }
 }
 
-/** A title that does not reveal whose answers they are. */
+/** Returns a title that does not reveal which models gave the answers. */
 function titleFor(prompts: number, models: number): string {
   return `${plural(prompts, 'prompt')}, ${models} models`
 }
 
-/** Every pair of columns on every prompt that both answered, in random order and on random sides. */
+/** Pairs the columns on every prompt that both answered. The order of the pairs and the sides in each are random. */
 function drawPairs({ prompts, answers, columns: all }: Transcript, columns: readonly number[], seed: number): JudgedSides[] {
   const unknown = columns.find((column) => column >= all.length)
   if (unknown !== undefined)

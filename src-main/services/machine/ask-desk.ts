@@ -1,10 +1,10 @@
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { ComputeHost } from '#jobs/compute/compute-host.ts'
 
-/** Time limit of a question about models. The read limits end it much sooner unless a disk does not respond. */
+/** Time limit for a question about models. The read limits end it much sooner, unless a disk does not respond. */
 const questionSeconds = 60
 
-/** Asks the desk a question. Gives up after the time limit, or when the caller disconnects. */
+/** Asks the desk, the compute process for short questions. Gives up after the time limit, or when the caller disconnects. */
 export async function askDesk(
   desk: ComputeHost,
   task: ComputeTask,

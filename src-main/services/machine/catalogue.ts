@@ -8,14 +8,19 @@ export class CatalogueService extends Service {
   readonly calls: Calls<'methods'> = { 'methods.list': (_, signal) => askCatalogue(this.parts, signal) }
 }
 
-/** Methods, data sets, tasks and formats, asked from the engine: whether data is present can change at any time. */
+/**
+ * Asks the engine, in the desk's compute process, for all methods, data sets, tasks and formats. Nothing is cached, because data sets can
+ * appear on this machine at any time.
+ */
 export async function askCatalogue({ desk }: Pick<Context, 'desk'>, signal?: AbortSignal): Promise<Catalogue> {
   return catalogue.parse(await askDesk(desk, { kind: 'catalogue' }, signal))
 }
 
-/** The labels of the methods' options, as forms show them. */
+/** Returns a function that looks up the label of a method's option, as forms show it, or returns the option's name if there is none. */
 export async function optionTitles(context: Pick<Context, 'desk'>): Promise<OptionTitle> {
   const { methods, ablations } = await askCatalogue(context)
-  const known = new Map([...methods, ...ablations].flatMap(({ id, options }) => options.map(({ name, label }) => [`${id} ${name}`, label])))
-  return (method, option) => known.get(`${method} ${option}`) ?? option
+  const labels = new Map(
+    [...methods, ...ablations].flatMap(({ id, options }) => options.map(({ name, label }) => [`${id} ${name}`, label])),
+  )
+  return (method, option) => labels.get(`${method} ${option}`) ?? option
 }

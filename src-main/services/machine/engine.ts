@@ -23,7 +23,7 @@ const keptTest = selfTest.extend({ at: moment })
 /** Loading a large runtime from a slow disk takes minutes. */
 const probeSeconds = 300
 
-/** The compute process's findings about this machine. Queried on the desk so that runs are not disturbed. */
+/** Reports the runtime, devices and speed of this machine. The desk's process finds them, so that runs are not disturbed. */
 export class EngineService extends Service {
   #report: EngineReport | null = null
   #probedAt: number | null = null
@@ -40,7 +40,10 @@ export class EngineService extends Service {
     'engine.diagnostics': () => ({ text: this.#diagnose() }),
   }
 
-  /** The rates of this machine. On first use the machine is timed once it is idle, and listeners are notified. */
+  /**
+   * Returns the rates of this machine, or null while they are unknown. The first call while no run is in progress starts the self-test,
+   * which notifies listeners when it ends.
+   */
   rates(): MachineRate[] | null {
     const { selfTest: kept } = this.#state()
     if (kept) return kept.rates
@@ -85,7 +88,7 @@ export class EngineService extends Service {
     } catch (thrown) {
       this.#problem = toErrorMessage(thrown).message
     }
-    // The runtime takes some 400 MB, which the desk does not need for other questions.
+    // The runtime takes about 400 MB, and the desk does not need it for other questions.
     desk.release()
   }
 

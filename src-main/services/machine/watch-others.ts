@@ -4,7 +4,7 @@ import type { Transfers } from '../models/transfers.ts'
 const heartbeatMilliseconds = 5000
 const watchMilliseconds = 500
 
-/** Updates this process's heartbeat, cleans up after dead processes, and reads what living ones wrote. */
+/** Updates this process's heartbeat, cleans up after dead processes, and reacts to what other processes wrote. */
 export class WatchOthers {
   readonly #context: Pick<Context, 'history' | 'queue' | 'owner'>
   readonly #transfers: Transfers
@@ -24,7 +24,7 @@ export class WatchOthers {
     clearInterval(this.#timer)
   }
 
-  /** A full disk may have space again at the next turn, and skipping one does no harm. */
+  /** Logs an error instead of throwing it: a full disk may have space again at the next turn, and skipping one turn does no harm. */
   #lookPatiently(): void {
     try {
       this.#look()

@@ -3,7 +3,7 @@ import { homedir } from 'node:os'
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 
-/** Where files are kept. The user can set all except `data`. */
+/** Where files are kept by default, inside the data folder. The settings can replace `models` and `exports`. */
 export interface Folders {
   data: string
   logs: string
@@ -12,7 +12,7 @@ export interface Folders {
   tokenFile: string
 }
 
-/** The data folder: `ESPALIER_HOME`, else the platform's folder for application data. */
+/** Returns the data folder: `ESPALIER_HOME`, or else a folder where the platform keeps application data. */
 export function defaultDataFolder(environment: NodeJS.ProcessEnv = process.env, platform: NodeJS.Platform = process.platform): string {
   if (environment.ESPALIER_HOME) return resolve(environment.ESPALIER_HOME)
   if (platform === 'win32') return join(environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local'), 'espalier')
@@ -30,7 +30,7 @@ export function foldersOf(data: string): Folders {
   }
 }
 
-/** The real path of a folder inside one of the allowed ones, with links resolved. Throws `invalid` for any path outside. */
+/** Resolves links in a path. Throws `invalid` unless it is inside one of the allowed folders. A relative path starts at the first. */
 export function confine(path: string, allowed: readonly string[]): string {
   const target = isAbsolute(path) ? resolve(path) : resolve(allowed[0] as string, path)
   const real = realOf(target)
@@ -45,7 +45,7 @@ export function confine(path: string, allowed: readonly string[]): string {
   )
 }
 
-/** The real path of the existing part, with the rest appended. */
+/** Resolves links in the part of a path that exists, and appends the rest. */
 export function realOf(path: string): string {
   try {
     return realpathSync(path)

@@ -11,7 +11,7 @@ type Environment = Record<string, string | undefined>
 const most = 500
 const largestManifest = 1_000_000
 
-/** Checkpoints that other programs store on this machine, by program and name. None is opened. */
+/** Lists checkpoints that other programs store on this machine, by program and name, without opening them. */
 export async function findModels(environment: Environment = process.env, home: string = homedir()): Promise<FoundModel[]> {
   const found = await Promise.all([
     inHubCache(findCacheFolder(environment)),
@@ -22,7 +22,7 @@ export async function findModels(environment: Environment = process.env, home: s
   return found.flat().slice(0, most)
 }
 
-/** `models--owner--name/snapshots/<commit>` with a config.json or gguf files. */
+/** Lists folders `models--owner--name/snapshots/<commit>` with a config.json and safetensors, and gguf files in them. */
 async function inHubCache(folder: string): Promise<FoundModel[]> {
   const repositories = (await namesIn(folder)).filter((name) => name.startsWith('models--'))
   const found = await Promise.all(
@@ -46,7 +46,7 @@ async function inSnapshot(name: string, folder: string): Promise<FoundModel[]> {
   ]
 }
 
-/** `publisher/model/file.gguf`; of a split file, only the first part. */
+/** Lists files `publisher/model/file.gguf`. Of a split file, only the first part is listed. */
 async function inLmStudio(folder: string): Promise<FoundModel[]> {
   const found: FoundModel[] = []
   for (const publisher of await namesIn(folder)) {
@@ -62,7 +62,7 @@ async function inLmStudio(folder: string): Promise<FoundModel[]> {
 
 const manifest = z.object({ layers: z.array(z.object({ mediaType: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) })) })
 
-/** Manifests `host/owner/name/tag` refer to the blob that is the gguf file. */
+/** Reads the manifests `host/owner/name/tag`. Each refers to the blob that is the gguf file. */
 async function inOllama(folder: string): Promise<FoundModel[]> {
   const found: FoundModel[] = []
   const manifests = join(folder, 'manifests')

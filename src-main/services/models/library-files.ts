@@ -13,7 +13,7 @@ interface LibraryFile {
 
 const dataEndings = new Set(['.txt', '.jsonl', '.json', '.parquet', '.arrow'])
 
-/** The files of a checkpoint, which is a folder or one file. */
+/** Lists the files of a checkpoint, which is a folder or one file. */
 export async function filesOf(path: string): Promise<LibraryFile[]> {
   const found = await stat(path).catch(() => null)
   if (found === null) return []
@@ -25,13 +25,13 @@ export async function filesOf(path: string): Promise<LibraryFile[]> {
     .sort((a, b) => a.name.localeCompare(b.name))
 }
 
-/** The checkpoint that a path means: the folder of a config, or of weights that lie beside one. */
+/** Returns the checkpoint that a path means. A path to config.json or to safetensors beside it means their folder. */
 export function checkpointAt(path: string): string {
   const isPart = /^config\.json$|\.safetensors(\.index\.json)?$/i.test(basename(path))
   return isPart && existsSync(path) && existsSync(join(dirname(path), 'config.json')) ? dirname(path) : path
 }
 
-/** Copies a checkpoint, and renames it to its final name when complete. */
+/** Copies a checkpoint under a hidden name, and gives it its final name when it is complete. */
 export async function copyCheckpoint(from: string, to: string, signal: AbortSignal, report: (bytes: number) => void): Promise<void> {
   const single = statSync(from).isFile()
   const unfinished = join(dirname(to), `.${basename(to)}.unfinished`)
@@ -51,7 +51,7 @@ export async function copyCheckpoint(from: string, to: string, signal: AbortSign
   }
 }
 
-/** Folders, checkpoints and data files in a folder, for pages without a file dialog. Hidden entries are omitted. */
+/** Lists folders, checkpoints and data files in a folder, for pages without a file dialog. Hidden entries are omitted. */
 export async function browse(folder: string = homedir()): Promise<Output<'files.browse'>> {
   const place = resolve(folder)
   const entries = await readdir(place, { withFileTypes: true }).catch(() => {

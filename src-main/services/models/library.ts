@@ -14,13 +14,13 @@ import { confine, safeFileName } from './folders.ts'
 import { copyCheckpoint, filesOf } from './library-files.ts'
 import type { Move, Transfers } from './transfers.ts'
 
-/** How long a removal can be undone. After that the row is deleted, and the files if requested. */
+/** How long a removal can be undone. After that the row is deleted, and so are the files if requested. */
 const undoMilliseconds = 30_000
 
 /** Where a model came from. */
 type Origin = Pick<NewModel, 'origin' | 'source' | 'parent' | 'run'> & { readonly name?: string | undefined }
 
-/** Checkpoints by folder, file or hub name, with description, origin and uses. */
+/** The models in the library: adds, describes, copies, downloads and removes them. */
 export class Library {
   readonly #context: Context
   readonly #transfers: Transfers
@@ -68,7 +68,7 @@ export class Library {
     return { ...toEntry(model), files: await filesOf(model.path), ancestors, descendants }
   }
 
-  /** The folder may have been replaced since the model was added. A description that cannot be read stays. */
+  /** Describes the model again, because its files may have been replaced since it was added. If they cannot be read, nothing changes. */
   async #describeAgain({ id, path, description: before }: StoredModel): Promise<void> {
     const found = await Promise.all([this.describe(path), bytesOf(path)]).catch(() => null)
     const { db, models } = this.#context.history
@@ -91,16 +91,16 @@ export class Library {
     throw new EspalierError('conflict', `${path} is already in the library, as "${known.name}".`, { id: known.id })
   }
 
-  /** The model that is at this place already, or the one that was added for it. */
+  /** Returns the model that the library already has at this path (`known`), or else adds it (`added`). */
   async #include(path: string, facts: Origin): Promise<{ known: StoredModel; added?: never } | { known?: never; added: ModelEntry }> {
     const { models } = this.#context.history
     const before = models.atPath(path)
     if (before) return { known: before }
     const description = await this.describe(path)
     const bytes = await bytesOf(path)
-    // Another call may have added it meanwhile.
-    const meanwhile = models.atPath(path)
-    if (meanwhile) return { known: meanwhile }
+    // Another call may have added the model in the meantime.
+    const addedMeanwhile = models.atPath(path)
+    if (addedMeanwhile) return { known: addedMeanwhile }
     const id = newId('model')
     const name = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
     models.insert({ ...facts, id, name, path, description, bytes, createdAt: Date.now() })
@@ -150,7 +150,7 @@ export class Library {
     }
   }
 
-  /** Removes a model. This can be undone until the returned time. */
+  /** Removes a model, and later its files too if `files` is true. This can be undone until the returned time. */
   remove(id: string, files: boolean): { undoUntil: number } {
     const { history, emit } = this.#context
     const model = this.find(id)
@@ -174,12 +174,12 @@ export class Library {
     const model = models.find(id)
     if (!model) throw new EspalierError('not-found', `There is no removed model ${id} to restore.`)
     if (model.removedAt !== null && models.atPath(model.path))
-      throw new EspalierError('not-found', `${model.path} was added again under another name.`)
+      throw new EspalierError('not-found', `${model.path} was added to the library again, so there is nothing to restore.`)
     models.setRemoved(id, null, false)
     return this.tell(id)
   }
 
-  /** Makes removals final whose undo window ended before `now`. */
+  /** Makes those removals final that can no longer be undone at `now`. */
   async purge(now: number): Promise<void> {
     const { models } = this.#context.history
     const owned = Object.values(currentSettings(this.#context).folders).filter(Boolean)
@@ -190,7 +190,7 @@ export class Library {
     }
   }
 
-  /** Adds the bundled model to the library, unless it is there or was removed. Lists wait for this. */
+  /** Adds the bundled model to the library, unless it is already there or the user removed it. `list` waits for this. */
   registerBundled(path: string): void {
     this.#bundled = this.#addBundled(path)
   }

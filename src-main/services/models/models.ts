@@ -5,7 +5,7 @@ import { Service } from '../service.ts'
 import { findModels } from './found-models.ts'
 import { browse, checkpointAt } from './library-files.ts'
 
-/** Calls about models: checked here, carried out by the library. */
+/** Calls about models and about the folders to choose them from. The library does the work. */
 export class ModelsService extends Service {
   readonly calls: Calls<'models'> & Calls<'files'> = {
     'models.list': () => this.parts.library.list(),

@@ -5,9 +5,9 @@ import { EspalierError } from '#contract/errors.ts'
 import { type NamedPlace, placesIn } from '#contract/places.ts'
 import { confine, realOf } from './folders.ts'
 
-/** The only gate for paths named by calls and stored runs. */
+/** Checks the paths in calls and stored runs. All of them go through this one gate. */
 export interface PathGate {
-  /** Throws `invalid` if a path may not be used this way. Replaces `~` with the user's folder, and write paths with their real paths. */
+  /** Throws `invalid` if a path may not be used as marked. Replaces `~` with the home folder, and resolves links in paths to write to. */
   settle(schema: z.ZodType, value: unknown): void
 }
 

@@ -3,8 +3,9 @@ import type { Transfer } from '#contract/models/models.ts'
 import { newId } from '#db/ids.ts'
 import type { Calls, Context } from '../context.ts'
 
-const toldMilliseconds = 200
-/** How long closing waits for a file system or server that does not respond. */
+/** The least time between two progress reports. */
+const reportMilliseconds = 200
+/** How long closing waits for transfers whose disk or server does not respond. */
 const closeMilliseconds = 3000
 
 interface RunningTransfer {
@@ -18,11 +19,11 @@ interface TransferWork {
   kind: Transfer['kind']
   name: string
   totalBytes: number | null
-  /** What is needed to restart it; passed to its kind's `resume`. */
+  /** What is needed to start it again. Passed to the function that `onResume` registered for its kind. */
   request: Record<string, unknown>
 }
 
-/** Moves the files; returns the id of the new model. */
+/** Does the work of a transfer. Returns the id of the model that it added to the library; null if it added none. */
 export type Move = (
   signal: AbortSignal,
   report: (
@@ -34,7 +35,10 @@ export type Move = (
 
 const stopped = { bytesPerSecond: null, secondsLeft: null }
 
-/** Downloads, copies and exports. They report progress, survive a restart, and can be paused and cancelled. */
+/**
+ * Downloads, copies, exports and measurements of files. All report progress and can be cancelled. Only downloads can be paused, and resumed
+ * after a restart.
+ */
 export class Transfers {
   readonly #context: Pick<Context, 'history' | 'owner' | 'emit'>
   readonly #running = new Map<string, RunningTransfer>()
@@ -52,11 +56,11 @@ export class Transfers {
   }
 
   /** Registers how to resume a kind of transfer. */
-  onResume(kind: Transfer['kind'], again: (request: Record<string, unknown>) => Move): void {
-    this.#restart.set(kind, again)
+  onResume(kind: Transfer['kind'], restart: (request: Record<string, unknown>) => Move): void {
+    this.#restart.set(kind, restart)
   }
 
-  /** A paused transfer of the same request continues under its id, so that it is not left behind as paused. */
+  /** Begins a transfer. If one of the same request is paused, the new one takes its id, so that no paused entry is left behind. */
   begin(
     work: TransferWork,
     move: Move,
@@ -71,7 +75,7 @@ export class Transfers {
     const moved = move(controller.signal, (progress) => {
       transfer = { ...transfer, ...progress }
       const now = performance.now()
-      if (now - toldAt < toldMilliseconds) return
+      if (now - toldAt < reportMilliseconds) return
       toldAt = now
       this.#tell(withRate(transfer, started))
     })
@@ -124,13 +128,14 @@ export class Transfers {
     const { transfer, request: kept } = this.#find(id)
     const { kind, name, totalBytes, status } = transfer
     await this.#running.get(id)?.over
-    const again = this.#restart.get(kind)
-    if (!again || !['paused', 'failed'].includes(status)) throw new EspalierError('conflict', `${name} is ${status} and cannot be resumed.`)
+    const restart = this.#restart.get(kind)
+    if (!restart || !['paused', 'failed'].includes(status))
+      throw new EspalierError('conflict', `${name} is ${status} and cannot be resumed.`)
     const request = kept as Record<string, unknown>
-    return this.begin({ kind, name, totalBytes, request }, again(request), id).transfer
+    return this.begin({ kind, name, totalBytes, request }, restart(request), id).transfer
   }
 
-  /** Closes transfers of dead processes: downloads are paused, all others have failed. */
+  /** Closes the transfers of dead processes: downloads become paused, all others failed. */
   closeOrphans(): void {
     for (const { transfer, request } of this.#context.history.transfers.orphans()) {
       if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
@@ -156,7 +161,7 @@ function arrived(transfer: Transfer, model: string | null): Transfer {
   return { ...transfer, status: 'done', model, doneBytes: transfer.totalBytes ?? transfer.doneBytes, secondsLeft: null }
 }
 
-/** A transfer that ended early, by request or by an error. */
+/** The final state of a transfer that ended early, by request or by an error. */
 function broken(transfer: Transfer, thrown: unknown, wish: RunningTransfer['wish']): Transfer {
   const { code, message } = toErrorMessage(thrown)
   const status = wish ?? (code === 'cancelled' ? 'cancelled' : 'failed')

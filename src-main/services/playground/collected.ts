@@ -4,9 +4,9 @@ import type { Completion } from '#contract/playground/playground.ts'
 
 type Answer = Completion['answers'][number]
 
-/** Puts the events of one column together as answers. */
+/** Collects the events of one column into answers. */
 export class Collected {
-  /** Why the first answer that failed did; null while none has. */
+  /** The problem of the first answer that failed; null while none has failed. */
   problem: string | null = null
   readonly #answers: Answer[] = []
   readonly #promptTokens = new Map<number, number>()
@@ -23,7 +23,7 @@ export class Collected {
     }
   }
 
-  /** Throws if one failed. */
+  /** Returns the answers so far. Throws if one of them failed. */
   answers(): Answer[] {
     if (this.problem !== null) throw new EspalierError('invalid', this.problem)
     return this.#answers

@@ -22,7 +22,7 @@ import { Collected } from './collected.ts'
 /** The prompts of the paper's qualitative evaluation. */
 const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
 
-/** One column for the engine and for the transcript. */
+/** A column with what the engine and the transcript need of it. */
 interface ResolvedColumn {
   readonly model: { readonly id: string; readonly name: string; readonly path: string }
   readonly plan: GenerationRequest['columns'][number]['plan']
@@ -30,7 +30,10 @@ interface ResolvedColumn {
   readonly run: TranscriptColumn['run']
 }
 
-/** Prompt sets, and sessions: text generated with several views of one model. Every answer is stored as it ends, so that none is lost. */
+/**
+ * Manages prompt sets and sessions. A session generates text with several plans over one model. Every answer is stored as soon as it ends,
+ * so that none is lost.
+ */
 export class PlaygroundService extends Service {
   readonly #jobs = new Map<string, Job>()
 
@@ -52,11 +55,11 @@ export class PlaygroundService extends Service {
     },
     'prompts.list': () => [paperSet, ...this.history.promptSets.list()],
     'prompts.save': ({ name, prompts }) => {
-      if (name === paperSet.name) throw new EspalierError('invalid', 'A prompt set of Espalier has this name. Choose another.')
+      if (name === paperSet.name) throw new EspalierError('invalid', `"${name}" is the name of a built-in prompt set. Choose another name.`)
       return this.history.promptSets.save({ id: newId('prompts'), name, prompts, createdAt: Date.now() })
     },
     'prompts.remove': ({ id }) => {
-      if (id === paperSet.id) throw new EspalierError('conflict', 'This set is part of Espalier and cannot be deleted.')
+      if (id === paperSet.id) throw new EspalierError('conflict', 'This prompt set is built in and cannot be deleted.')
       if (!this.history.promptSets.remove(id)) throw new EspalierError('not-found', `There is no prompt set ${id}.`)
       return {}
     },
@@ -80,9 +83,12 @@ export class PlaygroundService extends Service {
     const { history, owner } = this.parts
     const { prompts, columns, answers, settings, status } = history.transcripts.get(id)
     if (status === 'running')
-      throw new EspalierError('conflict', 'This conversation is still being answered. Wait for its answers, or stop them.')
+      throw new EspalierError(
+        'conflict',
+        'The last message of this conversation is still being answered. Wait for the answers, or stop them.',
+      )
     if (settings.template !== 'chat' || (prompts.length > 1 && !settings.turns))
-      throw new EspalierError('conflict', 'Only answers to a single prompt in the chat template can be replied to.')
+      throw new EspalierError('conflict', 'You can only reply to answers to a single prompt in the chat template.')
     const resolved = columns.map(({ model, run }) => this.#resolve(run ? { run: run.id } : { model: model.id }))
     const answerOf = (prompt: number, column: number) => answers.find((one) => one.prompt === prompt && one.column === column)?.text ?? ''
     const histories = columns.map((_, column) =>
@@ -101,7 +107,7 @@ export class PlaygroundService extends Service {
     return this.#answer(id, this.#taskOf({ prompts: [{ text, histories }], settings }, resolved), prompts.length)
   }
 
-  /** Generates the answers of a transcript whose prompts before `first` are answered. */
+  /** Generates the answers of a transcript from the prompt with index `first`. The prompts before it are already answered. */
   #answer(id: string, task: GenerationRequest, first: number): TranscriptEntry {
     const job = this.#perform(task, id, (event) => this.#hear(id, { ...event, prompt: first + event.prompt }))
     this.#jobs.set(id, job)
@@ -112,7 +118,7 @@ export class PlaygroundService extends Service {
     return this.#tell(id)
   }
 
-  /** Generates in the playground's process. Its events are read, and output goes to the log of `id`. */
+  /** Generates text in the playground's process. `tell` receives its events, and its output goes to the log of `id`. */
   #perform(request: GenerationRequest, id: string, tell: (event: GenerationEvent) => void, signal?: AbortSignal): Job {
     const { history, playground, logs } = this.parts
     const onEvent = (raw: unknown) => {
@@ -133,7 +139,7 @@ export class PlaygroundService extends Service {
     return all.sort((one, other) => other.createdAt - one.createdAt)
   }
 
-  /** A model or run by its id, or by a name that only one has. */
+  /** Finds a model or run by its id, or by its name. Throws if several have this name. */
   #answererNamed(name: string): Answerer {
     const all = this.#answerers()
     const byId = all.find(({ id }) => id === name)
@@ -164,7 +170,7 @@ export class PlaygroundService extends Service {
     return { model, answers: collected.answers() }
   }
 
-  /** The columns of a request, which must belong to one model. */
+  /** Returns the columns of a request. Throws unless they all belong to one model. */
   #columnsOf({ columns }: SessionRequest): ResolvedColumn[] {
     const resolved = columns.map((column) => this.#resolve(column))
     const [first] = resolved
@@ -184,7 +190,8 @@ export class PlaygroundService extends Service {
       return { model: this.parts.library.find(model), plan: null, fingerprint: null, run: null }
     }
     const row = history.runs.get(run)
-    if (!row.has_plan) throw new EspalierError('conflict', `"${row.name}" has no plan yet: it is ${row.status}.`)
+    if (!row.has_plan)
+      throw new EspalierError('conflict', `"${row.name}" has no plan: it is ${row.status}. Choose a run that has finished pruning.`)
     const plan = row.baseline ? null : history.documents.plan(row.number)
     const { id, name, method, reached } = row
     return { model: this.parts.library.find(row.model), plan, fingerprint: row.fingerprint, run: { id, name, method, reached } }

@@ -4,7 +4,7 @@ import { escapeMarkdown, markdownLine, markdownQuote } from '#contract/markdown.
 import type { Transcript, TranscriptColumn } from '#contract/playground/playground.ts'
 import { plainTable, toCsv } from '../comparison/table-text.ts'
 
-/** Transcripts as one file: complete as JSON, or the texts as Markdown or CSV. */
+/** Writes transcripts as one file: complete as JSON, or only prompts and answers as Markdown or CSV. */
 export function transcriptFile(transcripts: readonly Transcript[], format: 'json' | 'markdown' | 'csv'): TextFile {
   if (format === 'json')
     return { fileName: 'transcripts.json', type: 'application/json', content: `${JSON.stringify(transcripts, null, 1)}\n` }

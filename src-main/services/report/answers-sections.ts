@@ -9,7 +9,7 @@ import { percent } from './cells.ts'
 
 const mostAnswers = 24
 
-/** Answers by prompt, with differences from the first run that has the prompt. Runs may have been asked different things. */
+/** Shows answers by prompt, with their differences from the first answer to the same prompt. Runs may have had different prompts. */
 export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'>[]): Block[] {
   const all = runs.flatMap(({ name, answers }) => answers.map((answer) => ({ name, ...answer })))
   if (all.length === 0) return []
@@ -18,7 +18,7 @@ export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'
     heading(2, 'Sample answers'),
     ...[...byPrompt].flatMap(([prompt, answers]) => [
       heading(3, prompt),
-      besides(
+      sideBySide(
         answers.map(({ name, text }): Block => {
           const pieces = piecesOf(answers[0]?.text ?? '', text)
           return { kind: 'answer', title: name, note: `${text.length} characters`, pieces }
@@ -28,14 +28,14 @@ export function answersSection(runs: readonly Pick<RunDetail, 'name' | 'answers'
   ]
 }
 
-const besides = (blocks: readonly Block[]): Block => ({ kind: 'beside', groups: blocks.map((block) => [block]) })
+const sideBySide = (blocks: readonly Block[]): Block => ({ kind: 'beside', groups: blocks.map((block) => [block]) })
 
 function piecesOf(from: string, to: string): Piece[] {
   if (from === to) return [{ text: to, changed: false }]
   return diffWords(from, to).flatMap(({ value, removed, added }) => (removed ? [] : [{ text: value, changed: added === true }]))
 }
 
-/** Answers to a prompt set side by side, with their similarity. */
+/** Shows the answers to a set of prompts side by side, with statistics of each model's answers. */
 export function transcriptSection(
   name: string,
   found: Extract<Inspected, { kind: 'generation' }>,
@@ -56,11 +56,11 @@ export function transcriptSection(
     tableBlock(
       ['Model', 'Tokens per answer', 'Equal tokens', 'Repetition', 'Loops', 'Distinct trigrams', 'Repeated ending'],
       rows,
-      'Equal: the share of tokens that match the first column. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop. Distinct trigrams: the share of three-token sequences that differ from each other. Repeated ending: tokens of the longest ending that occurred earlier.',
+      'Equal tokens: the share of tokens that match the first model’s. Repetition: the share of four-token sequences that occurred earlier in the answer. Loops: the share of answers that end in a loop. Distinct trigrams: the share of three-token sequences that differ from each other. Repeated ending: tokens of the longest ending that occurred earlier.',
     ),
     ...prompts.slice(0, mostAnswers).flatMap((prompt, at) => {
       const own = answers.filter((answer) => answer.prompt === at)
-      return [heading(3, prompt), besides(own.map((answer) => answerBlock(answer, nameOf(answer.column), own[0]?.text)))]
+      return [heading(3, prompt), sideBySide(own.map((answer) => answerBlock(answer, nameOf(answer.column), own[0]?.text)))]
     }),
     ...(prompts.length > mostAnswers ? [paragraph(`${prompts.length - mostAnswers} more prompts are in the transcript.`)] : []),
   ]
@@ -73,7 +73,7 @@ const answerBlock = ({ text, tokens, end }: Transcript['answers'][number], title
   pieces: piecesOf(first.trim(), text.trim()),
 })
 
-/** The result of a blind judging: winners, margins, and results by tag. */
+/** Shows the result of a blind judging: standings with intervals, and points by tag. */
 export function judgingSection({ title, standings, byTag, votes, pairs }: JudgingResult): Block[] {
   const rows = standings.map(({ name, wins, losses, ties, bothBad, winRate, winInterval }) => [
     name,

@@ -13,7 +13,7 @@ export type Block =
    */
   | { kind: 'picture'; svg: string; alternative: string; onWhite?: boolean }
   | { kind: 'code'; text: string }
-  /** A text with one marked token. */
+  /** Text that ends in one marked token. */
   | { kind: 'place'; before: string; marked: string; note: string }
   | { kind: 'answer'; title: string; note: string; pieces: readonly Piece[] }
   /** Similar groups side by side, wrapping where the page ends. */
@@ -36,7 +36,7 @@ export function turned({ columns, rows }: Table, first: number, names: readonly 
   }
 }
 
-/** The chosen columns of a table, behind one of names. */
+/** Selects columns of a table, and puts a column of names in front of them. */
 export function named({ columns, rows }: Table, names: readonly string[], chosen: readonly number[]): Table {
   return {
     columns: [{ label: 'Run', numeric: false }, ...chosen.map((column) => at(columns, column))],

@@ -6,7 +6,10 @@ import { isPlain, speedText } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
-/** The command line that repeats a run, and what it cannot say; undefined for runs that inspect others. */
+/**
+ * Returns the command that repeats a run, and after it a shell comment with the settings that have no flag. Undefined for runs that inspect
+ * other runs.
+ */
 export function commandOf(model: string, request: RunRequest): string | undefined {
   if (request.inspect) return undefined
   const { method, amount, seed, options, calibration, repair, recover, backend, precision, memoryBytes, localFolder } = request
@@ -29,8 +32,8 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...(memoryBytes === undefined ? [] : [flag('memory', memoryBytes)]),
     ...(localFolder ? ['--local_datasets'] : []),
   ]
-  const unsaid = unsaidOf(request, length)
-  return [...words, ...(unsaid.length > 0 ? [`# without: ${unsaid.join(', ')}`] : [])].join(' ')
+  const missing = missingOf(request, length)
+  return [...words, ...(missing.length > 0 ? [`# without: ${missing.join(', ')}`] : [])].join(' ')
 }
 
 const recoverText = (amount: RecoveryAmount): string => ('tokens' in amount ? `${amount.tokens}` : `${amount.minutes}min`)
@@ -59,7 +62,7 @@ function taskFlags({ tasks, folder, limit, chat }: Extract<MeasureRequest, { kin
   ]
 }
 
-/** Some methods repair by default. */
+/** Turns the default repair of a method off. */
 const unrepaired = (method: string): string[] => (method === denseMethod || isAblation(method) ? [] : [flag('repair', 'none')])
 
 function workOf(method: string, amount: RunRequest['amount']): string[] {
@@ -73,7 +76,7 @@ function workOf(method: string, amount: RunRequest['amount']): string[] {
   return [flag('pruning_method', method), 'sparsity' in amount ? flag('sparsity', amount.sparsity) : flag('num_prune', amount.blocks)]
 }
 
-/** The one length of windows that a command line has. */
+/** Returns the window length for the flag. A command has only one: that of the calibration, else that of the first measure. */
 function lengthOf({ calibration, measures }: RunRequest): number | undefined {
   const measured = measures.flatMap((measure) =>
     'data' in measure ? measure.data.sequenceLength : 'sequenceLength' in measure ? measure.sequenceLength : [],
@@ -83,8 +86,8 @@ function lengthOf({ calibration, measures }: RunRequest): number | undefined {
 
 const perplexitiesOf = ({ measures }: RunRequest) => measures.filter((measure) => measure.kind === 'perplexity')
 
-/** What a run has that no flag says, in words. */
-function unsaidOf(request: RunRequest, length: number | undefined): string[] {
+/** Names the settings of a run that have no flag. */
+function missingOf(request: RunRequest, length: number | undefined): string[] {
   const { calibration, repair, recover, measures } = request
   const fitted = [repair?.calibration, recover?.text].flatMap((data) => (data ? [data.sequenceLength] : []))
   const others = measures.filter((measure) => !isUsual(measure, perplexitiesOf(request)[0], length)).map(({ kind }) => kind)
@@ -95,7 +98,7 @@ function unsaidOf(request: RunRequest, length: number | undefined): string[] {
   ]
 }
 
-/** Whether a measure is what its flag asks for, after a first perplexity and in windows of one length. */
+/** Whether a measure has the settings that its flag gives it, in a command with this first perplexity and this window length. */
 function isUsual(measure: MeasureRequest, first: ReturnType<typeof perplexitiesOf>[number] | undefined, length = 0): boolean {
   if (measure.kind === 'tasks') return true
   if (measure.kind === 'perplexity') return measure.data.sequenceLength === length && measure.data.windows === first?.data.windows

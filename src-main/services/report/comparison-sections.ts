@@ -20,13 +20,13 @@ const mostColumns = 8
 /** Number of columns before the measures: model, method, sparsity, reached, seed. */
 const firstMeasure = 5
 
-/** Beside their names, rows say their model and what they reached. */
+/** Columns that follow the names in the first table: the model and the reached sparsity. */
 const factColumns = [0, 3]
 
 /** How many measures fit side by side as columns. */
 const mostMeasures = 6
 
-/** The comparison as on the screen: measures, each quality by method and sparsity, and a plot of perplexity over sparsity. */
+/** Shows the comparison as on the screen: all measures, each quality by method and sparsity, and a plot of perplexity over sparsity. */
 export async function comparisonSection({ runs, baseline }: Comparison, overSeeds: boolean, titleOf: OptionTitle): Promise<Block[]> {
   const measured = runs.filter(({ measures }) => measures.length > 0)
   if (measured.length === 0) return []
@@ -36,7 +36,7 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
   return [
     heading(2, 'What it cost'),
     ...measureTables(comparisonTable(measured, baseline, overSeeds), groups).map(
-      (table): Block => ({ kind: 'table', table, caption: `${means}; the best of each in bold.${note}` }),
+      (table): Block => ({ kind: 'table', table, caption: `${means}. The best value of each measure is bold.${note}` }),
     ),
     ...sparsityTables(measured, titleOf).map(
       ({ title, table: own }): Block => ({
@@ -49,7 +49,7 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
   ]
 }
 
-/** Few results are columns of one table; many are rows, in as many tables as fit the page. */
+/** Makes one table with a column for each result, or with many results several tables with a row for each. */
 function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {
   const names = groups.map(({ name }) => name)
   if (groups.length <= mostColumns) return [turned(table, firstMeasure, names)]
@@ -79,11 +79,13 @@ async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
   const title = `Perplexity on ${column.dataset || 'the test text'}`
   const axes = { x: { label: 'Removed share of the block stack', scale: 'linear' }, y: { label: 'Perplexity', scale: 'log' } } as const
   const svg = await renderSvg({ title, ...axes, series }, looks)
-  const said = series.map(({ name, points }) => `${name}: ${points.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`)
-  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${said.join('; ')}.` }]
+  const descriptions = series.map(
+    ({ name, points }) => `${name}: ${points.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`,
+  )
+  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${descriptions.join('; ')}.` }]
 }
 
-/** Flips against the baseline, with their significance. */
+/** Shows how many questions each run answers differently from the baseline, and whether that is more than noise. */
 export function flipsSection({ runs }: Comparison): Block[] {
   const rows = runs.flatMap((run) =>
     run.paired.map(({ task, measure, questions, first, second, gained, lost, probability }) => [
@@ -100,7 +102,7 @@ export function flipsSection({ runs }: Comparison): Block[] {
     ]),
   )
   if (rows.length === 0) return []
-  const labels = ['Run', 'Task', 'Measure', 'Questions', 'Baseline', 'Run’s', 'Became right', 'Became wrong', 'McNemar p', 'Says']
+  const labels = ['Run', 'Task', 'Measure', 'Questions', 'Baseline', 'This run', 'Became right', 'Became wrong', 'McNemar p', 'Conclusion']
   return [
     heading(2, 'Questions that flipped'),
     paragraph(

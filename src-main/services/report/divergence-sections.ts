@@ -8,7 +8,7 @@ import { damagePicture } from './pictures.ts'
 
 const mostWorst = 10
 
-/** How far runs are from the dense model: totals, kinds of tokens, blocks, worst tokens. */
+/** Shows how far runs are from the dense model: in total, by kind of token, by block, and at the worst tokens. */
 export function divergenceSection(name: string, { divergence }: Extract<Inspected, { kind: 'divergence' }>): Block[] {
   const { runs, tokens, dense, data } = divergence
   const rows = [

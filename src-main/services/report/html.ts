@@ -21,7 +21,7 @@ blockquote { margin: 0.4rem 0; padding: 0.2rem 1rem; border-left: 3px solid var(
 @media screen and (prefers-color-scheme: dark) { .plot svg { filter: invert(0.92) hue-rotate(180deg); } }
 @media print { :root { color-scheme: light; } body { margin: 0; max-width: none; } h2, h3 { break-after: avoid; } tr, figure, blockquote { break-inside: avoid; } .scroll { overflow: visible; } }`
 
-/** A report as one self-contained file. */
+/** Writes a report as one self-contained HTML file. */
 export function toHtml(title: string, blocks: readonly Block[]): string {
   return `<!doctype html>
 <html lang="en">

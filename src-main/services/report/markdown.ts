@@ -2,7 +2,7 @@ import { escapeMarkdown, markdownCode, markdownLine, markdownQuote } from '#cont
 import { toMarkdown as tableToMarkdown } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
-/** A report as Markdown; pictures become their descriptions. */
+/** Writes a report as Markdown. Pictures become their descriptions. */
 export function toMarkdown(blocks: readonly Block[]): string {
   return `${blocks.map(blockText).join('\n\n')}\n`
 }

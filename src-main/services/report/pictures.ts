@@ -1,13 +1,14 @@
 import type { DivergenceOfRun } from '#contract/inspection/divergence.ts'
 import type { MlpPlan, Plan } from '#contract/pruning/plan.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
+import { plural } from '#contract/words.ts'
 import type { Block } from './blocks.ts'
 
 const cell = { width: 46, height: 13, gap: 3 }
 
 type Sizes = NonNullable<RunDetail['modelDescription']>['blocks']
 
-/** The pruned model, one row per block: attention, then the kept share of the MLP, or the experts of a mixture one by one. */
+/** Draws the pruned model, one row per block: attention, then the kept share of the MLP, or the experts of a mixture one by one. */
 export function planPicture(name: string, plan: Plan, sizes: Sizes): Block {
   const neurons = Math.max(0, ...sizes.map(({ intermediate }) => intermediate))
   const rows = plan.blocks.map(({ attention, mlp }, block) => {
@@ -23,7 +24,7 @@ export function planPicture(name: string, plan: Plan, sizes: Sizes): Block {
         : expertBoxes(bar, mlp, experts, sizes[block]?.intermediate),
     ].join('')
   })
-  const gone = plan.blocks.filter(({ attention }) => attention === 'removed').length
+  const removed = plan.blocks.filter(({ attention }) => attention === 'removed').length
   const height = plan.blocks.length * (cell.height + cell.gap)
   const [mixtures, dense] = [sizes.some(({ experts }) => experts !== undefined), sizes.some(({ experts }) => experts === undefined)]
   const kept = [
@@ -32,7 +33,7 @@ export function planPicture(name: string, plan: Plan, sizes: Sizes): Block {
   ]
   return {
     kind: 'picture',
-    alternative: `${name}: ${gone} of ${plan.blocks.length} attentions removed; ${kept.join('; ')}.`,
+    alternative: `${name}: ${removed} of ${plural(plan.blocks.length, 'attention submodule')} removed; ${kept.join('; ')}.`,
     svg: picture(22 + cell.width * 5 + 16, height, rows.join('')),
   }
 }
@@ -42,17 +43,17 @@ type KeptMlp = Exclude<MlpPlan, 'removed'>
 const keptBy = (plan: Plan, count: (mlp: KeptMlp) => number | string): string =>
   plan.blocks.map(({ mlp }) => (mlp === 'removed' ? 0 : count(mlp))).join(', ')
 
-/** Experts beside each other: filled as high as their neurons stay, a line for a constant, nothing for a removed one. */
+/** Draws experts side by side. A kept one is as high as its share of kept neurons, a constant is a line, and a removed one is empty. */
 function expertBoxes({ x, y, width }: { x: number; y: number; width: number }, mlp: KeptMlp, count: number, neurons = 0): string {
   const step = width / count
   const height = cell.height * (mlp.keptByExpert?.[0] && neurons > 0 ? mlp.keptByExpert[0].length / neurons : 1)
-  const at = (expert: number, top: number, high: number) =>
+  const bar = (expert: number, top: number, high: number) =>
     `<rect x="${(x + expert * step).toFixed(1)}" y="${top.toFixed(1)}" width="${Math.max(0.5, step - 1).toFixed(1)}" height="${high.toFixed(1)}" fill="#3a8757"/>`
   const kept = mlp.experts ?? Array.from({ length: count }, (_, expert) => expert)
   return [
     box(x, y, width, 0),
-    ...kept.map((expert) => at(expert, y + cell.height - height, height)),
-    ...(mlp.constants ?? []).map((expert) => at(expert, y + cell.height / 2 - 1, 2)),
+    ...kept.map((expert) => bar(expert, y + cell.height - height, height)),
+    ...(mlp.constants ?? []).map((expert) => bar(expert, y + cell.height / 2 - 1, 2)),
   ].join('')
 }
 
@@ -63,7 +64,7 @@ function box(x: number, y: number, width: number, share: number): string {
     : frame
 }
 
-/** Relative error of the stream after each block: where damage starts and where it grows. */
+/** Draws the relative error of the stream after each block, which shows where damage starts and where it grows. */
 export function damagePicture({ run, blocks }: DivergenceOfRun): Block | undefined {
   if (!blocks) return undefined
   const most = Math.max(1e-9, ...blocks.map(({ stream }) => stream.error))

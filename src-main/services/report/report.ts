@@ -22,7 +22,7 @@ import { worthSection } from './worth-sections.ts'
 
 type OtherCalls = Pick<Calls<'compare'> & Calls<'judgings'>, 'compare.get' | 'judgings.result'>
 
-/** An experiment or some runs, with all their results, as one document. */
+/** Makes one document of an experiment or of several runs, with all their results. */
 export class ReportsService extends Service {
   readonly #others: OtherCalls
 
@@ -54,7 +54,7 @@ function subjectOf({ history }: Context, experiment: string | undefined, ids: re
     const { name, notes } = history.experiments.get(experiment)
     return { name, notes, rows: history.runs.ofExperiment(experiment) }
   }
-  if (!ids) throw new EspalierError('invalid', 'A report needs an experiment, or runs to compare.')
+  if (!ids) throw new EspalierError('invalid', 'A report needs an experiment or some runs. Give one or the other.')
   const rows = ids.map((id) => history.runs.get(id))
   return { name: rows.length === 1 ? `Run ${rows[0]?.name}` : `Comparison of ${rows.length} runs`, notes: '', rows }
 }
@@ -94,11 +94,11 @@ async function reportOf(
   return { title, blocks }
 }
 
-/** Inspections among the runs, and others that inspect one of them, each once and oldest first. */
+/** Returns the finished inspections among the runs, and those that inspect one of the runs. Each occurs once, oldest first. */
 function inspectionsOf(context: Context, details: readonly RunDetail[]): RunDetail[] {
   const { history } = context
-  const looking = new Set(details.flatMap(({ id }) => history.runs.inspecting(id)))
-  const ids = new Set(history.runs.entries([...looking]).map(({ id }) => id))
+  const inspecting = new Set(details.flatMap(({ id }) => history.runs.inspecting(id)))
+  const ids = new Set(history.runs.entries([...inspecting]).map(({ id }) => id))
   for (const { id, method } of details) if (isInspection(method)) ids.add(id)
   return [...ids]
     .flatMap((id) => history.runs.find(id) ?? [])
@@ -107,7 +107,7 @@ function inspectionsOf(context: Context, details: readonly RunDetail[]): RunDeta
     .map((row) => runDetail(context, row))
 }
 
-/** A transcript that a run wrote, and how its answers were judged. */
+/** A transcript that a run wrote, with the results of blind judgings of its answers. */
 interface Answers {
   transcript: Transcript
   judged: JudgingResult[]

@@ -6,7 +6,7 @@ import { percent } from './cells.ts'
 import { commandOf } from './command.ts'
 import { planPicture } from './pictures.ts'
 
-/** Settings: every run with what determines it. */
+/** Lists the runs with their main settings and their status. */
 export function askedSection(runs: readonly RunDetail[]): Block[] {
   const rows = runs.map((run) => [
     run.name,
@@ -18,18 +18,21 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
     run.status,
     run.calibration ? `${run.calibration.windows} × ${run.calibration.sequenceLength} tokens, ${run.calibration.hash.slice(0, 12)}` : null,
   ])
-  const labels = ['Run', 'Method', 'Model', 'Asked', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']
-  return [heading(2, 'Settings'), tableBlock(labels, rows, 'Runs. Asked and reached sparsity are shares of the block stack’s parameters.')]
+  const labels = ['Run', 'Method', 'Model', 'Requested', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']
+  return [
+    heading(2, 'Settings'),
+    tableBlock(labels, rows, 'Runs. Requested and reached sparsity are shares of the block stack’s parameters.'),
+  ]
 }
 
-/** The model map of each pruned run. */
+/** Shows the model map of each pruned run. */
 export function mapsSection(runs: readonly RunDetail[]): Block[] {
   const pruned = runs.filter(({ plan, baseline }) => plan !== null && !baseline)
   if (pruned.length === 0) return []
   return [
     heading(2, 'Remaining model'),
     paragraph(
-      'One row per block: its attention, then the kept share of its MLP neurons, or its experts one by one; a line is a constant. Dashed means removed.',
+      'Each row is a block: its attention, then the kept share of its MLP neurons, or its experts one by one. An expert that became a constant is a line. Removed parts are dashed.',
     ),
     {
       kind: 'beside',
@@ -41,7 +44,7 @@ export function mapsSection(runs: readonly RunDetail[]): Block[] {
   ]
 }
 
-/** Where each run was computed, its notes, and the commands that repeat it. */
+/** Shows the runs' notes, where each was computed, and the commands that repeat them. */
 export function environmentSection(runs: readonly RunDetail[], paths: boolean): Block[] {
   const rows = runs.flatMap(({ name, environment, seconds }) =>
     environment
@@ -67,7 +70,9 @@ export function environmentSection(runs: readonly RunDetail[], paths: boolean): 
     heading(2, 'How it was computed'),
     tableBlock(['Run', 'Espalier', 'Backend', 'Device', 'Platform', 'Node', 'Seconds'], rows, 'Environment'),
     heading(2, 'How to repeat it'),
-    ...(paths ? [] : [paragraph('Models and texts are named without their folders. Put in where they are on your machine.')]),
+    ...(paths
+      ? []
+      : [paragraph('The commands name models and texts without their folders. Add the folders where they are on your machine.')]),
     { kind: 'code', text: commands.join('\n') },
   ]
 }

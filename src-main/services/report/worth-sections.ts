@@ -8,7 +8,7 @@ import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
 import { percent } from './cells.ts'
 
-/** Whether pruning is worth it, for each model that has runs in a weight type. */
+/** Says whether pruning is worth it, for each model that has runs in a weight type. */
 export async function worthSection({ runs }: Comparison): Promise<Block[]> {
   const sections: Block[] = []
   for (const { name, runs: own } of runsByModel(runs).values())
@@ -28,14 +28,7 @@ async function sectionOf(name: string, runs: readonly ComparedRun[]): Promise<Bl
 }
 
 function tableOf({ rows, duels, fronts }: Worth): Block {
-  const labels = [
-    'File',
-    'Size',
-    ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)),
-    'Loops',
-    'Against',
-    'Result',
-  ]
+  const labels = ['File', 'Size', ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)), 'Loops', 'Rival', 'Result']
   const cells = [...rows]
     .sort((a, b) => b.cost.mean - a.cost.mean)
     .map((row) => {
@@ -44,10 +37,14 @@ function tableOf({ rows, duels, fronts }: Worth): Block {
       const loops = row.loops === null ? null : percent(row.loops)
       return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
     })
-  return tableBlock(labels, cells, 'Files with the best unpruned file of their size. ◆ is on the Pareto front. ± is one standard error.')
+  return tableBlock(
+    labels,
+    cells,
+    'All files. The rival of a pruned file is the best unpruned file of its size. ◆: on the Pareto front. ±: one standard error.',
+  )
 }
 
-/** The first text that decides, else the first: squares are unpruned files. */
+/** Plots quality against file size, on the first text that decides, else on the first. Squares are unpruned files. */
 async function pictureOf({ rows, fronts }: Worth): Promise<Block[]> {
   const front = fronts.find(({ decides }) => decides) ?? fronts[0]
   if (!front) return []
@@ -63,8 +60,8 @@ async function pictureOf({ rows, fronts }: Worth): Promise<Block[]> {
   const title = `${front.measure === 'perplexity' ? 'Perplexity' : 'Accuracy'} on ${front.kind} against file size`
   const y = { label: front.measure, scale: front.measure === 'perplexity' ? ('log' as const) : ('linear' as const) }
   const svg = await renderSvg({ title, x: { label: 'File size in MB', scale: 'linear' }, y, series })
-  const said = series.map(
+  const descriptions = series.map(
     ({ name, points }) => `${name}: ${points.map((point) => `${formatNumber(point.x)} MB ${formatNumber(point.y)}`).join(', ')}`,
   )
-  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title}. ${said.join('; ')}.` }]
+  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title}. ${descriptions.join('; ')}.` }]
 }

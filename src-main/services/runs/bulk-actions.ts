@@ -16,10 +16,10 @@ import type { QueueChange } from '#jobs/run-queue.ts'
 import type { Context } from '../context.ts'
 import { undoChange } from './undo-change.ts'
 
-/** The most runs that a screen shows together. */
+/** How many ids a selection reports, for screens that show the runs together. */
 const mostShown = 500
 
-/** Bulk actions: each is one transaction, reports how many runs it changed, and can be undone as a whole. */
+/** Actions on several runs. Each is one transaction, reports how many runs it changed, and can be undone as a whole. */
 export class BulkActions {
   readonly #context: Pick<Context, 'history' | 'queue' | 'emit'>
 
@@ -27,7 +27,7 @@ export class BulkActions {
     this.#context = context
   }
 
-  /** Applies an action to those rows from `choose` that allow it. */
+  /** Applies an action to the rows that `choose` returns, as far as they allow it. `choose` runs inside the transaction. */
   act(action: BulkAction, choose: () => readonly RunRow[]): BulkResult {
     const result: BulkResult = { runs: 0, changed: 0, waited: 0, undo: null }
     this.#context.queue.change(() => {
@@ -117,7 +117,7 @@ export class BulkActions {
     return { changed }
   }
 
-  /** Archived runs do not wait: queued ones become drafts and remember that they were queued. */
+  /** Archives runs. Archived runs do not wait in the queue: queued ones become drafts that remember that they were queued. */
   #archive(rows: readonly RunRow[]): QueueChange {
     const { runs } = this.#context.history
     const stopped = rows.filter(({ status }) => status === 'queued')

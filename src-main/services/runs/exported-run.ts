@@ -6,7 +6,7 @@ import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { baselineIn } from '#jobs/baselines.ts'
 
-/** The run's part of a saved model's card. Dense perplexities come from its experiment's baseline. */
+/** Returns what the model card of a saved model says about its run. Dense perplexities come from the baseline of the run's experiment. */
 export function exportedRun(history: History, row: RunRow, model: StoredModel): ExportedRun {
   const { calibration } = history.documents.find(row.number)
   const baseline = baselineIn(history, row)

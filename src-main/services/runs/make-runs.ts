@@ -19,13 +19,13 @@ export interface RunMaking {
   start: 'draft' | 'queue'
 }
 
-/** The only way to create runs: they are checked, stored as drafts, and queued unless they should wait. */
+/** Checks runs, stores them as drafts, and queues them if `start` says so. Returns their numbers. */
 export async function makeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
   refuseProblems((await preflight(parts, planned)).flatMap(({ problems }) => problems))
   return writeRuns(parts, planned, making)
 }
 
-/** Stores runs that were already checked. `also` runs in the same transaction. */
+/** Stores runs that were already checked. `also` is called in the same transaction. */
 export function writeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking, also: () => void = () => {}): number[] {
   const { history, queue } = parts
   if (making.executor && !clusterProfiles(history).some(({ name }) => name === making.executor))

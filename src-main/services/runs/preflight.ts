@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { type Problem, type RequestPreview, requestPreview } from '#contract/runs/preflight.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { plural } from '#contract/words.ts'
 import { openHub } from '#hub/hub.ts'
 import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
@@ -10,25 +11,25 @@ import { hubOptions } from '../machine/current-settings.ts'
 import type { Parts } from '../service.ts'
 
 /**
- * Checks planned runs: what they would remove, and all problems. The only place where requests are checked, from any adapter. Runs that
- * differ only in the seed are checked once.
+ * Checks planned runs, and returns what each would remove and all of its problems. Every request is checked here, whether it comes from a
+ * screen, a server or the command line. Runs that differ only in the seed are checked once.
  */
 export async function preflight(parts: Parts, planned: readonly PlannedRun[], signal?: AbortSignal): Promise<RequestPreview[]> {
   const requests = planned.map(({ model, request }) => ({ ...request, model: parts.library.find(model).path, seed: 0 }))
   const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
   if (distinct.length === 0) return []
-  const asked: RunRequest[] = []
+  const checked: RunRequest[] = []
   const previews: RequestPreview[] = []
-  // One process has one runtime, and a precision is checked with it.
-  for (const together of Map.groupBy(distinct, ({ backend }) => backend).values()) {
-    const answer = await askDesk(parts.desk, { kind: 'preflight', requests: together }, signal)
-    previews.push(...z.array(requestPreview).length(together.length).parse(answer))
-    asked.push(...together)
+  // Requests are checked by backend, because a process has one runtime at a time and precisions are checked against it.
+  for (const group of Map.groupBy(distinct, ({ backend }) => backend).values()) {
+    const answer = await askDesk(parts.desk, { kind: 'preflight', requests: group }, signal)
+    previews.push(...z.array(requestPreview).length(group.length).parse(answer))
+    checked.push(...group)
   }
   const unreachable = await checkFetches(parts, previews)
   const found = new Map(
-    asked.map((request, at) => {
-      const preview = previews[at] as RequestPreview
+    checked.map((request, index) => {
+      const preview = previews[index] as RequestPreview
       const absent = preview.fetches.flatMap((fetch) => unreachable.get(JSON.stringify(fetch.file))?.(fetch) ?? [])
       return [JSON.stringify(request), { ...preview, problems: [...preview.problems, ...absent] }]
     }),
@@ -38,7 +39,7 @@ export async function preflight(parts: Parts, planned: readonly PlannedRun[], si
 
 type Fetch = RequestPreview['fetches'][number]
 
-/** Files that are neither in the cache nor on the hub, with the problem of each. */
+/** Finds the files that are neither in the cache nor on the hub. For each, the result has a function that words the problem. */
 async function checkFetches(context: Context, previews: readonly RequestPreview[]): Promise<Map<string, (fetch: Fetch) => Problem>> {
   const files = new Map(previews.flatMap(({ fetches }) => fetches.map(({ file }) => [JSON.stringify(file), file] as const)))
   const refusals = new Map<string, (fetch: Fetch) => Problem>()
@@ -55,11 +56,11 @@ async function checkFetches(context: Context, previews: readonly RequestPreview[
   return refusals
 }
 
-/** Throws the first problem's code with a message that lists all problems; the fields are in the details. */
+/** Throws if there are problems. The error has the first one's code and up to three messages; its details list all problems. */
 export function refuseProblems(problems: readonly Problem[]): void {
   const [first] = problems
   if (!first) return
   const sentences = [...new Set(problems.map(({ message }) => message))]
-  const rest = sentences.length > 3 ? ` And ${sentences.length - 3} more.` : ''
+  const rest = sentences.length > 3 ? ` And ${plural(sentences.length - 3, 'more problem')}.` : ''
   throw new EspalierError(first.code, sentences.slice(0, 3).join(' ') + rest, { problems })
 }

@@ -5,7 +5,7 @@ import type { RunRow } from '#db/runs/runs.ts'
 import type { Context } from '../context.ts'
 import { hidePlaces } from '../hide-places.ts'
 
-/** A run as a document with everything needed to repeat it elsewhere; `paths` keeps those of this machine. */
+/** Describes a run with everything needed to repeat it elsewhere. If `paths` is false, paths of this machine become names. */
 export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow, paths: boolean): RunDescription {
   const model = history.models.find(row.model)
   const { request, resolved } = history.documents.find(row.number)
@@ -20,7 +20,10 @@ export function describeRun({ history }: Pick<Context, 'history'>, row: RunRow, 
   return paths ? description : hidePlaces(description)
 }
 
-/** The library model that a description refers to: same source, else same name, else same family, shape and size. */
+/**
+ * Finds the library model that a description refers to: by path, else by source, else by name, else any. It must also have the described
+ * family, shape and size, if the description has them.
+ */
 export function findDescribedModel({ history }: Pick<Context, 'history'>, { model, request }: RunDescription): string {
   const library = history.models.list()
   const same = model.description && JSON.stringify([model.description.family, model.description.shape, model.description.parameters])

@@ -7,24 +7,24 @@ import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { hermeticEnvironment } from '#jobs/compute/environment.ts'
 import { defaultDataFolder, foldersOf } from '../models/folders.ts'
 
-/** Starts the run of a request file on this node, with the threads and memory that the scheduler granted. */
+/** Starts the run of a request file on this node, with the threads and memory that the scheduler granted to the job. */
 export function startRunFile(file: string, environment: NodeJS.ProcessEnv = process.env): NodeRun {
-  const given = jobEnvironment(environment)
+  const granted = jobEnvironment(environment)
   const gpus = environment.CUDA_VISIBLE_DEVICES?.split(',').filter((one) => one !== '' && one !== '-1').length ?? 0
   return performRunFile(file, {
     hostFor: (tensorFolder) =>
-      new ComputeHost({ command: defaultComputeCommand(), environment: hermeticEnvironment(environment, given), tensorFolder }),
+      new ComputeHost({ command: defaultComputeCommand(), environment: hermeticEnvironment(environment, granted), tensorFolder }),
     async fetchFile(wanted, signal, report) {
       return (await openHub({ tokenFile: foldersOf(defaultDataFolder()).tokenFile })).fetchFile(wanted, { signal, report })
     },
     job: environment.SLURM_JOB_ID ?? null,
     node: environment.SLURMD_NODENAME ?? hostname(),
     device:
-      gpus > 0 ? 'GPU' : `${cpus()[0]?.model.trim() || process.arch}, ${given.TF_NUM_INTRAOP_THREADS ?? availableParallelism()} threads`,
+      gpus > 0 ? 'GPU' : `${cpus()[0]?.model.trim() || process.arch}, ${granted.TF_NUM_INTRAOP_THREADS ?? availableParallelism()} threads`,
   })
 }
 
-/** Threads and memory of a Slurm job; empty outside of one, or if the user set them. */
+/** Environment variables with the threads and memory of a Slurm job. Outside a job it is empty, and values that the user set are kept. */
 function jobEnvironment(environment: NodeJS.ProcessEnv): Record<string, string> {
   const processors = Number(environment.SLURM_CPUS_PER_TASK ?? environment.SLURM_CPUS_ON_NODE)
   const megabytes = Number(environment.SLURM_MEM_PER_NODE) || Number(environment.SLURM_MEM_PER_CPU) * processors

@@ -5,7 +5,7 @@ import { type RunField, runFields, valueOfField } from '#contract/runs/run-field
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 
-/** Groups runs by the values of each field in turn, largest group first at every level, with the mean of each number. */
+/** Groups runs by the first field, each group by the next field, and so on. Large groups come first. Each has the means of its numbers. */
 export function groupRuns(runs: readonly RunEntry[], [by, ...deeper]: readonly string[]): RunGroup[] {
   if (by === undefined) return [{ keys: [], runs: runs.length, means: meansOf(runs) }]
   return [...Map.groupBy(runs, (run) => groupOf(run, by))]

@@ -18,7 +18,7 @@ export class RunRemoval {
     return { runs: rows.length, transcripts: history.transcripts.countOfRuns(ids), bytes, undoUntil: null }
   }
 
-  /** Keeps transcripts: their text is useful without the run. */
+  /** Deletes runs with their steps and logs. Transcripts are kept, because their text is useful without the run. */
   remove(rows: readonly RunRow[]): Removal {
     const { history, logs, emit } = this.#context
     const running = rows.find(({ status }) => status === 'running')

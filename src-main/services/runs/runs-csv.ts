@@ -19,7 +19,7 @@ const fixed: readonly [string, boolean, (run: RunEntry) => TableCell['value']][]
   ['tags', false, ({ tags }) => tags.join('; ')],
 ]
 
-/** History rows as a table: fixed columns, then every parameter and measure that occurs. */
+/** Returns rows of the history as a table: fixed columns, and then every parameter and measure that occurs. */
 export function runsTableOf(runs: readonly RunEntry[]): Table {
   const parameters = [...new Set(runs.flatMap((run) => Object.keys(run.parameters)))].sort()
   const measures = [...new Map(runs.flatMap((run) => run.measures.map((measure) => [measureId(measure), measure] as const)))]

@@ -21,7 +21,7 @@ import { runDetail } from './run-detail.ts'
 import { groupRuns } from './run-groups.ts'
 import { runsTableOf } from './runs-csv.ts'
 
-/** How long undo is offered after archiving. Archived runs can be restored at any time. */
+/** How long screens offer to undo an archiving. Archived runs can be restored at any time. */
 const undoMilliseconds = 30_000
 const mostCsvRows = 1_000_000
 const newestFirst: RunQuery['sort'] = [{ field: 'createdAt', direction: 'descending' }]
@@ -42,13 +42,13 @@ export class RunsService extends Service {
     'runs.inspectionsOf': ({ id }) => this.#entries(this.history.runs.inspecting(this.#run(id).id)),
     'runs.create': ({ model, request, name, experiment = null, executor, start }) =>
       this.#make({ model, request }, { name, experiment, executor, start }),
-    'runs.clone': (asked) => this.#clone(asked),
+    'runs.clone': (request) => this.#clone(request),
     'runs.estimate': ({ id, changes }, signal) => {
       const row = this.#run(id)
       const request = { ...this.history.documents.request(row.number), ...changes, model: this.parts.library.find(row.model).path }
       return this.parts.estimates.ofClone(row, request as RunRequest, signal)
     },
-    'runs.update': (asked) => this.#update(asked),
+    'runs.update': (request) => this.#update(request),
     'runs.selected': ({ selection }) => this.parts.bulk.look(selection),
     'runs.act': ({ selection, action }) => this.parts.bulk.act(action, () => this.history.queries.selected(selection)),
     'runs.undo': ({ undo }) => this.parts.bulk.undo(undo),
@@ -89,7 +89,7 @@ export class RunsService extends Service {
     return this.history.queries.numbers({ ...filter, sort }, mostCsvRows, 0)
   }
 
-  /** The runs of a selection; ids that are given alone must all be there. */
+  /** Returns the runs of a selection. Throws if it consists of ids alone and one of them does not exist. */
   #chosen(selection: RunSelection): RunRow[] {
     return selection.ids && !selection.filter ? selection.ids.map(this.#run) : this.history.queries.selected(selection)
   }
@@ -129,7 +129,7 @@ export class RunsService extends Service {
 
   async #studyFile({ name, method, number }: RunRow, format: Checked<'runs.studyFile'>['format']): Promise<TextFile> {
     const { study } = this.history.documents.find(number)
-    if (!study) throw new EspalierError('conflict', `"${name}" has no table: it is not an ablation, or it is not done.`)
+    if (!study) throw new EspalierError('conflict', `"${name}" has no table or plot. Choose an ablation that is done.`)
     if (format !== 'svg') return tableFile(study.table, format, method)
     return { fileName: `${method}.svg`, type: 'image/svg+xml', content: await renderSvg(study.plot) }
   }

@@ -7,10 +7,13 @@ import type { Context } from '../context.ts'
 
 type Saved = RunsChange['rows'][number]
 
-/** What undo does with a run: return it to the queue, restore its status, or leave it because it continued since. */
+/**
+ * What undo does with the status of a run. `same` keeps it, `status` restores the earlier one, `place` returns the run to its place in the
+ * queue, `front` puts it at the front of the queue. `left` changes nothing about the run, because it continued since.
+ */
 type Return = 'same' | 'status' | 'place' | 'front' | 'left'
 
-/** Restores runs to their state before a bulk action. Call it inside a transaction. */
+/** Restores runs to their state before a bulk action. Must be called inside a transaction. */
 export function undoChange(
   { history, queue }: Pick<Context, 'history' | 'queue'>,
   { kind, order, rows, experiment }: RunsChange,

@@ -16,11 +16,11 @@ const plan: Plan = { blocks: [whole, { attention: 'kept', mlp: { kept: 'all', ex
 
 test('names the rarest kept and removed experts, and warns below a hundred tokens', () => {
   expect(expertSentences(judged([2000, 150, 900, 700]), plan)).toEqual([
-    'The rarest kept expert (2 of block 1) was judged on 900 tokens, the rarest removed one (1 of block 1) on 150 tokens.',
+    'The rarest kept expert (2 of block 1) was judged on 900 tokens, and the rarest removed one (1 of block 1) on 150 tokens.',
     'No super expert was removed.',
   ])
   expect(expertSentences(judged([2000, 1, 99, 700]), plan)[0]).toBe(
-    'The rarest kept expert (2 of block 1) was judged on 99 tokens, the rarest removed one (1 of block 1) on 1 token. Below about 100, a score is mostly noise: use more calibration text.',
+    'The rarest kept expert (2 of block 1) was judged on 99 tokens, and the rarest removed one (1 of block 1) on 1 token. Below about 100, a score is mostly noise: use more calibration text.',
   )
 })
 

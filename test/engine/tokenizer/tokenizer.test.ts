@@ -119,7 +119,7 @@ describe('a broken tokenizer', () => {
     [
       'an id beyond all vocabularies',
       { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 2 ** 31 }, merges: [] } } },
-      /model.vocab.a is 2147483648; it must be at most 16777216/,
+      /model.vocab.a is 2147483648; it must be at most 16,777,216/,
     ],
     ['an unknown kind', { 'tokenizer.json': { model: { type: 'Guess', vocab: { a: 0 } } } }, /not usable: model.type/],
     ['no merges', { 'tokenizer.json': { model: { type: 'BPE', vocab: { a: 0 } } } }, /cannot be used/],

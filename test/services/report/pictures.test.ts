@@ -13,7 +13,9 @@ const plan: Plan = {
 test('a report draws the experts of a mixture one by one, and says how many stay', () => {
   const picture = planPicture('run', plan, [size, { ...size, experts: 4 }])
   if (picture.kind !== 'picture') throw new Error('It is no picture.')
-  expect(picture.alternative).toBe('run: 1 of 2 attentions removed; MLP neurons kept by block: 2, all; experts kept by block: all, 2.')
+  expect(picture.alternative).toBe(
+    'run: 1 of 2 attention submodules removed; MLP neurons kept by block: 2, all; experts kept by block: all, 2.',
+  )
   const second = picture.svg.slice(picture.svg.indexOf('>1</text>'))
   const filled = [...second.matchAll(/<rect x="([\d.]+)" y="[\d.]+" width="[\d.]+" height="([\d.]+)" fill="#3a8757"/g)]
   // Behind the attention: experts 0 and 2 as boxes, 3 as a line; 1 is open.
@@ -27,6 +29,6 @@ test('a report draws the experts of a mixture one by one, and says how many stay
 test('a dense model has only bars', () => {
   const picture = planPicture('run', { blocks: plan.blocks.slice(0, 1) }, [size])
   if (picture.kind !== 'picture') throw new Error('It is no picture.')
-  expect(picture.alternative).toBe('run: 1 of 1 attentions removed; MLP neurons kept by block: 2.')
+  expect(picture.alternative).toBe('run: 1 of 1 attention submodule removed; MLP neurons kept by block: 2.')
   expect(picture.svg).toContain('width="46.0"')
 })

@@ -2,14 +2,14 @@ import { z } from 'zod'
 import { id } from '../../identifiers.ts'
 
 /**
- * Work of one phase of a run in the units that machines are timed by: billions of operations (a multiplication or an addition) in
- * attention, MLPs and head, in float64, and for eigenvectors; how often rows pass a part; gigabytes of weights read by token-by-token
- * generation; and fixed seconds.
+ * Work of one phase of a run, in the units that machines are timed in. `attention`, `mlp`, `head`, `double` (float64) and `vectors`
+ * (eigenvectors) are billions of operations, where an operation is a multiplication or an addition. `calls` counts how often rows pass a
+ * part, `decoded` is gigabytes of weights read by token-by-token generation, and `seconds` are fixed.
  */
 const phaseWork = z.object({
   /** The phase's name in progress messages. */
   phase: z.string(),
-  /** Its name in the seconds of a finished run. */
+  /** The phase's name in the seconds of a finished run. */
   part: z.string(),
   attention: z.number(),
   mlp: z.number(),
@@ -20,11 +20,11 @@ const phaseWork = z.object({
   decoded: z.number(),
   seconds: z.number(),
   /**
-   * Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. `auto` is for
-   * products that precision `auto` takes only on some of these.
+   * Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. `auto` stands
+   * for products that precision `auto` uses on only some of these machines.
    */
   faster: z.array(z.object({ products: z.enum(['thirds', 'split', 'bfloat16', 'auto']), share: z.number() })).optional(),
-  /** Runs of one experiment and model with the same name do this once; the longest counts. */
+  /** Runs of one experiment and model do phases with the same `shared` name only once. The longest counts. */
   shared: z.string().optional(),
 })
 
@@ -33,7 +33,7 @@ export const work = z.object({ hidden: z.number().int(), phases: z.array(phaseWo
 
 const timedPhase = phaseWork.pick({ phase: true, part: true, seconds: true, shared: true })
 
-/** Range of a duration and its likeliest value. */
+/** The range of a duration, with its likeliest value. */
 export const secondsRange = z.object({ low: z.number(), likely: z.number(), high: z.number() })
 
 /** Basis of an estimate: rates of this machine alone, or finished runs of this model as well. */
@@ -41,7 +41,7 @@ export const estimateBasis = z.enum(['machine', 'runs'])
 
 export const runEstimate = z.object({ run: id, phases: z.array(timedPhase), seconds: secondsRange, basis: estimateBasis })
 
-/** Of a run that will not be computed: why. */
+/** Why a run will not be computed. */
 export const noEstimate = z.object({ run: id, problem: z.string() })
 
 export type PhaseWork = z.infer<typeof phaseWork>

@@ -13,12 +13,12 @@ export const progress = z.object({
 
 export type Progress = z.infer<typeof progress>
 
-/** How much of a phase is done and how much there is: `12` and `30`, or bytes with their units. */
+/** Writes how much of a phase is done and how much there is: `12` and `30`, or bytes with their units. */
 export function progressAmounts({ done, total, unit }: Pick<Progress, 'done' | 'total' | 'unit'>): [string, string] {
   return unit === 'bytes' ? [fileSizeText(done), fileSizeText(total)] : [`${Math.round(done)}`, `${total}`]
 }
 
-/** The share of a phase that is done; null if nothing is under way, or no end is known. */
+/** Returns the share of a phase that is done. Null if there is no progress, or if the total is unknown. */
 export function shareDone(progress: Pick<Progress, 'done' | 'total'> | null | undefined): number | null {
   return progress && progress.total > 0 ? progress.done / progress.total : null
 }

@@ -1,7 +1,7 @@
-/** A time should not be quoted if others use more than this share of the machine, or if half of the passes differ by more than it. */
+/** A time should not be quoted if other programs use more than this share of the processor, or if passes differ by more than this share. */
 const noisyShare = 0.1
 
-/** Recorded beside times: how busy other programs kept the machine. It is not a result of the run. */
+/** How busy other programs kept the machine while it was timed. It is recorded beside times, but is not a result of the run. */
 export const loadMeasure = { name: 'load by others', dataset: 'while timing' } as const
 
 interface Value {
@@ -16,10 +16,10 @@ export function isTimed({ name }: { name: string }): boolean {
   return /^(inference time|time to first token|tokens per second|speed-up)$/.test(name)
 }
 
-/** Marks a time of a GGUF file in llama.cpp, which must not be compared with a time of our own. */
+/** Marks the data set of a time as measured in llama.cpp, so that it is not compared with a time of Espalier's own runtimes. */
 export const inLlama = (dataset = ''): string => `${dataset}${dataset ? ' ' : ''}in llama.cpp`
 
-/** Why the times of a run should not be quoted; empty if they may be. */
+/** Returns the reasons why the times of a run should not be quoted; empty if they may be quoted. */
 export function noiseOfTimes(measures: readonly Value[]): string[] {
   const load = measures.find(({ name }) => name === loadMeasure.name)?.value ?? 0
   const pass = measures.find(({ name, dataset }) => name === 'inference time' || dataset === inLlama('prefill'))
@@ -31,7 +31,7 @@ export function noiseOfTimes(measures: readonly Value[]): string[] {
   ]
 }
 
-/** The interleaved speed-up over the dense model that corresponds to this measure; null if there is none. */
+/** Returns the id of the speed-up over the dense model, timed in turns with it, that belongs to this measure; null if there is none. */
 export function speedUpOf({ name, dataset }: { name: string; dataset: string }): string | null {
   if (name === 'inference time') return 'speed-up/prefill'
   if (name === 'tokens per second') return `speed-up/${dataset}`
@@ -39,8 +39,9 @@ export function speedUpOf({ name, dataset }: { name: string; dataset: string }):
 }
 
 /**
- * The value to compare a measure with: another run's value or, for times, what the other would have taken in the same minutes, derived from
- * the speed-ups of both (1 for the dense model). Undefined if no fair comparison is possible.
+ * Returns the value to compare a measure with. For times this is what the other run would have taken in the same minutes, derived from the
+ * speed-ups of both runs (1 for the dense model). For other measures it is the other run's value. Undefined if no fair comparison is
+ * possible.
  */
 export function comparedValue(
   measure: { name: string; dataset: string },
