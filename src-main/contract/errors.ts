@@ -32,7 +32,7 @@ export class EspalierError extends Error {
   }
 }
 
-/** The length limit of a message, in characters. Longer ones quote untrusted files or requests, and nobody can read them. */
+/** The length limit of a message, in characters. Longer ones quote untrusted files or requests, and are not readable. */
 const longestMessage = 2000
 
 /** Shortens text to the length limit. Its beginning and its end are kept. */

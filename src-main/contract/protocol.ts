@@ -21,7 +21,7 @@ export function paperAnswers(contextLength: number): Extract<MeasureRequest, { k
 /** Repetition: number of answers, tokens of each prompt, and tokens of each answer. A loop of 32 tokens fits in three times. */
 const [repetitionAnswers, repetitionPrompt, repetitionTokens] = [16, 32, 96]
 
-/** Returns the measure of repetition on a text, for a model with this context length. */
+/** Returns the measure of repetition on a data source, for a model with this context length. */
 export function usualRepetition(source: string, name: string, contextLength: number): Extract<MeasureRequest, { kind: 'repetition' }> {
   const sequenceLength = Math.min(repetitionPrompt, Math.floor(contextLength / 4))
   const tokens = Math.min(repetitionTokens, contextLength - sequenceLength)
@@ -31,7 +31,7 @@ export function usualRepetition(source: string, name: string, contextLength: num
 /** Long context: tokens per window, and number of windows. */
 const [longWindow, longWindows] = [8192, 4]
 
-/** Returns the measure of long context on a text. */
+/** Returns the measure of long context on a data source. */
 export function usualLongContext(
   source: string,
   name: string,

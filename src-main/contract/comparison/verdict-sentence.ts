@@ -19,7 +19,7 @@ export interface Evidence {
   deciding: readonly string[]
   cost: Cost
   unmeasured: readonly string[]
-  /** Other models whose perplexities are not comparable. */
+  /** Names of other models with a perplexity that cannot be compared. */
   strangers: readonly string[]
 }
 
