@@ -1,31 +1,35 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { NormalEquations } from './normal-equations.ts'
 
-/** Ridges to try, as shares of the mean diagonal of G. */
+/** Ridges to try, in multiples of the mean diagonal entry of G. */
 export const ridges = [0.01, 0.1, 1, 10] as const
 
-/** Ridges that are solved together. More would need more memory than threads could use. */
+/** How many ridges are solved at once. With more, memory would grow and threads would not be busier. */
 export const sideBySide = 2
 
-/** A projection's equations on the windows for fitting and on the held-out ones. */
+/** A projection's equations, summed separately over the windows for fitting and the held-out windows. */
 export interface Equations {
   readonly fitted: NormalEquations
   readonly heldOut: NormalEquations
 }
 
 interface Solution {
-  /** The ridge with the least held-out error. */
+  /** The ridge with the lowest held-out error. */
   readonly ridge: number
-  /** Held-out error relative to the target outputs: with the old weights, and with those fitted at that ridge. */
+  /** Held-out error of the old weights, relative to the target outputs. */
   readonly before: number
+  /** Held-out error of `judged`, relative to the target outputs. */
   readonly after: number
   /** Fitted on all windows at that ridge, [D, K]. Undefined if the held-out error did not fall, so the old weights stay. */
   readonly weight: Tensor2D | undefined
-  /** The weights that `after` belongs to, which have not seen the held-out windows. */
+  /** Fitted at that ridge without the held-out windows. */
   readonly judged: Tensor2D
 }
 
-/** Chooses the ridge on the held-out windows and fits on all of them. Consumes the equations. The caller disposes of both weights. */
+/**
+ * Chooses the ridge on the held-out windows, then fits on all windows. May move the sums of `heldOut` into `fitted`, so neither can be used
+ * afterwards. The caller disposes of the equations and of both weights.
+ */
 export function solveWithRidge(equations: Equations, weight: Tensor2D): Solution {
   const { fitted, heldOut } = equations
   const before = heldOut.error(weight)
@@ -41,7 +45,7 @@ interface Tried {
   readonly judged: Tensor2D
 }
 
-/** The held-out error has one minimum over the ridges, so they are tried side by side in pairs until it has risen. */
+/** Tries ridges in pairs, smallest first, until the held-out error rises. It has only one minimum over the ridges. */
 function chooseRidge({ fitted, heldOut }: Equations, weight: Tensor2D): Tried {
   const tried: Tried[] = []
   for (let first = 0; first < ridges.length && !isRising(tried); first += sideBySide) {
@@ -50,7 +54,7 @@ function chooseRidge({ fitted, heldOut }: Equations, weight: Tensor2D): Tried {
       tried.push({ ridge: pair[index] as number, error: heldOut.error(candidate), judged: candidate })
     }
   }
-  const best = tried.reduce((least, one) => (one.error < least.error ? one : least))
+  const best = tried.reduce((best, one) => (one.error < best.error ? one : best))
   for (const one of tried) if (one !== best) one.judged.dispose()
   return best
 }

@@ -3,7 +3,7 @@ import type { NormalEquations } from './normal-equations.ts'
 import { OwnEquations } from './own-equations.ts'
 import { RuntimeEquations } from './runtime-equations.ts'
 
-/** Equations for the active backend: in the runtime if it computes in float64, else here. */
+/** Creates equations for the active backend. The runtime computes them if it has float64; otherwise this process does. */
 export function makeEquations(): NormalEquations {
   const raw = rawOperations()
   return raw ? new RuntimeEquations(raw) : new OwnEquations()

@@ -7,28 +7,31 @@ import { solveWithRidge } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
 import type { SeenLane } from './walk.ts'
 
-/** The fewest routed tokens that an expert is fitted and judged on. With fewer, the fit would follow chance. */
+/** The fewest routed tokens for fitting an expert, and for judging the fit. With fewer, the fit would follow noise. */
 const enough = { fitted: 100, heldOut: 32 } as const
 
-/** The tokens of some windows that chose an expert: their rows, and the input of its down projection times its factor, [n, K]. */
+/** The tokens of one lane that were routed to an expert. */
 interface Routed {
   readonly lane: SeenLane
+  /** Their rows in the lane. */
   readonly rows: Int32Array
+  /** The inputs of the expert's down projection times the factors on its output, [n, K]. */
   readonly inputs: Float32Array
 }
 
-/** What a mixture's output lacks, and the fits of its experts to that. Each fit takes its share away. */
+/** Fits the experts of a mixture one after another to what the mixture's output lacks. Each fit reduces what is missing. */
 export class MixtureFit {
-  /** The ridges of the experts that had enough tokens, in turn. */
+  /** The ridges of the experts that had enough tokens, in the order of fitting. */
   readonly ridges: number[] = []
   readonly #hidden: number
-  /** What a mixture still lacks, lane by lane, [N, D]. */
+  /** What the output still lacks compared with the target, for each lane: [N, D]. */
   readonly #missing = new Map<string, Float32Array>()
-  /** The held-out lanes. */
+  /** The keys of the held-out lanes. */
   readonly #judging: string[] = []
   #collected = new Map<number, Routed[]>()
-  /** Sums of squares on held-out windows: of the target, and of what was missing at first. */
+  /** Sum of squares of the target on held-out windows. */
   #wanted = 0
+  /** Sum of squares on held-out windows of what was missing before any fit. */
   #before = 0
 
   constructor(hidden: number) {
@@ -45,14 +48,14 @@ export class MixtureFit {
     this.#judging.push(keyOf(lane))
   }
 
-  /** Keeps the inputs of an expert's down projection. A constant has none. */
+  /** Keeps the inputs of an expert's down projection. An expert that is a constant has none. */
   collect(lane: SeenLane, { expert, rows, gates, inner }: ExpertActivations): void {
     if (!inner) return
     const inputs = mul(inner, tensor2d(gates, [gates.length, 1])).dataSync() as Float32Array
     this.#collected.set(expert, [...(this.#collected.get(expert) ?? []), { lane, rows, inputs: inputs.slice() }])
   }
 
-  /** The collected inputs by the expert's place, ascending. */
+  /** Returns the collected inputs by the index of their expert, ascending, and forgets them. */
   takeCollected(): [number, Routed[]][] {
     const taken = [...this.#collected].sort(([a], [b]) => a - b)
     this.#collected = new Map()
@@ -60,8 +63,8 @@ export class MixtureFit {
   }
 
   /**
-   * Fits a down projection [D, K] to its own output plus what is missing. Undefined if its tokens are few or the held-out error does not
-   * fall.
+   * Fits a down projection [D, K] to its own output plus what is missing, and updates what is missing. `round` rounds weights to the type
+   * in which they are stored. Returns undefined if the expert has too few tokens or the held-out error does not fall.
    */
   solve(routed: readonly Routed[], old: Tensor2D, round: (exact: Tensor2D) => Tensor2D): Tensor2D | undefined {
     const tokens = (heldOut: boolean) =>
@@ -71,24 +74,24 @@ export class MixtureFit {
     for (const one of routed)
       tidy(() => {
         const inputs = this.#inputsOf(one)
-        const target = add<Tensor2D>(matMul(inputs, old, false, true), this.#lackOf(one))
+        const target = add<Tensor2D>(matMul(inputs, old, false, true), this.#missingAt(one))
         equations[one.lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, target)
       })
     const { weight, judged, ridge } = solveWithRidge(equations, old)
     equations.fitted.dispose()
     equations.heldOut.dispose()
     this.ridges.push(ridge)
-    // Held-out windows also judge the next experts, so there only the fit that has not seen them is subtracted.
+    // Held-out windows also judge the experts that follow, so on them we subtract the fit that has not seen them.
     const rounded = weight && { fitted: round(weight), heldOut: round(judged) }
-    if (rounded) for (const one of routed) this.#take(one, rounded[one.lane.heldOut ? 'heldOut' : 'fitted'], old)
+    if (rounded) for (const one of routed) this.#subtractChange(one, rounded[one.lane.heldOut ? 'heldOut' : 'fitted'], old)
     dispose([judged, ...(weight ? [weight] : []), ...(rounded ? [rounded.heldOut] : [])])
     return rounded?.fitted
   }
 
-  /** Held-out errors before and after all fits, relative to the target, and the ridge that most experts have. */
+  /** Returns the held-out errors before and after all fits, relative to the target, and the ridge that most experts have. */
   figures(): Pick<RepairedProjection, 'ridge' | 'before' | 'after'> {
     let after = 0
-    for (const key of this.#judging) after += squares(this.#lackOn(key))
+    for (const key of this.#judging) after += squares(this.#missingOn(key))
     const often = Map.groupBy(this.ridges, (ridge) => ridge)
     const [ridge = 0] = [...often].sort(([, a], [, b]) => b.length - a.length)[0] ?? []
     return { ridge, before: this.#before / this.#wanted, after: after / this.#wanted }
@@ -98,29 +101,29 @@ export class MixtureFit {
     return tensor2d(inputs, [rows.length, inputs.length / rows.length])
   }
 
-  #lackOn(key: string): Float32Array {
+  #missingOn(key: string): Float32Array {
     const values = this.#missing.get(key)
-    if (!values) throw new Error(`Nothing is known of lane ${key}.`)
+    if (!values) throw new Error(`Lane ${key} was never begun.`)
     return values
   }
 
-  #lackOf({ lane, rows }: Routed): Tensor2D {
-    const values = this.#lackOn(keyOf(lane))
+  #missingAt({ lane, rows }: Routed): Tensor2D {
+    const values = this.#missingOn(keyOf(lane))
     const hidden = this.#hidden
-    const own = new Float32Array(rows.length * hidden)
-    for (const [place, row] of rows.entries()) own.set(values.subarray(row * hidden, (row + 1) * hidden), place * hidden)
-    return tensor2d(own, [rows.length, hidden])
+    const gathered = new Float32Array(rows.length * hidden)
+    for (const [index, row] of rows.entries()) gathered.set(values.subarray(row * hidden, (row + 1) * hidden), index * hidden)
+    return tensor2d(gathered, [rows.length, hidden])
   }
 
-  /** Subtracts what the new weights add over the old ones from what is missing. */
-  #take(routed: Routed, weight: Tensor2D, old: Tensor2D): void {
+  /** Subtracts from what is missing what the new weights add over the old ones. */
+  #subtractChange(routed: Routed, weight: Tensor2D, old: Tensor2D): void {
     const hidden = this.#hidden
-    const values = this.#lackOn(keyOf(routed.lane))
-    const more = valuesOf(() => matMul(this.#inputsOf(routed), sub(weight, old), false, true))
-    for (const [place, row] of routed.rows.entries())
+    const values = this.#missingOn(keyOf(routed.lane))
+    const change = valuesOf(() => matMul(this.#inputsOf(routed), sub(weight, old), false, true))
+    for (const [index, row] of routed.rows.entries())
       for (let i = 0; i < hidden; i++) {
         const to = row * hidden + i
-        values[to] = (values[to] ?? outside(values, to)) - (more[place * hidden + i] ?? outside(more, place * hidden + i))
+        values[to] = (values[to] ?? outside(values, to)) - (change[index * hidden + i] ?? outside(change, index * hidden + i))
       }
   }
 }

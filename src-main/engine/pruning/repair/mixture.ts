@@ -20,14 +20,14 @@ interface MixtureToRepair {
   readonly plan: Plan
   readonly windows: Windows
   readonly segment: Segment
-  /** How many bytes of experts' inputs may be kept. */
+  /** Bytes that the collected inputs of experts may take. */
   readonly inputBytes: number
 }
 
 /**
- * Fits the down projections of the remaining experts to the mixture's target, one expert after the other, each to what the others leave
- * missing, so that each step reduces the error of the whole. Skips experts with too few tokens, and fits that do not reduce the held-out
- * error of the whole.
+ * Fits the down projections of the remaining experts to the mixture's target, one expert after another. Each expert is fitted to what the
+ * others leave missing, so every accepted fit reduces the error of the whole mixture. Experts with too few tokens keep their weights, and
+ * so do those whose fit does not reduce the held-out error of the whole.
  */
 export async function repairMixture(
   walk: RepairWalk,
@@ -40,22 +40,22 @@ export async function repairMixture(
   const dtype = expertDtype(model.checkpoint, spec, block)
   const tensors = new Map<string, NamedTensor>()
   const fit = new MixtureFit(spec.hidden)
-  const together = Math.max(1, Math.floor((kept.length * inputBytes) / bytesRead(view, block, windows)))
-  for (let first = 0; first < kept.length; first += together) {
-    const isIn = (place: number) => place >= first && place < first + together
+  const expertsAtOnce = Math.max(1, Math.floor((kept.length * inputBytes) / inputBytesOf(view, block, windows)))
+  for (let first = 0; first < kept.length; first += expertsAtOnce) {
+    const isInBatch = (index: number) => index >= first && index < first + expertsAtOnce
     await walk.lookAtMixture(
       segment,
       (lane, { experts = [], output }, wanted) => {
-        for (const expert of experts) if (isIn(expert.expert)) fit.collect(lane, expert)
+        for (const expert of experts) if (isInBatch(expert.expert)) fit.collect(lane, expert)
         if (output) fit.begin(lane, wanted(), output)
       },
-      first > 0 ? isIn : undefined,
+      first > 0 ? isInBatch : undefined,
     )
     await walk.withPruned(segment.part, async (weights) => {
-      for (const [place, routed] of fit.takeCollected()) {
-        const weight = await withDown(weights, place, (down) => fit.solve(routed, down, (exact) => roundTo(exact, dtype)))
+      for (const [index, routed] of fit.takeCollected()) {
+        const weight = await withDown(weights, index, (down) => fit.solve(routed, down, (exact) => roundTo(exact, dtype)))
         if (!weight) continue
-        tensors.set(expertDownName(block, at(kept, place).number), {
+        tensors.set(expertDownName(block, at(kept, index).number), {
           values: weight.dataSync() as Float32Array,
           shape: weight.shape,
           dtype,
@@ -68,16 +68,16 @@ export async function repairMixture(
   return { block, projection: 'down', ...fit.figures(), experts: { replaced: tensors.size, fitted: fit.ridges.length, all }, tensors }
 }
 
-/** Bytes of all experts' inputs on the windows; twice if they are seen in both models. */
-function bytesRead({ spec }: ModelView, block: number, windows: Windows): number {
+/** Returns the bytes that the inputs of all experts take on the windows. Counts both models, although a one-pass repair runs only one. */
+function inputBytesOf({ spec }: ModelView, block: number, windows: Windows): number {
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
   return 2 * 4 * tokens * (spec.router?.chosen ?? 1) * Math.max(1, layoutOf(spec, block).width)
 }
 
-/** Uses the down projection of an expert, which may have to be read first. */
-async function withDown<T>({ mixture }: PartWeights, place: number, use: (down: Tensor2D) => T): Promise<T> {
-  const expert = mixture?.experts[place]
-  if (!expert || isConstant(expert)) throw new RangeError(`Expert ${place} has no projections.`)
+/** Calls `use` with the down projection of an expert, which is read first if it is not in memory. */
+async function withDown<T>({ mixture }: PartWeights, index: number, use: (down: Tensor2D) => T): Promise<T> {
+  const expert = mixture?.experts[index]
+  if (!expert || isConstant(expert)) throw new RangeError(`Expert ${index} has no projections.`)
   if (!isUnread(expert)) return use(expert.down)
   const mlp = await expert.read()
   try {

@@ -9,13 +9,14 @@ import { doubleUpTo, rowsPerProduct } from './runtime-equations.ts'
 interface Sums {
   readonly inner: number
   readonly outer: number
-  /** [K, K] and [D, K]. */
+  /** G, [K, K]. */
   readonly gram: Float64Array
+  /** C, [D, K]. */
   readonly cross: Float64Array
   square: number
 }
 
-/** Normal equations for backends without float64: sums and solves are in this process. */
+/** Normal equations for backends without float64: this process sums and solves them itself. */
 export class OwnEquations implements NormalEquations {
   #sums: Sums | undefined
 
@@ -51,7 +52,7 @@ export class OwnEquations implements NormalEquations {
     if (trace === 0) return ridges.map(() => weight.clone())
     const old = Float64Array.from(weight.dataSync())
     const missing = cross.slice()
-    // G is symmetric.
+    // G is symmetric, so its rows serve as columns.
     subtractProduct(whole(missing, inner), whole(old, inner), whole(gram, inner), outer, inner, inner)
     return ridges.map((ridge) => {
       const factor = gram.slice()
@@ -66,17 +67,17 @@ export class OwnEquations implements NormalEquations {
 
   error(weight: Tensor2D): number {
     const { inner, outer, gram, cross, square } = this.#needSums()
-    const own = Float64Array.from(weight.dataSync())
-    const left = new Float64Array(own.length)
-    subtractProduct(whole(left, inner), whole(own, inner), whole(gram, inner), outer, inner, inner)
+    const weights = Float64Array.from(weight.dataSync())
+    const product = new Float64Array(weights.length) // -W G
+    subtractProduct(whole(product, inner), whole(weights, inner), whole(gram, inner), outer, inner, inner)
     let sum = square
-    for (let i = 0; i < own.length; i++)
-      sum -= (own[i] ?? outside(own, i)) * ((left[i] ?? outside(left, i)) + 2 * (cross[i] ?? outside(cross, i)))
+    for (let i = 0; i < weights.length; i++)
+      sum -= (weights[i] ?? outside(weights, i)) * ((product[i] ?? outside(product, i)) + 2 * (cross[i] ?? outside(cross, i)))
     return sum / square
   }
 
   #needSums(): Sums {
-    if (!this.#sums) throw new Error('Nothing was added.')
+    if (!this.#sums) throw new Error('No rows were added to the equations.')
     return this.#sums
   }
 
@@ -85,7 +86,7 @@ export class OwnEquations implements NormalEquations {
   }
 }
 
-/** The products of rows in float64. */
+/** Adds the products of rows, computed in float64. */
 function addDoubles({ gram, cross, inner, outer }: Sums, inputs: Tensor2D, targets: Tensor2D): void {
   const rows = inputs.shape[0]
   const [z, t] = [inputs, targets].map((x) => Float64Array.from(valuesOf(() => transpose(x)))) as [Float64Array, Float64Array]

@@ -19,8 +19,9 @@ import { RepairWalk } from './walk.ts'
 import { repairing } from './work.ts'
 
 interface RepairInput {
-  /** The dense model, and what a method left of it. */
+  /** The dense model. */
   readonly view: ModelView
+  /** The plan of a method. */
   readonly plan: Plan
   /** The plan's tensors, if it has any. */
   readonly tensors?: StoredTensors | undefined
@@ -31,8 +32,9 @@ interface RepairInput {
 }
 
 export interface Repaired {
-  /** The plan with replaced projections. `tensors` has these and those that the plan had. */
+  /** The plan with replaced projections. */
   readonly plan: Plan
+  /** The replaced projections, and the tensors that the plan had before. */
   readonly tensors: StoredTensors | undefined
   /** Every projection that was considered, in running order. */
   readonly projections: RepairedProjection[]
@@ -41,9 +43,9 @@ export interface Repaired {
 const projectionStep: StepKind = { version: 1 }
 
 /**
- * Replaces projections of a plan in closed form, so that the pruned model answers more like the dense one: a ridge regression for each
- * projection onto the stream, shrinking toward the weights that the plan leaves (see README.md). Each projection is a step. Throws
- * `infeasible` for what cannot be repaired, before any window runs.
+ * Replaces projections of a plan in closed form, so that the pruned model answers more like the dense one. Each projection onto the stream
+ * gets a ridge regression that shrinks toward the weights that the plan leaves (see README.md), and is one step. Throws `infeasible` for
+ * what cannot be repaired, before any window runs.
  */
 export async function repairPlan({ view, plan, tensors, windows, kind, run }: RepairInput): Promise<Repaired> {
   requireRepairable(view, plan, windows)
@@ -52,23 +54,23 @@ export async function repairPlan({ view, plan, tensors, windows, kind, run }: Re
   const segments = segmentsOf(view.spec, view.parts, plan)
   const walk = new RepairWalk(view, { plan, tensors }, segments, kind === 'in-order', run.signal)
   const solved: SolvedProjection[] = []
-  // Windows move only when a projection has to be solved: a run that finds all of them as steps reads no weights here.
-  const moves = [() => walk.begin(windows, room.forInputs)]
+  // Windows run only when a projection has to be solved, so a run that finds every projection in its steps reads no weights here.
+  const pending = [() => walk.begin(windows, room.forInputs)]
   const reach = async <T>(compute: () => Promise<T>) => {
-    for (const move of moves.splice(0)) await move()
+    for (const move of pending.splice(0)) await move()
     return compute()
   }
   try {
     for (const [index, segment] of segments.entries()) {
       run.progress(repairing, index, segments.length, 'projections')
-      moves.push(() => walk.enter(segment))
+      pending.push(() => walk.enter(segment))
       const on = { plan, windows, kind, part: segment.part, files: tensors?.files.map(({ sha256 }) => ({ sha256 })) }
       const asked = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on }
       const mixture = { view, plan, windows, segment, inputBytes: room.inputBytes }
       const compute = isMixture(view.spec, segment.part) ? () => repairMixture(walk, mixture) : () => solve(walk, segment, view)
       const found = walk.needsRepair(segment) ? await run.tensorStep(asked, () => reach(compute)) : undefined
       const replace = found && replacement(mixture, found)
-      moves.push(() => walk.leave(segment, replace))
+      pending.push(() => walk.leave(segment, replace))
       if (found) solved.push(found)
     }
     run.progress(repairing, segments.length, segments.length, 'projections')
@@ -89,7 +91,7 @@ export async function repairPlan({ view, plan, tensors, windows, kind, run }: Re
 
 type SolvedProjection = RepairedProjection & { readonly tensors: StoredTensors }
 
-/** Gives a part its repaired projection. Undefined if the plan's stays. */
+/** Returns a function that puts the repaired projection into the weights of a part, or undefined if the plan's projection stays. */
 function replacement(
   { segment: { part }, plan, view: { model, spec } }: { readonly segment: Segment; readonly plan: Plan; readonly view: ModelView },
   { block: repaired, projection, tensors }: SolvedProjection,
@@ -132,9 +134,18 @@ const weightName = (part: Part): string => replacedName(blockOf(part), projectio
 
 function requireRepairable({ spec }: ModelView, { blocks, slice }: Plan, windows: Windows): void {
   if (slice || spec.sliceWidth !== undefined)
-    throw new EspalierError('infeasible', 'A sliced model cannot be repaired: its stream has another basis. Choose another method.')
+    throw new EspalierError(
+      'infeasible',
+      'A sliced model cannot be repaired, because slicing rotates its hidden states. Choose another method.',
+    )
   if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
-    throw new EspalierError('infeasible', 'A plan that cuts hidden channels of MLPs cannot be repaired. Let 2SSP cut neurons.')
+    throw new EspalierError(
+      'infeasible',
+      'A plan that cuts hidden channels of MLPs cannot be repaired. Set the option cut of 2SSP to neurons.',
+    )
   if (windows.length < 2)
-    throw new EspalierError('infeasible', `Repair needs 2 windows of calibration text, it has ${windows.length}. Give a longer text.`)
+    throw new EspalierError(
+      'infeasible',
+      `Repair needs at least 2 windows of calibration text, but only ${windows.length} are available. Use more windows or a longer text.`,
+    )
 }

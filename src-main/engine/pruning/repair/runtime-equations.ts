@@ -2,21 +2,24 @@ import { matMul, scalar, slice, type Tensor, type Tensor2D, type Tensor3D, tenso
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
-/** Sums in the runtime, in float64. The cross products are stored as C' [K, D], which solves need. */
+/** Sums held by the runtime in float64. */
 interface Sums {
   readonly gram: Handle
+  /** C' [K, D], the form that solves need. */
   readonly cross: Handle
+  /** Half of |t|^2, as `L2Loss` returns it. */
   readonly square: Handle
 }
 
 /**
- * Up to this many columns, products are computed in float64. Above, that is many times slower, so products of few rows are computed in
- * float32 before they join the sums. They lose no more than the activations, which are float32 themselves.
+ * Up to this many columns, products are computed in float64. Above it that is many times slower, so products of a few rows are computed in
+ * float32 and then added to the sums. They are as exact as the activations, which are float32 themselves.
  */
 export const doubleUpTo = 256
+/** Rows of a product in float32. */
 export const rowsPerProduct = 2048
 
-/** Normal equations summed and solved by TensorFlow in float64; only weights and errors leave the runtime. */
+/** Normal equations that TensorFlow sums and solves in float64. Only weights and errors leave the runtime. */
 export class RuntimeEquations implements NormalEquations {
   readonly #raw: RawOperations
   #sums: Sums | undefined
@@ -27,9 +30,9 @@ export class RuntimeEquations implements NormalEquations {
 
   add(inputs: Tensor2D, targets: Tensor2D): void {
     const [rows, columns] = inputs.shape
-    const together = columns <= doubleUpTo ? rows : rowsPerProduct
-    for (let first = 0; first < rows; first += together) {
-      const count = Math.min(together, rows - first)
+    const rowsAtOnce = columns <= doubleUpTo ? rows : rowsPerProduct
+    for (let first = 0; first < rows; first += rowsAtOnce) {
+      const count = Math.min(rowsAtOnce, rows - first)
       const [z, t] = [inputs, targets].map((all) => slice(all, [first, 0], [count, -1])) as [Tensor2D, Tensor2D]
       this.#take(columns <= doubleUpTo ? this.#doubleProducts(z, t) : this.#products(z, t))
       z.dispose()
@@ -65,7 +68,7 @@ export class RuntimeEquations implements NormalEquations {
 
   addSums(gram: Tensor2D, cross: Tensor2D, square: number): void {
     const step = new DoubleStep(this.#raw)
-    // As in `L2Loss`, the half.
+    // `L2Loss` returns half the sum of squares, so the other sums hold half as well.
     const half = scalar(square / 2)
     this.#take({ gram: step.keep(step.widen(gram)), cross: step.keep(step.transposed(cross)), square: step.keep(step.widen(half)) })
     half.dispose()
@@ -92,7 +95,7 @@ export class RuntimeEquations implements NormalEquations {
     step.end()
   }
 
-  /** Systems of several ridges form one batch, which the runtime spreads over its threads. */
+  /** Solves the systems of all ridges as one batch, which the runtime spreads over its threads. */
   solve(weight: Tensor2D, ridges: readonly number[]): Tensor2D[] {
     const { gram, cross } = this.#needSums()
     const [outer, inner] = weight.shape
@@ -128,9 +131,9 @@ export class RuntimeEquations implements NormalEquations {
       const own = step.transposed(weight)
       const twice = step.run('AddV2', [step.double], cross, cross)
       const inner = step.run('Mul', [step.double], own, step.run('Sub', [step.double], step.product(gram, own, false, false), twice))
-      const whole = step.run('AddV2', [step.double], square, square)
-      const error = step.run('AddV2', [step.double], step.total(inner), whole)
-      return (step.read(step.run('RealDiv', [step.double], error, whole))[0] ?? Number.NaN) as number
+      const squares = step.run('AddV2', [step.double], square, square)
+      const error = step.run('AddV2', [step.double], step.total(inner), squares)
+      return (step.read(step.run('RealDiv', [step.double], error, squares))[0] ?? Number.NaN) as number
     } finally {
       step.end()
     }
@@ -147,14 +150,14 @@ export class RuntimeEquations implements NormalEquations {
   }
 }
 
-/** The matrices of a batch, each transposed. Disposes of the batch. */
+/** Returns the matrices of a batch, each transposed. Disposes of the batch. */
 function untransposed(batch: Tensor3D): Tensor2D[] {
-  const turned = tidy(() => unstack(transpose(batch, [0, 2, 1])) as Tensor2D[])
+  const matrices = tidy(() => unstack(transpose(batch, [0, 2, 1])) as Tensor2D[])
   batch.dispose()
-  return turned
+  return matrices
 }
 
-/** Operations in float64 whose results are disposed of together, except those that are kept. */
+/** Runs operations in float64. `end` disposes of all their results except those passed to `keep`. */
 class DoubleStep {
   readonly double: object
   readonly #raw: RawOperations
@@ -174,7 +177,7 @@ class DoubleStep {
     return this.run('MatMul', [this.double, raw.flag('transpose_a', transposeA), raw.flag('transpose_b', transposeB)], a, b)
   }
 
-  /** L^-1 b, or L'^-1 b with `adjoint`. */
+  /** Returns L^-1 b, or L'^-1 b with `adjoint`. */
   triangular(factor: Handle, b: Handle, adjoint: boolean): Handle {
     const raw = this.#raw
     return this.run('MatrixTriangularSolve', [this.double, raw.flag('lower', true), raw.flag('adjoint', adjoint)], factor, b)
@@ -185,13 +188,13 @@ class DoubleStep {
   }
 
   transposed(tensor: Tensor2D): Handle {
-    const turned = transpose(tensor)
-    const wide = this.widen(turned)
-    turned.dispose()
+    const narrow = transpose(tensor)
+    const wide = this.widen(narrow)
+    narrow.dispose()
     return wide
   }
 
-  /** Values as a column, [count, 1]. */
+  /** Returns values as a column, [count, 1]. */
   column(values: readonly number[]): Handle {
     const narrow = tensor2d([...values], [values.length, 1])
     const wide = this.widen(narrow)
@@ -199,13 +202,13 @@ class DoubleStep {
     return wide
   }
 
-  /** A matrix, repeated by the first of the sizes. */
+  /** Repeats a matrix `sizes[0]` times, to the shape `sizes`. */
   repeated(matrix: Handle, sizes: [number, number, number]): Handle {
     const raw = this.#raw
     return this.run('BroadcastTo', [this.double, raw.type('Tidx', 'int32')], matrix, this.#note(raw.words(Int32Array.from(sizes))))
   }
 
-  /** The sum over a matrix, a scalar. */
+  /** Returns the sum over a matrix, a scalar. */
   total(matrix: Handle): Handle {
     const raw = this.#raw
     const axes = this.#note(raw.words(Int32Array.of(0, 1)))
@@ -225,14 +228,14 @@ class DoubleStep {
     return value
   }
 
-  /** The result of the last operation that needs a value, which is released before the others. */
+  /** Runs the last operation that needs a value, then disposes of the value to save memory. */
   last<T>(value: Handle, use: (value: Handle) => T): T {
     const result = use(value)
     this.drop(value)
     return result
   }
 
-  /** Releases a value before the others. */
+  /** Disposes of a value before `end`. */
   drop(value: Handle): void {
     this.#made.delete(value)
     this.#raw.delete(value)

@@ -4,8 +4,8 @@ import { needsGather } from '#engine/model/views/gather-mlp.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 
 /**
- * A part that stays, with the removed parts whose outputs its projection takes over. All parts of a model, in running order, are the
- * leading, own and following parts of its segments.
+ * A part that stays, with the removed parts around it whose outputs its projection takes over. Together, the segments contain all parts of
+ * a model in running order.
  */
 export interface Segment {
   /** Removed parts before it. */
@@ -16,9 +16,10 @@ export interface Segment {
 }
 
 /**
- * Which projection takes over what a plan removes: the last one before it, because what reads the stream in between then finds the missing
- * output. If none comes before (attention of block 0), the first one after. If attention and MLP of a block read the same input in
- * parallel, a removed attention goes to its own MLP: an MLP before it would not see what it needs.
+ * Divides the parts of a model into segments, which decides which projection takes over a removed part. It is the last kept one before the
+ * part, so that everything reading the stream in between finds the missing output. If there is none (attention of block 0), it is the first
+ * one after the part. If attention and MLP of a block read the same input in parallel, removed attention goes to its own MLP, because an
+ * MLP before it would not see the input that it needs.
  */
 export function segmentsOf(spec: DecoderSpec, parts: readonly Part[], plan: Plan): Segment[] {
   const isKept = (part: Part) => {
@@ -39,18 +40,21 @@ export function segmentsOf(spec: DecoderSpec, parts: readonly Part[], plan: Plan
   return segments
 }
 
-/** The segments whose projection has other inputs or another target than in the dense model. In order, these are all after the first change. */
+/**
+ * Returns the segments whose projection has other inputs or another target than in the dense model. For `in-order` repair, these are the
+ * first changed segment and all segments after it.
+ */
 export function segmentsToRepair(spec: DecoderSpec, plan: Plan, segments: readonly Segment[], inOrder: boolean): Set<Segment> {
-  let parted = false
+  let diverged = false
   const needsRepair = (segment: Segment) => {
     const changed = takesOver(spec, segment) || isCut(plan, segment.part) || (inOrder && segment.leading.length > 0)
-    parted ||= inOrder && changed
-    return parted || changed
+    diverged ||= inOrder && changed
+    return diverged || changed
   }
   return new Set(segments.filter(needsRepair))
 }
 
-/** Whether the projection has to replace the output of removed parts. Through a norm on its output it cannot. */
+/** Whether the projection takes over the output of removed parts. It cannot if a norm follows it. */
 export function takesOver(spec: DecoderSpec, { leading, part, following }: Segment): boolean {
   return leading.length + following.length > 0 && !isNormed(spec, part)
 }

@@ -11,33 +11,36 @@ import type { Equations } from './choose-ridge.ts'
 import { makeEquations } from './make-equations.ts'
 import { isNormed, type Segment, segmentsToRepair, takesOver } from './segments.ts'
 
-/** Some windows in one of the models, [B*T, D]. */
+/** A group of windows and its stream in one of the two models, [B*T, D]. */
 interface Lane extends Stream {
   readonly index: number
-  /** Whether it judges fitted weights. If not, they are fitted on it. */
+  /** Whether fitted weights are judged on these windows. If not, they are fitted on them. */
   readonly heldOut: boolean
 }
 
-/** Which windows a mixture is seen on, and in which of the two models. */
+/** The windows that a mixture runs on. */
 export interface SeenLane extends Pick<Lane, 'index' | 'heldOut'> {
+  /** Whether they run in the model repaired so far, not in the dense one. */
   readonly repaired: boolean
 }
 
-/** A projection as the plan leaves it: [D, K], and its bias, [D], which stays. */
+/** A projection as the plan leaves it. */
 interface Projection {
+  /** [D, K]. */
   readonly weight: Tensor2D
+  /** [D]. A repair does not change it. */
   readonly bias: Tensor1D | undefined
 }
 
-/** What a model was pruned by. */
+/** How a model was pruned. */
 interface PrunedBy {
   readonly plan: Plan
   readonly tensors: PlanTensors | undefined
 }
 
 /**
- * Windows on their way through the dense model and, if projections are repaired in order, through the pruned model too. One part's weights
- * are leased at a time; only the windows' streams stay in memory.
+ * Takes windows through the dense model and, for `in-order` repair, through the pruned model as well. One part's weights are leased at a
+ * time. Between parts only the streams stay in memory, and the inputs of one projection if there is room.
  */
 export class RepairWalk {
   readonly #pruned: ModelView
@@ -47,17 +50,22 @@ export class RepairWalk {
   readonly #signal: AbortSignal
   readonly #walk: Walk
   readonly #prunedWalk: Walk
-  /** The dense model's streams before a segment's own part, and after the segment. */
+  /** The dense model's streams before the part that a segment keeps. */
   #dense: Lane[] = []
+  /** The dense model's streams after the segment. Empty until they are computed. */
   #ahead: Lane[] = []
-  /** The streams of the pruned, so far repaired model before the segment, once they differ from the dense ones. */
+  /** The streams before the segment of the pruned model as repaired so far. Empty while they equal the dense ones. */
   #repaired: Lane[] = []
-  /** The dense model's streams before the segment. */
+  /** The dense model's streams before the segment, including the removed parts at its start. */
   #start: Tensor2D[] = []
-  /** The output of a projection in the dense model, if a norm follows that a stream cannot be inverted through. */
+  /**
+   * The output of the projection in the dense model, if a norm follows it. The stream does not show it, because the norm cannot be
+   * inverted.
+   */
   #outputs: Tensor2D[] = []
-  /** The input of a projection, if there is room to keep it: in the dense model where it takes over, and in the repaired one. */
+  /** The input of the projection in the dense model. Kept if there is room and the projection takes over removed parts. */
   #inputs: Tensor2D[] = []
+  /** The input of the projection in the repaired model. Kept if there is room. */
   #repairedInputs: Tensor2D[] = []
   #keepsInputs = false
 
@@ -71,7 +79,10 @@ export class RepairWalk {
     this.#toRepair = segmentsToRepair(view.spec, plan, segments, inOrder)
   }
 
-  /** Starts with windows. The last eighth of them, at least one, is held out. */
+  /**
+   * Embeds the windows. The last eighth of them, at least one, is held out. `keepsInputs` says whether there is room for the inputs of a
+   * projection.
+   */
   async begin(windows: Windows, keepsInputs: boolean): Promise<void> {
     this.#keepsInputs = keepsInputs
     const fitted = windows.length - Math.max(1, Math.floor(windows.length / 8))
@@ -88,10 +99,10 @@ export class RepairWalk {
     return this.#toRepair.has(segment)
   }
 
-  /** Moves to a segment's own part. */
+  /** Moves the dense streams to the part that a segment keeps. */
   async enter({ leading }: Segment): Promise<void> {
     this.#start = this.#dense.map(({ residual }) => residual.x.clone())
-    if (leading.length > 0) this.#part()
+    if (leading.length > 0) this.#splitStreams()
     await this.#passAll(this.#walk, leading, this.#dense)
   }
 
@@ -106,22 +117,23 @@ export class RepairWalk {
       this.#signal.throwIfAborted()
       equations[lane.heldOut ? 'heldOut' : 'fitted'].add(inputs, bias ? sub(outputs, bias) : outputs)
     }
-    const alone = !takesOver(this.#pruned.spec, segment)
+    const takes = takesOver(this.#pruned.spec, segment)
     await this.#goAhead(segment, (lane, seen) => {
       const output = seen.output as Tensor2D
-      if (alone) add(lane, this.#keep(part, seen.inner), output)
+      if (!takes) add(lane, this.#keep(part, seen.inner), output)
       else if (this.#keepsInputs) this.#inputs[lane.index] = keep(this.#keep(part, seen.inner).clone())
       if (isNormed(this.#pruned.spec, part)) this.#outputs[lane.index] = keep(output.clone())
     })
-    if (!alone) await this.#takeOver(part, add)
+    if (takes) await this.#takeOver(part, add)
     if (this.#repaired.length > 0) await this.#look(this.#prunedWalk, part, this.#repaired, add)
     bias?.dispose()
     return { equations, weight }
   }
 
   /**
-   * Shows the inputs, the output and the target of a mixture that the plan cuts: on the dense streams and, in order, on the repaired ones.
-   * The streams stay before it. With `only`, only these experts run, and the output is not shown.
+   * Runs a mixture as the plan leaves it, on the dense streams and, for `in-order` repair, on those of the repaired model. `see` receives
+   * the activations of each lane and a function that returns its target. The streams stay before the mixture. With `only`, just these
+   * experts run, and `see` receives no output.
    */
   async lookAtMixture(
     segment: Segment,
@@ -156,7 +168,7 @@ export class RepairWalk {
     }
   }
 
-  /** The weights of a part as the plan leaves them, valid during `use`. */
+  /** Calls `use` with the weights of a part as the plan leaves them. They are valid until it returns. */
   async withPruned(part: Part, use: (weights: PartWeights) => Promise<void>): Promise<void> {
     const weights = await this.#pruned.lease(part)
     try {
@@ -166,14 +178,17 @@ export class RepairWalk {
     }
   }
 
-  /** The output of removed parts is known only after them. The inputs of the projection were kept meanwhile, or are computed again. */
+  /**
+   * Adds the equations of a projection that takes over removed parts. Their output is known only once the streams have passed them. By then
+   * the inputs of the projection were kept, or the part runs again.
+   */
   async #takeOver(part: Part, add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
     if (!this.#keepsInputs) return this.#look(this.#walk, part, this.#dense, add)
     for (const lane of this.#dense)
       tidy(() => add(lane, this.#inputs[lane.index] as Tensor2D, this.#wanted(lane, this.#start[lane.index] as Tensor2D)))
   }
 
-  /** Shows the input and the target of a part's projection. */
+  /** Runs a part without moving the streams and adds the inputs and targets of its projection. */
   async #look(walk: Walk, part: Part, lanes: Lane[], add: (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => void): Promise<void> {
     const pruned = lanes === this.#repaired
     await walk.look(part, lanes, {
@@ -187,7 +202,10 @@ export class RepairWalk {
     })
   }
 
-  /** The target of a projection: what brings a stream to the dense one after the segment, or its output in the dense model. */
+  /**
+   * Returns the target of a projection: what moves the stream to the dense one after the segment or, if a norm follows the projection, its
+   * output in the dense model.
+   */
   #wanted({ index }: Lane, from: Tensor2D): Tensor2D {
     const output = this.#outputs[index]
     if (output) return output
@@ -196,11 +214,11 @@ export class RepairWalk {
     return residualScale === undefined ? missing : mul(missing, 1 / residualScale)
   }
 
-  /** Leaves a segment. `replace` gives the new projection; without it the plan's stays. */
+  /** Moves all streams past a segment. `replace` puts the new projection into the weights; without it, those of the plan are used. */
   async leave(segment: Segment, replace?: (own: PartWeights) => Promise<PartWeights>): Promise<void> {
     if (this.#ahead.length === 0) await this.#goAhead(segment)
     if (this.needsRepair(segment)) {
-      this.#part()
+      this.#splitStreams()
       await this.#passRepaired(segment.part, { signal: this.#signal, ...(replace ? { replace } : {}) })
     }
     disposeLanes(this.#dense)
@@ -223,12 +241,12 @@ export class RepairWalk {
     this.#inputs = []
   }
 
-  /** From here on the pruned model has its own streams, if projections are repaired in order. */
-  #part(): void {
+  /** For `in-order` repair, gives the pruned model its own streams from here on. */
+  #splitStreams(): void {
     if (this.#inOrder && this.#repaired.length === 0) this.#repaired = this.#dense.map(cloneLane)
   }
 
-  /** Moves the dense streams past a segment. `see` receives the input and output of its projection on the way. */
+  /** Computes the dense streams after a segment. `see` receives the input and output of its projection on the way. */
   async #goAhead({ part, following }: Segment, see?: (lane: Lane, seen: PartActivations) => void): Promise<void> {
     this.#ahead = this.#dense.map(cloneLane)
     await this.#walk.pass(part, this.#ahead, { signal: this.#signal, ...(see ? { observe: see } : {}) })

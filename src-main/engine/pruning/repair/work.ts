@@ -6,14 +6,14 @@ import { sideBySide } from './choose-ridge.ts'
 import { doubleUpTo } from './runtime-equations.ts'
 
 /**
- * The cost of summing per operation, relative to a covariance's: rows are first widened to float64, and above the bound of
- * `runtime-equations.ts` products are in float32.
+ * Cost of a summing operation relative to one of a covariance. In `double`, rows are first widened to float64. In `float32`, which is used
+ * above `doubleUpTo` columns, products are.
  */
 const summing = { double: 1.8, float32: 0.35 }
 
 /**
- * Operations in float64 for a projection's equations: K inputs and D outputs summed over rows, then solved for a pair of ridges and the
- * best of them.
+ * Returns the float64 operations for a projection's equations: K inputs and D outputs are summed over the rows, then solved for a pair of
+ * ridges and once more for the best one.
  */
 export function equationOperations(rows: number, inner: number, outer: number): number {
   const each = inner <= doubleUpTo ? summing.double : summing.float32
@@ -21,15 +21,16 @@ export function equationOperations(rows: number, inner: number, outer: number): 
   return 2 * each * rows * inner * (inner + outer) + (sideBySide + 1) * (solvingOperations(inner, outer) + judging)
 }
 
-/** Operations in float64 that solve summed equations once. */
+/** Returns the float64 operations of one solve. */
 export const solvingOperations = (inner: number, outer: number): number => inner ** 3 / 3 + 4 * inner ** 2 * outer
 
 export const repairing = 'Repairing'
 
 /**
- * The work of a repair. In one pass, the windows run through the dense model once. In order, they also run through the repaired one, and
- * attention is fitted as well. They pass each pruned mixture once more, or several times if memory holds the inputs of few experts. @param
- * left the share of MLPs' neurons, of attention submodules and of experts that the plan leaves
+ * Returns the work of a repair. For `one-pass`, the windows run through the dense model once. For `in-order`, they also run through the
+ * repaired model, and attention is fitted as well. A pruned mixture runs once more, and several times if memory holds the inputs of only
+ * some experts.
+ * @param left the shares of MLP neurons, of attention submodules and of experts that the plan leaves
  */
 export function repairPhase(
   spec: DecoderSpec,
@@ -43,14 +44,14 @@ export function repairPhase(
   const { mlp, ...others } = stackPasses(blocks, times * windows)
   const passes = { ...others, mlp: spec.router ? 2 * mlp : mlp }
   const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
-  const attentions = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
+  const attentionProjections = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
   const double = (tokens: number) => {
     const rows = windows * tokens * (inOrder ? 2 : 1)
     const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => Math.round(left.experts * experts)))
     const rowsOfOne = (rows * Math.min(experts, spec.router?.chosen ?? 1)) / experts
     return (
       blocks * experts * equationOperations(rowsOfOne, kept, spec.hidden) +
-      attentions * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
+      attentionProjections * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
     )
   }
   return { phase: repairing, passes, double }
