@@ -22,7 +22,10 @@ export const tableSumming = 'Fitting the table'
 
 const sumsStep: StepKind = { version: 1, reach: 'shared' }
 
-/** What one pass of the dense model leaves of every block: enough to score its neurons and to repair it at any width. */
+/**
+ * The results of one pass of the dense model: what it takes to score the neurons of every block and to repair its down projection at any
+ * width.
+ */
 export interface BlockSums {
   readonly blocks: readonly BlockFigures[]
   /** The sums, and the repaired down projections at the base width, named as in a plan. */
@@ -36,14 +39,15 @@ interface BlockFigures {
   readonly ridge: number | null
 }
 
-/** The names of a block's sums: its neurons times themselves, the upper half of [I, I]; and times the next attention's outputs [D, I]. */
+/** Names the products of a block's neurons with themselves: the upper half of [I, I]. */
 const gramName = (block: number): string => `blocks.${block}.neurons`
+/** Names the products of the next attention's outputs with a block's neurons: [D, I]. */
 const nextName = (block: number): string => `blocks.${block}.next`
 
 /**
- * Passes windows through the dense model once and sums what the down projections read. One step per block. Neurons may be rounded to 16
- * bits in these products: that is like a ridge of a millionth, and the least one that is tried is a hundredth. @param base the width at
- * which ridges are chosen, on the last eighth of the windows, at least one
+ * Passes windows through the dense model once and sums what the down projections read. Each block is one step. Neurons may be rounded to 16
+ * bits in these products, which is like a ridge of a millionth; the smallest ridge that is tried is a hundredth.
+ * @param base the width at which ridges are chosen, on the last eighth of the windows, at least one
  */
 export async function sumBlocks(view: ModelView, windows: Windows, base: number, run: MethodRun): Promise<BlockSums> {
   const pass = new SummingPass(view, windows, base, run.signal)
@@ -63,7 +67,7 @@ export async function sumBlocks(view: ModelView, windows: Windows, base: number,
   }
 }
 
-/** A block's down projection with its sums, which the caller disposes of. */
+/** Returns a block's down projection with its sums. The caller disposes of it. */
 export async function openFit(view: ModelView, { tensors, blocks }: BlockSums, block: number): Promise<DownFit> {
   const { norms, ridge } = at(blocks, block)
   const shape = tensors.tensors.get(nextName(block))?.shape as [number, number] | undefined
@@ -72,7 +76,7 @@ export async function openFit(view: ModelView, { tensors, blocks }: BlockSums, b
   return new DownFit(await downOf(view, block), gram, { next, ridge })
 }
 
-/** The weights of a block's down projection, [D, I]. */
+/** Returns the weights of a block's down projection, [D, I], which the caller disposes of. */
 async function downOf(view: ModelView, block: number): Promise<Tensor2D> {
   const part = mlpOf(block)
   const weights = await view.lease(part)
@@ -81,7 +85,10 @@ async function downOf(view: ModelView, block: number): Promise<Tensor2D> {
   return down
 }
 
-/** Whether a down projection can take over the next attention's output: not if they run side by side, or through a norm. */
+/**
+ * Whether a down projection can take over the next attention's output. It cannot if attention and MLP run in parallel, or if a norm follows
+ * either of them.
+ */
 function takesOver(spec: DecoderSpec, block: number): boolean {
   const { mlpOutputNorm, attentionOutputNorm } = spec.block(block)
   return !spec.parallelResidual && !(mlpOutputNorm ?? attentionOutputNorm) && spec.blocks[block + 1]?.attention === true
@@ -91,7 +98,10 @@ interface Lane extends Stream {
   readonly heldOut: boolean
 }
 
-/** The streams of the dense model, on their way through the blocks. Blocks whose step is already done are only passed through. */
+/**
+ * Takes the streams of the dense model through the blocks and sums what their down projections read. Blocks whose step is already done are
+ * only passed through.
+ */
 class SummingPass {
   readonly #view: ModelView
   readonly #windows: Windows
@@ -114,9 +124,9 @@ class SummingPass {
     await this.#upTo(mlpOf(block))
     const sums = new Sums(at(this.#view.spec.blocks, block).width)
     const taking = takesOver(this.#view.spec, block)
-    for (let first = 0; first < this.#lanes.length; first += this.#together) {
+    for (let first = 0; first < this.#lanes.length; first += this.#lanesAtOnce) {
       this.#signal.throwIfAborted()
-      await this.#observe(block, this.#lanes.slice(first, first + this.#together), sums, taking)
+      await this.#observe(block, this.#lanes.slice(first, first + this.#lanesAtOnce), sums, taking)
     }
     this.#at = mlpOf(block) + (taking ? 2 : 1)
     const norms = [...sums.norms].map((sum) => sum / this.#windows.length)
@@ -124,12 +134,13 @@ class SummingPass {
     return { norms, ridge, tensors: new Map([...repaired, ...sums.take(block)]) }
   }
 
-  /** Loads the windows when they are first needed, and passes them through the parts before this one. */
+  /** Moves the lanes to a part. The windows are embedded on the first call. */
   async #upTo(part: Part): Promise<void> {
     if (this.#lanes.length === 0) {
       const heldOut = Math.max(1, Math.floor(this.#windows.length / 8))
-      for (const [index, own] of [this.#windows.slice(0, -heldOut), this.#windows.slice(-heldOut)].entries()) {
-        for (const { ids, batch } of groupWindows(own)) this.#lanes.push({ ...(await this.#walk.embed(ids, batch)), heldOut: index === 1 })
+      for (const [index, windows] of [this.#windows.slice(0, -heldOut), this.#windows.slice(-heldOut)].entries()) {
+        for (const { ids, batch } of groupWindows(windows))
+          this.#lanes.push({ ...(await this.#walk.embed(ids, batch)), heldOut: index === 1 })
       }
     }
     for (const next of this.#view.parts.filter((one) => one >= this.#at && one < part)) {
@@ -138,13 +149,16 @@ class SummingPass {
     }
   }
 
-  /** Lanes that pass an MLP and the next attention together: as many as memory allows for the down projection's inputs. */
-  get #together(): number {
+  /** How many lanes may pass an MLP and the next attention at once. Memory must hold their inputs of the down projection. */
+  get #lanesAtOnce(): number {
     const rows = Math.max(...this.#lanes.map(({ residual }) => residual.x.shape[0]))
     return Math.max(1, Math.floor(this.#view.model.workspaceBytes / 2 / (4 * rows * at(this.#view.spec.blocks, 0).width)))
   }
 
-  /** Passes lanes through the MLP, and through the next attention if its output may be taken over, and adds what they show to the sums. */
+  /**
+   * Passes lanes through the MLP, and through the next attention if its output may be taken over. Adds the products of what they show to
+   * the sums.
+   */
   async #observe(block: number, lanes: readonly Lane[], sums: Sums, taking: boolean): Promise<void> {
     const { spec } = this.#view
     const { products } = this.#walk
@@ -170,7 +184,7 @@ class SummingPass {
     for (const one of [...inputs, ...before]) one.dispose()
   }
 
-  /** Chooses the ridge at the base width, on the held-out windows, and repairs the projection there. Consumes the projection. */
+  /** Chooses the ridge at the base width on the held-out windows, and repairs the projection there. Disposes of `down`. */
   #repair(block: number, down: Tensor2D, sums: Sums, kept: readonly number[]): { ridge: number | null; repaired: NamedTensors } {
     const [fitted, heldOut] = [new DownFit(down.clone(), sums.of('fitted').clone()), new DownFit(down, sums.of('heldOut').clone())]
     const equations = { fitted: fitted.equations(kept), heldOut: heldOut.equations(kept) }
@@ -193,9 +207,12 @@ class SummingPass {
 
 type SumName = 'fitted' | 'heldOut' | 'next'
 
-/** Sums over the rows of a block: neurons times themselves on the windows for fitting and on the held-out ones, and for the next attention. */
+/**
+ * The sums of one block over rows. `fitted` and `heldOut`: neurons times themselves, on the windows for fitting and on the held-out ones.
+ * `next`: the outputs of the next attention times the neurons.
+ */
 class Sums {
-  /** Over windows, of each neuron's L2 norm. */
+  /** Each neuron's L2 norm, summed over windows. */
   readonly norms: Float64Array
   readonly #sums = new Map<SumName, Tensor2D>()
 
@@ -209,7 +226,7 @@ class Sums {
     for (let i = 0; i < squares.length; i++) this.norms[i % width] = at(this.norms, i % width) + Math.sqrt(at(squares, i))
   }
 
-  /** Takes ownership of the products. */
+  /** Adds products and takes ownership of them. */
   add(name: SumName, products: Tensor2D): void {
     const before = this.#sums.get(name)
     this.#sums.set(name, before ? keep(add<Tensor2D>(before, products)) : products)
@@ -222,10 +239,10 @@ class Sums {
     return this.#sums.get(name) as Tensor2D
   }
 
-  /** The sums over all windows, as a step stores them. Disposes of them. */
+  /** Returns the sums over all windows as a step stores them, and disposes of them. */
   take(block: number): NamedTensors {
     const gram: Tensor2D = add(this.of('fitted'), this.of('heldOut'))
-    // Vectors would be read when the file is opened; as a matrix of one row it is read when it is needed.
+    // Vectors are read when the file is opened. A matrix of one row is read only when it is needed.
     const upper = upperHalf(gram.dataSync() as Float32Array, this.norms.length)
     const next = this.#sums.get('next')
     const values = next?.dataSync() as Float32Array | undefined
@@ -237,7 +254,7 @@ class Sums {
   }
 }
 
-/** The entries of a symmetric matrix from the diagonal on, row by row. */
+/** Returns the entries of a symmetric matrix from the diagonal to the right, row by row. */
 function upperHalf(matrix: Float32Array, size: number): Float32Array {
   const half = new Float32Array((size * (size + 1)) / 2)
   for (let row = 0, to = 0; row < size; to += size - row++) half.set(matrix.subarray(row * size + row, (row + 1) * size), to)
@@ -247,9 +264,9 @@ function upperHalf(matrix: Float32Array, size: number): Float32Array {
 function bothHalves(half: Float32Array, size: number): Float32Array {
   const matrix = new Float32Array(size * size)
   for (let row = 0, from = 0; row < size; from += size - row++) {
-    const own = half.subarray(from, from + size - row)
-    matrix.set(own, row * size + row)
-    for (const [behind, value] of own.entries()) matrix[(row + behind) * size + row] = value
+    const entries = half.subarray(from, from + size - row)
+    matrix.set(entries, row * size + row)
+    for (const [offset, value] of entries.entries()) matrix[(row + offset) * size + row] = value
   }
   return matrix
 }

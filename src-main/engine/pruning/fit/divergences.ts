@@ -23,20 +23,21 @@ import { keptAt, type WidthPoints } from './width-points.ts'
 
 interface Branch extends Stream {
   readonly group: WindowGroup
-  /** The change that it tries: a width of the block, the next attention removed, or none. */
+  /** The change that the branch tries: another width of the block, the next attention removed, or none. */
   readonly tries: number | 'attention' | 'base'
 }
 
 export const tableMeasuring = 'Measuring the table'
 
-/** Tokens of a window that the table is measured on. More would cost in proportion, and change few choices. */
+/** The table is measured on this many tokens of a window. More tokens take proportionally longer and change few choices. */
 export const measuredTokens = 640
 
 const divergenceStep: StepKind = { version: 2 }
 
 /**
- * How the divergence from the dense model changes when one MLP gets another width, or one attention is removed. One step per block.
- * Measured around the model whose MLPs all have the base width and are repaired, since single changes to the dense model choose badly.
+ * Measures how the divergence from the dense model changes when one MLP gets another width, or one attention submodule is removed. Each
+ * block is one step. The changes are made to a model whose MLPs all have the base width and are repaired, because single changes to the
+ * dense model lead to bad choices.
  */
 export async function measureTable(
   view: ModelView,
@@ -68,7 +69,7 @@ export async function measureTable(
   }
 }
 
-/** A divergence from a block's step. Throws if the step lacks it, because reading it as 0 would make that width free. */
+/** Returns a divergence from a block's step. Throws if the step lacks it, because reading it as 0 would make that width free. */
 function measured(found: Readonly<Record<string, number>>, of: number | 'attention', block: number): number {
   const value = found[of]
   if (value !== undefined) return value
@@ -76,6 +77,7 @@ function measured(found: Readonly<Record<string, number>>, of: number | 'attenti
   throw new EspalierError('internal', `The table has no divergence of block ${block} ${what}. Start the run again without its steps.`)
 }
 
+/** Changes the base model in one place at a time and measures its divergence from the dense model. */
 class Prober {
   readonly #dense: ModelView
   readonly #view: ModelView
@@ -108,16 +110,20 @@ class Prober {
     this.#states = new DenseStates(dense, dense.model.workspaceBytes / 4)
   }
 
-  /** Divergence of the base model itself, in nats per token. */
+  /** Returns the divergence of the base model itself, in nats per token. */
   async base(): Promise<number> {
     return this.#finish(await this.#embed(), 0)
   }
 
+  /** Returns the divergence without the attention of block 0, which no MLP takes over. */
   async firstAttention(): Promise<number> {
     return this.#finish(await this.#embed(), mlpOf(0))
   }
 
-  /** Divergences with each width of a block, and with the next attention removed, whether the MLP takes over its output or not. */
+  /**
+   * Returns the divergence with each other width of a block and with the next attention removed. The MLP takes over that attention's output
+   * if it can.
+   */
   async block(block: number): Promise<Record<string, number>> {
     const trunk = await this.#upTo(mlpOf(block))
     const found: Record<string, number> = {}
@@ -139,7 +145,7 @@ class Prober {
     return found
   }
 
-  /** Passes branches through the MLP that they change. */
+  /** Passes branches through the MLP of a block with the change that they try. */
   async #tryOn(block: number, one: Branch['tries'], branches: Branch[], fit: DownFit): Promise<void> {
     const part = mlpOf(block)
     const kept = keptAt(this.#points, block, typeof one === 'number' ? one : this.#points.base)
@@ -162,7 +168,7 @@ class Prober {
     }
   }
 
-  /** The trunk's streams in front of a part. */
+  /** Moves the trunk to a part and returns its streams there. */
   async #upTo(part: Part): Promise<Branch[]> {
     if (this.#at < 0) {
       this.#trunk = await this.#embed()

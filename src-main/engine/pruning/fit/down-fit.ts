@@ -4,14 +4,18 @@ import { makeEquations } from '../repair/make-equations.ts'
 import type { NormalEquations } from '../repair/normal-equations.ts'
 
 interface More {
-  /** Sums of the next attention's outputs A times the neurons: A'X [D, I]. */
+  /**
+   * The outputs A of the next attention times the neurons X, summed over rows: A'X [D, I]. Absent if the projection cannot take them over.
+   */
   readonly next?: Tensor2D | undefined
+  /** Null if the weights stay unchanged at every width. */
   readonly ridge?: number | null
 }
 
 /**
- * A dense down projection W [D, I] and the sums X'X [I, I] of its inputs, from which it is repaired for any neurons that are kept, in index order. The
- * outputs that it should still give are W X, so that their products with X are W X'X. Owns its tensors.
+ * A dense down projection W [D, I] and the sums X'X [I, I] over its inputs X, from which it can be repaired for any kept neurons. Kept
+ * neurons are given as ascending indices. The repaired projection should still output X W', whose products with X sum to W X'X. Owns its
+ * tensors.
  */
 export class DownFit {
   readonly #down: Tensor2D
@@ -29,17 +33,17 @@ export class DownFit {
     this.#ridge = ridge
   }
 
-  /** Whether it can give what a removed attention behind it gave. */
+  /** Whether the projection can take over the output of the next attention. */
   get takesOver(): boolean {
     return this.#next !== undefined
   }
 
-  /** The columns that are kept, unchanged: [D, K]. The caller disposes of them. */
+  /** Returns the kept columns of W, unchanged: [D, K]. The caller disposes of them. */
   old(kept: readonly number[]): Tensor2D {
     return tidy(() => gather(this.#down, columnsOf(kept), 1))
   }
 
-  /** The repaired columns, [D, K], which the caller disposes of. Undefined if they stay unchanged. */
+  /** Returns the repaired columns, [D, K], which the caller disposes of, or undefined if they stay unchanged. */
   solve(kept: readonly number[], takesOver: boolean): Tensor2D | undefined {
     if (this.#ridge === null || (kept.length === this.#down.shape[1] && !takesOver)) return undefined
     const [old, equations] = [this.old(kept), this.equations(kept, takesOver)]
@@ -49,14 +53,16 @@ export class DownFit {
     return solved
   }
 
-  /** The equations of the kept columns, which the caller disposes of. Their error is known without a taken over output. */
+  /**
+   * Returns the equations of the kept columns, which the caller disposes of. Their `error` is NaN if the projection takes over an output.
+   */
   equations(kept: readonly number[], takesOver = false): NormalEquations {
     const equations = makeEquations()
     tidy(() => {
       const columns = columnsOf(kept)
-      const whole = takesOver ? add<Tensor2D>(this.#cross, this.#next as Tensor2D) : this.#cross
+      const cross = takesOver ? add<Tensor2D>(this.#cross, this.#next as Tensor2D) : this.#cross
       const square = takesOver ? Number.NaN : at(sum(mul(this.#cross, this.#down)).dataSync(), 0)
-      equations.addSums(gather(gather(this.#gram, columns, 0), columns, 1), gather(whole, columns, 1), square)
+      equations.addSums(gather(gather(this.#gram, columns, 0), columns, 1), gather(cross, columns, 1), square)
     })
     return equations
   }
