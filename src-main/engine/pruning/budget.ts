@@ -3,14 +3,17 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { PlainAmount } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 
-/** What a plan may cost if the run has a budget, and what it does cost. */
+/** A limit on the cost of plans, such as a file size or a time, and how to compute the cost of one. */
 export interface CostLimit {
-  /** The budget in words, or any other cost. */
+  /** The budget in words. */
   readonly asked: string
+  /** Puts any cost into words. */
   text(cost: number, round?: (value: number) => number): string
+  /** The limit. */
   readonly most: number
-  /** How much of the budget is left above the limit. */
+  /** How much of the budget the limit leaves unused. */
   readonly spare: number
+  /** Returns the cost of a plan. */
   of(plan: Plan): Promise<number>
 }
 
@@ -18,13 +21,13 @@ export interface CostLimit {
 export interface Budget {
   /** The share of the block stack's parameters to remove, 0 to 1. */
   readonly sparsity: number
-  /** The same in whole blocks, rounded up: what depth methods remove. */
+  /** The same amount in whole blocks, rounded up. Depth methods remove this many. */
   readonly blocks: number
-  /** The limit that the sparsity was found for. A method that can choose by cost meets it itself. */
+  /** The limit that the sparsity was chosen for. A method that can choose by cost meets the limit itself. */
   readonly cost?: CostLimit
 }
 
-/** Rounds halves to the even neighbour, as Python's `round` does. */
+/** Rounds to the nearest whole number, and halves to the even one, like Python's `round`. */
 export function roundHalfEven(value: number): number {
   const floor = Math.floor(value)
   const rest = value - floor
@@ -32,7 +35,10 @@ export function roundHalfEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1
 }
 
-/** The budget of an amount on a model. An amount in blocks means that share of the stack. */
+/**
+ * Returns the budget for an amount on one model. An amount in blocks becomes the share that they have of all blocks. Throws `infeasible` if
+ * the model cannot lose that much.
+ */
 export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   const count = spec.blocks.length
   if (spec.sliceWidth !== undefined && ('blocks' in amount ? amount.blocks : amount.sparsity) > 0) {
@@ -49,12 +55,12 @@ export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
 }
 
-/** The range of a method that removes whole blocks: it must leave one. */
+/** Returns the range of a method that removes whole blocks. One block must remain. */
 export function depthRange(spec: DecoderSpec): { least: number; most: number } {
   return { least: 0, most: (spec.blocks.length - 1) / spec.blocks.length }
 }
 
-/** Throws if fewer than `wanted` blocks are left. */
+/** Throws if fewer than `wanted` blocks are available. */
 export function requireBlocks(wanted: number, left: number): void {
   if (wanted > left)
     throw new EspalierError('infeasible', `${wanted} blocks cannot be removed: the model has ${left} left. Choose at most ${left}.`)

@@ -19,7 +19,7 @@ interface JsonField {
   readonly empty?: string
 }
 
-/** The values of a field that is a choice. */
+/** Returns the values of a field that is a choice, or undefined for other fields. */
 function choicesOf(field: JsonField): OptionField['choices'] {
   if (field.enum) return field.enum
   const constants = field.anyOf?.map((entry) => entry.const)
@@ -32,7 +32,7 @@ function kindOf(field: JsonField): OptionField['kind'] {
   return field.type === 'array' ? 'list' : 'text'
 }
 
-/** Zod limits whole numbers to what a double holds exactly. A form needs no such limit. */
+/** Drops the bounds that Zod sets on whole numbers because of double precision. A form does not need them. */
 const bound = (value: number | undefined) => (value === undefined || Math.abs(value) >= Number.MAX_SAFE_INTEGER ? undefined : value)
 
 function toField(name: string, field: JsonField): OptionField {
@@ -61,7 +61,7 @@ function fieldsOf(options: z.ZodObject): OptionField[] {
   return Object.entries(schema.properties ?? {}).map(([name, field]) => toField(name, field))
 }
 
-/** Every method with its options as form fields, derived from its schema. */
+/** Returns every method with its options as form fields, which are derived from its schema. */
 export function methodEntries(): MethodEntry[] {
   return Object.entries<Method>(methods).map(
     ([id, { title, paper, own = false, summary, unit, options, repair = null, refitProblem }]) => ({
@@ -78,7 +78,7 @@ export function methodEntries(): MethodEntry[] {
   )
 }
 
-/** Every ablation of 2SSP, in the form of `methodEntries`. */
+/** Returns every ablation of 2SSP in the form of `methodEntries`. */
 export function ablationEntries(): MethodEntry[] {
   const { paper } = methods['2ssp']
   return Object.entries(ablations).map(([id, { title, summary, options }]) => ({

@@ -15,24 +15,24 @@ import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Budget } from './budget.ts'
 import type { PassCount } from './search/passes.ts'
 
-/** What a method may use of its run. */
+/** The parts of a run that a method may use. */
 export interface MethodRun {
   readonly seed: number
   readonly signal: AbortSignal
   /**
-   * The result of `compute`: plain JSON, stored before this returns, so that a resumed run finds it, and so does every run that needs the
-   * same. `asked.on` must hold everything that `compute` depends on besides the model, backend and precision. Draw random numbers between
-   * steps, never inside.
+   * Returns the result of `compute`, which must be plain JSON. It is stored before this returns, so that a resumed run finds it, as does
+   * every other run that needs the same result. `asked.on` must hold everything that `compute` depends on besides the model, backend and
+   * precision. Draw random numbers between steps, never inside one.
    */
   step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T>
-  /** A step whose result also has named tensors. They are written to a file and read when needed. */
+  /** Runs a step whose result also has named tensors. They are written to a file and read when needed. */
   tensorStep<T extends object>(
     asked: StepRequest,
     compute: () => Promise<T & { tensors: TensorsToStore }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }>
   progress(phase: string, done: number, total: number, unit: string): void
   emit(event: RunEvent): void
-  /** Adds to the count of passes that the run reports. */
+  /** Adds passes to the count that the run reports. */
   count(passes: PassCount): void
 }
 
@@ -47,83 +47,81 @@ export interface MethodInput<Options> {
 
 export interface MethodResult {
   readonly plan: Plan
-  /** In the order in which they were made. */
+  /** In the order in which the method made them. */
   readonly decisions: readonly Decision[]
   readonly selections?: readonly Selection[]
-  /** What a careful reader should know: ties, repairs, limits. */
+  /** Sentences for the user about ties, repaired defects of a reference and limits. */
   readonly notes: readonly string[]
   /** Tensors of the plan, from steps: rotations, replaced projections. */
   readonly tensors?: StoredTensors
-  /** The numbers that decided fitted widths. */
+  /** The numbers behind the choice of fitted widths. */
   readonly fit?: Fit
-  /** The cost that the method predicted, if it chose by cost. */
+  /** The cost that the method predicts, if it chose by cost. */
   readonly predicted?: number
-  /** What decided which experts were removed. */
+  /** The numbers behind the choice of removed experts. */
   readonly experts?: JudgedExperts
 }
 
-/** What one phase of a method has to do. */
+/** The work of one phase of a method. */
 export interface MethodPhase {
-  /** The name of its progress. */
+  /** The name under which it reports progress. */
   readonly phase: string
-  /** Full windows that pass a part. For parts that lost something, the remaining share counts. */
+  /** How many full windows pass each kind of part. A part that lost something counts as the share that remains. */
   readonly passes: PassCount
-  /** Windows pass only with so many tokens, if they have more. */
+  /** Longer windows are cut to this many tokens. */
   readonly longest?: number
-  /** Operations in float64, with windows of `tokens`. */
+  /** Returns the float64 operations, given the tokens of a window. */
   readonly double?: (tokens: number) => number
-  /** Operations for eigenvectors, in float64. */
+  /** Float64 operations that find eigenvectors. */
   readonly vectors?: number
-  /** Rows that usually pass a part together, if that is not the number of a forward pass. */
+  /** Rows that usually pass a part together. Default: those of a forward pass. */
   readonly rowsPerCall?: number
   /**
-   * For a phase that chooses among candidates: the share that is scored again in float32 after estimates ranked them, or `exactly` if all
-   * are scored in float32 only.
+   * For a phase that chooses among candidates: `exactly` if all of them are scored in float32 only. Otherwise `again` is the share that is
+   * scored again in float32 after estimates have ranked them.
    */
   readonly choosing?: { readonly again: number } | 'exactly'
-  /** Names work that the runs of one experiment on one model do only once. */
+  /** A name for the work, if the runs of one experiment on one model do it only once. */
   readonly shared?: string
 }
 
 /** A pruning method: it decides, and changes nothing. */
 export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly id: MethodId
-  /** Its place in lists, which decides its colour in charts. A new method takes the next number and keeps it. */
+  /** Its position in lists, which also decides its colour in charts. A new method takes the next number and keeps it. */
   readonly order: number
   readonly title: string
-  /** arXiv number of its paper, or of the one that Espalier's own method builds on. */
+  /** The arXiv number of its paper. For a method of our own, the paper that it builds on. */
   readonly paper: string
-  /** Set for Espalier's own methods, which are not published. */
+  /** Set for Espalier's own methods, which have no paper. */
   readonly own?: true
   /** One sentence for users. */
   readonly summary: string
   readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width' | 'experts'
   readonly options: Schema
-  /** Options of earlier versions, and why they were removed. Requests may still name them; they are ignored. */
+  /** Options of earlier versions with the reason for their removal. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
-  /** The default repair of its runs. */
+  /** The repair that its runs get by default. */
   readonly repair?: RepairKind
-  /** Why its results cannot be repaired or recovered with these options; undefined if they can. */
+  /** Returns why its results cannot be repaired or recovered with these options, or undefined if they can. */
   refitProblem?(options: z.infer<Schema>): string | undefined
-  /** The number of calibration windows that it uses with these options. */
+  /** Returns the number of calibration windows that it uses with these options. */
   windows(options: z.infer<Schema>): number
-  /** The sparsities that this model allows, with these options. */
+  /** Returns the sparsities that it can reach on this model with these options. */
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
-  /**
-   * What a budget amounts to before anything is computed; whole blocks unless the method says otherwise. Throws if it cannot be reached.
-   */
+  /** Returns what a budget amounts to, before anything is computed. Default: whole blocks. Throws if the budget cannot be reached. */
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
   /**
-   * The work of each phase with this many calibration windows, from which times are estimated. A search does not predict it: `countSearch`
-   * runs the search with a scorer that counts.
+   * Returns the work of each phase with this many calibration windows. Times are estimated from it. The work of a search depends on its
+   * course, so `countSearch` runs it with a scorer that only counts.
    */
   work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[] | Promise<MethodPhase[]>
-  /** The extremes that the result's file sizes lie between. Without it, they follow from the unit and the outline. */
+  /** Returns the extremes that the file size of the result lies between. Default: derived from the unit and the outline. */
   likely?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
 }
 
-/** Ties a method's options to the types of its functions; callers parse options with its schema first. */
+/** Gives a method's functions the types of its options. Callers must parse options with its schema first. */
 export function defineMethod<Schema extends z.ZodObject>(method: Method<Schema>): Omit<Method, 'options'> & { readonly options: Schema } {
   return method as unknown as Omit<Method, 'options'> & { readonly options: Schema }
 }

@@ -6,15 +6,15 @@ import { explainIssues, readWith } from '#contract/explain-issue.ts'
 interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
   readonly options: Schema
-  /** Options of earlier versions, and why they were removed. Requests may still name them; they are ignored. */
+  /** Options of earlier versions with the reason for their removal. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
 }
 
-/** An option that is a whole number of at least 1. */
-export const count = (usual: number, meta: { title: string; help: string; unit?: string }) =>
-  z.number().int().positive().default(usual).meta(meta)
+/** Returns an option that must be a whole number of at least 1. */
+export const count = (defaultValue: number, meta: { title: string; help: string; unit?: string }) =>
+  z.number().int().positive().default(defaultValue).meta(meta)
 
-/** Options with their defaults filled in. Throws `usage` with a sentence for each wrong field, and the fields in the details. */
+/** Returns options with their defaults filled in. Throws `usage` with one sentence for each wrong field, and the fields in the details. */
 export function parseOptions<Schema extends z.ZodObject>(
   { title, options, retired }: OptionOwner<Schema>,
   given: unknown,
@@ -32,7 +32,7 @@ function withoutNames(given: unknown, names: readonly string[]): unknown {
   return Object.fromEntries(Object.entries(given).filter(([name]) => !names.includes(name)))
 }
 
-/** A sentence for each retired option that a request sets. 0 used to turn them off. */
+/** Returns a note for each retired option that a request sets. 0 is ignored silently, because it turned these options off. */
 export function retiredNotes({ title, retired = {} }: Omit<OptionOwner, 'options'>, given: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(retired).flatMap(([name, reason]) =>
     given[name] ? [`${title}: the option "${name}" was removed and is ignored. ${reason}`] : [],

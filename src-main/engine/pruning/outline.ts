@@ -6,19 +6,22 @@ import type { Budget } from './budget.ts'
 import type { Method } from './method.ts'
 import { attentionRemovals, blockParts, equalCost, presentBlocks } from './plan.ts'
 
-/** What a budget amounts to with a method and its options, before anything is computed. Throws if it cannot be reached. */
+/** Returns what a budget amounts to with a method and its options, before anything is computed. Throws if the budget cannot be reached. */
 export function outlineOf(method: Method, spec: DecoderSpec, budget: Budget, options: Record<string, unknown>): Outline {
   return method.outline?.(spec, budget, options) ?? wholeBlocks(method.unit, spec, budget)
 }
 
-/** What depth methods remove: whole blocks, or an equal number of attention submodules and MLPs. */
+/** Returns the outline of a depth method: it removes whole blocks, or an equal number of attention submodules and MLPs. */
 function wholeBlocks(unit: Method['unit'], spec: DecoderSpec, { blocks }: Budget): Outline {
   const cost = blocks === 0 ? 0 : costOfBlock(unit, spec)
   const reached = cost === undefined ? null : (blocks * cost) / stackParameters(spec)
   return { attentionRemoved: blocks, blocksRemoved: blocks, neuronsRemovedPerBlock: 0, reached }
 }
 
-/** Parameters that are removed with one block. Undefined if it depends on which parts: a norm that two share is removed with the second. */
+/**
+ * Returns how many parameters are removed with one block. Undefined if that depends on the choice of parts, because a norm that two parts
+ * share is removed only with the second of them.
+ */
 function costOfBlock(unit: Method['unit'], spec: DecoderSpec): number | undefined {
   const blocks = presentBlocks(spec)
   const whole = equalCost(

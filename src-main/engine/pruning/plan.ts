@@ -7,7 +7,7 @@ import type { Variant } from './search/trunk.ts'
 
 const kept: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
 
-/** The plan that removes nothing from what is present. */
+/** Returns the plan that removes nothing from what the model has. */
 export function densePlan(spec: DecoderSpec): Plan {
   return {
     blocks: spec.blocks.map((layout) => ({
@@ -17,7 +17,7 @@ export function densePlan(spec: DecoderSpec): Plan {
   }
 }
 
-/** The plan without the given parts. */
+/** Returns the plan without the given parts. */
 export function removeParts(plan: Plan, parts: Iterable<Part>): Plan {
   const blocks = plan.blocks.map((block) => ({ ...block }))
   for (const part of parts) {
@@ -28,45 +28,46 @@ export function removeParts(plan: Plan, parts: Iterable<Part>): Plan {
   return { ...plan, blocks }
 }
 
-/** Blocks that have at least one part left. */
+/** Returns the blocks that have at least one part left. */
 export function presentBlocks(spec: DecoderSpec): number[] {
   return [...spec.blocks.keys()].filter((index) => layoutOf(spec, index).attention || layoutOf(spec, index).width > 0)
 }
 
-/** Both parts of each of the given blocks. */
+/** Returns both parts of each of the given blocks. */
 export function blockParts(blocks: Iterable<number>): Part[] {
   return [...blocks].flatMap((block) => [attentionOf(block), mlpOf(block)])
 }
 
-/** The variant without the parts that the plan removes whole. */
+/** Returns the variant that lacks the parts that the plan removes entirely. */
 export function variantOf(plan: Plan): Variant {
   return Uint8Array.from(plan.blocks.flatMap((block) => [block.attention === 'removed' ? 1 : 0, block.mlp === 'removed' ? 1 : 0]))
 }
 
-/** The variant without `parts` and without what `base` lacks. */
+/** Returns the variant that lacks `parts` and everything that `base` lacks. */
 export function without(base: Variant, parts: Iterable<Part>): Variant {
   const variant = base.slice()
   for (const part of parts) variant[part] = 1
   return variant
 }
 
+/** Returns the parts that a variant lacks. */
 export function partsOf(variant: Variant): Part[] {
   return [...variant.keys()].filter((part) => variant[part] === 1)
 }
 
-/** Parameters that the plan removes from the block stack. */
+/** Returns how many parameters of the block stack the plan removes. */
 export function removedParameters(spec: DecoderSpec, plan: Plan): number {
   return stackParameters(spec) - stackParameters(specWithPlan(spec, plan))
 }
 
-/** Each attention that is present, by itself. */
+/** Returns one removal for each attention submodule of the model. */
 export function attentionRemovals(spec: DecoderSpec): Part[][] {
   return presentParts(spec)
     .filter(isAttention)
     .map((part) => [part])
 }
 
-/** Parameters that each of these removals takes; undefined if they differ. */
+/** Returns how many parameters each of these removals takes, or undefined if they differ. */
 export function equalCost(spec: DecoderSpec, removals: readonly (readonly Part[])[]): number | undefined {
   const dense = densePlan(spec)
   const costs = new Set(removals.map((parts) => costOf(spec, removeParts(dense, parts), new Set(parts.map(blockOf)))))
@@ -78,7 +79,7 @@ function costOf(spec: DecoderSpec, plan: Plan, changed: ReadonlySet<number>): nu
   return [...changed].reduce((total, block) => total + presentParameters(spec, block).all - presentParameters(left, block).all, 0)
 }
 
-/** The share of the block stack's parameters that the plan removes, 0 to 1. */
+/** Returns the share of the block stack's parameters that the plan removes, 0 to 1. */
 export function reachedSparsity(spec: DecoderSpec, plan: Plan): number {
   return removedParameters(spec, plan) / stackParameters(spec)
 }

@@ -29,9 +29,9 @@ export const methods = {
 
 // end
 
-/** The method with this name. Throws with the list of names if there is none. */
+/** Returns the method with this name. Throws with the list of names if there is none. */
 export function findMethod(id: string): Method {
   if (!Object.hasOwn(methods, id))
-    throw new EspalierError('usage', `There is no method "${id}". Known are: ${Object.keys(methods).join(', ')}.`)
+    throw new EspalierError('usage', `There is no method "${id}". Choose one of: ${Object.keys(methods).join(', ')}.`)
   return methods[id as MethodId]
 }

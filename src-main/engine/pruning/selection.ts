@@ -1,9 +1,9 @@
-/** Indices of values, smallest value first. Ties go to the lower index. */
+/** Returns the indices of values, smallest value first. Ties go to the lower index. */
 export function ascending(values: ArrayLike<number>): number[] {
   return Array.from(values, (_, index) => index).sort((a, b) => (values[a] as number) - (values[b] as number) || a - b)
 }
 
-/** The same, largest value first. */
+/** Returns the indices of values, largest value first. Ties go to the lower index. */
 export const descending = (values: readonly number[]): number[] => ascending(values.map((value) => -value))
 
 /** The `count` largest of some scores. */
@@ -12,7 +12,7 @@ export interface Largest {
   readonly indices: number[]
   /** The smallest selected score. */
   readonly cut: number
-  /** How far the largest score that was not selected is below it, relative to it. */
+  /** How far the largest score that was not selected is below `cut`, relative to `cut`. 1 if all were selected. */
   readonly margin: number
 }
 
@@ -28,7 +28,7 @@ export function largest(scores: readonly number[], count: number): Largest {
   }
 }
 
-/** Indices of the `count` smallest scores, smallest first. Ties go to the lower index. */
+/** Returns the indices of the `count` smallest scores, smallest first. Ties go to the lower index. */
 export function smallest(scores: readonly number[], count: number): number[] {
   return ascending(scores).slice(0, count)
 }

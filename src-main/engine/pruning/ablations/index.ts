@@ -14,9 +14,9 @@ export const ablations = {
   balancing_sparsity_ratio: balancing,
 } as const satisfies Record<AblationId, Ablation>
 
-/** The ablation with this name. Throws with the list of names if there is none. */
+/** Returns the ablation with this name. Throws with the list of names if there is none. */
 export function findAblation(id: string): Ablation {
   if (!Object.hasOwn(ablations, id))
-    throw new EspalierError('usage', `There is no ablation "${id}". Known are: ${Object.keys(ablations).join(', ')}.`)
+    throw new EspalierError('usage', `There is no ablation "${id}". Choose one of: ${Object.keys(ablations).join(', ')}.`)
   return ablations[id as AblationId]
 }

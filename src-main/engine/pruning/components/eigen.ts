@@ -14,9 +14,9 @@ interface Eigen {
 export function symmetricEigen(matrix: Float64Array, size: number): Eigen {
   const z = matrix.slice()
   const diagonal = new Float64Array(size)
-  const beside = new Float64Array(size)
-  tridiagonalize(z, size, diagonal, beside)
-  iterate(z, size, diagonal, beside)
+  const offDiagonal = new Float64Array(size)
+  tridiagonalize(z, size, diagonal, offDiagonal)
+  iterate(z, size, diagonal, offDiagonal)
   const order = [...diagonal.keys()].sort((a, b) => at(diagonal, b) - at(diagonal, a) || a - b)
   const vectors = new Float64Array(size * size)
   order.forEach((column, row) => {
@@ -26,10 +26,10 @@ export function symmetricEigen(matrix: Float64Array, size: number): Eigen {
 }
 
 /**
- * Turns `a` into the transposed matrix of the transformation whose result has `diagonal` and, beside it, `beside[1..]`.
- * Rows hold the vectors, so that the inner loops run along memory.
+ * Reduces the symmetric matrix `a` to tridiagonal form, whose entries are written to `diagonal` and `offDiagonal[1..]`. Then replaces `a`
+ * by the transformation, transposed: its rows hold the vectors, so that the inner loops run along memory.
  */
-function tridiagonalize(a: Float64Array, size: number, diagonal: Float64Array, beside: Float64Array): void {
+function tridiagonalize(a: Float64Array, size: number, diagonal: Float64Array, offDiagonal: Float64Array): void {
   const q = new Float64Array(size * size)
   for (let i = 0; i < size; i++) q[i * size + i] = 1
   const v = new Float64Array(size)
@@ -44,7 +44,7 @@ function tridiagonalize(a: Float64Array, size: number, diagonal: Float64Array, b
     length = Math.sqrt(length)
     const head = at(v, first)
     const pivot = head > 0 ? -length : length
-    beside[first] = pivot
+    offDiagonal[first] = pivot
     v[first] = head - pivot
     let square = 0
     for (let i = first; i < size; i++) square += at(v, i) ** 2
@@ -52,12 +52,12 @@ function tridiagonalize(a: Float64Array, size: number, diagonal: Float64Array, b
     reflectBothSides(a, size, v, p, first, square)
     reflectRows(q, size, v, first, square)
   }
-  if (size > 1) beside[size - 1] = at(a, (size - 1) * size + size - 2)
+  if (size > 1) offDiagonal[size - 1] = at(a, (size - 1) * size + size - 2)
   for (let i = 0; i < size; i++) diagonal[i] = at(a, i * size + i)
   a.set(q)
 }
 
-/** a <- H a H with H = 1 - 2 v v' / v'v, on the rows and columns from `first` on. */
+/** Replaces a by H a H with H = 1 - 2 v v' / v'v, in the rows and columns that start at `first`. */
 function reflectBothSides(a: Float64Array, size: number, v: Float64Array, p: Float64Array, first: number, square: number): void {
   let overlap = 0
   for (let i = first; i < size; i++) {
@@ -72,7 +72,7 @@ function reflectBothSides(a: Float64Array, size: number, v: Float64Array, p: Flo
   }
 }
 
-/** q <- H q: vectors are kept as rows. */
+/** Replaces q by H q. Vectors are kept as rows. */
 function reflectRows(q: Float64Array, size: number, v: Float64Array, first: number, square: number): void {
   const sums = new Float64Array(size)
   for (let i = first; i < size; i++) {
@@ -84,10 +84,10 @@ function reflectRows(q: Float64Array, size: number, v: Float64Array, first: numb
   }
 }
 
-/** Diagonalizes the tridiagonal matrix by implicit QL steps; each rotation is applied to two rows of `z`. */
-function iterate(z: Float64Array, size: number, d: Float64Array, beside: Float64Array): void {
+/** Diagonalises the tridiagonal matrix by implicit QL steps. Each rotation is applied to two rows of `z`. */
+function iterate(z: Float64Array, size: number, d: Float64Array, offDiagonal: Float64Array): void {
   const e = new Float64Array(size)
-  for (let i = 1; i < size; i++) e[i - 1] = at(beside, i)
+  for (let i = 1; i < size; i++) e[i - 1] = at(offDiagonal, i)
   for (let start = 0; start < size; start++) {
     for (let attempt = 0; ; attempt++) {
       let end = start

@@ -7,7 +7,8 @@ import { symmetricEigen } from './eigen.ts'
 import { RuntimeMoments } from './runtime-moments.ts'
 
 /**
- * Operations in float64 to find components: for a covariance of `rows`, and for its eigenvectors (about 25 times the cube of their size).
+ * Float64 operations that find components: `covariance` sums over `rows`, and `vectors` finds eigenvectors, which takes about 25 times the
+ * cube of their size.
  */
 export const componentOperations = {
   covariance: (rows: number, size: number): number => 2 * rows * size ** 2,
@@ -21,7 +22,7 @@ interface PrincipalComponents {
   readonly eigenvalues: Float64Array
 }
 
-/** The first `width` eigenvectors of the sum of x'x over all of `streams` [rows, size]. */
+/** Returns the first `width` eigenvectors of the sum of x'x over all of `streams` [rows, size]. */
 export async function principalComponents(streams: readonly Tensor2D[], size: number, width: number): Promise<PrincipalComponents> {
   const values = new Float32Array(size * width)
   const raw = rawOperations()
@@ -35,10 +36,10 @@ export async function principalComponents(streams: readonly Tensor2D[], size: nu
   return { values, eigenvalues: Float64Array.from(eigenvalues).sort().reverse() }
 }
 
-/** Eigenvectors, and where entry `row` of the vector of the `column`-th largest value is. */
 interface Vectors {
   readonly vectors: ArrayLike<number>
   readonly eigenvalues: ArrayLike<number>
+  /** Returns the index in `vectors` of entry `row` of the vector with the `column`-th largest eigenvalue. */
   at(row: number, column: number): number
 }
 

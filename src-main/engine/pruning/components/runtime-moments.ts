@@ -1,7 +1,7 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
 
-/** A sum of x'x in float64 and its eigenvectors, both by TensorFlow. Only the result leaves the runtime. */
+/** Sums x'x in float64 and finds its eigenvectors, both in TensorFlow. Only the result leaves the runtime. */
 export class RuntimeMoments {
   readonly #raw: RawOperations
   #sum: Handle | undefined
@@ -22,9 +22,9 @@ export class RuntimeMoments {
     if (before !== undefined) raw.delete(before, product)
   }
 
-  /** Eigenvectors as columns, by ascending eigenvalue: [D, D], and those values: [D]. */
+  /** Returns the eigenvectors as columns, [D, D], by ascending eigenvalue, and the eigenvalues, [D]. */
   solve(): { vectors: Float32Array; eigenvalues: Float32Array } {
-    if (this.#sum === undefined) throw new Error('Nothing was added.')
+    if (this.#sum === undefined) throw new Error('No rows were added to the covariance.')
     const raw = this.#raw
     const solved = raw.runForAll('SelfAdjointEigV2', [raw.flag('compute_v', true), raw.type('T', 'float64')], [this.#sum], 2)
     const [eigenvalues, vectors] = solved.map((handle) => raw.cast(handle, 'float64', 'float32')) as [Handle, Handle]

@@ -16,19 +16,19 @@ interface SliceOptions {
 }
 
 /**
- * The stream of calibration windows before each rotated part, in the full basis, in a model whose earlier parts are already sliced. A part
- * runs on the sliced stream and adds to it in the full basis, where the next rotation is found.
+ * Takes calibration windows through a model whose earlier parts are already sliced, and shows their stream before each rotated part in the
+ * full basis. A part reads the sliced stream but adds its output in the full basis, in which the next rotation is found.
  */
 export class SlicedStream {
   readonly #view: ModelView
   readonly #windows: Windows
   readonly #options: SliceOptions
   readonly #walk: Walk
-  /** Before the rotated part number `#at`; empty before the first one. */
+  /** The streams before rotated part number `#at`. Empty until the windows are embedded. */
   #streams: Stream[] = []
   #at = 0
 
-  /** Throws if the streams of all windows do not fit in the memory for activations. */
+  /** Throws `out-of-memory` if the streams of all windows do not fit in the memory for activations. */
   constructor(view: ModelView, windows: Windows, options: SliceOptions) {
     requireRoom(view, windows)
     this.#view = view
@@ -38,7 +38,8 @@ export class SlicedStream {
   }
 
   /**
-   * The stream before a part: [B*T, D] for each group of windows, valid until the next call. `rotations` are those of all earlier parts.
+   * Returns the stream before a part, [B*T, D] for each group of windows. It is valid until the next call. `rotations` are those of all
+   * earlier parts.
    */
   async inFrontOf(part: Part, rotations: PlanTensors | undefined, signal: AbortSignal): Promise<readonly Tensor2D[]> {
     if (this.#streams.length === 0) await this.#embed()
@@ -46,7 +47,7 @@ export class SlicedStream {
     for (; order[this.#at] !== part; this.#at++) {
       signal.throwIfAborted()
       const name = rotationName(order[this.#at] as Part)
-      if (!rotations) throw new Error(`${name} must be found before the stream behind it.`)
+      if (!rotations) throw new Error(`${name} must be found before the stream after it.`)
       const rotation = tensor2d(await rotations.readFloat32(name), rotations.tensors.get(name)?.shape as [number, number])
       await this.#pass(order[this.#at] as Part, rotation)
       rotation.dispose()
@@ -67,7 +68,7 @@ export class SlicedStream {
     }
   }
 
-  /** Runs the part, or block, that reads the rotated stream, for all streams. Each continues in the full basis. */
+  /** Runs the part, or in a parallel block both parts, that read the rotated stream. Each stream continues in the full basis. */
   async #pass(part: Part, input: Tensor2D): Promise<void> {
     const { spec } = this.#view
     for (const stream of this.#streams) replaceStream(stream, (x) => matMul<Tensor2D>(x, input))
@@ -88,9 +89,10 @@ function replaceStream(stream: Stream, compute: (x: Tensor2D) => Tensor2D): void
 function requireRoom({ model, spec }: ModelView, windows: Windows): void {
   const bytes = windows.reduce((sum, { length }) => sum + 4 * length * spec.hidden, 0)
   if (bytes <= model.workspaceBytes) return
+  const mebibytes = (round: (value: number) => number, size: number) => round(size / 2 ** 20).toLocaleString('en')
   const most = Math.max(1, Math.floor((model.workspaceBytes / bytes) * windows.length))
   throw new EspalierError(
     'out-of-memory',
-    `The stream of ${windows.length} windows takes ${Math.ceil(bytes / 2 ** 20)} MiB, ${Math.floor(model.workspaceBytes / 2 ** 20)} MiB are free for it. Use at most ${most} windows, or give more memory.`,
+    `The hidden states of ${windows.length} windows take ${mebibytes(Math.ceil, bytes)} MiB, but only ${mebibytes(Math.floor, model.workspaceBytes)} MiB are free. Use at most ${most} windows, or give more memory.`,
   )
 }

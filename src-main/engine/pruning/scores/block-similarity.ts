@@ -12,7 +12,7 @@ import type { MethodInput, MethodPhase } from '../method.ts'
 import { count } from '../options.ts'
 import { stackPasses } from '../search/passes.ts'
 
-/** How similar two states of the stream are, averaged over tokens and windows: the cosine, and the angle as a share of half a turn. */
+/** How similar two states of the stream are, averaged over tokens and windows. `angle` is a share of half a turn. */
 export interface Similarity {
   readonly cosine: number
   readonly angle: number
@@ -24,7 +24,7 @@ export interface Similarity {
  */
 type Similarities = readonly (readonly Similarity[])[]
 
-/** Options of methods that compare blocks. The defaults are the 2SSP reference's, the alternatives the papers'. */
+/** Options of methods that compare blocks. The defaults are those of the 2SSP reference, and the alternatives those of the papers. */
 export const similarityOptions = z.object({
   windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
   tokens: z
@@ -41,7 +41,7 @@ type SimilarityOptions = z.infer<typeof similarityOptions>
 
 const comparing = 'Comparing blocks'
 
-/** The pass that compares blocks, without the head. */
+/** Returns the work of the pass that compares blocks. It does not run the head. */
 export function comparingPhase({ blocks }: DecoderSpec, { windows: wanted, tokens }: SimilarityOptions, available: number): MethodPhase {
   const windows = Math.min(wanted, available)
   return {
@@ -53,7 +53,7 @@ export function comparingPhase({ blocks }: DecoderSpec, { windows: wanted, token
 
 const similarityStep: StepKind = { version: 1, reach: 'shared' }
 
-/** The similarities that a method needs, from the pass that all runs on the same windows share. */
+/** Returns the similarities that a method needs. All runs on the same windows share the pass that finds them. */
 export function similaritiesFor<Options>(
   { view, calibration, run }: MethodInput<Options>,
   distance: number,
@@ -78,8 +78,8 @@ interface Report {
 }
 
 /**
- * Compares the stream at the last token of each window between every two blocks. One pass of the stack without the head serves ShortGPT and
- * the window-based method for every count. Cosines are in float64.
+ * Compares the stream at the last token of each window between every two blocks. One pass without the head serves ShortGPT and the
+ * window-based method for any number of removed blocks. Cosines are computed in float64.
  */
 export async function lastTokenSimilarities(view: ModelView, windows: Windows, report: Report): Promise<Similarities> {
   const size = view.spec.hidden
@@ -96,7 +96,7 @@ export async function lastTokenSimilarities(view: ModelView, windows: Windows, r
       })
     },
   })
-  // A block that an earlier pruning removed whole passes its input on.
+  // A block that an earlier pruning removed entirely passes its input on.
   for (let state = 1; state < states.length; state++) if (!seen.has(state)) states[state] = states[state - 1] as Float32Array
   const norms = states.map((state) => windows.map((_, window) => Math.sqrt(product(state, state, window * size, size))))
   return states.map((_, distance) =>
@@ -133,7 +133,7 @@ function meanSimilarity(cosines: ArrayLike<number> & Iterable<number>): Similari
   return { cosine, angle }
 }
 
-/** The same over all tokens, for one distance. `distance + 1` states of a group of windows are in memory at once. */
+/** Compares the stream at all tokens, for one distance. `distance + 1` states of a group of windows are in memory at once. */
 export async function allTokenSimilarities(view: ModelView, windows: Windows, distance: number, report: Report): Promise<Similarities> {
   const count = view.spec.blocks.length + 1
   const sums = Array.from({ length: count - distance }, () => ({ cosine: 0, angle: 0 }))
@@ -168,8 +168,8 @@ export async function allTokenSimilarities(view: ModelView, windows: Windows, di
 }
 
 /**
- * The last states of one stream. A state is complete when a part of a later block follows. It is then compared with the one `distance`
- * before it.
+ * Holds the last states of one stream. A state is complete when a part of a later block follows. It is then compared with the state
+ * `distance` before it.
  */
 class StateHistory {
   readonly #distance: number
@@ -189,7 +189,7 @@ class StateHistory {
     this.#last = state
   }
 
-  /** Completes all states below `state`; a block that an earlier pruning removed whole passes its input on. */
+  /** Completes all states below `state`. A block that an earlier pruning removed entirely passes its input on. */
   finish(state: number): void {
     for (let at = this.#last; at < state; at++) {
       const x = this.#states.get(at) ?? (this.#states.get(at - 1) as Tensor2D).clone()

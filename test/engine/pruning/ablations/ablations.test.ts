@@ -63,5 +63,5 @@ describe('ablations of qwen2-tiny', () => {
 test('defaults are those of the reference', () => {
   expect(ablations.calibration.options.parse({})).toEqual({ sparsity: 0.5, sizes: [2, 4, 8, 16, 32, 64, 128, 256], seeds: [0, 1, 2, 3, 4] })
   expect(ablations.balancing_sparsity_ratio.options.parse({}).sparsities).toHaveLength(31)
-  expect(() => findAblation('none')).toThrow('Known are: calibration, one_stage')
+  expect(() => findAblation('none')).toThrow('Choose one of: calibration, one_stage')
 })
