@@ -18,9 +18,9 @@ export interface AblationInput<Options> {
   /** The dense model. */
   readonly view: ModelView
   readonly options: Options
-  /** Up to `count` calibration windows, with documents in the order of `seed`. Seed 0 leaves the order unchanged. */
+  /** Reads up to `count` calibration windows, with documents in the order of `seed`. Seed 0 keeps the order of the text. */
   calibration(count: number, seed: number): Promise<Windows>
-  /** Perplexity is taken on these. */
+  /** The text on which perplexity is measured. */
   readonly evaluation: { readonly name: string; readonly windows: Windows }
   readonly run: MethodRun
 }
@@ -31,14 +31,14 @@ export interface AblationResult {
   readonly notes: readonly string[]
 }
 
-/** A study of one choice of 2SSP: a table and a plot from options and shared passes. */
+/** A study of one choice of 2SSP. It produces a table and a plot. */
 export interface Ablation<Schema extends z.ZodObject = z.ZodObject> {
   readonly title: string
   readonly summary: string
   readonly options: Schema
-  /** Throws if one of its pruned models is impossible. */
+  /** Throws if one of its pruned models is infeasible. */
   check(spec: DecoderSpec, options: z.infer<Schema>): void
-  /** The models that it makes, with 2SSP's options, for estimates of its time. */
+  /** Returns the models that it makes as options of 2SSP, to estimate its time. */
   trials(spec: DecoderSpec, options: z.infer<Schema>): PlannedTrial[]
   study(input: AblationInput<z.infer<Schema>>): Promise<AblationResult>
 }
@@ -58,7 +58,7 @@ export interface Measured {
 }
 
 export interface Trial {
-  /** Unique within the ablation. Steps are stored under it. */
+  /** A name that is unique within the ablation. Steps are stored under it. */
   readonly name: string
   readonly sparsity: number
   readonly options: Partial<TwoStageOptions>
@@ -67,7 +67,7 @@ export interface Trial {
   readonly scores?: MlpScores
 }
 
-/** Throws if 2SSP with these options cannot reach a sparsity. */
+/** Throws `infeasible` if 2SSP cannot reach a sparsity with these options. */
 export function checkTrial(spec: DecoderSpec, sparsity: number, options: Partial<TwoStageOptions>): void {
   twoStage.outline?.(spec, budgetFor(spec, { sparsity }), twoStage.options.parse(options))
 }
@@ -77,11 +77,11 @@ const trialPerplexityStep: StepKind = { version: 1 }
 
 /** Prunes with 2SSP's options and measures perplexity. Trials on the same windows share the first stage's pass. */
 export async function measureTrial<Options>({ view, evaluation, run }: AblationInput<Options>, trial: Trial): Promise<Measured> {
-  const own: MethodRun = { ...run, emit: () => undefined }
+  const silent: MethodRun = { ...run, emit: () => undefined }
   const options = twoStage.options.parse(trial.options)
-  const input = { view, calibration: trial.calibration, budget: budgetFor(view.spec, { sparsity: trial.sparsity }), options, run: own }
+  const input = { view, calibration: trial.calibration, budget: budgetFor(view.spec, { sparsity: trial.sparsity }), options, run: silent }
   const start = performance.now()
-  const result = await planTwoStages(input, async (own) => trial.scores ?? mlpScores(own, options))
+  const result = await planTwoStages(input, async (scored) => trial.scores ?? mlpScores(scored, options))
   const { plan } = result
   const seconds = await run.step(
     { kind: trialSecondsStep, label: `${trial.name}: seconds`, on: { plan } },

@@ -18,7 +18,7 @@ const options = z.object({
 
 type Input = AblationInput<z.infer<typeof options>>
 
-/** Every possible split of a sparsity between attention and MLPs, with Eq. 5's choice marked. */
+/** Tries every possible split of a sparsity between attention and MLPs, and marks Eq. 5's choice. */
 export const balancing = defineAblation({
   title: ablationTitles.balancing_sparsity_ratio,
   summary: '2SSP with every number of attention submodules that a sparsity allows.',
@@ -68,7 +68,7 @@ export const balancing = defineAblation({
   },
 })
 
-/** Every number of attention submodules that each sparsity allows. */
+/** Returns every number of attention submodules that each sparsity allows. */
 function feasiblePairs(spec: DecoderSpec, sparsities: readonly number[]): { sparsity: number; attention: number }[] {
   return sparsities.flatMap((sparsity) =>
     [...spec.blocks.keys()].map((attention) => ({ sparsity, attention })).filter((pair) => feasibleSplit(spec, sparsity, pair.attention)),
@@ -81,7 +81,7 @@ function rowOf({ view }: Input, sparsity: number, attention: number, { reached, 
   }))
 }
 
-/** Eq. 5's choice, if it is feasible. */
+/** Returns Eq. 5's choice, or undefined if it is infeasible. */
 function chosenByEquation(spec: Input['view']['spec'], sparsity: number): number | undefined {
   try {
     return splitTwoStage(spec, sparsity, 1.5).attention

@@ -29,7 +29,10 @@ const options = z.object({
 
 type Input = AblationInput<z.infer<typeof options>>
 
-/** How many calibration windows the first stage needs. For one seed, a smaller sample begins a larger one, so one pass scores all sizes. */
+/**
+ * Studies how many calibration windows the first stage needs. A smaller sample is the start of a larger one with the same seed, so one pass
+ * scores all sizes.
+ */
 export const calibrationSize = defineAblation({
   title: ablationTitles.calibration,
   summary: '2SSP with more and more calibration windows, in several orders of the documents.',
@@ -48,7 +51,7 @@ export const calibrationSize = defineAblation({
       const windows = await input.calibration(Math.max(...chosen.sizes), seed)
       const sizes = chosen.sizes.filter((size) => size <= windows.length)
       if (sizes.length < chosen.sizes.length)
-        notes.push(`Seed ${seed}: the text gives ${windows.length} windows; larger sizes were left out.`)
+        notes.push(`Seed ${seed}: the text has only ${windows.length} windows, so larger sizes were skipped.`)
       const scores = await scoresBySize(input, windows, sizes, seed)
       for (const [index, size] of sizes.entries()) {
         run.progress(ablationTitles.calibration, rows.length, chosen.seeds.length * chosen.sizes.length, 'models')

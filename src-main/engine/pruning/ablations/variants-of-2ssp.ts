@@ -22,7 +22,7 @@ const reference: Variant = [methodTitles['2ssp'], {}]
 interface Comparison {
   readonly title: string
   readonly summary: string
-  /** What 2SSP is compared with. */
+  /** The variant that 2SSP is compared with. */
   readonly variant: Variant
 }
 
@@ -32,7 +32,7 @@ export const oneStage = compare({
   variant: ['First stage only', { stages: 'first' }],
 })
 
-/** The reference takes the whole sparsity from channels and removes attention as well, which the reached sparsity shows. */
+/** As in the reference, channels provide the whole sparsity and attention is removed in addition. The reached sparsity shows this. */
 export const rowsVersusColumns = compare({
   title: ablationTitles.rows_vs_cols,
   summary: 'MLPs lose hidden channels that they read and write, instead of neurons.',

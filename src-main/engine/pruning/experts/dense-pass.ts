@@ -11,7 +11,7 @@ import { type ExpertOutputs, type ExpertStatistics, expertStatistics, meansName 
 
 const scoring = 'Scoring experts'
 
-/** The pass that scores experts. */
+/** Returns the work of the pass that scores experts. */
 export function scoringPhase(spec: DecoderSpec, windows: number): MethodPhase {
   const shared = `${scoring}, ${windows} windows`
   return { phase: scoring, passes: stackPasses(spec.blocks.length, windows), choosing: 'exactly', shared }
@@ -26,7 +26,7 @@ const constantsStep: StepKind = { version: 1 }
 
 const correcting = 'Correcting gates'
 
-/** The pass that compares each mixture with what remains of it. */
+/** Returns the work of the pass that compares each mixture with what remains of it. */
 export function correctionPhase(spec: DecoderSpec, windows: number): MethodPhase {
   const { attention, mlp, head } = stackPasses(spec.blocks.length, windows)
   return { phase: correcting, passes: { attention, mlp: 2 * mlp, head }, choosing: 'exactly' }
@@ -34,7 +34,7 @@ export function correctionPhase(spec: DecoderSpec, windows: number): MethodPhase
 
 const correctionStep: StepKind = { version: 1 }
 
-/** Adds to the plan the factors of its remaining experts. */
+/** Adds to the plan the scale of its remaining experts. */
 export async function correctGates(input: Input, plan: Plan): Promise<Plan> {
   const { view, run } = input
   const windows = windowsOf(input)
@@ -51,7 +51,10 @@ export async function correctGates(input: Input, plan: Plan): Promise<Plan> {
   return { blocks }
 }
 
-/** The pass over the dense model, shared by all runs on the same windows. With `outputs`, also the vector that summarises each expert. */
+/**
+ * Returns the statistics of the experts in the dense model. All runs on the same windows share the pass. With `outputs`, the result
+ * includes the vector that summarises each expert.
+ */
 export async function statisticsFor(
   input: Input,
   { outputs }: { readonly outputs: ExpertOutputs | undefined },
@@ -71,7 +74,7 @@ export async function statisticsFor(
   })
 }
 
-/** The vectors of the removed experts, under the names of a plan. */
+/** Returns the vectors that replace the removed experts, under the names that a plan uses. */
 export async function constantsFor(
   input: Input,
   gone: GoneExperts,

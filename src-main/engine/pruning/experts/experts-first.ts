@@ -11,15 +11,17 @@ import { expertsToRemove, leastExperts } from './least-experts.ts'
 import { likelyGone, planWithoutExperts } from './plan.ts'
 
 interface WithoutExperts {
-  /** The spec of the model without them. Experts of a mixture have equal sizes, so it does not matter which are removed. */
+  /** The spec of the model without the removed experts. All experts of a mixture have one size, so it does not matter which are removed. */
   readonly left: DecoderSpec
-  /** How many are removed from all mixtures. */
+  /** How many experts all mixtures lose together. */
   readonly removed: number
-  /** The sparsity of the remaining model that reaches the requested one in total. */
+  /** The sparsity to which the remaining model must be pruned to reach the requested one in total. */
   readonly sparsity: number
 }
 
-/** What remains to be removed after a share of each mixture's experts. Throws if that share alone exceeds the sparsity. */
+/**
+ * Returns what remains to be removed after a share of each mixture's experts. Throws `infeasible` if that share alone exceeds the sparsity.
+ */
 export function withoutExperts(spec: DecoderSpec, sparsity: number, share: number): WithoutExperts {
   const wanted = expertsToRemove(spec, share, 'uniform')
   const [gone = new Map()] = likelyGone(spec, wanted, 'uniform')
@@ -29,13 +31,13 @@ export function withoutExperts(spec: DecoderSpec, sparsity: number, share: numbe
   if (own > sparsity + 1e-9) {
     throw new EspalierError(
       'infeasible',
-      `A share of ${share} of the experts alone is a sparsity of ${own.toFixed(4)}, above ${sparsity}. Choose a higher sparsity or a smaller share.`,
+      `Removing a share of ${share} of the experts alone is a sparsity of ${own.toFixed(4)}, which is above ${sparsity}. Choose a higher sparsity or a smaller share.`,
     )
   }
   return { left, removed: wanted.reduce((sum, count) => sum + count, 0), sparsity: Math.max(0, ((sparsity - own) * whole) / rest) }
 }
 
-/** REAP with its usual options: the same share of each mixture's experts, super experts last. */
+/** Runs REAP with its default options: it removes the same share of each mixture's experts, super experts last. */
 export async function planExperts(
   input: MethodInput<{ readonly windows: number }>,
   share: number,

@@ -9,7 +9,10 @@ import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { mlpOf, type Part } from '#engine/model/weights/weights.ts'
 
-/** Throws if removing experts does not raise the factors of the others, and if constants would be fitted but not scaled. */
+/**
+ * Throws `infeasible` if removing experts does not raise the factors of the others, or if some experts are constants, which a correction
+ * would not scale.
+ */
 export function requireRaisedGates({ router, family, blocks }: DecoderSpec): void {
   if (blocks.some(({ constants = [] }) => constants.length > 0))
     throw new EspalierError(
@@ -19,14 +22,15 @@ export function requireRaisedGates({ router, family, blocks }: DecoderSpec): voi
   if (!router || (router.scores === 'softmax' && !router.renormalised)) return
   throw new EspalierError(
     'infeasible',
-    `Factors of experts do not rise when others go in a ${family} model, so there is nothing to correct. Choose gateCorrection=none.`,
+    `In a ${family} model, the factors of experts do not rise when others are removed, so there is nothing to correct. Choose gateCorrection=none.`,
   )
 }
 
-/** Sums over tokens of a mixture's output with all experts, y, and with those that a plan leaves, y'. */
+/** Sums over tokens, for a mixture's output y with all experts and its output y' with the experts that a plan leaves. */
 interface Products {
-  /** <y, y'> and <y', y'>. */
+  /** <y, y'>. */
   both: number
+  /** <y', y'>. */
   own: number
 }
 
@@ -36,9 +40,9 @@ interface Report {
 }
 
 /**
- * The factor for the outputs of the kept experts, block by block, that brings the mixture closest to the whole one: the c that minimises
- * the sum of |y - c y'|². Both read the input of the dense model's blocks. If the softmax is over all experts and is not renormalised, the
- * remaining experts have larger factors than before.
+ * Returns, for each block, the factor on the outputs of the kept experts that brings the mixture closest to the complete one: the c that
+ * minimises the sum of |y - c y'|². Null for blocks that lose no experts. Both mixtures read the stream of the dense model. If the softmax
+ * is over all experts and is not renormalised, the remaining experts have larger factors than before, which c corrects.
  */
 export async function gateCorrections(view: ModelView, plan: Plan, windows: Windows, report: Report): Promise<(number | null)[]> {
   const pruned = viewWithPlan(view.model, plan)
@@ -47,13 +51,13 @@ export async function gateCorrections(view: ModelView, plan: Plan, windows: Wind
   const sums = plan.blocks.map(({ mlp }) => (mlp !== 'removed' && mlp.experts ? { both: 0, own: 0 } : null))
   const changed = new Map(sums.flatMap((own, block) => (own ? [[mlpOf(block), own] as const] : [])))
   const groups = groupWindows(windows)
-  // The streams, and the outputs of all experts and of the kept ones.
+  // Bytes of the streams, and of the outputs of all experts and of the kept ones.
   const bytes = Math.max(...groups.map(({ ids }) => (streamEntryBytes(view) + 8) * ids.length * view.spec.hidden))
-  const together = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
+  const groupsAtOnce = Math.max(1, Math.floor(view.model.workspaceBytes / 2 / bytes))
   try {
-    for (let first = 0; first < groups.length; first += together) {
-      await passGroups({ view, walk, prunedWalk, changed }, groups.slice(first, first + together), report)
-      report.progress?.(Math.min(first + together, groups.length), groups.length)
+    for (let first = 0; first < groups.length; first += groupsAtOnce) {
+      await passGroups({ view, walk, prunedWalk, changed }, groups.slice(first, first + groupsAtOnce), report)
+      report.progress?.(Math.min(first + groupsAtOnce, groups.length), groups.length)
     }
   } finally {
     walk.dispose()
@@ -77,15 +81,15 @@ async function passGroups({ view, walk, prunedWalk, changed }: Pair, groups: rea
     for (const part of view.parts) {
       signal?.throwIfAborted()
       const sums = changed.get(part)
-      const [whole, left] = [new Map<Stream, Float32Array>(), new Map<Stream, Float32Array>()]
-      if (sums) await prunedWalk.look(part, streams, { signal, observe: (stream, seen) => void addRouted(left, stream, seen) })
+      const [complete, remaining] = [new Map<Stream, Float32Array>(), new Map<Stream, Float32Array>()]
+      if (sums) await prunedWalk.look(part, streams, { signal, observe: (stream, seen) => void addRouted(remaining, stream, seen) })
       const look = sums && {
         signal,
         observe(stream: Stream, seen: PartActivations) {
-          const output = addRouted(whole, stream, seen)
+          const output = addRouted(complete, stream, seen)
           if (seen.more) return
-          addProducts(sums, output, left.get(stream) as Float32Array)
-          whole.delete(stream)
+          addProducts(sums, output, remaining.get(stream) as Float32Array)
+          complete.delete(stream)
         },
       }
       await walk.pass(part, streams, look ?? { signal })
@@ -96,14 +100,14 @@ async function passGroups({ view, walk, prunedWalk, changed }: Pair, groups: rea
   }
 }
 
-function addProducts(sums: Products, whole: Float32Array, left: Float32Array): void {
-  for (const [place, value] of left.entries()) {
-    sums.both += at(whole, place) * value
+function addProducts(sums: Products, complete: Float32Array, remaining: Float32Array): void {
+  for (const [index, value] of remaining.entries()) {
+    sums.both += at(complete, index) * value
     sums.own += value * value
   }
 }
 
-/** Adds what the chosen experts add to each token, [N, D], without a shared expert, whose factor never changes. */
+/** Adds the outputs of the chosen experts to each token, [N, D]. Leaves out a shared expert, whose factor never changes. */
 function addRouted(outputs: Map<Stream, Float32Array>, stream: Stream, { input, experts = [] }: PartActivations): Float32Array {
   const hidden = input.shape[1]
   const sum = outputs.get(stream) ?? new Float32Array(input.size)

@@ -4,13 +4,13 @@ import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectur
 import { fewestExperts } from '#engine/model/views/check-experts.ts'
 import { roundHalfEven } from '../budget.ts'
 
-/** The numbers of the removed experts by block, ascending. Blocks that lose none are left out. */
+/** The removed experts of each block, as ascending numbers. Blocks that lose none are absent. */
 export type GoneExperts = ReadonlyMap<number, readonly number[]>
 
-/** How many experts are removed: the same number from each mixture, or that many in total, wherever scores are lowest. */
+/** Whether each mixture loses the same number of experts (`uniform`), or the lowest scores of all mixtures go (`free`). */
 export type ExpertBudget = 'uniform' | 'free'
 
-/** What decides about one expert. Those with `last` are removed only if the others are not enough. */
+/** How early an expert is removed. Experts with `last` are removed only if the others are not enough. */
 export interface Rank {
   readonly score: number
   readonly last: boolean
@@ -22,7 +22,7 @@ interface Turn extends Rank {
   readonly experts: readonly number[]
 }
 
-/** Blocks with a mixture, and the numbers of its experts that are not yet constants. */
+/** Returns the blocks with a mixture, and the numbers of its experts that are not yet constants. */
 export function mixturesOf(spec: DecoderSpec): { block: number; experts: number[] }[] {
   return spec.blocks.flatMap(({ width, experts = 0, constants = [] }, block) => {
     const own = Array.from({ length: experts }, (_, expert) => expert).filter((expert) => !constants.includes(expert))
@@ -30,7 +30,7 @@ export function mixturesOf(spec: DecoderSpec): { block: number; experts: number[
   })
 }
 
-/** How many experts each mixture can lose, by block. A router keeps at least the number it picks. */
+/** Returns how many experts each mixture can lose, in order of blocks. A router keeps at least as many experts as it picks. */
 export function removableExperts(spec: DecoderSpec): number[] {
   const { router } = spec
   if (!router) return []
@@ -38,7 +38,10 @@ export function removableExperts(spec: DecoderSpec): number[] {
   return mixturesOf(spec).map(({ experts }) => Math.max(0, groups * Math.floor((experts.length - fewestExperts(router)) / groups)))
 }
 
-/** How many experts a share amounts to: by block if the budget is uniform, else in total. Throws if that cannot be reached. */
+/**
+ * Returns how many experts a share amounts to: for each mixture if the budget is uniform, otherwise in total. Throws `infeasible` if that
+ * many cannot be removed.
+ */
 export function expertsToRemove(spec: DecoderSpec, share: number, budget: ExpertBudget): number[] {
   if (!spec.router)
     throw new EspalierError(
@@ -46,9 +49,9 @@ export function expertsToRemove(spec: DecoderSpec, share: number, budget: Expert
       `A ${spec.family} model has no mixtures of experts, so there are no experts to remove. Choose another method, or a mixture.`,
     )
   const groups = groupsOf(spec.router)
-  const whole = (count: number) => groups * Math.floor(roundHalfEven(count * share) / groups)
+  const inWholeGroups = (count: number) => groups * Math.floor(roundHalfEven(count * share) / groups)
   const [sizes, most] = [mixturesOf(spec).map(({ experts }) => experts.length), removableExperts(spec)]
-  const [wanted, limits] = budget === 'uniform' ? [sizes.map(whole), most] : [[whole(sum(sizes))], [sum(most)]]
+  const [wanted, limits] = budget === 'uniform' ? [sizes.map(inWholeGroups), most] : [[inWholeGroups(sum(sizes))], [sum(most)]]
   for (const [index, count] of wanted.entries()) {
     const limit = at(limits, index)
     if (count > limit) throw tooMany(spec.router, count, limit, budget === 'uniform' ? at(sizes, index) : sum(sizes), budget)
@@ -65,7 +68,9 @@ function tooMany({ chosen, groups }: RouterKind, count: number, limit: number, s
   )
 }
 
-/** The experts with the lowest scores. Ties go to the lower block, then to the lower number. `wanted` is from `expertsToRemove`. */
+/**
+ * Returns the experts with the lowest scores. Ties go to the lower block, then to the lower number. `wanted` comes from `expertsToRemove`.
+ */
 export function leastExperts(
   spec: DecoderSpec,
   wanted: readonly number[],
@@ -91,14 +96,14 @@ export function leastExperts(
 
 const inOrder = (a: Rank, b: Rank): number => Number(a.last) - Number(b.last) || a.score - b.score
 
-/** The experts of one mixture in the order of removal. With groups, the lowest of each are removed together. */
+/** Returns the experts of one mixture in the order of removal. With groups, the lowest of each group are removed together. */
 function turnsOf(block: number, grouped: readonly number[][], rank: (block: number, expert: number) => Rank): Turn[] {
   const ordered = grouped.map((experts) =>
     experts.map((expert) => ({ expert, ...rank(block, expert) })).sort((a, b) => inOrder(a, b) || a.expert - b.expert),
   )
   const length = Math.min(...ordered.map((own) => own.length))
-  return Array.from({ length }, (_, place) => {
-    const together = ordered.flatMap((own) => own[place] ?? [])
+  return Array.from({ length }, (_, turn) => {
+    const together = ordered.flatMap((group) => group[turn] ?? [])
     return {
       block,
       experts: together.map(({ expert }) => expert),

@@ -5,10 +5,10 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { densePlan, removedParameters } from '../plan.ts'
 import { type ExpertBudget, type GoneExperts, mixturesOf, removableExperts } from './least-experts.ts'
 
-/** What replaces an expert: nothing, or its mean output. */
+/** What replaces a removed expert: nothing, or a constant vector. */
 export type ExpertReplacement = 'dropped' | 'constant'
 
-/** The plan without some experts. */
+/** Returns the plan without some experts. */
 export function planWithoutExperts(spec: DecoderSpec, gone: GoneExperts, removed: ExpertReplacement): Plan {
   const blocks = densePlan(spec).blocks.map((block, index) => {
     const own = gone.get(index) ?? []
@@ -20,7 +20,7 @@ export function planWithoutExperts(spec: DecoderSpec, gone: GoneExperts, removed
   return { blocks }
 }
 
-/** The share of all experts that corresponds to a sparsity of the block stack. */
+/** Returns the share of all experts that corresponds to a sparsity of the block stack. */
 export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertReplacement): number {
   const mixtures = mixturesOf(spec)
   const [first] = mixtures
@@ -30,8 +30,8 @@ export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertRepl
 }
 
 /**
- * The two extremes before experts are scored: the same number from each mixture and, with a free budget, all that the first mixtures can
- * lose.
+ * Returns the extremes that are possible before experts are scored: the same number from each mixture and, with a free budget, also all
+ * that the first mixtures can lose.
  */
 export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget: ExpertBudget): GoneExperts[] {
   const mixtures = mixturesOf(spec)

@@ -6,19 +6,19 @@ import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
 
-/** Sums over the tokens routed to each expert of a mixture, [E] each. f is the expert's output [D], g the factor on it. */
+/** Sums over the tokens routed to each expert of a mixture, [E] each. f is the expert's output [D], and g the factor on it. */
 export interface MixtureStatistics {
   readonly block: number
-  /** Tokens routed to it. */
+  /** Tokens routed to the expert. */
   readonly count: number[]
   /** Sum of g |f|. */
   readonly norms: number[]
-  /** The largest absolute entry of any f. */
+  /** The largest absolute entry of f over all tokens. */
   readonly peaks: number[]
 }
 
 export interface ExpertStatistics {
-  /** Tokens of all windows. */
+  /** The tokens of all windows. */
   readonly tokens: number
   readonly blocks: MixtureStatistics[]
 }
@@ -31,13 +31,13 @@ interface Report {
 /** Which vector replaces an expert: its mean output, or the least-squares fit. */
 export type ExpertOutputs = 'mean' | 'fitted'
 
-/** The name of the vectors that summarise experts, [E, D] by block; no plan uses it. */
+/** Names the vectors that summarise the experts of a block, [E, D]. They are not part of any plan. */
 export const meansName = (block: number): string => `blocks.${block}.means`
 
 /**
- * What each expert adds, from one pass of the model over the windows. Only the tokens routed to an expert run through it. Sums are in
- * float64; products are those that the precision decides by. With `outputs`, also a vector for each expert: its mean output, or the v that
- * minimises the sum of |g f - g v|², which is the mean weighted by g².
+ * Sums what each expert adds, in one pass of the model over the windows. Only the tokens routed to an expert run through it. Sums are in
+ * float64, and products have the precision that decides. With `outputs`, also returns a vector for each expert: its mean output, or the v
+ * that minimises the sum of |g f - g v|², which is the mean weighted by g².
  */
 export async function expertStatistics(
   view: ModelView,
@@ -77,7 +77,7 @@ class MixtureSums {
   readonly #hidden: number
   readonly #fits: boolean
 
-  /** Outputs are summed if `hidden` is above 0. */
+  /** Outputs are summed only if `hidden` is above 0. */
   constructor(experts: number, hidden: number, outputs: ExpertOutputs | undefined) {
     this.#count = new Float64Array(experts)
     this.#norms = new Float64Array(experts)
@@ -115,7 +115,7 @@ class MixtureSums {
     return { count: [...this.#count], norms: [...this.#norms], peaks: [...this.#peaks] }
   }
 
-  /** [E, D]; zeros for an expert that no token reached. */
+  /** Returns the vectors of all experts, [E, D]. They are zero for an expert that no token reached. */
   means(): { values: Float32Array; shape: number[] } {
     const hidden = this.#hidden
     const values = Float32Array.from(this.#outputs, (sum, i) => sum / (at(this.#weights, Math.floor(i / hidden)) || 1))

@@ -3,11 +3,13 @@ import type { Stream } from '#engine/model/walk.ts'
 
 /** A stream that some variants have shared so far. */
 export interface Branch extends Stream {
-  /** Their places in the list that is scored. */
+  /** The indices of these variants in the list that is scored. */
   readonly variants: readonly number[]
 }
 
-/** Divides branches before a part into those whose variants have it and those whose variants lack it. A branch with both becomes two. */
+/**
+ * Divides branches before a part into those whose variants have it and those whose variants lack it. A branch with both kinds is copied.
+ */
 export function divideBranches(branches: readonly Branch[], lacks: (variant: number) => boolean): { having: Branch[]; lacking: Branch[] } {
   const having: Branch[] = []
   const lacking: Branch[] = []

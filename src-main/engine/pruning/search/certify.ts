@@ -1,9 +1,9 @@
 import { at } from '#contract/at.ts'
 import { meanOf } from '#contract/comparison/statistics.ts'
 
-/** The factor by which the bound on errors exceeds the largest observed error. */
+/** The bound on errors is the largest observed error times this factor. */
 const safetyFactor = 3
-/** The fewest known errors for a trusted bound. Until then, more candidates than necessary are scored again. */
+/** The bound is trusted once this many errors are known. Until then, at least `fewestRescored` candidates are scored again. */
 const fewestErrors = 8
 const fewestRescored = 4
 
@@ -11,7 +11,7 @@ const fewestRescored = 4
 export interface Certificate {
   /** How many candidates were scored again. */
   readonly rescored: number
-  /** The largest distance of an error from the mean error in this round. */
+  /** The largest distance of an error from the mean error of its window in this round. */
   readonly error: number
 }
 
@@ -28,20 +28,23 @@ export interface Estimates {
 }
 
 export interface CertifiedScores {
-  /** Exact on the windows where a candidate was scored again; elsewhere, estimates minus the common error of the window's estimates. */
+  /**
+   * Exact on the windows where a candidate was scored again. On other windows, the estimate corrected by the common error of the window's
+   * estimates.
+   */
   readonly scores: Float64Array
   /** Indices of the candidates whose scores are estimates on some windows. */
   readonly estimated: readonly number[]
-  /** Indices of the smallest scores, smallest first. By the bound on errors, their order is exact too. */
+  /** Indices of the smallest scores, smallest first. Given the bound on errors, exact scores would have the same order. */
   readonly survivors: readonly number[]
   readonly certificate: Certificate
 }
 
 /**
- * Rescores exactly every candidate that could be among the `survivors` smallest, on as many windows as it takes to tell, so that the
- * survivors are the exact ones. An estimate may be off by the common error of its window, which changes no order, and by its own error,
- * which is at most the largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and the
- * runner-up are always rescored on a window, so every round shows some errors.
+ * Rescores every candidate that could be among the `survivors` smallest, on as many windows as it takes to tell, so that the survivors are
+ * the same as with exact scores. An estimate has the common error of its window, which changes no order, and an error of its own. The
+ * latter is bounded by the largest one that this round or `earlier` ones showed on a window, times a safety factor. The best estimates and
+ * the runner-up are always rescored on a window, so every round shows some errors.
  */
 export async function certify(
   estimates: Estimates,
@@ -68,7 +71,7 @@ class Comparison {
   readonly #estimates: Estimates
   /** Exact scores on the first windows, candidate by candidate. */
   readonly #exact: readonly number[][]
-  /** The common error of each window's estimates; for a window without exact scores, the mean of the others. */
+  /** The common error of each window's estimates, to be added to them. For a window without exact scores, the mean of the others. */
   readonly #offsets: number[]
 
   constructor(estimates: Estimates) {
@@ -81,14 +84,14 @@ class Comparison {
     return this.#exact.filter(({ length }) => length > 0).length
   }
 
-  /** The best estimates, and those that are not finite, which give no bound. */
+  /** Returns the candidates with the best estimates, and those whose estimates are not finite, which allow no bound. */
   begin(count: number): number[] {
     const scores = this.#scores
     const lost = [...scores.keys()].filter((place) => !Number.isFinite(scores[place]))
     return [...new Set([...inOrder(scores).slice(0, count), ...lost])]
   }
 
-  /** Where a candidate is rescored next: on one window, then on twice as many each time. */
+  /** Returns where a candidate is rescored next: on one window, then each time until twice as many windows are exact. */
   next(place: number): Look[] {
     const first = this.#exactOf(place).length
     const last = Math.min(this.#offsets.length, Math.max(1, 2 * first))
@@ -118,8 +121,8 @@ class Comparison {
   }
 
   /**
-   * Candidates that may or may not be among the `survivors` smallest, given a bound on a window's error, and that have windows left to
-   * rescore.
+   * Returns the candidates that may or may not be among the `survivors` smallest, given a bound on the error on a window, and that have
+   * windows left to rescore.
    */
   undecided(survivors: number, bound: number): number[] {
     const scores = this.#scores
@@ -157,8 +160,8 @@ class Comparison {
 }
 
 /**
- * Rescores, more exactly, the candidates of `places` that decide the order of the `survivors` smallest and whose scores are closer than
- * `margin`, relative to the smaller. Returns the scores with the new ones inserted.
+ * Rescores, more exactly, the candidates of `places` whose order among the `survivors` smallest is uncertain: those with scores closer than
+ * `margin`, relative to the smaller one. Returns the scores with the new ones inserted.
  */
 export async function settle(
   scores: Float64Array,
@@ -179,15 +182,15 @@ export async function settle(
     if (isClose(rank)) close.add(order[rank] as number).add(order[rank + 1] as number)
   }
   if (close.size === 0) return scores
-  const again = [...close]
-  const exact = await rescore(again)
-  return scores.map((score, place) => (close.has(place) ? (exact[again.indexOf(place)] as number) : score))
+  const rescored = [...close]
+  const exact = await rescore(rescored)
+  return scores.map((score, place) => (close.has(place) ? (exact[rescored.indexOf(place)] as number) : score))
 }
 
-/** Indices of scores, smallest first. */
+/** Returns the indices of scores, smallest first. Ties go to the lower index; NaN comes last. */
 export const inOrder = (scores: Float64Array): number[] => [...scores.keys()].sort((a, b) => orderOf(scores, a, b))
 
-/** Smaller scores first, non-finite ones last, ties by index. */
+/** Sorts smaller scores first, NaN last, and ties by index. */
 function orderOf(scores: Float64Array, a: number, b: number): number {
   const [first, second] = [scores[a] as number, scores[b] as number]
   if (Number.isNaN(first) || Number.isNaN(second)) return Number(Number.isNaN(first)) - Number(Number.isNaN(second)) || a - b

@@ -9,19 +9,19 @@ import { addPasses, commonParts, type PassCount, sharedPasses, stackPasses, time
 import type { Variant } from './trunk.ts'
 import type { Ranking } from './variant-ranking.ts'
 
-/** Everything that a search needs besides its options. */
+/** What a search needs besides its options. */
 export interface SearchMeans {
   readonly run: Omit<MethodRun, 'tensorStep'>
   readonly windows: Windows
   rank(windows: Windows): Ranking
 }
 
-/** Tokens of a window that is only counted: enough for searches that use a fraction of one. */
+/** Tokens of a window that is only counted. This many are enough for searches that use a fraction of a window. */
 const countedTokens = 64
 
 /**
- * The work of a search. It runs with invented scores and counts the passes that real scores would take. Knowing nothing of the model, it
- * draws a weight for each part, and a variant scores the sum of the weights that it lacks.
+ * Runs a search with invented scores and counts the passes that real scores would take. Nothing is known of the model, so each part gets a
+ * random weight, and the score of a variant is the sum of the weights that it lacks.
  */
 export async function countSearch(
   phase: string,
@@ -51,7 +51,7 @@ class PassCounter {
   readonly #weights: readonly number[]
   /** Variants scored on each window, by its id. */
   readonly #known = new Map<number, Set<string>>()
-  /** How many scores rank, and how many of these are rescored for a choice. */
+  /** How many scores rank, and how many of them are scored again for a choice. */
   readonly #scored = { ranked: 0, again: 0 }
 
   constructor(spec: DecoderSpec) {
@@ -65,7 +65,9 @@ class PassCounter {
     return ranked === 0 ? 'exactly' : { again: again / ranked }
   }
 
-  /** Variants that share their removals use a trunk between calls. The scores of others are remembered by window. */
+  /**
+   * Returns a ranking that counts. Calls with `lacking` use a trunk, as a greedy search does. Calls without it remember scores by window.
+   */
   ranking(windows: Windows): Ranking {
     const size = windows.reduce((sum, { length }) => sum + length, 0) / countedTokens
     const trunk = new CountedTrunk()
@@ -84,7 +86,7 @@ class PassCounter {
       score: async (variants, survivors, { lacking } = {}) => {
         const scores = await scoreExactly(variants, lacking)
         this.#scored.ranked += variants.length * size
-        // The survivors and the runner-up, on one window if that suffices.
+        // Counts the survivors and the runner-up, on one window if windows are rescored one by one.
         this.#scored.again += Math.min(variants.length, survivors + 1) * (lacking ? size : Math.min(1, size))
         return { scores, survivors: inOrder(scores).slice(0, survivors) }
       },
@@ -92,7 +94,10 @@ class PassCounter {
     }
   }
 
-  /** On a new window the dense model's own answers are computed too: a pass, and the head three times. */
+  /**
+   * Counts the passes for variants not yet scored on a window. A new window also needs the dense model's answers: one pass, and the head
+   * three times.
+   */
   #recalling(variants: readonly Variant[], window: Int32Array): PassCount {
     const id = window[0] as number
     const dense = this.#known.has(id) ? [] : [stackPasses(this.#spec.blocks.length, 1, 3)]
@@ -104,7 +109,7 @@ class PassCounter {
   }
 }
 
-/** The trunk of a greedy search. Streams of earlier calls are valid up to the last accepted removal. */
+/** Counts the passes along the trunk of a greedy search. Streams of earlier calls are valid up to the last accepted removal. */
 class CountedTrunk {
   #removed: Variant | undefined
   #kept: readonly number[] = [0]
@@ -113,10 +118,10 @@ class CountedTrunk {
     const held = this.#removed ? commonParts(this.#removed, lacking) : 0
     const kept = this.#kept.filter((position) => position <= held)
     const starts = variants.map((variant) => commonParts(variant, lacking))
-    const ways = starts.map((start) => ({ start, from: Math.max(0, ...kept.filter((position) => position <= start)) }))
+    const paths = starts.map((start) => ({ start, from: Math.max(0, ...kept.filter((position) => position <= start)) }))
     const passes = sharedPasses(variants, lacking)
     for (const [part, removed] of lacking.entries())
-      if (removed === 0 && ways.some(({ start, from }) => from <= part && part < start)) passes[isAttention(part) ? 'attention' : 'mlp']++
+      if (removed === 0 && paths.some(({ start, from }) => from <= part && part < start)) passes[isAttention(part) ? 'attention' : 'mlp']++
     this.#removed = lacking
     this.#kept = [...new Set([...kept, ...starts])]
     return passes

@@ -7,16 +7,16 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { windowName } from './variant-memory.ts'
 
 /**
- * What the divergence from a view needs of its answer to each window. A search that scores on the same windows again finds it kept, as far
- * as the limit allows, which saves a sixth to a fifth of EvoPress's work. What came first is kept. Windows run one by one, so that a search
- * that resumes with other kept windows finds the same numbers.
+ * Computes what divergences need of the dense model's answer to each window, and keeps it as far as the limit allows. The first windows are
+ * kept. A search that scores on them again finds them, which saves a sixth to a fifth of EvoPress's work. Windows run one by one, so a
+ * resumed search that kept other windows gets the same numbers.
  */
 export class DenseStates {
   readonly #view: ModelView
   readonly #limitBytes: number
   readonly #kept = new Map<string, DenseDistribution>()
   #bytes = 0
-  /** Windows that were run. */
+  /** How many windows were run so far. */
   passes = 0
 
   constructor(view: ModelView, limitBytes: number) {
@@ -24,7 +24,9 @@ export class DenseStates {
     this.#limitBytes = limitBytes
   }
 
-  /** The distributions of windows of equal length, as `products` compute them, stacked: [B*T] rows. The caller disposes of them. */
+  /**
+   * Returns the distributions of windows of equal length, computed with `products` and stacked: [B*T] rows. The caller disposes of them.
+   */
   async of(windows: Windows, { products = this.#view.model.products.deciding, signal }: HeadPass = {}): Promise<DenseDistribution> {
     const nameOf = (window: Int32Array) => `${products}|${windowName(window)}`
     const missing = windows.filter((window) => !this.#kept.has(nameOf(window)))

@@ -5,26 +5,26 @@ import type { PythonRandom } from '#engine/random/python-random.ts'
 import { densePlan, presentBlocks, variantOf } from '../plan.ts'
 import type { Variant } from './trunk.ts'
 
-/** What an evolutionary search may remove: equally many attention submodules and MLPs, or both of one block together. */
+/** The states of an evolutionary search. Each removes equally many attention submodules and MLPs, or whole blocks. */
 export class SearchSpace {
+  /** How many attention submodules, and how many MLPs, every state removes. */
   readonly count: number
-  readonly #whole: boolean
+  readonly #wholeBlocks: boolean
   readonly #start: Variant
   readonly #attention: readonly Part[]
   readonly #mlps: readonly Part[]
 
-  /** `count` of each kind are removed in every state. */
   constructor(spec: DecoderSpec, count: number, unit: 'block' | 'submodule') {
     this.count = count
-    this.#whole = unit === 'block'
+    this.#wholeBlocks = unit === 'block'
     this.#start = variantOf(densePlan(spec))
-    const blocks = this.#whole ? presentBlocks(spec) : [...spec.blocks.keys()]
-    const present = (part: Part) => this.#whole || this.#start[part] === 0
+    const blocks = this.#wholeBlocks ? presentBlocks(spec) : [...spec.blocks.keys()]
+    const present = (part: Part) => this.#wholeBlocks || this.#start[part] === 0
     this.#attention = blocks.map(attentionOf).filter(present)
     this.#mlps = blocks.map(mlpOf).filter(present)
   }
 
-  /** How many there are to choose the removed ones from. */
+  /** How many attention submodules or MLPs, whichever are fewer, a state can choose from. */
   get choices(): number {
     return Math.min(this.#attention.length, this.#mlps.length)
   }
@@ -32,32 +32,32 @@ export class SearchSpace {
   /** The number of states. */
   get states(): number {
     const attention = binomial(this.#attention.length, this.count)
-    return this.#whole ? attention : attention * binomial(this.#mlps.length, this.count)
+    return this.#wholeBlocks ? attention : attention * binomial(this.#mlps.length, this.count)
   }
 
-  /** How many other states can be reached by 1 to `flips` exchanges. */
+  /** Returns how many other states can be reached by 1 to `flips` exchanges. */
   neighbours(flips: number): number {
-    const at = (choices: number, distance: number) => binomial(this.count, distance) * binomial(choices - this.count, distance)
+    const statesAt = (choices: number, distance: number) => binomial(this.count, distance) * binomial(choices - this.count, distance)
     let total = -1
     for (let attention = 0; attention <= flips; attention++) {
-      for (let mlp = 0; mlp <= (this.#whole ? 0 : flips - attention); mlp++)
-        total += at(this.#attention.length, attention) * at(this.#mlps.length, mlp)
+      for (let mlp = 0; mlp <= (this.#wholeBlocks ? 0 : flips - attention); mlp++)
+        total += statesAt(this.#attention.length, attention) * statesAt(this.#mlps.length, mlp)
     }
     return total
   }
 
-  /** A uniformly drawn state. With whole blocks, MLPs are drawn too, although nothing depends on them, to keep step with the reference. */
+  /** Draws a state uniformly. MLPs are drawn even if whole blocks are removed, to use the same random numbers as the reference. */
   drawState(random: PythonRandom): Variant {
     const state = this.#start.slice()
     for (const part of random.sample(this.#attention, this.count)) state[part] = 1
     const mlps = random.sample(this.#mlps, this.count)
-    if (!this.#whole) for (const part of mlps) state[part] = 1
+    if (!this.#wholeBlocks) for (const part of mlps) state[part] = 1
     return this.#settle(state)
   }
 
   /**
-   * A parent with one to `mostFlips` exchanges of a removed and a kept submodule; few are more likely. Later exchanges may undo earlier
-   * ones.
+   * Returns a copy of the parent with 1 to `mostFlips` exchanges of a removed and a kept submodule. Fewer exchanges are more likely, and
+   * later ones may undo earlier ones.
    */
   mutate(parent: Variant, random: PythonRandom, mostFlips: number): Variant {
     const child = parent.slice()
@@ -73,7 +73,7 @@ export class SearchSpace {
   }
 
   #settle(state: Variant): Variant {
-    if (this.#whole) for (const part of this.#attention) state[part + 1] = at(state, part)
+    if (this.#wholeBlocks) for (const part of this.#attention) state[part + 1] = at(state, part)
     return state
   }
 }
@@ -90,7 +90,7 @@ function binomial(items: number, chosen: number): number {
   return chosen > items ? 0 : Math.round(result)
 }
 
-/** `attention/mlp`, one digit per block: 1 is removed. */
+/** Describes a state as `attention/mlp` with one digit per block, where 1 means removed. */
 export function describeState(state: Variant): string {
   const digits = (of: (block: number) => Part) => Array.from({ length: state.length / 2 }, (_, block) => state[of(block)]).join('')
   return `${digits(attentionOf)}/${digits(mlpOf)}`

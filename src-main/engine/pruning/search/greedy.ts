@@ -13,10 +13,10 @@ import type { Variant } from './trunk.ts'
 import type { Ranking } from './variant-ranking.ts'
 
 type Kind = Decision['kind']
-/** What one round may remove: the best of these kinds, or the first one on a tie. */
+/** The kinds of parts that one round may remove. The best candidate of any of them is removed; on a tie, that of the first kind. */
 export type Turn = readonly Kind[]
 
-/** A possible removal: the block it is reported under and its parts. */
+/** A possible removal: its parts, and the block that it is reported under. */
 export interface Candidate {
   readonly block: number
   readonly parts: readonly Part[]
@@ -24,8 +24,8 @@ export interface Candidate {
 
 interface GreedyOptions {
   /**
-   * How many candidates are scored first, by their scores of earlier rounds. Others are scored only while they could still win. 0 scores
-   * all.
+   * How many candidates are scored first, chosen by their scores of earlier rounds. Others are scored only while they could still win. 0
+   * scores all.
    */
   readonly lazy: number
   readonly run: Pick<SearchMeans['run'], 'count'>
@@ -50,12 +50,12 @@ interface ScoredCandidates {
   readonly certificate?: Certificate
 }
 
-/** Losses closer than this, relative to the smaller, are reported as tied: float32 noise could swap them. */
+/** Losses closer than this, relative to the smaller one, are reported as tied, because float32 noise could swap them. */
 const tieMargin = 1e-6
 
 /**
- * Removes candidates one at a time, always the one whose removal leaves the lowest perplexity on the windows. Greedy orders are nested: the
- * rounds for a smaller count are the first rounds for a larger one.
+ * Removes candidates one at a time, always the one whose removal leaves the lowest perplexity on the windows. A search for a smaller count
+ * has the same first rounds as one for a larger count.
  */
 export async function removeGreedily(
   { run, windows, rank }: SearchMeans,
@@ -107,7 +107,7 @@ function candidatesOf(base: Variant, kind: Kind): Candidate[] {
   return blocks.filter(({ parts }) => parts.length > 0)
 }
 
-/** The parts of a block that a removal of this kind takes. */
+/** Returns the parts of a block that a removal of this kind takes. */
 function candidateParts(base: Variant, kind: Kind, block: number): Part[] {
   const wanted = (part: Part) => kind === 'block' || (kind === 'attention') === isAttention(part)
   return [attentionOf(block), mlpOf(block)].filter((part) => base[part] === 0 && wanted(part))
@@ -124,9 +124,8 @@ export class GreedySearch {
   }
 
   /**
-   * Scores the model without each candidate, besides what `base` lacks, and picks the lowest perplexity. Ties go to the lower block.
-   * `earlier` are the decisions so far, from which a lazy search knows the last scores of candidates, and a certified one the errors of
-   * estimates.
+   * Scores the model without each candidate and without what `base` lacks, and picks the lowest perplexity. Ties go to the lower block. A
+   * lazy search takes the last scores of candidates from the decisions in `earlier`, and a certified one the errors of estimates.
    */
   async decide(
     base: Variant,
@@ -164,8 +163,8 @@ export class GreedySearch {
   }
 
   /**
-   * Losses without each candidate. Those that a lazy search asks for are all exact; others are estimates, except for those that could be
-   * the least.
+   * Returns the losses without each candidate. A lazy search gets exact losses. Others get estimates, except for candidates that could have
+   * the lowest loss.
    */
   async #score(
     base: Variant,
@@ -185,14 +184,14 @@ export class GreedySearch {
     return { finalists: candidates, losses: [...scores], ...found }
   }
 
-  /** Reports the passes made and frees what was kept. */
+  /** Reports the passes and frees what was kept. */
   dispose(): void {
     this.#options.run.count(this.#ranking.passes)
     this.#ranking.dispose()
   }
 }
 
-/** How many candidates a greedy search scores first. */
+/** The option for how many candidates a greedy search scores first. */
 export const lazyOption = {
   lazy: z.number().int().nonnegative().default(0).meta({
     title: 'Lazy',
@@ -204,7 +203,10 @@ export const lazyOption = {
 /** Options that greedy searches had in earlier versions. */
 export const retiredOptions = { screening: 'Every candidate is scored in full; the option "lazy" saves more time.' }
 
-/** Candidates leave the trunk at different points and are copied there, so a call joins only about a quarter of the rows that it could. */
+/**
+ * Rows that pass a part together, for estimates. Candidates leave the trunk at different points and are copied there, so a call joins only
+ * about a quarter of the rows that it could.
+ */
 export const joinedRows = rowsPerCall / 4
 
 function leastIndex(losses: readonly number[]): number {
@@ -215,7 +217,7 @@ function leastIndex(losses: readonly number[]): number {
   return best
 }
 
-/** Sentences about a greedy search: what a lazy one scored, and each round in which float32 could have chosen otherwise. */
+/** Returns notes on a greedy search: what a lazy one skipped, and each round in which float32 noise could have changed the choice. */
 export function greedyNotes(decisions: readonly Decision[], { lazy }: Pick<GreedyOptions, 'lazy'>): string[] {
   const ties = decisions.flatMap(({ round, block, tied }) =>
     tied ? [`Round ${round}: blocks ${[block, ...tied].join(', ')} had equal scores; block ${block} was removed.`] : [],

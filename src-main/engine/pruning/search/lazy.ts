@@ -5,23 +5,25 @@ interface Named {
   readonly block: number
 }
 
-/** Candidates with their losses, in their original order, and by block those that were trusted instead of scored. */
+/** The candidates that were scored, in their original order. */
 export interface ScoredCandidates<Candidate> {
   readonly candidates: readonly Candidate[]
+  /** The loss of each of them. */
   readonly losses: readonly number[]
+  /** The blocks of the candidates that were not scored, because we trust that they are worse. */
   readonly trusted: readonly number[]
 }
 
-/** The last score of each candidate of a kind, by block: perplexities. */
+/** Returns the last score, a perplexity, of each candidate of a kind, by block. */
 export function lastScores(past: readonly Decision[], kind: Decision['kind']): ReadonlyMap<number, number> {
   const decisions = past.filter((decision) => decision.kind === kind)
   return new Map(decisions.flatMap(({ scores }) => scores.map((score) => [score.block, scoreOf(score).value] as const)))
 }
 
 /**
- * Scores candidates by rising last score, `atOnce` at a time, starting with all that have none, until no remaining last score is as low as
- * the least one found. Every removal makes the model worse, so a candidate's loss has hardly ever fallen since it was last scored. For
- * those left out, we trust that it has not.
+ * Scores candidates in order of their last score, best first and `atOnce` at a time. Those without a last score come first. Stops when
+ * every remaining last score is worse than the best new one. A removal makes the model worse, so the loss of a candidate hardly ever falls
+ * from one round to the next. For the skipped candidates, we trust that it has not.
  */
 export async function scoreLazily<Candidate extends Named>(
   candidates: readonly Candidate[],
@@ -32,12 +34,12 @@ export async function scoreLazily<Candidate extends Named>(
   const lastOf = ({ block }: Named) => last.get(block) ?? Number.NEGATIVE_INFINITY
   const waiting = candidates.toSorted((a, b) => lastOf(a) - lastOf(b) || a.block - b.block)
   const found = new Map<Candidate, number>()
-  const takeMost = (most: number) => waiting.splice(0, Math.max(most, waiting.findLastIndex((one) => !last.has(one.block)) + 1))
-  let least = Number.POSITIVE_INFINITY
-  for (let batch = takeMost(atOnce); batch.length > 0; batch = takeMost(Math.min(atOnce, stillOpen(waiting, lastOf, least)))) {
+  const takeBatch = (count: number) => waiting.splice(0, Math.max(count, waiting.findLastIndex((one) => !last.has(one.block)) + 1))
+  let best = Number.POSITIVE_INFINITY
+  for (let batch = takeBatch(atOnce); batch.length > 0; batch = takeBatch(Math.min(atOnce, countOpen(waiting, lastOf, best)))) {
     const losses = await score(batch)
     for (const [index, one] of batch.entries()) found.set(one, losses[index] as number)
-    least = Math.min(least, ...losses.map(Math.exp))
+    best = Math.min(best, ...losses.map(Math.exp))
   }
   const scored = candidates.filter((one) => found.has(one))
   return {
@@ -47,18 +49,18 @@ export async function scoreLazily<Candidate extends Named>(
   }
 }
 
-/** How many of the waiting candidates, by rising last score, could still win. All of them if the least score is not finite. */
-function stillOpen<Candidate extends Named>(waiting: readonly Candidate[], lastOf: (one: Named) => number, least: number): number {
-  const first = waiting.findIndex((one) => lastOf(one) > least)
+/** Returns how many of the waiting candidates, sorted by last score, could still win. All of them can if the best score is not finite. */
+function countOpen<Candidate extends Named>(waiting: readonly Candidate[], lastOf: (one: Named) => number, best: number): number {
+  const first = waiting.findIndex((one) => lastOf(one) > best)
   return first < 0 ? waiting.length : first
 }
 
-/** How much a lazy search scored, and what it trusted. */
+/** Returns a note on how many candidates a lazy search scored and which rounds skipped some. */
 export function lazyNotes(decisions: readonly Decision[]): string[] {
-  const [scored, left] = [decisions.flatMap(({ scores }) => scores).length, decisions.flatMap(({ trusted = [] }) => trusted).length]
+  const [scored, skipped] = [decisions.flatMap(({ scores }) => scores).length, decisions.flatMap(({ trusted = [] }) => trusted).length]
   const rounds = decisions.filter(({ trusted = [] }) => trusted.length > 0).map(({ round }) => round)
-  if (left === 0) return [`The lazy search scored all ${scored} candidates, so every choice is the exact one.`]
+  if (skipped === 0) return [`The lazy search scored all ${scored} candidates, so every choice is the exact one.`]
   return [
-    `The lazy search scored ${scored} of ${scored + left} candidates. In ${rounds.length === 1 ? 'round' : 'rounds'} ${rounds.join(', ')} it left out those whose last score was worse than the winner’s, trusting that a score only rises as more is removed.`,
+    `The lazy search scored ${scored} of ${scored + skipped} candidates. In ${rounds.length === 1 ? 'round' : 'rounds'} ${rounds.join(', ')} it skipped those whose last score was worse than the winner’s, trusting that a score only gets worse as more is removed.`,
   ]
 }

@@ -6,7 +6,10 @@ interface PackLimits {
   readonly wanted?: number
 }
 
-/** Packs of variants, one for each walk, starting with those that leave the trunk first. `starts[i]` is where variant i leaves it. */
+/**
+ * Divides variants into packs, one for each walk, in the order in which they leave the trunk. `starts[i]` is the position where variant i
+ * leaves it.
+ */
 export function packVariants(starts: readonly number[], { fitting, wanted = starts.length }: PackLimits): number[][] {
   const size = Math.max(1, Math.min(fitting, wanted))
   const order = [...starts.keys()].sort((a, b) => (starts[a] as number) - (starts[b] as number))

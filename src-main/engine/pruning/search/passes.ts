@@ -1,15 +1,15 @@
 import type { Variant } from './trunk.ts'
 
-/** Windows that passed through an attention, an MLP, the head. */
+/** How many windows passed attention submodules, MLPs and the head. */
 export interface PassCount {
   attention: number
   mlp: number
   head: number
-  /** Passes through attention or MLP that were replaced by remembered outputs. */
+  /** Passes through attention or MLPs that remembered results replaced. */
   recalled?: number
 }
 
-/** The passes of variants that share a branch until they differ, for one window. The path along `trunk` is not counted. */
+/** Counts the passes of variants that share a branch until they differ, for one window. The path along `trunk` is not counted. */
 export function sharedPasses(variants: readonly Variant[], trunk?: Variant): PassCount {
   const passes = { attention: 0, mlp: 0, head: 0 }
   const sorted = variants.toSorted((a, b) => Buffer.compare(a, b))
@@ -22,18 +22,18 @@ export function sharedPasses(variants: readonly Variant[], trunk?: Variant): Pas
   return passes
 }
 
-/** How many parts two variants treat the same way before they differ. */
+/** Returns the number of parts before the first one in which two variants differ. */
 export function commonParts(a: Variant, b: Variant): number {
   const part = a.findIndex((bit, index) => bit !== b[index])
   return part < 0 ? a.length : part
 }
 
-/** Passes of windows through all blocks, or through the remaining share of them. */
+/** Returns the passes of windows through `blocks` blocks. Pass a fraction of the windows to count a pruned model. */
 export function stackPasses(blocks: number, windows: number, head = 0): PassCount {
   return { attention: windows * blocks, mlp: windows * blocks, head }
 }
 
-/** The cost of a pass that shows the inputs of its projections, relative to one that does not: streams are kept and copied meanwhile. */
+/** Cost of a pass that shows the inputs of its projections, relative to one that does not. Streams are kept and copied meanwhile. */
 export const watched = 1.5
 
 export function timesPasses({ attention, mlp, head }: PassCount, times: number): PassCount {

@@ -17,20 +17,24 @@ import { type Reach, type VariantMemory, windowName } from './variant-memory.ts'
 export interface Recall {
   readonly memory: VariantMemory
   readonly dense: DenseStates
-  /** Windows, and how they were computed, that this run has asked for: by itself it would have needed the dense model's answers to them. */
+  /**
+   * The windows that this run has scored on, named together with the products used. Without the memory, the run would have computed the
+   * dense model's answers to each of them.
+   */
   readonly seen: Set<string>
 }
 
-/** A variant and a window that were not scored together before. */
+/** A variant to score on a window. */
 interface Job {
   readonly window: Int32Array
   readonly variant: Variant
+  /** Names the window and the products, as a key of the memory. */
   readonly place: string
 }
 
 /**
- * Scores variants by their divergence from the dense model, each on each window from the furthest known stream. Windows and branches have
- * their own products, so what is remembered has exactly the bits of what would be computed again.
+ * Scores variants by their divergence from the dense model. Each variant starts on each window from the furthest remembered stream. Windows
+ * and branches are multiplied separately, so a remembered value has exactly the bits of a recomputed one.
  */
 export class RecallingScorer {
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0, recalled: 0 }
@@ -54,7 +58,7 @@ export class RecallingScorer {
     this.shares = windows.map(({ length }) => (length - 1) / predicted)
   }
 
-  /** Mean divergence per predicted token of each variant, in nats. */
+  /** Returns the mean divergence per predicted token of each variant, in nats. */
   async score(variants: readonly Variant[]): Promise<Float64Array> {
     await this.look(variants.flatMap((variant) => this.#windows.map((_, window) => ({ variant, window }))))
     return Float64Array.from(variants, (variant) => this.#meanOf(variant))
@@ -73,26 +77,26 @@ export class RecallingScorer {
     return `${this.#products}|${windowName(window)}`
   }
 
-  /** Mean divergence per predicted token for pairs of a variant and a window, which is given by index. */
+  /** Returns the mean divergence per predicted token for pairs of a variant and a window, which is given by index. */
   async look(looks: readonly { readonly variant: Variant; readonly window: number }[]): Promise<Float64Array> {
     const { memory } = this.#recall
     const jobs = looks.map(({ variant, window: index }): Job => {
       const window = this.#windows[index] as Int32Array
       return { window, variant, place: this.#placeOf(window) }
     })
-    const made = this.#submodules
+    const before = this.#submodules
     for (const pack of this.#packs(jobs.filter(({ place, variant }) => memory.scoreOf(place, variant) === undefined)))
       await this.#scoreTogether(pack)
-    this.passes.recalled = (this.passes.recalled ?? 0) + this.#needed(jobs) - (this.#submodules - made)
+    this.passes.recalled = (this.passes.recalled ?? 0) + this.#needed(jobs) - (this.#submodules - before)
     return Float64Array.from(jobs, ({ window, variant, place }) => (memory.scoreOf(place, variant) ?? Number.NaN) / (window.length - 1))
   }
 
-  /** Passes through submodules that a call would make if nothing were known, including the dense model's on new windows. */
+  /** Returns the passes through submodules that a call would make without the memory, including those of the dense model on new windows. */
   #needed(jobs: readonly Job[]): number {
     const { seen } = this.#recall
     let needed = 0
-    for (const [place, own] of Map.groupBy(jobs, (job) => job.place)) {
-      const { attention, mlp } = sharedPasses(own.map(({ variant }) => variant))
+    for (const [place, same] of Map.groupBy(jobs, (job) => job.place)) {
+      const { attention, mlp } = sharedPasses(same.map(({ variant }) => variant))
       needed += attention + mlp + (seen.has(place) ? 0 : this.#view.parts.length)
       seen.add(place)
     }
@@ -103,7 +107,7 @@ export class RecallingScorer {
     return this.passes.attention + this.passes.mlp
   }
 
-  /** Packs of jobs whose streams fit in the workspace. */
+  /** Divides jobs into packs whose streams fit in the workspace. */
   #packs(jobs: readonly Job[]): Job[][] {
     const { model, spec } = this.#view
     const longest = Math.max(1, ...jobs.map(({ window }) => window.length))
@@ -122,7 +126,7 @@ export class RecallingScorer {
     }
   }
 
-  /** Takes all jobs through the parts, each from its furthest known stream. Returns the streams after the last part. */
+  /** Takes all jobs through the parts, each from its furthest remembered stream. Returns the streams after the last part. */
   async #walkAll(jobs: readonly Job[]): Promise<Branch[]> {
     const { parts } = this.#view
     const waiting = await this.#beginnings(jobs)
@@ -143,7 +147,7 @@ export class RecallingScorer {
     }
   }
 
-  /** A branch for all jobs that start from the same stream; those that start first come last. */
+  /** Returns one branch for all jobs that start from the same stream. Branches that start first come last. */
   async #beginnings(jobs: readonly Job[]): Promise<{ from: number; branch: Branch }[]> {
     const reaches = jobs.map(({ place, variant }) => this.#recall.memory.reach(place, variant))
     const groups = Map.groupBy(jobs.keys(), (job) => (reaches[job] as Reach).key)

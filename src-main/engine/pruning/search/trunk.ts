@@ -2,18 +2,18 @@ import { copyStream, disposeStreams } from '#engine/model/streams.ts'
 import type { Stream } from '#engine/model/walk.ts'
 import type { Part } from '#engine/model/weights/weights.ts'
 
-/** [2L]: 1 for each removed part. */
+/** The parts that a variant of a model lacks, [2L]: 1 for each removed part. */
 export type Variant = Uint8Array
 
-/** The first position in `parts` at which two variants differ; `parts.length` if they are equal. */
+/** Returns the first position in `parts` at which two variants differ, or `parts.length` if they are equal. */
 export function firstDifference(a: Variant, b: Variant, parts: readonly Part[]): number {
   const position = parts.findIndex((part) => a[part] !== b[part])
   return position < 0 ? parts.length : position
 }
 
 /**
- * The path that all candidates of a walk share. It keeps the streams in front of the positions where candidates branch off, for later walks
- * too. The stem, its own stream, computes what is missing and runs only as far as needed.
+ * The path that all candidates of a walk share. It keeps the streams at the positions where candidates branch off, for later walks too.
+ * Missing streams are computed by the stem, a stream of the trunk that walks along with the candidates and only as far as needed.
  */
 export class Trunk {
   readonly removed: Variant
@@ -26,17 +26,17 @@ export class Trunk {
     this.#kept.set(0, root)
   }
 
-  /** Where a walk has to begin to reach all of `starts`. */
+  /** Returns the position at which a walk has to begin to reach all of `starts`. */
   firstPosition(starts: Iterable<number>): number {
     return Math.min(...[...starts].map((start) => this.#keptUpTo(start)))
   }
 
-  /** The last position up to `position` with a kept stream. */
+  /** Returns the last position up to `position` that has a kept stream. */
   #keptUpTo(position: number): number {
     return Math.max(0, ...[...this.#kept.keys()].filter((kept) => kept <= position))
   }
 
-  /** Called when a walk reaches a position: the stem begins or ends here, and its stream is kept if candidates branch off. */
+  /** Called when a walk reaches a position. Keeps the stem's stream if candidates branch off here, and starts or ends the stem. */
   arrive(position: number, starts: ReadonlySet<number>): void {
     const next = Math.min(...[...starts].filter((start) => start > position))
     if (this.#stem && starts.has(position) && !this.#kept.has(position)) this.#kept.set(position, copyStream(this.#stem))
@@ -50,10 +50,10 @@ export class Trunk {
     return this.#stem ? [this.#stem] : []
   }
 
-  /** A copy of the stream before a position, for candidates that branch off there. */
+  /** Returns a copy of the stream before a position, for candidates that branch off there. */
   leave(position: number): Stream {
     const kept = this.#kept.get(position)
-    if (!kept) throw new RangeError(`The trunk has no stream in front of position ${position}.`)
+    if (!kept) throw new RangeError(`The trunk has no stream before position ${position}.`)
     return copyStream(kept)
   }
 
@@ -70,7 +70,7 @@ export class Trunk {
     this.#stem = undefined
   }
 
-  /** Moves to other removals: streams that are still valid stay, the others are freed. */
+  /** Returns the trunk for other removals and disposes of this one. Streams that are still valid are kept. */
   moveTo(removed: Variant, parts: readonly Part[]): Trunk {
     const common = firstDifference(this.removed, removed, parts)
     const next = new Trunk(removed, this.leave(0))

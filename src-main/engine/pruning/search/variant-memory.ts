@@ -5,7 +5,7 @@ import type { Variant } from './trunk.ts'
 
 const names = new WeakMap<Int32Array, string>()
 
-/** Names a window by its ids. */
+/** Returns a name for a window, derived from its ids. */
 export function windowName(window: Int32Array): string {
   const known = names.get(window)
   if (known !== undefined) return known
@@ -16,19 +16,19 @@ export function windowName(window: Int32Array): string {
   return name
 }
 
-/** The furthest known stream on a variant's path: before part `from`, under a key; 0 if there is none. */
+/** The furthest remembered stream on the path of a variant, before part `from`. 0 if none is remembered. */
 export interface Reach {
   readonly from: number
   readonly key: string
 }
 
 /**
- * What scoring variants leaves for later calls, and for later runs on the same model: every score, and streams after blocks as far as the
- * limit allows. Both depend only on the window and on what was removed up to there, so other numbers of removals and other seeds find them
- * too. The least recently used stream is dropped first.
+ * Remembers what later calls and later runs on the same model can use: every score, and streams after blocks as far as the limit allows. A
+ * stream depends only on the window and on what was removed before it, so runs with other sparsities and seeds find it too. The least
+ * recently used stream is dropped first.
  */
 export class VariantMemory {
-  /** By `place` and variant: the sum of a window's scores. */
+  /** The sum of the scores of a window, by place and variant. A place names a window and the products used. */
   readonly #scores = new Map<string, number>()
   readonly #streams = new Map<string, Stream>()
   readonly #limitBytes: number
@@ -38,7 +38,7 @@ export class VariantMemory {
     this.#limitBytes = limitBytes
   }
 
-  /** `place` names a window and how it is computed. */
+  /** Returns the remembered score of a variant, if any. */
   scoreOf(place: string, variant: Variant): number | undefined {
     return this.#scores.get(keyOf(place, variant, variant.length))
   }
@@ -47,7 +47,7 @@ export class VariantMemory {
     this.#scores.set(keyOf(place, variant, variant.length), score)
   }
 
-  /** The stream furthest along a variant's path. */
+  /** Finds the remembered stream furthest along the path of a variant. */
   reach(place: string, variant: Variant): Reach {
     for (let from = variant.length - 2; from > 0; from -= 2) {
       const key = keyOf(place, variant, from)
@@ -56,16 +56,16 @@ export class VariantMemory {
     return { from: 0, key: place }
   }
 
-  /** A copy of a stream that `reach` found. */
+  /** Returns a copy of a stream that `reach` found. */
   take(key: string): Stream {
     const stream = this.#streams.get(key)
-    if (!stream) throw new RangeError('This stream is not known any more.')
+    if (!stream) throw new RangeError('This stream is no longer remembered.')
     this.#streams.delete(key)
     this.#streams.set(key, stream)
     return copyStream(stream)
   }
 
-  /** Keeps a copy of a stream before a part, if there is room. */
+  /** Keeps a copy of a stream before a part. Older streams make room for it, unless it exceeds the limit alone. */
   keep(place: string, variant: Variant, from: number, stream: Stream): void {
     const key = keyOf(place, variant, from)
     const bytes = bytesOf(stream)

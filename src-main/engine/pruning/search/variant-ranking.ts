@@ -7,25 +7,28 @@ import { type Recall, RecallingScorer } from './recalling-scorer.ts'
 import type { Variant } from './trunk.ts'
 import { type ScorerOptions, VariantScorer } from './variants.ts'
 
-/** Scores closer than this, relative, are decided in float32. Products of split operands are within 5e-6 of the largest entry. */
+/**
+ * Scores closer than this, relative to the smaller one, are decided in float32. Products of split operands are within 5e-6 of the largest
+ * entry.
+ */
 const splitMargin = 2e-5
 
 type RankingOptions = Omit<ScorerOptions, 'products'> | { readonly recall: Recall; readonly signal: AbortSignal }
 type Scorer = VariantScorer | RecallingScorer
 
-/** What searches need of it. */
+/** The members of `VariantRanking` that searches use. */
 export type Ranking = Pick<VariantRanking, 'score' | 'scoreExactly' | 'passes' | 'dispose'>
 
 /**
- * Scores variants as precisely as choices need. If the model has separate products for ranking, a first pass ranks all variants, those that
- * could be among the best are rescored, and what this does not separate is scored a third time.
+ * Scores variants as precisely as a choice needs. If the model has separate products for ranking, a first pass ranks all variants. Those
+ * that could be among the best are rescored, and those that this does not separate are scored a third time.
  */
 export class VariantRanking {
   readonly #scorers = new Map<Products, Scorer>()
   readonly #view: ModelView
   readonly #scorerFor: (products: Products) => Scorer
 
-  /** With `recall`, scores are divergences, and what was scored before is not computed again. */
+  /** With `recall`, scores are divergences, and remembered ones are not computed again. Otherwise they are losses. */
   constructor(view: ModelView, windows: Windows, options: RankingOptions) {
     this.#view = view
     this.#scorerFor = (products) =>
@@ -40,13 +43,14 @@ export class VariantRanking {
     return scorer
   }
 
-  /** Scores of variants by the products that decide. */
+  /** Returns the scores of variants, computed with the products that decide. */
   scoreExactly(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
     return this.#scorer(this.#view.model.products.deciding).score(variants, lacking)
   }
 
   /**
-   * Scores of variants, exact for the `survivors` smallest. `lacking` is what all of them lack; `earlier` are this search's certificates.
+   * Returns the scores of variants, exact for the `survivors` smallest. `lacking` is what all variants lack. `earlier` are the certificates
+   * of earlier rounds of this search.
    */
   async score(
     variants: readonly Variant[],
@@ -67,18 +71,18 @@ export class VariantRanking {
     return rescoring === deciding ? found : this.#settle(found, variants, lacking)
   }
 
-  /** The same, but what rescoring does not separate is scored by the deciding products. */
+  /** Scores the candidates that rescoring does not separate with the deciding products. */
   async #settle(found: CertifiedScores, variants: readonly Variant[], lacking: Variant | undefined): Promise<CertifiedScores> {
     const isEstimated = new Set(found.estimated)
     const places = [...variants.keys()].filter((place) => !isEstimated.has(place))
-    const scores = await settle(found.scores, places, found.survivors.length, splitMargin, (again) =>
+    const scores = await settle(found.scores, places, found.survivors.length, splitMargin, (close) =>
       this.scoreExactly(
-        again.map((place) => variants[place] as Variant),
+        close.map((place) => variants[place] as Variant),
         lacking,
       ),
     )
-    const able = new Set([...places, ...found.survivors])
-    const survivors = inOrder(scores).filter((place) => able.has(place))
+    const eligible = new Set([...places, ...found.survivors])
+    const survivors = inOrder(scores).filter((place) => eligible.has(place))
     return { ...found, scores, survivors: survivors.slice(0, found.survivors.length) }
   }
 
@@ -93,14 +97,14 @@ export class VariantRanking {
   }
 }
 
-/** What is rescored one by one: windows if their scores are remembered, else all together. */
+/** Returns the share of each window in a score if windows can be rescored one by one. Otherwise all windows count as one. */
 const sharesOf = (scorer: Scorer): readonly number[] => ('shares' in scorer ? scorer.shares : [1])
 
 function lookBy(scorer: Scorer, variants: readonly Variant[], looks: readonly Look[], lacking: Variant | undefined): Promise<Float64Array> {
-  const own = looks.map(({ place, window }) => ({ variant: variants[place] as Variant, window }))
-  if ('look' in scorer) return scorer.look(own)
+  const pairs = looks.map(({ place, window }) => ({ variant: variants[place] as Variant, window }))
+  if ('look' in scorer) return scorer.look(pairs)
   return scorer.score(
-    own.map(({ variant }) => variant),
+    pairs.map(({ variant }) => variant),
     lacking,
   )
 }

@@ -13,21 +13,21 @@ import type { PassCount } from './passes.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
 
 export interface ScorerOptions {
-  /** The products of candidates' parts and the head. Default: float32. */
+  /** The products that compute parts and the head. Default: float32. */
   readonly products?: Products
-  /** If off, each variant runs by itself from the embedding, to check that sharing changes nothing. */
+  /** Whether variants share streams. Tests turn it off to check that sharing changes nothing. Default: on. */
   readonly sharing?: boolean
   readonly signal?: AbortSignal
 }
 
-/** Rows that weights should be packed for. */
+/** If weights are packed for a walk, it should have at least this many rows. */
 const rowsPerPacking = 8 * rowsPerCall
 
 /**
- * Scores many plans that differ in few submodules, on one set of windows. Variants go through the parts together, a pack at a time. Those
- * that agree up to a part share one branch up to it, each part's weights are leased once for all branches, and the head runs in chunks of
- * rows. A greedy search names what all its candidates lack. Their common path, the trunk, is kept between calls, so only what follows the
- * last accepted removal is computed again.
+ * Scores many variants that differ in few submodules, on one set of windows. Variants go through the parts together, a pack at a time.
+ * Those that agree up to a part share one branch up to it. The weights of each part are leased once for all branches, and the head runs in
+ * chunks of rows. A greedy search names what all its candidates lack. Their common path, the trunk, is kept between calls, so only what
+ * follows the last accepted removal is computed again.
  */
 export class VariantScorer {
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
@@ -38,7 +38,7 @@ export class VariantScorer {
   readonly #signal: AbortSignal | undefined
   readonly #trunks = new Map<WindowGroup, Trunk>()
   readonly #products: Products
-  /** Whether scores only rank. One that is lost is scored again by products with a larger range. */
+  /** Whether scores only rank. One that is not finite is then scored again with products of a larger range. */
   readonly #ranks: boolean
 
   constructor(view: ModelView, windows: Windows, { products = 'float32', sharing, signal }: ScorerOptions = {}) {
@@ -52,7 +52,7 @@ export class VariantScorer {
     this.#ranks = products === ranking && ranking !== deciding
   }
 
-  /** Mean loss of the next token of each variant, in nats. `lacking` is what all variants lack. */
+  /** Returns the mean loss of the next token of each variant, in nats. `lacking` is what all variants lack. */
   async score(variants: readonly Variant[], lacking?: Variant): Promise<Float64Array> {
     const sums = new Float64Array(variants.length)
     let tokens = 0
@@ -70,7 +70,10 @@ export class VariantScorer {
     return sums.map((sum) => sum / tokens)
   }
 
-  /** All variants in one walk, unless their streams outgrow the workspace, or a kept trunk and kept weights make walks short. */
+  /**
+   * Returns all variants as one walk if their streams fit in the workspace. If the trunk and the weights are kept, walks are smaller,
+   * because a walk then begins only where its first variant leaves the trunk.
+   */
   #packs(variants: readonly Variant[], group: WindowGroup, lacking: Variant | undefined): number[][] {
     const { model, parts, spec } = this.#view
     const bytes = 4 * group.ids.length * spec.hidden * (spec.parallelResidual ? 2 : 1)
@@ -130,14 +133,14 @@ export class VariantScorer {
     }
   }
 
-  /** One branch for all variants that leave the trunk at a position, or one each if nothing is shared. */
+  /** Returns one branch for all variants that leave the trunk at a position, or one for each if nothing is shared. */
   #leaving(trunk: Trunk, position: number, variants: readonly number[]): Branch[] {
     if (variants.length === 0) return []
-    const together = this.#sharing ? [variants] : variants.map((variant) => [variant])
-    return together.map((own) => ({ ...trunk.leave(position), variants: own }))
+    const groups = this.#sharing ? [variants] : variants.map((variant) => [variant])
+    return groups.map((own) => ({ ...trunk.leave(position), variants: own }))
   }
 
-  /** Takes branches and the trunk's stem past one part. Those that lack it stay unchanged, the others run it. */
+  /** Takes branches and the trunk's stem past one part. Streams of variants that lack the part stay unchanged. */
   async #pass(part: Part, branches: readonly Branch[], variants: readonly Variant[], trunk: Trunk): Promise<Branch[]> {
     const { having, lacking } = divideBranches(branches, (variant) => variants[variant]?.[part] === 1)
     const stemLacks = trunk.removed[part] === 1

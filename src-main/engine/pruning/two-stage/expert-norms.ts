@@ -13,15 +13,16 @@ interface Report {
 }
 
 /**
- * 2SSP's width scores (arXiv 2501.17771, Eq. 2) inside experts: the mean over windows of each neuron's norm over the tokens routed to its
- * expert, each times its gate, because the gate multiplies what reaches the stream. [L][E][I]; blocks without a mixture have none.
+ * Returns 2SSP's width scores (arXiv 2501.17771, Eq. 2) inside experts, [L][E][I]: the mean over windows of each neuron's norm over the
+ * tokens routed to its expert. Activations are multiplied by the token's gate, because the gate multiplies what reaches the stream. Blocks
+ * without a mixture have no scores.
  */
 export async function expertNorms(view: ModelView, windows: Windows, report: Report): Promise<Record<NormKind, number[][][]>> {
   const { spec, model } = view
   const sums = spec.blocks.map(({ experts = 0, width }) => new NormSums(experts, width))
   await runWindows(view, windows, {
     ...report,
-    // A token that rounding sent to another expert would be counted there.
+    // If rounding sent a token to another expert, it would be counted there.
     products: model.products.deciding,
     endsBeforeOutput: true,
     observe(group, part, { experts = [] }) {
@@ -55,8 +56,8 @@ class NormSums {
       for (let neuron = 0; neuron < width; neuron++) {
         let [magnitudes, squares] = [0, 0]
         for (let row = first; row < end; row++) {
-          const at = row * width + neuron
-          const value = Math.abs((gates[row] ?? outside(gates, row)) * (values[at] ?? outside(values, at)))
+          const index = row * width + neuron
+          const value = Math.abs((gates[row] ?? outside(gates, row)) * (values[index] ?? outside(values, index)))
           magnitudes += value
           squares += value * value
         }

@@ -8,8 +8,8 @@ import { expertNorms } from './expert-norms.ts'
 import { columnNorms, type NormRequest } from './neuron-norms.ts'
 
 /**
- * Scores of what an MLP may lose, per block: its neurons [L][I], those of each expert [L][E][I], or the hidden channels that it reads and
- * writes [L][D].
+ * Scores of what an MLP may lose, by block: its neurons [L][I], the neurons of each expert [L][E][I], or the hidden channels that it reads
+ * and writes [L][D].
  */
 export type MlpScores =
   | { readonly neurons: number[][]; readonly experts?: never; readonly inputs?: never }
@@ -18,7 +18,7 @@ export type MlpScores =
 
 const scoring = 'Stage 1: scoring neurons'
 
-/** The pass that scores neurons. */
+/** Returns the work of the pass that scores neurons. */
 export function scoringPhase(spec: DecoderSpec, windows: number, expertsGone?: number): MethodPhase {
   const without = expertsGone === undefined ? '' : ` without ${expertsGone} of the experts`
   const phase = { phase: scoring, passes: stackPasses(spec.blocks.length, windows), shared: `${scoring}, ${windows} windows${without}` }
@@ -33,7 +33,7 @@ interface MlpScoreOptions {
 
 const normStep: StepKind = { version: 1, reach: 'shared' }
 
-/** Mean norms of the input's view. One pass gives both norms of the neurons and serves all sparsities. */
+/** Returns mean norms for the input's view. One pass gives both norms of the neurons and serves all sparsities. */
 export async function mlpScores<Options>(input: MethodInput<Options>, { norm, windows, cut }: MlpScoreOptions): Promise<MlpScores> {
   const key = norm === 1 ? 'l1' : 'l2'
   const count = Math.min(windows, input.calibration.length)
@@ -79,15 +79,15 @@ function expertNormsOf<Options>({ view, calibration, run }: MethodInput<Options>
 }
 
 interface KeptColumns {
-  /** Per block, the indices that stay. */
+  /** The indices that stay, by block. */
   readonly kept: number[][]
-  /** Per block, the smallest score that stays. */
+  /** The smallest score that stays, by block. */
   readonly cuts: number[]
   /** A sentence for each block whose cut is a tie within float32. */
   readonly notes: string[]
 }
 
-/** The columns of each block with the largest scores: `counts`, in all blocks or in each. */
+/** Picks the `count` columns of each block with the largest scores. `what` names a column in the notes. */
 export function keepLargest(scores: readonly number[][], count: number, what: string): KeptColumns {
   const selections = scores.map((block) => largest(block, count))
   return {
@@ -96,7 +96,7 @@ export function keepLargest(scores: readonly number[][], count: number, what: st
     notes: selections.flatMap(({ margin }, block) =>
       margin < 1e-6 && count < at(scores, block).length
         ? [
-            `Block ${block}: the last ${what} kept and the first removed differ by ${margin.toExponential(1)} relative, a tie within float32.`,
+            `Block ${block}: the scores of the last ${what} kept and the first removed differ by only ${margin.toExponential(1)} of their size, which is a tie in float32.`,
           ]
         : [],
     ),

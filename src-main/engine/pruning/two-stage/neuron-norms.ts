@@ -7,7 +7,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { columnSums } from '#engine/tensor/column-sums.ts'
 
-/** Which of the MLP's vectors are measured: neurons (the input of the down projection), or hidden channels going in or out. */
+/** Which vectors of an MLP are measured: neurons (the input of the down projection), or the hidden channels at its input or output. */
 type MlpSite = 'neurons' | 'input' | 'output'
 export type NormKind = 'l1' | 'l2'
 
@@ -16,7 +16,7 @@ export interface NormRequest {
   readonly norm: NormKind
 }
 
-/** Per block, the mean over windows of each column's norm over the T positions of a window. */
+/** For each block, each column's norm over the T positions of a window, averaged over windows. */
 type BlockNorms = Float64Array[]
 
 interface Report {
@@ -25,8 +25,8 @@ interface Report {
 }
 
 /**
- * 2SSP's width scores (arXiv 2501.17771, Eq. 2). One forward pass of the unpruned model over the windows serves all requests. The head and,
- * for neurons, the last down projection add nothing and do not run.
+ * Returns 2SSP's width scores (arXiv 2501.17771, Eq. 2). One forward pass over the windows serves all requests. It skips the head, and the
+ * last down projection unless outputs are requested.
  */
 export async function columnNorms(
   view: ModelView,
@@ -38,7 +38,7 @@ export async function columnNorms(
   return new Map(requests.map((request) => [request, nested.get(request)?.get(windows.length) ?? []]))
 }
 
-/** The same over the first `counts[i]` windows for every i, from one pass over all of them. */
+/** Returns these scores over the first `counts[i]` windows for every i, from one pass over all windows. */
 export async function nestedColumnNorms(
   view: ModelView,
   windows: Windows,
@@ -84,7 +84,7 @@ const sumsOf =
   (of) =>
     columnSums(x, batch, tokens, of)
 
-/** Norms over the positions of each window, [B, I] row by row, from sums over them. */
+/** Returns norms over the positions of each window, [B, I] row by row, from sums over them. */
 function normsFrom(sums: NeuronSums, norm: NormKind): ArrayLike<number> {
   return norm === 'l1' ? sums('magnitudes') : Float64Array.from(sums('squares'), Math.sqrt)
 }

@@ -11,28 +11,33 @@ export interface TwoStageSplit {
   readonly attention: number
   /** The share of its parameters that each MLP loses, 0 to 1. */
   readonly mlpShare: number
-  /** Neurons that remain in each MLP, of `width`. */
+  /** Neurons that remain in each MLP. */
   readonly neurons: number
+  /** Neurons of each MLP before pruning. */
   readonly width: number
 }
 
 interface StackShape {
-  /** Parameters of the attention of each block that has one, and their mean. */
+  /** Parameters of each attention submodule. */
   readonly attentions: readonly number[]
+  /** Their mean. */
   readonly attention: number
+  /** Parameters of one MLP. */
   readonly mlp: number
-  /** How many MLPs lose neurons, and the parameters of one of them that belong to neurons; in a mixture, to its experts' neurons. */
+  /** How many MLPs lose neurons. */
   readonly mlps: number
+  /** Parameters of one of them that belong to neurons; in a mixture, to the neurons of its experts. */
   readonly cut: number
+  /** Parameters of the block stack. */
   readonly total: number
   readonly width: number
 }
 
-/** Blocks whose MLPs lose neurons: all, except that dense MLPs beside mixtures stay whole. */
+/** Returns the blocks whose MLPs lose neurons: all, except dense MLPs in a model with mixtures. */
 export const narrowedBlocks = ({ blocks, router }: DecoderSpec): number[] =>
   [...blocks.keys()].filter((index) => !router || blocks[index]?.experts !== undefined)
 
-/** The sizes that the split uses. MLPs are equal before pruning; token mixers of several kinds differ. */
+/** Returns the sizes that the split uses. MLPs must be equal; token mixers of several kinds may differ in size. */
 function stackShape(spec: DecoderSpec): StackShape {
   const narrowed = narrowedBlocks(spec)
   const first = narrowed.find((index) => layoutOf(spec, index).width > 0) ?? -1
@@ -40,12 +45,13 @@ function stackShape(spec: DecoderSpec): StackShape {
   if (first < 0 || narrowed.some((index) => layoutOf(spec, index).width !== width)) {
     throw new EspalierError(
       'infeasible',
-      'This model has MLPs of different widths or none at all; 2SSP needs equal ones. Start from the dense model.',
+      '2SSP needs MLPs of equal width, but those of this model differ, or it has none. Start from the dense model.',
     )
   }
   const attentions = attentionParameters(spec)
   const sum = attentions.reduce((total, own) => total + own, 0)
-  // A model without attention can only lose neurons. Eq. 5 still needs the size of an attention, so it gets the first block's.
+  // A model without attention can only lose neurons. Eq. 5 still needs the size of an attention submodule, so we use that of the first
+  // block.
   const attention = attentions.length === 0 ? blockParameters(spec, first).attention : sum / attentions.length
   const { mlp } = blockParameters(spec, first)
   const cut = spec.router ? expertParameters(spec.block(first)) : mlp
@@ -56,26 +62,27 @@ function attentionParameters(spec: DecoderSpec): number[] {
   return spec.blocks.flatMap((layout, index) => (layout.attention ? [blockParameters(spec, index).attention] : []))
 }
 
-/** How the split treats token mixers of different sizes, for a run's notes. */
+/** Returns a note on how the split treats token mixers of different sizes, if they differ. */
 export function mixerNotes(spec: DecoderSpec): string[] {
   const own = attentionParameters(spec)
   const [least, most] = [Math.min(...own), Math.max(...own)]
   if (own.length === 0 || least === most) return []
   return [
-    `Token mixers differ in size (${least} to ${most} parameters). Eq. 5 uses the size of each block, and neurons make up for the mean of the removed ones. The reached sparsity counts exactly what was removed.`,
+    `Token mixers differ in size (${least.toLocaleString('en')} to ${most.toLocaleString('en')} parameters). Eq. 5 uses the size in each block, and the number of removed neurons is based on the mean size. The reached sparsity counts exactly what was removed.`,
   ]
 }
 
-/** Eq. 5 with each block's own |Attn|; N * s^((|MLP| / |Attn|) / alpha) if all are equal. */
+/** Returns Eq. 5 with each block's own |Attn|. If all are equal, that is N * s^((|MLP| / |Attn|) / alpha). */
 function attentionToRemove(spec: DecoderSpec, { attentions, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
-  const own = spec.blocks.map((_, block) => (attentions.length === spec.blocks.length ? (attentions[block] as number) : attention))
-  if (new Set(own).size === 1) return own.length * sparsity ** (mlp / attention / alpha)
-  return own.reduce((total, parameters) => total + sparsity ** (mlp / parameters / alpha), 0)
+  const sizes = spec.blocks.map((_, block) => (attentions.length === spec.blocks.length ? (attentions[block] as number) : attention))
+  if (new Set(sizes).size === 1) return sizes.length * sparsity ** (mlp / attention / alpha)
+  return sizes.reduce((total, parameters) => total + sparsity ** (mlp / parameters / alpha), 0)
 }
 
 /**
- * Splits a sparsity: P = round(N * s^((|MLP| / |Attn|) / alpha)) attention submodules, the rest from the MLPs in equal shares. `override`
- * replaces P. Throws with the feasible range if attention alone would exceed the target, or the MLPs cannot reach it.
+ * Splits a sparsity: P = round(N * s^((|MLP| / |Attn|) / alpha)) attention submodules are removed, and the MLPs lose the rest in equal
+ * shares. `override` replaces P. Throws `infeasible` with the possible range if attention alone would exceed the target, or if the MLPs
+ * cannot reach it.
  */
 export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number, override?: number): TwoStageSplit {
   const shape = stackShape(spec)
@@ -93,7 +100,7 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
   if (lowest > sparsity || highest < sparsity) {
     throw new EspalierError(
       'infeasible',
-      `Sparsity ${sparsity} cannot be reached by removing ${attention} attention submodules: with them ${lowest.toFixed(4)} to ${highest.toFixed(4)} is possible. Choose another sparsity or another number of attention submodules.`,
+      `Sparsity ${sparsity} cannot be reached by removing ${attention} attention submodules, which allows ${lowest.toFixed(4)} to ${highest.toFixed(4)}. Choose another sparsity or another number of attention submodules.`,
     )
   }
   const target = roundHalfEven(sparsity * shape.total)
@@ -105,18 +112,18 @@ function splitOf({ width }: StackShape, attention: number, mlpShare: number): Tw
   return { attention, mlpShare, neurons: roundHalfEven(width * (1 - mlpShare)), width }
 }
 
-/** The first stage alone: MLPs provide the whole sparsity. Throws if they are too small for it. */
+/** Splits a sparsity for the first stage alone, in which MLPs provide all of it. Throws if they are too small. */
 export function splitFirstStage(spec: DecoderSpec, sparsity: number): TwoStageSplit {
   const shape = stackShape(spec)
   const share = sparsity * (shape.total / (shape.mlps * shape.cut))
   if (share > 1) {
     const most = (shape.mlps * shape.cut) / shape.total
-    throw new EspalierError('infeasible', `Sparsity ${sparsity} is more than all MLPs together. Choose at most ${most.toFixed(4)}.`)
+    throw new EspalierError('infeasible', `Sparsity ${sparsity} is more than all MLPs together have. Choose at most ${most.toFixed(4)}.`)
   }
   return splitOf(shape, 0, share)
 }
 
-/** The split with `attention` submodules; undefined if it cannot be reached. */
+/** Returns the split with `attention` removed submodules, or undefined if it cannot be reached. */
 export function feasibleSplit(spec: DecoderSpec, sparsity: number, attention: number): TwoStageSplit | undefined {
   try {
     return splitTwoStage(spec, sparsity, 1, attention)
@@ -126,7 +133,7 @@ export function feasibleSplit(spec: DecoderSpec, sparsity: number, attention: nu
   }
 }
 
-/** The sparsities, in hundredths, at which a split leaves every MLP at least one neuron. */
+/** Returns the range of sparsities, in hundredths, at which a split leaves every MLP at least one neuron. */
 export function splitRange(split: (sparsity: number) => TwoStageSplit): { least: number; most: number } {
   const feasible = (sparsity: number) => {
     try {
@@ -135,25 +142,27 @@ export function splitRange(split: (sparsity: number) => TwoStageSplit): { least:
       return false
     }
   }
-  // A split of a large mixture counts tens of thousands of tensors, so we only search for the two ends.
+  // A split of a large mixture counts tens of thousands of tensors, so we search only for the two ends.
   const steps = Array.from({ length: 101 }, (_, i) => i / 100)
   return { least: steps.find(feasible) ?? 0, most: steps.findLast(feasible) ?? 0 }
 }
 
-/** The sparsity of plans that keep this many neurons in each MLP; null if it depends on which attention submodules are removed. */
+/**
+ * Returns the sparsity of plans that keep this many neurons in each MLP, or null if it depends on which attention submodules are removed.
+ */
 export function reachedBy(spec: DecoderSpec, attention: number, neurons: number): number | null {
   const narrowed = narrowPlan(spec, neurons)
   const cost = attention === 0 ? 0 : equalCost(spec, attentionRemovals(spec))
   return cost === undefined ? null : reachedSparsity(spec, narrowed) + (attention * cost) / stackParameters(spec)
 }
 
-/** The plan that keeps the first `neurons` of each MLP, or of each expert that `whole` keeps. */
-export function narrowPlan(spec: DecoderSpec, neurons: number, whole = densePlan(spec)): Plan {
+/** Returns the plan that keeps the first `neurons` of each MLP, or of each expert that `before` keeps. */
+export function narrowPlan(spec: DecoderSpec, neurons: number, before = densePlan(spec)): Plan {
   const narrowed = new Set(narrowedBlocks(spec))
-  return { blocks: whole.blocks.map((block, index) => (narrowed.has(index) ? narrowBlock(spec, index, block, neurons) : block)) }
+  return { blocks: before.blocks.map((block, index) => (narrowed.has(index) ? narrowBlock(spec, index, block, neurons) : block)) }
 }
 
-/** A block as `narrowPlan` leaves it. */
+/** Returns a block as `narrowPlan` leaves it. */
 export function narrowBlock(spec: DecoderSpec, index: number, block: BlockPlan, neurons: number): BlockPlan {
   if (block.mlp === 'removed') return block
   const kept = Array.from({ length: neurons }, (_, neuron) => neuron)

@@ -3,12 +3,13 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { CostLimit } from '../budget.ts'
 import { ascending } from '../selection.ts'
 
-/** Neurons that are added at once: what quantised formats hold without padding. */
+/** How many neurons are added at once. Quantised formats hold this many without padding. */
 const unit = 32
 
 /**
- * A plan with equal widths, and more neurons in some blocks while a budget of cost leaves room. The block comes first whose next neurons
- * have the largest share of its scores; the last ones are added one at a time.
+ * Adds neurons to a plan with equal widths while a budget of cost leaves room. Widths grow in whole units, starting with the block whose
+ * next neurons have the largest share of its scores. The remaining room is filled in the first block in that order, in steps of half a unit
+ * down to one neuron.
  * @param scores of the neurons of each block, [L][I]
  */
 export async function widenWithin(plan: Plan, scores: readonly number[][], { most, of: costOf }: CostLimit): Promise<Plan> {
@@ -31,9 +32,10 @@ export async function widenWithin(plan: Plan, scores: readonly number[][], { mos
   return withWidths(plan, ranked, widths)
 }
 
-/** The scores of a block's neurons, and the neurons from the largest score down. */
 interface Ranked {
+  /** The scores of a block's neurons. */
   readonly scores: readonly number[]
+  /** The neurons, largest score first. */
   readonly order: readonly number[]
 }
 
@@ -47,7 +49,7 @@ function withWidths(plan: Plan, ranked: readonly Ranked[], widths: readonly numb
 
 const nextWidth = (width: number, all: number): number => Math.min(all, (Math.floor(width / unit) + 1) * unit)
 
-/** Blocks that can be wider, the one that gains most first. */
+/** Returns the blocks that can be wider, the one that gains most first. */
 function byGain(ranked: readonly Ranked[], widths: readonly number[]): number[] {
   const gains = ranked.map(({ scores, order }, index) => {
     const sum = (neurons: readonly number[]) => neurons.reduce((total, neuron) => total + at(scores, neuron), 0)

@@ -65,7 +65,7 @@ test('a gate correction is refused where no factor rises', async () => {
   const fitted = parseOptions(reap, { gateCorrection: 'fitted' })
   const outline = async (name: MixtureModel) =>
     reap.outline?.((await openSpec(await referenceModel(name))).spec, { sparsity: 0.1, blocks: 1 }, fitted)
-  await expect(outline('glm4_moe')).rejects.toThrow('do not rise when others go in a glm4_moe model')
+  await expect(outline('glm4_moe')).rejects.toThrow('In a glm4_moe model, the factors of experts do not rise when others are removed')
   await expect(outline('granitemoe')).rejects.toThrow('Choose gateCorrection=none')
   await expect(outline('olmoe')).resolves.toMatchObject({ attentionRemoved: 0 })
 })

@@ -96,7 +96,7 @@ describe('the division of a sparsity among attention and MLPs', () => {
 
   it('names the feasible range when attention alone exceeds the target or the MLPs cannot reach it', () => {
     expect(() => splitTwoStage(specs['Mistral-7B-v0.3'], 0.1, 1.5, 30)).toThrow(
-      /0\.1 cannot be reached by removing 30 attention submodules: with them 0\.1803/,
+      /0\.1 cannot be reached by removing 30 attention submodules, which allows 0\.1803/,
     )
     expect(() => splitTwoStage(specs['Llama-2-7B'], 0.9, 1.5, 0)).toThrow(/0\.0000 to 0\.668/)
     expect(() => splitTwoStage(specs.stories15M, 0.5, 1.5, 7)).toThrow('removes 7 attention submodules, but the model has 6')
