@@ -22,13 +22,14 @@ import { watched } from '../search/passes.ts'
 import { descending } from '../selection.ts'
 
 /**
- * 2SSP, fitted: its two units, MLP neurons by the norm of their activations (arXiv 2501.17771, Eq. 2) and whole attention submodules, but
- * widths that differ by block, and attention chosen together with them.
+ * 2SSP, fitted: removes the same units as 2SSP, which are MLP neurons by the norm of their activations (arXiv 2501.17771, Eq. 2) and whole
+ * attention submodules. But widths differ by block, and attention is chosen together with them.
  *
- * The paper's are the units and the score of a neuron. Ours is how many of each: a table of what each block's width and attention cost in
- * divergence from the dense model, measured around the model whose MLPs are all as narrow as 2SSP makes them at half and repaired in closed
- * form; and an exact programme over the table under the budget. The table does not depend on the sparsity. It only ranks, so `mixed`
- * computes it with 16-bit operands. Meant to be repaired afterwards.
+ * The units and the score of a neuron are the paper's. How many of each are removed is ours. A table holds what each width of a block and
+ * each removed attention submodule cost in divergence from the dense model. It is measured around a model whose MLPs are all as narrow as
+ * 2SSP makes them at sparsity 0.5 and are repaired in closed form. An exact programme then finds the best entries within the budget. The
+ * table does not depend on the sparsity. It only ranks, so `mixed` computes it with 16-bit operands. The plan is meant to be repaired
+ * afterwards.
  */
 const options = z.object({
   windows: z.number().int().min(8).default(32).meta({
@@ -77,10 +78,10 @@ export const fittedTwoStage = defineMethod({
   plan: (input) => planFitted(input),
 })
 
-/** Nothing of the table is scored again. */
+/** No entry of the table is scored again in float32. */
 const ranked = { again: 0 }
 
-/** One pass and the table, common to all sparsities. */
+/** Returns the work of the pass over the blocks and of the table. It is the same for all sparsities. */
 function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, available: number): MethodPhase[] {
   if (sparsity === 0) return []
   const limits = limitsOf(spec, sparsity, chosen)
@@ -91,7 +92,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
   const fitted = all - measured
   const shared = `fitted table, ${fitted} and ${measured} windows`
   const solving = (width: number) => blocks * solvingOperations(width, spec.hidden)
-  // Products of neurons with themselves and with what attention writes, as passes through an MLP.
+  // The products of neurons with themselves and with what attention writes, counted as passes through an MLP.
   const summing = (limits.width + spec.hidden) / neuronParameters(spec)
   const behind = (widths.length * measured * blocks * (blocks + 1)) / 2
   return [
@@ -143,11 +144,11 @@ async function planFitted(input: Input): Promise<MethodResult> {
 
 interface Chosen {
   readonly shape: FittedShape
-  /** If the budget is a cost: the shape's, as counted. */
+  /** The cost that is predicted for the shape, if the budget is a cost. */
   readonly predicted?: number
 }
 
-/** Chooses by neurons, or by cost if there is a budget. */
+/** Chooses widths and attention within the budget of cost if there is one, otherwise within the budget of neurons. */
 async function chooseShape(
   { view: { spec }, budget: { cost } }: Input,
   table: DivergenceTable,
@@ -155,7 +156,8 @@ async function chooseShape(
   limits: ProgrammeLimits,
 ): Promise<Chosen> {
   const chosen = cost ? await withinCost(cost) : withinNeurons()
-  if (!chosen) throw new EspalierError('infeasible', 'No widths meet this amount. Remove less, or choose a smaller least width.')
+  if (!chosen)
+    throw new EspalierError('infeasible', 'No widths reach this amount. Remove less, or lower the smallest width (option least).')
   return chosen
 
   function withinNeurons(): Chosen | undefined {
@@ -165,17 +167,17 @@ async function chooseShape(
 
   async function withinCost(limit: CostLimit): Promise<Chosen | undefined> {
     const planned = (shape: FittedShape) => planOf(spec, points, shape)
-    const attentions = spec.blocks.map(({ attention }) => attention)
-    const costs = await shapeCosts(limits, points.base, attentions, (shape) => limit.of(planned(shape)))
+    const hasAttention = spec.blocks.map(({ attention }) => attention)
+    const costs = await shapeCosts(limits, points.base, hasAttention, (shape) => limit.of(planned(shape)))
     return fitWithin(table, costs, limit, planned)
   }
 }
 
-/** How many of some calibration windows measure the table. */
+/** Returns how many of the available calibration windows measure the table. */
 const measuredWindows = (available: number, { tableWindows }: Pick<Options, 'tableWindows'>): number =>
   Math.max(1, Math.min(tableWindows, Math.floor(available / 4)))
 
-/** The last calibration windows measure the table. */
+/** Divides the calibration windows. The last ones measure the table. */
 function splitCalibration({ calibration: all, options: { windows, tableWindows } }: Input): {
   fitted: Windows
   table: Windows
@@ -185,7 +187,7 @@ function splitCalibration({ calibration: all, options: { windows, tableWindows }
   if (calibration.length < 4)
     throw new EspalierError(
       'infeasible',
-      `Fitted widths need 4 windows of calibration text, there are ${calibration.length}. Give a longer text.`,
+      `Fitted widths need at least 4 windows of calibration text, but only ${calibration.length} are available. Use a longer text.`,
     )
   return { fitted: calibration.slice(0, -most), table: calibration.slice(-most) }
 }
@@ -208,11 +210,11 @@ function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedS
 function notesOn(spec: DecoderSpec, plan: Plan, sparsity: number): string[] {
   const reached = reachedSparsity(spec, plan)
   return [
-    `With widths in multiples of the unit, the plan removes ${(100 * reached).toFixed(2)} % instead of ${(100 * sparsity).toFixed(2)} %.`,
+    `Widths are multiples of the width unit, so the plan removes ${(100 * reached).toFixed(2)} % instead of ${(100 * sparsity).toFixed(2)} %.`,
   ]
 }
 
-/** JSON has no infinity: missing attention is written as -1. */
+/** JSON has no infinity, so missing attention is written as -1. */
 const finite = (table: DivergenceTable): DivergenceTable => ({
   ...table,
   attention: table.attention.map((value) => (Number.isFinite(value) ? value : -1)),

@@ -21,14 +21,14 @@ import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type
 import { widenWithin } from '../two-stage/widen.ts'
 
 /**
- * 2SSP (arXiv 2501.17771): first the MLP neurons with the smallest activations go, equally many in every block;
- * then the attention submodules whose removal raises perplexity least, one by one. Where a budget of cost leaves room, neurons with the
- * next largest activations fill it, block by block.
+ * 2SSP (arXiv 2501.17771): removes the MLP neurons with the smallest activations, the same number in every block. Then removes attention
+ * submodules one at a time, always the one whose removal raises perplexity least. If a budget of cost leaves room, the removed neurons with
+ * the largest activations are put back, block by block.
  *
- * Repairs of the reference: scores are summed in float64 and ties go to the lower index; candidates are compared by their
- * float64 loss, not a half-precision perplexity; a round without a finite candidate and a split that cannot be reached
- * are errors; channels carry no more than attention leaves. The split is the reference's, but a removed attention
- * counts with the norm in front of it, which no saved model has: what is reached is higher by one norm for each.
+ * Repairs of the reference: scores are summed in float64, and ties go to the lower index. Candidates are compared by their float64 loss,
+ * not by a half-precision perplexity. A round without a finite candidate and a split that cannot be reached are errors. Channels provide
+ * only the sparsity that attention leaves. The split is that of the reference, but removed attention counts with the norm in front of it,
+ * which no saved model has. The reached sparsity is therefore higher by one norm for each removed attention submodule.
  */
 const options = z.object({
   alpha: z
@@ -117,12 +117,12 @@ export const twoStage = defineMethod({
     const experts = chosen.experts === undefined ? [] : [expertScoringPhase(spec, scored)]
     return [...experts, scoringPhase(spec, scored, chosen.experts), { ...removal, passes, rowsPerCall: joinedRows }]
   },
-  plan: (input) => planTwoStages(input, (own) => mlpScores(own, own.options)),
+  plan: (input) => planTwoStages(input, (scored) => mlpScores(scored, scored.options)),
 })
 
 const secondStage = 'Stage 2: removing attention'
 
-/** Both stages, on any scores of the MLPs. In a mixture, experts may be removed first. */
+/** Runs both stages, on any scores of the MLPs. In a mixture, experts may be removed first. */
 export async function planTwoStages(input: Input, scoreMlps: (input: Input) => Promise<MlpScores>): Promise<MethodResult> {
   const { view, budget, options: chosen } = input
   if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
@@ -131,16 +131,16 @@ export async function planTwoStages(input: Input, scoreMlps: (input: Input) => P
   const { plan, experts } = await planExperts(input, chosen.experts)
   const left = viewWithPlan(view.model, plan)
   try {
-    // Tokens of a removed expert go to another one, so neurons are scored on the remaining experts.
+    // The tokens of a removed expert go to another one, so neurons are scored on the remaining experts.
     return { ...(await planStages(input, split, plan, await scoreMlps({ ...input, view: left }))), experts }
   } finally {
     left.dispose()
   }
 }
 
-async function planStages(input: Input, split: TwoStageSplit, whole: Plan, scores: MlpScores): Promise<MethodResult> {
+async function planStages(input: Input, split: TwoStageSplit, before: Plan, scores: MlpScores): Promise<MethodResult> {
   const { view, options: chosen } = input
-  const width = narrow(input, split, whole, scores)
+  const width = narrow(input, split, before, scores)
   const decisions = split.attention > 0 ? await removeAttentionOf(input, width.plan, split.attention) : []
   const equal = removeParts(
     width.plan,
@@ -155,7 +155,10 @@ async function planStages(input: Input, split: TwoStageSplit, whole: Plan, score
   }
 }
 
-/** The plan with the neurons that a budget of cost leaves room for, and its cost; nothing where there is no room. */
+/**
+ * Returns the plan with the neurons that a budget of cost leaves room for, and its cost. Returns nothing if there is no such budget or no
+ * room.
+ */
 async function widened({ budget: { cost }, run, view }: Input, plan: Plan, { neurons }: MlpScores) {
   if (!cost || !neurons || (await cost.of(plan)) > cost.most) return {}
   const wider = await widenWithin(plan, neurons, cost)
@@ -180,12 +183,12 @@ function splitFor(
   return cut === 'channels' && channelShare === 'whole' ? { ...split, mlpShare: splitFirstStage(spec, sparsity).mlpShare } : split
 }
 
-/** Neurons that each MLP keeps: the split's number, to the nearest multiple. */
+/** Returns how many neurons each MLP keeps: the number of the split, rounded to the nearest multiple. */
 function neuronsKept({ neurons, width }: TwoStageSplit, { widthMultiple }: TwoStageOptions): number {
   return Math.min(width, Math.max(widthMultiple, Math.round(neurons / widthMultiple) * widthMultiple))
 }
 
-/** Stage 1: each MLP keeps the neurons, or the channels in and out, with the largest mean norm; equally many in every block. */
+/** Stage 1: each MLP keeps the neurons, or the channels in and out, with the largest mean norm. The number is the same in every block. */
 function narrow(
   { view, options: chosen, run }: Input,
   split: TwoStageSplit,
@@ -207,7 +210,7 @@ function narrow(
   return { plan: { blocks: plan.blocks.map((block, i): BlockPlan => ({ ...block, mlp: { kept: kept[i] ?? [] } })) }, notes }
 }
 
-/** Stage 1 inside experts: all keep the same number of neurons, so that one width describes them. */
+/** Stage 1 inside experts. All experts keep the same number of neurons, so that one width describes them. */
 function narrowExperts(
   spec: DecoderSpec,
   plan: Plan,
@@ -224,13 +227,13 @@ function narrowExperts(
   const ties = selections.filter(({ notes }) => notes.length > 0).length
   return {
     plan: { blocks },
-    notes: ties > 0 ? [`In ${ties} blocks, the last neuron kept of an expert ties with the first removed within float32.`] : [],
+    notes: ties > 0 ? [`In ${ties} blocks, the last neuron kept in an expert and the first one removed tie in float32.`] : [],
   }
 }
 
 const roundStep: StepKind = { version: 1 }
 
-/** Stage 2: attention submodules one by one, always the one whose removal leaves the lowest perplexity. */
+/** Stage 2: removes attention submodules one at a time, always the one whose removal leaves the lowest perplexity. */
 async function removeAttention(
   means: SearchMeans,
   spec: DecoderSpec,

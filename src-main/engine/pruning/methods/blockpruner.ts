@@ -12,11 +12,11 @@ import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, ty
 import { VariantRanking } from '../search/variant-ranking.ts'
 
 /**
- * BlockPruner (arXiv 2406.10594): one after the other, the block or submodule goes without which perplexity is least.
+ * BlockPruner (arXiv 2406.10594): removes blocks or submodules one at a time, always the one whose removal leaves the lowest perplexity.
  *
- * As in the 2SSP reference, one window decides and submodules go in pairs, an attention and then an MLP; the paper's free choice among
- * both and its many windows are options. Repaired: candidates are compared by their float64 loss, not a half-precision perplexity, so ties
- * are rare and reported; a round without a finite candidate is an error.
+ * As in the 2SSP reference, one window decides, and submodules are removed in pairs: an attention submodule and then an MLP. The paper's
+ * free choice among both and its many windows are options. Repaired: candidates are compared by their float64 loss instead of a
+ * half-precision perplexity, so ties are rare and are reported. A round without a finite candidate is an error.
  */
 const options = z.object({
   windows: count(1, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
@@ -88,14 +88,15 @@ function requireSubmodules(spec: DecoderSpec, count: number, ratio: 'paired' | '
   if (count > most)
     throw new EspalierError(
       'infeasible',
-      `${count} pairs of attention and MLP cannot be removed: the model has ${attention} and ${mlps} left. Choose at most ${most}.`,
+      `${count} pairs of attention and MLP cannot be removed: the model has ${attention} attention submodules and ${mlps} MLPs left. Choose at most ${most}.`,
     )
 }
 
 const roundStep: StepKind = { version: 1, reach: 'shared' }
 
-/** What is removed in turn, and the name of the work that runs with the same decisions can share. */
+/** What is removed in each round. */
 interface Removal {
+  /** Names the rounds, so that runs with the same decisions share them. */
   readonly label: 'block' | 'paired' | 'free'
   readonly turns: readonly Turn[]
 }

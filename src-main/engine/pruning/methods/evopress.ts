@@ -20,11 +20,11 @@ import { VariantMemory } from '../search/variant-memory.ts'
 import { VariantRanking } from '../search/variant-ranking.ts'
 
 /**
- * EvoPress (arXiv 2410.14649): an evolutionary search for the removals that change the model's predictions least.
+ * EvoPress (arXiv 2410.14649): searches by evolution for the removals that change the model's predictions least.
  *
- * Draws come from CPython's generator in the 2SSP reference's order, so one seed makes the same choices. Repaired: counts are capped at
- * what a small model has and a search without generations gives its best start; final hidden states are kept instead of the dense
- * logits; equal fitness goes to the earlier candidate.
+ * Random numbers come from CPython's generator in the order of the 2SSP reference, so one seed makes the same choices. Repaired: counts are
+ * capped at what a small model has, and a search without generations returns its best start. Final hidden states are kept instead of the
+ * dense logits. If fitness is equal, the earlier candidate wins.
  */
 const options = z.object({
   windows: count(64, {
@@ -90,7 +90,7 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
 /** Each window has its own products, but many share the lease of a part. Each takes about half of the overhead of a call by itself. */
 const rowsOfLeases = 512
 
-/** Generations that are counted. In longer searches they represent the rest. */
+/** How many generations an estimate counts. In longer searches they represent the rest. */
 const countedGenerations = 64
 
 async function evolutionWork(
@@ -126,7 +126,7 @@ async function evolve(
 
 const selectionStep: StepKind = { version: 1 }
 
-/** Selects among candidates by their divergence from the dense model on windows drawn for each selection. */
+/** Evolves removals. Each selection judges candidates by their divergence from the dense model on windows drawn for it. */
 class Evolution {
   readonly selections: Selection[] = []
   readonly #space: SearchSpace
@@ -141,7 +141,7 @@ class Evolution {
     this.#random = new PythonRandom(means.run.seed)
   }
 
-  /** The best removals after this many generations. */
+  /** Returns the best removals after this many generations. */
   async run(generations: number): Promise<Variant> {
     const { startStates, firstWindows, finalWindows, finalists, exchanges } = this.#options
     const [space, random, { run }] = [this.#space, this.#random, this.#means]
@@ -162,7 +162,7 @@ class Evolution {
     return this.selections.flatMap(({ certified }) => certified ?? [])
   }
 
-  /** The best `survivors` of the candidates, best first. */
+  /** Returns the best `survivors` of the candidates, best first. */
   async #select(generation: number, candidates: readonly Variant[], windows: number, survivors: number): Promise<Variant[]> {
     const { run } = this.#means
     const batch = this.#drawWindows(windows)
@@ -181,7 +181,7 @@ class Evolution {
     return selection.survivors.map((index) => candidates[index] as Variant)
   }
 
-  /** Different windows, drawn uniformly until the quota of tokens is met. The last one is cut to fit. */
+  /** Draws different windows uniformly until `count` windows' worth of tokens is reached. The last window is cut to fit. */
   #drawWindows(count: number): Windows {
     const { windows } = this.#means
     const quota = Math.round(count * (windows[0]?.length ?? 0))
@@ -222,7 +222,7 @@ class Evolution {
   }
 }
 
-/** What searches on a model remember while it is open: a later search finds what an earlier one scored. */
+/** Returns what searches on a model remember while it is open. A later search finds what an earlier one scored. */
 function recallOf(view: ModelView): Recall {
   const { model } = view
   const limit = model.workspaceBytes / 4

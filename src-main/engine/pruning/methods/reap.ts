@@ -12,10 +12,11 @@ import { count } from '../options.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
 
 /**
- * REAP (arXiv 2510.13999): the experts of each mixture that add least to the stream when they are chosen go, equally many of every mixture.
+ * REAP (arXiv 2510.13999): removes the experts of each mixture that add least to the stream when they are chosen, the same number from
+ * every mixture.
  *
- * Options of ours: MoNE's constants, a budget over all blocks, and scores over all tokens or by frequency. The factor of an expert is the one
- * that multiplies its output in this model, renormalised only where the model does it.
+ * We added options: MoNE's constants, a budget over all blocks, and scores over all tokens or by frequency. The factor of an expert is the
+ * one that multiplies its output in this model. It is renormalised only where the model does so.
  */
 const options = z
   .object({
@@ -113,7 +114,10 @@ function countGone(spec: DecoderSpec, budget: Pick<Budget, 'sparsity'>, chosen: 
   return budget.sparsity === 0 ? 0 : wantedExperts(spec, budget, chosen).reduce((sum, own) => sum + own, 0)
 }
 
-/** The first experts of each block, spread evenly and unevenly. A file has the same size whichever experts are removed. */
+/**
+ * Returns plans without the first experts of each block, with the numbers spread evenly and unevenly. The size of a file does not depend on
+ * which experts are removed.
+ */
 function likelyPlans(spec: DecoderSpec, { sparsity }: Pick<Budget, 'sparsity'>, chosen: ReapOptions) {
   if (sparsity === 0) return [densePlan(spec)]
   const ends = likelyGone(spec, wantedExperts(spec, { sparsity }, chosen), chosen.budget)

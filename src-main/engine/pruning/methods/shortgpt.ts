@@ -7,12 +7,12 @@ import { comparingPhase, similaritiesFor, similarityOptions } from '../scores/bl
 import { smallest } from '../selection.ts'
 
 /**
- * ShortGPT (arXiv 2403.03853): the blocks that change their input least go; influence is one minus the cosine of input and output.
+ * ShortGPT (arXiv 2403.03853): removes the blocks that change their input least. Influence is one minus the cosine of input and output.
  *
- * As in the 2SSP reference, only the last token of a window is looked at and the first block has influence 1; the paper
- * scores all tokens and every block, which are options. Repaired: scores are float64 means of float32 states.
+ * As in the 2SSP reference, only the last token of each window is compared, and the first block has influence 1. The paper scores all
+ * tokens and every block; both are options. Repaired: scores are float64 means of float32 states.
  */
-// The other options are shared with window-based pruning.
+// Window-based pruning shares the other options.
 const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'scored'])
@@ -47,8 +47,8 @@ export const shortgpt = defineMethod({
       budget.blocks,
     ).map((index) => blocks[index] as number)
     const decisions = removed.map((block, index): Decision => {
-      const gone = removed.slice(0, index)
-      return { round: index + 1, kind: 'block', block, scores: candidates.filter((candidate) => !gone.includes(candidate.block)) }
+      const earlier = removed.slice(0, index)
+      return { round: index + 1, kind: 'block', block, scores: candidates.filter((candidate) => !earlier.includes(candidate.block)) }
     })
     for (const decision of decisions) run.emit({ type: 'decision', decision })
     return { plan: removeParts(plan, blockParts(removed)), decisions, notes: [] }

@@ -17,11 +17,11 @@ import { densePlan, reachedSparsity } from '../plan.ts'
 import { stackPasses, watched } from '../search/passes.ts'
 
 /**
- * SliceGPT (arXiv 2401.15024): the stream between submodules is turned to its principal components, and the last ones are cut off.
+ * SliceGPT (arXiv 2401.15024): rotates the stream between submodules to its principal components and cuts off the last ones.
  *
- * With `compatible`, as the 2SSP reference does it: the mean of each embedding is taken off and norms use an epsilon of 1e-5 in every
- * family. Repaired: the family comes from the model, not from its name, and every family works; the reached sparsity is
- * reported, and the width can be solved for it. Left out as they change nothing: the random turn of kept coordinates and the last PCA.
+ * `compatible` follows the 2SSP reference: the mean of each embedding is subtracted, and norms use an epsilon of 1e-5 in every family.
+ * Repaired: the family comes from the model and not from its name, and every supported family works. The reached sparsity is reported, and
+ * the width can be solved for it. Left out because they change nothing: the random rotation of the kept coordinates and the last PCA.
  */
 const options = z.object({
   windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows whose stream is analysed.' }),
@@ -67,7 +67,7 @@ export const slicegpt = defineMethod({
     if (sparsity === 0) return []
     const windows = Math.min(available, chosen.windows)
     const parts = rotatedParts(spec).length
-    // Later parts run on a sliced stream: what reads it shrinks, what writes to it does not.
+    // Later parts run on a sliced stream. Matrices that read it shrink; those that write to it do not.
     const left = 1 - (2 / 3) * (1 - widthFor(spec, sparsity, chosen) / spec.hidden)
     return [
       {
@@ -83,7 +83,7 @@ export const slicegpt = defineMethod({
   ],
   async plan({ view, calibration, budget, options: chosen, run }) {
     if (budget.sparsity === 0) return { plan: densePlan(view.spec), decisions: [], notes: [] }
-    requireTurnable(view.spec)
+    requireSliceable(view.spec)
     const width = widthFor(view.spec, budget.sparsity, chosen)
     const epsilon = chosen.compatible ? 1e-5 : view.spec.norm.epsilon
     const centre = chosen.compatible || view.spec.norm.kind === 'layer'
@@ -109,8 +109,9 @@ interface RotationOptions {
 }
 
 /**
- * The rotations [D, d]: before each part, the principal components of the stream (Section 3.3 of the paper) in a model whose earlier parts
- * are already sliced, as each part needs its own basis; and the first one again for embeddings. One step per rotation.
+ * Finds the rotations [D, d]. The one before each part is the principal components of the stream (Section 3.3 of the paper) in a model
+ * whose earlier parts are already sliced, because each part needs its own basis. Embeddings use the first rotation. Each rotation is one
+ * step.
  */
 export async function findRotations(
   view: ModelView,
@@ -143,7 +144,7 @@ export async function findRotations(
   return rotations as StoredTensors
 }
 
-/** Eigenvalues reported for a part, evenly spread. */
+/** How many eigenvalues are reported for a part, evenly spread. */
 const reportedValues = 64
 
 function spectrumOf(part: Part, eigenvalues: Float64Array, kept: number): Spectrum {
@@ -156,7 +157,10 @@ function spectrumOf(part: Part, eigenvalues: Float64Array, kept: number): Spectr
   return { part, of, at: places, values: places.map((index) => share(at(eigenvalues, index))), kept, held }
 }
 
-/** Subtracting the mean from each embedding before it is rotated is a product too: the rotation minus the mean of each of its columns. */
+/**
+ * Subtracts the mean of each column. Rotating embeddings with the result equals subtracting the mean of each embedding and then rotating
+ * it.
+ */
 function withoutColumnMeans(values: Float32Array, columns: number): Float32Array {
   const rows = values.length / columns
   const means = new Float64Array(columns)
@@ -164,27 +168,33 @@ function withoutColumnMeans(values: Float32Array, columns: number): Float32Array
   return values.map((value, i) => value - at(means, i % columns))
 }
 
-/** A norm on a submodule's output needs the length over all its channels, which a sliced stream does not have. */
+/** Whether norms follow the outputs of submodules. Such a norm needs the length over all channels, which a sliced stream does not have. */
 function normalizesOutputs(spec: DecoderSpec): boolean {
   return spec.blocks.some((_, index) => spec.block(index).attentionOutputNorm ?? spec.block(index).mlpOutputNorm)
 }
 
-/** Every block needs its attention and its MLP: a stream that skips a removed part would miss a change of basis. */
-function requireTurnable(spec: DecoderSpec): void {
+/**
+ * Throws `infeasible` if the model cannot be sliced. Every block needs its attention and its MLP, because a stream that skips a removed
+ * part would miss a change of basis.
+ */
+function requireSliceable(spec: DecoderSpec): void {
   if (spec.router) {
     throw new EspalierError(
       'infeasible',
-      `SliceGPT cannot slice a ${spec.family} model: a router would choose other experts from a sliced stream. Choose another method.`,
+      `SliceGPT cannot slice a ${spec.family} model: a router would choose other experts in a sliced model. Choose another method.`,
     )
   }
   if (normalizesOutputs(spec)) {
     throw new EspalierError(
       'infeasible',
-      `SliceGPT cannot slice a ${spec.family} model: norms on the outputs of submodules need all channels of the stream. Choose another method.`,
+      `SliceGPT cannot slice a ${spec.family} model: the norms on its submodule outputs need all hidden channels. Choose another method.`,
     )
   }
   if (spec.blocks.some((layout) => !layout.attention || layout.width === 0)) {
-    throw new EspalierError('infeasible', 'This model lacks submodules already; SliceGPT needs all of them. Start from the dense model.')
+    throw new EspalierError(
+      'infeasible',
+      'SliceGPT needs all submodules, but some of this model are already removed. Start from the dense model.',
+    )
   }
 }
 

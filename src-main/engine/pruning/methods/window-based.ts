@@ -9,8 +9,9 @@ import { comparingPhase, type Similarity, similaritiesFor, similarityOptions } f
 /**
  * Window-based pruning (arXiv 2403.17887): removes the run of consecutive blocks whose input and output are most similar.
  *
- * As in the 2SSP reference, the mean cosine at the last token decides and no run begins at the first block; the paper's angle and all
- * runs are options. Equal runs go to the later one, as there. Repaired: runs with a negative cosine count too.
+ * As in the 2SSP reference, the mean cosine at the last token decides, and no run begins at the first block. The paper's angle and runs
+ * from the first block are options. Of equally similar runs the later one is removed, as in the reference. Repaired: runs with a negative
+ * cosine count too.
  */
 const options = similarityOptions.extend({
   firstBlock: z
@@ -40,13 +41,16 @@ export const windowBased = defineMethod({
     if (count > blocks.length - start) {
       throw new EspalierError(
         'infeasible',
-        `A run of ${count} blocks does not fit: ${blocks.length - start} of the model's blocks may be removed. Choose at most ${blocks.length - start}.`,
+        `A run of ${count} blocks is too long: only ${blocks.length - start} blocks of this model may be removed. Choose at most ${blocks.length - start}.`,
       )
     }
     if (blocks.length < view.spec.blocks.length) {
-      throw new EspalierError('infeasible', 'This model lacks whole blocks already, so its runs have gaps. Start from the dense model.')
+      throw new EspalierError(
+        'infeasible',
+        'Whole blocks of this model are already removed, so its runs have gaps. Start from the dense model.',
+      )
     }
-    // The similarity of state s and state s + count is that of the run which begins at block s.
+    // The similarity of states s and s + count belongs to the run that begins at block s.
     const runs = ((await similaritiesFor(input, count, chosen))[count] ?? []).slice(start)
     const score = ({ cosine, angle }: Similarity) => (chosen.similarity === 'angular' ? -angle : cosine)
     const scores = runs.map(score)
