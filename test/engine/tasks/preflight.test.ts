@@ -149,7 +149,7 @@ describe('a recovery', () => {
       {
         field: 'recover',
         code: 'out-of-memory',
-        message: expect.stringMatching(/^Recovery needs \d+ MiB to train 0\.1 million weights .* 8 MiB are free for it\./),
+        message: expect.stringMatching(/^Recovery needs \d+ MiB to train 0\.1 million weights .* only 8 MiB are free\./),
       },
     ])
   })

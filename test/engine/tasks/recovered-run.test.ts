@@ -41,7 +41,7 @@ test('a run trains on nothing that it repaired or measures on', async () => {
   expect(expected[0]).not.toEqual((await read(text(64, 1)))[0])
   expect(recovery?.text).toMatchObject({ windows: 32, hash: hashOf(expected) })
   expect(repair?.windows).toBe(12)
-  expect(notes.join(' ')).toContain('measured, held out or repaired on were left out')
+  expect(notes.join(' ')).toContain('Windows that share text with measures, the held-out text or the repair were not trained on')
 })
 
 test('a run trains on text that its dense model writes, in its share, and nothing else reads such text', async () => {

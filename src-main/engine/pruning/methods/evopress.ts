@@ -87,7 +87,10 @@ function generationsOf(space: SearchSpace, { exchanges, generations }: Options):
   return generations ?? Math.floor((space.count * (space.choices - space.count)) / 1.5)
 }
 
-/** Each window has its own products, but many share the lease of a part. Each takes about half of the overhead of a call by itself. */
+/**
+ * Rows that pass a part together, for estimates. Each window is multiplied separately, but many windows share the lease of a part. A window
+ * then costs about half the overhead of a call of its own.
+ */
 const rowsOfLeases = 512
 
 /** How many generations an estimate counts. In longer searches they represent the rest. */

@@ -10,10 +10,10 @@ export interface Moments {
   readonly second: Float32Array
 }
 
-/** Entries that are updated before others get a turn. */
+/** How many entries are updated between two calls of `pause`. */
 const entriesTogether = 2 ** 20
 
-/** In float64. */
+/** Returns the sum of squares, in float64. */
 export function sumOfSquares(values: Float32Array): number {
   const arrays = activeBackend().fused?.arrays
   if (arrays) return arrays.sumOfSquares(values)
@@ -23,9 +23,9 @@ export function sumOfSquares(values: Float32Array): number {
 }
 
 /**
- * Moves a tensor along its gradient, in place. `step` counts from 1. The gradient is first multiplied by `factor`, which clips it. `pause`
- * is called after each million entries and may throw. Entries are computed one by one in float64 and rounded to float32, so the result does
- * not depend on threads.
+ * Moves a tensor against its gradient, in place. `step` counts from 1. The gradient is first multiplied by `factor`, which clips it.
+ * `pause` is called after each million entries and may throw. Entries are computed one by one in float64 and rounded to float32, so the
+ * result does not depend on the number of threads.
  */
 export async function stepAdam(
   { values, first, second }: Moments,
@@ -33,7 +33,7 @@ export async function stepAdam(
   { step, rate, factor }: { readonly step: number; readonly rate: number; readonly factor: number },
   pause: () => Promise<void>,
 ): Promise<void> {
-  const [own, ownSquare] = [1 - adam.first, 1 - adam.second]
+  const [firstShare, secondShare] = [1 - adam.first, 1 - adam.second]
   const reach = rate / (1 - adam.first ** step)
   const level = 1 / (1 - adam.second ** step)
   const arrays = activeBackend().fused?.arrays
@@ -44,8 +44,8 @@ export async function stepAdam(
     arrays?.stepAdam(part(values), part(first), part(second), part(gradient), ...numbers)
     for (let i = arrays ? to : from; i < to; i++) {
       const g = (gradient[i] as number) * factor
-      const m = adam.first * (first[i] as number) + own * g
-      const v = adam.second * (second[i] as number) + ownSquare * g * g
+      const m = adam.first * (first[i] as number) + firstShare * g
+      const v = adam.second * (second[i] as number) + secondShare * g * g
       first[i] = m
       second[i] = v
       values[i] = (values[i] as number) - (reach * m) / (Math.sqrt(v * level) + adam.epsilon)

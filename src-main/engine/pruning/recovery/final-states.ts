@@ -7,16 +7,16 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 
-/** Tokens whose states are in memory at once, and in one file: 128 MiB of float32 at most. */
-const tokensTogether = (width: number): number => Math.min(2 ** 15, 2 ** 25 / width)
+/** Returns how many tokens have their states in memory at once, and in one file: at most 128 MiB of float32. */
+const tokensPerFile = (width: number): number => Math.min(2 ** 15, 2 ** 25 / width)
 
 const statesStep: StepKind = { version: 2 }
 
 export const readingDense = 'Reading the dense model'
 
 /**
- * The dense model's final states of windows, in 16 bits in files of the run. They are exact, and small compared with its logits, which the
- * head computes from them again.
+ * The dense model's final states of windows, stored with 16 bits in files of the run. They are far smaller than its logits, which the head
+ * computes from them again. Their rounding to bfloat16 changes divergences by about 0.00002 nats (see README.md).
  */
 export class FinalStates {
   readonly #files: readonly StoredTensors[]
@@ -29,10 +29,10 @@ export class FinalStates {
     this.#width = width
   }
 
-  /** Computes the states of windows of equal length, or finds them in the run's steps. */
+  /** Computes the states of windows of equal length, or finds them in the steps of the run. */
   static async of(dense: ModelView, windows: Windows, run: Pick<MethodRun, 'tensorStep' | 'progress' | 'signal'>): Promise<FinalStates> {
     const length = windows[0]?.length ?? 1
-    const perFile = Math.max(1, Math.floor(tokensTogether(dense.spec.hidden) / length))
+    const perFile = Math.max(1, Math.floor(tokensPerFile(dense.spec.hidden) / length))
     const files: StoredTensors[] = []
     for (let first = 0; first < windows.length; first += perFile) {
       const own = windows.slice(first, first + perFile)
@@ -47,7 +47,7 @@ export class FinalStates {
     return new FinalStates(files, perFile, dense.spec.hidden)
   }
 
-  /** The states of some windows, stacked: [B*T, D]. The caller disposes of the tensor. */
+  /** Returns the states of some windows, stacked: [B*T, D]. The caller disposes of the tensor. */
   async read(windows: readonly number[]): Promise<Tensor2D> {
     const parts = await Promise.all(
       windows.map((window) =>
@@ -55,10 +55,10 @@ export class FinalStates {
       ),
     )
     const values = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0))
-    let at = 0
+    let offset = 0
     for (const part of parts) {
-      values.set(part, at)
-      at += part.length
+      values.set(part, offset)
+      offset += part.length
     }
     return tensor2d(values, [values.length / this.#width, this.#width])
   }
@@ -75,16 +75,16 @@ async function statesOf(
   const tensors = new Map<string, NamedTensor>()
   await runWindows(dense, windows, {
     signal,
-    // They are stored in 16 bits anyway.
+    // States are stored in 16 bits anyway, so fast products are exact enough.
     products: productsOfFewDigits(dense.model.products),
     afterStack({ indices, tokens }, x) {
       const final = finalHidden(dense, x)
       const values = final.dataSync() as Float32Array
       const [, width] = final.shape
       final.dispose()
-      for (const [place, index] of indices.entries()) {
-        const own = values.subarray(place * tokens * width, (place + 1) * tokens * width)
-        tensors.set(nameOf(index), { values: own, shape: [tokens, width], dtype: 'BF16' })
+      for (const [position, index] of indices.entries()) {
+        const rows = values.subarray(position * tokens * width, (position + 1) * tokens * width)
+        tensors.set(nameOf(index), { values: rows, shape: [tokens, width], dtype: 'BF16' })
       }
     },
     progress: (done, total) => report(done / total),

@@ -8,51 +8,51 @@ import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { combine, isHalf, type Matrix, matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
 
-/** The most logits of one model in memory at once. There are those of two models and their difference. */
+/** The most logits of one model in memory at once. Those of the other model and the difference take as much again. */
 export const logitsPerTile = 2 ** 22
 const mostRows = 256
 
-/** How final states differ from the dense model's under the head. */
+/** How much the output of final states differs from that of the dense model. */
 export interface HeadLoss {
   /** The divergence from the dense distribution summed over rows, in nats. */
   readonly sum: number
-  /** The gradient of `sum * scale` by the final states, [N, D]. The caller disposes of it. Absent if it was not requested. */
+  /** The gradient of `sum * scale` with respect to the final states, [N, D]. The caller disposes of it. Absent if it was not requested. */
   readonly gradient?: Tensor2D
 }
 
 export interface HeadCall {
-  /** The factor on the loss in the gradient. Without it, there is no gradient. */
+  /** The factor on the loss in the gradient. No gradient is computed without it. */
   readonly scale?: number
   readonly signal?: AbortSignal | undefined
 }
 
-/** The head, unchanged, in the forms that its products need: for logits, and for gradients by final states. */
+/** The head, which is not trained, in the forms that its products need: for logits, and for gradients with respect to final states. */
 export class FrozenHead {
   readonly #chunk: HeadChunk
   readonly #forward: Matrix
   /** Transposed and packed, if products have 16-bit operands. */
-  readonly #turned: HalfMatrix | undefined
-  /** Computes loss and gradient together, without logits. */
+  readonly #transposed: HalfMatrix | undefined
+  /** Computes loss and gradient in one operation, without storing logits. */
   readonly #fused: ProcessorHalves | undefined
 
-  /** `chunk` is the whole head and still belongs to the model. */
+  /** `chunk` is the complete head, which still belongs to the model. */
   constructor(chunk: HeadChunk, products: Products) {
     this.#chunk = chunk
     this.#forward = matrixFor(chunk.weight, products)
     if (products === 'float32') return
-    this.#turned = packFor(chunk.weight, products, true)
+    this.#transposed = packFor(chunk.weight, products, true)
     if (products === 'bfloat16') this.#fused = activeBackend().halves
   }
 
-  /** The most rows of final states whose logits are in memory at once. */
+  /** The most rows of final states in one tile. */
   get rowsPerTile(): number {
     if (this.#fused) return mostRows
     return Math.max(1, Math.min(mostRows, Math.floor(logitsPerTile / this.#chunk.weight.shape[0])))
   }
 
   /**
-   * The Kullback-Leibler divergence of `own` from `dense`, final states [N, D] each, over the whole vocabulary (see README.md). Computed in
-   * tiles of rows, so no [N, V] matrix exists. Timers and messages are handled between products.
+   * Returns the Kullback-Leibler divergence of `own` from `dense`, final states [N, D] each, over the whole vocabulary (see README.md). It
+   * is computed in tiles of rows, so no [N, V] matrix exists. Timers and messages are handled between products.
    */
   async divergence(own: Tensor2D, dense: Tensor2D, { scale, signal }: HeadCall = {}): Promise<HeadLoss> {
     const gradients: Tensor2D[] = []
@@ -86,7 +86,7 @@ export class FrozenHead {
     }
   }
 
-  /** The divergence of rows of both models, which it disposes of. */
+  /** Returns the divergence of rows of both models, and disposes of the rows. */
   async #divergenceOf(
     units: ProcessorHalves,
     own: Tensor2D,
@@ -97,7 +97,12 @@ export class FrozenHead {
     await breathe()
     try {
       signal?.throwIfAborted()
-      const head = { packed: this.#forward as HalfMatrix, turned: this.#turned as HalfMatrix, bias: this.#chunk.bias, cap: this.#chunk.cap }
+      const head = {
+        packed: this.#forward as HalfMatrix,
+        turned: this.#transposed as HalfMatrix,
+        bias: this.#chunk.bias,
+        cap: this.#chunk.cap,
+      }
       const [losses, gradient] = units.divergence(own, dense, head, scale)
       const sum = (losses.dataSync() as Float32Array).reduce((total, loss) => total + loss, 0)
       losses.dispose()
@@ -122,17 +127,17 @@ export class FrozenHead {
     return tidy(() => {
       const byLogits: Tensor2D = mul(sub(softmax(own), softmax(dense)), scale)
       const inner: Tensor2D = cap === undefined ? byLogits : mul(byLogits, sub(1, square(mul(own, 1 / cap))))
-      return this.#turned ? project(inner, this.#turned) : combine(inner, this.#chunk.weight)
+      return this.#transposed ? project(inner, this.#transposed) : combine(inner, this.#chunk.weight)
     })
   }
 
   dispose(): void {
     if (isHalf(this.#forward)) this.#forward.values.dispose()
-    this.#turned?.values.dispose()
+    this.#transposed?.values.dispose()
   }
 }
 
-/** sum p (log p - log q) over rows of logits [N, V], summed in float64. */
+/** Sums p (log p - log q) over rows of logits [N, V], in float64. */
 function sumOfDivergences(own: Tensor2D, dense: Tensor2D): number {
   const { shift, denseLog, ownLog } = compareLogits(dense, own, 1)
   let total = 0

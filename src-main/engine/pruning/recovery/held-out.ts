@@ -12,12 +12,12 @@ export interface HeldOutKind {
   readonly windows: Windows
 }
 
-/** Whether a recovery may train on this kind of document. */
+/** Whether a recovery may train on documents of this kind. */
 export const isTrained = (kind: string): boolean => !(heldOutKinds as readonly string[]).includes(kind)
 
 /**
  * Reads the windows that decide which weights are kept. They are spread evenly over each kind's part of the bundled mixed text, because
- * windows of one document are much the same.
+ * windows of one document are similar.
  */
 export async function readHeldOut(
   sequenceLength: number,
@@ -36,17 +36,19 @@ function spread(windows: Windows, count: number): Windows {
   return Array.from({ length: taken }, (_, i) => windows[Math.floor(((i + 0.5) * windows.length) / taken)] as Int32Array)
 }
 
-/** Above this ratio, held-out text is clearly worse than at its best. A training ends after this share of its tokens in that state. */
-const [clearlyWorse, patience] = [1.1, 0.2]
+/** Above this ratio to its best divergence, held-out text is clearly worse. */
+const clearlyWorse = 1.1
+/** Training ends once held-out text was clearly worse for this share of the planned tokens. */
+const patience = 0.2
 
-/** The mean divergence over the kinds; infinite if one kind is too far above its divergence at the start. */
+/** Returns the mean divergence over the kinds, or infinity if one kind is too far above its divergence at the start. */
 export function scoreOf(start: readonly number[], now: readonly number[]): number {
   return now.every((value, kind) => value <= at(start, kind) + mostGrowth) ? meanOf(now) : Number.POSITIVE_INFINITY
 }
 
 /**
- * Whether a training is not worth its remaining tokens. A high rate makes held-out results uneven, and the end of the schedule improves
- * them, so only a stretch that is clearly worse throughout ends it.
+ * Whether training should end early. A high rate makes held-out results uneven, and the end of the schedule improves them. So only a
+ * stretch of measurements that are all clearly worse ends training.
  */
 export function endsEarly(points: readonly Pick<RecoveryPoint, 'tokens' | 'heldOut'>[], plannedTokens: number): boolean {
   const means = points.map(({ heldOut }) => meanOf(heldOut))

@@ -5,23 +5,26 @@ import { PythonRandom } from '#engine/random/python-random.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 import type { Master, Student } from './student.ts'
 
-/** What steps change: all weights of a student, or factors of a change to them. */
+/** What training steps change: all weights of a student, or the factors of a change to them. */
 export interface Trained {
   readonly masters: ReadonlyMap<string, Master>
+  /** Trained entries. */
   readonly size: number
+  /** Frees the weights for computing, so that steps may change the masters. */
   release(): void
-  /** `pause` is called between tensors and may throw. */
+  /** Derives the weights for computing from the masters. `pause` is called between tensors and may throw. */
   refresh(pause?: () => Promise<void>): Promise<void>
 }
 
-/** The rank of a change, and the factor on it. */
+/** The rank of a change. */
 export const rank = 16
+/** The factor on a change. */
 const factor = 2
 
 /**
- * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], and only these are trained. B
- * starts at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes. If it keeps no
- * values, it computes the sums each time that it reads W0.
+ * LoRA (arXiv 2106.09685): each projection W [R, C] of a student is W0 + 2 B A with B [R, 16] and A [16, C], and only A and B are trained.
+ * B starts at zero. The student computes with the sums, so its tensors and those of a plan have their usual names and shapes. If the
+ * student keeps no values, the sums are computed each time it reads W0.
  */
 export class LowRank implements Trained {
   readonly masters: ReadonlyMap<string, Master>
@@ -63,7 +66,9 @@ export class LowRank implements Trained {
     await this.#student.refresh(pause)
   }
 
-  /** Gradients of the factors, from that of a tensor of the student, which it disposes of. Empty if the tensor has no factors. */
+  /**
+   * Returns the gradients of the factors, given that of a tensor of the student, which it disposes of. Empty if the tensor has no factors.
+   */
   gradientsOf(name: string, gradient: Tensor): [string, Tensor][] {
     const pair = this.#pairs.get(name)
     try {
@@ -81,7 +86,7 @@ export class LowRank implements Trained {
     }
   }
 
-  /** The student's tensors with the given values of the factors. */
+  /** Returns the student's tensors for the given values of the factors. */
   async merged(values: ReadonlyMap<string, Float32Array>): Promise<TensorsToStore> {
     for (const [name, own] of values) this.masters.get(name)?.values.set(own)
     await this.refresh()
@@ -96,7 +101,7 @@ interface Pair {
   readonly down: Master
 }
 
-/** W0 + 2 B A, or W0 if it has no factors. */
+/** Returns W0 + 2 B A, or W0 if the tensor has no factors. */
 function changed(start: Float32Array, shape: readonly number[], pair: Pair | undefined): Float32Array {
   if (!pair) return start
   return valuesOf(() => add(tensor2d(start, shape as [number, number]), product(pair.up, pair.down)))

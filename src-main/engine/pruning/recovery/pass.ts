@@ -12,7 +12,7 @@ import { disposeKept, type KeptPart, type PartBackward, partBackward, partForwar
 import type { FrozenHead } from './head-loss.ts'
 import type { Student } from './student.ts'
 
-/** Windows of equal length that pass together, and the dense model's final states of them [B*T, D]. */
+/** Windows of equal length that pass together, with the dense model's final states of them, [B*T, D]. */
 export interface Batch {
   readonly ids: Int32Array
   readonly batch: number
@@ -24,7 +24,7 @@ export interface PassOptions {
   /** Whether what the backward pass needs is kept. If not, it is computed again, part by part, from the streams. */
   readonly keeps: boolean
   readonly signal?: AbortSignal | undefined
-  /** Which gradients are summed for the gradient of a tensor, which it disposes of. Default: the gradient itself. */
+  /** Returns the gradients that are summed instead of the gradient of a tensor, which it disposes of. Default: that gradient itself. */
   readonly gradientsOf?: ((name: string, gradient: Tensor) => [string, Tensor][]) | undefined
 }
 
@@ -43,7 +43,7 @@ export class TrainingPass {
     this.#options = options
   }
 
-  /** The divergence of the student from the dense model, summed over the rows of a batch. */
+  /** Returns the divergence of the student from the dense model, summed over the rows of a batch. */
   async loss({ ids, batch, dense }: Batch): Promise<number> {
     const call = this.#callFor(ids.length / batch)
     let residual = await this.#embed(ids)
@@ -64,20 +64,20 @@ export class TrainingPass {
   }
 
   /**
-   * The same with gradients of the sum times `scale`, added to `gradients` under the masters' names. The caller owns them, even if the pass
-   * ends early.
+   * Returns the same divergence, and adds the gradients of `scale` times it to `gradients`, under the names of the masters. The caller owns
+   * the gradients, even if the pass ends early.
    */
   async addGradients({ ids, batch, dense }: Batch, scale: number, gradients: Map<string, Tensor>): Promise<number> {
     const { parts, spec, finalNorm } = this.#student
     const call = this.#callFor(ids.length / batch)
-    const behind: Behind[] = []
+    const passed: PassedPart[] = []
     let residual = await this.#embed(ids)
     try {
       for (const part of parts) {
         await this.pause()
         const before = residual
         const seen = await this.#student.withPart(part, (weights) => partForward(part, weights, before, call))
-        behind.push({ part, ...(this.#options.keeps ? { kept: seen.kept } : { before: cloneResidual(residual) }) })
+        passed.push({ part, ...(this.#options.keeps ? { kept: seen.kept } : { before: cloneResidual(residual) }) })
         if (!this.#options.keeps) disposeKept(seen.kept)
         residual = advance(part, residual, seen.x, spec)
       }
@@ -86,22 +86,22 @@ export class TrainingPass {
       const last = normalizeBackward(residual.x, finalNorm, loss.gradient as Tensor2D)
       loss.gradient?.dispose()
       this.#addFinalNorm(last, gradients)
-      await this.#backward(call, behind, last.x, gradients)
+      await this.#backward(call, passed, last.x, gradients)
       return loss.sum
     } finally {
       disposeResidual(residual)
-      for (const one of behind) disposeBehind(one)
+      for (const one of passed) disposePassed(one)
     }
   }
 
-  /** From the gradient by the stream after the last part, which it disposes of, back to the first part. */
-  async #backward(call: TrainingCall, behind: Behind[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
+  /** Goes back from the last part to the first, starting with the gradient of the stream after the last part, which it disposes of. */
+  async #backward(call: TrainingCall, passed: PassedPart[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
     const { spec } = this.#student
     let gradient = last
-    /** By the block's input, for a parallel MLP whose attention is still to come. */
+    /** The gradient of the block's input from a parallel MLP, until that of its attention is known. */
     let aside: Tensor2D | undefined
     try {
-      for (let own = behind.pop(); own; own = behind.pop()) {
+      for (let own = passed.pop(); own; own = passed.pop()) {
         const { part } = own
         try {
           await this.pause()
@@ -117,7 +117,7 @@ export class TrainingPass {
           dispose([gradient, found.source, ...(more ? [more] : [])])
           gradient = through
         } finally {
-          disposeBehind(own)
+          disposePassed(own)
         }
       }
     } finally {
@@ -126,7 +126,7 @@ export class TrainingPass {
     }
   }
 
-  #partBackward({ part, kept, before }: Behind, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
+  #partBackward({ part, kept, before }: PassedPart, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
     return this.#student.withPart(part, (weights) => {
       if (kept) return partBackward(part, weights, kept, gradient, call)
       const again = partForward(part, weights, before as Residual, call)
@@ -183,26 +183,26 @@ export class TrainingPass {
   }
 }
 
-/** A part that was run, with what its backward pass needs, or the stream before it to compute that from. */
-interface Behind {
+/** A part that was run. It has what its backward pass needs (`kept`), or the stream before the part to compute that again. */
+interface PassedPart {
   readonly part: Part
   readonly kept?: KeptPart
   readonly before?: Residual
 }
 
-function disposeBehind({ kept, before }: Behind): void {
+function disposePassed({ kept, before }: PassedPart): void {
   if (kept) disposeKept(kept)
   if (before) disposeResidual(before)
 }
 
 const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
 
-/** The tables may be created inside the `tidy` of a part, but must outlive it. */
+/** Keeps rotary tables. They may be created inside the `tidy` of a part but must outlive it. */
 function keptTables({ cosine, sine, size }: RotaryTables): RotaryTables {
   return { cosine: keep(cosine), sine: keep(sine), size }
 }
 
-/** Adds a gradient. It belongs to the sums afterwards. */
+/** Adds a gradient to the sums, which own it afterwards. */
 function addTo(gradients: Map<string, Tensor>, name: string, more: Tensor): void {
   const sum = gradients.get(name)
   if (!sum) return void gradients.set(name, more)

@@ -28,21 +28,23 @@ export interface RecoveryText {
 }
 
 export interface RecoveryInput {
-  /** The dense model, what a method and perhaps a repair left of it, and the tensors of that plan. */
+  /** The dense model. */
   readonly view: ModelView
+  /** The plan of a method, perhaps repaired. */
   readonly plan: Plan
+  /** The tensors of the plan, if it has any. */
   readonly tensors?: StoredTensors | undefined
   readonly request: RecoveryRequest
-  /** Reads `windows` windows of the training text, only those that `choose` takes. */
+  /** Reads `windows` windows of the training text, using only those that `choose` returns. */
   read(windows: number, choose: (windows: Windows) => Windows): Promise<RecoveryText>
   readonly heldOut: readonly HeldOutKind[]
-  /** Windows that the run is measured or was repaired on. Nothing that shares text with them is trained on. */
+  /** Windows that the run is measured on or was repaired on. Nothing that shares text with them is trained on. */
   readonly apart: Windows
   readonly run: Pick<MethodRun, 'step' | 'tensorStep' | 'progress' | 'signal' | 'emit'> & StateStore
 }
 
 export interface Recovered {
-  /** The plan with all tensors replaced, or the given one if training improved nothing. */
+  /** The plan with all tensors replaced, or the given plan if training improved nothing. */
   readonly plan: Plan
   readonly tensors: StoredTensors | undefined
   readonly recovery: Omit<Recovery, 'seconds'>
@@ -50,9 +52,9 @@ export interface Recovered {
 }
 
 /**
- * Trains what a plan leaves, towards the dense model's distribution over the whole vocabulary (see README.md). It is one step of the run.
- * Its state is stored at each measurement, so a resumed run continues with the same bits. Throws `infeasible` for what cannot be trained
- * and `out-of-memory` for what does not fit, before any text is read.
+ * Trains what a plan leaves towards the dense model's distribution over the whole vocabulary (see README.md). Training is one step of the
+ * run. Its state is stored at each measurement, so a resumed run continues with the same bits. Throws `infeasible` for what cannot be
+ * trained and `out-of-memory` for what does not fit, before any text is read.
  */
 export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
   const { view, plan, request, heldOut, run } = input
@@ -82,15 +84,15 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
       text: used,
       heldOut: heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
     }
-    const said = [...notes, ...(lost ? [lost] : []), ...notesOn(recovery, room)]
-    if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: said }
-    return { plan: student.planFor(plan), tensors, recovery, notes: said }
+    const allNotes = [...notes, ...(lost ? [lost] : []), ...notesOn(recovery, room)]
+    if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: allNotes }
+    return { plan: student.planFor(plan), tensors, recovery, notes: allNotes }
   } finally {
     training.dispose()
   }
 }
 
-/** Frees memory first: from here on only the dense model's embedding and head are needed. */
+/** Opens the training. Frees the dense model's weights first, because from here on only its embedding and head are needed. */
 async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: Room): Promise<Training> {
   view.model.store.empty()
   const pruned = viewWithPlan(view.model, plan, tensors)
@@ -99,7 +101,7 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
   return Training.open(view.model, spec, plan, tensors, productsForTraining(), run.signal, room)
 }
 
-/** The recipe. Minutes become tokens by the time of a first batch, which is measured once and stored. */
+/** Returns the recipe. Minutes are converted to tokens by the time of a first batch, which is measured once and stored. */
 async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   const { request, view, plan, run } = input
   const { amount, text } = request
@@ -112,7 +114,7 @@ async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
   return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate), room.trains)
 }
 
-/** The windows to train on, each once, without those that share text with what is held out, measured or repaired on. */
+/** Returns the windows to train on, each once. Leaves out those that share text with what is held out, measured or repaired on. */
 async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens: number): Promise<RecoveryText> {
   const { sequenceLength } = request.text
   const wanted = Math.max(1, Math.round(tokens / sequenceLength))
@@ -129,13 +131,13 @@ async function readText({ read, heldOut, apart, request }: RecoveryInput, tokens
   if (windows.length === 0)
     throw new EspalierError(
       'invalid',
-      `${used.source} has nothing left to train on: all of it is measured, held out or repaired on. Choose another text.`,
+      `${used.source} has no text left to train on: all of it is used by measures, the held-out text or the repair. Choose another text.`,
     )
   const notes = [...found.notes]
-  if (overlaps) notes.push('Windows that share text with what is measured, held out or repaired on were left out.')
+  if (overlaps) notes.push('Windows that share text with measures, the held-out text or the repair were not trained on.')
   if (windows.length < wanted)
     notes.push(
-      `The text has ${windows.length * sequenceLength} tokens to train on, ${wanted * sequenceLength} were requested. Each is used once. Give a longer text to train longer.`,
+      `The text has only ${(windows.length * sequenceLength).toLocaleString('en')} tokens to train on; ${(wanted * sequenceLength).toLocaleString('en')} were requested. Each is used once. Use a longer text to train longer.`,
     )
   return { windows, used, notes }
 }
@@ -145,11 +147,11 @@ function notesOn({ best, points, steps, plannedSteps, products, trains }: Recove
   if (products === 'bfloat16') notes.push('Trained with bfloat16 products and float32 sums and weights.')
   if (trains === 'low-rank') notes.push(`Trained a change of rank ${rank} to each projection, which was added to its weights at the end.`)
   if (masters === 'shapes')
-    notes.push('The other weights do not fit into memory and were read again in each pass. More memory makes this faster.')
-  if (best === 0) return [...notes, 'Training made the held-out text no better: the weights stay as they were.']
+    notes.push('The other weights did not fit in memory and were read again in each pass. More memory makes training faster.')
+  if (best === 0) return [...notes, 'Training made the held-out text no better, so the weights stay unchanged.']
   const [chosen] = points.slice(best, best + 1)
   if (chosen && best < points.length - 1)
-    notes.push(`The weights are those behind step ${chosen.step} of ${steps}, which were best on held-out text.`)
+    notes.push(`The weights are those after step ${chosen.step} of ${steps}, which were best on held-out text.`)
   if (steps < plannedSteps) notes.push(`Training stopped after ${steps} of ${plannedSteps} steps.`)
   return notes
 }
@@ -159,8 +161,8 @@ function requireTrainable({ spec, model }: ModelView, { blocks, slice }: Plan): 
     throw new EspalierError('infeasible', text)
   }
   if (slice || spec.sliceWidth !== undefined)
-    refuse('A sliced model cannot be recovered: its stream has another basis. Choose another method.')
+    refuse('A sliced model cannot be recovered, because slicing rotates its hidden states. Choose another method.')
   if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
-    refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Let 2SSP cut neurons.')
+    refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Set the option cut of 2SSP to neurons.')
   requireWholeHead(model.vocabulary.chunkRows >= model.vocabulary.size, spec)
 }

@@ -13,50 +13,57 @@ import { tokensPerStep } from './recipe.ts'
 import type { KeptMasters } from './student.ts'
 
 /**
- * Bytes per trained entry: its value, both moments, the best value, the value for computing, and its gradient while it is summed and read.
+ * Bytes per trained entry: its value, both moments, its best value, the value for computing, and two for its gradient, which is summed and
+ * then read.
  */
 const bytesPerEntry = 4 * 7
 
-/** Bytes per weight that only factors change: the original, the changed one, and the one for computing. */
+/** Bytes per weight that only factors change: its original value, its changed value, and the value for computing. */
 const bytesPerFrozen = 4 * 3
 
 /** Bytes per weight of a part that is read in each pass: stored, unpacked, sliced, changed, for computing, and its gradient. */
 const bytesPerRead = 4 * 6
 
-/** Matrices per tile of logits: of both models, their softmax, the difference and its scaled copy. */
+/** Matrices per tile: the logits of both models, their softmax, the difference and its scaled copy. */
 const tiles = 6
 
 const mebibytes = (bytes: number): string => Math.ceil(bytes / 2 ** 20).toLocaleString('en')
 
 /**
- * The most rows that go through the model together. A cancel takes effect between parts, so all rows of a step pass together only if parts
- * are small. Then weights are packed and gradients computed once for all rows.
+ * Returns the most rows that go through the model at once. If parts are small, all rows of a step do, so that weights are packed and
+ * gradients computed once for all. In larger models a cancel would take too long, because it takes effect only between parts.
  */
 const mostRows = ({ hidden }: DecoderSpec): number => (hidden <= 1024 ? tokensPerStep : tokensPerStep / 2)
 
 export interface Room {
-  /** How many windows go through the model together. */
+  /** How many windows go through the model at once. */
   readonly together: number
-  /** Whether what a backward pass needs is kept. */
+  /** Whether the forward pass keeps what the backward pass needs. If not, it is computed again. */
   readonly keeps: boolean
+  /** All weights, or a low-rank change to them. */
   readonly trains: TrainedWeights
+  /** What stays in memory of each weight. */
   readonly masters: KeptMasters
-  /** What the training then needs, besides embedding and head. */
+  /** Bytes that training then needs in addition to embedding and head. */
   readonly bytes: number
 }
 
-/** Bytes that a training needs, counted before anything is read. */
+/** The bytes that training needs, counted before anything is read. */
 interface Needs {
+  /** Weights that the plan leaves. */
   readonly entries: number
   readonly masters: KeptMasters
   /** Trained weights with their moments and copies, the head as products need it, and a tile of logits. */
   readonly fixed: number
-  /** Per window: what the backward pass keeps, or the streams to compute it from again. */
+  /** Per window: what the forward pass keeps for the backward pass. */
   readonly kept: number
+  /** Per window: the streams from which that can be computed again. */
   readonly streams: number
 }
 
-/** Shapes of everything that a plan leaves to train, by the tensor names of a plan. `spec` has the layout that the plan leaves. */
+/**
+ * Returns the shapes of everything that a plan leaves to train, by the tensor names of a plan. `spec` has the layout that the plan leaves.
+ */
 export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>()
   for (const part of presentParts(spec))
@@ -67,9 +74,10 @@ export function trainedShapes(spec: DecoderSpec): Map<string, readonly number[]>
 }
 
 /**
- * How much goes through the model at once in the memory that embedding and head leave; the dense model's other weights are not loaded then.
- * Unless `wanted` says what is trained, all weights are if they fit, else a change of low rank. If the weights under it do not fit either,
- * each pass reads them. Throws `out-of-memory` if not even one window of `tokens` fits.
+ * Decides how training uses the memory that embedding and head leave. The dense model's other weights are not loaded during training.
+ * Unless `wanted` says what is trained, all weights are trained if they fit, otherwise a change of low rank. If the weights that it changes
+ * do not fit either, they are read in each pass. As many windows as possible go through the model at once. Throws `out-of-memory` if even
+ * one does not fit.
  */
 export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, tokens: number, wanted?: TrainedWeights): Room {
   const spec = specWithPlan(dense, plan)
@@ -87,17 +95,20 @@ export function roomFor(freeBytes: number, dense: DecoderSpec, plan: Plan, token
   throw tooLarge(freeBytes, needsOf(dense, spec, tokens, ways.at(-1) ?? 'shapes'), tokens)
 }
 
-/** Bytes of the training that needs the least memory: a low-rank change, one window at a time, of weights that are read in each pass. */
+/**
+ * Returns the bytes of the training that needs the least memory: a low-rank change, one window at a time, of weights that are read in each
+ * pass.
+ */
 export function leastBytes(dense: DecoderSpec, plan: Plan, tokens: number): number {
   const { fixed, kept, streams } = needsOf(dense, specWithPlan(dense, plan), tokens, 'shapes')
   return fixed + Math.min(kept, streams)
 }
 
-/** From the fastest to the one that needs the least memory. */
+/** From the fastest kind of training to the one that needs the least memory. */
 const masterKinds: readonly KeptMasters[] = ['moments', 'values', 'shapes']
 const trainedWith = (masters: KeptMasters): TrainedWeights => (masters === 'moments' ? 'all' : 'low-rank')
 
-/** Throws `out-of-memory` if the budget leaves embedding and head on disk, because every step reads all of both. */
+/** Throws `out-of-memory` if the memory limit leaves embedding and head on disk. Every step reads all of both. */
 export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
   if (stays) return
   const bytes = Vocabulary.bytes(spec)
@@ -111,7 +122,7 @@ function tooLarge(freeBytes: number, { entries, fixed, streams, masters }: Needs
   const [how, other] = masters === 'moments' ? ['', 'train low-rank changes, '] : [` by changes of rank ${rank}`, '']
   return new EspalierError(
     'out-of-memory',
-    `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens; ${mebibytes(freeBytes)} MiB are free for it. Give more memory, ${other}use shorter windows, or remove more.`,
+    `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens, but only ${mebibytes(freeBytes)} MiB are free. Give more memory, ${other}use shorter windows, or remove more.`,
   )
 }
 
@@ -125,7 +136,7 @@ function needsOf(dense: DecoderSpec, spec: DecoderSpec, tokens: number, masters:
     values: () => entries * bytesPerFrozen + changing,
     shapes: () => largestPart(dense) * bytesPerRead + changing,
   }[masters]()
-  // Twice in 16 bits, if products have such operands: for logits, and transposed for gradients.
+  // Products with 16-bit operands need the head twice in 16 bits: for logits, and transposed for gradients.
   const head = 4 * spec.vocabulary * spec.hidden
   const fixed = weights + head + 4 * tiles * Math.max(logitsPerTile, spec.vocabulary)
   const rows = spec.blocks.map((_, block) => keptPerRow(spec, block))
@@ -139,11 +150,11 @@ function needsOf(dense: DecoderSpec, spec: DecoderSpec, tokens: number, masters:
 const sizeOf = (shapes: readonly (readonly number[])[]): number =>
   shapes.reduce((sum, shape) => sum + shape.reduce((size, length) => size * length, 1), 0)
 
-/** Weights of the largest part, which is read whole before a plan cuts it. */
+/** Returns the weights of the largest part, which is read completely before a plan cuts it. */
 const largestPart = (spec: DecoderSpec): number =>
   Math.max(...presentParts(spec).map((part) => sizeOf(Object.values(partShapes(spec, part)))))
 
-/** Numbers that the backward pass of a block keeps for each row. */
+/** Returns how many numbers the backward pass of a block needs for each row. */
 function keptPerRow(spec: DecoderSpec, block: number): number {
   const { attention, width } = layoutOf(spec, block)
   const { heads, headSize, hidden } = spec

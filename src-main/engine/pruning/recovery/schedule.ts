@@ -1,7 +1,9 @@
-/** Warm-up as a share of the steps (at least two steps), and the last learning rate as a share of the peak. */
-const [rising, end] = [0.05, 0.05]
+/** The warm-up as a share of the steps. It has at least two. */
+const rising = 0.05
+/** The last learning rate as a share of the peak. */
+const end = 0.05
 
-/** The learning rate of step `index` of `steps`, counted from 0: a straight line up to `peak`, then half a cosine down. */
+/** Returns the learning rate of step `index` of `steps`, counted from 0. It rises linearly to `peak`, then falls along half a cosine. */
 export function rateAt(index: number, steps: number, peak: number): number {
   const warm = Math.min(steps, Math.max(2, Math.round(steps * rising)))
   if (index < warm) return (peak * (index + 1)) / warm

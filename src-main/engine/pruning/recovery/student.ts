@@ -18,20 +18,20 @@ export interface Master extends Moments {
 }
 
 /**
- * What stays in memory of a master: everything that a step needs, its values if only a change to them is trained, or nothing if they are
- * read in each pass.
+ * What stays in memory of each trained tensor. `moments`: everything that a step needs. `values`: its values, because only a change to them
+ * is trained. `shapes`: nothing, because values are read in each pass.
  */
 export type KeptMasters = 'moments' | 'values' | 'shapes'
 
-/** Adds the trained change to the values of a tensor. */
+/** Returns the values of a tensor with the trained change added. */
 export type Change = (name: string, tensor: StoredValues) => Float32Array
 
 /**
- * The pruned model in training: master weights of the remaining block stack and the final norm, under their names among a plan's tensors,
- * and the weights that the decoder computes with, which `refresh` derives from them. Embedding and head stay the dense model's.
+ * The pruned model in training. It has master weights of the remaining block stack and the final norm, under the names that a plan uses,
+ * and the weights that the decoder computes with, which `refresh` derives from them. Embedding and head stay those of the dense model.
  */
 export class Student {
-  /** With the layout that the plan leaves. */
+  /** Has the layout that the plan leaves. */
   readonly spec: DecoderSpec
   readonly parts: readonly Part[]
   readonly masters: ReadonlyMap<string, Master>
@@ -40,7 +40,7 @@ export class Student {
   readonly #read: (part: Part) => Promise<StoredPart>
   readonly #weights = new Map<Part, PartWeights>()
   #finalNorm: NormWeights | undefined
-  /** For weights that are read in each pass. */
+  /** The trained change to weights that are read in each pass. */
   #change: Change = (_, { values }) => values
 
   private constructor(
@@ -58,7 +58,7 @@ export class Student {
     this.#read = read
   }
 
-  /** Reads the weights that a plan leaves. `spec` has its layout. */
+  /** Reads the weights that a plan leaves. `spec` has the layout that the plan leaves. */
   static async open(
     model: Model,
     spec: DecoderSpec,
@@ -100,7 +100,7 @@ export class Student {
     return this.#finalNorm as NormWeights
   }
 
-  /** Computes with the weights of a part. If they are read in each pass, they do not outlive the call. */
+  /** Calls `compute` with the weights of a part. If they are read in each pass, they are disposed of afterwards. */
   async withPart<T>(part: Part, compute: (weights: PartWeights) => T): Promise<T> {
     const kept = this.#weights.get(part)
     if (kept) return compute(kept)
@@ -117,7 +117,7 @@ export class Student {
     return Object.fromEntries(stored.map(([key, own]) => [key, { ...own, values: this.#change(trainedName(this.spec, part, key), own) }]))
   }
 
-  /** Forgets the weights for computing, so that steps may change the masters, with which they share memory. */
+  /** Frees the weights for computing, so that steps may change the masters, with which they share memory. */
   release(): void {
     for (const weights of this.#weights.values()) disposePart(weights)
     this.#weights.clear()
@@ -145,7 +145,7 @@ export class Student {
     return master
   }
 
-  /** The plan whose tensors `tensors` gives. */
+  /** Returns the plan that belongs to the tensors that `tensors` returns. */
   planFor(plan: Plan): Plan {
     const own = (block: number) =>
       this.parts.filter((part) => blockOf(part) === block).map((part) => (isAttention(part) ? 'attention' : 'mlp'))
@@ -156,7 +156,9 @@ export class Student {
     return { ...plan, blocks, finalNorm: 'replaced' }
   }
 
-  /** The trained weights under a plan's names. Those that are read in each pass are read while they are stored, each part once. */
+  /**
+   * Returns the trained weights under a plan's names. Weights that are read in each pass are read while they are stored, each part once.
+   */
   tensors(): TensorsToStore {
     if (this.keeps !== 'shapes') return this.masters
     const tensors = new Map<string, NamedTensor | LateTensor>(this.masters)

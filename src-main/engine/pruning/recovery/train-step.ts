@@ -4,13 +4,13 @@ import type { Trained } from './low-rank.ts'
 import type { Batch, TrainingPass } from './pass.ts'
 import type { Master } from './student.ts'
 
-/** The largest length of the gradient over all tensors. */
+/** The gradient is clipped to this length over all tensors. */
 const longest = 1
 
 export interface StepResult {
-  /** The mean divergence over all rows of the step, before it. */
+  /** The mean divergence over all rows of the step, before weights change. */
   readonly loss: number
-  /** The gradient's length before it was clipped. */
+  /** The length of the gradient before it was clipped. */
   readonly length: number
   /** The tensor nearest to the loss whose gradient is not finite. */
   readonly broken?: string | undefined
@@ -23,8 +23,9 @@ export interface StepCall {
 }
 
 /**
- * One step of training on some batches, which are created when needed and disposed of here. If the loss or a gradient is not finite,
- * nothing changes and the result says so. A cancel may leave some weights updated and others not; the training is then lost.
+ * Runs one step of training on some batches, which are created when needed and disposed of here. If the loss or a gradient is not finite,
+ * no weight changes, and the result says so. A cancelled step may have updated some weights and not others, so the training must be
+ * discarded.
  */
 export async function trainStep(
   trained: Trained,
@@ -54,7 +55,10 @@ export async function trainStep(
   }
 }
 
-/** The values of gradients, whose tensors are released one by one, their length over all tensors, and the first that is not finite. */
+/**
+ * Returns the values of the gradients, their length over all tensors, and the first tensor that is not finite. Disposes of the tensors one
+ * by one.
+ */
 async function readGradients(
   sums: Map<string, Tensor>,
   pass: TrainingPass,

@@ -22,13 +22,20 @@ import { type StepResult, trainStep } from './train-step.ts'
 
 export const recovering = 'Recovering'
 
-/** Measurements on held-out text of a training on that many windows, besides the one at the start. Each costs as much as 8 of these. */
+/**
+ * Returns how many measurements on held-out text a training on that many windows makes, in addition to the one at the start. Each costs as
+ * much as training on 8 windows.
+ */
 export const measurementsOf = (windows: number): number => Math.min(8, Math.max(4, Math.round(windows / 16)))
 
 /** Where the state of a training is stored, so that a resumed run continues from it. */
 export interface StateStore {
+  /** Returns the stored state, if any. */
   findState<T>(asked: StepRequest): Promise<{ value: T; tensors: StoredTensors } | undefined>
-  /** Replaces the earlier state, or deletes it if there is none. `seconds` is the time spent on it. */
+  /**
+   * Stores `state` instead of the earlier one, or deletes the earlier one if `state` is missing. `seconds` is the time spent on the
+   * training.
+   */
   putState(asked: StepRequest, state?: { readonly value: unknown; readonly tensors: NamedTensors }, seconds?: number): Promise<void>
 }
 
@@ -44,21 +51,23 @@ export interface TrainingInput {
   readonly run: Pick<MethodRun, 'progress' | 'emit'> & StateStore
 }
 
-/** What is known besides the weights. */
+/** The progress of a training, besides its weights. */
 interface Progress {
+  /** Steps that are done. */
   readonly step: number
   readonly points: readonly RecoveryPoint[]
+  /** The index of the point with the best weights. */
   readonly best: number
   readonly seconds: number
 }
 
 export type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & {
   readonly tensors: TensorsToStore
-  /** Where numbers stopped being finite, which ended the training. */
+  /** A note on where numbers stopped being finite, if that ended the training. */
   readonly lost?: string
 }
 
-/** A student in training: steps, measurements, and which weights were best. */
+/** Trains a student, measures it and remembers its best weights. */
 export class Training {
   readonly student: Student
   readonly products: Products
@@ -67,7 +76,7 @@ export class Training {
   readonly #trained: Student | LowRank
   readonly #head: FrozenHead
   readonly #pass: TrainingPass
-  /** The best measured weights, once there are better ones than at the start. */
+  /** The best measured weights. Empty while those at the start are the best. */
   readonly #best = new Map<string, Float32Array>()
 
   private constructor(student: Student, trained: Student | LowRank, products: Products, room: Room, head: FrozenHead, pass: TrainingPass) {
@@ -104,7 +113,9 @@ export class Training {
     return new Training(student, factors ?? student, products, room, frozen, pass)
   }
 
-  /** Tokens per second of a step, measured on its second batch. Neither the tokens nor the dense model's states affect the time. */
+  /**
+   * Measures the tokens per second of a step on its second batch. The time does not depend on the tokens or the states of the dense model.
+   */
   async timeTokens({ batch, tokens }: { readonly batch: number; readonly tokens: number }): Promise<number> {
     const rows = batch * tokens
     let seconds = 0
@@ -118,13 +129,13 @@ export class Training {
     return rows / seconds
   }
 
-  /** Trains from the start, or from the last stored state. */
+  /** Trains from the start or from the stored state. */
   async run(input: TrainingInput): Promise<TrainingResult> {
     const { steps, run } = input
     const begun = performance.now()
     let progress = (await this.#resume(input)) ?? (await this.#begin(input))
     const before = progress.seconds
-    const planned = tokensBehind(input, steps)
+    const planned = tokensUpTo(input, steps)
     const looks = measurementsOf(input.windows.length)
     const due = new Set(Array.from({ length: looks }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / looks))))
     let losses: number[] = []
@@ -138,7 +149,7 @@ export class Training {
       const bad = heldOut.findIndex((value) => !Number.isFinite(value))
       if (bad >= 0) lost = this.#lost(step, `the divergence on ${input.heldOut[bad]?.kind}`)
       if (lost) continue
-      const point = { step: step + 1, tokens: tokensBehind(input, step + 1), loss: meanOf(losses), heldOut }
+      const point = { step: step + 1, tokens: tokensUpTo(input, step + 1), loss: meanOf(losses), heldOut }
       losses = []
       progress = { ...(await this.#judge(progress, point)), step: step + 1, seconds: before + (performance.now() - begun) / 1000 }
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
@@ -151,10 +162,10 @@ export class Training {
     return lost ? { ...result, lost } : result
   }
 
-  /** Says where numbers stopped being finite: the step, and the first weights affected. */
+  /** Returns a note on where numbers stopped being finite: the step, and the first tensor with damaged weights. */
   #lost(step: number, what: string): string {
     const broken = [...this.student.masters].find(([, { values }]) => !values.every(Number.isFinite))
-    return `At step ${step + 1} ${what} was no number${broken ? `, after ${broken[0]} had become none` : ''}.`
+    return `Training stopped at step ${step + 1}: ${what} was not a finite number${broken ? `, and ${broken[0]} has damaged weights` : ''}.`
   }
 
   async #begin(input: TrainingInput): Promise<Progress> {
@@ -163,7 +174,7 @@ export class Training {
     return { step: 0, points: [point], best: 0, seconds: 0 }
   }
 
-  /** Remembers the weights if they are the best so far. */
+  /** Adds a measurement, and remembers the weights if they are the best so far. */
   async #judge({ points, best, ...rest }: Progress, point: RecoveryPoint): Promise<Progress> {
     const start = points[0]?.heldOut ?? []
     const isBest = scoreOf(start, point.heldOut) < scoreOf(start, points[best]?.heldOut ?? [])
@@ -187,7 +198,7 @@ export class Training {
     const batches: (() => Promise<Batch>)[] = []
     for (let at = 0; at < own.length; at += this.room.together) {
       batches.push(() => {
-        run.progress(recovering, tokensBehind(input, index) + at * lengthOf(windows), tokensBehind(input, steps), 'tokens')
+        run.progress(recovering, tokensUpTo(input, index) + at * lengthOf(windows), tokensUpTo(input, steps), 'tokens')
         return this.#batch(windows, states, own.slice(at, at + this.room.together))
       })
     }
@@ -195,7 +206,7 @@ export class Training {
     return trainStep(this.#trained, this.#pass, batches, rows, { step: index + 1, rate: rateAt(index, steps, recipe.rate) })
   }
 
-  /** The mean divergence on each held-out kind of text. */
+  /** Returns the mean divergence on each held-out kind of text. */
   async #measure({ windows, heldOut, states }: TrainingInput): Promise<number[]> {
     const means: number[] = []
     const all = [...windows, ...heldOut.flatMap((kind) => kind.windows)]
@@ -224,7 +235,7 @@ export class Training {
     return { ids, batch: own.length, dense: await states.read(indices) }
   }
 
-  /** Weights, moments and, if they differ, the best weights. */
+  /** Returns weights, moments and, unless the current weights are the best ones, also the best weights. */
   #state({ points, best }: Progress): NamedTensors {
     const tensors = new Map<string, NamedTensor>()
     for (const [name, { values, first, second, shape }] of this.#trained.masters) {
@@ -250,7 +261,7 @@ export class Training {
       this.#best.set(name, value.best < value.points.length - 1 ? await tensors.readFloat32(`best ${name}`) : values.slice())
     }
     await this.#trained.refresh()
-    // The kill may have come between the state and this event.
+    // The run may have been killed between storing the state and this event.
     for (const point of value.points.slice(-1)) run.emit({ type: 'recovery', point })
     return value
   }
@@ -275,6 +286,6 @@ export class Training {
 
 const lengthOf = (windows: Windows): number => windows[0]?.length ?? 0
 
-/** Tokens of the first steps. */
-const tokensBehind = ({ windows, recipe }: TrainingInput, steps: number): number =>
+/** Returns the number of tokens in the first `steps` steps. */
+const tokensUpTo = ({ windows, recipe }: TrainingInput, steps: number): number =>
   Math.min(windows.length, steps * recipe.windowsPerStep) * lengthOf(windows)

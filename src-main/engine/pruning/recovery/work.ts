@@ -3,13 +3,17 @@ import type { MethodPhase } from '../method.ts'
 import { readingDense } from './final-states.ts'
 import { measurementsOf, recovering } from './training.ts'
 
-/** The cost of a forward and a backward pass, in forward passes: products by inputs and by weights come on top of the first. */
+/** Cost of a forward and a backward pass, in forward passes. The backward pass multiplies once for inputs and once for weights. */
 const trained = 3
 
-/** Products with the head per trained window: logits of both models, and the gradient by final states. */
+/** Products with the head per trained window: the logits of both models, and the gradient of the final states. */
 const headProducts = 3
 
-/** The work of a recovery, given the share of the stack that the plan leaves. @param windows trained on */
+/**
+ * Returns the work of a recovery.
+ * @param windows that are trained on
+ * @param left the share of the block stack that the plan leaves
+ */
 export function recoveryPhases(blocks: number, windows: number, left: number): MethodPhase[] {
   const heldOut = heldOutKinds.length * heldOutWindows
   const measured = heldOut * (measurementsOf(windows) + 1)

@@ -13,8 +13,9 @@ import type { MethodRun } from '../method.ts'
 
 export const writingText = 'Writing text'
 
-/** Texts written side by side (the number that one pass over the weights serves), and the most tokens of each. */
+/** How many texts are written side by side. One pass over the weights serves this many. */
 export const writtenTogether = fewRows
+/** The most tokens of a text. */
 const longest = 256
 
 const writtenStep: StepKind = { version: 1 }
@@ -27,15 +28,17 @@ export interface Writer {
   readonly run: Pick<MethodRun, 'step' | 'progress' | 'signal'>
 }
 
-/** How a text begins, and how many end tokens it passes. */
+/** How a text begins. */
 interface Opening {
   readonly ids: readonly number[]
+  /** How many end tokens the text continues after. */
   readonly ends: number
 }
 
 /**
- * Windows of text that the dense model writes itself, sampled at temperature 1. Texts start in turn from the token between documents and
- * from its chat template's opening of a user turn, so that it makes up the question as well. Each group of texts is a step.
+ * Returns windows of text that the dense model writes itself, sampled at temperature 1. Texts start in turn with the token between
+ * documents and with its chat template's opening of a user turn, so that the model makes up the question as well. Each group of texts is
+ * one step.
  */
 export async function writeWindows(writer: Writer, windows: number, sequenceLength: number): Promise<Int32Array[]> {
   const { view, tokenizer, seed, run } = writer
@@ -58,17 +61,20 @@ export async function writeWindows(writer: Writer, windows: number, sequenceLeng
   return cutWindows(ids, sequenceLength, windows)
 }
 
-/** Keys and values of one text. */
+/** Returns the bytes of the keys and values of one text. */
 const bytesOf = ({ spec }: ModelView): number => 4 * 2 * longest * keysAndValues(spec)
 
-/** Most tokenizers have a token of this name between documents. Others start a text with their begin token. */
+/** Most tokenizers have a token of this name between documents. With others, a text starts with their begin token. */
 const betweenDocuments = '<|endoftext|>'
 
 function openingsOf(tokenizer: Tokenizer): Opening[] {
   const named = tokenizer.encode(betweenDocuments)
   const first = named.length === 1 ? named[0] : (tokenizer.beginId ?? tokenizer.endIds[0])
   if (first === undefined)
-    throw new EspalierError('invalid', 'This model has no token that begins a text, so it cannot write one. Choose another text.')
+    throw new EspalierError(
+      'invalid',
+      'This model has no token to begin a text with, so it cannot write its own training text. Choose another text.',
+    )
   const mark = '\u{2402}'
   const chat = tokenizer.chats
     ? tokenizer.chat([{ role: 'user', content: mark }], { addGenerationPrompt: false })?.split(mark)[0]
@@ -78,7 +84,7 @@ function openingsOf(tokenizer: Tokenizer): Opening[] {
   return chat ? [plain, { ids: tokenizer.encode(chat), ends: 1 }] : [plain]
 }
 
-/** Texts with their openings. All random numbers depend on the seed and the group only. */
+/** Writes a group of texts and returns them with their openings. Random numbers depend only on the seed and the group. */
 async function writeGroup(
   { view, seed, run: { signal } }: Writer,
   opening: Opening,
@@ -96,15 +102,15 @@ async function writeGroup(
     let open = texts
     for (let length = opening.ids.length; open.length > 0; length++) {
       report(together * length)
-      const going = open.flatMap((text, place) => {
-        const id = drawToken(at(logits, place), random.random())
+      const continued = open.flatMap((text, index) => {
+        const id = drawToken(at(logits, index), random.random())
         text.ids.push(id)
         const hasEnded = (endIds.includes(id) && text.ends-- <= 0) || text.ids.length >= opening.ids.length + longest
-        return hasEnded ? [] : [place]
+        return hasEnded ? [] : [index]
       })
-      open = going.map((place) => at(open, place))
+      open = continued.map((index) => at(open, index))
       if (open.length === 0) break
-      session.select(going)
+      session.select(continued)
       logits = await session.feed(
         Int32Array.from(open, ({ ids }) => at(ids, ids.length - 1)),
         open.length,
@@ -117,13 +123,13 @@ async function writeGroup(
   }
 }
 
-/** Draws a token by its probability; `uniform` is from 0 to 1. */
+/** Draws a token according to its probability. `uniform` is a random number from 0 to 1. */
 export function drawToken(logits: Float32Array, uniform: number): number {
-  let left = uniform
+  let rest = uniform
   const logs = logProbabilities(logits)
   for (let id = 0; id < logs.length; id++) {
-    left -= Math.exp(at(logs, id))
-    if (left < 0) return id
+    rest -= Math.exp(at(logs, id))
+    if (rest < 0) return id
   }
   return at(topIndices(logits, 1), 0)
 }

@@ -191,13 +191,13 @@ describe('stories260k', () => {
     expect(tensors).toBeUndefined()
     expect(recovery.best).toBe(0)
     expect(notes.join(' ')).toContain('no better')
-    expect(notes.join(' ')).not.toContain('no number')
+    expect(notes.join(' ')).not.toContain('finite number')
   })
 
   test('a loss of NaN ends the training, says where and leaves the weights unchanged', async () => {
     const request = { ...longer, rate: 1e38 }
     const { recovery, notes } = await recoverPlan(input(recordedRun(), { ...many, request }))
-    expect(notes.join(' ')).toMatch(/At step [12] the (loss|divergence on one) was no number\./)
+    expect(notes.join(' ')).toMatch(/Training stopped at step [12]: the (loss|divergence on one) was not a finite number\./)
     expect(recovery.best).toBe(0)
   })
 
@@ -214,7 +214,7 @@ describe('stories260k', () => {
       },
     }
     const { recovery, notes, tensors } = await recoverPlan(input(poisoned, { ...many, request: longer }))
-    expect(notes.join(' ')).toMatch(/At step [45] .* no number, after final\.norm\.weight had become none/)
+    expect(notes.join(' ')).toMatch(/stopped at step [45]: .* not a finite number, and final\.norm\.weight has damaged weights/)
     expect(recovery.points.slice(0, 4)).toEqual(whole.recovery.points.slice(0, 4))
     expect(recovery.best).toBeGreaterThanOrEqual(3)
     for (const name of tensors?.tensors.keys() ?? []) expect((await tensors?.readFloat32(name))?.every(Number.isFinite), name).toBe(true)
@@ -243,7 +243,7 @@ describe('stories260k', () => {
     const request = { ...longer, rate: 1e-38 }
     await expect(recoverPlan(input(killed, { ...many, request }))).rejects.toThrow('killed')
     const { recovery, notes } = await recoverPlan(input(recordedRun(0, steps), { ...many, request }))
-    expect(notes.join(' ')).toMatch(/At step 2 the gradient of blocks\.2\.mlp\.down was no number\./)
+    expect(notes.join(' ')).toMatch(/stopped at step 2: the gradient of blocks\.2\.mlp\.down was not a finite number\./)
     expect(recovery.points.at(-1)?.step).toBe(1)
   })
 
@@ -266,7 +266,9 @@ describe('stories260k', () => {
 
   test('a text with fewer tokens than asked for says so, and each window is trained on once', async () => {
     const { notes, recovery } = await recoverPlan(input(recordedRun(), { request: { ...longer, amount: { tokens: 1e6 } } }))
-    expect(notes.join(' ')).toContain(`The text has ${64 * length} tokens to train on, 1000000 were requested. Each is used once.`)
+    expect(notes.join(' ')).toContain(
+      `The text has only ${(64 * length).toLocaleString('en')} tokens to train on; 1,000,000 were requested. Each is used once.`,
+    )
     expect(recovery.tokens).toBe(64 * length)
   })
 
@@ -274,9 +276,9 @@ describe('stories260k', () => {
     const [own, other] = open().calibration as [Int32Array, Int32Array]
     const heldOut = [{ kind: 'one', windows: [other.slice(7, 7 + length)] }]
     const { notes, recovery } = await recoverPlan(input(recordedRun(), { apart: [own.slice(10)], heldOut }))
-    expect(notes.join(' ')).toContain('were left out')
+    expect(notes.join(' ')).toContain('were not trained on')
     expect(recovery.tokens).toBe(62 * length)
-    await expect(recoverPlan(input(recordedRun(), { apart: open().calibration }))).rejects.toThrow('nothing left to train on')
+    await expect(recoverPlan(input(recordedRun(), { apart: open().calibration }))).rejects.toThrow('no text left to train on')
   })
 
   test('what does not fit into memory is refused before any text is read; with little, activations are computed again', async () => {

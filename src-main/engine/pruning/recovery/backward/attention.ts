@@ -19,11 +19,13 @@ import { type Gradients, normGradients } from './gradients.ts'
 export interface KeptAttention {
   /** The input of the part, before its norm: [N, D]. */
   readonly source: Tensor2D
-  /** Queries, keys and values as projected, and after the norms on queries and keys: [N, (H + 2K) d]. */
+  /** Queries, keys and values as projected, before norms on queries and keys: [N, (H + 2K) d]. */
   readonly plain: Tensor2D
+  /** The same after these norms. */
   readonly normed: Tensor2D
-  /** The output of the heads, and the gates on it: [N, H d]. */
+  /** The output of the heads: [N, H d]. */
   readonly mixed: Tensor2D
+  /** The gates on it before their sigmoid, [N, H d]. */
   readonly gate?: Tensor2D
 }
 
@@ -43,7 +45,7 @@ const shapeOf = ({ spec, block }: AttentionCall): AttentionShape => ({
 
 const samplesOf = ({ tables }: AttentionCall, source: Tensor2D): number => source.shape[0] / tables.cosine.shape[0]
 
-/** Attention on source [N, D], without the norm on its output. Added to a stream if one is given. */
+/** Runs attention on source [N, D], without the norm on its output. Adds the output to a stream if `onto` is given. */
 export function attendForward(
   source: Tensor2D,
   weights: AttentionWeights,
@@ -74,7 +76,7 @@ function mix(normed: Tensor2D, call: AttentionCall): Tensor2D {
   return halfUnits().attention(normed, tables.cosine, tables.sine, shapeOf(call), products === 'split')
 }
 
-/** Gradients of attention, given the gradient of its output, [N, D]. */
+/** Returns the gradients of attention, given the gradient of its output, [N, D]. */
 export function attendBackward(
   kept: KeptAttention,
   weights: AttentionWeights,
@@ -108,8 +110,8 @@ export function attendBackward(
 }
 
 /**
- * Gradients of softmax attention after its projections, given the gradient of the last projection's input. `open` is the share that gates
- * let through.
+ * Returns the gradients of softmax attention between its projections, given the gradient of the last projection's input. `open` is the
+ * sigmoid of the gates.
  */
 function headsBackward(
   { plain, normed, mixed }: KeptAttention,
@@ -127,7 +129,7 @@ function headsBackward(
   return { projected: placeGates(heads.plain, byGate, spec), gradients: heads.gradients }
 }
 
-/** Gradients before the norms on queries and keys, if there are any. */
+/** Returns the gradients before the norms on queries and keys, if there are any. */
 function normsBackward(
   plain: Tensor2D,
   { queryNorm, keyNorm }: AttentionWeights,
@@ -146,14 +148,14 @@ function normsBackward(
   }
 }
 
-/** Gradients of queries, keys and values, with those of the gates after each head's query: the inverse of `takeGates`. */
+/** Inserts the gradients of the gates after those of each head's query. The inverse of `takeGates`. */
 function placeGates(plain: Tensor2D, gate: Tensor2D, { heads, headSize }: DecoderSpec): Tensor2D {
   const byHead = (x: Tensor2D) => reshape(x, [-1, heads, 1, headSize])
   const both = concat([byHead(slice(plain, [0, 0], [-1, heads * headSize])), byHead(gate)], 2)
   return concat([reshape(both, [-1, 2 * heads * headSize]), slice(plain, [0, heads * headSize], [-1, -1])], 1) as Tensor2D
 }
 
-/** Splits the joined gradient by projection, as the checkpoint stores them: queries without their scale. */
+/** Splits the joined gradient into those of the projections as the checkpoint stores them. Stored queries have no score scale. */
 function projectionGradients(
   joined: { readonly weight: Tensor2D; readonly bias: Tensor1D | undefined },
   tensors: BlockTensors,

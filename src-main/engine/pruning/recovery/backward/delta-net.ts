@@ -26,8 +26,8 @@ import type { Gradients } from './gradients.ts'
 type Led = ReturnType<typeof leadToRule>
 
 /**
- * Gradients of `mixByDelta` without a memory, given that of its result, [N, Hv dv]: by what was projected, and by the tensors of the
- * DeltaNet as a checkpoint stores them. Everything up to the result is computed again.
+ * Returns the gradients of `mixByDelta` without a memory, given that of its result, [N, Hv dv]: those of its projected input, and of the
+ * tensors of the DeltaNet as a checkpoint stores them. Everything up to the result is computed again.
  */
 export function mixByDeltaBackward(
   projected: Tensor2D,
@@ -69,7 +69,7 @@ export function mixByDeltaBackward(
   })
 }
 
-/** Gradient before vectors [G, T, d] were scaled to length one. */
+/** Returns the gradient before vectors [G, T, d] were scaled to length one. */
 function unitBackward(x: Tensor3D, gradient: Tensor3D): Tensor3D {
   const rows = (one: Tensor3D): Tensor2D => reshape(one, [-1, x.shape[2]])
   return reshape(normalizeBackward(rows(x), unit, rows(gradient)).x, x.shape)
@@ -82,7 +82,7 @@ function joinHeads(x: Tensor3D, heads: number, batch: number): Tensor2D {
   return byToken(sum<Tensor3D>(served, 1), batch)
 }
 
-/** Given the gradient of SiLU's output, [N, channels]. */
+/** Returns the gradients of the convolution, given that of the SiLU after it, [N, channels]. */
 function convolveBackward(
   { sum: sums, all }: Led,
   weights: Tensor2D,
@@ -94,7 +94,7 @@ function convolveBackward(
   const bySums: Tensor3D = reshape(neuronsBackward(undefined, sums, 'silu', gradient).up, [batch, tokens, channels])
   const taps = Array.from({ length: before + 1 }, (_, tap) => tap)
   const byTaps = taps.map((tap): Tensor1D => sum(mul(bySums, slice(all, [0, tap, 0], [-1, tokens, -1])), [0, 1]))
-  // Each sum reads inputs up to its own position, so the sums from an input's position on read that input.
+  // Each sum reads the inputs up to its own position, so an input is read by the sums at its own position and those shortly after it.
   const later: Tensor3D = pad(bySums, [
     [0, 0],
     [0, before],

@@ -12,8 +12,9 @@ import { type Gradients, normGradients } from './gradients.ts'
 export interface KeptMlp {
   /** The input of the part, before its norm: [N, D]. */
   readonly source: Tensor2D
-  /** [N, I]. */
+  /** Outputs of the gate projection, [N, I]. */
   readonly gate?: Tensor2D
+  /** Outputs of the up projection, [N, I]. */
   readonly up?: Tensor2D
   /** Gates and ups in 16 bits, as the fused backward operation reads them. */
   readonly neurons?: Tensor
@@ -25,12 +26,12 @@ interface Forward<Kept> {
 }
 
 interface Backward {
-  /** By the input of the part, [N, D]. */
+  /** The gradient of the input of the part, [N, D]. */
   readonly source: Tensor2D
   readonly gradients: Gradients
 }
 
-/** An MLP on source [N, D], without the norm on its output. Added to a stream if one is given. */
+/** Runs an MLP on source [N, D], without the norm on its output. Adds the output to a stream if `onto` is given. */
 export function feedForward(
   source: Tensor2D,
   weights: MlpWeights,
@@ -52,11 +53,11 @@ export function feedForward(
   })
 }
 
-/** Whether a single operation can run the MLP in each direction: after a norm, and without biases. */
+/** Whether one operation can run the MLP in each direction: it needs a norm before it and no biases. */
 const isPlain = ({ norm, gateBias, upBias, downBias }: MlpWeights): boolean =>
   norm !== undefined && !norm.bias && !gateBias && !upBias && !downBias
 
-/** `feedForward` in one operation. */
+/** Runs `feedForward` in one operation. */
 function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation, halves: ProcessorHalves, onto: Onto): Forward<KeptMlp> {
   return tidied(() => {
     const pack = (weight: Tensor2D) => halves.pack(weight, 1)
@@ -67,14 +68,14 @@ function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation
   })
 }
 
-/** Gradients of `feedFused` in one operation. */
+/** Returns the gradients of `feedFused`, computed in one operation. */
 function feedFusedBackward(source: Tensor2D, neurons: Tensor, weights: MlpWeights, activation: Activation, gradient: Tensor2D): Backward {
   return tidied(() => {
     const halves = activeBackend().halves as ProcessorHalves
     const own = weights.norm as NormWeights
-    const turned = (weight: Tensor2D) => halves.pack(weight, 1, true)
+    const transposed = (weight: Tensor2D) => halves.pack(weight, 1, true)
     const active = weights.gate ?? weights.up
-    const matrices = { down: turned(weights.down), active: turned(active), other: weights.gate && turned(weights.up) }
+    const matrices = { down: transposed(weights.down), active: transposed(active), other: weights.gate && transposed(weights.up) }
     const part = { ...matrices, activation, norm: fusedNorm(own, source) }
     const [x, weight, bias, down, byActive, byOther] = halves.mlpBackward(gradient, source, neurons, part)
     return {
@@ -88,7 +89,7 @@ function feedFusedBackward(source: Tensor2D, neurons: Tensor, weights: MlpWeight
   })
 }
 
-/** Gradients of an MLP, given the gradient of its output, [N, D]. */
+/** Returns the gradients of an MLP, given the gradient of its output, [N, D]. */
 export function feedBackward(
   { source, gate, up, neurons: kept }: KeptMlp,
   weights: MlpWeights,

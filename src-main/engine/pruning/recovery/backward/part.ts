@@ -25,7 +25,7 @@ export interface KeptPart {
 }
 
 export interface PartBackward {
-  /** By the input of the part, without what bypasses it: [N, D]. */
+  /** The gradient of the input of the part, [N, D], without the residual that bypasses the part. */
   readonly source: Tensor2D
   readonly gradients: Gradients
 }
@@ -35,7 +35,7 @@ const attentionCall = ({ spec, rotary, products }: TrainingCall, part: Part) => 
   return { spec, products, block, tables: rotary(block) }
 }
 
-/** The stream after a part, [N, D], and what its backward pass needs. The caller disposes of all of it. */
+/** Returns the stream after a part, [N, D], and what its backward pass needs. The caller disposes of all of it. */
 export function partForward(
   part: Part,
   weights: PartWeights,
@@ -60,18 +60,18 @@ function wrap<K extends string, T>(key: K, { output, kept }: { output: Tensor2D;
   return { output, kept: { [key]: kept } as Record<K, T> }
 }
 
-/** Gradients of a part, given the gradient of the stream after it, [N, D]. */
+/** Returns the gradients of a part, given the gradient of the stream after it, [N, D]. */
 export function partBackward(part: Part, weights: PartWeights, kept: KeptPart, gradient: Tensor2D, call: TrainingCall): PartBackward {
   const { spec, products } = call
   return tidied(() => {
     const { outputNorm } = weights.attention ?? mlpOfWeights(weights)
     const scaled: Tensor2D = spec.residualScale === undefined ? gradient : mul(gradient, spec.residualScale)
-    const behind = outputNorm && normalizeBackward(kept.output as Tensor2D, outputNorm, scaled)
-    const byOutput = behind?.x ?? scaled
+    const outputNormGradients = outputNorm && normalizeBackward(kept.output as Tensor2D, outputNorm, scaled)
+    const byOutput = outputNormGradients?.x ?? scaled
     const { source, gradients } = weights.attention
       ? attendBackward(kept.attention as KeptAttention, weights.attention, attentionCall(call, part), byOutput)
       : feedBackward(kept.mlp as KeptMlp, mlpOfWeights(weights), spec.activation, products, byOutput)
-    return { source, gradients: { ...gradients, ...normGradients('outputNorm', outputNorm, behind) } }
+    return { source, gradients: { ...gradients, ...normGradients('outputNorm', outputNorm, outputNormGradients) } }
   })
 }
 
