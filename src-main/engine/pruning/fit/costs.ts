@@ -30,17 +30,17 @@ export interface ShapeCosts {
 type CostOf = (shape: FittedShape) => Promise<number>
 
 /**
- * Looks up the cost of every width of every block, around the base shape. `attentions` says which blocks have attention. Blocks whose costs
+ * Looks up the cost of every width of every block, around the base shape. `hasAttention` says which blocks have attention. Blocks whose costs
  * agree at the narrowest and the widest width are assumed to agree at all widths, so only one of them is looked up. Throws `infeasible` if
  * narrowing a single block saves little because the others stay wide.
  */
 export async function shapeCosts(
   limits: ProgrammeLimits,
   base: number,
-  attentions: readonly boolean[],
+  hasAttention: readonly boolean[],
   costOf: CostOf,
 ): Promise<ShapeCosts> {
-  const blocks = attentions.length
+  const blocks = hasAttention.length
   const choices = widthChoices(limits)
   const withWidth = (block: number, width: number) => Array.from({ length: blocks }, (_, index) => (index === block ? width : base))
   const baseCost = await costOf({ widths: withWidth(-1, base), removed: [] })
@@ -48,12 +48,12 @@ export async function shapeCosts(
   const known = new Map<string, Promise<number[]>>()
   const widths: number[][] = []
   const attention: number[] = []
-  for (const [block, hasAttention] of attentions.entries()) {
+  for (const [block, present] of hasAttention.entries()) {
     const kind = `${await changeAt(block, at(choices, 0))} ${await changeAt(block, at(choices, choices.length - 1))}`
     const changes = known.get(kind) ?? inOrder(choices, (width) => changeAt(block, width))
     known.set(kind, changes)
     widths.push(await changes)
-    attention.push(hasAttention ? baseCost - (await costOf({ widths: withWidth(-1, base), removed: [block] })) : 0)
+    attention.push(present ? baseCost - (await costOf({ widths: withWidth(-1, base), removed: [block] })) : 0)
   }
   const narrowest = await costOf({ widths: Array.from({ length: blocks }, () => at(choices, 0)), removed: [] })
   const single = widths.reduce((sum, own) => sum - at(own, 0), 0)

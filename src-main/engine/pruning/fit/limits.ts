@@ -36,10 +36,10 @@ export function requireUniform(spec: DecoderSpec): void {
 function unevenness(spec: DecoderSpec): EspalierError | undefined {
   if (spec.router) return hasExperts()
   const width = at(spec.blocks, 0).width
-  const attentions = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
+  const sizes = spec.blocks.flatMap((block, index) => (block.attention ? [blockParameters(spec, index).attention] : []))
   if (width === 0 || spec.blocks.some((block) => block.width !== width))
     return new EspalierError('infeasible', 'Fitted widths need a model whose MLPs are all equally wide. Start from the dense model.')
-  if (new Set(attentions).size > 1)
+  if (new Set(sizes).size > 1)
     return new EspalierError(
       'infeasible',
       `Fitted widths need attention of one size, but a ${spec.family} model has several sizes. Choose 2SSP or another method.`,
@@ -102,6 +102,6 @@ export function mostRemoved(spec: DecoderSpec, chosen: FittedOptions): number {
   if (unevenness(spec)) return 0
   const { least, unit, width, attentionNeurons } = limitsOf(spec, 0, chosen)
   const narrowest = Math.ceil(least / unit) * unit
-  const attentions = spec.blocks.filter(({ attention }) => attention).length
-  return ((spec.blocks.length * (width - narrowest) + attentions * attentionNeurons) * neuronParameters(spec)) / stackParameters(spec)
+  const attentionCount = spec.blocks.filter(({ attention }) => attention).length
+  return ((spec.blocks.length * (width - narrowest) + attentionCount * attentionNeurons) * neuronParameters(spec)) / stackParameters(spec)
 }

@@ -19,7 +19,7 @@ export interface TwoStageSplit {
 
 interface StackShape {
   /** Parameters of each attention submodule. */
-  readonly attentions: readonly number[]
+  readonly attentionSizes: readonly number[]
   /** Their mean. */
   readonly attention: number
   /** Parameters of one MLP. */
@@ -48,14 +48,14 @@ function stackShape(spec: DecoderSpec): StackShape {
       '2SSP needs MLPs of equal width, but those of this model differ, or it has none. Start from the dense model.',
     )
   }
-  const attentions = attentionParameters(spec)
-  const sum = attentions.reduce((total, own) => total + own, 0)
+  const attentionSizes = attentionParameters(spec)
+  const sum = attentionSizes.reduce((total, own) => total + own, 0)
   // A model without attention can only lose neurons. Eq. 5 still needs the size of an attention submodule, so we use that of the first
   // block.
-  const attention = attentions.length === 0 ? blockParameters(spec, first).attention : sum / attentions.length
+  const attention = attentionSizes.length === 0 ? blockParameters(spec, first).attention : sum / attentionSizes.length
   const { mlp } = blockParameters(spec, first)
   const cut = spec.router ? expertParameters(spec.block(first)) : mlp
-  return { attentions, attention, mlp, mlps: narrowed.length, cut, total: stackParameters(spec), width }
+  return { attentionSizes, attention, mlp, mlps: narrowed.length, cut, total: stackParameters(spec), width }
 }
 
 function attentionParameters(spec: DecoderSpec): number[] {
@@ -73,8 +73,10 @@ export function mixerNotes(spec: DecoderSpec): string[] {
 }
 
 /** Returns Eq. 5 with each block's own |Attn|. If all are equal, that is N * s^((|MLP| / |Attn|) / alpha). */
-function attentionToRemove(spec: DecoderSpec, { attentions, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
-  const sizes = spec.blocks.map((_, block) => (attentions.length === spec.blocks.length ? (attentions[block] as number) : attention))
+function attentionToRemove(spec: DecoderSpec, { attentionSizes, attention, mlp }: StackShape, sparsity: number, alpha: number): number {
+  const sizes = spec.blocks.map((_, block) =>
+    attentionSizes.length === spec.blocks.length ? (attentionSizes[block] as number) : attention,
+  )
   if (new Set(sizes).size === 1) return sizes.length * sparsity ** (mlp / attention / alpha)
   return sizes.reduce((total, parameters) => total + sparsity ** (mlp / parameters / alpha), 0)
 }
@@ -88,7 +90,7 @@ export function splitTwoStage(spec: DecoderSpec, sparsity: number, alpha: number
   const shape = stackShape(spec)
   const { mlps, cut } = shape
   const attention = override ?? roundHalfEven(attentionToRemove(spec, shape, sparsity, alpha))
-  const candidates = shape.attentions.length
+  const candidates = shape.attentionSizes.length
   if (attention > candidates) {
     throw new EspalierError(
       'infeasible',
