@@ -117,7 +117,7 @@ describe('what stands in the way of a request is named with its field', () => {
     ['a local data set that is not there', () => ({ localFolder: folder, calibration: { source: 'c4-train', sequenceLength: 64 } }), { code: 'not-found', field: 'calibration' }],
     ['a prompt that leaves no room', () => ({ measures: [{ kind: 'answers', prompts: [text.repeat(4)], maxLength: 16 }] }), { field: 'measures.0.prompts' }],
     ['too little memory', () => ({ memoryBytes: 2 ** 14 }), { code: 'out-of-memory', field: 'memoryBytes' }],
-    ['a repair that does not fit into memory', () => ({ repair: { kind: 'in-order', calibration: { ...windows('long.txt'), windows: 14 } }, memoryBytes: 2 ** 21 }), { code: 'out-of-memory', field: 'repair', message: expect.stringMatching(/^Repair with 14 windows needs .* Use at most \d windows, or give more memory\.$/) }],
+    ['a repair that does not fit into memory', () => ({ repair: { kind: 'in-order', calibration: { ...windows('long.txt'), windows: 14 } }, memoryBytes: 2_900_000 }), { code: 'out-of-memory', field: 'repair', message: expect.stringMatching(/^Repair with 14 windows needs .* Use at most \d windows, or give more memory\.$/) }],
     ['an ablation that nothing judges', () => ({ method: 'l1_norm' }), { field: 'measures' }],
     ['an ablation of a sparsity out of reach', () => ({ method: 'one_stage', options: { sparsities: [0.99] }, measures: perplexity('long.txt') }), { code: 'infeasible', field: 'amount' }],
   ]
