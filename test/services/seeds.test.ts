@@ -51,7 +51,7 @@ test('five seeds draw five sets of calibration windows, which each run states, a
   const count = evaluation.length
   const measured = { source: text('test'), revision: null, sequenceLength: 64, windows: count, seed: 0, hash: hashOf(evaluation) }
   for (const run of ended) expect(run.evaluation).toEqual([measured])
-  expect(dense?.remarks.join(' ')).toContain(`gives ${count} windows of 64 tokens, 400 were requested; all ${count} are used`)
+  expect(dense?.remarks.join(' ')).toContain(`gives ${count} windows of 64 tokens, but 400 were requested; all ${count} are used`)
 
   const ids = runs.map(({ id }) => id)
   const compared = await call('compare.get', { ids })

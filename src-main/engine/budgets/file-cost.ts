@@ -4,10 +4,10 @@ import type { Described } from '#engine/export/format.ts'
 import { findFormat } from '#engine/export/index.ts'
 import type { CostLimit } from '#engine/pruning/budget.ts'
 
-/** Bytes reserved for what the card of a finished run adds, which a GGUF file repeats. */
+/** Bytes reserved in a GGUF file, which repeats the model card: the card of a finished run is longer than the predicted one. */
 const cardRoom = 2 ** 11
 
-/** The budget with the weight type of its file. */
+/** The budget with the weight type that its file will have. */
 export function typedBudget(budget: FileBudget, { weights }: Pick<RunRequest, 'weights'>): FileBudget {
   const { type, ...others } = budget
   return budget.format === 'gguf' ? { ...others, type: weights ?? type ?? 'F16' } : others

@@ -15,7 +15,7 @@ interface Asked {
   readonly options: Record<string, unknown>
 }
 
-/** Budgets that a method can meet, and the cost of its likely result at one sparsity. */
+/** A sparsity with the predicted cost of its result, and the smallest and largest budget that the method can meet. */
 export interface FoundSparsity {
   readonly sparsity: number
   readonly predicted: number
@@ -24,9 +24,9 @@ export interface FoundSparsity {
 }
 
 /**
- * The sparsity whose likely results come closest to the limit from below. Throws `infeasible` with the range if none does, or if the
- * dense model is below it.
- * @param target instead of the limit, to correct an earlier result
+ * Finds the sparsity whose likely results cost as much as the limit allows. Throws `infeasible` with the range of the method if no sparsity
+ * meets the limit, or if the dense model already does.
+ * @param target the cost to aim for instead of the limit, to correct an earlier result
  */
 export async function findSparsity(spec: DecoderSpec, asked: Asked, cost: CostLimit, target = cost.most): Promise<FoundSparsity> {
   const range = await costRange(spec, asked, cost)
@@ -40,9 +40,9 @@ export async function findSparsity(spec: DecoderSpec, asked: Asked, cost: CostLi
   let [tooLittle, enough, predicted] = [at(sparsities, Math.max(0, first - 1)), at(sparsities, first), at(costs, first)]
   for (let halving = 0; halving < halvings; halving++) {
     const middle = (tooLittle + enough) / 2
-    const own = await costAt(middle)
-    if (own > target) tooLittle = middle
-    else [enough, predicted] = [middle, own]
+    const middleCost = await costAt(middle)
+    if (middleCost > target) tooLittle = middle
+    else [enough, predicted] = [middle, middleCost]
   }
   return { ...range, sparsity: enough, predicted }
 }
@@ -59,14 +59,16 @@ export async function costRange(spec: DecoderSpec, asked: Asked, cost: CostLimit
   return { least: most + cost.spare, most: most + cost.spare }
 }
 
-/** Sparsities from none to the most that the method allows. */
+/** Evenly spaced sparsities from 0 to the maximum that the method allows. */
 function stepsOf(spec: DecoderSpec, { method: id, options }: Asked): number[] {
   const method = findMethod(id)
   const { most } = method.range(spec, parseOptions(method, options))
   return Array.from({ length: coarse + 1 }, (_, step) => (most * step) / coarse)
 }
 
-/** The most expensive of a method's likely plans; infinite if it can make none, or the format can hold none. */
+/**
+ * The cost of a method's most expensive likely plan; infinite if the method has no plan at this sparsity, or if the format cannot hold it.
+ */
 async function largestCost(spec: DecoderSpec, asked: Asked & { sparsity: number }, cost: CostLimit): Promise<number> {
   const { sparsity, ...method } = asked
   try {
@@ -80,7 +82,7 @@ async function largestCost(spec: DecoderSpec, asked: Asked & { sparsity: number 
 
 function outOfRange(title: string, range: { least: number; most: number }, cost: CostLimit): EspalierError {
   const [from, to] = [cost.text(range.least, Math.ceil), cost.text(range.most, Math.floor)]
-  const met = `The unpruned model already meets ${cost.asked}: it has ${to}, and ${title} reaches ${from}. Choose a budget between them.`
+  const met = `The unpruned model already meets ${cost.asked}: it has ${to}, and ${title} can reach ${from}. Choose a budget between these.`
   const missed = `${title} cannot reach ${cost.asked}: its files have ${from} to ${to}. Choose a budget in that range.`
   return new EspalierError('infeasible', range.most - cost.spare <= cost.most ? met : missed, { range })
 }

@@ -10,7 +10,10 @@ import { costRange, type FoundSparsity, findSparsity } from './find-sparsity.ts'
 type FileRange = Pick<FoundSparsity, 'least' | 'most'>
 type Asked = Pick<RunRequest, 'method' | 'amount' | 'options' | 'weights'>
 
-/** The sparsity for a budget, with the range of the method's files. Throws `infeasible` with the range. */
+/**
+ * Finds the sparsity that meets a budget, and the range of sizes that the method can reach. Throws `infeasible` with this range if the
+ * budget is outside of it.
+ */
 export async function foreseeBudget(model: Described['model'], asked: Asked, budget: FileBudget): Promise<FoundSparsity> {
   const { method, options } = asked
   const cost = fileCost(model, method, typedBudget(budget, asked))
@@ -19,7 +22,7 @@ export async function foreseeBudget(model: Described['model'], asked: Asked, bud
 
 const ranges = new WeakMap<object, Map<string, Promise<FileRange | null>>>()
 
-/** The possible sizes of a method's GGUF files in the weight type of a request; null if GGUF cannot hold them. Computed once. */
+/** The range of sizes of a method's GGUF files in the weight type of a request; null if GGUF cannot hold them. Results are kept. */
 export function ggufRange({ name, checkpoint, spec }: Described['model'], asked: Omit<Asked, 'amount'>): Promise<FileRange | null> {
   const { method, options, weights = null } = asked
   const known = ranges.get(checkpoint) ?? new Map<string, Promise<FileRange | null>>()
@@ -41,7 +44,7 @@ async function rangeOf(model: Described['model'], asked: Omit<Asked, 'amount'>):
   }
 }
 
-/** The amount as a share or in blocks. Throws `infeasible` for a speed, which must be measured. */
+/** Converts an amount to a share or a number of blocks. Throws `infeasible` for a speed, which must be measured. */
 export async function plainAmount(model: Described['model'], asked: Asked): Promise<PlainAmount> {
   const { amount } = asked
   if (isPlain(amount)) return amount

@@ -10,14 +10,14 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { findSparsity } from './find-sparsity.ts'
 import { speedCost, type TimePlans } from './speed-cost.ts'
 
-/** How a plan's real cost is found, and how close to the limit it must be. */
+/** How to find a plan's real cost, and how close to the limit it must be. */
 export interface Verification {
   real(plan: Plan): Promise<number>
-  /** How far a result may differ from the limit, as a share of it, before the method runs again. */
+  /** Tolerance as a share of the limit. If the best result so far is further from the limit, the method runs again. */
   readonly near: number
   /** Whether a result may exceed the limit. */
   readonly mayPass: boolean
-  /** How often the method may run. */
+  /** The maximum number of times that the method runs. */
   readonly attempts: number
 }
 
@@ -30,8 +30,8 @@ export interface ResultWithin {
 }
 
 /**
- * Runs a method so that its plan meets a limit on cost: at the sparsity whose likely plans meet it, and if the plan's cost differs, again
- * at a corrected one. The result closest to the limit counts. Throws `infeasible` if no sparsity meets it.
+ * Runs a method at the sparsity whose likely plans meet a limit on cost. If the plan's real cost differs, runs it again at a corrected
+ * sparsity. Returns the result closest to the limit. Throws `infeasible` if no sparsity meets the limit.
  */
 export async function planWithin(
   spec: DecoderSpec,
@@ -66,8 +66,9 @@ const distance = (one: ResultWithin | undefined, { most }: CostLimit): number =>
   one ? Math.abs(one.real - most) : Number.POSITIVE_INFINITY
 
 /**
- * The same for a speed: the times of four files predict a plan's time, and the plan's own file is measured in turns with the dense one.
- * Processors change speed by half within seconds, so its time is taken relative to the dense file's, and that one's first time counts.
+ * The same for a limit on time. The times of four files predict a plan's time. Then the plan's own file is timed in turns with the dense
+ * file. A processor's speed can change by half within seconds, so the plan's time is the dense file's first time multiplied by the ratio of
+ * the two.
  */
 export async function planAtSpeed(
   spec: DecoderSpec,

@@ -8,10 +8,10 @@ import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { CostLimit } from '#engine/pruning/budget.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 
-/** Milliseconds of files of these plans, measured in turns: per generated token, or to the first one, depending on the budget. */
+/** Times the files of these plans in turns. Returns milliseconds per generated token or to the first token, depending on the budget. */
 export type TimePlans = (plans: readonly Plan[]) => Promise<number[]>
 
-/** Neurons of all MLPs together, and attention submodules. */
+/** The total number of neurons in all MLPs, and the number of attention submodules. */
 interface Parts {
   readonly neurons: number
   readonly attentions: number
@@ -21,9 +21,9 @@ interface Parts {
 export const inUnit = (budget: SpeedBudget, value: number): number => ('milliseconds' in budget ? value : 1000 / value)
 
 /**
- * The time of any plan, from four measured files: the dense model, MLPs of an eighth of the width, one attention, and both. In between, time
- * is assumed to grow linearly with neurons for any number of attentions, and the reverse. A plan smaller than the last file counts as taking
- * at least half its time. The real time of a plan is measured at the end.
+ * Predicts the time of any plan from four measured files: the dense model, MLPs of an eighth of the width, one attention submodule, and
+ * both. Between them, time is assumed to be linear in the number of neurons and in the number of attention submodules. No plan is predicted
+ * to take less than half the time of the last file. The real time of the chosen plan is measured afterwards.
  */
 export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: TimePlans): Promise<CostLimit> {
   const dense = densePlan(spec)
@@ -34,7 +34,7 @@ export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: Ti
     .map(attentionOf)
   const times = await time([dense, narrow, removeParts(dense, removed), removeParts(narrow, removed)])
   const whole = at(times, 0)
-  // On a busy machine a smaller file may come out slower.
+  // On a busy machine a smaller file may be measured as slower.
   const [narrower, fewer] = [Math.min(whole, at(times, 1)), Math.min(whole, at(times, 2))]
   const both = Math.min(narrower, fewer, at(times, 3))
   const [all, least] = [partsOf(spec, dense), partsOf(spec, removeParts(narrow, removed))]
@@ -54,10 +54,13 @@ export async function speedCost(spec: DecoderSpec, budget: SpeedBudget, time: Ti
   }
 }
 
-/** How much of what the smallest measured file lacks a plan lacks as well. Above 1, it lacks more. */
-const shareRemoved = (all: number, own: number, least: number): number => (all > least ? (all - own) / (all - least) : 0)
+/** The number of parts that a plan removes, as a share of those that the smallest measured file removes. Above 1, the plan removes more. */
+const shareRemoved = (all: number, kept: number, smallest: number): number => (all > smallest ? (all - kept) / (all - smallest) : 0)
 
-/** An eighth of the neurons, in a multiple that types and kernels prefer; undefined if there are too few. */
+/**
+ * About an eighth of the neurons, rounded down to a multiple of 256 if possible, else of 32, because types and kernels prefer these.
+ * Undefined if the MLP has fewer than eight neurons.
+ */
 function narrowed(width: number): { kept: number[] } | undefined {
   const left = [256, 32, 1].map((unit) => Math.floor(width / 8 / unit) * unit).find((neurons) => neurons > 0)
   return left === undefined ? undefined : { kept: Array.from({ length: left }, (_, neuron) => neuron) }

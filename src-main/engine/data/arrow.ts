@@ -5,12 +5,12 @@ import { reasonOf } from '../checkpoint/json.ts'
 import { readPieces } from '../checkpoint/regular-file.ts'
 import { textFields } from './json-lines.ts'
 
-/** The text column of an uncompressed Arrow IPC file (stream or file form), one record batch in memory at a time. */
+/** Yields the text column of an uncompressed Arrow IPC file (stream or file form), with one record batch in memory at a time. */
 export async function* readArrow(file: string): AsyncGenerator<string> {
   for await (const batch of readArrowBatches(file)) yield* textsOf(batch, file)
 }
 
-/** The record batches of an uncompressed Arrow IPC file, one in memory at a time. */
+/** Yields the record batches of an uncompressed Arrow IPC file, with one in memory at a time. */
 export async function* readArrowBatches(file: string): AsyncGenerator<RecordBatch> {
   await checkEnd(file)
   const { RecordBatchReader } = await import('apache-arrow')
@@ -20,12 +20,14 @@ export async function* readArrowBatches(file: string): AsyncGenerator<RecordBatc
     for await (const batch of reader) yield batch as RecordBatch
   } catch (error) {
     if (error instanceof EspalierError) throw error
-    throw new EspalierError('invalid', `${file} is no readable Arrow file: ${reasonOf(error)}. Save it again, uncompressed.`, { file })
+    throw new EspalierError('invalid', `${file} cannot be read as an Arrow file: ${reasonOf(error)}. Save it again, uncompressed.`, {
+      file,
+    })
   }
 }
 
-// A stream ends with this mark, a file with its own name. Without either it was truncated, perhaps between two batches, where nothing else
-// shows it.
+// A stream ends with this mark, a file with the word ARROW1. Without either, the data was truncated. A cut between two batches shows
+// nowhere else.
 const streamEnd = 'ffffffff00000000'
 const fileEnd = Buffer.from('ARROW1').toString('hex')
 
@@ -48,10 +50,12 @@ function* textsOf(batch: RecordBatch, file: string): Generator<string> {
   const names = batch.schema.fields.map(({ name }) => String(name))
   const column = textFields.find((field) => names.includes(field))
   if (!column)
-    throw new EspalierError('invalid', `${file} has no column text or content; its columns are ${names.slice(0, 12).join(', ')}.`, { file })
+    throw new EspalierError('invalid', `${file} has no column "text" or "content"; its columns are ${names.slice(0, 12).join(', ')}.`, {
+      file,
+    })
   for (const value of batch.getChild(column) ?? []) {
     if (typeof value !== 'string' && value !== null) {
-      throw new EspalierError('invalid', `${file} has a ${typeof value} in column ${column}, text is needed.`, { file })
+      throw new EspalierError('invalid', `${file} has a ${typeof value} in column "${column}"; every value must be text.`, { file })
     }
     yield value ?? ''
   }

@@ -11,7 +11,7 @@ interface BundledText {
   readonly summary: string
 }
 
-/** The bundled texts (`resources/texts`). Texts for evaluation never decide anything. */
+/** The bundled texts (`resources/texts`). Texts for evaluation are never used for pruning, only for measures. */
 export const bundledTexts = {
   mixed: {
     title: bundledTitles.mixed,

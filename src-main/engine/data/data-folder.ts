@@ -9,15 +9,15 @@ import { readText } from '../checkpoint/regular-file.ts'
 const descriptions = new Set(['dataset_info.json', 'dataset_infos.json', 'state.json', 'dataset_dict.json'])
 
 /**
- * The data files of a folder, in reading order: those listed in state.json if `datasets` saved the folder, else every file with a known
- * ending, by name. Throws if there are none, and for a folder of several splits, which it names.
+ * Lists the data files of a folder in reading order: the files listed in state.json if `datasets` saved the folder, else every file with a
+ * known ending, sorted by name. Throws if there are none. For a folder of several splits, throws an error that names the splits.
  */
 export async function listDataFiles(folder: string, endings: readonly string[]): Promise<string[]> {
   const names = (await readdir(folder)).sort()
   if (names.includes('dataset_dict.json')) throw await severalSplits(folder)
   const listed = names.includes('state.json') ? await readState(folder) : []
   const present = listed.filter((name) => names.includes(name))
-  // A description without its Arrow files may be beside the same data in another form.
+  // If none of the listed Arrow files exists, state.json may be beside the same data in another form.
   const chosen = present.length > 0 ? listed : names.filter((name) => isData(name, endings))
   const missing = chosen.find((name) => !names.includes(name))
   if (missing !== undefined)
@@ -42,7 +42,7 @@ async function readState(folder: string): Promise<string[]> {
   if (!Array.isArray(files)) return []
   return files.map((entry: unknown) => {
     if (isObject(entry) && typeof entry.filename === 'string') return entry.filename
-    throw new EspalierError('invalid', `${file} lists a data file without a filename.`, { file })
+    throw new EspalierError('invalid', `${file} lists a data file without a filename. Save the data set again.`, { file })
   })
 }
 
@@ -50,5 +50,5 @@ async function severalSplits(folder: string): Promise<EspalierError> {
   const file = join(folder, 'dataset_dict.json')
   const { splits } = parseObject(await readText(file), file)
   const paths = Array.isArray(splits) ? splits.map((split) => join(folder, String(split))).join(', ') : 'one of its folders'
-  return new EspalierError('invalid', `${folder} holds several splits. Give one of them: ${paths}.`, { file })
+  return new EspalierError('invalid', `${folder} holds several splits. Choose one of them: ${paths}.`, { file })
 }

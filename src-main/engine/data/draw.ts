@@ -1,9 +1,9 @@
 import { PythonRandom } from '#engine/random/python-random.ts'
 
-/** How many documents are held in memory at first. Each further reading of the source yields twice as many. */
+/** How many documents the first pass over the source holds in memory. Each further pass holds twice as many. */
 const firstHeld = 1024
 
-/** Number of documents. */
+/** Counts the documents. */
 export async function countDocuments(documents: AsyncIterable<string>): Promise<number> {
   let count = 0
   for await (const _ of documents) count++
@@ -12,7 +12,7 @@ export async function countDocuments(documents: AsyncIterable<string>): Promise<
 
 /**
  * The documents in the order that the 2SSP reference draws: CPython's `random.shuffle` of their indices after `random.seed(seed)`. The
- * source is read again for every batch, so that only requested documents are in memory.
+ * source is read again for every batch, so that only the documents of one batch are in memory.
  */
 export async function* drawDocuments(documents: () => AsyncIterable<string>, count: number, seed: number): AsyncGenerator<string> {
   const order = new PythonRandom(seed).shuffle([...Array(count).keys()])

@@ -2,18 +2,18 @@ import { setImmediate as breathe } from 'node:timers/promises'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 
 export interface EncodingReport {
-  /** Tokens so far, and about how many in total. */
+  /** Receives the tokens so far, and about how many there will be in total. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
 }
 
 /** The separator between documents. */
 const separator = '\n\n'
-// Text is encoded once this many characters are waiting, so that reading stops soon after there are enough tokens.
+// Text is encoded whenever this many characters are waiting, so that reading stops soon after there are enough tokens.
 const fewestWaiting = 65536
 const pauseMilliseconds = 100
 
-/** Encodes documents, joined by two newlines, into one run of ids: all of them, or at least `needed` if there are that many. */
+/** Encodes documents, joined by two newlines, into one sequence of ids. Stops once there are at least `needed` ids. */
 export class Encoding {
   readonly #tokenizer: Tokenizer
   readonly #needed: number
@@ -34,7 +34,7 @@ export class Encoding {
     for await (const { document, isLast } of markLast(documents)) {
       waiting = waiting === undefined ? document : waiting + separator + document
       if (isLast || waiting.length < encodeFrom) continue
-      // More text may follow, so the last piece waits. What is encoded now equals what the whole text would give.
+      // Following text may change the last piece, so it waits. The other pieces get the ids that they have in the whole text.
       const pieces = this.#tokenizer.split(waiting)
       waiting = pieces.pop()
       encodeFrom = Math.max(fewestWaiting, 2 * (waiting?.length ?? 0))
@@ -45,7 +45,7 @@ export class Encoding {
     return this.#ids
   }
 
-  /** Encodes pieces until there are enough ids. `isLast` says that no text follows, so its length is all that remains. */
+  /** Encodes pieces until there are enough ids. If `isLast`, no more text follows, so the total can be reported. */
   async #encode(pieces: readonly string[], isLast: boolean): Promise<void> {
     let left = pieces.reduce((sum, { length }) => sum + length, 0)
     for (const piece of pieces) {
@@ -57,13 +57,13 @@ export class Encoding {
     }
   }
 
-  /** Lets others run, and reports progress if it is known. */
+  /** Lets other work run, and reports progress if the total is known. */
   async #pause(charactersLeft: number | undefined): Promise<void> {
     await breathe()
     this.#report.signal?.throwIfAborted()
     const done = this.#ids.length
-    const whole = charactersLeft === undefined ? Number.POSITIVE_INFINITY : Math.round(done * (1 + charactersLeft / this.#characters))
-    const total = Math.min(this.#needed, whole)
+    const expected = charactersLeft === undefined ? Number.POSITIVE_INFINITY : Math.round(done * (1 + charactersLeft / this.#characters))
+    const total = Math.min(this.#needed, expected)
     if (Number.isFinite(total)) this.#report.progress?.(done, total)
     this.#pausedAt = performance.now()
   }

@@ -28,7 +28,7 @@ function parseArray(text: string, file: string): unknown[] {
 
 function sortOut(items: unknown[], file: string): TextSource {
   if (items.length === 0)
-    throw new EspalierError('invalid', `${file} holds an empty array. Documents or windows of token ids are needed.`, { file })
+    throw new EspalierError('invalid', `${file} holds an empty array. It must hold documents or windows of token ids.`, { file })
   if (items.every(Array.isArray)) return { kind: 'windows', windows: items.map((ids, window) => toWindow(ids, window, file)) }
   if (items.every((item) => typeof item === 'number')) return { kind: 'ids', ids: items.map((id, i) => checkId(id, `Item ${i}`, file)) }
   const texts = items.map((item, i) => takeText(item, `Item ${i} of ${file}`))
@@ -37,13 +37,17 @@ function sortOut(items: unknown[], file: string): TextSource {
 
 function toWindow(ids: unknown[], window: number, file: string): Int32Array {
   if (ids.length < 2)
-    throw new EspalierError('invalid', `Window ${window} of ${file} has ${ids.length} token ids, at least 2 are needed.`, { file })
+    throw new EspalierError('invalid', `Window ${window} of ${file} has ${ids.length} token ids; it needs at least 2.`, { file })
   return Int32Array.from(ids, (id) => checkId(id, `Window ${window}`, file))
 }
 
 function checkId(id: unknown, where: string, file: string): number {
   if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < 2 ** 31) return id
-  throw new EspalierError('invalid', `${where} of ${file} has the token id ${describe(id)}; whole numbers from 0 are allowed.`, { file })
+  throw new EspalierError(
+    'invalid',
+    `${where} of ${file} has the token id ${describe(id)}; a token id must be a whole number, 0 or more.`,
+    { file },
+  )
 }
 
 async function* yieldAll(texts: string[]): AsyncGenerator<string> {

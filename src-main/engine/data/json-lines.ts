@@ -5,13 +5,13 @@ import { readChunks } from './text-file.ts'
 /** The longest line in characters. No document that a model could run on is longer. */
 const longestLine = 100_000_000
 
-/** Names for the text field of a document. The first one found is used. */
+/** Possible names of the text field of a document. The first one that exists is used. */
 export const textFields = ['text', 'content'] as const
 
-/** Which documents are read from a file that names their kinds. */
+/** Decides by a document's field `kind` whether it is read. Documents without this field are always read. */
 export type KindFilter = (kind: string) => boolean
 
-/** Documents of a JSON lines file: objects with a text field, or strings. Throws with the line's number. */
+/** Yields the text of each document of a JSON lines file. A document is a string, or an object with a text field. Errors name the line. */
 export async function* readJsonLines(file: string, accepts?: KindFilter): AsyncGenerator<string> {
   for await (const { value, where } of parseJsonValues(readChunks(file), file)) {
     if (accepts && isObject(value) && typeof value.kind === 'string' && !accepts(value.kind)) continue
@@ -19,12 +19,12 @@ export async function* readJsonLines(file: string, accepts?: KindFilter): AsyncG
   }
 }
 
-/** Documents of JSON lines that arrive in pieces. Empty lines are skipped. */
+/** Yields the text of each document of JSON lines that arrive in pieces. Skips empty lines. */
 export async function* parseJsonLines(chunks: AsyncIterable<string>, file: string): AsyncGenerator<string> {
   for await (const { value, where } of parseJsonValues(chunks, file)) yield takeText(value, where)
 }
 
-/** The values of JSON lines, each with its line number. Empty lines are skipped. */
+/** Yields the value of each JSON line, with its location for errors (`Line 3 of FILE`). Skips empty lines. */
 export async function* parseJsonValues(chunks: AsyncIterable<string>, file: string): AsyncGenerator<{ value: unknown; where: string }> {
   let number = 0
   for await (const line of splitLines(chunks, file)) {
@@ -47,7 +47,7 @@ async function* splitLines(chunks: AsyncIterable<string>, file: string): AsyncGe
     if (rest.length > longestLine)
       throw new EspalierError(
         'invalid',
-        `${file} has a line of more than ${longestLine} characters, which no document may have. Split it.`,
+        `${file} has a line of more than ${longestLine.toLocaleString('en-US')} characters, the limit for one document. Split the line.`,
         { file },
       )
   }
@@ -62,17 +62,22 @@ function parseLine(line: string, where: string): unknown {
   }
 }
 
-/** The text of one document: a string, or the text field of an object. null counts as empty. */
+/** Returns the text of one document: the string itself, or the text field of an object. null counts as empty. */
 export function takeText(value: unknown, where: string): string {
   if (typeof value === 'string') return value
-  if (!isObject(value)) throw new EspalierError('invalid', `${where} is ${describe(value)}. An object with a field text is needed.`)
+  if (!isObject(value))
+    throw new EspalierError(
+      'invalid',
+      `${where} is ${describe(value)}; it must be a string, or an object with a field "text" or "content".`,
+    )
   const field = textFields.find((name) => Object.hasOwn(value, name))
   if (!field) {
-    const fields = Object.keys(value).slice(0, 8).join(', ') || 'none'
-    throw new EspalierError('invalid', `${where} has no field text or content; its fields are ${fields}.`)
+    const fields = Object.keys(value).slice(0, 8).join(', ')
+    const found = fields === '' ? 'it is empty' : `its fields are ${fields}`
+    throw new EspalierError('invalid', `${where} has no field "text" or "content"; ${found}.`)
   }
   const text = value[field]
   if (typeof text === 'string') return text
   if (text === null) return ''
-  throw new EspalierError('invalid', `${where} has ${describe(text)} as ${field}, a string is needed.`)
+  throw new EspalierError('invalid', `${where}: the field "${field}" is ${describe(text)}; it must be a string.`)
 }

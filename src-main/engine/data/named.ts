@@ -7,9 +7,9 @@ import { type DatasetId, datasetTitles } from '#contract/titles.ts'
 interface NamedDataset {
   title: string
   file: HubFile
-  /** How many documents to take from its start. Default: all. */
+  /** The number of documents to read, from the start. Default: all. */
   documents?: number
-  /** Its folder under the folder of local data sets. */
+  /** Name of its folder inside the folder of local data sets. */
   folder: string
 }
 
@@ -37,7 +37,7 @@ export const namedDatasets = {
   'fineweb-edu': {
     title: datasetTitles['fineweb-edu'],
     file: { kind: 'dataset', repository: 'HuggingFaceFW/fineweb-edu', revision: 'main', path: 'sample/10BT/000_00000.parquet' },
-    // The reference loads 1100 rows and uses these.
+    // The reference loads 1,100 rows and uses the first 500.
     documents: 500,
     folder: 'fineweb-edu',
   },
@@ -49,7 +49,7 @@ export function isDatasetId(name: string): name is DatasetId {
   return Object.hasOwn(namedDatasets, name)
 }
 
-/** What `readWindows` and `readTexts` need for a data set: the path, and how much to read. */
+/** Where a data set is and how much of it to read, for `readWindows` and `readTexts`. */
 export interface DatasetLocation {
   path: string
   /** The hub commit of the file; null for local data. */
@@ -57,18 +57,18 @@ export interface DatasetLocation {
   maxDocuments?: number
 }
 
-/** Where a named data set is read from: its folder under `localFolder` if given, else the hub's file through `fetchFile`. */
+/** Finds a named data set: in its folder under `localFolder` if that is given, else as the hub's file through `fetchFile`. */
 export async function locateDataset(id: DatasetId, source: { localFolder?: string; fetchFile?: FetchHubFile }): Promise<DatasetLocation> {
   const dataset: NamedDataset = namedDatasets[id]
   const limit = dataset.documents === undefined ? {} : { maxDocuments: dataset.documents }
   if (source.localFolder !== undefined) return { path: findLocal(dataset, source.localFolder), revision: null, ...limit }
   if (!source.fetchFile)
-    throw new EspalierError('usage', `${dataset.title} needs the hub or a folder of local data sets, and was given neither.`)
+    throw new EspalierError('usage', `${dataset.title} needs the hub or a folder of local data sets. Neither was given.`)
   const path = await fetchDataset(dataset, source.fetchFile)
   return { path, revision: commitOf(path) ?? dataset.file.revision, ...limit }
 }
 
-/** The cache stores a file under the commit that its branch pointed to. */
+/** Reads the commit from a path in the hub cache, which stores each file under the commit that its branch pointed to. */
 function commitOf(path: string): string | undefined {
   return /[\\/]snapshots[\\/]([0-9a-f]{40})[\\/]/.exec(path)?.[1]
 }
@@ -76,7 +76,7 @@ function commitOf(path: string): string | undefined {
 function findLocal(dataset: NamedDataset, localFolder: string): string {
   const path = join(localFolder, dataset.folder)
   if (existsSync(path)) return path
-  const advice = `Put ${fileName(dataset)} there, or what save_to_disk of the Python library datasets wrote, or a .jsonl or .txt file.`
+  const advice = `Put one of these there: ${fileName(dataset)}, a data set saved by save_to_disk of the Python library datasets, a .jsonl file or a .txt file.`
   throw new EspalierError('not-found', `${dataset.title} is not at ${path}. ${advice}`)
 }
 
@@ -93,7 +93,7 @@ function adviceFor(dataset: NamedDataset): string {
   return `Or put ${fileName(dataset)} into the folder ${dataset.folder} of a folder of local data sets.`
 }
 
-/** The hub file of a data set, and what to do if it cannot be downloaded. */
+/** The hub file of a data set, and advice for when it cannot be downloaded. */
 export function fileOfDataset(id: DatasetId): { file: HubFile; advice: string } {
   return { file: namedDatasets[id].file, advice: adviceFor(namedDatasets[id]) }
 }

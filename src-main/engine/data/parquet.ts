@@ -6,7 +6,7 @@ import { reasonOf } from '../checkpoint/json.ts'
 import { allowFor } from '../limits/reading.ts'
 import { textFields } from './json-lines.ts'
 
-/** The text column of a Parquet file, one row group in memory at a time. */
+/** Yields the text column of a Parquet file, with one row group in memory at a time. */
 export async function* readParquet(file: string): AsyncGenerator<string> {
   let column = ''
   const choose = (metadata: FileMetaData) => {
@@ -16,7 +16,7 @@ export async function* readParquet(file: string): AsyncGenerator<string> {
   for await (const row of readParquetRows(file, choose)) yield toText(row[column], column, file)
 }
 
-/** The rows of a Parquet file with the chosen columns (default: all), one row group in memory at a time. */
+/** Yields the rows of a Parquet file with the chosen columns (default: all), with one row group in memory at a time. */
 export async function* readParquetRows(
   file: string,
   choose: (metadata: FileMetaData) => string[] | undefined,
@@ -40,7 +40,7 @@ export async function* readParquetRows(
   }
 }
 
-/** The file in the form that the library reads. Requests beyond its end are errors. */
+/** Wraps an open file for the Parquet library. Requests beyond the end of the file throw. */
 function bufferOf(handle: FileHandle, byteLength: number): AsyncBuffer {
   return {
     byteLength,
@@ -58,15 +58,17 @@ function findColumn(metadata: FileMetaData, file: string): string {
   const names = metadata.schema.slice(1).map(({ name }) => name)
   const column = textFields.find((field) => names.includes(field))
   if (column) return column
-  throw new EspalierError('invalid', `${file} has no column text or content; its columns are ${names.slice(0, 12).join(', ')}.`, { file })
+  throw new EspalierError('invalid', `${file} has no column "text" or "content"; its columns are ${names.slice(0, 12).join(', ')}.`, {
+    file,
+  })
 }
 
 function toText(value: unknown, column: string, file: string): string {
   if (typeof value === 'string') return value
   if (value === null || value === undefined) return ''
-  throw new EspalierError('invalid', `${file} has a ${typeof value} in column ${column}, text is needed.`, { file })
+  throw new EspalierError('invalid', `${file} has a ${typeof value} in column "${column}"; every value must be text.`, { file })
 }
 
 function broken(file: string, error: unknown): never {
-  throw new EspalierError('invalid', `${file} is no readable Parquet file: ${reasonOf(error)}. Download it again.`, { file })
+  throw new EspalierError('invalid', `${file} cannot be read as a Parquet file: ${reasonOf(error)}. Download it again.`, { file })
 }

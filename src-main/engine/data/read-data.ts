@@ -13,29 +13,29 @@ import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/n
 import { readWindows, type Windows, type WindowsRead } from '#engine/data/windows.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** Sources of a run's data, besides plain paths. */
+/** Options for reading a run's data. */
 export interface DataSources {
-  /** Receives the progress of encoding, and can stop it. */
+  /** Receives the progress of encoding, and can cancel it. */
   readonly report?: EncodingReport | undefined
   /** Folder of local data sets, from which named ones are read. */
   readonly localFolder?: string | undefined
   readonly fetchFile?: FetchHubFile | undefined
-  /** Which kinds of documents are read, if a text names them. */
+  /** Decides which kinds of documents are read, if a text names their kinds. */
   readonly accepts?: KindFilter | undefined
-  /** Selects windows. More are read from each source, so that the requested number remains if the source has enough. */
+  /** Selects windows. More windows than requested are read from each source, so that enough remain after the selection. */
   readonly choose?: ((windows: Windows) => Windows) | undefined
   /** Generates windows of text with the dense model, if a request may ask for it. */
   readonly write?: ((windows: number, sequenceLength: number) => Promise<Windows>) | undefined
 }
 
-/** The windows of a request, the run's record of them, and notes for a careful reader. */
+/** The windows of a request, the run's record of them, and notes for the user. */
 export interface ReadData {
   readonly windows: Windows
   readonly used: UsedData
   readonly notes: readonly string[]
 }
 
-/** Reads the windows of a request, drawn for any `seed` except 0, and checks them against the model's vocabulary. */
+/** Reads the windows of a request, and checks their ids against the model's vocabulary. Any `seed` except 0 draws the windows. */
 export async function readData(
   model: { readonly spec: DecoderSpec },
   tokenizer: Tokenizer | undefined,
@@ -58,7 +58,10 @@ export async function readData(
   return mixed(data, seed, parts)
 }
 
-/** Mixes windows of several sources, each spread evenly over the whole, so that every part of it has all of them in their shares. */
+/**
+ * Mixes windows of several sources. Each source is spread evenly over the result, so that any stretch of it has all sources in their
+ * shares.
+ */
 function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]): ReadData {
   const placed = parts.flatMap(({ windows }) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
   const windows = placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
@@ -75,7 +78,7 @@ function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]
   return { windows, used, notes: parts.flatMap(({ notes }) => notes) }
 }
 
-/** Whole windows for each share, which add up to `total`: rounded down, and the rest goes to the largest remainders. */
+/** The number of windows for each share. The numbers are rounded down, and the rest of `total` goes to the largest remainders. */
 function shareOut(shares: readonly number[], total: number | undefined): number[] | undefined {
   if (total === undefined) return undefined
   const sum = shares.reduce((all, share) => all + share, 0)
@@ -106,7 +109,7 @@ async function readSource(
   return { windows, used, notes: notesOn(data, used, model.spec, documents) }
 }
 
-/** An error about a bundled text names the text, not its file. */
+/** Makes errors about a bundled text name the text instead of its file. */
 async function byName<T>(source: string, path: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read()
@@ -127,7 +130,7 @@ async function readWritten(
   return { windows, used: { source, revision: null, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }, notes: [] }
 }
 
-/** The requested number of selected windows, if the source has that many. */
+/** Reads the requested number of selected windows, or fewer if the source does not have that many. */
 async function readChosen(
   { path, maxDocuments }: DatasetLocation,
   tokenizer: Tokenizer | undefined,
@@ -165,7 +168,7 @@ function checkIds(windows: Windows, model: { readonly spec: DecoderSpec }, path:
 
 /** A note on windows longer than the model's context. */
 export function longWindowNote({ contextLength }: DecoderSpec, sequenceLength: number): string {
-  return `Windows of ${sequenceLength} tokens are longer than the ${contextLength} that the model was made for (max_position_embeddings); they are computed all the same.`
+  return `Windows of ${sequenceLength} tokens are longer than the ${contextLength} that the model was made for (max_position_embeddings). They are computed anyway.`
 }
 
 function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, spec: DecoderSpec, documents = 0): string[] {
@@ -173,11 +176,13 @@ function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, s
   const { windows, sequenceLength, seed } = used
   if (sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, sequenceLength))
   if (windows < wanted) {
-    const drawn = seed === 0 || documents > 1 ? '' : ' The seed only moves where they begin, and their order.'
-    notes.push(`${source} gives ${windows} windows of ${sequenceLength} tokens, ${wanted} were requested; all ${windows} are used.${drawn}`)
+    const drawn = seed === 0 || documents > 1 ? '' : ' The seed only changes their first token and their order.'
+    notes.push(
+      `${source} gives ${windows} windows of ${sequenceLength} tokens, but ${wanted} were requested; all ${windows} are used.${drawn}`,
+    )
   }
   if (seed !== 0 && documents > 1 && documents < 5)
-    notes.push(`${source} has only ${documents} documents, so their order is about all that the seed changes.`)
+    notes.push(`${source} has only ${documents} documents, so the seed changes little more than their order.`)
   return notes
 }
 

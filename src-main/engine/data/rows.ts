@@ -17,24 +17,26 @@ const readers: Record<string, (file: string) => AsyncIterable<unknown>> = {
   arrow: readArrowRows,
 }
 
-/** Endings of files that rows are read from; the JSON ones also with `.gz`. */
+/** Endings of the files that rows can be read from. JSON files may also be gzipped (`.gz`). */
 export const rowEndings = Object.keys(readers)
 
-/** The rows of a JSONL, JSON (lines, or an array of objects), Parquet or Arrow file with all columns. */
+/** Yields the rows of a JSONL, JSON (lines, or an array of objects), Parquet or Arrow file, with all columns. */
 export async function* readRows(file: string): AsyncGenerator<Row> {
   const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
   const read = Object.hasOwn(readers, ending) ? readers[ending] : undefined
   if (!read)
     throw new EspalierError(
       'invalid',
-      `${file} has an ending that no rows are read from. Known are ${rowEndings.map((known) => `.${known}`).join(', ')}.`,
+      `${file} has an ending that Espalier reads no rows from. Use one of ${rowEndings.map((known) => `.${known}`).join(', ')}.`,
     )
   let number = 0
   for await (const value of read(file)) {
     number++
     const row = toPlain(value)
     if (!isObject(row))
-      throw new EspalierError('invalid', `Row ${number} of ${file} is ${describe(row)}. An object with the columns is needed.`, { file })
+      throw new EspalierError('invalid', `Row ${number} of ${file} is ${describe(row)}; it must be an object with a field per column.`, {
+        file,
+      })
     yield row
   }
 }
@@ -60,7 +62,7 @@ async function* readArrowRows(file: string): AsyncGenerator<unknown> {
   for await (const batch of readArrowBatches(file)) yield* batch
 }
 
-/** Values in JSON's form: 64-bit numbers as numbers, vectors and typed arrays as arrays, structs as objects. */
+/** Converts a value to JSON's types: 64-bit integers to numbers, vectors and typed arrays to arrays, structs to objects. */
 function toPlain(value: unknown): unknown {
   if (typeof value === 'bigint') return Number(value)
   if (typeof value !== 'object' || value === null) return value

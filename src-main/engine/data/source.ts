@@ -26,14 +26,14 @@ const readers: Record<string, Reader> = {
   arrow: readArrow,
 }
 
-/** Endings of the files that can be read; each text form also with `.gz`. */
+/** Endings of the files that can be read. Text and JSON files may also be gzipped (`.gz`). */
 export const dataEndings = [...Object.keys(readers), 'json']
 
 /**
  * Opens a text source: `.txt` (one document), `.jsonl` (field `text` or `content`), `.json` (JSON lines, or an array of strings, objects or
  * token ids), each also gzipped, `.parquet` and `.arrow` (column `text` or `content`), a folder that `datasets` saved, or a folder of such
- * files. Documents are read on demand. Every defect is one EspalierError that names the file. `accepts` selects documents of a JSON lines
- * file by their field `kind`, if it has one.
+ * files. Documents are read on demand. Every defect throws an EspalierError that names the file. `accepts` selects documents of a JSON
+ * lines file by their field `kind`, if it has one.
  */
 export async function openSource(path: string, accepts?: KindFilter): Promise<TextSource> {
   const found = await stat(path).catch(() => undefined)
@@ -47,7 +47,7 @@ export async function openSource(path: string, accepts?: KindFilter): Promise<Te
 /** All documents of a text source, in order. */
 export async function readTexts(path: string, limits: TextLimits = {}): Promise<string[]> {
   const source = await openSource(path)
-  if (source.kind !== 'documents') throw new EspalierError('invalid', `${path} holds token ids, text is needed here.`)
+  if (source.kind !== 'documents') throw new EspalierError('invalid', `${path} holds token ids, but text is needed here.`)
   return Array.fromAsync(limitDocuments(source.documents(), limits.maxDocuments))
 }
 
@@ -68,7 +68,7 @@ async function openFile(file: string, accepts?: KindFilter): Promise<TextSource>
   if (read) return { kind: 'documents', documents: () => read(file, accepts) }
   throw new EspalierError(
     'invalid',
-    `${file} has an ending this program does not read. Known are ${dataEndings.map((known) => `.${known}`).join(', ')} and .gz of them.`,
+    `${file} has an ending that Espalier does not read. Use one of ${dataEndings.map((known) => `.${known}`).join(', ')}; text and JSON files may be gzipped (.gz).`,
   )
 }
 
@@ -83,7 +83,10 @@ async function* readAll(files: string[]): AsyncGenerator<string> {
   for (const file of files) {
     const source = await openFile(file)
     if (source.kind !== 'documents')
-      throw new EspalierError('invalid', `${file} holds token ids but is among other files. Give it by itself.`)
+      throw new EspalierError(
+        'invalid',
+        `${file} holds token ids but is in a folder with other files. Give the file itself, not its folder.`,
+      )
     yield* source.documents()
   }
 }

@@ -6,10 +6,14 @@ import { reasonOf } from '../checkpoint/json.ts'
 import { readPieces } from '../checkpoint/regular-file.ts'
 import { allowFor } from '../limits/reading.ts'
 
-// V8 has no longer strings.
+const grouped = (count: number): string => count.toLocaleString('en-US')
+
+// V8 cannot hold longer strings.
 const longestText = 2 ** 29 - 1024
 
-/** How much a packed file may unpack to. Text packs to a twentieth at best; what packs a hundred times as well is no text. */
+/**
+ * Limits on the unpacked size of a gzipped file. Text shrinks to a twentieth at best, so a file that shrinks to a hundredth is not text.
+ */
 const unpacking = { times: 100, leastBytes: 64e6 } as const
 
 /** The text of a file in pieces, unpacked if its name ends in `.gz`. Throws `invalid` for broken gzip and for bytes that are not UTF-8. */
@@ -37,7 +41,7 @@ async function* unpack(file: string): AsyncGenerator<Uint8Array> {
       if (unpacked > most)
         throw new EspalierError(
           'invalid',
-          `${file} unpacks to more than ${most} bytes, at most ${unpacking.times} times its ${size} are allowed.`,
+          `${file} (${grouped(size)} bytes) unpacks to more than ${grouped(most)} bytes, the limit for its size. Text never shrinks this much.`,
           {
             file,
           },
@@ -54,7 +58,8 @@ async function* unpack(file: string): AsyncGenerator<Uint8Array> {
 function explain(error: unknown, file: string): unknown {
   if (!(error instanceof Error)) return error
   const code = 'code' in error ? String(error.code) : ''
-  if (code.startsWith('Z_')) return new EspalierError('invalid', `${file} is broken gzip: ${reasonOf(error)}. Download it again.`, { file })
+  if (code.startsWith('Z_'))
+    return new EspalierError('invalid', `${file} is not valid gzip: ${reasonOf(error)}. Download it again.`, { file })
   if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA')
     return new EspalierError('invalid', `${file} is not UTF-8 text. Convert it to UTF-8.`, { file })
   return error
@@ -74,7 +79,7 @@ export async function joinChunks(chunks: AsyncIterable<string>, file: string): P
     if (length > longestText) {
       throw new EspalierError(
         'invalid',
-        `${file} holds more than ${longestText} characters in one piece. Split it, or use JSON lines or Parquet.`,
+        `${file} holds more than ${grouped(longestText)} characters in one piece. Split it, or use JSON lines or Parquet.`,
         { file },
       )
     }

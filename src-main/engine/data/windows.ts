@@ -17,24 +17,24 @@ interface WindowOptions {
   maxWindows?: number
   /** Documents to take from the start of the source. Default: all. */
   maxDocuments?: number
-  /** 0, the default, takes the text in its own order, as the reference does; any other seed draws from it (see `draw.ts`). */
+  /** 0, the default, reads the text in order, as the reference does. Any other seed draws a random order (see `draw.ts`). */
   seed?: number
-  /** Which kinds of documents are read, if the source names them. */
+  /** Decides which kinds of documents are read, if the source names their kinds. */
   accepts?: KindFilter
-  /** Receives the progress of encoding, and can stop it. */
+  /** Receives the progress of encoding, and can cancel it. */
   report?: EncodingReport
 }
 
 export interface WindowsRead {
   windows: Windows
-  /** Encoded tokens: those of the whole text, unless there were enough windows before its end. */
+  /** Encoded tokens: all of the text's, unless encoding stopped early with enough windows. */
   tokens: number
-  /** Number of documents to draw from; undefined if none were counted because nothing was drawn or the source is no text. */
+  /** Number of documents to draw from; undefined if nothing was drawn, or if the source holds token ids. */
   documents?: number
 }
 
 /**
- * Windows of a text source (see `openSource`): its documents joined by the separator, encoded once without special tokens, and cut into
+ * Windows of a text source (see `openSource`). Its documents are joined by two newlines, encoded once without special tokens, and cut into
  * consecutive windows from token 0; the tail is dropped. An array of arrays of token ids is used as windows unchanged. Returns fewer than
  * `maxWindows` if the source has fewer. Throws `invalid` if it has none.
  */
@@ -66,15 +66,15 @@ async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, op
 }
 
 /**
- * Windows of one run of ids. For seed 0, consecutive ones from token 0. For other seeds, from a drawn token on, so that equally many fit,
- * and in a drawn order. The windows for a smaller count are the first ones of a larger.
+ * Cuts one sequence of ids into windows. Seed 0 gives consecutive windows from token 0. Other seeds draw the first token, such that the
+ * same number of windows fits, and the order of the windows. A smaller count gives the first windows of a larger count.
  */
 function cutIds(ids: readonly number[], path: string, { sequenceLength, maxWindows, seed = 0 }: WindowOptions): Int32Array[] {
   if (ids.length < sequenceLength) {
     const advice = ids.length >= 2 ? ` or a sequence length of at most ${ids.length}` : ''
     throw new EspalierError(
       'invalid',
-      `${path} gives ${ids.length} tokens, one window needs ${sequenceLength}. Use a longer text${advice}.`,
+      `${path} gives ${ids.length} tokens, but one window needs ${sequenceLength}. Use a longer text${advice}.`,
     )
   }
   if (seed === 0) return cutWindows(ids, sequenceLength, maxWindows)
@@ -86,7 +86,7 @@ function cutIds(ids: readonly number[], path: string, { sequenceLength, maxWindo
 /** Consecutive windows of `sequenceLength` ids. A tail that fills no window is dropped. */
 export function cutWindows(ids: ArrayLike<number>, sequenceLength: number, maxWindows = Number.POSITIVE_INFINITY): Int32Array[] {
   if (!Number.isInteger(sequenceLength) || sequenceLength < 2) {
-    throw new EspalierError('usage', `A sequence length of ${sequenceLength} is not possible. Choose a whole number from 2.`)
+    throw new EspalierError('usage', `A sequence length of ${sequenceLength} is not possible. Choose a whole number of at least 2.`)
   }
   const count = Math.min(Math.floor(ids.length / sequenceLength), maxWindows)
   return Array.from({ length: count }, (_, window) => {

@@ -15,16 +15,19 @@ import type { Products } from '#engine/tensor/products.ts'
 import { componentOperations, principalComponents } from '../pruning/components/principal-components.ts'
 import { type SeededShape, seededModel } from './seeded-model.ts'
 
-/** Small Llamas of one block. Between their widths, this machine's rates are assumed to change evenly. */
+/** Small one-block Llama models. Rates for widths between theirs are interpolated. */
 const shapes: readonly SeededShape[] = [
   { hidden: 128, intermediate: 384, heads: 4, vocabulary: 3072 },
   { hidden: 512, intermediate: 1408, heads: 8, vocabulary: 8192 },
 ]
 const [tokens, batch, decoded, covarianceRows] = [256, 8, 12, 8192]
-/** Each timing repeats at least this often and this long, because a machine's speed varies. What takes long repeats less often. */
-const timed = { repeats: 4, seconds: 0.1, most: 0.5 }
+/**
+ * Because a machine's speed varies, each timing runs at least `repeats` times and for `minSeconds`. Slow work runs fewer times: no further
+ * run starts after `maxSeconds`.
+ */
+const repetition = { repeats: 4, minSeconds: 0.1, maxSeconds: 0.5 }
 
-/** How fast the active runtime does the work of pruning, at a few widths. */
+/** Measures how fast the active runtime does the work of pruning, at a few widths. */
 export async function measureRates(widths: readonly SeededShape[] = shapes): Promise<MachineRate[]> {
   const rates: MachineRate[] = []
   for (const shape of widths) rates.push(await measureShape(shape))
@@ -45,7 +48,7 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
     const attention = await rated(2 * parameters.attention + 2 * tokens * shape.hidden, (stream) => timePart(walk, stream, attentionOf(0)))
     const mlp = await rated(2 * parameters.mlp, (stream) => timePart(walk, stream, mlpOf(0)))
     const head = await rated(2 * shape.vocabulary * shape.hidden, (stream) =>
-      usualSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
+      medianSeconds(() => scoreStream(view, stream, ids.subarray(0, stream.batch * tokens))),
     )
     // With ggml, neither `auto` nor a recovery uses 16-bit products, and `mixed` gains little.
     const bfloat16 = productsForTraining() === 'bfloat16' ? await timesAsFast(view, walk, many, 'bfloat16') : 1
@@ -70,24 +73,27 @@ async function measureShape(shape: SeededShape): Promise<MachineRate> {
   }
 }
 
-/** Billions of operations per second, and fixed seconds per call, from one call with one window of `operations` and one with many. */
+/**
+ * Billions of operations per second, and fixed seconds per call. Times one call with one window of `operations` and one call with a batch
+ * of windows.
+ */
 async function fitCalls(
   operations: number,
   [few, many]: readonly Stream[],
   time: (stream: Stream) => Promise<number>,
 ): Promise<{ rate: number; seconds: number }> {
   const [one, all] = [await time(few as Stream), await time(many as Stream)]
-  // Noise must make neither work nor calls free.
+  // The lower bounds keep noise from making work or calls free.
   const rate = ((batch - 1) * operations) / Math.max(all - one, all / 2)
   return { rate: rate / 1e9, seconds: Math.max(one - operations / rate, one / 20) }
 }
 
-/** The median of a few runs. The first one warms up and does not count. */
-async function usualSeconds(work: () => Promise<unknown>): Promise<number> {
+/** The median time of a few runs. The first run is a warm-up and does not count. */
+async function medianSeconds(work: () => Promise<unknown>): Promise<number> {
   await work()
   const seconds: number[] = []
   let sum = 0
-  while (sum < timed.seconds || (seconds.length < timed.repeats && sum < timed.most)) {
+  while (sum < repetition.minSeconds || (seconds.length < repetition.repeats && sum < repetition.maxSeconds)) {
     const start = performance.now()
     await work()
     const last = (performance.now() - start) / 1000
@@ -98,21 +104,21 @@ async function usualSeconds(work: () => Promise<unknown>): Promise<number> {
 }
 
 function timePart(walk: Walk, { batch, tokens, residual }: Stream, part: Part): Promise<number> {
-  return usualSeconds(async () => {
-    const own = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
-    await walk.pass(part, [own])
-    // An asynchronous runtime is done when a value can be read.
-    slice(own.residual.x, [0, 0], [1, 1]).dataSync()
-    disposeResidual(own.residual)
+  return medianSeconds(async () => {
+    const copy = { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
+    await walk.pass(part, [copy])
+    // Reading a value waits for an asynchronous runtime to finish.
+    slice(copy.residual.x, [0, 0], [1, 1]).dataSync()
+    disposeResidual(copy.residual)
   })
 }
 
-/** The speed-up of the block over float32 with other products. */
-async function timesAsFast(view: ModelView, plain: Walk, stream: Stream, products: Exclude<Products, 'float32'>): Promise<number> {
+/** How many times faster the block is with other products than with float32's. */
+async function timesAsFast(view: ModelView, float32Walk: Walk, stream: Stream, products: Exclude<Products, 'float32'>): Promise<number> {
   const walk = new Walk(view, products)
   const timeBlock = async (by: Walk) => (await timePart(by, stream, attentionOf(0))) + (await timePart(by, stream, mlpOf(0)))
   try {
-    return (await timeBlock(plain)) / (await timeBlock(walk))
+    return (await timeBlock(float32Walk)) / (await timeBlock(walk))
   } finally {
     walk.dispose()
   }
@@ -124,10 +130,13 @@ async function scoreStream(view: ModelView, { residual, tokens }: Stream, ids: I
   hidden.dispose()
 }
 
-/** Rates of a covariance, from one of few rows and one of many, and of the eigenvectors of each. */
+/**
+ * Rates of computing a covariance in float64 (`double`) and its eigenvectors (`vectors`), in billions of operations per second. Times both
+ * together, once for few rows and once for many.
+ */
 async function ratesOfComponents({ hidden }: SeededShape): Promise<{ double: number; vectors: number }> {
   const [few, many] = [tokens, covarianceRows].map((rows) => randomNormal<Rank.R2>([rows, hidden])) as [Tensor2D, Tensor2D]
-  const time = (x: Tensor2D) => usualSeconds(() => principalComponents([x], hidden, hidden))
+  const time = (x: Tensor2D) => medianSeconds(() => principalComponents([x], hidden, hidden))
   const [one, all] = [await time(few), await time(many)]
   dispose([few, many])
   const operations = componentOperations.covariance(tokens, hidden)

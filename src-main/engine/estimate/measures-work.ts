@@ -9,9 +9,10 @@ import { fewRows } from '#engine/tensor/products.ts'
 import type { PhaseCounts } from './phase-counts.ts'
 import { countQuestions } from './question-counts.ts'
 
-/** About how many tokens an answer with a hidden number has. */
+/** About how many tokens the answer to a long-context question has. It states a number hidden in the text. */
 const answerTokens = 7
 
+/** The phases of one measure, with their work. */
 export async function measureWork(counts: PhaseCounts, measure: MeasureRequest): Promise<PhaseWork[]> {
   if (measure.kind === 'perplexity') {
     const { windows, tokens } = await counts.count(measure.data)
@@ -45,7 +46,7 @@ async function longContextWork(
   return [counts.readingOf(windows * tokens), counts.timed(phase, 'perplexity', tokens), ...hidden]
 }
 
-/** The dense and the pruned model take equally many turns. */
+/** The dense and the pruned model are timed in turns, the same number of turns each. */
 function inferenceWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
   const rounds = Math.min(5, repeats)
   const passes = Math.min(repeats, referenceInference.warmups) + repeats + rounds
@@ -55,7 +56,7 @@ function inferenceWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract
   return counts.decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
 }
 
-/** Two files in llama.cpp, with one prompt as long as the context allows. */
+/** Times two files in llama.cpp, with the longest prompt that fits the context. */
 function fileTimesWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
   const rounds = Math.min(repeats, usualRounds)
   const longest = promptsUpTo(sequenceLength).findLast((tokens) => tokens <= counts.model.spec.contextLength) ?? sequenceLength

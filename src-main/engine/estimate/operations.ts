@@ -2,13 +2,16 @@ import { blockParameters, unmetParameters } from '#engine/architectures/paramete
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { outlineOf } from '#engine/pruning/outline.ts'
 
-/** Operations of one window through the mean attention, the mean MLP and the head; in a mixture, through the experts of one token. */
+/**
+ * Operations of one window in the average attention submodule, the average MLP and the head. In a mixture, only the experts that a token
+ * uses count.
+ */
 export function operationsOf(spec: DecoderSpec, tokens: number): { attention: number; mlp: number; head: number } {
   const blocks = spec.blocks.map((_, index) => {
     const { attention, mlp } = blockParameters(spec, index)
     return { attention, mlp: mlp - unmetParameters(spec, index) }
   })
-  const mean = (part: 'attention' | 'mlp') => blocks.reduce((sum, own) => sum + own[part], 0) / blocks.length
+  const mean = (part: 'attention' | 'mlp') => blocks.reduce((sum, block) => sum + block[part], 0) / blocks.length
   return {
     attention: 2 * tokens * mean('attention') + 2 * tokens ** 2 * spec.heads * spec.headSize,
     mlp: 2 * tokens * mean('mlp'),
@@ -16,7 +19,10 @@ export function operationsOf(spec: DecoderSpec, tokens: number): { attention: nu
   }
 }
 
-/** The share of the stack's work that a plan leaves. A token passes equally many experts, however many remain. */
+/**
+ * The share of the stack's work that remains after pruning. Removing experts saves no work, because a token still uses the same number of
+ * them.
+ */
 export function leftBy(
   spec: DecoderSpec,
   { expertsRemoved, attentionRemoved, neuronsRemovedPerBlock, reached }: ReturnType<typeof outlineOf>,
@@ -25,6 +31,6 @@ export function leftBy(
   if (!expertsRemoved) return 1 - (reached ?? sparsity)
   const { attention, mlp } = operationsOf(spec, 1)
   const width = Math.max(1, ...spec.blocks.map((block) => block.width))
-  const gone = (attention * (attentionRemoved ?? 0)) / spec.blocks.length + (mlp * (neuronsRemovedPerBlock ?? 0)) / width
-  return 1 - gone / (attention + mlp)
+  const removed = (attention * (attentionRemoved ?? 0)) / spec.blocks.length + (mlp * (neuronsRemovedPerBlock ?? 0)) / width
+  return 1 - removed / (attention + mlp)
 }

@@ -15,7 +15,7 @@ export const billion = 1e9
 /** Seconds to encode a token. */
 const encoding = 4e-6
 
-/** Products of a training, whatever the precision of its run. */
+/** A recovery trains with bfloat16 products, whatever the precision of its run. */
 export const trainingProducts: PhaseWork['faster'] = [{ products: 'bfloat16', share: 1 }]
 
 export const noWork = { attention: 0, mlp: 0, head: 0, double: 0, vectors: 0, calls: 0, decoded: 0, seconds: 0 }
@@ -27,7 +27,7 @@ const storesBrainFloats = ({ checkpoint }: WorkModel): boolean =>
 export class PhaseCounts {
   readonly model: WorkModel
   readonly request: RunRequest
-  /** The share of the stack's work that the plan leaves. */
+  /** The share of the block stack's work that remains after pruning. It stays 1 until the caller knows the plan's size. */
   left = 1
 
   constructor(model: WorkModel, request: RunRequest) {
@@ -35,10 +35,12 @@ export class PhaseCounts {
     this.request = request
   }
 
+  /** The number of windows that a text gives, and their tokens. */
   count(data: DataRequest) {
     return countWindows(this.model, data, this.request.localFolder)
   }
 
+  /** The work of one phase with windows of `tokens`. `calls` counts calls of a part: up to `rowsPerCall` rows share one. */
   timed(
     { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses, longest }: MethodPhase,
     part: string,
@@ -46,7 +48,7 @@ export class PhaseCounts {
   ): PhaseWork {
     const passed = Math.min(tokens, longest ?? tokens)
     const operations = operationsOf(this.model.spec, passed)
-    const together = Math.max(1, Math.floor(rowsPerCall / passed))
+    const windowsPerCall = Math.max(1, Math.floor(rowsPerCall / passed))
     const { times, faster } = this.productsOf(choosing)
     return {
       ...noWork,
@@ -57,17 +59,20 @@ export class PhaseCounts {
       head: (times * passes.head * operations.head) / billion,
       double: (double?.(tokens) ?? 0) / billion,
       vectors: vectors / billion,
-      calls: (times * (passes.attention + passes.mlp + passes.head)) / together,
+      calls: (times * (passes.attention + passes.mlp + passes.head)) / windowsPerCall,
       ...(faster ? { faster } : {}),
       ...(shared === undefined ? {} : { shared }),
     }
   }
 
-  /** How many times a phase's operations are done, and which shares of them with other products than float32's. */
+  /**
+   * How often a phase does its operations, and the shares of them that use faster products than float32's. A search that rescores some
+   * candidates does part of its operations again.
+   */
   productsOf(choosing: MethodPhase['choosing']): { times: number; faster?: PhaseWork['faster'] } {
     const { precision = 'float32' } = this.request
     const wanted = precision === 'auto' ? 'mixed' : precision
-    // If a machine has no units for them, or `auto` does not take them, its rates say that other products are as fast as float32's.
+    // Assumes matrix units. A machine without them has rates that make all products as fast as float32's, so the estimate still holds.
     const { passes, ranking, rescoring, deciding } = productsOnUnits(takesHalves(this.model.spec) ? wanted : 'float32')
     if (choosing === undefined) return { times: 1, ...this.#sharesOf([passes, 1]) }
     if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...this.#sharesOf([deciding, 1]) }
@@ -75,32 +80,40 @@ export class PhaseCounts {
     return { times, ...this.#sharesOf([ranking, 1 / times], [rescoring, choosing.again / times]) }
   }
 
+  /** The shares as `faster` entries, without those that run at the speed of float32 on every machine. */
   #sharesOf(...shares: readonly (readonly [Products, number])[]): { faster?: PhaseWork['faster'] } {
-    const own = (products: Exclude<Products, 'float32'>): Exclude<Products, 'float32'> | 'auto' =>
+    const nameOf = (products: Exclude<Products, 'float32'>): Exclude<Products, 'float32'> | 'auto' =>
       products === 'bfloat16' && this.request.precision === 'auto' ? 'auto' : products
-    const exact = takesHalves(this.model.spec) && storesBrainFloats(this.model)
-    const plain: readonly Products[] = exact ? ['float32'] : ['float32', 'thirds']
+    // `thirds` are faster only for weights that bfloat16 holds exactly; others are computed in float32.
+    const hasThirds = takesHalves(this.model.spec) && storesBrainFloats(this.model)
+    const asFloat32: readonly Products[] = hasThirds ? ['float32'] : ['float32', 'thirds']
     const faster = shares.flatMap(([products, share]) =>
-      plain.includes(products) ? [] : [{ products: own(products as Exclude<Products, 'float32'>), share }],
+      asFloat32.includes(products) ? [] : [{ products: nameOf(products as Exclude<Products, 'float32'>), share }],
     )
     return faster.length > 0 ? { faster } : {}
   }
 
+  /** The phase that encodes a text of this many tokens. */
   readingOf(tokens: number): PhaseWork {
     return { ...noWork, phase: 'Reading text', part: 'reading text', seconds: tokens * encoding }
   }
 
+  /** Passes of windows through all blocks and the head. */
   wholePasses(windows: number, left = this.left) {
     return stackPasses(this.model.spec.blocks.length * left, windows, windows)
   }
 
-  /** Tokens generated one by one, for a number of sequences side by side. */
+  /**
+   * Adds the generation of text to a phase: `tokens` steps, each of one token for every sequence. `decoded` is in gigabytes of weights
+   * read. A step reads the weights once for all sequences, so each further sequence is assumed to cost a quarter of the first.
+   */
   decoding(phase: PhaseWork, tokens: number, sequences: number, left = this.left): PhaseWork {
     const { spec } = this.model
     const gigabytes = (4 * (left * activeParameters(spec).active + spec.vocabulary * spec.hidden)) / billion
     return { ...phase, decoded: tokens * gigabytes * (1 + (sequences - 1) / 4) }
   }
 
+  /** The products of passes that need few digits, such as those that measure importances. */
   rankingProducts(): PhaseWork['faster'] {
     const { precision = 'float32' } = this.request
     return precision === 'float32' ? [] : this.#sharesOf(['bfloat16', 1]).faster

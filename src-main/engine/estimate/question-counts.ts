@@ -5,7 +5,7 @@ import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { readWritten } from '#engine/evaluation/written/questions.ts'
 
-/** Published sizes of tasks, and the tokens of all answers to a question together. */
+/** Published sizes of tasks, and about how many tokens all answers to one question have together. */
 const publishedTasks: Readonly<Record<TaskId, { questions: number; tokens: number }>> = {
   arc_challenge: { questions: 1172, tokens: 150 },
   arc_easy: { questions: 2376, tokens: 140 },
@@ -15,7 +15,7 @@ const publishedTasks: Readonly<Record<TaskId, { questions: number; tokens: numbe
   winogrande: { questions: 1267, tokens: 60 },
 }
 
-/** About how many questions can be checked, and the tokens of a prompt with its examples. */
+/** About how many questions can be checked, and how many tokens a prompt has with its examples. */
 const publishedWritten: Readonly<Record<WrittenTaskId, { questions: number; tokens: number }>> = {
   gsm8k: { questions: 1319, tokens: 900 },
   ifeval: { questions: 400, tokens: 60 },
@@ -26,11 +26,11 @@ interface QuestionCount {
   readonly questions: number
   /** Tokens read for a question. */
   readonly tokens: number
-  /** The most tokens generated for it. A pruned model often continues to the limit. */
+  /** The maximum number of tokens generated for it. A pruned model often continues to this limit. */
   readonly written: number
 }
 
-/** The questions of a task; undefined for an unknown one. */
+/** The number of questions in a task, and their size; undefined for an unknown task. */
 export async function countQuestions(
   task: string,
   { folder, limit }: Extract<MeasureRequest, { kind: 'tasks' }>,

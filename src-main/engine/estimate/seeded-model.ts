@@ -13,7 +13,7 @@ export interface SeededShape {
   readonly vocabulary: number
 }
 
-/** A model of one block that exists in memory only. Its values only have to be finite, and bfloat16 numbers. */
+/** A one-block model that exists only in memory. Its weights are arbitrary finite numbers that bfloat16 holds exactly. */
 export async function seededModel({ hidden, intermediate, heads, vocabulary }: SeededShape): Promise<Model> {
   const config = {
     architectures: ['LlamaForCausalLM'],

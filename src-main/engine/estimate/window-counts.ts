@@ -8,7 +8,7 @@ import { isDatasetId } from '#engine/data/named.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** What its work depends on in a model. */
+/** The parts of a model that an estimate depends on. */
 export interface WorkModel {
   readonly path: string
   readonly spec: DecoderSpec
@@ -16,24 +16,24 @@ export interface WorkModel {
   readonly tokenizer: Tokenizer | undefined
 }
 
-/** Tokens of published texts, with a vocabulary of some tens of thousands. */
+/** Approximate token counts of the named data sets, with a vocabulary of tens of thousands. */
 const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
 
-/** Texts are counted up to this many tokens. */
+/** Counting stops at this many tokens. */
 const mostTokens = 2 ** 21
 
-/** Window counts of texts that were counted before. */
+/** Window counts of earlier calls, by model, file and window length. */
 const counts = new Map<string, number>()
 
-/** The number of windows of a text, and their tokens. */
+/** The number of windows that a text gives, and the tokens of each window. */
 export async function countWindows(
   model: WorkModel,
   { source, mix, sequenceLength, windows = Number.POSITIVE_INFINITY }: DataRequest,
   localFolder: string | undefined,
 ): Promise<{ windows: number; tokens: number }> {
-  let there = 0
-  for (const part of mix ?? [{ source }]) there += await windowsOf(model, part.source, sequenceLength, windows, localFolder)
-  return { windows: Math.max(1, Math.min(there, windows)), tokens: sequenceLength }
+  let available = 0
+  for (const part of mix ?? [{ source }]) available += await windowsOf(model, part.source, sequenceLength, windows, localFolder)
+  return { windows: Math.max(1, Math.min(available, windows)), tokens: sequenceLength }
 }
 
 async function windowsOf(

@@ -25,10 +25,13 @@ import { leftBy } from './operations.ts'
 import { billion, noWork, PhaseCounts, trainingProducts } from './phase-counts.ts'
 import type { WorkModel } from './window-counts.ts'
 
-/** Seconds to read a gigabyte of weights, and to start a process. */
+/** Seconds to read a gigabyte of weights, and seconds to start a process. */
 const [reading, starting] = [1, 1]
 
-/** The work of a request, phase by phase, from the formulas of its method. Nothing is computed, but texts are counted. */
+/**
+ * The work of a request, phase by phase. It follows from the formulas of its method: no model runs, but texts are encoded to count their
+ * windows.
+ */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
   return new RequestWork(new PhaseCounts(model, request)).describe()
 }
@@ -69,22 +72,25 @@ class RequestWork {
     return this.#shared([this.#counts.readingOf(windows * tokens), ...phases, ...repairs, ...recoveries])
   }
 
-  /** Names the work that leads to a plan by everything it depends on. Runs with other weights or measures find its steps done. */
+  /**
+   * Names the work that leads to a plan by a hash of everything it depends on. Runs that differ only in weight type or measures share this
+   * work, because the later one finds its steps done.
+   */
   #shared(phases: readonly PhaseWork[]): PhaseWork[] {
     const { method, amount, options, calibration, seed, precision, backend, repair, recover } = this.#counts.request
     const always = [calibration, seed, precision, backend]
-    const asked = [method, amount, options]
+    const choice = [method, amount, options]
     const dependsOn: Readonly<Record<string, unknown[]>> = {
-      pruning: asked,
-      repair: [...asked, repair],
-      recovery: [...asked, repair, recover],
-      [weighingPhase]: [...asked, repair, recover],
+      pruning: choice,
+      repair: [...choice, repair],
+      recovery: [...choice, repair, recover],
+      [weighingPhase]: [...choice, repair, recover],
     }
     return phases.map((phase, index) => {
-      const others = dependsOn[phase.part]
-      if (!others) return phase
-      const own = phase.shared === undefined ? [index, phase.phase, ...others] : [phase.shared]
-      const hash = createHash('sha256').update(JSON.stringify([...always, ...own]))
+      const inputs = dependsOn[phase.part]
+      if (!inputs) return phase
+      const identity = phase.shared === undefined ? [index, phase.phase, ...inputs] : [phase.shared]
+      const hash = createHash('sha256').update(JSON.stringify([...always, ...identity]))
       return { ...phase, shared: hash.digest('hex') }
     })
   }
@@ -103,7 +109,7 @@ class RequestWork {
     return [this.#counts.readingOf(windows * tokens), this.#counts.timed(repairPhase(spec, kind, windows, left), 'repair', tokens)]
   }
 
-  /** Minutes are taken as given; tokens are timed. */
+  /** A recovery given in minutes takes that long; one given in tokens is estimated. */
   async #recovery({ amount, text }: NonNullable<RunRequest['recover']>): Promise<PhaseWork[]> {
     if ('minutes' in amount) return [{ ...noWork, phase: recovering, part: 'recovery', seconds: 60 * amount.minutes }]
     const { windows, tokens } = await this.#counts.count({ ...text, windows: Math.max(1, Math.round(amount.tokens / text.sequenceLength)) })
@@ -114,7 +120,7 @@ class RequestWork {
     return [this.#counts.readingOf(windows * tokens), ...this.#writing(windows * tokens * writtenShare(text)), ...phases]
   }
 
-  /** The importances of a type that weighs errors. Runs of one plan share them, whatever their type. */
+  /** Measuring importances, for weight types that weight errors by them. Runs of one plan share the importances, whatever their type. */
   async #weighing(): Promise<PhaseWork[]> {
     const { weights, calibration } = this.#counts.request
     if (weights === undefined || !weighsErrors(findMix(weights))) return []
@@ -128,7 +134,7 @@ class RequestWork {
     return tokens > 0 ? [this.#counts.decoding(phase, tokens / writtenTogether, writtenTogether, 1)] : []
   }
 
-  /** Each trial of a study is 2SSP and a perplexity. Trials on the same windows share the first stage. */
+  /** Each trial of a study runs 2SSP and measures a perplexity. Trials on the same windows share the first stage. */
   async #study(): Promise<PhaseWork[]> {
     const { method, options: given, calibration, measures } = this.#counts.request
     const judged = measures.find(({ kind }) => kind === 'perplexity')
@@ -155,19 +161,19 @@ class RequestWork {
   }
 }
 
-/** The share of a text that the dense model writes. */
+/** The share of the training text that the dense model writes. */
 function writtenShare({ source, mix = [{ source, share: 1 }] }: DataRequest): number {
   const sum = (parts: typeof mix) => parts.reduce((total, { share }) => total + share, 0)
   return sum(mix.filter((part) => part.source === selfWritten)) / sum(mix)
 }
 
-/** Keeps only the first of phases that share the same work. */
+/** Keeps only the first of the phases that share work. */
 function withoutRepeats(phases: readonly PhaseWork[]): PhaseWork[] {
   return phases.filter(({ shared }, at) => shared === undefined || phases.findIndex((other) => other.shared === shared) === at)
 }
 
 function sumOf(phase: string, part: string, phases: readonly PhaseWork[]): PhaseWork {
   const sum = { ...noWork, phase, part }
-  for (const key of Object.keys(noWork) as (keyof typeof noWork)[]) for (const own of phases) sum[key] += own[key]
+  for (const key of Object.keys(noWork) as (keyof typeof noWork)[]) for (const one of phases) sum[key] += one[key]
   return sum
 }

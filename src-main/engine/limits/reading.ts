@@ -3,8 +3,8 @@ import { limitMark } from '#contract/machine/compute-messages.ts'
 import { watcherSource } from './watcher.ts'
 
 /**
- * Limits on reading: processor seconds and bytes of memory, a fixed part per file and more for each byte read. Valid files stay far below:
- * a tokenizer of 17 MB takes a second and 300 MB.
+ * Limits on reading a file, in processor seconds and bytes of memory: a fixed amount, and more for each byte read. Valid files stay far
+ * below them: a tokenizer of 17 MB takes one second and 300 MB.
  */
 const readingLimits = { seconds: 3, secondsPerByte: 4e-6, memoryBytes: 400e6, memoryPerByte: 8 } as const
 
@@ -12,20 +12,18 @@ let mayDie = false
 let watcher: Worker | undefined
 /** Number of nested sections under limits. */
 let depth = 0
-/** Shared with the watcher: seconds at the start, seconds allowed, memory at the start, memory allowed; all zero outside of sections. */
+/** Shared with the watcher: seconds at the start, seconds allowed, memory at the start, memory allowed. All are 0 outside of sections. */
 const shared = new Float64Array(new SharedArrayBuffer(4 * 8))
 
-/**
- * Marks this process as one that may die because of a file. From now on `underLimits` ends it; otherwise `underLimits` only does the work.
- */
+/** Marks this process as one that may be killed because of a file. Without this call, `underLimits` does the work without limits. */
 export function dieAtLimits(): void {
   mayDie = true
 }
 
 /**
- * Does work that reads an untrusted file. If it exceeds `readingLimits` for the bytes read, the process ends with an error that names the
- * file and the limit, because nothing else stops a pattern that matches forever or a parser that fills the memory. @param what the file,
- * for the error
+ * Does work that reads an untrusted file. If the work exceeds `readingLimits` for the bytes read, the process is killed with an error that
+ * names the file and the limit. Nothing else stops a pattern that matches forever or a parser that fills the memory.
+ * @param what names the file in the error
  */
 export function underLimits<T>(what: string, work: () => Promise<T>): Promise<T>
 export function underLimits<T>(what: string, work: () => T): T
@@ -44,7 +42,7 @@ export function underLimits<T>(what: string, work: () => T | Promise<T>): T | Pr
   return result
 }
 
-/** Allows the current section more time and memory, for bytes read from its file. */
+/** Raises the limits of the current section for bytes read from its file. */
 export function allowFor(bytes: number): void {
   if (depth === 0) return
   shared[1] = (shared[1] as number) + bytes * readingLimits.secondsPerByte

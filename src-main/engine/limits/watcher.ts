@@ -1,7 +1,7 @@
 /**
- * A thread that checks every few milliseconds how much processor time and memory a section under limits has used, even while the main
- * thread is busy matching or parsing. Beyond the limits it writes the reason to standard error and ends the process. It is text, so that
- * bundles and plain sources start it the same way.
+ * The source of a thread that checks every 40 milliseconds how much processor time and memory a section under limits has used, even while
+ * the main thread is busy matching or parsing. Beyond the limits it writes the reason to standard error and kills the process. The source
+ * is a string, so that a bundle and plain sources start the thread the same way.
  */
 export const watcherSource = `
 const { parentPort, workerData: { shared, mark } } = require('node:worker_threads')
@@ -16,13 +16,13 @@ function look(what) {
   const [startSeconds, seconds, startBytes, bytes] = shared
   if (seconds === 0) return
   const { user, system } = process.cpuUsage()
-  if ((user + system) / 1e6 > startSeconds + seconds) end(what, seconds.toFixed(0) + ' seconds of the processor')
+  if ((user + system) / 1e6 > startSeconds + seconds) end(what, seconds.toFixed(0) + ' seconds of processor time')
   if (process.memoryUsage.rss() > startBytes + bytes) end(what, (bytes / 1e6).toFixed(0) + ' MB of memory')
 }
 
 function end(what, limit) {
   const shown = what.length > 300 ? what.slice(0, 300) + '…' : what
-  const message = shown + ' takes more than ' + limit + ' to be read, the limit for a file of this size. It is damaged or was made to do this: use another one.'
+  const message = shown + ' takes more than ' + limit + ' to read, the limit for a file of this size. It is damaged or malicious. Use another file.'
   writeSync(2, '\\n' + mark + JSON.stringify(message) + '\\n')
   process.kill(process.pid, 'SIGKILL')
 }

@@ -7,13 +7,13 @@ import type { Turn } from './jobs.ts'
 import { LlamaProcess } from './llama-process.ts'
 
 export interface BenchSettings {
-  /** Tokens of the prompts, in rising order. Those that do not fit a file's context are left out. */
+  /** Lengths of the prompts in tokens, in rising order. Prompts that do not fit the context of every file are left out. */
   readonly prompts: readonly number[]
   readonly rounds: number
   readonly threads: number
-  /** A device's name in ggml; CPU is the processor. */
+  /** A device's name in ggml. `CPU` is the processor. */
   readonly device: string
-  /** Windows of texts for perplexities. */
+  /** Windows of the texts that perplexity is measured on. */
   readonly texts: readonly { readonly name: string; readonly windows: readonly Int32Array[] }[]
 }
 
@@ -29,7 +29,7 @@ interface Opened {
   readonly perplexities: BenchedFile['perplexities']
 }
 
-/** Measures GGUF files in llama.cpp, each in its own process, taking turns. Every other turn goes backwards. */
+/** Measures GGUF files in llama.cpp, each in its own process. The files take turns, and every other round runs in reverse order. */
 export async function benchFiles(paths: readonly string[], settings: BenchSettings, report: BenchReport = {}): Promise<FileBench> {
   const opened = paths.map((path): Opened => ({ path, llama: new LlamaProcess(report.signal), turns: [], perplexities: [] }))
   try {
@@ -51,7 +51,7 @@ export async function benchFiles(paths: readonly string[], settings: BenchSettin
   }
 }
 
-/** Opens every file with a context for the longest prompt that fits all of them. */
+/** Opens every file with a context for the longest prompt that fits the context of all files. */
 async function openAll(opened: readonly Opened[], { prompts, threads, device, texts }: BenchSettings) {
   const longestWindow = Math.max(0, ...texts.flatMap(({ windows }) => windows.map(({ length }) => length)))
   const trained: number[] = []
@@ -60,7 +60,10 @@ async function openAll(opened: readonly Opened[], { prompts, threads, device, te
   const held = prompts.filter((tokens) => tokens <= most)
   const [shortest] = held
   if (shortest === undefined)
-    throw new EspalierError('invalid', `The files hold ${most} tokens, and the shortest prompt has ${prompts[0]}. Choose a shorter prompt.`)
+    throw new EspalierError(
+      'invalid',
+      `The files have a context of at most ${most} tokens, but the shortest prompt has ${prompts[0]}. Choose a shorter prompt.`,
+    )
   const context = Math.max(held.at(-1) ?? 0, shortest + writtenTokens + 1, longestWindow)
   for (const { path, llama } of opened) await llama.ask('open', path, { context, threads, device })
   return { prompts: held, context }

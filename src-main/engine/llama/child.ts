@@ -1,9 +1,9 @@
 import { toErrorMessage } from '#contract/errors.ts'
 import { jobs } from './jobs.ts'
 
-/** The process that holds llama.cpp and does one job after another. A failed assertion inside the library ends only this process. */
 type Job = (...parameters: readonly unknown[]) => unknown
 
+// This process holds llama.cpp and runs one job after another. A failed assertion inside the library ends only this process.
 process.on('message', ({ name, parameters }: { name: keyof typeof jobs; parameters: unknown[] }) => {
   try {
     process.send?.({ answer: (jobs[name] as Job)(...parameters) ?? null })

@@ -6,7 +6,7 @@ import { LlamaFile, type LlamaSettings, quantizeFile } from './llama-file.ts'
 
 /** The times of one turn, in seconds from an empty context. */
 export interface Turn {
-  /** Until the first token is known, by prompt length. */
+  /** Until the first token is known, one entry per prompt length. */
   readonly firstToken: readonly number[]
   /** For each token generated after the shortest prompt. */
   readonly perToken: number
@@ -22,7 +22,7 @@ function current(): LlamaFile {
   return file
 }
 
-/** The same prompt for every file. Its words do not affect the time. */
+/** A prompt of a given length. Its words do not affect the time. */
 const promptOf = (tokens: number, { vocabularySize }: LlamaFile): Int32Array =>
   Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % vocabularySize)
 
@@ -43,7 +43,7 @@ function lossOf(logits: Float32Array, token: number): number {
   return Math.log(sum) + most - (logits[token] as number)
 }
 
-/** The likeliest next token after more tokens. */
+/** Feeds tokens and returns the likeliest next one. */
 function nextAfter(tokens: Int32Array): number {
   let next = 0
   current().feed(tokens, (logits) => {
@@ -52,7 +52,7 @@ function nextAfter(tokens: Int32Array): number {
   return next
 }
 
-/** `count` of the likeliest tokens, beginning with `first`, and the seconds for all after it. */
+/** Generates greedily until there are `count` tokens, of which the first is given. Returns them, and the seconds that the others took. */
 function writeFrom(first: number, count: number): { ids: number[]; seconds: number } {
   const ids = [first]
   const start = performance.now()
@@ -82,23 +82,23 @@ function timeOnce(prompts: readonly number[], written: number): Turn {
   return { firstToken, perToken: seconds / written, memoryBytes, keyValueBytes }
 }
 
-/** The jobs of the process, on the last opened file. */
+/** The jobs of the process. They use the file that was opened last. */
 export const jobs = {
-  /** Returns the context that the model was trained for. */
+  /** Opens a file and returns the context length that the model was trained for. */
   open(path: string, settings: LlamaSettings): number {
     openLlama()
     file?.close()
     file = undefined
     bytesBefore = process.memoryUsage.rss()
     file = new LlamaFile(path, settings)
-    // The first pass touches every weight.
+    // A first pass reads every weight, so that no timing includes this.
     file.feed(promptOf(32, file), () => undefined)
     return file.trainedContext
   },
 
   /**
-   * Times one prompt as long as the last of `prompts`, at the end of each of them, then tokens after the first. Repeats both until the turn
-   * is long enough.
+   * Times one prompt of the longest length in `prompts`, noting the time at each shorter length, and then the generation of `written`
+   * tokens. Repeats this until the turn is long enough, and returns mean times.
    */
   time(prompts: readonly number[], written: number): Turn {
     const begun = performance.now()
@@ -111,7 +111,7 @@ export const jobs = {
     }
   },
 
-  /** Negative log likelihood of all tokens of a window after the first, in nats. */
+  /** Sum of the negative log likelihoods of a window's tokens after the first, in nats. */
   loss(window: Int32Array): number {
     const model = current()
     model.clear()
@@ -136,7 +136,7 @@ export const jobs = {
     return rows
   },
 
-  /** The likeliest tokens after a prompt, and how many were generated per second. */
+  /** Answers a prompt greedily. Returns the tokens, and how many were generated per second. */
   answer(prompt: Int32Array, count: number): { ids: number[]; tokensPerSecond: number } {
     current().clear()
     const { ids, seconds } = writeFrom(nextAfter(prompt), count)

@@ -8,7 +8,7 @@ const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
 const fields = (type: string, names: string): Record<string, string> =>
   Object.fromEntries(names.split(' ').map((name) => [name, type] as const))
 
-/** The structures of llama.h in the release that setup installs, field by field. */
+/** The structures of llama.h, field by field, in the release that setup installs. */
 koffi.struct('llama_model_params', {
   ...fields('void *', 'devices tensor_buft_overrides'),
   ...fields('int32_t', 'n_gpu_layers split_mode load_mode lazy_mode main_gpu'),
@@ -71,16 +71,16 @@ export type Parameters = Record<string, unknown>
 
 let opened: LlamaLibrary | undefined
 
-/** llama.cpp's own library. Throws `not-found` if setup has not installed it. */
+/** Opens llama.cpp's own library. Throws `not-found` if setup has not installed it. */
 export function openLlama(): LlamaLibrary {
   if (opened) return opened
   loadDevices()
   const library = bind(openLibrary('llama.cpp'), declarations)
   const [model, context, quantize] = [library.modelDefaults(), library.contextDefaults(), library.quantizeDefaults()] as Parameters[]
   const found = [model?.n_gpu_layers, model?.use_extra_bufts, context?.n_batch, context?.type_v, context?.kv_unified, quantize?.ftype]
-  // Structures of another release would have these elsewhere.
+  // If the structures were those of another release, these fields would have other values.
   if (found.join() !== '-1,true,2048,1,false,7')
-    throw new EspalierError('internal', `llama.cpp's parameters have another layout than expected: ${found.join(', ')}.`)
+    throw new EspalierError('internal', `llama.cpp's parameters do not have the expected layout: ${found.join(', ')}. Run setup again.`)
   listen()
   opened = library
   return library
@@ -103,12 +103,15 @@ function listen(): void {
   openLibrary('llama.cpp').func('llama_log_set', 'void', [koffi.pointer(type), 'void *'])(keep, null)
 }
 
-/** The floats at an address of the library, not copied, valid until its next call. */
+/** The floats at an address inside the library. They are not copied, so they are valid only until the library's next call. */
 export function floatsAt(address: unknown, count: number): Float32Array {
   return new Float32Array(koffi.view(address, 4 * count))
 }
 
-/** A list of devices for `llama_model_params`: the one with this name, or none for the processor. Throws `usage` for an unknown name. */
+/**
+ * The list of devices for `llama_model_params`: the device with this name, or no device for the processor. Throws `usage` for an unknown
+ * name.
+ */
 export function deviceList(name: string): unknown {
   const list = koffi.alloc('void *', 2) as unknown
   koffi.encode(list, 'void *', [name === 'CPU' ? null : findDevice(name), null], 2)

@@ -6,18 +6,18 @@ export interface LlamaSettings {
   /** Tokens that fit in the context. */
   readonly context: number
   readonly threads: number
-  /** A device's name in ggml; CPU is the processor. */
+  /** A device's name in ggml. `CPU` is the processor. */
   readonly device: string
-  /** Keys and values in float32 and plain attention, so that differences come only from the file. */
+  /** Whether to use float32 keys and values and plain attention, so that differences come only from the file. */
   readonly exact?: boolean
 }
 
-/** Tokens that one call computes: llama.cpp's own default. */
+/** The number of tokens computed in one call: llama.cpp's default. */
 const tokensAtOnce = 512
-/** The most values of logits that one call returns. */
+/** The maximum number of logits that one call returns. */
 const mostLogits = 2 ** 26
 
-/** A GGUF file opened by llama.cpp, with one context. Only a process that may die opens one, because a failed assertion ends it. */
+/** A GGUF file opened by llama.cpp, with one context. Open it only in a process of its own, because a failed assertion ends the process. */
 export class LlamaFile {
   readonly vocabularySize: number
   readonly trainedContext: number
@@ -56,14 +56,14 @@ export class LlamaFile {
     return this.#llama.chatTemplate(this.#model, null) as string | null
   }
 
-  /** Forgets all tokens. */
+  /** Empties the context. */
   clear(): void {
     this.#llama.clear(this.#llama.memory(this.#context), true)
   }
 
   /**
-   * Computes tokens after the earlier ones. `onRow` receives the logits of each position in `wanted`, valid during the call; by default
-   * those of the last one.
+   * Feeds tokens after the earlier ones. Calls `onRow` with the logits of each position in `wanted` (default: the last one), which are
+   * valid only during that call.
    */
   feed(
     ids: Int32Array,

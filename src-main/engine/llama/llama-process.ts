@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { type ErrorMessage, EspalierError } from '#contract/errors.ts'
 import type { LlamaJobs } from './jobs.ts'
 
-/** How much output is kept to explain a death. */
+/** How many characters of output are kept, to explain why the process ended. */
 const keptOutput = 4000
 
 type Reply = { readonly answer: unknown } | { readonly error: ErrorMessage }
 
-/** llama.cpp in its own process, which does one job at a time. When the signal aborts, the process is killed. */
+/** llama.cpp in a process of its own, which does one job at a time. When the signal aborts, the process is killed. */
 export class LlamaProcess {
   readonly #child: ChildProcess
   readonly #signal: AbortSignal | undefined
@@ -18,7 +18,7 @@ export class LlamaProcess {
 
   constructor(signal?: AbortSignal) {
     const source = join(import.meta.dirname, 'child.ts')
-    // The bundle is beside the one of the compute process.
+    // This bundle is in the same folder as that of the compute process.
     const entry = existsSync(source) ? source : join(import.meta.dirname, 'llama.js')
     this.#child = fork(entry, { serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [] })
     this.#child.stderr?.on('data', (chunk: Buffer) => {
@@ -29,7 +29,10 @@ export class LlamaProcess {
     signal?.addEventListener('abort', this.#kill, { once: true })
   }
 
-  /** Does a job. Throws its error, `invalid` if llama.cpp ends the process, and the signal's reason after an abort. */
+  /**
+   * Runs a job and returns its answer. Throws the job's error, `invalid` if llama.cpp ends the process, or the signal's reason after an
+   * abort.
+   */
   ask<Name extends keyof LlamaJobs>(name: Name, ...parameters: Parameters<LlamaJobs[Name]>): Promise<ReturnType<LlamaJobs[Name]>> {
     this.#signal?.throwIfAborted()
     const child = this.#child
@@ -56,11 +59,11 @@ export class LlamaProcess {
   }
 }
 
-/** The lines of a failed assertion of ggml. */
+/** Matches the line in which ggml reports a failed assertion, or C++ an uncaught exception. */
 const assertion = /^.*(?:GGML_ASSERT|GGML_ABORT|terminate called|what\(\)).*$/m
 
 function explainEnd(job: string, [path]: readonly unknown[], ended: string, output: string): EspalierError {
   const reason = assertion.exec(output)?.[0].trim()
-  const what = typeof path === 'string' ? `when it was to ${job} ${path}` : `in the job "${job}"`
+  const what = typeof path === 'string' ? `in the job "${job}" on ${path}` : `in the job "${job}"`
   return new EspalierError('invalid', `llama.cpp ended its process ${what} (${ended})${reason ? `: ${reason}` : '.'}`)
 }

@@ -2,7 +2,7 @@ import { at, outside } from '#contract/at.ts'
 
 /**
  * The random numbers of CPython's `random` module for a seed, bit for bit: the Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) and
- * what CPython builds on it. The engine draws all its random numbers here, so searches and shuffles that draw in the reference's order make
+ * what CPython builds on it. The engine draws all its random numbers here. So a search or shuffle that draws in the reference's order makes
  * the reference's choices.
  */
 const size = 624
@@ -12,9 +12,9 @@ export class PythonRandom {
   readonly #state = new Uint32Array(size)
   #index = size
 
-  /** `random.seed(seed)` for a whole number. Its sign is ignored, as in CPython. */
+  /** Same as `random.seed(seed)` for a whole number. The sign is ignored, as in CPython. */
   constructor(seed: number) {
-    if (!Number.isSafeInteger(seed)) throw new RangeError(`A seed is a whole number up to 2^53, not ${seed}.`)
+    if (!Number.isSafeInteger(seed)) throw new RangeError(`A seed must be a whole number below 2^53, but is ${seed}.`)
     this.#seedByArray(wordsOf(Math.abs(seed)))
   }
 
@@ -73,21 +73,21 @@ export class PythonRandom {
     return (y ^ (y >>> 18)) >>> 0
   }
 
-  /** A number in [0, 1) with 53 random bits. */
+  /** Draws a number in [0, 1) with 53 random bits. */
   random(): number {
     const high = this.#word() >>> 5
     const low = this.#word() >>> 6
     return (high * 2 ** 26 + low) / 2 ** 53
   }
 
-  /** A whole number of `count` random bits, 1 to 53. */
+  /** Draws a whole number of `count` random bits, 1 to 53. */
   getRandomBits(count: number): number {
     if (count <= 32) return this.#word() >>> (32 - count)
     const low = this.#word()
     return (this.#word() >>> (64 - count)) * 2 ** 32 + low
   }
 
-  /** A whole number in [0, limit). */
+  /** Draws a whole number in [0, limit). */
   below(limit: number): number {
     if (!(limit >= 1)) throw new RangeError(`Cannot draw a number from [0, ${limit}).`)
     const bits = limit.toString(2).length
@@ -96,12 +96,12 @@ export class PythonRandom {
     return drawn
   }
 
-  /** `randrange(start, stop, step)`: one of start, start + step, … below stop. */
+  /** Same as `randrange(start, stop, step)`: draws one of start, start + step, … below stop. */
   range(start: number, stop: number, step = 1): number {
     return start + step * this.below(Math.ceil((stop - start) / step))
   }
 
-  /** `randint(first, last)`: both ends are possible. */
+  /** Same as `randint(first, last)`: both ends are possible. */
   integer(first: number, last: number): number {
     return first + this.below(last - first + 1)
   }
@@ -110,7 +110,7 @@ export class PythonRandom {
     return items[this.below(items.length)] as T
   }
 
-  /** A copy of the items in the order of CPython's `shuffle`. */
+  /** Returns a copy of the items in the order that CPython's `shuffle` gives them. */
   shuffle<T>(items: readonly T[]): T[] {
     const result = [...items]
     for (let last = result.length - 1; last > 0; last--) {
@@ -122,10 +122,10 @@ export class PythonRandom {
     return result
   }
 
-  /** `count` different items, in the order they were drawn. */
+  /** Draws `count` different items and returns them in drawing order, as CPython's `sample` does. */
   sample<T>(items: readonly T[], count: number): T[] {
     if (count < 0 || count > items.length) throw new RangeError(`Cannot draw ${count} of ${items.length} items.`)
-    // Above this many items, a set of drawn indices is smaller than a copy of the items.
+    // As in CPython: above this many items, a set of drawn indices is smaller than a copy of the items.
     const copyUpTo = 21 + (count > 5 ? 4 ** Math.ceil(Math.log(count * 3) / Math.log(4)) : 0)
     return items.length <= copyUpTo ? this.#sampleFromCopy(items, count) : this.#sampleByIndex(items, count)
   }

@@ -18,7 +18,7 @@ export type Dependency =
   | readonly Dependency[]
   | { readonly [name: string]: Dependency }
 
-/** A kind of step, declared beside its code. Raise `version` when that code gives other results. */
+/** A kind of step, declared beside the code that computes it. Raise `version` when that code gives different results. */
 export interface StepKind {
   readonly version: number
   readonly reach?: StepReach
@@ -39,10 +39,13 @@ export interface StepBase {
   readonly precision: string
 }
 
-/** Raise this when the forward pass, which every step depends on, gives other numbers beyond its stated precision. */
+/**
+ * Every step depends on the forward pass. Raise this number when the forward pass gives results that differ by more than its stated
+ * precision.
+ */
 const numbersVersion = 2
 
-/** The one function that names steps: equal names mean equal results, whichever run, experiment or clone computed them. */
+/** Names a step; nothing else does. Equal names mean equal results, whichever run, experiment or clone computed them. */
 export function nameStep({ kind, label, on }: StepRequest, base: StepBase | null): StepName {
   const { version, reach = 'all' } = kind
   const hash = createHash('sha256')
@@ -53,7 +56,8 @@ export function nameStep({ kind, label, on }: StepRequest, base: StepBase | null
 type Hash = ReturnType<typeof createHash>
 
 /**
- * Feeds a value so that different values give different text. Keys are sorted, so the order in which an object was built does not matter.
+ * Feeds a value to the hash, such that different values feed different text. Keys are sorted, so the order of an object's fields does not
+ * matter.
  */
 function feed(hash: Hash, value: Dependency): void {
   if (value instanceof Int32Array) {

@@ -5,15 +5,15 @@ import type { StepName } from './step-name.ts'
 export interface StepResult {
   readonly value: unknown
   readonly tensors?: TensorFile
-  /** False if another run computed it. */
+  /** False if another run computed it; otherwise this run did. */
   readonly own?: boolean
 }
 
 /** Where results of steps are stored. */
 export interface StepStore {
   get(name: StepName): Promise<StepResult | undefined>
-  /** `tensors` is a file in `folder`, which then belongs to the store. */
+  /** Stores a result. `tensors` is a file in `folder`; the store takes it over. */
   put(name: StepName, value: unknown, tensors?: TensorFile): Promise<void>
-  /** Where tensor files are written. */
+  /** The folder that callers write tensor files to. */
   readonly folder: string
 }

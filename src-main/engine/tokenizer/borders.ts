@@ -4,18 +4,19 @@ import { gpt2Pattern, gpt4oPattern, llama3Pattern, qwen2Pattern } from './patter
 /** Cuts a text into pieces that can be encoded one by one. */
 export type Cut = (text: string) => string[]
 
-// Pieces are long enough that cutting costs little, short enough that the library's queue of merges stays small.
+// Characters per piece: long enough that cutting costs little, and short enough that the library's queue of merges stays small.
 const pieceLength = 300
 
 /**
- * How to cut text between two words so that the concatenated ids of the pieces are those of the whole; undefined if that is not certain. It
- * is certain for the two kinds of byte-pair encoding that language models use: SentencePiece's (a word begins with ▁, and no token has ▁
- * after another character, so no merge crosses a border) and byte-level (a pattern that always ends a match there).
+ * Returns a function that cuts text between words, such that the concatenated ids of the pieces are those of the whole text; undefined if
+ * that is not certain. It is certain for the two kinds of byte-pair encoding that language models use. In SentencePiece's, a word begins
+ * with ▁ and no token has ▁ after another character, so no merge crosses a border. In byte-level ones, the pattern always ends a match at
+ * the border.
  */
 export function findBorder(tokenizer: JsonObject): Cut | undefined {
   const model = tokenizer.model
   if (!isObject(model) || !isPlainPairEncoding(model) || !addedTokensStandApart(tokenizer)) return undefined
-  // SentencePiece's normalizer puts ▁ before each piece, which represents the space left out.
+  // The space at the border is left out of both pieces, because SentencePiece's normalizer puts a ▁ before each piece.
   if (isSentencePiece(tokenizer, model)) return (text) => cutAt(text, 1)
   if (isByteLevel(tokenizer, model)) return (text) => cutAt(text, 0)
   return undefined
@@ -41,7 +42,7 @@ function isPlainPairEncoding(model: JsonObject): boolean {
   return model.type === 'BPE' && absent.every((value) => value === undefined || value === null || value === '')
 }
 
-/** Whether no added token can touch a border between two letters, or consume the space between them. */
+/** Whether no added token can begin or end at a space between two letters, or contain that space. */
 function addedTokensStandApart({ added_tokens: tokens = [] }: JsonObject): boolean {
   if (!Array.isArray(tokens)) return false
   return tokens.every(({ content, single_word: alone }) => {

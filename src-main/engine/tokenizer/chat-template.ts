@@ -14,7 +14,7 @@ export interface ChatOptions {
   addGenerationPrompt?: boolean
 }
 
-/** The model's own Jinja template, which turns messages into a prompt. */
+/** A model's own Jinja template, which turns messages into a prompt. */
 export class ChatTemplate {
   readonly #template: Template
   readonly #tokens: { bos_token: string; eos_token: string }
@@ -24,14 +24,16 @@ export class ChatTemplate {
     this.#tokens = { bos_token: tokens.beginToken ?? '', eos_token: tokens.endToken ?? '' }
     try {
       if (source.length > templateLimits.characters)
-        throw new Error(`it has ${source.length} characters, at most ${templateLimits.characters} are allowed`)
+        throw new Error(
+          `it has ${source.length.toLocaleString('en-US')} characters; at most ${templateLimits.characters.toLocaleString('en-US')} are allowed`,
+        )
       this.#template = underLimits("The model's chat template", () => new Template(source))
     } catch (error) {
       throw new EspalierError('invalid', `The model's chat template cannot be read: ${reasonOf(error)}.`)
     }
   }
 
-  /** The prompt of a conversation. Throws `invalid` if the template refuses it, as many refuse a system message. */
+  /** Renders the prompt of a conversation. Throws `invalid` if the template refuses it; many templates refuse a system message. */
   render(messages: readonly ChatMessage[], { addGenerationPrompt = true }: ChatOptions = {}): string {
     const names = { messages, add_generation_prompt: addGenerationPrompt, ...this.#tokens }
     try {

@@ -14,8 +14,9 @@ import { readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 const sentencePiece = 'llama'
 
 /**
- * The tokenizer inside a GGUF file, in the form of a folder's files. Files describe only partly how text is split, so we build the
- * tokenizer for byte-level encodings with known patterns. For others, tokenizer.json must be beside the file.
+ * Reads the tokenizer inside a GGUF file, in the form of a folder's files. GGUF files name their pattern for splitting text without
+ * spelling it out, so only SentencePiece tokenizers and byte-level ones with a known pattern can be built. For others, tokenizer.json must
+ * be beside the file.
  */
 export async function readGgufTokenizer(file: string): Promise<TokenizerFiles> {
   const metadata = await readMetadata(firstPart(file))
@@ -36,7 +37,7 @@ export async function readGgufTokenizer(file: string): Promise<TokenizerFiles> {
   const what =
     kind === undefined
       ? 'has no tokenizer'
-      : `has a tokenizer of the kind ${String(kind)} (${String(pattern)}), which is not read from GGUF`
+      : `has a tokenizer of the kind ${String(kind)} (${String(pattern)}), which Espalier cannot read from GGUF`
   throw new EspalierError('not-found', `${file} ${what}. Place the model's tokenizer.json beside it.`, { file })
 }
 
@@ -49,7 +50,10 @@ async function readMetadata(file: string): Promise<ReadonlyMap<string, GgufValue
   }
 }
 
-/** The meaning of `tokenizer.ggml.pre`: normalizer, steps before the bytes, and whether whole words are looked up before merging. */
+/**
+ * The meaning of a value of `tokenizer.ggml.pre`: the normalizer, the steps before text becomes bytes, and whether whole words are looked
+ * up before merging.
+ */
 interface Split {
   normalizer?: string
   steps: JsonObject[]
@@ -109,15 +113,19 @@ function makeFiles(
 function readTexts(file: string, metadata: ReadonlyMap<string, GgufValue>, key: string): string[] {
   const value = metadata.get(key)
   if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value
-  throw new EspalierError('invalid', `${file} lacks the list ${key} for its tokenizer. It is damaged: download it again.`, { file })
+  throw new EspalierError('invalid', `${file} lacks the list ${key} for its tokenizer. The file is damaged. Download it again.`, { file })
 }
 
 function readScores(file: string, metadata: ReadonlyMap<string, GgufValue>): number[] {
   const value = metadata.get('tokenizer.ggml.scores')
   if (Array.isArray(value) && value.every((item) => typeof item === 'number')) return value
-  throw new EspalierError('invalid', `${file} lacks the list tokenizer.ggml.scores for its tokenizer. It is damaged: download it again.`, {
-    file,
-  })
+  throw new EspalierError(
+    'invalid',
+    `${file} lacks the list tokenizer.ggml.scores for its tokenizer. The file is damaged. Download it again.`,
+    {
+      file,
+    },
+  )
 }
 
 function makeByteLevel(tokens: string[], merges: string[], typeOf: TypeOf, split: Split): JsonObject {

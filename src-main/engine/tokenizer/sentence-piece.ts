@@ -1,8 +1,8 @@
 import type { JsonObject } from '../checkpoint/json.ts'
 
 /**
- * Tokens that are split off before a text is encoded, in the form of tokenizer.json. Token types of ggml: 3 is control, 4 is defined by the
- * user.
+ * The tokens that are split off before text is encoded, in the form of tokenizer.json: those of ggml's token types 3 (control) and 4
+ * (user-defined).
  */
 export function addedTokens(tokens: readonly string[], typeOf: (id: number) => unknown): JsonObject[] {
   return tokens.flatMap((content, id) => {
@@ -13,8 +13,8 @@ export function addedTokens(tokens: readonly string[], typeOf: (id: number) => u
 }
 
 /**
- * The tokenizer.json of a SentencePiece model of the byte-pair kind, from its pieces and their scores: two neighbours are merged if they
- * form a piece, the best score first. Characters without a piece become bytes.
+ * Makes the tokenizer.json of a SentencePiece model of the byte-pair kind from its pieces and their scores. Neighbouring pieces that form
+ * another piece are merged, the best score first. Characters without a piece become bytes.
  */
 export function makeSentencePiece(
   tokens: readonly string[],
@@ -49,14 +49,14 @@ export function makeSentencePiece(
 }
 
 /**
- * Every pair of pieces that forms a third, in the order of that one's score. Among pairs of one piece, those with earlier pieces come
- * first.
+ * Every pair of pieces that together form a third piece, ordered by the score of the third, best first. Pairs that form the same piece are
+ * ordered by the ids of their pieces.
  */
 function mergesOf(tokens: readonly string[], scores: readonly number[], typeOf: (id: number) => unknown): [string, string][] {
   const ids = new Map(tokens.map((token, id) => [token, id]))
   const pairs: { left: number; right: number; score: number }[] = []
   for (const [id, token] of tokens.entries()) {
-    // Control tokens and bytes are no sequences of pieces.
+    // Control tokens and byte tokens are never the result of a merge.
     if (typeOf(id) === 3 || typeOf(id) === 6) continue
     for (let border = 1; border < token.length; border++) {
       const [left, right] = [ids.get(token.slice(0, border)), ids.get(token.slice(border))]

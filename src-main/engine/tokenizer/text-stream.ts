@@ -3,18 +3,18 @@ import type { Tokenizer } from './tokenizer.ts'
 interface TextStreamOptions {
   /** Whether special tokens are left out. Default: true. */
   skipSpecial?: boolean
-  /** Ids before the stream, so that a first word keeps the space before it. */
+  /** Ids that precede the stream, so that the first word keeps the space before it. */
   context?: readonly number[]
 }
 
-/** Turns ids into text as they are generated, and returns only complete characters. */
+/** Turns ids into text while they are generated. Returns only complete characters. */
 export class TextStream {
   readonly #tokenizer: Tokenizer
   readonly #skipSpecial: boolean
-  // Ids whose text was returned. They are kept because decoders drop the space before a first word.
+  // Recent ids whose text was returned. They are decoded again with the next ids, because decoders drop the space before a first word.
   #shown: number[]
   #waiting: number[] = []
-  /** Length of the returned part of the text of all these ids. */
+  /** How much of the text of all these ids was returned, in characters. */
   #given: number
 
   constructor(tokenizer: Tokenizer, { skipSpecial = true, context = [] }: TextStreamOptions = {}) {
@@ -24,11 +24,11 @@ export class TextStream {
     this.#given = this.#decode(this.#shown).length
   }
 
-  /** Adds the next id. Returns the text that is now certain, often none. */
+  /** Adds the next id. Returns the text that is now certain, which is often empty. */
   push(id: number): string {
     this.#waiting.push(id)
     const text = this.#decode([...this.#shown, ...this.#waiting])
-    // � at the end is a character whose last bytes are still missing.
+    // A � at the end stands for a character whose last bytes are still missing.
     const certain = text.replace(/\uFFFD+$/, '')
     const fresh = certain.slice(this.#given)
     if (certain === text) this.#forget()
@@ -36,7 +36,7 @@ export class TextStream {
     return fresh
   }
 
-  /** Returns the rest at the end, with � for an incomplete character. */
+  /** Call it after the last id. Returns the remaining text, with � for an incomplete character. */
   finish(): string {
     const text = this.#decode([...this.#shown, ...this.#waiting])
     const fresh = text.slice(this.#given)
@@ -50,7 +50,7 @@ export class TextStream {
     this.#given = this.#decode(this.#shown).length
   }
 
-  // Nothing is cleaned up, because that would change text that was already returned.
+  // Decodes without clean-up of spaces, which would change text that was already returned.
   #decode(ids: number[]): string {
     return this.#tokenizer.decode(ids, { skipSpecial: this.#skipSpecial, cleanUp: false })
   }

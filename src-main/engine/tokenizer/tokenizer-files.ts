@@ -6,9 +6,9 @@ import { type JsonObject, parseObject } from '../checkpoint/json.ts'
 import { modelTexts } from '../checkpoint/model-files.ts'
 import { exists, readText } from '../checkpoint/regular-file.ts'
 
-/** What a model folder says about its tokenizer, parsed and checked. */
+/** The files of a model folder that describe its tokenizer, parsed and checked. */
 export interface TokenizerFiles {
-  /** Where it comes from, for errors. */
+  /** The folder or file that they come from, for errors. */
   where: string
   /** tokenizer.json */
   tokenizer: JsonObject
@@ -50,7 +50,7 @@ const idsSchema = z.looseObject({
     .catch(undefined),
 })
 
-/** Reads the files of a folder that concern its tokenizer. */
+/** Reads the files of a folder that describe its tokenizer. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
   const where = await resolveInside(folder, modelTexts.tokenizer)
   if (!(await exists(where))) {

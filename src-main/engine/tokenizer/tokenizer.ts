@@ -8,25 +8,30 @@ import { type ChatMessage, type ChatOptions, ChatTemplate } from './chat-templat
 import { readGgufTokenizer } from './gguf-tokenizer.ts'
 import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts'
 
-/** Converts text to ids and back, as in the model's training. */
+/** Converts text to ids and back, in the same way as in the model's training. */
 export interface Tokenizer {
   /** One more than the largest id. */
   readonly size: number
-  /** The ids of a text, without special tokens around it. Special tokens spelled out in the text become their ids. */
+  /** Returns the ids of a text, without special tokens around it. Special tokens spelled out in the text become their ids. */
   encode(text: string): number[]
-  /** Pieces of a text whose concatenated ids are the ids of the whole. Text that follows changes only the last piece. */
+  /**
+   * Cuts a text into pieces, such that the concatenated ids of the pieces are the ids of the whole text. Appending text changes only the
+   * last piece.
+   */
   split(text: string): string[]
-  /** The text of ids. Ids that the tokenizer doesn't know (a vocabulary may be padded) give nothing. */
+  /** Returns the text of ids. Ids that the tokenizer does not know are skipped; a padded vocabulary has such ids. */
   decode(ids: readonly number[], options?: DecodeOptions): string
-  /** The prompt that the model's chat template makes from messages; undefined if it has none. Encode it unchanged. */
+  /**
+   * Returns the prompt that the model's chat template makes from messages, to be encoded unchanged; undefined if the model has no template.
+   */
   chat(messages: readonly ChatMessage[], options?: ChatOptions): string | undefined
-  /** Whether it has a chat template. */
+  /** Whether the model has a chat template. */
   readonly chats: boolean
   /** Ids that end an answer. */
   readonly endIds: readonly number[]
   /** The id that begins a text, if the model has one. */
   readonly beginId?: number
-  /** The same id if the model's own encoder puts it before every text. `encode` leaves that to the caller. */
+  /** The same id, if the model's own encoder puts it before every text. `encode` does not add it; the caller must. */
   readonly prefixId?: number
 }
 
@@ -39,7 +44,7 @@ interface DecodeOptions {
 
 /**
  * Opens the tokenizer of a model folder: tokenizer.json and, if present, tokenizer_config.json, chat_template.jinja, generation_config.json
- * and config.json; or the one of a .gguf file. Throws `not-found` if there is none, and `invalid` for what it cannot use.
+ * and config.json; or the one of a .gguf file. Throws `not-found` if there is no tokenizer, and `invalid` if it cannot be used.
  */
 export function openTokenizer(path: string): Promise<Tokenizer> {
   return underLimits(`The tokenizer of ${path}`, () => readTokenizer(path))
@@ -50,7 +55,7 @@ async function readTokenizer(path: string): Promise<Tokenizer> {
   return createTokenizer(await (inGguf ? readGgufTokenizer(path) : readTokenizerFiles(path)))
 }
 
-/** A tokenizer from files already parsed. */
+/** Creates a tokenizer from parsed files. */
 function createTokenizer(files: TokenizerFiles): Tokenizer {
   const library = openLibrary(files)
   const cut = findBorder(files.tokenizer)
@@ -58,7 +63,7 @@ function createTokenizer(files: TokenizerFiles): Tokenizer {
   const usualCleanUp = files.settings.clean_up_tokenization_spaces === true
   const encodePiece = (text: string): number[] => library.encode(text, { add_special_tokens: false }).ids
   const split = (text: string): string[] => (cut ? cut(text) : [text])
-  /** Runs a part of the library. The library trusts its settings, so any failure is the file's. */
+  /** Calls the library under limits. The library does not check the files' settings, so any failure is blamed on the file. */
   const use = <T>(what: string, length: number, work: () => T): T =>
     underLimits(`The tokenizer ${files.where}`, () => {
       allowFor(length)
@@ -92,11 +97,11 @@ export function checkVocabulary(tokenizer: Tokenizer, vocabularySize: number): v
   if (tokenizer.size <= vocabularySize) return
   throw new EspalierError(
     'invalid',
-    `The tokenizer has ids up to ${tokenizer.size - 1}, the model's vocabulary ends at ${vocabularySize - 1}. Use the tokenizer that belongs to the model.`,
+    `The tokenizer has ids up to ${tokenizer.size - 1}, but the model's vocabulary ends at ${vocabularySize - 1}. Use the tokenizer that belongs to the model.`,
   )
 }
 
-/** What a model without a tokenizer cannot do, and the remedy. */
+/** A sentence on what a model without a tokenizer cannot do, and what to do about it. */
 export function withoutTokenizer(what: string, model = 'This model'): string {
   return `${model} has no tokenizer.json, so it cannot ${what}. Place its tokenizer.json in the folder.`
 }
@@ -105,7 +110,7 @@ function openLibrary({ tokenizer, settings, where }: TokenizerFiles): Library {
   const complete = { added_tokens: [], decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null, ...tokenizer }
   try {
     const library = new Library(complete, settings)
-    // Its parts are created on first use.
+    // The library creates parts of the tokenizer on first use, so a short text shows whether it works.
     const { ids } = library.encode('a b')
     if (ids.length > 0) library.decode(ids, { skip_special_tokens: true })
     return library

@@ -48,8 +48,8 @@ test('a text that is too short says so, and that a seed then changes little', as
   )
   const inOrder = await read(source, 32, 0)
   expect(inOrder.used.windows).toBe(4)
-  expect(inOrder.notes).toEqual([`${source} gives 4 windows of 8 tokens, 32 were requested; all 4 are used.`])
-  expect((await read(source, 32, 1)).notes[0]).toContain('The seed only moves where they begin')
+  expect(inOrder.notes).toEqual([`${source} gives 4 windows of 8 tokens, but 32 were requested; all 4 are used.`])
+  expect((await read(source, 32, 1)).notes[0]).toContain('The seed only changes their first token')
 })
 
 test('an error about a bundled text names the text, not its file', async () => {

@@ -33,7 +33,7 @@ test('JSON lines, gzipped lines and a JSON array give the same rows', async () =
   expect(await read(write('a.json.gz', gzipSync(lines)))).toEqual(rows)
   expect(await read(write('a.json', JSON.stringify(rows)))).toEqual(rows)
   await expect(read(write('b.jsonl', '{"a":1}\n[2]'))).rejects.toThrow(/Row 2 of .*b\.jsonl is an array of 1/)
-  await expect(read(write('b.csv', 'a,b'))).rejects.toThrow(/\.csv.*Known are \.jsonl/)
+  await expect(read(write('b.csv', 'a,b'))).rejects.toThrow(/\.csv.*Use one of \.jsonl/)
 })
 
 test('an Arrow file gives lists, structs and 64-bit numbers as plain values', async () => {

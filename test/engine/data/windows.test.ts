@@ -41,7 +41,8 @@ describe('cutWindows', () => {
   })
 
   it('refuses a window that has nothing to predict', () => {
-    for (const length of [1, 0, -2, 2.5, Number.NaN]) expect(() => cutWindows([1, 2, 3], length)).toThrow(/Choose a whole number from 2/)
+    for (const length of [1, 0, -2, 2.5, Number.NaN])
+      expect(() => cutWindows([1, 2, 3], length)).toThrow(/Choose a whole number of at least 2/)
   })
 })
 
@@ -123,7 +124,7 @@ describe('the windows of a text', () => {
   it('need a text of at least one window, and a tokenizer', async () => {
     const file = await write('short.txt', 'Once upon a time')
     const length = tokenizer.encode('Once upon a time').length
-    await expect(readWindows(file, tokenizer, { sequenceLength: 256 })).rejects.toThrow(`gives ${length} tokens, one window needs 256`)
+    await expect(readWindows(file, tokenizer, { sequenceLength: 256 })).rejects.toThrow(`gives ${length} tokens, but one window needs 256`)
     await expect(readWindows(file, undefined, { sequenceLength: 4 })).rejects.toThrow(/no tokenizer/)
     await expect(readWindows(await write('empty.txt', ''), tokenizer, { sequenceLength: 4 })).rejects.toThrow(/gives 0 tokens/)
   })
@@ -156,7 +157,7 @@ describe('token ids in a JSON file', () => {
         [3, id],
       ])
       await expect(readWindows(file, undefined, { sequenceLength: 2 })).rejects.toThrow(
-        /Window 1 of .* has the token id .*whole numbers from 0/,
+        /Window 1 of .* has the token id .*must be a whole number, 0 or more/,
       )
     }
     await expect(readWindows(await write('one.json', [[1]]), undefined, { sequenceLength: 2 })).rejects.toThrow(/at least 2/)
