@@ -11,13 +11,13 @@ export interface Architecture {
   readonly title: string
   /** Well-known models. */
   readonly examples: string
-  /** Absent if llama.cpp's files of it are neither read nor written. */
+  /** Absent if Espalier neither reads nor writes GGUF files of the family. */
   readonly gguf?: GgufDialects
-  /** Whether vLLM accepts vectors instead of its experts. */
+  /** Whether vLLM accepts vectors instead of the family's experts. */
   readonly substitutesExperts?: true
-  /** The config of the text model by itself, if the family is one part of several. */
+  /** Returns the config of the text model alone, if the family's models have several parts. */
   textConfig?(config: Record<string, unknown>): Record<string, unknown>
-  /** `stored` says whether the checkpoint has a tensor, because tensor names can differ between files of one family. */
+  /** Reads the spec. `stored` says whether the checkpoint has a tensor, because tensor names can differ between files of one family. */
   read(config: ConfigReader, layout: readonly BlockLayout[] | undefined, stored: (name: string) => boolean): DecoderSpec
 }
 
@@ -31,7 +31,7 @@ const activations: Record<string, Activation> = {
   relu: 'relu',
 }
 
-/** The first of `keys` that the config has. */
+/** Reads the activation from the first of `keys` that the config has. */
 export function readActivation(config: ConfigReader, keys: readonly string[] = ['hidden_act'], fallback = 'silu'): Activation {
   const key = keys.find((candidate) => config.has(candidate)) ?? 'hidden_act'
   const name = config.text(key, fallback)
@@ -44,12 +44,13 @@ export function readActivation(config: ConfigReader, keys: readonly string[] = [
 export function readHeadSize(config: ConfigReader): number {
   const [hidden, heads] = [config.integer('hidden_size'), config.integer('num_attention_heads')]
   const headSize = config.optionalInteger('head_dim') ?? hidden / heads
-  // Tables of this size are allocated before a tensor's shape could disagree.
-  if (headSize > 65_536) throw new EspalierError('invalid', `config.json makes heads of ${headSize} dimensions; at most 65536 are allowed.`)
+  // Tables of this size are allocated before the tensors' shapes are checked.
+  if (headSize > 65_536)
+    throw new EspalierError('invalid', `config.json makes heads of ${headSize} dimensions; at most 65,536 are allowed.`)
   if (Number.isInteger(headSize)) return headSize
   throw new EspalierError(
     'invalid',
-    `config.json: hidden_size ${hidden} is no multiple of num_attention_heads ${heads}, and there is no "head_dim".`,
+    `config.json: hidden_size ${hidden} is not a multiple of num_attention_heads ${heads}, and there is no "head_dim".`,
   )
 }
 
@@ -60,7 +61,10 @@ export interface MixtureSizes {
   readonly mixes?: (index: number) => boolean
 }
 
-/** The sizes that all families name the same, and the score scale that most have. `mixture` describes blocks with experts. */
+/**
+ * Reads the sizes whose config keys are the same in all families, and the score scale that most families have. `mixture` describes blocks
+ * with experts.
+ */
 export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] | undefined, mixture?: MixtureSizes) {
   const hidden = config.integer('hidden_size')
   const intermediate = config.integer('intermediate_size', mixture?.width)
@@ -74,7 +78,7 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
     )
   }
   const count = config.integer('num_hidden_layers')
-  if (count > 1000) throw new EspalierError('invalid', `config.json has "num_hidden_layers" = ${count}; at most 1000 are allowed.`)
+  if (count > 1000) throw new EspalierError('invalid', `config.json has "num_hidden_layers" = ${count}; at most 1,000 are allowed.`)
   const blockOf = (index: number): BlockLayout => {
     if (!mixture || mixture.mixes?.(index) === false) return { attention: true, width: intermediate }
     return { attention: true, width: mixture.width, experts: mixture.experts }
@@ -93,24 +97,24 @@ export function readSizes(config: ConfigReader, layout: readonly BlockLayout[] |
   }
 }
 
-/** A projection stored as its own tensor: `name.weight` [rows, columns], with `name.bias` if requested. */
+/** A projection that is a tensor of its own: `name.weight` [rows, columns], with `name.bias` if requested. */
 export function linear(name: string, rows: number, columns: number, bias = false): Projection {
   return { weight: `${name}.weight`, firstRow: 0, rows, columns, ...(bias ? { bias: `${name}.bias` } : {}) }
 }
 
-/** Whether each block attends within a window: by "layer_types" if the config has it, else by the family's rule. */
+/** Returns whether a block attends within a window: as "layer_types" says if the config has it, else by the family's rule. */
 export function readSliding(config: ConfigReader, rule: (index: number) => boolean): (index: number) => boolean {
   const types = config.choices('layer_types', config.integer('num_hidden_layers'), ['full_attention', 'sliding_attention'])
   return types ? (index) => types[index] === 'sliding_attention' : rule
 }
 
-/** The kind of attention of each block, in the form of the config's list. */
+/** The kind of attention of each block, as the config's list "layer_types". */
 export function slidingTypes(config: ConfigReader, sliding: (index: number) => boolean): { layer_types: string[] } {
   const count = config.integer('num_hidden_layers')
   return { layer_types: Array.from({ length: count }, (_, index) => (sliding(index) ? 'sliding_attention' : 'full_attention')) }
 }
 
-/** The window of each block: the config's if `sliding` says so. */
+/** Returns the window of a block: the config's window if `sliding` is true for the block, else undefined. */
 export function readWindows(config: ConfigReader, sliding: (index: number) => boolean): (index: number) => number | undefined {
   const window = config.optionalInteger('sliding_window')
   return (index) => (sliding(index) ? window : undefined)

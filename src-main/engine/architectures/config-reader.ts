@@ -32,7 +32,7 @@ export class ConfigReader {
   integer(key: string, fallback?: number): number {
     const value = this.#value(key) ?? fallback
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1 || value > 2 ** 31)
-      this.#fail(key, 'a whole number from 1 to 2147483648')
+      this.#fail(key, 'a whole number from 1 to 2,147,483,648')
     return value
   }
 
@@ -77,12 +77,12 @@ export class ConfigReader {
     return value as number[]
   }
 
-  /** A list of `count` allowed texts; undefined if absent or null. */
+  /** A list of `count` of the allowed strings; undefined if absent or null. */
   choices<const Choice extends string>(key: string, count: number, allowed: readonly Choice[]): readonly Choice[] | undefined {
     const value = this.#value(key)
     if (value == null) return undefined
     if (!Array.isArray(value) || value.length !== count || !value.every((entry) => allowed.includes(entry as Choice))) {
-      this.#fail(key, `a list of ${count} of ${allowed.join(', ')}`)
+      this.#fail(key, `a list of ${count} entries, each one of ${allowed.join(', ')}`)
     }
     return value as Choice[]
   }
@@ -102,7 +102,7 @@ export class ConfigReader {
     const value = this.#value(key)
     if (value == null) return undefined
     if (!Array.isArray(value) || value.length < count || !value.every((entry) => entry === 0 || entry === 1)) {
-      this.#fail(key, `a list of ${count} of 0 and 1`)
+      this.#fail(key, `a list of at least ${count} entries, each 0 or 1`)
     }
     return value.map((entry) => entry === 1)
   }
@@ -118,14 +118,14 @@ export class ConfigReader {
     return undefined
   }
 
-  /** The language model inside a model of several parts, described as if by itself. */
+  /** A reader for the language model inside a model of several parts. `describe` makes its config that of a model by itself. */
   textPart(describe: (config: Record<string, unknown>) => Record<string, unknown>): ConfigReader {
     const own = this.#value('text_config')
     if (typeof own !== 'object' || own === null || Array.isArray(own)) this.#fail('text_config', 'an object')
     return new ConfigReader(describe(this.#config))
   }
 
-  /** Refuses a field whose feature the decoder does not compute. */
+  /** Throws if a field has a value that asks for something the decoder does not compute. */
   refuse(key: string, value: unknown, reason: string): void {
     if (this.#value(key) === value)
       throw new EspalierError('invalid', `config.json has "${key}" = ${JSON.stringify(value)}: ${reason}.`, { key })

@@ -15,10 +15,10 @@ export const deltaNames = {
 
 const ownName = (tensor: string): string => tensor.replace(/^blk\.\d+\./, '')
 
-/** Norms whose offset is already added to their weights in a file. The norm on a DeltaNet's result has no offset. */
+/** Whether a norm has an offset, which GGUF files already add to its weights. The norm on a DeltaNet's result has none. */
 export const hasOffset = (tensor: string): boolean => tensor.endsWith('norm.weight') && ownName(tensor) !== deltaNames.readNorm
 
-/** The rate at which a head forgets: models store a logarithm, files the negative rate. */
+/** Whether a tensor is the rate at which heads forget. Models store its logarithm, GGUF files the negative rate. */
 export const isDecay = (tensor: string): boolean => ownName(tensor) === deltaNames.decay
 
 /** Whether value heads are columns of a tensor instead of rows. */
@@ -30,8 +30,9 @@ interface Range {
 }
 
 /**
- * Where the rows of the model's tensor are in a file, or the columns of the output's. Models keep the value heads of a key head together;
- * llama.cpp takes one of every key head, then the next of each. Undefined if the order is the same.
+ * Where the rows of a model's tensor (for the output projection: the columns) are in a GGUF file. Models store the value heads of a key
+ * head one after another. llama.cpp stores the first value head of every key head, then the second of each, and so on. Undefined if the
+ * order is the same.
  */
 export function rangesInFile(tensor: { name: string; shape: readonly number[] }, delta: DeltaShape | undefined): Range[] | undefined {
   if (!delta || delta.keyHeads === delta.valueHeads) return undefined

@@ -1,9 +1,9 @@
 import type { BlockTensors, DecoderSpec } from './spec.ts'
 
-/** Norms that a block may have. */
+/** The roles of the norms that a block may have. */
 export type NormRole = 'attentionNorm' | 'queryNorm' | 'keyNorm' | 'attentionOutputNorm' | 'mlpNorm' | 'mlpOutputNorm'
 
-/** The keys of a GGUF file for its architecture. Throws for a value of another type. */
+/** Reads the keys that a GGUF file has for its architecture. Throws if a value has another type. */
 export interface GgufKeys {
   has(key: string): boolean
   number(key: string): number
@@ -13,7 +13,7 @@ export interface GgufKeys {
   flags(key: string, count: number): readonly boolean[] | undefined
 }
 
-/** What further config entries are computed from. */
+/** The sizes that a dialect computes its config entries from. */
 export interface GgufSizes {
   readonly blocks: number
   readonly hidden: number
@@ -28,13 +28,13 @@ export interface GgufSizes {
   readonly expertWidth: number | undefined
 }
 
-/** One architecture of llama.cpp: the names of a block's tensors in its GGUF files, and what it cannot compute. */
+/** One of llama.cpp's architectures: the names of a block's tensors in its GGUF files, and what it cannot compute. */
 export interface Dialect {
   /** `general.architecture` */
   readonly architecture: string
-  /** The family of its files, if several families use it. */
+  /** The family that its files are read as, if several families use the architecture. */
   readonly family?: string
-  /** Norms of a block by their role in the spec. */
+  /** The names of a block's norms, by their role in the spec. */
   readonly norms: Readonly<Partial<Record<NormRole & keyof BlockTensors, string>>>
   /** Whether the rows of each query and key head are interleaved for its rotary embedding. */
   readonly interleaved: boolean
@@ -43,31 +43,31 @@ export interface Dialect {
   /** Whether every block must have an attention head, and every file its own head matrix. */
   readonly needsAttention: boolean
   readonly needsHead: boolean
-  /** Whether it applies factors per rotary frequency from a tensor of the file. */
+  /** Whether it applies a factor to each rotary frequency, from a tensor in the file. */
   readonly takesFactors: boolean
   /** How sliding windows are computed: from a list with an entry per block, or not at all. */
   readonly windows: 'list' | 'none'
-  /** Whether it multiplies embeddings, scores, outputs and logits by numbers in the file (Granite). */
+  /** Whether it multiplies embeddings, scores, outputs and logits by factors in the file (Granite). */
   readonly scales: boolean
-  /** The key of an expert's width, if its blocks may be mixtures. */
+  /** The key for the width of experts, if blocks may be mixtures. */
   readonly expertWidth?: 'feed_forward_length' | 'expert_feed_forward_length'
-  /** Whether a shared expert's width is tied to a number of experts. */
+  /** Whether the file gives the shared expert's width only as a number of experts of the common width. */
   readonly sharesWidth?: true
-  /** Whether blocks must keep their places, because it counts them. */
+  /** Whether blocks must keep their positions, because llama.cpp derives their kinds from their numbers. */
   readonly keepsPlaces: boolean
-  /** False if its models do not round the range of frequencies that YaRN blends. */
+  /** False if the family does not round the limits of the frequencies that YaRN blends, as llama.cpp does. */
   readonly wholeYarn?: false
-  /** Whether files must divide the rotated dimensions among the directions of an image. */
+  /** Whether files must state how many rotated dimensions belong to each direction of an image. */
   readonly rotarySections?: true
-  /** Why it cannot run a model of this kind; undefined if it can. */
+  /** Why the architecture cannot run this model, as a clause; undefined if it can. */
   problem(spec: DecoderSpec): string | undefined
-  /** Whole numbers that it needs besides those that every file has, by key. */
+  /** Whole numbers that its files need besides those in every file, by key. */
   keys?(spec: DecoderSpec): Record<string, number>
-  /** Entries of the config of a file's model besides those that every file has. */
+  /** Config entries for a model that is read from a file, besides those that every model gets. */
   config?(keys: GgufKeys, sizes: GgufSizes): Record<string, unknown>
 }
 
-/** A family in GGUF: its own architecture, and one that states sizes block by block, if there is one. */
+/** The architectures that a family can use in GGUF: its own and, if there is one, an architecture that states sizes block by block. */
 export interface GgufDialects {
   readonly own: Dialect
   readonly perBlock?: Dialect
@@ -82,17 +82,19 @@ export const behind = { attentionOutputNorm: 'post_attention_norm', mlpOutputNor
 export const inner = { queryNorm: 'attn_q_norm', keyNorm: 'attn_k_norm' }
 
 export const silu: Check = ({ activation }) =>
-  activation === 'silu' ? undefined : `llama.cpp computes this family with SiLU, this model has ${activation}`
+  activation === 'silu' ? undefined : `llama.cpp computes this family with SiLU, but this model has ${activation}`
 
 export const wholeRotary: Check = ({ headSize, rotary }) =>
-  rotary(0).size === headSize ? undefined : `llama.cpp turns whole heads here, this model only ${rotary(0).size} of ${headSize} values`
+  rotary(0).size === headSize
+    ? undefined
+    : `llama.cpp rotates whole heads here, but this model only ${rotary(0).size} of ${headSize} values`
 
 export const usualHeads: Check = ({ headSize, heads, hidden }) =>
-  headSize * heads === hidden ? undefined : `llama.cpp takes heads of ${hidden / heads} values here, this model's have ${headSize}`
+  headSize * heads === hidden ? undefined : `llama.cpp expects heads of ${hidden / heads} values here, but this model's have ${headSize}`
 
-const denseBlocks: Check = ({ router }) => (router ? 'llama.cpp has no experts here' : undefined)
+const denseBlocks: Check = ({ router }) => (router ? 'llama.cpp has no experts in this architecture' : undefined)
 
-/** For architectures whose router always, or never, divides its weights by their sum. */
+/** A check for architectures whose router always, or never, divides its weights by their sum. */
 export const routes =
   (renormalised: boolean): Check =>
   ({ router }) =>
@@ -100,13 +102,13 @@ export const routes =
       ? undefined
       : `llama.cpp ${renormalised ? 'divides' : 'never divides'} the weights of chosen experts by their sum here, which this model does ${renormalised ? 'not' : ''}`.trim()
 
-/** For architectures in which every block is a mixture. */
+/** A check for architectures in which every block must be a mixture. */
 export const allMixtures: Check = ({ blocks }) =>
   blocks.every(({ experts }) => experts !== undefined) ? undefined : 'llama.cpp has experts in every block here, but this model does not'
 
 const hasMixtures = (keys: GgufKeys): boolean => (keys.optionalNumber('expert_count') ?? 0) > 0
 
-/** Config entries for the number of experts, how many a token uses, and their width. */
+/** Config entries for the number of experts, the number that a token uses, and their width. */
 export const expertEntries = (
   keys: GgufKeys,
   { expertWidth }: GgufSizes,
@@ -118,7 +120,7 @@ export const expertEntries = (
   [width]: expertWidth,
 })
 
-/** The first problem that any of the checks finds. */
+/** Combines checks: returns the first problem that any of them finds. */
 export const all =
   (...checks: Check[]): Check =>
   (spec) =>
@@ -152,17 +154,17 @@ export const llamaDialect: Dialect = {
   config: (keys, sizes) => (hasMixtures(keys) ? { model_type: 'mixtral', ...expertEntries(keys, sizes, 'num_local_experts') } : {}),
 }
 
-/** Blocks of different sizes; attention may be missing from all except the first (Nemotron's DeciLM). */
+/** Blocks of different sizes. All blocks except the first may lack attention (Nemotron's DeciLM). */
 export const deci: Dialect = {
   ...llamaDialect,
   architecture: 'deci',
   problem: all(denseBlocks, wholeRotary, silu),
   needsAttention: false,
-  // Blocks of Llama's kind with biases only on queries, keys and values are Qwen2's.
+  // Llama-like blocks with biases only on queries, keys and values are Qwen2's.
   config: (_, { queryBias, outputBias }) => (queryBias && !outputBias ? { model_type: 'qwen2' } : {}),
 }
 
-/** Kinds of attention: as the file lists them, else all except every `pattern`-th block within a window. */
+/** The kind of attention of each block: as the file lists them, else a window in all blocks except every `pattern`-th. */
 export function windowTypes(keys: GgufKeys, blocks: number, pattern: number): string[] {
   const listed = keys.flags('attention.sliding_window_pattern', blocks)
   const every = listed ? pattern : (keys.optionalNumber('attention.sliding_window_pattern') ?? pattern)

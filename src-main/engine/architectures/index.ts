@@ -59,11 +59,13 @@ export const families: Readonly<Record<string, Architecture>> = {
 const findFamily = (modelType: unknown): Architecture | undefined =>
   typeof modelType === 'string' && Object.hasOwn(families, modelType) ? families[modelType] : undefined
 
-/** llama.cpp's names for the parts of a family's models; undefined if it has no files of them. */
+/** llama.cpp's names for the parts of a family's models; undefined if Espalier neither reads nor writes GGUF files of the family. */
 export const dialectsOf = (modelType: string) => findFamily(modelType)?.gguf
 
-/** Whether vLLM accepts vectors instead of a family's experts, and the titles of such families. */
+/** Whether vLLM accepts vectors instead of a family's experts. */
 export const substitutesExperts = (modelType: string): boolean => findFamily(modelType)?.substitutesExperts === true
+
+/** The titles of the families for which it does. */
 export const expertSubstitutes: readonly string[] = Object.values(families).flatMap((family) =>
   family.substitutesExperts ? [family.title] : [],
 )
@@ -77,14 +79,14 @@ export const ggufArchitectures: ReadonlyMap<string, { readonly modelType: string
   ),
 )
 
-/** The config of the text model alone. It differs from the given one if the model has several parts. */
+/** Returns the config of the text model alone. It differs from the given config if the model has several parts. */
 export function textConfig(config: Record<string, unknown>): Record<string, unknown> {
   return findFamily(config.model_type)?.textConfig?.(config) ?? config
 }
 
 /**
- * The spec of a checkpoint's config. `layout` describes blocks that were pruned before, `stored` says which tensors exist.
- * Throws for an unknown family.
+ * Reads the spec of a checkpoint from its config. `layout` describes the blocks of an already pruned model, and `stored` says which tensors
+ * exist. Throws for an unknown family.
  */
 export function readSpec(
   config: Record<string, unknown>,
@@ -101,14 +103,18 @@ export function readSpec(
 /** Designs whose attention keeps a compressed state instead of keys and values. */
 const latentAttention = /^(deepseek_v[23]|glm4_moe_lite|kimi|minicpm3|longcat)/
 
-/** A sentence that names the family and the known ones. */
+/** The error for an unknown family, which lists the known ones. */
 function unknownFamily(modelType: string, config: Record<string, unknown>): EspalierError {
   const name = modelType.length > 60 ? `${modelType.slice(0, 57)}...` : modelType
   const parts = [config, config.text_config].filter((part) => typeof part === 'object' && part !== null) as Record<string, unknown>[]
   const latent = latentAttention.test(name) || parts.some(({ kv_lora_rank: rank }) => Number(rank) > 0)
-  const kind = latent ? 'a family with latent attention, which this program does not compute' : 'a family that this program does not know'
+  const kind = latent ? 'a family with latent attention, which Espalier does not support' : 'a family that Espalier does not know'
   const known = Object.values(families).map(({ title }) => title)
-  return new EspalierError('invalid', `config.json has "model_type" = ${JSON.stringify(name)}, ${kind}; known are ${known.join(', ')}.`, {
-    family: name,
-  })
+  return new EspalierError(
+    'invalid',
+    `config.json has "model_type" = ${JSON.stringify(name)}, ${kind}. Known families: ${known.join(', ')}.`,
+    {
+      family: name,
+    },
+  )
 }

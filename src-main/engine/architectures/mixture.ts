@@ -7,7 +7,7 @@ import { type BlockLayout, constantAt, type MixtureTensors, type MlpTensors, typ
 /** A family's description of the mixtures in its blocks. */
 export interface MixtureTraits extends MixtureSizes {
   readonly router: RouterKind
-  /** Its tensors in a block whose names begin with `name`, for the layout's number of experts. */
+  /** The tensors of a mixture whose names begin with `name`, for the number of experts in `layout`. */
   tensors(name: string, layout: BlockLayout): MixtureTensors
 }
 
@@ -21,12 +21,15 @@ interface RouterKeys {
   readonly renormalised: boolean
 }
 
-/** Number and width of the experts, and how many a token uses by a softmax. Throws if a token would use more than there are. */
+/**
+ * Reads the number and width of the experts, and how many of them a token uses; scores are a softmax. Throws if a token would use more
+ * experts than there are.
+ */
 export function readExperts(config: ConfigReader, keys: RouterKeys): Omit<MixtureTraits, 'tensors'> {
   const key = keys.countKeys.find((candidate) => config.has(candidate)) ?? (keys.countKeys[0] as string)
   const experts = config.integer(key, keys.count)
   const chosen = config.integer('num_experts_per_tok', keys.chosen)
-  if (experts > 1024) throw new EspalierError('invalid', `config.json has "${key}" = ${experts}; at most 1024 are allowed.`)
+  if (experts > 1024) throw new EspalierError('invalid', `config.json has "${key}" = ${experts}; at most 1,024 are allowed.`)
   if (chosen > experts)
     throw new EspalierError('invalid', `config.json: num_experts_per_tok ${chosen} is more than the ${experts} experts of "${key}".`)
   const width = config.integer(keys.widthKey, keys.width)
@@ -34,7 +37,7 @@ export function readExperts(config: ConfigReader, keys: RouterKeys): Omit<Mixtur
   return { experts, width, router: { chosen, scores: 'softmax', renormalised, countKeys, widthKey } }
 }
 
-/** Groups of experts, if a config has more than one. Throws if they do not divide. */
+/** Reads the groups of experts, if a config has more than one. Throws if the experts cannot be divided into these groups. */
 export function readGroups(config: ConfigReader, experts: number, chosen: number): Pick<RouterKind, 'groups'> {
   const [count, open] = [config.integer('n_group', 1), config.integer('topk_group', 1)]
   if (count === 1) return {}
@@ -42,11 +45,11 @@ export function readGroups(config: ConfigReader, experts: number, chosen: number
     throw new EspalierError('invalid', `config.json: n_group ${count} does not divide the ${experts} experts of a mixture.`)
   if (open > count) throw new EspalierError('invalid', `config.json: topk_group ${open} is more than n_group ${count}.`)
   const each = experts / count
-  // A group's score is that of its two best experts.
+  // A group's score is the sum of its two best experts' scores, so a group needs two experts.
   if (each < 2 || open * each < chosen)
     throw new EspalierError(
       'invalid',
-      `config.json: ${open} of ${count} groups hold ${open * each} experts, but a token meets ${chosen}, and each group needs two.`,
+      `config.json: ${open} of ${count} groups hold ${open * each} experts, but a token uses ${chosen}, and each group needs two.`,
     )
   return { groups: { count, open } }
 }
@@ -74,7 +77,7 @@ export const gatedMlp = (name: string, width: number, hidden: number, names = us
 
 type Experts = Pick<MixtureTensors, 'experts' | 'expertsName'>
 
-/** Experts with separate tensors: `name`.N with three projections. */
+/** Experts with separate tensors: three projections under the name `name`.N for expert N. */
 export function separateExperts(name: string, { hidden, layout }: ExpertShape, names = usual, bias = false): Experts {
   const experts = Array.from({ length: layout.experts ?? 0 }, (_, index) => {
     if (layout.constants?.includes(index)) return constantAt({ expertsName: name }, index, hidden)
@@ -115,7 +118,7 @@ export function fusedExperts(
   return { experts, expertsName: name }
 }
 
-/** Experts in either layout, because transformers 5 may write every family's in two tensors. */
+/** Experts in either layout, because transformers 5 may write the experts of every family in two tensors. */
 export function storedExperts(
   name: string,
   shape: ExpertShape,
@@ -125,7 +128,7 @@ export function storedExperts(
   return joined ? fusedExperts(name, shape) : separateExperts(name, shape, names)
 }
 
-/** A mixture with the router `name`.`own`. */
+/** A mixture whose router is the projection `router`. */
 export function mixtureOf(
   router: string,
   experts: Experts,

@@ -13,8 +13,8 @@ import {
 } from './spec.ts'
 
 /**
- * Entries of a block's submodules: projections, biases, norms on queries and keys, and norms on outputs. The norms before submodules are
- * separate, because Eq. 5 of 2SSP counts without them.
+ * Parameters of a block's submodules: projections, biases, norms on queries and keys, and norms on outputs. Norms before submodules are
+ * counted separately, because Eq. 5 of 2SSP excludes them.
  */
 interface BlockParameters {
   readonly attention: number
@@ -28,11 +28,11 @@ function projectionParameters(projection: Projection | undefined): number {
   return projection.rows * projection.columns + (projection.bias ? projection.rows : 0)
 }
 
-/** Entries of the keys and values of one token in a model with `attentions` attention submodules. */
+/** How many values the keys and values of one token have, in a model with `attentions` attention submodules. */
 export const keysAndValues = ({ keyValueHeads, headSize, blocks }: DecoderSpec, attentions = blocks.length): number =>
   2 * keyValueHeads * headSize * attentions
 
-/** Entries of a token mixer besides its projections. */
+/** Parameters of a token mixer besides its projections. */
 function mixerExtras(spec: DecoderSpec, tensors: BlockTensors): number {
   const heads = normParameters(spec, tensors.queryNorm) + normParameters(spec, tensors.keyNorm)
   return [...mixerOwn(tensors), ...(tensors.sinks ? [tensors.sinks] : [])].reduce(
@@ -49,7 +49,7 @@ export function normParameters(spec: DecoderSpec, norm: NormTensors | undefined)
 const entriesOf = (entries: readonly (Projection | ShapedTensor)[]): number =>
   entries.reduce((sum, one) => sum + ('rows' in one ? projectionParameters(one) : one.shape.reduce((a, b) => a * b, 1)), 0)
 
-/** Parameters of one mixture's experts that a token does not use. Constants count like experts, because they may be chosen. */
+/** Parameters of a mixture's experts that a token does not use. Constants count as experts, because the router may choose them. */
 function idleParameters({ mixture }: BlockTensors, chosen: number): number {
   if (!mixture) return 0
   const all = mixture.experts.map((expert) => entriesOf(isConstant(expert) ? [expert.constant] : Object.values(mlpProjections(expert))))
@@ -59,7 +59,7 @@ function idleParameters({ mixture }: BlockTensors, chosen: number): number {
     .reduce((sum, own) => sum + own, 0)
 }
 
-/** Parameters of a mixture's experts that are not constants, which belong to their neurons. */
+/** Parameters that belong to the neurons of a mixture's experts. Experts that are constants have none. */
 export function expertParameters({ mixture }: BlockTensors): number {
   const all = mixture?.experts.map((expert) => (isConstant(expert) ? 0 : entriesOf(Object.values(mlpProjections(expert)))))
   return all?.reduce((sum, own) => sum + own, 0) ?? 0
@@ -82,8 +82,8 @@ export function blockParameters(spec: DecoderSpec, index: number): BlockParamete
 }
 
 /**
- * Parameters that block `index` still has. A norm is removed with the submodules that read through it; with a parallel residual, these are
- * both.
+ * Parameters that block `index` still has. A norm is removed with the last submodule that uses it; with a parallel residual, both use the
+ * same norm.
  */
 export function presentParameters(spec: DecoderSpec, index: number): Record<'attention' | 'mlp' | 'all', number> {
   const { attention, width } = layoutOf(spec, index)
@@ -95,8 +95,8 @@ export function presentParameters(spec: DecoderSpec, index: number): Record<'att
 }
 
 /**
- * Parameters of the whole block stack, the base of every sparsity. This is the only count for a model, for what a plan leaves and for a
- * folder in the exact format. Formats with zeros for removed parts are larger and say so.
+ * Parameters of the whole block stack, which every sparsity is relative to. The same function counts a dense model, a model under a plan
+ * and a folder in the exact format. Formats that write zeros for removed parts are larger and say so.
  */
 export function stackParameters(spec: DecoderSpec): number {
   return spec.blocks.reduce((total, _, index) => total + presentParameters(spec, index).all, 0)

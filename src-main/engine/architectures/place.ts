@@ -13,15 +13,15 @@ const places: readonly Place[] = [
   usualPlace,
 ]
 
-/** The place that a checkpoint uses. If none fits, the last one, so that an error names its tensors. */
+/** Finds the place that a checkpoint uses. Returns the last place if none fits, so that an error names its tensors. */
 export function findPlace(stored: (name: string) => boolean): Place {
   return places.find(({ prefix }) => stored(`${prefix}embed_tokens.weight`)) ?? usualPlace
 }
 
-// Entries of a config of several parts that apply to all of them.
+// Entries in the config of a model of several parts that apply to all parts.
 const shared = ['tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id', 'dtype', 'torch_dtype', 'transformers_version']
 
-/** The config of a language model that is one part of several, as if by itself. `usual` fills in what is missing. */
+/** The config of a language model that is one part of several, in the form of a model by itself. Missing entries are taken from `usual`. */
 export function textConfigOf(config: Record<string, unknown>, usual: Record<string, unknown>): Record<string, unknown> {
   const common = Object.fromEntries(shared.filter((key) => config[key] !== undefined).map((key) => [key, config[key]]))
   return { ...usual, ...common, ...(config.text_config as Record<string, unknown>) }

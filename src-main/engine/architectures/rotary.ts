@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Rotary, RotaryFrequencies } from '#engine/tensor/rotary.ts'
 import type { ConfigReader } from './config-reader.ts'
 
-/** What rotary scaling needs from a config besides its own section. */
+/** The values outside of its own section that rotary scaling needs from a config. */
 interface RotaryContext {
   readonly size: number
   readonly theta: number
@@ -17,7 +17,7 @@ function plainFrequencies(size: number, theta: number): Float64Array {
   return Float64Array.from({ length: size / 2 }, (_, i) => theta ** (-(2 * i) / size))
 }
 
-/** Llama 3: long wavelengths divided by the factor, short ones kept, a linear blend between. */
+/** Llama 3: divides the frequencies of long wavelengths by the factor, keeps those of short ones, and blends linearly between. */
 const llama3: Scaling = (section, context, plain) => {
   const factor = section.number('factor')
   const low = section.number('low_freq_factor')
@@ -31,7 +31,10 @@ const llama3: Scaling = (section, context, plain) => {
   return () => ({ inverse, scale: 1 })
 }
 
-/** YaRN (arXiv 2309.00071, section 3.2 and Eq. 22): interpolate slow dimensions, keep fast ones, and rescale the scores by its attention factor. */
+/**
+ * YaRN (arXiv 2309.00071, section 3.2 and Eq. 22): interpolates slow dimensions, keeps fast ones, and scales the scores by its attention
+ * factor.
+ */
 const yarn: Scaling = (section, context, plain) => {
   const factor = section.number('factor')
   const original = section.integer('original_max_position_embeddings', context.originalContextLength ?? context.contextLength)
@@ -49,7 +52,7 @@ const yarn: Scaling = (section, context, plain) => {
   return () => ({ inverse, scale })
 }
 
-/** LongRoPE (arXiv 2402.13753): a factor per dimension, one list up to the trained length and one beyond it. */
+/** LongRoPE (arXiv 2402.13753): a factor per dimension, with one list of factors up to the trained length and another beyond it. */
 const longrope: Scaling = (section, context, plain) => {
   const original = section.integer('original_max_position_embeddings', context.originalContextLength ?? context.contextLength)
   const ratio = context.contextLength / original
@@ -68,7 +71,7 @@ const linear: Scaling = (section, _context, plain) => {
   return () => ({ inverse: plain.map((frequency) => frequency / factor), scale: 1 })
 }
 
-/** NTK-aware scaling: the base grows with the length of the call beyond the trained length. */
+/** NTK-aware scaling: the base grows with the number of tokens beyond the trained length. */
 const dynamic: Scaling = (section, context, plain) => {
   const factor = section.number('factor')
   return (length) => {
@@ -80,22 +83,22 @@ const dynamic: Scaling = (section, context, plain) => {
 
 const scalings: Record<string, Scaling> = { llama3, yarn, longrope, su: longrope, linear, dynamic }
 
-/** No positions at all: two dimensions rotated by an angle of zero. */
+/** No positions: two dimensions are rotated by an angle of zero. */
 export const unrotated: Rotary = { size: 2, frequencies: () => ({ inverse: new Float64Array(1), scale: 1 }) }
 
 /** A family's keys for its rotary embedding, and its defaults. */
 interface RotaryKeys {
-  /** Rotated share of each head. */
+  /** The share of each head that is rotated. */
   readonly share?: number
   readonly theta?: number
   readonly thetaKey?: string
-  /** The kind of block with its own parameters under `rope_parameters` in newer files. */
+  /** The kind of block that these parameters are for, if `rope_parameters` in newer files has an entry per kind. */
   readonly blocks?: 'full_attention' | 'sliding_attention'
   /** Whether `rope_scaling` of older files applies to these blocks. Default: true. */
   readonly scaled?: boolean
 }
 
-/** Rotary embedding of a config: its size, base and scaling (`rope_scaling`, or `rope_parameters` in newer files). */
+/** Reads the rotary embedding from a config: its size, base and scaling (`rope_scaling`, or `rope_parameters` in newer files). */
 export function readRotary(config: ConfigReader, headSize: number, keys: RotaryKeys = {}): Rotary {
   const { share: usualShare = 1, theta: usualTheta = 10000, thetaKey = 'rope_theta', blocks, scaled = true } = keys
   const ofBlocks = blocks && config.section('rope_parameters')?.section(blocks)
@@ -116,7 +119,7 @@ export function readRotary(config: ConfigReader, headSize: number, keys: RotaryK
   if (!scaling) {
     throw new EspalierError(
       'invalid',
-      `config.json asks for rotary scaling "${kind}". Known are: default, ${Object.keys(scalings).join(', ')}.`,
+      `config.json has the rotary scaling "${kind}". Known are: default, ${Object.keys(scalings).join(', ')}.`,
     )
   }
   const context = {

@@ -21,9 +21,9 @@ export interface Projection {
 export interface NormTensors {
   readonly weight: string
   readonly bias?: string
-  /** Number of entries, if it is not the hidden size. */
+  /** Number of entries, if this is not the hidden size. */
   readonly size?: number
-  /** Its weights moved into the next projections. The file has ones, which are no parameters. */
+  /** Set if the norm's weights were multiplied into the next projections. The file then has ones, which do not count as parameters. */
   readonly ones?: true
 }
 
@@ -33,37 +33,40 @@ export interface ShapedTensor {
   readonly shape: readonly number[]
 }
 
-/** The tensors of a Gated DeltaNet besides query, key, value and output: projections of gate, strength and rate, and its own tensors. */
+/**
+ * The tensors of a Gated DeltaNet besides query, key, value and output: the projections to gate, strength and rate, and tensors that
+ * attention does not have.
+ */
 export interface DeltaTensors {
   readonly gate: Projection
   readonly strength: Projection
   readonly rate: Projection
   /** [channels, 1, k]. */
   readonly convolution: ShapedTensor
-  /** Logarithm of the rate at which each head forgets, and the offset of its rate: [Hv] each. */
+  /** Logarithm of the rate at which each head forgets, and the offset of the rate: [Hv] each. */
   readonly decay: ShapedTensor
   readonly rateBias: ShapedTensor
   /** The norm on each head's result: [dv]. */
   readonly readNorm: ShapedTensor
 }
 
-/** An MLP. Without a gate, its neurons are the activation of `up` alone. */
+/** An MLP. Without a gate, a neuron's value is the activation of its `up` alone. */
 export interface MlpTensors {
   readonly gate?: Projection
   readonly up: Projection
   readonly down: Projection
 }
 
-/** The replacement of a removed expert: a vector [D] as its output. */
+/** The replacement for a removed expert: a vector [D] that is its output for every token. */
 export interface ConstantTensors {
   readonly constant: ShapedTensor
 }
 
-/** Several experts, of which a router chooses some for each token. */
+/** A mixture: several experts, of which a router chooses some for each token. */
 export interface MixtureTensors {
-  /** [E, D], from the stream after the norm to a score per expert. */
+  /** [E, D]. Maps the normalised stream to a score per expert. */
   readonly router: Projection
-  /** Added to scores only for the choice: [E]. */
+  /** [E]. Added to the scores for choosing experts, but not for weighting them. */
   readonly correction?: ShapedTensor
   readonly experts: readonly (MlpTensors | ConstantTensors)[]
   /** Prefix of the names of one expert's own tensors, before its number. */
@@ -77,20 +80,21 @@ export interface MixtureTensors {
 export interface RouterKind {
   /** Number of experts that a token uses. */
   readonly chosen: number
-  /** How an expert's logit becomes its weight: a softmax over all, or a sigmoid of each. */
+  /** How logits become weights: a softmax over all experts, or a sigmoid of each expert's logit. */
   readonly scores: 'softmax' | 'sigmoid'
   /** Whether the weights of the chosen experts are divided by their sum. */
   readonly renormalised: boolean
   /** Factor on the weights. */
   readonly scale?: number
-  /** Experts of one mixture form `count` groups. A token may choose from the best `open` of them. */
+  /** The experts of a mixture form `count` groups. A token chooses experts only from its `open` best groups. */
   readonly groups?: { readonly count: number; readonly open: number }
-  /** The config's keys for the number of experts, the one to write first, and for an expert's width. */
+  /** The config's keys for the number of experts, with the key to write first. */
   readonly countKeys: readonly string[]
+  /** The config's key for an expert's width. */
   readonly widthKey: string
 }
 
-/** Heads of a Gated DeltaNet. Each key head serves equally many consecutive value heads. */
+/** Heads of a Gated DeltaNet. Each key head serves the same number of consecutive value heads. */
 export interface DeltaShape {
   readonly keyHeads: number
   readonly valueHeads: number
@@ -99,9 +103,8 @@ export interface DeltaShape {
 }
 
 /**
- * Names of one block's tensors. With `delta`, its token mixer is a Gated DeltaNet, which replaces attention. A submodule may have a norm on
- * its input, on its output, or both. With a parallel residual, the MLP reads through the attention's norm. Its MLP is dense, or a mixture
- * of experts.
+ * Names of one block's tensors. With `delta`, the block has a Gated DeltaNet instead of attention. A submodule may have a norm on its
+ * input, on its output, or both. With a parallel residual, the MLP uses the attention's norm. The MLP is dense, or a mixture of experts.
  */
 export interface BlockTensors extends Partial<MlpTensors> {
   readonly mixture?: MixtureTensors
@@ -109,22 +112,25 @@ export interface BlockTensors extends Partial<MlpTensors> {
   readonly query: Projection
   readonly key: Projection
   readonly value: Projection
-  /** Norms on queries and keys before rotation: on each head if the size is d, else on all heads together. */
+  /** Norms on queries and keys before rotation: over each head if the size is d, else over all heads together. */
   readonly queryNorm?: NormTensors
   readonly keyNorm?: NormTensors
   readonly delta?: DeltaTensors
-  /** A per-head attention-sink logit; it has no value: [H]. */
+  /** [H]. One attention-sink logit per head: it takes part in the softmax, but has no value. */
   readonly sinks?: ShapedTensor
   readonly output: Projection
   readonly attentionOutputNorm?: NormTensors
   readonly mlpNorm?: NormTensors
   readonly mlpOutputNorm?: NormTensors
-  /** The map of the residual, [d, d] stored as rows by columns (sliced models). */
+  /** The matrix that maps the residual to the basis of the next submodule, stored as rows by columns (sliced models). */
   readonly attentionShortcut?: Projection
   readonly mlpShortcut?: Projection
 }
 
-/** How all norms of a model work. `offset` is added to the stored weights; `divisor` is the width that a mean square is taken over. */
+/**
+ * How all norms of a model work. `offset` is added to the stored weights; A mean square is the sum of squares divided by `divisor`
+ * (default: the width).
+ */
 export interface NormKind {
   readonly kind: 'rms' | 'layer'
   readonly epsilon: number
@@ -133,8 +139,8 @@ export interface NormKind {
 }
 
 /**
- * What is left of one block: `width` neurons of the MLP, or of each of its `experts`; 0 if it was removed. `constants` are the numbers of
- * experts that became vectors.
+ * The remaining parts of one block. `width` is the number of neurons of the MLP or of each of its `experts`, 0 if the MLP was removed.
+ * `constants` lists the experts that became vectors.
  */
 export interface BlockLayout {
   readonly attention: boolean
@@ -154,9 +160,9 @@ export interface DecoderSpec {
   readonly vocabulary: number
   readonly contextLength: number
   readonly norm: NormKind
-  /** Norms on queries and keys, if they work differently from the others. */
+  /** How norms on queries and keys work, if they differ from the other norms. */
   readonly headNorm?: NormKind
-  /** Coordinates of the stream between submodules, if fewer than the hidden size (sliced models). */
+  /** Width of the stream between submodules, if smaller than the hidden size (sliced models). */
   readonly sliceWidth?: number
   readonly activation: Activation
   /** Limits on the gates and ups of neurons, if there are any. */
@@ -164,16 +170,16 @@ export interface DecoderSpec {
   readonly parallelResidual: boolean
   /** Rotary embedding of block `index`. Blocks that share one get the same object. */
   rotary(index: number): Rotary
-  /** How many positions back block `index` sees, including itself; undefined for all. */
+  /** How many positions a token in block `index` attends to, including its own; undefined for all. */
   slidingWindow(index: number): number | undefined
-  /** Whether query rows are, per head, d of the query and d of a gate on the head's output. */
+  /** Whether the query projection has 2d rows per head: d for the query, then d for a gate on the head's output. */
   readonly gatedQueries?: boolean
   readonly delta?: DeltaShape
   /** Set if MLPs are mixtures of experts. */
   readonly router?: RouterKind
   /**
-   * Whether the family's files have joint tensors for all experts, which appear here separately: rows are inputs, and gates and ups
-   * alternate.
+   * Whether the family's files have one tensor for all experts, whose rows are inputs and in which gates and ups alternate. This spec
+   * describes the experts as separate tensors.
    */
   readonly interleavesExperts?: true
   /** Factor on products of queries and keys. */
@@ -185,7 +191,8 @@ export interface DecoderSpec {
   /** Factor on embeddings. */
   readonly embeddingScale?: number
   /**
-   * Zero-shot questions start with the begin token. lm-evaluation-harness 0.4.7 does so only for these families, which do badly without it.
+   * Whether zero-shot questions start with the begin token. lm-evaluation-harness 0.4.7 adds it only for these families, which score badly
+   * without it.
    */
   readonly questionsBegin?: true
   /** Factor on logits. */
@@ -202,14 +209,14 @@ export interface DecoderSpec {
   block(index: number, name?: number): BlockTensors
 }
 
-/** What is left of block `index`. Throws if the model has no such block. */
+/** The remaining parts of block `index`. Throws if the model has no such block. */
 export function layoutOf(spec: DecoderSpec, index: number): BlockLayout {
   const layout = spec.blocks[index]
   if (!layout) throw new RangeError(`There is no block ${index}: the model has ${spec.blocks.length}.`)
   return layout
 }
 
-/** Keys of a token mixer's projections, in order, and of its other tensors. */
+/** Keys of a token mixer's projections, in the order of their rows, and of its other tensors. */
 export const mixerKeys = ['query', 'key', 'value', 'gate', 'strength', 'rate'] as const
 export const mixerOwnKeys = ['convolution', 'decay', 'rateBias', 'readNorm'] as const
 
@@ -224,34 +231,35 @@ export function mixerOwn({ delta }: BlockTensors): ShapedTensor[] {
 }
 
 /**
- * Whether 16-bit products and the operation on few rows can compute a model: they support neither sinks in attention nor limits on neurons.
+ * Whether a model can be computed with 16-bit products and with the operation for few rows. These support neither attention sinks nor
+ * limits on neurons.
  */
 export const takesHalves = (spec: DecoderSpec): boolean => !spec.neuronLimit && !spec.blocks.some((_, index) => spec.block(index).sinks)
 
 /** Projections of an MLP under the spec's names. */
 export const mlpProjections = ({ gate, up, down }: MlpTensors): Record<string, Projection> => ({ ...(gate ? { gate } : {}), up, down })
 
-/** The MLP of a block with a dense one. Throws for a mixture, because the caller needs a single matrix. */
+/** The dense MLP of a block. Throws for a mixture, because the caller needs a single MLP. */
 export function denseMlp({ gate, up, down }: BlockTensors): MlpTensors {
   if (up && down) return { ...(gate ? { gate } : {}), up, down }
   throw hasExperts()
 }
 
-/** The error of code that needs one MLP per block. */
+/** The error for code that needs one MLP per block. */
 export const hasExperts = (): EspalierError =>
   new EspalierError('infeasible', 'This model has mixtures of experts, which are not supported here. Choose a model without experts.')
 
-/** The names of expert `place` of a mixture as a vector. */
+/** The tensor name of expert `place` of a mixture, if the expert is a vector. */
 export const constantAt = ({ expertsName }: Pick<MixtureTensors, 'expertsName'>, place: number, hidden: number): ConstantTensors => ({
   constant: { weight: `${expertsName}.${place}.approx_value`, shape: [hidden] },
 })
 
-/** Whether an expert is a vector, by its names or its weights. */
+/** Whether an expert is a vector. Takes its tensor names or its weights. */
 export const isConstant = <Own extends object, Constant extends { readonly constant: unknown }>(
   expert: Own | Constant,
 ): expert is Constant => 'constant' in expert
 
-/** All tensors of a block's MLP except norms and a shortcut, under the names that parts are read by. */
+/** All tensors of a block's MLP except norms and the shortcut, by the keys under which the MLP is loaded. */
 export function mlpEntries(tensors: BlockTensors): Record<string, Projection | ShapedTensor> {
   const { mixture } = tensors
   if (!mixture) return mlpProjections(denseMlp(tensors))

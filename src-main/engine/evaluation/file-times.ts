@@ -5,9 +5,9 @@ import { benchFiles } from '#engine/llama/bench-files.ts'
 import { ownThreads } from '#runtime/threads.ts'
 
 /**
- * What a GGUF file costs to run in llama.cpp on this machine's processor: rates of prefill and decode, times to the first token,
- * memory, and bytes of the KV cache. Values are medians of all turns, `error` half the distance between lowest and highest.
- * With `dense`, that file takes turns with it, and the speed-ups are ratios of the medians.
+ * Measures a GGUF file in llama.cpp on this machine's processor: rates of prefill and decode, times to the first token, memory, and bytes
+ * of the KV cache. Values are medians of all turns, and `error` is half the distance between the lowest and the highest. With `dense`, the
+ * two files take turns, and the speed-ups are ratios of the medians.
  */
 export async function fileTimes(
   file: string,
@@ -52,7 +52,7 @@ const rate = (what: string, { value, low, high }: Figure): TakenMeasure => ({
   unit: 'tokens/s',
 })
 
-/** The speed-up over the other file. */
+/** The speed-ups over the other file. */
 function speedUps(own: BenchedFile, other: BenchedFile): TakenMeasure[] {
   return (['prefill', 'decode'] as const).map((what) => ({
     name: 'speed-up',

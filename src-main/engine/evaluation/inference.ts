@@ -12,14 +12,14 @@ import { headLogits } from '#engine/model/weights/vocabulary.ts'
 import { topIndices } from './generation/probabilities.ts'
 
 interface InferenceSettings {
-  /** Timed repetitions. Equally many warm-ups come first, at most `warmups`. */
+  /** Timed repetitions. They follow the warm-ups. */
   readonly repeats: number
   readonly warmups: number
   /** Tokens decoded one by one after the prompt. */
   readonly decoded: number
 }
 
-/** The reference's protocol: ten warm-ups and ten timed passes. */
+/** The 2SSP reference's protocol: ten warm-ups and ten timed passes. */
 export const referenceInference: InferenceSettings = { repeats: referenceRepeats, warmups: 10, decoded: 32 }
 
 /** Median and half the distance between the quartiles. */
@@ -33,7 +33,7 @@ function spread(seconds: readonly number[]): { median: number; spread: number } 
   return { median: quantile(0.5), spread: (quantile(0.75) - quantile(0.25)) / 2 }
 }
 
-/** One pass over a window with the logits of every position, as the reference times it. Returns seconds. */
+/** Times one pass over a window with the logits of every position, as the reference does. Returns seconds. */
 async function timePass(view: ModelView, window: Int32Array, signal?: AbortSignal): Promise<number> {
   const start = performance.now()
   await runWindows(view, [window], {
@@ -94,17 +94,17 @@ class Timings {
   }
 }
 
-/** The measures, and what a careful reader should know about them. */
+/** The measures, and notes on how far to trust them. */
 interface InferenceResult {
   readonly measures: TakenMeasure[]
   readonly notes: string[]
 }
 
 /**
- * Inference time of one window, batch 1: a whole pass with all logits and no cache (what the 2SSP reference times, there in
- * milliseconds called seconds), time to the first token, decoded tokens per second. Values are medians, `error` half the interquartile range.
- * With `dense`, that model is timed as well, the two in turns, the first one changing: how much faster the view is comes from each turn's
- * pair, so that a disturbance of the machine affects both.
+ * Measures the inference time of one window, batch 1: a whole pass with all logits and no cache (as the 2SSP reference, which reports
+ * milliseconds as seconds), the time to the first token, and decoded tokens per second. Values are medians, and `error` is half the
+ * interquartile range. With `dense`, that model is timed in turns with the view, and every other round starts with the dense model. The
+ * speed-up is computed per round, so that a disturbance of the machine affects both models.
  */
 export async function inferenceTime(
   view: ModelView,
@@ -164,7 +164,7 @@ function measuresOf(own: Timings, tokens: number, prompted: number): TakenMeasur
   ]
 }
 
-/** The speed-up over the dense model, turn by turn. */
+/** The speed-up over the dense model, from the pair of times in each round. */
 function fasterThan(own: Timings, dense: Timings): TakenMeasure[] {
   const ratios = (key: 'pass' | 'rate') => {
     const theirs = dense.of(key)
@@ -177,8 +177,8 @@ function fasterThan(own: Timings, dense: Timings): TakenMeasure[] {
 }
 
 /**
- * Starts to watch the processors. The returned function gives the share of their time that other programs used since; null if the system
- * does not report it.
+ * Starts to watch the processors. The returned function returns the share of their time that other programs have used since then; null if
+ * the system does not report it.
  */
 function watchLoad(): () => number | null {
   const before = { busy: busySeconds(), own: process.cpuUsage(), at: performance.now() }

@@ -9,15 +9,15 @@ import { complete } from './generation/complete.ts'
 import { readLosses } from './perplexity.ts'
 import { share, shareMeasure } from './tasks/accuracy.ts'
 
-/** Where a window is divided, and the lengths of texts that hide a number, as shares of the window. */
+/** Shares of a window: the ends of the parts that it is divided into, and the lengths of the texts that hide a number. */
 const shares = [0.25, 0.5, 1]
-/** How deep in a text a number is hidden, as in the needle tests of long-context benchmarks (RULER, arXiv 2404.06654). */
+/** The depths in a text at which a number is hidden, as in the needle tests of long-context benchmarks (RULER, arXiv 2404.06654). */
 const depths = [0, 0.25, 0.5, 0.75, 1]
-/** Texts of each length. */
+/** The number of texts of each length. */
 export const needleTexts = depths.length
 const places = ['Lisbon', 'Oslo', 'Nairobi', 'Quito', 'Hanoi']
 
-/** A window needs this many tokens so that each of its parts predicts one. */
+/** The minimum number of tokens in a window, so that each of its parts predicts one. */
 const leastWindow = 8
 
 interface Report {
@@ -25,16 +25,19 @@ interface Report {
   progress?(done: number, total: number): void
 }
 
-/** Lengths up to that of a window: a quarter, a half, all of it. */
+/** The lengths of a quarter, a half and the whole of a window. */
 export const lengthsUpTo = (longest: number): number[] => shares.map((share) => Math.floor(share * longest))
 
-/** Perplexity of the first quarter of windows, the second, and their second half: a model that cannot use a long text gets worse. */
+/**
+ * Measures the perplexity of the windows' first quarter, second quarter and second half. It rises with the position if a model cannot use
+ * long text.
+ */
 export async function perplexityByPosition(view: ModelView, windows: Windows, name: string, report: Report = {}): Promise<TakenMeasure[]> {
   const length = Math.min(...windows.map((window) => window.length))
   if (length < leastWindow)
     throw new EspalierError(
       'invalid',
-      `Perplexity by position needs windows of at least ${leastWindow} tokens; ${name} has one of ${length}. Use a longer text.`,
+      `Perplexity by position needs windows of at least ${leastWindow} tokens, but a window of ${name} has ${length}. Use a longer text.`,
     )
   const ends = lengthsUpTo(length)
   const starts = [1, ...ends.slice(0, -1)]
@@ -50,15 +53,15 @@ export async function perplexityByPosition(view: ModelView, windows: Windows, na
   })
 }
 
-/** A text that hides a number and ends by asking for it. */
+/** A text that hides a number and ends with a question for it. */
 export interface Needle {
   readonly prompt: readonly number[]
   readonly number: string
 }
 
 /**
- * Texts from the beginning of a window, one for each depth, with `length` tokens including the answer. They start with the token `begin`,
- * if the model needs one. Empty if there is no room for text around the number.
+ * Makes texts from the beginning of a window, one for each depth. Each has `length` tokens including the answer, and starts with the token
+ * `begin` if the model needs it. Empty if `length` leaves too little room for text around the number.
  */
 export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<Tokenizer, 'encode'>, begin?: number): Needle[] {
   const start = begin === undefined ? [] : [begin]
@@ -75,7 +78,7 @@ export function hideNeedles(window: Int32Array, length: number, tokenizer: Pick<
 
 const answerTokens = ({ encode }: Pick<Tokenizer, 'encode'>, number: string): number => encode(` ${number}.`).length
 
-/** Whether the model answers with each number, by its likeliest tokens. */
+/** Whether the model answers with the right number, for each text, when it continues with its likeliest tokens. */
 export async function findNeedles(
   view: ModelView,
   needles: readonly Needle[],
@@ -93,7 +96,7 @@ export async function findNeedles(
   return found
 }
 
-/** The share of numbers that were found in texts of one length. */
+/** The measure for texts of one length: the share of numbers that the model found. */
 export function foundMeasure(length: number, found: readonly boolean[], name: string): TakenMeasure {
   return shareMeasure(`numbers found in ${length} tokens`, name, share(found))
 }

@@ -31,17 +31,17 @@ import { isWrittenTaskId, unknownTask, writtenTasks } from './written/index.ts'
 import { readWritten } from './written/questions.ts'
 
 interface MeasureContext {
-  /** The view to measure. Opened inside steps only, so a run that finds all of them done opens nothing. */
+  /** Opens the view to measure. Called only inside steps, so a run that finds all its steps done opens nothing. */
   view(): Promise<ModelView>
-  /** The model that the view was pruned from, to be timed beside it; absent if nothing was removed. */
+  /** The dense model that the view was pruned from, to be timed in turns with it; absent if nothing was removed. */
   readonly dense?: ModelView
-  /** The GGUF files of the view, and of the dense model to time beside it, if the weights have a type. */
+  /** If the weights have a type: the GGUF files of the view, and of the dense model to be timed in turns with it. */
   readonly files?: { own(): Promise<string>; dense(): Promise<string | undefined> }
   readonly tokenizer: Tokenizer | undefined
   readonly spec: Pick<DecoderSpec, 'contextLength' | 'questionsBegin'>
   readonly signal: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
-  /** A step of the measured view, which `asked.on` need not name. */
+  /** Runs a step. The view is part of its name already, so `asked.on` need not contain it. */
   step<T>(asked: StepRequest, compute: () => Promise<T>): Promise<T>
   read(data: DataRequest): Promise<{ readonly windows: Windows; readonly used: UsedData; readonly notes: readonly string[] }>
   readonly fetchFile?: FetchHubFile
@@ -53,13 +53,13 @@ export interface Measured {
   /** The windows of each perplexity, in the order of the perplexities. */
   readonly evaluation: UsedData[]
   readonly notes: string[]
-  /** Every question of its tasks. */
+  /** Every question of the tasks. */
   readonly questions: ScoredTask[]
 }
 
 const nothing: Measured = { measures: [], answers: [], evaluation: [], notes: [], questions: [] }
 
-/** Takes one measure of a view. */
+/** Runs one measure on a view. */
 export async function measureView(request: MeasureRequest, context: MeasureContext): Promise<Measured> {
   switch (request.kind) {
     case 'perplexity':
@@ -94,7 +94,7 @@ async function measurePerplexity({ data, name }: Of<'perplexity'>, context: Meas
   return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
 }
 
-/** Times belong to the run that took them. */
+/** Times are never shared: they belong to the run that measured them. */
 const timeStep: StepKind = { version: 1, reach: 'own' }
 
 async function measureInference(
@@ -190,7 +190,7 @@ function requireTokenizer(tokenizer: Tokenizer | undefined, kind: keyof typeof u
 }
 
 const writtenStep: StepKind = { version: 2 }
-/** How many answers are stored together, so that an interrupted run does not generate them again. */
+/** How many answers are stored together. An interrupted run does not generate stored answers again. */
 const answersPerStep = 16
 
 async function measureWritten(
@@ -215,7 +215,7 @@ async function measureWritten(
     texts.push(...written)
   }
   const asked = [...leftOut.values()].reduce((sum, count) => sum + count, questions.length)
-  const notes = [...leftOut].map(([reason, count]) => `${task.title}: ${count} of ${asked} prompts have ${reason}, and are left out.`)
+  const notes = [...leftOut].map(([reason, count]) => `${task.title}: ${count} of ${asked} prompts have ${reason} and are left out.`)
   return { ...judgeAnswers(name, questions, texts), notes }
 }
 

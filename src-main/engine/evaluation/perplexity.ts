@@ -29,7 +29,7 @@ export async function perplexity(
   return { perplexity: Math.exp(total / tokens), tokens }
 }
 
-/** The T - 1 next-token losses of each window, in any order of windows. */
+/** Calls `take` with the T - 1 next-token losses of each window. The order of the windows may differ from the given one. */
 export async function readLosses(
   view: ModelView,
   windows: Windows,

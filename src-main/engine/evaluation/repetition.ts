@@ -15,7 +15,10 @@ interface Greedy {
   progress?(done: number): void
 }
 
-/** How much a model repeats itself when it continues each prompt with its likeliest tokens. Longer prompts are cut to the shortest. */
+/**
+ * Measures how much a model repeats itself when it continues each prompt with its likeliest tokens. All prompts are cut to the length of
+ * the shortest.
+ */
 export async function repetition(view: ModelView, prompts: Windows, name: string, greedy: Greedy): Promise<TakenMeasure[]> {
   const answers: number[][] = []
   const length = Math.min(...prompts.map((ids) => ids.length))

@@ -4,7 +4,7 @@ import { tokenLosses } from '#engine/model/likelihood.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
 
-/** A row that predicts a token: the row, and the request and continuation of the token. */
+/** A prediction of one token: the row that predicts it, and the request and continuation that it belongs to. */
 interface Prediction {
   readonly row: number
   readonly target: number
@@ -13,8 +13,9 @@ interface Prediction {
 }
 
 /**
- * Scores continuations on a view. Prefixes and continuations of all requests go through the parts in one pass. Shared beginnings are computed
- * once, and the head runs once for the rows that predict a token. The caller must dispose of what is kept between calls.
+ * Scores continuations on a view. Prefixes and continuations of all requests go through the parts in one pass. Shared beginnings are
+ * computed once, and the head runs once for all rows that predict a token. The caller must call `dispose`, because a session is kept
+ * between calls.
  */
 export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): void } {
   const products = view.model.products.passes
@@ -43,7 +44,7 @@ export function likelihoodOf(view: ModelView): LikelihoodModel & { dispose(): vo
   }
 }
 
-/** A prefix among the lines: its tokens, and the line and row of each. */
+/** A prefix that was laid out: its tokens, its line, and the row of its last token. */
 interface Laid {
   readonly prefix: Int32Array
   readonly line: number
@@ -51,7 +52,10 @@ interface Laid {
   readonly last: number
 }
 
-/** Lays out prefixes, sorted by tokens, each after what it shares with the one before it, then continuations without their last tokens. */
+/**
+ * Lays out the tokens to compute as branches. First come the prefixes, sorted by their tokens; each branches off where it differs from the
+ * prefix before it. Then come the continuations, without their last tokens.
+ */
 function layOut(requests: readonly LikelihoodRequest[], shares: boolean): { lines: Branch[]; predictions: Prediction[] } {
   const lines: Branch[] = []
   const laid: Laid[] = []
@@ -68,7 +72,7 @@ function layOut(requests: readonly LikelihoodRequest[], shares: boolean): { line
       laid[index] = before
       continue
     }
-    // Its own last token is always computed, because the next token is predicted there.
+    // The last token of a prefix is always computed, because its row predicts the next token.
     const after = shares && before ? Math.min(common, prefix.length - 1) : 0
     const line = add({ from: before?.line ?? 0, after, ids: prefix.subarray(after) })
     before = { prefix, line, last: rows - 1 }

@@ -47,14 +47,14 @@ async function readTexts(
   )
 }
 
-/** The spec of a file. Throws if llama.cpp would compute wrong perplexities for it. */
+/** Reads the spec of a file. Throws if llama.cpp would compute a wrong perplexity for the file. */
 async function readableSpec(path: string): Promise<DecoderSpec> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
   if (hasUnreadWindows(spec))
     throw new EspalierError(
       'invalid',
-      `llama.cpp cannot measure a perplexity of ${basename(path)}: blocks were removed, and its release ${ggmlRelease} assumes the family's own order of sliding windows. Leave out --text, and measure perplexity with a run.`,
+      `llama.cpp cannot measure the perplexity of ${basename(path)}: blocks were removed, and its release ${ggmlRelease} assumes the family's own order of sliding windows. Leave out --text, and measure perplexity with a run.`,
     )
   return spec
 }

@@ -19,7 +19,7 @@ interface CatalogueFolders {
   readonly questions: string
 }
 
-/** Everything that a form offers: methods, data sets, tasks and formats, and whether each is already on this machine. */
+/** Everything that a form offers: methods, data sets, tasks and formats, and whether their files are already on this machine. */
 export async function describeCatalogue(folders: CatalogueFolders): Promise<Catalogue> {
   return {
     methods: methodEntries(),
@@ -47,7 +47,7 @@ const written: DatasetEntry = {
   ofSample: false,
   present: true,
   bytes: null,
-  summary: 'Sampled from the dense model: documents, and chats where it has a template. Takes time, needs no text.',
+  summary: 'Sampled from the dense model: documents, and chats if it has a chat template. Takes time, needs no text.',
 }
 
 function bundled(): DatasetEntry[] {

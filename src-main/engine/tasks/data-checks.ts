@@ -15,11 +15,11 @@ import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** A model as known before any weight is read. */
+/** A model before any weight is read. */
 export interface Outside {
   readonly path: string
   readonly name: string
-  /** Closed: only names and shapes can be read. */
+  /** The closed checkpoint. Only names and shapes of tensors can be read. */
   readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec
   readonly tokenizer: Tokenizer | undefined
@@ -31,7 +31,7 @@ export class DataChecks {
   readonly fetches: RequestPreview['fetches'] = []
   readonly #request: RunRequest
   readonly #model: Outside
-  /** Checks that several requests share are done once. */
+  /** Results of checks that several requests share, by what was checked. */
   readonly #answers: Map<string, Promise<Problem[]>>
 
   constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
@@ -60,7 +60,7 @@ export class DataChecks {
       this.fetches.push({ field, ...fileOfDataset(source) })
       return
     }
-    // One window is enough to know that the text exists, is readable and is long enough.
+    // Reading one window shows that the text exists, is readable and is long enough.
     const read = () => readData({ spec }, tokenizer, { source, sequenceLength, windows: 1 }, 0, { localFolder })
     await this.#once(`${source} ${sequenceLength}`, field, read)
   }
@@ -99,7 +99,7 @@ export class DataChecks {
     }
   }
 
-  /** Checks the data of an inspection: a text, or prompts that the model can read. */
+  /** Checks the data of an inspection: its text, or that its prompts fit the model's context. */
   async inspection(): Promise<void> {
     const { inspect } = this.#request
     if (inspect?.kind === 'divergence') return this.data('inspect.data', inspect.data)
@@ -117,7 +117,7 @@ export class DataChecks {
     }
   }
 
-  /** Runs a check that several requests share once for all of them. */
+  /** Runs a check, once for all requests that share it. */
   async #once(what: string, field: string, look: () => Promise<unknown>): Promise<void> {
     const key = `${this.#model.path} ${this.#request.localFolder ?? ''} ${what}`
     const known =

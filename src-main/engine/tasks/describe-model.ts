@@ -10,7 +10,7 @@ import type { Method } from '#engine/pruning/method.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-/** Describes a checkpoint from its headers, its config and its last projections. Throws a clear error if it is damaged. */
+/** Describes a checkpoint from its headers, its config and the last projections of its submodules. Throws if it is damaged. */
 export async function describeModel(path: string, signal?: AbortSignal): Promise<ModelDescription> {
   const { checkpoint, spec, pruned } = await openSpec(path)
   try {
@@ -44,7 +44,7 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
   }
 }
 
-/** One block at a time, so that only one has to fit in memory. */
+/** Describes one block at a time, so that only one has to fit in memory. */
 async function describeBlocks(checkpoint: Checkpoint, spec: DecoderSpec, signal?: AbortSignal): Promise<ModelDescription['blocks']> {
   const blocks: ModelDescription['blocks'] = []
   for (const index of spec.blocks.keys()) {

@@ -26,13 +26,16 @@ type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['
 type Found = Pick<InspectionDocument, 'inspected' | 'notes' | 'evaluation'>
 
 const pageKind: StepKind = { version: 1 }
-/** Never shared, because an answer includes the time it took. */
+/** Answers are never shared between runs, because an answer includes the time it took. */
 const answerKind: StepKind = { version: 1, reach: 'own' }
 
-/** Inspects runs of one model as the request asks. Finished steps (a page of tokens or an answer each) are taken from the host. */
+/**
+ * Inspects runs of one model as the request asks. A step is one page of tokens or one answer. Steps that the host has stored are not
+ * computed again.
+ */
 export async function executeInspection(request: RunRequest, subjects: Subjects, host: RunHost): Promise<InspectionDocument> {
   const { inspect } = request
-  if (!inspect) throw new EspalierError('usage', 'An inspection must say what it looks at.')
+  if (!inspect) throw new EspalierError('usage', 'An inspection must say what to compare. Give it a text or prompts.')
   const backend = await openBackend(request.backend)
   const { place, fingerprint } = await openPlace({ ...request, precision: 'float32' }, host, backend.name)
   const { model, steps } = place
@@ -95,7 +98,7 @@ async function makePages({ model, tokenizer, steps }: RunPlace, subjects: Subjec
   }
 }
 
-/** Every column's answer to every prompt, one step each. */
+/** Generates the answer of every column to every prompt. Each answer is a step. */
 async function answer(
   { model, tokenizer, steps }: RunPlace,
   subjects: Subjects,

@@ -5,13 +5,15 @@ import type { Windows } from '#engine/data/windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
 
-/** Most windows that are counted. A text with more is long enough. */
+/** The maximum number of windows that are counted. A text with more is long enough for any run. */
 const mostWindows = 4096
 const beginningCharacters = 400
-/** Tokens of a passage that is looked for in both texts. */
+/** Length in tokens of the passages that are searched for in both texts. */
 const passageTokens = 24
 
-/** How many windows a text gives a model, how it begins, and how much of it is also in `against`. Reads no weights. */
+/**
+ * Describes a text: how many windows it gives for a model, how it begins, and how much of it also occurs in `against`. Reads no weights.
+ */
 export async function lookAtText(path: string, data: DataRequest, against: DataRequest | undefined): Promise<TextLook> {
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
@@ -47,7 +49,7 @@ export function sharedPassages(windows: Windows, others: Windows): number {
   return all === 0 ? 0 : shared / all
 }
 
-/** A passage as a key that takes half the memory. Two different passages share one with a probability of 1 in 2^64. */
+/** A key for a passage that takes half the memory of its ids. Two different passages have the same key with a probability of 1 in 2^64. */
 function passageAt(window: Int32Array, at: number, length: number): string {
   let one = 0x811c9dc5
   let two = 0x01000193

@@ -3,14 +3,16 @@ import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.ts'
 import type { StepStore } from '#engine/steps/step-store.ts'
 
-/** Reading a whole model takes seconds to minutes. It is done once per quick key, and runs on a cluster wait for the one that does it. */
+/**
+ * Reading a whole model takes seconds to minutes. It is done once per quick key: other runs on a cluster wait for the run that reads it.
+ */
 const contentsStep: StepKind = { version: 1, reach: 'shared' }
 
 /** The name under which the fingerprint for this quick key is stored. */
 export const contentsName = (quickKey: string): StepName =>
   nameStep({ kind: contentsStep, label: 'fingerprint of the model', on: { quickKey } }, null)
 
-/** Throws `conflict` if plans were made for another model than the one at the path. They would mean nothing for it. */
+/** Throws `conflict` if the model at the path is not the one that the plans were made for, because they would be meaningless for it. */
 export async function requireOwnModel(
   path: string,
   fingerprints: readonly (string | null)[],
@@ -23,6 +25,6 @@ export async function requireOwnModel(
   if (expected.some((one) => one !== found))
     throw new EspalierError(
       'conflict',
-      `The model at ${path} was replaced after it was pruned, so the plan no longer fits it. Prune the model that is there now.`,
+      `The model at ${path} was replaced after it was pruned, so the plan no longer fits it. Prune the new model.`,
     )
 }

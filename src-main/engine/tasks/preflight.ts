@@ -33,13 +33,13 @@ import { workOf } from '../estimate/work.ts'
 import { DataChecks, type Outside, toProblem } from './data-checks.ts'
 import { retiredIn } from './retired.ts'
 
-/** GGUF types of a preview: the plain one and the most popular one. */
+/** GGUF types shown in a preview: F16, and the most popular quantised type. */
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
 
-/** What each request would remove and need, and its problems. No weights are read and nothing is computed. */
+/** Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. */
 export async function preflightRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
   const models = new Map<string, Promise<Outside>>()
-  // Runs of a grid share their data, so each text is checked once.
+  // The runs of a grid share their texts, so each text is checked only once.
   const answers = new Map<string, Promise<Problem[]>>()
   const previews: RequestPreview[] = []
   for (const request of requests) {
@@ -50,7 +50,7 @@ export async function preflightRequests(requests: readonly RunRequest[]): Promis
   return previews
 }
 
-/** The work of each request, without checking it; null if a model or a text is gone. */
+/** The work of each request, without checking the request; null if its model or text no longer exists. */
 export async function workOfRequests(requests: readonly RunRequest[]): Promise<(Work | null)[]> {
   const models = new Map<string, Promise<Outside>>()
   const works: (Work | null)[] = []
@@ -99,10 +99,10 @@ class Preflight {
     if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
     if (calibration) await this.#checks.data('calibration', calibration)
     else if (method !== denseMethod && !isInspection(method))
-      this.#checks.refuse('calibration', 'usage', 'This needs calibration data. Choose a text for it.')
+      this.#checks.refuse('calibration', 'usage', 'This method needs calibration data. Choose a text for it.')
     for (const [at, measure] of measures.entries()) await this.#checks.measure(`measures.${at}`, measure)
     if (isAblation(method) && !measures.some(({ kind }) => kind === 'perplexity'))
-      this.#checks.refuse('measures', 'usage', 'An ablation is judged by perplexity. Choose a text to take it on.')
+      this.#checks.refuse('measures', 'usage', 'An ablation compares its trials by perplexity. Choose a text to measure it on.')
     await this.#checks.inspection()
     return {
       ...(amount ?? nothing),
@@ -121,7 +121,7 @@ class Preflight {
     }
   }
 
-  /** Replaces a budget by its sparsity. */
+  /** Replaces a budget by the sparsity that meets it. */
   async #foresee(): Promise<void> {
     const { amount, method } = this.#request
     if (method === denseMethod || isAblation(method) || isInspection(method)) return
@@ -141,7 +141,7 @@ class Preflight {
     }
   }
 
-  /** Asks the runtime only if it may not support the precision. */
+  /** Opens the runtime only for a precision that it may not support. */
   async #checkPrecision(): Promise<void> {
     const { precision = 'float32', backend } = this.#request
     if (precision === 'float32' || precision === 'auto') return
@@ -149,7 +149,10 @@ class Preflight {
     resolvePrecision(precision, this.#model.spec)
   }
 
-  /** Of a whole text, only that the fewest windows fit is known: one to fit on and one held out. */
+  /**
+   * If the request uses the whole text, its windows are not counted yet. The check then assumes the minimum of two: one to fit on and one
+   * held out.
+   */
   #checkRepairRoom({ kind, calibration: { windows = 2, sequenceLength } }: RepairRequest): void {
     const { spec, checkpoint } = this.#model
     const { workspaceBytes } = divideMemory(spec, this.#request.memoryBytes, leastBytes(checkpoint, spec))
@@ -158,7 +161,10 @@ class Preflight {
     this.#repairBytes = Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
-  /** A method's plans are about equal in size. If none fits, refuses before reading anything. */
+  /**
+   * Refuses a recovery that does not fit in memory, before anything is read. It checks the likely plans of the method, which have about the
+   * same size.
+   */
   async #checkRecoveryRoom({ text, trains }: RecoveryRequest): Promise<void> {
     const { spec } = this.#model
     const { left, vocabularyStays } = divideMemory(spec, this.#request.memoryBytes)
@@ -167,7 +173,7 @@ class Preflight {
     this.#recoveryBytes = Vocabulary.bytes(spec) + Math.max(...rooms.map(({ bytes }) => bytes))
   }
 
-  /** The outline of the amount with these options; undefined if unknown. */
+  /** The outline of the requested amount; undefined if it cannot be known. */
   #amount(): Outline | undefined {
     const { method: id, options: given, amount, repair, recover } = this.#request
     const { spec } = this.#model
@@ -215,7 +221,7 @@ class Preflight {
 
   async #try(field: string, look: () => Promise<unknown>): Promise<void> {
     await look().catch((thrown: unknown) => {
-      // A process with another runtime cannot answer for this one.
+      // This process has opened another runtime, so it cannot answer. The caller asks another process.
       if (thrown instanceof EspalierError && thrown.details?.anotherProcess) throw thrown
       this.#checks.problems.push(toProblem(field, thrown))
     })
@@ -224,7 +230,7 @@ class Preflight {
 
 const nothing: Outline = { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached: null }
 
-/** What removing experts changes and what it does not. */
+/** A note on what removing experts saves. */
 function expertsNote(
   spec: DecoderSpec,
   request: RunRequest,
@@ -238,8 +244,8 @@ function expertsNote(
   })
   const totals = `the model has ${after?.total} parameters instead of ${before?.total}`
   if (attentionRemoved || neuronsRemovedPerBlock)
-    return `Removing ${expertsRemoved} experts saves memory, and the other removals also save time: ${totals}, and a token meets ${after?.active} instead of ${before?.active}.`
-  return `Removing ${expertsRemoved} experts saves memory, not time: ${totals}, but a token still meets ${after?.active} instead of ${before?.active}.`
+    return `Removing ${expertsRemoved} experts saves memory, and the other removals also save time: ${totals}, and each token uses ${after?.active} of them instead of ${before?.active}.`
+  return `Removing ${expertsRemoved} experts saves memory, not time: ${totals}, but each token still uses ${after?.active} of them (before: ${before?.active}).`
 }
 
 /** The distinct window lengths of a request, in tokens. */
@@ -255,7 +261,10 @@ function requireRefit({ title, refitProblem }: Method, options: Record<string, u
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 
-/** Bytes for float32 weights and activations, the streams of one window or those of a repair: what is needed if nothing is streamed. */
+/**
+ * Bytes needed to keep everything in memory: float32 weights, and the activations of one window or those of a repair. Limited by the memory
+ * budget.
+ */
 function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest, repairBytes: number): number {
   const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
   const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden

@@ -45,7 +45,7 @@ export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<S
   return saved
 }
 
-/** Windows of the run's own text, or of the bundled one, if a type weighs errors. */
+/** Windows of the run's own text, or of the bundled text, if a weight type weights errors by importances. */
 async function readCalibration(model: Model, task: SaveTask, { fetchFile, signal }: SaveTaskHost): Promise<ReadData | undefined> {
   const { formats, ggufTypes, calibration, seed, localFolder } = task
   if (!formats.includes('gguf') || !ggufTypes.some((type) => weighsErrors(findMix(type)))) return undefined

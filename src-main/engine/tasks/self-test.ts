@@ -6,7 +6,7 @@ import { measureRate } from '#engine/backend/probe.ts'
 import { measureRates } from '#engine/estimate/machine-rates.ts'
 import { checkOperations } from '#engine/model/self-test.ts'
 
-/** Opens a runtime without refusing a wrong one, checks its results and times it. */
+/** Opens a runtime even if its results are wrong, checks the results and times it. */
 export async function runSelfTest(name: BackendName): Promise<SelfTest> {
   const start = performance.now()
   await loadBackend(name)

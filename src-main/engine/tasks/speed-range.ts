@@ -12,7 +12,7 @@ interface Host {
   emit(event: unknown): void
 }
 
-/** The speeds that a method's files can reach on this machine, from four files timed in turns. */
+/** Measures the range of speeds that a method's files can reach on this machine, by timing four files in turns. */
 export async function measureSpeedRange(
   { model: path, method, options, weights, speed }: SpeedRangeRequest & { model: string },
   { signal, emit }: Host,

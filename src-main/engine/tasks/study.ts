@@ -19,8 +19,8 @@ import type { RunHost } from './run/run-steps.ts'
 type PerplexityRequest = Extract<MeasureRequest, { kind: 'perplexity' }>
 
 /**
- * Runs the ablation that a request names as its method. The request's first perplexity judges its trials. Finished steps are taken from the
- * host.
+ * Runs the ablation that a request names as its method. Its trials are compared by the first perplexity in the request. Steps that the host
+ * has stored are not computed again.
  */
 export async function executeStudy(request: RunRequest, host: RunHost): Promise<StudyDocument> {
   const { method, seed, calibration } = request
@@ -28,7 +28,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   const options = parseOptions(ablation, request.options)
   const judged = request.measures.find(({ kind }) => kind === 'perplexity')
   if (!calibration || judged?.kind !== 'perplexity')
-    throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to take the perplexity on.`)
+    throw new EspalierError('usage', `${ablation.title} needs calibration data, and a text to measure perplexity on.`)
   const backend = await openBackend(request.backend)
   const { place, fingerprint } = await openPlace(request, host, backend.name)
   const { model, steps, precision } = place
@@ -43,7 +43,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     method,
     options,
     seed,
-    // From the first trial.
+    // The calibration windows of the first trial.
     ...(drawn[0] ? { calibration: drawn[0] } : {}),
     evaluation: [measured],
     study: { table, plot: withoutEndless(plot) },
@@ -55,7 +55,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   }
 }
 
-/** The texts of a study; records the calibration windows that it draws in `drawn`. */
+/** Reads the texts of a study. Calibration windows are read when a trial asks for them, and recorded in `drawn`. */
 async function readTexts({ model, tokenizer, steps, request }: RunPlace, calibration: DataRequest, judged: PerplexityRequest) {
   const sources = { localFolder: request.localFolder, fetchFile: steps.host.fetchFile }
   const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, sources)
@@ -72,7 +72,7 @@ async function readTexts({ model, tokenizer, steps, request }: RunPlace, calibra
   return { input, drawn, measured: used }
 }
 
-/** JSON has no infinity. A ruined model keeps its row but gets no point. */
+/** Removes infinite points, which JSON cannot hold. A ruined model stays in the table but is missing from the plot. */
 function withoutEndless(plot: Plot): Plot {
   const finite = ({ x, y }: { x: number; y: number }) => Number.isFinite(x) && Number.isFinite(y)
   return { ...plot, series: plot.series.map((series) => ({ ...series, points: series.points.filter(finite) })) }

@@ -121,10 +121,10 @@ describe.each(configs)('the config of %s', (name, config) => {
 test.each([
   [
     { model_type: 'deepseek_v3', n_routed_experts: 256 },
-    /"deepseek_v3", a family with latent attention, which this program does not compute; known are Gemma 2, Gemma 3, /,
+    /"deepseek_v3", a family with latent attention, which Espalier does not support. Known families: Gemma 2, Gemma 3, /,
   ],
   [{ model_type: 'newone', text_config: { kv_lora_rank: 64 } }, /"newone", a family with latent attention/],
-  [{ model_type: 'mamba' }, /"mamba", a family that this program does not know; known are/],
+  [{ model_type: 'mamba' }, /"mamba", a family that Espalier does not know. Known families:/],
   [{ model_type: '__proto__' }, /"__proto__", a family/],
   [{}, /has no "model_type"/],
 ])('%o is refused in one sentence that names the family and what is known', (config, says) => {
@@ -140,7 +140,7 @@ test.each([
   ['qwen3_moe', { mlp_only_layers: 'all' }, /"mlp_only_layers" = "all"; it must be a list of block numbers/],
   ['glm4_moe-groups', { n_group: 3 }, /n_group 3 does not divide the 8 experts/],
   ['glm4_moe-groups', { topk_group: 4 }, /topk_group 4 is more than n_group 2/],
-  ['mixtral', { num_local_experts: 2000 }, /at most 1024 are allowed/],
+  ['mixtral', { num_local_experts: 2000 }, /at most 1,024 are allowed/],
 ])('a config of %s with %o is refused', (name, changed, says) => {
   expect(() => readSpec({ ...read(name, 'config-hub.json'), ...changed })).toThrow(says)
 })

@@ -42,7 +42,7 @@ test.each<[string, (model: ModelFiles) => void, RegExp]>([
 test.each<[string, Record<string, unknown>, RegExp]>([
   ['groups that do not divide', { n_group: 3 }, /n_group 3 does not divide the 8 experts/],
   ['more open groups than there are', { n_group: 2, topk_group: 3 }, /topk_group 3 is more than n_group 2/],
-  ['open groups with too few experts', { n_group: 4, topk_group: 1, num_experts_per_tok: 3 }, /1 of 4 groups hold 2 experts.* meets 3/],
+  ['open groups with too few experts', { n_group: 4, topk_group: 1, num_experts_per_tok: 3 }, /1 of 4 groups hold 2 experts.* uses 3/],
   ['groups of one expert', { n_group: 8, topk_group: 4 }, /each group needs two/],
 ])('%s are refused by name', (_, change, says) => {
   const sizes = { hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 4, vocab_size: 512 }

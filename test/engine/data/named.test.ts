@@ -46,7 +46,9 @@ test('local data sets are read from the reference’s folders with the same coun
 })
 
 test('a data set that is neither local nor reachable names the file and the place to put it', async () => {
-  await expect(locateDataset('wikitext2', { localFolder: folder })).rejects.toThrow(/wikitext-2\. Put one of these there: test-00000-of-00001\.parquet, /)
+  await expect(locateDataset('wikitext2', { localFolder: folder })).rejects.toThrow(
+    /wikitext-2\. Put one of these there: test-00000-of-00001\.parquet, /,
+  )
   const fetchFile = () => Promise.reject(new EspalierError('unreachable', 'No network.'))
   await expect(locateDataset('c4-train', { fetchFile })).rejects.toThrow(
     'No network. Or put c4-train.00000-of-01024.json.gz into the folder c4_train of a folder of local data sets.',

@@ -39,7 +39,7 @@ it('perplexity by position is that of shorter windows, and of the whole when put
 
 it('names a window that is too short for its parts', async () => {
   const short = [Int32Array.from(ids.slice(0, 7))]
-  await expect(perplexityByPosition(view, short, 'fog')).rejects.toThrow('fog has one of 7')
+  await expect(perplexityByPosition(view, short, 'fog')).rejects.toThrow('a window of fog has 7')
 })
 
 it('hides a number at each depth of a text that has room for the answer, after the begin token and before the question', () => {

@@ -45,7 +45,12 @@ const vllm = { method: '2ssp', format: 'nemotron-nas' }
 
 /** Shapes, families and tokenizers that llama.cpp would compute wrongly, refuse or crash on, and plans that no family can express. */
 export const unsavableModels: readonly UnsavableModel[] = [
-  { name: 'another activation', make: llama({ hidden_act: 'gelu' }), ...gguf, says: /SiLU, this model has gelu.*Choose stock or exact/ },
+  {
+    name: 'another activation',
+    make: llama({ hidden_act: 'gelu' }),
+    ...gguf,
+    says: /SiLU, but this model has gelu.*Choose stock or exact/,
+  },
   {
     name: 'frequencies that grow with the text',
     make: llama({ rope_scaling: { type: 'dynamic', factor: 2 } }),
@@ -56,7 +61,7 @@ export const unsavableModels: readonly UnsavableModel[] = [
     name: 'heads turned in part',
     make: llama({ partial_rotary_factor: 0.5 }),
     ...gguf,
-    says: /turns whole heads here, this model only 2 of 4/,
+    says: /rotates whole heads here, but this model only 2 of 4/,
   },
   ...['Q8_0', 'Q4_0', 'Q4_K_M'].map((ggufType) => ({
     name: `rows too short for ${ggufType}`,

@@ -97,7 +97,7 @@ test.each([
 test('a head of two thousand million dimensions is refused before anything is made of that size', async () => {
   expect(read('describe', await modelFolder({ head_dim: 2147483648 })).error).toMatchObject({
     code: 'invalid',
-    message: expect.stringContaining('at most 65536 are allowed'),
+    message: expect.stringContaining('at most 65,536 are allowed'),
   })
 })
 
@@ -148,7 +148,7 @@ test('a line of a hundred million characters is refused, with what to do', () =>
   writeFileSync(file, `"${'x'.repeat(100_000_010)}"`)
   expect(read('texts', file).error).toMatchObject({
     code: 'invalid',
-    message: expect.stringContaining('line of more than 100000000 characters'),
+    message: expect.stringContaining('line of more than 100,000,000 characters'),
   })
 })
 

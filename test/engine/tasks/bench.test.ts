@@ -28,7 +28,7 @@ test('no perplexity is measured of a Gemma file whose order of sliding windows l
   const files = written?.map(({ path }) => path)
   const request = benchRequest.parse({ files, texts: [{ name: 'text', data: { source: 'mixed', sequenceLength: 64 } }] })
   const host = { signal: new AbortController().signal, emit: () => {} }
-  await expect(executeBench(request, host)).rejects.toThrow(/cannot measure a perplexity of .*\.gguf: blocks were removed/)
+  await expect(executeBench(request, host)).rejects.toThrow(/cannot measure the perplexity of .*\.gguf: blocks were removed/)
   // More threads than cores that are free would wait for each other for minutes.
   const threads = Number(process.env.TF_NUM_INTRAOP_THREADS)
   expect(await executeBench({ ...request, texts: [], prompts: [4], rounds: 1 }, host)).toMatchObject({ threads })

@@ -57,7 +57,7 @@ describe('what a request comes to', () => {
     const words = (count: number) => count.toLocaleString('en-US')
     expect(preview).toMatchObject({ problems: [], expertsRemoved: gone })
     expect(preview.notes).toEqual([
-      `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but a token still meets ${words(params.active - gone * 48)} instead of ${words(params.active)}.`,
+      `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but each token still uses ${words(params.active - gone * 48)} of them (before: ${words(params.active)}).`,
     ])
     const repaired = await preflight({ ...reap, repair: { kind: 'in-order', calibration } })
     expect(repaired.problems).toEqual([])

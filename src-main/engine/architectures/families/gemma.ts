@@ -6,9 +6,12 @@ import { readRotary } from '../rotary.ts'
 import type { DecoderSpec } from '../spec.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 
-/** What Gemma 2 and 3 share: norms that multiply by 1 + w on both sides of a submodule, scaled embeddings, and their own score scale. */
+/**
+ * Traits that Gemma 2 and 3 share: norms that multiply by 1 + w on both sides of a submodule, scaled embeddings, and a score scale from the
+ * config.
+ */
 function sharedTraits(config: ConfigReader): LlamaTraits {
-  config.refuse('use_bidirectional_attention', true, 'attention in both directions makes no language model')
+  config.refuse('use_bidirectional_attention', true, 'a model with attention in both directions is not a language model')
   const [scoreCap, logitCap] = [config.optionalNumber('attn_logit_softcapping'), config.optionalNumber('final_logit_softcapping')]
   return {
     ...readBiases(config),
@@ -31,7 +34,10 @@ function sharedTraits(config: ConfigReader): LlamaTraits {
   }
 }
 
-/** llama.cpp computes the scale of scores itself. It recognises the largest model of each version by its number of blocks. */
+/**
+ * llama.cpp computes the scale of scores itself, with another formula for the largest model of each version, which it recognises by its
+ * number of blocks.
+ */
 function gemmaDialect(architecture: string, largest: number, pattern: number): Dialect {
   return {
     ...plain,
@@ -42,7 +48,7 @@ function gemmaDialect(architecture: string, largest: number, pattern: number): D
       const expected = 1 / Math.sqrt(blocks.length === largest ? hidden / heads : headSize)
       return Math.abs(scoreScale / expected - 1) < 1e-6
         ? undefined
-        : `llama.cpp multiplies scores by ${expected.toPrecision(4)} here, this model by ${scoreScale.toPrecision(4)}`
+        : `llama.cpp multiplies scores by ${expected.toPrecision(4)} here, but this model by ${scoreScale.toPrecision(4)}`
     },
     config: (keys, { blocks, hidden, heads, headSize }) => ({
       hidden_activation: 'gelu_pytorch_tanh',
@@ -69,7 +75,9 @@ export const gemma2: Architecture = {
   },
 }
 
-/** Gemma 3 (arXiv 2503.19786, section 2): five of six blocks attend within a window, with their own, unscaled rotary base. */
+/**
+ * Gemma 3 (arXiv 2503.19786, section 2): five of every six blocks attend within a window and have their own rotary base, without scaling.
+ */
 function readGemma3(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, place?: Place): DecoderSpec {
   const headSize = readHeadSize(config)
   const full = readRotary(config, headSize, { theta: 1_000_000, blocks: 'full_attention' })
@@ -105,7 +113,7 @@ export const gemma3Text: Architecture = {
   read: (config, layout) => readGemma3(config, layout),
 }
 
-// Published files omit values that hold for the first of these models.
+// The published configs omit values that are equal to those of the first model of the family.
 const usualText = {
   architectures: ['Gemma3ForCausalLM'],
   model_type: 'gemma3_text',
@@ -118,7 +126,7 @@ const usualText = {
 
 const describeText = (config: Record<string, unknown>) => textConfigOf(config, usualText)
 
-/** The text part of Gemma 3 with images. */
+/** The text part of Gemma 3 models that also read images. */
 export const gemma3: Architecture = {
   modelType: 'gemma3',
   title: 'Gemma 3 with images, its text part',

@@ -22,7 +22,7 @@ const dialect: Dialect = {
   }),
 }
 
-/** GLM-4.5: sigmoid scores with a correction for the choice, groups of experts, a shared expert, and dense blocks at the start. */
+/** GLM-4.5: sigmoid scores with a correction for choosing experts, groups of experts, a shared expert, and dense blocks at the start. */
 export const glm4Moe: Architecture = {
   modelType: 'glm4_moe',
   title: 'GLM-4.5 MoE',

@@ -7,12 +7,12 @@ import { readLlamaLike } from './llama.ts'
 
 const limits = { most: 7, slope: 1.702 }
 
-/** What llama.cpp always computes, whatever the file says. */
+/** Checks the limits on neurons and the sliding windows, which llama.cpp fixes for this family, whatever the file says. */
 const fixed = ({ blocks, neuronLimit, slidingWindow }: DecoderSpec): string | undefined => {
   if (neuronLimit?.most !== limits.most || neuronLimit.slope !== limits.slope)
-    return `llama.cpp limits neurons at ${limits.most} with a slope of ${limits.slope} here, which this model does not`
+    return `llama.cpp limits neurons at ${limits.most} with a slope of ${limits.slope} here, but this model does not`
   if (blocks.every((_, index) => (slidingWindow(index) !== undefined) === (index % 2 === 0))) return undefined
-  return 'llama.cpp has a window in exactly every other block here, this model in others'
+  return 'llama.cpp has a window in every other block here, but this model has windows in other blocks'
 }
 
 const dialect: Dialect = {

@@ -18,7 +18,7 @@ interface NormNames {
 
 const before: NormNames = { attention: 'input_layernorm', mlp: 'post_attention_layernorm' }
 
-/** How families with Llama's tensor names differ from Llama. Omitted fields are as in Llama. */
+/** How a family with Llama's tensor names differs from Llama. Omitted fields are as in Llama. */
 export interface LlamaTraits {
   readonly queryKeyValueBias?: boolean
   readonly outputBias?: boolean
@@ -30,7 +30,7 @@ export interface LlamaTraits {
   readonly sinks?: true
   readonly neuronLimit?: DecoderSpec['neuronLimit']
   readonly interleavesExperts?: true
-  /** Norms on queries and keys: on each head, or on all heads at once. */
+  /** Norms on queries and keys: over each head, or over all heads together. */
   readonly queryKeyNorm?: 'head' | 'whole'
   readonly activation?: DecoderSpec['activation']
   readonly tied?: boolean
@@ -44,17 +44,20 @@ export interface LlamaTraits {
   }
   readonly perBlock?: Readonly<Record<string, readonly unknown[]>>
   readonly gatedQueries?: boolean
-  /** The token mixer that replaces attention in block `index`, whose tensors begin with `name`; undefined for attention. */
+  /**
+   * Returns the token mixer that replaces attention in block `index`, whose tensors begin with `name`; undefined if the block has
+   * attention.
+   */
   readonly mixer?: (index: number, name: string) => Mixer | undefined
-  /** The mixture that replaces the dense MLP of its blocks. */
+  /** The mixture that replaces the dense MLP in some or all blocks. */
   readonly mixture?: MixtureTraits
-  /** Where embedding, blocks, final norm and head are, if not under Llama's names. */
+  /** The names of embedding, blocks, final norm and head, if they are not Llama's. */
   readonly place?: Place
 }
 
 export type Mixer = Pick<BlockTensors, 'query' | 'key' | 'value' | 'queryNorm' | 'keyNorm' | 'delta' | 'sinks' | 'output'>
 
-/** A spec for checkpoints with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
+/** Reads the spec of a checkpoint with Llama's tensor names: RMSNorm, gated MLP, sequential residual, separate projections. */
 export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'] | undefined, traits: LlamaTraits = {}): DecoderSpec {
   const sizes = readSizes(config, layout, traits.mixture)
   const { prefix, head } = traits.place ?? usualPlace
@@ -117,7 +120,7 @@ function normTensors(name: string, { norms = before }: LlamaTraits) {
   })
 }
 
-/** The MLP of block `index`, or its mixture; for a removed one, what the family's would be. */
+/** The MLP of block `index`, or its mixture. If it was removed, the tensors that the family would have there. */
 function mlpTensors(name: string, index: number, sizes: ReturnType<typeof readSizes>, { mixture, mlpBias }: LlamaTraits) {
   const { hidden, intermediate, blocks } = sizes
   const { width, ...layout } = blocks[index] ?? { attention: true, width: 0 }

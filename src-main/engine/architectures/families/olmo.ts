@@ -10,7 +10,7 @@ const traits: LlamaTraits = {
   queryKeyNorm: 'whole',
 }
 
-// A file of OLMo 3 calls itself olmo2 and has windows.
+// In a GGUF file, OLMo 3 has the architecture olmo2, with windows.
 const dialect: Dialect = {
   ...plain,
   architecture: 'olmo2',
@@ -29,7 +29,7 @@ export const olmo2: Architecture = {
   read: (config, layout) => readLlamaLike(config, layout, { ...readBiases(config), ...traits }),
 }
 
-/** OLMo 3: three of four blocks attend within a window, with unscaled rotary embeddings. */
+/** OLMo 3: three of every four blocks attend within a window and have unscaled rotary embeddings. */
 export const olmo3: Architecture = {
   modelType: 'olmo3',
   title: 'OLMo 3',

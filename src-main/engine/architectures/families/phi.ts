@@ -10,7 +10,10 @@ const dialect: Dialect = {
   config: (_, { rotary, headSize }) => ({ hidden_act: 'gelu_new', partial_rotary_factor: rotary / headSize }),
 }
 
-/** Phi (1, 1.5, 2): LayerNorm, biases everywhere, partial rotary, and a plain MLP parallel to the attention, after one shared norm. */
+/**
+ * Phi (1, 1.5, 2): LayerNorm, biases everywhere, partial rotary, and an MLP without gates that runs in parallel to attention, after a
+ * shared norm.
+ */
 export const phi: Architecture = {
   modelType: 'phi',
   title: 'Phi',

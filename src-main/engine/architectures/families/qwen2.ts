@@ -3,7 +3,7 @@ import type { ConfigReader } from '../config-reader.ts'
 import { deci, plain } from '../dialect.ts'
 import { type LlamaTraits, readLlamaLike } from './llama.ts'
 
-/** Only blocks from max_window_layers on have windows, and only if the config turns them on. */
+/** Reads Qwen2's windows: only blocks with an index of at least max_window_layers have one, and only if the config turns windows on. */
 export function readSwitchedWindows(config: ConfigReader): LlamaTraits {
   const first = config.count('max_window_layers', 28)
   const sliding = readSliding(config, (index) => index >= first)

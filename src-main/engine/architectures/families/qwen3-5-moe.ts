@@ -51,7 +51,7 @@ export const qwen35MoeText: Architecture = {
 const describeText = (config: Record<string, unknown>) =>
   textConfigOf(config, { architectures: ['Qwen3_5MoeForCausalLM'], model_type: 'qwen3_5_moe_text', head_dim: 256 })
 
-/** The text part of Qwen3.5 MoE with images. */
+/** The text part of Qwen3.5 MoE models that also read images. */
 export const qwen35Moe: Architecture = {
   modelType: 'qwen3_5_moe',
   title: 'Qwen3.5 MoE with images, its text part',

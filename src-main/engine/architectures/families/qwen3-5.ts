@@ -10,17 +10,17 @@ import { type LlamaTraits, type Mixer, readBiases, readLlamaLike } from './llama
 
 const intervalOf = ({ blocks, block }: DecoderSpec): number => blocks.findIndex((_, index) => !block(index).delta) + 1
 
-/** llama.cpp derives which blocks have attention by counting, and has one size for the heads of a DeltaNet. */
+/** Checks two assumptions of llama.cpp: attention is in every n-th block, and the key and value heads of a DeltaNet have the same size. */
 const counted = (spec: DecoderSpec): string | undefined => {
   const { blocks, block, delta } = spec
-  if (delta?.keySize !== delta?.valueSize) return "llama.cpp has one size for a DeltaNet's keys and values, this model has two"
+  if (delta?.keySize !== delta?.valueSize) return "llama.cpp has one size for a DeltaNet's keys and values, but this model has two"
   const interval = intervalOf(spec)
   return interval > 1 && blocks.every((_, index) => (block(index).delta === undefined) === ((index + 1) % interval === 0))
     ? undefined
-    : 'llama.cpp has attention in every block of a fixed interval, this model in others'
+    : 'llama.cpp has attention at a fixed interval of blocks, but this model has it in other blocks'
 }
 
-/** llama.cpp's files of Qwen3.5 without experts. */
+/** GGUF files of Qwen3.5 without experts. */
 export const qwen35Dialect: Dialect = {
   ...plain,
   architecture: 'qwen35',
@@ -51,7 +51,7 @@ export const qwen35Dialect: Dialect = {
   }),
 }
 
-/** Qwen3.5: three of four blocks have a Gated DeltaNet instead of attention. Attention has a gate on each head's output. */
+/** Qwen3.5: three of every four blocks have a Gated DeltaNet instead of attention. Attention has a gate on each head's output. */
 export function readQwen35(
   config: ConfigReader,
   layout: readonly BlockLayout[] | undefined,
@@ -124,7 +124,7 @@ export const qwen35Text: Architecture = {
 const describeText = (config: Record<string, unknown>) =>
   textConfigOf(config, { architectures: ['Qwen3_5ForCausalLM'], model_type: 'qwen3_5_text', head_dim: 256 })
 
-/** The text part of Qwen3.5 with images. */
+/** The text part of Qwen3.5 models that also read images. */
 export const qwen35: Architecture = {
   modelType: 'qwen3_5',
   title: 'Qwen3.5 with images, its text part',

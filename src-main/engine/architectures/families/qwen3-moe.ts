@@ -5,7 +5,10 @@ import { type MixtureTraits, mixtureOf, readExperts, storedExperts } from '../mi
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 
-/** Qwen's mixtures: some blocks may be dense, and configs of transformers 5 use another key for the number of experts. */
+/**
+ * Reads the mixtures of Qwen models. Some blocks may be dense, and configs written by transformers 5 use another key for the number of
+ * experts.
+ */
 export function readQwenMixture(config: ConfigReader, stored: (name: string) => boolean): MixtureTraits {
   const experts = readExperts(config, {
     countKeys: ['num_experts', 'num_local_experts'],

@@ -3,13 +3,13 @@ import { type Dialect, inner, plain, silu } from '../dialect.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 
-/** Blocks of different sizes with norms on queries and keys. Head and embedding are tied, frequencies unscaled. */
+/** Blocks of different sizes with norms on queries and keys. Head and embedding are tied, and rotary frequencies are unscaled. */
 const openelm: Dialect = {
   ...plain,
   architecture: 'openelm',
   norms: { ...plain.norms, ...inner },
   joinsQueryKeyValue: true,
-  problem: (spec) => (spec.head.weight === spec.embedding ? silu(spec) : 'it has a head of its own'),
+  problem: (spec) => (spec.head.weight === spec.embedding ? silu(spec) : 'its head is not tied to the embedding'),
 }
 
 export const qwen3: Architecture = {

@@ -12,10 +12,10 @@ const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {
       .inverse.some((value) => value !== 0)
   return blocks.every((_, index) => isTurned(index) === ((index + 1) % 4 !== 0))
     ? undefined
-    : 'llama.cpp leaves exactly every fourth block without positions, this model others'
+    : 'llama.cpp leaves every fourth block without positions, but in this model other blocks have none'
 }
 
-/** SmolLM3 rotates in most blocks. The others know positions only from the causal order. */
+/** SmolLM3 uses rotary embeddings in most blocks. The other blocks know positions only from the causal order. */
 export const smollm3: Architecture = {
   modelType: 'smollm3',
   title: 'SmolLM3',

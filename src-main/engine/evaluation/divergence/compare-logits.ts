@@ -4,12 +4,12 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 
-/** What logits [N, C] of a model say compared with the dense model's, over some entries of the vocabulary. */
+/** A comparison of a model's logits [N, C] with the dense model's, over some entries of the vocabulary. */
 export interface ComparedLogits {
   /** Logs of the sums of exponents, [N] each. */
   readonly denseLog: ArrayLike<number>
   readonly ownLog: ArrayLike<number>
-  /** Means of dense - own under the dense distribution over these entries, [N]. */
+  /** Mean difference of the logits (dense minus own), weighted by the dense distribution over these entries, [N]. */
   readonly shift: ArrayLike<number>
   /** The model's largest logits [N, count] and their columns; ties go to the lower column. */
   readonly count: number
@@ -17,7 +17,10 @@ export interface ComparedLogits {
   readonly columns: ArrayLike<number>
 }
 
-/** Compares logits [N, C] row by row, with up to `most` of the largest. For the dense model itself, pass the same tensor twice. */
+/**
+ * Compares logits [N, C] row by row, and finds up to `most` of the largest in each row. For the dense model itself, pass the same tensor
+ * twice.
+ */
 export function compareLogits(dense: Tensor2D, own: Tensor2D, most: number): ComparedLogits {
   const compare = activeBackend().fused?.compareLogits
   const [rows, entries] = own.shape
@@ -39,7 +42,7 @@ export function compareLogits(dense: Tensor2D, own: Tensor2D, most: number): Com
   }
 }
 
-/** The same with the runtime's own operations. */
+/** Does the same with the runtime's own operations. */
 function compareStepByStep(dense: Tensor2D, own: Tensor2D, count: number): ComparedLogits {
   const { values, indices } = topk(own, count)
   const denseLog = logSumExponents(dense)

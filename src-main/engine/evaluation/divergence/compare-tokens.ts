@@ -6,29 +6,32 @@ import { breathe } from '#engine/model/walk.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { type ComparedLogits, compareLogits } from './compare-logits.ts'
 
-/** How many of the likeliest tokens are kept of each distribution. */
+/** How many of the likeliest tokens are kept for each distribution. */
 export const alternatives = 5
 
-/** One model's answer for N tokens: losses in nats, the likeliest tokens [N, alternatives] with their probabilities. */
+/** One model's predictions for N tokens: losses in nats, and the likeliest tokens [N, alternatives] with their probabilities. */
 export interface TokenScores {
   readonly loss: Float64Array
   readonly top: Int32Array
   readonly probability: Float64Array
 }
 
-/** The same for a pruned model, with its divergence from the dense one in nats, and the change in the probability of the text's token. */
+/** The same for a pruned model, with its divergence from the dense model in nats, and the change in the probability of the text's token. */
 interface ComparedScores extends TokenScores {
   readonly divergence: Float64Array
   readonly change: Float64Array
 }
 
-/** Final hidden states [N, D] of the dense model and of others, which share its head. */
+/** Final hidden states [N, D] of the dense model and of pruned models, which share its head. */
 interface Hidden {
   readonly dense: Tensor2D
   readonly subjects: readonly Tensor2D[]
 }
 
-/** Compares next-token distributions row by row: targets [N]. Logits of all models exist for only one tile of rows and tokens at a time. */
+/**
+ * Compares next-token distributions row by row. `targets` [N] are the tokens of the text. Logits of all models exist for only one tile of
+ * rows and tokens at a time.
+ */
 export async function compareTokens(
   vocabulary: Pick<Vocabulary, 'size' | 'forEachHeadChunk'>,
   { dense, subjects }: Hidden,
@@ -67,7 +70,7 @@ function compareTile(all: readonly Tensor2D[], sums: readonly RunningScores[], c
   }
 }
 
-/** Scores of N rows, over the entries of the vocabulary added so far. */
+/** Running scores of N rows, over the entries of the vocabulary added so far. */
 class RunningScores {
   readonly most: number
   /** Logits of the tokens of the text, written by the caller. */
@@ -89,7 +92,7 @@ class RunningScores {
     this.#top = new Int32Array(rows * most)
   }
 
-  /** Adds the logits of rows from `firstRow` on for tokens from `firstToken` on. */
+  /** Adds the logits of one tile, whose first row is `firstRow` and whose first token is `firstToken`. */
   add({ denseLog, ownLog, shift, count, highest, columns }: ComparedLogits, firstRow: number, firstToken: number): void {
     for (let at = 0; at < ownLog.length; at++) {
       const row = firstRow + at
@@ -104,7 +107,7 @@ class RunningScores {
     }
   }
 
-  /** Inserts a token among the likeliest of its row, after equal ones. Returns whether there was room. */
+  /** Inserts a token among the likeliest of its row, after tokens with an equal logit. Returns whether there was room. */
   #insert(row: number, logit: number, token: number): boolean {
     const first = row * this.most
     let at = first + this.most

@@ -11,27 +11,27 @@ import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { rowDistances } from '#engine/tensor/distance.ts'
 
-/** A pruned model beside its dense one: the view, and its plan. */
+/** A pruned model that is compared with its dense model: its view and its plan. */
 export interface Subject {
   readonly view: ModelView
   readonly plan: Plan
 }
 
 interface SideBySide {
-  /** Final hidden states after the norm, [B*T, D]: of the dense model, then of each subject. The caller disposes of them. */
+  /** Final hidden states of the dense model after the norm, [B*T, D]. The caller disposes of these and of the subjects'. */
   readonly dense: Tensor2D
   readonly subjects: readonly Tensor2D[]
-  /** Sums over tokens by subject and block; null if the stream has another basis. */
+  /** Distances summed over tokens, by subject and block; null for a subject whose stream has another basis. */
   readonly distances: readonly (BlockDistance[] | null)[]
 }
 
-/** Subjects that agree so far, with the stream that they share; without one while they agree with the dense model. */
+/** Subjects that have been equal so far, with the stream that they share. Without a stream, they still equal the dense model. */
 interface Branch {
   readonly members: readonly Companion[]
   readonly stream: Stream | undefined
 }
 
-/** What the dense model did in a part: the stream after it, and what was added. */
+/** The dense model's pass through a part: the stream after it, and what the part added to it. */
 interface DensePass {
   readonly stream: Stream
   readonly output: Tensor2D | undefined
@@ -77,7 +77,7 @@ export async function passSideBySide(
   }
 }
 
-/** A sliced model differs from the embeddings on; the others begin with the dense one. */
+/** A sliced model differs from the dense model already in the embeddings. The other subjects begin with the dense model's stream. */
 async function beginBranches(companions: readonly Companion[], group: WindowGroup): Promise<Branch[]> {
   const branches: Branch[] = [{ members: companions.filter(({ sliced }) => !sliced), stream: undefined }]
   for (const companion of companions) {
@@ -86,7 +86,7 @@ async function beginBranches(companions: readonly Companion[], group: WindowGrou
   return branches
 }
 
-/** Splits branches before a part, so that all members of one pass it the same way. */
+/** Splits branches before a part, so that the plans of all members of a branch treat the part the same way. */
 function divideBefore(part: Part, branches: readonly Branch[], dense: Stream): Branch[] {
   return branches.flatMap(({ members, stream }) =>
     [...Map.groupBy(members, (member) => member.changeOf(part))].map(([change, own], index): Branch => {
@@ -99,7 +99,7 @@ function divideBefore(part: Part, branches: readonly Branch[], dense: Stream): B
 const streamOf = (companion: Companion, branches: readonly Branch[]): Stream | undefined =>
   branches.find(({ members }) => members.includes(companion))?.stream
 
-/** Takes a branch through a part and measures how far it is from the dense model there. */
+/** Takes a branch through a part and measures its distance from the dense model there. */
 async function passBranch(part: Part, { members, stream }: Branch, dense: DensePass): Promise<void> {
   const [first] = members
   if (!first || !stream) return
@@ -126,7 +126,7 @@ async function passAndSee(walk: Walk, part: Part, stream: Stream, wanted: boolea
 
 const unchanged = ''
 
-/** One subject on its way beside the dense model. */
+/** The state of one subject during the pass. */
 class Companion {
   readonly view: ModelView
   readonly walk: Walk
@@ -153,7 +153,7 @@ class Companion {
     return this.#plan.slice !== undefined
   }
 
-  /** What the plan does to a part, as text. Equal texts mean equal parts. */
+  /** A string for what the plan does to a part. Equal strings mean equal parts. */
   changeOf(part: Part): string {
     const { attention, mlp, replaced = [] } = this.#plan.blocks[blockOf(part)] ?? { attention: 'kept', mlp: { kept: 'all' } }
     if (this.sliced || replaced.includes(isAttention(part) ? 'output' : 'down')) return `of ${this.#index} alone`
@@ -162,7 +162,10 @@ class Companion {
     return needsGather(mlp) ? JSON.stringify(mlp) : unchanged
   }
 
-  /** Records how far it is off at a part: in what was added there and, at the end of a block, in the stream after it. */
+  /**
+   * Records the subject's distance from the dense model at a part: of what the part added and, at the end of a block, of the stream after
+   * it.
+   */
   note(part: Part, added: Distance, behind: Distance | undefined): void {
     const block = this.distances?.[blockOf(part)]
     if (!block) return
@@ -171,7 +174,7 @@ class Companion {
     if (behind) block.stream = behind
   }
 
-  /** Its final hidden states, from its last stream. */
+  /** The subject's final hidden states, from its last stream. */
   finish({ residual }: Stream): Tensor2D {
     return finalHidden(this.view, residual.x)
   }

@@ -12,11 +12,12 @@ import type {
 } from '#contract/inspection/divergence.ts'
 import { tokenKinds } from './token-kinds.ts'
 
-/** Number of stretches that a window's positions are grouped in, and number of worst places kept per run. */
+/** Number of groups that a window's positions are divided into. */
 const stretches = 8
+/** How many of the worst places are kept per run. */
 const mostWorst = 100
 
-/** One token for the sums: where it is, and which groups it belongs to. */
+/** One token: where it is, and which groups it belongs to. */
 interface Place {
   readonly page: number
   readonly at: number
@@ -79,7 +80,10 @@ interface Columns {
   readonly dense: readonly number[]
 }
 
-/** Computed as in llama.cpp's `kl_divergence` (tools/perplexity/perplexity.cpp), with errors of quantiles added. */
+/**
+ * Computes the numbers of llama.cpp's `kl_divergence` (tools/perplexity/perplexity.cpp), and the errors of quantiles, which llama.cpp does
+ * not report.
+ */
 function numbersOf({ divergence, change, loss, same, dense }: Columns): DivergenceOfRun['numbers'] {
   const sorted = Float64Array.from(divergence).sort()
   const squares = meanAndError(change.map((value) => value ** 2))
@@ -100,12 +104,12 @@ function numbersOf({ divergence, change, loss, same, dense }: Columns): Divergen
   }
 }
 
-/** exp of a mean, with its error propagated. */
+/** exp of a mean, with the mean's error propagated. */
 function exponential({ value, error }: Estimate): Estimate {
   return { value: Math.exp(value), error: error === null ? null : Math.exp(value) * error }
 }
 
-/** The ratio of two perplexities on the same tokens. Their errors are correlated, so the covariance is subtracted. */
+/** The ratio of two perplexities on the same tokens. The two are correlated, so their covariance is subtracted in the error. */
 function ratioOf(loss: readonly number[], dense: readonly number[]): Estimate {
   const [own, other] = [meanAndError(loss), meanAndError(dense)]
   const ratio = Math.exp(own.value - other.value)
@@ -138,13 +142,13 @@ function groupsOf(
   })
 }
 
-/** Positions in order, scripts by their number of tokens. */
+/** Sorts positions in order and scripts by their number of tokens. */
 function byPosition(by: TokenGroup['by'], a: string, b: string, members: ReadonlyMap<string, readonly number[]>): number {
   if (by === 'position') return a < b ? -1 : 1
   return (members.get(b)?.length ?? 0) - (members.get(a)?.length ?? 0)
 }
 
-/** Sums of all pages as means over tokens. */
+/** Turns the sums of all pages into means over tokens. */
 function blocksOf(pages: readonly TokenPage[], index: number): BlockDistance[] | null {
   const sums = pages.map(({ distances }) => distances[index] ?? null)
   if (sums.includes(null)) return null

@@ -1,4 +1,4 @@
-/** The kinds of tokens, judged by their text and the text before them, in the order of the tables. */
+/** The kinds of tokens, in the order of the tables. A kind depends on the token's text and the text around it. */
 export const tokenKinds = ['word', 'word part', 'name', 'number', 'punctuation', 'code', 'space', 'bytes'] as const
 type TokenKind = (typeof tokenKinds)[number]
 
@@ -16,7 +16,7 @@ const scripts = [
   ['another script', /\p{L}/u],
 ] as const
 
-/** The script of the first letter; digits, signs and spaces have none. */
+/** The script of the first letter. Digits, signs and spaces have no script. */
 export function scriptOf(text: string): string {
   const letter = /\p{L}/u.exec(text)?.[0]
   if (letter === undefined) return 'no letters'
@@ -24,8 +24,8 @@ export function scriptOf(text: string): string {
 }
 
 /**
- * The kind of a token. Code is recognised by the token's line: brackets, assignments, calls, or words joined as in programs. A name begins
- * with a capital within a sentence.
+ * Determines the kind of a token. Code is recognised by the token's line: brackets, assignments, calls, or words joined as in programs. A
+ * name begins with a capital letter within a sentence.
  */
 export function kindOf(text: string, before: string, after: string): TokenKind {
   if (text === '' || text.includes('\uFFFD')) return 'bytes'
@@ -40,7 +40,7 @@ export function kindOf(text: string, before: string, after: string): TokenKind {
 
 const lastWord = (text: string): string => /[\p{L}'’]+$/u.exec(text)?.[0] ?? ''
 
-/** Whether a word that follows is not the first of its sentence. */
+/** Whether a word that follows `before` is not the first of its sentence. */
 function isWithinSentence(before: string, word: string): boolean {
   const rest = before.slice(0, before.length - word.length).trimEnd()
   return rest !== '' && !/[.!?:\n"“”•*#>]$/.test(rest) && !/\n\s*$/.test(before.slice(0, before.length - word.length))

@@ -10,7 +10,10 @@ import { compareTokens, type TokenScores } from './compare-tokens.ts'
 import { passSideBySide, type Subject } from './side-by-side.ts'
 import { kindOf, scriptOf, tokenKinds } from './token-kinds.ts'
 
-/** Windows by pages: the first window alone, so that it is available early, then as many as share a pass. */
+/**
+ * Divides windows into pages. The first page is one window, so that it is available early; the others have as many windows as fit in one
+ * pass.
+ */
 export function pagesOf(windows: Windows): WindowGroup[] {
   const [first] = groupWindows(windows.slice(0, 1))
   const rest = groupWindows(windows.slice(1)).map((group) => ({ ...group, indices: group.indices.map((index) => index + 1) }))
@@ -22,7 +25,7 @@ interface PageContext {
   readonly subjects: readonly Subject[]
   readonly tokenizer: Tokenizer | undefined
   readonly signal: AbortSignal
-  /** Called after each part that the page went through. */
+  /** Called after each part of the model that the page's windows have passed. */
   progress?(): void
 }
 
@@ -56,7 +59,10 @@ export async function makeTokenPage(context: PageContext, page: number, group: W
   }
 }
 
-/** Row i of a window predicts token i + 1. Moves numbers to the token that they are about, rounded to seven digits. */
+/**
+ * Row i of a window predicts token i + 1. Returns a function that moves numbers from rows to the tokens they are about, and rounds them to
+ * seven digits.
+ */
 function shifter(tokens: number): (values: ArrayLike<number>, each?: number) => number[] {
   return (values, each = 1) =>
     Array.from({ length: values.length }, (_, i) => {

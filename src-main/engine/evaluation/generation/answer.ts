@@ -17,7 +17,7 @@ export async function answerPrompt(
   if (ids.length >= maxLength)
     throw new EspalierError(
       'usage',
-      `The prompt has ${ids.length} tokens; with a total length of ${maxLength} no room is left for an answer.`,
+      `The prompt has ${ids.length} tokens; a total length of ${maxLength} leaves no room for an answer. Raise the length or shorten the prompt.`,
     )
   const answer = await beamSearch(view, ids, { ...paperBeams, maxLength, endIds: tokenizer.endIds }, signal ? { signal } : {})
   return tokenizer.decode(answer.ids, { skipSpecial: true })

@@ -43,7 +43,7 @@ class Finished {
     return this.#answers.reduce((worst, answer) => (answer.score < worst.score ? answer : worst))
   }
 
-  /** Whether no running beam can still matter. */
+  /** Whether no running beam can still beat the finished answers. */
   isDone(bestSum: number, generated: number, earlyStopping: boolean): boolean {
     if (this.#answers.length < this.#limit) return false
     return earlyStopping || this.#worst().score >= bestSum / generated
@@ -55,9 +55,9 @@ class Finished {
 }
 
 /**
- * Beam search as the 2SSP reference's qualitative evaluation runs it (transformers 4.47: no sampling, length penalty 1,
- * repeated n-grams forbidden, end tokens only from the first `beams` ranks). Keys and values are cached by block, so pruned
- * models answer the same with and without a cache.
+ * Beam search as the 2SSP reference's qualitative evaluation runs it (transformers 4.47: no sampling, length penalty 1, repeated n-grams
+ * forbidden, end tokens only from the first `beams` ranks). Keys and values are cached per block, so pruned models give the same answers
+ * with and without the cache.
  */
 export async function beamSearch(
   view: ModelView,

@@ -17,14 +17,14 @@ import { StopText } from './stop-text.ts'
 interface GenerationHost {
   emit(event: GenerationEvent): void
   readonly signal: AbortSignal
-  /** Aborts when one column is stopped, or all of them. */
+  /** The signal of one column. It aborts when this column or the whole request is stopped. */
   columnSignal(column: number): AbortSignal
 }
 
 type Answer = Extract<GenerationEvent, { type: 'answer' }>
 
 /**
- * Answers prompts with several plans over one model, side by side. Weights are loaded once, and tokens are reported as they come, with
+ * Answers prompts with several plans of one model, side by side. Weights are loaded once. Tokens are reported when they are generated, with
  * their probability and the likeliest alternatives. All columns start from the same seed.
  */
 export async function generateColumns(request: GenerationRequest, host: GenerationHost): Promise<void> {
@@ -44,7 +44,7 @@ export async function generateColumns(request: GenerationRequest, host: Generati
   )
 }
 
-/** One answer of one view, without reports: the same as `generateColumns` gives. A failure is thrown. */
+/** Returns one view's answer to one prompt, which is the same as in `generateColumns`. Reports nothing, and throws if the answer fails. */
 export async function answerWith({
   signal,
   ...context
@@ -121,7 +121,10 @@ class ColumnAnswer {
     const ids = [...tokenizer.encode(whole), ...continueFrom]
     if (ids.length === 0) throw new EspalierError('usage', 'An empty prompt cannot be answered. Write at least one word.')
     if (ids.length >= contextLength)
-      throw new EspalierError('usage', `The prompt has ${ids.length} tokens; this model reads at most ${contextLength}.`)
+      throw new EspalierError(
+        'usage',
+        `The prompt has ${ids.length} tokens; this model reads at most ${contextLength}. Shorten the prompt.`,
+      )
     return ids
   }
 
@@ -154,7 +157,7 @@ class ColumnAnswer {
     }
   }
 
-  /** Feeds the rest of the prompt. Returns the logits after it, and reports the prompt's own probabilities if requested. */
+  /** Feeds the prompt. Returns the logits after it, and reports the probabilities of the prompt's tokens if requested. */
   async #read(session: DecodingSession, ids: Int32Array): Promise<Float32Array | undefined> {
     const { request, host, column, prompt } = this.#context
     if (!request.scoresPrompts) return (await session.feed(ids, 1, this.#signal))[0]
@@ -189,7 +192,7 @@ class ColumnAnswer {
     return ended ? 'end of text' : 'length'
   }
 
-  /** Reports a finished answer token by token with the model's probabilities, all from one pass. */
+  /** Reports a finished answer token by token. One pass over it gives the model's probabilities. */
   async #reportAll(prompt: number[], generated: number[]): Promise<boolean> {
     if (generated.length === 0) return false
     const session = new DecodingSession(this.#context.view)

@@ -7,9 +7,9 @@ import { topIndices } from './probabilities.ts'
 import { StopText } from './stop-text.ts'
 
 interface Completion {
-  /** The most tokens to generate. */
+  /** The maximum number of tokens to generate. */
   readonly tokens: number
-  /** Texts that end it, not included. */
+  /** Texts that end the answer. The answer does not include them. */
   readonly stops: readonly string[]
   readonly signal: AbortSignal | undefined
 }

@@ -6,16 +6,16 @@ export function logProbabilities(logits: ArrayLike<number>): Float64Array {
   let sum = 0
   for (let i = 0; i < length; i++) sum += Math.exp((logits[i] as number) - top)
   const shift = top + Math.log(sum)
-  // A plain loop: with a function call per element, this took longer than the token itself.
+  // A plain loop, because with a function call per element this took longer than generating the token.
   const result = new Float64Array(length)
   for (let i = 0; i < length; i++) result[i] = (logits[i] as number) - shift
   return result
 }
 
-/** Indices of the `count` largest values, largest first; ties go to the lower index. `best` holds indices that were read. */
+/** Indices of the `count` largest values, largest first; ties go to the lower index. Keeps the best indices so far in `best`. */
 export function topIndices(values: ArrayLike<number>, count: number): number[] {
   const best: number[] = []
-  /** The smallest of the best. Nothing is smaller until there are `count`. */
+  /** The smallest of the best values. NaN until there are `count` of them, so that no value counts as smaller. */
   let least = Number.NaN
   for (let index = 0; index < values.length; index++) {
     const value = values[index] as number
@@ -29,7 +29,7 @@ export function topIndices(values: ArrayLike<number>, count: number): number[] {
   return best
 }
 
-/** Tokens that would complete an n-gram which `ids` already holds. */
+/** Tokens that would complete an n-gram that `ids` already contains. */
 export function repeatedNgramEnds(ids: readonly number[], size: number): Set<number> {
   const ends = new Set<number>()
   if (size <= 0 || ids.length + 1 < size) return ends

@@ -9,7 +9,10 @@ interface SamplingSettings {
   readonly repetitionPenalty: number
 }
 
-/** Divides positive and multiplies negative logits of tokens that occurred (arXiv 1909.05858, section 4.1). */
+/**
+ * Lowers the logits of tokens that already occurred: divides positive logits by the penalty and multiplies negative ones (arXiv 1909.05858,
+ * section 4.1).
+ */
 function penalizeRepeats(logits: Float32Array, ids: readonly number[], penalty: number): Float32Array {
   if (penalty === 1) return logits
   const result = logits.slice()
@@ -20,7 +23,7 @@ function penalizeRepeats(logits: Float32Array, ids: readonly number[], penalty: 
   return result
 }
 
-/** Token ids that top-k, top-p and min-p leave, likeliest first, with probabilities normalised to 1. */
+/** The token ids that remain after top-k, top-p and min-p, likeliest first, with probabilities that sum to 1. */
 export function candidates(
   logits: Float32Array,
   ids: readonly number[],
@@ -42,7 +45,7 @@ export function candidates(
   return left.map(({ id, probability }) => ({ id, probability: probability / sum }))
 }
 
-/** Draws the next token; temperature 0 takes the likeliest. `uniform` gives numbers in [0, 1). */
+/** Draws the next token; with temperature 0, returns the likeliest. `uniform` returns random numbers in [0, 1). */
 export function chooseToken(logits: Float32Array, ids: readonly number[], settings: SamplingSettings, uniform: () => number): number {
   if (settings.temperature === 0) return at(topIndices(penalizeRepeats(logits, ids, settings.repetitionPenalty), 1), 0)
   let left = uniform()

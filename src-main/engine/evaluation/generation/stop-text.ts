@@ -1,4 +1,4 @@
-/** Ends a text at the first of several stop texts. What may be the beginning of one is held back until the next text decides. */
+/** Ends text at the first of several stop texts. Characters that may begin a stop text are held back until more text arrives. */
 export class StopText {
   readonly #stops: readonly string[]
   #held = ''
@@ -24,7 +24,7 @@ export class StopText {
     return text
   }
 
-  /** Characters at the end of a text that may begin a stop text. */
+  /** The number of characters at the end of a text that may begin a stop text. */
   #unsure(text: string): number {
     const longest = (stop: string): number => {
       for (let length = Math.min(stop.length - 1, text.length); length > 0; length--)

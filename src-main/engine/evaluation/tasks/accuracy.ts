@@ -10,8 +10,8 @@ interface Share {
 }
 
 /**
- * The measures of one task: `accuracy`, and `accuracy per character` if it is defined, with standard errors. Tasks with subjects get a row
- * for the whole, for each group and for each subject. A group's value and error are pooled from its subjects.
+ * The measures of one task: `accuracy`, and `accuracy per character` if it is defined, with standard errors. Tasks with subjects have only
+ * `accuracy`: a row for the task, for each group and for each subject. A group's value and error are pooled from its subjects.
  */
 export function measureAccuracy(task: string, outcomes: readonly Omit<Outcome, 'scores'>[]): TakenMeasure[] {
   const subjects = [...new Set(outcomes.flatMap((outcome) => outcome.subject ?? []))].sort()
@@ -38,7 +38,7 @@ function measureRows(task: string, outcomes: readonly Omit<Outcome, 'scores'>[])
   return normalised.length === 0 ? rows : [...rows, shareMeasure('accuracy per character', task, share(normalised))]
 }
 
-/** The share of true values; its error is the sample's standard deviation (n - 1) over the root of n. */
+/** The share of true values. Its error is the sample's standard deviation (with n - 1) divided by the square root of n. */
 export function share(values: readonly boolean[]): Share {
   const questions = values.length
   const value = values.filter(Boolean).length / questions
@@ -46,7 +46,7 @@ export function share(values: readonly boolean[]): Share {
   return { value, error, questions }
 }
 
-/** Several shares as one: the mean weighted by size, and the error from the pooled variance. */
+/** Combines several shares into one: the mean weighted by size, with the error from the pooled variance. */
 export function pool(shares: Share[]): Share {
   const questions = sum(shares.map((part) => part.questions))
   const value = sum(shares.map((part) => part.value * part.questions)) / questions

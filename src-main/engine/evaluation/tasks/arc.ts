@@ -21,10 +21,10 @@ const shared = {
   },
 }
 
-/** ARC (arXiv 1803.05457), the questions that simple methods answer. */
+/** ARC (arXiv 1803.05457): the questions that simple methods can answer. */
 export const arcEasy = defineTask({ ...shared, title: taskTitles.arc_easy, path: 'ARC-Easy/test-00000-of-00001.parquet' })
 
-/** ARC (arXiv 1803.05457), the questions that simple methods fail at. */
+/** ARC (arXiv 1803.05457): the questions that simple methods cannot answer. */
 export const arcChallenge = defineTask({
   ...shared,
   title: taskTitles.arc_challenge,

@@ -3,15 +3,17 @@ import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { splitTrailingSpace } from './python-text.ts'
 import type { Question, Request } from './task.ts'
 
-/** What encoding questions needs of a tokenizer. */
+/** The parts of a tokenizer that encoding questions needs. */
 export type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>
 
-/** A tokenizer that puts the begin token before every text. */
+/** Wraps a tokenizer so that it puts the begin token before every text. */
 export function beginning({ encode, beginId, endIds }: Encoder): Encoder {
   return beginId === undefined ? { encode, endIds } : { encode: (text) => [beginId, ...encode(text)], beginId, endIds }
 }
 
-/** A question's requests as token ids, joined if they have the same prefix. `places[choice]` says where to find a choice's likelihood. */
+/**
+ * A question's requests as token ids. Requests with the same prefix are joined. `places[choice]` says where the likelihood of a choice is.
+ */
 interface EncodedQuestion {
   requests: { prefix: Int32Array; continuations: Int32Array[] }[]
   places: { request: number; continuation: number }[]
@@ -38,15 +40,15 @@ interface Pair {
 }
 
 /**
- * Encodes context and continuation as one text. The continuation's tokens are those beyond the context's own count. White space at the end
- * of the context first moves to the continuation. Sequences that are too long are cut on the left.
+ * Encodes context and continuation as one text. If the context alone has n tokens, the continuation consists of all tokens after the first
+ * n. Before that, white space at the end of the context is moved to the continuation. Sequences that are too long are cut on the left.
  */
 function encodeRequest(tokenizer: Encoder, request: Request, contextLength: number): Pair[] {
   const [context, space] = splitTrailingSpace(request.context)
   const contextTokens = tokenizer.encode(context).length
   return request.continuations.map((text) => {
     const whole = tokenizer.encode(context + space + text)
-    // A tokenizer may merge both into fewer tokens than the context alone has. Then the last token is scored.
+    // The whole text may have no more tokens than the context alone. Then only the last token is scored.
     const border = Math.min(contextTokens, whole.length - 1)
     const pair =
       border > 0
@@ -60,14 +62,14 @@ function shorten({ prefix, continuation }: Pair, contextLength: number): Pair {
   if (continuation.length > contextLength) {
     throw new EspalierError(
       'invalid',
-      `An answer of ${continuation.length} tokens does not fit into the model's context of ${contextLength}. Leave this task out for this model.`,
+      `An answer of ${continuation.length} tokens does not fit in the model's context of ${contextLength} tokens. Leave out this task for this model.`,
     )
   }
   const room = contextLength + 1 - continuation.length
   return { prefix: prefix.slice(-room), continuation }
 }
 
-/** Replaces an empty context: the token that begins a text, else the one that ends it. */
+/** The token that replaces an empty context: the begin token, else an end token. */
 function startOf(tokenizer: Encoder): number {
   const id = tokenizer.beginId ?? tokenizer.endIds[0]
   if (id !== undefined) return id

@@ -31,7 +31,7 @@ export async function evaluateTask(
   }
 }
 
-/** The model's answers to the questions, in order. */
+/** Scores the questions with the model, in order. */
 export async function answerQuestions(
   model: LikelihoodModel,
   tokenizer: Encoder,
@@ -54,15 +54,15 @@ export async function answerQuestions(
   })
 }
 
-/** How many characters of a context, from its end, and of a choice are kept. */
+/** The maximum number of characters kept of a context (from its end) and of a choice. */
 const keptContext = 1500
 const keptChoice = 400
 
-/** A question in readable form. If choices have different contexts, what these do not share belongs to the choice. */
+/** A question in readable form. If the choices have different contexts, the part that these do not share becomes part of the choice. */
 function keepQuestion({ requests, gold }: Question, { scores, correct, correctPerCharacter }: Outcome): ScoredQuestion {
   const [first, ...others] = requests.map(({ context }) => context)
   const start = others.reduce((text, context) => commonStart(text, context), first ?? '')
-  // Choices begin with whole words.
+  // Cut at a space, so that choices begin with a whole word.
   const shared = others.length > 0 ? start.replace(/\S+$/, '') : start
   const choices = requests.flatMap(({ context, continuations }) => continuations.map((text) => context.slice(shared.length) + text))
   return {

@@ -24,7 +24,7 @@ export const hellaswag = defineTask({
   },
 })
 
-/** Removes WikiHow's markup. Not stripped again afterwards: spaces left at the ends count as characters. */
+/** Removes WikiHow's markup. The result is not stripped again, because in the harness spaces left at the ends count as characters. */
 export function clean(text: string): string {
   return strip(text)
     .replaceAll(' [title]', '. ')

@@ -6,7 +6,7 @@ import { piqa } from './piqa.ts'
 import type { Task } from './task.ts'
 import { winogrande } from './winogrande.ts'
 
-/** The zero-shot tasks, by the names that lm-evaluation-harness gives them. */
+/** The zero-shot tasks, by their names in lm-evaluation-harness. */
 export const tasks = {
   winogrande,
   arc_easy: arcEasy,

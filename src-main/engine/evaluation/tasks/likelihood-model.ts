@@ -1,16 +1,19 @@
-/** Token ids that several continuations follow. */
+/** A prefix of token ids, and several continuations of it. */
 export interface LikelihoodRequest {
   readonly prefix: Int32Array
   readonly continuations: readonly Int32Array[]
 }
 
-/** What scoring needs of a model. */
+/** The interface of a model for scoring. */
 export interface LikelihoodModel {
-  /** Most tokens the model reads at once; a prefix with a continuation has at most one more. */
+  /**
+   * The maximum number of tokens that the model reads at once. A prefix with a continuation may have one more, because the last token is
+   * only predicted.
+   */
   readonly contextLength: number
   /**
-   * Sum of the natural log-probabilities of the tokens of every continuation after its prefix, in float64, in the given order. The requests
-   * run together, and a prefix runs once for all its continuations. The last token of a continuation is never read, only predicted.
+   * Sums the natural log-probabilities of each continuation's tokens after its prefix, in float64. Results are in the given order. The
+   * requests run together, and a prefix runs once for all its continuations.
    */
   logProbabilities(requests: readonly LikelihoodRequest[], signal: AbortSignal): Promise<number[][]>
 }

@@ -16,7 +16,7 @@ const subjects = {
 
 type Group = keyof typeof subjects
 
-/** The group of each of MMLU's 57 subjects, as the evaluation harness publishes them (anatomy counts as stem there). */
+/** The group of each of MMLU's 57 subjects, as in lm-evaluation-harness (where anatomy belongs to stem). */
 export const mmluGroups: Readonly<Record<string, Group>> = Object.fromEntries(
   (Object.keys(subjects) as Group[]).flatMap((group) =>
     subjects[group]

@@ -6,7 +6,7 @@ import { askChoices, choiceNumber, defineTask } from './task.ts'
 
 const letters = ['A', 'B', 'C', 'D']
 
-/** MMLU (arXiv 2009.03300): four choices in the prompt, the letter is scored. */
+/** MMLU (arXiv 2009.03300): the prompt has four choices, and their letters are scored. */
 export const mmlu = defineTask({
   title: taskTitles.mmlu,
   split: 'test',

@@ -1,4 +1,4 @@
-/** What Python's `str` counts as white space, which is not quite what JavaScript's `trim` does. */
+/** The characters that Python's `str` counts as white space. They differ a little from those of JavaScript's `trim`. */
 const space = '\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000'
 const edges = new RegExp(`^[${space}]+|[${space}]+$`, 'g')
 const end = new RegExp(`[${space}]+$`)
@@ -8,7 +8,7 @@ export function strip(text: string): string {
   return text.replace(edges, '')
 }
 
-/** A text without the white space at its end, and that white space. */
+/** Splits the white space off the end of a text. Returns both. */
 export function splitTrailingSpace(text: string): [text: string, space: string] {
   const trailing = end.exec(text)?.[0] ?? ''
   return [text.slice(0, text.length - trailing.length), trailing]

@@ -19,7 +19,7 @@ export interface QuestionSource {
   fetchFile?: FetchHubFile
 }
 
-/** The questions of a task, the first `limit` of each of its subjects. */
+/** Reads the questions of a task: the first `limit` of each of its subjects. */
 export function readQuestions(id: TaskId, source: QuestionSource, limit = Number.POSITIVE_INFINITY): Promise<Question[]> {
   return underLimits(`The file of questions for ${tasks[id].title}`, () => readAllQuestions(id, source, limit))
 }
@@ -39,7 +39,7 @@ async function readAllQuestions(id: TaskId, source: QuestionSource, limit: numbe
   throw new EspalierError('invalid', `${task.title} has no questions in ${source.folder ?? task.file.path}.`)
 }
 
-/** The rows of a task's files, each with its location. */
+/** Yields the rows of a task's files, each with its location for errors (`Row 3 of FILE`). */
 export async function* readRowsOf(id: string, rows: QuestionRows, source: QuestionSource): AsyncGenerator<{ row: Row; where: string }> {
   for (const file of await locateQuestions(id, rows, source)) {
     let number = 0
@@ -65,7 +65,7 @@ export function noQuestions({ title, split }: QuestionRows, folder: string): str
   return `${title} has no questions of its split "${split}" in ${folder}.`
 }
 
-/** What a task reads: its questions and, if it has them, the examples before them. */
+/** The splits that a task reads: its questions and, if it has any, the examples before them. */
 function rowsOf(id: TaskId | WrittenTaskId): (QuestionRows & { check(row: Row, where: string): unknown })[] {
   if (!isWrittenTaskId(id)) return [{ ...tasks[id], check: tasks[id].ask }]
   const task: WrittenTask = writtenTasks[id]
@@ -75,7 +75,7 @@ function rowsOf(id: TaskId | WrittenTaskId): (QuestionRows & { check(row: Row, w
 async function locateQuestions(id: string, rows: QuestionRows, { folder, fetchFile }: QuestionSource): Promise<string[]> {
   if (folder !== undefined) return listQuestionFiles(join(folder, id), rows)
   if (fetchFile) return [await fetchQuestions(id, rows, fetchFile)]
-  throw new EspalierError('usage', `${rows.title} needs a folder with its questions or the hub, and was given neither.`)
+  throw new EspalierError('usage', `${rows.title} needs a folder with its questions or the hub. Neither was given.`)
 }
 
 async function fetchQuestions(id: string, { file }: QuestionRows, fetchFile: FetchHubFile): Promise<string> {
@@ -87,7 +87,7 @@ async function fetchQuestions(id: string, { file }: QuestionRows, fetchFile: Fet
   }
 }
 
-/** The hub files of a task, and what to do if they cannot be downloaded. */
+/** The hub files of a task, and advice for when they cannot be downloaded. */
 export function questionFiles(id: TaskId | WrittenTaskId): { file: HubFile; advice: string }[] {
   return rowsOf(id).map(({ file }) => ({ file, advice: adviceFor(id, file) }))
 }
@@ -95,7 +95,10 @@ export function questionFiles(id: TaskId | WrittenTaskId): { file: HubFile; advi
 const adviceFor = (id: string, file: HubFile): string =>
   `Or put the file as ${join(id, file.path.split('/').at(-1) as string)} into a folder and give that folder.`
 
-/** The files of a split: those in a folder or files named after it; else all files except those in folders of other splits. */
+/**
+ * Lists the files of a split: the files in a folder named after the split, or the files whose names contain it. Without either, lists all
+ * files that are not in folders of other splits.
+ */
 async function listQuestionFiles(folder: string, task: QuestionRows): Promise<string[]> {
   const found = await stat(folder).catch(() => undefined)
   if (!found?.isDirectory()) {
@@ -109,12 +112,12 @@ async function listQuestionFiles(folder: string, task: QuestionRows): Promise<st
   const entries = (await readdir(folder, { withFileTypes: true })).sort((a, b) => (a.name < b.name ? -1 : 1))
   const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
   const files = entries.filter((entry) => !entry.isDirectory() && isQuestionFile(entry.name)).map(({ name }) => name)
-  // A clone of a data set may hold several configurations, and the task has one of them.
+  // A clone of a data set may hold several configurations, of which the task uses one.
   const own = [task.split, task.file.path.split('/')[0]].find((name) => name !== undefined && folders.includes(name))
   if (own !== undefined) return listQuestionFiles(join(folder, own), task)
   const ofSplit = files.filter((name) => isOf(name, task.split))
   if (ofSplit.length > 0) return ofSplit.map((name) => join(folder, name))
-  // Questions must not be examples of themselves.
+  // Examples must not be taken from the test split, where a question could be its own example.
   const unnamed = task.split === 'train' ? files.filter((name) => !isOf(name, 'test')) : files
   const others = splits.filter((split) => split !== task.split)
   const open = folders.filter((name) => !others.some((split) => isOf(name, split)))

@@ -1,12 +1,12 @@
 import type { LikelihoodModel, LikelihoodRequest } from './likelihood-model.ts'
 import type { Question } from './task.ts'
 
-/** Tokens that run together: larger products are no faster. */
+/** The number of tokens that run together. Larger products are not faster. */
 const tokensPerBatch = 2048
 
 /**
- * Log-probabilities of the continuations of requests of any length, in the given order. The longest run first, so that a model too large
- * for its memory fails at the start rather than at the end. Requests run side by side without padding, so that products are large.
+ * Log-probabilities of the continuations of requests of any length, in the given order. Requests run side by side without padding, so that
+ * products are large. Those with the longest prefix run first: if memory is too small, the task fails at its start.
  */
 export async function scoreContinuations(
   model: LikelihoodModel,
@@ -50,13 +50,15 @@ function makeBatches(requests: readonly LikelihoodRequest[]): Numbered[][] {
   return batches
 }
 
-/** Tokens that are read for a request. */
+/** The number of tokens that are read for a request. */
 const tokensOf = ({ prefix, continuations }: LikelihoodRequest): number =>
   continuations.reduce((sum, { length }) => sum + length - 1, prefix.length)
 
-/** Whether the likeliest choice is the right one, in total and per character; the first wins a tie. */
+/**
+ * Whether the likeliest choice is right, by its total likelihood and by its likelihood per character. In a tie, the first choice counts.
+ */
 export interface Outcome {
-  /** One log-likelihood a choice, in nats. */
+  /** A log-likelihood per choice, in nats. */
   scores: number[]
   correct: boolean
   correctPerCharacter?: boolean

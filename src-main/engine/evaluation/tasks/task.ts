@@ -23,7 +23,7 @@ export interface Question {
 
 export interface Task {
   title: string
-  /** The published split, on the hub. */
+  /** The file of the published split on the hub. */
   file: HubFile
   split: 'validation' | 'test'
   /** Turns a row into a question. Throws `invalid` naming `where` if a column is missing or wrong. */
@@ -38,12 +38,12 @@ interface Definition<Document> extends Omit<Task, 'ask' | 'file'> {
   ask(document: Document): Question
 }
 
-/** The number of a choice, as a number or as digits. */
-export const choiceNumber = z.union([z.number().int(), z.string().regex(/^\d+$/, 'no number').transform(Number)])
+/** The index of a choice, as a number or as a string of digits. */
+export const choiceNumber = z.union([z.number().int(), z.string().regex(/^\d+$/, 'not a number').transform(Number)])
 /** A label, as text or as a number. */
 export const choiceLabel = z.union([z.string(), z.number().transform(String)])
 
-/** A task from its columns and the rule that makes a question of a document. */
+/** Makes a task from its columns and a rule that turns a row into a question. */
 export function defineTask<Document>(definition: Definition<Document>): Task {
   const { title, split, repository, revision, path, columns } = definition
   return {
@@ -54,7 +54,7 @@ export function defineTask<Document>(definition: Definition<Document>): Task {
       const parsed = readWith(columns, row)
       if (parsed.success) return checkGold(definition.ask(parsed.data), where)
       const [issue] = explainIssues(parsed.error, row)
-      throw new EspalierError('invalid', `${where} is no ${title} question: ${issue?.message}`)
+      throw new EspalierError('invalid', `${where} is not a valid ${title} question: ${issue?.message}`)
     },
   }
 }

@@ -13,7 +13,7 @@ export const winogrande = defineTask({
   columns: z.object({ sentence: z.string().includes('_'), option1: z.string(), option2: z.string(), answer: choiceLabel }),
   ask({ sentence, option1, option2, answer }) {
     const gap = sentence.indexOf('_')
-    // The space is there even before punctuation, as in the published harness.
+    // The harness adds the space even before punctuation.
     const continuations = [` ${strip(sentence.slice(gap + 1))}`]
     const requests = [option1, option2].map((option) => ({ context: sentence.slice(0, gap) + option, continuations }))
     return { requests, gold: ['1', '2'].indexOf(answer) }

@@ -17,10 +17,10 @@ interface Writing {
   readonly report: (done: number) => void
 }
 
-/** Answers that are kept to be read. */
+/** How many answers are kept for the user to read. */
 const keptAnswers = 5
 
-/** The model's greedy answers to questions. Prompts that leave no room for an answer are truncated on the left. */
+/** Generates the model's greedy answers to questions. Prompts that leave no room for an answer are cut on the left. */
 export async function writeAnswers(
   view: ModelView,
   tokenizer: Tokenizer,
@@ -39,7 +39,7 @@ export async function writeAnswers(
   return texts
 }
 
-/** Judges the answers to a task: the share that each of its rules accepts, and the first answers. */
+/** Judges the answers to a task. Returns the share that each of its rules accepts, and the first few answers. */
 export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[], texts: readonly string[]) {
   const judged = questions.map(({ judge }, index) => judge(at(texts, index)))
   const rules = Object.keys(judged[0] ?? {}) as MeasureName[]
@@ -48,12 +48,12 @@ export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[
   return { measures, answers }
 }
 
-/** Throws `invalid` if prompts would have no room beside answers, which no other amount would change. */
+/** Throws `invalid` if answers alone fill the model's context, so that no prompt fits. */
 export function requireRoom({ title, tokens }: WrittenTask, contextLength: number): void {
   if (contextLength > tokens) return
   throw new EspalierError(
     'invalid',
-    `${title} has answers of up to ${tokens} tokens, but the model's context is ${contextLength} tokens, prompt included. Leave this task out for this model.`,
+    `${title} has answers of up to ${tokens} tokens, but the model's context is ${contextLength} tokens, prompt included. Leave out this task for this model.`,
   )
 }
 

@@ -33,7 +33,7 @@ export const gsm8k: WrittenTask = {
   },
 }
 
-/** Replaces an answer without a number. */
+/** The value for answers without a number. */
 const none = '[invalid]'
 
 /** The first number after `####`. */
@@ -41,12 +41,12 @@ function strictNumber(text: string): string {
   return strip(/#### (-?[0-9.,]+)/.exec(text)?.[1] ?? none)
 }
 
-/** The last number, however it is written. */
+/** The last number in the text, in any notation. */
 function lastNumber(text: string): string {
   return strip(text.match(/-?[$0-9.,]{2,}|-?[0-9]+/g)?.at(-1) ?? none)
 }
 
-/** Equal without commas, dollars, the worked solution, a full stop at the end, and case. */
+/** Whether a number equals the right answer, ignoring commas, dollar signs, the worked solution, a full stop at the end, and case. */
 function equal(found: string, answer: string): boolean {
   return plain(found) === plain(answer)
 }

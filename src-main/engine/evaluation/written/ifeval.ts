@@ -49,7 +49,10 @@ function judge(text: string, instructions: readonly Check[]) {
   }
 }
 
-/** An answer without its first line, its last line or both, often a greeting or sign-off, each also without asterisks. */
+/**
+ * The variants of an answer that are judged: whole, and without its first line, its last line or both, which are often a greeting or a
+ * sign-off. Each variant also without asterisks.
+ */
 function variants(text: string): string[] {
   const lines = text.split('\n')
   const cut = [lines.slice(1), lines.slice(0, -1), lines.slice(1, -1)].map((part) => strip(part.join('\n')))

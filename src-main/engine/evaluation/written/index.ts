@@ -3,7 +3,7 @@ import { gsm8k } from './gsm8k.ts'
 import { ifeval } from './ifeval.ts'
 import type { WrittenTask } from './written-task.ts'
 
-/** The tasks whose answers are written, by the names that lm-evaluation-harness gives them. */
+/** The tasks with written answers, by their names in lm-evaluation-harness. */
 export const writtenTasks = { gsm8k, ifeval } as const satisfies Record<WrittenTaskId, WrittenTask>
 
 export function isWrittenTaskId(name: string): name is WrittenTaskId {

@@ -8,7 +8,7 @@ export type Check = (answer: string) => boolean
 const relation = z.enum(['less than', 'at least'])
 const count = z.number().int()
 
-/** A check whose details must be present; undefined if they are not, so that its prompt is left out. */
+/** Makes a check that needs details. Returns undefined if they are missing or invalid, so that the prompt is left out. */
 function withDetails<Details extends object>(details: z.ZodType<Details>, make: (details: Details) => Check) {
   return (given: Record<string, unknown>): Check | undefined => {
     const read = readWith(details, given)
@@ -27,7 +27,7 @@ const countMatches = (text: string, pattern: string, flags = 'giu') => text.matc
 /** The harness treats words of the data as patterns, but untrusted patterns could backtrack forever. */
 const literally = RegExp.escape
 
-/** `\w` and `\b` of Python, which know all letters. */
+/** Python's `\w` and `\b`, which include the letters of all scripts. */
 const wordCharacter = '[\\p{L}\\p{N}_]'
 const wordEdge = `(?:(?<=${wordCharacter})(?!${wordCharacter})|(?<!${wordCharacter})(?=${wordCharacter}))`
 
@@ -146,7 +146,7 @@ export const checks: Readonly<Record<string, (details: Record<string, unknown>) 
   'punctuation:no_comma': plain((text) => !text.includes(',')),
 }
 
-/** Parts between dividers; NaN if one in the middle is empty. Empty ones at the ends do not count. */
+/** The number of parts between dividers; NaN if a part in the middle is empty. Empty parts at the ends do not count. */
 function countBetween(text: string, divider: RegExp): number {
   const parts = text.split(divider).map(strip)
   if (parts.slice(1, -1).includes('')) return Number.NaN
@@ -161,14 +161,14 @@ function startsParagraph(text: string, { paragraphs, place, word }: { paragraphs
   return first !== '' && written === paragraphs && letters.toLowerCase() === word
 }
 
-/** Text between asterisks, including double ones. */
+/** Counts the texts between single or double asterisks. */
 function countHighlights(text: string): number {
   const single = (text.match(/\*[^\n*]*\*/g) ?? []).map((found) => found.replace(/^\*+|\*+$/g, ''))
   const double = (text.match(/\*\*[^\n*]*\*\*/g) ?? []).map((found) => found.slice(2, -2))
   return [...single, ...double].filter((found) => strip(found) !== '').length
 }
 
-/** JSON, also between Markdown's ticks. Python also reads NaN and infinities. */
+/** Whether a text is JSON, also inside Markdown's backticks. NaN and infinities are allowed, as in Python. */
 function isJson(text: string): boolean {
   const inside = strip(
     strip(text)

@@ -15,7 +15,7 @@ export interface AskedQuestion {
   readonly judge: WrittenQuestion['judge']
 }
 
-/** The first `limit` questions of a task with their examples, and how many rows before the last one were left out, by reason. */
+/** Reads the first `limit` questions of a task, with their examples. Also returns how many of the rows read were left out, by reason. */
 export function readWritten(
   id: WrittenTaskId,
   source: QuestionSource,

@@ -5,28 +5,29 @@ import type { MeasureName } from '#contract/runs/measures.ts'
 import type { Row } from '#engine/data/rows.ts'
 import type { QuestionRows } from '../tasks/question-rows.ts'
 
-/** A question, and the answer that an example shows. The last turn of a prompt has none. */
+/** A question and, in an example, its answer. The last turn of a prompt has no answer. */
 export interface Turn {
   readonly asked: string
   readonly answer?: string
 }
 
-/** Whether an answer is right, by several rules; one rule may judge several parts of an answer. */
+/** Whether an answer is right by each of several rules. A rule may judge several parts of an answer. */
 export type Judged = Readonly<Partial<Record<MeasureName, boolean | readonly boolean[]>>>
 
 /** A task whose answers are written by the model and checked by a program. */
 export interface WrittenTask extends QuestionRows {
-  /** Where the examples before a prompt are drawn from, and how many there are. */
+  /** The split that examples before a prompt are drawn from, and their number. */
   readonly examples?: QuestionRows & { readonly count: number }
-  /** Tokens that an answer may have, and texts that end it. */
+  /** The maximum number of tokens in an answer. */
   readonly tokens: number
+  /** Texts that end an answer. */
   readonly stops: readonly string[]
-  /** Turns a row into something to ask, or says why its answer cannot be checked. Throws `invalid` naming `where`. */
+  /** Turns a row into a question, or returns why its answer cannot be checked. Throws `invalid` naming `where`. */
   read(row: Row, where: string): WrittenQuestion | LeftOut
 }
 
 export interface LeftOut {
-  /** What a prompt that is left out contains: `instructions that ...`. */
+  /** Why the prompt is left out, as an object of "have": `instructions that ...`. */
   readonly leftOut: string
 }
 

@@ -9,7 +9,7 @@ import { writeWindows } from '#engine/pruning/recovery/written-text.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { RunPlace } from './run-place.ts'
 
-/** Refits the kept projections, if the request asks for it. */
+/** Refits the kept projections, if the request asks for a repair. */
 export async function repairResult(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; repair?: Repair }> {
   const { model, steps, request } = place
   const { repair: wanted, seed } = request
@@ -30,14 +30,15 @@ export async function repairResult(place: RunPlace, result: MethodResult): Promi
   const seconds = (performance.now() - start) / 1000 + steps.foundSeconds + steps.sharedSeconds - found
   steps.seconds.repair = seconds
   const kept = projections.filter(({ before, after, experts }) => !(after < before) && experts?.fitted !== 0).length
-  if (kept > 0) place.note(`Repair: ${kept} of ${projections.length} projections kept their weights, as the held-out error did not fall.`)
+  if (kept > 0)
+    place.note(`Repair: ${kept} of ${projections.length} projections kept their weights, because their held-out error did not fall.`)
   const few = projections.reduce((sum, { experts }) => sum + (experts ? experts.all - experts.fitted : 0), 0)
-  if (few > 0) place.note(`Repair: ${few} experts received too few tokens to be fitted, and kept their weights. More windows help.`)
+  if (few > 0) place.note(`Repair: ${few} experts kept their weights, because they received too few tokens. Use more windows to fit them.`)
   const repair = { kind: wanted.kind, windows: windows.length, seconds, calibration: used, blocks: projections }
   return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, repair }
 }
 
-/** Trains the kept weights towards the dense model, if the request asks for it. */
+/** Trains the kept weights towards the dense model, if the request asks for a recovery. */
 export async function recoverResult(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; recovery?: Recovery }> {
   const { model, steps, request } = place
   const { recover: wanted, seed } = request
@@ -61,7 +62,7 @@ export async function recoverResult(place: RunPlace, result: MethodResult): Prom
   return { result: { ...result, plan, ...(tensors ? { tensors } : {}) }, recovery: { ...recovery, seconds } }
 }
 
-/** Windows used to measure perplexity or to fit a repair. */
+/** The windows that measure perplexity or fit the repair. A recovery must not train on them. */
 async function windowsInUse(place: RunPlace): Promise<Windows> {
   const { repair, measures, seed } = place.request
   const windows = repair ? [...(await place.read(repair.calibration, seed)).windows] : []
@@ -69,7 +70,7 @@ async function windowsInUse(place: RunPlace): Promise<Windows> {
   return windows
 }
 
-/** The plan names the files of its tensors. */
+/** Lists the files of the result's tensors in its plan. */
 export function withFiles(result: MethodResult): MethodResult {
   return result.tensors ? { ...result, plan: { ...result.plan, tensors: [...result.tensors.files] } } : result
 }

@@ -10,16 +10,16 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import type { RunPlace } from './run-place.ts'
 import { timePlans } from './time-plans.ts'
 
-/** A method's result, and the share that was requested or that met a budget. */
+/** A method's result, and the sparsity that was requested or that met the budget. */
 export interface ChosenPlan {
   readonly result: MethodResult
   readonly sparsity: number
-  /** Under a budget: the predicted cost, which decided the choice, and the real one. */
+  /** With a budget: the predicted cost, which the sparsity was chosen by, and the real cost. */
   readonly predicted?: number
   readonly real?: number
 }
 
-/** The method's plan for the request's amount: as requested, or as much as meets the budget. */
+/** Runs the method for the requested amount, or for the amount that meets the budget. */
 export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record<string, unknown>>, 'budget'>): Promise<ChosenPlan> {
   const { model, request } = place
   const { amount, method } = request
@@ -32,10 +32,12 @@ export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record
   return planWithin(model.spec, method, input, cost, { real: cost.of, near: 0.01, mayPass: false, attempts: 3 })
 }
 
-const relative =
-  ' It was timed in turns with the unpruned file, whose time at the start of the run counts, because the machine’s speed changes.'
+const relative = ' The machine’s speed changes, so this is relative to the time of the unpruned file at the start of the run.'
 
-/** A budget and what the run achieved. Measures the file if the run wrote one; otherwise its bytes follow from the plan. */
+/**
+ * The budget with the predicted and the real cost of the result, which are also noted. The size of a file that the run wrote is its real
+ * size; otherwise it is computed from the plan.
+ */
 export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, written: number | undefined): Pick<RunDocument, 'budget'> {
   const { amount } = place.request
   if (isPlain(amount) || predicted === undefined || real === undefined) return {}
@@ -44,9 +46,7 @@ export function budgetMet(place: RunPlace, { predicted, real }: ChosenPlan, writ
   const found = { predicted: inOwn(predicted), real: (isWritten ? written : undefined) ?? inOwn(real) }
   const off = `${(100 * Math.abs(found.predicted / found.real - 1)).toFixed(2)} % ${found.predicted < found.real ? 'less' : 'more'}`
   const text = 'bytes' in amount ? fileSizeText(found.real) : speedText(withValue(amount, found.real))
-  place.note(
-    `The file has ${text} where ${amountText(amount)} was asked for. The choice counted on ${off}.${'bytes' in amount ? '' : relative}`,
-  )
+  place.note(`The file has ${text}; ${amountText(amount)} was requested. The prediction was ${off}.${'bytes' in amount ? '' : relative}`)
   return { budget: 'bytes' in amount ? { ...typedBudget(amount, place.request), ...found } : { ...amount, ...found } }
 }
 

@@ -17,7 +17,7 @@ export class RunPlace {
   readonly precision: Precision
   readonly steps: RunSteps
   readonly notes: string[] = []
-  /** The windows read last, used to locate where their numbers were lost. */
+  /** The windows read last. If a value becomes NaN or infinite, they are used to find where. */
   lastRead: Windows = []
 
   constructor({ request, model, tokenizer, precision, steps }: Pick<RunPlace, 'request' | 'model' | 'tokenizer' | 'precision' | 'steps'>) {
@@ -43,7 +43,7 @@ export class RunPlace {
   }
 }
 
-/** Opens the request's model for its precision, and identifies it. */
+/** Opens the request's model in its precision, and identifies the model by its fingerprint. */
 export async function openPlace(request: RunRequest, host: RunHost, backend: string): Promise<{ place: RunPlace; fingerprint: string }> {
   const steps = new RunSteps(host)
   const opened = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
@@ -54,6 +54,6 @@ export async function openPlace(request: RunRequest, host: RunHost, backend: str
   host.emit({ type: 'model', fingerprint })
   const place = new RunPlace({ request, model, tokenizer: await openModelTokenizer(model), precision, steps })
   if (wanted !== 'auto' && wanted !== precision)
-    place.note(`Computed in float32, not in ${wanted}: attention with sinks and neurons with limits have no 16-bit products.`)
+    place.note(`Computed in float32, not in ${wanted}: 16-bit products do not support attention sinks or limits on neurons.`)
   return { place, fingerprint }
 }

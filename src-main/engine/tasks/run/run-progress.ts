@@ -1,6 +1,6 @@
 import type { Progress } from '#contract/runs/time/progress.ts'
 
-/** Turns counts into progress with a rate and the time left, at most ten times a second and always at the end of a phase. */
+/** Turns counts into progress reports with a rate and the remaining time, at most ten a second, and always one at the end of a phase. */
 export class ProgressMeter {
   readonly #emit: (progress: Progress) => void
   #phase = ''

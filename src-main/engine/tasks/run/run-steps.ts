@@ -19,7 +19,7 @@ import { ProgressMeter } from './run-progress.ts'
 
 /** What a run needs from its caller. */
 export interface RunHost {
-  /** Stores the results of steps before the run continues. */
+  /** Stores the result of each step before the run continues. */
   readonly steps: StepStore
   emit(event: RunEvent): void
   readonly signal: AbortSignal
@@ -32,12 +32,12 @@ interface StepRecord {
   readonly seconds: number
 }
 
-/** The steps of one run. Each is done once, found again after a kill, and timed by phase. */
+/** The steps of one run. Each step is computed once, found again if the run was killed, and timed by phase. */
 export class RunSteps {
   readonly host: RunHost
   readonly seconds: Record<string, number> = {}
   readonly passes: PassCount = { attention: 0, mlp: 0, head: 0 }
-  /** Seconds of steps that were already done. This run spent them in the process that died. */
+  /** Seconds of steps that an earlier process of this run had done before it was killed. */
   foundSeconds = 0
   /** Seconds of steps done by other runs. */
   sharedSeconds = 0
@@ -56,8 +56,8 @@ export class RunSteps {
   }
 
   /**
-   * Sets the model that the run computes on, and returns its fingerprint. From then on the fingerprint names every step, and no step is
-   * stored once the model's files have changed.
+   * Sets the model that the run computes on, and returns its fingerprint. From then on the fingerprint is part of every step's name, and
+   * storing a step fails if the model's files have changed.
    */
   async identify(model: Model, how: Omit<StepBase, 'model'>): Promise<string> {
     this.#path = model.path
@@ -67,7 +67,7 @@ export class RunSteps {
     const contents = found ? String((found.value as StepRecord).value) : await this.#readContents()
     if (!found) {
       if ((await quickKeyOf(model.path)) !== model.quickKey) throw replaced(model.path)
-      // Not counted in the run's own time.
+      // The time for reading the model does not count as the run's time.
       await this.host.steps.put(name, { value: contents, seconds: 0 } satisfies StepRecord)
     }
     this.#base = { ...how, model: contents }
@@ -99,7 +99,7 @@ export class RunSteps {
     return value
   }
 
-  /** A step that produces tensors. They go to a file, whose path and hash are stored with the rest of the result. */
+  /** A step that produces tensors. They are written to a file, and its path and hash are stored with the rest of the result. */
   async tensorStep<T extends object>(
     asked: StepRequest,
     compute: () => Promise<T & { tensors: TensorsToStore }>,
@@ -167,7 +167,7 @@ export class RunSteps {
     return shared > 0 ? { ...this.seconds, [sharedPhase]: shared } : this.seconds
   }
 
-  /** The run as a method sees it. */
+  /** The part of this class that a method may use. */
   methodRun(seed: number): MethodRun {
     return {
       seed,
@@ -185,7 +185,7 @@ export class RunSteps {
     }
   }
 
-  /** The run as a recovery sees it. */
+  /** The part of this class that a recovery may use. */
   recoveryRun(seed: number): MethodRun & StateStore {
     return {
       ...this.methodRun(seed),
@@ -195,7 +195,10 @@ export class RunSteps {
   }
 }
 
-/** Undefined for a damaged file of another run, so that it is made again. A damaged file of this run is an error, which a retry clears. */
+/**
+ * Opens a stored file of tensors. Returns undefined if the file is damaged and another run's, so that the step is computed again. Throws if
+ * it is damaged and this run's own, because a retry discards it.
+ */
 async function openStored(file: TensorFile, own: boolean): Promise<StoredTensors | undefined> {
   try {
     return await StoredTensors.open([file])
@@ -206,7 +209,4 @@ async function openStored(file: TensorFile, own: boolean): Promise<StoredTensors
 }
 
 const replaced = (path: string): EspalierError =>
-  new EspalierError(
-    'conflict',
-    `The model at ${path} was changed during the run, so the run stopped. Retry it to use the model that is there now.`,
-  )
+  new EspalierError('conflict', `The model at ${path} was changed during the run, so the run stopped. Retry the run to use the new model.`)

@@ -28,7 +28,10 @@ import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
 import { requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
 
-/** Runs one request from the model on disk to its document. Finished steps are taken from the host, so a killed run resumes. */
+/**
+ * Runs one request, from the model on disk to the run's document. Steps that the host has stored are not computed again, so a killed run
+ * resumes.
+ */
 export async function executeRun(request: RunRequest, host: RunHost): Promise<RunDocument> {
   const { method, seed } = request
   const backend = await openBackend(request.backend)
@@ -79,7 +82,7 @@ const choicesOf = (result: MethodResult) => ({
 
 interface Pruned extends ChosenPlan {
   readonly calibration: UsedData
-  /** Seconds that other runs spent on this run's pruning. */
+  /** Seconds of pruning that this run did not spend, because other runs had done the steps. */
   readonly sharedSeconds: number
 }
 
@@ -110,11 +113,11 @@ function precisionNotes({ precision }: RunPlace, result: MethodResult): string[]
   if (!certified) return []
   const { rounds, candidates, rescored } = certified
   return [
-    `Choices are float32's: of ${candidates} candidates in ${rounds} rounds, ranked with bfloat16 products, the ${rescored} that could win were scored again.`,
+    `Choices are the same as in float32: ${candidates} candidates in ${rounds} rounds were ranked with bfloat16 products, and the ${rescored} that could win were scored again.`,
   ]
 }
 
-/** Notes where the weights were if they did not all fit in memory as float32. */
+/** Adds a note on where the weights were kept, if they did not all fit in memory as float32. */
 function noteResidency(place: RunPlace, waited: number, seconds: number): void {
   const { residency } = place.model.store
   if (residency === 'resident') return
@@ -122,18 +125,18 @@ function noteResidency(place: RunPlace, waited: number, seconds: number): void {
   place.note(
     residency === 'packed'
       ? 'Weights stayed in memory as stored and were unpacked when they were used.'
-      : `Weights were read from the disk as they were used; ${share} % of the time for pruning was spent waiting for it.`,
+      : `Weights were read from disk when they were used; pruning spent ${share} % of its time waiting for the disk.`,
   )
 }
 
-/** The method's windows: as many as its options need, or fewer if the request says so. */
+/** Reads the calibration windows: as many as the method needs with its options, or fewer if the request says so. */
 async function readCalibration(place: RunPlace, wanted: number): Promise<ReadData> {
   const { calibration, method, seed } = place.request
   if (!calibration) throw new EspalierError('usage', `${method} needs calibration data. Choose a text for it.`)
   const { windows: most = wanted } = calibration
   const read = await place.read({ ...calibration, windows: Math.min(wanted, most) }, seed)
   for (const text of read.notes) place.note(`Calibration: ${text}`)
-  if (most > wanted) place.note(`Calibration: ${most} windows were asked for, ${method} looks at ${wanted} with these options.`)
+  if (most > wanted) place.note(`Calibration: ${most} windows were requested, but ${method} uses only ${wanted} with these options.`)
   return read
 }
 
@@ -173,7 +176,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   return { measures, evaluation, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
 }
 
-/** The inputs of measures, besides the view. */
+/** What measures need besides the view. */
 function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined) {
   const { model, tokenizer, steps } = place
   const { signal, fetchFile } = steps.host
@@ -208,7 +211,7 @@ function storedBytesPerParameter({ checkpoint, spec }: Model): number {
 }
 
 /**
- * Remaining parameters and their bytes as the model stores them, for the block stack and for everything including embedding and head. With
+ * Remaining parameters, and their bytes as the model stores them: of the block stack, and of the whole model with embedding and head. With
  * a weight type, the bytes are the file's size.
  */
 function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): TakenMeasure[] {

@@ -19,17 +19,20 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
 
-/** The weight type of the dense file that each file is timed against. */
+/** The weight type of the dense file that every file is timed against. */
 const denseType = 'F16'
 
 /** A run's result as a GGUF file of its weight type. */
 export interface StoredWeights {
   readonly bytes: number
-  /** Everything that determines the file besides the plan. */
+  /** Everything besides the plan that determines the file. */
   readonly identity: { readonly writer: number; readonly type: string; readonly importances: string | null }
-  /** The file; written first if needed. */
+  /** Returns the file. Writes it first if necessary. */
   open(): Promise<WrittenFile>
-  /** Writes the dense model in F16 beside it, so that both can be timed in turns. Undefined if the file already is that. */
+  /**
+   * Writes the dense model in F16 beside it, so that both can be timed in turns. Returns undefined if the file already is the dense model
+   * in F16.
+   */
   writeDense(): Promise<string | undefined>
   close(): Promise<void>
 }
@@ -43,18 +46,18 @@ interface WrittenFile {
   close(): Promise<void>
 }
 
-/** The step of a file is its size. A run that finds the size and all measures needs no file. */
+/** The result of this step is the file's size. A run that finds the size and all measures stored does not write the file. */
 const fileStep: StepKind = { version: 1 }
 
 /** Increase this when the bytes written for a plan change, because all measures of the file depend on them. */
 const writer = 2
 
-/** Throws early if the type cannot hold this model at all, or if its library is not installed. */
+/** Throws before any work if the weight type cannot hold this model at all, or if its library is not installed. */
 export function requireWeightType({ model, request }: RunPlace): void {
   if (request.weights !== undefined) layOutGguf({ model, plan: densePlan(model.spec) }, request.weights)
 }
 
-/** The result in the request's weight type. Undefined without one. */
+/** The result in the request's weight type; undefined if the request has none. */
 export async function storeWeights(place: RunPlace, result: MethodResult): Promise<StoredWeights | undefined> {
   const { weights: type } = place.request
   if (type === undefined) return undefined
@@ -126,18 +129,20 @@ async function writeDense({ model, request, steps }: RunPlace, folder: string): 
   return path
 }
 
-/** The text that importances are measured on, if the type uses them. */
+/** Reads the text that importances are measured on, if the weight type uses importances. */
 async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadData | undefined> {
   if (!weighsErrors(findMix(type))) return undefined
   const { model, request } = place
   const text = await place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
-  place.note(`Errors of ${type} were weighed by importances on ${text.windows.length} windows of ${namesOf(text).join(' and ')}.`)
+  place.note(
+    `Errors of ${type} were weighted by importances, measured on ${text.windows.length} windows of ${namesOf(text).join(' and ')}.`,
+  )
   return text
 }
 
 const namesOf = ({ used }: ReadData): string[] => (used.parts ?? [used]).map(({ source }) => basename(source))
 
-/** Weights of one plan have the same importances in every type. */
+/** The importances of one plan are the same for every weight type. */
 const importancesStep: StepKind = { version: 2 }
 
 async function importancesOf(place: RunPlace, result: MethodResult, text: ReadData): Promise<Importances> {

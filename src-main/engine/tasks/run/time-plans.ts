@@ -14,12 +14,15 @@ import { ownThreads } from '#runtime/threads.ts'
 import type { RunPlace } from './run-place.ts'
 import { writeFile } from './stored-weights.ts'
 
-/** Tokens of the prompt before generation. */
+/** Length in tokens of the prompt before generation. */
 const shortPrompt = 128
-/** Never shared: times are valid only for the run that took them. */
+/** Times are never shared between runs: they are valid only for the run that measured them. */
 const timesStep: StepKind = { version: 1, reach: 'own' }
 
-/** Times the plans' files in llama.cpp, in turns. Their weights are the model's own, in the run's type. One step for each set of plans. */
+/**
+ * Returns a function that writes plans as files in the run's weight type and times them in llama.cpp, in turns. The weights are the dense
+ * model's. Each set of plans is a step.
+ */
 export function timePlans(place: RunPlace, budget: SpeedBudget): TimePlans {
   const { weights: type = 'F16' } = place.request
   const on = 'milliseconds' in budget ? { prompt: budget.prompt } : { written: true }
@@ -39,14 +42,14 @@ interface Timed {
   readonly budget: SpeedBudget
 }
 
-/** Milliseconds for files of these plans, timed in turns: per generated token or to the first token, depending on the budget. */
+/** Times files of these plans in turns. Returns milliseconds per generated token or to the first token, depending on the budget. */
 export async function timeFiles(
   { model, method, type, budget }: Timed,
   plans: readonly Plan[],
   watch: { signal: AbortSignal; progress(done: number, total: number): void },
 ): Promise<number[]> {
   const folder = await makeScratchFolder()
-  // Speed does not depend on importances, but some types cannot be written without them.
+  // Some types cannot be written without importances. Their values do not affect the speed, so empty ones will do.
   const weights = weighsErrors(findMix(type)) ? { importances: { blocks: [], texts: [], tokens: 0 } } : {}
   try {
     const paths: string[] = []
@@ -55,7 +58,7 @@ export async function timeFiles(
     const prompts = ['milliseconds' in budget ? budget.prompt : shortPrompt]
     const settings = { prompts, rounds: usualRounds, threads: ownThreads(), device: 'CPU', texts: [] }
     const { files } = await benchFiles(paths, settings, watch)
-    // The fastest turn, because what disturbs a turn only makes it slower.
+    // The fastest turn counts, because other programs can only make a turn slower.
     return files.map(({ firstToken, decode }) => ('milliseconds' in budget ? 1000 * at(firstToken, 0).seconds.low : 1000 / decode.high))
   } finally {
     await rm(folder, { recursive: true, force: true })
