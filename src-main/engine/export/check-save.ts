@@ -16,7 +16,7 @@ import { findFormat, formats } from './index.ts'
 import { likelyPlans } from './likely-plan.ts'
 import type { Planned } from './pieces.ts'
 
-/** What to save: a run's plan, or the settings that will make one. */
+/** What to save: the plan of a run, or the settings of a run that will make one. */
 interface SaveCheck {
   readonly model: string
   readonly plan: Plan | null
@@ -27,7 +27,7 @@ interface SaveCheck {
   readonly ggufTypes: readonly string[]
 }
 
-/** The size in each of the formats, or why it cannot hold the model. Reads headers only. Throws for unknown formats. */
+/** The size in each format, or why the format cannot hold the model. Reads only headers. Throws for unknown formats. */
 export async function checkSave(check: SaveCheck): Promise<FormatOutline[]> {
   const { checkpoint, spec } = await openSpec(check.model)
   try {
@@ -51,7 +51,9 @@ export function expectedPlans(
   return method.likely?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
 }
 
-/** The outline of every format for a model whose plan is like one of these: the upper bound, and the lower one if it differs. */
+/**
+ * The outline of every format for a model whose plan will be similar to one of these: the largest size and, if it differs, the smallest.
+ */
 export async function outlineLikely(
   model: Planned['model'],
   plans: readonly Plan[],
@@ -63,7 +65,10 @@ export async function outlineLikely(
   return (all[0] ?? []).map((_, at) => joinOutlines(all.flatMap((outlines) => outlines[at] ?? [])))
 }
 
-/** One outline for several plans: the largest possible one, with the sizes of the others and why some may not be possible. */
+/**
+ * Joins the outlines of several plans into one: the largest that the format can hold, with the range of sizes, and with the reason if it
+ * cannot hold some plans.
+ */
 function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
   const possible = outlines.filter(({ bytes }) => bytes !== null)
   const sorted = [...possible].sort((one, other) => (one.bytes ?? 0) - (other.bytes ?? 0))
@@ -81,19 +86,20 @@ function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
 }
 
 /**
- * The outline of every format for a planned model, or why it cannot hold it. Reads no weights. Throws `usage` for unknown formats or types.
+ * The outline of every format for a pruned model, or why the format cannot hold it. Reads no weights. Throws `usage` for unknown formats or
+ * types.
  */
 export async function outlineFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
   if (ids.length === 0) throw new EspalierError('usage', `No format was named. Known are: ${Object.keys(formats).join(', ')}.`)
   const outlines: FormatOutline[] = []
   for (const format of ids) {
-    // Each type by itself, because one may hold the model where another cannot.
+    // Types are outlined one by one, because some may hold the model where others cannot.
     for (const type of findFormat(format).filesIn ? ggufTypes : [null]) outlines.push(await outlineOne(planned, format, type))
   }
   return outlines
 }
 
-/** A format cannot hold the model, or its writer is not installed. */
+/** Error codes of a format that cannot hold the model, or whose library is not installed. */
 const refusals: readonly string[] = ['infeasible', 'not-found']
 
 async function outlineOne(planned: Planned, format: string, type: string | null): Promise<FormatOutline> {

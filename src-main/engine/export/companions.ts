@@ -6,18 +6,21 @@ import { resolveInside } from '#runtime/resolve-inside.ts'
 import { writeInnerTokenizer } from './inner-tokenizer.ts'
 import { textWithoutCode } from './without-code.ts'
 
-/** Files beside the weights that are copied with a model: its tokenizer in every form, its templates. */
+/** Files beside the weights that are copied with a model: its tokenizer in every form, and its templates. */
 const carried =
   /^(tokenizer|special_tokens|added_tokens|vocab|merges|chat_template|generation_config|tekken\.json)|\.(model|tiktoken|jinja)$/
-/** Its licence and related files, however spelled. */
+/** Licence files and related ones, in any spelling. */
 const legal = /^(licen[cs]e|notice|copying|terms|acceptable[ _-]?use|use[ _-]?policy|.*[ _-]licen[cs]e\.)/i
-/** Code must not be beside weights, because a loader that trusts the folder would run it. */
+/** Endings of files that are never copied, because a loader that trusts the folder would run code in them. */
 const code = /\.(py|pyc|so|dll|dylib|pkl|pickle|pt|bin)$/i
 /** Files in which an entry may name code to load. */
 const config = /_(config|map)\.json$/
 const templates = 'additional_chat_templates'
 
-/** Copies what belongs to a model from its folder into another, without code. A model that is one file has its tokenizer inside. */
+/**
+ * Copies the files that belong to a model from its folder into another, without code. If the model is a single file, writes the tokenizer
+ * inside it.
+ */
 export async function copyCompanions(from: string, to: string): Promise<void> {
   if (!(await stat(from)).isDirectory()) return writeInnerTokenizer(from, to)
   const entries = await readdir(from, { withFileTypes: true })

@@ -1,11 +1,11 @@
 import { outside } from '#contract/at.ts'
-/** What to keep of a stored matrix. Undefined lists keep all. */
+/** What to keep of a stored matrix. An undefined list keeps everything. */
 export interface Cut {
-  /** Everything becomes zero. */
+  /** Whether all entries become zero. */
   readonly zero?: boolean
   /** Rows to keep; the others are dropped. */
   readonly rowsKept?: readonly number[] | undefined
-  /** Pads with zero rows up to this many. */
+  /** Pads with zero rows up to this number of rows. */
   readonly paddedRows?: number | undefined
   readonly columnsKept?: readonly number[] | undefined
   readonly paddedColumns?: number | undefined

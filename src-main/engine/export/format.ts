@@ -17,30 +17,30 @@ import { copyCompanions } from './companions.ts'
 import type { Importances } from './gguf/importances.ts'
 import type { Planned } from './pieces.ts'
 
-/** What a model card describes. */
+/** The model that a card describes. */
 export interface Described {
   readonly model: Pick<Model, 'name' | 'checkpoint' | 'spec'>
   readonly plan: Plan
   readonly method: string
-  /** What the card says about the run, if the plan comes from one. */
+  /** The facts about the run, if the plan comes from a run. */
   readonly run?: ExportedRun
 }
 
-/** The model to write, besides its weights. */
+/** Everything that a format needs to write a model. */
 export interface ExportRequest extends Described {
   readonly model: Model
-  /** The tensors that the plan names. */
+  /** The tensors that the plan refers to. */
   readonly tensors?: PlanTensors
   readonly folder: string
   readonly replace?: boolean
-  /** Weight types for formats that have a choice, one file each. */
+  /** Weight types, for formats that offer a choice. Each gets a file. */
   readonly ggufTypes?: readonly string[]
-  /** How much errors count in each column of a quantised file. */
+  /** How much errors count in each column of a quantised matrix. */
   readonly importances?: Importances
   readonly watch?: WriteWatch
 }
 
-/** Follows a save: receives the bytes written, and can stop it. */
+/** Receives the progress of a save in bytes, and can cancel it. */
 export interface WriteWatch {
   readonly signal?: AbortSignal
   onBytes?(bytes: number): void
@@ -57,15 +57,15 @@ export interface Outline {
 /** A file format for pruned models. */
 export interface ExportFormat {
   readonly id: FormatId
-  /** Its place in lists; a new format takes the next number. */
+  /** Its position in lists. A new format takes the next number. */
   readonly order: number
   readonly title: string
   readonly summary: string
-  /** Whether Espalier opens what it writes. */
+  /** Whether Espalier can open what the format writes. */
   readonly reopens: boolean
-  /** What it would write, with a weight type if it has types. Throws `infeasible` if it cannot hold the model. */
+  /** Describes what the format would write, in a weight type if it has types. Throws `infeasible` if it cannot hold the model. */
   outline(planned: Planned, type: string): Promise<Outline>
-  /** Size of its weight files on disk, headers included, with a weight type if it has types. */
+  /** The size of the weight files on disk, headers included, in a weight type if the format has types. */
   fileBytes(described: Described, type: string): Promise<number>
   write(request: ExportRequest): Promise<void>
   /** For formats that write a file per weight type: the files in the folder. In other formats, the folder is the model. */
@@ -85,7 +85,10 @@ interface FolderContents {
   readonly files: Record<string, string>
 }
 
-/** Writes a model folder that appears only when complete, with the tokenizer of the original model. */
+/**
+ * Writes a safetensors folder, with the tokenizer of the original model. It appears only when complete. `write-shards.ts` names the weight
+ * files.
+ */
 export async function writeModelFolder(
   { model, folder, replace, watch }: ExportRequest,
   { tensors, config, files }: FolderContents,
@@ -102,12 +105,12 @@ export async function writeModelFolder(
   )
 }
 
-/** Where the config of the text model alone has decimals. */
+/** Paths of the numbers that the config writes with decimals, also for the config of the text model alone. */
 function decimalsOf({ checkpoint: { decimals } }: Model): Set<string> {
   return new Set([...decimals].flatMap((path) => [path, path.replace(/^text_config\./, '')]))
 }
 
-/** Tensors that report their bytes when they are computed, until the watch stops it. */
+/** Wraps tensors so that computing one checks the watch's signal and reports its bytes. */
 export function watched<T extends { bytes: () => Promise<Uint8Array> | Uint8Array }>(tensors: readonly T[], watch: WriteWatch = {}): T[] {
   return tensors.map((tensor) => ({
     ...tensor,

@@ -4,10 +4,13 @@ import { toErrorMessage } from '#contract/errors.ts'
 import { readGgufTokenizer } from '#engine/tokenizer/gguf-tokenizer.ts'
 import type { TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
 
-/** Writes the tokenizer inside a GGUF file as the files that a folder would have. Writes nothing if the file has no readable one. */
+/**
+ * Writes the tokenizer inside a GGUF file as separate files, as a model folder has them. Writes nothing if the file has no readable
+ * tokenizer.
+ */
 export async function writeInnerTokenizer(model: string, folder: string): Promise<void> {
   const files = await readGgufTokenizer(model).catch((thrown: unknown) => {
-    // A model without a tokenizer stays without one.
+    // A model without a tokenizer is written without one.
     if (toErrorMessage(thrown).code !== 'not-found') throw thrown
   })
   if (!files || files.where !== model) return

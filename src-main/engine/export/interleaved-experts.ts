@@ -6,8 +6,8 @@ import { putColumns } from '#engine/checkpoint/turned.ts'
 const part = /^(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)$/
 
 /**
- * Joins separate experts into gpt-oss's tensors for all experts: rows are inputs, and gates and ups alternate. Other tensors stay
- * unchanged.
+ * Joins the tensors of separate experts into gpt-oss's tensors for all experts, whose rows are inputs and in which gates and ups alternate.
+ * Other tensors stay unchanged.
  */
 export function interleaveExperts(tensors: readonly TensorToWrite[]): TensorToWrite[] {
   const own = tensors.filter(({ name }) => part.test(name))
@@ -18,7 +18,7 @@ export function interleaveExperts(tensors: readonly TensorToWrite[]): TensorToWr
   return [...tensors.filter(({ name }) => !part.test(name)), ...[...joined].map(([name, parts]) => joinParts(name, parts))]
 }
 
-/** One tensor of all experts; a bias is a matrix of one column. */
+/** Joins parts into one tensor of all experts. A bias is treated as a matrix with one column. */
 function joinParts(name: string, parts: readonly TensorToWrite[]): TensorToWrite {
   const { dtype, shape } = at(parts, 0)
   const [rows = 1, columns = 1] = shape

@@ -9,29 +9,32 @@ export interface Removal {
   readonly attentionRemoved: number | null
   readonly blocksRemoved: number | null
   readonly neuronsRemovedPerBlock: number | null
-  /** In total over all mixtures, equally many each. */
+  /** The total over all mixtures. The same number is removed from each. */
   readonly expertsRemoved?: number | undefined
 }
 
-/** Where a method may take its parts from: attention at the end and MLPs at the beginning, the other way round, or both from one block. */
-type Place = 'apart' | 'turned' | 'together'
+/**
+ * Which blocks a method may remove parts from: attention from the last and MLPs from the first blocks, the other way round, or both from
+ * the last blocks.
+ */
+type Placement = 'attentionLast' | 'attentionFirst' | 'sameBlocks'
 
 /**
- * Plans of the kind and size that a method may reach, before it has decided anything. They show which formats will hold its result, and its
- * smallest and largest size. If attention submodules and MLPs are removed one by one, formats differ by whether the rest of two blocks fits
- * into one, and by whether the first block keeps its attention.
+ * Plans of the kind and size that a method may decide on, before it has run. They show which formats will hold its result, and its smallest
+ * and largest size. If a method removes attention submodules and MLPs one by one, sizes depend on whether the remaining parts of two blocks
+ * fit in one, and some formats need attention in the first block.
  */
 export function likelyPlans(spec: DecoderSpec, unit: string, removal: Removal): Plan[] {
-  const places: readonly Place[] =
+  const placements: readonly Placement[] =
     unit === 'submodule'
-      ? ['apart', 'turned', 'together']
+      ? ['attentionLast', 'attentionFirst', 'sameBlocks']
       : (removal.attentionRemoved ?? 0) > 0 && unit !== 'block'
-        ? ['apart', 'turned']
-        : ['apart']
-  return places.map((place) => likelyPlan(spec, unit, removal, place))
+        ? ['attentionLast', 'attentionFirst']
+        : ['attentionLast']
+  return placements.map((placement) => likelyPlan(spec, unit, removal, placement))
 }
 
-function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Place): Plan {
+function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, placement: Placement): Plan {
   const plan = withoutFirstExperts(spec, removal.expertsRemoved ?? 0)
   if (unit === 'width') return { ...plan, slice: { width: spec.hidden } }
   const { attentionRemoved, blocksRemoved, neuronsRemovedPerBlock } = removal
@@ -44,8 +47,9 @@ function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, place: Pl
     if (block) plan.blocks[index] = { ...block, ...part }
   }
   const attentions = unit === 'block' ? (blocksRemoved ?? 0) : (attentionRemoved ?? 0)
-  removeMany(attentions, place !== 'turned', { attention: 'removed' })
-  if (unit === 'block' || unit === 'submodule') removeMany(blocksRemoved ?? 0, unit === 'block' || place !== 'apart', { mlp: 'removed' })
+  removeMany(attentions, placement !== 'attentionFirst', { attention: 'removed' })
+  if (unit === 'block' || unit === 'submodule')
+    removeMany(blocksRemoved ?? 0, unit === 'block' || placement !== 'attentionLast', { mlp: 'removed' })
   for (const index of narrowedBlocks(spec)) {
     const { width } = layoutOf(spec, index)
     const kept = width - (neuronsRemovedPerBlock ?? 0)

@@ -15,11 +15,11 @@ import type { AddPiece, Planned } from './pieces.ts'
 interface MixtureSizes {
   /** Width to which each expert is padded. */
   readonly width: number | undefined
-  /** Experts of a mixture that is written as zeros. */
+  /** The number of experts in a mixture that is written as zeros. */
   readonly experts: number | undefined
 }
 
-/** The mixture of a block as a plan leaves it: kept experts renumbered in order, and the router with only their rows. */
+/** Adds the mixture of a pruned block: kept experts are renumbered in order, and the router has only their rows. */
 export function addMixture(
   { model, plan, tensors }: Planned,
   block: number | undefined,
@@ -79,7 +79,7 @@ interface ExpertCut {
   readonly width: number | undefined
   /** Factor on the down projection. */
   readonly scale?: number | undefined
-  /** The plan's tensor that replaces it. */
+  /** The plan's tensor that replaces the down projection. */
   readonly down?: string | undefined
 }
 
@@ -98,7 +98,7 @@ function addExpert(
   if (target.gate) addWeight(source?.gate, target.gate, inner, add, shapeOf(each * own, target.up.columns))
   addWeight(source?.up, target.up, inner, add, shapeOf(each * own, target.up.columns))
   const shape = shapeOf(target.down.rows, own)
-  // A tensor of the plan is already cut, so only zeros are added.
+  // A tensor of the plan is already cut, so it only needs padding with zeros.
   const columns = neurons?.length ?? source?.down.columns
   const addDown: AddPiece = (name, piece) =>
     add(

@@ -7,7 +7,7 @@ import { reachedSparsity } from '#engine/pruning/plan.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { Described, ExportRequest } from './format.ts'
 
-/** The entries of the dense model's card that also hold for the pruned one. */
+/** The entries of the dense model's card that also apply to the pruned model. */
 interface ParentCard {
   readonly license?: string
   readonly licenseName?: string
@@ -28,10 +28,13 @@ export async function readParentCard({ path }: Pick<Model, 'path'>): Promise<Par
 
 const unquoted = (text: string): string => text.replace(/^(["'])(.*)\1$/, '$2')
 
-/** A text as valid YAML anywhere. */
+/** Quotes a text so that it is valid YAML anywhere. */
 const quoted = (text: string): string => JSON.stringify(text)
 
-/** The card of a written model: front matter for the hub, what was removed and how, what it cost, and how the folder stores it. */
+/**
+ * The card of a written model: front matter for the hub, what was removed and how, the change in perplexity, and how the folder stores the
+ * model.
+ */
 export function modelCard(request: ExportRequest, holds: string, parent: ParentCard): string {
   return [...frontMatter(request, parent), describeModel(request, holds)].join('\n')
 }

@@ -3,11 +3,11 @@ import { type PackedBlock, sourceOf } from './packing.ts'
 import { withoutCode } from './without-code.ts'
 
 /**
- * A config for the written blocks, without what runs the source's code: lists with an entry per block are spelled out if blocks were
- * removed, and the first sliding block is adjusted.
+ * A config for the written blocks, without entries that run the source's code. If blocks were removed, lists with an entry per block are
+ * written out, and the index of the first block with a window is adjusted.
  */
 export function packedConfig(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
-  // The written model's constants are listed by their own format.
+  // The format vllm-experts lists the constants of the written model itself.
   const { approximate_experts: _, ...rest } = config
   const firstWindow = rest.max_window_layers
   const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)

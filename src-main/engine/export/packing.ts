@@ -1,17 +1,20 @@
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 
-/** One block of a written model: the blocks of the dense model that its attention and its MLP come from; undefined for a missing one. */
+/**
+ * One block of a written model. `attention` and `mlp` are the blocks of the dense model that these come from; undefined if the part is
+ * missing.
+ */
 export interface PackedBlock {
   readonly attention: number | undefined
   readonly mlp: number | undefined
-  /** The place of a block that keeps it although nothing of it is left. */
+  /** The index of a block that keeps its position although both of its parts were removed. */
   readonly place?: number
 }
 
 /**
- * The blocks that a model needs for the parts in `left`. Parts run in the same order as before, and an attention without its MLP shares a
- * block with the next MLP without its attention. This is exact if each submodule adds to the stream by itself. With a parallel residual,
- * both halves of a block read the same stream, so only completely removed blocks are left out.
+ * The blocks that a written model needs for the parts in `left`. Parts keep their order, and an attention submodule that lost its MLP
+ * shares a block with the next MLP that lost its attention. The result is exact if submodules run one after another. With a parallel
+ * residual, both submodules of a block read the same stream, so only completely removed blocks are left out.
  */
 export function packBlocks(spec: DecoderSpec, left: readonly BlockLayout[]): PackedBlock[] {
   const packed: { attention: number | undefined; mlp: number | undefined }[] = []
@@ -25,7 +28,7 @@ export function packBlocks(spec: DecoderSpec, left: readonly BlockLayout[]): Pac
   return packed
 }
 
-/** Blocks of the dense model whose attention or MLP is missing from packed blocks and is written as zeros. */
+/** Positions of written blocks whose attention or MLP is missing, so that it is written as zeros. */
 export function missingParts(packed: readonly PackedBlock[]): { attention: number[]; mlp: number[] } {
   const positions = [...packed.keys()]
   return {
@@ -34,7 +37,10 @@ export function missingParts(packed: readonly PackedBlock[]): { attention: numbe
   }
 }
 
-/** The dense model's block that describes a packed one in config entries per block: its attention's, else its MLP's. */
+/**
+ * The block of the dense model whose entries in per-block config lists describe a written block: that of its attention, else that of its
+ * MLP.
+ */
 export function sourceOf({ attention, mlp, place }: PackedBlock): number {
   return attention ?? mlp ?? place ?? 0
 }

@@ -15,23 +15,23 @@ export interface Planned {
   readonly tensors?: PlanTensors | undefined
 }
 
-/** A piece of a tensor to write: ranges of rows with their cuts; zeros if it has no source. */
+/** A piece of a tensor to write: rows of a stored tensor with their cut, or zeros if it has no source. */
 export interface Piece {
   readonly source: string | undefined
   readonly firstRow: number
   readonly rows: number
   readonly columns: number | undefined
   readonly cut: Cut
-  /** If it is not rows by columns. */
+  /** The shape of the whole tensor, if it is not rows by columns. */
   readonly shape?: readonly number[]
-  /** The plan's tensor that replaces the rows, or some of them. */
+  /** The plan's tensor that replaces the rows. If only some of its rows do, `replacedRows` says which. */
   readonly replaced?: string | undefined
   readonly replacedRows?: Rows
   /** Factor on the source's values. */
   readonly scale?: number | undefined
 }
 
-/** A tensor to write. `stored` has its type and bytes in the source GGUF file where these can be copied. */
+/** A tensor to write. `stored` has its type and bytes in the source GGUF file, if these can be copied. */
 export interface PrunedTensor extends TensorToWrite {
   readonly stored?: { readonly type: string; bytes(): Promise<Uint8Array> }
 }
@@ -43,7 +43,7 @@ interface Sources {
   readonly tensors: PlanTensors | undefined
 }
 
-/** A tensor from its pieces. */
+/** Makes a tensor from its pieces. */
 export function toTensor(sources: Sources, name: string, pieces: readonly Piece[], common: Dtype): PrunedTensor {
   const { checkpoint } = sources
   const first = pieces[0] as Piece
@@ -60,7 +60,7 @@ export function toTensor(sources: Sources, name: string, pieces: readonly Piece[
   }
 }
 
-/** A tensor may hold all experts of a mixture, so avoid a second copy of it. */
+/** Joins pieces in place, because a tensor may hold all experts of a mixture and a second copy would be large. */
 async function joinPieces(pieces: readonly Piece[], bytes: number, read: (piece: Piece) => Promise<Uint8Array>): Promise<Uint8Array> {
   if (pieces.length === 1) return read(pieces[0] as Piece)
   const whole = new Uint8Array(bytes)
@@ -74,7 +74,7 @@ async function joinPieces(pieces: readonly Piece[], bytes: number, read: (piece:
   return whole
 }
 
-/** The bytes of a tensor whose pieces are whole rows of one type of a GGUF file. */
+/** The type and bytes of a tensor, if all its pieces are unchanged rows of the same type in a GGUF file. */
 function storedIn(checkpoint: Checkpoint, pieces: readonly Piece[], shape: readonly number[]): Pick<PrunedTensor, 'stored'> {
   const types = new Set(pieces.map((piece) => (isWhole(piece) ? checkpoint.tensors.get(piece.source ?? '')?.storedAs : undefined)))
   const [type] = types

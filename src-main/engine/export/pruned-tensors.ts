@@ -20,26 +20,26 @@ import { addMixture } from './mixture-tensors.ts'
 import { type PackedBlock, sourceOf } from './packing.ts'
 import { type AddPiece, type Piece, type Planned, type PrunedTensor, toTensor } from './pieces.ts'
 
-/** How a plan is applied to tensors. */
+/** How the tensors of a pruned model are written. */
 interface TensorStyle {
   /** Whether removed parts are left out, or become zeros so that every block has the same tensors. */
   readonly removed: 'absent' | 'zeroed'
-  /** The width to which the MLP at this position is padded with zero neurons. Default: its own. */
+  /** The width to which the MLP at a position is padded with zero neurons. Default: no padding. */
   readonly width?: (position: number) => number
-  /** The number of experts of a mixture of zeros. */
+  /** The number of experts in a mixture that is written as zeros. */
   readonly experts?: number
   /** The blocks of the written model, in order. */
   readonly blocks: readonly PackedBlock[]
-  /** The tensor names of the written model, and their shapes if nothing is left of a source. Default: the family's. */
+  /** The tensor names of the written model, and the shapes of tensors whose source was removed. Default: those of the model's family. */
   readonly names?: TensorNames
 }
 
-/** Names of a model's tensors. A projection of no rows has none. */
+/** Names of a model's tensors. A projection without rows has no tensor. */
 export type TensorNames = Pick<DecoderSpec, 'embedding' | 'finalNorm' | 'head' | 'block'>
 
 /**
- * The tensors of a model as a plan leaves it, in the checkpoint's dtype and under its names, each computed when it is written. Kept rows
- * and columns are copied byte by byte, so weights stay bit-equal.
+ * The tensors of a pruned model, in the checkpoint's dtype. Each is computed when it is written. Kept rows and columns are copied byte by
+ * byte, so weights stay bit-equal.
  */
 export function prunedTensors(planned: Planned, style: TensorStyle): PrunedTensor[] {
   const { checkpoint, spec } = planned.model
@@ -67,7 +67,10 @@ function addWhole(checkpoint: Checkpoint, source: string, target: string, add: A
   add(target, { source, firstRow: 0, rows, columns, cut: {}, replaced })
 }
 
-/** The plan's tensor for one of a wholly replaced part, by its key in `partNames`; undefined if the part is not. */
+/**
+ * Returns the plan's tensor that replaces one of a part's tensors, by its key in `partNames`. Returns undefined if the plan does not
+ * replace the whole part.
+ */
 type TrainedTensors = (key: string) => { readonly name: string; readonly shape: readonly number[] } | undefined
 
 function trainedTensors({ model, plan, tensors }: Planned, part: Part | undefined): TrainedTensors {
@@ -81,7 +84,7 @@ function trainedTensors({ model, plan, tensors }: Planned, part: Part | undefine
 function addAttention(planned: Planned, packed: PackedBlock, to: BlockTensors, { removed }: TensorStyle, add: AddPiece): void {
   const { spec } = planned.model
   const from = packed.attention === undefined ? undefined : spec.block(packed.attention)
-  // With a parallel residual the MLP reads the attention's norm.
+  // With a parallel residual, the MLP uses the attention's norm.
   const sharedNorm = spec.parallelResidual && packed.mlp !== undefined ? spec.block(packed.mlp) : undefined
   const present = from !== undefined || (removed === 'zeroed' && to.query.rows > 0)
   const partOf = (block: number | undefined, of: (block: number) => Part) => (block === undefined ? undefined : of(block))
@@ -130,7 +133,8 @@ function addMlp(planned: Planned, packed: PackedBlock, { position, to }: Place, 
 }
 
 /**
- * Adds a projection that the plan replaces. Its columns are already cut, so only zeros are added. Returns false if the plan replaces none.
+ * Adds a projection that the plan replaces. Its columns are already cut, so it only needs padding with zeros. Returns false if the plan
+ * does not replace it.
  */
 function addReplaced(
   { model, plan, tensors }: Planned,
@@ -194,7 +198,7 @@ function addProjection(
   if (target.bias) add(target.bias, { source: source?.bias, firstRow, rows, columns: undefined, cut: { rowsKept, paddedRows, rows: live } })
 }
 
-/** Adds a projection among the plan's tensors. It is already cut, so only zeros are added. */
+/** Adds a projection from the plan's tensors. It is already cut, so it only needs padding with zeros. */
 function addTrained(
   source: Projection | undefined,
   target: Projection,
@@ -209,7 +213,7 @@ function addTrained(
     add(target.bias, { source: source?.bias, firstRow: 0, rows, columns: undefined, cut: { paddedRows }, replaced: bias?.name })
 }
 
-/** Cuts of the inner projections (by rows) and of the down projection (by columns). */
+/** Cuts of the gate and up projections (by rows) and of the down projection (by columns). */
 function mlpCuts(plan: MlpPlan, width: number | undefined): { rows: Cut; columns: Cut } {
   const { kept, inputs, outputs } = plan === 'removed' ? { kept: [] } : { inputs: undefined, outputs: undefined, ...plan }
   const neurons = kept === 'all' ? undefined : kept

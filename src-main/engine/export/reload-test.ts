@@ -11,14 +11,14 @@ const windowLength = 256
 const promptLength = 16
 const greedyTokens = 8
 
-/** A model's answers before it is saved: its perplexity on these windows, and the tokens it continues with. */
+/** A model's answers before it is saved: its perplexity on a few windows, and the tokens that it continues a prompt with. */
 export interface Expectation {
   readonly windows: Windows
   readonly perplexity: number
   readonly greedy: readonly number[]
 }
 
-/** Answers of the model to save, on a text if it has a tokenizer, else on fixed token ids. */
+/** Computes the answers of the model to save: on a text if the model has a tokenizer, else on fixed token ids. */
 export async function expectAnswers(view: ModelView, model: Model, text: string): Promise<Expectation> {
   const length = Math.min(windowLength, model.spec.contextLength)
   const tokenizer = await openTokenizer(model.path).catch(() => undefined)

@@ -15,19 +15,19 @@ export interface SaveRequest extends Omit<ExportRequest, 'watch' | 'importances'
   readonly formats: readonly string[]
   /** Text for the reload test. */
   readonly text: string
-  /** Text that importances are measured on, if a type uses them. */
+  /** Text that importances are measured on, if a weight type uses importances. */
   readonly measuredOn?: ReadData
 }
 
-/** The caller of a save. */
+/** What a save needs from its caller. */
 interface SaveHost {
   readonly signal?: AbortSignal
   progress(phase: string, done: number, total: number, unit: string): void
 }
 
 /**
- * Saves a pruned model in one format, or in several with a folder each. Everything appears under its name only when complete. Then each is
- * opened again and tested against the pruned model.
+ * Saves a pruned model in one format, or in several formats with a folder each. Everything appears under its name only when complete. Then
+ * each saved model is opened and its answers are compared with the pruned model's.
  */
 export async function saveModel(request: SaveRequest, host: SaveHost): Promise<SavedFile[]> {
   const { model, plan, tensors, folder, replace = false } = request
@@ -57,7 +57,7 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
       )
     const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
     const expected = await expectAnswers(view, model, request.text)
-    // The saved model needs the memory of the source's weights. Its embedding and head stay.
+    // Frees the source's weights, because the saved model needs the memory. The source's embedding and head stay loaded.
     model.store.empty()
     return await reloadAll(written, expected, model.freeBytes, host)
   } finally {
@@ -90,7 +90,7 @@ async function reloadAll(written: readonly Written[], expected: Expectation, mem
   return saved
 }
 
-/** The models that a format left in its folder. */
+/** The models that a format wrote into its folder. */
 async function writtenBy(format: FormatId, folder: string): Promise<Written[]> {
   const files = await findFormat(format).filesIn?.(folder)
   const whole = async () => [...(await sizesIn(folder)).values()].reduce((sum, size) => sum + size, 0)

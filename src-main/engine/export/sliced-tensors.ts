@@ -18,7 +18,7 @@ import { slicedSpec } from '#engine/model/views/sliced-spec.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { type AttentionWeights, blockOf, isAttention, type MlpWeights, mlpOfWeights, type Part } from '#engine/model/weights/weights.ts'
 
-/** Rows of one stored tensor, from `firstRow` on. */
+/** Rows of one stored tensor, starting at `firstRow`. */
 interface Piece {
   readonly firstRow: number
   readonly values: Float32Array
@@ -27,8 +27,8 @@ interface Piece {
 type Pieces = Map<string, Piece[]>
 
 /**
- * The tensors of a sliced model in the checkpoint's dtype: the view's weights under the family's names, with shortcuts beside them. Unlike
- * with other plans, no stored bytes remain, because every weight is rotated.
+ * The tensors of a sliced model, in the checkpoint's dtype: the view's weights under the family's names, and the shortcuts. Unlike with
+ * other plans, no weights are copied from the checkpoint unchanged, because every weight is rotated.
  */
 export async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<TensorToWrite[]> {
   const { checkpoint, vocabulary, spec } = view.model
@@ -136,7 +136,7 @@ function addAttention(pieces: Pieces, tensors: BlockTensors, weights: AttentionW
   let row = 0
   const scaled = !weights.queryNorm && !weights.delta
   for (const projection of mixerProjections(tensors)) {
-    // Queries are scaled when they are read, so they are stored without the scale.
+    // A view's queries were scaled when they were loaded, so the scale is divided out again.
     const factor = projection === tensors.query && scaled ? 1 / scoreScale : 1
     const rows = joined.subarray(row * projection.columns, (row + projection.rows) * projection.columns).map((value) => value * factor)
     const bias = biases?.subarray(row, row + projection.rows).map((value) => value * factor)

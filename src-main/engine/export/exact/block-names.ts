@@ -1,10 +1,10 @@
 import { type DecoderSpec, denseMlp, type NormTensors } from '#engine/architectures/spec.ts'
 import type { BlockNames } from './module.ts'
 
-/** Names of a block's modules in transformers, which are those of its tensors. */
+/** Names of a block's modules in transformers, taken from the names of its tensors. */
 export function blockNames(spec: DecoderSpec): BlockNames {
   const { attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = spec.block(0)
-  // With a parallel residual, one norm serves both, so it is removed with neither.
+  // With a parallel residual, both submodules use one norm, so it stays if one of them is removed.
   const shared = spec.parallelResidual
   return {
     attentions: [...new Set(spec.blocks.map((_, index) => moduleAt(spec.block(index).output.weight, -3)))],

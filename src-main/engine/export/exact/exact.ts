@@ -18,8 +18,9 @@ import { blockNames, lastProjections } from './block-names.ts'
 import { moduleFile, moduleText, ownModelType } from './module.ts'
 
 /**
- * Exactly what remains: removed submodules have no tensors, and every MLP has its own width. A generated module shows transformers how to
- * build that. Without it transformers refuses the folder instead of filling in random weights. Espalier reopens it without running code.
+ * A folder with only the remaining weights: removed submodules have no tensors, and every MLP has its own width. A generated module builds
+ * such a model in transformers. Without the module, transformers refuses the folder instead of filling in random weights. Espalier opens
+ * the folder without running code.
  */
 export const exact: ExportFormat = {
   id: 'exact',
@@ -94,25 +95,25 @@ const mixtureText = 'The folder holds only the remaining weights; removed expert
 
 function requireUnsliced(spec: DecoderSpec): void {
   if (spec.sliceWidth === undefined) return
-  throw new EspalierError('infeasible', 'This model is already sliced, so there is nothing else to write. Copy its folder.')
+  throw new EspalierError('infeasible', 'This model is already sliced and would be written unchanged. Copy its folder instead.')
 }
 
-/** Every block by itself, because a sliced stream allows no other order. */
+/** Keeps every block, because in a sliced model each submodule expects the basis of the one before it. */
 const unpacked = (blocks: DecoderSpec['blocks']): PackedBlock[] => blocks.map((_, index) => ({ attention: index, mlp: index }))
 
 type Config = Record<string, unknown>
 type FamilyConfig = Config & { readonly model_type: string }
 
-/** The entries that are changed in the family's config, and restored when the folder is opened here. */
+/** Entries of the family's config that are replaced when writing, and restored when Espalier opens the folder. */
 function wordsOf({ model_type, architectures }: FamilyConfig): NonNullable<PrunedLayout['family']> {
   return { model_type, ...(Array.isArray(architectures) ? { architectures: architectures.map(String) } : {}) }
 }
 
-/** The config of the language model, which is part of a larger one in some checkpoints. */
+/** The config of the language model, which some checkpoints have inside the config of a larger model. */
 function familyConfig(config: Config): FamilyConfig {
   const own = textConfig(config)
   const type = String(own.model_type)
-  // It becomes part of the module's text.
+  // The name is inserted into the source of the module.
   if (!/^\w+$/.test(type))
     throw new EspalierError(
       'invalid',
@@ -121,7 +122,7 @@ function familyConfig(config: Config): FamilyConfig {
   return { ...own, model_type: type }
 }
 
-/** The names of the family as a model by itself. */
+/** Renames tensors as in a model of the family by itself. */
 function underFamilyNames<T extends ShapedTensorToWrite>(spec: DecoderSpec, tensors: readonly T[]): T[] {
   const prefix = spec.embedding.slice(0, -'embed_tokens.weight'.length)
   return tensors.map((tensor) => {
@@ -143,7 +144,7 @@ function configOf(
     architectures: ['PrunedForCausalLM'],
     num_hidden_layers: packed.length,
   }
-  // The module builds blocks with one MLP each.
+  // The module builds only blocks with one MLP, so mixtures get no module.
   if (spec.router) return own
   const auto_map = { AutoConfig: `${moduleName}.PrunedConfig`, AutoModelForCausalLM: `${moduleName}.PrunedForCausalLM` }
   if (!plan.slice) return { ...own, auto_map, blocks_left: left.map(({ attention, width }) => ({ attention, mlp: width })) }
@@ -198,7 +199,10 @@ function accountOf({ model, plan, method }: ExportRequest, packed: readonly Pack
   return [title, '', 'What is left, by the blocks of the dense model:', '', 'block  attention      MLP', ...rows].join('\n')
 }
 
-/** The cache asks the first block how many tokens were seen, which another kind of attention cannot answer. */
+/**
+ * The cache of transformers asks attention of the first softmax block's kind for the number of tokens so far; other kinds cannot answer.
+ * Throws if no attention of this kind remains.
+ */
 function requireCache({ router, perBlock }: DecoderSpec, packed: readonly PackedBlock[]): void {
   const types = perBlock?.layer_types
   // Folders of mixtures have no module for transformers.
@@ -209,6 +213,6 @@ function requireCache({ router, perBlock }: DecoderSpec, packed: readonly Packed
   if (left.length === 0 || asked === undefined || left.some((block) => kindOf(block) === asked)) return
   throw new EspalierError(
     'infeasible',
-    `This plan removes every attention of the kind "${String(asked)}", which the cache of transformers needs in this model. Choose the format stock, where zeros stay in their place.`,
+    `This plan removes every attention submodule of the kind "${String(asked)}", but the cache of transformers needs one in this model. Choose the format stock, which writes zeros instead.`,
   )
 }

@@ -2,11 +2,11 @@
 interface ModuleFacts {
   /** The family's `model_type` in transformers. */
   readonly family: string
-  /** What the module says about itself: the original model, and what was removed. */
+  /** The docstring of the module: the original model, and what was removed. */
   readonly account: string
   /** Names of modules in a block. */
   readonly names: BlockNames
-  /** If the stream between submodules is narrower: the projections that write it at the end of the last block, and the final norm. */
+  /** For sliced models: the projections that write the stream at the end of the last block, and the final norm. */
   readonly sliced?: {
     readonly last: readonly string[]
     readonly finalNorm: string
@@ -16,22 +16,22 @@ interface ModuleFacts {
 }
 
 export interface BlockNames {
-  /** One or several, because blocks may have attention of different kinds. */
+  /** The names of attention modules: several if blocks have different kinds of attention. */
   readonly attentions: readonly string[]
   readonly attentionNorms: readonly string[]
   readonly mlp: string
   readonly mlpNorms: readonly string[]
-  /** Norms that both submodules read, which stay if one of them is removed. */
+  /** Norms that both submodules use, which stay if one of the submodules is removed. */
   readonly sharedNorms: readonly string[]
 }
 
-/** The file that a saved model's `auto_map` names. */
+/** The name of the file that a saved model's `auto_map` refers to. */
 export const moduleFile = 'modeling_espalier.py'
 
-/** The `model_type` that only the module knows, so that no program opens the folder as a whole model of its family. */
+/** The `model_type` that only the generated module registers, so that no program opens the folder as a complete model of its family. */
 export const ownModelType = (family: string): string => `espalier_${family}`
 
-/** A Python module with which transformers (5 or newer) opens a pruned or sliced model, based on the family's own classes. */
+/** The source of a Python module that opens a pruned or sliced model in transformers (5 or newer), based on the family's own classes. */
 export function moduleText(facts: ModuleFacts): string {
   return [header(facts), facts.sliced ? slicedClasses(facts, facts.sliced) : prunedClasses(facts)].join('\n\n\n')
 }

@@ -13,9 +13,9 @@ import type { Planned } from '../pieces.ts'
 import { prunedTensors } from '../pruned-tensors.ts'
 
 /**
- * A folder of the model's own family that transformers and similar programs load. Blocks that were removed whole are left out, neighbours
- * that lack each other's half share one, and all are renumbered. MLPs share one width. A removed attention or MLP whose place is still
- * needed becomes zeros, which use memory but add nothing.
+ * A folder of the model's own family, which transformers and similar programs load. Completely removed blocks are left out. An attention
+ * submodule that lost its MLP shares a block with the next MLP that lost its attention. Blocks are renumbered, and all MLPs have the same
+ * width. Where a block still needs a removed attention or MLP, zeros are written, which use memory but do not change the answer.
  */
 export const stock: ExportFormat = {
   id: 'stock',
@@ -25,7 +25,7 @@ export const stock: ExportFormat = {
   ...inFamilyNames((planned) => layOutStock(planned)),
 }
 
-/** How a format of folders in the family's own names writes them. */
+/** The functions of a format that writes a safetensors folder with the family's own tensor names. */
 export function inFamilyNames(
   layOut: (planned: Planned) => ReturnType<typeof layOutStock>,
 ): Pick<ExportFormat, 'reopens' | 'outline' | 'fileBytes' | 'write'> {
@@ -49,7 +49,7 @@ export function inFamilyNames(
   }
 }
 
-/** Tensors and config of such a folder. `constants` allows experts that are vectors. */
+/** The tensors and the config of such a folder. With `constants`, experts may be vectors. */
 export function layOutStock(planned: Planned, constants = false) {
   const { checkpoint, spec } = planned.model
   if (planned.plan.slice || spec.sliceWidth !== undefined)
@@ -60,7 +60,10 @@ export function layOutStock(planned: Planned, constants = false) {
   const { blocks } = specWithPlan(spec, planned.plan)
   const packed = packBlocks(spec, blocks)
   if (packed.length === 0)
-    throw new EspalierError('infeasible', 'Nothing of the model is left, and its family has no model without blocks.')
+    throw new EspalierError(
+      'infeasible',
+      'All blocks of the model were removed, and its family has no model without blocks. Choose a lower sparsity.',
+    )
   const isMixture = ({ mlp, attention }: PackedBlock) => spec.blocks[mlp ?? attention ?? 0]?.experts !== undefined
   const widest = (mixtures: boolean) => Math.max(1, ...blocks.map((own) => ((own.experts !== undefined) === mixtures ? own.width : 0)))
   const [width, expertWidth, experts] = [widest(false), widest(true), expertsOf(spec, blocks, packed, constants)]
@@ -80,7 +83,7 @@ export function layOutStock(planned: Planned, constants = false) {
     blocks.length,
     spec.router ? `${expertWidth} neurons wide in each of ${experts} experts` : `${width} neurons wide`,
   )
-  if (alone) notes.push('It is the text part of the model alone: what sees images is left out.')
+  if (alone) notes.push('It has only the text part of the model, without the part that reads images.')
   const sizes = sizesOf(spec, config, { width, expertWidth, experts })
   requireShared(spec, { ...config, ...sizes })
   return { tensors, packed, sizes, config, notes }
@@ -94,10 +97,13 @@ function requireShared(spec: DecoderSpec, config: Record<string, unknown>): void
   const mixture = spec.blocks.findIndex(({ experts }) => experts !== undefined)
   const widthIn = (own: DecoderSpec) => (mixture < 0 ? undefined : own.block(mixture).mixture?.shared?.up.rows)
   if (widthIn(spec) === undefined || widthIn(readSpec(config)) === widthIn(spec)) return
-  throw refuse('its experts became narrower, and the config has one width for them and the shared expert')
+  throw refuse('its experts became narrower, but the config has one width for them and the shared expert')
 }
 
-/** The number of experts of all mixtures. Throws if they differ, or if a config cannot say which blocks have one. */
+/**
+ * The number of experts in each mixture. Throws if it differs between blocks, if experts are constants that the format cannot hold, or if
+ * the config cannot say which blocks have a mixture.
+ */
 function expertsOf(
   { router, blocks: dense, family }: DecoderSpec,
   blocks: readonly BlockLayout[],
@@ -106,11 +112,12 @@ function expertsOf(
 ): number {
   const mixtures = blocks.filter(({ experts, width }) => experts !== undefined && width > 0)
   const counts = [...new Set(mixtures.map(({ experts }) => experts as number))]
-  if (counts.length > 1) throw refuse(`its blocks have ${counts.join(', ')} experts, and the config has one number for all`)
+  if (counts.length > 1)
+    throw refuse(`its blocks have different numbers of experts (${counts.join(', ')}), but the config has one number for all`)
   if (!constants && mixtures.some((own) => own.constants))
     throw refuse('some of its experts are constants', substitutesExperts(family) ? 'exact or vllm-experts' : 'exact')
   if (router && packed.length < dense.length && dense.some(({ experts }) => experts === undefined))
-    throw refuse('blocks went of a model in which only some have experts')
+    throw refuse('blocks were removed, and only some blocks of the model have experts')
   return counts[0] ?? dense.find(({ experts }) => experts !== undefined)?.experts ?? 0
 }
 

@@ -7,8 +7,8 @@ import type { Planned } from '../pieces.ts'
 import { inFamilyNames, layOutStock } from './stock.ts'
 
 /**
- * A folder for vLLM's expert substitution: the router is whole, experts keep their numbers, and each expert that became a vector has one
- * tensor `experts.N.approx_value`. `approximate_experts` in config.json lists these by block.
+ * A folder for vLLM's expert substitution. The router stays complete, experts keep their numbers, and each expert that became a vector has
+ * one tensor `experts.N.approx_value`. `approximate_experts` in config.json lists these experts by block.
  */
 export const vllmExperts: ExportFormat = {
   id: 'vllm-experts',

@@ -15,7 +15,7 @@ import { rotarySection, writeRotary } from './rotary.ts'
 import { chooseTarget, type GgufTarget } from './target.ts'
 import { ggufTensors, paddedWidth } from './tensors.ts'
 
-/** A GGUF file before anything is read or written. */
+/** The layout of a GGUF file, before any weight is read or written. */
 export interface GgufFile {
   readonly architecture: string
   /** Sizes and rotary embedding. The model's name and its tokenizer are added when the file is written. */
@@ -24,9 +24,9 @@ export interface GgufFile {
   /** Importances of the columns of its tensors, by name, if errors are weighted by them. */
   readonly weighed: ReadonlyMap<string, Float32Array>
   readonly bytes: number
-  /** Blocks that keep keys and values. */
+  /** The number of blocks that keep keys and values. */
   readonly attentions: number
-  /** What a reader should know: what is stored as zeros, and where the context ends. */
+  /** Notes for users: which parts are stored as zeros, and where the context ends. */
   readonly notes: readonly string[]
 }
 
@@ -88,7 +88,7 @@ const roundedYarn =
 function refuseSliced(): EspalierError {
   return new EspalierError(
     'infeasible',
-    'llama.cpp has no place for the shortcuts of a sliced model, so the format gguf cannot hold it. Choose exact.',
+    'llama.cpp does not support the shortcuts of a sliced model, so the format gguf cannot hold it. Choose exact.',
   )
 }
 
@@ -99,7 +99,7 @@ function refuseFolder(): EspalierError {
   )
 }
 
-/** The number of the mix whose main type has most of a file's bytes; F16 if it is not quantised. */
+/** The number of the mix whose main type makes up most bytes of the source file; F16 if that is not quantised. */
 function fileTypeOf({ quantised }: Checkpoint): number {
   const [most] = quantised?.types ?? []
   return Object.values(mixes).find(({ main }) => main === most)?.fileType ?? 1
@@ -109,13 +109,13 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
   if (rowMultiple(mix) === 1 || spec.hidden % 32 === 0) return
   throw new EspalierError(
     'infeasible',
-    `The GGUF type ${type} stores rows in groups of 32 values, and this model's have ${spec.hidden}. Choose F16, BF16 or F32.`,
+    `The GGUF type ${type} stores rows in groups of 32 values, but this model's rows have ${spec.hidden}. Choose F16, BF16 or F32.`,
   )
 }
 
 /**
- * Records the blocks whose attention is zeros, and each block's neurons if zeros follow or replace them. A reader that knows these keys
- * leaves the zeros out.
+ * Records in the metadata which blocks have an attention of zeros and, if any MLP was padded or replaced by zeros, each block's number of
+ * real neurons. A reader that knows these keys can skip the zeros.
  */
 function noteZeros({ blocks, heads, widths }: GgufTarget, left: readonly BlockLayout[], metadata: MetadataEntries): void {
   const neurons = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
@@ -136,7 +136,7 @@ function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped:
     notes.push(
       target.perBlock
         ? `One attention head of zeros in ${blocksText(zeroed)}, because the architecture needs one.`
-        : `An attention of zeros in ${blocksText(zeroed)}, which adds nothing to the answer but takes memory and time.`,
+        : `Attention of zeros in ${blocksText(zeroed)}: it does not change the answer but takes memory and time.`,
     )
   if (mlp.length > 0) notes.push(`An MLP of zeros in ${blocksText(mlp)}.`)
   if (capped)

@@ -15,7 +15,7 @@ import { tokenizerMetadata } from './tokenizer.ts'
 
 /**
  * A file for llama.cpp and programs built on it (Ollama, LM Studio), with a Modelfile beside it. In architectures that state sizes block by
- * block, removed attention and narrower MLPs use no space; elsewhere they are zeros.
+ * block, removed attention and removed neurons take no space. In others, they are written as zeros.
  */
 export const gguf: ExportFormat = {
   id: 'gguf',
@@ -66,7 +66,7 @@ export const gguf: ExportFormat = {
 
 const tokenizers = new WeakMap<Checkpoint, Promise<MetadataEntries>>()
 
-/** A model's tokenizer, read once while the model is open. */
+/** A model's tokenizer metadata, read once while the model is open. */
 function tokenizerOf({ model: { checkpoint, spec } }: Planned): Promise<MetadataEntries> {
   const known = tokenizers.get(checkpoint)
   if (known !== undefined) return known
@@ -85,7 +85,7 @@ async function tokenizerBytes(planned: Planned): Promise<number> {
   return bytes
 }
 
-/** The file of a type without its ending; `filesIn` reads the type back from it. */
+/** The file name for a type, without its ending. `filesIn` reads the type from the name. */
 function stemOf(request: ExportRequest, type: string): string {
   return `${fileName(request)}-${type}`
 }
@@ -94,7 +94,7 @@ function fileName({ model, method }: ExportRequest): string {
   return `${model.name.replace(/\.gguf$/i, '')}-${method}`.replace(/[^\w.-]+/g, '-')
 }
 
-/** What the card says, for programs that read metadata. */
+/** The name and the model card as metadata, for programs that show them. */
 function nameModel(request: Described): MetadataEntries {
   const { model, plan, method } = request
   const removed = reachedSparsity(model.spec, plan)
@@ -113,7 +113,7 @@ interface LaidOut {
   readonly file: GgufFile
 }
 
-/** The file to open, which finds the others where there are several. */
+/** The name of the file to open. If there are several files, the first one leads to the others. */
 function firstFile(request: ExportRequest, { type, file }: LaidOut): string {
   return shardNames(stemOf(request, type), file.tensors)[0] as string
 }

@@ -5,35 +5,41 @@ import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safeten
 import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { GgufTarget } from './target.ts'
 
-/** Mean squares of the inputs of a block's projections, by column: into attention and MLP, and into their last projection. */
+/**
+ * Mean squares of the inputs of a block's projections, by column: of the inputs of attention and MLP, and of the inputs of their last
+ * projection.
+ */
 export interface BlockImportances {
   readonly attention?: PartImportances
   readonly mlp?: PartImportances
-  /** For a mixture: the importances of each remaining expert, over its own tokens. */
+  /** For a mixture: the importances of each remaining expert, measured over the tokens that choose it. */
   readonly experts?: readonly PartImportances[]
 }
 
 export interface PartImportances {
   readonly input: Float32Array
-  /** Absent if a mixture's shared expert is not measured. */
+  /** Absent for a mixture's shared expert, whose down projection is not measured. */
   readonly inner?: Float32Array
 }
 
-/** How much an error in each column of each matrix counts, in the sense of llama.cpp's imatrix. */
+/** How much an error in each column of each matrix counts, as in llama.cpp's imatrix. */
 export interface Importances {
-  /** By block of the model before pruning. */
+  /** One entry per block of the dense model. */
   readonly blocks: readonly BlockImportances[]
-  /** The texts they were measured on, and how many tokens. */
+  /** The texts that they were measured on. */
   readonly texts: readonly string[]
   readonly tokens: number
 }
 
 const sides = ['input', 'inner'] as const
 
-/** Columns that saw only zeros count this share of the mean. With a weight of 0 everywhere, a block would have no best scale. */
+/**
+ * The weight of columns whose inputs were all zero, as a share of the mean weight. If all weights of a block were 0, it would have no best
+ * scale.
+ */
 const leastShare = 1e-6
 
-/** The importances of the columns of each matrix in the blocks, by tensor name; all equal if nothing was measured. */
+/** The importances of the columns of each matrix in the blocks, by tensor name. Columns that were not measured get equal importances. */
 export function importancesByName(
   tensors: readonly TensorToWrite[],
   { blocks }: GgufTarget,
@@ -64,7 +70,7 @@ function fillAll(experts: number, of: (expert: number) => Float32Array): Float32
   return Float32Array.from(all.flatMap((own) => [...own]))
 }
 
-/** Extends measured importances to the columns of a matrix. The added ones are for neurons of zeros. */
+/** Extends measured importances to all columns of a matrix. The added columns belong to zero neurons. */
 function fill(measured: Float32Array | undefined, width: number): Float32Array {
   const own = measured ?? new Float32Array()
   const mean = meanOf(own)
@@ -72,7 +78,7 @@ function fill(measured: Float32Array | undefined, width: number): Float32Array {
   return Float32Array.from({ length: width }, (_, column) => Math.max(own[column] ?? 0, least))
 }
 
-/** The measured columns as named tensors, to store them. */
+/** Converts the importances to named tensors, to store them. */
 export function toTensors({ blocks }: Importances): NamedTensors {
   const found = new Map<string, NamedTensor>()
   const add = (name: string, part: PartImportances | undefined) => {
@@ -89,7 +95,7 @@ export function toTensors({ blocks }: Importances): NamedTensors {
   return found
 }
 
-/** The columns of `count` blocks, from the tensors that `toTensors` made. An expert without any was never chosen. */
+/** Reads the importances of `count` blocks from the tensors that `toTensors` made. An expert without a tensor was never chosen. */
 export function fromTensors(tensors: StoredTensors, count: number): BlockImportances[] {
   const part = (name: string): PartImportances | undefined => {
     const has = (side: string) => tensors.tensors.has(`${name} ${side}`)

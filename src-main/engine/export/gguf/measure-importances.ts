@@ -16,7 +16,7 @@ interface Report {
   progress?(done: number, total: number): void
 }
 
-/** The mean square of every input column of the pruned model's projections over the windows, as llama-imatrix measures it. */
+/** Measures the mean square of every input column of the pruned model's projections over the windows, as llama-imatrix does. */
 export async function measureImportances(
   view: ModelView,
   windows: Windows,
@@ -59,7 +59,7 @@ interface Site {
 interface Sites {
   attention?: Site
   mlp?: Site
-  /** By number; an expert that was never chosen has none. */
+  /** By the expert's number. An expert that was never chosen has no entry. */
   experts?: (Site | undefined)[]
 }
 

@@ -4,7 +4,7 @@ import type { MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { sourceOf } from '../packing.ts'
 import { type GgufTarget, isMixture, sharedWidth } from './target.ts'
 
-/** The sizes that llama.cpp builds a model from: numbers if all blocks are equal, else lists. */
+/** The sizes that llama.cpp builds a model from: numbers if all blocks are equal, else lists with an entry per block. */
 export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLength: number): MetadataEntries {
   const { dialect, blocks, perBlock, heads, widths } = target
   const metadata: MetadataEntries = new Map()
@@ -40,7 +40,7 @@ export function modelMetadata(spec: DecoderSpec, target: GgufTarget, contextLeng
   return metadata
 }
 
-/** The number of experts, their width and how a router chooses, if the blocks from `first` on are mixtures. */
+/** The number of experts, their width and how a router chooses. `first` is the first block with a mixture. */
 function expertMetadata(spec: DecoderSpec, { dialect, blocks, widths, experts }: GgufTarget, first: number): MetadataEntries {
   const { router } = spec
   const { mixture } = first < 0 ? {} : spec.block(sourceOf(at(blocks, first)))
@@ -64,7 +64,7 @@ function expertMetadata(spec: DecoderSpec, { dialect, blocks, widths, experts }:
   return metadata
 }
 
-/** Numbers that a family's blocks compute with, if the architecture reads them. */
+/** Factors and limits that a family's blocks compute with, if the architecture reads them. */
 function computedWith(spec: DecoderSpec, { dialect }: GgufTarget): [string, number | undefined][] {
   const caps: [string, number | undefined][] = [
     ['attn_logit_softcapping', spec.scoreCap],
@@ -92,8 +92,8 @@ function windowMetadata(spec: DecoderSpec, { dialect, blocks }: GgufTarget): Met
 }
 
 /**
- * The context length to state: what the model was trained for, extended as its rotary scaling says. If the architecture computes no sliding
- * windows, at most the shortest one, because answers would differ beyond it.
+ * The context length to write: what the model was trained for, extended as its rotary scaling says. If the architecture does not compute
+ * sliding windows, it is at most the length of the shortest window, because answers would differ beyond it.
  */
 export function contextLength(
   spec: DecoderSpec,

@@ -2,27 +2,27 @@ import { EspalierError } from '#contract/errors.ts'
 import { ggufTypeTitles } from '#contract/titles.ts'
 import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
 
-/** What llama.cpp's choice of a tensor's type depends on besides the tensor's part. */
+/** What llama.cpp's choice of a tensor's type depends on, besides the part of the model. */
 export interface MixPlace {
   /** Position of the tensor among the `count` tensors of its part. */
   readonly index: number
   readonly count: number
   /** Query heads per key/value head in the first block. */
   readonly shared: number
-  /** Whether the model is what llama.cpp calls a 70B: 80 blocks of a Llama. */
+  /** Whether llama.cpp treats the model as a 70B: a Llama with 80 blocks. */
   readonly isLarge: boolean
   /** Experts of each mixture, 0 if there are none, and whether the tensor holds one projection of all of them. */
   readonly experts: number
   readonly isExpert: boolean
 }
 
-/** A type, or a choice by place. Undefined leaves the main type. */
+/** A type, or a function that chooses one for a tensor. If it returns undefined, the main type is used. */
 type Choice = string | ((place: MixPlace) => string | undefined)
 
-/** Parts of a model that a mix may store in their own type. `value` includes joined queries, keys and values. */
+/** Parts of a model that a mix may store in a type of their own. `value` includes tensors that join queries, keys and values. */
 export type MixPart = 'head' | 'embedding' | 'query' | 'key' | 'value' | 'output' | 'gate' | 'up' | 'down'
 
-/** How a GGUF file stores its matrices: a main type, and parts that differ from it. */
+/** How a GGUF file stores its matrices: a main type, and the types of parts that differ from it. */
 export interface Mix extends Readonly<Partial<Record<Exclude<MixPart, 'head'>, Choice>>> {
   /** `general.file_type` (llama.h). */
   readonly fileType: number
@@ -39,10 +39,10 @@ const isFirst =
     index < Math.floor(count / share)
 const isInMiddle = ({ index, count }: MixPlace): boolean => index >= Math.floor(count / 8) && index < Math.floor((7 * count) / 8)
 
-/** Whether a tensor keeps more bits: the first and the last eighth, and every third between. */
+/** Whether a tensor gets more bits: those in the first and last eighth of the blocks, and every third between. */
 const matters = (place: MixPlace): boolean => !isInMiddle(place) || (place.index - Math.floor(place.count / 8)) % 3 === 2
 
-/** If few key/value heads serve many queries, their projections are small and each error counts more often. */
+/** If few key/value heads serve many query heads, their projections are small and each error affects more queries. */
 const shared =
   (type: string, other?: string): Choice =>
   (place) =>
@@ -53,7 +53,7 @@ const when =
     test(place) ? type : other
 
 const moreBits = { value: when(matters, 'Q6_K'), down: when(matters, 'Q6_K') }
-/** The types with the fewest bits spare attention in mixtures, where it is small. */
+/** The types with the fewest bits give attention more bits in mixtures, where attention is small. */
 const spared =
   (other: string): Choice =>
   (place) =>
@@ -63,8 +63,9 @@ const two = { value: spared('IQ3_S'), down: when(isFirst(8), 'IQ3_S'), output: '
 const middle = when(isInMiddle, 'IQ3_XXS')
 
 /**
- * The mixes of llama.cpp's quantiser under its names. Each part has the type that llama.cpp chooses with importances, which are measured
- * for main types of up to four bits. MXFP4 is its type for experts; here it applies to every matrix of a model without experts.
+ * The mixes of llama.cpp's quantiser, under its names. Each part has the type that llama.cpp chooses if it has importances; Espalier
+ * measures these for main types of up to four bits. llama.cpp uses MXFP4 only for experts. Espalier also uses it for every matrix of a
+ * model without experts.
  */
 export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   F32: { fileType: 0, main: 'F32', head: 'F32' },
@@ -116,7 +117,7 @@ export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   SOURCE: { fileType: 0, main: 'F32', head: 'F32', asStored: true },
 }
 
-/** The mix with this name. Throws with the list of names if there is none. */
+/** Returns the mix with this name. Throws an error that lists the names if there is none. */
 export function findMix(name: string): Mix {
   const found = Object.hasOwn(mixes, name) ? mixes[name as keyof typeof mixes] : undefined
   if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${Object.keys(ggufTypeTitles).join(', ')}.`)
@@ -138,10 +139,13 @@ export function chosenType(mix: Mix, part: MixPart | undefined, place: MixPlace,
   return isRaised ? 'Q5_K' : type
 }
 
-/** Mixes that give the outputs of attention more bits in a model of eight experts, by their number in llama.h. */
+/** The mixes that give attention's output projection more bits in a model with eight experts, by their number in llama.h. */
 const moreForOutputs = [10, 11, 12, 14, 15, 22, 23, 25, 26, 27, 30]
 
-/** Where llama.cpp's quantiser treats mixtures differently: with eight experts, attention is so small that it spares it. */
+/**
+ * The type of a part that llama.cpp's quantiser treats differently in mixtures. With eight experts, attention is so small that it gets more
+ * bits.
+ */
 function mixtureType(mix: Mix, part: MixPart, place: MixPlace): string | undefined {
   if (mix.main === 'MXFP4') return place.isExpert ? 'MXFP4' : 'Q8_0'
   if (place.experts !== 8) return undefined
@@ -154,7 +158,7 @@ function mixtureType(mix: Mix, part: MixPart, place: MixPlace): string | undefin
 /** Replacements for types with blocks of 256 values, for rows that are no multiple of 256. */
 const smaller: Readonly<Record<string, string>> = { Q2_K: 'Q4_0', Q3_K: 'Q4_0', Q4_K: 'Q5_0', Q5_K: 'Q5_1', Q6_K: 'Q8_0' }
 
-/** A possible type for rows of this length: the wanted one, its relative with shorter blocks, or F16. */
+/** A type that can store rows of this length: the wanted one, a similar one with shorter blocks, or F16. */
 export function fitType(wanted: string, rowLength: number): string {
   const relative = smaller[wanted] ?? (wanted.startsWith('IQ') ? 'IQ4_NL' : 'F16')
   return [wanted, relative].find((name) => rowLength % blockTypeNamed(name).values === 0) ?? 'F16'

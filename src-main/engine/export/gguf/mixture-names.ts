@@ -2,7 +2,7 @@ import { isConstant, type MixtureTensors, type MlpTensors, type Projection } fro
 
 interface MixtureSizes {
   readonly experts: number
-  /** Neurons of each expert, including those of zeros. */
+  /** Neurons of each expert in the file, including padding with zero neurons. */
   readonly width: number
   readonly hidden: number
   /** Neurons of the shared expert. */
@@ -11,11 +11,14 @@ interface MixtureSizes {
 
 /** Neurons of a mixture's experts before pruning. */
 export function widthOf({ experts }: MixtureTensors): number {
-  const own = experts.find((expert) => !isConstant(expert))
-  return own && !isConstant(own) ? own.up.rows : 0
+  const first = experts.find((expert) => !isConstant(expert))
+  return first && !isConstant(first) ? first.up.rows : 0
 }
 
-/** The names that llama.cpp gives a block's mixture. One tensor per projection holds all experts. */
+/**
+ * The projections of a block's mixture as llama.cpp stores them: under its names, with one tensor per kind of projection that holds all
+ * experts.
+ */
 export function mixtureNames(source: MixtureTensors, prefix: string, sizes: MixtureSizes): MixtureTensors {
   const { experts, width, hidden } = sizes
   const rows = (part: string, place: number, each: number, columns: number): Projection => ({
@@ -33,24 +36,24 @@ export function mixtureNames(source: MixtureTensors, prefix: string, sizes: Mixt
     up: { ...rows('ffn_up_exps', place, width, hidden), ...bias('ffn_up_exps') },
     down: { ...rows('ffn_down_exps', place, hidden, width), ...bias('ffn_down_exps') },
   })
-  const whole = (part: string, like: Projection): Projection => ({
-    ...like,
+  const renamed = (part: string, original: Projection): Projection => ({
+    ...original,
     weight: `${prefix}.${part}.weight`,
     firstRow: 0,
-    ...(like.bias === undefined ? {} : { bias: `${prefix}.${part}.bias` }),
+    ...(original.bias === undefined ? {} : { bias: `${prefix}.${part}.bias` }),
   })
-  const inner = (part: string, like: Projection): Projection => ({ ...whole(part, like), rows: sizes.shared })
+  const sharedRows = (part: string, original: Projection): Projection => ({ ...renamed(part, original), rows: sizes.shared })
   const sharedNames = shared && {
-    ...(shared.gate ? { gate: inner('ffn_gate_shexp', shared.gate) } : {}),
-    up: inner('ffn_up_shexp', shared.up),
-    down: { ...whole('ffn_down_shexp', shared.down), columns: sizes.shared },
+    ...(shared.gate ? { gate: sharedRows('ffn_gate_shexp', shared.gate) } : {}),
+    up: sharedRows('ffn_up_shexp', shared.up),
+    down: { ...renamed('ffn_down_shexp', shared.down), columns: sizes.shared },
   }
   return {
-    router: { ...whole('ffn_gate_inp', router), rows: experts },
+    router: { ...renamed('ffn_gate_inp', router), rows: experts },
     ...(correction ? { correction: { weight: `${prefix}.exp_probs_b.bias`, shape: [experts] } } : {}),
     experts: Array.from({ length: experts }, (_, place) => mlp(place)),
     expertsName: `${prefix}.experts`,
     ...(sharedNames ? { shared: sharedNames } : {}),
-    ...(sharedGate ? { sharedGate: whole('ffn_gate_inp_shexp', sharedGate) } : {}),
+    ...(sharedGate ? { sharedGate: renamed('ffn_gate_inp_shexp', sharedGate) } : {}),
   }
 }

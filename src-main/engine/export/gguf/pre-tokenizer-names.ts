@@ -31,6 +31,6 @@ function describeStep(step: Step): string {
   if (pattern === gpt2Pattern) return 'gpt2'
   if (pattern === llama3Pattern) return 'llama3'
   if (pattern === qwen2Pattern) return 'qwen2'
-  // GPT-4o's, in which a word ends where an upper case letter follows a lower case one.
+  // GPT-4o's pattern, in which a word ends where an upper-case letter follows a lower-case one.
   return pattern.includes(String.raw`[\p{Ll}\p{Lm}\p{Lo}\p{M}]+`) && pattern.includes(String.raw`\p{N}{1,3}`) ? 'o200k' : 'unknown'
 }

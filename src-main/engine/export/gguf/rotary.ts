@@ -7,18 +7,18 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 
 type Section = Readonly<Record<string, unknown>>
 
-/** The rotary embedding of a config, in either spelling. */
+/** The rotary embedding of a config, in its older or newer form. */
 interface RotarySection {
   readonly kind: string
   readonly theta: number | undefined
   readonly section: Section
-  /** The length that the model was trained for before its frequencies were scaled. */
+  /** The context length that the model was trained for before its frequencies were scaled. */
   readonly originalLength: number | undefined
 }
 
 /**
- * The rotary section of a config (`rope_scaling` with `rope_theta`, or `rope_parameters`); that of full attention if kinds of blocks
- * differ.
+ * Reads the rotary section of a config (`rope_scaling` with `rope_theta`, or `rope_parameters`). If kinds of blocks have different
+ * sections, reads that of full attention.
  */
 export function rotarySection(whole: Section): RotarySection {
   const config = isSection(whole.text_config) ? whole.text_config : whole
@@ -38,10 +38,14 @@ function rotaryProblem(config: Section, { architecture, takesFactors }: Dialect)
   const { kind } = rotarySection(config)
   if (kind === 'default' || kind === 'linear' || kind === 'yarn') return undefined
   if (kind !== 'llama3' && kind !== 'longrope') return `llama.cpp has no rotary scaling of the kind ${kind}`
-  return takesFactors ? undefined : `llama.cpp's architecture ${architecture} takes no factors per frequency, which ${kind} needs`
+  return takesFactors
+    ? undefined
+    : `llama.cpp's architecture ${architecture} takes no factors per frequency, which the rotary scaling ${kind} needs`
 }
 
-/** Metadata and tensors for the rotary embedding. Throws if the architecture has no such scaling. */
+/**
+ * Writes the metadata for the rotary embedding, and returns its tensors. Throws if the architecture does not support the model's scaling.
+ */
 export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect, metadata: MetadataEntries): GgufTensorToWrite[] {
   const problem = rotaryProblem(config, dialect)
   if (problem) throw new EspalierError('infeasible', `${problem}. Choose the format stock or exact.`)
@@ -74,26 +78,26 @@ export function writeRotary(spec: DecoderSpec, config: Section, dialect: Dialect
   if (kind === 'linear') return []
   float('scaling.yarn_beta_fast', number(section.beta_fast))
   float('scaling.yarn_beta_slow', number(section.beta_slow))
-  // llama.cpp computes the usual factor on scores itself.
+  // llama.cpp computes the default factor on scores itself, so only a different one is written.
   const [own, usual] = [number(section.attention_factor), 0.1 * Math.log(factor ?? 1) + 1]
   if (own !== undefined) float('scaling.attn_factor', own / usual)
   return []
 }
 
-/** Rotated pairs for each direction of an image; thirds unless the config says otherwise. For text alone, any split works. */
+/** The number of rotated pairs for each direction of an image: thirds unless the config says otherwise. For text alone, any split works. */
 function sectionsOf({ mrope_section: given }: Section, pairs: number): number[] {
   const [first, second] = [Math.ceil(pairs / 3), Math.floor((pairs + 1) / 3)]
   const own = Array.isArray(given) && given.every(Number.isInteger) ? (given as number[]) : [first, second, pairs - first - second]
   return [...own, 0, 0, 0, 0].slice(0, 4)
 }
 
-/** The base of unscaled frequencies. */
+/** Computes the base of unscaled frequencies. */
 function baseOf(rotary: Rotary): number {
   const [, second] = rotary.frequencies(1).inverse
   return second ? second ** (-rotary.size / 2) : 10000
 }
 
-/** How many times slower each pair rotates than without scaling, in a call of this length. */
+/** How many times slower each pair rotates than it would without scaling, in a call of this length. */
 function slowing(rotary: Rotary, theta: number, length: number): Float32Array {
   return Float32Array.from(rotary.frequencies(length).inverse, (frequency, i) => theta ** ((-2 * i) / rotary.size) / frequency)
 }

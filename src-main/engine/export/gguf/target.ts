@@ -17,37 +17,38 @@ import { type PackedBlock, packBlocks } from '../packing.ts'
 import type { TensorNames } from '../pruned-tensors.ts'
 import { mixtureNames, widthOf } from './mixture-names.ts'
 
-/** How a pruned model is laid out in a GGUF file: which architecture computes it, block by block. */
+/** How a pruned model is laid out in a GGUF file: the architecture that computes it, and the sizes of its blocks. */
 export interface GgufTarget {
   readonly dialect: Dialect
   readonly blocks: readonly PackedBlock[]
-  /** Whether block sizes are stated one by one. */
+  /** Whether the file states sizes block by block. */
   readonly perBlock: boolean
   readonly heads: readonly { readonly query: number; readonly keyValue: number }[]
-  /** Neurons of every block as the format needs them, before padding for quantisation. */
+  /** Neurons of every written block, before padding for quantisation. */
   readonly widths: readonly number[]
-  /** Experts of every mixture; undefined if there are none. */
+  /** The number of experts in every mixture; undefined if there are no mixtures. */
   readonly experts: number | undefined
   readonly names: TensorNames
 }
 
-/** Neurons of zeros for a removed MLP, if an architecture needs one. */
+/** Number of zero neurons written for a removed MLP, if the architecture needs an MLP. */
 const leastWidth = 32
 
-/** llama.cpp's own limit. */
+/** llama.cpp's limit on the number of blocks. */
 const mostBlocks = 512
 
 /**
- * The architecture that runs the remaining model: the family's own if every block is whole and equally wide; else a relative whose blocks
- * may differ, if there is one; else the family's own with zeros for what was removed. Throws `infeasible` for what llama.cpp would answer
- * wrongly or crash on, and says what to choose instead. @param padded widths to write instead of those of the plan, block by block
+ * Chooses the architecture that runs a pruned model. This is the family's own if every block has attention and all MLPs have the same
+ * width. Otherwise it is a related architecture whose blocks may differ, if there is one, or else the family's own with zeros for removed
+ * parts. Throws `infeasible` if llama.cpp would answer wrongly or crash, and says what to choose instead.
+ * @param padded widths to write instead of those of the plan, block by block
  */
 export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], padded?: readonly number[]): GgufTarget {
   const family = dialectsOf(spec.family)
-  if (!family) throw refuse(`GGUF files of the family ${spec.family} are not written`)
+  if (!family) throw refuse(`Espalier cannot write GGUF files of the family ${spec.family}`)
   const blocks = family.own.keepsPlaces ? left.map(ownPlace) : packBlocks(spec, left)
-  if (blocks.length === 0) throw refuse('Nothing of the model is left')
-  if (blocks.length > mostBlocks) throw refuse(`llama.cpp runs at most ${mostBlocks} blocks, this model has ${blocks.length}`)
+  if (blocks.length === 0) throw refuse('All blocks of the model were removed')
+  if (blocks.length > mostBlocks) throw refuse(`llama.cpp runs at most ${mostBlocks} blocks, but this model has ${blocks.length}`)
   const widths = blocks.map(({ mlp }) => (mlp === undefined ? 0 : at(left, mlp).width))
   const whole = blocks.every(({ attention }) => attention !== undefined)
   const even = widths.every((width) => width > 0 && width === widths[0])
@@ -60,11 +61,11 @@ export function chooseTarget(spec: DecoderSpec, left: readonly BlockLayout[], pa
   return layOut(spec, perBlock, blocks, padded ?? widths.map((width) => width || leastWidth), { perBlock: true, experts })
 }
 
-/** Whether a written block has a mixture: like the source of its MLP, or of its attention if it has no MLP. */
+/** Whether a written block has a mixture, as the source of its MLP has. If it has no MLP, the source of its attention decides. */
 export const isMixture = ({ blocks }: DecoderSpec, { mlp, attention, place = 0 }: PackedBlock): boolean =>
   at(blocks, mlp ?? attention ?? place).experts !== undefined
 
-/** One width for all dense MLPs and one for all experts: the largest, with room for zeros if an MLP was removed. */
+/** One width for all dense MLPs and one for all experts: the largest, and at least `leastWidth` if widths differ or an MLP was removed. */
 function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths: readonly number[]): number[] {
   const mixtures = blocks.map((block) => isMixture(spec, block))
   const common = (kind: boolean) => {
@@ -75,26 +76,27 @@ function commonWidths(spec: DecoderSpec, blocks: readonly PackedBlock[], widths:
 }
 
 /**
- * The number of experts, which llama.cpp requires to be equal in all mixtures of a file. Throws if it differs, or if dense blocks follow a
- * mixture.
+ * The number of experts in each mixture, which must be the same in all mixtures of a file. Throws if it differs, if experts are constants
+ * or too narrow for the format, or if dense blocks follow a mixture.
  */
 function expertsOf(spec: DecoderSpec, left: readonly BlockLayout[], blocks: readonly PackedBlock[]): number | undefined {
   const mixtures = blocks.filter((block) => isMixture(spec, block))
   if (mixtures.length === 0) return undefined
   const present = mixtures.flatMap(({ mlp }) => (mlp === undefined ? [] : [at(left, mlp)]))
   const counts = [...new Set(present.map(({ experts }) => experts as number))]
-  if (counts.length > 1) throw refuse(`Blocks have ${counts.join(', ')} experts, and llama.cpp has one number for all`, 'exact')
+  if (counts.length > 1)
+    throw refuse(`Blocks have different numbers of experts (${counts.join(', ')}), but llama.cpp has one number for all`, 'exact')
   if (
     dialectsOf(spec.family)?.own.sharesWidth &&
     mixtures.some(({ mlp }) => mlp !== undefined && at(left, mlp).width !== at(spec.blocks, mlp).width)
   )
-    throw refuse('Experts became narrower, and llama.cpp has one width for them and the shared expert', 'exact')
+    throw refuse('Experts became narrower, but llama.cpp has one width for them and the shared expert', 'exact')
   if (present.some(({ constants }) => constants))
     throw refuse('Some of the experts are constants, which llama.cpp has no place for', 'exact')
   const dense = blocks.filter((block) => !isMixture(spec, block))
   const mixed = blocks.some(({ attention, mlp }) => attention !== mlp && attention !== undefined && mlp !== undefined)
   if (dense.length > 0 && (mixed || blocks.slice(0, dense.length).some((block) => isMixture(spec, block))))
-    throw refuse('Blocks with and without experts share what is left of them')
+    throw refuse('Some written blocks join the attention of a block without experts and the experts of another, or the reverse')
   return counts[0] ?? spec.blocks.find(({ experts }) => experts !== undefined)?.experts
 }
 
@@ -115,7 +117,8 @@ function layOut(
   widths: readonly number[],
   { perBlock, experts }: Pick<GgufTarget, 'perBlock' | 'experts'>,
 ): GgufTarget {
-  // Block 0 decides the head size in llama.cpp. Without attention it gets one zeroed head, and so do all blocks if none may lack attention.
+  // In llama.cpp, block 0 determines the head size, so it gets one head of zeros if it has no attention. If the architecture needs
+  // attention everywhere, so do all other blocks.
   const heads = blocks.map(({ attention }, position) => {
     if (attention !== undefined || !perBlock) return { query: spec.heads, keyValue: spec.keyValueHeads }
     const one = position === 0 || dialect.needsAttention ? 1 : 0
@@ -127,7 +130,7 @@ function layOut(
 
 type Sizes = Pick<GgufTarget, 'dialect' | 'heads' | 'widths' | 'experts'>
 
-/** The names and shapes that an architecture gives a model's tensors. */
+/** The names and shapes of a model's tensors in an architecture. */
 function targetNames(spec: DecoderSpec, { dialect, heads, widths, experts }: Sizes): TensorNames {
   return {
     embedding: 'token_embd.weight',
@@ -140,7 +143,9 @@ function targetNames(spec: DecoderSpec, { dialect, heads, widths, experts }: Siz
   }
 }
 
-/** Neurons of a shared expert. If its width is tied to a number of experts, zeros make it wider with them. */
+/**
+ * Neurons of a shared expert in the file. If its width is tied to the experts' width, it is padded in the same proportion as the experts.
+ */
 export function sharedWidth({ sharesWidth }: Dialect, mixture: MixtureTensors, width: number): number {
   const own = mixture.shared?.up.rows ?? 0
   return sharesWidth ? (own / widthOf(mixture)) * width : own
@@ -187,7 +192,7 @@ function blockNames(spec: DecoderSpec, dialect: Dialect, block: number, prefix: 
   } as BlockTensors
 }
 
-/** The names of a Gated DeltaNet, whose convolution has no middle dimension. */
+/** The tensors of a Gated DeltaNet. In a GGUF file, its convolution has no middle dimension. */
 function deltaTensors({ query, key, value, output }: BlockTensors, delta: DeltaTensors, prefix: string): Partial<BlockTensors> {
   const named = <Like extends { readonly weight: string }>(key: keyof typeof deltaNames, like: Like): Like => ({
     ...like,
@@ -207,7 +212,7 @@ function deltaTensors({ query, key, value, output }: BlockTensors, delta: DeltaT
   }
 }
 
-/** Names a part of a block as llama.cpp does, with a bias if the family has one. */
+/** Returns a function that gives a projection its name in llama.cpp, and its bias too if it has one. */
 const namedIn =
   (prefix: string) =>
   (part: string, { bias }: Pick<Projection, 'bias'>): Pick<Projection, 'weight' | 'bias'> => ({

@@ -12,8 +12,8 @@ import { chosenType, fitType, type Mix, type MixPart, rowMultiple } from './mix.
 import type { GgufTarget } from './target.ts'
 
 /**
- * The tensors of a GGUF file from those of the pruned model: the architecture's names and row order, and the mix's types. Errors are
- * weighted by importances, if there are any.
+ * Converts the tensors of a pruned model to those of a GGUF file: with the architecture's names and row order, and the mix's types.
+ * Quantisation errors are weighted by importances, if there are any.
  */
 export function ggufTensors(
   spec: DecoderSpec,
@@ -59,14 +59,15 @@ const parts: Readonly<Record<string, MixPart>> = {
 }
 
 /**
- * What llama.cpp's quantiser leaves in float32 besides vectors: routers, which choose by small differences, and kernels, which are small.
+ * Matrices that llama.cpp's quantiser keeps in float32: routers, which choose by small differences, and convolution kernels, which are
+ * small.
  */
 const router = /\.(ffn_gate_inp(_shexp)?|ssm_conv1d)\.weight$/
 
 /** Architectures whose models with 80 blocks llama.cpp treats as its 70B. */
 const large = ['llama', 'deci', 'qwen2']
 
-/** The type of each tensor: vectors stay in float32. */
+/** Chooses the type of each tensor. Vectors stay in float32. */
 function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks, experts }: GgufTarget, mix: Mix): BlockType[] {
   const isTied = !tensors.some(({ name }) => name === 'output.weight')
   const found = tensors.map(({ name }) => (name.endsWith('.bias') ? undefined : parts[name.split('.').at(-2) ?? '']))
@@ -90,22 +91,22 @@ function chooseTypes(tensors: readonly PrunedTensor[], { dialect, heads, blocks,
   })
 }
 
-/** The type of a tensor in the file it comes from. Throws if its rows are not those of the file. */
+/** The type of a tensor in its source file. Throws if its rows were changed. */
 function keptType({ name, stored }: PrunedTensor): string {
   if (stored) return stored.type
   throw new EspalierError(
     'infeasible',
-    `Tensor ${name} is not in the source as it is written: its neurons were cut, or it was refitted, zeroed or scaled by gateCorrection=fitted. The GGUF type SOURCE removes whole experts, blocks and attentions of a GGUF file or of a folder in MXFP4. Choose another type.`,
+    `Tensor ${name} differs from the source: its neurons were cut, or it was refitted, zeroed or scaled by gateCorrection=fitted. The GGUF type SOURCE can only remove whole experts, blocks and attention submodules from a GGUF file or a folder in MXFP4. Choose another type.`,
   )
 }
 
-/** Values in the smallest blocks of quantised types. */
+/** Number of values in the smallest blocks of quantised types. */
 const quantisedTogether = 32
 
 /**
- * Pads an MLP with zero neurons to the width that a mix stores in the fewest bytes: at least a multiple of 32, in 16 bits too, so that
- * llama.cpp's quantiser can quantise such a file. Nothing is added in 32 bits, or if the stream itself is no such multiple and nothing can
- * be quantised.
+ * The width to which an MLP is padded with zero neurons: the one that a mix stores in the fewest bytes. It is a multiple of 32 even in 16
+ * bits, so that llama.cpp's quantiser can quantise the file later. Nothing is padded in F32, or if the hidden size is not a multiple of 32,
+ * because then nothing can be quantised.
  */
 export function paddedWidth(width: number, hidden: number, gated: boolean, mix: Mix): number {
   if (mix.main === 'F32' || hidden % quantisedTogether !== 0) return width
@@ -120,20 +121,23 @@ function interleavedRows(name: string, { dialect }: GgufTarget, headSize: number
   return dialect.interleaved && /\.attn_[qk]\.(weight|bias)$/.test(name) ? headSize : undefined
 }
 
-/** Changes that llama.cpp expects in the file: what a family adds to its norms' weights, and a DeltaNet's rate instead of its logarithm. */
+/**
+ * How the values of a tensor change in a GGUF file: a family's offset is added to norm weights, and a DeltaNet's rate replaces its
+ * logarithm.
+ */
 function changeOf({ norm: { offset = 0 } }: DecoderSpec, { name, shape }: TensorToWrite): Conversion['change'] {
   if (isDecay(name)) return (value) => -Math.exp(value)
   return shape.length === 1 && offset !== 0 && hasOffset(name) ? (value) => value + offset : undefined
 }
 
-// Values converted at a time: whole rows of about this many.
+// Whole rows of about this many values are converted at a time.
 const chunk = 2 ** 20
 
 interface Conversion {
   readonly type: BlockType
   readonly headRows: number | undefined
   readonly change: ((value: number) => number) | undefined
-  /** The places of the rows, or of the columns if heads are columns. */
+  /** Where the rows go in the file, or the columns if heads are columns. */
   readonly ranges: readonly Rows[] | undefined
   readonly importances: Float32Array | undefined
 }
@@ -147,7 +151,7 @@ async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Ui
   const bytes = inOrder(tensor, conversion, stored, asStored)
   if (asStored || (type.name === tensor.dtype && !change)) return bytes
   const result = new Uint8Array(bytesOfValues(type, rows * columns))
-  // Each expert has its own importances.
+  // The number of rows that share importances: each expert has its own.
   const group = tensor.shape.length > 2 ? at(tensor.shape, 1) : rows
   const rowsAtOnce = Math.max(1, Math.floor(chunk / columns)) * (tensor.shape.length === 1 ? chunk : 1)
   for (let first = 0; first < rows; ) {
@@ -160,13 +164,13 @@ async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Ui
     if (type.dtype === 'F16') requireHalf(tensor.name, encoded)
     result.set(encoded, bytesOfValues(type, first * columns))
     first += count
-    // Converting takes seconds, so others get a turn between chunks.
+    // Converting takes seconds, so other work gets a turn between chunks.
     await new Promise(setImmediate)
   }
   return result
 }
 
-/** Rows in llama.cpp's order. Columns copied from a file are in that order already. */
+/** Puts rows in llama.cpp's order. Columns copied from a GGUF file are in that order already. */
 function inOrder({ name, shape }: PrunedTensor, { headRows, ranges }: Conversion, bytes: Uint8Array, asStored: boolean): Uint8Array {
   const rowBytes = bytes.byteLength / rowCount(shape)
   if (headRows !== undefined) return interleave(bytes, rowBytes, headRows)
@@ -174,7 +178,7 @@ function inOrder({ name, shape }: PrunedTensor, { headRows, ranges }: Conversion
   return putAt(bytes, ranges, headsAreColumns(name) ? rowBytes / columnCount(shape) : rowBytes)
 }
 
-/** Puts entries in their places, once or in every row of that many. */
+/** Moves entries to their ranges. If there are more entries, does so in every row of as many entries as the ranges have. */
 function putAt(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
   const result = new Uint8Array(bytes.byteLength)
   for (let from = 0; from < bytes.byteLength; ) {
@@ -189,13 +193,13 @@ function putAt(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): 
 
 const ofGroup = (group: number, columns: number): [number, number] => [group * columns, (group + 1) * columns]
 
-/** ggml would end the process. */
+/** Throws for values that are not finite, because ggml would end the process. */
 function requireFinite(name: string, values: Float32Array, { name: type }: BlockType): void {
   const count = countNonFinite(values)
   if (count === 0) return
   throw new EspalierError(
     'infeasible',
-    `Tensor ${name} has ${count} values that are NaN or infinite. ${type} cannot hold them. Choose F32.`,
+    `Tensor ${name} has ${count} values that are NaN or infinite, which ${type} cannot hold. Choose F32.`,
   )
 }
 
@@ -204,7 +208,7 @@ function requireHalf(name: string, bytes: Uint8Array): void {
   throw new EspalierError('infeasible', `Tensor ${name} has values beyond 65504, which F16 cannot hold. Choose the GGUF type BF16 or F32.`)
 }
 
-/** Rows of each head as llama.cpp rotates them: the first and the second half alternate. */
+/** Reorders the rows of each head as llama.cpp rotates them: rows of the first and the second half alternate. */
 function interleave(bytes: Uint8Array, rowBytes: number, headRows: number): Uint8Array {
   const result = new Uint8Array(bytes.byteLength)
   const half = headRows / 2

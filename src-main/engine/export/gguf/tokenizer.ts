@@ -11,16 +11,17 @@ import { nameSplit } from './pre-tokenizer-names.ts'
 /** ggml's kinds of tokens. */
 const kinds = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
 
-/** From a model's config. */
+/** What a tokenizer's metadata needs from the model's config. */
 interface TokenizerContext {
-  /** Rows of the embedding, to which the list of tokens is padded. */
+  /** Number of rows of the embedding. The list of tokens is padded to this length. */
   readonly vocabulary: number
   readonly config: Readonly<Record<string, unknown>>
 }
 
 /**
- * The tokenizer of a model in llama.cpp's form: ids, kinds, merges or scores, how text is split, special ids and chat template. A model
- * without one gets the entry that says so; a GGUF file's is copied. Throws `infeasible` for a kind that llama.cpp lacks.
+ * The tokenizer of a model as GGUF metadata: ids, kinds, merges or scores, how text is split, special ids and chat template. A model
+ * without a tokenizer gets an entry that says so. The tokenizer of a GGUF file is copied. Throws `infeasible` for a kind of tokenizer that
+ * llama.cpp lacks.
  */
 export async function tokenizerMetadata(path: string, context: TokenizerContext): Promise<MetadataEntries> {
   if (path.toLowerCase().endsWith('.gguf')) return copied(path)
@@ -68,7 +69,7 @@ export function describeTokenizer(files: TokenizerFiles, { vocabulary, config }:
   const { tokenizer, settings } = files
   const model = tokenizer.model as TokenizerModel
   if ((model.type ?? 'BPE') !== 'BPE' || Array.isArray(model.vocab) || !model.merges)
-    throw refuse(`tokenizers of the kind ${model.type ?? 'unknown'} are not written`)
+    throw refuse(`Espalier cannot write tokenizers of the kind ${model.type ?? 'unknown'}`)
   const pieces = model.byte_fallback === true
   const merges = model.merges.map((merge) => (typeof merge === 'string' ? splitMerge(merge) : merge))
   const metadata: MetadataEntries = new Map()
@@ -109,7 +110,7 @@ function listTokens(model: TokenizerModel, added: readonly AddedToken[], vocabul
   const tokens = Array.from({ length: vocabulary }, (_, id) => `[PAD${id}]`)
   const types: number[] = tokens.map(() => kinds.unused)
   const place = (id: number, token: string, type: number) => {
-    if (id >= vocabulary) throw refuse(`its token ${id} lies beyond the ${vocabulary} of the model`)
+    if (id >= vocabulary) throw refuse(`its token ${id} is beyond the model's vocabulary of ${vocabulary}`)
     tokens[id] = token
     types[id] = type
   }
@@ -122,7 +123,7 @@ function listTokens(model: TokenizerModel, added: readonly AddedToken[], vocabul
   return { tokens, types }
 }
 
-/** A piece's score orders the merges: earlier merges have higher scores. */
+/** Gives each piece a score that keeps the order of merges: the results of earlier merges have higher scores. */
 function scoresOf(tokens: readonly string[], merges: readonly (readonly [string, string])[]): number[] {
   const ranks = new Map<string, number>()
   for (const [rank, [left, right]] of merges.entries()) if (!ranks.has(left + right)) ranks.set(left + right, rank)

@@ -1,7 +1,7 @@
-/** The file that the folder's `auto_map` names. */
+/** The name of the file that the folder's `auto_map` refers to. */
 export const configModuleFile = 'configuration_nemotron_nas.py'
 
-/** A config class whose blocks are read as attributes, as vLLM reads them. */
+/** The source of a config class whose blocks have attributes, because vLLM reads them this way. */
 export const configModule = `"""The config of a pruned model in the form of Nemotron-NAS: \`block_configs\` has the sizes of each block. No other code is run."""
 
 from transformers import PretrainedConfig

@@ -13,8 +13,8 @@ import { prunedTensors } from '../pruned-tensors.ts'
 import { configModule, configModuleFile } from './config-module.ts'
 
 /**
- * A folder in the form of NVIDIA's Nemotron-NAS, which vLLM builds block by block: attention or MLP may be absent, and every MLP has its
- * own width. Written from vLLM's reader (model_executor/models/nemotron_nas.py); not run there.
+ * A folder in the form of NVIDIA's Nemotron-NAS, which vLLM builds block by block. A block may lack attention or MLP, and every MLP has its
+ * own width. The form follows vLLM's reader (model_executor/models/nemotron_nas.py), but was not run in vLLM.
  */
 export const nemotron: ExportFormat = {
   id: 'nemotron-nas',
@@ -53,9 +53,9 @@ function layOut(planned: Planned) {
   const { spec, checkpoint } = planned.model
   const sliced = planned.plan.slice !== undefined || spec.sliceWidth !== undefined
   const problem = sliced
-    ? 'it has no place for the shortcuts of a sliced model'
+    ? 'it does not support the shortcuts of a sliced model'
     : spec.router
-      ? 'it has no place for experts'
+      ? 'it does not support experts'
       : problemOf(spec)
   if (problem) throw refuse(problem)
   const { blocks } = specWithPlan(spec, planned.plan)
@@ -72,7 +72,7 @@ type Config = Record<string, unknown>
 const refuse = (why: string) =>
   new EspalierError('infeasible', `The format nemotron-nas cannot hold this model: ${why}. Choose exact, stock or gguf.`)
 
-/** Why vLLM's blocks, which are Llama's with or without biases, cannot compute a model. */
+/** Why vLLM's blocks cannot compute a model; undefined if they can. These blocks are Llama's, with or without biases. */
 function problemOf(spec: DecoderSpec): string | undefined {
   const { query, key, value, output, gate, up, down, ...rest } = spec.block(0)
   if (spec.parallelResidual || spec.norm.kind !== 'rms' || spec.norm.offset || !gate || !up || !down)
@@ -81,20 +81,20 @@ function problemOf(spec: DecoderSpec): string | undefined {
     return 'it has norms where the blocks of Llama have none'
   if (spec.blocks.some((_, block) => spec.block(block).delta)) return 'some of its blocks have no softmax attention'
   if (spec.embeddingScale || spec.residualScale || spec.logitScale || spec.scoreCap || spec.logitCap)
-    return 'it scales or caps what Llama does not'
-  if (Math.abs(spec.scoreScale * Math.sqrt(spec.headSize) - 1) > 1e-6) return 'its attention has a scale of its own'
+    return 'it scales or caps values that Llama does not'
+  if (Math.abs(spec.scoreScale * Math.sqrt(spec.headSize) - 1) > 1e-6) return 'its attention scale is not the default'
   const window = spec.blocks.findIndex((_, block) => spec.slidingWindow(block) !== undefined)
   if (window >= 0) return `block ${window} has a sliding window of ${spec.slidingWindow(window)} tokens`
   if (spec.blocks.some((_, block) => spec.rotary(block) !== spec.rotary(0)) || spec.rotary(0)?.size !== spec.headSize)
-    return 'its rotary embedding is not the same everywhere, or covers a part of each head'
+    return 'its rotary embedding differs between blocks, or covers only a part of each head'
   if (Boolean(query.bias) !== Boolean(key.bias) || Boolean(query.bias) !== Boolean(value.bias) || (output.bias && !query.bias))
-    return 'its attention has biases in an order that vLLM does not know'
+    return 'its attention has biases in a combination that vLLM does not support'
   return Boolean(up.bias) === Boolean(down.bias) && Boolean(gate.bias) === Boolean(up.bias)
     ? undefined
     : 'its MLP has biases in some projections only'
 }
 
-/** Entries of the family's config that mean the same here. */
+/** Entries of the family's config that have the same meaning in this format. */
 const carried = [
   ...['vocab_size', 'hidden_size', 'num_attention_heads', 'hidden_act', 'rms_norm_eps', 'max_position_embeddings', 'initializer_range'],
   ...['rope_theta', 'rope_scaling', 'rope_parameters', 'tie_word_embeddings', 'bos_token_id', 'eos_token_id', 'pad_token_id'],
@@ -121,13 +121,13 @@ function configOf(spec: DecoderSpec, dense: Config, packed: readonly PackedBlock
   }
 }
 
-/** LongRoPE has two sets of factors, which vLLM applies only in its class for Phi-3. */
+/** Refuses LongRoPE: vLLM applies its two sets of factors only in the class for Phi-3. */
 function requirePlainRotary({ rope_scaling: scaling, rope_parameters: parameters }: Config): void {
   const { rope_type: kind, type = kind } = { ...(parameters as Config | undefined), ...(scaling as Config | undefined) } as Config
   if (type === 'longrope' || type === 'su') throw refuse(`its rotary embedding is scaled as "${String(type)}"`)
 }
 
-/** Sizes of a block. Without `ffn_mult` vLLM uses the width unchanged. */
+/** The sizes of a block in the config. Without `ffn_mult`, vLLM uses the width unchanged. */
 function blockConfig(spec: DecoderSpec, { attention }: PackedBlock, width: number): Config {
   return {
     attention: {
@@ -144,7 +144,7 @@ function blockConfig(spec: DecoderSpec, { attention }: PackedBlock, width: numbe
   }
 }
 
-/** The same model under the tensor names that vLLM reads. */
+/** The spec of the same model, with the tensor names that vLLM reads. */
 function llamaNames(spec: DecoderSpec, config: Config): DecoderSpec {
   const { query, output, up } = spec.block(0)
   const words = {
