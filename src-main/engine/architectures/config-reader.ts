@@ -65,7 +65,7 @@ export class ConfigReader {
 
   text(key: string, fallback?: string): string {
     const value = this.#value(key) ?? fallback
-    if (typeof value !== 'string') this.#fail(key, 'a text')
+    if (typeof value !== 'string') this.#fail(key, 'a string')
     return value
   }
 

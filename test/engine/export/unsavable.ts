@@ -68,7 +68,7 @@ export const unsavableModels: readonly UnsavableModel[] = [
     make: llama({}),
     ...gguf,
     ggufType,
-    says: new RegExp(`${ggufType} stores rows in groups of 32 values, and this model's have 8. Choose F16, BF16 or F32`),
+    says: new RegExp(`${ggufType} stores rows in groups of 32 values, but this model's rows have 8. Choose F16, BF16 or F32`),
   })),
   {
     name: 'a tokenizer of word pieces',

@@ -74,7 +74,7 @@ test('each weight type is measured by itself: fewer bits are worse, and no measu
   expect(coarse.perplexity).toBeGreaterThan(computed.perplexity)
   expect(coarse.steps.filter((name) => computed.steps.includes(name))).toHaveLength(1)
   expect(coarse.parameters).toBe(computed.parameters)
-  expect(coarse.document.notes.join(' ')).toContain('weighed by importances on 4 windows of calibration.txt')
+  expect(coarse.document.notes.join(' ')).toContain('weighted by importances, measured on 4 windows of calibration.txt')
   expect(pruned.parameters).toBeLessThan(computed.parameters)
   expect(pruned.bytes).toBeLessThan(computed.bytes)
   expect((await readdir(folder)).filter((name) => name.startsWith('espalier-weights-'))).toEqual([])

@@ -114,7 +114,7 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
 }
 
 /**
- * Records in the metadata which blocks have an attention of zeros and, if any MLP was padded or replaced by zeros, each block's number of
+ * Records in the metadata the blocks whose attention is all zeros and, if any MLP was padded or replaced by zeros, each block's number of
  * real neurons. A reader that knows these keys can skip the zeros.
  */
 function noteZeros({ blocks, heads, widths }: GgufTarget, left: readonly BlockLayout[], metadata: MetadataEntries): void {
@@ -135,10 +135,10 @@ function describe(spec: DecoderSpec, target: GgufTarget, length: number, capped:
   if (zeroed.length > 0)
     notes.push(
       target.perBlock
-        ? `One attention head of zeros in ${blocksText(zeroed)}, because the architecture needs one.`
-        : `Attention of zeros in ${blocksText(zeroed)}: it does not change the answer but takes memory and time.`,
+        ? `Attention in ${blocksText(zeroed)}: replaced by one head of zeros, because the architecture needs one.`
+        : `Attention in ${blocksText(zeroed)}: replaced by zeros; still uses memory and time.`,
     )
-  if (mlp.length > 0) notes.push(`An MLP of zeros in ${blocksText(mlp)}.`)
+  if (mlp.length > 0) notes.push(`MLP in ${blocksText(mlp)}: replaced by zeros.`)
   if (capped)
     notes.push(
       `The context ends at ${length} tokens, the model's sliding window: llama.cpp computes no window here, so beyond it the answers would differ.`,

@@ -75,7 +75,7 @@ describe('a stock folder', () => {
     expect(family).toBe(text)
     const config = await readJson(folder, 'config.json')
     expect(config.text_config ?? config.vision_config).toBeUndefined()
-    expect(await readFile(join(folder, 'README.md'), 'utf8')).toContain('text part of the model alone')
+    expect(await readFile(join(folder, 'README.md'), 'utf8')).toContain('It has only the text part of the model')
   })
 
   it.each([
