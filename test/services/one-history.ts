@@ -114,7 +114,7 @@ function hostOf(history: History, recorder: RunRecorder, beforeStep: Related['be
 
 const timeFields = new Set(['seconds', 'firstTokenSeconds', 'tokensPerSecond', 'passes', 'version', 'file'])
 const timeUnits = /^(s|ms|seconds|tokens\/s|tokens per second|GFLOP\/s|×)$/
-const isTimeNote = (text: string) => /% of the time|Inference time is noisy/.test(text)
+const isTimeNote = (text: string) => /% of (the|its) time|Inference time is noisy/.test(text)
 
 /** Notes about the machine during timing, which may be missing. */
 const isOfTiming = (one: unknown) =>
