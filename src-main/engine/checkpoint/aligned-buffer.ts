@@ -2,19 +2,23 @@
 const smallest = 65536
 
 /**
- * Zeroed memory of `bytes` bytes. From 64 KiB on it starts on a page, and so on a multiple of 64 bytes, and the tensor runtime uses it in
- * place; it would copy other memory. The buffer is resizable in type only. Indexing it in long loops is slow, copying is not.
+ * Allocates `bytes` bytes of zeroed memory. Allocations of 64 KiB or more start at a page boundary, so they are aligned to 64 bytes, as the
+ * tensor runtime requires to use memory in place. It copies memory that is not aligned. These buffers are resizable, so that
+ * `releaseBuffer` can free them; nothing else resizes them. V8 indexes resizable buffers slowly in long loops, but copies them fast.
  */
 export function alignedBuffer(bytes: number): Uint8Array<ArrayBuffer> {
   if (bytes < smallest) return new Uint8Array(bytes)
   return new Uint8Array(new ArrayBuffer(bytes, { maxByteLength: bytes }), 0, bytes)
 }
 
-/** Freed arrays are outside the heap that V8 watches, so we request a collection (about 10 ms) after this many freed bytes. */
+/**
+ * The memory of arrays and tensors is outside V8's heap, so V8 does not notice how much of it could be freed. After this many bytes, we
+ * request a garbage collection (about 10 ms).
+ */
 const collectAfter = 2 ** 25
 let freed = 0
 
-/** Counts memory of arrays and tensors that are no longer needed, so that it is released in time. */
+/** Counts memory of arrays and tensors that are no longer needed, and requests a garbage collection when enough has piled up. */
 export function countFreed(bytes: number): void {
   freed += bytes
   if (freed < collectAfter) return
@@ -22,7 +26,10 @@ export function countFreed(bytes: number): void {
   void globalThis.gc?.()
 }
 
-/** Releases the memory of an array from `alignedBuffer` at once. Nothing may read it afterwards, including tensors that use it in place. */
+/**
+ * Frees the memory of an array from `alignedBuffer` at once; smaller arrays, which are not resizable, are left to the garbage collector.
+ * Nothing may read the array afterwards, including tensors that use its memory in place.
+ */
 export function releaseBuffer({ buffer }: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && buffer.resizable) buffer.resize(0)
 }

@@ -1,15 +1,15 @@
 import { isObject } from './json.ts'
 
 /**
- * Numbers of a config that are whole but written as decimals, by their path (`rope_parameters.factor`, `list.0`). JavaScript has one kind
- * of number, but transformers distinguishes 8 from 8.0.
+ * The paths of a config's numbers that are written with a point or an exponent (`rope_parameters.factor`, `list.0`). JavaScript has one
+ * kind of number, but transformers distinguishes 8 from 8.0.
  */
 export type Decimals = ReadonlySet<string>
 
-// No text in a config can equal this: JSON has no such character except as an escape.
+// Raw JSON text cannot contain this string, because JSON allows the NUL character only as an escape.
 const mark = '\u0000 decimal'
 
-/** The decimals of a config's text, which must be JSON. */
+/** Finds the numbers that a config's text, which must be JSON, writes as decimals. */
 export function findDecimals(text: string): Decimals {
   const marked = text.replace(/"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g, (token) =>
     token.startsWith('"') || !/[.eE]/.test(token) ? token : JSON.stringify(mark),
@@ -25,7 +25,7 @@ function collect(value: unknown, path: string, found: Set<string>): void {
     for (const [key, inner] of Object.entries(value)) collect(inner, path === '' ? key : `${path}.${key}`, found)
 }
 
-/** A config as JSON text that keeps its decimals. */
+/** Formats a config as JSON text. Whole numbers among `decimals` get `.0`. */
 export function formatConfig(config: Record<string, unknown>, decimals: Decimals): string {
   return `${format(config, '', '\n', decimals)}\n`
 }
@@ -34,9 +34,9 @@ function format(value: unknown, path: string, newline: string, decimals: Decimal
   if (typeof value === 'number') return decimals.has(path) && Number.isSafeInteger(value) ? `${value}.0` : JSON.stringify(value)
   if (!Array.isArray(value) && !isObject(value)) return JSON.stringify(value) ?? 'null'
   const inner = `${newline}  `
-  const entries = Object.entries(value).filter(([, own]) => own !== undefined)
-  const texts = entries.map(([key, own]) => {
-    const text = format(own, path === '' ? key : `${path}.${key}`, inner, decimals)
+  const entries = Object.entries(value).filter(([, child]) => child !== undefined)
+  const texts = entries.map(([key, child]) => {
+    const text = format(child, path === '' ? key : `${path}.${key}`, inner, decimals)
     return Array.isArray(value) ? text : `${JSON.stringify(key)}: ${text}`
   })
   const [open, close] = Array.isArray(value) ? '[]' : '{}'

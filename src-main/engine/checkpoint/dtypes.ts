@@ -31,12 +31,12 @@ export function isDtype(value: unknown): value is Dtype {
   return typeof value === 'string' && Object.hasOwn(sizes, value)
 }
 
-// Loops use a buffer of this many elements, because indexing arrays on aligned memory is several times slower than copying them.
+// Loops work on copies of this many elements, because indexing memory from `alignedBuffer` is several times slower than copying it.
 const chunk = 16384
 
 /**
- * Float32 values of little-endian bytes. F32 at a multiple of four bytes is a view of the same memory, not a copy. I64, U64 and F64 are
- * rounded to the nearest float32.
+ * Converts little-endian bytes to float32 values. For F32 at a multiple of four bytes, the result is a view of the same memory, not a copy.
+ * I64, U64 and F64, and I32 and U32 beyond 2^24, are rounded to the nearest float32.
  */
 export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
   const length = bytes.byteLength / sizes[dtype]
@@ -52,7 +52,7 @@ export function toFloat32(bytes: Uint8Array, dtype: Dtype): Float32Array {
   return result
 }
 
-/** A zeroed Float32Array on memory from `alignedBuffer`. */
+/** Creates a zeroed Float32Array on memory from `alignedBuffer`. */
 export function alignedFloats(length: number): Float32Array {
   const memory = alignedBuffer(length * 4)
   return new Float32Array(memory.buffer, memory.byteOffset, length)
@@ -85,8 +85,8 @@ function convertBig(source: BigInt64Array | BigUint64Array, out: Float32Array): 
 }
 
 /**
- * Little-endian bytes of float32 values, rounded to nearest, ties to even. Values too large for F16 become infinite.
- * F32 is a view on the same memory, not a copy.
+ * Converts float32 values to little-endian bytes, rounding to nearest, ties to even. Values too large for the type become infinite.
+ * For F32, the result is a view of the same memory, not a copy.
  */
 export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
@@ -99,13 +99,13 @@ export function fromFloat32(values: Float32Array, dtype: FloatDtype): Uint8Array
   return new Uint8Array(result.buffer)
 }
 
-/** The upper half of a float32's bits, rounded; a NaN stays one. */
+/** Returns the upper half of a float32's bits, rounded. NaN stays NaN. */
 function roundToBrain(bits: number): number {
   if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
 }
 
-/** How many values are NaN or infinite. */
+/** Counts the values that are NaN or infinite. */
 export function countNonFinite(values: Float32Array): number {
   let count = 0
   for (let first = 0; first < values.length; first += chunk) {
@@ -115,7 +115,7 @@ export function countNonFinite(values: Float32Array): number {
   return count
 }
 
-/** The same for stored values. 16-bit values are checked in pairs without converting them. */
+/** Does the same for stored values. 16-bit values are checked in pairs without converting them. */
 export function countNonFiniteStored(bytes: Uint8Array, dtype: Dtype): number {
   if ((dtype !== 'F16' && dtype !== 'BF16') || bytes.byteLength % 4 !== 0) return countNonFinite(toFloat32(bytes, dtype))
   const exponent = dtype === 'F16' ? 0x7c00 : 0x7f80

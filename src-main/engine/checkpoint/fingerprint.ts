@@ -6,8 +6,9 @@ import { underLimits } from '../limits/reading.ts'
 import { type ModelFile, modelFiles } from './model-files.ts'
 
 /**
- * What identifies a model: its content, by `modelContents`. Reading all of it takes seconds to minutes, so the quick key decides whether
- * that is needed again. It changes whenever a file of the model is written, replaced or moved away.
+ * A key that changes whenever a file of the model is written, replaced or moved away. It depends on sizes, times and inode numbers only.
+ * What identifies a model is its content (`modelContents`), but reading that takes seconds to minutes; an unchanged quick key means that
+ * the content need not be read again.
  */
 export async function quickKeyOf(path: string): Promise<string> {
   const hash = createHash('sha256')
@@ -19,7 +20,7 @@ export async function quickKeyOf(path: string): Promise<string> {
   return hash.digest('hex')
 }
 
-/** An index file may list them. It is not trusted, so it is read under limits. */
+/** The model's files. A shard index that lists them is untrusted, so it is read under resource limits. */
 const filesOf = (path: string): Promise<ModelFile[]> => underLimits(path, () => modelFiles(path))
 
 interface HashingReport {
@@ -29,7 +30,7 @@ interface HashingReport {
 
 const pieceBytes = 4 * 2 ** 20
 
-/** SHA-256 over the names and the content of a model's files. Throws `conflict` if they are written meanwhile. */
+/** SHA-256 over the names, sizes and content of a model's files. Throws `conflict` if one of them changes during the reading. */
 export async function modelContents(path: string, report: HashingReport = {}): Promise<string> {
   const before = await quickKeyOf(path)
   const files = await sizesOf(path)
@@ -46,7 +47,7 @@ export async function modelContents(path: string, report: HashingReport = {}): P
     }
   }
   if ((await quickKeyOf(path)) === before) return hash.digest('hex')
-  throw new EspalierError('conflict', `${path} was written while its content was read. Retry when nothing writes there.`)
+  throw new EspalierError('conflict', `${path} changed while it was being read. Retry when no program is writing there.`)
 }
 
 async function sizesOf(path: string): Promise<{ name: string; path: string; size: number }[]> {

@@ -10,7 +10,9 @@ const joined = /^(.*\.experts)\.gate_up_proj_bias$/
 
 type Part = 'gate' | 'up' | 'down'
 
-/** One expert's tensor as it appears, and its place: in plain tensors of all experts, or in blocks of MXFP4. */
+/**
+ * One expert's tensor as callers see it, and where it is stored: in a plain tensor that all experts share, or in MXFP4 blocks (`packed`).
+ */
 interface Place {
   readonly info: TensorInfo
   readonly source: string
@@ -21,8 +23,9 @@ interface Place {
 }
 
 /**
- * gpt-oss stores all experts of a block in tensors whose rows are inputs, with gates and ups alternating, or in MXFP4 blocks whose rows are
- * outputs. Here they appear as a matrix and a bias for each expert and projection, as in other families. Other checkpoints stay unchanged.
+ * Presents the experts of gpt-oss as other families store them: a matrix and a bias for each expert and projection. gpt-oss stores all
+ * experts of a block together, gates and ups alternating: in tensors with one row per input, or in MXFP4 blocks with one row per output.
+ * Returns any other checkpoint unchanged.
  */
 export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
   const mixtures = [...checkpoint.tensors.keys()].flatMap((name) => joined.exec(name)?.[1] ?? [])
@@ -61,14 +64,14 @@ export function withSeparateExperts(checkpoint: Checkpoint): Checkpoint {
   }
 }
 
-/** The experts' tensors of one mixture. Throws `invalid` if a tensor is missing or has other dimensions. */
+/** Locates the experts' tensors of one mixture. Throws `invalid` if a tensor is missing or has the wrong number of dimensions. */
 function placesOf(checkpoint: Checkpoint, mixture: string): Place[] {
   const find = (name: string, dimensions: number): TensorInfo | undefined => {
     const info = checkpoint.tensors.get(`${mixture}.${name}`)
     if (info && info.shape.length !== dimensions)
       throw new EspalierError(
         'invalid',
-        `${checkpoint.path}: tensor "${info.name}" has ${info.shape.length} dimensions; ${dimensions} are needed.`,
+        `${checkpoint.path}: tensor "${info.name}" has ${info.shape.length} dimensions, but must have ${dimensions}.`,
       )
     return info
   }
@@ -116,24 +119,24 @@ async function readPlace(checkpoint: Checkpoint, { info, source, packed, expert,
     const values = await readMxfp4(checkpoint, source, expert, step * rows)
     return fromFloat32(takeRows(values, columns, { rows, step, first }), dtype as FloatDtype)
   }
-  // Stored rows of one expert: its bias, or as many as its matrix has columns.
+  // An expert's bias is one stored row. Its matrix is stored transposed, as one row per column.
   const stored = bias ? 1 : columns
   const bytes = await checkpoint.read(source, { first: expert * stored, count: stored })
   return takeColumns(bytes, elementBytes(dtype), { rows, columns: bias ? 1 : columns, step, first })
 }
 
-/** Gates and ups alternate: a part's rows are every `step`-th, from `first` on. */
+/** Gates and ups alternate, so a part's rows are every `step`-th stored row, starting with `first`. */
 const turnOf = (part: Part): [step: number, first: number] => (part === 'down' ? [1, 0] : [2, part === 'up' ? 1 : 0])
 
-/** Rows of an expert's matrix in GGUF's form; undefined if it is no matrix in blocks. */
+/** Reads rows of an expert's matrix in the form of a GGUF file. Returns undefined if the tensor is not stored in MXFP4 blocks. */
 function readPacked(checkpoint: Checkpoint, place: Place | undefined, rows?: Rows): Promise<Uint8Array> | undefined {
   if (!place?.packed) return undefined
   const [all = 1] = place.info.shape
   const { first, count } = rows ?? { first: 0, count: all }
-  const [step, own] = turnOf(place.part)
+  const [step, offset] = turnOf(place.part)
   const begin = step * (place.expert * all + first)
   return readBlocks(checkpoint, place.source, { first: begin, count: step * count }).then(({ codes, scales }) => {
-    const taken = (bytes: Uint8Array) => takeRows(bytes, bytes.length / (step * count), { rows: count, step, first: own })
+    const taken = (bytes: Uint8Array) => takeRows(bytes, bytes.length / (step * count), { rows: count, step, first: offset })
     return ggufMxfp4(taken(codes), taken(scales))
   })
 }

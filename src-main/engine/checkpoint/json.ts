@@ -6,7 +6,7 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Parses text that must hold one JSON object; `where` names it in the error. */
+/** Parses text that must be one JSON object. `where` names the text in errors. */
 export function parseObject(text: string, where: string): JsonObject {
   let value: unknown
   try {
@@ -14,18 +14,18 @@ export function parseObject(text: string, where: string): JsonObject {
   } catch (error) {
     throw new EspalierError('invalid', `${where} is not JSON: ${reasonOf(error)}.`)
   }
-  if (!isObject(value)) throw new EspalierError('invalid', `${where} must hold a JSON object, it holds ${describe(value)}.`)
+  if (!isObject(value)) throw new EspalierError('invalid', `${where} must hold a JSON object, but holds ${describe(value)}.`)
   return value
 }
 
-/** A short form of any value for an error message. */
+/** Describes any value briefly for an error message. */
 export function describe(value: unknown): string {
   if (Array.isArray(value)) return `an array of ${value.length}`
   const text = typeof value === 'object' && value !== null ? 'an object' : (JSON.stringify(value) ?? 'nothing')
   return text.length > 60 ? `${text.slice(0, 57)}...` : text
 }
 
-/** A duplicate key of valid JSON: in its own object or in the objects directly inside it. */
+/** The first key that occurs twice in the same object of valid JSON, at any depth; undefined if there is none. */
 export function findDuplicateKey(json: string): string | undefined {
   const seen: Set<string>[] = []
   for (let at = 0; at < json.length; at++) {
@@ -58,11 +58,11 @@ function skipSpace(json: string, start: number): number {
   return at
 }
 
-/** The message of a thrown value without its full stop, to end a sentence with. */
+/** The message of a thrown value without its full stop, so that it can end a sentence. */
 export function reasonOf(thrown: unknown): string {
   const text = (thrown instanceof Error ? thrown.message : String(thrown)).trim().replace(/\.+$/, '')
   if (thrown instanceof RangeError) return text.includes('call stack') ? 'it is nested too deeply' : 'a length in it is impossible'
-  // The language's message about a value that a library expected.
+  // The JavaScript engine's own message would mean nothing to a user.
   if (thrown instanceof TypeError) return 'its parts do not fit together'
   return text.replaceAll('undefined', 'nothing').replaceAll('[object Object]', 'an object').replaceAll('NaN', 'no number')
 }

@@ -5,7 +5,7 @@ import { refuseLinksOut } from '#runtime/resolve-inside.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { readPart } from './regular-file.ts'
 
-/** The kind of checkpoint at a path: a folder of safetensors, or a GGUF file, which may be alone in a folder. */
+/** Finds the checkpoint at a path: a folder of safetensors, a GGUF file, or the only GGUF file in a folder. */
 export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {
   const found = await stat(path).catch(() => undefined)
   if (!found)
@@ -19,17 +19,17 @@ export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' |
   throw new EspalierError('invalid', `${path} is neither a model folder nor a gguf file. Give a folder with config.json and safetensors.`)
 }
 
-/** The GGUF file of a folder that has one and no config.json. Parts of a split file count as one. */
+/** The only GGUF file of a folder without config.json; undefined if there is none. The parts of a split file count as one file. */
 async function onlyGguf(folder: string): Promise<string | undefined> {
   const names = await readdir(folder)
   const files = names.filter((name) => /\.gguf$/i.test(name) && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/i.test(name))
   if (names.includes('config.json') || files.length === 0) return undefined
   if (files.length > 1)
-    throw new EspalierError('invalid', `${folder} has several GGUF files: ${files.sort().join(', ')}. Give one of them.`)
+    throw new EspalierError('invalid', `${folder} has several GGUF files: ${files.sort().join(', ')}. Choose one of them.`)
   return join(folder, files[0] as string)
 }
 
-/** Whether a file without the usual ending is GGUF by its first bytes, as Ollama stores them. */
+/** Whether a file starts like a GGUF file. Ollama stores GGUF files without the ending `.gguf`. */
 async function beginsAsGguf(path: string): Promise<boolean> {
   const handle = await openRegular(path)
   try {

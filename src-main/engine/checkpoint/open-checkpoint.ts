@@ -5,8 +5,8 @@ import { locateCheckpoint } from './locate-checkpoint.ts'
 import { openFolder } from './safetensors/folder.ts'
 
 /**
- * Opens a folder with config.json and model.safetensors, or with model.safetensors.index.json and its shards, a .gguf file, or a folder
- * with a single one. Everything in the headers is checked against the files before it is trusted. Each defect is one EspalierError that
+ * Opens a folder with config.json and safetensors (model.safetensors, or model.safetensors.index.json and its shards), a GGUF file, or a
+ * folder with a single GGUF file. Headers are checked against the files before they are trusted. Every defect throws an EspalierError that
  * names it.
  */
 export async function openCheckpoint(path: string): Promise<Checkpoint> {

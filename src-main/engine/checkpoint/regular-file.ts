@@ -4,13 +4,13 @@ import { openRegular, readSmallFile } from '#runtime/small-file.ts'
 import { allowFor } from '../limits/reading.ts'
 import { alignedBuffer } from './aligned-buffer.ts'
 
-// One system call reads less than 2 GiB.
+// A single system call cannot read 2 GiB or more.
 const largestRead = 2 ** 30
 
-/** The text of an untrusted small file, such as config.json. */
+/** Reads a small untrusted text file, such as config.json. */
 export const readText = (file: string): Promise<string> => readSmallFile(file, undefined, allowFor)
 
-/** A file's bytes in pieces, at most as many as it has when it is opened: some system files never end. */
+/** Yields a file's bytes in pieces, up to the size that it has when it is opened, because some system files never end. */
 export async function* readPieces(file: string, pieceBytes = 2 ** 18): AsyncGenerator<Uint8Array> {
   const handle = await openRegular(file)
   try {
@@ -27,16 +27,20 @@ export async function* readPieces(file: string, pieceBytes = 2 ** 18): AsyncGene
   }
 }
 
-/** Reads `bytes` bytes from `position` into new memory from `alignedBuffer`. Throws if the file ends before. */
+/** Reads `bytes` bytes from `position` into new memory from `alignedBuffer`. Throws if the file ends earlier. */
 export async function readPart(handle: FileHandle, position: number, bytes: number, file: string): Promise<Uint8Array> {
   const memory = alignedBuffer(bytes)
   let done = 0
   while (done < bytes) {
     const { bytesRead } = await handle.read(memory, done, Math.min(largestRead, bytes - done), position + done)
     if (bytesRead === 0) {
-      throw new EspalierError('invalid', `${file} ends at byte ${position + done}, ${position + bytes} were expected. It is cut off.`, {
-        file,
-      })
+      throw new EspalierError(
+        'invalid',
+        `${file} ends at byte ${position + done}, but should have at least ${position + bytes} bytes. It is cut off.`,
+        {
+          file,
+        },
+      )
     }
     done += bytesRead
   }

@@ -4,13 +4,16 @@ import { join } from 'node:path'
 
 const prefix = 'espalier-weights-'
 
-/** A temporary folder of this process. The caller removes it; after a kill, the next process does. */
+/**
+ * Creates a temporary folder of this process, which the caller removes. If the process is killed first, `clearScratchFolders` removes it
+ * later.
+ */
 export async function makeScratchFolder(): Promise<string> {
   await clearScratchFolders()
   return mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`))
 }
 
-/** Removes the temporary folders of processes that are gone. */
+/** Removes the temporary folders of processes that no longer run. */
 export async function clearScratchFolders(): Promise<void> {
   for (const name of await readdir(tmpdir()).catch(() => [])) {
     const pid = name.startsWith(prefix) ? Number.parseInt(name.slice(prefix.length), 10) : process.pid

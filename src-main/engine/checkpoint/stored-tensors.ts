@@ -21,7 +21,7 @@ export interface NamedTensor {
 
 export type NamedTensors = ReadonlyMap<string, NamedTensor>
 
-/** Values that are computed when it is their turn to be stored. */
+/** A tensor whose values are computed only when it is written. */
 export interface LateTensor extends Omit<NamedTensor, 'values'> {
   read(): Promise<Float32Array>
 }
@@ -33,7 +33,7 @@ interface Place {
   readonly stored: StoredTensor
 }
 
-/** Named tensors in files with known sizes and hashes. Headers and vectors are in memory; matrices are read on demand. */
+/** Named tensors in files with known sizes and hashes. Headers and vectors are kept in memory; matrices are read on demand. */
 export class StoredTensors {
   readonly files: readonly TensorFile[]
   readonly tensors: ReadonlyMap<string, TensorInfo>
@@ -47,7 +47,7 @@ export class StoredTensors {
     this.tensors = new Map([...places].map(([name, { stored }]) => [name, stored]))
   }
 
-  /** Opens files that must be unchanged since they were written. Throws `disk` for a missing or changed one. */
+  /** Opens files that must be unchanged since they were written. Throws `disk` if one is missing or has changed. */
   static async open(files: readonly TensorFile[]): Promise<StoredTensors> {
     const places = new Map<string, Place>()
     const vectors = new Map<string, Float32Array>()
@@ -67,7 +67,7 @@ export class StoredTensors {
     return new StoredTensors(files, places, vectors)
   }
 
-  /** The tensors of all parts. A later one hides an earlier one with the same name. */
+  /** Joins the tensors of all parts. A later tensor replaces an earlier one with the same name. */
   static join(...parts: readonly StoredTensors[]): StoredTensors {
     return new StoredTensors(
       parts.flatMap(({ files }) => files),
@@ -76,7 +76,7 @@ export class StoredTensors {
     )
   }
 
-  /** Little-endian bytes, as a Checkpoint returns them. */
+  /** Reads little-endian bytes, as `Checkpoint.read` does. */
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
     const { file, stored } = this.#place(name)
     const { skip, bytes } = byteRange(stored, rows)
@@ -106,13 +106,13 @@ export class StoredTensors {
   }
 }
 
-/** Writes tensors into a folder, as a file that gets its final name only when it is complete and on disk. */
+/** Writes tensors into a file in `folder`, which gets its final name, made of its size and hash, when it is complete and on disk. */
 export async function writeTensorFile(folder: string, tensors: TensorsToStore): Promise<TensorFile> {
   await mkdir(folder, { recursive: true })
   const unfinished = join(folder, `${process.pid}-${randomBytes(6).toString('hex')}.unfinished`)
-  const entries = [...tensors].map(([name, own]) => {
-    const { shape, dtype = 'F32' } = own
-    return { name, shape, dtype, bytes: async () => fromFloat32('values' in own ? own.values : await own.read(), dtype) }
+  const entries = [...tensors].map(([name, tensor]) => {
+    const { shape, dtype = 'F32' } = tensor
+    return { name, shape, dtype, bytes: async () => fromFloat32('values' in tensor ? tensor.values : await tensor.read(), dtype) }
   })
   await writeSafetensors(unfinished, entries)
   const { size: bytes } = await stat(unfinished)

@@ -1,6 +1,6 @@
 import { outside } from '#contract/at.ts'
 
-/** A matrix [rows, columns] whose row r is column `step * r + first` of a stored one [columns, step * rows]. */
+/** Describes a matrix [rows, columns] whose row r is column `step * r + first` of a stored matrix [columns, step * rows]. */
 export interface Turns {
   readonly rows: number
   readonly columns: number
@@ -18,7 +18,7 @@ function wordsOf(bytes: Uint8Array, size: number): Words {
   return new kind(aligned.buffer as ArrayBuffer, aligned.byteOffset, aligned.byteLength / size)
 }
 
-/** The bytes of the matrix, from those of the stored one with entries of `size` bytes. */
+/** Extracts the matrix from the bytes of the stored matrix, whose entries have `size` bytes. */
 export function takeColumns(stored: Uint8Array, size: number, { rows, columns, step, first }: Turns): Uint8Array {
   const from = wordsOf(stored, size)
   const result = new Uint8Array(rows * columns * size)
@@ -31,7 +31,7 @@ export function takeColumns(stored: Uint8Array, size: number, { rows, columns, s
   return result
 }
 
-/** Writes the matrix into the stored one that begins at `begin` bytes of `target`. */
+/** Writes the matrix into the stored matrix, which starts at byte `begin` of `target`. */
 export function putColumns(
   matrix: Uint8Array,
   size: number,

@@ -2,7 +2,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises'
 
 const largestWrite = 2 ** 30
 
-/** Writes all bytes at the file's position. One system call may write less than requested. */
+/** Writes all bytes at the file's current position, in several calls if necessary: one system call may write less than requested. */
 export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   let done = 0
   while (done < bytes.byteLength) {
@@ -11,7 +11,7 @@ export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<v
   }
 }
 
-/** Creates a file and waits until it is on disk. Removes it on failure. */
+/** Creates a file, lets `write` fill it, and waits until it is on disk. Removes the file on failure. */
 export async function writeWhole(file: string, write: (handle: FileHandle) => Promise<void>): Promise<void> {
   const handle = await open(file, 'w')
   try {

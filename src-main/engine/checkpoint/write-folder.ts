@@ -5,14 +5,15 @@ import { EspalierError } from '#contract/errors.ts'
 import { exists } from './regular-file.ts'
 
 interface WriteFolderOptions {
-  /** Whether to replace an existing folder that is not empty. */
+  /** Whether an existing folder may be replaced even if it is not empty. */
   replace?: boolean
 }
 
 /**
- * Fills a folder that appears under its name only when it is complete and on disk: `fill` writes into a hidden sibling, which is then
- * renamed. A killed process leaves at most hidden siblings, which the next call for the same name removes. Throws `conflict` if the folder
- * exists and is not empty, unless `replace` is set; the old one stays until the new one is ready.
+ * Writes a folder that appears under its name only when it is complete and on disk. `fill` writes into a hidden sibling, which is then
+ * renamed. If the process is killed, only hidden siblings remain; the next call for the same name removes them, or restores an old folder
+ * from them. Throws `conflict` if `folder` is a file, or if it is not empty and `replace` is not set. With `replace`, the old folder stays
+ * until the new one is ready.
  */
 export async function writeFolderAtomically(
   folder: string,
@@ -35,8 +36,8 @@ export async function writeFolderAtomically(
   }
 }
 
-// Beside folder `name`: `.name.new-PID-TOKEN-N` while it is filled, `.name.old-PID-TOKEN-N` while it is replaced. The token is this
-// process's own, because in containers every process may have the same id.
+// Hidden siblings of folder `name`: `.name.new-PID-TOKEN-N` is the new folder while it is filled, `.name.old-PID-TOKEN-N` the old one while
+// it is replaced. The token is random for each process, because processes in different containers may have the same id.
 const token = randomBytes(4).toString('hex')
 let count = 0
 
@@ -47,13 +48,16 @@ function hiddenSibling(target: string, kind: 'new' | 'old'): string {
 const diskFaults: Readonly<Record<string, string>> = {
   ENOSPC: 'the disk is full. Free some space or choose another disk',
   EDQUOT: 'your quota on this disk is used up. Free some space or choose another disk',
-  EFBIG: 'it takes no file that large. Choose another disk',
+  EFBIG: 'the disk allows no file that large. Choose another disk',
   EACCES: 'writing there is not permitted. Choose another place',
   EPERM: 'writing there is not permitted. Choose another place',
   EROFS: 'the disk is read-only. Choose another place',
 }
 
-/** A disk error in a sentence that names the folder by its final name, even if it occurred in a folder inside. */
+/**
+ * Turns a disk error into a message with the folder's final name, even if the error occurred in a folder inside. Returns other errors
+ * unchanged.
+ */
 function explain(error: unknown, target: string, temporary: string): unknown {
   if (error instanceof EspalierError && error.code === 'disk' && error.message.startsWith(temporary))
     return new EspalierError('disk', error.message.replace(/^.* could not be written/, `${target} could not be written`))
@@ -67,7 +71,7 @@ async function refuseOccupied(target: string, { replace }: WriteFolderOptions): 
   if (!found) return
   if (!found.isDirectory()) throw new EspalierError('conflict', `${target} exists and is a file. Choose another name for the folder.`)
   if (!replace && (await readdir(target)).length > 0) {
-    throw new EspalierError('conflict', `${target} exists and is not empty. Choose another name, or say that it may be replaced.`)
+    throw new EspalierError('conflict', `${target} exists and is not empty. Choose another name, or allow replacing it.`)
   }
 }
 
@@ -88,7 +92,7 @@ async function moveIntoPlace(temporary: string, target: string, options: WriteFo
 
 const siblingName = /^(new|old)-(\d+)-([0-9a-f]+)-\d+$/
 
-/** Removes what killed processes left, and restores an old folder whose replacement was never renamed. */
+/** Removes what killed processes left behind, and restores an old folder if the new one never took its place. */
 async function clearStale(target: string): Promise<void> {
   const prefix = `.${basename(target)}.`
   for (const name of await readdir(dirname(target))) {
@@ -119,7 +123,7 @@ async function syncTree(folder: string): Promise<void> {
 }
 
 async function syncPath(path: string): Promise<void> {
-  // Windows has no way to flush a folder, and needs write access to flush a file.
+  // Windows cannot flush a folder, and needs write access to flush a file.
   const windows = process.platform === 'win32'
   if (windows && (await stat(path)).isDirectory()) return
   const handle = await open(path, windows ? 'r+' : 'r')

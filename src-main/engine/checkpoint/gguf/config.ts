@@ -5,7 +5,7 @@ import type { GgufHeader } from './header.ts'
 import type { Metadata } from './metadata.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
 
-/** Keys that transformers accepts only as decimals. */
+/** Config keys whose values transformers accepts only as decimals. */
 export const decimalKeys: Decimals = new Set([
   'rope_theta',
   'rope_local_base_freq',
@@ -18,7 +18,7 @@ export const decimalKeys: Decimals = new Set([
   'logits_scaling',
 ])
 
-/** The config.json in transformers' form for a GGUF file of a known family. */
+/** Builds transformers' config.json for a GGUF file of a known family. */
 export function makeConfig(
   { modelType, dialect }: { modelType: string; dialect: Dialect },
   metadata: Metadata,
@@ -30,7 +30,7 @@ export function makeConfig(
   const rotary = metadata.optionalNumber('rope.dimension_count') ?? headSize
   const window = metadata.optionalNumber('attention.sliding_window')
   if (!Number.isInteger(headSize) || headSize < 2 || headSize % 2 !== 0)
-    throw new Error(`its head size is ${headSize}, an even number is needed`)
+    throw new Error(`its head size is ${headSize}, but must be an even number`)
   const has = (pattern: RegExp) => [...header.tensors.keys()].some((name) => pattern.test(name))
   const [queryBias, outputBias] = [has(/^blk\.\d+\.attn_q\.bias$/), has(/^blk\.\d+\.attn_output\.bias$/)]
   const queryNorm = has(/^blk\.\d+\.attn_q_norm\.weight$/)

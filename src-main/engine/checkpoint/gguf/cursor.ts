@@ -3,13 +3,13 @@ import { toDecimal } from './decimal.ts'
 /** A value of GGUF's metadata. 64-bit numbers become JavaScript numbers. */
 export type GgufValue = number | boolean | string | GgufValue[]
 
-/** The most values in all lists of a header together. The largest vocabularies with their merges have two million. */
-const mostListed = 4_000_000
+/** The maximum number of values in all lists of a header together. The largest vocabularies with their merges have two million. */
+const maximumListed = 4_000_000
 
-/** Thrown if the bytes read so far end inside the header. */
+/** Thrown if the header continues beyond the bytes that have been read so far. */
 export class HeaderGoesOn extends Error {}
 
-/** Reads the little-endian parts of a GGUF header. Throws HeaderGoesOn at the end of its bytes, and Error for bytes that are not GGUF. */
+/** Reads the little-endian parts of a GGUF header. Throws HeaderGoesOn if its bytes run out, and an Error for bytes that are not GGUF. */
 export class Cursor {
   position = 0
   #listed = 0
@@ -17,7 +17,7 @@ export class Cursor {
   readonly #data: DataView
   readonly #limit: number
 
-  /** @param limit bytes of the whole file: no length may exceed it */
+  /** @param limit the size of the file in bytes, which no length or count may exceed */
   constructor(bytes: Uint8Array, limit: number) {
     this.#bytes = bytes
     this.#data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -28,14 +28,14 @@ export class Cursor {
     return this.#data.getUint32(this.#take(4), true)
   }
 
-  /** A length or count. Throws if it is larger than the file, which a valid one never is. */
+  /** Reads a length or count. Throws if it exceeds the size of the file. */
   count(): number {
     const value = this.#data.getBigUint64(this.#take(8), true)
-    if (value > BigInt(this.#limit)) throw new Error(`it claims ${value} of something in ${this.#limit} bytes`)
+    if (value > BigInt(this.#limit)) throw new Error(`it claims a length or count of ${value}, but the file has ${this.#limit} bytes`)
     return Number(value)
   }
 
-  /** An unsigned 64-bit number. */
+  /** Reads an unsigned 64-bit number. */
   u64(): number {
     return Number(this.#data.getBigUint64(this.#take(8), true))
   }
@@ -46,7 +46,7 @@ export class Cursor {
     return new TextDecoder().decode(this.#bytes.subarray(start, start + length))
   }
 
-  /** A metadata value with the given type number. */
+  /** Reads a metadata value with the given type number. */
   value(type: number, depth = 0): GgufValue {
     const read = scalars[type]
     if (read) return read(this.#data, this.#take(scalarBytes[type] as number))
@@ -55,7 +55,7 @@ export class Cursor {
     const inner = this.u32()
     const count = this.count()
     this.#listed += count
-    if (this.#listed > mostListed) throw new Error(`its lists have more than the ${mostListed} values that are allowed`)
+    if (this.#listed > maximumListed) throw new Error(`its lists have more than ${maximumListed.toLocaleString('en')} values`)
     const values: GgufValue[] = []
     for (let i = 0; i < count; i++) values.push(this.value(inner, depth + 1))
     return values

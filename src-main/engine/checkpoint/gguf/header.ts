@@ -6,7 +6,7 @@ import { readPart } from '../regular-file.ts'
 import { type BlockType, blockTypeOf } from './blocks.ts'
 import { Cursor, type GgufValue, HeaderGoesOn } from './cursor.ts'
 
-/** One tensor of a GGUF file. `shape` has the rows first, as everywhere in Espalier (the file has them last). */
+/** One tensor of a GGUF file. `shape` has the number of rows first, as everywhere in Espalier; the file has it last. */
 export interface GgufTensor {
   readonly name: string
   readonly type: BlockType
@@ -21,7 +21,7 @@ export interface GgufHeader {
   readonly tensors: ReadonlyMap<string, GgufTensor>
 }
 
-// Most headers fit in the first read; a vocabulary of 256k tokens needs more.
+// Most headers fit in the first read. A vocabulary of 256,000 tokens needs more.
 const firstRead = 2 ** 21
 const largestGgufHeader = 100_000_000
 
@@ -34,9 +34,9 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Gguf
       return parseHeader(await readPart(handle, 0, length, file), size)
     } catch (error) {
       if (error instanceof EspalierError) throw error
-      if (!(error instanceof HeaderGoesOn)) throw invalid(file, `${reasonOf(error)}. It is damaged or no GGUF file`)
+      if (!(error instanceof HeaderGoesOn)) throw invalid(file, `${reasonOf(error)}. It is damaged, or not a GGUF file`)
       if (length === size) throw invalid(file, `it ends inside its header, after ${size} bytes. It is cut off`)
-      if (length === largestGgufHeader) throw invalid(file, `its header is longer than ${largestGgufHeader} bytes`)
+      if (length === largestGgufHeader) throw invalid(file, `its header is longer than ${largestGgufHeader.toLocaleString('en')} bytes`)
     }
   }
 }
@@ -53,7 +53,7 @@ function parseHeader(bytes: Uint8Array, fileBytes: number): GgufHeader {
   const stored = Array.from({ length: tensorCount }, () => readTensor(cursor))
   const alignment = metadata.get('general.alignment') ?? 32
   if (typeof alignment !== 'number' || alignment < 1 || alignment > 65536 || (alignment & (alignment - 1)) !== 0) {
-    throw new Error(`its alignment is ${String(alignment)}, a power of two is needed`)
+    throw new Error(`its alignment is ${String(alignment)}; it must be a power of two, at most 65,536`)
   }
   const start = Math.ceil(cursor.position / alignment) * alignment
   return { metadata, tensors: placeTensors(stored, start, alignment, fileBytes) }
@@ -64,7 +64,7 @@ function checkStart(cursor: Cursor): void {
   const version = cursor.u32()
   if (version === 2 || version === 3) return
   const hint = version === 0x02000000 || version === 0x03000000 ? ' (it is big-endian)' : ''
-  throw new Error(`its version is ${version}${hint}, 2 and 3 in little-endian are read`)
+  throw new Error(`its version is ${version}${hint}; only little-endian files of version 2 or 3 are supported`)
 }
 
 function readMetadata(cursor: Cursor, count: number): Map<string, GgufValue> {
@@ -80,13 +80,14 @@ function readMetadata(cursor: Cursor, count: number): Map<string, GgufValue> {
 function readTensor(cursor: Cursor): Omit<GgufTensor, 'begin'> & { offset: number } {
   const name = cursor.string()
   const dimensions = cursor.u32()
-  if (dimensions > 8) throw new Error(`tensor ${name} has ${dimensions} dimensions, at most 8 are allowed`)
+  if (dimensions > 8) throw new Error(`tensor ${name} has ${dimensions} dimensions; at most 8 are allowed`)
   const sizes = Array.from({ length: dimensions }, () => cursor.count())
   const number = cursor.u32()
   const type = blockTypeOf(number)
   if (!type) throw new Error(`tensor ${name} is stored as type ${number}, which is not known`)
   const width = sizes[0] ?? 1
-  if (width % type.values !== 0) throw new Error(`tensor ${name} has rows of ${width}, no multiple of the ${type.values} of ${type.name}`)
+  if (width % type.values !== 0)
+    throw new Error(`tensor ${name} has rows of ${width} values, which do not divide into ${type.name}'s blocks of ${type.values}`)
   const bytes = sizes.reduce((product, size) => product * size, 1) * (type.bytes / type.values)
   return { name, type, shape: sizes.reverse(), bytes, offset: cursor.u64() }
 }
@@ -103,10 +104,10 @@ function placeTensors(
     const { name, bytes } = tensor
     const begin = start + offset
     if (tensors.has(name)) throw new Error(`it has tensor ${name} twice`)
-    if (offset % alignment !== 0) throw new Error(`tensor ${name} begins at ${offset}, no multiple of ${alignment}`)
+    if (offset % alignment !== 0) throw new Error(`tensor ${name} begins at ${offset}, which is not a multiple of ${alignment}`)
     if (begin < expected) throw new Error(`tensor ${name} overlaps the one before it by ${expected - begin} bytes`)
     if (!(begin + bytes <= fileBytes))
-      throw new Error(`tensor ${name} ends at ${begin + bytes}, the file at ${fileBytes}. Download it again`)
+      throw new Error(`tensor ${name} ends at byte ${begin + bytes}, but the file has ${fileBytes} bytes. Download it again`)
     expected = begin + bytes
     tensors.set(name, { ...tensor, begin })
   }

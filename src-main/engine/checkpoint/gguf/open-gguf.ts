@@ -20,8 +20,8 @@ import type { RotaryFactors } from './rotary-scaling.ts'
 import { firstColumns, intersect, joinBytes, takeApart, takeFrom } from './rows.ts'
 
 /**
- * Opens a GGUF file of a known architecture like the folder that it was made from: with the same config, tensor names and row order.
- * Quantised tensors appear as F32.
+ * Opens a GGUF file of a known architecture as if it were the folder that it was made from, with the same config, tensor names and row
+ * order. Quantised tensors appear as F32.
  */
 export async function openGguf(file: string): Promise<Checkpoint> {
   const parts = await openParts(await partsOf(file))
@@ -31,7 +31,11 @@ export async function openGguf(file: string): Promise<Checkpoint> {
     const family = ggufArchitectures.get(metadata.architecture)
     if (!family) {
       const known = [...ggufArchitectures.keys()].join(', ')
-      throw new EspalierError('invalid', `${file} holds the architecture ${metadata.architecture}. Known in GGUF are ${known}.`, { file })
+      throw new EspalierError(
+        'invalid',
+        `${file} has the architecture ${metadata.architecture}. Espalier supports these in GGUF: ${known}.`,
+        { file },
+      )
     }
     const factors = await readFactors(header)
     const layout = explain(file, () => readLayout(metadata, family.dialect))
@@ -46,10 +50,10 @@ export async function openGguf(file: string): Promise<Checkpoint> {
   }
 }
 
-/** llama.cpp's numbers for how a router's logits become weights. */
+/** llama.cpp's numbers for the functions that turn a router's logits into weights. */
 const gatings = { softmax: [1, 3], sigmoid: [2] } as const
 
-/** Throws an Error if a file's routers choose differently from the family's. */
+/** Throws an Error if the file's routers score experts differently from the family's. */
 function requireRouter(metadata: Metadata, { router, family }: DecoderSpec): void {
   const gating = router && metadata.optionalNumber('expert_gating_func')
   const known: readonly number[] = router ? gatings[router.scores] : []
@@ -85,7 +89,7 @@ async function closeParts(parts: readonly Part[]): Promise<void> {
   await Promise.all(parts.map(({ handle }) => handle.close()))
 }
 
-/** The metadata of the first part and the tensors of all. Throws for parts that do not belong together. */
+/** Joins the metadata of the first part and the tensors of all parts. Throws if the parts do not belong together. */
 function joinParts(parts: readonly Part[]): JoinedHeader {
   const [first] = parts as readonly [Part]
   const tensors = new Map<string, PlacedTensor>()
@@ -97,7 +101,7 @@ function joinParts(parts: readonly Part[]): JoinedHeader {
       if (tensors.has(tensor.name))
         throw new EspalierError(
           'invalid',
-          `${part.file} holds ${tensor.name}, which another part holds too. Download all parts of one model.`,
+          `${part.file} has tensor ${tensor.name}, which another part has too. Download all parts of the same model.`,
         )
       tensors.set(tensor.name, { ...tensor, part })
     }
@@ -106,7 +110,7 @@ function joinParts(parts: readonly Part[]): JoinedHeader {
   if (parts.length > 1 && typeof expected === 'number' && expected !== tensors.size)
     throw new EspalierError(
       'invalid',
-      `${first.file} and its other parts hold ${tensors.size} tensors, ${expected} belong to the model. Download them again.`,
+      `${first.file} and its other parts have ${tensors.size} tensors, but the model has ${expected}. Download them again.`,
     )
   return { metadata: first.header.metadata, tensors }
 }
@@ -138,13 +142,13 @@ interface GgufContents {
   readonly places: Map<string, Place>
 }
 
-/** The types of stored tensors, ordered by their bytes; undefined if all are plain. */
+/** The types of stored tensors, the one with the most bytes first, and their total bytes; undefined if all types are plain. */
 function findQuantised(stored: ReadonlySet<PlacedTensor>): Checkpoint['quantised'] {
   if ([...stored].every(({ type }) => type.dtype !== undefined)) return undefined
   const bytes = new Map<string, number>()
-  for (const { type, bytes: own } of stored) bytes.set(type.name, (bytes.get(type.name) ?? 0) + own)
+  for (const tensor of stored) bytes.set(tensor.type.name, (bytes.get(tensor.type.name) ?? 0) + tensor.bytes)
   const sorted = [...bytes].sort(([, one], [, other]) => other - one)
-  return { types: sorted.map(([name]) => name), bytes: sorted.reduce((total, [, own]) => total + own, 0) }
+  return { types: sorted.map(([name]) => name), bytes: sorted.reduce((total, [, ofType]) => total + ofType, 0) }
 }
 
 class GgufCheckpoint implements Checkpoint {

@@ -5,7 +5,7 @@ import { exists } from '../regular-file.ts'
 
 const partName = /^(.*-)(\d{5})(-of-)(\d{5})(\.gguf)$/i
 
-/** The file that holds the metadata: the first part of a split model, whichever part is given, else the file itself. */
+/** The file with the metadata: the first part if `file` is any part of a split model, otherwise `file` itself. */
 export function firstPart(file: string): string {
   return join(
     dirname(file),
@@ -15,13 +15,13 @@ export function firstPart(file: string): string {
   )
 }
 
-/** All files of a model, in order; any of them may be given. Throws `not-found` for a missing part. */
+/** Lists all files of a model in order, given any of them. Throws `not-found` if a part is missing. */
 export async function partsOf(file: string): Promise<string[]> {
   const [, start, , of, count, end] = partName.exec(basename(file)) ?? []
   if (start === undefined) return [file]
   const total = Number(count)
   if (total < 1 || total > 1000)
-    throw new EspalierError('invalid', `${file} says that it is one of ${total} parts; 1 to 1000 are read.`, { file })
+    throw new EspalierError('invalid', `${file} is named as one of ${total} parts; 1 to 1,000 are supported.`, { file })
   const names = Array.from({ length: total }, (_, index) => `${start}${String(index + 1).padStart(5, '0')}${of}${count}${end}`)
   const given = basename(file)
   const paths = await Promise.all(names.map((name) => (name === given ? file : resolveInside(dirname(file), name))))
@@ -29,7 +29,7 @@ export async function partsOf(file: string): Promise<string[]> {
     if (!(await exists(path)))
       throw new EspalierError(
         'not-found',
-        `${dirname(file)} lacks ${basename(path)}, one of ${total} parts of a model. Download the missing file.`,
+        `${dirname(file)} lacks ${basename(path)}, one of the model's ${total} parts. Download the missing file.`,
         {
           file: path,
         },

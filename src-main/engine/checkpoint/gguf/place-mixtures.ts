@@ -12,14 +12,14 @@ export function isMixtureTensor(name: string, { spec }: Described): boolean {
   return block !== undefined && Number(block) < spec.blocks.length && spec.block(Number(block)).mixture !== undefined
 }
 
-/** A projection's rows among those of a stored tensor. */
+/** Where a projection's rows are in a stored tensor: they start at row `first`. */
 interface Source {
   readonly stored: PlacedTensor
   readonly first: number
   readonly target: Pick<Projection, 'weight' | 'firstRow' | 'rows' | 'columns' | 'shape'>
 }
 
-/** The mixtures' tensors as they appear: each expert's rows are a range of a tensor that all experts share. */
+/** Locates the tensors of all mixtures. Each expert's rows are a range of a stored tensor that all experts of the block share. */
 export function* placeMixtures(tensors: ReadonlyMap<string, PlacedTensor>, { spec, layout }: Described): Generator<Place> {
   for (const [index, block] of spec.blocks.entries()) {
     const { mixture } = spec.block(index)
@@ -38,7 +38,7 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
   const ofExperts = (part: string, kind?: string) => {
     const stored = find(part, kind)
     if (!stored || stored.shape[0] === experts.length) return stored
-    throw new Error(`its tensor ${stored.name} is of ${stored.shape[0]} experts, its metadata says ${experts.length}`)
+    throw new Error(`its tensor ${stored.name} has ${stored.shape[0]} experts, but its metadata says ${experts.length}`)
   }
   const expertBias = (part: string, place: number, { bias, rows }: Projection): Source[] => {
     const stored = bias === undefined ? undefined : asVector(ofExperts(`ffn_${part}_exps`, 'bias'))
@@ -47,12 +47,12 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
       : []
   }
   const expert = (part: string, place: number, target: Projection | undefined): Source[] => {
-    const own = ofExperts(`ffn_${part}_exps`)
-    const joined = own || part === 'down' ? undefined : ofExperts('ffn_gate_up_exps')
-    const stored = own ?? joined
+    const separate = ofExperts(`ffn_${part}_exps`)
+    const joined = separate || part === 'down' ? undefined : ofExperts('ffn_gate_up_exps')
+    const stored = separate ?? joined
     if (!stored || !target) return []
     const rows = rowCount(stored.shape) / experts.length / (joined ? 2 : 1)
-    if (target.rows > rows) throw new Error(`its tensor ${stored.name} has ${rows} rows for each expert, ${target.rows} are needed`)
+    if (target.rows > rows) throw new Error(`its tensor ${stored.name} has ${rows} rows for each expert, but ${target.rows} are needed`)
     return [{ stored, first: (joined ? 2 * place + (part === 'up' ? 1 : 0) : place) * rows, target }, ...expertBias(part, place, target)]
   }
   return [
@@ -72,17 +72,18 @@ function sourcesOf({ router, correction, experts, shared, sharedGate }: MixtureT
 
 const vector = ({ weight, shape }: ShapedTensor): Source['target'] => ({ weight, firstRow: 0, rows: at(shape, 0), columns: 1, shape })
 
-/** Concatenated biases of all experts. Throws an Error for quantised ones, whose blocks could not be split. */
+/** Views the experts' biases as one vector. Throws an Error if they are quantised, because their blocks could not be split. */
 function asVector(stored: PlacedTensor | undefined): PlacedTensor | undefined {
-  if (stored && !stored.type.dtype) throw new Error(`its tensor ${stored.name} is stored as ${stored.type.name}, plain values are needed`)
+  if (stored && !stored.type.dtype)
+    throw new Error(`its tensor ${stored.name} is stored as ${stored.type.name}, but must have plain values`)
   return stored && { ...stored, shape: [stored.shape.reduce((product, size) => product * size, 1)] }
 }
 
-/** llama.cpp stores a matrix of one row as a vector. */
+/** Turns a vector into a matrix of one row. llama.cpp stores such matrices as vectors. */
 const asRow = (stored: PlacedTensor | undefined): PlacedTensor | undefined =>
   stored && { ...stored, shape: stored.shape.length === 1 ? [1, ...stored.shape] : stored.shape }
 
-/** One tensor of the model from the stored rows of its parts. Throws an Error if a stored one is too small. */
+/** Describes a tensor of the model that consists of rows of stored tensors. Throws an Error if a stored tensor is too small. */
 function placeOf(sources: readonly Source[]): Place {
   for (const { stored, first, target } of sources) {
     if (first + target.rows > rowCount(stored.shape) || target.columns > columnCount(stored.shape))

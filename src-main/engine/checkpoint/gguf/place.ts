@@ -17,23 +17,26 @@ export interface PlacedTensor extends GgufTensor {
   readonly part: Part
 }
 
-/** Rows of a stored tensor. */
+/** A range of rows of a stored tensor. */
 export interface StoredRows extends Rows {
   readonly stored: PlacedTensor
 }
 
-/** A tensor as it appears, the stored rows that it consists of, and the rows per head if they are interleaved. */
+/**
+ * A tensor as callers see it, and the stored rows that it consists of. `interleavedRows` is the number of rows per head if llama.cpp
+ * interleaved them.
+ */
 export interface Place {
   readonly info: TensorInfo
   readonly rows: readonly StoredRows[]
   readonly interleavedRows: number | undefined
-  /** Converts a value of the file to the model's, if they differ. */
+  /** Converts a stored value to the model's value, if they differ. */
   readonly undo?: (value: number) => number
-  /** Where the columns are in the file, if their order differs. */
+  /** Where the model's columns are in the file, if the file orders them differently. */
   readonly columnRanges?: readonly Rows[]
 }
 
-/** What placing a file's tensors needs: the model that its config describes, in the terms of its architecture. */
+/** What is needed to locate a file's tensors: the model that its config describes, its architecture's dialect, and its sizes. */
 export interface Described {
   readonly spec: DecoderSpec
   readonly dialect: Dialect

@@ -6,14 +6,14 @@ import type { GgufLayout } from './block-layout.ts'
 import type { Described, Place, PlacedTensor } from './place.ts'
 import { isMixtureTensor, placeMixtures } from './place-mixtures.ts'
 
-// They are part of the config.
+// These tensors become part of the config.
 const rotaryTensors = /^rope_|rot_embd/
 
-/** The tensors of a file as they appear. Throws an Error for one that the family does not know. */
+/** Locates the model's tensors in a file, by their names in transformers. Throws an Error for a tensor that the family does not know. */
 export function placeTensors(tensors: ReadonlyMap<string, PlacedTensor>, described: Described): Map<string, Place> {
   const places = new Map<string, Place>()
   for (const stored of tensors.values()) {
-    if (isMixtureTensor(stored.name, described) || isBehindLast(stored.name, described)) continue
+    if (isMixtureTensor(stored.name, described) || isInExtraBlock(stored.name, described)) continue
     const names = translateName(described, stored.name)
     if (names === undefined && rotaryTensors.test(stored.name)) continue
     if (names === undefined) throw new Error(`it has tensor ${stored.name}, which ${described.spec.family} does not know`)
@@ -24,10 +24,10 @@ export function placeTensors(tensors: ReadonlyMap<string, PlacedTensor>, describ
   return places
 }
 
-/** Whether a tensor belongs to a block that only predicts further tokens. */
-const isBehindLast = (name: string, { layout }: Described): boolean => Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1) >= layout.count
+/** Whether a tensor belongs to an extra block at the end, which only predicts further tokens. */
+const isInExtraBlock = (name: string, { layout }: Described): boolean => Number(/^blk\.(\d+)\./.exec(name)?.[1] ?? -1) >= layout.count
 
-/** The names in transformers of a tensor's contents; undefined for one that is no weight, such as rotary factors. */
+/** The names in transformers of the weights that a tensor holds; undefined if it is not a weight, for instance rotary factors. */
 function translateName(described: Described, name: string): string[] | undefined {
   const [, block, part, kind = 'weight'] = /^(?:blk\.(\d+)\.)?(\w+)(?:\.(weight|bias))?$/.exec(name) ?? []
   if (part === undefined) return undefined
@@ -42,7 +42,7 @@ const outerWeights = ({ embedding, finalNorm, head }: DecoderSpec) =>
     ['output', [head.weight]],
   ])
 
-/** The weights of a block by their names in the file. Joined projections are stacked, queries first. */
+/** The names of a block's weights, by their names in the file. Projections that share a tensor are stacked in this order. */
 function blockWeights({ spec, dialect: { norms, joinsGateUp } }: Described, index: number): Map<string, string[]> {
   const tensors = spec.block(index)
   const { query, key, value, output, sinks, delta, gate, up, down } = tensors
@@ -77,14 +77,14 @@ function isMissing(name: string, { blocks }: GgufLayout): boolean {
   const [, index, part] = /^blk\.(\d+)\.(attn|ffn|ssm)_/.exec(name) ?? []
   const block = index === undefined ? undefined : blocks?.[Number(index)]
   if (!block) return false
-  // If a block has one norm for both, it is called the attention's.
+  // If attention and MLP share one norm, the file names it after the attention.
   return part !== 'ffn' ? !block.attention && !(name.includes('attn_norm') && block.width > 0) : block.width === 0
 }
 
-/** llama.cpp omits the middle dimension of a convolution. */
+/** Whether a tensor is the kernel of a convolution, whose middle dimension llama.cpp omits. */
 const isKernel = (name: string): boolean => name.endsWith(deltaNames.convolution)
 
-/** How to convert a value of the file to the model's. */
+/** Returns a function that converts stored values to the model's values, or undefined if they are the same. */
 function undoIn(name: string, { norm: { offset = 0 } }: DecoderSpec): Place['undo'] {
   if (isDecay(name)) return (value) => Math.log(-value)
   return offset !== 0 && hasOffset(name) ? (value) => value - offset : undefined
@@ -122,7 +122,7 @@ function placesOf(stored: PlacedTensor, names: readonly string[], { spec, dialec
   })
 }
 
-/** Which rows and how many columns of a tensor are used: for an MLP, all except the zeros added after its neurons. */
+/** Which rows, and how many columns, of a tensor are used. In an MLP, these are all except the zeros added after its neurons. */
 function neuronsOf({ name, shape }: PlacedTensor, { widths, storedWidths }: GgufLayout): { rows: Rows[]; columns: number | undefined } {
   const [all = 1, columns] = shape
   const [, index, part] = /^blk\.(\d+)\.ffn_(gate|up|down)\./.exec(name) ?? []
@@ -131,19 +131,19 @@ function neuronsOf({ name, shape }: PlacedTensor, { widths, storedWidths }: Gguf
   const whole = { rows: [{ first: 0, count: all }], columns }
   if (width === undefined || stored === undefined || width === stored) return whole
   if (part === 'down') return columns === stored ? { ...whole, columns: width } : whole
-  // Gate and up may be halves of one tensor.
+  // Gate and up may be the two halves of one tensor.
   const halves = all / stored
   if (halves !== 1 && halves !== 2) return whole
   return { rows: Array.from({ length: halves }, (_, half) => ({ first: half * stored, count: width })), columns }
 }
 
-/** The rows of queries, keys and values in the tensor that holds all three. */
+/** The ranges of rows of queries, keys and values in the tensor that holds all three. */
 function headRows({ name, shape }: PlacedTensor, { heads, keyValueHeads }: GgufLayout, headSize: number): Rows[][] {
   let first = 0
   return [heads, keyValueHeads, keyValueHeads].map((count) => {
     const rows = { first, count: count * headSize }
     first += rows.count
-    if (first > (shape[0] ?? 1)) throw new Error(`its tensor ${name} has ${shape[0]} rows, its heads need ${first}`)
+    if (first > (shape[0] ?? 1)) throw new Error(`its tensor ${name} has ${shape[0]} rows, but its heads need ${first}`)
     return [rows]
   })
 }

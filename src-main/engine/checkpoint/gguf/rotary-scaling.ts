@@ -1,11 +1,11 @@
 import { toDecimal } from './decimal.ts'
 import type { Metadata } from './metadata.ts'
 
-/** Factors per rotary frequency, which some files store as tensors. */
+/** Factors on each rotary frequency, which some files store as tensors. */
 export interface RotaryFactors {
-  /** Llama 3's. */
+  /** Llama 3's factors. */
   frequencies?: Float32Array
-  /** LongRoPE's, up to the trained length and beyond. */
+  /** LongRoPE's factors for texts up to the trained length, and for longer ones. */
   short?: Float32Array
   long?: Float32Array
 }
@@ -15,7 +15,7 @@ interface Turned {
   readonly wholeYarn: false | undefined
 }
 
-/** The part of a config that describes how rotary frequencies are scaled. Throws an Error for an unknown way. */
+/** Builds the part of a config that describes how rotary frequencies are scaled. Throws an Error for an unknown kind of scaling. */
 export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, wholeYarn }: Turned): Record<string, unknown> {
   const original = metadata.optionalNumber('rope.scaling.original_context_length')
   const trained = original ? { original_max_position_embeddings: original } : {}
@@ -36,11 +36,11 @@ export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, 
   const factor = metadata.optionalNumber('rope.scaling.factor')
   if (type === 'none' || factor === undefined) return {}
   if (type !== 'linear' && type !== 'yarn')
-    throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are read`)
+    throw new Error(`it scales rotary embeddings by ${type}; linear, yarn and factors per frequency are supported`)
   if (type === 'linear') return { rope_scaling: { rope_type: type, factor, ...trained } }
-  // llama.cpp multiplies it with the usual factor, which it computes itself. A float32 holds seven digits of the product.
-  const own = attention === undefined ? {} : { attention_factor: Number((attention * (0.1 * Math.log(factor) + 1)).toPrecision(7)) }
-  return { rope_scaling: { rope_type: type, factor, ...trained, ...yarnRange(metadata, wholeYarn), ...own } }
+  // llama.cpp multiplies the stored factor by YaRN's default factor, so we do the same. A float32 holds seven digits of the product.
+  const scaled = attention === undefined ? {} : { attention_factor: Number((attention * (0.1 * Math.log(factor) + 1)).toPrecision(7)) }
+  return { rope_scaling: { rope_type: type, factor, ...trained, ...yarnRange(metadata, wholeYarn), ...scaled } }
 }
 
 /** Where YaRN's blend of frequencies begins and ends. */
@@ -54,10 +54,10 @@ function yarnRange(metadata: Metadata, whole: false | undefined): Record<string,
   }
 }
 
-// The rule that all published Llama 3 models use. Files keep only its results.
+// The parameters of all published Llama 3 models. GGUF files store only the factors that result from them.
 const llama3 = { low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 }
 
-/** Llama 3's rule if it gives these factors, else the factors themselves, which LongRoPE's form can express. */
+/** Describes the factors by Llama 3's rule if it yields them, otherwise as a list in the form of LongRoPE. */
 function describeFrequencies(factors: Float32Array, metadata: Metadata, rotarySize: number): Record<string, unknown> {
   const theta = metadata.optionalNumber('rope.freq_base') ?? 10000
   const factor = toDecimal(Math.max(...factors))

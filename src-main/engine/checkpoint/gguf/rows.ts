@@ -1,7 +1,7 @@
 import { alignedBuffer } from '../aligned-buffer.ts'
 import type { Rows } from '../checkpoint.ts'
 
-/** The places of some rows of a tensor that consists of ranges of a stored one. */
+/** A tensor consists of `ranges` of stored rows, one after another. Returns the stored ranges of its `wanted` rows. */
 export function intersect<Range extends Rows>(ranges: readonly Range[], wanted: Rows): Range[] {
   let passed = 0
   return ranges.flatMap((range) => {
@@ -25,7 +25,7 @@ export function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
   return joined
 }
 
-/** Values in rows, without those added at the end of each row. */
+/** Copies the first `kept` of the `columns` values of each row. Returns `bytes` itself if all are kept. */
 export function firstColumns(bytes: Uint8Array, columns: number, kept: number, valueBytes: number): Uint8Array {
   if (kept === columns) return bytes
   const rows = bytes.byteLength / (columns * valueBytes)
@@ -37,7 +37,7 @@ export function firstColumns(bytes: Uint8Array, columns: number, kept: number, v
   return result
 }
 
-/** Restores the order of rows: the model's are these ranges of the file's, one after another. */
+/** Restores the order of the columns: in each row, the model's values are these ranges of the file's, one after another. */
 export function takeFrom(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
   const result = alignedBuffer(bytes.byteLength)
   for (let to = 0; to < bytes.byteLength; ) {
@@ -51,7 +51,7 @@ export function takeFrom(bytes: Uint8Array, ranges: readonly Rows[], entryBytes:
   return result
 }
 
-/** Restores the order of each head's rows: rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second. */
+/** Restores the order of rows within each head: stored rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second half. */
 export function takeApart(heads: Uint8Array, rowBytes: number, headRows: number, first: number, count: number): Uint8Array {
   const result = alignedBuffer(count * rowBytes)
   for (let i = 0; i < count; i++) {

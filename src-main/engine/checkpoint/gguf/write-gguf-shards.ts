@@ -1,32 +1,32 @@
 import { join } from 'node:path'
 import { entriesBytes, type GgufTensorToWrite, ggufBytes, type MetadataEntries, storedBytes, writeGguf } from './write-gguf.ts'
 
-/** A file with more bytes of tensors is split, as hubs and file systems prefer. */
-const usualShardBytes = 5e9
+/** By default, a file with more bytes of tensors than this is split, because hubs and some file systems limit the size of a file. */
+const defaultShardBytes = 5e9
 
-/** The files that `writeGgufShards` writes, the one to open first. */
-export function shardNames(name: string, tensors: readonly GgufTensorToWrite[], limit = usualShardBytes): string[] {
+/** The names of the files that `writeGgufShards` writes. The first is the one to open. */
+export function shardNames(name: string, tensors: readonly GgufTensorToWrite[], limit = defaultShardBytes): string[] {
   const count = divide(tensors, limit).length
   return count === 1 ? [`${name}.gguf`] : Array.from({ length: count }, (_, index) => shardName(name, index, count))
 }
 
-/** Writes one file, or several if one would exceed the limit. The first of several holds the metadata of all. */
+/** Writes one file, or several if it would exceed the limit. Of several files, the first holds the metadata. */
 export async function writeGgufShards(
   folder: string,
   name: string,
   { metadata, tensors }: { metadata: MetadataEntries; tensors: readonly GgufTensorToWrite[] },
-  limit = usualShardBytes,
+  limit = defaultShardBytes,
 ): Promise<void> {
   const shards = divide(tensors, limit)
   const names = shardNames(name, tensors, limit)
   for (const [index, shard] of shards.entries()) {
-    const own: MetadataEntries = new Map([...(index === 0 ? metadata : []), ...splitEntries(index, shards.length, tensors.length)])
-    await writeGguf(join(folder, names[index] as string), own, shard)
+    const entries: MetadataEntries = new Map([...(index === 0 ? metadata : []), ...splitEntries(index, shards.length, tensors.length)])
+    await writeGguf(join(folder, names[index] as string), entries, shard)
   }
 }
 
-/** Bytes of all the files that `writeGgufShards` writes, with this many bytes of metadata. */
-export function ggufShardsBytes(metadata: number, tensors: readonly GgufTensorToWrite[], limit = usualShardBytes): number {
+/** The total size in bytes of the files that `writeGgufShards` would write, given the bytes of metadata. */
+export function ggufShardsBytes(metadata: number, tensors: readonly GgufTensorToWrite[], limit = defaultShardBytes): number {
   const shards = divide(tensors, limit)
   const split = entriesBytes(splitEntries(0, shards.length, tensors.length))
   return shards.reduce((sum, shard, index) => sum + ggufBytes((index === 0 ? metadata : 0) + split, shard), 0)
@@ -41,7 +41,7 @@ function splitEntries(index: number, shards: number, tensors: number): MetadataE
   ])
 }
 
-/** How llama.cpp names the parts of a file. */
+/** The name of one part of a split file, as llama.cpp writes it. */
 function shardName(name: string, index: number, count: number): string {
   const five = (value: number) => String(value).padStart(5, '0')
   return `${name}-${five(index + 1)}-of-${five(count)}.gguf`

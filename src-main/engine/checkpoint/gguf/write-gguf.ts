@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { writeAll, writeWhole } from '../write-all.ts'
 import { type BlockType, bytesOfValues } from './blocks.ts'
 
-/** A metadata value with the type it is stored as. Lists of whole numbers are signed 32-bit ones. */
+/** A metadata value with the type that it is stored as. Lists of whole numbers are stored as signed 32-bit integers. */
 export type MetadataValue =
   | { readonly kind: 'text'; readonly value: string }
   | { readonly kind: 'integer' | 'signed' | 'short' | 'float'; readonly value: number }
@@ -14,7 +14,7 @@ export type MetadataValue =
 
 export type MetadataEntries = Map<string, MetadataValue>
 
-/** A tensor to write. `bytes` is called once, when its turn comes. `shape` has the rows first. */
+/** A tensor to write. `bytes` is called once, when the tensor is written. `shape` has the number of rows first. */
 export interface GgufTensorToWrite {
   readonly name: string
   readonly type: BlockType
@@ -22,7 +22,7 @@ export interface GgufTensorToWrite {
   readonly bytes: () => Promise<Uint8Array>
 }
 
-/** Every tensor starts at a multiple of this many bytes. */
+/** Every tensor's offset is a multiple of this many bytes. */
 const alignment = 32
 
 /** Bytes that a tensor takes in a file, without padding. */
@@ -63,7 +63,7 @@ async function writeTensor(handle: FileHandle, tensor: GgufTensorToWrite): Promi
 
 const padded = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
 
-/** Bytes of metadata in a header, counted without writing it: a list of tokens has up to 250,000 entries. */
+/** Counts the bytes of metadata in a header without building it, because a list of tokens has up to 250,000 entries. */
 export function entriesBytes(metadata: MetadataEntries): number {
   let bytes = 0
   for (const [key, { kind, value }] of metadata) {
@@ -75,13 +75,13 @@ export function entriesBytes(metadata: MetadataEntries): number {
   return bytes
 }
 
-/** Bytes of a file with this many bytes of metadata. */
+/** The size in bytes of a file with these tensors and this many bytes of metadata. */
 export function ggufBytes(metadata: number, tensors: readonly GgufTensorToWrite[]): number {
   const places = tensors.reduce((sum, { name, shape }) => sum + 24 + Buffer.byteLength(name) + 8 * shape.length, 0)
   return tensors.reduce((sum, tensor) => sum + padded(storedBytes(tensor)), padded(24 + metadata + places))
 }
 
-/** Everything before the first tensor: magic, counts, metadata, and the offset of each tensor. */
+/** Builds everything before the first tensor's values: magic, counts, metadata, and each tensor's name, shape, type and offset. */
 function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWrite[]): Uint8Array {
   const out = new Pieces()
   out.bytes(Buffer.from('GGUF')).u32(3).u64(tensors.length).u64(metadata.size)
@@ -92,7 +92,7 @@ function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWri
   const names = new Set<string>()
   let offset = 0
   for (const tensor of tensors) {
-    if (names.has(tensor.name)) throw new EspalierError('internal', `Two tensors are named ${tensor.name}. Each needs a name of its own.`)
+    if (names.has(tensor.name)) throw new EspalierError('internal', `Two tensors are named ${tensor.name}. Tensor names must be unique.`)
     names.add(tensor.name)
     out.text(tensor.name).u32(tensor.shape.length)
     for (const size of tensor.shape.toReversed()) out.u64(size)
@@ -104,7 +104,7 @@ function ggufHeader(metadata: MetadataEntries, tensors: readonly GgufTensorToWri
 
 const typeNumbers = { integer: 4, signed: 5, float: 6, short: 2, flag: 7, text: 8, texts: 8, integers: 5, floats: 6, flags: 7 } as const
 const listType = 9
-/** Bytes of the types that do not take four. */
+/** Bytes of the number types that do not take four. */
 const shortTypes: Partial<Record<number, number>> = { 2: 2, 7: 1 }
 
 function writeValue(out: Pieces, entry: MetadataValue): void {

@@ -11,7 +11,7 @@ import { openSafetensors, type SafetensorsFile } from './safetensors-file.ts'
 import type { StoredTensor } from './safetensors-header.ts'
 import { indexFile, readIndex, singleFile } from './sharded-index.ts'
 
-/** The place of one tensor: the open file and the offset in it. */
+/** Where one tensor is stored: the open file, and its header entry with the offset. */
 interface Place {
   source: SafetensorsFile
   stored: StoredTensor
@@ -39,7 +39,7 @@ export async function openFolder(folder: string): Promise<Checkpoint> {
 async function readConfig(folder: string): Promise<{ config: Record<string, unknown>; decimals: Decimals }> {
   const file = await resolveInside(folder, 'config.json')
   if (!(await exists(file))) {
-    throw new EspalierError('not-found', `${folder} has no config.json. Give the folder of a model as its publisher made it.`)
+    throw new EspalierError('not-found', `${folder} has no config.json. Give a model's folder with all files that its publisher provides.`)
   }
   const text = await readText(file)
   return { config: parseObject(text, file), decimals: findDecimals(text) }
@@ -80,7 +80,7 @@ async function openShards(folder: string, files: SafetensorsFile[]): Promise<Map
 
 async function missingWeights(folder: string): Promise<EspalierError> {
   const others = (await readdir(folder)).filter((name) => /\.(bin|pt|pth|ckpt|h5|msgpack|onnx|gguf|safetensors)$/.test(name)).slice(0, 3)
-  const hint = others.length > 0 ? ` It has ${others.join(', ')}, which is no form this program reads from a folder.` : ''
+  const hint = others.length > 0 ? ` It has ${others.join(', ')}, which Espalier cannot read from a folder.` : ''
   return new EspalierError('not-found', `${folder} has neither ${singleFile} nor ${indexFile}.${hint} Give a folder of safetensors.`)
 }
 

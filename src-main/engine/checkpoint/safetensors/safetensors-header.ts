@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { type Dtype, dtypes, elementBytes, isDtype } from '../dtypes.ts'
 import { describe, findDuplicateKey, isObject, type JsonObject, parseObject } from '../json.ts'
 
-/** One entry of a safetensors header; `begin` counts from the start of the file. */
+/** One entry of a safetensors header. `begin` is its offset from the start of the file. */
 export interface StoredTensor {
   readonly name: string
   readonly dtype: Dtype
@@ -17,14 +17,18 @@ export const largestHeader = 100_000_000
 const forbiddenNames = new Set(['__proto__', 'constructor', 'prototype', ''])
 
 /**
- * Checks the first eight bytes of a safetensors file and returns the header's length in bytes. @param start the file's first bytes, at most
- * eight
+ * Checks the start of a safetensors file and returns the header's length in bytes. `start` is the first eight bytes of the file, or the
+ * whole file if it is shorter.
  */
 export function readHeaderLength(start: Uint8Array, fileBytes: number, file: string): number {
-  if (start.length < 8) fail(file, `is ${fileBytes} bytes long; a safetensors file has at least 8. It is cut off or no safetensors file.`)
+  if (start.length < 8)
+    fail(file, `is ${fileBytes} bytes long; a safetensors file has at least 8. It is cut off, or not a safetensors file.`)
   const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true)
   if (length > BigInt(largestHeader)) {
-    fail(file, `claims a header of ${length} bytes, at most ${largestHeader} are allowed. It is damaged or no safetensors file.`)
+    fail(
+      file,
+      `claims a header of ${length} bytes; at most ${largestHeader.toLocaleString('en')} are allowed. It is damaged, or not a safetensors file.`,
+    )
   }
   if (Number(length) + 8 > fileBytes) fail(file, `claims a header of ${length} bytes but is ${fileBytes} bytes long. It is cut off.`)
   if (length < 2n) fail(file, `claims a header of ${length} bytes, which cannot hold a JSON object.`)
@@ -32,8 +36,8 @@ export function readHeaderLength(start: Uint8Array, fileBytes: number, file: str
 }
 
 /**
- * Parses a safetensors header and checks it against the size of the file: known dtypes, plausible shapes, byte counts that match shape and
- * element size, and ranges that cover the data without overlap, gap or remainder.
+ * Parses a safetensors header and checks it against the size of the file. Dtypes must be known, shapes plausible, byte counts must match
+ * shape and dtype, and the ranges must cover the data without overlap, gap or remainder.
  */
 export function parseHeader(header: Uint8Array, fileBytes: number, file: string): Map<string, StoredTensor> {
   const text = decodeText(header, file)
@@ -63,7 +67,7 @@ function parseEntry(name: string, entry: unknown, start: number, file: string): 
   if (forbiddenNames.has(name)) fail(file, `has a tensor named ${describe(name)}, which is not allowed.`)
   if (!isObject(entry)) fail(file, `describes tensor ${name} by ${describe(entry)} instead of an object.`)
   const { dtype } = entry
-  if (!isDtype(dtype)) fail(file, `stores tensor ${name} as ${describe(dtype)}; known are ${dtypes.join(', ')}.`)
+  if (!isDtype(dtype)) fail(file, `stores tensor ${name} as ${describe(dtype)}; known dtypes are ${dtypes.join(', ')}.`)
   const shape = parseShape(name, entry, file)
   const [begin, end] = parseOffsets(name, entry, file)
   const bytes = shape.reduce((product, size) => product * size, elementBytes(dtype))
@@ -75,10 +79,10 @@ function parseEntry(name: string, entry: unknown, start: number, file: string): 
 
 function parseShape(name: string, entry: JsonObject, file: string): number[] {
   const { shape } = entry
-  if (!Array.isArray(shape)) fail(file, `gives tensor ${name} the shape ${describe(shape)} instead of an array.`)
-  if (shape.length > 16) fail(file, `gives tensor ${name} ${shape.length} dimensions, at most 16 are allowed.`)
+  if (!Array.isArray(shape)) fail(file, `gives tensor ${name} a shape of ${describe(shape)} instead of an array.`)
+  if (shape.length > 16) fail(file, `gives tensor ${name} ${shape.length} dimensions; at most 16 are allowed.`)
   for (const size of shape) {
-    if (!isSize(size)) fail(file, `has the dimension ${describe(size)} in tensor ${name}; whole numbers from 0 are allowed.`)
+    if (!isSize(size)) fail(file, `has the dimension ${describe(size)} in tensor ${name}; it must be a whole number, 0 or more.`)
   }
   return shape
 }
@@ -88,7 +92,7 @@ function parseOffsets(name: string, entry: JsonObject, file: string): [number, n
   if (!Array.isArray(offsets) || offsets.length !== 2) fail(file, `gives tensor ${name} no pair of data_offsets.`)
   const [begin, end] = offsets as unknown[]
   if (!isSize(begin) || !isSize(end)) {
-    fail(file, `has data_offsets ${describe(begin)} and ${describe(end)} in tensor ${name}; whole numbers from 0 are allowed.`)
+    fail(file, `has data_offsets ${describe(begin)} and ${describe(end)} in tensor ${name}; they must be whole numbers, 0 or more.`)
   }
   if (begin > end) fail(file, `has tensor ${name} begin at ${begin}, after its end at ${end}.`)
   return [begin, end]
@@ -102,12 +106,12 @@ function checkRanges(tensors: StoredTensor[], start: number, fileBytes: number, 
   let expected = start
   for (const { name, begin, bytes } of tensors.sort((a, b) => a.begin - b.begin || a.bytes - b.bytes)) {
     if (begin < expected) fail(file, `has tensor ${name} overlap the one before it by ${expected - begin} bytes.`)
-    if (begin > expected) fail(file, `has a hole of ${begin - expected} bytes before tensor ${name}.`)
+    if (begin > expected) fail(file, `has a gap of ${begin - expected} bytes before tensor ${name}.`)
     expected = begin + bytes
     if (expected > fileBytes)
       fail(file, `is ${fileBytes} bytes long, but tensor ${name} ends at ${expected}. It is cut off: download it again.`)
   }
-  if (expected !== fileBytes) fail(file, `has ${fileBytes - expected} bytes after its last tensor, none are allowed.`)
+  if (expected !== fileBytes) fail(file, `has ${fileBytes - expected} bytes after its last tensor, where nothing is allowed.`)
 }
 
 function fail(file: string, sentence: string): never {

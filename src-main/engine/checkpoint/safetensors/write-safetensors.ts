@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { type Dtype, elementBytes } from '../dtypes.ts'
 import { writeAll, writeWhole } from '../write-all.ts'
 
-/** A tensor to store. `bytes` is called once, when its turn comes, and need not be kept. */
+/** A tensor to write. `bytes` is called once, when the tensor is written, so its values need not be in memory before. */
 export interface TensorToWrite {
   name: string
   dtype: Dtype
@@ -26,7 +26,7 @@ export async function writeSafetensors(file: string, tensors: readonly TensorToW
   })
 }
 
-/** Bytes of the file that `writeSafetensors` writes. */
+/** The size in bytes of the file that `writeSafetensors` would write. */
 export function safetensorsBytes(tensors: readonly ShapedTensorToWrite[], metadata?: Record<string, string>): number {
   return tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), buildHeader(inFileOrder(tensors), metadata).byteLength)
 }
@@ -39,7 +39,7 @@ function buildHeader(tensors: readonly ShapedTensorToWrite[], metadata?: Record<
   if (metadata) entries.set('__metadata__', metadata)
   let begin = 0
   for (const tensor of tensors) {
-    if (entries.has(tensor.name)) throw new EspalierError('invalid', `Two tensors are named ${tensor.name}. Each needs a name of its own.`)
+    if (entries.has(tensor.name)) throw new EspalierError('invalid', `Two tensors are named ${tensor.name}. Tensor names must be unique.`)
     const end = begin + tensorBytes(tensor)
     entries.set(tensor.name, { dtype: tensor.dtype, shape: tensor.shape, data_offsets: [begin, end] })
     begin = end

@@ -6,8 +6,8 @@ import { type ShapedTensorToWrite, safetensorsBytes, type TensorToWrite, tensorB
 const metadata = { format: 'pt' }
 
 /**
- * Writes tensors into a folder: one safetensors file, or several with an index if it would be larger than `shardBytes`. A tensor that is
- * larger by itself gets its own file.
+ * Writes tensors into a folder: as one safetensors file, or as several with an index if their values take more than `shardBytes`. A tensor
+ * that is larger than that by itself gets its own file.
  */
 export async function writeShards(folder: string, tensors: readonly TensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): Promise<void> {
   const shards = divide(tensors, shardBytes)
@@ -22,7 +22,7 @@ export async function writeShards(folder: string, tensors: readonly TensorToWrit
   await writeFile(join(folder, indexFile), `${JSON.stringify({ metadata: { total_size: total }, weight_map: index }, null, 2)}\n`)
 }
 
-/** Bytes of all the safetensors files that `writeShards` writes. */
+/** The total size in bytes of the safetensors files that `writeShards` would write. */
 export function shardsBytes(tensors: readonly ShapedTensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): number {
   return divide(tensors, shardBytes).reduce((sum, shard) => sum + safetensorsBytes(shard, metadata), 0)
 }

@@ -154,10 +154,10 @@ test('what a file of llama.cpp cannot hold is refused with what to choose instea
 })
 
 test.each([
-  ['expert_count', 3, 'is of 4 experts, its metadata says 3'],
+  ['expert_count', 3, 'has 4 experts, but its metadata says 3'],
   ['expert_used_count', 5, 'more than the 4 experts'],
   ['expert_gating_func', 2, 'but routers of qwen2_moe have 1 or 3'],
-  ['expert_feed_forward_length', 512, 'has 256 rows for each expert, 512 are needed'],
+  ['expert_feed_forward_length', 512, 'has 256 rows for each expert, but 512 are needed'],
 ])('a file whose %s says %d is refused by name', async (key, value, says) => {
   const bytes = await readFile(quantised.path)
   const name = `qwen2moe.${key}`
