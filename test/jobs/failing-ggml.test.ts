@@ -71,7 +71,7 @@ test('a run on ggml is cancelled, and ends when it is resumed', async () => {
 
 test('with a fake driver a run on a GPU fails with what is missing, and one on the CPU works', async () => {
   const { id } = await startRun(2, 'ggml-gpu')
-  const reason = findGgml('ggml-vulkan') ? 'It found no driver for Vulkan\\..*' : 'The ggml library for Vulkan is not installed\\..*'
+  const reason = findGgml('ggml-vulkan') ? 'It found no Vulkan driver\\..*' : 'The ggml library for Vulkan is not installed\\..*'
   expect(await runEnded(workbench, id)).toMatchObject({
     status: 'failed',
     problem: {

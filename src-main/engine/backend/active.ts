@@ -8,28 +8,31 @@ export interface Backend {
   readonly name: 'tensorflow-gpu' | 'tensorflow-cpu' | 'ggml-cpu' | 'ggml-gpu'
   /** One line for users: the runtime, its version, and the number of threads. */
   readonly title: string
-  /** Why this runtime and not a faster one. */
+  /** One or two sentences for users on why this runtime was chosen. */
   readonly reason: string
-  /** Operations made for the decoder: all of ours if setup could compile them, some by ggml. Every caller works without them too. */
+  /** Operations made for the decoder: all of ours if setup could compile them, or a few by ggml. Every caller also works without them. */
   readonly fused?: Partial<FusedOperations>
-  /** Our products of 16-bit operands, if the processor has units for them. */
+  /** Our own operations with 16-bit operands, if the processor has units for them. */
   readonly halves?: ProcessorHalves
-  /** The runtime's own products of 16-bit operands; undefined if a known product came out wrong. */
+  /** Returns the runtime's own products of 16-bit operands, or undefined if there are none or a known product came out wrong. */
   readonly halfProducts?: () => RuntimeProducts | undefined
-  /** Stores weights on the device as a checkpoint does. Undefined for a type that the device would not unpack to the same values. */
+  /**
+   * Stores a weight on the device in its checkpoint's type. Returns undefined if the device cannot unpack this type, or would do so
+   * wrongly.
+   */
   readonly store?: (bytes: Uint8Array, type: StoredType) => StoredWeight | undefined
-  /** Free bytes of the device's own memory when it was opened; undefined if it computes in the machine's memory, or does not report it. */
+  /** Free bytes of the device's own memory when it was opened; undefined if it uses the machine's memory, or does not report this. */
   readonly deviceBytes?: number
 }
 
-/** How checkpoints store weights in fewer bits than float32. */
+/** A type in which checkpoints store weights in fewer bits than float32. */
 export type StoredType = HalfType | QuantisedType
 
-/** A weight on a device as stored. Its owner must dispose of it. */
+/** A weight on a device in its checkpoint's type. Its owner must dispose of it. */
 export interface StoredWeight {
-  /** Whether it uses the bytes that it was made from, which must then live as long. */
+  /** Whether it uses the bytes that it was made from in place. They must then stay in memory as long as it does. */
   readonly usesBytes: boolean
-  /** Its values in float32. */
+  /** Returns its values as a float32 tensor, which the caller disposes of. */
   unpack(shape: readonly number[]): Tensor
   dispose(): void
 }
@@ -40,7 +43,7 @@ export function setActiveBackend(backend: Backend): void {
   active = backend
 }
 
-/** Free bytes of the device's own memory; undefined without such a device, and before a backend is open. */
+/** `deviceBytes` of the active backend; undefined if it has no memory of its own, or if no backend is open. */
 export const deviceBytes = (): number | undefined => active?.deviceBytes
 
 /** The backend that `openBackend` chose. Throws if none was opened, which is a bug, not a user's mistake. */

@@ -8,10 +8,10 @@ import { findGpu, openGgml, openGgmlGpu } from './ggml/open.ts'
 import { probe } from './probe.ts'
 import { openTensorflow } from './tensorflow.ts'
 
-let opened: { asked: BackendName; backend: Promise<Backend> } | undefined
+let opened: { requested: BackendName; backend: Promise<Backend> } | undefined
 let checked: Promise<void> | undefined
 
-/** Opens a runtime as `loadBackend` does and checks it with a known product. Throws if it computes wrongly. */
+/** Opens a runtime as `loadBackend` does, and checks it with a known product. Throws if it computes wrongly. */
 export async function openBackend(name: BackendName = 'auto'): Promise<Backend> {
   const backend = await loadBackend(name)
   checked ??= probe()
@@ -20,19 +20,19 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
 }
 
 /**
- * The runtime of this process, unchecked. `auto` takes TensorFlow, or ggml if TensorFlow cannot run, or a GPU through ggml if it is clearly
- * faster than TensorFlow on the processor. A process keeps the first runtime that opens. Throws `conflict` with `anotherProcess` if another
- * is requested; the host then asks a new process.
+ * Returns the runtime of this process without checking it. `auto` chooses TensorFlow, or ggml on the processor if TensorFlow cannot run. A
+ * GPU through ggml replaces either if it is clearly faster. A process keeps the first runtime that opens. Throws `conflict` with
+ * `anotherProcess` if a different one is requested; the host then starts another process.
  */
 export async function loadBackend(wanted: BackendName): Promise<Backend> {
   const name = wanted === 'webgpu' || wanted === 'wasm' ? 'auto' : wanted
-  opened ??= { asked: name, backend: start(name) }
-  const { asked, backend } = opened
+  opened ??= { requested: name, backend: start(name) }
+  const { requested, backend } = opened
   const found = await backend.catch((thrown: unknown) => {
     opened = undefined
     throw thrown
   })
-  if (serves(found, asked, name)) return found
+  if (serves(found, requested, name)) return found
   throw new EspalierError('conflict', `This process computes with ${found.name}, so ${name} needs another process.`, {
     anotherProcess: true,
   })
@@ -41,11 +41,11 @@ export async function loadBackend(wanted: BackendName): Promise<Backend> {
 const kinds = { 'tensorflow-gpu': 'tensorflow', 'tensorflow-cpu': 'tensorflow', 'ggml-cpu': 'ggml', 'ggml-gpu': 'ggml-gpu' } as const
 
 /**
- * Whether the open runtime is the one that a name would open, by the rule of `choose`. Only a process that was asked for `auto` compares
- * TensorFlow on the processor with a GPU.
+ * Whether `choose(wanted)` would open the runtime that is already open. `requested` is what this process was first asked for. If that was
+ * not `auto`, TensorFlow on the processor was never compared with a GPU, so it serves `auto` only where there is no real GPU.
  */
-function serves({ name }: Backend, asked: BackendName, wanted: BackendName): boolean {
-  if (wanted === asked || wanted === kinds[name]) return true
+function serves({ name }: Backend, requested: BackendName, wanted: BackendName): boolean {
+  if (wanted === requested || wanted === kinds[name]) return true
   return wanted === 'auto' && (name === 'tensorflow-gpu' || (name === 'tensorflow-cpu' && !hasRealGpu()))
 }
 
@@ -64,7 +64,7 @@ async function choose(name: BackendName): Promise<Backend> {
 }
 
 function hasRealGpu(): boolean {
-  // Looking for a GPU takes longer than some questions, so do it only if a library could find one.
+  // Looking for a GPU takes longer than a short request, so look only where an installed library could find one.
   if (platform !== 'darwin' && !findGgml('ggml-vulkan')) return false
   try {
     return findGpu()?.isSimulated === false

@@ -6,7 +6,7 @@ import { ggmlDevices, type ListedDevice } from './ggml/devices.ts'
 import { findGpu, whyNoGpu } from './ggml/open.ts'
 import { listGpus } from './gpu-driver.ts'
 
-/** Every device of this machine, with the runtime that computes on it and the reason. */
+/** Lists every device of this machine, with the runtime that uses it, if any, and the reason. */
 export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'reason'>): Promise<DeviceReport[]> {
   const onGpu = backend.name.endsWith('-gpu')
   const used = { usedBy: backend.title, why: backend.reason }
@@ -31,12 +31,12 @@ export async function listDevices(backend: Pick<Backend, 'name' | 'title' | 'rea
   return [...nvidia, ...otherGpus().map((gpu) => describeGpu(gpu, backend)), processor]
 }
 
-/** Runtimes that find no device here, and why. If TensorFlow computes on a GPU, none is missing. */
+/** Lists runtimes that find no device on this machine, and why. Empty if TensorFlow computes on a GPU. */
 export function missingRuntimes({ name }: Pick<Backend, 'name'>): { name: string; available: false; why: string }[] {
   return name === 'tensorflow-gpu' || otherGpus().length > 0 ? [] : [{ name: 'ggml-gpu', available: false, why: whyNoGpu() }]
 }
 
-/** GPUs that the installed ggml finds; empty without ggml. */
+/** Lists the GPUs that the installed ggml finds; empty if ggml is not installed. */
 function otherGpus(): ListedDevice[] {
   try {
     return ggmlDevices().filter(({ isGpu }) => isGpu)

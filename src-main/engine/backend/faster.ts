@@ -7,35 +7,39 @@ import { measureRate, probe } from './probe.ts'
 type Measure = () => Promise<number>
 
 /**
- * How many times as fast another backend must be. Timings vary, and a process with the other backend would find none of this one's steps.
+ * How many times as fast another backend must be. Timings vary, and a process with another backend cannot reuse the steps that runs on the
+ * first backend stored.
  */
 const margin = 1.5
 
 /**
- * The active backend, or another one if that is clearly faster at float32 products, with both rates as the reason. A backend that does not
- * open or computes wrongly is not chosen. The chosen one is active afterwards; the other one is closed if it was not chosen.
+ * Chooses between the active backend `first` and another one, which must be clearly faster at float32 products. Returns the choice with
+ * both rates as its reason, and makes it the active backend. If the other backend does not open or computes wrongly, `first` is kept. A
+ * rejected other backend is closed.
  */
 export async function takeFaster(
   first: Backend,
   openOther: (reason: string) => Promise<Backend>,
   measure: Measure = measureRate,
 ): Promise<Backend> {
-  const ownRate = await measure()
-  const own = first.name.startsWith('tensorflow') ? 'tensorflow' : first.name
-  const keepOwn = async (reason: string): Promise<Backend> => {
+  const firstRate = await measure()
+  const firstName = first.name.startsWith('tensorflow') ? 'tensorflow' : first.name
+  const keepFirst = async (reason: string): Promise<Backend> => {
     const opened = getBackend()
-    await setBackend(own)
-    if (opened !== own) removeBackend(opened)
+    await setBackend(firstName)
+    if (opened !== firstName) removeBackend(opened)
     return { ...first, reason: `${first.reason} ${reason}` }
   }
   try {
     const other = await openOther('')
     await probe()
     const rate = await measure()
-    const [fast, slow] = [Math.round(rate), Math.round(ownRate)]
-    if (rate >= margin * ownRate) return { ...other, reason: `It multiplies at ${fast} GFLOP/s, ${first.title} at ${slow}.` }
-    return await keepOwn(`It multiplies at ${slow} GFLOP/s, ${other.title} at ${fast}. A GPU is used if it is ${margin} times as fast.`)
+    const [ofOther, ofFirst] = [Math.round(rate), Math.round(firstRate)]
+    if (rate >= margin * firstRate) return { ...other, reason: `It multiplies at ${ofOther} GFLOP/s, ${first.title} at ${ofFirst}.` }
+    return await keepFirst(
+      `It multiplies at ${ofFirst} GFLOP/s, ${other.title} at ${ofOther}. A GPU is used if it is at least ${margin} times as fast.`,
+    )
   } catch (thrown) {
-    return await keepOwn(`The GPU is not used: ${toErrorMessage(thrown).message}`)
+    return await keepFirst(`The GPU is not used: ${toErrorMessage(thrown).message}`)
   }
 }

@@ -5,40 +5,45 @@ import { stepNumbers, stepWords } from './decode-words.ts'
 import { type AttentionShape, activations, attentionInts, type FusedNorm, halfOperations, type ProcessorHalves } from './halves.ts'
 import { inOrder, type OperationInputs, type OperationName } from './native-inputs.ts'
 
-/** Operations of `native/`: one pass over memory where the runtime's own operations need many. */
+/** Operations of `native/`. Each makes one pass over memory where the runtime's own operations would make several. */
 export interface FusedOperations {
   readonly arrays: ArrayFunctions
   /**
-   * Rotary embedding and causal attention together, without a matrix of scores: projected queries (scaled), keys and values [B*T, (H + 2K)
-   * d] and tables [T, size / 2] to [B*T, H d]. `window` is how many positions a query sees, 0 for all.
+   * Rotary embedding and causal attention in one operation, without storing a matrix of scores. Takes projected queries (scaled), keys and
+   * values [B*T, (H + 2K) d], and tables [T, size / 2]. Returns [B*T, H d]. `window` is how many positions a query sees, 0 for all.
    */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D
   /**
-   * x [N, D] times a stored weight [R, D], or the result of `narrow` or `group` on it, plus bias [R]: [N, R]. For few rows, where reading
-   * the weight takes most of the time.
+   * Multiplies x [N, D] by a stored weight [R, D], or by the result of `narrow` or `group` on it, and adds bias [R]. Returns [N, R]. Made
+   * for few rows, where reading the weight takes most of the time.
    */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
-  /** A stored weight [R, D] in 16 bits for operations on few rows, with equal results bit for bit. Undefined if precision would be lost. */
+  /**
+   * Stores a weight [R, D] in 16 bits for operations on few rows, whose results stay equal bit for bit. Undefined if it would lose
+   * precision.
+   */
   narrow(weight: Tensor2D): Tensor2D | undefined
   /**
-   * A stored weight [R, D] as the quantised blocks that it was unpacked from, for operations on few rows, with equal results bit for bit.
-   * Undefined if it is something else, or R is no multiple of 4.
+   * Lays out the quantised blocks that a weight [R, D] was unpacked from for operations on few rows, whose results stay equal bit for bit.
+   * Returns undefined if the weight does not equal the unpacked blocks, or if R is not a multiple of 4.
    */
   group(weight: Tensor2D, parts: readonly QuantisedRows[]): Tensor2D | undefined
   /**
-   * The same as `attention`, for rows of several sequences. Their keys and values are written into slots of a cache, in place, and each row
-   * sees the slots of its sequence up to its own position. Tables are those of the rows, [N, size / 2].
+   * Like `attention`, for rows of several sequences. Writes their keys and values into slots of a cache, in place. Each row sees the slots
+   * of its sequence up to its own position. The tables have one row per row of the call, [N, size / 2].
    */
   attendPlaced(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, placed: PlacedRows & CachedBlock, shape: AttentionShape): Tensor2D
   /** Takes few rows of the stream x [N, D] through parts of the decoder in sequence. Returns the stream after the last, [N, D]. */
   decode(x: Tensor2D, parts: DecodedParts, placed: PlacedRows, shape: DecoderShape): Tensor2D
   /** (x - mean if `centred`) / sqrt(sum of squares / divisor + epsilon) * weight + bias, row by row: x [N, D]. */
   normalize(x: Tensor2D, weight: Tensor | undefined, bias: Tensor | undefined, norm: FusedNorm): Tensor2D
-  /** Gradients of a loss by x, weight and bias, given its gradient by `normalize` of them: [N, D], [D], [D]. */
+  /**
+   * Gradients of a loss with respect to x, weight and bias, given the gradient with respect to the result of `normalize`: [N, D], [D], [D].
+   */
   normalizeBackward(x: Tensor2D, weight: Tensor | undefined, gradient: Tensor2D, norm: FusedNorm): [Tensor2D, Tensor1D, Tensor1D]
   /**
-   * Gradients by gate and up, given those by activation(gate) * up, and these neurons: [N, I] each. Without a gate: the gradient by up,
-   * nothing, and the neurons.
+   * Gradients with respect to gate and up, given the gradient with respect to the neurons activation(gate) * up; and these neurons, [N, I]
+   * each. Without a gate: the gradient with respect to up, an empty tensor, and the neurons activation(up).
    */
   neuronsBackward(
     gate: Tensor2D | undefined,
@@ -46,15 +51,16 @@ export interface FusedOperations {
     gradient: Tensor2D,
     activation: keyof typeof activations,
   ): [Tensor2D, Tensor2D, Tensor2D]
-  /** The gradient by the inputs of `attention`, given that of its output [B*T, H d]. */
+  /** The gradient with respect to `projected` of `attention`, given the gradient with respect to its result [B*T, H d]. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /** silu(gate) * up: [N, I] each. */
   gate(gate: Tensor2D, up: Tensor2D): Tensor2D
-  /** The largest logit of each row and the sum of exponents relative to it: [N, V] to [N, 2]. */
+  /** For each row x of logits [N, V], a number m near or equal to its maximum and the sum of e^(x - m): [N, 2]. */
   exponents(logits: Tensor2D): Tensor2D
   /**
-   * Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 count]: for each the largest and the sum of exponents relative to
-   * it, the mean of their difference under the dense distribution, and the other's largest logits and their columns.
+   * Compares logits of a dense model with those of another one, [N, C] each. Returns [N, 5 + 2 count]: each model's largest logit and the
+   * sum of exponentials relative to it, the mean difference under the dense distribution, and the `count` largest logits of the other model
+   * with their columns.
    */
   compareLogits(dense: Tensor2D, own: Tensor2D, count: number): Tensor2D
   /** |a - b| / |b| and the cosine of each pair of rows: [N, D] each to [N, 2]. */
@@ -66,8 +72,8 @@ export interface FusedOperations {
 /** Functions of `native/` on arrays, in place, with all threads. */
 export interface ArrayFunctions {
   /**
-   * A step of AdamW on values and both moments: `reach` is the rate divided by the first moment's correction, `level` is one divided by the
-   * second's.
+   * One step of AdamW, which updates the values and both moments. `reach` is the learning rate divided by the bias correction of the first
+   * moment, and `level` is one divided by that of the second.
    */
   stepAdam(
     values: Float32Array,
@@ -76,19 +82,19 @@ export interface ArrayFunctions {
     gradient: Float32Array,
     ...numbers: [firstDecay: number, secondDecay: number, epsilon: number, reach: number, level: number, factor: number]
   ): void
-  /** In float64, always in the same order. */
+  /** The sum is computed in float64 and always in the same order. */
   sumOfSquares(values: Float32Array): number
 }
 
-/** The types whose blocks `group` takes, by their names in ggml, with their numbers in a GGUF file. */
+/** The quantised types that `group` accepts: their names in ggml, and their numbers in a GGUF file. */
 export const groupedTypes = { Q4_0: 2, Q5_0: 6, Q8_0: 8, Q4_K: 12, Q5_K: 13, Q6_K: 14 } as const
 
-/** Rows of a weight in the blocks of a GGUF file. */
+/** Rows of a weight as the blocks that a GGUF file stores. */
 export interface QuantisedRows {
   readonly type: keyof typeof groupedTypes
   readonly rows: number
   readonly blocks: Uint8Array
-  /** What the entries were multiplied by after unpacking. */
+  /** The factor that the entries were multiplied by after unpacking. */
   readonly factor: number
 }
 
@@ -105,7 +111,7 @@ export interface CachedBlock {
   readonly value: Tensor3D
 }
 
-/** What all parts of a model share, as far as the operation on few rows needs it. */
+/** The settings that all parts of a model share and that `decode` needs. */
 interface DecoderShape {
   readonly heads: number
   readonly keyValueHeads: number
@@ -115,9 +121,9 @@ interface DecoderShape {
   readonly cap: number
 }
 
-/** Parts in the form of the operation on few rows; see `native/kernels/decode-kernel.h`. */
+/** Parts in the form that `decode` reads; see `native/kernels/decode-kernel.h`. */
 export interface DecodedParts {
-  /** Words and numbers of the parts, one part after another. */
+  /** The integers and the floating-point numbers of the parts, one part after another (see `decode-words.ts`). */
   readonly steps: Int32Array
   readonly numbers: Float32Array
   readonly lists: Int32Array
@@ -133,13 +139,13 @@ export interface OperationRunner {
   executeMultipleOutputs(name: string, attributes: object[], inputs: Tensor[], outputs: number): Tensor[]
 }
 
-/** Our operations, and those on 16-bit operands if the processor has units for them. */
+/** Our operations, and our products of 16-bit operands if the processor has units for them. Empty if setup could not compile them. */
 export interface OwnOperations {
   readonly fused?: FusedOperations
   readonly halves?: ProcessorHalves
 }
 
-/** Loads the operations that setup compiled for this processor; empty if it could not. */
+/** Loads the operations that setup compiled for this processor. Returns an empty object if there are none. */
 export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOperations {
   const path = trustedAddon(runtimeFolder, fusedName())
   if (!path) return {}
@@ -148,7 +154,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
   const calls = callsOf(runner)
   const { ints, floats, run, runForAll } = calls
   const halves = halfOperations(
-    { run: (name, whole, others, inputs, outputs = 1) => runForAll(name, [...ints(whole), ...floats(others)], inputs, outputs) },
+    { run: (name, integers, numbers, inputs, outputs = 1) => runForAll(name, [...ints(integers), ...floats(numbers)], inputs, outputs) },
     bestUnits(run('EspalierUnits', [], {})),
   )
   const fused: FusedOperations = {
@@ -164,7 +170,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
 
 type Calls = ReturnType<typeof callsOf>
 
-/** How operations are called: their attributes, and inputs by name. */
+/** Functions that call operations: they build attributes, and take inputs by name. */
 function callsOf(runner: OperationRunner) {
   const { TF_ATTR_INT, TF_ATTR_FLOAT } = runner.binding
   return {
@@ -197,7 +203,7 @@ function attentionOperations({ ints, floats, run }: Calls): Pick<FusedOperations
 
 function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, 'projectFew' | 'narrow' | 'decode'> {
   return {
-    // An operation must have all its inputs. For a missing one, another tensor is passed, which is not read.
+    // TensorFlow requires every input of an operation. For an input that does not apply, any tensor is passed; the operation ignores it.
     projectFew(x, weight, bias) {
       const name = weight.dtype === 'int32' ? 'EspalierFewNarrowRows' : 'EspalierFewRows'
       return run(name, ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x })
@@ -205,12 +211,12 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
     narrow: (weight) => unlessEmpty(run('EspalierNarrow', [], { weight })),
     decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
       const parts = steps.length / stepWords.length
-      const own = {
+      const described = {
         steps: tensor2d(steps, [parts, stepWords.length]),
         numbers: tensor2d(numbers, [parts, stepNumbers.length]),
         lists: tensor1d(lists),
       }
-      const whole = ints({
+      const integers = ints({
         count: tensors.length,
         packed: packed.length,
         heads: shape.heads,
@@ -219,8 +225,8 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
         activation: activations[shape.activation],
         gated_queries: shape.gatedQueries,
       })
-      const result = run('EspalierDecode', [...whole, ...floats({ cap })], { x, ...own, rows, slots, tensors, halves: packed })
-      for (const tensor of Object.values(own)) tensor.dispose()
+      const result = run('EspalierDecode', [...integers, ...floats({ cap })], { x, ...described, rows, slots, tensors, halves: packed })
+      for (const tensor of Object.values(described)) tensor.dispose()
       return result
     },
   }
@@ -237,14 +243,14 @@ function groupOperation({ ints, run }: Calls): FusedOperations['group'] {
   }
 }
 
-/** The result of an operation that gives an empty one where it has none. */
+/** Turns the empty tensor, which an operation returns if it has no result, into undefined. */
 function unlessEmpty(result: Tensor2D): Tensor2D | undefined {
   if (result.size > 0) return result
   result.dispose()
   return undefined
 }
 
-/** Bytes as 32-bit words: in place if they fill whole ones, else in new memory. */
+/** Views bytes as 32-bit words. If they do not fill whole, aligned words, they are copied. */
 function wordsOf(bytes: Uint8Array): Int32Array {
   if (bytes.byteLength % 4 === 0 && bytes.byteOffset % 4 === 0) return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
   const words = new Int32Array(Math.ceil(bytes.byteLength / 4))
@@ -284,7 +290,7 @@ function rowOperations({ ints, run }: Calls): Pick<FusedOperations, 'exponents' 
   }
 }
 
-/** The number of the best units for 16-bit operands that this processor has, 0 for none. */
+/** Reads the number of the fastest units for 16-bit operands that this processor has; 0 if it has none. */
 function bestUnits(number: Tensor): number {
   const [found = 0] = number.dataSync()
   number.dispose()

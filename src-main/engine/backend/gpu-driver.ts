@@ -4,15 +4,15 @@ import { promisify } from 'node:util'
 import { visibleGpus } from '#runtime/visible-gpus.mjs'
 import type { HalfType } from './halves.ts'
 
-/** The driver's report on the GPU that this process computes on; if it sees several, the minimum of each value. */
+/** The driver's report on the GPU that this process can see. If it sees several, each value is the minimum over them. */
 interface GpuReport {
-  /** Free bytes of its memory. */
+  /** Free bytes of the GPU's memory. */
   readonly freeBytes?: number
   /** Compute capability, for instance 8.6. */
   readonly capability?: number
 }
 
-/** A GPU as NVIDIA's driver lists it. Memory is null if it is not reported. */
+/** A GPU as NVIDIA's driver lists it. Memory is null if the driver does not report it. */
 export interface ListedGpu {
   readonly index: string
   readonly name: string
@@ -21,7 +21,7 @@ export interface ListedGpu {
   readonly totalBytes: number | null
 }
 
-/** Every NVIDIA GPU; empty without the driver. */
+/** Lists every NVIDIA GPU; empty if there is no driver. */
 export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<ListedGpu[]> {
   const lines = await askNvidia('index,name,driver_version,memory.free,memory.total', environment)
   const bytes = (mebibytes = '') => (Number(mebibytes) > 0 ? 2 ** 20 * Number(mebibytes) : null)
@@ -30,7 +30,7 @@ export async function listGpus(environment: NodeJS.ProcessEnv = env): Promise<Li
   )
 }
 
-/** The answer of nvidia-smi, a line for each GPU; empty without it. */
+/** Returns the output of nvidia-smi, one line per GPU; empty if it cannot be run. */
 async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promise<string> {
   const query = [`--query-gpu=${fields}`, '--format=csv,noheader,nounits']
   const answer = await promisify(execFile)('nvidia-smi', query, { timeout: 20_000, env: environment }).catch(() => undefined)
@@ -39,12 +39,15 @@ async function askNvidia(fields: string, environment: NodeJS.ProcessEnv): Promis
 
 const wordsOf = (lines: string): string[][] => lines.split('\n').map((line) => line.split(',').map((word) => word.trim()))
 
-/** Queries NVIDIA's driver; empty if there is none, or it does not know the device (parts of a GPU, memory shared with the processor). */
+/**
+ * Queries NVIDIA's driver. The report is empty without a driver, and for devices that it does not describe (parts of a GPU, or memory
+ * shared with the processor).
+ */
 export async function askDriver(environment: NodeJS.ProcessEnv = env): Promise<GpuReport> {
   return readReport(await askNvidia('index,uuid,memory.free,compute_cap', environment), environment.CUDA_VISIBLE_DEVICES)
 }
 
-/** Reads `0, GPU-1234, 22563, 8.9` lines, memory in MiB. */
+/** Parses lines such as `0, GPU-1234, 22563, 8.9`: index, id, free MiB, compute capability. `visible` is CUDA_VISIBLE_DEVICES. */
 export function readReport(lines: string, visible?: string): GpuReport {
   const all = wordsOf(lines).flatMap(([index, uuid, free, capability]) =>
     index && uuid ? [{ index, uuid, freeBytes: 2 ** 20 * Number(free), capability: Number(capability) }] : [],
@@ -56,8 +59,8 @@ export function readReport(lines: string, visible?: string): GpuReport {
 }
 
 /**
- * The 16-bit type that a GPU has fast units for: bfloat16 from compute capability 8.0 (Ampere) on, float16 from 7.0 (Volta) on, and none
- * before that or if unknown. float16 ends at 65504: a value that overflows is not finite, and is scored again in float32.
+ * The 16-bit type that a GPU has fast units for: bfloat16 since compute capability 8.0 (Ampere), float16 since 7.0 (Volta), and none for
+ * older or unknown GPUs. The largest float16 is 65,504. Candidates whose values overflow are rescored in float32.
  */
 export function halfTypeFor({ capability = 0 }: GpuReport): HalfType | undefined {
   if (capability >= 8) return 'bfloat16'

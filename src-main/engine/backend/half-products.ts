@@ -2,9 +2,7 @@ import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import type { HalfType, HalfUnits, RuntimeProducts } from './halves.ts'
 import { type Handle, RawOperations } from './raw-operations.ts'
 
-/**
- * TensorFlow's own products of 16-bit operands. It sums them in float32 and rounds each sum to 16 bits.
- */
+/** TensorFlow's own products of 16-bit operands. TensorFlow adds in float32 and rounds each sum to 16 bits. */
 export class HalfProducts implements RuntimeProducts {
   readonly units: HalfUnits
   readonly #type: HalfType
@@ -15,23 +13,23 @@ export class HalfProducts implements RuntimeProducts {
     this.units = `TensorFlow ${type}`
   }
 
-  /** Boxed: see `RawOperations.box`. */
+  /** The result is boxed; see `RawOperations.box`. */
   pack(weight: Tensor2D): Tensor {
     return this.#raw.box(this.#rounded(weight), weight.size)
   }
 
   multiply(rows: Tensor2D, weight: Tensor, shape: [number, number]): Tensor2D {
-    const how = [this.#raw.flag('transpose_a', false), this.#raw.flag('transpose_b', true)]
+    const attributes = [this.#raw.flag('transpose_a', false), this.#raw.flag('transpose_b', true)]
     const rounded = this.#rounded(rows)
-    const product = this.#run('MatMul', how, rounded, this.#raw.of(weight))
+    const product = this.#run('MatMul', attributes, rounded, this.#raw.of(weight))
     this.#raw.delete(rounded)
     return this.#widened(product, shape) as Tensor2D
   }
 
   multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
     const operands = [this.#rounded(a), this.#rounded(b)]
-    const how = [this.#raw.flag('adj_x', false), this.#raw.flag('adj_y', transposeB)]
-    const product = this.#run('BatchMatMulV2', how, ...operands)
+    const attributes = [this.#raw.flag('adj_x', false), this.#raw.flag('adj_y', transposeB)]
+    const product = this.#run('BatchMatMulV2', attributes, ...operands)
     this.#raw.delete(...operands)
     return this.#widened(product, [a.shape[0], a.shape[1], b.shape[transposeB ? 1 : 2]]) as Tensor3D
   }
@@ -44,7 +42,7 @@ export class HalfProducts implements RuntimeProducts {
     return this.#raw.run(name, [...attributes, this.#raw.type('T', this.#type)], ...operands)
   }
 
-  /** A product converted to float32. Its 16-bit values are deleted. */
+  /** Converts a product to float32 and deletes its 16-bit values. */
   #widened(product: Handle, shape: number[]): Tensor {
     const wide = this.#raw.tensor(this.#raw.cast(product, this.#type, 'float32'), shape)
     this.#raw.delete(product)

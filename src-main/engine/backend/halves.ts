@@ -1,7 +1,7 @@
 import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import type { OperationInputs, OperationName } from './native-inputs.ts'
 
-/** The numbers of activations in our operations. */
+/** The number of each activation function in our operations. */
 export const activations = { silu: 0, gelu: 1, gelu_tanh: 2, relu: 3 } as const
 
 /** A norm of rows, without its weights. */
@@ -11,35 +11,38 @@ export interface FusedNorm {
   readonly centred: boolean
 }
 
-/** 16-bit types that TensorFlow itself multiplies. */
+/** The 16-bit types in which runtimes multiply and weights are stored. */
 export type HalfType = 'bfloat16' | 'float16'
 
-/** How 16-bit operands are multiplied: by units of this processor with our operations, or by a runtime's own products. */
+/** What multiplies 16-bit operands: units of this processor, through our operations, or a runtime's own products. */
 export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}` | `ggml ${HalfType}`
 
 /** A runtime's own products of 16-bit operands. Operands and results are float32, except packed weights. */
 export interface RuntimeProducts {
   readonly units: HalfUnits
-  /** A weight rounded to 16 bits. Its shape says how much memory it uses, and operations on float32 refuse it. */
+  /** Rounds a weight to 16 bits. The result's shape only tells how much memory it uses, and operations on float32 refuse it. */
   pack(weight: Tensor2D): Tensor
-  /** Rows [N, D] times a packed weight [R, D]: [N, R]. */
+  /** Multiplies rows [N, D] by a packed weight [R, D]. Returns [N, R]; `shape` is that shape. */
   multiply(rows: Tensor2D, weight: Tensor, shape: [number, number]): Tensor2D
-  /** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. Without it attention is float32. */
+  /**
+   * Multiplies G pairs of matrices, a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`). Returns [G, M, N]. Attention is computed
+   * in float32 if a runtime lacks this.
+   */
   multiplyBatch?(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D
 }
 
 /**
- * In how many 16-bit parts a product takes each float32 number of its rows: rounded, with what rounding removed, or whole, as three parts
- * hold all its bits.
+ * How many 16-bit parts a product splits each float32 number of its rows into. One part is the rounded number, two also hold what rounding
+ * removed, and three hold all its bits.
  */
 export type RowParts = 1 | 2 | 3
 
 /**
- * A stored weight [rows, columns] in 16 bits. For rows in two parts it also holds what rounding removed, unless its entries have 16 bits to
- * begin with. For rows in three they must.
+ * A stored weight [rows, columns] in 16 bits. For rows in two parts, it also holds what rounding removed, unless all its entries are
+ * bfloat16 numbers. For rows in three parts, all its entries must be bfloat16 numbers.
  */
 export interface HalfMatrix {
-  /** In the form of the operations that packed it: tiles of `native/halves/half-tiles.h`, or a value of the runtime in 16 bits. */
+  /** The values as packed: tiles of `native/halves/half-tiles.h`, or a 16-bit value of the runtime. */
   readonly values: Tensor
   readonly rows: number
   readonly columns: number
@@ -73,43 +76,46 @@ export interface HalfMlp extends HalfNeurons {
   readonly downBias?: Tensor1D | undefined
 }
 
-/** Operations with products of 16-bit operands and float32 sums. Everything between the products is float32. */
+/** Operations whose products have 16-bit operands and float32 sums. Everything between the products is float32. */
 export interface HalfOperations {
   readonly units: HalfUnits
-  /** Whether all entries of a weight are bfloat16 numbers, so that rows in three parts lose nothing. */
+  /** Whether all entries of a weight are bfloat16 numbers, so that products with rows in three parts lose nothing. */
   isExact(weight: Tensor2D): boolean
-  /** With `turned`, the weight is stored transposed, [columns, rows]. */
+  /** Packs a weight [rows, columns] for products. With `turned`, the weight is given transposed, [columns, rows]. */
   pack(weight: Tensor2D, parts: RowParts, turned?: boolean): HalfMatrix
-  /** x [N, columns] times a packed weight: [N, rows]. */
+  /** Multiplies x [N, columns] by a packed weight. Returns [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
-  /** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
+  /** The product a'b [R, C] of a [N, R] and b [N, C]. */
   correlate(a: Tensor2D, b: Tensor2D): Tensor2D
-  /** A whole MLP on any number of rows: x [N, D] plus its output for source [N, D]. */
+  /** Runs a whole MLP on source [N, D], for any number of rows, and adds its output to x [N, D]. */
   mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
   /** The neurons of an MLP on source [N, D]: [N, I]. */
   neurons(source: Tensor2D, part: HalfNeurons): Tensor2D
-  /** Like the fused attention, with both products of bfloat16 operands, split ones on request. */
+  /** Like the fused `attention`, but both of its products have 16-bit operands, split in two parts if `split` is set and supported. */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
   /**
-   * For logits of hidden states x [N, D], which are never stored: a number near the largest and the sum of exponents relative to it, [N,
-   * 2].
+   * Computes the logits l of hidden states x [N, D] without storing them. For each row, returns a number m near the largest logit and the
+   * sum of e^(l - m): [N, 2].
    */
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
 }
 
-/** The same by our operations on a processor's units. */
+/** The same operations by our own code on a processor's units, and some more. */
 export interface ProcessorHalves extends HalfOperations {
-  /** The number of the units in our operations. */
+  /** The number by which our operations know these units. */
   readonly number: number
-  /** The same on other units of this processor, 1 up to its best. */
+  /** The same operations on other units of this processor: 1 up to the number of its best units. */
   on(number: number): ProcessorHalves
-  /** Like `mlp`, with what its backward pass needs of the neurons, in its own form. */
+  /** Like `mlp`, but also returns what `mlpBackward` needs of the neurons, in a form of its own. */
   keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor]
-  /** Like `mlp`, with sums of the neurons' magnitudes and squares over each sample of `tokens` rows, a multiple of 32: [2, B, I]. */
+  /**
+   * Like `mlp`, but also returns sums of the neurons' magnitudes and squares over each sample: [2, B, I]. `tokens`, the rows of a sample,
+   * must be a multiple of 32.
+   */
   summedMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp, tokens: number): [Tensor2D, Tensor3D]
   /**
-   * Gradients of an MLP with a norm before it, given that of its output [N, D]: by source [N, D], the norm's weight and bias, down, the
-   * activated projection, and the one that multiplies it (no rows without a gate).
+   * Gradients of an MLP with a norm before it, given the gradient with respect to its output [N, D]. They are with respect to source
+   * [N, D], the norm's weight, the norm's bias, `down`, `active` and `other` (which has no rows if there is no gate).
    */
   mlpBackward(
     gradient: Tensor2D,
@@ -117,16 +123,17 @@ export interface ProcessorHalves extends HalfOperations {
     kept: Tensor,
     part: HalfMlpTurned,
   ): [Tensor2D, Tensor1D, Tensor1D, Tensor2D, Tensor2D, Tensor2D]
-  /** Like the fused backward pass of attention, with products of bfloat16 operands. */
+  /** Like the fused `attentionBackward`, but its products have bfloat16 operands. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /**
-   * For final states of a model and of the dense one, [N, D] each: the divergence from the dense distribution over the vocabulary [N] and,
-   * if `scale` is given, the gradient of the sum times `scale` by the own states, [N, D]. No logits are stored.
+   * Compares the final states of a model with those of the dense model, [N, D] each, without storing logits. Returns each row's divergence
+   * from the dense distribution over the vocabulary, [N], and, if `scale` is given, the gradient of `scale` times the sum of divergences
+   * with respect to `own`, [N, D].
    */
   divergence(own: Tensor2D, dense: Tensor2D, head: HalfHead, scale: number | undefined): [Tensor1D, Tensor2D]
 }
 
-/** Weights of an MLP packed transposed: `active` is the input of its activation, `other` what multiplies that. */
+/** Weights of an MLP, packed transposed. The neurons are activation(`active` x) * (`other` x), or activation(`active` x) without a gate. */
 interface HalfMlpTurned {
   readonly norm: HalfNorm
   readonly activation: keyof typeof activations
@@ -135,7 +142,7 @@ interface HalfMlpTurned {
   readonly other?: HalfMatrix | undefined
 }
 
-/** A packed head [V, D], also transposed, with its effect on logits. */
+/** A packed head [V, D], also packed transposed, with the bias and the cap of its logits. */
 interface HalfHead {
   readonly packed: HalfMatrix
   readonly turned: HalfMatrix
@@ -143,7 +150,7 @@ interface HalfHead {
   readonly cap?: number | undefined
 }
 
-/** Heads of an attention, how many positions a query sees, 0 for all, and the cap on scores, 0 for none. */
+/** Numbers of heads; `window` is how many positions a query sees (0: all), and `cap` limits scores (0: no cap). */
 export interface AttentionShape {
   readonly heads: number
   readonly keyValueHeads: number
@@ -151,10 +158,10 @@ export interface AttentionShape {
   readonly cap?: number | undefined
 }
 
-/** The same in the form of the operations. */
+/** The integer attributes of attention operations. */
 export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape) => ({ heads, key_value_heads: keyValueHeads, window })
 
-/** Runs operations by their name, integer and other numbers, and tensors. */
+/** Runs an operation by its name, with integer and floating-point attributes and tensors. */
 export interface HalfRunner {
   run<Name extends OperationName>(
     name: Name,
@@ -167,7 +174,7 @@ export interface HalfRunner {
 
 const units = ['AVX-512 BF16', 'AMX'] as const
 
-/** The operations on units number 1 or 2; undefined if the processor has none. */
+/** The operations on units number 1 or 2. Undefined for number 0, which means that the processor has no units. */
 export function halfOperations(runner: HalfRunner, number: number): ProcessorHalves | undefined {
   const title = units[number - 1]
   if (!title) return undefined
@@ -189,7 +196,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     up_biased: upBias !== undefined,
     ...normInts(norm),
   })
-  // An operation must have all its inputs. For a missing one, another tensor is passed, which is not read.
+  // TensorFlow requires every input of an operation. For an input that does not apply, any tensor is passed; the operation ignores it.
   const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => ({
     normWeight: norm?.weight ?? any,
     normBias: norm?.bias ?? any,
@@ -239,8 +246,8 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
         adds: add !== undefined,
         ...normInts(norm),
       }
-      const own = { weight: weight.values, bias: bias ?? x, add: add ?? x }
-      const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...own }
+      const operands = { weight: weight.values, bias: bias ?? x, add: add ?? x }
+      const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...operands }
       return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
     },
     mlp: (x, source, part) => run('EspalierHalfMlp', ...mlpCall(x, source, part)) as Tensor2D,
@@ -251,8 +258,8 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     },
     mlpBackward(gradient, source, kept, { norm, activation, down, active, other }) {
       const { centred, weighted } = normInts(norm)
-      const own = { activation: activations[activation], neurons: active.columns, gated: other !== undefined }
-      const ints = { centred, weighted, units: number, ...own }
+      const ofMlp = { activation: activations[activation], neurons: active.columns, gated: other !== undefined }
+      const ints = { centred, weighted, units: number, ...ofMlp }
       const weights = { down: down.values, active: active.values, other: (other ?? active).values }
       const inputs = { gradient, source, normWeight: norm.weight ?? source, kept, ...weights }
       return runner.run('EspalierHalfMlpBackward', ints, normFloats(norm), inputs, 6) as ReturnType<ProcessorHalves['mlpBackward']>

@@ -36,12 +36,12 @@ const operationInputs = {
 
 export type OperationName = keyof typeof operationInputs
 
-/** Every input of an operation: a tensor, or a list of them if the operation takes any number. */
+/** The inputs of an operation by name: a tensor each, or a list where the operation takes any number of tensors. */
 export type OperationInputs<Name extends OperationName> = Readonly<
   Record<(typeof operationInputs)[Name][number], Tensor | readonly Tensor[]>
 >
 
-/** The inputs in the order of the operation. */
+/** Puts inputs into the order in which the operation expects them. */
 export function inOrder<Name extends OperationName>(name: Name, inputs: OperationInputs<Name>): Tensor[] {
   const names: readonly (keyof OperationInputs<Name>)[] = operationInputs[name]
   return names.flatMap((input) => inputs[input])

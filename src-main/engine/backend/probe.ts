@@ -3,10 +3,10 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { RuntimeProducts } from './halves.ts'
 
-/** A factor that gives entries 12 bits, which 16-bit types and TF32 would round. */
-const bits = 1365
+/** Multiplying small integers by this factor gives entries of 12 bits, which 16-bit types and TF32 would round. */
+const factor = 1365
 
-/** Multiplies two matrices with a known product and compares. A runtime that computes wrongly, or not in float32, must not be used. */
+/** Multiplies two matrices whose product is known. Throws if the runtime computes wrongly, or with less precision than float32. */
 export async function probe(): Promise<void> {
   const size = 96
   const product = tf.tidy(() => {
@@ -15,7 +15,7 @@ export async function probe(): Promise<void> {
         Float32Array.from({ length: size * size }, (_, i) => (i % period) - shift),
         [size, size],
       )
-    const [a, b] = [tf.mul<tf.Tensor2D>(cyclic(7, 3), bits), cyclic(5, 2)]
+    const [a, b] = [tf.mul<tf.Tensor2D>(cyclic(7, 3), factor), cyclic(5, 2)]
     return tf.matMul(a, b)
   })
   const values = await product.data()
@@ -23,19 +23,19 @@ export async function probe(): Promise<void> {
   for (let row = 0; row < size; row += 5) {
     for (let column = 0; column < size; column += 7) {
       let expected = 0
-      for (let i = 0; i < size; i++) expected += bits * (((row * size + i) % 7) - 3) * (((i * size + column) % 5) - 2)
+      for (let i = 0; i < size; i++) expected += factor * (((row * size + i) % 7) - 3) * (((i * size + column) % 5) - 2)
       const found = values[row * size + column]
       if (found !== expected) {
         throw new EspalierError(
           'internal',
-          `The ${tf.getBackend()} runtime computes wrongly (a product's entry is ${found}, not ${expected}). Choose another backend.`,
+          `The ${tf.getBackend()} runtime computes wrongly (an entry of a product is ${found} instead of ${expected}). Choose another backend.`,
         )
       }
     }
   }
 }
 
-/** Whether the runtime multiplies 16-bit operands correctly: sums of small whole numbers, which are exact in 16 bits. */
+/** Whether the runtime multiplies 16-bit operands correctly. The sums are small whole numbers, which are exact in 16 bits. */
 export function multipliesHalves(products: RuntimeProducts): boolean {
   const size = 64
   const entries = (period: number) => Float32Array.from({ length: size * size }, (_, i) => (i % period) - (period - 1) / 2)
@@ -53,7 +53,7 @@ export function multipliesHalves(products: RuntimeProducts): boolean {
   }
 }
 
-/** Rate of float32 products of `size` cubed, best of `repeats`, in GFLOP/s. */
+/** Measures the rate of products of two `size` x `size` matrices in float32: the best of `repeats`, in GFLOP/s. */
 export async function measureRate(size = 1024, repeats = 5): Promise<number> {
   const a = tf.randomUniform<tf.Rank.R2>([size, size])
   const b = tf.randomUniform<tf.Rank.R2>([size, size])

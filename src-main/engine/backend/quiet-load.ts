@@ -3,8 +3,8 @@ import { closeSync, openSync } from 'node:fs'
 const standardError = 2
 
 /**
- * Runs a load while hiding the library's own startup lines, which it prints to standard error whatever its log level. If the stream cannot
- * be reopened afterwards (a socket, or a system other than Linux), they are shown.
+ * Runs `load` and hides the startup lines that the library prints to standard error regardless of its log level. If standard error could
+ * not be reopened afterwards (because it is a socket, or the system is not Linux), the lines are shown.
  */
 export function loadQuietly(load: () => void): void {
   let saved: number
@@ -14,7 +14,7 @@ export function loadQuietly(load: () => void): void {
     load()
     return
   }
-  // The lowest free number is used, which is the one just closed.
+  // The system assigns the lowest free descriptor, which is the one just closed.
   closeSync(standardError)
   openSync('/dev/null', 'w')
   try {

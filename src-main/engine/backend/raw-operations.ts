@@ -16,24 +16,24 @@ interface Runtime {
   createOutputTensor(result: { id: number; shape: readonly number[]; dtype: number }): Tensor
 }
 
-/** TensorFlow's numbers for types. */
+/** TensorFlow's numbers for its types. */
 const types = { float32: 1, float64: 2, int32: 3, bfloat16: 14, float16: 19 } as const
 
 type Type = keyof typeof types
 
-/** A value in the runtime, of any type. Its owner must delete it, because `tidy` does not see it. */
+/** A value in the runtime, of any type. Its owner must delete it, because `tidy` does not know it. */
 export type Handle = number & { readonly handle: true }
 
-/** Operations of TensorFlow on types that tfjs-core does not know. */
+/** Runs TensorFlow's operations on types that tfjs-core does not know. */
 export class RawOperations {
   readonly #runtime = backend() as unknown as Runtime
 
-  /** The handle of a tensor, which still belongs to the tensor. */
+  /** The handle of a tensor. It still belongs to the tensor, so the caller must not delete it. */
   of(tensor: Tensor): Handle {
     return this.#runtime.getInputTensorIds([tensor])[0] as Handle
   }
 
-  /** Words in the runtime. Uses the array's memory in place if it is aligned. */
+  /** Creates a vector of 32-bit integers. It uses the array's memory in place if that is aligned. */
   words(values: Int32Array): Handle {
     return this.#runtime.binding.createTensor([values.length], types.int32, values) as Handle
   }
@@ -50,21 +50,23 @@ export class RawOperations {
     return this.run('Cast', [this.type('SrcT', from), this.type('DstT', to), this.flag('Truncate', false)], value)
   }
 
-  /** Values of 16 bits in whole words, of two values each. Undefined for others. Uses the memory of the bytes in place if it is aligned. */
+  /**
+   * Stores 16-bit values, two in each 32-bit word, using the bytes in place if they are aligned. Undefined if they do not fill whole words.
+   */
   storeHalves(bytes: Uint8Array, type: HalfType): StoredWeight | undefined {
     if (bytes.byteLength % 4 !== 0 || bytes.byteOffset % 4 !== 0) return undefined
     const values = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
     const words = this.words(values)
-    // Two values share a word: a last dimension of two, which `unpack` removes.
+    // The cast of words to 16-bit values adds a last dimension of two, which `unpack` removes.
     const stored = this.run('Bitcast', [this.type('T', 'int32'), this.type('type', type)], words)
     this.delete(words)
     return {
       usesBytes: true,
       unpack: (shape) => {
         const pairs = this.tensor(this.cast(stored, type, 'float32'), [values.length, 2])
-        const own = reshape(pairs, [...shape])
+        const unpacked = reshape(pairs, [...shape])
         pairs.dispose()
-        return own
+        return unpacked
       },
       dispose: () => this.delete(stored),
     }
@@ -76,14 +78,14 @@ export class RawOperations {
   }
 
   /**
-   * Turns a handle of `count` 16-bit values into a tensor that owns it, and is counted, tidied up and disposed of like any other. Only `of`
-   * returns the handle again. Its shape says how much memory it uses, and operations on float32 refuse its type.
+   * Turns a handle of `count` 16-bit values into a tensor that owns it. The tensor is counted, tidied and disposed of like any other, but
+   * only `of` can reach its values: its shape only tells how much memory it uses, and operations on float32 refuse its type.
    */
   box(value: Handle, count: number): Tensor {
     return this.tensor(value, [Math.ceil(count / 2)])
   }
 
-  /** The numbers of a float32 handle. */
+  /** Reads the numbers of a float32 handle. */
   read(value: Handle): Float32Array {
     return this.#runtime.binding.tensorDataSync(value)
   }

@@ -16,10 +16,10 @@ import { multipliesHalves } from './probe.ts'
 import { loadQuietly } from './quiet-load.ts'
 import { RawOperations } from './raw-operations.ts'
 
-// Not named `require`, which the bundler would treat as its own.
+// Not named `require`, because the bundler would replace calls of that name.
 const load = createRequire(import.meta.url)
 
-/** Settings that the library reads once, when it is loaded. Values set by the user are kept. */
+/** Default settings that the library reads once, when it is loaded. The user's own values take precedence. */
 const settings = {
   TF_ENABLE_ONEDNN_OPTS: '1',
   TF_CPP_MIN_LOG_LEVEL: '2',
@@ -27,16 +27,16 @@ const settings = {
   CUDA_DEVICE_ORDER: 'PCI_BUS_ID',
 }
 
-/** Settings that override the user's: products in TF32 would count as float32 and decide. */
+/** Settings that override the user's. Products in TF32 would pass as float32 and so decide choices. */
 const forced = { NVIDIA_TF32_OVERRIDE: '0' }
 
-/** The environment that the library is loaded in. */
+/** Adds the library's settings to an environment. */
 export function prepareEnvironment(environment: NodeJS.ProcessEnv): void {
   for (const [name, value] of Object.entries(settings)) environment[name] ??= value
   Object.assign(environment, forced)
 }
 
-/** tfjs-node 4.22 calls two functions that Node 23 and later have removed or deprecated. */
+/** Restores two functions that tfjs-node 4.22 calls, and that Node 23 has removed or deprecated. */
 function restoreUtilFunctions(): void {
   const legacy = util as unknown as Record<string, unknown>
   legacy.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined
@@ -49,7 +49,7 @@ export async function openTensorflow(): Promise<Backend> {
   if (!runtime)
     throw new EspalierError(
       'not-found',
-      'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they say what is missing.',
+      'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they set it up, or report what is missing.',
     )
   const binding = checkRuntime(runtime.folder)
   prepareEnvironment(env)
@@ -67,17 +67,17 @@ export async function openTensorflow(): Promise<Backend> {
   const raw = new RawOperations()
   const store: Backend['store'] = (bytes, type) => (typeof type === 'string' ? raw.storeHalves(bytes, type) : undefined)
   if (backend.isUsingGpuDevice) return { ...(await describeGpu(runtime.version)), store }
-  const own = loadFused(runtime.folder, backend)
+  const operations = loadFused(runtime.folder, backend)
   return {
     name: 'tensorflow-cpu',
-    title: `TensorFlow ${runtime.version} on the CPU, ${plural(threads, 'thread')}${describeOwn(own)}`,
+    title: `TensorFlow ${runtime.version} on the CPU, ${plural(threads, 'thread')}${describeOperations(operations)}`,
     reason: runtime.kind === 'gpu' ? 'The GPU build found no usable GPU.' : 'Setup found no NVIDIA GPU.',
-    ...own,
+    ...operations,
     store,
   }
 }
 
-/** A GPU's own memory, and 16-bit products that were checked to be correct. */
+/** Describes TensorFlow on a GPU: its memory, and its 16-bit products if a check found them correct. */
 async function describeGpu(version: string): Promise<Backend> {
   const report = await askDriver()
   const type = halfTypeFor(report)
@@ -86,7 +86,7 @@ async function describeGpu(version: string): Promise<Backend> {
   return {
     name: 'tensorflow-gpu',
     title: `TensorFlow ${version} on the GPU${describeHalfType(usable && type)}`,
-    reason: 'An NVIDIA GPU answered.',
+    reason: 'TensorFlow found an NVIDIA GPU.',
     ...(usable ? { halfProducts: () => usable } : {}),
     ...(report.freeBytes ? { deviceBytes: report.freeBytes } : {}),
   }
@@ -95,15 +95,15 @@ async function describeGpu(version: string): Promise<Backend> {
 const describeHalfType = (type: HalfType | undefined): string =>
   type ? `, ${type} products by TensorFlow, TF32 off` : ', TF32 off; no 16-bit products'
 
-/** A description of our operations, and of what multiplies 16-bit operands. */
-function describeOwn({ fused, halves }: OwnOperations): string {
+/** Describes our operations for users, and what multiplies 16-bit operands. */
+function describeOperations({ fused, halves }: OwnOperations): string {
   if (!fused) return ''
   return halves
     ? `, fused operations, bfloat16 products by ${halves.units}`
     : ', fused operations; the processor has no units for bfloat16 products'
 }
 
-/** The addon to load. Throws if other users could have changed it, or did. */
+/** Returns the path of the addon to load. Throws if other users could have changed it, or if it was changed. */
 function checkRuntime(folder: string): string {
   const stranger = findStranger(folder)
   const path = stranger === undefined ? trustedAddon(folder, addonName) : undefined

@@ -19,7 +19,7 @@ test('the clearly faster of two backends is used, with both rates as the reason;
   const close = vi.spyOn(device, 'dispose')
   const similar = await takeFaster({ ...first, reason: 'Setup found no NVIDIA GPU.' }, async () => faster, rates(100, 140))
   expect(similar.reason).toBe(
-    `Setup found no NVIDIA GPU. It multiplies at 100 GFLOP/s, ${faster.title} at 140. A GPU is used if it is 1.5 times as fast.`,
+    `Setup found no NVIDIA GPU. It multiplies at 100 GFLOP/s, ${faster.title} at 140. A GPU is used if it is at least 1.5 times as fast.`,
   )
   expect(tf.getBackend()).toBe('tensorflow')
   expect(close, 'the other one is closed').toHaveBeenCalledOnce()

@@ -5,16 +5,16 @@ import type { Operations } from './device.ts'
 import type { Address } from './functions.ts'
 import type { GgmlTensors, Seen } from './tensors.ts'
 
-/** Queries of one operation, which looks at the mask of every key that it is given, so it gets none that no query sees. */
+/** Queries per operation. The operation reads the mask of every key that it is given, so it is given only keys that its queries see. */
 const rowsAtOnce = 512
 
-/** The first row of the last operation on the rows of `tokens`. */
+/** The first row of the last operation when `tokens` rows are divided among operations. */
 const lastRow = (tokens: number): number => rowsAtOnce * Math.floor((tokens - 1) / rowsAtOnce)
 
-/** The first key that the query at `row` sees. */
+/** The first key that the query in row `row` sees. */
 const firstSeen = (row: number, window: number): number => (window ? Math.max(0, row - window + 1) : 0)
 
-/** Rotary embedding and causal attention by ggml's own operation, in float32. It stores no scores. */
+/** Rotary embedding, and causal attention by ggml's own operation, in float32. The operation stores no scores. */
 export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] {
   const masks = new Masks(tensors)
   return (projected, cosine, sine, shape) => {
@@ -26,7 +26,7 @@ export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] 
     const made = tensors.make(
       [batch * tokens, shape.heads * size],
       [{ ...projected, shape: [batch, tokens, all, size] }, table(cosine), table(sine), masks.of(tokens, shape.window)],
-      ([own = 0, cos = 0, sin = 0, mask = 0]) => heads.mix(own, heads.rotate(own, cos, sin), mask),
+      ([input = 0, cos = 0, sin = 0, mask = 0]) => heads.mix(input, heads.rotate(input, cos, sin), mask),
       2 * batch * shape.heads * tokens * tokens * size,
     )
     return tensors.tensorOf(made) as Tensor2D
@@ -36,7 +36,7 @@ export function attentionOf(tensors: GgmlTensors): FusedOperations['attention'] 
 interface HeadSizes extends AttentionShape {
   readonly tokens: number
   readonly batch: number
-  /** Entries of a head, and half of those that are rotated. */
+  /** The entries of a head, and half of the number of entries that are rotated. */
   readonly size: number
   readonly half: number
 }
@@ -51,7 +51,7 @@ class Heads {
     this.#sizes = sizes
   }
 
-  /** Queries and keys by position, of projections: [size, H + K, T, B]. */
+  /** Rotates the queries and keys of projections by their positions: [size, H + K, T, B]. */
   rotate(projected: Address, cosine: Address, sine: Address): Address {
     const { view, add, multiply, scale, concat } = this.#operations
     const { heads, keyValueHeads, tokens, batch, size, half } = this.#sizes
@@ -63,7 +63,7 @@ class Heads {
     return 2 * half === size ? rotated : concat(rotated, part(2 * half, size - 2 * half), 0)
   }
 
-  /** Values of projections mixed by rotated queries and keys: [size, H, T, B]. */
+  /** Mixes the values of projections by attention of rotated queries and keys: [size, H, T, B]. */
   mix(projected: Address, rotated: Address, mask: Address): Address {
     const { tokens } = this.#sizes
     let mixed = this.#mixRows(projected, rotated, mask, 0)
@@ -88,24 +88,24 @@ class Heads {
     return attention(query, key, value, hidden, 1, 0, cap)
   }
 
-  /** Rows of `count` of a tensor's `of` heads: [size, rows, count, B]. */
-  #rows(x: Address, of: number, head: number, count: number, row: number, rows: number): Address {
+  /** Selects `rows` rows, from `row` on, of `count` heads, from `head` on, of a tensor with `heads` heads: [size, rows, count, B]. */
+  #rows(x: Address, heads: number, head: number, count: number, row: number, rows: number): Address {
     const { view, permute } = this.#operations
     const { tokens, batch, size } = this.#sizes
-    const stride = 4 * size * of
+    const stride = 4 * size * heads
     return permute(view(x, size, count, rows, batch, 4 * size, stride, stride * tokens, row * stride + 4 * size * head), 0, 2, 1, 3)
   }
 }
 
-/** 0 and minus infinity in float16. */
+/** The mask's values in float16: 0 for a key that is seen, minus infinity for a hidden one. */
 const [seen, hidden] = [0, 0xfc00]
 
-/** How many keys the last queries see. */
+/** The width of the mask: all keys before the last operation's first query, and one key per query of a full operation. */
 const widthOf = (tokens: number): number => lastRow(tokens) + Math.min(rowsAtOnce, tokens)
 
 /**
- * What is added to the scores of the last queries' keys, in float16, the type that the operation reads. Earlier queries see fewer keys
- * before their own, and so take its last columns. Keeps the last mask.
+ * Makes the mask that is added to the scores of the last operation's queries, in float16, the type that the operation reads. Earlier
+ * operations have fewer keys before their queries, so they use the last columns of the same mask. The most recent mask is kept.
  */
 class Masks {
   readonly #tensors: GgmlTensors
@@ -115,15 +115,15 @@ class Masks {
     this.#tensors = tensors
   }
 
-  /** `window` is how many positions a query sees, 0 for all. */
+  /** The mask for this many tokens. `window` is how many positions a query sees, 0 for all. */
   of(tokens: number, window: number): Seen {
     if (this.#last?.tokens === tokens && this.#last.window === window) return this.#last.mask
     if (this.#last) this.#tensors.disposeData(this.#last.mask.dataId)
     const [rows, width] = [Math.min(rowsAtOnce, tokens), widthOf(tokens)]
     const values = new Uint16Array(rows * width).fill(hidden)
     for (let row = 0; row < rows; row++) {
-      const own = lastRow(tokens) + row
-      values.fill(seen, row * width + firstSeen(own, window), row * width + own + 1)
+      const position = lastRow(tokens) + row
+      values.fill(seen, row * width + firstSeen(position, window), row * width + position + 1)
     }
     const mask = { ...this.#tensors.writeStored(new Uint8Array(values.buffer), 'float16'), shape: [rows, width] }
     this.#last = { tokens, window, mask }

@@ -7,13 +7,13 @@ import { DeviceMemory, type Place } from './memory.ts'
 import type { QuantisedType } from './quantised-types.ts'
 import { elements, type Sizes } from './sizes.ts'
 
-/** Numbers in the form of devices. */
+/** Numbers as devices compute with them. */
 export type Numbers = Float32Array | Int32Array
 
-/** What tensors hold: numbers, or a weight as a checkpoint stores it. */
+/** The type of a tensor's values: numbers, or a weight in its checkpoint's type. */
 export type ValueType = 'float32' | 'int32' | StoredType
 
-/** Builds the tensors of a graph: tensors and numbers in, a tensor out. */
+/** Functions that add an operation to a graph: they take tensors and numbers, and return the resulting tensor. */
 export type Operations = Readonly<Record<OperationName, (...parameters: readonly number[]) => Address>>
 
 /** `GGML_TYPE_*`. */
@@ -21,18 +21,18 @@ export const types = { float32: 0, float16: 1, int8: 24, int32: 26, bfloat16: 30
 
 const numberOf = (type: ValueType): number => (typeof type === 'string' ? types[type] : type.number)
 
-/** Values and bytes of a type's smallest unit. */
+/** The number of values and of bytes in a type's smallest unit. */
 function unitOf(type: ValueType): Pick<QuantisedType, 'values' | 'bytes'> {
   return typeof type === 'string' ? { values: 1, bytes: type === 'float16' || type === 'bfloat16' ? 2 : 4 } : type
 }
 
-/** Bytes of values of a type. */
+/** The bytes that values of a type take. */
 export function bytesOf(type: ValueType, sizes: Sizes): number {
   const { values, bytes } = unitOf(type)
   return (elements(sizes) / values) * bytes
 }
 
-/** How many values of a type are in so many bytes. */
+/** The number of values of a type in `length` bytes. */
 export function countOf(type: ValueType, length: number): number {
   const { values, bytes } = unitOf(type)
   return (length / bytes) * values
@@ -41,17 +41,17 @@ export function countOf(type: ValueType, length: number): number {
 /** `GGML_STATUS_ALLOC_FAILED`. */
 const allocationFailed = -2
 
-/** The most operations of one graph, and memory to describe them and their tensors. */
+/** The maximum number of operations in one graph, and the memory for describing them and their tensors. */
 const graphSize = 2 ** 14
 const contextBytes = 2 ** 24
 
 /**
- * Work of an operation, in multiplications and additions, above which threads are worth it. Threads spin after every operation to wait for
+ * Operations of less work than this, in multiplications and additions, run on one thread. Threads spin after every operation to wait for
  * each other, which costs milliseconds if another program uses one of the processors.
  */
-const leastSharedWork = 2 ** 18
+const minimumSharedWork = 2 ** 18
 
-/** Whether other programs leave the processors to this one. */
+/** Whether the processors are mostly free, so that several threads are worth using. */
 const isQuiet = (): boolean => (loadavg()[0] ?? 0) < 1.5 * cpus().length
 
 /** A device that stores tensors and computes graphs. */
@@ -67,7 +67,7 @@ export class GgmlDevice {
   readonly #threads: number
   readonly #setThreads: ((threads: number) => void) | undefined
 
-  /** Opens a device by ggml's handle. The number of threads matters only for the processor. */
+  /** Opens a device, given ggml's handle. `threads` matters only if the device is the processor. */
   constructor(handle: unknown, threads: number) {
     const ggml = this.#ggml
     this.#backend = ggml.open(handle, null) as Address
@@ -81,7 +81,7 @@ export class GgmlDevice {
     this.operations = Object.fromEntries(bound) as Operations
   }
 
-  /** Products of rows whose length is a multiple of this, a power of two, are more than twice as fast. */
+  /** Products are faster if the length of their rows is a multiple of this power of two: on the processor, almost twice as fast. */
   get fastDepth(): number {
     return this.#setThreads ? 16 : 1
   }
@@ -93,20 +93,20 @@ export class GgmlDevice {
     this.#ggml.close(this.#backend)
   }
 
-  /** An empty graph. The tensors of the previous one are gone. */
+  /** Starts an empty graph, which invalidates the tensors of the previous one. */
   newGraph(): Address {
     this.#ggml.reset(this.#context)
     return this.#ggml.newGraph(this.#context, graphSize, false) as Address
   }
 
-  /** A place as a tensor of the graph that is being built. */
+  /** Adds a tensor to the graph that is being built, with the values at a place in memory. */
   tensorAt(place: Place, sizes: Sizes, type: ValueType): Address {
     const tensor = this.operations.newTensor(numberOf(type), ...sizes)
     this.store(tensor, place)
     return tensor
   }
 
-  /** Makes a tensor of the graph be computed into a place. */
+  /** Lets a tensor of the graph have its values at a place in memory. */
   store(tensor: Address, { buffer, address }: Place): void {
     this.#ggml.place(buffer, tensor, address)
   }
@@ -115,9 +115,9 @@ export class GgmlDevice {
     this.#ggml.expand(graph, tensor)
   }
 
-  /** Computes a graph whose operations have this much work on average. Returns how many there were. */
+  /** Computes a graph. `averageWork` is the average work of its operations. Returns the number of operations. */
   compute(graph: Address, averageWork: number): number {
-    this.#setThreads?.(averageWork >= leastSharedWork && isQuiet() ? this.#threads : 1)
+    this.#setThreads?.(averageWork >= minimumSharedWork && isQuiet() ? this.#threads : 1)
     if (!this.#ggml.allocateGraph(this.#allocator, graph)) throw noMemoryLeft()
     const status = this.#ggml.compute(this.#backend, graph) as number
     if (status === allocationFailed) throw noMemoryLeft()
@@ -129,7 +129,7 @@ export class GgmlDevice {
     return this.#ggml.nodes(graph) as number
   }
 
-  /** Whether the device rounds a weight to this type and multiplies by it. If not, these operations would end the process. */
+  /** Whether the device can round a weight to this type and multiply by it. If it cannot, these operations would end the process. */
   multiplies(type: HalfType): boolean {
     const { newTensor, cast, product, reset, supports } = this.#ggml
     reset(this.#copies)
@@ -138,7 +138,7 @@ export class GgmlDevice {
     return [half, product(this.#copies, half, weight)].every((made) => supports(this.#backend, made))
   }
 
-  /** Whether the device unpacks rows of a weight that is stored so. */
+  /** Whether the device can unpack rows of a weight that is stored in this type. */
   unpacks(type: StoredType): boolean {
     const { newTensor, rows, reset, supports } = this.#ggml
     reset(this.#copies)

@@ -5,7 +5,7 @@ import { findGgml } from '#runtime/ggml.mjs'
 import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
 import { bind, type LibraryFunction, openLibrary } from './library.ts'
 
-/** A device that ggml's installed libraries can compute on. */
+/** A device on which the installed ggml libraries can compute. */
 export interface ListedDevice {
   /** The library's handle. */
   readonly handle: unknown
@@ -15,7 +15,7 @@ export interface ListedDevice {
   readonly isGpu: boolean
   /** Whether the processor simulates this GPU. */
   readonly isSimulated: boolean
-  /** The interface that it is driven through, and its driver if ggml names it. */
+  /** The interface to the GPU, for instance Vulkan, and its driver if ggml reports it; null for the processor. */
   readonly driver: string | null
   readonly freeBytes: number
   readonly totalBytes: number
@@ -37,14 +37,14 @@ const facts = {
 /** `GGML_BACKEND_DEVICE_TYPE_*` of a GPU with its own memory, and of one that shares the processor's. */
 const gpuTypes: readonly unknown[] = [1, 2]
 
-/** Names of Vulkan drivers by the number of their device. ggml only logs them. */
+/** Names of Vulkan drivers by the number of their device. They are read from ggml's log, because it reports them nowhere else. */
 const drivers = new Map<string, string>()
 const driverLine = /^ggml_vulkan: (\d+) = .*\(([^()]+)\) \|/
 
 let loaded = false
 let vulkan: string | undefined
 
-/** Loads the library for this processor and those for the GPUs that the installed package has. */
+/** Loads ggml's libraries for this processor, and for the kinds of GPUs that the installed package supports. */
 export function loadDevices(): void {
   const folder = findGgml()
   const ggml = bind(openLibrary('ggml'), registry)
@@ -55,8 +55,8 @@ export function loadDevices(): void {
 }
 
 /**
- * Loads the library for Vulkan: its shaders for float32, or with `usual` those that it prefers. The first call decides. Returns why it is
- * not used and what to do; undefined if it is.
+ * Loads ggml's library for Vulkan, restricted to shaders that compute in float32, or with `usual` unrestricted. The first call decides for
+ * the whole process. Returns undefined on success, otherwise the reason why it cannot be used and what to do.
  */
 export function loadVulkan(shaders: 'float32' | 'usual' = 'float32'): string | undefined {
   vulkan ??= tryVulkan(shaders)
@@ -65,7 +65,7 @@ export function loadVulkan(shaders: 'float32' | 'usual' = 'float32'): string | u
 
 function tryVulkan(shaders: 'float32' | 'usual'): string {
   if (!findGgml()) return 'The ggml library is not installed. Run `npm start` once with a network.'
-  if (env.ESPALIER_VULKAN === '0') return 'ESPALIER_VULKAN=0 turns it off. Unset it, and run `npm start` once.'
+  if (env.ESPALIER_VULKAN === '0') return 'ESPALIER_VULKAN=0 turns Vulkan off. Unset it, and run `npm start` once.'
   const folder = findGgml('ggml-vulkan')
   if (!folder)
     return 'The ggml library for Vulkan is not installed. Install a Vulkan driver for the GPU and run `npm start` once with a network.'
@@ -74,12 +74,13 @@ function tryVulkan(shaders: 'float32' | 'usual'): string {
   const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
   const path = trustedAddon(folder, file)
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
-  // Shaders that round the operands of products to 16 bits would count as float32 and decide. Those for matrix units are a switch of their own.
+  // Shaders that round the operands of products to 16 bits would count as float32 and decide. Those for matrix units are a switch of their
+  // own.
   if (shaders === 'float32') for (const units of ['F16', 'COOPMAT', 'COOPMAT2']) env[`GGML_VK_DISABLE_${units}`] = '1'
-  return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no driver for Vulkan. Install one.'
+  return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no Vulkan driver. Install one.'
 }
 
-/** ggml and llama.cpp report every step on stderr. Show none of it. */
+/** Hides the log of ggml and llama.cpp, which they otherwise print to stderr, and collects the names of drivers from it. */
 function silence(): void {
   const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
   const type = koffi.proto('void espalier_log(int level, const char *text, void *data)')
@@ -88,11 +89,11 @@ function silence(): void {
     if (number && driver) drivers.set(number, driver)
   }
   const reader = koffi.register(read, koffi.pointer(type))
-  // llama.cpp passes the function on to ggml.
+  // llama.cpp also installs this function in ggml.
   openLibrary('llama.cpp').func('llama_log_set', 'void', [koffi.pointer(type), 'void *'])(reader, null)
 }
 
-/** Every device of the installed libraries. Throws `not-found` if there are none. */
+/** Lists every device that the installed libraries find. Throws `not-found` if ggml is not installed or not usable. */
 export function ggmlDevices(): ListedDevice[] {
   loadDevices()
   loadVulkan()

@@ -1,6 +1,6 @@
 import { bind, koffi, type LibraryFunction, openLibrary } from './library.ts'
 
-/** An address in the library: of a tensor, a graph, a buffer. Numbers hold addresses exactly up to 2^53. */
+/** The address of a tensor, graph or buffer in the library. Numbers represent addresses up to 2^53 exactly. */
 export type Address = number
 
 const tensors = {
@@ -43,7 +43,7 @@ const tensors = {
   cast: 'uintptr_t ggml_cast(uintptr_t, uintptr_t a, int type)',
 } as const
 
-/** Builds a tensor of a graph, with the context as the first parameter. */
+/** The functions that add a tensor to a graph. Their first parameter is the context. */
 export type OperationName = keyof typeof tensors
 
 const graphs = {
@@ -87,7 +87,7 @@ export function ggmlFunctions(): GgmlFunctions {
   return bound
 }
 
-/** Memory for descriptions of tensors and graphs. The numbers themselves are on a device. */
+/** Allocates memory for the descriptions of tensors and graphs. Their values are on a device, not here. */
 export function newContext(bytes: number): Address {
   const room = koffi().struct({ bytes: 'size_t', memory: 'void *', noNumbers: 'bool' })
   const start = openLibrary('ggml-base').func('ggml_init', 'uintptr_t', [room])
@@ -97,7 +97,7 @@ export function newContext(bytes: number): Address {
 /** koffi accepts a type name only once. */
 let setThreadsType: ReturnType<ReturnType<typeof koffi>['proto']> | undefined
 
-/** Sets how many threads a backend on the processor uses; undefined for other devices. */
+/** Returns a function that sets how many threads a backend on the processor uses; undefined for other devices. */
 export function threadSetter(device: unknown, backend: Address): ((threads: number) => void) | undefined {
   const { registryOf, procedure } = ggmlFunctions()
   const set: unknown = procedure(registryOf(device), 'ggml_backend_set_n_threads')

@@ -5,51 +5,51 @@ import type { Address } from './functions.ts'
 import type { Place } from './memory.ts'
 import { elements, type Sizes } from './sizes.ts'
 
-/** What tensors share: numbers that are on the device, in this process, or still to be computed. */
+/** The values that one or several tensors share. They are on the device, in this process, or still to be computed. */
 export interface Value {
   readonly sizes: Sizes
   readonly type: ValueType
-  /** A copy in this process, if it is small or needed here. */
+  /** The values in this process, if they are small or whole numbers. */
   host?: Numbers
   place?: Place
   step?: Step
-  /** How many tensors hold it, and how many steps will read it. */
+  /** `references` counts the tensors that hold the value, `uses` the waiting steps that will read it. */
   references: number
   uses: number
 }
 
-/** Adds the operations of a step to a graph: from its inputs in the requested sizes to a result with its own memory. */
+/** Adds the operations of a step to a graph. Receives the inputs in the requested sizes; the result must have memory of its own. */
 export type Build = (inputs: readonly Address[]) => Address
 
 interface Step {
   readonly inputs: readonly Input[]
   readonly build: Build
-  /** In multiplications and additions. */
+  /** Estimated work, in multiplications and additions. */
   readonly work: number
 }
 
-/** A value in the form that a step reads. */
+/** A value, and the sizes in which a step reads it. */
 export interface Input {
   readonly value: Value
   readonly sizes: Sizes
 }
 
-/** The most waiting steps: enough that a graph is worth its start, few enough that it ends soon. */
-const mostSteps = 192
+/** The number of waiting steps at which they are computed: enough to make starting a graph worthwhile, few enough for it to end soon. */
+const maximumSteps = 192
 
-/** Seconds that a graph may take, by the rate of earlier ones. A cancel takes effect only between graphs. */
-const mostSeconds = 0.1
+/** Seconds that a graph may take, estimated from the rate of earlier ones. A cancel takes effect only between graphs. */
+const maximumSeconds = 0.1
 
-/** Above this much work, the time of a graph says something about the rate. */
+/** The rate is measured only on graphs with at least this much work. */
 const measuredWork = 1e8
 
-/** The most operations of one step. The device's context has room for all of them. */
+/** The maximum number of operations in one step, so that the operations of all waiting steps fit into one graph. */
 export const mostOperations = 40
 
-/** The most memory held only by waiting steps, so that what a caller released becomes free soon. */
-const mostHeldBytes = 2 ** 28
+/** The amount of released memory that waiting steps may hold back before they are computed. */
+const maximumHeldBytes = 2 ** 28
 
-/** Collects operations and computes them as one graph when a number is needed. */
+/** Collects operations, and computes them together as one graph when a value is read. */
 export class LazyGraph {
   readonly device: GgmlDevice
   #waiting: Value[] = []
@@ -57,25 +57,25 @@ export class LazyGraph {
   #waitingWork = 0
   /** Work per second. */
   #rate = 1e10
-  /** How many graphs were computed, and operations in them. */
+  /** The number of graphs that were computed, and of operations in them. */
   readonly counts = { graphs: 0, operations: 0 }
 
   constructor(device: GgmlDevice) {
     this.device = device
   }
 
-  /** Stores a weight on the device as a checkpoint does. */
+  /** Stores a weight on the device in its checkpoint's type. */
   storeAs(type: StoredType, bytes: Uint8Array): Value {
     const place = this.device.memory.take(bytes.byteLength)
     this.device.upload(place, bytes)
     return { sizes: [countOf(type, bytes.byteLength), 1, 1, 1], type, references: 1, uses: 0, place }
   }
 
-  /** Stores numbers on the device. Small and whole ones also stay in this process. */
+  /** Stores numbers. Whole numbers, and short arrays, stay in this process until a step reads them; all others go to the device. */
   store(numbers: Numbers, sizes: Sizes): Value {
-    const whole = numbers instanceof Int32Array
-    const value: Value = { sizes, type: whole ? 'int32' : 'float32', references: 1, uses: 0 }
-    if (whole || numbers.length <= 1024) value.host = numbers.slice()
+    const isWhole = numbers instanceof Int32Array
+    const value: Value = { sizes, type: isWhole ? 'int32' : 'float32', references: 1, uses: 0 }
+    if (isWhole || numbers.length <= 1024) value.host = numbers.slice()
     else {
       value.place = this.device.memory.take(numbers.byteLength)
       this.device.upload(value.place, numbers)
@@ -83,23 +83,23 @@ export class LazyGraph {
     return value
   }
 
-  /** A value that `build` will compute from others. */
+  /** Creates a value that `build` will compute from others. */
   defer(inputs: readonly Input[], sizes: Sizes, build: Build, work = elements(sizes), type: ValueType = 'float32'): Value {
     for (const { value } of inputs) value.uses++
     const value: Value = { sizes, type, references: 1, uses: 0, step: { inputs, build, work } }
     this.#waiting.push(value)
     this.#waitingWork += work
-    if (this.#waiting.length >= mostSteps || this.#waitingWork > mostSeconds * this.#rate) this.compute()
+    if (this.#waiting.length >= maximumSteps || this.#waitingWork > maximumSeconds * this.#rate) this.compute()
     return value
   }
 
-  /** One tensor less holds a value. It is freed when no step waits for it either. */
+  /** Releases a value that no tensor holds any more. It is freed when no waiting step needs it either. */
   release(value: Value): void {
     value.references = 0
     if (value.uses === 0) this.#forget(value)
     else if (value.place) {
       this.#heldBytes += value.place.bytes
-      if (this.#heldBytes > mostHeldBytes) this.compute()
+      if (this.#heldBytes > maximumHeldBytes) this.compute()
     }
   }
 
@@ -111,7 +111,7 @@ export class LazyGraph {
     return this.device.download(value.place, value.sizes)
   }
 
-  /** Computes all steps whose results a tensor still holds, and what they need. */
+  /** Computes all waiting steps whose results a tensor still holds, and the steps that these need. */
   compute(): void {
     const waiting = this.#waiting
     this.#waiting = []
@@ -121,7 +121,7 @@ export class LazyGraph {
     try {
       if (needed.size > 0) this.#run(waiting.filter((value) => needed.has(value)))
     } catch (thrown) {
-      // Their places hold no valid results.
+      // The memory of these steps holds no valid results.
       for (const value of waiting) this.#forget(value)
       throw thrown
     } finally {
@@ -164,7 +164,7 @@ export class LazyGraph {
     return this.device.tensorAt(value.place, value.sizes, value.type)
   }
 
-  /** After its graph, or without one: its inputs have one use less. */
+  /** Called when a step was computed or dropped: its inputs have one use less. */
   #finish(value: Value): void {
     for (const { value: input } of value.step?.inputs ?? []) {
       input.uses--
@@ -180,7 +180,7 @@ export class LazyGraph {
   }
 }
 
-/** The waiting values to compute: those that are held, and their inputs. */
+/** Selects the waiting values that must be computed: those that a tensor holds, and their inputs. */
 function neededOf(waiting: readonly Value[]): Set<Value> {
   const needed = new Set<Value>()
   for (const value of waiting.toReversed()) {

@@ -3,7 +3,7 @@ import type { HalfType, RuntimeProducts } from '../halves.ts'
 import { multipliesHalves } from '../probe.ts'
 import type { GgmlTensors } from './tensors.ts'
 
-/** ggml's products with weights in 16 bits. The processor rounds the other operand, too. */
+/** ggml's products with weights in 16 bits. On the processor, ggml rounds the other operand too. */
 class GgmlHalfProducts implements RuntimeProducts {
   readonly units: `ggml ${HalfType}`
   readonly #tensors: GgmlTensors
@@ -23,12 +23,14 @@ class GgmlHalfProducts implements RuntimeProducts {
     const { operations } = this.#tensors
     const weight = { dataId, shape: [shape[1], rows.shape[1]] }
     const work = 2 * rows.size * shape[1]
-    const made = this.#tensors.make(shape, [rows, weight], ([own = 0, half = 0]) => operations.product(half, own), work)
+    const made = this.#tensors.make(shape, [rows, weight], ([input = 0, half = 0]) => operations.product(half, input), work)
     return this.#tensors.tensorOf(made) as Tensor2D
   }
 }
 
-/** Finds the device's 16-bit products, undefined without. The first call checks them: on Vulkan it compiles shaders that float32 needs not. */
+/**
+ * Finds the device's 16-bit products, undefined without. The first call checks them: on Vulkan it compiles shaders that float32 needs not.
+ */
 export function findHalfProducts(tensors: GgmlTensors, type: HalfType): () => RuntimeProducts | undefined {
   let found: { readonly products?: RuntimeProducts } | undefined
   const check = () => {

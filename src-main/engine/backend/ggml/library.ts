@@ -5,14 +5,14 @@ import { EspalierError } from '#contract/errors.ts'
 import { findGgml, ggmlVersion } from '#runtime/ggml.mjs'
 import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
 
-/** The libraries of the installed package that are opened by name. */
+/** The libraries of the installed package that Espalier opens by name. */
 export type LibraryName = 'ggml-base' | 'ggml' | 'llama.cpp'
 
-// koffi loads native code, so it is loaded only when a library is opened, and never in the main process.
+// koffi contains native code, so it is loaded only when a library is opened, and never in the main process.
 const load = createRequire(import.meta.url)
 export const koffi = (): typeof import('koffi') => load('koffi') as typeof import('koffi')
 
-/** The file name has a prefix, a release and an ending that depend on the system: libggml.v0.4.0.so, ggml-base.dll. */
+/** Patterns of the libraries' file names, which differ between systems: libggml.v0.4.0.so, ggml-base.dll. */
 const fileNames: Readonly<Record<LibraryName, RegExp>> = {
   'ggml-base': /^(lib)?ggml-base\.(so|dll|dylib)$/,
   ggml: /^(lib)?ggml\.(v[\d.]+\.)?(so|dll|dylib)$/,
@@ -22,8 +22,8 @@ const fileNames: Readonly<Record<LibraryName, RegExp>> = {
 const opened = new Map<LibraryName, LibraryHandle>()
 
 /**
- * Opens one of the libraries that setup installed. Only a compute process may, because a failed assertion inside ends the process. Throws
- * `not-found` if they are missing or not what setup installed, and says what to do.
+ * Opens one of the libraries that setup installed. Call it only in a compute process, because a failed assertion in the library ends the
+ * process. Throws `not-found` if the libraries are missing, changed, or of another version, and says what to do.
  */
 export function openLibrary(name: LibraryName): LibraryHandle {
   const known = opened.get(name)
@@ -52,7 +52,7 @@ function checkedFolder(): string {
   return folder
 }
 
-/** Signatures and structures differ between versions. */
+/** Throws if the library is not of the version that Espalier was written for, because signatures and structures differ between versions. */
 function checkVersion(library: LibraryHandle, folder: string): void {
   const found: unknown = library.func('const char *ggml_version()')()
   if (found !== ggmlVersion) throw unusable(folder, `it has version ${String(found)} and Espalier needs ${ggmlVersion}`)
@@ -65,10 +65,10 @@ function unusable(folder: string, reason: string): EspalierError {
   )
 }
 
-/** A function of a library. Its `async` runs it on a thread of Node's pool. */
+/** A function of a library. Its `async` method runs it on a thread of Node's pool. */
 export type LibraryFunction = ReturnType<LibraryHandle['func']>
 
-/** The functions of a library under our own names, from their C declarations. */
+/** Binds functions of a library, given their C declarations, and returns them under our own names. */
 export function bind<Name extends string>(
   library: LibraryHandle,
   declarations: Readonly<Record<Name, string>>,

@@ -8,17 +8,17 @@ export interface Place {
   readonly bytes: number
 }
 
-/** Offsets that every device accepts. */
+/** Offsets into buffers are multiples of this, which every device accepts. */
 const alignment = 256
 
-/** Pieces up to this size share buffers, because a Vulkan driver may allow as few as 4,096 buffers. */
-const mostShared = 2 ** 16
+/** Pieces up to this size share buffers, because some Vulkan drivers allow only 4,096 buffers. */
+const largestShared = 2 ** 16
 const sharedBytes = 2 ** 20
 
-/** Bytes of freed buffers that are kept for the next tensors of their size. */
-const mostFreeBytes = 2 ** 28
+/** At most this many bytes of freed buffers are kept for later tensors of the same size. */
+const maximumFreeBytes = 2 ** 28
 
-/** The memory of a device's tensors. A released piece is reused for the next tensor of about its size. */
+/** Allocates the memory of a device's tensors. A released piece is reused for a later tensor of about the same size. */
 export class DeviceMemory {
   readonly #backend: Address
   readonly #ggml = ggmlFunctions()
@@ -31,7 +31,7 @@ export class DeviceMemory {
     this.#backend = backend
   }
 
-  /** Bytes used by tensors. */
+  /** Bytes that tensors use. */
   get usedBytes(): number {
     return this.#usedBytes
   }
@@ -39,20 +39,20 @@ export class DeviceMemory {
   take(bytes: number): Place {
     const size = roundedSize(bytes)
     const known = this.#free.get(size)?.pop()
-    if (known && size > mostShared) this.#freeBytes -= size
-    const place = known ?? (size <= mostShared ? this.#carve(size) : this.#allocate(size))
+    if (known && size > largestShared) this.#freeBytes -= size
+    const place = known ?? (size <= largestShared ? this.#carve(size) : this.#allocate(size))
     this.#usedBytes += size
     return place
   }
 
   giveBack(place: Place): void {
     this.#usedBytes -= place.bytes
-    if (place.bytes > mostFreeBytes) {
+    if (place.bytes > maximumFreeBytes) {
       this.#freeBuffer(place.buffer)
       return
     }
-    if (place.bytes > mostShared) {
-      if (this.#freeBytes + place.bytes > mostFreeBytes) this.release()
+    if (place.bytes > largestShared) {
+      if (this.#freeBytes + place.bytes > maximumFreeBytes) this.release()
       this.#freeBytes += place.bytes
     }
     const others = this.#free.get(place.bytes)
@@ -60,17 +60,17 @@ export class DeviceMemory {
     else this.#free.set(place.bytes, [place])
   }
 
-  /** Returns unused memory to the device. */
+  /** Returns unused buffers to the device, except shared ones. */
   release(): void {
     for (const [size, places] of this.#free) {
-      if (size <= mostShared) continue
+      if (size <= largestShared) continue
       for (const { buffer } of places) this.#freeBuffer(buffer)
       this.#free.delete(size)
     }
     this.#freeBytes = 0
   }
 
-  /** Releases everything, including what tensors use. */
+  /** Returns all buffers to the device, including those that tensors use. */
   dispose(): void {
     for (const buffer of this.#buffers) this.#freeBuffer(buffer)
     this.#free.clear()
@@ -90,7 +90,7 @@ export class DeviceMemory {
     if (!buffer) {
       throw new EspalierError(
         'out-of-memory',
-        `The device has no ${bytes} bytes left for a tensor; Espalier uses ${this.#usedBytes}. Lower the memory limit in Settings, or choose another device.`,
+        `The device has no ${bytes.toLocaleString('en')} bytes left for a tensor; Espalier uses ${this.#usedBytes.toLocaleString('en')}. Lower the memory limit in Settings, or choose another device.`,
       )
     }
     this.#buffers.add(buffer)
@@ -106,9 +106,12 @@ export class DeviceMemory {
   }
 }
 
-/** A power of two if it shares a buffer, else a multiple of a quarter of one: at most a fifth is wasted. */
+/**
+ * Rounds up to a power of two for a piece of a shared buffer, otherwise to a multiple of an eighth of the next power of two, which wastes
+ * at most a fifth.
+ */
 function roundedSize(bytes: number): number {
   const power = 2 ** Math.ceil(Math.log2(Math.max(bytes, alignment)))
-  if (power <= mostShared) return power
+  if (power <= largestShared) return power
   return Math.ceil(bytes / (power / 8)) * (power / 8)
 }

@@ -25,22 +25,22 @@ export async function openGgml(reason: string): Promise<Backend> {
   }
 }
 
-/** Why `findGpu` finds none, and what to do. */
+/** Explains to users why `findGpu` finds no GPU, and what to do. */
 export function whyNoGpu(): string {
   try {
-    return `ggml finds no GPU. ${loadVulkan() ?? 'The Vulkan driver shows none. Install your GPU’s own driver.'}`
+    return `ggml finds no GPU. ${loadVulkan() ?? 'The Vulkan driver lists none. Install your GPU’s own driver.'}`
   } catch (thrown) {
     return `ggml finds no GPU. ${toErrorMessage(thrown).message}`
   }
 }
 
-/** The first GPU that ggml finds, real ones before simulated ones, which appear only if the user made them visible. */
+/** The first GPU that ggml finds. Real GPUs come before simulated ones, which ggml lists only if the user made them visible. */
 export const findGpu = (): ListedDevice | undefined => {
   const gpus = ggmlDevices().filter(({ isGpu }) => isGpu)
   return gpus.find(({ isSimulated }) => !isSimulated) ?? gpus[0]
 }
 
-/** The same on a GPU. Throws `not-found` with the reason if there is none. */
+/** Makes ggml on a GPU the backend of tfjs-core. Throws `not-found` with the reason if there is no GPU. */
 export async function openGgmlGpu(reason: string): Promise<Backend> {
   const found = findGpu()
   if (!found) throw new EspalierError('not-found', `${whyNoGpu()} Or choose another backend.`)
@@ -53,7 +53,7 @@ export async function openGgmlGpu(reason: string): Promise<Backend> {
   }
 }
 
-/** Makes a device a backend of tfjs-core under a name, and the one that computes. */
+/** Registers a device with tfjs-core under a name, and makes it the active backend. */
 async function computeOn(
   { handle, isGpu }: ListedDevice,
   name: string,
@@ -65,7 +65,7 @@ async function computeOn(
   await setBackend(name)
   return {
     fused: composedOperations(tensors, isGpu),
-    // Newer processors have instructions for bfloat16. GPUs multiply float16 weights with the activations as they are.
+    // Newer processors have instructions for bfloat16. GPUs multiply float16 weights by activations that are not rounded.
     halfProducts: findHalfProducts(tensors, isGpu ? 'float16' : 'bfloat16'),
     store: storeOn(tensors),
   }

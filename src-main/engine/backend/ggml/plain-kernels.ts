@@ -11,13 +11,13 @@ import type { GgmlTensors } from './tensors.ts'
 
 const kernels: Kernels = { ...elementwise, ...gathers, ...products, ...reductions, ...shapes }
 
-/** Operations that only move numbers, or that only read the type of their indices. */
+/** Operations that may have inputs of any type: they only move values, or take indices. */
 const anyType = ['Identity', 'Reshape', 'GatherV2']
 
-/** How often each operation went to its plain kernel. */
+/** Counts how often each operation was computed by its plain kernel, in JavaScript. */
 export const plainCalls = new Map<string, number>()
 
-/** Registers every operation of tfjs-core for a backend: by ggml if it can compute a call, else in JavaScript. */
+/** Registers every operation of tfjs-core for a backend. A call is computed by ggml if possible, otherwise in JavaScript. */
 export function registerKernels(backendName: string): void {
   const load = createRequire(import.meta.url)
   const { MathBackendCPU: Plain } = load('@tensorflow/tfjs-backend-cpu') as { MathBackendCPU: new () => MathBackendCPU }
@@ -33,13 +33,13 @@ export function registerKernels(backendName: string): void {
         const made = numbers ? kernels[kernelName]?.(call) : undefined
         if (made) return made
         plainCalls.set(kernelName, (plainCalls.get(kernelName) ?? 0) + 1)
-        return runPlainly(plain, call, (own) => kernelFunc({ inputs: own, attrs, backend: plain }))
+        return runPlainly(plain, call, (copies) => kernelFunc({ inputs: copies, attrs, backend: plain }))
       },
     })
   }
 }
 
-/** Computes a call on copies of its inputs in this process. The results go back to the device. */
+/** Computes a call in this process on copies of its inputs, and writes the results back to the device. */
 function runPlainly(
   plain: MathBackendCPU,
   { inputs, tensors }: KernelCall,
@@ -49,7 +49,7 @@ function runPlainly(
     const { dataId, shape, dtype } = input as TensorInfo
     return [name, plain.makeTensorInfo(shape, dtype, tensors.readSync(dataId) as Float32Array)] as const
   })
-  // Operations on a list of tensors need a list.
+  // Operations that take a list of tensors expect an array.
   const result = run(Array.isArray(inputs) ? (copied.map(([, copy]) => copy) as never) : Object.fromEntries(copied))
   const back = [result]
     .flat()

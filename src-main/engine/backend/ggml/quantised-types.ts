@@ -1,22 +1,22 @@
 import { EspalierError } from '#contract/errors.ts'
 import { bind, type LibraryFunction, openLibrary } from './library.ts'
 
-/** A type of ggml that stores values in blocks with shared scales. */
+/** A type of ggml that stores values in blocks whose values share scales. */
 export interface QuantisedType {
-  /** As written by users of llama.cpp, for instance Q4_K. */
+  /** The name that users of llama.cpp know, for instance Q4_K. */
   readonly name: string
   /** Its number in a GGUF file. */
   readonly number: number
-  /** Values and bytes of one block. */
+  /** The number of values and of bytes in one block. */
   readonly values: number
   readonly bytes: number
   readonly needsImportances: boolean
 }
 
-/** Number of types in this version of ggml. The library does not check and reads beyond its table. */
+/** The number of types in this version of ggml. The library does not check a type's number and would read beyond its table. */
 const typeCount = 43
 
-/** Types of intermediate results, which no file holds. */
+/** Types that ggml uses only for intermediate results, never in files. */
 const internal = ['q8_1', 'q8_K']
 
 const declarations = {
@@ -32,7 +32,7 @@ const declarations = {
 interface Codecs {
   readonly types: readonly QuantisedType[]
   readonly quantise: LibraryFunction
-  /** By the type's number. */
+  /** The functions that unpack blocks, by the number of the type. */
   readonly dequantise: ReadonlyMap<number, LibraryFunction>
 }
 
@@ -65,14 +65,14 @@ function openCodecs(): Codecs {
 /** Every quantised type that can be read and written. Throws if the library is missing. */
 export const quantisedTypes = (): readonly QuantisedType[] => openCodecs().types
 
-/** The type with this name. Throws `internal` for one that ggml does not have. */
+/** The type with this name. Throws `internal` if ggml does not have it. */
 export function quantisedType(name: string): QuantisedType {
   const found = quantisedTypes().find((type) => type.name === name)
   if (!found) throw new EspalierError('internal', `ggml has no quantised type ${name}.`)
   return found
 }
 
-/** Float32 values of whole blocks, written to `values`. */
+/** Unpacks whole blocks into `values`. */
 export function dequantise(type: QuantisedType, blocks: Uint8Array, values: Float32Array): void {
   const count = values.length
   if (blocks.byteLength !== (count / type.values) * type.bytes)
@@ -80,12 +80,14 @@ export function dequantise(type: QuantisedType, blocks: Uint8Array, values: Floa
   openCodecs().dequantise.get(type.number)?.(blocks, values, count)
 }
 
-/** Values per call when quantising, in rows: short enough that threads share the work of a tensor. */
+/**
+ * The approximate number of values that one call quantises, in whole rows. It is small enough for threads to share the work of a tensor.
+ */
 const valuesAtOnce = 2 ** 17
 
 /**
- * Quantises rows of finite values with several threads. Importances are one weight per column: how much an error there counts. Throws
- * RangeError if the type needs them and there are none, because ggml would end the process.
+ * Quantises rows of finite values with several threads. `importances` says for each column how much an error there counts. Throws a
+ * RangeError if the type needs importances and there are none, because ggml would end the process.
  */
 export async function quantise(type: QuantisedType, values: Float32Array, width: number, importances?: Float32Array): Promise<Uint8Array> {
   if (width % type.values !== 0) throw new RangeError(`rows of ${width} values do not fit blocks of ${type.values}`)
@@ -100,15 +102,15 @@ export async function quantise(type: QuantisedType, values: Float32Array, width:
   await Promise.all(
     pieces.map((first) => {
       const count = Math.min(rowsAtOnce, rows - first)
-      const own = values.subarray(first * width, (first + count) * width)
+      const source = values.subarray(first * width, (first + count) * width)
       const target = blocks.subarray(first * rowBytes, (first + count) * rowBytes)
-      return callBeside(call, [type.number, own, target, 0, count, width, importances ?? null])
+      return callBeside(call, [type.number, source, target, 0, count, width, importances ?? null])
     }),
   )
   return blocks
 }
 
-/** Calls a function on a thread of Node's pool. */
+/** Calls a function of a library on a thread of Node's pool. */
 function callBeside(call: LibraryFunction, parameters: readonly unknown[]): Promise<unknown> {
   return new Promise((resolve, reject) =>
     call.async(...parameters, (error: Error | null, result: unknown) => (error ? reject(error) : resolve(result))),

@@ -3,14 +3,14 @@ import { dequantise, type QuantisedType } from './quantised-types.ts'
 import { elements } from './sizes.ts'
 import type { GgmlTensors } from './tensors.ts'
 
-/** Keeps weights on a device as checkpoints store them. A type is checked when it first comes. */
+/** Keeps weights on a device in their checkpoint's type. A type is checked the first time that a weight of it is stored. */
 export function storeOn(tensors: GgmlTensors): NonNullable<Backend['store']> {
   const checked = new Map<string, boolean>()
   return (bytes, type) => {
     const name = typeof type === 'string' ? type : type.name
-    const isRight = checked.get(name) ?? unpacksRight(tensors, type)
-    checked.set(name, isRight)
-    return isRight ? storeWeight(tensors, bytes, type) : undefined
+    const isCorrect = checked.get(name) ?? unpacksCorrectly(tensors, type)
+    checked.set(name, isCorrect)
+    return isCorrect ? storeWeight(tensors, bytes, type) : undefined
   }
 }
 
@@ -30,7 +30,7 @@ function storeWeight(tensors: GgmlTensors, bytes: Uint8Array, type: StoredType):
         { dataId, shape: [rows, columns] },
         { dataId: all, shape: [rows] },
       ]
-      const made = tensors.make([...shape], stored, ([own = 0, numbers = 0]) => tensors.operations.rows(own, numbers))
+      const made = tensors.make([...shape], stored, ([weight = 0, indices = 0]) => tensors.operations.rows(weight, indices))
       tensors.disposeData(all)
       return tensors.tensorOf(made)
     },
@@ -38,39 +38,43 @@ function storeWeight(tensors: GgmlTensors, bytes: Uint8Array, type: StoredType):
   }
 }
 
-/** How far an unpacked value may be from libggml-base's, relative to the largest of its block: a GPU may fuse a product with a sum. */
+/**
+ * The allowed difference of an unpacked value from libggml-base's, relative to the largest value of its block. A GPU may compute with fused
+ * multiply-add, which rounds differently.
+ */
 const tolerance = 1e-6
 
-/** Below this, the numbers of a GPU may be zero. */
-const leastNormal = 2 ** -126
+/** The smallest normal float32 number. GPUs may flush smaller ones to zero. */
+const smallestNormal = 2 ** -126
 
-/** Whether a device unpacks a type to the values that this process would. GPUs may take subnormal numbers of 16 bits for zero. */
-function unpacksRight(tensors: GgmlTensors, type: StoredType): boolean {
+/** Whether a device unpacks a type to the same values as this process. GPUs may flush subnormal 16-bit numbers to zero. */
+function unpacksCorrectly(tensors: GgmlTensors, type: StoredType): boolean {
   if (!tensors.graph.device.unpacks(type)) return false
-  // The upper half of a float32 number: there is nothing to compute.
+  // A bfloat16 number is the upper half of a float32 number, so unpacking computes nothing that could go wrong.
   if (type === 'bfloat16') return true
-  const { bytes, expected } = type === 'float16' ? subnormalHalves() : anyBlocks(type)
+  const { bytes, expected } = type === 'float16' ? subnormalHalves() : pseudorandomBlocks(type)
   const stored = storeWeight(tensors, bytes, type)
   const [count, width] = type === 'float16' ? [expected.length, 1] : [expected.length / type.values, type.values]
   const unpacked = stored.unpack([count, width])
   const found = unpacked.dataSync()
   unpacked.dispose()
   stored.dispose()
-  return Array.from({ length: count }, (_, block) => block * width).every((first) => {
-    const own = expected.subarray(first, first + width)
-    const largest = own.reduce((most, value) => Math.max(most, Math.abs(value)), leastNormal)
-    // Scales of random bits may be infinite.
-    return !Number.isFinite(largest) || own.every((value, i) => Math.abs(value - Number(found[first + i])) <= tolerance * largest)
+  return Array.from({ length: count }, (_, index) => index * width).every((first) => {
+    const block = expected.subarray(first, first + width)
+    const largest = block.reduce((maximum, value) => Math.max(maximum, Math.abs(value)), smallestNormal)
+    // The pseudorandom bits of a scale may mean infinity or NaN. Such blocks are not compared.
+    return !Number.isFinite(largest) || block.every((value, i) => Math.abs(value - Number(found[first + i])) <= tolerance * largest)
   })
 }
 
+/** All positive subnormal numbers of float16. */
 function subnormalHalves() {
   const bits = Uint16Array.from({ length: 1023 }, (_, i) => i + 1)
   return { bytes: new Uint8Array(bits.buffer), expected: Float32Array.from(bits, (value) => value * 2 ** -24) }
 }
 
-/** Blocks of many bits, subnormal scales among them. */
-function anyBlocks(type: QuantisedType) {
+/** Blocks of pseudorandom bits, some of which have subnormal scales. */
+function pseudorandomBlocks(type: QuantisedType) {
   const count = 256
   const bytes = Uint8Array.from({ length: count * type.bytes }, (_, i) => Math.imul(i + 1, 2654435761) >>> 24)
   const expected = new Float32Array(count * type.values)

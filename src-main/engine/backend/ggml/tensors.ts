@@ -14,7 +14,7 @@ import { type GgmlDevice, types } from './device.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
 import { elements, sizesOf } from './sizes.ts'
 
-/** Values that stay in this process, because no device computes with their type. */
+/** Values that stay in this process, because devices do not compute with their type. */
 interface Foreign {
   readonly values: BackendValues
   references: number
@@ -24,7 +24,7 @@ type Stored = Value | Foreign
 
 const isForeign = (stored: Stored): stored is Foreign => 'values' in stored
 
-/** A tensor in the shape that an operation needs. */
+/** A tensor, and the shape in which an operation reads it. */
 export type Seen = Pick<TensorInfo, 'dataId' | 'shape'>
 
 /** The tensors of tfjs-core, on a device of ggml. */
@@ -37,47 +37,50 @@ export class GgmlTensors extends KernelBackend {
     this.graph = new LazyGraph(device)
   }
 
-  /** The functions that build tensors of graphs. */
+  /** The functions that add operations to a graph. */
   get operations() {
     return this.graph.device.operations
   }
 
-  /** A tensor of `shape` that `build` computes from others. It receives them in the shapes given here. */
+  /** Makes a tensor of `shape` that `build` computes from `inputs`, which it receives in the shapes given there. */
   make(shape: number[], inputs: readonly Seen[], build: Build, work?: number): TensorInfo {
     const seen = inputs.map(({ dataId, shape: seenAs }) => {
       const [value, sizes] = [this.#valueOf(dataId), sizesOf(seenAs)]
-      // The library would end the process.
+      // ggml would end the process.
       if (elements(value.sizes) !== elements(sizes)) throw new RangeError(`a tensor [${value.sizes}] cannot be seen as [${sizes}]`)
       return { value, sizes }
     })
     return this.#tensor(shape, this.graph.defer(seen, sizesOf(shape), build, work))
   }
 
-  /** What was made, as a tensor that its owner must dispose of. */
+  /** Turns the result of `make` into a tensor, which the caller must dispose of. */
   tensorOf(made: TensorInfo): Tensor {
     return engine().makeTensorFromTensorInfo(made, this)
   }
 
-  /** A weight in 16 bits. Its shape says how much memory it uses, so that only those who know its sizes can see it as a matrix. */
+  /**
+   * Rounds a weight to 16 bits. The result's shape only tells how much memory it uses; to read it as a matrix, callers must know its real
+   * shape.
+   */
   narrow({ dataId, shape }: Seen, type: HalfType): TensorInfo {
     const input = { value: this.#valueOf(dataId), sizes: sizesOf(shape) }
-    const cast: Build = ([own = 0]) => this.operations.cast(own, types[type])
+    const cast: Build = ([weight = 0]) => this.operations.cast(weight, types[type])
     const narrow = this.graph.defer([input], input.sizes, cast, elements(input.sizes), type)
     return this.#tensor([Math.ceil(elements(shape) / 2)], narrow)
   }
 
-  /** A weight as a checkpoint stores it. Its shape says how much memory it uses. */
+  /** Stores a weight in its checkpoint's type. The result's shape only tells how much memory it uses. */
   writeStored(bytes: Uint8Array, type: StoredType): TensorInfo {
     return this.#tensor([Math.ceil(bytes.byteLength / 4)], this.graph.storeAs(type, bytes))
   }
 
-  /** The same numbers in another shape. */
+  /** Returns a tensor that shares another's values, in `shape`. */
   share(tensor: TensorInfo, shape = tensor.shape): TensorInfo {
     this.incRef(tensor.dataId)
     return { ...tensor, shape }
   }
 
-  /** The only number of a tensor, if it is known without computing. */
+  /** The number in a tensor of one element, if it is known without computing anything; otherwise undefined. */
   scalar({ dataId, shape }: TensorInfo): number | undefined {
     const stored = this.#data.get(dataId)
     return elements(shape) === 1 && !isForeign(stored) ? stored.host?.[0] : undefined
@@ -91,7 +94,7 @@ export class GgmlTensors extends KernelBackend {
 
   #valueOf(dataId: DataId): Value {
     const stored = this.#data.get(dataId)
-    if (isForeign(stored)) throw new TypeError('ggml computes with numbers only.')
+    if (isForeign(stored)) throw new TypeError('ggml computes only with float32 and int32 tensors.')
     return stored
   }
 

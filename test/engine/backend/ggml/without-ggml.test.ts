@@ -67,5 +67,5 @@ it('Vulkan that was turned off says so', async () => {
   vi.doUnmock('#engine/backend/ggml/devices.ts')
   vi.doMock('#runtime/ggml.mjs', () => ({ findGgml: (part?: string) => (part ? undefined : empty), ggmlVersion: '' }))
   const { loadVulkan: load } = await import('#engine/backend/ggml/devices.ts')
-  expect(load()).toMatch(/ESPALIER_VULKAN=0 turns it off/)
+  expect(load()).toMatch(/ESPALIER_VULKAN=0 turns Vulkan off/)
 })

@@ -5,22 +5,25 @@ import { elements, sizesOf } from '../sizes.ts'
 import { joinedShapes } from './joined-shapes.ts'
 import { inputOf, type Kernel, type KernelCall, type Kernels } from './kernel.ts'
 
-/** An operation on each element. */
+/** A kernel that computes each element by itself. */
 const each =
   (compute: (operations: Operations, x: Address) => Address): Kernel =>
   (call) => {
     const x = inputOf(call, 'x')
     const { tensors } = call
-    return tensors.make(x.shape, [{ ...x, shape: [elements(x.shape)] }], ([own = 0]) => compute(tensors.operations, own))
+    return tensors.make(x.shape, [{ ...x, shape: [elements(x.shape)] }], ([input = 0]) => compute(tensors.operations, input))
   }
 
-/** erf from ggml's gelu(z) = z / 2 (1 + erf(z / sqrt 2)). The addend of z avoids 0 / 0 and is far below its rounding. */
+/** Computes erf from ggml's gelu(z) = z / 2 (1 + erf(z / sqrt 2)). Adding 1e-20 to z avoids 0 / 0 and is far below rounding. */
 function errorFunction({ scale, gelu, divide }: Operations, x: Address): Address {
   const z = scale(x, Math.SQRT2, 1e-20)
   return scale(divide(gelu(z), z), 2, -1)
 }
 
-/** log(1 + e^x). ggml's own version loses what is small compared with 1; log(w) u / (w - 1) of the rounded w = 1 + u does not. */
+/**
+ * Computes log(1 + e^x). ggml's own version loses an e^x that is small compared with 1. With u = e^-|x| and w = 1 + u, rounded,
+ * log(w) u / (w - 1) keeps it.
+ */
 function softplus({ relu, absolute, exponential, scale, logarithm, multiply, divide, add }: Operations, x: Address): Address {
   const u = exponential(scale(absolute(x), -1, 0))
   const w = scale(u, 1, 1)
@@ -30,7 +33,10 @@ function softplus({ relu, absolute, exponential, scale, logarithm, multiply, div
 
 type Pair = (operations: Operations, a: Address, b: Address) => Address
 
-/** An operation on pairs of elements, of shapes that may have to be repeated. `swaps` means that the order does not matter. */
+/**
+ * A kernel that computes pairs of elements, and repeats the smaller input where shapes differ. `swaps` means that the operands may be
+ * exchanged. `withNumber` handles calls in which one input is a single number.
+ */
 const pairwise =
   (compute: Pair, swaps: boolean, withNumber?: (call: KernelCall, a: TensorInfo, b: TensorInfo) => TensorInfo | undefined): Kernel =>
   (call) => {
@@ -53,7 +59,7 @@ const pairwise =
     })
   }
 
-/** x * factor + bias, if the other tensor is a single number. */
+/** Computes x * factor + bias if the other tensor is a single number, from which factor and bias are derived. */
 const linear =
   (ofFirst: (number: number) => [factor: number, bias: number], ofSecond?: (number: number) => [factor: number, bias: number]) =>
   ({ tensors }: KernelCall, a: TensorInfo, b: TensorInfo): TensorInfo | undefined => {
@@ -61,19 +67,19 @@ const linear =
       const number = tensors.scalar(other)
       if (number === undefined || !numbers || other.shape.length > x.shape.length) return undefined
       const flat = { ...x, shape: [elements(x.shape)] }
-      return tensors.make(x.shape, [flat], ([own = 0]) => tensors.operations.scale(own, ...numbers(number)))
+      return tensors.make(x.shape, [flat], ([input = 0]) => tensors.operations.scale(input, ...numbers(number)))
     }
     return apply(a, b, ofFirst) ?? apply(b, a, ofSecond)
   }
 
-/** The larger (or smaller) of each element and a single number. */
+/** A kernel for the maximum (or minimum) of each element and a single number. */
 const bounded =
   (range: (number: number) => [low: number, high: number]): Kernel =>
   ({ inputs: { a, b }, tensors }) => {
     if (!a || !b) return undefined
     const number = tensors.scalar(b)
     if (number === undefined) return undefined
-    return tensors.make(a.shape, [{ ...a, shape: [elements(a.shape)] }], ([own = 0]) => tensors.operations.clamp(own, ...range(number)))
+    return tensors.make(a.shape, [{ ...a, shape: [elements(a.shape)] }], ([input = 0]) => tensors.operations.clamp(input, ...range(number)))
   }
 
 export const elementwise: Kernels = {

@@ -2,7 +2,7 @@ import type { TensorInfo } from '@tensorflow/tfjs-core'
 import { elements } from '../sizes.ts'
 import { inputOf, type KernelCall, type Kernels } from './kernel.ts'
 
-/** Entries of x along an axis, by indices that are checked here, because ggml would end the process. */
+/** Selects entries of x along an axis. Checks the indices, because ggml would end the process for a wrong one. */
 function gather(call: KernelCall): TensorInfo | undefined {
   const [x, indices] = [inputOf(call, 'x'), inputOf(call, 'indices')]
   const { axis, batchDims } = call.attrs as { axis: number; batchDims: number }
@@ -14,17 +14,17 @@ function gather(call: KernelCall): TensorInfo | undefined {
   if (wrong !== undefined) throw new RangeError(`index ${wrong} is not among ${length} entries`)
   const [outer, inner] = [elements(x.shape.slice(0, axis)), elements(x.shape.slice(axis + 1))]
   const { operations } = call.tensors
-  const turn = (own: number) => operations.contiguous(operations.permute(own, 1, 0, 2, 3))
+  const turn = (input: number) => operations.contiguous(operations.permute(input, 1, 0, 2, 3))
   const flat = { ...indices, shape: [count] }
   if (outer === 1)
-    return call.tensors.make(shape, [{ ...x, shape: [length, inner] }, flat], ([rows = 0, own = 0]) => operations.rows(rows, own))
+    return call.tensors.make(shape, [{ ...x, shape: [length, inner] }, flat], ([rows = 0, list = 0]) => operations.rows(rows, list))
   if (inner === 1)
-    return call.tensors.make(shape, [{ ...x, shape: [outer, length] }, flat], ([own = 0, places = 0]) =>
-      turn(operations.rows(turn(own), places)),
+    return call.tensors.make(shape, [{ ...x, shape: [outer, length] }, flat], ([input = 0, list = 0]) =>
+      turn(operations.rows(turn(input), list)),
     )
-  // Each outer entry has its own list.
-  return call.tensors.make(shape, [{ ...x, shape: [outer, length, inner] }, flat], ([own = 0, places = 0]) =>
-    operations.rows(own, operations.repeat(places, count, outer, 1, 1)),
+  // ggml needs a list of indices for each outer entry.
+  return call.tensors.make(shape, [{ ...x, shape: [outer, length, inner] }, flat], ([input = 0, list = 0]) =>
+    operations.rows(input, operations.repeat(list, count, outer, 1, 1)),
   )
 }
 

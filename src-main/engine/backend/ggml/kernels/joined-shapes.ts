@@ -1,16 +1,19 @@
 import { elements } from '../sizes.ts'
 
-/** Two shapes that are repeated along dimensions of one, with equally treated dimensions merged. */
+/**
+ * Two shapes for an operation that repeats each input along dimensions where its size is one. Adjacent dimensions that are treated alike
+ * are merged.
+ */
 interface JoinedShapes {
-  /** The shape of the result. */
+  /** The shape of the result, unmerged. */
   readonly whole: number[]
-  /** The same in at most four dimensions, and both inputs in equally many. */
+  /** The merged shape of the result, with at most four dimensions; `a` and `b` are the inputs' shapes in the same number of dimensions. */
   readonly shape: number[]
   readonly a: number[]
   readonly b: number[]
 }
 
-/** Undefined if more than four dimensions remain, or the shapes do not fit. */
+/** Joins the shapes of two inputs. Undefined if they do not fit, if the result is empty, or if more than four dimensions remain. */
 export function joinedShapes(a: readonly number[], b: readonly number[]): JoinedShapes | undefined {
   const rank = Math.max(a.length, b.length)
   const padded = (shape: readonly number[]) => [...Array<number>(rank - shape.length).fill(1), ...shape]

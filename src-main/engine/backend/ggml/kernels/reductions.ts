@@ -4,10 +4,10 @@ import type { Address } from '../functions.ts'
 import { elements } from '../sizes.ts'
 import { axesOf, inputOf, type Kernel, type Kernels } from './kernel.ts'
 
-/** An operation that reduces each row to one number, given the row's length. */
+/** Reduces each row to one number. `count` is the length of a row. */
 type RowOperation = (operations: Operations, rows: Address, count: number) => Address
 
-/** Reduces adjacent dimensions. */
+/** A kernel that reduces adjacent dimensions. */
 const reduction =
   (compute: RowOperation, axisName: string): Kernel =>
   (call) => {
@@ -26,12 +26,12 @@ const reduction =
     if (inner === 1) {
       return call.tensors.make(kept, [{ ...x, shape: [outer, count] }], ([rows = 0]) => compute(operations, rows, count))
     }
-    return call.tensors.make(kept, [{ ...x, shape: [outer, count, inner] }], ([own = 0]) =>
-      compute(operations, operations.contiguous(operations.permute(own, 1, 0, 2, 3)), count),
+    return call.tensors.make(kept, [{ ...x, shape: [outer, count, inner] }], ([input = 0]) =>
+      compute(operations, operations.contiguous(operations.permute(input, 1, 0, 2, 3)), count),
     )
   }
 
-/** `GGML_OP_POOL_MAX`: a pool as wide as a row gives its largest element. */
+/** `GGML_OP_POOL_MAX`. A pool as wide as a row returns its largest element. */
 const maximumPool = 0
 
 export const largestOf: RowOperation = ({ largest }, rows, count) => largest(rows, maximumPool, count, 1, count, 1, 0, 0)
@@ -41,7 +41,7 @@ function softmax(call: Parameters<Kernel>[0]): TensorInfo | undefined {
   const width = x.shape.at(-1) ?? 1
   if (elements(x.shape) === 0) return undefined
   const rows = [elements(x.shape) / width, width]
-  return call.tensors.make(x.shape, [{ ...x, shape: rows }], ([own = 0]) => call.tensors.operations.softmax(own, 0, 1, 0))
+  return call.tensors.make(x.shape, [{ ...x, shape: rows }], ([input = 0]) => call.tensors.operations.softmax(input, 0, 1, 0))
 }
 
 export const reductions: Kernels = {
@@ -56,6 +56,6 @@ export const reductions: Kernels = {
     if (exclusive || reverse || inner !== 1 || elements(x.shape) === 0) return undefined
     const count = x.shape[axis] as number
     const rows = { ...x, shape: [elements(x.shape) / count, count] }
-    return call.tensors.make(x.shape, [rows], ([own = 0]) => call.tensors.operations.cumulate(own))
+    return call.tensors.make(x.shape, [rows], ([input = 0]) => call.tensors.operations.cumulate(input))
   },
 }

@@ -5,7 +5,7 @@ import { elements, sizesOf } from '../sizes.ts'
 import type { GgmlTensors } from '../tensors.ts'
 import { inputOf, inputsOf, type KernelCall, type Kernels } from './kernel.ts'
 
-/** Cuts a box from a tensor of at most four dimensions. */
+/** Copies a box out of a tensor of at most four dimensions: the entries from `begin` on, `size` of them along each axis (-1: the rest). */
 function cut(tensors: GgmlTensors, x: TensorInfo, begin: readonly number[], size: readonly number[]): TensorInfo | undefined {
   const lengths = x.shape.map((length, axis) => ((size[axis] ?? -1) < 0 ? length - (begin[axis] ?? 0) : (size[axis] as number)))
   if (x.shape.length > 4 || elements(lengths) === 0) return undefined
@@ -14,21 +14,21 @@ function cut(tensors: GgmlTensors, x: TensorInfo, begin: readonly number[], size
   const whole = 4 * elements(x.shape)
   const [second = whole, third = whole, fourth = whole] = strides.slice(0, -1).toReversed()
   const { operations } = tensors
-  return tensors.make(lengths, [x], ([own = 0]) =>
-    operations.contiguous(operations.view(own, ...sizesOf(lengths), second, third, fourth, offset)),
+  return tensors.make(lengths, [x], ([input = 0]) =>
+    operations.contiguous(operations.view(input, ...sizesOf(lengths), second, third, fourth, offset)),
   )
 }
 
-/** Concatenates parts of tensors along an axis. */
+/** Concatenates tensors along an axis. */
 function join(tensors: GgmlTensors, parts: readonly TensorInfo[], axis: number): TensorInfo | undefined {
-  const some = parts.filter(({ shape }) => elements(shape) > 0)
-  const [first] = some
-  if (!first || some.length > mostOperations) return undefined
+  const filled = parts.filter(({ shape }) => elements(shape) > 0)
+  const [first] = filled
+  if (!first || filled.length > mostOperations) return undefined
   const [outer, inner] = [elements(first.shape.slice(0, axis)), elements(first.shape.slice(axis + 1))]
-  const lengths = some.map(({ shape }) => shape[axis] as number)
+  const lengths = filled.map(({ shape }) => shape[axis] as number)
   const shape = first.shape.with(axis, elementsSum(lengths))
-  if (some.length === 1) return tensors.share(first, shape)
-  const seen = some.map((part, i) => ({ ...part, shape: [outer, lengths[i] as number, inner] }))
+  if (filled.length === 1) return tensors.share(first, shape)
+  const seen = filled.map((part, i) => ({ ...part, shape: [outer, lengths[i] as number, inner] }))
   const pair = (all: readonly Address[]): Address => {
     if (all.length === 1) return all[0] as Address
     const middle = Math.ceil(all.length / 2)
@@ -59,10 +59,10 @@ function transpose(call: KernelCall): TensorInfo | undefined {
   if (rank > 4 || elements(shape) === 0) return undefined
   const target = [0, 1, 2, 3].map((place) => (place < rank ? rank - 1 - perm.indexOf(rank - 1 - place) : place))
   const { operations } = call.tensors
-  return call.tensors.make(shape, [x], ([own = 0]) => operations.contiguous(operations.permute(own, ...target)))
+  return call.tensors.make(shape, [x], ([input = 0]) => operations.contiguous(operations.permute(input, ...target)))
 }
 
-/** All pieces; undefined if one of them cannot be cut. */
+/** Returns all pieces, or undefined if one of them is undefined because it could not be cut. */
 function allOf(pieces: readonly (TensorInfo | undefined)[]): TensorInfo[] | undefined {
   const found = pieces.filter((piece) => piece !== undefined)
   return found.length === pieces.length ? found : undefined
@@ -112,7 +112,7 @@ export const shapes: Kernels = {
     const x = inputOf(call, 'x')
     const shape = x.shape.map((size, axis) => size * ((call.attrs.reps as number[])[axis] ?? 1))
     if (shape.length > 4 || elements(shape) === 0) return undefined
-    return call.tensors.make(shape, [x], ([own = 0]) => call.tensors.operations.repeat(own, ...sizesOf(shape)))
+    return call.tensors.make(shape, [x], ([input = 0]) => call.tensors.operations.repeat(input, ...sizesOf(shape)))
   },
   PadV2(call) {
     const x = inputOf(call, 'x')
@@ -120,6 +120,6 @@ export const shapes: Kernels = {
     if (constantValue !== 0 || x.shape.length > 4 || elements(x.shape) === 0) return undefined
     const shape = x.shape.map((size, axis) => elementsSum(paddings[axis] ?? []) + size)
     const around = [0, 1, 2, 3].flatMap((place) => paddings.toReversed()[place] ?? [0, 0])
-    return call.tensors.make(shape, [x], ([own = 0]) => call.tensors.operations.pad(own, ...around))
+    return call.tensors.make(shape, [x], ([input = 0]) => call.tensors.operations.pad(input, ...around))
   },
 }
