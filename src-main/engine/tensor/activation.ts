@@ -31,7 +31,7 @@ const functions: Record<Activation, (x: Tensor2D) => Tensor2D> = {
   relu: (x) => relu(x),
 }
 
-/** The MLP's nonlinearity on x [N, I], element by element. GELU and its tanh form: arXiv 1606.08415. */
+/** Applies the MLP's activation function to x [N, I], element by element. GELU and its tanh form: arXiv 1606.08415. */
 export function activate(x: Tensor2D, activation: Activation): Tensor2D {
   return tidy(() => functions[activation](x))
 }
@@ -55,26 +55,27 @@ function activationSlope(x: Tensor2D, activation: Activation): Tensor2D {
   return tidy(() => slopes[activation](x))
 }
 
-/** cap * tanh(x / cap), or x if there is no cap. */
+/** Returns cap * tanh(x / cap), or x itself if there is no cap. */
 export function capValues<T extends Tensor>(x: T, cap: number | undefined): T {
   return cap === undefined ? x : mul(tanh(mul(x, 1 / cap)), cap)
 }
 
-/** Neurons of a gated MLP (arXiv 2002.05202): the activation of gate [N, I], times up [N, I]. */
+/** Computes the neurons of a gated MLP (arXiv 2002.05202): the activation of gate [N, I] times up [N, I]. */
 export function gateNeurons(gate: Tensor2D, up: Tensor2D, activation: Activation): Tensor2D {
   const { fused } = activeBackend()
   if (fused?.gate && activation === 'silu') return fused.gate(gate, up)
   return tidy(() => mul(activate(gate, activation), up))
 }
 
-/** gpt-oss's limits on the inputs of a neuron, and the slope of its gate. */
+/** gpt-oss's limit on the inputs of a neuron (`most`), and the slope of its gate. */
 export interface NeuronLimit {
   readonly most: number
   readonly slope: number
 }
 
 /**
- * Neurons of a gated MLP with limits: (up + 1) * gate * sigmoid(slope * gate), with the gate limited from above and the up on both sides.
+ * Computes the neurons of a gated MLP with limits: (up + 1) * gate * sigmoid(slope * gate), where gate is limited from above and up on both
+ * sides.
  */
 export function gateLimited(gate: Tensor2D, up: Tensor2D, { most, slope }: NeuronLimit): Tensor2D {
   return tidy(() => {
@@ -83,14 +84,16 @@ export function gateLimited(gate: Tensor2D, up: Tensor2D, { most, slope }: Neuro
   })
 }
 
-/** Gradients of a loss by gates and ups, and the resulting neurons: [N, I] each. */
+/** Gradients of a loss with respect to gates and ups, and the neurons themselves: [N, I] each. */
 interface NeuronGradients {
   readonly gate?: Tensor2D
   readonly up: Tensor2D
   readonly neurons: Tensor2D
 }
 
-/** The gradients, given that of the neurons. Neurons are the activation of gate times up, or without a gate the activation of up. */
+/**
+ * Computes these, given the gradient with respect to the neurons: the activation of gate times up, or without a gate the activation of up.
+ */
 export function neuronsBackward(gate: Tensor2D | undefined, up: Tensor2D, activation: Activation, gradient: Tensor2D): NeuronGradients {
   const { fused } = activeBackend()
   if (fused?.neuronsBackward) {

@@ -26,7 +26,7 @@ import { batchedCorrelation, batchedProduct, type Products } from './products.ts
 import { type RotaryTables, rotate } from './rotary.ts'
 import { tidied } from './tidied.ts'
 
-/** Gradients by queries [G, H/K, rows, d] and by keys and values [G, T, d]. */
+/** Gradients with respect to queries [G, H/K, rows, d], keys and values [G, T, d]. */
 interface RowGradients {
   readonly query: Tensor4D
   readonly key: Tensor3D
@@ -34,8 +34,9 @@ interface RowGradients {
 }
 
 /**
- * The gradient of a loss by projections [B*T, (H + 2K) d], given its gradient by `mixHeadsByStep` of them [B*T, H d]. Probabilities are
- * computed again, chunk by chunk of rows, so that no [T, T] matrix of all heads is kept between the passes.
+ * The gradient of a loss with respect to projections [B*T, (H + 2K) d], given the gradient with respect to the result of `mixHeadsByStep`,
+ * [B*T, H d]. Probabilities are recomputed for one chunk of rows at a time, so that no [T, T] matrix of all heads is kept between the
+ * passes.
  */
 export function mixHeadsBackward(
   projected: Tensor2D,
@@ -55,15 +56,15 @@ export function mixHeadsBackward(
     const size = split.key.shape[2]
     const byHead: Tensor4D = transpose(reshape(gradient, [batch, tokens, heads, size]), [0, 2, 1, 3])
     const outer: Tensor4D = reshape(byHead, [batch * groups, heads / groups, tokens, size])
-    const own = attendBackward({ ...split, window: shape.window || undefined, cap: shape.cap }, outer)
-    const turned = concat([reshape(own.query, [batch, heads, tokens, size]), reshape(own.key, [batch, groups, tokens, size])], 1)
+    const found = attendBackward({ ...split, window: shape.window || undefined, cap: shape.cap }, outer)
+    const turned = concat([reshape(found.query, [batch, heads, tokens, size]), reshape(found.key, [batch, groups, tokens, size])], 1)
     const back = rotate(turned as Tensor4D, { ...tables, sine: neg(tables.sine) })
-    const all = concat([back, reshape(own.value, [batch, groups, tokens, size])], 1)
+    const all = concat([back, reshape(found.value, [batch, groups, tokens, size])], 1)
     return reshape(transpose(all, [0, 2, 1, 3]), [rows, (heads + 2 * groups) * size])
   })
 }
 
-/** Gradients of `causalAttention`, given that of its result [G, H/K, T, d]. */
+/** Gradients with respect to the inputs of `causalAttention`, given the gradient with respect to its result [G, H/K, T, d]. */
 function attendBackward(call: AttentionCall, gradient: Tensor4D): RowGradients {
   const tokens = call.query.shape[2]
   const step = rowsPerChunk(tokens)
@@ -71,12 +72,12 @@ function attendBackward(call: AttentionCall, gradient: Tensor4D): RowGradients {
   for (let row = 0; row < tokens; row += step) {
     const before = sums
     sums = tidied(() => {
-      const own = attendRowsBackward(call, gradient, row, Math.min(step, tokens - row))
-      if (!before) return own
+      const ofRows = attendRowsBackward(call, gradient, row, Math.min(step, tokens - row))
+      if (!before) return ofRows
       return {
-        query: concat([before.query, own.query], 2),
-        key: add<Tensor3D>(before.key, own.key),
-        value: add<Tensor3D>(before.value, own.value),
+        query: concat([before.query, ofRows.query], 2),
+        key: add<Tensor3D>(before.key, ofRows.key),
+        value: add<Tensor3D>(before.value, ofRows.value),
       }
     })
   }

@@ -14,11 +14,13 @@ import {
 } from '@tensorflow/tfjs-core'
 import { capValues } from './activation.ts'
 
-/** Query rows per product. */
-const mostRows = 256
+/** The maximum number of query rows per product. */
+const maximumRows = 256
 
-/** The rows of each product, of `tokens` queries. */
-export const rowsPerChunk = (tokens: number): number => (tokens <= mostRows ? Math.max(1, Math.ceil(tokens / 2)) : mostRows)
+/**
+ * The number of query rows per product: half of `tokens` if they are few, so that even these skip part of the triangle, else `maximumRows`.
+ */
+export const rowsPerChunk = (tokens: number): number => (tokens <= maximumRows ? Math.max(1, Math.ceil(tokens / 2)) : maximumRows)
 
 export interface AttentionCall {
   /** Queries [B*K, H/K, T, d], scaled. */
@@ -30,14 +32,17 @@ export interface AttentionCall {
   readonly window: number | undefined
   /** Scores s become cap * tanh(s / cap). */
   readonly cap?: number | undefined
-  /** A logit per head that joins its scores, [H/K] for each of K key heads, and is dropped after the softmax: [K, H/K]. */
+  /** For each head, a logit that takes part in the softmax of its scores and is dropped afterwards: [K, H/K]. */
   readonly sinks?: Tensor2D | undefined
 }
 
 /** Multiplies G pairs of matrices: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
 export type BatchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean) => Tensor3D
 
-/** Causal attention (arXiv 1706.03762, Eq. 1) of T queries over the S = past + T positions up to their own: [B*K, H/K, T, d]. */
+/**
+ * Causal attention (arXiv 1706.03762, Eq. 1): each of T queries attends to the positions up to its own, of S = past + T. Returns [B*K, H/K,
+ * T, d].
+ */
 export function causalAttention(call: AttentionCall, product: BatchedProduct): Tensor4D {
   return tidy(() => {
     const chunks = attendInChunks(call, product)
@@ -45,7 +50,7 @@ export function causalAttention(call: AttentionCall, product: BatchedProduct): T
   })
 }
 
-/** Computes chunk by chunk of rows, so that the triangle above a chunk's last row is never computed. */
+/** Computes one chunk of rows at a time, without the keys that come after the chunk's last row. */
 function attendInChunks(call: AttentionCall, product: BatchedProduct): Tensor4D[] {
   const tokens = call.query.shape[2]
   const step = rowsPerChunk(tokens)
@@ -75,7 +80,7 @@ function attendRows(
   return reshape(product(weights, values, false), [groups, perGroup, rows, headSize])
 }
 
-/** Softmax of scores [B*K, H/K, rows, seen] that leaves a share to each head's sink. */
+/** The softmax of scores [B*K, H/K, rows, seen], of which each head's sink takes a share. */
 function softmaxWithSinks(scores: Tensor4D, sinks: Tensor2D): Tensor4D {
   const [groups, perGroup, rows, seen] = scores.shape
   const heads = sinks.shape[0]
@@ -85,14 +90,16 @@ function softmaxWithSinks(scores: Tensor4D, sinks: Tensor2D): Tensor4D {
   return slice<Rank.R4, Tensor4D>(softmax(joined), [0, 0, 0, 0], [-1, -1, -1, seen])
 }
 
-/** [rows, seen] to add to scores: row r is at column `offset + r`. Undefined if nothing is hidden. */
+/**
+ * A mask [rows, seen] to add to scores. The query in row r is at column `offset + r`. Undefined for a single row, which sees all columns.
+ */
 export function hiddenMask(offset: number, rows: number, seen: number, window: number | undefined): Tensor2D | undefined {
   if (rows === 1) return undefined
   const mask = new Float32Array(rows * seen)
   for (let r = 0; r < rows; r++) {
-    const own = offset + r
-    mask.fill(-1e9, r * seen + own + 1, (r + 1) * seen)
-    if (window !== undefined && own - window + 1 > 0) mask.fill(-1e9, r * seen, r * seen + own - window + 1)
+    const column = offset + r
+    mask.fill(-1e9, r * seen + column + 1, (r + 1) * seen)
+    if (window !== undefined && column - window + 1 > 0) mask.fill(-1e9, r * seen, r * seen + column - window + 1)
   }
   return tensor2d(mask, [rows, seen])
 }

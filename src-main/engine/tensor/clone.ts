@@ -1,6 +1,6 @@
 import { Tensor } from '@tensorflow/tfjs-core'
 
-/** A copy of a record of tensors, records and plain values, with new tensors. */
+/** Copies a record of tensors, records and plain values. Every tensor in the copy is new, and belongs to the caller. */
 export function cloneTensors<T>(record: T): T {
   if (record instanceof Tensor) return record.clone() as T
   if (typeof record !== 'object' || record === null) return record

@@ -4,8 +4,8 @@ import { batchedProduct } from './products.ts'
 import { valuesOf } from './read.ts'
 
 /**
- * Sums of each column's magnitudes or squares over the T positions of each window: x [B*T, I], result [B, I] row by row. A product with
- * ones sums ten times as fast as a reduction.
+ * Sums each column's magnitudes or squares over the T positions of each window. Takes x [B*T, I] and returns [B, I], row by row. A product
+ * with ones is ten times as fast as a reduction.
  */
 export function columnSums(x: Tensor2D, batch: number, tokens: number, of: 'magnitudes' | 'squares'): ArrayLike<number> {
   const { fused } = activeBackend()

@@ -19,7 +19,7 @@ import { type DeltaChunks, type DeltaRuleCall, inChunks, pickChunk, recur, split
 import { batchedCorrelation, batchedProduct } from './products.ts'
 import { tidied } from './tidied.ts'
 
-/** Gradients of a loss by the inputs of the rule, in the shapes of the call. */
+/** Gradients of a loss with respect to the inputs of the rule, in the shapes of the call. */
 export interface DeltaRuleGradients {
   readonly query: Tensor3D
   readonly key: Tensor3D
@@ -31,8 +31,8 @@ export interface DeltaRuleGradients {
 type ChunkGradients = Record<keyof DeltaRuleGradients | 'state', Tensor3D>
 
 /**
- * The gradients, given that of the output of `gatedDeltaRule`, [G, T, dv]. States are computed again, then chunks run from the last to the
- * first.
+ * Computes these, given the gradient with respect to `read` of `gatedDeltaRule`, [G, T, dv]. Recomputes the states, then processes the
+ * chunks from the last to the first.
  */
 export function gatedDeltaRuleBackward(call: DeltaRuleCall, gradient: Tensor3D): DeltaRuleGradients {
   return tidied(() => {
@@ -43,15 +43,15 @@ export function gatedDeltaRuleBackward(call: DeltaRuleCall, gradient: Tensor3D):
     let byState: Tensor3D = zerosLike(states[0] as Tensor3D)
     for (let chunk = split.chunks - 1; chunk >= 0; chunk--) {
       const at = (x: Tensor3D) => pickChunk(x, chunk, split.chunks)
-      const own = tidied(() => chunkBackward(pickAll(split, at), states[chunk] as Tensor3D, at(byRead), byState))
-      found.unshift(own)
-      byState = own.state
+      const ofChunk = tidied(() => chunkBackward(pickAll(split, at), states[chunk] as Tensor3D, at(byRead), byState))
+      found.unshift(ofChunk)
+      byState = ofChunk.state
     }
     const [groups, tokens] = call.key.shape
     const join = (key: keyof ChunkGradients): Tensor3D =>
       slice(
         concat(
-          found.map((own) => own[key]),
+          found.map((ofChunk) => ofChunk[key]),
           1,
         ),
         [0, 0, 0],
@@ -83,8 +83,9 @@ function pickAll({ query, key, value, strength, sofar, between, inverse }: Delta
 }
 
 /**
- * One chunk. Forward, with e decays up to a token, f those from it to the end of the chunk, and S the state before it, all as in section
- * 3.3: w = inverse strength (v - e k S); read = e q S + (q k' between) w; the state after it = left S + (f k)' w.
+ * The backward pass of one chunk. In the forward pass (section 3.3), e is the decay up to a token, f the decay from it to the end of the
+ * chunk, and S the state before the chunk. Then w = inverse strength (v - e k S), read = e q S + (q k' between) w, and the state after the
+ * chunk is left S + (f k)' w. `byX` is the gradient with respect to X.
  */
 function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState: Tensor3D): ChunkGradients {
   const { query, key, value, strength, sofar, between, inverse } = chunk
@@ -97,7 +98,7 @@ function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState:
   const byWritten: Tensor3D = add(batchedCorrelation(mul(scores, between), byRead), batchedProduct(lastKeys, byState, false))
   const byWish = batchedCorrelation(inverse, byWritten)
   const byMissing: Tensor3D = mul(byWish, strength)
-  // Below the diagonal by what the inverse is of, times its decays; up to the diagonal by scores.
+  // The gradients with respect to the matrix that is inverted, which is used below the diagonal, and to the scores, used up to it.
   const byTriangle: Tensor3D = mul(mul(neg(batchedProduct(byWish, written, true)), between), belowDiagonal(sofar.shape[1]))
   const byLikeness: Tensor3D = mul(byTriangle, strength)
   const byScores: Tensor3D = mul(batchedProduct(byRead, written, true), between)
@@ -125,7 +126,7 @@ function chunkBackward(chunk: Chunk, state: Tensor3D, byRead: Tensor3D, byState:
 
 export const sumOf = (...terms: readonly Tensor3D[]): Tensor3D => terms.reduce((total, term) => add<Tensor3D>(total, term))
 
-/** Sums over the last axis, of products if a second tensor is given: [G, rows, 1]. */
+/** Sums a, or a * b if b is given, over the last axis: [G, rows, 1]. */
 const rowDots = (a: Tensor3D, b?: Tensor3D): Tensor3D => sum(b ? mul<Tensor3D>(a, b) : a, 2, true)
 
 function belowDiagonal(size: number): Tensor2D {

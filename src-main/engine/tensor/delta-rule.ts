@@ -18,28 +18,28 @@ import {
 import { batchedProduct } from './products.ts'
 import { tidied } from './tidied.ts'
 
-/** How many positions are computed together by products instead of one by one. */
+/** The number of positions that products compute together instead of one by one. */
 const chunkLength = 64
 
-/** G independent heads (samples times value heads) of T tokens. */
+/** The inputs of the rule, for G independent heads (samples times value heads) of T tokens. */
 export interface DeltaRuleCall {
-  /** Queries and keys [G, T, dk], normalised, queries scaled. */
+  /** Queries and keys [G, T, dk], normalised. Queries are also scaled. */
   readonly query: Tensor3D
   readonly key: Tensor3D
   /** [G, T, dv]. */
   readonly value: Tensor3D
   /** How strongly each token writes, 0 to 1: [G, T]. */
   readonly strength: Tensor2D
-  /** Logarithm of the share of the state that each token leaves, at most 0: [G, T]. */
+  /** The logarithm, at most 0, of the share of the state that each token retains: [G, T]. */
   readonly decay: Tensor2D
-  /** The state that earlier tokens left, [G, dk, dv]. */
+  /** The state after earlier tokens, [G, dk, dv]. Default: zeros. */
   readonly state?: Tensor3D | undefined
 }
 
 /**
- * The gated delta rule (arXiv 2412.06464, Eq. 10): S = S e^decay; S += k (strength (v - S' k))'; each token reads S' q. Computed in chunks
- * as in section 3.3: within a chunk, what tokens write follows from inverting a triangle. Returns what is read, [G, T, dv], and the state
- * after the last token, [G, dk, dv].
+ * The gated delta rule (arXiv 2412.06464, Eq. 10). For each token, S = S e^decay, then S += k (strength (v - S' k))', and the token reads
+ * S' q. It is computed in chunks as in section 3.3: inverting a triangular matrix gives what all tokens of a chunk write. Returns what is
+ * read, [G, T, dv], and the state after the last token, [G, dk, dv].
  */
 export function gatedDeltaRule(call: DeltaRuleCall): { read: Tensor3D; state: Tensor3D } {
   return tidied(() => {
@@ -48,34 +48,34 @@ export function gatedDeltaRule(call: DeltaRuleCall): { read: Tensor3D; state: Te
   })
 }
 
-/** What is read, and the states before each chunk and after the last. */
+/** Runs the rule over the chunks. Returns what is read, the state before each chunk, and last the state after all of them. */
 export function recur(call: DeltaRuleCall, split: DeltaChunks): { read: Tensor3D; states: Tensor3D[] } {
   const [groups, tokens, keySize] = call.key.shape
   const valueSize = call.value.shape[2]
-  const own = chunked(split)
+  const prepared = prepareChunks(split)
   const read: Tensor3D[] = []
   let state: Tensor3D = call.state ?? tensor3d(new Float32Array(groups * keySize * valueSize), [groups, keySize, valueSize])
   const states = [state]
   for (let chunk = 0; chunk < split.chunks; chunk++) {
     const at = (x: Tensor3D) => pickChunk(x, chunk, split.chunks)
-    const written: Tensor3D = sub(at(own.values), batchedProduct(at(own.recalled), state, false))
-    read.push(add(batchedProduct(at(own.query), state, false), batchedProduct(at(own.scores), written, false)))
-    const keys: Tensor3D = transpose(at(own.key), [0, 2, 1])
-    state = add(mul(state, at(own.left)), batchedProduct(keys, written, false))
+    const written: Tensor3D = sub(at(prepared.values), batchedProduct(at(prepared.recalled), state, false))
+    read.push(add(batchedProduct(at(prepared.query), state, false), batchedProduct(at(prepared.scores), written, false)))
+    const keys: Tensor3D = transpose(at(prepared.key), [0, 2, 1])
+    state = add(mul(state, at(prepared.left)), batchedProduct(keys, written, false))
     states.push(state)
   }
   const all: Tensor3D = read.length === 1 ? (read[0] as Tensor3D) : concat(read, 1)
   return { read: slice(all, [0, 0, 0], [-1, tokens, -1]), states }
 }
 
-/** One chunk of x [G * chunks, rows, columns]: [G, rows, columns]. */
+/** Selects one chunk of x [G * chunks, rows, columns]: [G, rows, columns]. */
 export function pickChunk(x: Tensor3D, chunk: number, chunks: number): Tensor3D {
   const [all, rows, columns] = x.shape
   const apart = reshape(x, [all / chunks, chunks, rows, columns])
   return reshape(slice(apart, [0, chunk, 0, 0], [-1, 1, -1, -1]), [all / chunks, rows, columns])
 }
 
-/** The tokens of a call in chunks [G * chunks, length, ...], and everything that depends on them only. */
+/** The inputs of a call, divided into chunks [G * chunks, length, ...], and what follows from them without the state. */
 export interface DeltaChunks {
   readonly chunks: number
   readonly length: number
@@ -83,17 +83,17 @@ export interface DeltaChunks {
   readonly key: Tensor3D
   readonly value: Tensor3D
   readonly strength: Tensor3D
-  /** Decays up to each token, and between two of them. */
+  /** Logarithms of the decay from the start of the chunk up to each token; and the decay between any two tokens. */
   readonly sofar: Tensor3D
   readonly between: Tensor3D
   /**
-   * The inverse of I + strength k k' decay below the diagonal. It turns what each token would write by itself into what tokens write
-   * together.
+   * The inverse of I + strength k k' between, taken below the diagonal. It turns what each token would write by itself into what all tokens
+   * of the chunk write in sequence.
    */
   readonly inverse: Tensor3D
 }
 
-/** x [G, T] or [G, T, width] in chunks [G * chunks, length, width], padded with zeros after the last token. */
+/** Divides x [G, T] or [G, T, width] into chunks [G * chunks, length, width], padded with zeros after the last token. */
 export function inChunks(x: Tensor2D | Tensor3D, chunks: number, length: number): Tensor3D {
   const [groups, tokens, width = 1] = x.shape
   const padding = x.shape.map((_, axis) => [0, axis === 1 ? chunks * length - tokens : 0]) as [number, number][]
@@ -111,8 +111,8 @@ export function splitChunks({ query, key, value, strength, decay }: DeltaRuleCal
   return { chunks, length, query: split(query), key: keys, value: split(value), strength: strengths, sofar, between, inverse }
 }
 
-/** What each chunk needs of its own tokens, [G * chunks, length, ...]. Nothing here depends on the state. */
-function chunked({ query, key, value, strength, sofar, between, inverse, length }: DeltaChunks) {
+/** Computes everything for each chunk that does not depend on the state: [G * chunks, length, ...]. */
+function prepareChunks({ query, key, value, strength, sofar, between, inverse, length }: DeltaChunks) {
   const last: Tensor3D = slice(sofar, [0, length - 1, 0], [-1, 1, -1])
   return {
     values: batchedProduct(inverse, mul(value, strength), false),
@@ -124,17 +124,20 @@ function chunked({ query, key, value, strength, sofar, between, inverse, length 
   }
 }
 
-/** e^(decay from token j to token i) for j <= i, else 0: [N, length, length], from sums [N, length, 1]. */
+/**
+ * Computes e^(sum of decays after token j up to token i) for j <= i, else 0: [N, length, length]. `sofar` are sums from the start, [N,
+ * length, 1].
+ */
 function decayBetween(sofar: Tensor3D, length: number): Tensor3D {
   const seen = new Float32Array(length * length)
   for (let row = 0; row < length; row++) seen.fill(1, row * length, row * length + row + 1)
   const lower = tensor2d(seen, [length, length])
   const difference = sub(sofar, transpose(sofar, [0, 2, 1]))
-  // Above the diagonal, differences are positive and could overflow, so they are removed before the exponential.
+  // Above the diagonal, differences are positive and their exponentials could overflow, so they are set to zero first.
   return mul(exp(mul(difference, lower)), lower)
 }
 
-/** Inverses of I + the part below the diagonal of each matrix of x [N, n, n], row by row in float64. */
+/** Inverts I + L for each matrix of x [N, n, n], where L is its part below the diagonal. Computes row by row in float64. */
 function invertTriangles(x: Tensor3D): Tensor3D {
   const [count, size] = x.shape
   const values = x.dataSync()

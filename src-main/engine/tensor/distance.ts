@@ -3,7 +3,7 @@ import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { valuesOf } from './read.ts'
 
-/** Sums over rows of |a - b| / |b| and of the cosine of a and b: [N, D] each. */
+/** Sums |a - b| / |b| and the cosine of a and b over the rows of a and b, [N, D] each. */
 export function rowDistances(a: Tensor2D, b: Tensor2D): { error: number; cosine: number } {
   const { fused } = activeBackend()
   const pairs = valuesOf(() => fused?.distance?.(a, b) ?? stack([relativeErrors(a, b), cosines(a, b)], 1))

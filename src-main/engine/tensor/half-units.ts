@@ -4,7 +4,10 @@ import { RuntimeHalves } from './runtime-halves.ts'
 
 let ofRuntime: RuntimeHalves | undefined
 
-/** How this machine multiplies 16-bit operands: our operations on the processor's units, the runtime's own products, or nothing. */
+/**
+ * The operations on 16-bit operands of this machine: ours on the processor's units, or some built from the runtime's own products.
+ * Undefined if there are none.
+ */
 export function findHalfUnits(): HalfOperations | undefined {
   const { halves, halfProducts } = activeBackend()
   const products = halves ? undefined : halfProducts?.()
@@ -13,7 +16,7 @@ export function findHalfUnits(): HalfOperations | undefined {
   return ofRuntime
 }
 
-/** The same. Throws if there are none, because such products must then not be requested. */
+/** The same operations. Throws if there are none, because nothing should request such products then. */
 export function halfUnits(): HalfOperations {
   const found = findHalfUnits()
   if (!found) throw new Error('This device has no units for 16-bit operands.')

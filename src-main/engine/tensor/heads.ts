@@ -14,7 +14,7 @@ interface Heads {
 
 type HeadCounts = Pick<AttentionShape, 'heads' | 'keyValueHeads'>
 
-/** Rotated queries and keys, and values, of all heads, from projections [B*T, (H + 2K) d]. */
+/** Splits projections [B*T, (H + 2K) d] into queries, keys and values by head, and rotates queries and keys. */
 export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, keyValueHeads }: HeadCounts, batch: number): Heads {
   const all = heads + 2 * keyValueHeads
   const [tokens, headSize] = [projected.shape[0] / batch, projected.shape[1] / all]
@@ -27,14 +27,14 @@ export function splitHeads(projected: Tensor2D, tables: RotaryTables, { heads, k
   return { query, key, value }
 }
 
-/** Values mixed by causal attention in float32, from projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
+/** Mixes values by causal attention in float32. Takes projections [B*T, (H + 2K) d] and tables of T rows, and returns [B*T, H d]. */
 export function attendHeads(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, sinks?: Tensor2D): Tensor2D {
   const { fused } = activeBackend()
   if (fused?.attention && !sinks) return fused.attention(projected, tables.cosine, tables.sine, shape)
   return mixHeadsByStep(projected, tables, shape, (a, b, transposeB) => matMul(a, b, false, transposeB), sinks)
 }
 
-/** The same operation by operation, by products of a kind, from projections [B*T, (H + 2K) d] and tables of T rows: [B*T, H d]. */
+/** Does the same in separate operations instead of a fused one, with products by `product`. */
 export function mixHeadsByStep(
   projected: Tensor2D,
   tables: RotaryTables,
@@ -52,7 +52,7 @@ export function mixHeadsByStep(
   })
 }
 
-/** Heads [first, first + count) of x [B, heads, T, d]. The heads of one sample are contiguous, so nothing is copied. */
+/** Selects heads [first, first + count) of x [B, heads, T, d]. With a single sample they are contiguous, so nothing is copied. */
 function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
   const [batch, heads, tokens, headSize] = x.shape
   if (batch > 1) return slice(x, [0, first, 0, 0], [-1, count, -1, -1])

@@ -2,20 +2,22 @@ import { keep, type Tensor, type Tensor2D, type TensorContainer, tensor_util } f
 import { activeBackend } from '#engine/backend/active.ts'
 import type { QuantisedRows } from '#engine/backend/fused.ts'
 
-/** Making a smaller copy takes the time of two reads, so a weight gets one after this many reads by few rows. */
+/**
+ * A weight gets a smaller copy the third time that a product with few rows reads it, because making the copy takes as long as two reads.
+ */
 const readsBefore = 3
 
-/** Bytes still available for smaller copies, shared by everything under one budget. */
+/** The bytes still available for smaller copies, shared by all weights under one memory budget. */
 export interface NarrowRoom {
   bytes: number
 }
 
-/** Reads the quantised blocks that a weight was unpacked from, for the time of `use`. */
+/** Reads the quantised blocks that a weight was unpacked from, and releases them after `use`. */
 export type ReadBlocks = <T>(use: (rows: readonly QuantisedRows[]) => T) => Promise<T>
 
 interface Form {
   readonly room: NarrowRoom
-  /** Whether `groupStored` makes the copy. */
+  /** Whether `groupStored` makes the copy from quantised blocks, so that `narrowed` must not. */
   readonly isQuantised: boolean
   reads: number
   narrow?: Tensor2D | undefined
@@ -23,10 +25,13 @@ interface Form {
 
 const forms = new WeakMap<object, Form>()
 
-/** Weights with quantised blocks, by what they were offered with, and how often `groupStored` was called. */
+/** For each set of weights that was offered: those with quantised blocks, and how often `groupStored` was called for the set. */
 const quantised = new WeakMap<object, { readonly blocks: ReadonlyMap<Tensor2D, ReadBlocks>; reads: number }>()
 
-/** Marks resident weights as candidates for a smaller copy: in 16 bits, or, for those with `blocks`, as these. */
+/**
+ * Marks resident weights as candidates for a smaller copy: in quantised blocks for weights that `blocks` can read, in 16 bits for all
+ * others.
+ */
 export function offerNarrow(weights: object, room: NarrowRoom, blocks: ReadonlyMap<Tensor2D, ReadBlocks> = new Map()): void {
   for (const tensor of tensor_util.getTensorsInContainer(weights as TensorContainer)) {
     if (tensor.rank === 2 && tensor.dtype === 'float32') forms.set(tensor, { room, isQuantised: blocks.has(tensor as Tensor2D), reads: 0 })
@@ -35,8 +40,8 @@ export function offerNarrow(weights: object, room: NarrowRoom, blocks: ReadonlyM
 }
 
 /**
- * A weight in fewer bits, if it was offered, loses nothing by it and there is room, so results are equal bit for bit. Undefined if it must
- * be read in float32.
+ * Returns the smaller copy of a weight, with which results are equal bit for bit. It exists only if the weight was offered, would lose
+ * nothing, and there was room. Otherwise returns undefined: the weight must be read in float32.
  */
 export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   const form = forms.get(weight)
@@ -45,12 +50,12 @@ export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   return form?.narrow
 }
 
-/** Whether `narrowed` returns the same for a weight from now on, as long as it is resident. */
+/** Whether `narrowed` will keep returning the same for a weight as long as it is resident. */
 export const isSettled = (weight: Tensor2D): boolean => (forms.get(weight)?.reads ?? readsBefore) >= readsBefore
 
 /**
- * Before few rows read weights that were offered together: reads the quantised blocks of those that have some, once they are read often
- * enough. The caller must hold the weights meanwhile.
+ * Call this before products with few rows read a set of weights that was offered. The third call for the same set reads the quantised
+ * blocks of those weights that have some, and makes copies from them. The caller must keep the weights leased meanwhile.
  */
 export async function groupStored(weights: object): Promise<void> {
   const offer = quantised.get(weights)
@@ -63,7 +68,7 @@ export async function groupStored(weights: object): Promise<void> {
   }
 }
 
-/** Disposes of the smaller copies. The caller must call this before disposing of the weights. */
+/** Disposes of the smaller copies of weights. Call this before disposing of the weights themselves. */
 export function disposeNarrow(weights: object): void {
   for (const tensor of tensor_util.getTensorsInContainer(weights as TensorContainer)) {
     const { narrow, room } = forms.get(tensor) ?? {}
@@ -75,7 +80,7 @@ export function disposeNarrow(weights: object): void {
   }
 }
 
-/** No copy takes more than half the bytes of its weight. */
+/** Whether there is room for a copy, which takes at most half the bytes of its weight. */
 const hasRoom = ({ room }: Form, weight: Tensor2D): boolean => room.bytes >= bytesOf(weight) / 2
 
 function take(form: Form, narrow: Tensor2D | undefined): void {

@@ -7,11 +7,11 @@ export interface NormWeights {
   readonly bias?: Tensor1D
   readonly epsilon: number
   readonly kind: 'rms' | 'layer'
-  /** The width that the mean square is taken over, if it is not that of x: a sliced model keeps the dense one. */
+  /** The number that the sum of squares is divided by, if it is not the width of x: a sliced model keeps the width of the dense one. */
   readonly divisor?: number
 }
 
-/** A norm of x [N, D] in the form of fused operations. */
+/** Describes a norm of x [N, D] in the form that fused operations take. */
 export const fusedNorm = (norm: NormWeights, x: Tensor2D) => ({
   ...norm,
   divisor: norm.divisor ?? x.shape[1],
@@ -32,7 +32,7 @@ export function normalize(x: Tensor2D, norm: NormWeights): Tensor2D {
   })
 }
 
-/** The same on groups of columns as long as the norm's weights, each by itself: x [N, groups * size]. */
+/** Normalises each group of columns of x [N, groups * size] by itself. `size` is the length of the norm's weight. */
 export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
   const size = norm.weight?.shape[0] ?? x.shape[1]
   return tidy(() => reshape(normalize(reshape(x, [-1, size]), norm), x.shape))
@@ -40,19 +40,19 @@ export function normalizeGroups(x: Tensor2D, norm: NormWeights): Tensor2D {
 
 export interface NormGradients {
   readonly x: Tensor2D
-  /** By the norm's weights in the form that multiplies, and by its bias. */
+  /** With respect to the norm's weight (as it multiplies, with any offset added) and its bias. */
   readonly weight: Tensor1D
   readonly bias: Tensor1D
 }
 
-/** Gradients of a loss by x [N, D] and by the norm's weights, given its gradient by `normalize(x, norm)`. */
+/** Gradients of a loss with respect to x [N, D] and the norm's weights, given the gradient with respect to `normalize(x, norm)`. */
 export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
   const whole = fusedNorm(norm, x)
   const { divisor } = whole
   const { fused } = activeBackend()
   if (fused?.normalizeBackward) {
-    const [own, weight, bias] = fused.normalizeBackward(x, norm.weight, gradient, whole)
-    return { x: own, weight, bias }
+    const [byX, weight, bias] = fused.normalizeBackward(x, norm.weight, gradient, whole)
+    return { x: byX, weight, bias }
   }
   return tidied(() => {
     const centred: Tensor2D = norm.kind === 'layer' ? sub(x, mean(x, 1, true)) : x
@@ -65,11 +65,11 @@ export function normalizeBackward(x: Tensor2D, norm: NormWeights, gradient: Tens
   })
 }
 
-/** The same for `normalizeGroups`. */
+/** The same gradients for `normalizeGroups`. */
 export function normalizeGroupsBackward(x: Tensor2D, norm: NormWeights, gradient: Tensor2D): NormGradients {
   const size = norm.weight?.shape[0] ?? x.shape[1]
   return tidied(() => {
-    const own = normalizeBackward(reshape(x, [-1, size]), norm, reshape(gradient, [-1, size]))
-    return { ...own, x: reshape<Rank.R2>(own.x, x.shape) }
+    const gradients = normalizeBackward(reshape(x, [-1, size]), norm, reshape(gradient, [-1, size]))
+    return { ...gradients, x: reshape<Rank.R2>(gradients.x, x.shape) }
   })
 }

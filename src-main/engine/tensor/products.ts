@@ -5,41 +5,43 @@ import { halfUnits } from './half-units.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
 
-/** Up to this many rows, a product takes only the time of reading the weight. */
+/** With at most this many rows, a product takes no longer than reading the weight. */
 export const fewRows = 16
 
 /**
  * How the products of a pass are computed:
  * - `float32`: in float32.
- * - `bfloat16`: with bfloat16 operands (float16 on a GPU without units for these) and float32 sums.
- * - `split`: as three of those, with operands split into what bfloat16 holds and the rest (x = high + low: high high + high low + low
- *   high), about 5e-6 of the largest entry from float32. A weight whose entries are bfloat16 has no low part: two products, and less than
- *   half that error.
- * - `thirds`: as three of those, of a weight whose entries are bfloat16 and all bits of the rows (x = high + low + rest), so that only
- *   sums are rounded, as in float32, and less often. Other weights, and products without a stored weight, are computed in float32.
+ * - `bfloat16`: with bfloat16 operands and float32 sums. On a GPU that has only units for float16, and with ggml on any GPU, operands are
+ *   float16.
+ * - `split`: as three bfloat16 products, with each operand split into a bfloat16 number and the rest (x = high + low, and the products are
+ *   high high + high low + low high). The result is within about 5e-6 of the largest entry of float32's. A weight whose entries are bfloat16 numbers has no low
+ *   part, so two products suffice, with less than half that error.
+ * - `thirds`: as three bfloat16 products of a weight whose entries are bfloat16 numbers with rows split into three parts, which hold all
+ *   their bits (x = high + low + rest). Only sums are rounded, as in float32, and less often. Other weights, and products without a stored
+ *   weight, are computed in float32.
  */
 export type Products = 'float32' | 'thirds' | 'split' | 'bfloat16'
 
 const rowParts: Readonly<Record<Exclude<Products, 'float32'>, RowParts>> = { bfloat16: 1, split: 2, thirds: 3 }
 
-/** A stored weight in the form of a product: in float32, or packed for the units of 16-bit operands. */
+/** A stored weight in the form that a product takes: in float32, or packed for 16-bit operands. */
 export type Matrix = Tensor2D | HalfMatrix
 
 export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weight
 
-/** Whether a stored weight is packed for `products`. */
+/** Whether a stored weight has to be packed for `products`. */
 export const takesPacked = (weight: Tensor2D, products: Products): products is Exclude<Products, 'float32'> =>
   products !== 'float32' && (products !== 'thirds' || halfUnits().isExact(weight))
 
-/** A stored weight packed for products of 16-bit operands. With `turned`, for those with its transpose, [D, R]. */
+/** Packs a stored weight for products of 16-bit operands. With `turned`, they multiply by its transpose, [D, R]. */
 export const packFor = (weight: Tensor2D, products: Exclude<Products, 'float32'>, turned = false): HalfMatrix =>
   halfUnits().pack(weight, rowParts[products], turned)
 
-/** A stored weight in the form of `products`: packed for 16-bit operands, otherwise unchanged. */
+/** Returns a stored weight in the form that `products` takes: packed if `takesPacked`, otherwise unchanged. */
 export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>
   takesPacked(weight, products) ? packFor(weight, products) : weight
 
-/** What a product is added to, [N, R], with a scale. */
+/** The product is multiplied by `scale`, then added to `add`, [N, R]. */
 export interface Onto {
   readonly add: Tensor2D
   readonly scale?: number | undefined
@@ -48,7 +50,7 @@ export interface Onto {
 const addOnto = (product: Tensor2D, onto: Onto | undefined): Tensor2D =>
   onto ? add(onto.add, onto.scale === undefined ? product : mul<Tensor2D>(product, onto.scale)) : product
 
-/** x [N, D] through a stored weight [R, D] (and bias [R]): [N, R]. */
+/** Multiplies x [N, D] by a stored weight [R, D] and adds bias [R], if any. Returns [N, R]. */
 export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Onto): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { bias, ...onto })
   const { fused } = activeBackend()
@@ -59,13 +61,13 @@ export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Ont
   })
 }
 
-/** The same for x after a norm, if there is one. */
+/** The same for x after a norm, if one is given. */
 export function projectNormed(x: Tensor2D, norm: NormWeights | undefined, weight: Matrix, bias?: Tensor1D): Tensor2D {
   if (isHalf(weight)) return halfUnits().product(x, weight, { norm: norm && fusedNorm(norm, x), bias })
   return tidy(() => project(norm ? normalize(x, norm) : x, weight, bias))
 }
 
-/** Sums of rows of a stored weight [R, D] with factors [N, R]: [N, D]. */
+/** Sums the rows of a stored weight [R, D], weighted by factors [N, R]. Returns [N, D]. */
 export function combine(factors: Tensor2D, weight: Tensor2D, products: Products = 'float32', onto?: Onto): Tensor2D {
   return tidy(() =>
     takesPacked(weight, products)
@@ -74,15 +76,15 @@ export function combine(factors: Tensor2D, weight: Tensor2D, products: Products 
   )
 }
 
-/** Products of G pairs: a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`): [G, M, N]. */
+/** Multiplies G pairs of matrices, a [G, M, C] and b [G, C, N] (or [G, N, C] with `transposeB`), in float32. Returns [G, M, N]. */
 export const batchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D => matMul(a, b, false, transposeB)
 
-/** Products of columns over rows: a [N, R] and b [N, C] to a'b [R, C]. */
+/** The product a'b [R, C] of a [N, R] and b [N, C]. */
 export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float32'): Tensor2D {
   if (products === 'bfloat16') return halfUnits().correlate(a, b)
   if (products === 'split') return tidy(() => project(transpose(a), packFor(b, products, true)))
   return matMul(a, b, true, false)
 }
 
-/** The same for G pairs: a [G, N, R] and b [G, N, C] to [G, R, C]. */
+/** The same product for G pairs, a [G, N, R] and b [G, N, C], in float32. Returns [G, R, C]. */
 export const batchedCorrelation = (a: Tensor3D, b: Tensor3D): Tensor3D => matMul(a, b, true, false)

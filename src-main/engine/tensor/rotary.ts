@@ -1,7 +1,7 @@
 import { add, concat, mul, slice, sub, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { outside } from '#contract/at.ts'
 
-/** Inverse frequencies for a call whose longest position is `length - 1`, and the factor on cosine and sine. */
+/** The frequencies at which pairs of dimensions rotate, in radians per position, and a factor on cosine and sine. */
 export interface RotaryFrequencies {
   readonly inverse: Float64Array
   readonly scale: number
@@ -10,6 +10,7 @@ export interface RotaryFrequencies {
 export interface Rotary {
   /** Rotated dimensions of each head, at most d and even. */
   readonly size: number
+  /** The frequencies for a call with positions below `length`. */
   frequencies(length: number): RotaryFrequencies
 }
 
@@ -20,7 +21,7 @@ export interface RotaryTables {
   readonly size: number
 }
 
-/** Tables for positions [past, past + tokens). */
+/** Computes tables for positions [past, past + tokens). */
 export function rotaryTables(rotary: Rotary, past: number, tokens: number): RotaryTables {
   const { inverse, scale } = rotary.frequencies(past + tokens)
   const half = inverse.length
@@ -36,7 +37,7 @@ export function rotaryTables(rotary: Rotary, past: number, tokens: number): Rota
   return { cosine: tensor2d(cosine, [tokens, half]), sine: tensor2d(sine, [tokens, half]), size: rotary.size }
 }
 
-/** Stacks tables and disposes of the given ones. */
+/** Stacks tables, and disposes of the originals unless there is only one, which is returned unchanged. */
 export function joinTables(tables: readonly RotaryTables[]): RotaryTables {
   const [first] = tables as readonly [RotaryTables]
   if (tables.length === 1) return first
@@ -49,7 +50,9 @@ export function joinTables(tables: readonly RotaryTables[]): RotaryTables {
   return { cosine: join(({ cosine }) => cosine), sine: join(({ sine }) => sine), size: first.size }
 }
 
-/** Rotates the first `size` dimensions of x [B, heads, T, d] by their position (arXiv 2104.09864, Eq. 34, halves paired as Llama does). */
+/**
+ * Rotates the first `size` dimensions of x [B, heads, T, d] by their position (arXiv 2104.09864, Eq. 34, with halves paired as in Llama).
+ */
 export function rotate(x: Tensor4D, { cosine, sine, size }: RotaryTables): Tensor4D {
   return tidy(() => {
     const half = size / 2

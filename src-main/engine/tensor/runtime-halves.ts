@@ -15,12 +15,12 @@ import { activate, capValues, gateNeurons } from './activation.ts'
 import { attendHeads, mixHeadsByStep } from './heads.ts'
 import { normalize } from './norm.ts'
 
-/** The most logits in memory at once. */
+/** The maximum number of logits in memory at once. */
 const logitsAtOnce = 2 ** 24
 
 /**
- * The operations on 16-bit operands with a runtime's own products, for devices that ours do not support. Everything between the products is
- * float32, by the functions of this folder.
+ * Operations on 16-bit operands, built from a runtime's own products for devices that our operations do not support. Everything between the
+ * products is computed in float32 by the functions of this folder.
  */
 export class RuntimeHalves implements HalfOperations {
   readonly units: HalfUnits
@@ -35,9 +35,9 @@ export class RuntimeHalves implements HalfOperations {
     return false
   }
 
-  /** Throws if rows are to be split. */
+  /** Throws if rows would have to be split. */
   pack(weight: Tensor2D, parts: RowParts, turned = false): HalfMatrix {
-    if (parts !== 1) throw new Error(`${this.units} multiplies no split operands.`)
+    if (parts !== 1) throw new Error(`${this.units} cannot multiply split operands.`)
     const stored: Tensor2D = turned ? transpose(weight) : weight
     const [rows, columns] = stored.shape
     const values = this.products.pack(stored)
@@ -51,8 +51,8 @@ export class RuntimeHalves implements HalfOperations {
 
   product(x: Tensor2D, weight: HalfMatrix, { norm, bias, add: onto, scale = 1 }: HalfProduct = {}): Tensor2D {
     return tidy(() => {
-      const own = this.#multiply(normed(x, norm), weight, bias)
-      const scaled: Tensor2D = scale === 1 ? own : mul(own, scale)
+      const product = this.#multiply(normed(x, norm), weight, bias)
+      const scaled: Tensor2D = scale === 1 ? product : mul(product, scale)
       return onto ? add(scaled, onto) : scaled
     })
   }
@@ -64,8 +64,8 @@ export class RuntimeHalves implements HalfOperations {
   neurons(source: Tensor2D, { norm, activation, gate, gateBias, up, upBias }: HalfNeurons): Tensor2D {
     return tidy(() => {
       const input = normed(source, norm)
-      const own = this.#multiply(input, up, upBias)
-      return gate ? gateNeurons(this.#multiply(input, gate, gateBias), own, activation) : activate(own, activation)
+      const ups = this.#multiply(input, up, upBias)
+      return gate ? gateNeurons(this.#multiply(input, gate, gateBias), ups, activation) : activate(ups, activation)
     })
   }
 
@@ -93,7 +93,7 @@ export class RuntimeHalves implements HalfOperations {
     return concat([highest, sums], 1)
   }
 
-  /** x [N, columns] times a packed weight, plus bias [rows]: [N, rows]. Throws if they do not fit. */
+  /** Multiplies x [N, columns] by a packed weight and adds bias [rows]. Returns [N, rows]. Throws if the sizes do not fit. */
   #multiply(x: Tensor2D, weight: HalfMatrix, bias: Tensor1D | undefined): Tensor2D {
     const [rows, columns] = x.shape
     if (columns !== weight.columns) {

@@ -1,6 +1,6 @@
 import { tidy } from '@tensorflow/tfjs-core'
 
-/** `tidy` for records of tensors: tensors in the result belong to the caller, all others are released. */
+/** Runs `make` in `tidy` and returns its record of tensors, which belong to the caller. All other tensors are released. */
 export function tidied<T extends object>(make: () => T): T {
   return tidy(make as never) as unknown as T
 }
