@@ -5,18 +5,18 @@ import type { CachedBlock } from '#engine/backend/fused.ts'
 import { joinTables, type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 import type { DeltaMemory } from './delta-net.ts'
 
-/** Initial number of slots. It doubles when they are full. */
+/** The initial number of slots. The capacity doubles when they are full. */
 const firstRoom = 64
 
 /**
- * Keys and values of sequences, block by block [K, capacity, d]. A position of a sequence has the same slot in all blocks. Sequences with a
- * common beginning share its slots.
+ * Keys and values of sequences, [K, capacity, d] for each block. A position of a sequence has the same slot in all blocks. Sequences that
+ * begin equally share the slots of their common beginning.
  */
 export class KeyValueSlots {
   readonly #spec: DecoderSpec
   readonly #blocks = new Map<number, CachedBlock>()
   readonly #places = new Map<number, Map<number, number>>()
-  /** How many sequences hold each slot. */
+  /** By slot, the number of sequences that hold it. */
   readonly #holders: number[] = []
   readonly #free: number[] = []
   #owners = 1
@@ -25,13 +25,13 @@ export class KeyValueSlots {
     this.#spec = spec
   }
 
-  /** Adds an owner, who must dispose of it too. */
+  /** Adds an owner, which must call `dispose` too. */
   hold(): KeyValueSlots {
     this.#owners++
     return this
   }
 
-  /** Slots for further positions of one sequence. */
+  /** Assigns slots to further positions of one sequence. */
   take(count: number): number[] {
     return Array.from({ length: count }, () => {
       const slot = this.#free.pop() ?? this.#holders.length
@@ -40,7 +40,7 @@ export class KeyValueSlots {
     })
   }
 
-  /** Shares these slots with one more sequence. */
+  /** Lets one more sequence hold these slots, and returns a copy of their list. */
   share(slots: readonly number[]): number[] {
     for (const slot of slots) this.#holders[slot] = at(this.#holders, slot) + 1
     return [...slots]
@@ -54,7 +54,7 @@ export class KeyValueSlots {
     }
   }
 
-  /** Keys and values of a block, with room for every slot taken. */
+  /** The keys and values of a block, with room for every slot in use. */
   of(block: number): CachedBlock {
     const seen = this.#blocks.get(block)
     const capacity = seen?.key.shape[1] ?? 0
@@ -64,8 +64,8 @@ export class KeyValueSlots {
   }
 
   /**
-   * For runtimes without operations that write into slots: appends keys and values [K, N, d] of slots to those of a block, and records
-   * where each slot is.
+   * Appends the keys and values [K, N, d] of slots to those of a block, and returns where each slot is. For runtimes without operations
+   * that write into slots in place.
    */
   append(block: number, slots: readonly number[], key: Tensor3D, value: Tensor3D): CachedBlock & { placeOf(slot: number): number } {
     const places = this.#places.get(block) ?? new Map<number, number>()
@@ -78,7 +78,7 @@ export class KeyValueSlots {
   #makeRoom(block: number, more: number): CachedBlock {
     return tidy(() => {
       const { keyValueHeads, headSize } = this.#spec
-      // Keys and values are written in place, so neither may share its memory.
+      // Keys and values are written in place, so each needs memory of its own.
       const room = (): Tensor3D => fill([keyValueHeads, more, headSize], 0)
       return this.#put(block, room(), room()) as never
     })
@@ -86,15 +86,15 @@ export class KeyValueSlots {
 
   #put(block: number, key: Tensor3D, value: Tensor3D): CachedBlock {
     const seen = this.#blocks.get(block)
-    const behind = (before: Tensor3D | undefined, more: Tensor3D): Tensor3D => keep(before ? concat([before, more], 1) : clone(more))
-    const all = { key: behind(seen?.key, key), value: behind(seen?.value, value) }
+    const extended = (before: Tensor3D | undefined, more: Tensor3D): Tensor3D => keep(before ? concat([before, more], 1) : clone(more))
+    const all = { key: extended(seen?.key, key), value: extended(seen?.value, value) }
     seen?.key.dispose()
     seen?.value.dispose()
     this.#blocks.set(block, all)
     return all
   }
 
-  /** Frees keys and values when no owner is left. */
+  /** Removes an owner. Frees keys and values when it was the last one. */
   dispose(): void {
     this.#owners--
     if (this.#owners > 0) return
@@ -107,8 +107,8 @@ export class KeyValueSlots {
 }
 
 /**
- * A sequence of a call: the slots of all its positions, of which the last `tokens` are new. It may continue another one of the call, its
- * `from`.
+ * A sequence of a call: the slots of all its positions, of which the last `tokens` are new. If it continues an earlier sequence of the same
+ * call, `from` is that one's index.
  */
 export interface PlacedSequence {
   readonly slots: readonly number[]
@@ -116,13 +116,13 @@ export interface PlacedSequence {
   readonly from?: number
 }
 
-/** The places of a call's rows in sequences, and what came before them. */
+/** The sequences and positions of a call's rows, and what earlier calls left for them. */
 export class Past {
   readonly sequences: readonly PlacedSequence[]
   readonly cache: KeyValueSlots
-  /** The memories of DeltaNets, by block, sample by sample. */
+  /** The memories of DeltaNets by block, for one sequence after another. */
   readonly memories: Map<number, DeltaMemory>
-  /** In the form that the operations on placed rows read: [N, 2], and the slots of all sequences. */
+  /** The rows [N, 2] and the slots of all sequences, in the form that operations on placed rows read. */
   readonly rows: Tensor2D
   readonly slots: Tensor1D
   readonly #tables = new Map<Rotary, RotaryTables>()
@@ -136,7 +136,7 @@ export class Past {
     this.slots = slots
   }
 
-  /** Rotary tables of the rows. */
+  /** The rotary tables of the rows, which belong to this object. */
   tables(rotary: Rotary): RotaryTables {
     const made = this.#tables.get(rotary) ?? tablesOf(this.sequences, rotary)
     this.#tables.set(rotary, made)
@@ -154,7 +154,9 @@ export class Past {
   }
 }
 
-/** For each row, where the slots of its sequence begin and its position: [N, 2]; and all slots. */
+/**
+ * Lists the slots of all sequences; and for each row, where the slots of its sequence begin in that list, and the row's position: [N, 2].
+ */
 export function placeRows(sequences: readonly PlacedSequence[]): { rows: Tensor2D; slots: Tensor1D } {
   const rows: number[] = []
   let first = 0
@@ -166,7 +168,7 @@ export function placeRows(sequences: readonly PlacedSequence[]): { rows: Tensor2
   return { rows: tensor2d(Int32Array.from(rows), [rows.length / 2, 2]), slots: tensor1d(slots) }
 }
 
-/** Rotary tables of the new tokens of sequences, row by row. */
+/** Makes rotary tables for the new tokens of sequences, row by row. */
 export function tablesOf(sequences: readonly PlacedSequence[], rotary: Rotary): RotaryTables {
   return joinTables(sequences.map(({ slots, tokens }) => rotaryTables(rotary, slots.length - tokens, tokens)))
 }

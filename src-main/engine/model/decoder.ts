@@ -32,46 +32,48 @@ import { neuronsOf } from './neurons.ts'
 import type { AttentionWeights, MixtureWeights, MlpWeights, Part, PartWeights } from './weights/weights.ts'
 import { blockOf, isAttention } from './weights/weights.ts'
 
-/** Residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
+/** The residual stream at a part's input, [B*T, D]. `source` is the block's input, which a parallel MLP reads. */
 export interface Residual {
   readonly x: Tensor2D
   readonly source: Tensor2D
 }
 
-/** What one call of the decoder shares among its parts. */
+/** What all parts share in one call of the decoder. */
 export interface CallContext {
   readonly spec: DecoderSpec
-  /** B samples of T tokens each; with a past, one sample of all rows. */
+  /** The call has B samples of T tokens each. With a past, it has one sample with all rows. */
   readonly batch: number
   readonly tokens: number
   readonly rotary: (block: number) => RotaryTables
-  /** The rows' places in sequences that began in earlier calls. */
+  /** The sequences and positions of the rows, for sequences that may have begun in earlier calls. */
   readonly past?: Past
-  /** Receives what the part reads and writes, valid during the call. */
+  /** Receives what the part reads and writes. The tensors are valid during the call only. */
   readonly observe?: (seen: PartActivations) => void
-  /** Receives sums of an MLP's neurons over each sample, valid during the call. */
+  /** Receives sums of an MLP's neurons over each sample. They are valid during the call only. */
   readonly sumNeurons?: (sums: NeuronSums) => void
-  /** For a mixture that is only observed: which experts run. Default: all. */
+  /** Which experts of a mixture run, if it is only observed. Default: all. */
   readonly only?: ((expert: number) => boolean) | undefined
 }
 
-/** Sums of each neuron's magnitudes or squares over the positions of each sample: [B, I] row by row. */
+/** Returns sums of each neuron's magnitudes or squares over the positions of each sample: [B, I], row by row. */
 export type NeuronSums = (of: 'magnitudes' | 'squares') => ArrayLike<number>
 
-/** The inputs and outputs of a part's projections: all that fitting them needs. */
+/** The inputs and outputs of a part's projections, which is all that is needed to fit them. */
 export interface PartActivations {
-  /** Input of the first projections: the stream after the norm, [B*T, D]. */
+  /** The input of the first projections: the stream after the norm, [B*T, D]. */
   readonly input: Tensor2D
-  /** Input of the last projection: mixed heads [B*T, H d], or neurons [B*T, I]. A mixture has many, so reading it throws. */
+  /**
+   * The input of the last projection: mixed heads [B*T, H d], or neurons [B*T, I]. A mixture has one per expert, so reading this throws.
+   */
   readonly inner: Tensor2D
-  /** For a mixture: the input and output of each chosen expert. Experts read from disk are shown one by one, while `more` is set. */
+  /** For a mixture: the activations of each chosen expert. Experts that are read one by one are shown in one call each, with `more` set. */
   readonly experts?: readonly ExpertActivations[]
   readonly more?: boolean
-  /** The addition to the stream, [B*T, D]; absent if only what leads up to it was computed. */
+  /** The part's output, [B*T, D], before its output norm; absent if the part was only computed up to its last projection. */
   readonly output?: Tensor2D
 }
 
-/** Runs one part on a residual stream. Returns the stream after it, which the caller disposes of. */
+/** Runs one part on a residual stream. Returns the stream after the part, which the caller disposes of. */
 export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D {
   return tidy(() => {
     const seen = leadUp(part, weights, residual, call)
@@ -81,7 +83,7 @@ export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Resi
   })
 }
 
-/** The stream after a part, from the input of its last projection. The caller disposes of it. */
+/** Computes the stream after a part, given the input of its last projection. The caller disposes of it. */
 export function completePart(inner: Tensor2D, weights: PartWeights<Matrix>, { x }: Residual, spec: DecoderSpec): Tensor2D {
   return tidy(() => addTo(x, lastProduct(inner, weights), weights.attention ?? (weights.mlp as MlpWeights<Matrix>), spec))
 }
@@ -94,7 +96,7 @@ function lastProduct(inner: Tensor2D, { attention, mlp }: PartWeights<Matrix>): 
   return attention ? project(inner, attention.output, attention.outputBias) : project(inner, mlp?.down as Matrix, mlp?.downBias)
 }
 
-/** Shows the call's observer the input of a part's last projection, and stops before that product. */
+/** Runs a part up to the input of its last projection, and passes that to the call's observer. */
 export function observePart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): void {
   tidy(() => {
     call.observe?.(leadUp(part, weights, residual, call))
@@ -103,7 +105,7 @@ export function observePart(part: Part, weights: PartWeights<Matrix>, residual: 
 
 type LedUp = PartActivations & { readonly routed?: RoutedExperts }
 
-/** A part up to its last projection. */
+/** Computes a part up to the input of its last projection. */
 function leadUp(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): LedUp {
   if (weights.attention) return attend(residual.x, weights.attention, blockOf(part), call)
   const source = call.spec.parallelResidual ? residual.source : residual.x
@@ -123,7 +125,7 @@ function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, { spec, 
   }
 }
 
-/** Adds a part's output to the stream: normed, scaled, and onto the stream's shortcut, as the part has them. */
+/** Adds a part's output to the stream, after the part's output norm, scale and shortcut for the stream, if it has them. */
 export function addTo(
   residual: Tensor2D,
   output: Tensor2D,
@@ -136,9 +138,9 @@ export function addTo(
 
 const normalizeIf = (x: Tensor2D, norm: NormWeights | undefined): Tensor2D => (norm ? normalize(x, norm) : x)
 
-/** The residual stream after a part, with its own tensors. Disposes of the one before it. */
+/** Makes the residual stream after a part from `x`, which it takes over. Disposes of the stream before the part. */
 export function advance(part: Part, before: Residual, x: Tensor2D, spec: DecoderSpec): Residual {
-  // A parallel MLP still reads the block's input. If it was removed, the next block begins.
+  // A parallel MLP still reads the block's input. If the MLP was removed, the next block begins, with its own input.
   const mlpFollows = isAttention(part) && layoutOf(spec, blockOf(part)).width > 0
   const source = spec.parallelResidual && mlpFollows ? before.source.clone() : x.clone()
   disposeResidual(before)
@@ -152,7 +154,7 @@ export function disposeResidual(residual: Residual): void {
 
 type Input = Pick<PartActivations, 'input'>
 
-/** The input of a part. It is computed only on demand if the first products take the stream and norm it themselves. */
+/** The input of a part. With `later`, it is computed only when it is read, because the first products apply the norm themselves. */
 function inputOf(x: Tensor2D, { norm }: AttentionWeights<Matrix> | MlpWeights<Matrix>, later: boolean): Input {
   if (!later) return { input: normalizeIf(x, norm) }
   return {
@@ -174,7 +176,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
   return withInner(input, weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call))
 }
 
-/** Values mixed by softmax attention, through the gate on each head if there is one: [B*T, H d]. */
+/** Mixes values by softmax attention, and applies the gate on each head if there is one: [B*T, H d]. */
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
@@ -194,17 +196,19 @@ function mixDelta(projected: Tensor2D, weights: DeltaWeights, block: number, cal
   return mixed
 }
 
-/** Sequences with equally many new tokens run side by side; others, and those that continue one of the call, run one by one. */
+/**
+ * Runs sequences side by side if they all have the same number of new tokens and none continues another of the call; otherwise one by one.
+ */
 function mixSequences(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, { sequences }: Past, before: DeltaMemory | undefined) {
   const isUniform = new Set(sequences.map(({ tokens }) => tokens)).size === 1 && sequences.every(({ from }) => from === undefined)
   if (isUniform) return mixByDelta(projected, weights, shape, sequences.length, before)
   let first = 0
   const mixed: ReturnType<typeof mixByDelta>[] = []
   for (const [index, { tokens, from }] of sequences.entries()) {
-    const own: Tensor2D = slice(projected, [first, 0], [tokens, -1])
+    const rows: Tensor2D = slice(projected, [first, 0], [tokens, -1])
     first += tokens
     const memory = from === undefined ? before && memoryOf(before, index, sequences.length) : mixed[from]?.memory
-    mixed.push(mixByDelta(own, weights, shape, 1, memory))
+    mixed.push(mixByDelta(rows, weights, shape, 1, memory))
   }
   const join = <T extends Tensor2D | Tensor3D>(parts: T[]): T => concat(parts, 0)
   const memory = { recent: join(mixed.map((one) => one.memory.recent)), state: join(mixed.map((one) => one.memory.state)) }
@@ -212,11 +216,11 @@ function mixSequences(projected: Tensor2D, weights: DeltaWeights, shape: DeltaSh
 }
 
 function memoryOf({ recent, state }: DeltaMemory, index: number, count: number): DeltaMemory {
-  const own = (x: Tensor3D): Tensor3D => slice(x, [(index * x.shape[0]) / count, 0, 0], [x.shape[0] / count, -1, -1])
-  return { recent: own(recent), state: own(state) }
+  const ofSequence = (x: Tensor3D): Tensor3D => slice(x, [(index * x.shape[0]) / count, 0, 0], [x.shape[0] / count, -1, -1])
+  return { recent: ofSequence(recent), state: ofSequence(state) }
 }
 
-/** Projections without the gates that follow each head's query, and the gates: [B*T, (H + 2K) d] and [B*T, H d]. */
+/** Separates projections into queries, keys and values [B*T, (H + 2K) d], and the gates that follow each head's query, [B*T, H d]. */
 export function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }: DecoderSpec): { plain: Tensor2D; gate?: Tensor2D } {
   if (!gatedQueries) return { plain: projected }
   const both = reshape(slice(projected, [0, 0], [-1, 2 * heads * headSize]), [-1, heads, 2, headSize])
@@ -224,7 +228,7 @@ export function takeGates(projected: Tensor2D, { heads, headSize, gatedQueries }
   return { plain: concat([half(0), slice(projected, [0, 2 * heads * headSize], [-1, -1])], 1), gate: half(1) }
 }
 
-/** Applies the norms on queries and keys to projections [B*T, (H + 2K) d]. */
+/** Applies the norms on queries and keys, if there are any, to projections [B*T, (H + 2K) d]. */
 export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: AttentionWeights<Matrix>, spec: DecoderSpec): Tensor2D {
   if (!queryNorm || !keyNorm) return projected
   const [queries, keys] = [spec.heads * spec.headSize, spec.keyValueHeads * spec.headSize]
@@ -234,8 +238,8 @@ export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: Atte
 }
 
 /**
- * Values mixed by attention, from projected queries, keys and values [B*T, (H + 2K) d]: [B*T, H d]. Uses the kind of products that `weight`
- * takes.
+ * Mixes values by attention. Takes projected queries, keys and values [B*T, (H + 2K) d], and returns [B*T, H d]. The kind of products is
+ * that of the attention's weights, but with a past or with weights in three parts it is float32.
  */
 function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyValue: weight, sinks }: AttentionWeights<Matrix>): Tensor2D {
   const { spec, rotary, past } = call
@@ -252,7 +256,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyVa
   return attendHeads(projected, tables, shape, sinksOf(sinks, spec))
 }
 
-/** Sinks by key head: [K, H/K]. */
+/** Arranges sinks by key/value head: [K, H/K]. */
 const sinksOf = (sinks: Tensor1D | undefined, { keyValueHeads }: DecoderSpec): Tensor2D | undefined =>
   sinks && reshape<Rank.R2>(sinks, [keyValueHeads, -1])
 
@@ -261,7 +265,7 @@ interface PlacedHeads {
   readonly sinks: Tensor2D | undefined
 }
 
-/** Attention of each sequence's rows after what its slots hold. */
+/** Computes the attention of each sequence's rows to all of its slots, for runtimes without an operation for it. */
 function mixPlaced(
   { query, key, value }: ReturnType<typeof splitHeads>,
   past: Past,
@@ -274,10 +278,10 @@ function mixPlaced(
   const mixed = past.sequences.map(({ slots, tokens }): Tensor2D => {
     const places = tensor1d(slots.map(cached.placeOf), 'int32')
     const seen = { key: gather(cached.key, places, 1), value: gather(cached.value, places, 1) }
-    const own: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
+    const queries: Tensor4D = slice(query, [0, 0, first, 0], [-1, -1, tokens, -1])
     first += tokens
     const window = spec.slidingWindow(block)
-    const heads = causalAttention({ query: own, ...seen, window, cap: spec.scoreCap, sinks }, batchedProduct)
+    const heads = causalAttention({ query: queries, ...seen, window, cap: spec.scoreCap, sinks }, batchedProduct)
     return reshape(transpose(reshape(heads, [spec.heads, tokens, spec.headSize]), [1, 0, 2]), [tokens, spec.heads * spec.headSize])
   })
   return mixed.length === 1 ? (mixed[0] as Tensor2D) : concat(mixed, 0)

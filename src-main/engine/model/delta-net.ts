@@ -19,20 +19,20 @@ import { activate, gateNeurons } from '#engine/tensor/activation.ts'
 import { gatedDeltaRule } from '#engine/tensor/delta-rule.ts'
 import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 
-/** The weights of a Gated DeltaNet, besides its projections. */
+/** The weights of a Gated DeltaNet besides its projections. */
 export interface DeltaWeights {
-  /** Weights of the last k inputs of each channel of queries, keys and values, the current one last: [channels, k]. */
+  /** For each channel of queries, keys and values, the weights of its last k inputs, the current input last: [channels, k]. */
   readonly convolution: Tensor2D
-  /** How fast each value head forgets (negative), and the offset of its projected rate: [Hv]. */
+  /** For each value head, the negative rate at which it forgets, and the offset that is added to its projected rate: [Hv]. */
   readonly decayRate: Tensor1D
   readonly decayBias: Tensor1D
-  /** The norm on the result of each head. */
+  /** The norm on each head's result. */
   readonly readNorm: NormWeights
 }
 
 /**
- * What a DeltaNet keeps of earlier positions: the last k - 1 inputs of its convolution [B, k - 1, channels], and its state [B * Hv, dk,
- * dv].
+ * What a DeltaNet remembers of earlier positions: the last k - 1 inputs of its convolution, [B, k - 1, channels], and its state,
+ * [B * Hv, dk, dv].
  */
 export interface DeltaMemory {
   readonly recent: Tensor3D
@@ -43,8 +43,8 @@ export const unit: NormWeights = { kind: 'rms', epsilon: 1e-6, divisor: 1 }
 
 /**
  * The token mixer of a Gated DeltaNet (arXiv 2412.06464, section 3.4): a short causal convolution over queries, keys and values, the gated
- * delta rule, a norm of each head's result and a gate. `projected` [B*T, channels + Hv dv + 2 Hv] holds queries, keys, values, gates,
- * strengths and rates; the result is [B*T, Hv dv].
+ * delta rule, a norm on each head's result, and a gate. `projected` [B*T, channels + Hv dv + 2 Hv] consists of queries, keys, values,
+ * gates, strengths and rates. `mixed` is [B*T, Hv dv].
  */
 export function mixByDelta(
   projected: Tensor2D,
@@ -59,7 +59,8 @@ export function mixByDelta(
 }
 
 /**
- * The inputs of the delta rule, and what they were computed from. Gates and rates [N, ...] are as projected, rates with their offset added.
+ * Computes the inputs of the delta rule, and returns them with the values on the way there. Gates [N, ...] are as projected, and rates
+ * [N, ...] have their offset added.
  */
 export function leadToRule(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, batch: number, memory?: DeltaMemory) {
   const { keyHeads, valueHeads, keySize, valueSize } = shape
@@ -86,13 +87,15 @@ export function leadToRule(projected: Tensor2D, weights: DeltaWeights, shape: De
   return { sum, all, recent, query, key, gates: columns(2 * keys + values, values), rates, rule }
 }
 
-/** x [B * heads, T, size] as [B*T, heads * size]. */
+/** Rearranges x [B * heads, T, size] to [B*T, heads * size]. */
 export function byToken(x: Tensor3D, batch: number): Tensor2D {
   const [all, tokens, size] = x.shape
   return reshape(transpose(reshape(x, [batch, all / batch, tokens, size]), [0, 2, 1, 3]), [batch * tokens, -1])
 }
 
-/** x [B, T, heads * size] as [B * wanted, T, size]; each head serves `wanted / heads` consecutive ones. */
+/**
+ * Rearranges x [B, T, heads * size] to [B * wanted, T, size]. Each head is repeated for `wanted / heads` consecutive heads of the result.
+ */
 export function byHead(x: Tensor3D, heads: number, size: number, wanted: number): Tensor3D {
   const [batch, tokens] = x.shape
   const apart = transpose(reshape(x, [batch, tokens, heads, size]), [0, 2, 1, 3])
@@ -105,7 +108,10 @@ function unitLength(x: Tensor3D): Tensor3D {
   return reshape(normalize(reshape(x, [-1, x.shape[2]]), unit), x.shape)
 }
 
-/** Each channel's weighted sum over its last k inputs, [B*T, channels], with all these inputs and those that the next tokens need. */
+/**
+ * Computes each channel's weighted sum over its last k inputs, [B*T, channels]. Also returns all inputs, and those that the next tokens
+ * need.
+ */
 function convolve(inputs: Tensor3D, weights: Tensor2D, earlier: Tensor3D | undefined) {
   const [batch, tokens, channels] = inputs.shape
   const before = weights.shape[1] - 1
@@ -123,5 +129,5 @@ function convolve(inputs: Tensor3D, weights: Tensor2D, earlier: Tensor3D | undef
   }
 }
 
-/** The decay rate of each head from its stored logarithm: -e^A. */
+/** Computes the decay rate -e^A of each head from its stored logarithm A. */
 export const decayRateOf = (logarithm: Tensor1D): Tensor1D => mul(exp<Tensor1D>(logarithm), -1)

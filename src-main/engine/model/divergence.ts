@@ -23,20 +23,20 @@ import { valuesOf } from '#engine/tensor/read.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from './weights/vocabulary.ts'
 
-/** The dense model's next-token distributions p, one per row, in the form that divergences from them need. */
+/** The dense model's next-token distributions p, one per row, in a form from which divergences are cheap to compute. */
 export interface DenseDistribution {
   /** Final hidden states [N, D]. */
   readonly hidden: Tensor2D
-  /** Rows of the head averaged under p: [N, D]. */
+  /** The average of the head's rows under p: [N, D]. */
   readonly mean: Tensor2D
-  /** Log of the sum of exponents of the logits: [N]. */
+  /** The logarithm of the sum of the logits' exponentials: [N]. */
   readonly logNormalizer: Tensor1D
 }
 
 /**
- * Kullback-Leibler divergence of each candidate's next-token distribution from the dense one, row by row in nats; candidates are
- * final hidden states [N, D]. With logits a = W h and b = W g, sum(p (a - b)) = (sum of p W) (h - g), so that
- * KL = mean (h - g) - log sum exp a + log sum exp b: a candidate costs one product with the head, the dense model none.
+ * The Kullback-Leibler divergence of each candidate's next-token distribution from the dense one, for each row, in nats. Candidates are
+ * final hidden states [N, D]. For dense logits a = W h and a candidate's logits b = W g, sum(p (a - b)) = (sum of p W) (h - g), so KL =
+ * mean (h - g) - log sum exp a + log sum exp b. A candidate costs one product with the head, and the dense model none.
  */
 export async function rowDivergences(
   vocabulary: Vocabulary,
@@ -53,7 +53,7 @@ export async function rowDivergences(
   })
 }
 
-/** The same for capped logits, which are no plain product of the hidden states, so sum p (a - b) runs over the vocabulary. */
+/** The same for capped logits. They are not a linear function of the hidden states, so sum p (a - b) is taken over the vocabulary. */
 async function cappedDivergences(
   vocabulary: Vocabulary,
   dense: DenseDistribution,
@@ -68,21 +68,21 @@ async function cappedDivergences(
       const rows = logits.shape[0]
       const probabilities: Tensor2D = exp(sub(logits, reshape(slice(dense.logNormalizer, [firstRow], [rows]), [rows, 1])))
       for (const [index, candidate] of candidates.entries()) {
-        const own = headLogits(slice(candidate, [firstRow, 0], [rows, -1]), head)
-        valuesOf(() => sum(mul(probabilities, sub(logits, own)), 1)).forEach((value, row) => {
+        const ofCandidate = headLogits(slice(candidate, [firstRow, 0], [rows, -1]), head)
+        valuesOf(() => sum(mul(probabilities, sub(logits, ofCandidate)), 1)).forEach((value, row) => {
           const total = sums[index] as Float64Array
           total[firstRow + row] = at(total, firstRow + row) + value
         })
       }
     }),
   )
-  return sums.map((own, index) => own.map((value, row) => value - at(denseNormalizer, row) + at(at(normalizers, index), row)))
+  return sums.map((total, index) => total.map((value, row) => value - at(denseNormalizer, row) + at(at(normalizers, index), row)))
 }
 
-/** Rows that are averaged at once. */
+/** The maximum number of rows for which averages are computed at once. */
 const rowsTogether = 2048
 
-/** The distributions of final hidden states [N, D]. The caller disposes of them, `hidden` included. */
+/** Computes the distributions of final hidden states [N, D]. The caller disposes of the result's tensors, which include `hidden`. */
 export async function denseDistribution(vocabulary: Vocabulary, hidden: Tensor2D, how: HeadPass = {}): Promise<DenseDistribution> {
   const parts: Omit<DenseDistribution, 'hidden'>[] = []
   try {
@@ -97,7 +97,7 @@ export async function denseDistribution(vocabulary: Vocabulary, hidden: Tensor2D
   }
 }
 
-/** Rows of the head averaged under the distributions of some rows. */
+/** Computes the averages of the head's rows under the distributions of some rows. */
 async function averageHead(vocabulary: Vocabulary, rows: Tensor2D, how: HeadPass): Promise<Omit<DenseDistribution, 'hidden'>> {
   const average = new RunningAverage(how)
   try {
@@ -109,13 +109,14 @@ async function averageHead(vocabulary: Vocabulary, rows: Tensor2D, how: HeadPass
 }
 
 interface Sums {
-  /** The largest logit so far, and the sum of exponents relative to it: [N, 1] each. */
+  /** The largest logit so far, and the sum of exponentials relative to it: [N, 1] each. */
   readonly top: Tensor2D
   readonly total: Tensor2D
-  /** Rows of the head times exponents: [N, D]. */
+  /** The sum of the head's rows times these exponentials: [N, D]. */
   readonly weighted: Tensor2D
 }
 
+/** Averages the head's rows under distributions while going through the head chunk by chunk. */
 class RunningAverage {
   readonly #how: HeadPass
   #sums: Sums | undefined

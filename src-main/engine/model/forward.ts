@@ -8,15 +8,18 @@ import type { ModelView } from './views/view.ts'
 import { breathe, type Stream, Walk } from './walk.ts'
 import type { Part } from './weights/weights.ts'
 
-/** Rows of activations per product. Groups and branches are joined up to this number; larger products are no faster. */
+/**
+ * The maximum number of rows of activations per product. Groups and branches are joined up to this number, because larger products are no
+ * faster.
+ */
 export const rowsPerCall = 2048
 
-/** Groups that pass a part together if its weights are packed for them. More would save almost nothing. */
+/** How many groups pass a part together if its weights are packed for them. More would save almost nothing. */
 const groupsPerPacking = 8
 
 /** Windows of equal length that go through the stack together. */
 export interface WindowGroup {
-  /** Their indices in the list that was passed in. */
+  /** The indices of these windows in the list that was passed in. */
   readonly indices: readonly number[]
   readonly ids: Int32Array
   readonly batch: number
@@ -43,27 +46,27 @@ export function groupWindows(windows: Windows, rows = rowsPerCall): WindowGroup[
 }
 
 interface StackVisitor {
-  /** Receives the stream after each part (and before the first, with part -1): [B*T, D], valid during the call. */
+  /** Receives the stream after each part, and before the first one (as part -1): [B*T, D]. It is valid during the call only. */
   afterPart?(group: WindowGroup, part: Part | -1, x: Tensor2D): void
-  /** Receives what each part reads and writes, valid during the call. */
+  /** Receives what each part reads and writes. The tensors are valid during the call only. */
   observe?(group: WindowGroup, part: Part, seen: PartActivations): void
-  /** Receives sums of the neurons of each MLP, valid during the call. */
+  /** Receives sums of the neurons of each MLP. They are valid during the call only. */
   sumNeurons?(group: WindowGroup, part: Part, sums: NeuronSums): void
-  /** Receives the stream after the last block, before the final norm; valid during the call. */
+  /** Receives the stream after the last block, before the final norm. It is valid during the call only. */
   afterStack?(group: WindowGroup, x: Tensor2D): void | Promise<void>
-  /** Ends the walk at the input of the last part's last projection: its output is not computed, and `afterStack` is not called. */
+  /** Whether to end at the input of the last part's last projection. Its output is then not computed, and `afterStack` is not called. */
   readonly endsBeforeOutput?: boolean
-  /** The products of parts. Default: those of the model's passes. */
+  /** The kind of products in parts. Default: the model's products for passes. */
   readonly products?: Products
-  /** Called after each group that passed the whole stack, or after each part if weights are streamed. */
+  /** Called after each part, with how many parts of all groups are done. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
 }
 
 /**
- * Runs windows through the block stack. With resident weights, group after group, so that little is in memory at once; a few groups
- * together if weights are packed for a pass. With streamed weights, as many groups together as the workspace holds, so that each part is
- * read once for all of them. With `rows` 1 no window shares a product with another, so results do not depend on the other windows.
+ * Runs windows through the block stack. With resident weights, groups run one after another, so that little is in memory at once, or a few
+ * together if weights are packed for the pass. With streamed weights, as many groups run together as fit into half the workspace, so that
+ * each part is read once for all of them. With `rows` 1, no window shares a product with another, so its results do not depend on others.
  */
 export async function runWindows(view: ModelView, windows: Windows, visitor: StackVisitor, rows = rowsPerCall): Promise<void> {
   const groups = groupWindows(windows, rows)
@@ -85,7 +88,9 @@ export async function runWindows(view: ModelView, windows: Windows, visitor: Sta
   }
 }
 
-/** Bytes per entry of a stream. If experts are read one by one, the input, the sums and the output of all streams are in memory at once. */
+/**
+ * Bytes that each entry of a stream needs. If experts are read one by one, the input, sums and output of all streams are in memory at once.
+ */
 export const streamEntryBytes = ({ model, spec }: ModelView): number => (model.store.streams && spec.router ? 20 : 8)
 
 interface GroupStream extends Stream {
@@ -128,7 +133,7 @@ async function runGroups(
   }
 }
 
-/** The stream after the last block, through the final norm: [N, D]. */
+/** Applies the final norm to the stream after the last block: [N, D]. */
 export function finalHidden(view: ModelView, x: Tensor2D): Tensor2D {
   return normalize(x, view.model.vocabulary.finalNorm)
 }

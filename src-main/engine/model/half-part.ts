@@ -8,8 +8,8 @@ import { type CallContext, mixHeads, type NeuronSums, type Residual } from './de
 import { blockOf, type Part, type PartWeights } from './weights/weights.ts'
 
 /**
- * Runs a part with packed weights in one to three operations that include norms, sums and what is between the products. Returns the stream
- * after it, or undefined if no operation covers this model.
+ * Runs a part with packed weights in one to three operations, which include its norm, the addition to the stream and everything between the
+ * products. Returns the stream after the part, or undefined if these operations do not cover the part.
  */
 export function runHalfPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D | undefined {
   const { attention, mlp } = weights as PartWeights<HalfMatrix>
@@ -29,12 +29,12 @@ export function runHalfPart(part: Part, weights: PartWeights<Matrix>, residual: 
   const { norm, outputNorm, shortcut } = mlp
   if (outputNorm || shortcut) return undefined
   const source = spec.parallelResidual ? residual.source : residual.x
-  const own: HalfMlp = { ...mlp, norm: norm && fusedNorm(norm, source), activation: spec.activation, scale }
-  if (!call.sumNeurons) return halves.mlp(residual.x, source, own)
-  return sumHalfPart(residual.x, source, own, call.tokens, call.sumNeurons)
+  const described: HalfMlp = { ...mlp, norm: norm && fusedNorm(norm, source), activation: spec.activation, scale }
+  if (!call.sumNeurons) return halves.mlp(residual.x, source, described)
+  return sumHalfPart(residual.x, source, described, call.tokens, call.sumNeurons)
 }
 
-/** The same with sums of the neurons, which are never stored. */
+/** Runs an MLP like this and passes sums of its neurons to `take`. The neurons themselves are never stored. */
 function sumHalfPart(x: Tensor2D, source: Tensor2D, mlp: HalfMlp, tokens: number, take: (sums: NeuronSums) => void): Tensor2D | undefined {
   const { halves } = activeBackend()
   if (!halves || tokens % 32 > 0) return undefined

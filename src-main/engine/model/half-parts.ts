@@ -10,9 +10,9 @@ import { isUnread, type MlpWeights, type Part, type PartWeights } from './weight
 type PackedProducts = Exclude<Products, 'float32'>
 
 /**
- * The weights of a view's parts, packed for products of 16-bit operands. They are packed each time, because packing costs as much as
- * reading and saves memory; or once, if walks have few rows and weights are not streamed. Parts that these products do not take stay in
- * float32.
+ * The weights of a view's parts, packed for products of 16-bit operands. By default they are packed again for each lease, because this
+ * costs only as much as reading them and saves memory. With `keeps` they are packed once, unless weights are streamed. Parts that these
+ * products cannot take stay in float32.
  */
 export class HalfParts {
   readonly #view: ModelView
@@ -26,18 +26,18 @@ export class HalfParts {
     this.#keeps = keeps && !view.model.store.streams
   }
 
-  /** Weights of a part until `release`: packed, or the view's own. */
+  /** Leases the weights of a part until `release`: packed ones, or the view's own in float32. */
   async lease(part: Part, next: Part | undefined): Promise<PartWeights<Matrix>> {
     const kept = this.#kept.get(part)
     if (kept) return kept
-    const whole = await this.#view.lease(part, next)
-    if (!isTaken(whole, this.#products)) return whole
+    const plain = await this.#view.lease(part, next)
+    if (!isTaken(plain, this.#products)) return plain
     try {
-      const packed = packPart(whole, this.#products)
+      const packed = packPart(plain, this.#products)
       if (this.#keeps) this.#kept.set(part, packed)
       return packed
     } finally {
-      this.#view.release(part, whole)
+      this.#view.release(part, plain)
     }
   }
 
@@ -59,14 +59,17 @@ export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boo
   return isUnread(first) ? first.halves === true : isHalf(first.down)
 }
 
-/** Whether products take all projections of a part. Experts may be read one by one, so with `thirds` a mixture is computed in float32. */
+/**
+ * Whether all projections of a part can be packed for `products`. With `thirds` a mixture is computed in float32, because its experts may
+ * not be in memory to be checked.
+ */
 function isTaken({ attention, mlp, mixture }: PartWeights, products: PackedProducts): boolean {
   if (mixture) return products !== 'thirds'
   const weights = attention ? [attention.queryKeyValue, attention.output] : [mlp.gate, mlp.up, mlp.down]
   return weights.every((weight) => !weight || takesPacked(weight, products))
 }
 
-/** The packed projections of a part. Everything else is copied. */
+/** Packs the projections of a part, and copies everything else. */
 function packPart({ attention, mlp, mixture }: PartWeights, products: PackedProducts): PartWeights<Matrix> {
   const pack = (weight: Tensor2D) => packFor(weight, products)
   if (attention) {

@@ -9,11 +9,11 @@ import { requireFinite } from './finite.ts'
 import { breathe } from './walk.ts'
 import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './weights/vocabulary.ts'
 
-/** The most logits in memory at once, and the most rows of the product that they come from. */
+/** The maximum number of logits in memory at once, and of rows in the product that computes them. */
 const logitsPerTile = 2 ** 22
 const rowsPerTile = 2048
 
-/** A tile of logits: rows of hidden states by entries of a chunk of the head. */
+/** A tile of the matrix of logits: some rows of hidden states by some entries of a chunk of the head. */
 export interface Tile {
   readonly firstRow: number
   readonly rows: number
@@ -21,28 +21,28 @@ export interface Tile {
   readonly entries: number
 }
 
-/** Logits [rows, entries] of some rows of hidden states over some entries of a chunk of the head; valid during the call. */
+/** The logits of a tile, [rows, entries]. They are valid during the call only. */
 interface LogitsTile {
   readonly logits: Tensor2D
-  /** The slice of the head that they come from. */
+  /** The slice of the head that the logits were computed with. */
   readonly head: HeadChunk
   readonly firstRow: number
 }
 
 /**
- * Tiles of hidden states by entries of the head, so that no [N, V] matrix exists. Tiles have many rows and few entries of the vocabulary,
- * which is the better shape for a product, and use slices of the head without copying.
+ * Divides the logits into tiles of rows of hidden states by entries of the head, so that no [N, V] matrix exists. Tiles have many rows and
+ * few entries of the vocabulary, because products of that shape are faster. They use slices of the head without copying.
  */
 export function* tilesOf(rows: number, size: number): Generator<Tile> {
-  const most = Math.min(size, Math.floor(logitsPerTile / Math.min(rows, rowsPerTile)))
+  const width = Math.min(size, Math.floor(logitsPerTile / Math.min(rows, rowsPerTile)))
   for (let firstRow = 0; firstRow < rows; firstRow += rowsPerTile) {
-    for (let firstEntry = 0; firstEntry < size; firstEntry += most) {
-      yield { firstRow, rows: Math.min(rowsPerTile, rows - firstRow), firstEntry, entries: Math.min(most, size - firstEntry) }
+    for (let firstEntry = 0; firstEntry < size; firstEntry += width) {
+      yield { firstRow, rows: Math.min(rowsPerTile, rows - firstRow), firstEntry, entries: Math.min(width, size - firstEntry) }
     }
   }
 }
 
-/** The entries of a chunk of the head that a tile uses. Nothing is copied. The caller disposes of its tensors. */
+/** Slices a chunk of the head for a tile without copying. The caller disposes of the result's tensors. */
 export function headOf(chunk: HeadChunk, { firstEntry, entries }: Tile): HeadChunk {
   const weight: Tensor2D = slice(chunk.weight, [firstEntry, 0], [entries, -1])
   const bias: Tensor1D | undefined = chunk.bias && slice(chunk.bias, [firstEntry], [entries])
@@ -54,11 +54,11 @@ export interface HeadPass {
   /** Default: float32. */
   readonly products?: Products
   readonly signal?: AbortSignal | undefined
-  /** Results are only used to rank. A value that is not finite is no error, because the caller computes it again. */
+  /** Whether results are only used to rank. Then a value that is not finite is not an error, because the caller recomputes it. */
   readonly ranks?: boolean
 }
 
-/** Takes hidden states [N, D] through a chunk of the head tile by tile. Timers and messages are handled between tiles. */
+/** Takes hidden states [N, D] through a chunk of the head tile by tile. Between tiles, timers and messages are handled. */
 export async function forEachTile(
   hidden: Tensor2D,
   chunk: HeadChunk,
@@ -75,14 +75,16 @@ export async function forEachTile(
   }
 }
 
-/** The token after each position within its window. The last position repeats its own; the caller must leave it out. */
+/**
+ * The token that follows each position within its window. The last position of a window gets its own token, so the caller must ignore it.
+ */
 export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
   return ids.map((id, i) => (i % tokens === tokens - 1 ? id : (ids[i + 1] ?? id)))
 }
 
 /**
- * Negative log-likelihood of each target under its row of final hidden states: hidden [N, D], targets [N], result [N] in nats.
- * Sums are kept in float64.
+ * The negative log-likelihood of each target under its row of final hidden states: hidden [N, D], targets [N], result [N], in nats.
+ * Sums are in float64.
  */
 export async function tokenLosses(
   vocabulary: Vocabulary,
@@ -101,22 +103,25 @@ export async function allTokenLosses(
   targets: Int32Array,
   how: HeadPass = {},
 ): Promise<Float64Array[]> {
-  const own = hidden.map(() => new Float64Array(targets.length))
+  const targetLogits = hidden.map(() => new Float64Array(targets.length))
   const logSums = await throughHead(vocabulary, hidden, how, (chunk) => {
-    for (const [index, rows] of hidden.entries()) addTargetLogits(own[index] as Float64Array, rows, targets, chunk)
+    for (const [index, rows] of hidden.entries()) addTargetLogits(targetLogits[index] as Float64Array, rows, targets, chunk)
   })
   return logSums.map((sums, index) => {
-    const losses = sums.map((sum, row) => sum - at(at(own, index), row))
+    const losses = sums.map((sum, row) => sum - at(at(targetLogits, index), row))
     if (!how.ranks) requireFinite(losses, 'The likelihood of the text')
     return losses
   })
 }
 
-/** Log of the sum of exponents of each row's logits over the vocabulary: hidden [N, D], result [N]. */
+/**
+ * The logarithm of the sum of each row's exponentials of logits over the vocabulary, for several matrices of hidden states [N, D]: [N]
+ * each.
+ */
 export const logNormalizers = (vocabulary: Vocabulary, hidden: readonly Tensor2D[], how: HeadPass = {}): Promise<Float64Array[]> =>
   throughHead(vocabulary, hidden, how, () => undefined)
 
-/** Logs of sums of exponents. Calls `look` with each chunk of the head. */
+/** Computes these logarithms, and calls `look` with each chunk of the head on the way. */
 async function throughHead(
   vocabulary: Vocabulary,
   hidden: readonly Tensor2D[],
@@ -143,7 +148,7 @@ function addTiles(own: Float64Array, hidden: Tensor2D, chunk: HeadChunk, signal:
   return forEachTile(hidden, chunk, { signal }, ({ logits, firstRow }) => addLogSums(own, logSumExponents(logits), firstRow))
 }
 
-/** The same by one operation, which stores no logits. */
+/** Does the same by one operation, which stores no logits. */
 function addPacked(own: Float64Array, hidden: Tensor2D, { packed, bias, cap }: PackedHead): void {
   addLogSums(own, logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, bias, cap))))
 }
@@ -154,8 +159,8 @@ function addLogSums(own: Float64Array, more: Float64Array, firstRow = 0): void {
   })
 }
 
-/** Writes the logits of the targets that are in the chunk: hidden [N, D], targets [N]. */
-export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
+/** Writes the logits of those targets [N] that are in the chunk into `to` [N]. `hidden` is [N, D]. */
+export function addTargetLogits(to: Float64Array, hidden: Tensor2D, targets: Int32Array, chunk: HeadChunk): void {
   const size = chunk.weight.shape[0]
   const local = targets.map((id) => id - chunk.first)
   const logits = valuesOf(() => {
@@ -167,11 +172,14 @@ export function addTargetLogits(own: Float64Array, hidden: Tensor2D, targets: In
     return capValues(chunk.bias ? add<Tensor1D>(values, gather(chunk.bias, inside)) : values, chunk.cap)
   })
   local.forEach((id, row) => {
-    if (id >= 0 && id < size) own[row] = at(logits, row)
+    if (id >= 0 && id < size) to[row] = at(logits, row)
   })
 }
 
-/** log(sum(exp(row))) of each row of logits [N, V]. The maximum is subtracted only if the plain sum overflows or vanishes. */
+/**
+ * Computes log(sum(exp(row))) of each row of logits [N, V]. Without fused operations, the maximum is subtracted only if the plain sum
+ * overflows or vanishes.
+ */
 export function logSumExponents(logits: Tensor2D): Float64Array {
   const exponents = activeBackend().fused?.exponents
   if (exponents) return logsOf(valuesOf(() => exponents(logits)))
@@ -184,7 +192,7 @@ export function logSumExponents(logits: Tensor2D): Float64Array {
   return Float64Array.from(top, (value, row) => value + Math.log(rest[row] ?? Number.NaN))
 }
 
-/** Logs of sums given as pairs: the largest exponent, the sum relative to it. */
+/** Computes log(sum) from pairs: a logit m near the largest one, and the sum of exponentials relative to it. */
 function logsOf(pairs: ArrayLike<number>): Float64Array {
   return Float64Array.from({ length: pairs.length / 2 }, (_, row) => at(pairs, 2 * row) + Math.log(pairs[2 * row + 1] ?? Number.NaN))
 }

@@ -22,24 +22,25 @@ import { leastBytes, WeightStore } from './weights/residency.ts'
 import { Vocabulary } from './weights/vocabulary.ts'
 import { checkTensors } from './weights/weights.ts'
 
-/** An open model: read-only, shared by all views of it. */
+/** An open model. It is read-only, and all views of it share it. */
 export interface Model {
   readonly name: string
   readonly path: string
-  /** The quick key of its files when it was opened. */
+  /** The quick key of the model's files when it was opened. */
   readonly quickKey: string
   readonly checkpoint: Checkpoint
   readonly spec: DecoderSpec
   readonly store: WeightStore
   readonly vocabulary: Vocabulary
-  /** Which products are used for what. */
+  /** Which kind of products is used for which purpose. */
   readonly products: ProductsFor
-  /** What embedding and head leave of the budget, and the share of that for activations. */
+  /** The part of the memory budget that is left after embedding and head, if these stay in memory. */
   readonly freeBytes: number
-  /** Its memory budget. What is opened beside it may take no more. */
+  /** The memory budget of this model. Models opened beside it must not take more. */
   readonly memoryBytes: number
+  /** The share of `freeBytes` for activations. */
   readonly workspaceBytes: number
-  /** What work on the model keeps for later work, by name. It is dropped with the model. */
+  /** What one task keeps for later tasks on the same model, by name. It is disposed of with the model. */
   readonly kept: Map<string, Kept>
   close(): Promise<void>
 }
@@ -48,17 +49,17 @@ interface Kept {
   dispose(): void
 }
 
-/** What is kept with a model under a name. Created on first use. */
+/** Returns what is kept with a model under a name, and creates it on first use. */
 export function keptWith<T extends Kept>({ kept }: Pick<Model, 'kept'>, name: string, make: () => T): T {
   const known = kept.get(name) ?? make()
   kept.set(name, known)
   return known as T
 }
 
-/** The same open model with other products. */
+/** Returns the same open model with other kinds of products. */
 export const withProducts = (model: Model, products: ProductsFor): Model => ({ ...model, products })
 
-/** The share of the budget for activations if weights have to be streamed. */
+/** The share of the memory left after embedding and head that is reserved for activations. */
 const workspaceShare = 0.25
 
 interface OpenSpec {
@@ -67,7 +68,7 @@ interface OpenSpec {
   readonly pruned: PrunedLayout | undefined
 }
 
-/** Opens a checkpoint's config and tensors without reading weights. Throws a clear error for every kind of damage. */
+/** Opens a checkpoint and describes its model without reading weights. Throws an error that names the defect if anything is damaged. */
 export function openSpec(path: string): Promise<OpenSpec> {
   return underLimits(path, () => readWholeSpec(path))
 }
@@ -104,8 +105,8 @@ async function readPrunedLayout(folder: string): Promise<PrunedLayout | undefine
 }
 
 /**
- * Opens a model. `memoryBytes` limits weights and activations (default: most of the device's memory). Weights beyond it are streamed from
- * disk.
+ * Opens a model. `memoryBytes` limits the memory for weights and activations; by default, it is most of the device's memory. Weights that
+ * do not fit are streamed from disk.
  */
 export async function openModel(path: string, memoryBytes = usualMemory()): Promise<Model> {
   exposeGarbageCollection()
@@ -118,7 +119,7 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
     if (store.hasRoomToNarrow) vocabulary.offerNarrowHead(store.narrowRoom)
     const kept: Model['kept'] = new Map()
     if ((await quickKeyOf(path)) !== quickKey)
-      throw new EspalierError('conflict', `The model at ${path} was written while it was opened. Retry when nothing writes there.`)
+      throw new EspalierError('conflict', `The model at ${path} changed while it was being opened. Retry when no program is writing there.`)
     return {
       name: basename(checkpoint.path),
       path: checkpoint.path,
@@ -147,18 +148,18 @@ export async function openModel(path: string, memoryBytes = usualMemory()): Prom
 }
 
 /**
- * Most of the memory for computing: on a GPU with its own memory, most of what was free, because products and the runtime need some too;
- * otherwise most of the machine's, which other programs use too, or of this process's share of it.
+ * The default memory budget. On a GPU with its own memory, it is 80 % of what was free, because products and the runtime need some too.
+ * Otherwise it is 60 % of the machine's memory, which other programs use too, or of this process's share of it (`ESPALIER_MEMORY`).
  */
 export function usualMemory(): number {
   const free = deviceBytes()
   return Math.floor(free === undefined ? (Number(env.ESPALIER_MEMORY) || totalmem()) * 0.6 : free * 0.8)
 }
 
-/** The share of a memory budget for embedding and head. Larger ones are read in pieces. */
+/** Embedding and head stay in memory only up to this share of the budget. Larger ones are read in pieces. */
 export const vocabularyShare = 0.4
 
-/** Divides a memory budget among embeddings, weights, which need at least `least` bytes, and activations. */
+/** Divides a memory budget among embedding and head, other weights, which need at least `least` bytes, and activations. */
 export function divideMemory(
   spec: DecoderSpec,
   memoryBytes = usualMemory(),
@@ -172,7 +173,7 @@ export function divideMemory(
   return { vocabularyStays, left, storeBytes: left - workspaceBytes, workspaceBytes }
 }
 
-/** Throws if the model cannot even be streamed in this much memory. Reads headers only. */
+/** Throws if this much memory is not enough even for streaming the model. Reads headers only. */
 export async function checkMemory(path: string, memoryBytes = usualMemory()): Promise<void> {
   const { checkpoint, spec } = await openSpec(path)
   try {
@@ -182,7 +183,10 @@ export async function checkMemory(path: string, memoryBytes = usualMemory()): Pr
   }
 }
 
-/** The runtime holds weights outside the heap that V8 watches, so streaming asks for a collection itself. */
+/**
+ * Makes `gc` available. Weights are outside V8's heap, so V8 does not notice how much could be freed, and streaming must request
+ * collections.
+ */
 function exposeGarbageCollection(): void {
   if (globalThis.gc) return
   setFlagsFromString('--expose-gc')

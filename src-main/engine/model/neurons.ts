@@ -7,7 +7,7 @@ import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix, project } from '#engine/tensor/products.ts'
 import type { MlpWeights } from './weights/weights.ts'
 
-/** Neurons [N, I] from an MLP's input [N, D]. Packed weights take the stream and apply the norm, if there is one. */
+/** Computes the neurons [N, I] of an MLP. `x` [N, D] is its input; with packed weights, it is the stream, and the norm is applied here. */
 export function neuronsOf(
   x: Tensor2D,
   weights: MlpWeights<Matrix>,

@@ -8,23 +8,23 @@ import { runWindows } from './forward.ts'
 import type { ModelView } from './views/view.ts'
 import { blockOf, isAttention, type Part, partNames } from './weights/weights.ts'
 
-/** How many windows run again to find the place. */
-const looked = 4
+/** How many windows are run again to find where numbers were lost. */
+const rerunWindows = 4
 
 type Stage = Exclude<keyof PartActivations, 'experts' | 'more'>
 
-/** Adds to an error about lost numbers the block and the tensor where they were lost. Returns any other error unchanged. */
+/** Adds the block and the tensor where numbers were lost to an error about NaN or infinity. Returns any other error unchanged. */
 export async function locateOverflow(thrown: unknown, view: ModelView, windows: Windows): Promise<unknown> {
   const { message, details } = toErrorMessage(thrown)
   if (details?.notFinite !== true || windows.length === 0) return thrown
-  const found = await findOverflow(view, windows.slice(0, looked))
+  const found = await findOverflow(view, windows.slice(0, rerunWindows))
   if (!found) return thrown
   const { name, largest } = await largestTensor(view, found.part, found.stage)
   const place = `It began in block ${blockOf(found.part)}, with ${name}, whose largest entry is ${largest.toPrecision(3)}.`
   return new EspalierError('invalid', message.replace(overflowAdvice, `${place} ${overflowAdvice}`), details)
 }
 
-/** The first part of a pass, and its stage, that produces a value that is not finite. */
+/** Finds the first part of a pass that produces a value that is not finite, and the stage within it. */
 async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: Part; stage: Stage } | undefined> {
   let found: { part: Part; stage: Stage } | undefined
   const isLost = (x: Tensor | undefined) => x !== undefined && countNonFinite(x.dataSync() as Float32Array) > 0
@@ -39,19 +39,19 @@ async function findOverflow(view: ModelView, windows: Windows): Promise<{ part: 
   return found
 }
 
-/** The tensor with the largest entry among those that produced the value. */
+/** Among the tensors that produced the value, finds the one with the largest entry. */
 async function largestTensor({ model, spec }: ModelView, part: Part, stage: Stage): Promise<{ name: string; largest: number }> {
   const last = isAttention(part) ? 'output' : 'down'
   const keys = Object.keys(partNames(spec, part))
-  const behind = keys.filter((key) => key === last || key.endsWith('.down'))
-  const of = { input: ['norm'], inner: keys.filter((key) => key !== last && key !== 'shortcut' && key !== 'norm'), output: behind }[stage]
+  const lastKeys = keys.filter((key) => key === last || key.endsWith('.down'))
+  const of = { input: ['norm'], inner: keys.filter((key) => key !== last && key !== 'shortcut' && key !== 'norm'), output: lastKeys }[stage]
   const names = of.flatMap((key) => partNames(spec, part)[key]?.weight ?? [])
-  let most = { name: 'the stream that it reads', largest: 0 }
+  let found = { name: 'the stream that it reads', largest: 0 }
   for (const name of names) {
     const largest = largestOf(await model.checkpoint.readFloat32(name))
-    if (largest > most.largest) most = { name, largest }
+    if (largest > found.largest) found = { name, largest }
   }
-  return most
+  return found
 }
 
 function largestOf(values: Float32Array): number {

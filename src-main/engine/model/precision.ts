@@ -5,15 +5,15 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { findHalfUnits } from '#engine/tensor/half-units.ts'
 import type { Products } from '#engine/tensor/products.ts'
 
-/** Which products a run uses for which purpose. */
+/** Which kind of products a run uses for which purpose. */
 export interface ProductsFor {
   /** Passes over windows whose results are used directly: norms, similarities, perplexity. */
   readonly passes: Products
-  /** A first look at candidates, of which those that could win are rescored; and what needs few digits, such as importances. */
+  /** A first score of candidates, of which those that could win are rescored; and results that need few digits, such as importances. */
   readonly ranking: Products
-  /** A closer look at those that could win. */
+  /** A more precise score of the candidates that could win. */
   readonly rescoring: Products
-  /** What decides if a closer look does not separate candidates. */
+  /** The final score of candidates that rescoring does not separate. */
   readonly deciding: Products
   /** Answers, token by token. */
   readonly answers: Products
@@ -27,7 +27,7 @@ const allIn = (products: Products): ProductsFor => ({
   answers: products,
 })
 
-/** Which products a precision means on a machine with matrix units. */
+/** Which products a precision stands for on a machine with matrix units. */
 export function productsOnUnits(precision: Precision): ProductsFor {
   if (precision === 'bfloat16') return allIn('bfloat16')
   const exact: ProductsFor = { ...allIn('thirds'), answers: 'float32' }
@@ -35,28 +35,33 @@ export function productsOnUnits(precision: Precision): ProductsFor {
 }
 
 /**
- * Which products a precision means on this machine. Three products of 16-bit operands are faster than one in float32 only with matrix
- * units.
+ * Which products a precision stands for on this machine. Only with matrix units (AMX) are three products of 16-bit operands faster than one
+ * in float32.
  */
 export function productsFor(precision: Precision): ProductsFor {
   if (precision === 'bfloat16' || activeBackend().halves?.units === 'AMX') return productsOnUnits(precision)
   return precision === 'mixed' ? { ...allIn('float32'), ranking: 'bfloat16' } : allIn('float32')
 }
 
-/** What is computed with few digits, and of which nothing is computed again: large activations may not overflow. */
+/**
+ * The products for results that need few digits and are never recomputed. Where 16-bit operands are float16, these are the products of
+ * passes, because large activations would overflow float16.
+ */
 export function productsOfFewDigits({ ranking, passes }: ProductsFor): Products {
   return findHalfUnits()?.units.endsWith('float16') ? passes : ranking
 }
 
-/** Which products a recovery trains with. In 16 bits ggml would lose small gradients on a GPU, and was not timed. */
+/**
+ * Which products a recovery trains with. With ggml it is float32, because 16 bits would lose small gradients on a GPU, and were not timed.
+ */
 export function productsForTraining(): Products {
   return !activeBackend().name.startsWith('ggml') && findHalfUnits() ? 'bfloat16' : 'float32'
 }
 
 /**
- * The precision that a run is computed in on this machine. `auto` is `mixed` if the processor has matrix units, and float32 where only a
- * runtime has 16-bit products: they were not timed on a GPU, and gain little with ggml on a processor. Models that take no 16-bit operands
- * are computed in float32. Throws if the machine has no units for a requested precision.
+ * The precision in which a run is computed on this machine. `auto` is `mixed` if the processor has units for 16-bit operands. It is float32
+ * where only a runtime has 16-bit products, because these were not timed on a GPU, and gain little with ggml on a processor. Models that
+ * cannot use 16-bit operands are always computed in float32. Throws if the machine has no units for a requested precision.
  */
 export function resolvePrecision(wanted: PrecisionName, spec: DecoderSpec): Precision {
   if (!takesHalves(spec)) return 'float32'

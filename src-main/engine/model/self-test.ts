@@ -10,7 +10,8 @@ import { logSumExponents } from './likelihood.ts'
 import { productsFor } from './precision.ts'
 
 /**
- * The largest error of float32, relative to the largest value of a result. Products in reduced precision are off by a hundred times that.
+ * The largest error that is allowed for float32, relative to the largest value of a result. Products in reduced precision are off by about
+ * a hundred times as much.
  */
 const allowedError = 1e-5
 
@@ -34,7 +35,7 @@ const matrixOf = (values: Float32Array, height: number, width: number): Matrix =
   tensor: () => tensor2d(values, [height, width]),
 })
 
-/** The operations that decide, on numbers drawn from seed 0, each with the same computation in float64. */
+/** The operations on which decisions depend, applied to random numbers of seed 0, and the results that float64 gives. */
 function operations(): { title: string; run: () => ArrayLike<number>; expected: Float64Array }[] {
   const random = new PythonRandom(0)
   const x = matrix(rows, inner, random)
@@ -83,14 +84,14 @@ function operations(): { title: string; run: () => ArrayLike<number>; expected: 
   ]
 }
 
-/** The largest error of an operation, relative to the largest expected value; infinite if a value is not finite. */
+/** The largest error of an operation, relative to the largest expected value; the largest number if a result is not finite. */
 function errorOf(found: ArrayLike<number>, expected: Float64Array): number {
   const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
   const worst = expected.reduce((most, value, i) => Math.max(most, Math.abs((found[i] ?? Number.NaN) - value)), 0)
   return Number.isFinite(worst) ? worst / largest : Number.MAX_VALUE
 }
 
-/** Runs known operations in the active runtime. Returns the largest error and the operation that has it. */
+/** Runs the operations in the active runtime. Returns the largest error, which operation had it, and whether it is allowed. */
 export function checkOperations(): Pick<SelfTest, 'matches' | 'largestError' | 'worst'> {
   const errors = operations().map(({ title, run, expected }) => {
     let error = 0

@@ -23,37 +23,37 @@ import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
 import { isAttention, type MixtureWeights, type Part, type PartWeights } from './weights/weights.ts'
 
-/** Samples on their way through the parts: B samples of T tokens each, [B*T, D]. */
+/** B samples of T tokens each on their way through the parts, [B*T, D]. */
 export interface Stream {
   readonly batch: number
   readonly tokens: number
   residual: Residual
 }
 
-/** What may happen while streams pass a part. */
+/** Options and callbacks for streams that pass a part. */
 interface PassVisitor<S extends Stream> {
-  /** Other weights for this pass, in their own tensors, which are disposed of after it. */
+  /** Returns other weights for this pass, given the part's. They need their own tensors, which are disposed of after the pass. */
   replace?(weights: PartWeights): PartWeights | Promise<PartWeights>
-  /** Receives what the part reads and writes, stream by stream, valid during the call. */
+  /** Receives what the part reads and writes, for one stream after another. The tensors are valid during the call only. */
   observe?(stream: S, seen: PartActivations): void
-  /** Receives sums of the neurons of MLPs, stream by stream, valid during the call. */
+  /** Receives sums of the neurons of MLPs, for one stream after another. They are valid during the call only. */
   sumNeurons?(stream: S, sums: NeuronSums): void
-  /** Streams of equal length share products up to this many rows. Without it, each has its own. Observed streams are never joined. */
+  /** Streams of equal length are joined up to this many rows to share products. Default: not at all. Observed streams are never joined. */
   readonly joinUpTo?: number
-  /** For a mixture that is only observed: which experts run. */
+  /** Which experts of a mixture run, if it is only observed. */
   readonly only?: ((expert: number) => boolean) | undefined
-  /** Can end the pass between two streams, or between two experts that are read one by one. */
+  /** Can abort the pass between two streams, or between two experts that are read one by one. */
   readonly signal?: AbortSignal | undefined
-  /** The places in sequences of the one stream's rows. New keys, values and memories are stored there. */
+  /** The sequences and positions of the rows of the only stream. New keys, values and memories are stored there. */
   readonly past?: Past
 }
 
-/** Handles timers and messages. Cancelling and heartbeats depend on it. */
+/** Lets the process handle timers and messages, on which cancelling and heartbeats depend. */
 export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 /**
- * The one loop over weights: it leases a part, takes every stream through it, and releases it. Forward passes, variants, rotations and
- * sessions decide which streams pass which part, and observe; `products` says how parts multiply.
+ * The only loop over weights: it leases a part's weights, takes every stream through the part, and releases the weights. Forward passes,
+ * variants, rotations and sessions decide which streams pass which part, and observe them. `products` is the kind of products in parts.
  */
 export class Walk {
   readonly products: Products
@@ -63,8 +63,8 @@ export class Walk {
   readonly #tables = new Map<number, ReadonlyMap<Rotary, RotaryTables>>()
 
   /**
-   * With `keepsPacked`, weights are packed once and stay packed, for walks of few rows. Models that take no 16-bit operands are computed in
-   * float32.
+   * With `keepsPacked`, weights are packed once and stay packed, which suits walks of few rows. Models that cannot use 16-bit operands are
+   * computed in float32.
    */
   constructor(view: ModelView, products: Products = 'float32', { keepsPacked = false } = {}) {
     this.products = productsOf(view, products)
@@ -73,12 +73,12 @@ export class Walk {
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
-  /** Whether a pass packs the weights of its part, so that several streams should pass together. */
+  /** Whether each pass packs the part's weights, so that it is worth passing several streams together. */
   get packsWeights(): boolean {
     return this.#halves !== undefined
   }
 
-  /** The stream of `batch` samples before the first part; ids [B*T]. */
+  /** Embeds ids [B*T]. Returns the stream of `batch` samples before the first part. */
   async embed(ids: Int32Array, batch: number): Promise<Stream> {
     const x = await this.#view.model.vocabulary.embed(ids)
     return { batch, tokens: ids.length / batch, residual: { x, source: x.clone() } }
@@ -93,7 +93,7 @@ export class Walk {
     })
   }
 
-  /** Shows the input of a part's last projection, and stops there: the streams stay before the part. */
+  /** Runs a part only up to the input of its last projection, which the visitor observes. The streams stay before the part. */
   async look<S extends Stream>(part: Part, streams: readonly S[], visitor: PassVisitor<S>): Promise<void> {
     await this.#withWeights(part, visitor, async (weights) => {
       if (readsExperts(weights)) {
@@ -107,7 +107,7 @@ export class Walk {
     })
   }
 
-  /** Takes streams past a part from the inputs of its last projection, one for each, which `look` showed. */
+  /** Completes a part for streams, given the input of its last projection for each, which `look` showed. */
   async complete<S extends Stream>(part: Part, streams: readonly S[], inners: readonly Tensor2D[], visitor: PassVisitor<S>): Promise<void> {
     await this.#withWeights(part, visitor, async (weights) => {
       await oneByOne(streams, visitor, (stream, index) => {
@@ -123,25 +123,25 @@ export class Walk {
     use: (weights: PartWeights<Matrix>) => Promise<void>,
   ): Promise<void> {
     const leased = await this.lease(part, replace !== undefined)
-    let own: PartWeights | undefined
+    let replaced: PartWeights | undefined
     try {
-      own = await replace?.(leased as PartWeights)
-      if (!own) await use(leased)
+      replaced = await replace?.(leased as PartWeights)
+      if (!replaced) await use(leased)
     } finally {
       this.release(part, leased)
     }
-    if (!own) return
+    if (!replaced) return
     try {
-      await use(own)
+      await use(replaced)
     } finally {
-      disposePart(own)
+      disposePart(replaced)
     }
   }
 
-  /** Weights of a part in the form of its products, or `whole` in float32, until `release`. */
-  async lease(part: Part, whole = false): Promise<PartWeights<Matrix>> {
+  /** Leases the weights of a part until `release`, in the form that `products` takes, or in float32 if `inFloat32` is set. */
+  async lease(part: Part, inFloat32 = false): Promise<PartWeights<Matrix>> {
     const next = this.#view.following(part)
-    return this.#halves && !whole ? this.#halves.lease(part, next) : this.#view.lease(part, next)
+    return this.#halves && !inFloat32 ? this.#halves.lease(part, next) : this.#view.lease(part, next)
   }
 
   release(part: Part, weights: PartWeights<Matrix>): void {
@@ -173,7 +173,7 @@ export class Walk {
     }
   }
 
-  /** Moves streams past a part that they passed side by side. */
+  /** Moves streams past a part that they passed together, given the joined streams before and after it. */
   #advance<S extends Stream>(part: Part, streams: readonly S[], before: Residual, after: Tensor2D): void {
     const { spec } = this.#view
     const [only] = streams
@@ -185,8 +185,8 @@ export class Walk {
     let first = 0
     for (const stream of streams) {
       const rows = stream.batch * stream.tokens
-      const own: Tensor2D = slice(after, [first, 0], [rows, -1])
-      stream.residual = advance(part, stream.residual, own, spec)
+      const ofStream: Tensor2D = slice(after, [first, 0], [rows, -1])
+      stream.residual = advance(part, stream.residual, ofStream, spec)
       first += rows
     }
     after.dispose()
@@ -207,13 +207,15 @@ export class Walk {
     }
   }
 
-  /** Rotary tables of placed rows by block. Created here, because they outlive a part. */
+  /**
+   * Returns the rotary tables of placed rows for a block. They are created here, outside the parts' `tidy`, because they outlive a part.
+   */
   #tablesAfter(past: Past): (block: number) => RotaryTables {
     for (const rotary of this.#rotaries) past.tables(rotary)
     return (block) => past.tables(this.#rotaries[block] as Rotary)
   }
 
-  /** Rotary tables of a length by block, created once per walk. */
+  /** Returns the rotary tables for a block and this many tokens. They are created once per walk. */
   #tablesFor(tokens: number): (block: number) => RotaryTables {
     const tables =
       this.#tables.get(tokens) ?? new Map([...new Set(this.#rotaries)].map((rotary) => [rotary, rotaryTables(rotary, 0, tokens)]))
@@ -233,20 +235,23 @@ export class Walk {
   }
 }
 
-/** The same call, with sums of neurons taken from what a part shows of them. */
+/** Returns a call that computes the sums of neurons, if they are wanted, from the neurons that a part shows its observer. */
 function observingSums(part: Part, call: CallContext): CallContext {
   const { sumNeurons, batch, tokens } = call
   if (!sumNeurons || isAttention(part)) return call
   return { ...call, observe: ({ inner }) => sumNeurons((of) => columnSums(inner, batch, tokens, of)) }
 }
 
-/** With routers, the last digits of a token's scores decide which experts it meets, so split operands are not precise enough. */
+/**
+ * The kind of products for a view. In a router, the last digits of scores decide which experts a token chooses, so split operands are not
+ * precise enough.
+ */
 function productsOf({ takesHalves, spec }: ModelView, products: Products): Products {
   if (!takesHalves) return 'float32'
   return products === 'split' && spec.router ? 'thirds' : products
 }
 
-/** Acts on one item after the other, and lets messages in between them. */
+/** Acts on one item after another. Between items, timers and messages are handled, and an abort takes effect. */
 async function oneByOne<T>(items: readonly T[], { signal }: { signal?: AbortSignal | undefined }, act: (item: T, index: number) => void) {
   for (let index = 0; index < items.length; index++) {
     if (index > 0) await breathe()
@@ -255,25 +260,25 @@ async function oneByOne<T>(items: readonly T[], { signal }: { signal?: AbortSign
   }
 }
 
-/** Neighbours that may run as one larger batch, in order. */
+/** Groups neighbouring streams that may run as one larger batch, in order. */
 function joinable<S extends Stream>(streams: readonly S[], { joinUpTo = 0, observe, sumNeurons }: PassVisitor<S>): S[][] {
   const groups: S[][] = []
   let rows = 0
   for (const stream of streams) {
-    const own = stream.batch * stream.tokens
+    const count = stream.batch * stream.tokens
     const group = groups.at(-1)
-    if (group && !observe && !sumNeurons && group[0]?.tokens === stream.tokens && rows + own <= joinUpTo) {
+    if (group && !observe && !sumNeurons && group[0]?.tokens === stream.tokens && rows + count <= joinUpTo) {
       group.push(stream)
-      rows += own
+      rows += count
     } else {
       groups.push([stream])
-      rows = own
+      rows = count
     }
   }
   return groups
 }
 
-/** Joins streams side by side. A single one is returned unchanged. */
+/** Concatenates streams. A single stream is returned unchanged, not copied. */
 function joinResiduals(residuals: readonly Residual[]): Residual {
   const [only] = residuals
   if (only && residuals.length === 1) return only

@@ -10,13 +10,13 @@ export interface RotaryFactors {
   long?: Float32Array
 }
 
-interface Turned {
+interface RotaryShape {
   readonly size: number
   readonly wholeYarn: false | undefined
 }
 
 /** Builds the part of a config that describes how rotary frequencies are scaled. Throws an Error for an unknown kind of scaling. */
-export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, wholeYarn }: Turned): Record<string, unknown> {
+export function readScaling(metadata: Metadata, factors: RotaryFactors, { size, wholeYarn }: RotaryShape): Record<string, unknown> {
   const original = metadata.optionalNumber('rope.scaling.original_context_length')
   const trained = original ? { original_max_position_embeddings: original } : {}
   if (factors.frequencies) return { rope_scaling: describeFrequencies(factors.frequencies, metadata, size) }

@@ -7,19 +7,19 @@ import { isHalf, type Matrix } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import type { AttentionWeights, MlpWeights } from '../weights/weights.ts'
 
-/** Settings of a part, besides its weights. */
+/** The settings of a part, besides its weights. */
 interface StepOf {
-  /** Rows of the call that run it. */
+  /** The rows of the call that run this part. */
   readonly rows: readonly number[]
   readonly hidden: number
-  /** Factor on the addition to the stream. */
+  /** The factor on the output that is added to the stream. */
   readonly scale: number
-  /** Whether a parallel MLP after it reads the block's input. */
+  /** Whether a parallel MLP follows, which still reads the block's input. */
   readonly keepsSource: boolean
 }
 
 interface MlpStep extends StepOf {
-  /** By row, the factors on its neurons, [I]: 0 for those that its plan removed. Undefined for a row that keeps all. */
+  /** For each row, the factors on the neurons, [I]: 0 for neurons that the row's plan removed. Undefined for a row that keeps all. */
   readonly masks?: readonly (Tensor1D | undefined)[]
 }
 
@@ -33,7 +33,10 @@ interface AttentionStep extends StepOf {
 
 const none = -1
 
-/** Parts of the decoder in the form that `native/kernels/decode-kernel.h` reads, part after part, each tensor named once. */
+/**
+ * Parts of the decoder in the form that `native/kernels/decode-kernel.h` reads, one after another. Each tensor is listed once and referred
+ * to by index.
+ */
 export class DecodeParts implements DecodedParts {
   readonly #steps: number[] = []
   readonly #numbers: number[] = []
@@ -42,28 +45,31 @@ export class DecodeParts implements DecodedParts {
   readonly tensors: Tensor[] = []
   readonly halves: Tensor[] = []
   readonly #places = new Map<Tensor, number>()
-  /** By the place of rotary tables, a block that uses them. */
+  /** By the index of rotary tables in `tensors`, a block that uses them. */
   readonly #tables = new Map<number, number>()
   #settled = true
 
   get steps(): Int32Array {
-    return this.#whole().steps
+    return this.#typedLists().steps
   }
 
   get numbers(): Float32Array {
-    return this.#whole().numbers
+    return this.#typedLists().numbers
   }
 
   get lists(): Int32Array {
-    return this.#whole().lists
+    return this.#typedLists().lists
   }
 
-  /** Whether all weights are in the form that later calls will read, so that these parts also serve the next token. */
+  /**
+   * Whether all weights are in their final form, with smaller copies where these will exist, so that the next token can use these parts
+   * too.
+   */
   get isSettled(): boolean {
     return this.#settled
   }
 
-  /** Puts the rotary tables of another call in place of the first one's. */
+  /** Replaces the rotary tables by those of another call. */
   useTables(of: (block: number) => RotaryTables): void {
     for (const [place, block] of this.#tables) {
       const { cosine, sine } = of(block)
@@ -132,7 +138,7 @@ export class DecodeParts implements DecodedParts {
     this.#typed = undefined
   }
 
-  #whole() {
+  #typedLists() {
     this.#typed ??= {
       steps: Int32Array.from(this.#steps),
       numbers: Float32Array.from(this.#numbers),
@@ -171,7 +177,7 @@ export class DecodeParts implements DecodedParts {
     return place
   }
 
-  /** The place of the first of two adjacent tensors. */
+  /** Lists two tensors next to each other, and returns the index of the first. */
   #pair(first: Tensor, second: Tensor): number {
     const known = this.#places.get(first)
     if (known !== undefined) return known

@@ -11,7 +11,7 @@ import { breathe, type Walk } from '../walk.ts'
 import { type AttentionWeights, blockOf, isAttention, mlpOf, mlpOfWeights, type Part, type PartWeights } from '../weights/weights.ts'
 import { DecodeParts } from './decode-parts.ts'
 
-/** New tokens of sequences of one view. */
+/** A request to compute the new tokens of some sequences of one view. */
 export interface DecodeJob {
   readonly view: ModelView
   readonly walk: Walk
@@ -21,20 +21,20 @@ export interface DecodeJob {
   readonly signal?: AbortSignal | undefined
 }
 
-/** Bytes of weights that one operation reads. Between two operations a cancel can take effect. */
+/** The approximate bytes of weights that one operation reads. A cancel takes effect between two operations. */
 const bytesAtOnce = 2 ** 28
 
-/** Whether `rows` tokens are few enough, and the view simple enough, for the one operation that takes few rows through all parts. */
+/** Whether the fused operation that takes few rows through all parts can compute `rows` tokens of this view. */
 export function decodesRows({ spec, sliced, takesHalves, model }: ModelView, rows: number): boolean {
   const { fused } = activeBackend()
   // A parallel MLP must run with its attention, so both have to be in memory.
-  const whole = !spec.parallelResidual || !model.store.streams
-  return fused?.decode !== undefined && rows <= fewRows && whole && !spec.delta && !spec.router && !sliced && takesHalves
+  const blocksFit = !spec.parallelResidual || !model.store.streams
+  return fused?.decode !== undefined && rows <= fewRows && blocksFit && !spec.delta && !spec.router && !sliced && takesHalves
 }
 
 /**
- * Runs tokens of views of one model together and reads each weight once for all that share it. Returns the stream after the last part, [N,
- * D].
+ * Runs tokens of several views of one model together, and reads each weight once for all views that share it. Returns the stream after the
+ * last part, [N, D].
  */
 export async function decodeRows(jobs: readonly DecodeJob[]): Promise<Tensor2D> {
   const { view } = jobs[0] as DecodeJob
@@ -83,13 +83,13 @@ interface DecodeCall {
   tablesOf(block: number): RotaryTables
 }
 
-/** The rows of a call that belong to one of its jobs. */
+/** The indices of the rows that belong to one of a call's jobs. */
 function rowsOf(jobs: readonly DecodeJob[], index: number): number[] {
   const first = jobs.slice(0, index).reduce((sum, { ids }) => sum + ids.length, 0)
   return Array.from((jobs[index] as DecodeJob).ids, (_, row) => first + row)
 }
 
-/** Groups of whole blocks that one operation reads; single parts if weights are streamed. */
+/** Divides the parts into groups that one operation computes: whole blocks, or single parts if weights are streamed. */
 function blocksAtOnce({ model, spec }: ModelView): Part[][] {
   const bytes = 4 * spec.hidden * (4 * spec.hidden + 3 * spec.intermediate)
   const blocks = Math.max(1, Math.floor(bytesAtOnce / bytes))
@@ -102,7 +102,7 @@ interface Leased {
   readonly job: PlacedJob
   readonly part: Part
   readonly weights: PartWeights<Matrix>
-  /** Whether these are the model's own weights, some of whose neurons the view keeps. */
+  /** Whether these are the model's whole weights, although the view may keep only some of their neurons. */
   readonly whole: boolean
 }
 
@@ -130,10 +130,13 @@ async function runBlocks(
   }
 }
 
-/** What the last call of a walk was made of, by its first part. The next token of a sequence mostly needs the same. */
+/**
+ * The steps of a walk's last call, by their first part, and what they were made of. The next token of a sequence usually needs the same
+ * steps.
+ */
 const lastSteps = new WeakMap<Walk, Map<Part, { readonly madeOf: readonly unknown[]; readonly steps: DecodeParts }>>()
 
-/** Parts in the form of the operation: those of the walk's last call, if nothing but positions changed. */
+/** Makes the steps of the operation, or reuses those of the walk's last call if only positions have changed since. */
 function stepsOf(leased: readonly [Leased, ...Leased[]], call: DecodeCall): DecodeParts {
   const [{ job, part }] = leased
   const madeOf = leased.flatMap((one) => [one.weights, one.job.rows.length, besidesWeights(one)])
@@ -145,20 +148,20 @@ function stepsOf(leased: readonly [Leased, ...Leased[]], call: DecodeCall): Deco
     return last.steps
   }
   const steps = new DecodeParts()
-  for (const own of Map.groupBy(leased, (one) => one.part).values()) {
-    for (const sharing of Map.groupBy(own, ({ weights }) => weights.attention ?? weights.mlp).values()) addStep(steps, sharing, call)
+  for (const ofPart of Map.groupBy(leased, (one) => one.part).values()) {
+    for (const sharing of Map.groupBy(ofPart, ({ weights }) => weights.attention ?? weights.mlp).values()) addStep(steps, sharing, call)
   }
   if (steps.isSettled) ofWalk.set(part, { madeOf, steps })
   return steps
 }
 
-/** The tensors that a part reads beside weights and rotary tables: keys and values, or a mask of neurons. */
+/** What a part reads besides weights and rotary tables: keys and values, or a mask of neurons. */
 function besidesWeights({ job, part, whole }: Leased): unknown {
   if (isAttention(part)) return job.cache.of(blockOf(part))
   return whole ? job.view.maskOf(part) : undefined
 }
 
-/** Whether reading the model's whole MLP is faster than reading what each view keeps of it. */
+/** Whether reading the model's whole MLP once is less than reading what each view keeps of it. */
 function shareWhole(part: Part, jobs: readonly PlacedJob[]): boolean {
   const [first] = jobs
   if (!first || isAttention(part) || jobs.some(({ walk, view }) => walk.products !== 'float32' || !view.neuronsOf(part).shared))
@@ -178,12 +181,12 @@ function giveBack({ job, part, weights, whole }: Leased): void {
   else job.walk.release(part, weights)
 }
 
-/** Adds a part with one set of weights, on the rows of all jobs that share it. */
+/** Adds a step that runs a part, with one set of weights, on the rows of all jobs that share these weights. */
 function addStep(steps: DecodeParts, sharing: readonly Leased[], call: DecodeCall): void {
   const { part, weights } = sharing[0] as Leased
   const { spec } = call
   if (weights.attention) {
-    // In a parallel block the MLP reads what the attention read. If the MLP was removed, the next block begins.
+    // In a parallel block, the MLP reads what the attention read. If a job's MLP was removed, its next block begins.
     const mlpFollows = ({ job }: Leased) => spec.parallelResidual && job.view.has(mlpOf(blockOf(part)))
     for (const [keepsSource, some] of Map.groupBy(sharing, mlpFollows)) addAttention(steps, weights.attention, some, keepsSource, call)
     return

@@ -4,20 +4,22 @@ import { keptWith, type Model } from '../model.ts'
 import type { ModelView } from '../views/view.ts'
 import { DecodingSession, type HeldSequence } from './session.ts'
 
-/** A prompt with its answer, as far as the model has read them. */
+/** The tokens of a prompt and its answer that the model has read. */
 interface KeptSequence extends HeldSequence {
-  /** Which plan and which products read it. */
+  /** Identifies the plan and the kind of products with which the tokens were read. */
   readonly reader: string
   readonly ids: readonly number[]
   readonly bytes: number
 }
 
-/** The share of the workspace that kept keys and values may take. */
+/** The share of the workspace that kept keys and values may use. */
 const keptShare = 0.25
-/** Shared beginnings shorter than this are not worth looking for. */
+/** Common beginnings of fewer tokens than this are not reused. */
 const worthwhile = 8
 
-/** Keys and values of the last answers. A prompt that begins with one of them, such as the next turn of a chat, continues from there. */
+/**
+ * The keys and values of the last answers. A prompt that begins like one of them, such as the next turn of a chat, continues from there.
+ */
 export class KeptAnswers {
   readonly #sequences: KeptSequence[] = []
   readonly #roomBytes: number
@@ -26,7 +28,7 @@ export class KeptAnswers {
     this.#roomBytes = workspaceBytes * keptShare
   }
 
-  /** A session for a prompt, and how many of its tokens it has already read: never the last one, which must be fed. */
+  /** Starts a session for a prompt. `known` is how many of its tokens the session has already read; the last one must always be fed. */
   begin(view: ModelView, prompt: readonly number[]): { session: DecodingSession; known: number } {
     const reader = readerOf(view)
     let best: KeptSequence | undefined
@@ -41,8 +43,8 @@ export class KeptAnswers {
   }
 
   /**
-   * Keeps what a session has read of these tokens. The oldest are dropped to make room. The state of a DeltaNet cannot be cut back to an
-   * earlier position.
+   * Keeps what a session has read of these tokens, and drops the oldest answers to make room. Models with DeltaNets keep nothing, because
+   * their state cannot be cut back to an earlier position.
    */
   keep(view: ModelView, ids: readonly number[], session: DecodingSession): void {
     if (view.spec.delta) return
@@ -63,7 +65,7 @@ export class KeptAnswers {
   }
 }
 
-/** The kept answers of a model. */
+/** The kept answers of a model, created on first use. */
 export const keptAnswers = (model: Model): KeptAnswers => keptWith(model, 'answers', () => new KeptAnswers(model))
 
 const readerOf = ({ plan, model }: ModelView): string =>

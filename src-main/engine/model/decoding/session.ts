@@ -8,46 +8,46 @@ import { breathe, Walk } from '../walk.ts'
 import { type DecodeJob, decodeRows, decodesRows } from './decode-rows.ts'
 import { decodeTogether, logitsOf } from './together.ts'
 
-/** What sessions that continue each other share. */
+/** What a session and its forks share. */
 interface Shared {
   readonly walk: Walk
   readonly cache: KeyValueSlots
   sessions: number
 }
 
-/** The slots of a sequence's positions, and the cache that holds them. */
+/** A sequence: the slots of its positions, and the cache that they belong to. */
 export interface HeldSequence {
   readonly cache: KeyValueSlots
   readonly slots: readonly number[]
 }
 
-/** Tokens that follow the first `after` tokens of another line, which is fed with them. */
+/** A line of tokens that continues the first `after` tokens of an earlier line of the same call, whose index is `from`. */
 export interface Branch {
   readonly from: number
   readonly after: number
   readonly ids: Int32Array
 }
 
-/** Rows of logits [rows, V] in memory at once. */
+/** The maximum number of rows of logits in memory at once. */
 const rowsAtOnce = 64
 
-/** Sequences that grow token by token. Keys and values of what was read are kept; sequences share those of common beginnings. */
+/** Sequences that grow token by token. The keys and values of tokens already read are kept, and shared where sequences begin equally. */
 export class DecodingSession {
   readonly #view: ModelView
   readonly #shared: Shared
   #sequences: number[][] = []
-  /** Positions of a sequence that were read completely. A cancelled feed leaves empty slots. */
+  /** The positions of each sequence that were read completely. A cancelled feed leaves slots without keys and values behind. */
   #read = 0
   readonly #memories = new Map<number, DeltaMemory>()
 
-  /** `products` default to those of answers. */
+  /** `products` defaults to the model's products for answers. */
   constructor(view: ModelView, { products = view.model.products.answers, shared }: { products?: Products; shared?: Shared } = {}) {
     this.#view = view
     this.#shared = shared ?? { walk: new Walk(view, products, { keepsPacked: true }), cache: new KeyValueSlots(view.spec), sessions: 0 }
     this.#shared.sessions++
   }
 
-  /** A session of one sequence that starts with the positions of another one of the same view. */
+  /** Starts a session with one sequence, which continues another sequence of the same view. */
   static after(view: ModelView, { cache, slots }: HeldSequence): DecodingSession {
     const shared = { walk: new Walk(view, view.model.products.answers, { keepsPacked: true }), cache: cache.hold(), sessions: 0 }
     const session = new DecodingSession(view, { shared })
@@ -56,15 +56,17 @@ export class DecodingSession {
     return session
   }
 
-  /** What was read of the first sequence, to keep beyond the session. The caller must release the slots and dispose of the cache. */
+  /**
+   * Returns what was read of the first sequence, to keep it beyond the session. The caller must release its slots and dispose of its cache.
+   */
   hold(): HeldSequence {
     const { cache } = this.#shared
     return { cache: cache.hold(), slots: cache.share((this.#sequences[0] ?? []).slice(0, this.#read)) }
   }
 
   /**
-   * Feeds `tokens` more ids to each of `batch` sequences, ids [batch * tokens] in order. Returns the logits after the last one of each,
-   * `batch` arrays of V. A session keeps its batch; `select` changes it.
+   * Feeds the same number of ids to each of `batch` sequences, ids [batch * tokens] in order. Returns the logits after each sequence's last
+   * token: `batch` arrays of V. The batch of a session stays the same unless `select` changes it.
    */
   async feed(ids: Int32Array, batch: number, signal?: AbortSignal): Promise<Float32Array[]> {
     const tokens = ids.length / batch
@@ -84,8 +86,9 @@ export class DecodingSession {
   }
 
   /**
-   * Final hidden states of lines of tokens of any length, in one pass and without the session's sequences: [N, D], line after line. A line
-   * may continue the beginning of an earlier one, which is then not computed again.
+   * Computes the final hidden states of lines of tokens in one pass: [N, D], line after line. Lines may have different lengths, and a line
+   * may continue the beginning of an earlier one, which is then not computed again. The session's own sequences are neither used nor
+   * changed.
    */
   async hiddenOfBranches(lines: readonly Branch[], signal?: AbortSignal): Promise<Tensor2D> {
     const { cache } = this.#shared
@@ -101,7 +104,7 @@ export class DecodingSession {
     }
   }
 
-  /** Feeds one sequence and reads the logits after each of its tokens from `first` on, in order. */
+  /** Feeds one sequence, and calls `read` with the logits after each of its tokens, starting with the token at index `first`. */
   async feedAlong(ids: Int32Array, first: number, read: (logits: Float32Array) => void, signal?: AbortSignal): Promise<void> {
     const hidden = await this.#hiddenOf(this.#place([ids.length]), ids, signal, (x) => x)
     this.#read += ids.length
@@ -118,15 +121,15 @@ export class DecodingSession {
     }
   }
 
-  /** Slots for new positions of the sequences. Creates the sequences if there are none yet. */
+  /** Assigns slots to new positions of the sequences. Creates the sequences if there are none yet. */
   #place(tokens: readonly number[]): PlacedSequence[] {
     if (this.#sequences.length === 0) this.#sequences = tokens.map(() => [])
     if (this.#sequences.length !== tokens.length)
       throw new Error(`A session of ${this.#sequences.length} sequences was fed ${tokens.length}.`)
     return this.#sequences.map((slots, index) => {
-      const own = tokens[index] as number
-      slots.push(...this.#shared.cache.take(own))
-      return { slots, tokens: own }
+      const count = tokens[index] as number
+      slots.push(...this.#shared.cache.take(count))
+      return { slots, tokens: count }
     })
   }
 
@@ -168,7 +171,7 @@ export class DecodingSession {
     }
   }
 
-  /** Continues with the given sequences of the batch, in that order. A sequence may be named more than once. */
+  /** Continues with the given sequences of the batch, in this order. A sequence may be given more than once. */
   select(sequences: readonly number[]): void {
     if (sequences.length === this.#sequences.length && sequences.every((sequence, place) => sequence === place)) return
     const { cache } = this.#shared
@@ -179,7 +182,7 @@ export class DecodingSession {
     for (const [block, memory] of memories) this.#memories.set(block, memory)
   }
 
-  /** A new session that continues from here with the given sequences; this one does not change. */
+  /** Returns a new session that continues from here with the given sequences. This session does not change. */
   fork(sequences: readonly number[]): DecodingSession {
     const session = new DecodingSession(this.#view, { shared: this.#shared })
     session.#sequences = sequences.map((sequence) => this.#shared.cache.share(this.#sequences[sequence] as number[]))
@@ -223,7 +226,7 @@ function joined(arrays: readonly Int32Array[]): Int32Array {
   return all
 }
 
-/** The last row of each of `count` sequences of equal length. */
+/** Selects the last row of each of `count` sequences of equal length. */
 function lastRows(x: Tensor2D, count: number): Tensor2D {
   const tokens = x.shape[0] / count
   return gather(x, tensor1d(Int32Array.from({ length: count }, (_, index) => (index + 1) * tokens - 1)))

@@ -7,7 +7,7 @@ import { breathe } from '../walk.ts'
 import { headLogits, type Vocabulary } from '../weights/vocabulary.ts'
 import { type DecodeJob, decodeRows } from './decode-rows.ts'
 
-/** Tokens that wait to be decoded, and what receives their logits. */
+/** A request that waits to be decoded, and the functions that settle its promise. */
 interface Waiting {
   readonly job: DecodeJob
   resolve(logits: Float32Array[]): void
@@ -17,8 +17,8 @@ interface Waiting {
 let waiting: Waiting[] = []
 
 /**
- * The logits after the last new token of each sequence. Requests made at the same time, by columns side by side, are computed together,
- * because reading weights takes most of the time.
+ * Returns the logits after the last new token of each sequence. Requests made at the same time, for instance by columns of the playground,
+ * are computed together, because reading weights takes most of the time.
  */
 export function decodeTogether(job: DecodeJob): Promise<Float32Array[]> {
   return new Promise((resolve, reject) => {
@@ -28,15 +28,15 @@ export function decodeTogether(job: DecodeJob): Promise<Float32Array[]> {
 }
 
 async function decodeWaiting(): Promise<void> {
-  const asked = waiting
+  const requests = waiting
   waiting = []
-  for (const group of groupsOf(asked)) {
+  for (const group of groupsOf(requests)) {
     try {
       const logits = await decodeGroup(group)
       for (const { job, resolve, reject } of group) {
-        const own = logits.splice(0, job.sequences.length)
+        const ofJob = logits.splice(0, job.sequences.length)
         if (job.signal?.aborted) reject(job.signal.reason)
-        else resolve(own)
+        else resolve(ofJob)
       }
     } catch (error) {
       for (const { reject } of group) reject(error)
@@ -44,10 +44,10 @@ async function decodeWaiting(): Promise<void> {
   }
 }
 
-/** Groups of one model that are computed the same way, each small enough for the kernels for few rows. */
-function groupsOf(asked: readonly Waiting[]): Waiting[][] {
+/** Groups requests by model and kind of products. Each group is small enough for the operations on few rows. */
+function groupsOf(requests: readonly Waiting[]): Waiting[][] {
   const groups: Waiting[][] = []
-  for (const one of asked) {
+  for (const one of requests) {
     const { model } = one.job.view
     const fitting = groups.find((group) => {
       const other = (group[0] as Waiting).job.view.model
@@ -72,7 +72,7 @@ async function decodeGroup(group: readonly Waiting[]): Promise<Float32Array[]> {
   }
 }
 
-/** The row of the last token of each sequence. */
+/** Selects the row of the last token of each sequence. */
 function lastRows(x: Tensor2D, group: readonly Waiting[]): Tensor2D {
   let last = -1
   const rows = group
@@ -84,7 +84,7 @@ function lastRows(x: Tensor2D, group: readonly Waiting[]): Tensor2D {
   return rows.length === x.shape[0] ? x : gather(x, tensor1d(Int32Array.from(rows)))
 }
 
-/** Logits of final hidden states [N, D]: N arrays of V. */
+/** Computes the logits of final hidden states [N, D]: N arrays of V. */
 export async function logitsOf(vocabulary: Vocabulary, hidden: Tensor2D): Promise<Float32Array[]> {
   const [count] = hidden.shape
   let rows: Float32Array[] = []
@@ -92,13 +92,13 @@ export async function logitsOf(vocabulary: Vocabulary, hidden: Tensor2D): Promis
     if (count <= fewRows) await groupStored(chunk)
     const logits = valuesOf(() => headLogits(hidden, chunk)) as Float32Array
     const size = chunk.weight.shape[0]
-    const own = Array.from({ length: count }, (_, row) => logits.subarray(row * size, (row + 1) * size))
+    const ofChunk = Array.from({ length: count }, (_, row) => logits.subarray(row * size, (row + 1) * size))
     if (size === vocabulary.size) {
-      rows = own
+      rows = ofChunk
       return
     }
-    if (rows.length === 0) rows = own.map(() => new Float32Array(vocabulary.size))
-    for (const [row, values] of own.entries()) rows[row]?.set(values, chunk.first)
+    if (rows.length === 0) rows = ofChunk.map(() => new Float32Array(vocabulary.size))
+    for (const [row, values] of ofChunk.entries()) rows[row]?.set(values, chunk.first)
   })
   return rows
 }

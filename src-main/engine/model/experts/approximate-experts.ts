@@ -6,8 +6,8 @@ import type { BlockLayout } from '#engine/architectures/spec.ts'
 const lists = z.record(z.string().regex(/^(0|[1-9]\d*)$/), z.array(z.number().int().nonnegative()))
 
 /**
- * The blocks of a model whose config lists experts that are vectors, as vLLM's expert substitution does; undefined if there is no such
- * list.
+ * Returns the blocks of a model whose config lists experts that are constant vectors, as vLLM's expert substitution writes it. Returns
+ * undefined if the config has no such list.
  */
 export function approximateBlocks(config: Readonly<Record<string, unknown>>): BlockLayout[] | undefined {
   const given = (config.text_config as Record<string, unknown> | undefined)?.approximate_experts ?? config.approximate_experts
@@ -18,16 +18,16 @@ export function approximateBlocks(config: Readonly<Record<string, unknown>>): Bl
   const { blocks } = readSpec({ ...config })
   const unknown = Object.keys(read.data).find((block) => blocks[Number(block)]?.experts === undefined)
   if (unknown !== undefined)
-    throw new EspalierError('invalid', `config.json: "approximate_experts" names block ${unknown}, which is no mixture of this model.`)
+    throw new EspalierError('invalid', `config.json: "approximate_experts" names block ${unknown}, which is not a mixture in this model.`)
   return blocks.map((block, index) => {
-    const own = read.data[index]
-    if (!own?.length) return block
+    const listed = read.data[index]
+    if (!listed?.length) return block
     const experts = block.experts ?? 0
-    const constants = [...new Set(own)].sort((one, other) => one - other)
-    if (constants.length < own.length || constants.some((expert) => expert >= experts) || constants.length === experts)
+    const constants = [...new Set(listed)].sort((one, other) => one - other)
+    if (constants.length < listed.length || constants.some((expert) => expert >= experts) || constants.length === experts)
       throw new EspalierError(
         'invalid',
-        `config.json: "approximate_experts" lists ${own.join(', ')} in block ${index}; numbers below ${experts} are allowed, each once, and not all.`,
+        `config.json: "approximate_experts" lists ${listed.join(', ')} in block ${index}. List numbers below ${experts}, each once, and not all of them.`,
       )
     return { ...block, constants }
   })

@@ -20,30 +20,30 @@ import { neuronsOf } from '../neurons.ts'
 import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '../weights/weights.ts'
 import { chooseExperts } from './router.ts'
 
-/** What one expert sees of a pass: the tokens that chose it. */
+/** One expert's activations in a pass, for the tokens that chose it. */
 export interface ExpertActivations {
   readonly expert: number
-  /** Rows of the part's input, ascending, and the factors on its output for them. */
+  /** The rows of the part's input that chose it, ascending, and the factors on its output for them. */
   readonly rows: Int32Array
   readonly gates: Float32Array
-  /** Its input [n, D], its neurons [n, I], and its output [n, D] before the factor. A constant only has an output. */
+  /** Its input [n, D], its neurons [n, I], and its output [n, D] before the factors. A constant has only an output. */
   readonly input?: Tensor2D
   readonly inner?: Tensor2D
   readonly output: Tensor2D
 }
 
-/** Tokens on their way through a mixture: the chosen experts, and where each token is among their rows. */
+/** Tokens on their way through a mixture: the experts that ran, and where each token is among their rows. */
 export interface RoutedExperts {
   readonly experts: readonly ExpertActivations[]
-  /** [N, k], by token, in the order of its experts' numbers: the token's places in the concatenated rows of all experts. */
+  /** For each token, its indices in the concatenated rows of all experts, in the order of its experts' numbers: [N, k]. */
   readonly places: Int32Array
   readonly chosen: number
   readonly weights: MixtureWeights<Matrix>
 }
 
-/** Which experts the tokens of a mixture go to. */
+/** Which experts the tokens of a mixture chose. */
 interface Routes {
-  /** By expert number: rows of the input, ascending, and the factors on its output for them. */
+  /** By expert number: the rows of the input that chose it, ascending, and the factors on its output for them. */
   readonly experts: ReadonlyMap<number, Pick<ExpertActivations, 'rows' | 'gates'>>
   readonly places: Int32Array
 }
@@ -57,21 +57,21 @@ function chooseRoutes(input: Tensor2D, weights: MixtureWeights<Matrix>, kind: Ro
   const places = new Int32Array(numbers.length)
   const met = new Int32Array(numbers.length / kind.chosen)
   let place = 0
-  const experts = [...slots.entries()].flatMap(([expert, own]): [number, { rows: Int32Array; gates: Float32Array }][] => {
-    if (own.length === 0) return []
-    const rows = Int32Array.from(own, (slot) => Math.floor(slot / kind.chosen))
+  const experts = [...slots.entries()].flatMap(([expert, taken]): [number, { rows: Int32Array; gates: Float32Array }][] => {
+    if (taken.length === 0) return []
+    const rows = Int32Array.from(taken, (slot) => Math.floor(slot / kind.chosen))
     for (const row of rows) {
       places[row * kind.chosen + at(met, row)] = place++
       met[row] = at(met, row) + 1
     }
-    return [[expert, { rows, gates: Float32Array.from(own, (slot) => gates[slot] as number) }]]
+    return [[expert, { rows, gates: Float32Array.from(taken, (slot) => gates[slot] as number) }]]
   })
   return { experts: new Map(experts), places }
 }
 
 /**
- * Runs each expert on the tokens that chose it, so its weights are read once. Experts that no token chose, or that are not in `only`, are
- * not touched.
+ * Runs each expert on the tokens that chose it, so that its weights are read once. Experts that no token chose, or that `only` excludes, do
+ * not run.
  */
 export function routeTokens(
   input: Tensor2D,
@@ -83,9 +83,9 @@ export function routeTokens(
   const { experts, places } = chooseRoutes(input, weights, kind)
   const wanted = [...experts].filter(([expert]) => only(expert))
   const run = wanted.map(([expert, route]): ExpertActivations => {
-    const own = weights.experts[expert] as ExpertWeights
-    if (isUnread(own)) throw new Error(`Expert ${expert} is not in memory.`)
-    return { expert, ...route, ...runExpert(input, route.rows, own, spec) }
+    const ofExpert = weights.experts[expert] as ExpertWeights
+    if (isUnread(ofExpert)) throw new Error(`Expert ${expert} is not in memory.`)
+    return { expert, ...route, ...runExpert(input, route.rows, ofExpert, spec) }
   })
   return { experts: run, places, chosen: kind.chosen, weights }
 }
@@ -99,16 +99,16 @@ function runExpert(
   spec: DecoderSpec,
 ): Pick<ExpertActivations, 'input' | 'inner' | 'output'> {
   if (isConstant(expert)) return { output: tile(reshape<Rank.R2>(expert.constant, [1, -1]), [rows.length, 1]) }
-  const own: Tensor2D = rows.length === input.shape[0] ? input : gather(input, tensor1d(rows, 'int32'))
-  const inner = neuronsOf(own, expert, spec)
-  return { input: own, inner, output: project(inner, expert.down, expert.downBias) }
+  const chosen: Tensor2D = rows.length === input.shape[0] ? input : gather(input, tensor1d(rows, 'int32'))
+  const inner = neuronsOf(chosen, expert, spec)
+  return { input: chosen, inner, output: project(inner, expert.down, expert.downBias) }
 }
 
 const scaleRows = ({ output, gates }: ExpertActivations): Tensor2D => mul<Tensor2D>(output, tensor2d(gates, [gates.length, 1]))
 
 /**
- * The output of a mixture [N, D]: the outputs of a token's experts, each times its factor, summed in the order of their numbers, and the
- * shared expert's.
+ * Computes the output of a mixture, [N, D]. For each token, adds the outputs of its experts, each times its factor, in the order of their
+ * numbers, and then the output of the shared expert, if there is one.
  */
 export function combineExperts(input: Tensor2D, { experts, places, chosen, weights }: RoutedExperts, spec: DecoderSpec): Tensor2D {
   const scaled = experts.map(scaleRows)
@@ -131,7 +131,7 @@ export class ExpertSums {
   readonly #input: Tensor2D
   readonly #weights: MixtureWeights<Matrix>
   readonly #spec: DecoderSpec
-  /** Sums of outputs for each token so far, [N, D]. */
+  /** For each token, the sum of its experts' outputs so far: [N, D]. */
   readonly #sums: Float32Array
 
   /** Takes ownership of the input. */
@@ -144,8 +144,8 @@ export class ExpertSums {
   }
 
   /**
-   * Runs an expert on the tokens that chose it. Call it in the order of experts' numbers; the sums then equal those of `combineExperts`,
-   * bit by bit.
+   * Runs an expert on the tokens that chose it. Call this for experts in the order of their numbers, so that the sums equal those of
+   * `combineExperts` bit for bit.
    */
   add(expert: number, own: Exclude<ExpertWeights, UnreadExpert<Matrix>>, observe?: (seen: ExpertActivations) => void): void {
     const route = this.routes.get(expert)

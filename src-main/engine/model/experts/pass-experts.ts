@@ -9,7 +9,7 @@ import { disposePart } from '../weights/unpack.ts'
 import { isUnread, type MixtureWeights, type PartWeights } from '../weights/weights.ts'
 import { ExpertSums } from './mixture.ts'
 
-/** A stream before a mixture, and what its parts share. */
+/** A stream before a mixture, and the call that it belongs to. */
 interface Passing {
   readonly residual: Residual
   readonly call: CallContext
@@ -17,16 +17,16 @@ interface Passing {
 
 interface PassOptions {
   readonly signal?: AbortSignal | undefined
-  /** Shows the inputs to the observers, and stops there. */
+  /** Whether only the observers receive anything: the experts run, but the streams do not pass the mixture. */
   readonly looks?: boolean
 }
 
-/** Whether a part is a mixture whose experts have to be read one by one. */
+/** Whether a part is a mixture whose experts must be read one by one. */
 export const readsExperts = ({ mixture }: PartWeights<Matrix>): boolean => mixture?.experts.some(isUnread) ?? false
 
 /**
- * Takes streams through a mixture whose experts are read one by one, each once for all streams and only if a token chose it. Returns the
- * streams after it, which the caller disposes of. Observers see one expert per call.
+ * Takes streams through a mixture whose experts are read one by one. Each expert is read once for all streams, and only if a token chose
+ * it. Returns the streams after the mixture, which the caller disposes of. Observers see one expert per call.
  */
 export async function passExperts(
   weights: MixtureWeights<Matrix>,
@@ -39,16 +39,16 @@ export async function passExperts(
     for (const { residual, call } of passing) sums.push(new ExpertSums(inputOf(residual, weights, call), weights, call.spec))
     await addExperts(weights, passing, sums, signal)
     for (const [index, { residual, call }] of passing.entries()) {
-      const own = at(sums, index)
-      if (looks) call.observe?.(seenBy(own, []))
-      else after.push(tidy(() => finish(own, weights, residual, call)))
+      const ofStream = at(sums, index)
+      if (looks) call.observe?.(seenBy(ofStream, []))
+      else after.push(tidy(() => finish(ofStream, weights, residual, call)))
     }
     return after
   } catch (error) {
     for (const x of after) x.dispose()
     throw error
   } finally {
-    for (const own of sums) own.dispose()
+    for (const ofStream of sums) ofStream.dispose()
   }
 }
 
@@ -72,8 +72,9 @@ async function addExperts(
     if (next && isUnread(next)) next.readAhead()
     try {
       for (const [place, { call }] of passing.entries()) {
-        const own = at(sums, place)
-        own.add(number, read ?? (expert as Exclude<typeof expert, { read: unknown }>), (seen) => call.observe?.(seenBy(own, [seen], true)))
+        const ofStream = at(sums, place)
+        const weights = read ?? (expert as Exclude<typeof expert, { read: unknown }>)
+        ofStream.add(number, weights, (seen) => call.observe?.(seenBy(ofStream, [seen], true)))
       }
     } finally {
       if (read) disposePart({ mlp: read })

@@ -6,7 +6,10 @@ export interface Choice {
   readonly gates: Float64Array
 }
 
-/** Chooses experts by the logits [N, E] of a router. Ties go to the lower number. Sums are in float64. */
+/**
+ * Chooses experts by the logits [N, E] of a router. Ties go to the lower number. Sums are in float64. `correction` is added to the scores
+ * for the choice only.
+ */
 export function chooseExperts(logits: Float32Array, experts: number, kind: RouterKind, correction?: ArrayLike<number>): Choice {
   const tokens = logits.length / experts
   const { chosen } = kind
@@ -27,31 +30,31 @@ export function chooseExperts(logits: Float32Array, experts: number, kind: Route
 
 function scoresOf(logits: Float32Array, { scores }: RouterKind): Float64Array {
   if (scores === 'sigmoid') return Float64Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)))
-  const most = logits.reduce((max, logit) => Math.max(max, logit), Number.NEGATIVE_INFINITY)
-  const shares = Float64Array.from(logits, (logit) => Math.exp(logit - most))
+  const highest = logits.reduce((max, logit) => Math.max(max, logit), Number.NEGATIVE_INFINITY)
+  const shares = Float64Array.from(logits, (logit) => Math.exp(logit - highest))
   const sum = shares.reduce((total, share) => total + share, 0)
   return shares.map((share) => share / sum)
 }
 
-/** Rules out the scores outside the best groups. A group counts by the sum of its two largest scores. */
+/** Excludes scores outside the best groups. Groups are compared by the sum of their two largest scores. */
 function insideGroups(scores: Float64Array, { count, open }: NonNullable<RouterKind['groups']>): Float64Array {
   const size = scores.length / count
   const ofGroup = (group: number) => scores.subarray(group * size, (group + 1) * size)
   const sums = Float64Array.from({ length: count }, (_, group) => {
-    const own = ofGroup(group)
-    return largest(own, 2).reduce((sum, expert) => sum + (own[expert] as number), 0)
+    const scoresInGroup = ofGroup(group)
+    return largest(scoresInGroup, 2).reduce((sum, expert) => sum + (scoresInGroup[expert] as number), 0)
   })
   const best = new Set(largest(sums, open))
   return scores.map((score, expert) => (best.has(Math.floor(expert / size)) ? score : Number.NEGATIVE_INFINITY))
 }
 
-/** Indices of the `count` largest values, largest first. */
+/** The indices of the `count` largest values, largest first. Of equal values, the lower index comes first. */
 function largest(values: Float64Array, count: number): number[] {
   const best: number[] = []
-  for (let place = 0; place < values.length; place++) {
-    let at = best.length
-    while (at > 0 && (values[place] as number) > (values[best[at - 1] as number] as number)) at--
-    if (at < count) best.splice(at, 0, place)
+  for (let index = 0; index < values.length; index++) {
+    let rank = best.length
+    while (rank > 0 && (values[index] as number) > (values[best[rank - 1] as number] as number)) rank--
+    if (rank < count) best.splice(rank, 0, index)
     if (best.length > count) best.pop()
   }
   return best

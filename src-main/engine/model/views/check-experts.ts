@@ -2,44 +2,48 @@ import { EspalierError } from '#contract/errors.ts'
 import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectures/spec.ts'
 
-/** Throws if a plan's experts of a block are not the model's, or too few for its router. */
+/** Throws if what a plan says about the experts of a block does not fit the model, or if it leaves too few experts for the router. */
 export function checkExperts(spec: DecoderSpec, block: number, mlp: Exclude<MlpPlan, 'removed'>): void {
   const { experts, constants, keptByExpert, expertScale } = mlp
   if (!experts && !constants && !keptByExpert && expertScale === undefined) return
   const { experts: count = 0, width } = layoutOf(spec, block)
   const wrong = (what: string) => new EspalierError('invalid', `The plan's experts of block ${block} do not fit: ${what}.`)
-  if (!spec.router || count === 0) throw wrong('its MLP is no mixture of experts')
+  if (!spec.router || count === 0) throw wrong('its MLP is not a mixture of experts')
   for (const list of [experts ?? [], constants ?? []]) requireAscending(list, count, wrong)
-  if (constants && !experts) throw wrong('it lists constants without the experts that stay')
+  if (constants && !experts) throw wrong('it lists constants, but not the experts that stay')
   const both = constants?.find((number) => experts?.includes(number))
   if (both !== undefined) throw wrong(`expert ${both} both stays and is a constant`)
-  const left = experts?.length ?? count
-  if (keptByExpert && keptByExpert.length !== left) throw wrong(`it lists neurons of ${keptByExpert.length} experts, ${left} stay`)
+  const remaining = experts?.length ?? count
+  if (keptByExpert && keptByExpert.length !== remaining)
+    throw wrong(`it lists neurons of ${keptByExpert.length} experts, but ${remaining} stay`)
   for (const kept of keptByExpert ?? []) {
     requireAscending(kept, width, wrong)
     if (kept.length !== keptByExpert?.[0]?.length || kept.length === 0) throw wrong('its experts must keep the same number of neurons')
   }
-  requireEnough(spec.router, { known: left + (constants?.length ?? 0), block })
+  requireEnough(spec.router, { known: remaining + (constants?.length ?? 0), block })
 }
 
 function requireAscending(list: readonly number[], limit: number, wrong: (what: string) => EspalierError): void {
   const bad = list.find((number, place) => number >= limit || (place > 0 && number <= (list[place - 1] ?? -1)))
-  if (bad !== undefined) throw wrong(`numbers must be ascending and below ${limit}, it has ${bad}`)
+  if (bad !== undefined) throw wrong(`numbers must be ascending and below ${limit}, but it has ${bad}`)
 }
 
-/** Throws if a router would have fewer experts than it picks, or groups that do not divide. */
+/** Throws if a router would know fewer experts than it needs, or could not divide them into equal groups. */
 function requireEnough(router: RouterKind, { known, block }: { known: number; block: number }): void {
   const { groups } = router
-  const least = fewestExperts(router)
-  if (known >= least && known % (groups?.count ?? 1) === 0) return
+  const needed = fewestExperts(router)
+  if (known >= needed && known % (groups?.count ?? 1) === 0) return
   const inGroups = groups ? `, in ${groups.count} groups of equal size` : ''
   throw new EspalierError(
     'infeasible',
-    `The plan leaves ${known} experts in block ${block}; its router needs at least ${least}${inGroups}. Remove fewer experts.`,
+    `The plan leaves ${known} experts in block ${block}; its router needs at least ${needed}${inGroups}. Remove fewer experts.`,
   )
 }
 
-/** The fewest experts that a mixture can have: what a router picks, in all groups that it may open, with two in each. */
+/**
+ * The fewest experts that a mixture can have. Without groups, it is the number that the router chooses. With groups, the open ones must
+ * hold that number, and each group needs at least two experts.
+ */
 export function fewestExperts({ chosen, groups }: Pick<RouterKind, 'chosen' | 'groups'>): number {
   return groups ? groups.count * Math.max(2, Math.ceil(chosen / groups.open)) : chosen
 }

@@ -12,8 +12,8 @@ import { gatherMlp } from './gather-mlp.ts'
 import { keptExperts } from './kept-experts.ts'
 
 /**
- * The remaining experts with their rows of the router, and `constants` [n, D] for experts that became a vector, all copied. What is scaled
- * is rounded to `dtype`, as it will be saved.
+ * Copies what a plan leaves of a mixture: the remaining experts and their rows of the router, with vectors from `constants` [n, D] for
+ * experts that became constant. Scaled weights are rounded to `dtype`, as they will be when saved. Unread experts are changed when read.
  */
 export function gatherMixture(
   weights: MixtureWeights,
@@ -39,8 +39,8 @@ export function gatherMixture(
         const expert = experts[one.number] as (typeof experts)[number]
         if (isConstant(expert)) return cloneTensors(expert)
         const change = (whole: MlpWeights): MlpWeights => {
-          const own = one.kept === 'all' ? cloneTensors(whole) : gatherMlp(whole, { kept: [...one.kept] })
-          return plan.expertScale === undefined ? own : scaleDown(own, plan.expertScale, dtype)
+          const gathered = one.kept === 'all' ? cloneTensors(whole) : gatherMlp(whole, { kept: [...one.kept] })
+          return plan.expertScale === undefined ? gathered : scaleDown(gathered, plan.expertScale, dtype)
         }
         if (!isUnread(expert)) return change(expert)
         const changes = one.kept !== 'all' || plan.expertScale !== undefined
@@ -55,7 +55,7 @@ function scaleDown(expert: MlpWeights, scale: number, dtype: FloatDtype): MlpWei
   return { ...expert, down: scaled(expert.down), ...(expert.downBias ? { downBias: scaled(expert.downBias) } : {}) }
 }
 
-/** An expert that is changed each time it is read. */
+/** Returns an expert to which `change` is applied each time that it is read. */
 export function changeExpert<M extends Matrix>(
   { read, readAhead }: UnreadExpert,
   change: (whole: MlpWeights) => MlpWeights<M>,

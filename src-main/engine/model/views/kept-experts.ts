@@ -1,23 +1,23 @@
 import type { MlpPlan } from '#contract/pruning/plan.ts'
 import { type BlockLayout, constantAt, isConstant, type MixtureTensors, type MlpTensors } from '#engine/architectures/spec.ts'
 
-/** An expert that a plan leaves in a mixture: one that the router still knows, in ascending order, perhaps as a vector. */
+/** An expert that a plan leaves in a mixture, because the router can still choose it. It may have become a constant vector. */
 export interface KeptExpert {
   readonly number: number
   readonly constant: boolean
-  /** Its kept neurons, in index order. */
+  /** The expert's kept neurons, in index order. */
   readonly kept: readonly number[] | 'all'
 }
 
-/** What a plan leaves of a mixture with `count` experts. */
+/** The experts that a plan leaves of `count`, in ascending order. */
 export function keptExperts(mlp: Exclude<MlpPlan, 'removed'>, count: number): KeptExpert[] {
-  const whole = mlp.experts ?? Array.from({ length: count }, (_, expert) => expert)
-  const own = whole.map((number, place): KeptExpert => ({ number, constant: false, kept: mlp.keptByExpert?.[place] ?? 'all' }))
+  const staying = mlp.experts ?? Array.from({ length: count }, (_, expert) => expert)
+  const experts = staying.map((number, place): KeptExpert => ({ number, constant: false, kept: mlp.keptByExpert?.[place] ?? 'all' }))
   const constants = (mlp.constants ?? []).map((number): KeptExpert => ({ number, constant: true, kept: 'all' }))
-  return [...own, ...constants].sort((a, b) => a.number - b.number)
+  return [...experts, ...constants].sort((a, b) => a.number - b.number)
 }
 
-/** The layout of a block with a mixture as a plan leaves it. */
+/** The layout that a plan leaves of a block with a mixture. */
 export function mixtureLayout(layout: BlockLayout, mlp: Exclude<MlpPlan, 'removed'>): BlockLayout {
   const kept = keptExperts(mlp, layout.experts ?? 0)
   const before = new Set(layout.constants)
@@ -30,15 +30,15 @@ export function mixtureLayout(layout: BlockLayout, mlp: Exclude<MlpPlan, 'remove
   }
 }
 
-/** A mixture's tensors for what a plan leaves. Experts that share a tensor follow each other in it. */
+/** The tensors of a mixture as a plan leaves it. If experts share a tensor, the remaining ones follow each other in it. */
 export function keptMixture(mixture: MixtureTensors, mlp: Exclude<MlpPlan, 'removed'>, hidden: number): MixtureTensors {
   const kept = keptExperts(mlp, mixture.experts.length)
-  const living = kept.filter(({ number, constant }) => !constant && !isConstant(mixture.experts[number] as MlpTensors))
+  const computing = kept.filter(({ number, constant }) => !constant && !isConstant(mixture.experts[number] as MlpTensors))
   const experts = kept.map((one, place): MixtureTensors['experts'][number] => {
     const expert = mixture.experts[one.number] as MixtureTensors['experts'][number]
     if (one.constant || isConstant(expert)) return constantAt(mixture, place, hidden)
     const width = one.kept === 'all' ? expert.up.rows : one.kept.length
-    return narrowed(expert, width, living.indexOf(one), living.length)
+    return narrowed(expert, width, computing.indexOf(one), computing.length)
   })
   return {
     ...mixture,

@@ -7,58 +7,70 @@ import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, partShapes } from '../weights/weights.ts'
 import { keptExperts } from './kept-experts.ts'
 
-/** What applying a plan needs of its tensors. */
+/** The part of `StoredTensors` that applying a plan needs. */
 export type PlanTensors = Pick<StoredTensors, 'tensors' | 'read' | 'readFloat32' | 'vector'>
 
-/** The plan's tensor that replaces a projection of a block: a weight [D, columns kept], or its bias [D]. */
+/** The name of the plan's tensor that replaces the last projection of a submodule: its weight [D, kept columns], or its bias [D]. */
 export const replacedName = (block: number, projection: Replaceable, kind: 'weight' | 'bias'): string =>
   `blocks.${block}.${projection}.${kind}`
 
-/** The plan's tensor that replaces the down projection of an expert, by the model's own number of it: [D, neurons kept]. */
+/**
+ * The name of the plan's tensor that replaces the down projection of an expert, [D, kept neurons]. `expert` is its number in the unpruned
+ * model.
+ */
 export const expertDownName = (block: number, expert: number): string => `blocks.${block}.experts.${expert}.down.weight`
 
-/** The submodule that a part is, as a plan names it. */
+/** The name that a plan has for a part's submodule. */
 const submoduleOf = (part: Part): Trainable => (isAttention(part) ? 'attention' : 'mlp')
 
-/** Whether all tensors of a part are among the plan's. */
+/** Whether the plan replaces all tensors of a part. */
 export const partReplaced = ({ blocks }: Plan, part: Part): boolean => blocks[blockOf(part)]?.replaced?.includes(submoduleOf(part)) ?? false
 
 /**
- * The name of the plan's tensor for one of a wholly replaced part, by its key in `partNames`. A norm that both submodules of a block read
- * through has one name.
+ * The name of the plan's tensor for one tensor of a wholly replaced part, given its key in `partNames`. If both submodules of a block share
+ * a norm, its name is the same for both.
  */
 export function trainedName({ parallelResidual, block }: DecoderSpec, part: Part, key: string): string {
   const shared = parallelResidual && /^norm(Bias)?$/.test(key) && block(blockOf(part)).mlpNorm === undefined
   return `blocks.${blockOf(part)}.${shared ? 'both' : submoduleOf(part)}.${key}`
 }
 
-/** The name of the plan's tensor for experts of a block that became vectors: [n, D], in the order of their numbers. */
+/** The name of the plan's tensor with the vectors that experts of a block became: [n, D], in the order of their numbers. */
 export const constantsName = (block: number): string => `blocks.${block}.experts.constants`
 
-/** Reads that tensor, which the caller disposes of. Throws if it is missing. */
+/** Reads that tensor, which the caller disposes of. Throws if it is missing or has the wrong size. */
 export async function readConstants(block: number, count: number, tensors: PlanTensors | undefined): Promise<Tensor2D> {
   const values = await tensors?.readFloat32(constantsName(block))
   if (!values || values.length % count !== 0)
-    throw new EspalierError('invalid', `The plan's tensor "${constantsName(block)}" is missing or not of ${count} rows. Prune again.`)
+    throw new EspalierError(
+      'invalid',
+      `The plan's tensor "${constantsName(block)}" is missing or does not have ${count} rows. Prune again.`,
+    )
   return tensor2d(values, [count, values.length / count])
 }
 
-/** The names of the plan's tensors for the norm before the head. */
+/** The name of the plan's tensor for the norm before the head. */
 export const finalNormName = (kind: 'weight' | 'bias'): string => `final.norm.${kind}`
 
-/** The 16-bit dtype of a stored tensor, else float32. Computed weights are rounded to it, so that a view equals what is saved. */
+/**
+ * The dtype of a stored tensor if it is a 16-bit one, otherwise F32. Computed weights are rounded to it, so that a view equals the saved
+ * model.
+ */
 export function storedDtype(checkpoint: { tensors: ReadonlyMap<string, { dtype: string }> }, name: string): FloatDtype {
   const dtype = checkpoint.tensors.get(name)?.dtype
   return dtype === 'F16' || dtype === 'BF16' ? dtype : 'F32'
 }
 
-/** The same for the down projections of a mixture's experts. */
+/** The same dtype for the down projections of a mixture's experts. */
 export function expertDtype(checkpoint: Parameters<typeof storedDtype>[0], spec: DecoderSpec, block: number): FloatDtype {
   const expert = spec.block(block).mixture?.experts.find((one) => !isConstant(one))
   return expert && !isConstant(expert) ? storedDtype(checkpoint, expert.down.weight) : 'F32'
 }
 
-/** Throws if a projection that the plan replaces is not among its tensors with the right shape. `blocks` is what the plan leaves. */
+/**
+ * Throws if a projection that the plan replaces was removed, or if its tensor is missing or has the wrong shape. `blocks` is what the plan
+ * leaves.
+ */
 export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
   checkTrained(spec, blocks, plan, tensors)
   for (const [block, { replaced = [] }] of plan.blocks.entries()) {
@@ -80,7 +92,7 @@ export function checkReplaced(spec: DecoderSpec, blocks: readonly BlockLayout[],
   }
 }
 
-/** The same for experts, any of which may keep its own projection. */
+/** Checks the down projections of experts. The plan need not replace those of all experts, but of at least one. */
 function checkExpertDowns(
   spec: DecoderSpec,
   plan: Plan,
@@ -88,11 +100,11 @@ function checkExpertDowns(
   { block, width }: { readonly block: number; readonly width: number },
 ): void {
   const found = replacedExperts(spec, plan, tensors, block)
-  if (found.length === 0) throw wrong(block, 'down', 'it has a tensor for none of its experts. Prune again')
+  if (found.length === 0) throw wrong(block, 'down', 'the plan has no tensor for any of its experts. Prune again')
   for (const { name } of found) requireShape(tensors, name, [spec.hidden, width])
 }
 
-/** The experts of a mixture whose down projections come from the plan: their indices among the remaining ones, and the tensors' names. */
+/** The experts whose down projections the plan replaces: their indices among the remaining experts, and the names of the tensors. */
 export function replacedExperts(
   spec: DecoderSpec,
   plan: Plan,
@@ -108,9 +120,9 @@ export function replacedExperts(
   })
 }
 
-/** The same for wholly replaced submodules and the norm before the head. */
+/** Checks wholly replaced submodules, and the norm before the head. */
 function checkTrained(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: Plan, tensors: PlanTensors | undefined): void {
-  const left = { ...spec, blocks }
+  const remaining = { ...spec, blocks }
   for (const [block, { replaced = [] }] of plan.blocks.entries()) {
     for (const one of replaced) {
       if (one !== 'attention' && one !== 'mlp') continue
@@ -118,7 +130,7 @@ function checkTrained(spec: DecoderSpec, blocks: readonly BlockLayout[], plan: P
       if (one === 'attention' ? !attention : width === 0)
         throw wrong(block, one, 'it is removed, so it cannot be replaced. Leave it out of `replaced`')
       const part = one === 'attention' ? attentionOf(block) : mlpOf(block)
-      for (const [key, shape] of Object.entries(partShapes(left, part))) requireShape(tensors, trainedName(spec, part, key), shape)
+      for (const [key, shape] of Object.entries(partShapes(remaining, part))) requireShape(tensors, trainedName(spec, part, key), shape)
     }
   }
   if (!plan.finalNorm) return
@@ -140,18 +152,18 @@ function requireShape(tensors: PlanTensors | undefined, name: string, expected: 
     throw new EspalierError('invalid', `The plan's tensor "${name}" has shape [${shape.join(', ')}]; it must be [${expected.join(', ')}].`)
 }
 
-/** The projection of a block that a repair replaces. */
+/** The last projection of a block's attention or MLP, which a repair replaces. */
 export const lastProjection = (spec: DecoderSpec, block: number, projection: Replaceable): Projection =>
   projection === 'output' ? spec.block(block).output : denseMlp(spec.block(block)).down
 
-/** A projection as stored after replacement: with the plan's kept columns. */
+/** A projection of the model, and the names of the plan's tensors that replace it, which have only the kept columns. */
 export interface ReplacedProjection {
   readonly projection: Projection
   readonly weight: string
   readonly bias: string | undefined
 }
 
-/** The replaced projection of a block, with the names of its tensors; undefined if the plan keeps the model's own. */
+/** Returns a block's projection with the names of the tensors that replace it, or undefined if the plan keeps the model's own. */
 export function replacedProjection(
   spec: DecoderSpec,
   plan: Plan,

@@ -3,17 +3,20 @@ import { plan } from '#contract/pruning/plan.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { modelTexts } from '#engine/checkpoint/model-files.ts'
 
-/** The file beside the weights of a model that stores only what remains. */
+/** The name of the file that describes a saved pruned model, beside its weights. */
 export const prunedLayoutFile = modelTexts.prunedLayout
 
 const count = z.number().int().nonnegative()
 
-/** What a saved pruned model says about itself: which submodules its tensors describe, and the plan that produced it. */
+/** The content of that file: the model's remaining submodules, and the plan that produced it. */
 export const prunedLayout = z.object({
   format: z.literal(1),
   parent: z.string(),
   method: z.string(),
-  /** What config.json would say in the family's words, if it has its own. Older folders keep the family's words there. */
+  /**
+   * The family's values of these config entries, if config.json has those of the module beside the weights. Older folders have the family's
+   * values in config.json.
+   */
   family: z.object({ model_type: z.string(), architectures: z.array(z.string()).optional() }).optional(),
   blocks: z
     .array(z.object({ attention: z.boolean(), width: count, experts: count.optional(), constants: z.array(count).readonly().optional() }))
@@ -22,14 +25,14 @@ export const prunedLayout = z.object({
   plan,
 })
 
-/** Entries of config.json that only the module beside the weights understands. */
-const moduleWords = ['auto_map', 'blocks_left', 'stream_width', 'stream_epsilon'] as const
+/** Entries of config.json that only the Python module beside the weights understands. */
+const moduleKeys = ['auto_map', 'blocks_left', 'stream_width', 'stream_epsilon'] as const
 
-/** The checkpoint with its config in the words of its family. */
+/** Returns the checkpoint with the config entries of its family instead of those of the module beside the weights. */
 export function inFamilyWords(checkpoint: Checkpoint, layout: PrunedLayout | undefined): Checkpoint {
   if (!layout?.family) return checkpoint
   const { architectures: _, ...config } = checkpoint.config
-  for (const word of moduleWords) delete config[word]
+  for (const key of moduleKeys) delete config[key]
   return {
     path: checkpoint.path,
     config: { ...config, ...layout.family },

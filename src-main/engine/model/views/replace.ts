@@ -38,7 +38,7 @@ interface Source {
   readonly tensors: PlanTensors | undefined
 }
 
-/** The weights with the plan's replacements for this part, copied; the same weights if it replaces nothing. */
+/** Copies weights with the plan's replacements for this part. Returns the same weights if the plan replaces nothing in it. */
 export async function replaceProjection(part: Part, weights: PartWeights, source: Source): Promise<PartWeights> {
   const { spec, plan, tensors } = source
   if (weights.mixture) return plan.blocks[blockOf(part)]?.replaced ? replaceExperts(weights.mixture, blockOf(part), source) : weights
@@ -54,7 +54,7 @@ async function replaceExperts(mixture: MixtureWeights, block: number, { spec, pl
   try {
     for (const { place, name } of replacedExperts(spec, plan, tensors, block)) {
       const read = async (): Promise<Tensor2D> => {
-        // The file holds them rounded to what the checkpoint would.
+        // The values were rounded to the checkpoint's type when they were stored.
         const values = (await tensors?.readFloat32(name)) as Float32Array
         return tensor2d(values, [spec.hidden, values.length / spec.hidden])
       }
@@ -67,10 +67,10 @@ async function replaceExperts(mixture: MixtureWeights, block: number, { spec, pl
   }
 }
 
-/** A down projection, or how to read that of an expert when it is needed. */
+/** A down projection, or a function that reads it when the expert is needed. */
 type Down = Tensor2D | (() => Promise<Tensor2D>)
 
-/** Copies of a mixture's weights with other down projections for the experts at these indices. */
+/** Copies a mixture's weights with new down projections for the experts at these indices. */
 function withDowns({ experts, ...others }: MixtureWeights, downs: ReadonlyMap<number, Down>): MixtureWeights {
   return {
     ...cloneTensors(others),
@@ -85,42 +85,42 @@ function withDowns({ experts, ...others }: MixtureWeights, downs: ReadonlyMap<nu
 const withDownLater = ({ read, ...expert }: UnreadExpert, readDown: () => Promise<Tensor2D>): UnreadExpert => ({
   ...expert,
   async read() {
-    const own = await read()
-    own.down.dispose()
+    const weights = await read()
+    weights.down.dispose()
     try {
-      return { ...own, down: await readDown() }
+      return { ...weights, down: await readDown() }
     } catch (error) {
-      disposePart({ mlp: own })
+      disposePart({ mlp: weights })
       throw error
     }
   },
 })
 
-/** A part whose tensors all come from the plan. */
+/** Reads a part whose tensors all come from the plan. */
 async function readTrained(part: Part, { spec, tensors }: Source): Promise<PartWeights> {
   const stored: Record<string, StoredValues> = {}
   for (const key of Object.keys(partShapes(spec, part))) {
     const name = trainedName(spec, part, key)
     const { shape = [] } = tensors?.tensors.get(name) ?? {}
-    // The file holds them rounded to what the checkpoint would.
+    // The values were rounded to the checkpoint's type when they were stored.
     stored[key] = { values: (await tensors?.readFloat32(name)) as Float32Array, shape }
   }
   return weightsOf(stored, spec, part)
 }
 
-/** The norm before the head, if it is among the plan's tensors. */
+/** Reads the norm before the head from the plan's tensors. */
 export function readFinalNorm(spec: DecoderSpec, tensors: PlanTensors): NormWeights {
   const vector = (kind: 'weight' | 'bias') => tensor1d(tensors.vector(finalNormName(kind)))
   return normOf(spec.norm, vector('weight'), spec.finalNorm.bias ? vector('bias') : undefined, spec.logitScale)
 }
 
-/** Copies of a part's weights with another last projection. Takes ownership of the given tensors. */
+/** Copies a part's weights with a new last projection, and takes ownership of the given tensors. */
 export function withProjection(weights: PartWeights, weight: Tensor2D, bias?: Tensor1D): PartWeights {
   if (weights.attention) return { attention: copyWith(weights.attention, { output: weight, ...(bias ? { outputBias: bias } : {}) }) }
   return { mlp: copyWith(mlpOfWeights(weights), { down: weight, ...(bias ? { downBias: bias } : {}) }) }
 }
 
-/** Rounded to the checkpoint's type, so that the view answers as the saved model does. */
+/** Reads the tensors that replace a projection, rounded to the checkpoint's type, so that the view equals the saved model. */
 async function readReplaced({ projection, weight, bias }: ReplacedProjection, { checkpoint, tensors }: Source): Promise<Tensor[]> {
   const names = bias === undefined ? [weight] : [weight, bias]
   const read = await Promise.all(names.map(async (name) => ({ name, values: await tensors?.readFloat32(name) })))

@@ -38,31 +38,33 @@ import {
 import { type PlanTensors, storedDtype } from './plan-tensors.ts'
 
 /**
- * SliceGPT (arXiv 2401.15024): the stream between submodules is rotated by an orthogonal matrix and keeps its first d coordinates. A
- * rotation [D, d] precedes each part that adds to its own stream: every part, or each block's attention if the MLP runs in parallel. After
- * the last part the stream has all D coordinates again.
+ * The name of the plan's rotation before a part. In SliceGPT (arXiv 2401.15024), the stream between submodules is rotated by an orthogonal
+ * matrix, and only its first d coordinates are kept. A rotation [D, d] precedes every part, or only each block's attention if the MLP runs
+ * in parallel. After the last part, the stream has all D coordinates again.
  */
 export const rotationName = (part: Part): string => `rotation.${part}`
-/** The rotation of embeddings: the first one, after the mean of each row is subtracted if the method does so. */
+/**
+ * The name of the rotation of embeddings. It equals the first rotation, with the mean of each row subtracted first if the method does so.
+ */
 export const embeddingRotationName = 'rotation.embedding'
 
-/** Parts with a rotation before them, in running order. */
+/** The parts that have a rotation before them, in running order. */
 export function rotatedParts(spec: DecoderSpec): Part[] {
   return spec.parallelResidual ? presentParts(spec).filter(isAttention) : presentParts(spec)
 }
 
-/** How one part of a sliced model is made from the dense one. */
+/** What turns a part of the dense model into one of the sliced model. */
 interface PartSlice {
-  /** [D, d]. */
+  /** The rotation before the part, [D, d]. */
   readonly input: Tensor2D
-  /** [D, d]; undefined if the output keeps all D coordinates. */
+  /** The rotation after the part, [D, d]; undefined if its output keeps all D coordinates. */
   readonly output: Tensor2D | undefined
-  /** Whether the part carries the stream into the next basis. A parallel MLP adds to what its attention carried. */
+  /** Whether the part also moves the stream into the next basis. A parallel MLP does not, because its attention has already done so. */
   readonly carries: boolean
   readonly epsilon: number
 }
 
-/** The weights of a part between two bases. Norm weights move into the projections; the norm keeps the dense width as its divisor. */
+/** Computes the weights of a part between two bases. Norm weights move into the projections; the norm still divides by the dense width. */
 export function slicePart(weights: PartWeights, spec: DecoderSpec, slice: PartSlice): PartWeights {
   const make = () =>
     weights.attention
@@ -110,17 +112,19 @@ interface Projected {
 const toColumn = (x: Tensor1D): Tensor2D => reshape(x, [-1, 1])
 const toVector = (x: Tensor2D): Tensor1D => reshape(x, [-1])
 
-/** A projection [R, D] after a norm as one [R, d] after the bare norm: x norm W = x (W norm.weight rotation), and its constant part. */
+/**
+ * Turns a projection [R, D] after a norm into a projection [R, d] after a norm without weights. The norm's weight and bias move into it.
+ */
 function readThrough(weight: Tensor2D, bias: Tensor1D | undefined, norm: NormWeights | undefined, { input }: PartSlice): Projected {
   const fused = norm?.weight ? mul<Tensor2D>(weight, norm.weight) : weight
   const shift = norm?.bias && toVector(matMul<Tensor2D>(weight, toColumn(norm.bias)))
-  const own = shift && bias ? add<Tensor1D>(bias, shift) : (shift ?? bias?.clone())
-  return { weight: matMul(fused, input), bias: own }
+  const total = shift && bias ? add<Tensor1D>(bias, shift) : (shift ?? bias?.clone())
+  return { weight: matMul(fused, input), bias: total }
 }
 
 /**
- * A projection [D, R] onto the stream as one [d, R] onto the rotated stream. If a layer norm follows, which subtracts means, the projection
- * subtracts them too.
+ * Turns a projection [D, R] onto the stream into a projection [d, R] onto the rotated stream. If the model has layer norms, which subtract
+ * means, the projection subtracts them instead.
  */
 function writeThrough(weight: Tensor2D, bias: Tensor1D | undefined, spec: DecoderSpec, { output }: PartSlice): Projected {
   const centre = spec.norm.kind === 'layer'
@@ -133,13 +137,13 @@ function writeThrough(weight: Tensor2D, bias: Tensor1D | undefined, spec: Decode
   }
 }
 
-/** The map from one basis into the next: [d, d], or [d, D] after the last part. */
+/** The matrix that moves the stream from one basis into the next: [d, d], or [d, D] for the last part. */
 function shortcutOf({ input, output, carries }: PartSlice): { shortcut?: Tensor2D } {
   if (!carries) return {}
   return { shortcut: output ? matMul<Tensor2D>(input, output, true, false) : transpose<Tensor2D>(input) }
 }
 
-/** Throws if a rotation that the plan needs is missing. */
+/** Throws if a rotation that the plan needs is missing or has the wrong shape. */
 export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors: PlanTensors | undefined): void {
   for (const name of [embeddingRotationName, ...rotatedParts(spec).map(rotationName)]) {
     const shape = tensors?.tensors.get(name)?.shape.join()
@@ -151,31 +155,31 @@ export function checkRotations(spec: DecoderSpec, { width }: SlicePlan, tensors:
   }
 }
 
-/** What slicing needs of a model. */
-interface Turned {
+/** The parts of a model that slicing needs. */
+interface Source {
   readonly spec: DecoderSpec
   readonly checkpoint: Checkpoint
   readonly vocabulary: Vocabulary
 }
 
-/** Computes the weights of a part between two bases, in the checkpoint's dtype. */
-export function sliceParts({ spec, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors) {
+/** Returns a function that computes the weights of parts between two bases, rounded to the checkpoint's dtype. */
+export function sliceParts({ spec, checkpoint }: Source, plan: SlicePlan, tensors: PlanTensors) {
   const order = rotatedParts(spec)
   const epsilon = plan.epsilon ?? spec.norm.epsilon
   return async (part: Part, weights: PartWeights): Promise<PartWeights> => {
-    const at = order.findLastIndex((rotated) => rotated <= part)
-    const next = order[at + 1]
+    const index = order.findLastIndex((rotated) => rotated <= part)
+    const next = order[index + 1]
     const output = next === undefined ? undefined : await readRotation(tensors, rotationName(next))
-    const input = await readRotation(tensors, rotationName(order[at] ?? part))
-    const exact = slicePart(weights, spec, { input, output, carries: order[at] === part, epsilon })
+    const input = await readRotation(tensors, rotationName(order[index] ?? part))
+    const exact = slicePart(weights, spec, { input, output, carries: order[index] === part, epsilon })
     input.dispose()
     output?.dispose()
     return roundPart(exact, storedDtype(checkpoint, denseMlp(spec.block(blockOf(part))).up.weight), spec)
   }
 }
 
-/** The vocabulary of a narrower stream: embeddings are rotated, and the final norm gets its new epsilon. */
-export function sliceVocabulary({ spec, vocabulary, checkpoint }: Turned, plan: SlicePlan, tensors: PlanTensors): Vocabulary {
+/** Makes the vocabulary of a sliced model: embeddings are rotated, and the final norm becomes an RMSNorm with the plan's epsilon. */
+export function sliceVocabulary({ spec, vocabulary, checkpoint }: Source, plan: SlicePlan, tensors: PlanTensors): Vocabulary {
   const finalNorm: NormWeights = { ...vocabulary.finalNorm, kind: 'rms', epsilon: plan.epsilon ?? spec.norm.epsilon }
   const dtype = storedDtype(checkpoint, spec.embedding)
   return vocabulary.rotated({ read: () => readRotation(tensors, embeddingRotationName), dtype }, finalNorm)
@@ -185,7 +189,10 @@ async function readRotation(tensors: PlanTensors, name: string): Promise<Tensor2
   return tensor2d(await tensors.readFloat32(name), tensors.tensors.get(name)?.shape as [number, number])
 }
 
-/** Queries are scaled when they are read, unless their norm is, so they are stored and rounded without the scale. */
+/**
+ * Rounds the weights of a part to a dtype. Queries are scaled when they are read, unless their norm is, but stored without the scale. So
+ * they are rounded without it.
+ */
 function roundPart(exact: PartWeights, dtype: FloatDtype, { keyValueHeads, headSize, scoreScale }: DecoderSpec): PartWeights {
   if (dtype === 'F32') return exact
   const scale = exact.attention?.queryNorm ? 1 : scoreScale

@@ -13,8 +13,8 @@ import { keptMixture, mixtureLayout } from './kept-experts.ts'
 import { rotatedParts } from './slice.ts'
 
 /**
- * The spec of the saved model that a plan leaves. Hidden channels that an MLP does not use still count in its sizes, because files hold
- * zeros there.
+ * The spec of the model that a plan leaves. Hidden channels that an MLP does not use are left out of its sizes, although files hold zeros
+ * there.
  */
 export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
   const blocks = spec.blocks.map((layout, index) => {
@@ -29,7 +29,7 @@ export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
 
 const untouched: BlockPlan = { attention: 'kept', mlp: { kept: 'all' } }
 
-/** What a plan leaves of a block. */
+/** The layout that a plan leaves of a block. */
 export function layoutAfter(layout: BlockLayout, { attention, mlp }: BlockPlan): BlockLayout {
   const attends = layout.attention && attention === 'kept'
   if (mlp === 'removed') return { ...layout, attention: attends, width: 0 }
@@ -41,7 +41,7 @@ const keptWidth = (width: number, { kept }: KeptMlp): number => (kept === 'all' 
 
 type KeptMlp = Exclude<MlpPlan, 'removed'>
 
-/** A block's tensors with an MLP as narrow as a plan makes it. If projections share a tensor, the second begins where the first ends. */
+/** A block's tensors with its MLP as narrow as a plan makes it. If gate and up share a tensor, up begins where gate ends. */
 function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan, hidden: number): BlockTensors {
   if (mlp === 'removed') return tensors
   if (tensors.mixture) return { ...tensors, mixture: keptMixture(tensors.mixture, mlp, hidden) }
@@ -57,9 +57,9 @@ function withMlpPlan(tensors: BlockTensors, mlp: MlpPlan, hidden: number): Block
   }
 }
 
-/** The spec of a model whose sliced weights were saved: narrower projections, shortcuts, and a head separate from the embedding. */
+/** The spec of a model whose sliced weights are saved. It has narrower projections, shortcuts, and a head separate from the embedding. */
 export function slicedSpec(dense: DecoderSpec, { width, epsilon }: SlicePlan): DecoderSpec {
-  // Embeddings are stored as they enter the stream: scaled and rotated.
+  // Embeddings are stored as they enter the stream, already scaled and rotated.
   const { embeddingScale: _scaledAlready, ...spec } = dense
   const rotated = rotatedParts(spec)
   const tied = spec.head.weight === spec.embedding
@@ -83,13 +83,13 @@ function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotate
   const { query, key, value, queryNorm, keyNorm, delta, output, attentionNorm, mlpNorm } = tensors
   const { gate, up, down } = denseMlp(tensors)
   const [attention, mlp] = [attentionOf(index), mlpOf(index)]
-  const behind = (part: number) => (rotated.some((later) => later > part) ? width : full)
+  const widthAfter = (part: number) => (rotated.some((later) => later > part) ? width : full)
   const prefix = /^(.*?\.\d+\.)/.exec(query.weight)?.[1] ?? `blocks.${index}.`
   const shortcut = (name: string, part: number): Projection => ({
     weight: `${prefix}${name}`,
     firstRow: 0,
     rows: width,
-    columns: behind(part),
+    columns: widthAfter(part),
   })
   return {
     ...(attentionNorm ? { attentionNorm: bareNorm(attentionNorm, width) } : {}),
@@ -99,11 +99,11 @@ function slicedBlock(tensors: BlockTensors, index: number, { width, full, rotate
     ...(queryNorm ? { queryNorm } : {}),
     ...(keyNorm ? { keyNorm } : {}),
     ...(delta ? { delta: narrowDelta(delta, width) } : {}),
-    output: { ...output, rows: behind(attention) },
+    output: { ...output, rows: widthAfter(attention) },
     ...(mlpNorm ? { mlpNorm: bareNorm(mlpNorm, width) } : {}),
     ...(gate ? { gate: { ...gate, columns: width } } : {}),
     up: { ...up, columns: width },
-    down: { ...down, rows: behind(mlp) },
+    down: { ...down, rows: widthAfter(mlp) },
     attentionShortcut: shortcut('attention_shortcut', attention),
     ...(rotated.includes(mlp) ? { mlpShortcut: shortcut('mlp_shortcut', mlp) } : {}),
   }
@@ -116,5 +116,5 @@ const narrowDelta = (delta: DeltaTensors, columns: number): DeltaTensors => ({
   rate: { ...delta.rate, columns },
 })
 
-/** A norm whose weights moved into the next projections. It stays as ones, so that a block has the tensors of its family. */
+/** A norm whose weights moved into the next projections. It is saved as ones, so that the block still has all tensors of its family. */
 const bareNorm = ({ weight }: NormTensors, size: number): NormTensors => ({ weight, size, ones: true })

@@ -17,32 +17,32 @@ import { readFinalNorm, replaceProjection } from './replace.ts'
 import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
 import { layoutAfter } from './sliced-spec.ts'
 
-/** How a view changes the weights of a part: copies, or the same weights if nothing changes. */
+/** Changes the weights of a part for a view. Returns changed copies, or the same weights if nothing changes. */
 type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
 
 interface ViewChanges {
   readonly plan?: Plan | undefined
   readonly change?: Change | undefined
-  /** The kept neurons of an MLP, if nothing else of it changes. */
+  /** Returns the kept neurons of an MLP. Only set if the plan replaces and slices nothing. */
   readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
-  /** Replaces the model's vocabulary; it belongs to the view. */
+  /** Replaces the model's vocabulary. It belongs to the view. */
   readonly vocabulary?: Vocabulary | undefined
 }
 
 /**
- * A model as a plan leaves it: the same weights, skipping what is removed and gathering what is kept. The model does not change, so it can
- * have many views at once.
+ * A model as a plan leaves it. The view uses the model's weights, skips removed parts and gathers kept neurons. The model does not change,
+ * so it can have many views at once.
  */
 export class ModelView {
   readonly model: Model
   readonly spec: DecoderSpec
   /** The remaining parts, in running order. */
   readonly parts: readonly Part[]
-  /** The plan of the view; undefined for the whole model. */
+  /** The plan of the view; undefined if it shows the whole model. */
   readonly plan: Plan | undefined
-  /** Whether its stream between submodules is in another basis. */
+  /** Whether the stream between submodules is in another basis (SliceGPT). */
   readonly sliced: boolean
-  /** Whether its weights can be packed into 16 bits. */
+  /** Whether the weights can be packed into 16 bits. */
   readonly takesHalves: boolean
   readonly #present: ReadonlySet<Part>
   readonly #change: Change | undefined
@@ -68,13 +68,14 @@ export class ModelView {
     return this.#present.has(part)
   }
 
-  /** How many neurons an MLP has in this view, and whether they are neurons of the model's own MLP. */
+  /** How many neurons an MLP has in this view, and whether they are unchanged neurons of the model's MLP (`shared`). */
   neuronsOf(part: Part): { readonly count: number; readonly shared: boolean } {
     return { count: layoutOf(this.spec, blockOf(part)).width, shared: this.#kept !== undefined }
   }
 
   /**
-   * 1 for each neuron of the model's MLP that this view keeps, 0 for the others, [I]; undefined if it keeps all. It belongs to the view.
+   * A vector [I] with 1 for each neuron of the model's MLP that this view keeps and 0 for all others, which belongs to the view. Undefined
+   * if the view keeps all neurons.
    */
   maskOf(part: Part): Tensor1D | undefined {
     const kept = this.#kept?.(part) ?? 'all'
@@ -84,52 +85,52 @@ export class ModelView {
     return made
   }
 
-  /** The part that runs after a part. After the last one, it is the first of the next walk. */
+  /** The part that runs after a part. After the last part, it is the first one, because the next walk starts there. */
   following(part: Part): Part | undefined {
     return this.parts[this.parts.indexOf(part) + 1] ?? this.parts[0]
   }
 
-  /** Weights of a part until `release`. */
+  /** Leases the weights of a part until `release`. */
   async lease(part: Part, next?: Part): Promise<PartWeights> {
     const known = this.#changed.get(part)
     if (known) return known
     const { store } = this.model
     const whole = await store.lease(part, next !== undefined && this.#changed.has(next) ? undefined : next)
     if (!this.#change) return whole
-    let own: PartWeights
+    let changed: PartWeights
     try {
-      own = await this.#change(part, whole)
+      changed = await this.#change(part, whole)
     } catch (error) {
       store.release(part, whole)
       throw error
     }
-    if (own === whole) return whole
+    if (changed === whole) return whole
     if (store.streams) {
       store.release(part, whole)
-      return own
+      return changed
     }
     store.exchange(part, whole)
-    return this.#settle(part, own)
+    return this.#settle(part, changed)
   }
 
-  /** Keeps changed weights, unless another borrower was first. */
-  #settle(part: Part, own: PartWeights): PartWeights {
+  /** Keeps changed weights for later leases, unless a concurrent lease has already done so. Returns the weights that are kept. */
+  #settle(part: Part, changed: PartWeights): PartWeights {
     const first = this.#changed.get(part)
-    if (first) disposePart(own)
+    if (first) disposePart(changed)
     else {
-      this.#changed.set(part, own)
+      this.#changed.set(part, changed)
       const { hasRoomToNarrow, narrowRoom } = this.model.store
       const kept = this.plan ? keptOf(this.plan, part) : 'all'
-      if (hasRoomToNarrow) offerNarrow(own, narrowRoom, storedBlocks(this.model, part, own, kept))
+      if (hasRoomToNarrow) offerNarrow(changed, narrowRoom, storedBlocks(this.model, part, changed, kept))
     }
-    return first ?? own
+    return first ?? changed
   }
 
   release(part: Part, weights: PartWeights): void {
     if (this.#changed.get(part) !== weights) this.model.store.release(part, weights)
   }
 
-  /** Frees what was created for this view. The model stays open. */
+  /** Frees everything that was created for this view. The model stays open. */
   dispose(): void {
     for (const weights of this.#changed.values()) disposePart(weights)
     this.#changed.clear()
@@ -145,12 +146,12 @@ function maskOf(kept: readonly number[], width: number): Tensor1D {
   return tensor1d(mask)
 }
 
-/** The whole model as a view. */
+/** Returns a view of the whole model. */
 export function denseView(model: Model): ModelView {
   return new ModelView(model, model.spec.blocks)
 }
 
-/** The model as `plan` leaves it, with the tensors that the plan names. Throws if the plan does not fit the model. */
+/** Returns a view of the model as `plan` leaves it, with the tensors that the plan names. Throws if the plan does not fit the model. */
 export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
   const { spec, checkpoint } = model
   checkPlan(spec, plan)
@@ -170,19 +171,19 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
   return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
 }
 
-/** What replaces the model's vocabulary; undefined if the plan does not change it. */
+/** Makes the vocabulary that replaces the model's. Returns undefined if the plan does not change it. */
 function vocabularyWith(model: Model, { slice, finalNorm }: Plan, tensors: PlanTensors): Vocabulary | undefined {
   if (slice) return sliceVocabulary(model, slice, tensors)
   return finalNorm && model.vocabulary.withFinalNorm(readFinalNorm(model.spec, tensors))
 }
 
-/** The model as a plan leaves it, with the plan's tensors read from files. Without a plan, the whole model. */
+/** Returns a view of the model as a plan leaves it, and opens the files of the plan's tensors. Without a plan, it is the whole model. */
 export async function openView(model: Model, plan: Plan | null): Promise<ModelView> {
   if (!plan) return denseView(model)
   return viewWithPlan(model, plan, plan.tensors && (await StoredTensors.open(plan.tensors)))
 }
 
-/** The neurons of an MLP that a plan keeps. */
+/** The neurons of an MLP that a plan keeps, or `all`. */
 function keptOf({ blocks }: Plan, part: Part): readonly number[] | 'all' {
   const mlp = blocks[blockOf(part)]?.mlp
   return mlp === undefined || mlp === 'removed' || !needsGather(mlp) ? 'all' : (mlp.kept as readonly number[])
@@ -205,25 +206,25 @@ const gatherKept =
 const inTurn =
   (changes: readonly Change[]): Change =>
   async (part, whole) => {
-    let own = whole
+    let current = whole
     for (const change of changes) {
-      const before = own
+      const before = current
       try {
-        own = await change(part, before)
+        current = await change(part, before)
       } catch (error) {
         if (before !== whole) disposePart(before)
         throw error
       }
-      if (own !== before && before !== whole) disposePart(before)
+      if (current !== before && before !== whole) disposePart(before)
     }
-    return own
+    return current
   }
 
 function checkPlan(spec: DecoderSpec, plan: Plan): void {
   if (plan.blocks.length !== spec.blocks.length) {
     throw new EspalierError(
       'invalid',
-      `The plan describes ${plan.blocks.length} blocks, the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`,
+      `The plan describes ${plan.blocks.length} blocks, but the model has ${spec.blocks.length}. Use the plan with the model that it was made for.`,
     )
   }
   if (spec.sliceWidth !== undefined) requireNothingRemoved(spec, plan)
@@ -236,13 +237,13 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
     if (wrong !== undefined || block.mlp.kept.length === 0) {
       throw new EspalierError(
         'invalid',
-        `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `; it has ${wrong}`}.`,
+        `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `, but it has ${wrong}`}.`,
       )
     }
   })
 }
 
-/** Parts of a sliced model connect different bases, so none can be left out, and the model cannot be sliced again. */
+/** Throws if a plan prunes a sliced model. Its parts connect different bases, so none can be left out, and it cannot be sliced again. */
 function requireNothingRemoved(spec: DecoderSpec, plan: Plan): void {
   const whole = plan.blocks.every(({ attention, mlp }) => attention === 'kept' && mlp !== 'removed' && !needsGather(mlp))
   if (whole && !plan.slice) return

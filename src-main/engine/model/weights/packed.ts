@@ -5,28 +5,31 @@ import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import { countNonFinite, countNonFiniteStored, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
 
-/** Values as a checkpoint stores them: half the size of float32 where they are 16 bits wide, less where they are quantised. */
+/** A tensor's values as a checkpoint stores them. 16-bit values take half the memory of float32, and quantised values less. */
 export interface PackedTensor {
-  /** How many values are NaN or infinite. Must be asked before the first `unpack`. */
+  /** Counts the values that are NaN or infinite. Call it before the first `unpack`, which may release the bytes. */
   countNonFinite(): number
-  /** The values as float32. The caller disposes of the tensor. */
+  /** Returns the values as a float32 tensor, which the caller disposes of. */
   unpack(): Tensor
   dispose(): void
 }
 
 const halves = { BF16: 'bfloat16', F16: 'float16' } as const
 
-/** The type in which a runtime may keep values. */
+/** The type in which a runtime may be able to store such values as they are; undefined for types that none stores. */
 function storedType(type: Dtype | QuantisedType): StoredType | undefined {
   if (typeof type !== 'string') return type
   return type === 'BF16' || type === 'F16' ? halves[type] : undefined
 }
 
-/** Packs stored bytes and takes ownership of their memory. They are in the runtime if it can unpack them, faster than this process could. */
+/**
+ * Packs stored bytes, whose memory it takes over. On the first `unpack` they move into the runtime, if it can unpack their type itself,
+ * which is faster than unpacking in this process.
+ */
 export function pack(bytes: Uint8Array, type: Dtype | QuantisedType, shape: readonly number[]): PackedTensor {
   const ofRuntime = storedType(type)
   let stored: StoredWeight | undefined
-  /** Values that were only counted so far. */
+  /** Values that `countNonFinite` has unpacked, kept for the next `unpack`. */
   let counted: Float32Array | undefined
   const unpackHere = () => {
     const values = counted ?? (typeof type === 'string' ? toFloat32(bytes, type) : decodeBlocks(bytes, type))
@@ -49,7 +52,7 @@ export function pack(bytes: Uint8Array, type: Dtype | QuantisedType, shape: read
     },
     dispose() {
       stored?.dispose()
-      // Float32 tensors use the bytes in place.
+      // Float32 tensors made from the bytes may still use them in place.
       if (type !== 'F32') releaseBuffer(bytes)
     },
   }

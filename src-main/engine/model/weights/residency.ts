@@ -22,35 +22,39 @@ import {
   type UnreadExpert,
 } from './weights.ts'
 
-/** What is read together: a part, or one expert of it. */
+/** A unit of reading: a part, or one expert of a part. */
 type Piece = `${number}` | `${Part}.${number}`
 
-/** Where weights are while they are not in use: as float32, as stored (half the size for 16-bit weights), or on disk. */
+/**
+ * Where weights are while they are not leased: in memory as float32, in memory as stored (16-bit weights take half the size), or on disk.
+ */
 type Residency = 'resident' | 'packed' | 'streamed'
 
-/** The smallest memory for weights that a model can be computed in: two of the largest parts. */
+/** The minimum memory for weights with which a model can be computed: two of its largest parts. */
 export function leastBytes(checkpoint: Checkpoint, spec: DecoderSpec): number {
-  return 2 * presentParts(spec).reduce((most, part) => Math.max(most, partSize(checkpoint, spec, part).byExpert), 0)
+  return 2 * presentParts(spec).reduce((largest, part) => Math.max(largest, partSize(checkpoint, spec, part).byExpert), 0)
 }
 
 /**
- * Weights of the parts of a model under a memory budget. If all fit as float32, they stay so. Else, if all fit as stored, they stay so and
- * are unpacked when used. Else as many of the first parts as fit stay, and the others are read from disk each time, the next one while the
- * current one computes. Mixtures that do not stay as float32 are unpacked, or read, expert by expert.
+ * Keeps the weights of a model's parts under a memory budget. If all fit as float32, all stay in memory as float32. Otherwise as many of
+ * the first parts as fit stay as float32. The others stay in memory as stored and are unpacked when leased, if all fit this way. If not,
+ * they are read from disk each time, the next part while the current one computes. Mixtures that do not stay as float32 are unpacked, or
+ * read, expert by expert.
  */
 export class WeightStore {
   readonly residency: Residency
-  /** Whether weights fit in 16 bits, or in fewer, besides those in float32. */
+  /** Whether there is room for copies of all weights in 16 bits or fewer, besides those in float32. */
   readonly hasRoomToNarrow: boolean
-  /** Memory left for such weights, of the model and of all its views. */
+  /** The memory left for such copies, for the model and all its views together. */
   readonly narrowRoom: NarrowRoom
-  /** Seconds that the computation waited for parts to be read. */
+  /** How many seconds the computation has waited for weights to be read. */
   secondsWaiting = 0
   readonly #checkpoint: Checkpoint
   readonly #spec: DecoderSpec
+  /** The parts that stay in memory as float32. */
   readonly #stays = new Set<Part>()
   readonly #resident = new Map<Part, PartWeights>()
-  /** How often resident weights are currently leased. */
+  /** By part, how many leases of its resident weights are open. */
   readonly #leases = new Map<Part, number>()
   readonly #packed = new Map<Piece, PackedPart>()
   /** Pieces whose values were checked to be finite. */
@@ -58,14 +62,14 @@ export class WeightStore {
   readonly #reading = new Map<Piece, Promise<PackedPart>>()
   readonly #divided = new Map<Part, ReturnType<typeof dividePart>>()
 
-  /** `budgetBytes` is the memory for parts, including the one in use and the one being read as float32. */
+  /** `budgetBytes` is the memory for all parts, including, as float32, the part in use and the part that is being read. */
   constructor(checkpoint: Checkpoint, spec: DecoderSpec, budgetBytes: number) {
     this.#checkpoint = checkpoint
     this.#spec = spec
     const sizes = presentParts(spec).map((part) => ({ part, ...partSize(checkpoint, spec, part) }))
     const total = sizes.reduce((sum, size) => sum + size.float32, 0)
     const stored = sizes.reduce((sum, size) => sum + size.stored, 0)
-    const largest = sizes.reduce((most, size) => Math.max(most, size.byExpert), 0)
+    const largest = sizes.reduce((maximum, size) => Math.max(maximum, size.byExpert), 0)
     this.residency = total <= budgetBytes ? 'resident' : stored < total && stored + 2 * largest <= budgetBytes ? 'packed' : 'streamed'
     this.hasRoomToNarrow = (total + Vocabulary.bytes(spec) / 3) * 1.5 <= budgetBytes
     this.narrowRoom = { bytes: budgetBytes - total }
@@ -74,7 +78,7 @@ export class WeightStore {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
       throw new EspalierError(
         'out-of-memory',
-        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB${spec.router ? ' (of a mixture, two experts at a time)' : ''} and two must fit. Give more memory: two submodules take ${mebibytes(2 * largest)} MiB.`,
+        `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB${spec.router ? ' (of a mixture, two experts at a time)' : ''} and two must fit. Give more memory: weights need at least ${mebibytes(2 * largest)} MiB.`,
       )
     }
     if (this.residency === 'packed') free -= stored
@@ -86,12 +90,12 @@ export class WeightStore {
     }
   }
 
-  /** Whether some weights exist as float32 only while they are leased. */
+  /** Whether some weights are in memory as float32 only while they are leased. */
   get streams(): boolean {
     return this.residency !== 'resident'
   }
 
-  /** Weights of a part until `release`. Starts to read `next` if it is not in memory. */
+  /** Leases the weights of a part until `release`. Starts to read `next` if it is not in memory. */
   async lease(part: Part, next?: Part): Promise<PartWeights> {
     const weights = this.#resident.get(part) ?? this.#settle(part, await this.#load(part))
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 0) + 1)
@@ -99,7 +103,7 @@ export class WeightStore {
     return weights
   }
 
-  /** Keeps loaded weights that are to stay, unless another borrower was first. */
+  /** Keeps loaded weights if their part stays in memory, unless a concurrent lease has already done so. Returns the weights to use. */
   #settle(part: Part, loaded: PartWeights): PartWeights {
     const resident = this.#resident.get(part)
     if (resident) this.#free(part, loaded)
@@ -113,15 +117,15 @@ export class WeightStore {
     return resident ?? loaded
   }
 
-  /** Releases leased weights, or others made from them. */
+  /** Releases leased weights, or weights that were made from them. */
   release(part: Part, weights: PartWeights): void {
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 1) - 1)
     else this.#free(part, weights)
   }
 
   /**
-   * Releases leased weights whose borrower has copied what it needs. Resident ones without another lease are freed, so that both are not in
-   * memory; they are read again when needed.
+   * Releases leased weights of which the caller has made copies. Resident weights without another lease are freed, so that weights and
+   * copies are not both in memory. They are read again when needed.
    */
   exchange(part: Part, weights: PartWeights): void {
     this.release(part, weights)
@@ -148,15 +152,15 @@ export class WeightStore {
 
   #countFreed(entries: NamedEntries): void {
     const { float32, stored } = entriesSize(this.#checkpoint, this.#spec, entries)
-    // Arrays of 16-bit values were released when they were unpacked.
+    // Arrays of 16-bit values have already been released, when they were unpacked.
     countFreed(2 * stored === float32 ? 0 : float32)
   }
 
-  /** The tensors of a part that are leased together, and those of its experts that are read one by one. */
+  /** Divides the tensors of a part into those that are leased together, and those of experts that are read one by one. */
   #divide(part: Part): ReturnType<typeof dividePart> {
     const names = () => partNames(this.#spec, part)
-    const whole = this.residency === 'resident' || this.#stays.has(part)
-    const divided = this.#divided.get(part) ?? (whole ? { around: names(), experts: new Map() } : dividePart(names()))
+    const isWhole = this.residency === 'resident' || this.#stays.has(part)
+    const divided = this.#divided.get(part) ?? (isWhole ? { around: names(), experts: new Map() } : dividePart(names()))
     this.#divided.set(part, divided)
     return divided
   }
@@ -169,7 +173,7 @@ export class WeightStore {
     this.#reading.set(piece, reading)
   }
 
-  /** The packed piece. It belongs to one caller; another one reads for itself, unless the piece stays packed. */
+  /** Returns a packed piece, which then belongs to the caller unless it stays packed. A concurrent caller reads the piece again. */
   async #take(piece: Piece, entries: NamedEntries): Promise<PackedPart> {
     const packed = this.#packed.get(piece)
     if (packed) return packed
@@ -194,7 +198,7 @@ export class WeightStore {
     return {
       readAhead: () => this.#readAhead(piece, entries),
       read: () => {
-        // The one before it was released.
+        // The expert that was read before this one has been released by now.
         this.#countFreed(entries)
         return this.#unpack(piece, part, entries, (packed) => unpackExpert(packed, this.#spec))
       },
@@ -219,7 +223,7 @@ export class WeightStore {
     this.#resident.clear()
     for (const packed of this.#packed.values()) disposePacked(packed)
     this.#packed.clear()
-    // A read that is still under way when the model closes is released as soon as it ends.
+    // Reads that are still running when the model closes are released as soon as they end.
     for (const reading of this.#reading.values()) void reading.then(disposePacked, () => undefined)
     this.#reading.clear()
   }

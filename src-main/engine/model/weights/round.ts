@@ -4,7 +4,7 @@ import { type FloatDtype, fromFloat32, toFloat32 } from '#engine/checkpoint/dtyp
 
 const names = { F16: 'float16', BF16: 'bfloat16' } as const
 
-/** The values as a checkpoint of that dtype would hold them, back in float32: rounded to nearest, ties to even. Returns a new tensor. */
+/** Rounds values to a dtype, to nearest with ties to even, and converts them back to float32. Returns a new tensor. */
 export function roundTo<T extends Tensor>(x: T, dtype: FloatDtype): T {
   if (dtype === 'F32') return x.clone() as T
   const raw = rawOperations()

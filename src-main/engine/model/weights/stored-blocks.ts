@@ -11,8 +11,8 @@ type Source = Pick<Projection, 'weight' | 'firstRow' | 'rows'>
 type Read = Pick<Checkpoint, 'tensors' | 'readStored'>
 
 /**
- * How to read the quantised blocks of a part's matrices from a GGUF file again, by matrix. `kept` are the neurons that the weights have of
- * the file's. Empty for a mixture, and for other files.
+ * Returns, for each matrix of a part, a function that reads its quantised blocks from the GGUF file again. `kept` lists which of the file's
+ * neurons the weights have. The map is empty for mixtures, and for files without quantised blocks.
  */
 export function storedBlocks(
   { checkpoint, spec }: { readonly checkpoint: Checkpoint; readonly spec: DecoderSpec },
@@ -33,12 +33,15 @@ export function storedBlocks(
   }
   add(mlp?.gate, ['gate'], 1, kept)
   add(mlp?.up, ['up'], 1, kept)
-  // Blocks lie along the columns, of which the others were cut out.
+  // Blocks run along rows, so they cannot be cut where columns of removed neurons were cut out.
   if (kept === 'all') add(mlp?.down, ['down'])
   return found
 }
 
-/** The same for rows of tensors, one after another. The first tensor's entries were multiplied by `factor`. */
+/**
+ * Returns a function that reads the blocks of rows of several tensors, one after another. The first tensor's entries were multiplied by
+ * `factor`.
+ */
 export function blocksReader(
   checkpoint: Read,
   sources: readonly Source[],
@@ -50,10 +53,10 @@ export function blocksReader(
   return async (use) => {
     const read = sources.map(async ({ weight, firstRow, rows }, index): Promise<QuantisedRows> => {
       const all = (await checkpoint.readStored?.(weight, { first: firstRow, count: rows })) ?? new Uint8Array()
-      const own = { type: at(types, index), factor: index === 0 ? factor : 1 }
+      const described = { type: at(types, index), factor: index === 0 ? factor : 1 }
       return kept === 'all'
-        ? { ...own, rows, blocks: all }
-        : { ...own, rows: kept.length, blocks: gatherRows(all, all.byteLength / rows, kept) }
+        ? { ...described, rows, blocks: all }
+        : { ...described, rows: kept.length, blocks: gatherRows(all, all.byteLength / rows, kept) }
     })
     const found = await Promise.all(read)
     try {
@@ -69,7 +72,7 @@ function typeOf({ tensors, readStored }: Read, name: string): keyof typeof group
   return type !== undefined && Object.hasOwn(groupedTypes, type) ? (type as keyof typeof groupedTypes) : undefined
 }
 
-/** Copies rows and releases the memory of all. */
+/** Copies some rows, and releases the memory that all rows were read into. */
 function gatherRows(bytes: Uint8Array, rowBytes: number, rows: readonly number[]): Uint8Array {
   const gathered = new Uint8Array(rows.length * rowBytes)
   for (const [index, row] of rows.entries()) gathered.set(bytes.subarray(row * rowBytes, (row + 1) * rowBytes), index * rowBytes)

@@ -7,19 +7,21 @@ import { type PlanTensors, partReplaced, replacedName, storedDtype, trainedName 
 import { unpackPart } from './unpack.ts'
 import { blockOf, disposePacked, isAttention, type NamedTensor, type PackedPart, type Part, readPart } from './weights.ts'
 
-/** A tensor as a checkpoint stores it, in float32. */
+/** The values of a tensor as a checkpoint stores it, converted to float32. */
 export interface StoredValues {
   readonly values: Float32Array
   readonly shape: readonly number[]
 }
 
-/** With the dtype that the checkpoint stores it in. */
+/** The same with the dtype in which the checkpoint stores it. */
 type TypedValues = StoredValues & { readonly dtype: FloatDtype }
 
-/** The tensors of a part under the keys of `partNames`, as the checkpoint stores them: queries without their scale, norms without an offset. */
+/**
+ * The tensors of a part as the checkpoint stores them, under the keys of `partNames`. So queries have no scale, and norms no offset.
+ */
 export type StoredPart = Readonly<Record<string, TypedValues>>
 
-/** The stored tensors of a part that a plan leaves: kept neurons gathered, replaced tensors substituted. */
+/** Reads the stored tensors of a part as a plan leaves it: with kept neurons only, and with the plan's tensors where it replaces some. */
 export async function readStoredPart(
   { checkpoint, spec }: Pick<Model, 'checkpoint' | 'spec'>,
   plan: Plan,
@@ -30,12 +32,12 @@ export async function readStoredPart(
   try {
     const stored: Record<string, TypedValues> = {}
     const kept = keptNeurons(plan, part)
-    // In a fixed order, because reads finish in any order and the files of plans are compared by hash.
+    // Keys are sorted, because reads finish in any order, and files of plans are compared by their hash.
     for (const key of Object.keys(packed).sort()) {
-      const own = packed[key] as NamedTensor
-      const whole = own.unpack()
+      const named = packed[key] as NamedTensor
+      const whole = named.unpack()
       const cut = kept ? cutNeurons(key, whole, kept) : whole
-      stored[key] = { values: cut.dataSync() as Float32Array, shape: cut.shape, dtype: storedDtype(checkpoint, own.name) }
+      stored[key] = { values: cut.dataSync() as Float32Array, shape: cut.shape, dtype: storedDtype(checkpoint, named.name) }
       if (cut !== whole) cut.dispose()
       whole.dispose()
     }
@@ -50,7 +52,7 @@ function keptNeurons({ blocks }: Plan, part: Part): readonly number[] | undefine
   return isAttention(part) || mlp === undefined || mlp === 'removed' || mlp.kept === 'all' ? undefined : mlp.kept
 }
 
-/** Selects rows of what leads to neurons, columns of what leads away from them. */
+/** Selects the kept neurons of a tensor: rows of gate and up and their biases, columns of down. Other tensors are returned unchanged. */
 function cutNeurons(key: string, whole: Tensor, kept: readonly number[]): Tensor {
   if (!/^(gate|up|down)/.test(key) || key === 'downBias') return whole
   const indices = tensor1d([...kept], 'int32')
@@ -75,16 +77,16 @@ async function readReplaced(
     return key === `${last}Bias` ? replacedName(block, last, 'bias') : undefined
   }
   const replaced: Record<string, TypedValues> = {}
-  for (const [key, own] of Object.entries(stored)) {
+  for (const [key, original] of Object.entries(stored)) {
     const name = nameOf(key)
     if (name === undefined || !tensors?.tensors.has(name)) continue
     const { shape } = tensors.tensors.get(name) as { shape: readonly number[] }
-    replaced[key] = { ...own, values: await tensors.readFloat32(name), shape }
+    replaced[key] = { ...original, values: await tensors.readFloat32(name), shape }
   }
   return replaced
 }
 
-/** The weights of a part as the decoder uses them, from its stored tensors. They belong to the caller. */
+/** Turns the stored tensors of a part into weights as the decoder uses them, which belong to the caller. */
 export function weightsOf(stored: Readonly<Record<string, StoredValues>>, spec: DecoderSpec, part: Part) {
   const packed: PackedPart = Object.fromEntries(
     Object.entries(stored).map(([key, { values, shape }]): [string, NamedTensor] => [

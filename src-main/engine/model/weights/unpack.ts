@@ -27,17 +27,17 @@ import {
   type UnreadExpert,
 } from './weights.ts'
 
-/** Experts by number that stay packed, or on disk. */
+/** By number, the experts that are not unpacked with their part, because they stay packed or on disk. */
 type UnreadExperts = ReadonlyMap<number, UnreadExpert>
 
-/** The weights of a part as the decoder uses them, in float32. They belong to the caller. */
+/** Unpacks the weights of a part in the form that the decoder uses, in float32. They belong to the caller. */
 export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part, unread: UnreadExperts = new Map()): PartWeights {
   const unpacking = new Unpacking(packed, spec)
   if (isAttention(part)) return { attention: unpacking.attention() }
   return packed.router ? { mixture: unpacking.mixture(unread) } : { mlp: unpacking.mlp() }
 }
 
-/** One expert by the keys of an MLP. */
+/** Unpacks one expert, whose tensors have the keys of an MLP. */
 export const unpackExpert = (packed: PackedPart, spec: DecoderSpec): MlpWeights => new Unpacking(packed, spec).mlp()
 
 class Unpacking {
@@ -55,7 +55,7 @@ class Unpacking {
 
   mixture(unread: UnreadExperts): MixtureWeights {
     const numbers = Object.keys(this.#packed).flatMap((key) => /^experts\.(\d+)\./.exec(key)?.[1] ?? [])
-    const count = 1 + [...unread.keys(), ...numbers.map(Number)].reduce((most, number) => Math.max(most, number), -1)
+    const count = 1 + [...unread.keys(), ...numbers.map(Number)].reduce((highest, number) => Math.max(highest, number), -1)
     const experts = Array.from({ length: count }, (_, index) => {
       const constant = this.#unpack<Tensor1D>(`experts.${index}.constant`)
       return constant ? { constant } : (unread.get(index) ?? this.#projections(`experts.${index}.`))
@@ -73,7 +73,7 @@ class Unpacking {
     }
   }
 
-  /** An MLP by itself. */
+  /** The projections and biases of an MLP or an expert. */
   #projections(prefix: string): MlpWeights {
     return {
       up: this.#unpack<Tensor2D>(`${prefix}up`) as Tensor2D,
@@ -87,7 +87,7 @@ class Unpacking {
     }
   }
 
-  /** The norms and settings before and after an MLP. */
+  /** The norms around an MLP, and its shortcut for the stream. */
   #around() {
     return defined({
       norm: this.#norm('norm'),
@@ -124,7 +124,7 @@ class Unpacking {
     return weight && normOf(kind, weight, this.#unpack<Tensor1D>(`${key}Bias`), scale)
   }
 
-  /** All projections from the stream, joined in one matrix or bias. */
+  /** Joins all projections from the stream, or with the suffix `Bias` their biases, into one tensor. */
   #joined<T extends Tensor>(suffix: string): T | undefined {
     if (!this.#packed[`query${suffix}`]) return undefined
     // A DeltaNet scales its queries itself, after the convolution.
@@ -150,18 +150,18 @@ class Unpacking {
   }
 }
 
-/** A norm from its stored weights, of which it takes ownership. Its result is multiplied by `scale`. */
+/** Makes a norm from its stored weights, which it takes over. The norm's result is multiplied by `scale`. */
 export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Tensor1D | undefined, scale = 1): NormWeights {
-  const own = (stored: Tensor1D, shift: number): Tensor1D => {
+  const scaled = (stored: Tensor1D, shift: number): Tensor1D => {
     if (shift === 0 && scale === 1) return stored
     const changed = tidy(() => mul<Tensor1D>(add(stored, shift), scale))
     stored.dispose()
     return changed
   }
-  return { ...kind, weight: own(weight, offset ?? 0), ...(bias ? { bias: own(bias, 0) } : {}) }
+  return { ...kind, weight: scaled(weight, offset ?? 0), ...(bias ? { bias: scaled(bias, 0) } : {}) }
 }
 
-/** Disposes of every tensor of a part. */
+/** Disposes of every tensor of a part, and of smaller copies of its weights. */
 export function disposePart(weights: PartWeights<Matrix>): void {
   disposeNarrow(weights)
   dispose(weights as unknown as TensorContainer)

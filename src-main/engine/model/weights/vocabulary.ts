@@ -13,7 +13,7 @@ import { blocksReader } from './stored-blocks.ts'
 import { normOf } from './unpack.ts'
 import { readValues } from './weights.ts'
 
-/** Rows of the head [rows, D] for the tokens from `first` on. */
+/** Rows of the head, [rows, D], for consecutive tokens starting with `first`. */
 export interface HeadChunk {
   readonly first: number
   readonly weight: Tensor2D
@@ -22,10 +22,10 @@ export interface HeadChunk {
   readonly cap?: number
 }
 
-/** Rows of the head that are packed together for one use. */
+/** The maximum number of rows of the head that are packed at a time. */
 const packedRows = 8192
 
-/** Rows of the head in the form that products of 16-bit operands take. */
+/** Rows of the head, packed for products of 16-bit operands. */
 export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: HalfMatrix }
 
 /** Packs rows of the head and disposes of them. */
@@ -35,7 +35,7 @@ function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): HalfM
   return packed
 }
 
-/** Logits of hidden states [N, D] over the rows of a chunk: [N, rows]. */
+/** Computes the logits of hidden states [N, D] over the rows of a chunk: [N, rows]. */
 export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk, products: Products = 'float32'): Tensor2D {
   return tidy(() => capValues(project(hidden, matrixFor(weight, products), bias), cap))
 }
@@ -46,11 +46,11 @@ interface VocabularyParts {
   readonly head: HeadChunk | undefined
   readonly chunkRows: number
   readonly rotation?: EmbeddingRotation
-  /** Whether embedding and head belong to another vocabulary, and only the final norm to this one. */
+  /** Whether this vocabulary owns only its final norm, because embedding and head belong to another one. */
   readonly ownsNormOnly?: boolean
 }
 
-/** The rotation of embeddings, [D, d], read on first use, and the dtype that the product is rounded to. */
+/** The rotation of embeddings, [D, d], which is read on first use, and the dtype to which rotated embeddings are rounded. */
 interface EmbeddingRotation {
   read(): Promise<Tensor2D>
   readonly dtype: FloatDtype
@@ -66,7 +66,9 @@ function scaleRows(rows: Tensor2D, scale: number | undefined): Tensor2D {
   return scaled
 }
 
-/** Everything outside the block stack: embedding, final norm and head, resident or read from disk by rows. */
+/**
+ * Everything outside the block stack: embedding, final norm and head. Embedding and head are either in memory or read from disk in rows.
+ */
 export class Vocabulary {
   readonly finalNorm: NormWeights
   readonly chunkRows: number
@@ -89,12 +91,12 @@ export class Vocabulary {
     this.chunkRows = parts.chunkRows
   }
 
-  /** Number of tokens. */
+  /** The number of tokens in the vocabulary. */
   get size(): number {
     return this.#spec.vocabulary
   }
 
-  /** Whether logits are capped. Then they are no plain product of hidden states. */
+  /** Whether logits are capped, so that they are not a linear function of hidden states. */
   get capped(): boolean {
     return this.#spec.logitCap !== undefined
   }
@@ -105,13 +107,13 @@ export class Vocabulary {
     return 4 * spec.vocabulary * ((spec.sliceWidth ?? spec.hidden) + (matrices - 1) * spec.hidden)
   }
 
-  /** Parameters outside the block stack, the final norm included. */
+  /** The number of parameters outside the block stack, including the final norm. */
   static parameters(spec: DecoderSpec): number {
     const biases = (spec.finalNorm.bias ? spec.hidden : 0) + (spec.head.bias ? spec.vocabulary : 0)
     return Vocabulary.bytes(spec) / 4 + spec.hidden + biases
   }
 
-  /** Always reads the final norm, and if `resident`, embedding and head. */
+  /** Reads the final norm, and with `resident` also embedding and head. */
   static async open(checkpoint: Checkpoint, spec: DecoderSpec, resident: boolean): Promise<Vocabulary> {
     const vector = async (name: string) => tensor1d(await readValues(checkpoint, name))
     const matrix = async (name: string, width: number) => tensor2d(await readValues(checkpoint, name), [spec.vocabulary, width])
@@ -125,7 +127,7 @@ export class Vocabulary {
     return new Vocabulary(checkpoint, spec, { finalNorm, embedding, head, chunkRows: resident ? spec.vocabulary : chunkRows })
   }
 
-  /** Embeddings of token ids: [ids, D] or as wide as the rotation. Throws for an id outside the vocabulary. */
+  /** Looks up the embeddings of token ids: [ids, D], or [ids, d] with a rotation. Throws for an id outside the vocabulary. */
   async embed(ids: Int32Array): Promise<Tensor2D> {
     const rows = await this.#rows(ids)
     const scaled = scaleRows(rows, this.#spec.embeddingScale)
@@ -166,7 +168,9 @@ export class Vocabulary {
     return tensor2d(values, [ids.length, hidden])
   }
 
-  /** The head in pieces of at most `chunkRows` rows, each disposed of after `use` unless it is resident. */
+  /**
+   * Calls `use` with chunks of the head of at most `chunkRows` rows. Unless the head is resident, each chunk is disposed of after `use`.
+   */
   async forEachHeadChunk(use: (chunk: HeadChunk) => void | Promise<void>): Promise<void> {
     if (this.#head) {
       await use(this.#head)
@@ -186,7 +190,7 @@ export class Vocabulary {
     }
   }
 
-  /** Packs a chunk of the head for products of 16-bit operands, slice by slice, so that both forms are never in memory. */
+  /** Packs a chunk of the head for products of 16-bit operands, and calls `use` with one packed slice at a time, to save memory. */
   async usePacked(
     { weight, bias, cap }: HeadChunk,
     products: Exclude<Products, 'float32'>,
@@ -206,12 +210,12 @@ export class Vocabulary {
     }
   }
 
-  /** The same vocabulary with rotated embeddings and another final norm. It owns the rotation; everything else stays with this one. */
+  /** Returns this vocabulary with rotated embeddings and another final norm. The result owns only the rotation. */
   rotated(rotation: EmbeddingRotation, finalNorm: NormWeights): Vocabulary {
     return this.#with({ finalNorm, rotation })
   }
 
-  /** The same vocabulary with another final norm, which it owns; everything else stays with this one. */
+  /** Returns this vocabulary with another final norm. The result owns only that norm. */
   withFinalNorm(finalNorm: NormWeights): Vocabulary {
     return this.#with({ finalNorm, ownsNormOnly: true })
   }
@@ -221,7 +225,7 @@ export class Vocabulary {
     return new Vocabulary(this.#checkpoint, this.#spec, { ...shared, ...changed })
   }
 
-  /** Allows the head in fewer bits as well, if it stays in memory. */
+  /** Lets the head get a smaller copy for products with few rows, if it is in memory. */
   offerNarrowHead(room: NarrowRoom): void {
     if (!this.#head) return
     const read = blocksReader(this.#checkpoint, [{ weight: this.#spec.head.weight, firstRow: 0, rows: this.#spec.vocabulary }])

@@ -20,8 +20,8 @@ import type { DeltaWeights } from '../delta-net.ts'
 import { type PackedTensor, pack } from './packed.ts'
 
 /**
- * Attention of one block, or the token mixer that replaces it. One matrix holds all projections from the stream: queries, keys and values
- * [(H + 2K) d, D], and gates if there are any. Queries, or the norm on them, are scaled.
+ * The attention of one block, or the token mixer that replaces it. One matrix holds all projections from the stream: queries, keys and
+ * values [(H + 2K) d, D], and gates if there are any. The projection of queries, or the norm on them, includes the scale of scores.
  */
 export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
@@ -34,11 +34,11 @@ export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly queryKeyValueBias?: Tensor1D
   readonly output: M
   readonly outputBias?: Tensor1D
-  /** The map of the residual before the output is added (SliceGPT). */
+  /** A matrix that the residual stream is multiplied by before the output is added (SliceGPT). */
   readonly shortcut?: Tensor2D
 }
 
-/** MLP of one block: gate and up [I, D], down [D, I]. */
+/** The MLP of one block: gate and up [I, D], down [D, I]. */
 export interface MlpWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
   readonly outputNorm?: NormWeights
@@ -51,12 +51,12 @@ export interface MlpWeights<M extends Matrix = Tensor2D> {
   readonly shortcut?: Tensor2D
 }
 
-/** A mixture of experts instead of an MLP. A removed expert may have left a vector [D] as its constant output. */
+/** A mixture of experts instead of an MLP. An expert may have been replaced by a constant output, a vector [D]. */
 export interface MixtureWeights<M extends Matrix = Tensor2D> {
   readonly norm?: NormWeights
   readonly outputNorm?: NormWeights
   readonly shortcut?: Tensor2D
-  /** [E, D], in float32 whatever the products: a rounded router chooses other experts. */
+  /** The router, [E, D]. It is always in float32, because a rounded router would choose other experts. */
   readonly router: Tensor2D
   readonly routerBias?: Tensor1D
   readonly correction?: Tensor1D
@@ -71,7 +71,7 @@ interface ConstantWeights {
 
 /** An expert of a mixture that does not fit in memory. Every read returns new weights, which belong to the caller. */
 export interface UnreadExpert<M extends Matrix = Tensor2D> {
-  /** Starts a read of weights that are needed soon. */
+  /** Starts to read the weights, because they will be needed soon. */
   readAhead(): void
   read(): Promise<MlpWeights<M>>
   /** Whether its weights are packed for products of 16-bit operands. */
@@ -80,7 +80,7 @@ export interface UnreadExpert<M extends Matrix = Tensor2D> {
 
 export const isUnread = <M extends Matrix>(expert: MixtureWeights<M>['experts'][number]): expert is UnreadExpert<M> => 'read' in expert
 
-/** The MLP of a part that is one. Throws for a mixture. */
+/** The weights of a part that is an MLP. Throws if it is a mixture. */
 export function mlpOfWeights<M extends Matrix>({ mlp }: PartWeights<M>): MlpWeights<M> {
   if (mlp) return mlp
   throw hasExperts()
@@ -99,7 +99,8 @@ export type PartWeights<M extends Matrix = Tensor2D> =
   | { readonly mixture: MixtureWeights<M>; readonly attention?: never; readonly mlp?: never }
 
 /**
- * Bytes of a part as stored and as float32 matrices. `byExpert` is the size of a mixture whose experts are read one by one, two at a time.
+ * The bytes of a part as stored, and as float32. `byExpert` is the size in float32 of a mixture of which only two experts are in memory at
+ * a time, and equals `float32` for other parts.
  */
 interface PartSize {
   readonly stored: number
@@ -107,14 +108,14 @@ interface PartSize {
   readonly byExpert: number
 }
 
-/** The tensors of a part, packed, under the keys of `partNames`; each with its name in the checkpoint. */
+/** The packed tensors of a part under the keys of `partNames`. Each has its name in the checkpoint. */
 export type PackedPart = Readonly<Record<string, NamedTensor>>
 export type NamedTensor = PackedTensor & { readonly name: string }
 
 type NamedEntry = Projection | NormTensors | ShapedTensor
 export type NamedEntries = Readonly<Record<string, NamedEntry>>
 
-/** The tensors of a part by their role. */
+/** Describes the tensors of a part, by their roles in it. */
 export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEntry> {
   const block = spec.block(blockOf(part))
   if (isAttention(part)) {
@@ -129,11 +130,11 @@ export function partNames(spec: DecoderSpec, part: Part): Record<string, NamedEn
 
 const isProjection = (entry: NamedEntry): entry is Projection => 'rows' in entry
 
-/** Shape of a norm or of a tensor of its own kind. */
+/** The shape of a tensor that is not a projection. */
 const shapeOf = (entry: NormTensors | ShapedTensor, spec: DecoderSpec): readonly number[] =>
   'shape' in entry ? entry.shape : [entry.size ?? spec.hidden]
 
-/** Shapes of the tensors of a part that has the MLP width of the spec's layout, under the keys of a packed part. */
+/** The shapes of a part's tensors, under the keys of a packed part. The width of the MLP is that of the spec's layout. */
 export function partShapes(spec: DecoderSpec, part: Part): Record<string, readonly number[]> {
   const { width } = layoutOf(spec, blockOf(part))
   const shapes: Record<string, readonly number[]> = {}
@@ -143,15 +144,15 @@ export function partShapes(spec: DecoderSpec, part: Part): Record<string, readon
       if ('bias' in entry && entry.bias) shapes[`${key}Bias`] = shapeOf(entry, spec)
       continue
     }
-    const own = isAttention(part) || key.startsWith('shared') ? '' : key.replace(/^experts\.\d+\./, '')
-    const rows = own === 'up' || own === 'gate' ? width : entry.rows
-    shapes[key] = [rows, own === 'down' ? width : entry.columns]
+    const role = isAttention(part) || key.startsWith('shared') ? '' : key.replace(/^experts\.\d+\./, '')
+    const rows = role === 'up' || role === 'gate' ? width : entry.rows
+    shapes[key] = [rows, role === 'down' ? width : entry.columns]
     if (entry.bias) shapes[`${key}Bias`] = [rows]
   }
   return shapes
 }
 
-/** The shapes of all tensors that a model of the spec's layout needs. */
+/** The shapes of all tensors that a model with this spec needs, by their names in the checkpoint. */
 export function neededShapes(spec: DecoderSpec): ReadonlyMap<string, readonly number[]> {
   const shapes = new Map<string, readonly number[]>()
   const need = (name: string, rows: number, ...rest: readonly number[]) => {
@@ -179,7 +180,7 @@ export function neededShapes(spec: DecoderSpec): ReadonlyMap<string, readonly nu
   return shapes
 }
 
-/** Checks that every tensor of the spec exists with the right shape, before anything is read. */
+/** Throws unless every tensor that the spec needs exists with the right shape. Reads no weights. */
 export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
   for (const [name, expected] of neededShapes(spec)) {
     const info = checkpoint.tensors.get(name)
@@ -191,13 +192,13 @@ export function checkTensors(checkpoint: Checkpoint, spec: DecoderSpec): void {
     if (info.shape.join() !== expected.join()) {
       throw new EspalierError(
         'invalid',
-        `${checkpoint.path}: tensor "${name}" has shape [${info.shape.join(', ')}]; config.json makes it [${expected.join(', ')}].`,
+        `${checkpoint.path}: tensor "${name}" has shape [${info.shape.join(', ')}]; by config.json it must be [${expected.join(', ')}].`,
       )
     }
   }
 }
 
-/** Parts that the spec's layout still has, in running order. */
+/** The parts that the spec's layout still has, in running order. */
 export function presentParts(spec: DecoderSpec): Part[] {
   return spec.blocks.flatMap((layout, block) => [
     ...(layout.attention ? [attentionOf(block)] : []),
@@ -207,9 +208,9 @@ export function presentParts(spec: DecoderSpec): Part[] {
 
 export function partSize(checkpoint: Checkpoint, spec: DecoderSpec, part: Part): PartSize {
   const { around, experts } = dividePart(partNames(spec, part))
-  const [rest, ...own] = [around, ...experts.values()].map((entries) => entriesSize(checkpoint, spec, entries))
-  const largest = own.reduce((most, { float32 }) => Math.max(most, float32), 0)
-  const sum = (what: 'stored' | 'float32') => own.reduce((total, size) => total + size[what], rest?.[what] ?? 0)
+  const [rest, ...ofExperts] = [around, ...experts.values()].map((entries) => entriesSize(checkpoint, spec, entries))
+  const largest = ofExperts.reduce((maximum, { float32 }) => Math.max(maximum, float32), 0)
+  const sum = (what: 'stored' | 'float32') => ofExperts.reduce((total, size) => total + size[what], rest?.[what] ?? 0)
   return { stored: sum('stored'), float32: sum('float32'), byExpert: (rest?.float32 ?? 0) + 2 * largest }
 }
 
@@ -227,19 +228,22 @@ export function entriesSize(checkpoint: Checkpoint, spec: DecoderSpec, named: Na
   return { stored, float32 }
 }
 
-/** The tensors of a mixture's experts by number, each under the keys of an MLP, and all others, including vectors that replace experts. */
+/**
+ * Divides a part's tensors into those of each expert, by number and under the keys of an MLP, and all others, which include vectors that
+ * replace experts.
+ */
 export function dividePart(names: NamedEntries): { around: NamedEntries; experts: ReadonlyMap<number, NamedEntries> } {
   const around: Record<string, NamedEntry> = {}
   const experts = new Map<number, Record<string, NamedEntry>>()
   for (const [key, entry] of Object.entries(names)) {
-    const [, number, own] = /^experts\.(\d+)\.(?!constant)(.+)$/.exec(key) ?? []
-    if (own === undefined) around[key] = entry
-    else experts.set(Number(number), { ...experts.get(Number(number)), [own]: entry })
+    const [, number, ownKey] = /^experts\.(\d+)\.(?!constant)(.+)$/.exec(key) ?? []
+    if (ownKey === undefined) around[key] = entry
+    else experts.set(Number(number), { ...experts.get(Number(number)), [ownKey]: entry })
   }
   return { around, experts }
 }
 
-/** The type of a tensor that stays in quantised blocks until it is used; undefined for others. */
+/** The quantised type of a tensor that is kept in blocks until it is used; undefined for other tensors. */
 function blocksType({ tensors }: Checkpoint, name: string): QuantisedType | undefined {
   const type = tensors.get(name)?.quantisedAs
   return type === undefined ? undefined : quantisedType(type)
@@ -256,15 +260,15 @@ function requireFinite(checkpoint: Checkpoint, name: string, bad: number): void 
   if (bad === 0) return
   throw new EspalierError(
     'invalid',
-    `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or its training diverged; get it again.`,
+    `${checkpoint.path}: tensor "${name}" has ${bad} values that are not finite (NaN or infinity). The file is damaged or the model's training diverged. Download it again.`,
   )
 }
 
-/** Reads all tensors of a part together, so that the disk works while the processor computes. */
+/** Reads all tensors of a part concurrently, so that the disk is busy while the processor computes. */
 export const readPart = (checkpoint: Checkpoint, spec: DecoderSpec, part: Part): Promise<PackedPart> =>
   readEntries(checkpoint, spec, partNames(spec, part))
 
-/** The same of some tensors of a part. */
+/** Reads some tensors of a part concurrently. */
 export async function readEntries(checkpoint: Checkpoint, spec: DecoderSpec, entries: NamedEntries): Promise<PackedPart> {
   const packed: Record<string, NamedTensor> = {}
   const dtypeOf = (name: string) => checkpoint.tensors.get(name)?.dtype ?? 'F32'
@@ -284,7 +288,7 @@ export async function readEntries(checkpoint: Checkpoint, spec: DecoderSpec, ent
       ...(entry.bias ? [read(`${key}Bias`, entry.bias, [entry.rows], rows)] : []),
     ]
   })
-  // Waits for all reads before it throws, so that none continues after the tensors are disposed of.
+  // If one read fails, wait for the others before throwing, so that none continues after the tensors are disposed of.
   const failed = (await Promise.allSettled(reads)).find(({ status }) => status === 'rejected')
   if (!failed) return packed
   disposePacked(packed)

@@ -3,8 +3,8 @@ import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 
 /**
- * Parts of a block that are present but add nothing, because their last projection is all zeros, as in formats that cannot leave them out.
- * Each weight is read at most once, `mostValues` at a time, and only up to its first value that is not zero.
+ * Finds parts of a block that are present but add nothing, because their last projection is all zeros. Formats that cannot leave out a part
+ * store it like this. Each weight is read at most once, in pieces, and only until a value that is not zero is found.
  */
 export async function zeroedParts(checkpoint: Checkpoint, spec: DecoderSpec, block: number, signal?: AbortSignal): Promise<StackPart[]> {
   const { attention, width } = spec.blocks[block] ?? { attention: false, width: 0 }
@@ -15,20 +15,20 @@ export async function zeroedParts(checkpoint: Checkpoint, spec: DecoderSpec, blo
   return zeroed
 }
 
-/** Rows with more values than this are not checked (no model is that wide). Also the most values read at once. */
-const mostValues = 2 ** 18
-const zeros = new Uint8Array(4 * mostValues)
+/** The maximum number of values read at once. Weights with longer rows are not checked, but no model is that wide. */
+const valuesAtOnce = 2 ** 18
+const zeros = new Uint8Array(4 * valuesAtOnce)
 
 async function isZero(
   checkpoint: Checkpoint,
   { weight, bias, firstRow, rows, columns }: Projection,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  if (columns > mostValues) return false
+  if (columns > valuesAtOnce) return false
   for (let done = 0, count = 1; done < rows; done += count) {
     signal?.throwIfAborted()
     // For most weights, one row is enough to find a value that is not zero.
-    count = done === 0 ? 1 : Math.min(Math.max(1, Math.floor(mostValues / columns)), rows - done)
+    count = done === 0 ? 1 : Math.min(Math.max(1, Math.floor(valuesAtOnce / columns)), rows - done)
     if (!(await allZero(checkpoint, weight, { first: firstRow + done, count }))) return false
   }
   return bias === undefined || allZero(checkpoint, bias, { first: firstRow, count: rows })
@@ -37,6 +37,6 @@ async function isZero(
 async function allZero(checkpoint: Checkpoint, name: string, rows: { first: number; count: number }): Promise<boolean> {
   const values = await checkpoint.readFloat32(name, rows)
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-  // Comparing bytes is much faster. -0 has other bytes than 0.
+  // Comparing bytes is much faster than comparing values. But -0 has other bytes than 0, so values are compared too.
   return Buffer.compare(bytes, zeros.subarray(0, bytes.length)) === 0 || values.every((value) => value === 0)
 }

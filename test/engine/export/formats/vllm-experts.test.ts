@@ -52,8 +52,8 @@ test('experts that stay keep their names, vectors have one tensor each, and wron
   const wrong: [unknown, RegExp][] = [
     [[1], /must list numbers of experts by block/],
     [{ '01': [1] }, /must list numbers of experts by block/],
-    [{ 9: [1] }, /names block 9, which is no mixture/],
-    [{ 1: [8] }, /lists 8 in block 1; numbers below 8 are allowed/],
+    [{ 9: [1] }, /names block 9, which is not a mixture/],
+    [{ 1: [8] }, /lists 8 in block 1\. List numbers below 8/],
     [{ 1: [1, 1] }, /each once/],
     [{ 1: [0, 1, 2, 3, 4, 5, 6, 7] }, /not all/],
     [{ 1: [1, 5] }, /experts\.5\.approx_value/],

@@ -21,13 +21,13 @@ const check = (mlp: Kept, { block = 1, ...groups }: { block?: number; n_group?: 
   checkExperts(readSpec({ ...config, ...groups }), block, { kept: 'all', ...mlp })
 
 test.each<[string, Kept, string]>([
-  ['experts of a dense block', { experts: [0] }, 'its MLP is no mixture of experts'],
-  ['an expert that is not there', { experts: [0, 1, 8] }, 'numbers must be ascending and below 8, it has 8'],
+  ['experts of a dense block', { experts: [0] }, 'its MLP is not a mixture of experts'],
+  ['an expert that is not there', { experts: [0, 1, 8] }, 'numbers must be ascending and below 8, but it has 8'],
   ['an expert named twice', { experts: [0, 1, 1, 2] }, 'it has 1'],
-  ['constants alone', { constants: [1] }, 'it lists constants without the experts that stay'],
+  ['constants alone', { constants: [1] }, 'it lists constants, but not the experts that stay'],
   ['an expert that is also a constant', { experts: [0, 1, 2], constants: [2] }, 'expert 2 both stays and is a constant'],
-  ['neurons of too few experts', { experts: [0, 1, 2], keptByExpert: [[0], [0]] }, 'it lists neurons of 2 experts, 3 stay'],
-  ['a neuron that is not there', { experts: [0, 1, 2], keptByExpert: [[0], [0], [4]] }, 'below 4, it has 4'],
+  ['neurons of too few experts', { experts: [0, 1, 2], keptByExpert: [[0], [0]] }, 'it lists neurons of 2 experts, but 3 stay'],
+  ['a neuron that is not there', { experts: [0, 1, 2], keptByExpert: [[0], [0], [4]] }, 'below 4, but it has 4'],
   ['widths that differ', { experts: [0, 1, 2], keptByExpert: [[0], [0, 1], [0]] }, 'the same number of neurons'],
   ['no neurons', { experts: [0, 1, 2], keptByExpert: [[], [], []] }, 'the same number of neurons'],
   ['fewer experts than the router picks', { experts: [0, 1] }, 'The plan leaves 2 experts in block 1; its router needs at least 3.'],
