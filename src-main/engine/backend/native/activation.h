@@ -56,8 +56,8 @@ Bend bendOf(Activation activation, Vector x) {
   }
 }
 
-// Gradients with respect to gates and ups, from those of the neurons activation(gate) * up, and the neurons themselves. Without `up`, the
-// neurons are activation(gate).
+// Gradients with respect to gates and ups, given the gradients with respect to the neurons activation(gate) * up; and the neurons
+// themselves. Without `up`, the neurons are activation(gate).
 void neuronsBackward(Activation activation, const float* gate, const float* up, const float* gradient, int64_t size, float* byGate, float* byUp,
                      float* neurons) {
   const auto step = [&](const float* x, const float* u, const float* outer, float* toGate, float* toUp, float* to) {

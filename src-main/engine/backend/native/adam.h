@@ -11,11 +11,12 @@
 
 namespace {
 
-// Entries per task.
+// The number of entries per task.
 constexpr int64_t adamEntries = 1 << 16;
 
-// An AdamW step (arXiv 1711.05101) without weight decay. `reach` is the learning rate divided by the first moment's correction, `level` is
-// one divided by the second's. Each entry is computed separately in float64, so the result does not depend on the number of threads.
+// An AdamW step (arXiv 1711.05101) without weight decay. `reach` is the learning rate divided by the bias correction of the first moment,
+// and `level` is one divided by that of the second. Each entry is computed separately in float64, so the result does not depend on the
+// number of threads.
 struct AdamStep {
   double firstDecay, secondDecay, epsilon, reach, level, factor;
 
@@ -35,7 +36,7 @@ struct AdamStep {
   }
 };
 
-// Sum of squares in float64, always in the same order.
+// The sum of squares in float64, always added up in the same order.
 double sumOfSquares(const float* values, int64_t count) {
   std::vector<double> parts((count + adamEntries - 1) / adamEntries);
   inPieces(count, adamEntries, [&](int64_t from, int64_t to) {

@@ -10,8 +10,8 @@
 
 namespace {
 
-// Gradients with respect to the projections [B*T, (H + 2K) d], from those of the attention output [B*T, H d]. Each task computes one head
-// of one sample.
+// Gradients with respect to the projections [B*T, (H + 2K) d], given those with respect to attention's output [B*T, H d]. Each task
+// computes one head of one sample.
 struct AttentionBackward {
   Attention call;
   const float* gradient;
@@ -62,11 +62,12 @@ struct AttentionBackward {
     }
   }
 
-  // The keys that a position sees, counted from a first one.
+  // The keys that a query sees, counted from the first key of its block.
   Seen seenFrom(int position, int from) const { return {std::max(0, call.firstSeen(position) - from), position - from + 1}; }
 
-  // Turns rows of scores into weights, and of weight gradients into score gradients: columns [0, size) of up to `rowsTogether` rows, `stride`
-  // apart, of which `seen(row)` says which count. Each stage passes all rows, so that no row waits for the sums of the one before it.
+  // Turns rows of scores into weights, and of weight gradients into score gradients: columns [0, size) of up to `rowsTogether` rows,
+  // `stride` apart, of which `seen(row)` says which count. Each stage passes all rows, so that no row waits for the sums of the one before
+  // it.
   template <class SeenBy>
   void takeRows(float* weights, float* byScores, float* slopes, int stride, int rows, int size, const SeenBy& seen) const {
     for (int row = 0; call.cap > 0 && row < rows; row++) {

@@ -29,7 +29,7 @@ struct Attention {
   float* output;
   // If nonzero, each score s becomes cap * tanh(s / cap).
   float cap = 0;
-  // Positions before these tokens. If there are any, keys and values are the cached ones, in the slots of one sequence.
+  // The number of positions before these tokens. If there are any, keys and values are read from the cache, in the slots of one sequence.
   int past = 0;
   const Slots* slots = nullptr;
   const int32_t* places = nullptr;
@@ -45,7 +45,7 @@ struct Attention {
     return projected + (static_cast<size_t>(sample) * tokens + token) * rowSize() + head * headSize;
   }
 
-  // The first position that a position sees; the last one is its own.
+  // The first position that a query sees. The last one is its own.
   int firstSeen(int position) const { return window > 0 ? std::max(0, position - window + 1) : 0; }
 
   // Rotary embedding (arXiv 2104.09864, Eq. 34) of the first `rotated` dimensions, pairing the two halves. Writes to[i * stride].

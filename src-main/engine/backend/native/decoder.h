@@ -47,7 +47,7 @@ struct Step {
   std::vector<Slots> slots;
 };
 
-// State that all parts of a call share. `x` [N, D] is updated in place. A parallel MLP reads `source`.
+// The state that all parts of a call share. `x` [N, D] is updated in place. A parallel MLP reads `source`.
 struct Decoder {
   int heads, keyValueHeads, headSize;
   float cap;

@@ -23,7 +23,7 @@ constexpr int rowsAtOnce = lanes == 8 ? 3 : 6;
 constexpr int mostFewRows = 16;
 constexpr int panelColumns = 32;
 constexpr int piecesPerThread = 3;
-// Entries of a piece that are worth another thread.
+// A piece must have this many entries for another thread to be worthwhile.
 constexpr int64_t leastEntries = 1 << 15;
 
 inline float treeSum(Vector vector) {
@@ -39,7 +39,7 @@ inline float treeSum(Vector vector) {
 }
 
 // Dot products of `Rows` rows of x with `Columns` rows of a weight, each `depth` long, to to[row * stride + column]. With several rows
-// there is time to prefetch the next weight rows. A single row is bound by reads anyway.
+// there is time to prefetch the next weight rows. With a single row, reading takes all the time anyway.
 template <int Rows, int Columns, class Entry>
 void dotTile(const float* x, int64_t strideX, const Entry* weight, int64_t depth, float* to, int64_t stride) {
   const int64_t whole = depth / lanes * lanes;
@@ -181,8 +181,8 @@ struct FewRows {
     inPieces(columns, piece(), [this](int64_t first, int64_t last) { columnsOf(first, last); });
   }
 
-  // Columns per task: few pieces for each thread, because memory serves long streams faster. Whole panels, so that neuron functions have the
-  // same vectors in any piece.
+  // Columns per task: few pieces for each thread, because memory serves long streams faster. Whole panels, so that neuron functions have
+  // the same vectors in any piece.
   int64_t piece() const {
     const int64_t pieces = std::min<int64_t>(piecesPerThread * Pool::shared().threads(), 1 + columns * depth / leastEntries);
     return roundUp((columns + pieces - 1) / pieces, panelColumns);

@@ -23,7 +23,7 @@ float largestIn(const float* row, int64_t size) {
   return largest;
 }
 
-// The largest logit of a row, and the sum of exponents relative to it.
+// The largest logit of a row, and the sum of exponentials relative to it.
 void sumExponents(const float* logits, int64_t size, float* to) {
   const int64_t whole = size / lanes * lanes;
   const float largest = largestIn(logits, size);
@@ -39,8 +39,8 @@ void sumExponents(const float* logits, int64_t size, float* to) {
   to[1] = static_cast<float>(total);
 }
 
-// Compares two models' logits for one row: the largest logit and the sum of exponents relative to it, for each, and the mean of their
-// difference under the first model's distribution.
+// Compares two models' logits for one row. For each model, writes the largest logit and the sum of exponentials relative to it; then the
+// mean difference of the logits under the first model's distribution.
 void compareLogits(const float* dense, const float* own, int64_t size, float* to) {
   const float largest = largestIn(dense, size), ownLargest = largestIn(own, size);
   double total = 0, ownTotal = 0, shift = 0;

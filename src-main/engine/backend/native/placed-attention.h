@@ -20,7 +20,7 @@ struct PlacedRow {
   int slot() const { return places[position]; }
 };
 
-// Stores the key and value of row `row` of the projections. The row is at `token` in the rotary table.
+// Stores the key and value of row `row` of the projections. `token` is the row's index in the rotary table.
 void rememberRow(const Attention& call, const Slots& slots, const PlacedRow& placed, int row, int token) {
   for (int group = 0; group < call.keyValueHeads; group++) {
     call.rotate(call.vectorOf(0, row, call.heads + group), token, slots.key(group, placed.slot()), 1);

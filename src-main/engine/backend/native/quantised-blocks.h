@@ -23,8 +23,8 @@ inline float halfFloat(const uint8_t* from) {
   return bits >> 15 ? -value : value;
 }
 
-// Blocks of 32 with one scale. Of fewer than 8 bits, the first half of the entries are the lower halves of the bytes, and the fifth bits of
-// all are together.
+// Blocks of 32 entries with one scale. If entries have fewer than 8 bits, the lower halves of the bytes hold the first half of the entries,
+// and the fifth bits of all entries are stored together.
 template <int Bits>
 void readPlain(const uint8_t* block, int, BlockGroup& to) {
   to.factor = halfFloat(block);
@@ -37,7 +37,7 @@ void readPlain(const uint8_t* block, int, BlockGroup& to) {
   for (int i = 0; i < 32; i++) to.wholes[i] = static_cast<int8_t>(to.wholes[i] - 8 + static_cast<int8_t>((fifth >> i & 1) << 4));
 }
 
-// Blocks of 256 with scales and addends of 6 bits for each 32, times two scales of the block.
+// Blocks of 256 entries. Each 32 entries have a scale and an addend of 6 bits, which are multiplied by two scales of the block.
 template <int Bits>
 void readShifted(const uint8_t* block, int group, BlockGroup& to) {
   const uint8_t *scales = block + 4, *fifth = block + 16, *entries = block + (Bits == 5 ? 48 : 16) + group / 2 * 32;
@@ -52,7 +52,7 @@ void readShifted(const uint8_t* block, int group, BlockGroup& to) {
   }
 }
 
-// Blocks of 256 with a scale of 8 bits for each 16.
+// Blocks of 256 entries. Each 16 entries have a scale of 8 bits.
 inline void readSixBits(const uint8_t* block, int group, BlockGroup& to) {
   const int half = group / 8, quarter = group % 8 / 2;
   to.factor = halfFloat(block + 208) * static_cast<int8_t>(block[192 + group]);
@@ -64,7 +64,7 @@ inline void readSixBits(const uint8_t* block, int group, BlockGroup& to) {
   }
 }
 
-// A type of ggml by its number in a file.
+// A type of ggml, given its number in a file.
 struct BlockType {
   int number, values, bytes;
   GroupForm form;
@@ -97,7 +97,7 @@ struct BlockRow {
     const int size = type->form.columns;
     for (int64_t block = 0; block < columns / type->values; block++) {
       for (int group = 0; group < type->values / size; group++) {
-        // Adding -0 changes no bit.
+        // Adding -0 changes no bits, so groups without an addend have -0.
         BlockGroup read{0, -0.0f, {}};
         type->read(blocks + block * type->bytes, group, read);
         read.factor *= factor;
@@ -107,7 +107,7 @@ struct BlockRow {
     }
   }
 
-  // Whether it has exactly these entries.
+  // Whether the row has exactly these entries.
   bool equals(const float* entries) const {
     bool same = columns % type->values == 0;
     forEachGroup([&](int64_t first, const BlockGroup& group) {

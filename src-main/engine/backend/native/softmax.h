@@ -18,20 +18,20 @@ void capScores(float* scores, int size, float cap) {
   }
 }
 
-// The running softmax of one query row: its largest score, and the sum of exponents relative to it.
+// The running softmax of one query row: the largest score so far, and the sum of exponentials relative to it.
 struct Softmax {
   float largest = -std::numeric_limits<float>::infinity();
   float total = 0;
 };
 
-// The keys that a query row sees, of those whose scores are at hand.
+// Which of the keys whose scores are available a query row sees.
 struct Seen {
   int low, high;
 };
 
-// Turns scores [0, size) of up to `rowsTogether` rows, `stride` apart, into exponents; `seen(row)` says which count. Returns the factors for
-// the rows' earlier results. The largest score and its exponents ignore NaN and infinity. If one of these counts, the sum becomes NaN, so the
-// output shows it. Each stage passes all rows, so that no row waits for the sums of the one before it.
+// Turns scores [0, size) of up to `rowsTogether` rows, `stride` apart, into exponentials. `seen(row)` tells which scores count. Returns the
+// factors for the rows' earlier results. The largest score and the exponentials ignore NaN and infinity. If such a score counts, the sum
+// becomes NaN, so that the output shows it. Each stage processes all rows, so that no row waits for the sums of the row before it.
 constexpr int rowsTogether = 16;
 
 template <class SeenBy>

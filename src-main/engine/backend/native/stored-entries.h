@@ -1,5 +1,5 @@
-// Weights in 16 bits where this is lossless: as bfloat16 (the upper halves of float32 values) or as float16. Vectors of four rows alternate, so
-// that one stream of memory feeds four sums. A single sum waits for itself: it took twice as long on a core with AVX2.
+// Weights in 16 bits where this is lossless: as bfloat16 (the upper halves of float32 values) or as float16. Vectors of four rows
+// alternate, so that one stream of memory feeds four sums. A single sum waits for itself: it took twice as long on a core with AVX2.
 
 #pragma once
 
@@ -51,7 +51,7 @@ inline float valueOf(Float16 value) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvts
 
 inline __m256i toFloat16(const float* from) { return _mm512_cvtps_ph(_mm512_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
-// As `areBrainFloats`, for whole vectors only.
+// Like `areBrainFloats`, for whole vectors only.
 inline bool areFloat16(const float* from, int64_t size) {
   for (int64_t i = 0; i < size; i += lanes) {
     const __m512i again = _mm512_castps_si512(_mm512_cvtph_ps(toFloat16(from + i)));
@@ -97,7 +97,7 @@ inline void convert(const float* from, int64_t size, BrainFloat* to) {
   }
 }
 
-// A vector of each of four rows.
+// One vector from each of four rows.
 template <class Entry>
 struct FourEntries {
   static constexpr int columns = lanes;
@@ -107,7 +107,8 @@ struct FourEntries {
   Vector values(int row, int) const { return load(entries[row]); }
 };
 
-// Converts rows `first` to `last` of a weight. Both are multiples of four, or `last` is the end: what is left there stays in rows.
+// Converts rows [first, last) of a weight. Both are multiples of four, except that `last` may be the end, where remaining rows are stored
+// one by one.
 template <class Entry>
 void interleave(const float* from, int64_t columns, int64_t first, int64_t last, Entry* to) {
   for (int64_t row = first; row < last; row += 4) {

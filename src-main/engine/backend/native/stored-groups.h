@@ -21,7 +21,7 @@ struct GroupForm {
   bool shifted = false;
 };
 
-// The form that holds rows of both. A group of 4 bits has an addend, or whole numbers from -8 on.
+// The form that can hold rows of both forms. A group of 4 bits has an addend, or its whole numbers start at -8.
 inline GroupForm joined(const GroupForm& a, const GroupForm& b) {
   return {a.shifted == b.shifted ? std::max(a.bits, b.bits) : 8, std::min(a.columns, b.columns), a.shifted || b.shifted};
 }
@@ -40,8 +40,8 @@ inline Integers bytesFrom(const int8_t* from) {
 #endif
 }
 
-// A group of each of four rows side by side, so that one stream of memory feeds four sums. Of 4 bits, the first half of a row's columns are
-// the lower halves of its bytes; they have a sign if the group has no addend.
+// One group from each of four rows, side by side, so that one stream of memory feeds four sums. With 4 bits, the lower halves of a row's
+// bytes hold the first half of its columns. Its whole numbers are signed if the group has no addend.
 template <int Bits, int Columns, bool Shifted>
 struct FourGroups {
   static constexpr int columns = Columns;
@@ -50,7 +50,7 @@ struct FourGroups {
   float numbers[Shifted ? 8 : 4];
   int8_t entries[4][Columns * Bits / 8];
 
-  // The entries of a row from column `first` on.
+  // The entries of a row, starting at column `first`.
   Vector values(int row, int first) const {
     if constexpr (Bits == 8) return scaled(row, toFloats(bytesFrom(entries[row] + first)));
     else {

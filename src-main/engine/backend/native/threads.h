@@ -72,8 +72,8 @@ class Pool {
     return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
 
-  // Takes tasks of a round until none is left. A ticket holds the round in its upper half and the next task in its lower half. A late
-  // thread therefore takes nothing from another round, whose task may no longer exist.
+  // Takes tasks of a round until none is left. A ticket holds the round in its upper half and the next task in its lower half, so a late
+  // thread takes nothing from another round, whose task may no longer exist.
   void work(uint64_t round, const std::function<void(int)>* task, int count) {
     for (uint64_t ticket = ticket_;;) {
       const int next = static_cast<int>(ticket & 0xffffffff);

@@ -36,7 +36,7 @@ inline Vector load(const float* from) {
 
 inline void store(float* to, Vector vector) { std::memcpy(to, &vector, sizeof vector); }
 
-// By intrinsics, because compilers add the value to zeros first, on the units that multiply.
+// Uses intrinsics, because compilers would first add the value to zeros, which occupies the units that multiply.
 inline Vector all(float value) {
 #if defined(__AVX512F__)
   return (Vector)_mm512_set1_ps(value);
@@ -47,8 +47,8 @@ inline Vector all(float value) {
 #endif
 }
 
-// Always fused, so it rounds once. For some processors, compilers split a lone multiply-add in two, and the bits would then depend on how
-// many sums run side by side.
+// A fused multiply-add, which rounds once. For some processors, compilers split a single multiply-add in two. The bits would then depend on
+// how many sums run side by side.
 inline Vector multiplyAdd(Vector a, Vector b, Vector sum) {
 #if defined(__AVX512F__)
   return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
@@ -96,7 +96,7 @@ inline Vector exponent(Vector x) {
   return vanishes ? all(0) : y;
 }
 
-// tanh within 2e-7: a series for small x, otherwise computed from the exponent.
+// tanh within 2e-7: a series for small x, otherwise computed from the exponential.
 inline Vector hyperbolicTangent(Vector x) {
   const Vector square = x * x;
   const Vector series = x * (1 + square * (-0.33333333f + square * (0.13333333f + square * (-0.053968254f + square * 0.021869489f))));

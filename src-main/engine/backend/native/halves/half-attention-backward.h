@@ -14,7 +14,7 @@
 
 namespace {
 
-// As `AttentionBackward`, whose sums over groups it uses. Each task computes some heads of one group. Everything between the products is
+// Like `AttentionBackward`, whose sums over groups it uses. Each task computes some heads of one group. Everything between the products is
 // float32.
 struct HalfAttentionBackward {
   AttentionBackward plain;
@@ -31,7 +31,8 @@ struct HalfAttentionBackward {
   int64_t across() const { return size() / tileDepth; }
   int64_t along() const { return positions() / tileDepth; }
 
-  // Heads of a group that a task takes, so that it packs keys and values once: all, unless threads would have nothing to do.
+  // The number of heads of a group that one task computes, so that it packs keys and values once. It is all of them, unless threads would
+  // then have nothing to do.
   int headsAtOnce() const {
     const int perGroup = call().heads / call().keyValueHeads, all = call().samples * call().heads;
     int most = perGroup;

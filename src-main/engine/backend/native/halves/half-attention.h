@@ -22,7 +22,7 @@ namespace {
 template <bool Split>
 struct HalfAttention {
   static constexpr int parts = Split ? 2 : 1, keysAtOnce = 128, rowsAtOnce = 128;
-  // The reference of exponents moves only when a score exceeds it by more than this.
+  // The reference of exponentials moves only when a score exceeds it by more than this.
   static constexpr float slack = 20;
 
   const Attention& call;
@@ -54,7 +54,7 @@ struct HalfAttention {
     }
   }
 
-  // The running softmax of a query row. Exponents are relative to a reference near the largest score; they are summed per lane.
+  // The running softmax of a query row. Exponentials are relative to a reference near the largest score, and are summed per lane.
   struct Row {
     float reference = -std::numeric_limits<float>::infinity();
     __m512 total = _mm512_setzero_ps();
@@ -64,7 +64,7 @@ struct HalfAttention {
     return {{tiles, tiles + second}, Split ? Panel{tiles + low, tiles + low + second} : Panel{}};
   }
 
-  // Turns scores [0, seen) of a row, of which [low, high) count, into exponents in row `row` of a left operand. `mixed` holds the result
+  // Turns scores [0, seen) of a row, of which [low, high) count, into exponentials in row `row` of a left operand. `mixed` holds the result
   // for earlier keys, and is rescaled when the reference moves.
   void takeRow(Row& state, float* scores, int seen, int low, int high, Half* weights, int row, int deep, float* mixed) const {
     constexpr float hidden = -1e30f;
@@ -198,7 +198,7 @@ struct HalfAttention {
         if (row < panelSide) takeRow(work, block, own, row++);
       };
       const auto takeTwo = [&] { takeNext(), takeNext(); };
-      // Softmax may rescale what its rows have summed, so nothing may be missing from it.
+      // Softmax may rescale the sums of its rows, so these must be complete by now.
       const bool meets = before.row == own.row;
       if (before.seen > 0 && meets) mix(work, block, before, Nothing{});
       const Piece next = pieceAt(block, own.row + panelSide, own.from, 1 - own.buffer);

@@ -33,7 +33,7 @@ struct HalfDivergence {
   }
   int64_t stride() const { return head.count() * panelSide; }
 
-  // A row's sums of exponents in both models, and of p (log p - log q) without the logarithms of these.
+  // A row's sums of exponentials in both models, and its sum of p (log p - log q) without the logarithms of those sums.
   struct Row {
     ExponentTotal own, dense;
     double apart = 0;
@@ -155,7 +155,7 @@ struct HalfDivergence {
   }
 
  private:
-  // The logit of padding, which is no token.
+  // The logit of padding columns, which are not tokens.
   static constexpr float unseen = -1e30f;
 };
 

@@ -1,4 +1,4 @@
-// Exponents of sixteen values, as precise as 16-bit operands need.
+// Exponentials of sixteen values, as precise as 16-bit operands need.
 
 #pragma once
 
@@ -49,11 +49,11 @@ inline __m512 capped(__m512 x, float cap) {
   return _mm512_sub_ps(_mm512_set1_ps(cap), _mm512_div_ps(_mm512_set1_ps(2 * cap), _mm512_add_ps(_mm512_set1_ps(1), e)));
 }
 
-// Sixteen sums of exponents side by side, each relative to a reference that moves only when exponents could overflow.
+// Sixteen sums of exponentials side by side, each relative to a reference that moves only when exponentials could overflow.
 struct ExponentSums {
   __m512 reference = _mm512_set1_ps(-1e30f), total = _mm512_setzero_ps();
 
-  // Adds exp(x - reference) and returns it. `along` has sums of products with these exponents.
+  // Adds exp(x - reference) and returns it. `along` has sums of products with these exponentials.
   __m512 add(__m512 x, __m512* along = nullptr) {
     if (_mm512_cmp_ps_mask(_mm512_sub_ps(x, reference), _mm512_set1_ps(40), _CMP_GT_OQ)) {
       const __m512 next = _mm512_max_ps(reference, x), factor = quickExponent(_mm512_sub_ps(reference, next));

@@ -1,4 +1,4 @@
-// Sums of exponents of logits, without storing the logits.
+// Sums of exponentials of logits, without storing the logits.
 
 #pragma once
 
@@ -15,7 +15,8 @@
 
 namespace {
 
-// Passes hidden states [rows, size] through the head. Each row gives a reference and the sum of exponents relative to it.
+// Passes hidden states [rows, size] through the head. Writes for each row a reference, near its largest logit, and the sum of exponentials
+// relative to it.
 struct HalfExponents {
   Units units;
   RowsIn in;

@@ -81,12 +81,12 @@ struct HalfMlp {
   bool gated;
   const float *gateBias, *upBias;
   HalfPanels gateUp, down;
-  // In how many 16-bit parts products take rows and neurons.
+  // How many 16-bit parts rows and neurons are split into for products.
   int parts;
   RowsOut out;
-  // Keeps gates and ups (or only ups) for a backward pass. Keeps nothing if null.
+  // Receives gates and ups (or only ups) for a backward pass, unless null.
   KeptNeurons kept = {};
-  // Sums neurons over rows. Does not if null.
+  // Receives sums of neurons over rows, unless null.
   NeuronSums summed = {};
 
   // Computes the neurons of one 32 by 32 block, with rows counted from `base`, and calls `put(row, first neuron, count, sixteen values)`.

@@ -34,7 +34,7 @@ inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = fals
 // Of rows in three parts, sums over this many steps are added up apart, so that deep products are rounded no more often than float32's.
 constexpr int64_t stepsPerSum = 8;
 
-// Adds sums of a 32 by 32 block to others, or copies them.
+// Adds the sums of a 32 by 32 block to others, or copies them.
 inline void addSums(const float* from, float* to, bool adds) {
   for (int i = 0; i < panelSide * panelSide; i += tileSide) {
     const __m512 own = _mm512_load_ps(from + i);
@@ -106,8 +106,8 @@ void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b
   pending.some(panelSide);
 }
 
-// How work on rows is divided: into blocks of rows whose operands, `halves` entries a row, stay in a core's cache, and for few rows also into
-// pieces of the weight.
+// Divides work on rows into blocks of rows whose operands, `halves` entries per row, stay in a core's cache. If rows are few, the weight is
+// divided into pieces, too.
 struct Division {
   int64_t blockRows, blocks, pieces;
 
@@ -129,8 +129,9 @@ struct Division {
   }
 };
 
-// The destination of a product: to[row * columns + column] = (product + bias) * scale + add. Many rows are stored past the caches, as they
-// would be gone from them before anything reads them, and fetching the lines that they replace can take as long as the product.
+// The destination of a product: to[row * columns + column] = (product + bias) * scale + add. Many rows are stored past the
+// caches, because the caches would drop them before anything reads them, and fetching the lines that they replace can take as long as the
+// product.
 struct RowsOut {
   const float *bias, *add;
   float scale;
@@ -177,7 +178,7 @@ struct RowsIn {
   }
 
  private:
-  // As `normalizeRow`, for a row that nothing else reads.
+  // Like `normalizeRow`, for a row that nothing else reads.
   void packNormed(const HalfRows& to, const float* from, int64_t row) const {
     const __m512 mean = _mm512_set1_ps(norm->centred ? sumOver([&](int64_t at, int count) { return loadSome(from + at, count); }) / size : 0);
     const auto centred = [&](int64_t at, int count) { return _mm512_maskz_sub_ps(firstLanes(count), loadSome(from + at, count), mean); };

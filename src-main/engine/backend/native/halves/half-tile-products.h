@@ -115,8 +115,8 @@ inline void multiplyPanelVectors(const Panel& a, const Panel& b, int depth, floa
 }
 
 // c [32, 32] (+)= a b. For split operands, omits only low times low. If `rows` is at most 16, only the first tile of rows is computed. If b
-// is split, a must be split too. Matrix units work beside the rest of a core, so they call `between()` after each tile of depth: a part
-// of what it computes takes no time of its own.
+// is split, a must be split too. Matrix units work beside the rest of a core, so `between()` is called after each tile of depth: part of
+// its work then takes no extra time.
 template <class Between = Nothing>
 inline void multiplyPanels(Units units, const Operand& a, const Operand& b, int depth, float* c, int64_t stride, int rows, bool adds, const Between& between = {}) {
 #if ESPALIER_TILES

@@ -52,7 +52,7 @@ inline __m512 widen(__m256bh halves) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)halves), 16));
 }
 
-// What rounding to halves removes. Exact.
+// What rounding to halves removes, which is exact.
 inline __m512 remainder(__m512 x) { return _mm512_sub_ps(x, widen(_mm512_cvtneps_pbh(x))); }
 
 // 32 values rounded to the nearest halves or, with `low`, their rounding remainders as halves.
@@ -93,8 +93,8 @@ inline void transposeWords(__m512i rows[tileSide]) {
   }
 }
 
-// One to three parts of a left operand, one behind the other: what halves hold, what rounding removed, and what rounding that removed. Three
-// hold all bits of a float32 number. Each has `halves` entries, in tiles that are `depth` deep.
+// One to three parts of a left operand, one after another: the numbers rounded to halves, what that removed, and what rounding that
+// removed. Three parts hold all bits of a float32 number. Each has `halves` entries, in tiles that are `depth` deep.
 struct RowParts {
   Half* tiles;
   int64_t halves;
@@ -148,8 +148,8 @@ inline void pairsOf(const float* from, int64_t stride, int rows, int columns, __
   for (int pair = 0; pair < tileSide; pair++) pairs[pair] = pairRows(row(2 * pair), row(2 * pair + 1), low);
 }
 
-// As `packColumns` and `packRow`, for a matrix stored transposed, [depth, sides]: packs up to 32 of its rows into one tile of the right or
-// left operand.
+// Like `packColumns` and `packRow`, for a matrix stored transposed, [depth, sides]: packs up to 32 of its rows into one tile of the right
+// or left operand.
 inline void packTurnedColumns(const float* from, int64_t stride, int rows, int columns, Half* tile, bool low) {
   __m512i pairs[tileSide];
   pairsOf(from, stride, rows, columns, pairs, low);

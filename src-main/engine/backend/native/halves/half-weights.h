@@ -38,7 +38,8 @@ struct HalfPanels {
   }
 };
 
-// Rows of a left operand as tiles. Of three parts, the two small ones are multiplied first, so that the large sums are rounded less often.
+// Rows of a left operand as tiles. With three parts, the two small ones are multiplied first, so that the large sums are rounded less
+// often.
 struct HalfRows : RowParts {
   int rounds() const { return parts == 3 ? 2 : 1; }
   bool splitIn(int round) const { return parts > 1 && round == 0; }

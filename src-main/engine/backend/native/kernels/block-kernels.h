@@ -1,4 +1,4 @@
-// TensorFlow kernel that takes quantised weights over from a GGUF file.
+// TensorFlow kernel that lays out the quantised weights of a GGUF file.
 
 #pragma once
 
@@ -13,9 +13,9 @@
 
 namespace {
 
-// The groups of a weight [R, C] whose rows a file stores as quantised blocks: [R / 4, C / columns of a group, words of four groups]. Each part
-// of the weight has a type and a number of rows in `types`, what its entries were multiplied by in `factors`, and its bytes in `blocks`.
-// Returns [0, 0] if these do not give the weight bit for bit.
+// The groups of a weight [R, C] whose rows a file stores as quantised blocks: [R / 4, C / columns of a group, words of four groups]. Each
+// part of the weight has a type and a number of rows in `types`, what its entries were multiplied by in `factors`, and its bytes in
+// `blocks`. Returns [0, 0] if unpacking these does not give the weight bit for bit.
 struct GroupKernel {
   int parts;
 

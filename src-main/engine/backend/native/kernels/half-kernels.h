@@ -96,8 +96,8 @@ struct HalfProductKernel {
   }
 };
 
-// As `ExponentsKernel`, for the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. The reference is only
-// near the largest logit.
+// Like `ExponentsKernel`, for the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. Instead of the largest
+// logit, it returns a reference near it.
 struct HalfExponentsKernel {
   int units, columns, parts;
   bool biased;

@@ -58,7 +58,7 @@ bool narrowWeight(const TF_Tensor* weight, int64_t rows, int64_t columns, Stored
   return TF_NumDims(weight) >= 2 && TF_Dim(weight, 0) == rows && 2 * TF_Dim(weight, 1) == columns;
 }
 
-// As `FewRowsKernel`, for a weight in 16 bits or in groups.
+// Like `FewRowsKernel`, for a weight in 16 bits or in groups.
 struct FewNarrowRowsKernel {
   bool biased;
 

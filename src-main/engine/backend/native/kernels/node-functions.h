@@ -1,4 +1,4 @@
-// Functions on Node arrays, for values that are not in tensors: masters and moments of trained weights.
+// Functions on Node arrays, for values that are not in tensors: the float32 copies and the moments of trained weights.
 
 #pragma once
 

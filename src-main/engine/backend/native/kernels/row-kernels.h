@@ -59,7 +59,7 @@ struct GateKernel {
   }
 };
 
-// logits [N, V] to [N, 2]: the largest logit of each row, and the sum of exponents relative to it.
+// logits [N, V] to [N, 2]: the largest logit of each row, and the sum of exponentials relative to it.
 struct ExponentsKernel {
   explicit ExponentsKernel(TF_OpKernelConstruction*) {}
 
@@ -76,8 +76,8 @@ struct ExponentsKernel {
   }
 };
 
-// Logits of a dense model and another one, [N, C] each, to [N, 5 + 2 * count]: the results of `compareLogits`, then the other's `count`
-// largest logits and their columns. Pass the same tensor twice to compare a model with itself.
+// Logits of a dense model and of another one, [N, C] each, to [N, 5 + 2 * count]: the results of `compareLogits`, then the other model's
+// `count` largest logits and their columns. Pass the same tensor twice to compare a model with itself.
 struct CompareLogitsKernel {
   int count;
 
