@@ -7,11 +7,11 @@ const barWidth = 24
 
 interface Row {
   attention: boolean
-  /** Share of the MLP's neurons that is kept. */
+  /** Share of the MLP's neurons that are kept. */
   width: number
 }
 
-/** The model map in a terminal: a cell for attention and a bar for the MLP of each block, redrawn with each decision. */
+/** Draws the model map in a terminal: for each block a cell for attention and a bar for the MLP. Redrawn with each decision. */
 export class BlockMap {
   readonly #rows: Row[]
   readonly #live = stdout.isTTY === true
@@ -35,11 +35,11 @@ export class BlockMap {
       if (row && kind !== 'mlp') row.attention = false
       if (row && kind !== 'attention') row.width = 0
       const best = scores.find((score) => score.block === block)
-      this.#draw(`Round ${round}: ${kind === 'block' ? '' : `${kind} of `}block ${block} goes${best ? `, ${scoreText(best)}` : ''}`)
+      this.#draw(`Round ${round}: ${kind === 'block' ? '' : `${kind} of `}block ${block} removed${best ? `, ${scoreText(best)}` : ''}`)
     }
   }
 
-  /** Leaves the last drawing in place. Without a terminal, the map is printed once, at the end. */
+  /** Leaves the last drawing in place. Without a terminal, prints the map for the first and only time. */
   end(): void {
     if (!this.#live) stdout.write(`${this.#lines().join('\n')}\n`)
     this.#drawn = 0

@@ -6,7 +6,7 @@ import { flagHints } from './flags/flag-hints.ts'
 import { flagNames, parseFlags } from './flags/flags.ts'
 import { help } from './flags/help.ts'
 
-/** Runs a command line and gives its exit code. */
+/** Runs a command line and returns its exit code. */
 export async function runCommandLine(arguments_: readonly string[]): Promise<number> {
   try {
     return await dispatch(arguments_)
@@ -32,7 +32,7 @@ async function dispatch([first, ...rest]: readonly string[]): Promise<number> {
   return 0
 }
 
-/** Code that opens the history is loaded on demand. */
+/** The commands are imported on demand, because they load the code that opens the history. */
 async function runCommand(name: string, rest: string[]): Promise<number> {
   const { commands } = await import('./commands/index.ts')
   if (!Object.hasOwn(commands, name)) {

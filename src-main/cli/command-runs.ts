@@ -14,8 +14,8 @@ import { changedAt } from './locate-model.ts'
 import type { Commanded } from './requests.ts'
 
 /**
- * A command's runs in order: those of an earlier, unfinished start of the same command, else new ones. A run whose plan will be saved is
- * not repeated.
+ * Returns a command's runs in order. They are the runs of an earlier, unfinished start of the same command, or else new drafts. A single
+ * run whose plan will be saved is found even if it is done, so that it is not repeated.
  */
 export async function prepareRuns(
   workbench: CommandWorkbench,
@@ -79,7 +79,10 @@ async function findRun(
   return []
 }
 
-/** Does a run unless it is done, on its executor, and returns everything the history holds about it. */
+/**
+ * Runs a run on its executor, unless it is done already, and returns everything that the history holds about it. Throws the run's problem if
+ * it does not finish.
+ */
 export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntry, listen: (event: RunEvent) => void): Promise<RunDetail> {
   const stop = workbench.subscribe((event) => {
     if (event.name === 'run event' && event.data.run === id) listen(event.data.recorded.event)
@@ -100,7 +103,7 @@ export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntr
   }
 }
 
-/** A run's document as it was when the run ended. */
+/** Rebuilds a finished run's document from the history. Throws if the run has no plan. */
 export function toDocument(run: RunDetail): RunDocument {
   if (!run.plan) throw new EspalierError('internal', `"${run.name}" has no plan.`)
   return {
@@ -121,7 +124,7 @@ export function toDocument(run: RunDetail): RunDocument {
     decisions: run.decisions,
     ...(run.selections.length > 0 ? { selections: run.selections } : {}),
     notes: run.remarks,
-    // The pruning time is already among the seconds.
+    // `seconds` already holds the pruning time.
     measures: run.measures.filter(({ name }) => name !== pruningTime).map(({ best: _, ...measure }) => measure),
     ...(run.answers.length > 0 ? { answers: run.answers } : {}),
     ...(run.passes ? { passes: run.passes } : {}),

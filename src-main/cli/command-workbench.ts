@@ -7,17 +7,17 @@ import { openWorkbench, type Workbench } from '#services/workbench.ts'
 import type { Flags } from './flags/flags.ts'
 import { namesSample } from './sample.ts'
 
-/** The folder of a killed command that is not rerun is deleted after this long. */
+/** After this many days, the folder of a killed command that was not rerun is deleted. */
 const keptDays = 30
 
 export interface CommandWorkbench extends Workbench {
-  /** Nothing remains to be resumed: deletes a folder made only for this command. */
+  /** Closes the workbench when nothing is left to resume, and deletes the folder if it was made only for this command. */
   finish(): Promise<void>
 }
 
 /**
- * The workbench of one command, which does its own runs and ignores the queue. Without history it uses a folder named after the command's
- * settings, so that a rerun after a kill finds it. The folder is deleted when the command ends.
+ * Opens the workbench of one command, which computes its own runs and ignores the queue. With `--no_history` it uses a temporary folder
+ * named after the command's settings, so that a rerun after a kill finds it. `finish` deletes that folder.
  */
 export async function openCommandWorkbench(flags: Partial<Flags>): Promise<CommandWorkbench> {
   const folder = flags.no_history ? temporaryFolder(flags) : defaultDataFolder()
@@ -51,11 +51,11 @@ function temporaryFolder(flags: Partial<Flags>): string {
       if (Date.now() - statSync(path).mtimeMs > keptDays * 86_400_000) rmSync(path, { recursive: true, force: true })
     }
   }
-  const asked = Object.entries(flags).filter(([name]) => !presentation.has(name))
+  const settings = Object.entries(flags).filter(([name]) => !presentation.has(name))
   return join(
     parent,
     createHash('sha256')
-      .update(JSON.stringify([cwd(), asked.sort()]))
+      .update(JSON.stringify([cwd(), settings.sort()]))
       .digest('hex')
       .slice(0, 16),
   )

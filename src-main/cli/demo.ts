@@ -27,7 +27,8 @@ const sparsities = [0.25, 0.375, 0.5]
 const columnWidth = 56
 
 /**
- * Prunes the sample model with 2SSP to three sparsities and repairs the sparsest: shows a live map, one table, and an answer of each model.
+ * Prunes the sample model to three sparsities with 2SSP, and repairs the sparsest. Shows a live map, one table, and the answers of each
+ * model.
  */
 async function demo(): Promise<void> {
   const started = performance.now()
@@ -41,11 +42,11 @@ async function demo(): Promise<void> {
     const runs = await prepareRuns(workbench, model, { grid: demoGrid(model), sweep: false })
     for (const run of runs) documents.push(await showRun(workbench, run, blocks))
     const last = runs.at(-1)
-    const again = last && (await repaired(workbench, last.id))
-    if (again) documents.push(await showRun(workbench, again, blocks))
+    const repaired = last && (await cloneWithRepair(workbench, last.id))
+    if (repaired) documents.push(await showRun(workbench, repaired, blocks))
     await inspect(
       workbench,
-      [...runs.filter(({ baseline }) => !baseline), ...(again ? [again] : [])].map(({ id }) => id),
+      [...runs.filter(({ baseline }) => !baseline), ...(repaired ? [repaired] : [])].map(({ id }) => id),
       demoText(model),
     )
     report = await writeReport(workbench, runs[0]?.experiment?.id)
@@ -59,7 +60,7 @@ async function demo(): Promise<void> {
   )
 }
 
-/** Does a run and shows a live map. */
+/** Runs a run with a live map and returns its document. */
 async function showRun(workbench: CommandWorkbench, run: RunEntry, blocks: number): Promise<RunDocument> {
   const line = new ProgressLine()
   stdout.write(`\n${run.baseline ? 'The dense model' : run.name}\n`)
@@ -74,17 +75,17 @@ async function showRun(workbench: CommandWorkbench, run: RunEntry, blocks: numbe
   return toDocument(detail)
 }
 
-/** Repeats a run with in-order repair; its decisions are reused. */
-async function repaired(workbench: CommandWorkbench, id: string): Promise<RunEntry> {
+/** Makes a copy of a run with in-order repair. It reuses the steps of the first run, so nothing is decided again. */
+async function cloneWithRepair(workbench: CommandWorkbench, id: string): Promise<RunEntry> {
   const { request } = await workbench.call('runs.get', { id })
   const calibration = { ...(request.calibration as DataRequest), windows: 32 }
   return workbench.call('runs.clone', { id, changes: { repair: { kind: 'in-order', calibration } }, start: 'draft' })
 }
 
-/** How far the pruned models are from the dense one, token by token. */
+/** Prints how far the pruned models are from the dense one, token by token. */
 async function inspect(workbench: CommandWorkbench, runs: string[], data: DataRequest): Promise<void> {
   const line = new ProgressLine()
-  stdout.write('\nWhere they differ from the dense model\n')
+  stdout.write('\nDivergence from the dense model\n')
   const made = await workbench.call('runs.inspect', { inspect: { kind: 'divergence', runs, data }, start: 'draft' })
   const { inspected } = await doRun(workbench, made, (event) => {
     if (event.type === 'progress') line.show(event.progress)
@@ -92,9 +93,9 @@ async function inspect(workbench: CommandWorkbench, runs: string[], data: DataRe
   if (inspected?.kind !== 'divergence') return
   for (const { run, numbers, worst } of inspected.divergence.runs) {
     const [place] = worst
-    const said = place ? `; worst: “…${place.before.slice(-40).replace(/\s+/g, ' ')}[${place.text.trim()}]”` : ''
+    const example = place ? `; worst: “…${place.before.slice(-40).replace(/\s+/g, ' ')}[${place.text.trim()}]”` : ''
     stdout.write(
-      `  ${run.name}: mean divergence ${numbers.mean.value.toFixed(3)} nats, same first choice ${(100 * numbers.sameTop.value).toFixed(0)} %${said}\n`,
+      `  ${run.name}: mean divergence ${numbers.mean.value.toFixed(3)} nats, same first choice ${(100 * numbers.sameTop.value).toFixed(0)} %${example}\n`,
     )
   }
 }

@@ -12,7 +12,7 @@ import { toText } from './result-table.ts'
 /** How many runs are compared with the dense model in one pass. */
 const runsPerPass = 5
 
-/** Compares a command's runs with the dense model. Returns what each run's document says of it, by run id. */
+/** Compares a command's pruned runs with the dense model. Returns the divergence for each run's document, by run id. */
 export async function evaluateDivergence(
   workbench: CommandWorkbench,
   runs: readonly RunDetail[],
@@ -34,7 +34,7 @@ export async function evaluateDivergence(
   return found
 }
 
-/** The same comparison, if an earlier call of this command made one; else a new one. */
+/** Returns the run that makes this comparison: one from an earlier start of this command, or else a new draft. */
 async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequest) {
   const { runs } = await call('runs.inspectionsOf', { id: inspect.runs[0] as string })
   for (const run of runs) {
@@ -44,7 +44,7 @@ async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequ
   return call('runs.inspect', { inspect, start: 'draft' })
 }
 
-/** llama.cpp's numbers, one row per run. */
+/** Prints the numbers that llama.cpp reports for a divergence, one row per run. */
 export function printDivergences(found: ReadonlyMap<string, DivergenceDocument>, runs: readonly RunDetail[]): void {
   const columns = ['mean', 'median', 'p90', 'p95', 'p99', 'p999', 'sameTop', 'changeRms', 'perplexityRatio'] as const
   const labels = [
@@ -56,7 +56,7 @@ export function printDivergences(found: ReadonlyMap<string, DivergenceDocument>,
   stdout.write('\nDivergence from the dense model, in nats\n')
   stdout.write(
     toText({
-      columns: labels.map((label, at) => ({ label, numeric: at > 0 })),
+      columns: labels.map((label, column) => ({ label, numeric: column > 0 })),
       rows: runs.flatMap(({ id, name }) => {
         const document = found.get(id)
         if (!document) return []

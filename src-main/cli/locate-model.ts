@@ -7,14 +7,14 @@ import { downloadModel, isHubName } from './commands/output/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags/flags.ts'
 
-/** The library entry of the model that `--model` names. It is added if missing. */
+/** Returns the library entry of the model that `--model` names. Adds the model if the library does not have it. */
 export async function locateModel(door: CommandDoor, { model = '', revision }: Partial<Flags>): Promise<ModelEntry> {
   const entry = existsSync(model)
     ? await entryAt(door, resolve(model))
     : model === 'sample'
       ? await entryAt(door, sampleModelFolder)
       : await fetchModel(door, model, revision)
-  // If the files have changed since it was added, it is another model.
+  // If its files changed after the model was added, the stored description is out of date.
   const stale = changedAt(entry.path) > entry.createdAt
   return stale ? { ...entry, description: await door.call('models.check', { path: entry.path }) } : entry
 }

@@ -21,7 +21,7 @@ import { ProgressLine } from './progress-line.ts'
 import { type Commanded, commandedRuns, divergenceData } from './requests.ts'
 import { describeRun, resultTable, toText } from './result-table.ts'
 
-/** Does and prints what the flags ask for: baseline first, then methods x amounts x seeds. */
+/** Runs what the flags ask for and prints the results: the baseline first, then methods x amounts x seeds. */
 export async function prune(flags: Flags): Promise<number> {
   checkFlags(flags)
   if (flags.output) {
@@ -30,26 +30,26 @@ export async function prune(flags: Flags): Promise<number> {
   }
   const workbench = await openCommandWorkbench(flags)
   closeOnInterrupt(workbench, flags.executor)
-  let begun = false
+  let hasUnfinishedRuns = false
   try {
     const model = await locateModel(workbench, flags)
     const { methods } = await workbench.call('methods.list', {})
     const commanded = commandedRuns(flags, model, methods)
     if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savedWork(commanded), ...savingOf(flags) })
     const runs = await prepareRuns(workbench, model, commanded, flags.executor ?? null)
-    begun = true
-    await doAll(workbench, model, runs, flags)
-    begun = false
+    hasUnfinishedRuns = true
+    await runAll(workbench, model, runs, flags)
+    hasUnfinishedRuns = false
   } finally {
-    // After a failure, the same command finds the unfinished runs again.
-    await (begun ? workbench.close() : workbench.finish())
+    // After a failure the folder stays, so that the same command can resume its unfinished runs.
+    await (hasUnfinishedRuns ? workbench.close() : workbench.finish())
   }
   return 0
 }
 
-async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: readonly RunEntry[], flags: Flags): Promise<void> {
+async function runAll(workbench: CommandWorkbench, model: ModelEntry, runs: readonly RunEntry[], flags: Flags): Promise<void> {
   const details: RunDetail[] = []
-  for await (const detail of flags.executor ? doneThere(workbench, runs, flags.executor) : doneHere(workbench, runs)) {
+  for await (const detail of flags.executor ? runOnCluster(workbench, runs, flags.executor) : runHere(workbench, runs)) {
     if (detail.study) await printStudy(detail, resolve(flags.output ?? 'ablations'), flags.json)
     else if (!flags.json) printRun(toDocument(detail))
     details.push(detail)
@@ -60,8 +60,8 @@ async function doAll(workbench: CommandWorkbench, model: ModelEntry, runs: reado
   else printAll(await withDivergence(workbench, model, details, flags), flags)
 }
 
-/** Does one run after another. */
-async function* doneHere(workbench: CommandWorkbench, runs: readonly RunEntry[]): AsyncGenerator<RunDetail> {
+/** Runs one run after another on this machine and yields each when it is done. */
+async function* runHere(workbench: CommandWorkbench, runs: readonly RunEntry[]): AsyncGenerator<RunDetail> {
   const line = new ProgressLine()
   for (const run of runs)
     yield await doRun(workbench, run, (event) => {
@@ -69,8 +69,11 @@ async function* doneHere(workbench: CommandWorkbench, runs: readonly RunEntry[])
     }).finally(() => line.clear())
 }
 
-/** Sends all runs together and yields them in order. A failed run does not stop the others. */
-async function* doneThere(workbench: CommandWorkbench, runs: readonly RunEntry[], cluster: string): AsyncGenerator<RunDetail> {
+/**
+ * Sends all runs to a cluster at once, waits until all have ended, and yields them in order. A failed run does not stop the others, but its
+ * error is thrown at its turn, so the runs after it are not yielded.
+ */
+async function* runOnCluster(workbench: CommandWorkbench, runs: readonly RunEntry[], cluster: string): AsyncGenerator<RunDetail> {
   const line = new ProgressLine()
   let done = 0
   const show = () => line.show({ phase: `On ${cluster}`, done, total: runs.length, unit: 'runs' })
@@ -87,7 +90,7 @@ async function* doneThere(workbench: CommandWorkbench, runs: readonly RunEntry[]
   }
 }
 
-/** The runs' documents, with their divergence from the dense model if requested. */
+/** Returns the runs' documents. With `--evaluate_divergence`, also computes and prints their divergence from the dense model. */
 async function withDivergence(
   workbench: CommandWorkbench,
   model: ModelEntry,
@@ -103,12 +106,12 @@ async function withDivergence(
   })
 }
 
-/** Without `--format`, a budget of bytes is for a GGUF file. */
+/** Where and how `--save` writes. Without `--format` it writes GGUF if `--fit` gives a file size, and the exact format otherwise. */
 export function savingOf({ save = '', format, fit, gguf_type: types, replace }: Flags) {
-  const usual = fit.some((budget) => 'bytes' in budget) ? 'gguf' : 'exact'
+  const defaultFormat = fit.some((budget) => 'bytes' in budget) ? 'gguf' : 'exact'
   return {
     folder: resolve(save),
-    formats: format.length > 0 ? [...format] : [usual],
+    formats: format.length > 0 ? [...format] : [defaultFormat],
     ...(types.length > 0 ? { ggufTypes: [...types] } : {}),
     replace,
   }
@@ -120,32 +123,35 @@ async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags)
   if (!flags.json) stdout.write(`Saved in ${target.folder}\n${saved.map(describeSaved).join('')}\n`)
 }
 
-/** The work of the run that will be saved. */
+/** The method, amount and options of the run that will be saved. */
 function savedWork(commanded: Commanded) {
   if ('request' in commanded) {
     const { method, amount, options } = commanded.request
     return { method, amount, options }
   }
-  // A grid that is saved has one plan besides the dense model's.
+  // `--save` needs one plan, so such a grid has one method and one amount besides the dense model.
   const { methods, amounts } = commanded.grid
   const { method = denseMethod, options } = methods[0] ?? {}
   return { method, amount: amounts[0], options }
 }
 
-/** One line per file: its size, and its error compared with the model before saving. */
+/** One line for a saved file: its size, and how it differs from the model before saving. */
 function describeSaved({ format, type, bytes, reload }: SavedFile): string {
   const name = [formatTitles[format as FormatId] ?? format, type].filter(Boolean).join(' ')
   const size = `${(bytes / 1e6).toFixed(1)} MB`
   if (!reload) return `  ${name}: ${size}\n`
-  const difference = Math.abs(reload.perplexity / reload.expected - 1)
-  const apart =
-    difference < 1e-6
-      ? 'the same perplexity'
-      : `perplexity ${(100 * (reload.perplexity / reload.expected - 1)).toPrecision(2)} % from the model's`
-  return `  ${name}: ${size}; reopened: ${apart}, ${reload.equalTokens} of ${reload.greedyTokens} first tokens the same\n`
+  const change = reload.perplexity / reload.expected - 1
+  const comparison =
+    Math.abs(change) < 1e-6
+      ? 'same perplexity'
+      : `perplexity ${(100 * Math.abs(change)).toPrecision(2)} % ${change > 0 ? 'higher' : 'lower'} than before saving`
+  return `  ${name}: ${size}; reopened: ${comparison}, same first ${reload.equalTokens} of ${reload.greedyTokens} greedy tokens\n`
 }
 
-/** Steps are on disk and files appear only when complete. Marks the runs as interrupted; a second signal exits at once. */
+/**
+ * On Ctrl-C, closes the workbench, which marks the runs as interrupted, and exits after 2 seconds at the latest. A second signal exits at
+ * once. That is safe because finished steps are on disk and files appear only when they are complete.
+ */
 function closeOnInterrupt(workbench: CommandWorkbench, cluster: string | undefined): void {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
@@ -164,14 +170,17 @@ function printRun(document: RunDocument): void {
   stdout.write('\n')
 }
 
-/** The studies as JSON: a single one directly, several by name. */
+/** With `--json`, prints the studies: a single one directly, several as an object by name. */
 function printStudies(studies: readonly RunDetail[], { json }: Flags): void {
   if (!json) return
   const results = studies.map(({ method, study, remarks }) => [method, { ...study, notes: remarks }] as const)
   stdout.write(`${JSON.stringify(results.length === 1 ? results[0]?.[1] : Object.fromEntries(results))}\n`)
 }
 
-/** The table of all runs, or their documents: a single one directly. Omits a baseline that was not requested. */
+/**
+ * Prints the table of all runs, or with `--json` their documents: a single one directly, several as an array without a baseline that was not
+ * requested. With `--output`, also writes the table and all documents to files.
+ */
 function printAll(documents: readonly RunDocument[], flags: Flags): void {
   const table = resultTable(documents)
   if (flags.output) {
@@ -184,6 +193,6 @@ function printAll(documents: readonly RunDocument[], flags: Flags): void {
     stdout.write(toText(table))
     return
   }
-  const asked = flags.dense || documents.length === 1 ? documents : documents.filter(({ method }) => method !== denseMethod)
-  stdout.write(`${JSON.stringify(asked.length === 1 ? asked[0] : asked)}\n`)
+  const requested = flags.dense || documents.length === 1 ? documents : documents.filter(({ method }) => method !== denseMethod)
+  stdout.write(`${JSON.stringify(requested.length === 1 ? requested[0] : requested)}\n`)
 }

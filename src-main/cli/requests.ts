@@ -21,39 +21,42 @@ import { isSampleModel, sampleText } from './sample.ts'
 /** The reference's window length. */
 const referenceLength = 2048
 
-/** A command line's runs on one model: a single request, or a grid. `sweep`: amounts that cannot be reached are skipped with a notice. */
+/** A command line's runs on one model: a single request, or a grid. If `sweep` is set, unreachable amounts are skipped with a notice. */
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
-/** The amounts (-1: every number of blocks; -2: 25, 37.5 and 50 %) of `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` for a model of `count` blocks. */
+/**
+ * Returns the amounts that `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` set for a model of `count` blocks. -1 stands for every
+ * number of blocks from 1 to `count` - 2, and -2 for 25, 37.5 and 50 %.
+ */
 function amountsOf(
-  { num_prune: whole, sparsity, sparsity_rate, fit, format, gguf_type }: Flags,
+  { num_prune: blockCounts, sparsity, sparsity_rate, fit, format, gguf_type }: Flags,
   count: number,
 ): { amounts: Amount[]; sweep: boolean } {
   const shares = [0.25, 0.375, 0.5]
   const rates = [...sparsity, ...sparsity_rate]
-  const tooMany = whole.find((blocks) => blocks > count)
+  const tooMany = blockCounts.find((blocks) => blocks > count)
   if (tooMany !== undefined)
     throw new EspalierError('usage', `--num_prune is ${tooMany}, but the model has ${count} blocks. Choose ${count} or less.`)
-  if (whole.includes(-1) || rates.includes(-1))
+  if (blockCounts.includes(-1) || rates.includes(-1))
     return { amounts: Array.from({ length: Math.max(1, count - 2) }, (_, i) => ({ blocks: i + 1 })), sweep: true }
   const amounts: Amount[] = [
-    ...whole.flatMap((blocks) => (blocks === -2 ? shares.map((share) => ({ blocks: Math.ceil(share * count) })) : [{ blocks }])),
+    ...blockCounts.flatMap((blocks) => (blocks === -2 ? shares.map((share) => ({ blocks: Math.ceil(share * count) })) : [{ blocks }])),
     ...rates.flatMap((sparsity) => (sparsity === -2 ? shares.map((share) => ({ sparsity: share })) : [{ sparsity }])),
   ]
   const [kind = 'gguf'] = format
   const [type] = kind === 'gguf' ? gguf_type : []
   amounts.push(...fit.map((one) => ('bytes' in one ? { ...one, format: kind, ...(type ? { type } : {}) } : one)))
-  // On a small model two shares can amount to the same number of blocks.
+  // On a small model, two shares can be the same number of blocks.
   const distinct = new Map(amounts.map((amount) => [JSON.stringify(amount), amount]))
   return { amounts: [...distinct.values()], sweep: false }
 }
 
-/** Tokens per window: as requested, else the smaller of the reference's length and the model's context. */
+/** Returns the tokens per window: the requested number, or else the smaller of the reference's length and the model's context. */
 function sequenceLengthOf({ sequence_length }: Flags, contextLength: number): number {
   return sequence_length ?? Math.min(referenceLength, contextLength)
 }
 
-/** Where a run is computed, and where its data is. */
+/** Returns the fields that say where and with which precision a run is computed, and where its data is. */
 function machineOf({
   backend = 'auto',
   precision,
@@ -140,13 +143,13 @@ function repairOf(flags: Flags, usual: RepairKind | undefined, model: string, se
   return kind !== 'none' ? { repair: { kind, calibration: repairData(flags, model, sequenceLength) } } : {}
 }
 
-/** The same for a grid, where each method has its own default. */
+/** The requested repair of a grid. Without `--repair`, each method keeps its own default. */
 function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'repairs' | 'repairData'> {
   const repairs = flags.repair === undefined ? {} : { repairs: [flags.repair] }
   return { ...repairs, repairData: repairData(flags, model, sequenceLength) }
 }
 
-/** The text a repair is fitted on: as requested, else 3/4 the calibration text and 1/4 the bundled mixed text. */
+/** The text a repair is fitted on: as requested, else 3/4 calibration text and 1/4 bundled mixed text. */
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
   const windows = flags.repair_samples ?? defaultRepairWindows
   if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
@@ -165,15 +168,15 @@ function recoveriesOf(flags: Flags, model: string, sequenceLength: number): Pick
   return { recoveries: [amount], recoveryData: recoveryData(flags, model, sequenceLength), ...(trains ? { recoveryTrains: trains } : {}) }
 }
 
-/** The text a recovery trains on: as requested, else half the calibration text, half the mixed one. */
+/** The text a recovery trains on: as requested, else half calibration text and half bundled mixed text. */
 function recoveryData(flags: Flags, model: string, sequenceLength: number): DataRequest {
   const usual = usualRecoveryData(calibrationOf(flags, model, sequenceLength))
   return flags.recover_data ? { ...textFlag('recover_data', flags.recover_data), sequenceLength: usual.sequenceLength } : usual
 }
 
 /**
- * The bundled model uses its own texts, or with `--local_datasets` the reference's data sets in ./data. All other models use the reference's
- * data sets.
+ * Returns the text to use if no flag names one. It is the reference's data set, except that the bundled model uses its own text unless
+ * `--local_datasets` is given and ./data has the data set.
  */
 function defaultData(flags: Flags, model: string, use: 'calibration' | 'test'): string {
   const named = use === 'calibration' ? 'c4-train' : 'wikitext2'
@@ -219,7 +222,7 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
 /** Default number of tokens that a divergence is computed on. */
 const divergenceTokens = 10_000
 
-/** The text for the comparison with the dense model: the first of `--eval_data`, else the text of the perplexity. */
+/** The text for the comparison with the dense model: the first of `--eval_data`, else the default perplexity text. */
 export function divergenceData(flags: Flags, { path, description }: ModelEntry): DataRequest {
   const sequenceLength = sequenceLengthOf(flags, description.shape.contextLength)
   const [own] = flags.eval_data

@@ -6,7 +6,7 @@ import { pruningSeconds } from '#contract/runs/time/phases.ts'
 import { duration } from './progress-line.ts'
 import { usedText } from './used-text.ts'
 
-/** One column of measures: the same name on the same data. */
+/** The heading of a measure's column. Measures with the same name, data and unit share a column. */
 const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
   [name, dataset && `(${dataset})`, unit && unit !== name && `[${unit}]`].filter(Boolean).join(' ')
 
@@ -35,7 +35,7 @@ export function resultTable(documents: readonly RunDocument[]): Table {
   }
 }
 
-/** A table for a terminal: numbers rounded for reading, columns aligned. */
+/** Formats a table for a terminal: numbers are rounded and columns aligned. */
 export function toText({ columns, rows }: Table): string {
   const cells = [
     columns.map(({ label }) => label),
@@ -57,7 +57,7 @@ function cellText(value: TableCell['value'], label: string): string {
   return value >= 1000 ? value.toFixed(1) : value.toPrecision(5)
 }
 
-/** A run in words: what was removed, in which order, and its notes. */
+/** Describes a run in words: what was removed, in which order, and its notes. */
 export function describeRun(document: RunDocument): string {
   const { plan, decisions, notes, sparsity, seconds, passes, precision } = document
   const removed = plan.blocks.flatMap((block, index) =>
@@ -74,7 +74,7 @@ export function describeRun(document: RunDocument): string {
   ]
   const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
   return [
-    `${document.method} on ${document.model}: asked for ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
+    `${document.method} on ${document.model}: requested ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
     precision && precision !== 'float32' ? `Precision: ${precisionTitles[precision]}.` : '',
     document.calibration ? `Calibrated on ${usedText(document.calibration)}.` : '',
     ...document.evaluation.map((used) => `Measured on ${usedText(used)}.`),

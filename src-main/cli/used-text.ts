@@ -1,6 +1,6 @@
 import type { UsedData } from '#contract/data/used-data.ts'
 
-/** `32 windows of 256 tokens of calibration.txt, drawn with seed 1 (4f0a…)`. */
+/** Describes a text that a run used: `32 windows of 256 tokens of calibration.txt, drawn with seed 1 (4f0a…)`. */
 export function usedText({ source, windows, sequenceLength, seed, hash }: UsedData): string {
   return `${windows} windows of ${sequenceLength} tokens of ${source}, ${seed === 0 ? 'in order' : `drawn with seed ${seed}`} (${hash.slice(0, 12)})`
 }

@@ -4,7 +4,7 @@ import type { EngineReport } from '#contract/machine/engine-state.ts'
 import { resources } from '#runtime/resources.ts'
 import type { JobHost } from './job-host.ts'
 
-/** Does a task with the engine. Loads only what the task needs: a question about a model must not start the tensor runtime. */
+/** Runs a task in the engine. Imports only what the task needs, so that a question about a model does not start the tensor runtime. */
 export async function performTask(task: ComputeTask, host: JobHost): Promise<unknown> {
   switch (task.kind) {
     case 'run':

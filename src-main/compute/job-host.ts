@@ -2,18 +2,18 @@ import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { StepStore } from '#engine/steps/step-store.ts'
 
-/** What a job in the compute process can request from the main process. */
+/** What a job in the compute process can use: requests to the main process, events, and signals to stop. */
 export interface JobHost {
   readonly steps: StepStore
-  /** Downloads use the main process, which has the token and the cache. */
+  /** Downloads a file through the main process, which has the token and the cache. Returns its path. */
   fetchFile: FetchHubFile
   emit(event: unknown): void
   signal: AbortSignal
-  /** Aborts when one column of a generation is stopped, or all of them. */
+  /** Returns a signal that aborts when this column of a generation is stopped, or the whole job. */
   columnSignal(column: number): AbortSignal
 }
 
-/** Does the tasks of the compute process; tests substitute another one. */
+/** Runs the tasks of the compute process. Tests substitute their own. */
 export interface TaskPerformer {
   version: string
   perform(task: ComputeTask, host: JobHost): Promise<unknown>

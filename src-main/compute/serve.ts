@@ -17,19 +17,19 @@ interface Question {
   reject(error: Error): void
 }
 
-/** The compute process: reports that it is ready, does one job at a time, and ends when the main side is gone. */
+/** Reports that the compute process is ready, runs one job at a time, and exits when the connection to the main process closes. */
 export function serveCompute({ version, perform }: TaskPerformer): void {
   const jobs = new Jobs(perform)
   process.on('message', (raw) => jobs.receive(toCompute.parse(raw)))
   process.on('disconnect', () => process.exit(0))
-  // A library that reads in several ways at once may fail in more than one of them: the job knows the first.
-  process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
+  // A job reports only the first failure. If parallel reads of a library fail too, they are logged instead of ending the process.
+  process.on('unhandledRejection', (reason) => console.error('Unhandled rejection:', reason))
   process.on('SIGINT', () => {})
   setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)
   send({ type: 'ready', protocol: computeProtocol, version, node: process.version })
 }
 
-/** The job at work, and the questions that it asked the main side. */
+/** The running job, and its requests that the main process has not answered yet. */
 class Jobs {
   readonly #perform: TaskPerformer['perform']
   readonly #questions = new Map<number, Question>()
@@ -48,7 +48,7 @@ class Jobs {
 
   async #start({ job: number, task, tensorFolder }: Extract<ToCompute, { type: 'start' }>): Promise<void> {
     if (this.#current)
-      return send({ type: 'error', job: number, error: { code: 'conflict', message: 'The compute process has a job already.' } })
+      return send({ type: 'error', job: number, error: { code: 'conflict', message: 'The compute process is already running a job.' } })
     const job: RunningJob = { number, all: new AbortController(), columns: new Map() }
     this.#current = job
     try {
@@ -59,7 +59,7 @@ class Jobs {
       send({ type: 'error', job: number, error: toErrorMessage(thrown) })
     } finally {
       this.#current = undefined
-      // Node would write its cache of compiled code at exit, but this process is killed.
+      // Node writes its cache of compiled code only at a normal exit, but this process is killed.
       flushCompileCache()
     }
   }

@@ -18,7 +18,7 @@ Serves the workbench as a web page on this machine and prints its address. Ctrl+
   --host NAME          the address to listen on (default: 127.0.0.1); all except loopback need --token-file
   --token-file FILE    a file with the token (default: the token from the data folder's first start)
   --allow-host NAME    another name[:port] that this server accepts, such as a tunnel's or a proxy's; may be repeated
-  --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's usual folder)`
+  --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's application data folder)`
 
 const flags = {
   port: { type: 'string' },

@@ -210,13 +210,13 @@ test('models list and remove; an unclear name is asked about', async () => {
 })
 
 test.each([
-  [['frobnicate'], 'There is no "frobnicate"'],
+  [['frobnicate'], 'Unknown subcommand "frobnicate"'],
   [['list', '--nothing'], '--nothing'],
   [['list', '--limit', 'many'], '--limit many'],
   [['show'], 'missing'],
   [['show', 'run-1', 'run-2'], 'Unexpected argument'],
   [['export', 'run-1', '--format', 'pdf'], 'json, csv, markdown, latex'],
-  [['constructor'], 'There is no "constructor"'],
+  [['constructor'], 'Unknown subcommand "constructor"'],
 ])('runs %j is a usage error', async (parameters, message) => {
   expect(await commands.runs(parameters)).toBe(2)
   expect(printed.error).toContain(message)

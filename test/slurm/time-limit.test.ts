@@ -46,7 +46,7 @@ describe.skipIf(!hasSlurm())('time limits of a real Slurm', () => {
         .map((file) => readFileSync(join(folderOf(name), 'logs', file), 'utf8'))
         .join('\n')
     expect(printed('unwarned')).toMatch(/DUE TO TIME LIMIT/)
-    expect(printed('warned')).toMatch(/steps are kept and the job is requeued/)
+    expect(printed('warned')).toMatch(/the job is requeued. Finished steps that are kept: /)
     for (const run of [unwarned, warned]) {
       expect(run?.attempts).toBeGreaterThan(1)
       expect(run && outcome(run)).toEqual(outcome(here))

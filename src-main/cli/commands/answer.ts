@@ -9,8 +9,9 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier answer RUN… --prompts FILE [--tokens N] [--temperature X] [--seed N] [--without_dense] [--wait]
 
-Generates answers of one model's runs to a set of prompts, as a run in the queue. The answers become a transcript to compare or judge.
-Prints each model's answers with their length, repetition, how many end in a loop, and the share of tokens that match the first model's.
+Generates answers to a set of prompts with a dense model and its pruned runs. The work is itself a run in the queue, and the answers
+become a transcript to compare or judge. Prints the answers, and for each model their mean length, their repetition, the share that
+end in a loop, and the share of tokens equal to the first model's.
 
   --prompts FILE       one prompt per line; words with # at the end of a line are its tags
   --tokens N           at most this many new tokens per answer (default 64)
@@ -35,7 +36,7 @@ export const answer = command('answer', help, async (given) => {
   if (values.prompts === undefined) throw new EspalierError('usage', '--prompts is missing: give a file with one prompt per line.')
   const temperature = Number(values.temperature)
   if (!(temperature >= 0 && temperature <= 5))
-    throw new EspalierError('usage', `--temperature ${values.temperature} is not a number from 0 to 5.`)
+    throw new EspalierError('usage', `--temperature is "${values.temperature}"; it must be a number from 0 to 5.`)
   const seed = values.seed === '0' ? 0 : readCount(values.seed, '--seed', 2 ** 31)
   const inspect: Input<'runs.inspect'>['inspect'] = {
     kind: 'generation',
@@ -59,7 +60,7 @@ export const answer = command('answer', help, async (given) => {
   return withWorkbench(values, work, { computes: true })
 })
 
-/** The result; with `--json` also the transcript with every token. */
+/** Prints the answers and their measures, with `--json` every token too. Returns the exit code. */
 async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Promise<number> {
   const { inspected } = await call('runs.get', { id })
   if (inspected?.kind !== 'generation') return 1
@@ -72,8 +73,8 @@ async function showAnswers({ call }: CommandDoor, id: string, json: boolean): Pr
   const names = columns.map(({ run }) => run?.name ?? 'dense')
   printTable(
     ['MODEL', 'TOKENS', 'EQUAL TOKENS', 'REPETITION', 'LOOPS'],
-    columns.map(({ tokens, equal, repetition, looping = null }, at) => [
-      names[at] ?? '',
+    columns.map(({ tokens, equal, repetition, looping = null }, column) => [
+      names[column] ?? '',
       Number(tokens.toFixed(1)),
       showPercent(equal),
       showPercent(repetition),

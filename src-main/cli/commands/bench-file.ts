@@ -10,18 +10,18 @@ import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier bench-file FILE… [--against DENSE] [--text TEXT]… [--prompts LIST] [--rounds N] [--threads N] [--device NAME]
 
-Loads GGUF files in llama.cpp, each in a process of its own, and measures them in interleaved rounds on this machine: prefill
+Loads GGUF files in llama.cpp, each in its own process, and measures them in interleaved rounds on this machine: prefill
 and decode rates, time to the first token, memory, KV-cache bytes per token, and perplexity. Values are
 medians of all rounds, with the lowest and the highest. Other busy programs distort them.
 
   --against DENSE      a file to measure first and compare with, such as the dense model in F16
   --text TEXT          a text file or data set to measure perplexity on (may be repeated)
   --sequence_length N  tokens per window (default: 512)
-  --windows N          most windows per text (default: 20)
-  --prompts LIST       lengths of prompts (default: ${usualPrompts.join(',')}); those beyond a file's context are left out
+  --windows N          at most this many windows per text (default: 20)
+  --prompts LIST       prompt lengths in tokens (default: ${usualPrompts.join(',')}); lengths beyond a file's context are skipped
   --rounds N           timing rounds (default: ${usualRounds})
-  --threads N          threads (default: TF_NUM_INTRAOP_THREADS, else one for each processor)
-  --device NAME        a device as "espalier devices" lists it under ggml (default: CPU)
+  --threads N          threads (default: TF_NUM_INTRAOP_THREADS, else one per processor)
+  --device NAME        a ggml device that "espalier devices" lists (default: CPU)
 ${commonHelp}`
 
 const flags = {
@@ -38,13 +38,13 @@ const flags = {
 
 export const benchFile = command('bench-file', help, async (given) => {
   const { values, words } = readFlags(given, flags, { least: 1, most: 19, name: 'A GGUF file' })
-  const place = (path: string) => (values.server === undefined ? resolve(path) : path)
+  const toPath = (path: string) => (values.server === undefined ? resolve(path) : path)
   const window = {
     sequenceLength: readCount(values.sequence_length, '--sequence_length', 2 ** 20),
     windows: readCount(values.windows, '--windows', 1_000_000),
   }
   const request: Input<'bench.files'> = {
-    files: [...(values.against === undefined ? [] : [values.against]), ...words].map(place),
+    files: [...(values.against === undefined ? [] : [values.against]), ...words].map(toPath),
     texts: (values.text ?? []).map((source) => ({ name: basename(source), data: { source, ...window } })),
     prompts: values.prompts.split(',').map((length) => readCount(length, '--prompts', 2 ** 20)),
     rounds: readCount(values.rounds, '--rounds', 100),
@@ -58,7 +58,7 @@ export const benchFile = command('bench-file', help, async (given) => {
   return 0
 })
 
-/** A median with its range. */
+/** Formats a median with its range. */
 function show({ value, low, high }: Figure, digits: number): string {
   return `${value.toFixed(digits)} (${low.toFixed(digits)}–${high.toFixed(digits)})`
 }

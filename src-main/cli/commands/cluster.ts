@@ -8,20 +8,20 @@ import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier cluster VERB
 
-Slurm clusters for runs: choose one in the screens, over HTTP, or on the command line with --executor NAME.
+Manages the Slurm clusters that can compute runs. Choose one on the screens, over HTTP, or with --executor NAME.
 
   espalier cluster list
   espalier cluster add NAME --folder FOLDER [flags]
-  espalier cluster check NAME     tests everything that runs need there, with a job on a node
+  espalier cluster check NAME     tests everything that runs need on the cluster, with a job on a node
   espalier cluster script NAME    prints the batch script that runs would be submitted with
   espalier cluster remove NAME
 
   --folder FOLDER      a folder that all nodes see under the same path, and this machine too unless --copy is given
   --host HOST          a host from your ssh configuration, if Slurm's commands are not on this machine
   --copy               copy models, requests and results with rsync over ssh, if this machine does not see the folder
-  --program PATH       the command espalier on the nodes (default: this installation)
+  --program PATH       the espalier command on the nodes (default: this installation)
   --partition, --account, --time, --memory TEXT, --gpus N, --cpus N
-                       like Slurm's own options; the cluster decides the rest
+                       Slurm options of the same names; the cluster's defaults apply to those left out
   --lines FILE         lines for the batch script: #SBATCH options, module load, …
 ${commonHelp}`
 
@@ -42,7 +42,7 @@ const flags = {
 
 const list: Verb = async (parameters) => {
   const { values } = readFlags(parameters, commonFlags, { least: 0, most: 0, name: '' })
-  return tell(await withWorkbench(values, ({ call }) => call('clusters.list', {})), values.json)
+  return printProfiles(await withWorkbench(values, ({ call }) => call('clusters.list', {})), values.json)
 }
 
 const add: Verb = async (parameters) => {
@@ -58,15 +58,15 @@ const add: Verb = async (parameters) => {
     cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', 1024),
     lines: values.lines === undefined ? '' : (await readFlagFile(values.lines, '--lines')).trimEnd(),
   }
-  return tell(await withWorkbench(values, ({ call }) => call('clusters.save', { cluster: profile })), values.json)
+  return printProfiles(await withWorkbench(values, ({ call }) => call('clusters.save', { cluster: profile })), values.json)
 }
 
 const remove: Verb = async (parameters) => {
   const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1, name: 'The cluster’s name' })
-  return tell(await withWorkbench(values, ({ call }) => call('clusters.remove', { name: words[0] as string })), values.json)
+  return printProfiles(await withWorkbench(values, ({ call }) => call('clusters.remove', { name: words[0] as string })), values.json)
 }
 
-function tell(profiles: readonly ClusterProfile[], asJson: boolean): number {
+function printProfiles(profiles: readonly ClusterProfile[], asJson: boolean): number {
   if (asJson) printJson(profiles)
   else
     printTable(
@@ -102,7 +102,7 @@ const check: Verb = async (parameters) => {
   if (values.json) printJson(findings)
   else
     printTable(
-      ['WHAT', 'WORKS', 'FOUND'],
+      ['CHECK', 'PASSED', 'DETAILS'],
       findings.map(({ what, works, found }) => [what, works === null ? '-' : works ? 'yes' : 'NO', found]),
     )
   return findings.some(({ works }) => works === false) ? 1 : 0

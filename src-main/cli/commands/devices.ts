@@ -6,7 +6,7 @@ import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier devices
 
-Lists every device of this machine: its memory, its driver, and the runtime that computes on it, or why none does.
+Lists every device of this machine with its memory, its driver, and the runtime that uses it, or the reason why none can.
 ${commonHelp}`
 
 export const devices = command('devices', help, async (given) => {
@@ -18,7 +18,7 @@ export const devices = command('devices', help, async (given) => {
     return 0
   }
   printTable(
-    ['DEVICE', 'NAME', 'FREE', 'MEMORY', 'DRIVER', 'USED BY', 'WHY'],
+    ['DEVICE', 'NAME', 'FREE MEMORY', 'TOTAL MEMORY', 'DRIVER', 'RUNTIME', 'REASON'],
     report.devices.map(({ id, title, memoryBytes, totalBytes, driver, usedBy, why }) => [
       id,
       title,

@@ -13,7 +13,7 @@ const flags = {
   output: { type: 'string', short: 'o' },
 } as const
 
-/** `espalier runs export`. */
+/** Runs `espalier runs export`. Returns the exit code. */
 export async function exportRuns(parameters: string[]): Promise<number> {
   const { values, words } = readFlags(parameters, flags, { least: 1, most: 500, name: 'The id of a run or an experiment' })
   const format = formats.find((one) => one === values.format)

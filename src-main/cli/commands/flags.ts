@@ -13,7 +13,7 @@ export const commonFlags = {
 export const commonHelp = `  --json               print JSON instead of a table
   --server ADDRESS     use a running "espalier serve"; give the line it printed (or set ESPALIER_SERVER)
   --token-file FILE    the token for --server, if ADDRESS has none
-  --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's usual folder)`
+  --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's application data folder)`
 
 export interface CommonValues {
   server?: string | undefined
@@ -22,7 +22,7 @@ export interface CommonValues {
   json: boolean
 }
 
-/** An unknown flag, a missing value or a wrong number of arguments is a usage error. */
+/** Parses a command's arguments. Throws `usage` for an unknown flag, a missing value or a wrong number of words. */
 export function readFlags<T extends ParseArgsOptionsConfig>(
   parameters: string[],
   options: T,
@@ -42,14 +42,15 @@ function parse<T extends ParseArgsOptionsConfig>(parameters: string[], options: 
   }
 }
 
+/** Parses a whole number from 1 to `most`. Throws `usage`. */
 export function readCount(text: string, flag: string, most: number): number {
   const count = Number(text)
   if (!Number.isInteger(count) || count < 1 || count > most)
-    throw new EspalierError('usage', `${flag} ${text} is not a number from 1 to ${most}.`)
+    throw new EspalierError('usage', `${flag} is "${text}"; it must be a whole number from 1 to ${most.toLocaleString('en')}.`)
   return count
 }
 
-/** The text of a short file that a flag names. */
+/** Reads the text of a short file that a flag names. */
 export async function readFlagFile(file: string, flag: string): Promise<string> {
   return readSmallFile(file, 1_000_000).catch((thrown: Error) => {
     throw new EspalierError('usage', `${flag}: ${thrown.message}`)

@@ -14,10 +14,10 @@ espalier models remove ID|NAME [--files]
 espalier models families
 
 Lists the library, adds a checkpoint (a folder of safetensors, a gguf file, or a hub name, which is downloaded),
-removes one, or lists the model families that Espalier opens. With --server, PATH is a path on that machine.
+removes one, or lists the model families that Espalier can open. With --server, PATH is a path on that machine.
 
-  --copy               copy the files into the library instead of pointing to them
-  --name NAME          the name in the library (default: the folder's)
+  --copy               copy the files into the library instead of linking to them
+  --name NAME          the name in the library (default: the folder's name)
   --revision REVISION  branch, tag or commit on the hub
   --files              also delete the files, if the library owns them
 ${commonHelp}`

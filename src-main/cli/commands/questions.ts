@@ -5,8 +5,8 @@ import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier questions RUN OTHER [--task NAME] [--limit N]
 
-How two runs answer the same zero-shot questions: accuracies with standard errors, flips in both directions, McNemar's exact test, the
-interval of the difference by a paired bootstrap, and the flipped questions, clearest first.
+Compares how two runs answer the same zero-shot questions: accuracies, flips in both directions, McNemar's exact test, a 95 % interval
+of the difference by a paired bootstrap, and the flipped questions, clearest first.
 
   --task NAME          only the flipped questions of this task
   --limit N            at most this many flipped questions (default 20, up to 1000)
@@ -25,7 +25,7 @@ export const questions = command('questions', help, async (given) => {
     return 0
   }
   printTable(
-    ['TASK', 'MEASURE', 'QUESTIONS', 'FIRST', 'SECOND', 'BECAME RIGHT', 'BECAME WRONG', 'P', 'DIFFERENCE 95 %'],
+    ['TASK', 'MEASURE', 'QUESTIONS', 'FIRST', 'SECOND', 'BECAME RIGHT', 'BECAME WRONG', 'P', 'DIFFERENCE (95 %)'],
     found.tasks.map((one) => [
       one.task,
       one.measure,
@@ -43,7 +43,7 @@ export const questions = command('questions', help, async (given) => {
       `\n${name} ${number + 1}, ${direction === 'gained' ? 'became right' : 'became wrong'}: ${printable(before.context.slice(-300))}`,
     )
     for (const [choice, text] of before.choices.entries()) {
-      const scores = [before, after].map(({ scores: own }) => (own[choice] ?? 0).toFixed(2).padStart(8)).join(' ')
+      const scores = [before, after].map(({ scores: all }) => (all[choice] ?? 0).toFixed(2).padStart(8)).join(' ')
       console.log(`  ${choice === before.gold ? '*' : ' '} ${scores}  ${printable(text)}`)
     }
   }

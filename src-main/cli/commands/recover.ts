@@ -11,12 +11,12 @@ import { command } from './run-command.ts'
 const help = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--weights WEIGHTS] [--wait]
 
 Trains the remaining weights of a run to predict what the dense model predicts. Creates a new run with the same removals, repair
-and measures, which reuses the finished steps. The trained weights are kept only if they are better on text that was not trained on.
+and measures, which reuses the run's finished steps. The trained weights are kept only if they are better on text that was not trained on.
 
   --amount AMOUNT      minutes such as 10min, or tokens such as 262144 or 256k (default ${defaultRecoveryTokens})
-  --text TEXT          what it trains on, or several as a.txt:0.5,b.txt:0.5 (default: half the run’s calibration text, half the
-                       bundled mixed one); self-written is text that the dense model writes
-  --weights WEIGHTS    all, or low-rank: changes of rank 16, which take less memory (default: all where they fit)
+  --text TEXT          the text to train on, or several as a.txt:0.5,b.txt:0.5 (default: half calibration text of the run, half
+                       bundled mixed text); self-written is text that the dense model generates
+  --weights WEIGHTS    all, or low-rank: only a rank-16 change to each, which takes less memory (default: all if they fit)
   --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 
@@ -31,7 +31,7 @@ const flags = {
 export const recover = command('recover', help, async (given) => {
   const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
   const amount = recoveryAmount(values.amount, 'amount')
-  if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; give minutes such as 10min, or tokens such as 262144.')
+  if (amount === 'none') throw new EspalierError('usage', '--amount is "none"; it must be minutes such as 10min, or tokens such as 262144.')
   const trains = values.weights === undefined ? {} : { trains: oneOf(trainedWeights.options)(values.weights, 'weights') }
   const changesOf = (run: RunDetail) => ({ recover: { amount, text: textFor(run, values.text), ...trains } })
   return startChanged(words[0] as string, changesOf, values)

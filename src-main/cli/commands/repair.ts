@@ -10,13 +10,13 @@ import { command } from './run-command.ts'
 
 const help = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]
 
-Repairs a run in closed form: creates a new run with the same removals and measures, in which the remaining weights are refitted to
-make up for what was removed. Finished steps of the run are reused.
+Repairs a run in closed form. Creates a new run with the same removals and measures, in which the remaining weights are refitted to
+make up for what was removed. The new run reuses the run's finished steps.
 
   --kind KIND          one-pass, or in-order: better, in about twice the time (default)
-  --text TEXT          the text to fit on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters the run’s
-                       calibration text, one quarter the bundled mixed text)
-  --samples N          windows of it (default ${defaultRepairWindows})
+  --text TEXT          the text to fit on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters calibration text
+                       of the run, one quarter bundled mixed text)
+  --samples N          windows of that text (default ${defaultRepairWindows})
   --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 
@@ -37,7 +37,7 @@ export const repair = command('repair', help, async (given) => {
   return startChanged(words[0] as string, changesOf, values)
 })
 
-/** The text that a repair is fitted on, in windows of the run's calibration length. */
+/** Returns the text that a repair is fitted on. A text from `--text` is cut into windows of the run's calibration length. */
 function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to repair.`)
   const { windows: _, ...usual } = usualRepairData(request.calibration)

@@ -7,7 +7,7 @@ import { withWorkbench } from './with-workbench.ts'
 const help = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--paths] [--output FILE]
 espalier report RUN… [--output FILE]
 
-One document on an experiment, or on runs to compare: settings, tables, charts, maps, divergence,
+Writes one document on an experiment, or on runs to compare: settings, tables, charts, maps, divergence,
 flipped questions, answers, votes, the environment, and commands to repeat it. The HTML file is self-contained.
 
   --format FORMAT      html or markdown (default: html)

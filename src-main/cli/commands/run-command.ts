@@ -6,7 +6,7 @@ export type Verb = (parameters: string[]) => Promise<number>
 /** A command of the workbench with its help text. */
 export type Command = Verb & { readonly help: string }
 
-/** A command that prints its help on request, and turns errors into one line and an exit code. */
+/** Makes a command that prints its help on request, and turns errors into one line and an exit code. */
 export function command(name: string, help: string, work: Verb): Command {
   const run: Verb = async (parameters) => {
     if (parameters.includes('--help') || parameters.includes('-h')) {
@@ -25,7 +25,7 @@ export function command(name: string, help: string, work: Verb): Command {
   return Object.assign(run, { help })
 }
 
-/** A command with subcommands: its first argument selects one. */
+/** Makes a command with subcommands. Its first argument selects one. */
 export function commandOf(name: string, help: string, verbs: Readonly<Record<string, Verb>>): Command {
   return command(name, help, async ([verb, ...rest]) => {
     if (verb === undefined) {
@@ -33,7 +33,7 @@ export function commandOf(name: string, help: string, verbs: Readonly<Record<str
       return 2
     }
     if (!Object.hasOwn(verbs, verb))
-      throw new EspalierError('usage', `There is no "${verb}". Choose one of ${Object.keys(verbs).join(', ')}.`)
+      throw new EspalierError('usage', `Unknown subcommand "${verb}". Choose one of ${Object.keys(verbs).join(', ')}.`)
     return (verbs[verb] as Verb)(rest)
   })
 }

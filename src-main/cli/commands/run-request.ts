@@ -8,12 +8,12 @@ import { command } from './run-command.ts'
 const help = `espalier run-request FILE
 espalier run-request --probe
 
-Computes one run on the machine where it is called, without a history: FILE is FOLDER/runs/RUN/request.json, and steps, events and the
-result are written beside it, where the workbench that made the request finds them. A restart resumes from the last step.
+Computes one run on this machine, without a history. FILE is FOLDER/runs/RUN/request.json. Steps, events and the result are written
+beside it, where the workbench that made the request finds them. A restart resumes from the last finished step.
 In a Slurm job it uses the job's threads, memory and GPUs. On SIGUSR2, which the batch script requests a minute before the time limit,
 the job is requeued if it finished a step.
 
-  --probe              only report what computes here
+  --probe              only report the device and backend that would compute here
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 75 stopped before the end.`
 
@@ -42,10 +42,10 @@ export const runRequest = command('run-request', help, async (given) => {
   return { done: 0, failed: 1, stopped: stoppedCode }[outcome]
 })
 
-/** The scheduler stops this job and restarts it. Not done if no step was finished, since the next attempt would be no longer. */
+/** Makes Slurm stop and restart this job. Does nothing if no step was finished, because the next attempt would get no further. */
 async function requeue(steps: number, job: string | undefined): Promise<void> {
   if (job === undefined) return
   if (steps === 0) return console.error('The time limit is near and no step was finished, so the job is not requeued.')
-  console.error(`The time limit is near; ${steps} steps are kept and the job is requeued.`)
+  console.error(`The time limit is near, so the job is requeued. Finished steps that are kept: ${steps}.`)
   await promisify(execFile)('scontrol', ['requeue', job]).catch((thrown: Error) => console.error(thrown.message))
 }

@@ -13,7 +13,7 @@ espalier runs cancel ID…
 espalier runs export ID… [--format json|csv|markdown|latex] [--paths] [--output FILE]
 
 Lists, shows, resumes, cancels and exports runs in the history. Resuming waits until the runs have ended, unless a server
-runs on the same data folder; then they continue there. JSON export takes one experiment or one run (its description,
+uses the same data folder; then the server runs them. JSON export takes one experiment, or one run (its description,
 to repeat it elsewhere). The other formats write the comparison table of the runs.
 
   --search TEXT        words in name, notes, tags, model or method
@@ -22,7 +22,7 @@ to repeat it elsewhere). The other formats write the comparison table of the run
   --limit N            at most this many rows (default 50, up to 1000)
   --log                also print the end of the compute process's output
   --wait               wait for the runs to end, even if a server computes them
-  --paths              keep the paths of this machine in an export; without, files and folders are named only
+  --paths              keep full paths of this machine in an export; otherwise only names of files and folders
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`
 
@@ -67,7 +67,8 @@ const list = async (parameters: string[]): Promise<number> => {
         showMoment(run.createdAt),
       ]),
     )
-    if (page.total > page.rows.length) console.error(`${page.rows.length} of ${page.total} runs; --limit or --search change that.`)
+    if (page.total > page.rows.length)
+      console.error(`Showing ${page.rows.length} of ${page.total} runs. Use --limit or --search to see others.`)
   }
   return 0
 }

@@ -19,7 +19,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['calibrated on', run.calibration && usedText(run.calibration)],
     ['repaired', run.repair && describeRepair(run.repair)],
     ['recovered', run.recovery && describeRecovery(run.recovery)],
-    ...run.evaluation.map((used): [string, string] => ['measured', usedText(used)]),
+    ...run.evaluation.map((used): [string, string] => ['measured on', usedText(used)]),
     ['removed', describeRemoved(run)],
     ['created', `${showMoment(run.createdAt)} UTC`],
     ['took', showSeconds(run.seconds)],
@@ -51,8 +51,8 @@ function describeRemoved({ reached, nominal }: RunDetail): string | null {
 }
 
 function describeRepair({ kind, calibration, seconds, blocks }: Repair): string {
-  const fell = blocks.filter(({ before, after }) => after < before).length
-  return `${kind}, ${fell} of ${blocks.length} projections replaced, in ${showSeconds(seconds)}; fitted on ${usedText(calibration)}`
+  const replaced = blocks.filter(({ before, after }) => after < before).length
+  return `${kind}, ${replaced} of ${blocks.length} projections replaced, in ${showSeconds(seconds)}; fitted on ${usedText(calibration)}`
 }
 
 function describeRecovery({ tokens, best, points, seconds, text }: Recovery): string {
@@ -61,7 +61,7 @@ function describeRecovery({ tokens, best, points, seconds, text }: Recovery): st
   return `${tokens.toLocaleString('en')} tokens in ${showSeconds(seconds)}, ${change}; trained on ${usedText(text)}`
 }
 
-/** One line: which attention submodules, MLPs and experts were removed, and the widths of the rest. */
+/** Describes a plan in one line: the removed attention submodules and MLPs, and the kept experts, neurons and width. */
 function describePlan({ blocks, slice }: Plan): string {
   const attention = blocks.flatMap((block, index) => (block.attention === 'removed' ? [index] : []))
   const mlp = blocks.flatMap((block, index) => (block.mlp === 'removed' ? [index] : []))
@@ -78,7 +78,7 @@ function describePlan({ blocks, slice }: Plan): string {
   return parts.length > 0 ? `${parts.join('; ')} (of ${blocks.length} blocks)` : `nothing removed (of ${blocks.length} blocks)`
 }
 
-/** The different lengths of lists, ascending; empty without lists. */
+/** Returns the distinct lengths of lists in ascending order, or an empty string if there are no lists. */
 function sizes(lists: readonly (readonly number[])[]): string {
   return [...new Set(lists.map(({ length }) => length))].sort((a, b) => a - b).join(' ')
 }

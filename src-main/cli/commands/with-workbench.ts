@@ -7,13 +7,13 @@ import { defaultDataFolder } from '#services/models/folders.ts'
 import type { CommonValues } from './flags.ts'
 
 export interface CommandDoor extends Door {
-  /** Does one run in this process; absent if a server does the runs. */
+  /** Computes one run in this process. Absent if a server computes the runs. */
   runNow?: (id: string) => Promise<void>
 }
 
 /**
- * Uses the server that was named, else the one running on the data folder, else opens a workbench in this process for the duration. Such a
- * workbench leaves the queue alone, and looks for GPUs only if the command `computes`.
+ * Calls `work` with the server that was named, else with the one that uses the data folder, else with a workbench that is open in this
+ * process until `work` ends. Such a workbench leaves the queue alone, and looks for GPUs only if the command `computes`.
  */
 export async function withWorkbench<T>(
   values: CommonValues,
@@ -29,7 +29,7 @@ export async function withWorkbench<T>(
   }
 }
 
-/** Loaded on demand: talking to a server needs no history, and so no SQLite. */
+/** Imports the workbench on demand, because a command that talks to a server needs no history and no SQLite. */
 async function openHere(folder: string | undefined, computes: boolean): Promise<CommandDoor & { close(): Promise<void> }> {
   const { openWorkbench } = await import('#services/workbench.ts')
   return openWorkbench({ folder, worksQueue: false, ...(computes ? {} : { devices: [] }) })

@@ -12,8 +12,8 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier worth EXPERIMENT [--cost MEASURE]
 
-Whether pruning is worth it: each pruned file against the best dense file that costs at most 1 % more.
-Only kinds of text that no choice saw decide. Make the files to compare with --weights.
+Reports whether pruning is worth it: compares each pruned file with the best dense file that costs at most 1 % more.
+Only kinds of text that influenced no choice decide. To have files to compare, make the runs with --weights.
 
   --cost MEASURE       a measured cost instead of the file's size, such as "tokens per second"
 
@@ -35,24 +35,27 @@ async function read({ call }: CommandDoor, experiment: string): Promise<Compared
   await call('experiments.get', { id: experiment })
   const { rows, total } = await call('runs.query', { experiment, columns: [], limit: mostCompared })
   if (total > mostCompared)
-    throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict takes ${mostCompared} or fewer.`)
+    throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict compares ${mostCompared} or fewer.`)
   if (rows.length === 0) throw new EspalierError('invalid', `The experiment ${experiment} has no runs. Add runs to it first.`)
   const models = runsByModel((await call('compare.get', { ids: rows.map(({ id }) => id) })).runs)
   const [only] = models.values()
   if (!only || models.size > 1)
-    throw new EspalierError('invalid', `The experiment prunes ${models.size} models. A verdict is about one: make an experiment for each.`)
+    throw new EspalierError(
+      'invalid',
+      `The experiment prunes ${models.size} models. A verdict is about one model. Make an experiment for each.`,
+    )
   return only.runs
 }
 
-/** A cost by its title, the way `costsOf` writes it, or by the name of its measure where only one has it. */
-function costNamed(asked: string | undefined, costs: readonly Cost[]): Cost {
-  if (asked === undefined) return fileSize
-  const is = (text: string) => text.toLowerCase() === asked.toLowerCase()
+/** Finds a cost by its title in `costsOf`, or by the name of its measure if only one cost has it. */
+function costNamed(name: string | undefined, costs: readonly Cost[]): Cost {
+  if (name === undefined) return fileSize
+  const is = (text: string) => text.toLowerCase() === name.toLowerCase()
   const found = costs.filter(({ title }) => is(title))
   const [cost, other] = found.length > 0 ? found : costs.filter(({ id }) => is(id.split('/')[0] ?? id))
   const known = costs.map(({ title }) => `"${title}"`).join(', ')
-  if (!cost) throw new EspalierError('usage', `No cost that dense and pruned runs share is called "${asked}". Choose one of: ${known}.`)
-  if (other) throw new EspalierError('usage', `Several costs are called "${asked}". Choose one of: ${known}.`)
+  if (!cost) throw new EspalierError('usage', `No cost that dense and pruned runs share is called "${name}". Choose one of: ${known}.`)
+  if (other) throw new EspalierError('usage', `Several costs are called "${name}". Choose one of: ${known}.`)
   return cost
 }
 

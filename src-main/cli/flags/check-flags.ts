@@ -19,7 +19,7 @@ export function checkFlags(flags: Flags): void {
     fail('--executor needs the history, which stores clusters and jobs. Remove --no_history.')
 }
 
-/** A method needs an amount and the other way round. An ablation studies 2ssp only and may leave the amount out. */
+/** A method needs an amount, and an amount needs a method. An ablation studies only 2ssp and may omit the amount. */
 function checkWork({ num_prune, sparsity, sparsity_rate, fit, pruning_method: methods, ablation, dense }: Flags): void {
   const amounts = [num_prune, sparsity, sparsity_rate, fit].filter((values) => values.length > 0)
   if (amounts.length > 1) fail('--num_prune, --sparsity, --sparsity_rate and --fit all set the amount; give one of them.')
@@ -34,15 +34,15 @@ function checkWork({ num_prune, sparsity, sparsity_rate, fit, pruning_method: me
     fail(
       `--pruning_method=${methods.join(',')} needs an amount: --sparsity=0.5, --fit=6GB or --num_prune=8 (-1 for all, -2 for 25, 37.5 and 50 %).`,
     )
-  if (methods.length === 0 && amounts.length > 0) fail('An amount was given but no --pruning_method.')
+  if (methods.length === 0 && amounts.length > 0) fail('An amount was given, but no --pruning_method.')
 }
 
 function checkSaving({ save, fit, format, gguf_type, replace, ablation, dense, pruning_method: methods }: Flags): void {
   if (save && ablation !== undefined) fail('--save needs one plan; an ablation has many.')
   if (save && methods.length === 0 && !dense) fail('--save needs a --pruning_method or --dense.')
-  if (fit.length > 0 && format.length > 1) fail('--fit is for one kind of file; give one --format.')
-  if (format.length > 0 && !save && fit.length === 0) fail('--format says how --save writes; give --save FOLDER too.')
-  if (replace && !save) fail('--replace lets --save write over a folder; give --save FOLDER too.')
+  if (fit.length > 0 && format.length > 1) fail('--fit gives the size of one kind of file; give one --format.')
+  if (format.length > 0 && !save && fit.length === 0) fail('--format is the format that --save writes; give --save FOLDER too.')
+  if (replace && !save) fail('--replace lets --save replace a folder; give --save FOLDER too.')
   if (gguf_type.length > 0 && !format.includes('gguf') && (fit.length === 0 || format.length > 0))
     fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
   const writesGguf = save !== undefined && format.includes('gguf')

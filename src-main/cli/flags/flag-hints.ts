@@ -16,7 +16,7 @@ const flagsOf: readonly [pattern: RegExp, flag: string][] = [
   [/^format/, '--format'],
 ]
 
-/** A sentence that names the flags that affect an error's fields; empty if there are none. */
+/** Returns a sentence with the flags that set an error's fields, or an empty string if there are none. */
 export function flagHints(thrown: unknown): string {
   if (!(thrown instanceof EspalierError)) return ''
   const problems = (thrown.details?.problems ?? []) as readonly Problem[]

@@ -17,11 +17,15 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER): ReadValu
   return (text, name) => {
     const value = Number(text)
     if (text.trim() !== '' && Number.isInteger(value) && value >= least && value <= most) return value
-    return refuse(name, text, `a whole number from ${least}${most < Number.MAX_SAFE_INTEGER ? ` to ${most}` : ''}`)
+    return refuse(
+      name,
+      text,
+      most < Number.MAX_SAFE_INTEGER ? `a whole number from ${least} to ${most}` : `a whole number, ${least} or more`,
+    )
   }
 }
 
-/** Any finite number; the option it sets checks the bounds. */
+/** Any finite number. The option that the flag sets checks its bounds. */
 export const decimal: ReadValue<number> = (text, name) => {
   const value = Number(text)
   return text.trim() !== '' && Number.isFinite(value) ? value : refuse(name, text, 'a number')
@@ -31,7 +35,7 @@ export const decimal: ReadValue<number> = (text, name) => {
 export const share: ReadValue<number> = (text, name) => {
   const value = Number(text)
   const allowed = text.trim() !== '' && ((value >= 0 && value <= 1) || value === -1 || value === -2)
-  return allowed ? value : refuse(name, text, 'a number from 0 to 1')
+  return allowed ? value : refuse(name, text, 'a number from 0 to 1, or -1 or -2 for several amounts')
 }
 
 const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }

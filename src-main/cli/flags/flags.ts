@@ -31,7 +31,7 @@ const parserOptions: ParseArgsOptionsConfig = Object.fromEntries(
   ]),
 )
 
-/** Parses all flags once. Throws `usage` for an unknown flag, suggesting a similar one, and for a value that is not allowed. */
+/** Parses all flags once. Throws `usage` for an unknown flag, with a similar flag as a suggestion, and for a value that is not allowed. */
 export function parseFlags(arguments_: readonly string[]): Flags {
   const args = joinNegative(arguments_.map(underscored))
   const given = parse(args)
@@ -76,7 +76,7 @@ function explain(error: Error & { code?: string }, args: readonly string[]): str
   const named = /--[\w]+/.exec(error.message)?.[0].slice(2)
   if (error.code === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') {
     const stray = args.find((argument) => !argument.startsWith('-')) ?? ''
-    return `"${stray}" is neither a command nor a flag. Flags begin with --; espalier --help lists all commands and flags.`
+    return `"${stray}" is neither a command nor a flag. A command must be the first word, and flags begin with --. See espalier --help.`
   }
   if (named && !flagNames.includes(named)) {
     const near = closest(named, flagNames)

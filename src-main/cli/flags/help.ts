@@ -1,11 +1,11 @@
 import { exitCodesHelp } from '../exit-codes.ts'
 import { flagGroups, flagTable } from './flag-table.ts'
 
-/** Column where the texts of flags begin, and the width of a line. */
+/** The column where the help texts of flags begin. */
 const textColumn = 27
 const lineWidth = 120
 
-/** Wraps words; all lines except the first are indented to the text's column. */
+/** Wraps `text` after `first`. All lines except the first are indented to `column`. */
 function wrapped(first: string, text: string, column = textColumn): string {
   const lines = [first.length + 2 > column ? `${first}\n${' '.repeat(column)}` : first.padEnd(column)]
   for (const word of text.split(' ')) {
@@ -34,10 +34,10 @@ export const help = `espalier: prune a language model and see what it costs
   espalier cluster                     add and check Slurm clusters (see: espalier cluster --help)
   espalier run-request FILE            compute the run that a file describes (see: espalier run-request --help)
   espalier report EXPERIMENT           write a report on an experiment as HTML or Markdown
-  espalier worth EXPERIMENT            say whether pruning is worth it, file by file
+  espalier worth EXPERIMENT            report for each pruned file whether pruning was worth it
   espalier questions RUN OTHER         compare two runs on zero-shot questions
-  espalier answer RUN… --prompts FILE  answer a set of prompts
-  espalier judge RUN OTHER             vote on answers in pairs (see: espalier judge --help)
+  espalier answer RUN… --prompts FILE  generate answers to a set of prompts
+  espalier judge                       show and export the results of blind judgings (see: espalier judge --help)
   espalier devices                     list devices and the backend that uses each
   espalier repair RUN                  repair a finished run (see: espalier repair --help)
   espalier recover RUN                 train a finished run towards the dense model (see: espalier recover --help)

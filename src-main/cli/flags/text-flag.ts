@@ -4,7 +4,10 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { isTextName } from '#contract/titles.ts'
 
-/** `PATH` or a named text, or several with shares: `a.txt:0.5,b.txt:0.25,mixed:0.25`. */
+/**
+ * Parses the text of a flag: a path, a named text, or several of them with shares (`a.txt:0.5,b.txt:0.25,mixed:0.25`). Throws `usage` for a
+ * missing file or share.
+ */
 export function textFlag(flag: string, text: string): Pick<DataRequest, 'source' | 'mix'> {
   const entries = text.split(',').map((entry) => /^(.+):(\d+(?:\.\d+)?)$/.exec(entry.trim()))
   if (existsSync(text) || entries.length < 2) return { source: existing(flag, text) }
@@ -19,7 +22,7 @@ export function textFlag(flag: string, text: string): Pick<DataRequest, 'source'
   return { source: text, mix }
 }
 
-/** A file or folder, or a named text. */
+/** Returns a named text unchanged, and a file or folder as an absolute path. Throws `usage` if there is no such path. */
 export function existing(flag: string, path: string): string {
   if (isTextName(path)) return path
   if (!existsSync(path)) throw new EspalierError('usage', `--${flag} is "${path}", but there is no such file or folder.`)

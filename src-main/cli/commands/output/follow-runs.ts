@@ -10,13 +10,13 @@ import { printable, printJson, printTable, showPercent } from './print.ts'
 
 const underWay: ReadonlySet<RunStatus> = new Set(['queued', 'running'])
 
-/** Does runs in this process, one after another. On a signal the current run is interrupted; it can be resumed. */
+/** Resumes runs in this process, one after another. A signal interrupts the current run, which can be resumed later. */
 export async function resumeHere(door: Required<CommandDoor>, ids: readonly string[], asJson: boolean): Promise<number> {
   for (const id of ids) checkResumable(await door.call('runs.get', { id }))
   return report(await runHere(door, ids), asJson)
 }
 
-/** Clones a run with changes, then does the new one as `doDrafts` does, and prints its state. */
+/** Clones a run with changes, runs the clone as `doDrafts` does, prints its state and returns the exit code. */
 export function startChanged(
   id: string,
   changesOf: (run: RunDetail) => Input<'runs.clone'>['changes'],
@@ -33,7 +33,7 @@ export function startChanged(
   return withWorkbench(values, work, { computes: true })
 }
 
-/** Does drafts in this process, or adds them to a server's queue and optionally waits until each has ended. */
+/** Runs drafts in this process, or adds them to a server's queue and, with `wait`, waits until all have ended. */
 export async function doDrafts(door: CommandDoor, ids: readonly string[], wait: boolean): Promise<RunEntry[]> {
   if (door.runNow) return runHere({ ...door, runNow: door.runNow }, ids)
   const start = () => door.call('runs.enqueue', { ids: [...ids] })
@@ -54,7 +54,7 @@ function checkResumable(run: RunEntry): void {
 
 type Start = () => Promise<{ runs: RunEntry[] }>
 
-/** Starts runs on a server, waits until each has ended and prints their state. */
+/** Starts runs on a server, waits until all have ended, prints their state and returns the exit code. */
 export async function followRuns(door: CommandDoor, ids: readonly string[], start: Start, asJson: boolean): Promise<number> {
   return report(await untilEnded(door, ids, start), asJson)
 }
@@ -77,7 +77,7 @@ async function untilEnded(door: CommandDoor, ids: readonly string[], start: Star
   return [...states.values()]
 }
 
-/** Exits with 1 if a run did not finish. */
+/** Prints the runs' states. Returns the exit code: 1 if a run did not finish. */
 function report(runs: readonly RunEntry[], asJson: boolean): number {
   printStatuses(runs, asJson)
   return runs.every(({ status }) => status === 'done') ? 0 : 1
@@ -93,7 +93,7 @@ export function printStatuses(runs: readonly RunEntry[], asJson: boolean): void 
   }
 }
 
-/** Handles signals so that the history is closed before the command ends. A second signal exits at once. */
+/** Resolves at the first signal, so that the caller can close the history. A second signal ends the process at once. */
 function interrupted(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -103,7 +103,7 @@ function interrupted(): Promise<void> {
   })
 }
 
-/** Reports each change of the runs on stderr; on a terminal, progress overwrites its line. */
+/** Reports each change of the runs on stderr. On a terminal, a line of progress overwrites the one before it. */
 function tellChanges(door: CommandDoor, ids: readonly string[], take: (run: RunEntry) => void = () => {}): () => void {
   let last = ''
   return door.subscribe((event) => {

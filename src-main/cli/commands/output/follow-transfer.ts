@@ -3,7 +3,7 @@ import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import type { CommandDoor } from '../with-workbench.ts'
 import { printable, showBytes } from './print.ts'
 
-/** Starts a transfer and waits for its end. If a signal ends the command, the next attempt resumes from the received part. */
+/** Starts a transfer and waits for its end. A download that a signal cuts short is resumed by the next attempt. */
 export async function followTransfer(door: CommandDoor, start: () => Promise<Transfer>): Promise<Transfer> {
   const seen = new Map<string, Transfer>()
   let wanted: string | undefined
@@ -30,7 +30,7 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
   return last
 }
 
-/** Whether a text could be a model's name on the hub. */
+/** Whether `text` has the form of a model's name on the hub: `owner/name`. */
 export const isHubName = (text: string): boolean => /^[\w.-]+\/[\w.-]+$/.test(text)
 
 /** Downloads a model from the hub into the library. */

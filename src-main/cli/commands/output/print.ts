@@ -20,7 +20,7 @@ function show(value: string | number | null): string {
   return typeof value === 'number' ? `${value}` : printable(value)
 }
 
-/** Names come from files and other machines: characters that would control the terminal become question marks. */
+/** Replaces characters that would control the terminal by question marks, because names come from files and other machines. */
 export function printable(text: string): string {
   return text.replaceAll(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, '?')
 }
