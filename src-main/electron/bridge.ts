@@ -11,9 +11,9 @@ import type { Secret } from './secrets.ts'
 /** Opens every channel between the page and the workbench. `attached` stores the remote server across restarts. */
 export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Secret): void {
   handle(channels.call, (name, input) => {
-    const asked = textOf(name)
-    if (!isCallName(asked)) throw new EspalierError('not-found', `There is no call "${asked}".`)
-    return door.call(asked, (input ?? {}) as Parameters<typeof door.call>[1])
+    const callName = textOf(name)
+    if (!isCallName(callName)) throw new EspalierError('not-found', `There is no call "${callName}".`)
+    return door.call(callName, (input ?? {}) as Parameters<typeof door.call>[1])
   })
   door.subscribe((event) => {
     if (!window.isDestroyed()) window.webContents.send(channels.event, event)

@@ -3,7 +3,7 @@ import { type App, type BrowserWindow, crashReporter, dialog } from 'electron'
 const mostReloads = 3
 const withinMilliseconds = 60_000
 
-/** Stores crash dumps locally. Must run before the application is ready. */
+/** Stores crash dumps on this machine only. Must run before the application is ready. */
 export function keepCrashReports(): void {
   crashReporter.start({ uploadToServer: false, compress: true })
 }

@@ -11,7 +11,7 @@ export interface ClosableDoor extends Door {
 type Remote = ClosableDoor & { address: string; up: boolean }
 
 /**
- * The window's workbench: the local one, opened at the first call, or a remote server. Listeners survive a switch. The local workbench
+ * The window's workbench: the local one, opened at the first call, or a server elsewhere. Listeners stay subscribed across a switch. The local workbench
  * continues its runs while the window is attached elsewhere.
  */
 export class DoorSwitch implements ClosableDoor {
@@ -47,9 +47,9 @@ export class DoorSwitch implements ClosableDoor {
   }
 
   async detach(): Promise<void> {
-    const left = this.#remote
+    const previous = this.#remote
     this.#remote = undefined
-    await left?.close()
+    await previous?.close()
   }
 
   async close(): Promise<void> {
@@ -65,7 +65,7 @@ export class DoorSwitch implements ClosableDoor {
     return this.#local
   }
 
-  /** Forwards an event of the door that is open. */
+  /** Forwards an event if it comes from the workbench that the window currently uses. */
   #tellFrom(door: Remote | undefined, event: ApiEvent): void {
     if (door === this.#remote) for (const listener of this.#listeners) listener(event)
   }

@@ -11,7 +11,7 @@ export function hardenSession(session: Session): void {
   session.webRequest.onBeforeRequest((request, decide) => decide({ cancel: !isOwnRequest(request.url) }))
 }
 
-/** Blobs are files that the page created for saving; the developer tools are Electron's own pages. */
+/** Also allows blobs, which the page creates to save files, and the developer tools, which are Electron's own pages. */
 function isOwnRequest(address: string): boolean {
   return (
     isOwnAddress(address) ||

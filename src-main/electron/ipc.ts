@@ -4,7 +4,7 @@ import type { BridgeAnswer } from '#contract/machine/bridge.ts'
 import type { Channel } from './channels.ts'
 import { isOwnAddress } from './origin.ts'
 
-/** The only way to open a channel: the sender is checked, and errors return as data. */
+/** Opens a channel. All channels are opened here, so that the sender is always checked and errors are returned as data. */
 export function handle<T>(channel: Channel, answer: (...given: unknown[]) => T | Promise<T>): void {
   ipcMain.handle(channel, async (event, ...given: unknown[]): Promise<BridgeAnswer<T>> => {
     try {
@@ -23,9 +23,9 @@ function checkSender(event: IpcMainInvokeEvent): void {
     throw new EspalierError('invalid', 'Only the application’s own page may call.')
 }
 
-/** A received value as text of limited length. */
+/** Returns a received value as text. Throws if it is not text or is too long. */
 export function textOf(given: unknown, longest = 4096): string {
   if (typeof given !== 'string' || given.length > longest)
-    throw new EspalierError('invalid', `Expected a text of at most ${longest} characters.`)
+    throw new EspalierError('invalid', `Expected text of at most ${longest.toLocaleString('en')} characters.`)
   return given
 }

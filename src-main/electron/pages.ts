@@ -17,8 +17,8 @@ export function servePages(session: Session, folder: string): void {
 
 async function answerPage(pages: PageFiles, request: Request): Promise<Response> {
   try {
-    if (!isOwnAddress(request.url)) throw new Refusal(403, 'That host has no pages.')
-    if (request.method !== 'GET') throw new Refusal(405, 'Pages are only read.')
+    if (!isOwnAddress(request.url)) throw new Refusal(403, 'This host has no pages.')
+    if (request.method !== 'GET') throw new Refusal(405, 'Pages can only be read.')
     const file = await pages(new URL(request.url).pathname)
     return new Response(new Uint8Array(file.bytes), {
       headers: { ...securityHeaders, 'content-type': file.type, 'cache-control': 'no-cache' },

@@ -26,7 +26,7 @@ export function makeSecret(file: string): Secret {
   }
 }
 
-/** On Linux without a key ring Electron uses a fixed password, which protects nothing. */
+/** On Linux without a key ring, Electron encrypts with a fixed password, which protects nothing. */
 async function isStorageSafe(): Promise<boolean> {
   if (process.platform === 'linux' && safeStorage.getSelectedStorageBackend() === 'basic_text') return false
   return safeStorage.isAsyncEncryptionAvailable()
@@ -37,7 +37,7 @@ async function decrypt(file: string): Promise<string | undefined> {
     if (!(await isStorageSafe())) return undefined
     return (await safeStorage.decryptStringAsync(await readFile(file))).result
   } catch {
-    // Missing, or encrypted with another key: the user is asked again.
+    // The secret is missing, or encrypted with another key: the user has to enter it again.
     return undefined
   }
 }

@@ -45,7 +45,7 @@ async function attachBefore(door: DoorSwitch, attached: Secret): Promise<string 
   }
 }
 
-/** Waits until the workbench is closed, so that current runs become interrupted and can be resumed. */
+/** Delays quitting until the workbench is closed, so that current runs become interrupted and can be resumed. */
 function closeWithCare(door: DoorSwitch, window: BrowserWindow): void {
   let isClosed = false
   app.on('second-instance', () => {

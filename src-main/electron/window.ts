@@ -1,7 +1,7 @@
 import { BrowserWindow } from 'electron'
 import { appOrigin } from './origin.ts'
 
-/** The only window. `preload` is the built file. */
+/** Opens the only window. `preload` is the path of the built preload script. */
 export function openWindow(preload: string): BrowserWindow {
   const window = new BrowserWindow({
     width: 1280,

@@ -37,7 +37,7 @@ export function blobPath(folder: string, hash: string): string {
   return join(folder, 'blobs', hash)
 }
 
-/** The commit that a revision pointed to at its last lookup; undefined if it was never looked up. */
+/** Returns the commit that a revision pointed to at its last lookup; undefined if it was never looked up. */
 export async function readCommit(folder: string, revision: string): Promise<string | undefined> {
   if (isCommit(revision)) return revision
   const text = await readSmallFile(join(folder, 'refs', ...revision.split('/'))).catch(() => '')
@@ -60,7 +60,7 @@ export async function findCached(cacheFolder: string, file: HubFile): Promise<st
   return existsSync(path) ? path : undefined
 }
 
-/** Links a blob to its name in a snapshot: a relative symbolic link, or what the file system supports. */
+/** Gives a blob its name in a snapshot: as a relative symbolic link, else a hard link, else a copy. Returns the path. */
 export async function linkSnapshot(folder: string, commit: string, path: string, hash: string): Promise<string> {
   const pointer = snapshotPath(folder, commit, path)
   if (existsSync(pointer)) return pointer

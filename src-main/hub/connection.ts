@@ -14,7 +14,7 @@ export interface Connection {
   idleSeconds: number
 }
 
-/** A temporary failure: a cut, a timeout, a busy server. `waitSeconds` is what the server asked for. */
+/** A temporary failure: a cut, a timeout or a busy server. `waitSeconds` is the pause that the server asked for. */
 export class PassingFailure extends Error {
   readonly waitSeconds: number | undefined
   /** The error to report if it persists. */
@@ -31,9 +31,9 @@ interface RequestOptions {
   method?: 'GET' | 'HEAD'
   headers?: Record<string, string>
   signal: AbortSignal
-  /** Aborts the attempt, not the work. Default: a fixed timeout. */
+  /** Aborts this attempt, but not the whole download. Default: `idleSeconds`. */
   patience?: AbortSignal
-  /** The requested thing for error messages: `config.json of owner/name (revision main)`. */
+  /** Names what is requested in error messages: `config.json of owner/name (revision main)`. */
   subject: string
   /** Return a redirect to another server instead of following it: its headers already hold what a HEAD asks for. */
   stopAtOtherOrigin?: boolean
@@ -43,7 +43,7 @@ const passingStatus = new Set([408, 425, 429, 500, 502, 503, 504])
 const redirectStatus = new Set([301, 302, 303, 307, 308])
 const longestWaitSeconds = 300
 
-/** One request with its redirects. The token goes to the hub's own origin only. Returns every hop's response, the final one last. */
+/** Sends a request and follows its redirects. Only the hub's own origin gets the token. Returns all responses, the final one last. */
 export async function requestHops(connection: Connection, url: string, options: RequestOptions): Promise<Response[]> {
   const home = new URL(connection.endpoint).origin
   const hops: Response[] = []
@@ -77,7 +77,7 @@ async function send(connection: Connection, target: URL, trusted: boolean, optio
   }
 }
 
-/** Turns a network error into a temporary failure; a cancellation stays one. */
+/** Turns a network error into a temporary failure. Returns the reason of the cancellation if the work was cancelled. */
 export function asPassingFailure(thrown: unknown, signal: AbortSignal, what: string): unknown {
   if (signal.aborted) return signal.reason
   if (thrown instanceof PassingFailure || thrown instanceof EspalierError) return thrown

@@ -46,7 +46,7 @@ export async function downloadBlob(
   await rename(partial, blob.target)
 }
 
-/** How many bytes of a file are on disk, complete or partial. */
+/** Returns how many bytes of a file are on disk, whether it is complete or partial. */
 export async function bytesOnDisk(target: string): Promise<number> {
   return existsSync(target) ? sizeOf(target) : sizeOf(`${target}.incomplete`)
 }
@@ -81,7 +81,7 @@ async function fillFile(connection: Connection, blob: BlobRequest, partial: stri
   }
 }
 
-/** The offset at which this response starts. If the server ignores the requested offset, the file starts over. */
+/** Returns the offset at which this response starts. If the server ignores the requested offset, the download starts over. */
 async function findStart(response: Response, from: number, blob: BlobRequest, partial: string): Promise<number> {
   if (from === 0 || response.status === 200) return 0
   const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '')
@@ -118,7 +118,7 @@ async function writeBody(
   )
 }
 
-/** A signal that fires unless it is renewed within `seconds`. */
+/** Returns a signal that aborts unless it is renewed every `seconds`. */
 function startPatience(seconds: number): { signal: AbortSignal; renew(): void; end(): void } {
   const controller = new AbortController()
   const giveUp = () => controller.abort(new Error(`no data arrived for ${seconds} seconds`))

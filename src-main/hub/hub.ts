@@ -10,7 +10,7 @@ import { missingModelFiles } from './stored-model.ts'
 import { findToken } from './token.ts'
 import { transferFiles } from './transfer.ts'
 
-/** How long a check waits for the hub. */
+/** How long `checkFile` waits for the hub. */
 const checkMilliseconds = 1200
 
 const standardEndpoint = 'https://huggingface.co'

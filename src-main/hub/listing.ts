@@ -28,7 +28,7 @@ export async function listModel(connection: Connection, repository: string, revi
   return { commit: parsed.data.sha, paths: parsed.data.siblings.map((sibling) => sibling.rfilename) }
 }
 
-/** The listed files that Espalier needs: safetensors weights, configuration, tokenizer and licence; none in subfolders. */
+/** Returns the listed files that Espalier needs: weights in safetensors, configuration, tokenizer and licence, but none in subfolders. */
 export function neededModelFiles(repository: string, paths: string[]): string[] {
   const weights = chooseWeights(paths)
   if (weights.length === 0) throw noWeights(repository, paths)
@@ -37,7 +37,7 @@ export function neededModelFiles(repository: string, paths: string[]): string[] 
   return [...needed, ...weights].sort()
 }
 
-/** Chooses one set of weights: repositories may hold them twice, whole and sharded or under another name. */
+/** Chooses one set of weights, because repositories may hold them twice: whole and sharded, or under another name. */
 function chooseWeights(paths: string[]): string[] {
   if (paths.includes('model.safetensors')) return ['model.safetensors']
   const shards = paths.filter((path) => /^model-\d+-of-\d+\.safetensors$/.test(path))
@@ -56,6 +56,6 @@ function noWeights(repository: string, paths: string[]): EspalierError {
   const found = others.length > 0 ? `only ${others.join(', ')}` : 'no weights'
   return new EspalierError(
     'invalid',
-    `${repository} holds ${found}, and safetensors are needed. Choose a repository with *.safetensors files.`,
+    `${repository} has ${found}, but Espalier needs safetensors. Choose a repository with *.safetensors files.`,
   )
 }

@@ -20,7 +20,7 @@ export function fileAddress(endpoint: string, file: HubFile): string {
   return `${endpoint}/${prefix}${file.repository}/resolve/${encodeURIComponent(file.revision)}/${path}`
 }
 
-/** Queries a file's commit, hash and size without its content. */
+/** Asks the hub for a file's commit, hash and size, without its content. */
 export async function fetchMetadata(connection: Connection, file: HubFile, signal: AbortSignal): Promise<FileMetadata> {
   const hops = await withAttempts(connection, signal, () =>
     requestHops(connection, fileAddress(connection.endpoint, file), {

@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 const repositoryPattern = /^[A-Za-z0-9_][\w.-]{0,95}(\/[A-Za-z0-9_][\w.-]{0,95})?$/
 const commitPattern = /^[0-9a-f]{40}$/
 const windowsDevice = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i
-/** Characters that some file system forbids or treats as a separator, and invisible ones. */
+/** Invisible characters, and those that some file system forbids or treats as a separator. */
 const forbiddenCharacter = /[\\:*?"<>|\p{C}]/u
 
 export function isCommit(revision: string): boolean {
@@ -22,7 +22,7 @@ function isSafeSegment(segment: string): boolean {
 
 export function checkRepository(repository: string): void {
   if (repositoryPattern.test(repository) && !/--|\.\.|\.git$/.test(repository)) return
-  throw new EspalierError('usage', `'${repository}' is not a name on the hub. A name reads owner/name, such as Qwen/Qwen2-0.5B.`)
+  throw new EspalierError('usage', `'${repository}' is not a name on the hub. A name has the form owner/name, such as Qwen/Qwen2-0.5B.`)
 }
 
 export function checkRevision(revision: string): void {

@@ -22,7 +22,7 @@ export class ProgressMeter {
     this.#now = now
   }
 
-  /** Bytes on disk before the transfer count as done, not as speed. */
+  /** Starts a file. Bytes that were on disk before the transfer count as done, but not towards the speed. */
   begin(file: string, bytes: number): void {
     this.#done += bytes - (this.#files.get(file) ?? 0)
     this.#files.set(file, bytes)

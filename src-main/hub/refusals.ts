@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 
-/** The error for an unsuccessful response. The hub gives the reason in its own header. */
+/** Returns the error for an unsuccessful response. The hub sends the reason in the header `x-error-code`. */
 export function explainStatus(response: Response, subject: string): EspalierError {
   const reason = response.headers.get('x-error-code') ?? ''
   const details = { status: response.status, reason }

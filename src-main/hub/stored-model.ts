@@ -6,7 +6,7 @@ import { readSmallFile } from '#runtime/small-file.ts'
 
 const shardIndex = z.object({ weight_map: z.record(z.string(), z.string()) })
 
-/** The files that a model folder lacks; empty if it is complete. */
+/** Returns the names of the files that a model folder lacks; empty if it is complete. */
 export async function missingModelFiles(folder: string): Promise<string[]> {
   const names: string[] = await readdir(folder).catch(() => [])
   const missing = names.includes('config.json') ? [] : ['config.json']

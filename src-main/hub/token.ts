@@ -7,8 +7,8 @@ import { findHubHome } from './cache.ts'
 type Environment = Record<string, string | undefined>
 
 /**
- * The token for the hub: from the environment, else from our file, else from the Python library's; undefined if there is none. Throws if
- * other users can read our file.
+ * Finds the token for the hub: in the environment, else in our file, else in the Python library's file. Returns undefined if there is none.
+ * Throws if other users can read our file.
  */
 export async function findToken(environment: Environment, tokenFile: string | undefined): Promise<string | undefined> {
   const named = clean(environment.HF_TOKEN) ?? clean(environment.HUGGING_FACE_HUB_TOKEN)

@@ -71,7 +71,7 @@ async function storeItem(
   return linkSnapshot(folder, metadata.commit, file.path, metadata.hash)
 }
 
-/** Maps with limited concurrency, keeping order; the first failure stops the rest. */
+/** Maps items in order, a few at a time. The first failure stops the rest and is thrown. */
 async function mapSome<In, Out>(items: In[], signal: AbortSignal, work: (item: In, signal: AbortSignal) => Promise<Out>): Promise<Out[]> {
   const results: Out[] = []
   const stop = new AbortController()

@@ -5,8 +5,8 @@ import { env, getuid } from 'node:process'
 import { cacheFolder } from './places.mjs'
 
 /**
- * Lets Node cache compiled code in the user's cache folder, for this process and its children: commands start a third faster. Cached code
- * is executed, so nothing is cached if other users can write to that folder.
+ * Lets Node cache compiled code in the user's cache folder, for this process and its children, because commands then start a third faster.
+ * Cached code is executed, so nothing is cached if other users can write to that folder.
  */
 export function keepCompiled() {
   const folder = join(cacheFolder(), 'compiled')

@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 /** A running owner touches its lock every few seconds. After this long without a touch, the owner or its machine is gone. */
 const staleSeconds = 60
-/** A process killed right after creating its lock has not recorded who it is. */
+/** A lock without its owner's record is free after this long: its process was killed right after creating the file. */
 const unsignedSeconds = 3
 
 /** How long to wait for programs that a killed owner left running. */
@@ -25,8 +25,8 @@ const orphanSeconds = 600
 const ownTokens = new Set()
 
 /**
- * Runs `work` exclusively among all holders of the same lock, in this process and others. Waits for the owner, and takes over from a killed
- * one.
+ * Runs `work` while no other holder of the same lock, in this process or another, runs. Waits for the current owner, and takes the lock over
+ * from a killed one.
  * @template T
  * @param {string} path the lock file
  * @param {(lock: HeldLock) => Promise<T>} work
@@ -90,7 +90,8 @@ function takeLock(path, owner) {
 }
 
 /**
- * Whether a lock's owner is gone: its local process and children have ended, or it has not touched the file for a minute.
+ * Whether a lock's owner is gone. That is so if it has not touched the file for a minute, or if its process on this machine has ended. The
+ * programs that an ended process has started are waited for, but for 10 minutes at most.
  * @param {string} path
  * @returns {boolean}
  */
@@ -114,8 +115,8 @@ function modifiedAt(path) {
 }
 
 /**
- * Renames before removing: if two processes consider a lock stale, only one rename succeeds. It then checks that it did not take a new lock
- * by mistake.
+ * Renames the lock before removing it, so that only one of two processes that consider it stale succeeds. The renamed file is checked again,
+ * because it may be a new lock that was taken meanwhile.
  * @param {string} path
  * @param {string} token
  * @returns {boolean} whether the lock may be tried again at once

@@ -11,14 +11,14 @@ const oldest = 20
 
 /**
  * @param {string} version for instance `20.11.1`
- * @returns {number} the first number, NaN when there is none
+ * @returns {number} the first number; NaN if there is none
  */
 export function majorOf(version) {
   return Number.parseInt(version.replace(/^v/, ''), 10)
 }
 
 /**
- * One sentence if this Node is too old for setup, else undefined.
+ * Returns a message if this Node is too old for setup, else undefined.
  * @param {string} [version]
  * @returns {string | undefined}
  */
@@ -43,11 +43,11 @@ export function packagedNode() {
  * @returns {string | undefined}
  */
 export function findNode24() {
-  const own = versions.electron ? 0 : majorOf(versions.node)
-  if (own === 24) return execPath
+  const current = versions.electron ? 0 : majorOf(versions.node)
+  if (current === 24) return execPath
   const packaged = packagedNode()
   if (existsSync(packaged)) return packaged
-  return own > 24 ? execPath : undefined
+  return current > 24 ? execPath : undefined
 }
 
 /** The message if `findNode24` finds none. */

@@ -7,7 +7,7 @@ import { getuid } from 'node:process'
 export const descriptionName = 'runtime.json'
 
 /**
- * What every description has: the files of the folder, and in `addons` the hashes of those compiled later.
+ * The content of every description: the files of the folder, and in `addons` the hashes of files that were compiled later.
  * @typedef {{ version: string, files: { path: string, size: number, sha256: string }[], addons?: Record<string, string>,
  *   kind?: 'gpu' | 'cpu', binding?: string }} Description
  */
@@ -16,17 +16,18 @@ export const descriptionName = 'runtime.json'
 const othersWrite = 0o022
 
 /**
- * Why nothing in a runtime's folder may be loaded; undefined if it is safe: the folder, its content and its parents up to the cache folder
- * belong to this user or root, and no one else can write to them. Windows has no such bits, but a user's cache folder there is private.
+ * Returns the reason why nothing in a runtime's folder may be loaded, or undefined if it is safe. It is safe if the folder, its content and
+ * its parents up to the cache folder belong to this user or root, and no other user can write to them. Windows has no such bits, but a
+ * user's cache folder there is private.
  * @param {string} folder a runtime's folder, two levels below the cache folder
  * @returns {string | undefined}
  */
 export function findStranger(folder) {
   if (!getuid) return undefined
-  const us = [0, getuid()]
+  const trustedUsers = [0, getuid()]
   for (const path of [dirname(dirname(folder)), dirname(folder), ...everythingIn(folder)]) {
     const { uid, mode } = lstatSync(path)
-    if (!us.includes(uid)) return `${path} belongs to another user (uid ${uid}). Delete ${folder} and run setup again.`
+    if (!trustedUsers.includes(uid)) return `${path} belongs to another user (uid ${uid}). Delete ${folder} and run setup again.`
     if (mode & othersWrite)
       return `${path} can be written by other users. If it is unchanged, run \`chmod -R go-w ${folder}\`; otherwise delete the folder. Then run setup again.`
   }
@@ -46,8 +47,8 @@ export function closeToOthers(folder) {
 }
 
 /**
- * The path of a native addon if its hash matches the one that setup recorded. (TensorFlow's own libraries, 600 MB, are hashed only when
- * created; after that, owner, mode and size are checked.)
+ * Returns the path of a native addon, or undefined unless its hash is the one that setup recorded. (TensorFlow's own libraries, 600 MB, are
+ * hashed only when they are created. After that, owner, mode and size are checked.)
  * @param {string} folder
  * @param {string} name
  * @returns {string | undefined}

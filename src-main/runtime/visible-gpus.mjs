@@ -1,9 +1,9 @@
 /**
- * The GPUs that CUDA sees.
+ * Returns the GPUs that CUDA sees.
  * @template {{ index: string, uuid: string }} T
  * @param {readonly T[]} all in bus order, as CUDA is configured to count them
- * @param {string | undefined} visible indices or UUID prefixes, as in `CUDA_VISIBLE_DEVICES`; CUDA ignores everything from the first
- * unknown one on
+ * @param {string | undefined} visible indices or UUID prefixes, as in `CUDA_VISIBLE_DEVICES`; CUDA ignores the first
+ * unknown entry and everything after it
  * @returns {T[]}
  */
 export function visibleGpus(all, visible) {

@@ -7,7 +7,7 @@ export interface ServerAddress {
   token: string
 }
 
-/** The line to open in a browser. The token is in the fragment, which browsers never send. */
+/** Returns the line to open in a browser. The token is in the fragment, which browsers never send. */
 export function printedAddress({ address, token }: ServerAddress): string {
   return `${address}#token=${token}`
 }

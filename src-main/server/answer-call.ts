@@ -15,7 +15,7 @@ export async function answerCall(call: CallApi, path: string, request: IncomingM
     return answerJson(response, 200, openApiDocument(api))
   }
   const name = path.slice('/api/'.length)
-  if (!isCallName(name)) throw new Refusal(404, `There is no such call. ${descriptionPath} describes all of them.`)
+  if (!isCallName(name)) throw new Refusal(404, `There is no such call. ${descriptionPath} describes all calls.`)
   checkMethod(request, 'POST')
   const limit = limitOf(name)
   checkBodyHeaders(request, limit)
@@ -24,11 +24,11 @@ export async function answerCall(call: CallApi, path: string, request: IncomingM
   answerJson(response, 200, await call(name, input, untilDisconnected(response)))
 }
 
-/** Aborts when the client has disconnected. */
+/** Returns a signal that aborts when the client disconnects. */
 export function untilDisconnected(response: ServerResponse): AbortSignal {
-  const left = new AbortController()
-  response.once('close', () => left.abort(new EspalierError('cancelled', 'The client disconnected.')))
-  return left.signal
+  const controller = new AbortController()
+  response.once('close', () => controller.abort(new EspalierError('cancelled', 'The client disconnected.')))
+  return controller.signal
 }
 
 function limitOf(name: CallName): number {

@@ -23,7 +23,7 @@ export function answerJson(response: ServerResponse, status: number, value: unkn
   response.end(body)
 }
 
-/** `form` gives a failure the form that the client reads. */
+/** Answers with an error. `form` turns what was thrown into the body that this kind of client reads. */
 export function answerFailure(
   request: IncomingMessage,
   response: ServerResponse,

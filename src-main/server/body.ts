@@ -2,13 +2,11 @@ import type { IncomingMessage } from 'node:http'
 import { Refusal } from './guard/refusal.ts'
 
 const mebibyte = 1024 * 1024
-/**
- * Largest request body, in bytes. The largest legitimate ones are a replayed run and, far larger, an imported experiment and an uploaded
- * text.
- */
+/** Largest body of most calls, in bytes. The largest legitimate one is a replayed run. */
 export const bodyLimit = 4 * mebibyte
+/** Largest body of an imported experiment or an uploaded text, in bytes. */
 export const importLimit = 64 * mebibyte
-const deepest = 64
+const maximumDepth = 64
 const forbiddenKeys = new Set(['__proto__', 'prototype', 'constructor'])
 
 /** Checks the headers before any byte of the body is read. */
@@ -21,7 +19,7 @@ export function checkBodyHeaders(request: IncomingMessage, limit: number): void 
   if (Number(request.headers['content-length'] ?? 0) > limit) throw tooLarge(limit)
 }
 
-/** The parsed body; an empty body is an empty object. */
+/** Reads and parses the body. An empty body is an empty object. */
 export async function readJson(request: IncomingMessage, limit: number): Promise<unknown> {
   const text = decode(await readBytes(request, limit))
   if (text.trim() === '') return {}
@@ -33,7 +31,7 @@ export async function readJson(request: IncomingMessage, limit: number): Promise
 async function readBytes(request: IncomingMessage, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let size = 0
-  // The stream must survive the loop: the refusal is sent over its socket.
+  // The stream must survive the loop, because a refusal is sent over its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     size += chunk.length
     if (size > limit) throw tooLarge(limit)
@@ -62,11 +60,11 @@ function parse(text: string): unknown {
   }
 }
 
-/** Walks level by level, so that deep nesting cannot overflow the call stack. */
+/** Refuses forbidden keys and deep nesting. Walks level by level, so that deep nesting cannot overflow the call stack. */
 function checkKeys(root: unknown): void {
   let level = [root]
   for (let depth = 0; level.length > 0; depth++) {
-    if (depth > deepest) throw new Refusal(400, `The body is nested deeper than ${deepest} levels.`)
+    if (depth > maximumDepth) throw new Refusal(400, `The body is nested deeper than ${maximumDepth} levels.`)
     level = level.flatMap(childrenOf)
   }
 }

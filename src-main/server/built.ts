@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 /**
- * Path of a built file or folder under `out`, found from the nearest ancestor that has one. This works for sources, for bundles and their
- * chunks, and inside a packed application. If nothing is built yet, the path where it would be.
+ * Returns the path of a built file or folder under `out` in the nearest ancestor that has it. This works for sources, for bundles and their
+ * chunks, and inside a packed application. If nothing is built yet, returns the path where it would be.
  */
 export function builtPath(...names: string[]): string {
   const ancestors = ancestorsOf(import.meta.dirname)

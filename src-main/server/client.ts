@@ -9,7 +9,7 @@ export interface RemoteWorkbench extends Door {
   close(): Promise<void>
 }
 
-/** A remote server's workbench, with the same interface as the local one. Fails if the protocol versions differ. */
+/** Connects to a server's workbench, which has the same interface as the local one. Throws if the protocol versions differ. */
 export async function connectWorkbench(server: ServerAddress, onConnection?: (up: boolean) => void): Promise<RemoteWorkbench> {
   const call = callOver(server)
   const { protocol, version } = await call('workbench.get', {})
@@ -39,7 +39,7 @@ export async function connectWorkbench(server: ServerAddress, onConnection?: (up
 
 function callOver({ address, token }: ServerAddress): CallApi {
   const send = async (name: CallName, input: unknown): Promise<unknown> => {
-    // A connection of its own: a kept one can be closed by a busy server just as the next request uses it.
+    // Each request gets its own connection, because a busy server can close an idle one just as the next request uses it.
     const request = {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, connection: 'close' },

@@ -38,7 +38,7 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
   if (!isLoopback(values.host) && tokenFile === undefined) {
     throw new EspalierError(
       'usage',
-      `--host ${values.host} makes the server reachable from other machines and needs --token-file FILE. Better: stay on 127.0.0.1 and connect with "ssh -L PORT:127.0.0.1:PORT".`,
+      `--host ${values.host} makes the server reachable from other machines and needs --token-file FILE. It is better to stay on 127.0.0.1 and connect with "ssh -L PORT:127.0.0.1:PORT".`,
     )
   }
   const given = tokenFile === undefined ? undefined : await readTokenFile(tokenFile)
@@ -76,11 +76,11 @@ function readFlags(parameters: string[]) {
 function readPort(text: string): number {
   const port = Number(text)
   if (!Number.isInteger(port) || port < 0 || port > 65535)
-    throw new EspalierError('usage', `--port ${text} is not a port. Choose 0 (any free one) to 65535.`)
+    throw new EspalierError('usage', `--port is "${text}"; it must be a whole number from 0 (any free port) to 65535.`)
   return port
 }
 
-/** The address to show. When listening on every interface, `name` is how others reach this machine. */
+/** Returns the address to show. For a server that listens on every interface, `name` is how others reach this machine. */
 function addressBy(name: string, server: RunningServer, host: string): string {
   return host === '0.0.0.0' || host === '::' ? `http://${name}:${server.port}/` : server.address
 }
@@ -90,7 +90,7 @@ function announce(address: string, token: string, tokenFile: string | undefined)
     console.error(`Warning: ${address} is reachable from other machines, and traffic to it, including the token, is not encrypted.`)
   }
   if (!existsSync(builtPath('renderer', 'index.html')))
-    console.error('The screens are not built yet: npm run build. Calls and events work.')
+    console.error('The screens are not built yet, so only calls and events work. Build them with: npm run build')
   console.log(printedAddress({ address, token }))
   if (tokenFile !== undefined) console.error(`The token is the one in ${tokenFile}.`)
 }
@@ -98,11 +98,11 @@ function announce(address: string, token: string, tokenFile: string | undefined)
 /** Resolves at the first termination signal; a second one exits at once. */
 function untilSignal(): Promise<void> {
   return new Promise((resolve) => {
-    let asked = false
+    let isStopping = false
     const end = () => {
-      if (asked) process.exit(130)
-      asked = true
-      console.error('Stopping. Press again to stop at once.')
+      if (isStopping) process.exit(130)
+      isStopping = true
+      console.error('Stopping. Press Ctrl+C again to stop at once.')
       resolve()
     }
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

@@ -8,7 +8,7 @@ export interface Connections {
   strangers(): number
 }
 
-/** Keeps the server reachable under a flood: beyond `limit` unauthenticated connections, each new one closes the oldest. */
+/** Limits unauthenticated connections, so that a flood cannot keep others out: beyond `limit`, each new one closes the oldest. */
 export function limitConnections(server: Server, limit: number): Connections {
   const strangers = new Set<Socket>()
   server.on('connection', (socket) => {

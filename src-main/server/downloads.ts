@@ -58,7 +58,7 @@ async function sendModelFile(model: ModelDetail, name: string, request: Incoming
   await pipeline(createReadStream(target, { start }), response)
 }
 
-/** Interrupted downloads resume (`Range: bytes=N-`); any other range gets the whole file. */
+/** Returns the offset to send from: N for `Range: bytes=N-`, which resumes a download, and 0 for any other range. */
 function resumeAt(request: IncomingMessage, size: number): number {
   const start = Number(request.headers.range?.match(/^bytes=(\d+)-$/)?.[1] ?? 0)
   if (start > 0 && start >= size) throw new Refusal(416, `The file has ${size} bytes.`, { 'content-range': `bytes */${size}` })

@@ -15,7 +15,7 @@ export interface EventDoor {
   close(): void
 }
 
-/** Sends every event to every accepted WebSocket. Each event is serialized once. */
+/** Sends every event to every accepted WebSocket. Each event is serialised once for all of them. */
 export function openEvents(subscribe: Door['subscribe']): EventDoor {
   const server = new WebSocketServer({ noServer: true, maxPayload: 4096, perMessageDeflate: false, handleProtocols: () => eventProtocol })
   const answered = new WeakSet<WebSocket>()

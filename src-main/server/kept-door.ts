@@ -10,7 +10,7 @@ const keptDoor = z.object({ port: z.number().int().min(1).max(65_535), token: z.
 
 const fileIn = (dataFolder: string) => join(dataFolder, 'door.json')
 
-/** The stored values, or a new token and any port (0). A file that others can read is not trusted. */
+/** Returns the stored values, or else a new token and port 0 (any). A file that others can read is not trusted. */
 export async function readKeptDoor(dataFolder: string): Promise<{ port: number; token: string }> {
   const file = fileIn(dataFolder)
   const mode = (await stat(file).catch(() => undefined))?.mode ?? 0

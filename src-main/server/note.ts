@@ -6,7 +6,7 @@ import { readSmallJson } from '#runtime/small-file.ts'
 import { writeWhole } from '#runtime/write-whole.ts'
 import type { ServerAddress } from './address.ts'
 
-/** Written by a running server to its data folder, readable by its user only, so that commands on this machine find it. */
+/** The note that a running server leaves in its data folder, readable by its user only, so that commands on this machine find it. */
 const note = z.object({ address: z.url(), token: z.string(), pid: z.number().int() })
 
 const fileIn = (dataFolder: string) => join(dataFolder, 'server.json')
@@ -15,13 +15,13 @@ export function leaveNote(dataFolder: string, { address, token }: ServerAddress)
   writeWhole(fileIn(dataFolder), JSON.stringify({ address, token, pid: process.pid }))
 }
 
-/** The server that is running on a data folder, if there is one. */
+/** Returns the server that uses a data folder, if one is running. */
 export async function readNote(dataFolder: string): Promise<ServerAddress | undefined> {
   const found = await readSmallJson(note, fileIn(dataFolder))
   return found && isRunning(found.pid) ? { address: found.address, token: found.token } : undefined
 }
 
-/** Removes only our own note: another server may have started since. */
+/** Removes the note if it is ours. Another server may have replaced it since. */
 export async function removeNote(dataFolder: string): Promise<void> {
   const found = await readSmallJson(note, fileIn(dataFolder))
   if (found?.pid === process.pid) await rm(fileIn(dataFolder), { force: true })

@@ -4,7 +4,7 @@ import { errorCodes } from '#contract/errors.ts'
 
 type Json = Record<string, unknown>
 
-/** An OpenAPI 3.1 document of a contract's calls: one `POST /api/<call>` each. */
+/** Returns an OpenAPI 3.1 document of a contract's calls, each of which is `POST /api/<call>`. */
 export function openApiDocument(calls: Readonly<Record<string, Call>>): Json {
   const paths = Object.entries(calls).map(([name, call]) => [`/api/${name}`, { post: describeCall(name, call) }])
   return {

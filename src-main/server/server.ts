@@ -29,7 +29,7 @@ export interface ServerSettings {
 }
 
 export interface RunningServer {
-  /** Without the token. */
+  /** The server's address, without the token. */
   address: string
   port: number
   close(): Promise<void>
@@ -67,7 +67,7 @@ export async function startServer(settings: ServerSettings): Promise<RunningServ
   }
   const handle = (request: IncomingMessage, response: ServerResponse) => void answer(parts, request, response)
   server.on('request', handle)
-  // By default, Node would invite a body of any size before we see the headers.
+  // Without this handler, Node would answer `Expect: 100-continue` itself and so invite a body of any size.
   server.on('checkContinue', handle)
   server.on('upgrade', (request, socket, head) => {
     try {
@@ -135,7 +135,7 @@ function checkUpgrade(parts: Parts, request: IncomingMessage): void {
   parts.connections.trust(request.socket)
 }
 
-/** The path as sent, still encoded: it must be checked before anything normalises it. */
+/** Returns the path as sent, still encoded, because it must be checked before anything normalises it. */
 function pathOf(request: IncomingMessage): string {
   const [path = ''] = (request.url ?? '').split('?', 1)
   if (!path.startsWith('/')) throw new Refusal(400, 'Request a path, not a full address.')

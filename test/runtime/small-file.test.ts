@@ -15,7 +15,7 @@ test('reads an empty file and one of exactly the most bytes, and refuses one byt
   writeFileSync(empty, '')
   expect(await readSmallFile(empty)).toBe('')
   expect(await readSmallFile(file, 4)).toBe('abcd')
-  await expect(readSmallFile(file, 3)).rejects.toThrow('is 4 bytes long, at most 3 are allowed')
+  await expect(readSmallFile(file, 3)).rejects.toThrow('has 4 bytes; at most 3 are allowed')
 })
 
 test('refuses what never ends or does not exist, at once', async () => {

@@ -8,7 +8,7 @@ export type HostList = ReadonlySet<string>
 export const eventProtocol = 'espalier'
 const tokenProtocol = 'espalier.token.'
 
-/** Refuses unknown host names. This defeats DNS rebinding, where an attacker's name points at this machine. */
+/** Refuses unknown host names. This defeats DNS rebinding, in which an attacker's domain name points at this machine. */
 export function checkHost(request: IncomingMessage, hosts: HostList): void {
   const given = request.headersDistinct.host ?? []
   const host = given[0]?.toLowerCase()
@@ -24,7 +24,7 @@ export function checkOrigin(request: IncomingMessage): void {
   if (site === 'cross-site' || site === 'same-site') throw new Refusal(403, 'Pages of another origin may not call this server.')
 }
 
-/** Links from elsewhere may open the screens, which hold no data, but nothing may embed or fetch them. */
+/** Lets links from elsewhere open the screens, which hold no data, but lets no other page embed or fetch them. */
 export function checkPageOrigin(request: IncomingMessage): void {
   const opensWindow = request.headers['sec-fetch-mode'] === 'navigate' && request.headers['sec-fetch-dest'] === 'document'
   if (!opensWindow) checkOrigin(request)

@@ -17,7 +17,7 @@ export function hostList(host: string, port: number, extra: readonly string[] = 
   return new Set([...own, ...given].map((name) => name.toLowerCase()))
 }
 
-/** An IPv6 address as written in a URL. */
+/** Returns a host as written in a URL: an IPv6 address gets brackets. */
 export function bracketed(host: string): string {
   return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
 }

@@ -3,8 +3,8 @@ import { isAbsolute, join, relative, sep } from 'node:path'
 import { Refusal } from './refusal.ts'
 
 /**
- * The real path of the percent-encoded `name` inside `folder`. Refuses malformed names (400), paths outside the folder, by dots or through
- * a link (403), and missing files (404).
+ * Returns the real path of the percent-encoded `name` inside `folder`. Refuses malformed names (400), missing files (404), and paths that
+ * leave the folder by dots or through a link (403).
  */
 export async function confinedPath(folder: string, name: string): Promise<string> {
   const segments = decodeName(name)
@@ -13,14 +13,14 @@ export async function confinedPath(folder: string, name: string): Promise<string
   if (segments.some((segment) => segment === '..' || segment === '.')) throw outside()
   const root = await realpath(folder).catch(notThere)
   const target = await realpath(join(root, ...segments)).catch(notThere)
-  const way = relative(root, target)
-  if (way === '..' || way.startsWith(`..${sep}`) || isAbsolute(way)) throw outside()
+  const path = relative(root, target)
+  if (path === '..' || path.startsWith(`..${sep}`) || isAbsolute(path)) throw outside()
   return target
 }
 
 function decodeName(name: string): string {
   const decoded = decodeOnce(name)
-  // Backslashes, drive letters and streams have a meaning on Windows; a second round of percent signs has no honest use.
+  // Backslashes, drive letters and streams have a meaning on Windows. A percent sign after decoding has no honest use.
   if (/[\0\\:%]/.test(decoded)) throw new Refusal(400, 'The address contains a character that is not allowed.')
   return decoded
 }

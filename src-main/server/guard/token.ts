@@ -5,12 +5,12 @@ import { readSmallFile } from '#runtime/small-file.ts'
 
 const shortest = 32
 
-/** 256 random bits, in characters valid in a header, a WebSocket protocol name and a URL fragment. */
+/** Returns 256 random bits, in characters that are valid in a header, a WebSocket protocol name and a URL fragment. */
 export function makeToken(): string {
   return randomBytes(32).toString('base64url')
 }
 
-/** The first line of a file that only its owner can read. */
+/** Reads the token from the first line of a file. Throws if others can read the file, or if the token is too short. */
 export async function readTokenFile(file: string): Promise<string> {
   const status = await stat(file).catch(() => {
     throw new EspalierError(

@@ -5,7 +5,7 @@ type Answer = Completion['answers'][number]
 
 export const finishReason = ({ end }: Pick<Answer, 'end'>): 'length' | 'stop' => (end === 'length' ? 'length' : 'stop')
 
-/** Tokens read and written. Of a prompt with several answers the tokens count once. */
+/** Counts the tokens read and written. The tokens of a prompt with several answers count once. */
 export function usageOf(answers: readonly Answer[], choices: number) {
   const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0)
   const prompt = sum(answers.filter((_, index) => index % choices === 0).map(({ promptTokens }) => promptTokens))
@@ -13,46 +13,49 @@ export function usageOf(answers: readonly Answer[], choices: number) {
   return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
 }
 
-/** The lowest value that clients are given, as JSON has no infinity. */
+/** The log-probability that stands for minus infinity, which JSON does not have. */
 const lowest = -9999
 
 const logarithm = ({ probability }: { probability: number }): number => (probability > 0 ? Math.log(probability) : lowest)
 
-/** Log-probabilities as `/v1/completions` gives them: lists side by side. Nothing comes before the first token of a scored prompt. */
-export function completionLogprobs(scored: readonly GeneratedToken[], tokens: readonly GeneratedToken[], most: number, offset = 0) {
+/**
+ * Log-probabilities as `/v1/completions` returns them: parallel lists. The first token of a scored prompt has none, because no token comes
+ * before it.
+ */
+export function completionLogprobs(scored: readonly GeneratedToken[], tokens: readonly GeneratedToken[], count: number, offset = 0) {
   const all = [...scored, ...tokens]
   const isFirst = (index: number) => index === 0 && scored.length > 0
-  let place = offset
+  let position = offset
   return {
     tokens: all.map(({ text }) => text),
     token_logprobs: all.map((token, index) => (isFirst(index) ? null : logarithm(token))),
-    top_logprobs: most === 0 ? null : all.map((token, index) => (isFirst(index) ? null : likeliest(token, most))),
+    top_logprobs: count === 0 ? null : all.map((token, index) => (isFirst(index) ? null : likeliest(token, count))),
     text_offset: all.map(({ text }) => {
-      place += text.length
-      return place - text.length
+      position += text.length
+      return position - text.length
     }),
   }
 }
 
-/** The likeliest tokens by their text, and the one that was taken. Of tokens with the same text the likeliest counts. */
-function likeliest(token: GeneratedToken, most: number): Record<string, number> {
+/** Returns the likeliest tokens and the chosen one, by text. If several tokens have the same text, the likeliest counts. */
+function likeliest(token: GeneratedToken, count: number): Record<string, number> {
   const found = new Map<string, number>()
-  for (const one of [...token.alternatives.slice(0, most), token]) {
+  for (const one of [...token.alternatives.slice(0, count), token]) {
     const before = found.get(one.text)
     found.set(one.text, Math.max(logarithm(one), before ?? Number.NEGATIVE_INFINITY))
   }
   return Object.fromEntries(found)
 }
 
-/** Log-probabilities as `/v1/chat/completions` gives them: a list of tokens. */
-export function chatLogprobs(tokens: readonly GeneratedToken[], most: number) {
+/** Log-probabilities as `/v1/chat/completions` returns them: a list of tokens. */
+export function chatLogprobs(tokens: readonly GeneratedToken[], count: number) {
   const entry = (token: { text: string; probability: number }) => ({
     token: token.text,
     logprob: logarithm(token),
     bytes: [...Buffer.from(token.text)],
   })
   return {
-    content: tokens.map((token) => ({ ...entry(token), top_logprobs: token.alternatives.slice(0, most).map(entry) })),
+    content: tokens.map((token) => ({ ...entry(token), top_logprobs: token.alternatives.slice(0, count).map(entry) })),
     refusal: null,
   }
 }

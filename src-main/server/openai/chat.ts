@@ -2,17 +2,17 @@ import { chatLogprobs, finishReason, usageOf } from './answers.ts'
 import { type Asked, ask, type Kind } from './kinds.ts'
 import type { ChatBody } from './requests.ts'
 
-/** A pruned model may never end by itself. */
-const usualTokens = 1024
+/** The default limit. There must be one, because a pruned model may never end its answer. */
+const defaultTokens = 1024
 
-/** The workbench's request for `/v1/chat/completions`. Templates know the older name of a developer's messages. */
+/** The workbench's request for `/v1/chat/completions`. Chat templates know the role `developer` by its older name, `system`. */
 export function askChat(body: ChatBody): Asked {
   const messages = body.messages.map(({ role, content }) => ({
     role: role === 'developer' ? 'system' : role,
     content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
   }))
   return ask(body, [{ text: '', messages }], {
-    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? usualTokens,
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? defaultTokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
     echoes: false,
   })

@@ -3,19 +3,19 @@ import { completionLogprobs, finishReason, usageOf } from './answers.ts'
 import { type Answer, type Asked, ask, type Kind } from './kinds.ts'
 import type { CompletionsBody } from './requests.ts'
 
-/** As OpenAI's API does. */
-const usualTokens = 16
+/** The default of OpenAI's API. */
+const defaultTokens = 16
 
 /** The workbench's request for `/v1/completions`. */
 export function askCompletions(body: CompletionsBody): Asked {
   return ask(body, promptsOf(body.prompt), {
-    maxTokens: body.max_tokens ?? usualTokens,
+    maxTokens: body.max_tokens ?? defaultTokens,
     logprobs: body.logprobs ?? null,
     echoes: body.echo ?? false,
   })
 }
 
-/** Prompts are given as text or as token ids, one or several. */
+/** Returns the prompts of a request, which gives one or several, as text or as token ids. */
 function promptsOf(prompt: CompletionsBody['prompt']) {
   if (typeof prompt === 'string') return [{ text: prompt }]
   const isOneList = typeof prompt[0] === 'number'

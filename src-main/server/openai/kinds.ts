@@ -8,7 +8,7 @@ type CompletionRequest = Input<'playground.complete'>
 type Prompt = CompletionRequest['prompts'][number]
 export type Answer = Completion['answers'][number]
 
-/** A request to the workbench, and what the answer's form needs to know. */
+/** A request to the workbench, and what is needed to put its answer into OpenAI's form. */
 export interface Asked {
   readonly request: CompletionRequest
   /** Answers to each prompt. */
@@ -17,7 +17,7 @@ export interface Asked {
   readonly tellsUsage: boolean
   /** Whether the answer repeats the prompt. */
   readonly echoes: boolean
-  /** How many likeliest tokens are listed beside each; null without log-probabilities. */
+  /** How many of the likeliest tokens are listed for each token; null without log-probabilities. */
   readonly logprobs: number | null
 }
 
@@ -28,15 +28,15 @@ export interface Head {
   readonly model: string
 }
 
-/** A piece of an answer on its way. */
+/** A piece of a streamed answer. */
 export interface Piece {
   readonly index: number
   readonly text: string
-  /** The tokens of the piece; none where only text is left over. */
+  /** The tokens of the piece; empty for the held-back text at the end of an answer. */
   readonly tokens: readonly GeneratedToken[]
-  /** The tokens of an echoed prompt, in its first piece. */
+  /** The tokens of an echoed prompt; empty except in the answer's first piece. */
   readonly scored: readonly GeneratedToken[]
-  /** Characters before it. */
+  /** Number of characters of the answer before this piece. */
   readonly offset: number
 }
 
@@ -44,14 +44,14 @@ export interface Piece {
 export interface Kind {
   readonly prefix: string
   whole(head: Head, asked: Asked, answers: readonly Answer[]): unknown
-  /** What a stream opens an answer with, if anything. */
+  /** The choice that begins a streamed answer; undefined if there is none. */
   opening(index: number): unknown
   piece(asked: Asked, piece: Piece): unknown
   closing(index: number, reason: string): unknown
   readonly streamed: string
 }
 
-/** The request for prompts, each repeated for each of its choices with a seed of its own. */
+/** Builds the workbench's request. Each prompt is repeated once per choice, each time with another seed. */
 export function ask(
   body: CompletionsBody | ChatBody,
   prompts: readonly Omit<Prompt, 'seed'>[],

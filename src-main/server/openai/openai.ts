@@ -12,7 +12,7 @@ import type { Asked, Kind } from './kinds.ts'
 import { readChat, readCompletions } from './requests.ts'
 import { AnswerStream } from './stream.ts'
 
-/** Requests that are answered or wait for their turn at the same time. */
+/** How many requests may run or wait at the same time. */
 const mostAtOnce = 32
 
 export const openAiRoot = '/v1/'
@@ -27,21 +27,21 @@ export class OpenAiDoor {
   }
 
   async answer(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const place = path.slice(openAiRoot.length)
-    if (place === 'models' || place.startsWith('models/')) return this.#models(place.slice('models/'.length), request, response)
-    if (place !== 'completions' && place !== 'chat/completions')
+    const endpoint = path.slice(openAiRoot.length)
+    if (endpoint === 'models' || endpoint.startsWith('models/')) return this.#models(endpoint.slice('models/'.length), request, response)
+    if (endpoint !== 'completions' && endpoint !== 'chat/completions')
       throw new Refusal(404, `There is no ${path}. Use /v1/models, /v1/completions or /v1/chat/completions.`)
     checkMethod(request, 'POST')
     checkBodyHeaders(request, bodyLimit)
     if (request.headers.expect === '100-continue') response.writeContinue()
     const body = await readJson(request, bodyLimit)
     if (this.#running >= mostAtOnce)
-      throw new Refusal(429, `${mostAtOnce} requests are running or waiting, the most allowed. Try again when one has ended.`, {
+      throw new Refusal(429, `${mostAtOnce} requests are running or waiting, which is the limit. Retry when one has ended.`, {
         'retry-after': '1',
       })
     this.#running++
     try {
-      if (place === 'completions') await this.#generate(askCompletions(readCompletions(body)), completionsKind, response)
+      if (endpoint === 'completions') await this.#generate(askCompletions(readCompletions(body)), completionsKind, response)
       else await this.#generate(askChat(readChat(body)), chatKind, response)
     } finally {
       this.#running--

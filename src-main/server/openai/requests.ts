@@ -4,11 +4,11 @@ import { mostNewTokens } from '#contract/playground/generation-settings.ts'
 import { mostPrompts } from '#contract/playground/playground.ts'
 import { Refusal } from '../guard/refusal.ts'
 
-/** A field of OpenAI's API that Espalier does not offer: only its neutral value passes. */
-const neutral = (value: number) => z.literal(value, `Espalier does not offer this. Leave it out.`).nullish()
-const absent = z.union([z.null(), z.tuple([]), z.strictObject({})], 'Espalier does not offer this. Leave it out.').optional()
+/** Schemas for fields of OpenAI's API that Espalier does not support. Only a value without effect passes. */
+const neutral = (value: number) => z.literal(value, 'Espalier does not support this field. Leave it out.').nullish()
+const absent = z.union([z.null(), z.tuple([]), z.strictObject({})], 'Espalier does not support this field. Leave it out.').optional()
 
-/** Answers to one prompt. */
+/** The most answers to one prompt. */
 const mostChoices = 16
 
 const shared = {
@@ -37,7 +37,7 @@ const completions = z.object({
   logprobs: z.number().int().min(0).max(20).nullish(),
   echo: z.boolean().nullish(),
   best_of: neutral(1),
-  suffix: z.literal('', 'Espalier does not offer this. Leave it out.').nullish(),
+  suffix: z.literal('', 'Espalier does not support this field. Leave it out.').nullish(),
 })
 
 const part = z.object({ type: z.literal('text', 'Espalier reads text only.'), text: z.string() })
@@ -61,15 +61,15 @@ export type ChatBody = z.output<typeof chat>
 export const readCompletions = (body: unknown): CompletionsBody => read(completions, body)
 export const readChat = (body: unknown): ChatBody => read(chat, body)
 
-/** Unknown fields are ignored, as clients send some that only describe themselves. */
+/** Reads a body. Ignores unknown fields, because clients send some that only describe the client. */
 function read<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const { success, data, error } = readWith(schema, body)
   if (success) return data
   const [issue] = explainIssues(error, body)
-  throw new BadField(issue?.message ?? 'The body has another form.', issue?.field || null)
+  throw new BadField(issue?.message ?? 'The body does not have the expected form.', issue?.field || null)
 }
 
-/** A refused body, with the field that is at fault. */
+/** The refusal of a body, with the name of the field at fault. */
 export class BadField extends Refusal {
   readonly param: string | null
 

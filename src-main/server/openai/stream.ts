@@ -5,11 +5,14 @@ import { finishReason, usageOf } from './answers.ts'
 import { openAiFailure } from './failure.ts'
 import type { Answer, Asked, Head, Kind } from './kinds.ts'
 
-/** Sends answers token by token as server-sent events. Nothing is sent before the first token, so that a failure until then has its status. */
+/**
+ * Sends answers token by token as server-sent events. Nothing is sent before the first token, so that an earlier failure can still be sent
+ * with its own status.
+ */
 export class AnswerStream {
   readonly #response: ServerResponse
   readonly #context: { readonly head: Head; readonly asked: Asked; readonly kind: Kind }
-  /** Characters sent of each answer, an echoed prompt included. */
+  /** Number of characters sent of each answer, including an echoed prompt. */
   readonly #sent = new Map<number, number>()
 
   constructor(response: ServerResponse, context: { head: Head; asked: Asked; kind: Kind }) {
@@ -21,7 +24,7 @@ export class AnswerStream {
     if (event.type === 'scored prompt') this.#piece(event.prompt, { text: '', tokens: [], scored: event.tokens })
     else if (event.type === 'token') this.#piece(event.prompt, { text: event.token.text, tokens: [event.token], scored: [] })
     else if (event.type === 'answer' && event.problem === null) {
-      // Text that may have been the beginning of a stop text, or of a character.
+      // The rest was held back because it could have become a stop text, or was part of a character.
       const rest = event.text.slice(event.tokens.reduce((length, { text }) => length + text.length, 0))
       if (rest !== '') this.#piece(event.prompt, { text: rest, tokens: [], scored: [] })
       this.#send([this.#context.kind.closing(event.prompt, finishReason(event))])
@@ -35,7 +38,7 @@ export class AnswerStream {
     this.#response.end()
   }
 
-  /** Throws what happened while its status can still be sent. */
+  /** Rethrows the error if its status can still be sent. Otherwise sends it as an event and ends the stream. */
   fail(thrown: unknown): void {
     if (!this.#response.headersSent) throw thrown
     this.#write(JSON.stringify(openAiFailure(thrown).body))
