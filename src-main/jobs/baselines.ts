@@ -4,13 +4,13 @@ import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
-/** The dense run of the same experiment that used exactly the same model. */
+/** Returns the dense run of the same experiment that used exactly the same model. */
 export function baselineIn(history: History, run: RunRow): RunRow | undefined {
   if (run.experiment === null) return undefined
   return history.runs.ofExperiment(run.experiment).findLast((other) => other.baseline === 1 && usedSameModel(other, run))
 }
 
-const isAhead = new Set(['draft', 'queued', 'running', 'paused', 'interrupted'])
+const unfinished = new Set(['draft', 'queued', 'running', 'paused', 'interrupted'])
 
 /**
  * A run needs a dense baseline of exactly the model it used. If an experiment's model was replaced after its baseline was computed, this
@@ -20,7 +20,7 @@ export function queueMissingBaseline(history: History, { experiment, model, base
   if (experiment === null || baseline === 1 || fingerprint === null) return undefined
   const baselines = history.runs.ofExperiment(experiment).filter((one) => one.baseline === 1 && one.model === model)
   const old = baselines.findLast(({ status }) => status === 'done')
-  const isThere = baselines.some((one) => isAhead.has(one.status) || (one.status === 'done' && one.fingerprint === fingerprint))
+  const isThere = baselines.some((one) => unfinished.has(one.status) || (one.status === 'done' && one.fingerprint === fingerprint))
   if (!old || isThere) return undefined
   const request = history.documents.request(old.number)
   const number = history.runs.insert({

@@ -14,7 +14,7 @@ export interface Device {
   environment: Record<string, string>
 }
 
-/** The GPUs that this program may use: the machine's, limited by `CUDA_VISIBLE_DEVICES` if set. */
+/** Finds the GPUs that this program may use: the machine's NVIDIA GPUs, limited by `CUDA_VISIBLE_DEVICES` if set. */
 export async function findGpus(environment: NodeJS.ProcessEnv = process.env): Promise<Device[]> {
   try {
     const { stdout } = await promisify(execFile)('nvidia-smi', ['--query-gpu=index,uuid,name', '--format=csv,noheader'], { timeout: 5000 })
@@ -24,27 +24,26 @@ export async function findGpus(environment: NodeJS.ProcessEnv = process.env): Pr
   }
 }
 
-/** The processor as one device. */
+/** Returns the processor as one device. */
 export function processorDevice(): Device {
   const model = cpus()[0]?.model.trim() || process.arch
   return { id: 'cpu', title: `${model}, ${cpus().length} threads`, kind: 'cpu', environment: {} }
 }
 
 /**
- * Splits the processor between runs that compute at once: each slot gets some threads and part of the memory.
- * @param slots as configured; null for one without a GPU, else none
+ * Splits the processor between runs that compute at the same time. Each slot gets an equal share of the threads and the memory.
+ * @param slots as configured; null for the default: one slot without a GPU, none with one
  */
 export function processorSlots(slots: number | null, gpus: number): Device[] {
   // A run on the processor must not see the GPUs that other runs use.
-  const blind: Record<string, string> = gpus > 0 ? { CUDA_VISIBLE_DEVICES: '' } : {}
+  const withoutGpus: Record<string, string> = gpus > 0 ? { CUDA_VISIBLE_DEVICES: '' } : {}
   const count = slots ?? (gpus > 0 ? 0 : 1)
-  const whole = processorDevice()
-  if (count === 1) return [{ ...whole, environment: blind }]
+  if (count === 1) return [{ ...processorDevice(), environment: withoutGpus }]
   const threads = Math.max(1, Math.floor(ownThreads() / count))
-  const share = { ...blind, TF_NUM_INTRAOP_THREADS: String(threads), ESPALIER_MEMORY: String(Math.floor(totalmem() / count)) }
-  return Array.from({ length: count }, (_, at) => ({
-    id: `cpu-${at + 1}`,
-    title: `CPU slot ${at + 1} of ${count}, ${plural(threads, 'thread')}`,
+  const share = { ...withoutGpus, TF_NUM_INTRAOP_THREADS: String(threads), ESPALIER_MEMORY: String(Math.floor(totalmem() / count)) }
+  return Array.from({ length: count }, (_, index) => ({
+    id: `cpu-${index + 1}`,
+    title: `CPU slot ${index + 1} of ${count}, ${plural(threads, 'thread')}`,
     kind: 'cpu',
     environment: share,
   }))
@@ -52,7 +51,7 @@ export function processorSlots(slots: number | null, gpus: number): Device[] {
 
 /**
  * Parses `0, GPU-1234, NVIDIA L4` lines. GPUs are counted in bus order, as CUDA is configured to do.
- * @param visible indices or UUID prefixes, as in `CUDA_VISIBLE_DEVICES`; CUDA ignores everything from the first unknown one on
+ * @param visible indices or UUID prefixes, as in `CUDA_VISIBLE_DEVICES`; CUDA ignores the first unknown entry and everything after it
  */
 export function parseDevices(lines: string, visible?: string): Device[] {
   const all = lines

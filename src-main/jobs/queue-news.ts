@@ -5,7 +5,7 @@ import type { History } from '#db/history.ts'
 /** Changes within this interval are reported together. */
 const tellMilliseconds = 50
 
-/** Reports changes to listeners: runs at once; the queue and experiments together, after a short delay. */
+/** Reports changes to listeners: those of runs at once, those of the queue and of experiments together after a short delay. */
 export class QueueNews {
   readonly #history: History
   readonly #emit: Listener

@@ -4,7 +4,7 @@ import type { History } from '#db/history.ts'
 import { jobOf } from '#db/runs/jobs.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
-/** The error for a run whose model was removed from the library; undefined if the model is there. */
+/** Returns the error for a run whose model was removed from the library; undefined if the library has the model. */
 export function missingModel(history: History, { name, model: id }: Pick<RunRow, 'name' | 'model'>): EspalierError | undefined {
   const model = history.models.find(id)
   if (model && model.removedAt === null) return undefined
@@ -17,7 +17,7 @@ export function missingModel(history: History, { name, model: id }: Pick<RunRow,
 /** Actions after which the queue computes a run. */
 const starting: readonly RunAction[] = ['enqueue', 'resume', 'retry']
 
-/** The rows for an action on runs. Throws if it is not allowed on one of them: all or none. */
+/** Returns the rows of runs for an action. Throws if one of the runs does not allow it, so that it applies to all or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {
   return ids.map((id) => {
     const row = history.runs.get(id)
@@ -32,11 +32,11 @@ export function rowsFor(history: History, action: RunAction, ids: readonly strin
 /** Makes the next attempt start from scratch. Until then the run keeps its results, so that the action can be undone. */
 export function markToStartOver(history: History, row: RunRow): void {
   const job = jobOf(row)
-  // A job that the cluster still has is cancelled first, and what it wrote is deleted.
+  // If the cluster still has the job, it is cancelled first and its files are deleted.
   history.runs.patch(row.number, { start_over: 1, job: job && job.submission !== null ? { ...job, drop: true } : null })
 }
 
-/** Deletes the results of earlier attempts if the run is to start over; steps that other runs copied are kept. Returns the new row. */
+/** Deletes the results of earlier attempts if the run is to start over. Other runs keep the steps they copied. Returns the new row. */
 export function startOverIfAsked(history: History, row: RunRow): RunRow {
   if (row.start_over === 0) return row
   const { id, number, attempt_at, status } = row

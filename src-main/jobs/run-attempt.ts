@@ -15,7 +15,7 @@ import { RunRecorder, toDiskError } from './run-recorder.ts'
 import { type AttemptEnvironment, environmentOf } from './run-result.ts'
 import { RunStory } from './run-story.ts'
 
-/** Interval of retries when a full disk refused an outcome. */
+/** Interval between attempts to store an outcome on a full disk. */
 const rewriteMilliseconds = 2000
 
 /** Downloads a hub file and reports progress. */
@@ -35,7 +35,7 @@ interface AttemptParts {
 export class RunAttempt {
   readonly row: RunRow
   readonly secondsSoFar: () => number
-  /** Settles when the device is free again. */
+  /** Resolves when the device is free again. */
   readonly over: Promise<void>
   readonly #parts: AttemptParts
   readonly #request: RunRequest
@@ -43,7 +43,7 @@ export class RunAttempt {
   readonly #story: RunStory
   readonly #job: Job
   #abandoned = false
-  /** Why an event could not be stored. */
+  /** The reason why an event could not be stored. */
   #refusal: unknown
 
   constructor(parts: AttemptParts) {
@@ -101,7 +101,7 @@ export class RunAttempt {
         write()
         return this.#parts.changed()
       } catch {
-        // Only a failing disk leads here. The outcome is kept and written when there is space.
+        // Only a failing disk leads here. The outcome is kept and written when the disk works again.
         await new Promise((resolve) => setTimeout(resolve, rewriteMilliseconds).unref())
       }
     }
@@ -122,7 +122,7 @@ export class RunAttempt {
     this.#store(thrown)
   }
 
-  /** A process that dies interrupts its run; an error of the run itself fails it. */
+  /** Stores an error. A run whose process died becomes interrupted, and a run that raised the error itself has failed. */
   #store(thrown: unknown): void {
     const failure = toErrorMessage(thrown)
     const { code, message, details } = failure
@@ -136,7 +136,7 @@ export class RunAttempt {
   }
 }
 
-/** The task for the compute process. An inspection gets the plans of the runs it inspects. */
+/** Returns the task for the compute process. An inspection gets the plans of the runs that it inspects. */
 function taskOf(history: History, request: RunRequest): ComputeTask {
   if (!request.inspect) return { kind: isAblation(request.method) ? 'ablation' : 'run', request }
   const subjects = request.inspect.runs.map((id) => {
@@ -148,7 +148,7 @@ function taskOf(history: History, request: RunRequest): ComputeTask {
   return { kind: 'inspection', request, subjects }
 }
 
-/** The original request, with the model's current path. */
+/** Returns a run's original request, with the model's current path. */
 export function requestOf(history: History, row: RunRow): RunRequest {
   const request = history.documents.request(row.number)
   return { ...request, model: history.models.find(row.model)?.path ?? request.model }

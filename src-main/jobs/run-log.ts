@@ -11,7 +11,7 @@ export class RunLogs {
     this.#folder = folder
   }
 
-  /** A failed log write must not stop a run; a full disk is reported by more important writes. */
+  /** Appends text. Ignores errors, because a failed log write must not stop a run. More important writes report a full disk. */
   append(run: string, text: string): void {
     try {
       mkdirSync(this.#folder, { recursive: true })

@@ -18,7 +18,7 @@ interface QueueParts {
   owner: string
   machine: ThisMachine
   clusters: Clusters
-  /** False for a process that only does given runs and does not run the queue. */
+  /** False for a process that only computes given runs and does not run the queue. */
   worksQueue: boolean
   /** Whether runs that were cut off are resumed automatically. */
   resumesRuns(): boolean
@@ -31,11 +31,11 @@ const hourMilliseconds = 3_600_000
 
 const crashedWith: RunProblem = {
   code: 'internal',
-  message: `Espalier ended ${mostCrashes} times while it computed this run, so it did not resume it by itself.`,
-  advice: 'Set a lower memory limit, then resume. If it happens again, the log and the diagnostics say more.',
+  message: `Espalier ended ${mostCrashes} times while it computed this run, so the run was not resumed automatically.`,
+  advice: 'Set a lower memory limit, then resume. If it happens again, see the log and the diagnostics.',
 }
 
-/** The numbers of the changed runs, and the rows of those to stop. */
+/** The numbers of the changed runs, and the rows of runs to stop. */
 export interface QueueChange {
   changed: number[]
   stopped?: readonly RunRow[]
@@ -46,7 +46,7 @@ const followMilliseconds = 200
 
 const pausedSetting = 'queue paused'
 
-/** The queue of runs. The history says what is next and where; executors do the work. */
+/** The queue of runs. The history decides which run is next and where; executors compute it. */
 export class RunQueue {
   readonly #parts: QueueParts
   readonly #executors: readonly Executor[]
@@ -88,7 +88,7 @@ export class RunQueue {
     if (!this.#closed) this.#news.tell(numbers)
   }
 
-  /** Offers waiting runs to the executors. Cheap if there is nothing to do; called after every relevant change. */
+  /** Offers waiting runs to the executors. Called after every relevant change, and cheap if there is nothing to do. */
   work(): void {
     const { history, owner, worksQueue } = this.#parts
     if (this.#closed || !(worksQueue || this.#sends)) return
@@ -98,7 +98,7 @@ export class RunQueue {
     for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
   }
 
-  /** No executor sees a run whose model was removed while it waited. */
+  /** Marks runs whose model was removed while they waited as failed, so that no executor gets them. */
   #failWithoutModel(rows: readonly RunRow[]): void {
     const { history } = this.#parts
     const failed = rows.flatMap((row) => {
@@ -110,7 +110,10 @@ export class RunQueue {
     if (failed.length > 0) this.tellRuns(failed.map(({ row }) => row.number))
   }
 
-  /** Resumes the runs that were interrupted when the program ended, before all others. Those that it died with twice stay interrupted. */
+  /**
+   * Resumes the runs that were interrupted when the program ended, before all others. A run during which the program died twice stays
+   * interrupted.
+   */
   takeUp(): void {
     const { history, owner, worksQueue, resumesRuns } = this.#parts
     if (this.#closed || !worksQueue || !history.owners.takeQueue(owner, Date.now())) return
@@ -129,7 +132,7 @@ export class RunQueue {
     if (resumed.length + held.length > 0) this.#takenUp = { resumed: names(resumed), held: names(held) }
   }
 
-  /** The user has seen what was taken up. */
+  /** Clears the notice of resumed runs, because the user has seen it. */
   forgetTakenUp(): void {
     this.#takenUp = null
     this.tellRuns([])
@@ -140,7 +143,7 @@ export class RunQueue {
     return this.change(() => this.write(action, rowsFor(this.#parts.history, action, ids)))
   }
 
-  /** Changes runs in one transaction, then stops processes, informs listeners and works the queue. Returns the numbers of the changed runs. */
+  /** Changes runs in one transaction, then stops processes, informs listeners and runs the queue. Returns the changed runs' numbers. */
   change(write: () => QueueChange): number[] {
     const { changed, stopped = [] } = this.#parts.history.transaction(write)
     if (stopped.length > 0) for (const executor of this.#executors) executor.abandon(stopped)
@@ -158,13 +161,13 @@ export class RunQueue {
       return { changed, stopped: rows }
     }
     if (action === 'retry') for (const row of rows) markToStartOver(history, row)
-    // A run that the user starts has a new count of crashes.
+    // The crashes of a run that the user starts are counted from zero.
     for (const row of rows) if (row.crashes > 0) history.runs.patch(row.number, { crashes: 0 })
     history.queue.enqueue(changed)
     return { changed }
   }
 
-  /** The row after a stop. If another process owns the run, only a wish to stop is recorded. */
+  /** Returns the changes to the row of a run that is stopped. If another process owns the run, only the wish to stop is recorded. */
   #stopped(row: RunRow, action: 'pause' | 'cancel'): RunPatch {
     const status = action === 'cancel' ? 'cancelled' : 'paused'
     if (row.status === 'running' && row.executor === null && row.owner !== this.#parts.owner) return { wish: action }
@@ -172,12 +175,12 @@ export class RunQueue {
     return { status, queue_position: null, wish: null, ...(action === 'cancel' ? { ended_at: Date.now() } : {}) }
   }
 
-  /** Duration of the current attempt at a run. */
+  /** Seconds that the current attempt at a run has taken. */
   secondsOf({ id }: RunRow): number {
     return Math.max(...this.#executors.map((executor) => executor.secondsOf(id)))
   }
 
-  /** Handles stop requests of other processes, and runs of ours that they took over as orphans. */
+  /** Handles stop requests from other processes, and abandons our runs that they took over as orphans. */
   heedOthers(): void {
     for (const { row, wish } of this.#parts.machine.heedOthers()) this.act(wish, [row.id])
   }
@@ -199,7 +202,7 @@ export class RunQueue {
     this.work()
   }
 
-  /** Computes one run now, in this process or on its cluster; settles when it has ended. */
+  /** Computes one run now, in this process or on its cluster. Resolves when it has ended. */
   async runNow(id: string): Promise<void> {
     const { history, machine } = this.#parts
     const row = history.runs.get(id)
@@ -207,11 +210,11 @@ export class RunQueue {
       throw new EspalierError('conflict', `"${row.name}" is already ${row.status}.`)
     const missing = missingModel(history, row)
     if (missing) throw missing
-    await (row.executor === null ? machine.runNow(row.number) : this.#runThere(row))
+    await (row.executor === null ? machine.runNow(row.number) : this.#runOnCluster(row))
   }
 
-  /** Jobs on a cluster continue without this process. If another process runs the queue, it sends and follows them. */
-  async #runThere({ id, number, status }: RunRow): Promise<void> {
+  /** Sends a run to its cluster and waits for its end. If another process runs the queue, that process sends and follows the job. */
+  async #runOnCluster({ id, number, status }: RunRow): Promise<void> {
     const { history } = this.#parts
     if (status !== 'queued' && status !== 'running') history.queue.enqueue([number])
     this.tellRuns([number])
@@ -222,7 +225,7 @@ export class RunQueue {
     }
   }
 
-  /** Interrupts runs that cannot continue without this process; they can be resumed. */
+  /** Interrupts the runs that cannot continue without this process. They can be resumed. */
   async close(): Promise<void> {
     const { history, owner } = this.#parts
     this.#closed = true

@@ -13,11 +13,12 @@ import type { FoundStep } from './compute/job-side.ts'
 import { type AttemptEnvironment, storeResult } from './run-result.ts'
 import { Throttle } from './throttle.ts'
 
-/** Progress arrives many times a second. Listeners get it at this interval; the file less often. */
+/** Progress arrives many times a second. Listeners get it at the first interval, and the history stores it at the second. */
 const progressToldMilliseconds = 100
 const progressKeptMilliseconds = 2000
 
 type ProgressEvent = Extract<RunEvent, { type: 'progress' }>
+
 /** Stores the events of one attempt of a run and forwards them. */
 export class RunRecorder {
   readonly secondsSoFar: () => number
@@ -40,7 +41,7 @@ export class RunRecorder {
     this.#keeping = new Throttle(progressKeptMilliseconds, (event) => this.#keepProgress(event))
   }
 
-  /** Discards undelivered progress: the run no longer belongs to this recorder. */
+  /** Discards undelivered progress, because the run no longer belongs to this recorder. */
   drop(): void {
     this.#telling.drop()
     this.#keeping.drop()
@@ -75,7 +76,7 @@ export class RunRecorder {
     withDiskErrors(() => this.#history.steps.put(id, name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors))
   }
 
-  /** Stores the run's result, everything its page and comparisons need, in one transaction. */
+  /** Stores the run's result in one transaction: everything that its page and comparisons need. */
   finish(result: unknown, environment: AttemptEnvironment): void {
     this.flush()
     this.#history.transaction(() => {
@@ -85,7 +86,7 @@ export class RunRecorder {
     })
   }
 
-  /** The environment of an attempt that gave no document. */
+  /** Stores the environment of an attempt that ended without a document. */
   keepEnvironment(environment: AttemptEnvironment): void {
     this.#history.documents.set(this.#row.number, { environment: { ...environment, version: ownVersion, backend: null } })
   }
@@ -102,7 +103,7 @@ export class RunRecorder {
     this.#emit({ name: 'run event', data: { run: this.#row.id, recorded } })
   }
 
-  /** No error on a full disk here: the next step fails on it too and ends the run with that reason. */
+  /** Stores progress. Ignores a full disk, because the next step fails on it too and ends the run with that reason. */
   #keepProgress({ progress }: ProgressEvent): void {
     try {
       this.#history.runs.patch(this.#row.number, { progress })
@@ -137,12 +138,12 @@ function stopwatch(): () => number {
 }
 const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** The run that computed a step. */
+/** Returns the id of the run that computed a step. */
 const doerOf = (value: unknown): unknown => (isObject(value) ? value.run : undefined)
 
 /**
- * The row's final changes after an attempt, whatever its outcome.
- * @param attemptSeconds by a monotonic clock
+ * Returns the changes to a row at the end of an attempt, whatever its outcome.
+ * @param attemptSeconds measured with a monotonic clock
  */
 export function ended(row: Pick<RunRow, 'seconds'>, attemptSeconds: number): RunPatch & { ended_at: number } {
   return { owner: null, wish: null, ended_at: Date.now(), seconds: (row.seconds ?? 0) + attemptSeconds }
@@ -161,7 +162,7 @@ function withDiskErrors<Result>(work: () => Result): Result {
   }
 }
 
-/** Deletes what earlier attempts reported about another model: one run never mixes numbers of two models. */
+/** Records the model's fingerprint, and deletes what earlier attempts reported about another model: a run never mixes two models. */
 function belongTo(history: History, { id, number }: RunRow, fingerprint: string): void {
   const before = history.runs.find(id)?.fingerprint ?? null
   history.transaction(() => {

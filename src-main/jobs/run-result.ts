@@ -13,7 +13,7 @@ import { queueMissingBaseline } from './baselines.ts'
 import type { ComputeHost } from './compute/compute-host.ts'
 import { outcomesOf } from './task-outcomes.ts'
 
-/** What the process that does an attempt knows of its surroundings. */
+/** The environment as the process that makes the attempt knows it. */
 export type AttemptEnvironment = Omit<RunEnvironment, 'version' | 'backend'>
 
 export function environmentOf(host: ComputeHost, device: string | null, request: RunRequest): AttemptEnvironment {
@@ -25,7 +25,7 @@ export function environmentOf(host: ComputeHost, device: string | null, request:
   }
 }
 
-/** What a finished attempt gives. */
+/** The result of a finished attempt. */
 interface AttemptResult {
   /** The document as the compute process wrote it. */
   result: unknown
@@ -33,7 +33,7 @@ interface AttemptResult {
   end: RunPatch & { ended_at: number }
 }
 
-/** Stores a run's result inside of a transaction. Returns the dense run that it queued, if the experiment lacked one. */
+/** Stores a run's result; call it inside a transaction. Returns the number of the dense run that it queued if the experiment lacked one. */
 export function storeResult(history: History, row: RunRow, { result, environment, end }: AttemptResult): number | undefined {
   const document = z.union([runDocument, studyDocument, inspectionDocument]).parse(result)
   const { number } = row
@@ -59,12 +59,13 @@ export function storeResult(history: History, row: RunRow, { result, environment
   return queueMissingBaseline(history, { ...row, fingerprint: fingerprint ?? null })
 }
 
-/** Stores the result of an inspection; answers become a transcript. */
+/** Stores the result of an inspection. Generated answers become a transcript. */
 function keepInspected(history: History, row: RunRow, found: InspectionDocument['inspected']): void {
   if (found.kind === 'divergence') return void history.documents.set(row.number, { inspected: found })
   const { inspect } = history.documents.request(row.number)
   const model = history.models.find(row.model)
-  if (inspect?.kind !== 'generation' || !model) throw new EspalierError('internal', `"${row.name}" did not ask for answers.`)
+  if (inspect?.kind !== 'generation' || !model)
+    throw new EspalierError('internal', `"${row.name}" returned answers, but its request is not for answers.`)
   const id = newId('talk')
   history.transcripts.insert({
     id,
@@ -82,7 +83,7 @@ function keepInspected(history: History, row: RunRow, found: InspectionDocument[
   history.documents.set(row.number, { inspected: { kind: 'generation', transcript: id, columns: found.columns } })
 }
 
-/** Stores what only pruning runs have: the plan, and the measures and decisions that no event carried. */
+/** Stores what only pruning runs have: the plan, all measures, and the decisions that no event reported. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   const { nominal, reached } = document.sparsity
   history.runs.patch(number, { ...(document.budget ? { nominal } : {}), reached, has_plan: true })

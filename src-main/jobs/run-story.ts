@@ -36,31 +36,31 @@ export class RunStory {
 }
 
 const grouped = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 5 })
-const whole = new Intl.NumberFormat('en-US')
+const integers = new Intl.NumberFormat('en-US')
 
-/** Five significant digits, but all digits of whole numbers. */
+/** Formats a number with five significant digits, but a whole number with all digits. */
 function rounded(value: number): string {
-  if (Number.isInteger(value)) return whole.format(value)
+  if (Number.isInteger(value)) return integers.format(value)
   return Math.abs(value) < 1e-4 ? String(Number(value.toPrecision(5))) : grouped.format(value)
 }
 
-/** A measure with its unit, formatted for users. */
+/** Formats a measure with its unit. */
 function measured(value: number, unit: string): string {
   if (unit === 'share') return `${grouped.format(100 * value)} %`
   return unit === '' ? rounded(value) : `${rounded(value)} ${unit}`
 }
 
-/** The log line of an event; undefined for events that are too frequent to log. */
+/** Returns the log line of an event; undefined for events that are too frequent or too long to log. */
 function logLine(event: RunEvent, phase: string): string | undefined {
   switch (event.type) {
     case 'progress':
       return event.progress.phase === phase ? undefined : `${event.progress.phase} (${event.progress.total} ${event.progress.unit})`
     case 'decision': {
       const { round, kind, block, scores, tied = [] } = event.decision
-      const own = scores.find((score) => score.block === block)
-      const score = own && scoreOf(own)
+      const chosen = scores.find((score) => score.block === block)
+      const score = chosen && scoreOf(chosen)
       const reason = score ? `, ${score.measure} ${rounded(score.value)}, best of ${scores.length}` : ''
-      return `round ${round}: ${kind} ${block} goes${reason}${tied.length > 0 ? `, tied with ${tied.join(', ')}` : ''}`
+      return `round ${round}: ${kind} ${block} removed${reason}${tied.length > 0 ? `, tied with ${tied.join(', ')}` : ''}`
     }
     case 'selection': {
       const { generation, tokens, candidates, fitness } = event.selection
@@ -71,7 +71,7 @@ function logLine(event: RunEvent, phase: string): string | undefined {
     case 'spectrum':
       return undefined
     case 'neuron scores':
-      return `scores of ${event.cuts.length} blocks’ neurons`
+      return `neuron scores of ${event.cuts.length} blocks`
     case 'measure': {
       const { name, dataset, value, unit } = event.measure
       return `${dataset ? `${name}, ${subjectTitle(dataset)}` : name}: ${measured(value, unit === name ? '' : unit)}`

@@ -15,7 +15,7 @@ interface Place {
   readonly device: Device
   readonly host: ComputeHost
   attempt?: RunAttempt
-  /** Whether the device is dropped as soon as it is free. */
+  /** Whether the device is removed as soon as it is free. */
   leaving?: boolean
 }
 
@@ -34,7 +34,7 @@ interface MachineParts {
   freed(): void
 }
 
-/** This machine's devices, each with a compute process that does one run at a time. */
+/** This machine's devices, each with a compute process that computes one run at a time. */
 export class ThisMachine implements Executor {
   readonly #parts: MachineParts
   #places: Place[]
@@ -56,7 +56,7 @@ export class ThisMachine implements Executor {
     }))
   }
 
-  /** The first device's host, for commands that do one thing after another. */
+  /** The first device's host, for commands that run one task after another. */
   get firstHost(): ComputeHost | undefined {
     return this.#places[0]?.host
   }
@@ -74,9 +74,9 @@ export class ThisMachine implements Executor {
   }
 
   #dropFree(): void {
-    const gone = this.#places.filter(({ leaving, attempt }) => leaving && !attempt)
-    this.#places = this.#places.filter((place) => !gone.includes(place))
-    for (const { host } of gone) void host.close()
+    const dropped = this.#places.filter(({ leaving, attempt }) => leaving && !attempt)
+    this.#places = this.#places.filter((place) => !dropped.includes(place))
+    for (const { host } of dropped) void host.close()
   }
 
   work(paused: boolean): void {
@@ -127,7 +127,7 @@ export class ThisMachine implements Executor {
     for (const attempt of this.#attempts) if (numbers.has(attempt.row.number)) attempt.abandon()
   }
 
-  /** Drops runs that other processes have taken over; returns those with a stop request. */
+  /** Abandons runs that other processes have taken over, and returns our runs that another process wants to stop. */
   heedOthers(): { row: RunRow; wish: NonNullable<RunRow['wish']> }[] {
     return this.#attempts.flatMap(({ row }) => {
       const now = this.#parts.history.runs.find(row.id)
@@ -141,7 +141,7 @@ export class ThisMachine implements Executor {
     for (const { host } of this.#places) host.allowRetries()
   }
 
-  /** Interrupts current runs; they can be resumed. */
+  /** Interrupts the current runs. They can be resumed. */
   async close(): Promise<void> {
     const { history, owner } = this.#parts
     this.#closed = true

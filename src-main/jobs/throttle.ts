@@ -1,4 +1,4 @@
-/** Delivers at most once per interval, and always the last value: an early one is delivered when the interval ends. */
+/** Delivers at most one value per interval. The last value is always delivered: one that comes too early, when the interval ends. */
 export class Throttle<Value> {
   readonly #milliseconds: number
   readonly #deliver: (value: Value) => void

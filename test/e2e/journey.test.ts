@@ -197,7 +197,7 @@ test('a run’s page gives every measure with its difference, the method’s own
   expect(await measures.getByText(/^\+\d[\d.,]*\s+\(\+\d/).count(), 'a worse perplexity').toBeGreaterThan(0)
   await page.getByRole('tab', { name: 'Log' }).click()
   const log = page.getByRole('region', { name: 'Log' })
-  for (const line of [/round 1: attention \d+ goes, perplexity/, / s {2}perplexity, .*: \d/, / s {2}done/])
+  for (const line of [/round 1: attention \d+ removed, perplexity/, / s {2}perplexity, .*: \d/, / s {2}done/])
     await log.getByText(line).waitFor()
 
   await go(page, `#/run/${of('shortgpt')}?tab=scores`)

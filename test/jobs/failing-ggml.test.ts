@@ -44,7 +44,7 @@ function startRun(seed: number, backend: BackendName = 'ggml', windows = 4): Pro
 
 describe.each([
   ['lost device', 'failed', /^The device stopped computing \(ggml's status -1\)\. It may have been lost/],
-  ['failed check', 'interrupted', /^ggml ended the compute process, as one of its checks failed \(ggml\.c:\d+: GGML_ASSERT\(/],
+  ['failed check', 'interrupted', /^ggml ended the compute process because one of its checks failed \(ggml\.c:\d+: GGML_ASSERT\(/],
   ['killed', 'interrupted', /^The compute process ended unexpectedly, by SIGKILL\./],
 ] as const)('ggml with a failure: %s', (how, status, message) => {
   test('ends the run with an error that says so, the history is whole, and the run can be resumed', async () => {

@@ -3,7 +3,7 @@ import { type Command, quoteWord } from './cluster-shell.ts'
 
 /** A Slurm job that computes several runs, one task each. */
 interface Batch {
-  /** Identifies the job among the user's jobs. */
+  /** Identifies this job among the user's jobs. */
   submission: string
   runs: readonly string[]
   program: Command
@@ -12,8 +12,8 @@ interface Batch {
 export const jobName = (submission: string): string => `espalier-${submission}`
 
 /**
- * The batch script for some runs. It contains no names of models or texts, which are in the request files. Every word is an id or was
- * validated with the profile, except for the profile's own lines, which are inserted unchanged.
+ * Returns the batch script for some runs. It contains no names of models or texts, which are in the request files. Every word is an id or
+ * was validated with the profile, except for the profile's own lines, which are inserted unchanged.
  */
 export function batchScript(profile: ClusterProfile, { submission, runs, program }: Batch): string {
   const head = { 'job-name': jobName(submission), array: `0-${runs.length - 1}`, output: `${profile.folder}/logs/%A_%a.txt` }
@@ -23,7 +23,7 @@ export function batchScript(profile: ClusterProfile, { submission, runs, program
   ])
 }
 
-/** A job that reports what a node computes with. */
+/** Returns the batch script of a job that reports what a node computes with. */
 export function probeScript(profile: ClusterProfile, { submission, program }: Omit<Batch, 'runs'>, answer: string): string {
   const head = { 'job-name': jobName(submission), output: answer }
   return assemble(profile, head, [`exec ${program.map(quoteWord).join(' ')} run-request --probe`])
@@ -31,7 +31,7 @@ export function probeScript(profile: ClusterProfile, { submission, program }: Om
 
 function assemble(profile: ClusterProfile, head: Record<string, string>, body: readonly string[]): string {
   const { partition, account, time, gpus, cpus, memory, folder, lines } = profile
-  const asked: Record<string, string | boolean> = {
+  const requested: Record<string, string | boolean> = {
     ...head,
     chdir: folder,
     'open-mode': 'append',
@@ -44,10 +44,10 @@ function assemble(profile: ClusterProfile, head: Record<string, string>, body: r
     'cpus-per-task': String(cpus),
     mem: memory,
   }
-  const options = Object.entries(asked).flatMap(([name, value]) =>
+  const options = Object.entries(requested).flatMap(([name, value]) =>
     value === '' ? [] : [`#SBATCH --${name}${value === true ? '' : `=${value}`}`],
   )
-  const own = lines.split('\n').filter((line) => line.trim() !== '')
+  const profileLines = lines.split('\n').filter((line) => line.trim() !== '')
   const isOption = (line: string) => line.startsWith('#SBATCH')
-  return `${['#!/bin/bash', ...options, ...own.filter(isOption), '', ...own.filter((line) => !isOption(line)), ...body].join('\n')}\n`
+  return `${['#!/bin/bash', ...options, ...profileLines.filter(isOption), '', ...profileLines.filter((line) => !isOption(line)), ...body].join('\n')}\n`
 }

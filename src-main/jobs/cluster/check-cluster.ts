@@ -13,7 +13,7 @@ import { Slurm } from './slurm.ts'
 
 const nodeSeconds = 120
 
-/** Tests each thing that runs on a cluster need, and reports what works. Leaves only its answer's file behind. */
+/** Tests everything that runs on a cluster need, and reports what works. Leaves only the file with a node's answer behind. */
 export async function checkCluster(profile: ClusterProfile, program: Command, signal?: AbortSignal): Promise<ClusterFinding[]> {
   const shell = clusterShell(profile.host, signal)
   const findings: ClusterFinding[] = []
@@ -33,7 +33,7 @@ export async function checkCluster(profile: ClusterProfile, program: Command, si
   findings.push({
     what: 'sacct',
     works: accounts.code === 0 ? true : null,
-    found: accounts.code === 0 ? 'accounts are kept' : 'no accounts are kept: ended jobs are read from scontrol and from their own files',
+    found: accounts.code === 0 ? 'accounting is on' : 'accounting is off: how jobs ended is read from scontrol and from their own files',
   })
   await find('partitions', () => partitions(shell, profile.partition))
   if (profile.copies) await find('rsync', () => tryRsync(shell, profile, signal))
@@ -55,19 +55,19 @@ async function partitions(shell: ClusterShell, wanted: string): Promise<string> 
   const lines = output.trim().split('\n').filter(Boolean)
   const names = lines.map((line) => line.split(' ')[0]?.replace(/\*$/, ''))
   if (wanted !== '' && !wanted.split(',').every((one) => names.includes(one)))
-    throw new Error(`There is no partition ${wanted}. There are: ${names.join(', ')}.`)
+    throw new Error(`There is no partition ${wanted}. The cluster has: ${names.join(', ')}.`)
   return lines.map((line) => line.replace(/^(\S+) (\S+) (\S+) (\S+)$/, '$1 ($2, $4 nodes, up to $3)')).join(', ')
 }
 
-/** Both ends need rsync, in compatible versions. */
+/** Returns the versions of rsync on both ends. Throws if one end lacks it. */
 async function tryRsync(shell: ClusterShell, { host }: ClusterProfile, signal?: AbortSignal): Promise<string> {
-  const [here, there] = [await first(clusterShell('', signal), ['rsync', '--version']), await first(shell, ['rsync', '--version'])]
-  return `here ${versionIn(here)}, on ${host} ${versionIn(there)}`
+  const [local, remote] = [await first(clusterShell('', signal), ['rsync', '--version']), await first(shell, ['rsync', '--version'])]
+  return `${versionIn(local)} on this machine, ${versionIn(remote)} on ${host}`
 }
 
 const versionIn = (text: string): string => /version (\S+)/.exec(text)?.[1] ?? text
 
-/** Files written here must be readable there, directly or after copying, and vice versa. */
+/** Checks that the cluster can read what this machine writes, directly or after copying. With copying, also the way back. */
 async function tryFolder(shell: ClusterShell, { folder, host, copies }: ClusterProfile, signal?: AbortSignal): Promise<string> {
   await first(shell, ['mkdir', '-p', `${folder}/probes`])
   const word = newId('sent')
@@ -79,7 +79,8 @@ async function tryFolder(shell: ClusterShell, { folder, host, copies }: ClusterP
   }
   const read = await shell.run(['cat', `${folder}/${name}`])
   await shell.run(['rm', '-f', '--', `${folder}/${name}`])
-  if (read.output !== word) throw new Error(`What this machine writes into ${folder} is not seen ${host === '' ? 'there' : `on ${host}`}.`)
+  if (read.output !== word)
+    throw new Error(`A file that this machine wrote to ${folder} cannot be read ${host === '' ? 'back' : `on ${host}`}.`)
   const { output } = await shell.run(['df', '-Pk', folder])
   const free = Number(output.trim().split('\n').at(-1)?.split(/\s+/)[3])
   return free > 0 ? `writable, ${(free / 1e6).toFixed(1)} GB free` : 'writable'
@@ -92,7 +93,7 @@ async function copyAndBack(copy: Copying, folder: string, name: string, word: st
     writeFileSync(join(from, name), word)
     await copy.listedThere([name], from, folder)
     await copy.listedHere([name], folder, to)
-    if (readFileSync(join(to, name), 'utf8') !== word) throw new Error('A file changed when it was copied there and back.')
+    if (readFileSync(join(to, name), 'utf8') !== word) throw new Error('A file changed when it was copied to the cluster and back.')
   } finally {
     for (const one of [from, to]) rmSync(one, { recursive: true, force: true })
   }

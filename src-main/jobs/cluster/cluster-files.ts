@@ -24,7 +24,7 @@ export interface TaskOfRun {
 /** The files of runs that this machine shares with a cluster. */
 export interface ClusterFiles {
   runFolder(run: string): RunFolder
-  /** Writes a run's request and its known steps. `fresh` first removes everything from an earlier start. */
+  /** Writes a run's request and its known steps. If `fresh`, first removes everything that an earlier start left. */
   write(row: RunRow, fresh: boolean): Promise<void>
   /** Makes files written for runs available to the nodes. */
   push(runs: readonly string[]): Promise<void>
@@ -32,14 +32,14 @@ export interface ClusterFiles {
   pull(runs: readonly TaskOfRun[]): Promise<void>
   /** Translates a path from a node's output to this machine. */
   placed(run: string, path: string): string
-  /** The end of the output of a task's batch job. */
+  /** Returns the end of the output of a task's batch job. */
   logOf(task: string): string
   /** Removes the files of a run that is fully in the history. */
   forget(run: string): void
 }
 
 /**
- * A folder that this machine and the nodes see under the same path.
+ * Opens a folder that this machine and the nodes see under the same path.
  * @param host where Slurm's commands run; a folder that exists there but not here must not be created here
  */
 export function sharedFiles(history: History, { folder, host }: Pick<ClusterProfile, 'folder' | 'host'>): ClusterFiles {
@@ -89,7 +89,7 @@ export function writeRun(history: History, row: RunRow, folder: RunFolder, reque
   writeWhole(folder.request, JSON.stringify(file))
 }
 
-/** Steps that a run may reuse, each with the run that computed it: its own, and those shared within its experiment. */
+/** Returns the steps that a run may reuse (its own, and shared ones of its experiment) by name, each with the run that has it. */
 function knownSteps(history: History, { id, experiment }: RunRow): Map<string, string> {
   const others = experiment === null ? [] : history.runs.ofExperiment(experiment).filter((other) => other.id !== id)
   const shared = others.flatMap((other) =>
@@ -98,7 +98,7 @@ function knownSteps(history: History, { id, experiment }: RunRow): Map<string, s
   return new Map([...shared, ...history.steps.names(id).map((name) => [name, id] as const)])
 }
 
-/** Local files and folders that a request names besides its model; other sources are names of data sets. */
+/** Returns the local files and folders that a request names, besides its model. Other sources are names of data sets. */
 export function localPlaces(request: RunRequest): NamedPlace[] {
   return placesIn(runRequest, request).filter(({ path }) => path !== '' && existsSync(path))
 }

@@ -6,7 +6,7 @@ import { adviceFor } from '../compute/explain-exit.ts'
 import type { TaskOfRun } from './cluster-files.ts'
 import type { Failure } from './judge-end.ts'
 
-/** The history's rows of runs on a cluster. Reports every change. */
+/** Changes the history's rows of runs on a cluster, and reports every change. */
 export class ClusterRows {
   readonly #history: History
   readonly #changed: (numbers: readonly number[]) => void
@@ -16,7 +16,7 @@ export class ClusterRows {
     this.#changed = changed
   }
 
-  /** The current rows; the user may have changed them while the cluster was queried. */
+  /** Reads the rows again, because the user may have changed them while the cluster was queried. */
   fresh(rows: readonly RunRow[]): RunRow[] {
     return rows.flatMap(({ id }) => this.#history.runs.find(id) ?? [])
   }
@@ -26,7 +26,7 @@ export class ClusterRows {
     this.#changed([row.number])
   }
 
-  /** Updates a run's stored job; reports nothing if nothing changed. */
+  /** Updates a run's stored job. Reports nothing if nothing changed. */
   mark(row: RunRow, changes: Partial<JobRecord>, status: RunPatch['status'] = row.status): void {
     const job = jobOf(row)
     if (!job) return

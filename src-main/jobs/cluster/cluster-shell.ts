@@ -9,11 +9,11 @@ export interface ShellAnswer {
   errors: string
 }
 
-/** How long a busy or unavailable scheduler may take to fail. */
+/** The default time limit of a command, in milliseconds. A busy or unavailable scheduler takes long to fail. */
 const patienceMilliseconds = 40_000
 const mostOutput = 64_000_000
 
-/** Runs commands where the cluster's own are installed: on this machine, or on a host from the user's ssh configuration. */
+/** Runs commands where Slurm's commands are installed: on this machine, or on a host from the user's ssh configuration. */
 export interface ClusterShell {
   run(command: Command, input?: string): Promise<ShellAnswer>
   /** The host; empty for this machine. */
@@ -28,14 +28,14 @@ export function clusterShell(host: string, signal?: AbortSignal, milliseconds = 
   return { host, run: (command, input = '') => execute(host === '' ? command : overSsh(host, command), input, milliseconds, signal) }
 }
 
-/** Runs a command with the system's ssh. Login must not prompt, and the login shell at the other end receives one text. */
+/** Wraps a command in the system's ssh. Login must not prompt. The login shell on the host receives the command as one string. */
 export function overSsh(host: string, command: Command): Command {
   return ['ssh', ...sshOptions, '--', host, command.map(quoteWord).join(' ')]
 }
 
 export const sshOptions = ['-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=15'] as const
 
-/** Quotes a word for a POSIX shell. The only place where anything is quoted. */
+/** Quotes a word for a POSIX shell. This is the only place where anything is quoted. */
 export function quoteWord(word: string): string {
   if (word.includes('\0'))
     throw new EspalierError('invalid', `${JSON.stringify(word)} contains a NUL character, which commands do not accept.`)

@@ -11,7 +11,7 @@ import { sendRuns } from './send-runs.ts'
 import { Slurm, type SlurmTask } from './slurm.ts'
 import { documentAsHere, type TakeInParts, type Taken, takeIn, takeSteps } from './take-in.ts'
 
-/** Intervals between reading files, and between queries to the scheduler. */
+/** Intervals between readings of the files, and between queries to the scheduler. */
 export interface ClusterTimings {
   lookMilliseconds: number
   askMilliseconds: number
@@ -25,7 +25,7 @@ interface ClusterParts extends TakeInParts {
   program: Command
   files: ClusterFiles
   timings: ClusterTimings
-  /** Stops all work at any point. */
+  /** Stops all work. It may be aborted at any point. */
   signal: AbortSignal
   changed(numbers: readonly number[]): void
 }
@@ -55,7 +55,7 @@ export class Cluster {
     return this.#parts.profile.name
   }
 
-  /** Why nothing can be sent or queried at the moment. */
+  /** The reason why nothing can be sent or queried at the moment; null if there is none. */
   get problem(): string | null {
     return this.#problem
   }
@@ -126,7 +126,7 @@ export class Cluster {
     }
   }
 
-  /** Reads what the nodes wrote; returns whether the run has ended. */
+  /** Reads what the nodes wrote. Returns whether the run has ended. */
   #read(row: RunRow): boolean {
     const taken = takeIn(this.#parts, row, this.#parts.files.runFolder(row.id), this.#stepsOf(row.id))
     this.#seconds.set(row.id, taken.recorder.secondsSoFar())

@@ -71,7 +71,7 @@ export class Clusters implements Executor {
     }
   }
 
-  /** A changed profile creates a new cluster object, which finds the earlier one's state in the history. */
+  /** Returns the cluster of a profile. A changed profile gets a new object, which finds the earlier one's state in the history. */
   #clusterOf(profile: ClusterProfile): Cluster {
     const made = JSON.stringify(profile)
     const known = this.#open.get(profile.name)
@@ -100,7 +100,7 @@ export class Clusters implements Executor {
     return Math.max(0, ...[...this.#open.values()].map(({ cluster }) => cluster.secondsOf(run)))
   }
 
-  /** The rows already record it; the next turn cancels their jobs. */
+  /** Starts a turn, which cancels the jobs of the runs, because their rows already say that they stop. */
   abandon(): void {
     this.work(this.#paused)
   }

@@ -3,7 +3,7 @@ import { createReadStream, readdirSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
-/** A hash of a file's or folder's entire content. */
+/** Hashes the entire content of a file or folder, including the names inside it. */
 export async function contentHash(path: string): Promise<string> {
   const hash = createHash('sha256')
   for (const file of filesUnder(path)) {

@@ -21,8 +21,8 @@ const knownPlaces = z.record(z.string(), z.string())
 const unreadWeights = ['*.bin', '*.pt', '*.pth', '*.h5', '*.msgpack', '*.onnx', '*.ot', '.git', '.cache']
 
 /**
- * A cluster folder behind ssh that this machine does not see. Models and texts are copied once, named by their content. Requests are copied
- * there, and what nodes write is copied to a folder beside the history, all with rsync over ssh.
+ * Opens a cluster folder behind ssh that this machine does not see. Models and texts are copied once, named by their content. Requests are copied
+ * to the cluster, and what nodes write is copied to a folder beside the history, all with rsync over ssh.
  */
 export function copiedFiles(history: History, { name, host, folder }: ClusterProfile, signal: AbortSignal): ClusterFiles {
   const mirror = join(dirname(history.folders.file), 'clusters', name)
@@ -36,10 +36,10 @@ class CopiedFiles implements ClusterFiles {
   readonly #folder: string
   readonly #shell: ClusterShell
   readonly #copy: Copying
-  /** Files that must exist there before runs are sent, by remote path, and files that must be removed. */
+  /** Local paths that must be copied before runs are sent, by remote path. */
   readonly #wanted = new Map<string, string>()
+  /** Remote paths inside the cluster's folder that must be removed before runs are sent. */
   readonly #unwanted = new Set<string>()
-
   readonly #signal: AbortSignal
   readonly #known = new Map<string, Promise<string>>()
 
@@ -57,24 +57,24 @@ class CopiedFiles implements ClusterFiles {
   async write(row: RunRow, fresh: boolean): Promise<void> {
     const request = requestOf(this.#history, row)
     const names: Record<string, string> = {}
-    const want = (path: string, at: string): string => {
-      const there = `${this.#folder}/${at}/${basename(path)}`
-      this.#wanted.set(there, path)
-      names[there] = path
-      return there
+    const want = (path: string, subfolder: string): string => {
+      const remote = `${this.#folder}/${subfolder}/${basename(path)}`
+      this.#wanted.set(remote, path)
+      names[remote] = path
+      return remote
     }
     for (const { path, replace } of localPlaces(request)) {
-      const whole = resolve(path)
-      replace(want(whole, `texts/${await contentHash(whole)}`))
+      const absolute = resolve(path)
+      replace(want(absolute, `texts/${await contentHash(absolute)}`))
     }
     const model = resolve(request.model)
-    const place = want(model, `models/${await this.#contents(model)}`)
-    writeRun(this.#history, row, this.runFolder(row.id), { ...request, model: place }, fresh)
+    const remoteModel = want(model, `models/${await this.#contents(model)}`)
+    writeRun(this.#history, row, this.runFolder(row.id), { ...request, model: remoteModel }, fresh)
     writeWhole(this.#placesOf(row.id), JSON.stringify(names))
     this.#unwanted.add(fresh ? `runs/${row.id}` : `runs/${row.id}/result.json`)
   }
 
-  /** The fingerprint of a model, computed once per quick key. A remote copy under this name has exactly this content. */
+  /** Returns a model's fingerprint, computed once per quick key. A remote copy under this name has exactly this content. */
   async #contents(model: string): Promise<string> {
     const key = `${model}\n${await quickKeyOf(model)}`
     const known = this.#known.get(key) ?? modelContents(model, { signal: this.#signal })
@@ -91,21 +91,21 @@ class CopiedFiles implements ClusterFiles {
     await this.#ask('rm', '-rf', '--', ...[...this.#unwanted].map((one) => `${this.#folder}/${one}`))
     const folders = [`${this.#folder}/logs`, `${this.#folder}/runs`, ...[...this.#wanted.keys()].map(dirname)]
     await this.#ask('mkdir', '-p', '--', ...new Set(folders))
-    for (const [there, path] of this.#wanted) await this.#send(there, path)
-    const own = runs.flatMap((run) => ['request.json', 'steps', 'tensors'].map((one) => `runs/${run}/${one}`))
-    await this.#copy.listedThere(own, this.#mirror, this.#folder)
+    for (const [remote, path] of this.#wanted) await this.#send(remote, path)
+    const runFiles = runs.flatMap((run) => ['request.json', 'steps', 'tensors'].map((one) => `runs/${run}/${one}`))
+    await this.#copy.listedThere(runFiles, this.#mirror, this.#folder)
     this.#wanted.clear()
     this.#unwanted.clear()
   }
 
-  /** A file that changes while it is copied must not end up under its old content's name. */
-  async #send(there: string, path: string): Promise<void> {
-    await this.#copy.there(path, dirname(there), unreadWeights)
-    const model = /\/models\/([0-9a-f]{64})\//.exec(there)?.[1]
+  /** Copies a file or folder, and removes the copy if the content changed meanwhile, because the copy is named by the old content. */
+  async #send(remote: string, path: string): Promise<void> {
+    await this.#copy.there(path, dirname(remote), unreadWeights)
+    const model = /\/models\/([0-9a-f]{64})\//.exec(remote)?.[1]
     const content = model === undefined ? await contentHash(path) : await this.#contents(path)
-    if (there.includes(`/${content}/`)) return
-    this.#wanted.delete(there)
-    await this.#ask('rm', '-rf', '--', dirname(there))
+    if (remote.includes(`/${content}/`)) return
+    this.#wanted.delete(remote)
+    await this.#ask('rm', '-rf', '--', dirname(remote))
     throw new EspalierError('conflict', `${path} changed while it was being copied to ${this.#shell.host}. It will be copied again.`)
   }
 
@@ -128,7 +128,7 @@ class CopiedFiles implements ClusterFiles {
 
   logOf = (task: string) => endOf(logFile(this.#mirror, task))
 
-  /** Removes the local files now, and the remote ones when the cluster can be reached. */
+  /** Removes the local files, and the remote ones if the cluster can be reached. */
   forget(run: string): void {
     rmSync(this.runFolder(run).root, { recursive: true, force: true })
     void this.#shell.run(['rm', '-rf', '--', `${this.#folder}/runs/${run}`])

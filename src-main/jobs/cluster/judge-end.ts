@@ -1,7 +1,7 @@
 import type { ErrorCode } from '#contract/errors.ts'
 import type { JobRecord } from '#db/runs/jobs.ts'
 
-/** How many jobs in a row may end without finishing a step. */
+/** How many times in a row a run is sent again after a job that finished no step. */
 const mostIdle = 2
 
 export interface Failure {
@@ -16,10 +16,10 @@ type Verdict = { again: true } | Failure
  * Decides what happens to a run whose job ended without a result.
  * @param state Slurm's final state; undefined if it has forgotten the job
  * @param moved whether the job finished a step
- * @param log the end of its output
+ * @param log the end of the job's output
  */
 export function judgeEnd(state: string | undefined, moved: boolean, { id, idle, node }: JobRecord, log: string): Verdict {
-  const said = log.trim() === '' ? '' : ` Its last output: ${log.trim().slice(-500)}`
+  const lastOutput = log.trim() === '' ? '' : ` Its last output: ${log.trim().slice(-500)}`
   if (state === 'OUT_OF_MEMORY')
     return {
       code: 'out-of-memory',
@@ -38,7 +38,7 @@ export function judgeEnd(state: string | undefined, moved: boolean, { id, idle, 
   const where = node ? ` on ${node}` : ''
   return {
     code: 'internal',
-    message: `The job ${id} ended${where} ${idle + 1} times in a row before finishing a step (${state ?? 'forgotten by the cluster'}).${said}`,
+    message: `The job ${id} ended${where} ${idle + 1} times in a row before finishing a step (${state ?? 'forgotten by the cluster'}).${lastOutput}`,
     status: 'interrupted',
   }
 }

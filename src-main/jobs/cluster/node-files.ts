@@ -1,10 +1,13 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync } from 'node:fs'
 import { EspalierError } from '#contract/errors.ts'
 
-/** Nodes are not trusted: a link would expose another local file, and reading a pipe would block forever. Windows has neither flag. */
+/** Nodes are not trusted. Opening a link could expose another local file, and a pipe would block forever. Windows has neither flag. */
 const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0)
 
-/** At most `mostBytes` of a file that a node wrote; counted from the end if `position` is negative. Empty if it is not a regular file. */
+/**
+ * Reads at most `mostBytes` of a file that a node wrote. A negative `position` counts from the end. Returns nothing if the file is missing or
+ * not a regular file.
+ */
 export function readNodeFile(file: string, position: number, mostBytes: number): Buffer {
   let handle: number
   try {
@@ -23,10 +26,10 @@ export function readNodeFile(file: string, position: number, mostBytes: number):
   }
 }
 
-/** Whether it is a regular file: a device has no end, and a link can lead anywhere. */
+/** Whether `file` is a regular file. A device has no end, and a link can lead anywhere. */
 export const isNodeFile = (file: string): boolean => lstatSync(file, { throwIfNoEntry: false })?.isFile() === true
 
-/** Throws if it is not a regular file. */
+/** Throws if `file` is not a regular file. */
 export function requireNodeFile(file: string): void {
-  if (!isNodeFile(file)) throw new EspalierError('invalid', `${file} from the cluster is not a regular file. Run it again there.`, { file })
+  if (!isNodeFile(file)) throw new EspalierError('invalid', `${file} from the cluster is not a regular file. Retry the run.`, { file })
 }

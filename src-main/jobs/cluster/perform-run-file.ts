@@ -34,7 +34,7 @@ interface NodeParts {
 }
 
 export interface NodeRun {
-  /** Settles with the outcome when the run has a result or was stopped. */
+  /** Resolves with the outcome when the run has a result or was stopped. */
   over: Promise<'done' | 'failed' | 'stopped'>
   /** Stops at once; finished steps are kept. */
   stop(): void
@@ -49,7 +49,7 @@ export function performRunFile(file: string, parts: NodeParts): NodeRun {
 
 class RunOnNode {
   readonly #parts: NodeParts
-  readonly #asked: RunFile
+  readonly #runFile: RunFile
   readonly #folder: RunFolder
   readonly #attempt: string
   readonly #shared: SharedSteps
@@ -65,7 +65,7 @@ class RunOnNode {
   constructor(file: string, parts: NodeParts) {
     this.#parts = parts
     this.#folder = runFolderAround(file)
-    this.#asked = readRunFile(file)
+    this.#runFile = readRunFile(file)
     this.#attempt = beginAttempt(this.#folder.attempts)
     this.#shared = new SharedSteps(this.#folder.shared, parts.timings)
     this.#host = parts.hostFor(this.#folder.tensors)
@@ -94,7 +94,7 @@ class RunOnNode {
   }
 
   async #compute(): Promise<'done' | 'failed' | 'stopped'> {
-    const { request } = this.#asked
+    const { request } = this.#runFile
     for (let deaths = 0; ; deaths++) {
       if (this.#stopped) return 'stopped'
       try {
@@ -132,7 +132,7 @@ class RunOnNode {
     if (own) return own
     if (!isShared(name)) return undefined
     const found = await this.#shared.get(name, signal)
-    // Copy a shared step to the run, so that its history has all steps.
+    // Copy a shared step to the run, so that the run's history has it too.
     if (found && !found.tensors) writeStep(this.#fileOf(name), { name, value: found.value })
     return found
   }
@@ -141,7 +141,7 @@ class RunOnNode {
     return join(this.#folder.steps, `${hashOf(name)}.json`)
   }
 
-  /** Progress is written with the state; every other event is a line of its own. */
+  /** Takes an event. Progress is written with the state, and every other event as its own line. */
   #take(event: RunEvent): void {
     if (event.type === 'progress') this.#progress = event.progress
     else this.#append('events.jsonl', `${JSON.stringify({ at: Date.now(), event })}\n`)
@@ -162,7 +162,7 @@ class RunOnNode {
   #tell(): void {
     const { job, node, device } = this.#parts
     const state: AttemptState = {
-      environment: environmentOf(this.#host, device, this.#asked.request),
+      environment: environmentOf(this.#host, device, this.#runFile.request),
       node,
       job,
       startedAt: this.#startedAt,
@@ -181,7 +181,7 @@ class RunOnNode {
 
 const isShared = (name: string): boolean => reachOfStep(name) === 'shared'
 
-/** Throws `invalid` if the file is not a request, or is one of another version. */
+/** Reads a request file. Throws `invalid` if it is not a request, and `conflict` if another version wrote it. */
 export function readRunFile(file: string): RunFile {
   const raw = parseJson(file, readFileSync(file, 'utf8'))
   const parsed = runFile.safeParse(raw)
@@ -189,7 +189,7 @@ export function readRunFile(file: string): RunFile {
   if (parsed.data.version === version) return parsed.data
   throw new EspalierError(
     'conflict',
-    `${file} was written by Espalier ${parsed.data.version}, this is ${version}. Install the same version on the cluster.`,
+    `${file} was written by Espalier ${parsed.data.version}, but this is ${version}. Install the same version on the cluster.`,
   )
 }
 

@@ -5,20 +5,21 @@ import { clusterShell, sshOptions } from './cluster-shell.ts'
 export interface Copying {
   /** Copies a file or folder into a remote folder, except what the patterns match. Keeps times, so that nothing is sent twice. */
   there(path: string, folder: string, without?: readonly string[]): Promise<void>
-  /** Copies the named files and folders from one base folder to the other. Missing ones are skipped. */
+  /** Copies the named files and folders from a local base folder to a remote one. Missing ones are skipped. */
   listedThere(names: readonly string[], from: string, to: string): Promise<void>
+  /** The same from a remote base folder to a local one. */
   listedHere(names: readonly string[], from: string, to: string): Promise<void>
 }
 
 /** A connection without traffic for this many seconds is closed. */
 const stallSeconds = 60
 
-/** Uses the system's rsync over the system's ssh. */
+/** Copies with the system's rsync over the system's ssh. */
 export function copying(host: string, signal: AbortSignal): Copying {
   // Models may take long, so there is no time limit; rsync ends stalled transfers itself.
   const shell = clusterShell('', signal, Number.POSITIVE_INFINITY)
   const rsync = async (words: readonly string[], input = '') => {
-    const usual = [
+    const options = [
       '--recursive',
       '--times',
       `--timeout=${stallSeconds}`,
@@ -26,7 +27,7 @@ export function copying(host: string, signal: AbortSignal): Copying {
       '--rsh',
       ['ssh', ...sshOptions].join(' '),
     ]
-    const { code, errors } = await shell.run(['rsync', ...usual, ...words], input)
+    const { code, errors } = await shell.run(['rsync', ...options, ...words], input)
     if (code !== 0)
       throw new EspalierError('unreachable', `rsync with ${host}: ${errors.trim().slice(0, 500) || `ended with code ${code}`}`)
   }

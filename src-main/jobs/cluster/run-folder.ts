@@ -31,13 +31,13 @@ export function runFolderOf(folder: string, run: string): RunFolder {
   }
 }
 
-/** The run folder of a request file. */
+/** Returns the run folder that holds a request file. */
 export function runFolderAround(file: string): RunFolder {
   const root = dirname(resolve(file))
   return runFolderOf(resolve(root, '..', '..'), basename(root))
 }
 
-/** Names of a folder's entries in order; empty if the folder is missing. */
+/** Returns the names of a folder's entries in order; none if the folder is missing. */
 export function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder).sort()
@@ -49,7 +49,7 @@ export function namesIn(folder: string): string[] {
 /** Limit for JSON files. The scores of a model with 80 blocks take 45 MB. */
 const mostJsonBytes = 200_000_000
 
-/** Reads a file with a schema; undefined if it is missing or unreadable. */
+/** Reads a JSON file. Returns undefined if it is missing or unreadable, or if the schema does not accept it. */
 export function readWhole<T extends z.ZodType>(schema: T, file: string): z.output<T> | undefined {
   try {
     return schema.safeParse(JSON.parse(readNodeFile(file, 0, mostJsonBytes).toString())).data
@@ -68,7 +68,7 @@ export function writeStep(file: string, { name, value, tensors }: Omit<StoredSte
   writeWhole(file, JSON.stringify({ name, value, ...named, sha256: hashOf(JSON.stringify(value)) } satisfies StoredStep))
 }
 
-/** Reads a step and the path of its tensors; undefined if it is missing, or damaged and must be recomputed. */
+/** Reads a step and the path of its tensors. Returns undefined if it is missing or damaged, and so must be computed again. */
 export function readStep(file: string, tensorFolder: string): Omit<StoredStep, 'sha256'> | undefined {
   const step = readWhole(storedStep, file)
   if (!step || hashOf(JSON.stringify(step.value)) !== step.sha256) return undefined

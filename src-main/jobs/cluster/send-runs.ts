@@ -11,7 +11,7 @@ import type { ClusterRows } from './cluster-rows.ts'
 import type { Command } from './cluster-shell.ts'
 import type { Slurm } from './slurm.ts'
 
-/** Tasks per array; more are sent as several arrays. Clusters allow a thousand by default. */
+/** The most tasks in one job array. Clusters allow a thousand by default. More runs are sent as several arrays. */
 const mostTasks = 500
 
 const nothingRead: JobRecord['read'] = { attempt: '', events: 0, log: 0 }
@@ -27,12 +27,12 @@ interface SendParts {
   changed(numbers: readonly number[]): void
 }
 
-/** Sends runs as job arrays. They are marked first, so that their jobs can be found again after a crash. */
+/** Sends runs as job arrays. Their rows are marked first, so that their jobs can be found again after a crash. */
 export async function sendRuns(parts: SendParts, rows: readonly RunRow[]): Promise<void> {
-  for (let at = 0; at < rows.length; at += mostTasks) await sendTogether(parts, rows.slice(at, at + mostTasks))
+  for (let first = 0; first < rows.length; first += mostTasks) await sendArray(parts, rows.slice(first, first + mostTasks))
 }
 
-async function sendTogether(parts: SendParts, waiting: readonly RunRow[]): Promise<void> {
+async function sendArray(parts: SendParts, waiting: readonly RunRow[]): Promise<void> {
   const { history, profile, program, files } = parts
   const rows = waiting.map((row) => startOverIfAsked(history, row))
   const submission = newId('sent')
@@ -58,7 +58,7 @@ async function sendTogether(parts: SendParts, waiting: readonly RunRow[]): Promi
   }
 }
 
-/** The stored state of a run until the cluster has accepted it. */
+/** Returns the job record of a run until the cluster has accepted it. */
 function sending({ history, profile }: SendParts, row: RunRow): Omit<JobRecord, 'submission' | 'task'> {
   const { idle = 0, read = nothingRead } = jobOf(row) ?? {}
   return {

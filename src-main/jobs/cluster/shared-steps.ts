@@ -14,8 +14,8 @@ export interface SharedTimings {
 const usualTimings: SharedTimings = { lookMilliseconds: 500, silenceMilliseconds: 20_000 }
 
 /**
- * Steps shared between runs, one file each. A step's name includes everything it depends on. The first run computes it and the others wait
- * while that run is alive. Computing a step twice is harmless.
+ * Steps shared between runs, one file each. A step's name includes everything that the step depends on. The first run computes it, and the
+ * others wait as long as that run is alive. Computing a step twice is harmless.
  */
 export class SharedSteps {
   readonly #folder: string
@@ -27,7 +27,7 @@ export class SharedSteps {
     this.#folder = folder
     this.#timings = { ...usualTimings, ...timings }
     mkdirSync(this.#tensors, { recursive: true })
-    this.#beat = setInterval(() => this.#show(), this.#timings.silenceMilliseconds / 4)
+    this.#beat = setInterval(() => this.#touchClaims(), this.#timings.silenceMilliseconds / 4)
     this.#beat.unref()
   }
 
@@ -38,7 +38,7 @@ export class SharedSteps {
   #fileOf = (key: string): string => join(this.#folder, `${key}.json`)
   #claimOf = (key: string): string => join(this.#folder, `${key}.claim`)
 
-  /** The step; undefined if the caller must compute it. Waits while another run computes it. */
+  /** Returns a step, or undefined if the caller must compute it. Waits while another run computes it. */
   async get(name: string, signal: AbortSignal): Promise<FoundStep | undefined> {
     const key = hashOf(name)
     let seen: number | undefined
@@ -85,13 +85,13 @@ export class SharedSteps {
     rmSync(this.#claimOf(key), { force: true })
   }
 
-  #show(): void {
+  #touchClaims(): void {
     const now = new Date()
     for (const key of this.#mine) {
       try {
         utimesSync(this.#claimOf(key), now, now)
       } catch {
-        // Another run took over: both compute, with equal results.
+        // Another run took the step over, so both compute it, with equal results.
       }
     }
   }
@@ -101,7 +101,7 @@ function beatOf(file: string): number | undefined {
   return statSync(file, { throwIfNoEntry: false })?.mtimeMs
 }
 
-/** Places a file at another path too: as a hard link if the disk supports it, else as an atomic copy. */
+/** Makes a file available at another path too: as a hard link if the disk supports it, else as an atomic copy. */
 export function placeFile(from: string, to: string): void {
   if (from === to || existsSync(to)) return
   try {

@@ -14,7 +14,7 @@ export interface SlurmTask {
   reason: string | null
 }
 
-const ours = jobName('')
+const namePrefix = jobName('')
 
 /** Slurm's own commands. Each call throws `unreachable` with the command's message if the cluster does not answer. */
 export class Slurm {
@@ -34,13 +34,13 @@ export class Slurm {
     throw new EspalierError('unreachable', `sbatch answered ${JSON.stringify(output.slice(0, 200))} instead of a job number.`)
   }
 
-  /** The user's waiting and running tasks, by submission name. */
+  /** Returns the waiting and running tasks of this user's jobs that Espalier submitted. */
   async tasks(): Promise<SlurmTask[]> {
     const text: Command = ['squeue', '--me', '--array', '--noheader', '--format=%F|%K|%T|%N|%r|%j']
-    return (await this.#inJsonOr(['squeue', '--me'], text, readTextTasks)).filter(({ name }) => name.startsWith(ours))
+    return (await this.#inJsonOr(['squeue', '--me'], text, readTextTasks)).filter(({ name }) => name.startsWith(namePrefix))
   }
 
-  /** The tasks of a job that Slurm still remembers, including ended ones; empty if it has forgotten the job. */
+  /** Returns the tasks of a job that Slurm still remembers, including ended ones; none if it has forgotten the job. */
   async remembered(job: number): Promise<SlurmTask[]> {
     try {
       const command: Command = ['scontrol', 'show', 'job', String(job)]
@@ -81,7 +81,7 @@ function unreachable([program]: Command, { code, errors }: ShellAnswer): Espalie
   return new EspalierError('unreachable', `${program}: ${errors.trim().slice(0, 500) || `ended with code ${code}`}`)
 }
 
-/** A job that has already ended needs no cancelling. */
+/** Ignores the error that a job has already ended, because it needs no cancelling. */
 function forgiveEnded(thrown: unknown): void {
   if (thrown instanceof EspalierError && /invalid job id|already completed|job\/step already/i.test(thrown.message)) return
   throw thrown
@@ -112,7 +112,7 @@ const jobs = z.object({
   ),
 })
 
-/** Undefined if the text is not JSON of this kind. */
+/** Parses the JSON of `squeue` and `scontrol`. Returns undefined if the text is not such JSON. */
 export function readJson(text: string): SlurmTask[] | undefined {
   let raw: unknown
   try {
@@ -135,7 +135,7 @@ export function readJson(text: string): SlurmTask[] | undefined {
   })
 }
 
-/** Our arrays have at most 500 tasks. A longer list is not ours and is not expanded. */
+/** At most this many tasks of a list are expanded. Our arrays have at most 500; a longer list is not ours. */
 const mostTasks = 10_000
 
 /** Expands `0-3,7,9-20:2%5` to numbers. Slurm truncates long lists with `...`. */
@@ -150,7 +150,7 @@ export function expandTasks(text: string): number[] {
       const [first, last, step] = [Number(match[1]), Number(match[2] ?? match[1]), Math.max(1, Number(match[3] ?? 1))]
       const length = Math.max(0, Math.min(left, Math.floor((last - first) / step) + 1))
       left -= length
-      return Array.from({ length }, (_, at) => first + at * step)
+      return Array.from({ length }, (_, index) => first + index * step)
     })
 }
 
@@ -165,7 +165,7 @@ export function readTextTasks(output: string): SlurmTask[] {
     })
 }
 
-/** Parses `Name=value` pairs of `scontrol`: one job, or the waiting rest of an array, per line. */
+/** Parses `Name=value` pairs of `scontrol`. Each line is one job, or the waiting rest of an array. */
 export function readOneLiners(output: string): SlurmTask[] {
   return output
     .split('\n')

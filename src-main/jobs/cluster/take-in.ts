@@ -14,7 +14,7 @@ import { readNodeFile, requireNodeFile } from './node-files.ts'
 import { isFinished, namesIn, type RunFolder, readStep, readWhole } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
-/** Bytes read per turn; the rest follows in the next one. */
+/** The most bytes and lines that are read per turn. The rest follows in the next turn. */
 const mostBytes = 16_000_000
 const mostLines = 10_000
 
@@ -50,7 +50,7 @@ export function takeIn(parts: TakeInParts, row: RunRow, folder: RunFolder, known
   return { state, result: readWhole(runResult, folder.result), attempts: attempts.length, news, recorder }
 }
 
-/** Adds steps that are not known yet. */
+/** Adds steps that are not known yet to the history. Returns whether there were any. */
 export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: RunFolder, known: Set<string>): boolean {
   const recorder = new RunRecorder(history, row, emit)
   const fresh = namesIn(folder.steps).filter((name) => isFinished(name) && !known.has(name))
@@ -63,7 +63,7 @@ export function takeSteps({ history, emit }: TakeInParts, row: RunRow, folder: R
   return fresh.length > 0
 }
 
-/** Moves a tensor file into the history. */
+/** Links or copies a tensor file into the history's folder, and returns its entry there. */
 export function keepTensors(history: History, tensors: TensorFile): TensorFile {
   const { tensorFolder } = history.values
   const kept = join(tensorFolder, basename(history.values.nameTensors(tensors).file))
@@ -73,7 +73,7 @@ export function keepTensors(history: History, tensors: TensorFile): TensorFile {
   return { ...tensors, file: kept }
 }
 
-/** A run's document as a node wrote it, with paths translated to this machine and tensor files moved into the history. */
+/** Returns a document that a node wrote, with its paths translated to this machine and its tensor files added to the history. */
 export function documentAsHere(files: ClusterFiles, history: History, run: string, document: unknown): unknown {
   const settled = structuredClone(document) as Partial<RunDocument>
   for (const data of [settled.calibration, settled.repair?.calibration, settled.recovery?.text, ...(settled.evaluation ?? [])])
@@ -83,7 +83,7 @@ export function documentAsHere(files: ClusterFiles, history: History, run: strin
   return settled
 }
 
-/** Reads events and log of one attempt from the last position. The new position is stored in the same transaction. */
+/** Reads the events and the log of one attempt from the last position. Stores the events and the new position in one transaction. */
 function takeAttempt({ history, logs }: TakeInParts, row: RunRow, folder: RunFolder, attempt: string, recorder: RunRecorder): boolean {
   const job = jobOf(history.runs.find(row.id) ?? row)
   if (!job || attempt < job.read.attempt) return false
@@ -102,7 +102,7 @@ function takeAttempt({ history, logs }: TakeInParts, row: RunRow, folder: RunFol
   return true
 }
 
-/** Whether a line was an event. */
+/** Records the event in a line. Returns false if the line is not an event. */
 function takeEvent(recorder: RunRecorder, line: string): boolean {
   try {
     const { at, event } = JSON.parse(line) as { at?: unknown; event?: unknown }
@@ -113,7 +113,7 @@ function takeEvent(recorder: RunRecorder, line: string): boolean {
   }
 }
 
-/** Reads complete lines only; the last one may be partial. */
+/** Reads the complete lines from a position on. A partial last line is left for the next turn. */
 function readLines(file: string, position: number): { lines: string[]; bytes: number } {
   const text = readNodeFile(file, position, mostBytes)
   let whole = 0

@@ -12,12 +12,12 @@ interface ComputeChildOptions {
   handshakeMilliseconds: number
   onMessage(message: FromCompute): void
   onOutput(chunk: string): void
-  /** Returns whether the death was requested; others count towards the limit. */
+  /** Returns whether the death was expected. Unexpected deaths count towards the limit. */
   onDeath(error: EspalierError): { expected: boolean }
   onChange(): void
 }
 
-/** At most one compute process at a time: started on demand, restarted after a death, but not after too many. */
+/** Keeps at most one compute process. It is started on demand and restarted after a death, but not after too many deaths in a row. */
 export class ComputeChild {
   readonly #options: ComputeChildOptions
   readonly #closing = new AbortController()
@@ -25,7 +25,7 @@ export class ComputeChild {
   #status: DeviceState['status'] = 'off'
   #problem: string | null = null
   #deaths = 0
-  /** Numbers the processes, so that a late message of an old one is not attributed to the new one. */
+  /** Number of the current process, so that a late message of an old one is not taken for one of the new one. */
   #generation = 0
   #gone: Promise<void> = Promise.resolve()
 
@@ -77,11 +77,12 @@ export class ComputeChild {
     void this.#gone.then(() => this.#status === 'stopping' && this.#become('off', null))
   }
 
-  /** Records whether the process is busy, and that it is alive. */
+  /** Records whether the process is busy, and clears an earlier problem. */
   mark(now: 'busy' | 'idle'): void {
     if (this.#child) this.#become(now, null)
   }
 
+  /** Forgets earlier deaths, because the process has finished a job. */
   proveWell(): void {
     this.#deaths = 0
   }

@@ -4,25 +4,28 @@ import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { ComputeCommand } from './compute-process.ts'
 
-/** Node and the entry of the compute process: the source when run from source, otherwise the bundle beside this one. */
+/** Returns the command that starts a compute process: from source if this program runs from source, else the bundle beside this one. */
 export function defaultComputeCommand(): ComputeCommand {
   const source = join(import.meta.dirname, '..', '..', 'compute', 'main.ts')
   const bundle = join(import.meta.dirname, 'compute.js')
-  // Little stays on the heap. Collecting young garbage early leaves memory for weights.
+  // Little stays on the heap, so a small young generation costs no time and leaves memory for weights.
   return [findNode(), '--max-semi-space-size=4', existsSync(source) ? source : bundle]
 }
 
-/** The command that starts the command line on another machine that sees this installation. Throws if it does not run from source. */
+/**
+ * Returns the command that starts the command line on another machine that sees this installation. Throws if Espalier does not run from
+ * source.
+ */
 export function espalierCommand(): ComputeCommand {
   const script = join(import.meta.dirname, '..', '..', 'cli', 'espalier.mjs')
   if (existsSync(script)) return [findNode(), '--disable-warning=ExperimentalWarning', script]
   throw new EspalierError(
     'usage',
-    'This installation cannot be started on a node. Set the path of the command espalier there in the cluster’s profile.',
+    'This installation cannot be started on a node. In the cluster’s profile, set the path of the espalier command on the nodes.',
   )
 }
 
-/** Plain Node: this executable, or under Electron the Node from an npm package. */
+/** Returns the path of plain Node: this executable, or under Electron the Node from an npm package. */
 function findNode(): string {
   if (process.env.ESPALIER_NODE) return process.env.ESPALIER_NODE
   if (!process.versions.electron) return process.execPath
@@ -37,6 +40,6 @@ function findNode(): string {
   }
   throw new EspalierError(
     'internal',
-    `Node for ${process.platform} ${process.arch} was not installed with Espalier. Name one with ESPALIER_NODE.`,
+    `Node for ${process.platform} ${process.arch} was not installed with Espalier. Set ESPALIER_NODE to the path of a Node 24.`,
   )
 }

@@ -10,7 +10,7 @@ export interface HostTimings {
   handshakeMilliseconds: number
   /** Time between asking a job to stop and killing its process. */
   graceMilliseconds: number
-  /** A process without messages for this long is hung. One tensor operation may block it for minutes. */
+  /** A process without messages for this long is considered hung. One tensor operation may block it for minutes. */
   silenceMilliseconds: number
 }
 
@@ -73,7 +73,7 @@ export class ComputeHost {
       onDeath: (error) => this.#mourn(error),
       onChange: onChange ?? (() => {}),
     })
-    this.#watch = setInterval(() => this.#listen(), 1000)
+    this.#watch = setInterval(() => this.#checkHeartbeat(), 1000)
     this.#watch.unref()
   }
 
@@ -105,10 +105,10 @@ export class ComputeHost {
         throw this.#child.closed ? cancelled() : thrown
       })
     const cancel = (column?: number) => this.#cancel(number, cancelling, column)
-    const leave = () => cancel()
-    if (side.signal?.aborted) leave()
-    side.signal?.addEventListener('abort', leave)
-    this.#tail = result.catch(() => {}).finally(() => side.signal?.removeEventListener('abort', leave))
+    const cancelAll = () => cancel()
+    if (side.signal?.aborted) cancelAll()
+    side.signal?.addEventListener('abort', cancelAll)
+    this.#tail = result.catch(() => {}).finally(() => side.signal?.removeEventListener('abort', cancelAll))
     return { result, cancel }
   }
 
@@ -189,7 +189,7 @@ export class ComputeHost {
     if (message.type === 'result' || message.type === 'error') this.#child.proveWell()
   }
 
-  /** Answers a job's question, or refuses it with the reason. The job waits meanwhile. */
+  /** Answers a job's question, or refuses it with the reason. The job waits for the answer. */
   async #answer(question: Question, { side, cancelling }: Current): Promise<void> {
     const { job, asked } = question
     try {
@@ -199,20 +199,20 @@ export class ComputeHost {
     }
   }
 
-  /** The process died: its job ends with this error, or with the cancellation's reason. */
+  /** Ends the job of a process that died, with this error or with the reason of its cancellation. */
   #mourn(error: EspalierError): { expected: boolean } {
-    const { aborted: wanted = false, reason } = this.#current?.cancelling.signal ?? {}
-    this.#current?.reject(wanted ? reason : error)
-    return { expected: wanted || isLimit(error) }
+    const { aborted: wasCancelled = false, reason } = this.#current?.cancelling.signal ?? {}
+    this.#current?.reject(wasCancelled ? reason : error)
+    return { expected: wasCancelled || isLimit(error) }
   }
 
   /** Kills a process that has been silent for too long. */
-  #listen(): void {
+  #checkHeartbeat(): void {
     if (!this.#current || !this.#child.isRunning() || performance.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
     this.#current.side.onOutput?.(`No heartbeat for ${this.#timings.silenceMilliseconds / 1000} s; killing the process.\n`)
     this.#child.kill()
   }
 }
 
-/** A process keeps the runtime that it opened first; only it knows which runtime a name would open. */
+/** Whether a job needs a new process, because a process keeps the runtime that it opened first. Only the process can tell. */
 const needsAnotherProcess = (thrown: unknown): boolean => thrown instanceof EspalierError && thrown.details?.anotherProcess === true

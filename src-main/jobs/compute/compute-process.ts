@@ -26,7 +26,7 @@ export interface ComputeProcess {
   kill(): void
 }
 
-/** How much output is kept to explain a death. */
+/** How many characters of output are kept to explain a death. */
 const keptOutput = 8000
 /** The tensor runtime always prints these lines when loaded, whatever the log level. */
 const startUpLines = /^(WARNING: All log messages before absl::InitializeLog|I\d{4} .*\] oneDNN custom operations are on).*\n?/gm
@@ -38,7 +38,7 @@ export function startComputeProcess(options: ComputeProcessOptions): Promise<Com
   return new Starting(options).answer
 }
 
-/** A process from its start to its end. Its first message settles `answer`, if no time limit or death does. */
+/** A process from its start to its end. Its first message resolves `answer`, unless the time limit or its death rejects it first. */
 class Starting {
   readonly answer: Promise<ComputeProcess>
   readonly #options: ComputeProcessOptions
@@ -98,7 +98,7 @@ class Starting {
     clearTimeout(this.#late)
     const child = this.#child
     if (protocol !== computeProtocol)
-      this.#fail(`The compute process speaks protocol ${protocol}, this program ${computeProtocol}. Build both again.`)
+      this.#fail(`The compute process uses protocol ${protocol}, but this program uses ${computeProtocol}. Build both again.`)
     this.#resolve({
       pid: child.pid,
       node,
@@ -121,7 +121,7 @@ class Starting {
   }
 }
 
-/** Calls back once: after exit and last output, or if the program could not be started. */
+/** Calls `ended` once: after the exit and the last output, or if the program could not be started. */
 function whenEnded(child: ChildProcess, ended: (code: number | null, signal: NodeJS.Signals | null) => void): void {
   let called = false
   const callOnce = (code: number | null, signal: NodeJS.Signals | null) => {

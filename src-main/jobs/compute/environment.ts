@@ -9,7 +9,7 @@ const allowed = [
 ]
 const secret = /TOKEN|SECRET|PASSWORD|KEY$/
 
-/** The variables that a compute process gets, with its device's additions. */
+/** Returns the variables that a compute process gets: the allowed ones, and those that its device adds. */
 export function hermeticEnvironment(environment: NodeJS.ProcessEnv, added: Record<string, string> = {}): Record<string, string> {
   const kept = Object.entries(environment).filter(([name]) => {
     const upper = name.toUpperCase()

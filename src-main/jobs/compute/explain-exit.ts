@@ -14,10 +14,10 @@ interface Exit {
 const allocationFailure =
   /out of memory|\bOOM\b|bad_alloc|cannot allocate memory|failed to allocate|heap limit|RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY|ErrorOutOf\w*Memory|Array buffer allocation failed|Invalid typed array length/i
 
-/** What ggml prints when a check in it fails, without the folder of its source: it then ends the process. */
+/** What ggml prints when one of its checks fails, after which it ends the process. The match omits the folder of the source file. */
 const failedCheck = /([\w.-]+:\d+: GGML_ASSERT\(.*\) failed)/
 
-/** What Vulkan's C++ interface throws when the GPU or its driver is gone. */
+/** What Vulkan's C++ interface throws when the GPU or its driver has disappeared. */
 const lostDevice = /DeviceLost/
 
 /** A process that used more than this share of memory and was killed probably ran out of it. */
@@ -29,11 +29,11 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   if (limit !== undefined) return new EspalierError('invalid', JSON.parse(limit.slice(limitMark.length)) as string, { limit: true })
   const ended = signal === null ? `with code ${code}` : `by ${signal}`
   const failure = { ofProcess: true, code, signal, output: output.slice(-2000) }
-  // Before words about memory: these may be of an earlier run of the process. A process that was killed said nothing about it.
+  // Checked before words about memory, which an earlier job may have printed. A killed process printed nothing about its end.
   const described = signal === 'SIGKILL' ? undefined : describeEnd(output)
   if (described) return new EspalierError('internal', described, failure)
-  const killedFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
-  if (killedFull || allocationFailure.test(output)) {
+  const killedWhenFull = signal === 'SIGKILL' && memoryBytes > suspiciousShare * totalBytes
+  if (killedWhenFull || allocationFailure.test(output)) {
     return new EspalierError(
       'out-of-memory',
       `The machine ran out of memory: the compute process ended ${ended} while it held ${gigabytes(memoryBytes)}.`,
@@ -43,18 +43,18 @@ export function explainExit({ code, signal, output, memoryBytes, totalBytes }: E
   return new EspalierError('internal', `The compute process ended unexpectedly, ${ended}.`, failure)
 }
 
-/** A failed allocation is followed by a failed check after at most this many lines. */
+/** After a failed allocation, a check fails at most this many lines later. */
 const linesBetween = 3
 
-/** What ggml said before it ended the process; nothing where it was not ggml, or where an allocation failed just before. */
+/** Explains a lost GPU or a failed check of ggml. Returns undefined for other ends, and if an allocation failed just before. */
 function describeEnd(output: string): string | undefined {
   if (lostDevice.test(output)) return 'The GPU was lost: it was removed, or its driver was restarted. Run again, or choose another backend.'
   const lines = output.split('\n')
-  const place = lines.findLastIndex((line) => failedCheck.test(line))
-  const check = failedCheck.exec(lines[place] ?? '')?.[1]
-  const noMemory = allocationFailure.test(lines.slice(Math.max(0, place - linesBetween), Math.max(0, place)).join('\n'))
+  const index = lines.findLastIndex((line) => failedCheck.test(line))
+  const check = failedCheck.exec(lines[index] ?? '')?.[1]
+  const noMemory = allocationFailure.test(lines.slice(Math.max(0, index - linesBetween), Math.max(0, index)).join('\n'))
   if (noMemory) return undefined
-  return check && `ggml ended the compute process, as one of its checks failed (${check}). Choose another backend if it happens again.`
+  return check && `ggml ended the compute process because one of its checks failed (${check}). Choose another backend if it happens again.`
 }
 
 /**
@@ -77,13 +77,13 @@ export function isLimit({ details }: { details?: Record<string, unknown> | undef
   return details?.limit === true
 }
 
-/** The error of a job. Failed allocations are distinguished from other failures. */
+/** Returns the error of a job. A failed allocation becomes `out-of-memory`. */
 export function explainError(error: { code: ErrorCode; message: string; details?: Record<string, unknown> | undefined }): EspalierError {
   const code = error.code === 'internal' && allocationFailure.test(error.message) ? 'out-of-memory' : error.code
   return new EspalierError(code, error.message, error.details)
 }
 
-/** Advice by kind of problem; null if the message already contains it. */
+/** Returns advice for a problem; null if its message already says what to do. */
 export function adviceFor(error: EspalierError, limitBytes: number | undefined): string | null {
   if (error.code === 'out-of-memory') {
     const held = typeof error.details?.memoryBytes === 'number' ? error.details.memoryBytes : undefined

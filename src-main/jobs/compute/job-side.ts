@@ -7,7 +7,7 @@ import type { TensorFile } from '#contract/pruning/plan.ts'
 export interface FoundStep {
   readonly value: unknown
   readonly tensors?: TensorFile
-  /** Whether the asking run computed it. */
+  /** Whether the run that asks for the step also computed it. */
   readonly own?: boolean
 }
 

@@ -32,7 +32,7 @@ export interface Head {
 export interface Piece {
   readonly index: number
   readonly text: string
-  /** The tokens of the piece; empty for the held-back text at the end of an answer. */
+  /** The tokens of the piece; empty for an echoed prompt, and for text that was held back until the end. */
   readonly tokens: readonly GeneratedToken[]
   /** The tokens of an echoed prompt; empty except in the answer's first piece. */
   readonly scored: readonly GeneratedToken[]

@@ -135,7 +135,7 @@ test.each([
 
 test('a request of another version is refused with both', () => {
   const folder = asked(temporaryFolder(), 'run-old', {}, { version: '0.0.1' })
-  expect(() => compute(folder)).toThrow(`written by Espalier 0.0.1, this is ${version}`)
+  expect(() => compute(folder)).toThrow(`written by Espalier 0.0.1, but this is ${version}`)
 })
 
 test('a step whose value was changed is done again', async () => {

@@ -78,7 +78,7 @@ test('a failed check of ggml is named, and a lost GPU is recognised', () => {
   expect(explainExit({ ...exit, signal, output: stderr })).toMatchObject({
     code: 'internal',
     message: expect.stringMatching(
-      /^ggml ended the compute process, as one of its checks failed \(ggml\.c:\d+: GGML_ASSERT\(.*\) failed\)\./,
+      /^ggml ended the compute process because one of its checks failed \(ggml\.c:\d+: GGML_ASSERT\(.*\) failed\)\./,
     ),
     details: { ofProcess: true, signal: 'SIGABRT' },
   })
