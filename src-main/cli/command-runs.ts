@@ -80,8 +80,8 @@ async function findRun(
 }
 
 /**
- * Runs a run on its executor, unless it is done already, and returns everything that the history holds about it. Throws the run's problem if
- * it does not finish.
+ * Runs a run on its executor, unless it is done already, and returns everything that the history holds about it. Throws the run's problem
+ * if it does not finish.
  */
 export async function doRun(workbench: CommandWorkbench, { id, status }: RunEntry, listen: (event: RunEvent) => void): Promise<RunDetail> {
   const stop = workbench.subscribe((event) => {

@@ -178,8 +178,8 @@ function printStudies(studies: readonly RunDetail[], { json }: Flags): void {
 }
 
 /**
- * Prints the table of all runs, or with `--json` their documents: a single one directly, several as an array without a baseline that was not
- * requested. With `--output`, also writes the table and all documents to files.
+ * Prints the table of all runs, or with `--json` their documents: a single one directly, several as an array without a baseline that was
+ * not requested. With `--output`, also writes the table and all documents to files.
  */
 function printAll(documents: readonly RunDocument[], flags: Flags): void {
   const table = resultTable(documents)

@@ -9,7 +9,7 @@ import { processExists } from './owners.ts'
 
 const keptCopies = 10
 
-/** Backups of the history file, newest first. Each is a complete database. */
+/** Lists the backups of the history file, newest first. Each is a complete database. */
 export function listBackups(folder: string): Backup[] {
   if (!existsSync(folder)) return []
   return readdirSync(folder)
@@ -18,7 +18,10 @@ export function listBackups(folder: string): Backup[] {
     .sort((a, b) => b.createdAt - a.createdAt)
 }
 
-/** VACUUM INTO writes a compact, consistent copy even while others read and write. The copy is renamed when complete. */
+/**
+ * Backs up the history and deletes the oldest backups. `VACUUM INTO` writes a compact, consistent copy even while others read and write.
+ * The copy is renamed when it is complete.
+ */
 export function makeBackup(db: Database, folder: string, reason: string): Backup {
   mkdirSync(folder, { recursive: true })
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-')
@@ -45,7 +48,7 @@ function removeLeftovers(folder: string): void {
   }
 }
 
-/** Replaces a closed history with a backup. The backup is checked first; the replacement is one rename. */
+/** Replaces a closed history with a backup. The backup is checked first, and the replacement is one rename. */
 export function restoreBackup(file: string, folder: string, name: string): void {
   const source = join(folder, basename(name))
   if (!existsSync(source)) throw new EspalierError('not-found', `There is no backup ${name} in ${folder}.`)

@@ -36,7 +36,7 @@ export function historyFolders(folder: string): HistoryFolders {
   return { file: join(folder, 'history.sqlite'), backups: join(folder, 'backups'), values: join(folder, 'values') }
 }
 
-/** Opens the history of a data folder. It is checked, backed up before a migration, and refused if a newer version wrote it. */
+/** Opens the history of a data folder. Checks the file, backs it up before a migration, and refuses it if a newer version wrote it. */
 export function openHistory(folder: string, values: ValueStore = new ValueStore(historyFolders(folder).values), steps = migrations) {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   const folders = historyFolders(folder)
@@ -65,7 +65,7 @@ export function openHistory(folder: string, values: ValueStore = new ValueStore(
     undos: new UndosTable(db),
     /** Runs `work` as one transaction. */
     transaction: <T>(work: () => T): T => immediately(db, work),
-    /** A number that changes when another process has written. */
+    /** Returns a number that changes when another process has written. */
     version: () => db.pragma('data_version', { simple: true }) as number,
     close(): void {
       if (!db.open) return
@@ -82,7 +82,7 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   const db = connectOrExplain(file)
   try {
     refuseNewer(db, steps)
-    // A migration of another process would change the tables under the check.
+    // In a transaction, because another process's migration would change the tables during the check.
     const check = () => integrityProblems(db)
     const problems = schemaVersion(db) < steps.length ? immediately(db, check) : check()
     if (problems.length > 0) throw damaged(file, backups, problems)
@@ -95,7 +95,7 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   }
 }
 
-/** Only the user may read the history, whatever folder it is in. SQLite gives its other files the same mode. */
+/** Lets only the user read the history, whatever folder it is in. SQLite gives its other files the same mode. */
 function closeToOthers(file: string): void {
   try {
     closeSync(openSync(file, 'a', 0o600))

@@ -7,13 +7,13 @@ export function schemaVersion(db: Database): number {
   return db.pragma('user_version', { simple: true }) as number
 }
 
-/** Refuses a file written by a later version: opening it could lose data that this version does not know. */
+/** Refuses a file written by a later version, because opening it could lose data that this version does not know. */
 export function refuseNewer(db: Database, steps: readonly string[] = migrations): void {
   const version = schemaVersion(db)
   if (version <= steps.length) return
   throw new EspalierError(
     'conflict',
-    `The history was written by a newer Espalier (schema ${version}, this one knows ${steps.length}). Update Espalier, or choose another data folder with ESPALIER_HOME.`,
+    `The history was written by a newer Espalier (schema ${version}, but this one knows only up to ${steps.length}). Update Espalier, or choose another data folder with ESPALIER_HOME.`,
   )
 }
 

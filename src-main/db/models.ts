@@ -1,7 +1,7 @@
 import type { ModelDescription, ModelEntry } from '#contract/models/models.ts'
 import { readRow, Table } from './table.ts'
 
-/** A library entry without the fields that only the disk knows. */
+/** A library entry without the fields that only the disk can tell. */
 export type StoredModel = Omit<ModelEntry, 'present'> & { removedAt: number | null; removeFiles: boolean }
 export type NewModel = Pick<
   ModelEntry,
@@ -35,7 +35,7 @@ export class ModelsTable extends Table {
     `${selected} WHERE m.path = ? AND m.removed_at IS NULL`,
     readModel,
   )
-  /** The number of models with this path. Includes removed models whose rows are kept. */
+  /** The number of models with this path, including removed models whose rows are kept. */
   readonly everAtPath: (path: string) => number = this.one('SELECT count(*) FROM models WHERE path = ?')
   readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, readModel)
   readonly children: (id: string) => StoredModel[] = this.all(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`, readModel)

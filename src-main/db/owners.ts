@@ -28,7 +28,7 @@ export class OwnersTable extends Table {
     return this.#all().flatMap((owner) => (isAlive(owner, now) ? [] : [owner.id]))
   }
 
-  /** The other processes that have this history open. */
+  /** Returns how many other living processes have this history open. */
   others(id: string, now: number): number {
     return this.#all().filter((owner) => owner.id !== id && isAlive(owner, now)).length
   }
@@ -37,7 +37,7 @@ export class OwnersTable extends Table {
     this.#insert(id, process.pid, hostname(), now, now)
   }
 
-  /** False if another process considered this one dead and removed it. */
+  /** Records a heartbeat. Returns false if another process considered this one dead and removed it. */
   beat(id: string, now: number): boolean {
     return this.#beat(now, id) === 1
   }
@@ -46,7 +46,7 @@ export class OwnersTable extends Table {
     this.#setQueue(false, id)
   }
 
-  /** Takes over the queue unless a living process has it. */
+  /** Takes over the queue unless another living process has it. Returns whether this process has it now. */
   takeQueue(id: string, now: number): boolean {
     return immediately(this.db, () => {
       const holder = this.#all().find((owner) => owner.works_queue === 1 && isAlive(owner, now))
@@ -57,12 +57,12 @@ export class OwnersTable extends Table {
 
 function isAlive({ pid, host, heartbeat_at }: OwnerRow, now: number): boolean {
   if (now - heartbeat_at > silenceMilliseconds) return false
-  // If a clock was set back, heartbeats lie in the future. The process id settles it, except for an owner on another machine.
+  // If a clock was set back, heartbeats are in the future. Then the process id decides, except for an owner on another machine.
   if (heartbeat_at - now > silenceMilliseconds && host !== hostname()) return false
   return host !== hostname() || pid === process.pid || processExists(pid)
 }
 
-/** Whether a process of this machine runs. */
+/** Whether a process is running on this machine. */
 export function processExists(pid: number): boolean {
   try {
     process.kill(pid, 0)

@@ -1,6 +1,6 @@
 import { fromJson, Table } from './table.ts'
 
-/** JSON values by name: user settings, and what the program remembers about the machine. */
+/** JSON values by name: the user's settings, and what the program remembers about this machine. */
 export class SettingsTable extends Table {
   readonly #save: (name: string, value: string) => void = this.run('INSERT OR REPLACE INTO settings(name, value) VALUES (?, ?)')
 

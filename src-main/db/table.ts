@@ -2,8 +2,8 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Database, Statement } from './database.ts'
 
 /**
- * A part of the history. Its fields are statements that are prepared once and called like functions. Arguments go in by
- * position, or as one object by name; lists and objects are stored as JSON. A row of one column is returned as its value.
+ * A part of the history. Its fields are statements that are prepared once and called like functions. Arguments are bound by position, or by
+ * name from one object. Lists and objects are stored as JSON. A row with one column is returned as that column's value.
  */
 export abstract class Table {
   protected readonly db: Database
@@ -13,13 +13,13 @@ export abstract class Table {
     this.db = db
   }
 
-  /** A query for all rows, each turned by `read` into what callers use. */
+  /** Prepares a query for all rows. `read` turns each row into what callers use. */
   protected all<Given extends unknown[], Result, Row = Result>(text: string, read = asItIs<Row, Result>): (...given: Given) => Result[] {
     const statement = this.#prepare(text)
     return (...given) => (statement.all(...bound(given)) as Row[]).map((row) => read(row))
   }
 
-  /** A query for the first row. */
+  /** Prepares a query for the first row. */
   protected first<Given extends unknown[], Result, Row = Result>(
     text: string,
     read = asItIs<Row, Result>,
@@ -31,7 +31,7 @@ export abstract class Table {
     }
   }
 
-  /** A query that always has a row, such as a count. */
+  /** Prepares a query that always has a row, such as a count. */
   protected one<Given extends unknown[], Result, Row = Result>(text: string, read = asItIs<Row, Result>): (...given: Given) => Result {
     const first = this.first(text, read)
     return (...given) => {
@@ -41,7 +41,7 @@ export abstract class Table {
     }
   }
 
-  /** A change. Returns the number of changed rows. */
+  /** Prepares a change. Calling it returns the number of changed rows. */
   protected run<Given extends unknown[]>(text: string): (...given: Given) => number {
     const statement = this.db.prepare(text)
     return (...given) => statement.run(...bound(given)).changes
@@ -57,7 +57,7 @@ export abstract class Table {
     statement.run(...given.map(([, value]) => stored(value)), of)
   }
 
-  /** What was found by an id. Throws `not-found` if it is undefined. */
+  /** Returns what was found by an id. Throws `not-found` if it is undefined. */
   protected known<Found>(kind: string, id: string, found: Found | undefined): Found {
     if (found === undefined) throw new EspalierError('not-found', `There is no ${kind} ${id}.`)
     return found
@@ -77,7 +77,7 @@ function bound(given: readonly unknown[]): unknown[] {
   return [Object.fromEntries(Object.entries(first).map(([name, value]) => [name, stored(value)]))]
 }
 
-/** SQLite has no booleans, lists or objects: they are stored as 0 and 1, and as JSON. */
+/** Converts a value for SQLite, which has no booleans, lists or objects: to 0 and 1, or to JSON. */
 function stored(value: unknown): unknown {
   if (typeof value === 'boolean') return Number(value)
   return value !== null && typeof value === 'object' ? JSON.stringify(value) : value
@@ -87,7 +87,7 @@ export const fromJson = <T>(text: string): T => JSON.parse(text) as T
 
 export const fromJsonOrNull = <T>(text: string | null): T | null => (text === null ? null : fromJson(text))
 
-/** Reads a row as an object: names in camel case, and the named columns from JSON or from 0 and 1. */
+/** Returns a function that reads a row as an object, with names in camel case, and parses the columns in `json` and `flags`. */
 export function readRow<Result>(columns: { json?: readonly (keyof Result)[]; flags?: readonly (keyof Result)[] }): (row: object) => Result {
   const [json, flags] = [new Set<PropertyKey>(columns.json), new Set<PropertyKey>(columns.flags)]
   return (row) => {

@@ -6,7 +6,7 @@ interface StoredTransfer {
   request: unknown
 }
 
-/** Transfers, with everything needed to restart them. */
+/** Transfers, each with the request that can restart it. */
 export class TransfersTable extends Table {
   readonly #save: (id: string, transfer: Transfer, request: string, owner: string | null, at: number) => void = this.run(
     'INSERT OR REPLACE INTO transfers(id, transfer, request, owner, changed_at) VALUES (?, ?, ?, ?, ?)',
@@ -26,7 +26,7 @@ export class TransfersTable extends Table {
     this.#save(transfer.id, transfer, JSON.stringify(request), owner, at)
   }
 
-  /** The id of the transfer of this request that was paused last. */
+  /** Returns the id of the transfer for this request that was paused last. */
   paused(kind: Transfer['kind'], request: unknown): string | undefined {
     return this.#paused(JSON.stringify(request), kind)
   }

@@ -20,7 +20,7 @@ import type { Database } from './database.ts'
 /** JSON up to this size is stored in the history; larger values get their own file. */
 export const inlineBytes = 256 * 1024
 
-/** A value in the row, or in the file `<bytes>-<sha256>.json`, whose name verifies its content. */
+/** A value in the row itself, or in the file `<bytes>-<sha256>.json`, whose name verifies its content. */
 export interface StoredValue {
   value: string | null
   file: string | null
@@ -40,7 +40,7 @@ const usedFiles = `
   UNION SELECT tensors ->> '$.file' FROM steps WHERE tensors IS NOT NULL
   UNION SELECT value ->> '$.file' FROM run_documents, json_each(run_documents.tensors)`
 
-/** Large JSON values beside the history: addressed by content, written atomically. */
+/** Stores large JSON values in files beside the history, which are named by their content and written atomically. */
 export class ValueStore {
   readonly tensorFolder: string
   readonly #folder: string
@@ -52,12 +52,12 @@ export class ValueStore {
     this.tensorFolder = join(folder, 'tensors')
   }
 
-  /** A tensor file as stored in the history: by name alone, so that the data folder can be moved. */
+  /** Returns a tensor file as stored in the history: by its name alone, so that the data folder can be moved. */
   nameTensors(entry: TensorFile): TensorFile {
     return { ...entry, file: `${entry.bytes}-${entry.sha256}.safetensors` }
   }
 
-  /** The same with its path on this disk. */
+  /** Returns a tensor file with its path on this disk. */
   placeTensors(entry: TensorFile): TensorFile {
     return { ...entry, file: join(this.tensorFolder, this.nameTensors(entry).file) }
   }
@@ -75,7 +75,10 @@ export class ValueStore {
     return file === null ? JSON.parse(value as string) : JSON.parse(readChecked(this.#pathOf(file), file))
   }
 
-  /** Removes files without references and returns the bytes freed. Keeps recent files, except those in `removed`, whose rows are gone. */
+  /**
+   * Removes files that no row refers to, and returns the bytes freed. Keeps recent files, except those in `removed`, whose rows were
+   * deleted.
+   */
   sweep(db: Database, removed?: ReadonlySet<string>): number {
     const used = new Set(db.prepare(usedFiles).pluck().all())
     let freed = 0

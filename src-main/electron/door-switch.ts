@@ -11,8 +11,8 @@ export interface ClosableDoor extends Door {
 type Remote = ClosableDoor & { address: string; up: boolean }
 
 /**
- * The window's workbench: the local one, opened at the first call, or a server elsewhere. Listeners stay subscribed across a switch. The local workbench
- * continues its runs while the window is attached elsewhere.
+ * The window's workbench: the local one, opened at the first call, or a server elsewhere. Listeners stay subscribed across a switch. The
+ * local workbench continues its runs while the window is attached elsewhere.
  */
 export class DoorSwitch implements ClosableDoor {
   readonly #openLocal: () => Promise<ClosableDoor>

@@ -10,7 +10,9 @@ export const ggmlRelease = '3.21.1'
 /** The version of ggml in that release. It fixes the signatures in `engine/backend/ggml/` and the types that exist. */
 export const ggmlVersion = '0.23.0'
 
-/** @typedef {'ggml' | 'ggml-vulkan'} GgmlPart `ggml`: the libraries for processors, and for Metal on macOS; `ggml-vulkan`: that for Vulkan */
+/**
+ * @typedef {'ggml' | 'ggml-vulkan'} GgmlPart `ggml`: the libraries for processors, and for Metal on macOS; `ggml-vulkan`: that for Vulkan
+ */
 
 /** @param {GgmlPart} part */
 const folderName = (part) => `${part}-${ggmlRelease}-${platform}-${arch}`
@@ -25,8 +27,8 @@ export function ggmlFolder(part = 'ggml') {
 
 /**
  * @param {GgmlPart} [part]
- * @returns {string | undefined} the folder that setup has finished, or else the one that a packaged application ships. Undefined if there is
- *   none, or for Vulkan if `ESPALIER_VULKAN=0`
+ * @returns {string | undefined} the folder that setup has finished, or else the one that a packaged application ships. Undefined if there
+ *   is none, or for Vulkan if `ESPALIER_VULKAN=0`
  */
 export function findGgml(part = 'ggml') {
   if (part === 'ggml-vulkan' && env.ESPALIER_VULKAN === '0') return undefined

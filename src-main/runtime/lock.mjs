@@ -25,8 +25,8 @@ const orphanSeconds = 600
 const ownTokens = new Set()
 
 /**
- * Runs `work` while no other holder of the same lock, in this process or another, runs. Waits for the current owner, and takes the lock over
- * from a killed one.
+ * Runs `work` while no other holder of the same lock, in this process or another, runs. Waits for the current owner, and takes the lock
+ * over from a killed one.
  * @template T
  * @param {string} path the lock file
  * @param {(lock: HeldLock) => Promise<T>} work
@@ -115,8 +115,8 @@ function modifiedAt(path) {
 }
 
 /**
- * Renames the lock before removing it, so that only one of two processes that consider it stale succeeds. The renamed file is checked again,
- * because it may be a new lock that was taken meanwhile.
+ * Renames the lock before removing it, so that only one of two processes that consider it stale succeeds. The renamed file is checked
+ * again, because it may be a new lock that was taken meanwhile.
  * @param {string} path
  * @param {string} token
  * @returns {boolean} whether the lock may be tried again at once

@@ -3,8 +3,9 @@ import { isAbsolute, join, relative, sep } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 
 /**
- * Returns the path of a file that a model folder names. Throws if the path leaves the folder, by its name or by a link. The one exception is
- * the Hugging Face cache, where `snapshots/REVISION/` and its subfolders hold links into `blobs/` beside `snapshots`. The file may be missing.
+ * Returns the path of a file that a model folder names. Throws if the path leaves the folder, by its name or by a link. The one exception
+ * is the Hugging Face cache, where `snapshots/REVISION/` and its subfolders hold links into `blobs/` beside `snapshots`. The file may be
+ * missing.
  */
 export async function resolveInside(folder: string, name: string): Promise<string> {
   if (name === '' || name === '.' || name === '..' || /[/\\\0:]/.test(name)) {

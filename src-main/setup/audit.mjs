@@ -11,20 +11,20 @@ import { findNpm, runTool } from './tools.mjs'
  */
 
 /**
- * The known defects of shipped packages, one line each.
+ * Returns the known defects of shipped packages, one line each.
  * @param {AuditReport['vulnerabilities']} vulnerabilities
  * @param {ReadonlySet<string>} shipped package paths in the lock file
  * @returns {string[]}
  */
 export function shippedDefects(vulnerabilities = {}, shipped) {
-  const hits = Object.values(vulnerabilities).filter(({ nodes }) => nodes.some((place) => shipped.has(place)))
+  const hits = Object.values(vulnerabilities).filter(({ nodes }) => nodes.some((path) => shipped.has(path)))
   return hits.map(
     ({ name, severity, via }) => `${name} (${severity}): ${via.map((one) => (typeof one === 'string' ? one : one.title)).join('; ')}`,
   )
 }
 
 /**
- * Parses npm's output. A registry that does not answer gives a message and no list; its address is not repeated.
+ * Parses npm's output. If the registry does not answer, the report has a message instead of a list, without the registry's address.
  * @param {string} output
  * @returns {AuditReport}
  */

@@ -14,30 +14,30 @@ const failedStartSeconds = 5
 /** @param {NodeJS.Signals[]} names */
 const codesOf = (...names) => names.map((name) => 128 + constants.signals[name])
 
-/** Exit codes of a window that the user ended, and of Chromium where the system gives it no sandbox. */
+/** Exit codes of a window that the user closed, and of Chromium on a system that gives it no sandbox. */
 const endedByUser = [0, ...codesOf('SIGINT', 'SIGTERM', 'SIGHUP')]
 const withoutSandbox = codesOf('SIGTRAP', 'SIGABRT')
 
-/** Chromium's own flag. Only the user may set it, as it removes the barrier around a browser flaw. */
+/** Chromium's own flag. Only the user may set it, because it removes the barrier around a flaw in the browser. */
 export const noSandbox = '--no-sandbox'
 
-const howWithoutSandbox = `To open one all the same: npm start -- ${noSandbox}. That gives up the sandbox around the window's page: a flaw in its browser engine could then do all that your user may`
+const howWithoutSandbox = `To open one anyway: npm start -- ${noSandbox}. That removes the sandbox around the window's page, so a flaw in its browser engine would have all of your user's rights`
 
 /**
- * Why this machine cannot show a window, in words; undefined if it can.
+ * Returns the reason why this machine cannot show a window; undefined if it can.
  * @param {string[]} args of `npm start`
  * @param {{ platform: NodeJS.Platform, env: NodeJS.ProcessEnv, userId: number | undefined }} [machine]
  * @returns {string | undefined}
  */
 export function refuseWindow(args, machine = { platform, env, userId: getuid?.() }) {
   if (machine.platform !== 'linux') return undefined
-  if (!machine.env.DISPLAY && !machine.env.WAYLAND_DISPLAY) return 'There is no display here'
+  if (!machine.env.DISPLAY && !machine.env.WAYLAND_DISPLAY) return 'This machine has no display'
   if (machine.userId !== 0 || args.includes(noSandbox)) return undefined
   return `Root gets no window, because Electron's sandbox needs an ordinary user. ${howWithoutSandbox}`
 }
 
 /**
- * The Electron program. If it is missing and this machine has a display, its package downloads it.
+ * Returns the path of the Electron program. If it is missing and this machine can show a window, its package downloads it.
  * @param {string} node
  * @param {string[]} args
  * @returns {Promise<string | undefined>}
@@ -53,7 +53,7 @@ export async function findElectron(node, args) {
   try {
     await showStep('Downloading Electron', async () => {
       const { code } = await runTool(node, [join(electronPackage, 'install.js')], { seconds: 240 })
-      if (code !== 0) throw new Error('Electron could not be downloaded: the workbench is served as a local page.')
+      if (code !== 0) throw new Error('Electron could not be downloaded. The workbench is served as a local page.')
     })
   } catch (thrown) {
     say(/** @type {Error} */ (thrown).message)

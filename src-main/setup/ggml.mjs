@@ -53,20 +53,20 @@ export const vulkanPackages = {
 }
 
 /**
- * What of its package each part keeps, and what is missing without it.
+ * For each part: which files of its package are kept, and what is missing without it.
  * @type {Readonly<Record<import('../runtime/ggml.mjs').GgmlPart, { title: string, keeps: (name: string) => boolean, without: string }>>}
  */
 const parts = {
   ggml: {
     title: 'ggml',
-    // The others are node-llama-cpp's own.
+    // The other libraries are node-llama-cpp's own.
     keeps: (name) => !/^llama-addon\.node$|llama-common/.test(name),
-    without: 'Without it there are no quantised GGUF types, and nothing computes where TensorFlow is missing.',
+    without: 'Without it there are no quantised GGUF types, and Espalier cannot compute if TensorFlow is missing.',
   },
   'ggml-vulkan': {
     title: 'ggml for Vulkan',
     keeps: (name) => /^(lib)?ggml-vulkan\.(so|dll)$/.test(name),
-    without: 'Without it Espalier uses NVIDIA GPUs only on Linux, and no others.',
+    without: 'Without it Espalier uses no GPUs except NVIDIA GPUs on Linux.',
   },
 }
 
@@ -88,15 +88,15 @@ export async function ensureGgml(packages = ggmlPackages, part = 'ggml') {
   }
 }
 
-/** Ensures the same of the library for Vulkan, where there is a GPU for it or `ESPALIER_VULKAN=1` asks for it. */
+/** Ensures that the engine finds ggml's library for Vulkan, if a GPU can use it or `ESPALIER_VULKAN=1` is set. */
 export async function ensureVulkan() {
   if (wantsVulkan()) await ensureGgml(vulkanPackages, 'ggml-vulkan')
 }
 
 /**
- * Whether a driver for Vulkan and a GPU of any make are seen.
+ * Whether this machine has a driver for Vulkan and, on Linux, a GPU of any make. `ESPALIER_VULKAN` overrides the answer.
  * @param {NodeJS.ProcessEnv} [environment]
- * @param {{ system: string, root: string }} [machine] `root` is the folder of its file system
+ * @param {{ system: string, root: string }} [machine] `root` is the root folder of its file system
  */
 export function wantsVulkan(environment = env, { system, root } = { system: `${platform}-${arch}`, root: '/' }) {
   if (environment.ESPALIER_VULKAN) return environment.ESPALIER_VULKAN === '1'
@@ -111,7 +111,7 @@ export function wantsVulkan(environment = env, { system, root } = { system: `${p
 const loaderFolders = ['usr/lib/x86_64-linux-gnu', 'usr/lib64', 'usr/lib']
 
 /**
- * None where the folder is missing or this user may not list it.
+ * Returns the names in a folder; none if the folder is missing or this user may not list it.
  * @param {string} folder
  */
 function readNames(folder) {

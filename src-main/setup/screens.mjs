@@ -16,7 +16,7 @@ const bundles = {
 }
 
 /**
- * Builds the screens, or the window's own code, if older than their sources. Throws if the build fails.
+ * Builds the screens, or the window's own code, if their sources have changed since the last build. Throws if the build fails.
  * @param {string} node
  * @param {keyof typeof bundles} name
  * @returns {Promise<void>}
@@ -37,7 +37,7 @@ export async function ensureBundle(node, name) {
 }
 
 /**
- * Hashes names, sizes and times of the sources: reading their content would take too long.
+ * Hashes the names, sizes and times of the sources, because reading their content would take too long.
  * @param {string[]} sources
  * @returns {string}
  */

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 /**
- * A folder's scripts for `npm run COMMAND -- NAME`: files whose header shows that command.
+ * Lists a folder's scripts for `npm run COMMAND -- NAME`: the files whose header shows that command.
  * @param {string} folder whose name is also the npm command
  * @returns {string[]} names without the ending
  */
@@ -20,8 +20,8 @@ function headerOf(file) {
 }
 
 /**
- * What an npm command runs: a folder's script by name (default: `main.ts`), or a single file. Throws if the folder has no script of that
- * name.
+ * Chooses what an npm command runs: a folder's script by name (default: `main.ts`), or a single file. Throws if the folder has no script of
+ * that name.
  * @param {string} place a folder or a .ts file
  * @param {string[]} given what follows `--`
  * @returns {string[]} the file and its arguments

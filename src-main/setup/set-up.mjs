@@ -6,7 +6,7 @@ import { ensureRuntime } from './tensorflow/runtime.mjs'
 import { say } from './terminal.mjs'
 
 /**
- * Installs what is missing before anything else can run: npm packages, ggml, tensor runtime, built screens.
+ * Installs what is missing before anything else can run: the npm packages, ggml and a tensor runtime.
  * @returns {Promise<string>} the Node 24 that the rest runs on
  */
 export async function setUp() {
@@ -20,7 +20,7 @@ export async function setUp() {
 }
 
 /**
- * Runs setup, then a command. Errors are printed as one sentence; the exit code is the command's.
+ * Runs setup, then a command, and ends with the command's exit code. If either throws, prints the message and ends with 1.
  * @param {(node: string) => Promise<number>} command
  * @returns {Promise<void>}
  */
@@ -35,7 +35,7 @@ export async function runAfterSetUp(command) {
 }
 
 /**
- * Builds the screens for commands that do not show them, so a failure must not stop them.
+ * Builds the screens for a command that does not show them, so that a failed build does not stop the command.
  * @param {string} node
  * @returns {Promise<void>}
  */

@@ -25,13 +25,13 @@ export function withSetupLock(work) {
 
 /** @param {import('../runtime/lock.mjs').Owner | undefined} owner */
 function describeWait(owner) {
-  const left = owner?.host === hostname() && !isOwnerRunning(owner) ? owner.children.find(isRunning) : undefined
-  if (left !== undefined) return `A killed setup left a program running (process ${left}); waiting for it …`
+  const orphan = owner?.host === hostname() && !isOwnerRunning(owner) ? owner.children.find(isRunning) : undefined
+  if (orphan !== undefined) return `A killed setup left a program running (process ${orphan}); waiting for it …`
   return `Another setup is running (process ${owner?.processId ?? 'unknown'}); waiting for it …`
 }
 
 /**
- * Records a program started by this setup: if setup is killed, the next one waits for the program to end.
+ * Records a program started by this setup. If setup is killed, the next one waits for that program to end.
  * @param {number | undefined} processId
  * @returns {() => void} to be called when it has ended
  */

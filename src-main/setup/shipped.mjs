@@ -12,7 +12,7 @@ import { root } from '../runtime/node24.mjs'
 const nothing = 'src-main/setup/packages/nothing'
 
 /**
- * The shipped packages: the named ones and all their dependencies.
+ * Returns the shipped packages: the named ones and all their dependencies.
  * @param {Record<string, Locked>} locked the lock file's packages by path
  * @param {readonly string[]} names
  * @returns {Map<string, Locked>} by path
@@ -52,7 +52,7 @@ function followLink(locked, place) {
 }
 
 /**
- * Where Node finds a package imported from `from`: inside it, or in a folder around it.
+ * Returns the path where Node finds a package imported from `from`: inside that package, or in a folder around it.
  * @param {Record<string, Locked>} locked
  * @param {string} name
  * @param {string} from

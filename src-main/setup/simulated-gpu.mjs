@@ -3,7 +3,8 @@ import { existsSync, readdirSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 
 /**
- * The files that name llvmpipe to Vulkan, as `VK_DRIVER_FILES` takes them. Some systems put the processor in the name. Empty where there are none.
+ * Returns the files that describe llvmpipe to Vulkan, in the form of `VK_DRIVER_FILES`; empty if there are none. On some systems their
+ * names contain the processor.
  * @param {string} [folder]
  */
 export function findDrivers(folder = '/usr/share/vulkan/icd.d') {
@@ -14,7 +15,7 @@ export function findDrivers(folder = '/usr/share/vulkan/icd.d') {
     .join(delimiter)
 }
 
-/** What lets ggml compute through Vulkan on Mesa's llvmpipe. Without optimisation its shaders compile in half the time. */
+/** Returns the variables that let ggml compute through Vulkan on Mesa's llvmpipe. Unoptimised shaders compile in half the time. */
 export const simulatedGpu = () => ({
   ESPALIER_VULKAN: '1',
   GGML_VK_VISIBLE_DEVICES: '0',
@@ -23,8 +24,8 @@ export const simulatedGpu = () => ({
 })
 
 /**
- * Installs llvmpipe on Debian where this user may.
- * @returns {string | undefined} why it is missing; nothing where it is in place
+ * Installs llvmpipe if it is missing, on Debian and if this user may.
+ * @returns {string | undefined} why it could not be installed; undefined if it is installed
  */
 export function installVulkan() {
   if (findDrivers()) return

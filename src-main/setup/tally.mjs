@@ -4,7 +4,7 @@ import { root } from '../runtime/node24.mjs'
 import { commandOf } from './tools.mjs'
 
 /**
- * How many tests passed, failed and were skipped, and the failures, each with the first line of its reason.
+ * How many tests passed, failed and were skipped. Each failure has the first line of its reason.
  * @typedef {{ passed: number, failed: number, skipped: number, failures: string[] }} Tally
  */
 
@@ -33,7 +33,7 @@ export const addTallies = (one, other) => ({
 })
 
 /**
- * The failures, one line each, then the counts as the last line, so that they are visible at the end of a long output.
+ * Formats the failures, one line each, and then the counts, so that they are visible at the end of a long output.
  * @param {Tally} tally
  */
 export const formatTally = ({ passed, failed, skipped, failures }) =>
@@ -41,9 +41,9 @@ export const formatTally = ({ passed, failed, skipped, failures }) =>
 
 /**
  * Runs vitest and counts its tests from its JSON report.
- * @param {(args: string[]) => Promise<number>} run runs Node with these arguments and gives its exit code
+ * @param {(args: string[]) => Promise<number>} run runs Node with these arguments and returns its exit code
  * @param {string[]} given
- * @param {string} [name] of the report, where two run at once
+ * @param {string} [name] of the report, if two run at the same time
  * @returns {Promise<Tally>}
  */
 export async function runVitest(run, given, name = 'vitest') {
@@ -68,7 +68,7 @@ export function countTests(report, code) {
 }
 
 /**
- * A file that could not be loaded has no tests, but counts as a failure.
+ * Returns the failures of a file. A file that could not be loaded has no tests, but counts as one failure.
  * @param {VitestReport['testResults'][number]} file
  */
 function failuresOf(file) {

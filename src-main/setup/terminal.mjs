@@ -1,7 +1,7 @@
 import { stderr } from 'node:process'
 
 /**
- * Prints on stderr: stdout is for the results of the command that follows setup.
+ * Prints to stderr, because stdout is for the results of the command that follows setup.
  * @param {string} text
  */
 export function say(text) {

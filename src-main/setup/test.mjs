@@ -11,17 +11,17 @@ import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
 const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--long', '--slurm', '--vulkan'].includes(one))
-/** Also attack the program for some seconds, as before a change is accepted. */
+/** Also attack the program for a few seconds, as is done before a change is accepted. */
 const attack = argv.includes('--attack')
 /** Also query the registry for known defects of shipped packages. */
 const audit = argv.includes('--audit')
 /** Also try the exported files in the programs they are for. */
 const interop = argv.includes('--interop')
-/** Also run the files that take longest. */
+/** Also run the test files that take longest. */
 const long = argv.includes('--long')
 /** Also send runs to a real Slurm, which is installed where possible. */
 const slurm = argv.includes('--slurm')
-/** Also compute on Vulkan, by Mesa's simulated GPU, which is installed where possible. */
+/** Also compute on Vulkan with Mesa's simulated GPU, which is installed where possible. */
 const vulkan = argv.includes('--vulkan')
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
@@ -31,7 +31,7 @@ stdout.write(`${formatTally(tally)}\n`)
 process.exitCode = tally.failed > 0 ? 1 : 0
 
 /**
- * All checks and tests, or only the named tests.
+ * Runs all checks and tests, or only the named tests.
  * @returns {Promise<import('./tally.mjs').Tally>}
  */
 async function runParts() {
@@ -48,13 +48,13 @@ async function runParts() {
   const types = startBeside(node, 'types and components', async (quietly) =>
     oneTest((await quietly([commandOf('svelte-check'), '--tsgo', '--fail-on-warnings'])) === 0, 'types and components'),
   )
-  // Parallel test files would each install it.
+  // Installed here, because parallel test files would each install it.
   await run([`${root}test/e2e/install-browser.mjs`])
   const first = [
     await check('format and lint', [commandOf('@biomejs/biome'), 'check', '--error-on-warnings', '.']),
     await showPart('screens', () => ensureBundle(node, 'screens').then(() => oneTest(true, 'screens'), refuseScreens)),
   ]
-  // These mostly wait: for Slurm's timers, and for one Python program at a time.
+  // These parts mostly wait for Slurm's timers, and for one Python program at a time.
   const waiting = startBeside(node, 'Slurm and other tools', async (quietly) => {
     const tools = async () => oneTest((await quietly([`${root}test/interop/main.ts`])) === 0, 'interop')
     return (await Promise.all([...(slurm ? [testSlurm(quietly)] : []), ...(interop ? [tools()] : [])])).reduce(addTallies, noTest)
@@ -76,7 +76,7 @@ async function runParts() {
 }
 
 /**
- * Starts a part beside the others, which leave processor time. Its output is shown when its result is awaited.
+ * Starts a part in parallel with the others, which leave processor time free. Its output is shown when its result is awaited.
  * @param {string} node
  * @param {string} title
  * @param {(quietly: (args: string[]) => Promise<number>) => Promise<import('./tally.mjs').Tally>} work
@@ -96,13 +96,13 @@ function startBeside(node, title, work) {
   return async () => {
     say(`\n== ${title}`)
     const { tally, seconds } = await result
-    say(`${output.trim()}\n== ${title}: ${seconds.toFixed(1)} s, beside the parts above`)
+    say(`${output.trim()}\n== ${title}: ${seconds.toFixed(1)} s, in parallel with the parts above`)
     return tally
   }
 }
 
 /**
- * Its tests run one after another, each with daemons of its own.
+ * Runs Slurm's tests one after another, because each starts its own daemons.
  * @param {(args: string[]) => Promise<number>} run
  */
 async function testSlurm(run) {
@@ -111,7 +111,7 @@ async function testSlurm(run) {
 }
 
 /**
- * Without Slurm its tests count as skipped.
+ * Installs Slurm if possible. Without it, its tests count as skipped.
  * @param {(args: string[]) => Promise<number>} run
  */
 async function prepareSlurm(run) {
@@ -119,7 +119,7 @@ async function prepareSlurm(run) {
   env.ESPALIER_TEST_SLURM = '1'
 }
 
-/** Without the simulated GPU its tests count as skipped. Setup then installs ggml's library for Vulkan. */
+/** Installs the simulated GPU if possible, so that setup installs ggml's library for Vulkan. Without it, its tests count as skipped. */
 function prepareVulkan() {
   const missing = installVulkan()
   say(missing ?? 'Vulkan computes on llvmpipe.')
@@ -127,7 +127,7 @@ function prepareVulkan() {
   env.ESPALIER_TEST_VULKAN = missing ?? '1'
 }
 
-/** Other processes would look for a GPU in vain. */
+/** Turns Vulkan off for everything but its own tests, because other processes would look for a GPU in vain. */
 function leaveVulkanToItsTests() {
   if (env.ESPALIER_TEST_VULKAN === '1' && !findGgml('ggml-vulkan'))
     env.ESPALIER_TEST_VULKAN = 'ggml’s library for Vulkan could not be installed'

@@ -7,7 +7,7 @@ import { root } from '../runtime/node24.mjs'
 import { noteChild } from './setup-lock.mjs'
 
 /**
- * The path of a program, or undefined if it is not on PATH.
+ * Returns the path of a program, or undefined if it is not on PATH.
  * @param {string} name
  * @returns {string | undefined}
  */
@@ -28,7 +28,7 @@ function isProgram(path) {
 }
 
 /**
- * Runs a program to its end and captures its output. The code is 127 if it cannot be started, 124 if it ran out of time.
+ * Runs a program to its end and captures its output. The code is 127 if the program cannot be started, and 124 if it ran out of time.
  * @param {string} command
  * @param {string[]} args
  * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, seconds?: number, onOutput?: (text: string) => void, signal?: AbortSignal }} [settings]
@@ -130,7 +130,7 @@ function forwardSignals(child) {
 }
 
 /**
- * The file that an installed npm package runs as its command.
+ * Returns the file that an installed npm package runs as its command.
  * @param {string} name
  * @returns {string}
  */
@@ -141,7 +141,7 @@ export function commandOf(name) {
 }
 
 /**
- * npm as a program and first arguments. It runs on its own Node, because `npm ci` replaces the packaged one.
+ * Returns npm as a program and its first arguments. npm runs on the Node it came with, because `npm ci` replaces the packaged one.
  * @returns {[string, string[]] | undefined}
  */
 export function findNpm() {

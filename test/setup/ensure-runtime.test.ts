@@ -43,7 +43,7 @@ test('without pip and compiler it says so, names the slower way, and continues',
   const { status, stderr } = ensure(cache, path)
   expect(status).toBe(0)
   expect(stderr).toContain(
-    'No TensorFlow here: Python with pip and a C++ compiler are missing. To fix this: install python3 with pip and g++',
+    'TensorFlow is not used: Python with pip and a C++ compiler are missing. To fix this: install python3 with pip and g++',
   )
   expect(stderr).toContain(slower)
 })
@@ -58,7 +58,7 @@ test('fused operations that do not work here are deleted, and not built again at
   )
   const { status, stderr } = ensure(cache, path, tools.node)
   expect(status).toBe(0)
-  expect(stderr).toContain('The fused operations could not be compiled: they do not run here: Error: Known neurons came out as 1.')
+  expect(stderr).toContain('The fused operations could not be compiled: they do not run on this machine: Error: Known neurons came out as 1.')
   expect(readdirSync(dirname(findAddon(cache))).filter((name) => name.startsWith('fused'))).toEqual([])
   expect(ensure(cache, path, tools.node).stderr).toBe('')
 })

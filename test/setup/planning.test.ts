@@ -69,7 +69,7 @@ describe('windows', () => {
   const root = { platform: 'linux', env: { DISPLAY: ':0' }, userId: 0 } as const
 
   test.each([
-    ['Linux without a display', { platform: 'linux', env: {}, userId: 1000 }, 'There is no display here'],
+    ['Linux without a display', { platform: 'linux', env: {}, userId: 1000 }, 'This machine has no display'],
     ['a user in X', { platform: 'linux', env: { DISPLAY: ':0' }, userId: 1000 }, undefined],
     ['a user in Wayland', { platform: 'linux', env: { WAYLAND_DISPLAY: 'wayland-0' }, userId: 1000 }, undefined],
     ['macOS', { platform: 'darwin', env: {}, userId: 501 }, undefined],
@@ -80,7 +80,7 @@ describe('windows', () => {
   test('root gets one only with a flag, and the message says what that costs', () => {
     expect(refuseWindow(['--port', '1'], root)).toMatch(/^Root gets no window.* npm start -- --no-sandbox\. That gives up the sandbox/)
     expect(refuseWindow(['--no-sandbox'], root)).toBeUndefined()
-    expect(refuseWindow(['--no-sandbox'], { ...root, env: {} })).toBe('There is no display here')
+    expect(refuseWindow(['--no-sandbox'], { ...root, env: {} })).toBe('This machine has no display')
   })
 
   const noWindow = 'Electron could not open a window.'

@@ -2,7 +2,7 @@ import { isLowerBetter, type Measure } from '#contract/runs/measures.ts'
 import type { MeasureSummary } from '#contract/runs/runs.ts'
 import { Table } from '../table.ts'
 
-/** Results of runs: every value in `measures`; last and best also in `measure_summaries`, so that tables need no aggregate. */
+/** Results of runs. `measures` has every value, and `measure_summaries` the last and the best, so that tables need no aggregate. */
 export class MeasuresTable extends Table {
   readonly #nameId: (measure: Measure) => number = this.one(`
     INSERT INTO measure_names(name, dataset, unit) VALUES (@name, @dataset, @unit) ON CONFLICT DO UPDATE SET unit = excluded.unit RETURNING id`)

@@ -2,7 +2,7 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { ParameterValue } from '#contract/runs/runs.ts'
 import { Table } from '../table.ts'
 
-/** A run's parameters, flat and typed, for columns and filters. Omits fields that are columns of the runs table. */
+/** Flattens a run's parameters to typed values for columns and filters. Omits fields that are columns of the runs table. */
 export function flattenParameters(request: RunRequest, resolved: Record<string, unknown> = {}): Record<string, ParameterValue> {
   const flat: Record<string, ParameterValue> = {}
   addFlat(flat, '', { ...request.options, ...resolved })

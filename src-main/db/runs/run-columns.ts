@@ -5,7 +5,7 @@ import type { Database } from '../database.ts'
 import { type Sql, whereOf } from './run-filter.ts'
 import { comparable, runSource } from './run-sql.ts'
 
-/** A filter lists up to this many values; beyond it the user types one. */
+/** A filter lists up to this many values. If there are more, the user types one. */
 const mostValues = 50
 
 interface Range {
@@ -21,27 +21,27 @@ const ownColumns: Pick<RunColumn, 'field' | 'label' | 'kind' | 'unit'>[] = [
   ...Object.entries(linkedFields).map(([field, label]) => ({ field, label, kind: 'text' as const })),
 ]
 
-/** The columns of the filtered runs, with ranges and values. */
+/** Returns the columns of the filtered runs, with their ranges and values. */
 export function runColumns(db: Database, filter: RunFilter): RunColumn[] {
   const where = whereOf(filter)
-  const wide = filter.search === '' && filter.conditions.length === 0 && filter.experiment === undefined
-  // Without a filter, use the ranges of all runs, archived ones included. This avoids looking up each row.
-  const chosen = wide
+  const isUnfiltered = filter.search === '' && filter.conditions.length === 0 && filter.experiment === undefined
+  // Without a filter, use the ranges of all runs, including archived ones. This avoids looking up each row.
+  const chosen = isUnfiltered
     ? { text: '1', values: [] }
     : { text: `run IN (SELECT r.number ${runSource} WHERE ${where.text})`, values: where.values }
   return [...rowColumns(db, where), tagColumn(db, chosen), ...parameterColumns(db, chosen), ...measureColumns(db, chosen)]
 }
 
 function rowColumns(db: Database, where: Sql): RunColumn[] {
-  const ranges = ownColumns.map(({ field }, at) => {
+  const ranges = ownColumns.map(({ field }, index) => {
     const sql = comparable[field]
-    return `count(${sql}) AS runs${at}, min(${sql}) AS minimum${at}, max(${sql}) AS maximum${at}`
+    return `count(${sql}) AS runs${index}, min(${sql}) AS minimum${index}, max(${sql}) AS maximum${index}`
   })
   const row = db.prepare(`SELECT ${ranges.join(', ')} ${runSource} WHERE ${where.text}`).get(...where.values) as Record<
     string,
     number | null
   >
-  return ownColumns.map(({ field, label, kind, unit }, at) => {
+  return ownColumns.map(({ field, label, kind, unit }, index) => {
     const sql = comparable[field]
     const distinct = `SELECT DISTINCT ${sql} ${runSource} WHERE ${where.text} AND ${sql} IS NOT NULL LIMIT ${mostValues + 1}`
     const values =
@@ -51,7 +51,7 @@ function rowColumns(db: Database, where: Sql): RunColumn[] {
             .pluck()
             .all(...where.values) as string[])
         : undefined
-    const range = { runs: row[`runs${at}`] ?? 0, minimum: row[`minimum${at}`] ?? null, maximum: row[`maximum${at}`] ?? null }
+    const range = { runs: row[`runs${index}`] ?? 0, minimum: row[`minimum${index}`] ?? null, maximum: row[`maximum${index}`] ?? null }
     return { ...column(field, label, kind, range, values), ...(unit ? { unit } : {}) }
   })
 }

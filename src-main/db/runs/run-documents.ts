@@ -10,7 +10,7 @@ import { columnOf } from './run-sql.ts'
 type Stored = Omit<StoredValue, 'bytes'>
 type PlanRow = Stored & { tensors: string | null }
 
-/** The fields of a run without results. Each is a JSON column of the same name in snake case. */
+/** The result fields of a run that has no results yet. Each is a JSON column of the same name in snake case. */
 const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   resolved: {},
   environment: null,
@@ -33,7 +33,7 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   certified: null,
 }
 
-/** Results that may lie in files, with the columns that name these. */
+/** Columns of results that may be in files, and the columns that name those files. */
 const fileColumns = ['plan', 'plan_file', 'tensors', 'scores', 'scores_file', 'questions', 'questions_file']
 const resultColumns = [...Object.keys(noResults).map(columnOf), ...fileColumns]
 
@@ -56,12 +56,12 @@ export class RunDocumentsTable extends Table {
     this.#values = values
   }
 
-  /** The plan, with the paths of its tensor files. */
+  /** Returns the plan, with the paths of its tensor files. */
   plan(run: number): Plan | null {
     return this.#readPlan(this.#plan(run))
   }
 
-  /** Every question of its tasks with the scores of all choices. This is long. */
+  /** Returns every question of the run's tasks, with the scores of all choices. This is long. */
   questions(run: number): ScoredTask[] {
     return this.#read<ScoredTask[]>(this.#questions(run)) ?? []
   }
@@ -110,7 +110,7 @@ export class RunDocumentsTable extends Table {
     return { [name]: stored.value, [`${name}_file`]: stored.file }
   }
 
-  /** Tensor files are named in their own column, where the sweep finds them. */
+  /** Names a plan's tensor files in a separate column, where `ValueStore.sweep` finds them. */
   #planColumns(plan: Plan | null): Record<string, unknown> {
     const { tensors, ...rest } = plan ?? {}
     return {

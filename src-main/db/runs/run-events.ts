@@ -6,7 +6,7 @@ import { fromJson, Table } from '../table.ts'
 
 type EventOf<Type extends RunEvent['type']> = Extract<RunEvent, { type: Type }>
 
-/** Events of runs in order, and decisions and selections by round; a resumed run overwrites its own. */
+/** Events of runs in order. Decisions and selections are also stored by round, so that a resumed run overwrites its earlier ones. */
 export class RunEventsTable extends Table {
   readonly #insert: (run: number, sequence: number, at: number, type: string, event: RunEvent) => void = this.run(
     'INSERT INTO run_events(run, sequence, at, type, event) VALUES (?, ?, ?, ?, ?)',
@@ -53,13 +53,13 @@ export class RunEventsTable extends Table {
     return this.#after({ run, sequence, limit, types })
   }
 
-  /** The latest one per part. */
+  /** Returns the latest spectrum of each part. */
   spectra(run: number): Spectrum[] {
     const spectra = this.#ofType(run, 'spectrum') as EventOf<'spectrum'>[]
     return [...new Map(spectra.map(({ spectrum }) => [spectrum.part, spectrum])).values()]
   }
 
-  /** One for each step that was measured, the latest. */
+  /** Returns the latest point of each training step that was measured. */
   recoveryPoints(run: number): RecoveryPoint[] {
     const points = this.#ofType(run, 'recovery') as EventOf<'recovery'>[]
     return [...new Map(points.map(({ point }) => [point.step, point])).values()].sort((a, b) => a.step - b.step)

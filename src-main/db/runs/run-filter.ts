@@ -12,7 +12,7 @@ export interface Sql {
 type SqlValue = string | number
 type Single = Extract<Condition['is'], 'equal' | 'below' | 'at most' | 'above' | 'at least'>
 
-/** The WHERE clause of a filter; `1` if it matches everything. */
+/** Returns the WHERE clause of a filter; `1` if the filter matches everything. */
 export function whereOf(filter: RunFilter): Sql {
   const parts: Sql[] = filter.conditions.map(conditionSql)
   if (filter.experiment !== undefined) parts.push({ text: 'r.experiment = ?', values: [filter.experiment] })
@@ -22,7 +22,7 @@ export function whereOf(filter: RunFilter): Sql {
   return { text: parts.map(({ text }) => text).join(' AND ') || '1', values: parts.flatMap(({ values }) => values) }
 }
 
-/** The WHERE of a selection. */
+/** Returns the WHERE clause of a selection. */
 export function selectionWhere({ ids, filter, except }: RunSelection): Sql {
   const parts: Sql[] = filter ? [whereOf(filter)] : []
   if (ids) parts.push({ text: 'r.id IN (SELECT value FROM json_each(?))', values: [JSON.stringify(ids)] })
@@ -30,7 +30,7 @@ export function selectionWhere({ ids, filter, except }: RunSelection): Sql {
   return { text: parts.map(({ text }) => `(${text})`).join(' AND '), values: parts.flatMap(({ values }) => values) }
 }
 
-/** The ORDER BY clause of a query. Missing values come last in both directions; ties are sorted newest first. */
+/** Returns the ORDER BY clause of a query. Missing values come last in both directions, and ties are sorted newest first. */
 export function orderOf(sort: RunQuery['sort']): Sql {
   const keys = sort.map(({ field, direction }) => {
     const { text, values } = sortSource(field)
@@ -39,7 +39,7 @@ export function orderOf(sort: RunQuery['sort']): Sql {
   return { text: [...keys.map(({ text }) => text), 'r.number DESC'].join(', '), values: keys.flatMap(({ values }) => values) }
 }
 
-/** Words as prefixes, all of which must match; null if there are no words. */
+/** Returns a full-text query for the words of a text as prefixes, all of which must match; null if there are no words. */
 export function searchExpression(text: string): string | null {
   const words = text.split(/[^\p{L}\p{N}]+/u).filter(Boolean)
   return words.length === 0 ? null : words.map((word) => `"${word}"*`).join(' ')
@@ -109,7 +109,7 @@ function sortSource(field: string): Sql {
   return { text: `(SELECT ${column} FROM ${from} AND run = r.number LIMIT 1)`, values }
 }
 
-/** Where `parameter:NAME` and `measure:NAME/DATASET` are stored, as SQL up to the point where the condition on the value follows. */
+/** Returns where `parameter:NAME` or `measure:NAME/DATASET` is stored, as SQL to which a condition on the value is appended. */
 function valueSource(field: string): { from: string; column: string; values: string[] } {
   const [, kind, name] = /^(parameter|measure):(.+)$/s.exec(field) ?? []
   if (kind === undefined || name === undefined) {

@@ -37,13 +37,13 @@ export class RunQueries {
     }
   }
 
-  /** The runs of a selection, in the order that they were made. */
+  /** Returns the runs of a selection in the order in which they were created. */
   selected(selection: RunSelection): RunRow[] {
     const where = selectionWhere(selection)
     return this.#prepare(`SELECT r.* ${runSource} WHERE ${where.text} ORDER BY r.number`).all(...where.values) as RunRow[]
   }
 
-  /** How many runs of a selection have each status, in and out of the archive. */
+  /** Counts the runs of a selection by status, separately for archived and other runs. */
   selectedCounts(selection: RunSelection): { status: RunStatus; archived: boolean; runs: number }[] {
     const where = selectionWhere(selection)
     const text = `SELECT r.status AS status, r.archived_at IS NOT NULL AS archived, count(*) AS runs ${runSource} WHERE ${where.text} GROUP BY 1, 2`
@@ -57,17 +57,17 @@ export class RunQueries {
     return this.#values(text, where.values)
   }
 
-  /** The notes of a selection's runs; null if they differ. */
+  /** Returns the notes of a selection's runs; null if they differ. */
   selectedNotes(selection: RunSelection): string | null {
     const where = selectionWhere(selection)
     const [notes = '', other] = this.#values<string>(`SELECT DISTINCT r.notes ${runSource} WHERE ${where.text} LIMIT 2`, where.values)
     return other === undefined ? notes : null
   }
 
-  /** The first ids of a selection. */
-  selectedIds(selection: RunSelection, most: number): string[] {
+  /** Returns the first ids of a selection, `limit` at most. */
+  selectedIds(selection: RunSelection, limit: number): string[] {
     const where = selectionWhere(selection)
-    return this.#values(`SELECT r.id ${runSource} WHERE ${where.text} ORDER BY r.number LIMIT ?`, [...where.values, most])
+    return this.#values(`SELECT r.id ${runSource} WHERE ${where.text} ORDER BY r.number LIMIT ?`, [...where.values, limit])
   }
 
   #values<Value>(text: string, values: Sql['values']): Value[] {

@@ -2,7 +2,7 @@ import { runFields } from '#contract/runs/run-fields.ts'
 
 export const runSource = 'FROM runs r JOIN models m ON m.id = r.model LEFT JOIN experiments e ON e.id = r.experiment'
 
-/** The column of a field: `createdAt` is `created_at`. */
+/** Returns the column of a field: `created_at` for `createdAt`. */
 export function columnOf(field: string): string {
   return field.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 }

@@ -33,15 +33,15 @@ interface OtherColumns {
   attempts: number
   attempt_at: number | null
   archived_at: number | null
-  /** Whether it waited in the queue when it was archived. */
+  /** Whether the run was waiting in the queue when it was archived. */
   waited: number
   /** Whether the next attempt first deletes the results of earlier ones. */
   start_over: number
   /** Whether the attempt came from the queue, not from a command. */
   from_queue: number
-  /** Whether it was interrupted when the program ended, so that the next start resumes it. */
+  /** Whether the run was interrupted when the program ended, so that the next start resumes it. */
   cut_off: number
-  /** How often in a row the program died while it ran. */
+  /** How many times in a row the program died while it computed this run. */
   crashes: number
   progress: string | null
   problem: string | null
@@ -104,7 +104,7 @@ export class RunsTable extends Table {
   readonly planned: () => Pick<RunRow, 'id' | 'name' | 'created_at'>[] = this.all(
     'SELECT id, name, created_at FROM runs WHERE has_plan AND archived_at IS NULL ORDER BY created_at DESC, number DESC',
   )
-  /** The problems of the latest failed runs, as JSON. */
+  /** The problems of the latest runs that have one, as JSON. */
   readonly lastProblems: (most: number) => string[] = this.all(
     'SELECT problem FROM runs WHERE problem IS NOT NULL ORDER BY number DESC LIMIT ?',
   )
@@ -130,12 +130,12 @@ export class RunsTable extends Table {
     this.update('runs', 'number', number, patch)
   }
 
-  /** Public entries in the order of `numbers`, with the parameters and measures that `keep` accepts. */
+  /** Returns public entries in the order of `numbers`, with the parameters and measures that `keep` accepts. */
   entries(numbers: readonly number[], keep?: (field: string) => boolean): RunEntry[] {
-    const given = this.#parameters.ofRuns(numbers)
-    const taken = this.#measures.ofRuns(numbers)
+    const parameters = this.#parameters.ofRuns(numbers)
+    const measures = this.#measures.ofRuns(numbers)
     return this.#joined(numbers).map((row) => {
-      const entry = { ...toEntry(row), parameters: given.get(row.number) ?? {}, measures: taken.get(row.number) ?? [] }
+      const entry = { ...toEntry(row), parameters: parameters.get(row.number) ?? {}, measures: measures.get(row.number) ?? [] }
       return keep ? keepColumns(entry, keep) : entry
     })
   }

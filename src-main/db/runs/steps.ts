@@ -36,7 +36,7 @@ export class StepsTable extends Table {
 
   readonly clear: (run: string) => number = this.run('DELETE FROM steps WHERE run = ?')
   readonly names: (run: string) => string[] = this.all('SELECT name FROM steps WHERE run = ?')
-  /** Names of these runs' tensor files. */
+  /** Names of the files that these runs' steps refer to: large values and tensors. */
   readonly files: (runs: readonly string[]) => string[] = this.all(
     `WITH own AS (SELECT file, tensors FROM steps WHERE run IN (SELECT value FROM json_each(?)))
      SELECT file FROM own WHERE file IS NOT NULL UNION SELECT tensors ->> '$.file' FROM own WHERE tensors IS NOT NULL`,
@@ -56,7 +56,7 @@ export class StepsTable extends Table {
     return row && this.#read(row)
   }
 
-  /** Finds a step by name, whichever run computed it. Undefined if one of its files is missing or damaged; then it is recomputed. */
+  /** Finds a step by name in any run. Returns undefined if one of its files is missing or damaged, so that the step is computed again. */
   find(name: string): Step | undefined {
     const row = this.#elsewhere(name)
     try {
@@ -74,14 +74,14 @@ export class StepsTable extends Table {
     return step
   }
 
-  /** `tensors` must already be in the tensor folder. */
+  /** Stores a step. The file of `tensors` must already be in the tensor folder. */
   put(run: string, name: string, value: unknown, at: number, tensors?: TensorFile): void {
     const stored = this.#values.put(value)
     const file = tensors === undefined ? null : JSON.stringify(this.#values.nameTensors(tensors))
     this.#insert({ run, name, ...stored, bytes: stored.bytes + (tensors?.bytes ?? 0), at, tensors: file })
   }
 
-  /** The name of a run's step with this label. */
+  /** Returns the name of a run's step with this label. */
   named(run: string, label: string): string | undefined {
     return this.names(run).find((name) => labelOfStep(name) === label)
   }

@@ -3,10 +3,10 @@ import type { RunRow } from './runs.ts'
 
 const keptMilliseconds = 86_400_000
 
-/** What a bulk action changed: enough to restore it. */
+/** The state that a bulk action changed, as it was before. */
 export interface RunsChange {
   kind: string
-  /** Numbers of the runs that waited before, in their order. */
+  /** Numbers of the runs that were waiting before, in queue order. */
   order: number[]
   rows: Pick<
     RunRow,
@@ -27,12 +27,12 @@ export interface RunsChange {
   experiment: { id: string; archivedAt: number | null } | null
 }
 
-/** Actions that can be undone, for a day. */
+/** Bulk actions that can be undone. Each is kept for a day. */
 export class UndosTable extends Table {
   readonly #insert: (id: string, at: number, change: RunsChange) => void = this.run('INSERT INTO undos(id, at, change) VALUES (?, ?, ?)')
   readonly #expire: (before: number) => void = this.run('DELETE FROM undos WHERE at < ?')
 
-  /** Each is undone once. */
+  /** Removes a change and returns it, because an action can be undone only once. */
   readonly take: (id: string) => RunsChange | undefined = this.first(
     'DELETE FROM undos WHERE id = ? RETURNING change',
     fromJson<RunsChange>,

@@ -2,10 +2,10 @@ import { immediately } from '../database.ts'
 import { Table } from '../table.ts'
 import type { RunRow } from './runs.ts'
 
-/** Runs of equal position stay in the order they were made. */
+/** Runs with the same position are ordered by creation. */
 const inOrder = 'ORDER BY queue_position, number'
 
-/** The order of waiting runs, and their owners. Every change of owner is one BEGIN IMMEDIATE. */
+/** The queue: the order of waiting runs, and the owners of running ones. */
 export class WaitingRuns extends Table {
   readonly #last: () => number = this.one("SELECT coalesce(max(queue_position), 0) FROM runs WHERE status = 'queued'")
   readonly #enqueue: (position: number, number: number) => void = this.run(
@@ -28,8 +28,8 @@ export class WaitingRuns extends Table {
   )
   readonly #forgetOwners: (owners: readonly string[]) => void = this.run('DELETE FROM owners WHERE id IN (SELECT value FROM json_each(?))')
 
-  /** The first of the waiting runs, in order. */
-  readonly next: (most: number) => RunRow[] = this.all(
+  /** The first waiting runs in queue order, `limit` at most. */
+  readonly next: (limit: number) => RunRow[] = this.all(
     `SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder} LIMIT ?`,
   )
   readonly countWaiting: () => number = this.one("SELECT count(*) FROM runs WHERE status = 'queued' AND archived_at IS NULL")
@@ -37,7 +37,7 @@ export class WaitingRuns extends Table {
   readonly waitingWithoutModel: () => RunRow[] = this.all(
     "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL AND model NOT IN (SELECT id FROM models WHERE removed_at IS NULL)",
   )
-  /** How many runs ended of those made since the oldest in the queue. */
+  /** Of the runs created since the oldest one that waits or runs, the number that are done or failed. */
   readonly countEnded: () => number = this.one(
     "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND created_at >= (SELECT min(created_at) FROM runs WHERE status IN ('queued', 'running') AND archived_at IS NULL)",
   )
@@ -46,7 +46,7 @@ export class WaitingRuns extends Table {
   )
   readonly waiting: () => RunRow[] = this.all(`SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder}`)
   readonly running: () => RunRow[] = this.all("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
-  /** Runs of the queue that were interrupted when a program ended. */
+  /** Runs that the queue had started and that were interrupted when a program ended. */
   readonly cutOff: () => RunRow[] = this.all(
     "SELECT * FROM runs WHERE cut_off AND status = 'interrupted' AND archived_at IS NULL ORDER BY started_at, number",
   )
@@ -68,7 +68,7 @@ export class WaitingRuns extends Table {
     })
   }
 
-  /** Claims one given run, for a process that does not run the queue. From then on the run belongs to this machine. */
+  /** Claims a given run, for a process that does not run the queue. This machine becomes its executor. */
   claim(number: number, owner: string, device: string, now: number): RunRow {
     return this.#claim({ number, owner, device, now, fromQueue: false })
   }
@@ -77,13 +77,13 @@ export class WaitingRuns extends Table {
   move(number: number, before: number | null): void {
     immediately(this.db, () => {
       const order = this.#order().filter((other) => other !== number)
-      const at = before === null ? order.length : order.indexOf(before)
-      order.splice(at < 0 ? order.length : at, 0, number)
+      const index = before === null ? order.length : order.indexOf(before)
+      order.splice(index < 0 ? order.length : index, 0, number)
       this.#renumber(order)
     })
   }
 
-  /** Returns runs to their places in an earlier order, and puts other runs in front of all. */
+  /** Puts runs back into the queue: `numbers` at their places in an earlier `order`, and `inFront` before all others. */
   putBack(numbers: readonly number[], order: readonly number[], inFront: readonly number[] = []): void {
     for (const number of [...inFront, ...numbers]) this.#enqueue(0, number)
     const returned = new Set([...numbers, ...inFront])
@@ -96,7 +96,10 @@ export class WaitingRuns extends Table {
     this.#renumber([...inFront, ...merged])
   }
 
-  /** Marks runs and conversations of dead processes as interrupted. */
+  /**
+   * Ends the runs and conversations of dead processes. A run becomes cancelled or paused if that was requested, else interrupted. Returns
+   * the runs.
+   */
   interruptOrphans(deadOwners: readonly string[], now: number): RunRow[] {
     return immediately(this.db, () => {
       this.#forgetOwners(deadOwners)
@@ -110,14 +113,14 @@ export class WaitingRuns extends Table {
   }
 }
 
-/** Adds to the current order what only the earlier one has, each after the number that it followed there. */
+/** Inserts into the current order the numbers that only the earlier order has, each after its predecessor there. */
 function mergeOrders(present: readonly number[], earlier: readonly number[]): number[] {
   const merged = [...present]
   const known = new Set(present)
-  for (const [at, number] of earlier.entries()) {
+  for (const [index, number] of earlier.entries()) {
     if (known.has(number)) continue
-    const last = earlier[at - 1]
-    merged.splice(last === undefined ? 0 : merged.indexOf(last) + 1, 0, number)
+    const previous = earlier[index - 1]
+    merged.splice(previous === undefined ? 0 : merged.indexOf(previous) + 1, 0, number)
     known.add(number)
   }
   return merged

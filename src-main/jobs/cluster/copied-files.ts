@@ -21,8 +21,8 @@ const knownPlaces = z.record(z.string(), z.string())
 const unreadWeights = ['*.bin', '*.pt', '*.pth', '*.h5', '*.msgpack', '*.onnx', '*.ot', '.git', '.cache']
 
 /**
- * Opens a cluster folder behind ssh that this machine does not see. Models and texts are copied once, named by their content. Requests are copied
- * to the cluster, and what nodes write is copied to a folder beside the history, all with rsync over ssh.
+ * Opens a cluster folder behind ssh that this machine does not see. Models and texts are copied once, named by their content. Requests are
+ * copied to the cluster, and what nodes write is copied to a folder beside the history, all with rsync over ssh.
  */
 export function copiedFiles(history: History, { name, host, folder }: ClusterProfile, signal: AbortSignal): ClusterFiles {
   const mirror = join(dirname(history.folders.file), 'clusters', name)

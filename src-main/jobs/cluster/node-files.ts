@@ -5,8 +5,8 @@ import { EspalierError } from '#contract/errors.ts'
 const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0)
 
 /**
- * Reads at most `mostBytes` of a file that a node wrote. A negative `position` counts from the end. Returns nothing if the file is missing or
- * not a regular file.
+ * Reads at most `mostBytes` of a file that a node wrote. A negative `position` counts from the end. Returns nothing if the file is missing
+ * or not a regular file.
  */
 export function readNodeFile(file: string, position: number, mostBytes: number): Buffer {
   let handle: number

@@ -11,7 +11,7 @@ const managers = [
 ]
 
 /**
- * The command that installs the missing tools on this machine.
+ * Returns the command that installs the missing tools on this machine.
  * @param {{ pip: boolean, compiler: boolean }} missing
  * @returns {string}
  */
@@ -24,10 +24,10 @@ export function adviseInstall(missing) {
 }
 
 /**
- * The notice that ggml will be used. The factor was measured on one thread of one processor, with SmolLM2-135M.
+ * Returns the notice that ggml will be used. The factor was measured on one thread of one processor, with SmolLM2-135M.
  * @param {string} reason one sentence
  * @returns {string}
  */
 export function slowerNotice(reason) {
-  return [`No TensorFlow here: ${reason}`, 'Espalier computes with ggml, which takes about 3 times as long.'].join('\n')
+  return [`TensorFlow is not used: ${reason}`, 'Espalier computes with ggml, which takes about 3 times as long.'].join('\n')
 }

@@ -27,11 +27,11 @@ import { checkWheel, hashFile } from './wheels.mjs'
 /** Folder of the headers in a TensorFlow wheel. */
 const headersInWheel = join('tensorflow', 'include')
 
-/** A finished build that does not run here; retrying would not help. */
+/** A finished build does not run on this machine, so retrying would not help. */
 export class RuntimeDoesNotRun extends Error {}
 
 /**
- * Where a runtime is built. After setup was killed, finished parts are found here again.
+ * Returns the folder where a runtime is built. After setup was killed, the next setup finds the finished parts in it.
  * @param {'gpu' | 'cpu'} kind
  * @returns {string}
  */
@@ -40,7 +40,7 @@ export function workFolder(kind) {
 }
 
 /**
- * Builds a runtime in the cache folder. Reuses finished parts of a killed attempt; the folder is renamed when complete.
+ * Builds a runtime in the cache folder. Reuses finished parts of a killed attempt. The folder is renamed when it is complete.
  * @param {import('./runtime-plan.mjs').Build} build
  * @param {Toolbox} tools
  * @returns {Promise<string>} the folder
@@ -159,7 +159,7 @@ async function unpackLibraries(wheel, files, work, { pip, strip }) {
 }
 
 /**
- * An empty folder for unpacking. Files are renamed from it when complete.
+ * Makes an empty folder for unpacking. Files are moved out of it when they are complete.
  * @param {string} work
  */
 function emptyFolder(work) {
@@ -216,7 +216,7 @@ export async function tryRuntime(node, folder) {
     const { wrong, usesGpu } = await runProbe(node, [join(folder, addonName)])
     if (wrong) {
       rmSync(folder, { recursive: true, force: true })
-      throw new RuntimeDoesNotRun(`TensorFlow does not run here: ${wrong}`)
+      throw new RuntimeDoesNotRun(`it does not run on this machine: ${wrong}`)
     }
     report(usesGpu ? 'correct, on the GPU' : 'correct, on the CPU')
   })

@@ -16,12 +16,12 @@ export function findCompiler() {
 export const bindingPackage = join(root, 'node_modules', '@tensorflow', 'tfjs-node-gpu')
 
 /**
- * The folder with `node_api.h`: in the npm package of Node 24, or beside the user's own Node.
+ * Returns the folder with `node_api.h`: in the npm package of Node 24, or beside the Node that runs setup.
  * @returns {string | undefined}
  */
 function findNodeHeaders() {
-  const places = [packagedNode(), process.execPath].map((node) => join(dirname(node), '..', 'include', 'node'))
-  return places.find((folder) => existsSync(join(folder, 'node_api.h')))
+  const folders = [packagedNode(), process.execPath].map((node) => join(dirname(node), '..', 'include', 'node'))
+  return folders.find((folder) => existsSync(join(folder, 'node_api.h')))
 }
 
 /**
@@ -33,8 +33,8 @@ function findNodeHeaders() {
 export async function compileAddon(compiler, { folder, headers, libraries }) {
   const source = join(bindingPackage, 'binding')
   const nodeHeaders = findNodeHeaders()
-  if (!nodeHeaders) throw new Error('The headers of Node (node_api.h) were not found beside it.')
-  const includes = [nodeHeaders, headers, source].flatMap((place) => ['-I', place])
+  if (!nodeHeaders) throw new Error('The headers of Node (node_api.h) were not found beside Node.')
+  const includes = [nodeHeaders, headers, source].flatMap((folder) => ['-I', folder])
   const sources = ['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(source, name))
   const flags = ['-O2', '-w', '-DNAPI_VERSION=8', ...includes, ...sources, ...libraries]
   await compile(compiler, flags, join(folder, addonName), 'the TensorFlow binding')
@@ -57,7 +57,7 @@ export async function compileFused(compiler, folder) {
 }
 
 /**
- * Builds a library that finds TensorFlow's in `lib/` beside it. It is renamed when complete.
+ * Builds a library that finds TensorFlow's libraries in `lib/` beside it. The file is renamed when it is complete.
  * @param {string} compiler
  * @param {string[]} flags
  * @param {string} target
@@ -75,5 +75,5 @@ async function compile(compiler, flags, target, title) {
 /** @param {string} output */
 function firstError(output) {
   const lines = output.split('\n').filter((line) => line.trim())
-  return (lines.find((line) => /error/i.test(line)) ?? lines.at(-1) ?? 'it said nothing').trim()
+  return (lines.find((line) => /error/i.test(line)) ?? lines.at(-1) ?? 'it printed nothing').trim()
 }

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runtimesFolder } from '../../runtime/places.mjs'
 
-/** A failed download is not retried at every start, only after this many hours. */
+/** A failure is not retried at every start, but only after this many hours. */
 const forgetAfterHours = 20
 
 const path = () => join(runtimesFolder(), 'failures.json')

@@ -12,8 +12,8 @@ import { recentFailure, rememberFailure } from './failures.mjs'
 const what = () => fusedName()
 
 /**
- * Compiles the engine's fused operations for this processor, beside the runtime. Never fails: without them, the runtime's own operations do
- * the same more slowly, and a message says so.
+ * Compiles the engine's fused operations for this processor into the runtime's folder. Never fails: without them, the runtime's own
+ * operations do the same more slowly, and a message says so.
  * @param {string} node the Node 24 that will load them
  * @returns {Promise<void>}
  */
@@ -46,9 +46,9 @@ function provide(compiler, node, folder) {
   return showStep('Compiling fused operations for this processor', async () => {
     const path = await compileFused(compiler, folder)
     const { wrong } = await runProbe(node, [join(folder, addonName), path])
-    if (!wrong) return writeDown(folder, path)
+    if (!wrong) return recordHash(folder, path)
     rmSync(path, { force: true })
-    throw new Error(`they do not run here: ${wrong}`)
+    throw new Error(`they do not run on this machine: ${wrong}`)
   })
 }
 
@@ -57,11 +57,11 @@ function provide(compiler, node, folder) {
  * @param {string} folder
  * @param {string} path
  */
-function writeDown(folder, path) {
+function recordHash(folder, path) {
   closeToOthers(folder)
-  const place = join(folder, descriptionName)
-  const description = JSON.parse(readFileSync(place, 'utf8'))
+  const descriptionPath = join(folder, descriptionName)
+  const description = JSON.parse(readFileSync(descriptionPath, 'utf8'))
   const addons = { ...description.addons, [fusedName()]: hashOf(path) }
-  writeFileSync(`${place}.part`, `${JSON.stringify({ ...description, addons }, null, 2)}\n`)
-  renameSync(`${place}.part`, place)
+  writeFileSync(`${descriptionPath}.part`, `${JSON.stringify({ ...description, addons }, null, 2)}\n`)
+  renameSync(`${descriptionPath}.part`, descriptionPath)
 }

@@ -1,6 +1,6 @@
 import { argv, stdout } from 'node:process'
 
-// Runs in its own process: a library that this processor or driver cannot run crashes it, not setup.
+// Runs in its own process, because a library that this processor or driver cannot run would crash setup.
 const addon = { exports: /** @type {any} */ ({}) }
 process.dlopen(addon, argv[2] ?? '')
 const tensorflow = addon.exports

@@ -9,7 +9,7 @@ import { requirementOf } from './wheels.mjs'
  * @typedef {{ command: string, args: string[] }} Pip
  */
 
-/** A failed pip download. Files it completed before are kept. */
+/** A failed pip download. Files that pip completed before are kept. */
 export class DownloadFailed extends Error {}
 
 /**
@@ -24,7 +24,7 @@ export async function findPip() {
   return undefined
 }
 
-/** Only libraries and headers are extracted, so the wheels' Python version need not be installed. pip rejects any other hash. */
+/** Only libraries and headers are extracted, so Python 3.11, which the wheels are for, need not be installed. pip checks the hashes. */
 const downloadArguments = [
   ['download', '--no-deps', '--no-cache-dir', '--no-input', '--disable-pip-version-check', '--progress-bar', 'off'],
   ['--only-binary', ':all:', '--implementation', 'cp', '--python-version', '3.11', '--require-hashes'],
@@ -63,6 +63,7 @@ export async function downloadWheels(pip, wheels, folder, { temporary, onBytes }
 }
 
 /**
+ * Returns the bytes of the downloads that pip announces.
  * @param {string} text pip's output, for instance `Downloading tensorflow_cpu-….whl (273.8 MB)`
  * @returns {number}
  */
@@ -77,7 +78,7 @@ export function announcedBytes(text) {
 /** @param {string} output */
 function lastError(output) {
   const lines = output.split('\n').filter((line) => line.trim())
-  return (lines.findLast((line) => /^ERROR/.test(line)) ?? lines.at(-1) ?? 'it said nothing').replace(/^ERROR: */, '').trim()
+  return (lines.findLast((line) => /^ERROR/.test(line)) ?? lines.at(-1) ?? 'it printed nothing').replace(/^ERROR: */, '').trim()
 }
 
 /**

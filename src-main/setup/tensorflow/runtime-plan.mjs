@@ -6,7 +6,7 @@ import { pinnedWheels, tensorflowVersion } from './wheels.mjs'
  */
 
 /**
- * One way to get a runtime: the wheels to download (the GPU build includes NVIDIA's). `bytes` is the disk space needed meanwhile.
+ * One way to get a runtime: the wheels to download (the GPU build includes NVIDIA's). `bytes` is the disk space needed during the build.
  * @typedef {{ kind: 'gpu' | 'cpu', wheels: import('./wheels.mjs').Wheels, bytes: number }} Build
  */
 
@@ -14,7 +14,7 @@ const cpuBytes = 2.2e9
 const gpuBytes = 12e9
 
 /**
- * The builds to try, best first; none, with the reason, if this machine cannot build.
+ * Returns the builds to try, best first; or none and the reason if this machine cannot build a runtime.
  * @param {Machine} machine
  * @param {typeof pinnedWheels} [pinned]
  * @returns {{ builds: Build[], missing?: { pip: boolean, compiler: boolean }, reason?: string }}

@@ -39,7 +39,7 @@ async function isInPlace() {
   const runtime = findRuntime()
   if (!runtime) return false
   const stranger = findStranger(runtime.folder)
-  if (stranger) throw new Error(`the one in ${runtime.folder} is not used: ${stranger}`)
+  if (stranger) throw new Error(`the files in ${runtime.folder} are not trusted: ${stranger}`)
   if (findDamage(runtime.folder)) return false
   return runtime.kind === 'gpu' || recentFailure('gpu') !== undefined || !(await wantsGpu())
 }
@@ -57,7 +57,7 @@ export function findDamage(folder) {
   const description = readDescription(folder)
   if (!description) return 'its description cannot be read'
   const installed = bindingVersion()
-  if (description.binding !== installed) return `its binding is of version ${description.binding}, ${installed} is installed`
+  if (description.binding !== installed) return `its binding has version ${description.binding}, but ${installed} is installed`
   for (const { path, size } of description.files) {
     const found = statSync(join(folder, path), { throwIfNoEntry: false })?.size
     if (found !== size) return `${path} has ${found ?? 0} bytes instead of ${size}`
@@ -100,7 +100,7 @@ function giveUpGpu(reason) {
   rmSync(workFolder('gpu'), { recursive: true, force: true })
 }
 
-/** Removes runtimes whose files changed, and useless folders left by a killed setup. */
+/** Removes a runtime whose files changed, and useless folders that a killed setup left. */
 function discardDamaged() {
   for (const name of existsSync(runtimesFolder()) ? readdirSync(runtimesFolder()) : []) {
     if (name.startsWith('.old-')) rmSync(join(runtimesFolder(), name), { recursive: true, force: true })

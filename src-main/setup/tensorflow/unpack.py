@@ -1,7 +1,7 @@
-"""Lists the files of a zip archive whose names match a pattern, or takes them out.
+"""Lists the files of a zip archive whose names match a pattern, or extracts them.
 
 unpack.py ARCHIVE PATTERN          prints [[name, bytes], ...] as JSON
-unpack.py ARCHIVE PATTERN FOLDER   writes them below FOLDER and prints a dot for each block of at most 1 MiB
+unpack.py ARCHIVE PATTERN FOLDER   writes them into FOLDER and prints a dot for each block of at most 1 MiB
 """
 
 import json

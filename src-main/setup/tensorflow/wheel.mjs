@@ -13,7 +13,7 @@ const script = fileURLToPath(new URL('./unpack.py', import.meta.url))
 const blockBytes = 2 ** 20
 
 /**
- * The files of a wheel whose names match.
+ * Returns the files of a wheel whose names match.
  * @param {string} python
  * @param {string} path
  * @param {RegExp} pattern

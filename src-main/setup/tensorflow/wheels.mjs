@@ -50,7 +50,7 @@ export const pinnedWheels = {
 }
 
 /**
- * The requirement that makes pip download a wheel.
+ * Returns the requirement that makes pip download a wheel.
  * @param {string} file for instance `tensorflow_cpu-2.21.0-cp311-cp311-manylinux_2_27_x86_64.whl`
  * @returns {string} for instance `tensorflow-cpu==2.21.0`
  */
@@ -60,7 +60,7 @@ export function requirementOf(file) {
 }
 
 /**
- * Throws, and deletes the file, unless it is the pinned wheel, whether new or already there.
+ * Checks a wheel, whether it was just downloaded or is from an earlier attempt. If it is not the pinned one, deletes it and throws.
  * @param {string} path
  * @param {Wheels} wheels
  * @returns {Promise<void>}

@@ -97,7 +97,7 @@ test('a build that does not work here leaves no runtime', async () => {
   writeFileSync(tools.node, '#!/bin/sh\necho "Error: undefined symbol: TF_NewStatus" >&2\nexit 1\n')
   const { code, output } = await build(cache, tools)
   expect(code).toBe(1)
-  expect(output).toContain('TensorFlow does not run here: Error: undefined symbol: TF_NewStatus')
+  expect(output).toContain('it does not run on this machine: Error: undefined symbol: TF_NewStatus')
   expect(readdirSync(runtimes)).toEqual([])
 })
 
@@ -117,7 +117,7 @@ test('a library cut short, or one of another binding, is noticed', async () => {
   expect(findDamage(folder)).toBe('lib/libtensorflow_cc.so.2 has 100 bytes instead of 40000')
   const description = join(folder, 'runtime.json')
   writeFileSync(description, readFileSync(description, 'utf8').replace(/"binding": "[^"]+"/, '"binding": "1.0.0"'))
-  expect(findDamage(folder)).toContain('its binding is of version 1.0.0')
+  expect(findDamage(folder)).toContain('its binding has version 1.0.0')
   writeFileSync(description, '{}')
   expect(findDamage(folder)).toBe('its description cannot be read')
 })
