@@ -58,7 +58,9 @@ test('fused operations that do not work here are deleted, and not built again at
   )
   const { status, stderr } = ensure(cache, path, tools.node)
   expect(status).toBe(0)
-  expect(stderr).toContain('The fused operations could not be compiled: they do not run on this machine: Error: Known neurons came out as 1.')
+  expect(stderr).toContain(
+    'The fused operations could not be compiled: they do not run on this machine: Error: Known neurons came out as 1.',
+  )
   expect(readdirSync(dirname(findAddon(cache))).filter((name) => name.startsWith('fused'))).toEqual([])
   expect(ensure(cache, path, tools.node).stderr).toBe('')
 })

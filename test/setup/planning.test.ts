@@ -78,15 +78,15 @@ describe('windows', () => {
   })
 
   test('root gets one only with a flag, and the message says what that costs', () => {
-    expect(refuseWindow(['--port', '1'], root)).toMatch(/^Root gets no window.* npm start -- --no-sandbox\. That gives up the sandbox/)
+    expect(refuseWindow(['--port', '1'], root)).toMatch(/^Root gets no window.* npm start -- --no-sandbox\. That removes the sandbox/)
     expect(refuseWindow(['--no-sandbox'], root)).toBeUndefined()
     expect(refuseWindow(['--no-sandbox'], { ...root, env: {} })).toBe('This machine has no display')
   })
 
   const noWindow = 'Electron could not open a window.'
   test.runIf(process.platform === 'linux').each([
-    ['no sandbox', [], 'kill -TRAP $$', undefined, `${noWindow} To open one all the same: npm start -- --no-sandbox`],
-    ['an abort', [], 'kill -ABRT $$', undefined, `${noWindow} To open one all the same: npm start -- --no-sandbox`],
+    ['no sandbox', [], 'kill -TRAP $$', undefined, `${noWindow} To open one anyway: npm start -- --no-sandbox`],
+    ['an abort', [], 'kill -ABRT $$', undefined, `${noWindow} To open one anyway: npm start -- --no-sandbox`],
     ['an abort without a sandbox', ['--no-sandbox'], 'kill -TRAP $$', undefined, `${noWindow} The workbench is served`],
     ['a missing library', [], 'exit 127', undefined, `${noWindow} The workbench is served`],
     ['an interrupt', [], 'kill -INT $$', 130, ''],
