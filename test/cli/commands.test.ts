@@ -212,7 +212,7 @@ test('models list and remove; an unclear name is asked about', async () => {
 test.each([
   [['frobnicate'], 'Unknown subcommand "frobnicate"'],
   [['list', '--nothing'], '--nothing'],
-  [['list', '--limit', 'many'], '--limit many'],
+  [['list', '--limit', 'many'], '--limit is "many"'],
   [['show'], 'missing'],
   [['show', 'run-1', 'run-2'], 'Unexpected argument'],
   [['export', 'run-1', '--format', 'pdf'], 'json, csv, markdown, latex'],

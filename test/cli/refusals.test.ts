@@ -78,7 +78,7 @@ describe('wrong usage', () => {
     ['a sparsity above 1', ['--model=sample', '--pruning_method=2ssp', '--sparsity=1.5'], /--sparsity is "1.5".*from 0 to 1/],
     ['blocks that are no number', ['--model=sample', '--pruning_method=2ssp', '--num_prune=two'], /--num_prune is "two"/],
     ['alpha without 2ssp', ['--model=sample', '--pruning_method=shortgpt', '--num_prune=2', '--alpha=2'], /--alpha belongs to 2ssp/],
-    ['a format without a folder', ['--model=sample', '--dense', '--format=stock'], /--format says how --save writes/],
+    ['a format without a folder', ['--model=sample', '--dense', '--format=stock'], /--format is the format that --save writes/],
     [
       'an unknown format',
       ['--model=sample', '--pruning_method=2ssp', '--sparsity=0.5', '--save=x', '--format=onnx'],
