@@ -219,7 +219,7 @@ async function measureWritten(
   return { ...judgeAnswers(name, questions, texts), notes }
 }
 
-const taskStep: StepKind = { version: 1 }
+const taskStep: StepKind = { version: 2 }
 
 async function measureTasks({ tasks: names, chat, ...source }: Of<'tasks'>, context: MeasureContext): Promise<Measured> {
   let opened: ReturnType<typeof likelihoodOf> | undefined

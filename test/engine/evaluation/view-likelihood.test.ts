@@ -3,7 +3,9 @@ import { expect, test } from 'vitest'
 import { logProbabilities } from '#engine/evaluation/generation/probabilities.ts'
 import { scoreContinuations } from '#engine/evaluation/tasks/score.ts'
 import { likelihoodOf } from '#engine/evaluation/view-likelihood.ts'
+import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
+import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { logitsOf } from '../model/logits.ts'
 import { openReference } from '../pruning/running.ts'
 
@@ -40,4 +42,21 @@ test('continuations score what whole passes over prefix and continuation give, a
   for (const [index, row] of scores.entries()) {
     for (const [place, score] of row.entries()) expect(score).toBeCloseTo(expected[index]?.[place] ?? Number.NaN, 4)
   }
+})
+
+test('a model with DeltaNets gives a request the same score, whatever was scored before', async () => {
+  const model = await openModel(await referenceModel('qwen3_5'))
+  const view = denseView(model)
+  const [window = new Int32Array(), other = new Int32Array()] = await referenceWindows('calibration')
+  const requests = [
+    { prefix: window.slice(0, 9), continuations: [window.slice(9, 14)] },
+    { prefix: other.slice(0, 20), continuations: [other.slice(20, 22)] },
+  ]
+  const likelihood = likelihoodOf(view)
+  const first = await likelihood.logProbabilities(requests, signal)
+  const before = memory().numTensors
+  expect(await likelihood.logProbabilities(requests, signal)).toEqual(first)
+  expect(memory().numTensors, 'nothing is remembered').toBe(before)
+  likelihood.dispose()
+  await model.close()
 })

@@ -15,6 +15,9 @@ interface Shared {
   sessions: number
 }
 
+/** What DeltaNets remember of sequences, by block. */
+type Memories = Map<number, DeltaMemory>
+
 /** A sequence: the slots of its positions, and the cache that they belong to. */
 export interface HeldSequence {
   readonly cache: KeyValueSlots
@@ -38,7 +41,7 @@ export class DecodingSession {
   #sequences: number[][] = []
   /** The positions of each sequence that were read completely. A cancelled feed leaves slots without keys and values behind. */
   #read = 0
-  readonly #memories = new Map<number, DeltaMemory>()
+  readonly #memories: Memories = new Map()
 
   /** `products` defaults to the model's products for answers. */
   constructor(view: ModelView, { products = view.model.products.answers, shared }: { products?: Products; shared?: Shared } = {}) {
@@ -93,14 +96,16 @@ export class DecodingSession {
   async hiddenOfBranches(lines: readonly Branch[], signal?: AbortSignal): Promise<Tensor2D> {
     const { cache } = this.#shared
     const placed: PlacedSequence[] = []
+    const memories: Memories = new Map()
     for (const { from, after, ids } of lines) {
       const before = cache.share((placed[from]?.slots ?? []).slice(0, after))
       placed.push({ slots: [...before, ...cache.take(ids.length)], tokens: ids.length, ...(after > 0 ? { from } : {}) })
     }
     try {
-      return await this.#hiddenOf(placed, joined(lines.map(({ ids }) => ids)), signal, (x) => x)
+      return await this.#hiddenOf(placed, joined(lines.map(({ ids }) => ids)), signal, (x) => x, memories)
     } finally {
       for (const { slots } of placed) cache.giveBack(slots)
+      clearMemories(memories)
     }
   }
 
@@ -147,17 +152,18 @@ export class DecodingSession {
     ids: Int32Array,
     signal: AbortSignal | undefined,
     choose: (x: Tensor2D) => Tensor2D,
+    memories = this.#memories,
   ): Promise<Tensor2D> {
-    const x = this.#isFew(ids.length) ? await decodeRows([this.#job(placed, ids, signal)]) : await this.#walk(placed, ids, signal)
+    const x = this.#isFew(ids.length) ? await decodeRows([this.#job(placed, ids, signal)]) : await this.#walk(placed, ids, signal, memories)
     const hidden = tidy(() => finalHidden(this.#view, choose(x)))
     x.dispose()
     await breathe()
     return hidden
   }
 
-  async #walk(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined): Promise<Tensor2D> {
+  async #walk(placed: readonly PlacedSequence[], ids: Int32Array, signal: AbortSignal | undefined, memories: Memories): Promise<Tensor2D> {
     const { walk, cache } = this.#shared
-    const past = new Past(placed, cache, this.#memories)
+    const past = new Past(placed, cache, memories)
     try {
       const stream = await walk.embed(ids, 1)
       for (const part of this.#view.parts) {
@@ -191,7 +197,7 @@ export class DecodingSession {
     return session
   }
 
-  #memoriesOf(sequences: readonly number[]): Map<number, DeltaMemory> {
+  #memoriesOf(sequences: readonly number[]): Memories {
     const take = (tensor: Tensor3D): Tensor3D => {
       const each = tensor.shape[0] / this.#sequences.length
       const rows = sequences.flatMap((sequence) => Array.from({ length: each }, (_, row) => sequence * each + row))
@@ -203,8 +209,7 @@ export class DecodingSession {
   #giveBack(): void {
     for (const slots of this.#sequences) this.#shared.cache.giveBack(slots)
     this.#sequences = []
-    for (const memory of this.#memories.values()) dispose({ ...memory })
-    this.#memories.clear()
+    clearMemories(this.#memories)
   }
 
   dispose(): void {
@@ -214,6 +219,11 @@ export class DecodingSession {
     this.#shared.walk.dispose()
     this.#shared.cache.dispose()
   }
+}
+
+function clearMemories(memories: Memories): void {
+  for (const memory of memories.values()) dispose({ ...memory })
+  memories.clear()
 }
 
 function joined(arrays: readonly Int32Array[]): Int32Array {
