@@ -166,7 +166,10 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
     ...(plan.slice && tensors ? [sliceParts(model, plan.slice, tensors)] : []),
   ]
   const vocabulary = tensors && vocabularyWith(model, plan, tensors)
-  const onlyGathers = !plan.slice && !plan.finalNorm && plan.blocks.every(({ replaced }) => !replaced)
+  const onlyGathers =
+    !plan.slice &&
+    !plan.finalNorm &&
+    plan.blocks.every(({ replaced, mlp }) => !replaced && (mlp === 'removed' || !(mlp.inputs || mlp.outputs)))
   const kept = onlyGathers ? (part: Part) => keptOf(plan, part) : undefined
   return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
 }

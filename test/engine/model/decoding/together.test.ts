@@ -23,11 +23,19 @@ function planOf(model: Model, step: number, parts: readonly number[]): Plan {
   return { ...plan, blocks }
 }
 
+/** Cuts every third hidden channel that MLPs read and write. */
+function channelPlan({ spec }: Model): Plan {
+  const left = Array.from({ length: spec.hidden }, (_, channel) => channel).filter((channel) => channel % 3 !== 1)
+  const plan = densePlan(spec)
+  return { ...plan, blocks: plan.blocks.map((block) => ({ ...block, mlp: { kept: 'all' as const, inputs: left, outputs: left } })) }
+}
+
 const prompts = [
   [1, 40, 7, 26],
   [1, 12],
   [1, 40, 7, 99, 3, 5, 8],
   [1, 6, 6, 6],
+  [1, 8, 15],
 ].map((ids) => Int32Array.from(ids))
 const next = [3, 9, 27, 81, 12]
 
@@ -50,7 +58,7 @@ async function decodeAll(views: readonly ModelView[], together: boolean): Promis
 // Sequential and parallel residuals, whose MLPs read different inputs; plans that share weights, have their own, and lack parts.
 test.each(['stories260k', 'phi-tiny'] as const)('columns side by side answer what each answers alone: %s', async (name) => {
   const model = await openModel(await referenceModel(name))
-  const plans = [planOf(model, 3, [2]), planOf(model, 2, [1, 4]), planOf(model, 5, [])]
+  const plans = [planOf(model, 3, [2]), planOf(model, 2, [1, 4]), planOf(model, 5, []), channelPlan(model)]
   const views = [denseView(model), ...plans.map((plan) => viewWithPlan(model, plan))]
   const alone = await decodeAll(views, false)
   const before = memory().numTensors
