@@ -49,7 +49,7 @@ describe.skipIf(!own)('ggml', () => {
   test('of another content is refused, and setup continues', async () => {
     await ensureGgml({ [system]: { name: own?.name ?? '', integrity: `sha512-${'A'.repeat(86)}==` } })
     expect(said).toMatch(/could not be installed: npm could not install @node-llama-cpp\/.*EINTEGRITY/s)
-    expect(said).toMatch(/there are no quantised GGUF types, and nothing computes where TensorFlow is missing/)
+    expect(said).toMatch(/there are no quantised GGUF types, and Espalier cannot compute if TensorFlow is missing/)
     expect(existsSync(ggmlFolder())).toBe(false)
   })
 })

@@ -132,7 +132,9 @@ test('what a file of llama.cpp cannot hold is refused with what to choose instea
   expect(() => layOutGguf({ model: quantised, plan: narrow }, 'SOURCE')).toThrow(/neurons were cut.*gateCorrection=fitted.*MXFP4/)
   const [first, ...others] = keeping(quantised, [0, 1]).blocks
   const uneven = { blocks: [first, ...others.map((block) => ({ ...block, mlp: { kept: 'all', experts: [0, 1, 2] } }))] } as Plan
-  expect(() => layOutGguf({ model: quantised, plan: uneven }, 'F16')).toThrow(/Blocks have 2, 3 experts.* Choose exact\./)
+  expect(() => layOutGguf({ model: quantised, plan: uneven }, 'F16')).toThrow(
+    /Blocks have different numbers of experts \(2, 3\).* Choose exact\./,
+  )
   const refused = async (name: MixtureModel, plan: (model: Model) => Plan, type: GgufType) => {
     const model = await openModel(await referenceModel(name))
     try {
