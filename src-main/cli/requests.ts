@@ -25,7 +25,7 @@ const referenceLength = 2048
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
 /**
- * Returns the amounts that `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` set for a model of `count` blocks. -1 stands for every
+ * Returns the amounts that `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` set for a model of `count` blocks. -1 means every
  * number of blocks from 1 to `count` - 2, and -2 for 25, 37.5 and 50 %.
  */
 function amountsOf(

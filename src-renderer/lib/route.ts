@@ -4,7 +4,7 @@ interface Route {
   query: Record<string, string>
 }
 
-/** Parses `#/runs/abc?search=x`. An empty path stands for the first screen. */
+/** Parses `#/runs/abc?search=x`. An empty path means the first screen. */
 export function parseHash(hash: string): Route {
   const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?', 2)
   return {

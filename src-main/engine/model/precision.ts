@@ -27,7 +27,7 @@ const allIn = (products: Products): ProductsFor => ({
   answers: products,
 })
 
-/** Which products a precision stands for on a machine with matrix units. */
+/** Which products a precision means on a machine with matrix units. */
 export function productsOnUnits(precision: Precision): ProductsFor {
   if (precision === 'bfloat16') return allIn('bfloat16')
   const exact: ProductsFor = { ...allIn('thirds'), answers: 'float32' }
@@ -35,7 +35,7 @@ export function productsOnUnits(precision: Precision): ProductsFor {
 }
 
 /**
- * Which products a precision stands for on this machine. Only with matrix units (AMX) are three products of 16-bit operands faster than one
+ * Which products a precision means on this machine. Only with matrix units (AMX) are three products of 16-bit operands faster than one
  * in float32.
  */
 export function productsFor(precision: Precision): ProductsFor {

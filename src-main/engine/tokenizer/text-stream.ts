@@ -28,7 +28,7 @@ export class TextStream {
   push(id: number): string {
     this.#waiting.push(id)
     const text = this.#decode([...this.#shown, ...this.#waiting])
-    // A � at the end stands for a character whose last bytes are still missing.
+    // A � at the end takes the place of a character whose last bytes are still missing.
     const certain = text.replace(/\uFFFD+$/, '')
     const fresh = certain.slice(this.#given)
     if (certain === text) this.#forget()

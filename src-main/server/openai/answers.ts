@@ -13,7 +13,7 @@ export function usageOf(answers: readonly Answer[], choices: number) {
   return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
 }
 
-/** The log-probability that stands for minus infinity, which JSON does not have. */
+/** The log-probability that means minus infinity, which JSON does not have. */
 const lowest = -9999
 
 const logarithm = ({ probability }: { probability: number }): number => (probability > 0 ? Math.log(probability) : lowest)

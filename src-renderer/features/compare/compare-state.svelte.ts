@@ -70,7 +70,7 @@ export class CompareState {
     else keepLast('compare', {})
   }
 
-  /** Loads the runs that the address names. An experiment stands for all its finished runs, except inspections. */
+  /** Loads the runs that the address names. An experiment means all its finished runs, except inspections. */
   async load(): Promise<void> {
     this.#recall()
     const { experiment, runs = '', baseline = '' } = router.query

@@ -3,10 +3,10 @@ import { outside } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
 
 /**
- * Up to this many columns, this process computes products in float64. Above it, float32 products of few rows in the runtime are exact
- * enough and far faster.
+ * Up to this many columns, sums of products are computed in float64. Above it that is many times slower, so products of a few rows are
+ * computed in float32 and then added to the sums. They are as exact as the activations, which are float32 themselves.
  */
-const doubleUpTo = 256
+export const doubleUpTo = 256
 /** Rows of a product in the runtime. */
 const rowsPerProduct = 256
 

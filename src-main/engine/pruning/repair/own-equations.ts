@@ -1,10 +1,10 @@
 import { type Tensor2D, tensor2d, transpose } from '@tensorflow/tfjs-core'
 import { at, outside } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/read.ts'
-import { addEntries, addProducts } from '../components/covariance.ts'
+import { addEntries, addProducts, doubleUpTo } from '../components/covariance.ts'
 import { factorise, solveRows, subtractProduct, whole } from './double-matrices.ts'
 import type { NormalEquations } from './normal-equations.ts'
-import { doubleUpTo, rowsPerProduct } from './runtime-equations.ts'
+import { rowsPerProduct } from './runtime-equations.ts'
 
 interface Sums {
   readonly inner: number

@@ -1,5 +1,6 @@
 import { matMul, scalar, slice, type Tensor, type Tensor2D, type Tensor3D, tensor2d, tidy, transpose, unstack } from '@tensorflow/tfjs-core'
 import type { Handle, RawOperations } from '#engine/backend/raw-operations.ts'
+import { doubleUpTo } from '../components/covariance.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
 /** Sums held by the runtime in float64. */
@@ -11,11 +12,6 @@ interface Sums {
   readonly square: Handle
 }
 
-/**
- * Up to this many columns, products are computed in float64. Above it that is many times slower, so products of a few rows are computed in
- * float32 and then added to the sums. They are as exact as the activations, which are float32 themselves.
- */
-export const doubleUpTo = 256
 /** Rows of a product in float32. */
 export const rowsPerProduct = 2048
 

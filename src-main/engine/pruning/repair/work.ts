@@ -1,9 +1,9 @@
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import { doubleUpTo } from '../components/covariance.ts'
 import type { MethodPhase } from '../method.ts'
 import { stackPasses, watched } from '../search/passes.ts'
 import { sideBySide } from './choose-ridge.ts'
-import { doubleUpTo } from './runtime-equations.ts'
 
 /**
  * Cost of a summing operation relative to one of a covariance. In `double`, rows are first widened to float64. In `float32`, which is used
