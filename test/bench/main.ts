@@ -3,6 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { hermeticEnvironment } from '../../src-main/jobs/compute/environment.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { makeModel, makeWindows, smolShape } from '../fixtures/bench-model.ts'
 import { compareMethod, type MethodReport } from './against/compare.ts'
@@ -169,10 +170,11 @@ interface OpenSide {
 async function openOurs(opening: object, threads: number): Promise<Map<string, OpenSide>> {
   const sides = new Map<string, OpenSide>()
   for (const precision of new Set(compared.map(([own]) => own))) {
-    const ours = new Side(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'against/ours.ts')], {
-      ...process.env,
-      TF_NUM_INTRAOP_THREADS: String(threads),
-    })
+    const ours = new Side(
+      process.execPath,
+      ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'against/ours.ts')],
+      hermeticEnvironment(process.env, { TF_NUM_INTRAOP_THREADS: String(threads) }),
+    )
     const { weightBytes } = await ours.ask({ ...opening, precision })
     sides.set(precision, { ours, weightBytes: weightBytes as number })
   }

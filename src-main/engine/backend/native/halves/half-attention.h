@@ -24,6 +24,8 @@ struct HalfAttention {
   static constexpr int parts = Split ? 2 : 1, keysAtOnce = 128, rowsAtOnce = 128;
   // The reference of exponentials moves only when a score exceeds it by more than this.
   static constexpr float slack = 20;
+  // The truth table of `a | b | c`.
+  static constexpr int anyOfThree = 0xfe;
 
   const Attention& call;
   Units units;
@@ -38,12 +40,26 @@ struct HalfAttention {
 
   int64_t halves() const { return static_cast<int64_t>(size) * positions; }
 
+  // The same as `Attention::rotate`, sixteen numbers at a time.
+  void rotate(const float* from, int token, float* to) const {
+    const int half = call.rotated / 2;
+    const float *cosine = call.cosine + static_cast<size_t>(token) * half, *sine = call.sine + static_cast<size_t>(token) * half;
+    for (int i = 0; i < half; i += tileSide) {
+      const int width = half - i;
+      const __m512 first = loadSome(from + i, width), second = loadSome(from + half + i, width);
+      const __m512 c = loadSome(cosine + i, width), s = loadSome(sine + i, width);
+      storeSome(to + i, _mm512_fmsub_ps(first, c, _mm512_mul_ps(second, s)), width);
+      storeSome(to + half + i, _mm512_fmadd_ps(second, c, _mm512_mul_ps(first, s)), width);
+    }
+    std::copy(from + call.rotated, from + call.headSize, to + call.rotated);
+  }
+
   void packKeys(int pair, int first, Half* keys, Half* values) const {
     const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads, count = std::min(tileDepth, call.tokens - first);
     float *key = scratch<1>(static_cast<size_t>(2 * tileDepth) * size), *value = key + tileDepth * size;
     std::fill(key, key + 2 * tileDepth * size, 0.0f);
     for (int i = 0; i < count; i++) {
-      call.rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, key + i * size, 1);
+      rotate(call.vectorOf(sample, first + i, call.heads + group), first + i, key + i * size);
       const float* from = call.vectorOf(sample, first + i, call.heads + call.keyValueHeads + group);
       std::copy(from, from + call.headSize, value + i * size);
     }
@@ -75,20 +91,43 @@ struct HalfAttention {
         for (int part = 0; part < parts; part++) _mm512_storeu_si512(to + part * below + i / tileDepth * tileSize, _mm512_setzero_si512());
       return;
     }
-    std::fill(scores, scores + low, hidden);
-    std::fill(scores + high, scores + seen, hidden);
-    __m512 most = _mm512_load_ps(scores);
-    for (int i = tileSide; i < seen; i += tileSide) most = _mm512_max_ps(most, _mm512_load_ps(scores + i));
-    const float largest = _mm512_reduce_max_ps(most);
-    if (largest > state.reference + slack) moveReference(state, largest, mixed);
-    const __m512 shift = _mm512_set1_ps(state.reference * binaryLog);
-    for (int i = 0; i < seen; i += tileDepth) {
-      const __m512 a = exponentAbove<!Split>(_mm512_load_ps(scores + i), shift);
-      const __m512 b = exponentAbove<!Split>(_mm512_load_ps(scores + i + tileSide), shift);
-      state.total = _mm512_add_ps(state.total, _mm512_add_ps(a, b));
-      storeHalves(to + i / tileDepth * tileSize, a, b, false);
-      if (Split) storeHalves(to + below + i / tileDepth * tileSize, a, b, true);
+    if (low > 0) std::fill(scores, scores + low, hidden);
+    if (high < seen) std::fill(scores + high, scores + seen, hidden);
+    switch (seen / tileDepth) {
+      case 1: return takeScores<1>(state, scores, to, mixed);
+      case 2: return takeScores<2>(state, scores, to, mixed);
+      case 3: return takeScores<3>(state, scores, to, mixed);
+      default: return takeScores<keysAtOnce / tileDepth>(state, scores, to, mixed);
     }
+  }
+
+  // The same for scores that fill `Deep` tiles. Looks for scores above the limit by signs of differences: while matrix units work, that is
+  // faster than comparisons or the largest score.
+  template <int Deep>
+  void takeScores(Row& state, const float* scores, Half* to, float* mixed) const {
+    const __m512 limit = _mm512_set1_ps(state.reference + slack);
+    const auto below = [&](int at) { return _mm512_castps_si512(_mm512_sub_ps(limit, _mm512_load_ps(scores + at))); };
+    __m512i signs = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int i = 0; i < Deep * tileDepth; i += tileDepth) signs = _mm512_ternarylogic_epi32(signs, below(i), below(i + tileSide), anyOfThree);
+    if (_mm512_movepi32_mask(signs)) moveReference(state, largestOf(scores, Deep * tileDepth), mixed);
+    const __m512 shift = _mm512_set1_ps(state.reference * binaryLog);
+    __m512 total = state.total;
+#pragma GCC unroll 4
+    for (int i = 0; i < Deep; i++) {
+      __m512 a = exponentAbove<!Split>(_mm512_load_ps(scores + i * tileDepth), shift);
+      __m512 b = exponentAbove<!Split>(_mm512_load_ps(scores + i * tileDepth + tileSide), shift);
+      total = _mm512_add_ps(total, _mm512_add_ps(a, b));
+      _mm512_store_si512(to + i * tileSize, Split ? takeHalves(a, b) : roundHalves(a, b));
+      if (Split) _mm512_store_si512(to + panelSide * keysAtOnce + i * tileSize, roundHalves(a, b));
+    }
+    state.total = total;
+  }
+
+  static float largestOf(const float* scores, int count) {
+    __m512 most = _mm512_load_ps(scores);
+    for (int i = tileSide; i < count; i += tileSide) most = _mm512_max_ps(most, _mm512_load_ps(scores + i));
+    return _mm512_reduce_max_ps(most);
   }
 
   void moveReference(Row& state, float reference, float* mixed) const {
@@ -116,14 +155,14 @@ struct HalfAttention {
   }
 
   void packQueries(const Workspace& work, int sample, int head, int first, int count) const {
-    for (int row = 0; row < count; row++) {
-      const float* from = call.vectorOf(sample, first + row, head);
-      for (int i = 0; i < call.headSize; i += tileSide) _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T0);
-    }
+    const auto vectorOf = [&](int row) { return call.vectorOf(sample, first + row, head); };
+    for (int row = 0; row < count; row++)
+      for (int i = 0; i < call.headSize; i += tileSide) _mm_prefetch(reinterpret_cast<const char*>(vectorOf(row) + i), _MM_HINT_T0);
+    std::fill(work.query, work.query + size, 0.0f);
+    const auto read = [&](int64_t at, int) { return _mm512_load_ps(work.query + at); };
     for (int row = 0; row < roundUp(count, panelSide); row++) {
-      std::fill(work.query, work.query + size, 0.0f);
-      if (row < count) call.rotate(call.vectorOf(sample, first + row, head), first + row, work.query, 1);
-      const auto read = [&](int64_t at, int) { return _mm512_load_ps(work.query + at); };
+      if (row < count) rotate(vectorOf(row), first + row, work.query);
+      else std::fill(work.query, work.query + size, 0.0f);
       packRow(read, size, {work.queries, static_cast<int64_t>(rowsAtOnce) * size, parts, depth}, row);
     }
   }
@@ -209,10 +248,12 @@ struct HalfAttention {
       own = next;
     }
     mix(work, block, before, Nothing{});
+    const bool passes = passesCaches(call.output, call.headSize, static_cast<int64_t>(call.samples) * call.tokens * call.heads * call.headSize);
     for (int row = 0; row < count; row++) {
-      const float scale = 1 / _mm512_reduce_add_ps(work.states[row].total);
+      const __m512 scale = _mm512_set1_ps(1 / _mm512_reduce_add_ps(work.states[row].total));
       float* to = call.output + ((static_cast<size_t>(sample) * call.tokens + first + row) * call.heads + head) * call.headSize;
-      for (int i = 0; i < call.headSize; i++) to[i] = work.mixed[row * size + i] * scale;
+      for (int i = 0; i < call.headSize; i += tileSide)
+        storeOutput(to + i, _mm512_mul_ps(_mm512_load_ps(work.mixed + row * size + i), scale), call.headSize - i, passes);
     }
   }
 

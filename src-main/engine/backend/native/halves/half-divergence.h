@@ -108,7 +108,7 @@ struct HalfDivergence {
         const __m512 share = _mm512_max_ps(_mm512_mul_ps(own, all(1 / cap)), all(-1));
         return _mm512_mul_ps(_mm512_sub_ps(q, p), _mm512_fnmadd_ps(share, share, all(1)));
       };
-      storeHalves(to.tiles + r / tileSide * to.depth * tileSize + k * tileSize + r % tileSide * tileDepth, byLogits(0), byLogits(tileSide), false);
+      _mm512_storeu_si512(to.tiles + r / tileSide * to.depth * tileSize + k * tileSize + r % tileSide * tileDepth, roundHalves(byLogits(0), byLogits(tileSide)));
     }
   }
 
@@ -127,10 +127,11 @@ struct HalfDivergence {
         const int64_t next = ends ? k + step : k;
         const Operand ahead = turned.operand(ends ? 0 : panel + 1).from(next);
         for (int64_t block = 0; block < blocks; block++) {
-          fetchShare(ahead, std::min(step, depth - next), block, blocks);
+          Fetch fetch(ahead, std::min(step, depth - next), block, blocks, deep);
           const int some = static_cast<int>(std::min<int64_t>(panelSide, count - block * panelSide));
           multiplyPanels(units, left.operand(block * panelSide, 0), right, static_cast<int>(deep), sums + (block * panels + panel) * panelSide * panelSide,
-                         panelSide, some, k > 0);
+                         panelSide, some, k > 0, [&] { fetch.some(); });
+          fetch.rest();
         }
       }
     }

@@ -31,11 +31,12 @@ inline __m512 powerOfTwo(__m512 f) {
 
 constexpr float binaryLog = 1.44269504f;
 
-// exp(x - reference), where `shift` is the reference times `binaryLog`. NaN stays NaN, and infinities become NaN.
+// exp(x - reference), where `shift` is the reference times `binaryLog`. NaN stays NaN, and infinities become NaN. Adding 3 * 2^22 rounds a
+// number to an integer. Rounding operations take longer: while matrix units work, they and multiplications have one port, additions two.
 template <bool Rounded>
 inline __m512 exponentAbove(__m512 x, __m512 shift) {
   const __m512 power = _mm512_fmsub_ps(x, _mm512_set1_ps(binaryLog), shift);
-  const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 toInteger = _mm512_set1_ps(3 << 22), whole = _mm512_sub_ps(_mm512_add_ps(power, toInteger), toInteger);
   return _mm512_scalef_ps(powerOfTwo<Rounded>(_mm512_sub_ps(power, whole)), whole);
 }
 

@@ -46,7 +46,7 @@ struct KeptNeurons {
     return to + ((row / panelSide * (roundUp(neurons, panelSide) / tileSide) + neuron / tileSide) * panelSide + row % panelSide) * tileDepth;
   }
   void put(int64_t row, int64_t neuron, __m512 gate, __m512 up) const {
-    if (to) _mm512_stream_si512(reinterpret_cast<__m512i*>(at(row, neuron)), roundHalves(gate, up, false));
+    if (to) _mm512_stream_si512(reinterpret_cast<__m512i*>(at(row, neuron)), roundHalves(gate, up));
   }
 };
 

@@ -16,13 +16,30 @@
 
 namespace {
 
-// Prefetches one share of an operand's next `depth` tiles.
-inline void fetchShare(const Operand& operand, int64_t depth, int64_t share, int64_t shares) {
-  constexpr int64_t line = 32;
-  const int64_t halves = depth * tileSize, size = roundUp((halves + shares - 1) / shares, line), last = std::min(halves, (share + 1) * size);
-  for (const Half* tiles : {operand.high.first, operand.high.second, operand.low.first, operand.low.second})
-    for (int64_t at = share * size; tiles && at < last; at += line) _mm_prefetch(reinterpret_cast<const char*>(tiles + at), _MM_HINT_T1);
-}
+// Prefetches one share of an operand's next `depth` tiles in `steps` steps: so many requests at once would delay those of the product.
+struct Fetch {
+  static constexpr int64_t line = 32;
+  const Half* tiles[4];
+  int64_t at, last, step;
+
+  Fetch(const Operand& operand, int64_t depth, int64_t share, int64_t shares, int64_t steps)
+      : tiles{operand.high.first, operand.high.second, operand.low.first, operand.low.second} {
+    const int64_t halves = depth * tileSize, size = roundUp((halves + shares - 1) / shares, line);
+    at = share * size;
+    last = std::min(halves, at + size);
+    step = roundUp((size + steps - 1) / steps, line);
+  }
+
+  void some() { until(std::min(last, at + step)); }
+  void rest() { until(last); }
+
+ private:
+  void until(int64_t end) {
+    for (; at < end; at += line)
+      for (const Half* part : tiles)
+        if (part) _mm_prefetch(reinterpret_cast<const char*>(part + at), _MM_HINT_T1);
+  }
+};
 
 // Tiles of depth multiplied at once: few enough that this part of a panel stays in the first-level cache while rows pass it, or all of a
 // shallow product of split rows, as storing its sums in between takes longer.
@@ -87,13 +104,17 @@ void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b
         const bool endsRound = next >= depth, ends = endsRound && round + 1 == a.rounds(), more = !ends || panel + 1 < last;
         const Operand ahead = !endsRound ? right.from(next) : ends && more ? b.operand(panel + 1) : right;
         for (int64_t block = 0; block < blocks; block++) {
-          if (more) fetchShare(ahead, std::min(step, endsRound ? depth : depth - next), block, blocks);
+          Fetch fetch(ahead, more ? std::min(step, endsRound ? depth : depth - next) : 0, block, blocks, step);
           const int64_t row = block * panelSide;
           const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
           float *c = sums + block * size, *total = totals + block * size;
           if (restarts) addSums(c, total, from > stepsPerSum * step);
           multiplyPanels(units, a.operand(row, round).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
-                         !restarts && (adds || round > 0 || from > 0), [&] { pending.some(rowsAtOnce); });
+                         !restarts && (adds || round > 0 || from > 0), [&] {
+                           pending.some(rowsAtOnce);
+                           fetch.some();
+                         });
+          fetch.rest();
           if (ends && round > 0 && depth > stepsPerSum * step) addSums(total, c, true);
           pending.some(panelSide);
           if (!ends) continue;
@@ -129,9 +150,7 @@ struct Division {
   }
 };
 
-// The destination of a product: to[row * columns + column] = (product + bias) * scale + add. Many rows are stored past the
-// caches, because the caches would drop them before anything reads them, and fetching the lines that they replace can take as long as the
-// product.
+// The destination of a product: to[row * columns + column] = (product + bias) * scale + add.
 struct RowsOut {
   const float *bias, *add;
   float scale;
@@ -140,11 +159,8 @@ struct RowsOut {
   // In all, or 0 if they are read at once.
   int64_t rows = 0;
 
-  // A megabyte.
-  static constexpr int64_t many = 1 << 18;
-
   void take(int64_t panel, int64_t row, int count, const float* c) const {
-    const bool streams = rows * columns > many && columns % tileSide == 0 && reinterpret_cast<uintptr_t>(to) % (tileSide * sizeof(float)) == 0;
+    const bool passes = passesCaches(to, columns, rows * columns);
     for (int half = 0; half < 2; half++) {
       const int64_t column = panel * panelSide + half * tileSide;
       const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
@@ -153,9 +169,12 @@ struct RowsOut {
       for (int r = 0; r < count; r++) {
         __m512 value = _mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift);
         const int64_t at = (row + r) * columns + column;
-        if (add) value = _mm512_fmadd_ps(value, _mm512_set1_ps(scale), loadSome(add + at, width));
-        if (streams) _mm512_stream_ps(to + at, value);
-        else storeSome(to + at, value, width);
+        if (add) {
+          // Of the next block.
+          _mm_prefetch(reinterpret_cast<const char*>(add + at + panelSide * columns), _MM_HINT_T0);
+          value = _mm512_fmadd_ps(value, _mm512_set1_ps(scale), loadSome(add + at, width));
+        }
+        storeOutput(to + at, value, width, passes);
       }
     }
   }

@@ -48,23 +48,47 @@ inline void storeSome(float* to, __m512 value, int count) {
   else _mm512_mask_storeu_ps(to, firstLanes(count), value);
 }
 
+// Whether the rows of an output, which has `size` numbers, are stored past the caches. The caches would drop the lines of a large one before
+// anything reads them, and fetching the lines that they replace can take as long as the product.
+inline bool passesCaches(const float* to, int64_t columns, int64_t size) {
+  constexpr int64_t large = 1 << 18;
+  return size > large && columns % tileSide == 0 && reinterpret_cast<uintptr_t>(to) % (tileSide * sizeof(float)) == 0;
+}
+
+inline void storeOutput(float* to, __m512 value, int count, bool passes) {
+  if (passes) _mm512_stream_ps(to, value);
+  else storeSome(to, value, count);
+}
+
 inline __m512 widen(__m256bh halves) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)halves), 16));
 }
 
-// What rounding to halves removes, which is exact.
-inline __m512 remainder(__m512 x) { return _mm512_sub_ps(x, widen(_mm512_cvtneps_pbh(x))); }
+// 32 values rounded to the nearest halves.
+inline __m512i roundHalves(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh(b, a); }
+
+// Sixteen of 32 halves, starting at `First`, as float32.
+template <int First>
+inline __m512 widenFrom(__m512i halves) {
+  constexpr int f = First;
+  alignas(64) static constexpr uint16_t order[2 * tileSide] = {0, f,     0, f + 1, 0, f + 2,  0, f + 3,  0, f + 4,  0, f + 5,  0, f + 6,  0, f + 7,
+                                                               0, f + 8, 0, f + 9, 0, f + 10, 0, f + 11, 0, f + 12, 0, f + 13, 0, f + 14, 0, f + 15};
+  return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, _mm512_load_si512(order), halves));
+}
+
+// Rounds 32 values to the nearest halves and leaves what that removed, which is exact.
+inline __m512i takeHalves(__m512& a, __m512& b) {
+  const __m512i halves = roundHalves(a, b);
+  a = _mm512_sub_ps(a, widenFrom<0>(halves));
+  b = _mm512_sub_ps(b, widenFrom<tileSide>(halves));
+  return halves;
+}
 
 // 32 values rounded to the nearest halves or, with `low`, their rounding remainders as halves.
 inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
-  if (low) {
-    a = remainder(a);
-    b = remainder(b);
-  }
-  return (__m512i)_mm512_cvtne2ps_pbh(b, a);
+  if (low) takeHalves(a, b);
+  return roundHalves(a, b);
 }
-
-inline void storeHalves(Half* to, __m512 a, __m512 b, bool low) { _mm512_storeu_si512(to, roundHalves(a, b, low)); }
 
 // Transposes sixteen rows of sixteen words by interleaving pairs of rows, then pairs of those, then quarters.
 inline void transposeWords(__m512i rows[tileSide]) {
@@ -112,10 +136,8 @@ inline void packRow(const Read& read, int64_t size, const RowParts& to, int64_t 
     const int left = static_cast<int>(std::min<int64_t>(size - first, tileDepth));
     __m512 a = read(first, left), b = read(first + tileSide, left - tileSide);
     for (int part = 0; part < parts; part++) {
-      storeHalves(tiles + part * halves + at + k * tileSize, a, b, false);
-      if (part + 1 == parts) break;
-      a = remainder(a);
-      b = remainder(b);
+      const __m512i own = part + 1 < parts ? takeHalves(a, b) : roundHalves(a, b);
+      _mm512_storeu_si512(tiles + part * halves + at + k * tileSize, own);
     }
   }
 }
