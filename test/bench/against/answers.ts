@@ -7,6 +7,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { hermeticEnvironment } from '#jobs/compute/environment.ts'
 import { runTool } from '../../../src-main/setup/tools.mjs'
 import { Llama } from '../../interop/llama.ts'
 
@@ -57,7 +58,7 @@ async function answerHere(path: string, threads: number): Promise<number> {
   const { code, output } = await runTool(
     execPath,
     ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, '../decode.ts'), ...args],
-    { env: { ...env, TF_NUM_INTRAOP_THREADS: String(threads) }, seconds: 600 },
+    { env: hermeticEnvironment(env, { TF_NUM_INTRAOP_THREADS: String(threads) }), seconds: 600 },
   )
   if (code !== 0) throw new Error(`decode.ts failed:\n${output.slice(-1000)}`)
   return Number(output.trim().split('\n').at(-1))
