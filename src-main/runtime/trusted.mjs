@@ -22,7 +22,7 @@ const othersWrite = 0o022
  * @param {string} folder a runtime's folder, two levels below the cache folder
  * @returns {string | undefined}
  */
-export function findStranger(folder) {
+export function findTrustProblem(folder) {
   if (!getuid) return undefined
   const trustedUsers = [0, getuid()]
   for (const path of [dirname(dirname(folder)), dirname(folder), ...everythingIn(folder)]) {

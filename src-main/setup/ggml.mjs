@@ -3,14 +3,14 @@ import { join } from 'node:path'
 import { arch, env, platform } from 'node:process'
 import { findGgml, ggmlFolder, ggmlRelease, ggmlVersion } from '../runtime/ggml.mjs'
 import { runtimesFolder } from '../runtime/places.mjs'
-import { closeToOthers, descriptionName, findStranger, hashOf, readDescription } from '../runtime/trusted.mjs'
+import { closeToOthers, descriptionName, findTrustProblem, hashOf, readDescription } from '../runtime/trusted.mjs'
 import { withSetupLock } from './setup-lock.mjs'
 import { formatBytes, say, showStep } from './terminal.mjs'
 import { findNpm, runTool } from './tools.mjs'
 
 /**
- * The packages with prebuilt ggml and llama.cpp libraries, by system, with the hash that the npm registry listed for the release when it
- * was chosen. npm refuses any other content.
+ * The packages with prebuilt ggml and llama.cpp libraries, by system. `integrity` is the hash that the npm registry listed when the release
+ * was chosen. npm rejects any other content.
  * @type {Readonly<Record<string, { name: string, integrity: string }>>}
  */
 export const ggmlPackages = {
@@ -40,7 +40,7 @@ export const ggmlPackages = {
   },
 }
 
-/** The packages with the library for Vulkan, 55 MB. There are none for other systems. */
+/** The packages with ggml's library for Vulkan, which takes 55 MB on disk. Other systems have no such package. */
 export const vulkanPackages = {
   'linux-x64': {
     name: 'linux-x64-vulkan',
@@ -53,13 +53,13 @@ export const vulkanPackages = {
 }
 
 /**
- * For each part: which files of its package are kept, and what is missing without it.
+ * For each part: which files of its package are kept, and what does not work without it.
  * @type {Readonly<Record<import('../runtime/ggml.mjs').GgmlPart, { title: string, keeps: (name: string) => boolean, without: string }>>}
  */
 const parts = {
   ggml: {
     title: 'ggml',
-    // The other libraries are node-llama-cpp's own.
+    // Everything is kept except node-llama-cpp's addon and llama-common, which the engine does not use.
     keeps: (name) => !/^llama-addon\.node$|llama-common/.test(name),
     without: 'Without it there are no quantised GGUF types, and Espalier cannot compute if TensorFlow is missing.',
   },
@@ -71,7 +71,7 @@ const parts = {
 }
 
 /**
- * Ensures that the engine finds ggml. Never fails: a message says what is missing without it.
+ * Ensures that the engine finds ggml. Never throws: if ggml cannot be installed, a message says what does not work without it.
  * @param {Readonly<Record<string, { name: string, integrity: string }>>} [packages]
  * @param {import('../runtime/ggml.mjs').GgmlPart} [part]
  * @returns {Promise<void>}
@@ -88,13 +88,17 @@ export async function ensureGgml(packages = ggmlPackages, part = 'ggml') {
   }
 }
 
-/** Ensures that the engine finds ggml's library for Vulkan, if a GPU can use it or `ESPALIER_VULKAN=1` is set. */
+/**
+ * Ensures that the engine finds ggml's library for Vulkan if a GPU can use it. `ESPALIER_VULKAN=1` installs it in any case, and any other
+ * value prevents the installation.
+ */
 export async function ensureVulkan() {
   if (wantsVulkan()) await ensureGgml(vulkanPackages, 'ggml-vulkan')
 }
 
 /**
- * Whether this machine has a driver for Vulkan and, on Linux, a GPU of any make. `ESPALIER_VULKAN` overrides the answer.
+ * Returns whether this machine has the Vulkan loader and, on Linux, a GPU of any make. A driver is not looked for. `ESPALIER_VULKAN`
+ * overrides the answer.
  * @param {NodeJS.ProcessEnv} [environment]
  * @param {{ system: string, root: string }} [machine] `root` is the root folder of its file system
  */
@@ -125,7 +129,7 @@ function readNames(folder) {
 /** @param {import('../runtime/ggml.mjs').GgmlPart} part */
 function isInPlace(part) {
   const folder = findGgml(part)
-  if (!folder || findStranger(folder)) return false
+  if (!folder || findTrustProblem(folder)) return false
   const files = readDescription(folder)?.files ?? []
   return files.length > 0 && files.every(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === size)
 }
@@ -136,7 +140,7 @@ function isInPlace(part) {
  */
 async function installGgml(packages, part) {
   const wanted = packages[`${platform}-${arch}`]
-  if (!wanted) throw new Error(`no package is known for ${platform} ${arch}. Known are ${Object.keys(packages).join(', ')}.`)
+  if (!wanted) throw new Error(`no package is known for ${platform} ${arch}. Packages exist for ${Object.keys(packages).join(', ')}.`)
   const work = join(runtimesFolder(), `.installing-${part}`)
   rmSync(work, { recursive: true, force: true })
   mkdirSync(work, { recursive: true })
@@ -159,19 +163,19 @@ async function installGgml(packages, part) {
 }
 
 /**
- * Lets npm install one package in a folder from a lock file, so that npm checks its hash. npm uses the user's own configuration.
+ * Has npm install one package from a lock file in a folder, so that npm checks its hash. The user's npm configuration applies.
  * @param {{ name: string, integrity: string }} wanted
  * @param {string} folder
  */
 async function installPackage({ name, integrity }, folder) {
   const npm = findNpm()
-  if (!npm) throw new Error('npm was not found. Install Node with npm.')
+  if (!npm) throw new Error('npm was not found. Install a Node that includes npm.')
   const dependencies = { [`@node-llama-cpp/${name}`]: ggmlRelease }
   const locked = { '': { dependencies }, [`node_modules/@node-llama-cpp/${name}`]: { version: ggmlRelease, integrity } }
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }))
   writeFileSync(join(folder, 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, requires: true, packages: locked }))
-  const quiet = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error', '--fetch-retries=1']
-  const [command, first] = npm
-  const { code, output } = await runTool(command, [...first, 'ci', ...quiet], { cwd: folder })
+  const npmFlags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error', '--fetch-retries=1']
+  const [command, leadingArguments] = npm
+  const { code, output } = await runTool(command, [...leadingArguments, 'ci', ...npmFlags], { cwd: folder })
   if (code !== 0) throw new Error(`npm could not install @node-llama-cpp/${name} ${ggmlRelease}.\n${output.trim()}`)
 }

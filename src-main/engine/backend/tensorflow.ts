@@ -6,7 +6,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { plural } from '#contract/words.ts'
 import { addonName, findRuntime } from '#runtime/places.mjs'
 import { ownThreads } from '#runtime/threads.ts'
-import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
+import { findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
 import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
 import { askDriver, halfTypeFor } from './gpu-driver.ts'
@@ -105,9 +105,9 @@ function describeOperations({ fused, halves }: OwnOperations): string {
 
 /** Returns the path of the addon to load. Throws if other users could have changed it, or if it was changed. */
 function checkRuntime(folder: string): string {
-  const stranger = findStranger(folder)
-  const path = stranger === undefined ? trustedAddon(folder, addonName) : undefined
+  const trustProblem = findTrustProblem(folder)
+  const path = trustProblem === undefined ? trustedAddon(folder, addonName) : undefined
   if (path) return path
-  const reason = stranger ?? `${addonName} is not the file that setup made. Run setup again.`
+  const reason = trustProblem ?? `${addonName} is not the file that setup made. Run setup again.`
   throw new EspalierError('invalid', `The TensorFlow runtime in ${folder} is not loaded: ${reason}`)
 }

@@ -1,7 +1,7 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { addonName, findRuntime, fusedName } from '../../runtime/places.mjs'
-import { closeToOthers, descriptionName, findStranger, hashOf, trustedAddon } from '../../runtime/trusted.mjs'
+import { closeToOthers, descriptionName, findTrustProblem, hashOf, trustedAddon } from '../../runtime/trusted.mjs'
 import { withSetupLock } from '../setup-lock.mjs'
 import { say, showStep } from '../terminal.mjs'
 import { runProbe } from './build-runtime.mjs'
@@ -20,7 +20,7 @@ const what = () => fusedName()
 export async function ensureFused(node) {
   const runtime = findRuntime()
   const compiler = findCompiler()
-  if (!runtime || findStranger(runtime.folder) || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
+  if (!runtime || findTrustProblem(runtime.folder) || isInPlace(runtime.folder) || !compiler || recentFailure(what())) return
   try {
     await withSetupLock(async () => {
       if (!isInPlace(runtime.folder)) await provide(compiler, node, runtime.folder)

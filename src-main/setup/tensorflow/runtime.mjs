@@ -2,7 +2,7 @@ import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { arch, platform } from 'node:process'
 import { addonName, findRuntime, runtimesFolder } from '../../runtime/places.mjs'
-import { findStranger, readDescription, trustedAddon } from '../../runtime/trusted.mjs'
+import { findTrustProblem, readDescription, trustedAddon } from '../../runtime/trusted.mjs'
 import { withSetupLock } from '../setup-lock.mjs'
 import { formatBytes, say } from '../terminal.mjs'
 import { findOnPath } from '../tools.mjs'
@@ -38,8 +38,8 @@ export async function ensureRuntime(node, pinned = pinnedWheels) {
 async function isInPlace() {
   const runtime = findRuntime()
   if (!runtime) return false
-  const stranger = findStranger(runtime.folder)
-  if (stranger) throw new Error(`the files in ${runtime.folder} are not trusted: ${stranger}`)
+  const trustProblem = findTrustProblem(runtime.folder)
+  if (trustProblem) throw new Error(`the files in ${runtime.folder} are not trusted: ${trustProblem}`)
   if (findDamage(runtime.folder)) return false
   return runtime.kind === 'gpu' || recentFailure('gpu') !== undefined || !(await wantsGpu())
 }

@@ -3,7 +3,7 @@ import { chmodSync, existsSync, readdirSync, readFileSync, truncateSync, writeFi
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
-import { findStranger, trustedAddon } from '../../../src-main/runtime/trusted.mjs'
+import { findTrustProblem, trustedAddon } from '../../../src-main/runtime/trusted.mjs'
 import { findDamage } from '../../../src-main/setup/tensorflow/runtime.mjs'
 import { type FakeTools, makeFakeTools } from '../fake-tools.ts'
 import { tensorflowFiles } from '../make-wheel.ts'
@@ -146,11 +146,11 @@ test('the result of set-up can be written only by its user, whatever the umask w
   } finally {
     process.umask(before)
   }
-  expect(findStranger(join(runtimes, name))).toBeUndefined()
+  expect(findTrustProblem(join(runtimes, name))).toBeUndefined()
   const addon = join(runtimes, name, 'tfjs_binding.node')
   expect(trustedAddon(join(runtimes, name), 'tfjs_binding.node')).toBe(addon)
   chmodSync(join(runtimes, name, 'lib'), 0o777)
-  expect(findStranger(join(runtimes, name))).toContain('lib can be written by other users')
+  expect(findTrustProblem(join(runtimes, name))).toContain('lib can be written by other users')
   writeFileSync(addon, 'another')
   expect(trustedAddon(join(runtimes, name), 'tfjs_binding.node')).toBeUndefined()
 })

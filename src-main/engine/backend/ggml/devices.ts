@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { env } from 'node:process'
 import { findGgml } from '#runtime/ggml.mjs'
-import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
+import { findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
 import { bind, type LibraryFunction, openLibrary } from './library.ts'
 
 /** A device on which the installed ggml libraries can compute. */
@@ -69,8 +69,8 @@ function tryVulkan(shaders: 'float32' | 'usual'): string {
   const folder = findGgml('ggml-vulkan')
   if (!folder)
     return 'The ggml library for Vulkan is not installed. Install a Vulkan driver for the GPU and run `npm start` once with a network.'
-  const stranger = findStranger(folder)
-  if (stranger) return `The ggml library for Vulkan is not loaded: ${stranger}`
+  const trustProblem = findTrustProblem(folder)
+  if (trustProblem) return `The ggml library for Vulkan is not loaded: ${trustProblem}`
   const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
   const path = trustedAddon(folder, file)
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import type { LibraryHandle } from 'koffi'
 import { EspalierError } from '#contract/errors.ts'
 import { findGgml, ggmlVersion } from '#runtime/ggml.mjs'
-import { findStranger, trustedAddon } from '#runtime/trusted.mjs'
+import { findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
 
 /** The libraries of the installed package that Espalier opens by name. */
 export type LibraryName = 'ggml-base' | 'ggml' | 'llama.cpp'
@@ -47,8 +47,8 @@ function checkedFolder(): string {
       'not-found',
       'The ggml library, which computes without TensorFlow and reads and writes quantised GGUF types, is not installed. Run `npm start` or `npm run demo` once with a network.',
     )
-  const stranger = findStranger(folder)
-  if (stranger) throw new EspalierError('not-found', `The ggml library is not loaded: ${stranger}`)
+  const trustProblem = findTrustProblem(folder)
+  if (trustProblem) throw new EspalierError('not-found', `The ggml library is not loaded: ${trustProblem}`)
   return folder
 }
 
