@@ -1,6 +1,6 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import { mixturesOf } from '#engine/pruning/experts/least-experts.ts'
+import { mixturesOf } from '#engine/pruning/experts/lowest-ranked-experts.ts'
 import { planWithoutExperts } from '#engine/pruning/experts/plan.ts'
 import { narrowBlock, narrowedBlocks } from '#engine/pruning/two-stage/split.ts'
 

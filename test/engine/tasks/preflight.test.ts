@@ -69,7 +69,7 @@ describe('what a request comes to', () => {
     expect(both.notes[0]).toContain('saves memory, and the other removals also save time')
     expect(both.formats.find(({ format }) => format === 'stock')).toMatchObject({ problem: null })
     expect((await preflight({ ...reap, options: { share: 0.9 } })).problems).toMatchObject([
-      { field: 'amount', message: expect.stringContaining('can lose at most 6') },
+      { field: 'amount', message: expect.stringContaining('at most 6 can be removed') },
     ])
     expect((await preflight({ method: 'reap' })).problems).toMatchObject([{ message: expect.stringContaining('no mixtures of experts') }])
   })

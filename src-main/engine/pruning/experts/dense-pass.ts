@@ -6,7 +6,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodInput, MethodPhase } from '../method.ts'
 import { stackPasses } from '../search/passes.ts'
 import { gateCorrections } from './gate-correction.ts'
-import type { GoneExperts } from './least-experts.ts'
+import type { RemovedExperts } from './lowest-ranked-experts.ts'
 import { type ExpertOutputs, type ExpertStatistics, expertStatistics, meansName } from './statistics.ts'
 
 const scoring = 'Scoring experts'
@@ -77,7 +77,7 @@ export async function statisticsFor(
 /** Returns the vectors that replace the removed experts, under the names that a plan uses. */
 export async function constantsFor(
   input: Input,
-  gone: GoneExperts,
+  gone: RemovedExperts,
   { outputs, means }: { outputs: ExpertOutputs; means: StoredTensors },
 ): Promise<StoredTensors> {
   const on = { windows: windowsOf(input), gone: [...gone].map(([block, experts]) => [block, experts]) }

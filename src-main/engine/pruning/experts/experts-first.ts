@@ -7,7 +7,7 @@ import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
 import type { MethodInput } from '../method.ts'
 import { statisticsFor } from './dense-pass.ts'
 import { judgeExperts, rankBy } from './judge.ts'
-import { expertsToRemove, leastExperts } from './least-experts.ts'
+import { expertsToRemove, lowestRankedExperts } from './lowest-ranked-experts.ts'
 import { likelyGone, planWithoutExperts } from './plan.ts'
 
 interface WithoutExperts {
@@ -46,5 +46,5 @@ export async function planExperts(
   const wanted = expertsToRemove(spec, share, 'uniform')
   const statistics = await statisticsFor(input, { outputs: undefined })
   const experts = judgeExperts(statistics, 'reap', (spec.router as RouterKind).chosen, spec.blocks.length)
-  return { plan: planWithoutExperts(spec, leastExperts(spec, wanted, 'uniform', rankBy(experts, 'kept')), 'dropped'), experts }
+  return { plan: planWithoutExperts(spec, lowestRankedExperts(spec, wanted, 'uniform', rankBy(experts, 'kept')), 'dropped'), experts }
 }

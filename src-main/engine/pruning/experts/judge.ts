@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { ExpertScore, JudgedExperts } from '#contract/pruning/experts.ts'
-import type { Rank } from './least-experts.ts'
+import type { Rank } from './lowest-ranked-experts.ts'
 import type { ExpertStatistics, MixtureStatistics } from './statistics.ts'
 
 /** Returns the score of every expert of a mixture, [E]. 0 if no token reached the expert. */

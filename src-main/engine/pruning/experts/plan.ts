@@ -3,13 +3,13 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { densePlan, removedParameters } from '../plan.ts'
-import { type ExpertBudget, type GoneExperts, mixturesOf, removableExperts } from './least-experts.ts'
+import { type ExpertBudget, mixturesOf, type RemovedExperts, removableExperts } from './lowest-ranked-experts.ts'
 
 /** What replaces a removed expert: nothing, or a constant vector. */
 export type ExpertReplacement = 'dropped' | 'constant'
 
 /** Returns the plan without some experts. */
-export function planWithoutExperts(spec: DecoderSpec, gone: GoneExperts, removed: ExpertReplacement): Plan {
+export function planWithoutExperts(spec: DecoderSpec, gone: RemovedExperts, removed: ExpertReplacement): Plan {
   const blocks = densePlan(spec).blocks.map((block, index) => {
     const own = gone.get(index) ?? []
     if (own.length === 0) return block
@@ -33,10 +33,10 @@ export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertRepl
  * Returns the extremes that are possible before experts are scored: the same number from each mixture and, with a free budget, also all
  * that the first mixtures can lose.
  */
-export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget: ExpertBudget): GoneExperts[] {
+export function likelyGone(spec: DecoderSpec, wanted: readonly number[], budget: ExpertBudget): RemovedExperts[] {
   const mixtures = mixturesOf(spec)
   const most = removableExperts(spec)
-  const firsts = (counts: readonly number[]): GoneExperts =>
+  const firsts = (counts: readonly number[]): RemovedExperts =>
     new Map(mixtures.map(({ block, experts }, index) => [block, experts.slice(0, at(counts, index))]))
   if (budget === 'uniform') return [firsts(wanted)]
   const [total = 0] = wanted

@@ -5,7 +5,7 @@ import type { Budget } from '../budget.ts'
 import { constantsFor, correctGates, correctionPhase, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
 import { requireRaisedGates } from '../experts/gate-correction.ts'
 import { judgeExperts, rankBy } from '../experts/judge.ts'
-import { expertsToRemove, leastExperts, removableExperts } from '../experts/least-experts.ts'
+import { expertsToRemove, lowestRankedExperts, removableExperts } from '../experts/lowest-ranked-experts.ts'
 import { likelyGone, planWithoutExperts, shareOf } from '../experts/plan.ts'
 import { defineMethod } from '../method.ts'
 import { count } from '../options.ts'
@@ -93,7 +93,7 @@ export const reap = defineMethod({
     const outputs = chosen.removed === 'constant' ? chosen.constants : undefined
     const { tensors, ...statistics } = await statisticsFor(input, { outputs })
     const experts = judgeExperts(statistics, chosen.score, (spec.router as RouterKind).chosen, spec.blocks.length)
-    const gone = leastExperts(spec, wanted, chosen.budget, rankBy(experts, chosen.superExperts))
+    const gone = lowestRankedExperts(spec, wanted, chosen.budget, rankBy(experts, chosen.superExperts))
     const plan = planWithoutExperts(spec, gone, chosen.removed)
     const constants = tensors && outputs && (await constantsFor(input, gone, { outputs, means: tensors }))
     if (chosen.gateCorrection === 'fitted') return { plan: await correctGates(input, plan), decisions: [], notes: [], experts }
