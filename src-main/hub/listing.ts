@@ -10,7 +10,7 @@ interface Listing {
   paths: string[]
 }
 
-/** The files in a model's repository at a revision. */
+/** Returns the commit of a revision of a model's repository, and the paths of all its files. */
 export async function listModel(connection: Connection, repository: string, revision: string, signal: AbortSignal): Promise<Listing> {
   const url = `${connection.endpoint}/api/models/${repository}/revision/${encodeURIComponent(revision)}`
   const subject = `${repository} (revision ${revision})`
@@ -23,25 +23,32 @@ export async function listModel(connection: Connection, repository: string, revi
   })
   const parsed = answer.safeParse(body)
   if (!parsed.success || !isCommit(parsed.data.sha)) {
-    throw new EspalierError('invalid', `The server does not list ${subject} as the hub does. Check HF_ENDPOINT.`)
+    throw new EspalierError('invalid', `The server's answer for ${subject} is not a Hugging Face file listing. Check HF_ENDPOINT.`)
   }
   return { commit: parsed.data.sha, paths: parsed.data.siblings.map((sibling) => sibling.rfilename) }
 }
 
-/** Returns the listed files that Espalier needs: weights in safetensors, configuration, tokenizer and licence, but none in subfolders. */
+/**
+ * Returns the files that Espalier needs: safetensors weights, configuration, tokenizer and licence. Files in subfolders are ignored. Throws
+ * `invalid` if there are no such weights, or if a file to download has an unsafe path.
+ */
 export function neededModelFiles(repository: string, paths: string[]): string[] {
   const weights = chooseWeights(paths)
-  if (weights.length === 0) throw noWeights(repository, paths)
-  const needed = paths.filter((path) => !path.includes('/') && isCompanion(path))
-  for (const path of [...weights, ...needed]) checkPath(path, repository)
-  return [...needed, ...weights].sort()
+  if (weights.length === 0) throw noWeightsError(repository, paths)
+  const companions = paths.filter((path) => !path.includes('/') && isCompanion(path))
+  for (const path of [...weights, ...companions]) checkPath(path, repository)
+  return [...companions, ...weights].sort()
 }
 
-/** Chooses one set of weights, because repositories may hold them twice: whole and sharded, or under another name. */
+/**
+ * Returns the weights to download: `model.safetensors` if it is listed, otherwise its shards, otherwise every safetensors file at the top
+ * level except `consolidated*`. A repository may hold the same weights both in one file and in shards, or under another name.
+ */
 function chooseWeights(paths: string[]): string[] {
   if (paths.includes('model.safetensors')) return ['model.safetensors']
   const shards = paths.filter((path) => /^model-\d+-of-\d+\.safetensors$/.test(path))
   if (shards.length > 0) return shards
+  // A path that starts with `./`, `../` or `/` does not count as in a folder, so that `checkPath` gets to reject it.
   const inFolder = /^(?!\.\.?\/)[^/]+\//
   return paths.filter((path) => path.endsWith('.safetensors') && !inFolder.test(path) && !path.startsWith('consolidated'))
 }
@@ -51,11 +58,11 @@ function isCompanion(path: string): boolean {
   return /\.(json|model|jinja|tiktoken)$/.test(path) || /^(merges|vocab)\.txt$/.test(path) || /^(LICENSE|NOTICE)(\.\w+)?$/i.test(path)
 }
 
-function noWeights(repository: string, paths: string[]): EspalierError {
+function noWeightsError(repository: string, paths: string[]): EspalierError {
   const others = paths.filter((path) => /\.(bin|pth|pt|gguf|h5|msgpack|onnx)$/.test(path)).slice(0, 3)
-  const found = others.length > 0 ? `only ${others.join(', ')}` : 'no weights'
+  const found = others.length > 0 ? `, only ${others.join(', ')}` : ''
   return new EspalierError(
     'invalid',
-    `${repository} has ${found}, but Espalier needs safetensors. Choose a repository with *.safetensors files.`,
+    `${repository} has no safetensors weights at its top level${found}. Choose a repository that has *.safetensors files there.`,
   )
 }

@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Rotary, RotaryFrequencies } from '#engine/tensor/rotary.ts'
 import type { ConfigReader } from './config-reader.ts'
 
-/** The values outside of its own section that rotary scaling needs from a config. */
+/** The values that rotary scaling needs from outside its section of the config. */
 interface RotaryContext {
   readonly size: number
   readonly theta: number
@@ -88,7 +88,7 @@ export const unrotated: Rotary = { size: 2, frequencies: () => ({ inverse: new F
 
 /** A family's keys for its rotary embedding, and its defaults. */
 interface RotaryKeys {
-  /** The share of each head that is rotated. */
+  /** The share of each head that is rotated, unless the config says otherwise. Default: 1. */
   readonly share?: number
   readonly theta?: number
   readonly thetaKey?: string
@@ -119,7 +119,7 @@ export function readRotary(config: ConfigReader, headSize: number, keys: RotaryK
   if (!scaling) {
     throw new EspalierError(
       'invalid',
-      `config.json has the rotary scaling "${kind}". Known are: default, ${Object.keys(scalings).join(', ')}.`,
+      `config.json has the rotary scaling "${kind}", which is not supported. Supported are: default, ${Object.keys(scalings).join(', ')}.`,
     )
   }
   const context = {

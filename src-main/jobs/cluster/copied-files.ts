@@ -93,14 +93,14 @@ class CopiedFiles implements ClusterFiles {
     await this.#ask('mkdir', '-p', '--', ...new Set(folders))
     for (const [remote, path] of this.#wanted) await this.#send(remote, path)
     const runFiles = runs.flatMap((run) => ['request.json', 'steps', 'tensors'].map((one) => `runs/${run}/${one}`))
-    await this.#copy.listedThere(runFiles, this.#mirror, this.#folder)
+    await this.#copy.sendListed(runFiles, this.#mirror, this.#folder)
     this.#wanted.clear()
     this.#unwanted.clear()
   }
 
   /** Copies a file or folder, and removes the copy if the content changed meanwhile, because the copy is named by the old content. */
   async #send(remote: string, path: string): Promise<void> {
-    await this.#copy.there(path, dirname(remote), unreadWeights)
+    await this.#copy.send(path, dirname(remote), unreadWeights)
     const model = /\/models\/([0-9a-f]{64})\//.exec(remote)?.[1]
     const content = model === undefined ? await contentHash(path) : await this.#contents(path)
     if (remote.includes(`/${content}/`)) return
@@ -112,7 +112,7 @@ class CopiedFiles implements ClusterFiles {
   async pull(runs: readonly TaskOfRun[]): Promise<void> {
     const wanted = runs.flatMap(({ run, task }) => [`runs/${run}`, ...(task === null ? [] : [`logs/${task}.txt`])])
     mkdirSync(this.#mirror, { recursive: true, mode: 0o700 })
-    await this.#copy.listedHere(wanted, this.#folder, this.#mirror)
+    await this.#copy.fetchListed(wanted, this.#folder, this.#mirror)
   }
 
   async #ask(...command: [string, ...string[]]): Promise<void> {

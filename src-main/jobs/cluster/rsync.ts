@@ -4,11 +4,11 @@ import { clusterShell, sshOptions } from './cluster-shell.ts'
 /** Copies files to and from a host. Each call throws `unreachable` with rsync's message if it fails. */
 export interface Copying {
   /** Copies a file or folder into a remote folder, except what the patterns match. Keeps times, so that nothing is sent twice. */
-  there(path: string, folder: string, without?: readonly string[]): Promise<void>
+  send(path: string, folder: string, without?: readonly string[]): Promise<void>
   /** Copies the named files and folders from a local base folder to a remote one. Missing ones are skipped. */
-  listedThere(names: readonly string[], from: string, to: string): Promise<void>
-  /** The same from a remote base folder to a local one. */
-  listedHere(names: readonly string[], from: string, to: string): Promise<void>
+  sendListed(names: readonly string[], from: string, to: string): Promise<void>
+  /** Does the same from a remote base folder to a local one. */
+  fetchListed(names: readonly string[], from: string, to: string): Promise<void>
 }
 
 /** A connection without traffic for this many seconds is closed. */
@@ -34,9 +34,9 @@ export function copying(host: string, signal: AbortSignal): Copying {
   const listed = (names: readonly string[], from: string, to: string) =>
     names.length === 0 ? Promise.resolve() : rsync(['--ignore-missing-args', '--files-from=-', '--', from, to], `${names.join('\n')}\n`)
   return {
-    there: (path, folder, without = []) =>
+    send: (path, folder, without = []) =>
       rsync(['--copy-links', ...without.map((pattern) => `--exclude=${pattern}`), '--', path, `${host}:${folder}/`]),
-    listedThere: (names, from, to) => listed(names, `${from}/`, `${host}:${to}/`),
-    listedHere: (names, from, to) => listed(names, `${host}:${from}/`, `${to}/`),
+    sendListed: (names, from, to) => listed(names, `${from}/`, `${host}:${to}/`),
+    fetchListed: (names, from, to) => listed(names, `${host}:${from}/`, `${to}/`),
   }
 }
