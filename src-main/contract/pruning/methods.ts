@@ -9,7 +9,7 @@ export const optionField = z.object({
   kind: z.enum(['number', 'integer', 'boolean', 'text', 'choice', 'list']),
   label: z.string(),
   help: z.string(),
-  /** Absent if the method determines the value itself. */
+  /** The value if the option is not given. Absent if the method then chooses a value for the model, or works without one. */
   default: z.unknown().optional(),
   required: z.boolean(),
   minimum: z.number().optional(),
@@ -18,7 +18,7 @@ export const optionField = z.object({
   maximum: z.number().optional(),
   choices: z.array(optionValue).optional(),
   unit: z.string().optional(),
-  /** What a form shows while the option has no value, if the method does not choose one. */
+  /** What a form shows while an option without a default has no value, such as `none`. If absent, the form shows `automatic`. */
   empty: z.string().optional(),
 })
 
@@ -26,30 +26,33 @@ export const methodEntry = z.object({
   id: z.string(),
   title: z.string(),
   paper: z.string(),
-  /** Whether the method is Espalier's own. `paper` is then the work that it builds on. */
+  /** Whether the method is Espalier's own. If so, `paper` is the work that it builds on. */
   own: z.boolean(),
   summary: z.string(),
   unit: z.string(),
   options: z.array(optionField),
   /** The default repair; null for none. */
   repair: repairKind.nullable(),
-  /** Whether the method's results can be repaired and recovered, with default options. */
+  /** Whether a pruned model that the method made with its default options can be repaired and recovered. */
   refits: z.boolean(),
 })
 
-/** A data set for calibration, measurement or the training of a recovery. `source` goes into a data request. */
+/** A data set for calibration, for measurement or to train a recovery on. `source` identifies it in data requests. */
 export const datasetEntry = z.object({
   source: z.string(),
   title: z.string(),
   uses: z.array(z.enum(['calibration', 'evaluation', 'recovery'])),
-  /** Whether the text belongs to the bundled sample model. Other models are not offered it. */
+  /** Whether the text belongs to the bundled sample model. Forms offer it only for that model and models made from it. */
   ofSample: z.boolean(),
   present: z.boolean(),
   bytes: z.number().int().nullable(),
   summary: z.string(),
 })
 
-/** A zero-shot task. If `written`, the model writes answers that are then checked; else it chooses among given ones by likelihood. */
+/**
+ * A zero-shot task. If `written`, the model writes each answer, which is then checked. Otherwise it is offered several answers, and the
+ * likelihood that it gives to each decides which one it chooses.
+ */
 export const taskEntry = z.object({
   id: z.string(),
   title: z.string(),
@@ -61,7 +64,7 @@ export const taskEntry = z.object({
 export const familyEntry = z.object({ id: z.string(), title: z.string(), examples: z.string() })
 export const exportFormat = z.object({ id: z.string(), title: z.string(), summary: z.string() })
 
-/** Everything that forms offer. */
+/** Everything that forms let the user choose from. */
 export const catalogue = z.object({
   methods: z.array(methodEntry),
   /** Studies of one design choice of 2SSP. A run can have one as its method. */

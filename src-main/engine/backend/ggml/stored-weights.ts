@@ -3,7 +3,10 @@ import { dequantise, type QuantisedType } from './quantised-types.ts'
 import { elements } from './sizes.ts'
 import type { GgmlTensors } from './tensors.ts'
 
-/** Keeps weights on a device in their checkpoint's type. A type is checked the first time that a weight of it is stored. */
+/**
+ * Returns a function that stores a weight on a device in its checkpoint's type. Each type is checked when its first weight is stored. If
+ * the check fails, the function returns undefined for every weight of that type.
+ */
 export function storeOn(tensors: GgmlTensors): NonNullable<Backend['store']> {
   const checked = new Map<string, boolean>()
   return (bytes, type) => {
@@ -21,33 +24,39 @@ function storeWeight(tensors: GgmlTensors, bytes: Uint8Array, type: StoredType):
     unpack(shape) {
       const columns = shape.at(-1) ?? 1
       const rows = elements(shape) / columns
-      const all = tensors.write(
+      const everyRow = tensors.write(
         Int32Array.from({ length: rows }, (_, row) => row),
         [rows],
         'int32',
       )
       const stored = [
         { dataId, shape: [rows, columns] },
-        { dataId: all, shape: [rows] },
+        { dataId: everyRow, shape: [rows] },
       ]
-      const made = tensors.make([...shape], stored, ([weight = 0, indices = 0]) => tensors.operations.rows(weight, indices))
-      tensors.disposeData(all)
-      return tensors.tensorOf(made)
+      const unpacked = tensors.make([...shape], stored, ([weight = 0, indices = 0]) => tensors.operations.rows(weight, indices))
+      tensors.disposeData(everyRow)
+      return tensors.tensorOf(unpacked)
     },
     dispose: () => void tensors.disposeData(dataId),
   }
 }
 
 /**
- * The allowed difference of an unpacked value from libggml-base's, relative to the largest value of its block. A GPU may compute with fused
- * multiply-add, which rounds differently.
+ * How far a value that the device unpacks may be from the value that libggml-base unpacks, relative to the largest value of the block. A
+ * GPU may use fused multiply-add, which rounds differently.
  */
 const tolerance = 1e-6
 
-/** The smallest normal float32 number. GPUs may flush smaller ones to zero. */
+/**
+ * The smallest normal float32 number. The spacing of float32 numbers does not shrink below it, so the largest value of a block counts as at
+ * least this much.
+ */
 const smallestNormal = 2 ** -126
 
-/** Whether a device unpacks a type to the same values as this process. GPUs may flush subnormal 16-bit numbers to zero. */
+/**
+ * Returns whether a device unpacks a type to the same values as this process, within the tolerance. A device that flushes subnormal float16
+ * numbers to zero fails, because it loses small scales.
+ */
 function unpacksCorrectly(tensors: GgmlTensors, type: StoredType): boolean {
   if (!tensors.graph.device.unpacks(type)) return false
   // A bfloat16 number is the upper half of a float32 number, so unpacking computes nothing that could go wrong.
@@ -62,18 +71,18 @@ function unpacksCorrectly(tensors: GgmlTensors, type: StoredType): boolean {
   return Array.from({ length: count }, (_, index) => index * width).every((first) => {
     const block = expected.subarray(first, first + width)
     const largest = block.reduce((maximum, value) => Math.max(maximum, Math.abs(value)), smallestNormal)
-    // The pseudorandom bits of a scale may mean infinity or NaN. Such blocks are not compared.
+    // The pseudorandom bits of a scale may encode infinity or NaN. Such blocks are not compared.
     return !Number.isFinite(largest) || block.every((value, i) => Math.abs(value - Number(found[first + i])) <= tolerance * largest)
   })
 }
 
-/** All positive subnormal numbers of float16. */
+/** Returns all positive subnormal float16 numbers, and their values. */
 function subnormalHalves() {
   const bits = Uint16Array.from({ length: 1023 }, (_, i) => i + 1)
   return { bytes: new Uint8Array(bits.buffer), expected: Float32Array.from(bits, (value) => value * 2 ** -24) }
 }
 
-/** Blocks of pseudorandom bits, some of which have subnormal scales. */
+/** Returns blocks of pseudorandom bits, some of which have subnormal scales, and their values as this process unpacks them. */
 function pseudorandomBlocks(type: QuantisedType) {
   const count = 256
   const bytes = Uint8Array.from({ length: count * type.bytes }, (_, i) => Math.imul(i + 1, 2654435761) >>> 24)
