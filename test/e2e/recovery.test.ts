@@ -70,7 +70,7 @@ test('an experiment is set up with and without recovery; its curves are live, an
     .first()
     .waitFor()
   await done(all.length)
-  await page.getByText('million weights were trained in').waitFor()
+  await page.getByText('million parameters were trained in').waitFor()
   const { recovery } = await detailOf(recovered)
   const outcome = (recovery?.best ?? 0) > 0 ? 'The weights are those after' : 'weights are unchanged'
   await page.getByText(outcome).waitFor()
