@@ -48,7 +48,7 @@ describe.skipIf(!hasSlurm())('a real Slurm of two nodes', () => {
       ['shared folder', true],
       ['a node', true],
     ])
-    expect(findings.at(-1)?.found).toMatch(/: tensorflow.* on |: ggml-cpu on /)
+    expect(findings.at(-1)?.found).toMatch(/ computes with (tensorflow.*|ggml-cpu) on /)
   })
 
   test('a grid of 12 runs and its baseline gives on both nodes what it gives here, though the controller is down for a minute and the workbench is closed', async () => {

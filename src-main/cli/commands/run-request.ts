@@ -27,7 +27,7 @@ export const runRequest = command('run-request', help, async (given) => {
   )
   const { probeNode, startRunFile } = await import('#services/runs/run-file.ts')
   if (values.probe) {
-    console.log(`${hostname()}: ${await probeNode()}`)
+    console.log(`${hostname()} computes with ${await probeNode()}`)
     return 0
   }
   const [file] = words

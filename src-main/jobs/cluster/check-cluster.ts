@@ -134,12 +134,13 @@ async function askNode(shell: ClusterShell, profile: ClusterProfile, program: Co
   }
 }
 
-/** Returns the last line of the probe's output. Throws an error with the output if the probe failed. */
+/** Returns the probe's answer, or throws an error with its output if there is none. */
 async function readAnswer(shell: ClusterShell, file: string): Promise<string> {
-  // A file on a shared disk can appear with a delay. A probe that works prints the line `NODE: BACKEND on DEVICE`.
+  // A file on a shared disk can appear with a delay. A probe that works prints the line `NODE computes with BACKEND on DEVICE`.
   for (let tries = 0; ; tries++) {
     const { code, output } = await shell.run(['cat', file])
-    if (code === 0 && / on /.test(output)) return output.trim().split('\n').at(-1) ?? ''
+    const [answer] = /^\S+ computes with .+ on .+$/m.exec(output) ?? []
+    if (code === 0 && answer) return answer
     if (tries >= 5)
       throw new Error(code === 0 ? output.trim().slice(-500) || 'The job ended without output.' : `The test job did not write ${file}.`)
     await sleep(500)
