@@ -310,7 +310,7 @@ test('after a lost connection every list is whole again in every tab, nothing fa
   await second.getByRole('heading', { level: 1, name: 'Compare' }).waitFor()
   for (const tab of [page, second])
     expect(
-      await tab.getByText(/No (finished )?runs?|No comparisons|Nothing found|Connection lost\. Reconnecting/).allTextContents(),
+      await tab.getByText(/No (finished )?runs?|Nothing analysed|Nothing found|Connection lost\. Reconnecting/).allTextContents(),
     ).toEqual([])
 
   await workbench.restart()

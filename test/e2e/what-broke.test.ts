@@ -68,7 +68,7 @@ test('two runs are read beside the dense model: the worst token is found, and a 
   await page.getByText(`, ${runs.length} chosen`).waitFor()
   const offered = page.getByRole('list', { name: /^Finished runs/ }).getByRole('checkbox')
   for (const at of runs.keys()) expect(await offered.nth(at).isChecked(), 'chosen ones come first').toBe(true)
-  await page.getByRole('button', { name: 'Compare' }).click()
+  await page.getByRole('button', { name: 'Find what broke' }).click()
   const text = page.getByRole('grid', { name: 'The text with the divergence of each token' })
   await text.waitFor()
   const worst = page.getByRole('region', { name: 'Largest differences' }).getByRole('button').first()

@@ -43,7 +43,7 @@ export class JudgingsState {
         call('transcripts.query', { limit: 200 }),
         call('runs.query', { limit: 50, columns: [], conditions: method('generation') }),
         call('prompts.list', {}),
-        this.choice.look(),
+        this.choice.search(),
       ])
       this.judgings = judgings
       this.transcripts = rows.filter(({ columns, status }) => columns.length > 1 && status !== 'running')

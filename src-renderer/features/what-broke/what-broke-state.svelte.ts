@@ -17,7 +17,7 @@ import { fullHeat, HeatLayout, type TokenPlace } from './heat.ts'
 /** The number of pages of tokens that are kept around the current one. Others are loaded again when they are needed. */
 const pageLimit = 24
 
-/** One comparison of runs with the dense model: its numbers, its tokens as far as they were viewed, and the reader's position. */
+/** One analysis of runs against the dense model: its numbers, the pages of tokens loaded so far, and the current token. */
 export class WhatBrokeState {
   run = new Loader<RunDetail>()
   questions = new Loader<QuestionComparison>()
@@ -100,7 +100,7 @@ export class WhatBrokeState {
   }
 }
 
-/** The choices for a new comparison. */
+/** The choices for a new analysis. */
 export class StartState {
   readonly choice = new RunChoice()
   earlier = $state.raw<RunEntry[]>([])
@@ -129,18 +129,18 @@ export class StartState {
       const [made, catalogue] = await Promise.all([
         call('runs.query', { limit: 50, columns: [], conditions: [{ field: 'method', is: 'equal', value: 'divergence' }] }),
         call('methods.list', {}),
-        this.choice.look(),
+        this.choice.search(),
       ])
       this.earlier = made.rows
       this.loaded = true
       this.#texts = catalogue.datasets.filter(({ uses }) => uses.includes('evaluation'))
       this.#offer(this.#texts)
-      await this.suit()
+      await this.fitToModel()
     })
     if (failure) this.problem = failure.message
   }
 
-  /** The runs that the address names. */
+  /** Chooses the runs that the address names, up to five. */
   async #takeNamed(): Promise<void> {
     const ids = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 5)
     const named = await Promise.all(ids.map((id) => call('runs.get', { id }).catch(() => null)))
@@ -148,7 +148,7 @@ export class StartState {
   }
 
   /** Offers the texts meant for the chosen model. Sets windows as long as its context, up to 512 tokens, and about 4,096 tokens in all. */
-  async suit(): Promise<void> {
+  async fitToModel(): Promise<void> {
     const { model } = this.choice
     if (model === undefined) return
     const models = await call('models.list', {})

@@ -25,7 +25,7 @@ export class RunChoice {
   /** Runs that were chosen before the last search. They come first, so that nothing moves under the pointer. */
   #first = $state.raw<RunEntry[]>([])
   readonly #found = new Loader<RunPage>()
-  #search = $state('')
+  #searched = $state('')
 
   readonly ids: string[] = $derived(this.chosen.map(({ id }) => id))
   readonly model: string | undefined = $derived(this.chosen[0]?.model.id)
@@ -36,23 +36,24 @@ export class RunChoice {
   /** The text of an empty list. Empty until the list is loaded. */
   readonly emptyText: string = $derived.by(() => {
     if (!this.#found.value) return ''
-    return this.#search === '' ? 'No finished run yet. Prune a model first.' : 'No finished run found.'
+    return this.#searched === '' ? 'No finished run yet. Prune a model first.' : 'No finished run found.'
   })
 
   get problem(): string {
     return this.#found.problem?.message ?? ''
   }
 
-  async look(search = this.#search): Promise<void> {
-    this.#search = search
+  /** Offers the runs that match the text; without one, repeats the last search. */
+  async search(text = this.#searched): Promise<void> {
+    this.#searched = text
     this.#first = this.chosen
-    await this.#found.load(() => findPrunedRuns(search, this.model))
+    await this.#found.load(() => findPrunedRuns(text, this.model))
   }
 
   /** Chooses the ticked runs, and offers the runs of their model if it has changed. */
   async choose(ids: readonly string[]): Promise<void> {
     const { model } = this
     this.chosen = this.offered.filter(({ id }) => ids.includes(id))
-    if (this.model !== model) await this.look()
+    if (this.model !== model) await this.search()
   }
 }
