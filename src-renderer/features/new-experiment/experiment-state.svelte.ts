@@ -15,7 +15,7 @@ import { debounce } from '../../lib/schedule.ts'
 import { limitText } from './amounts/amounts.ts'
 import type { SpeedQuestion } from './amounts/speed-range.svelte.ts'
 import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf, suggestedName, toGrid } from './grid.ts'
-import { keepDraft, keptDraft } from './kept-draft.ts'
+import { loadDraft, storeDraft } from './kept-draft.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
 
 /** The form of a new experiment, and the preview of its runs. */
@@ -47,7 +47,7 @@ export class ExperimentState {
     this.#query = query
   }
 
-  /** Continues the kept draft. Without one, starts from a run or an experiment, the first preset of the model, or defaults. */
+  /** Continues the stored draft. Without one, starts from a run or an experiment, the first preset of the model, or defaults. */
   async start(): Promise<void> {
     const failure = await failureOf(async () => {
       const [models, clusters] = await Promise.all([call('models.list', {}), call('clusters.list', {}), loadCatalogue()])
@@ -56,9 +56,9 @@ export class ExperimentState {
       const first = await this.#firstDraft()
       this.#first = JSON.stringify(first)
       const ids = models.map(({ id }) => id)
-      const kept = keptDraft(this.#origin, ids)
-      this.draft = kept ?? first
-      if (kept) await this.#suitTexts()
+      const stored = loadDraft(this.#origin, ids)
+      this.draft = stored ?? first
+      if (stored) await this.#suitTexts()
       this.#nextKey += Math.max(0, ...this.draft.methods.map(({ key }) => key))
       this.ready = true
       this.changed()
@@ -86,7 +86,7 @@ export class ExperimentState {
 
   /** Stores the draft, so that it survives reloads and visits to other screens. */
   keep(): void {
-    if (this.ready) keepDraft(this.#origin, this.isChanged ? this.draft : null)
+    if (this.ready) storeDraft(this.#origin, this.isChanged ? this.draft : null)
   }
 
   startOver(): void {

@@ -2,8 +2,8 @@ import { type Draft, emptyDraft } from './grid.ts'
 
 const storageKey = 'espalier draft'
 
-/** Stores the form for the next time it is opened; null deletes it. `origin` is the address that the form was opened with. */
-export function keepDraft(origin: string, draft: Draft | null): void {
+/** Stores the draft for the next time the form is opened; null deletes it. `origin` is the address that the form was opened with. */
+export function storeDraft(origin: string, draft: Draft | null): void {
   try {
     if (draft) localStorage.setItem(storageKey, JSON.stringify({ origin, draft }))
     else localStorage.removeItem(storageKey)
@@ -12,8 +12,8 @@ export function keepDraft(origin: string, draft: Draft | null): void {
   }
 }
 
-/** Returns the stored draft if it was begun with this address, or in any case if the address is empty. */
-export function keptDraft(origin: string, models: readonly string[]): Draft | null {
+/** Returns the stored draft if it was begun at the address `origin`. An empty `origin` accepts any draft. Null if there is none. */
+export function loadDraft(origin: string, models: readonly string[]): Draft | null {
   try {
     return readDraft(localStorage.getItem(storageKey), origin, models)
   } catch {
@@ -21,14 +21,18 @@ export function keptDraft(origin: string, models: readonly string[]): Draft | nu
   }
 }
 
-/** Parses a stored draft. Drops models that no longer exist, and gives fields whose type has changed their defaults. */
+/**
+ * Parses a stored draft. Models that no longer exist are dropped. A field gets its default if its stored value has another type than the
+ * default, except that a field whose default is null accepts any value. Returns null if the draft was begun at another address or has no
+ * model left.
+ */
 export function readDraft(text: string | null, origin: string, models: readonly string[]): Draft | null {
-  const kept: unknown = JSON.parse(text ?? 'null')
-  if (!isRecord(kept) || !isRecord(kept.draft) || (origin !== '' && kept.origin !== origin)) return null
+  const stored: unknown = JSON.parse(text ?? 'null')
+  if (!isRecord(stored) || !isRecord(stored.draft) || (origin !== '' && stored.origin !== origin)) return null
   const draft = emptyDraft()
-  for (const [name, usual] of Object.entries(draft)) {
-    const value = kept.draft[name]
-    if (usual === null || kindOf(value) === kindOf(usual)) Object.assign(draft, { [name]: value ?? usual })
+  for (const [name, standard] of Object.entries(draft)) {
+    const value = stored.draft[name]
+    if (standard === null || kindOf(value) === kindOf(standard)) Object.assign(draft, { [name]: value ?? standard })
   }
   draft.models = draft.models.filter((model) => models.includes(model))
   draft.siblings = draft.siblings.filter((model) => models.includes(model))
