@@ -3,7 +3,7 @@ import { clusterName } from './clusters/clusters.ts'
 import type { ErrorCode } from './errors.ts'
 import { id, ids, moment, name, notes, tags } from './identifiers.ts'
 
-/** A call: its input, its output, and the errors that a caller can act on. Any call may also fail with `invalid` or `internal`. */
+/** A call: its input, its output, and the errors that the caller can act on. Any call may also fail with `invalid` or `internal`. */
 export interface Call<I extends z.ZodType = z.ZodType, O extends z.ZodType = z.ZodType> {
   summary: string
   input: I
@@ -15,10 +15,20 @@ export function call<I extends z.ZodType, O extends z.ZodType>(summary: string, 
   return { summary, input, output, errors }
 }
 
-export const one = z.object({ id })
-export const many = z.object({ ids })
+/** The input of a call about one item. */
+export const idInput = z.object({ id })
+/** The input of a call about several items. */
+export const idsInput = z.object({ ids })
+/** Whether new runs are queued at once, or stay drafts until they are queued by another call. */
 export const start = z.enum(['draft', 'queue']).default('queue')
 /** The cluster that computes the runs; null for this machine. */
 export const executor = clusterName.nullable().default(null)
-export const marks = z.object({ name: name.optional(), notes: notes.optional(), tags: tags.optional(), starred: z.boolean().optional() })
+/** What users can change about a model or an experiment. Absent fields stay unchanged. */
+export const annotations = z.object({
+  name: name.optional(),
+  notes: notes.optional(),
+  tags: tags.optional(),
+  starred: z.boolean().optional(),
+})
+/** The output of a call that can be undone, until this time. */
 export const undoable = z.object({ undoUntil: moment })

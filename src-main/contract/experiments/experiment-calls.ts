@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { call, executor, marks, one, start } from '../call.ts'
+import { annotations, call, executor, idInput, start } from '../call.ts'
 import { id, name, notes, paths, tags, textFile } from '../identifiers.ts'
 import { removal, runEntry } from '../runs/runs.ts'
 import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
@@ -10,7 +10,7 @@ export const experimentCalls = {
     z.object({ archived: z.boolean().default(false) }),
     z.array(experimentEntry),
   ),
-  'experiments.get': call('One experiment.', one, experimentEntry, 'not-found'),
+  'experiments.get': call('One experiment.', idInput, experimentEntry, 'not-found'),
   'experiments.presets': call('Ready-made grids for a model.', z.object({ model: id }), z.array(preset), 'not-found'),
   'experiments.preview': call('Preview what each combination of a grid would remove, reach and cost.', z.object({ grid }), gridPreview),
   'experiments.create': call(
@@ -29,23 +29,28 @@ export const experimentCalls = {
     'not-found',
     'infeasible',
   ),
-  'experiments.grid': call('The grid behind a run or an experiment, as a template for another one.', one, grid, 'not-found'),
-  'experiments.update': call('Rename, annotate, tag or star an experiment.', one.extend(marks.shape), experimentEntry, 'not-found'),
+  'experiments.grid': call('The grid behind a run or an experiment, as a template for another one.', idInput, grid, 'not-found'),
+  'experiments.update': call(
+    'Rename, annotate, tag or star an experiment.',
+    idInput.extend(annotations.shape),
+    experimentEntry,
+    'not-found',
+  ),
   'experiments.archive': call(
     'Archive an experiment with its runs. Queued runs become drafts; a running one is archived when it ends.',
-    one,
+    idInput,
     z.object({ experiment: experimentEntry, waited: z.array(id), undo: id.nullable() }),
     'not-found',
   ),
   'experiments.unarchive': call(
     'Restore an archived experiment with its runs. `waited` lists drafts that were in the queue before.',
-    one,
+    idInput,
     z.object({ experiment: experimentEntry, waited: z.array(id), undo: id.nullable() }),
     'not-found',
   ),
-  'experiments.enqueue': call('Queue the drafts of an experiment.', one, experimentEntry, 'not-found'),
-  'experiments.remove': call('Permanently delete an archived experiment and its runs.', one, removal, 'not-found', 'conflict'),
-  'experiments.export': call('An experiment with all of its runs as one JSON file.', one.extend({ paths }), textFile, 'not-found'),
+  'experiments.enqueue': call('Queue the drafts of an experiment.', idInput, experimentEntry, 'not-found'),
+  'experiments.remove': call('Permanently delete an archived experiment and its runs.', idInput, removal, 'not-found', 'conflict'),
+  'experiments.export': call('An experiment with all of its runs as one JSON file.', idInput.extend({ paths }), textFile, 'not-found'),
   'experiments.import': call(
     'Import an exported experiment; it gets new ids.',
     z.object({ content: z.string().max(200_000_000) }),

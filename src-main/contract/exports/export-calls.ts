@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { call, one } from '../call.ts'
+import { call, idInput } from '../call.ts'
 import { id, name } from '../identifiers.ts'
 import { transfer } from '../models/models.ts'
 import { writePlace } from '../places.ts'
@@ -35,7 +35,7 @@ export const exportCalls = {
   ),
   'runs.formats': call(
     'The size of a run’s pruned model in each format, or why the format cannot hold it.',
-    one,
+    idInput,
     outlines,
     'not-found',
     'conflict',
@@ -56,7 +56,7 @@ export const exportCalls = {
   ),
   'runs.save': call(
     'Write the pruned model of a run to a folder, and add it to the library.',
-    one.extend({ name: name.optional(), folder: writePlace.min(1).optional(), ...saving }),
+    idInput.extend({ name: name.optional(), folder: writePlace.min(1).optional(), ...saving }),
     transfer,
     'not-found',
     'conflict',

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { call, one } from '../call.ts'
+import { call, idInput } from '../call.ts'
 import { id, name, nothing, textFile } from '../identifiers.ts'
 import { judgement, judgingEntry, judgingResult, judgingState } from './judging.ts'
 
@@ -17,19 +17,19 @@ export const judgingCalls = {
     'not-found',
     'conflict',
   ),
-  'judgings.get': call('A judging’s state: the next pair of anonymous answers.', one, judgingState, 'not-found'),
+  'judgings.get': call('A judging’s state: the next pair of anonymous answers.', idInput, judgingState, 'not-found'),
   'judgings.vote': call(
     'Vote on a pair, or undo a vote with null.',
-    one.extend({ pair: z.number().int().nonnegative(), vote: judgement.nullable() }),
+    idInput.extend({ pair: z.number().int().nonnegative(), vote: judgement.nullable() }),
     judgingState,
     'not-found',
   ),
-  'judgings.result': call('Standings with intervals, results by prompt and by tag, and every vote.', one, judgingResult, 'not-found'),
+  'judgings.result': call('Standings with intervals, results by prompt and by tag, and every vote.', idInput, judgingResult, 'not-found'),
   'judgings.export': call(
     'A judging with all its votes as one file.',
-    one.extend({ format: z.enum(['json', 'csv']) }),
+    idInput.extend({ format: z.enum(['json', 'csv']) }),
     textFile,
     'not-found',
   ),
-  'judgings.remove': call('Permanently delete a judging with its votes.', one, nothing, 'not-found'),
+  'judgings.remove': call('Permanently delete a judging with its votes.', idInput, nothing, 'not-found'),
 }

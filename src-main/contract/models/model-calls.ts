@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { call, marks, one, undoable } from '../call.ts'
+import { annotations, call, idInput, undoable } from '../call.ts'
 import { name, nothing } from '../identifiers.ts'
 import { readPlace } from '../places.ts'
 import { foundModel, modelDescription, modelDetail, modelEntry, transfer } from './models.ts'
@@ -8,7 +8,7 @@ const path = readPlace.min(1)
 
 export const modelCalls = {
   'models.list': call('All models in the library.', nothing, z.array(modelEntry)),
-  'models.get': call('One model with its files and lineage.', one, modelDetail, 'not-found'),
+  'models.get': call('One model with its files and lineage.', idInput, modelDetail, 'not-found'),
   'models.check': call('Describe a checkpoint without adding it.', z.object({ path }), modelDescription, 'not-found'),
   'models.add': call(
     'Add a folder of safetensors or a gguf file. Copying reports progress as a transfer.',
@@ -19,15 +19,15 @@ export const modelCalls = {
     'disk',
     'cancelled',
   ),
-  'models.update': call('Rename, annotate, tag or star a model.', one.extend(marks.shape), modelEntry, 'not-found'),
+  'models.update': call('Rename, annotate, tag or star a model.', idInput.extend(annotations.shape), modelEntry, 'not-found'),
   'models.remove': call(
     'Remove a model from the library. Also deletes its files if the library owns them and `files` is true. Can be undone until the returned time.',
-    one.extend({ files: z.boolean().default(false) }),
+    idInput.extend({ files: z.boolean().default(false) }),
     undoable,
     'not-found',
     'conflict',
   ),
-  'models.restore': call('Undo the removal of a model.', one, modelEntry, 'not-found'),
+  'models.restore': call('Undo the removal of a model.', idInput, modelEntry, 'not-found'),
   'models.found': call('Checkpoints that other programs store on this machine, and that can be added.', nothing, z.array(foundModel)),
   'models.download': call(
     'Download a model by its hub name.',
@@ -51,11 +51,11 @@ export const modelCalls = {
   ),
 
   'transfers.list': call('Current and recent downloads, copies, exports and measurements of files.', nothing, z.array(transfer)),
-  'transfers.pause': call('Pause a download and keep the received part.', one, transfer, 'not-found', 'conflict'),
-  'transfers.resume': call('Resume a paused or failed download.', one, transfer, 'not-found', 'conflict'),
+  'transfers.pause': call('Pause a download and keep the received part.', idInput, transfer, 'not-found', 'conflict'),
+  'transfers.resume': call('Resume a paused or failed download.', idInput, transfer, 'not-found', 'conflict'),
   'transfers.cancel': call(
     'Cancel a transfer. Unfinished copies are deleted; the cache keeps the received part of a download.',
-    one,
+    idInput,
     transfer,
     'not-found',
     'conflict',

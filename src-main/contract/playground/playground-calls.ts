@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { call, many, one } from '../call.ts'
+import { call, idInput, idsInput } from '../call.ts'
 import { id, limit, name, notes, nothing, offset, tags, textFile } from '../identifiers.ts'
 import { answerer, completion, completionRequest, promptSet, sessionRequest, transcript, transcriptEntry, vote } from './playground.ts'
 
@@ -14,14 +14,14 @@ export const playgroundCalls = {
   ),
   'playground.reply': call(
     'Continue a conversation. Each column sees its own earlier answers. Needs the chat template.',
-    one.extend({ text: z.string().min(1).max(100_000) }),
+    idInput.extend({ text: z.string().min(1).max(100_000) }),
     transcriptEntry,
     'not-found',
     'conflict',
   ),
   'playground.stop': call(
     'Stop one column, or all of them.',
-    one.extend({ column: z.number().int().nonnegative().optional() }),
+    idInput.extend({ column: z.number().int().nonnegative().optional() }),
     nothing,
     'not-found',
   ),
@@ -39,17 +39,17 @@ export const playgroundCalls = {
 
   'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
   'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),
-  'prompts.remove': call('Delete a prompt set.', one, nothing, 'not-found', 'conflict'),
+  'prompts.remove': call('Delete a prompt set.', idInput, nothing, 'not-found', 'conflict'),
 
   'transcripts.query': call(
     'Saved answers, newest first.',
     z.object({ search: z.string().max(500).default(''), run: id.optional(), starred: z.boolean().optional(), offset, limit }),
     z.object({ total: z.number().int(), rows: z.array(transcriptEntry) }),
   ),
-  'transcripts.get': call('One transcript with every token.', one, transcript, 'not-found'),
+  'transcripts.get': call('One transcript with every token.', idInput, transcript, 'not-found'),
   'transcripts.update': call(
     'Rename, annotate, tag or star a transcript, or vote.',
-    one.extend({
+    idInput.extend({
       title: name.optional(),
       notes: notes.optional(),
       tags: tags.optional(),
@@ -59,10 +59,10 @@ export const playgroundCalls = {
     transcriptEntry,
     'not-found',
   ),
-  'transcripts.remove': call('Permanently delete transcripts.', many, nothing, 'not-found'),
+  'transcripts.remove': call('Permanently delete transcripts.', idsInput, nothing, 'not-found'),
   'transcripts.export': call(
     'Transcripts as one file.',
-    many.extend({ format: z.enum(['json', 'markdown', 'csv']) }),
+    idsInput.extend({ format: z.enum(['json', 'markdown', 'csv']) }),
     textFile,
     'not-found',
   ),

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { call, executor, many, one, start, undoable } from '../call.ts'
+import { call, executor, idInput, idsInput, start, undoable } from '../call.ts'
 import { tableFormat } from '../comparison/table.ts'
 import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.ts'
 import { tokenPage } from '../inspection/divergence.ts'
@@ -28,10 +28,10 @@ const entries = z.object({ runs: z.array(runEntry) })
 export const runCalls = {
   'runs.query': call('A page of the filtered, sorted history.', runQuery, runPage),
   'runs.columns': call('Columns the history can show, with ranges and values for filters.', runFilter, z.array(runColumn)),
-  'runs.get': call('One run with everything its page shows.', one, runDetail, 'not-found'),
+  'runs.get': call('One run with everything its page shows.', idInput, runDetail, 'not-found'),
   'runs.events': call(
     'Events of a run after a sequence number, oldest first.',
-    one.extend({
+    idInput.extend({
       after: z.number().int().default(0),
       limit: z.number().int().positive().max(5000).default(1000),
       types: z.array(z.string()).optional(),
@@ -41,7 +41,7 @@ export const runCalls = {
   ),
   'runs.log': call(
     'The end of the compute process’s output during a run.',
-    one.extend({ bytes: z.number().int().positive().max(1_000_000).default(100_000) }),
+    idInput.extend({ bytes: z.number().int().positive().max(1_000_000).default(100_000) }),
     z.object({ text: z.string(), bytes: z.number().int() }),
     'not-found',
   ),
@@ -55,12 +55,12 @@ export const runCalls = {
   ),
   'runs.tokens': call(
     'A page of tokens from a divergence run, available as soon as it is computed.',
-    one.extend({ page: z.number().int().nonnegative() }),
+    idInput.extend({ page: z.number().int().nonnegative() }),
     tokenPage,
     'not-found',
     'conflict',
   ),
-  'runs.inspectionsOf': call('Inspections of a run, newest first.', one, entries, 'not-found'),
+  'runs.inspectionsOf': call('Inspections of a run, newest first.', idInput, entries, 'not-found'),
   'runs.create': call(
     'Create one run outside a grid.',
     z.object({ model: id, request: runRequest.omit({ model: true }), name: name.optional(), experiment: id.optional(), executor, start }),
@@ -70,14 +70,14 @@ export const runCalls = {
   ),
   'runs.clone': call(
     'The same run again, with changes.',
-    one.extend({ changes: runRequest.omit({ model: true }).partial().default({}), start }),
+    idInput.extend({ changes: runRequest.omit({ model: true }).partial().default({}), start }),
     runEntry,
     'not-found',
     'infeasible',
   ),
   'runs.estimate': call(
     'How long a clone of a run with these changes would take, given the run’s finished steps. Null until the machine has been timed.',
-    one.extend({ changes: runRequest.omit({ model: true }).partial().default({}) }),
+    idInput.extend({ changes: runRequest.omit({ model: true }).partial().default({}) }),
     runEstimate.omit({ run: true }).nullable(),
     'not-found',
   ),
@@ -99,7 +99,7 @@ export const runCalls = {
   ),
   'runs.update': call(
     'Rename, annotate, tag or star runs.',
-    many.extend({
+    idsInput.extend({
       name: name.optional(),
       notes: notes.optional(),
       addTags: tags.optional(),
@@ -109,22 +109,28 @@ export const runCalls = {
     entries,
     'not-found',
   ),
-  'runs.enqueue': call('Queue drafts.', many, entries, 'not-found', 'conflict'),
-  'runs.pause': call('Pause runs at the next step; finished steps are kept.', many, entries, 'not-found', 'conflict'),
-  'runs.resume': call('Resume paused, interrupted, failed or cancelled runs from their last step.', many, entries, 'not-found', 'conflict'),
-  'runs.retry': call(
-    'Restart done, paused, failed, cancelled or interrupted runs from the beginning.',
-    many,
+  'runs.enqueue': call('Queue drafts.', idsInput, entries, 'not-found', 'conflict'),
+  'runs.pause': call('Pause runs at the next step; finished steps are kept.', idsInput, entries, 'not-found', 'conflict'),
+  'runs.resume': call(
+    'Resume paused, interrupted, failed or cancelled runs from their last step.',
+    idsInput,
     entries,
     'not-found',
     'conflict',
   ),
-  'runs.cancel': call('Cancel queued, running, paused or interrupted runs.', many, entries, 'not-found', 'conflict'),
-  'runs.archive': call('Archive runs that are not running.', many, undoable.extend({ undo: id.nullable() }), 'not-found', 'conflict'),
-  'runs.unarchive': call('Restore archived runs.', many, entries, 'not-found'),
+  'runs.retry': call(
+    'Restart done, paused, failed, cancelled or interrupted runs from the beginning.',
+    idsInput,
+    entries,
+    'not-found',
+    'conflict',
+  ),
+  'runs.cancel': call('Cancel queued, running, paused or interrupted runs.', idsInput, entries, 'not-found', 'conflict'),
+  'runs.archive': call('Archive runs that are not running.', idsInput, undoable.extend({ undo: id.nullable() }), 'not-found', 'conflict'),
+  'runs.unarchive': call('Restore archived runs.', idsInput, entries, 'not-found'),
   'runs.removal': call('Preview what permanently deleting these runs would remove.', runSelection, removal, 'not-found'),
   'runs.remove': call('Permanently delete archived runs.', runSelection, removal, 'not-found', 'conflict'),
-  'runs.describe': call('Everything needed to repeat a run elsewhere.', one.extend({ paths }), runDescription, 'not-found'),
+  'runs.describe': call('Everything needed to repeat a run elsewhere.', idInput.extend({ paths }), runDescription, 'not-found'),
   'runs.replay': call(
     'Create a run from a description. Unless `model` is given, the model is found by its path, source, name or shape.',
     z.object({ description: runDescription, model: id.optional(), start }),
@@ -144,7 +150,7 @@ export const runCalls = {
   ),
   'runs.studyFile': call(
     'The result of an ablation as a file: its table, or its plot as SVG.',
-    one.extend({ format: z.enum([...tableFormat.options, 'svg']) }),
+    idInput.extend({ format: z.enum([...tableFormat.options, 'svg']) }),
     textFile,
     'not-found',
     'conflict',
@@ -158,7 +164,7 @@ export const runCalls = {
   ),
   'queue.move': call(
     'Move a waiting run before another, or to the end.',
-    one.extend({ before: id.nullable() }),
+    idInput.extend({ before: id.nullable() }),
     queueState,
     'not-found',
     'conflict',
@@ -169,5 +175,5 @@ export const runCalls = {
 
   'views.list': call('Saved views of the history.', nothing, z.array(savedView)),
   'views.save': call('Save a view; the same name replaces it.', z.object({ name, state: savedView.shape.state }), savedView),
-  'views.remove': call('Delete a view.', one, nothing, 'not-found'),
+  'views.remove': call('Delete a view.', idInput, nothing, 'not-found'),
 }
