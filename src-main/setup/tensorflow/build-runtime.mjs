@@ -9,7 +9,7 @@ import { formatBytes, showStep } from '../terminal.mjs'
 import { runTool } from '../tools.mjs'
 import { bindingPackage, compileAddon } from './compiler.mjs'
 import { DownloadFailed, downloadWheels, folderSize } from './python.mjs'
-import { listWheel, needed, unpackWheel } from './wheel.mjs'
+import { listWheel, unpackWheel, wheelPatterns } from './wheel.mjs'
 import { checkWheel, hashFile } from './wheels.mjs'
 
 /**
@@ -110,11 +110,11 @@ async function unpack(build, tools, work) {
   const file = wheelOf(build)
   const wheel = join(work, 'wheels', file)
   try {
-    const files = await listWheel(python, wheel, needed.libraries)
+    const files = await listWheel(python, wheel, wheelPatterns.libraries)
     if (files.length < 2) throw new Error(`${wheel} has no C library of TensorFlow.`)
     const headers = join(work, 'headers')
     rmSync(headers, { recursive: true, force: true })
-    await unpackWheel(python, wheel, needed.headers, headers)
+    await unpackWheel(python, wheel, wheelPatterns.headers, headers)
     if (!existsSync(join(headers, headersInWheel))) throw new Error(`${wheel} has no headers of TensorFlow.`)
     await unpackLibraries(wheel, files, work, tools)
     await addCuda(Object.keys(build.wheels), work, python)
@@ -144,7 +144,7 @@ async function unpackLibraries(wheel, files, work, { pip, strip }) {
   await showStep(strip ? 'Unpacking and stripping its two libraries' : 'Unpacking its two libraries', async (report) => {
     const whole = emptyFolder(work)
     let done = 0
-    await unpackWheel(pip.command, wheel, needed.libraries, whole, (bytes) => {
+    await unpackWheel(pip.command, wheel, wheelPatterns.libraries, whole, (bytes) => {
       done += bytes
       report(`${formatBytes(Math.min(done, total))} of ${formatBytes(total)}`)
     })
@@ -194,10 +194,10 @@ async function addCuda(files, work, python) {
     }
     for (const companion of companions) {
       const wheel = join(work, 'wheels', companion)
-      const wanted = await listWheel(python, wheel, needed.cuda)
+      const wanted = await listWheel(python, wheel, wheelPatterns.cuda)
       if (wanted.every(({ name }) => existsSync(join(work, name)))) continue
       const whole = emptyFolder(work)
-      await unpackWheel(python, wheel, needed.cuda, whole, onBytes)
+      await unpackWheel(python, wheel, wheelPatterns.cuda, whole, onBytes)
       for (const { name } of wanted) {
         if (name.includes('/bin/')) fs.chmodSync(join(whole, name), 0o755)
         mkdirSync(dirname(join(work, name)), { recursive: true })
