@@ -7,10 +7,10 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
+import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/default-repair.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import { usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
-import { defaultRepairWindows, usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
@@ -153,7 +153,7 @@ function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Gr
 function repairData(flags: Flags, model: string, sequenceLength: number): DataRequest {
   const windows = flags.repair_samples ?? defaultRepairWindows
   if (flags.repair_data) return { ...textFlag('repair_data', flags.repair_data), sequenceLength, windows }
-  return { ...usualRepairData(calibrationOf(flags, model, sequenceLength)), windows }
+  return { ...defaultRepairData(calibrationOf(flags, model, sequenceLength)), windows }
 }
 
 /** The requested recovery. */

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
+import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/default-repair.ts'
 import { repairKind } from '#contract/pruning/repair.ts'
-import { defaultRepairWindows, usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/text-flag.ts'
@@ -40,6 +40,6 @@ export const repair = command('repair', help, async (given) => {
 /** Returns the text that a repair is fitted on. A text from `--text` is cut into windows of the run's calibration length. */
 function textFor({ name, request }: RunDetail, text: string | undefined): Omit<RepairRequest['calibration'], 'windows'> {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to repair.`)
-  const { windows: _, ...usual } = usualRepairData(request.calibration)
+  const { windows: _, ...usual } = defaultRepairData(request.calibration)
   return text ? { ...textFlag('text', text), sequenceLength: request.calibration.sequenceLength } : usual
 }

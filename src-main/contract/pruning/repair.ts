@@ -2,7 +2,10 @@ import { z } from 'zod'
 import { usedData } from '../data/used-data.ts'
 import { replaceable } from './plan.ts'
 
-/** `one-pass` fits all projections from one pass of the dense model, `in-order` one after another on the partly repaired model. */
+/**
+ * `one-pass` fits all projections to a single pass of the dense model. `in-order` goes through the model block by block, and fits each
+ * projection on the model as repaired so far.
+ */
 export const repairKind = z.enum(['one-pass', 'in-order'])
 
 /**

@@ -1,6 +1,6 @@
 import type { DataRequest } from '../data/data-request.ts'
+import { mixOf, needsMixedText } from './default-repair.ts'
 import type { RecoveryAmount } from './recovery.ts'
-import { isMixedAlready, mixOf } from './usual-repair.ts'
 
 /** Number of tokens that a recovery trains on by default. */
 export const defaultRecoveryTokens = 262_144
@@ -27,7 +27,7 @@ export const mostGrowth = 0.05
 export function usualRecoveryData({ source, sequenceLength, mix }: DataRequest): DataRequest {
   const length = Math.min(windowTokens, sequenceLength)
   const given = mix ?? [{ source, share: 1 }]
-  if (isMixedAlready({ source, sequenceLength, mix })) return { source, sequenceLength: length, ...(mix ? { mix } : {}) }
+  if (!needsMixedText({ source, sequenceLength, mix })) return { source, sequenceLength: length, ...(mix ? { mix } : {}) }
   const sum = given.reduce((all, { share }) => all + share, 0)
   const parts = given.map((part) => ({ source: part.source, share: (0.5 * part.share) / sum }))
   return mixOf([...parts, { source: 'mixed', share: 0.5 }], { sequenceLength: length })

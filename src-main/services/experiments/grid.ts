@@ -1,7 +1,7 @@
 import type { Grid, RepairChoice } from '#contract/experiments/experiments.ts'
+import { defaultRepairData, repairTitles } from '#contract/pruning/default-repair.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { recoveryTitle, usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
-import { repairTitles, usualRepairData } from '#contract/pruning/usual-repair.ts'
 import { amountText, isPlain } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -56,7 +56,7 @@ function recoveriesOf({ recoveries = ['none'], recoveryData, recoveryTrains: tra
 
 /** Returns the grid's repairs as parts of requests, or else the method's default repair. */
 function repairsOf(usual: RepairChoice, { repairs = [usual], repairData, calibration }: Grid): Pick<RunRequest, 'repair'>[] {
-  const text = repairData ?? (calibration && usualRepairData(calibration))
+  const text = repairData ?? (calibration && defaultRepairData(calibration))
   return repairs.map((kind) => (kind === 'none' || !text ? {} : { repair: { kind, calibration: text } }))
 }
 

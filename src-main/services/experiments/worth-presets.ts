@@ -1,9 +1,9 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import { usualRepetition } from '#contract/protocol.ts'
+import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/default-repair.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
 import { recoveryTokens, untrainable } from '#contract/pruning/usual-recovery.ts'
-import { defaultRepairWindows, usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
 import type { Draft, PresetModel } from './preset-draft.ts'
@@ -107,7 +107,7 @@ export function worthDrafts(
 
 const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries' | 'repairData'> => ({
   recoveries: [{ tokens: recoveryTokens[0] }],
-  ...(calibration ? { repairData: { ...usualRepairData(calibration), windows: repairWindows } } : {}),
+  ...(calibration ? { repairData: { ...defaultRepairData(calibration), windows: repairWindows } } : {}),
 })
 
 function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, times: boolean): MeasureRequest[] {

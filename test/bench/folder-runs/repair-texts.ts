@@ -1,4 +1,4 @@
-import { usualRepairData } from '#contract/pruning/usual-repair.ts'
+import { defaultRepairData } from '#contract/pruning/default-repair.ts'
 import { locateBundled } from '#engine/data/bundled.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'
@@ -22,7 +22,7 @@ export async function readText(model: Model, path: string, windows: number, seed
 
 /** The text that a repair is fitted on by default. */
 export async function readRepairText(model: Model, calibration: string, seed: number): Promise<Windows> {
-  const data = usualRepairData({ source: calibration, sequenceLength: windowTokens(model) })
+  const data = defaultRepairData({ source: calibration, sequenceLength: windowTokens(model) })
   return (await readData(model, await openTokenizer(model.path), data, seed, {})).windows
 }
 

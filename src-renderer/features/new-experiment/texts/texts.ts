@@ -1,8 +1,8 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { isOfSample } from '#contract/models/sample.ts'
+import { defaultRepairData } from '#contract/pruning/default-repair.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
-import { usualRepairData } from '#contract/pruning/usual-repair.ts'
 import type { Draft } from '../grid.ts'
 
 type Texts = Pick<Draft, 'calibration' | 'repairData' | 'recoveryData' | 'perplexity' | 'evaluation'>
@@ -42,8 +42,8 @@ export function repairTextAfter(
   { repairData, calibration: old }: Pick<Draft, 'repairData' | 'calibration'>,
   calibration: DataRequest | null,
 ) {
-  if (!repairData || !old || repairData.source !== usualRepairData(old).source) return repairData
-  return calibration && { ...usualRepairData(calibration), ...(repairData.windows ? { windows: repairData.windows } : {}) }
+  if (!repairData || !old || repairData.source !== defaultRepairData(old).source) return repairData
+  return calibration && { ...defaultRepairData(calibration), ...(repairData.windows ? { windows: repairData.windows } : {}) }
 }
 
 const sourcesOf = ({ perplexity }: Draft): string[] => perplexity.map(({ data }) => data.source)

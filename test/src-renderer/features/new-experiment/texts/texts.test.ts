@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { usualRepairData } from '#contract/pruning/usual-repair.ts'
+import { defaultRepairData } from '#contract/pruning/default-repair.ts'
 import { emptyDraft } from '../../../../../src-renderer/features/new-experiment/grid.ts'
 import { meaningOf, repairTextAfter, suitTexts } from '../../../../../src-renderer/features/new-experiment/texts/texts.ts'
 
@@ -28,10 +28,10 @@ describe('a draft for another model', () => {
   test('gets a repair text made of its own calibration text, in the amount that was chosen', () => {
     const repairing = (draft: typeof ofSample, windows: number) => ({
       ...draft,
-      repairData: { ...usualRepairData(draft.calibration), windows },
+      repairData: { ...defaultRepairData(draft.calibration), windows },
     })
     const suited = suitTexts(repairing(ofOthers, 48), ofOthers, draftOf('mine.txt', 'prose', 512), [])
-    expect(suited.repairData).toEqual({ ...usualRepairData(text('mine.txt', 512)), windows: 48 })
+    expect(suited.repairData).toEqual({ ...defaultRepairData(text('mine.txt', 512)), windows: 48 })
     expect(repairTextAfter(repairing(ofOthers, 48), null)).toBeNull()
     expect(repairTextAfter({ ...ofOthers, repairData: text('mine.txt', 64) }, text('other.txt', 64))).toEqual(text('mine.txt', 64))
   })

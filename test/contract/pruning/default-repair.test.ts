@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import { usualRepairData } from '#contract/pruning/usual-repair.ts'
+import { defaultRepairData } from '#contract/pruning/default-repair.ts'
 
-const shares = (data: ReturnType<typeof usualRepairData>) => data.mix?.map(({ source, share }) => [source, share])
+const shares = (data: ReturnType<typeof defaultRepairData>) => data.mix?.map(({ source, share }) => [source, share])
 
 test('a repair is fitted on the calibration text, and a quarter of the mixed one', () => {
-  const data = usualRepairData({ source: '/a/valid.txt', sequenceLength: 512, windows: 32 })
+  const data = defaultRepairData({ source: '/a/valid.txt', sequenceLength: 512, windows: 32 })
   expect(shares(data)).toEqual([
     ['/a/valid.txt', 0.75],
     ['mixed', 0.25],
@@ -17,7 +17,7 @@ test('several calibration texts keep their shares of the three quarters', () => 
     { source: 'a.txt', share: 2 },
     { source: 'b.txt', share: 1 },
   ]
-  expect(shares(usualRepairData({ source: 'a.txt:2,b.txt:1', mix, sequenceLength: 256 }))).toEqual([
+  expect(shares(defaultRepairData({ source: 'a.txt:2,b.txt:1', mix, sequenceLength: 256 }))).toEqual([
     ['a.txt', 0.5],
     ['b.txt', 0.25],
     ['mixed', 0.25],
@@ -39,5 +39,5 @@ test.each([
     },
   ],
 ])('%s', (_, calibration) => {
-  expect(usualRepairData(calibration)).toEqual({ ...calibration, windows: 96 })
+  expect(defaultRepairData(calibration)).toEqual({ ...calibration, windows: 96 })
 })
