@@ -37,10 +37,10 @@ export function measureOf(run: Pick<RunEntry, 'measures'>, id: string): MeasureS
   return run.measures.find((measure) => measureId(measure) === id)
 }
 
-const tasks: ReadonlyMap<string, string> = new Map(Object.entries(everyTaskTitle))
+const titles: ReadonlyMap<string, string> = new Map([...Object.entries(everyTaskTitle), ['met by one token', 'used by one token']])
 
-/** Returns the title of the task that a measure was taken on. For text, the name is returned unchanged. */
-export const subjectTitle = (dataset: string): string => tasks.get(dataset) ?? dataset
+/** Returns the title of what a measure was taken on, such as a task. The name of a text is its title. */
+export const subjectTitle = (dataset: string): string => titles.get(dataset) ?? dataset
 
 /** Returns the heading of a column: `perplexity (wikitext2)`, `size [bytes]`. */
 export function columnLabel({ name, dataset, unit }: MeasureColumn): string {

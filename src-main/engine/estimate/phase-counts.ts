@@ -42,7 +42,7 @@ export class PhaseCounts {
 
   /** The work of one phase with windows of `tokens`. `calls` counts calls of a part: up to `rowsPerCall` rows share one. */
   timed(
-    { phase, passes, double, vectors = 0, choosing, shared, rowsPerCall = rowsOfPasses, longest }: MethodPhase,
+    { phase, passes, float64Operations, eigenvectorOperations = 0, choosing, shared, rowsPerCall = rowsOfPasses, longest }: MethodPhase,
     part: string,
     tokens: number,
   ): PhaseWork {
@@ -57,8 +57,8 @@ export class PhaseCounts {
       attention: (times * passes.attention * operations.attention) / billion,
       mlp: (times * passes.mlp * operations.mlp) / billion,
       head: (times * passes.head * operations.head) / billion,
-      double: (double?.(tokens) ?? 0) / billion,
-      vectors: vectors / billion,
+      double: (float64Operations?.(tokens) ?? 0) / billion,
+      vectors: eigenvectorOperations / billion,
       calls: (times * (passes.attention + passes.mlp + passes.head)) / windowsPerCall,
       ...(faster ? { faster } : {}),
       ...(shared === undefined ? {} : { shared }),

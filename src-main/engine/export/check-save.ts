@@ -48,7 +48,7 @@ export function expectedPlans(
   const none = { attentionRemoved: 1, blocksRemoved: 1, neuronsRemovedPerBlock: 1 }
   if (!amount || !isPlain(amount)) return likelyPlans(spec, method.unit, none)
   const [budget, own] = [budgetFor(spec, amount), parseOptions(method, options)]
-  return method.likely?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
+  return method.boundingPlans?.(spec, budget, own) ?? likelyPlans(spec, method.unit, outlineOf(method, spec, budget, own))
 }
 
 /**

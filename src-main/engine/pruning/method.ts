@@ -15,19 +15,19 @@ import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Budget } from './budget.ts'
 import type { PassCount } from './search/passes.ts'
 
-/** The parts of a run that a method may use. */
+/** Everything that a method may use of the run that calls it. */
 export interface MethodRun {
   readonly seed: number
   readonly signal: AbortSignal
   /**
-   * Returns the result of `compute`, which must be plain JSON. It is stored before this returns, so that a resumed run finds it, as does
-   * every other run that needs the same result. `asked.on` must hold everything that `compute` depends on besides the model, backend and
-   * precision. Draw random numbers between steps, never inside one.
+   * Returns the result of `compute`, which must be plain JSON. The result is stored before `step` returns. A resumed run then finds it, as
+   * does every other run that needs the same result. `request.on` must hold everything that `compute` depends on besides the model, backend
+   * and precision. Draw random numbers between steps, never inside one.
    */
-  step<T>(asked: StepRequest, compute: () => Promise<T> | T): Promise<T>
-  /** Runs a step whose result also has named tensors. They are written to a file and read when needed. */
+  step<T>(request: StepRequest, compute: () => Promise<T> | T): Promise<T>
+  /** Runs a step whose result also has named tensors. The tensors are written to a file and read when they are needed. */
   tensorStep<T extends object>(
-    asked: StepRequest,
+    request: StepRequest,
     compute: () => Promise<T & { tensors: TensorsToStore }>,
   ): Promise<Omit<T, 'tensors'> & { tensors: StoredTensors }>
   progress(phase: string, done: number, total: number, unit: string): void
@@ -50,13 +50,13 @@ export interface MethodResult {
   /** In the order in which the method made them. */
   readonly decisions: readonly Decision[]
   readonly selections?: readonly Selection[]
-  /** Sentences for the user about ties, repaired defects of a reference and limits. */
+  /** Sentences for the user: about ties, limits, and defects of the reference that Espalier avoids. */
   readonly notes: readonly string[]
-  /** Tensors of the plan, from steps: rotations, replaced projections. */
+  /** Tensors that belong to the plan, such as rotations and replaced projections. Steps stored them. */
   readonly tensors?: StoredTensors
   /** The numbers behind the choice of fitted widths. */
   readonly fit?: Fit
-  /** The cost that the method predicts, if it chose by cost. */
+  /** The cost that the method predicts for its plan, in the unit of `budget.cost`. Present if it chose by cost. */
   readonly predicted?: number
   /** The numbers behind the choice of removed experts. */
   readonly experts?: JudgedExperts
@@ -64,28 +64,28 @@ export interface MethodResult {
 
 /** The work of one phase of a method. */
 export interface MethodPhase {
-  /** The name under which it reports progress. */
+  /** The name under which the phase reports progress. */
   readonly phase: string
-  /** How many full windows pass each kind of part. A part that lost something counts as the share that remains. */
+  /** How many windows pass through each kind of part. A pass through a cut part counts as the share of the part that remains. */
   readonly passes: PassCount
   /** Longer windows are cut to this many tokens. */
   readonly longest?: number
-  /** Returns the float64 operations, given the tokens of a window. */
-  readonly double?: (tokens: number) => number
-  /** Float64 operations that find eigenvectors. */
-  readonly vectors?: number
-  /** Rows that usually pass a part together. Default: those of a forward pass. */
+  /** Returns the number of float64 operations, given the tokens of a window. */
+  readonly float64Operations?: (tokens: number) => number
+  /** The number of float64 operations that find eigenvectors. */
+  readonly eigenvectorOperations?: number
+  /** The number of rows that one call of a part typically processes. Default: as in a forward pass. */
   readonly rowsPerCall?: number
   /**
-   * For a phase that chooses among candidates: `exactly` if all of them are scored in float32 only. Otherwise `again` is the share that is
-   * scored again in float32 after estimates have ranked them.
+   * For a phase that chooses among candidates: `exactly` if it scores them all in float32 at once. Otherwise it ranks them by estimates
+   * first, and `again` is the share that it then scores again in float32.
    */
   readonly choosing?: { readonly again: number } | 'exactly'
-  /** A name for the work, if the runs of one experiment on one model do it only once. */
+  /** A name for the work, if the runs of an experiment on one model share it. The first of these runs does it for all. */
   readonly shared?: string
 }
 
-/** A pruning method: it decides, and changes nothing. */
+/** A pruning method. It decides what to remove, but does not change the model. */
 export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly id: MethodId
   /** Its position in lists, which also decides its colour in charts. A new method takes the next number and keeps it. */
@@ -109,19 +109,19 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   windows(options: z.infer<Schema>): number
   /** Returns the sparsities that it can reach on this model with these options. */
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
-  /** Returns what a budget amounts to, before anything is computed. Default: whole blocks. Throws if the budget cannot be reached. */
+  /** Returns how much a budget removes, before anything is computed. Default: whole blocks. Throws if the budget cannot be reached. */
   outline?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Outline
   /**
-   * Returns the work of each phase with this many calibration windows. Times are estimated from it. The work of a search depends on its
-   * course, so `countSearch` runs it with a scorer that only counts.
+   * Returns the work of each phase with this many calibration windows. Run times are estimated from it. How much work a search does depends
+   * on the scores that it meets, so `countSearch` runs the search with invented scores and counts its passes.
    */
   work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[] | Promise<MethodPhase[]>
-  /** Returns the extremes that the file size of the result lies between. Default: derived from the unit and the outline. */
-  likely?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
+  /** Returns plans whose smallest and largest file sizes bound that of the result. Default: derived from the unit and the outline. */
+  boundingPlans?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>
 }
 
-/** Gives a method's functions the types of its options. Callers must parse options with its schema first. */
+/** Defines a method whose functions receive typed options. Callers must parse the options with the method's schema first. */
 export function defineMethod<Schema extends z.ZodObject>(method: Method<Schema>): Omit<Method, 'options'> & { readonly options: Schema } {
   return method as unknown as Omit<Method, 'options'> & { readonly options: Schema }
 }

@@ -74,7 +74,8 @@ export const fittedTwoStage = defineMethod({
     return { attentionRemoved: null, blocksRemoved: null, neuronsRemovedPerBlock: null, reached }
   },
   work: fittedWork,
-  likely: (spec, { sparsity }, chosen) => (sparsity === 0 ? [densePlan(spec)] : extremePlans(spec, limitsOf(spec, sparsity, chosen))),
+  boundingPlans: (spec, { sparsity }, chosen) =>
+    sparsity === 0 ? [densePlan(spec)] : extremePlans(spec, limitsOf(spec, sparsity, chosen)),
   plan: (input) => planFitted(input),
 })
 
@@ -100,7 +101,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
       phase: tableSumming,
       choosing: ranked,
       passes: { attention: watched * blocks * fitted, mlp: (watched + summing) * blocks * fitted, head: 0 },
-      double: () => blocks * equationOperations(0, base, spec.hidden),
+      float64Operations: () => blocks * equationOperations(0, base, spec.hidden),
       shared,
     },
     {
@@ -108,7 +109,7 @@ function fittedWork(spec: DecoderSpec, { sparsity }: Budget, chosen: Options, av
       choosing: ranked,
       longest: measuredTokens,
       passes: { attention: behind, mlp: (behind * base) / limits.width, head: widths.length * measured * blocks + 3 * measured },
-      double: () => widths.reduce((sum, own) => sum + solving(own), 0),
+      float64Operations: () => widths.reduce((sum, own) => sum + solving(own), 0),
       shared: `${shared}, measured`,
     },
   ]

@@ -84,7 +84,7 @@ export const reap = defineMethod({
     if (sparsity === 0) return []
     return [scoringPhase(spec, windows), ...(chosen.gateCorrection === 'none' ? [] : [correctionPhase(spec, windows)])]
   },
-  likely: likelyPlans,
+  boundingPlans: likelyPlans,
   async plan(input) {
     const { view, budget, options: chosen } = input
     const { spec } = view

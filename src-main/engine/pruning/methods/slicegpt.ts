@@ -73,12 +73,12 @@ export const slicegpt = defineMethod({
       {
         phase: findingComponents,
         passes: stackPasses(spec.blocks.length, watched * windows * left),
-        double: (tokens) => parts * componentOperations.covariance(windows * tokens, spec.hidden),
-        vectors: parts * componentOperations.vectors(spec.hidden),
+        float64Operations: (tokens) => parts * componentOperations.covariance(windows * tokens, spec.hidden),
+        eigenvectorOperations: parts * componentOperations.vectors(spec.hidden),
       },
     ]
   },
-  likely: (spec, { sparsity }, chosen) => [
+  boundingPlans: (spec, { sparsity }, chosen) => [
     sparsity === 0 ? densePlan(spec) : { ...densePlan(spec), slice: { width: widthFor(spec, sparsity, chosen) } },
   ],
   async plan({ view, calibration, budget, options: chosen, run }) {

@@ -45,7 +45,7 @@ export function repairPhase(
   const passes = { ...others, mlp: spec.router ? 2 * mlp : mlp }
   const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
   const attentionProjections = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
-  const double = (tokens: number) => {
+  const float64Operations = (tokens: number) => {
     const rows = windows * tokens * (inOrder ? 2 : 1)
     const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => Math.round(left.experts * experts)))
     const rowsOfOne = (rows * Math.min(experts, spec.router?.chosen ?? 1)) / experts
@@ -54,5 +54,5 @@ export function repairPhase(
       attentionProjections * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
     )
   }
-  return { phase: repairing, passes, double }
+  return { phase: repairing, passes, float64Operations }
 }

@@ -77,7 +77,7 @@ const choicesOf = (result: MethodResult) => ({
   ...(result.experts ? { experts: result.experts } : {}),
   decisions: [...result.decisions],
   ...(result.selections ? { selections: [...result.selections] } : {}),
-  ...certifiedBy(result),
+  ...certificationOf(result),
 })
 
 interface Pruned extends ChosenPlan {
@@ -94,20 +94,20 @@ async function prune(place: RunPlace, options: Record<string, unknown>): Promise
   const waited = model.store.secondsWaiting
   const run = steps.methodRun(request.seed)
   const view = denseView(model)
-  const within = await choosePlan(place, { view, calibration: windows, options, run }).catch(async (thrown: unknown) => {
+  const chosen = await choosePlan(place, { view, calibration: windows, options, run }).catch(async (thrown: unknown) => {
     throw await locateOverflow(thrown, view, windows)
   })
-  const { result } = within
+  const { result } = chosen
   const { sharedSeconds } = steps
   steps.seconds.pruning = (performance.now() - start) / 1000 + steps.foundSeconds
   noteResidency(place, model.store.secondsWaiting - waited, (performance.now() - start) / 1000)
   const notes = [...result.notes, ...precisionNotes(place, result)]
   for (const text of notes) steps.host.emit({ type: 'note', text })
-  return { ...within, result: { ...result, notes }, calibration: used, sharedSeconds }
+  return { ...chosen, result: { ...result, notes }, calibration: used, sharedSeconds }
 }
 
 function precisionNotes({ precision }: RunPlace, result: MethodResult): string[] {
-  const { certified } = certifiedBy(result)
+  const { certified } = certificationOf(result)
   if (precision === 'bfloat16')
     return ['Everything was computed with bfloat16 products, for a first look: scores, choices and measures can differ from float32.']
   if (!certified) return []
@@ -129,14 +129,15 @@ function noteResidency(place: RunPlace, waited: number, seconds: number): void {
   )
 }
 
-/** Reads the calibration windows: as many as the method needs with its options, or fewer if the request says so. */
+/** Reads `wanted` calibration windows, the number that the method uses with its options, or fewer if the request says so. */
 async function readCalibration(place: RunPlace, wanted: number): Promise<ReadData> {
   const { calibration, method, seed } = place.request
   if (!calibration) throw new EspalierError('usage', `${method} needs calibration data. Choose a text for it.`)
-  const { windows: most = wanted } = calibration
-  const read = await place.read({ ...calibration, windows: Math.min(wanted, most) }, seed)
+  const { windows: requested = wanted } = calibration
+  const read = await place.read({ ...calibration, windows: Math.min(wanted, requested) }, seed)
   for (const text of read.notes) place.note(`Calibration: ${text}`)
-  if (most > wanted) place.note(`Calibration: ${most} windows were requested, but ${method} uses only ${wanted} with these options.`)
+  if (requested > wanted)
+    place.note(`Calibration: ${requested} windows were requested, but ${method} uses only ${wanted} with these options.`)
   return read
 }
 
@@ -148,9 +149,9 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
     view ??= stored ? denseView((await stored.open()).model) : viewWithPlan(model, result.plan, result.tensors)
     return view
   }
-  const measured = stored ? { plan: result.plan, weights: stored.identity } : result.plan
+  const subject = stored ? { plan: result.plan, weights: stored.identity } : result.plan
   const measures: TakenMeasure[] = sizeMeasures(model, result, stored)
-  for (const own of measures) host.emit({ type: 'measure', measure: own })
+  for (const size of measures) host.emit({ type: 'measure', measure: size })
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
   const questions: ScoredTask[] = []
@@ -159,9 +160,9 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
     for (const wanted of request.measures) {
       const taken = await measureView(wanted, {
         ...context,
-        step: (asked, compute) => steps.step({ ...asked, on: { view: measured, asked: asked.on } }, () => steps.time(wanted.kind, compute)),
+        step: (step, compute) => steps.step({ ...step, on: { view: subject, asked: step.on } }, () => steps.time(wanted.kind, compute)),
       })
-      for (const own of taken.measures) host.emit({ type: 'measure', measure: own })
+      for (const one of taken.measures) host.emit({ type: 'measure', measure: one })
       measures.push(...taken.measures)
       answers.push(...taken.answers)
       evaluation.push(...taken.evaluation)
@@ -176,7 +177,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   return { measures, evaluation, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
 }
 
-/** What measures need besides the view. */
+/** Returns everything that measures need besides the view. */
 function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined) {
   const { model, tokenizer, steps } = place
   const { signal, fetchFile } = steps.host
@@ -193,8 +194,8 @@ function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeight
   }
 }
 
-/** The number of candidates in a search, and how many were rescored with float32 accuracy. */
-function certifiedBy({ decisions, selections = [] }: MethodResult): Pick<RunDocument, 'certified'> {
+/** Counts the rounds that were certified, their candidates, and the candidates that were rescored. Empty if no round was certified. */
+function certificationOf({ decisions, selections = [] }: MethodResult): Pick<RunDocument, 'certified'> {
   const rounds = [
     ...decisions.map(({ scores, certified }) => ({ candidates: scores.length, certified })),
     ...selections.map(({ candidates, certified }) => ({ candidates: candidates.length, certified })),
@@ -204,22 +205,24 @@ function certifiedBy({ decisions, selections = [] }: MethodResult): Pick<RunDocu
   return { certified: { rounds: rounds.length, candidates: sum('candidates'), rescored: sum('rescored') } }
 }
 
-/** Average bytes per parameter as the checkpoint stores it. */
+/** Returns the average number of bytes that the checkpoint stores a parameter in. */
 function storedBytesPerParameter({ checkpoint, spec }: Model): number {
   const bytes = checkpoint.quantised?.bytes ?? [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0)
   return bytes / (stackParameters(spec) + Vocabulary.parameters(spec))
 }
 
 /**
- * Remaining parameters, and their bytes as the model stores them: of the block stack, and of the whole model with embedding and head. With
- * a weight type, the bytes are the file's size.
+ * Counts the remaining parameters: of the whole model with embedding and head, of the block stack, and for mixtures of experts also those
+ * that one token uses. Estimates the bytes of the whole model as its checkpoint stores it. With a weight type, the bytes are those of the
+ * file that was written.
  */
 function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeights | undefined): TakenMeasure[] {
-  const left = specWithPlan(model.spec, plan)
-  const [{ total: stack, active }, rest] = [activeParameters(left), Vocabulary.parameters(left)]
+  const pruned = specWithPlan(model.spec, plan)
+  const [{ total: stack, active }, rest] = [activeParameters(pruned), Vocabulary.parameters(pruned)]
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
+    // `subjectTitle` shows this data set as "used by one token". Histories contain the name, so it stays.
     ...(model.spec.router ? [{ name: 'parameters' as const, dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
     { name: 'size', dataset: '', value: stored?.bytes ?? Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
   ]
