@@ -14,9 +14,9 @@ export const serveHelp = `espalier serve [flags]
 
 Serves the workbench as a web page on this machine and prints its address. Ctrl+C stops it; interrupted runs can be resumed.
 
-  --port N             the port to listen on (default: the last one if it is free, else any free port)
+  --port N             the port to listen on (default: the port of the last start if it is free, else any free port)
   --host NAME          the address to listen on (default: 127.0.0.1); all except loopback need --token-file
-  --token-file FILE    a file with the token (default: the token from the data folder's first start)
+  --token-file FILE    a file with the token (default: a token that the first start makes and keeps in the data folder)
   --allow-host NAME    another name[:port] that this server accepts, such as a tunnel's or a proxy's; may be repeated
   --data FOLDER        the data folder (default: ESPALIER_HOME, else the system's application data folder)`
 

@@ -13,9 +13,9 @@ Generates answers to a set of prompts with a dense model and its pruned runs. Th
 become a transcript to compare or judge. Prints the answers, and for each model their mean length, their repetition, the share that
 end in a loop, and the share of tokens equal to the first model's.
 
-  --prompts FILE       one prompt per line; words with # at the end of a line are its tags
+  --prompts FILE       one prompt per line; words with # at the end of a line become tags of its prompt
   --tokens N           at most this many new tokens per answer (default 64)
-  --temperature X      0 always takes the likeliest token (default 0)
+  --temperature X      0 always takes the likeliest token; at most 5 (default 0)
   --seed N             seed for sampling (default 0)
   --without_dense      leave the dense model out
   --wait               wait for the run to end, even if a server computes it

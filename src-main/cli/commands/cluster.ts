@@ -8,7 +8,8 @@ import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier cluster VERB
 
-Manages the Slurm clusters that can compute runs. Choose one on the screens, over HTTP, or with --executor NAME.
+Manages the Slurm clusters that can compute runs. To use one, choose it when you create runs in the workbench or over
+HTTP, or give --executor NAME.
 
   espalier cluster list
   espalier cluster add NAME --folder FOLDER [flags]
@@ -20,7 +21,7 @@ Manages the Slurm clusters that can compute runs. Choose one on the screens, ove
   --host HOST          a host from your ssh configuration, if Slurm's commands are not on this machine
   --copy               copy models, requests and results with rsync over ssh, if this machine does not see the folder
   --program PATH       the espalier command on the nodes (default: this installation)
-  --partition, --account, --time, --memory TEXT, --gpus N, --cpus N
+  --partition TEXT, --account TEXT, --time TEXT, --memory TEXT, --gpus N, --cpus N
                        Slurm options of the same names; the cluster's defaults apply to those left out
   --lines FILE         lines for the batch script: #SBATCH options, module load, …
 ${commonHelp}`

@@ -10,7 +10,8 @@ const help = `espalier judge list
 espalier judge show ID
 espalier judge export ID [--format json|csv] [--output FILE]
 
-Results of blind judgings: standings with 95 % intervals, and every vote. Create judgings on the page "Judge".
+Lists, shows and exports the results of blind judgings: standings with 95 % intervals, and every vote. Create judgings on the
+page "Judge".
 ${intervalMeaning.replaceAll('. ', '.\n')}
 
   --format FORMAT      json (everything) or csv (the votes)

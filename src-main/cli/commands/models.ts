@@ -13,7 +13,7 @@ espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
 espalier models remove ID|NAME [--files]
 espalier models families
 
-Lists the library, adds a checkpoint (a folder of safetensors, a gguf file, or a hub name, which is downloaded),
+Lists the library, adds a checkpoint (a folder of safetensors, a GGUF file, or a hub name, which is downloaded),
 removes one, or lists the model families that Espalier can open. With --server, PATH is a path on that machine.
 
   --copy               copy the files into the library instead of linking to them

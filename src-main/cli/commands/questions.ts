@@ -6,7 +6,7 @@ import { withWorkbench } from './with-workbench.ts'
 const help = `espalier questions RUN OTHER [--task NAME] [--limit N]
 
 Compares how two runs answer the same zero-shot questions: accuracies, flips in both directions, McNemar's exact test, a 95 % interval
-of the difference by a paired bootstrap, and the flipped questions, clearest first.
+of the difference by a paired bootstrap, and the flipped questions, largest change in scores first.
 
   --task NAME          only the flipped questions of this task
   --limit N            at most this many flipped questions (default 20, up to 1000)

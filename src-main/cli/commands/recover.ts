@@ -14,9 +14,9 @@ Trains the remaining weights of a run to predict what the dense model predicts. 
 and measures, which reuses the run's finished steps. The trained weights are kept only if they are better on text that was not trained on.
 
   --amount AMOUNT      minutes such as 10min, or tokens such as 262144 or 256k (default ${defaultRecoveryTokens})
-  --text TEXT          the text to train on, or several as a.txt:0.5,b.txt:0.5 (default: half calibration text of the run, half
-                       bundled mixed text); self-written is text that the dense model generates
-  --weights WEIGHTS    all, or low-rank: only a rank-16 change to each, which takes less memory (default: all if they fit)
+  --text TEXT          the text to train on, or several as a.txt:0.5,b.txt:0.5 (default: half the run's calibration text, half
+                       bundled mixed text); "self-written" is text that the dense model generates
+  --weights WEIGHTS    all, or low-rank: only a rank-16 change to each weight, which takes less memory (default: all if they fit)
   --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 

@@ -13,10 +13,10 @@ const help = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--sa
 Repairs a run in closed form. Creates a new run with the same removals and measures, in which the remaining weights are refitted to
 make up for what was removed. The new run reuses the run's finished steps.
 
-  --kind KIND          one-pass, or in-order: better, in about twice the time (default)
-  --text TEXT          the text to fit on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters calibration text
-                       of the run, one quarter bundled mixed text)
-  --samples N          windows of that text (default ${defaultRepairWindows})
+  --kind KIND          one-pass, or in-order: better, takes about twice as long (default)
+  --text TEXT          the text to calibrate the repair on, or several as a.txt:0.5,b.txt:0.5 (default: three quarters
+                       the run's calibration text, one quarter bundled mixed text)
+  --samples N          number of windows of that text (default ${defaultRepairWindows})
   --wait               wait for the run to end, even if a server computes it
 ${commonHelp}`
 

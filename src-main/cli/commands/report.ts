@@ -5,13 +5,13 @@ import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier report EXPERIMENT [--format html|markdown] [--title TEXT] [--paths] [--output FILE]
-espalier report RUN… [--output FILE]
+espalier report RUN… [--format html|markdown] [--title TEXT] [--paths] [--output FILE]
 
 Writes one document on an experiment, or on runs to compare: settings, tables, charts, maps, divergence,
 flipped questions, answers, votes, the environment, and commands to repeat it. The HTML file is self-contained.
 
   --format FORMAT      html or markdown (default: html)
-  --title TEXT         heading of the report (default: the experiment's name)
+  --title TEXT         heading of the report (default: the experiment's name, "Run NAME" or "Comparison of N runs")
   --paths              show full paths of this machine; otherwise only names of files and folders
   --output FILE        where to write (default: standard output); an existing file is not overwritten
 ${commonHelp}`

@@ -19,6 +19,8 @@ to repeat it elsewhere). The other formats write the comparison table of the run
   --search TEXT        words in name, notes, tags, model or method
   --status STATUS      draft, queued, running, paused, done, failed, cancelled or interrupted; may be repeated
   --method METHOD      the method's id; may be repeated
+  --experiment ID      only runs of this experiment
+  --archived           only archived runs
   --limit N            at most this many rows (default 50, up to 1000)
   --log                also print the end of the compute process's output
   --wait               wait for the runs to end, even if a server computes them

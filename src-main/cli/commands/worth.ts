@@ -13,10 +13,10 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 const help = `espalier worth EXPERIMENT [--cost MEASURE]
 
 Reports whether pruning is worth it: compares each pruned file with the best dense file that costs at most 1 % more.
-Only kinds of text that influenced no choice decide. To have files to compare, make the runs with --weights.
+Only text that played no part in calibration, repair, recovery or quantisation counts for the verdict.
+To have files to compare, make the runs with --weights.
 
   --cost MEASURE       a measured cost instead of the file's size, such as "tokens per second"
-
 ${commonHelp}`
 
 const flags = { ...commonFlags, cost: { type: 'string' } } as const

@@ -53,6 +53,8 @@ function repeated<T>(group: Group, value: string, read: ReadValue<T>, help: stri
 
 const names = (titles: object) => Object.keys(titles).join(', ')
 
+const writtenNames = Object.keys(writtenTitles).join(' and ')
+
 /** Every flag of the pruning command, in underscore spelling. This is the only place that knows a flag's name, value and help. */
 export const flagTable = {
   model: one('Model', 'MODEL', anyText, 'a folder, a name on the hub (org/name), or "sample" for the bundled model'),
@@ -62,12 +64,17 @@ export const flagTable = {
   pruning_method: list('Pruning', 'NAME', keyOf(methodTitles), names(methodTitles)),
   sparsity: list('Pruning', 'SHARE', share, "share of the block stack's parameters to remove, 0 to 1; -1 and -2 as in --num_prune"),
   sparsity_rate: list('Pruning', 'SHARE', share, 'another name for --sparsity'),
-  num_prune: list('Pruning', 'N', integer(-2), 'the same in blocks; -1 for all possible numbers, -2 for about 25, 37.5 and 50 %'),
+  num_prune: list(
+    'Pruning',
+    'N',
+    integer(-2),
+    'amount to remove as a number of blocks; -1 for every possible number, -2 for about 25, 37.5 and 50 % of the blocks',
+  ),
   fit: list(
     'Pruning',
     'BUDGET',
     budget,
-    'remove enough to meet a budget: a file size (6GB = 6 x 1000^3, 6GiB = 6 x 1024^3 bytes), tokens per second (30tok/s), or milliseconds to the first token (200ms@2048). A speed is measured on a GGUF file in the type of --weights (default: F16). A size is that of the given --format, or of a GGUF file in the type of --weights or --gguf_type (default: F16)',
+    'remove enough to meet a budget: a file size (6GB = 6 x 1000^3, 6GiB = 6 x 1024^3 bytes), tokens per second (30tok/s), or milliseconds to the first token (200ms@2048 for a prompt of 2048 tokens). A speed is measured on a GGUF file in the type of --weights (default: F16). A size is that of the given --format, or of a GGUF file in the type of --weights or --gguf_type (default: F16)',
   ),
   alpha: one('Pruning', 'X', decimal, '2ssp: balance between its two stages (Eq. 5); short for --option alpha=X'),
   option: repeated(
@@ -101,12 +108,12 @@ export const flagTable = {
     'Pruning',
     'NAME',
     keyOf({ computed: '', ...ggufTypeTitles }),
-    'measure the weights as a GGUF file of this type (see --gguf_type) stores them; several make a grid with the dense model in each type; computed leaves the weights unchanged (default)',
+    'evaluate each model with its weights stored as in a GGUF file of this type (see --gguf_type); several types make a grid that includes the dense model in each; "computed" leaves the weights unchanged (default)',
   ),
   gguf_type: list('Pruning', 'NAME', keyOf(ggufTypeTitles), `${names(ggufTypeTitles)} (default: F16)`),
 
   calibration_data: one('Data', 'TEXT', anyText, 'text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids'),
-  calibration_samples: one('Data', 'N', integer(1), 'windows to calibrate on'),
+  calibration_samples: one('Data', 'N', integer(1), 'number of windows to calibrate on'),
   eval_data: repeated('Data', 'TEXT', anyText, 'text to measure perplexity on'),
   eval_samples: one('Data', 'N', integer(1), 'measure perplexity on at most this many windows of each text (default: all)'),
   sequence_length: one('Data', 'T', integer(2), "tokens per window (default: 2048, or the model's context length if that is less)"),
@@ -116,29 +123,29 @@ export const flagTable = {
     'Repair',
     'KIND',
     oneOf(repairChoice.options),
-    'refit projections in closed form: none, one-pass, or in-order (better, about twice the time)',
+    'refit projections in closed form: none, one-pass, or in-order (better, takes about twice as long)',
   ),
-  repair_data: one('Repair', 'TEXT', anyText, 'text to fit on (default: 3/4 calibration text, 1/4 bundled mixed text)'),
-  repair_samples: one('Repair', 'N', integer(2), `windows of that text (default: ${defaultRepairWindows})`),
+  repair_data: one('Repair', 'TEXT', anyText, 'text to calibrate the repair on (default: 3/4 calibration text, 1/4 bundled mixed text)'),
+  repair_samples: one('Repair', 'N', integer(2), `number of windows of that text (default: ${defaultRepairWindows})`),
 
   recover: one(
     'Recovery',
     'AMOUNT',
     recoveryAmount,
-    'train the remaining weights towards the dense model: minutes (10min), tokens (262144, 256k) or none',
+    'train the remaining weights to predict what the dense model predicts, for a number of minutes (10min) or tokens (262144, 256k), or none',
   ),
   recover_data: one(
     'Recovery',
     'TEXT',
     anyText,
-    'text to train on; self-written is text that the dense model generates (default: 1/2 calibration text, 1/2 bundled mixed text)',
+    'text to train on; "self-written" is text that the dense model generates (default: 1/2 calibration text, 1/2 bundled mixed text)',
   ),
 
   recover_weights: one(
     'Recovery',
     'WEIGHTS',
     oneOf(trainedWeights.options),
-    'train all weights, or only a rank-16 change to each, which takes less memory (default: all if they fit)',
+    'all, or low-rank: train only a rank-16 change to each weight, which takes less memory (default: all if they fit)',
   ),
 
   evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),
@@ -148,21 +155,27 @@ export const flagTable = {
     'Measures',
     'NAME',
     keyOf(everyTaskTitle),
-    `only these tasks; also ${names(writtenTitles)}, whose answers the model writes out and a program checks`,
+    `run only these tasks; also ${writtenNames}, whose answers the model writes out and a program checks`,
   ),
-  apply_chat_template: onOff('Measures', `ask ${names(writtenTitles)} through the chat template`),
+  apply_chat_template: onOff('Measures', `ask the questions of ${writtenNames} through the chat template`),
   task_folder: one('Measures', 'FOLDER', anyText, 'read the tasks from this folder instead of downloading'),
-  task_limit: one('Measures', 'N', integer(1), 'questions per task'),
+  task_limit: one('Measures', 'N', integer(1), 'at most this many questions per task'),
   evaluate_divergence: onOff(
     'Measures',
-    'how far each pruned model is from the dense one, token by token, on the first --eval_data or the perplexity text',
+    'how far each pruned model is from the dense one, token by token, on the first text of --eval_data or else the perplexity text',
   ),
   divergence_tokens: one('Measures', 'N', integer(2), 'tokens to compare (default: 10000)'),
-  evaluate_inference: onOff('Measures', 'time per pass, time to the first token, tokens per second; with --weights measured in llama.cpp'),
-  evaluate_repetition: onOff('Measures', 'share of greedy answers that end in a loop, on the first --eval_data or the perplexity text'),
+  evaluate_inference: onOff(
+    'Measures',
+    'time per pass, time to the first token, tokens per second; measured in llama.cpp if --weights names a GGUF type',
+  ),
+  evaluate_repetition: onOff(
+    'Measures',
+    'share of greedy answers that end in a loop, on the first text of --eval_data or else the perplexity text',
+  ),
   evaluate_long_context: onOff(
     'Measures',
-    "perplexity by position, and recall of numbers hidden in the text, up to 8192 tokens (or --sequence_length) and the model's context, on the first --eval_data or the perplexity text",
+    "perplexity by position, and recall of numbers hidden in the text, in windows of 8,192 tokens (or --sequence_length) or the model's context if that is shorter, on the first text of --eval_data or else the perplexity text",
   ),
   evaluate_qualitative: onOff('Measures', 'answers to two prompts, by beam search'),
 
@@ -177,7 +190,7 @@ export const flagTable = {
     'Machine and output',
     'NAME',
     oneOf(precisionName.options),
-    'float32 (default); mixed: rank candidates with bfloat16 products and certify choices in float32, several times faster with AMX or AVX-512 BF16; bfloat16: use it for everything, for a first look; auto: mixed if the processor supports it',
+    'float32 (default); mixed: rank candidates with bfloat16 products and certify choices in float32, several times faster with AMX or AVX-512 BF16; bfloat16: use bfloat16 products for everything, for a first look; auto: mixed if the processor supports it',
   ),
   memory: one(
     'Machine and output',

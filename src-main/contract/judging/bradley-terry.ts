@@ -19,7 +19,7 @@ export interface Standing {
 
 /** Explains the intervals on screens and in reports. */
 export const intervalMeaning =
-  'A win probability is the mean over all other models, with the 95 % credible interval of the Bradley-Terry model. It starts as if all models had tied on one prompt, so a few votes move it little. Votes on one prompt overlap: all pairs among five answers count as four votes.'
+  'A win probability is the mean over all other models, with the 95 % credible interval of the Bradley-Terry model. Before any vote, all models count as tied on one prompt, so a few votes change little. Votes on the same prompt are not independent, so all ten pairs of five answers count as only four votes.'
 
 /** The points of each contestant, and the games between every two, with votes and prior together. */
 interface Tally {

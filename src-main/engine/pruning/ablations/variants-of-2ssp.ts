@@ -28,11 +28,11 @@ interface Comparison {
 
 export const oneStage = compare({
   title: ablationTitles.one_stage,
-  summary: 'MLPs provide the whole sparsity; no attention is removed.',
+  summary: 'All of the sparsity comes from MLPs; no attention is removed.',
   variant: ['First stage only', { stages: 'first' }],
 })
 
-/** As in the reference, channels provide the whole sparsity and attention is removed in addition. The reached sparsity shows this. */
+/** As in the reference, cut channels make up all of the sparsity, and attention is removed in addition. The reached sparsity shows this. */
 export const rowsVersusColumns = compare({
   title: ablationTitles.rows_vs_cols,
   summary: 'MLPs lose hidden channels that they read and write, instead of neurons.',

@@ -35,18 +35,18 @@ const options = z.object({
   windows: z.number().int().min(8).default(32).meta({
     title: 'Windows',
     unit: 'windows',
-    help: 'Calibration windows that score neurons and that the table is repaired on.',
+    help: 'Calibration windows used to score neurons, and to repair the narrowed MLPs that the table describes.',
   }),
   tableWindows: count(3, {
     title: 'Table windows',
     unit: 'windows',
-    help: 'More windows, on which divergences are measured.',
+    help: 'Additional calibration windows used to measure divergences.',
   }),
-  unit: count(32, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of it; quantised formats need 32.' }),
+  unit: count(32, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of this; quantised formats need 32.' }),
   least: z.number().int().positive().optional().meta({
     title: 'Smallest width',
     unit: 'neurons',
-    help: 'The fewest neurons that an MLP keeps. Default: three sixteenths of the width.',
+    help: 'Minimum number of neurons that an MLP keeps. Default: three sixteenths of the width.',
   }),
 })
 
@@ -59,7 +59,7 @@ export const fittedTwoStage = defineMethod({
   title: '2SSP, fitted',
   paper: '2501.17771',
   own: true,
-  summary: 'Gives each block the width that fits it, and removes the attention submodules that are worth least, jointly.',
+  summary: 'Chooses the width of each MLP together with the attention submodules to remove, by measured divergence.',
   unit: 'neurons and attention',
   options,
   repair: 'in-order',

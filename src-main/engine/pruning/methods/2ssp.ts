@@ -35,44 +35,44 @@ const options = z.object({
     .number()
     .positive()
     .default(1.5)
-    .meta({ title: 'Alpha', help: 'Balance of the two stages in Eq. 5: a larger one removes more attention.' }),
+    .meta({ title: 'Alpha', help: 'Balance between the two stages in Eq. 5. A larger alpha removes more attention.' }),
   norm: z
     .union([z.literal(1), z.literal(2)])
     .default(2)
     .meta({ title: 'Norm', help: 'Norm of a neuron over the tokens of a window.' }),
-  windows: count(32, { title: 'Stage 1 windows', unit: 'windows', help: 'Calibration windows that score neurons.' }),
+  windows: count(32, { title: 'Stage 1 windows', unit: 'windows', help: 'Calibration windows used to score neurons.' }),
   stage2Windows: count(1, {
     title: 'Stage 2 windows',
     unit: 'windows',
-    help: 'Calibration windows that score attention; one lets the choice fit that window.',
+    help: 'Calibration windows used to score attention. With only one, the choice may overfit that window.',
   }),
   attention: z
     .number()
     .int()
     .nonnegative()
     .optional()
-    .meta({ title: 'Attention submodules', help: 'How many to remove, instead of the number from Eq. 5.' }),
+    .meta({ title: 'Attention submodules', help: 'Number of attention submodules to remove, instead of the number from Eq. 5.' }),
   widthMultiple: count(1, {
     title: 'Width multiple',
     unit: 'neurons',
-    help: 'Rounds the width kept to a multiple that suits the hardware; the reached sparsity is shown.',
+    help: 'Rounds the number of neurons kept to a multiple of this, to suit the hardware. The reached sparsity is shown.',
   }),
   stages: z
     .enum(['both', 'first'])
     .default('both')
-    .meta({ title: 'Stages', help: 'Both, or only the first, so that MLPs provide the whole sparsity.' }),
+    .meta({ title: 'Stages', help: 'Runs both stages, or only the first. All of the sparsity then comes from MLPs.' }),
   cut: z
     .enum(['neurons', 'channels'])
     .default('neurons')
     .meta({ title: 'Cut', help: 'What MLPs lose: neurons, or the hidden channels that they read and write.' }),
   channelShare: z.enum(['rest', 'whole']).default('rest').meta({
     title: 'Channel share',
-    help: 'Channels provide the sparsity that attention leaves, or all of it, which removes more than requested, as in the reference.',
+    help: 'Whether cut channels make up the sparsity that remains after attention (rest), or all of it (whole). As in the reference, whole removes more than requested.',
   }),
   experts: z.number().positive().max(1).optional().meta({
     title: 'Experts first',
     empty: 'none',
-    help: 'For mixtures: removes this share of the experts first, as REAP does. Neurons and attention then provide the rest of the sparsity.',
+    help: 'For mixtures: removes this share of the experts first, as REAP does. Neurons and attention then make up the rest of the sparsity.',
   }),
   ...lazyOption,
 })

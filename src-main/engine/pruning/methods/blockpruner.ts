@@ -19,14 +19,14 @@ import { VariantRanking } from '../search/variant-ranking.ts'
  * half-precision perplexity, so ties are rare and are reported. A round without a finite candidate is an error.
  */
 const options = z.object({
-  windows: count(1, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score candidates; the paper takes 256.' }),
+  windows: count(1, { title: 'Windows', unit: 'windows', help: 'Calibration windows used to score candidates; the paper uses 256.' }),
   ...lazyOption,
 })
 
 const submoduleOptions = options.extend({
   ratio: z.enum(['paired', 'free']).default('paired').meta({
     title: 'Ratio',
-    help: 'Equally many attention submodules and MLPs, in turn; or the better of both each time, as in the paper.',
+    help: 'Removes attention submodules and MLPs in turn, the same number of each; or whichever is the better choice each time, as in the paper.',
   }),
 })
 

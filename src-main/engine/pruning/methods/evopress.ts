@@ -30,28 +30,32 @@ const options = z.object({
   windows: count(64, {
     title: 'Windows',
     unit: 'windows',
-    help: 'Calibration windows that candidates are scored on; the reference takes 131072 tokens.',
+    help: 'Calibration windows to score candidates on; the reference uses 131,072 tokens.',
   }),
   firstWindows: z.number().positive().default(1).meta({
     title: 'First selection',
     unit: 'windows',
-    help: 'Redrawn for the start and for each first selection; a fraction takes the beginning of a window.',
+    help: 'Windows drawn for the start and for each first selection. A fraction uses only the beginning of a window.',
   }),
   finalWindows: z
     .number()
     .positive()
     .default(16)
-    .meta({ title: 'Final selection', unit: 'windows', help: 'Redrawn for each final selection; the parent competes again.' }),
-  startStates: count(64, { title: 'Start states', help: 'Random removals of which the best becomes the first parent.' }),
-  offspring: count(32, { title: 'Offspring', help: 'Candidates of each generation.' }),
-  finalists: count(2, { title: 'Finalists', help: 'Offspring that reach the final selection.' }),
-  exchanges: count(3, { title: 'Exchanges', help: 'The most removals that one mutation exchanges.' }),
+    .meta({
+      title: 'Final selection',
+      unit: 'windows',
+      help: 'Windows drawn for each final selection, in which the parent competes again.',
+    }),
+  startStates: count(64, { title: 'Start states', help: 'Number of random removals to start from. The best becomes the first parent.' }),
+  offspring: count(32, { title: 'Offspring', help: 'Number of candidates in each generation.' }),
+  finalists: count(2, { title: 'Finalists', help: 'Number of offspring that reach the final selection.' }),
+  exchanges: count(3, { title: 'Exchanges', help: 'Maximum number of removals that one mutation exchanges for others.' }),
   generations: z
     .number()
     .int()
     .nonnegative()
     .optional()
-    .meta({ title: 'Generations', help: 'Default: K (N - K) / 1.5 for K of N blocks.' }),
+    .meta({ title: 'Generations', help: 'Number of generations. Default: K (N - K) / 1.5 if K of N blocks are removed.' }),
 })
 
 type Options = z.infer<typeof options>

@@ -25,18 +25,18 @@ const options = z
       .positive()
       .max(1)
       .optional()
-      .meta({ title: 'Share', help: 'Share of the experts to remove, 0.25 for a quarter, instead of the share that the sparsity gives.' }),
+      .meta({ title: 'Share', help: 'Share of the experts to remove, such as 0.25, instead of the share that follows from the sparsity.' }),
     score: expertScore.default('reap').meta({
       title: 'Score',
-      help: `The lowest goes first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
+      help: `Experts with the lowest score are removed first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
     }),
     budget: z.enum(['uniform', 'free']).default('uniform').meta({
       title: 'Budget',
-      help: 'Removes equally many experts in every block, which every format can store, or the lowest of all blocks.',
+      help: 'Removes the same number of experts from every block, which every format can store, or the lowest-scoring experts of all blocks.',
     }),
     removed: z.enum(['dropped', 'constant']).default('dropped').meta({
       title: 'Removed experts',
-      help: 'Drops them, or replaces each by a vector, which the formats exact and vllm-experts can store.',
+      help: 'Drops removed experts, or replaces each with a constant vector, which only the formats exact and vllm-experts can store.',
     }),
     constants: z.enum(['mean', 'fitted']).default('mean').meta({
       title: 'Constants',
@@ -48,9 +48,9 @@ const options = z
     }),
     gateCorrection: z.enum(['none', 'fitted']).default('none').meta({
       title: 'Gate correction',
-      help: 'If routers do not renormalise (OLMoE, Qwen2 MoE), the remaining experts gain weight. fitted: scales them block by block to the output of the whole mixture.',
+      help: 'If routers do not renormalise (OLMoE, Qwen2 MoE), the remaining experts gain weight when others are removed. fitted: scales them, block by block, so that their output fits that of the unpruned mixture.',
     }),
-    windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows that score experts.' }),
+    windows: count(32, { title: 'Windows', unit: 'windows', help: 'Calibration windows used to score experts.' }),
   })
   .refine(({ removed, constants }) => removed === 'constant' || constants === 'mean', {
     path: ['constants'],

@@ -17,7 +17,10 @@ const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'scored'])
     .default('kept')
-    .meta({ title: 'First block', help: 'Sets its influence to 1, or scores it against the embedding, as in the paper.' }),
+    .meta({
+      title: 'First block',
+      help: 'Sets the influence of the first block to 1, or scores it against the embedding, as in the paper.',
+    }),
 })
 
 export const shortgpt = defineMethod({

@@ -24,19 +24,23 @@ import { stackPasses, watched } from '../search/passes.ts'
  * the width can be solved for it. Left out because they change nothing: the random rotation of the kept coordinates and the last PCA.
  */
 const options = z.object({
-  windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows whose stream is analysed.' }),
+  windows: count(256, {
+    title: 'Windows',
+    unit: 'windows',
+    help: 'Calibration windows used to find the principal components of the stream.',
+  }),
   target: z.enum(['nominal', 'reached']).default('nominal').meta({
     title: 'Target',
-    help: 'The sparsity is the share of the hidden width, as in the reference, or the reached share of parameters.',
+    help: 'What the sparsity means: the removed share of the hidden width, as in the reference (nominal), or of the parameters (reached).',
   }),
   widthMultiple: count(8, {
     title: 'Width multiple',
     unit: 'channels',
-    help: 'The width kept is rounded to a multiple: down, or to the nearest reached sparsity.',
+    help: 'The width kept is a multiple of this. Target nominal rounds it down; target reached takes the width with the nearest sparsity.',
   }),
   compatible: z.boolean().default(true).meta({
     title: 'As the reference',
-    help: 'Subtracts the mean of embeddings and uses an epsilon of 1e-5 in every family; off, only in families that need it.',
+    help: 'Like the 2SSP reference, subtracts the mean of each embedding and uses a norm epsilon of 1e-5 in every family. Without it, only families with layer norms subtract the mean, and each model keeps its epsilon.',
   }),
 })
 

@@ -17,7 +17,7 @@ const options = similarityOptions.extend({
   firstBlock: z
     .enum(['kept', 'free'])
     .default('kept')
-    .meta({ title: 'First block', help: 'Keeps the first block, or lets a run begin there, as in the paper.' }),
+    .meta({ title: 'First block', help: 'Keeps the first block, or lets the removed run of blocks begin with it, as in the paper.' }),
 })
 
 export const windowBased = defineMethod({

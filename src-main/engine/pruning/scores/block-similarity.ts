@@ -26,15 +26,15 @@ type Similarities = readonly (readonly Similarity[])[]
 
 /** Options of methods that compare blocks. The defaults are those of the 2SSP reference, and the alternatives those of the papers. */
 export const similarityOptions = z.object({
-  windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows that compare blocks.' }),
+  windows: count(256, { title: 'Windows', unit: 'windows', help: 'Calibration windows used to compare blocks.' }),
   tokens: z
     .enum(['last', 'all'])
     .default('last')
-    .meta({ title: 'Tokens', help: 'Compare at the last token of each window, or at all tokens as the paper does.' }),
+    .meta({ title: 'Tokens', help: 'Compares states at the last token of each window, or at all tokens, as in the paper.' }),
   similarity: z
     .enum(['cosine', 'angular'])
     .default('cosine')
-    .meta({ title: 'Similarity', help: 'Mean cosine, or the mean angle between input and output.' }),
+    .meta({ title: 'Similarity', help: 'Compares by the mean cosine or by the mean angle between input and output.' }),
 })
 
 type SimilarityOptions = z.infer<typeof similarityOptions>

@@ -59,7 +59,7 @@ test('repairs and recoveries are facts of an experiment where any was asked for'
       .map(({ title, text }) => `${title}: ${text}`)
   expect(factsOf({ repairs: ['none'], recoveries: ['none'] }).join()).not.toMatch(/Rep|Rec/)
   expect(factsOf({ repairs: ['none', 'one-pass'], recoveries: [{ tokens: 1024 }] })).toEqual(
-    expect.arrayContaining(['Repair: as pruned, repaired at once', 'Recovery: recovered with 1,024 tokens']),
+    expect.arrayContaining(['Repair: as pruned, repaired in one pass', 'Recovery: recovered with 1,024 tokens']),
   )
 })
 
