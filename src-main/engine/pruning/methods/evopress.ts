@@ -37,15 +37,11 @@ const options = z.object({
     unit: 'windows',
     help: 'Windows drawn for the start and for each first selection. A fraction uses only the beginning of a window.',
   }),
-  finalWindows: z
-    .number()
-    .positive()
-    .default(16)
-    .meta({
-      title: 'Final selection',
-      unit: 'windows',
-      help: 'Windows drawn for each final selection, in which the parent competes again.',
-    }),
+  finalWindows: z.number().positive().default(16).meta({
+    title: 'Final selection',
+    unit: 'windows',
+    help: 'Windows drawn for each final selection, in which the parent competes again.',
+  }),
   startStates: count(64, { title: 'Start states', help: 'Number of random removals to start from. The best becomes the first parent.' }),
   offspring: count(32, { title: 'Offspring', help: 'Number of candidates in each generation.' }),
   finalists: count(2, { title: 'Finalists', help: 'Number of offspring that reach the final selection.' }),

@@ -14,13 +14,10 @@ import { smallest } from '../selection.ts'
  */
 // Window-based pruning shares the other options.
 const options = similarityOptions.extend({
-  firstBlock: z
-    .enum(['kept', 'scored'])
-    .default('kept')
-    .meta({
-      title: 'First block',
-      help: 'Sets the influence of the first block to 1, or scores it against the embedding, as in the paper.',
-    }),
+  firstBlock: z.enum(['kept', 'scored']).default('kept').meta({
+    title: 'First block',
+    help: 'Sets the influence of the first block to 1, or scores it against the embedding, as in the paper.',
+  }),
 })
 
 export const shortgpt = defineMethod({
