@@ -7,10 +7,10 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
+import { defaultRecoveryData } from '#contract/pruning/default-recovery.ts'
 import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/default-repair.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
-import { usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
@@ -170,7 +170,7 @@ function recoveriesOf(flags: Flags, model: string, sequenceLength: number): Pick
 
 /** The text a recovery trains on: as requested, else half calibration text and half bundled mixed text. */
 function recoveryData(flags: Flags, model: string, sequenceLength: number): DataRequest {
-  const usual = usualRecoveryData(calibrationOf(flags, model, sequenceLength))
+  const usual = defaultRecoveryData(calibrationOf(flags, model, sequenceLength))
   return flags.recover_data ? { ...textFlag('recover_data', flags.recover_data), sequenceLength: usual.sequenceLength } : usual
 }
 

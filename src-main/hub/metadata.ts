@@ -44,5 +44,8 @@ function readMetadata(hops: Response[], file: HubFile): FileMetadata {
     return { commit, hash, bytes }
   }
   const got = `hash '${hash}', commit '${commit}', size '${size ?? ''}'`
-  throw new EspalierError('invalid', `The server does not answer as the hub does for ${describeFile(file)} (${got}). Check HF_ENDPOINT.`)
+  throw new EspalierError(
+    'invalid',
+    `The server does not answer like the Hugging Face hub for ${describeFile(file)} (${got}). Check HF_ENDPOINT.`,
+  )
 }

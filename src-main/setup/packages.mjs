@@ -63,7 +63,7 @@ function readText(path) {
 /** @param {string} folder */
 async function installPackages(folder) {
   const npm = findNpm()
-  if (!npm) throw new Error('npm was not found. Install Node with npm and run the same command again.')
+  if (!npm) throw new Error('npm was not found. Install a Node that includes npm, and run the same command again.')
   const [command, first] = npm
   // A killed npm leaves packages out. Without these two files, node_modules is not considered complete.
   for (const name of ['.espalier-lock', '.package-lock.json']) rmSync(join(folder, 'node_modules', name), { force: true })

@@ -19,7 +19,7 @@ export const pages = documents.filter((document) => namesIn(readFile(document)).
 export function withParts(text: string, parts: Parts): string {
   return text.replace(marked, (_, begin: string, name: string, end: string) => {
     const make = parts[name]
-    if (!make) throw new Error(`There is no part "${name}" to generate. Known are: ${Object.keys(parts).join(', ')}.`)
+    if (!make) throw new Error(`There is no part "${name}" to generate. Choose from: ${Object.keys(parts).join(', ')}.`)
     return `${begin}${make()}\n${end}`
   })
 }

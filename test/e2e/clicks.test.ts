@@ -98,7 +98,7 @@ test('an engineer gets from a folder and a text to a repaired GGUF file in 13 cl
   await type(/^Your text/, day.own.calibration)
   await readLittle()
   await button('Remove 50 %').click()
-  await page.getByLabel('All at once').click()
+  await page.getByLabel('In one pass').click()
   await preview().getByText('5 runs').waitFor()
   await page.reload()
   expect(await page.getByRole('textbox', { name: /^Your text/ }).inputValue()).toBe(day.own.calibration)

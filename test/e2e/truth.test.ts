@@ -318,7 +318,7 @@ test('what was chosen for an experiment is there after a reload and another scre
   expect(await name.getAttribute('placeholder')).toContain('2SSP and ShortGPT, 25 % to 50 %')
   await name.fill('My own name')
   await page.getByRole('checkbox', { name: /^stories260k/ }).check()
-  await page.getByLabel('All at once').check()
+  await page.getByLabel('In one pass').check()
   await page.reload()
   await eventually(chosen, (found) => found.length === five.length, 20_000)
   await expectTwoModels()

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
+import { defaultRecoveryData, defaultRecoveryTokens } from '#contract/pruning/default-recovery.ts'
 import { type RecoveryRequest, trainedWeights } from '#contract/pruning/recovery.ts'
-import { defaultRecoveryTokens, usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { oneOf, recoveryAmount } from '../flags/flag-values.ts'
 import { textFlag } from '../flags/text-flag.ts'
@@ -39,6 +39,6 @@ export const recover = command('recover', help, async (given) => {
 
 function textFor({ name, request }: RunDetail, text: string | undefined): RecoveryRequest['text'] {
   if (!request.calibration) throw new EspalierError('usage', `"${name}" removes nothing, so there is nothing to recover.`)
-  const usual = usualRecoveryData(request.calibration)
+  const usual = defaultRecoveryData(request.calibration)
   return text ? { ...textFlag('text', text), sequenceLength: usual.sequenceLength } : usual
 }

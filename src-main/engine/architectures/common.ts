@@ -37,7 +37,7 @@ export function readActivation(config: ConfigReader, keys: readonly string[] = [
   const name = config.text(key, fallback)
   const activation = Object.hasOwn(activations, name) ? activations[name] : undefined
   if (!activation)
-    throw new EspalierError('invalid', `config.json has "${key}" = "${name}". Known are: ${Object.keys(activations).join(', ')}.`)
+    throw new EspalierError('invalid', `config.json has "${key}" = "${name}". Espalier supports: ${Object.keys(activations).join(', ')}.`)
   return activation
 }
 

@@ -90,7 +90,7 @@ function joinOutlines(outlines: readonly FormatOutline[]): FormatOutline {
  * types.
  */
 export async function outlineFormats(planned: Planned, ids: readonly string[], ggufTypes: readonly string[]): Promise<FormatOutline[]> {
-  if (ids.length === 0) throw new EspalierError('usage', `No format was named. Known are: ${Object.keys(formats).join(', ')}.`)
+  if (ids.length === 0) throw new EspalierError('usage', `No format was named. Choose from: ${Object.keys(formats).join(', ')}.`)
   const outlines: FormatOutline[] = []
   for (const format of ids) {
     // Types are outlined one by one, because some may hold the model where others cannot.

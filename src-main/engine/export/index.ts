@@ -24,6 +24,6 @@ export const formats = {
 /** Returns the format with this name. Throws an error that lists the names if there is none. */
 export function findFormat(id: string): ExportFormat {
   const found = Object.hasOwn(formats, id) ? formats[id as keyof typeof formats] : undefined
-  if (!found) throw new EspalierError('usage', `There is no format "${id}". Known are: ${Object.keys(formats).join(', ')}.`)
+  if (!found) throw new EspalierError('usage', `There is no format "${id}". Choose from: ${Object.keys(formats).join(', ')}.`)
   return found
 }

@@ -1,7 +1,7 @@
 import type { Grid, RepairChoice } from '#contract/experiments/experiments.ts'
+import { defaultRecoveryData, recoveryTitle } from '#contract/pruning/default-recovery.ts'
 import { defaultRepairData, repairTitles } from '#contract/pruning/default-repair.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
-import { recoveryTitle, usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import { amountText, isPlain } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -50,7 +50,7 @@ function treatmentsOf(usual: RepairChoice, grid: Grid): Pick<RunRequest, 'repair
 }
 
 function recoveriesOf({ recoveries = ['none'], recoveryData, recoveryTrains: trains, calibration }: Grid): Pick<RunRequest, 'recover'>[] {
-  const text = recoveryData ?? (calibration && usualRecoveryData(calibration))
+  const text = recoveryData ?? (calibration && defaultRecoveryData(calibration))
   return recoveries.map((amount) => (amount === 'none' || !text ? {} : { recover: { amount, text, ...(trains ? { trains } : {}) } }))
 }
 

@@ -1,6 +1,6 @@
+import { defaultRecoveryData } from '#contract/pruning/default-recovery.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
-import { usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -49,7 +49,7 @@ export async function recover(
   used: Windows,
   run: FolderRun,
 ): Promise<Recovered> {
-  const text = usualRecoveryData({ source: calibrationPath, sequenceLength: windowTokens(model) })
+  const text = defaultRecoveryData({ source: calibrationPath, sequenceLength: windowTokens(model) })
   const tokenizer = await openTokenizer(model.path)
   return recoverPlan({
     view: denseView(model),

@@ -11,5 +11,5 @@ export function isWrittenTaskId(name: string): name is WrittenTaskId {
 }
 
 export function unknownTask(name: string): string {
-  return `There is no task "${name}". Known are: ${Object.keys(everyTaskTitle).join(', ')}.`
+  return `There is no task "${name}". Choose from: ${Object.keys(everyTaskTitle).join(', ')}.`
 }

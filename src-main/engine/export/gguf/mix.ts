@@ -120,7 +120,7 @@ export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
 /** Returns the mix with this name. Throws an error that lists the names if there is none. */
 export function findMix(name: string): Mix {
   const found = Object.hasOwn(mixes, name) ? mixes[name as keyof typeof mixes] : undefined
-  if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Known are: ${Object.keys(ggufTypeTitles).join(', ')}.`)
+  if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Choose from: ${Object.keys(ggufTypeTitles).join(', ')}.`)
   return found
 }
 

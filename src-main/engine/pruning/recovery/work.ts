@@ -1,4 +1,4 @@
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/usual-recovery.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/default-recovery.ts'
 import type { MethodPhase } from '../method.ts'
 import { readingDense } from './final-states.ts'
 import { measurementsOf, recovering } from './training.ts'

@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import type { Plot } from '#contract/comparison/plot.ts'
-import { heldOutKinds, mostGrowth } from '#contract/pruning/usual-recovery.ts'
+import { heldOutKinds, mostGrowth } from '#contract/pruning/default-recovery.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../../../lib/format.ts'
 

@@ -24,7 +24,7 @@ export const heldOutWindows = 8
 export const mostGrowth = 0.05
 
 /** Returns the default text of a recovery: the calibration text and the mixed text, half each. */
-export function usualRecoveryData({ source, sequenceLength, mix }: DataRequest): DataRequest {
+export function defaultRecoveryData({ source, sequenceLength, mix }: DataRequest): DataRequest {
   const length = Math.min(windowTokens, sequenceLength)
   const given = mix ?? [{ source, share: 1 }]
   if (!needsMixedText({ source, sequenceLength, mix })) return { source, sequenceLength: length, ...(mix ? { mix } : {}) }

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { recoveryTitle, usualRecoveryData } from '#contract/pruning/usual-recovery.ts'
+import { defaultRecoveryData, recoveryTitle } from '#contract/pruning/default-recovery.ts'
 
 test('a recovery trains on the calibration text and the mixed one, half each, in short windows', () => {
-  const data = usualRecoveryData({ source: '/a/valid.txt', sequenceLength: 2048, windows: 32 })
+  const data = defaultRecoveryData({ source: '/a/valid.txt', sequenceLength: 2048, windows: 32 })
   expect(data).toEqual({
     source: '/a/valid.txt:0.5,mixed:0.5',
     sequenceLength: 512,
@@ -14,7 +14,7 @@ test('a recovery trains on the calibration text and the mixed one, half each, in
 })
 
 test.each(['mixed', '/opt/resources/sample-model/calibration.txt'])('%s is taken alone', (source) => {
-  expect(usualRecoveryData({ source, sequenceLength: 256 })).toEqual({ source, sequenceLength: 256 })
+  expect(defaultRecoveryData({ source, sequenceLength: 256 })).toEqual({ source, sequenceLength: 256 })
 })
 
 test('a run is called by the length of its recovery', () => {
