@@ -158,6 +158,8 @@ for (let request = await receive(); request.command !== 'end'; request = await r
     const opened = await openModel(request.model)
     model = withProducts(opened, productsFor(resolvePrecision(request.precision, opened.spec)))
     windows = (JSON.parse(readFileSync(request.windows, 'utf8')) as number[][]).map((ids) => Int32Array.from(ids))
+    // As on PyTorch's side, the first step finds weights and memory in use.
+    await perplexity(denseView(model), windows.slice(0, 1))
     answer({ title: backend.title, weightBytes: [...model.checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0) })
   } else if (request.command === 'rate') {
     answer({ rate: await measureRate(2048, 5) })
