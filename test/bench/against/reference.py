@@ -305,7 +305,8 @@ def evolve(model, windows, options, turn, whole):
 
 
 def bare_norm(x, width):
-    return x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) / width + 1e-5)
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.pow(2).sum(-1, keepdim=True) / width + 1e-5)).to(x.dtype)
 
 
 class SlicedBlock:
@@ -323,10 +324,10 @@ class SlicedBlock:
 
     def read_through(self, names, rotation, kept):
         for name in names:
-            self.set(name, (self.model.weight(self.block, name).double() @ rotation)[:, :kept].float().contiguous())
+            self.set(name, (self.model.weight(self.block, name).double() @ rotation)[:, :kept].to(self.model.dtype).contiguous())
 
     def write_through(self, name, rotation, kept):
-        self.set(name, (rotation.T @ self.model.weight(self.block, name).double())[:kept].float().contiguous())
+        self.set(name, (rotation.T @ self.model.weight(self.block, name).double())[:kept].to(self.model.dtype).contiguous())
 
     def attend(self, x):
         return x @ self.attention_shortcut + self.model.attention(self.block, bare_norm(x, self.width))[0]
@@ -357,28 +358,28 @@ def slicegpt(model, windows, options, turn):
     embedding = embedding - embedding.mean(-1, keepdim=True)
     streams = [F.embedding(ids, embedding) for ids in windows[: options["windows"]]]
     rotation = principal_components(streams)
-    embedding = (embedding.double() @ rotation)[:, :kept].float()
+    embedding = (embedding.double() @ rotation)[:, :kept].to(model.dtype)
     blocks = []
     for index in range(model.blocks):
         block = SlicedBlock(model, index)
         blocks.append(block)
         block.read_through(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"], rotation, kept)
-        block.attention_shortcut = rotation.T[:kept].float()
-        inputs = [(x.double() @ rotation)[:, :kept].float() for x in streams]
+        block.attention_shortcut = rotation.T[:kept].to(model.dtype)
+        inputs = [(x.double() @ rotation)[:, :kept].to(model.dtype) for x in streams]
         behind = principal_components([block.attend(x[None])[0] for x in inputs])
-        block.attention_shortcut = (rotation.T[:kept] @ behind[:, :kept]).float()
+        block.attention_shortcut = (rotation.T[:kept] @ behind[:, :kept]).to(model.dtype)
         block.write_through("self_attn.o_proj", behind, kept)
-        block.mlp_shortcut = behind.T[:kept].float()
+        block.mlp_shortcut = behind.T[:kept].to(model.dtype)
         block.read_through(["mlp.gate_proj", "mlp.up_proj"], behind, kept)
         streams = [block.feed_forward(block.attend(x[None]))[0] for x in inputs]
         rotation = principal_components(streams)
         if index < model.blocks - 1:
-            block.mlp_shortcut = (behind.T[:kept] @ rotation[:, :kept]).float()
+            block.mlp_shortcut = (behind.T[:kept] @ rotation[:, :kept]).to(model.dtype)
             block.write_through("mlp.down_proj", rotation, kept)
     x = F.embedding(windows[0], embedding)[None]
     for block in blocks:
         x = block.feed_forward(block.attend(x))
-    logits = F.linear(bare_norm(x[0], width), head)[:-1]
+    logits = F.linear(bare_norm(x[0], width), head)[:-1].float()
     model.tensors = dense
     yield {"width": kept, "loss": F.cross_entropy(logits, windows[0][1:]).item()}
 
