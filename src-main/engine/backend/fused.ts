@@ -2,7 +2,17 @@ import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, ten
 import { fusedName } from '#runtime/places.mjs'
 import { trustedAddon } from '#runtime/trusted.mjs'
 import { stepNumbers, stepWords } from './decode-words.ts'
-import { type AttentionShape, activations, attentionInts, type FusedNorm, halfOperations, type ProcessorHalves } from './halves.ts'
+import {
+  type AttentionShape,
+  activations,
+  attentionInts,
+  type FusedNorm,
+  factorFloats,
+  factorInts,
+  halfOperations,
+  type ProcessorHalves,
+  type RowFactor,
+} from './halves.ts'
 import { inOrder, type OperationInputs, type OperationName } from './native-inputs.ts'
 
 /** Operations of `native/`. Each makes one pass over memory where the runtime's own operations would make several. */
@@ -19,10 +29,10 @@ export interface FusedOperations {
    */
   projectFew(x: Tensor2D, weight: Tensor2D, bias: Tensor1D | undefined): Tensor2D
   /**
-   * Stores a weight [R, D] in 16 bits for operations on few rows, whose results stay equal bit for bit. Undefined if it would lose
-   * precision.
+   * Stores a weight [R, D], some of whose rows may have been multiplied by a factor, in 16 bits for operations on few rows, whose results
+   * stay equal bit for bit. Undefined if it would lose precision.
    */
-  narrow(weight: Tensor2D): Tensor2D | undefined
+  narrow(weight: Tensor2D, factor?: RowFactor): Tensor2D | undefined
   /**
    * Lays out the quantised blocks that a weight [R, D] was unpacked from for operations on few rows, whose results stay equal bit for bit.
    * Returns undefined if the weight does not equal the unpacked blocks, or if R is not a multiple of 4.
@@ -208,7 +218,8 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
       const name = weight.dtype === 'int32' ? 'EspalierFewNarrowRows' : 'EspalierFewRows'
       return run(name, ints({ biased: bias !== undefined }), { x, weight, bias: bias ?? x })
     },
-    narrow: (weight) => unlessEmpty(run('EspalierNarrow', [], { weight })),
+    narrow: (weight, factor) =>
+      unlessEmpty(run('EspalierNarrow', [...ints(factorInts(factor)), ...floats(factorFloats(factor))], { weight })),
     decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
       const parts = steps.length / stepWords.length
       const described = {

@@ -37,6 +37,12 @@ export interface RuntimeProducts {
  */
 export type RowParts = 1 | 2 | 3
 
+/** What the first `rows` rows of a weight were multiplied by after it was read. */
+export interface RowFactor {
+  readonly rows: number
+  readonly by: number
+}
+
 /**
  * A stored weight [rows, columns] in 16 bits. For rows in two parts, it also holds what rounding removed, unless all its entries are
  * bfloat16 numbers. For rows in three parts, all its entries must be bfloat16 numbers.
@@ -47,6 +53,8 @@ export interface HalfMatrix {
   readonly rows: number
   readonly columns: number
   readonly parts: RowParts
+  /** The factor that the values were divided by. Products multiply by it. */
+  readonly factor?: RowFactor | undefined
 }
 
 /** A norm before a product, with its weights. */
@@ -79,10 +87,16 @@ export interface HalfMlp extends HalfNeurons {
 /** Operations whose products have 16-bit operands and float32 sums. Everything between the products is float32. */
 export interface HalfOperations {
   readonly units: HalfUnits
-  /** Whether all entries of a weight are bfloat16 numbers, so that products with rows in three parts lose nothing. */
-  isExact(weight: Tensor2D): boolean
-  /** Packs a weight [rows, columns] for products. With `turned`, the weight is given transposed, [columns, rows]. */
-  pack(weight: Tensor2D, parts: RowParts, turned?: boolean): HalfMatrix
+  /**
+   * Whether all entries of a weight are bfloat16 numbers once they are divided by its factor, so that products with rows in three parts lose
+   * nothing.
+   */
+  isExact(weight: Tensor2D, factor?: RowFactor): boolean
+  /**
+   * Packs a weight [rows, columns] for products, divided by its factor if one is given. With `turned`, the weight is given transposed,
+   * [columns, rows], and without a factor.
+   */
+  pack(weight: Tensor2D, parts: RowParts, turned?: boolean, factor?: RowFactor): HalfMatrix
   /** Multiplies x [N, columns] by a packed weight. Returns [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
   /** The product a'b [R, C] of a [N, R] and b [N, C]. */
@@ -172,6 +186,10 @@ export interface HalfRunner {
   ): Tensor[]
 }
 
+/** Attributes of operations that take a weight with such a factor. */
+export const factorInts = (factor: RowFactor | undefined) => ({ factored: factor?.rows ?? 0 })
+export const factorFloats = (factor: RowFactor | undefined) => ({ factor: factor?.by ?? 1 })
+
 const units = ['AVX-512 BF16', 'AMX'] as const
 
 /** The operations on units number 1 or 2. Undefined for number 0, which means that the processor has no units. */
@@ -215,17 +233,18 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     units: title,
     number,
     on: (other) => halfOperations(runner, other) as ProcessorHalves,
-    isExact(weight) {
-      const exact = run('EspalierExact', {}, {}, { weight })
+    isExact(weight, factor) {
+      const exact = run('EspalierExact', factorInts(factor), factorFloats(factor), { weight })
       const [holds] = exact.dataSync()
       exact.dispose()
       return holds === 1
     },
-    pack: (weight, parts, turned = false) => ({
-      values: run('EspalierPack', { split: parts === 2, turned }, {}, { weight }),
+    pack: (weight, parts, turned = false, factor) => ({
+      values: run('EspalierPack', { split: parts === 2, turned, ...factorInts(factor) }, factorFloats(factor), { weight }),
       rows: weight.shape[turned ? 1 : 0],
       columns: weight.shape[turned ? 0 : 1],
       parts,
+      factor,
     }),
     correlate: (a, b) => run('EspalierHalfCorrelation', { units: number }, {}, { a, b }) as Tensor2D,
     attentionBackward(projected, cosine, sine, shape, gradient) {
@@ -245,10 +264,11 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
         biased: bias !== undefined,
         adds: add !== undefined,
         ...normInts(norm),
+        ...factorInts(weight.factor),
       }
       const operands = { weight: weight.values, bias: bias ?? x, add: add ?? x }
       const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...operands }
-      return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale }, inputs) as Tensor2D
+      return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale, ...factorFloats(weight.factor) }, inputs) as Tensor2D
     },
     mlp: (x, source, part) => run('EspalierHalfMlp', ...mlpCall(x, source, part)) as Tensor2D,
     keptMlp: (x, source, part) => runner.run('EspalierKeptHalfMlp', ...mlpCall(x, source, part), 2) as [Tensor2D, Tensor],

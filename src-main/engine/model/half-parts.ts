@@ -4,7 +4,7 @@ import { cloneTensors } from '#engine/tensor/clone.ts'
 import { isHalf, type Matrix, type Products, packFor, takesPacked } from '#engine/tensor/products.ts'
 import { changeExpert } from './views/gather-mixture.ts'
 import type { ModelView } from './views/view.ts'
-import { disposePart } from './weights/unpack.ts'
+import { disposePart, type RowFactors, rowFactors } from './weights/unpack.ts'
 import { isUnread, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
 
 type PackedProducts = Exclude<Products, 'float32'>
@@ -31,9 +31,10 @@ export class HalfParts {
     const kept = this.#kept.get(part)
     if (kept) return kept
     const plain = await this.#view.lease(part, next)
-    if (!isTaken(plain, this.#products)) return plain
+    const factors = rowFactors(this.#view.model.spec, plain)
+    if (!isTaken(plain, this.#products, factors)) return plain
     try {
-      const packed = packPart(plain, this.#products)
+      const packed = packPart(plain, this.#products, factors)
       if (this.#keeps) this.#kept.set(part, packed)
       return packed
     } finally {
@@ -63,15 +64,15 @@ export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boo
  * Whether all projections of a part can be packed for `products`. With `thirds` a mixture is computed in float32, because its experts may
  * not be in memory to be checked.
  */
-function isTaken({ attention, mlp, mixture }: PartWeights, products: PackedProducts): boolean {
+function isTaken({ attention, mlp, mixture }: PartWeights, products: PackedProducts, factors: RowFactors): boolean {
   if (mixture) return products !== 'thirds'
   const weights = attention ? [attention.queryKeyValue, attention.output] : [mlp.gate, mlp.up, mlp.down]
-  return weights.every((weight) => !weight || takesPacked(weight, products))
+  return weights.every((weight) => !weight || takesPacked(weight, products, factors.get(weight)))
 }
 
 /** Packs the projections of a part, and copies everything else. */
-function packPart({ attention, mlp, mixture }: PartWeights, products: PackedProducts): PartWeights<Matrix> {
-  const pack = (weight: Tensor2D) => packFor(weight, products)
+function packPart({ attention, mlp, mixture }: PartWeights, products: PackedProducts, factors: RowFactors): PartWeights<Matrix> {
+  const pack = (weight: Tensor2D) => packFor(weight, products, false, factors.get(weight))
   if (attention) {
     const { queryKeyValue, output, ...rest } = attention
     return { attention: { ...cloneTensors(rest), queryKeyValue: pack(queryKeyValue), output: pack(output) } }

@@ -1,6 +1,7 @@
 import { keep, type Tensor, type Tensor2D, type TensorContainer, tensor_util } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { QuantisedRows } from '#engine/backend/fused.ts'
+import type { RowFactor } from '#engine/backend/halves.ts'
 
 /**
  * A weight gets a smaller copy the third time that a product with few rows reads it, because making the copy takes as long as two reads.
@@ -19,6 +20,7 @@ interface Form {
   readonly room: NarrowRoom
   /** Whether `groupStored` makes the copy from quantised blocks, so that `narrowed` must not. */
   readonly isQuantised: boolean
+  readonly factor: RowFactor | undefined
   reads: number
   narrow?: Tensor2D | undefined
 }
@@ -30,11 +32,18 @@ const quantised = new WeakMap<object, { readonly blocks: ReadonlyMap<Tensor2D, R
 
 /**
  * Marks resident weights as candidates for a smaller copy: in quantised blocks for weights that `blocks` can read, in 16 bits for all
- * others.
+ * others. `factors` has what rows of a weight were multiplied by.
  */
-export function offerNarrow(weights: object, room: NarrowRoom, blocks: ReadonlyMap<Tensor2D, ReadBlocks> = new Map()): void {
+export function offerNarrow(
+  weights: object,
+  room: NarrowRoom,
+  blocks: ReadonlyMap<Tensor2D, ReadBlocks> = new Map(),
+  factors: ReadonlyMap<Tensor2D, RowFactor> = new Map(),
+): void {
   for (const tensor of tensor_util.getTensorsInContainer(weights as TensorContainer)) {
-    if (tensor.rank === 2 && tensor.dtype === 'float32') forms.set(tensor, { room, isQuantised: blocks.has(tensor as Tensor2D), reads: 0 })
+    if (tensor.rank !== 2 || tensor.dtype !== 'float32') continue
+    const matrix = tensor as Tensor2D
+    forms.set(matrix, { room, isQuantised: blocks.has(matrix), factor: factors.get(matrix), reads: 0 })
   }
   if (blocks.size > 0) quantised.set(weights, { blocks, reads: 0 })
 }
@@ -46,7 +55,7 @@ export function offerNarrow(weights: object, room: NarrowRoom, blocks: ReadonlyM
 export function narrowed(weight: Tensor2D): Tensor2D | undefined {
   const form = forms.get(weight)
   if (form && !form.isQuantised && ++form.reads === readsBefore && hasRoom(form, weight))
-    take(form, activeBackend().fused?.narrow?.(weight))
+    take(form, activeBackend().fused?.narrow?.(weight, form.factor))
   return form?.narrow
 }
 

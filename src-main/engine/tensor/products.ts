@@ -1,6 +1,6 @@
 import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix, RowParts } from '#engine/backend/halves.ts'
+import type { HalfMatrix, RowFactor, RowParts } from '#engine/backend/halves.ts'
 import { halfUnits } from './half-units.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
@@ -29,13 +29,18 @@ export type Matrix = Tensor2D | HalfMatrix
 
 export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weight
 
-/** Whether a stored weight has to be packed for `products`. */
-export const takesPacked = (weight: Tensor2D, products: Products): products is Exclude<Products, 'float32'> =>
-  products !== 'float32' && (products !== 'thirds' || halfUnits().isExact(weight))
+/** Whether a stored weight, some of whose rows may have been multiplied by a factor, has to be packed for `products`. */
+export const takesPacked = (weight: Tensor2D, products: Products, factor?: RowFactor): products is Exclude<Products, 'float32'> =>
+  products !== 'float32' && (products !== 'thirds' || halfUnits().isExact(weight, factor))
 
-/** Packs a stored weight for products of 16-bit operands. With `turned`, they multiply by its transpose, [D, R]. */
-export const packFor = (weight: Tensor2D, products: Exclude<Products, 'float32'>, turned = false): HalfMatrix =>
-  halfUnits().pack(weight, rowParts[products], turned)
+/**
+ * Packs a stored weight, for which `takesPacked` holds, for products of 16-bit operands. With `turned`, they multiply by its transpose,
+ * [D, R]. A factor on some of its rows moves from the weight to the products if its entries are exact without it.
+ */
+export function packFor(weight: Tensor2D, products: Exclude<Products, 'float32'>, turned = false, factor?: RowFactor): HalfMatrix {
+  const moves = products === 'thirds' || (products === 'split' && factor !== undefined && halfUnits().isExact(weight, factor))
+  return halfUnits().pack(weight, rowParts[products], turned, moves ? factor : undefined)
+}
 
 /** Returns a stored weight in the form that `products` takes: packed if `takesPacked`, otherwise unchanged. */
 export const matrixFor = (weight: Tensor2D, products: Products): Matrix =>

@@ -170,6 +170,31 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       })
     })
 
+    // Like queries of heads of 128: the factor is no power of two, and its rows do not fill a tile.
+    test.skipIf(kinds.length === 1).each(sizes)('a weight whose first rows have a factor: %o by %o, %o deep', (rows, columns, depth) => {
+      const factor = { rows: Math.ceil(0.6 * columns), by: 128 ** -0.5 }
+      tidy(() => {
+        const [x, stored] = [normal<Rank.R2>([rows, depth], 1), roundTo(normal<Rank.R2>([columns, depth], 2), 'BF16')]
+        const factors = tensor2d(
+          Array.from({ length: columns }, (_, row) => (row < factor.rows ? factor.by : 1)),
+          [columns, 1],
+        )
+        const [weight, bias] = [mul<Tensor2D>(stored, factors), normal<Rank.R1>([columns], 3)]
+        expect([halves.isExact(weight), halves.isExact(weight, factor)]).toEqual([false, true])
+        const almost = weight.dataSync().slice()
+        almost[0] = (almost[0] as number) * (1 + 2 ** -23)
+        expect(halves.isExact(tensor2d(almost, [columns, depth]), factor)).toBe(false)
+        const plain = addTo(matMul(x, weight, false, true), bias)
+        for (const [parts, precision] of [
+          [1, 'bfloat16'],
+          [2, 'exact'],
+          [3, 'thirds'],
+        ] as const)
+          expectClose(halves.product(x, halves.pack(weight, parts, false, factor), { bias }), plain, tolerances[precision])
+        expect(() => halves.pack(weight, 3, false, { rows: columns + 1, by: 1 })).toThrow('A factor of rows')
+      })
+    })
+
     test.each(sizes)('products with a turned weight, and of columns over rows: %o by %o, %o deep', (rows, columns, depth) => {
       tidy(() => {
         const [x, stored, other] = [

@@ -68,6 +68,14 @@ test.each(['BF16', 'F16', 'F32'] as const)(
   },
 )
 
+test('answers of heads whose queries have a factor are the same bit for bit with weights in 16 bits', async () => {
+  const path = await makeModel(join(home, 'heads'), { ...wide, heads: 2, keyValueHeads: 1, dtype: 'BF16' })
+  const [roomy, tight] = [await decode(path), await decode(path, 8e6)]
+  expect([roomy.hasRoomToNarrow, tight.hasRoomToNarrow]).toEqual([true, false])
+  expect(roomy.logits).toEqual(tight.logits)
+  expect(roomy.made - tight.made).toBe(activeBackend().fused ? 2 * (2 + 3) + 1 : 0)
+})
+
 test.each(['Q8_0', 'Q4_0', 'Q4_K_M', 'Q6_K'] as const)(
   'answers of a GGUF file in %s are the same bit for bit from its quantised blocks',
   async (type) => {

@@ -49,12 +49,12 @@ bool registerKernel(const char* name, std::initializer_list<const char*> inputs,
 
 bool registerHalves() {
 #if ESPALIER_HALVES
-  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "turned: int"}, {"output: int32"}) &&
-         registerKernel<ExactKernel>("EspalierExact", {"weight: float"}, {}) &&
+  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "turned: int", "factored: int", "factor: float"}, {"output: int32"}) &&
+         registerKernel<ExactKernel>("EspalierExact", {"weight: float"}, {"factored: int", "factor: float"}) &&
          registerKernel<HalfProductKernel>(
              "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
-              "columns: int", "normed: int", "biased: int", "adds: int"}) &&
+              "columns: int", "normed: int", "biased: int", "adds: int", "factored: int", "factor: float"}) &&
          registerKernel<HalfMlpKernel>(
              "EspalierHalfMlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
@@ -117,7 +117,7 @@ bool registerAll() {
          registerKernel<DistanceKernel>("EspalierDistance", {"a: float", "b: float"}, {}) &&
          registerKernel<ColumnsKernel>("EspalierColumns", {"x: float"}, {"tokens: int", "squared: int"}) &&
          registerKernel<FewRowsKernel>("EspalierFewRows", {"x: float", "weight: float", "bias: float"}, {"biased: int"}) &&
-         registerKernel<NarrowKernel>("EspalierNarrow", {"weight: float"}, {}, {"output: int32"}) &&
+         registerKernel<NarrowKernel>("EspalierNarrow", {"weight: float"}, {"factored: int", "factor: float"}, {"output: int32"}) &&
          registerKernel<GroupKernel>("EspalierGroup", {"weight: float", "types: int32", "factors: float", "blocks: count * int32"}, {"count: int >= 1"},
                                      {"output: int32"}) &&
          registerKernel<FewNarrowRowsKernel>("EspalierFewNarrowRows", {"x: float", "weight: int32", "bias: float"}, {"biased: int"}) &&

@@ -89,6 +89,39 @@ inline bool areBrainFloats(const float* from, int64_t size) {
   return true;
 }
 
+// The factor that the first `rows` rows of a weight were multiplied by, as float32 numbers.
+struct RowFactor {
+  int64_t rows = 0;
+  float by = 1;
+};
+
+// Divides values by a factor and rounds to bfloat16 numbers. Returns whether these times the factor are the values again, bit for bit.
+inline bool divide(const float* from, int64_t size, float factor, float* to) {
+  const float inverse = 1 / factor;
+  uint32_t lost = 0;
+  for (int64_t i = 0; i < size; i++) {
+    const float quotient = from[i] * inverse;
+    uint32_t word, before, after;
+    std::memcpy(&word, &quotient, sizeof word);
+    word = (word + 0x8000) & 0xffff0000;
+    std::memcpy(to + i, &word, sizeof word);
+    const float again = to[i] * factor;
+    std::memcpy(&before, from + i, sizeof before);
+    std::memcpy(&after, &again, sizeof after);
+    lost |= before ^ after;
+  }
+  return lost == 0;
+}
+
+// The same for values of which the first `divided` are divided by a factor first.
+inline bool areBrainFloats(const float* from, int64_t size, int64_t divided, float factor) {
+  constexpr int64_t piece = 1 << 12;
+  float quotients[piece];
+  for (int64_t first = 0; first < divided; first += piece)
+    if (!divide(from + first, std::min(piece, divided - first), factor, quotients)) return false;
+  return areBrainFloats(from + divided, size - divided);
+}
+
 inline void convert(const float* from, int64_t size, BrainFloat* to) {
   for (int64_t i = 0; i < size; i++) {
     uint32_t word;

@@ -1,5 +1,6 @@
-// Weights as the quantised blocks of a GGUF file hold them: whole numbers in groups of columns, each group with a factor and perhaps an
-// addend. Their products need fewer bits than float32 has, so an entry is computed without rounding where ggml's unpacking rounds nothing.
+// Weights in groups of columns, each group with a factor and perhaps an addend: whole numbers, as the quantised blocks of a GGUF file hold
+// them, or bfloat16 numbers. Products of whole numbers need fewer bits than float32 has, so an entry is computed without rounding where
+// ggml's unpacking rounds nothing.
 
 #pragma once
 
@@ -11,11 +12,12 @@
 #include <immintrin.h>
 #endif
 
+#include "stored-entries.h"
 #include "vectors.h"
 
 namespace {
 
-// How groups are stored: bits of a whole number, columns of a group, and whether it has an addend.
+// How groups are stored: bits of a number, columns of a group, and whether it has an addend.
 struct GroupForm {
   int bits = 0, columns = 0;
   bool shifted = false;
@@ -52,7 +54,8 @@ struct FourGroups {
 
   // The entries of a row, starting at column `first`.
   Vector values(int row, int first) const {
-    if constexpr (Bits == 8) return scaled(row, toFloats(bytesFrom(entries[row] + first)));
+    if constexpr (Bits == 16) return scaled(row, load(reinterpret_cast<const BrainFloat*>(entries[row]) + first));
+    else if constexpr (Bits == 8) return scaled(row, toFloats(bytesFrom(entries[row] + first)));
     else {
       const Integers pairs = bytesFrom(entries[row] + first % (Columns / 2));
       const bool isLower = first < Columns / 2;
@@ -66,6 +69,12 @@ struct FourGroups {
       return scaled(row, toFloats(isLower ? pairs << 28 >> 28 : pairs >> 4));
 #endif
     }
+  }
+
+  // Sets bfloat16 numbers.
+  void set(int row, float factor, const float* values) {
+    numbers[row] = factor;
+    convert(values, Columns, reinterpret_cast<BrainFloat*>(entries[row]));
   }
 
   void set(int row, float factor, float shift, const int8_t* wholes) {
@@ -84,11 +93,14 @@ struct FourGroups {
   }
 };
 
+// Rows of bfloat16 numbers and their factors.
+typedef FourGroups<16, 64, false> FactoredFours;
+
 // Calls `act` with a value of each form, the smallest first, until it returns true.
 template <class Act>
 bool anyForm(const Act& act) {
   return act(FourGroups<4, 32, false>{}) || act(FourGroups<4, 32, true>{}) || act(FourGroups<8, 32, false>{}) || act(FourGroups<8, 16, false>{}) ||
-         act(FourGroups<8, 16, true>{});
+         act(FourGroups<8, 16, true>{}) || act(FactoredFours{});
 }
 
 // Calls `act` with a value of the first form that can hold groups of this one.

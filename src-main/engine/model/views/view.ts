@@ -6,7 +6,7 @@ import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { offerNarrow } from '#engine/tensor/narrow.ts'
 import type { Model } from '../model.ts'
 import { storedBlocks } from '../weights/stored-blocks.ts'
-import { disposePart } from '../weights/unpack.ts'
+import { disposePart, rowFactors } from '../weights/unpack.ts'
 import type { Vocabulary } from '../weights/vocabulary.ts'
 import { blockOf, type Part, type PartWeights, presentParts } from '../weights/weights.ts'
 import { checkExperts } from './check-experts.ts'
@@ -121,7 +121,8 @@ export class ModelView {
       this.#changed.set(part, changed)
       const { hasRoomToNarrow, narrowRoom } = this.model.store
       const kept = this.plan ? keptOf(this.plan, part) : 'all'
-      if (hasRoomToNarrow) offerNarrow(changed, narrowRoom, storedBlocks(this.model, part, changed, kept))
+      const factors = rowFactors(this.model.spec, changed)
+      if (hasRoomToNarrow) offerNarrow(changed, narrowRoom, storedBlocks(this.model, part, changed, kept), factors)
     }
     return first ?? changed
   }

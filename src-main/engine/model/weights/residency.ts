@@ -4,7 +4,7 @@ import { countFreed } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import { storedBlocks } from './stored-blocks.ts'
-import { disposePart, unpackExpert, unpackPart } from './unpack.ts'
+import { disposePart, rowFactors, unpackExpert, unpackPart } from './unpack.ts'
 import { Vocabulary } from './vocabulary.ts'
 import {
   checkValues,
@@ -111,7 +111,7 @@ export class WeightStore {
       this.#resident.set(part, loaded)
       if (this.hasRoomToNarrow) {
         const blocks = storedBlocks({ checkpoint: this.#checkpoint, spec: this.#spec }, part, loaded)
-        offerNarrow(loaded, this.narrowRoom, blocks)
+        offerNarrow(loaded, this.narrowRoom, blocks, rowFactors(this.#spec, loaded))
       }
     }
     return resident ?? loaded

@@ -12,6 +12,7 @@ import {
 } from '@tensorflow/tfjs-core'
 import { defined } from '#engine/architectures/defined.ts'
 import type { DecoderSpec, NormKind } from '#engine/architectures/spec.ts'
+import type { RowFactor } from '#engine/backend/halves.ts'
 import { disposeNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
@@ -35,6 +36,16 @@ export function unpackPart(packed: PackedPart, spec: DecoderSpec, part: Part, un
   const unpacking = new Unpacking(packed, spec)
   if (isAttention(part)) return { attention: unpacking.attention() }
   return packed.router ? { mixture: unpacking.mixture(unread) } : { mlp: unpacking.mlp() }
+}
+
+/** What rows of a part's weights were multiplied by when they were unpacked. */
+export type RowFactors = ReadonlyMap<Tensor2D, RowFactor>
+
+/** The factor on the queries of a part. A power of two is left out, because entries stay exact with it. */
+export function rowFactors({ scoreScale, gatedQueries }: DecoderSpec, { attention }: PartWeights): RowFactors {
+  if (!attention || attention.queryNorm || attention.delta || Number.isInteger(Math.log2(scoreScale))) return new Map()
+  const rows = attention.output.shape[1] * (gatedQueries ? 2 : 1)
+  return new Map([[attention.queryKeyValue, { rows, by: scoreScale }]])
 }
 
 /** Unpacks one expert, whose tensors have the keys of an MLP. */

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "../norm.h"
+#include "../stored-entries.h"
 #include "../threads.h"
 #include "half-tile-products.h"
 #include "half-weights.h"
@@ -150,7 +151,7 @@ struct Division {
   }
 };
 
-// The destination of a product: to[row * columns + column] = (product + bias) * scale + add.
+// The destination of a product: to[row * columns + column] = (product * factor + bias) * scale + add, with the factor of the weight's rows.
 struct RowsOut {
   const float *bias, *add;
   float scale;
@@ -158,6 +159,7 @@ struct RowsOut {
   float* to;
   // In all, or 0 if they are read at once.
   int64_t rows = 0;
+  RowFactor factor = {};
 
   void take(int64_t panel, int64_t row, int count, const float* c) const {
     const bool passes = passesCaches(to, columns, rows * columns);
@@ -166,8 +168,11 @@ struct RowsOut {
       const int width = static_cast<int>(std::min<int64_t>(tileSide, columns - column));
       if (width <= 0) return;
       const __m512 shift = bias ? loadSome(bias + column, width) : _mm512_setzero_ps();
+      const int divided = static_cast<int>(std::clamp<int64_t>(factor.rows - column, 0, tileSide));
+      const __m512 factors = _mm512_mask_mov_ps(_mm512_set1_ps(1), firstLanes(divided), _mm512_set1_ps(factor.by));
       for (int r = 0; r < count; r++) {
-        __m512 value = _mm512_add_ps(_mm512_load_ps(c + r * panelSide + half * tileSide), shift);
+        const __m512 sum = _mm512_load_ps(c + r * panelSide + half * tileSide);
+        __m512 value = divided > 0 ? _mm512_fmadd_ps(sum, factors, shift) : _mm512_add_ps(sum, shift);
         const int64_t at = (row + r) * columns + column;
         if (add) {
           // Of the next block.

@@ -11,25 +11,31 @@
 #include "../halves/half-products.h"
 #include "call.h"
 #include "half-inputs.h"
+#include "row-factor.h"
 
 #if ESPALIER_HALVES
 
 namespace {
 
 // A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words. With `split`, a weight that is not exact in halves gives [2,
-// ...], with the rounding remainder second. With `turned`, the stored tensor is the transpose, [C, R].
+// ...], with the rounding remainder second. With `turned`, the stored tensor is the transpose, [C, R]. Rows that were multiplied by a factor
+// are divided by it, if the weight is not turned.
 struct PackKernel {
   bool split, turned;
+  RowFactor factor;
 
-  explicit PackKernel(TF_OpKernelConstruction* from) : split(intOf(from, "split") != 0), turned(intOf(from, "turned") != 0) {}
+  explicit PackKernel(TF_OpKernelConstruction* from)
+      : split(intOf(from, "split") != 0), turned(intOf(from, "turned") != 0), factor(rowFactorOf(from)) {}
 
   void compute(Call& call) const {
     const TF_Tensor* weight;
-    if (!call.inputs({&weight}) || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.")) return;
+    if (!call.inputs({&weight}) || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.") ||
+        !requireFactor(call, factor, weight))
+      return;
     const int64_t stride = TF_Dim(weight, 1), rows = TF_Dim(weight, turned ? 1 : 0), columns = TF_Dim(weight, turned ? 0 : 1);
     const int64_t depth = roundUp(columns, tileDepth) / tileDepth, tiles = roundUp(rows, panelSide) / tileSide;
     const float* from = dataOf(weight);
-    const int parts = split && !areBrainFloats(from, sizeOf(weight)) ? 2 : 1;
+    const int parts = split && !areBrainFloats(from, sizeOf(weight), factor.rows * stride, factor.by) ? 2 : 1;
     float* output = call.output({parts, tiles, depth, tileSize / 2}, int32);
     if (!output) return;
     Half* to = reinterpret_cast<Half*>(output);
@@ -38,7 +44,7 @@ struct PackKernel {
       const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
       for (int low = 0; low < parts; low++) {
         Half* own = to + (low * tiles + tile) * depth * tileSize;
-        if (!turned) packColumns(from + row * stride, stride, count, own, depth, low);
+        if (!turned) packColumns(rowsFrom(from, row, count, stride), stride, count, own, depth, low);
         for (int64_t k = 0; turned && k < depth; k++) {
           const int left = static_cast<int>(std::min<int64_t>(tileDepth, columns - k * tileDepth));
           packTurnedColumns(from + k * tileDepth * stride + row, stride, left, count, own + k * tileSize, low);
@@ -46,36 +52,53 @@ struct PackKernel {
       }
     });
   }
+
+ private:
+  // Rows [first, first + count) of a weight, without their factor.
+  const float* rowsFrom(const float* weight, int64_t first, int64_t count, int64_t columns) const {
+    const float* from = weight + first * columns;
+    const int64_t divided = std::clamp<int64_t>(factor.rows - first, 0, count);
+    if (divided == 0) return from;
+    float* to = scratch<0>(count * columns);
+    divide(from, divided * columns, factor.by, to);
+    std::copy(from + divided * columns, from + count * columns, to + divided * columns);
+    return to;
+  }
 };
 
-// Whether all entries of a weight are exact in halves: [1], 1 or 0.
+// Whether all entries of a weight are exact in halves, once rows that were multiplied by a factor are divided by it: [1], 1 or 0.
 struct ExactKernel {
-  explicit ExactKernel(TF_OpKernelConstruction*) {}
+  RowFactor factor;
+
+  explicit ExactKernel(TF_OpKernelConstruction* from) : factor(rowFactorOf(from)) {}
 
   void compute(Call& call) const {
     const TF_Tensor* weight;
-    if (!call.inputs({&weight})) return;
+    if (!call.inputs({&weight}) || !requireFactor(call, factor, weight)) return;
     float* output = call.output({1});
     if (!output) return;
     constexpr int64_t piece = 1 << 18;
-    const int64_t size = sizeOf(weight);
+    const int64_t size = sizeOf(weight), divided = factor.rows * TF_Dim(weight, 1);
     std::atomic<bool> exact = true;
     Pool::shared().run(static_cast<int>((size + piece - 1) / piece), [&](int index) {
-      const int64_t first = index * piece;
-      if (exact && !areBrainFloats(dataOf(weight) + first, std::min(piece, size - first))) exact = false;
+      const int64_t first = index * piece, own = std::min(piece, size - first);
+      if (exact && !areBrainFloats(dataOf(weight) + first, own, std::clamp<int64_t>(divided - first, 0, own), factor.by)) exact = false;
     });
     *output = exact;
   }
 };
 
-// x [N, D], with an optional norm, times a packed weight of `columns`, plus its bias, times `scale`, optionally plus `add`: [N, columns].
+// x [N, D], with an optional norm, times a packed weight of `columns` and the factor that its rows were divided by, plus its bias, times
+// `scale`, optionally plus `add`: [N, columns].
 struct HalfProductKernel {
   PartNorm norm;
+  RowFactor factor;
   int units, columns, parts;
   bool normed, biased, adds;
 
   explicit HalfProductKernel(TF_OpKernelConstruction* from)
       : norm(from),
+        factor(rowFactorOf(from)),
         units(intOf(from, "units")),
         columns(intOf(from, "columns")),
         parts(intOf(from, "parts")),
@@ -92,7 +115,7 @@ struct HalfProductKernel {
     float* output = call.output({TF_Dim(x, 0), columns});
     if (!output) return;
     multiplyHalves(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {halfWeight(weight)},
-                   parts, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output, TF_Dim(x, 0)});
+                   parts, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output, TF_Dim(x, 0), factor});
   }
 };
 

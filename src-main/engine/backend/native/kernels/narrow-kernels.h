@@ -7,24 +7,49 @@
 #include "../stored-entries.h"
 #include "../few-rows.h"
 #include "call.h"
+#include "row-factor.h"
 
 namespace {
 
 // A weight [R, C] in 16 bits, two entries per word: bfloat16 as [R, C / 2], else float16 as [R, C / 2, 1]. Returns [0, 0] if both would
-// lose precision, or if C does not fill whole vectors, because the rest is summed differently.
+// lose precision, or if C does not fill whole vectors, because the rest is summed differently. If the first rows were multiplied by a
+// factor, and are bfloat16 numbers without it, returns groups with it: [R / 4, C / 64, words of four groups].
 struct NarrowKernel {
-  explicit NarrowKernel(TF_OpKernelConstruction*) {}
+  RowFactor factor;
+
+  explicit NarrowKernel(TF_OpKernelConstruction* from) : factor(rowFactorOf(from)) {}
 
   void compute(Call& call) const {
     const TF_Tensor* weight;
-    if (!call.inputs({&weight}) || !call.require(isMatrix(weight), "A weight in 16 bits is a matrix.")) return;
+    if (!call.inputs({&weight}) || !requireFactor(call, factor, weight)) return;
     const int64_t rows = TF_Dim(weight, 0), columns = TF_Dim(weight, 1), size = rows * columns;
     const float* from = dataOf(weight);
     if (columns % lanes == 0 && areBrainFloats(from, size)) return fill<BrainFloat>(from, rows, columns, call.output({rows, columns / 2}, int32));
 #if ESPALIER_FLOAT16
     if (columns % lanes == 0 && areFloat16(from, size)) return fill<Float16>(from, rows, columns, call.output({rows, columns / 2, 1}, int32));
 #endif
+    const bool grouped = rows % 4 == 0 && columns % FactoredFours::columns == 0 && areBrainFloats(from, size, factor.rows * columns, factor.by);
+    if (grouped) return fillFactored(from, rows, columns, call);
     call.output({0, 0}, int32);
+  }
+
+ private:
+  void fillFactored(const float* from, int64_t rows, int64_t columns, Call& call) const {
+    constexpr int across = FactoredFours::columns;
+    const int64_t groups = columns / across, words = sizeof(FactoredFours) / sizeof(float);
+    FactoredFours* to = reinterpret_cast<FactoredFours*>(call.output({rows / 4, groups, words}, int32));
+    if (!to) return;
+    inPieces(rows, 64, [&](int64_t first, int64_t last) {
+      for (int64_t row = first; row < last; row++) {
+        for (int64_t group = 0; group < groups; group++) {
+          float values[across];
+          const float* own = from + row * columns + group * across;
+          const float by = row < factor.rows ? factor.by : 1;
+          divide(own, across, by, values);
+          to[row / 4 * groups + group].set(row % 4, by, values);
+        }
+      }
+    });
   }
 
   template <class Entry>
