@@ -85,42 +85,71 @@ struct Pending {
   }
 };
 
-// Multiplies rows [rows] by panels [first, last) of a weight and prefetches the next panel. `take(panel, row, count, c)` receives each 32
-// by 32 block: `rowsAtOnce` rows at a time while matrix units compute the next block, or at once, for work that gains nothing by that. With
-// `adds`, adds to the sums of the previous call, which must also have had one panel.
+// Bytes of rows that stay in a core's cache while panels pass them.
+constexpr int64_t rowsInCache = 5 << 18;
+
+// How a product goes through panels. Rows that do not fit the cache are multiplied a piece of their depth at a time, by `width` panels one
+// after another. `pieces` are by rounds.
+struct Tour {
+  int64_t width = 1, steps[2], pieces[2];
+
+  Tour(const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t panels) {
+    constexpr int64_t most = 32;
+    const int64_t depth = b.depth(), bytes = roundUp(rows, panelSide) * tileDepth * sizeof(Half);
+    for (int round = 0; round < a.rounds(); round++) {
+      const int64_t step = steps[round] = depthAtOnce(depth, a.splitIn(round), b.split());
+      const int64_t fitting = rowsInCache / (bytes * (1 + a.splitIn(round)));
+      pieces[round] = a.parts * bytes * depth <= rowsInCache ? depth : std::max<int64_t>(1, fitting / step) * step;
+      if (pieces[round] < depth) width = std::min(most, panels);
+    }
+  }
+};
+
+// Multiplies rows [rows] by panels [first, last) of a weight and prefetches what is multiplied next. `take(panel, row, count, c)` receives
+// each 32 by 32 block: `rowsAtOnce` rows at a time while matrix units compute the next block, or at once, for work that gains nothing by
+// that. With `adds`, adds to the sums of the previous call, which must also have had one panel.
 template <int rowsAtOnce = 4, class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
   const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth();
   constexpr int64_t size = panelSide * panelSide;
-  float *sums = scratch<10>(2 * blocks * size), *totals = sums + blocks * size;
+  const Tour tour(a, rows, b, last - first);
+  float *sums = scratch<10>(2 * tour.width * blocks * size), *totals = sums + tour.width * blocks * size;
   Pending<Take> pending{take};
   const bool meanwhile = units == matrixUnits && blocks > 1 && rowsAtOnce < panelSide;
-  for (int64_t panel = first; panel < last; panel++) {
-    const Operand right = b.operand(panel);
+  for (int64_t group = first; group < last; group += tour.width) {
+    const int64_t groupEnd = std::min(last, group + tour.width);
     for (int round = 0; round < a.rounds(); round++) {
-      const int64_t step = depthAtOnce(depth, a.splitIn(round), b.split());
-      for (int64_t from = 0; from < depth; from += step) {
-        const int64_t next = from + step;
-        const bool restarts = round > 0 && from > 0 && from / step % stepsPerSum == 0;
-        const bool endsRound = next >= depth, ends = endsRound && round + 1 == a.rounds(), more = !ends || panel + 1 < last;
-        const Operand ahead = !endsRound ? right.from(next) : ends && more ? b.operand(panel + 1) : right;
-        for (int64_t block = 0; block < blocks; block++) {
-          Fetch fetch(ahead, more ? std::min(step, endsRound ? depth : depth - next) : 0, block, blocks, step);
-          const int64_t row = block * panelSide;
-          const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
-          float *c = sums + block * size, *total = totals + block * size;
-          if (restarts) addSums(c, total, from > stepsPerSum * step);
-          multiplyPanels(units, a.operand(row, round).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
-                         !restarts && (adds || round > 0 || from > 0), [&] {
-                           pending.some(rowsAtOnce);
-                           fetch.some();
-                         });
-          fetch.rest();
-          if (ends && round > 0 && depth > stepsPerSum * step) addSums(total, c, true);
-          pending.some(panelSide);
-          if (!ends) continue;
-          pending.start(panel, row, own, c);
-          if (!meanwhile) pending.some(panelSide);
+      const int64_t step = tour.steps[round], piece = tour.pieces[round];
+      for (int64_t begin = 0; begin < depth; begin += piece) {
+        const int64_t end = std::min(depth, begin + piece);
+        for (int64_t panel = group; panel < groupEnd; panel++) {
+          const Operand right = b.operand(panel);
+          const bool lastPanel = panel + 1 == groupEnd, endsGroup = lastPanel && end == depth && round + 1 == a.rounds();
+          for (int64_t from = begin; from < end; from += step) {
+            const int64_t next = from + step, after = next < end ? next : !lastPanel ? begin : end < depth ? end : 0;
+            const int64_t nextPanel = next < end ? panel : !lastPanel ? panel + 1 : endsGroup ? groupEnd : group;
+            const bool restarts = round > 0 && from > 0 && from / step % stepsPerSum == 0, ends = next >= depth && round + 1 == a.rounds();
+            const bool more = nextPanel < last;
+            const Operand ahead = more ? b.operand(nextPanel).from(after) : right;
+            for (int64_t block = 0; block < blocks; block++) {
+              Fetch fetch(ahead, more ? std::min(step, depth - after) : 0, block, blocks, step);
+              const int64_t row = block * panelSide, at = ((panel - group) * blocks + block) * size;
+              const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
+              float *c = sums + at, *total = totals + at;
+              if (restarts) addSums(c, total, from > stepsPerSum * step);
+              multiplyPanels(units, a.operand(row, round).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
+                             !restarts && (adds || round > 0 || from > 0), [&] {
+                               pending.some(rowsAtOnce);
+                               fetch.some();
+                             });
+              fetch.rest();
+              if (ends && round > 0 && depth > stepsPerSum * step) addSums(total, c, true);
+              pending.some(panelSide);
+              if (!ends) continue;
+              pending.start(panel, row, own, c);
+              if (!meanwhile) pending.some(panelSide);
+            }
+          }
         }
       }
     }
@@ -134,9 +163,9 @@ struct Division {
   int64_t blockRows, blocks, pieces;
 
   Division(int64_t rows, int64_t panels, int64_t halves) {
-    constexpr int64_t cache = 10 << 16, least = 128, most = 256;
-    const int64_t threads = Pool::shared().threads(), fitting = cache / halves / panelSide * panelSide;
-    blockRows = std::min(std::clamp(fitting, least, most), roundUp((rows + threads - 1) / threads, panelSide));
+    constexpr int64_t least = 128, most = 256;
+    const int64_t threads = Pool::shared().threads(), fitting = rowsInCache / (halves * sizeof(Half)) / panelSide * panelSide;
+    blockRows = std::min(fitting < least ? most : std::min(fitting, most), roundUp((rows + threads - 1) / threads, panelSide));
     blocks = (rows + blockRows - 1) / blockRows;
     pieces = blocks >= threads ? 1 : std::min<int64_t>(panels, 4 * threads / blocks);
   }
