@@ -15,7 +15,7 @@ export const fewRows = 16
  *   float16.
  * - `split`: as three bfloat16 products, with each operand split into a bfloat16 number and the rest (x = high + low, and the products are
  *   high high + high low + low high). The result is within about 5e-6 of the largest entry of float32's. A weight whose entries are bfloat16
- *   numbers has no low part, so two products suffice, with less than half that error.
+ *   numbers, apart from a factor on its rows, has no low part, so two products suffice, with less than half that error.
  * - `thirds`: as three bfloat16 products of a weight whose entries are bfloat16 numbers with rows split into three parts, which hold all
  *   their bits (x = high + low + rest). Only sums are rounded, as in float32, and less often. Other weights, and products without a stored
  *   weight, are computed in float32.

@@ -85,8 +85,8 @@ function reportOf(
     reference: sum([...steps.map((step) => step.reference), ...extra.reference]) / repeats,
   }
   const ratio = seconds.reference / seconds.ours
-  // Methods that share a step have fewer steps than the reference: there is nothing to pair.
-  const ratios = method.includes('+') ? [ratio] : steps.map((step) => step.reference / step.ours)
+  // Methods that share a step have fewer steps than the reference, and SliceGPT has more: there is nothing to pair.
+  const ratios = method.includes('+') || extra.ours.length > 0 ? [ratio] : steps.map((step) => step.reference / step.ours)
   return {
     method,
     options,

@@ -49,9 +49,6 @@ inline int64_t depthAtOnce(int64_t depth, bool leftSplit, bool rightSplit = fals
   return (depth + pieces - 1) / pieces;
 }
 
-// Of rows in three parts, sums over this many steps are added up apart, so that deep products are rounded no more often than float32's.
-constexpr int64_t stepsPerSum = 8;
-
 // Adds the sums of a 32 by 32 block to others, or copies them.
 inline void addSums(const float* from, float* to, bool adds) {
   for (int i = 0; i < panelSide * panelSide; i += tileSide) {
@@ -88,21 +85,58 @@ struct Pending {
 // Bytes of rows that stay in a core's cache while panels pass them.
 constexpr int64_t rowsInCache = 5 << 18;
 
-// How a product goes through panels. Rows that do not fit the cache are multiplied a piece of their depth at a time, by `width` panels one
-// after another. `pieces` are by rounds.
-struct Tour {
-  int64_t width = 1, steps[2], pieces[2];
+// The order in which rows are multiplied by panels [first, last) of a weight. Rows that do not fit the cache are multiplied a piece of their
+// depth at a time, by a group of panels one after another, so that they come from memory once for the group. A step is what one call
+// multiplies: some tiles of depth, in a round of the rows' parts.
+class Tour {
+ public:
+  struct Step {
+    int64_t group, piece = 0, panel = group, from = 0;
+    int round = 0;
+  };
 
-  Tour(const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t panels) {
+  Tour(const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last) : depth_(b.depth()), last_(last), rounds_(a.rounds()) {
     constexpr int64_t most = 32;
-    const int64_t depth = b.depth(), bytes = roundUp(rows, panelSide) * tileDepth * sizeof(Half);
-    for (int round = 0; round < a.rounds(); round++) {
-      const int64_t step = steps[round] = depthAtOnce(depth, a.splitIn(round), b.split());
-      const int64_t fitting = rowsInCache / (bytes * (1 + a.splitIn(round)));
-      pieces[round] = a.parts * bytes * depth <= rowsInCache ? depth : std::max<int64_t>(1, fitting / step) * step;
-      if (pieces[round] < depth) width = std::min(most, panels);
+    const int64_t bytes = roundUp(rows, panelSide) * tileDepth * sizeof(Half);
+    const bool fits = a.parts * bytes * depth_ <= rowsInCache;
+    for (int round = 0; round < rounds_; round++) {
+      const int64_t fitting = rowsInCache / (bytes * (1 + a.splitIn(round))), step = steps_[round] = depthAtOnce(depth_, a.splitIn(round), b.split());
+      pieces_[round] = fits ? depth_ : std::max<int64_t>(1, fitting / step) * step;
     }
+    width_ = fits ? 1 : std::min(most, last - first);
   }
+
+  int64_t width() const { return width_; }
+  bool reaches(const Step& at) const { return at.panel < last_; }
+  int64_t steps(const Step& at) const { return steps_[at.round]; }
+  int64_t length(const Step& at) const { return std::min(steps(at), depth_ - at.from); }
+  bool starts(const Step& at) const { return at.round == 0 && at.from == 0; }
+  bool ends(const Step& at) const { return at.round + 1 == rounds_ && at.from + length(at) == depth_; }
+
+  // Of rows in three parts, sums over so many steps are added up apart, so that deep products are rounded no more often than float32's.
+  bool isApart(const Step& at) const { return at.round > 0 && depth_ > stepsPerSum * steps(at); }
+  bool startsSum(const Step& at) const { return at.round > 0 && at.from > 0 && at.from / steps(at) % stepsPerSum == 0; }
+  bool endsFirstSum(const Step& at) const { return at.from == stepsPerSum * steps(at); }
+
+  Step after(Step at) const {
+    at.from += steps(at);
+    if (at.from < std::min(depth_, at.piece + pieces_[at.round])) return at;
+    if (++at.panel == std::min(last_, at.group + width_)) {
+      at.panel = at.group;
+      at.piece += pieces_[at.round];
+      if (at.piece >= depth_) {
+        at.piece = 0;
+        if (++at.round == rounds_) return {at.group + width_};
+      }
+    }
+    at.from = at.piece;
+    return at;
+  }
+
+ private:
+  static constexpr int64_t stepsPerSum = 8;
+  int64_t depth_, last_, width_, steps_[2], pieces_[2];
+  int rounds_;
 };
 
 // Multiplies rows [rows] by panels [first, last) of a weight and prefetches what is multiplied next. `take(panel, row, count, c)` receives
@@ -110,49 +144,34 @@ struct Tour {
 // that. With `adds`, adds to the sums of the previous call, which must also have had one panel.
 template <int rowsAtOnce = 4, class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
-  const int64_t blocks = (rows + panelSide - 1) / panelSide, depth = b.depth();
+  const int64_t blocks = (rows + panelSide - 1) / panelSide;
   constexpr int64_t size = panelSide * panelSide;
-  const Tour tour(a, rows, b, last - first);
-  float *sums = scratch<10>(2 * tour.width * blocks * size), *totals = sums + tour.width * blocks * size;
+  const Tour tour(a, rows, b, first, last);
+  float *sums = scratch<10>(2 * tour.width() * blocks * size), *totals = sums + tour.width() * blocks * size;
   Pending<Take> pending{take};
   const bool meanwhile = units == matrixUnits && blocks > 1 && rowsAtOnce < panelSide;
-  for (int64_t group = first; group < last; group += tour.width) {
-    const int64_t groupEnd = std::min(last, group + tour.width);
-    for (int round = 0; round < a.rounds(); round++) {
-      const int64_t step = tour.steps[round], piece = tour.pieces[round];
-      for (int64_t begin = 0; begin < depth; begin += piece) {
-        const int64_t end = std::min(depth, begin + piece);
-        for (int64_t panel = group; panel < groupEnd; panel++) {
-          const Operand right = b.operand(panel);
-          const bool lastPanel = panel + 1 == groupEnd, endsGroup = lastPanel && end == depth && round + 1 == a.rounds();
-          for (int64_t from = begin; from < end; from += step) {
-            const int64_t next = from + step, after = next < end ? next : !lastPanel ? begin : end < depth ? end : 0;
-            const int64_t nextPanel = next < end ? panel : !lastPanel ? panel + 1 : endsGroup ? groupEnd : group;
-            const bool restarts = round > 0 && from > 0 && from / step % stepsPerSum == 0, ends = next >= depth && round + 1 == a.rounds();
-            const bool more = nextPanel < last;
-            const Operand ahead = more ? b.operand(nextPanel).from(after) : right;
-            for (int64_t block = 0; block < blocks; block++) {
-              Fetch fetch(ahead, more ? std::min(step, depth - after) : 0, block, blocks, step);
-              const int64_t row = block * panelSide, at = ((panel - group) * blocks + block) * size;
-              const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
-              float *c = sums + at, *total = totals + at;
-              if (restarts) addSums(c, total, from > stepsPerSum * step);
-              multiplyPanels(units, a.operand(row, round).from(from), right.from(from), static_cast<int>(std::min(step, depth - from)), c, panelSide, own,
-                             !restarts && (adds || round > 0 || from > 0), [&] {
-                               pending.some(rowsAtOnce);
-                               fetch.some();
-                             });
-              fetch.rest();
-              if (ends && round > 0 && depth > stepsPerSum * step) addSums(total, c, true);
-              pending.some(panelSide);
-              if (!ends) continue;
-              pending.start(panel, row, own, c);
-              if (!meanwhile) pending.some(panelSide);
-            }
-          }
-        }
-      }
+  for (Tour::Step at{first}; tour.reaches(at);) {
+    const Tour::Step next = tour.after(at);
+    const Operand right = b.operand(at.panel).from(at.from), ahead = tour.reaches(next) ? b.operand(next.panel).from(next.from) : right;
+    for (int64_t block = 0; block < blocks; block++) {
+      Fetch fetch(ahead, tour.reaches(next) ? tour.length(next) : 0, block, blocks, tour.steps(at));
+      const int64_t row = block * panelSide, place = ((at.panel - at.group) * blocks + block) * size;
+      const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
+      float *c = sums + place, *total = totals + place;
+      if (tour.startsSum(at)) addSums(c, total, !tour.endsFirstSum(at));
+      multiplyPanels(units, a.operand(row, at.round).from(at.from), right, static_cast<int>(tour.length(at)), c, panelSide, own,
+                     !tour.startsSum(at) && (adds || !tour.starts(at)), [&] {
+                       pending.some(rowsAtOnce);
+                       fetch.some();
+                     });
+      fetch.rest();
+      if (tour.ends(at) && tour.isApart(at)) addSums(total, c, true);
+      pending.some(panelSide);
+      if (!tour.ends(at)) continue;
+      pending.start(at.panel, row, own, c);
+      if (!meanwhile) pending.some(panelSide);
     }
+    at = next;
   }
   pending.some(panelSide);
 }
