@@ -14,7 +14,7 @@ import { descriptionName } from './trusted.mjs'
 export const addonName = 'tfjs_binding.node'
 
 /** The first digits of the hash of all files in `engine/backend/native/`: a changed source gives the compiled library another name. */
-export const fusedSource = '98308459'
+export const fusedSource = 'a895cd5a'
 
 /**
  * The file name of the fused operations inside a runtime's folder. They are compiled for one processor, and machines that share a cache

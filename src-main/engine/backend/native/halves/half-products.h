@@ -88,14 +88,14 @@ constexpr int64_t rowsInCache = 5 << 18;
 // The order in which rows are multiplied by panels [first, last) of a weight. Rows that do not fit the cache are multiplied a piece of their
 // depth at a time, by a group of panels one after another, so that they come from memory once for the group. A step is what one call
 // multiplies: some tiles of depth, in a round of the rows' parts.
-class Tour {
+class StepOrder {
  public:
   struct Step {
     int64_t group, piece = 0, panel = group, from = 0;
     int round = 0;
   };
 
-  Tour(const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last) : depth_(b.depth()), last_(last), rounds_(a.rounds()) {
+  StepOrder(const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last) : depth_(b.depth()), last_(last), rounds_(a.rounds()) {
     constexpr int64_t most = 32;
     const int64_t bytes = roundUp(rows, panelSide) * tileDepth * sizeof(Half);
     const bool fits = a.parts * bytes * depth_ <= rowsInCache;
@@ -146,28 +146,28 @@ template <int rowsAtOnce = 4, class Take>
 void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
   const int64_t blocks = (rows + panelSide - 1) / panelSide;
   constexpr int64_t size = panelSide * panelSide;
-  const Tour tour(a, rows, b, first, last);
-  float *sums = scratch<10>(2 * tour.width() * blocks * size), *totals = sums + tour.width() * blocks * size;
+  const StepOrder order(a, rows, b, first, last);
+  float *sums = scratch<10>(2 * order.width() * blocks * size), *totals = sums + order.width() * blocks * size;
   Pending<Take> pending{take};
   const bool meanwhile = units == matrixUnits && blocks > 1 && rowsAtOnce < panelSide;
-  for (Tour::Step at{first}; tour.reaches(at);) {
-    const Tour::Step next = tour.after(at);
-    const Operand right = b.operand(at.panel).from(at.from), ahead = tour.reaches(next) ? b.operand(next.panel).from(next.from) : right;
+  for (StepOrder::Step at{first}; order.reaches(at);) {
+    const StepOrder::Step next = order.after(at);
+    const Operand right = b.operand(at.panel).from(at.from), ahead = order.reaches(next) ? b.operand(next.panel).from(next.from) : right;
     for (int64_t block = 0; block < blocks; block++) {
-      Fetch fetch(ahead, tour.reaches(next) ? tour.length(next) : 0, block, blocks, tour.steps(at));
+      Fetch fetch(ahead, order.reaches(next) ? order.length(next) : 0, block, blocks, order.steps(at));
       const int64_t row = block * panelSide, place = ((at.panel - at.group) * blocks + block) * size;
       const int own = static_cast<int>(std::min<int64_t>(panelSide, rows - row));
       float *c = sums + place, *total = totals + place;
-      if (tour.startsSum(at)) addSums(c, total, !tour.endsFirstSum(at));
-      multiplyPanels(units, a.operand(row, at.round).from(at.from), right, static_cast<int>(tour.length(at)), c, panelSide, own,
-                     !tour.startsSum(at) && (adds || !tour.starts(at)), [&] {
+      if (order.startsSum(at)) addSums(c, total, !order.endsFirstSum(at));
+      multiplyPanels(units, a.operand(row, at.round).from(at.from), right, static_cast<int>(order.length(at)), c, panelSide, own,
+                     !order.startsSum(at) && (adds || !order.starts(at)), [&] {
                        pending.some(rowsAtOnce);
                        fetch.some();
                      });
       fetch.rest();
-      if (tour.ends(at) && tour.isApart(at)) addSums(total, c, true);
+      if (order.ends(at) && order.isApart(at)) addSums(total, c, true);
       pending.some(panelSide);
-      if (!tour.ends(at)) continue;
+      if (!order.ends(at)) continue;
       pending.start(at.panel, row, own, c);
       if (!meanwhile) pending.some(panelSide);
     }
