@@ -27,6 +27,7 @@ interface ViewChanges {
   readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
   /** Replaces the model's vocabulary. It belongs to the view. */
   readonly vocabulary?: Vocabulary | undefined
+  readonly passing?: boolean | undefined
 }
 
 /**
@@ -50,8 +51,9 @@ export class ModelView {
   readonly #masks = new Map<Part, Tensor1D>()
   readonly #changed = new Map<Part, PartWeights>()
   readonly #vocabulary: Vocabulary | undefined
+  readonly #passing: boolean
 
-  constructor(model: Model, blocks: readonly BlockLayout[], { plan, change, kept, vocabulary }: ViewChanges = {}) {
+  constructor(model: Model, blocks: readonly BlockLayout[], { plan, change, kept, vocabulary, passing = false }: ViewChanges = {}) {
     this.model = vocabulary ? { ...model, vocabulary } : model
     this.#vocabulary = vocabulary
     this.spec = { ...model.spec, blocks }
@@ -62,6 +64,7 @@ export class ModelView {
     this.#present = new Set(this.parts)
     this.#change = change
     this.#kept = kept ?? (change ? undefined : () => 'all')
+    this.#passing = passing
   }
 
   has(part: Part): boolean {
@@ -105,7 +108,7 @@ export class ModelView {
       throw error
     }
     if (changed === whole) return whole
-    if (store.streams) {
+    if (store.streams || this.#passing) {
       store.release(part, whole)
       return changed
     }
@@ -152,8 +155,12 @@ export function denseView(model: Model): ModelView {
   return new ModelView(model, model.spec.blocks)
 }
 
-/** Returns a view of the model as `plan` leaves it, with the tensors that the plan names. Throws if the plan does not fit the model. */
-export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): ModelView {
+/**
+ * Returns a view of the model as `plan` leaves it, with the tensors that the plan names. Throws if the plan does not fit the model. A
+ * `passing` view goes through the parts beside the whole model: it makes its weights again for each lease, because keeping them would take
+ * their memory twice.
+ */
+export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors, { passing = false } = {}): ModelView {
   const { spec, checkpoint } = model
   checkPlan(spec, plan)
   const blocks = plan.blocks.map((block, index) => layoutAfter(layoutOf(spec, index), block))
@@ -172,7 +179,7 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors): M
     !plan.finalNorm &&
     plan.blocks.every(({ replaced, mlp }) => !replaced && (mlp === 'removed' || !(mlp.inputs || mlp.outputs)))
   const kept = onlyGathers ? (part: Part) => keptOf(plan, part) : undefined
-  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary })
+  return new ModelView(model, blocks, { change: changes.length > 0 ? inTurn(changes) : undefined, plan, kept, vocabulary, passing })
 }
 
 /** Makes the vocabulary that replaces the model's. Returns undefined if the plan does not change it. */

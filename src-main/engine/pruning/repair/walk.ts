@@ -70,7 +70,7 @@ export class RepairWalk {
   #keepsInputs = false
 
   constructor(view: ModelView, { plan, tensors }: PrunedBy, segments: readonly Segment[], inOrder: boolean, signal: AbortSignal) {
-    this.#pruned = viewWithPlan(view.model, plan, tensors)
+    this.#pruned = viewWithPlan(view.model, plan, tensors, { passing: true })
     this.#plan = plan
     this.#inOrder = inOrder
     this.#signal = signal

@@ -7,7 +7,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
-import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
+import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -100,6 +100,23 @@ test('weights that another view has leased stay when one view gathers from them'
   expect(leased.mlp?.up.isDisposed).toBe(false)
   dense.release(1, leased)
   view.dispose()
+  await model.close()
+})
+
+test('a view that passes beside the whole model makes its weights again and keeps none', async () => {
+  const model = await openModel(path, 8e6)
+  const blocks = model.spec.blocks.map(() => ({ attention: 'kept' as const, mlp: { kept: [1, 5, 9] } }))
+  const plan = { ...densePlan(model.spec), blocks }
+  const dense = denseView(model)
+  const kept = async (view: ModelView) => {
+    for (const one of [dense, view, dense]) one.release(1, await one.lease(1))
+    return memory().numBytes
+  }
+  const [whole, passing, keeping] = [dense, viewWithPlan(model, plan, undefined, { passing: true }), viewWithPlan(model, plan)]
+  const [alone, beside, twice] = [await kept(whole), await kept(passing), await kept(keeping)]
+  expect(beside).toBe(alone)
+  expect(twice).toBe(alone + 4 * 3 * 3 * shape.hidden + 4 * shape.hidden)
+  for (const view of [passing, keeping]) view.dispose()
   await model.close()
 })
 
