@@ -27,6 +27,7 @@ interface ViewChanges {
   readonly kept?: ((part: Part) => readonly number[] | 'all') | undefined
   /** Replaces the model's vocabulary. It belongs to the view. */
   readonly vocabulary?: Vocabulary | undefined
+  /** Whether changed weights are made again for each lease, and not kept. */
   readonly passing?: boolean | undefined
 }
 
