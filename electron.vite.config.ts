@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { env } from 'node:process'
@@ -25,10 +26,26 @@ const isAny = (entries: Record<string, string>) => Object.keys(entries).length >
 /** Set-up builds the screens for every command, and the window's own code only where one opens; `npm run build` both. */
 const isWanted = (part: 'screens' | 'window') => !env.ESPALIER_BUILD || env.ESPALIER_BUILD === part
 
+/** The commit that is built, for the box that says what this program is. */
+function commitOf(): string {
+  try {
+    return execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim()
+  } catch {
+    return ''
+  }
+}
+
+const define = { __COMMIT__: JSON.stringify(commitOf()) }
+
 export default defineConfig({
   ...(isWanted('window') &&
     isAny(main) && {
       main: {
+        define,
         publicDir: false,
         build: {
           outDir: 'out/main',
@@ -53,6 +70,7 @@ export default defineConfig({
     isAny(renderer) && {
       renderer: {
         root: 'src-renderer',
+        define,
         plugins: [svelte({ configFile: false })],
         // What jsPDF would load to draw whole pages of HTML is never asked for.
         build: {

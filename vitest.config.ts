@@ -41,7 +41,7 @@ sharing.push(
 
 /** Files that take over half of the time: journeys in a browser, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
 const long = [
-  'e2e/{bulk,clicks,journey,keyboard,numbers,recovery,repair,truth,what-broke}',
+  'e2e/{bulk,clicks,journey,keyboard,numbers,recovery,repair,truth,typed,what-broke}',
   'jobs/{kill,kill-recovery}',
   'services/same-as-fresh',
   'cli/save-refusals',
@@ -53,15 +53,23 @@ const long = [
 ].map((file) => `test/${file}.test.ts`)
 
 const slurm = 'test/slurm/**/*.test.ts'
+/** Only in a real window. */
+const window = 'test/window/**/*.test.ts'
+/** In a browser (project `long`) and again in a real window. */
+const screens = 'test/e2e/{clicks,journey,keyboard,recovery,truth}.test.ts'
 
 export default defineConfig({
   plugins: [svelte({ configFile: false })],
   test: {
     projects: [
-      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...sharing, ...long, slurm] } },
+      { extends: true, test: { name: 'own', include: ['test/**/*.test.ts'], exclude: [...sharing, ...long, slurm, window] } },
       { extends: true, test: { name: 'long', include: long } },
       { extends: true, test: { name: 'shared', include: sharing, exclude: long, isolate: false } },
       { extends: true, test: { name: 'slurm', include: [slurm] } },
+      {
+        extends: true,
+        test: { name: 'window', include: [window, screens], globalSetup: 'test/window/prepare.ts', env: { ESPALIER_TEST_WINDOW: '1' } },
+      },
     ],
     environment: 'node',
     pool: 'forks',

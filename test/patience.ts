@@ -1,2 +1,2 @@
-/** Limits of time are those of a quiet machine; a busy one gets this many times as long. Only a test that fails waits for it. */
+/** Time limits fit a quiet machine. They are multiplied by this for a busy one. Only a failing test waits that long. */
 export const patience = 4

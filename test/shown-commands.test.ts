@@ -70,7 +70,7 @@ test('what is wrong with a command is found', () => {
   expect(refuse('npm run bench --quick')).toContain('behind --')
   expect(refuse('espalier prune')).toContain('no command prune')
   expect(refuse('npm run -s espalier -- report EXPERIMENT --printer')).toContain('--printer')
-  expect(refuse('npm run bench -- heat-map [tokens]')).toBeUndefined()
+  expect(refuse('npm run bench -- decode [model]')).toBeUndefined()
 })
 
 test.each(documents.map((document) => ({ document, shown: shownIn(document) })).filter(({ shown }) => shown.length > 0))(

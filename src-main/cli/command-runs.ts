@@ -1,7 +1,9 @@
 import { basename } from 'node:path'
 import { stderr } from 'node:process'
+import type { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { type Grid, grid as gridSchema } from '#contract/experiments/experiments.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -40,7 +42,7 @@ export async function prepareRuns(
 }
 
 async function findExperiment(workbench: CommandWorkbench, model: ModelEntry, grid: Grid, executor: string | null): Promise<RunEntry[]> {
-  const wanted = JSON.stringify(gridSchema.parse(grid))
+  const wanted = JSON.stringify(checked(gridSchema, grid))
   for (const { id, counts, runs, createdAt } of await workbench.call('experiments.list', {})) {
     // Runs active on this machine belong to another command. Runs on a cluster can be followed by any command.
     if (counts.done === runs || (executor === null && (counts.running ?? 0) > 0) || createdAt < changedAt(model.path)) continue
@@ -58,7 +60,7 @@ async function findRun(
   { request, saves }: Extract<Commanded, { request: unknown }>,
   executor: string | null,
 ): Promise<RunEntry[]> {
-  const wanted = JSON.stringify(runRequest.parse({ ...request, model: model.path } satisfies RunRequest))
+  const wanted = JSON.stringify(checked(runRequest, { ...request, model: model.path } satisfies RunRequest))
   const resting = ['draft', 'paused', 'interrupted', 'failed', 'cancelled'] as const
   const statuses = [...resting, ...(saves ? ['done'] : []), ...(executor === null ? [] : ['queued', 'running'])]
   const { rows } = await workbench.call('runs.query', {
@@ -74,7 +76,7 @@ async function findRun(
     (run) => run.model.id === model.id && run.executor === executor && run.createdAt >= changedAt(model.path),
   )) {
     const known = await workbench.call('runs.get', { id: row.id })
-    if (JSON.stringify(runRequest.parse({ ...known.request, model: model.path })) === wanted) return [row]
+    if (JSON.stringify(checked(runRequest, { ...known.request, model: model.path })) === wanted) return [row]
   }
   return []
 }
@@ -112,6 +114,7 @@ export function toDocument(run: RunDetail): RunDocument {
     options: run.method === denseMethod ? {} : run.resolved,
     seed: run.seed,
     ...(run.request.weights ? { weights: run.request.weights } : {}),
+    ...(run.beginToken ? { beginToken: run.beginToken } : {}),
     ...(run.calibration ? { calibration: run.calibration } : {}),
     evaluation: run.evaluation,
     sparsity: { nominal: run.nominal ?? 0, reached: run.reached ?? 0 },
@@ -134,4 +137,17 @@ export function toDocument(run: RunDetail): RunDocument {
     backend: run.environment?.backend ?? '',
     version: run.environment?.version ?? '',
   }
+}
+
+/** Parses what the flags ask for. Throws `usage` with a sentence for a value that no flag refused. */
+function checked<T extends z.ZodType>(schema: T, value: unknown): z.output<T> {
+  const { success, data, error } = readWith(schema, value)
+  if (success) return data
+  throw new EspalierError(
+    'usage',
+    explainIssues(error, value)
+      .map(({ message }) => message)
+      .slice(0, 3)
+      .join(' '),
+  )
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { cwd } from 'node:process'
+import { askInTerminal } from '#server/ask-in-terminal.ts'
 import { defaultDataFolder, foldersOf } from '#services/models/folders.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
 import type { Flags } from './flags/flags.ts'
@@ -24,6 +25,8 @@ export async function openCommandWorkbench(flags: Partial<Flags>): Promise<Comma
   const workbench = await openWorkbench({
     folder,
     worksQueue: false,
+    mayBegin: askInTerminal,
+    patience: 'command',
     ...(namesSample(flags.model) ? {} : { bundledModel: null }),
     ...(flags.save ? { writable: [dirname(resolve(flags.save))] } : {}),
     hub: {

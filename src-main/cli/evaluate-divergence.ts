@@ -1,4 +1,5 @@
 import { stdout } from 'node:process'
+import type { BeginChoice } from '#contract/data/begin-token.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { DivergenceRequest } from '#contract/inspection/inspection.ts'
 import type { DivergenceDocument } from '#contract/runs/run.ts'
@@ -17,13 +18,14 @@ export async function evaluateDivergence(
   workbench: CommandWorkbench,
   runs: readonly RunDetail[],
   data: DataRequest,
+  beginToken: BeginChoice,
   line: ProgressLine,
 ): Promise<Map<string, DivergenceDocument>> {
   const pruned = runs.filter(({ method, hasPlan }) => hasPlan && method !== denseMethod).map(({ id }) => id)
   const found = new Map<string, DivergenceDocument>()
   for (let first = 0; first < pruned.length; first += runsPerPass) {
     const inspect = { kind: 'divergence' as const, runs: pruned.slice(first, first + runsPerPass), data }
-    const run = await inspectionFor(workbench, inspect)
+    const run = await inspectionFor(workbench, inspect, beginToken)
     const { inspected } = await doRun(workbench, run, (event) => {
       if (event.type === 'progress') line.show(event.progress)
     }).finally(() => line.clear())
@@ -35,13 +37,14 @@ export async function evaluateDivergence(
 }
 
 /** Returns the run that makes this comparison: one from an earlier start of this command, or else a new draft. */
-async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequest) {
+async function inspectionFor({ call }: CommandWorkbench, inspect: DivergenceRequest, beginToken: BeginChoice) {
   const { runs } = await call('runs.inspectionsOf', { id: inspect.runs[0] as string })
   for (const run of runs) {
     const { request } = await call('runs.get', { id: run.id })
-    if (run.status !== 'running' && JSON.stringify(request.inspect) === JSON.stringify(inspect)) return run
+    const isSame = request.beginToken === beginToken && JSON.stringify(request.inspect) === JSON.stringify(inspect)
+    if (run.status !== 'running' && isSame) return run
   }
-  return call('runs.inspect', { inspect, start: 'draft' })
+  return call('runs.inspect', { inspect, beginToken, start: 'draft' })
 }
 
 /** Prints the numbers that llama.cpp reports for a divergence, one row per run. */

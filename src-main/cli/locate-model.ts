@@ -28,7 +28,7 @@ async function fetchModel(door: CommandDoor, name: string, revision: string | un
   if (!isHubName(name))
     throw new EspalierError(
       'not-found',
-      `There is no model at "${name}". Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
+      `${name} does not exist. Give a folder, a name on the hub such as org/name, or "sample" for the bundled model.`,
     )
   return downloadModel(door, name, revision)
 }

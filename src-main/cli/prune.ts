@@ -1,8 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { exit, stderr, stdout } from 'node:process'
+import { EspalierError } from '#contract/errors.ts'
 import type { SavedFile } from '#contract/exports/exports.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
+import { fileSizeText } from '#contract/runs/amount-text.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod, type FormatId, formatTitles } from '#contract/titles.ts'
@@ -13,7 +15,7 @@ import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { followTransfer } from './commands/output/follow-transfer.ts'
 import { evaluateDivergence, printDivergences } from './evaluate-divergence.ts'
-import { checkFlags } from './flags/check-flags.ts'
+import { checkFlags, measuredType } from './flags/check-flags.ts'
 import type { Flags } from './flags/flags.ts'
 import { locateModel } from './locate-model.ts'
 import { printStudy } from './print-study.ts'
@@ -98,7 +100,7 @@ async function withDivergence(
   flags: Flags,
 ): Promise<RunDocument[]> {
   if (!flags.evaluate_divergence) return details.map(toDocument)
-  const found = await evaluateDivergence(workbench, details, divergenceData(flags, model), new ProgressLine())
+  const found = await evaluateDivergence(workbench, details, divergenceData(flags, model), flags.begin_token ?? 'auto', new ProgressLine())
   if (!flags.json) printDivergences(found, details)
   return details.map((detail) => {
     const divergence = found.get(detail.id)
@@ -106,21 +108,27 @@ async function withDivergence(
   })
 }
 
-/** Where and how `--save` writes. Without `--format` it writes GGUF if `--fit` gives a file size, and the exact format otherwise. */
-export function savingOf({ save = '', format, fit, gguf_type: types, replace }: Flags) {
-  const defaultFormat = fit.some((budget) => 'bytes' in budget) ? 'gguf' : 'exact'
-  return {
-    folder: resolve(save),
-    formats: format.length > 0 ? [...format] : [defaultFormat],
-    ...(types.length > 0 ? { ggufTypes: [...types] } : {}),
-    replace,
-  }
+/**
+ * Where and how `--save` writes. Without `--format` it writes the GGUF file that `--fit` or `--weights` weighed or measured, and otherwise the
+ * exact format.
+ */
+export function savingOf({ save = '', format, fit, gguf_type: types, weights, replace }: Flags) {
+  const measured = measuredType(weights)
+  const formats = format.length > 0 ? [...format] : [fit.length > 0 || measured ? 'gguf' : 'exact']
+  const ggufTypes = types.length > 0 ? [...types] : measured ? [measured] : []
+  return { folder: resolve(save), formats, ...(ggufTypes.length > 0 ? { ggufTypes } : {}), replace }
 }
 
 async function save(workbench: CommandWorkbench, { id }: RunEntry, flags: Flags): Promise<void> {
   const target = savingOf(flags)
   const { saved = [] } = await followTransfer(workbench, () => workbench.call('runs.save', { id, ...target }))
   if (!flags.json) stdout.write(`Saved in ${target.folder}\n${saved.map(describeSaved).join('')}\n`)
+  for (const { path, budget } of saved)
+    if (budget && budget.bytes > budget.asked)
+      throw new EspalierError(
+        'infeasible',
+        `${path} has ${fileSizeText(budget.bytes)}, more than the ${fileSizeText(budget.asked)} that --fit asked for. Give a smaller --fit.`,
+      )
 }
 
 /** The method, amount and options of the run that will be saved. */
@@ -136,9 +144,9 @@ function savedWork(commanded: Commanded) {
 }
 
 /** One line for a saved file: its size, and how it differs from the model before saving. */
-function describeSaved({ format, type, bytes, reload }: SavedFile): string {
+function describeSaved({ format, type, bytes, reload, budget }: SavedFile): string {
   const name = [formatTitles[format as FormatId] ?? format, type].filter(Boolean).join(' ')
-  const size = `${(bytes / 1e6).toFixed(1)} MB`
+  const size = budget ? `${fileSizeText(budget.bytes)} of ${fileSizeText(budget.asked)} asked` : fileSizeText(bytes)
   if (!reload) return `  ${name}: ${size}\n`
   const change = reload.perplexity / reload.expected - 1
   const comparison =

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { at } from '#contract/at.ts'
-import type { DataRequest } from '#contract/data/data-request.ts'
+import type { DataRequest, TextSplit } from '#contract/data/data-request.ts'
 import { sourceName } from '#contract/data/source-name.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
@@ -12,8 +12,9 @@ import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/defau
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
-import { ablationTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
+import { ablationTitles, bundledTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
+import { expertShare, isExpertShare } from './flags/flag-values.ts'
 import type { Flags } from './flags/flags.ts'
 import { existing, textFlag } from './flags/text-flag.ts'
 import { isSampleModel, sampleText } from './sample.ts'
@@ -25,11 +26,11 @@ const referenceLength = 2048
 export type Commanded = { request: Omit<RunRequest, 'model'>; saves: boolean } | { grid: Grid; sweep: boolean }
 
 /**
- * Returns the amounts that `--num_prune`, `--sparsity`, `--sparsity_rate` or `--fit` set for a model of `count` blocks. -1 means every
+ * Returns the amounts that `--num_prune`, `--sparsity`, `--sparsity_rate`, `--expert_share` or `--fit` set for a model of `count` blocks. -1 means every
  * number of blocks from 1 to `count` - 2, and -2 for 25, 37.5 and 50 %.
  */
 function amountsOf(
-  { num_prune: blockCounts, sparsity, sparsity_rate, fit, format, gguf_type }: Flags,
+  { num_prune: blockCounts, sparsity, sparsity_rate, expert_share, option, pruning_method, fit, format, gguf_type }: Flags,
   count: number,
 ): { amounts: Amount[]; sweep: boolean } {
   const shares = [0.25, 0.375, 0.5]
@@ -43,6 +44,8 @@ function amountsOf(
     ...blockCounts.flatMap((blocks) => (blocks === -2 ? shares.map((share) => ({ blocks: Math.ceil(share * count) })) : [{ blocks }])),
     ...rates.flatMap((sparsity) => (sparsity === -2 ? shares.map((share) => ({ sparsity: share })) : [{ sparsity }])),
   ]
+  const given = option.flatMap(([name, value]) => (isExpertShare(name, pruning_method) ? [expertShare(String(value), 'option share')] : []))
+  amounts.push(...[...expert_share, ...given].map((experts) => ({ experts })))
   const [kind = 'gguf'] = format
   const [type] = kind === 'gguf' ? gguf_type : []
   amounts.push(...fit.map((one) => ('bytes' in one ? { ...one, format: kind, ...(type ? { type } : {}) } : one)))
@@ -56,14 +59,16 @@ function sequenceLengthOf({ sequence_length }: Flags, contextLength: number): nu
   return sequence_length ?? Math.min(referenceLength, contextLength)
 }
 
-/** Returns the fields that say where and with which precision a run is computed, and where its data is. */
+/** Returns the fields that say how windows begin, where and with which precision a run is computed, and where its data is. */
 function machineOf({
   backend = 'auto',
+  begin_token: beginToken = 'auto',
   precision,
   memory,
   local_datasets,
-}: Flags): Pick<RunRequest, 'backend' | 'precision' | 'memoryBytes' | 'localFolder'> {
+}: Flags): Pick<RunRequest, 'beginToken' | 'backend' | 'precision' | 'memoryBytes' | 'localFolder'> {
   return {
+    beginToken,
     backend,
     ...(precision === undefined ? {} : { precision }),
     ...(memory === undefined ? {} : { memoryBytes: memory }),
@@ -117,11 +122,13 @@ function methodsOf(flags: Flags): Grid['methods'] {
 /** `--option name=value`, and flags that are shorthand for an option. */
 function optionsOf(flags: Flags, method: string): Record<string, unknown> {
   const alpha = flags.alpha !== undefined && method === '2ssp' ? { alpha: flags.alpha } : {}
-  return { ...Object.fromEntries(flags.option), ...alpha }
+  const own = flags.option.filter(([name]) => !isExpertShare(name, [method]))
+  return { ...Object.fromEntries(own), ...alpha }
 }
 
 function calibrationOf(flags: Flags, model: string, sequenceLength: number): DataRequest {
   const samples = flags.calibration_samples === undefined ? {} : { windows: flags.calibration_samples }
+  if (flags.for !== undefined) return { ...ownText(flags.for, 'choosing'), sequenceLength, ...samples }
   return {
     ...(flags.calibration_data
       ? textFlag('calibration_data', flags.calibration_data)
@@ -130,6 +137,12 @@ function calibrationOf(flags: Flags, model: string, sequenceLength: number): Dat
     ...samples,
   }
 }
+
+/** One part of the text of `--for`. */
+const ownText = (text: string, part: TextSplit['part']): Pick<DataRequest, 'source' | 'split'> => ({
+  source: existing('for', text),
+  split: { part, seed: 0 },
+})
 
 function checkRepair({ repair, repair_data, repair_samples }: Flags, usual: readonly RepairKind[]): void {
   const repairs = repair === undefined ? usual.length > 0 : repair !== 'none'
@@ -202,33 +215,51 @@ function measuresOf(flags: Flags, model: string, sequenceLength: number): Measur
     data: data(source),
     name: source === 'wikitext2' ? sourceName(source) : sampleTextTitles.test,
   }
-  const [first = wikitext] = own
+  const deciding = flags.for === undefined ? [] : [decidingMeasure(flags.for, sequenceLength, most)]
+  const general = isSampleModel(model) ? wikitext : { ...wikitext, data: data('prose'), name: bundledTitles.prose }
+  const [first = wikitext] = [...deciding, ...own]
   const table: MeasureRequest[] =
     source === 'wikitext2'
       ? [wikitext, ...['c4-val', 'fineweb-edu'].map((id): MeasureRequest => ({ kind: 'perplexity', data: data(id), name: sourceName(id) }))]
       : [wikitext]
-  const perplexity = own.length > 0 ? own : flags.main_table_results ? table : flags.evaluate_perplexity || flags.ablation ? [wikitext] : []
+  const usual = flags.main_table_results
+    ? table
+    : deciding.length > 0
+      ? [general]
+      : flags.evaluate_perplexity || flags.ablation
+        ? [wikitext]
+        : []
+  const perplexity = [...deciding, ...(own.length > 0 ? own : usual)]
   const tasks = flags.tasks.length === 0 ? Object.keys(taskTitles) : flags.tasks
   return [
     ...perplexity,
     ...(flags.evaluate_downstream || flags.tasks.length > 0 ? [tasksMeasure(flags, model, tasks)] : []),
     ...(flags.evaluate_inference ? [{ kind: 'inference' as const, sequenceLength, repeats: referenceRepeats }] : []),
-    ...(flags.evaluate_repetition ? [usualRepetition(first.data.source, first.name, sequenceLength)] : []),
-    ...(flags.evaluate_long_context ? [usualLongContext(first.data.source, first.name, flags.sequence_length)] : []),
+    ...(flags.evaluate_repetition ? [usualRepetition(first.data, first.name, sequenceLength)] : []),
+    ...(flags.evaluate_long_context ? [usualLongContext(first.data, first.name, flags.sequence_length)] : []),
     ...(flags.evaluate_qualitative ? [paperAnswers(sequenceLength)] : []),
   ]
+}
+
+/** Perplexity on the part of the user's own text that decides. */
+function decidingMeasure(text: string, sequenceLength: number, most: Pick<DataRequest, 'windows'>): PerplexityRequest {
+  const own = ownText(text, 'deciding')
+  return { kind: 'perplexity', data: { ...own, sequenceLength, ...most }, name: sourceName(own.source) }
 }
 
 /** Default number of tokens that a divergence is computed on. */
 const divergenceTokens = 10_000
 
-/** The text for the comparison with the dense model: the first of `--eval_data`, else the default perplexity text. */
+/** The text for the comparison with the dense model: the part of `--for` that decides, the first of `--eval_data`, else the default perplexity text. */
 export function divergenceData(flags: Flags, { path, description }: ModelEntry): DataRequest {
   const sequenceLength = sequenceLengthOf(flags, description.shape.contextLength)
   const [own] = flags.eval_data
   const tokens = flags.divergence_tokens ?? divergenceTokens
-  const source = own === undefined ? defaultData(flags, path, 'test') : existing('eval_data', own)
-  return { source, sequenceLength, windows: Math.max(1, Math.round(tokens / sequenceLength)) }
+  const text =
+    flags.for !== undefined
+      ? ownText(flags.for, 'deciding')
+      : { source: own === undefined ? defaultData(flags, path, 'test') : existing('eval_data', own) }
+  return { ...text, sequenceLength, windows: Math.max(1, Math.round(tokens / sequenceLength)) }
 }
 
 function tasksMeasure(flags: Flags, model: string, tasks: readonly string[]): MeasureRequest {

@@ -1,4 +1,5 @@
 import type { Table, TableCell } from '#contract/comparison/table.ts'
+import { beginText } from '#contract/data/begin-token.ts'
 import { precisionTitles } from '#contract/pruning/precision-names.ts'
 import { isLowerBetter } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
@@ -76,6 +77,7 @@ export function describeRun(document: RunDocument): string {
   return [
     `${document.method} on ${document.model}: requested ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
     precision && precision !== 'float32' ? `Precision: ${precisionTitles[precision]}.` : '',
+    document.beginToken && !document.beginToken.begins ? beginText(document.beginToken) : '',
     document.calibration ? `Calibrated on ${usedText(document.calibration)}.` : '',
     ...document.evaluation.map((used) => `Measured on ${usedText(used)}.`),
     widths.length > 0 ? `MLP neurons kept per block: ${widths.join(', ')}.` : '',
@@ -83,7 +85,7 @@ export function describeRun(document: RunDocument): string {
     order.length > 0 ? `In this order: ${order.join(', ')}.` : '',
     plan.slice ? `Hidden width kept: ${plan.slice.width}.` : '',
     passes && passes.attention + passes.mlp > 0
-      ? `Windows run while scoring: ${passes.attention} attention, ${passes.mlp} MLP, ${passes.head} head.`
+      ? `Forward passes while scoring: ${passes.attention} attention, ${passes.mlp} MLP, ${passes.head} head.`
       : '',
     ...notes.map((note) => `Note: ${note}`),
   ]

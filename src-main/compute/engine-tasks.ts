@@ -23,6 +23,8 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       })
     case 'describe model':
       return (await import('#engine/tasks/describe-model.ts')).describeModel(task.path, host.signal)
+    case 'measure begin':
+      return (await import('#engine/tasks/measure-begin.ts')).measureModelBegin(task.model, task.memoryBytes, host)
     case 'look at text':
       return (await import('#engine/tasks/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
     case 'preflight':

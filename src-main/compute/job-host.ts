@@ -1,6 +1,6 @@
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
-import type { StepStore } from '#engine/steps/step-store.ts'
+import type { StepStore } from '#engine/steps/step-name.ts'
 
 /** What a job in the compute process can use: requests to the main process, events, and signals to stop. */
 export interface JobHost {
@@ -11,6 +11,8 @@ export interface JobHost {
   signal: AbortSignal
   /** Returns a signal that aborts when this column of a generation is stopped, or the whole job. */
   columnSignal(column: number): AbortSignal
+  /** Waits while the main process holds back events, because their reader is slow. */
+  flow(): Promise<void>
 }
 
 /** Runs the tasks of the compute process. Tests substitute their own. */

@@ -1,7 +1,7 @@
 import { flushCompileCache } from 'node:module'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { computeProtocol, type FromCompute, type ToCompute, toCompute } from '#contract/machine/compute-messages.ts'
-import type { StepResult } from '#engine/steps/step-store.ts'
+import type { StepResult } from '#engine/steps/step-name.ts'
 import type { JobHost, TaskPerformer } from './job-host.ts'
 
 const heartbeatMilliseconds = 1000
@@ -10,6 +10,8 @@ interface RunningJob {
   number: number
   all: AbortController
   columns: Map<number, AbortController>
+  /** Set while events are held back. */
+  held: PromiseWithResolvers<void> | undefined
 }
 
 interface Question {
@@ -42,14 +44,16 @@ class Jobs {
 
   receive(message: ToCompute): void {
     if (message.type === 'start') void this.#start(message)
-    else if (message.type !== 'cancel') this.#answer(message)
-    else if (this.#current?.number === message.job) abort(this.#current, message.column)
+    else if (message.type !== 'cancel' && message.type !== 'hold') this.#answer(message)
+    else if (this.#current?.number !== message.job) return
+    else if (message.type === 'cancel') abort(this.#current, message.column)
+    else hold(this.#current, message.held)
   }
 
   async #start({ job: number, task, tensorFolder }: Extract<ToCompute, { type: 'start' }>): Promise<void> {
     if (this.#current)
       return send({ type: 'error', job: number, error: { code: 'conflict', message: 'The compute process is already running a job.' } })
-    const job: RunningJob = { number, all: new AbortController(), columns: new Map() }
+    const job: RunningJob = { number, all: new AbortController(), columns: new Map(), held: undefined }
     this.#current = job
     try {
       const value = await this.#perform(task, this.#hostOf(job, tensorFolder))
@@ -69,6 +73,7 @@ class Jobs {
     return {
       signal: job.all.signal,
       columnSignal: (column) => AbortSignal.any([job.all.signal, controllerOf(job, column).signal]),
+      flow: () => job.held?.promise ?? Promise.resolve(),
       emit: (event) => send({ type: 'event', job: job.number, event }),
       async fetchFile(file) {
         return (await ask((asked) => ({ type: 'fetch file', job: job.number, asked, file }))) as string
@@ -93,7 +98,7 @@ class Jobs {
     })
   }
 
-  #answer(message: Exclude<ToCompute, { type: 'start' | 'cancel' }>): void {
+  #answer(message: Exclude<ToCompute, { type: 'start' | 'cancel' | 'hold' }>): void {
     const question = this.#questions.get(message.asked)
     this.#questions.delete(message.asked)
     if (message.type === 'refused') question?.reject(new EspalierError(message.error.code, message.error.message, message.error.details))
@@ -109,6 +114,12 @@ function foundStep({ value, tensors, own }: Extract<ToCompute, { type: 'step fou
 function abort(job: RunningJob, column: number | undefined): void {
   const controller = column === undefined ? job.all : controllerOf(job, column)
   controller.abort(new EspalierError('cancelled', 'Cancelled.'))
+  hold(job, false)
+}
+
+function hold(job: RunningJob, held: boolean): void {
+  job.held?.resolve()
+  job.held = held ? Promise.withResolvers<void>() : undefined
 }
 
 function controllerOf({ columns }: RunningJob, column: number): AbortController {

@@ -66,6 +66,8 @@ function explainFault(error: Error): ErrorMessage | undefined {
   if (typeof code === 'string' && code.startsWith('SQLITE_')) {
     if (code === 'SQLITE_FULL')
       return { code: 'disk', message: 'The disk is full: the history could not be written. Free some space on it.' }
+    if (/^SQLITE_(BUSY|LOCKED)/.test(code))
+      return { code: 'disk', message: 'The history is locked: another program is writing to it. Try again when that program has finished.' }
     if (code.startsWith('SQLITE_READONLY') || code.startsWith('SQLITE_CANTOPEN'))
       return {
         code: 'disk',

@@ -41,7 +41,7 @@ export function explainIssues({ issues }: z.ZodError, value: unknown, unknownNam
     const given = valueAt(value, issue.path)
     const name = field === '' ? 'This' : field
     if (issue.code === 'custom' || (issue.code === 'invalid_format' && !/^Invalid/.test(issue.message)))
-      return [{ field, message: `${name} is ${shown(given)}. ${issue.message}` }]
+      return [{ field, message: `${name} is ${given === undefined ? 'missing' : shown(given)}. ${issue.message}` }]
     if (given === undefined) return [{ field, message: `${name} is missing; it must be ${allowed(issue)}.` }]
     return [{ field, message: `${name} is ${shown(given)}; it must be ${allowed(issue)}.` }]
   })

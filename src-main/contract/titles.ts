@@ -25,6 +25,7 @@ export const methodTitles = {
   evopress_submodule: 'EvoPress',
   slicegpt: 'SliceGPT',
   reap: 'REAP',
+  gates: 'Gates',
 } as const
 // end
 

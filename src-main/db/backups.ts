@@ -1,11 +1,10 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { basename, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Backup } from '#contract/machine/history.ts'
+import { removeUnfinished, unfinishedName } from '#runtime/unfinished.ts'
 import { connect, type Database } from './database.ts'
 import { refuseNewer } from './migrate.ts'
-import { processExists } from './owners.ts'
 
 const keptCopies = 10
 
@@ -26,8 +25,8 @@ export function makeBackup(db: Database, folder: string, reason: string): Backup
   mkdirSync(folder, { recursive: true })
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-')
   const file = join(folder, `${stamp}-${reason}.sqlite`)
-  const unfinished = `${file}.${process.pid}@${hostname()}.unfinished`
-  removeLeftovers(folder)
+  const unfinished = unfinishedName(file)
+  removeUnfinished(folder)
   try {
     closeSync(openSync(unfinished, 'w', 0o600))
     db.prepare('VACUUM INTO ?').run(unfinished)
@@ -38,14 +37,6 @@ export function makeBackup(db: Database, folder: string, reason: string): Backup
   }
   for (const { name } of listBackups(folder).slice(keptCopies)) rmSync(join(folder, name))
   return { name: basename(file), bytes: statSync(file).size, createdAt: Math.round(statSync(file).mtimeMs) }
-}
-
-/** Removes incomplete copies left by killed processes of this machine. Each can be as large as the history. */
-function removeLeftovers(folder: string): void {
-  for (const name of readdirSync(folder)) {
-    const [, pid, host] = /\.(\d+)@(.+)\.unfinished$/.exec(name) ?? []
-    if (host === hostname() && !processExists(Number(pid))) rmSync(join(folder, name), { force: true })
-  }
 }
 
 /** Replaces a closed history with a backup. The backup is checked first, and the replacement is one rename. */

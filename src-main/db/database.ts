@@ -3,7 +3,7 @@ import Sqlite from 'better-sqlite3'
 export type Database = Sqlite.Database
 export type Statement = Sqlite.Statement<unknown[]>
 
-/** How long a statement waits while another process writes. */
+/** How long opening waits while another process writes. */
 const busyMilliseconds = 5000
 
 /** Opens a connection with the pragmas that the history relies on. */
@@ -22,8 +22,22 @@ export function immediately<T>(db: Database, work: () => T): T {
   return db.inTransaction ? work() : db.transaction(work).immediate()
 }
 
-/** Whether the disk, not the program, caused an error. */
-export function isDiskError(thrown: unknown): boolean {
+/** A file of the history that could not be written. The code is the system's. */
+export class ValueFault extends Error {
+  readonly code: string
+
+  constructor(code: string, message: string) {
+    super(message)
+    this.code = code
+  }
+}
+
+/** Whether waiting may help: another program holds the lock, the disk is full, or it fails. Undefined for all other errors. */
+export function faultOf(thrown: unknown): 'locked' | 'full' | 'failing' | undefined {
   const code = thrown instanceof Error && 'code' in thrown ? String(thrown.code) : ''
-  return /^(SQLITE_FULL|SQLITE_IOERR|SQLITE_READONLY|SQLITE_CANTOPEN|ENOSPC|EDQUOT|EROFS|EIO)/.test(code)
+  if (/^SQLITE_(BUSY|LOCKED|PROTOCOL)/.test(code)) return 'locked'
+  if (code === 'SQLITE_FULL') return 'full'
+  if (/^SQLITE_(IOERR|READONLY|CANTOPEN)/.test(code)) return 'failing'
+  if (thrown instanceof ValueFault) return /^(ENOSPC|EDQUOT)$/.test(code) ? 'full' : 'failing'
+  return undefined
 }

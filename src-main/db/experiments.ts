@@ -1,5 +1,6 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
+import { inspectionTitles } from '#contract/titles.ts'
 import { fromJsonOrNull, readRow, Table } from './table.ts'
 
 interface NewExperiment {
@@ -19,6 +20,10 @@ interface ExperimentPatch {
   archivedAt?: number | null | undefined
 }
 
+const inspections = Object.keys(inspectionTitles)
+  .map((method) => `'${method}'`)
+  .join()
+
 const selected = 'SELECT id, name, notes, tags, starred, archived_at IS NOT NULL AS archived, created_at FROM experiments'
 const readExperiment = readRow<Omit<ExperimentEntry, 'counts' | 'runs' | 'baselines' | 'changedModels'>>({
   json: ['tags'],
@@ -26,8 +31,9 @@ const readExperiment = readRow<Omit<ExperimentEntry, 'counts' | 'runs' | 'baseli
 })
 
 export class ExperimentsTable extends Table {
+  /** What inspects the runs of an experiment is no run of it. */
   readonly #counts: (id: string) => { status: RunStatus; runs: number }[] = this.all(
-    'SELECT status, count(*) AS runs FROM runs WHERE experiment = ? GROUP BY status',
+    `SELECT status, count(*) AS runs FROM runs WHERE experiment = ? AND method NOT IN (${inspections}) GROUP BY status`,
   )
   readonly #baselines: (id: string) => string[] = this.all('SELECT id FROM runs WHERE experiment = ? AND baseline = 1 ORDER BY number')
   readonly #changedModels: (id: string) => string[] = this.all(

@@ -14,17 +14,19 @@ interface ModelPatch {
   starred?: boolean | undefined
   description?: ModelDescription | undefined
   bytes?: number | undefined
+  beginFigures?: ModelEntry['beginFigures'] | undefined
 }
 
 const selected = `
   SELECT m.*, (SELECT count(*) FROM runs r WHERE r.model = m.id) AS used_by_runs,
     (SELECT json_object('method', r.method, 'reached', r.reached, 'perplexity', json((
       SELECT json_object('dataset', n.dataset, 'value', s.last) FROM measure_summaries s JOIN measure_names n ON n.id = s.name
-      WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1)))
+      WHERE s.run = r.number AND n.name = 'perplexity' ORDER BY n.id LIMIT 1)),
+      'weights', (SELECT json_extract(d.request, '$.weights') FROM run_documents d WHERE d.run = r.number))
     FROM runs r WHERE r.id = m.run) AS pruned
   FROM models m`
 
-const readModel = readRow<StoredModel>({ json: ['description', 'tags', 'pruned'], flags: ['starred', 'removeFiles'] })
+const readModel = readRow<StoredModel>({ json: ['description', 'beginFigures', 'tags', 'pruned'], flags: ['starred', 'removeFiles'] })
 
 export class ModelsTable extends Table {
   readonly insert: (model: NewModel) => void = this.run(`
@@ -49,7 +51,7 @@ export class ModelsTable extends Table {
     this.update('models', 'id', id, { removed_at: moment, remove_files: files })
   }
 
-  patch(id: string, patch: ModelPatch): void {
-    this.update('models', 'id', id, patch)
+  patch(id: string, { beginFigures, ...patch }: ModelPatch): void {
+    this.update('models', 'id', id, { ...patch, begin_figures: beginFigures })
   }
 }

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { processExists } from '#runtime/unfinished.ts'
 import { immediately } from './database.ts'
 import { Table } from './table.ts'
 
@@ -24,22 +25,25 @@ export class OwnersTable extends Table {
 
   readonly remove: (id: string) => void = this.run('DELETE FROM owners WHERE id = ?')
 
+  /** Until then, silence does not count as death: this process was stopped, or the history locked, and so may others have been. */
+  patientUntil = 0
+
   dead(now: number): string[] {
-    return this.#all().flatMap((owner) => (isAlive(owner, now) ? [] : [owner.id]))
+    return this.#all().flatMap((owner) => (this.#isAlive(owner, now) ? [] : [owner.id]))
   }
 
   /** Returns how many other living processes have this history open. */
   others(id: string, now: number): number {
-    return this.#all().filter((owner) => owner.id !== id && isAlive(owner, now)).length
+    return this.#all().filter((owner) => owner.id !== id && this.#isAlive(owner, now)).length
   }
 
   register(id: string, now: number): void {
     this.#insert(id, process.pid, hostname(), now, now)
   }
 
-  /** Records a heartbeat. Returns false if another process considered this one dead and removed it. */
-  beat(id: string, now: number): boolean {
-    return this.#beat(now, id) === 1
+  /** Records a heartbeat. Registers the process if it is new, or if another process considered it dead and removed it. */
+  keep(id: string, now: number): void {
+    if (this.#beat(now, id) === 0) this.register(id, now)
   }
 
   leaveQueue(id: string): void {
@@ -49,25 +53,17 @@ export class OwnersTable extends Table {
   /** Takes over the queue unless another living process has it. Returns whether this process has it now. */
   takeQueue(id: string, now: number): boolean {
     return immediately(this.db, () => {
-      const holder = this.#all().find((owner) => owner.works_queue === 1 && isAlive(owner, now))
+      const holder = this.#all().find((owner) => owner.works_queue === 1 && this.#isAlive(owner, now))
       return holder ? holder.id === id : this.#setQueue(true, id) === 1
     })
   }
-}
 
-function isAlive({ pid, host, heartbeat_at }: OwnerRow, now: number): boolean {
-  if (now - heartbeat_at > silenceMilliseconds) return false
-  // If a clock was set back, heartbeats are in the future. Then the process id decides, except for an owner on another machine.
-  if (heartbeat_at - now > silenceMilliseconds && host !== hostname()) return false
-  return host !== hostname() || pid === process.pid || processExists(pid)
-}
-
-/** Whether a process is running on this machine. */
-export function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (thrown) {
-    return thrown instanceof Error && 'code' in thrown && thrown.code === 'EPERM'
+  #isAlive({ pid, host, heartbeat_at }: OwnerRow, now: number): boolean {
+    // If a clock was set back, patience ends too far in the future to count.
+    const isPatient = now <= this.patientUntil && this.patientUntil - now <= silenceMilliseconds
+    if (now - heartbeat_at > silenceMilliseconds && !isPatient) return false
+    // If a clock was set back, heartbeats are in the future. Then the process id decides, except for an owner on another machine.
+    if (heartbeat_at - now > silenceMilliseconds && host !== hostname()) return false
+    return host !== hostname() || pid === process.pid || processExists(pid)
   }
 }

@@ -1,15 +1,18 @@
-import { type BrowserWindow, clipboard, dialog, type OpenDialogOptions } from 'electron'
+import { existsSync } from 'node:fs'
+import { isAbsolute } from 'node:path'
+import { type BrowserWindow, clipboard, dialog, Menu, nativeTheme, type OpenDialogOptions, shell } from 'electron'
 import { isCallName } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { parseAddress, printedAddress } from '#server/address.ts'
+import type { DesktopMenuItem } from '#contract/machine/bridge.ts'
+import { settings } from '#contract/machine/settings.ts'
+import type { Door } from '#server/door.ts'
 import { channels } from './channels.ts'
-import type { DoorSwitch } from './door-switch.ts'
 import { handle, textOf } from './ipc.ts'
 import { openLink } from './links.ts'
-import type { Secret } from './secrets.ts'
+import type { StoredState } from './window-state.ts'
 
-/** Opens every channel between the page and the workbench. `attached` stores the remote server across restarts. */
-export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Secret): void {
+/** Opens every channel between the page and the workbench. */
+export function openBridge(door: Door, window: BrowserWindow, stored: StoredState): void {
   handle(channels.call, (name, input) => {
     const callName = textOf(name)
     if (!isCallName(callName)) throw new EspalierError('not-found', `There is no call "${callName}".`)
@@ -18,10 +21,32 @@ export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Se
   door.subscribe((event) => {
     if (!window.isDestroyed()) window.webContents.send(channels.event, event)
   })
-  handle(channels.chooseFolder, () => choose(window, { properties: ['openDirectory'] }))
+  handle(channels.chooseFolder, () => choose(window, { title: 'Choose a folder', properties: ['openDirectory'] }))
   handle(channels.chooseFile, () =>
-    choose(window, { properties: ['openFile'], filters: [{ name: 'Models', extensions: ['gguf', 'safetensors', 'json'] }] }),
+    choose(window, {
+      title: 'Choose a file',
+      properties: ['openFile'],
+      filters: [
+        { name: 'Models', extensions: ['gguf', 'safetensors', 'json'] },
+        { name: 'All files', extensions: ['*'] },
+      ],
+    }),
   )
+  handle(channels.showMenu, (items) => showMenu(window, items))
+  handle(channels.setTheme, (given) => {
+    const theme = settings.shape.theme.parse(given)
+    nativeTheme.themeSource = theme
+    if (theme !== stored.value.theme) stored.change({ theme })
+    return null
+  })
+  handle(channels.showInFolder, (given) => {
+    const path = textOf(given)
+    // A network path would send this user's name to another machine.
+    if (!isAbsolute(path) || /^[\\/]{2}/.test(path) || !existsSync(path))
+      throw new EspalierError('not-found', `There is nothing at ${path}.`)
+    shell.showItemInFolder(path)
+    return null
+  })
   handle(channels.copyText, async (text) => {
     await clipboard.writeText(textOf(text, 10_000_000))
     return null
@@ -30,21 +55,19 @@ export function openBridge(door: DoorSwitch, window: BrowserWindow, attached: Se
     if (!openLink(textOf(address))) throw new EspalierError('invalid', 'Espalier does not open that address.')
     return null
   })
-  openConnection(door, attached)
 }
 
-function openConnection(door: DoorSwitch, attached: Secret): void {
-  handle(channels.connection, () => door.connection())
-  handle(channels.attach, async (address) => {
-    const server = parseAddress(textOf(address))
-    await door.attach(server)
-    await attached.set(printedAddress(server))
-    return door.connection()
-  })
-  handle(channels.detach, async () => {
-    await door.detach()
-    await attached.set(undefined)
-    return door.connection()
+/** Shows entries that the page made, at the mouse. Returns the index of the chosen one. */
+function showMenu(window: BrowserWindow, given: unknown): Promise<number | null> {
+  const items = (Array.isArray(given) ? given : []).slice(0, 30) as DesktopMenuItem[]
+  return new Promise((resolve) => {
+    const entries = items.map(({ label, disabled = false }, at) => ({
+      label: textOf(label, 200).replaceAll('&', '&&'),
+      enabled: !disabled,
+      click: () => resolve(at),
+    }))
+    // The menu closes before the click of its entry is reported.
+    Menu.buildFromTemplate(entries).popup({ window, callback: () => setTimeout(() => resolve(null), 100) })
   })
 }
 

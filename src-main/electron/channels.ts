@@ -4,11 +4,13 @@ export const channels = {
   event: 'espalier:event',
   chooseFolder: 'espalier:choose-folder',
   chooseFile: 'espalier:choose-file',
+  command: 'espalier:command',
+  listening: 'espalier:listening',
+  showMenu: 'espalier:show-menu',
+  setTheme: 'espalier:set-theme',
+  showInFolder: 'espalier:show-in-folder',
   copyText: 'espalier:copy-text',
   openLink: 'espalier:open-link',
-  connection: 'espalier:connection',
-  attach: 'espalier:attach',
-  detach: 'espalier:detach',
 } as const
 
 export type Channel = (typeof channels)[keyof typeof channels]

@@ -28,6 +28,7 @@ export function watchCrashes(app: App, window: BrowserWindow): void {
     const why = reason === 'oom' ? 'It ran out of memory: close other windows, or compare fewer runs at once.' : `Reason: ${reason}.`
     void dialog.showMessageBox(window, {
       type: 'warning',
+      title: 'Espalier',
       message: 'The window was reloaded',
       detail: `${why} Runs continue, and the history is unaffected.`,
     })

@@ -1,15 +1,29 @@
-import { BrowserWindow } from 'electron'
+import { join } from 'node:path'
+import { BrowserWindow, nativeTheme, screen } from 'electron'
+import { resources } from '#runtime/resources.ts'
 import { appOrigin } from './origin.ts'
+import { leastSize, placeWindow, type StoredState } from './window-state.ts'
 
-/** Opens the only window. `preload` is the path of the built preload script. */
-export function openWindow(preload: string): BrowserWindow {
+/** The page's colour of paper, shown until the page is drawn. Equal to `--paper` in the page's style. */
+const paper = () => (nativeTheme.shouldUseDarkColors ? '#121613' : '#fbfaf6')
+
+/** A window is written down this long after it was last moved or resized. */
+const settledMilliseconds = 400
+
+/** Opens the only window, where and as large as it was. `preload` is the path of the built preload script. */
+export function openWindow(preload: string, stored: StoredState): BrowserWindow {
+  nativeTheme.themeSource = stored.value.theme
+  const main = screen.getPrimaryDisplay()
+  const others = screen.getAllDisplays().filter(({ id }) => id !== main.id)
+  const screens = [main, ...others].map(({ workArea }) => workArea)
   const window = new BrowserWindow({
-    width: 1280,
-    height: 860,
-    minWidth: 720,
-    minHeight: 480,
+    ...placeWindow(stored.value.bounds, screens),
+    minWidth: leastSize.width,
+    minHeight: leastSize.height,
     show: false,
     title: 'Espalier',
+    icon: join(resources, 'icon.png'),
+    backgroundColor: paper(),
     webPreferences: {
       preload,
       contextIsolation: true,
@@ -23,7 +37,36 @@ export function openWindow(preload: string): BrowserWindow {
       spellcheck: false,
     },
   })
+  if (stored.value.maximized) window.maximize()
   window.once('ready-to-show', () => window.show())
+  nativeTheme.on('updated', () => {
+    if (!window.isDestroyed()) window.setBackgroundColor(paper())
+  })
+  keepPlace(window, stored)
   void window.loadURL(`${appOrigin}/`)
   return window
+}
+
+/** Writes down size and position, of the window before it was maximised. */
+function keepPlace(window: BrowserWindow, stored: StoredState): void {
+  let timer: NodeJS.Timeout | undefined
+  const keep = () => {
+    clearTimeout(timer)
+    if (!window.isDestroyed() && !window.isFullScreen())
+      stored.change({ bounds: window.getNormalBounds(), maximized: window.isMaximized() })
+  }
+  const keepSoon = () => {
+    clearTimeout(timer)
+    timer = setTimeout(keep, settledMilliseconds)
+  }
+  for (const event of ['resize', 'move', 'maximize', 'unmaximize'] as const) window.on(event as 'resize', keepSoon)
+  window.on('close', keep)
+}
+
+/** Shows the window in front, wherever it was. */
+export function showWindow(window: BrowserWindow): void {
+  if (window.isDestroyed()) return
+  if (window.isMinimized()) window.restore()
+  window.show()
+  window.focus()
 }

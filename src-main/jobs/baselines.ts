@@ -4,10 +4,12 @@ import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 
-/** Returns the dense run of the same experiment that used exactly the same model. */
+/** Returns the dense run of the same experiment that used exactly the same model, measured in the same weight type if there is one. */
 export function baselineIn(history: History, run: RunRow): RunRow | undefined {
   if (run.experiment === null) return undefined
-  return history.runs.ofExperiment(run.experiment).findLast((other) => other.baseline === 1 && usedSameModel(other, run))
+  const baselines = history.runs.ofExperiment(run.experiment).filter((other) => other.baseline === 1 && usedSameModel(other, run))
+  const weightsOf = ({ number }: RunRow) => history.documents.request(number).weights
+  return baselines.findLast((other) => weightsOf(other) === weightsOf(run)) ?? baselines.at(-1)
 }
 
 const unfinished = new Set(['draft', 'queued', 'running', 'paused', 'interrupted'])

@@ -21,22 +21,26 @@ export class QueueNews {
   }
 
   tell(numbers: readonly number[]): void {
-    for (const run of this.#history.runs.entries(numbers)) {
-      this.#emit({ name: 'run changed', data: { run } })
-      if (run.experiment) this.#experiments.add(run.experiment.id)
-    }
+    this.#history.writes.guard(() => {
+      for (const run of this.#history.runs.entries(numbers)) {
+        this.#emit({ name: 'run changed', data: { run } })
+        if (run.experiment) this.#experiments.add(run.experiment.id)
+      }
+    })
     this.#telling ??= setTimeout(() => this.#tellRest(), tellMilliseconds).unref()
   }
 
   #tellRest(): void {
     this.#telling = undefined
     if (this.#ended) return
-    this.#emit({ name: 'queue changed', data: { queue: this.#state() } })
-    for (const id of this.#experiments) {
-      const experiment = this.#history.experiments.find(id)
-      if (experiment) this.#emit({ name: 'experiment changed', data: { experiment } })
-    }
-    this.#experiments.clear()
+    this.#history.writes.guard(() => {
+      this.#emit({ name: 'queue changed', data: { queue: this.#state() } })
+      for (const id of this.#experiments) {
+        const experiment = this.#history.experiments.find(id)
+        if (experiment) this.#emit({ name: 'experiment changed', data: { experiment } })
+      }
+      this.#experiments.clear()
+    })
   }
 
   /** Drops pending reports. */

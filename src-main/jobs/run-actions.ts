@@ -1,8 +1,12 @@
 import { EspalierError } from '#contract/errors.ts'
+import { statesSparsity } from '#contract/runs/amount-text.ts'
 import { canAct, type RunAction, refusalOf } from '#contract/runs/run-actions.ts'
+import { unwrittenFields } from '#contract/runs/run-fields.ts'
 import type { History } from '#db/history.ts'
 import { jobOf } from '#db/runs/jobs.ts'
-import type { RunRow } from '#db/runs/runs.ts'
+import { flattenParameters } from '#db/runs/parameters.ts'
+import { columnOf } from '#db/runs/run-sql.ts'
+import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 
 /** Returns the error for a run whose model was removed from the library; undefined if the library has the model. */
 export function missingModel(history: History, { name, model: id }: Pick<RunRow, 'name' | 'model'>): EspalierError | undefined {
@@ -39,14 +43,26 @@ export function markToStartOver(history: History, row: RunRow): void {
 /** Deletes the results of earlier attempts if the run is to start over. Other runs keep the steps they copied. Returns the new row. */
 export function startOverIfAsked(history: History, row: RunRow): RunRow {
   if (row.start_over === 0) return row
-  const { id, number, attempt_at, status } = row
+  const { id, number, attempt_at, device, status } = row
+  const request = history.documents.request(number)
+  const unwritten = Object.fromEntries(Object.entries(unwrittenFields).map(([field, value]) => [columnOf(field), value]))
+  // An attempt that has begun has its device already.
+  const begun = status === 'running' ? { started_at: attempt_at, device } : {}
   history.transaction(() => {
     history.steps.clear(id)
     history.events.clear(number)
     history.measures.clear(number)
     history.documents.clear(number)
-    const started_at = status === 'running' ? attempt_at : null
-    history.runs.patch(number, { reached: null, has_plan: false, seconds: null, started_at, start_over: 0, fingerprint: null })
+    history.runs.setParameters(number, flattenParameters(request))
+    history.runs.patch(number, {
+      ...(unwritten as RunPatch),
+      ...begun,
+      // The sparsity that met a budget, or of a share of experts, is a result too.
+      ...(statesSparsity(request.amount) ? {} : { nominal: null }),
+      progress: null,
+      problem: null,
+      start_over: 0,
+    })
   })
   return history.runs.find(id) as RunRow
 }

@@ -5,61 +5,71 @@ import type { HubFile } from '#contract/models/hub-file.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { isAblation } from '#contract/titles.ts'
+import { faultOf } from '#db/database.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
+import { leastRoomBytes } from '#db/writes.ts'
 import type { ComputeHost, Job } from './compute/compute-host.ts'
 import { adviceFor, isOfProcess } from './compute/explain-exit.ts'
 import type { JobSide } from './compute/job-side.ts'
 import type { RunLogs } from './run-log.ts'
-import { RunRecorder, toDiskError } from './run-recorder.ts'
+import { ended, RunRecorder } from './run-recorder.ts'
 import { type AttemptEnvironment, environmentOf } from './run-result.ts'
 import { RunStory } from './run-story.ts'
-
-/** Interval between attempts to store an outcome on a full disk. */
-const rewriteMilliseconds = 2000
 
 /** Downloads a hub file and reports progress. */
 export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>
 
-interface AttemptParts {
+/** What an attempt at a run needs from the history. */
+export interface Claim {
+  row: RunRow
+  request: RunRequest
+  task: ComputeTask
+}
+
+interface AttemptParts extends Claim {
   history: History
   logs: RunLogs
   emit: Listener
   host: ComputeHost
-  row: RunRow
   fetchFile: FetchFile
   changed(): void
 }
 
-/** Computes a claimed run on a host until its row holds the outcome. */
+/** Computes a claimed run on a host until its row holds the outcome. What cannot be written yet waits, and the run with it. */
 export class RunAttempt {
   readonly row: RunRow
   readonly secondsSoFar: () => number
   /** Resolves when the device is free again. */
   readonly over: Promise<void>
   readonly #parts: AttemptParts
-  readonly #request: RunRequest
   readonly #recorder: RunRecorder
   readonly #story: RunStory
   readonly #job: Job
   #abandoned = false
   /** The reason why an event could not be stored. */
   #refusal: unknown
+  /** Whether the compute process found the disk full, so that the run waits for space in the queue. */
+  #lacksRoom = false
 
   constructor(parts: AttemptParts) {
-    const { history, logs, emit, host, row } = parts
+    const { history, logs, emit, host, row, task } = parts
     this.row = row
     this.#parts = parts
-    this.#request = requestOf(history, row)
     this.#recorder = new RunRecorder(history, row, emit)
     this.secondsSoFar = this.#recorder.secondsSoFar
     this.#story = new RunStory((text) => logs.append(row.id, text))
     this.#story.begin(row.attempts)
-    this.#job = host.perform(taskOf(history, this.#request), this.#side)
+    this.#job = host.perform(task, this.#side)
     this.over = this.#job.result.then(
       (result) => this.#settle(() => (this.#refusal === undefined ? this.#finish(result) : this.#fail(this.#refusal))),
       (thrown) => this.#settle(() => this.#fail(this.#refusal ?? thrown)),
     )
+  }
+
+  /** Whether the run is to be attempted again when the disk has space. */
+  get lacksRoom(): boolean {
+    return this.#lacksRoom
   }
 
   /** Stops writing for this attempt and asks its process to stop. */
@@ -75,65 +85,93 @@ export class RunAttempt {
     return {
       onEvent: (event) => this.#hear(event),
       onOutput: (chunk) => logs.append(row.id, chunk),
-      getStep: (name) => this.#recorder.getStep(name),
+      getStep: (name) => this.#write(() => this.#recorder.getStep(name)),
       fetchFile: (file, signal) => fetchFile(file, signal, report),
-      putStep: (name, value, tensors) => {
-        if (this.#abandoned) throw new EspalierError('cancelled', 'Cancelled.')
-        this.#recorder.putStep(name, value, tensors)
-      },
+      putStep: (name, value, tensors) => this.#write(() => this.#recorder.putStep(name, value, tensors)),
     }
+  }
+
+  /** Does the run's work on the history in order, as soon as it can be written. */
+  #write<T>(work: () => T): Promise<T> {
+    return this.#parts.history.writes.write(this.row.id, () => {
+      if (this.#abandoned) throw new EspalierError('cancelled', 'Cancelled.')
+      return work()
+    })
   }
 
   #hear(event: unknown): void {
     if (this.#abandoned || this.#refusal !== undefined) return
-    try {
-      this.#recorder.event(event)
+    const at = Date.now()
+    const keep = () => {
+      this.#recorder.event(event, at)
       this.#story.tell(event)
-    } catch (thrown) {
-      this.#refusal = toDiskError(thrown)
-      this.#job.cancel()
     }
+    // Progress comes many times a second and is never waited for.
+    const kept = isProgress(event) ? Promise.try(keep) : this.#write(keep)
+    kept.catch((thrown: unknown) => {
+      if (this.#abandoned) return
+      this.#refusal ??= thrown
+      this.#job.cancel()
+    })
   }
 
   async #settle(write: () => void): Promise<void> {
-    while (!this.#abandoned) {
-      try {
-        write()
-        return this.#parts.changed()
-      } catch {
-        // Only a failing disk leads here. The outcome is kept and written when the disk works again.
-        await new Promise((resolve) => setTimeout(resolve, rewriteMilliseconds).unref())
-      }
+    const { history, changed } = this.#parts
+    try {
+      await this.#write(write)
+    } catch (thrown) {
+      if (this.#abandoned) return
+      const { code, message } = toErrorMessage(thrown)
+      const problem = { code, message, advice: null }
+      await this.#write(() =>
+        history.runs.patch(this.row.number, { ...ended(this.row, this.secondsSoFar()), status: 'failed', problem }),
+      ).catch(() => undefined)
     }
+    if (!this.#abandoned) changed()
   }
 
   #finish(result: unknown): void {
-    this.#story.end(undefined)
     try {
       this.#recorder.finish(result, this.#environment)
+      this.#story.end(undefined)
     } catch (thrown) {
-      if (toDiskError(thrown) !== thrown) throw thrown
-      this.#store(thrown)
+      if (faultOf(thrown) !== undefined) throw thrown
+      this.#fail(thrown)
     }
   }
 
-  #fail(thrown: unknown): void {
-    this.#story.end(thrown)
-    this.#store(thrown)
-  }
-
   /** Stores an error. A run whose process died becomes interrupted, and a run that raised the error itself has failed. */
-  #store(thrown: unknown): void {
+  #fail(thrown: unknown): void {
+    const { history } = this.#parts
     const failure = toErrorMessage(thrown)
     const { code, message, details } = failure
-    const advice = adviceFor(new EspalierError(code, message, details), this.#request.memoryBytes)
-    const interrupted = isOfProcess(failure) || code === 'cancelled'
-    this.#recorder.fail({ code, message, advice }, interrupted ? 'interrupted' : 'failed', this.#environment)
+    if (code === 'disk' && !history.writes.hasRoom(roomForRun(history))) {
+      this.#lacksRoom = true
+      this.#recorder.putBack()
+    } else {
+      const advice = adviceFor(new EspalierError(code, message, details), this.#parts.request.memoryBytes)
+      const interrupted = isOfProcess(failure) || code === 'cancelled'
+      this.#recorder.fail({ code, message, advice }, interrupted ? 'interrupted' : 'failed', this.#environment)
+    }
+    this.#story.end(thrown)
   }
 
   get #environment(): AttemptEnvironment {
-    return environmentOf(this.#parts.host, this.row.device, this.#request)
+    return environmentOf(this.#parts.host, this.row.device, this.#parts.request)
   }
+}
+
+const isProgress = (event: unknown): boolean => typeof event === 'object' && event !== null && 'type' in event && event.type === 'progress'
+
+/** The bytes that should be free before a run begins: what the largest of the latest runs has stored, and some for the history. */
+export function roomForRun(history: History): number {
+  return history.steps.largestOfLatest() + leastRoomBytes
+}
+
+/** Returns what an attempt at a claimed run needs. Throws if the run cannot begin. */
+export function prepareAttempt(history: History, row: RunRow): Claim {
+  const request = requestOf(history, row)
+  return { row, request, task: taskOf(history, request) }
 }
 
 /** Returns the task for the compute process. An inspection gets the plans of the runs that it inspects. */

@@ -14,7 +14,8 @@ export class RunLogs {
   /** Appends text. Ignores errors, because a failed log write must not stop a run. More important writes report a full disk. */
   append(run: string, text: string): void {
     try {
-      mkdirSync(this.#folder, { recursive: true })
+      // Not its parents: a data folder that is away for now must find its place empty when it is back.
+      if (!existsSync(this.#folder)) mkdirSync(this.#folder)
       if (this.bytes(run) <= largestLog) appendFileSync(this.#fileOf(run), text, { mode: 0o600 })
     } catch {}
   }

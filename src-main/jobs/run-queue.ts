@@ -1,14 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
-import { mostShown, type QueueState, type TakenUp } from '#contract/runs/queue.ts'
+import { mostShown, type QueueState, stoppedBy, type TakenUp } from '#contract/runs/queue.ts'
+import { canAct } from '#contract/runs/run-actions.ts'
 import type { RunProblem } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
+import { fromJsonOrNull } from '#db/table.ts'
 import type { Clusters } from './cluster/clusters.ts'
 import type { Executor } from './executor.ts'
 import { QueueNews } from './queue-news.ts'
 import { markToStartOver, missingModel, rowsFor } from './run-actions.ts'
+import { roomForRun } from './run-attempt.ts'
 import { ended } from './run-recorder.ts'
 import type { ThisMachine } from './this-machine.ts'
 
@@ -45,6 +48,17 @@ export interface QueueChange {
 const followMilliseconds = 200
 
 const pausedSetting = 'queue paused'
+const stopSetting = 'queue stopped'
+
+/** Errors that say something about one run, not about what other runs need too. */
+const ownCauses = new Set(['invalid', 'infeasible', 'usage', 'cancelled'])
+
+/** Why a run failed, in words that do not name it; undefined if it did not fail, or for a reason of its own. */
+function commonCauseOf({ status, problem, name }: RunRow): string | undefined {
+  const { code, message } = fromJsonOrNull<RunProblem>(problem) ?? {}
+  if (message === undefined || (status !== 'failed' && status !== 'interrupted') || ownCauses.has(code ?? '')) return undefined
+  return message.replaceAll(`"${name}"`, 'This run')
+}
 
 /** The queue of runs. The history decides which run is next and where; executors compute it. */
 export class RunQueue {
@@ -54,6 +68,8 @@ export class RunQueue {
   #owns = false
   #closed = false
   #takenUp: TakenUp | null = null
+  /** The cause of the last failure, and the runs that failed of it in a row. */
+  #lastFailure: { cause: string; runs: string[] } | undefined
   /** Whether this process submitted a run although it does not run the queue. */
   #sends = false
 
@@ -61,20 +77,27 @@ export class RunQueue {
     this.#parts = parts
     this.#executors = [parts.machine, parts.clusters]
     this.#news = new QueueNews(parts.history, parts.emit, () => this.state())
+    parts.history.writes.onChange(() => {
+      this.tellRuns([])
+      this.work()
+    })
   }
 
   state(): QueueState {
     const { history, machine, clusters } = this.#parts
+    const now = Date.now()
     const numbers = [...history.queue.running(), ...history.queue.next(mostShown)].map(({ number }) => number)
     return {
       paused: this.#isPaused,
+      obstacle: history.writes.obstacle,
+      stopped: this.#stop,
       owner: this.#owns,
       devices: machine.devices,
       clusters: clusters.states,
       runs: history.runs.entries(numbers),
       waiting: history.queue.countWaiting(),
       ended: history.queue.countEnded(),
-      endedLastHour: history.queue.countEndedAfter(Date.now() - hourMilliseconds),
+      endedLastHour: history.queue.countEndedBetween(now - hourMilliseconds, now),
       takenUp: this.#takenUp,
     }
   }
@@ -88,26 +111,67 @@ export class RunQueue {
     if (!this.#closed) this.#news.tell(numbers)
   }
 
-  /** Offers waiting runs to the executors. Called after every relevant change, and cheap if there is nothing to do. */
+  /**
+   * Offers waiting runs to the executors. Called after every relevant change, and cheap if there is nothing to do. If the history cannot be
+   * written, it is called again when it can be.
+   */
   work(): void {
+    const { history, worksQueue } = this.#parts
+    if (!this.#closed && (worksQueue || this.#sends)) history.writes.attempt(() => this.#offer())
+  }
+
+  #offer(): void {
     const { history, owner, worksQueue } = this.#parts
-    if (this.#closed || !(worksQueue || this.#sends)) return
     this.#owns = history.owners.takeQueue(owner, Date.now())
     if (!this.#owns) return
-    this.#failWithoutModel(history.queue.waitingWithoutModel())
+    if (!this.#isPaused) this.#failWithoutModel()
+    const needsRoom = !this.#isPaused && history.queue.countWaiting() > 0
+    if (needsRoom && !history.writes.hasRoom(roomForRun(history))) return
     for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
   }
 
-  /** Marks runs whose model was removed while they waited as failed, so that no executor gets them. */
-  #failWithoutModel(rows: readonly RunRow[]): void {
+  /**
+   * Fails runs whose model was removed while they waited, so that no executor gets them. Several of them stop the queue, as other common
+   * causes do; the rest then waits until the model is back.
+   */
+  #failWithoutModel(): void {
     const { history } = this.#parts
-    const failed = rows.flatMap((row) => {
+    for (const row of history.queue.waitingWithoutModel()) {
       const missing = missingModel(history, row)
-      return missing ? { row, problem: { code: missing.code, message: missing.message, advice: null } } : []
-    })
-    for (const { row, problem } of failed)
+      if (!missing) continue
+      const problem = { code: missing.code, message: missing.message, advice: null }
       history.runs.patch(row.number, { ...ended(row, 0), status: 'failed', queue_position: null, problem })
-    if (failed.length > 0) this.tellRuns(failed.map(({ row }) => row.number))
+      this.tellRuns([row.number])
+      if (this.noteEnd(row.number)) return
+    }
+  }
+
+  get #stop(): QueueState['stopped'] {
+    return stoppedBy
+      .nullable()
+      .catch(null)
+      .parse(this.#parts.history.settings.get(stopSetting) ?? null)
+  }
+
+  /** Stops the queue if this run is the second in a row that failed for a cause that would fail others too. Returns whether it did. */
+  noteEnd(number: number): boolean {
+    const { history } = this.#parts
+    const row = history.runs.byNumber(number)
+    if (!row || row.status === 'queued' || row.status === 'running') return false
+    const cause = commonCauseOf(row)
+    const before = this.#lastFailure
+    this.#lastFailure = cause === undefined ? undefined : { cause, runs: [row.id] }
+    if (cause === undefined || before?.cause !== cause || before.runs.includes(row.id)) return false
+    const runs = [...before.runs, row.id]
+    this.#lastFailure = { cause, runs }
+    history.writes.later('queue', () =>
+      history.transaction(() => {
+        history.settings.set(pausedSetting, true)
+        history.settings.set(stopSetting, { message: cause, runs, since: Date.now() })
+      }),
+    )
+    this.tellRuns([])
+    return true
   }
 
   /**
@@ -181,8 +245,8 @@ export class RunQueue {
   }
 
   /** Handles stop requests from other processes, and abandons our runs that they took over as orphans. */
-  heedOthers(): void {
-    for (const { row, wish } of this.#parts.machine.heedOthers()) this.act(wish, [row.id])
+  obeyOtherProcesses(): void {
+    for (const { row, wish } of this.#parts.machine.takeWishesOfOthers()) this.act(wish, [row.id])
   }
 
   /** Moves a waiting run before another, or to the end. */
@@ -195,8 +259,27 @@ export class RunQueue {
     this.tellRuns([])
   }
 
-  setPaused(paused: boolean): void {
-    this.#parts.history.settings.set(pausedSetting, paused)
+  /** @param retries whether the runs whose common cause stopped the queue are resumed with it */
+  setPaused(paused: boolean, retries = false): void {
+    const { history } = this.#parts
+    const stop = this.#stop
+    this.change(() => {
+      history.settings.set(pausedSetting, paused)
+      if (paused || stop === null) return { changed: [] }
+      history.settings.set(stopSetting, null)
+      if (!retries) return { changed: [] }
+      const rows = stop.runs.flatMap((id) => history.runs.find(id) ?? []).filter(({ status }) => canAct('resume', status))
+      const missing = rows.map((row) => missingModel(history, row)).find((one) => one !== undefined)
+      if (missing) throw missing
+      const numbers = rows.map(({ number }) => number)
+      history.queue.putBack(
+        [],
+        history.queue.waiting().map(({ number }) => number),
+        numbers,
+      )
+      return { changed: numbers }
+    })
+    this.#lastFailure = undefined
     if (!paused) for (const executor of this.#executors) executor.allowRetries()
     this.tellRuns([])
     this.work()
@@ -231,7 +314,7 @@ export class RunQueue {
     this.#closed = true
     this.#news.end()
     const closing = this.#executors.map((executor) => executor.close())
-    history.owners.leaveQueue(owner)
+    history.writes.later('closing', () => history.owners.leaveQueue(owner))
     await Promise.all(closing)
   }
 }

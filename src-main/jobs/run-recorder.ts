@@ -1,4 +1,3 @@
-import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
@@ -6,7 +5,6 @@ import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 import type { RecordedEvent, RunEntry, RunProblem } from '#contract/runs/runs.ts'
 import { reachOfStep } from '#contract/runs/step-names.ts'
 import { version as ownVersion } from '#contract/version.ts'
-import { isDiskError } from '#db/database.ts'
 import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import type { FoundStep } from './compute/job-side.ts'
@@ -35,10 +33,12 @@ export class RunRecorder {
     this.#row = row
     this.#emit = emit
     this.secondsSoFar = secondsSoFar
+    const { runs, events, writes } = history
     this.#telling = new Throttle(progressToldMilliseconds, (event) =>
-      this.#tell({ sequence: history.events.lastSequence(row.number), at: Date.now(), event }),
+      writes.guard(() => this.#tell({ sequence: events.lastSequence(row.number), at: Date.now(), event })),
     )
-    this.#keeping = new Throttle(progressKeptMilliseconds, (event) => this.#keepProgress(event))
+    // The next progress replaces this one, so it need not wait.
+    this.#keeping = new Throttle(progressKeptMilliseconds, ({ progress }) => writes.attempt(() => runs.patch(row.number, { progress })))
   }
 
   /** Discards undelivered progress, because the run no longer belongs to this recorder. */
@@ -65,15 +65,13 @@ export class RunRecorder {
   getStep(name: string): FoundStep | undefined {
     const { steps } = this.#history
     const { id } = this.#row
-    return withDiskErrors(() => {
-      const found = steps.get(id, name) ?? (reachOfStep(name) === 'own' ? undefined : steps.takeOver(id, name))
-      return found && { ...found, own: doerOf(found.value) === id }
-    })
+    const found = steps.get(id, name) ?? (reachOfStep(name) === 'own' ? undefined : steps.takeOver(id, name))
+    return found && { ...found, own: doerOf(found.value) === id }
   }
 
   putStep(name: string, value: unknown, tensors?: TensorFile): void {
     const { id } = this.#row
-    withDiskErrors(() => this.#history.steps.put(id, name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors))
+    this.#history.steps.put(id, name, isObject(value) ? { ...value, run: id } : value, Date.now(), tensors)
   }
 
   /** Stores the run's result in one transaction: everything that its page and comparisons need. */
@@ -99,17 +97,22 @@ export class RunRecorder {
     })
   }
 
-  #tell(recorded: RecordedEvent): void {
-    this.#emit({ name: 'run event', data: { run: this.#row.id, recorded } })
+  /** Puts the run back at the front of the queue, to be attempted again. */
+  putBack(): void {
+    this.flush()
+    const { queue, runs } = this.#history
+    this.#history.transaction(() => {
+      runs.patch(this.#row.number, ended(this.#row, this.secondsSoFar()))
+      queue.putBack(
+        [],
+        queue.waiting().map(({ number }) => number),
+        [this.#row.number],
+      )
+    })
   }
 
-  /** Stores progress. Ignores a full disk, because the next step fails on it too and ends the run with that reason. */
-  #keepProgress({ progress }: ProgressEvent): void {
-    try {
-      this.#history.runs.patch(this.#row.number, { progress })
-    } catch (thrown) {
-      if (!isDiskError(thrown)) throw thrown
-    }
+  #tell(recorded: RecordedEvent): void {
+    this.#emit({ name: 'run event', data: { run: this.#row.id, recorded } })
   }
 
   /** Delivers the first event of a phase and its end at once, and always the last event. */
@@ -121,14 +124,22 @@ export class RunRecorder {
   }
 
   #keep(event: RunEvent, at: number): RecordedEvent {
-    const { measures, documents, events } = this.#history
+    const { documents, events } = this.#history
     const { number } = this.#row
-    if (event.type === 'measure') measures.add(number, event.measure, at)
+    if (event.type === 'measure') return this.#keepMeasure(event, at)
     if (event.type === 'width') documents.set(number, { width: { kept: event.kept, of: event.of } })
     if (event.type !== 'neuron scores') return events.add(number, event, at)
-    documents.set(number, { neuronScores: { scores: event.scores, cuts: event.cuts } })
+    const { type: _, ...scores } = event
+    documents.set(number, { neuronScores: scores })
     // The scores are long and stored in the run's document; the event only records their arrival.
     return { ...events.add(number, { ...event, scores: [] }, at), event }
+  }
+
+  /** Stores a measure with its losses by window. The event only records its value. */
+  #keepMeasure(event: Extract<RunEvent, { type: 'measure' }>, at: number): RecordedEvent {
+    const { losses: _, predicted: __, hits: ___, ...short } = event.measure
+    this.#history.measures.add(this.#row.number, event.measure, at)
+    return { ...this.#history.events.add(this.#row.number, { ...event, measure: short }, at), event }
   }
 }
 
@@ -147,19 +158,6 @@ const doerOf = (value: unknown): unknown => (isObject(value) ? value.run : undef
  */
 export function ended(row: Pick<RunRow, 'seconds'>, attemptSeconds: number): RunPatch & { ended_at: number } {
   return { owner: null, wish: null, ended_at: Date.now(), seconds: (row.seconds ?? 0) + attemptSeconds }
-}
-
-export function toDiskError(thrown: unknown): unknown {
-  if (!isDiskError(thrown)) return thrown
-  return new EspalierError('disk', toErrorMessage(thrown).message)
-}
-
-function withDiskErrors<Result>(work: () => Result): Result {
-  try {
-    return work()
-  } catch (thrown) {
-    throw toDiskError(thrown)
-  }
 }
 
 /** Records the model's fingerprint, and deletes what earlier attempts reported about another model: a run never mixes two models. */

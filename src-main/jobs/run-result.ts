@@ -1,6 +1,10 @@
 import { z } from 'zod'
+import type { UsedBegin } from '#contract/data/begin-token.ts'
+import type { TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type InspectionDocument, inspectionDocument } from '#contract/inspection/inspected.ts'
+import { statesSparsity } from '#contract/runs/amount-text.ts'
+import type { Measure } from '#contract/runs/measures.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEnvironment } from '#contract/runs/runs.ts'
@@ -46,17 +50,24 @@ export function storeResult(history: History, row: RunRow, { result, environment
     phaseSeconds,
     calibration: document.calibration ?? null,
     evaluation: document.evaluation,
+    beginToken: document.beginToken ?? null,
     repair: document.repair ?? null,
     recovery: ('recovery' in document && document.recovery) || null,
     fit: document.fit ?? null,
     experts: document.experts ?? null,
     precision: document.precision ?? null,
   })
+  keepBeginFigures(history, row, document.beginToken)
   history.runs.setParameters(number, flattenParameters(history.documents.request(number), resolved))
   if ('study' in document) history.documents.set(number, { study: document.study })
   else if ('inspected' in document) keepInspected(history, row, document.inspected)
   else keepPlan(history, number, document, end.ended_at)
   return queueMissingBaseline(history, { ...row, fingerprint: fingerprint ?? null })
+}
+
+/** Stores with the model what a run measured to decide on the begin token. */
+function keepBeginFigures({ models }: History, { model }: RunRow, { figures }: Partial<UsedBegin> = {}): void {
+  if (figures && models.find(model)?.beginFigures === null) models.patch(model, { beginFigures: { ...figures, measuredAt: Date.now() } })
 }
 
 /** Stores the result of an inspection. Generated answers become a transcript. */
@@ -83,18 +94,29 @@ function keepInspected(history: History, row: RunRow, found: InspectionDocument[
   history.documents.set(row.number, { inspected: { kind: 'generation', transcript: id, columns: found.columns } })
 }
 
+/** Adds to an accuracy which questions were answered correctly. */
+function withAnswers(measure: Measure, { precision }: RunDocument, outcomes: readonly TaskOutcomes[]): Measure {
+  const found = outcomes.find(({ task }) => task === measure.dataset)
+  const hits = { accuracy: found?.correct, 'accuracy per character': found?.correctPerCharacter }[measure.name]
+  if (!found || !hits) return measure
+  const on = { hash: found.hash, count: hits.length, ...(precision === 'bfloat16' ? { precision } : {}) }
+  return { ...measure, on, hits }
+}
+
 /** Stores what only pruning runs have: the plan, all measures, and the decisions that no event reported. */
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   const { nominal, reached } = document.sparsity
-  history.runs.patch(number, { ...(document.budget ? { nominal } : {}), reached, has_plan: true })
+  const { amount } = history.documents.request(number)
+  history.runs.patch(number, { ...(statesSparsity(amount) ? {} : { nominal }), reached, has_plan: true })
   const { plan, budget = null, answers = [], passes = null, certified = null, questions = [] } = document
-  history.documents.set(number, { plan, budget, answers, passes, certified, outcomes: questions.map(outcomesOf) })
+  const outcomes = questions.map(outcomesOf)
+  history.documents.set(number, { plan, budget, answers, passes, certified, outcomes })
   history.documents.setQuestions(number, questions)
   // An interrupted attempt may have measured on a text that was edited since.
   history.measures.clear(number)
   const pruning = pruningSeconds(document.seconds)
   if (pruning !== null) history.measures.add(number, { name: pruningTime, dataset: '', value: pruning, unit: 's' }, at)
-  for (const measure of document.measures) history.measures.add(number, measure, at)
+  for (const measure of document.measures) history.measures.add(number, withAnswers(measure, document, outcomes), at)
   const rounds = new Set(history.events.decisions(number).map(({ round }) => round))
   for (const decision of document.decisions) if (!rounds.has(decision.round)) history.events.add(number, { type: 'decision', decision }, at)
 }

@@ -1,6 +1,7 @@
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
+import { heldOutKinds } from '#contract/pruning/default-recovery.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 
 /** Writes a run's log: one line per event, with seconds since the attempt began. */
@@ -68,6 +69,10 @@ function logLine(event: RunEvent, phase: string): string | undefined {
     }
     case 'width':
       return `MLP neurons kept: ${[...new Set(event.kept)].map(rounded).join(', ')} of ${rounded(event.of)}`
+    case 'gates': {
+      const { step, divergence, closed, reopened } = event.step
+      return `step ${step}: divergence ${rounded(divergence)}, ${closed} gates closed, ${reopened} reopened`
+    }
     case 'spectrum':
       return undefined
     case 'neuron scores':
@@ -75,6 +80,12 @@ function logLine(event: RunEvent, phase: string): string | undefined {
     case 'measure': {
       const { name, dataset, value, unit } = event.measure
       return `${dataset ? `${name}, ${subjectTitle(dataset)}` : name}: ${measured(value, unit === name ? '' : unit)}`
+    }
+    case 'recovery': {
+      const { step, tokens, loss, heldOut } = event.point
+      const place = step === 0 ? 'before training' : `step ${step}, ${rounded(tokens)} tokens`
+      const divergence = heldOut.map((value, kind) => `${rounded(value)} on ${heldOutKinds[kind] ?? `text ${kind + 1}`}`).join(', ')
+      return `recovery ${place}: ${loss === null ? '' : `loss ${rounded(loss)}, `}divergence ${divergence} nats a token`
     }
     case 'model':
       return `model ${event.fingerprint.slice(0, 16)}`

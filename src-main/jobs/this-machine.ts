@@ -1,13 +1,14 @@
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Listener } from '#contract/events.ts'
 import type { DeviceState } from '#contract/runs/queue.ts'
+import { faultOf } from '#db/database.ts'
 import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { ComputeHost } from './compute/compute-host.ts'
 import type { Device } from './devices.ts'
 import type { Executor } from './executor.ts'
 import { startOverIfAsked } from './run-actions.ts'
-import { type FetchFile, RunAttempt } from './run-attempt.ts'
+import { type Claim, type FetchFile, prepareAttempt, RunAttempt } from './run-attempt.ts'
 import type { RunLogs } from './run-log.ts'
 import { ended } from './run-recorder.ts'
 
@@ -30,6 +31,8 @@ interface MachineParts {
   fetchFile: FetchFile
   /** Called with the runs that changed. */
   changed(numbers: readonly number[]): void
+  /** Called with a run of the queue whose attempt has ended. Returns whether that stopped the queue. */
+  ended(number: number): boolean
   /** Called when there is room for another run. */
   freed(): void
 }
@@ -80,35 +83,77 @@ export class ThisMachine implements Executor {
   }
 
   work(paused: boolean): void {
-    const { history, owner } = this.#parts
     if (paused) return
+    const take = (device: string) => this.#parts.history.queue.claimNext(this.#parts.owner, device, Date.now())
     for (const place of this.#places) {
       if (place.attempt || place.leaving || place.host.status === 'broken') continue
-      const row = history.queue.claimNext(owner, place.device.title, Date.now())
-      if (!row) return
-      this.#begin(row, place)
+      let claim = this.#claim(take, place)
+      while (claim?.failed) {
+        if (this.#parts.ended(claim.row.number)) return
+        claim = this.#claim(take, place)
+      }
+      if (!claim) return
+      this.#begin(claim, place)
     }
   }
 
-  /** Computes one run now. */
+  /** Computes one run now. A full disk is waited for. */
   async runNow(number: number): Promise<void> {
     const { history, owner } = this.#parts
-    const free = this.#places.find(({ attempt, leaving }) => !attempt && !leaving)
-    if (!free) throw new EspalierError('conflict', 'Every device of this process is busy.')
-    await this.#begin(history.queue.claim(number, owner, free.device.title, Date.now()), free).over
+    for (;;) {
+      const free = this.#places.find(({ attempt, leaving }) => !attempt && !leaving)
+      if (!free) throw new EspalierError('conflict', 'Every device of this process is busy.')
+      const claim = await history.writes.write('claims', () =>
+        this.#claim((device) => {
+          history.owners.keep(owner, Date.now())
+          return history.queue.claim(number, owner, device, Date.now())
+        }, free),
+      )
+      const attempt = claim && !claim.failed ? this.#begin(claim, free) : undefined
+      await attempt?.over
+      if (!attempt?.lacksRoom) return
+      await history.writes.clear(Number.POSITIVE_INFINITY)
+    }
   }
 
-  #begin(claimed: RunRow, place: Place): RunAttempt {
+  /**
+   * Claims a run in one transaction with all that its attempt needs, so that none is left behind claimed. A run that cannot begin fails with
+   * the reason.
+   */
+  #claim(
+    take: (device: string) => RunRow | undefined,
+    { device }: Place,
+  ): (Claim & { failed?: never }) | { row: RunRow; failed: true } | undefined {
+    const { history, changed } = this.#parts
+    const claim = history.transaction(() => {
+      const taken = take(device.title)
+      if (!taken) return undefined
+      const row = startOverIfAsked(history, taken)
+      try {
+        return prepareAttempt(history, row)
+      } catch (thrown) {
+        if (faultOf(thrown) !== undefined) throw thrown
+        const { code, message } = toErrorMessage(thrown)
+        history.runs.patch(row.number, { ...ended(row, 0), status: 'failed', problem: { code, message, advice: null } })
+        return { row, failed: true as const }
+      }
+    })
+    if (claim && 'failed' in claim) changed([claim.row.number])
+    return claim
+  }
+
+  #begin(claim: Claim, place: Place): RunAttempt {
     const { history, logs, emit, fetchFile, changed, freed } = this.#parts
-    const row = startOverIfAsked(history, claimed)
-    const attempt = new RunAttempt({ history, logs, emit, host: place.host, row, fetchFile, changed: () => changed([row.number]) })
+    const { number } = claim.row
+    const attempt = new RunAttempt({ ...claim, history, logs, emit, host: place.host, fetchFile, changed: () => changed([number]) })
     place.attempt = attempt
-    changed([row.number])
+    changed([number])
     void attempt.over.then(() => {
       delete place.attempt
       this.#dropFree()
       if (this.#closed) return
-      changed([row.number])
+      changed([number])
+      if (claim.row.from_queue === 1) history.writes.guard(() => this.#parts.ended(number))
       freed()
     })
     return attempt
@@ -128,7 +173,7 @@ export class ThisMachine implements Executor {
   }
 
   /** Abandons runs that other processes have taken over, and returns our runs that another process wants to stop. */
-  heedOthers(): { row: RunRow; wish: NonNullable<RunRow['wish']> }[] {
+  takeWishesOfOthers(): { row: RunRow; wish: NonNullable<RunRow['wish']> }[] {
     return this.#attempts.flatMap(({ row }) => {
       const now = this.#parts.history.runs.find(row.id)
       if (now?.status === 'running' && now.owner === this.#parts.owner) return now.wish === null ? [] : [{ row: now, wish: now.wish }]
@@ -146,13 +191,15 @@ export class ThisMachine implements Executor {
     const { history, owner } = this.#parts
     this.#closed = true
     const [places, mine] = [[...this.#places], this.#attempts]
-    history.transaction(() => {
-      for (const { row, secondsSoFar } of mine) {
-        const now = history.runs.find(row.id)
-        if (now?.status === 'running' && now.owner === owner)
-          history.runs.patch(row.number, { ...ended(row, secondsSoFar()), status: 'interrupted', cut_off: row.from_queue, crashes: 0 })
-      }
-    })
+    const interrupt = () =>
+      history.transaction(() => {
+        for (const { row, secondsSoFar } of mine) {
+          const now = history.runs.find(row.id)
+          if (now?.status === 'running' && now.owner === owner)
+            history.runs.patch(row.number, { ...ended(row, secondsSoFar()), status: 'interrupted', cut_off: row.from_queue, crashes: 0 })
+        }
+      })
+    history.writes.later('closing', interrupt)
     for (const attempt of mine) attempt.abandon()
     await Promise.all([...places.map(({ host }) => host.close()), ...mine.map(({ over }) => over)])
   }

@@ -1,12 +1,12 @@
 /** Delivers at most one value per interval. The last value is always delivered: one that comes too early, when the interval ends. */
 export class Throttle<Value> {
   readonly #milliseconds: number
-  readonly #deliver: (value: Value) => void
+  readonly #deliver: (value: Value) => unknown
   #deliveredAt = Number.NEGATIVE_INFINITY
   #waiting: { value: Value } | undefined
   #timer: NodeJS.Timeout | undefined
 
-  constructor(milliseconds: number, deliver: (value: Value) => void) {
+  constructor(milliseconds: number, deliver: (value: Value) => unknown) {
     this.#milliseconds = milliseconds
     this.#deliver = deliver
   }

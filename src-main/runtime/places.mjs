@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { cpus, homedir } from 'node:os'
 import { join } from 'node:path'
 import { arch, env, platform } from 'node:process'
+import { chosenKernels } from './kernels.mjs'
 import { descriptionName } from './trusted.mjs'
 
 /**
@@ -14,7 +15,7 @@ import { descriptionName } from './trusted.mjs'
 export const addonName = 'tfjs_binding.node'
 
 /** The first digits of the hash of all files in `engine/backend/native/`: a changed source gives the compiled library another name. */
-export const fusedSource = 'a895cd5a'
+export const fusedSource = 'e4de8312'
 
 /**
  * The file name of the fused operations inside a runtime's folder. They are compiled for one processor, and machines that share a cache
@@ -23,7 +24,8 @@ export const fusedSource = 'a895cd5a'
  */
 export function fusedName() {
   const processor = createHash('sha256').update(describeProcessor()).digest('hex').slice(0, 8)
-  return `fused-${fusedSource}-${processor}.node`
+  const kernels = chosenKernels()
+  return `fused-${fusedSource}-${processor}${kernels ? `-${kernels.name}` : ''}.node`
 }
 
 function describeProcessor() {
@@ -54,6 +56,16 @@ function userCacheFolder() {
  */
 export function runtimesFolder() {
   return join(cacheFolder(), 'runtime')
+}
+
+/**
+ * Finds a folder of libraries by its name.
+ * @param {string} name
+ * @returns {string | undefined} the one that setup has finished, or else the one that a packaged application ships
+ */
+export function findLibraries(name) {
+  const folders = [join(runtimesFolder(), name), join(import.meta.dirname, '..', '..', name)]
+  return folders.find((folder) => existsSync(join(folder, descriptionName)))
 }
 
 /**

@@ -12,6 +12,9 @@ export function resourcesNear(folder: string): string {
   return resolve(folder.replace(/([\\/])app\.asar(?=[\\/])/, '$1compute'), '..', '..', 'resources')
 }
 
+/** Whether this is the installed program, which has no sources, rather than a clone. */
+export const isInstalled = !existsSync(join(resources, '..', 'src-main'))
+
 export const sampleModelFolder = join(resources, 'sample-model')
 
 /** The bundled sample model's folder; null if it was left out. */

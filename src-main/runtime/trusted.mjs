@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { chmodSync, lstatSync, readdirSync, readFileSync } from 'node:fs'
+import { chmodSync, lstatSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { getuid } from 'node:process'
 
@@ -25,13 +25,33 @@ const othersWrite = 0o022
 export function findTrustProblem(folder) {
   if (!getuid) return undefined
   const trustedUsers = [0, getuid()]
-  for (const path of [dirname(dirname(folder)), dirname(folder), ...everythingIn(folder)]) {
+  const links = [dirname(dirname(folder)), dirname(folder), folder].filter((path) => lstatSync(path).isSymbolicLink())
+  for (const path of [...links, ...everythingTrusted(folder)]) {
     const { uid, mode } = lstatSync(path)
     if (!trustedUsers.includes(uid)) return `${path} belongs to another user (uid ${uid}). Delete ${folder} and run setup again.`
-    if (mode & othersWrite)
+    // The mode of a link means nothing. What it leads to is checked instead.
+    if (mode & othersWrite && !links.includes(path))
       return `${path} can be written by other users. If it is unchanged, run \`chmod -R go-w ${folder}\`; otherwise delete the folder. Then run setup again.`
   }
   return undefined
+}
+
+/**
+ * Returns the reason why a runtime's folder is not what setup made, or undefined if it is: a file that setup did not list, which the system
+ * could load instead of its own library of that name, or a listed file that is missing or has another size.
+ * @param {string} folder
+ * @param {string} [inside] checks only the files in this subfolder
+ * @returns {string | undefined}
+ */
+export function findStranger(folder, inside = '') {
+  const listed = new Map((readDescription(folder)?.files ?? []).map(({ path, size }) => [join(path), size]))
+  const names = readdirSync(join(folder, inside), { recursive: true, encoding: 'utf8' }).map((name) => join(inside, name))
+  const strange = names.find((name) => name !== descriptionName && !listed.has(name) && !lstatSync(join(folder, name)).isDirectory())
+  if (strange !== undefined) return `${join(folder, strange)} is not a file that setup installed.`
+  const changed = [...listed].find(
+    ([name, size]) => name.startsWith(inside) && lstatSync(join(folder, name), { throwIfNoEntry: false })?.size !== size,
+  )
+  return changed && `${join(folder, changed[0])} is not the file that setup installed.`
 }
 
 /**
@@ -40,15 +60,15 @@ export function findTrustProblem(folder) {
  */
 export function closeToOthers(folder) {
   if (!getuid) return
-  for (const path of [dirname(dirname(folder)), dirname(folder), ...everythingIn(folder)]) {
+  for (const path of everythingTrusted(folder)) {
     const { uid, mode } = lstatSync(path)
     if (uid === getuid() && mode & othersWrite) chmodSync(path, mode & ~othersWrite)
   }
 }
 
 /**
- * Returns the path of a native addon, or undefined unless its hash is the one that setup recorded. (TensorFlow's own libraries, 600 MB, are
- * hashed only when they are created. After that, owner, mode and size are checked.)
+ * Returns the path of a library or addon, or undefined unless its hash is the one that setup recorded. (TensorFlow's own libraries, 600 MB,
+ * are hashed only when they are created. After that, owner, mode and size are checked.)
  * @param {string} folder
  * @param {string} name
  * @returns {string | undefined}
@@ -93,8 +113,10 @@ export function hashOf(path) {
 
 /**
  * @param {string} folder
- * @returns {string[]} the folder and everything in it; links are not followed
+ * @returns {string[]} the real folder, everything in it, and its parents up to the cache folder; links inside are not followed
  */
-function everythingIn(folder) {
-  return [folder, ...readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) => join(folder, name))]
+function everythingTrusted(folder) {
+  const real = realpathSync(folder)
+  const inside = readdirSync(real, { recursive: true, encoding: 'utf8' }).map((name) => join(real, name))
+  return [dirname(dirname(real)), dirname(real), real, ...inside]
 }

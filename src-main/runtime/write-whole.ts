@@ -1,7 +1,6 @@
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-
-let written = 0
+import { unfinishedName } from './unfinished.ts'
 
 /**
  * Writes a temporary file that only the user can read, flushes and renames it, so that a reader sees either the old or the new content, and
@@ -9,7 +8,7 @@ let written = 0
  */
 export function writeWhole(file: string, content: string | Uint8Array): void {
   mkdirSync(dirname(file), { recursive: true })
-  const unfinished = `${file}.${process.pid}-${written++}.unfinished`
+  const unfinished = unfinishedName(file)
   try {
     writeFileSync(unfinished, content, { mode: 0o600, flush: true })
     renameSync(unfinished, file)

@@ -19,7 +19,11 @@ export function parseAddress(text: string, token?: string): ServerAddress {
     throw new EspalierError('usage', `"${text}" is not a server address. Expected something like http://127.0.0.1:8600/#token=…`)
   }
   const given = token ?? new URLSearchParams(url.hash.slice(1)).get('token')
-  if (!given) throw new EspalierError('usage', `The token for ${url.origin} is missing. Copy the whole line that "espalier serve" printed.`)
+  if (!given)
+    throw new EspalierError(
+      'usage',
+      `The token for ${url.origin} is missing. Put it into ESPALIER_TOKEN, or into a file for --token-file. "espalier serve" printed it after #token=.`,
+    )
   return { address: `${url.origin}/`, token: given }
 }
 

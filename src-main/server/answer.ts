@@ -40,6 +40,18 @@ export function answerFailure(
   discardRest(request)
 }
 
+/** A client that reads nothing of an answer for this long is disconnected. */
+const stalledMilliseconds = 30_000
+
+/** Ends a response whose client stops reading, so that what it has not read does not stay in memory. */
+export function endStalled(response: ServerResponse, milliseconds = stalledMilliseconds): void {
+  response.setTimeout(milliseconds)
+  response.on('timeout', () => {
+    if (response.writableLength > 0) response.destroy()
+    else response.setTimeout(milliseconds)
+  })
+}
+
 /** Lets a client that is still sending read its refusal, then closes the connection instead of reading the rest. */
 function discardRest(request: IncomingMessage): void {
   if (request.complete) return

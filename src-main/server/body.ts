@@ -24,7 +24,7 @@ export async function readJson(request: IncomingMessage, limit: number): Promise
   const text = decode(await readBytes(request, limit))
   if (text.trim() === '') return {}
   const value = parse(text)
-  checkKeys(value)
+  checkValues(value, limit > bodyLimit ? Number.POSITIVE_INFINITY : mostValues)
   return value
 }
 
@@ -60,19 +60,38 @@ function parse(text: string): unknown {
   }
 }
 
-/** Refuses forbidden keys and deep nesting. Walks level by level, so that deep nesting cannot overflow the call stack. */
-function checkKeys(root: unknown): void {
-  let level = [root]
+/** The most values in a body of `bodyLimit`. Checking a wrong one takes microseconds, so a million of them would stop the server. */
+const mostValues = 50_000
+/** Lists of whole numbers under these keys may be longer: token ids, which are checked as a whole, and what a plan keeps. */
+const longLists: ReadonlySet<string> = new Set(['prompt', 'continueFrom', 'kept'])
+
+/** Refuses forbidden keys, deep nesting and too many values. Walks level by level, so that deep nesting cannot overflow the call stack. */
+function checkValues(root: unknown, most: number): void {
+  let level = [root].filter(isObject)
+  let count = 0
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > maximumDepth) throw new Refusal(400, `The body is nested deeper than ${maximumDepth} levels.`)
-    level = level.flatMap(childrenOf)
+    const next: object[] = []
+    for (const value of level) {
+      const entries = Array.isArray(value) ? value : Object.values(value)
+      count += entries.length
+      for (const [key, entry] of Array.isArray(value) ? [] : Object.entries(value)) {
+        if (forbiddenKeys.has(key)) throw new Refusal(400, `The key "${key}" is not allowed in a body.`)
+        if (longLists.has(key)) count -= wholeNumbersIn(entry)
+      }
+      for (const entry of entries) if (isObject(entry)) next.push(entry)
+    }
+    level = next
   }
+  if (count > most) throw new Refusal(413, `The body has ${count} values, and the most is ${most}. Send fewer.`)
 }
 
-function childrenOf(value: unknown): unknown[] {
-  if (typeof value !== 'object' || value === null) return []
-  if (Array.isArray(value)) return value
-  const forbidden = Object.keys(value).find((key) => forbiddenKeys.has(key))
-  if (forbidden !== undefined) throw new Refusal(400, `The key "${forbidden}" is not allowed in a body.`)
-  return Object.values(value)
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null
+
+/** How many entries lists of whole numbers have: of one list, or of a list of lists. */
+function wholeNumbersIn(value: unknown): number {
+  if (!Array.isArray(value)) return 0
+  if (value.length > 0 && value.every(Array.isArray))
+    return value.length < 1000 ? value.reduce((sum, list) => sum + wholeNumbersIn(list), 0) : 0
+  return value.every((entry) => Number.isSafeInteger(entry) && entry >= 0) ? value.length : 0
 }

@@ -10,7 +10,7 @@ export interface RemoteWorkbench extends Door {
 }
 
 /** Connects to a server's workbench, which has the same interface as the local one. Throws if the protocol versions differ. */
-export async function connectWorkbench(server: ServerAddress, onConnection?: (up: boolean) => void): Promise<RemoteWorkbench> {
+export async function connectWorkbench(server: ServerAddress): Promise<RemoteWorkbench> {
   const call = callOver(server)
   const { protocol, version } = await call('workbench.get', {})
   if (protocol !== protocolVersion) {
@@ -28,7 +28,7 @@ export async function connectWorkbench(server: ServerAddress, onConnection?: (up
     call,
     subscribe(listener) {
       listeners.add(listener)
-      stop ??= listenTo(server, tell, onConnection)
+      stop ??= listenTo(server, tell)
       return () => listeners.delete(listener)
     },
     async close() {

@@ -1,8 +1,11 @@
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { parseArgs } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { isInClear, printedAddress } from './address.ts'
+import { askInTerminal } from './ask-in-terminal.ts'
 import { builtPath } from './built.ts'
 import { isLoopback } from './guard/hosts.ts'
 import { readTokenFile } from './guard/token.ts'
@@ -29,10 +32,14 @@ const flags = {
   help: { type: 'boolean', short: 'h', default: false },
 } as const
 
+/** How often notes that could not be written are tried again. */
+const rewriteMilliseconds = 2000
+
 /** `espalier serve`: runs until it receives a signal. */
 export async function runServeCommand(parameters: string[]): Promise<void> {
   const { values } = readFlags(parameters)
   if (values.help) return console.log(serveHelp)
+  keepYoungGenerationSmall()
   const port = values.port === undefined ? undefined : readPort(values.port)
   const tokenFile = values['token-file']
   if (!isLoopback(values.host) && tokenFile === undefined) {
@@ -42,9 +49,13 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
     )
   }
   const given = tokenFile === undefined ? undefined : await readTokenFile(tokenFile)
-  const stop = untilSignal()
+  const stopping = untilSignal()
   const { openWorkbench } = await import('#services/workbench.ts')
-  const workbench = await openWorkbench({ folder: values.data })
+  const workbench = await openWorkbench({ folder: values.data, mayBegin: askInTerminal, signal: stopping }).catch((thrown: unknown) => {
+    if (!stopping.aborted) throw thrown
+  })
+  // A start that waits for the history can be stopped too.
+  if (!workbench) return
   try {
     const { dataFolder } = await workbench.call('settings.get', {})
     const kept = await readKeptDoor(dataFolder)
@@ -54,15 +65,26 @@ export async function runServeCommand(parameters: string[]): Promise<void> {
       if (port !== undefined || kept.port === 0) throw thrown
       return startServer({ ...settings, port: 0 })
     })
-    if (given === undefined) keepDoor(dataFolder, { port: server.port, token })
-    leaveNote(dataFolder, { address: addressBy('127.0.0.1', server, values.host), token })
+    const stopWriting = writeWhenPossible(() => {
+      if (given === undefined) keepDoor(dataFolder, { port: server.port, token })
+      leaveNote(dataFolder, { address: addressBy('127.0.0.1', server, values.host), token })
+    })
     announce(addressBy(hostname(), server, values.host), token, tokenFile)
-    await stop
+    if (!stopping.aborted) await once(stopping, 'abort')
+    stopWriting()
     await removeNote(dataFolder)
     await server.close()
   } finally {
     await workbench.close()
   }
+}
+
+/**
+ * V8 lets the young generation grow to 128 MB, even if hardly anything in it survives, so a server that is used for hours would seem to leak.
+ * Unlike the size itself, the factor of its growth can be set in a process that has started.
+ */
+function keepYoungGenerationSmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1')
 }
 
 function readFlags(parameters: string[]) {
@@ -95,20 +117,35 @@ function announce(address: string, token: string, tokenFile: string | undefined)
   if (tokenFile !== undefined) console.error(`The token is the one in ${tokenFile}.`)
 }
 
-/** Resolves at the first termination signal; a second one exits at once. */
-function untilSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    let isStopping = false
-    const end = () => {
-      if (isStopping) process.exit(130)
-      isStopping = true
-      console.error('Stopping. Press Ctrl+C again to stop at once.')
-      resolve()
+/** Tries again until `write` succeeds, for example on a full disk. The server works without its notes, only commands do not find it. */
+function writeWhenPossible(write: () => void): () => void {
+  let isTold = false
+  const attempt = () => {
+    try {
+      write()
+      clearInterval(timer)
+    } catch (thrown) {
+      if (!isTold) console.error(`${toErrorMessage(thrown).message} Until then, commands on this machine do not find this server.`)
+      isTold = true
     }
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-      // Another handler may exit at once, but a server must close its history first.
-      process.removeAllListeners(signal)
-      process.on(signal, end)
-    }
-  })
+  }
+  const timer = setInterval(attempt, rewriteMilliseconds)
+  attempt()
+  return () => clearInterval(timer)
+}
+
+/** Aborted by the first termination signal; a second one exits at once. */
+function untilSignal(): AbortSignal {
+  const stopping = new AbortController()
+  const end = () => {
+    if (stopping.signal.aborted) process.exit(130)
+    console.error('Stopping. Press Ctrl+C again to stop at once.')
+    stopping.abort()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    // Another handler may exit at once, but a server must close its history first.
+    process.removeAllListeners(signal)
+    process.on(signal, end)
+  }
+  return stopping.signal
 }

@@ -7,7 +7,7 @@ const shortestWait = 500
 const longestWait = 10_000
 
 /** Follows a server's events and reconnects when the connection breaks. Returns a function that stops it. */
-export function listenTo({ address, token }: ServerAddress, tell: Listener, onConnection: (up: boolean) => void = () => {}): () => void {
+export function listenTo({ address, token }: ServerAddress, tell: Listener): () => void {
   let wait = shortestWait
   let timer: NodeJS.Timeout | undefined
   let socket: WebSocket | undefined
@@ -17,13 +17,11 @@ export function listenTo({ address, token }: ServerAddress, tell: Listener, onCo
     socket = new WebSocket(`${address.replace(/^http/, 'ws')}events`, eventProtocols(token), { perMessageDeflate: false })
     socket.on('open', () => {
       wait = shortestWait
-      onConnection(true)
     })
     socket.on('message', (data) => tell(JSON.parse(data.toString()) as ApiEvent))
     socket.on('error', () => {})
     socket.on('close', () => {
       if (ended) return
-      onConnection(false)
       timer = setTimeout(open, wait)
       wait = Math.min(wait * 2, longestWait)
     })

@@ -24,8 +24,8 @@ export interface ServerSettings {
   token: string
   /** Additional `name:port` values that this server accepts. */
   allowedHosts?: readonly string[]
-  /** Time limits in milliseconds for a client's headers and its whole request. */
-  patience?: { headers: number; request: number }
+  /** Time limits in milliseconds for a client's headers, for its whole request, and for reading nothing of an answer. */
+  patience?: { headers: number; request: number; reading?: number }
 }
 
 export interface RunningServer {
@@ -63,7 +63,7 @@ export async function startServer(settings: ServerSettings): Promise<RunningServ
   const parts = {
     ...{ settings, hosts, connections, pages: openPageFiles(settings.pages) },
     events: openEvents(settings.door.subscribe),
-    openAi: new OpenAiDoor(settings.door),
+    openAi: new OpenAiDoor(settings.door, patience.reading),
   }
   const handle = (request: IncomingMessage, response: ServerResponse) => void answer(parts, request, response)
   server.on('request', handle)

@@ -4,6 +4,7 @@ import { version } from '#contract/version.ts'
 import { makeBackup } from '#db/backups.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
+import { migrations } from '#db/migrations/index.ts'
 import { ValueStore, type WriteFile } from '#db/values.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
 import type { ClusterTimings } from '#jobs/cluster/cluster.ts'
@@ -28,7 +29,7 @@ import { BenchService } from './exports/bench.ts'
 import { ExportsService } from './exports/exports.ts'
 import { JudgingsService } from './judging/judgings.ts'
 import { CatalogueService } from './machine/catalogue.ts'
-import { currentSettings, hubOptions } from './machine/current-settings.ts'
+import { currentSettings, defaultIdleMinutes, hubOptions } from './machine/current-settings.ts'
 import { EngineService } from './machine/engine.ts'
 import { HistoryService } from './machine/history.ts'
 import { SettingsService } from './machine/settings.ts'
@@ -62,11 +63,24 @@ export interface WorkbenchOptions {
   hub?: HubOptions
   /** Tests replace this with a writer that fails like a full disk. */
   writeFile?: WriteFile
+  /** Asks the user whether a new history may begin beside the stored values of another one. Without it, that is refused. */
+  mayBegin?: (question: string) => Promise<boolean>
+  /** How long a call waits for a history that another program has locked. A command waits for as long as it takes, and for a full disk too. */
+  patience?: 'command'
+  /** How often a history that cannot be written is tried again. */
+  retryMilliseconds?: number
+  /** Called when the history cannot be written, with the reason, and with null when it can be again. */
+  onObstacle?: (message: string | null) => void
+  /** Ends a start that waits for the history. */
+  signal?: AbortSignal
   /** Folders that models may be written to, besides those in the settings. */
   writable?: readonly string[]
 }
 
-type SettledOptions = WorkbenchOptions & { folder: string; gpus: readonly Device[]; emit: Listener }
+/** How long closing waits for a history that cannot be written. The next start finds what is missing and cleans up. */
+const closingMilliseconds = 3000
+
+type SettledOptions = WorkbenchOptions & { folder: string; gpus: readonly Device[]; emit: Listener; besideValues: boolean }
 
 /** Opens a data folder and connects the services. */
 export function compose(options: SettledOptions, restore: Handlers['history.restore']) {
@@ -76,11 +90,12 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
   const library = new Library(context, transfers)
   const watch = new WatchOthers(context, transfers)
   const bundled = options.bundledModel === undefined ? sampleModel() : options.bundledModel
-  void library.purge(Date.now())
+  library.purgeSoon()
   if (bundled !== null) library.registerBundled(bundled)
   return {
     handlers: { ...callsOf(context, library, transfers, bundled), 'history.restore': restore } satisfies Handlers as Handlers,
     gate: context.gate,
+    history,
     runNow: (id: string) => queue.runNow(id),
     /** How many other processes have the history open. */
     others: () => history.owners.others(context.owner, Date.now()),
@@ -89,11 +104,12 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
       watch.stop()
       await transfers.close()
       await queue.close()
-      await Promise.all([context.desk, context.playground, context.exporter].map((host) => host.close()))
+      await Promise.all([context.desk, context.tester, context.playground, context.exporter].map((host) => host.close()))
       // Callers that waited for these processes get their errors before the history closes.
       await new Promise((resolve) => setImmediate(resolve))
       if (backup !== undefined) makeBackup(history.db, history.folders.backups, backup)
-      history.owners.remove(context.owner)
+      history.writes.later('closing', () => history.owners.remove(context.owner))
+      await history.writes.clear(closingMilliseconds).catch(() => undefined)
       history.close()
     },
   }
@@ -102,11 +118,16 @@ export function compose(options: SettledOptions, restore: Handlers['history.rest
 type Needs = Pick<Context, 'history' | 'folders' | 'hub'>
 
 function openContext(options: SettledOptions): Context {
-  const { folder, emit, writeFile, gpus, worksQueue = true, hub = {}, writable = [] } = options
-  const history = openHistory(folder, writeFile && new ValueStore(historyFolders(folder).values, writeFile))
+  const { folder, emit, writeFile, gpus, worksQueue = true, hub = {}, writable = [], besideValues, onObstacle, retryMilliseconds } = options
+  const history = openHistory(folder, new ValueStore(historyFolders(folder).values, writeFile), migrations, {
+    besideValues,
+    retryMilliseconds,
+  })
+  const { writes } = history
+  writes.onChange(() => onObstacle?.(writes.obstacle?.message ?? null))
   const folders = foldersOf(folder)
   const owner = newId('owner')
-  history.owners.register(owner, Date.now())
+  history.writes.attempt(() => history.owners.register(owner, Date.now()))
   const logs = new RunLogs(folders.logs)
   const changed = (numbers: readonly number[]) => queue.tellRuns(numbers)
   const hostFor = hostsOf(options, { history, folders, hub })
@@ -116,6 +137,7 @@ function openContext(options: SettledOptions): Context {
     ...{ history, logs, emit, owner, fetchFile, changed },
     devices: devicesWith(currentSettings({ history, folders }).cpuSlots),
     hostFor: (device) => hostFor(device, () => history.db.open && changed([])),
+    ended: (number) => queue.noteEnd(number),
     freed: () => queue.work(),
   })
   const profiles = () => clusterProfiles(history)
@@ -130,8 +152,8 @@ function openContext(options: SettledOptions): Context {
   const only = worksQueue ? undefined : machine.firstHost
   const beside = () => only ?? hostFor(gpus[0] ?? options.devices?.[0])
   const shareProcessor = (slots: number | null) => machine.setDevices(devicesWith(slots))
-  const [desk, playground, exporter] = [beside(), beside(), beside()]
-  return { history, folders, gate, queue, logs, owner, hub, emit, desk, playground, exporter, fetchFile, shareProcessor }
+  const [desk, tester, playground, exporter] = [beside(), beside(), beside(), beside()]
+  return { history, folders, gate, queue, logs, owner, hub, emit, desk, tester, playground, exporter, fetchFile, shareProcessor }
 }
 
 /** Returns a function that makes a compute host for a device. The host starts its process on demand. */
@@ -140,7 +162,11 @@ function hostsOf({ computeCommand, timings, worksQueue = true }: SettledOptions,
   // A command does one thing after another, so the process that answered a question need not stay alive during the run.
   const idleMilliseconds = () => {
     if (!needs.history.db.open) return 0
-    return worksQueue ? currentSettings(needs).idleMinutes * 60_000 : 1000
+    let minutes = defaultIdleMinutes
+    needs.history.writes.guard(() => {
+      minutes = currentSettings(needs).idleMinutes
+    })
+    return worksQueue ? minutes * 60_000 : 1000
   }
   return (device: Device | undefined, onChange = () => {}) =>
     new ComputeHost({

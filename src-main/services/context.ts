@@ -21,6 +21,8 @@ export interface Context {
   emit: Listener
   /** The compute process for short questions to the engine, such as what a checkpoint contains. */
   desk: ComputeHost
+  /** The compute process that finds and times this machine's devices. It takes seconds, and short questions must not wait for it. */
+  tester: ComputeHost
   /** The compute process that holds the playground's model. */
   playground: ComputeHost
   /** The compute process that writes pruned models and measures files in llama.cpp. */

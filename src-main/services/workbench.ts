@@ -1,15 +1,21 @@
 import { existsSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type ApiEvent, api, type CallApi, type CallName, isCallName, type Listener } from '#contract/api.ts'
-import { EspalierError } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { restoreBackup } from '#db/backups.ts'
-import { historyFolders } from '#db/history.ts'
+import { faultOf } from '#db/database.ts'
+import { type History, historyFolders, newHistoryVariable } from '#db/history.ts'
 import { findGpus } from '#jobs/devices.ts'
 import { compose, type WorkbenchOptions } from './compose.ts'
 import type { Handlers } from './context.ts'
 import { defaultDataFolder } from './models/folders.ts'
 import { refuseSystem } from './models/path-gate.ts'
+
+/** How long a call of a server or a window waits for another program's lock. Clients give up after a minute. */
+const lockedMilliseconds = 20_000
+const reopenMilliseconds = 250
 
 export interface Workbench {
   call: CallApi
@@ -27,8 +33,9 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
   const emit = (event: ApiEvent) => {
     for (const listener of listeners) listener(event)
   }
-  const settled = { ...options, folder, gpus: options.devices ? [] : await findGpus(), emit }
-  const open = () => compose(settled, restore)
+  const onObstacle = options.onObstacle ?? ((message: string | null) => console.error(message ?? 'The history can be written again.'))
+  const settled = { ...options, onObstacle, folder, gpus: options.devices ? [] : await findGpus(), emit }
+  const open = (besideValues: boolean) => compose({ ...settled, besideValues }, restore)
 
   const restore: Handlers['history.restore'] = async ({ name }) => {
     const { file, backups } = historyFolders(folder)
@@ -38,14 +45,14 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
     try {
       restoreBackup(file, backups, name)
     } finally {
-      inside = open()
+      inside = open(true)
     }
     return inside.handlers['history.get']({ check: true })
   }
-  let inside = open()
+  let inside = await openOrAsk(open, settled)
 
   return {
-    call: ((name, input, signal) => answer(inside, name, input, signal)) as CallApi,
+    call: ((name, input, signal) => answer(inside, name, input, options.patience, signal)) as CallApi,
     subscribe(listener) {
       listeners.add(listener)
       return () => listeners.delete(listener)
@@ -55,17 +62,69 @@ export async function openWorkbench(options: WorkbenchOptions & { folder?: strin
   }
 }
 
+type Open = (besideValues: boolean) => ReturnType<typeof compose>
+
+/**
+ * Opens the workbench. Waits while another program has locked the history, or its disk is full, if opening must write: a new or an older
+ * history, or one whose last program was killed. If a new history would begin beside the stored values of another one, the user decides
+ * whether it may.
+ */
+async function openOrAsk(open: Open, { mayBegin, onObstacle, signal }: Pick<WorkbenchOptions, 'mayBegin' | 'onObstacle' | 'signal'>) {
+  let besideValues = process.env[newHistoryVariable] === '1'
+  let isTold = false
+  for (;;) {
+    try {
+      return open(besideValues)
+    } catch (thrown) {
+      const fault = faultOf(thrown)
+      if (fault === 'locked' || fault === 'full') {
+        if (!isTold) onObstacle?.(`${toErrorMessage(thrown).message.replace(/ Try again.*/, '')} Espalier starts when it can be written.`)
+        isTold = true
+        await sleep(reopenMilliseconds, undefined, { signal })
+      } else if (thrown instanceof EspalierError && thrown.details?.newHistory === true && (await mayBegin?.(thrown.message)))
+        besideValues = true
+      else throw thrown
+    }
+  }
+}
+
 async function answer(
-  { handlers, gate }: ReturnType<typeof compose>,
+  { handlers, gate, history }: ReturnType<typeof compose>,
   name: CallName,
   input: unknown,
+  patience: WorkbenchOptions['patience'],
   signal?: AbortSignal,
 ): Promise<unknown> {
   if (!isCallName(name)) throw new EspalierError('not-found', `There is no call ${JSON.stringify(name)}.`)
   const handler = handlers[name] as (input: unknown, signal?: AbortSignal) => unknown
   const checked = check(name, 'input', input)
   gate.settle(api[name].input, checked)
-  return check(name, 'output', await handler(checked, signal))
+  return check(name, 'output', await patiently(history, patience, () => handler(checked, signal), signal))
+}
+
+/**
+ * Repeats a call that the history refused before the call changed anything. If it had changed something, or if the user can do something about
+ * it, the call fails with the reason.
+ */
+async function patiently(
+  history: History,
+  patience: WorkbenchOptions['patience'],
+  call: () => unknown,
+  signal?: AbortSignal,
+): Promise<unknown> {
+  const { writes } = history
+  const begun = performance.now()
+  for (;;) {
+    const before = history.changes()
+    try {
+      return await call()
+    } catch (thrown) {
+      if (!writes.report(thrown) || history.changes() !== before) throw thrown
+      const usual = writes.obstacle?.kind === 'locked' ? lockedMilliseconds : 0
+      const longest = patience === 'command' ? Number.POSITIVE_INFINITY : usual
+      await writes.clear(longest - (performance.now() - begun), signal)
+    }
+  }
 }
 
 function check(name: CallName, side: 'input' | 'output', value: unknown): unknown {

@@ -37,23 +37,31 @@ export function refuseWindow(args, machine = { platform, env, userId: getuid?.()
 }
 
 /**
- * Returns the path of the Electron program. If it is missing and this machine can show a window, its package downloads it.
+ * Returns the path of the Electron program that opens a window; undefined if this machine cannot show one, or has no Electron.
  * @param {string} node
  * @param {string[]} args
  * @returns {Promise<string | undefined>}
  */
 export async function findElectron(node, args) {
   const refusal = refuseWindow(args)
-  if (refusal) {
-    say(`${refusal}. The workbench is served as a local page.`)
-    return undefined
-  }
+  const found = refusal ? undefined : await ensureElectron(node)
+  if (refusal) say(`${refusal}.`)
+  if (!found) say('The workbench is served as a local page.')
+  return found
+}
+
+/**
+ * Returns the path of the Electron program: the one in `ELECTRON_OVERRIDE_DIST_PATH`, or that of its package, which downloads it.
+ * @param {string} node
+ * @returns {Promise<string | undefined>} undefined if it could not be downloaded
+ */
+export async function ensureElectron(node) {
   const found = installedElectron()
   if (found) return found
   try {
     await showStep('Downloading Electron', async () => {
       const { code } = await runTool(node, [join(electronPackage, 'install.js')], { seconds: 240 })
-      if (code !== 0) throw new Error('Electron could not be downloaded. The workbench is served as a local page.')
+      if (code !== 0) throw new Error('Electron could not be downloaded.')
     })
   } catch (thrown) {
     say(/** @type {Error} */ (thrown).message)
@@ -76,7 +84,7 @@ function installedElectron() {
 export async function openWindow(electron, args) {
   const began = performance.now()
   const { ELECTRON_RUN_AS_NODE: _, ...environment } = env
-  if (args.includes(noSandbox)) say(`${noSandbox}: the window's page runs without a sandbox. Attach only to machines that you trust.`)
+  if (args.includes(noSandbox)) say(`${noSandbox}: the window's page runs without a sandbox.`)
   const code = await runHere(electron, [root, ...args], environment)
   if (endedByUser.includes(code) || performance.now() - began > failedStartSeconds * 1000) return code
   const needsAdvice = platform === 'linux' && withoutSandbox.includes(code) && !args.includes(noSandbox)

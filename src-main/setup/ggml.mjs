@@ -1,12 +1,12 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { arch, env, platform } from 'node:process'
-import { findGgml, ggmlFolder, ggmlRelease, ggmlVersion } from '../runtime/ggml.mjs'
+import { findGgml, ggmlFolder, ggmlRelease, ggmlVersion, vulkanChoice } from '../runtime/ggml.mjs'
 import { runtimesFolder } from '../runtime/places.mjs'
-import { closeToOthers, descriptionName, findTrustProblem, hashOf, readDescription } from '../runtime/trusted.mjs'
+import { areInPlace, putInPlace } from './libraries.mjs'
+import { installLocked } from './packages.mjs'
 import { withSetupLock } from './setup-lock.mjs'
 import { formatBytes, say, showStep } from './terminal.mjs'
-import { findNpm, runTool } from './tools.mjs'
 
 /**
  * The packages with prebuilt ggml and llama.cpp libraries, by system. `integrity` is the hash that the npm registry listed when the release
@@ -77,10 +77,10 @@ const parts = {
  * @returns {Promise<void>}
  */
 export async function ensureGgml(packages = ggmlPackages, part = 'ggml') {
-  if (isInPlace(part)) return
+  if (areInPlace(findGgml(part))) return
   try {
     await withSetupLock(async () => {
-      if (!isInPlace(part)) await installGgml(packages, part)
+      if (!areInPlace(findGgml(part))) await installGgml(packages, part)
     })
   } catch (thrown) {
     const { title, without } = parts[part]
@@ -89,8 +89,8 @@ export async function ensureGgml(packages = ggmlPackages, part = 'ggml') {
 }
 
 /**
- * Ensures that the engine finds ggml's library for Vulkan if a GPU can use it. `ESPALIER_VULKAN=1` installs it in any case, and any other
- * value prevents the installation.
+ * Ensures that the engine finds ggml's library for Vulkan if a GPU can use it. `ESPALIER_VULKAN=1` installs it in any case, and
+ * `ESPALIER_VULKAN=0` never.
  */
 export async function ensureVulkan() {
   if (wantsVulkan()) await ensureGgml(vulkanPackages, 'ggml-vulkan')
@@ -103,7 +103,8 @@ export async function ensureVulkan() {
  * @param {{ system: string, root: string }} [machine] `root` is the root folder of its file system
  */
 export function wantsVulkan(environment = env, { system, root } = { system: `${platform}-${arch}`, root: '/' }) {
-  if (environment.ESPALIER_VULKAN) return environment.ESPALIER_VULKAN === '1'
+  const choice = vulkanChoice(environment)
+  if (choice) return choice === 'on'
   if (!Object.hasOwn(vulkanPackages, system)) return false
   if (system === 'win32-x64') return existsSync(join(environment.SystemRoot ?? 'C:\\Windows', 'System32', 'vulkan-1.dll'))
   return (
@@ -126,14 +127,6 @@ function readNames(folder) {
   }
 }
 
-/** @param {import('../runtime/ggml.mjs').GgmlPart} part */
-function isInPlace(part) {
-  const folder = findGgml(part)
-  if (!folder || findTrustProblem(folder)) return false
-  const files = readDescription(folder)?.files ?? []
-  return files.length > 0 && files.every(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size === size)
-}
-
 /**
  * @param {Readonly<Record<string, { name: string, integrity: string }>>} packages
  * @param {import('../runtime/ggml.mjs').GgmlPart} part
@@ -145,37 +138,9 @@ async function installGgml(packages, part) {
   rmSync(work, { recursive: true, force: true })
   mkdirSync(work, { recursive: true })
   await showStep(`Installing ${parts[part].title}`, async (report) => {
-    await installPackage(wanted, work)
+    await installLocked({ ...wanted, name: `@node-llama-cpp/${wanted.name}`, version: ggmlRelease }, work)
     const libraries = join(work, 'node_modules', '@node-llama-cpp', wanted.name, 'bins', wanted.name)
     for (const name of readdirSync(libraries)) if (!parts[part].keeps(name)) rmSync(join(libraries, name))
-    const files = readdirSync(libraries).map((path) => ({
-      path,
-      size: statSync(join(libraries, path)).size,
-      sha256: hashOf(join(libraries, path)),
-    }))
-    const description = { name: part, version: ggmlVersion, release: ggmlRelease, platform, arch, files }
-    writeFileSync(join(libraries, descriptionName), `${JSON.stringify(description, null, 2)}\n`)
-    rmSync(ggmlFolder(part), { recursive: true, force: true })
-    renameSync(libraries, ggmlFolder(part))
-    closeToOthers(ggmlFolder(part))
-    report(formatBytes(files.reduce((sum, { size }) => sum + size, 0)))
+    report(formatBytes(putInPlace(libraries, ggmlFolder(part), { name: part, version: ggmlVersion, release: ggmlRelease })))
   }).finally(() => rmSync(work, { recursive: true, force: true }))
-}
-
-/**
- * Has npm install one package from a lock file in a folder, so that npm checks its hash. The user's npm configuration applies.
- * @param {{ name: string, integrity: string }} wanted
- * @param {string} folder
- */
-async function installPackage({ name, integrity }, folder) {
-  const npm = findNpm()
-  if (!npm) throw new Error('npm was not found. Install a Node that includes npm.')
-  const dependencies = { [`@node-llama-cpp/${name}`]: ggmlRelease }
-  const locked = { '': { dependencies }, [`node_modules/@node-llama-cpp/${name}`]: { version: ggmlRelease, integrity } }
-  writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }))
-  writeFileSync(join(folder, 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, requires: true, packages: locked }))
-  const npmFlags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error', '--fetch-retries=1']
-  const [command, leadingArguments] = npm
-  const { code, output } = await runTool(command, [...leadingArguments, 'ci', ...npmFlags], { cwd: folder })
-  if (code !== 0) throw new Error(`npm could not install @node-llama-cpp/${name} ${ggmlRelease}.\n${output.trim()}`)
 }

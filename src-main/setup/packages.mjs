@@ -85,6 +85,27 @@ async function installPackages(folder) {
 }
 
 /**
+ * Has npm install one package in a folder of its own, from a lock file, so that npm checks its hash. The user's npm configuration applies.
+ * Throws if npm fails.
+ * @param {{ name: string, version: string, integrity: string }} wanted
+ * @param {string} folder
+ * @returns {Promise<string>} the package's folder
+ */
+export async function installLocked({ name, version, integrity }, folder) {
+  const npm = findNpm()
+  if (!npm) throw new Error('npm was not found. Install a Node that includes npm.')
+  const dependencies = { [name]: version }
+  const locked = { '': { dependencies }, [`node_modules/${name}`]: { version, integrity } }
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, dependencies }))
+  writeFileSync(join(folder, 'package-lock.json'), JSON.stringify({ lockfileVersion: 3, requires: true, packages: locked }))
+  const npmFlags = ['--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--loglevel=error', '--fetch-retries=1']
+  const [command, leadingArguments] = npm
+  const { code, output } = await runTool(command, [...leadingArguments, 'ci', ...npmFlags], { cwd: folder })
+  if (code !== 0) throw new Error(`npm could not install ${name} ${version}.\n${output.trim()}`)
+  return join(folder, 'node_modules', name)
+}
+
+/**
  * Returns the environment for npm without this checkout's programs, because npm's scripts would run on the packaged Node that is replaced.
  * @param {NodeJS.ProcessEnv} environment
  * @param {string} folder

@@ -22,12 +22,12 @@ function headerOf(file) {
 /**
  * Chooses what an npm command runs: a folder's script by name (default: `main.ts`), or a single file. Throws if the folder has no script of
  * that name.
- * @param {string} place a folder or a .ts file
+ * @param {string} place a folder, or a .ts or .mjs file
  * @param {string[]} given what follows `--`
  * @returns {string[]} the file and its arguments
  */
 export function chooseScript(place, given) {
-  if (place.endsWith('.ts')) return [place, ...given]
+  if (/\.(ts|mjs)$/.test(place)) return [place, ...given]
   const [name, ...rest] = given
   if (name === undefined || name.startsWith('-')) return [join(place, 'main.ts'), ...given]
   const known = listScripts(place)

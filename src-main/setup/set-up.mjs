@@ -1,5 +1,6 @@
 import { findNode24, missingNode24 } from '../runtime/node24.mjs'
 import { ensureGgml, ensureVulkan } from './ggml.mjs'
+import { ensureOpenblas } from './openblas.mjs'
 import { ensurePackages } from './packages.mjs'
 import { ensureBundle } from './screens.mjs'
 import { ensureRuntime } from './tensorflow/runtime.mjs'
@@ -16,6 +17,7 @@ export async function setUp() {
   await ensureGgml()
   await ensureVulkan()
   await ensureRuntime(node)
+  await ensureOpenblas()
   return node
 }
 

@@ -28,7 +28,7 @@ export const simulatedGpu = () => ({
  * @returns {string | undefined} why it could not be installed; undefined if it is installed
  */
 export function installVulkan() {
-  if (findDrivers()) return
+  if (findDrivers()) return undefined
   if (process.platform !== 'linux' || process.getuid?.() !== 0 || !existsSync('/etc/debian_version'))
     return 'Mesa’s simulated GPU is not installed. Installing it needs root on Debian.'
   const apt = (/** @type {string[]} */ ...words) =>
@@ -38,5 +38,5 @@ export function installVulkan() {
     }).status === 0
   const install = () => apt('install', '--yes', '--no-install-recommends', 'mesa-vulkan-drivers', 'libvulkan1')
   if (!install() && !(apt('update') && install())) return 'mesa-vulkan-drivers, Mesa’s simulated GPU, could not be installed.'
-  if (!findDrivers()) return 'mesa-vulkan-drivers is installed, but has no file lvp_icd*.json in /usr/share/vulkan/icd.d.'
+  return findDrivers() ? undefined : 'mesa-vulkan-drivers is installed, but has no file lvp_icd*.json in /usr/share/vulkan/icd.d.'
 }

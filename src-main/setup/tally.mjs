@@ -56,6 +56,17 @@ export async function runVitest(run, given, name = 'vitest') {
 }
 
 /**
+ * Runs the tests in a real window. Where what they need cannot be installed, the reason is printed and they count as skipped.
+ * @param {(args: string[]) => Promise<number>} run runs Node with these arguments and returns its exit code
+ * @param {string[]} [files] all of them if none is named
+ * @returns {Promise<Tally>}
+ */
+export async function testWindow(run, files = []) {
+  if ((await run([`${root}test/window/install.mjs`])) !== 0) return { passed: 0, failed: 0, skipped: 1, failures: [] }
+  return runVitest(run, ['--project', 'window', ...files], 'window')
+}
+
+/**
  * @param {VitestReport} report
  * @param {number} code vitest's exit code
  * @returns {Tally}

@@ -1,16 +1,21 @@
 import './require-node.mjs'
 import { argv, env, stdout } from 'node:process'
 import { findGgml } from '../runtime/ggml.mjs'
+import { chosenKernels, runnableKernels } from '../runtime/kernels.mjs'
 import { root } from '../runtime/node24.mjs'
+import { findRuntime, fusedName } from '../runtime/places.mjs'
+import { trustedAddon } from '../runtime/trusted.mjs'
 import { auditShipped } from './audit.mjs'
 import { ensureBundle } from './screens.mjs'
 import { setUp } from './set-up.mjs'
 import { installVulkan } from './simulated-gpu.mjs'
-import { addTallies, formatTally, noTest, oneTest, runVitest } from './tally.mjs'
+import { addTallies, formatTally, noTest, oneTest, runVitest, testWindow } from './tally.mjs'
 import { say } from './terminal.mjs'
 import { commandOf, runHere, runTool } from './tools.mjs'
 
-const given = argv.slice(2).filter((one) => !['--attack', '--audit', '--interop', '--long', '--slurm', '--vulkan'].includes(one))
+const given = argv
+  .slice(2)
+  .filter((one) => !['--attack', '--audit', '--interop', '--long', '--slurm', '--vulkan', '--window'].includes(one))
 /** Also attack the program for a few seconds, as is done before a change is accepted. */
 const attack = argv.includes('--attack')
 /** Also query the registry for known defects of shipped packages. */
@@ -23,6 +28,11 @@ const long = argv.includes('--long')
 const slurm = argv.includes('--slurm')
 /** Also compute on Vulkan with Mesa's simulated GPU, which is installed where possible. */
 const vulkan = argv.includes('--vulkan')
+/**
+ * Also run what only a window has, and the package, with an Electron that is installed where possible. The screens are tested in a browser
+ * already; `npm run window` repeats them in the window.
+ */
+const window = argv.includes('--window')
 const tally = await runParts().catch((/** @type {Error} */ thrown) => {
   say(thrown.message)
   return oneTest(false, thrown.message)
@@ -36,8 +46,10 @@ process.exitCode = tally.failed > 0 ? 1 : 0
  */
 async function runParts() {
   if (vulkan) prepareVulkan()
+  prepareKernels()
   const node = await showPart('set-up', setUp)
   if (vulkan) leaveVulkanToItsTests()
+  requireKernels()
   const run = (/** @type {string[]} */ args) => runHere(node, args)
   if (given.length > 0) {
     if (slurm) await prepareSlurm(run)
@@ -69,6 +81,7 @@ async function runParts() {
         ['own', 'shared', ...(long ? ['long'] : [])].flatMap((name) => ['--project', name]),
       ),
     ),
+    ...(window ? [await showPart('window', () => testWindow(run, ['test/window']))] : []),
     await types(),
     ...(slurm || interop ? [await waiting()] : []),
   ]
@@ -117,6 +130,23 @@ async function testSlurm(run) {
 async function prepareSlurm(run) {
   await run([`${root}test/slurm/install.mjs`])
   env.ESPALIER_TEST_SLURM = '1'
+}
+
+/** Lets TensorFlow's library use no better instructions than the kernels that `ESPALIER_TEST_CPU` names. */
+function prepareKernels() {
+  const kernels = chosenKernels()
+  if (!kernels) return
+  env.ONEDNN_MAX_CPU_ISA = kernels.oneDnn
+  say(`Tests use the kernels "${kernels.name}". This processor can run ${runnableKernels().join(', ')}.`)
+}
+
+/** Without the operations of the chosen kernels, all tests would use TensorFlow's own and say nothing about them. */
+function requireKernels() {
+  const [kernels, runtime] = [chosenKernels(), findRuntime()]
+  if (!kernels || (runtime && trustedAddon(runtime.folder, fusedName()))) return
+  throw new Error(
+    `The kernels "${kernels.name}" of ESPALIER_TEST_CPU were not compiled, so they cannot be tested. The lines above say why.`,
+  )
 }
 
 /** Installs the simulated GPU if possible, so that setup installs ggml's library for Vulkan. Without it, its tests count as skipped. */

@@ -1,6 +1,7 @@
 import type { ApiEvent, CallApi, CallName, EventData, EventName, Input, Listener, Output } from '#contract/api.ts'
 import { type ErrorCode, type ErrorMessage, EspalierError, errorCodes } from '#contract/errors.ts'
-import type { BridgeAnswer, DesktopBridge } from '#contract/machine/bridge.ts'
+import type { BridgeAnswer, DesktopBridge, DesktopCommand, DesktopMenuItem } from '#contract/machine/bridge.ts'
+import type { Settings } from '#contract/machine/settings.ts'
 import { connection } from './connection.svelte.ts'
 import { answerTabs, askTabs, readToken } from './token.ts'
 
@@ -45,7 +46,6 @@ export function onReconnect(listener: () => void): () => void {
 /** Signs in and starts listening for events; called once, before the first screen. */
 export async function connect(): Promise<void> {
   if (bridge) {
-    isAttached = (await elsewhere?.connection().catch(() => undefined)) !== null
     bridge.subscribe(dispatch)
     connection.set('open')
   } else {
@@ -62,23 +62,19 @@ export async function choosePlace(kind: 'folder' | 'file'): Promise<string | nul
   return 'value' in answer ? answer.value : null
 }
 
-/** The path of a dropped file or folder. Null in a browser, which does not reveal it, and if the workbench is on another machine. */
+/** The path of a dropped file or folder. Null in a browser, which does not reveal it. */
 export function placeOf(file: File): string | null {
-  return (!isAttached && bridge?.pathOf(file)) || null
+  return bridge?.pathOf(file) || null
 }
 
-/** Whether this window uses a workbench on another machine, which must not get paths of this one. Set once: attaching reloads the page. */
-let isAttached = false
-export const usesOtherMachine = (): boolean => isAttached
+/** Whether the page is in the desktop window, which has the system's dialogs. */
+export const hasSystemDialog = (): boolean => bridge !== undefined
 
-/** Whether this is a window whose workbench can read this machine's files. */
-export const hasSystemDialog = (): boolean => bridge !== undefined && !isAttached
-
-/** Connects the window to another workbench and back. `connection()` is null for the workbench in this program. Undefined in a browser. */
-export const elsewhere = bridge && {
-  connection: () => unwrap(bridge.connection()),
-  attach: (address: string) => unwrap(bridge.attach(address)),
-  detach: () => unwrap(bridge.detach()),
+/** What only the desktop window has: commands of its menus, menus of the system, its own theme. Undefined in a browser. */
+export const desktop = bridge && {
+  onCommand: (listener: (command: DesktopCommand) => void) => bridge.onCommand(listener),
+  showMenu: (items: DesktopMenuItem[]) => unwrap(bridge.showMenu(items)),
+  setTheme: (theme: Settings['theme']) => unwrap(bridge.setTheme(theme)),
 }
 
 async function unwrap<Value>(answer: Promise<BridgeAnswer<Value>>): Promise<Value> {
@@ -91,6 +87,14 @@ export async function copyText(text: string): Promise<void> {
   if (bridge) await bridge.copyText(text)
   else await navigator.clipboard.writeText(text)
 }
+
+/** Shows a file or folder in the system's file manager. Undefined in a browser, which cannot. */
+export const showInFolder =
+  bridge &&
+  (async (path: string): Promise<void> => {
+    const answer = await bridge.showInFolder(path)
+    if ('error' in answer) throw new Error(answer.error.message)
+  })
 
 async function post<C extends CallName>(name: C, input: Input<C>): Promise<BridgeAnswer> {
   let response: Response

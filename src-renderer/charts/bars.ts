@@ -1,3 +1,4 @@
+import { barEnds } from '#contract/comparison/seeds.ts'
 import { type Axis, makeAxis } from './scale.ts'
 
 interface Bar {
@@ -5,9 +6,14 @@ interface Bar {
   label: string
   color: string
   value: number
-  /** One standard error. */
+  /** One standard error, or with `factor` its factor. */
   error: number | null
+  factor?: boolean
 }
+
+/** The lower and the upper end of a bar's error. */
+export const errorEnds = ({ value, error, factor = false }: Bar, log: boolean): [number, number] =>
+  error === null ? [value, value] : barEnds(value, error, { factor, log })
 
 export interface BarGroup {
   title: string
@@ -22,11 +28,10 @@ export interface BarAxis extends Axis {
 
 export function barAxis(groups: readonly BarGroup[], range: [number, number], format: (value: number) => string, log = false): BarAxis {
   const bars = groups.flatMap((group) => group.bars)
-  const values = bars.flatMap(({ value, error }) => [value + (error ?? 0), value - (error ?? 0)])
-  if (log && bars.length > 0 && bars.every(({ value }) => value > 0)) {
-    // An error bar that reaches zero is cut at the edge of the chart.
-    const ends = values.filter((value) => value > 0)
-    const axis = makeAxis([...ends, ...bars.map(({ value }) => value)], range, { log, format })
+  const isLog = log && bars.length > 0 && bars.every(({ value }) => value > 0)
+  const values = bars.flatMap((bar) => errorEnds(bar, isLog))
+  if (isLog) {
+    const axis = makeAxis(values, range, { log, format })
     return { ...axis, start: axis.scale.domain()[0] ?? 1, isLog: true }
   }
   const low = Math.min(0, ...values)

@@ -1,5 +1,6 @@
 import { symbol, symbolCircle, symbolCross, symbolDiamond, symbolSquare, symbolStar, symbolTriangle, symbolWye } from 'd3-shape'
 import { paretoFront } from '#contract/comparison/comparison.ts'
+import { barEnds } from '#contract/comparison/seeds.ts'
 import type { MarkShape } from '#contract/comparison/series.ts'
 import type { SeriesStyle } from '../lib/series-style.ts'
 
@@ -13,8 +14,11 @@ export interface ScatterPoint extends SeriesStyle {
   y: number
   /** The size of the mark, as a share (0 to 1) of the largest. */
   size: number
-  /** One standard deviation of y over seeds. */
+  /** One standard deviation of y over seeds, or with `factor` its factor. */
   spread: number | null
+  factor?: boolean
+  /** Only points of equal sets can be compared, so each set has a front of its own. */
+  set?: number
 }
 
 const shapes = {
@@ -37,17 +41,20 @@ interface Direction {
   tolerance?: number
 }
 
-/** Points that no other point beats. */
-export function frontOf<P extends ScatterPoint>(points: readonly P[], x: Direction, y: Direction): P[] {
+/** For each set of points that can be compared, those that no other point beats. A single point has no front. */
+export function frontsOf<P extends ScatterPoint>(points: readonly P[], x: Direction, y: Direction): P[][] {
   const sign = { lower: 1, higher: -1 }
-  const signed = points.map((point) => ({ point, x: point.x * sign[x.better], y: point.y * sign[y.better] }))
-  return paretoFront(signed, x.tolerance).map(({ point }) => point)
+  const sets = [...Map.groupBy(points, ({ set = 0 }) => set).values()]
+  const fronts = sets.map((own) => {
+    const signed = own.map((point) => ({ point, x: point.x * sign[x.better], y: point.y * sign[y.better] }))
+    return paretoFront(signed, x.tolerance).map(({ point }) => point)
+  })
+  return fronts.filter((front) => front.length > 1)
 }
 
-/** The ends of a deviation. On a log axis, a deviation of more than 90 % of the mean has no lower end. */
-export function spreadEnds({ y, spread }: ScatterPoint, log: boolean): number[] {
-  const [low, high] = [y - (spread ?? 0), y + (spread ?? 0)]
-  return log && low < y / 10 ? [high] : [high, low]
+/** The lower and the upper end of a point's bar. */
+export function spreadEnds({ y, spread, factor = false }: ScatterPoint, log: boolean): [number, number] {
+  return spread === null ? [y, y] : barEnds(y, spread, { factor, log })
 }
 
 /** A vertical line between two heights in pixels, with a cap at each end. An end outside the chart is cut off and has no cap. */

@@ -138,12 +138,21 @@ export function formatDelta(delta: number, unit = ''): string {
 
 /** How long ago a moment was, short enough for a table. Show the full date in a tooltip. */
 export function formatAgo(moment: number, now: number): string {
-  const seconds = Math.max(0, Math.round((now - moment) / 1000))
+  const seconds = Math.round((now - moment) / 1000)
+  // The clock was set back since.
+  if (seconds < -60) return formatDay(moment)
   if (seconds < 45) return 'just now'
   if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`
   if (seconds < 86_400) return `${Math.round(seconds / 3600)} h ago`
   if (seconds < 30 * 86_400) return `${Math.round(seconds / 86_400)} d ago`
-  return new Date(moment).toISOString().slice(0, 10)
+  return formatDay(moment)
+}
+
+/** The local day of a moment, as it is typed too: `2026-11-25`. */
+export function formatDay(moment: number): string {
+  const date = new Date(moment)
+  const two = (value: number) => String(value).padStart(2, '0')
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
 }
 
 export function formatMoment(moment: number): string {

@@ -23,6 +23,11 @@ export const queue = {
   get waiting(): RunEntry[] {
     return state?.runs.filter(({ status }) => status !== 'running') ?? []
   },
+  /** Why no waiting run begins although the queue was not paused, in two words; null if nothing holds them. */
+  get hold(): string | null {
+    if (state?.stopped) return 'queue stopped'
+    return state?.obstacle ? holds[state.obstacle.kind] : null
+  },
   /** Time left of a run in the queue; null if unknown. */
   left({ id, progress }: Pick<RunEntry, 'id' | 'progress'>): SecondsRange | null {
     const estimate = estimates.get(id)
@@ -52,6 +57,8 @@ export const queue = {
     if (next.runs.map(({ id }) => id).join() !== before) estimateSoon()
   },
 }
+
+const holds = { full: 'disk full', locked: 'history locked', failing: 'disk failing' } as const
 
 let toldTakenUp = false
 

@@ -1,3 +1,5 @@
+import { desktop } from '../api/api.ts'
+
 export type ThemeChoice = 'system' | 'light' | 'dark'
 
 const storageKey = 'espalier.theme'
@@ -19,6 +21,8 @@ export const theme = {
 export function applyTheme(): void {
   if (choice === 'system') delete document.documentElement.dataset.theme
   else document.documentElement.dataset.theme = choice
+  // The window's frame and its colour before the page is drawn follow.
+  void desktop?.setTheme(choice).catch(() => undefined)
 }
 
 function readChoice(): ThemeChoice {

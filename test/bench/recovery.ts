@@ -19,7 +19,7 @@ import { disposeKept, type KeptPart, partBackward, partForward, type TrainingCal
 import { FrozenHead } from '#engine/pruning/recovery/head-loss.ts'
 import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
-import { trainStep } from '#engine/pruning/recovery/train-step.ts'
+import { trainStep } from '#engine/pruning/recovery/training.ts'
 import { splitTwoStage } from '#engine/pruning/two-stage/split.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'

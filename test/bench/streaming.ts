@@ -22,7 +22,7 @@ import { densePlan, variantOf } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { GreedySearch } from '#engine/pruning/search/greedy.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
-import { columnNorms } from '#engine/pruning/two-stage/neuron-norms.ts'
+import { columnNorms } from '#engine/pruning/two-stage/mlp-scores.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { makeMixture, makeModel, makeWindows, type Shape, smolShape } from '../fixtures/bench-model.ts'
 import { storeTensors } from '../fixtures/store-tensors.ts'
@@ -161,8 +161,8 @@ async function pruneExperts(blocks: number): Promise<void> {
   const { plan } = await reap.plan({
     view: denseView(model),
     calibration: windowsOf(8, 512, shape),
-    budget: budgetFor(model.spec, { sparsity: 0.2 }),
-    options: reap.options.parse({ share: 0.25, windows: 8 }),
+    budget: budgetFor(model.spec, { experts: 0.25 }),
+    options: reap.options.parse({ windows: 8 }),
     run,
   })
   report('Pruned')

@@ -8,7 +8,7 @@ import { argv } from 'node:process'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
-import { outcomeText } from '#contract/comparison/worth.ts'
+import { duelText, outcomeText } from '#contract/comparison/worth.ts'
 import { isPruned } from '#contract/comparison/worth-runs.ts'
 import { openWorkbench } from '#services/workbench.ts'
 
@@ -36,14 +36,14 @@ async function experimentOf(): Promise<string> {
 
 /** Waits until all runs of the experiment have ended, and reports each. */
 async function finished(experiment: string): Promise<void> {
-  const told = new Set<string>()
+  const reported = new Set<string>()
   const { promise, resolve } = Promise.withResolvers<void>()
   const look = async () => {
     const { rows } = await call('runs.query', { experiment, limit: 500 })
     const ended = rows.filter(({ endedAt }) => endedAt !== null)
     for (const { id, name, status, seconds } of ended) {
-      if (!told.has(id)) console.error(`${name}: ${status}, ${seconds?.toFixed(0)} s`)
-      told.add(id)
+      if (!reported.has(id)) console.error(`${name}: ${status}, ${seconds?.toFixed(0)} s`)
+      reported.add(id)
     }
     if (ended.length === rows.length) resolve()
   }
@@ -67,7 +67,9 @@ function printTable(runs: readonly ComparedRun[]): void {
   const { rows, duels, fronts } = worthOf(runs)
   const named = (run: string | undefined, name: string, dataset: string) =>
     runs.find(({ id }) => id === run)?.measures.find((measure) => measure.name === name && measure.dataset.startsWith(dataset))?.value
-  const labels = ['file', 'MB', ...fronts.map(({ kind }) => kind), 'loops', 'first token [ms]', 'tokens/s', 'against', 'result']
+  const deciding = fronts.filter(({ decides }) => decides)
+  const against = deciding.map(({ kind }) => `against it on ${kind}`)
+  const labels = ['file', 'MB', ...fronts.map(({ kind }) => kind), 'loops', 'first token [ms]', 'tokens/s', 'against', ...against, 'result']
   console.log(`| ${labels.join(' | ')} |\n| ${labels.map(() => '---').join(' | ')} |`)
   for (const row of rows.toSorted((a, b) => b.cost.mean - a.cost.mean)) {
     const duel = duels.find(({ pruned }) => pruned === row)
@@ -79,6 +81,7 @@ function printTable(runs: readonly ComparedRun[]): void {
       named(row.runs[0], 'time to first token', '')?.toFixed(0),
       named(row.runs[0], 'tokens per second', 'decode')?.toFixed(1),
       duel?.rival?.name,
+      ...deciding.map(({ kind }) => duel && duelText(duel, kind)?.text),
       duel && outcomeText(duel),
     ]
     console.log(`| ${cells.map((cell) => cell ?? '–').join(' | ')} |`)

@@ -1,11 +1,13 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
 import { commands } from '#cli/commands/index.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { ApiEvent } from '#contract/events.ts'
 import { printedAddress } from '#server/address.ts'
+import { readTokenFrom } from '#server/guard/token.ts'
 import { leaveNote, readNote, removeNote } from '#server/note.ts'
 import { makeFakeDoor } from '../server/fake-door.ts'
 import { type Running, runServer } from '../server/running.ts'
@@ -29,6 +31,7 @@ const run = (id: string, changes: object = {}) => ({
   ...changes,
 })
 const detail = {
+  beginToken: null,
   ...run('run-1'),
   experiment: null,
   resolved: { norm: 2 },
@@ -105,6 +108,7 @@ afterAll(async () => {
 beforeEach(() => {
   printed.out = printed.error = ''
   server.door.asked.length = 0
+  vi.stubEnv('ESPALIER_TOKEN', server.token)
   vi.spyOn(console, 'log').mockImplementation((text: string) => {
     printed.out += `${text}\n`
   })
@@ -116,9 +120,12 @@ beforeEach(() => {
     return true
   })
 })
-afterEach(() => void vi.restoreAllMocks())
+afterEach(() => {
+  vi.unstubAllEnvs()
+  vi.restoreAllMocks()
+})
 
-const at = () => ['--server', printedAddress(server)]
+const at = () => ['--server', server.address]
 const asked = () => server.door.asked.filter(({ name }) => name !== 'workbench.get')
 
 test('runs list prints a table, passes the filters on and says what is not shown', async () => {
@@ -209,6 +216,39 @@ test('models list and remove; an unclear name is asked about', async () => {
   expect(await commands.models(['remove', 'nothing', ...at()])).toBe(1)
 })
 
+test('models describe measures the begin token once, and says what is wrong with how texts begin', async () => {
+  const shape = { blocks: 4, hidden: 8, heads: 2, keyValueHeads: 2, contextLength: 64 }
+  const begins = { token: '<bos>', added: false }
+  const described = {
+    ...model,
+    description: { ...model.description, format: 'gguf', shape, parameters: { total: 1000, stack: 900 }, tokenizer: '9 tokens', begins },
+  }
+  const figures = { without: 241.2, with: 45.67, windows: 4, sequenceLength: 256, measuredAt: 1 }
+  let found: object = { ...described, beginFigures: null }
+  server.door.answers['models.list'] = () => [found]
+  server.door.answers['models.get'] = () => found
+  server.door.answers['models.measureBegin'] = () => {
+    found = { ...described, beginFigures: figures }
+    return {
+      id: 'transfer-2',
+      kind: 'bench',
+      name: 'Begin token',
+      status: 'done',
+      doneBytes: 0,
+      totalBytes: null,
+      model: null,
+      problem: null,
+    }
+  }
+  expect(await commands.models(['describe', 'sample', ...at()])).toBe(0)
+  expect(asked().map(({ name }) => name)).toEqual(['models.list', 'models.measureBegin', 'models.get'])
+  expect(printed.out).toContain('windows begin with <bos>: perplexity 45.67 with it, 241.2 without')
+  expect(printed.out).toMatch(/needs <bos> before every text.*Set tokenizer\.ggml\.add_bos_token to true/)
+  server.door.asked.length = 0
+  expect(await commands.models(['describe', 'sample', '--json', ...at()])).toBe(0)
+  expect(asked().map(({ name }) => name)).toEqual(['models.list', 'models.get'])
+})
+
 test.each([
   [['frobnicate'], 'Unknown subcommand "frobnicate"'],
   [['list', '--nothing'], '--nothing'],
@@ -223,10 +263,30 @@ test.each([
 })
 
 test('a missing server, or one that refuses the token, is reported in one line', async () => {
-  expect(await commands.runs(['list', '--server', 'http://127.0.0.1:1/#token=x'])).toBe(1)
+  expect(await commands.runs(['list', '--server', 'http://127.0.0.1:1/'])).toBe(1)
   expect(printed.error).toContain('does not answer')
-  expect(await commands.runs(['list', '--server', `${server.address}#token=wrong`])).toBe(1)
+  vi.stubEnv('ESPALIER_TOKEN', 'wrong')
+  expect(await commands.runs(['list', ...at()])).toBe(1)
   expect(printed.error).toContain('401')
+})
+
+test('a token on the command line is refused, because every user can read it there', async () => {
+  expect(await commands.runs(['list', '--server', printedAddress(server)])).toBe(2)
+  expect(printed.error).toMatch(/list of processes.*--token-file FILE.*standard input.*ESPALIER_TOKEN.*ESPALIER_SERVER/)
+  expect(printed.error).not.toContain(server.token)
+})
+
+test('the token comes from a file, from the environment, or from standard input', async () => {
+  const file = join(folder, 'token')
+  await writeFile(file, `${server.token}\n`, { mode: 0o600 })
+  vi.stubEnv('ESPALIER_TOKEN', '')
+  expect(await commands.models(['list', ...at()])).toBe(2)
+  expect(printed.error).toContain('ESPALIER_TOKEN')
+  expect(await commands.models(['list', ...at(), '--token-file', file])).toBe(0)
+  vi.stubEnv('ESPALIER_SERVER', printedAddress(server))
+  expect(await commands.models(['list'])).toBe(0)
+  expect(await readTokenFrom(Readable.from([server.token.slice(0, 9), `${server.token.slice(9)}\n`, 'more']))).toBe(server.token)
+  await expect(readTokenFrom(Readable.from(['short\n']))).rejects.toThrow('The token in standard input has 5 usable characters')
 })
 
 test('a server that works on the data folder is found by its note, which only its user can read', async () => {
@@ -255,10 +315,25 @@ test('every command has a help text', async () => {
 
 test('worth prints each file with its rival and the verdict, and refuses an experiment that prunes two models', async () => {
   const file = (id: string, method: string, megabytes: number, perplexity: number, changes: object = {}) => ({
-    ...run(id, { file: id, method, parameters: {}, fingerprint: null, calibration: null, evaluation: [{ source: 'prose' }] }),
+    ...run(id, {
+      file: id,
+      method,
+      parameters: {},
+      fingerprint: null,
+      lineage: { model: 'model-1', content: null, pruned: false },
+      calibration: null,
+      evaluation: [{ source: 'prose', hash: 'windows' }],
+    }),
     measures: [
       { name: 'size', dataset: '', value: megabytes * 1e6, unit: 'bytes' },
-      { name: 'perplexity', dataset: 'prose', value: perplexity, unit: '' },
+      {
+        name: 'perplexity',
+        dataset: 'prose',
+        value: perplexity,
+        unit: '',
+        on: { hash: 'windows', count: 3 },
+        losses: [-0.2, 0, 0.2].map((own) => Math.log(perplexity) + own + 1e-4 * own * perplexity),
+      },
       { name: 'tokens per second', dataset: '', value: 4000 / perplexity, unit: '' },
     ],
     ...changes,
@@ -267,7 +342,7 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   server.door.answers['experiments.get'] = () => ({})
   server.door.answers['compare.get'] = () => ({ baseline: null, runs })
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)
-  expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.90 +- +dense Q3_K_M +worse/)
+  expect(printed.out).toMatch(/2SSP 25 % +94\.5 +38\.90 +- +dense Q3_K_M +×1\.25 \(1\.2\d to 1\.2\d\) +worse/)
   expect(printed.out).toContain('Do not prune. At 94 MB, dense Q3_K_M is better than 2SSP 25 % (perplexity 31.2 against 38.9 on prose')
   printed.out = ''
   expect(await commands.worth(['exp-1', '--cost=tokens per second', ...at()])).toBe(0)
@@ -275,7 +350,11 @@ test('worth prints each file with its rival and the verdict, and refuses an expe
   expect(printed.out).toContain('At 128, dense Q3_K_M is better than 2SSP 25 %')
   expect(await commands.worth(['exp-1', '--cost=memory', ...at()])).toBe(2)
   expect(printed.error).toContain('"memory". Choose one of: "File size", "Tokens per second".')
-  const other = (method: string) => file('file', method, 9, 9, { model: { id: 'model-2', name: 'other' } })
+  const other = (method: string) =>
+    file('file', method, 9, 9, {
+      model: { id: 'model-2', name: 'other' },
+      lineage: { model: 'model-2', content: null, pruned: false },
+    })
   printed.out = ''
   server.door.answers['compare.get'] = () => ({ baseline: null, runs: [...runs, other('dense')] })
   expect(await commands.worth(['exp-1', ...at()])).toBe(0)

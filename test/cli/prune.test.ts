@@ -97,7 +97,7 @@ describe('the pruning command', () => {
     const measured = ['--sequence_length=64', `--eval_data=${shortTest}`, '--no_history']
     const { code, stdout, stderr } = await run(home, ['--model', model, '--dense', ...saving, ...measured])
     expect({ code, stderr }).toMatchObject({ code: 0 })
-    expect(stdout).toMatch(/GGUF file Q4_K_M: .* MB; reopened: /)
+    expect(stdout).toMatch(/GGUF file Q4_K_M: .* [kM]B; reopened: /)
     const names = (await readdir(folder)).sort()
     expect(names.filter((name) => /\.(gguf|imatrix)$/.test(name)).map((name) => name.replace(/^.*-dense/, ''))).toEqual([
       '-Q4_K_M.gguf',

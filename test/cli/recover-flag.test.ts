@@ -12,5 +12,5 @@ test.each([
 })
 
 test.each(['', '0', '-3', 'ten', '10 hours', '0min'])('"%s" is refused, with what is allowed', (text) => {
-  expect(() => recoveryAmount(text, 'recover')).toThrow(`--recover is "${text}"; it must be none, minutes such as 10min, or tokens`)
+  expect(() => recoveryAmount(text, 'recover')).toThrow(`--recover is "${text}"; it must be none, minutes such as 10min (at most`)
 })

@@ -55,7 +55,7 @@ const refusals: readonly Refusal[] = [
   ...unsavableModels
     .filter(({ name }) => !name.startsWith('a tokenizer of'))
     .map((unsavable) => ({ ...unsavable, code: 'infeasible' as const, place: free })),
-  { ...place, name: 'a folder that is not empty', place: filled, says: /taken exists and is not empty.*allow replacing/ },
+  { ...place, name: 'a folder that is not empty', place: filled, says: /taken exists and is not empty/ },
   { ...place, name: 'a file', place: file, says: /file exists and is a file. Choose another name/ },
   { ...place, name: 'a place inside a file', place: async (exports) => join(await file(exports), 'in'), code: 'disk', says: /is a file/ },
   { ...place, name: 'the place of the model itself', place: async (_, model) => model, replace: true, says: /contains the model itself/ },

@@ -5,8 +5,10 @@ import { api, type CallName, events, isCallName } from '#contract/api.ts'
 const callNames = Object.keys(api) as CallName[]
 
 test('every call and event can be described as JSON schema, for OpenAPI', () => {
+  // As in `openapi.ts`: a list of token ids is checked as a whole, and its metadata describe it.
+  const unrepresentable = 'any'
   for (const name of callNames) {
-    expect(z.toJSONSchema(api[name].input, { io: 'input' }), name).toHaveProperty('type', 'object')
+    expect(z.toJSONSchema(api[name].input, { io: 'input', unrepresentable }), name).toHaveProperty('type', 'object')
     z.toJSONSchema(api[name].output)
     expect(api[name].summary.endsWith('.'), name).toBe(true)
   }

@@ -18,3 +18,9 @@ test('other values are read as the schema reads them', () => {
   expect(readWith(schema, { name: 'x' })).toEqual({ success: true, data: { name: 'x' } })
   expect(readWith(schema, { name: 7 }).error?.issues).toHaveLength(1)
 })
+
+test('a missing field that a rule of its own refuses is missing, not undefined', () => {
+  const ruled = z.object({ prompt: z.unknown().refine((value) => typeof value === 'string', 'Give a text.') })
+  const read = readWith(ruled, {})
+  expect(explainIssues(read.error as z.ZodError, {})).toEqual([{ field: 'prompt', message: 'prompt is missing. Give a text.' }])
+})

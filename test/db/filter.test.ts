@@ -120,6 +120,16 @@ test('a renamed model, experiment or run is found by its new name only', () => {
   expect(names({ search: 'renamed' })).toEqual(['first'])
 })
 
+test('archived runs of the filter are counted, whether the page shows them or not', () => {
+  const [second] = history.queries.numbers(runQuery.parse({ sort: [{ field: 'name' }] }), 1, 1)
+  history.runs.patch(second as number, { archived_at: 5 })
+  for (const archived of ['no', 'only', 'all'] as const) expect(history.queries.page(runQuery.parse({ archived })).archived).toBe(1)
+  expect(history.queries.page(runQuery.parse({ conditions: [{ field: 'method', is: 'equal', value: 'shortgpt' }] }))).toMatchObject({
+    total: 1,
+    archived: 0,
+  })
+})
+
 test('the window, the total and the counts belong together', () => {
   const page = history.queries.page(runQuery.parse({ sort: [{ field: 'name' }], offset: 1, limit: 1 }))
   expect(page).toMatchObject({ total: 3, counts: { done: 2, failed: 1 }, rows: [{ name: 'second' }] })

@@ -163,7 +163,7 @@ test('a copy that a killed process left half done is removed, and one that anoth
   const history = openHistory(folder)
   const { backups } = history.folders
   mkdirSync(backups, { recursive: true })
-  const [left, made] = [`a.sqlite.${2 ** 22 + 1}@${hostname()}.unfinished`, `b.sqlite.${process.pid}@${hostname()}.unfinished`]
+  const [left, made] = [`a.sqlite.${2 ** 22 + 1}-0f@${hostname()}.unfinished`, `b.sqlite.${process.pid}-0f@${hostname()}.unfinished`]
   for (const name of [left, made]) writeFileSync(join(backups, name), 'half')
   makeBackup(history.db, backups, 'test')
   expect(readdirSync(backups).filter((name) => name.endsWith('.unfinished'))).toEqual([made])

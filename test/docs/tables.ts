@@ -8,8 +8,8 @@ import { datasetTitles, everyTaskTitle, ggufTypeTitles, type MethodId } from '#c
 import { families } from '#engine/architectures/index.ts'
 import { bundledTexts } from '#engine/data/bundled.ts'
 import { formats } from '#engine/export/index.ts'
-import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
 import { methods } from '#engine/pruning/registry.ts'
+import { ablationEntries, methodEntries } from '#engine/tasks/catalogue.ts'
 import { type Parts, readFile } from './generated.ts'
 import { entriesOf } from './registries.ts'
 

@@ -2,10 +2,8 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { referenceModel } from '../fixtures/reference.ts'
-import { launchBrowser } from './browser.ts'
-import { openScreen, type Screen, type Theme } from './screens.ts'
-import { timedMachine } from './timed-machine.ts'
-import { startWorkbench, type Workbench } from './workbench.ts'
+import { type Opened, openOnScreen } from './opened.ts'
+import type { Theme } from './screens.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 
@@ -33,22 +31,18 @@ async function makeOwnFiles(): Promise<OwnFiles> {
 }
 
 /** A workbench that was never used, on the screen of somebody with files of their own. */
-export interface FirstDay {
-  workbench: Workbench
-  screen: Screen
+export interface FirstDay extends Pick<Opened, 'workbench' | 'screen' | 'close'> {
   own: OwnFiles
-  close(): Promise<void>
 }
 
 export async function openFirstDay(theme: Theme = 'light'): Promise<FirstDay> {
-  const [browser, workbench, own] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine }), makeOwnFiles()])
+  const [opened, own] = await Promise.all([openOnScreen(theme), makeOwnFiles()])
   return {
-    workbench,
-    screen: await openScreen(browser, workbench, theme),
+    workbench: opened.workbench,
+    screen: opened.screen,
     own,
     async close() {
-      await browser.close()
-      await workbench.close()
+      await opened.close()
       await own.close()
     },
   }

@@ -68,8 +68,8 @@ async function talk(): Promise<void> {
   )
   await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor()
   for (const answer of await answers.all()) expect(await answer.locator('[data-token]').count()).toBeGreaterThan(0)
-  expect(await page.getByTitle(/while 3 columns shared the machine/).count(), 'a rate in each column').toBe(3)
-  expect(await page.getByText(/^[\d,.]+ tok\/s, shared$/).count()).toBe(3)
+  await expect.poll(() => page.getByTitle(/while 3 columns shared the machine/).count(), { message: 'a rate in each column' }).toBe(3)
+  await expect.poll(() => page.getByText(/^[\d,.]+ tok\/s, shared$/).count()).toBe(3)
 }
 
 /** In three formats, each opened again and compared. A second save under the same name is refused in the dialog. */
@@ -88,7 +88,7 @@ async function save(): Promise<void> {
   await dialog.getByText('Saved, reopened and compared.').waitFor()
   const rowOf = (name: RegExp) => dialog.getByRole('row').filter({ has: page.getByRole('rowheader', { name }) })
   for (const name of [/Exact/, /Stock/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
-  expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
+  await expect.poll(() => rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
   await dialog.getByRole('button', { name: 'Close' }).last().click()
 
   await page.getByRole('button', { name: 'Save the model …' }).click()
@@ -112,10 +112,14 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
   await page.getByRole('link', { name: 'own-model' }).waitFor()
 
   await navigate('New experiment')
+  // The form can be used before its first draft is there, which would then fill in the methods.
+  await page.getByRole('checkbox', { name: /^Gates/, checked: true }).waitFor()
   await page.getByRole('checkbox', { name: /^own-model/ }).check()
   for (const box of await page.getByRole('checkbox', { name: /^(?!own-model).*Llama, 12 blocks/ }).all()) await box.uncheck()
   await page.getByRole('textbox', { name: 'Name' }).fill('The journey')
-  for (const method of ['SliceGPT', 'EvoPress, whole blocks']) {
+  // A run of gates takes longer than the whole journey may.
+  await page.getByRole('checkbox', { name: /^Gates/ }).uncheck()
+  for (const method of ['ShortGPT', 'SliceGPT', 'EvoPress, whole blocks']) {
     const box = page.getByRole('checkbox', { name: new RegExp(`^${method}`) })
     if ((await box.count()) > 0) await box.first().check()
   }
@@ -134,7 +138,9 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
     (text) => text === 'Mixed text',
     10_000,
   )
-  expect(await calibration.getByRole('option', { name: /^Sample/ }).count(), 'texts of the sample for another model').toBe(0)
+  await expect
+    .poll(() => calibration.getByRole('option', { name: /^Sample/ }).count(), { message: 'texts of the sample for another model' })
+    .toBe(0)
   await chooseOwnTexts()
   await page.getByRole('checkbox', { name: /Inference time/ }).check()
   expect(await statedTime()).toContain('7 runs')
@@ -151,7 +157,7 @@ test('from a folder on disk and two texts to a compared, talked-to and saved mod
   const table = page.getByRole('region', { name: 'Comparison table' })
   await table.getByText(/^Pinned: .*dense/).waitFor()
   for (const title of ['2SSP', 'ShortGPT', 'SliceGPT'])
-    expect(await table.getByRole('row').filter({ hasText: title }).count(), `${title} at two sparsities`).toBe(2)
+    await expect.poll(() => table.getByRole('row').filter({ hasText: title }).count(), { message: `${title} at two sparsities` }).toBe(2)
 
   await talk()
   await save()
@@ -194,7 +200,7 @@ test('a run’s page gives every measure with its difference, the method’s own
   await measures.getByText('the unpruned model').waitFor()
   const shown = (await measures.textContent()) ?? ''
   for (const name of ['perplexity', 'speed-up', 'size', 'pruning time', 'load by others']) expect(shown).toContain(name)
-  expect(await measures.getByText(/^\+\d[\d.,]*\s+\(\+\d/).count(), 'a worse perplexity').toBeGreaterThan(0)
+  await expect.poll(() => measures.getByText(/^\+\d[\d.,]*\s+\(\+\d/).count(), { message: 'a worse perplexity' }).toBeGreaterThan(0)
   await page.getByRole('tab', { name: 'Log' }).click()
   const log = page.getByRole('region', { name: 'Log' })
   for (const line of [/round 1: attention \d+ removed, perplexity/, / s {2}perplexity, .*: \d/, / s {2}done/])
@@ -270,7 +276,7 @@ test('a comparison shows and exports the measures that were chosen, and is there
   const latex = await readFile(await download.path(), 'utf8')
   expect(latex).toContain('2SSP')
   expect(latex).toContain('$\\pm$')
-  expect(latex).not.toContain('size')
+  expect(latex).not.toMatch(/& size\b/)
   await navigate('Models')
   await navigate('Compare')
   await table.getByText(/^Pinned/).waitFor()

@@ -108,7 +108,7 @@ test('Ctrl+K finds the oldest run of a long history, which is searched on the se
   await page.getByRole('option', { name: /^Run run 0 sample/ }).click()
   const heading = page.getByRole('heading', { level: 1, name: 'run 0', exact: true })
   await heading.waitFor()
-  expect(await heading.isVisible()).toBe(true)
+  await expect.poll(() => heading.isVisible()).toBe(true)
 })
 
 test('runs that a box chose are archived by the key that the bar names, and brought back', async () => {
@@ -142,7 +142,7 @@ test('heads of the history are whole at 1440 pixels: none is cut, none breaks wi
   )
   expect(faults).toEqual([])
   const names = page.locator('tr[data-row] .two-lines')
-  expect(await names.allTextContents()).toEqual(expect.arrayContaining(['BlockPruner, whole blocks', 'SmolLM2-135M-Instruct']))
+  await expect.poll(() => names.allTextContents()).toEqual(expect.arrayContaining(['BlockPruner, whole blocks', 'SmolLM2-135M-Instruct']))
   expect(await cutNames(names)).toEqual([])
 })
 
@@ -156,7 +156,7 @@ test('names over the columns of a comparison are whole, however many there are',
   await go(page, `#/compare?runs=${rows.map(({ id }) => id).join(',')}&turned=yes`)
   const names = page.getByRole('region', { name: 'Comparison table' }).locator('thead .two-lines')
   await names.last().waitFor()
-  expect(await names.count()).toBe(8)
+  await expect.poll(() => names.count()).toBe(8)
   expect(await cutNames(names)).toEqual([])
 })
 
@@ -191,7 +191,7 @@ test('the estimate on the screen changes with the windows that are measured', as
   await eventually(estimate, (text) => text !== few, 20_000)
 })
 
-interface Told {
+interface ShownTime {
   at: number
   seconds: number
 }
@@ -208,38 +208,38 @@ function secondsLeft(text: string): number | undefined {
 }
 
 /** What a part of a screen says is left from now on: each look adds one. */
-async function look(part: Locator, told: Told[]): Promise<void> {
+async function look(part: Locator, times: ShownTime[]): Promise<void> {
   const seconds = secondsLeft((await part.textContent({ timeout: 500 }).catch(() => '')) ?? '')
-  if (seconds !== undefined) told.push({ at: Date.now(), seconds })
+  if (seconds !== undefined) times.push({ at: Date.now(), seconds })
 }
 
-/** Half of what was told, but for the last second, was within a factor of 2.5 of what it then took. */
-function expectNear(told: readonly Told[], endedAt: number): void {
-  const factors = told
+/** Half of the times shown, except in the last second, were within a factor of 2.5 of what it then took. */
+function expectNear(times: readonly ShownTime[], endedAt: number): void {
+  const factors = times
     .map(({ at, seconds }) => ({ seconds, left: (endedAt - at) / 1000 }))
     .filter(({ left }) => left > 1)
     .map(({ seconds, left }) => seconds / left)
     .sort((a, b) => a - b)
-  expect(factors.length, JSON.stringify(told)).toBeGreaterThan(2)
+  expect(factors.length, JSON.stringify(times)).toBeGreaterThan(2)
   const median = factors[Math.floor(factors.length / 2)] ?? 0
-  expect(median, JSON.stringify(told)).toBeGreaterThan(0.4)
-  expect(median, JSON.stringify(told)).toBeLessThan(2.5)
+  expect(median, JSON.stringify(times)).toBeGreaterThan(0.4)
+  expect(median, JSON.stringify(times)).toBeLessThan(2.5)
 }
 
 test('the time left on a run’s page is near what it then takes', async () => {
   await whenDone(await startRun({ measures: [perplexity(8)] }, 'known before'))
   const id = await startRun({ measures: [{ ...perplexity(0), data: data(400, 'calibration.txt') }] }, 'a long one')
   await go(page, `#/run/${id}`)
-  const told: Told[] = []
+  const times: ShownTime[] = []
   await eventually(
     async () => {
-      await look(page.getByRole('region', { name: 'Progress', exact: true }), told)
+      await look(page.getByRole('region', { name: 'Progress', exact: true }), times)
       return (await workbench.call('runs.get', { id })).status
     },
     (status) => status === 'done',
     90_000,
   )
-  expectNear(told, (await workbench.call('runs.get', { id })).endedAt ?? 0)
+  expectNear(times, (await workbench.call('runs.get', { id })).endedAt ?? 0)
 })
 
 test('the time left of an experiment and that of the queue are near what all their runs then take', async () => {
@@ -258,7 +258,7 @@ test('the time left of an experiment and that of the queue are near what all the
   const history = await screen.context.newPage()
   await history.goto(workbench.printed)
   await go(history, '#/runs')
-  const [ofExperiment, ofQueue]: [Told[], Told[]] = [[], []]
+  const [ofExperiment, ofQueue]: [ShownTime[], ShownTime[]] = [[], []]
   const rows = () => workbench.call('runs.query', { experiment: experiment.id })
   await eventually(
     async () => {
@@ -287,10 +287,10 @@ test('times taken while other programs keep the machine busy say that they are n
   await go(page, `#/run/${id}`)
   const measures = page.getByRole('region', { name: 'Measures' })
   await measures.getByText(/Times are noisy: other programs used \d+ % of the processor/).waitFor()
-  expect(await measures.getByText('noisy', { exact: true }).count()).toBeGreaterThan(2)
+  await expect.poll(() => measures.getByText('noisy', { exact: true }).count()).toBeGreaterThan(2)
 })
 
-test('the page of the engine says that the numbers of a self-test are wrong, and asks for devices again only when told to', async () => {
+test('the page of the engine says that the numbers of a self-test are wrong, and asks for devices again only when asked to', async () => {
   await workbench.call('engine.get', {})
   const probes: unknown[] = []
   await page.route('**/api/engine.get', async (route) => {

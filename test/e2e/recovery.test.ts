@@ -1,17 +1,15 @@
-import type { Browser, Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { go, openScreen, type Screen } from './screens.ts'
-import { timedMachine } from './timed-machine.ts'
-import { startWorkbench, type Workbench } from './workbench.ts'
+import { type Opened, openOnScreen } from './opened.ts'
+import { go, type Screen } from './screens.ts'
 
 vi.setConfig({ testTimeout: 400_000 })
 
-let browser: Browser
-let workbench: Workbench
+let opened: Opened
+let workbench: Opened['workbench']
 let page: Page
 let screen: Screen
 
@@ -23,27 +21,24 @@ const done = (count: number) => eventually(runs, (rows) => rows.filter(({ status
 const detailOf = ({ id }: RunEntry) => workbench.call('runs.get', { id })
 
 beforeAll(async () => {
-  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine })])
-  screen = await openScreen(browser, workbench)
+  opened = await openOnScreen()
+  ;({ workbench, screen } = opened)
   page = screen.page
 }, 300_000)
 
-afterAll(async () => {
-  await browser?.close()
-  await workbench?.close()
-})
+afterAll(() => opened?.close())
 
 test('an experiment is set up with and without recovery; its curves are live, and its panel says which weights were taken', async () => {
   // Smaller than the sample model: what is trained here is what takes the time.
   const { id } = await workbench.call('models.add', { path: await referenceModel('stories260k') })
   await go(page, `#/new?model=${id}`)
   // One method at one sparsity: each pair is a training.
-  await page.getByRole('checkbox', { name: /^ShortGPT/ }).uncheck()
+  await page.getByRole('checkbox', { name: /^Gates/ }).uncheck()
   await page.getByRole('button', { name: 'Remove 25 %' }).click()
   await page.getByRole('checkbox', { name: /^Train/ }).check()
   await page.getByLabel('Training tokens').selectOption('32768')
   // The dense model may write the text.
-  expect(await page.getByLabel('Recovery text').locator('option').allTextContents()).toContain('Written by the dense model')
+  await expect.poll(() => page.getByLabel('Recovery text').locator('option').allTextContents()).toContain('Written by the dense model')
   await page.getByRole('textbox', { name: 'Name' }).fill('Recovered or not')
   const queue = page.getByRole('button', { name: 'Add to the queue' })
   await eventually(

@@ -105,13 +105,18 @@ test('Compare shows both, and leaves the repaired one out on demand', async () =
 test('a new experiment offers each repair, as many runs again, fitted on several texts with shares', async () => {
   await go(page, '#/new')
   await page.getByRole('region', { name: 'Preview' }).or(page.getByLabel('Preview')).first().waitFor()
+  await page.getByRole('checkbox', { name: /^Gates/, checked: true }).waitFor()
   await page.getByLabel('Block by block').check()
   const text = page.getByLabel('Repair text')
-  // The bundled model knows no other text than its own.
-  expect(await text.locator('option:checked').textContent()).toMatch(/calibration/i)
+  // The bundled model knows no other text than its own; the preview says so.
+  await eventually(
+    () => text.locator('option:checked').textContent(),
+    (title) => /calibration/i.test(title ?? ''),
+    20_000,
+  )
   await text.selectOption({ label: 'Mix several texts …' })
   const queue = page.getByRole('button', { name: 'Add to the queue' })
-  expect(await queue.isDisabled()).toBe(true)
+  await expect.poll(() => queue.isDisabled()).toBe(true)
   await page.getByLabel('Text 2', { exact: true }).selectOption({ label: 'Mixed text' })
   await page
     .getByRole('spinbutton', { name: /^Share/ })

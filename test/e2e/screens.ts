@@ -24,7 +24,15 @@ export async function openScreen(
   context.setDefaultTimeout(30_000 * patience)
   const page = await context.newPage()
   const faults: string[] = []
-  await context.addInitScript(watchWork)
+  await watchScreen(page, faults)
+  await page.goto(workbench.printed)
+  await page.getByRole('navigation', { name: 'Screens' }).waitFor()
+  return { page, faults, context }
+}
+
+/** From the next load on, adds to `faults` whatever goes wrong, and lets `settle` see what the page still waits for. */
+export async function watchScreen(page: Page, faults: string[]): Promise<void> {
+  await page.context().addInitScript(watchWork)
   await page.exposeFunction('reportViolation', (text: string) => faults.push(text))
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (event) => {
@@ -33,9 +41,6 @@ export async function openScreen(
     })
   })
   page.on('pageerror', (error) => faults.push(`uncaught: ${error.message}`))
-  await page.goto(workbench.printed)
-  await page.getByRole('navigation', { name: 'Screens' }).waitFor()
-  return { page, faults, context }
 }
 
 /** Opens a screen by its address, and returns when the page has begun to show it. */

@@ -1,33 +1,29 @@
 import { cp, mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { homedir, tmpdir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
-import type { Browser, Locator, Page } from 'playwright-core'
+import type { Locator, Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { seriesColours, seriesLook } from '#contract/comparison/series.ts'
-import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { referenceModel } from '../fixtures/reference.ts'
-import { patience } from '../patience.ts'
-import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
-import { addFilter, go, openScreen, type Screen } from './screens.ts'
-import { timedMachine } from './timed-machine.ts'
-import { startWorkbench, type Workbench } from './workbench.ts'
+import { isInWindow, type Opened, openOnScreen } from './opened.ts'
+import { addFilter, go } from './screens.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
-let browser: Browser
-let workbench: Workbench
-let screen: Screen
+let opened: Opened
+let workbench: Opened['workbench']
 let page: Page
 /** Of the first experiment, on the sample model. */
 let runs: RunEntry[]
 /** With those of a second experiment, on a second model. */
 let all: RunEntry[]
 
-/** Two small experiments that are over soon, on the model that comes along and on another. */
+/** Two small experiments that end soon, on the bundled model and on another. */
 beforeAll(async () => {
-  ;[browser, workbench] = await Promise.all([launchBrowser(), startWorkbench({ prepare: timedMachine })])
+  opened = await openOnScreen()
+  workbench = opened.workbench
   const [model] = await workbench.call('models.list', {})
   const [preset] = await workbench.call('experiments.presets', { model: model?.id ?? '' })
   const { measures = [], calibration } = preset?.grid ?? { measures: [] }
@@ -57,8 +53,7 @@ beforeAll(async () => {
       measures: perplexity.slice(0, 1),
     },
   })
-  screen = await openScreen(browser, workbench)
-  page = screen.page
+  page = opened.screen.page
   all = await eventually(
     async () => (await workbench.call('runs.query', {})).rows,
     (rows) => rows.length === 9 && rows.every(({ status }) => status === 'done'),
@@ -67,10 +62,7 @@ beforeAll(async () => {
   runs = all.filter((run) => run.model.id === model?.id)
 })
 
-afterAll(async () => {
-  await browser?.close()
-  await workbench?.close()
-})
+afterAll(() => opened?.close())
 
 const runOf = (method: string, nominal: number) => runs.find((run) => run.method === method && run.nominal === nominal) as RunEntry
 
@@ -157,7 +149,7 @@ test('models by typed path, with ~, model.safetensors and config.json, are added
     .getByText(/nowhere/)
     .last()
     .waitFor()
-  expect(await dialog.isVisible()).toBe(true)
+  await expect.poll(() => dialog.isVisible()).toBe(true)
   await path.fill(`~/${relative(homedir(), join(other, 'model.safetensors'))}`)
   await path.blur()
   await dialog.getByText('Fits this machine: its weights need 11 MB').waitFor()
@@ -177,77 +169,19 @@ test('models by typed path, with ~, model.safetensors and config.json, are added
   expect(added.map(({ path: place }) => place).sort()).toEqual([other, third])
 })
 
-test('a folder that is dropped on the page opens the dialog, which says that a browser hides its place', async () => {
+test.skipIf(isInWindow)('a folder that is dropped on the page opens the dialog, which says that a browser hides its place', async () => {
   await go(page, '#/models')
-  expect(await dropModel(page), 'the page keeps the browser from opening the file').toBe(true)
-  const dialog = page.getByRole('dialog', { name: 'Add a model' })
-  await dialog.getByText('A browser does not reveal where my-model is. Find it in the list, or type its path.').waitFor()
-  await dialog.getByRole('button', { name: 'Cancel' }).click()
-})
-
-/** Drops a file on the screen of models. Whether the page prevents what the browser does by default. */
-async function dropModel(shown: Page): Promise<boolean> {
-  return shown.getByRole('heading', { level: 1, name: 'Models' }).evaluate((heading) => {
+  const isPrevented = await page.getByRole('heading', { level: 1, name: 'Models' }).evaluate((heading) => {
     const dataTransfer = new DataTransfer()
     dataTransfer.items.add(new File(['{}'], 'my-model'))
     const event = new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true })
     heading.dispatchEvent(event)
     return event.defaultPrevented
   })
-}
-
-/** Opens a screen with the bridge of the desktop window, attached to nothing or to a server. */
-async function openInWindow(hash: string, connection: BridgeConnection) {
-  const inWindow = await browser.newPage()
-  inWindow.setDefaultTimeout(30_000 * patience)
-  const faults: string[] = []
-  inWindow.on('pageerror', ({ message }) => faults.push(message))
-  const [address, token] = workbench.printed.split('/#token=')
-  await inWindow.addInitScript(
-    ({ token, connection }) => {
-      const call = async (name: string, input: unknown) => {
-        const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` }
-        const response = await fetch(`/api/${name}`, { method: 'POST', headers, body: JSON.stringify(structuredClone(input)) })
-        const body = await response.json()
-        return response.ok ? { value: body } : { error: body }
-      }
-      const pathOf = (file: File) => `/private/${file.name}`
-      Object.assign(window, {
-        espalier: { call, subscribe: () => () => undefined, connection: async () => ({ value: connection }), pathOf },
-      })
-    },
-    { token, connection },
-  )
-  await inWindow.goto(`${address}/${hash}`)
-  return { inWindow, faults }
-}
-
-test('in the desktop window a form’s state crosses the bridge, which clones plain values only', async () => {
-  const { inWindow, faults } = await openInWindow('#/new', null)
-  await inWindow.getByRole('complementary', { name: 'Preview' }).getByText('5 runs').waitFor()
-  expect(faults).toEqual([])
-  await inWindow.close()
-})
-
-test.each([
-  ['this machine', null, /\/private\/my-model/, '/private/my-model', 1],
-  [
-    'another machine',
-    { address: 'http://far/', up: true, inClear: false },
-    /^This window uses another machine\. Type the path there\.$/,
-    '',
-    0,
-  ],
-])('a model dropped on a window that uses %s: its path goes nowhere else', async (_title, connection, answer, path, dialogs) => {
-  const { inWindow, faults } = await openInWindow('#/models', connection)
-  await dropModel(inWindow)
-  const dialog = inWindow.getByRole('dialog', { name: 'Add a model' })
-  await dialog.getByText(answer).waitFor()
-  expect(await dialog.getByRole('textbox', { name: /Safetensors folder/ }).inputValue()).toBe(path)
-  expect(await dialog.getByRole('button', { name: 'Folder …' }).count()).toBe(dialogs)
-  expect(await dialog.getByText('You can also drop it on the window.').count()).toBe(dialogs)
-  expect(faults).toEqual([])
-  await inWindow.close()
+  expect(isPrevented, 'the page keeps the browser from opening the file').toBe(true)
+  const dialog = page.getByRole('dialog', { name: 'Add a model' })
+  await dialog.getByText('A browser does not reveal where my-model is. Find it in the list, or type its path.').waitFor()
+  await dialog.getByRole('button', { name: 'Cancel' }).click()
 })
 
 test('an option beyond its bound and seeds that are none say so in a sentence, and nothing can be started', async () => {
@@ -255,7 +189,7 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
   const seeds = page.getByRole('textbox', { name: 'Seeds' })
   await seeds.fill('abc')
   await page.getByText(/whole numbers or ranges/).waitFor()
-  expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
+  await expect.poll(() => page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
   await seeds.fill('0-2')
   await eventually(
     () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
@@ -266,7 +200,7 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
   await page.getByRole('textbox', { name: /alpha/i }).first().fill('0')
   await page.getByText('More than 0.').waitFor()
   const source = page.locator('p', { has: page.getByRole('link', { name: 'arXiv 2501.17771' }) })
-  expect(await source.textContent()).not.toContain('Our own')
+  await expect.poll(() => source.textContent()).not.toContain('Our own')
   await page.getByRole('checkbox', { name: /^2SSP, fitted/ }).check()
   await page.getByRole('button', { name: /^Options of 2SSP, fitted/ }).click()
   await source.getByText('Our own, based on arXiv 2501.17771').waitFor()
@@ -277,8 +211,10 @@ test('an option beyond its bound and seeds that are none say so in a sentence, a
 async function expectTwoModels(): Promise<void> {
   for (const model of [/^sample/i, /^stories260k/]) expect(await page.getByRole('checkbox', { name: model }).first().isChecked()).toBe(true)
   const texts = page.getByRole('combobox', { name: 'Calibration data' })
-  expect(await texts.locator('option:checked').textContent()).toBe('Mixed text')
-  expect(await texts.getByRole('option', { name: /^Sample/ }).count(), 'texts of the sample for another model').toBe(0)
+  await expect.poll(() => texts.locator('option:checked').textContent()).toBe('Mixed text')
+  await expect
+    .poll(() => texts.getByRole('option', { name: /^Sample/ }).count(), { message: 'texts of the sample for another model' })
+    .toBe(0)
   await page.getByText(/A text like what your model will read keeps more of that\./).waitFor()
   const preview = page.getByRole('complementary', { name: 'Preview' })
   await preview.getByText('42 runs').waitFor()
@@ -309,13 +245,21 @@ test('what was chosen for an experiment is there after a reload and another scre
     page
       .getByRole('button', { name: /^Remove [\d.]+ %$/ })
       .evaluateAll((buttons) => buttons.map((button) => button.getAttribute('aria-label')?.slice(7)))
+  await page.getByRole('button', { name: 'Remove 25 %', exact: true }).waitFor()
   for (const typed of ['33.3', '33.333', '37,5']) {
     await sparsity.pressSequentially(typed)
     await sparsity.press('Enter')
   }
   const five = ['25 %', '33.3 %', '33.333 %', '37.5 %', '50 %']
   expect(await chosen()).toEqual(five)
-  expect(await name.getAttribute('placeholder')).toContain('2SSP and ShortGPT, 25 % to 50 %')
+  // The name comes with the preview.
+  const proposed = (wanted: string) =>
+    eventually(
+      () => name.getAttribute('placeholder'),
+      (title) => title?.includes(wanted) === true,
+      20_000,
+    )
+  await proposed('Gates and 2SSP, 25 % to 50 %')
   await name.fill('My own name')
   await page.getByRole('checkbox', { name: /^stories260k/ }).check()
   await page.getByLabel('In one pass').check()
@@ -326,12 +270,12 @@ test('what was chosen for an experiment is there after a reload and another scre
   await go(page, '#/new')
   await eventually(chosen, (found) => found.length === five.length, 20_000)
   expect(await chosen()).toEqual(five)
-  expect(await name.inputValue()).toBe('My own name')
+  await expect.poll(() => name.inputValue()).toBe('My own name')
   for (const amount of ['33.3 %', '37.5 %', '33.333 %']) await page.getByRole('button', { name: `Remove ${amount}`, exact: true }).click()
   expect(await chosen()).toEqual(['25 %', '50 %'])
   await page.getByRole('button', { name: 'Start over' }).click()
-  expect(await name.getAttribute('placeholder')).toBe('Quick look')
-  expect(screen.faults).toEqual([])
+  await proposed('Quick look')
+  expect(opened.screen.faults).toEqual([])
 })
 
 test('filters take what the table shows, and experiments are found by name', async () => {
@@ -364,7 +308,7 @@ test('after ticking a box, the keys of the bar work; Shift never unticks what co
   await box(2).click({ modifiers: ['Shift'] })
   await box(1).click({ modifiers: ['Shift'] })
   await page.getByText('3 runs chosen').waitFor()
-  expect(await box(1).isChecked()).toBe(true)
+  await expect.poll(() => box(1).isChecked()).toBe(true)
   await page.keyboard.press('Escape')
   await page.getByRole('toolbar', { name: 'Chosen runs' }).waitFor({ state: 'hidden' })
   await page.getByRole('checkbox', { name: /Choose all/ }).click()
@@ -387,12 +331,11 @@ test('two models are compared over a reload: within the window, perplexities of 
     (count) => count === 9,
     10_000,
   )
-  expect(await page.getByText('Perplexities are compared only between models that were measured on the same tokens.').count()).toBe(2)
-  expect(await page.locator('path.front').count(), 'a front of perplexities that do not compare').toBe(0)
+  await expect.poll(() => page.getByText(/Not compared with the others.*: .*\(measured on other tokens\)\./).count()).toBeGreaterThan(1)
   const main = page.getByRole('main')
   expect(await main.evaluate(({ scrollWidth, clientWidth }) => scrollWidth - clientWidth)).toBe(0)
   const table = page.getByRole('region', { name: 'Comparison table' })
-  expect(await table.getByRole('columnheader').nth(1).textContent()).toContain('perplexity')
+  await expect.poll(() => table.getByRole('columnheader').nth(1).textContent()).toContain('perplexity')
   const written = (await main.allInnerTexts()).join('\n').split('\n')
   expect(
     written.filter((line) => /\b[a-z]+[A-Z][a-z]/.test(line)),
@@ -446,10 +389,9 @@ test('two models are compared over a reload: within the window, perplexities of 
 
 /** Opens a report of two models at 1440 pixels: each of its tables fits the page. */
 async function expectWholeTables(report: string): Promise<void> {
-  const reader = await screen.context.newPage()
-  await reader.setContent(report)
+  const reader = await opened.read(report)
   const tables = reader.locator('.scroll')
-  expect(await tables.filter({ hasText: 'stories260k' }).filter({ hasText: 'Sample model' }).count()).toBeGreaterThan(1)
+  await expect.poll(() => tables.filter({ hasText: 'stories260k' }).filter({ hasText: 'Sample model' }).count()).toBeGreaterThan(1)
   const cut = await tables.evaluateAll((all) => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.ariaLabel))
   expect(cut).toEqual([])
   await reader.close()
@@ -491,39 +433,10 @@ test('a chart of two models leaves as SVG with its title and legend and no path 
   for (const file of [png, pdf]) expect(file.length).toBeGreaterThan(5000)
 })
 
-test('parallel coordinates leave with labels that can be read: none over another, none cut, each before its own paper', async () => {
+test('a chart of one model shades its Pareto front, a staircase', async () => {
   await go(page, `#/compare?runs=${runs.map(({ id }) => id).join(',')}`)
-  // Of one model, perplexities have a front: a staircase.
   await page.getByText(/Shaded: the Pareto front\. No result here is better on both axes\./).waitFor()
-  expect(await page.locator('path.front').getAttribute('d')).toMatch(/^M[\d. ]+(H[\d.]+V[\d.]+)+$/)
-  await page.getByRole('button', { name: 'Save Parallel coordinates' }).click()
-  const [download] = await Promise.all([page.waitForEvent('download'), page.getByText('Save as SVG').click()])
-  const text = await readFile(await download.path(), 'utf8')
-  for (const title of ['Parallel coordinates', '2SSP', 'ShortGPT', 'Window-based', 'reached', 'perplexity']) expect(text).toContain(title)
-  const reader = await screen.context.newPage()
-  await reader.setContent(text)
-  const faults = await reader.evaluate(() => {
-    const [svg] = document.getElementsByTagName('svg') as unknown as [SVGSVGElement]
-    const whole = svg.getBoundingClientRect()
-    const labels = [...svg.querySelectorAll('text')].map((label) => ({
-      name: [...label.childNodes]
-        .map((node) => (node.nodeType === 3 ? node.textContent : ''))
-        .join('')
-        .trim(),
-      box: label.getBoundingClientRect(),
-      style: getComputedStyle(label),
-    }))
-    const apart = (a: DOMRect, b: DOMRect) =>
-      a.right <= b.left + 1 || b.right <= a.left + 1 || a.bottom <= b.top + 3 || b.bottom <= a.top + 3
-    return labels.flatMap(({ name, box, style }, at) => [
-      ...(box.left < whole.left || box.right > whole.right || box.bottom > whole.bottom ? [`cut: ${name}`] : []),
-      ...(Number.parseFloat(style.fontSize) < 11 || style.fill === style.stroke ? [`cannot be read: ${name}`] : []),
-      ...(style.stroke !== 'none' && !style.paintOrder.startsWith('stroke') ? [`covered by its own edge: ${name}`] : []),
-      ...labels.slice(at + 1).flatMap((other) => (apart(box, other.box) ? [] : [`${name} over ${other.name}`])),
-    ])
-  })
-  expect(faults).toEqual([])
-  await reader.close()
+  await expect.poll(() => page.locator('path.front').getAttribute('d')).toMatch(/^M[\d. ]+(H[\d.]+V[\d.]+)+$/)
 })
 
 test('no head of the LaTeX table says the same twice, and none has more columns than measures that were taken', async () => {
@@ -555,7 +468,7 @@ test('perplexities are dots on a logarithmic axis and bars from zero on an even 
   const labels = await rows.evaluateAll((all) => all.map((row) => row.getAttribute('aria-label') ?? ''))
   const values = labels.map((label) => Number(/: ([\d.,]*\d)(, ± .*)?$/.exec(label)?.[1]?.replaceAll(',', '')))
   expect(values.filter(Number.isFinite), JSON.stringify(labels)).toHaveLength(9)
-  expect(await rows.first().locator('text').first().textContent()).toMatch(/^dense, (Sample model|stories260k)$/)
+  await expect.poll(() => rows.first().locator('text').first().textContent()).toMatch(/^dense, (Sample model|stories260k)$/)
   const [least, most] = [values.indexOf(Math.min(...values)), values.indexOf(Math.max(...values))]
   const dots = await placesOf('circle', 'cx')
   const share = (of: readonly number[], at: number) => ((of[at] ?? 0) - (of[least] ?? 0)) / ((of[most] ?? 0) - (of[least] ?? 0))
@@ -596,7 +509,7 @@ async function hideAndZoom(chart: Locator, { whole, hidden, part }: { whole: num
   await count(whole)
 }
 
-test('a legend entry hides its series, dragging over a chart shows that part of it, and marks at one place are told apart', async () => {
+test('a legend entry hides its series, dragging over a chart shows that part of it, and marks at one place can be distinguished', async () => {
   const twin = await workbench.call('runs.clone', { id: all.find(({ nominal }) => nominal === 0.4)?.id ?? '', start: 'queue' })
   await eventually(
     () => workbench.call('runs.get', { id: twin.id }),
@@ -629,7 +542,7 @@ test('a pinned card of a token waits for the mouse, and an opened transcript bri
   await tokens.nth(8).hover()
   const card = page.getByRole('dialog', { name: 'Alternatives of this token' })
   await card.getByRole('button').first().hover()
-  expect(await card.isVisible()).toBe(true)
+  await expect.poll(() => card.isVisible()).toBe(true)
   await card.getByRole('button', { name: 'Close' }).click()
   await go(page, '#/models')
   const other = (await workbench.call('models.list', {})).find(({ name }) => name === 'another-model')
@@ -679,9 +592,14 @@ test('texts of one’s own are shown with their windows and beginning, and a fol
   await eventually(windows, (count) => count > 1.5 * ofOne, 20_000)
   await page.getByText('A garden is a place').first().waitFor()
   await page.getByRole('button', { name: 'Add your own text' }).click()
-  expect(await page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
-  const upload = { name: 'mine.txt', mimeType: 'text/plain', buffer: Buffer.from(sentence.repeat(300)) }
-  await page.getByLabel('Upload …').last().setInputFiles(upload)
+  await expect.poll(() => page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
+  if (isInWindow) {
+    await page.getByRole('textbox', { name: 'Your text' }).last().fill(join(folder, 'mine.txt'))
+    await page.getByRole('textbox', { name: 'Your text' }).last().blur()
+  } else {
+    const upload = { name: 'mine.txt', mimeType: 'text/plain', buffer: Buffer.from(sentence.repeat(300)) }
+    await page.getByLabel('Upload …').last().setInputFiles(upload)
+  }
   await page.getByText(/100 % of its passages also occur in the calibration text/).waitFor()
   await eventually(
     () => page.getByRole('button', { name: 'Add to the queue' }).isDisabled(),
@@ -695,11 +613,12 @@ test('an experiment is a page: its grid, picture, best runs, notes and runs, and
   await page.getByRole('link', { name: 'Quick comparison' }).click()
   await page.getByRole('heading', { name: 'Quick comparison' }).waitFor()
   await page.getByRole('list', { name: 'Best runs' }).getByRole('listitem').nth(1).waitFor()
-  expect(await page.getByRole('region', { name: 'Runs of this experiment' }).getByRole('row').count()).toBeGreaterThan(7)
+  await expect.poll(() => page.getByRole('region', { name: 'Runs of this experiment' }).getByRole('row').count()).toBeGreaterThan(7)
   await page.getByText('2SSP · ShortGPT · Window-based').waitFor()
   const table = page.getByRole('region', { name: /^By method and sparsity, perplexity/ })
-  expect(await table.getByRole('columnheader').allTextContents()).toEqual(['Method', '0 %', '25 %', '50 %'])
-  expect(await table.locator('strong').count()).toBe(2)
+  await expect.poll(() => table.getByRole('columnheader').allTextContents()).toEqual(['Method', '0 %', '25 %', '50 %'])
+  // Results that do not differ clearly from the best are bold with it.
+  for (const column of [3, 4]) expect(await table.locator(`td:nth-child(${column}) strong`).count()).toBeGreaterThan(0)
   const notes = page.getByRole('textbox', { name: 'Notes' })
   await notes.fill('the quick one')
   await notes.blur()
@@ -748,27 +667,28 @@ test('a model is saved in several formats at once, with its progress, and the re
   const dialog = page.getByRole('dialog', { name: 'Save the pruned model' })
   await dialog.getByRole('checkbox', { name: /Q4_K_M/ }).waitFor()
   const short = dialog.getByRole('row').filter({ hasText: 'its groups of 256 values do not divide rows of 128' })
-  expect(await short.filter({ hasText: /Q4_K_M/ }).count()).toBe(1)
-  expect(await short.filter({ hasText: /Q8_0|F16|Stock/ }).count()).toBe(0)
+  await expect.poll(() => short.filter({ hasText: /Q4_K_M/ }).count()).toBe(1)
+  await expect.poll(() => short.filter({ hasText: /Q8_0|F16|Stock/ }).count()).toBe(0)
+  await dialog.locator('summary', { hasText: 'More' }).click()
   for (const name of [/Stock/, /F32/, /Q4_K_M/, /Nemotron/]) await dialog.getByRole('checkbox', { name }).check()
   await dialog.getByRole('textbox', { name: 'Name' }).fill('Halved')
   await page.evaluate(() => {
-    const told: string[] = []
-    Object.assign(window, { told })
+    const labels: string[] = []
+    Object.assign(window, { labels })
     new MutationObserver(() => {
       const text = document.querySelector('dialog [role=status], [role=dialog] [role=status]')?.textContent
-      if (text && told.at(-1) !== text) told.push(text)
+      if (text && labels.at(-1) !== text) labels.push(text)
     }).observe(document.body, { subtree: true, childList: true, characterData: true })
   })
   await dialog.getByRole('button', { name: 'Save', exact: true }).click()
   await dialog.getByText('Saved, reopened and compared.').waitFor()
-  const told = await page.evaluate(() => (window as unknown as { told: string[] }).told)
-  expect(told.some((text) => /MB of .*MB/.test(text))).toBe(true)
-  expect(told.some((text) => /^Reopening and comparing: .* of 5$/.test(text))).toBe(true)
+  const labels = await page.evaluate(() => (window as unknown as { labels: string[] }).labels)
+  expect(labels.some((text) => /MB of .*MB/.test(text))).toBe(true)
+  expect(labels.some((text) => /^Reopening and comparing: .* of 5$/.test(text))).toBe(true)
   const rowOf = (name: RegExp) => dialog.getByRole('row').filter({ has: page.getByRole('rowheader', { name }) })
   for (const name of [/Exact/, /Stock/, /F32/]) expect(await rowOf(name).textContent()).toMatch(/the same\s*8 of 8/)
-  expect(await rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
-  expect(await rowOf(/Nemotron/).textContent()).toContain('not opened here')
+  await expect.poll(() => rowOf(/Q4_K_M/).textContent()).toMatch(/[+−]\d.* %\s*\d of 8/)
+  await expect.poll(() => rowOf(/Nemotron/).textContent()).toContain('not opened here')
   await dialog.getByRole('button', { name: 'Close' }).last().click()
   const models = (await workbench.call('models.list', {})).filter(({ name }) => name.startsWith('Halved'))
   expect(models.map(({ name }) => name).sort()).toEqual(['Halved F32', 'Halved Q4_K_M', 'Halved exact', 'Halved stock'])
@@ -807,9 +727,11 @@ test('Ctrl+K goes to anything by name, with the keyboard alone', async () => {
 
 test('an ablation is started from the screen, killed, resumed, and its plot and table are there after a restart', async () => {
   await go(page, '#/new')
-  const methods = page.getByRole('checkbox', { name: /^2SSP / })
-  if (await methods.first().isChecked()) await methods.first().uncheck()
-  for (const name of [/^ShortGPT/, /^Window-based/, /^BlockPruner/, /^EvoPress/, /^SliceGPT/]) {
+  await page
+    .getByRole('checkbox', { name: /^(Gates|2SSP )/, checked: true })
+    .first()
+    .waitFor()
+  for (const name of [/^Gates/, /^2SSP /, /^ShortGPT/, /^Window-based/, /^BlockPruner/, /^EvoPress/, /^SliceGPT/]) {
     for (const box of await page.getByRole('checkbox', { name }).all()) if (await box.isChecked()) await box.uncheck()
   }
   await page.getByText('Ablations of 2SSP').click()
@@ -838,11 +760,14 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   )
   await workbench.kill()
   await workbench.restart()
+  page = opened.screen.page
   const { id } = await study()
-  await page
-    .getByRole('region', { name: 'Notices' })
-    .getByText(/stopped when Espalier closed; resumed now/)
-    .waitFor()
+  // The window is loaded twice here, and only the first page says it. See window/crashes.test.ts.
+  if (!isInWindow)
+    await page
+      .getByRole('region', { name: 'Notices' })
+      .getByText(/stopped when Espalier closed; resumed now/)
+      .waitFor()
   await go(page, `#/run/${id}`)
   await eventually(
     async () => (await study()).status,
@@ -851,20 +776,21 @@ test('an ablation is started from the screen, killed, resumed, and its plot and 
   )
   await workbench.kill()
   await workbench.restart()
+  page = opened.screen.page
   await page.reload()
   await go(page, '#/runs')
   await go(page, `#/run/${id}`)
   await page.getByRole('region', { name: 'Table of the ablation' }).waitFor()
-  expect(await page.getByRole('listbox').getByRole('option').count()).toBeGreaterThan(3)
-  expect(await page.getByRole('region', { name: 'Table of the ablation' }).getByRole('row').count()).toBeGreaterThan(3)
+  await expect.poll(() => page.getByRole('listbox').getByRole('option').count()).toBeGreaterThan(3)
+  await expect.poll(() => page.getByRole('region', { name: 'Table of the ablation' }).getByRole('row').count()).toBeGreaterThan(3)
   await page.getByRole('button', { name: 'Save table' }).click()
   const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'CSV' }).click()])
   expect(await readFile(await download.path(), 'utf8')).toMatch(/^Variant,.*Perplexity on/)
-  expect(screen.faults).toEqual([])
+  expect(opened.screen.faults).toEqual([])
 })
 
 test('a run says in one sentence that a smaller unpruned file of its model is better', async () => {
-  const prose = { kind: 'perplexity' as const, data: { source: 'prose', sequenceLength: 64, windows: 2 }, name: 'Prose' }
+  const prose = { kind: 'perplexity' as const, data: { source: 'prose', sequenceLength: 64, windows: 8 }, name: 'Prose' }
   const measured = (id: string, changes: object) =>
     workbench.call('runs.clone', { id, changes: { measures: [prose], ...changes }, start: 'queue' })
   const rival = await measured(runOf('dense', 0).id, { weights: 'Q8_0' })
@@ -876,9 +802,11 @@ test('a run says in one sentence that a smaller unpruned file of its model is be
   )
   await go(page, `#/run/${pruned.id}`)
   await page
-    .getByText(/^Do not prune\. At .* dense Q8_0 is better than 2SSP 50 % \(perplexity .* on Prose, which pruning never saw\)/)
+    .getByText(
+      /^Do not prune\. At .* dense Q8_0 is better than 2SSP 50 % \(perplexity .* on Prose, ×.* over 8 windows; pruning never saw this text/,
+    )
     .waitFor()
   await go(page, `#/run/${rival.id}`)
   await page.getByRole('heading', { name: 'Measures' }).waitFor()
-  expect(await page.getByText(/^Do not prune/).count()).toBe(0)
+  await expect.poll(() => page.getByText(/^Do not prune/).count()).toBe(0)
 })

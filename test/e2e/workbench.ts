@@ -57,17 +57,17 @@ function serve(flags: string[]): Promise<{ child: ChildProcess; printed: string 
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  let told = ''
+  let output = ''
   return new Promise((resolve, reject) => {
     child.stderr?.on('data', (chunk) => {
-      told += String(chunk)
+      output += String(chunk)
     })
     child.stdout?.on('data', (chunk) => {
-      told += String(chunk)
-      const printed = /http:\S+#token=\S+(?=\n)/.exec(told)?.[0]
+      output += String(chunk)
+      const printed = /http:\S+#token=\S+(?=\n)/.exec(output)?.[0]
       if (printed) resolve({ child, printed })
     })
-    child.once('exit', (code) => reject(new Error(`espalier serve ended with ${code}: ${told}`)))
+    child.once('exit', (code) => reject(new Error(`espalier serve ended with ${code}: ${output}`)))
   })
 }
 

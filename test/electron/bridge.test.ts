@@ -1,4 +1,7 @@
-import { beforeEach, expect, test, vi } from 'vitest'
+import { rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeEach, expect, test, vi } from 'vitest'
 
 vi.mock('electron', () => import('./fake-electron.ts'))
 
@@ -8,10 +11,10 @@ import type { ApiEvent } from '#contract/events.ts'
 import type { BridgeAnswer, DesktopBridge } from '#contract/machine/bridge.ts'
 import { openBridge } from '../../src-main/electron/bridge.ts'
 import { channels } from '../../src-main/electron/channels.ts'
-import { DoorSwitch } from '../../src-main/electron/door-switch.ts'
+import { PageCommands } from '../../src-main/electron/page-commands.ts'
+import { StoredState } from '../../src-main/electron/window-state.ts'
 import { makeFakeDoor } from '../server/fake-door.ts'
-import { runServer } from '../server/running.ts'
-import { BrowserWindow, clipboard, contextBridge, dialog, ipcMain, ipcRenderer, shell } from './fake-electron.ts'
+import { BrowserWindow, clipboard, contextBridge, dialog, ipcMain, ipcRenderer, nativeTheme, shell } from './fake-electron.ts'
 
 const removed: ApiEvent = { name: 'model removed', data: { id: 'abc' } }
 const failing = () => {
@@ -19,21 +22,16 @@ const failing = () => {
 }
 
 let local: ReturnType<typeof makeFakeDoor>
-let door: DoorSwitch
 let window: BrowserWindow
-let kept: string | undefined
+let stored: StoredState
 
 beforeEach(() => {
   ipcMain.handlers.clear()
   local = makeFakeDoor({ 'models.list': () => [], 'models.remove': failing })
-  door = new DoorSwitch(async () => ({ ...local, close: async () => {} }))
   window = new BrowserWindow()
-  openBridge(door, window as unknown as RealWindow, {
-    get: async () => kept,
-    set: async (value) => {
-      kept = value
-    },
-  })
+  stored = new StoredState(join(tmpdir(), `espalier-bridge-${process.pid}.json`))
+  openBridge(local, window as unknown as RealWindow, stored)
+  new PageCommands(window as unknown as RealWindow)
 })
 
 interface Frame {
@@ -76,13 +74,14 @@ test.each(['constructor', '__proto__', 'toString', 'models.list\u0000', '', 1, n
   },
 )
 
-test('every channel except that of events is open', () => {
-  const expected = Object.values(channels).filter((channel) => channel !== channels.event)
+afterAll(() => rmSync(join(tmpdir(), `espalier-bridge-${process.pid}.json`), { force: true }))
+
+test('every channel except those to the page is open', () => {
+  const expected = Object.values(channels).filter((channel) => channel !== channels.event && channel !== channels.command)
   expect([...ipcMain.handlers.keys()].sort()).toEqual(expected.sort())
 })
 
-test('events reach the page', async () => {
-  await invoke(channels.call, ['models.list', {}])
+test('events reach the page', () => {
   local.tell(removed)
   expect(window.webContents.sent).toEqual([[channels.event, removed]])
 })
@@ -93,38 +92,30 @@ test('a folder is chosen in the system’s dialog, or not', async () => {
   expect(await invoke(channels.chooseFolder)).toEqual({ value: '/models/one' })
 })
 
+test('a menu of the page is the system’s, and says what was chosen', async () => {
+  expect(await invoke(channels.showMenu, [[{ label: 'Open' }, { label: 'Archive' }]])).toEqual({ value: 1 })
+  expect(await invoke(channels.showMenu, [[{ label: 5 }]])).toMatchObject({ error: { code: 'invalid' } })
+})
+
+test('the window takes the page’s theme, and remembers it', async () => {
+  expect(await invoke(channels.setTheme, ['dark'])).toEqual({ value: null })
+  expect([nativeTheme.themeSource, stored.value.theme]).toEqual(['dark', 'dark'])
+  expect(await invoke(channels.setTheme, ['pink'])).toHaveProperty('error')
+})
+
+test('only a file that is on this machine is shown in the file manager', async () => {
+  expect(await invoke(channels.showInFolder, [import.meta.filename])).toEqual({ value: null })
+  for (const path of ['relative.txt', '//server/share', '\\\\server\\share', '/not/there'])
+    expect(await invoke(channels.showInFolder, [path]), path).toMatchObject({ error: { code: 'not-found' } })
+  expect(shell.shown).toEqual([import.meta.filename])
+})
+
 test('text is copied, allowed links are opened, others are refused', async () => {
   await invoke(channels.copyText, ['leaf'])
   expect(clipboard.text).toBe('leaf')
   expect(await invoke(channels.openLink, ['https://arxiv.org/abs/2403.03853'])).toEqual({ value: null })
   expect(await invoke(channels.openLink, ['file:///bin/sh'])).toMatchObject({ error: { code: 'invalid' } })
   expect(shell.opened).toEqual(['https://arxiv.org/abs/2403.03853'])
-})
-
-test('attached, calls and events come from the server elsewhere; detached, from here again', async () => {
-  const server = await runServer(makeFakeDoor({ 'models.list': () => ['elsewhere'] }))
-  await invoke(channels.call, ['models.list', {}])
-  const line = `${server.address}#token=${server.token}`
-  expect(await invoke(channels.attach, [line])).toEqual({ value: { address: server.address, up: true, inClear: false } })
-  expect(kept).toBe(line)
-  expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: ['elsewhere'] })
-  local.tell(removed)
-  expect(window.webContents.sent).toEqual([])
-  const reported = () => {
-    server.door.tell(removed)
-    return window.webContents.sent.length
-  }
-  await expect.poll(reported).toBeGreaterThan(0)
-  expect(await invoke(channels.detach)).toEqual({ value: null })
-  expect(kept).toBeUndefined()
-  expect(await invoke(channels.call, ['models.list', {}])).toEqual({ value: [] })
-  await server.stop()
-})
-
-test('attaching where no server answers changes nothing', async () => {
-  expect(await invoke(channels.attach, ['http://127.0.0.1:1/#token=x'])).toMatchObject({ error: { code: 'unreachable' } })
-  expect(await invoke(channels.connection)).toEqual({ value: null })
-  expect(kept).toBeUndefined()
 })
 
 test('the preload exposes only functions, and never the event of a message', async () => {

@@ -28,7 +28,7 @@ export const contextBridge = {
   },
 }
 
-export class FakeSession {
+export class FakeSession extends EventEmitter {
   protocol = { schemes: new Map<string, Answer>(), handle: (scheme: string, answer: Answer) => this.protocol.schemes.set(scheme, answer) }
   set: Record<string, Answer> = {}
   setPermissionRequestHandler = (answer: Answer) => this.remember('request', answer)
@@ -43,16 +43,12 @@ export class FakeSession {
 
 export class FakeContents extends EventEmitter {
   sent: unknown[][] = []
-  reloads = 0
   openHandler: ((details: { url: string }) => unknown) | undefined
   setWindowOpenHandler(handler: (details: { url: string }) => unknown) {
     this.openHandler = handler
   }
   send(...given: unknown[]) {
     this.sent.push(given)
-  }
-  reload() {
-    this.reloads++
   }
 }
 
@@ -86,30 +82,28 @@ export class BrowserWindow extends EventEmitter {
   focus() {
     this.focused = true
   }
-  restore() {}
 }
 
-export const app = Object.assign(new EventEmitter(), {
-  done: [] as string[],
-  isFirst: true,
-  switches: {} as Record<string, string>,
-  requestSingleInstanceLock: () => app.isFirst,
-  enableSandbox: () => app.done.push('sandbox'),
-  quit: () => app.done.push('quit'),
-  whenReady: async () => void app.done.push('ready'),
-  getPath: (name: string) => `/nowhere/${name}`,
-  commandLine: { hasSwitch: (name: string) => name in app.switches, getSwitchValue: (name: string) => app.switches[name] ?? '' },
-})
+export const app = new EventEmitter()
 
-export const session = { defaultSession: new FakeSession() }
 export const protocol = {
   registered: [] as { scheme: string; privileges: Record<string, boolean> }[],
   registerSchemesAsPrivileged(schemes: { scheme: string; privileges: Record<string, boolean> }[]) {
-    app.done.push('scheme')
     this.registered.push(...schemes)
   },
 }
-export const shell = { opened: [] as string[], openExternal: (address: string) => Promise.resolve(shell.opened.push(address)) }
+const area = { x: 0, y: 0, width: 1600, height: 1000 }
+export const screen = {
+  getPrimaryDisplay: () => ({ id: 1, workArea: area }),
+  getAllDisplays: () => [{ id: 1, workArea: area }],
+}
+export const nativeTheme = Object.assign(new EventEmitter(), { themeSource: 'system', shouldUseDarkColors: false })
+export const shell = {
+  shown: [] as string[],
+  showItemInFolder: (path: string) => shell.shown.push(path),
+  opened: [] as string[],
+  openExternal: (address: string) => Promise.resolve(shell.opened.push(address)),
+}
 export const clipboard = {
   text: '',
   async writeText(text: string) {
@@ -118,36 +112,27 @@ export const clipboard = {
 }
 export const dialog = {
   answer: { canceled: true, filePaths: [] as string[] },
-  shown: [] as unknown[],
   showOpenDialog: async () => dialog.answer,
-  showMessageBox: async (_window: unknown, options: unknown) => dialog.shown.push(options),
-  showErrorBox: (title: string) => dialog.shown.push(title),
-}
-export const crashReporter = { started: [] as unknown[], start: (options: unknown) => crashReporter.started.push(options) }
-export const safeStorage = {
-  available: true,
-  backend: 'gnome_libsecret',
-  isAsyncEncryptionAvailable: async () => safeStorage.available,
-  getSelectedStorageBackend: () => safeStorage.backend,
-  encryptStringAsync: async (text: string) => Buffer.from(text).map((byte) => byte ^ 0x5a),
-  decryptStringAsync: async (bytes: Buffer) => ({ result: bytes.map((byte) => byte ^ 0x5a).toString(), shouldReEncrypt: false }),
 }
 export class Notification extends EventEmitter {
-  static shown: { title: string; body: string }[] = []
+  static shown: Notification[] = []
   static isSupported = () => true
-  private readonly options: { title: string; body: string }
+  readonly options: { title: string; body: string }
   constructor(options: { title: string; body: string }) {
     super()
     this.options = options
   }
   show() {
-    Notification.shown.push(this.options)
+    Notification.shown.push(this)
   }
 }
 export const Menu = {
-  template: [] as unknown[],
-  buildFromTemplate: (template: unknown[]) => template,
-  setApplicationMenu(template: unknown[]) {
-    this.template = template
-  },
+  /** Chooses the last entry of a menu that pops up. */
+  buildFromTemplate: (template: { click?: () => void }[]) =>
+    Object.assign(template, {
+      popup: ({ callback }: { callback?: () => void }) => {
+        callback?.()
+        template.at(-1)?.click?.()
+      },
+    }),
 }

@@ -1,16 +1,29 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { builtinModules } from 'node:module'
 import { tmpdir } from 'node:os'
-import { basename, join, resolve, sep } from 'node:path'
-import { expect, onTestFinished, test, vi } from 'vitest'
+import { basename, dirname, join, posix, resolve } from 'node:path'
+import { parseAst } from 'vite'
+import { beforeAll, expect, onTestFinished, test, vi } from 'vitest'
 import { ggmlFolder } from '#runtime/ggml.mjs'
 import { resourcesNear } from '#runtime/resources.ts'
-import settings, { computePackages, copyGgml } from '../../electron-builder.config.mjs'
+import { archiveFiles, computeFiles } from '../../src-main/setup/package/contents.mjs'
+import { copyLibraries } from '../../src-main/setup/package/folder.mjs'
+import { shippedFuses } from '../../src-main/setup/package/fuses.mjs'
+import { ensureBundle } from '../../src-main/setup/screens.mjs'
 
 const root = join(import.meta.dirname, '../..')
+let archive: string[]
+let compute: string[]
+
+beforeAll(async () => {
+  await ensureBundle(process.execPath, 'screens')
+  await ensureBundle(process.execPath, 'window')
+  ;[archive, compute] = await Promise.all([archiveFiles(), computeFiles()])
+})
 
 test('the fuses disable what makes Electron a general Node, and code comes only from the checked archive', () => {
-  expect(settings.electronFuses).toMatchObject({
+  expect(shippedFuses).toMatchObject({
     runAsNode: false,
     enableNodeOptionsEnvironmentVariable: false,
     enableNodeCliInspectArguments: false,
@@ -18,30 +31,82 @@ test('the fuses disable what makes Electron a general Node, and code comes only 
     onlyLoadAppFromAsar: true,
     grantFileProtocolExtraPrivileges: false,
   })
-  expect(settings.asar).toBe(true)
 })
 
-test('addons are outside the archive, and packaging compiles nothing', () => {
-  expect(settings.npmRebuild).toBe(false)
-  expect(settings.asarUnpack).toContain('**/*.node')
+/** A node of a parsed program. */
+interface Node {
+  type: string
+  source?: { value?: unknown } | null
+  callee?: { name?: string }
+  arguments?: { value?: unknown }[]
+}
+
+/** Every module that a script imports or requires by a literal name. */
+function importsOf(file: string): string[] {
+  const found: unknown[] = []
+  const visit = (node: unknown): void => {
+    if (node === null || typeof node !== 'object') return
+    const { type, source, callee, arguments: given } = node as Node
+    if (type?.startsWith('Import') || type?.startsWith('Export')) found.push(source?.value)
+    if (type === 'CallExpression' && callee?.name === 'require') found.push(given?.[0]?.value)
+    for (const value of Object.values(node)) visit(value)
+  }
+  visit(parseAst(readFileSync(join(root, file), 'utf8')).body)
+  return found.filter((name) => typeof name === 'string')
+}
+
+/** What the scripts among these files import and none of them is. */
+function missingFrom(files: string[]): string[] {
+  const known = new Set(files)
+  const isThere = (path: string) => ['', '.js', '.cjs', '.json', '/index.js'].some((ending) => known.has(path + ending))
+  const isOutside = (name: string) => name === 'electron' || name.startsWith('node:') || builtinModules.includes(name)
+  const isPackage = (name: string, from: string) => {
+    const place = `node_modules/${/^(?:@[^/]+\/)?[^/]+/.exec(name)?.[0]}/package.json`
+    return known.has(place) || known.has(`${/^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(from)?.[0]}/${place}`)
+  }
+  return files
+    .filter((file) => /^out\/main\/.*\.js$|^node_modules\/.*\.[cm]?js$/.test(file))
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((name) => !isOutside(name))
+        .filter((name) => (name.startsWith('.') ? !isThere(posix.join(dirname(file), name)) : !isPackage(name, file)))
+        .map((name) => `${file} imports ${name}`),
+    )
+}
+
+/** Packages that another only loads if they are there: koffi has one for each system. */
+const optional = / imports (bufferutil|utf-8-validate|node-fetch|encoding|canvas|@koromix\/koffi-[\w-]+)$/
+
+test('all that the built main process imports is in the archive, and nothing of other systems', () => {
+  expect(archive).toContain('node_modules/papaparse/papaparse.js')
+  expect(missingFrom(archive).filter((one) => !optional.test(one))).toEqual([])
+  expect(archive.filter((path) => path.endsWith('.node'))).toEqual([
+    `node_modules/better-sqlite3/prebuilds/${process.platform}-${process.arch}.node`,
+  ])
+  expect(archive.filter((path) => /\.(map|ts|[ch]pp|c)$/.test(path))).toEqual([])
 })
 
-test('each system has a target and its own Node for the compute process', () => {
-  for (const system of [settings.linux, settings.mac, settings.win]) {
-    expect(system.target.length).toBeGreaterThan(0)
-    expect(system.extraResources.map(({ to }) => to)[0]).toMatch(/^node\/node(\.exe)?$/)
+test('all that the compute process imports lies beside the archive, without the database and without other entries', () => {
+  expect(missingFrom(compute).filter((one) => !optional.test(one))).toEqual([])
+  expect(compute.filter((path) => /better-sqlite3|out\/main\/(window|server|cli)\.js/.test(path))).toEqual([])
+  expect(compute.filter((path) => path.endsWith('.node')).map((path) => path.split('/')[2])).toEqual([
+    `koffi-${process.platform}-${process.arch}`,
+  ])
+  expect(compute).toContain('out/main/llama.js')
+  expect(compute).toContain('resources/sample-model/model.safetensors')
+})
+
+test('every package comes with its description, and those with a licence file with that', () => {
+  const places = new Set([...archive, ...compute].flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0] ?? []))
+  expect(places.size).toBeGreaterThan(15)
+  for (const place of places) {
+    expect([...archive, ...compute]).toContain(`${place}/package.json`)
+    for (const name of readdirSync(join(root, place)).filter((one) => /^licen[cs]e/i.test(one)))
+      expect([...archive, ...compute]).toContain(`${place}/${name}`)
   }
 })
 
-test('every package of the compute process is installed, and the main side’s are not among them', () => {
-  const packages = computePackages()
-  expect(packages).toContain('node_modules/@tensorflow/tfjs-core')
-  expect(packages).not.toContain('node_modules/better-sqlite3')
-  expect(packages).not.toContain('node_modules/electron')
-  for (const place of packages) expect(existsSync(join(root, place)), place).toBe(true)
-})
-
-test('ggml is shipped with its library for Vulkan', async () => {
+test('ggml is shipped with its library for Vulkan', () => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-packaging-'))
   vi.stubEnv('ESPALIER_CACHE', folder)
   vi.stubEnv('ESPALIER_VULKAN', '1')
@@ -54,7 +119,7 @@ test('ggml is shipped with its library for Vulkan', async () => {
     mkdirSync(place, { recursive: true })
     writeFileSync(join(place, 'runtime.json'), '{}')
   }
-  await copyGgml(join(folder, 'compute'))
+  copyLibraries(join(folder, 'compute'))
   expect(readdirSync(join(folder, 'compute')).sort()).toEqual(places.map((place) => basename(place)))
 })
 
@@ -63,7 +128,7 @@ test('a packaged window finds what comes with Espalier where packaging copies it
   expect(resourcesNear(join('/home/app.asar-user', 'src-main', 'runtime'))).toBe(resolve('/home/app.asar-user/resources'))
 })
 
-test('a process that computes with TensorFlow loads only packages that are shipped', () => {
+test('a process that computes with TensorFlow loads only files that are shipped', () => {
   const code = `
     import { createRequire } from 'node:module'
     const { openBackend } = await import(${JSON.stringify(join(root, 'src-main/engine/backend/backend.ts'))})
@@ -75,8 +140,8 @@ test('a process that computes with TensorFlow loads only packages that are shipp
     name: string
     paths: string[]
   }
-  const real = computePackages().map((place) => realpathSync(join(root, place)) + sep)
+  const shipped = new Set(compute.map((path) => realpathSync(join(root, path))))
   expect(paths.length).toBeGreaterThan(0)
-  expect(paths.filter((path) => !real.some((place) => path.startsWith(place)))).toEqual([])
+  expect(paths.filter((path) => !shipped.has(path))).toEqual([])
   if (name.startsWith('tensorflow')) expect(paths.some((path) => path.includes('tfjs-node-gpu'))).toBe(true)
 })

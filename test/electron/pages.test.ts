@@ -28,9 +28,9 @@ const get = (address: string, method = 'GET') => {
   return answer({ url: address, method })
 }
 
-test('the scheme is standard and secure, and has no further privilege', () => {
+test('the scheme is standard and secure, its scripts are compiled once, and it has no further privilege', () => {
   registerScheme()
-  expect(protocol.registered).toEqual([{ scheme: 'espalier', privileges: { standard: true, secure: true } }])
+  expect(protocol.registered).toEqual([{ scheme: 'espalier', privileges: { standard: true, secure: true, codeCache: true } }])
 })
 
 test('the page comes under the same policy as from the server', async () => {

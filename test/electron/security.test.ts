@@ -7,6 +7,7 @@ import { hardenContents, hardenSession } from '../../src-main/electron/hardening
 import { isAllowedLink } from '../../src-main/electron/links.ts'
 import { isOwnAddress } from '../../src-main/electron/origin.ts'
 import { openWindow } from '../../src-main/electron/window.ts'
+import { StoredState } from '../../src-main/electron/window-state.ts'
 import { app, BrowserWindow, FakeContents, FakeSession, shell } from './fake-electron.ts'
 
 let session: FakeSession
@@ -141,7 +142,7 @@ test('only espalier://app is our own', () => {
 })
 
 test('the window is isolated, sandboxed and has no Node', () => {
-  openWindow('/preload.cjs')
+  openWindow('/preload.cjs', new StoredState('/nowhere/window.json'))
   const window = BrowserWindow.all.at(-1)
   expect(window?.options.webPreferences).toMatchObject({
     contextIsolation: true,

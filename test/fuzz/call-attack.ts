@@ -37,6 +37,19 @@ export class CallAttack {
     return attack
   }
 
+  /** The attacked workbench, for its other doors. */
+  get opened(): Opened {
+    return this.#workbench
+  }
+
+  get door(): Pick<Opened, 'call' | 'subscribe'> {
+    return this.#workbench
+  }
+
+  anyId(random: Random): string {
+    return random.pick(this.#ids)
+  }
+
   async #fill(): Promise<void> {
     const { call, model } = this.#workbench
     const grid = {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
 import { dieAtLimits } from '#engine/limits/reading.ts'
 import { CallAttack } from './call-attack.ts'
+import { DoorAttack } from './door-attack.ts'
 import { fileAttacks, historyBytes } from './files.ts'
 import { Random } from './random.ts'
 
@@ -17,7 +18,7 @@ export interface CaseOutcome {
   memoryBytes: number
 }
 
-/** One case in four is a call; the others take turns on files. */
+/** One case in four is a call, a body over HTTP or a command, in turns; the others take turns on files. */
 const callsEvery = 4
 
 const realExport = readFileSync(process.argv[2] as string, 'utf8')
@@ -25,6 +26,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'espalier-fuzz-'))
 const folder = join(scratch, 'case')
 const attacks = Object.entries(fileAttacks(historyBytes(join(scratch, 'history'))))
 let calls: CallAttack | undefined
+let doors: DoorAttack | undefined
 
 dieAtLimits()
 process.on('unhandledRejection', (reason) => console.error('Left over:', reason))
@@ -38,7 +40,7 @@ process.send?.({ ready: true })
 async function doCase(seed: number, number: number, keep: string | undefined): Promise<void> {
   const random = new Random(seed, number)
   const isCall = number % callsEvery === 0
-  const [kind, work, request] = isCall ? await prepareCall(random, keep) : await prepareFile(number, random, keep)
+  const [kind, work, request] = isCall ? await prepareCall(number, random, keep) : await prepareFile(number, random, keep)
   process.send?.({ number, kind, request })
   const error = await work().then(
     () => undefined,
@@ -56,14 +58,28 @@ async function prepareFile(number: number, random: Random, keep: string | undefi
   return [kind, () => attack.read(place), undefined]
 }
 
-async function prepareCall(random: Random, keep: string | undefined): Promise<[string, () => Promise<unknown>, unknown]> {
+async function prepareCall(number: number, random: Random, keep: string | undefined): Promise<[string, () => Promise<unknown>, unknown]> {
   calls ??= await CallAttack.open(realExport)
-  const request = calls.request(random)
+  doors ??= await DoorAttack.open(calls)
+  const prepared = prepare(calls, doors, (number / callsEvery) % 3, random)
   if (keep !== undefined) {
     mkdirSync(keep, { recursive: true })
-    writeFileSync(join(keep, 'request.json'), JSON.stringify(request, null, 1))
+    writeFileSync(join(keep, 'request.json'), JSON.stringify(prepared[2], null, 1))
   }
-  return [`call ${request.name}`, () => (calls as CallAttack).perform(request), request]
+  return prepared
+}
+
+function prepare(calls: CallAttack, doors: DoorAttack, turn: number, random: Random): [string, () => Promise<unknown>, unknown] {
+  if (turn === 1) {
+    const body = doors.body(random)
+    return [`body ${body.path}`, () => doors.send(body), { path: body.path, body: body.body.slice(0, 2000) }]
+  }
+  if (turn === 2) {
+    const words = doors.flags(random)
+    return [`flags ${words[0]?.startsWith('--') ? 'of a run' : words[0]}`, () => doors.command(words), words]
+  }
+  const request = calls.request(random)
+  return [`call ${request.name}`, () => calls.perform(request), request]
 }
 
 /** What a user should never see: the wording of a language or a library instead of a sentence. */

@@ -139,7 +139,7 @@ export const methods: readonly InteropMethod[] = [
   { method: '2ssp', amount: { sparsity: 0.375 }, options: { windows: 4 }, recovers: 2 ** 14, on: ['sample model (Llama)'] },
   { method: 'shortgpt', amount: { blocks: 2 }, options: { windows: 4 }, on: shapes, types: fewTypes },
   { method: 'blockpruner_submodule', amount: { sparsity: 0.375 }, options: { windows: 2 }, on: shapes, types: fewTypes },
-  { method: 'reap', amount: { sparsity: 0.2 }, options: { share: 0.25, windows: 4 }, mixtures: true },
+  { method: 'reap', amount: { experts: 0.25 }, options: { windows: 4 }, mixtures: true },
 ]
 
 /** Relative bounds: for the perplexity, and for any logit against the largest. */

@@ -19,13 +19,13 @@ export interface Tools {
 
 const here = import.meta.dirname
 
-/** Finds the tools in the user's cache folder, and installs missing Python packages with pip. */
-export async function findTools(): Promise<Tools> {
+/** Finds the tools in the user's cache folder, and installs the missing Python packages of a list beside this file with pip. */
+export async function findTools(list = 'requirements.txt'): Promise<Tools> {
   const python = findOnPath('python3') ?? findOnPath('python')
   if (!python) throw new Error('The check needs Python 3 with pip. Install both and run it again.')
   // Packages are built for one version of Python.
   const { output: version } = await runTool(python, ['-VV'])
-  const packages = await brought('python', ['requirements.txt'], version, async (folder) => {
+  const packages = await brought(list === 'requirements.txt' ? 'python' : 'vllm', [list], version, async (folder) => {
     const pip = await findPip()
     if (!pip) throw new Error('The check needs pip for Python 3. Install it and run the check again.')
     // Compiling everything in them takes longer than compiling what is loaded.
@@ -38,7 +38,9 @@ export async function findTools(): Promise<Tools> {
       '--no-cache-dir',
       '--no-compile',
     ]
-    await must(pip.command, [...pip.args, ...options, '--target', folder, '--requirement', join(here, 'requirements.txt')])
+    await must(pip.command, [...pip.args, ...options, '--target', folder, '--requirement', join(here, list)])
+    // vLLM needs them for sound only, and they do not load beside a torch without CUDA.
+    for (const name of ['torchaudio', 'torchcodec']) rmSync(join(folder, name), { recursive: true, force: true })
   })
   return {
     python,

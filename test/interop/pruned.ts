@@ -36,7 +36,7 @@ interface Expected {
   readonly comparesGreedy: boolean
 }
 
-interface Answer {
+export interface Answer {
   readonly perplexity: number
   readonly greedy: readonly number[]
   readonly ids?: readonly (readonly number[])[]
@@ -74,7 +74,7 @@ export async function checkPruned(asked: Case, table: Table): Promise<void> {
   await model.close()
 }
 
-async function prune(path: string, { method, amount, options, recovers }: InteropMethod, folder: string) {
+export async function prune(path: string, { method, amount, options, recovers }: InteropMethod, folder: string) {
   const source = join(folder, 'calibration.json')
   await writeFile(source, JSON.stringify((await referenceWindows('calibration')).slice(0, 4).map((window) => [...window.subarray(0, 128)])))
   const calibration = { source, sequenceLength: 128, windows: 4 }
@@ -87,7 +87,7 @@ async function prune(path: string, { method, amount, options, recovers }: Intero
   return document
 }
 
-async function refusalOf(write: () => Promise<unknown>): Promise<string | undefined> {
+export async function refusalOf(write: () => Promise<unknown>): Promise<string | undefined> {
   try {
     await write()
     return undefined
@@ -98,7 +98,11 @@ async function refusalOf(write: () => Promise<unknown>): Promise<string | undefi
   }
 }
 
-async function answers(view: ModelView, path: string, { length, texts, greedy: comparesGreedy = true }: InteropModel): Promise<Expected> {
+export async function answers(
+  view: ModelView,
+  path: string,
+  { length, texts, greedy: comparesGreedy = true }: InteropModel,
+): Promise<Expected> {
   const windows = (await referenceWindows('test')).slice(0, 2).map((window) => window.slice(0, length))
   const prompt = [...(windows[0] as Int32Array).subarray(0, 12)]
   const tokenizer = texts && (await openTokenizer(path))
@@ -146,7 +150,7 @@ async function checkTransformers({ transformers, model, folder }: Case, expected
   }
 }
 
-const questionOf = (expected: Expected, { texts }: InteropModel) => ({
+export const questionOf = (expected: Expected, { texts }: InteropModel) => ({
   windows: expected.windows.map((window) => [...window]),
   prompt: expected.prompt,
   tokens: answerLength,
@@ -160,16 +164,16 @@ interface Place {
 }
 
 /** Perplexity, logits, greedy answer and token ids of another program against ours. */
-function compare(
+export function compare(
   what: string,
-  answer: Pick<LlamaAnswer, 'perplexity' | 'greedy' | 'logits'> & { readonly ids?: Answer['ids'] },
+  answer: Pick<LlamaAnswer, 'perplexity' | 'greedy'> & { readonly logits?: LlamaAnswer['logits']; readonly ids?: Answer['ids'] },
   expected: Expected,
   { bounds, sameKind }: Place,
   table: Table,
 ): void {
   const same = answer.greedy.join() === expected.greedy.join()
   table.add(what, Math.abs(answer.perplexity / expected.perplexity - 1), bounds.perplexity, same ? 'greedy equal' : '')
-  table.add(`${what}: logits`, relativeError(Array.from(answer.logits), expected.logits), bounds.logits)
+  if (answer.logits) table.add(`${what}: logits`, relativeError(Array.from(answer.logits), expected.logits), bounds.logits)
   // Two tokens that are almost equally likely may come out either way.
   if (sameKind && expected.comparesGreedy)
     table.state(`${what}: greedy`, same ? undefined : `${answer.greedy.join()} instead of ${expected.greedy.join()}`)

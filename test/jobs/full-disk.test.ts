@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -12,17 +13,20 @@ import { processorDevice } from '#jobs/devices.ts'
 import { RunLogs } from '#jobs/run-log.ts'
 import { RunQueue } from '#jobs/run-queue.ts'
 import { ThisMachine } from '#jobs/this-machine.ts'
+import { readNote } from '#server/note.ts'
 import { insertRun } from '../db/rows.ts'
 import { eventually } from '../eventually.ts'
+import { canMakeDisks, SmallDisk } from '../fixtures/small-disk.ts'
+import { endProgram, programEntry, startProgram } from '../server/started.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 
-test('a step that a full disk refuses fails the run with what to do, and the run resumes when there is space', async () => {
+test('a step that a full disk refuses waits, the queue says why, and all goes on by itself when there is space', async () => {
   let full = false
   const writeFile = (file: string, content: Buffer) => {
     if (full) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
     writeDurably(file, content)
   }
-  await using workbench = await openedWorkbench({ writeFile })
+  await using workbench = await openedWorkbench({ writeFile, onObstacle: () => {} })
   const { options: held, letGo } = heldRun(workbench)
   const options = { rounds: held.rounds, stepBytes: 300_000 }
   const expected = await runEnded(workbench, (await oneRun(workbench, options, 4)).id)
@@ -30,17 +34,25 @@ test('a step that a full disk refuses fails the run with what to do, and the run
   await eventually(async () => (await workbench.call('runs.get', { id })).stepsDone >= 3, 'three steps')
   full = true
   letGo()
-  const failed = await runEnded(workbench, id)
-  expect(failed).toMatchObject({
-    status: 'failed',
-    problem: { code: 'disk', message: expect.stringContaining('Free some space'), advice: expect.stringContaining('Resume when') },
+  const { obstacle } = await eventually(
+    () => workbench.call('queue.get', {}),
+    ({ obstacle }) => obstacle !== null,
+  )
+  expect(obstacle).toMatchObject({
+    kind: 'full',
+    message: expect.stringMatching(/^The disk of .* is full: .* MB are free, .* MB are needed\. Free some space; Espalier then continues/),
+    neededBytes: expect.any(Number),
+    freeBytes: expect.any(Number),
   })
+  const waiting = await oneRun(workbench, options, 5)
+  expect((await workbench.call('runs.get', { id })).status).toBe('running')
   full = false
-  await workbench.call('runs.resume', { ids: [id] })
   expect((await runEnded(workbench, id)).plan).toEqual(expected.plan)
+  expect((await runEnded(workbench, waiting.id)).status).toBe('done')
+  expect((await workbench.call('queue.get', {})).obstacle).toBeNull()
 })
 
-test('a history file that cannot grow stays whole, and its run is not lost and resumes afterwards', async () => {
+test('a history file that cannot grow stays whole, and its run waits and then ends as any other', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
   const history = openHistory(folder)
   const owner = 'owner-of-test'
@@ -61,6 +73,7 @@ test('a history file that cannot grow stays whole, and its run is not lost and r
     hostFor: () => host,
     fetchFile,
     changed: (numbers) => queue.tellRuns(numbers),
+    ended: (number) => queue.noteEnd(number),
     freed: () => queue.work(),
   })
   const unused = { profiles: () => [], programFor: (): ['none'] => ['none'], changed: () => {} }
@@ -80,19 +93,74 @@ test('a history file that cannot grow stays whole, and its run is not lost and r
   const pages = history.db.pragma('page_count', { simple: true }) as number
   history.db.pragma(`max_page_count = ${pages + 200}`)
   queue.act('enqueue', [run.id])
-  // Even the record of the failure may not fit into the history; it is written as soon as there is space.
-  await eventually(() => /ended: .*full/.test(logs.tail(run.id, 1000).text), 'the failure in the log')
-  history.db.pragma('max_page_count = 1000000')
-  await eventually(() => status() === 'failed', 'the failure in the history')
-  expect(JSON.parse(history.runs.find(run.id)?.problem ?? '{}')).toMatchObject({ code: 'disk' })
-  expect(integrityProblems(history.db, true)).toEqual([])
+  await eventually(() => history.writes.obstacle?.kind === 'full', 'the full disk')
+  expect([status(), queue.state().obstacle?.kind]).toEqual(['running', 'full'])
   const done = history.steps.count(run.id)
   expect(done).toBeGreaterThan(2)
-
-  queue.act('resume', [run.id])
+  history.db.pragma('max_page_count = 1000000')
   await eventually(() => status() === 'done', 'the end of the run')
+  expect(history.writes.obstacle).toBeNull()
+  expect(integrityProblems(history.db, true)).toEqual([])
   expect(history.steps.count(run.id)).toBe(60)
   await queue.close()
   history.close()
   rmSync(folder, { recursive: true })
+})
+
+/** Starts a server that has to wait, stops it and returns its exit code. */
+async function endOfWaiting(folder: string): Promise<number | null> {
+  const child = spawn(process.execPath, [programEntry, '--data', folder], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let said = ''
+  child.stderr.on('data', (chunk) => (said += chunk))
+  try {
+    await eventually(() => said.includes('Espalier starts when'), 'its reason to wait')
+    child.kill('SIGINT')
+    await eventually(() => child.exitCode !== null, 'its end')
+    return child.exitCode
+  } finally {
+    child.kill('SIGKILL')
+  }
+}
+
+test.skipIf(!canMakeDisks).each(['SIGKILL', 'SIGTERM'] as const)(
+  'a server that ended by %s starts on a full disk: it says what it waits for, and serves when there is space',
+  async (signal) => {
+    const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+    using disk = new SmallDisk(folder, 24 * 2 ** 20)
+    await endProgram(await startProgram(folder), signal)
+    // SQLite makes an index of its log before it can read, which takes space.
+    disk.fill()
+    const child = spawn(process.execPath, [programEntry, '--data', folder], { stdio: ['ignore', 'pipe', 'pipe'] })
+    let said = ''
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (said += chunk))
+    try {
+      await eventually(() => said !== '' || child.exitCode !== null, 'its reason to wait')
+      expect([child.exitCode, said]).toEqual([null, expect.stringMatching(/full.*Espalier starts when it can be written\./)])
+      // A second one is stopped while it waits.
+      expect(await endOfWaiting(folder)).toBe(0)
+      disk.empty()
+      await eventually(() => /#token=\S+\n/.test(said), 'its address', 60_000)
+      child.kill('SIGTERM')
+      await eventually(() => child.exitCode !== null, 'its end')
+      expect(child.exitCode).toBe(0)
+    } finally {
+      child.kill('SIGKILL')
+    }
+    const history = openHistory(folder)
+    expect(integrityProblems(history.db, true)).toEqual([])
+    history.close()
+  },
+)
+
+test.skipIf(!canMakeDisks)('a server that finds space for its log only serves, and leaves its notes when there is space', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  using disk = new SmallDisk(folder, 24 * 2 ** 20)
+  await endProgram(await startProgram(folder), 'SIGTERM')
+  disk.fill(40 * 1024)
+  const server = await startProgram(folder)
+  expect(await readNote(folder)).toBeUndefined()
+  expect(server.printed()).toContain('commands on this machine do not find this server')
+  disk.empty()
+  expect(await eventually(() => readNote(folder), 'the note')).toEqual({ address: server.address, token: server.token })
+  expect(await endProgram(server, 'SIGTERM')).toBe(0)
 })

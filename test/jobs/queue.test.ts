@@ -66,7 +66,8 @@ test('running out of memory is reported as such, with the option to try', async 
 test('a device whose process keeps dying is not used until the queue is resumed', async () => {
   await using workbench = await openedWorkbench()
   const dying = []
-  for (let at = 0; at < 5; at++) dying.push(await oneRun(workbench, { at: 1, does: 'abort' }))
+  // Two deaths in a row of one cause would stop the whole queue.
+  for (const does of ['abort', 'exit', 'abort', 'abort', 'abort']) dying.push(await oneRun(workbench, { at: 1, does }))
   await eventually(async () => (await workbench.call('queue.get', {})).devices[0]?.status === 'broken', 'the breaker')
   const statuses = await Promise.all(dying.map(async ({ id }) => (await workbench.call('runs.get', { id })).status))
   expect(statuses).toEqual(['interrupted', 'interrupted', 'interrupted', 'queued', 'queued'])
@@ -156,6 +157,16 @@ test('a compute process sees no token and no other secret', async () => {
   expect(seen).toMatchObject({ CUDA_VISIBLE_DEVICES: '1', PATH: process.env.PATH })
   const ofGpus = { GGML_VK_VISIBLE_DEVICES: '1', VK_DRIVER_FILES: '/usr/share/vulkan/icd.d/lvp_icd.json' }
   expect(hermeticEnvironment(ofGpus), 'what names a GPU and its driver').toEqual({ GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1', ...ofGpus })
+  const loading = {
+    GGML_BACKEND_PATH: '/tmp/x.so',
+    VK_LAYER_PATH: '/tmp',
+    VK_INSTANCE_LAYERS: 'x',
+    LD_PRELOAD: '/tmp/x.so',
+    LD_AUDIT: '/tmp/x.so',
+  }
+  expect(hermeticEnvironment({ ...loading, NODE_OPTIONS: '--require=/tmp/x.cjs', TF_PLUGGABLE: '/tmp' }), 'what loads a library').toEqual({
+    GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1',
+  })
   expect(readFileSync(join(import.meta.dirname, '../../src-main/jobs/compute/environment.ts'), 'utf8')).not.toContain('HF_TOKEN')
 })
 

@@ -21,7 +21,8 @@ export function expectIntact(folder: string): void {
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok')
   db.close()
   for (const entry of filesIn(join(folder, 'values'))) {
-    if (entry.name.endsWith('.json')) expect(readFileSync(join(entry.parentPath, entry.name)).length).toBe(Number(entry.name.split('-')[0]))
+    if (/^\d+-.*\.json$/.test(entry.name))
+      expect(readFileSync(join(entry.parentPath, entry.name)).length).toBe(Number(entry.name.split('-')[0]))
   }
 }
 

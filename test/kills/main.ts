@@ -8,11 +8,13 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { methodTitles } from '#contract/titles.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { canMakeDisks } from '../fixtures/small-disk.ts'
 import { seeded } from '../jobs/watching.ts'
 import { killCommands, killDivergences, killRecoveries, killRepairs } from './commands.ts'
 import { killDownloads } from './downloads.ts'
 import { killMigrations } from './histories.ts'
 import { killJudgings } from './judgings.ts'
+import { killFull, killLocked } from './obstacles.ts'
 import { killComputes, killServers } from './servers.ts'
 import { measureUndisturbed } from './subject.ts'
 
@@ -35,10 +37,13 @@ const kills = {
   download: killDownloads,
   judging: killJudgings,
   migration: killMigrations,
+  'lock held': killLocked,
+  ...(canMakeDisks ? { 'disk full': killFull } : {}),
 }
 const unknown = values.kind.find((kind) => !Object.hasOwn(kills, kind))
 if (unknown !== undefined) fail(`--kind is "${unknown}". Choose one of: ${Object.keys(kills).join(', ')}.`)
 const kinds = Object.entries(kills).filter(([kind]) => values.kind.length === 0 || values.kind.includes(kind))
+if (!canMakeDisks) console.log('The kind "disk full" is left out: only root can make the small disk that it fills.')
 const count = Math.ceil(readWhole('count', 1) / kinds.length)
 const seed = readWhole('seed', 0)
 const { method } = values

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { parseAddress } from '#server/address.ts'
+import { parseAddress, type ServerAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
 import { forgetSteps, processesOf } from '../jobs/watching.ts'
 import { calibration, type Killed, type Killing, pause, requireSame, requireWhole, type Subject, statuses } from './subject.ts'
@@ -10,12 +10,13 @@ const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'mai
 export interface Server {
   child: ChildProcess
   remote: RemoteWorkbench
+  address: ServerAddress
 }
 
 export async function startServer(folder: string): Promise<Server> {
   const child = spawn(process.execPath, [program, '--data', folder], { stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''
-  const address = await new Promise<string>((resolve, reject) => {
+  const printed = await new Promise<string>((resolve, reject) => {
     const read = (chunk: Buffer) => {
       output += chunk
       const found = /http:\S+#token=\S+/.exec(output)?.[0]
@@ -26,17 +27,18 @@ export async function startServer(folder: string): Promise<Server> {
     child.once('exit', (code) => reject(new Error(`The server ended with code ${code}: ${output}`)))
   })
   child.removeAllListeners('exit')
-  return { child, remote: await connectWorkbench(parseAddress(address)) }
+  const address = parseAddress(printed)
+  return { child, address, remote: await connectWorkbench(address) }
 }
 
-export async function end({ child, remote }: Server, signal: NodeJS.Signals): Promise<void> {
+export async function end({ child, remote }: Pick<Server, 'child' | 'remote'>, signal: NodeJS.Signals): Promise<void> {
   await remote.close()
   const ended = new Promise((resolve) => child.once('exit', resolve))
   if (child.exitCode === null && child.signalCode === null && child.kill(signal)) await ended
 }
 
 /** Makes sure that a run is active: a new one, or the interrupted one. */
-async function keepBusy({ call }: RemoteWorkbench, { model, method, folder }: Subject): Promise<void> {
+export async function keepBusy({ call }: RemoteWorkbench, { model, method, folder }: Subject): Promise<void> {
   const { rows } = await call('runs.query', {})
   if (rows.some(({ status }) => status === 'running' || status === 'queued')) return
   if ((await call('queue.get', {})).devices.some(({ status }) => status === 'broken')) await call('queue.resume', {})
@@ -106,7 +108,7 @@ export async function killComputes(killing: Killing): Promise<Killed> {
   return { ...killed, done: await finishAlone(killing) }
 }
 
-async function finishAlone(killing: Killing): Promise<number> {
+export async function finishAlone(killing: Killing): Promise<number> {
   const server = await startServer(killing.folder)
   const done = await finish(server.remote, killing)
   await end(server, 'SIGTERM')

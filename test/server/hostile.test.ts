@@ -332,7 +332,7 @@ describe('floods', () => {
     closeMany()
   })
 
-  test('1,000 half-sent requests: still answered within 50 ms of work, then told 408 and closed', async () => {
+  test('1,000 half-sent requests: still answered within 50 ms of work, then answered with 408 and closed', async () => {
     await openMany(1000, 'POST /api/models.list HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow:')
     const last = opened.at(-1) as Socket
     let received = ''

@@ -109,6 +109,7 @@ function hostOf(history: History, recorder: RunRecorder, beforeStep: Related['be
     emit: (event) => recorder.event(event),
     signal,
     columnSignal: () => signal,
+    flow: async () => {},
   }
 }
 

@@ -35,7 +35,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   const { methods, formats } = await call('methods.list', {})
   expect(methods.map(({ id }) => id)).toEqual(expect.arrayContaining(['2ssp', 'shortgpt']))
 
-  expect(await weighed(workbench, 'qwen3_moe')).toEqual([4, []])
+  expect(await weighed(workbench, 'qwen3_moe')).toEqual([5, []])
   expect(await weighed(workbench, 'glm4_moe'), 'narrower experts have no place in its files').toEqual([0, []])
 
   const grid: GridInput = {
@@ -90,6 +90,7 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(saved).toMatchObject({ status: 'done', problem: null })
   const child = await call('models.get', { id: saved.model as string })
   expect(child).toMatchObject({ name: 'Smaller', origin: 'exported', parent: model.id, run: runs[1]?.id, ancestors: [{ id: model.id }] })
+  expect(child.pruned).toMatchObject({ method: '2ssp', weights: null })
   expect(existsSync(join(child.path, 'config.json'))).toBe(true)
   expect(child.description.parameters.total).toBeLessThan(model.description.parameters.total)
 

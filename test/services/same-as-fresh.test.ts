@@ -103,6 +103,7 @@ const ofData = {
   source: (data) => ({ ...data, source: at('other.json') }),
   sequenceLength: (data) => ({ ...data, sequenceLength: 24 }),
   windows: (data) => ({ ...data, windows: (data.windows ?? 0) - 1 }),
+  split: (data) => ({ ...data, source: at('words.txt'), split: { part: 'deciding', seed: 1 } }),
   mix: (data) => ({
     ...data,
     mix: [
@@ -177,6 +178,14 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.source(recovery.text) } })),
     of({ ...repaired, recover: recovery }, () => ({ recover: { ...recovery, text: ofData.sequenceLength(recovery.text) } })),
   ],
+  beginToken: [
+    ...[...bases, study].map((base) => of(base, () => ({ beginToken: 'always' as const }))),
+    of(dense, () => ({ beginToken: 'always' })),
+    of(dense, () => ({ beginToken: 'auto' })),
+    of({ ...repaired, recover: recovery }, () => ({ beginToken: 'always' })),
+    of({ ...repaired, weights: 'Q4_0' }, () => ({ beginToken: 'always' })),
+    { ...of(inspected, () => ({ beginToken: 'always' })), subjects: true },
+  ],
   weights: [
     // Without times in llama.cpp, which the comparison would leave out.
     of({ ...dense, measures: [perplexity, tasks, answers] }, () => ({ weights: 'Q8_0' })),
@@ -221,6 +230,7 @@ let shared: OneHistory
 beforeAll(async () => {
   await openBackend('tensorflow')
   await makeTexts()
+  writeFileSync(at('words.txt'), Array.from({ length: 4000 }, (_, word) => `word ${(word * 37) % 997}`).join('\n'))
   const reference = await referenceModel('stories260k')
   cpSync(reference, at('model'), { recursive: true })
   otherModel(reference, at('other-model'))

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,16 +5,15 @@ import { afterAll, expect, test } from 'vitest'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { canMakeDisks, SmallDisk } from '../fixtures/small-disk.ts'
 import { type Opened, openedWorkbench, runEnded } from './opened.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'espalier-full-'))
 const disk = join(home, 'disk')
 mkdirSync(disk)
-const system = (command: string, ...args: string[]) => spawnSync(command, args, { stdio: 'ignore' }).status === 0
-/** A file system whose size is chosen later; only some users of Linux may mount one. */
-const mounted = process.platform === 'linux' && system('mount', '-t', 'tmpfs', '-o', 'size=64k', 'espalier-test', disk)
+const small = canMakeDisks ? new SmallDisk(disk, 64 * 1024) : undefined
 afterAll(() => {
-  if (mounted) system('umount', disk)
+  small?.[Symbol.dispose]()
   rmSync(home, { recursive: true, force: true })
 })
 
@@ -48,7 +46,7 @@ async function saveOf({ call }: Opened, id: string) {
   )
 }
 
-test.skipIf(!mounted)(
+test.skipIf(!small)(
   'a disk that fills up during a save leaves nothing there, and the run, which is saved when there is space',
   async () => {
     await using workbench = await openedWorkbench({
@@ -65,7 +63,7 @@ test.skipIf(!mounted)(
       .filter(({ format, type }) => formats.includes(format) && (type === null || type === 'F32'))
       .reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)
     // Room for the announced bytes, but not for the files besides the weights.
-    expect(system('mount', '-o', `remount,size=${Math.ceil(weights / 4096 + 2) * 4096}`, disk)).toBe(true)
+    small?.resize(Math.ceil(weights / 4096 + 2) * 4096)
     const failed = await saveOf(workbench, id)
     expect(failed).toMatchObject({ status: 'failed', model: null })
     expect(failed.problem).toBe(
@@ -73,14 +71,14 @@ test.skipIf(!mounted)(
     )
     expect(readdirSync(disk)).toEqual([])
     expect((await call('runs.get', { id })).plan).toEqual(run.plan)
-    expect(system('mount', '-o', 'remount,size=64m', disk)).toBe(true)
+    small?.resize(64 * 2 ** 20)
     expect(await saveOf(workbench, id)).toMatchObject({ status: 'done', problem: null })
     expect(readdirSync(join(disk, 'smaller')).sort()).toEqual(['exact', 'gguf', 'stock'])
   },
   90_000,
 )
 
-test.skipIf(mounted || process.platform === 'win32')(
+test.skipIf(small || process.platform === 'win32')(
   'a limit on the size of files ends a save with a sentence and leaves nothing',
   async () => {
     const [node = '', ...args] = defaultComputeCommand()

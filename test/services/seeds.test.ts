@@ -24,7 +24,7 @@ test('five seeds draw five sets of calibration windows, which each run states, a
     measures: [{ kind: 'perplexity', data: { source: text('test'), sequenceLength: 64, windows: 400 }, name: 'test' }],
     backend: 'auto',
   }
-  const { runs } = await call('experiments.create', { name: 'Seeds', grid })
+  const { runs, experiment } = await call('experiments.create', { name: 'Seeds', grid })
   const ended = []
   for (const { id } of runs) ended.push(await runEnded(workbench, id))
   expect(ended.map(({ status, problem }) => [status, problem])).toEqual(Array(11).fill(['done', null]))
@@ -61,10 +61,28 @@ test('five seeds draw five sets of calibration windows, which each run states, a
   const row = rows.find((line) => line.includes('2SSP'))?.split(',') ?? []
   const at = (label: string) => Number(row[header.split(',').indexOf(label)])
   const values = twoStage.map((run) => run.measures.find(({ name }) => name === 'perplexity')?.value ?? Number.NaN)
-  const mean = values.reduce((sum, value) => sum + value, 0) / 5
-  const deviation = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 4)
+  const logs = values.map(Math.log)
+  const mean = logs.reduce((sum, value) => sum + value, 0) / 5
+  const deviation = Math.sqrt(logs.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 4)
   expect(deviation).toBeGreaterThan(0)
   expect(at('Seeds')).toBe(5)
-  expect(at('perplexity (test)')).toBeCloseTo(mean, 6)
-  expect(at('perplexity (test) deviation')).toBeCloseTo(deviation, 6)
+  expect(at('perplexity (test)')).toBeCloseTo(Math.exp(mean), 6)
+  expect(at('perplexity (test) deviation as a factor')).toBeCloseTo(Math.exp(deviation), 6)
+
+  // The losses of every window are kept, and go with an exported experiment.
+  const lossesOf = async (some: readonly string[]) =>
+    (await call('compare.get', { ids: [...some] })).runs.map(({ measures }) => measures.find(({ name }) => name === 'perplexity'))
+  const kept = await lossesOf(ids)
+  for (const measure of kept) {
+    expect(measure?.losses).toHaveLength(count)
+    const sum = measure?.losses?.reduce((all, loss) => all + loss, 0) ?? Number.NaN
+    expect(Math.exp(sum / count)).toBeCloseTo(measure?.value ?? 0, 9)
+  }
+  const { content: file } = await call('experiments.export', { id: experiment.id })
+  const { experiment: copy } = await call('experiments.import', { content: file })
+  const { rows: copies } = await call('runs.query', { experiment: copy.id, columns: [], sort: [{ field: 'createdAt' }] })
+  const found = await lossesOf(copies.map(({ id }) => id))
+  expect(new Set(found.map((measure) => JSON.stringify(measure?.losses)))).toEqual(
+    new Set(kept.map((measure) => JSON.stringify(measure?.losses))),
+  )
 })

@@ -67,6 +67,7 @@ test('every package is pinned by a whole hash, in one release', () => {
 test('the library for Vulkan is installed where it is asked for, and nowhere else without a GPU', () => {
   expect(wantsVulkan({ ESPALIER_VULKAN: '1' })).toBe(true)
   expect(wantsVulkan({ ESPALIER_VULKAN: '0' })).toBe(false)
+  expect(() => wantsVulkan({ ESPALIER_VULKAN: 'yes' })).toThrow('ESPALIER_VULKAN is "yes"; it must be 1')
 })
 
 const [node, loader, windows] = ['dev/dri/renderD128', 'usr/lib64/libvulkan.so.1', 'System32/vulkan-1.dll']

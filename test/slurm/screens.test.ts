@@ -39,13 +39,13 @@ describe.skipIf(!hasSlurm())('the screens over a real Slurm', () => {
     await dialog.getByLabel('Name').fill('lab')
     await dialog.getByRole('button', { name: 'Show batch script' }).click()
     await dialog.getByRole('region', { name: 'Batch script' }).waitFor()
-    expect(await dialog.getByRole('region', { name: 'Batch script' }).textContent()).toContain('#SBATCH --array=0-1')
+    await expect.poll(() => dialog.getByRole('region', { name: 'Batch script' }).textContent()).toContain('#SBATCH --array=0-1')
     expect(await findAccessibilityFaults(page)).toEqual([])
     await dialog.getByRole('button', { name: 'Save' }).click()
     await page.getByRole('button', { name: 'Check lab' }).click()
     const findings = page.getByRole('table', { name: 'Checks of lab' })
     await findings.getByText('a node').waitFor()
-    expect(await findings.getByText('does not work').count()).toBe(0)
+    await expect.poll(() => findings.getByText('does not work').count()).toBe(0)
 
     await go(page, '#/new')
     // Searches of a few seconds each, so that the queue is read while jobs run and wait.

@@ -1,20 +1,23 @@
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import { type ModelEntry, numbersOf } from '#contract/models/models.ts'
+import { beginOf, type ModelEntry, numbersOf, textProblems } from '#contract/models/models.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { downloadModel, isHubName } from './output/follow-transfer.ts'
-import { printJson, printTable, showBytes } from './output/print.ts'
+import { downloadModel, followTransfer, isHubName } from './output/follow-transfer.ts'
+import { printable, printJson, printTable, showBytes } from './output/print.ts'
 import { commandOf } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 
 const help = `espalier models list
 espalier models add PATH|NAME [--copy] [--name NAME] [--revision REVISION]
+espalier models describe ID|NAME
 espalier models remove ID|NAME [--files]
 espalier models families
 
 Lists the library, adds a checkpoint (a folder of safetensors, a GGUF file, or a hub name, which is downloaded),
-removes one, or lists the model families that Espalier can open. With --server, PATH is a path on that machine.
+describes one, removes one, or lists the model families that Espalier can open. With --server, PATH is a path on that
+machine. "describe" also measures, once, whether the model predicts text better if each window begins with its begin
+token (BOS); --begin_token=auto does what it states.
 
   --copy               copy the files into the library instead of linking to them
   --name NAME          the name in the library (default: the folder's name)
@@ -50,6 +53,20 @@ const add = async (parameters: string[]): Promise<number> => {
     return door.call('models.add', { path, mode: values.copy ? 'copy' : 'link', ...named })
   })
   printModels([model], values.json)
+  if (!values.json) for (const problem of textProblems(model)) console.log(printable(problem))
+  return 0
+}
+
+const describe = async (parameters: string[]): Promise<number> => {
+  const { values, words } = readFlags(parameters, commonFlags, { least: 1, most: 1, name: 'The model’s id or name' })
+  const model = await withWorkbench(values, async (door) => {
+    const found = findModel(await door.call('models.list', {}), words[0] as string)
+    if (found.beginFigures === null && found.description.begins?.token)
+      await followTransfer(door, () => door.call('models.measureBegin', { id: found.id }))
+    return door.call('models.get', { id: found.id })
+  })
+  if (values.json) printJson(model)
+  else printModel(model)
   return 0
 }
 
@@ -80,6 +97,27 @@ function findModel(models: readonly ModelEntry[], wanted: string): ModelEntry {
   if (named[0] === undefined)
     throw new EspalierError('not-found', `The library has no model ${wanted}. "espalier models list" shows what it has.`)
   return named[0]
+}
+
+function printModel(model: ModelEntry): void {
+  const { id, name, path, present, description, bytes } = model
+  const { shape, parameters, tokenizer, chatTemplate } = description
+  const facts = [
+    ['id', id],
+    ['name', name],
+    ['path', present ? path : `${path} (missing)`],
+    ['family', description.family],
+    ['blocks', `${shape.blocks}, ${shape.hidden} wide, ${shape.heads} heads, ${shape.keyValueHeads} key/value`],
+    ['parameters', parameters.total.toLocaleString('en-US')],
+    ['prunable', parameters.stack.toLocaleString('en-US')],
+    ['dtype', numbersOf(description)],
+    ['size', showBytes(bytes)],
+    ['context', `${shape.contextLength} tokens`],
+    ['tokenizer', `${tokenizer ?? 'none'}${chatTemplate ? ', with a chat template' : ''}`],
+    ['begin token', beginOf(model)],
+  ]
+  for (const [fact = '', value = ''] of facts) console.log(`${fact.padEnd(13)} ${printable(value)}`)
+  for (const problem of textProblems(model)) console.log(printable(problem))
 }
 
 function printModels(models: readonly ModelEntry[], asJson: boolean): void {
@@ -114,4 +152,4 @@ const families = async (parameters: string[]): Promise<number> => {
   return 0
 }
 
-export const models = commandOf('models', help, { list, add, remove, families })
+export const models = commandOf('models', help, { list, add, describe, remove, families })

@@ -1,4 +1,5 @@
 import { meanOf } from '#contract/comparison/statistics.ts'
+import { beginText } from '#contract/data/begin-token.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
@@ -16,6 +17,7 @@ export function showRun(run: RunDetail, log: string | undefined): void {
     ['method', run.method],
     ['options', JSON.stringify(run.resolved)],
     ['seed', `${run.seed}`],
+    ['begin token', run.beginToken ? beginText(run.beginToken) : null],
     ['calibrated on', run.calibration && usedText(run.calibration)],
     ['repaired', run.repair && describeRepair(run.repair)],
     ['recovered', run.recovery && describeRecovery(run.recovery)],

@@ -1,7 +1,10 @@
+import { stdin } from 'node:process'
+import { EspalierError } from '#contract/errors.ts'
 import { parseAddress, type ServerAddress } from '#server/address.ts'
+import { askInTerminal } from '#server/ask-in-terminal.ts'
 import { connectWorkbench } from '#server/client.ts'
 import type { Door } from '#server/door.ts'
-import { readTokenFile } from '#server/guard/token.ts'
+import { readTokenFile, readTokenFrom } from '#server/guard/token.ts'
 import { readNote } from '#server/note.ts'
 import { defaultDataFolder } from '#services/models/folders.ts'
 import type { CommonValues } from './flags.ts'
@@ -32,12 +35,18 @@ export async function withWorkbench<T>(
 /** Imports the workbench on demand, because a command that talks to a server needs no history and no SQLite. */
 async function openHere(folder: string | undefined, computes: boolean): Promise<CommandDoor & { close(): Promise<void> }> {
   const { openWorkbench } = await import('#services/workbench.ts')
-  return openWorkbench({ folder, worksQueue: false, ...(computes ? {} : { devices: [] }) })
+  return openWorkbench({ folder, worksQueue: false, mayBegin: askInTerminal, patience: 'command', ...(computes ? {} : { devices: [] }) })
 }
 
 async function serverOf(values: CommonValues): Promise<ServerAddress | undefined> {
-  const named = values.server ?? process.env.ESPALIER_SERVER
+  const { server, 'token-file': file } = values
+  const named = server ?? process.env.ESPALIER_SERVER
   if (named === undefined) return readNote(values.data ?? defaultDataFolder())
-  const file = values['token-file']
-  return parseAddress(named, file === undefined ? undefined : await readTokenFile(file))
+  if (server?.includes('#token='))
+    throw new EspalierError(
+      'usage',
+      '--server has a token, which every user of this machine can read in the list of processes. Give the address alone, and the token with --token-file FILE, with --token-file - on standard input, or in ESPALIER_TOKEN. Or put the whole line into ESPALIER_SERVER.',
+    )
+  if (file !== undefined) return parseAddress(named, file === '-' ? await readTokenFrom(stdin) : await readTokenFile(file))
+  return parseAddress(named, process.env.ESPALIER_TOKEN || undefined)
 }

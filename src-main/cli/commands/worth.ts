@@ -2,7 +2,7 @@ import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { mostCompared } from '#contract/comparison/comparison-calls.ts'
 import { type Cost, costsOf, costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
-import { outcomeText, qualityText } from '#contract/comparison/worth.ts'
+import { duelText, outcomeText, qualityText } from '#contract/comparison/worth.ts'
 import { isPruned, runsByModel } from '#contract/comparison/worth-runs.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
@@ -12,7 +12,8 @@ import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 
 const help = `espalier worth EXPERIMENT [--cost MEASURE]
 
-Reports whether pruning is worth it: compares each pruned file with the best dense file that costs at most 1 % more.
+Reports whether pruning is worth it: compares each pruned file with the best dense file that costs at most 1 % more
+and was measured on the same windows. A difference counts if its 95 % interval, over windows and seeds, leaves out equality.
 Only text that played no part in calibration, repair, recovery or quantisation counts for the verdict.
 To have files to compare, make the runs with --weights.
 
@@ -38,11 +39,15 @@ async function read({ call }: CommandDoor, experiment: string): Promise<Compared
     throw new EspalierError('invalid', `The experiment has ${total} runs. A verdict compares ${mostCompared} or fewer.`)
   if (rows.length === 0) throw new EspalierError('invalid', `The experiment ${experiment} has no runs. Add runs to it first.`)
   const models = runsByModel((await call('compare.get', { ids: rows.map(({ id }) => id) })).runs)
+  // The content of a model that was used last comes first.
   const [only] = models.values()
-  if (!only || models.size > 1)
+  const entries = new Set([...models.keys()].map((key) => (JSON.parse(key) as string[])[0]))
+  if (!only)
+    throw new EspalierError('invalid', `The experiment ${experiment} has no run of a model to judge. Add pruning runs to it first.`)
+  if (entries.size > 1)
     throw new EspalierError(
       'invalid',
-      `The experiment prunes ${models.size} models. A verdict is about one model. Make an experiment for each.`,
+      `The experiment prunes ${entries.size} models. A verdict is about one model. Make an experiment for each.`,
     )
   return only.runs
 }
@@ -60,6 +65,7 @@ function costNamed(name: string | undefined, costs: readonly Cost[]): Cost {
 }
 
 function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): void {
+  const deciding = fronts.filter(({ decides }) => decides)
   printTable(
     [
       'FILE',
@@ -67,6 +73,7 @@ function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): 
       ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)),
       'LOOPS',
       'AGAINST',
+      ...deciding.map(({ kind }) => `DIFFERENCE ON ${kind.toUpperCase()}`),
       'RESULT',
     ],
     [...rows]
@@ -75,7 +82,9 @@ function print({ rows, duels, fronts, sentence, untested }: Worth, cost: Cost): 
         const duel = duels.find(({ pruned }) => pruned === row)
         const qualities = fronts.map((front) => qualityText(row, front))
         const shown = cost === fileSize ? Number((row.cost.mean / 1e6).toPrecision(4)) : costText(row.cost.mean, cost)
-        return [row.name, shown, ...qualities, showPercent(row.loops), duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
+        const against = deciding.map(({ kind }) => (duel ? (duelText(duel, kind)?.text ?? null) : null))
+        const [rival, result] = [duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
+        return [row.name, shown, ...qualities, showPercent(row.loops), rival, ...against, result]
       }),
   )
   console.log(`\n${[sentence, ...untested].join('\n')}`)

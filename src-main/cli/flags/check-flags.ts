@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { methodTitles } from '#contract/titles.ts'
+import { type GgufType, methodTitles } from '#contract/titles.ts'
+import { isExpertShare } from './flag-values.ts'
 import type { Flags } from './flags.ts'
 
 export const fail = (message: string): never => {
@@ -13,6 +14,8 @@ export function checkFlags(flags: Flags): void {
   checkSaving(flags)
   checkRecovery(flags)
   checkDivergence(flags)
+  if (flags.for !== undefined && flags.calibration_data !== undefined)
+    fail('--for and --calibration_data both give the calibration text. Give one of them.')
   if (flags.alpha !== undefined && !flags.pruning_method.includes('2ssp') && !flags.ablation)
     fail('--alpha belongs to 2ssp; give --pruning_method=2ssp.')
   if (flags.executor !== undefined && flags.no_history)
@@ -20,9 +23,21 @@ export function checkFlags(flags: Flags): void {
 }
 
 /** A method needs an amount, and an amount needs a method. An ablation studies only 2ssp and may omit the amount. */
-function checkWork({ num_prune, sparsity, sparsity_rate, fit, pruning_method: methods, ablation, dense }: Flags): void {
-  const amounts = [num_prune, sparsity, sparsity_rate, fit].filter((values) => values.length > 0)
-  if (amounts.length > 1) fail('--num_prune, --sparsity, --sparsity_rate and --fit all set the amount; give one of them.')
+function checkWork({
+  num_prune,
+  sparsity,
+  sparsity_rate,
+  fit,
+  expert_share,
+  option,
+  pruning_method: methods,
+  ablation,
+  dense,
+}: Flags): void {
+  const shares = [...expert_share, ...option.filter(([name]) => isExpertShare(name, methods))]
+  const amounts = [num_prune, sparsity, sparsity_rate, fit, shares].filter((values) => values.length > 0)
+  if (amounts.length > 1)
+    fail('--num_prune, --sparsity, --sparsity_rate, --expert_share (or --option share) and --fit all set the amount; give one of them.')
   if (ablation !== undefined) {
     if (methods.some((method) => method !== '2ssp'))
       fail(`--ablation studies 2ssp; it cannot be combined with --pruning_method=${methods.join(',')}.`)
@@ -37,17 +52,40 @@ function checkWork({ num_prune, sparsity, sparsity_rate, fit, pruning_method: me
   if (methods.length === 0 && amounts.length > 0) fail('An amount was given, but no --pruning_method.')
 }
 
-function checkSaving({ save, fit, format, gguf_type, replace, ablation, dense, pruning_method: methods }: Flags): void {
+function checkSaving(flags: Flags): void {
+  const { save, fit, format, gguf_type, replace, ablation, dense, pruning_method: methods } = flags
   if (save && ablation !== undefined) fail('--save needs one plan; an ablation has many.')
   if (save && methods.length === 0 && !dense) fail('--save needs a --pruning_method or --dense.')
   if (fit.length > 0 && format.length > 1) fail('--fit gives the size of one kind of file; give one --format.')
+  if (fit.length > 0 && gguf_type.length > 1) fail('--fit gives the size of one kind of file; give one --gguf_type.')
   if (format.length > 0 && !save && fit.length === 0) fail('--format is the format that --save writes; give --save FOLDER too.')
   if (replace && !save) fail('--replace lets --save replace a folder; give --save FOLDER too.')
-  if (gguf_type.length > 0 && !format.includes('gguf') && (fit.length === 0 || format.length > 0))
+  checkTypes(flags)
+}
+
+/** The type that is measured or timed must be the type that is saved. */
+function checkTypes({ save, fit, format, gguf_type, weights }: Flags): void {
+  const measured = measuredType(weights)
+  const types = gguf_type.join(',')
+  if (gguf_type.length > 0 && !format.includes('gguf') && ((fit.length === 0 && !measured) || format.length > 0))
     fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
-  const writesGguf = save !== undefined && format.includes('gguf')
-  if (gguf_type.length > 0 && !writesGguf && fit.some((budget) => !('bytes' in budget)))
-    fail(`--gguf_type=${gguf_type.join(',')} does not apply to a speed; give --weights=${gguf_type.join(',')} instead.`)
+  if (fit.some((budget) => !('bytes' in budget)) && gguf_type.length > 0 && types !== measured)
+    fail(`--gguf_type=${types} does not apply to a speed; give --weights=${types} instead.`)
+  if (fit.length > 0 && weights.length > 1 && gguf_type.length > 0)
+    fail(`--gguf_type=${types} and --weights=${weights.join(',')} both set the type that --fit weighs; give one of them.`)
+  if (!measured || !(save || fit.length > 0)) return
+  if (gguf_type.length > 0 && types !== measured)
+    fail(`--weights=${measured} measures a GGUF file of that type, but --gguf_type=${types} saves another; give one of them.`)
+  if (format.length > 0 && format.join() !== 'gguf')
+    fail(
+      `--weights=${measured} measures a GGUF file, but --format=${format.join(',')} saves another; give --format=gguf, or remove --weights.`,
+    )
+}
+
+/** The type of GGUF file that all measures are taken on. Undefined if they are taken on the weights as computed, or in several types. */
+export function measuredType(weights: Flags['weights']): GgufType | undefined {
+  const [type, ...others] = weights
+  return type === undefined || type === 'computed' || others.length > 0 ? undefined : type
 }
 
 function checkRecovery({ recover = 'none', recover_data, recover_weights }: Flags): void {

@@ -1,3 +1,4 @@
+import { beginChoice } from '#contract/data/begin-token.ts'
 import { repairChoice } from '#contract/experiments/experiments.ts'
 import { defaultRepairWindows } from '#contract/pruning/default-repair.ts'
 import { precisionName } from '#contract/pruning/precision.ts'
@@ -10,6 +11,7 @@ import {
   budget,
   byteCount,
   decimal,
+  expertShare,
   integer,
   keyOf,
   oneOf,
@@ -64,6 +66,7 @@ export const flagTable = {
   pruning_method: list('Pruning', 'NAME', keyOf(methodTitles), names(methodTitles)),
   sparsity: list('Pruning', 'SHARE', share, "share of the block stack's parameters to remove, 0 to 1; -1 and -2 as in --num_prune"),
   sparsity_rate: list('Pruning', 'SHARE', share, 'another name for --sparsity'),
+  expert_share: list('Pruning', 'SHARE', expertShare, 'reap: share of the experts of each mixture to remove; short for --option share=X'),
   num_prune: list(
     'Pruning',
     'N',
@@ -102,21 +105,33 @@ export const flagTable = {
     'Pruning',
     'NAME',
     keyOf(formatTitles),
-    `${names(formatTitles)}; with several, each gets its own folder (default: exact, or gguf if --fit gives a file size)`,
+    `${names(formatTitles)}; with several, each gets its own folder (default: exact, or gguf with --fit or --weights)`,
   ),
   weights: list(
     'Pruning',
     'NAME',
     keyOf({ computed: '', ...ggufTypeTitles }),
-    'evaluate each model with its weights stored as in a GGUF file of this type (see --gguf_type); several types make a grid that includes the dense model in each; "computed" leaves the weights unchanged (default)',
+    'evaluate each model with its weights stored as in a GGUF file of this type (see --gguf_type); --save then writes this type; several types make a grid that includes the dense model in each; "computed" leaves the weights unchanged (default)',
   ),
-  gguf_type: list('Pruning', 'NAME', keyOf(ggufTypeTitles), `${names(ggufTypeTitles)} (default: F16)`),
+  gguf_type: list('Pruning', 'NAME', keyOf(ggufTypeTitles), `${names(ggufTypeTitles)} (default: the type of --weights, else F16)`),
 
+  for: one(
+    'Data',
+    'FOLDER',
+    anyText,
+    'prune for the text or source code in this file or folder: calibration, repair and recovery use it, except for a fifth of its documents, on which perplexity is measured, beside a bundled text',
+  ),
   calibration_data: one('Data', 'TEXT', anyText, 'text, JSONL, Parquet or Arrow file or folder, or a JSON array of arrays of token ids'),
   calibration_samples: one('Data', 'N', integer(1), 'number of windows to calibrate on'),
   eval_data: repeated('Data', 'TEXT', anyText, 'text to measure perplexity on'),
   eval_samples: one('Data', 'N', integer(1), 'measure perplexity on at most this many windows of each text (default: all)'),
   sequence_length: one('Data', 'T', integer(2), "tokens per window (default: 2048, or the model's context length if that is less)"),
+  begin_token: one(
+    'Data',
+    'NAME',
+    oneOf(beginChoice.options),
+    'whether each window begins with the begin token (BOS), as one of its tokens: reference (never, as the 2SSP reference), always, or auto: if that lowers the perplexity of a few windows of the bundled prose by more than a tenth (default)',
+  ),
   local_datasets: onOff('Data', 'read ./data/{wikitext-2,c4_train,c4_val,fineweb-edu} instead of downloading'),
 
   repair: one(
@@ -148,7 +163,7 @@ export const flagTable = {
     'all, or low-rank: train only a rank-16 change to each weight, which takes less memory (default: all if they fit)',
   ),
 
-  evaluate_perplexity: onOff('Measures', 'perplexity on WikiText-2 (bundled model: its own test text)'),
+  evaluate_perplexity: onOff('Measures', 'perplexity and bits per byte on WikiText-2 (bundled model: its own test text)'),
   main_table_results: onOff('Measures', 'perplexity on WikiText-2, C4 and FineWeb-Edu as a table; --output FOLDER writes CSV and LaTeX'),
   evaluate_downstream: onOff('Measures', `zero-shot tasks: ${names(taskTitles)}`),
   tasks: list(

@@ -1,5 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { RecoveryChoice } from '#contract/experiments/experiments.ts'
+import { mostRecoveryMinutes } from '#contract/pruning/recovery.ts'
 import { parseBudget } from '#contract/runs/amount-text.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
 
@@ -7,7 +8,8 @@ import type { SpeedBudget } from '#contract/runs/run-request.ts'
 export type ReadValue<T> = (text: string, name: string) => T
 
 function refuse(name: string, text: string, allowed: string): never {
-  throw new EspalierError('usage', `--${name} is "${text}"; it must be ${allowed}. See espalier --help.`)
+  const shown = text.length > 60 ? `${text.slice(0, 57)}...` : text
+  throw new EspalierError('usage', `--${name} is "${shown}"; it must be ${allowed}. See espalier --help.`)
 }
 
 export const anyText: ReadValue<string> = (text) => text
@@ -38,6 +40,15 @@ export const share: ReadValue<number> = (text, name) => {
   return allowed ? value : refuse(name, text, 'a number from 0 to 1, or -1 or -2 for several amounts')
 }
 
+/** A share of the experts of a mixture. */
+export const expertShare: ReadValue<number> = (text, name) => {
+  const value = Number(text)
+  return text.trim() !== '' && value > 0 && value <= 1 ? value : refuse(name, text, 'a number above 0, at most 1')
+}
+
+/** Whether `--option share=0.25` states REAP's amount. */
+export const isExpertShare = (option: string, methods: readonly string[]): boolean => option === 'share' && methods.includes('reap')
+
 const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
 /** Bytes, written as `250MB`, `4G` or a plain number; units are powers of 1024. */
@@ -56,9 +67,11 @@ export const recoveryAmount: ReadValue<RecoveryChoice> = (text, name) => {
   if (text === 'none') return text
   const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)\s*(k|min|minutes)?$/.exec(text.trim()) ?? []
   const value = Number(number)
-  if (value > 0 && unit.startsWith('min')) return { minutes: value }
-  const tokens = Math.round(unit === 'k' ? 1024 * value : value)
-  return tokens > 0 ? { tokens } : refuse(name, text, 'none, minutes such as 10min, or tokens such as 262144 or 256k')
+  if (value > 0 && value <= mostRecoveryMinutes && unit.startsWith('min')) return { minutes: value }
+  const tokens = unit.startsWith('min') ? 0 : Math.round(unit === 'k' ? 1024 * value : value)
+  return tokens > 0 && Number.isSafeInteger(tokens)
+    ? { tokens }
+    : refuse(name, text, `none, minutes such as 10min (at most ${mostRecoveryMinutes}), or tokens such as 262144 or 256k`)
 }
 
 /** One of the listed names. */

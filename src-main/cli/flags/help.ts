@@ -50,7 +50,7 @@ ${Object.entries(flagGroups)
 ${exitCodesHelp} Rerun a killed command and it resumes where it stopped.
 
 Examples
-  espalier --model=sample --pruning_method=2ssp --sparsity=0.5 --evaluate_perplexity
+  espalier --model=sample --pruning_method=gates --sparsity=0.5 --evaluate_perplexity
   espalier --model=./my-llama --pruning_method=2ssp,shortgpt --num_prune=-2 --main_table_results
   espalier --model=sample --pruning_method=2ssp --sparsity=0.375 --save=pruned --format=stock
   espalier --model=meta-llama/Llama-2-7b-hf --dense --evaluate_perplexity

@@ -32,9 +32,18 @@ export function withError(value: number, error: number): { value: string; error:
   return { value: to(value), error: to(rough) }
 }
 
-export function cellText({ value, spread, note }: TableCell): string {
+/** Writes a value and its spread with the digits that fit: `444 ± 64`, or a geometric mean with its factor, `444 ×/÷ 1.15`. */
+export function spreadText(value: number, spread: number, factor = false): string {
+  if (!factor) {
+    const own = withError(value, spread)
+    return `${own.value} ± ${own.error}`
+  }
+  const own = spread > 1 ? withError(value, value * (spread - 1)).value : formatNumber(value)
+  return `${own} ×/÷ ${spread < 10 ? spread.toFixed(2) : formatNumber(spread)}`
+}
+
+export function cellText({ value, spread, factor, note }: TableCell): string {
   if (value === null) return '–'
   if (typeof value !== 'number') return String(value)
-  const own = typeof spread === 'number' ? withError(value, spread) : null
-  return `${own ? `${own.value} ± ${own.error}` : formatNumber(value)}${note ? ` (${note})` : ''}`
+  return `${typeof spread === 'number' ? spreadText(value, spread, factor) : formatNumber(value)}${note ? ` (${note})` : ''}`
 }

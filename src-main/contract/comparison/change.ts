@@ -1,3 +1,5 @@
+import type { Difference } from './difference.ts'
+
 /** A relative change below this is shown as none. */
 export const leastChange = 0.0005
 
@@ -9,4 +11,21 @@ export function changeText({ absolute, relative }: { absolute: number; relative:
   const percent = Math.abs(relative * 100)
   if (Math.abs(relative) < leastChange) return '±0.0 %'
   return `${absolute > 0 ? '+' : '−'}${percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`
+}
+
+/** Writes a difference with its 95 % interval: `×0.80 (0.75 to 0.86)`, or for shares `+20 points (−4 to +44)`. */
+export function differenceText({ factor, value, low, high }: Difference, unit = ''): string {
+  const write = factor ? (number: number) => digits(number) : (number: number) => signed(number, unit === 'share' ? 100 : 1)
+  return `${factor ? '×' : ''}${write(value)}${unit === 'share' ? ' points' : ''} (${write(low)} to ${write(high)})`
+}
+
+/** What an interval is based on: `8 windows`. */
+export const basisText = ({ count, unit }: Difference): string => (count === 0 ? 'standard errors' : `${count} ${unit}s`)
+
+const digits = (value: number): string =>
+  value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3).replace(/e.*/, '')
+
+function signed(value: number, scale: number): string {
+  const text = scale === 100 ? (100 * Math.abs(value)).toFixed(0) : Number(Math.abs(value).toPrecision(2)).toString()
+  return `${value < 0 ? '−' : '+'}${text}`
 }

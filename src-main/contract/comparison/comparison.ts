@@ -1,9 +1,11 @@
 import { at } from '../at.ts'
-import { speedUpOf } from '../runs/time/speed.ts'
+import type { RunEntry } from '../runs/runs.ts'
+import { isTimed, speedUpOf } from '../runs/time/speed.ts'
 import { leastChange } from './change.ts'
+import { apartTexts, comparableSets, notCompared, rivalSets } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
+import { differenceOf } from './difference.ts'
 import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
-import { isPerToken, tokenGroups } from './same-tokens.ts'
 import { groupEach, groupOverSeeds, hasSeveralSeeds, type SeedGroup } from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
@@ -44,6 +46,12 @@ export function comparedGroups(runs: readonly ComparedRun[], baseline: string | 
   return overSeeds ? groupOverSeeds(sorted) : groupEach(sorted)
 }
 
+/** Explains the best marks of tables. */
+const boldText = 'Bold: the best of those that can be compared, with all that do not differ clearly from it (95 % interval).'
+/** Explains the spreads of tables over seeds. */
+export const seedsText =
+  'Perplexities over seeds: geometric mean ×/÷ one deviation as a factor. ±: one deviation over seeds, or one standard error for a single run.'
+
 /** Makes a table of the comparison: one row per compared group, one column per measure (or per measure in `chosen`). */
 export function comparisonTable(
   runs: readonly ComparedRun[],
@@ -54,10 +62,10 @@ export function comparisonTable(
   const groups = comparedGroups(runs, baseline, overSeeds)
   const counts = overSeeds && hasSeveralSeeds(runs)
   const columns = measureColumns(groups.flatMap((group) => group.runs)).filter(({ id }) => chosen?.includes(id) ?? true)
-  const tokens = tokenGroups(runs)
   const rivals = groups.filter((group) => at(group.runs, 0).id !== baseline)
-  const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column, tokens)]))
+  const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column)]))
   return {
+    notes: [boldText, ...(groups.some(({ seeds }) => seeds > 1) ? [seedsText] : []), ...comparisonNotes(groups, columns)],
     columns: [
       { label: 'Model', numeric: false },
       { label: 'Method', numeric: false },
@@ -74,6 +82,23 @@ export function comparisonTable(
   }
 }
 
+/** Says which results are not compared with the others, and by which measures. */
+export function comparisonNotes(
+  groups: readonly Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'measures'>[],
+  columns: readonly MeasureColumn[],
+): string[] {
+  const found = columns.flatMap((column) => {
+    const measured = groups.filter(({ measures }) => measures.has(column.id))
+    return apartTexts(comparableSets(measured, [column]), [column], ({ name }) => name).map((text) => ({
+      text,
+      label: columnLabel(column),
+    }))
+  })
+  return [...Map.groupBy(found, ({ text }) => text)].map(([text, own]) =>
+    text.replace(notCompared, `${notCompared} by ${own.map(({ label }) => label).join(', ')}`),
+  )
+}
+
 function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map<string, Set<SeedGroup>>, counts: boolean): TableRow {
   const run = at(group.runs, 0)
   return [
@@ -84,30 +109,49 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
     { value: counts ? group.seeds : run.seed },
     ...columns.map(({ id }) => {
       const summary = group.measures.get(id)
-      return { value: summary?.mean ?? null, spread: summary?.spread ?? null, best: best.get(id)?.has(group) ?? false }
+      const leaders = best.get(id)
+      return {
+        value: summary?.mean ?? null,
+        spread: summary?.spread ?? null,
+        factor: summary?.factor ?? false,
+        ...markOf(leaders?.has(group) ?? false, leaders?.size ?? 0),
+      }
     }),
   ]
 }
 
+/** The mark of a cell that is one of `count` leaders, or not. */
+export const markOf = (best: boolean, count: number): { best: boolean; tied?: true } =>
+  best && count > 1 ? { best, tied: true } : { best }
+
+type Measured = Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>
+
 /**
- * Returns the best results by a measure. Perplexities are compared only within each group of `tokens`. Times are compared by their speed-up
- * if all results have one, because changes of times are derived from it. A result without a rival is not the best.
+ * Returns the best results by a measure. Each result competes with all that it can be compared with: it is among the best if it does not
+ * differ clearly from the best of these. A result without a rival is not the best.
  */
-export function bestOf<Result extends Pick<SeedGroup, 'runs' | 'measures'>>(
-  results: readonly Result[],
-  column: MeasureColumn,
-  tokens: ReturnType<typeof tokenGroups>,
-): Set<Result> {
-  const { id, name, lowerIsBetter } = column
-  const measured = results.filter(({ measures }) => measures.has(id))
-  const pace = speedUpOf(column) ?? ''
-  const isPaced = measured.every(({ measures }) => measures.has(pace))
-  const [by, sign] = isPaced ? [pace, -1] : [id, lowerIsBetter ? 1 : -1]
-  const levelOf = ({ measures }: Result) => (measures.get(by)?.mean ?? Number.NaN) * sign
-  const rivals = Map.groupBy(measured, ({ runs }) => (isPerToken(name) ? tokens.get(at(runs, 0).model.id) : ''))
-  const best = [...rivals.values()].flatMap((own) => {
-    const top = Math.min(...own.map(levelOf))
-    return own.length > 1 ? own.filter((result) => levelOf(result) === top) : []
+export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Set<Group> {
+  const measured = results.filter(({ measures }) => measures.has(column.id))
+  const best = rivalSets(measured, [column]).flatMap(({ own, rivals }) => {
+    if (rivals.length < 2) return []
+    const leaders = new Set(leadersOf(rivals, column))
+    return own.filter((result) => leaders.has(result))
   })
   return new Set(best)
+}
+
+/**
+ * Returns the best of some results that can be compared, and then all that do not differ clearly from it. Times are compared by their
+ * speed-up if all results have one, because changes of times are derived from it.
+ */
+export function leadersOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Group[] {
+  const pace = speedUpOf(column) ?? ''
+  const isPaced = results.every(({ measures }) => measures.has(pace))
+  const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
+  const levelOf = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
+  const [top, ...others] = [...results].sort((a, b) => levelOf(a) - levelOf(b))
+  if (!top) return []
+  const isLevel = (result: Group) =>
+    levelOf(result) === levelOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
+  return [top, ...others.filter(isLevel)]
 }

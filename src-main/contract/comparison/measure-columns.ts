@@ -37,7 +37,7 @@ export function measureOf(run: Pick<RunEntry, 'measures'>, id: string): MeasureS
   return run.measures.find((measure) => measureId(measure) === id)
 }
 
-const titles: ReadonlyMap<string, string> = new Map([...Object.entries(everyTaskTitle), ['met by one token', 'used by one token']])
+const titles: ReadonlyMap<string, string> = new Map([...Object.entries(everyTaskTitle), ['met by one token', 'active for each token']])
 
 /** Returns the title of what a measure was taken on, such as a task. The name of a text is its title. */
 export const subjectTitle = (dataset: string): string => titles.get(dataset) ?? dataset

@@ -2,11 +2,11 @@ import { z } from 'zod'
 
 const axis = z.object({ label: z.string(), scale: z.enum(['linear', 'log']) })
 
-/** A line with circles at its points, or only marks if `marker` is set. `spread` is drawn as an error bar of this length on both sides. */
+/** A line with circles at its points, or only marks if `marker` is set. `spread` is drawn as an error bar of this length on both sides, or of this factor. */
 const series = z.object({
   name: z.string(),
   marker: z.enum(['circle', 'square']).optional(),
-  points: z.array(z.object({ x: z.number(), y: z.number(), spread: z.number().optional() })),
+  points: z.array(z.object({ x: z.number(), y: z.number(), spread: z.number().optional(), factor: z.boolean().optional() })),
 })
 
 /** A plot as data, independent of how it is drawn. */

@@ -1,20 +1,44 @@
 import { at } from '../at.ts'
 import type { RunEntry } from '../runs/runs.ts'
+import { comparableSets, isPerToken } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
-import { measureColumns, measureOf } from './measure-columns.ts'
-import { meanAndSpread } from './statistics.ts'
+import { onePerSeed } from './difference.ts'
+import { measureColumns, measureId, measureOf } from './measure-columns.ts'
+import { meanAndSpread, meanOf } from './statistics.ts'
 
-/** A measure over seeds. `spread` is the deviation over seeds, or for a single run its standard error. `count` is the number of runs. */
+/**
+ * A measure over seeds. `spread` is the deviation over seeds, or for a single run its standard error. `count` is the number of runs. With
+ * `factor`, as for perplexities, the mean is geometric and the spread is a factor of at least 1: the exponential of the logarithms'
+ * deviation.
+ */
 export interface MeasureOverSeeds {
   mean: number
   spread: number | null
   count: number
+  factor: boolean
 }
 
-/** Returns the standard error of a mean over seeds. For a single run it is `spread`, which already is a standard error. */
-export const standardError = ({ spread, count }: MeasureOverSeeds): number | null => (spread === null ? null : spread / Math.sqrt(count))
+/** Returns the standard error of a mean over seeds, a factor like its spread. For a single run it is `spread`, already a standard error. */
+export function standardError({ spread, count, factor }: MeasureOverSeeds): number | null {
+  if (spread === null) return null
+  return factor ? spread ** (1 / Math.sqrt(count)) : spread / Math.sqrt(count)
+}
 
-/** Runs that differ only in the seed. */
+/**
+ * Returns the lower and the upper end of a bar of one spread around a value. On a logarithmic axis it is a factor up and down, so that it
+ * never leaves the axis.
+ */
+export function barEnds(
+  value: number,
+  spread: number,
+  { factor = false, log = false }: { factor?: boolean; log?: boolean },
+): [number, number] {
+  if (factor) return [value / spread, value * spread]
+  if (log && value > 0) return [value / (1 + spread / value), value + spread]
+  return [value - spread, value + spread]
+}
+
+/** Runs that differ only in the seed, and whose numbers may be compared with each other. */
 export interface SeedGroup<Run extends RunEntry = ComparedRun> {
   /** `2SSP 25 %, 3 seeds`, or the run's own name for a single run. If groups have several models, the model's name follows. */
   name: string
@@ -28,9 +52,17 @@ export interface SeedGroup<Run extends RunEntry = ComparedRun> {
 /** Units of sizes. Their deviation over seeds is not shown, because sizes follow from the plan. */
 const counted = new Set(['parameters', 'bytes'])
 
-/** Groups runs that differ only in the seed, with mean and standard deviation (n - 1) of each measure. */
+/** Groups runs that differ only in the seed, with the mean and the deviation (n - 1) of each measure. */
 export function groupOverSeeds<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {
-  return nameModels([...Map.groupBy(runs, seedlessKey).values()].map(groupOf))
+  const alike = [...Map.groupBy(runs, seedlessKey).values()]
+  // A seed that was measured on other windows belongs to another mean.
+  const sets = alike.flatMap((own) =>
+    comparableSets(
+      own.map((run) => ({ runs: [run] })),
+      measureColumns(own),
+    ),
+  )
+  return nameModels(sets.map((set) => groupOf(set.flatMap((one) => one.runs))))
 }
 
 /** One group for each run. */
@@ -57,7 +89,7 @@ export const seedlessName = (name: string): string => name.replace(/, seed \d+/,
 function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
   // If a seed was run twice, the later run counts. Runs without measures count only if no run has any.
   const measured = runs.filter(({ measures }) => measures.length > 0)
-  const once = [...new Map((measured.length > 0 ? measured : runs).map((run) => [run.seed, run])).values()]
+  const once = onePerSeed(measured.length > 0 ? measured : runs)
   const [first] = runs
   const reached = once.flatMap((run) => run.reached ?? [])
   const name = first?.name ?? ''
@@ -65,19 +97,25 @@ function groupOf<Run extends RunEntry>(runs: Run[]): SeedGroup<Run> {
     name: once.length > 1 ? `${seedlessName(name)}, ${once.length} seeds` : name,
     runs,
     seeds: once.length,
-    reached: reached.length > 0 ? meanAndSpread(reached).mean : null,
-    measures: new Map(measureColumns(once).map(({ id, unit }) => [id, overSeeds(once, id, counted.has(unit))])),
+    reached: reached.length > 0 ? meanOf(reached) : null,
+    measures: new Map(measureColumns(once).map((column) => [column.id, overSeeds(once, column)])),
   }
 }
 
-function overSeeds(members: readonly RunEntry[], id: string, isCount: boolean): MeasureOverSeeds {
-  const found = members.flatMap((run) => measureOf(run, id) ?? [])
+function overSeeds(members: readonly RunEntry[], column: { name: string; dataset: string; unit: string }): MeasureOverSeeds {
+  const found = members.flatMap((run) => measureOf(run, measureId(column)) ?? [])
+  const factor = isPerToken(column.name)
   const [only] = found
-  if (found.length === 1 && only) return { mean: only.value, spread: only.error ?? null, count: 1 }
-  const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
+  if (found.length === 1 && only) {
+    const { value, error = null } = only
+    return { mean: value, spread: factor && error !== null ? 1 + error / value : error, count: 1, factor }
+  }
+  const { mean, spread } = meanAndSpread(found.map(({ value }) => (factor ? Math.log(value) : value)))
   // Equal values can have a tiny deviation, because their mean is rounded.
   const isRounding = spread !== null && spread < 1e-12 * Math.abs(mean)
-  return { mean, spread: isCount ? null : isRounding ? 0 : spread, count: found.length }
+  const exact = isRounding ? 0 : spread
+  if (factor) return { mean: Math.exp(mean), spread: exact === null ? null : Math.exp(exact), count: found.length, factor }
+  return { mean, spread: counted.has(column.unit) ? null : exact, count: found.length, factor }
 }
 
 const seedlessKey = (run: RunEntry): string => `${run.nominal} ${keyOf(run, (name) => name !== 'seed')}`
@@ -86,6 +124,6 @@ const seedlessKey = (run: RunEntry): string => `${run.nominal} ${keyOf(run, (nam
 export const lineKey = (run: RunEntry): string => keyOf(run, (name) => name !== 'seed' && !name.startsWith('amount.'))
 
 function keyOf({ model, fingerprint, method, parameters }: RunEntry, counts: (name: string) => boolean): string {
-  const counted = Object.entries(parameters).filter(([name]) => counts(name))
-  return JSON.stringify([model.id, fingerprint, method, counted.sort(([a], [b]) => (a < b ? -1 : 1))])
+  const chosen = Object.entries(parameters).filter(([name]) => counts(name))
+  return JSON.stringify([model.id, fingerprint, method, chosen.sort(([a], [b]) => (a < b ? -1 : 1))])
 }

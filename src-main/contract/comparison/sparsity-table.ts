@@ -1,6 +1,9 @@
+import { at } from '../at.ts'
 import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod, methodTitles } from '../titles.ts'
+import { bitsMeasure, comparableSets } from './comparable.ts'
+import { comparisonNotes, leadersOf, markOf, seedsText } from './comparison.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
 import { groupOverSeeds, hasSeveralModels, type SeedGroup } from './seeds.ts'
 import { seriesId, seriesTitle, treatmentOf } from './series.ts'
@@ -10,7 +13,7 @@ import type { Table, TableCell } from './table.ts'
 export const sparsityTolerance = 0.01
 
 /** Explains bold and ± below tables of sparsities. */
-export const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity. ±: deviation over seeds, or one standard error for a single run.`
+const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity, with all that do not differ clearly from it (95 % interval). ${seedsText}`
 
 /** Returns the title of a method's option, or its name if the title is unknown. */
 export type OptionTitle = (method: string, option: string) => string
@@ -29,22 +32,24 @@ export function sparsityTables(runs: readonly RunEntry[], titleOf?: OptionTitle)
   const pruned = runs.filter(({ method, nominal }) => nominal !== null || method === denseMethod)
   if (pruned.every(({ method }) => method === denseMethod)) return []
   return measureColumns(pruned)
-    .filter(({ name }) => name === 'perplexity' || name.startsWith('accuracy') || isTaskMeasure(name))
+    .filter(({ name }) => name === 'perplexity' || name === bitsMeasure || name.startsWith('accuracy') || isTaskMeasure(name))
     .map((column) => ({ id: column.id, title: columnLabel(column), table: sparsityTable(pruned, column, titleOf) }))
 }
 
-/** Finds the group with the best mean for each model and sparsity, by rising sparsity, and how many competed. Ties go to the first. */
+/**
+ * Finds, for each model and sparsity, the group with the best mean and all that do not differ clearly from it, and how many competed: the
+ * best first, by rising sparsity. Groups that cannot be compared compete apart.
+ */
 export function bestOfEach<Run extends RunEntry>(
   groups: readonly Group<Run>[],
   column: MeasureColumn,
-): { best: Group<Run>; rivals: number }[] {
+): { best: Group<Run>[]; rivals: number }[] {
   const competing = groups.filter((group) => competes(group) && group.measures.has(column.id))
   const each = Map.groupBy(competing, (group) => `${nominalOf(group)} ${group.runs[0]?.model.id}`)
-  const sign = column.lowerIsBetter ? 1 : -1
-  const level = ({ measures }: Group<Run>) => sign * (measures.get(column.id)?.mean ?? Number.POSITIVE_INFINITY)
   return [...each.values()]
-    .map((own) => ({ best: own.reduce((best, group) => (level(group) < level(best) ? group : best)), rivals: own.length }))
-    .sort((a, b) => nominalOf(a.best) - nominalOf(b.best))
+    .flatMap((own) => comparableSets(own, [column]))
+    .map((own) => ({ best: leadersOf(own, column), rivals: own.length }))
+    .sort((a, b) => nominalOf(at(a.best, 0)) - nominalOf(at(b.best, 0)))
 }
 
 /**
@@ -55,12 +60,17 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
   const groups = groupOverSeeds([...runs].sort((a, b) => rankOf(a) - rankOf(b))).filter(
     (group) => group.measures.has(column.id) && (isDense(group) || group.reached !== null),
   )
-  const best = new Set(bestOfEach(groups, column).flatMap(({ best: group, rivals }) => (rivals > 1 ? [group] : [])))
+  const best = new Map(
+    bestOfEach(groups, column).flatMap(({ best: leaders, rivals }) =>
+      rivals > 1 ? leaders.map((group) => [group, leaders.length] as const) : [],
+    ),
+  )
   const rows = [...Map.groupBy(groups, rowKey).values()].flatMap((row) => splitRow(row, titleOf))
   const manyModels = hasSeveralModels(groups.flatMap(({ runs: own }) => own))
   const sparsities = [...new Set(groups.map(nominalOf))].sort((a, b) => a - b)
   const better = column.lowerIsBetter ? ('lower' as const) : ('higher' as const)
   return {
+    notes: [competitionText, ...comparisonNotes(groups, [column])],
     columns: [
       ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
       { label: 'Method', numeric: false },
@@ -71,16 +81,17 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
       { value: title },
       ...sparsities.map((sparsity) => {
         const found = own.find((group) => nominalOf(group) === sparsity)
-        return found ? cellOf(found, column, best.has(found)) : { value: null }
+        return found ? cellOf(found, column, best.get(found) ?? 0) : { value: null }
       }),
     ]),
   }
 }
 
-function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, best: boolean): TableCell {
-  const { mean = null, spread = null } = group.measures.get(id) ?? {}
+/** `leaders` is how many share the first place with this group; 0 if it is not one of them. */
+function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, leaders: number): TableCell {
+  const { mean = null, spread = null, factor = false } = group.measures.get(id) ?? {}
   const note = competes(group) || isDense(group) ? {} : { note: `at ${percent(group.reached ?? 0)}` }
-  return { value: mean, spread, best, ...note }
+  return { value: mean, spread, factor, ...markOf(leaders > 0, leaders), ...note }
 }
 
 /** Sorts the dense model first, and then methods in the order of their titles. */

@@ -3,16 +3,26 @@ import { type TableFormat, tableFormatTitles } from '../titles.ts'
 
 const tableColumn = z.object({ label: z.string(), numeric: z.boolean(), better: z.enum(['lower', 'higher']).optional() })
 
-/** `spread` is the standard deviation over seeds. `note` follows a number that does not compete with the others. */
+/**
+ * `spread` is the standard deviation over seeds, or with `factor` the factor of perplexities (see `seeds.ts`). `note` follows a number that
+ * does not compete with the others. `best` marks the best of those that are compared, and all that do not differ clearly from it: then each
+ * is `tied`.
+ */
 const tableCell = z.object({
   value: z.union([z.string(), z.number(), z.boolean(), z.null()]),
   spread: z.number().nullable().optional(),
+  factor: z.boolean().optional(),
   note: z.string().optional(),
   best: z.boolean().optional(),
+  tied: z.boolean().optional(),
 })
 
-/** A comparison, an ablation or the history as rows and columns. */
-export const table = z.object({ columns: z.array(tableColumn), rows: z.array(z.array(tableCell)) })
+/** A comparison, an ablation or the history as rows and columns. `notes` are sentences that belong under the table. */
+export const table = z.object({
+  columns: z.array(tableColumn),
+  rows: z.array(z.array(tableCell)),
+  notes: z.array(z.string()).optional(),
+})
 
 export const tableFormat = z.enum(Object.keys(tableFormatTitles) as [TableFormat, ...TableFormat[]])
 

@@ -1,6 +1,8 @@
 import { isTimed } from '../runs/time/speed.ts'
+import { basisText, differenceText } from './change.ts'
 import { type Cost, costText } from './costs.ts'
-import type { Duel, WorthRow } from './worth.ts'
+import { type Difference, inverse } from './difference.ts'
+import type { Duel, TextDifference, WorthRow } from './worth.ts'
 
 const sentenceList = new Intl.ListFormat('en-GB')
 
@@ -19,8 +21,8 @@ export interface Evidence {
   deciding: readonly string[]
   cost: Cost
   unmeasured: readonly string[]
-  /** Names of other models with a perplexity that cannot be compared. */
-  strangers: readonly string[]
+  /** Whether a dense file is clearly better than a pruned one on every deciding text. */
+  clearly: (dense: WorthRow, pruned: WorthRow) => boolean
 }
 
 /** Returns the answer with its sentence, and the questions that remain open. */
@@ -28,7 +30,8 @@ export function judge(evidence: Evidence): Verdict {
   return { ...answerOf(evidence), untested: gapsOf(evidence) }
 }
 
-function answerOf({ duels, dense, deciding, cost }: Evidence): Omit<Verdict, 'untested'> {
+function answerOf(evidence: Evidence): Omit<Verdict, 'untested'> {
+  const { duels, dense, deciding, cost } = evidence
   if (duels.length === 0) return { answer: 'unknown', sentence: 'No verdict: no pruned file was measured.' }
   if (deciding.length === 0) return { answer: 'unknown', sentence: 'No verdict: pruning saw every text that was measured.' }
   const fought = duels.filter(({ rival, pruned }) => rival && isMeasured(deciding)(pruned))
@@ -36,11 +39,10 @@ function answerOf({ duels, dense, deciding, cost }: Evidence): Omit<Verdict, 'un
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
   const [won, lost] = [by('better'), by('worse')]
   const clean = won.filter(({ vetoed }) => !vetoed)
-  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], `${clean.length} of ${fought.length}`, deciding, cost) }
-  if (won[0]) return { answer: 'do not prune', sentence: vetoOf(won[0], deciding) }
-  if (lost[0])
-    return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], deciding, cost) }
-  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, deciding, cost) }
+  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], `${clean.length} of ${fought.length}`, cost) }
+  if (won[0]) return { answer: 'do not prune', sentence: vetoOf(won[0]) }
+  if (lost[0]) return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence) }
+  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, cost) }
 }
 
 /** Sorted by the pruned file's perplexity on the first deciding text, best first. */
@@ -48,9 +50,9 @@ function sorted(duels: readonly Duel[], [kind = '']: readonly string[]): Duel[] 
   return [...duels].sort((a, b) => (a.pruned.quality[kind]?.mean ?? 0) - (b.pruned.quality[kind]?.mean ?? 0))
 }
 
-function winOf({ pruned, rival, worseTasks }: Duel, wins: string, deciding: readonly string[], cost: Cost): string {
+function winOf({ pruned, rival, worseTasks, texts }: Duel, wins: string, cost: Cost): string {
   const dense = rival as WorthRow
-  const win = `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, deciding)}).`
+  const win = `At ${costOf(pruned, cost)}, ${pruned.name} is better than ${dense.name}, the best dense file ${cost.equal} (${numbersOf(pruned, dense, texts)}).`
   const share = ({ quality }: WorthRow, task: string) => `${Math.round(100 * (quality[task]?.mean ?? Number.NaN))} %`
   const lost = worseTasks.map((task) => `${task} (${share(pruned, task)} against ${share(dense, task)})`)
   return `${win}${lost.length > 0 ? ` But it does worse on ${sentenceList.format(lost)}.` : ''} Pruning wins for ${wins} pruned files.`
@@ -63,64 +65,107 @@ const isMeasured =
     deciding.every((kind) => quality[kind])
 const onEvery = 'measured on every text that decides'
 
-/** Words the case that no dense file costs as little as a pruned one. Says what each side reaches. */
+/** Words the case that no dense file costs as little as a pruned one, or can be compared with it. Says what each side reaches. */
 function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: readonly string[], cost: Cost): string {
+  if (dense.length === 0) return 'No verdict: no dense file was measured. Run the unpruned model on the same texts too.'
   const able = dense.filter(isMeasured(deciding))
-  const [cheapest] = [...able].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
-  if (!cheapest) return `No verdict: no dense file was ${onEvery}.`
-  const best = sorted(duels, deciding).find(({ pruned }) => isMeasured(deciding)(pruned))?.pruned
-  if (!best) return `No verdict: no pruned file was ${onEvery}.`
+  if (able.length === 0) return `No verdict: no dense file was ${onEvery}.`
+  const measured = duels.filter(({ pruned }) => isMeasured(deciding)(pruned))
+  if (measured.length === 0) return `No verdict: no pruned file was ${onEvery}.`
+  const isApart = ({ leftOut }: Duel, { name }: WorthRow) => leftOut.some((one) => one.name === name)
+  const comparable = able.filter((row) => measured.some((duel) => !isApart(duel, row)))
+  const [cheapest] = [...comparable].sort((a, b) => (cost.lowerIsBetter ? a.cost.mean - b.cost.mean : b.cost.mean - a.cost.mean))
+  if (!cheapest) return 'No verdict: no dense file was measured like a pruned one.'
+  const best = (sorted(measured, deciding)[0] as Duel).pruned
   const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
   const files = able.length < dense.length ? `Dense files ${onEvery}` : 'Dense files'
   return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(cheapest, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, which pruning never saw).`
 }
 
-function lossOf({ pruned, rival }: Duel, duels: readonly Duel[], deciding: readonly string[], cost: Cost): string {
+function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): string {
   const dense = rival as WorthRow
-  const beats = (other: WorthRow) => deciding.every((kind) => (dense.quality[kind]?.mean ?? 0) < (other.quality[kind]?.mean ?? 0))
-  const beaten = duels.length > 1 && duels.every((duel) => beats(duel.pruned)) ? everyFile(duels, cost) : pruned.name
-  return `Do not prune. At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, deciding)}).`
+  const beaten = duels.length > 1 && duels.every((duel) => clearly(dense, duel.pruned)) ? everyFile(duels, cost) : pruned.name
+  const turned = texts.map((text) => ({ ...text, difference: text.difference && inverse(text.difference) }))
+  return `Do not prune. At ${costOf(dense, cost)}, ${dense.name} is better than ${beaten} (${numbersOf(dense, pruned, turned)}).`
 }
 
 /** A smaller pruned file may lose too, but no dense file of its size was measured. */
 const everyFile = (duels: readonly Duel[], { cheaper }: Cost): string =>
   duels.every(({ rival }) => rival) ? 'every pruned file' : `every pruned file, ${cheaper} ones without a rival included`
 
-function vetoOf({ pruned, rival }: Duel, deciding: readonly string[]): string {
-  const numbers = numbersOf(pruned, rival as WorthRow, deciding)
-  const share = Math.round(100 * (pruned.loops ?? 0))
-  return `Do not prune. ${pruned.name} has the lower perplexity (${numbers}), but ${share} % of its answers end in a loop, more than the dense model's.`
+function vetoOf({ pruned, rival, texts, loops }: Duel): string {
+  const dense = rival as WorthRow
+  const share = ({ loops: own }: WorthRow) => `${Math.round(100 * (own ?? 0))} %`
+  const test = loops ? `: ${differenceText(loops, 'share')} over ${basisText(loops)}` : ''
+  return `Do not prune. ${pruned.name} has the lower perplexity (${numbersOf(pruned, dense, texts)}), but ${share(pruned)} of its answers end in a loop, against ${share(dense)} of those of ${dense.name}${test}.`
 }
 
-function tieOf({ pruned, rival, outcome }: Duel, deciding: readonly string[], cost: Cost): string {
-  const numbers = numbersOf(pruned, rival as WorthRow, deciding)
+function tieOf({ pruned, rival, outcome, texts }: Duel, cost: Cost): string {
+  const dense = rival as WorthRow
   const how = outcome === 'mixed' ? 'each win on some texts' : 'do not differ clearly'
-  return `At ${costOf(pruned, cost)}, ${pruned.name} and ${(rival as WorthRow).name} ${how} (${numbers}).`
+  return `At ${costOf(pruned, cost)}, ${pruned.name} and ${dense.name} ${how} (${numbersOf(pruned, dense, texts)}).`
 }
 
-function numbersOf(first: WorthRow, second: WorthRow, deciding: readonly string[]): string {
-  const texts = deciding.map((kind) => `${shownValue(first, kind)} against ${shownValue(second, kind)} on ${kind}`)
-  return `perplexity ${texts.join(' and ')}, which pruning never saw`
+/** Writes the numbers of both files on each deciding text, with their difference and its 95 % interval. */
+function numbersOf(first: WorthRow, second: WorthRow, texts: readonly TextDifference[]): string {
+  const shown = texts.map(({ kind, measure, difference }, at) => {
+    const name = measure === texts[at - 1]?.measure ? '' : `${measure} `
+    const interval = difference ? `, ${differenceText(difference)} over ${basisText(difference)}` : ''
+    return `${name}${shownValue(first, kind, measure)} against ${shownValue(second, kind, measure)} on ${kind}${interval}`
+  })
+  return `${shown.join('; ')}; pruning never saw ${texts.length === 1 ? 'this text' : 'these texts'}, and ranges are 95 % intervals`
 }
 
-const shownValue = ({ quality }: WorthRow, kind: string): number => Number((quality[kind]?.mean ?? Number.NaN).toPrecision(3))
+const shownValue = ({ quality, bits }: WorthRow, kind: string, measure: TextDifference['measure'] = 'perplexity'): number =>
+  Number(((measure === 'perplexity' ? quality : bits)[kind]?.mean ?? Number.NaN).toPrecision(3))
 
-function gapsOf({ duels, dense, deciding, cost, unmeasured, strangers }: Evidence): string[] {
+/** With fewer discordant answers than this, all in one direction, no paired test sees a difference: 2 / 2⁶ is the first below 5 %. */
+const leastDiscordant = 6
+/** The difference in looping answers that a verdict should be able to see. */
+const seenShare = 0.1
+/** The number of answers that can show this difference. */
+export const enoughAnswers = Math.ceil(leastDiscordant / seenShare)
+
+function gapsOf({ duels, dense, deciding, cost, unmeasured }: Evidence): string[] {
   const able = dense.filter(isMeasured(deciding))
-  const alone = duels.filter(({ rival }) => !rival && able.length > 0).map(({ pruned }) => `${pruned.name} (${costOf(pruned, cost)})`)
+  const leastOf = ({ leftOut }: Duel) => able.length > leftOut.length
+  const alone = duels
+    .filter((duel) => !duel.rival && deciding.length > 0 && leastOf(duel))
+    .map(({ pruned }) => `${pruned.name} (${costOf(pruned, cost)})`)
   const file = able.length < dense.length ? `file ${onEvery}` : 'file'
-  const silent = duels.filter(({ pruned }) => pruned.loops === null).map(({ pruned }) => pruned.name)
-  const denseSilent = duels.some(({ pruned, loopsKnown }) => !loopsKnown && pruned.loops !== null)
-  const apart = isTimed({ name: cost.id.split('/')[0] ?? '' }) && duels.some(({ rival }) => rival)
+  const fought = duels.filter(({ rival }) => rival)
+  const silent = fought.filter(({ loops }) => loops === null).map(({ pruned, rival }) => `${pruned.name} against ${rival?.name}`)
+  const few = fought.flatMap(({ loops }) => (loops && !loops.clear && loops.unit === 'answer' && loops.count < enoughAnswers ? loops : []))
+  const unsure = fought.flatMap(({ pruned, texts }) =>
+    texts.flatMap(({ kind, difference }) => (difference ? [] : [`${pruned.name} on ${kind}`])),
+  )
+  const apart = isTimed({ name: cost.id.split('/')[0] ?? '' }) && fought.length > 0
   return [
     ...(deciding.length === 0 ? ['No text was measured that pruning never saw.'] : []),
     ...(alone.length > 0 ? [`No dense ${file} is ${cost.least} ${alone.join('; ')}.`] : []),
-    ...(silent.length > 0 ? [`Looping answers: not tested for ${silent.join('; ')}.`] : []),
-    ...(denseSilent ? ['Looping answers: not tested for the dense model.'] : []),
+    ...leftOutTexts(duels),
+    ...(unsure.length > 0 ? [`No losses by window are known, so no difference can be judged: ${unsure.join('; ')}. Measure again.`] : []),
+    ...(silent.length > 0 ? [`Looping answers: not tested on the same prompts for ${silent.join('; ')}.`] : []),
+    ...(few[0] ? [fewAnswers(few[0])] : []),
     ...(apart ? ['Times were taken in different runs. The machine may have been busier in some.'] : []),
-    ...strangers.map((name) => `${name} was measured on other tokens, so its perplexity does not count.`),
     ...(unmeasured.length > 0 ? [`${cost.title} is not known for: ${unmeasured.join('; ')}.`] : []),
   ]
+}
+
+function fewAnswers({ count }: Difference): string {
+  const points = Math.ceil((100 * leastDiscordant) / count)
+  const most = points > 100 ? 'no difference' : `only differences of ${points} points or more`
+  return `Looping answers: ${count} answers can show ${most}. Take ${enoughAnswers} to see one of ${100 * seenShare} points.`
+}
+
+/** Says which dense files were left out, and why: once for each reason. */
+function leftOutTexts(duels: readonly Duel[]): string[] {
+  const found = duels.flatMap(({ pruned, leftOut }) => leftOut.map((one) => ({ ...one, pruned: pruned.name })))
+  return [...Map.groupBy(found, ({ reason }) => reason)].map(([reason, own]) => {
+    const names = [...new Set(own.map(({ name }) => name))].join('; ')
+    const against = [...new Set(own.map(({ pruned }) => pruned))]
+    return `Left out${against.length < duels.length ? ` against ${against.join('; ')}` : ''}: ${names} (${reason}).`
+  })
 }
 
 const costOf = (row: WorthRow, cost: Cost): string => costText(row.cost.mean, cost) + cost.of

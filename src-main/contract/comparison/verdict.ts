@@ -1,19 +1,22 @@
-import { corporaOf, corpusOf } from '../data/corpus.ts'
+import { corpusOf } from '../data/corpus.ts'
+import type { TextSplit } from '../data/data-request.ts'
 import type { UsedData } from '../data/used-data.ts'
 import { everyTaskTitle } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
+import { bitsMeasure, comparableSets, whyApartFrom, whyResultsApart } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
 import { paretoFront } from './comparison.ts'
 import { type Cost, fileSize } from './costs.ts'
+import { differenceOf } from './difference.ts'
 import { isTaskMeasure, type TaskMeasure } from './measure-columns.ts'
 import { groupOverSeeds, type MeasureOverSeeds, type SeedGroup, standardError } from './seeds.ts'
 import { treatmentOf } from './series.ts'
 import { judge, type Verdict } from './verdict-sentence.ts'
-import type { Duel, Front, Quality, WorthRow } from './worth.ts'
-import { isPruned, onSameWindows } from './worth-runs.ts'
+import type { Duel, Front, Quality, TextDifference, WorthRow } from './worth.ts'
+import { isPruned } from './worth-runs.ts'
 
-/** Two values that differ by at most this share count as equal, whether they are costs or qualities. */
-const equalShare = 0.01
+/** Two costs that differ by at most this share count as equal. */
+const equalCost = 0.01
 
 export interface Worth extends Verdict {
   rows: WorthRow[]
@@ -21,71 +24,103 @@ export interface Worth extends Verdict {
   fronts: Front[]
 }
 
+/** One file with the runs that measured it. */
+interface Entry {
+  row: WorthRow
+  group: SeedGroup
+}
+
 /** Judges whether a model should be pruned, from its finished runs and those of its rivals (see `runsByModel`), at equal cost. */
 export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Worth {
-  const { runs: done, own, strangers } = onSameWindows(runs.filter(({ status }) => status === 'done'))
+  const done = runs.filter(({ status }) => status === 'done')
+  const subject = done.find(isPruned) ?? done[0]
   const groups = groupOverSeeds(done)
-  const rows = groups.flatMap((group) => rowOf(group, cost, own))
-  const seen = new Set(done.flatMap(seenTexts))
-  const texts = [...new Map(done.flatMap(kindsOf))].map(([kind, used]) => {
-    const decides = !used.some((text) => seen.has(text))
-    return { kind, measure: 'perplexity' as const, decides, rows: frontOf(rows, kind, cost, 1) }
+  const entries = groups.flatMap((group) => entryOf(group, cost, subject))
+  const seen = Map.groupBy(done.flatMap(seenTexts), ({ key }) => key)
+  const unseen = [...sourcesByKind(done)].map(([kind, own]) => ({
+    kind,
+    isUnseen: !own.some((text) => seen.get(text.key)?.some((other) => overlaps(text, other))),
+    isOwn: own.some(({ split }) => split?.part === 'deciding'),
+  }))
+  const hasOwn = unseen.some(({ isUnseen, isOwn }) => isUnseen && isOwn)
+  const texts = unseen.map(({ kind, isUnseen, isOwn }) => {
+    const quality = { kind, name: 'perplexity', sign: 1 } as const
+    const role = { decides: isUnseen && (isOwn || !hasOwn), elsewhere: isUnseen && hasOwn && !isOwn }
+    return { kind, measure: 'perplexity' as const, ...role, ...frontOf(entries, quality, cost) }
   })
   const tasks = [...new Map(done.flatMap(tasksOf))].map(([kind, measure]) => {
-    return { kind, measure, decides: false, rows: frontOf(rows, kind, cost, -1) }
+    return { kind, measure, decides: false, elsewhere: false, ...frontOf(entries, { kind, name: measure, sign: -1 }, cost) }
   })
   const deciding = texts.filter(({ decides }) => decides).map(({ kind }) => kind)
-  const denseLoops = denseLoopsOf(groups.filter(({ runs: [first] }) => first?.model.id === own))
-  const duels = rows
-    .filter(({ pruned }) => pruned)
-    .map((pruned) => duelOf(pruned, rows, { deciding, tasks: tasks.map(({ kind }) => kind), cost, denseLoops }))
+  const shared = { tasks: tasks.map(({ kind, measure }) => ({ dataset: kind, name: measure })), cost }
+  const duelsOn = (kinds: readonly string[]) =>
+    entries.filter(({ row }) => row.pruned).map((pruned) => duelOf(pruned, entries, { ...shared, deciding: kinds }))
+  const duels = duelsOn(deciding)
   const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
+  const rows = entries.map(({ row }) => row)
+  const dense = rows.filter((row) => !row.pruned)
+  const verdictOn = (kinds: readonly string[], own: readonly Duel[]) =>
+    judge({ duels: own, dense, deciding: kinds, cost, unmeasured, clearly: clearlyBetter(entries, kinds) })
+  const elsewhere = texts.filter((text) => text.elsewhere).map(({ kind }) => kind)
+  const verdict = verdictOn(deciding, duels)
   return {
     rows,
     duels,
     fronts: [...texts, ...tasks],
-    ...judge({ duels, dense: rows.filter((row) => !row.pruned), deciding, cost, unmeasured, strangers }),
+    ...(elsewhere.length > 0 ? bothVerdicts(deciding, verdict, elsewhere, verdictOn(elsewhere, duelsOn(elsewhere))) : verdict),
   }
 }
 
-function rowOf({ runs, measures }: SeedGroup, { id }: Cost, own: string | undefined): WorthRow[] {
+/** Joins the verdict on the user's own text, which answers, with that on other text. */
+function bothVerdicts(own: readonly string[], verdict: Verdict, others: readonly string[], other: Verdict): Verdict {
+  const sentence = `For your ${own.join(' and ')}: ${verdict.sentence} For other text (${others.join(' and ')}): ${other.sentence}`
+  return { ...verdict, sentence, untested: [...new Set([...verdict.untested, ...other.untested])] }
+}
+
+function entryOf(group: SeedGroup, { id }: Cost, subject: ComparedRun | undefined): Entry[] {
+  const { runs, measures } = group
   const [first] = runs
   const cost = measures.get(id)
   if (!first || cost === undefined) return []
   const { weights } = first.parameters
-  return [
-    {
-      runs: runs.map((run) => run.id),
-      name: first.model.id === own ? first.file : `${first.model.name}, ${first.file}`,
-      pruned: isPruned(first),
-      method: first.method,
-      repair: treatmentOf(first),
-      weights: typeof weights === 'string' ? weights : null,
-      cost: overSeeds(cost),
-      quality: qualityOf(measures),
-      loops: loopsOf(measures),
-    },
-  ]
+  const row: WorthRow = {
+    runs: runs.map((run) => run.id),
+    name: nameOf(first, subject),
+    pruned: isPruned(first),
+    method: first.method,
+    repair: treatmentOf(first),
+    weights: typeof weights === 'string' ? weights : null,
+    cost: overSeeds(cost),
+    quality: qualityOf(measures, (name) => name === 'perplexity' || isTaskMeasure(name)),
+    bits: qualityOf(measures, (name) => name === bitsMeasure),
+    loops: loopsOf(measures),
+  }
+  return [{ row, group }]
 }
 
-const overSeeds = (measure: MeasureOverSeeds): Quality => ({ mean: measure.mean, error: standardError(measure) })
+/** Names a file, with its model if that is not the model that the verdict is about. */
+function nameOf({ file, model, lineage, parameters: { weights } }: ComparedRun, subject: ComparedRun | undefined): string {
+  if (lineage.pruned) return [model.name, ...(typeof weights === 'string' ? [weights] : [])].join(', ')
+  if (lineage.model !== subject?.lineage.model) return `${model.name}, ${file}`
+  return lineage.content === subject.lineage.content ? file : `${file} of the replaced ${model.name}`
+}
 
-function qualityOf(measures: SeedGroup['measures']): Record<string, Quality> {
-  const qualities = [...measures].flatMap(([id, summary]) => {
+const overSeeds = (measure: MeasureOverSeeds): Quality => ({
+  mean: measure.mean,
+  error: standardError(measure),
+  factor: measure.factor,
+})
+
+function qualityOf(measures: SeedGroup['measures'], isWanted: (name: string) => boolean): Record<string, Quality> {
+  const found = [...measures].flatMap(([id, summary]) => {
     const name = id.slice(0, id.indexOf('/'))
-    return name === 'perplexity' || isTaskMeasure(name) ? [[id.slice(name.length + 1), overSeeds(summary)] as const] : []
+    return isWanted(name) ? [[id.slice(name.length + 1), overSeeds(summary)] as const] : []
   })
-  return Object.fromEntries(qualities)
+  return Object.fromEntries(found)
 }
 
 const loopsOf = (measures: SeedGroup['measures']): number | null =>
   [...measures].find(([id]) => id.startsWith(`${loopingMeasure}/`))?.[1].mean ?? null
-
-/** Returns the share of looping answers of the dense model as computed, whatever its cost. Null if it is unknown. */
-function denseLoopsOf(groups: readonly SeedGroup[]): number | null {
-  const dense = groups.filter(({ runs: [first] }) => first && !isPruned(first) && first.parameters.weights === undefined)
-  return dense.map(({ measures }) => loopsOf(measures)).find((share) => share !== null) ?? null
-}
 
 const tasksOf = ({ measures }: ComparedRun): [string, TaskMeasure][] =>
   measures.flatMap(({ name, dataset }): [string, TaskMeasure][] => (isTaskMeasure(name) ? [[dataset, name]] : []))
@@ -94,76 +129,177 @@ const tasksOf = ({ measures }: ComparedRun): [string, TaskMeasure][] =>
  * Returns the corpora, and the hashes of windows, that calibration, repair, recovery or importances used. A recovery also reads `mixed`, to
  * choose which weights to keep. Importances use the calibration text, else `mixed`.
  */
-function seenTexts({ parameters, calibration }: ComparedRun): string[] {
-  const sources = ['calibration', 'repair.calibration', 'recover.text'].flatMap((name) => {
-    const [source, mix] = [parameters[`${name}.source`], parameters[`${name}.mix`]]
-    if (typeof mix === 'string') return (JSON.parse(mix) as { source: string }[]).map((part) => part.source)
-    return typeof source === 'string' ? [source] : []
+function seenTexts({ parameters, calibration }: ComparedRun): ReadText[] {
+  const sources = ['calibration', 'repair.calibration', 'recover.text'].flatMap((name): Pick<ReadText, 'source' | 'split'>[] => {
+    const [source, mix, part] = ['source', 'mix', 'split.part'].map((field) => parameters[`${name}.${field}`])
+    if (typeof mix === 'string') return JSON.parse(mix) as Pick<ReadText, 'source' | 'split'>[]
+    if (typeof source !== 'string') return []
+    const split = { part, seed: parameters[`${name}.split.seed`] } as TextSplit
+    return [{ source, ...(part === undefined ? {} : { split }) }]
   })
   const readsMixed = parameters['recover.text.source'] !== undefined || (parameters.weights !== undefined && sources.length === 0)
-  return [...(readsMixed ? [...sources, 'mixed'] : sources).map(corpusOf), ...(calibration ? hashesOf(calibration) : [])]
+  const read = readsMixed ? [...sources, { source: 'mixed' }] : sources
+  return [...read.map((text) => ({ ...text, key: corpusOf(text.source) })), ...(calibration ? hashesOf(calibration) : [])]
 }
 
-const hashesOf = ({ hash, parts = [] }: UsedData): string[] => [hash, ...parts.map((part) => part.hash)]
-
-/** Returns the run's perplexities with the corpora and hashes of their texts. `evaluation` is in the order of the perplexities. */
-function kindsOf({ measures, evaluation }: ComparedRun): [string, string[]][] {
-  return measures
-    .filter(({ name }) => name === 'perplexity')
-    .map(({ dataset }, at) => {
-      const used = evaluation[at]
-      return [dataset, used ? [...corporaOf(used), ...hashesOf(used)] : [corpusOf(dataset)]]
-    })
+/** A text that was read, or a part of one, with what identifies it: its corpus, or the hash of its windows. */
+interface ReadText {
+  readonly key: string
+  readonly source: string
+  readonly split?: TextSplit | undefined
 }
 
-/** Returns the Pareto front of cost and one quality. `sign` is 1 if lower values of the quality are better, else -1. */
-function frontOf(rows: readonly WorthRow[], kind: string, { lowerIsBetter }: Cost, sign: 1 | -1): WorthRow[] {
-  const points = rows.flatMap((row) => {
-    const quality = row.quality[kind]
-    return quality ? [{ row, x: lowerIsBetter ? row.cost.mean : -row.cost.mean, y: sign * quality.mean }] : []
-  })
-  return paretoFront(points).map(({ row }) => row)
+/** Whether two texts with the same key may share documents. The two parts of one text do not. */
+function overlaps(one: ReadText, other: ReadText): boolean {
+  const [own, its] = [one.split, other.split]
+  return !(own && its && one.source === other.source && own.seed === its.seed && own.part !== its.part)
+}
+
+const hashesOf = ({ hash, source, parts = [] }: UsedData): ReadText[] =>
+  [{ hash, source }, ...parts].map((part) => ({ key: part.hash, source: part.source }))
+
+/** Returns the kinds of text that perplexity was measured on, each with the corpora and the hashes of windows of all runs. */
+function sourcesByKind(runs: readonly ComparedRun[]): Map<string, ReadText[]> {
+  const found = new Map<string, ReadText[]>()
+  for (const { measures, evaluation } of runs)
+    for (const { name, dataset, on } of measures) {
+      if (name !== 'perplexity') continue
+      const used = evaluation.find(({ hash }) => hash === on?.hash)
+      const corpora = (used ? (used.parts ?? [used]) : [{ source: dataset }]).map((part) => ({ ...part, key: corpusOf(part.source) }))
+      const sources = used ? [...corpora, ...hashesOf(used)] : corpora
+      found.set(dataset, [...(found.get(dataset) ?? []), ...sources])
+    }
+  return found
+}
+
+interface Quantity {
+  kind: string
+  name: string
+  /** 1 if lower values are better, else -1. */
+  sign: 1 | -1
+}
+
+/** Returns the Pareto front of cost and one quality, of the files that can be compared with most pruned ones. */
+function frontOf(entries: readonly Entry[], { kind, name, sign }: Quantity, { lowerIsBetter }: Cost): Pick<Front, 'rows' | 'apart'> {
+  const column = { name, dataset: kind }
+  // Pruned files first, so that files that could join several sets join theirs.
+  const measured = entries.filter(({ row }) => row.quality[kind]).sort((a, b) => Number(b.row.pruned) - Number(a.row.pruned))
+  const sets = comparableSets(
+    measured.map((entry) => ({ ...entry, runs: entry.group.runs })),
+    [column],
+  )
+  const weightOf = (set: (typeof sets)[number]) => set.filter(({ row }) => row.pruned).length * (entries.length + 1) + set.length
+  const [shown = []] = [...sets].sort((a, b) => weightOf(b) - weightOf(a))
+  const points = shown.map(({ row }) => ({
+    row,
+    x: lowerIsBetter ? row.cost.mean : -row.cost.mean,
+    y: sign * (row.quality[kind]?.mean ?? Number.NaN),
+  }))
+  const apart = sets
+    .filter((set) => set !== shown)
+    .flat()
+    .map(({ row, runs }) => ({ row, reason: whyApartFrom({ runs }, shown, [column]) }))
+  return { rows: paretoFront(points).map(({ row }) => row), apart }
 }
 
 interface Judging {
   deciding: readonly string[]
-  tasks: readonly string[]
+  tasks: readonly { name: string; dataset: string }[]
   cost: Cost
-  /** The dense model's share of looping answers; null if it is unknown. */
-  denseLoops: number | null
 }
 
-function duelOf(pruned: WorthRow, rows: readonly WorthRow[], { deciding, tasks, cost, denseLoops }: Judging): Duel {
-  const dense = rows.filter((row) => !row.pruned)
-  const costsMore = (row: WorthRow) => compare(row.cost, pruned.cost) === (cost.lowerIsBetter ? 1 : -1)
-  const able = dense.filter((row) => !costsMore(row) && deciding.every((kind) => row.quality[kind]))
-  const rival = able.reduce<WorthRow | null>((best, row) => (best && level(best, deciding) <= level(row, deciding) ? best : row), null)
-  const vetoed = pruned.loops !== null && denseLoops !== null && pruned.loops > denseLoops
+function duelOf(pruned: Entry, entries: readonly Entry[], { deciding, tasks, cost }: Judging): Duel {
+  const dense = entries.filter(({ row }) => !row.pruned)
+  const costsMore = ({ row }: Entry) => compareCosts(row.cost, pruned.row.cost) === (cost.lowerIsBetter ? 1 : -1)
+  const affordable = dense.filter((entry) => !costsMore(entry) && deciding.every((kind) => entry.row.quality[kind]))
+  const able = affordable.filter((entry) => deciding.every((kind) => measureFor(pruned, entry, kind)))
+  const rival = deciding.length === 0 ? undefined : bestOf(pruned, able, deciding)
+  const texts = rival ? deciding.flatMap((kind) => textDifference(pruned, rival, kind)) : []
+  const loops = rival ? loopDifference(pruned, rival) : null
   return {
-    pruned,
-    rival,
-    worseTasks: tasks.filter((kind) => Object.hasOwn(everyTaskTitle, kind) && compare(pruned.quality[kind], rival?.quality[kind]) < 0),
-    vetoed,
-    loopsKnown: pruned.loops !== null && denseLoops !== null,
-    outcome: rival ? outcomeOf(pruned, rival, deciding) : 'no rival',
+    pruned: pruned.row,
+    rival: rival?.row ?? null,
+    outcome: rival ? outcomeOf(texts) : 'no rival',
+    texts,
+    worseTasks: tasks.flatMap((task) => (rival && isWorse(pruned, rival, task) ? [task.dataset] : [])),
+    loops,
+    vetoed: loops?.clear === true && loops.value > 0,
+    leftOut: dense.flatMap((entry) => {
+      const reason = deciding.map((kind) => whyNoMeasure(pruned, entry, kind)).find((one) => one !== null)
+      return reason === undefined ? [] : [{ name: entry.row.name, reason }]
+    }),
   }
 }
 
-/** Returns the mean logarithm of the deciding perplexities. */
-const level = ({ quality }: WorthRow, deciding: readonly string[]): number =>
-  deciding.reduce((sum, kind) => sum + Math.log(quality[kind]?.mean ?? Number.POSITIVE_INFINITY), 0) / deciding.length
+/** The measure that two files can be compared by on a text: perplexity on the same windows, else bits per byte. */
+function measureFor(one: Entry, other: Entry, kind: string): TextDifference['measure'] | undefined {
+  const names = ['perplexity', bitsMeasure] as const
+  return names.find((name) => {
+    const has = ({ row }: Entry) => (name === 'perplexity' ? row.quality[kind] : row.bits[kind])
+    return has(one) && has(other) && whyResultsApart(one.group, other.group, [{ name, dataset: kind }]) === null
+  })
+}
 
-function outcomeOf(pruned: WorthRow, rival: WorthRow, deciding: readonly string[]): Duel['outcome'] {
-  const signs = deciding.map((kind) => compare(pruned.quality[kind], rival.quality[kind]))
+/** Why a dense file cannot be compared with a pruned one on a text that both were measured on; null if it can. */
+function whyNoMeasure(pruned: Entry, dense: Entry, kind: string): string | null {
+  if (!pruned.row.quality[kind] || !dense.row.quality[kind] || measureFor(pruned, dense, kind)) return null
+  return whyResultsApart(dense.group, pruned.group, [{ name: 'perplexity', dataset: kind }])
+}
+
+/** The file with the lowest loss on the deciding texts: in bits per byte if all have them, since tokenizers may differ. */
+function bestOf(pruned: Entry, able: readonly Entry[], deciding: readonly string[]): Entry | undefined {
+  const haveBits = able.every(({ row }) => deciding.every((kind) => row.bits[kind]))
+  const ranked = haveBits ? able : able.filter((entry) => deciding.every((kind) => measureFor(pruned, entry, kind) === 'perplexity'))
+  const lossOf = ({ row }: Entry, kind: string) =>
+    haveBits ? (row.bits[kind]?.mean ?? Number.NaN) : Math.log(row.quality[kind]?.mean ?? Number.NaN)
+  const level = (entry: Entry) => deciding.reduce((sum, kind) => sum + lossOf(entry, kind), 0)
+  return [...ranked].sort((a, b) => level(a) - level(b))[0]
+}
+
+function textDifference(one: Entry, other: Entry, kind: string): TextDifference[] {
+  const measure = measureFor(one, other, kind)
+  return measure ? [{ kind, measure, difference: differenceOf(one.group, other.group, { name: measure, dataset: kind }) }] : []
+}
+
+function outcomeOf(texts: readonly TextDifference[]): Duel['outcome'] {
+  const signs = texts.map(({ difference }) => signOf(difference))
   const [better, worse] = [signs.includes(-1), signs.includes(1)]
   if (better && worse) return 'mixed'
   return better ? 'better' : worse ? 'worse' : 'tie'
 }
 
-/** Returns -1 if the first value is clearly lower, 1 if it is clearly higher, and 0 within twice the standard error or 1 %. */
-function compare(own: Quality | undefined, other: Quality | undefined): number {
-  if (!own || !other) return 0
+/** Returns -1 if the first is clearly lower, 1 if it is clearly higher, else 0. */
+function signOf(difference: TextDifference['difference']): number {
+  if (!difference?.clear) return 0
+  return Math.sign(difference.value - (difference.factor ? 1 : 0))
+}
+
+function loopDifference(pruned: Entry, rival: Entry): Duel['loops'] {
+  const datasets = [...pruned.group.measures.keys()].flatMap((id) =>
+    id.startsWith(`${loopingMeasure}/`) ? [id.slice(loopingMeasure.length + 1)] : [],
+  )
+  return datasets.map((dataset) => differenceOf(pruned.group, rival.group, { name: loopingMeasure, dataset })).find((one) => one) ?? null
+}
+
+function isWorse(pruned: Entry, rival: Entry, task: { name: string; dataset: string }): boolean {
+  if (!Object.hasOwn(everyTaskTitle, task.dataset)) return false
+  return signOf(differenceOf(pruned.group, rival.group, task)) < 0
+}
+
+/** Returns a function that says whether a dense file is clearly better than a pruned one on every deciding text. */
+function clearlyBetter(entries: readonly Entry[], deciding: readonly string[]) {
+  const entryOfRow = new Map(entries.map((entry) => [entry.row, entry]))
+  return (dense: WorthRow, pruned: WorthRow): boolean => {
+    const [one, other] = [entryOfRow.get(dense), entryOfRow.get(pruned)]
+    if (!one || !other) return false
+    const texts = deciding.flatMap((kind) => textDifference(one, other, kind))
+    return texts.length === deciding.length && texts.every(({ difference }) => signOf(difference) < 0)
+  }
+}
+
+/** Returns -1 if the first cost is lower, 1 if it is higher, and 0 within twice the standard error or 1 %. */
+function compareCosts(own: Quality, other: Quality): number {
   const noise = 2 * Math.hypot(own.error ?? 0, other.error ?? 0)
   const difference = own.mean - other.mean
-  return Math.abs(difference) <= Math.max(noise, equalShare * other.mean) ? 0 : Math.sign(difference)
+  return Math.abs(difference) <= Math.max(noise, equalCost * other.mean) ? 0 : Math.sign(difference)
 }

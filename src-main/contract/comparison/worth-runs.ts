@@ -1,39 +1,34 @@
 import { denseMethod, isAblation, isInspection } from '../titles.ts'
 import type { ComparedRun } from './compare.ts'
 
-export const isPruned = ({ method }: Pick<ComparedRun, 'method'>): boolean => method !== denseMethod
+/** Whether a run's file is a pruned one: it was pruned in the run, or its model was saved by a run that pruned it. */
+export const isPruned = ({ method, lineage }: Pick<ComparedRun, 'method' | 'lineage'>): boolean => method !== denseMethod || lineage.pruned
 
-/** Returns the models that a verdict can be about, with their runs. Models with only unpruned files are rivals of each pruned model. */
-export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: string; runs: ComparedRun[] }> {
-  const files = runs.filter(({ method }) => !isAblation(method) && !isInspection(method))
-  const groups = Map.groupBy(files, ({ model }) => model.id)
-  const pruned = [...groups].filter(([, own]) => own.some(isPruned))
-  const rivals = pruned.length > 0 ? [...groups.values()].filter((own) => !own.some(isPruned)).flat() : []
-  const judged = pruned.length > 0 ? pruned : [...groups]
-  return new Map(judged.map(([id, own]) => [id, { name: own[0]?.model.name ?? '', runs: [...own, ...rivals] }]))
-}
+/** Returns a key of the dense model that a run's weights come from. A replaced model is another one. */
+const ancestorOf = ({ lineage }: Pick<ComparedRun, 'lineage'>): string => JSON.stringify([lineage.model, lineage.content])
 
 /**
- * Keeps all runs, but drops those perplexities of other models that were not measured on the same windows of token ids as the model of the
- * first pruned run (`own`). `strangers` are the names of models that lost a perplexity.
+ * Returns the models that a verdict can be about, with their runs; the content of a model that was used last comes first. Unpruned files of
+ * models without pruned ones are added to each as rivals. Those of the same model before it was replaced are added too, because a verdict
+ * says what it leaves out.
  */
-export function onSameWindows(runs: readonly ComparedRun[]): { runs: ComparedRun[]; own: string | undefined; strangers: string[] } {
-  const own = (runs.find(isPruned) ?? runs[0])?.model.id
-  const windows = new Set(runs.filter(({ model }) => model.id === own).flatMap(windowsOf))
-  const comparable = runs.map((run) => (run.model.id === own ? run : keepPerplexities(run, windows)))
-  const strangers = comparable.filter(({ model, measures }, at) => model.id !== own && measures.length < (runs[at]?.measures.length ?? 0))
-  return { runs: comparable, own, strangers: [...new Set(strangers.map(({ model }) => model.name))] }
+export function runsByModel(runs: readonly ComparedRun[]): Map<string, { name: string; runs: ComparedRun[] }> {
+  const files: ComparedRun[] = runs.filter(({ method }) => !isAblation(method) && !isInspection(method))
+  const lastOf = (own: readonly ComparedRun[]) => Math.max(...own.map(({ createdAt }) => createdAt))
+  const groups = [...Map.groupBy(files, ancestorOf)].sort(([, one], [, other]) => lastOf(other) - lastOf(one))
+  const pruned = groups.filter(([, own]) => own.some(isPruned))
+  const rivals = pruned.length > 0 ? groups.filter(([, own]) => !own.some(isPruned)).flatMap(([, own]) => own) : []
+  const judged = pruned.length > 0 ? pruned : groups
+  const named = judged.map(([key, own]): [string, { name: string; runs: ComparedRun[] }] => {
+    const [first] = own
+    const isLater = judged.find(([, others]) => others[0]?.lineage.model === first?.lineage.model)?.[0] === key
+    return [key, { name: `${nameOf(own)}${isLater ? '' : ', before it was replaced'}`, runs: [...own, ...rivals] }]
+  })
+  return new Map(named)
 }
 
-/** Returns a key for each perplexity: its text and the hash of its windows. `evaluation` is in the order of the perplexities. */
-function windowsOf({ measures, evaluation }: ComparedRun): string[] {
-  const texts = measures.filter(({ name }) => name === 'perplexity')
-  return texts.map(({ dataset }, at) => `${dataset} ${evaluation[at]?.hash}`)
-}
-
-function keepPerplexities(run: ComparedRun, known: ReadonlySet<string>): ComparedRun {
-  const kept = windowsOf(run).map((windows) => known.has(windows))
-  let index = 0
-  const measures = run.measures.filter(({ name }) => name !== 'perplexity' || kept[index++])
-  return { ...run, measures, evaluation: run.evaluation.filter((_, text) => kept[text]) }
+/** The name of the dense model, if one of the runs used it. */
+function nameOf(runs: readonly ComparedRun[]): string {
+  const own = runs.find(({ model, lineage }) => model.id === lineage.model) ?? runs[0]
+  return own?.model.name ?? ''
 }

@@ -1,5 +1,3 @@
-import type { UsedData } from './used-data.ts'
-
 /** Words in names that distinguish splits of one corpus, or pieces of a file. */
 const split = /^(train|training|val|valid|validation|dev|test|eval|evaluation|calib|calibration|held|out|heldout|of|\d{4,})$/
 
@@ -17,7 +15,3 @@ const withoutSplits = (name: string): string =>
     .split(/[^\p{L}\p{N}]+/u)
     .filter((word) => word !== '' && !split.test(word))
     .join('')
-
-/** Returns the corpora that windows were taken from. */
-export const corporaOf = ({ source, parts = [] }: Pick<UsedData, 'source' | 'parts'>): string[] =>
-  (parts.length > 0 ? parts : [{ source }]).map((part) => corpusOf(part.source))

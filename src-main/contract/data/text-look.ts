@@ -6,6 +6,8 @@ export const textLook = z.object({
   more: z.boolean(),
   sequenceLength: z.number().int().positive(),
   beginning: z.string(),
+  /** Documents, or passages of a single one, in the part that was asked for; null if the whole text was. */
+  part: z.object({ count: z.number().int().nonnegative(), byPassage: z.boolean() }).nullable(),
   /** The share of its passages, 0 to 1, that also occur in the other text of the request; null if there is none. */
   overlap: z.number().min(0).max(1).nullable(),
 })

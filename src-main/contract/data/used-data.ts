@@ -1,9 +1,11 @@
 import { z } from 'zod'
+import { type TextSplit, textSplit } from './data-request.ts'
 
 /**
  * Windows of token ids as a run used them. `source` is the requested path or data set name; `revision` is the commit of the hub's file,
  * null for local data; `windows` is how many were used, each of `sequenceLength` tokens (the longest, if they differ). `seed` 0 means the
- * text's own order. `hash` is the SHA-256 of all ids as little-endian 32-bit numbers, window after window.
+ * text's own order. `hash` is the SHA-256 of all ids as little-endian 32-bit numbers, window after window. `beginToken` is true if each
+ * window begins with the model's BOS, which counts as one of its tokens and is no target. `split` is set if only a part of the text was read.
  */
 const usedSource = z.object({
   source: z.string(),
@@ -12,9 +14,14 @@ const usedSource = z.object({
   windows: z.number().int().positive(),
   seed: z.number().int().nonnegative(),
   hash: z.string(),
+  beginToken: z.boolean().optional(),
+  split: textSplit.optional(),
 })
 
 /** Windows of one source, or of several mixed; `parts` lists what each contributed. */
 export const usedData = usedSource.extend({ parts: z.array(usedSource).optional() })
+
+/** Which part of a text was read: `the part for choices`. */
+export const partText = ({ part }: TextSplit): string => (part === 'choosing' ? 'the part for choices' : 'the part kept to decide')
 
 export type UsedData = z.infer<typeof usedData>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { beginChoice } from '../data/begin-token.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { id, moment, name, notes, tags } from '../identifiers.ts'
 import { readPlace } from '../places.ts'
@@ -45,6 +46,8 @@ export const grid = z.object({
   /** Smaller models whose unpruned files, in the types of `weights` and `rivals`, are rivals too. */
   siblings: z.array(id).max(10).optional(),
   measures: z.array(measureRequest).default([]),
+  /** How the windows of all texts begin. Default: reference. */
+  beginToken: beginChoice.optional(),
   localFolder: readPlace.optional(),
   backend: backendName.default('auto'),
   precision: precisionName.optional(),

@@ -56,7 +56,13 @@ export const exportCalls = {
   ),
   'runs.save': call(
     'Write the pruned model of a run to a folder, and add it to the library.',
-    idInput.extend({ name: name.optional(), folder: writePlace.min(1).optional(), ...saving }),
+    idInput.extend({
+      name: name.optional(),
+      folder: writePlace.min(1).optional(),
+      ...saving,
+      /** Default: the type that the run was measured in or sized for, else F16. */
+      ggufTypes: saving.ggufTypes.unwrap().optional(),
+    }),
     transfer,
     'not-found',
     'conflict',

@@ -35,9 +35,17 @@ export const savedFile = z.object({
   type: z.string().nullable(),
   path: z.string(),
   bytes: z.number(),
+  /** If the run was asked for a size in this format and type: the size of the weight files, and the size that was asked. */
+  budget: z.object({ bytes: z.number(), asked: z.number() }).optional(),
   /** Null if Espalier cannot read the format. */
   reload: reloadTest.nullable(),
 })
+
+/** The folder of a path of this or another system. */
+export const dirname = (path: string): string => path.slice(0, Math.max(0, path.search(/[\\/][^\\/]*$/)))
+
+/** The name of the file beside a GGUF file that Ollama makes a model from. Each of several types has its own. */
+export const modelfileName = (type: string, types: number): string => (types > 1 ? `Modelfile-${type}` : 'Modelfile')
 
 export type FormatOutline = z.infer<typeof formatOutline>
 export type ReloadTest = z.infer<typeof reloadTest>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { beginChoice, usedBegin } from '../data/begin-token.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { readPlace } from '../places.ts'
 import { speedBudget, weightType } from '../runs/run-request.ts'
@@ -41,6 +42,8 @@ export const fileBench = z.object({
   rounds: z.number().int(),
   /** Length of the context that the files were opened with, in tokens. */
   context: z.number().int(),
+  /** How the windows of the texts began; absent if no text was measured or all began as in the 2SSP reference. */
+  beginToken: usedBegin.optional(),
   files: z.array(benchedFile),
 })
 
@@ -52,6 +55,8 @@ export const benchRequest = z.object({
     .array(z.object({ name: z.string().min(1), data: dataRequest }))
     .max(20)
     .default([]),
+  /** How the windows of all texts begin. `auto` measures the first file. Default: reference. */
+  beginToken: beginChoice.optional(),
   /** Prompt lengths in tokens. Those that exceed the files' context are left out. */
   prompts: z
     .array(

@@ -28,6 +28,8 @@ const computeTask = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('generate'), request: generationRequest }),
   z.object({ kind: z.literal('catalogue') }),
   z.object({ kind: z.literal('describe model'), path: z.string() }),
+  /** Returns figures; null if the model has no begin token. */
+  z.object({ kind: z.literal('measure begin'), model: z.string(), memoryBytes: z.number().optional() }),
   z.object({ kind: z.literal('look at text'), model: z.string(), data: dataRequest, against: dataRequest.optional() }),
   z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
   /** Returns the work of each request; null if it can no longer be determined. */
@@ -47,6 +49,8 @@ const computeTask = z.discriminatedUnion('kind', [
     /** The run's calibration text, drawn by its seed. Weight types of few bits need it to weigh quantisation errors. */
     calibration: dataRequest.optional(),
     seed: z.number().int(),
+    /** Whether the run's windows began with the begin token. */
+    begins: z.boolean().optional(),
     localFolder: readPlace.optional(),
     memoryBytes: z.number().optional(),
   }),
@@ -80,6 +84,8 @@ export const toCompute = z.discriminatedUnion('type', [
   /** `tensorFolder` is where steps write tensor files. */
   z.object({ type: z.literal('start'), job, task: computeTask, tensorFolder: z.string() }),
   z.object({ type: z.literal('cancel'), job, column: z.number().int().optional() }),
+  /** Holds back the next tokens of a generation, because they are not read as fast as they come, or lets them continue. */
+  z.object({ type: z.literal('hold'), job, held: z.boolean() }),
   z.object({
     type: z.literal('step found'),
     job,

@@ -41,6 +41,12 @@ export const machineCalls = {
     historyState,
   ),
   'history.backup': call('Back up the history.', nothing, backup, 'disk'),
+  'history.removeUnknown': call(
+    'Delete the stored values that this history does not know. They may belong to another history or to a later state of this one.',
+    nothing,
+    historyState,
+    'disk',
+  ),
   'history.restore': call(
     'Replace the history with a backup; the current one is backed up first.',
     z.object({ name: z.string().regex(/^\w[\w.-]{0,119}$/) }),

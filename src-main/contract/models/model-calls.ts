@@ -19,6 +19,13 @@ export const modelCalls = {
     'disk',
     'cancelled',
   ),
+  'models.measureBegin': call(
+    'Measure whether a model predicts text better if it begins with the begin token. The result is in the model’s `beginFigures`.',
+    idInput,
+    transfer,
+    'not-found',
+    'invalid',
+  ),
   'models.update': call('Rename, annotate, tag or star a model.', idInput.extend(annotations.shape), modelEntry, 'not-found'),
   'models.remove': call(
     'Remove a model from the library. Also deletes its files if the library owns them and `files` is true. Can be undone until the returned time.',

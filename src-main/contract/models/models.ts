@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { beginFigures, figuresText, lowersClearly, raisesClearly } from '../data/begin-token.ts'
 import { errorCodes } from '../errors.ts'
 import { savedFile } from '../exports/exports.ts'
 import { fileBench, speedRange } from '../exports/file-bench.ts'
@@ -54,6 +55,11 @@ export const modelDescription = z.object({
   bytes: z.number().int(),
   tokenizer: z.string().nullable(),
   chatTemplate: z.boolean(),
+  /**
+   * The tokenizer's begin token, and whether the tokenizer puts it before every text. `needed` is set if the family reads no text well
+   * without one. Absent if the tokenizer has no such token and the family needs none.
+   */
+  begins: z.object({ token: z.string().nullable(), added: z.boolean(), needed: z.boolean().optional() }).optional(),
   feasible: z.array(feasibleRange),
   /** The plan stored beside an already pruned checkpoint. */
   plan: plan.nullable(),
@@ -64,11 +70,47 @@ export function numbersOf({ dtype, unpacked }: Pick<ModelDescription, 'dtype' | 
   return unpacked ? `${dtype}, computed as float32 from unpacked weights` : dtype
 }
 
+/** The largest model whose begin token is measured when it is added. Larger ones take minutes on a processor. */
+export const mostMeasuredParameters = 2e9
+
+type Beginning = Pick<ModelEntry, 'description' | 'beginFigures'>
+
+/** A sentence on how windows of a model's texts begin if that is left to `auto`, with both perplexities if they were measured. */
+export function beginOf({ description: { tokenizer, begins }, beginFigures: figures }: Beginning): string {
+  if (tokenizer === null) return 'not known without a tokenizer'
+  const token = begins?.token
+  if (!token) return 'no begin token'
+  if (!figures) return `${begins.added ? `texts begin with ${token}` : `texts begin without ${token}`}, windows not measured yet`
+  return `windows begin ${lowersClearly(figures) ? 'with' : 'without'} ${token}: ${figuresText(figures)}`
+}
+
+/** What is wrong with how a model reads texts, and what to do about it. */
+export function textProblems({ description: { tokenizer, begins, format }, beginFigures: figures }: Beginning): string[] {
+  const [place, setting] = format === 'gguf' ? ['beside the file', 'tokenizer.ggml.add_bos_token'] : ['in its folder', 'add_bos_token']
+  if (tokenizer === null) return [`This model has no tokenizer, so it cannot read or write text. Place its tokenizer.json ${place}.`]
+  if (begins?.needed && begins.token === null)
+    return ['Models of this family need a begin token (BOS), but the tokenizer names none. Use the tokenizer that belongs to the model.']
+  if (!begins?.token) return []
+  const measured = figures ? ` (${figuresText(figures)})` : ''
+  const wrong = figures ? lowersClearly(figures) : begins.needed === true
+  if (wrong && !begins.added)
+    return [
+      `This model needs ${begins.token} before every text${measured}, but its tokenizer does not add it, so answers begin wrongly. Set ${setting} to true.`,
+    ]
+  if (figures && raisesClearly(figures) && begins.added)
+    return [
+      `The tokenizer adds ${begins.token} before every text, but the model is worse with it${measured}, so answers begin wrongly. Set ${setting} to false.`,
+    ]
+  return []
+}
+
 /** How a model was pruned, and its quality afterwards. */
 const prunedBy = z.object({
   method: z.string(),
   reached: z.number().nullable(),
   perplexity: z.object({ dataset: z.string(), value: z.number() }).nullable(),
+  /** The weight type that it was measured in; null if it was measured on the weights as computed. */
+  weights: z.string().nullable(),
 })
 
 /** A checkpoint in the library. `parent` is the model it was pruned from, `run` the run that pruned it. */
@@ -79,6 +121,8 @@ export const modelEntry = z.object({
   origin: z.enum(['bundled', 'linked', 'copied', 'downloaded', 'exported']),
   source: z.string().nullable(),
   description: modelDescription,
+  /** What the model's perplexity is without and with its begin token; null if that was not measured since its files changed. */
+  beginFigures: beginFigures.extend({ measuredAt: moment }).nullable(),
   present: z.boolean(),
   bytes: z.number().int(),
   parent: id.nullable(),

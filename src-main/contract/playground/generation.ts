@@ -6,10 +6,17 @@ import { generationSettings } from './generation-settings.ts'
 const alternative = z.object({ id: z.number().int(), text: z.string(), probability: z.number() })
 export const generatedToken = alternative.extend({ alternatives: z.array(alternative) })
 
+const isTokenId = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+
+/** Token ids. There may be a million, so they are checked as a whole: an array schema would collect an issue for each of them. */
+export const tokenIds = z
+  .custom<number[]>((value) => Array.isArray(value) && value.every(isTokenId), 'Give a list of token ids, which are whole numbers from 0.')
+  .meta({ type: 'array', items: { type: 'integer', minimum: 0 } })
+
 /** A prompt. `continueFrom` has the token ids that the answer must begin with, for continuing from an alternative. */
 export const generationPrompt = z.object({
   text: z.string().max(100_000),
-  continueFrom: z.array(z.number().int().nonnegative()).optional(),
+  continueFrom: tokenIds.optional(),
 })
 
 const chatMessage = z.object({ role: z.string().min(1).max(100), content: z.string().max(1_000_000) })
@@ -20,6 +27,8 @@ export const enginePrompt = generationPrompt.extend({
   /** For each column, its turns of the conversation before `text`. */
   histories: z.array(z.array(chatMessage)).optional(),
   seed: z.number().int().nonnegative().optional(),
+  /** The index of an earlier prompt, if this one asks the same with another seed. Its own text and ids are then not used. */
+  sameAs: z.number().int().nonnegative().optional(),
 })
 
 /**
@@ -56,7 +65,7 @@ export const transcriptAnswer = z.object({
 
 /**
  * Progress of one column. `column` and `prompt` are indices into the request. Tokens of a scored prompt have the probabilities that the
- * model gives them. The first token has probability 1, because nothing precedes it.
+ * model gives them, and arrive in pieces. The first token has probability 1, because nothing precedes it.
  */
 export const generationEvent = z.discriminatedUnion('type', [
   z.object({ type: z.literal('prompt'), column: z.number().int(), prompt: z.number().int(), tokens: z.number().int(), text: z.string() }),

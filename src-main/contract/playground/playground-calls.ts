@@ -37,6 +37,13 @@ export const playgroundCalls = {
     'cancelled',
   ),
 
+  'playground.hold': call(
+    'Hold back the next tokens of a completion that arrives as events, or let them continue.',
+    z.object({ session: id, held: z.boolean() }),
+    nothing,
+    'not-found',
+  ),
+
   'prompts.list': call('Prompt sets, the paper’s first.', nothing, z.array(promptSet)),
   'prompts.save': call('Save a prompt set; the same name replaces it.', z.object({ name, prompts: promptSet.shape.prompts }), promptSet),
   'prompts.remove': call('Delete a prompt set.', idInput, nothing, 'not-found', 'conflict'),

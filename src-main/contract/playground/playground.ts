@@ -57,7 +57,7 @@ export const completionRequest = z.object({
   prompts: z.array(enginePrompt).min(1).max(mostPrompts),
   settings: generationSettings,
   scoresPrompts: z.boolean().default(false),
-  /** If set, tokens also arrive as `generation` events of this session. */
+  /** If set, tokens arrive as `generation` events of this session, and the answers that are returned have none. */
   session: id.optional(),
 })
 

@@ -23,13 +23,17 @@ export const heldOutWindows = 8
 /** Weights are rejected if the divergence on one kind grows by more nats than this, which raises its perplexity by 5 %. */
 export const mostGrowth = 0.05
 
+/** Returns the length of a recovery's windows where those of the method have this length. */
+export const recoveryLength = (sequenceLength: number): number => Math.min(windowTokens, sequenceLength)
+
 /** Returns the default text of a recovery: the calibration text and the mixed text, half each. */
-export function defaultRecoveryData({ source, sequenceLength, mix }: DataRequest): DataRequest {
-  const length = Math.min(windowTokens, sequenceLength)
-  const given = mix ?? [{ source, share: 1 }]
-  if (!needsMixedText({ source, sequenceLength, mix })) return { source, sequenceLength: length, ...(mix ? { mix } : {}) }
+export function defaultRecoveryData({ source, sequenceLength, mix, split: own }: DataRequest): DataRequest {
+  const length = recoveryLength(sequenceLength)
+  const split = own ? { split: own } : {}
+  const given = mix ?? [{ source, share: 1, ...split }]
+  if (!needsMixedText({ source, sequenceLength, mix })) return { source, sequenceLength: length, ...(mix ? { mix } : split) }
   const sum = given.reduce((all, { share }) => all + share, 0)
-  const parts = given.map((part) => ({ source: part.source, share: (0.5 * part.share) / sum }))
+  const parts = given.map((part) => ({ ...part, share: (0.5 * part.share) / sum }))
   return mixOf([...parts, { source: 'mixed', share: 0.5 }], { sequenceLength: length })
 }
 

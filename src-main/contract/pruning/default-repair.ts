@@ -15,11 +15,11 @@ const mixedText = 'mixed'
  * other kinds of text. The bundled model never learnt these, so it gets its calibration text only.
  */
 export function defaultRepairData(calibration: DataRequest): DataRequest {
-  const { source, sequenceLength, mix } = calibration
-  const texts = mix ?? [{ source, share: 1 }]
+  const { source, sequenceLength, mix, split } = calibration
+  const texts = mix ?? [{ source, share: 1, ...(split ? { split } : {}) }]
   if (!needsMixedText(calibration)) return { ...calibration, windows: defaultRepairWindows }
   const sum = texts.reduce((all, { share }) => all + share, 0)
-  const parts = texts.map((part) => ({ source: part.source, share: ((1 - mixedShare) * part.share) / sum }))
+  const parts = texts.map((part) => ({ ...part, share: ((1 - mixedShare) * part.share) / sum }))
   return mixOf([...parts, { source: mixedText, share: mixedShare }], { sequenceLength, windows: defaultRepairWindows })
 }
 

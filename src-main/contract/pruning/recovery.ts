@@ -2,10 +2,13 @@ import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { usedData } from '../data/used-data.ts'
 
-/** How long a recovery trains: a number of tokens, or as many tokens as this machine manages in a number of minutes. */
+/** The longest recovery, in minutes: about 69 days. */
+export const mostRecoveryMinutes = 100_000
+
+/** How long a recovery trains: a number of tokens, or as many as fit if all of it takes a number of minutes by the clock. */
 export const recoveryAmount = z.union([
   z.object({ tokens: z.number().int().positive() }),
-  z.object({ minutes: z.number().positive().max(100_000) }),
+  z.object({ minutes: z.number().positive().max(mostRecoveryMinutes) }),
 ])
 
 /** What a recovery trains: all remaining weights, or a change of rank 16 to each projection, which takes less memory. */

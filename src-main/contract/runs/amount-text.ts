@@ -7,7 +7,7 @@ const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9,
 function parseFileSize(text: string): number | undefined {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b$/i.exec(text.trim()) ?? []
   const bytes = Math.floor(Number(number) * (units[unit.toLowerCase()] ?? Number.NaN) + 1e-6)
-  return bytes > 0 ? bytes : undefined
+  return bytes > 0 && Number.isSafeInteger(bytes) ? bytes : undefined
 }
 
 /** Writes a size with four digits and a unit: `94.31 MB`. */
@@ -20,9 +20,14 @@ export function fileSizeText(bytes: number): string {
 /** Parses `30tok/s`, or `200ms@2048`: 200 milliseconds to the first token after a prompt of 2048 tokens. Undefined for other text. */
 function parseSpeed(text: string): SpeedBudget | undefined {
   const [, rate, time, prompt] = /^(\d+(?:\.\d+)?)\s*tok\/s$|^(\d+(?:\.\d+)?)\s*ms@(\d+)$/i.exec(text.trim()) ?? []
-  if (Number(rate) > 0) return { tokensPerSecond: Number(rate) }
-  return Number(time) > 0 && Number(prompt) > 0 ? { milliseconds: Number(time), prompt: Number(prompt) } : undefined
+  if (isPossible(Number(rate))) return { tokensPerSecond: Number(rate) }
+  return isPossible(Number(time)) && Number(prompt) > 0 && Number.isSafeInteger(Number(prompt))
+    ? { milliseconds: Number(time), prompt: Number(prompt) }
+    : undefined
 }
+
+/** Whether a rate, or a time in milliseconds, is more than nothing and less than no machine could tell from infinity. */
+const isPossible = (value: number): boolean => value >= 1e-6 && value <= 1e12
 
 /** Parses a file size or a speed that a result must meet. Undefined for other text. */
 export function parseBudget(text: string): { bytes: number } | SpeedBudget | undefined {
@@ -35,11 +40,20 @@ export const speedText = (speed: SpeedBudget): string =>
   'milliseconds' in speed ? `${speed.milliseconds}ms@${speed.prompt}` : `${speed.tokensPerSecond}tok/s`
 
 /** Whether the amount itself says how much to remove. */
-export const isPlain = (amount: Amount): amount is PlainAmount => 'sparsity' in amount || 'blocks' in amount
+export const isPlain = (amount: Amount): amount is PlainAmount => 'experts' in amount || statesSparsity(amount)
 
-/** Writes an amount, with enough digits to distinguish two sparsities: `33.333 %`, `3 blocks`, `6 GB`, `30tok/s`. */
+/** Whether the amount is a sparsity on every model. What others remove is known only with the model, or after the run. */
+export const statesSparsity = (amount: Amount): amount is Exclude<PlainAmount, { experts: number }> =>
+  'sparsity' in amount || 'blocks' in amount
+
+/** Writes an amount, with enough digits to distinguish two sparsities: `33.333 %`, `3 blocks`, `25 % of experts`, `6 GB`, `30tok/s`. */
 export function amountText(amount: Amount): string {
   if ('bytes' in amount) return fileSizeText(amount.bytes)
   if (!isPlain(amount)) return speedText(amount)
-  return 'sparsity' in amount ? `${Number((amount.sparsity * 100).toFixed(4))} %` : plural(amount.blocks, 'block')
+  if ('experts' in amount) return `${percentText(amount.experts)} of experts`
+  return 'sparsity' in amount ? percentText(amount.sparsity) : plural(amount.blocks, 'block')
+}
+
+function percentText(share: number): string {
+  return `${Number((share * 100).toFixed(4))} %`
 }

@@ -4,6 +4,7 @@ import { z } from 'zod'
 const betterWays = {
   perplexity: 'lower',
   'perplexity, tokens': 'lower',
+  'bits per byte': 'lower',
   accuracy: 'higher',
   'accuracy per character': 'higher',
   'exact match': 'higher',
@@ -38,6 +39,37 @@ export function isLowerBetter(name: string): boolean {
 }
 
 /**
+ * What a measure was taken on. `comparison/comparable.ts` compares numbers only if these agree. `hash` is the SHA-256 of what the model
+ * read: token ids as in `usedData`, the ids of prompts, or questions; `count` is how many windows, prompts or questions there were, each of
+ * `sequenceLength` tokens (the longest, if they differ).
+ */
+const measuredOn = z.object({
+  hash: z.string(),
+  count: z.number().int().positive(),
+  sequenceLength: z.number().int().positive().optional(),
+  beginToken: z.boolean().optional(),
+  /** SHA-256 of the first bytes of the text that the windows cover. It is the same for every tokenizer. */
+  text: z.string().optional(),
+  /** UTF-8 bytes of the text that the predicted tokens cover. */
+  bytes: z.number().int().nonnegative().optional(),
+  /** Absent if the numbers are as exact as float32's. */
+  precision: z.literal('bfloat16').optional(),
+})
+
+/** The parts of a measure that statistics need. They are long, so rows of the history leave them out unless asked for. */
+export const measureDetails = z.object({
+  /** The mean loss of each window in nats per predicted token, in the windows' order. The logarithm of a perplexity is their mean. */
+  losses: z.array(z.number()).optional(),
+  /** The number of predicted tokens of each window, if they differ. Losses are weighted by them. */
+  predicted: z.array(z.number().int().positive()).optional(),
+  /** One digit for each answer in order: 1 if it counts, such as a right answer or one that loops. */
+  hits: z
+    .string()
+    .regex(/^[01]*$/)
+    .optional(),
+})
+
+/**
  * One result. `name` is the measure's id (`perplexity`, `accuracy`, `parameters`, `tokens per second`, …), `dataset` the data set or task
  * (empty if there is none), `error` one standard error.
  */
@@ -47,8 +79,12 @@ export const measure = z.object({
   value: z.number(),
   unit: z.string(),
   error: z.number().optional(),
+  on: measuredOn.optional(),
+  ...measureDetails.shape,
 })
 
+export type MeasuredOn = z.infer<typeof measuredOn>
+export type MeasureDetails = z.infer<typeof measureDetails>
 export type Measure = z.infer<typeof measure>
 /** A result of this version: its name is declared above. */
 export type TakenMeasure = Measure & { readonly name: MeasureName }

@@ -6,6 +6,8 @@ const dataTitles = {
   sequenceLength: 'tokens per window',
   windows: 'windows',
   mix: 'mix of texts',
+  'split.part': 'part of the text',
+  'split.seed': 'seed of the split',
 } as const
 
 const dataNames = { calibration: 'Calibration', 'repair.calibration': 'Repair', 'recover.text': 'Recovery' } as const
@@ -24,6 +26,7 @@ const requestTitles: Readonly<Record<string, string>> = {
   'recover.amount.minutes': 'Recovery minutes',
   'recover.rate': 'Recovery learning rate',
   'recover.trains': 'Recovery weights',
+  beginToken: 'Begin token',
   weights: 'Weights',
   backend: 'Backend',
   memoryBytes: 'Memory limit',

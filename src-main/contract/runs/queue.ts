@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { clusterState } from '../clusters/clusters.ts'
-import { id } from '../identifiers.ts'
+import { id, ids, moment } from '../identifiers.ts'
+import { obstacle } from '../machine/history.ts'
 import { runEntry } from './runs.ts'
 
 /** A device that runs can use, and its current state. */
@@ -18,12 +19,19 @@ const named = z.object({ id, name: z.string() })
 /** Runs that were interrupted when Espalier ended. Those in `held` wait for the user, because Espalier died with them twice. */
 const takenUp = z.object({ resumed: z.array(named), held: z.array(named) })
 
+/** A cause that failed several runs in a row, and these runs. It stopped the queue. */
+export const stoppedBy = z.object({ message: z.string(), runs: ids, since: moment })
+
 /** At most this many waiting runs are listed and estimated. A queue may hold thousands. */
 export const mostShown = 100
 
 /** Running runs first, then the first waiting ones in order. `owner` is false if another process runs the queue. */
 export const queueState = z.object({
   paused: z.boolean(),
+  /** Why no run begins at the moment, although the queue is not paused. It continues by itself. */
+  obstacle: obstacle.nullable(),
+  /** Set if the queue paused itself because several runs failed of one cause. */
+  stopped: stoppedBy.nullable(),
   owner: z.boolean(),
   devices: z.array(deviceState),
   clusters: z.array(clusterState),

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { call, executor, idInput, idsInput, start, undoable } from '../call.ts'
 import { tableFormat } from '../comparison/table.ts'
+import { beginChoice } from '../data/begin-token.ts'
 import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.ts'
 import { tokenPage } from '../inspection/divergence.ts'
 import { inspection } from '../inspection/inspection.ts'
@@ -46,8 +47,8 @@ export const runCalls = {
     'not-found',
   ),
   'runs.inspect': call(
-    'Create a run that inspects finished runs of one model: their divergence from the dense model, or their answers to prompts.',
-    z.object({ inspect: inspection, name: name.optional(), start }),
+    'Create a run that inspects finished runs of one model: their divergence from the dense model, or their answers to prompts. Windows begin as in the inspected runs unless `beginToken` is given.',
+    z.object({ inspect: inspection, beginToken: beginChoice.optional(), name: name.optional(), start }),
     runEntry,
     'not-found',
     'conflict',
@@ -170,7 +171,12 @@ export const runCalls = {
     'conflict',
   ),
   'queue.pause': call('Start no more runs; current ones continue.', nothing, queueState),
-  'queue.resume': call('Resume starting runs.', nothing, queueState),
+  'queue.resume': call(
+    'Resume starting runs. With `retry`, the runs whose common cause stopped the queue are resumed too.',
+    z.object({ retry: z.boolean().default(false) }),
+    queueState,
+    'not-found',
+  ),
   'queue.seen': call('Dismiss the notice about runs resumed at the start.', nothing, queueState),
 
   'views.list': call('Saved views of the history.', nothing, z.array(savedView)),

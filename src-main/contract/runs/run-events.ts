@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { gateStep, neuronScores } from '../pruning/gates.ts'
 import { recoveryPoint } from '../pruning/recovery.ts'
 import { measure } from './measures.ts'
 import { decision, selection, spectrum } from './run.ts'
@@ -14,11 +15,13 @@ export const runEvent = z.discriminatedUnion('type', [
   /** Decided widths: neurons kept per block, out of `of`. */
   z.object({ type: z.literal('width'), kept: z.array(z.number().int()), of: z.number().int() }),
   /** Scores of all neurons per block, with the smallest score that is kept. */
-  z.object({ type: z.literal('neuron scores'), scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }),
+  z.object({ type: z.literal('neuron scores'), ...neuronScores.shape }),
   z.object({ type: z.literal('spectrum'), spectrum }),
   z.object({ type: z.literal('measure'), measure }),
   /** A measurement during a recovery. The first is taken before training. */
   z.object({ type: z.literal('recovery'), point: recoveryPoint }),
+  /** A step of a training of gates. */
+  z.object({ type: z.literal('gates'), step: gateStep }),
   z.object({ type: z.literal('note'), text: z.string() }),
 ])
 

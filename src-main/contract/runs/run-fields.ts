@@ -23,9 +23,14 @@ function field<Schema extends z.ZodType>(
   return { schema, label, kind, offered: true, ...more }
 }
 
-/** Declares a field that is known when the run is made. The values of all others become known later. */
+/** Declares a field that is known when the run is made. */
 function given<Schema extends z.ZodType>(...entry: Parameters<typeof field<Schema>>): Field<Schema> & { readonly given: true } {
   return { ...field(...entry), given: true }
+}
+
+/** Declares a field that an attempt writes. A retry starts without it. */
+function written<Schema extends z.ZodType>(...entry: Parameters<typeof field<Schema>>): Field<Schema> & { readonly written: true } {
+  return { ...field(...entry), written: true }
 }
 
 /**
@@ -37,25 +42,30 @@ export const runFields = {
   status: given(runStatus, 'Status', 'text'),
   method: given(z.string(), 'Method', 'text'),
   nominal: given(z.number().nullable(), 'Sparsity', 'number', { unit: 'share' }),
-  reached: field(z.number().nullable(), 'Reached', 'number', { unit: 'share' }),
+  reached: written(z.number().nullable(), 'Reached', 'number', { unit: 'share' }),
   seed: given(z.number().int(), 'Seed', 'number'),
-  seconds: field(z.number().nullable(), 'Seconds', 'number', { unit: 's' }),
+  seconds: written(z.number().nullable(), 'Seconds', 'number', { unit: 's' }),
   createdAt: given(moment, 'Created', 'moment'),
-  startedAt: field(moment.nullable(), 'Started', 'moment'),
-  endedAt: field(moment.nullable(), 'Ended', 'moment'),
+  startedAt: written(moment.nullable(), 'Started', 'moment'),
+  endedAt: written(moment.nullable(), 'Ended', 'moment'),
   starred: field(z.boolean(), 'Starred', 'boolean'),
   baseline: given(z.boolean(), 'Baseline', 'boolean'),
-  device: field(z.string().nullable(), 'Device', 'text'),
+  device: written(z.string().nullable(), 'Device', 'text'),
   /** A cluster's name; null for this machine. */
   executor: given(z.string().nullable(), 'Cluster', 'text'),
   /** SHA-256 of the model's content; null until the run starts, and in runs of earlier versions. */
-  fingerprint: field(z.string().nullable(), 'Model content', 'text', { offered: false }),
-  hasPlan: field(z.boolean(), 'Has a plan', 'boolean', { offered: false }),
+  fingerprint: written(z.string().nullable(), 'Model content', 'text', { offered: false }),
+  hasPlan: written(z.boolean(), 'Has a plan', 'boolean', { offered: false }),
   parent: given(id.nullable(), 'Made from', 'text', { offered: false }),
 } as const
 
 export type RunField = keyof typeof runFields
 export type GivenField = { [Name in RunField]: (typeof runFields)[Name] extends { given: true } ? Name : never }[RunField]
+export type WrittenField = { [Name in RunField]: (typeof runFields)[Name] extends { written: true } ? Name : never }[RunField]
+/** The fields that an attempt writes, as they are before any attempt. */
+export const unwrittenFields = Object.fromEntries(
+  Object.entries(runFields).flatMap(([field, entry]) => ('written' in entry ? [[field, entry.kind === 'boolean' ? false : null]] : [])),
+) as Record<WrittenField, false | null>
 export const givenFields = Object.entries(runFields).flatMap(([field, entry]) => ('given' in entry ? [field] : [])) as GivenField[]
 
 export const runFieldShape = Object.fromEntries(Object.entries(runFields).map(([field, { schema }]) => [field, schema])) as {

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { beginChoice } from '../data/begin-token.ts'
 import { dataRequest } from '../data/data-request.ts'
 import { inspection } from '../inspection/inspection.ts'
 import { readPlace } from '../places.ts'
@@ -33,12 +34,13 @@ export const speedBudget = z.union([
 ])
 
 /**
- * How much to remove: a share of the block stack's parameters, the equivalent of a number of blocks (the reference's `--num_prune`), or as
- * much as it takes to meet a budget.
+ * How much to remove: a share of the block stack's parameters, the equivalent of a number of blocks (the reference's `--num_prune`), a
+ * share of the experts (REAP), or as much as it takes to meet a budget.
  */
 export const amount = z.union([
   z.object({ sparsity: z.number().min(0).max(1) }),
   z.object({ blocks: z.number().int().nonnegative() }),
+  z.object({ experts: z.number().positive().max(1) }),
   fileBudget,
   ...speedBudget.options,
 ])
@@ -84,6 +86,8 @@ export const runRequest = z.object({
   measures: z.array(measureRequest),
   /** Set if the run inspects other runs instead of pruning. */
   inspect: inspection.optional(),
+  /** How the windows of all texts begin. Default: reference. */
+  beginToken: beginChoice.optional(),
   /** Folder of local data sets. Named data sets are read from it and nothing is downloaded. */
   localFolder: readPlace.optional(),
   backend: backendName,

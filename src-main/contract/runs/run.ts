@@ -1,12 +1,14 @@
 import { z } from 'zod'
 import { plot } from '../comparison/plot.ts'
 import { table } from '../comparison/table.ts'
+import { usedBegin } from '../data/begin-token.ts'
 import { scoredTask } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'
 import { divergence, divergenceOfRun } from '../inspection/divergence.ts'
 import { type CandidateMeasure, candidateMeasures, measuresIn } from '../pruning/candidates.ts'
 import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
+import { gateTraining } from '../pruning/gates.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
 import { recovery } from '../pruning/recovery.ts'
@@ -104,10 +106,15 @@ export const runDocument = z.object({
     .string()
     .optional()
     .describe('The GGUF type that the weights were stored in and read back from before they were measured. Absent: as computed.'),
+  beginToken: usedBegin
+    .optional()
+    .describe(
+      'How the windows of all texts began: `{ asked, begins, token, figures }`. `figures` are the perplexities that `auto` compared: `{ without, with, windows, sequenceLength }`. Absent: without a begin token, as in the 2SSP reference.',
+    ),
   calibration: usedData
     .optional()
     .describe(
-      'The windows that the method used: `{ source, revision, sequenceLength, windows, seed, hash }`. `hash` is the SHA-256 of their token ids as little-endian 32-bit numbers. A dense model has none.',
+      'The windows that the method used: `{ source, revision, sequenceLength, windows, seed, hash, beginToken }`. `hash` is the SHA-256 of their token ids as little-endian 32-bit numbers, `beginToken` is true if each window begins with the begin token. A dense model has none.',
     ),
   evaluation: z
     .array(usedData)
@@ -119,12 +126,12 @@ export const runDocument = z.object({
       'Of `--fit`: `{ bytes, format, type }`, `{ tokensPerSecond }` or `{ milliseconds, prompt }` as asked for, with `predicted`, the cost that the choice was made by, and `real`, that of the file.',
     ),
   plan: plan.describe(
-    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` are the numbers of the experts that stay, all of them without it, `mlp.constants` those that became a constant, and `mlp.expertScale` what the others were multiplied by. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` lists the experts that stay (absent: all), `mlp.constants` those that became a constant, and `mlp.expertScale` what the others were multiplied by. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
   ),
   repair: repair
     .optional()
     .describe(
-      '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after, experts }] }`. Of a mixture, `experts` is `{ replaced, fitted, all }`, errors are of all experts together, and `ridge` is the one most have. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
+      '`{ kind, windows, seconds, calibration, blocks: [{ block, projection, ridge, before, after, experts }] }`. Of a mixture, `experts` is `{ replaced, fitted, all }`, errors cover all experts together, and `ridge` is the one that most experts use. Errors are measured on held-out windows, as a share of the projection’s wanted output. Where the error did not fall, the old weights were kept.',
     ),
   recovery: recovery
     .optional()
@@ -132,6 +139,11 @@ export const runDocument = z.object({
       '`{ steps, plannedSteps, tokens, seconds, parameters, rate, products, text, heldOut: [{ kind, windows }], points: [{ step, tokens, loss, heldOut }], best }`. Losses are divergences from the dense model in nats per token, `points[i].heldOut` those on each kind of held-out text. `best` is the point whose weights were taken; 0 left the weights as they were.',
     ),
   fit: fit.optional().describe('Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }] }`.'),
+  gates: gateTraining
+    .optional()
+    .describe(
+      'Of `gates`: `{ steps: [{ step, divergence, kept, attentionRemoved, closed, reopened }], priceWindows, windowsPerStep }`. `divergence` is in nats per token on the step’s windows, `kept` the neurons or experts of each block.',
+    ),
   experts: judgedExperts
     .optional()
     .describe(
@@ -143,8 +155,12 @@ export const runDocument = z.object({
       'Removals in order: `round`, `kind` (`attention`, `mlp` or `block`), `block`, and `scores: [{ block, perplexity }]` of all candidates. ShortGPT has `influence` instead of `perplexity`, window-based `similarity` or `angle`, on the first block of its run.',
     ),
   selections: z.array(selection).optional().describe('Of EvoPress: the candidates of each selection, with fitness and survivors.'),
-  notes: z.array(z.string()).describe('Remarks for a careful reader, such as ties and limits.'),
-  measures: z.array(measure).describe('Results: `name`, `dataset`, `value`, `unit`, and the standard `error` where there is one.'),
+  notes: z.array(z.string()).describe('Notes, such as ties and limits.'),
+  measures: z
+    .array(measure)
+    .describe(
+      'Results: `name`, `dataset`, `value`, `unit`, and the standard `error` where there is one. `on` says what a measure was taken on: `{ hash, count, sequenceLength, beginToken, text, bytes, precision }`. `losses` are the mean losses of a perplexity’s windows in nats per predicted token, `predicted` the tokens of each if they differ, and `hits` has one digit for each answer.',
+    ),
   answers: z
     .array(z.object({ prompt: z.string(), text: z.string() }))
     .optional()

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { clusterJob } from '../clusters/cluster-job.ts'
+import { usedBegin } from '../data/begin-token.ts'
 import { taskOutcomes } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'
 import { errorCodes } from '../errors.ts'
@@ -8,6 +9,7 @@ import { inspected } from '../inspection/inspected.ts'
 import { modelDescription } from '../models/models.ts'
 import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
+import { gateStep, neuronScores } from '../pruning/gates.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
 import { recovery, recoveryPoint } from '../pruning/recovery.ts'
@@ -29,12 +31,19 @@ export const parameterValue = z.union([z.number(), z.string(), z.boolean()])
 /** A measure as shown in tables: the last value, and the best if it was taken several times. */
 const measureSummary = measure.extend({ best: z.number() })
 
+/**
+ * The dense model that a run's weights come from: its entry in the library, and its content when it was pruned (see `fingerprint`). For a
+ * model that a run saved (`pruned`), these are those of its dense ancestor. Otherwise they are the run's own.
+ */
+const lineage = z.object({ model: id, content: z.string().nullable(), pruned: z.boolean() })
+
 /** One row of the history. `parameters` and `measures` hold the requested columns, or all. */
 export const runEntry = z.object({
   id,
   ...runFieldShape,
   experiment: z.object({ id, name }).nullable(),
   model: z.object({ id, name }),
+  lineage,
   progress: progress.nullable(),
   problem: runProblem.nullable(),
   /** What the cluster reports about the run, while the run is there. */
@@ -62,7 +71,7 @@ export const runRecord = z.object({
   environment: environment.nullable(),
   plan: plan.nullable(),
   width: z.object({ kept: z.array(z.number().int()), of: z.number().int() }).nullable(),
-  neuronScores: z.object({ scores: z.array(z.array(z.number())), cuts: z.array(z.number()) }).nullable(),
+  neuronScores: neuronScores.nullable(),
   answers: z.array(z.object({ prompt: z.string(), text: z.string() })),
   /** The result of an ablation; null for other runs. */
   study: study.nullable(),
@@ -79,6 +88,8 @@ export const runRecord = z.object({
   /** The windows used for calibration and measuring; null or empty if none were used or recorded. */
   calibration: usedData.nullable(),
   evaluation: z.array(usedData),
+  /** How the windows of all texts began; null for runs that read them as the 2SSP reference does. */
+  beginToken: usedBegin.nullable(),
   /** What a repair did; null if none was requested. */
   repair: repair.nullable(),
   /** What a recovery did; null if none was requested. Its points arrive as they are measured. */
@@ -100,6 +111,8 @@ export const runDetail = runEntry.extend(runRecord.shape).extend({
   /** Only for a method that rotates the stream to its principal components. */
   spectra: z.array(spectrum),
   recoveryPoints: z.array(recoveryPoint),
+  /** The steps of trained gates so far. Empty for other methods. */
+  gateSteps: z.array(gateStep),
   stepsDone: z.number().int(),
   attempts: z.number().int(),
 })
@@ -144,6 +157,8 @@ export const runQuery = runFilter.extend({
     .max(5)
     .default([{ field: 'createdAt', direction: 'descending' }]),
   columns: z.array(field).max(200).optional(),
+  /** Whether measures have their losses by window and their answers, which are long. */
+  details: z.boolean().default(false),
   offset,
   limit,
 })
@@ -153,18 +168,27 @@ export const runPage = z.object({
   offset: z.number().int(),
   rows: z.array(runEntry),
   counts: z.partialRecord(runStatus, z.number().int()),
+  /** Archived runs that the filter would find. */
+  archived: z.number().int(),
 })
 
 /**
  * Runs that share the values of some fields: their number, and for each number of a run its mean, with the deviation (n - 1) if there are
- * several. Perplexities of several models have no mean, because models count tokens differently.
+ * several. With `factor`, as for perplexities, the mean is geometric and the deviation a factor. Numbers on different texts have no mean.
  */
 export const runGroup = z.object({
   /** One key for each level, outermost first. Their conditions together select the runs of the group. */
   keys: z.array(z.object({ value: parameterValue.nullable(), label: z.string(), condition })),
   runs: z.number().int(),
   means: z.array(
-    z.object({ field, unit: z.string(), runs: z.number().int(), mean: z.number().nullable(), deviation: z.number().nullable() }),
+    z.object({
+      field,
+      unit: z.string(),
+      runs: z.number().int(),
+      mean: z.number().nullable(),
+      deviation: z.number().nullable(),
+      factor: z.boolean(),
+    }),
   ),
 })
 

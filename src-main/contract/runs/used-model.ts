@@ -8,10 +8,6 @@ interface UsedModel {
 export const usedSameModel = (one: UsedModel, other: UsedModel): boolean =>
   one.model === other.model && one.fingerprint === other.fingerprint
 
-/** Whether the numbers of two runs are comparable. They are not if both used one library entry and its files were replaced in between. */
-export const areComparable = (one: UsedModel, other: UsedModel): boolean =>
-  one.model !== other.model || one.fingerprint === other.fingerprint
-
 /** Returns the model that a row of the history used. */
 export const usedModelOf = (run: { model: { id: string }; fingerprint: string | null }): UsedModel => ({
   model: run.model.id,

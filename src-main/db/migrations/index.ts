@@ -15,6 +15,9 @@ import { bulkActions0012 } from './0012-bulk-actions.ts'
 import { recovery0013 } from './0013-recovery.ts'
 import { budgets0014 } from './0014-budgets.ts'
 import { experts0015 } from './0015-experts.ts'
+import { ownValues0016 } from './0016-own-values.ts'
+import { measureDetails0017 } from './0017-measure-details.ts'
+import { beginToken0018 } from './0018-begin-token.ts'
 
 /** All migrations in order; number n sets `user_version` to n. Never change a released one. */
 export const migrations: readonly string[] = [
@@ -33,6 +36,9 @@ export const migrations: readonly string[] = [
   recovery0013,
   budgets0014,
   experts0015,
+  ownValues0016,
+  measureDetails0017,
+  beginToken0018,
 ]
 
 // end

@@ -10,6 +10,7 @@ export function flattenParameters(request: RunRequest, resolved: Record<string, 
   addFlat(flat, 'repair', request.repair)
   addFlat(flat, 'recover', request.recover)
   addFlat(flat, 'amount', request.amount)
+  addFlat(flat, 'beginToken', request.beginToken)
   addFlat(flat, 'weights', request.weights)
   addFlat(flat, 'backend', request.backend)
   addFlat(flat, 'memoryBytes', request.memoryBytes)

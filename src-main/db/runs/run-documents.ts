@@ -20,6 +20,7 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   phaseSeconds: {},
   calibration: null,
   evaluation: [],
+  beginToken: null,
   repair: null,
   recovery: null,
   fit: null,

@@ -1,3 +1,4 @@
+import type { GateStep } from '#contract/pruning/gates.ts'
 import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { Decision, Selection, Spectrum } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -63,6 +64,12 @@ export class RunEventsTable extends Table {
   recoveryPoints(run: number): RecoveryPoint[] {
     const points = this.#ofType(run, 'recovery') as EventOf<'recovery'>[]
     return [...new Map(points.map(({ point }) => [point.step, point])).values()].sort((a, b) => a.step - b.step)
+  }
+
+  /** Returns the latest report of each step of trained gates. */
+  gateSteps(run: number): GateStep[] {
+    const steps = this.#ofType(run, 'gates') as EventOf<'gates'>[]
+    return [...new Map(steps.map(({ step }) => [step.step, step])).values()].sort((a, b) => a.step - b.step)
   }
 
   clear(run: number): void {

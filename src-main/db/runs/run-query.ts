@@ -32,9 +32,18 @@ export class RunQueries {
     return {
       total: counts.reduce((sum, { runs }) => sum + runs, 0),
       offset: query.offset,
-      rows: this.#runs.entries(this.numbers(query, query.limit, query.offset), wanted && ((field) => wanted.has(field))),
+      rows: this.#runs.entries(this.numbers(query, query.limit, query.offset), {
+        keep: wanted && ((field) => wanted.has(field)),
+        details: query.details,
+      }),
       counts: Object.fromEntries(counts.map(({ status, runs }) => [status, runs])),
+      archived: this.#count({ ...query, archived: 'only' }),
     }
+  }
+
+  #count(query: RunQuery): number {
+    const where = whereOf(query)
+    return (this.#prepare(`SELECT count(*) AS runs ${runSource} WHERE ${where.text}`).get(...where.values) as { runs: number }).runs
   }
 
   /** Returns the runs of a selection in the order in which they were created. */

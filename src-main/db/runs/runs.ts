@@ -54,19 +54,15 @@ export type RunRow = { [Column in keyof FieldColumns]: Stored<FieldColumns[Colum
 
 type JoinedRow = RunRow & { model_name: string; experiment_name: string | null }
 
+interface LineageRow {
+  number: number
+  model: string
+  content: string | null
+  depth: number
+}
+
 /** Columns that never change after the insert. */
-type FixedColumn =
-  | 'number'
-  | 'id'
-  | 'model'
-  | 'method'
-  | 'baseline'
-  | 'seed'
-  | 'nominal'
-  | 'parent'
-  | 'created_at'
-  | 'attempt_at'
-  | 'from_queue'
+type FixedColumn = 'number' | 'id' | 'model' | 'method' | 'baseline' | 'seed' | 'parent' | 'created_at' | 'attempt_at' | 'from_queue'
 
 /** The columns that can be updated. Lists and objects are written as JSON. */
 export type RunPatch = Partial<Omit<FieldColumns & OtherColumns, FixedColumn | 'tags' | 'progress' | 'problem' | 'experiment' | 'job'>> & {
@@ -88,6 +84,14 @@ export class RunsTable extends Table {
   readonly #joined: (numbers: readonly number[]) => JoinedRow[] = this.all(`
     SELECT r.*, m.name AS model_name, e.name AS experiment_name FROM json_each(?) wanted
     JOIN runs r ON r.number = wanted.value JOIN models m ON m.id = r.model LEFT JOIN experiments e ON e.id = r.experiment ORDER BY wanted.key`)
+  /** The models of runs, of the runs that saved these models, and so on. The deepest of a run is its dense ancestor. */
+  readonly #ancestors: (numbers: readonly number[]) => LineageRow[] = this.all(`
+    WITH RECURSIVE up(number, model, content, depth) AS (
+      SELECT r.number, r.model, r.fingerprint, 0 FROM json_each(?) wanted JOIN runs r ON r.number = wanted.value
+      UNION ALL
+      SELECT up.number, maker.model, maker.fingerprint, depth + 1 FROM up
+      JOIN models m ON m.id = up.model JOIN runs maker ON maker.id = m.run WHERE depth < 100
+    ) SELECT number, model, content, depth FROM up ORDER BY number, depth`)
 
   readonly find: (id: string) => RunRow | undefined = this.first('SELECT * FROM runs WHERE id = ?')
   readonly byNumber: (number: number) => RunRow | undefined = this.first('SELECT * FROM runs WHERE number = ?')
@@ -130,18 +134,31 @@ export class RunsTable extends Table {
     this.update('runs', 'number', number, patch)
   }
 
-  /** Returns public entries in the order of `numbers`, with the parameters and measures that `keep` accepts. */
-  entries(numbers: readonly number[], keep?: (field: string) => boolean): RunEntry[] {
+  /**
+   * Returns public entries in the order of `numbers`, with the parameters and measures that `keep` accepts. With `details`, measures have
+   * their losses by window and their answers.
+   */
+  entries(numbers: readonly number[], { keep, details = false }: { keep?: FieldFilter | undefined; details?: boolean } = {}): RunEntry[] {
     const parameters = this.#parameters.ofRuns(numbers)
-    const measures = this.#measures.ofRuns(numbers)
+    const measures = this.#measures.ofRuns(numbers, details)
+    const ancestors = new Map(this.#ancestors(numbers).map((row) => [row.number, row]))
     return this.#joined(numbers).map((row) => {
-      const entry = { ...toEntry(row), parameters: parameters.get(row.number) ?? {}, measures: measures.get(row.number) ?? [] }
+      const { model = row.model, content = row.fingerprint, depth = 0 } = ancestors.get(row.number) ?? {}
+      const entry = {
+        ...toEntry(row),
+        lineage: { model, content, pruned: depth > 0 },
+        parameters: parameters.get(row.number) ?? {},
+        measures: measures.get(row.number) ?? [],
+      }
       return keep ? keepColumns(entry, keep) : entry
     })
   }
 }
 
-function keepColumns(entry: RunEntry, keep: (field: string) => boolean): RunEntry {
+/** Whether a parameter or a measure, named as in filters, is wanted. */
+type FieldFilter = (field: string) => boolean
+
+function keepColumns(entry: RunEntry, keep: FieldFilter): RunEntry {
   return {
     ...entry,
     parameters: Object.fromEntries(Object.entries(entry.parameters).filter(([name]) => keep(`parameter:${name}`))),
@@ -151,7 +168,7 @@ function keepColumns(entry: RunEntry, keep: (field: string) => boolean): RunEntr
   }
 }
 
-function toEntry(row: JoinedRow): Omit<RunEntry, 'parameters' | 'measures'> {
+function toEntry(row: JoinedRow): Omit<RunEntry, 'parameters' | 'measures' | 'lineage'> {
   return {
     ...plainFields(row),
     id: row.id,

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { labelOfStep } from '#contract/runs/step-names.ts'
-import type { Database } from '../database.ts'
+import { type Database, immediately } from '../database.ts'
 import { fromJson, Table } from '../table.ts'
 import type { ValueStore } from '../values.ts'
 
@@ -16,6 +16,10 @@ interface Step {
   tensors?: TensorFile
 }
 
+/** Unlike `INSERT OR REPLACE`, this lets the triggers record the files that the replaced step named. */
+const replacing =
+  'ON CONFLICT(run, name) DO UPDATE SET value = excluded.value, file = excluded.file, bytes = excluded.bytes, at = excluded.at, tensors = excluded.tensors'
+
 /** Results of finished steps. Equal names mean equal results, so a run may reuse another's step. */
 export class StepsTable extends Table {
   readonly #values: ValueStore
@@ -24,23 +28,24 @@ export class StepsTable extends Table {
   )
   readonly #elsewhere: (name: string) => StepRow | undefined = this.first('SELECT value, file, tensors FROM steps WHERE name = ? LIMIT 1')
   readonly #insert: (step: StepRow & { run: string; name: string; bytes: number; at: number }) => void = this.run(
-    'INSERT OR REPLACE INTO steps(run, name, value, file, bytes, at, tensors) VALUES (@run, @name, @value, @file, @bytes, @at, @tensors)',
+    `INSERT INTO steps(run, name, value, file, bytes, at, tensors) VALUES (@run, @name, @value, @file, @bytes, @at, @tensors) ${replacing}`,
   )
   readonly #adopt: (run: string, name: string) => void = this.run(`
-    INSERT OR REPLACE INTO steps(run, name, value, file, bytes, at, tensors)
-    SELECT ?, name, value, file, bytes, at, tensors FROM steps WHERE name = ? LIMIT 1`)
+    INSERT INTO steps(run, name, value, file, bytes, at, tensors)
+    SELECT * FROM (SELECT ?, name, value, file, bytes, at, tensors FROM steps WHERE name = ? LIMIT 1) WHERE true ${replacing}`)
   readonly count: (run: string) => number = this.one('SELECT count(*) FROM steps WHERE run = ?')
   readonly bytes: (runs: readonly string[]) => number = this.one(
     'SELECT coalesce(sum(bytes), 0) FROM steps WHERE run IN (SELECT value FROM json_each(?))',
   )
 
+  /** The bytes that the largest of the latest finished runs has stored. */
+  readonly largestOfLatest: () => number = this.one(
+    `SELECT coalesce(max(bytes), 0) FROM (SELECT sum(bytes) AS bytes FROM steps
+     WHERE run IN (SELECT id FROM runs WHERE status = 'done' ORDER BY number DESC LIMIT 5) GROUP BY run)`,
+  )
+
   readonly clear: (run: string) => number = this.run('DELETE FROM steps WHERE run = ?')
   readonly names: (run: string) => string[] = this.all('SELECT name FROM steps WHERE run = ?')
-  /** Names of the files that these runs' steps refer to: large values and tensors. */
-  readonly files: (runs: readonly string[]) => string[] = this.all(
-    `WITH own AS (SELECT file, tensors FROM steps WHERE run IN (SELECT value FROM json_each(?)))
-     SELECT file FROM own WHERE file IS NOT NULL UNION SELECT tensors ->> '$.file' FROM own WHERE tensors IS NOT NULL`,
-  )
   readonly ofScope: (run: string) => { name: string; value: unknown }[] = this.all(
     'SELECT name, value, file FROM steps WHERE run = ? ORDER BY at, name',
     ({ name, ...row }: Omit<StepRow, 'tensors'> & { name: string }) => ({ name, value: this.#values.get(row) }),
@@ -78,7 +83,11 @@ export class StepsTable extends Table {
   put(run: string, name: string, value: unknown, at: number, tensors?: TensorFile): void {
     const stored = this.#values.put(value)
     const file = tensors === undefined ? null : JSON.stringify(this.#values.nameTensors(tensors))
-    this.#insert({ run, name, ...stored, bytes: stored.bytes + (tensors?.bytes ?? 0), at, tensors: file })
+    immediately(this.db, () => {
+      this.#insert({ run, name, ...stored, bytes: stored.bytes + (tensors?.bytes ?? 0), at, tensors: file })
+      // Another process may have swept an equal, released file since. While this transaction is open, none can.
+      this.#values.put(value)
+    })
   }
 
   /** Returns the name of a run's step with this label. */

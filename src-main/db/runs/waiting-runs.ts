@@ -37,12 +37,12 @@ export class WaitingRuns extends Table {
   readonly waitingWithoutModel: () => RunRow[] = this.all(
     "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL AND model NOT IN (SELECT id FROM models WHERE removed_at IS NULL)",
   )
-  /** Of the runs created since the oldest one that waits or runs, the number that are done or failed. */
+  /** Of the runs created since the first one that waits or runs, the number that are done or failed. A clock that was set back changes nothing. */
   readonly countEnded: () => number = this.one(
-    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND created_at >= (SELECT min(created_at) FROM runs WHERE status IN ('queued', 'running') AND archived_at IS NULL)",
+    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND number >= (SELECT min(number) FROM runs WHERE status IN ('queued', 'running') AND archived_at IS NULL)",
   )
-  readonly countEndedAfter: (moment: number) => number = this.one(
-    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND ended_at > ?",
+  readonly countEndedBetween: (after: number, until: number) => number = this.one(
+    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND ended_at > ? AND ended_at <= ?",
   )
   readonly waiting: () => RunRow[] = this.all(`SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder}`)
   readonly running: () => RunRow[] = this.all("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")

@@ -73,7 +73,7 @@ export interface GgufDialects {
   readonly perBlock?: Dialect
 }
 
-type Check = (spec: DecoderSpec) => string | undefined
+export type Check = (spec: DecoderSpec) => string | undefined
 
 const before = { attentionNorm: 'attn_norm', mlpNorm: 'ffn_norm' }
 /** GGUF names of the norms after submodules. */

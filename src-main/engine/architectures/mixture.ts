@@ -1,8 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { linear, type MixtureSizes } from './common.ts'
 import type { ConfigReader } from './config-reader.ts'
-import { defined } from './defined.ts'
-import { type BlockLayout, constantAt, type MixtureTensors, type MlpTensors, type Projection, type RouterKind } from './spec.ts'
+import { type BlockLayout, constantAt, defined, type MixtureTensors, type MlpTensors, type Projection, type RouterKind } from './spec.ts'
 
 /** A family's description of the mixtures in its blocks. */
 export interface MixtureTraits extends MixtureSizes {

@@ -93,10 +93,10 @@ export interface HalfOperations {
    */
   isExact(weight: Tensor2D, factor?: RowFactor): boolean
   /**
-   * Packs a weight [rows, columns] for products, divided by its factor if one is given. With `turned`, the weight is given transposed,
+   * Packs a weight [rows, columns] for products, divided by its factor if one is given. With `transposed`, the weight is given transposed,
    * [columns, rows], and without a factor.
    */
-  pack(weight: Tensor2D, parts: RowParts, turned?: boolean, factor?: RowFactor): HalfMatrix
+  pack(weight: Tensor2D, parts: RowParts, transposed?: boolean, factor?: RowFactor): HalfMatrix
   /** Multiplies x [N, columns] by a packed weight. Returns [N, rows]. */
   product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
   /** The product a'b [R, C] of a [N, R] and b [N, C]. */
@@ -135,7 +135,7 @@ export interface ProcessorHalves extends HalfOperations {
     gradient: Tensor2D,
     source: Tensor2D,
     kept: Tensor,
-    part: HalfMlpTurned,
+    part: HalfMlpTransposed,
   ): [Tensor2D, Tensor1D, Tensor1D, Tensor2D, Tensor2D, Tensor2D]
   /** Like the fused `attentionBackward`, but its products have bfloat16 operands. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
@@ -148,7 +148,7 @@ export interface ProcessorHalves extends HalfOperations {
 }
 
 /** Weights of an MLP, packed transposed. The neurons are activation(`active` x) * (`other` x), or activation(`active` x) without a gate. */
-interface HalfMlpTurned {
+interface HalfMlpTransposed {
   readonly norm: HalfNorm
   readonly activation: keyof typeof activations
   readonly down: HalfMatrix
@@ -159,7 +159,7 @@ interface HalfMlpTurned {
 /** A packed head [V, D], also packed transposed, with the bias and the cap of its logits. */
 interface HalfHead {
   readonly packed: HalfMatrix
-  readonly turned: HalfMatrix
+  readonly transposed: HalfMatrix
   readonly bias?: Tensor1D | undefined
   readonly cap?: number | undefined
 }
@@ -239,10 +239,10 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       exact.dispose()
       return holds === 1
     },
-    pack: (weight, parts, turned = false, factor) => ({
-      values: run('EspalierPack', { split: parts === 2, turned, ...factorInts(factor) }, factorFloats(factor), { weight }),
-      rows: weight.shape[turned ? 1 : 0],
-      columns: weight.shape[turned ? 0 : 1],
+    pack: (weight, parts, transposed = false, factor) => ({
+      values: run('EspalierPack', { split: parts === 2, transposed, ...factorInts(factor) }, factorFloats(factor), { weight }),
+      rows: weight.shape[transposed ? 1 : 0],
+      columns: weight.shape[transposed ? 0 : 1],
       parts,
       factor,
     }),
@@ -251,9 +251,9 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       const ints = { ...attentionInts(shape), units: number }
       return run('EspalierAttentionBackward', ints, { cap: shape.cap ?? 0 }, { projected, cosine, sine, gradient }) as Tensor2D
     },
-    divergence(own, dense, { packed, turned, bias, cap }, scale) {
+    divergence(own, dense, { packed, transposed, bias, cap }, scale) {
       const ints = { units: number, columns: packed.rows, biased: bias !== undefined, graded: scale !== undefined }
-      const inputs = { own, dense, head: packed.values, turned: turned.values, bias: bias ?? own }
+      const inputs = { own, dense, head: packed.values, transposed: transposed.values, bias: bias ?? own }
       return runner.run('EspalierHalfDivergence', ints, { cap: cap ?? 0, scale: scale ?? 0 }, inputs, 2) as [Tensor1D, Tensor2D]
     },
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {

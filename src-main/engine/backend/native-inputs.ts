@@ -31,7 +31,7 @@ const operationInputs = {
   EspalierHalfNeurons: ['source', 'normWeight', 'normBias', 'gate', 'gateBias', 'up', 'upBias'],
   EspalierHalfExponents: ['x', 'head', 'bias'],
   EspalierHalfCorrelation: ['a', 'b'],
-  EspalierHalfDivergence: ['own', 'dense', 'head', 'turned', 'bias'],
+  EspalierHalfDivergence: ['own', 'dense', 'head', 'transposed', 'bias'],
 } as const
 
 export type OperationName = keyof typeof operationInputs

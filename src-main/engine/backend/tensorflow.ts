@@ -1,20 +1,21 @@
+import { closeSync, openSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { env } from 'node:process'
 import util from 'node:util'
+import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs-core'
 import * as tf from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import { plural } from '#contract/words.ts'
 import { addonName, findRuntime } from '#runtime/places.mjs'
+import { isInstalled } from '#runtime/resources.ts'
 import { ownThreads } from '#runtime/threads.ts'
-import { findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
+import { findStranger, findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
 import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
 import { askDriver, halfTypeFor } from './gpu-driver.ts'
-import { HalfProducts } from './half-products.ts'
-import type { HalfType } from './halves.ts'
+import type { HalfType, HalfUnits, RuntimeProducts } from './halves.ts'
 import { multipliesHalves } from './probe.ts'
-import { loadQuietly } from './quiet-load.ts'
-import { RawOperations } from './raw-operations.ts'
+import { type Handle, RawOperations } from './raw-operations.ts'
 
 // Not named `require`, because the bundler would replace calls of that name.
 const load = createRequire(import.meta.url)
@@ -46,11 +47,7 @@ function restoreUtilFunctions(): void {
 /** Loads TensorFlow from the cache folder and makes it the backend of tfjs-core. Throws if setup left no runtime there. */
 export async function openTensorflow(): Promise<Backend> {
   const runtime = findRuntime()
-  if (!runtime)
-    throw new EspalierError(
-      'not-found',
-      'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they set it up, or report what is missing.',
-    )
+  if (!runtime) throw new EspalierError('not-found', missingRuntime(isInstalled))
   const binding = checkRuntime(runtime.folder)
   prepareEnvironment(env)
   restoreUtilFunctions()
@@ -77,6 +74,13 @@ export async function openTensorflow(): Promise<Backend> {
   }
 }
 
+/** Says what to do without TensorFlow. The installed program cannot compile the library's binding, so it uses that of a clone. */
+export function missingRuntime(installed: boolean): string {
+  return installed
+    ? 'TensorFlow is not set up. It computes about three times as fast as ggml on a CPU. Setting it up needs pip, a C++ compiler and a clone of Espalier: run `npm start` there once, and this program uses it too.'
+    : 'The TensorFlow runtime is not set up. Run `npm run demo` or `npm start` once; they set it up, or report what is missing.'
+}
+
 /** Describes TensorFlow on a GPU: its memory, and its 16-bit products if a check found them correct. */
 async function describeGpu(version: string): Promise<Backend> {
   const report = await askDriver()
@@ -99,15 +103,90 @@ const describeHalfType = (type: HalfType | undefined): string =>
 function describeOperations({ fused, halves }: OwnOperations): string {
   if (!fused) return ''
   return halves
-    ? `, fused operations, bfloat16 products by ${halves.units}`
+    ? `, fused operations, can multiply bfloat16 by ${halves.units}`
     : ', fused operations; the processor has no units for bfloat16 products'
 }
 
 /** Returns the path of the addon to load. Throws if other users could have changed it, or if it was changed. */
 function checkRuntime(folder: string): string {
-  const trustProblem = findTrustProblem(folder)
+  const stranger = findStranger(folder, 'lib')
+  const trustProblem = findTrustProblem(folder) ?? (stranger && `${stranger} Delete the folder and run setup again.`)
   const path = trustProblem === undefined ? trustedAddon(folder, addonName) : undefined
   if (path) return path
   const reason = trustProblem ?? `${addonName} is not the file that setup made. Run setup again.`
   throw new EspalierError('invalid', `The TensorFlow runtime in ${folder} is not loaded: ${reason}`)
+}
+
+const standardError = 2
+
+/**
+ * Runs `load` and hides the startup lines that the library prints to standard error regardless of its log level. If standard error could
+ * not be reopened afterwards (because it is a socket, or the system is not Linux), the lines are shown.
+ */
+function loadQuietly(load: () => void): void {
+  let saved: number
+  try {
+    saved = openSync(`/proc/self/fd/${standardError}`, 'a')
+  } catch {
+    load()
+    return
+  }
+  // The system assigns the lowest free descriptor, which is the one just closed.
+  closeSync(standardError)
+  openSync('/dev/null', 'w')
+  try {
+    load()
+  } finally {
+    closeSync(standardError)
+    openSync(`/proc/self/fd/${saved}`, 'a')
+    closeSync(saved)
+  }
+}
+
+/** TensorFlow's own products of 16-bit operands. TensorFlow adds in float32 and rounds each sum to 16 bits. */
+export class HalfProducts implements RuntimeProducts {
+  readonly units: HalfUnits
+  readonly #type: HalfType
+  readonly #raw = new RawOperations()
+
+  constructor(type: HalfType) {
+    this.#type = type
+    this.units = `TensorFlow ${type}`
+  }
+
+  /** The result is boxed; see `RawOperations.box`. */
+  pack(weight: Tensor2D): Tensor {
+    return this.#raw.box(this.#rounded(weight), weight.size)
+  }
+
+  multiply(rows: Tensor2D, weight: Tensor, shape: [number, number]): Tensor2D {
+    const attributes = [this.#raw.flag('transpose_a', false), this.#raw.flag('transpose_b', true)]
+    const rounded = this.#rounded(rows)
+    const product = this.#run('MatMul', attributes, rounded, this.#raw.of(weight))
+    this.#raw.delete(rounded)
+    return this.#widened(product, shape) as Tensor2D
+  }
+
+  multiplyBatch(a: Tensor3D, b: Tensor3D, transposeB: boolean): Tensor3D {
+    const operands = [this.#rounded(a), this.#rounded(b)]
+    const attributes = [this.#raw.flag('adj_x', false), this.#raw.flag('adj_y', transposeB)]
+    const product = this.#run('BatchMatMulV2', attributes, ...operands)
+    this.#raw.delete(...operands)
+    return this.#widened(product, [a.shape[0], a.shape[1], b.shape[transposeB ? 1 : 2]]) as Tensor3D
+  }
+
+  #rounded(values: Tensor): Handle {
+    return this.#raw.cast(this.#raw.of(values), 'float32', this.#type)
+  }
+
+  #run(name: string, attributes: readonly object[], ...operands: Handle[]): Handle {
+    return this.#raw.run(name, [...attributes, this.#raw.type('T', this.#type)], ...operands)
+  }
+
+  /** Converts a product to float32 and deletes its 16-bit values. */
+  #widened(product: Handle, shape: number[]): Tensor {
+    const wide = this.#raw.tensor(this.#raw.cast(product, this.#type, 'float32'), shape)
+    this.#raw.delete(product)
+    return wide
+  }
 }

@@ -1,8 +1,8 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockLayout } from '#engine/architectures/spec.ts'
-import type { Decimals } from './config-text.ts'
 import type { Dtype } from './dtypes.ts'
+import type { Decimals } from './json.ts'
 
 /** One stored tensor. `bytes` is its whole size as `read` returns it. */
 export interface TensorInfo {

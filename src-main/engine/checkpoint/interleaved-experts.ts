@@ -1,10 +1,39 @@
-import { at } from '#contract/at.ts'
+import { at, outside } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { alignedBuffer } from './aligned-buffer.ts'
 import { byteRange, type Checkpoint, type Rows, type TensorInfo } from './checkpoint.ts'
 import { type Dtype, elementBytes, type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
-import { decodeMxfp4, ggufMxfp4 } from './mxfp4.ts'
-import { type Turns, takeColumns } from './turned.ts'
+import { type Transposition, takeColumns } from './transposed.ts'
+
+/** The values of the 16 codes of MXFP4: a sign, two exponent bits and one fraction bit (OCP Microscaling Formats, section 5.3.3). */
+const values = Float32Array.from([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+/** Bytes of a block of 32 codes (two per byte), and of the same block in GGUF, which puts the block's scale before the codes. */
+const blockBytes = 16
+const ggufBytes = blockBytes + 1
+
+/** Converts blocks to GGUF's form: the scale, then bytes that hold codes j and j + 16. */
+function ggufMxfp4(codes: Uint8Array, scales: Uint8Array): Uint8Array {
+  const result = new Uint8Array(scales.length * ggufBytes)
+  for (const [block, scale] of scales.entries()) {
+    const code = (place: number) => ((codes[block * blockBytes + (place >> 1)] ?? outside(codes, place)) >> (place % 2 === 0 ? 0 : 4)) & 15
+    result[block * ggufBytes] = scale
+    for (let place = 0; place < blockBytes; place++) result[block * ggufBytes + 1 + place] = code(place) | (code(place + blockBytes) << 4)
+  }
+  return result
+}
+
+/** Decodes blocks of 32 values: two codes per byte, the first in the low half, times 2 to the power of the block's scale minus 127. */
+function decodeMxfp4(codes: Uint8Array, scales: Uint8Array): Float32Array {
+  const decoded = new Float32Array(2 * codes.length)
+  for (let index = 0; index < codes.length; index++) {
+    const code = codes[index] ?? outside(codes, index)
+    const scale = 2 ** ((scales[index >> 4] ?? outside(scales, index >> 4)) - 127)
+    decoded[2 * index] = (values[code & 15] ?? outside(values, code & 15)) * scale
+    decoded[2 * index + 1] = (values[code >> 4] ?? outside(values, code >> 4)) * scale
+  }
+  return decoded
+}
 
 const joined = /^(.*\.experts)\.gate_up_proj_bias$/
 
@@ -158,7 +187,7 @@ async function readBlocks(checkpoint: Checkpoint, source: string, { first, count
 function takeRows<Values extends Float32Array | Uint8Array>(
   values: Values,
   columns: number,
-  { rows, step, first }: Omit<Turns, 'columns'>,
+  { rows, step, first }: Omit<Transposition, 'columns'>,
 ): Values {
   const taken = new (values.constructor as new (length: number) => Values)(rows * columns)
   for (let row = 0; row < rows; row++) {

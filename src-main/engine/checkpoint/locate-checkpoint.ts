@@ -9,7 +9,7 @@ import { readPart } from './regular-file.ts'
 export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {
   const found = await stat(path).catch(() => undefined)
   if (!found)
-    throw new EspalierError('not-found', `There is no model at ${path}. Give a folder with config.json and safetensors, or a gguf file.`)
+    throw new EspalierError('not-found', `${path} does not exist. Give a folder with config.json and safetensors, or a gguf file.`)
   if (found.isDirectory()) {
     await refuseLinksOut(path)
     const file = await onlyGguf(path)

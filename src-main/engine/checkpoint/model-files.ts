@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { partsOf } from './gguf/parts.ts'
 import { locateCheckpoint } from './locate-checkpoint.ts'
 import { exists } from './regular-file.ts'
-import { indexFile, readIndex, singleFile } from './safetensors/sharded-index.ts'
+import { indexFile, readIndex, singleFile } from './safetensors/folder.ts'
 
 /** The files that are read from a model's folder besides its weights. A file that is not listed here must not change any result. */
 export const modelTexts = {

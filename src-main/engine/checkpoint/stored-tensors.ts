@@ -1,15 +1,16 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, rename, stat } from 'node:fs/promises'
+import { mkdir, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { openRegular } from '#runtime/small-file.ts'
+import { unfinishedName } from '#runtime/unfinished.ts'
 import { byteRange, type Rows, type TensorInfo } from './checkpoint.ts'
 import { type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
 import { readPart } from './regular-file.ts'
-import { openSafetensors } from './safetensors/safetensors-file.ts'
 import type { StoredTensor } from './safetensors/safetensors-header.ts'
+import { openSafetensors } from './safetensors/safetensors-header.ts'
 import { writeSafetensors } from './safetensors/write-safetensors.ts'
 
 /** Values to store, as float32 unless a narrower dtype is given. */
@@ -109,11 +110,13 @@ export class StoredTensors {
 /** Writes tensors into a file in `folder`, which gets its final name, made of its size and hash, when it is complete and on disk. */
 export async function writeTensorFile(folder: string, tensors: TensorsToStore): Promise<TensorFile> {
   await mkdir(folder, { recursive: true })
-  const unfinished = join(folder, `${process.pid}-${randomBytes(6).toString('hex')}.unfinished`)
+  const unfinished = unfinishedName(join(folder, 'tensors'))
   const entries = [...tensors].map(([name, tensor]) => {
     const { shape, dtype = 'F32' } = tensor
     return { name, shape, dtype, bytes: async () => fromFloat32('values' in tensor ? tensor.values : await tensor.read(), dtype) }
   })
+  // Like the history, only the user may read what it refers to.
+  await writeFile(unfinished, '', { mode: 0o600 })
   await writeSafetensors(unfinished, entries)
   const { size: bytes } = await stat(unfinished)
   const sha256 = await hashOf(unfinished)

@@ -71,7 +71,7 @@ async function refuseOccupied(target: string, { replace }: WriteFolderOptions): 
   if (!found) return
   if (!found.isDirectory()) throw new EspalierError('conflict', `${target} exists and is a file. Choose another name for the folder.`)
   if (!replace && (await readdir(target)).length > 0) {
-    throw new EspalierError('conflict', `${target} exists and is not empty. Choose another name, or allow replacing it.`)
+    throw new EspalierError('conflict', `${target} exists and is not empty. Choose another name.`)
   }
 }
 

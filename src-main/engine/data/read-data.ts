@@ -8,10 +8,10 @@ import { selfWritten } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { bundledTexts, isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import type { EncodingReport } from '#engine/data/encoding.ts'
-import type { KindFilter } from '#engine/data/json-lines.ts'
 import { type DatasetLocation, isDatasetId, locateDataset } from '#engine/data/named.ts'
 import { readWindows, type Windows, type WindowsRead } from '#engine/data/windows.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import type { KindFilter } from './source.ts'
 
 /** Options for reading a run's data. */
 export interface DataSources {
@@ -20,12 +20,14 @@ export interface DataSources {
   /** Folder of local data sets, from which named ones are read. */
   readonly localFolder?: string | undefined
   readonly fetchFile?: FetchHubFile | undefined
-  /** Decides which kinds of documents are read, if a text names their kinds. */
+  /** Decides which kinds of documents of a bundled text are read. In a user's own text, the field `kind` has no meaning to us. */
   readonly accepts?: KindFilter | undefined
   /** Selects windows. More windows than requested are read from each source, so that enough remain after the selection. */
   readonly choose?: ((windows: Windows) => Windows) | undefined
   /** Generates windows of text with the dense model, if a request may ask for it. */
-  readonly write?: ((windows: number, sequenceLength: number) => Promise<Windows>) | undefined
+  readonly write?: ((windows: number, sequenceLength: number, begin: number | undefined) => Promise<Windows>) | undefined
+  /** The token that each window begins with. */
+  readonly begin?: number | undefined
 }
 
 /** The windows of a request, the run's record of them, and notes for the user. */
@@ -33,6 +35,8 @@ export interface ReadData {
   readonly windows: Windows
   readonly used: UsedData
   readonly notes: readonly string[]
+  /** How the text was split, if only a part of it was read. */
+  readonly split?: WindowsRead['split']
 }
 
 /** Reads the windows of a request, and checks their ids against the model's vocabulary. Any `seed` except 0 draws the windows. */
@@ -49,20 +53,21 @@ export async function readData(
     data.windows,
   )
   const parts: ReadData[] = []
-  for (const [index, { source }] of data.mix.entries()) {
+  for (const [index, { source, split }] of data.mix.entries()) {
     const windows = counts?.[index]
     if (windows === 0) continue
-    const { mix: _, windows: __, ...rest } = data
-    parts.push(await readSource(model, tokenizer, { ...rest, source, ...(windows === undefined ? {} : { windows }) }, seed, sources))
+    const { sequenceLength } = data
+    const part = { source, sequenceLength, ...(split ? { split } : {}) }
+    parts.push(await readSource(model, tokenizer, { ...part, ...(windows === undefined ? {} : { windows }) }, seed, sources))
   }
-  return mixed(data, seed, parts)
+  return mixed(data, seed, parts, sources.begin)
 }
 
 /**
  * Mixes windows of several sources. Each source is spread evenly over the result, so that any stretch of it has all sources in their
  * shares.
  */
-function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]): ReadData {
+function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[], begin: number | undefined): ReadData {
   const placed = parts.flatMap(({ windows }) => windows.map((window, i) => ({ window, place: (i + 0.5) / windows.length })))
   const windows = placed.sort((a, b) => a.place - b.place).map(({ window }) => window)
   const given = parts.filter((part) => part.windows.length > 0)
@@ -72,7 +77,7 @@ function mixed({ source }: DataRequest, seed: number, parts: readonly ReadData[]
     sequenceLength: Math.max(0, ...windows.map(({ length }) => length)),
     windows: windows.length,
     seed,
-    hash: hashOf(windows),
+    ...contentOf(windows, begin),
     parts: given.map((part) => part.used),
   }
   return { windows, used, notes: parts.flatMap(({ notes }) => notes) }
@@ -99,14 +104,23 @@ async function readSource(
 ): Promise<ReadData> {
   if (data.source === selfWritten) return readWritten(data, seed, sources)
   const found = await locate(data.source, sources)
-  const { windows, documents } = await byName(data.source, found.path, async () => {
-    const read = await readChosen(found, tokenizer, data, seed, sources)
+  const { windows, documents, split } = await byName(data.source, found.path, async () => {
+    const { accepts: _, ...rest } = sources
+    const read = await readChosen(found, tokenizer, data, seed, isBundledId(data.source) ? sources : rest)
     checkIds(read.windows, model, found.path)
     return read
   })
   const sequenceLength = Math.max(0, ...windows.map(({ length }) => length))
-  const used = { source: data.source, revision: found.revision, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }
-  return { windows, used, notes: notesOn(data, used, model.spec, documents) }
+  const used = {
+    source: data.source,
+    revision: found.revision,
+    sequenceLength,
+    windows: windows.length,
+    seed,
+    ...contentOf(windows, sources.begin),
+    ...(data.split ? { split: data.split } : {}),
+  }
+  return { windows, used, notes: notesOn(data, used, model.spec, documents, sources.begin), ...(split ? { split } : {}) }
 }
 
 /** Makes errors about a bundled text name the text instead of its file. */
@@ -122,26 +136,33 @@ async function byName<T>(source: string, path: string, read: () => Promise<T>): 
 async function readWritten(
   { source, sequenceLength, windows: wanted }: DataRequest,
   seed: number,
-  { write }: DataSources,
+  { write, begin }: DataSources,
 ): Promise<ReadData> {
   if (!write || wanted === undefined)
     throw new EspalierError('usage', `Only a recovery trains on "${source}" text, which the dense model writes. Choose another text.`)
-  const windows = await write(wanted, sequenceLength)
-  return { windows, used: { source, revision: null, sequenceLength, windows: windows.length, seed, hash: hashOf(windows) }, notes: [] }
+  const windows = await write(wanted, sequenceLength, begin)
+  const used = { source, revision: null, sequenceLength, windows: windows.length, seed, ...contentOf(windows, begin) }
+  return { windows, used, notes: [] }
 }
 
 /** Reads the requested number of selected windows, or fewer if the source does not have that many. */
 async function readChosen(
   { path, maxDocuments }: DatasetLocation,
   tokenizer: Tokenizer | undefined,
-  { sequenceLength, windows: wanted }: DataRequest,
+  { sequenceLength, windows: wanted, split }: DataRequest,
   seed: number,
-  { report, accepts, choose }: DataSources,
-): Promise<Pick<WindowsRead, 'windows' | 'documents'>> {
+  { report, accepts, choose, begin }: DataSources,
+): Promise<Pick<WindowsRead, 'windows' | 'documents' | 'split'>> {
   for (let most = wanted; ; most = 2 * (most ?? 0)) {
-    const { windows, documents } = await readWindows(path, tokenizer, {
+    const {
+      windows,
+      documents,
+      split: parts,
+    } = await readWindows(path, tokenizer, {
       sequenceLength,
       seed,
+      begin,
+      ...(split ? { split } : {}),
       ...(report ? { report } : {}),
       ...(accepts ? { accepts } : {}),
       ...(most === undefined ? {} : { maxWindows: most }),
@@ -150,7 +171,7 @@ async function readChosen(
     const chosen = choose ? choose(windows) : windows
     const hasMore = wanted !== undefined && windows.length === most
     if (chosen.length >= (wanted ?? 0) || !hasMore)
-      return { windows: chosen.slice(0, wanted), ...(documents === undefined ? {} : { documents }) }
+      return { windows: chosen.slice(0, wanted), ...(documents === undefined ? {} : { documents }), ...(parts ? { split: parts } : {}) }
   }
 }
 
@@ -171,7 +192,7 @@ export function longWindowNote({ contextLength }: DecoderSpec, sequenceLength: n
   return `Windows of ${sequenceLength} tokens are longer than the ${contextLength} that the model was made for (max_position_embeddings). They are computed anyway.`
 }
 
-function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, spec: DecoderSpec, documents = 0): string[] {
+function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, spec: DecoderSpec, documents = 0, begin?: number): string[] {
   const notes: string[] = []
   const { windows, sequenceLength, seed } = used
   if (sequenceLength > spec.contextLength) notes.push(longWindowNote(spec, sequenceLength))
@@ -183,7 +204,15 @@ function notesOn({ source, windows: wanted = 0 }: DataRequest, used: UsedData, s
   }
   if (seed !== 0 && documents > 1 && documents < 5)
     notes.push(`${source} has only ${documents} documents, so the seed changes little more than their order.`)
+  if (begin !== undefined && !used.beginToken)
+    notes.push(`${source} holds ready windows, which are used unchanged. Not all of them begin with the model's begin token.`)
   return notes
+}
+
+/** What identifies windows: the hash of their ids, and that all of them begin with the token `begin`. */
+function contentOf(windows: Windows, begin: number | undefined): Pick<UsedData, 'hash' | 'beginToken'> {
+  const begins = begin !== undefined && windows.every((window) => window[0] === begin)
+  return { hash: hashOf(windows), ...(begins ? { beginToken: true } : {}) }
 }
 
 export function hashOf(windows: Windows): string {

@@ -1,9 +1,7 @@
 import { basename } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject } from '../checkpoint/json.ts'
-import { readArrowBatches } from './arrow.ts'
-import { parseJsonValues } from './json-lines.ts'
-import { readParquetRows } from './parquet.ts'
+import { parseJsonValues, readArrowBatches, readParquetRows } from './source.ts'
 import { joinChunks, readChunks } from './text-file.ts'
 
 /** One row of a table: column name to value; lists are arrays, structs are objects, whole numbers are numbers. */

@@ -1,15 +1,21 @@
+import { stat } from 'node:fs/promises'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork } from '#contract/runs/time/estimate.ts'
+import { selfWritten } from '#contract/titles.ts'
 import { activeParameters } from '#engine/architectures/parameters.ts'
-import { takesHalves } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import { isDatasetId } from '#engine/data/named.ts'
+import { readData } from '#engine/data/read-data.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
 import type { MethodPhase } from '#engine/pruning/method.ts'
 import { stackPasses } from '#engine/pruning/search/passes.ts'
 import type { Products } from '#engine/tensor/products.ts'
+import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { operationsOf } from './operations.ts'
-import { countWindows, type WorkModel } from './window-counts.ts'
 
 export const billion = 1e9
 /** Seconds to encode a token. */
@@ -118,4 +124,53 @@ export class PhaseCounts {
     const { precision = 'float32' } = this.request
     return precision === 'float32' ? [] : this.#sharesOf(['bfloat16', 1]).faster
   }
+}
+
+/** The parts of a model that an estimate depends on. */
+export interface WorkModel {
+  readonly path: string
+  readonly spec: DecoderSpec
+  readonly checkpoint: Pick<Checkpoint, 'tensors'>
+  readonly tokenizer: Tokenizer | undefined
+}
+
+/** Approximate token counts of the named data sets, with a vocabulary of tens of thousands. */
+const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
+
+/** Counting stops at this many tokens. */
+const mostTokens = 2 ** 21
+
+/** Window counts of earlier calls, by model, file and window length. */
+const counts = new Map<string, number>()
+
+/** The number of windows that a text gives, and the tokens of each window. */
+async function countWindows(
+  model: WorkModel,
+  { source, mix, split, sequenceLength, windows = Number.POSITIVE_INFINITY }: DataRequest,
+  localFolder: string | undefined,
+): Promise<{ windows: number; tokens: number }> {
+  let available = 0
+  for (const part of mix ?? [{ source, split }]) available += await windowsOf(model, { ...part, sequenceLength, windows }, localFolder)
+  return { windows: Math.max(1, Math.min(available, windows)), tokens: sequenceLength }
+}
+
+async function windowsOf(
+  { path: modelPath, spec, tokenizer }: WorkModel,
+  { source, split, sequenceLength, windows: most }: Pick<DataRequest, 'source' | 'split' | 'sequenceLength'> & { windows: number },
+  localFolder: string | undefined,
+): Promise<number> {
+  if (source === selfWritten) return most
+  if (isDatasetId(source) && localFolder === undefined) return Math.ceil(publishedTokens[source] / sequenceLength)
+  const path = isBundledId(source) ? locateBundled(source) : source
+  const found = await stat(path).catch(() => undefined)
+  const cap = Math.min(most, Math.ceil(mostTokens / sequenceLength))
+  const key = `${modelPath} ${path} ${found?.size} ${found?.mtimeMs} ${sequenceLength} ${cap} ${localFolder} ${split?.part} ${split?.seed}`
+  const known = counts.get(key)
+  if (known !== undefined) return known
+  const { windows } = await readData({ spec }, tokenizer, { source, sequenceLength, windows: cap, ...(split ? { split } : {}) }, 0, {
+    localFolder,
+  })
+  counts.set(key, windows.length)
+  for (const old of counts.keys()) if (counts.size > 200) counts.delete(old)
+  return windows.length
 }

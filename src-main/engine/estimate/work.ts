@@ -1,13 +1,22 @@
 import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { promptsUpTo, shortestTurnSeconds, usualRounds, writtenTokens } from '#contract/exports/file-bench.ts'
+import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
-import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
-import { denseMethod, isAblation, selfWritten } from '#contract/titles.ts'
+import { denseMethod, isAblation, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
+import { beginPhase, beginTokenOf, beginWork } from '#engine/evaluation/begin-token.ts'
+import { referenceInference } from '#engine/evaluation/inference.ts'
+import { lengthsUpTo, needleTexts } from '#engine/evaluation/long-context.ts'
+import { isTaskId, tasks } from '#engine/evaluation/tasks/index.ts'
+import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.ts'
+import { readWritten } from '#engine/evaluation/written/questions.ts'
+import { weighingPhase, weighingText } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { weighingPhase, weighingText } from '#engine/export/gguf/weighing-text.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -15,15 +24,122 @@ import type { Method } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { readingDense } from '#engine/pruning/recovery/final-states.ts'
+import { recoveryPhases } from '#engine/pruning/recovery/recover.ts'
 import { recovering } from '#engine/pruning/recovery/training.ts'
-import { recoveryPhases } from '#engine/pruning/recovery/work.ts'
 import { writingText, writtenTogether } from '#engine/pruning/recovery/written-text.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import { repairPhase } from '#engine/pruning/repair/work.ts'
-import { measureWork } from './measures-work.ts'
+import { repairPhase } from '#engine/pruning/repair/room.ts'
+import { addPasses } from '#engine/pruning/search/passes.ts'
+import { fewRows } from '#engine/tensor/products.ts'
 import { leftBy } from './operations.ts'
+import type { WorkModel } from './phase-counts.ts'
 import { billion, noWork, PhaseCounts, trainingProducts } from './phase-counts.ts'
-import type { WorkModel } from './window-counts.ts'
+
+/** About how many tokens the answer to a long-context question has. It states a number hidden in the text. */
+const answerTokens = 7
+
+/** The phases of one measure, with their work. */
+async function measureWork(counts: PhaseCounts, measure: MeasureRequest): Promise<PhaseWork[]> {
+  if (measure.kind === 'perplexity') {
+    const { windows, tokens } = await counts.count(measure.data)
+    const phase = { phase: `Perplexity on ${measure.name}`, passes: counts.wholePasses(windows) }
+    return [counts.readingOf(windows * tokens), counts.timed(phase, 'perplexity', tokens)]
+  }
+  if (measure.kind === 'inference') return [counts.request.weights ? fileTimesWork(counts, measure) : inferenceWork(counts, measure)]
+  if (measure.kind === 'repetition') {
+    const { windows, tokens } = await counts.count(measure.data)
+    const phase = counts.timed({ phase: 'Continuing texts', passes: counts.wholePasses(windows) }, 'repetition', tokens)
+    return [counts.decoding(phase, (windows * measure.tokens) / fewRows, fewRows)]
+  }
+  if (measure.kind === 'long context') return longContextWork(counts, measure)
+  if (measure.kind === 'answers') {
+    const phase = { phase: 'Answering prompts', passes: { attention: 0, mlp: 0, head: 0 } }
+    return [counts.decoding(counts.timed(phase, 'answers', 1), measure.prompts.length * measure.maxLength, paperBeams.beams)]
+  }
+  return (await Promise.all(measure.tasks.map((task) => taskWork(counts, task, measure)))).flat()
+}
+
+async function longContextWork(
+  counts: PhaseCounts,
+  { data, name }: Extract<MeasureRequest, { kind: 'long context' }>,
+): Promise<PhaseWork[]> {
+  const { windows, tokens } = await counts.count(withinContext(data, counts.model.spec.contextLength))
+  const phase = { phase: `Perplexity by position on ${name}`, passes: counts.wholePasses(windows) }
+  const hidden = lengthsUpTo(tokens).map((length) => {
+    const reading = { phase: `Numbers hidden in ${length} tokens`, passes: { ...counts.wholePasses(needleTexts), head: 0 } }
+    return counts.decoding(counts.timed(reading, 'long context', length), needleTexts * answerTokens, 1)
+  })
+  return [counts.readingOf(windows * tokens), counts.timed(phase, 'perplexity', tokens), ...hidden]
+}
+
+/** The dense and the pruned model are timed in turns, the same number of turns each. */
+function inferenceWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
+  const rounds = Math.min(5, repeats)
+  const passes = Math.min(repeats, referenceInference.warmups) + repeats + rounds
+  const models = counts.left < 1 ? 2 : 1
+  const all = addPasses(counts.wholePasses(passes), ...(models === 2 ? [counts.wholePasses(passes, 1)] : []))
+  const timed = counts.timed({ phase: 'Inference time', passes: all, rowsPerCall: 1 }, 'inference', sequenceLength)
+  return counts.decoding(timed, models * rounds * Math.min(referenceInference.decoded, sequenceLength - 1), 1)
+}
+
+/** Times two files in llama.cpp, with the longest prompt that fits the context. */
+function fileTimesWork(counts: PhaseCounts, { sequenceLength, repeats }: Extract<MeasureRequest, { kind: 'inference' }>): PhaseWork {
+  const rounds = Math.min(repeats, usualRounds)
+  const longest = promptsUpTo(sequenceLength).findLast((tokens) => tokens <= counts.model.spec.contextLength) ?? sequenceLength
+  const passes = { ...addPasses(counts.wholePasses(rounds), counts.wholePasses(rounds, 1)), head: 0 }
+  const timed = counts.timed({ phase: 'Inference time', passes, rowsPerCall: 1 }, 'inference', longest)
+  return { ...counts.decoding(timed, 2 * rounds * writtenTokens, 1), seconds: 2 * rounds * shortestTurnSeconds }
+}
+
+async function taskWork(counts: PhaseCounts, task: string, measure: Extract<MeasureRequest, { kind: 'tasks' }>): Promise<PhaseWork[]> {
+  const found = await countQuestions(task, measure)
+  if (!found) return []
+  const { title, questions, tokens, written } = found
+  const phase = counts.timed({ phase: title, passes: counts.wholePasses(questions) }, 'tasks', tokens)
+  return [written > 0 ? counts.decoding(phase, questions * written, 1) : phase]
+}
+
+/** Published sizes of tasks, and about how many tokens all answers to one question have together. */
+const publishedTasks: Readonly<Record<TaskId, { questions: number; tokens: number }>> = {
+  arc_challenge: { questions: 1172, tokens: 150 },
+  arc_easy: { questions: 2376, tokens: 140 },
+  hellaswag: { questions: 10_042, tokens: 380 },
+  mmlu: { questions: 14_042, tokens: 150 },
+  piqa: { questions: 1838, tokens: 80 },
+  winogrande: { questions: 1267, tokens: 60 },
+}
+
+/** About how many questions can be checked, and how many tokens a prompt has with its examples. */
+const publishedWritten: Readonly<Record<WrittenTaskId, { questions: number; tokens: number }>> = {
+  gsm8k: { questions: 1319, tokens: 900 },
+  ifeval: { questions: 400, tokens: 60 },
+}
+
+interface QuestionCount {
+  readonly title: string
+  readonly questions: number
+  /** Tokens read for a question. */
+  readonly tokens: number
+  /** The maximum number of tokens generated for it. A pruned model often continues to this limit. */
+  readonly written: number
+}
+
+/** The number of questions in a task, and their size; undefined for an unknown task. */
+async function countQuestions(
+  task: string,
+  { folder, limit }: Extract<MeasureRequest, { kind: 'tasks' }>,
+): Promise<QuestionCount | undefined> {
+  const published = (count: number) => Math.min(count, limit ?? count)
+  if (isTaskId(task)) {
+    const { questions, tokens } = publishedTasks[task]
+    const count = folder === undefined ? published(questions) : (await readQuestions(task, { folder }, limit)).length
+    return { title: tasks[task].title, questions: count, tokens, written: 0 }
+  }
+  if (!isWrittenTaskId(task)) return undefined
+  const { questions, tokens } = publishedWritten[task]
+  const count = folder === undefined ? published(questions) : (await readWritten(task, { folder }, limit)).questions.length
+  return { title: writtenTasks[task].title, questions: count, tokens, written: writtenTasks[task].tokens }
+}
 
 /** Seconds to read a gigabyte of weights, and seconds to start a process. */
 const [reading, starting] = [1, 1]
@@ -51,7 +167,20 @@ class RequestWork {
     const measures = isAblation(this.#counts.request.method)
       ? []
       : await Promise.all(this.#counts.request.measures.map((one) => measureWork(this.#counts, one)))
-    return { hidden: spec.hidden, phases: [opening, ...pruning, ...(await this.#weighing()), ...measures.flat()] }
+    return { hidden: spec.hidden, phases: [opening, ...this.#beginning(), ...pruning, ...(await this.#weighing()), ...measures.flat()] }
+  }
+
+  /** What `auto` measures, once for all runs of a model. Always in float32. */
+  #beginning(): PhaseWork[] {
+    const { model, request } = this.#counts
+    if (request.beginToken !== 'auto' || !beginTokenOf(model)) return []
+    const { windows, tokens } = beginWork(model.spec.contextLength)
+    const { faster: _, ...work } = this.#counts.timed(
+      { phase: beginPhase, passes: this.#counts.wholePasses(windows) },
+      'begin token',
+      tokens,
+    )
+    return [{ ...work, shared: 'begin token' }]
   }
 
   async #pruning(): Promise<PhaseWork[]> {

@@ -9,7 +9,7 @@ import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { headLogits } from '#engine/model/weights/vocabulary.ts'
-import { topIndices } from './generation/probabilities.ts'
+import { topIndices } from './generation/sampling.ts'
 
 interface InferenceSettings {
   /** Timed repetitions. They follow the warm-ups. */

@@ -1,11 +1,12 @@
 import { at } from '#contract/at.ts'
+import { meanOf } from '#contract/comparison/statistics.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { complete } from './generation/complete.ts'
+import { complete } from './generation/answer.ts'
 import { readLosses } from './perplexity.ts'
 import { share, shareMeasure } from './tasks/accuracy.ts'
 
@@ -41,15 +42,15 @@ export async function perplexityByPosition(view: ModelView, windows: Windows, na
     )
   const ends = lengthsUpTo(length)
   const starts = [1, ...ends.slice(0, -1)]
-  const sums = ends.map(() => 0)
-  await readLosses(view, windows, report, (losses) => {
-    for (const [part, end] of ends.entries())
-      for (let token = at(starts, part); token < end; token++) sums[part] = at(sums, part) + at(losses, token - 1)
+  const byPart = ends.map(() => windows.map(() => Number.NaN))
+  await readLosses(view, windows, report, (losses, window) => {
+    for (const [part, end] of ends.entries()) at(byPart, part)[window] = meanOf(losses.subarray(at(starts, part) - 1, end - 1))
   })
   return ends.map((end, part) => {
-    const value = Math.exp(at(sums, part) / (windows.length * (end - at(starts, part))))
+    const losses = at(byPart, part)
+    const value = Math.exp(meanOf(losses))
     requireFinite([value], `The perplexity by position on ${name}`)
-    return { name: `perplexity, tokens ${part === 0 ? 1 : at(starts, part) + 1} to ${end}`, dataset: name, value, unit: '' }
+    return { name: `perplexity, tokens ${part === 0 ? 1 : at(starts, part) + 1} to ${end}`, dataset: name, value, unit: '', losses }
   })
 }
 

@@ -1,23 +1,28 @@
+import { createHash } from 'node:crypto'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ScoredTask } from '#contract/data/questions.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { type BenchedFile, type Figure, promptsUpTo, usualRounds } from '#contract/exports/file-bench.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import { withinContext } from '#contract/protocol.ts'
-import type { TakenMeasure } from '#contract/runs/measures.ts'
+import type { MeasuredOn, TakenMeasure } from '#contract/runs/measures.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
+import { inLlama } from '#contract/runs/time/speed.ts'
 import type { WrittenTaskId } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { hashOf } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { benchFiles } from '#engine/llama/bench-files.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepKind, StepRequest } from '#engine/steps/step-name.ts'
 import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { fileTimes } from './file-times.ts'
+import { ownThreads } from '#runtime/threads.ts'
 import { answerPrompt } from './generation/answer.ts'
 import { inferenceTime, referenceInference } from './inference.ts'
 import { findNeedles, foundMeasure, hideNeedles, lengthsUpTo, perplexityByPosition } from './long-context.ts'
-import { perplexity } from './perplexity.ts'
+import { bitsPerByte, perplexity } from './perplexity.ts'
 import { repetition } from './repetition.ts'
 import { beginning } from './tasks/encode.ts'
 import { evaluateTask } from './tasks/evaluate.ts'
@@ -47,7 +52,7 @@ interface MeasureContext {
   readonly fetchFile?: FetchHubFile
 }
 
-export interface Measured {
+interface Measured {
   readonly measures: TakenMeasure[]
   readonly answers: { prompt: string; text: string }[]
   /** The windows of each perplexity, in the order of the perplexities. */
@@ -77,21 +82,72 @@ export async function measureView(request: MeasureRequest, context: MeasureConte
   }
 }
 
+/** Returns the text that a measure reads. Undefined if it reads none, or questions. */
+export function textOf(request: MeasureRequest, { contextLength }: Pick<DecoderSpec, 'contextLength'>): DataRequest | undefined {
+  switch (request.kind) {
+    case 'perplexity':
+    case 'repetition':
+      return request.data
+    case 'long context':
+      return withinContext(request.data, contextLength)
+    case 'inference':
+    case 'answers':
+    case 'tasks':
+      return undefined
+  }
+}
+
 type Of<Kind> = Extract<MeasureRequest, { kind: Kind }>
 
-const perplexityStep: StepKind = { version: 1 }
+const perplexityStep: StepKind = { version: 2 }
 
 async function measurePerplexity({ data, name }: Of<'perplexity'>, context: MeasureContext): Promise<Measured> {
-  const { view, signal, progress, read, step } = context
+  const { view, tokenizer, signal, progress, read, step } = context
   const { windows, used, notes } = await read(data)
-  const value = await step({ kind: perplexityStep, label: `perplexity on ${name}`, on: { windows } }, async () => {
+  const { value, losses } = await step({ kind: perplexityStep, label: `perplexity on ${name}`, on: { windows } }, async () => {
     const report = (done: number, total: number) => progress(`Perplexity on ${name}`, done, total, 'submodules')
     const result = await perplexity(await view(), windows, { signal, progress: report })
     requireFinite([result.perplexity], `The perplexity on ${name}`)
-    return result.perplexity
+    return { value: result.perplexity, losses: [...result.losses] }
   })
-  const measure: TakenMeasure = { name: 'perplexity', dataset: name, value, unit: '' }
-  return { ...nothing, measures: [measure], evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
+  const perByte = tokenizer && bitsPerByte(windows, losses, tokenizer.bytesOf)
+  const on = {
+    ...onWindows(windows, used),
+    ...(tokenizer && perByte ? { text: beginningOf(windows, tokenizer), bytes: perByte.bytes } : {}),
+  }
+  const predicted = windows.map(({ length }) => length - 1)
+  const differ = predicted.some((tokens) => tokens !== predicted[0])
+  const measures: TakenMeasure[] = [
+    { name: 'perplexity', dataset: name, value, unit: '', on, losses, ...(differ ? { predicted } : {}) },
+    ...(perByte ? [bitsMeasure(name, perByte, on)] : []),
+  ]
+  return { ...nothing, measures, evaluation: [used], notes: notes.map((note) => `Perplexity on ${name}: ${note}`) }
+}
+
+function bitsMeasure(name: string, { value, error }: { value: number; error: number | undefined }, on: MeasuredOn): TakenMeasure {
+  return { name: 'bits per byte', dataset: name, value, unit: '', ...(error === undefined ? {} : { error }), on }
+}
+
+const onWindows = (windows: Windows, { hash, beginToken, sequenceLength }: UsedData): MeasuredOn => ({
+  hash,
+  count: windows.length,
+  sequenceLength,
+  ...(beginToken ? { beginToken } : {}),
+})
+
+/** How much of a text identifies it for models with other tokenizers. */
+const beginningCharacters = 1000
+
+/** Returns the SHA-256 of the text's first characters, decoded from the windows. They are the same for every tokenizer. */
+function beginningOf(windows: Windows, tokenizer: Tokenizer): string {
+  let text = ''
+  const ids: number[] = []
+  for (const window of windows) {
+    if (text.length >= beginningCharacters) break
+    ids.push(...window)
+    text = tokenizer.decode(ids, { skipSpecial: true, cleanUp: false }).trimStart()
+  }
+  return createHash('sha256').update(text.slice(0, beginningCharacters)).digest('hex')
 }
 
 /** Times are never shared: they belong to the run that measured them. */
@@ -122,38 +178,48 @@ async function measureInference(
   return { ...nothing, measures, notes }
 }
 
-const repetitionStep: StepKind = { version: 1 }
+const repetitionStep: StepKind = { version: 2 }
 
 async function measureRepetition({ data, name, tokens }: Of<'repetition'>, context: MeasureContext): Promise<Measured> {
   const { view, tokenizer, signal, progress, read, step } = context
-  const { windows, notes } = await read(data)
+  const { windows, used, notes } = await read(data)
   const endIds = [...(tokenizer?.endIds ?? [])]
   const report = (done: number) => progress('Continuing texts', done, windows.length, 'answers')
   const measures = await step({ kind: repetitionStep, label: `repetition on ${name}`, on: { windows, tokens, endIds } }, async () =>
     repetition(await view(), windows, name, { tokens, endIds, signal, progress: report }),
   )
-  return { ...nothing, measures, notes: notes.map((note) => `Repetition on ${name}: ${note}`) }
+  // Answers of another length are others, so the length is part of what was asked.
+  const on = { ...onWindows(windows, used), hash: hashOf([...windows, Int32Array.of(tokens)]) }
+  return {
+    ...nothing,
+    measures: measures.map((measure) => ({ ...measure, on })),
+    notes: notes.map((note) => `Repetition on ${name}: ${note}`),
+  }
 }
 
-const positionStep: StepKind = { version: 1 }
+const positionStep: StepKind = { version: 2 }
 const needleStep: StepKind = { version: 2 }
 
 async function measureLongContext({ data, name }: Of<'long context'>, context: MeasureContext): Promise<Measured> {
   const { view, tokenizer, spec, signal, progress, read, step } = context
   requireTokenizer(tokenizer, 'long context')
-  const { windows, notes } = await read(withinContext(data, spec.contextLength))
+  const { windows, used, notes } = await read(withinContext(data, spec.contextLength))
   const [window = new Int32Array()] = windows
+  // A text that hides a number begins as the tokenizer says, however windows begin.
+  const text = used.beginToken ? window.subarray(1) : window
   const begin = tokenizer.prefixId ?? (spec.questionsBegin ? tokenizer.beginId : undefined)
   const report = (phase: string, unit: string) => ({
     signal,
     progress: (done: number, total: number) => progress(phase, done, total, unit),
   })
   const label = `perplexity by position on ${name}`
-  const measures = await step({ kind: positionStep, label, on: { windows } }, async () =>
+  const parts = await step({ kind: positionStep, label, on: { windows } }, async () =>
     perplexityByPosition(await view(), windows, name, report(`Perplexity by position on ${name}`, 'submodules')),
   )
+  const on = onWindows(windows, used)
+  const measures = parts.map((measure): TakenMeasure => ({ ...measure, on }))
   for (const length of lengthsUpTo(window.length)) {
-    const needles = hideNeedles(window, length, tokenizer, begin)
+    const needles = hideNeedles(text, length, tokenizer, begin)
     if (needles.length === 0) continue
     const on = { needles: needles.map(({ prompt, number }) => ({ prompt: [...prompt], number })) }
     const found = await step({ kind: needleStep, label: `numbers hidden in ${length} tokens`, on }, async () =>
@@ -164,7 +230,7 @@ async function measureLongContext({ data, name }: Of<'long context'>, context: M
   return { ...nothing, measures, notes: notes.map((note) => `Long context on ${name}: ${note}`) }
 }
 
-const answersStep: StepKind = { version: 1 }
+const answersStep: StepKind = { version: 2 }
 
 async function answerPrompts(
   { prompts, maxLength }: Of<'answers'>,
@@ -216,7 +282,11 @@ async function measureWritten(
   }
   const asked = [...leftOut.values()].reduce((sum, count) => sum + count, questions.length)
   const notes = [...leftOut].map(([reason, count]) => `${task.title}: ${count} of ${asked} prompts have ${reason} and are left out.`)
-  return { ...judgeAnswers(name, questions, texts), notes }
+  const { measures, answers } = judgeAnswers(name, questions, texts)
+  const contents = JSON.stringify([chat, task.tokens, questions.map((question) => question.turns)])
+  const hash = createHash('sha256').update(contents).digest('hex')
+  const taken = measures.map((measure) => ({ ...measure, on: { hash, count: measure.hits.length } }))
+  return { measures: taken, answers, notes }
 }
 
 const taskStep: StepKind = { version: 2 }
@@ -268,4 +338,62 @@ async function measureTask(
       report: ({ phase, done, total, unit }) => progress(phase, done, total, unit),
     }),
   )
+}
+
+/**
+ * Measures a GGUF file in llama.cpp on this machine's processor: rates of prefill and decode, times to the first token, memory, and bytes
+ * of the KV cache. Values are medians of all turns, and `error` is half the distance between the lowest and the highest. With `dense`, the
+ * two files take turns, and the speed-ups are ratios of the medians.
+ */
+async function fileTimes(
+  file: string,
+  dense: string | undefined,
+  { sequenceLength, repeats }: { sequenceLength: number; repeats: number },
+  report: { signal: AbortSignal; progress(done: number, total: number): void },
+): Promise<TakenMeasure[]> {
+  const settings = {
+    prompts: promptsUpTo(sequenceLength),
+    rounds: Math.min(repeats, usualRounds),
+    threads: ownThreads(),
+    device: 'CPU',
+    texts: [],
+  }
+  const { files } = await benchFiles(dense === undefined ? [file] : [file, dense], settings, report)
+  const [own, other] = files as [BenchedFile, BenchedFile | undefined]
+  return [...costsOf(own), ...(other ? speedUps(own, other) : [])]
+}
+
+function costsOf({ prefill, decode, firstToken, memoryBytes, keyValueBytes }: BenchedFile): TakenMeasure[] {
+  const times = firstToken.map(({ tokens, seconds: { value, low, high } }) => ({
+    name: 'time to first token' as const,
+    dataset: inLlama(`${tokens} tokens`),
+    value: 1000 * value,
+    error: (1000 * (high - low)) / 2,
+    unit: 'ms',
+  }))
+  return [
+    rate('prefill', prefill),
+    rate('decode', decode),
+    ...times,
+    { name: 'memory', dataset: inLlama(`${firstToken.at(-1)?.tokens} tokens`), value: memoryBytes, unit: 'bytes' },
+    { name: 'KV cache per token', dataset: inLlama(), value: keyValueBytes, unit: 'bytes' },
+  ]
+}
+
+const rate = (what: string, { value, low, high }: Figure): TakenMeasure => ({
+  name: 'tokens per second',
+  dataset: inLlama(what),
+  value,
+  error: (high - low) / 2,
+  unit: 'tokens/s',
+})
+
+/** The speed-ups over the other file. */
+function speedUps(own: BenchedFile, other: BenchedFile): TakenMeasure[] {
+  return (['prefill', 'decode'] as const).map((what) => ({
+    name: 'speed-up',
+    dataset: inLlama(what),
+    value: own[what].value / other[what].value,
+    unit: '×',
+  }))
 }

@@ -5,7 +5,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { fewRows } from '#engine/tensor/products.ts'
-import { topIndices } from './generation/probabilities.ts'
+import { topIndices } from './generation/sampling.ts'
 
 interface Greedy {
   readonly tokens: number
@@ -28,10 +28,11 @@ export async function repetition(view: ModelView, prompts: Windows, name: string
     greedy.progress?.(answers.length)
   }
   const mean = (of: (ids: number[]) => number) => answers.reduce((sum, ids) => sum + of(ids), 0) / answers.length
-  const looping = mean((ids) => Number(endsInLoop(ids)))
+  const loops = answers.map(endsInLoop)
+  const looping = loops.filter(Boolean).length / answers.length
   const error = Math.sqrt((looping * (1 - looping)) / answers.length)
   return [
-    { name: loopingMeasure, dataset: name, value: looping, unit: 'share', error },
+    { name: loopingMeasure, dataset: name, value: looping, unit: 'share', error, hits: loops.map(Number).join('') },
     { name: 'distinct trigrams', dataset: name, value: mean(distinctTrigrams), unit: 'share' },
     { name: 'repeated ending', dataset: name, value: mean(repeatedEnding), unit: 'tokens' },
   ]

@@ -1,19 +1,21 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
-import type { Plan } from '#contract/pruning/plan.ts'
+import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
+import { mixturesOf } from '#engine/pruning/experts/lowest-ranked-experts.ts'
+import { planWithoutExperts } from '#engine/pruning/experts/plan.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
+import { narrowBlock, narrowedBlocks } from '#engine/pruning/two-stage/split.ts'
 import { findFormat, formats } from './index.ts'
-import { likelyPlans } from './likely-plan.ts'
 import type { Planned } from './pieces.ts'
 
 /** What to save: the plan of a run, or the settings of a run that will make one. */
@@ -117,4 +119,65 @@ export async function requireFormats(planned: Planned, ids: readonly string[], g
   const outlines = await outlineFormats(planned, ids, ggufTypes)
   for (const { problem } of outlines) if (problem !== null) throw new EspalierError('infeasible', problem)
   return outlines
+}
+
+/** How much of each kind a method will remove. */
+export interface Removal {
+  readonly attentionRemoved: number | null
+  readonly blocksRemoved: number | null
+  readonly neuronsRemovedPerBlock: number | null
+  /** The total over all mixtures. The same number is removed from each. */
+  readonly expertsRemoved?: number | undefined
+}
+
+/**
+ * Which blocks a method may remove parts from: attention from the last and MLPs from the first blocks, the other way round, or both from
+ * the last blocks.
+ */
+type Placement = 'attentionLast' | 'attentionFirst' | 'sameBlocks'
+
+/**
+ * Plans of the kind and size that a method may decide on, before it has run. They show which formats will hold its result, and its smallest
+ * and largest size. If a method removes attention submodules and MLPs one by one, sizes depend on whether the remaining parts of two blocks
+ * fit in one, and some formats need attention in the first block.
+ */
+export function likelyPlans(spec: DecoderSpec, unit: string, removal: Removal): Plan[] {
+  const placements: readonly Placement[] =
+    unit === 'submodule'
+      ? ['attentionLast', 'attentionFirst', 'sameBlocks']
+      : (removal.attentionRemoved ?? 0) > 0 && unit !== 'block'
+        ? ['attentionLast', 'attentionFirst']
+        : ['attentionLast']
+  return placements.map((placement) => likelyPlan(spec, unit, removal, placement))
+}
+
+function likelyPlan(spec: DecoderSpec, unit: string, removal: Removal, placement: Placement): Plan {
+  const plan = withoutFirstExperts(spec, removal.expertsRemoved ?? 0)
+  if (unit === 'width') return { ...plan, slice: { width: spec.hidden } }
+  const { attentionRemoved, blocksRemoved, neuronsRemovedPerBlock } = removal
+  const last = spec.blocks.length - 1
+  const removeMany = (count: number, atEnd: boolean, part: Partial<BlockPlan>) => {
+    for (let i = 0; i < count; i++) replace(atEnd ? last - i : i, part)
+  }
+  const replace = (index: number, part: Partial<BlockPlan>) => {
+    const block = plan.blocks[index]
+    if (block) plan.blocks[index] = { ...block, ...part }
+  }
+  const attentions = unit === 'block' ? (blocksRemoved ?? 0) : (attentionRemoved ?? 0)
+  removeMany(attentions, placement !== 'attentionFirst', { attention: 'removed' })
+  if (unit === 'block' || unit === 'submodule')
+    removeMany(blocksRemoved ?? 0, unit === 'block' || placement !== 'attentionLast', { mlp: 'removed' })
+  for (const index of narrowedBlocks(spec)) {
+    const { width } = layoutOf(spec, index)
+    const kept = width - (neuronsRemovedPerBlock ?? 0)
+    const block = plan.blocks[index]
+    if (neuronsRemovedPerBlock && width > 0 && kept > 0 && block) plan.blocks[index] = narrowBlock(spec, index, block, kept)
+  }
+  return plan
+}
+
+function withoutFirstExperts(spec: DecoderSpec, count: number): Plan {
+  const mixtures = mixturesOf(spec)
+  const each = count / Math.max(1, mixtures.length)
+  return planWithoutExperts(spec, new Map(mixtures.map(({ block, experts }) => [block, experts.slice(0, each)])), 'dropped')
 }

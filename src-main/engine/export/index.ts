@@ -5,10 +5,10 @@ import type { ExportFormat } from './format.ts'
 // generated: formats (npm run generate)
 
 import { exact } from './exact/exact.ts'
+import { nemotron } from './formats/nemotron.ts'
 import { stock } from './formats/stock.ts'
 import { vllmExperts } from './formats/vllm-experts.ts'
 import { gguf } from './gguf/gguf.ts'
-import { nemotron } from './nemotron/nemotron.ts'
 
 /** Every format a pruned model can be written in, by the name that the command line and the screens use. */
 export const formats = {

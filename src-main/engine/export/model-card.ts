@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises'
-import type { ExportedRun } from '#contract/exports/exported-run.ts'
+import type { ExportedRun, ExportedTexts } from '#contract/exports/exported-run.ts'
 import { markdownLine } from '#contract/markdown.ts'
+import { denseMethod } from '#contract/titles.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
@@ -34,21 +35,27 @@ const quoted = (text: string): string => JSON.stringify(text)
 /**
  * The card of a written model: front matter for the hub, what was removed and how, the change in perplexity, and how the folder stores the
  * model.
+ * @param types the weight types of the files beside the card, if the format has types
  */
-export function modelCard(request: ExportRequest, holds: string, parent: ParentCard): string {
-  return [...frontMatter(request, parent), describeModel(request, holds)].join('\n')
+export function modelCard(request: ExportRequest, holds: string, parent: ParentCard, types: readonly string[] = []): string {
+  return [...frontMatter(request, parent), describeModel(request, holds, types)].join('\n')
 }
 
 /** The card without its front matter. */
-export function describeModel(request: Described, holds: string): string {
+export function describeModel(request: Described, holds: string, types: readonly string[] = []): string {
   const { model, plan, method, run } = request
+  const name = markdownLine(model.name)
   const removed = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
   return [
-    `# ${markdownLine(model.name)}, pruned`,
+    ...(method === denseMethod
+      ? [`# ${name}`, '', 'Written with Espalier. Nothing was removed.']
+      : [
+          `# ${name}, pruned`,
+          '',
+          `Pruned with Espalier: method ${method}, ${removed} % of the block stack's parameters removed.${run ? ` Seed ${run.seed}.` : ''}`,
+        ]),
     '',
-    `Pruned with Espalier: method ${method}, ${removed} % of the block stack's parameters removed.${run ? ` Seed ${run.seed}.` : ''}`,
-    '',
-    ...(run ? describeRun(run) : []),
+    ...(run ? describeRun(run, method, types) : []),
     holds,
     '',
     '| block of the dense model | attention | MLP |',
@@ -68,28 +75,61 @@ function frontMatter({ model, method, run }: ExportRequest, { license, licenseNa
     'library_name: transformers',
     'pipeline_tag: text-generation',
     'tags:',
-    ...['pruned', 'espalier', method].map((tag) => `  - ${quoted(tag)}`),
+    ...(method === denseMethod ? ['espalier'] : ['pruned', 'espalier', method]).map((tag) => `  - ${quoted(tag)}`),
     '---',
     '',
   ]
 }
 
-function describeRun({ calibration, perplexities }: ExportedRun): string[] {
-  const data = calibration.map(
-    ({ source, windows, sequenceLength }) => `${windows} windows of ${sequenceLength} tokens of ${markdownLine(source)}`,
-  )
+function describeRun(run: ExportedRun, method: string, types: readonly string[]): string[] {
+  const { calibration, repair, recovery } = run
+  const pruned =
+    method === denseMethod ? [] : [calibration.length > 0 ? `Calibrated on ${describeTexts(calibration)}.` : 'Calibrated on nothing.']
   return [
-    data.length > 0 ? `Calibrated on ${data.join(' and ')}.` : 'Calibrated on nothing.',
+    ...pruned,
+    ...(repair ? [`Repaired ${repairWords[repair.kind]} on ${describeTexts(repair.texts)}.`] : []),
+    ...(recovery
+      ? [
+          `Recovered by training ${trainsWords[recovery.trains]} for ${recovery.tokens.toLocaleString('en')} tokens of ${describeSources(recovery.texts)}.`,
+        ]
+      : []),
     '',
-    ...(perplexities.length === 0
-      ? ['No perplexity was measured.']
-      : ['| perplexity on | dense | pruned |', '|---|---|---|', ...perplexities.map(describePerplexity)]),
+    ...describeLosses(run, method === denseMethod, types),
     '',
   ]
 }
 
-function describePerplexity({ dataset, before, after }: ExportedRun['perplexities'][number]): string {
-  return `| ${markdownLine(dataset)} | ${before === null ? 'not measured' : before.toFixed(4)} | ${after.toFixed(4)} |`
+const repairWords = { 'one-pass': 'in one pass', 'in-order': 'block by block' } as const
+const trainsWords = { all: 'all remaining weights', 'low-rank': 'a change of rank 16 to each weight' } as const
+
+const describeTexts = (texts: ExportedTexts): string =>
+  texts
+    .map(
+      ({ source, windows, sequenceLength, beginToken }) =>
+        `${windows} windows of ${sequenceLength} tokens of ${markdownLine(source)}${beginToken ? ', each beginning with the begin token' : ''}`,
+    )
+    .join(' and ')
+
+const describeSources = (texts: ExportedTexts): string => texts.map(({ source }) => markdownLine(source)).join(' and ')
+
+/** Types that store the weights as computed, except for rounding to half precision. */
+const unquantised: readonly string[] = ['F32', 'F16', 'BF16', 'SOURCE']
+
+/** The table of perplexities and bits per byte, if they were measured on what lies beside the card; else why there is none. */
+function describeLosses({ measures, weights }: ExportedRun, isDense: boolean, types: readonly string[]): string[] {
+  if (measures.length === 0) return ['No perplexity was measured.']
+  const isOwn = weights === null ? types.every((type) => unquantised.includes(type)) : types.includes(weights)
+  const measured = weights === null ? 'on the weights as computed' : `on the weights as ${weights} stores them`
+  if (!isOwn) return [`Perplexity was measured ${measured}, not on ${types.length > 0 ? types.join(' or ') : 'this folder'}.`]
+  return [
+    `Perplexity was measured ${measured}${weights === null ? ', before they were written' : ''}:`,
+    '',
+    ...(isDense ? ['| | dense |', '|---|---|'] : ['| | dense | pruned |', '|---|---|---|']),
+    ...measures.map(({ name, dataset, before, after }) => {
+      const values = isDense ? [after.toFixed(4)] : [before?.toFixed(4) ?? 'not measured', after.toFixed(4)]
+      return `| ${[`${name} on ${markdownLine(dataset)}`, ...values].join(' | ')} |`
+    }),
+  ]
 }
 
 function describeBlocks({ model, plan }: Described): string[] {

@@ -1,5 +1,6 @@
 import {
   add,
+  clipByValue,
   concat,
   gather,
   keep,
@@ -76,7 +77,7 @@ export interface PartActivations {
 /** Runs one part on a residual stream. Returns the stream after the part, which the caller disposes of. */
 export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D {
   return tidy(() => {
-    const seen = leadUp(part, weights, residual, call)
+    const seen = runUpToLastProjection(part, weights, residual, call)
     const output = outputOf(seen, weights, call.spec)
     call.observe?.(Object.assign(seen, { output }))
     return addTo(residual.x, output, weights.attention ?? weights.mlp ?? weights.mixture, call.spec)
@@ -88,7 +89,7 @@ export function completePart(inner: Tensor2D, weights: PartWeights<Matrix>, { x 
   return tidy(() => addTo(x, lastProduct(inner, weights), weights.attention ?? (weights.mlp as MlpWeights<Matrix>), spec))
 }
 
-function outputOf(seen: LedUp, weights: PartWeights<Matrix>, spec: DecoderSpec): Tensor2D {
+function outputOf(seen: BeforeLastProjection, weights: PartWeights<Matrix>, spec: DecoderSpec): Tensor2D {
   return seen.routed ? combineExperts(seen.input, seen.routed, spec) : lastProduct(seen.inner, weights)
 }
 
@@ -99,20 +100,20 @@ function lastProduct(inner: Tensor2D, { attention, mlp }: PartWeights<Matrix>): 
 /** Runs a part up to the input of its last projection, and passes that to the call's observer. */
 export function observePart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): void {
   tidy(() => {
-    call.observe?.(leadUp(part, weights, residual, call))
+    call.observe?.(runUpToLastProjection(part, weights, residual, call))
   })
 }
 
-type LedUp = PartActivations & { readonly routed?: RoutedExperts }
+type BeforeLastProjection = PartActivations & { readonly routed?: RoutedExperts }
 
 /** Computes a part up to the input of its last projection. */
-function leadUp(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): LedUp {
+function runUpToLastProjection(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): BeforeLastProjection {
   if (weights.attention) return attend(residual.x, weights.attention, blockOf(part), call)
   const source = call.spec.parallelResidual ? residual.source : residual.x
   return weights.mlp ? feed(source, weights.mlp, call.spec) : feedExperts(source, weights.mixture, call)
 }
 
-function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, { spec, only }: CallContext): LedUp {
+function feedExperts(source: Tensor2D, weights: MixtureWeights<Matrix>, { spec, only }: CallContext): BeforeLastProjection {
   const input = normalizeIf(source, weights.norm)
   const routed = routeTokens(input, weights, spec, only)
   return {
@@ -147,6 +148,8 @@ export function advance(part: Part, before: Residual, x: Tensor2D, spec: Decoder
   return { x, source }
 }
 
+export const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
+
 export function disposeResidual(residual: Residual): void {
   residual.x.dispose()
   residual.source.dispose()
@@ -180,7 +183,7 @@ function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, c
 export function mixHeads(projected: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): Tensor2D {
   const { plain, gate } = takeGates(projected, call.spec)
   const normed = normalizeHeads(plain, weights, call.spec)
-  const mixed = mix(normed, block, call, weights)
+  const mixed = mix(limitHeads(normed, call.spec), block, call, weights)
   return gate ? mul(mixed, sigmoid(gate)) : mixed
 }
 
@@ -235,6 +238,15 @@ export function normalizeHeads(projected: Tensor2D, { queryNorm, keyNorm }: Atte
   const columns = (first: number, count: number): Tensor2D => slice(projected, [0, first], [-1, count])
   const normed = [normalizeGroups(columns(0, queries), queryNorm), normalizeGroups(columns(queries, keys), keyNorm)]
   return concat([...normed, columns(queries + keys, keys)], 1)
+}
+
+/** Clamps queries, keys and values, if the model does. Queries carry the scale of scores, so their limit does too. */
+function limitHeads(projected: Tensor2D, { projectionLimit: limit, heads, headSize, scoreScale }: DecoderSpec): Tensor2D {
+  if (limit === undefined) return projected
+  const queries = heads * headSize
+  const clamp = (first: number, count: number, most: number): Tensor2D =>
+    clipByValue(slice(projected, [0, first], [-1, count]), -most, most)
+  return concat([clamp(0, queries, limit * scoreScale), clamp(queries, -1, limit)], 1)
 }
 
 /**

@@ -4,29 +4,43 @@ import { checkVocabulary, openTokenizer, type Tokenizer } from '#engine/tokenize
 import { type Model, openModel } from './model.ts'
 
 /** The model that stays open between runs, so that a grid of runs loads its weights once. */
-let kept: { key: string; model: Promise<Model> } | undefined
+interface Kept {
+  readonly key: string
+  readonly model: Promise<Model>
+}
+let kept: Kept | undefined
+/** Settles when every earlier caller knows its key: callers are served in their order, however long each key takes to read. */
+let keysRead: Promise<unknown> = Promise.resolve()
 
 /**
  * Opens the model at a path, or returns it if it is already open. It stays open until another model or memory budget is requested, or
  * `releaseModel` is called. If the quick key shows that its files have changed, it is opened again, and what was kept with it is dropped.
  */
 export async function acquireModel(path: string, memoryBytes: number | undefined): Promise<Model> {
-  const key = JSON.stringify([path, memoryBytes ?? null, await quickKeyOf(path)])
-  if (kept?.key !== key) {
-    await releaseModel()
-    kept = { key, model: openModel(path, memoryBytes) }
-    kept.model.catch(() => {
-      kept = undefined
-    })
-  }
-  return (kept as { model: Promise<Model> }).model
+  const reading = keysRead.then(() => quickKeyOf(path))
+  keysRead = reading.catch(() => undefined)
+  const key = JSON.stringify([path, memoryBytes ?? null, await reading])
+  if (kept?.key === key) return kept.model
+  const last = kept
+  const next: Kept = { key, model: closeKept(last).then(() => openModel(path, memoryBytes)) }
+  kept = next
+  next.model.catch(() => {
+    if (kept === next) kept = undefined
+  })
+  return next.model
 }
 
 /** Closes the model that is open, if any. */
 export async function releaseModel(): Promise<void> {
   const last = kept
   kept = undefined
-  if (last) await (await last.model).close()
+  await closeKept(last)
+}
+
+/** A model that did not open has thrown at its own caller, and needs no closing. */
+async function closeKept(last: Kept | undefined): Promise<void> {
+  const model = await last?.model.catch(() => undefined)
+  await model?.close()
 }
 
 /** Opens the tokenizer of a model and checks it against the vocabulary. Returns undefined if the model has none. */

@@ -51,6 +51,12 @@ interface PassVisitor<S extends Stream> {
 /** Lets the process handle timers and messages, on which cancelling and heartbeats depend. */
 export const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
+/** Handles timers and messages, and throws if the work was cancelled. */
+export async function pause(signal: AbortSignal | undefined): Promise<void> {
+  await breathe()
+  signal?.throwIfAborted()
+}
+
 /**
  * The only loop over weights: it leases a part's weights, takes every stream through the part, and releases the weights. Forward passes,
  * variants, rotations and sessions decide which streams pass which part, and observe them. `products` is the kind of products in parts.

@@ -2,6 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { PlainAmount } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { sparsityOfExperts } from './experts/plan.ts'
 
 /** A limit on the cost of plans, such as a file size or a time, and how to compute the cost of one. */
 export interface CostLimit {
@@ -23,16 +24,10 @@ export interface Budget {
   readonly sparsity: number
   /** The same amount in whole blocks, rounded up. Depth methods remove this many. */
   readonly blocks: number
+  /** The share of the experts of each mixture to remove, if the amount is one. The sparsity is what that removes. */
+  readonly experts?: number
   /** The limit that the sparsity was chosen for. A method that can choose by cost meets the limit itself. */
   readonly cost?: CostLimit
-}
-
-/** Rounds to the nearest whole number, and halves to the even one, like Python's `round`. */
-export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value)
-  const rest = value - floor
-  if (rest !== 0.5) return Math.round(value)
-  return floor % 2 === 0 ? floor : floor + 1
 }
 
 /**
@@ -41,7 +36,7 @@ export function roundHalfEven(value: number): number {
  */
 export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
   const count = spec.blocks.length
-  if (spec.sliceWidth !== undefined && ('blocks' in amount ? amount.blocks : amount.sparsity) > 0) {
+  if (spec.sliceWidth !== undefined && Object.values(amount).some((value) => value > 0)) {
     throw new EspalierError(
       'infeasible',
       `This model was sliced to ${spec.sliceWidth} of ${spec.hidden} channels and cannot be pruned further. Start from the dense model.`,
@@ -52,8 +47,14 @@ export function budgetFor(spec: DecoderSpec, amount: PlainAmount): Budget {
       throw new EspalierError('infeasible', `${amount.blocks} blocks cannot be removed: the model has ${count}. Choose at most ${count}.`)
     return { sparsity: amount.blocks / count, blocks: amount.blocks }
   }
-  return { sparsity: amount.sparsity, blocks: Math.ceil(amount.sparsity * count - 1e-9) }
+  if ('experts' in amount) {
+    const sparsity = sparsityOfExperts(spec, amount.experts)
+    return { sparsity, blocks: blocksFor(sparsity, count), experts: amount.experts }
+  }
+  return { sparsity: amount.sparsity, blocks: blocksFor(amount.sparsity, count) }
 }
+
+const blocksFor = (sparsity: number, count: number): number => Math.ceil(sparsity * count - 1e-9)
 
 /** Returns the range of a method that removes whole blocks. One block must remain. */
 export function depthRange(spec: DecoderSpec): { least: number; most: number } {

@@ -1,6 +1,7 @@
 import type { z } from 'zod'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { Fit } from '#contract/pruning/fit.ts'
+import type { GateTraining } from '#contract/pruning/gates.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Outline } from '#contract/runs/preflight.ts'
@@ -56,6 +57,8 @@ export interface MethodResult {
   readonly tensors?: StoredTensors
   /** The numbers behind the choice of fitted widths. */
   readonly fit?: Fit
+  /** The steps by which gates were trained. */
+  readonly gates?: GateTraining
   /** The cost that the method predicts for its plan, in the unit of `budget.cost`. Present if it chose by cost. */
   readonly predicted?: number
   /** The numbers behind the choice of removed experts. */
@@ -116,6 +119,8 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
    * on the scores that it meets, so `countSearch` runs the search with invented scores and counts its passes.
    */
   work(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>, windows: number): MethodPhase[] | Promise<MethodPhase[]>
+  /** Returns the bytes that the method takes besides weights, embedding and head, given the tokens of a window. Default: those of a pass. */
+  bytes?(spec: DecoderSpec, options: z.infer<Schema>, tokens: number): number
   /** Returns plans whose smallest and largest file sizes bound that of the result. Default: derived from the unit and the outline. */
   boundingPlans?(spec: DecoderSpec, budget: Budget, options: z.infer<Schema>): Plan[]
   plan(input: MethodInput<z.infer<Schema>>): Promise<MethodResult>

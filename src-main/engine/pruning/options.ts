@@ -14,6 +14,10 @@ interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
 export const count = (defaultValue: number, meta: { title: string; help: string; unit?: string }) =>
   z.number().int().positive().default(defaultValue).meta(meta)
 
+/** Returns the option that sets what the widths of MLPs are multiples of. */
+export const widthUnit = (defaultValue: number) =>
+  count(defaultValue, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of this; quantised formats need 32.' })
+
 /** Returns options with their defaults filled in. Throws `usage` with one sentence for each wrong field, and the fields in the details. */
 export function parseOptions<Schema extends z.ZodObject>(
   { title, options, retired }: OptionOwner<Schema>,

@@ -1,7 +1,7 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { presentParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, presentParts } from '#engine/model/weights/weights.ts'
 import type { Variant } from './search/trunk.ts'
 
@@ -83,3 +83,7 @@ function costOf(spec: DecoderSpec, plan: Plan, changed: ReadonlySet<number>): nu
 export function reachedSparsity(spec: DecoderSpec, plan: Plan): number {
   return removedParameters(spec, plan) / stackParameters(spec)
 }
+
+/** A note that widths in multiples of `unit` remove another share than was asked for. */
+export const roundedNote = (unit: number, reached: number, asked: number): string =>
+  `Widths are multiples of ${unit}, so the plan removes ${(100 * reached).toFixed(2)} % instead of ${(100 * asked).toFixed(2)} %.`

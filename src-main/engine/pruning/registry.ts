@@ -8,6 +8,7 @@ import { twoStage } from './methods/2ssp.ts'
 import { fittedTwoStage } from './methods/2ssp-fit.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
 import { evopress, submoduleEvopress } from './methods/evopress.ts'
+import { gates } from './methods/gates.ts'
 import { reap } from './methods/reap.ts'
 import { shortgpt } from './methods/shortgpt.ts'
 import { slicegpt } from './methods/slicegpt.ts'
@@ -25,6 +26,7 @@ export const methods = {
   evopress_submodule: submoduleEvopress,
   slicegpt,
   reap,
+  gates,
 } as const satisfies Record<MethodId, Method>
 
 // end

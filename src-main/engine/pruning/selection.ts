@@ -7,7 +7,7 @@ export function ascending(values: ArrayLike<number>): number[] {
 export const descending = (values: readonly number[]): number[] => ascending(values.map((value) => -value))
 
 /** The `count` largest of some scores. */
-export interface Largest {
+interface Largest {
   /** Their indices, ascending. */
   readonly indices: number[]
   /** The smallest selected score. */
@@ -31,4 +31,12 @@ export function largest(scores: readonly number[], count: number): Largest {
 /** Returns the indices of the `count` smallest scores, smallest first. Ties go to the lower index. */
 export function smallest(scores: readonly number[], count: number): number[] {
   return ascending(scores).slice(0, count)
+}
+
+/** Rounds to the nearest whole number, and halves to the even one, like Python's `round`. */
+export function roundHalfEven(value: number): number {
+  const floor = Math.floor(value)
+  const rest = value - floor
+  if (rest !== 0.5) return Math.round(value)
+  return floor % 2 === 0 ? floor : floor + 1
 }

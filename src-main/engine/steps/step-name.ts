@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { TensorFile } from '#contract/pruning/plan.ts'
 import { type StepReach, stepMarks } from '#contract/runs/step-names.ts'
 
 declare const made: unique symbol
@@ -84,3 +85,20 @@ function feedObject(hash: Hash, value: { readonly [name: string]: Dependency }):
 
 const isFile = (value: Dependency): value is { readonly sha256: string } =>
   typeof value === 'object' && value !== null && 'sha256' in value && typeof value.sha256 === 'string'
+
+/** A stored step: its JSON, and its tensor file if it has one. */
+export interface StepResult {
+  readonly value: unknown
+  readonly tensors?: TensorFile
+  /** False if another run computed it; otherwise this run did. */
+  readonly own?: boolean
+}
+
+/** Where results of steps are stored. */
+export interface StepStore {
+  get(name: StepName): Promise<StepResult | undefined>
+  /** Stores a result. `tensors` is a file in `folder`; the store takes it over. */
+  put(name: StepName, value: unknown, tensors?: TensorFile): Promise<void>
+  /** The folder that callers write tensor files to. */
+  readonly folder: string
+}

@@ -1,7 +1,8 @@
 import { existsSync, statSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Catalogue, DatasetEntry } from '#contract/pruning/methods.ts'
+import { z } from 'zod'
+import type { Catalogue, DatasetEntry, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import { sampleTextTitles, selfWritten } from '#contract/titles.ts'
 import { families } from '#engine/architectures/index.ts'
 import { bundledIds, bundledTexts, locateBundled } from '#engine/data/bundled.ts'
@@ -10,7 +11,9 @@ import { taskIds, tasks } from '#engine/evaluation/tasks/index.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import { writtenTasks } from '#engine/evaluation/written/index.ts'
 import { formats } from '#engine/export/index.ts'
-import { ablationEntries, methodEntries } from '#engine/pruning/catalogue.ts'
+import { ablations } from '#engine/pruning/ablations/index.ts'
+import type { Method } from '#engine/pruning/method.ts'
+import { methods } from '#engine/pruning/registry.ts'
 
 /** Folders of the bundled texts and questions. */
 interface CatalogueFolders {
@@ -92,4 +95,94 @@ function named(): DatasetEntry[] {
       summary,
     }
   })
+}
+
+interface JsonField {
+  readonly type?: string
+  readonly enum?: (string | number | boolean | null)[]
+  readonly const?: string | number | boolean | null
+  readonly anyOf?: JsonField[]
+  readonly default?: unknown
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly exclusiveMinimum?: number
+  readonly title?: string
+  readonly help?: string
+  readonly unit?: string
+  readonly empty?: string
+}
+
+/** Returns the values of a field that is a choice, or undefined for other fields. */
+function choicesOf(field: JsonField): OptionField['choices'] {
+  if (field.enum) return field.enum
+  const constants = field.anyOf?.map((entry) => entry.const)
+  return constants?.every((value) => value !== undefined) ? (constants as NonNullable<OptionField['choices']>) : undefined
+}
+
+function kindOf(field: JsonField): OptionField['kind'] {
+  if (choicesOf(field)) return 'choice'
+  if (field.type === 'integer' || field.type === 'number' || field.type === 'boolean') return field.type
+  return field.type === 'array' ? 'list' : 'text'
+}
+
+/** Drops the bounds that Zod sets on whole numbers because of double precision. A form does not need them. */
+const bound = (value: number | undefined) => (value === undefined || Math.abs(value) >= Number.MAX_SAFE_INTEGER ? undefined : value)
+
+function toField(name: string, field: JsonField): OptionField {
+  const choices = choicesOf(field)
+  const minimum = bound(field.minimum)
+  const above = bound(field.exclusiveMinimum)
+  const maximum = bound(field.maximum)
+  return {
+    name,
+    kind: kindOf(field),
+    label: field.title ?? name,
+    help: field.help ?? '',
+    default: field.default,
+    required: false,
+    ...(minimum === undefined ? {} : { minimum }),
+    ...(above === undefined ? {} : { above }),
+    ...(maximum === undefined ? {} : { maximum }),
+    ...(choices ? { choices } : {}),
+    ...(field.unit === undefined ? {} : { unit: field.unit }),
+    ...(field.empty === undefined ? {} : { empty: field.empty }),
+  }
+}
+
+function fieldsOf(options: z.ZodObject): OptionField[] {
+  const schema = z.toJSONSchema(options, { io: 'input' }) as { properties?: Record<string, JsonField> }
+  return Object.entries(schema.properties ?? {}).map(([name, field]) => toField(name, field))
+}
+
+/** Returns every method with its options as form fields, which are derived from its schema. */
+export function methodEntries(): MethodEntry[] {
+  return Object.entries<Method>(methods).map(
+    ([id, { title, paper, own = false, summary, unit, options, repair = null, refitProblem }]) => ({
+      id,
+      title,
+      paper,
+      own,
+      summary,
+      unit,
+      options: fieldsOf(options),
+      repair,
+      refits: refitProblem?.(options.parse({})) === undefined,
+    }),
+  )
+}
+
+/** Returns every ablation of 2SSP in the form of `methodEntries`. */
+export function ablationEntries(): MethodEntry[] {
+  const { paper } = methods['2ssp']
+  return Object.entries(ablations).map(([id, { title, summary, options }]) => ({
+    id,
+    title,
+    paper,
+    own: false,
+    summary,
+    unit: 'study',
+    options: fieldsOf(options),
+    repair: null,
+    refits: false,
+  }))
 }

@@ -3,6 +3,7 @@ import type { FeasibleRange, ModelDescription } from '#contract/models/models.ts
 import { activeParameters, presentParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { beginTokenOf } from '#engine/evaluation/begin-token.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { zeroedParts } from '#engine/model/weights/zeroed-parts.ts'
@@ -35,7 +36,7 @@ export async function describeModel(path: string, signal?: AbortSignal): Promise
       dtype: checkpoint.quantised?.types.join(', ') ?? mostCommon(tensors.map(({ dtype }) => dtype)),
       ...(checkpoint.quantised ? { unpacked: true } : {}),
       bytes: checkpoint.quantised?.bytes ?? tensors.reduce((total, { bytes }) => total + bytes, 0),
-      ...(await describeTokenizer(checkpoint.path)),
+      ...(await describeTokenizer(checkpoint.path, spec)),
       feasible: feasibleRanges(spec),
       plan: pruned?.plan ?? null,
     }
@@ -68,12 +69,21 @@ function mostCommon(values: readonly string[]): string {
   return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? ''
 }
 
-async function describeTokenizer(path: string): Promise<{ tokenizer: string | null; chatTemplate: boolean }> {
+async function describeTokenizer(
+  path: string,
+  spec: DecoderSpec,
+): Promise<Pick<ModelDescription, 'tokenizer' | 'chatTemplate' | 'begins'>> {
   const tokenizer = await openTokenizer(path).catch((error: unknown) => {
     if (toErrorMessage(error).code !== 'not-found') throw error
   })
   if (!tokenizer) return { tokenizer: null, chatTemplate: false }
-  return { tokenizer: `${tokenizer.size.toLocaleString('en-US')} tokens`, chatTemplate: tokenizer.chats }
+  const token = beginTokenOf({ spec, tokenizer })?.text ?? null
+  const needed = spec.questionsBegin === true
+  return {
+    tokenizer: `${tokenizer.size.toLocaleString('en-US')} tokens`,
+    chatTemplate: tokenizer.chats,
+    ...(token === null && !needed ? {} : { begins: { token, added: tokenizer.prefixId !== undefined, ...(needed ? { needed } : {}) } }),
+  }
 }
 
 /** The sparsities that each method can reach on a model with its default options. */

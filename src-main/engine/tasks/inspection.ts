@@ -10,7 +10,6 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
-import { readData } from '#engine/data/read-data.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
 import { answerWith } from '#engine/evaluation/generation/columns.ts'
@@ -18,16 +17,17 @@ import { denseView, openView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { requireOwnModel } from './own-model.ts'
+import { usedBeginOf } from './run/run.ts'
 import { openPlace, type RunPlace } from './run/run-place.ts'
 import type { RunHost } from './run/run-steps.ts'
 
 type Subjects = Extract<ComputeTask, { kind: 'inspection' }>['subjects']
 type Answer = Extract<InspectionDocument['inspected'], { kind: 'generation' }>['answers'][number]
-type Found = Pick<InspectionDocument, 'inspected' | 'notes' | 'evaluation'>
+type Found = Pick<InspectionDocument, 'inspected' | 'notes' | 'evaluation' | 'beginToken'>
 
 const pageKind: StepKind = { version: 1 }
 /** Answers are never shared between runs, because an answer includes the time it took. */
-const answerKind: StepKind = { version: 1, reach: 'own' }
+const answerKind: StepKind = { version: 2, reach: 'own' }
 
 /**
  * Inspects runs of one model as the request asks. A step is one page of tokens or one answer. Steps that the host has stored are not
@@ -61,18 +61,17 @@ export async function executeInspection(request: RunRequest, subjects: Subjects,
 }
 
 async function diverge(place: RunPlace, subjects: Subjects, { data }: DivergenceRequest): Promise<Found> {
-  const { request, model, tokenizer, steps } = place
-  const report = {
-    signal: steps.host.signal,
-    progress: (done: number, total: number) => steps.progress('Reading text', done, total, 'tokens'),
-  }
-  const { localFolder } = request
-  const { windows, used, notes } = await readData(model, tokenizer, data, 0, { localFolder, fetchFile: steps.host.fetchFile, report })
-  for (const text of notes) steps.host.emit({ type: 'note', text })
+  const { windows, used, notes } = await place.read(data, 0)
+  for (const text of notes) place.note(text)
   const pages = await makePages(place, subjects, windows)
   const runs = subjects.map(({ run }) => run)
   const divergence = { data: used, ...summarize(pages, runs) }
-  return { evaluation: [used], notes: [...unpackedNotes(model.checkpoint), ...notes], inspected: { kind: 'divergence', divergence } }
+  return {
+    ...(await usedBeginOf(place)),
+    evaluation: [used],
+    notes: [...unpackedNotes(place.model.checkpoint), ...place.notes],
+    inspected: { kind: 'divergence', divergence },
+  }
 }
 
 async function makePages({ model, tokenizer, steps }: RunPlace, subjects: Subjects, windows: readonly Int32Array[]): Promise<TokenPage[]> {

@@ -18,16 +18,17 @@ export async function lookAtText(path: string, data: DataRequest, against: DataR
   const { checkpoint, spec } = await openSpec(path)
   await checkpoint.close()
   const tokenizer = await openModelTokenizer({ path, spec })
-  const read = async (request: DataRequest) =>
-    (await readData({ spec }, tokenizer, { ...request, windows: Math.min(request.windows ?? mostWindows, mostWindows) }, 0, {})).windows
-  const windows = await read(data)
+  const read = (request: DataRequest) =>
+    readData({ spec }, tokenizer, { ...request, windows: Math.min(request.windows ?? mostWindows, mostWindows) }, 0, {})
+  const { windows, split = null } = await read(data)
   const first = windows[0] ?? new Int32Array()
   return {
     windows: windows.length,
     more: windows.length === mostWindows && (data.windows ?? Number.POSITIVE_INFINITY) > mostWindows,
     sequenceLength: data.sequenceLength,
     beginning: tokenizer ? tokenizer.decode([...first]).slice(0, beginningCharacters) : [...first.slice(0, 40)].join(' '),
-    overlap: against ? sharedPassages(windows, await read(against)) : null,
+    part: split,
+    overlap: against ? sharedPassages(windows, (await read(against)).windows) : null,
   }
 }
 

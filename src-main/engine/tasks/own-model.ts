@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
+import type { StepStore } from '#engine/steps/step-name.ts'
 import { nameStep, type StepKind, type StepName } from '#engine/steps/step-name.ts'
-import type { StepStore } from '#engine/steps/step-store.ts'
 
 /**
  * Reading a whole model takes seconds to minutes. It is done once per quick key: other runs on a cluster wait for the run that reads it.

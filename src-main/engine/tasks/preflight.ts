@@ -1,23 +1,34 @@
 import { basename } from 'node:path'
+import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
+import { withinContext } from '#contract/protocol.ts'
 import { untrainable } from '#contract/pruning/default-recovery.ts'
 import type { RecoveryRequest } from '#contract/pruning/recovery.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
-import type { RepairRequest, RunRequest } from '#contract/runs/run-request.ts'
+import type { MeasureRequest, RepairRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { Work } from '#contract/runs/time/estimate.ts'
-import { denseMethod, formatTitles, type GgufType, isAblation, isInspection } from '#contract/titles.ts'
+import { denseMethod, formatTitles, type GgufType, isAblation, isInspection, selfWritten } from '#contract/titles.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/foresee.ts'
-import { longWindowNote } from '#engine/data/read-data.ts'
+import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/plan-within.ts'
+import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
+import { longWindowNote, readData } from '#engine/data/read-data.ts'
+import { workOf } from '#engine/estimate/work.ts'
+import { requireBeginToken } from '#engine/evaluation/begin-token.ts'
+import { isTaskId } from '#engine/evaluation/tasks/index.ts'
+import { checkQuestions, questionFiles } from '#engine/evaluation/tasks/questions.ts'
+import { usesOfTokenizer } from '#engine/evaluation/uses-of-tokenizer.ts'
+import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
+import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import { leastBytes } from '#engine/model/weights/residency.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
@@ -29,8 +40,7 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { requireWholeHead, roomFor } from '#engine/pruning/recovery/room.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairRoom } from '#engine/pruning/repair/room.ts'
-import { workOf } from '../estimate/work.ts'
-import { DataChecks, type Outside, toProblem } from './data-checks.ts'
+import { encodeText, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { retiredIn } from './retired.ts'
 
 /** GGUF types shown in a preview: F16, and the most popular quantised type. */
@@ -75,6 +85,7 @@ class Preflight {
   readonly #checks: DataChecks
   #feasibleRange: RequestPreview['feasibleRange'] = null
   #repairBytes = 0
+  #methodBytes = 0
   #recoveryBytes = 0
   #fileRange: RequestPreview['fileRange'] = null
 
@@ -91,6 +102,7 @@ class Preflight {
     const amount = this.#amount()
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
+    await this.#try('beginToken', () => this.#checkBegin())
     if (repair) await this.#checks.data('repair.calibration', repair.calibration)
     if (repair && amount) await this.#try('repair', async () => this.#checkRepairRoom(repair))
     if (recover && (method === denseMethod || isAblation(method) || isInspection(method)))
@@ -116,7 +128,7 @@ class Preflight {
       ],
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
-      memoryBytes: Math.max(memoryNeeded(spec, this.#request, this.#repairBytes), this.#recoveryBytes),
+      memoryBytes: Math.max(memoryNeeded(spec, this.#request, Math.max(this.#repairBytes, this.#methodBytes)), this.#recoveryBytes),
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
   }
@@ -139,6 +151,11 @@ class Preflight {
       if (range) this.#fileRange = { ...range, predicted: null }
       throw thrown
     }
+  }
+
+  /** Refuses a begin token that the model does not have. What `auto` decides is measured by the run. */
+  async #checkBegin(): Promise<void> {
+    if (this.#request.beginToken === 'always') requireBeginToken(this.#model)
   }
 
   /** Opens the runtime only for a precision that it may not support. */
@@ -186,15 +203,17 @@ class Preflight {
       }
       const method = findMethod(id)
       const options = parseOptions(method, given)
+      this.#methodBytes = method.bytes?.(spec, options, this.#request.calibration?.sequenceLength ?? 0) ?? 0
       if (repair) requireRefit(method, options, 'repaired', 'repair')
       if (recover && spec.router) throw new EspalierError('infeasible', `${untrainable} Choose no recovery.`)
       if (recover) requireRefit(method, options, 'recovered', 'recovery')
+      requireAmount(method, amount)
       const budget = budgetFor(spec, amount)
       const { least, most } = method.range(spec, options)
       this.#feasibleRange = { minimum: least, maximum: most }
       // If a method can remove nothing from this model, its outline throws the reason.
       if (most === 0) outlineOf(method, spec, budget, options)
-      if (budget.sparsity > most + 1e-9)
+      if (budget.experts === undefined && budget.sparsity > most + 1e-9)
         throw new EspalierError(
           'infeasible',
           `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's block stack. Choose at most ${most.toFixed(3)}.`,
@@ -256,17 +275,146 @@ function lengthsOf({ calibration, measures }: RunRequest): number[] {
   return [...new Set([...(calibration ? [calibration.sequenceLength] : []), ...measured])]
 }
 
+/** A share of experts is an amount only of methods that remove nothing else. */
+function requireAmount({ title, unit }: Method, amount: RunRequest['amount']): void {
+  if (unit === 'experts' || !('experts' in amount)) return
+  throw new EspalierError('infeasible', `${title} does not take a share of experts as its amount. Choose a sparsity, or REAP.`)
+}
+
 function requireRefit({ title, refitProblem }: Method, options: Record<string, unknown>, done: string, noun: string): void {
   const problem = refitProblem?.(options)
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
 
 /**
- * Bytes needed to keep everything in memory: float32 weights, and the activations of one window or those of a repair. Limited by the memory
+ * Bytes needed to keep everything in memory: float32 weights, and the activations of one window, or those of the method or a repair
+ * (`ownBytes`) if they take more. Limited by the memory
  * budget.
  */
-function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest, repairBytes: number): number {
+function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest, ownBytes: number): number {
   const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
   const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden
-  return Math.min(weights + Math.max(streams, repairBytes), memoryBytes ?? Number.POSITIVE_INFINITY)
+  return Math.min(weights + Math.max(streams, ownBytes), memoryBytes ?? Number.POSITIVE_INFINITY)
+}
+
+/** A model before any weight is read. */
+export interface Outside {
+  readonly path: string
+  readonly name: string
+  /** The closed checkpoint. Only names and shapes of tensors can be read. */
+  readonly checkpoint: Checkpoint
+  readonly spec: DecoderSpec
+  readonly tokenizer: Tokenizer | undefined
+}
+
+/** Checks the texts, questions and prompts of one request, and collects its problems and the files to download. */
+export class DataChecks {
+  readonly problems: Problem[] = []
+  readonly fetches: RequestPreview['fetches'] = []
+  readonly #request: RunRequest
+  readonly #model: Outside
+  /** Results of checks that several requests share, by what was checked. */
+  readonly #answers: Map<string, Promise<Problem[]>>
+
+  constructor(request: RunRequest, model: Outside, answers: Map<string, Promise<Problem[]>>) {
+    this.#request = request
+    this.#model = model
+    this.#answers = answers
+  }
+
+  refuse(field: string, code: Problem['code'], message: string): void {
+    this.problems.push({ field, code, message })
+  }
+
+  async data(field: string, { source, mix, split, sequenceLength }: DataRequest): Promise<void> {
+    for (const part of mix ?? [{ source, split }]) await this.#text(field, { ...part, sequenceLength })
+  }
+
+  async #text(field: string, { source, split, sequenceLength }: Pick<DataRequest, 'source' | 'split' | 'sequenceLength'>): Promise<void> {
+    const { localFolder } = this.#request
+    const { spec, tokenizer } = this.#model
+    if (source === selfWritten && field === 'recover.text') {
+      if (!tokenizer) this.refuse(field, 'invalid', withoutTokenizer('write text'))
+      return
+    }
+    if (isDatasetId(source) && localFolder === undefined) {
+      if (!tokenizer) this.refuse(field, 'invalid', withoutTokenizer('read text'))
+      this.fetches.push({ field, ...fileOfDataset(source) })
+      return
+    }
+    // Reading one window shows that the text exists, is readable and is long enough.
+    const read = () =>
+      readData({ spec }, tokenizer, { source, sequenceLength, windows: 1, ...(split ? { split } : {}) }, 0, { localFolder })
+    await this.#once(`${source} ${sequenceLength} ${split?.part} ${split?.seed}`, field, read)
+  }
+
+  async measure(field: string, measure: MeasureRequest): Promise<void> {
+    if (measure.kind === 'perplexity' || measure.kind === 'repetition') return this.data(`${field}.data`, measure.data)
+    if (measure.kind === 'inference') return
+    const { tokenizer, spec } = this.#model
+    if (!tokenizer) return this.refuse(field, 'invalid', withoutTokenizer(usesOfTokenizer[measure.kind]))
+    if (measure.kind === 'long context') return this.data(`${field}.data`, withinContext(measure.data, spec.contextLength))
+    if (measure.kind === 'tasks') return this.#questions(field, measure, tokenizer)
+    for (const prompt of measure.prompts) {
+      const { length } = encodeText(tokenizer, prompt)
+      if (length === 0 || length >= measure.maxLength)
+        this.refuse(
+          `${field}.prompts`,
+          'usage',
+          `The prompt "${prompt.slice(0, 40)}" has ${length} tokens; prompt and answer together may have ${measure.maxLength}.`,
+        )
+    }
+  }
+
+  async #questions(field: string, measure: Extract<MeasureRequest, { kind: 'tasks' }>, { chats }: Tokenizer): Promise<void> {
+    const { tasks, folder, chat } = measure
+    const { contextLength } = this.#model.spec
+    for (const task of tasks) {
+      if (isWrittenTaskId(task)) {
+        await this.#once(`${task} in ${contextLength}`, field, async () => requireRoom(writtenTasks[task], contextLength))
+        if (chat && !chats) this.refuse(field, 'invalid', 'This model has no chat template. Ask the questions as plain text.')
+      } else if (!isTaskId(task)) {
+        this.refuse(field, 'usage', unknownTask(task))
+        continue
+      }
+      if (folder !== undefined) await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
+      else for (const file of questionFiles(task)) this.fetches.push({ field, ...file })
+    }
+  }
+
+  /** Checks the data of an inspection: its text, or that its prompts fit the model's context. */
+  async inspection(): Promise<void> {
+    const { inspect } = this.#request
+    if (inspect?.kind === 'divergence') return this.data('inspect.data', inspect.data)
+    if (inspect?.kind !== 'generation') return
+    const { tokenizer, spec } = this.#model
+    if (!tokenizer) return this.refuse('inspect', 'invalid', withoutTokenizer('answer prompts'))
+    for (const { text } of inspect.prompts) {
+      const { length } = encodeText(tokenizer, text)
+      if (length === 0 || length >= spec.contextLength)
+        this.refuse(
+          'inspect.prompts',
+          'usage',
+          `The prompt "${text.slice(0, 40)}" has ${length} tokens; this model reads 1 to ${spec.contextLength - 1}.`,
+        )
+    }
+  }
+
+  /** Runs a check, once for all requests that share it. */
+  async #once(what: string, field: string, look: () => Promise<unknown>): Promise<void> {
+    const key = `${this.#model.path} ${this.#request.localFolder ?? ''} ${what}`
+    const known =
+      this.#answers.get(key) ??
+      look().then(
+        () => [],
+        (thrown: unknown) => [toProblem('', thrown)],
+      )
+    this.#answers.set(key, known)
+    this.problems.push(...(await known).map((problem) => ({ ...problem, field })))
+  }
+}
+
+export function toProblem(field: string, thrown: unknown): Problem {
+  const { code, message } = toErrorMessage(thrown)
+  return { field, code, message }
 }

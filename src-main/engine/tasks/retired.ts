@@ -7,7 +7,7 @@ const instead = 'The best available backend computes instead.'
 /** One sentence for each part of a request that this version no longer supports and therefore ignores. */
 export function retiredIn({ backend, method, options }: Pick<RunRequest, 'backend' | 'method' | 'options'>): string[] {
   return [
-    ...(backend === 'webgpu' ? [`The WebGPU backend was removed, as it never ran. ${instead}`] : []),
+    ...(backend === 'webgpu' ? [`The WebGPU backend was removed because nothing used it. ${instead}`] : []),
     ...(backend === 'wasm' ? [`The WebAssembly backend was removed, as ggml is faster. ${instead}`] : []),
     ...(Object.hasOwn(methods, method) ? retiredNotes(findMethod(method), options) : []),
   ]

@@ -5,8 +5,9 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { readText } from '#engine/checkpoint/regular-file.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { type ReadData, readData } from '#engine/data/read-data.ts'
+import { beginTokenOf } from '#engine/evaluation/begin-token.ts'
+import { weighingText } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { weighingText } from '#engine/export/gguf/weighing-text.ts'
 import { saveModel } from '#engine/export/save.ts'
 import { acquireModel, openModelTokenizer, releaseModel } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -23,7 +24,7 @@ type SaveTask = Omit<Extract<ComputeTask, { kind: 'save' }>, 'kind'>
 
 /** Saves a run's result in the requested formats. */
 export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<SavedFile[]> {
-  const { model: path, plan, run, memoryBytes, fingerprint, calibration, seed, localFolder, ...asked } = task
+  const { model: path, plan, run, memoryBytes, fingerprint, calibration, seed, localFolder, begins, ...asked } = task
   await requireOwnModel(path, [fingerprint], host)
   await openBackend('auto')
   const model = await acquireModel(path, memoryBytes)
@@ -47,9 +48,10 @@ export async function executeSave(task: SaveTask, host: SaveTaskHost): Promise<S
 
 /** Windows of the run's own text, or of the bundled text, if a weight type weights errors by importances. */
 async function readCalibration(model: Model, task: SaveTask, { fetchFile, signal }: SaveTaskHost): Promise<ReadData | undefined> {
-  const { formats, ggufTypes, calibration, seed, localFolder } = task
+  const { formats, ggufTypes, calibration, seed, localFolder, begins } = task
   if (!formats.includes('gguf') || !ggufTypes.some((type) => weighsErrors(findMix(type)))) return undefined
   const data = weighingText(calibration, model.spec.contextLength)
   const tokenizer = await openModelTokenizer(model)
-  return readData(model, tokenizer, data, seed, { localFolder, fetchFile, report: { signal, progress: () => undefined } })
+  const begin = begins ? beginTokenOf({ spec: model.spec, tokenizer })?.id : undefined
+  return readData(model, tokenizer, data, seed, { localFolder, fetchFile, begin, report: { signal, progress: () => undefined } })
 }

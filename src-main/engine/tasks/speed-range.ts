@@ -1,7 +1,6 @@
 import type { SpeedRange, SpeedRangeRequest } from '#contract/exports/file-bench.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { costRange } from '#engine/budgets/find-sparsity.ts'
-import { inUnit, speedCost } from '#engine/budgets/speed-cost.ts'
+import { costRange, inUnit, speedCost } from '#engine/budgets/find-sparsity.ts'
 import { openModel } from '#engine/model/model.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { findMethod } from '#engine/pruning/registry.ts'

@@ -7,12 +7,12 @@ import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { version } from '#contract/version.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
-import { readData } from '#engine/data/read-data.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import type { AblationInput } from '#engine/pruning/ablations/ablation.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { retiredIn } from './retired.ts'
+import { usedBeginOf } from './run/run.ts'
 import { openPlace, type RunPlace } from './run/run-place.ts'
 import type { RunHost } from './run/run-steps.ts'
 
@@ -43,6 +43,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
     method,
     options,
     seed,
+    ...(await usedBeginOf(place)),
     // The calibration windows of the first trial.
     ...(drawn[0] ? { calibration: drawn[0] } : {}),
     evaluation: [measured],
@@ -56,15 +57,13 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
 }
 
 /** Reads the texts of a study. Calibration windows are read when a trial asks for them, and recorded in `drawn`. */
-async function readTexts({ model, tokenizer, steps, request }: RunPlace, calibration: DataRequest, judged: PerplexityRequest) {
-  const sources = { localFolder: request.localFolder, fetchFile: steps.host.fetchFile }
-  const read = (data: DataRequest, order: number) => readData(model, tokenizer, data, order, sources)
+async function readTexts(place: RunPlace, calibration: DataRequest, judged: PerplexityRequest) {
   const drawn: UsedData[] = []
-  const { windows, used } = await read(judged.data, 0)
+  const { windows, used } = await place.read(judged.data, 0)
   const input: Pick<AblationInput<unknown>, 'evaluation' | 'calibration'> = {
     evaluation: { name: judged.name, windows },
     async calibration(count, order) {
-      const found = await read({ ...calibration, windows: Math.min(count, calibration.windows ?? count) }, order)
+      const found = await place.read({ ...calibration, windows: Math.min(count, calibration.windows ?? count) }, order)
       drawn.push(found.used)
       return found.windows
     },

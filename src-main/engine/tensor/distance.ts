@@ -1,7 +1,7 @@
 import { div, maximum, mul, sqrt, square, stack, sub, sum, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import { valuesOf } from './read.ts'
+import { valuesOf } from './column-sums.ts'
 
 /** Sums |a - b| / |b| and the cosine of a and b over the rows of a and b, [N, D] each. */
 export function rowDistances(a: Tensor2D, b: Tensor2D): { error: number; cosine: number } {

@@ -34,12 +34,12 @@ export const takesPacked = (weight: Tensor2D, products: Products, factor?: RowFa
   products !== 'float32' && (products !== 'thirds' || halfUnits().isExact(weight, factor))
 
 /**
- * Packs a stored weight, for which `takesPacked` holds, for products of 16-bit operands. With `turned`, they multiply by its transpose,
+ * Packs a stored weight, for which `takesPacked` holds, for products of 16-bit operands. With `transposed`, they multiply by its transpose,
  * [D, R]. A factor on some of its rows moves from the weight to the products if its entries are exact without it.
  */
-export function packFor(weight: Tensor2D, products: Exclude<Products, 'float32'>, turned = false, factor?: RowFactor): HalfMatrix {
+export function packFor(weight: Tensor2D, products: Exclude<Products, 'float32'>, transposed = false, factor?: RowFactor): HalfMatrix {
   const moves = products === 'thirds' || (products === 'split' && factor !== undefined && halfUnits().isExact(weight, factor))
-  return halfUnits().pack(weight, rowParts[products], turned, moves ? factor : undefined)
+  return halfUnits().pack(weight, rowParts[products], transposed, moves ? factor : undefined)
 }
 
 /** Returns a stored weight in the form that `products` takes: packed if `takesPacked`, otherwise unchanged. */

@@ -1,4 +1,4 @@
-import { add, concat, mul, slice, sub, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { add, concat, dispose, keep, mul, slice, sub, type Tensor2D, type Tensor4D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { outside } from '#contract/at.ts'
 
 /** The frequencies at which pairs of dimensions rotate, in radians per position, and a factor on cosine and sine. */
@@ -36,6 +36,26 @@ export function rotaryTables(rotary: Rotary, past: number, tokens: number): Rota
   }
   return { cosine: tensor2d(cosine, [tokens, half]), sine: tensor2d(sine, [tokens, half]), size: rotary.size }
 }
+
+/** Tables for positions from 0 on, made once for each rotary and number of tokens. They outlive the `tidy` in which they are made. */
+export class KeptTables {
+  readonly #tables = new Map<Rotary, Map<number, RotaryTables>>()
+
+  of(rotary: Rotary, tokens: number): RotaryTables {
+    const tables = this.#tables.get(rotary) ?? new Map<number, RotaryTables>()
+    this.#tables.set(rotary, tables)
+    const own = tables.get(tokens) ?? kept(rotaryTables(rotary, 0, tokens))
+    tables.set(tokens, own)
+    return own
+  }
+
+  dispose(): void {
+    for (const tables of this.#tables.values()) for (const { cosine, sine } of tables.values()) dispose([cosine, sine])
+    this.#tables.clear()
+  }
+}
+
+const kept = ({ cosine, sine, size }: RotaryTables): RotaryTables => ({ cosine: keep(cosine), sine: keep(sine), size })
 
 /** Stacks tables, and disposes of the originals unless there is only one, which is returned unchanged. */
 export function joinTables(tables: readonly RotaryTables[]): RotaryTables {

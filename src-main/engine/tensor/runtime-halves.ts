@@ -36,12 +36,12 @@ export class RuntimeHalves implements HalfOperations {
   }
 
   /** Throws if rows would have to be split. */
-  pack(weight: Tensor2D, parts: RowParts, turned = false): HalfMatrix {
+  pack(weight: Tensor2D, parts: RowParts, transposed = false): HalfMatrix {
     if (parts !== 1) throw new Error(`${this.units} cannot multiply split operands.`)
-    const stored: Tensor2D = turned ? transpose(weight) : weight
+    const stored: Tensor2D = transposed ? transpose(weight) : weight
     const [rows, columns] = stored.shape
     const values = this.products.pack(stored)
-    if (turned) stored.dispose()
+    if (transposed) stored.dispose()
     return { values, rows, columns, parts }
   }
 

@@ -36,6 +36,13 @@ export class TextStream {
     return fresh
   }
 
+  /** Returns the text that an id would add if it came next, special tokens included, and � for the rest of a character. */
+  peek(id: number): string {
+    const before = [...this.#shown, ...this.#waiting]
+    const given = this.#decode(before, false).replace(/\uFFFD+$/, '')
+    return this.#decode([...before, id], false).slice(given.length)
+  }
+
   /** Call it after the last id. Returns the remaining text, with � for an incomplete character. */
   finish(): string {
     const text = this.#decode([...this.#shown, ...this.#waiting])
@@ -51,7 +58,7 @@ export class TextStream {
   }
 
   // Decodes without clean-up of spaces, which would change text that was already returned.
-  #decode(ids: number[]): string {
-    return this.#tokenizer.decode(ids, { skipSpecial: this.#skipSpecial, cleanUp: false })
+  #decode(ids: number[], skipSpecial = this.#skipSpecial): string {
+    return this.#tokenizer.decode(ids, { skipSpecial, cleanUp: false })
   }
 }

@@ -74,6 +74,7 @@ export class Cluster {
     } catch (thrown) {
       if (this.#parts.signal.aborted) return
       const { code, message } = toErrorMessage(thrown)
+      this.#parts.history.writes.report(thrown)
       this.#become(message)
       if (code === 'internal') console.error(thrown)
     }

@@ -45,14 +45,22 @@ export class Clusters implements Executor {
 
   work(paused: boolean): void {
     this.#paused = paused
-    if (this.#closing.signal.aborted || this.#turning || this.#parts.history.queue.ofClusters().length === 0) return
+    if (this.#closing.signal.aborted || this.#turning) return
     clearTimeout(this.#timer)
-    this.#turning = this.#turn().finally(() => {
-      this.#turning = undefined
-      if (this.#closing.signal.aborted) return
-      this.#timer = setTimeout(() => this.work(this.#paused), this.#timings.lookMilliseconds)
-      this.#timer.unref()
+    let waits = false
+    this.#parts.history.writes.guard(() => {
+      waits = this.#parts.history.queue.ofClusters().length > 0
     })
+    if (!waits) return
+    this.#turning = this.#turn()
+      // A turn that the history refuses is repeated by the next one.
+      .catch((thrown: unknown) => void (this.#parts.history.writes.report(thrown) || console.error(thrown)))
+      .finally(() => {
+        this.#turning = undefined
+        if (this.#closing.signal.aborted) return
+        this.#timer = setTimeout(() => this.work(this.#paused), this.#timings.lookMilliseconds)
+        this.#timer.unref()
+      })
   }
 
   async #turn(): Promise<void> {

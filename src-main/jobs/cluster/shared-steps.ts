@@ -2,6 +2,7 @@ import { closeSync, copyFileSync, existsSync, linkSync, mkdirSync, openSync, ren
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TensorFile } from '#contract/pruning/plan.ts'
+import { unfinishedName } from '#runtime/unfinished.ts'
 import type { FoundStep } from '../compute/job-side.ts'
 import { hashOf, readStep, writeStep } from './run-folder.ts'
 
@@ -108,7 +109,7 @@ export function placeFile(from: string, to: string): void {
     linkSync(from, to)
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === 'EEXIST') return
-    const unfinished = `${to}.${process.pid}.unfinished`
+    const unfinished = unfinishedName(to)
     copyFileSync(from, unfinished)
     renameSync(unfinished, to)
   }

@@ -83,7 +83,7 @@ export class ComputeChild {
   }
 
   /** Forgets earlier deaths, because the process has finished a job. */
-  proveWell(): void {
+  forgetDeaths(): void {
     this.#deaths = 0
   }
 

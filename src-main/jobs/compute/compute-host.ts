@@ -1,6 +1,7 @@
 import { availableParallelism, loadavg } from 'node:os'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import { type ComputeTask, type FromCompute, toCompute } from '#contract/machine/compute-messages.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import { type ComputeTask, type FromCompute, type ToCompute, toCompute } from '#contract/machine/compute-messages.ts'
 import { ComputeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
 import { explainDeadline, explainError, isLimit } from './explain-exit.ts'
@@ -29,18 +30,31 @@ interface HostOptions {
 
 export interface Job {
   result: Promise<unknown>
-  /** Asks one column or the whole job to stop. If the whole job does not stop, its process is killed. */
+  /** Asks one column or the whole job to stop. If the whole job does not stop, its process is killed. A waiting job ends at once. */
   cancel(column?: number): void
+  /** Holds back the events of a running job, or lets them continue. */
+  hold(held: boolean): void
 }
 
-interface Current {
+interface Asked {
   readonly number: number
   readonly side: JobSide
   /** Aborted when the job was asked to stop. */
   readonly cancelling: AbortController
+}
+
+interface Current extends Asked {
   resolve(value: unknown): void
   reject(error: EspalierError): void
 }
+
+/** A job before its turn. */
+interface Waiting extends Asked, PromiseWithResolvers<unknown> {
+  readonly task: ComputeTask
+}
+
+/** A timer that is this late means that this process was stopped. */
+const stoppedMilliseconds = 5000
 
 const cancelled = () => new EspalierError('cancelled', 'Cancelled.')
 
@@ -53,10 +67,10 @@ export class ComputeHost {
   readonly #watch: NodeJS.Timeout
   #current: Current | undefined
   #jobs = 0
-  /** Waiting and running jobs. */
-  #unfinished = 0
+  readonly #waiting: Waiting[] = []
+  #isBusy = false
   #heardAt = 0
-  #tail: Promise<unknown> = Promise.resolve()
+  #checkedAt = performance.now()
   #idle: NodeJS.Timeout | undefined
   #overdue: NodeJS.Timeout | undefined
 
@@ -70,7 +84,7 @@ export class ComputeHost {
       handshakeMilliseconds: this.#timings.handshakeMilliseconds,
       onMessage: (message) => this.#receive(message),
       onOutput: (chunk) => this.#current?.side.onOutput?.(chunk),
-      onDeath: (error) => this.#mourn(error),
+      onDeath: (error) => this.#rejectJob(error),
       onChange: onChange ?? (() => {}),
     })
     this.#watch = setInterval(() => this.#checkHeartbeat(), 1000)
@@ -93,28 +107,40 @@ export class ComputeHost {
   perform(task: ComputeTask, side: JobSide = {}): Job {
     const number = ++this.#jobs
     const cancelling = new AbortController()
-    this.#unfinished += 1
-    const result = this.#tail
-      .then(() =>
-        this.#execute(task, { number, side, cancelling }).finally(() => {
-          this.#unfinished -= 1
-        }),
-      )
-      .catch((thrown: unknown) => {
-        // Closing also ends a process that is still starting.
-        throw this.#child.closed ? cancelled() : thrown
-      })
-    const cancel = (column?: number) => this.#cancel(number, cancelling, column)
+    const waiting: Waiting = { task, number, side, cancelling, ...Promise.withResolvers<unknown>() }
+    const cancel = (column?: number) => this.#cancel(waiting, column)
     const cancelAll = () => cancel()
+    const hold = (held: boolean) => {
+      if (this.#current?.number === number) this.#child.send({ type: 'hold', job: number, held })
+    }
+    this.#waiting.push(waiting)
     if (side.signal?.aborted) cancelAll()
     side.signal?.addEventListener('abort', cancelAll)
-    this.#tail = result.catch(() => {}).finally(() => side.signal?.removeEventListener('abort', cancelAll))
-    return { result, cancel }
+    const result = waiting.promise.finally(() => side.signal?.removeEventListener('abort', cancelAll))
+    result.catch(() => {})
+    void this.#advance()
+    return { result, cancel, hold }
+  }
+
+  /** Runs the next waiting job unless one is running, and then those after it. */
+  async #advance(): Promise<void> {
+    const next = this.#isBusy ? undefined : this.#waiting.shift()
+    if (!next) return
+    this.#isBusy = true
+    const { task, number, side, cancelling } = next
+    // Closing also ends a process that is still starting.
+    const settle = await this.#execute(task, { number, side, cancelling }).then(
+      (value) => () => next.resolve(value),
+      (thrown: unknown) => () => next.reject(this.#child.closed ? cancelled() : thrown),
+    )
+    this.#isBusy = false
+    settle()
+    void this.#advance()
   }
 
   /** Ends the process if it is idle. */
   release(): void {
-    if (this.#unfinished === 0) this.#child.stop()
+    if (!this.#isBusy && this.#waiting.length === 0) this.#child.stop()
   }
 
   /** Allows a broken host to start again. */
@@ -128,7 +154,7 @@ export class ComputeHost {
     await this.#child.close()
   }
 
-  async #execute(task: ComputeTask, job: Omit<Current, 'resolve' | 'reject'>): Promise<unknown> {
+  async #execute(task: ComputeTask, job: Asked): Promise<unknown> {
     clearTimeout(this.#idle)
     const stopIfCancelled = () => {
       if (this.#child.closed || job.cancelling.signal.aborted) throw cancelled()
@@ -152,24 +178,40 @@ export class ComputeHost {
     }
   }
 
-  #ask(task: ComputeTask, job: Omit<Current, 'resolve' | 'reject'>): Promise<unknown> {
+  #ask(task: ComputeTask, job: Asked): Promise<unknown> {
     this.#child.mark('busy')
     this.#heardAt = performance.now()
     const { deadlineSeconds } = job.side
     return new Promise<unknown>((resolve, reject) => {
       this.#current = { ...job, resolve, reject }
-      if (deadlineSeconds !== undefined)
-        this.#overdue = setTimeout(() => this.#giveUp(job.cancelling, deadlineSeconds), deadlineSeconds * 1000)
-      this.#child.send(toCompute.parse({ type: 'start', job: job.number, task, tensorFolder: this.#tensorFolder }))
+      if (deadlineSeconds !== undefined) this.#expect(job.cancelling, deadlineSeconds)
+      this.#child.send(startOf(job.number, task, this.#tensorFolder))
     }).finally(() => clearTimeout(this.#overdue))
   }
 
-  #cancel(number: number, cancelling: AbortController, column: number | undefined): void {
+  #cancel(job: Waiting, column: number | undefined): void {
+    const { number, cancelling } = job
     const isRunning = () => this.#current?.number === number
     if (isRunning()) this.#child.send({ type: 'cancel', job: number, ...(column === undefined ? {} : { column }) })
     if (column !== undefined || cancelling.signal.aborted) return
     cancelling.abort(cancelled())
-    if (isRunning()) setTimeout(() => isRunning() && this.#child.kill(), this.#timings.graceMilliseconds).unref()
+    if (isRunning()) {
+      setTimeout(() => isRunning() && this.#child.kill(), this.#timings.graceMilliseconds).unref()
+      return
+    }
+    // It waits for its turn, or for its process to start.
+    const place = this.#waiting.indexOf(job)
+    if (place >= 0) this.#waiting.splice(place, 1)
+    job.reject(cancelled())
+  }
+
+  /** Gives up after the deadline. The time that this process was stopped, for example while the computer slept, does not count. */
+  #expect(cancelling: AbortController, seconds: number): void {
+    const due = performance.now() + seconds * 1000
+    this.#overdue = setTimeout(() => {
+      if (performance.now() - due > stoppedMilliseconds) this.#expect(cancelling, seconds)
+      else this.#giveUp(cancelling, seconds)
+    }, seconds * 1000)
   }
 
   /** Kills a process that did not answer in time; the next job gets a new one. */
@@ -186,7 +228,7 @@ export class ComputeHost {
     else if (message.type === 'result') current.resolve(message.value)
     else if (message.type === 'error') current.reject(explainError(message.error))
     else void this.#answer(message, current)
-    if (message.type === 'result' || message.type === 'error') this.#child.proveWell()
+    if (message.type === 'result' || message.type === 'error') this.#child.forgetDeaths()
   }
 
   /** Answers a job's question, or refuses it with the reason. The job waits for the answer. */
@@ -200,7 +242,7 @@ export class ComputeHost {
   }
 
   /** Ends the job of a process that died, with this error or with the reason of its cancellation. */
-  #mourn(error: EspalierError): { expected: boolean } {
+  #rejectJob(error: EspalierError): { expected: boolean } {
     const { aborted: wasCancelled = false, reason } = this.#current?.cancelling.signal ?? {}
     this.#current?.reject(wasCancelled ? reason : error)
     return { expected: wasCancelled || isLimit(error) }
@@ -208,6 +250,10 @@ export class ComputeHost {
 
   /** Kills a process that has been silent for too long. */
   #checkHeartbeat(): void {
+    const now = performance.now()
+    // Messages that came while this process was stopped are read only after this turn.
+    if (now - this.#checkedAt > stoppedMilliseconds) this.#heardAt = now
+    this.#checkedAt = now
     if (!this.#current || !this.#child.isRunning() || performance.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
     this.#current.side.onOutput?.(`No heartbeat for ${this.#timings.silenceMilliseconds / 1000} s; killing the process.\n`)
     this.#child.kill()
@@ -216,3 +262,12 @@ export class ComputeHost {
 
 /** Whether a job needs a new process, because a process keeps the runtime that it opened first. Only the process can tell. */
 const needsAnotherProcess = (thrown: unknown): boolean => thrown instanceof EspalierError && thrown.details?.anotherProcess === true
+
+/** The message that starts a job. Throws `invalid` for a task out of its schema, such as one with a damaged plan of the history. */
+function startOf(job: number, task: ComputeTask, tensorFolder: string): ToCompute {
+  const message = { type: 'start' as const, job, task, tensorFolder }
+  const { success, data, error } = readWith(toCompute, message)
+  if (success) return data
+  const [issue] = explainIssues(error, message)
+  throw new EspalierError('invalid', `Part of what this job needs is damaged: ${issue?.message ?? 'it has an unknown form.'}`)
+}

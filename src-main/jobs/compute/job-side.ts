@@ -21,7 +21,7 @@ export interface JobSide {
   onOutput?(chunk: string): void
   getStep?(name: string, signal: AbortSignal): FoundStep | undefined | Promise<FoundStep | undefined>
   /** `tensors` is a file that the job has written to the tensor folder. */
-  putStep?(name: string, value: unknown, tensors?: TensorFile): void
+  putStep?(name: string, value: unknown, tensors?: TensorFile): void | Promise<void>
   /** Returns the path of a hub file. Stops if the job is cancelled. */
   fetchFile?(file: HubFile, signal: AbortSignal): Promise<string>
 }
@@ -38,7 +38,7 @@ export async function answerQuestion(question: Question, side: JobSide, signal: 
     return step ? { type: 'step found', found: true, ...step } : { type: 'step found', found: false }
   }
   if (question.type === 'put step') {
-    side.putStep?.(question.name, question.value, question.tensors)
+    await side.putStep?.(question.name, question.value, question.tensors)
     return { type: 'step written' }
   }
   if (!side.fetchFile) throw new EspalierError('unreachable', 'This job cannot download anything.')

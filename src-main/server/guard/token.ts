@@ -21,14 +21,30 @@ export async function readTokenFile(file: string): Promise<string> {
   if (process.platform !== 'win32' && (status.mode & 0o077) !== 0) {
     throw new EspalierError('usage', `Others on this machine can read the token file ${file}. Close it first: chmod 600 ${file}`)
   }
-  const token = (await readSmallFile(file)).split('\n', 1)[0]?.trim() ?? ''
-  if (!/^[\w~.-]+$/.test(token) || token.length < shortest) {
-    throw new EspalierError(
-      'usage',
-      `The token in ${file} has ${token.length} usable characters. It needs at least ${shortest}, of letters, digits and "_", "-", ".", "~".`,
-    )
+  return checked(await readSmallFile(file), file)
+}
+
+/** The most that is read of standard input, in characters. */
+const mostRead = 4096
+
+/** Reads the token from the first line of a stream, such as standard input. Throws if it is too short. */
+export async function readTokenFrom(stream: NodeJS.ReadableStream): Promise<string> {
+  let text = ''
+  for await (const chunk of stream) {
+    text += String(chunk)
+    if (text.includes('\n') || text.length > mostRead) break
   }
-  return token
+  return checked(text, 'standard input')
+}
+
+/** The first line of a text. Throws unless it is a token. */
+function checked(text: string, place: string): string {
+  const token = text.split('\n', 1)[0]?.trim() ?? ''
+  if (/^[\w~.-]+$/.test(token) && token.length >= shortest) return token
+  throw new EspalierError(
+    'usage',
+    `The token in ${place} has ${token.length} usable characters. It needs at least ${shortest}, of letters, digits and "_", "-", ".", "~".`,
+  )
 }
 
 /** Compares in constant time. */

@@ -6,12 +6,12 @@ type Answer = Completion['answers'][number]
 export const finishReason = ({ end }: Pick<Answer, 'end'>): 'length' | 'stop' => (end === 'length' ? 'length' : 'stop')
 
 /** Counts the tokens read and written. The tokens of a prompt with several answers count once. */
-export function usageOf(answers: readonly Answer[], choices: number) {
-  const sum = (counts: readonly number[]) => counts.reduce((total, count) => total + count, 0)
+export function usageOf(answers: readonly Answer[], choices: number, completion = sum(answers.map(({ tokens }) => tokens.length))) {
   const prompt = sum(answers.filter((_, index) => index % choices === 0).map(({ promptTokens }) => promptTokens))
-  const completion = sum(answers.map(({ tokens }) => tokens.length))
   return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
 }
+
+const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0)
 
 /** The log-probability that means minus infinity, which JSON does not have. */
 const lowest = -9999
@@ -24,7 +24,7 @@ const logarithm = ({ probability }: { probability: number }): number => (probabi
  */
 export function completionLogprobs(scored: readonly GeneratedToken[], tokens: readonly GeneratedToken[], count: number, offset = 0) {
   const all = [...scored, ...tokens]
-  const isFirst = (index: number) => index === 0 && scored.length > 0
+  const isFirst = (index: number) => index === 0 && scored.length > 0 && offset === 0
   let position = offset
   return {
     tokens: all.map(({ text }) => text),

@@ -71,7 +71,11 @@ export function ask(
   return {
     request: {
       model: body.model,
-      prompts: prompts.flatMap((prompt) => Array.from({ length: choices }, (_, choice) => ({ ...prompt, seed: first + choice }))),
+      prompts: prompts.flatMap((prompt, place) =>
+        Array.from({ length: choices }, (_, choice) =>
+          choice === 0 ? { ...prompt, seed: first } : { text: '', sameAs: place * choices, seed: first + choice },
+        ),
+      ),
       settings: { decoding, maxTokens, alternatives: logprobs ?? 0, ...(stop.length > 0 ? { stop } : {}) },
       scoresPrompts: echoes,
     },

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Answerer } from '#contract/playground/playground.ts'
-import { answerJson } from '../answer.ts'
+import { answerJson, endStalled } from '../answer.ts'
 import { checkMethod, untilDisconnected } from '../answer-call.ts'
 import { bodyLimit, checkBodyHeaders, readJson } from '../body.ts'
 import type { Door } from '../door.ts'
@@ -20,10 +21,13 @@ export const openAiRoot = '/v1/'
 /** Answers `/v1/models`, `/v1/completions` and `/v1/chat/completions` as OpenAI's API does, with the models and runs of the library. */
 export class OpenAiDoor {
   readonly #door: Door
+  readonly #patience: number | undefined
   #running = 0
 
-  constructor(door: Door) {
+  /** @param patience milliseconds after which a client that reads nothing of its answer is disconnected */
+  constructor(door: Door, patience?: number) {
     this.#door = door
+    this.#patience = patience
   }
 
   async answer(path: string, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -40,9 +44,12 @@ export class OpenAiDoor {
         'retry-after': '1',
       })
     this.#running++
+    endStalled(response, this.#patience)
     try {
       if (endpoint === 'completions') await this.#generate(askCompletions(readCompletions(body)), completionsKind, response)
       else await this.#generate(askChat(readChat(body)), chatKind, response)
+      // An answer takes memory until the client has read it, so it keeps its place until then.
+      if (!response.closed) await once(response, 'close')
     } finally {
       this.#running--
     }
@@ -65,7 +72,8 @@ export class OpenAiDoor {
       return answerJson(response, 200, kind.whole(head, asked, answers))
     }
     const session = randomUUID()
-    const stream = new AnswerStream(response, { head, asked, kind })
+    const hold = (held: boolean) => void this.#door.call('playground.hold', { session, held }).catch(() => {})
+    const stream = new AnswerStream(response, { head, asked, kind }, hold)
     const stop = this.#door.subscribe((event) => {
       if (event.name === 'generation' && event.data.session === session) stream.take(event.data.event)
     })

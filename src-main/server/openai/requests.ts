@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
+import { tokenIds } from '#contract/playground/generation.ts'
 import { mostNewTokens } from '#contract/playground/generation-settings.ts'
 import { mostPrompts } from '#contract/playground/playground.ts'
 import { Refusal } from '../guard/refusal.ts'
@@ -28,11 +29,31 @@ const shared = {
   logit_bias: absent,
 }
 
-const tokenIds = z.array(z.number().int().nonnegative()).min(1).max(1_000_000)
+const promptKinds = {
+  text: z.string(),
+  texts: z.array(z.string()).min(1).max(mostPrompts),
+  ids: tokenIds.refine((ids) => ids.length > 0),
+  lists: z
+    .array(tokenIds.refine((ids) => ids.length > 0))
+    .min(1)
+    .max(mostPrompts),
+}
+const promptWords = `Give a text or a list of token ids, or a list of at most ${mostPrompts} of them, none of them empty.`
+
+/** Chooses the kind by the first entry. A union would try all kinds on every entry, which takes seconds for a million token ids. */
+const prompt = z.unknown().transform((value, context): string | string[] | number[] | number[][] => {
+  const first: unknown = Array.isArray(value) ? value[0] : undefined
+  const kind = !Array.isArray(value) ? 'text' : typeof first === 'string' ? 'texts' : Array.isArray(first) ? 'lists' : 'ids'
+  const isLong = Array.isArray(value) && kind !== 'ids' && value.length > mostPrompts
+  const { data } = isLong ? {} : promptKinds[kind].safeParse(value)
+  if (data !== undefined) return data
+  context.addIssue(promptWords)
+  return z.NEVER
+})
 
 const completions = z.object({
   ...shared,
-  prompt: z.union([z.string(), z.array(z.string()).min(1).max(mostPrompts), tokenIds, z.array(tokenIds).min(1).max(mostPrompts)]),
+  prompt,
   max_tokens: z.number().int().min(0).max(mostNewTokens).nullish(),
   logprobs: z.number().int().min(0).max(20).nullish(),
   echo: z.boolean().nullish(),

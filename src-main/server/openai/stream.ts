@@ -5,6 +5,9 @@ import { finishReason, usageOf } from './answers.ts'
 import { openAiFailure } from './failure.ts'
 import type { Answer, Asked, Head, Kind } from './kinds.ts'
 
+/** While the client has this many bytes still to read, the next tokens are held back. */
+const mostUnread = 2 ** 20
+
 /**
  * Sends answers token by token as server-sent events. Nothing is sent before the first token, so that an earlier failure can still be sent
  * with its own status.
@@ -14,16 +17,22 @@ export class AnswerStream {
   readonly #context: { readonly head: Head; readonly asked: Asked; readonly kind: Kind }
   /** Number of characters sent of each answer, including an echoed prompt. */
   readonly #sent = new Map<number, number>()
+  readonly #hold: (held: boolean) => void
+  #isHeld = false
+  #tokens = 0
 
-  constructor(response: ServerResponse, context: { head: Head; asked: Asked; kind: Kind }) {
+  /** @param hold holds back the next events, or lets them continue */
+  constructor(response: ServerResponse, context: { head: Head; asked: Asked; kind: Kind }, hold: (held: boolean) => void) {
     this.#response = response
     this.#context = context
+    this.#hold = hold
   }
 
   take(event: GenerationEvent): void {
     if (event.type === 'scored prompt') this.#piece(event.prompt, { text: '', tokens: [], scored: event.tokens })
     else if (event.type === 'token') this.#piece(event.prompt, { text: event.token.text, tokens: [event.token], scored: [] })
     else if (event.type === 'answer' && event.problem === null) {
+      this.#tokens += event.tokens.length
       // The rest was held back because it could have become a stop text, or was part of a character.
       const rest = event.text.slice(event.tokens.reduce((length, { text }) => length + text.length, 0))
       if (rest !== '') this.#piece(event.prompt, { text: rest, tokens: [], scored: [] })
@@ -33,7 +42,7 @@ export class AnswerStream {
 
   end(answers: readonly Answer[]): void {
     const { asked } = this.#context
-    if (asked.tellsUsage) this.#send([], usageOf(answers, asked.choices))
+    if (asked.tellsUsage) this.#send([], usageOf(answers, asked.choices, this.#tokens))
     this.#write('[DONE]')
     this.#response.end()
   }
@@ -68,5 +77,12 @@ export class AnswerStream {
         'cache-control': 'no-store',
       })
     this.#response.write(`data: ${data}\n\n`)
+    if (this.#isHeld || this.#response.writableLength < mostUnread) return
+    this.#isHeld = true
+    this.#hold(true)
+    this.#response.once('drain', () => {
+      this.#isHeld = false
+      this.#hold(false)
+    })
   }
 }

@@ -1,10 +1,11 @@
+import { whyApart } from '#contract/comparison/comparable.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { comparisonTable } from '#contract/comparison/comparison.ts'
 import { pairTasks } from '#contract/comparison/paired.ts'
 import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { areComparable, usedSameModel } from '#contract/runs/used-model.ts'
+import { usedSameModel } from '#contract/runs/used-model.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { baselineIn } from '#jobs/baselines.ts'
 import type { Calls } from '../context.ts'
@@ -51,8 +52,10 @@ export class CompareService extends Service {
   #compared(ids: readonly string[], baseline: string | null): ComparedRun[] {
     const rows = ids.map((id) => this.history.runs.get(id))
     const outcomesOfBaseline = this.#outcomesOf(baseline)
-    const pinned = baseline === null ? undefined : this.history.runs.find(baseline)
-    return this.history.runs.entries(rows.map(({ number }) => number)).map((entry, at) => {
+    const numbers = rows.map(({ number }) => number)
+    const entries = this.history.runs.entries(numbers, { details: true })
+    const pinned = entries.find(({ id }) => id === baseline)
+    return entries.map((entry, at) => {
       const row = rows[at] as RunRow
       const { request, answers, calibration, evaluation, outcomes, experts } = this.history.documents.find(row.number)
       const shape = this.history.models.find(row.model)?.description.shape
@@ -67,7 +70,12 @@ export class CompareService extends Service {
         answers,
         calibration,
         evaluation,
-        paired: pinned && entry.id !== baseline && areComparable(row, pinned) ? pairTasks(outcomesOfBaseline, outcomes) : [],
+        paired:
+          pinned && pinned !== entry
+            ? pairTasks(outcomesOfBaseline, outcomes).filter(
+                ({ task, measure }) => whyApart(entry, pinned, { name: measure, dataset: task }) === null,
+              )
+            : [],
       }
     })
   }

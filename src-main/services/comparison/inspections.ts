@@ -1,3 +1,4 @@
+import type { BeginChoice } from '#contract/data/begin-token.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { TokenPage } from '#contract/inspection/divergence.ts'
 import type { Inspection } from '#contract/inspection/inspection.ts'
@@ -8,11 +9,15 @@ import type { Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { currentSettings } from '../machine/current-settings.ts'
 
-/** Plans the run of an inspection with the current settings. Throws if a run cannot be inspected, or if they do not share one model. */
-export function inspectionRun(context: Context, inspect: Inspection): PlannedRun {
+/**
+ * Plans the run of an inspection with the current settings. Its windows begin as requested, or else as in the inspected runs. Throws if a run
+ * cannot be inspected, or if they do not share one model.
+ */
+export function inspectionRun(context: Context, inspect: Inspection, begin?: BeginChoice): PlannedRun {
   const rows = subjectsOf(context, inspect)
   const [{ model }] = rows as [RunRow]
   const { backend, memoryBytes } = currentSettings(context)
+  const beginToken = begin ?? rows.map(({ number }) => context.history.documents.request(number).beginToken).find(Boolean)
   return {
     model,
     request: {
@@ -22,6 +27,7 @@ export function inspectionRun(context: Context, inspect: Inspection): PlannedRun
       seed: 0,
       measures: [],
       inspect,
+      ...(beginToken ? { beginToken } : {}),
       backend,
       ...(memoryBytes === null ? {} : { memoryBytes }),
     },

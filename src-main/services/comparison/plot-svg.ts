@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import type { Axis, Plot, Series } from '#contract/comparison/plot.ts'
+import { barEnds } from '#contract/comparison/seeds.ts'
 import { seriesColours } from '#contract/comparison/series.ts'
 import { wrapWords } from '#contract/words.ts'
 
@@ -18,7 +19,8 @@ export async function renderSvg(plot: Plot, colours?: readonly string[]): Promis
   const points = series.flatMap((one) => one.points)
   const right = frame.width - frame.right
   const bottom = frame.height - frame.bottom
-  const spans = points.flatMap(({ y: value, spread = 0 }) => [value - spread, value + spread])
+  const isLog = plot.y.scale === 'log'
+  const spans = points.flatMap((point) => endsOf(point, isLog))
   const across = points.map((point) => point.x)
   const x = scaleOf(scales, plot.x, across, [frame.left, right])
   const y = scaleOf(scales, plot.y, spans, [bottom, frame.top])
@@ -43,7 +45,7 @@ export async function renderSvg(plot: Plot, colours?: readonly string[]): Promis
     line(frame.left, frame.top, frame.left, bottom, '#444'),
     text(middle, frame.height - 14, plot.x.label, 'text-anchor="middle"'),
     text(0, 0, plot.y.label, `text-anchor="middle" transform="translate(18 ${(frame.top + bottom) / 2}) rotate(-90)"`),
-    ...series.map((one, index) => drawSeries(one, colour(index), x.at, y.at)),
+    ...series.map((one, index) => drawSeries(one, colour(index), { x: x.at, y: y.at, isLog })),
     ...named.map(({ one, index }, order) => drawLegend(one, colour(index), order, named.length)),
     '</svg>',
     '',
@@ -85,11 +87,25 @@ function colourOf(index: number, count: number): string {
   return count <= seriesColours.length ? at(seriesColours, index).light : `hsl(${Math.round(230 + (130 * index) / (count - 1))} 65% 42%)`
 }
 
-function drawSeries({ points, marker }: Series, colour: string, x: (value: number) => number, y: (value: number) => number): string {
+interface Placing {
+  x(value: number): number
+  y(value: number): number
+  isLog: boolean
+}
+
+/** The ends of a point's bar, or the point itself. */
+function endsOf({ y, spread, factor = false }: Series['points'][number], log: boolean): number[] {
+  return spread === undefined ? [y] : barEnds(y, spread, { factor, log })
+}
+
+function drawSeries({ points, marker }: Series, colour: string, { x, y, isLog }: Placing): string {
   const path = points.map((point, i) => `${i === 0 ? 'M' : 'L'}${round(x(point.x))} ${round(y(point.y))}`).join(' ')
   const bars = points
     .filter(({ spread }) => spread)
-    .map(({ x: at, y: value, spread = 0 }) => line(x(at), y(value - spread), x(at), y(value + spread), colour))
+    .map((point) => {
+      const [low = point.y, high = point.y] = endsOf(point, isLog)
+      return line(x(point.x), y(low), x(point.x), y(high), colour)
+    })
   const markers = points.map((point) => drawMark(x(point.x), y(point.y), colour, marker))
   const joined = marker ? '' : `<path d="${path}" fill="none" stroke="${colour}" stroke-width="1.5"/>`
   return [joined, ...bars, ...markers].join('')

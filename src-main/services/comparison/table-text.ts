@@ -21,32 +21,41 @@ export function tableFile(table: Table, format: TableFormat, name: string): Text
 }
 
 /**
- * Writes CSV by RFC 4180 with full precision. Spreads and notes get columns of their own. Text that a spreadsheet would run as a formula is
- * escaped.
+ * Writes CSV by RFC 4180 with full precision. Spreads, marks of the best and notes get columns of their own; the best are `tied` if they do
+ * not differ clearly. Text that a spreadsheet would run as a formula is escaped.
  */
 export function toCsv({ columns, rows }: Table): string {
   const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
+  const factor = columns.map((_, at) => rows.some((row) => row[at]?.factor))
+  const best = columns.map((_, at) => rows.some((row) => row[at]?.best))
   const note = columns.map((_, at) => rows.some((row) => row[at]?.note))
   const header = columns.flatMap(({ label }, at) => [
     label,
-    ...(spread[at] ? [`${label} deviation`] : []),
+    ...(spread[at] ? [`${label} deviation${factor[at] ? ' as a factor' : ''}`] : []),
+    ...(best[at] ? [`${label} best`] : []),
     ...(note[at] ? [`${label} note`] : []),
   ])
   const lines = rows.map((row) =>
-    row.flatMap((cell, at) => [cell.value, ...(spread[at] ? [cell.spread ?? null] : []), ...(note[at] ? [cell.note ?? null] : [])]),
+    row.flatMap((cell, at) => [
+      cell.value,
+      ...(spread[at] ? [cell.spread ?? null] : []),
+      ...(best[at] ? [cell.best ? (cell.tied ? 'tied' : 'best') : null] : []),
+      ...(note[at] ? [cell.note ?? null] : []),
+    ]),
   )
   return `${Papa.unparse([header, ...lines], { newline: '\r\n', escapeFormulae: true })}\r\n`
 }
 
-export function toMarkdown({ columns, rows }: Table): string {
+export function toMarkdown({ columns, rows, notes = [] }: Table): string {
   const escaped = (text: string) => escapeMarkdown(text.replace(/[\r\n]+/g, ' '))
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
   const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escaped(cellText(cell))}**` : escaped(cellText(cell))))))
-  return `${[line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body].join('\n')}\n`
+  const table = [line(columns.map(({ label }) => escaped(label))), line(columns.map(({ numeric }) => (numeric ? '---:' : '---'))), ...body]
+  return `${table.join('\n')}\n${notes.length > 0 ? `\n${escaped(notes.join(' '))}\n` : ''}`
 }
 
-/** Writes a LaTeX table with booktabs. The best value of a column is bold, and an arrow shows which direction is better. */
-export function toLatex({ columns, rows }: Table): string {
+/** Writes a LaTeX table with booktabs. The best values of a column are bold, and an arrow shows which direction is better. */
+export function toLatex({ columns, rows, notes = [] }: Table): string {
   const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
   const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))
   const body = rows.map((row) => row.map((cell) => (cell.best ? `\\textbf{${latexCell(cell)}}` : latexCell(cell))))
@@ -60,14 +69,18 @@ export function toLatex({ columns, rows }: Table): string {
     ...body.map(line),
     '  \\bottomrule',
     '\\end{tabular}',
+    ...(notes.length > 0 ? ['', `{\\footnotesize ${latexText(notes.join(' '))}}`] : []),
     '',
   ].join('\n')
 }
 
 function latexCell(cell: TableCell): string {
   if (cell.value === null) return '--'
-  return escapeLatex(cellText(cell)).replace(' ± ', ' $\\pm$ ').replaceAll('−', '$-$')
+  return latexText(cellText(cell))
 }
+
+const latexText = (text: string): string =>
+  escapeLatex(text).replaceAll('±', '$\\pm$').replaceAll('×/÷', '$\\times/\\div$').replaceAll('−', '$-$')
 
 const latexSpecials: Record<string, string> = { '\\': '\\textbackslash{}', '~': '\\textasciitilde{}', '^': '\\textasciicircum{}' }
 

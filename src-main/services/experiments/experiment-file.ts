@@ -44,6 +44,7 @@ const exportedRun = z.object({
   certified: shape.certified.default(null),
   calibration: shape.calibration.default(null),
   evaluation: shape.evaluation.default([]),
+  beginToken: shape.beginToken.default(null),
   repair: shape.repair.default(null),
   recovery: shape.recovery.default(null),
   fit: shape.fit.default(null),

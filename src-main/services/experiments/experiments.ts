@@ -18,6 +18,7 @@ import { Service } from '../service.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
 import { combinationsOf, gridOfRun, overSeeds, type PlannedRun } from './grid.ts'
 import { previewOf } from './grid-preview.ts'
+import { bestMethod } from './preset-draft.ts'
 import { presetsFor } from './presets.ts'
 
 export class ExperimentsService extends Service {
@@ -28,7 +29,7 @@ export class ExperimentsService extends Service {
       const library = await this.parts.library.list()
       const { id, path, description } = this.parts.library.find(model)
       const { shape, feasible } = description
-      const [catalogue, holdsGguf] = await Promise.all([askCatalogue(this.parts), this.#holdsGguf(path)])
+      const [catalogue, holdsGguf] = await Promise.all([askCatalogue(this.parts), this.#holdsGguf(path, bestMethod({ feasible }, true).id)])
       const siblings = smallerSiblings({ description }, library).map((sibling) => sibling.id)
       const ofSample = isOfSample(id, library)
       return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, siblings, feasible }, catalogue)
@@ -85,9 +86,9 @@ export class ExperimentsService extends Service {
     this.parts.queue.tellRuns(this.history.runs.ofExperiment(experiment).map(({ number }) => number))
   }
 
-  /** Whether a GGUF file can hold the model after pruning by 2SSP. False if 2SSP cannot remove anything. */
-  async #holdsGguf(model: string): Promise<boolean> {
-    const example = { plan: null, method: '2ssp', amount: { sparsity: 0.5 }, formats: ['gguf'], ggufTypes: ['F16'] }
+  /** Whether a GGUF file can hold the model after pruning by a method. False if the method cannot remove anything. */
+  async #holdsGguf(model: string, method: string): Promise<boolean> {
+    const example = { plan: null, method, amount: { sparsity: 0.5 }, formats: ['gguf'], ggufTypes: ['F16'] }
     const answer = await askDesk(this.parts.desk, { kind: 'outline save', model, ...example }).catch(() => [])
     return z
       .array(formatOutline)

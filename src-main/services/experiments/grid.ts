@@ -2,7 +2,7 @@ import type { Grid, RepairChoice } from '#contract/experiments/experiments.ts'
 import { defaultRecoveryData, recoveryTitle } from '#contract/pruning/default-recovery.ts'
 import { defaultRepairData, repairTitles } from '#contract/pruning/default-repair.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
-import { amountText, isPlain } from '#contract/runs/amount-text.ts'
+import { amountText, statesSparsity } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
@@ -18,11 +18,12 @@ export interface PlannedRun {
  * each method uses its default repair from `methods`.
  */
 export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): PlannedRun[] {
-  const { calibration, measures, backend, precision, memoryBytes, localFolder } = grid
+  const { calibration, measures, beginToken, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
     seed: grid.seeds[0] ?? 0,
     measures,
     backend,
+    ...(beginToken === undefined ? {} : { beginToken }),
     ...(precision === undefined ? {} : { precision }),
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
@@ -105,16 +106,30 @@ function treatmentName({ method, amount, options, repair, recover }: PlannedRun[
   ]
 }
 
-/** Returns the requested sparsity. Null for ablations, which use several, for inspections, and if a budget determines the sparsity. */
+/** Returns the requested sparsity. Null for ablations, which use several, for inspections, and if a budget or a share of experts determines the sparsity. */
 export function nominalOf({ amount, method }: Pick<RunRequest, 'amount' | 'method'>, blocks: number): number | null {
-  if (isAblation(method) || isInspection(method) || !isPlain(amount)) return null
+  if (isAblation(method) || isInspection(method) || !statesSparsity(amount)) return null
   return 'sparsity' in amount ? amount.sparsity : Math.min(1, amount.blocks / Math.max(1, blocks))
 }
 
 /** Returns a grid that makes this run. */
 export function gridOfRun(model: string, request: RunRequest): Grid {
-  const { method, options, amount, seed, calibration, repair, recover, weights, measures, backend, precision, memoryBytes, localFolder } =
-    request
+  const {
+    method,
+    options,
+    amount,
+    seed,
+    calibration,
+    repair,
+    recover,
+    weights,
+    measures,
+    beginToken,
+    backend,
+    precision,
+    memoryBytes,
+    localFolder,
+  } = request
   const removes = method !== denseMethod
   return {
     models: [model],
@@ -124,6 +139,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     ...(weights ? { weights: [weights] } : {}),
     measures,
     backend,
+    ...(beginToken === undefined ? {} : { beginToken }),
     ...(precision === undefined ? {} : { precision }),
     ...(calibration ? { calibration } : {}),
     ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : { repairs: ['none'] }),

@@ -6,7 +6,7 @@ import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/defau
 import type { Catalogue } from '#contract/pruning/methods.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType } from '#contract/titles.ts'
-import type { Draft, PresetModel } from './preset-draft.ts'
+import { bestMethod, type Draft, type PresetModel } from './preset-draft.ts'
 
 /** GGUF types for the dense model, chosen so that each pruned file has a dense rival of about the same size. */
 const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
@@ -14,6 +14,9 @@ const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M
 const unseen = ['prose', 'code'] as const
 /** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
 const [windowTokens, windows, repeats] = [512, 8, 3]
+
+/** Windows of the user's own text that decide, at most. */
+const decidingWindows = 16
 
 /** Half the default number: a recovery follows, and a repair on this many windows already takes as long as the recovery. */
 const repairWindows = 48
@@ -23,11 +26,11 @@ const mostSiblings = 2
 
 const reasons = {
   amounts: 'Three amounts show where quality begins to fall.',
-  methods: '2SSP narrows MLPs and removes attention.',
   repair: 'A pruned model is compared at its best.',
   recovery: `The shortest training, after a repair on ${repairWindows} windows instead of ${defaultRepairWindows}. If a file almost wins, train it longer.`,
 }
 const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
+const ownMeasured = 'Your text decides, by a part that no choice reads. Prose shows what the model loses elsewhere.'
 const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
 
 interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
@@ -37,6 +40,8 @@ interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
   readonly rivals: GgufType[]
   /** Whether files are timed. */
   readonly times: boolean
+  /** Whether the model is pruned for a text of the user's own, a part of which decides. */
+  readonly own?: boolean
 }
 
 const goals: readonly Goal[] = [
@@ -58,6 +63,18 @@ const goals: readonly Goal[] = [
     weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
     rivals: denseTypes,
     times: false,
+  },
+  {
+    id: 'own-work',
+    title: 'For my work',
+    goal: 'For what I do',
+    summary:
+      'Prunes for your own text: code, notes, chats, questions with answers. A fifth of it is kept to decide, and other text shows the cost elsewhere.',
+    why: 'Small types for pruned and unpruned files. Only size counts, so nothing is timed.',
+    weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
+    rivals: denseTypes,
+    times: false,
+    own: true,
   },
   {
     id: 'first-token',
@@ -87,22 +104,37 @@ export function worthDrafts(
   catalogue: Catalogue,
   { isMixture, calibration }: { isMixture: boolean; calibration: DataRequest | undefined },
 ): Draft[] {
-  return goals.map(({ why, weights, rivals, times, ...preset }) => ({
-    ...preset,
-    reasons: { ...reasons, ...(isMixture ? { recovery: untrainable } : {}), weights: why, measures: times ? timed : measured },
-    grid: {
-      methods: [{ method: '2ssp', options: {} }],
-      amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
-      repairs: ['in-order'],
-      ...(calibration ? { calibration } : {}),
-      ...(isMixture ? {} : recovered(calibration)),
-      weights,
-      ...(model.siblings.length > 0 ? { siblings: model.siblings.slice(0, mostSiblings) } : {}),
-      rivals: rivals.filter((type) => !weights.includes(type)),
-      measures: measuresOf(model, catalogue, times),
-      precision: 'auto',
-    },
-  }))
+  const best = bestMethod(model, true)
+  const ownText: DataRequest = {
+    source: '',
+    sequenceLength: Math.min(windowTokens, model.contextLength),
+    split: { part: 'choosing', seed: 0 },
+  }
+  return goals.map(({ why, weights, rivals, times, own = false, ...preset }) => {
+    const chosen = own ? ownText : calibration
+    return {
+      ...preset,
+      reasons: {
+        ...reasons,
+        methods: best.reason,
+        ...(isMixture ? { recovery: untrainable } : {}),
+        weights: why,
+        measures: own ? ownMeasured : times ? timed : measured,
+      },
+      grid: {
+        methods: [{ method: best.id, options: {} }],
+        amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
+        repairs: ['in-order'],
+        ...(chosen ? { calibration: chosen } : {}),
+        ...(isMixture ? {} : recovered(chosen)),
+        weights,
+        ...(model.siblings.length > 0 ? { siblings: model.siblings.slice(0, mostSiblings) } : {}),
+        rivals: rivals.filter((type) => !weights.includes(type)),
+        measures: own ? ownMeasures(model, ownText) : measuresOf(model, catalogue, times),
+        precision: 'auto',
+      },
+    }
+  })
 }
 
 const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries' | 'repairData'> => ({
@@ -110,13 +142,23 @@ const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries
   ...(calibration ? { repairData: { ...defaultRepairData(calibration), windows: repairWindows } } : {}),
 })
 
+/** The measures of a model that is pruned for `text`: on the part of it that decides, and on prose. The name follows the text. */
+function ownMeasures({ contextLength }: PresetModel, text: DataRequest): MeasureRequest[] {
+  const deciding: DataRequest = { ...text, split: { part: 'deciding', seed: text.split?.seed ?? 0 }, windows: decidingWindows }
+  return [
+    { kind: 'perplexity', data: deciding, name: '' },
+    { kind: 'perplexity', data: { source: 'prose', sequenceLength: text.sequenceLength, windows }, name: bundledTitles.prose },
+    usualRepetition(deciding, '', contextLength),
+  ]
+}
+
 function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, times: boolean): MeasureRequest[] {
   const sequenceLength = Math.min(windowTokens, contextLength)
   const texts = unseen.filter((id) => datasets.some(({ source }) => source === id))
   const [first] = texts
   return [
     ...texts.map((source) => ({ kind: 'perplexity' as const, data: { source, sequenceLength, windows }, name: bundledTitles[source] })),
-    ...(first ? [usualRepetition(first, bundledTitles[first], contextLength)] : []),
+    ...(first ? [usualRepetition({ source: first }, bundledTitles[first], contextLength)] : []),
     ...(times ? [{ kind: 'inference' as const, sequenceLength, repeats }] : []),
   ]
 }

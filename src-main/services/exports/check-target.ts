@@ -14,7 +14,7 @@ export async function checkTarget(target: string, source: string, replace: boole
   if (found && !found.isDirectory())
     throw refusal('conflict', 'folder', `${target} exists and is a file. Choose another name for the folder.`)
   if (found && !replace && (await readdir(target)).length > 0)
-    throw refusal('conflict', 'replace', `${target} exists and is not empty. Choose another name, or allow replacing it.`)
+    throw refusal('conflict', 'replace', `${target} exists and is not empty. Choose another name.`)
   await checkWritable(dirname(target))
 }
 

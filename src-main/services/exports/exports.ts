@@ -1,3 +1,4 @@
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
@@ -5,7 +6,8 @@ import { type FormatOutline, formatOutline, type SavedFile, savedFile } from '#c
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { formatTitles, ggufTypesOf } from '#contract/titles.ts'
+import type { RunRequest } from '#contract/runs/run-request.ts'
+import { formatTitles, type GgufType, ggufTypesOf } from '#contract/titles.ts'
 import type { StoredModel } from '#db/models.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { Calls } from '../context.ts'
@@ -24,6 +26,8 @@ interface Target {
   ggufTypes: string[]
   replace: boolean
 }
+
+type SaveChoice = Pick<Target, 'formats' | 'replace'> & { ggufTypes?: string[] | undefined }
 
 type OutlineQuestion = Omit<Extract<ComputeTask, { kind: 'outline save' }>, 'kind'>
 
@@ -48,20 +52,27 @@ export class ExportsService extends Service {
     'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),
   }
 
-  async #save(id: string, name: string | undefined, folder: string | undefined, rest: Omit<Target, 'folder'>): Promise<Transfer> {
+  async #save(
+    id: string,
+    name: string | undefined,
+    folder: string | undefined,
+    { ggufTypes: types, ...rest }: SaveChoice,
+  ): Promise<Transfer> {
     const { row, model, plan } = this.#find(id)
     const title = name ?? `${model.name} ${row.name}`
     const { folders, memoryBytes } = currentSettings(this.parts)
     const request = this.history.documents.request(row.number)
     const budgets = [memoryBytes, request.memoryBytes].filter((bytes) => typeof bytes === 'number')
-    const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest }
-    const { formats, ggufTypes } = target
+    const ggufTypes = types ?? [typeOf(request) ?? 'F16']
+    const target: Target = { folder: folder ?? confine(join(folders.exports, safeFileName(title)), [folders.exports]), ...rest, ggufTypes }
+    const { formats } = target
     const outlines = await this.#check({ model: model.path, plan, method: row.method, formats, ggufTypes }, target)
     const { calibration, seed, localFolder } = request
     const save = this.#prepare(row, {
       kind: 'save',
       seed,
       ...(calibration ? { calibration } : {}),
+      begins: this.history.documents.find(row.number).beginToken?.begins ?? false,
       ...(localFolder ? { localFolder } : {}),
       model: model.path,
       fingerprint: row.fingerprint,
@@ -73,7 +84,7 @@ export class ExportsService extends Service {
     })
     const work = { kind: 'export' as const, name: title, totalBytes: sumBytes(outlines), request: { run: id, ...target } }
     return this.parts.transfers.begin(work, async (signal, report) => {
-      const saved = await save(signal, report)
+      const saved = await Promise.all((await save(signal, report)).map((file) => weighed(file, request)))
       report({ saved })
       return this.#register(saved, title, model.id, id)
     }).transfer
@@ -137,6 +148,23 @@ function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'tota
   if (typeof done !== 'number' || typeof total !== 'number') return {}
   if (unit === 'bytes') return { doneBytes: done, totalBytes: total }
   return unit === 'files' ? { opened: { done, total } } : {}
+}
+
+/** The weight type that a run was measured in or sized for. Undefined if neither. */
+const typeOf = ({ weights, amount }: RunRequest): GgufType | undefined => weights ?? ('bytes' in amount ? amount.type : undefined)
+
+/** Adds the size that the run was asked for, if it was asked for one in this format and type. */
+async function weighed(file: SavedFile, request: RunRequest): Promise<SavedFile> {
+  const { amount } = request
+  if (!('bytes' in amount) || amount.format !== file.format) return file
+  if (file.type !== null && file.type !== (typeOf(request) ?? 'F16')) return file
+  const bytes = file.type === null ? await weightBytesIn(file.path) : file.bytes
+  return { ...file, budget: { bytes, asked: amount.bytes } }
+}
+
+async function weightBytesIn(folder: string): Promise<number> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.safetensors'))
+  return (await Promise.all(names.map(async (name) => (await stat(join(folder, name))).size))).reduce((sum, size) => sum + size, 0)
 }
 
 const sumBytes = (outlines: readonly FormatOutline[]): number => outlines.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0)

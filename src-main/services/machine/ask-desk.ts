@@ -4,7 +4,7 @@ import type { ComputeHost } from '#jobs/compute/compute-host.ts'
 /** Time limit for a question about models. The read limits end it much sooner, unless a disk does not respond. */
 const questionSeconds = 60
 
-/** Asks the desk, the compute process for short questions. Gives up after the time limit, or when the caller disconnects. */
+/** Asks a compute process, usually the desk, which answers short questions. Gives up after the time limit, or when the caller disconnects. */
 export async function askDesk(
   desk: ComputeHost,
   task: ComputeTask,

@@ -5,6 +5,7 @@ import type { Context } from '../context.ts'
 
 /** The key of the user's settings in the history. */
 export const settingsKey = 'settings'
+export const defaultIdleMinutes = 10
 export const environmentTokens = ['HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN']
 
 /** The settings with defaults filled in. A value that this version does not accept falls back to its default. */
@@ -13,7 +14,7 @@ export function currentSettings({ history, folders }: Pick<Context, 'history' | 
     theme: 'system',
     backend: 'auto',
     memoryBytes: null,
-    idleMinutes: 10,
+    idleMinutes: defaultIdleMinutes,
     cpuSlots: null,
     notifyWhenDone: true,
     resumeRuns: true,

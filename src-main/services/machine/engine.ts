@@ -23,7 +23,7 @@ const keptTest = selfTest.extend({ at: moment })
 /** Loading a large runtime from a slow disk takes minutes. */
 const probeSeconds = 300
 
-/** Reports the runtime, devices and speed of this machine. The desk's process finds them, so that runs are not disturbed. */
+/** Reports the runtime, devices and speed of this machine. A process of its own finds them, so that runs are not disturbed. */
 export class EngineService extends Service {
   #report: EngineReport | null = null
   #probedAt: number | null = null
@@ -80,24 +80,27 @@ export class EngineService extends Service {
   }
 
   async #ask(): Promise<void> {
-    const { desk } = this.parts
+    const { tester } = this.parts
     try {
-      this.#report = engineReport.parse(await askDesk(desk, { kind: 'probe' }, undefined, probeSeconds))
+      this.#report = engineReport.parse(await askDesk(tester, { kind: 'probe' }, undefined, probeSeconds))
       this.#probedAt = Date.now()
       this.#problem = null
     } catch (thrown) {
       this.#problem = toErrorMessage(thrown).message
     }
-    // The runtime takes about 400 MB, and the desk does not need it for other questions.
-    desk.release()
+    // The runtime takes about 400 MB.
+    tester.release()
   }
 
   async #test(backend: BackendName): Promise<SelfTest> {
-    const { desk } = this.parts
-    const result = selfTest.parse(await askDesk(desk, { kind: 'self-test', backend }, undefined, probeSeconds))
-    desk.release()
-    this.history.settings.set(lastTest, { ...result, at: Date.now() })
-    this.#announce()
+    const { tester } = this.parts
+    const result = selfTest.parse(await askDesk(tester, { kind: 'self-test', backend }, undefined, probeSeconds))
+    tester.release()
+    const at = Date.now()
+    this.history.writes.later('engine', () => {
+      this.history.settings.set(lastTest, { ...result, at })
+      this.#announce()
+    })
     return result
   }
 

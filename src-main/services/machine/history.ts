@@ -9,22 +9,27 @@ import { Service } from '../service.ts'
 export class HistoryService extends Service {
   readonly calls: Omit<Calls<'history'>, 'history.restore'> = {
     'history.get': ({ check }) => this.#state(check),
+    'history.removeUnknown': () => {
+      this.history.values.removeUnknown(this.history.db)
+      return this.#state(false)
+    },
     'history.backup': () => makeBackup(this.history.db, this.history.folders.backups, 'by-hand'),
   }
 
   #state(check: boolean): HistoryState {
-    const { db, folders, values, models, runs } = this.history
-    const problems = check ? integrityProblems(db, true) : []
+    const { db, folders, values, models, runs, settings } = this.history
+    const damages = check ? integrityProblems(db, true) : []
     return {
       file: folders.file,
       bytes: sizeOf(folders.file) + sizeOf(`${folders.file}-wal`),
       stepBytes: values.usedBytes(),
+      unknown: values.unknown(db),
       logBytes: this.parts.logs.usedBytes(),
       modelBytes: ownedBytes(models.list()),
       schemaVersion: schemaVersion(db),
       runs: runs.count(),
-      intact: problems.length === 0,
-      problems,
+      intact: damages.length === 0,
+      problems: [...settings.problems(), ...damages],
       backups: listBackups(folders.backups),
     }
   }

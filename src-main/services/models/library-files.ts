@@ -54,8 +54,10 @@ export async function copyCheckpoint(from: string, to: string, signal: AbortSign
 /** Lists folders, checkpoints and data files in a folder, for pages without a file dialog. Hidden entries are omitted. */
 export async function browse(folder: string = homedir()): Promise<Output<'files.browse'>> {
   const place = resolve(folder)
-  const entries = await readdir(place, { withFileTypes: true }).catch(() => {
-    throw new EspalierError('not-found', `The folder ${place} cannot be read. Check the path and its permissions.`)
+  const entries = await readdir(place, { withFileTypes: true }).catch((thrown: NodeJS.ErrnoException) => {
+    const problem =
+      thrown.code === 'ENOENT' ? 'does not exist. Choose another folder.' : 'cannot be read. Choose a folder that you may list.'
+    throw new EspalierError('not-found', `${place} ${problem}`)
   })
   const kinds = await Promise.all(
     entries

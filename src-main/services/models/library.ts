@@ -2,8 +2,9 @@ import { existsSync } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { beginFigures } from '#contract/data/begin-token.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription } from '#contract/models/models.ts'
+import { type ModelDescription, type ModelDetail, type ModelEntry, modelDescription, type Transfer } from '#contract/models/models.ts'
 import { newId } from '#db/ids.ts'
 import type { NewModel, StoredModel } from '#db/models.ts'
 import { openHub } from '#hub/hub.ts'
@@ -25,6 +26,7 @@ export class Library {
   readonly #context: Context
   readonly #transfers: Transfers
   #bundled: Promise<void> = Promise.resolve()
+  readonly #measuring = new Map<string, Transfer>()
 
   constructor(context: Context, transfers: Transfers) {
     this.#context = context
@@ -70,11 +72,43 @@ export class Library {
 
   /** Describes the model again, because its files may have been replaced since it was added. If they cannot be read, nothing changes. */
   async #describeAgain({ id, path, description: before }: StoredModel): Promise<void> {
-    const found = await Promise.all([this.describe(path), bytesOf(path)]).catch(() => null)
-    const { db, models } = this.#context.history
-    if (!found || !db.open || isDeepStrictEqual(found[0], before) || models.find(id)?.removedAt !== null) return
-    models.patch(id, { description: found[0], bytes: found[1] })
-    this.tell(id)
+    const found = await Promise.all([this.describe(path), bytesOf(path), changedAt(path)]).catch(() => null)
+    const { db, models, writes } = this.#context.history
+    if (!found || !db.open) return
+    const [description, bytes, changed] = found
+    writes.later('models', () => {
+      const now = models.find(id)
+      if (now?.removedAt !== null) return
+      const isStale = now.beginFigures !== null && now.beginFigures.measuredAt < changed
+      if (isDeepStrictEqual(description, before) && !isStale) return
+      models.patch(id, { description, bytes, ...(isStale ? { beginFigures: null } : {}) })
+      this.tell(id)
+    })
+  }
+
+  /** Starts to measure a model without and with its begin token, unless it is being measured. */
+  measureBegin(id: string): Transfer {
+    const { path, name, description } = this.find(id)
+    const known = this.#measuring.get(id)
+    if (known) return known
+    if (!description.begins?.token)
+      throw new EspalierError('invalid', `The tokenizer of "${name}" has no begin token, so there is nothing to measure.`)
+    const { memoryBytes } = currentSettings(this.#context)
+    const task = { kind: 'measure begin' as const, model: path, ...(memoryBytes === null ? {} : { memoryBytes }) }
+    const work = { kind: 'bench' as const, name: `Begin token of ${name}`, totalBytes: null, request: { begin: id } }
+    const { transfer, over } = this.#transfers.begin(work, async (signal, report) => {
+      const measuredAt = Date.now()
+      const onEvent = (event: unknown) => report({ turns: event as { done: number; total: number } })
+      const found = beginFigures.nullable().parse(await this.#context.exporter.perform(task, { signal, onEvent }).result)
+      await this.#context.history.writes.write('models', () => {
+        if (found) this.#context.history.models.patch(id, { beginFigures: { ...found, measuredAt } })
+        this.tell(id)
+      })
+      return null
+    })
+    this.#measuring.set(id, transfer)
+    void over.finally(() => this.#measuring.delete(id))
+    return transfer
   }
 
   /** Reports a model's current entry to listeners. */
@@ -93,18 +127,17 @@ export class Library {
 
   /** Returns the model that the library already has at this path (`known`), or else adds it (`added`). */
   async #include(path: string, facts: Origin): Promise<{ known: StoredModel; added?: never } | { known?: never; added: ModelEntry }> {
-    const { models } = this.#context.history
+    const { models, writes } = this.#context.history
     const before = models.atPath(path)
     if (before) return { known: before }
     const description = await this.describe(path)
     const bytes = await bytesOf(path)
-    // Another call may have added the model in the meantime.
-    const addedMeanwhile = models.atPath(path)
-    if (addedMeanwhile) return { known: addedMeanwhile }
     const id = newId('model')
     const name = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
-    models.insert({ ...facts, id, name, path, description, bytes, createdAt: Date.now() })
-    return { added: this.tell(id) }
+    const model = { ...facts, id, name, path, description, bytes, createdAt: Date.now() }
+    // The call may have come a long way, such as a download, so it waits for the history.
+    const known = await writes.write('models', () => models.atPath(path) ?? void models.insert(model))
+    return known ? { known } : { added: this.tell(id) }
   }
 
   /** Copies a checkpoint to the models folder. */
@@ -164,7 +197,7 @@ export class Library {
       )
     const now = Date.now()
     history.models.setRemoved(id, now, files)
-    setTimeout(() => void (history.db.open && this.purge(Date.now())), undoMilliseconds + 100).unref()
+    setTimeout(() => this.purgeSoon(), undoMilliseconds + 100).unref()
     emit({ name: 'model removed', data: { id } })
     return { undoUntil: now + undoMilliseconds }
   }
@@ -179,14 +212,19 @@ export class Library {
     return this.tell(id)
   }
 
-  /** Makes those removals final that can no longer be undone at `now`. */
-  async purge(now: number): Promise<void> {
-    const { models } = this.#context.history
+  /** Makes those removals final that can no longer be undone. Files that cannot be deleted now are deleted after the next start. */
+  purgeSoon(): void {
+    this.#purge(Date.now()).catch((thrown: unknown) => console.error(`A removed model was kept: ${toErrorMessage(thrown).message}`))
+  }
+
+  async #purge(now: number): Promise<void> {
+    const { db, models, writes } = this.#context.history
+    if (!db.open) return
     const owned = Object.values(currentSettings(this.#context).folders).filter(Boolean)
     for (const model of models.removedBefore(now - undoMilliseconds)) {
       if (model.removeFiles && owned.some((folder) => dirname(model.path) === resolve(folder)))
         await rm(model.path, { recursive: true, force: true })
-      models.forget(model.id)
+      writes.later('models', () => models.forget(model.id))
     }
   }
 
@@ -206,6 +244,14 @@ export class Library {
       console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
     }
   }
+}
+
+/** When the newest of a model's files was written. */
+async function changedAt(path: string): Promise<number> {
+  const isFile = (await stat(path)).isFile()
+  const files = isFile ? [path] : (await filesOf(path)).map(({ name }) => join(path, name))
+  const times = await Promise.all(files.map(async (file) => (await stat(file)).mtimeMs))
+  return Math.max(0, ...times)
 }
 
 async function bytesOf(path: string): Promise<number> {

@@ -16,6 +16,7 @@ export class ModelsService extends Service {
       if (mode === 'copy') return this.parts.library.copyIn(place, name ?? basename(place, '.gguf'))
       return this.parts.library.register(place, { name, origin: 'linked', source: null, parent: null, run: null })
     },
+    'models.measureBegin': ({ id }) => this.parts.library.measureBegin(id),
     'models.found': () => findModels(),
     'models.update': ({ id, ...patch }) => {
       this.history.models.patch(this.parts.library.find(id).id, patch)

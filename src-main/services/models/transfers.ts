@@ -80,8 +80,8 @@ export class Transfers {
       this.#tell(withRate(transfer, started))
     })
     const over = moved.then(
-      (model) => this.#keep(arrived(transfer, model), work.request),
-      (thrown) => this.#keep(broken(transfer, thrown, this.#running.get(id)?.wish ?? null), work.request),
+      (model) => this.#end(arrived(transfer, model), work.request),
+      (thrown) => this.#end(broken(transfer, thrown, this.#running.get(id)?.wish ?? null), work.request),
     )
     this.#running.set(id, { kind, controller, wish: null, over: over.then(() => void this.#running.delete(id)) })
     return { transfer, over }
@@ -102,6 +102,13 @@ export class Transfers {
     history.transfers.save(transfer, request, owner, Date.now())
     this.#tell(transfer)
     return transfer
+  }
+
+  /** Stores the outcome, as soon as the history can be written. */
+  async #end(transfer: Transfer, request: unknown): Promise<Transfer> {
+    const { db, writes } = this.#context.history
+    if (!db.open) return transfer
+    return writes.write(transfer.id, () => this.#keep(transfer, request)).catch(() => transfer)
   }
 
   #find(id: string) {

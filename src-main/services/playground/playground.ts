@@ -13,6 +13,7 @@ import type {
 } from '#contract/playground/playground.ts'
 import { paperPrompts } from '#contract/protocol.ts'
 import { newId } from '#db/ids.ts'
+import type { StoredModel } from '#db/models.ts'
 import type { Job } from '#jobs/compute/compute-host.ts'
 import type { Calls } from '../context.ts'
 import { currentSettings } from '../machine/current-settings.ts'
@@ -36,6 +37,8 @@ interface ResolvedColumn {
  */
 export class PlaygroundService extends Service {
   readonly #jobs = new Map<string, Job>()
+  /** The jobs of completions that arrive as events, by session. */
+  readonly #completions = new Map<string, Job>()
 
   readonly calls: Calls<'playground'> & Calls<'prompts'> = {
     'playground.start': (request) => this.#start(request),
@@ -48,6 +51,12 @@ export class PlaygroundService extends Service {
     },
     'playground.answerers': () => this.#answerers(),
     'playground.complete': (request, signal) => this.#complete(request, signal),
+    'playground.hold': ({ session, held }) => {
+      const job = this.#completions.get(session)
+      if (!job) throw new EspalierError('not-found', `The session ${session} has already ended.`)
+      job.hold(held)
+      return {}
+    },
     'playground.release': () => {
       for (const job of this.#jobs.values()) job.cancel()
       this.parts.playground.release()
@@ -153,19 +162,23 @@ export class PlaygroundService extends Service {
   async #complete(request: Checked<'playground.complete'>, signal?: AbortSignal): Promise<Completion> {
     const { session, prompts, settings, scoresPrompts } = request
     const model = this.#answererNamed(request.model)
-    const columns = [this.#resolve(model.kind === 'run' ? { run: model.id } : { model: model.id })]
-    const collected = new Collected()
-    const task = { ...this.#taskOf({ prompts, settings }, columns), scoresPrompts }
+    const column = this.#resolve(model.kind === 'run' ? { run: model.id } : { model: model.id })
+    checkPrompts(prompts, this.parts.library.find(column.model.id))
+    const collected = new Collected(session === undefined)
+    const task = { ...this.#taskOf({ prompts, settings }, [column]), scoresPrompts }
     const hear = (event: GenerationEvent) => {
       if (session !== undefined) this.parts.emit({ name: 'generation', data: { session, event } })
       collected.take(event)
       if (collected.problem !== null) job.cancel()
     }
     const job = this.#perform(task, session ?? model.id, hear, signal)
+    if (session !== undefined) this.#completions.set(session, job)
     try {
       await job.result
     } catch (thrown) {
       if (collected.problem === null) throw signal?.aborted ? signal.reason : thrown
+    } finally {
+      if (session !== undefined) this.#completions.delete(session)
     }
     return { model, answers: collected.answers() }
   }
@@ -215,7 +228,7 @@ export class PlaygroundService extends Service {
     this.parts.emit({ name: 'generation', data: { session: id, event } })
     if (event.type !== 'answer') return
     const { type: _, ...answer } = event
-    this.history.transcripts.addAnswer(id, answer)
+    this.history.writes.later(id, () => this.history.transcripts.addAnswer(id, answer))
   }
 
   #fail(id: string, thrown: unknown): void {
@@ -228,15 +241,32 @@ export class PlaygroundService extends Service {
   #end(id: string, status: Transcript['status'], problem: string | null): void {
     const { history } = this.parts
     this.#jobs.delete(id)
-    if (!history.db.open || !history.transcripts.find(id)) return
-    history.transcripts.patch(id, { status, problem })
-    this.#tell(id)
+    if (!history.db.open) return
+    history.writes.later(id, () => {
+      if (!history.transcripts.find(id)) return
+      history.transcripts.patch(id, { status, problem })
+      this.#tell(id)
+    })
   }
 
   #tell(id: string): TranscriptEntry {
     const transcript = entryOf(this.history.transcripts.get(id))
     this.parts.emit({ name: 'transcript changed', data: { transcript } })
     return transcript
+  }
+}
+
+/** Refuses prompts that the model cannot read before they are copied to its process. */
+function checkPrompts(prompts: Checked<'playground.complete'>['prompts'], { name, description }: StoredModel): void {
+  const { contextLength } = description.shape
+  for (const [index, { continueFrom = [], sameAs }] of prompts.entries()) {
+    if (continueFrom.length >= contextLength)
+      throw new EspalierError(
+        'usage',
+        `The prompt has ${continueFrom.length} tokens; ${name} reads at most ${contextLength}. Shorten the prompt.`,
+      )
+    if (sameAs !== undefined && (sameAs >= index || prompts[sameAs]?.sameAs !== undefined))
+      throw new EspalierError('invalid', `Prompt ${index} is the same as ${sameAs}, which is not an earlier prompt of its own.`)
   }
 }
 

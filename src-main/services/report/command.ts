@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
+import { recoveryLength } from '#contract/pruning/default-recovery.ts'
 import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
 import { isPlain, speedText } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
@@ -20,11 +21,12 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...workOf(method, amount),
     ...Object.entries(options).map(([name, value]) => flag('option', `${name}=${Array.isArray(value) ? `[${value.join(',')}]` : value}`)),
     ...(seed === 0 ? [] : [flag('seed', seed)]),
-    ...(calibration ? dataFlags('calibration_data', 'calibration_samples', calibration) : []),
+    ...(calibration ? dataFlags(calibration.split ? 'for' : 'calibration_data', 'calibration_samples', calibration) : []),
     ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : unrepaired(method)),
-    ...(recover ? [flag('recover', recoverText(recover.amount)), flag('recover_data', sourceOf(recover.text))] : []),
+    ...(recover ? [flag('recover', recoverText(recover.amount)), ...dataFlags('recover_data', '', recover.text)] : []),
     ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
+    ...(request.beginToken === 'auto' ? [] : [flag('begin_token', request.beginToken ?? 'reference')]),
     ...measureFlags(request),
     ...(request.weights ? [flag('weights', request.weights)] : []),
     ...(backend === 'auto' ? [] : [flag('backend', backend)]),
@@ -43,7 +45,7 @@ function measureFlags(request: RunRequest): string[] {
   const windows = perplexities[0]?.data.windows
   const asks = (kind: MeasureRequest['kind']) => request.measures.some((measure) => measure.kind === kind)
   return [
-    ...perplexities.map(({ data }) => flag('eval_data', data.source)),
+    ...perplexities.flatMap(({ data }) => (data.split ? [] : [flag('eval_data', data.source)])),
     ...(windows === undefined ? [] : [flag('eval_samples', windows)]),
     ...request.measures.flatMap((measure) => (measure.kind === 'tasks' ? taskFlags(measure) : [])),
     ...(asks('inference') ? ['--evaluate_inference'] : []),
@@ -73,6 +75,7 @@ function workOf(method: string, amount: RunRequest['amount']): string[] {
     return [flag('pruning_method', method), flag('fit', `${bytes}B`), flag('format', format), ...(type ? [flag('gguf_type', type)] : [])]
   }
   if (!isPlain(amount)) return [flag('pruning_method', method), flag('fit', speedText(amount))]
+  if ('experts' in amount) return [flag('pruning_method', method), flag('expert_share', amount.experts)]
   return [flag('pruning_method', method), 'sparsity' in amount ? flag('sparsity', amount.sparsity) : flag('num_prune', amount.blocks)]
 }
 
@@ -87,12 +90,13 @@ function lengthOf({ calibration, measures }: RunRequest): number | undefined {
 const perplexitiesOf = ({ measures }: RunRequest) => measures.filter((measure) => measure.kind === 'perplexity')
 
 /** Names the settings of a run that have no flag. */
-function missingOf(request: RunRequest, length: number | undefined): string[] {
+function missingOf(request: RunRequest, length = 0): string[] {
   const { calibration, repair, recover, measures } = request
-  const fitted = [repair?.calibration, recover?.text].flatMap((data) => (data ? [data.sequenceLength] : []))
   const others = measures.filter((measure) => !isUsual(measure, perplexitiesOf(request)[0], length)).map(({ kind }) => kind)
   return [
-    ...(fitted.some((own) => own !== (calibration?.sequenceLength ?? length)) ? ['the window length of repair or recovery'] : []),
+    ...(calibration?.split?.seed ? ['the seed of the split'] : []),
+    ...(repair && repair.calibration.sequenceLength !== length ? ['the window length of the repair'] : []),
+    ...(recover && recover.text.sequenceLength !== recoveryLength(length) ? ['the window length of the recovery'] : []),
     ...(recover?.rate === undefined ? [] : [`the learning rate ${recover.rate}`]),
     ...[...new Set(others)].map((kind) => `the settings of ${kind}`),
   ]
@@ -106,15 +110,17 @@ function isUsual(measure: MeasureRequest, first: ReturnType<typeof perplexitiesO
   if (measure.kind === 'answers') return isDeepStrictEqual(measure, paperAnswers(length))
   if (!first) return false
   const { data, name } = first
-  const usual = measure.kind === 'repetition' ? usualRepetition(data.source, name, length) : usualLongContext(data.source, name, length)
+  const usual = measure.kind === 'repetition' ? usualRepetition(data, name, length) : usualLongContext(data, name, length)
   return isDeepStrictEqual(measure, usual)
 }
 
 const sourceOf = ({ source, mix }: DataRequest): string => (mix ? mix.map((part) => `${part.source}:${part.share}`).join(',') : source)
 
+/** The flags of a text. A part of the user's own text has no flag, except as `--for`; repair and recovery then follow it. */
 function dataFlags(text: string, samples: string, data: DataRequest): string[] {
-  const { windows } = data
-  return [flag(text, sourceOf(data)), ...(windows === undefined ? [] : [flag(samples, windows)])]
+  const { windows, mix } = data
+  const follows = text !== 'for' && mix?.some(({ split }) => split)
+  return [...(follows ? [] : [flag(text, sourceOf(data))]), ...(windows === undefined || samples === '' ? [] : [flag(samples, windows)])]
 }
 
 /** A flag with its value, quoted for a shell if needed. */

@@ -1,13 +1,13 @@
 import { at } from '#contract/at.ts'
 import { formatNumber } from '#contract/comparison/cell-text.ts'
+import { apartTexts, comparableSets } from '#contract/comparison/comparable.ts'
 import type { Comparison } from '#contract/comparison/compare.ts'
 import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
 import { measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
-import { hasSeveralTokens, sameTokensText } from '#contract/comparison/same-tokens.ts'
 import { hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
-import { competitionText, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
+import { type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
 import { upperFirst } from '#contract/words.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
@@ -32,22 +32,22 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
   if (measured.length === 0) return []
   const groups = comparedGroups(measured, baseline, overSeeds)
   const means = overSeeds && hasSeveralSeeds(measured) ? 'Means over seeds with their deviation' : 'Measures by run'
-  const note = hasSeveralTokens(measured) ? ` ${sameTokensText}` : ''
+  const whole = comparisonTable(measured, baseline, overSeeds)
   return [
     heading(2, 'What it cost'),
-    ...measureTables(comparisonTable(measured, baseline, overSeeds), groups).map(
-      (table): Block => ({ kind: 'table', table, caption: `${means}. The best value of each measure is bold.${note}` }),
-    ),
+    ...measureTables(whole, groups).map((table): Block => ({ kind: 'table', table, caption: captionOf(means, whole) })),
     ...sparsityTables(measured, titleOf).map(
       ({ title, table: own }): Block => ({
         kind: 'table',
-        table: own,
-        caption: `${upperFirst(title)} by method and sparsity. ${competitionText}`,
+        table: { ...own, notes: [] },
+        caption: captionOf(`${upperFirst(title)} by method and sparsity`, own),
       }),
     ),
     ...(await perplexityPlot(groups)),
   ]
 }
+
+const captionOf = (title: string, { notes = [] }: Table): string => [`${title}.`, ...notes].join(' ')
 
 /** Makes one table with a column for each result, or with many results several tables with a row for each. */
 function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {
@@ -64,12 +64,18 @@ async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
   const column = measureColumns(groups.flatMap(({ runs }) => runs)).find(({ name }) => name === 'perplexity')
   if (!column) return []
   const pointsOf = ({ measures, reached }: SeedGroup) => {
-    const { mean, spread, count } = measures.get(column.id) ?? { mean: Number.NaN, spread: null, count: 0 }
-    return Number.isFinite(mean) ? [{ x: reached ?? 0, y: mean, ...(spread !== null && count > 1 ? { spread } : {}) }] : []
+    const { mean, spread, count, factor } = measures.get(column.id) ?? { mean: Number.NaN, spread: null, count: 0, factor: false }
+    return Number.isFinite(mean) ? [{ x: reached ?? 0, y: mean, ...(spread !== null && count > 1 ? { spread, factor } : {}) }] : []
   }
+  const sets = comparableSets(
+    groups.filter(({ measures }) => measures.has(column.id)),
+    [column],
+  )
+  // A line connects only what can be compared.
+  const setOf = new Map(sets.flatMap((set, index) => set.map((group) => [group, index] as const)))
   const looks: string[] = []
   const manyModels = hasSeveralModels(groups.flatMap(({ runs }) => runs))
-  const series = [...Map.groupBy(groups, ({ runs }) => lineKey(at(runs, 0))).values()].map((own) => {
+  const series = [...Map.groupBy(groups, (group) => `${setOf.get(group)} ${lineKey(at(group.runs, 0))}`).values()].map((own) => {
     const run = at(at(own, 0).runs, 0)
     const { colour } = seriesLook(run.method)
     looks.push((colour === null ? plainColours : at(seriesColours, colour)).light)
@@ -82,7 +88,10 @@ async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
   const descriptions = series.map(
     ({ name, points }) => `${name}: ${points.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`,
   )
-  return [{ kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${descriptions.join('; ')}.` }]
+  return [
+    { kind: 'picture', svg, onWhite: true, alternative: `${title} against the removed share. ${descriptions.join('; ')}.` },
+    ...apartTexts(sets, [column], ({ name }) => name).map(paragraph),
+  ]
 }
 
 /** Shows how many questions each run answers differently from the baseline, and whether that is more than noise. */

@@ -2,7 +2,7 @@ import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { costText, fileSize } from '#contract/comparison/costs.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
-import { outcomeText, qualityText } from '#contract/comparison/worth.ts'
+import { duelText, type Front, outcomeText, qualityText, type WorthRow } from '#contract/comparison/worth.ts'
 import { runsByModel } from '#contract/comparison/worth-runs.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'
@@ -28,21 +28,35 @@ async function sectionOf(name: string, runs: readonly ComparedRun[]): Promise<Bl
 }
 
 function tableOf({ rows, duels, fronts }: Worth): Block {
-  const labels = ['File', 'Size', ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)), 'Loops', 'Rival', 'Result']
+  const deciding = fronts.filter(({ decides }) => decides)
+  const labels = [
+    'File',
+    'Size',
+    ...fronts.map(({ kind, decides }) => (decides ? `${kind} (decides)` : kind)),
+    'Loops',
+    'Rival',
+    ...deciding.map(({ kind }) => `Against the rival on ${kind}`),
+    'Result',
+  ]
   const cells = [...rows]
     .sort((a, b) => b.cost.mean - a.cost.mean)
     .map((row) => {
       const duel = duels.find(({ pruned }) => pruned === row)
-      const values = fronts.map((front) => qualityText(row, front) + (front.rows.includes(row) ? ' ◆' : ''))
+      const values = fronts.map((front) => qualityText(row, front) + markOf(front, row))
       const loops = row.loops === null ? null : percent(row.loops)
-      return [row.name, costText(row.cost.mean, fileSize), ...values, loops, duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
+      const against = deciding.map(({ kind }) => (duel ? (duelText(duel, kind)?.text ?? null) : null))
+      const [rival, result] = [duel?.rival?.name ?? null, duel ? outcomeText(duel) : null]
+      return [row.name, costText(row.cost.mean, fileSize), ...values, loops, rival, ...against, result]
     })
   return tableBlock(
     labels,
     cells,
-    'All files. The rival of a pruned file is the best unpruned file of its size. ◆: on the Pareto front. ±: one standard error.',
+    'All files. The rival of a pruned file is the best unpruned file of its size. Against the rival: the factor of the perplexity, or the difference in bits per byte, with its 95 % interval. ◆: on the Pareto front. †: measured otherwise, so not compared with the others. ± and ×/÷: one standard error.',
   )
 }
+
+const markOf = ({ rows, apart }: Front, row: WorthRow): string =>
+  rows.includes(row) ? ' ◆' : apart.some((one) => one.row === row) ? ' †' : ''
 
 /** Plots quality against file size, on the first text that decides, else on the first. Squares are unpruned files. */
 async function pictureOf({ rows, fronts }: Worth): Promise<Block[]> {
@@ -52,7 +66,7 @@ async function pictureOf({ rows, fronts }: Worth): Promise<Block[]> {
     name,
     marker: pruned ? ('circle' as const) : ('square' as const),
     points: rows
-      .filter((row) => row.pruned === pruned)
+      .filter((row) => row.pruned === pruned && !front.apart.some((one) => one.row === row))
       .flatMap(({ cost, quality }) => (quality[front.kind] ? [{ x: cost.mean / 1e6, y: quality[front.kind]?.mean ?? 0 }] : []))
       .sort((a, b) => a.x - b.x),
   })

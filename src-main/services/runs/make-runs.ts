@@ -25,7 +25,7 @@ export async function makeRuns(parts: Parts, planned: readonly PlannedRun[], mak
   return writeRuns(parts, planned, making)
 }
 
-/** Stores runs that were already checked. `also` is called in the same transaction. */
+/** Stores runs that were already checked, and queues them, in one transaction with what `also` does. */
 export function writeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking, also: () => void = () => {}): number[] {
   const { history, queue } = parts
   if (making.executor && !clusterProfiles(history).some(({ name }) => name === making.executor))
@@ -33,19 +33,16 @@ export function writeRuns(parts: Parts, planned: readonly PlannedRun[], making: 
       'not-found',
       `There is no cluster ${JSON.stringify(making.executor)}. Add it in the settings, or choose this machine.`,
     )
-  const made = history.transaction(() => {
+  return queue.change(() => {
     also()
     if (making.experiment !== null) history.experiments.get(making.experiment)
-    return planned.map((one) => writeRun(parts, one, making))
-  })
-  const numbers = made.map(({ number }) => number)
-  if (making.start === 'queue')
-    queue.act(
+    const made = planned.map((one) => writeRun(parts, one, making))
+    if (making.start === 'draft') return { changed: made.map(({ number }) => number) }
+    return queue.write(
       'enqueue',
-      made.map(({ id }) => id),
+      made.map(({ id }) => history.runs.get(id)),
     )
-  else queue.tellRuns(numbers)
-  return numbers
+  })
 }
 
 function writeRun(

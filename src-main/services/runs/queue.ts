@@ -10,7 +10,7 @@ export class QueueService extends Service {
     'queue.move': ({ id, before }) => this.#after((queue) => queue.move(id, before)),
     'queue.pause': () => this.#after((queue) => queue.setPaused(true)),
     'queue.seen': () => this.#after((queue) => queue.forgetTakenUp()),
-    'queue.resume': () => this.#after((queue) => queue.setPaused(false)),
+    'queue.resume': ({ retry }) => this.#after((queue) => queue.setPaused(false, retry)),
   }
 
   #after(act: (queue: RunQueue) => void): QueueState {

@@ -1,5 +1,5 @@
-import { measureId } from '#contract/comparison/measure-columns.ts'
-import { isPerToken } from '#contract/comparison/same-tokens.ts'
+import { bitsMeasure, comparableSets, isPerToken } from '#contract/comparison/comparable.ts'
+import { type MeasureColumn, measureColumns, measureId, measureOf } from '#contract/comparison/measure-columns.ts'
 import { meanAndSpread } from '#contract/comparison/statistics.ts'
 import { type RunField, runFields, valueOfField } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunEntry, RunGroup } from '#contract/runs/runs.ts'
@@ -42,13 +42,32 @@ function numbersOf(run: RunEntry): { field: string; unit: string; value: number 
   return [...own, ...measures].flatMap(({ value, ...rest }) => (typeof value === 'number' ? [{ ...rest, value }] : []))
 }
 
+/**
+ * Perplexities and bits per byte that cannot all be compared have no mean. The mean of perplexities is geometric, and their deviation is a
+ * factor.
+ */
 function meansOf(members: readonly RunEntry[]): RunGroup['means'] {
-  const numbers = members.flatMap((run) => numbersOf(run).map((number) => ({ ...number, model: run.model.id })))
-  return [...Map.groupBy(numbers, ({ field }) => field)].map(([field, found]) => {
-    const own = { field, unit: found[0]?.unit ?? '', runs: found.length }
-    if (isPerToken(field.replace('measure:', '')) && new Set(found.map(({ model }) => model)).size > 1)
-      return { ...own, mean: null, deviation: null }
-    const { mean, spread } = meanAndSpread(found.map(({ value }) => value))
-    return { ...own, mean, deviation: spread }
+  const numbers = Map.groupBy(members.flatMap(numbersOf), ({ field }) => field)
+  const texts = measureColumns(members).filter(({ name }) => isPerToken(name) || name === bitsMeasure)
+  const columns = new Map(texts.map((column) => [`measure:${column.id}`, column]))
+  return [...numbers].map(([field, found]) => {
+    const column = columns.get(field)
+    const factor = column !== undefined && isPerToken(column.name)
+    const own = { field, unit: found[0]?.unit ?? '', runs: found.length, factor }
+    if (column && !areComparable(members, column)) return { ...own, mean: null, deviation: null }
+    const { mean, spread } = meanAndSpread(found.map(({ value }) => (factor ? Math.log(value) : value)))
+    return factor
+      ? { ...own, mean: Math.exp(mean), deviation: spread === null ? null : Math.exp(spread) }
+      : { ...own, mean, deviation: spread }
   })
+}
+
+function areComparable(members: readonly RunEntry[], column: MeasureColumn): boolean {
+  const measured = members.filter((run) => measureOf(run, column.id))
+  return (
+    comparableSets(
+      measured.map((run) => ({ runs: [run] })),
+      [column],
+    ).length < 2
+  )
 }

@@ -27,7 +27,6 @@ export class RunRemoval {
     if (visible) throw new EspalierError('conflict', `"${visible.name}" is not archived. Archive it first.`)
     const removed = this.measure(rows)
     const ids = rows.map(({ id }) => id)
-    const files = new Set(history.steps.files(ids))
     history.transaction(() => {
       for (const { id, number } of rows) {
         history.steps.clear(id)
@@ -35,7 +34,7 @@ export class RunRemoval {
       }
     })
     for (const id of ids) logs.remove(id)
-    history.values.sweep(history.db, files)
+    history.values.sweep(history.db)
     emit({ name: 'runs removed', data: { ids } })
     return { ...removed, transcripts: 0 }
   }

@@ -36,8 +36,8 @@ export class RunsService extends Service {
       return { events: events.slice(0, limit), more: events.length > limit }
     },
     'runs.log': ({ id, bytes }) => this.parts.logs.tail(this.#run(id).id, bytes),
-    'runs.inspect': ({ inspect, name = inspectionName(this.parts, inspect), start }) =>
-      this.#make(inspectionRun(this.parts, inspect), { name, experiment: sharedExperiment(this.parts, inspect), start }),
+    'runs.inspect': ({ inspect, beginToken, name = inspectionName(this.parts, inspect), start }) =>
+      this.#make(inspectionRun(this.parts, inspect, beginToken), { name, experiment: sharedExperiment(this.parts, inspect), start }),
     'runs.tokens': ({ id, page }) => tokensOf(this.parts, this.#run(id), page),
     'runs.inspectionsOf': ({ id }) => this.#entries(this.history.runs.inspecting(this.#run(id).id)),
     'runs.create': ({ model, request, name, experiment = null, executor, start }) =>
@@ -74,7 +74,7 @@ export class RunsService extends Service {
     'runs.groups': ({ by, ...filter }) => groupRuns(this.history.runs.entries(this.#numbers(filter)), by),
     'runs.csv': ({ sort, columns, paths, ...filter }) => {
       const wanted = columns && new Set(columns)
-      const entries = this.history.runs.entries(this.#numbers(filter, sort), wanted && ((field) => wanted.has(field)))
+      const entries = this.history.runs.entries(this.#numbers(filter, sort), { keep: wanted && ((field) => wanted.has(field)) })
       return tableFile(runsTableOf(paths ? entries : hidePlaces(entries)), 'csv', 'runs')
     },
   }

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { arch, platform } from 'node:process'
+import { chosenKernels } from '../../runtime/kernels.mjs'
 import { packagedNode, root } from '../../runtime/node24.mjs'
 import { addonName, fusedName } from '../../runtime/places.mjs'
 import { findOnPath, runTool } from '../tools.mjs'
@@ -49,8 +50,8 @@ export async function compileAddon(compiler, { folder, headers, libraries }) {
 export async function compileFused(compiler, folder) {
   const libraries = readdirSync(join(folder, 'lib')).filter((name) => name.startsWith('libtensorflow'))
   const source = join(root, 'src-main', 'engine', 'backend', 'native', 'register.cc')
-  const processor = arch === 'arm64' ? '-mcpu=native' : '-march=native'
-  const flags = ['-O3', processor, '-ffp-contract=fast', '-fno-math-errno', '-fvisibility=hidden', '-pthread', source]
+  const processor = chosenKernels()?.flags ?? [arch === 'arm64' ? '-mcpu=native' : '-march=native']
+  const flags = ['-O3', ...processor, '-ffp-contract=fast', '-fno-math-errno', '-fvisibility=hidden', '-pthread', source]
   const target = join(folder, fusedName())
   await compile(compiler, [...flags, ...libraries.map((name) => join(folder, 'lib', name))], target, 'the fused operations')
   return target

@@ -1,5 +1,6 @@
 import type { ModelDescription, StackPart } from '#contract/models/models.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
+import type { GateStep } from '#contract/pruning/gates.ts'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -30,12 +31,14 @@ export interface MapFrame {
   changed: { block: number; part: 'attention' | 'mlp' | 'block' } | null
   decision: Decision | null
   selection: Selection | null
+  gates?: GateStep
 }
 
 interface RunHistory {
   width: { kept: number[]; of: number } | null
   decisions: readonly Decision[]
   selections: readonly Selection[]
+  gateSteps: readonly GateStep[]
   plan: Plan | null
   experts?: JudgedExperts | null
 }
@@ -99,7 +102,11 @@ export function checkpointMap({ blocks, plan, shape }: ModelDescription): MapBlo
 export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number): MapFrame[] {
   const frames: MapFrame[] = [{ title: 'unpruned model', blocks: denseMap(sizes), changed: null, decision: null, selection: null }]
   const last = () => (frames.at(-1) as MapFrame).blocks
-  if (history.width) {
+  for (const step of history.gateSteps) {
+    const blocks = gatedMap(denseMap(sizes), step)
+    frames.push({ title: `step ${step.step}`, blocks, changed: null, decision: null, selection: null, gates: step })
+  }
+  if (history.width && history.gateSteps.length === 0) {
     const { kept, of } = history.width
     const blocks = last().map((block) => narrowed(block, kept[block.index] ?? of, of))
     frames.push({ title: 'width: neurons chosen', blocks, changed: null, decision: null, selection: null })
@@ -182,6 +189,17 @@ function narrowed(block: MapBlock, kept: number, of: number): MapBlock {
 
 function without(block: MapBlock, kind: Decision['kind']): MapBlock {
   return { ...block, ...(kind === 'mlp' ? {} : { attention: 0 }), ...(kind === 'attention' ? {} : { mlp: 0, kept: 0 }) }
+}
+
+/** The map while gates are trained. Which experts of a mixture stay shows in the plan only. */
+function gatedMap(dense: MapBlock[], { kept, attentionRemoved }: GateStep): MapBlock[] {
+  return dense.map((block) => {
+    const { index, neurons, experts } = block
+    const own = kept[index] ?? (experts ? experts.length : neurons)
+    const attention = attentionRemoved.includes(index) ? 0 : 1
+    if (experts) return { ...block, attention, mlp: experts.length === 0 ? 0 : own / experts.length }
+    return { ...block, attention, kept: own, mlp: neurons === 0 ? 0 : own / neurons }
+  })
 }
 
 /** The map of a candidate of the evolutionary search, given as `attention/mlp` with a 1 for each removed submodule. */

@@ -8,7 +8,6 @@ import type { ModelDescription } from '#contract/models/models.ts'
 import type { TableFormat } from '#contract/titles.ts'
 import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
-import type { Brush } from '../../charts/parallel.ts'
 import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
 import { failureOf } from '../../lib/failure.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
@@ -25,7 +24,6 @@ export class CompareState {
   /** Whether reports keep the paths of this machine. */
   paths = $state(false)
   highlighted = $state<string | null>(null)
-  brushes = $state.raw<Record<string, Brush>>({})
   descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
   #loaded = ''
 

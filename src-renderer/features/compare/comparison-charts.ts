@@ -3,9 +3,7 @@ import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-c
 import { lineKey } from '#contract/comparison/seeds.ts'
 import { seriesId } from '#contract/comparison/series.ts'
 import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
-import { isTimed } from '#contract/runs/time/speed.ts'
 import type { BarGroup } from '../../charts/bars.ts'
-import type { ParallelDimension, ParallelLine } from '../../charts/parallel.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
 import type { SeriesStyle } from '../../lib/series-style.ts'
@@ -60,7 +58,7 @@ export function scatterPoints(
   x: string,
   y: string,
   size: string,
-  styleOf: (subject: Subject) => SeriesStyle,
+  { styleOf, setOf }: { styleOf: (subject: Subject) => SeriesStyle; setOf: (subject: Subject) => number },
 ): ScatterPoint[] {
   const sizes = subjects.flatMap((subject) => valueOn(subject, size) ?? [])
   const largest = Math.max(...sizes, 0)
@@ -75,66 +73,29 @@ export function scatterPoints(
         id: subject.id,
         label: subject.label,
         series: seriesId(subject.method, subject.repair),
-        line: lineKey(at(subject.runs, 0)),
+        // A line connects only what can be compared.
+        line: `${setOf(subject)} ${lineKey(at(subject.runs, 0))}`,
+        set: setOf(subject),
         x: across,
         y: up,
         size: weight,
         spread: subject.runs.length > 1 ? (subject.measures.get(y)?.spread ?? null) : null,
+        factor: subject.measures.get(y)?.factor ?? false,
       },
     ]
   })
 }
 
-/** The largest number of measures with an axis. More axes would be too close to read. */
-const axisLimit = 6
-
-/** The only times shown are speed-ups: they were measured in turns with the dense model, so the machine's load cancels out. */
-export function parallelData(
-  subjects: readonly Subject[],
-  columns: readonly MeasureColumn[],
-  methodTitle: (id: string) => string,
-  styleOf: (method: string) => SeriesStyle,
-): { dimensions: ParallelDimension[]; lines: ParallelLine[] } {
-  const measured = columns
-    .filter((column) => !isTimed(column) || column.name === 'speed-up')
-    .filter((column) => new Set(subjects.map((subject) => subject.measures.get(column.id)?.mean)).size > 1)
-    .slice(0, axisLimit)
-  const dimensions: ParallelDimension[] = [
-    { id: 'method', title: 'method', kind: 'text' },
-    { id: 'reached', title: 'reached', kind: 'number', format: formatShare },
-    ...measured.map(
-      (column): ParallelDimension => ({
-        id: column.id,
-        title: column.name,
-        ...(column.dataset ? { detail: subjectTitle(column.dataset) } : {}),
-        kind: 'number',
-        log: /perplexity/.test(column.name),
-        format: (value) => formatMeasure(value, column.unit),
-      }),
-    ),
-  ]
-  const lines = subjects.map(
-    (subject): ParallelLine => ({
-      id: subject.id,
-      label: subject.label,
-      color: styleOf(subject.method).color,
-      values: {
-        method: methodTitle(subject.method),
-        reached: valueOn(subject, 'reached'),
-        ...Object.fromEntries(measured.map(({ id }) => [id, subject.measures.get(id)?.mean ?? null])),
-      },
-    }),
-  )
-  return { dimensions, lines }
-}
-
 /** Says what lines or ± mean: the standard error of a single run, or the deviation over seeds. Empty if no subject has either. */
 export function errorNote(mark: string, subjects: readonly Subject[], columns: readonly MeasureColumn[]): string {
   const values = subjects.flatMap(({ measures }) => columns.flatMap(({ id }) => measures.get(id) ?? []))
-  const counts = values.flatMap(({ spread, count }) => (spread === null ? [] : [count]))
-  if (counts.length === 0) return ''
-  if (counts.every((count) => count === 1)) return `${mark}: one standard error`
-  return `${mark}: deviation over seeds${counts.includes(1) ? ', for single runs one standard error' : ''}`
+  const known = values.filter(({ spread }) => spread !== null)
+  const counts = known.filter(({ factor }) => !factor).map(({ count }) => count)
+  const factors = known.some(({ factor }) => factor) ? [`${mark === '±' ? '×/÷' : mark}: one deviation over seeds, as a factor`] : []
+  if (counts.length === 0) return factors.join('')
+  const single = counts.every((count) => count === 1) ? 'one standard error' : 'one deviation over seeds'
+  const both = counts.includes(1) && !counts.every((count) => count === 1) ? ', for single runs one standard error' : ''
+  return [...factors, `${mark}: ${single}${both}`].join('. ')
 }
 
 interface TaskBars {
@@ -143,6 +104,7 @@ interface TaskBars {
   groups: BarGroup[]
   errors: string
   unit: string
+  columns: readonly MeasureColumn[]
   mayBeLog: boolean
 }
 
@@ -160,7 +122,16 @@ export function taskBars(
       bars: subjects.flatMap((subject) => {
         const value = subject.measures.get(column.id)
         return value
-          ? [{ id: subject.id, label: subject.label, color: styleOf(subject.method).color, value: value.mean, error: value.spread }]
+          ? [
+              {
+                id: subject.id,
+                label: subject.label,
+                color: styleOf(subject.method).color,
+                value: value.mean,
+                error: value.spread,
+                factor: value.factor,
+              },
+            ]
           : []
       }),
     }),
@@ -172,6 +143,7 @@ export function taskBars(
     groups,
     errors: errorNote('Lines', subjects, shown),
     unit: shown[0]?.unit ?? '',
+    columns: shown,
     mayBeLog: !hasAccuracies,
   }
 }

@@ -1,14 +1,14 @@
-import { changeText } from '#contract/comparison/change.ts'
+import { spreadText } from '#contract/comparison/cell-text.ts'
+import { basisText, changeText, differenceText } from '#contract/comparison/change.ts'
+import { whyResultsApart } from '#contract/comparison/comparable.ts'
 import { bestOf, deltaOf } from '#contract/comparison/comparison.ts'
+import { differenceOf } from '#contract/comparison/difference.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
-import { noiseLevel } from '#contract/comparison/paired.ts'
-import { isPerToken, tokenGroups } from '#contract/comparison/same-tokens.ts'
-import { standardError } from '#contract/comparison/seeds.ts'
+import type { MeasureOverSeeds } from '#contract/comparison/seeds.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/time/speed.ts'
-import { areComparable, usedModelOf } from '#contract/runs/used-model.ts'
-import { formatEstimate, formatMeasure, formatShare, formatValue } from '../../lib/format.ts'
+import { formatEstimate, formatMeasure, formatShare } from '../../lib/format.ts'
 import { describeSource, describeWindows, shortHash } from '../../lib/runs/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
@@ -26,9 +26,15 @@ export interface ComparisonCell {
   text: string
   spread: string
   delta: { text: string; better: boolean | null } | null
+  /** The difference with its 95 % interval. */
+  interval?: string
   /** Why the difference may mean nothing: chance, or a busy machine. */
   noise?: string
+  /** Why the value is not compared with the baseline's. */
+  apart?: string
   best: boolean
+  /** Whether others are as good: they do not differ clearly. */
+  tied?: boolean
 }
 
 /** Properties of the comparison table, whichever way it is turned. */
@@ -41,8 +47,6 @@ export interface TableProps {
   onpin: (id: string) => void
   onremove: (ids: string[]) => void
 }
-
-type Tokens = ReturnType<typeof tokenGroups>
 
 const share = (value: number | null) => (value === null ? '–' : formatShare(value))
 
@@ -58,9 +62,8 @@ export function comparisonLines(
 ): ComparisonLine[] {
   const facts = (...lines: [id: string, title: string, textOf: (subject: Subject) => string][]) =>
     lines.map(([id, title, textOf]) => plainLine(id, title, 'fact', subjects.map(textOf)))
-  const tokens = tokenGroups(subjects.flatMap(({ runs }) => runs))
   return [
-    ...columns.map((column) => measureLine(subjects, baseline, column, tokens)),
+    ...columns.map((column) => measureLine(subjects, baseline, column)),
     ...facts(
       ['reached', 'Reached', ({ reached }) => share(reached)],
       ['method', 'Method', ({ method }) => titles.method(method)],
@@ -79,8 +82,12 @@ export function comparisonLines(
 }
 
 /** A value and its deviation with the digits that fit it. */
-function estimateText({ mean, spread }: { mean: number; spread: number | null }, unit: string): { text: string; spread: string } {
+function estimateText({ mean, spread, factor }: MeasureOverSeeds, unit: string): { text: string; spread: string } {
   if (!spread) return { text: formatMeasure(mean, unit), spread: '' }
+  if (factor) {
+    const [text = '', own = ''] = spreadText(mean, spread, true).split(' ×/÷ ')
+    return { text, spread: `×/÷ ${own}` }
+  }
   const { value, error } = formatEstimate(mean, spread, unit)
   return { text: value, spread: `± ${error}` }
 }
@@ -102,33 +109,20 @@ function usedText(data: readonly UsedData[]): string {
   return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
 }
 
-/** Whether a measure can be compared with the baseline's: if both used one model, its content is equal; perplexities count equal tokens. */
-function isComparable({ runs: [run] }: Subject, baseline: Subject | null, { name }: MeasureColumn, tokens: Tokens): boolean {
-  const [dense] = baseline?.runs ?? []
-  if (!run || !dense) return true
-  return (
-    areComparable(usedModelOf(run), usedModelOf(dense)) && (!isPerToken(name) || tokens.get(run.model.id) === tokens.get(dense.model.id))
+function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn): ComparisonLine {
+  const best = bestOf(
+    subjects.filter((subject) => subject !== baseline && !subject.baseline),
+    column,
   )
-}
-
-function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn, tokens: Tokens): ComparisonLine {
-  const rivals = subjects.filter((subject) => subject !== baseline && !subject.baseline)
-  const best = bestOf(rivals, column, tokens)
-  const meanOf = (subject: Subject | null) => (id: string) => subject?.measures.get(id)?.mean
-  const dense = baseline?.runs.every((run) => run.baseline) ?? false
   const cells = subjects.map((subject): ComparisonCell => {
     const value = subject.measures.get(column.id)
     if (!value) return { text: '–', spread: '', delta: null, best: false }
-    const reference =
-      subject === baseline || !isComparable(subject, baseline, column, tokens)
-        ? undefined
-        : comparedValue(column, value.mean, meanOf(subject), meanOf(baseline), dense)
-    const compared = reference === undefined ? null : deltaOf(value.mean, reference, column.lowerIsBetter)
     return {
       ...estimateText(value, column.unit),
-      delta: compared && { text: changeText(compared), better: compared.better },
-      ...(isTimed(column) ? noiseOfTiming(subject) : compared ? noiseOf(subject, baseline, column) : {}),
+      ...(subject === baseline ? { delta: null } : against(subject, baseline, column, value.mean)),
+      ...(isTimed(column) ? noiseOfTiming(subject) : {}),
       best: best.has(subject),
+      ...(best.has(subject) && best.size > 1 ? { tied: true } : {}),
     }
   })
   return {
@@ -141,26 +135,32 @@ function measureLine(subjects: readonly Subject[], baseline: Subject | null, col
   }
 }
 
+/** A value compared with the baseline's: the change, its interval, and whether it is clear; or why it is not compared. */
+function against(
+  subject: Subject,
+  baseline: Subject | null,
+  column: MeasureColumn,
+  mean: number,
+): Pick<ComparisonCell, 'delta' | 'interval' | 'noise' | 'apart'> {
+  if (!baseline?.measures.has(column.id)) return { delta: null }
+  const apart = whyResultsApart(subject, baseline, [column])
+  if (apart !== null) return { delta: null, apart: `Not compared with the baseline: ${apart}` }
+  const meanOf = (of: Subject) => (id: string) => of.measures.get(id)?.mean
+  const isDense = baseline.runs.every((run) => run.baseline)
+  const reference = comparedValue(column, mean, meanOf(subject), meanOf(baseline), isDense)
+  if (reference === undefined) return { delta: null }
+  const change = deltaOf(mean, reference, column.lowerIsBetter)
+  const delta = { text: changeText(change), better: change.better }
+  const difference = isTimed(column) ? null : differenceOf(subject, baseline, column)
+  if (!difference) return { delta }
+  const interval = `${differenceText(difference, column.unit)}, 95 % interval over ${basisText(difference)}`
+  return { delta, interval, ...(difference.clear ? {} : { noise: `No clear difference: ${interval}` }) }
+}
+
 /** Why times of these runs should not be quoted. */
 function noiseOfTiming({ runs }: Subject): { noise?: string } {
   const reasons = new Set(runs.flatMap(({ measures }) => noiseOfTimes(measures)))
   return reasons.size === 0 ? {} : { noise: `noisy: ${[...reasons].join(', and ')}` }
-}
-
-/**
- * Says so if a difference may be chance. With several seeds, that is within twice its standard error, as in the verdict. For single runs,
- * McNemar's exact test on the same questions decides.
- */
-function noiseOf({ runs, measures }: Subject, baseline: Subject | null, { id, name, dataset }: MeasureColumn): { noise?: string } {
-  const [own, other] = [measures.get(id), baseline?.measures.get(id)]
-  if (own && other && Math.max(own.count, other.count) > 1) {
-    const error = Math.hypot(standardError(own) ?? 0, standardError(other) ?? 0)
-    return error > 0 && Math.abs(own.mean - other.mean) <= 2 * error ? { noise: 'within noise: at most two standard errors' } : {}
-  }
-  const paired = runs[0]?.paired.find(({ task, measure }) => task === dataset && measure === name)
-  if (!paired) return {}
-  const { gained, lost, probability } = paired
-  return probability < noiseLevel ? {} : { noise: `within noise: ${gained} became right, ${lost} wrong, p ${formatValue(probability)}` }
 }
 
 function parameterNames(subjects: readonly Subject[]): string[] {

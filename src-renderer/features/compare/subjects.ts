@@ -8,7 +8,9 @@ import { orderMeasures } from '../../lib/measures.ts'
 /** One compared thing: a run, or several that differ only in the seed. */
 export interface Subject {
   id: string
+  /** `name` in groups over seeds. */
   label: string
+  name: string
   method: string
   /** How the plan was repaired or recovered; null if it was not. */
   repair: Treatment | null
@@ -24,6 +26,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
   return {
     id: run.id,
     label: group.name,
+    name: group.name,
     method: run.method,
     repair: treatmentOf(run),
     nominal: run.nominal,

@@ -14,17 +14,30 @@ export function shownFront(fronts: readonly Front[], requested: string | undefin
   return fronts.find(({ kind }) => kind === requested) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
 }
 
+/** The points of all files that can be compared on a text or task. */
 export function worthPoints(
   rows: readonly WorthRow[],
-  kind: string,
+  { kind, apart }: Pick<Front, 'kind' | 'apart'>,
   styleOf: (method: string, repair: Treatment | null) => SeriesStyle,
 ): ScatterPoint[] {
   return rows.flatMap((row): ScatterPoint[] => {
-    const quality = row.quality[kind]
+    const quality = apart.some((one) => one.row === row) ? undefined : row.quality[kind]
     const style = row.pruned ? prunedStyle(styleOf(row.method, row.repair)) : rivalStyle
     const [id = row.name] = row.runs
     return quality
-      ? [{ ...style, id, label: row.name, series: row.method, x: row.cost.mean, y: quality.mean, size: 0.45, spread: quality.error }]
+      ? [
+          {
+            ...style,
+            id,
+            label: row.name,
+            series: row.method,
+            x: row.cost.mean,
+            y: quality.mean,
+            size: 0.45,
+            spread: quality.error,
+            factor: quality.factor,
+          },
+        ]
       : []
   })
 }

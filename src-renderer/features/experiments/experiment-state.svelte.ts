@@ -11,7 +11,10 @@ import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
-import { comparableWith, latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
+import { latestBaseline, leadingPerplexity, orderRuns } from './experiments.ts'
+
+/** The playground shows at most this many answers beside each other. */
+const mostColumns = 6
 
 /** One experiment: its settings, its runs and its results. */
 export class ExperimentState {
@@ -25,7 +28,7 @@ export class ExperimentState {
   /** The latest baseline. If a model was replaced, this is the baseline of the current model. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
-  readonly sparsities: NamedTable[] = $derived(sparsityTables(comparableWith(this.runs, this.baseline), catalogue.option))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.runs, catalogue.option))
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
 
   constructor(id: string) {
@@ -46,15 +49,33 @@ export class ExperimentState {
 
   refresh(): void {
     void this.experiment.load(() => call('experiments.get', { id: this.id }))
-    void withTitles(call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', sort: [{ field: 'createdAt' }] })).then(
-      ({ rows }) => (this.runs = orderRuns(rows)),
-      notifyProblem,
-    )
+    void withTitles(
+      call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] }),
+    ).then(({ rows }) => (this.runs = orderRuns(rows)), notifyProblem)
     if (!this.grid)
       void call('experiments.grid', { id: this.id }).then(
         (grid) => (this.grid = grid),
         () => undefined,
       )
+  }
+
+  /** The finished runs of one model that are no baseline, which the playground can compare with the unpruned model. */
+  get pruned(): RunEntry[] {
+    const done = this.runs.filter(({ status, baseline }) => status === 'done' && !baseline)
+    return done.filter(({ model }) => model.id === done[0]?.model.id)
+  }
+
+  /** Opens the playground with the unpruned model and as many pruned ones as fit beside it. */
+  talk(): void {
+    const [first] = this.pruned
+    if (first)
+      router.go(['playground'], {
+        model: first.model.id,
+        runs: this.pruned
+          .slice(0, mostColumns - 1)
+          .map(({ id }) => id)
+          .join(','),
+      })
   }
 
   async update(changes: Omit<Input<'experiments.update'>, 'id'>): Promise<void> {
@@ -76,7 +97,7 @@ export class ExperimentState {
   }
 
   async saveTable(measure: string, format: TableFormat): Promise<void> {
-    const ids = comparableWith(this.runs, this.baseline).flatMap(({ id, status }) => (status === 'done' ? [id] : []))
+    const ids = this.runs.flatMap(({ id, status }) => (status === 'done' ? [id] : []))
     await attempt(async () =>
       saveText(await call('compare.table', { ids: ids.slice(0, 500), format, by: 'sparsity', measures: [measure] })),
     )

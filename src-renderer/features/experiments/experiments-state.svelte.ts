@@ -1,12 +1,10 @@
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
-import { formatPlural } from '../../lib/format.ts'
+import { importFile } from '../../lib/import-file.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
-import { router } from '../../lib/router.svelte.ts'
+import { attempt, notifyProblem } from '../../lib/notices.svelte.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
 import { containsWords } from '../../lib/search.ts'
-import { readDescription } from './experiments.ts'
 
 /** The list of experiments, newest first. */
 export class ExperimentsState {
@@ -43,19 +41,7 @@ export class ExperimentsState {
     await call('experiments.update', { id, starred }).then(() => this.refresh(), notifyProblem)
   }
 
-  /** Imports an exported experiment, or queues a run from its description. */
   async importFile(file: File): Promise<void> {
-    await attempt(async () => {
-      const content = await file.text()
-      const description = readDescription(content)
-      if (description) {
-        const run = await call('runs.replay', { description, start: 'queue' })
-        router.go(['run', run.id])
-        return
-      }
-      const { experiment, runs } = await call('experiments.import', { content })
-      notify(`${formatPlural(runs, 'run')} imported`)
-      router.go(['experiments', experiment.id])
-    })
+    await attempt(async () => importFile(await file.text()))
   }
 }

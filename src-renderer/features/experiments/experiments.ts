@@ -1,14 +1,18 @@
+import { changeText } from '#contract/comparison/change.ts'
+import { whyApart } from '#contract/comparison/comparable.ts'
+import { deltaOf } from '#contract/comparison/comparison.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
+import { beginTitles } from '#contract/data/begin-token.ts'
 import { sourceName } from '#contract/data/source-name.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import { recoveryTitle } from '#contract/pruning/default-recovery.ts'
 import { repairTitles } from '#contract/pruning/default-repair.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
-import type { RunDescription, RunEntry } from '#contract/runs/runs.ts'
-import { areComparable, usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
+import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
 import { methodTitles } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
@@ -41,6 +45,7 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
     { title: 'Weights', text: weightsText(grid) },
     ...(grid.siblings?.length ? [{ title: 'Rivals', text: formatPlural(grid.siblings.length, 'smaller model') }] : []),
     ...(grid.calibration ? [{ title: 'Calibration', text: dataText(grid.calibration) }] : []),
+    ...(grid.beginToken ? [{ title: 'Begin token', text: beginTitles[grid.beginToken] }] : []),
     { title: 'Measured', text: [...texts.map((name) => `perplexity on ${name}`), ...others].join(', ') || 'sizes only' },
   ].filter(({ text }) => text !== '')
 }
@@ -74,6 +79,14 @@ export function leadingPerplexity(runs: readonly RunEntry[]): { name: string; da
   return first ? { name: first.name, dataset: first.dataset } : null
 }
 
+/** How a value of a run, or a mean over its seeds, differs from its baseline's; empty if they cannot be compared. */
+export function changeFromBaseline(runs: readonly RunEntry[], run: RunEntry, value: number, dataset: string): string {
+  const baseline = baselineOf(runs, run)
+  if (!baseline || run.baseline || whyApart(run, baseline, { name: 'perplexity', dataset }) !== null) return ''
+  const dense = perplexityOf(baseline, dataset)
+  return dense === null ? '' : changeText(deltaOf(value, dense, true))
+}
+
 export function perplexityOf(run: RunEntry, dataset: string): number | null {
   return run.measures.find((measure) => measure.name === 'perplexity' && measure.dataset === dataset)?.value ?? null
 }
@@ -90,27 +103,27 @@ export function baselineOf(runs: readonly RunEntry[], run: RunEntry): RunEntry |
   return runs.find((other) => other.baseline && usedSameModel(usedModelOf(other), usedModelOf(run))) ?? null
 }
 
-/** Runs whose numbers may be shown beside a baseline's. */
-export function comparableWith(runs: readonly RunEntry[], baseline: RunEntry | null): RunEntry[] {
-  return baseline ? runs.filter((run) => areComparable(usedModelOf(run), usedModelOf(baseline))) : [...runs]
-}
-
 /** Says that models were replaced between the runs. */
 export function changedModelsText(models: readonly string[]): string {
   const [subject, verb] = models.length === 1 ? ['The model', 'was'] : ['The models', 'were']
-  return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used; the chart shows runs of the latest one.`
+  return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used.`
 }
 
-/** One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several. */
-export function pointsOf(groups: readonly SeedGroup<RunEntry>[], measure: string): ScatterPoint[] {
-  const manyModels = hasSeveralModels(groups.flatMap(({ runs }) => runs))
-  return groups.flatMap(({ name, runs: [run], reached, measures }) => {
+/**
+ * One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several.
+ * `sets` are the groups that can be compared.
+ */
+export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], measure: string): ScatterPoint[] {
+  const manyModels = hasSeveralModels(sets.flat().flatMap(({ runs }) => runs))
+  const groups = sets.flatMap((set, index) => set.map((group) => ({ ...group, set: index })))
+  return groups.flatMap(({ name, runs: [run], reached, measures, set }) => {
     const found = measures.get(measure)
     if (!run || run.baseline || reached === null || !found) return []
     const treatment = treatmentOf(run)
     const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')
-    const place = { x: reached, y: found.mean, spread: found.count > 1 ? found.spread : null }
-    return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, line: lineKey(run), size: 0.45 }]
+    const place = { x: reached, y: found.mean, spread: found.count > 1 ? found.spread : null, factor: found.factor, set }
+    const line = `${set} ${lineKey(run)}`
+    return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, line, size: 0.45 }]
   })
 }
 
@@ -126,17 +139,4 @@ export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
       a.seed - b.seed ||
       a.createdAt - b.createdAt,
   )
-}
-
-/** Parses the description of a run; null if the text is none. The service checks its contents. */
-export function readDescription(content: string): RunDescription | null {
-  if (content.length > 5_000_000) return null
-  try {
-    const value: unknown = JSON.parse(content)
-    return typeof value === 'object' && value !== null && 'format' in value && value.format === 'espalier run'
-      ? (value as RunDescription)
-      : null
-  } catch {
-    return null
-  }
 }

@@ -1,8 +1,9 @@
 import type { Output } from '#contract/api.ts'
 import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
-import { call, choosePlace, hasSystemDialog, placeOf, usesOtherMachine } from '../../api/api.ts'
+import { call, choosePlace, hasSystemDialog, placeOf } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
+import { measureIfSmall } from './measure-begin.ts'
 import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
@@ -36,11 +37,16 @@ export class AddModelState {
     if (chosen) await this.check(chosen)
   }
 
+  /** Checks a file or folder that the user chose outside the dialog. */
+  async choose(path: string): Promise<void> {
+    this.source = 'folder'
+    await this.check(path)
+  }
+
   async drop(file: File): Promise<void> {
     this.source = 'folder'
     const place = placeOf(file)
     if (place) await this.check(place)
-    else if (usesOtherMachine()) this.problem = 'This window uses another machine. Type the path there.'
     else this.problem = `A browser does not reveal where ${file.name} is. Find it in the list, or type its path.`
   }
 
@@ -60,9 +66,10 @@ export class AddModelState {
     if (this.checked.busy) this.checked = new Loader()
     this.adding = true
     this.problem = null
-    const failure = await failureOf(() =>
-      'hub' in source ? call('models.download', source.hub) : call('models.add', { path: this.path, mode: source.mode }),
-    )
+    const failure = await failureOf(async () => {
+      if ('hub' in source) await call('models.download', source.hub)
+      else measureIfSmall(await call('models.add', { path: this.path, mode: source.mode }))
+    })
     this.problem = failure?.message ?? null
     this.adding = false
     return failure === null

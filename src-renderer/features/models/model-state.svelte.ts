@@ -1,13 +1,17 @@
-import type { ModelDetail } from '#contract/models/models.ts'
+import type { ModelDetail, Transfer } from '#contract/models/models.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
+import { failureOf } from '../../lib/failure.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { attempt, notify } from '../../lib/notices.svelte.ts'
+import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/schedule.ts'
 
 /** One model's page. */
 export class ModelState {
   model = new Loader<ModelDetail>()
+  /** Whether the begin token is being measured. */
+  measuring = $state(false)
+  #transfer = ''
   readonly id: string
 
   constructor(id: string) {
@@ -17,9 +21,27 @@ export class ModelState {
   follow(): () => void {
     this.refresh()
     return stopAll(
+      on('transfer changed', ({ transfer }) => transfer.id === this.#transfer && this.#take(transfer)),
       on('model changed', ({ model }) => model.id === this.id && this.refresh()),
       onReconnect(() => this.refresh()),
     )
+  }
+
+  /** Measures the model's perplexity without and with its begin token. */
+  async measureBegin(): Promise<void> {
+    this.measuring = true
+    const failure = await failureOf(async () => {
+      const transfer = await call('models.measureBegin', { id: this.id })
+      this.#transfer = transfer.id
+      this.#take(transfer)
+    })
+    if (failure) this.measuring = false
+    if (failure) notifyProblem(failure)
+  }
+
+  #take({ status, problem }: Transfer): void {
+    this.measuring = status === 'running'
+    if (status === 'failed') notify(problem ?? 'The measurement failed.', { tone: 'warm' })
   }
 
   refresh(): void {

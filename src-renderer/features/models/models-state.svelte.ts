@@ -8,6 +8,7 @@ import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { containsWords } from '../../lib/search.ts'
+import { measureIfSmall } from './measure-begin.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
 
 /** The library as the screen shows it: models, transfers, and the sample experiment of the first start. */
@@ -17,6 +18,10 @@ export class ModelsState {
   workbench = $state.raw<WorkbenchState | null>(null)
   search = $state('')
   starting = $state(false)
+  /** What this machine computes with, for the first start; empty until it is known. */
+  device = $state('')
+  /** Why nothing can be computed here; empty if that is not so. */
+  deviceProblem = $state('')
   /** How long the sample experiment takes here; null until the machine has been timed. */
   sampleTime = $state.raw<SecondsRange | null>(null)
 
@@ -40,8 +45,11 @@ export class ModelsState {
     return stopAll(
       on('model changed', ({ model }) => this.#change((models) => replaceById(models, model))),
       on('model removed', ({ id }) => this.#change((models) => models.filter((model) => model.id !== id))),
-      on('transfer changed', ({ transfer }) => (this.transfers = replaceById(this.transfers, transfer))),
-      on('engine changed', ({ engine }) => engine.selfTest && void this.#timeSample()),
+      on('transfer changed', ({ transfer }) => this.#follow(transfer)),
+      on('engine changed', ({ engine }) => {
+        this.device = engine.report?.device ?? ''
+        if (engine.selfTest) void this.#timeSample()
+      }),
       onReconnect(() => this.refresh()),
     )
   }
@@ -55,10 +63,17 @@ export class ModelsState {
     void call('workbench.get', {}).then(
       (state) => {
         this.workbench = state
+        if (state.runs === 0) void this.#findDevice()
         void this.#timeSample()
       },
       () => undefined,
     )
+  }
+
+  async #findDevice(): Promise<void> {
+    const engine = await call('engine.get', {}).catch(() => null)
+    this.device = engine?.report?.device ?? ''
+    this.deviceProblem = engine?.problem ?? ''
   }
 
   /** Estimates the sample experiment before the first run, because a machine with active runs cannot be timed. */
@@ -90,6 +105,15 @@ export class ModelsState {
 
   async changeTransfer(transfer: Transfer, action: 'pause' | 'resume' | 'cancel'): Promise<void> {
     await attempt(async () => (this.transfers = replaceById(this.transfers, await call(`transfers.${action}`, { id: transfer.id }))))
+  }
+
+  /** Takes a transfer's new state. The begin token of a model that was downloaded just now is measured. */
+  #follow(transfer: Transfer): void {
+    const isNew = this.transfers.some(({ id, status }) => id === transfer.id && status === 'running')
+    this.transfers = replaceById(this.transfers, transfer)
+    const { kind, status, model } = transfer
+    if (isNew && kind === 'download' && status === 'done' && model !== null)
+      void call('models.get', { id: model }).then(measureIfSmall, () => undefined)
   }
 
   #change(change: (models: ModelEntry[]) => ModelEntry[]): void {

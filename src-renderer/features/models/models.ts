@@ -8,6 +8,12 @@ export function replaceById<Entry extends { id: string }>(list: readonly Entry[]
   return list.some(({ id }) => id === entry.id) ? list.map((old) => (old.id === entry.id ? entry : old)) : [...list, entry]
 }
 
+/** What a saved model's perplexity was measured on, if that is not plainly its file: `, measured as Q8_0`. */
+export function measuredAs({ pruned, description }: Pick<ModelEntry, 'pruned' | 'description'>): string {
+  if (pruned?.weights) return `, measured as ${pruned.weights}`
+  return description.unpacked ? ', measured before it was quantised' : ''
+}
+
 export function isUnderWay({ status }: Transfer): boolean {
   return status !== 'done' && status !== 'cancelled'
 }

@@ -14,7 +14,18 @@ import { router } from '../../lib/router.svelte.ts'
 import { debounce } from '../../lib/schedule.ts'
 import { limitText } from './amounts/amounts.ts'
 import type { SpeedQuestion } from './amounts/speed-range.svelte.ts'
-import { type Draft, defaultDraft, emptyDraft, fromGrid, isUnfinished, presetOf, suggestedName, toGrid } from './grid.ts'
+import {
+  changedFields,
+  type Draft,
+  defaultDraft,
+  emptyDraft,
+  fromGrid,
+  isUnfinished,
+  keepOwn,
+  presetOf,
+  suggestedName,
+  toGrid,
+} from './grid.ts'
 import { loadDraft, storeDraft } from './kept-draft.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
 
@@ -26,6 +37,9 @@ export class ExperimentState {
   /** Names of the clusters that runs can be sent to. */
   clusters = $state.raw<string[]>([])
   preview = new Loader<GridPreview>()
+  /** Whether the models are known, so that the form can be filled in. */
+  listed = $state(false)
+  /** Whether the first draft is known, so that the form can be previewed and run. */
   ready = $state(false)
   creating = $state(false)
   problem = $state.raw<ErrorMessage | null>(null)
@@ -41,6 +55,8 @@ export class ExperimentState {
   readonly #query: Record<string, string>
   /** The draft before the user changed anything, as JSON. */
   #first = $state('')
+  /** The fields that the user set, such as `name` and `calibration.windows`. Answers that arrive later do not change them. */
+  readonly #own = new Set<string>()
   #firstPresets: readonly Preset[] = []
 
   constructor(query: Record<string, string>) {
@@ -50,15 +66,14 @@ export class ExperimentState {
   /** Continues the stored draft. Without one, starts from a run or an experiment, the first preset of the model, or defaults. */
   async start(): Promise<void> {
     const failure = await failureOf(async () => {
-      const [models, clusters] = await Promise.all([call('models.list', {}), call('clusters.list', {}), loadCatalogue()])
+      const [models, clusters] = await Promise.all([call('models.list', {}), call('clusters.list', {})])
       this.clusters = clusters.map(({ name }) => name)
       this.models = models
-      const first = await this.#firstDraft()
-      this.#first = JSON.stringify(first)
-      const ids = models.map(({ id }) => id)
-      const stored = loadDraft(this.#origin, ids)
-      this.draft = stored ?? first
-      if (stored) await this.#suitTexts()
+      const first = this.#query.from ? undefined : this.#firstModel
+      if (first) this.draft.models = [first.id]
+      this.listed = true
+      await loadCatalogue()
+      await this.#fillIn(models)
       this.#nextKey += Math.max(0, ...this.draft.methods.map(({ key }) => key))
       this.ready = true
       this.changed()
@@ -66,9 +81,26 @@ export class ExperimentState {
     if (failure) this.problem = failure
   }
 
+  /** Fills in what the user has not set meanwhile: the stored draft, or else the first draft. */
+  async #fillIn(models: readonly ModelEntry[]): Promise<void> {
+    const first = await this.#firstDraft()
+    this.#first = JSON.stringify(first)
+    const stored = loadDraft(
+      this.#origin,
+      models.map(({ id }) => id),
+    )
+    const own = this.#own.has('models') ? this.draft.models : null
+    this.draft = keepOwn(stored ?? first, this.draft, this.#own)
+    if (stored || own) await this.#suitTexts()
+  }
+
+  get #firstModel(): ModelEntry | undefined {
+    return this.models.find(({ id }) => id === this.#query.model) ?? this.models[0]
+  }
+
   async #firstDraft(): Promise<Draft> {
     const { from, name = '' } = this.#query
-    const model = this.models.find(({ id }) => id === this.#query.model) ?? this.models[0]
+    const model = this.#firstModel
     if (model) this.presets = await call('experiments.presets', { model: model.id })
     this.#firstPresets = this.presets
     if (from) return { ...fromGrid(await call('experiments.grid', { id: from })), name }
@@ -90,6 +122,7 @@ export class ExperimentState {
   }
 
   startOver(): void {
+    this.#own.clear()
     this.draft = JSON.parse(this.#first)
     this.presets = [...this.#firstPresets]
     this.changed()
@@ -116,17 +149,20 @@ export class ExperimentState {
 
   /** Called after every change of the draft. */
   changed(): void {
-    if (isUnfinished(this.draft)) return
+    if (!this.ready || isUnfinished(this.draft)) return
     this.#changes += 1
     this.#previewSoon()
   }
 
+  /** Makes changes of the user. */
   change(changes: Partial<Draft>): void {
+    for (const field of changedFields(this.draft, changes)) this.#own.add(field)
     Object.assign(this.draft, changes)
     this.changed()
   }
 
   async chooseModels(models: string[]): Promise<void> {
+    this.#own.add('models')
     this.draft.models = models
     this.draft.siblings = this.draft.siblings.filter((sibling) => this.siblings.some(({ id }) => id === sibling))
     const failure = await failureOf(() => this.#suitTexts())
@@ -147,25 +183,29 @@ export class ExperimentState {
     const datasets = catalogue.value?.datasets ?? []
     const offered = offeredTexts(datasets, models, this.models)
     const withheld = datasets.filter((dataset) => !offered.includes(dataset)).map(({ source }) => source)
-    Object.assign(this.draft, suitTexts(this.draft, fromGrid(before.grid), fromGrid(after.grid), withheld))
+    Object.assign(this.draft, suitTexts(this.draft, fromGrid(before.grid), fromGrid(after.grid), withheld, this.#own))
   }
 
   choosePreset(preset: Preset): void {
-    this.draft = { ...fromGrid(preset.grid), models: this.draft.models }
+    const { name, models } = this.draft
+    this.#own.clear()
+    this.draft = { ...fromGrid(preset.grid), name, models }
+    this.#own.add('name').add('models')
     this.changed()
   }
 
   addMethod(method: string): void {
     this.#nextKey += 1
-    this.draft.methods = [...this.draft.methods, { key: this.#nextKey, method, options: {} }]
     const meant = catalogue.method(method)?.repair
-    if (meant && !this.draft.repairs.includes(meant)) this.draft.repairs = [...this.draft.repairs, meant]
-    this.changed()
+    const { methods, repairs } = this.draft
+    this.change({
+      methods: [...methods, { key: this.#nextKey, method, options: {} }],
+      ...(meant && !repairs.includes(meant) ? { repairs: [...repairs, meant] } : {}),
+    })
   }
 
   removeMethod(key: number): void {
-    this.draft.methods = this.draft.methods.filter((entry) => entry.key !== key)
-    this.changed()
+    this.change({ methods: this.draft.methods.filter((entry) => entry.key !== key) })
   }
 
   setOption(key: number, name: string, value: unknown): void {
@@ -173,6 +213,7 @@ export class ExperimentState {
     if (!entry) return
     const { [name]: _, ...others } = entry.options
     entry.options = value === undefined ? others : { ...others, [name]: value }
+    this.#own.add('methods')
     this.changed()
   }
 
@@ -239,6 +280,7 @@ export class ExperimentState {
   get blocked(): boolean {
     const preview = this.preview.value
     return (
+      !this.ready ||
       !preview ||
       isUnfinished(this.draft) ||
       preview.problems.length > 0 ||

@@ -1,6 +1,9 @@
+import type { BeginChoice } from '#contract/data/begin-token.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
+import { sourceName } from '#contract/data/source-name.ts'
 import type { Grid, GridInput, Preset, RecoveryChoice, RepairChoice, WeightChoice } from '#contract/experiments/experiments.ts'
 import { paperAnswers, paperLength, usualLongContext, usualRepetition } from '#contract/protocol.ts'
+import { defaultRepairData } from '#contract/pruning/default-repair.ts'
 import type { Catalogue, DatasetEntry, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
@@ -56,6 +59,8 @@ export interface Draft {
   repetition: boolean
   /** Whether to measure how well a long context is used, on the first perplexity text. */
   longContext: boolean
+  /** How the windows of all texts begin. */
+  beginToken: BeginChoice
   backend: Grid['backend']
   precision: PrecisionName
   memoryBytes: number | null
@@ -100,12 +105,43 @@ export function emptyDraft(): Draft {
     answers: false,
     repetition: false,
     longContext: false,
+    beginToken: 'auto',
     backend: 'auto',
     precision: 'float32',
     memoryBytes: null,
     executor: null,
     others: [],
   }
+}
+
+/** The fields of an object, or undefined for any other value. */
+const fieldsOf = (value: unknown): Record<string, unknown> | undefined =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : undefined
+
+/** Names the fields that a change sets: `name`, or `calibration.windows` if a field within another one differs. */
+export function changedFields(draft: Draft, changes: Partial<Draft>): string[] {
+  const isSame = (one: unknown, other: unknown) => JSON.stringify(one) === JSON.stringify(other)
+  return Object.entries(changes).flatMap(([name, next]) => {
+    const before: unknown = draft[name as keyof Draft]
+    if (isSame(before, next)) return []
+    const [old, now] = [fieldsOf(before), fieldsOf(next)]
+    if (!old || !now) return [name]
+    const inner = new Set([...Object.keys(old), ...Object.keys(now)])
+    return [...inner].filter((field) => !isSame(old[field], now[field])).map((field) => `${name}.${field}`)
+  })
+}
+
+/** Returns `next` with the values of `draft` in the fields that `own` names. */
+export function keepOwn(next: Draft, draft: Draft, own: ReadonlySet<string>): Draft {
+  const kept: Record<string, unknown> = { ...next }
+  for (const path of own) {
+    const [name = '', field] = path.split('.')
+    const value: unknown = draft[name as keyof Draft]
+    const [old, now] = [fieldsOf(value), fieldsOf(kept[name])]
+    if (field === undefined) kept[name] = value
+    else if (old && now) kept[name] = { ...now, [field]: old[field] }
+  }
+  return kept as unknown as Draft
 }
 
 /** Whether models, seeds, the path of an own text or a share of a mix are missing. Until then, nothing is previewed or run. */
@@ -131,6 +167,7 @@ export function toGrid(draft: Draft): GridInput {
     ...(draft.rivals.length > 0 ? { rivals: draft.rivals } : {}),
     ...(draft.siblings.length > 0 ? { siblings: draft.siblings } : {}),
     measures: toMeasures(draft),
+    ...(draft.beginToken === 'reference' ? {} : { beginToken: draft.beginToken }),
     backend: draft.backend,
     ...(draft.precision === 'float32' ? {} : { precision: draft.precision }),
     ...(draft.memoryBytes ? { memoryBytes: draft.memoryBytes } : {}),
@@ -166,7 +203,7 @@ function toMeasures(draft: Draft): MeasureRequest[] {
 function onFirstText({ others, perplexity: [text] }: Draft, kind: 'repetition' | 'long context'): MeasureRequest[] {
   const kept = others.filter((other) => other.kind === kind && (!text || other.data.source === text.data.source))
   if (kept.length > 0 || !text) return kept
-  return [kind === 'repetition' ? usualRepetition(text.data.source, text.name, paperLength) : usualLongContext(text.data.source, text.name)]
+  return [kind === 'repetition' ? usualRepetition(text.data, text.name, paperLength) : usualLongContext(text.data, text.name)]
 }
 
 /** Gives a text the window length and the limit of windows of the form, where the form has them. */
@@ -216,6 +253,7 @@ export function fromGrid(grid: GridInput): Draft {
     answers: measures.some(({ kind }) => kind === 'answers'),
     repetition: measures.some(({ kind }) => kind === 'repetition'),
     longContext: measures.some(({ kind }) => kind === 'long context'),
+    beginToken: grid.beginToken ?? 'reference',
     backend: grid.backend ?? 'auto',
     precision: grid.precision ?? 'float32',
     memoryBytes: grid.memoryBytes ?? null,
@@ -240,8 +278,50 @@ export function defaultDraft(catalogue: Catalogue, model: string, presets: reado
 /** The preset that would make the same runs as the draft, whatever models the preset is for. */
 export function presetOf(draft: Draft, presets: readonly Preset[]): Preset | undefined {
   const wanted = JSON.stringify(toGrid(draft))
-  return presets.find(({ grid }) => JSON.stringify(toGrid(fromGrid({ ...grid, models: draft.models }))) === wanted)
+  const own = draft.calibration?.split ? draft.calibration.source : undefined
+  return presets.find(({ grid }) => {
+    const drafted = fromGrid({ ...grid, models: draft.models })
+    const { calibration } = drafted
+    const filled =
+      calibration?.split && own !== undefined ? { ...drafted, ...textsAfter(drafted, { ...calibration, source: own }) } : drafted
+    return JSON.stringify(toGrid(filled)) === wanted
+  })
 }
+
+/** The repair text after a change of the calibration text. If it followed the old text, it follows the new one, with the same windows. */
+export function repairTextAfter(
+  { repairData, calibration: old }: Pick<Draft, 'repairData' | 'calibration'>,
+  calibration: DataRequest | null,
+) {
+  if (!repairData || !old || repairData.source !== defaultRepairData(old).source) return repairData
+  return calibration && { ...defaultRepairData(calibration), ...(repairData.windows ? { windows: repairData.windows } : {}) }
+}
+
+/**
+ * The texts of a draft after a change of the calibration text. If only a part of the user's own text chooses, the other part is measured
+ * first, under the name of the text.
+ */
+export function textsAfter(
+  draft: Pick<Draft, 'repairData' | 'calibration' | 'perplexity' | 'evaluation' | 'others'>,
+  calibration: DataRequest | null,
+): Partial<Draft> {
+  const { perplexity, evaluation } = draft
+  const before = perplexity.find(isDeciding)
+  const others = perplexity.filter((text) => !isDeciding(text))
+  const texts = { calibration, repairData: repairTextAfter(draft, calibration) }
+  if (!calibration?.split) return { ...texts, ...(before ? { perplexity: others } : {}) }
+  const { source, sequenceLength, split } = calibration
+  const usual = { source, sequenceLength: evaluation.sequenceLength ?? sequenceLength }
+  const name = sourceName(source)
+  const data = { ...(before?.data ?? usual), source, split: { part: 'deciding' as const, seed: split.seed } }
+  const followed = draft.others.map((other) =>
+    other.kind === 'repetition' && other.data.split ? { ...other, name, data: { ...other.data, source, split: data.split } } : other,
+  )
+  return { ...texts, perplexity: [{ name, data }, ...others], others: followed }
+}
+
+/** Whether a text to measure is the part of the user's own text that decides. */
+export const isDeciding = ({ data }: Draft['perplexity'][number]): boolean => data.split?.part === 'deciding'
 
 /** A name for what is chosen: `2SSP and ShortGPT, 25 % and 50 %, sample-model`. */
 export function suggestedName(draft: Draft, titleOf: (method: string) => string, models: readonly string[]): string {

@@ -24,11 +24,17 @@ export function takeEvent(run: RunDetail, event: RunEvent): RunDetail {
     }
     case 'width':
       return { ...run, width: { kept: event.kept, of: event.of } }
-    case 'neuron scores':
-      return { ...run, neuronScores: { scores: event.scores, cuts: event.cuts } }
+    case 'neuron scores': {
+      const { type: _, ...neuronScores } = event
+      return { ...run, neuronScores }
+    }
     case 'recovery': {
       const others = run.recoveryPoints.filter(({ step }) => step !== event.point.step)
       return { ...run, recoveryPoints: [...others, event.point].sort((a, b) => a.step - b.step) }
+    }
+    case 'gates': {
+      const others = run.gateSteps.filter(({ step }) => step !== event.step.step)
+      return { ...run, gateSteps: [...others, event.step].sort((a, b) => a.step - b.step) }
     }
     case 'measure': {
       const id = measureId(event.measure)

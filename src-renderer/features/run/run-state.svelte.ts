@@ -46,6 +46,8 @@ export class RunState {
   parent = $state.raw<RunDetail | null>(null)
   /** The dense model's run of the same experiment, for comparison. */
   baseline = $state.raw<ComparedRun | null>(null)
+  /** The run of 2SSP in the same experiment, on the same model, at the same sparsity. A run of gates is shown beside it. */
+  other = $state.raw<RunDetail | null>(null)
   /** Says that an unpruned file is better and no larger. Empty if none is known to be; null until the first request. */
   refusal = $state<string | null>(null)
   #description = $state.raw<ModelDescription | null>(null)
@@ -91,10 +93,25 @@ export class RunState {
           ({ baseline, runs }) => runs.find((other) => other.id === baseline && baseline !== run.id) ?? null,
           () => null,
         )
+      if (run.method === 'gates' && run.experiment && !this.other) void this.#loadOther(run)
       if (this.refusal === null && run.status === 'done') void this.#loadRefusal(run)
       if (run.progress) this.#takeProgress(run.progress)
       return run
     })
+  }
+
+  async #loadOther({ experiment, model, nominal, seed }: RunDetail): Promise<void> {
+    const conditions = [
+      { field: 'modelId', is: 'equal' as const, value: model.id },
+      { field: 'method', is: 'equal' as const, value: '2ssp' },
+      { field: 'status', is: 'equal' as const, value: 'done' },
+    ]
+    const rows = await call('runs.query', { experiment: experiment?.id, conditions, limit: 100 }).then(
+      (found) => found.rows,
+      () => [],
+    )
+    const found = rows.filter((run) => run.nominal === nominal).sort((a, b) => Number(b.seed === seed) - Number(a.seed === seed))[0]
+    if (found) this.other = await call('runs.get', { id: found.id }).catch(() => null)
   }
 
   async #loadRefusal(run: RunDetail): Promise<void> {
@@ -200,7 +217,7 @@ function timed(): { done: Promise<void>; stop: () => void } {
  * Returns the verdict on a finished run if it says not to prune, otherwise an empty string. Its rivals are the unpruned files of its model
  * whose perplexity was measured on no other texts than this run's.
  */
-async function findRefusal({ id, method, model, fingerprint, measures }: RunDetail): Promise<string> {
+async function findRefusal({ id, method, model, measures }: RunDetail): Promise<string> {
   if (method === denseMethod || isAblation(method) || isInspection(method)) return ''
   const conditions = [
     { field: 'modelId', is: 'equal' as const, value: model.id },
@@ -209,12 +226,12 @@ async function findRefusal({ id, method, model, fingerprint, measures }: RunDeta
   ]
   const { rows } = await call('runs.query', { conditions, limit: 100 })
   const texts = textsOf(measures)
-  const comparable = (run: Pick<RunEntry, 'fingerprint' | 'measures'>) =>
-    run.fingerprint === fingerprint && textsOf(run.measures).every((text) => texts.includes(text))
-  const rivals = rows.filter(comparable)
+  const rivals = rows.filter((run) => textsOf(run.measures).every((text) => texts.includes(text)))
   if (rivals.length === 0) return ''
-  const { runs } = await call('compare.get', { ids: [id, ...rivals.map((rival) => rival.id)] })
-  const { answer, sentence } = worthOf(runs.filter(comparable))
+  const ids = [id, ...rivals.map((rival) => rival.id)]
+  // The baseline that the call may add is one of the rivals, or measured on other texts.
+  const { runs } = await call('compare.get', { ids })
+  const { answer, sentence } = worthOf(runs.filter((run) => ids.includes(run.id)))
   return answer === 'do not prune' ? sentence : ''
 }
 

@@ -26,7 +26,7 @@ function ownColumn(field: string, width: number, title?: string): TableColumn {
   }
 }
 
-const leading = [ownColumn('model', 7.5), ownColumn('nominal', 5.5), ownColumn('reached', 5.5)]
+const leading = [ownColumn('model', 8.5), ownColumn('nominal', 5.5), ownColumn('reached', 5.5)]
 const trailing = [ownColumn('seconds', 6.25, 'Time'), ownColumn('createdAt', 6)]
 
 /** Fields that the table always shows. */

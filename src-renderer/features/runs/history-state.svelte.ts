@@ -23,6 +23,7 @@ const rowLimit = 1000
 export class HistoryState {
   total = $state<number | null>(null)
   counts = $state.raw<RunPage['counts']>({})
+  archived = $state.raw(0)
   rows = $state.raw<(RunEntry | undefined)[]>([])
   columns = $state.raw<RunColumn[]>([])
   readonly views = new SavedViews()
@@ -246,6 +247,7 @@ export class HistoryState {
       this.rows = rows
       this.total = answer.total
       this.counts = answer.counts
+      this.archived = answer.archived
       this.problem = null
     } catch (thrown) {
       if (turn === this.#turn) this.problem = toErrorMessage(thrown)

@@ -2,7 +2,7 @@ import type { Input } from '#contract/api.ts'
 import { type RunField, runFields } from '#contract/runs/run-fields.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { Condition, ParameterValue, RunColumn } from '#contract/runs/runs.ts'
-import { formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
+import { formatDay, formatMeasure, formatMoment, formatShare } from '../../lib/format.ts'
 import { alwaysShown } from './columns.ts'
 
 /** The part of the history screen's state that the address keeps. */
@@ -170,21 +170,17 @@ export function valueHint(column: RunColumn | undefined): { unit: string; range:
   }
 }
 
-/** A day as it is typed: `2026-11-25`, in local time. */
-function formatDay(moment: number): string {
-  const date = new Date(moment)
-  const two = (value: number) => String(value).padStart(2, '0')
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
-}
-
-/** Parses a day with an optional time, in local time; NaN if it is none. With `atEnd`, a day without a time means its last millisecond. */
+/** Parses a day with an optional time, in local time; NaN if it is none. With `atEnd`, a day or a minute means its last millisecond. */
 function parseMoment(text: string, atEnd: boolean): number {
   const [, day, time] = /^(\d{4}-\d{1,2}-\d{1,2})(?:[ T](\d{1,2}:\d{2}))?$/.exec(text.trim()) ?? []
   if (day === undefined) return Number.NaN
   const [year = 0, month = 1, date = 1] = day.split('-').map(Number)
   const [hour = 0, minute = 0] = (time ?? '').split(':').filter(Boolean).map(Number)
-  const start = new Date(year, month - 1, date, hour, minute).getTime()
-  return atEnd && time === undefined ? start + 86_400_000 - 1 : start
+  const start = new Date(year, month - 1, date)
+  if (start.getMonth() !== month - 1 || hour > 23 || minute > 59) return Number.NaN
+  if (time !== undefined) return start.setHours(hour, minute) + (atEnd ? 59_999 : 0)
+  // The day on which clocks change has 23 or 25 hours.
+  return atEnd ? new Date(year, month - 1, date + 1).getTime() - 1 : start.getTime()
 }
 
 /** Whether a comparison takes several values. Names contain commas, so semicolons separate them. */
@@ -218,7 +214,7 @@ export function parseCondition(
   if (takesList(is)) return { field: column.field, is, value: values }
   const [value] = values
   if (column.kind === 'moment' && is === 'equal' && typeof value === 'number')
-    return { field: column.field, is: 'between', value: [value, value + 86_400_000 - 1] }
+    return { field: column.field, is: 'between', value: [value, parseMoment(text, true)] }
   return value === undefined ? null : { field: column.field, is, value }
 }
 

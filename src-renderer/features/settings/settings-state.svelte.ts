@@ -1,8 +1,7 @@
-import type { BridgeConnection } from '#contract/machine/bridge.ts'
 import type { EngineState } from '#contract/machine/engine-state.ts'
 import type { HistoryState } from '#contract/machine/history.ts'
 import type { SettingsChange, SettingsView, WorkbenchState } from '#contract/machine/settings.ts'
-import { call, copyText, elsewhere, on } from '../../api/api.ts'
+import { call, copyText, on } from '../../api/api.ts'
 import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { theme } from '../../lib/theme.svelte.ts'
@@ -16,27 +15,17 @@ export class SettingsState {
   engine = $state.raw<EngineState | null>(null)
   history = $state.raw<HistoryState | null>(null)
   workbench = $state.raw<WorkbenchState | null>(null)
-  /** Undefined in a browser: only the window can connect to another workbench. */
-  connection = $state.raw<BridgeConnection | undefined>(undefined)
-  busy = $state<'' | 'devices' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics'>('')
+  busy = $state<'' | 'devices' | 'test' | 'backup' | 'restore' | 'check' | 'diagnostics' | 'unknown'>('')
 
   follow(): () => void {
     void this.#attempt('', async () => {
       this.settings = await call('settings.get', {})
       this.workbench = await call('workbench.get', {})
     })
-    if (elsewhere) {
-      void elsewhere.connection().then(
-        (connection) => {
-          this.connection = connection
-        },
-        () => undefined,
-      )
-    }
     void this.#attempt('', async () => {
       this.engine = await call('engine.get', {})
       const { probedAt, problem } = this.engine
-      if (problem !== null || Date.now() - (probedAt ?? 0) > freshFor) this.engine = await call('engine.get', { probe: true })
+      if (problem !== null || Math.abs(Date.now() - (probedAt ?? 0)) > freshFor) this.engine = await call('engine.get', { probe: true })
     })
     void this.#attempt('', async () => {
       this.history = await call('history.get', {})
@@ -51,21 +40,6 @@ export class SettingsState {
     if (changes.theme) theme.set(changes.theme)
     await this.#attempt('', async () => {
       this.settings = await call('settings.update', changes)
-    })
-  }
-
-  /** Connects to another workbench, then reloads the page, because everything on it belongs to the old one. */
-  async attach(address: string): Promise<void> {
-    await this.#attempt('', async () => {
-      await elsewhere?.attach(address)
-      location.reload()
-    })
-  }
-
-  async detach(): Promise<void> {
-    await this.#attempt('', async () => {
-      await elsewhere?.detach()
-      location.reload()
     })
   }
 
@@ -114,6 +88,13 @@ export class SettingsState {
     await this.#attempt('restore', async () => {
       this.history = await call('history.restore', { name })
       notify('Backup restored. The previous history is kept as another backup.')
+    })
+  }
+
+  async removeUnknown(): Promise<void> {
+    await this.#attempt('unknown', async () => {
+      this.history = await call('history.removeUnknown', {})
+      notify('Unknown values removed')
     })
   }
 

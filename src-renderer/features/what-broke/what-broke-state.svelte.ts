@@ -1,4 +1,5 @@
 import type { Comparison, QuestionComparison } from '#contract/comparison/compare.ts'
+import type { BeginChoice } from '#contract/data/begin-token.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'
 import { isOfSample } from '#contract/models/sample.ts'
@@ -112,6 +113,8 @@ export class StartState {
   text = $state('')
   sequenceLength = $state(256)
   windows = $state(16)
+  /** How windows begin, or `runs` for as in the chosen runs. */
+  beginToken = $state<BeginChoice | 'runs'>('runs')
   problem = $state('')
   busy = $state(false)
 
@@ -170,9 +173,10 @@ export class StartState {
     this.problem = ''
     const failure = await failureOf(async () => {
       const source = this.source === 'own' ? (await call('texts.upload', { name: 'own-text.txt', content: this.text })).path : this.source
-      const { sequenceLength, windows } = this
+      const { sequenceLength, windows, beginToken } = this
       const made = await call('runs.inspect', {
         inspect: { kind: 'divergence', runs: this.choice.ids, data: { source, sequenceLength, windows } },
+        ...(beginToken === 'runs' ? {} : { beginToken }),
       })
       router.go(['broke', made.id])
     })

@@ -1,10 +1,22 @@
 import { sourceName } from '#contract/data/source-name.ts'
-import type { UsedData } from '#contract/data/used-data.ts'
+import { partText, type UsedData } from '#contract/data/used-data.ts'
 import { formatPlural } from '../format.ts'
 
 /** `32 windows of 256 tokens, drawn with seed 1`. */
-export function describeWindows({ windows, sequenceLength, seed }: UsedData): string {
-  return `${formatPlural(windows, 'window')} of ${formatPlural(sequenceLength, 'token')}${seed === 0 ? '' : `, drawn with seed ${seed}`}`
+export function describeWindows({ windows, sequenceLength, seed, beginToken, split }: UsedData): string {
+  const begun = beginToken ? ', each with the begin token' : ''
+  const part = split ? `, ${partText(split)}` : ''
+  return `${formatPlural(windows, 'window')} of ${formatPlural(sequenceLength, 'token')}${part}${begun}${seed === 0 ? '' : `, drawn with seed ${seed}`}`
+}
+
+/** `, 8 requested`, if a run used another number of windows than it was asked for: the method uses fewer, or the text has no more. */
+export function requestedWindows(requested: number | undefined, { windows }: Pick<UsedData, 'windows'>): string {
+  return requested === undefined || requested === windows ? '' : `, ${requested} requested`
+}
+
+/** An option that counts windows, with what was used of them: `8 used of 32`. */
+export function optionWindows(value: number, used: Pick<UsedData, 'windows'> | null): string {
+  return used && used.windows < value ? `${used.windows} used of ${value}` : String(value)
 }
 
 /** The text by name, or each of several with its windows: `notes.txt (60) and Mixed text (19)`. */

@@ -42,6 +42,7 @@ it('runs show says which experts and neurons of a mixture a plan keeps', () => {
       seconds: null,
       device: null,
       experiment: null,
+      beginToken: null,
       calibration: null,
       repair: null,
       recovery: null,

@@ -19,7 +19,64 @@ test('without --format, what fits a budget of bytes is saved as the GGUF file th
   expect(saving('--fit=6GB', '--format=stock').formats).toEqual(['stock'])
 })
 
-test('a saved file has a type of its own beside a speed, if it is a GGUF file', () => {
-  expect(() => check('--fit=30tok/s', '--save=out', '--format=gguf', '--gguf_type=Q4_K_M')).not.toThrow()
-  expect(() => check('--fit=30tok/s', '--save=out', '--gguf_type=Q4_K_M')).toThrow('does not apply to a speed')
+test('the type that is timed, weighed or measured is the type that is saved', () => {
+  const saving = (...words: string[]) => savingOf(parseFlags(['--model=sample', '--pruning_method=2ssp', '--save=out', ...words]))
+  for (const words of [
+    ['--fit=6GB'],
+    ['--fit=30tok/s'],
+    ['--sparsity=0.5'],
+    ['--fit=6GB', '--format=gguf'],
+    ['--fit=6GB', '--gguf_type=Q8_0'],
+  ]) {
+    expect(() => check('--save=out', '--weights=Q8_0', ...words), words.join(' ')).not.toThrow()
+    expect(saving('--weights=Q8_0', ...words), words.join(' ')).toMatchObject({ formats: ['gguf'], ggufTypes: ['Q8_0'] })
+  }
+  expect(saving('--fit=30tok/s').formats).toEqual(['gguf'])
+  expect(saving('--sparsity=0.5', '--weights=computed').formats).toEqual(['exact'])
+})
+
+test('a saved type other than the measured one is refused', () => {
+  const refused: [string[], string][] = [
+    [['--fit=6GB', '--weights=Q8_0', '--gguf_type=F16'], '--gguf_type=F16 saves another'],
+    [['--sparsity=0.5', '--weights=Q8_0', '--save=out', '--gguf_type=F16'], '--gguf_type=F16 saves another'],
+    [['--sparsity=0.5', '--weights=Q8_0', '--save=out', '--format=gguf', '--gguf_type=Q8_0,F16'], '--gguf_type=Q8_0,F16 saves another'],
+    [['--sparsity=0.5', '--weights=Q8_0', '--save=out', '--format=exact'], '--format=exact saves another'],
+    [['--sparsity=0.5', '--weights=Q8_0', '--save=out', '--format=gguf,stock'], '--format=gguf,stock saves another'],
+    [['--fit=6GB', '--weights=Q8_0', '--format=stock'], '--format=stock saves another'],
+    [['--fit=6GB', '--gguf_type=Q8_0,F16', '--save=out'], 'give one --gguf_type'],
+    [['--fit=6GB', '--weights=Q8_0,F16', '--gguf_type=Q4_0'], 'both set the type that --fit weighs'],
+    [['--fit=30tok/s', '--save=out', '--format=gguf', '--gguf_type=Q4_K_M'], 'does not apply to a speed; give --weights=Q4_K_M instead'],
+  ]
+  for (const [words, says] of refused) expect(() => check(...words), words.join(' ')).toThrow(says)
+})
+
+test('a share of experts is an amount, so no other one is needed or allowed beside it', () => {
+  const reap = (...words: string[]) => checkFlags(parseFlags(['--model=sample', '--pruning_method=reap', ...words]))
+  for (const words of [['--option', 'share=0.25'], ['--expert_share=0.25']]) {
+    expect(() => reap(...words)).not.toThrow()
+    expect(() => reap(...words, '--sparsity=0.25')).toThrow('all set the amount; give one of them')
+  }
+  expect(() => reap('--expert_share=1.5')).toThrow('--expert_share is "1.5"; it must be a number above 0, at most 1')
+  // Other methods may have an option of that name.
+  expect(() => check('--option', 'share=0.25')).toThrow('needs an amount')
+})
+
+test('absurd budgets and recoveries are refused in words, with what is allowed', () => {
+  const many = '9'.repeat(400)
+  for (const fit of [
+    '99999999999999999999999GB',
+    `${many}tok/s`,
+    `${many}GB`,
+    '0.0000000001tok/s',
+    '1ms@0',
+    `1ms@${many}`,
+    '-1GB',
+    '1e3GB',
+  ])
+    expect(() => parseFlags([`--fit=${fit}`]), fit).toThrow('it must be a file size such as 6GB or 1.5GiB, or a speed such as')
+  for (const recover of [many, '99999999999999999999', '100001min', `${many}min`, '0min', '0.0001k', '-5', '1e5'])
+    expect(() => parseFlags([`--recover=${recover}`]), recover).toThrow(
+      /it must be none, minutes such as 10min \(at most 100000\), or tokens/,
+    )
+  expect(parseFlags(['--recover=100000min']).recover).toEqual({ minutes: 100_000 })
 })

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { cellText, formatNumber, withError } from '#contract/comparison/cell-text.ts'
+import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 
 test('numbers read well at every size', () => {
   expect([0, 7, 2048, -12345678, -0.5, 10.174, 12.34567, 123.456, 1234.56, 12345.678, 0.00012, 3.2e9, 1e12].map(formatNumber)).toEqual([
@@ -49,4 +50,8 @@ test('an error has two digits, and a value as many as its error allows', () => {
     '12.35 ± 0',
   ])
   expect(cellText({ value: 12.3456, spread: 0.5, note: 'at 33.3 %' })).toBe('12.35 ± 0.50 (at 33.3 %)')
+})
+
+test('parameters that each token meets are named active, not used by one token', () => {
+  expect(subjectTitle('met by one token')).toBe('active for each token')
 })

@@ -1,9 +1,20 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { comparisonTable, deltaOf, paretoFront } from '#contract/comparison/comparison.ts'
-import { hasSeveralTokens } from '#contract/comparison/same-tokens.ts'
+import { differenceOf } from '#contract/comparison/difference.ts'
 import { groupEach, groupOverSeeds } from '#contract/comparison/seeds.ts'
 import { isLowerBetter } from '#contract/runs/measures.ts'
+
+/** A perplexity on three windows, on which all runs differ alike. */
+const measured = (value: number, hash = 'windows') => ({
+  name: 'perplexity',
+  dataset: 'wikitext2',
+  value,
+  best: value,
+  unit: '',
+  on: { hash, count: 3 },
+  losses: [-0.1, 0, 0.1].map((own) => Math.log(value) + own + 1e-4 * own * value),
+})
 
 function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } = {}): ComparedRun {
   const { perplexity, ...rest } = change
@@ -26,6 +37,7 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     seconds: 1,
     executor: null,
     fingerprint: null,
+    lineage: { model: rest.model?.id ?? 'model-1', content: rest.fingerprint ?? null, pruned: false },
     job: null,
     device: 'cpu',
     hasPlan: true,
@@ -37,7 +49,7 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     calibration: null,
     evaluation: [],
     paired: [],
-    measures: perplexity === undefined ? [] : [{ name: 'perplexity', dataset: 'wikitext2', value: perplexity, best: perplexity, unit: '' }],
+    measures: perplexity === undefined ? [] : [measured(perplexity)],
     plan: null,
     blocks: 4,
     intermediate: 64,
@@ -85,7 +97,12 @@ test('seeds are put together and nothing else is', () => {
   ]
   const groups = groupOverSeeds(runs)
   expect(groups.map(({ runs: members }) => members.map(({ id }) => id))).toEqual([['a', 'b'], ['c']])
-  expect(groups[0]?.measures.get('perplexity/wikitext2')).toEqual({ mean: 12, spread: Math.sqrt(8), count: 2 })
+  expect(groups[0]?.measures.get('perplexity/wikitext2')).toEqual({
+    mean: expect.closeTo(Math.sqrt(140), 9),
+    spread: expect.closeTo(1.4 ** Math.SQRT1_2, 9),
+    count: 2,
+    factor: true,
+  })
   expect(groups[1]?.measures.get('perplexity/wikitext2')?.spread).toBeNull()
 })
 
@@ -125,15 +142,14 @@ test('times compete by their speed-up, where each has one', () => {
 test('perplexities compete only among models that were measured on the same tokens, sizes among all', () => {
   const of = (id: string, model: string, hash: string, perplexity: number) => {
     const size = { name: 'size', dataset: '', value: perplexity, best: perplexity, unit: 'bytes' }
-    const measured = run(id, { model: { id: model, name: model }, evaluation: [{ hash }] as ComparedRun['evaluation'], perplexity })
-    return { ...measured, measures: [...measured.measures, size] }
+    return run(id, { model: { id: model, name: model }, measures: [measured(perplexity, hash), size] })
   }
   const runs = [
     of('a', 'large', '1', 20),
     of('b', 'large', '1', 30),
     of('c', 'small', '1', 40),
     of('d', 'other', '2', 5),
-    of('e', 'other', '3', 6),
+    of('e', 'other', '2', 6),
   ]
   const best = (some: ComparedRun[]) => comparisonTable(some, null, false).rows.map((row) => row.slice(-2).map((cell) => cell.best))
   expect(best(runs).map(([perplexity]) => perplexity)).toEqual([true, false, false, true, false])
@@ -142,7 +158,9 @@ test('perplexities compete only among models that were measured on the same toke
     best(runs.slice(2, 4)).map(([perplexity]) => perplexity),
     'alone in its group',
   ).toEqual([false, false])
-  expect([hasSeveralTokens(runs), hasSeveralTokens(runs.slice(0, 3))]).toEqual([true, false])
+  expect(comparisonTable(runs, null, false).notes?.slice(1)).toEqual([
+    'Not compared with the others by perplexity (wikitext2): d, other; e, other (measured on other tokens).',
+  ])
 })
 
 test('runs of a model that was replaced in between are no seeds of one another', () => {
@@ -159,13 +177,33 @@ test('a seed that was run twice counts once, and sizes have no deviation', () =>
   const [group] = groupOverSeeds([
     run('2SSP 50 %, seed 0', { seed: 0, perplexity: 100 }),
     run('again', { seed: 0, perplexity: 10 }),
-    run('2SSP 50 %, seed 1', { seed: 1, perplexity: 12, measures: [size(100), { ...size(12), name: 'perplexity', unit: '' }] }),
+    run('2SSP 50 %, seed 1', { seed: 1, measures: [size(100), measured(12)] }),
     run('2SSP 50 %, seed 2', { seed: 2, measures: [size(102)] }),
   ])
   const equal = groupOverSeeds([0, 1, 2].map((seed) => run(`${seed}`, { seed, perplexity: 372.0412345 })))
-  expect(equal[0]?.measures.get('perplexity/wikitext2')?.spread).toBe(0)
+  expect(equal[0]?.measures.get('perplexity/wikitext2')?.spread).toBe(1)
   expect(group?.name).toBe('2SSP 50 %, 3 seeds')
-  expect(group?.measures.get('size')).toEqual({ mean: 101, spread: null, count: 2 })
+  expect(group?.measures.get('size')).toEqual({ mean: 101, spread: null, count: 2, factor: false })
+})
+
+test('seeds that were measured on other windows make a mean of their own', () => {
+  const on = (seed: number, hash: string) => run(`seed ${seed}`, { seed, measures: [measured(10 + seed, hash)] })
+  const groups = groupOverSeeds([on(0, 'a'), on(1, 'b'), on(2, 'a')])
+  expect(groups.map((group) => group.runs.map(({ seed }) => seed))).toEqual([[0, 2], [1]])
+})
+
+test('a factor of 333 over seeds is no noise, as no seed comes near', () => {
+  const values = [2000, 3000, 21_000]
+  const runs = [
+    run('dense', { method: 'dense', perplexity: 26 }),
+    ...values.map((perplexity, seed) => run(`pruned ${seed}`, { seed, perplexity })),
+  ]
+  const [dense, pruned] = groupOverSeeds(runs)
+  const difference = dense && pruned && differenceOf(pruned, dense, { name: 'perplexity', dataset: 'wikitext2' })
+  // The arithmetic mean, 333 times 26, has a standard error of 6,174: two of them reach below 26.
+  expect(difference).toMatchObject({ clear: true, factor: true, unit: 'seed', count: 3 })
+  expect(difference?.value).toBeCloseTo((2000 * 3000 * 21_000) ** (1 / 3) / 26, 6)
+  expect(difference?.low).toBeGreaterThan(8)
 })
 
 test('a seed that measured nothing does not count, nor does it replace one that did', () => {

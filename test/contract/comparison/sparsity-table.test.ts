@@ -6,7 +6,8 @@ import type { RunEntry } from '#contract/runs/runs.ts'
 const column = { id: 'perplexity/test', name: 'perplexity', dataset: 'test', unit: '', lowerIsBetter: true }
 
 function run(method: string, nominal: number, value: number, more: Partial<RunEntry> = {}): RunEntry {
-  const measures = [{ name: 'perplexity', dataset: 'test', value, best: value, unit: '' }]
+  const losses = [-0.1, 0, 0.1].map((own) => Math.log(value) + own + (method === 'dense' ? 0 : (0.001 * own * nominal * value) / 20))
+  const measures = [{ name: 'perplexity', dataset: 'test', value, best: value, unit: '', on: { hash: 'test', count: 3 }, losses }]
   const model = { id: 'm', name: 'tiny' }
   return {
     name: method,
@@ -16,6 +17,7 @@ function run(method: string, nominal: number, value: number, more: Partial<RunEn
     seed: 0,
     model,
     fingerprint: null,
+    lineage: { model: more.model?.id ?? 'm', content: null, pruned: false },
     parameters: {},
     measures,
     ...more,
@@ -25,7 +27,7 @@ function run(method: string, nominal: number, value: number, more: Partial<RunEn
 const runs = [
   run('dense', 0, 10),
   run('2ssp', 0.25, 20, { seed: 0 }),
-  run('2ssp', 0.25, 22, { seed: 1 }),
+  run('2ssp', 0.25, 20.2, { seed: 1 }),
   run('shortgpt', 0.25, 30),
   run('shortgpt', 0.375, 5, { reached: 0.333 }),
   run('2ssp', 0.375, 40, { reached: 0.3751 }),
@@ -35,15 +37,24 @@ test('a row for each method and a column for each sparsity, with mean and deviat
   const { columns, rows } = sparsityTable([...runs].reverse(), column)
   expect(columns.map(({ label }) => label)).toEqual(['Method', '0 %', '25 %', '37.5 %'])
   expect(rows.map(([title]) => title?.value)).toEqual(['Dense', '2SSP', 'ShortGPT'])
-  expect(rows[1]?.[2]).toEqual({ value: 21, spread: Math.SQRT2, best: true })
+  expect(rows[1]?.[2]).toEqual({
+    value: expect.closeTo(Math.sqrt(20 * 20.2), 9),
+    spread: expect.closeTo(1.01 ** Math.SQRT1_2, 9),
+    factor: true,
+    best: true,
+  })
   expect(rows[2]?.[2]).toMatchObject({ value: 30, best: false })
   expect(rows[0]?.[1]).toMatchObject({ value: 10, best: false })
 })
 
 test('what missed its sparsity by more than the tolerance says what it reached and beats nothing', () => {
   const { rows } = sparsityTable(runs, column)
-  expect(rows[2]?.[3]).toEqual({ value: 5, spread: null, best: false, note: 'at 33.3 %' })
-  const best = bestOfEach(groupOverSeeds(runs), column).map(({ best: { runs: own, name }, rivals }) => [own[0]?.nominal, name, rivals])
+  expect(rows[2]?.[3]).toEqual({ value: 5, spread: null, factor: true, best: false, note: 'at 33.3 %' })
+  const best = bestOfEach(groupOverSeeds(runs), column).map(({ best: leaders, rivals }) => [
+    leaders[0]?.runs[0]?.nominal,
+    leaders.map(({ name }) => name).join(),
+    rivals,
+  ])
   expect(best).toEqual([
     [0.25, '2ssp, 2 seeds', 2],
     [0.375, '2ssp', 1],
@@ -69,4 +80,27 @@ test('models do not compete with each other, and options that differ at one spar
     ['tiny', '2SSP, balance 2'],
   ])
   expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
+})
+
+test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, and two results on other windows do not compete', () => {
+  const seeds = (method: string, mean: number, factor: number) =>
+    [-1, 0, 1].map((power, seed) => run(method, 0.5, mean * factor ** power, { seed }))
+  const some = [...seeds('2ssp', 444, 1.15), ...seeds('shortgpt', 460, 1.6), ...seeds('blockpruner', 2000, 1.1)]
+  const { rows, notes } = sparsityTable(some, column)
+  const cells = rows.map((row) => [row[0]?.value, row[1]?.best, row[1]?.tied])
+  expect(cells).toEqual([
+    ['2SSP', true, true],
+    ['ShortGPT', true, true],
+    ['BlockPruner, whole blocks', false, undefined],
+  ])
+  expect(notes?.[0]).toContain('with all that do not differ clearly from it (95 % interval)')
+  const elsewhere = some.map((one) => ({
+    ...one,
+    measures: one.measures.map((measure) => ({ ...measure, on: { hash: one.method, count: 3, sequenceLength: 64 } })),
+  }))
+  const apart = sparsityTable(elsewhere, column)
+  expect(apart.rows.map((row) => row[1]?.best)).toEqual([false, false, false])
+  expect(apart.notes?.slice(1)).toEqual([
+    'Not compared with the others by perplexity (test): shortgpt, 3 seeds; blockpruner, 3 seeds (measured on other text).',
+  ])
 })

@@ -1,7 +1,18 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { bootstrapMean, mcnemar, meanAndError, quantile, quantileWithError, shareAndError } from '#contract/comparison/statistics.ts'
+import {
+  bootstrapMean,
+  mcnemar,
+  meanAndError,
+  meanAndSpread,
+  pairedShares,
+  quantile,
+  quantileWithError,
+  shareAndError,
+  studentQuantile,
+  weightedMeanAndError,
+} from '#contract/comparison/statistics.ts'
 import { type JudgedPair, standings } from '#contract/judging/bradley-terry.ts'
 
 interface Expected {
@@ -98,4 +109,33 @@ test('quantiles, means and shares are those of NumPy, with standard errors', () 
   expect(quantileWithError(sorted, 0.5).error).toBeGreaterThan(0)
   expect(quantileWithError(sorted, 0.999).error).toBeNull()
   close(shareAndError(30, 40).error ?? Number.NaN, Math.sqrt((0.75 * 0.25) / 39))
+})
+
+test('quantiles of Student’s distribution are those of its tables', () => {
+  const table = [
+    [1, 12.7062],
+    [2, 4.30265],
+    [3, 3.18245],
+    [4.5, 2.658912],
+    [7, 2.36462],
+    [30, 2.04227],
+    [Number.POSITIVE_INFINITY, 1.95996],
+  ] as const
+  for (const [freedom, value] of table) expect(studentQuantile(0.975, freedom)).toBeCloseTo(value, 4)
+  expect(studentQuantile(0.5, 5)).toBeCloseTo(0, 9)
+})
+
+test('a weighted mean with equal weights has the usual error, and unequal weights count', () => {
+  const equal = weightedMeanAndError([1, 2, 4], [5, 5, 5])
+  expect(equal.value).toBeCloseTo(7 / 3, 12)
+  expect(equal.error).toBeCloseTo(Math.sqrt((meanAndSpread([1, 2, 4]).spread ?? 0) ** 2 / 3), 12)
+  expect(weightedMeanAndError([1, 3], [3, 1]).value).toBe(1.5)
+})
+
+test('the interval of paired shares holds when all answers agree', () => {
+  // Bonett and Price (2012), formula 5, by hand.
+  const none = pairedShares(0, 0, 16)
+  expect([none.low, none.high]).toEqual([-none.high, expect.closeTo(1.959964 * Math.sqrt(2 / 18 / 18), 6)])
+  expect(pairedShares(6, 0, 16).low).toBeGreaterThan(0)
+  expect(pairedShares(2, 0, 16).low).toBeLessThan(0)
 })

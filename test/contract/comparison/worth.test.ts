@@ -8,13 +8,13 @@ test('a win that a veto takes back says so', () => {
 
 test('a quality has its error where that is known', () => {
   const row = {
-    quality: { prose: { mean: 40.123, error: 0.52 }, arc: { mean: 0.375, error: 0.021 } },
+    quality: { prose: { mean: 40.123, error: 1.013, factor: true }, arc: { mean: 0.375, error: 0.021, factor: false } },
   } as unknown as WorthRow
   const texts = (of: WorthRow) =>
     [{ kind: 'prose' }, { kind: 'arc', measure: 'accuracy' }, { kind: 'code' }].map((front) => {
       return qualityText(of, { measure: 'perplexity', ...front } as Parameters<typeof qualityText>[1])
     })
-  expect(texts(row)).toEqual(['40.12 ± 0.52', '37.5 ± 2.1 %', '–'])
-  const bare = { prose: { mean: 40.123, error: null }, arc: { mean: 0.375, error: 0 } }
+  expect(texts(row)).toEqual(['40.12 ×/÷ 1.01', '37.5 ± 2.1 %', '–'])
+  const bare = { prose: { mean: 40.123, error: null, factor: true }, arc: { mean: 0.375, error: 0, factor: false } }
   expect(texts({ ...row, quality: bare })).toEqual(['40.12', '37.5 %', '–'])
 })

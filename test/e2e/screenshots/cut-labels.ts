@@ -1,6 +1,6 @@
 import type { Page } from 'playwright-core'
 
-/** Labels whose text does not fit and is not told whole in a title, and heads that break within a word. */
+/** Labels whose text does not fit and is not shown in full in a title, and heads that break within a word. */
 export function findCutLabels(page: Page): Promise<string[]> {
   return page.evaluate(() => {
     const labels = [...document.querySelectorAll<HTMLElement>('main *, [role="dialog"] *, [role="menu"] *')]

@@ -22,6 +22,7 @@ export interface Subjects {
   /** Runs of the kinds that have a tab of their own. */
   sliced: string
   fitted: string
+  gated: string
   repaired: string
   recovered: string
   withoutExperts: string
@@ -77,13 +78,16 @@ async function runExperiments(workbench: Workbench, model: string, mixture: stri
   await experiment(workbench, 'Every method', {
     ...usual,
     amounts: [{ sparsity: 0.5 }],
-    methods: methods('2ssp', '2ssp_fit', 'shortgpt', 'window_based', 'blockpruner', 'slicegpt'),
+    methods: [
+      ...methods('2ssp', '2ssp_fit', 'shortgpt', 'window_based', 'blockpruner', 'slicegpt'),
+      { method: 'gates', options: { steps: 30 } },
+    ],
     measures,
   })
   const onMixture = await experiment(workbench, 'Fewer experts', {
     models: [mixture],
-    methods: [0.25, 0.5].map((share) => ({ method: 'reap', options: { share } })),
-    amounts: [{ sparsity: 0.25 }],
+    methods: methods('reap'),
+    amounts: [{ experts: 0.25 }, { experts: 0.5 }],
     calibration: text('mixed', 8),
     measures: [prose, timed],
   })
@@ -209,6 +213,7 @@ export async function fill(workbench: Workbench, ownModel: string | undefined): 
     run: best.id,
     sliced: find('slicegpt').id,
     fitted: find('2ssp_fit').id,
+    gated: find('gates').id,
     withoutExperts: find('reap', first).id,
     failed,
     ...treated,

@@ -92,6 +92,7 @@ const runPictures: Picture[] = [
   { name: 'run-log', hash: ({ run }) => `#/run/${run}?tab=log` },
   { name: 'run-neurons', hash: ({ run }) => `#/run/${run}?tab=neurons` },
   { name: 'run-details', hash: ({ run }) => `#/run/${run}?tab=details` },
+  { name: 'run-gates', height: 2400, hash: ({ gated }) => `#/run/${gated}` },
   { name: 'run-fit', hash: ({ fitted }) => `#/run/${fitted}?tab=fit` },
   { name: 'run-repair', hash: ({ repaired }) => `#/run/${repaired}?tab=repair` },
   { name: 'run-recovery', hash: ({ recovered }) => `#/run/${recovered}?tab=recovery` },

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll } from 'vitest'
 import { activeBackend, type Backend, setActiveBackend } from '#engine/backend/active.ts'
-import { HalfProducts } from '#engine/backend/half-products.ts'
 import type { HalfType } from '#engine/backend/halves.ts'
+import { HalfProducts } from '#engine/backend/tensorflow.ts'
 
 /**
  * The open backend as it would be on a GPU, but computing on this processor: without our own operations, with 16-bit products by

@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { expect, test, vi } from 'vitest'
-import { openBackend } from '#engine/backend/backend.ts'
-import { takeFaster } from '#engine/backend/faster.ts'
+import { openBackend, takeFaster } from '#engine/backend/backend.ts'
 import { openGgml } from '#engine/backend/ggml/open.ts'
 import type { GgmlTensors } from '#engine/backend/ggml/tensors.ts'
 

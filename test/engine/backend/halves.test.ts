@@ -26,11 +26,11 @@ import { describe, expect, test } from 'vitest'
 import type { Backend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
-import { HalfProducts } from '#engine/backend/half-products.ts'
 import type { HalfOperations, HalfType, ProcessorHalves } from '#engine/backend/halves.ts'
+import { HalfProducts } from '#engine/backend/tensorflow.ts'
 import { type CallContext, type Residual, runPart } from '#engine/model/decoder.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
-import { roundTo } from '#engine/model/weights/round.ts'
+import { roundTo } from '#engine/model/weights/unpack.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { RuntimeHalves } from '#engine/tensor/runtime-halves.ts'
 import { lacksAvx512, processorFeatures } from '../../fixtures/processor-features.ts'
@@ -195,7 +195,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       })
     })
 
-    test.each(sizes)('products with a turned weight, and of columns over rows: %o by %o, %o deep', (rows, columns, depth) => {
+    test.each(sizes)('products with a transposed weight, and of columns over rows: %o by %o, %o deep', (rows, columns, depth) => {
       tidy(() => {
         const [x, stored, other] = [
           normal<Rank.R2>([rows, depth], 1),

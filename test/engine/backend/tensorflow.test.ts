@@ -1,9 +1,8 @@
 import { add, memory, ones, type Rank, tidy } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
-import { HalfProducts } from '#engine/backend/half-products.ts'
 import { multipliesHalves } from '#engine/backend/probe.ts'
-import { prepareEnvironment } from '#engine/backend/tensorflow.ts'
+import { HalfProducts, missingRuntime, prepareEnvironment } from '#engine/backend/tensorflow.ts'
 
 await openBackend('tensorflow')
 
@@ -13,6 +12,11 @@ test('float32 is never TF32, whatever the user has set; the user’s other setti
     prepareEnvironment(environment)
     expect(environment).toMatchObject({ NVIDIA_TF32_OVERRIDE: '0', TF_CPP_MIN_LOG_LEVEL: '0', TF_FORCE_GPU_ALLOW_GROWTH: 'true' })
   }
+})
+
+test('without TensorFlow, the installed program says what ggml costs and where TensorFlow would come from', () => {
+  expect(missingRuntime(true)).toMatch(/three times as fast as ggml.*pip, a C\+\+ compiler and a clone/)
+  expect(missingRuntime(false)).toContain('`npm start`')
 })
 
 test('the library was loaded with TF32 off', () => {

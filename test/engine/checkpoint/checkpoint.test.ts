@@ -90,7 +90,7 @@ describe('a folder of safetensors', () => {
   })
 
   it('is refused without a model, with a sentence', async () => {
-    await expect(openCheckpoint(join(place, 'nothing'))).rejects.toThrow(/There is no model at/)
+    await expect(openCheckpoint(join(place, 'nothing'))).rejects.toThrow(/nothing does not exist\. Give a folder/)
     await writeFile(join(place, 'file.bin'), 'abc')
     await expect(openCheckpoint(join(place, 'file.bin'))).rejects.toThrow(/neither a model folder nor a gguf file/)
   })

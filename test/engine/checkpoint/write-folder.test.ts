@@ -98,7 +98,7 @@ describe('writeFolderAtomically', () => {
     expect(await readBack(join(place, 'model'))).toBe('one')
   })
 
-  it('replaces a full folder when told to, and keeps the old one when filling fails', async () => {
+  it('replaces a full folder when asked to, and keeps the old one when filling fails', async () => {
     const target = join(place, 'model')
     await writeFolderAtomically(target, fillWith('one'))
     await expect(writeFolderAtomically(target, () => Promise.reject(new Error('lost')), { replace: true })).rejects.toThrow('lost')

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { hashOf } from '../../fixtures/hash-of.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 
@@ -85,4 +86,17 @@ test('skipped windows are replaced by later ones of the same source, and a sourc
   const half = await take(([first = 0]) => first >= 200)
   expect(half.windows.map(([first]) => first)).toEqual([200, 208])
   expect(half.used.parts?.map(({ source }) => source)).toEqual([other])
+})
+
+test("kinds are only chosen in bundled text: a user's own documents are all read, whatever their field kind says", async () => {
+  const kinds = ['lists', 'technical', 'definitions', 'prose']
+  const source = join(folder, 'own.jsonl')
+  await writeFile(source, kinds.map((kind) => JSON.stringify({ kind, text: `A document of ${kind}. `.repeat(20) })).join('\n'))
+  const tokenizer = await openTokenizer(join(import.meta.dirname, '../../../resources/sample-model'))
+  const wide = { spec: { ...model.spec, vocabulary: 1_000_000 } }
+  const all = async (from: string, only: object) =>
+    (await readData(wide, tokenizer, { source: from, sequenceLength: 16 }, 0, only)).windows.length
+  const accepts = (kind: string) => kind === 'prose'
+  expect(await all(source, { accepts })).toBe(await all(source, {}))
+  expect(await all('mixed', { accepts: (kind: string) => kind !== 'lists' })).toBeLessThan(await all('mixed', {}))
 })

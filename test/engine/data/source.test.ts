@@ -127,7 +127,7 @@ describe('broken data', () => {
   const zipped = gzipSync(lines)
 
   const cases: [string, () => Promise<string>, RegExp][] = [
-    ['nothing there', async () => join(place, 'nothing'), /There is no data at/],
+    ['nothing there', async () => join(place, 'nothing'), /nothing does not exist\. Give a text/],
     ['an unknown ending', () => write('table.csv', 'a,b'), /does not read. Use one of .txt/],
     ['no ending', () => write('data', 'a'), /does not read/],
     ['an ending that is a method of objects', () => write('a.toString', 'a'), /does not read/],

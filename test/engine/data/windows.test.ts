@@ -46,6 +46,47 @@ describe('cutWindows', () => {
   })
 })
 
+describe('windows that begin with a token', () => {
+  it('have it in front of one id less of their own', () => {
+    expect(cutWindows([1, 2, 3, 4, 5], 3, undefined, 9)).toEqual([Int32Array.of(9, 1, 2), Int32Array.of(9, 3, 4)])
+    expect(cutWindows([1, 2, 3], 2, 2, 9)).toEqual([Int32Array.of(9, 1), Int32Array.of(9, 2)])
+  })
+
+  it('have the tokens of the text in order and each once', async () => {
+    const file = join(fixtures, 'texts/wikitext-2-test.txt')
+    const plain = await readWindows(file, tokenizer, { sequenceLength: 256, maxWindows: 4 })
+    const begun = await readWindows(file, tokenizer, { sequenceLength: 256, maxWindows: 4, begin: 1 })
+    expect(begun.windows.map(({ length }) => length)).toEqual([256, 256, 256, 256])
+    expect(begun.windows.map((window) => window[0])).toEqual([1, 1, 1, 1])
+    const own = begun.windows.flatMap((window) => [...window.subarray(1)])
+    expect(own).toEqual(flatten(plain.windows).slice(0, 4 * 255))
+  })
+
+  it('come from a sequence of ids in a drawn order too, and ready windows stay as they are', async () => {
+    const ids = await write(
+      'begun-ids.json',
+      Array.from({ length: 40 }, (_, i) => i + 10),
+    )
+    const { windows } = await readWindows(ids, undefined, { sequenceLength: 8, seed: 3, begin: 1 })
+    expect(windows).toHaveLength(5)
+    for (const window of windows) expect([...window.subarray(1)]).toEqual(Array.from({ length: 7 }, (_, i) => (window[1] as number) + i))
+    const ready = await write('ready.json', [
+      [5, 6, 7],
+      [8, 9, 10],
+    ])
+    expect((await readWindows(ready, undefined, { sequenceLength: 3, begin: 1 })).windows).toEqual([
+      Int32Array.of(5, 6, 7),
+      Int32Array.of(8, 9, 10),
+    ])
+  })
+
+  it('need one token less of a text, and an error says how many fit', async () => {
+    const ids = await write('short.json', [10, 11, 12])
+    expect((await readWindows(ids, undefined, { sequenceLength: 4, begin: 1 })).windows).toEqual([Int32Array.of(1, 10, 11, 12)])
+    await expect(readWindows(ids, undefined, { sequenceLength: 5, begin: 1 })).rejects.toThrow(/one window needs 4.*at most 4\./)
+  })
+})
+
 describe('the windows of a text', () => {
   it('are those of the reference', async () => {
     for (const name of ['test', 'valid']) {

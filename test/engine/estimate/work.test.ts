@@ -6,7 +6,7 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork } from '#contract/runs/time/estimate.ts'
 import { ablationTitles, type GgufType, methodTitles } from '#contract/titles.ts'
 import { activeParameters, blockParameters } from '#engine/architectures/parameters.ts'
-import type { WorkModel } from '#engine/estimate/window-counts.ts'
+import type { WorkModel } from '#engine/estimate/phase-counts.ts'
 import { workOf } from '#engine/estimate/work.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { openSpec } from '#engine/model/model.ts'
@@ -48,6 +48,12 @@ describe('the work of a run', () => {
     const eight = await measured(8)
     expect((await measured(16)) / eight).toBeCloseTo(2, 5)
     expect((await measured(8, 128)) / eight).toBeLessThan(0.5)
+  })
+
+  test('counts what auto measures on the begin token as eight windows of a perplexity, and nothing where it measures nothing', async () => {
+    const begins = (beginToken: RunRequest['beginToken']) => partOf(request({ ...(beginToken ? { beginToken } : {}) }), 'begin token')
+    expect(await begins('auto')).toBeCloseTo(await partOf(request(), 'perplexity'), 5)
+    expect([await begins(undefined), await begins('reference'), await begins('always')]).toEqual([0, 0, 0])
   })
 
   test('grows with calibration windows, and only as far as the text has some', async () => {
@@ -103,7 +109,7 @@ describe('the work of a run', () => {
     const reap = { method: 'reap' }
     expect(await work({ options: { experts: 0.25 } }, 'perplexity')).toBeLessThan(0.9 * (await work(reap, 'perplexity')))
     const repair = { kind: 'one-pass' as const, calibration: text('calibration.txt', 8) }
-    const repairing = (share: number) => work({ ...reap, options: { share }, repair }, 'repair', ({ double }) => double)
+    const repairing = (share: number) => work({ ...reap, amount: { experts: share }, repair }, 'repair', ({ double }) => double)
     expect(await repairing(0.75)).toBeLessThan(await repairing(0.25))
   })
 

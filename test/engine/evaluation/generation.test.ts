@@ -1,14 +1,17 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { beamSearch } from '#engine/evaluation/generation/beam-search.ts'
-import { logProbabilities, repeatedNgramEnds, topIndices } from '#engine/evaluation/generation/probabilities.ts'
-import { candidates, chooseToken } from '#engine/evaluation/generation/sampling.ts'
+import { candidates, chooseToken, logProbabilities, repeatedNgramEnds, topIndices } from '#engine/evaluation/generation/sampling.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { expectedOf, fullModels, referenceModel } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
+import { makeValidModel, writeModelFiles } from '../checkpoint/valid-model.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 
 interface Recorded {
@@ -65,7 +68,41 @@ describe('generation against the reference', () => {
   })
 })
 
+describe('a model whose logits overflow', () => {
+  it.each(['step by step', 'along a prompt', 'by beam search'])('is refused with its name and the position: %s', async (way) => {
+    await openBackend(testedBackend)
+    const folder = await mkdtemp(join(tmpdir(), 'espalier-overflowing-'))
+    const valid = makeValidModel()
+    for (const name of ['lm_head.weight', 'model.norm.weight'])
+      new Float32Array(valid.tensors[name]?.bytes.buffer as ArrayBuffer).fill(3e38)
+    await writeModelFiles(folder, valid)
+    const model = await openModel(folder)
+    const view = denseView(model)
+    const session = new DecodingSession(view)
+    const says = new RegExp(`prediction of ${model.name} after \\d tokens? came out infinite or not a number`)
+    const prompt = [1, 40, 7]
+    const ask = {
+      'step by step': () => session.feed(Int32Array.from(prompt), 1),
+      'along a prompt': () => session.feedAlong(Int32Array.from(prompt), 0, () => {}),
+      'by beam search': () => beamSearch(view, prompt, { beams: 2, noRepeatNgram: 0, earlyStopping: true, maxLength: 8, endIds: [] }),
+    }[way]
+    await expect(ask?.()).rejects.toThrow(says)
+    session.dispose()
+    await model.close()
+    await rm(folder, { recursive: true })
+  })
+})
+
 describe('choosing tokens', () => {
+  it('takes the likeliest token at temperatures so low that a logit over them is infinite', () => {
+    const logits = Float32Array.from([1, 3, 2, -4])
+    const settings = { topK: 0, topP: 1, minP: 0, repetitionPenalty: 1 }
+    for (const temperature of [1e-38, 5e-324]) {
+      expect(chooseToken(logits, [], { ...settings, temperature }, () => 0.999)).toBe(1)
+      expect(candidates(logits, [], { ...settings, temperature })[0]).toEqual({ id: 1, probability: 1 })
+    }
+  })
+
   it('keeps the smallest set of tokens that reaches top-p, and renormalises it', () => {
     const logits = Float32Array.from([Math.log(0.5), Math.log(0.3), Math.log(0.15), Math.log(0.05)])
     const left = candidates(logits, [], { temperature: 1, topK: 0, topP: 0.7, minP: 0, repetitionPenalty: 1 })

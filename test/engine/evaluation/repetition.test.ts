@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { endsInLoop } from '#contract/comparison/answer-statistics.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { topIndices } from '#engine/evaluation/generation/probabilities.ts'
+import { topIndices } from '#engine/evaluation/generation/sampling.ts'
 import { repetition } from '#engine/evaluation/repetition.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'

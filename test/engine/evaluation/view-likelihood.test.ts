@@ -1,6 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
-import { logProbabilities } from '#engine/evaluation/generation/probabilities.ts'
+import { logProbabilities } from '#engine/evaluation/generation/sampling.ts'
 import { scoreContinuations } from '#engine/evaluation/tasks/score.ts'
 import { likelihoodOf } from '#engine/evaluation/view-likelihood.ts'
 import { openModel } from '#engine/model/model.ts'

@@ -52,7 +52,8 @@ describe('saving', () => {
     expect(reported.some(([phase, done, total]) => phase === 'Saving' && done > 0 && done < total)).toBe(true)
     expect(reported.at(-1)).toEqual(['Opening what was saved', 3, 3])
     expect((await readdir(join(folder, 'several', 'gguf'))).sort()).toEqual([
-      'Modelfile',
+      'Modelfile-F32',
+      'Modelfile-Q4_0',
       'README.md',
       'sample-model-test-F32.gguf',
       'sample-model-test-Q4_0.gguf',
@@ -93,7 +94,7 @@ describe('saving', () => {
     await hybrid.close()
   })
 
-  it('keeps what is already there unless told to replace it', async () => {
+  it('keeps what is already there unless asked to replace it', async () => {
     await mkdir(join(folder, 'taken'), { recursive: true })
     const request = requestFor('taken', { formats: ['stock'] })
     await saveModel(request, quiet)

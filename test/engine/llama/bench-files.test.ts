@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -104,4 +104,27 @@ test('a cancelled measurement ends at once', async () => {
 
 test('an unknown device is refused', async () => {
   await expect(benchFiles(files, { ...settings, device: 'Nothing9' })).rejects.toThrow(/has no device "Nothing9".*espalier devices/)
+})
+
+test('a file whose predictions are not numbers is refused with its name and the position, with texts and without', async () => {
+  const damaged = join(folder, 'damaged.gguf')
+  const bytes = await readFile(files.find((file) => file.includes('F16')) as string)
+  // The end of the file is the last tensor's values: NaN in float16 and in float32.
+  bytes.fill(0xff, bytes.length - 4096)
+  await writeFile(damaged, bytes)
+  const texts = [{ name: 'made', windows: [Int32Array.from({ length: 32 }, (_, i) => i)] }]
+  for (const more of [{}, { texts }]) {
+    const measuring = benchFiles([files[0] as string, damaged], { ...settings, rounds: 1, ...more })
+    await expect(measuring).rejects.toThrow(/prediction with damaged\.gguf after 32 tokens is infinite or not a number/)
+  }
+})
+
+test('a small file opened after a large one has no negative memory', async () => {
+  const llama = new LlamaProcess()
+  try {
+    for (const context of [8192, 128]) await llama.ask('open', files[0] as string, { context, threads: 1, device: 'CPU' })
+    expect((await llama.ask('time', [40], 8)).memoryBytes).toBeGreaterThan(0)
+  } finally {
+    llama.end()
+  }
 })

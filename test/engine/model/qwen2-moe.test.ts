@@ -111,7 +111,7 @@ test('without the experts that nothing chooses, a gate correction gives the answ
   const [window = new Int32Array(), ...calibration] = (await referenceWindows('calibration')).slice(0, 3)
   const dense = (await logitsOf(denseView(model), window)).flat()
   const errorWith = async (gateCorrection: string): Promise<number> => {
-    const { plan } = await prune(reap, { model, calibration, test: [] }, { sparsity: 0.1 }, { share: 0.5, gateCorrection })
+    const { plan } = await prune(reap, { model, calibration, test: [] }, { experts: 0.5 }, { gateCorrection })
     const view = viewWithPlan(model, plan)
     const logits = (await logitsOf(view, window)).flat()
     view.dispose()

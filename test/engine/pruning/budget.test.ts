@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { readSpec } from '#engine/architectures/index.ts'
-import { budgetFor, roundHalfEven } from '#engine/pruning/budget.ts'
+import { budgetFor } from '#engine/pruning/budget.ts'
+import { roundHalfEven } from '#engine/pruning/selection.ts'
 
 const qwen = readSpec({
   model_type: 'qwen2',

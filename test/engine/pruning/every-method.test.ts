@@ -47,6 +47,12 @@ const cases: Partial<Record<MethodId, Case>> = {
     sparsity: 0.5,
     within: 0.04,
   },
+  gates: {
+    options: { windows: 2, steps: 3, windowsPerStep: 1 },
+    refuses: { models: ['gpt_oss'], why: /attention sinks/ },
+    sparsity: 0.25,
+    within: 0.07,
+  },
   evopress: evolution,
   evopress_submodule: evolution,
   slicegpt: {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from 'vitest'
 import type { Plan, TensorFile } from '#contract/pruning/plan.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { PlainAmount } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -95,7 +96,7 @@ export function openReference(name: ReferenceModel): () => Bench {
   return () => bench as Bench
 }
 
-export type Amount = { blocks: number } | { sparsity: number }
+export type Amount = PlainAmount
 
 /** Runs a method on the dense model. */
 export async function prune(

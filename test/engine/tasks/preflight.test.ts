@@ -6,6 +6,7 @@ import type { RequestPreview } from '#contract/runs/preflight.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import { openSpec } from '#engine/model/model.ts'
+import { gateBytes } from '#engine/pruning/gates/room.ts'
 import { preflightRequests } from '#engine/tasks/preflight.ts'
 import { expectedOf, referenceModel } from '../../fixtures/reference.ts'
 
@@ -50,7 +51,7 @@ describe('what a request comes to', () => {
     const mixture = await referenceModel('qwen3_moe')
     await writeFile(join(folder, 'windows.json'), JSON.stringify([Array.from({ length: 64 }, (_, token) => token)]))
     const calibration = windows('windows.json')
-    const reap = { method: 'reap', model: mixture, calibration, options: { share: 0.25 } }
+    const reap = { method: 'reap', model: mixture, calibration, amount: { experts: 0.25 } }
     const { params } = await expectedOf<{ params: { total: number; active: number; expert: number; moe_blocks: number[] } }>('qwen3_moe')
     const preview = await preflight(reap)
     const gone = 2 * params.moe_blocks.length
@@ -68,7 +69,10 @@ describe('what a request comes to', () => {
     expect(both).toMatchObject({ problems: [], expertsRemoved: gone, attentionRemoved: 0 })
     expect(both.notes[0]).toContain('saves memory, and the other removals also save time')
     expect(both.formats.find(({ format }) => format === 'stock')).toMatchObject({ problem: null })
-    expect((await preflight({ ...reap, options: { share: 0.9 } })).problems).toMatchObject([
+    expect((await preflight({ ...reap, method: '2ssp' })).problems).toMatchObject([
+      { field: 'amount', message: expect.stringContaining('does not take a share of experts') },
+    ])
+    expect((await preflight({ ...reap, amount: { experts: 0.9 } })).problems).toMatchObject([
       { field: 'amount', message: expect.stringContaining('at most 6 can be removed') },
     ])
     expect((await preflight({ method: 'reap' })).problems).toMatchObject([{ message: expect.stringContaining('no mixtures of experts') }])
@@ -92,7 +96,7 @@ describe('what a request comes to', () => {
     const { notes, problems } = await preflight({ backend: 'webgpu', options: { screening: 4 } })
     expect(problems).toEqual([])
     expect(notes).toEqual([
-      'The WebGPU backend was removed, as it never ran. The best available backend computes instead.',
+      'The WebGPU backend was removed because nothing used it. The best available backend computes instead.',
       '2SSP: the option "screening" was removed and is ignored. Every candidate is scored in full; the option "lazy" saves more time.',
     ])
     expect((await preflight({ backend: 'wasm' })).notes).toEqual([expect.stringMatching(/^The WebAssembly backend was removed/)])
@@ -190,4 +194,24 @@ describe('a recovery', () => {
       'Only a pruned model can be recovered. Choose a pruning method, or no recovery.',
     )
   })
+})
+
+it('the memory of gates is that of a step, which several windows share', async () => {
+  const memoryOf = async (method: string, options: Record<string, unknown> = {}) => (await preflight({ method, options })).memoryBytes ?? 0
+  const [simple, one, two] = [await memoryOf('2ssp'), await memoryOf('gates'), await memoryOf('gates', { windowsPerStep: 2 })]
+  expect(one).toBeGreaterThan(simple)
+  const { spec, checkpoint } = await openSpec(model)
+  await checkpoint.close()
+  expect(two - one).toBe(gateBytes(spec, 64, 2) - gateBytes(spec, 64, 1))
+})
+
+it('a text whose parts are too short to choose or to decide is refused where each is asked for', async () => {
+  const part = (part: 'choosing' | 'deciding', name = 'short.txt') => ({ ...windows(name), split: { part, seed: 0 } })
+  const measures = (name?: string) => [{ kind: 'perplexity' as const, name: 'own', data: part('deciding', name) }]
+  const { problems } = await preflight({ calibration: part('choosing'), measures: measures() })
+  expect(problems.map(({ field, message }) => [field, /4 windows need 256/.test(message)])).toEqual([
+    ['calibration', true],
+    ['measures.0.data', true],
+  ])
+  expect((await preflight({ calibration: part('choosing', 'long.txt'), measures: measures('long.txt') })).problems).toEqual([])
 })

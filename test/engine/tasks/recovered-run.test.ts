@@ -5,7 +5,7 @@ import { afterAll, expect, test } from 'vitest'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { hashOf, readData } from '#engine/data/read-data.ts'
 import { openSpec } from '#engine/model/model.ts'
-import { withoutOverlap } from '#engine/pruning/recovery/overlap.ts'
+import { withoutOverlap } from '#engine/pruning/recovery/recover.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 
@@ -42,6 +42,39 @@ test('a run trains on nothing that it repaired or measures on', async () => {
   expect(recovery?.text).toMatchObject({ windows: 32, hash: hashOf(expected) })
   expect(repair?.windows).toBe(12)
   expect(notes.join(' ')).toContain('Windows that share text with measures, the held-out text or the repair were not trained on')
+})
+
+test('a run trains on nothing that it continues or measures by position', async () => {
+  const path = await referenceModel('stories260k')
+  const source = join(folder, 'ids.json')
+  const text = (sequenceLength: number, windows?: number): DataRequest => ({ source, sequenceLength, ...(windows ? { windows } : {}) })
+  const [prompts, long] = [text(32, 3), text(300, 4)]
+  const host = { steps: { get: async () => undefined, put: async () => {}, folder }, emit: () => {}, signal: new AbortController().signal }
+  const { recovery } = await executeRun(
+    {
+      model: path,
+      method: '2ssp',
+      amount: { sparsity: 0.3 },
+      options: { windows: 2 },
+      seed: 0,
+      calibration: text(64, 2),
+      recover: { amount: { tokens: 32 * 64 }, text: text(64) },
+      measures: [
+        { kind: 'repetition', data: prompts, name: 'text', tokens: 4 },
+        { kind: 'long context', data: long, name: 'text' },
+      ],
+      backend: 'auto',
+    },
+    host,
+  )
+  const { spec, checkpoint } = await openSpec(path)
+  await checkpoint.close()
+  const read = async (data: DataRequest) => (await readData({ spec }, undefined, data, 0, {})).windows
+  const [all, continued, byPosition] = [await read(text(64)), await read(prompts), await read(long)]
+  const expected = withoutOverlap(all, [...continued, ...byPosition]).slice(0, 32)
+  expect(recovery?.text).toMatchObject({ windows: 32, hash: hashOf(expected) })
+  // Each measure alone already takes windows away.
+  for (const own of [continued, byPosition]) expect(withoutOverlap(all, own).length).toBeLessThan(all.length)
 })
 
 test('a run trains on text that its dense model writes, in its share, and nothing else reads such text', async () => {

@@ -11,8 +11,8 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
-import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -59,7 +59,7 @@ test('a dense model in Q8_0 has the size and the perplexity of the file that a s
   const { fingerprint = '', backend, precision = '', plan } = stored.document
   const nameWith = (writer: { writer?: number }) => {
     const on = { view: { plan, weights: { ...writer, type: 'Q8_0', importances: null } }, asked: { windows } }
-    return nameStep({ kind: { version: 1 }, label: 'perplexity on test', on }, { model: fingerprint, backend, precision })
+    return nameStep({ kind: { version: 2 }, label: 'perplexity on test', on }, { model: fingerprint, backend, precision })
   }
   expect(stored.steps).toContain(nameWith({ writer: 2 }))
   expect(stored.steps, 'a perplexity of a file that was written otherwise').not.toContain(nameWith({}))

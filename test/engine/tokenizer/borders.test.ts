@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { describe, expect, it } from 'vitest'
-import { findBorder } from '#engine/tokenizer/borders.ts'
+import { findBorder } from '#engine/tokenizer/tokenizer.ts'
 import { makeByteLevel } from './make-tokenizer.ts'
 
 type Json = Record<string, unknown>

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import { checkVocabulary, openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { byteCounter, checkVocabulary, openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { resources } from '#runtime/resources.ts'
 import { makeByteLevel, writeTokenizer } from './make-tokenizer.ts'
 
 const fixtures = join(import.meta.dirname, '../../fixtures')
@@ -139,4 +140,33 @@ describe('a broken tokenizer', () => {
       expect((error as EspalierError).message).not.toContain('\n')
     })
   }
+})
+
+const text = 'Größe – “quoted” 数字 🦊\n\ttabs and  spaces, naïve café.\n'
+
+it('the tokens of a text cover its bytes, in byte-level and in SentencePiece vocabularies', async () => {
+  for (const path of [join(resources, 'sample-model'), join(import.meta.dirname, '../../fixtures/stories260k')]) {
+    const tokenizer = await openTokenizer(path)
+    const ids = tokenizer.encode(text)
+    const bytes = ids.reduce((sum, id) => sum + tokenizer.bytesOf(id), 0)
+    // SentencePiece puts a space before a text.
+    const before = path.endsWith('stories260k') ? 1 : 0
+    expect(bytes).toBe(Buffer.byteLength(text) + before)
+  }
+})
+
+it('special tokens cover nothing, other added tokens the text that they are', () => {
+  const added = [
+    { id: 0, content: '<s>', special: true },
+    { id: 1, content: '▁▁é', special: false },
+  ]
+  const words = ['<s>', '▁▁é', '▁the', '<0x0A>', 'Ġthe', 'é', '##ing']
+  const count = (decoder: object) => {
+    const bytesOf = byteCounter({ added_tokens: added, decoder }, (id) => words[id])
+    return words.map((_, id) => bytesOf(id)).concat(bytesOf(99))
+  }
+  const steps = [{ type: 'Replace' }, { type: 'ByteFallback' }]
+  expect(count({ type: 'Sequence', decoders: steps })).toEqual([0, 8, 4, 1, 5, 2, 5, 0])
+  expect(count({ type: 'ByteLevel' })).toEqual([0, 8, 4, 6, 4, 1, 5, 0])
+  expect(count({ type: 'WordPiece' })).toEqual([0, 8, 7, 7, 6, 3, 3, 1])
 })

@@ -52,3 +52,27 @@ test('a question whose asker has left is given up at once, and those behind it a
   expect(await left).toMatchObject({ code: 'cancelled' })
   expect(await next).toMatchObject({ methods: expect.anything() })
 })
+
+test('a job that is cancelled while it waits ends at once, and is not begun later', async () => {
+  const host = openHost()
+  const first = host.perform(blocked)
+  const leaving = new AbortController()
+  const events: unknown[] = []
+  const waiting = host.perform(blocked, { signal: leaving.signal, onEvent: (event) => events.push(event) })
+  const ended = waiting.result.catch(toErrorMessage)
+  leaving.abort()
+  expect(await Promise.race([ended, first.result.catch(() => 'the first job ended')])).toMatchObject({ code: 'cancelled' })
+  first.cancel()
+  await expect(first.result).rejects.toMatchObject({ code: 'cancelled' })
+  expect(await askDesk(host, { kind: 'catalogue' })).toMatchObject({ methods: expect.anything() })
+  expect(events).toEqual([])
+})
+
+test('a task that is out of its schema is refused in words, and those behind it are answered', async () => {
+  const host = openHost()
+  const columns = [{ plan: { blocks: [{ attention: 'kept', mlp: { kept: [-1] } }] }, fingerprint: null }]
+  const request = { model: 'm', columns, prompts: [{ text: 'x' }], settings: {}, backend: 'auto' } as never
+  const error = await askDesk(host, { kind: 'generate', request }).catch(toErrorMessage)
+  expect(error).toMatchObject({ code: 'invalid', message: expect.stringMatching(/^Part of what this job needs is damaged: .*it must be /) })
+  expect(await askDesk(host, { kind: 'catalogue' })).toMatchObject({ methods: expect.anything() })
+})

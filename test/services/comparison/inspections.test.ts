@@ -49,6 +49,8 @@ test('runs are compared with the dense model as a run of the queue; its pages ar
   expect(made).toMatchObject({ method: 'divergence', hasPlan: false, nominal: null, experiment: { id: experiment } })
   const done = await runEnded(workbench, made.id)
   expect(done.problem).toBeNull()
+  const { counts, runs: count } = await call('experiments.get', { id: experiment })
+  expect([counts, count], 'an inspection is no run of its experiment').toEqual([{ done: runs.length }, runs.length])
   if (done.inspected?.kind !== 'divergence') throw new Error('There is no divergence.')
   const { divergence } = done.inspected
   expect(divergence.pages).toEqual([256, 2048, 256])

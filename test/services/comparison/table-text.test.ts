@@ -33,6 +33,23 @@ test("CSV has a separate column for a result's notes", () => {
   expect(text).toBe('method,25 %,25 % deviation,25 % note\r\na,5,1,at 33.3 %\r\nb,6,,\r\n')
 })
 
+test('ties are marked in every format, factors are written as such, and notes go with the table', () => {
+  const columns = ['method', '25 %'].map((label) => ({ label, numeric: label !== 'method' }))
+  const shared = {
+    columns,
+    rows: [
+      [{ value: 'a' }, { value: 444, spread: 1.15, factor: true, best: true, tied: true }],
+      [{ value: 'b' }, { value: 460, spread: 1.6, factor: true, best: true, tied: true }],
+      [{ value: 'c' }, { value: 2000, spread: 1.1, factor: true, best: false }],
+    ],
+    notes: ['Bold: the best.', 'Not compared: d_1 (5 %).'],
+  }
+  expect(toCsv(shared)).toBe('method,25 %,25 % deviation as a factor,25 % best\r\na,444,1.15,tied\r\nb,460,1.6,tied\r\nc,2000,1.1,\r\n')
+  expect(toLatex(shared)).toContain('a & \\textbf{444 $\\times/\\div$ 1.15} \\\\')
+  expect(toLatex(shared)).toContain('\\end{tabular}\n\n{\\footnotesize Bold: the best. Not compared: d\\_1 (5 \\%).}\n')
+  expect(toMarkdown(shared)).toContain('| **460 ×/÷ 1.60** |\n| c | 2000 ×/÷ 1.10 |\n\nBold: the best. Not compared: d\\_1 (5 %).\n')
+})
+
 test('LaTeX escapes names, sets the best bold and says which way is better', () => {
   const columns = [
     { label: 'name_1', numeric: false },

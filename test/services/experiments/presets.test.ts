@@ -5,7 +5,7 @@ import { presetsFor } from '#services/experiments/presets.ts'
 
 const dataset = (source: string, use: string) => ({ source, title: source, uses: [use], present: true, bytes: 1, summary: '' })
 const catalogue = {
-  methods: ['2ssp', 'shortgpt', 'reap'].map((id) => ({ id, title: id, unit: id === 'reap' ? 'experts' : 'block' })),
+  methods: ['2ssp', 'shortgpt', 'reap', 'gates'].map((id) => ({ id, title: id, unit: id === 'reap' ? 'experts' : 'block' })),
   datasets: [dataset('mixed', 'calibration'), dataset('prose', 'evaluation'), dataset('code', 'evaluation')],
   tasks: [],
 } as unknown as Catalogue
@@ -20,11 +20,16 @@ const found = (id: string) => presets.find((preset) => preset.id === id)
 test('each goal of the form has a preset, and every preset is a grid that the contract takes', () => {
   expect(presets.flatMap(({ goal }) => goal ?? [])).toEqual([
     'A smaller file',
+    'For what I do',
     'A faster first token',
     'Faster writing',
     'Reproduce the paper',
   ])
   for (const { grid } of presets) expect(gridSchema.safeParse(grid).success).toBe(true)
+})
+
+test('windows begin as the model needs, except where the paper is reproduced', () => {
+  for (const { id, grid } of presets) expect([id, grid.beginToken]).toEqual([id, id === 'paper-table' ? 'reference' : 'auto'])
 })
 
 test('a quick look takes little text of a real model, and the usual windows of the small sample', () => {
@@ -55,12 +60,50 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
     expect(Object.keys(found(id)?.reasons ?? {}).sort()).toEqual([...parts].sort())
 })
 
+test('experiments use gates, and 2SSP with the reason where attention sinks or files of mixtures rule gates out', () => {
+  const methodsOf = (ruledOut: string[], id: string, reap = 0) => {
+    const feasible = [...ruledOut.map((method) => ({ method, maximum: 0 })), { method: 'reap', maximum: reap }]
+    const all = presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf: true, siblings: [], feasible }, catalogue)
+    const one = all.find((preset) => preset.id === id)
+    return { methods: one?.grid.methods.map(({ method }) => method), why: one?.reasons?.methods ?? one?.summary }
+  }
+  expect(methodsOf([], 'quick-look')).toMatchObject({
+    methods: ['gates', '2ssp'],
+    why: expect.stringContaining('Gates, trained briefly, and 2SSP'),
+  })
+  expect(methodsOf(['gates'], 'quick-look')).toMatchObject({
+    methods: ['2ssp', 'shortgpt'],
+    why: expect.stringContaining('2SSP and ShortGPT'),
+  })
+  for (const id of ['worth-it', 'smaller-file', 'first-token', 'faster-writing']) {
+    expect(methodsOf([], id)).toMatchObject({ methods: ['gates'], why: expect.stringContaining('the loss of the whole model') })
+    expect(methodsOf(['gates'], id)).toMatchObject({ methods: ['2ssp'], why: expect.stringContaining('attention sinks') })
+    expect(methodsOf([], id, 0.5)).toMatchObject({ methods: ['2ssp'], why: expect.stringContaining('numbers of experts') })
+  }
+  expect(methodsOf([], 'paper-table').methods).toContain('2ssp')
+})
+
+test('for the user’s own work, one part of the text chooses, the other decides, and prose shows the cost elsewhere', () => {
+  const grid = found('own-work')?.grid
+  const split = (part: string) => ({ part, seed: 0 })
+  expect(grid?.calibration).toMatchObject({ source: '', split: split('choosing') })
+  expect(grid?.repairData?.mix?.map(({ source, split }) => [source, split?.part])).toEqual([
+    ['', 'choosing'],
+    ['mixed', undefined],
+  ])
+  expect(grid?.measures.map((measure) => 'data' in measure && [measure.kind, measure.data.source, measure.data.split])).toEqual([
+    ['perplexity', '', split('deciding')],
+    ['perplexity', 'prose', undefined],
+    ['repetition', '', split('deciding')],
+  ])
+})
+
 test('only a mixture is offered fewer experts, a quarter at most, and neither methods nor rivals that refuse it', () => {
   expect(found('experts')).toBeUndefined()
   const mixture = presetsWithout(['2ssp'])
   const experts = mixture.find(({ id }) => id === 'experts')
   expect(experts?.grid.methods).toEqual([0.125, 0.25].map((share) => ({ method: 'reap', options: { share } })))
-  expect(mixture.find(({ id }) => id === 'quick-look')?.grid.methods.map(({ method }) => method)).toEqual(['shortgpt'])
+  expect(mixture.find(({ id }) => id === 'quick-look')?.grid.methods.map(({ method }) => method)).toEqual(['gates'])
   expect(mixture.some(({ grid }) => grid.weights?.length)).toBe(false)
 })
 
@@ -68,7 +111,7 @@ test('a model has rivals where a GGUF file holds it, and a mixture among them is
   const weighed = (holdsGguf: boolean, ...methods: string[]) =>
     presetsWithout(methods, holdsGguf).filter(({ grid }) => grid.weights?.length)
   const [mixtures, others] = [weighed(true), weighed(true, 'reap')]
-  expect([mixtures.length, others.length, weighed(false).length, weighed(false, 'reap').length]).toEqual([4, 4, 0, 0])
+  expect([mixtures.length, others.length, weighed(false).length, weighed(false, 'reap').length]).toEqual([5, 5, 0, 0])
   for (const { grid, reasons } of mixtures) {
     expect([grid.repairs, grid.recoveries]).toEqual([['in-order'], undefined])
     expect(reasons?.recovery).toContain('Mixtures of experts cannot be recovered')

@@ -110,3 +110,12 @@ test('~ is the user’s folder, alone or before a path, and nothing else is repl
   })
   expect(await refusal(workbench.call('models.check', { path: '/a/~/b' }))).toMatchObject({ message: expect.stringContaining('/a/~/b') })
 })
+
+test('a folder that does not exist is told from one that cannot be listed', async () => {
+  await using workbench = await openedWorkbench()
+  const missing = join(workbench.folder, 'missing')
+  await expect(workbench.call('files.browse', { folder: missing })).rejects.toThrow(`${missing} does not exist. Choose another folder.`)
+  const file = join(workbench.folder, 'file')
+  writeFileSync(file, '')
+  await expect(workbench.call('files.browse', { folder: file })).rejects.toThrow(`${file} cannot be read.`)
+})

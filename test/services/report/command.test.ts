@@ -20,11 +20,17 @@ function requestOf(words: string[]): RunRequest {
 const wordsOf = (command = ''): string[] => (command.match(/'[^']*'|\S+/g) ?? []).slice(1).map((word) => word.replaceAll("'", ''))
 
 const pruned = ['--model=tiny', '--pruning_method=2ssp_fit', '--sparsity=0.25', '--sequence_length=64', `--calibration_data=${text}`]
+const longer = ['--model=tiny', '--pruning_method=2ssp_fit', '--sparsity=0.25', '--sequence_length=1024', `--calibration_data=${text}`]
 const measured = [`--eval_data=${text}`]
 it.each([
   ['a method that repairs by default, without a repair', [...pruned, '--repair=none']],
   ['a repair', [...pruned, '--repair=one-pass', '--calibration_samples=4']],
   ['a recovery', [...pruned, '--recover=4096', '--recover_weights=low-rank', `--recover_data=${text}`]],
+  ['a recovery whose windows are shorter than those of the method', [...longer, '--repair=one-pass', '--recover=4096']],
+  [
+    'a share of experts',
+    ['--model=tiny', '--pruning_method=reap', '--option', 'share=0.25', '--sequence_length=64', `--calibration_data=${text}`],
+  ],
   ['a precision', [...pruned, '--precision=bfloat16']],
   ['a memory budget', [...pruned, '--memory=300000001']],
   ['a backend and a seed', [...pruned, '--backend=ggml', '--seed=3']],
@@ -41,6 +47,15 @@ it.each([
   const command = commandOf('tiny', request)
   expect(command).not.toContain('#')
   expect(requestOf(wordsOf(command))).toEqual(request)
+})
+
+it('the window length of a repair or a recovery is named if the command would choose another', () => {
+  const { repair, recover, ...rest } = requestOf([...longer, '--repair=one-pass', '--recover=4096'])
+  if (!repair || !recover) throw new Error('Both were asked for.')
+  const shorterRepair = { ...repair, calibration: { ...repair.calibration, sequenceLength: 512 } }
+  expect(commandOf('tiny', { ...rest, repair: shorterRepair, recover })).toMatch(/# without: the window length of the repair$/)
+  const longerRecovery = { ...recover, text: { ...recover.text, sequenceLength: 1024 } }
+  expect(commandOf('tiny', { ...rest, repair, recover: longerRecovery })).toMatch(/# without: the window length of the recovery$/)
 })
 
 it('settings without a flag are named', () => {

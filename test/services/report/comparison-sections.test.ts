@@ -8,6 +8,8 @@ const run = (seed: number, measures: object[]) =>
     name: `2SSP 25 %, seed ${seed}`,
     method: '2ssp',
     model: { id: 'model-1', name: 'tiny' },
+    fingerprint: null,
+    lineage: { model: 'model-1', content: null, pruned: false },
     nominal: 0.25,
     reached: 0.25,
     seed,
@@ -18,7 +20,7 @@ const run = (seed: number, measures: object[]) =>
 
 test('a line joins runs of a method that differ only in their amount; the legend names the method once', async () => {
   const at = (amount: number, alpha: number) => ({
-    ...run(0, [{ name: 'perplexity', dataset: 'prose', value: 20 + amount, unit: '' }]),
+    ...run(0, [{ name: 'perplexity', dataset: 'prose', value: 20 + amount, unit: '', on: { hash: 'a', count: 1 } }]),
     nominal: amount,
     reached: amount,
     parameters: { 'amount.sparsity': amount, alpha },
@@ -34,10 +36,35 @@ const pictureOf = async (runs: ComparedRun[]) => {
 }
 
 test('the error of a single perplexity is not drawn as a deviation over seeds', async () => {
-  const perplexity = (value: number, error?: number) => ({ name: 'perplexity', dataset: 'prose', value, unit: '', error })
+  const perplexity = (value: number, error?: number) => ({
+    name: 'perplexity',
+    dataset: 'prose',
+    value,
+    unit: '',
+    error,
+    on: { hash: 'a', count: 1 },
+  })
   const size = { name: 'size', dataset: '', value: 9, unit: 'bytes' }
   const plain = await pictureOf([run(0, [perplexity(20)]), run(1, [size])])
   expect(plain).toContain('<svg')
   expect(await pictureOf([run(0, [perplexity(20, 3)]), run(1, [size])])).toBe(plain)
   expect(await pictureOf([run(0, [perplexity(17)]), run(1, [perplexity(23)])])).not.toBe(plain)
+})
+
+test('what cannot be compared is no line and no rival, and the report says why', async () => {
+  const at = (amount: number, hash: string, count: number) => ({
+    ...run(0, [{ name: 'perplexity', dataset: 'prose', value: 20 + amount, unit: '', on: { hash, count, sequenceLength: 512 } }]),
+    name: `2SSP ${100 * amount} %`,
+    nominal: amount,
+    reached: amount,
+    parameters: { 'amount.sparsity': amount },
+  })
+  const blocks = await comparisonSection({ baseline: null, runs: [at(0.25, 'a', 8), at(0.5, 'b', 4)] }, true, (_, option) => option)
+  const paths = blocks.flatMap((block) => (block.kind === 'picture' ? [...block.svg.matchAll(/<path d="([^"]*)"/g)] : []))
+  expect(paths.map(([, path]) => path?.match(/L/g)?.length ?? 0)).toEqual([0, 0])
+  const reason = 'Not compared with the others: 2SSP 50 % (measured on 4 windows of 512 tokens, not 8 windows of 512 tokens).'
+  expect(blocks).toContainEqual({ kind: 'text', text: reason })
+  expect(
+    blocks.flatMap((block) => (block.kind === 'table' ? [block.caption?.includes(reason.replace(':', ' by perplexity (prose):'))] : [])),
+  ).toContain(true)
 })

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type BarGroup, barAxis, groupTops, shorten } from '../../../src-renderer/charts/bars.ts'
+import { type BarGroup, barAxis, errorEnds, groupTops, shorten } from '../../../src-renderer/charts/bars.ts'
 
 const group = (...values: number[]): BarGroup => ({
   title: 'text',
@@ -15,6 +15,11 @@ test('bars start at zero; a logarithmic axis spans the values instead, and value
   const wide = { ...group(20, 80), bars: group(20, 80).bars.map((bar) => ({ ...bar, error: 90 })) }
   expect(barAxis([wide], [0, 100], String, true).isLog).toBe(true)
   expect(barAxis([group(-1, 80)], [0, 100], String, true).isLog).toBe(false)
+  // An error of a factor, or larger than its value, stays on a logarithmic axis.
+  const [bar] = group(20).bars as [BarGroup['bars'][number]]
+  expect(errorEnds({ ...bar, error: 2, factor: true }, true)).toEqual([10, 40])
+  expect(errorEnds({ ...bar, error: 20 }, true)).toEqual([10, 40])
+  expect(errorEnds({ ...bar, error: 20 }, false)).toEqual([0, 40])
 })
 
 test('groups leave room for their titles, and long names keep their ends', () => {

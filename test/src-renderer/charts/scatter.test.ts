@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import {
-  frontOf,
+  frontsOf,
   markPath,
   nearestPoint,
   type ScatterPoint,
@@ -17,7 +17,8 @@ function point(id: string, x: number, y: number, series = 'a'): ScatterPoint {
 test('the front holds what no other run beats: more removed and a lower perplexity', () => {
   const points = [point('a', 0.25, 20), point('b', 0.25, 30), point('c', 0.5, 60), point('d', 0.4, 70)]
   const ids = (of: readonly ScatterPoint[], tolerance?: number) =>
-    frontOf(of, { better: 'higher', ...(tolerance ? { tolerance } : {}) }, { better: 'lower' })
+    frontsOf(of, { better: 'higher', ...(tolerance ? { tolerance } : {}) }, { better: 'lower' })
+      .flat()
       .map(({ id }) => id)
       .sort()
   expect(ids(points)).toEqual(['a', 'c'])
@@ -25,6 +26,15 @@ test('the front holds what no other run beats: more removed and a lower perplexi
   expect([ids(close), ids(close, 0.01)], 'hardly more removed').toEqual([
     ['a', 'c', 'e'],
     ['a', 'c'],
+  ])
+})
+
+test('points that cannot be compared have fronts of their own, and one alone has none', () => {
+  const points = [point('a', 0.25, 20), point('b', 0.5, 60), { ...point('c', 0.25, 2), set: 1 }, { ...point('d', 0.5, 6), set: 1 }]
+  const fronts = frontsOf([...points, { ...point('e', 0.9, 1), set: 2 }], { better: 'higher' }, { better: 'lower' })
+  expect(fronts.map((front) => front.map(({ id }) => id).sort())).toEqual([
+    ['a', 'b'],
+    ['c', 'd'],
   ])
 })
 
@@ -53,11 +63,10 @@ test('pointing roughly finds the nearest mark, far off none', () => {
 
 test('a deviation ends in a cap only where its end is shown', () => {
   const spread = { ...point('a', 0, 600), spread: 670 }
-  expect([spreadEnds(spread, false), spreadEnds(spread, true), spreadEnds({ ...spread, spread: 60 }, true)]).toEqual([
-    [1270, -70],
-    [1270],
-    [660, 540],
-  ])
+  expect(spreadEnds(spread, false)).toEqual([-70, 1270])
+  // On a log axis a deviation is a factor, which stays above zero.
+  expect(spreadEnds(spread, true)).toEqual([600 / (1 + 670 / 600), 1270])
+  expect(spreadEnds({ ...spread, spread: 1.5, factor: true }, true)).toEqual([400, 900])
   const box = { top: 0, bottom: 100 }
   expect(whiskerPath(10, 20, 80, box)).toBe('M10 20V80M7 20h6M7 80h6')
   expect(whiskerPath(10, -5, Number.POSITIVE_INFINITY, box)).toBe('M10 0V100')

@@ -46,7 +46,13 @@ test('moments far back become dates', () => {
   const now = Date.UTC(2026, 5, 15, 12)
   expect(format.formatAgo(now - 10_000, now)).toBe('just now')
   expect(format.formatAgo(now - 3 * 3600_000, now)).toBe('3 h ago')
-  expect(format.formatAgo(Date.UTC(2026, 0, 2), now)).toBe('2026-01-02')
+  expect(format.formatAgo(Date.UTC(2026, 0, 2, 12), now)).toBe('2026-01-02')
+})
+
+test('a moment that lies ahead because the clock was set back is a date, not just now', () => {
+  const now = new Date(2026, 5, 15, 12).getTime()
+  expect(format.formatAgo(now + 30_000, now)).toBe('just now')
+  expect(format.formatAgo(now + 86_400_000, now)).toBe('2026-06-16')
 })
 
 test('a chance that is small is not called nothing', () => {

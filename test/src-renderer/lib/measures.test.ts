@@ -15,4 +15,5 @@ test('a perplexity far above the dense one warns of broken answers, a near one s
   expect(perplexityAdvice(1.39)).toBe('')
   expect(perplexityAdvice(1.61)).toMatch(/^Perplexity is 1\.6 times as high as before pruning: expect answers that go astray\./)
   expect(perplexityAdvice(2.99)).toMatch(/^Perplexity is 3 times as high as before pruning: expect broken answers\./)
+  expect(perplexityAdvice(1.61) + perplexityAdvice(2.99), 'the run is of another model').not.toContain('SmolLM2')
 })

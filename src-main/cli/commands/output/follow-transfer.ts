@@ -14,7 +14,7 @@ export async function followTransfer(door: CommandDoor, start: () => Promise<Tra
   const take = (transfer: Transfer) => {
     seen.set(transfer.id, transfer)
     if (transfer.id !== wanted) return
-    tell(transfer)
+    tellTransfer(transfer)
     if (!['waiting', 'running', 'paused'].includes(transfer.status)) settle(transfer)
   }
   const stop = door.subscribe((event) => {
@@ -42,7 +42,7 @@ export async function downloadModel(door: CommandDoor, name: string, revision: s
   return door.call('models.get', { id: model })
 }
 
-function tell({ name, doneBytes, totalBytes, turns, kind, status }: Transfer): void {
+function tellTransfer({ name, doneBytes, totalBytes, turns, kind, status }: Transfer): void {
   if (!process.stderr.isTTY) return
   const of = totalBytes === null ? '' : ` of ${showBytes(totalBytes)}`
   const done = kind === 'bench' ? `turn ${turns?.done ?? 0} of ${turns?.total ?? '…'}` : `${showBytes(doneBytes)}${of}`

@@ -1,10 +1,9 @@
+import { defined, type Place, usualPlace } from '#engine/architectures/spec.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
-import { defined } from '../defined.ts'
 import { deci, llamaDialect } from '../dialect.ts'
 import { gatedMlp, type MixtureTraits } from '../mixture.ts'
-import { type Place, usualPlace } from '../place.ts'
 import { readRotary } from '../rotary.ts'
 import type { BlockTensors, DecoderSpec, NormTensors } from '../spec.ts'
 
@@ -32,6 +31,7 @@ export interface LlamaTraits {
   readonly interleavesExperts?: true
   /** Norms on queries and keys: over each head, or over all heads together. */
   readonly queryKeyNorm?: 'head' | 'whole'
+  readonly projectionLimit?: number | undefined
   readonly activation?: DecoderSpec['activation']
   readonly tied?: boolean
   readonly rotary?: (index: number) => Rotary
@@ -79,6 +79,7 @@ export function readLlamaLike(config: ConfigReader, layout: DecoderSpec['blocks'
       gatedQueries: traits.gatedQueries,
       perBlock: traits.perBlock,
       neuronLimit: traits.neuronLimit,
+      projectionLimit: traits.projectionLimit,
       interleavesExperts: traits.interleavesExperts,
       router: traits.mixture?.router,
     }),

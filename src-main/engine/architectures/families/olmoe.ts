@@ -1,14 +1,19 @@
 import type { Architecture } from '../common.ts'
-import { all, type Dialect, expertEntries, inner, plain, routes, silu, usualHeads } from '../dialect.ts'
+import { all, type Check, type Dialect, expertEntries, inner, plain, routes, silu, usualHeads } from '../dialect.ts'
 import { mixtureOf, readExperts, storedExperts } from '../mixture.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
+
+const unclipped: Check = ({ projectionLimit }) =>
+  projectionLimit === undefined
+    ? undefined
+    : `llama.cpp does not clip queries, keys and values, which this model does at ${projectionLimit}`
 
 const dialect: Dialect = {
   ...plain,
   architecture: 'olmoe',
   norms: { ...plain.norms, ...inner },
   expertWidth: 'feed_forward_length',
-  problem: all(routes(false), usualHeads, silu),
+  problem: all(unclipped, routes(false), usualHeads, silu),
   config: (keys, sizes) => ({ ...expertEntries(keys, sizes, 'num_experts'), norm_topk_prob: false }),
 }
 
@@ -20,7 +25,6 @@ export const olmoe: Architecture = {
   substitutesExperts: true,
   gguf: { own: dialect },
   read(config, layout, stored) {
-    if (config.has('clip_qkv')) config.refuse('clip_qkv', config.number('clip_qkv'), 'clipped queries, keys and values are not computed')
     const hidden = config.integer('hidden_size')
     const experts = readExperts(config, {
       countKeys: ['num_experts'],
@@ -34,6 +38,7 @@ export const olmoe: Architecture = {
       ...readBiases(config),
       epsilon: 1e-5,
       queryKeyNorm: 'whole',
+      projectionLimit: config.has('clip_qkv') ? config.number('clip_qkv') : undefined,
       mixture: {
         ...experts,
         tensors: (name, own) =>

@@ -1,10 +1,10 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockLayout, DecoderSpec, DeltaShape, DeltaTensors } from '#engine/architectures/spec.ts'
+import { findPlace, textConfigOf } from '#engine/architectures/spec.ts'
 import { type Architecture, linear, readHeadSize } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { all, type Dialect, inner, plain, silu } from '../dialect.ts'
-import { findPlace, textConfigOf } from '../place.ts'
 import { readRotary } from '../rotary.ts'
 import { type LlamaTraits, type Mixer, readBiases, readLlamaLike } from './llama.ts'
 

@@ -6,11 +6,11 @@ import { readBiases, readLlamaLike } from './llama.ts'
 
 /** llama.cpp never rotates every fourth block, whatever the file says. */
 const everyFourth = ({ blocks, rotary }: DecoderSpec): string | undefined => {
-  const isTurned = (index: number) =>
+  const isRotated = (index: number) =>
     rotary(index)
       .frequencies(1)
       .inverse.some((value) => value !== 0)
-  return blocks.every((_, index) => isTurned(index) === ((index + 1) % 4 !== 0))
+  return blocks.every((_, index) => isRotated(index) === ((index + 1) % 4 !== 0))
     ? undefined
     : 'llama.cpp leaves every fourth block without positions, but in this model other blocks have none'
 }

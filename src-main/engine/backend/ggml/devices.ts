@@ -1,9 +1,9 @@
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { env } from 'node:process'
-import { findGgml } from '#runtime/ggml.mjs'
-import { findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
-import { bind, type LibraryFunction, openLibrary } from './library.ts'
+import { findGgml, vulkanChoice } from '#runtime/ggml.mjs'
+import { findStranger, findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
+import { bind, deviceLibraries, inFolder, type LibraryFunction, openLibrary } from './library.ts'
 
 /** A device on which the installed ggml libraries can compute. */
 export interface ListedDevice {
@@ -22,7 +22,6 @@ export interface ListedDevice {
 }
 
 const registry = {
-  loadAll: 'void ggml_backend_load_all_from_path(const char *folder)',
   load: 'void *ggml_backend_load(const char *file)',
   count: 'size_t ggml_backend_dev_count()',
   get: 'void *ggml_backend_dev_get(size_t index)',
@@ -46,11 +45,12 @@ let vulkan: string | undefined
 
 /** Loads ggml's libraries for this processor, and for the kinds of GPUs that the installed package supports. */
 export function loadDevices(): void {
-  const folder = findGgml()
   const ggml = bind(openLibrary('ggml'), registry)
-  if (loaded || folder === undefined) return
+  if (loaded) return
   silence()
-  ggml.loadAll(folder)
+  // ggml's own function loads every library in the folder, and the one that GGML_BACKEND_PATH names, without checking any of them.
+  const { folder, paths } = deviceLibraries()
+  for (const path of paths) inFolder(folder, () => ggml.load(path))
   loaded = true
 }
 
@@ -65,19 +65,22 @@ export function loadVulkan(shaders: 'float32' | 'usual' = 'float32'): string | u
 
 function tryVulkan(shaders: 'float32' | 'usual'): string {
   if (!findGgml()) return 'The ggml library is not installed. Run `npm start` once with a network.'
-  if (env.ESPALIER_VULKAN === '0') return 'ESPALIER_VULKAN=0 turns Vulkan off. Unset it, and run `npm start` once.'
+  if (vulkanChoice() === 'off') return 'ESPALIER_VULKAN=0 turns Vulkan off. Unset it, and run `npm start` once.'
   const folder = findGgml('ggml-vulkan')
   if (!folder)
     return 'The ggml library for Vulkan is not installed. Install a Vulkan driver for the GPU and run `npm start` once with a network.'
   const trustProblem = findTrustProblem(folder)
   if (trustProblem) return `The ggml library for Vulkan is not loaded: ${trustProblem}`
+  const stranger = findStranger(folder)
+  if (stranger) return `The ggml library for Vulkan is not loaded: ${stranger} Delete ${folder} and run \`npm start\` once.`
   const [file = ''] = readdirSync(folder).filter((name) => /ggml-vulkan\.(so|dll)$/.test(name))
   const path = trustedAddon(folder, file)
   if (!path) return `The ggml library for Vulkan in ${folder} is not what setup installed. Delete this folder and run \`npm start\` once.`
   // Shaders that round the operands of products to 16 bits would count as float32 and decide. Those for matrix units are a switch of their
   // own.
   if (shaders === 'float32') for (const units of ['F16', 'COOPMAT', 'COOPMAT2']) env[`GGML_VK_DISABLE_${units}`] = '1'
-  return bind(openLibrary('ggml'), registry).load(path) ? '' : 'It found no Vulkan driver. Install one.'
+  const ggml = bind(openLibrary('ggml'), registry)
+  return inFolder(folder, () => ggml.load(path)) ? '' : 'It found no Vulkan driver. Install one.'
 }
 
 /** Hides the log of ggml and llama.cpp, which they otherwise print to stderr, and collects the names of drivers from it. */

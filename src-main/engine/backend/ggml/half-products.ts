@@ -29,7 +29,7 @@ class GgmlHalfProducts implements RuntimeProducts {
 }
 
 /**
- * Finds the device's 16-bit products, undefined without. The first call checks them: on Vulkan it compiles shaders that float32 needs not.
+ * Finds the device's 16-bit products, undefined without. The first call checks them: on Vulkan it compiles shaders that float32 does not need.
  */
 export function findHalfProducts(tensors: GgmlTensors, type: HalfType): () => RuntimeProducts | undefined {
   let found: { readonly products?: RuntimeProducts } | undefined

@@ -32,11 +32,11 @@ void gateNeurons(const float* gate, const float* up, float* to, int64_t size) {
 }
 
 // The value and slope of an activation.
-struct Bend {
+struct ValueAndSlope {
   Vector value, slope;
 };
 
-Bend bendOf(Activation activation, Vector x) {
+ValueAndSlope valueAndSlope(Activation activation, Vector x) {
   switch (activation) {
     case silu: {
       const Vector open = 1 / (1 + exponent(-x));
@@ -61,11 +61,11 @@ Bend bendOf(Activation activation, Vector x) {
 void neuronsBackward(Activation activation, const float* gate, const float* up, const float* gradient, int64_t size, float* byGate, float* byUp,
                      float* neurons) {
   const auto step = [&](const float* x, const float* u, const float* outer, float* toGate, float* toUp, float* to) {
-    const Bend bend = bendOf(activation, load(x));
+    const ValueAndSlope at = valueAndSlope(activation, load(x));
     const Vector inner = load(outer), other = up ? load(u) : all(1);
-    store(toGate, inner * other * bend.slope);
-    if (up) store(toUp, inner * bend.value);
-    store(to, bend.value * other);
+    store(toGate, inner * other * at.slope);
+    if (up) store(toUp, inner * at.value);
+    store(to, at.value * other);
   };
   int64_t i = 0;
   for (; i + lanes <= size; i += lanes) step(gate + i, up + i, gradient + i, byGate + i, byUp + i, neurons + i);

@@ -102,10 +102,10 @@ struct AttentionBackward {
   }
 
   // c [rows, padded] (+)= a b, one panel of columns at a time.
-  template <bool Turned>
+  template <bool Transposed>
   void multiplyWide(const float* a, int strideA, const float* b, float* c, int rows, int depth, bool adds) const {
     for (int column = 0; column < padded(); column += tileColumns)
-      multiplyPanel<Turned>(a, strideA, b + column, padded(), c + column, padded(), rows, depth, std::min(tileColumns, padded() - column), adds);
+      multiplyPanel<Transposed>(a, strideA, b + column, padded(), c + column, padded(), rows, depth, std::min(tileColumns, padded() - column), adds);
   }
 
   void rowsOf(const Workspace& work, int sample, int head, int first, float* byKey, float* byValue) const {

@@ -49,7 +49,7 @@ bool registerKernel(const char* name, std::initializer_list<const char*> inputs,
 
 bool registerHalves() {
 #if ESPALIER_HALVES
-  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "turned: int", "factored: int", "factor: float"}, {"output: int32"}) &&
+  return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "transposed: int", "factored: int", "factor: float"}, {"output: int32"}) &&
          registerKernel<ExactKernel>("EspalierExact", {"weight: float"}, {"factored: int", "factor: float"}) &&
          registerKernel<HalfProductKernel>(
              "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
@@ -89,7 +89,7 @@ bool registerHalves() {
          registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
                                              {"units: int", "parts: int", "columns: int", "biased: int", "cap: float"}) &&
          registerKernel<HalfCorrelationKernel>("EspalierHalfCorrelation", {"a: float", "b: float"}, {"units: int"}) &&
-         registerKernel<HalfDivergenceKernel>("EspalierHalfDivergence", {"own: float", "dense: float", "head: int32", "turned: int32", "bias: float"},
+         registerKernel<HalfDivergenceKernel>("EspalierHalfDivergence", {"own: float", "dense: float", "head: int32", "transposed: int32", "bias: float"},
                                               {"units: int", "columns: int", "biased: int", "graded: int", "cap: float", "scale: float"},
                                               {"losses: float", "gradient: float"});
 #else

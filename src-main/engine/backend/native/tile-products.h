@@ -8,8 +8,8 @@
 
 namespace {
 
-// c [Rows, Vectors * lanes] (+)= a [Rows, depth] b [depth, Vectors * lanes], all in registers. With `Turned`, a is stored as [depth, Rows].
-template <int Rows, int Vectors, bool Turned>
+// c [Rows, Vectors * lanes] (+)= a [Rows, depth] b [depth, Vectors * lanes], all in registers. With `Transposed`, a is stored as [depth, Rows].
+template <int Rows, int Vectors, bool Transposed>
 inline void multiplyTile(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int depth, bool adds) {
   Vector sum[Rows][Vectors];
   for (int row = 0; row < Rows; row++)
@@ -18,7 +18,7 @@ inline void multiplyTile(const float* a, int strideA, const float* b, int stride
     Vector right[Vectors];
     for (int v = 0; v < Vectors; v++) right[v] = load(b + k * strideB + v * lanes);
     for (int row = 0; row < Rows; row++) {
-      const Vector left = all(Turned ? a[k * strideA + row] : a[row * strideA + k]);
+      const Vector left = all(Transposed ? a[k * strideA + row] : a[row * strideA + k]);
       for (int v = 0; v < Vectors; v++) sum[row][v] += left * right[v];
     }
   }
@@ -26,21 +26,21 @@ inline void multiplyTile(const float* a, int strideA, const float* b, int stride
     for (int v = 0; v < Vectors; v++) store(c + row * strideC + v * lanes, sum[row][v]);
 }
 
-template <int Vectors, bool Turned>
+template <int Vectors, bool Transposed>
 void multiplyRows(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int rows, int depth, bool adds) {
   for (int row = 0; row < rows; row += tileRows)
-    multiplyTile<tileRows, Vectors, Turned>(a + (Turned ? row : row * strideA), strideA, b, strideB, c + row * strideC, strideC, depth, adds);
+    multiplyTile<tileRows, Vectors, Transposed>(a + (Transposed ? row : row * strideA), strideA, b, strideB, c + row * strideC, strideC, depth, adds);
 }
 
 // The same for one tile of at most `tileColumns` columns; `rows` is a multiple of `tileRows`.
-template <bool Turned = false>
+template <bool Transposed = false>
 void multiplyPanel(const float* a, int strideA, const float* b, int strideB, float* c, int strideC, int rows, int depth, int columns,
                    bool adds) {
   switch ((columns + lanes - 1) / lanes) {
-    case 1: return multiplyRows<1, Turned>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
-    case 2: return multiplyRows<2, Turned>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
-    case 3: return multiplyRows<std::min(3, tileVectors), Turned>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
-    default: return multiplyRows<tileVectors, Turned>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    case 1: return multiplyRows<1, Transposed>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    case 2: return multiplyRows<2, Transposed>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    case 3: return multiplyRows<std::min(3, tileVectors), Transposed>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
+    default: return multiplyRows<tileVectors, Transposed>(a, strideA, b, strideB, c, strideC, rows, depth, adds);
   }
 }
 

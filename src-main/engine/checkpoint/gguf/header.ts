@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { allowFor } from '../../limits/reading.ts'
 import { reasonOf } from '../json.ts'
 import { readPart } from '../regular-file.ts'
-import { type BlockType, blockTypeOf } from './blocks.ts'
+import { type BlockType, blockTypeOf } from './block-layout.ts'
 import { Cursor, type GgufValue, HeaderGoesOn } from './cursor.ts'
 
 /** One tensor of a GGUF file. `shape` has the number of rows first, as everywhere in Espalier; the file has it last. */

@@ -1,23 +1,23 @@
 import type { FileHandle } from 'node:fs/promises'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { Dialect } from '#engine/architectures/dialect.ts'
 import { ggufArchitectures, readSpec } from '#engine/architectures/index.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
+import { alignedBuffer } from '#engine/checkpoint/aligned-buffer.ts'
+import { byteRange, type Checkpoint, columnCount, type Rows, rowCount, type TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import { elementBytes, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
+import type { Decimals } from '#engine/checkpoint/json.ts'
+import { reasonOf } from '#engine/checkpoint/json.ts'
+import { readPart } from '#engine/checkpoint/regular-file.ts'
 import { openRegular } from '#runtime/small-file.ts'
-import { byteRange, type Checkpoint, columnCount, type Rows, rowCount, type TensorInfo } from '../checkpoint.ts'
-import { elementBytes, fromFloat32, toFloat32 } from '../dtypes.ts'
-import { reasonOf } from '../json.ts'
-import { readPart } from '../regular-file.ts'
-import { readLayout } from './block-layout.ts'
-import { decodeBlocks } from './blocks.ts'
-import { decimalKeys, makeConfig } from './config.ts'
+import { decodeBlocks, type GgufLayout, readLayout } from './block-layout.ts'
 import { type GgufHeader, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
 import { firstPart, partsOf } from './parts.ts'
-import type { Part, Place, PlacedTensor, StoredRows } from './place.ts'
+import type { Part, Place, PlacedTensor, StoredRows } from './places.ts'
 import { placeTensors } from './places.ts'
-import type { RotaryFactors } from './rotary-scaling.ts'
-import { firstColumns, intersect, joinBytes, takeApart, takeFrom } from './rows.ts'
+import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
 
 /**
  * Opens a GGUF file of a known architecture as if it were the folder that it was made from, with the same config, tensor names and row
@@ -222,3 +222,121 @@ class GgufCheckpoint implements Checkpoint {
 const rowBytesOf = ({ bytes, shape }: PlacedTensor): number => bytes / rowCount(shape)
 const readRange = ({ stored, first, count }: StoredRows): Promise<Uint8Array> =>
   readTensor(stored, first * rowBytesOf(stored), count * rowBytesOf(stored))
+
+/** Config keys whose values transformers accepts only as decimals. */
+const decimalKeys: Decimals = new Set([
+  'rope_theta',
+  'rope_local_base_freq',
+  'rope_scaling.factor',
+  'final_logit_softcapping',
+  'attn_logit_softcapping',
+  'embedding_multiplier',
+  'attention_multiplier',
+  'residual_multiplier',
+  'logits_scaling',
+])
+
+/** Builds transformers' config.json for a GGUF file of a known family. */
+function makeConfig(
+  { modelType, dialect }: { modelType: string; dialect: Dialect },
+  metadata: Metadata,
+  { header, layout, factors }: { header: Pick<GgufHeader, 'tensors'>; layout: GgufLayout; factors: RotaryFactors },
+): Record<string, unknown> {
+  const hidden = metadata.number('embedding_length')
+  const { heads } = layout
+  const headSize = metadata.optionalNumber('attention.key_length') ?? hidden / heads
+  const rotary = metadata.optionalNumber('rope.dimension_count') ?? headSize
+  const window = metadata.optionalNumber('attention.sliding_window')
+  if (!Number.isInteger(headSize) || headSize < 2 || headSize % 2 !== 0)
+    throw new Error(`its head size is ${headSize}, but must be an even number`)
+  const has = (pattern: RegExp) => [...header.tensors.keys()].some((name) => pattern.test(name))
+  const [queryBias, outputBias] = [has(/^blk\.\d+\.attn_q\.bias$/), has(/^blk\.\d+\.attn_output\.bias$/)]
+  const queryNorm = has(/^blk\.\d+\.attn_q_norm\.weight$/)
+  const { count: blocks, expertWidth } = layout
+  return {
+    model_type: modelType,
+    hidden_size: hidden,
+    intermediate_size: layout.intermediate,
+    num_hidden_layers: blocks,
+    num_attention_heads: heads,
+    num_key_value_heads: layout.keyValueHeads,
+    head_dim: headSize,
+    vocab_size: header.tensors.get('token_embd.weight')?.shape[0] ?? 0,
+    max_position_embeddings: metadata.number('context_length'),
+    ...(metadata.has('attention.layer_norm_epsilon')
+      ? { layer_norm_eps: metadata.number('attention.layer_norm_epsilon') }
+      : { rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon') }),
+    rope_theta: metadata.optionalNumber('rope.freq_base') ?? 10000,
+    hidden_act: 'silu',
+    tie_word_embeddings: !header.tensors.has('output.weight'),
+    attention_bias: queryBias,
+    mlp_bias: has(/^blk\.\d+\.ffn_down\.bias$/),
+    ...(rotary === headSize ? {} : { partial_rotary_factor: rotary / headSize }),
+    ...(window ? { sliding_window: window } : {}),
+    ...readScaling(metadata, factors, { size: rotary, wholeYarn: dialect.wholeYarn }),
+    ...dialect.config?.(metadata, { blocks, hidden, heads, headSize, rotary, queryBias, outputBias, queryNorm, expertWidth }),
+  }
+}
+
+/** A tensor consists of `ranges` of stored rows, one after another. Returns the stored ranges of its `wanted` rows. */
+function intersect<Range extends Rows>(ranges: readonly Range[], wanted: Rows): Range[] {
+  let passed = 0
+  return ranges.flatMap((range) => {
+    const { first, count } = range
+    const from = Math.max(wanted.first - passed, 0)
+    const until = Math.min(wanted.first + wanted.count - passed, count)
+    passed += count
+    return until > from ? [{ ...range, first: first + from, count: until - from }] : []
+  })
+}
+
+/** Concatenates pieces of memory. */
+function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0] as Uint8Array
+  const joined = alignedBuffer(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
+  let begin = 0
+  for (const part of parts) {
+    joined.set(part, begin)
+    begin += part.byteLength
+  }
+  return joined
+}
+
+/** Copies the first `kept` of the `columns` values of each row. Returns `bytes` itself if all are kept. */
+function firstColumns(bytes: Uint8Array, columns: number, kept: number, valueBytes: number): Uint8Array {
+  if (kept === columns) return bytes
+  const rows = bytes.byteLength / (columns * valueBytes)
+  const result = alignedBuffer(rows * kept * valueBytes)
+  for (let row = 0; row < rows; row++) {
+    const begin = row * columns * valueBytes
+    result.set(bytes.subarray(begin, begin + kept * valueBytes), row * kept * valueBytes)
+  }
+  return result
+}
+
+/** Restores the order of the columns: in each row, the model's values are these ranges of the file's, one after another. */
+function takeFrom(bytes: Uint8Array, ranges: readonly Rows[], entryBytes: number): Uint8Array {
+  const result = alignedBuffer(bytes.byteLength)
+  for (let to = 0; to < bytes.byteLength; ) {
+    const row = to
+    for (const { first, count } of ranges) {
+      const from = row + first * entryBytes
+      result.set(bytes.subarray(from, from + count * entryBytes), to)
+      to += count * entryBytes
+    }
+  }
+  return result
+}
+
+/** Restores the order of rows within each head: stored rows 0, 2, 4, … are its first half, rows 1, 3, 5, … its second half. */
+function takeApart(heads: Uint8Array, rowBytes: number, headRows: number, first: number, count: number): Uint8Array {
+  const result = alignedBuffer(count * rowBytes)
+  for (let i = 0; i < count; i++) {
+    const row = first + i
+    const within = row % headRows
+    const half = headRows / 2
+    const source = row - within + (within < half ? 2 * within : 2 * (within - half) + 1)
+    result.set(heads.subarray(source * rowBytes, (source + 1) * rowBytes), i * rowBytes)
+  }
+  return result
+}

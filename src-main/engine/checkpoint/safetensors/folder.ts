@@ -1,15 +1,13 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
+import { byteRange, type Checkpoint, type Rows, type TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import { toFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { type Decimals, describe, findDecimals, findDuplicateKey, isObject, parseObject } from '#engine/checkpoint/json.ts'
+import { exists, readPart, readText } from '#engine/checkpoint/regular-file.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
-import { byteRange, type Checkpoint, type Rows, type TensorInfo } from '../checkpoint.ts'
-import { type Decimals, findDecimals } from '../config-text.ts'
-import { toFloat32 } from '../dtypes.ts'
-import { parseObject } from '../json.ts'
-import { exists, readPart, readText } from '../regular-file.ts'
-import { openSafetensors, type SafetensorsFile } from './safetensors-file.ts'
 import type { StoredTensor } from './safetensors-header.ts'
-import { indexFile, readIndex, singleFile } from './sharded-index.ts'
+import { openSafetensors, type SafetensorsFile } from './safetensors-header.ts'
 
 /** Where one tensor is stored: the open file, and its header entry with the offset. */
 interface Place {
@@ -132,4 +130,25 @@ class FolderCheckpoint implements Checkpoint {
 
 async function closeAll(files: SafetensorsFile[]): Promise<void> {
   await Promise.all(files.splice(0).map(({ handle }) => handle.close()))
+}
+
+export const singleFile = 'model.safetensors'
+export const indexFile = 'model.safetensors.index.json'
+
+/** Reads a folder's shard index: tensor name to file name. Checks that file names stay inside the folder, not that the shards exist. */
+export async function readIndex(folder: string): Promise<Map<string, string>> {
+  const file = await resolveInside(folder, indexFile)
+  const text = await readText(file)
+  const { weight_map: map } = parseObject(text, file)
+  if (!isObject(map)) throw new EspalierError('invalid', `${file} must have an object "weight_map", but has ${describe(map)}.`, { file })
+  const duplicate = findDuplicateKey(text)
+  if (duplicate !== undefined) throw new EspalierError('invalid', `${file} has the key ${describe(duplicate)} twice.`, { file })
+  const index = new Map<string, string>()
+  for (const [name, shard] of Object.entries(map)) {
+    if (typeof shard !== 'string')
+      throw new EspalierError('invalid', `${file} places tensor ${name} in ${describe(shard)}, which is not a file name.`, { file })
+    index.set(name, shard)
+  }
+  for (const shard of new Set(index.values())) await resolveInside(folder, shard)
+  return index
 }

@@ -1,6 +1,10 @@
+import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
-import { type Dtype, dtypes, elementBytes, isDtype } from '../dtypes.ts'
-import { describe, findDuplicateKey, isObject, type JsonObject, parseObject } from '../json.ts'
+import { type Dtype, dtypes, elementBytes, isDtype } from '#engine/checkpoint/dtypes.ts'
+import { describe, findDuplicateKey, isObject, type JsonObject, parseObject } from '#engine/checkpoint/json.ts'
+import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { allowFor } from '#engine/limits/reading.ts'
+import { openRegular } from '#runtime/small-file.ts'
 
 /** One entry of a safetensors header. `begin` is its offset from the start of the file. */
 export interface StoredTensor {
@@ -12,7 +16,7 @@ export interface StoredTensor {
 }
 
 /** The largest header that any reader of the format accepts, in bytes. */
-export const largestHeader = 100_000_000
+const largestHeader = 100_000_000
 
 const forbiddenNames = new Set(['__proto__', 'constructor', 'prototype', ''])
 
@@ -20,7 +24,7 @@ const forbiddenNames = new Set(['__proto__', 'constructor', 'prototype', ''])
  * Checks the start of a safetensors file and returns the header's length in bytes. `start` is the first eight bytes of the file, or the
  * whole file if it is shorter.
  */
-export function readHeaderLength(start: Uint8Array, fileBytes: number, file: string): number {
+function readHeaderLength(start: Uint8Array, fileBytes: number, file: string): number {
   if (start.length < 8)
     fail(file, `is ${fileBytes} bytes long; a safetensors file has at least 8. It is cut off, or not a safetensors file.`)
   const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true)
@@ -39,7 +43,7 @@ export function readHeaderLength(start: Uint8Array, fileBytes: number, file: str
  * Parses a safetensors header and checks it against the size of the file. Dtypes must be known, shapes plausible, byte counts must match
  * shape and dtype, and the ranges must cover the data without overlap, gap or remainder.
  */
-export function parseHeader(header: Uint8Array, fileBytes: number, file: string): Map<string, StoredTensor> {
+function parseHeader(header: Uint8Array, fileBytes: number, file: string): Map<string, StoredTensor> {
   const text = decodeText(header, file)
   const entries = parseObject(text, `The header of ${file}`)
   const duplicate = findDuplicateKey(text)
@@ -116,4 +120,25 @@ function checkRanges(tensors: StoredTensor[], start: number, fileBytes: number, 
 
 function fail(file: string, sentence: string): never {
   throw new EspalierError('invalid', `${file} ${sentence}`, { file })
+}
+
+/** An open safetensors file whose header has been checked. */
+export interface SafetensorsFile {
+  readonly file: string
+  readonly tensors: ReadonlyMap<string, StoredTensor>
+  readonly handle: FileHandle
+}
+
+/** Opens one safetensors file and checks its whole header. The caller closes `handle`. */
+export async function openSafetensors(file: string): Promise<SafetensorsFile> {
+  const handle = await openRegular(file)
+  try {
+    const { size } = await handle.stat()
+    const length = readHeaderLength(await readPart(handle, 0, Math.min(8, size), file), size, file)
+    allowFor(length)
+    return { file, tensors: parseHeader(await readPart(handle, 8, length, file), size, file), handle }
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
 }

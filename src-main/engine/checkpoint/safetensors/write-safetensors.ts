@@ -1,7 +1,9 @@
-import type { FileHandle } from 'node:fs/promises'
+import { type FileHandle, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
-import { type Dtype, elementBytes } from '../dtypes.ts'
-import { writeAll, writeWhole } from '../write-all.ts'
+import { type Dtype, elementBytes } from '#engine/checkpoint/dtypes.ts'
+import { writeAll, writeWhole } from '#engine/checkpoint/write-all.ts'
+import { indexFile, singleFile } from './folder.ts'
 
 /** A tensor to write. `bytes` is called once, when the tensor is written, so its values need not be in memory before. */
 export interface TensorToWrite {
@@ -27,7 +29,7 @@ export async function writeSafetensors(file: string, tensors: readonly TensorToW
 }
 
 /** The size in bytes of the file that `writeSafetensors` would write. */
-export function safetensorsBytes(tensors: readonly ShapedTensorToWrite[], metadata?: Record<string, string>): number {
+function safetensorsBytes(tensors: readonly ShapedTensorToWrite[], metadata?: Record<string, string>): number {
   return tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), buildHeader(inFileOrder(tensors), metadata).byteLength)
 }
 
@@ -68,4 +70,47 @@ async function writeTensor(handle: FileHandle, tensor: TensorToWrite): Promise<v
     )
   }
   await writeAll(handle, bytes)
+}
+
+const metadata = { format: 'pt' }
+
+/**
+ * Writes tensors into a folder: as one safetensors file, or as several with an index if their values take more than `shardBytes`. A tensor
+ * that is larger than that by itself gets its own file.
+ */
+export async function writeShards(folder: string, tensors: readonly TensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): Promise<void> {
+  const shards = divide(tensors, shardBytes)
+  if (shards.length <= 1) return writeSafetensors(join(folder, singleFile), tensors, metadata)
+  const index: Record<string, string> = {}
+  for (const [position, shard] of shards.entries()) {
+    const name = `model-${fiveDigits(position + 1)}-of-${fiveDigits(shards.length)}.safetensors`
+    await writeSafetensors(join(folder, name), shard, metadata)
+    for (const tensor of shard) index[tensor.name] = name
+  }
+  const total = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), 0)
+  await writeFile(join(folder, indexFile), `${JSON.stringify({ metadata: { total_size: total }, weight_map: index }, null, 2)}\n`)
+}
+
+/** The total size in bytes of the safetensors files that `writeShards` would write. */
+export function shardsBytes(tensors: readonly ShapedTensorToWrite[], shardBytes = Number.POSITIVE_INFINITY): number {
+  return divide(tensors, shardBytes).reduce((sum, shard) => sum + safetensorsBytes(shard, metadata), 0)
+}
+
+const fiveDigits = (value: number): string => String(value).padStart(5, '0')
+
+function divide<T extends ShapedTensorToWrite>(tensors: readonly T[], limit: number): T[][] {
+  const shards: T[][] = []
+  let room = 0
+  for (const tensor of tensors) {
+    const bytes = tensorBytes(tensor)
+    const last = shards.at(-1)
+    if (last && bytes <= room) {
+      last.push(tensor)
+      room -= bytes
+    } else {
+      shards.push([tensor])
+      room = limit - bytes
+    }
+  }
+  return shards
 }

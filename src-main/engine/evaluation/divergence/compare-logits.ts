@@ -2,7 +2,7 @@ import { div, exp, mul, sub, sum, type Tensor2D, tensor2d, topk } from '@tensorf
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
-import { valuesOf } from '#engine/tensor/read.ts'
+import { valuesOf } from '#engine/tensor/column-sums.ts'
 
 /** A comparison of a model's logits [N, C] with the dense model's, over some entries of the vocabulary. */
 export interface ComparedLogits {

@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { logProbabilities, repeatedNgramEnds, topIndices } from './probabilities.ts'
+import { logProbabilities, repeatedNgramEnds, topIndices } from './sampling.ts'
 
 interface BeamSettings {
   readonly beams: number

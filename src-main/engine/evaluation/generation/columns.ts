@@ -8,10 +8,9 @@ import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type ModelView, openView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
-import { type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { type Tokenizer, withBegin, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { beamSearch } from './beam-search.ts'
-import { logProbabilities, topIndices } from './probabilities.ts'
-import { chooseToken } from './sampling.ts'
+import { chooseToken, logProbabilities, topIndices } from './sampling.ts'
 import { StopText } from './stop-text.ts'
 
 interface GenerationHost {
@@ -19,7 +18,12 @@ interface GenerationHost {
   readonly signal: AbortSignal
   /** The signal of one column. It aborts when this column or the whole request is stopped. */
   columnSignal(column: number): AbortSignal
+  /** Waits while the reader of the events is too slow. */
+  flow(): Promise<void>
 }
+
+/** How many tokens of a scored prompt one event has. */
+const scoredAtOnce = 64
 
 type Answer = Extract<GenerationEvent, { type: 'answer' }>
 
@@ -53,7 +57,7 @@ export async function answerWith({
   const emit = (event: GenerationEvent) => {
     if (event.type === 'answer') reported = event
   }
-  await new ColumnAnswer({ ...context, host: { emit, signal, columnSignal: () => signal } }).run()
+  await new ColumnAnswer({ ...context, host: { emit, signal, columnSignal: () => signal, flow: async () => {} } }).run()
   signal.throwIfAborted()
   if (!reported || reported.problem !== null) throw new EspalierError('invalid', reported?.problem ?? 'The model gave no answer.')
   const { type: _, ...answer } = reported
@@ -78,6 +82,8 @@ class ColumnAnswer {
   readonly #stop: StopText
   #stream: TextStream
   #text = ''
+  /** Whether the prompt got a begin token that its text does not have. */
+  #begins = false
   #firstTokenSeconds: number | null = null
 
   constructor(context: ColumnContext) {
@@ -109,7 +115,8 @@ class ColumnAnswer {
 
   #promptIds(): number[] {
     const { request, tokenizer, column, prompt, view } = this.#context
-    const { text, continueFrom = [], messages, histories = [] } = request.prompts[prompt] ?? { text: '' }
+    const own = request.prompts[prompt] ?? { text: '' }
+    const { text, continueFrom = [], messages, histories = [] } = request.prompts[own.sameAs ?? prompt] ?? own
     const { template, system } = request.settings
     const before = [...(system ? [{ role: 'system', content: system }] : []), ...(histories[column] ?? [])]
     const asked = messages ?? [...before, { role: 'user', content: text }]
@@ -118,7 +125,10 @@ class ColumnAnswer {
     const { contextLength, vocabulary } = view.spec
     const unknown = continueFrom.find((id) => id >= vocabulary)
     if (unknown !== undefined) throw new EspalierError('usage', `The token id ${unknown} does not exist: this model has ${vocabulary}.`)
-    const ids = [...tokenizer.encode(whole), ...continueFrom]
+    const encoded = tokenizer.encode(whole)
+    const begun = withBegin(tokenizer, encoded)
+    this.#begins = begun.length > encoded.length
+    const ids = [...begun, ...continueFrom]
     if (ids.length === 0) throw new EspalierError('usage', 'An empty prompt cannot be answered. Write at least one word.')
     if (ids.length >= contextLength)
       throw new EspalierError(
@@ -144,10 +154,11 @@ class ColumnAnswer {
         ids.push(id)
         if (tokenizer.endIds.includes(id)) {
           // Clients that score a prompt expect each generated token after it, including the end token.
-          if (request.scoresPrompts) this.#keep(this.#describe(id, '', logProbabilities(logits)))
+          if (request.scoresPrompts) this.#keep(this.#describe(id, this.#stream, logProbabilities(logits), () => ''))
           return 'end of text'
         }
         if (this.#tell(id, logProbabilities(logits))) return 'stop text'
+        await this.#context.host.flow()
         if (ids.length < limit) [logits] = await session.feed(Int32Array.of(id), 1, this.#signal)
       }
       return 'length'
@@ -159,23 +170,31 @@ class ColumnAnswer {
 
   /** Feeds the prompt. Returns the logits after it, and reports the probabilities of the prompt's tokens if requested. */
   async #read(session: DecodingSession, ids: Int32Array): Promise<Float32Array | undefined> {
-    const { request, host, column, prompt } = this.#context
+    const { request, host, tokenizer, column, prompt } = this.#context
     if (!request.scoresPrompts) return (await session.feed(ids, 1, this.#signal))[0]
-    const stream = new TextStream(this.#context.tokenizer, { skipSpecial: false })
-    const [start = 0] = ids
-    const tokens: GeneratedToken[] = [{ id: start, text: stream.push(start), probability: 1, alternatives: [] }]
-    let last: Float32Array | undefined
+    const stream = new TextStream(tokenizer, { skipSpecial: false })
+    // An added begin token is no part of the prompt's text.
+    const first = this.#begins ? 1 : 0
+    const start = ids[first] ?? 0
+    let tokens: GeneratedToken[] = [{ id: start, text: stream.push(start), probability: 1, alternatives: [] }]
+    let [place, last] = [0, undefined as Float32Array | undefined]
+    const tell = () => {
+      host.emit({ type: 'scored prompt', column, prompt, tokens })
+      tokens = []
+      return host.flow()
+    }
     await session.feedAlong(
       ids,
       0,
-      (logits) => {
+      async (logits) => {
         last = logits
-        const id = ids[tokens.length]
-        if (id !== undefined) tokens.push(this.#describe(id, stream.push(id), logProbabilities(logits)))
+        const id = ids[++place]
+        if (id !== undefined && place > first) tokens.push(this.#describe(id, stream, logProbabilities(logits), () => stream.push(id)))
+        if (tokens.length >= scoredAtOnce) await tell()
       },
       this.#signal,
     )
-    host.emit({ type: 'scored prompt', column, prompt, tokens })
+    if (tokens.length > 0) await tell()
     return last
   }
 
@@ -211,8 +230,13 @@ class ColumnAnswer {
 
   /** Adds a token to the answer. Returns whether its text has reached a stop text. */
   #tell(id: number, scores: Float64Array): boolean {
-    const { text, stopped } = this.#stop.push(this.#stream.push(id))
-    this.#keep(this.#describe(id, text, scores))
+    let stopped = false
+    const take = () => {
+      const taken = this.#stop.push(this.#stream.push(id))
+      stopped = taken.stopped
+      return taken.text
+    }
+    this.#keep(this.#describe(id, this.#stream, scores, take))
     return stopped
   }
 
@@ -223,13 +247,16 @@ class ColumnAnswer {
     host.emit({ type: 'token', column, prompt, token })
   }
 
-  #describe(id: number, text: string, scores: Float64Array): GeneratedToken {
-    const { request, tokenizer } = this.#context
-    const alternatives = topIndices(scores, request.settings.alternatives).map((other) => ({
+  /** Describes a token. Its alternatives have the text that they would add to `stream`, to which `take` then adds the token. */
+  #describe(id: number, stream: TextStream, scores: Float64Array, take: () => string): GeneratedToken {
+    const others = topIndices(scores, this.#context.request.settings.alternatives).map((other) => ({
       id: other,
-      text: tokenizer.decode([other]),
+      text: stream.peek(other),
       probability: Math.exp(at(scores, other)),
     }))
+    const text = take()
+    // The same token has the same text, even if a part of it is held back.
+    const alternatives = others.map((other) => (other.id === id ? { ...other, text } : other))
     return { id, text, probability: Math.exp(scores[id] ?? Number.NEGATIVE_INFINITY), alternatives }
   }
 

@@ -1,5 +1,5 @@
 import type { MeasureName, TakenMeasure } from '#contract/runs/measures.ts'
-import { mmluGroups } from './mmlu-subjects.ts'
+import { mmluGroups } from './index.ts'
 import type { Outcome } from './score.ts'
 
 interface Share {

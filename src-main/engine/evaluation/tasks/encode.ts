@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import type { Question, Request } from './index.ts'
 import { splitTrailingSpace } from './python-text.ts'
-import type { Question, Request } from './task.ts'
 
 /** The parts of a tokenizer that encoding questions needs. */
 export type Encoder = Pick<Tokenizer, 'encode' | 'beginId' | 'endIds'>

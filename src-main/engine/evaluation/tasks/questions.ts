@@ -9,9 +9,8 @@ import { type Row, readRows, rowEndings } from '#engine/data/rows.ts'
 import { underLimits } from '#engine/limits/reading.ts'
 import { isWrittenTaskId, writtenTasks } from '../written/index.ts'
 import type { WrittenTask } from '../written/written-task.ts'
+import type { Question, QuestionRows } from './index.ts'
 import { tasks } from './index.ts'
-import type { QuestionRows } from './question-rows.ts'
-import type { Question } from './task.ts'
 
 export interface QuestionSource {
   /** Folder with one folder per task (`winogrande`, `arc_easy`, …) in the published columns. Without it, the hub is used. */

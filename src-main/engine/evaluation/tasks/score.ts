@@ -1,5 +1,5 @@
+import type { Question } from './index.ts'
 import type { LikelihoodModel, LikelihoodRequest } from './likelihood-model.ts'
-import type { Question } from './task.ts'
 
 /** The number of tokens that run together. Larger products are not faster. */
 const tokensPerBatch = 2048

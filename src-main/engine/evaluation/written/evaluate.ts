@@ -1,13 +1,26 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { MeasureName } from '#contract/runs/measures.ts'
+import { complete } from '#engine/evaluation/generation/answer.ts'
+import { share, shareMeasure } from '#engine/evaluation/tasks/accuracy.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { complete } from '../generation/complete.ts'
-import { share, shareMeasure } from '../tasks/accuracy.ts'
-import { chatPrompt, plainPrompt } from './prompt.ts'
+import type { ChatMessage } from '#engine/tokenizer/chat-template.ts'
+import { encodeText, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import type { AskedQuestion } from './questions.ts'
-import type { WrittenTask } from './written-task.ts'
+import type { Turn, WrittenTask } from './written-task.ts'
+
+/** Makes a prompt without a chat template. A space precedes each example's answer, and an empty line separates examples. */
+export function plainPrompt(turns: readonly Turn[]): string {
+  return turns.map(({ asked, answer }) => (answer === undefined ? asked : `${asked} ${answer}`)).join('\n\n')
+}
+
+/** Makes a prompt for a chat template. Each example is a turn of the conversation. */
+export function chatPrompt(turns: readonly Turn[]): ChatMessage[] {
+  return turns.flatMap(({ asked, answer }) => [
+    { role: 'user', content: asked },
+    ...(answer === undefined ? [] : [{ role: 'assistant', content: answer }]),
+  ])
+}
 
 interface Writing {
   readonly task: WrittenTask
@@ -32,7 +45,7 @@ export async function writeAnswers(
   const texts: string[] = []
   for (const { turns } of questions) {
     const prompt = chat ? chatText(tokenizer, turns) : plainPrompt(turns)
-    const ids = encodePrompt(tokenizer, prompt).slice(task.tokens - contextLength)
+    const ids = encodeText(tokenizer, prompt).slice(task.tokens - contextLength)
     texts.push(await complete(view, tokenizer, ids, { tokens: task.tokens, stops: task.stops, signal }))
     report(texts.length)
   }
@@ -43,7 +56,10 @@ export async function writeAnswers(
 export function judgeAnswers(dataset: string, questions: readonly AskedQuestion[], texts: readonly string[]) {
   const judged = questions.map(({ judge }, index) => judge(at(texts, index)))
   const rules = Object.keys(judged[0] ?? {}) as MeasureName[]
-  const measures = rules.map((rule) => shareMeasure(rule, dataset, share(judged.flatMap((one) => one[rule] ?? []))))
+  const measures = rules.map((rule) => {
+    const hits = judged.flatMap((one) => one[rule] ?? [])
+    return { ...shareMeasure(rule, dataset, share(hits)), hits: hits.map(Number).join('') }
+  })
   const answers = questions.slice(0, keptAnswers).map(({ turns }, index) => ({ prompt: turns.at(-1)?.asked ?? '', text: at(texts, index) }))
   return { measures, answers }
 }
@@ -55,12 +71,6 @@ export function requireRoom({ title, tokens }: WrittenTask, contextLength: numbe
     'invalid',
     `${title} has answers of up to ${tokens} tokens, but the model's context is ${contextLength} tokens, prompt included. Leave out this task for this model.`,
   )
-}
-
-/** Encodes as the model's own encoder does. A chat template may already have written the begin token. */
-function encodePrompt({ encode, prefixId }: Tokenizer, prompt: string): number[] {
-  const ids = encode(prompt)
-  return prefixId === undefined || ids[0] === prefixId ? ids : [prefixId, ...ids]
 }
 
 function chatText(tokenizer: Tokenizer, turns: AskedQuestion['turns']): string {

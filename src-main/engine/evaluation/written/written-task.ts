@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { MeasureName } from '#contract/runs/measures.ts'
 import type { Row } from '#engine/data/rows.ts'
-import type { QuestionRows } from '../tasks/question-rows.ts'
+import type { QuestionRows } from '#engine/evaluation/tasks/index.ts'
 
 /** A question and, in an example, its answer. The last turn of a prompt has no answer. */
 export interface Turn {

@@ -1,21 +1,33 @@
+import type { Tensor } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { SlicePlan } from '#contract/pruning/plan.ts'
 import { textConfig } from '#engine/architectures/index.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import type { ShapedTensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
-import { shardsBytes } from '#engine/checkpoint/safetensors/write-shards.ts'
+import {
+  type BlockTensors,
+  type DecoderSpec,
+  denseMlp,
+  mixerOwn,
+  mixerProjections,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
+import type { TensorInfo } from '#engine/checkpoint/checkpoint.ts'
+import { type FloatDtype, fromFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { type ShapedTensorToWrite, shardsBytes, type TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import { type ExportFormat, type ExportRequest, keyValueBytes, tensorBytes, writeModelFolder } from '#engine/export/format.ts'
+import { modelCard, readParentCard } from '#engine/export/model-card.ts'
+import { type PackedBlock, packBlocks, packedConfig, sourceOf } from '#engine/export/packing.ts'
+import { prunedTensors } from '#engine/export/pruned-tensors.ts'
+import type { Model } from '#engine/model/model.ts'
+import { storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { type PrunedLayout, prunedLayoutFile } from '#engine/model/views/pruned-layout.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
-import { viewWithPlan } from '#engine/model/views/view.ts'
+import { slicedSpec, specWithPlan } from '#engine/model/views/slice.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
+import { type AttentionWeights, blockOf, isAttention, type MlpWeights, mlpOfWeights, type Part } from '#engine/model/weights/weights.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
-import { type ExportFormat, type ExportRequest, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
-import { modelCard, readParentCard } from '../model-card.ts'
-import { packedConfig } from '../packed-config.ts'
-import { type PackedBlock, packBlocks, sourceOf } from '../packing.ts'
-import { prunedTensors } from '../pruned-tensors.ts'
-import { slicedShapes, slicedTensors } from '../sliced-tensors.ts'
-import { blockNames, lastProjections } from './block-names.ts'
-import { moduleFile, moduleText, ownModelType } from './module.ts'
+import { type BlockNames, moduleFile, moduleText, ownModelType } from './module.ts'
 
 /**
  * A folder with only the remaining weights: removed submodules have no tensors, and every MLP has its own width. A generated module builds
@@ -216,3 +228,185 @@ function requireCache({ router, perBlock }: DecoderSpec, packed: readonly Packed
     `This plan removes every attention submodule of the kind "${String(asked)}", but the cache of transformers needs one in this model. Choose the format stock, which writes zeros instead.`,
   )
 }
+
+/** Names of a block's modules in transformers, taken from the names of its tensors. */
+function blockNames(spec: DecoderSpec): BlockNames {
+  const { attentionNorm, attentionOutputNorm, mlpNorm, mlpOutputNorm } = spec.block(0)
+  // With a parallel residual, both submodules use one norm, so it stays if one of them is removed.
+  const shared = spec.parallelResidual
+  return {
+    attentions: [...new Set(spec.blocks.map((_, index) => moduleAt(spec.block(index).output.weight, -3)))],
+    attentionNorms: shared ? [] : namesOf(attentionNorm, attentionOutputNorm),
+    mlp: moduleAt(denseMlp(spec.block(0)).down.weight, -3),
+    mlpNorms: shared ? [] : namesOf(mlpNorm, mlpOutputNorm),
+    sharedNorms: shared ? namesOf(attentionNorm) : [],
+  }
+}
+
+/** The projections that write the stream at the end of a block, as `module.name`. */
+function lastProjections(spec: DecoderSpec): string[] {
+  const { output } = spec.block(0)
+  const { down } = denseMlp(spec.block(0))
+  return (spec.parallelResidual ? [output, down] : [down]).map(({ weight }) => weight.split('.').slice(-3, -1).join('.'))
+}
+
+const moduleAt = (tensor: string, place: number): string => tensor.split('.').at(place) ?? tensor
+const namesOf = (...norms: (NormTensors | undefined)[]): string[] => norms.flatMap((norm) => (norm ? [moduleAt(norm.weight, -2)] : []))
+
+/** Rows of one stored tensor, starting at `firstRow`. */
+interface Piece {
+  readonly firstRow: number
+  readonly values: Float32Array
+}
+
+type Pieces = Map<string, Piece[]>
+
+/**
+ * The tensors of a sliced model, in the checkpoint's dtype: the view's weights under the family's names, and the shortcuts. Unlike with
+ * other plans, no weights are copied from the checkpoint unchanged, because every weight is rotated.
+ */
+async function slicedTensors(view: ModelView, plan: SlicePlan): Promise<TensorToWrite[]> {
+  const { checkpoint, vocabulary, spec } = view.model
+  const ids = Int32Array.from({ length: spec.vocabulary }, (_, id) => id)
+  const embedding = async (dtype: FloatDtype) => {
+    const rows = await vocabulary.embed(ids)
+    const bytes = fromFloat32(rows.dataSync() as Float32Array, dtype)
+    rows.dispose()
+    return bytes
+  }
+  const blocks = new BlockWriter(view, plan)
+  return slicedShapes(view.model, plan).map(({ block, source, ...tensor }) => {
+    if (block !== undefined) return { ...tensor, bytes: () => blocks.bytes(block, tensor) }
+    return { ...tensor, bytes: () => (source === undefined ? embedding(tensor.dtype) : checkpoint.read(source)) }
+  })
+}
+
+/** A tensor of a sliced model: one of a block, a copy from the checkpoint, or the embedding. */
+interface SlicedShape extends ShapedTensorToWrite {
+  readonly dtype: FloatDtype
+  readonly block?: number
+  readonly source?: string
+}
+
+/** Names, types and shapes of the tensors of a sliced model. */
+function slicedShapes({ checkpoint, spec: dense }: Pick<Model, 'checkpoint' | 'spec'>, plan: SlicePlan): SlicedShape[] {
+  const spec = slicedSpec(dense, plan)
+  const plain = (name: string, source: string): SlicedShape => {
+    const { dtype, shape } = checkpoint.tensors.get(source) as TensorInfo
+    return { name, dtype: dtype as FloatDtype, shape, source }
+  }
+  const norms = [spec.finalNorm.weight, ...(spec.finalNorm.bias ? [spec.finalNorm.bias] : [])]
+  return [
+    { name: spec.embedding, dtype: storedDtype(checkpoint, spec.embedding), shape: [spec.vocabulary, plan.width] },
+    ...[...norms, ...(spec.head.bias ? [spec.head.bias] : [])].map((name) => plain(name, name)),
+    plain(spec.head.weight, dense.head.weight),
+    ...[...spec.blocks.keys()].flatMap((block) => {
+      const dtype = storedDtype(checkpoint, denseMlp(dense.block(block)).up.weight)
+      return [...storedShapes(spec.block(block))].map(([name, shape]) => ({ name, dtype, shape, block }))
+    }),
+  ]
+}
+
+/** Computes one block at a time, when the first of its tensors is written. */
+class BlockWriter {
+  readonly #view: ModelView
+  readonly #plan: SlicePlan
+  #current: { readonly block: number; readonly pieces: Promise<Pieces> } | undefined
+
+  constructor(view: ModelView, plan: SlicePlan) {
+    this.#view = view
+    this.#plan = plan
+  }
+
+  async bytes(block: number, { name, dtype }: Pick<SlicedShape, 'name' | 'dtype'>): Promise<Uint8Array> {
+    const pieces = (await this.#piecesOf(block)).get(name) ?? []
+    const inOrder = pieces.toSorted((a, b) => a.firstRow - b.firstRow)
+    return new Uint8Array(Buffer.concat(inOrder.map(({ values }) => fromFloat32(values, dtype))))
+  }
+
+  #piecesOf(block: number): Promise<Pieces> {
+    if (this.#current?.block !== block) this.#current = { block, pieces: this.#compute(block) }
+    return this.#current.pieces
+  }
+
+  async #compute(block: number): Promise<Pieces> {
+    const pieces: Pieces = new Map()
+    for (const part of this.#view.parts.filter((own) => blockOf(own) === block)) await addPart(pieces, this.#view, this.#plan, part)
+    return pieces
+  }
+}
+
+/** Shapes of a block's stored tensors by name. Projections that share a tensor are stacked. */
+function storedShapes(tensors: BlockTensors): Map<string, number[]> {
+  const shapes = new Map<string, number[]>()
+  const { delta, ...others } = tensors
+  for (const entry of [...Object.values(others), ...Object.values(delta ?? {})] as (Projection | NormTensors | ShapedTensor)[]) {
+    if (!('rows' in entry)) {
+      shapes.set(entry.weight, 'shape' in entry ? [...entry.shape] : [entry.size ?? 0])
+      continue
+    }
+    const rows = Math.max(entry.firstRow + entry.rows, shapes.get(entry.weight)?.[0] ?? 0)
+    shapes.set(entry.weight, [rows, entry.columns])
+    if (entry.bias) shapes.set(entry.bias, [rows])
+  }
+  return shapes
+}
+
+async function addPart(pieces: Pieces, view: ModelView, plan: SlicePlan, part: Part): Promise<void> {
+  const tensors = slicedSpec(view.model.spec, plan).block(blockOf(part))
+  const weights = await view.lease(part)
+  const norm = isAttention(part) ? tensors.attentionNorm : (tensors.mlpNorm ?? tensors.attentionNorm)
+  if (norm) addNorm(pieces, norm, plan.width, view.model.spec.norm.offset)
+  for (const own of isAttention(part) ? [tensors.queryNorm, tensors.keyNorm, ...mixerOwn(tensors)] : []) {
+    if (own) pieces.set(own.weight, [{ firstRow: 0, values: await view.model.checkpoint.readFloat32(own.weight) }])
+  }
+  if (weights.attention) addAttention(pieces, tensors, weights.attention, view.spec.scoreScale)
+  else addMlp(pieces, tensors, mlpOfWeights(weights))
+  view.release(part, weights)
+}
+
+function addAttention(pieces: Pieces, tensors: BlockTensors, weights: AttentionWeights, scoreScale: number): void {
+  const joined = read(weights.queryKeyValue)
+  const biases = weights.queryKeyValueBias && read(weights.queryKeyValueBias)
+  let row = 0
+  const scaled = !weights.queryNorm && !weights.delta
+  for (const projection of mixerProjections(tensors)) {
+    // A view's queries were scaled when they were loaded, so the scale is divided out again.
+    const factor = projection === tensors.query && scaled ? 1 / scoreScale : 1
+    const rows = joined.subarray(row * projection.columns, (row + projection.rows) * projection.columns).map((value) => value * factor)
+    const bias = biases?.subarray(row, row + projection.rows).map((value) => value * factor)
+    addProjection(pieces, projection, rows, bias)
+    row += projection.rows
+  }
+  addProjection(pieces, tensors.output, read(weights.output), weights.outputBias && read(weights.outputBias))
+  addShortcut(pieces, tensors.attentionShortcut, weights.shortcut)
+}
+
+function addMlp(pieces: Pieces, tensors: BlockTensors, weights: MlpWeights): void {
+  const { gate, up, down } = denseMlp(tensors)
+  if (gate && weights.gate) addProjection(pieces, gate, read(weights.gate), weights.gateBias && read(weights.gateBias))
+  addProjection(pieces, up, read(weights.up), weights.upBias && read(weights.upBias))
+  addProjection(pieces, down, read(weights.down), weights.downBias && read(weights.downBias))
+  addShortcut(pieces, tensors.mlpShortcut, weights.shortcut)
+}
+
+function addShortcut(pieces: Pieces, tensor: Projection | undefined, weights: Tensor | undefined): void {
+  if (tensor && weights) addProjection(pieces, tensor, read(weights), undefined)
+}
+
+function addProjection(
+  pieces: Pieces,
+  { weight, bias, firstRow }: Projection,
+  values: Float32Array,
+  biasValues: Float32Array | undefined,
+): void {
+  const add = (name: string, piece: Piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
+  add(weight, { firstRow, values })
+  if (bias && biasValues) add(bias, { firstRow, values: biasValues })
+}
+
+function addNorm(pieces: Pieces, { weight }: NormTensors, width: number, offset = 0): void {
+  pieces.set(weight, [{ firstRow: 0, values: new Float32Array(width).fill(1 - offset) }])
+}
+
+const read = (tensor: Tensor): Float32Array => tensor.dataSync() as Float32Array

@@ -2,15 +2,15 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { readSpec, substitutesExperts, textConfig } from '#engine/architectures/index.ts'
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
-import { shardsBytes } from '#engine/checkpoint/safetensors/write-shards.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
-import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '../format.ts'
-import { interleaveExperts } from '../interleaved-experts.ts'
-import { modelCard, readParentCard } from '../model-card.ts'
-import { packedConfig } from '../packed-config.ts'
-import { blocksText, missingParts, type PackedBlock, packBlocks } from '../packing.ts'
-import type { Planned } from '../pieces.ts'
-import { prunedTensors } from '../pruned-tensors.ts'
+import { elementBytes } from '#engine/checkpoint/dtypes.ts'
+import { shardsBytes, type TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import { putColumns } from '#engine/checkpoint/transposed.ts'
+import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '#engine/export/format.ts'
+import { modelCard, readParentCard } from '#engine/export/model-card.ts'
+import { blocksText, missingParts, type PackedBlock, packBlocks, packedConfig } from '#engine/export/packing.ts'
+import type { Planned } from '#engine/export/pieces.ts'
+import { prunedTensors } from '#engine/export/pruned-tensors.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 
 /**
  * A folder of the model's own family, which transformers and similar programs load. Completely removed blocks are left out. An attention
@@ -150,4 +150,43 @@ function describe(packed: readonly PackedBlock[], count: number, sizes: string):
     zeroed.attention.length > 0 ? `Attention in ${blocksText(zeroed.attention)}: replaced by zeros; still uses memory and time.` : '',
     zeroed.mlp.length > 0 ? `MLP in ${blocksText(zeroed.mlp)}: replaced by zeros.` : '',
   ].filter(Boolean)
+}
+
+const part = /^(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)$/
+
+/**
+ * Joins the tensors of separate experts into gpt-oss's tensors for all experts, whose rows are inputs and in which gates and ups alternate.
+ * Other tensors stay unchanged.
+ */
+function interleaveExperts(tensors: readonly TensorToWrite[]): TensorToWrite[] {
+  const own = tensors.filter(({ name }) => part.test(name))
+  const joined = Map.groupBy(own, ({ name }) => {
+    const [, mixture = '', , projection = '', kind = ''] = part.exec(name) ?? []
+    return `${mixture}.${projection === 'down' ? 'down' : 'gate_up'}_proj${kind === 'bias' ? '_bias' : ''}`
+  })
+  return [...tensors.filter(({ name }) => !part.test(name)), ...[...joined].map(([name, parts]) => joinParts(name, parts))]
+}
+
+/** Joins parts into one tensor of all experts. A bias is treated as a matrix with one column. */
+function joinParts(name: string, parts: readonly TensorToWrite[]): TensorToWrite {
+  const { dtype, shape } = at(parts, 0)
+  const [rows = 1, columns = 1] = shape
+  const step = name.includes('gate_up_proj') ? 2 : 1
+  const experts = parts.length / step
+  const isBias = shape.length === 1
+  const each = step * rows * columns * elementBytes(dtype)
+  return {
+    name,
+    dtype,
+    shape: isBias ? [experts, step * rows] : [experts, columns, step * rows],
+    async bytes() {
+      const all = new Uint8Array(experts * each)
+      for (const tensor of parts) {
+        const [, , expert, projection] = part.exec(tensor.name) ?? []
+        const first = step === 2 && projection === 'up' ? 1 : 0
+        putColumns(await tensor.bytes(), elementBytes(dtype), all, Number(expert) * each, { rows, columns, step, first })
+      }
+      return all
+    },
+  }
 }

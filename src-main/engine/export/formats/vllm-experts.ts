@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { expertSubstitutes, substitutesExperts } from '#engine/architectures/index.ts'
 import { type DecoderSpec, isConstant } from '#engine/architectures/spec.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { ExportFormat } from '../format.ts'
 import type { Planned } from '../pieces.ts'
 import { inFamilyNames, layOutStock } from './stock.ts'

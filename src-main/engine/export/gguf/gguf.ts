@@ -1,16 +1,25 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { usualGgufTypes } from '#contract/titles.ts'
+import { at } from '#contract/at.ts'
+import { modelfileName } from '#contract/exports/exports.ts'
+import { denseMethod, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { entriesBytes, type MetadataEntries } from '#engine/checkpoint/gguf/write-gguf.ts'
-import { ggufShardsBytes, shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf-shards.ts'
+import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
+import {
+  entriesBytes,
+  ggufShardsBytes,
+  type MetadataEntries,
+  shardNames,
+  writeGguf,
+  writeGgufShards,
+} from '#engine/checkpoint/gguf/write-gguf.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import { reachedSparsity } from '#engine/pruning/plan.ts'
 import { type Described, type ExportFormat, type ExportRequest, keyValueBytes, sizesIn, watched } from '../format.ts'
 import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import type { Planned } from '../pieces.ts'
 import { type GgufFile, layOutGguf } from './gguf-file.ts'
-import { writeImatrix } from './measure-importances.ts'
+import type { Importances } from './importances.ts'
 import { tokenizerMetadata } from './tokenizer.ts'
 
 /**
@@ -30,25 +39,26 @@ export const gguf: ExportFormat = {
   },
   async fileBytes(described, type) {
     const { metadata, tensors } = layOutGguf(described, type)
-    const own = entriesBytes(new Map([...metadata, ...nameModel(described)]))
+    const own = entriesBytes(new Map([...metadata, ...nameModel(described, type)]))
     return ggufShardsBytes(own + (await tokenizerBytes(described)), tensors)
   },
   async write(request) {
     const { folder, replace, ggufTypes = usualGgufTypes, importances, watch } = request
     const files = ggufTypes.map((type) => ({ type, file: layOutGguf(request, type, importances) }))
     const tokenizer = await tokenizerOf(request)
-    const named = nameModel(request)
     await writeFolderAtomically(
       folder,
       async (temporary) => {
         for (const { type, file } of files) {
-          const metadata = new Map([...file.metadata, ...named, ...tokenizer])
+          const metadata = new Map([...file.metadata, ...nameModel(request, type), ...tokenizer])
           await writeGgufShards(temporary, stemOf(request, type), { metadata, tensors: watched(file.tensors, watch) })
         }
         const weighed = files.find(({ file }) => file.weighed.size > 0)
         if (importances && weighed) await writeImatrix(join(temporary, `${fileName(request)}.imatrix`), weighed.file, importances)
-        await writeFile(join(temporary, 'Modelfile'), modelfile(request, files))
-        await writeFile(join(temporary, 'README.md'), modelCard(request, describe(request, files), await readParentCard(request.model)))
+        for (const file of files)
+          await writeFile(join(temporary, modelfileName(file.type, files.length)), modelfile(firstFile(request, file), file))
+        const card = modelCard(request, describe(request, files), await readParentCard(request.model), ggufTypes)
+        await writeFile(join(temporary, 'README.md'), card)
       },
       { replace: replace ?? false },
     )
@@ -94,14 +104,20 @@ function fileName({ model, method }: ExportRequest): string {
   return `${model.name.replace(/\.gguf$/i, '')}-${method}`.replace(/[^\w.-]+/g, '-')
 }
 
+/** Bytes reserved in a file that is planned for a budget: the card of a finished run is longer than that of a planned one. */
+export const cardRoom = 2 ** 11
+
 /** The name and the model card as metadata, for programs that show them. */
-function nameModel(request: Described): MetadataEntries {
+function nameModel(request: Described, type: string): MetadataEntries {
   const { model, plan, method } = request
   const removed = reachedSparsity(model.spec, plan)
-  const percent = (100 * removed).toFixed(2)
+  const holds = `${(100 * removed).toFixed(2)} % of the block stack's parameters were removed.`
+  const { run: _, ...planned } = request
+  const [brief, whole] = [describeModel(planned, holds, [type]), describeModel(request, holds, [type])]
   return new Map([
-    ['general.name', { kind: 'text', value: `${model.name}, pruned by ${method}` }],
-    ['general.description', { kind: 'text', value: describeModel(request, `${percent} % of the block stack's parameters were removed.`) }],
+    ['general.name', { kind: 'text', value: method === denseMethod ? model.name : `${model.name}, pruned by ${method}` }],
+    // A run with many texts has a card that a size budget has no room for. The card beside the file is complete.
+    ['general.description', { kind: 'text', value: Buffer.byteLength(whole) - Buffer.byteLength(brief) > cardRoom ? brief : whole }],
     ['espalier.parent', { kind: 'text', value: model.name }],
     ['espalier.method', { kind: 'text', value: method }],
     ['espalier.sparsity', { kind: 'float', value: removed }],
@@ -118,10 +134,9 @@ function firstFile(request: ExportRequest, { type, file }: LaidOut): string {
   return shardNames(stemOf(request, type), file.tensors)[0] as string
 }
 
-function modelfile(request: ExportRequest, files: readonly LaidOut[]): string {
-  const [first] = files
-  const length = [...(first?.file.metadata ?? [])].find(([key]) => key.endsWith('.context_length'))?.[1].value
-  return [`FROM ./${first && firstFile(request, first)}`, `PARAMETER num_ctx ${String(length)}`, ''].join('\n')
+function modelfile(name: string, { file }: LaidOut): string {
+  const length = [...file.metadata].find(([key]) => key.endsWith('.context_length'))?.[1].value
+  return [`FROM ./${name}`, `PARAMETER num_ctx ${String(length)}`, ''].join('\n')
 }
 
 function describe(request: ExportRequest, files: readonly LaidOut[]): string {
@@ -132,11 +147,41 @@ function describe(request: ExportRequest, files: readonly LaidOut[]): string {
     '',
     ...(first?.file.notes ?? []),
     '',
-    `llama.cpp: \`llama-cli -m ${parts[0]}\`. Ollama: \`ollama create ${fileName(request).toLowerCase()} -f Modelfile\` in this folder. LM Studio: put the folder into its folder of models.`,
+    `llama.cpp: \`llama-cli -m ${parts[0]}\`. Ollama: \`ollama create ${fileName(request).toLowerCase()} -f ${modelfileName(first?.type ?? '', files.length)}\` in this folder. LM Studio: put the folder into its folder of models.`,
     ...(parts.length > 1
       ? [
           `The weights lie in ${parts.length} files. \`llama-gguf-split --merge ${parts[0]} ONE.gguf\` joins them for programs that take one.`,
         ]
       : []),
   ].join('\n')
+}
+
+/** Writes the importances of a file's tensors in the form that llama-quantize reads (`--imatrix`). */
+async function writeImatrix(
+  path: string,
+  { weighed, tensors: written }: GgufFile,
+  { texts, tokens, begins = false }: Importances,
+): Promise<void> {
+  const metadata: MetadataEntries = new Map([
+    ['general.type', { kind: 'text', value: 'imatrix' }],
+    ['imatrix.datasets', { kind: 'texts', value: texts }],
+    ['espalier.begin_token', { kind: 'text', value: begins ? 'in each window' : 'none' }],
+    ['imatrix.chunk_count', { kind: 'integer', value: 1 }],
+    ['imatrix.chunk_size', { kind: 'integer', value: tokens }],
+  ])
+  const type = blockTypeNamed('F32')
+  const matrix = (name: string, rows: number, values: Float32Array) => ({
+    name,
+    type,
+    shape: [rows, values.length / rows],
+    bytes: async () => new Uint8Array(values.buffer),
+  })
+  const tensors = written.flatMap(({ name, shape }) => {
+    const values = weighed.get(name)
+    if (!values) return []
+    const experts = shape.length > 2 ? at(shape, 0) : 1
+    const sums = values.map((value) => value * tokens)
+    return [matrix(`${name}.in_sum2`, experts, sums), matrix(`${name}.counts`, experts, new Float32Array(experts).fill(tokens))]
+  })
+  await writeGguf(path, metadata, tensors)
 }

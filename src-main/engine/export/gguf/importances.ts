@@ -1,22 +1,30 @@
+import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { meanOf } from '#contract/comparison/statistics.ts'
+import type { DataRequest } from '#contract/data/data-request.ts'
 import { columnCount } from '#engine/checkpoint/checkpoint.ts'
 import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { NamedTensor, NamedTensors, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { runWindows } from '#engine/model/forward.ts'
+import { productsOfFewDigits } from '#engine/model/precision.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
+import { columnSums } from '#engine/tensor/column-sums.ts'
 import type { GgufTarget } from './target.ts'
 
 /**
  * Mean squares of the inputs of a block's projections, by column: of the inputs of attention and MLP, and of the inputs of their last
  * projection.
  */
-export interface BlockImportances {
+interface BlockImportances {
   readonly attention?: PartImportances
   readonly mlp?: PartImportances
   /** For a mixture: the importances of each remaining expert, measured over the tokens that choose it. */
   readonly experts?: readonly PartImportances[]
 }
 
-export interface PartImportances {
+interface PartImportances {
   readonly input: Float32Array
   /** Absent for a mixture's shared expert, whose down projection is not measured. */
   readonly inner?: Float32Array
@@ -29,6 +37,8 @@ export interface Importances {
   /** The texts that they were measured on. */
   readonly texts: readonly string[]
   readonly tokens: number
+  /** Set if each window of the texts began with the begin token. */
+  readonly begins?: boolean
 }
 
 const sides = ['input', 'inner'] as const
@@ -114,4 +124,92 @@ export function fromTensors(tensors: StoredTensors, count: number): BlockImporta
     })
     return { ...(attention ? { attention } : {}), ...(mlp ? { mlp } : {}), ...(experts.length > 0 ? { experts } : {}) }
   })
+}
+
+interface Report {
+  readonly signal?: AbortSignal
+  progress?(done: number, total: number): void
+}
+
+/** Measures the mean square of every input column of the pruned model's projections over the windows, as llama-imatrix does. */
+export async function measureImportances(
+  view: ModelView,
+  windows: Windows,
+  texts: readonly string[],
+  report: Report = {},
+): Promise<Importances> {
+  const tokens = windows.reduce((sum, { length }) => sum + length, 0)
+  const blocks: Sites[] = view.spec.blocks.map(() => ({}))
+  await runWindows(view, windows, {
+    ...report,
+    endsBeforeOutput: true,
+    products: productsOfFewDigits(view.model.products),
+    observe({ batch, tokens: length }, part, seen) {
+      const block = at(blocks, blockOf(part))
+      const shape = { batch, tokens: length }
+      if (isAttention(part)) block.attention = addSite(block.attention, seen.input, seen.inner, shape)
+      else if (!seen.more) block.mlp = addSite(block.mlp, seen.input, seen.experts ? undefined : seen.inner, shape)
+      for (const { expert, rows, input, inner } of seen.experts ?? []) {
+        block.experts ??= []
+        if (input) block.experts[expert] = addSite(block.experts[expert], input, inner, { batch: 1, tokens: rows.length })
+      }
+    },
+  })
+  const found = blocks.map(
+    ({ attention, mlp, experts }): BlockImportances => ({
+      ...(attention ? { attention: meansOf(attention) } : {}),
+      ...(mlp ? { mlp: meansOf(mlp) } : {}),
+      ...(experts ? { experts: Array.from(experts, (site) => (site ? meansOf(site) : { input: new Float32Array() })) } : {}),
+    }),
+  )
+  return { blocks: found, texts, tokens }
+}
+
+interface Site {
+  readonly input: Float64Array
+  readonly inner: Float64Array | undefined
+  tokens: number
+}
+
+interface Sites {
+  attention?: Site
+  mlp?: Site
+  /** By the expert's number. An expert that was never chosen has no entry. */
+  experts?: (Site | undefined)[]
+}
+
+function addSite(
+  site: Site | undefined,
+  input: Tensor2D,
+  inner: Tensor2D | undefined,
+  { batch, tokens }: { batch: number; tokens: number },
+): Site {
+  const own = site ?? { input: new Float64Array(input.shape[1]), inner: inner && new Float64Array(inner.shape[1]), tokens: 0 }
+  addRows(own.input, columnSums(input, batch, tokens, 'squares'))
+  if (inner && own.inner) addRows(own.inner, columnSums(inner, batch, tokens, 'squares'))
+  own.tokens += batch * tokens
+  return own
+}
+
+function meansOf({ input, inner, tokens }: Site): PartImportances {
+  const mean = (sums: Float64Array) => Float32Array.from(sums, (sum) => sum / tokens)
+  return { input: mean(input), ...(inner ? { inner: mean(inner) } : {}) }
+}
+
+function addRows(sums: Float64Array, rows: ArrayLike<number>): void {
+  for (let i = 0; i < rows.length; i++) sums[i % sums.length] = (sums[i % sums.length] as number) + (rows[i] as number)
+}
+
+/** The phase of a run that measures importances. */
+export const weighingPhase = 'weighing columns'
+
+/** The maximum number of tokens that importances are measured on. More tokens hardly change the mean squares. */
+const mostTokens = 65_536
+const usualText: DataRequest = { source: 'mixed', sequenceLength: 512 }
+
+/** The text that the importances for a quantised file are measured on: the calibration text, or else the bundled one. */
+export function weighingText(calibration: DataRequest = usualText, contextLength: number): DataRequest {
+  const sequenceLength = Math.min(calibration.sequenceLength, contextLength)
+  const most = Math.max(1, Math.floor(mostTokens / sequenceLength))
+  return { ...calibration, sequenceLength, windows: Math.min(calibration.windows ?? most, most) }
 }

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { ggufTypeTitles } from '#contract/titles.ts'
-import { blockTypeNamed } from '#engine/checkpoint/gguf/blocks.ts'
+import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
 
 /** What llama.cpp's choice of a tensor's type depends on, besides the part of the model. */
 export interface MixPlace {

@@ -1,12 +1,16 @@
 import { dispose, gather, slice, type Tensor2D, type Tensor3D, tensor1d, tidy } from '@tensorflow/tfjs-core'
-import type { Products } from '#engine/tensor/products.ts'
-import { KeyValueSlots, Past, type PlacedSequence } from '../cache.ts'
-import type { DeltaMemory } from '../delta-net.ts'
-import { finalHidden } from '../forward.ts'
-import type { ModelView } from '../views/view.ts'
-import { breathe, Walk } from '../walk.ts'
+import { plural } from '#contract/words.ts'
+import { KeyValueSlots, Past, type PlacedSequence } from '#engine/model/cache.ts'
+import type { DeltaMemory } from '#engine/model/delta-net.ts'
+import { requireFinite } from '#engine/model/finite.ts'
+import { finalHidden } from '#engine/model/forward.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { breathe, Walk } from '#engine/model/walk.ts'
+import { headLogits, type Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { valuesOf } from '#engine/tensor/column-sums.ts'
+import { groupStored } from '#engine/tensor/narrow.ts'
+import { fewRows, type Products } from '#engine/tensor/products.ts'
 import { type DecodeJob, decodeRows, decodesRows } from './decode-rows.ts'
-import { decodeTogether, logitsOf } from './together.ts'
 
 /** What a session and its forks share. */
 interface Shared {
@@ -78,6 +82,7 @@ export class DecodingSession {
       ? await decodeTogether(this.#job(placed, ids, signal))
       : await this.#logitsOfLast(placed, ids, signal)
     this.#read += tokens
+    for (const one of logits) this.#requireLogits(one, this.#read)
     return logits
   }
 
@@ -109,8 +114,13 @@ export class DecodingSession {
     }
   }
 
-  /** Feeds one sequence, and calls `read` with the logits after each of its tokens, starting with the token at index `first`. */
-  async feedAlong(ids: Int32Array, first: number, read: (logits: Float32Array) => void, signal?: AbortSignal): Promise<void> {
+  /** Feeds one sequence, and awaits `read` with the logits after each of its tokens, starting with the token at index `first`. */
+  async feedAlong(
+    ids: Int32Array,
+    first: number,
+    read: (logits: Float32Array) => void | Promise<void>,
+    signal?: AbortSignal,
+  ): Promise<void> {
     const hidden = await this.#hiddenOf(this.#place([ids.length]), ids, signal, (x) => x)
     this.#read += ids.length
     try {
@@ -119,11 +129,19 @@ export class DecodingSession {
         const rows: Tensor2D = slice(hidden, [row, 0], [Math.min(rowsAtOnce, ids.length - row), -1])
         const logits = await logitsOf(this.#view.model.vocabulary, rows)
         rows.dispose()
-        for (const one of logits) read(one)
+        for (const [at, one] of logits.entries()) {
+          this.#requireLogits(one, this.#read - ids.length + row + at + 1)
+          await read(one)
+        }
       }
     } finally {
       hidden.dispose()
     }
+  }
+
+  /** Throws if a logit is not a finite number. `tokens` is how many tokens the sequence had then. */
+  #requireLogits(logits: Float32Array, tokens: number): void {
+    requireFinite(logits, `The prediction of ${this.#view.model.name} after ${plural(tokens, 'token')}`)
   }
 
   /** Assigns slots to new positions of the sequences. Creates the sequences if there are none yet. */
@@ -240,4 +258,100 @@ function joined(arrays: readonly Int32Array[]): Int32Array {
 function lastRows(x: Tensor2D, count: number): Tensor2D {
   const tokens = x.shape[0] / count
   return gather(x, tensor1d(Int32Array.from({ length: count }, (_, index) => (index + 1) * tokens - 1)))
+}
+
+/** A request that waits to be decoded, and the functions that settle its promise. */
+interface Waiting {
+  readonly job: DecodeJob
+  resolve(logits: Float32Array[]): void
+  reject(error: unknown): void
+}
+
+let waiting: Waiting[] = []
+
+/**
+ * Returns the logits after the last new token of each sequence. Requests made at the same time, for instance by columns of the playground,
+ * are computed together, because reading weights takes most of the time.
+ */
+function decodeTogether(job: DecodeJob): Promise<Float32Array[]> {
+  return new Promise((resolve, reject) => {
+    waiting.push({ job, resolve, reject })
+    if (waiting.length === 1) void breathe().then(decodeWaiting)
+  })
+}
+
+async function decodeWaiting(): Promise<void> {
+  const requests = waiting
+  waiting = []
+  for (const group of groupsOf(requests)) {
+    try {
+      const logits = await decodeGroup(group)
+      for (const { job, resolve, reject } of group) {
+        const ofJob = logits.splice(0, job.sequences.length)
+        if (job.signal?.aborted) reject(job.signal.reason)
+        else resolve(ofJob)
+      }
+    } catch (error) {
+      for (const { reject } of group) reject(error)
+    }
+  }
+}
+
+/** Groups requests by model and kind of products. Each group is small enough for the operations on few rows. */
+function groupsOf(requests: readonly Waiting[]): Waiting[][] {
+  const groups: Waiting[][] = []
+  for (const one of requests) {
+    const { model } = one.job.view
+    const fitting = groups.find((group) => {
+      const other = (group[0] as Waiting).job.view.model
+      const rows = group.reduce((sum, { job }) => sum + job.ids.length, one.job.ids.length)
+      return other.store === model.store && other.products.answers === model.products.answers && rows <= fewRows
+    })
+    if (fitting) fitting.push(one)
+    else groups.push([one])
+  }
+  return groups
+}
+
+async function decodeGroup(group: readonly Waiting[]): Promise<Float32Array[]> {
+  const { view } = (group[0] as Waiting).job
+  const x = await decodeRows(group.map(({ job }) => job))
+  const hidden = tidy(() => finalHidden(view, lastRowsOf(x, group)))
+  x.dispose()
+  try {
+    return await logitsOf(view.model.vocabulary, hidden)
+  } finally {
+    hidden.dispose()
+  }
+}
+
+/** Selects the row of the last token of each sequence. */
+function lastRowsOf(x: Tensor2D, group: readonly Waiting[]): Tensor2D {
+  let last = -1
+  const rows = group
+    .flatMap(({ job }) => job.sequences)
+    .map(({ tokens }) => {
+      last += tokens
+      return last
+    })
+  return rows.length === x.shape[0] ? x : gather(x, tensor1d(Int32Array.from(rows)))
+}
+
+/** Computes the logits of final hidden states [N, D]: N arrays of V. */
+async function logitsOf(vocabulary: Vocabulary, hidden: Tensor2D): Promise<Float32Array[]> {
+  const [count] = hidden.shape
+  let rows: Float32Array[] = []
+  await vocabulary.forEachHeadChunk(async (chunk) => {
+    if (count <= fewRows) await groupStored(chunk)
+    const logits = valuesOf(() => headLogits(hidden, chunk)) as Float32Array
+    const size = chunk.weight.shape[0]
+    const ofChunk = Array.from({ length: count }, (_, row) => logits.subarray(row * size, (row + 1) * size))
+    if (size === vocabulary.size) {
+      rows = ofChunk
+      return
+    }
+    if (rows.length === 0) rows = ofChunk.map(() => new Float32Array(vocabulary.size))
+    for (const [row, values] of ofChunk.entries()) rows[row]?.set(values, chunk.first)
+  })
+  return rows
 }

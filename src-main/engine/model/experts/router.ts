@@ -28,7 +28,8 @@ export function chooseExperts(logits: Float32Array, experts: number, kind: Route
   return choice
 }
 
-function scoresOf(logits: Float32Array, { scores }: RouterKind): Float64Array {
+/** Returns the scores of experts that a router's logits [E] become. */
+export function scoresOf(logits: Float32Array, { scores }: RouterKind): Float64Array {
   if (scores === 'sigmoid') return Float64Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)))
   const highest = logits.reduce((max, logit) => Math.max(max, logit), Number.NEGATIVE_INFINITY)
   const shares = Float64Array.from(logits, (logit) => Math.exp(logit - highest))

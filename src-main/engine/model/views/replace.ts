@@ -3,10 +3,10 @@ import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, isConstant } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
-import { cloneTensors } from '#engine/tensor/clone.ts'
+import { type StoredValues, weightsOf } from '#engine/model/weights/stored-part.ts'
+import { roundTo } from '#engine/model/weights/unpack.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { roundTo } from '../weights/round.ts'
-import { type StoredValues, weightsOf } from '../weights/stored-part.ts'
+import { cloneTensors } from '#engine/tensor/tidied.ts'
 import { disposePart, normOf } from '../weights/unpack.ts'
 import {
   blockOf,

@@ -9,13 +9,11 @@ import { storedBlocks } from '../weights/stored-blocks.ts'
 import { disposePart, rowFactors } from '../weights/unpack.ts'
 import type { Vocabulary } from '../weights/vocabulary.ts'
 import { blockOf, type Part, type PartWeights, presentParts } from '../weights/weights.ts'
-import { checkExperts } from './check-experts.ts'
-import { gatherMixture } from './gather-mixture.ts'
-import { gatherMlp, needsGather } from './gather-mlp.ts'
+import { gatherMixture, gatherMlp, needsGather } from './gather-mlp.ts'
+import { checkExperts } from './kept-experts.ts'
 import { checkReplaced, expertDtype, type PlanTensors, readConstants } from './plan-tensors.ts'
 import { readFinalNorm, replaceProjection } from './replace.ts'
-import { checkRotations, sliceParts, sliceVocabulary } from './slice.ts'
-import { layoutAfter } from './sliced-spec.ts'
+import { checkRotations, layoutAfter, sliceParts, sliceVocabulary } from './slice.ts'
 
 /** Changes the weights of a part for a view. Returns changed copies, or the same weights if nothing changes. */
 type Change = (part: Part, weights: PartWeights) => PartWeights | Promise<PartWeights>
@@ -243,16 +241,20 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
   plan.blocks.forEach((block, index) => {
     if (block.mlp === 'removed') return
     checkExperts(spec, index, block.mlp)
+    for (const channels of [block.mlp.inputs, block.mlp.outputs]) if (channels) requireAscending(channels, spec.hidden, 'channels', index)
     if (block.mlp.kept === 'all') return
     const { width } = layoutOf(spec, index)
-    const wrong = block.mlp.kept.find((neuron, i, all) => neuron >= width || (i > 0 && neuron <= (all[i - 1] ?? -1)))
-    if (wrong !== undefined || block.mlp.kept.length === 0) {
-      throw new EspalierError(
-        'invalid',
-        `The plan's list of kept neurons of block ${index} must be ascending, not empty and below ${width}${wrong === undefined ? '' : `, but it has ${wrong}`}.`,
-      )
-    }
+    requireAscending(block.mlp.kept, width, 'neurons', index)
   })
+}
+
+function requireAscending(kept: readonly number[], limit: number, what: 'neurons' | 'channels', block: number): void {
+  const wrong = kept.find((number, place) => !(number >= 0 && number < limit) || (place > 0 && number <= (kept[place - 1] ?? -1)))
+  if (wrong === undefined && kept.length > 0) return
+  throw new EspalierError(
+    'invalid',
+    `The plan's list of kept ${what} of block ${block} must be ascending, not empty and below ${limit}${wrong === undefined ? '' : `, but it has ${wrong}`}.`,
+  )
 }
 
 /** Throws if a plan prunes a sliced model. Its parts connect different bases, so none can be left out, and it cannot be sliced again. */

@@ -1,11 +1,14 @@
-import { gather, type Tensor, tensor, tensor1d } from '@tensorflow/tfjs-core'
+import type { Tensor } from '@tensorflow/tfjs-core'
+import { gather, tensor, tensor1d } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
-import type { Model } from '../model.ts'
-import { type PlanTensors, partReplaced, replacedName, storedDtype, trainedName } from '../views/plan-tensors.ts'
+import type { Model } from '#engine/model/model.ts'
+import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
+import { partReplaced, replacedName, storedDtype, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { unpackPart } from './unpack.ts'
-import { blockOf, disposePacked, isAttention, type NamedTensor, type PackedPart, type Part, readPart } from './weights.ts'
+import type { NamedTensor, PackedPart, Part } from './weights.ts'
+import { blockOf, disposePacked, isAttention, readPart } from './weights.ts'
 
 /** The values of a tensor as a checkpoint stores it, converted to float32. */
 export interface StoredValues {

@@ -8,15 +8,18 @@ import {
   type Tensor1D,
   type Tensor2D,
   type TensorContainer,
+  tensor,
   tidy,
 } from '@tensorflow/tfjs-core'
-import { defined } from '#engine/architectures/defined.ts'
 import type { DecoderSpec, NormKind } from '#engine/architectures/spec.ts'
+import { defined } from '#engine/architectures/spec.ts'
 import type { RowFactor } from '#engine/backend/halves.ts'
+import { rawOperations } from '#engine/backend/raw-operations.ts'
+import { type FloatDtype, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { type DeltaWeights, decayRateOf } from '#engine/model/delta-net.ts'
 import { disposeNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import { type DeltaWeights, decayRateOf } from '../delta-net.ts'
 import {
   type AttentionWeights,
   isAttention,
@@ -176,4 +179,17 @@ export function normOf({ offset, ...kind }: NormKind, weight: Tensor1D, bias: Te
 export function disposePart(weights: PartWeights<Matrix>): void {
   disposeNarrow(weights)
   dispose(weights as unknown as TensorContainer)
+}
+
+const names = { F16: 'float16', BF16: 'bfloat16' } as const
+
+/** Rounds values to a dtype, to nearest with ties to even, and converts them back to float32. Returns a new tensor. */
+export function roundTo<T extends Tensor>(x: T, dtype: FloatDtype): T {
+  if (dtype === 'F32') return x.clone() as T
+  const raw = rawOperations()
+  if (!raw) return tidy(() => tensor(toFloat32(fromFloat32(x.dataSync() as Float32Array, dtype), dtype), x.shape) as T)
+  const narrow = raw.cast(raw.of(x), 'float32', names[dtype])
+  const rounded = raw.tensor(raw.cast(narrow, names[dtype], 'float32'), x.shape) as T
+  raw.delete(narrow)
+  return rounded
 }

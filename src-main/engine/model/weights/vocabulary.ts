@@ -8,9 +8,8 @@ import { capValues } from '#engine/tensor/activation.ts'
 import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
-import { roundTo } from './round.ts'
 import { blocksReader } from './stored-blocks.ts'
-import { normOf } from './unpack.ts'
+import { normOf, roundTo } from './unpack.ts'
 import { readValues } from './weights.ts'
 
 /** Rows of the head, [rows, D], for consecutive tokens starting with `first`. */

@@ -45,7 +45,7 @@ interface Report {
  * is over all experts and is not renormalised, the remaining experts have larger factors than before, which c corrects.
  */
 export async function gateCorrections(view: ModelView, plan: Plan, windows: Windows, report: Report): Promise<(number | null)[]> {
-  const pruned = viewWithPlan(view.model, plan)
+  const pruned = viewWithPlan(view.model, plan, undefined, { passing: true })
   const { deciding } = view.model.products
   const [walk, prunedWalk] = [new Walk(view, deciding), new Walk(pruned, deciding)]
   const sums = plan.blocks.map(({ mlp }) => (mlp !== 'removed' && mlp.experts ? { both: 0, own: 0 } : null))

@@ -1,8 +1,8 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectures/spec.ts'
-import { fewestExperts } from '#engine/model/views/check-experts.ts'
-import { roundHalfEven } from '../budget.ts'
+import { fewestExperts } from '#engine/model/views/kept-experts.ts'
+import { roundHalfEven } from '#engine/pruning/selection.ts'
 
 /** The numbers of the experts removed from each block, ascending. Blocks that lose none are absent. */
 export type RemovedExperts = ReadonlyMap<number, readonly number[]>

@@ -3,7 +3,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { densePlan, removedParameters } from '../plan.ts'
-import { type ExpertBudget, mixturesOf, type RemovedExperts, removableExperts } from './lowest-ranked-experts.ts'
+import { type ExpertBudget, expertsToRemove, mixturesOf, type RemovedExperts, removableExperts } from './lowest-ranked-experts.ts'
 
 /** What replaces a removed expert: nothing, or a constant vector. */
 export type ExpertReplacement = 'dropped' | 'constant'
@@ -27,6 +27,15 @@ export function shareOf(spec: DecoderSpec, sparsity: number, removed: ExpertRepl
   if (!first) return 0
   const one = removedParameters(spec, planWithoutExperts(spec, new Map([[first.block, first.experts.slice(0, 1)]]), removed))
   return (sparsity * stackParameters(spec)) / (one * mixtures.reduce((sum, { experts }) => sum + experts.length, 0))
+}
+
+/**
+ * Returns the sparsity of the block stack without a share of the experts of each mixture. Throws `infeasible` if the model has no experts,
+ * or if too few would remain.
+ */
+export function sparsityOfExperts(spec: DecoderSpec, share: number): number {
+  const [gone = new Map()] = likelyGone(spec, expertsToRemove(spec, share, 'uniform'), 'uniform')
+  return removedParameters(spec, planWithoutExperts(spec, gone, 'dropped')) / stackParameters(spec)
 }
 
 /**

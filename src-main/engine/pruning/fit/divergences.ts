@@ -12,10 +12,10 @@ import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { disposePart } from '#engine/model/weights/unpack.ts'
 import { mlpOf, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import { DenseStates, disposeDistribution } from '#engine/pruning/search/trunk.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { densePlan } from '../plan.ts'
-import { DenseStates, disposeDistribution } from '../search/dense-states.ts'
 import { type BlockSums, openFit } from './block-sums.ts'
 import type { DownFit } from './down-fit.ts'
 import { type DivergenceTable, fallingCurve } from './programme.ts'
@@ -103,7 +103,7 @@ class Prober {
       mlp: { kept: keptAt(points, index, points.base) },
       ...(sums.tensors.tensors.has(replacedName(index, 'down', 'weight')) ? { replaced: ['down' as const] } : {}),
     }))
-    this.#view = viewWithPlan(dense.model, { blocks }, sums.tensors)
+    this.#view = viewWithPlan(dense.model, { blocks }, sums.tensors, { passing: true })
     const products = productsOfFewDigits(dense.model.products)
     this.#walk = new Walk(this.#view, products)
     this.#denseWalk = new Walk(dense, products)

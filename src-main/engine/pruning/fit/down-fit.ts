@@ -1,7 +1,6 @@
 import { add, gather, matMul, mul, sum, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
-import { makeEquations } from '../repair/make-equations.ts'
-import type { NormalEquations } from '../repair/normal-equations.ts'
+import { NormalEquations } from '../repair/normal-equations.ts'
 
 interface More {
   /**
@@ -47,7 +46,7 @@ export class DownFit {
   solve(kept: readonly number[], takesOver: boolean): Tensor2D | undefined {
     if (this.#ridge === null || (kept.length === this.#down.shape[1] && !takesOver)) return undefined
     const [old, equations] = [this.old(kept), this.equations(kept, takesOver)]
-    const solved = at(equations.solve(old, [this.#ridge]), 0)
+    const solved = equations.solve(old, this.#ridge)
     old.dispose()
     equations.dispose()
     return solved
@@ -57,7 +56,7 @@ export class DownFit {
    * Returns the equations of the kept columns, which the caller disposes of. Their `error` is NaN if the projection takes over an output.
    */
   equations(kept: readonly number[], takesOver = false): NormalEquations {
-    const equations = makeEquations()
+    const equations = new NormalEquations()
     tidy(() => {
       const columns = columnsOf(kept)
       const cross = takesOver ? add<Tensor2D>(this.#cross, this.#next as Tensor2D) : this.#cross

@@ -2,10 +2,10 @@ import { z } from 'zod'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Fit } from '#contract/pruning/fit.ts'
-import type { Plan } from '#contract/pruning/plan.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { equationOperations, solvingOperations } from '#engine/pruning/repair/room.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Budget, CostLimit } from '../budget.ts'
 import { sumBlocks, tableSumming } from '../fit/block-sums.ts'
@@ -15,9 +15,8 @@ import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, 
 import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
 import { planOf, type WidthPoints } from '../fit/width-points.ts'
 import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { count } from '../options.ts'
-import { densePlan, reachedSparsity } from '../plan.ts'
-import { equationOperations, solvingOperations } from '../repair/work.ts'
+import { count, widthUnit } from '../options.ts'
+import { densePlan, reachedSparsity, roundedNote } from '../plan.ts'
 import { watched } from '../search/passes.ts'
 import { descending } from '../selection.ts'
 
@@ -42,7 +41,7 @@ const options = z.object({
     unit: 'windows',
     help: 'Additional calibration windows used to measure divergences.',
   }),
-  unit: count(32, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of this; quantised formats need 32.' }),
+  unit: widthUnit(32),
   least: z.number().int().positive().optional().meta({
     title: 'Smallest width',
     unit: 'neurons',
@@ -137,7 +136,7 @@ async function planFitted(input: Input): Promise<MethodResult> {
   return {
     plan,
     decisions: [],
-    notes: budget.cost ? [] : notesOn(view.spec, plan, budget.sparsity),
+    notes: budget.cost ? [] : [roundedNote(limits.unit, reachedSparsity(view.spec, plan), budget.sparsity)],
     fit: fitOf(table, shape),
     ...(predicted === undefined ? {} : { predicted }),
   }
@@ -206,13 +205,6 @@ function fitOf({ base, widths, mlp, attention }: DivergenceTable, shape: FittedS
     attentionRemoved: shape.removed.includes(block),
   }))
   return { base, widths: [...widths], blocks }
-}
-
-function notesOn(spec: DecoderSpec, plan: Plan, sparsity: number): string[] {
-  const reached = reachedSparsity(spec, plan)
-  return [
-    `Widths are multiples of the width unit, so the plan removes ${(100 * reached).toFixed(2)} % instead of ${(100 * sparsity).toFixed(2)} %.`,
-  ]
 }
 
 /** JSON has no infinity, so missing attention is written as -1. */

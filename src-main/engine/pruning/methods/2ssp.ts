@@ -6,8 +6,9 @@ import { type DecoderSpec, hasExperts, layoutOf } from '#engine/architectures/sp
 import type { Windows } from '#engine/data/windows.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
+import { roundHalfEven } from '#engine/pruning/selection.ts'
+import { widenWithin } from '#engine/pruning/two-stage/split.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import { roundHalfEven } from '../budget.ts'
 import { scoringPhase as expertScoringPhase } from '../experts/dense-pass.ts'
 import { planExperts, withoutExperts } from '../experts/experts-first.ts'
 import { defineMethod, type MethodInput, type MethodResult } from '../method.ts'
@@ -18,7 +19,6 @@ import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, ty
 import { VariantRanking } from '../search/variant-ranking.ts'
 import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../two-stage/mlp-scores.ts'
 import { mixerNotes, reachedBy, splitFirstStage, splitRange, splitTwoStage, type TwoStageSplit } from '../two-stage/split.ts'
-import { widenWithin } from '../two-stage/widen.ts'
 
 /**
  * 2SSP (arXiv 2501.17771): removes the MLP neurons with the smallest activations, the same number in every block. Then removes attention

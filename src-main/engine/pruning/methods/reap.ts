@@ -20,12 +20,6 @@ import { densePlan, reachedSparsity } from '../plan.ts'
  */
 const options = z
   .object({
-    share: z
-      .number()
-      .positive()
-      .max(1)
-      .optional()
-      .meta({ title: 'Share', help: 'Share of the experts to remove, such as 0.25, instead of the share that follows from the sparsity.' }),
     score: expertScore.default('reap').meta({
       title: 'Score',
       help: `Experts with the lowest score are removed first. reap: ${expertScores.reap}; reap_sum: ${expertScores.reap_sum}; count: ${expertScores.count}.`,
@@ -74,10 +68,10 @@ export const reap = defineMethod({
   options,
   windows: ({ windows }) => windows,
   range: (spec, { removed }) => ({ least: 0, most: mostRemoved(spec, removed) }),
-  outline(spec, { sparsity }, chosen) {
+  outline(spec, budget, chosen) {
     const none = { attentionRemoved: 0, blocksRemoved: null, neuronsRemovedPerBlock: 0 }
-    const [plan = densePlan(spec)] = likelyPlans(spec, { sparsity }, chosen)
-    return { ...none, expertsRemoved: countGone(spec, { sparsity }, chosen), reached: reachedSparsity(spec, plan) }
+    const [plan = densePlan(spec)] = likelyPlans(spec, budget, chosen)
+    return { ...none, expertsRemoved: countGone(spec, budget, chosen), reached: reachedSparsity(spec, plan) }
   },
   work(spec, { sparsity }, chosen, available) {
     const windows = Math.min(chosen.windows, available)
@@ -101,16 +95,14 @@ export const reap = defineMethod({
   },
 })
 
-function wantedExperts(
-  spec: DecoderSpec,
-  { sparsity }: Pick<Budget, 'sparsity'>,
-  { share, budget, removed, gateCorrection }: ReapOptions,
-): number[] {
+type Amount = Pick<Budget, 'sparsity' | 'experts'>
+
+function wantedExperts(spec: DecoderSpec, { sparsity, experts }: Amount, { budget, removed, gateCorrection }: ReapOptions): number[] {
   if (gateCorrection === 'fitted') requireRaisedGates(spec)
-  return expertsToRemove(spec, share ?? shareOf(spec, sparsity, removed), budget)
+  return expertsToRemove(spec, experts ?? shareOf(spec, sparsity, removed), budget)
 }
 
-function countGone(spec: DecoderSpec, budget: Pick<Budget, 'sparsity'>, chosen: ReapOptions): number {
+function countGone(spec: DecoderSpec, budget: Amount, chosen: ReapOptions): number {
   return budget.sparsity === 0 ? 0 : wantedExperts(spec, budget, chosen).reduce((sum, own) => sum + own, 0)
 }
 
@@ -118,9 +110,9 @@ function countGone(spec: DecoderSpec, budget: Pick<Budget, 'sparsity'>, chosen: 
  * Returns plans without the first experts of each block, with the numbers spread evenly and unevenly. The size of a file does not depend on
  * which experts are removed.
  */
-function likelyPlans(spec: DecoderSpec, { sparsity }: Pick<Budget, 'sparsity'>, chosen: ReapOptions) {
-  if (sparsity === 0) return [densePlan(spec)]
-  const ends = likelyGone(spec, wantedExperts(spec, { sparsity }, chosen), chosen.budget)
+function likelyPlans(spec: DecoderSpec, budget: Amount, chosen: ReapOptions) {
+  if (budget.sparsity === 0) return [densePlan(spec)]
+  const ends = likelyGone(spec, wantedExperts(spec, budget, chosen), chosen.budget)
   return ends.map((gone) => planWithoutExperts(spec, gone, chosen.removed))
 }
 

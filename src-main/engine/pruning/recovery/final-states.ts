@@ -64,6 +64,29 @@ export class FinalStates {
   }
 }
 
+/**
+ * Returns the seconds that reading the dense model's weights once for a file of states adds, and those of the states of one window. Both
+ * are measured on a few windows of text.
+ */
+export async function timeStates(
+  dense: ModelView,
+  windows: Windows,
+  { signal, progress }: Pick<MethodRun, 'signal' | 'progress'>,
+  elapsed: () => number,
+): Promise<{ pass: number; states: number }> {
+  const seconds = async (own: Windows): Promise<number> => {
+    const start = elapsed()
+    const tokens = own.reduce((sum, { length }) => sum + length, 0)
+    await statesOf(dense, own, signal, (share) => progress(readingDense, share * tokens, tokens, 'tokens'))
+    return elapsed() - start
+  }
+  // The first pass loads the weights that stay in memory.
+  await seconds(windows.slice(0, 1))
+  const [one, all] = [await seconds(windows.slice(0, 1)), await seconds(windows)]
+  const states = windows.length > 1 ? Math.max(0, all - one) / (windows.length - 1) : one
+  return { pass: Math.max(0, all - windows.length * states), states }
+}
+
 const nameOf = (index: number): string => `states.${index}`
 
 async function statesOf(

@@ -1,8 +1,9 @@
-import { concat, dispose, mul, slice, softmax, square, sub, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { concat, dispose, gather, mul, slice, softmax, square, sub, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { HalfMatrix, ProcessorHalves } from '#engine/backend/halves.ts'
 import { compareLogits } from '#engine/evaluation/divergence/compare-logits.ts'
+import { addTargetLogits, logSumExponents } from '#engine/model/likelihood.ts'
 import { breathe } from '#engine/model/walk.ts'
 import type { HeadChunk } from '#engine/model/weights/vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
@@ -10,7 +11,7 @@ import { combine, isHalf, type Matrix, matrixFor, type Products, packFor, projec
 
 /** The most logits of one model in memory at once. Those of the other model and the difference take as much again. */
 export const logitsPerTile = 2 ** 22
-const mostRows = 256
+export const mostRows = 256
 
 /** How much the output of final states differs from that of the dense model. */
 export interface HeadLoss {
@@ -75,7 +76,8 @@ export class FrozenHead {
         const [ownLogits, denseLogits] = [await this.#logits(own, row, rows, signal), await this.#logits(dense, row, rows, signal)]
         try {
           total += sumOfDivergences(ownLogits, denseLogits)
-          if (scale !== undefined) gradients.push(await this.#gradient(ownLogits, denseLogits, scale, signal))
+          if (scale !== undefined)
+            gradients.push(await this.#throughHead(ownLogits, () => mul(sub(softmax(ownLogits), softmax(denseLogits)), scale), signal))
         } finally {
           dispose([ownLogits, denseLogits])
         }
@@ -84,6 +86,58 @@ export class FrozenHead {
     } finally {
       dispose(gradients)
     }
+  }
+
+  /**
+   * Returns the cross-entropy of the tokens that follow the final states [N, D], summed over rows, and its gradient as `divergence` does.
+   * Rows with the target -1 do not count.
+   */
+  async crossEntropy(own: Tensor2D, targets: Int32Array, { scale, signal }: HeadCall = {}): Promise<HeadLoss> {
+    const gradients: Tensor2D[] = []
+    let total = 0
+    try {
+      for (let row = 0; row < own.shape[0]; row += this.rowsPerTile) {
+        const rows = Math.min(this.rowsPerTile, own.shape[0] - row)
+        const ofRows = targets.subarray(row, row + rows)
+        const counts = Float32Array.from(ofRows, (id) => (id < 0 ? 0 : 1))
+        const ids = ofRows.map((id) => Math.max(0, id))
+        const ofTargets = new Float64Array(rows)
+        const logits = await this.#logits(own, row, rows, signal)
+        try {
+          const states = slice(own, [row, 0], [rows, -1])
+          addTargetLogits(ofTargets, states, ids, this.#chunk)
+          states.dispose()
+          for (const [index, log] of logSumExponents(logits).entries()) total += at(counts, index) * (log - at(ofTargets, index))
+          if (scale === undefined) continue
+          const factors = tensor2d(
+            counts.map((counted) => counted * scale),
+            [rows, 1],
+          )
+          const bySoftmax = await this.#throughHead(logits, () => mul(softmax(logits), factors), signal)
+          gradients.push(tidy(() => sub(bySoftmax, mul(factors, this.#headRows(ids, ofTargets)))))
+          dispose([factors, bySoftmax])
+        } finally {
+          logits.dispose()
+        }
+      }
+      return { sum: total, ...(scale === undefined ? {} : { gradient: tidy(() => concat(gradients, 0)) }) }
+    } finally {
+      dispose(gradients)
+    }
+  }
+
+  /** Returns the gradient of the capped logit of each row's token with respect to the final states, [N, D]. */
+  #headRows(ids: Int32Array, logits: Float64Array): Tensor2D {
+    const { weight, cap } = this.#chunk
+    const rows: Tensor2D = gather(weight, tensor1d(ids, 'int32'))
+    if (cap === undefined) return rows
+    return mul(
+      rows,
+      tensor2d(
+        Float32Array.from(logits, (logit) => 1 - (logit / cap) ** 2),
+        [ids.length, 1],
+      ),
+    )
   }
 
   /** Returns the divergence of rows of both models, and disposes of the rows. */
@@ -99,7 +153,7 @@ export class FrozenHead {
       signal?.throwIfAborted()
       const head = {
         packed: this.#forward as HalfMatrix,
-        turned: this.#transposed as HalfMatrix,
+        transposed: this.#transposed as HalfMatrix,
         bias: this.#chunk.bias,
         cap: this.#chunk.cap,
       }
@@ -120,13 +174,13 @@ export class FrozenHead {
     return tidy(() => capValues(project(slice(states, [row, 0], [rows, -1]), this.#forward, this.#chunk.bias), this.#chunk.cap))
   }
 
-  async #gradient(own: Tensor2D, dense: Tensor2D, scale: number, signal: AbortSignal | undefined): Promise<Tensor2D> {
+  /** Returns the gradient of final states, given that of their capped logits. */
+  async #throughHead(logits: Tensor2D, byLogits: () => Tensor2D, signal: AbortSignal | undefined): Promise<Tensor2D> {
     await breathe()
     signal?.throwIfAborted()
     const { cap } = this.#chunk
     return tidy(() => {
-      const byLogits: Tensor2D = mul(sub(softmax(own), softmax(dense)), scale)
-      const inner: Tensor2D = cap === undefined ? byLogits : mul(byLogits, sub(1, square(mul(own, 1 / cap))))
+      const inner: Tensor2D = cap === undefined ? byLogits() : mul(byLogits(), sub(1, square(mul(logits, 1 / cap))))
       return this.#transposed ? project(inner, this.#transposed) : combine(inner, this.#chunk.weight)
     })
   }

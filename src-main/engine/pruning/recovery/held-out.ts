@@ -3,7 +3,7 @@ import { meanOf } from '#contract/comparison/statistics.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { heldOutKinds, heldOutWindows, mostGrowth } from '#contract/pruning/default-recovery.ts'
 import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
-import type { KindFilter } from '#engine/data/json-lines.ts'
+import type { KindFilter } from '#engine/data/source.ts'
 import type { Windows } from '#engine/data/windows.ts'
 
 /** Windows of one kind of text that is never trained on. */

@@ -1,12 +1,12 @@
-import { add, dispose, keep, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
-import { advance, disposeResidual, type Residual } from '#engine/model/decoder.ts'
+import { add, dispose, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { advance, cloneResidual, disposeResidual, type Residual } from '#engine/model/decoder.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
-import { breathe } from '#engine/model/walk.ts'
+import { pause } from '#engine/model/walk.ts'
 import type { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { type NormGradients, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
+import { KeptTables } from '#engine/tensor/rotary.ts'
 import { normGradients } from './backward/gradients.ts'
 import { disposeKept, type KeptPart, type PartBackward, partBackward, partForward, type TrainingCall } from './backward/part.ts'
 import type { FrozenHead } from './head-loss.ts'
@@ -34,7 +34,7 @@ export class TrainingPass {
   readonly #vocabulary: Vocabulary
   readonly #head: FrozenHead
   readonly #options: PassOptions
-  readonly #tables = new Map<Rotary, Map<number, RotaryTables>>()
+  readonly #tables = new KeptTables()
 
   constructor(student: Student, vocabulary: Vocabulary, head: FrozenHead, options: PassOptions) {
     this.#student = student
@@ -70,7 +70,7 @@ export class TrainingPass {
   async addGradients({ ids, batch, dense }: Batch, scale: number, gradients: Map<string, Tensor>): Promise<number> {
     const { parts, spec, finalNorm } = this.#student
     const call = this.#callFor(ids.length / batch)
-    const passed: PassedPart[] = []
+    const passed: PassedPart<KeptPart>[] = []
     let residual = await this.#embed(ids)
     try {
       for (const part of parts) {
@@ -90,12 +90,12 @@ export class TrainingPass {
       return loss.sum
     } finally {
       disposeResidual(residual)
-      for (const one of passed) disposePassed(one)
+      for (const one of passed) disposePassed(one, disposeKept)
     }
   }
 
   /** Goes back from the last part to the first, starting with the gradient of the stream after the last part, which it disposes of. */
-  async #backward(call: TrainingCall, passed: PassedPart[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
+  async #backward(call: TrainingCall, passed: PassedPart<KeptPart>[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
     const { spec } = this.#student
     let gradient = last
     /** The gradient of the block's input from a parallel MLP, until that of its attention is known. */
@@ -117,7 +117,7 @@ export class TrainingPass {
           dispose([gradient, found.source, ...(more ? [more] : [])])
           gradient = through
         } finally {
-          disposePassed(own)
+          disposePassed(own, disposeKept)
         }
       }
     } finally {
@@ -126,7 +126,7 @@ export class TrainingPass {
     }
   }
 
-  #partBackward({ part, kept, before }: PassedPart, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
+  #partBackward({ part, kept, before }: PassedPart<KeptPart>, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
     return this.#student.withPart(part, (weights) => {
       if (kept) return partBackward(part, weights, kept, gradient, call)
       const again = partForward(part, weights, before as Residual, call)
@@ -155,10 +155,8 @@ export class TrainingPass {
     return { x, source: x.clone() }
   }
 
-  /** Handles timers and messages, and throws if the training was cancelled. */
-  async pause(): Promise<void> {
-    await breathe()
-    this.#options.signal?.throwIfAborted()
+  pause(): Promise<void> {
+    return pause(this.#options.signal)
   }
 
   #callFor(tokens: number): TrainingCall {
@@ -166,40 +164,25 @@ export class TrainingPass {
     return {
       spec,
       products: this.#options.products,
-      rotary: (block) => {
-        const rotary = spec.rotary(block)
-        const tables = this.#tables.get(rotary) ?? new Map<number, RotaryTables>()
-        this.#tables.set(rotary, tables)
-        const own = tables.get(tokens) ?? keptTables(rotaryTables(rotary, 0, tokens))
-        tables.set(tokens, own)
-        return own
-      },
+      rotary: (block) => this.#tables.of(spec.rotary(block), tokens),
     }
   }
 
   dispose(): void {
-    for (const tables of this.#tables.values()) for (const { cosine, sine } of tables.values()) dispose([cosine, sine])
-    this.#tables.clear()
+    this.#tables.dispose()
   }
 }
 
 /** A part that was run. It has what its backward pass needs (`kept`), or the stream before the part to compute that again. */
-interface PassedPart {
+export interface PassedPart<Kept> {
   readonly part: Part
-  readonly kept?: KeptPart
+  readonly kept?: Kept
   readonly before?: Residual
 }
 
-function disposePassed({ kept, before }: PassedPart): void {
+export function disposePassed<Kept>({ kept, before }: PassedPart<Kept>, disposeKept: (kept: Kept) => void): void {
   if (kept) disposeKept(kept)
   if (before) disposeResidual(before)
-}
-
-const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
-
-/** Keeps rotary tables. They may be created inside the `tidy` of a part but must outlive it. */
-function keptTables({ cosine, sine, size }: RotaryTables): RotaryTables {
-  return { cosine: keep(cosine), sine: keep(sine), size }
 }
 
 /** Adds a gradient to the sums, which own it afterwards. */

@@ -1,27 +1,30 @@
+import { at } from '#contract/at.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/default-recovery.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery, RecoveryRequest } from '#contract/pruning/recovery.ts'
+import { selfWritten } from '#contract/titles.ts'
 import type { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { productsForTraining } from '#engine/model/precision.ts'
-import type { ModelView } from '#engine/model/views/view.ts'
-import { viewWithPlan } from '#engine/model/views/view.ts'
+import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
+import type { MethodPhase, MethodRun } from '#engine/pruning/method.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import type { MethodRun } from '../method.ts'
-import { FinalStates } from './final-states.ts'
+import { FinalStates, readingDense, timeStates } from './final-states.ts'
 import type { HeldOutKind } from './held-out.ts'
 import { rank } from './low-rank.ts'
-import { withoutOverlap } from './overlap.ts'
-import { type Recipe, recipeFor } from './recipe.ts'
-import { type Room, requireWholeHead, roomFor } from './room.ts'
-import { type StateStore, Training } from './training.ts'
+import { recipeFor } from './recipe.ts'
+import { type Costs, lengthWithin, measurementsOf, type Room, requireWholeHead, roomFor, type TimeLimit } from './room.ts'
+import { recovering, type StateStore, Training } from './training.ts'
 
 const recoveryStep: StepKind = { version: 5 }
-const stateStep: StepKind = { version: 2, reach: 'own' }
-const rateStep: StepKind = { version: 1, reach: 'own' }
+/** What can be trained in some minutes depends on the machine and the moment, so no other run finds it. */
+const timedStep: StepKind = { version: 1, reach: 'own' }
+const stateStep: StepKind = { version: 3, reach: 'own' }
+const lengthStep: StepKind = { version: 1, reach: 'own' }
 
-export interface RecoveryText {
+interface RecoveryText {
   readonly windows: Windows
   readonly used: UsedData
   readonly notes: readonly string[]
@@ -40,6 +43,8 @@ export interface RecoveryInput {
   readonly heldOut: readonly HeldOutKind[]
   /** Windows that the run is measured on or was repaired on. Nothing that shares text with them is trained on. */
   readonly apart: Windows
+  /** Seconds since the recovery began, those of earlier attempts included. Default: since this call. */
+  elapsed?(): number
   readonly run: Pick<MethodRun, 'step' | 'tensorStep' | 'progress' | 'signal' | 'emit'> & StateStore
 }
 
@@ -56,11 +61,14 @@ export interface Recovered {
  * run. Its state is stored at each measurement, so a resumed run continues with the same bits. Throws `infeasible` for what cannot be
  * trained and `out-of-memory` for what does not fit, before any text is read.
  */
-export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
+export async function recoverPlan(given: RecoveryInput): Promise<Recovered> {
+  const start = performance.now()
+  const input = { ...given, elapsed: given.elapsed ?? (() => (performance.now() - start) / 1000) }
   const { view, plan, request, heldOut, run } = input
   requireTrainable(view, plan)
   const room = roomFor(view.model.freeBytes, view.spec, plan, request.text.sequenceLength, request.trains)
-  const recipe = await chooseRecipe(input, room)
+  const { tokens, limit } = await chooseLength(input, room)
+  const recipe = recipeFor(view.spec, request, tokens, room.trains)
   const { windows, used, notes } = await readText(input, recipe.tokens)
   const states = await FinalStates.of(view, [...windows, ...heldOut.flatMap((kind) => kind.windows)], run)
   const steps = Math.ceil(windows.length / recipe.windowsPerStep)
@@ -70,13 +78,12 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
     const { together } = room
     const on = { plan, recipe: { ...recipe }, windows, heldOut: heldOut.map((kind) => kind.windows), products, together }
     const state = { kind: stateStep, label: 'state of a recovery', on }
-    const { tensors, lost, ...account } = await run.tensorStep({ kind: recoveryStep, label: 'recovery', on }, () =>
-      training.run({ windows, states, heldOut, recipe, steps, run, state }),
+    const { tensors, lost, ...account } = await run.tensorStep({ kind: limit ? timedStep : recoveryStep, label: 'recovery', on }, () =>
+      training.run({ windows, states, heldOut, recipe, steps, limit, run, state }),
     )
     await run.putState(state)
     const recovery: Recovered['recovery'] = {
       ...account,
-      plannedSteps: steps,
       parameters: training.size,
       trains: room.trains,
       rate: recipe.rate,
@@ -84,7 +91,8 @@ export async function recoverPlan(input: RecoveryInput): Promise<Recovered> {
       text: used,
       heldOut: heldOut.map(({ kind, windows: own }) => ({ kind, windows: own.length })),
     }
-    const allNotes = [...notes, ...(lost ? [lost] : []), ...notesOn(recovery, room)]
+    const slower = recovery.plannedSteps < steps ? [slowerThan(request, steps, recovery.plannedSteps)] : []
+    const allNotes = [...notes, ...(lost ? [lost] : []), ...slower, ...notesOn(recovery, room)]
     if (recovery.best === 0) return { plan, tensors: input.tensors, recovery, notes: allNotes }
     return { plan: student.planFor(plan), tensors, recovery, notes: allNotes }
   } finally {
@@ -101,17 +109,56 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
   return Training.open(view.model, spec, plan, tensors, productsForTraining(), run.signal, room)
 }
 
-/** Returns the recipe. Minutes are converted to tokens by the time of a first batch, which is measured once and stored. */
-async function chooseRecipe(input: RecoveryInput, room: Room): Promise<Recipe> {
-  const { request, view, plan, run } = input
+type Timed = RecoveryInput & { elapsed(): number }
+
+const slowerThan = ({ amount }: RecoveryRequest, before: number, after: number): string =>
+  `The machine became slower, so only ${after} of ${before} steps fit in ${'minutes' in amount ? amount.minutes : 0} minutes.`
+
+/**
+ * Returns the tokens to train on. Minutes are converted to tokens by the time of everything that a recovery does, which is measured once
+ * and stored. `limit` then keeps the training within them.
+ */
+async function chooseLength(input: Timed, room: Room): Promise<{ tokens: number; limit?: TimeLimit }> {
+  const { request, plan, run, elapsed } = input
   const { amount, text } = request
-  if ('tokens' in amount) return recipeFor(view.spec, request, amount.tokens, room.trains)
-  const shape = { batch: room.together, tokens: text.sequenceLength }
-  const rate = await run.step({ kind: rateStep, label: 'speed of a recovery', on: { plan, shape, trains: room.trains } }, async () => {
-    const training = await openTraining(input, room)
-    return training.timeTokens(shape).finally(() => training.dispose())
+  if ('tokens' in amount) return { tokens: amount.tokens }
+  const seconds = 60 * amount.minutes
+  const left = () => seconds - elapsed()
+  const on = { plan, minutes: amount.minutes, text: { ...text }, together: room.together, trains: room.trains }
+  const { windows, looks, costs } = await run.step({ kind: lengthStep, label: 'length of a timed recovery', on }, async () => {
+    const measured = await measureCosts(input, room)
+    const { windowsPerStep } = recipeFor(input.view.spec, request, 0, room.trains)
+    return { ...lengthWithin(left(), measured, windowsPerStep, amount.minutes), costs: measured }
   })
-  return recipeFor(view.spec, request, Math.floor(60 * amount.minutes * rate), room.trains)
+  return { tokens: windows * text.sequenceLength, limit: { seconds, looks, left, costs } }
+}
+
+/** How many windows of text that the dense model writes are timed: enough for several groups of texts. */
+const timedText = 32
+
+async function measureCosts(input: Timed, room: Room): Promise<Costs> {
+  const { view, plan, request, heldOut, run, elapsed } = input
+  const { sequenceLength, source, mix = [{ source }] } = request.text
+  const { minutes } = request.amount as Extract<RecoveryRequest['amount'], { minutes: number }>
+  const looked = heldOut.flatMap(({ windows }) => windows)
+  const recipe = recipeFor(view.spec, request, 0, room.trains)
+  const start = elapsed()
+  const training = await openTraining(input, room)
+  const open = elapsed() - start
+  const state = { kind: stateStep, label: 'state of a timed training', on: { plan } }
+  const store = () => run.putState(state, { value: null, tensors: training.stateToStore() })
+  const trained = await training
+    .time(recipe, { length: sequenceLength, looked: looked.length }, elapsed, store)
+    .finally(() => training.dispose())
+  await run.putState(state)
+  const dense = await timeStates(view, looked.slice(0, recipe.windowsPerStep), run, elapsed)
+  const known = { open, ...trained, ...dense, text: 0 }
+  if (!mix.some((part) => part.source === selfWritten)) return known
+  const { windows: most } = lengthWithin(60 * minutes - elapsed(), known, recipe.windowsPerStep, minutes)
+  const windows = Math.min(timedText, Math.ceil(most / 4))
+  const reading = elapsed()
+  await readText(input, windows * sequenceLength)
+  return { ...known, text: (elapsed() - reading) / windows }
 }
 
 /** Returns the windows to train on, each once. Leaves out those that share text with what is held out, measured or repaired on. */
@@ -165,4 +212,70 @@ function requireTrainable({ spec, model }: ModelView, { blocks, slice }: Plan): 
   if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
     refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Set the option cut of 2SSP to neurons.')
   requireWholeHead(model.vocabulary.chunkRows >= model.vocabulary.size, spec)
+}
+
+/** Two windows that have this many tokens in a row in common share a passage. */
+const stretch = 32
+
+/** Returns the windows that share no passage with any of `others`, wherever it begins in either. */
+export function withoutOverlap(windows: Windows, others: Windows): Int32Array[] {
+  const known = new Set<number>()
+  for (const other of others) for (const hash of hashesOf(other)) known.add(hash)
+  if (known.size === 0) return [...windows]
+  return windows.filter((window) => {
+    for (const hash of hashesOf(window)) if (known.has(hash)) return false
+    return true
+  })
+}
+
+/** Odd factors of two rolling hashes, and what the token that leaves a stretch counts in them. */
+const [first, second] = [0x9e3779b1, 0x85ebca6b]
+const [firstOut, secondOut] = [powerOf(first), powerOf(second)]
+
+/**
+ * Yields a hash of 53 bits for each stretch of a window. Equal stretches have equal hashes. Among 10 million different stretches and a
+ * million known ones, about one in a thousand texts loses a window to a chance match.
+ */
+function* hashesOf(window: Int32Array): Generator<number> {
+  let [a, b] = [0, 0]
+  for (let end = 0; end < window.length; end++) {
+    const token = at(window, end) + 1
+    a = (Math.imul(a, first) + token) | 0
+    b = (Math.imul(b, second) + token) | 0
+    if (end >= stretch) {
+      const left = at(window, end - stretch) + 1
+      a = (a - Math.imul(left, firstOut)) | 0
+      b = (b - Math.imul(left, secondOut)) | 0
+    }
+    if (end >= stretch - 1) yield (a >>> 0) * 2 ** 21 + (b >>> 11)
+  }
+}
+
+/** Returns `factor` to the power of the stretch, in 32 bits. */
+function powerOf(factor: number): number {
+  let power = 1
+  for (let i = 0; i < stretch; i++) power = Math.imul(power, factor)
+  return power
+}
+
+/** Cost of a forward and a backward pass, in forward passes. The backward pass multiplies once for inputs and once for weights. */
+const trained = 3
+
+/** Products with the head per trained window: the logits of both models, and the gradient of the final states. */
+const headProducts = 3
+
+/**
+ * Returns the work of a recovery.
+ * @param windows that are trained on
+ * @param left the share of the block stack that the plan leaves
+ */
+export function recoveryPhases(blocks: number, windows: number, left: number): MethodPhase[] {
+  const heldOut = heldOutKinds.length * heldOutWindows
+  const measured = heldOut * (measurementsOf(windows) + 1)
+  const dense = (windows + heldOut) * blocks
+  const own = blocks * left * (trained * windows + measured)
+  return [
+    { phase: readingDense, passes: { attention: dense, mlp: dense, head: 0 } },
+    { phase: recovering, passes: { attention: own, mlp: own, head: headProducts * windows + 2 * measured } },
+  ]
 }

@@ -1,10 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/default-recovery.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { TrainedWeights } from '#contract/pruning/recovery.ts'
 import { type DecoderSpec, layoutOf, mixerProjections } from '#engine/architectures/spec.ts'
 import { vocabularyShare } from '#engine/model/model.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
 import { logitsPerTile } from './head-loss.ts'
@@ -33,7 +34,7 @@ const mebibytes = (bytes: number): string => Math.ceil(bytes / 2 ** 20).toLocale
  * Returns the most rows that go through the model at once. If parts are small, all rows of a step do, so that weights are packed and
  * gradients computed once for all. In larger models a cancel would take too long, because it takes effect only between parts.
  */
-const mostRows = ({ hidden }: DecoderSpec): number => (hidden <= 1024 ? tokensPerStep : tokensPerStep / 2)
+export const mostRows = ({ hidden }: DecoderSpec): number => (hidden <= 1024 ? tokensPerStep : tokensPerStep / 2)
 
 export interface Room {
   /** How many windows go through the model at once. */
@@ -119,7 +120,7 @@ export function requireWholeHead(stays: boolean, spec: DecoderSpec): void {
 }
 
 function tooLarge(freeBytes: number, { entries, fixed, streams, masters }: Needs, tokens: number): EspalierError {
-  const [how, other] = masters === 'moments' ? ['', 'train low-rank changes, '] : [` by changes of rank ${rank}`, '']
+  const [how, other] = masters === 'moments' ? ['', 'train low-rank changes, '] : [` with rank-${rank} updates`, '']
   return new EspalierError(
     'out-of-memory',
     `Recovery needs ${mebibytes(fixed)} MiB to train ${(entries / 1e6).toFixed(1)} million weights${how} and ${mebibytes(streams)} MiB for one window of ${tokens} tokens, but only ${mebibytes(freeBytes)} MiB are free. Give more memory, ${other}use shorter windows, or remove more.`,
@@ -155,7 +156,7 @@ const largestPart = (spec: DecoderSpec): number =>
   Math.max(...presentParts(spec).map((part) => sizeOf(Object.values(partShapes(spec, part)))))
 
 /** Returns how many numbers the backward pass of a block needs for each row. */
-function keptPerRow(spec: DecoderSpec, block: number): number {
+export function keptPerRow(spec: DecoderSpec, block: number): number {
   const { attention, width } = layoutOf(spec, block)
   const { heads, headSize, hidden } = spec
   const { delta } = spec.block(block)
@@ -164,4 +165,111 @@ function keptPerRow(spec: DecoderSpec, block: number): number {
   const mixed = delta ? delta.gate.rows : 2 * heads * headSize
   const ofAttention = attention ? 2 * hidden + (delta ? 1 : 2) * projected + mixed : 0
   return ofAttention + (width > 0 ? 2 * hidden + 2 * width : 0) + 2 * hidden
+}
+
+/** Seconds that the parts of a recovery take on this machine, measured before its length is chosen. */
+export interface Costs {
+  /** Opening the training. */
+  readonly open: number
+  /** A step, with its update of the weights. */
+  readonly step: number
+  /** A measurement on the held-out text. */
+  readonly look: number
+  /** Storing the state. */
+  readonly save: number
+  /** Reading the dense model's weights, and its states of a window. */
+  readonly pass: number
+  readonly states: number
+  /** Text of a window: almost nothing, unless the dense model writes it. */
+  readonly text: number
+}
+
+/**
+ * Returns how many measurements on held-out text a training on that many windows makes, in addition to the one at the start. Each costs as
+ * much as training on 8 windows.
+ */
+export const measurementsOf = (windows: number): number => Math.min(most, Math.max(fewest, Math.round(windows / 16)))
+/** The most and the fewest measurements of a training. */
+const [most, fewest] = [8, 4]
+
+/** Closing writes the best weights: a third of a state, which also has two moments. */
+const closing = ({ save }: Pick<Costs, 'save'>): number => save / 3
+
+/** How many windows a recovery trains on, and how often it measures itself after the start. */
+interface Length {
+  readonly windows: number
+  readonly looks: number
+}
+
+/**
+ * Returns the length of a recovery that takes `seconds`. More windows than a step has are rounded to whole steps. Measurements take at most
+ * half as long as training, except the last one. Throws `infeasible` if not even one window fits.
+ * @param minutes that were requested, for the error
+ */
+export function lengthWithin(seconds: number, costs: Costs, windowsPerStep: number, minutes: number): Length {
+  const { open, step, look, save, pass, states, text } = costs
+  const each = step / windowsPerStep + states + text
+  const fixed = (looks: number) =>
+    open + pass + heldOutKinds.length * heldOutWindows * states + (looks + 1) * look + looks * save + closing(costs)
+  const fitting = (looks: number): number => {
+    const windows = (seconds - fixed(looks)) / each
+    return windows < windowsPerStep ? Math.floor(windows) : windowsPerStep * Math.round(windows / windowsPerStep)
+  }
+  for (let looks = most; looks > 1; looks--) {
+    const windows = fitting(looks)
+    const isBrief = looks * (look + save) <= 0.5 * windows * each
+    if (isBrief && looks <= measurementsOf(windows)) return { windows, looks }
+  }
+  const windows = fitting(1)
+  if (windows >= 1) return { windows, looks: 1 }
+  const least = Math.ceil(minutes + (fixed(1) + each - seconds) / 60)
+  throw new EspalierError(
+    'infeasible',
+    `${minutes} minutes are too short for this recovery: on this machine, the dense model's states, two measurements and one step take about ${least}. Choose at least ${least} minutes, or a number of tokens.`,
+  )
+}
+
+/** The time that is left of a recovery's minutes. */
+export interface TimeLimit {
+  /** All of it, in seconds. */
+  readonly seconds: number
+  /** How often the training measures itself after the start. */
+  readonly looks: number
+  /** Seconds that are left. */
+  left(): number
+  readonly costs: Costs
+}
+
+/** A training may take this share of its time longer before it is shortened, so that small changes of speed change nothing. */
+const slack = 0.03
+
+/** Planned steps, and the step and the measurement after which they were planned. */
+export interface Schedule {
+  readonly steps: number
+  readonly step: number
+  readonly look: number
+}
+
+/** Returns the steps after which the training measures itself. */
+export function stepsToLookAt({ steps, step, look }: Schedule, looks: number): Set<number> {
+  const rest = Array.from({ length: looks - look }, (_, i) => i + 1)
+  return new Set(rest.map((i) => Math.max(1, step + Math.round((i * (steps - step)) / (looks - look)))))
+}
+
+/**
+ * Returns the schedule for the rest of a training: fewer steps if the time is too short for those that are planned, because the machine
+ * became slower. The rate then falls faster, so that the training still ends with small steps.
+ * @param looks that the whole training makes
+ */
+export function scheduleWithin(
+  limit: TimeLimit,
+  { schedule, step, points }: { readonly schedule: Schedule; readonly step: number; readonly points: readonly unknown[] },
+  looks: number,
+  stepSeconds: number,
+): Schedule {
+  const { costs } = limit
+  const look = points.length - 1
+  const left = limit.left() + slack * limit.seconds - (looks - look) * (costs.look + costs.save) - closing(costs)
+  const steps = Math.max(1, step + Math.max(0, Math.round(left / stepSeconds)))
+  return steps < schedule.steps ? { steps, step, look } : schedule
 }

@@ -6,27 +6,34 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensor, NamedTensors, StoredTensors, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
+import type { MethodRun } from '#engine/pruning/method.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import type { MethodRun } from '../method.ts'
+import { stepAdam, sumOfSquares } from './adamw.ts'
 import type { FinalStates } from './final-states.ts'
 import { FrozenHead } from './head-loss.ts'
 import { endsEarly, type HeldOutKind, scoreOf } from './held-out.ts'
-import { LowRank } from './low-rank.ts'
+import { LowRank, type Trained } from './low-rank.ts'
 import { type Batch, TrainingPass } from './pass.ts'
 import type { Recipe } from './recipe.ts'
 import type { Room } from './room.ts'
-import { rateAt } from './schedule.ts'
+import { type Costs, measurementsOf, type Schedule, scheduleWithin, stepsToLookAt, type TimeLimit } from './room.ts'
 import { type Master, Student } from './student.ts'
-import { type StepResult, trainStep } from './train-step.ts'
+
+/** The warm-up as a share of the steps. It has at least two. */
+const rising = 0.05
+/** The last learning rate as a share of the peak. */
+const end = 0.05
+
+/** Returns the learning rate of step `index` of `steps`, counted from 0. It rises linearly to `peak`, then falls along half a cosine. */
+export function rateAt(index: number, steps: number, peak: number): number {
+  const warm = Math.min(steps, Math.max(2, Math.round(steps * rising)))
+  if (index < warm) return (peak * (index + 1)) / warm
+  const progress = (index - warm + 1) / Math.max(1, steps - warm)
+  return peak * (end + ((1 - end) * (1 + Math.cos(Math.PI * progress))) / 2)
+}
 
 export const recovering = 'Recovering'
-
-/**
- * Returns how many measurements on held-out text a training on that many windows makes, in addition to the one at the start. Each costs as
- * much as training on 8 windows.
- */
-export const measurementsOf = (windows: number): number => Math.min(8, Math.max(4, Math.round(windows / 16)))
 
 /** Where the state of a training is stored, so that a resumed run continues from it. */
 export interface StateStore {
@@ -39,13 +46,15 @@ export interface StateStore {
   putState(asked: StepRequest, state?: { readonly value: unknown; readonly tensors: NamedTensors }, seconds?: number): Promise<void>
 }
 
-export interface TrainingInput {
+interface TrainingInput {
   readonly windows: Windows
   /** The dense model's states of the training windows, followed by those of all held-out windows. */
   readonly states: FinalStates
   readonly heldOut: readonly HeldOutKind[]
   readonly recipe: Recipe
   readonly steps: number
+  /** If the recovery was requested in minutes. */
+  readonly limit?: TimeLimit | undefined
   /** The name of the state in the store. */
   readonly state: StepRequest
   readonly run: Pick<MethodRun, 'progress' | 'emit'> & StateStore
@@ -59,9 +68,10 @@ interface Progress {
   /** The index of the point with the best weights. */
   readonly best: number
   readonly seconds: number
+  readonly schedule: Schedule
 }
 
-export type TrainingResult = Pick<Recovery, 'steps' | 'tokens' | 'points' | 'best'> & {
+type TrainingResult = Pick<Recovery, 'steps' | 'plannedSteps' | 'tokens' | 'points' | 'best'> & {
   readonly tensors: TensorsToStore
   /** A note on where numbers stopped being finite, if that ended the training. */
   readonly lost?: string
@@ -114,51 +124,97 @@ export class Training {
   }
 
   /**
-   * Measures the tokens per second of a step on its second batch. The time does not depend on the tokens or the states of the dense model.
+   * Measures the seconds of a step, of a measurement on `looked` windows and of storing the state. These times do not depend on the tokens
+   * or the states of the dense model. Moments change, so dispose of this training afterwards.
    */
-  async timeTokens({ batch, tokens }: { readonly batch: number; readonly tokens: number }): Promise<number> {
-    const rows = batch * tokens
-    let seconds = 0
-    for (let turn = 0; turn < 2; turn++) {
-      const start = performance.now()
-      const sums = new Map<string, Tensor>()
-      const dense = zeros<Rank.R2>([rows, this.student.spec.hidden])
-      await this.#pass.addGradients({ ids: new Int32Array(rows), batch, dense }, 1, sums).finally(() => dispose([dense, ...sums.values()]))
-      seconds = (performance.now() - start) / 1000
+  async time(
+    { windowsPerStep }: Recipe,
+    { length, looked }: { readonly length: number; readonly looked: number },
+    elapsed: () => number,
+    store: () => Promise<void>,
+  ): Promise<Pick<Costs, 'step' | 'look' | 'save'>> {
+    const batchOf = async (batch: number): Promise<Batch> => ({
+      ids: new Int32Array(batch * length),
+      batch,
+      dense: zeros<Rank.R2>([batch * length, this.student.spec.hidden]),
+    })
+    const seconds = async (work: () => Promise<unknown>): Promise<number> => {
+      const start = elapsed()
+      await work()
+      return elapsed() - start
     }
-    return rows / seconds
+    const step = (windows: number) => {
+      const batches: (() => Promise<Batch>)[] = []
+      for (let rest = windows; rest > 0; rest -= this.room.together) batches.push(() => batchOf(Math.min(rest, this.room.together)))
+      return trainStep(this.#trained, this.#pass, batches, windows * length, { step: 1, rate: 0 })
+    }
+    const together = Math.min(looked, this.room.together)
+    const look = async () => {
+      const batch = await batchOf(together)
+      await this.#pass.loss(batch).finally(() => batch.dense.dispose())
+    }
+    // The first pass is slower.
+    await step(1)
+    return {
+      step: await seconds(() => step(windowsPerStep)),
+      look: ((await seconds(look)) * looked) / together,
+      save: await seconds(store),
+    }
+  }
+
+  /** Returns what the state contains before training, to measure how long storing it takes. */
+  stateToStore(): NamedTensors {
+    return this.#state({ points: [], best: 0 })
   }
 
   /** Trains from the start or from the stored state. */
   async run(input: TrainingInput): Promise<TrainingResult> {
-    const { steps, run } = input
+    const { run, limit } = input
     const begun = performance.now()
     let progress = (await this.#resume(input)) ?? (await this.#begin(input))
     const before = progress.seconds
-    const planned = tokensUpTo(input, steps)
-    const looks = measurementsOf(input.windows.length)
-    const due = new Set(Array.from({ length: looks }, (_, i) => Math.max(1, Math.round(((i + 1) * steps) / looks))))
+    const looks = limit?.looks ?? measurementsOf(input.windows.length)
+    let schedule = limit ? scheduleWithin(limit, progress, looks, limit.costs.step) : progress.schedule
+    let due = stepsToLookAt(schedule, looks)
     let losses: number[] = []
     let lost: string | undefined
-    for (let step = progress.step; step < steps && !lost && !endsEarly(progress.points, planned); step++) {
-      const { loss, length, broken } = await this.#step(input, step)
+    let left = limit?.left() ?? 0
+    for (let step = progress.step; step < schedule.steps && !lost; step++) {
+      if (endsEarly(progress.points, tokensUpTo(input, schedule.steps))) break
+      const { loss, length, broken } = await this.#step(input, schedule, step)
       losses.push(loss)
       if (!Number.isFinite(loss + length)) lost = this.#lost(step, Number.isFinite(loss) ? `the gradient of ${broken}` : 'the loss')
       if (lost || !due.has(step + 1)) continue
+      const stepSeconds = limit ? (left - limit.left()) / losses.length : 0
       const heldOut = await this.#measure(input)
       const bad = heldOut.findIndex((value) => !Number.isFinite(value))
       if (bad >= 0) lost = this.#lost(step, `the divergence on ${input.heldOut[bad]?.kind}`)
       if (lost) continue
       const point = { step: step + 1, tokens: tokensUpTo(input, step + 1), loss: meanOf(losses), heldOut }
       losses = []
-      progress = { ...(await this.#judge(progress, point)), step: step + 1, seconds: before + (performance.now() - begun) / 1000 }
+      const judged = await this.#judge(progress, point)
+      progress = { ...judged, step: step + 1, schedule, seconds: before + (performance.now() - begun) / 1000 }
+      if (limit && step + 1 < schedule.steps) {
+        schedule = scheduleWithin(limit, progress, looks, stepSeconds)
+        due = stepsToLookAt(schedule, looks)
+        progress = { ...progress, schedule }
+      }
       await run.putState(input.state, { value: progress, tensors: this.#state(progress) }, progress.seconds)
       run.emit({ type: 'recovery', point })
+      left = limit?.left() ?? 0
     }
+    const planned = tokensUpTo(input, schedule.steps)
     run.progress(recovering, planned, planned, 'tokens')
     const { points, best } = progress
     const last = points.at(-1)
-    const result = { steps: last?.step ?? 0, tokens: last?.tokens ?? 0, points: [...points], best, tensors: await this.#bestTensors() }
+    const result = {
+      steps: last?.step ?? 0,
+      plannedSteps: schedule.steps,
+      tokens: last?.tokens ?? 0,
+      points: [...points],
+      best,
+      tensors: await this.#bestTensors(),
+    }
     return lost ? { ...result, lost } : result
   }
 
@@ -171,7 +227,7 @@ export class Training {
   async #begin(input: TrainingInput): Promise<Progress> {
     const point: RecoveryPoint = { step: 0, tokens: 0, loss: null, heldOut: await this.#measure(input) }
     input.run.emit({ type: 'recovery', point })
-    return { step: 0, points: [point], best: 0, seconds: 0 }
+    return { step: 0, points: [point], best: 0, seconds: 0, schedule: { steps: input.steps, step: 0, look: 0 } }
   }
 
   /** Adds a measurement, and remembers the weights if they are the best so far. */
@@ -191,8 +247,8 @@ export class Training {
     }
   }
 
-  async #step(input: TrainingInput, index: number): Promise<StepResult> {
-    const { windows, states, recipe, steps, run } = input
+  async #step(input: TrainingInput, { steps }: Schedule, index: number): Promise<StepResult> {
+    const { windows, states, recipe, run } = input
     const first = index * recipe.windowsPerStep
     const own = Array.from({ length: Math.min(recipe.windowsPerStep, windows.length - first) }, (_, i) => first + i)
     const batches: (() => Promise<Batch>)[] = []
@@ -236,7 +292,7 @@ export class Training {
   }
 
   /** Returns weights, moments and, unless the current weights are the best ones, also the best weights. */
-  #state({ points, best }: Progress): NamedTensors {
+  #state({ points, best }: Pick<Progress, 'points' | 'best'>): NamedTensors {
     const tensors = new Map<string, NamedTensor>()
     for (const [name, { values, first, second, shape }] of this.#trained.masters) {
       tensors.set(`value ${name}`, { values, shape })
@@ -289,3 +345,77 @@ const lengthOf = (windows: Windows): number => windows[0]?.length ?? 0
 /** Returns the number of tokens in the first `steps` steps. */
 const tokensUpTo = ({ windows, recipe }: TrainingInput, steps: number): number =>
   Math.min(windows.length, steps * recipe.windowsPerStep) * lengthOf(windows)
+
+/** The gradient is clipped to this length over all tensors. */
+const longest = 1
+
+interface StepResult {
+  /** The mean divergence over all rows of the step, before weights change. */
+  readonly loss: number
+  /** The length of the gradient before it was clipped. */
+  readonly length: number
+  /** The tensor nearest to the loss whose gradient is not finite. */
+  readonly broken?: string | undefined
+}
+
+interface StepCall {
+  /** Counted from 1. */
+  readonly step: number
+  readonly rate: number
+}
+
+/**
+ * Runs one step of training on some batches, which are created when needed and disposed of here. If the loss or a gradient is not finite,
+ * no weight changes, and the result says so. A cancelled step may have updated some weights and not others, so the training must be
+ * discarded.
+ */
+export async function trainStep(
+  trained: Trained,
+  pass: TrainingPass,
+  batches: readonly (() => Promise<Batch>)[],
+  rows: number,
+  { step, rate }: StepCall,
+): Promise<StepResult> {
+  const sums = new Map<string, Tensor>()
+  let total = 0
+  try {
+    for (const make of batches) {
+      const batch = await make()
+      total += await pass.addGradients(batch, 1 / rows, sums).finally(() => batch.dense.dispose())
+    }
+    const { gradients, length, broken } = await readGradients(sums, pass)
+    const result = { loss: total / rows, length, broken }
+    if (!Number.isFinite(result.loss) || !Number.isFinite(length)) return result
+    const factor = Math.min(1, longest / length)
+    trained.release()
+    const pause = () => pass.pause()
+    for (const [name, gradient] of gradients) await stepAdam(trained.masters.get(name) as Master, gradient, { step, rate, factor }, pause)
+    await trained.refresh(pause)
+    return result
+  } finally {
+    dispose([...sums.values()])
+  }
+}
+
+/**
+ * Returns the values of the gradients, their length over all tensors, and the first tensor that is not finite. Disposes of the tensors one
+ * by one.
+ */
+async function readGradients(
+  sums: Map<string, Tensor>,
+  pass: TrainingPass,
+): Promise<{ gradients: Map<string, Float32Array>; length: number; broken: string | undefined }> {
+  const gradients = new Map<string, Float32Array>()
+  let squares = 0
+  let broken: string | undefined
+  for (const [name, tensor] of sums) {
+    await pass.pause()
+    const values = tensor.dataSync() as Float32Array
+    gradients.set(name, values)
+    squares += sumOfSquares(values)
+    if (!Number.isFinite(squares)) broken ??= name
+    sums.delete(name)
+    tensor.dispose()
+  }
+  return { gradients, length: Math.sqrt(squares), broken }
+}

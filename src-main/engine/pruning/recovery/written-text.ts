@@ -2,7 +2,7 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { keysAndValues } from '#engine/architectures/parameters.ts'
 import { cutWindows } from '#engine/data/windows.ts'
-import { logProbabilities, topIndices } from '#engine/evaluation/generation/probabilities.ts'
+import { logProbabilities, topIndices } from '#engine/evaluation/generation/sampling.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
@@ -38,9 +38,9 @@ interface Opening {
 /**
  * Returns windows of text that the dense model writes itself, sampled at temperature 1. Texts start in turn with the token between
  * documents and with its chat template's opening of a user turn, so that the model makes up the question as well. Each group of texts is
- * one step.
+ * one step. With `begin`, each window begins with this token.
  */
-export async function writeWindows(writer: Writer, windows: number, sequenceLength: number): Promise<Int32Array[]> {
+export async function writeWindows(writer: Writer, windows: number, sequenceLength: number, begin?: number): Promise<Int32Array[]> {
   const { view, tokenizer, seed, run } = writer
   if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('write text'))
   const openings = openingsOf(tokenizer)
@@ -58,7 +58,7 @@ export async function writeWindows(writer: Writer, windows: number, sequenceLeng
     ids.push(...texts.flat())
   }
   run.progress(writingText, wanted, wanted, 'tokens')
-  return cutWindows(ids, sequenceLength, windows)
+  return cutWindows(ids, sequenceLength, windows, begin)
 }
 
 /** Returns the bytes of the keys and values of one text. */

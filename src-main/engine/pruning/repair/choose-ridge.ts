@@ -1,11 +1,9 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { at } from '#contract/at.ts'
 import type { NormalEquations } from './normal-equations.ts'
 
 /** Ridges to try, in multiples of the mean diagonal entry of G. */
 export const ridges = [0.01, 0.1, 1, 10] as const
-
-/** How many ridges are solved at once. With more, memory would grow and threads would not be busier. */
-export const sideBySide = 2
 
 /** A projection's equations, summed separately over the windows for fitting and the held-out windows. */
 export interface Equations {
@@ -36,7 +34,7 @@ export function solveWithRidge(equations: Equations, weight: Tensor2D): Solution
   const { ridge, error: after, judged } = chooseRidge(equations, weight)
   if (!(after < before)) return { ridge, before, after, weight: undefined, judged }
   fitted.merge(heldOut)
-  return { ridge, before, after, weight: fitted.solve(weight, [ridge])[0], judged }
+  return { ridge, before, after, weight: fitted.solve(weight, ridge), judged }
 }
 
 interface Tried {
@@ -45,21 +43,19 @@ interface Tried {
   readonly judged: Tensor2D
 }
 
-/** Tries ridges in pairs, smallest first, until the held-out error rises. It has only one minimum over the ridges. */
+/** Tries ridges, smallest first, until the held-out error rises. It has only one minimum over the ridges. */
 function chooseRidge({ fitted, heldOut }: Equations, weight: Tensor2D): Tried {
-  const tried: Tried[] = []
-  for (let first = 0; first < ridges.length && !isRising(tried); first += sideBySide) {
-    const pair = ridges.slice(first, first + sideBySide)
-    for (const [index, candidate] of fitted.solve(weight, pair).entries()) {
-      tried.push({ ridge: pair[index] as number, error: heldOut.error(candidate), judged: candidate })
+  let best: Tried | undefined
+  let tried = 0
+  for (const judged of fitted.solveEach(weight, ridges)) {
+    const ridge = at(ridges, tried++)
+    const error = heldOut.error(judged)
+    if (best && !(error < best.error)) {
+      judged.dispose()
+      break
     }
+    best?.judged.dispose()
+    best = { ridge, error, judged }
   }
-  const best = tried.reduce((best, one) => (one.error < best.error ? one : best))
-  for (const one of tried) if (one !== best) one.judged.dispose()
-  return best
-}
-
-function isRising(tried: readonly { error: number }[]): boolean {
-  const [last, previous] = [tried.at(-1), tried.at(-2)]
-  return last !== undefined && previous !== undefined && last.error >= previous.error
+  return best as Tried
 }

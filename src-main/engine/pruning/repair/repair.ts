@@ -7,16 +7,15 @@ import type { Windows } from '#engine/data/windows.ts'
 import { lastProjection, replacedName, storedDtype } from '#engine/model/views/plan-tensors.ts'
 import { replaceProjection } from '#engine/model/views/replace.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { roundTo } from '#engine/model/weights/round.ts'
+import { roundTo } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './choose-ridge.ts'
 import { repairMixture } from './mixture.ts'
-import { repairRoom } from './room.ts'
+import { repairing, repairRoom } from './room.ts'
 import { type Segment, segmentsOf } from './segments.ts'
 import { RepairWalk } from './walk.ts'
-import { repairing } from './work.ts'
 
 interface RepairInput {
   /** The dense model. */

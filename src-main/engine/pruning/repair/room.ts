@@ -2,21 +2,22 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { sideBySide } from './choose-ridge.ts'
+import { doubleUpTo } from '#engine/algebra/own.ts'
+import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
+import type { MethodPhase } from '#engine/pruning/method.ts'
+import { stackPasses, watched } from '#engine/pruning/search/passes.ts'
 
 /**
  * Returns how many float64 numbers the equations of one projection take at their peak, for K = `inputs` and D = `outputs`. The sums G [K,
- * K] and C [D, K] exist twice: for the windows that are fitted and for the held-out ones. To these we add the larger of two stages of a
- * solve. In the first, each ridge solved side by side holds its system, the factor and a copy that the runtime makes. In the second, each
- * holds its factor and the right-hand sides before, during and after the solve, and the old weights exist once.
+ * K] and C [D, K] exist twice: for the windows that are fitted and for the held-out ones. A solve adds the factor, the old weights, what
+ * they lack, and the solution.
  */
 function equationNumbers(inputs: number, outputs: number): number {
-  const [gram, cross, ridges] = [inputs ** 2, inputs * outputs, sideBySide]
-  return 2 * (gram + cross) + Math.max(3 * ridges * gram, ridges * gram + (1 + 3 * ridges) * cross)
+  const [gram, cross] = [inputs ** 2, inputs * outputs]
+  return 3 * gram + 5 * cross
 }
 
-export interface RepairRoom {
+interface RepairRoom {
   /** Bytes for the streams of all windows and the equations of one projection; in a mixture also for the new projections of one block. */
   readonly bytes: number
   /** Whether the inputs of one projection on all windows fit as well, so that they can be kept. */
@@ -78,4 +79,52 @@ function widest({ blocks, heads, headSize }: DecoderSpec, plan: Plan, kind: Repa
     mlp === 'removed' ? 0 : mlp.kept === 'all' ? at(blocks, block).width : mlp.kept.length,
   )
   return Math.max(kind === 'in-order' || plan.blocks.some(({ mlp }) => mlp === 'removed') ? heads * headSize : 0, ...widths)
+}
+
+/** Time of a sum in float32, as wide equations use it, relative to one in float64. */
+const inFloat32 = 0.6
+/** Solves of a projection: mostly two or three ridges are tried, and one is fitted again. */
+const solves = 3
+
+/** Returns the float64 operations for a projection's equations: K inputs and D outputs are summed over the rows, then solved. */
+export function equationOperations(rows: number, inner: number, outer: number): number {
+  const summing = rows * inner * (inner + 2 * outer) * (Math.min(inner, outer) <= doubleUpTo ? 1 : inFloat32)
+  const judging = 2 * inner ** 2 * outer
+  return summing + solves * (solvingOperations(inner, outer) + judging)
+}
+
+/** Returns the float64 operations of one solve. */
+export const solvingOperations = (inner: number, outer: number): number => inner ** 3 / 3 + 4 * inner ** 2 * outer
+
+export const repairing = 'Repairing'
+
+/**
+ * Returns the work of a repair. For `one-pass`, the windows run through the dense model once. For `in-order`, they also run through the
+ * repaired model, and attention is fitted as well. A pruned mixture runs once more, and several times if memory holds the inputs of only
+ * some experts.
+ * @param left the shares of MLP neurons, of attention submodules and of experts that the plan leaves
+ */
+export function repairPhase(
+  spec: DecoderSpec,
+  kind: RepairKind,
+  windows: number,
+  left: { readonly neurons: number; readonly attention: number; readonly experts: number },
+): MethodPhase {
+  const blocks = spec.blocks.length
+  const inOrder = kind === 'in-order'
+  const times = (inOrder ? 2 : 1) * watched
+  const { mlp, ...others } = stackPasses(blocks, times * windows)
+  const passes = { ...others, mlp: spec.router ? 2 * mlp : mlp }
+  const kept = Math.round(left.neurons * Math.max(...spec.blocks.map((_, block) => layoutOf(spec, block).width)))
+  const attentionProjections = inOrder ? left.attention * blocks : (1 - left.attention) * blocks
+  const float64Operations = (tokens: number) => {
+    const rows = windows * tokens * (inOrder ? 2 : 1)
+    const experts = Math.max(1, ...spec.blocks.map(({ experts = 1 }) => Math.round(left.experts * experts)))
+    const rowsOfOne = (rows * Math.min(experts, spec.router?.chosen ?? 1)) / experts
+    return (
+      blocks * experts * equationOperations(rowsOfOne, kept, spec.hidden) +
+      attentionProjections * equationOperations(rows, spec.heads * spec.headSize, spec.hidden)
+    )
+  }
+  return { phase: repairing, passes, float64Operations }
 }

@@ -47,7 +47,7 @@ export function segmentsOf(spec: DecoderSpec, parts: readonly Part[], plan: Plan
 export function segmentsToRepair(spec: DecoderSpec, plan: Plan, segments: readonly Segment[], inOrder: boolean): Set<Segment> {
   let diverged = false
   const needsRepair = (segment: Segment) => {
-    const changed = takesOver(spec, segment) || isCut(plan, segment.part) || (inOrder && segment.leading.length > 0)
+    const changed = takesOver(spec, segment) || isCut(spec, plan, segment.part) || (inOrder && segment.leading.length > 0)
     diverged ||= inOrder && changed
     return diverged || changed
   }
@@ -65,7 +65,10 @@ export function isNormed(spec: DecoderSpec, part: Part): boolean {
   return (isAttention(part) ? attentionOutputNorm : mlpOutputNorm) !== undefined
 }
 
-function isCut(plan: Plan, part: Part): boolean {
+/** Whether an MLP lost anything. A list of all of its neurons removes none, so there is nothing to fit but rounding. */
+function isCut(spec: DecoderSpec, plan: Plan, part: Part): boolean {
   const mlp = plan.blocks[blockOf(part)]?.mlp
-  return !isAttention(part) && mlp !== undefined && mlp !== 'removed' && needsGather(mlp)
+  if (isAttention(part) || mlp === undefined || mlp === 'removed') return false
+  const isWhole = mlp.kept !== 'all' && mlp.kept.length === spec.blocks[blockOf(part)]?.width
+  return needsGather(isWhole ? { ...mlp, kept: 'all' } : mlp)
 }

@@ -1,14 +1,14 @@
 import { gather, keep, mul, sub, type Tensor1D, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { disposeResidual, type PartActivations, type Residual } from '#engine/model/decoder.ts'
+import { cloneResidual, disposeResidual, type PartActivations } from '#engine/model/decoder.ts'
 import { groupWindows } from '#engine/model/forward.ts'
 import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type Stream, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import type { Equations } from './choose-ridge.ts'
-import { makeEquations } from './make-equations.ts'
+import { NormalEquations } from './normal-equations.ts'
 import { isNormed, type Segment, segmentsToRepair, takesOver } from './segments.ts'
 
 /** A group of windows and its stream in one of the two models, [B*T, D]. */
@@ -111,7 +111,7 @@ export class RepairWalk {
    */
   async equations(segment: Segment): Promise<{ equations: Equations; weight: Tensor2D }> {
     const { part } = segment
-    const equations = { fitted: makeEquations(), heldOut: makeEquations() }
+    const equations = { fitted: new NormalEquations(), heldOut: new NormalEquations() }
     const { weight, bias } = await this.#projection(part)
     const add = (lane: Lane, inputs: Tensor2D, outputs: Tensor2D) => {
       this.#signal.throwIfAborted()
@@ -294,7 +294,6 @@ function lastProjectionOf(weights: PartWeights): Projection {
   return { weight: attention.output, bias: attention.outputBias }
 }
 
-const cloneResidual = ({ x, source }: Residual): Residual => ({ x: x.clone(), source: source.clone() })
 const cloneLane = (lane: Lane): Lane => ({ ...lane, residual: cloneResidual(lane.residual) })
 
 function disposeLanes(lanes: readonly Lane[]): void {

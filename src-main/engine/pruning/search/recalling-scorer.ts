@@ -6,12 +6,10 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { breathe, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { type Branch, divideBranches } from './branches.ts'
-import { type DenseStates, disposeDistribution } from './dense-states.ts'
-import { sumPredicted } from './end-scores.ts'
 import { type PassCount, sharedPasses } from './passes.ts'
 import type { Variant } from './trunk.ts'
-import { type Reach, type VariantMemory, windowName } from './variant-memory.ts'
+import { type DenseStates, disposeDistribution, type Reach, type VariantMemory, windowName } from './trunk.ts'
+import { type Branch, divideBranches, sumPredicted } from './variants.ts'
 
 /** What a search remembers: scores and streams of variants, and the dense model's answers. */
 export interface Recall {

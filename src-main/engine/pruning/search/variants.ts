@@ -1,14 +1,11 @@
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, groupWindows, rowsPerCall, type WindowGroup } from '#engine/model/forward.ts'
 import { allTokenLosses, nextTokens } from '#engine/model/likelihood.ts'
-import { disposeStreams, skipPart } from '#engine/model/streams.ts'
+import { copyStream, disposeStreams, skipPart } from '#engine/model/streams.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { breathe, Walk } from '#engine/model/walk.ts'
+import { breathe, type Stream, Walk } from '#engine/model/walk.ts'
 import { isAttention, type Part } from '#engine/model/weights/weights.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { type Branch, divideBranches } from './branches.ts'
-import { sumPredicted } from './end-scores.ts'
-import { packVariants } from './packs.ts'
 import type { PassCount } from './passes.ts'
 import { firstDifference, Trunk, type Variant } from './trunk.ts'
 
@@ -174,4 +171,48 @@ export class VariantScorer {
     for (const trunk of this.#trunks.values()) trunk.dispose()
     this.#walk.dispose()
   }
+}
+
+/** How variants are divided among walks. */
+interface PackLimits {
+  /** How many streams the workspace holds at once. */
+  readonly fitting: number
+  /** How many variants a walk should have, so that its products are large enough. Default: all of them. */
+  readonly wanted?: number
+}
+
+/**
+ * Divides variants into packs, one for each walk, in the order in which they leave the trunk. `starts[i]` is the position where variant i
+ * leaves it.
+ */
+function packVariants(starts: readonly number[], { fitting, wanted = starts.length }: PackLimits): number[][] {
+  const size = Math.max(1, Math.min(fitting, wanted))
+  const order = [...starts.keys()].sort((a, b) => (starts[a] as number) - (starts[b] as number))
+  return Array.from({ length: Math.ceil(order.length / size) }, (_, pack) => order.slice(pack * size, (pack + 1) * size))
+}
+
+/** Sums scores over the rows that predict a token. The last row of each window predicts none. */
+export function sumPredicted(scores: Float64Array, tokens: number): number {
+  return scores.filter((_, row) => row % tokens !== tokens - 1).reduce((total, score) => total + score, 0)
+}
+
+/** A stream that some variants have shared so far. */
+export interface Branch extends Stream {
+  /** The indices of these variants in the list that is scored. */
+  readonly variants: readonly number[]
+}
+
+/**
+ * Divides branches before a part into those whose variants have it and those whose variants lack it. A branch with both kinds is copied.
+ */
+export function divideBranches(branches: readonly Branch[], lacks: (variant: number) => boolean): { having: Branch[]; lacking: Branch[] } {
+  const having: Branch[] = []
+  const lacking: Branch[] = []
+  for (const branch of branches) {
+    const without = branch.variants.filter(lacks)
+    const rest = branch.variants.filter((variant) => !lacks(variant))
+    if (without.length > 0) lacking.push({ ...(rest.length > 0 ? copyStream(branch) : branch), variants: without })
+    if (rest.length > 0) having.push({ ...branch, variants: rest })
+  }
+  return { having, lacking }
 }

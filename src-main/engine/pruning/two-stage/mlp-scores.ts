@@ -1,11 +1,18 @@
-import { at } from '#contract/at.ts'
+import type { Tensor2D } from '@tensorflow/tfjs-core'
+import { at, outside } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import type { NeuronSums, PartActivations } from '#engine/model/decoder.ts'
+import type { ExpertActivations } from '#engine/model/experts/mixture.ts'
+import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
+import type { ModelView } from '#engine/model/views/view.ts'
+import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
+import { addAt } from '#engine/pruning/experts/statistics.ts'
+import type { MethodInput, MethodPhase } from '#engine/pruning/method.ts'
+import { stackPasses } from '#engine/pruning/search/passes.ts'
+import { largest } from '#engine/pruning/selection.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import type { MethodInput, MethodPhase } from '../method.ts'
-import { stackPasses } from '../search/passes.ts'
-import { largest } from '../selection.ts'
-import { expertNorms } from './expert-norms.ts'
-import { columnNorms, type NormRequest } from './neuron-norms.ts'
+import { columnSums } from '#engine/tensor/column-sums.ts'
 
 /**
  * Scores of what an MLP may lose, by block: its neurons [L][I], the neurons of each expert [L][E][I], or the hidden channels that it reads
@@ -101,4 +108,150 @@ export function keepLargest(scores: readonly number[][], count: number, what: st
         : [],
     ),
   }
+}
+
+/**
+ * Returns 2SSP's width scores (arXiv 2501.17771, Eq. 2) inside experts, [L][E][I]: the mean over windows of each neuron's norm over the
+ * tokens routed to its expert. Activations are multiplied by the token's gate, because the gate multiplies what reaches the stream. Blocks
+ * without a mixture have no scores.
+ */
+export async function expertNorms(view: ModelView, windows: Windows, report: Report): Promise<Record<NormKind, number[][][]>> {
+  const { spec, model } = view
+  const sums = spec.blocks.map(({ experts = 0, width }) => new NormSums(experts, width))
+  await runWindows(view, windows, {
+    ...report,
+    // If rounding sent a token to another expert, it would be counted there.
+    products: model.products.deciding,
+    endsBeforeOutput: true,
+    observe(group, part, { experts = [] }) {
+      for (const expert of experts) sums[blockOf(part)]?.add(group, expert)
+    },
+  })
+  const meansOf = (norm: NormKind) => sums.map((own) => own.means(norm, windows.length))
+  return { l1: meansOf('l1'), l2: meansOf('l2') }
+}
+
+/** Sums of norms over windows, [E, I]. */
+class NormSums {
+  readonly #width: number
+  readonly #sums: Record<NormKind, Float64Array>
+
+  constructor(experts: number, width: number) {
+    this.#width = width
+    this.#sums = { l1: new Float64Array(experts * width), l2: new Float64Array(experts * width) }
+  }
+
+  add({ tokens }: WindowGroup, { expert, rows, gates, inner }: ExpertActivations): void {
+    if (!inner) return
+    const values = inner.dataSync<'float32'>()
+    const width = this.#width
+    let first = 0
+    // Rows are ascending, so those of a window are consecutive.
+    while (first < rows.length) {
+      const window = Math.floor((rows[first] ?? outside(rows, first)) / tokens)
+      let end = first + 1
+      while (end < rows.length && Math.floor((rows[end] ?? outside(rows, end)) / tokens) === window) end++
+      for (let neuron = 0; neuron < width; neuron++) {
+        let [magnitudes, squares] = [0, 0]
+        for (let row = first; row < end; row++) {
+          const index = row * width + neuron
+          const value = Math.abs((gates[row] ?? outside(gates, row)) * (values[index] ?? outside(values, index)))
+          magnitudes += value
+          squares += value * value
+        }
+        addAt(this.#sums.l1, expert * width + neuron, magnitudes)
+        addAt(this.#sums.l2, expert * width + neuron, Math.sqrt(squares))
+      }
+      first = end
+    }
+  }
+
+  means(norm: NormKind, windows: number): number[][] {
+    const sums = this.#sums[norm]
+    return Array.from({ length: this.#width === 0 ? 0 : sums.length / this.#width }, (_, expert) =>
+      Array.from(sums.subarray(expert * this.#width, (expert + 1) * this.#width), (sum) => sum / windows),
+    )
+  }
+}
+
+/** Which vectors of an MLP are measured: neurons (the input of the down projection), or the hidden channels at its input or output. */
+type MlpSite = 'neurons' | 'input' | 'output'
+type NormKind = 'l1' | 'l2'
+
+interface NormRequest {
+  readonly site: MlpSite
+  readonly norm: NormKind
+}
+
+/** For each block, each column's norm over the T positions of a window, averaged over windows. */
+type BlockNorms = Float64Array[]
+
+interface Report {
+  progress?(done: number, total: number): void
+  readonly signal?: AbortSignal
+}
+
+/**
+ * Returns 2SSP's width scores (arXiv 2501.17771, Eq. 2). One forward pass over the windows serves all requests. It skips the head, and the
+ * last down projection unless outputs are requested.
+ */
+export async function columnNorms(
+  view: ModelView,
+  windows: Windows,
+  requests: readonly NormRequest[],
+  report: Report,
+): Promise<Map<NormRequest, BlockNorms>> {
+  const nested = await nestedColumnNorms(view, windows, requests, [windows.length], report)
+  return new Map(requests.map((request) => [request, nested.get(request)?.get(windows.length) ?? []]))
+}
+
+/** Returns these scores over the first `counts[i]` windows for every i, from one pass over all windows. */
+export async function nestedColumnNorms(
+  view: ModelView,
+  windows: Windows,
+  requests: readonly NormRequest[],
+  counts: readonly number[],
+  report: Report,
+): Promise<Map<NormRequest, Map<number, BlockNorms>>> {
+  const means = new Map(requests.map((request) => [request, new Map(counts.map((count) => [count, [] as BlockNorms]))]))
+  const sums = new Map(requests.map((request) => [request, [] as BlockNorms]))
+  const add = (group: WindowGroup, part: Part, normsOf: (request: NormRequest) => ArrayLike<number>) => {
+    const block = blockOf(part)
+    for (const [request, blocks] of sums) {
+      const norms = normsOf(request)
+      const width = norms.length / group.batch
+      const total = blocks[block] ?? new Float64Array(width)
+      blocks[block] = total
+      group.indices.forEach((window, i) => {
+        for (let column = 0; column < width; column++) total[column] = at(total, column) + at(norms, i * width + column)
+        const snapshot = means.get(request)?.get(window + 1)
+        if (snapshot) snapshot[block] = total.map((sum) => sum / (window + 1))
+      })
+    }
+  }
+  await runWindows(view, windows, {
+    ...report,
+    endsBeforeOutput: requests.every(({ site }) => site !== 'output'),
+    ...(requests.every(({ site }) => site === 'neurons')
+      ? { sumNeurons: (group, part, sums) => add(group, part, ({ norm }) => normsFrom(sums, norm)) }
+      : {
+          observe: (group, part, seen) => {
+            if (!isAttention(part)) add(group, part, ({ site, norm }) => normsFrom(sumsOf(columnsAt(site, seen), group), norm))
+          },
+        }),
+  })
+  return means
+}
+
+const columnsAt = (site: MlpSite, { inner, input, output }: PartActivations): Tensor2D =>
+  site === 'neurons' ? inner : site === 'input' ? input : (output as Tensor2D)
+
+const sumsOf =
+  (x: Tensor2D, { batch, tokens }: WindowGroup): NeuronSums =>
+  (of) =>
+    columnSums(x, batch, tokens, of)
+
+/** Returns norms over the positions of each window, [B, I] row by row, from sums over them. */
+function normsFrom(sums: NeuronSums, norm: NormKind): ArrayLike<number> {
+  return norm === 'l1' ? sums('magnitudes') : Float64Array.from(sums('squares'), Math.sqrt)
 }

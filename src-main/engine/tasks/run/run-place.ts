@@ -1,11 +1,14 @@
+import { beginText } from '#contract/data/begin-token.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { Precision } from '#contract/pruning/precision.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { type Begin, beginPhase, beginRequest, decideBegin, measureBegin } from '#engine/evaluation/begin-token.ts'
 import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type Model, withProducts } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
+import { denseView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
@@ -19,6 +22,7 @@ export class RunPlace {
   readonly notes: string[] = []
   /** The windows read last. If a value becomes NaN or infinite, they are used to find where. */
   lastRead: Windows = []
+  #begin: Promise<Begin> | undefined
 
   constructor({ request, model, tokenizer, precision, steps }: Pick<RunPlace, 'request' | 'model' | 'tokenizer' | 'precision' | 'steps'>) {
     this.request = request
@@ -36,10 +40,33 @@ export class RunPlace {
   async read(data: DataRequest, seed: number, only: Pick<DataSources, 'accepts' | 'choose' | 'write'> = {}): Promise<ReadData> {
     const { fetchFile, signal } = this.steps.host
     const report = { signal, progress: (done: number, total: number) => this.steps.progress('Reading text', done, total, 'tokens') }
-    const sources = { localFolder: this.request.localFolder, fetchFile, report, ...only }
+    const { id: begin } = await this.begin()
+    const sources = { localFolder: this.request.localFolder, fetchFile, report, begin, ...only }
     const found = await this.steps.time('reading text', () => readData(this.model, this.tokenizer, data, seed, sources))
     this.lastRead = found.windows
     return found
+  }
+
+  /** How the windows of this run begin. Decided when it is first needed. */
+  begin(): Promise<Begin> {
+    this.#begin ??= this.#decideBegin()
+    return this.#begin
+  }
+
+  async #decideBegin(): Promise<Begin> {
+    const { beginToken: asked = 'reference' } = this.request
+    const { steps, model, tokenizer } = this
+    const report = {
+      signal: steps.host.signal,
+      progress: (done: number, total: number) => steps.progress(beginPhase, done, total, 'submodules'),
+    }
+    // Float32 whatever the run's precision, so that all runs of a model decide alike.
+    const view = denseView(withProducts(model, productsFor('float32')))
+    const begin = await decideBegin(asked, { spec: model.spec, tokenizer }, (windows, id) =>
+      steps.aside('begin token', () => steps.step(beginRequest(windows, id), () => measureBegin(view, windows, id, report))),
+    )
+    if (begin.id !== undefined) this.note(beginText(begin.used))
+    return begin
   }
 }
 

@@ -5,6 +5,7 @@ import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import { sharedPhase } from '#contract/runs/time/phases.ts'
+import type { Progress } from '#contract/runs/time/progress.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { type NamedTensors, StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
@@ -12,10 +13,8 @@ import type { Model } from '#engine/model/model.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import type { StateStore } from '#engine/pruning/recovery/training.ts'
 import type { PassCount } from '#engine/pruning/search/passes.ts'
-import { nameStep, type StepBase, type StepName, type StepRequest } from '#engine/steps/step-name.ts'
-import type { StepResult, StepStore } from '#engine/steps/step-store.ts'
-import { contentsName } from '../own-model.ts'
-import { ProgressMeter } from './run-progress.ts'
+import { nameStep, type StepBase, type StepName, type StepRequest, type StepResult, type StepStore } from '#engine/steps/step-name.ts'
+import { contentsName } from '#engine/tasks/own-model.ts'
 
 /** What a run needs from its caller. */
 export interface RunHost {
@@ -92,10 +91,10 @@ export class RunSteps {
     const name = this.#nameOf(asked)
     const found = await this.#find(name)
     if (found !== undefined) return found.value as T
-    const start = performance.now()
+    const seconds = this.#clock()
     const value = await compute()
     requireNumbers(value, `"${asked.label}"`)
-    await this.#put(name, { value, seconds: (performance.now() - start) / 1000 })
+    await this.#put(name, { value, seconds: seconds() })
     return value
   }
 
@@ -108,12 +107,18 @@ export class RunSteps {
     const found = await this.#find(name)
     const stored = found?.tensors && (await openStored(found.tensors, found.own !== false))
     if (stored) return { ...(found?.value as T), tensors: stored }
-    const start = performance.now()
+    const seconds = this.#clock()
     const { tensors, ...value } = await compute()
     requireNumbers(value, `"${asked.label}"`)
     const file = await writeTensorFile(this.host.steps.folder, tensors)
-    await this.#put(name, { value, seconds: (performance.now() - start) / 1000 }, file)
+    await this.#put(name, { value, seconds: seconds() }, file)
     return { ...value, tensors: await StoredTensors.open([file]) }
+  }
+
+  /** Returns the seconds since now. They include those of states and steps that are found meanwhile, which an earlier attempt spent. */
+  #clock(): () => number {
+    const [start, found] = [performance.now(), this.foundSeconds]
+    return () => (performance.now() - start) / 1000 + this.foundSeconds - found
   }
 
   /** The newest stored state of a long step, if its file still exists. */
@@ -159,6 +164,15 @@ export class RunSteps {
     const start = performance.now()
     const result = await work()
     this.seconds[phase] = (this.seconds[phase] ?? 0) + (performance.now() - start) / 1000
+    return result
+  }
+
+  /** Like `time`, for work that counts as no part of pruning, repair or recovery, even if its steps were done before. */
+  async aside<T>(phase: string, work: () => Promise<T>): Promise<T> {
+    const { foundSeconds, sharedSeconds } = this
+    const result = await this.time(phase, work)
+    this.foundSeconds = foundSeconds
+    this.sharedSeconds = sharedSeconds
     return result
   }
 
@@ -210,3 +224,31 @@ async function openStored(file: TensorFile, own: boolean): Promise<StoredTensors
 
 const replaced = (path: string): EspalierError =>
   new EspalierError('conflict', `The model at ${path} was changed during the run, so the run stopped. Retry the run to use the new model.`)
+
+/** Turns counts into progress reports with a rate and the remaining time, at most ten a second, and always one at the end of a phase. */
+class ProgressMeter {
+  readonly #emit: (progress: Progress) => void
+  #phase = ''
+  #started = 0
+  #startDone = 0
+  #last = 0
+
+  constructor(emit: (progress: Progress) => void) {
+    this.#emit = emit
+  }
+
+  report(phase: string, done: number, total: number, unit: string): void {
+    const now = performance.now()
+    if (phase !== this.#phase) {
+      this.#phase = phase
+      this.#started = now
+      this.#startDone = done
+      this.#last = 0
+    }
+    if (now - this.#last < 100 && done < total) return
+    this.#last = now
+    const seconds = (now - this.#started) / 1000
+    const perSecond = seconds > 0 ? (done - this.#startDone) / seconds : 0
+    this.#emit({ phase, done, total, unit, ...(perSecond > 0 ? { perSecond, secondsLeft: (total - done) / perSecond } : {}) })
+  }
+}

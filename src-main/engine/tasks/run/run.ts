@@ -14,7 +14,7 @@ import type { ReadData } from '#engine/data/read-data.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import type { Model } from '#engine/model/model.ts'
 import { locateOverflow } from '#engine/model/overflow.ts'
-import { specWithPlan } from '#engine/model/views/sliced-spec.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
@@ -22,8 +22,7 @@ import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { retiredIn } from '../retired.ts'
-import { recoverResult, repairResult, withFiles } from './refit.ts'
-import { budgetMet, type ChosenPlan, choosePlan } from './run-budget.ts'
+import { budgetMet, type ChosenPlan, choosePlan, recoverResult, repairResult, withFiles } from './refit.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
 import { requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
@@ -47,6 +46,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   const result = withFiles(recovered)
   const stored = await storeWeights(place, result)
   const measured = await measure(place, result, stored).finally(() => stored?.close())
+  const begin = await usedBeginOf(place)
   await steps.requireSameModel()
   return {
     model: model.name,
@@ -55,6 +55,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     options,
     seed,
     ...(request.weights ? { weights: request.weights } : {}),
+    ...begin,
     ...('calibration' in pruned ? { calibration: pruned.calibration } : {}),
     sparsity: { nominal: pruned.sparsity, reached: reachedSparsity(model.spec, result.plan) },
     ...budgetMet(place, pruned, stored?.bytes),
@@ -72,9 +73,16 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   }
 }
 
+/** How the run's windows began, unless it read them as the reference does. */
+export async function usedBeginOf(place: RunPlace): Promise<Pick<RunDocument, 'beginToken'>> {
+  const { beginToken = 'reference' } = place.request
+  return beginToken === 'reference' ? {} : { beginToken: (await place.begin()).used }
+}
+
 const choicesOf = (result: MethodResult) => ({
   ...(result.fit ? { fit: result.fit } : {}),
   ...(result.experts ? { experts: result.experts } : {}),
+  ...(result.gates ? { gates: result.gates } : {}),
   decisions: [...result.decisions],
   ...(result.selections ? { selections: [...result.selections] } : {}),
   ...certificationOf(result),
@@ -113,9 +121,11 @@ function precisionNotes({ precision }: RunPlace, result: MethodResult): string[]
   if (!certified) return []
   const { rounds, candidates, rescored } = certified
   return [
-    `Choices are the same as in float32: ${candidates} candidates in ${rounds} rounds were ranked with bfloat16 products, and the ${rescored} that could win were scored again.`,
+    `Choices are the same as in float32: ${grouped(candidates)} candidates in ${grouped(rounds)} rounds were ranked with bfloat16 products, and the ${grouped(rescored)} that could win were scored again.`,
   ]
 }
+
+const grouped = (count: number): string => count.toLocaleString('en-US')
 
 /** Adds a note on where the weights were kept, if they did not all fit in memory as float32. */
 function noteResidency(place: RunPlace, waited: number, seconds: number): void {
@@ -162,8 +172,9 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
         ...context,
         step: (step, compute) => steps.step({ ...step, on: { view: subject, asked: step.on } }, () => steps.time(wanted.kind, compute)),
       })
-      for (const one of taken.measures) host.emit({ type: 'measure', measure: one })
-      measures.push(...taken.measures)
+      const own = taken.measures.map((one) => inPrecision(one, place))
+      for (const one of own) host.emit({ type: 'measure', measure: one })
+      measures.push(...own)
       answers.push(...taken.answers)
       evaluation.push(...taken.evaluation)
       questions.push(...taken.questions)
@@ -176,6 +187,10 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   }
   return { measures, evaluation, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
 }
+
+/** Marks a measure that was computed in bfloat16, because it is not compared with exact ones. */
+const inPrecision = (measure: TakenMeasure, { precision }: RunPlace): TakenMeasure =>
+  measure.on && precision === 'bfloat16' ? { ...measure, on: { ...measure.on, precision } } : measure
 
 /** Returns everything that measures need besides the view. */
 function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined) {
@@ -222,7 +237,7 @@ function sizeMeasures(model: Model, { plan }: MethodResult, stored: StoredWeight
   return [
     { name: 'parameters', dataset: '', value: stack + rest, unit: 'parameters' },
     { name: 'parameters', dataset: 'block stack', value: stack, unit: 'parameters' },
-    // `subjectTitle` shows this data set as "used by one token". Histories contain the name, so it stays.
+    // `subjectTitle` shows this data set as "active for each token". Histories contain the name, so it stays.
     ...(model.spec.router ? [{ name: 'parameters' as const, dataset: 'met by one token', value: active + rest, unit: 'parameters' }] : []),
     { name: 'size', dataset: '', value: stored?.bytes ?? Math.round((stack + rest) * storedBytesPerParameter(model)), unit: 'bytes' },
   ]

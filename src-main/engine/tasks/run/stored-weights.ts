@@ -7,10 +7,15 @@ import type { ReadData } from '#engine/data/read-data.ts'
 import type { ExportRequest } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
-import { fromTensors, type Importances, toTensors } from '#engine/export/gguf/importances.ts'
-import { measureImportances } from '#engine/export/gguf/measure-importances.ts'
+import {
+  fromTensors,
+  type Importances,
+  measureImportances,
+  toTensors,
+  weighingPhase,
+  weighingText,
+} from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { weighingPhase, weighingText } from '#engine/export/gguf/weighing-text.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
@@ -135,7 +140,7 @@ async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadDa
   const { model, request } = place
   const text = await place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
   place.note(
-    `Errors of ${type} were weighted by importances, measured on ${text.windows.length} windows of ${namesOf(text).join(' and ')}.`,
+    `Errors of ${type} were weighted by importances, measured on ${text.windows.length} windows of ${namesOf(text).join(' and ')}${text.used.beginToken ? ', each beginning with the begin token' : ''}.`,
   )
   return text
 }
@@ -151,7 +156,12 @@ async function importancesOf(place: RunPlace, result: MethodResult, text: ReadDa
     const measured = await place.steps.time(weighingPhase, () => weigh(place, result, text))
     return { tokens: measured.tokens, tensors: toTensors(measured) }
   })
-  return { tokens, texts: namesOf(text), blocks: fromTensors(tensors, place.model.spec.blocks.length) }
+  return {
+    tokens,
+    texts: namesOf(text),
+    begins: text.used.beginToken ?? false,
+    blocks: fromTensors(tensors, place.model.spec.blocks.length),
+  }
 }
 
 async function weigh({ model, steps }: RunPlace, { plan, tensors }: MethodResult, text: ReadData) {

@@ -12,11 +12,23 @@ export function parsePercents(text: string): number[] | null {
   return shares.length > 0 && shares.every((share) => share >= 0 && share <= 1) ? shares.map((share) => Number(share.toFixed(6))) : null
 }
 
-/** Joins two lists of amounts, each amount once: sparsities in rising order, blocks, file sizes in rising order, and speeds. */
+/** Parses sparsities such as `25 37.5 %`, or shares of experts such as `25 % of experts`. Null if one is invalid. */
+export function parseShares(text: string): Amount[] | null {
+  const [, experts] = /^(.*?)\s*(?:of\s+)?experts$/i.exec(text.trim()) ?? []
+  if (experts === undefined) return parsePercents(text)?.map((sparsity) => ({ sparsity })) ?? null
+  const shares = parsePercents(experts)
+  return shares?.every((share) => share > 0) ? shares.map((share) => ({ experts: share })) : null
+}
+
+/** Joins two lists of amounts, each amount once: sparsities in rising order, shares of experts, blocks, file sizes in rising order, and speeds. */
 export function addAmounts(amounts: readonly Amount[], added: readonly Amount[]): Amount[] {
   const known = new Map([...added, ...amounts].map((amount) => [amountText(amount), amount]))
-  const place = (amount: Amount) =>
-    'sparsity' in amount ? amount.sparsity : 'blocks' in amount ? 2 : 'bytes' in amount ? 2 + amount.bytes : Number.POSITIVE_INFINITY
+  const place = (amount: Amount): number => {
+    if ('sparsity' in amount) return amount.sparsity
+    if ('experts' in amount) return 1 + amount.experts
+    if ('blocks' in amount) return 3
+    return 'bytes' in amount ? 3 + amount.bytes : Number.POSITIVE_INFINITY
+  }
   return [...known.values()].sort((a, b) => place(a) - place(b))
 }
 

@@ -1,9 +1,8 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { isOfSample } from '#contract/models/sample.ts'
-import { defaultRepairData } from '#contract/pruning/default-repair.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
-import type { Draft } from '../grid.ts'
+import { type Draft, repairTextAfter } from '../grid.ts'
 
 type Texts = Pick<Draft, 'calibration' | 'repairData' | 'recoveryData' | 'perplexity' | 'evaluation'>
 
@@ -18,32 +17,44 @@ export function decidingModel(chosen: readonly string[], models: readonly ModelE
   return chosen.find((id) => !isOfSample(id, models)) ?? chosen[0]
 }
 
-/** Adapts a draft's texts to other models. Unchanged defaults become the defaults of these models, and `withheld` sources are dropped. */
-export function suitTexts(draft: Draft, before: Draft, after: Draft, withheld: readonly string[]): Texts {
+/**
+ * Adapts a draft's texts to other models. Unchanged defaults become the defaults of these models, and `withheld` sources are dropped. The
+ * fields that the user set (`own`, as `changedFields` names them) stay.
+ */
+export function suitTexts(
+  draft: Draft,
+  before: Draft,
+  after: Draft,
+  withheld: readonly string[],
+  own: ReadonlySet<string> = new Set(),
+): Texts {
   const isWithheld = ({ source, mix = [] }: DataRequest) => [{ source }, ...mix].some((part) => withheld.includes(part.source))
   const kept = (text: DataRequest | null) => (text && isWithheld(text) ? null : text)
   const { calibration, evaluation } = draft
   const perplexity = draft.perplexity.filter(({ data }) => !isWithheld(data))
   const allWithheld = draft.perplexity.length > 0 && perplexity.length === 0
-  const usualLength = evaluation.sequenceLength === before.evaluation.sequenceLength
-  const isUsual = isSame(calibration, before.calibration) || (calibration && isWithheld(calibration))
-  const suited = isUsual ? after.calibration : calibration
+  const usualLength = evaluation.sequenceLength === before.evaluation.sequenceLength && !own.has('evaluation.sequenceLength')
+  const isUsual = calibration?.source === before.calibration?.source && !own.has('calibration') && !own.has('calibration.source')
+  const replaces = isUsual || (calibration && isWithheld(calibration))
+  const suited = replaces ? keepAmounts(after.calibration, calibration, own) : calibration
   return {
     calibration: suited,
     repairData: kept(repairTextAfter(draft, suited)),
     recoveryData: kept(draft.recoveryData),
-    perplexity: isSame(sourcesOf(draft), sourcesOf(before)) || allWithheld ? after.perplexity : perplexity,
+    perplexity: (isSame(sourcesOf(draft), sourcesOf(before)) && !own.has('perplexity')) || allWithheld ? after.perplexity : perplexity,
     evaluation: { ...evaluation, sequenceLength: usualLength ? after.evaluation.sequenceLength : evaluation.sequenceLength },
   }
 }
 
-/** The repair text after a change of the calibration text. If it followed the old text, it follows the new one, with the same windows. */
-export function repairTextAfter(
-  { repairData, calibration: old }: Pick<Draft, 'repairData' | 'calibration'>,
-  calibration: DataRequest | null,
-) {
-  if (!repairData || !old || repairData.source !== defaultRepairData(old).source) return repairData
-  return calibration && { ...defaultRepairData(calibration), ...(repairData.windows ? { windows: repairData.windows } : {}) }
+/** Gives a text the length and number of windows that the user set for the text that it replaces. */
+function keepAmounts(text: DataRequest | null, old: DataRequest | null, own: ReadonlySet<string>): DataRequest | null {
+  if (!text || !old) return text
+  const { sequenceLength, windows } = old
+  return {
+    ...text,
+    ...(own.has('calibration.sequenceLength') ? { sequenceLength } : {}),
+    ...(own.has('calibration.windows') ? { windows } : {}),
+  }
 }
 
 const sourcesOf = ({ perplexity }: Draft): string[] => perplexity.map(({ data }) => data.source)
@@ -54,6 +65,7 @@ export function meaningOf(text: DataRequest | null, datasets: readonly DatasetEn
   if (text === null) return 'Only methods that need no text can run.'
   const { ofSample, summary } = datasets.find(({ source }) => source === text.source) ?? { ofSample: false, summary: '' }
   if (ofSample) return summary
+  if (text.split) return 'What your text needs is kept best. A fifth of its documents is kept apart to decide: no choice reads it.'
   if (text.source === 'mixed') return `${summary} A text like what your model will read keeps more of that.`
   return 'What this text needs is kept best, and what it never shows is forgotten first.'
 }

@@ -1,15 +1,15 @@
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { Transfer } from '#contract/models/models.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { call, on } from '../../../api/api.ts'
 import { failureOf } from '../../../lib/failure.ts'
-
-/** Identifies a way to save: a format and, for GGUF, a type. */
-export const choiceKey = ({ format, type }: Pick<FormatOutline, 'format' | 'type'>): string =>
-  type === null ? format : `${format} ${type}`
+import { arrangeOutlines, choiceKey, measuredKey } from './save-choices.ts'
 
 /** The save dialog: the size of the model in each format, the chosen formats, and the progress of writing. */
 export class SaveState {
   readonly run: string
+  /** The way to save that the run's numbers are about; null if they are about no file. */
+  readonly measured: string | null
   name = $state('')
   outlines = $state.raw<FormatOutline[] | null>(null)
   problem = $state<string | null>(null)
@@ -20,8 +20,9 @@ export class SaveState {
 
   readonly running: boolean = $derived(this.transfer?.status === 'running' || this.transfer?.status === 'waiting')
 
-  constructor(run: string) {
-    this.run = run
+  constructor({ id, request }: Pick<RunDetail, 'id' | 'request'>) {
+    this.run = id
+    this.measured = measuredKey(request)
   }
 
   /** Loads the sizes of the formats and follows the save. Returns a function that stops following. */
@@ -35,7 +36,7 @@ export class SaveState {
   async #load(): Promise<void> {
     const failure = await failureOf(async () => {
       this.outlines = (await call('runs.formats', { id: this.run })).formats
-      const first = this.outlines.find(({ problem }) => problem === null)
+      const [first] = arrangeOutlines(this.outlines, this.measured).first
       if (this.chosen.length === 0 && first) this.chosen = [choiceKey(first)]
     })
     if (failure) this.problem = failure.message

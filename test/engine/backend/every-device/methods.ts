@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { openModel } from '#engine/model/model.ts'
 import { twoStage } from '#engine/pruning/methods/2ssp.ts'
+import { gates } from '#engine/pruning/methods/gates.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
 import { prune, relativeError, testPerplexity } from '../../pruning/running.ts'
 import type { TestedDevice } from './devices.ts'
@@ -30,4 +32,24 @@ export function testMethods(device: TestedDevice): void {
     expect(relativeError(await testPerplexity(bench, plan), recorded?.ppl_test16_f64 ?? Number.NaN)).toBeLessThan(allowed[device])
     await model.close()
   })
+  test.each(['llama3-rope', 'gemma3', 'olmoe'] as const)('gates of %s keep what they keep on the first device', async (name) => {
+    const calibration = (await referenceWindows('calibration')).slice(0, 8).map((window) => window.slice(0, 64))
+    const model = await openModel(await referenceModel(name))
+    const { plan } = await prune(gates, { model, calibration, test: [] }, { sparsity: 0.25 }, { windows: 4, steps: 8 })
+    await model.close()
+    const [own, first] = [keptIn(plan), keptIn(firstPlans.get(name) ?? plan)]
+    firstPlans.set(name, firstPlans.get(name) ?? plan)
+    const shared = own.filter((gate) => first.includes(gate)).length
+    // Equal in float32. Products of 16-bit operands change a few near the threshold.
+    expect(shared / Math.max(own.length, first.length)).toBeGreaterThan(0.97)
+  })
 }
+
+const firstPlans = new Map<string, Plan>()
+
+/** Names of everything that stays: attention, neurons and experts. */
+const keptIn = ({ blocks }: Plan): string[] =>
+  blocks.flatMap(({ attention, mlp }, block) => {
+    const kept = mlp === 'removed' ? [] : (mlp.experts ?? (mlp.kept === 'all' ? ['all'] : mlp.kept))
+    return [`${block} ${attention}`, ...kept.map((index) => `${block}.${index}`)]
+  })

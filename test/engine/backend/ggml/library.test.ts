@@ -1,8 +1,10 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { findGgml } from '#runtime/ggml.mjs'
+import { findCompiler } from '../../../../src-main/setup/tensorflow/compiler.mjs'
 
 let cache: string
 let folder: string
@@ -45,4 +47,48 @@ test('a library of another version is not used', async () => {
 test('a missing library says how to install it', async () => {
   rmSync(folder, { recursive: true })
   await expect(open()).rejects.toThrow(/is not installed\. Run `npm start` or `npm run demo` once/)
+})
+
+/** The devices that a process with this cache lists, or its error. */
+function devices(environment: Record<string, string> = {}): string {
+  const script = join(import.meta.dirname, 'list-devices.ts')
+  const env = { ...process.env, ESPALIER_CACHE: cache, ...environment }
+  return execFileSync(process.execPath, ['--disable-warning=ExperimentalWarning', script], { env, cwd: cache, encoding: 'utf8' })
+}
+
+test('the library for this processor is among the devices', () => {
+  expect(devices()).toContain('CPU')
+})
+
+test.each(['libggml-cpu-zen9.so', 'libstdc++.so.6', 'libggml-rpc.so'])(
+  'with a library that setup did not list, none is loaded: %s',
+  async (name) => {
+    writeFileSync(join(folder, name), 'not a library')
+    expect(devices()).toMatch(new RegExp(`${name.replace(/[.+]/g, '\\$&')} is not a file that setup installed\\. Delete this folder`))
+  },
+)
+
+test('a changed library for some processor is not loaded', () => {
+  const name = readdirSync(folder).find((one) => one.includes('ggml-cpu')) ?? ''
+  const bytes = readFileSync(join(folder, name))
+  bytes[bytes.length - 1] = (bytes[bytes.length - 1] as number) ^ 1
+  writeFileSync(join(folder, name), bytes)
+  expect(devices()).toContain(`its library ${name} is not the file that setup installed`)
+})
+
+test('a shortened library is not loaded', async () => {
+  const name = readdirSync(folder).find((one) => one.includes('llama')) ?? ''
+  writeFileSync(join(folder, name), readFileSync(join(folder, name)).subarray(0, 1000))
+  await expect(open()).rejects.toThrow('is not the file that setup installed')
+})
+
+const compiler = findCompiler()
+
+test.skipIf(!compiler)('what GGML_BACKEND_PATH names is not loaded', () => {
+  const marker = join(cache, 'loaded')
+  const source = join(cache, 'evil.c')
+  writeFileSync(source, `#include <stdio.h>\n__attribute__((constructor)) void begin(void) { fclose(fopen("${marker}", "w")); }\n`)
+  execFileSync(compiler as string, ['-shared', '-fPIC', '-o', join(cache, 'evil.so'), source])
+  expect(devices({ GGML_BACKEND_PATH: join(cache, 'evil.so') })).toContain('CPU')
+  expect(existsSync(marker)).toBe(false)
 })

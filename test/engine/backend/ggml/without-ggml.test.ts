@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { missingRuntimes } from '#engine/backend/devices.ts'
 import { loadVulkan } from '#engine/backend/ggml/devices.ts'
-import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/blocks.ts'
+import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
@@ -65,7 +65,10 @@ it('Vulkan that was turned off says so', async () => {
   vi.stubEnv('ESPALIER_VULKAN', '0')
   vi.resetModules()
   vi.doUnmock('#engine/backend/ggml/devices.ts')
-  vi.doMock('#runtime/ggml.mjs', () => ({ findGgml: (part?: string) => (part ? undefined : empty), ggmlVersion: '' }))
+  vi.doMock('#runtime/ggml.mjs', async (original) => ({
+    ...(await original<object>()),
+    findGgml: (part?: string) => (part ? undefined : empty),
+  }))
   const { loadVulkan: load } = await import('#engine/backend/ggml/devices.ts')
   expect(load()).toMatch(/ESPALIER_VULKAN=0 turns Vulkan off/)
 })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { beginning, encodeQuestion } from '#engine/evaluation/tasks/encode.ts'
-import type { Question, Request } from '#engine/evaluation/tasks/task.ts'
+import type { Question, Request } from '#engine/evaluation/tasks/index.ts'
 import { characterTokenizer } from './table-model.ts'
 
 const ask = (...requests: Request[]): Question => ({ requests, gold: 0 })

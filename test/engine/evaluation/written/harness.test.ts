@@ -4,9 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
-import { judgeAnswers, requireRoom } from '#engine/evaluation/written/evaluate.ts'
+import { chatPrompt, judgeAnswers, plainPrompt, requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { writtenTasks } from '#engine/evaluation/written/index.ts'
-import { chatPrompt, plainPrompt } from '#engine/evaluation/written/prompt.ts'
 import { readWritten } from '#engine/evaluation/written/questions.ts'
 import answers from '../../../fixtures/written/answers.json' with { type: 'json' }
 import recorded from '../../../fixtures/written/recorded.json' with { type: 'json' }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
-import { writeShards } from '#engine/checkpoint/safetensors/write-shards.ts'
+import { writeShards } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import { exact } from '#engine/export/exact/exact.ts'
 import { stock } from '#engine/export/formats/stock.ts'
 import { openModel } from '#engine/model/model.ts'
@@ -131,7 +131,10 @@ describe('a stock folder', () => {
       seed: 7,
       baseModel: 'ibm/granite-tiny',
       calibration: [{ source: 'c4', windows: 8, sequenceLength: 256 }],
-      perplexities: [{ dataset: 'wikitext2', before: 10.5, after: 12.25 }],
+      repair: null,
+      recovery: null,
+      weights: null,
+      measures: [{ name: 'perplexity', dataset: 'wikitext2', before: 10.5, after: 12.25 }],
     }
     await stock.write({ model, plan: densePlan(model.spec), method: '2ssp', run, folder })
     const written = await readdir(folder)
@@ -145,7 +148,7 @@ describe('a stock folder', () => {
     expect(card.slice(0, card.indexOf('\n---\n'))).toBe(
       '---\nlicense: "apache-2.0"\nlicense_link: "https://example.org/l"\nbase_model: "ibm/granite-tiny"\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n  - "pruned"\n  - "espalier"\n  - "2ssp"',
     )
-    for (const part of ['method 2ssp', 'Seed 7', '8 windows of 256 tokens of c4', '| wikitext2 | 10.5000 | 12.2500 |'])
+    for (const part of ['method 2ssp', 'Seed 7', '8 windows of 256 tokens of c4', '| perplexity on wikitext2 | 10.5000 | 12.2500 |'])
       expect(card).toContain(part)
     const reopened = await openModel(folder)
     expect(relativeError((await logitsOf(denseView(reopened), window)).flat(), (await logitsOf(denseView(model), window)).flat())).toBe(0)

@@ -86,8 +86,14 @@ function holdToRecorded(name: MixtureModel, precision: 'float32' | 'mixed'): voi
 
   // One pass of the dense model serves all of them.
   const steps = new Map<string, string>()
-  const run = (options: object) =>
-    prune(reap, bench, { sparsity: 0.1 }, { windows: recorded.windows, superExperts: 'scored', ...options }, recordedRun(0, steps))
+  const run = ({ share, ...options }: { readonly share: number; readonly [option: string]: unknown }) =>
+    prune(
+      reap,
+      bench,
+      { experts: share },
+      { windows: recorded.windows, superExperts: 'scored', ...options } as never,
+      recordedRun(0, steps),
+    )
 
   async function expectPerplexity({ plan, tensors }: MethodResult, expected: number): Promise<void> {
     const view = viewWithPlan(bench.model, plan, tensors)

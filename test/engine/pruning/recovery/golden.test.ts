@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { trainStep } from '#engine/pruning/recovery/train-step.ts'
+import { trainStep } from '#engine/pruning/recovery/training.ts'
 import { openReference } from '../running.ts'
 import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
 

@@ -93,8 +93,8 @@ describe('a repair in a memory that', () => {
   const open = openReference('stories260k')
   const [depth] = all.filter(({ model, title, kind }) => model === 'stories260k' && title === 'depth' && kind === 'one-pass')
   // Streams of 12 windows of 64 tokens, 64 wide: before and after a segment, and in order those of the repaired model. The sums of
-  // fitted and held-out windows, of at most 172 columns, and for each of two ridges a system, its factor and a copy.
-  const equations = 8 * (2 * (172 ** 2 + 172 * 64) + 2 * 3 * 172 ** 2)
+  // fitted and held-out windows, of at most 172 columns; a factor; the old weights, what they lack, and the solution.
+  const equations = 8 * (3 * 172 ** 2 + 5 * 172 * 64)
   const least = { 'one-pass': 4 * 12 * 64 * 64 * 2 + equations, 'in-order': 4 * 12 * 64 * 64 * 3 + equations }
   const repairIn = (workspaceBytes: number, kind: RepairKind) => {
     const windows = open()
@@ -167,5 +167,27 @@ describe('what cannot be repaired is refused before any window is run', () => {
     const plan = change(densePlan(model.spec))
     const repair = repairPlan({ view: denseView(model), plan, windows: calibration.slice(0, count), kind: 'one-pass', run: recordedRun() })
     await expect(repair).rejects.toThrow(words)
+  })
+})
+
+describe('an MLP whose plan lists all of its neurons', () => {
+  const open = openReference('stories260k')
+
+  test('is left as it is, because fitting it would decide by rounding', async () => {
+    const { model, calibration } = open()
+    const all = Array.from({ length: model.spec.blocks[0]?.width ?? 0 }, (_, i) => i)
+    const blocks = densePlan(model.spec).blocks.map((block, index) => {
+      if (index === 4) return { ...block, attention: 'removed' as const, mlp: { kept: all } }
+      return { ...block, mlp: { kept: all.slice(index === 0 ? 20 : 0) } }
+    })
+    const { projections } = await repairPlan({
+      view: denseView(model),
+      plan: { blocks },
+      windows: calibration.slice(0, 4),
+      kind: 'one-pass',
+      run: recordedRun(),
+    })
+    // The first lost neurons, and the fourth takes over the attention of the last block.
+    expect(projections.map(({ block, projection }) => `${block} ${projection}`)).toEqual(['0 down', '3 down'])
   })
 })

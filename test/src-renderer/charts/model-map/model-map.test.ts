@@ -37,7 +37,9 @@ describe('plan', () => {
     const plan = planOf({ ...kept, replaced: ['output', 'down'] }, { ...narrow, replaced: ['down'] }, gone)
     const blocks = planMap(sizes, plan, 64)
     expect(blocks.map((block) => describeBlock(block).split(', repaired: ')[1])).toEqual(['attention and MLP', 'MLP', undefined])
-    expect(mapFrames(sizes, { width: null, decisions: [], selections: [], plan }, 64).at(-1)?.title).toBe('plan, weights replaced')
+    expect(mapFrames(sizes, { width: null, decisions: [], selections: [], gateSteps: [], plan }, 64).at(-1)?.title).toBe(
+      'plan, weights replaced',
+    )
   })
 
   test('the share kept counts parameters, not blocks', () => {
@@ -51,6 +53,7 @@ describe('frames of a run', () => {
     width: { kept: [4, 4, 4], of: 8 },
     decisions: [decision(1, 2), decision(2, 0)],
     selections: [],
+    gateSteps: [],
     plan: planOf({ ...narrow, attention: 'removed' }, narrow, { ...narrow, attention: 'removed' }),
   }
 
@@ -66,14 +69,34 @@ describe('frames of a run', () => {
     expect(frames[2]?.changed).toEqual({ block: 2, part: 'attention' })
   })
 
+  test('show every step of trained gates, closing and reopening, before the plan', () => {
+    const step = (number: number, kept: number[], attentionRemoved: number[]) => ({
+      ...{ step: number, divergence: 2, kept, attentionRemoved, closed: 3, reopened: 1 },
+    })
+    const gateSteps = [step(1, [8, 2, 8], [2]), step(2, [4, 4, 8], [])]
+    const frames = mapFrames(sizes, { ...history, decisions: [], gateSteps }, 64)
+    expect(frames.map(({ title }) => title)).toEqual(['unpruned model', 'step 1', 'step 2', 'plan'])
+    expect(frames[1]?.blocks.map(({ attention, kept: neurons }) => [attention, neurons])).toEqual([
+      [1, 8],
+      [1, 2],
+      [0, 8],
+    ])
+    expect(frames[2]?.blocks.map(({ attention, mlp }) => [attention, mlp])).toEqual([
+      [1, 0.5],
+      [1, 0.5],
+      [1, 1],
+    ])
+    expect(frames[2]?.gates).toEqual(gateSteps[1])
+  })
+
   test('end with the plan where a method decides at once', () => {
-    const frames = mapFrames(sizes, { width: null, decisions: [], selections: [], plan: planOf(kept, gone, kept) }, 64)
+    const frames = mapFrames(sizes, { width: null, decisions: [], selections: [], gateSteps: [], plan: planOf(kept, gone, kept) }, 64)
     expect(frames.map(({ title }) => title)).toEqual(['unpruned model', 'plan'])
   })
 
   test('show the best survivor of each generation of a search', () => {
     const selection = { generation: 1, tokens: 10, candidates: ['100/000', '010/001'], fitness: [2, 1], survivors: [1] }
-    const [, frame] = mapFrames(sizes, { width: null, decisions: [], selections: [selection], plan: null }, 64)
+    const [, frame] = mapFrames(sizes, { width: null, decisions: [], selections: [selection], gateSteps: [], plan: null }, 64)
     expect(frame?.blocks.map(({ attention, mlp }) => [attention, mlp])).toEqual([
       [1, 1],
       [0, 1],
@@ -150,6 +173,10 @@ test('a mixture is drawn expert by expert: kept, removed or a constant, by how o
   const [cut] = planMap(mixture, planOf({ attention: 'kept', mlp: narrowed }, kept, kept), 64)
   expect(cut).toMatchObject({ mlp: 0.25, kept: 2 })
   expect(
-    mapFrames(mixture, { width: null, decisions: [], selections: [], plan: planOf({ attention: 'kept', mlp }, kept, kept) }, 64),
+    mapFrames(
+      mixture,
+      { width: null, decisions: [], selections: [], gateSteps: [], plan: planOf({ attention: 'kept', mlp }, kept, kept) },
+      64,
+    ),
   ).toHaveLength(2)
 })

@@ -15,12 +15,23 @@ const used = (source: string, windows: number, seed: number, hash: string): Used
   hash,
 })
 
+const perplexityOf = (value: number, hash: string) => ({
+  name: 'perplexity',
+  dataset: 'test',
+  value,
+  best: value,
+  unit: '',
+  on: { hash, count: 3, sequenceLength: 256 },
+  losses: [-0.2, 0, 0.2].map((own) => Math.log(value) + own + 1e-5 * own * value),
+})
+
 function run(id: string, method: string, nominal: number, perplexity: number, seed = 0): ComparedRun {
   return {
     id,
     name: id,
     method,
     model: { id: 'm', name: 'Sample' },
+    lineage: { model: 'm', content: null, pruned: false },
     seed,
     nominal,
     reached: nominal,
@@ -29,7 +40,7 @@ function run(id: string, method: string, nominal: number, perplexity: number, se
     evaluation: [used('test', 64, 0, 'e'.repeat(64))],
     parameters: { alpha: method === '2ssp' ? 1.5 : 0 },
     paired: [],
-    measures: [{ name: 'perplexity', dataset: 'test', value: perplexity, best: perplexity, unit: '', error: 0.5 }],
+    measures: [perplexityOf(perplexity, 'e'.repeat(64))],
   } as unknown as ComparedRun
 }
 
@@ -41,6 +52,7 @@ const columns = subjectData.runColumns(subjects)
 const lines = lineData.comparisonLines(subjects, subjects[0] ?? null, columns, titles)
 const perplexity = lines.find(({ kind }) => kind === 'measure')
 const plain = () => ({ color: 'red', shape: 'circle' as const })
+const looks = { styleOf: plain, setOf: () => 0 }
 
 describe('table', () => {
   test('the baseline comes first and has no difference to itself', () => {
@@ -58,24 +70,31 @@ describe('table', () => {
     const members = [{ ...dense, fingerprint: 'e'.repeat(64) }, replaced]
     const both = members.map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense'))
     const shown = lineData.comparisonLines(both, both[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')
-    expect(shown?.cells[1]).toMatchObject({ delta: null })
+    expect(shown?.cells[1]).toMatchObject({ delta: null, apart: 'Not compared with the baseline: its model was replaced in between' })
   })
 
   test('a perplexity of a model with another tokenizer has no difference to the baseline', () => {
     const cellOf = (hash: string) => {
-      const other = { ...run('c', '2ssp', 0.25, 22), model: { id: 'o', name: 'Other' }, evaluation: [used('test', 64, 0, hash)] }
+      const own = run('c', '2ssp', 0.25, 22)
+      const lineage = { ...own.lineage, model: 'o' }
+      const other = { ...own, model: { id: 'o', name: 'Other' }, lineage, measures: [perplexityOf(22, hash)] }
       const both = [dense, other].map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, 'dense'))
       return lineData.comparisonLines(both, both[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')?.cells[1]
     }
-    expect(cellOf('f'.repeat(64))).toMatchObject({ text: '22.00', delta: null })
+    expect(cellOf('f'.repeat(64))).toMatchObject({
+      text: '22',
+      delta: null,
+      apart: 'Not compared with the baseline: measured on other tokens',
+    })
     expect(cellOf('e'.repeat(64))).toMatchObject({ delta: { text: '+47 %' } })
   })
 
-  test('a difference over seeds within twice its standard error is noise', () => {
+  test('a difference within its interval over windows or seeds is noise, and each says its interval', () => {
     const groups = groupOverSeeds([dense, run('x', '2ssp', 0.5, 15), run('y', '2ssp', 0.5, 25, 1), run('z', 'shortgpt', 0.5, 80)])
     const all = groups.map((group) => subjectData.toSubject(group, 'dense'))
     const shown = lineData.comparisonLines(all, all[0] ?? null, columns, titles).find(({ kind }) => kind === 'measure')
-    expect(shown?.cells.map(({ noise }) => noise?.slice(0, 12))).toEqual([undefined, 'within noise', undefined])
+    expect(shown?.cells.map(({ noise }) => noise?.slice(0, 12))).toEqual([undefined, 'No clear dif', undefined])
+    expect(shown?.cells[2]?.interval).toMatch(/^×5\.33 \(5\.3\d to 5\.3\d\), 95 % interval over 3 windows$/)
   })
 
   test('lines that are equal in all runs are marked as such', () => {
@@ -101,8 +120,11 @@ describe('table', () => {
     expect([line?.title, line?.cells[0]?.text]).toEqual(['Calibration text', 'own.txt'])
   })
 
-  test('a value has the digits that fit its error', () => {
-    expect(perplexity?.cells[1]).toMatchObject({ text: '22.00', spread: '± 0.50' })
+  test('a value has the digits that fit its spread, a factor for perplexities', () => {
+    const seeds = groupOverSeeds([run('x', '2ssp', 0.5, 21), run('y', '2ssp', 0.5, 23, 1)])
+    const over = seeds.map((group) => subjectData.toSubject(group, null))
+    const [line] = lineData.comparisonLines(over, null, columns, titles)
+    expect(line?.cells[0]).toMatchObject({ text: '22.0', spread: '×/÷ 1.07' })
   })
 })
 
@@ -110,18 +132,18 @@ test('runs over seeds become one subject with mean and spread', () => {
   const [group] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const subject = subjectData.toSubject(group as NonNullable<typeof group>, null)
   expect(subject.label).toBe('x, 2 seeds')
-  expect(subject.measures.get('perplexity/test')?.mean).toBe(60)
-  expect(subject.measures.get('perplexity/test')?.spread).toBeCloseTo(14.142, 3)
+  expect(subject.measures.get('perplexity/test')?.mean).toBeCloseTo(Math.sqrt(50 * 70), 9)
+  expect(subject.measures.get('perplexity/test')?.spread).toBeCloseTo(1.4 ** Math.SQRT1_2, 9)
 })
 
 test('points need both values; the mark’s size is a share of the largest', () => {
-  const points = charts.scatterPoints(subjects.slice(1), 'reached', 'perplexity/test', 'perplexity/test', plain)
+  const points = charts.scatterPoints(subjects.slice(1), 'reached', 'perplexity/test', 'perplexity/test', looks)
   expect(points.map(({ x, y }) => [x, y])).toEqual([
     [0.25, 22],
     [0.5, 92],
   ])
   expect(points[1]?.size).toBe(1)
-  expect(charts.scatterPoints(subjects, 'reached', 'missing', '', plain)).toEqual([])
+  expect(charts.scatterPoints(subjects, 'reached', 'missing', '', looks)).toEqual([])
 })
 
 test('points of one line differ only in amount and seed', () => {
@@ -132,22 +154,21 @@ test('points of one line differ only in amount and seed', () => {
     changed('c', 0.5, { alpha: 2, 'amount.sparsity': 0.5, seed: 0 }),
     { ...changed('d', 0.5, { alpha: 1, 'amount.sparsity': 0.5 }), model: { id: 'other', name: 'Other' } },
   ].map((member) => subjectData.toSubject(groupOverSeeds([member])[0] as SeedGroup, null))
-  const [a, b, c, d] = charts.scatterPoints(all, 'reached', 'perplexity/test', '', plain).map(({ line }) => line)
+  const [a, b, c, d] = charts.scatterPoints(all, 'reached', 'perplexity/test', '', looks).map(({ line }) => line)
   expect(b).toBe(a)
   expect(new Set([a, c, d]).size).toBe(3)
+  // Neither do they join what cannot be compared.
+  const apart = { styleOf: plain, setOf: (subject: subjectData.Subject) => Number(subject.id === 'b') }
+  const [first, second] = charts.scatterPoints(all, 'reached', 'perplexity/test', '', apart)
+  expect([first?.set, second?.set, first?.line === second?.line]).toEqual([0, 1, false])
 })
 
 test('without accuracies the bars show perplexities', () => {
   const bars = charts.taskBars(subjects, columns, plain)
   expect(bars.title).toBe('Perplexity per data set')
   expect(bars.groups[0]?.bars.map(({ value }) => value)).toEqual([15, 22, 92])
-  expect(bars.errors).toBe('Lines: one standard error')
+  expect(bars.errors).toBe('')
   const [seeds] = groupOverSeeds([run('x', '2ssp', 0.5, 50), run('y', '2ssp', 0.5, 70, 1)])
   const mixed = [...subjects, subjectData.toSubject(seeds as SeedGroup, null)]
-  expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: deviation over seeds, for single runs one standard error')
-})
-
-test('an axis that is the same for all runs is left out of the parallel coordinates', () => {
-  const same = subjects.map((subject) => ({ ...subject, measures: new Map([['perplexity/test', { mean: 1, spread: null, count: 1 }]]) }))
-  expect(charts.parallelData(same, columns, String, plain).dimensions.map(({ id }) => id)).toEqual(['method', 'reached'])
+  expect(charts.taskBars(mixed, columns, plain).errors).toBe('Lines: one deviation over seeds, as a factor')
 })

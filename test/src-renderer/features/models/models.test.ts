@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { Preset } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
-import { choosePreset, fitText, mlpText, parseHubName, replaceById } from '../../../../src-renderer/features/models/models.ts'
+import { choosePreset, fitText, measuredAs, mlpText, parseHubName, replaceById } from '../../../../src-renderer/features/models/models.ts'
 
 test('hub names are read with a revision or from an address, and nothing else', () => {
   expect(parseHubName('owner/name')).toEqual({ name: 'owner/name' })
@@ -45,4 +45,13 @@ test('a model with experts says how many and how wide, also where some blocks ar
   expect(mlpText({ blocks: [block(128), block(96), block(0), block(24, 8), block(24, 6)] })).toBe(
     '6 to 8 experts of 24 neurons, MLP 96 to 128 in 2 of 5 blocks',
   )
+})
+
+test('a saved model says what its perplexity was measured on, if that is not plainly its file', () => {
+  const entry = (weights: string | null, unpacked: boolean) =>
+    measuredAs({ pruned: { method: '2ssp', reached: 0.5, perplexity: null, weights }, description: { unpacked } as never })
+  expect(entry('Q8_0', true)).toBe(', measured as Q8_0')
+  expect(entry('Q8_0', false)).toBe(', measured as Q8_0')
+  expect(entry(null, true)).toBe(', measured before it was quantised')
+  expect(entry(null, false)).toBe('')
 })

@@ -10,6 +10,14 @@ test('the chat template is asked for only while a task has written answers', () 
   expect(chatOf(['piqa'])).toEqual([{ kind: 'tasks', tasks: ['piqa'] }])
 })
 
+test('a new draft begins windows as the model needs; an earlier grid without a choice begins them as the reference does', () => {
+  expect(grid.toGrid(grid.emptyDraft()).beginToken).toBe('auto')
+  const { beginToken: _, ...earlier } = grid.toGrid(grid.emptyDraft())
+  expect(grid.fromGrid(earlier).beginToken).toBe('reference')
+  expect(grid.toGrid(grid.fromGrid(earlier))).not.toHaveProperty('beginToken')
+  expect(grid.fromGrid({ ...earlier, beginToken: 'always' }).beginToken).toBe('always')
+})
+
 test('a draft makes a grid that the contract takes, and comes back the same', () => {
   const draft = {
     ...grid.emptyDraft(),

@@ -7,6 +7,7 @@ const run = {
   decisions: [],
   selections: [],
   spectra: [],
+  gateSteps: [],
   measures: [],
   remarks: [],
   phaseSeconds: { open: 1 },
@@ -18,6 +19,18 @@ describe('events of a run', () => {
     const once = takeEvent(run, { type: 'decision', decision: { ...decision, scores: [] } })
     expect(once.decisions).toHaveLength(1)
     expect(takeEvent(once, { type: 'decision', decision: { ...decision, scores: [] } })).toBe(once)
+  })
+
+  test('add the steps of gates in order, each once', () => {
+    const step = (number: number, divergence: number) => ({
+      ...{ type: 'gates' as const },
+      step: { step: number, divergence, kept: [3], attentionRemoved: [], closed: 1, reopened: 0 },
+    })
+    const all = [step(2, 1.5), step(1, 2), step(2, 1.4)].reduce(takeEvent, run)
+    expect(all.gateSteps.map(({ step: number, divergence }) => [number, divergence])).toEqual([
+      [1, 2],
+      [2, 1.4],
+    ])
   })
 
   test('replace a measure that is taken again', () => {

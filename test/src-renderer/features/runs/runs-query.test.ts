@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { type RunColumn, runFilter } from '#contract/runs/runs.ts'
 import * as query from '../../../../src-renderer/features/runs/runs-query.ts'
+import { formatAgo } from '../../../../src-renderer/lib/format.ts'
+import { inZone } from '../../../fixtures/time-zone.ts'
 
 test('a view written into the address comes back whole', () => {
   const view: query.HistoryView = {
@@ -75,8 +77,41 @@ describe('conditions from what was typed', () => {
       is: 'between',
       value: [start, start + 86_399_999],
     })
+    const minute = start + 10.5 * 3_600_000
+    expect(query.parseCondition(created, 'equal', '2026-11-25 10:30', methods)?.value).toEqual([minute, minute + 59_999])
     expect(query.parseCondition(created, 'at least', '1764028800000', methods)).toBeNull()
     expect(query.describeCondition({ field: 'createdAt', is: 'at least', value: start }, [created], names)).toContain('25 Nov 2026')
+  })
+
+  const dayOf = (day: string) => (query.parseCondition(created, 'equal', day, methods) as { value: unknown }).value as [number, number]
+
+  test('a day on which clocks change is all of its 23 or 25 hours, and a day that does not exist is none', () => {
+    inZone('Europe/Berlin', () => {
+      const hours = (day: string) => {
+        const [from, to] = dayOf(day)
+        expect(query.parseCondition(created, 'at most', day, methods)?.value).toBe(to)
+        return (to + 1 - from) / 3_600_000
+      }
+      expect(['2026-03-29', '2026-07-01', '2026-10-25'].map(hours)).toEqual([23, 24, 25])
+    })
+    for (const none of ['2026-02-30', '2026-13-01', '2026-11-25 24:10', '2026-00-01'])
+      expect(query.parseCondition(created, 'at least', none, methods)).toBeNull()
+  })
+
+  test('the day that a table shows is the day that finds its run, in every time zone', () => {
+    const moment = Date.UTC(2026, 0, 2, 3, 30)
+    const shown = ['America/Los_Angeles', 'UTC', 'Pacific/Kiritimati'].map((zone) =>
+      inZone(zone, () => {
+        const day = formatAgo(moment, moment + 100 * 86_400_000)
+        const [from, to] = dayOf(day)
+        return [day, from <= moment && moment <= to]
+      }),
+    )
+    expect(shown).toEqual([
+      ['2026-01-01', true],
+      ['2026-01-02', true],
+      ['2026-01-02', true],
+    ])
   })
 
   test('methods and models are named as the screen names them', () => {

@@ -43,7 +43,7 @@ struct HalfAttentionBackward {
   // Operands of one head: queries and output gradients as left operands, keys and values as right ones. All but the values are also
   // transposed, for products over positions. For some query rows: weights, score gradients and their results.
   struct Workspace {
-    Half *query, *outer, *keyColumns, *valueColumns, *queryTurned, *outerTurned, *keyTurned, *byScoresRows, *turned;
+    Half *query, *outer, *keyColumns, *valueColumns, *queryTransposed, *outerTransposed, *keyTransposed, *byScoresRows, *transposed;
     float *weights, *byScores, *slopes, *byQuery, *byKey, *byValue;
   };
 
@@ -59,7 +59,7 @@ struct HalfAttentionBackward {
 
   // Packs one matrix of the head, [positions, size] padded with zeros, as rows, as columns and transposed. Null skips a form.
   template <class Read>
-  void pack(const Read& read, Half* rows, Half* columns, Half* turned) const {
+  void pack(const Read& read, Half* rows, Half* columns, Half* transposed) const {
     float* room = scratch<8>(panelSide * size());
     std::fill(room, room + panelSide * size(), 0.0f);
     for (int first = 0; first < positions(); first += panelSide) {
@@ -70,23 +70,23 @@ struct HalfAttentionBackward {
         packRow([&](int64_t at, int) { return _mm512_load_ps(room + row * size() + at); }, size(), {rows, 0, 1, across()}, first + row);
       for (int row = 0; columns && row < panelSide; row += tileSide)
         packColumns(room + row * size(), size(), tileSide, columns + (first + row) * size(), across(), false);
-      for (int64_t column = 0; turned && column < size(); column += tileSide)
-        packTurnedColumns(room + column, size(), tileDepth, tileSide, turned + column * positions() + first / tileDepth * tileSize, false);
+      for (int64_t column = 0; transposed && column < size(); column += tileSide)
+        packTransposedColumns(room + column, size(), tileDepth, tileSide, transposed + column * positions() + first / tileDepth * tileSize, false);
     }
   }
 
   void packGroup(const Workspace& work, int sample, int group) const {
     const Attention& of = call();
     const int key = of.heads + group, value = key + of.keyValueHeads;
-    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, key), token, to, 1); }, nullptr, work.keyColumns, work.keyTurned);
+    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, key), token, to, 1); }, nullptr, work.keyColumns, work.keyTransposed);
     pack([&](int token, float* to) { copyHead(of.vectorOf(sample, token, value), to); }, nullptr, work.valueColumns, nullptr);
   }
 
   void packHead(const Workspace& work, int sample, int head) const {
     const Attention& of = call();
     const float* outer = plain.gradient + (static_cast<size_t>(sample) * of.tokens * of.heads + head) * of.headSize;
-    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, head), token, to, 1); }, work.query, nullptr, work.queryTurned);
-    pack([&](int token, float* to) { copyHead(outer + static_cast<size_t>(token) * of.heads * of.headSize, to); }, work.outer, nullptr, work.outerTurned);
+    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, head), token, to, 1); }, work.query, nullptr, work.queryTransposed);
+    pack([&](int token, float* to) { copyHead(outer + static_cast<size_t>(token) * of.heads * of.headSize, to); }, work.outer, nullptr, work.outerTransposed);
   }
 
   void copyHead(const float* from, float* to) const { std::copy(from, from + call().headSize, to); }
@@ -94,17 +94,17 @@ struct HalfAttentionBackward {
   static Operand operand(const Half* tiles, int64_t second) { return {{tiles, tiles + second}}; }
   // Panels of operands, starting at a row or column. Transposed panels also start at a position.
   Operand sides(const Half* tiles, int64_t first) const { return operand(tiles + first * size(), across() * tileSize); }
-  Operand over(const Half* turned, int64_t column, int64_t from) const {
-    return operand(turned + column * positions() + from / tileDepth * tileSize, along() * tileSize);
+  Operand over(const Half* transposed, int64_t column, int64_t from) const {
+    return operand(transposed + column * positions() + from / tileDepth * tileSize, along() * tileSize);
   }
 
   // to [32 keys, size] += x' times query rows of a transposed matrix, where x is [query rows, 32 columns] and `deep` tiles of rows deep.
-  void addTurned(const Workspace& work, const float* x, int deep, const Half* matrix, int first, float* to) const {
+  void addTransposed(const Workspace& work, const float* x, int deep, const Half* matrix, int first, float* to) const {
     for (int half = 0; half < 2; half++)
       for (int k = 0; k < deep; k++)
-        packTurnedRows(x + k * tileDepth * positions() + half * tileSide, positions(), tileDepth, tileSide, work.turned + (half * deep + k) * tileSize);
+        packTransposedRows(x + k * tileDepth * positions() + half * tileSide, positions(), tileDepth, tileSide, work.transposed + (half * deep + k) * tileSize);
     for (int64_t column = 0; column < size(); column += panelSide)
-      multiplyPanels(units, operand(work.turned, deep * tileSize), over(matrix, column, first), deep, to + column, size(), panelSide, true);
+      multiplyPanels(units, operand(work.transposed, deep * tileSize), over(matrix, column, first), deep, to + column, size(), panelSide, true);
   }
 
   void rowsOf(const Workspace& work, int sample, int head, int first) const {
@@ -129,11 +129,11 @@ struct HalfAttentionBackward {
       packRow([&](int64_t at, int) { return _mm512_loadu_ps(work.byScores + row * stride + at); }, seen, {work.byScoresRows, 0, 1, deep}, row);
     for (int row = 0; row < rows; row += panelSide)
       for (int64_t column = 0; column < size(); column += panelSide)
-        multiplyPanels(units, operand(work.byScoresRows + row * seen, deep * tileSize), over(work.keyTurned, column, from), static_cast<int>(deep),
+        multiplyPanels(units, operand(work.byScoresRows + row * seen, deep * tileSize), over(work.keyTransposed, column, from), static_cast<int>(deep),
                        work.byQuery + row * size() + column, size(), panelSide, false);
     for (int key = 0; key < seen; key += panelSide) {
-      addTurned(work, work.byScores + key, rows / tileDepth, work.queryTurned, first, work.byKey + (from + key) * size());
-      addTurned(work, work.weights + key, rows / tileDepth, work.outerTurned, first, work.byValue + (from + key) * size());
+      addTransposed(work, work.byScores + key, rows / tileDepth, work.queryTransposed, first, work.byKey + (from + key) * size());
+      addTransposed(work, work.weights + key, rows / tileDepth, work.outerTransposed, first, work.byValue + (from + key) * size());
     }
     for (int row = 0; row < std::min(rows, of.tokens - first); row++)
       of.rotateBack(work.byQuery + row * size(), first + row, plain.gradientAt(sample, first + row, head));

@@ -66,7 +66,7 @@ struct HalfAttention {
     for (int part = 0; part < parts; part++, keys += halves(), values += halves()) {
       for (int row = 0; row < tileDepth; row += tileSide) packColumns(key + row * size, size, tileSide, keys + (first + row) * size, depth, part == 1);
       for (int d = 0; d < size; d += tileSide)
-        packTurnedColumns(value + d, size, tileDepth, tileSide, values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize, part == 1);
+        packTransposedColumns(value + d, size, tileDepth, tileSide, values + static_cast<int64_t>(d) * positions + first / tileDepth * tileSize, part == 1);
     }
   }
 

@@ -29,7 +29,7 @@ struct HalfCorrelation {
       for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t column = tile * tileSide;
         const int width = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, right - column)));
-        packTurnedColumns(b + k * tileDepth * right + column, right, rowsFrom(k), width, packed + (tile * deep + k) * tileSize, false);
+        packTransposedColumns(b + k * tileDepth * right + column, right, rowsFrom(k), width, packed + (tile * deep + k) * tileSize, false);
       }
     });
     return {packed, nullptr, tiles, deep};
@@ -41,7 +41,7 @@ struct HalfCorrelation {
       for (int64_t row = 0; row < roundUp(count, panelSide); row += tileSide) {
         const int width = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, count - row)));
         Half* tile = packed.tiles + (row / tileSide * packed.depth + k) * tileSize;
-        packTurnedRows(a + k * tileDepth * left + first + row, left, rowsFrom(k), width, tile);
+        packTransposedRows(a + k * tileDepth * left + first + row, left, rowsFrom(k), width, tile);
       }
     }
   }

@@ -19,7 +19,7 @@ struct HalfDivergence {
   Units units;
   RowsIn own, dense;
   int64_t rows, vocabulary;
-  HalfPanels head, turned;
+  HalfPanels head, transposed;
   const float* bias;
   float cap, scale;
   float *losses, *gradient;
@@ -115,17 +115,17 @@ struct HalfDivergence {
   // The rows' gradient with respect to their states, one piece of the vocabulary at a time. Each piece's logit gradients are computed just
   // before they are multiplied.
   void gradientOf(const Row* found, const Logits& logits, int64_t first, int64_t count) const {
-    const int64_t blocks = (count + panelSide - 1) / panelSide, panels = turned.count(), depth = turned.depth(), step = depthAtOnce(depth, false);
+    const int64_t blocks = (count + panelSide - 1) / panelSide, panels = transposed.count(), depth = transposed.depth(), step = depthAtOnce(depth, false);
     const HalfRows left = halfRows(count, step, 1);
     float* sums = scratch<10>(blocks * panels * panelSide * panelSide);
     for (int64_t k = 0; k < depth; k += step) {
       const int64_t deep = std::min(step, depth - k);
       for (int64_t i = 0; i < deep; i++) packGradient(found, count, logits, k + i, left, i);
       for (int64_t panel = 0; panel < panels; panel++) {
-        const Operand right = turned.operand(panel).from(k);
+        const Operand right = transposed.operand(panel).from(k);
         const bool ends = panel + 1 == panels;
         const int64_t next = ends ? k + step : k;
-        const Operand ahead = turned.operand(ends ? 0 : panel + 1).from(next);
+        const Operand ahead = transposed.operand(ends ? 0 : panel + 1).from(next);
         for (int64_t block = 0; block < blocks; block++) {
           Fetch fetch(ahead, std::min(step, depth - next), block, blocks, deep);
           const int some = static_cast<int>(std::min<int64_t>(panelSide, count - block * panelSide));

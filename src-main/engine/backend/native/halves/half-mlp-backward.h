@@ -9,7 +9,7 @@
 
 #include "../activation.h"
 #include "half-mlp.h"
-#include "half-turned.h"
+#include "half-transposed.h"
 
 #if ESPALIER_HALVES
 
@@ -28,12 +28,12 @@ struct HalfMlpBackward {
   float *bySource, *byWeight, *byBias, *byDown, *byActive, *byOther;
 
   // Tiles over all rows.
-  struct Turned {
-    TurnedHalves gradient, input, neurons, active, other;
+  struct Transposed {
+    TransposedHalves gradient, input, neurons, active, other;
   };
 
   // Computes sixteen neurons of up to 32 rows, and from their gradients c those of the activated input and of its multiplier.
-  void takeNeurons(const Turned& to, const HalfRows& actives, const HalfRows& others, int64_t first, int64_t row, int count, int64_t neuron,
+  void takeNeurons(const Transposed& to, const HalfRows& actives, const HalfRows& others, int64_t first, int64_t row, int count, int64_t neuron,
                    const float* c) const {
     __m512i neuronPairs[tileSide], activePairs[tileSide], otherPairs[tileSide];
     for (int pair = 0; pair < tileSide; pair++) {
@@ -43,12 +43,12 @@ struct HalfMlpBackward {
         made[i] = byActives[i] = byOthers[i] = _mm512_setzero_ps();
         if (r < count) {
           const __m512i both = _mm512_load_si512(kept.at(first + row + r, neuron));
-          const Bend bend = bendOf(activation, (Vector)widen((__m256bh)_mm512_castsi512_si256(both)));
+          const ValueAndSlope at = valueAndSlope(activation, (Vector)widen((__m256bh)_mm512_castsi512_si256(both)));
           const Vector inner = (Vector)_mm512_load_ps(c + r * panelSide);
           const Vector times = gated ? (Vector)widen((__m256bh)_mm512_extracti64x4_epi64(both, 1)) : all(1);
-          made[i] = (__m512)(bend.value * times);
-          byActives[i] = (__m512)(inner * times * bend.slope);
-          byOthers[i] = (__m512)(inner * bend.value);
+          made[i] = (__m512)(at.value * times);
+          byActives[i] = (__m512)(inner * times * at.slope);
+          byOthers[i] = (__m512)(inner * at.value);
         }
         HalfMlp::storeNeurons(actives, row + r, neuron, byActives[i]);
         if (gated) HalfMlp::storeNeurons(others, row + r, neuron, byOthers[i]);
@@ -64,16 +64,16 @@ struct HalfMlpBackward {
 
   // Gradients of some rows with respect to the source and, in `weights`, to the norm's weights and bias. Also packs the operands of the
   // products over rows.
-  void rowsOf(const Turned& turned, int64_t first, int64_t count, float* weights) const {
+  void rowsOf(const Transposed& transposed, int64_t first, int64_t count, float* weights) const {
     const HalfRows a = halfRows(count, down.depth(), 1);
     RowsIn{gradient, size, nullptr, nullptr, nullptr}.pack(a, first, count);
-    turned.gradient.packLeft(gradient, first, count);
+    transposed.gradient.packLeft(gradient, first, count);
     const int64_t padded = roundUp(count, panelSide), depth = active.depth(), halves = padded * depth * tileDepth;
     Half* inner = halfScratch<6>(2 * halves);
     const HalfRows actives{{inner, halves, 1, depth}}, others{{inner + halves, halves, 1, depth}};
     forPanels<panelSide>(units, a, count, down, 0, down.count(), [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++)
-        takeNeurons(turned, actives, others, first, row, own, panel * panelSide + half * tileSide, c + half * tileSide);
+        takeNeurons(transposed, actives, others, first, row, own, panel * panelSide + half * tileSide, c + half * tileSide);
     });
     float* byInput = scratch<7>((padded + 3) * roundUp(size, lanes));
     const RowsOut out{nullptr, nullptr, 1, size, byInput};
@@ -83,25 +83,25 @@ struct HalfMlpBackward {
     }
     const NormBackward back{norm, source + first * size, weight, byInput, count, size, bySource + first * size, nullptr, nullptr};
     back.piece(0, count, weights, byInput + padded * size);
-    turned.input.packNormed(norm, source, weight, first, count);
+    transposed.input.packNormed(norm, source, weight, first, count);
   }
 
   void run() const {
     const int64_t block = blockRows(rows), blocks = (rows + block - 1) / block, deep = roundUp(rows, tileDepth) / tileDepth;
     const int64_t inner = roundUp(neurons, panelSide) * deep * tileDepth, outer = roundUp(size, panelSide) * deep * tileDepth;
     Half* half = halfScratch<3>(2 * outer + 3 * inner);
-    const auto take = [&](int64_t halves, int64_t sides) { return half += halves, TurnedHalves{half - halves, sides, rows, deep}; };
-    const Turned turned{take(outer, size), take(outer, size), take(inner, neurons), take(inner, neurons), take(inner, neurons)};
+    const auto take = [&](int64_t halves, int64_t sides) { return half += halves, TransposedHalves{half - halves, sides, rows, deep}; };
+    const Transposed transposed{take(outer, size), take(outer, size), take(inner, neurons), take(inner, neurons), take(inner, neurons)};
     float* weights = scratch<0>(2 * blocks * size);
     Pool::shared().run(static_cast<int>(blocks), [&](int task) {
       TileRegisters registers(units);
-      rowsOf(turned, task * block, std::min(block, rows - task * block), weights + 2 * task * size);
+      rowsOf(transposed, task * block, std::min(block, rows - task * block), weights + 2 * task * size);
     });
     NormBackward{norm, source, weight, nullptr, rows, size, bySource, byWeight, byBias}.addPieces(weights, blocks);
-    const TurnedHalves none{nullptr, 0, rows, deep};
-    multiplyTurned(units, {{turned.gradient, turned.neurons, byDown},
-                           {turned.active, turned.input, byActive},
-                           {gated ? turned.other : none, turned.input, byOther}});
+    const TransposedHalves none{nullptr, 0, rows, deep};
+    multiplyTransposed(units, {{transposed.gradient, transposed.neurons, byDown},
+                           {transposed.active, transposed.input, byActive},
+                           {gated ? transposed.other : none, transposed.input, byOther}});
   }
 };
 

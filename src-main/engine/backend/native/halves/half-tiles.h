@@ -172,13 +172,13 @@ inline void pairsOf(const float* from, int64_t stride, int rows, int columns, __
 
 // Like `packColumns` and `packRow`, for a matrix stored transposed, [depth, sides]: packs up to 32 of its rows into one tile of the right
 // or left operand.
-inline void packTurnedColumns(const float* from, int64_t stride, int rows, int columns, Half* tile, bool low) {
+inline void packTransposedColumns(const float* from, int64_t stride, int rows, int columns, Half* tile, bool low) {
   __m512i pairs[tileSide];
   pairsOf(from, stride, rows, columns, pairs, low);
   for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tile + pair * tileDepth, pairs[pair]);
 }
 
-inline void packTurnedRows(const float* from, int64_t stride, int rows, int columns, Half* tile) {
+inline void packTransposedRows(const float* from, int64_t stride, int rows, int columns, Half* tile) {
   __m512i pairs[tileSide];
   pairsOf(from, stride, rows, columns, pairs, false);
   transposeWords(pairs);

@@ -18,21 +18,21 @@
 namespace {
 
 // A weight [R, C] to tiles of halves, [1, column tiles, depth, 256] words. With `split`, a weight that is not exact in halves gives [2,
-// ...], with the rounding remainder second. With `turned`, the stored tensor is the transpose, [C, R]. Rows that were multiplied by a factor
-// are divided by it, if the weight is not turned.
+// ...], with the rounding remainder second. With `transposed`, the stored tensor is the transpose, [C, R]. Rows that were multiplied by a factor
+// are divided by it, if the weight is not transposed.
 struct PackKernel {
-  bool split, turned;
+  bool split, transposed;
   RowFactor factor;
 
   explicit PackKernel(TF_OpKernelConstruction* from)
-      : split(intOf(from, "split") != 0), turned(intOf(from, "turned") != 0), factor(rowFactorOf(from)) {}
+      : split(intOf(from, "split") != 0), transposed(intOf(from, "transposed") != 0), factor(rowFactorOf(from)) {}
 
   void compute(Call& call) const {
     const TF_Tensor* weight;
     if (!call.inputs({&weight}) || !call.require(isMatrix(weight) && sizeOf(weight) > 0, "A weight to be packed is a matrix.") ||
         !requireFactor(call, factor, weight))
       return;
-    const int64_t stride = TF_Dim(weight, 1), rows = TF_Dim(weight, turned ? 1 : 0), columns = TF_Dim(weight, turned ? 0 : 1);
+    const int64_t stride = TF_Dim(weight, 1), rows = TF_Dim(weight, transposed ? 1 : 0), columns = TF_Dim(weight, transposed ? 0 : 1);
     const int64_t depth = roundUp(columns, tileDepth) / tileDepth, tiles = roundUp(rows, panelSide) / tileSide;
     const float* from = dataOf(weight);
     const int parts = split && !areBrainFloats(from, sizeOf(weight), factor.rows * stride, factor.by) ? 2 : 1;
@@ -44,10 +44,10 @@ struct PackKernel {
       const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
       for (int low = 0; low < parts; low++) {
         Half* own = to + (low * tiles + tile) * depth * tileSize;
-        if (!turned) packColumns(rowsFrom(from, row, count, stride), stride, count, own, depth, low);
-        for (int64_t k = 0; turned && k < depth; k++) {
+        if (!transposed) packColumns(rowsFrom(from, row, count, stride), stride, count, own, depth, low);
+        for (int64_t k = 0; transposed && k < depth; k++) {
           const int left = static_cast<int>(std::min<int64_t>(tileDepth, columns - k * tileDepth));
-          packTurnedColumns(from + k * tileDepth * stride + row, stride, left, count, own + k * tileSize, low);
+          packTransposedColumns(from + k * tileDepth * stride + row, stride, left, count, own + k * tileSize, low);
         }
       }
     });

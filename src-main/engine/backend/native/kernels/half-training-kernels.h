@@ -32,7 +32,7 @@ struct HalfCorrelationKernel {
 };
 
 // Final states of a model and of the dense one, [N, D] each, through a packed head of `columns` entries to divergences [N]. With `graded`,
-// also the gradient of their sum times `scale` with respect to the states [N, D]. `turned` is the packed transpose of the head.
+// also the gradient of their sum times `scale` with respect to the states [N, D]. `transposed` is the packed transpose of the head.
 struct HalfDivergenceKernel {
   int units, columns;
   bool biased, graded;
@@ -47,17 +47,17 @@ struct HalfDivergenceKernel {
         scale(floatOf(from, "scale")) {}
 
   void compute(Call& call) const {
-    const TF_Tensor *own, *dense, *head, *turned, *bias;
-    if (!call.inputs({&own, &dense, &head, &turned, &bias})) return;
+    const TF_Tensor *own, *dense, *head, *transposed, *bias;
+    if (!call.inputs({&own, &dense, &head, &transposed, &bias})) return;
     bool fits = isMatrix(own) && isMatrix(dense) && sizeOf(own) == sizeOf(dense) && columns > 0 && fitsWeight(head, columns, TF_Dim(own, 1));
-    fits = fits && (!graded || fitsWeight(turned, TF_Dim(own, 1), columns)) && (!biased || sizeOf(bias) == columns);
+    fits = fits && (!graded || fitsWeight(transposed, TF_Dim(own, 1), columns)) && (!biased || sizeOf(bias) == columns);
     if (!call.require(fits, "A divergence: the packed head does not fit the states.")) return;
     const int64_t rows = TF_Dim(own, 0), size = TF_Dim(own, 1);
     float* losses = call.output({rows});
     float* gradient = losses ? call.output({graded ? rows : 0, size}) : nullptr;
     if (!losses || (graded && !gradient)) return;
     HalfDivergence{unitsFor(units), {dataOf(own), size, nullptr, nullptr, nullptr}, {dataOf(dense), size, nullptr, nullptr, nullptr}, rows, columns,
-                   {halfWeight(head)}, {halfWeight(turned)}, biased ? dataOf(bias) : nullptr, cap, scale, losses, graded ? gradient : nullptr}
+                   {halfWeight(head)}, {halfWeight(transposed)}, biased ? dataOf(bias) : nullptr, cap, scale, losses, graded ? gradient : nullptr}
         .run();
   }
 };

@@ -1,5 +1,6 @@
 import { concat, mul, reshape, sigmoid, slice, sub, sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
+import { EspalierError } from '#contract/errors.ts'
 import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerKeys, mixerProjections } from '#engine/architectures/spec.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
 import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
@@ -8,7 +9,7 @@ import type { AttentionWeights } from '#engine/model/weights/weights.ts'
 import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
 import { halfUnits } from '#engine/tensor/half-units.ts'
 import { attendHeads } from '#engine/tensor/heads.ts'
-import { normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
+import { type NormGradients, normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
 import { combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
@@ -52,23 +53,34 @@ export function attendForward(
   call: AttentionCall,
   onto?: Onto,
 ): { readonly output: Tensor2D; readonly kept: KeptAttention } {
+  return tidied(() => {
+    const kept = mixForward(source, weights, call)
+    const output = project(readOf(kept), matrixFor(weights.output, call.products), weights.outputBias, onto)
+    return { output, kept }
+  })
+}
+
+/** Runs attention up to the output of its heads. */
+export function mixForward(source: Tensor2D, weights: AttentionWeights, call: AttentionCall): KeptAttention {
   const { spec, products } = call
   return tidied(() => {
     const projected = projectNormed(source, weights.norm, matrixFor(weights.queryKeyValue, products), weights.queryKeyValueBias)
     if (weights.delta) {
       const { mixed } = mixByDelta(projected, weights.delta, spec.delta as DeltaShape, samplesOf(call, source))
-      const output = project(mixed, matrixFor(weights.output, products), weights.outputBias, onto)
-      return { output, kept: { source: source.clone(), plain: projected, normed: projected.clone(), mixed } }
+      return { source: source.clone(), plain: projected, normed: projected.clone(), mixed }
     }
+    // Only OLMoE clips, and mixtures have no recovery. A gradient without the clip would be wrong.
+    if (spec.projectionLimit !== undefined)
+      throw new EspalierError('infeasible', 'No gradients are computed for clipped queries, keys and values (clip_qkv).')
     const { plain, gate } = takeGates(projected, spec)
     const normed = normalizeHeads(plain, weights, spec)
     const mixed = mix(normed, call)
-    const read = gate ? mul<Tensor2D>(mixed, sigmoid(gate)) : mixed
-    const output = project(read, matrixFor(weights.output, products), weights.outputBias, onto)
-    const kept = { source: source.clone(), plain: plain.clone(), normed: normed.clone(), mixed, ...(gate ? { gate } : {}) }
-    return { output, kept }
+    return { source: source.clone(), plain: plain.clone(), normed: normed.clone(), mixed, ...(gate ? { gate } : {}) }
   })
 }
+
+/** The input of the last projection: the output of the heads, times their gates if there are any. [N, H d]. */
+export const readOf = ({ mixed, gate }: KeptAttention): Tensor2D => (gate ? mul(mixed, sigmoid(gate)) : mixed)
 
 function mix(normed: Tensor2D, call: AttentionCall): Tensor2D {
   const { tables, products } = call
@@ -85,27 +97,47 @@ export function attendBackward(
 ): { readonly source: Tensor2D; readonly gradients: Gradients } {
   const { spec, block, products } = call
   return tidied(() => {
-    const { source, plain, mixed, gate } = kept
-    const open: Tensor2D | undefined = gate && sigmoid(gate)
-    const byRead = combine(gradient, weights.output, products)
-    const { projected: byProjected, gradients: ofMixer } = weights.delta
-      ? mixByDeltaBackward(plain, weights.delta, spec.delta as DeltaShape, samplesOf(call, source), byRead)
-      : headsBackward(kept, weights, call, byRead, open)
-    const byInput = combine(byProjected, weights.queryKeyValue, products)
-    const front = weights.norm && normalizeBackward(source, weights.norm, byInput)
-    const input = weights.norm ? normalize(source, weights.norm) : source
-    const bias = weights.queryKeyValueBias && sum<Tensor1D>(byProjected, 0)
-    const joined = { weight: correlate(byProjected, input, products), bias }
+    const { source, projected, front, ofMixer } = mixBackward(kept, weights, call, combine(gradient, weights.output, products))
+    const input = weights.norm ? normalize(kept.source, weights.norm) : kept.source
+    const bias = weights.queryKeyValueBias && sum<Tensor1D>(projected, 0)
+    const joined = { weight: correlate(projected, input, products), bias }
     return {
-      source: front?.x ?? byInput,
+      source,
       gradients: {
-        output: correlate(gradient, open ? mul<Tensor2D>(mixed, open) : mixed, products),
+        output: correlate(gradient, readOf(kept), products),
         ...(weights.outputBias ? { outputBias: sum<Tensor1D>(gradient, 0) } : {}),
         ...projectionGradients(joined, spec.block(block), weights, spec),
         ...ofMixer,
         ...normGradients('norm', weights.norm, front),
       },
     }
+  })
+}
+
+/**
+ * Goes back through `mixForward`, given the gradient of the last projection's input, [N, H d]. Returns the gradients of the part's input
+ * and of what was projected from it, and those of the tensors in between.
+ */
+export function mixBackward(
+  kept: KeptAttention,
+  weights: AttentionWeights,
+  call: AttentionCall,
+  byRead: Tensor2D,
+): {
+  readonly source: Tensor2D
+  readonly projected: Tensor2D
+  readonly front: NormGradients | undefined
+  readonly ofMixer: Gradients
+} {
+  const { spec, products } = call
+  return tidied(() => {
+    const { source, plain, gate } = kept
+    const { projected, gradients: ofMixer } = weights.delta
+      ? mixByDeltaBackward(plain, weights.delta, spec.delta as DeltaShape, samplesOf(call, source), byRead)
+      : headsBackward(kept, weights, call, byRead, gate && sigmoid(gate))
+    const byInput = combine(projected, weights.queryKeyValue, products)
+    const front = weights.norm && normalizeBackward(source, weights.norm, byInput)
+    return { source: front?.x ?? byInput, projected, front, ofMixer }
   })
 }
 

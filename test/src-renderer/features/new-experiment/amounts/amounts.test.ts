@@ -7,6 +7,7 @@ import {
   limitText,
   parsePercents,
   parseSeeds,
+  parseShares,
 } from '../../../../../src-renderer/features/new-experiment/amounts/amounts.ts'
 
 test('percentages are read with point, decimal comma and sign, several at once, and nothing else', () => {
@@ -51,4 +52,12 @@ test('file sizes are those that every combination reaches', () => {
 test('seeds are read as numbers and ranges, each once', () => {
   expect(parseSeeds('3, 0-2 1')).toEqual([0, 1, 2, 3])
   for (const text of ['', 'a', '5-2', '0-200', '1.5']) expect(parseSeeds(text), text).toBeNull()
+})
+
+test('a share of experts is told from a sparsity by its words, and is written the same way', () => {
+  expect(parseShares('25 37,5 %')).toEqual([{ sparsity: 0.25 }, { sparsity: 0.375 }])
+  for (const text of ['25 % of experts', '25% experts', ' 25 of Experts ']) expect(parseShares(text)).toEqual([{ experts: 0.25 }])
+  expect(['experts', '0 % of experts', '120 % of experts'].map(parseShares)).toEqual([null, null, null])
+  const amounts = addAmounts([{ experts: 0.25 }], [{ sparsity: 0.25 }, { blocks: 2 }, { experts: 0.25 }])
+  expect(amounts.map(amountText)).toEqual(['25 %', '25 % of experts', '2 blocks'])
 })

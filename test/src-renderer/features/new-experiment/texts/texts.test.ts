@@ -1,7 +1,17 @@
 import { describe, expect, test } from 'vitest'
+import { grid as gridSchema } from '#contract/experiments/experiments.ts'
+import { usualRepetition } from '#contract/protocol.ts'
 import { defaultRepairData } from '#contract/pruning/default-repair.ts'
-import { emptyDraft } from '../../../../../src-renderer/features/new-experiment/grid.ts'
-import { meaningOf, repairTextAfter, suitTexts } from '../../../../../src-renderer/features/new-experiment/texts/texts.ts'
+import {
+  emptyDraft,
+  fromGrid,
+  isUnfinished,
+  presetOf,
+  repairTextAfter,
+  textsAfter,
+  toGrid,
+} from '../../../../../src-renderer/features/new-experiment/grid.ts'
+import { meaningOf, suitTexts } from '../../../../../src-renderer/features/new-experiment/texts/texts.ts'
 
 const text = (source: string, sequenceLength: number) => ({ source, sequenceLength })
 const draftOf = (calibration: string, measured: string, length: number) => ({
@@ -23,6 +33,14 @@ describe('a draft for another model', () => {
   test('keeps texts that the user chose', () => {
     const own = { ...draftOf('mine.txt', 'my-test.txt', 128), repairData: text('mine.txt', 128) }
     expect({ ...own, ...suitTexts(own, ofSample, ofOthers, withheld) }).toEqual(own)
+  })
+
+  test('keeps the window length and number that the user typed, also for a text that replaces the one they were typed for', () => {
+    const typed = { ...ofSample, calibration: { ...text('sample.txt', 96), windows: 7 }, evaluation: { sequenceLength: 256, windows: 3 } }
+    const own = new Set(['calibration.sequenceLength', 'calibration.windows', 'evaluation.sequenceLength', 'evaluation.windows'])
+    const suited = suitTexts(typed, ofSample, ofOthers, withheld, own)
+    expect(suited.calibration).toEqual({ source: 'mixed', sequenceLength: 96, windows: 7 })
+    expect(suited.evaluation).toEqual({ sequenceLength: 256, windows: 3 })
   })
 
   test('gets a repair text made of its own calibration text, in the amount that was chosen', () => {
@@ -66,4 +84,45 @@ test('every choice of a text says what it means', () => {
   expect(new Set([...meanings, meaningOf(null, datasets)]).size).toBe(4)
   expect(meanings[0]).toBe('Definitions.')
   expect(meanings[1]).toMatch(/^Prose and code\. .*your model will read/)
+})
+
+const choosing = { source: '/home/me/notes', sequenceLength: 512, split: { part: 'choosing', seed: 0 } } as const
+
+test('a part of the user’s own text is measured first, under its name, with the seed of the split', () => {
+  const draft = { ...emptyDraft(), models: ['m'], perplexity: [{ name: 'Prose', data: { source: 'prose', sequenceLength: 512 } }] }
+  const changed = { ...draft, ...textsAfter(draft, { ...choosing, split: { ...choosing.split, seed: 3 } }) }
+  expect(toGrid(changed).measures?.map((measure) => 'data' in measure && [measure.name, measure.data.source, measure.data.split])).toEqual([
+    ['notes', '/home/me/notes', { part: 'deciding', seed: 3 }],
+    ['Prose', 'prose', undefined],
+  ])
+  const whole = { ...changed, ...textsAfter(changed, { source: '/home/me/notes', sequenceLength: 512 }) }
+  expect(whole.perplexity.map(({ name }) => name)).toEqual(['Prose'])
+})
+
+test('a preset for one’s own text waits for the text, is still that preset with it, and repairs and measures on its parts', () => {
+  const own = { ...choosing, source: '' }
+  const grid = {
+    models: ['model-1'],
+    methods: [{ method: 'gates', options: {} }],
+    amounts: [{ sparsity: 0.5 }],
+    calibration: own,
+    repairs: ['in-order' as const],
+    repairData: { ...defaultRepairData(own), windows: 48 },
+    measures: [
+      { kind: 'perplexity' as const, name: '', data: { ...own, split: { part: 'deciding' as const, seed: 0 }, windows: 16 } },
+      usualRepetition({ source: '', split: { part: 'deciding', seed: 0 } }, '', 512),
+    ],
+  }
+  const preset = { id: 'own-work', title: 'For my work', summary: '', grid: gridSchema.parse(grid) }
+  const presets = [preset]
+  const empty = fromGrid(preset.grid)
+  expect(isUnfinished(empty)).toBe(true)
+  const filled = { ...empty, ...textsAfter(empty, { ...choosing, source: '/home/me/notes' }) }
+  expect(isUnfinished(filled)).toBe(false)
+  expect(presetOf(filled, presets)?.id).toBe('own-work')
+  expect(presetOf({ ...filled, amounts: [] }, presets)).toBeUndefined()
+  const { measures, repairData } = toGrid(filled)
+  expect(JSON.stringify([measures, repairData])).not.toContain('"source":""')
+  expect(measures?.map((measure) => 'data' in measure && measure.data.split?.part)).toEqual(['deciding', 'deciding'])
+  expect(repairData?.mix?.[0]).toMatchObject({ source: '/home/me/notes', split: { part: 'choosing' } })
 })

@@ -1,0 +1,186 @@
+import { at } from '../at.ts'
+import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
+import { denseMethod } from '../titles.ts'
+import { bitsMeasure, isPerToken, whyResultsApart } from './comparable.ts'
+import { type MeasureColumn, measureId, measureOf } from './measure-columns.ts'
+import { noiseLevel } from './paired.ts'
+import { type Interval, mcnemar, meanAndSpread, meanOf, pairedShares, studentQuantile, weightedMeanAndError } from './statistics.ts'
+
+/** What an interval is based on: what was drawn from many that could have been. */
+type Unit = 'window' | 'seed' | 'answer'
+
+/** How the first of two results differs from the second, with the 95 % interval of the difference. */
+export interface Difference extends Interval {
+  /** Whether the numbers are factors, as for perplexities, instead of differences. */
+  factor: boolean
+  value: number
+  /** Whether the interval leaves out that both are equal. If not, there is no clear difference. */
+  clear: boolean
+  /** How many of `unit` the interval is based on. */
+  count: number
+  unit: Unit
+}
+
+/** One result: a run, or several that differ in the seed only. */
+interface Result {
+  readonly runs: readonly RunEntry[]
+}
+
+type Column = Pick<MeasureColumn, 'name' | 'dataset'>
+
+/** Perplexities within this share of each other are equal: other kernels and orders of summation change as much. */
+const computedShare = 1e-4
+
+/** The level of all intervals. */
+const upperShare = 0.975
+
+/**
+ * Compares two results by a measure. Perplexities are compared by their logarithms, which are mean losses, and the interval is one of their
+ * factor.
+ *
+ * Windows, prompts and questions are the same for both, so differences are taken in pairs, of means over seeds. For losses the interval is
+ * Student's: each difference is a mean of many tokens, so nearly normal, and a percentile bootstrap of eight windows would be too narrow.
+ * For answers it is that of Bonett and Price (2012), and McNemar's exact test must agree if both results are single runs. With several
+ * seeds, Welch's interval over seeds is computed too, and the wider one counts. A pruned result with a single seed is taken to vary as much
+ * as the other; an unpruned model does not depend on the seed.
+ *
+ * Null if the numbers may not be compared (see `whyApart`), or if nothing shows how much they vary.
+ */
+export function differenceOf(first: Result, second: Result, column: Column): Difference | null {
+  if (whyResultsApart(first, second, [column]) !== null) return null
+  const [own, other] = [measuresOf(first, column), measuresOf(second, column)]
+  if (own.length === 0 || other.length === 0) return null
+  const factor = isPerToken(column.name)
+  const level = ({ value }: MeasureSummary) => (factor ? Math.log(value) : value)
+  const value = meanOf(own.map(level)) - meanOf(other.map(level))
+  const unpaired = { value, own: own.map(level), other: other.map(level) }
+  const spreads = [overUnits(first, second, column, value), overSeeds(unpaired, dependsOnSeed(first), dependsOnSeed(second))].flatMap(
+    (spread) => spread ?? [],
+  )
+  if (spreads.length === 0) return null
+  const { low, high, count, unit } = spreads.reduce((wide, spread) => (spread.high - spread.low > wide.high - wide.low ? spread : wide))
+  const isEqual = factor && Math.abs(value) < computedShare
+  const clear = !isEqual && spreads.every((spread) => spread.low > 0 || spread.high < 0) && spreads.every(({ agrees = true }) => agrees)
+  const shown = (number: number) => (factor ? Math.exp(number) : number)
+  return { factor, value: shown(value), low: shown(low), high: shown(high), clear, count, unit }
+}
+
+/** Keeps the last run of each seed, since a seed may have been run twice. */
+export const onePerSeed = <Run extends RunEntry>(runs: readonly Run[]): Run[] => [...new Map(runs.map((run) => [run.seed, run])).values()]
+
+const measuresOf = ({ runs }: Result, column: Column): MeasureSummary[] =>
+  onePerSeed(runs.filter((run) => measureOf(run, measureId(column)))).flatMap((run) => measureOf(run, measureId(column)) ?? [])
+
+const dependsOnSeed = ({ runs: [run] }: Result): boolean => run !== undefined && run.method !== denseMethod
+
+interface Spread extends Interval {
+  count: number
+  unit: Unit
+  /** Whether a test agrees that there is a difference. */
+  agrees?: boolean
+}
+
+/** The interval over windows, prompts or questions. */
+function overUnits(first: Result, second: Result, column: Column, value: number): Spread | null {
+  if (isPerToken(column.name)) return overWindows(measuresOf(first, column), measuresOf(second, column), value)
+  if (column.name === bitsMeasure) return overText(first, second, column, value)
+  const [own, other] = [measuresOf(first, column), measuresOf(second, column)]
+  return overAnswers(own, other) ?? fromErrors(own, other, value)
+}
+
+/** Student's interval of the mean difference in loss by window. */
+function overWindows(own: readonly MeasureSummary[], other: readonly MeasureSummary[], value: number): Spread | null {
+  const count = own[0]?.losses?.length ?? 0
+  if (count < 2 || ![...own, ...other].every(({ losses }) => losses?.length === count)) return null
+  const meanAt = (measures: readonly MeasureSummary[], window: number) => meanOf(measures.map(({ losses = [] }) => at(losses, window)))
+  const differences = Array.from({ length: count }, (_, window) => meanAt(own, window) - meanAt(other, window))
+  const { error } = weightedMeanAndError(differences, own[0]?.predicted ?? differences.map(() => 1))
+  return around(value, error * studentQuantile(upperShare, count - 1), { count, unit: 'window' })
+}
+
+/**
+ * The interval of bits per byte. On the same windows it is that of the perplexities, scaled. Other tokenizers have other windows, which
+ * cannot be paired: then it is based on both errors, and too wide rather than too narrow.
+ */
+function overText(first: Result, second: Result, { dataset }: Column, value: number): Spread | null {
+  const column = { name: 'perplexity', dataset }
+  const [own, other] = [measuresOf(first, { name: bitsMeasure, dataset }), measuresOf(second, { name: bitsMeasure, dataset })]
+  if (whyResultsApart(first, second, [column]) !== null) return fromErrors(own, other, value)
+  const [losses, others] = [measuresOf(first, column), measuresOf(second, column)]
+  const spread = overWindows(losses, others, 0)
+  const [bits, loss] = [own[0]?.value, losses[0] && Math.log(losses[0].value)]
+  if (!spread || !bits || !loss) return null
+  return around(value, spread.high * (bits / loss), spread)
+}
+
+/** The interval of the difference between two shares of the same prompts or questions. */
+function overAnswers(own: readonly MeasureSummary[], other: readonly MeasureSummary[]): Spread | null {
+  const count = own[0]?.hits?.length ?? 0
+  if (count < 2 || ![...own, ...other].every(({ hits }) => hits?.length === count)) return null
+  const shareAt = (measures: readonly MeasureSummary[], place: number) => meanOf(measures.map(({ hits = '' }) => Number(hits[place])))
+  const differences = Array.from({ length: count }, (_, place) => shareAt(own, place) - shareAt(other, place))
+  const gained = differences.reduce((sum, difference) => sum + Math.max(0, difference), 0)
+  const lost = differences.reduce((sum, difference) => sum + Math.max(0, -difference), 0)
+  const isSingle = own.length === 1 && other.length === 1
+  const agrees = !isSingle || mcnemar(gained, lost) < noiseLevel
+  return { ...pairedShares(gained, lost, count), count, unit: 'answer', agrees }
+}
+
+/** The interval of two values with standard errors that do not depend on each other. */
+function fromErrors(own: readonly MeasureSummary[], other: readonly MeasureSummary[], value: number): Spread | null {
+  const errorOf = (measures: readonly MeasureSummary[]) => {
+    const errors = measures.flatMap(({ error }) => error ?? [])
+    return errors.length === measures.length ? meanOf(errors) : null
+  }
+  const [one, two] = [errorOf(own), errorOf(other)]
+  if (one === null || two === null) return null
+  const counts = [own[0], other[0]].map((measure) => measure?.on?.count ?? Number.POSITIVE_INFINITY)
+  const count = Math.min(...counts)
+  const half = Math.hypot(one, two) * studentQuantile(upperShare, count - 1)
+  return around(value, half, { count: Number.isFinite(count) ? count : 0, unit: own[0]?.on?.sequenceLength ? 'window' : 'answer' })
+}
+
+interface Unpaired {
+  value: number
+  own: readonly number[]
+  other: readonly number[]
+}
+
+/** Welch's interval of the difference between two means over seeds. Null if both are single runs. */
+function overSeeds({ value, own, other }: Unpaired, ownVaries: boolean, otherVaries: boolean): Spread | null {
+  if (own.length === 1 && other.length === 1) return null
+  const [one, two] = [own, other].map((values) => ({ count: values.length, variance: (meanAndSpread(values).spread ?? 0) ** 2 })) as [
+    SeedSpread,
+    SeedSpread,
+  ]
+  const count = Math.min(...[one.count, two.count].filter((seeds) => seeds > 1))
+  const borrowed = (one.count === 1 && ownVaries) || (two.count === 1 && otherVaries)
+  if (borrowed) {
+    const variance = one.variance + two.variance
+    const half = Math.sqrt(variance / one.count + variance / two.count) * studentQuantile(upperShare, count - 1)
+    return around(value, half, { count, unit: 'seed' })
+  }
+  const [a, b] = [one.variance / one.count, two.variance / two.count]
+  const freedom = (a + b) ** 2 / (a ** 2 / Math.max(1, one.count - 1) + b ** 2 / Math.max(1, two.count - 1))
+  const half = a + b === 0 ? 0 : Math.sqrt(a + b) * studentQuantile(upperShare, freedom)
+  return around(value, half, { count, unit: 'seed' })
+}
+
+interface SeedSpread {
+  count: number
+  variance: number
+}
+
+const around = (value: number, half: number, { count, unit }: Pick<Spread, 'count' | 'unit'>): Spread => ({
+  low: value - half,
+  high: value + half,
+  count,
+  unit,
+})
+
+/** The same difference, the second result against the first. */
+export function inverse(difference: Difference): Difference {
+  const { factor, value, low, high } = difference
+  const turn = (number: number) => (factor ? 1 / number : -number)
+  return { ...difference, value: turn(value), low: turn(high), high: turn(low) }
+}

@@ -1,9 +1,0 @@
-import { Tensor } from '@tensorflow/tfjs-core'
-
-/** Copies a record of tensors, records and plain values. Every tensor in the copy is new, and belongs to the caller. */
-export function cloneTensors<T>(record: T): T {
-  if (record instanceof Tensor) return record.clone() as T
-  if (typeof record !== 'object' || record === null) return record
-  if (Array.isArray(record)) return record.map(cloneTensors<unknown>) as T
-  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, cloneTensors<unknown>(value)])) as T
-}

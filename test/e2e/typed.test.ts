@@ -1,0 +1,115 @@
+import type { Browser, Page, Route } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { referenceModel } from '../fixtures/reference.ts'
+import { launchBrowser } from './browser.ts'
+import { eventually } from './eventually.ts'
+import { go, openScreen } from './screens.ts'
+import { timedMachine } from './timed-machine.ts'
+import { startWorkbench, type Workbench } from './workbench.ts'
+
+// A field that a person typed in is never changed by an answer that arrives later. Here, answers arrive when the test lets them.
+
+let workbench: Workbench
+let browser: Browser
+let page: Page
+
+beforeAll(async () => {
+  workbench = await startWorkbench({ prepare: timedMachine })
+  browser = await launchBrowser()
+  await workbench.call('models.add', { path: await referenceModel('stories260k'), mode: 'link' })
+  page = (await openScreen(browser, workbench)).page
+})
+
+afterAll(async () => {
+  await browser?.close()
+  await workbench?.close()
+})
+
+/** Holds every answer of a call. `release` lets them go, once at least one was asked for. */
+async function hold(call: string) {
+  const held: Route[] = []
+  let isOpen = false
+  await page.route(`**/api/${call}`, (route) => (isOpen ? route.continue() : void held.push(route)))
+  return {
+    asked: () =>
+      eventually(
+        () => held.length,
+        (count) => count > 0,
+        20_000,
+      ),
+    async release() {
+      isOpen = true
+      const answered = page.waitForResponse((response) => response.url().endsWith(call))
+      for (const route of held) await route.continue()
+      await answered
+      await page.unroute(`**/api/${call}`)
+    },
+  }
+}
+
+const name = () => page.getByRole('textbox', { name: 'Name', exact: true })
+const number = (label: string | RegExp) => page.getByRole('spinbutton', { name: label }).first()
+const ready = () =>
+  page
+    .getByRole('complementary', { name: 'Preview' })
+    .getByText(/^\d+ runs/)
+    .waitFor()
+
+test('the form can be filled in before the presets are known, and keeps what was typed', async () => {
+  const presets = await hold('experiments.presets')
+  await go(page, '#/new')
+  await name().fill('My name')
+  await page.getByRole('textbox', { name: 'Seeds' }).fill('3-5')
+  await page.getByRole('checkbox', { name: 'Answers to the two prompts of the paper' }).check()
+  await presets.asked()
+  await expect.poll(() => page.getByRole('button', { name: 'Add to the queue' }).isDisabled()).toBe(true)
+  await presets.release()
+  await ready()
+  await expect.poll(() => name().inputValue()).toBe('My name')
+  await expect.poll(() => page.getByRole('textbox', { name: 'Seeds' }).inputValue()).toBe('3-5')
+  await expect.poll(() => page.getByRole('checkbox', { name: 'Answers to the two prompts of the paper' }).isChecked()).toBe(true)
+  await page.getByRole('complementary', { name: 'Preview' }).getByText('13 runs').waitFor()
+})
+
+test('another model’s texts arrive late and leave the typed lengths and numbers of windows alone', async () => {
+  await page.getByRole('button', { name: 'Start over' }).click()
+  const presets = await hold('experiments.presets')
+  await page.getByRole('checkbox', { name: /^stories260k/ }).check()
+  await presets.asked()
+  await number('Window length').fill('96')
+  await number(/^Windows/).fill('7')
+  await number(/at most.*windows/).fill('3')
+  // Typed but not yet left when the answer arrives.
+  await number(/^Window.*tokens$/).fill('112')
+  await presets.release()
+  const text = page.getByRole('combobox', { name: 'Calibration data' })
+  await eventually(
+    () => text.locator('option:checked').textContent(),
+    (title) => title === 'Mixed text',
+    20_000,
+  )
+  const values = () =>
+    Promise.all(['Window length', /^Windows/, /at most.*windows/, /^Window.*tokens$/].map((label) => number(label).inputValue()))
+  expect(await values()).toEqual(['96', '7', '3', '112'])
+  await number(/^Window.*tokens$/).blur()
+  await ready()
+  expect(await values()).toEqual(['96', '7', '3', '112'])
+  await page.getByRole('button', { name: 'Start over' }).click()
+})
+
+test('a preset fills in the form and keeps the typed name', async () => {
+  await name().fill('Mine')
+  await page.getByRole('button', { name: 'Reproduce the paper' }).click()
+  await expect.poll(() => name().inputValue()).toBe('Mine')
+  await page.getByRole('button', { name: 'Start over' }).click()
+})
+
+test('a number can be typed character by character', async () => {
+  await page.getByRole('button', { name: /^Options of 2SSP$/ }).click()
+  const alpha = page.getByRole('textbox', { name: /alpha/i }).first()
+  await alpha.fill('')
+  await alpha.pressSequentially('15e-1')
+  await expect.poll(() => alpha.inputValue()).toBe('15e-1')
+  await alpha.blur()
+  await expect.poll(() => alpha.inputValue()).toBe('1.5')
+})

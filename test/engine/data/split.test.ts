@@ -1,0 +1,170 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { TextSplit } from '#contract/data/data-request.ts'
+import { defaultRecoveryData } from '#contract/pruning/default-recovery.ts'
+import { defaultRepairData } from '#contract/pruning/default-repair.ts'
+import { readData } from '#engine/data/read-data.ts'
+import { openSource, readTexts } from '#engine/data/source.ts'
+import { splitText } from '#engine/data/split.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
+
+let place: string
+let project: string
+beforeAll(async () => {
+  place = await mkdtemp(join(tmpdir(), 'espalier-split-'))
+  project = join(place, 'project')
+  await mkdir(join(project, 'src', 'inner'), { recursive: true })
+  await mkdir(join(project, 'node_modules', 'other'), { recursive: true })
+  await mkdir(join(project, '.git'))
+  const write = (name: string, text: string) => writeFile(join(project, name), text)
+  for (let i = 0; i < 20; i++) await write(join('src', i % 2 ? 'inner' : '', `file-${i}.py`), textOf(i))
+  await write('node_modules/other/index.js', 'installed')
+  await write('.git/HEAD', 'hidden')
+  await write('package.json', '{ "name": "no text" }')
+  await write('notes.md', 'notes')
+  await write('picture.png', 'no text')
+})
+afterAll(() => rm(place, { recursive: true, force: true }))
+
+/** Some hundred words that differ from document to document. */
+const textOf = (document: number) =>
+  Array.from({ length: 120 }, (_, word) => `word ${(word * 37 + document * 101) % 997} of document ${document}`).join('\n')
+
+async function partsOf(documents: string[], seed = 0): Promise<[choosing: string[], deciding: string[], byPassage: boolean]> {
+  const source = {
+    kind: 'documents' as const,
+    documents: async function* () {
+      yield* documents
+    },
+  }
+  const read = async (part: TextSplit['part']) => splitText(source, { part, seed })
+  const [choosing, deciding] = [await read('choosing'), await read('deciding')]
+  expect([choosing.count, deciding.count]).toEqual([
+    (await Array.fromAsync(choosing.documents())).length,
+    (await Array.fromAsync(deciding.documents())).length,
+  ])
+  return [await Array.fromAsync(choosing.documents()), await Array.fromAsync(deciding.documents()), choosing.byPassage]
+}
+
+test('every document is in one part, a fifth decides, and only the seed and the content say which', async () => {
+  const documents = Array.from({ length: 50 }, (_, i) => textOf(i))
+  const [choosing, deciding, byPassage] = await partsOf(documents)
+  expect(byPassage).toBe(false)
+  expect([...choosing, ...deciding].sort()).toEqual([...documents].sort())
+  expect([10, 11, 12]).toContain(deciding.length)
+  const [, again] = await partsOf([...documents].reverse())
+  expect([...again].sort()).toEqual([...deciding].sort())
+  const [, other] = await partsOf(documents, 1)
+  expect(other).not.toEqual(deciding)
+})
+
+test('equal documents are never on both sides, and empty ones on none', async () => {
+  const documents = Array.from({ length: 40 }, (_, i) => textOf(i % 20))
+  const [choosing, deciding] = await partsOf([...documents, ' \n'])
+  expect(choosing.filter((document) => deciding.includes(document))).toEqual([])
+  expect(choosing.length + deciding.length).toBe(40)
+})
+
+test('a text of one document, or nearly, is split by passage; two documents are split as they are', async () => {
+  const long = Array.from({ length: 60 }, (_, i) => textOf(i)).join('\n\n')
+  for (const documents of [[long], [long, 'a short one']]) {
+    const [choosing, deciding, byPassage] = await partsOf(documents)
+    expect(byPassage).toBe(true)
+    const share = deciding.join('').length / long.length
+    expect(share).toBeGreaterThan(0.1)
+    expect(share).toBeLessThan(0.3)
+    expect([...choosing, ...deciding].join('').length).toBe(documents.join('').length)
+  }
+  expect(await partsOf(['one text', 'another, longer text'])).toEqual([['another, longer text'], ['one text'], false])
+})
+
+test('the parts of a folder are its text and source code in all subfolders, but nothing hidden or installed', async () => {
+  const source = await openSource(project, undefined, true)
+  expect(source.kind).toBe('documents')
+  const texts = source.kind === 'documents' ? await Array.fromAsync(source.documents()) : []
+  expect(texts.length).toBe(21)
+  expect(texts).toContain('notes')
+  expect(texts.join()).not.toMatch(/installed|hidden|no text/)
+})
+
+test('a folder that has only source code can be read whole too', async () => {
+  expect((await readTexts(join(project, 'src'))).length).toBe(20)
+})
+
+test('chats, transcripts and questions with answers are texts', async () => {
+  const file = join(place, 'chats.jsonl')
+  const lines = [
+    {
+      messages: [
+        { role: 'user', content: 'Why?' },
+        { role: 'assistant', content: 'Because.' },
+      ],
+    },
+    { question: 'How many?', answer: 'Three.' },
+    { instruction: 'Count.', output: 'One, two.' },
+    {
+      prompts: ['A', 'B'],
+      answers: [
+        { prompt: 1, text: 'b' },
+        { prompt: 0, text: 'a' },
+      ],
+    },
+  ]
+  await writeFile(file, lines.map((line) => JSON.stringify(line)).join('\n'))
+  expect(await readTexts(file)).toEqual(['Why?\n\nBecause.', 'How many?\n\nThree.', 'Count.\n\nOne, two.', 'A\n\na\n\nB\n\nb'])
+})
+
+test('windows of both parts share no text, for every seed of a run, and say what they are of', async () => {
+  const tokenizer = await openTokenizer(await referenceModel('stories260k'))
+  const model = { spec: { vocabulary: 512, contextLength: 512 } } as never
+  const read = async (part: TextSplit['part'], seed = 0) =>
+    readData(model, tokenizer, { source: project, sequenceLength: 64, split: { part, seed: 0 } }, seed, {})
+  const [choosing, drawn, deciding] = [await read('choosing'), await read('choosing', 3), await read('deciding')]
+  expect(choosing.used).toMatchObject({ source: project, split: { part: 'choosing', seed: 0 } })
+  expect(deciding.split).toMatchObject({ byPassage: false })
+  expect(drawn.used.hash).not.toBe(choosing.used.hash)
+  const documentsOf = ({ windows }: typeof choosing) =>
+    new Set(
+      windows.flatMap((window) => [...(tokenizer?.decode([...window]) ?? '').matchAll(/document (\d+)\n/g)].map(([, number]) => number)),
+    )
+  const decides = documentsOf(deciding)
+  expect(decides.size).toBeGreaterThan(2)
+  for (const own of [choosing, drawn]) expect([...documentsOf(own)].filter((number) => decides.has(number))).toEqual([])
+})
+
+test('a text that is too short is refused with what is needed', async () => {
+  const file = join(place, 'short.txt')
+  await writeFile(file, textOf(1))
+  const tokenizer = await openTokenizer(await referenceModel('stories260k'))
+  const read = (part: TextSplit['part'], sequenceLength: number) =>
+    readData(
+      { spec: { vocabulary: 512, contextLength: 512 } } as never,
+      tokenizer,
+      { source: file, sequenceLength, windows: 1, split: { part, seed: 0 } },
+      0,
+      {},
+    )
+  await expect(read('deciding', 256)).rejects.toThrow(
+    /short\.txt that is kept to decide has \d+ tokens \(\d passages\), but 4 windows need 1024\. Give a text of about 5,120 tokens or more, or choose shorter windows/,
+  )
+  await expect(read('choosing', 512)).rejects.toThrow(/choices are based on has .* 4 windows need 2048\. Give a text of about 2,560/)
+})
+
+test('repair and recovery read the same part as calibration, beside the mixed text', () => {
+  const split = { part: 'choosing', seed: 4 } as const
+  const own = { source: '/work', sequenceLength: 512, split }
+  const parts = [defaultRepairData(own), defaultRecoveryData(own)].map(({ mix }) => mix?.map((part) => [part.source, part.split]))
+  expect(parts).toEqual([
+    [
+      ['/work', split],
+      ['mixed', undefined],
+    ],
+    [
+      ['/work', split],
+      ['mixed', undefined],
+    ],
+  ])
+})

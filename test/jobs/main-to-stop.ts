@@ -1,0 +1,13 @@
+/** A main process that is stopped as a computer that sleeps does: it opens the folder and works on its queue, and is impatient with silence. */
+import { processorDevice } from '#jobs/devices.ts'
+import { openWorkbench } from '#services/workbench.ts'
+
+const [folder, ...command] = process.argv.slice(2)
+await openWorkbench({
+  folder: folder as string,
+  computeCommand: command as [string, ...string[]],
+  devices: [processorDevice()],
+  bundledModel: null,
+  timings: { silenceMilliseconds: 4000 },
+})
+console.log('up')
