@@ -1,12 +1,13 @@
 /**
  * What repair and fitted widths gain, and what they cost beside pruning:
  *
- *   npm run bench -- repair MODEL CALIBRATION TEST FOLDER [SEEDS [RECOVERY]]
+ *   npm run bench -- repair MODEL CALIBRATION TEST FOLDER [SEEDS [RECOVERY [METHODS]]]
  *
  * Prunes with 2SSP and with fitted widths at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
  * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At
  * the end the table is printed: means over SEEDS (3), with deviations; with SEEDS 0 it is what was measured so far. RECOVERY, minutes
- * ("10min") or tokens, measures fitted widths repaired in order and recovered that long instead.
+ * ("10min") or tokens, measures fitted widths repaired in order and recovered that long instead. METHODS (gates,2ssp) measures these
+ * instead, calibrated half on CALIBRATION and half on the bundled mixed text: as pruned, and unless RECOVERY is "none" recovered, not repaired.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -31,6 +32,8 @@ interface Case {
   readonly repair: 'none' | 'one-pass' | 'in-order'
   /** How long the repaired plan is trained. */
   readonly recovery?: string | undefined
+  /** Whether half of the calibration text is the bundled mixed one. */
+  readonly mixed?: boolean
 }
 
 interface Result extends Case {
@@ -43,12 +46,18 @@ interface Result extends Case {
   readonly kept: number
 }
 
-const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3', recovery] = argv.slice(2)
+const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3', recovery, methods] = argv.slice(2)
 const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
 const sparsities = [0.5, 0.375, 0.25]
 
 /** The most informative cases first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
 function cases(): Case[] {
+  if (methods) {
+    const pruned = seeds.flatMap((seed) =>
+      sparsities.flatMap((sparsity) => methods.split(',').map((method): Case => ({ method, sparsity, seed, repair: 'none', mixed: true }))),
+    )
+    return recovery === 'none' ? pruned : pruned.flatMap((one) => [one, { ...one, recovery }])
+  }
   if (recovery) {
     const fitted = seeds.flatMap((seed) => sparsities.map((sparsity): Case => ({ method: '2ssp_fit', sparsity, seed, repair: 'in-order' })))
     return fitted.flatMap((one) => [one, { ...one, recovery }])
@@ -75,7 +84,7 @@ function cases(): Case[] {
   return [dense, ...over(first, sparsities), ...depthsFirst, ...depthsRest, ...over(rest, sparsities)]
 }
 
-const nameOf = ({ method, sparsity, seed, repair, recovery }: Case) => [method, sparsity, seed, repair, recovery].join(' ')
+const nameOf = ({ method, sparsity, seed, repair, recovery, mixed }: Case) => [method, sparsity, seed, repair, recovery, mixed].join(' ')
 
 async function measure(model: Model, base: StepBase, one: Case): Promise<Result> {
   const { seed, repair } = one
@@ -118,7 +127,8 @@ function spread(values: readonly number[]): string {
 function printTable(results: readonly Result[]): void {
   const groups = Map.groupBy(
     results,
-    ({ method, sparsity, repair, recovery }) => `${method} | ${100 * sparsity} % | ${[repair, recovery].filter(Boolean).join(', ')}`,
+    ({ method, sparsity, repair, recovery, mixed }) =>
+      `${method} | ${100 * sparsity} % | ${[mixed && 'mixed', repair, recovery].filter(Boolean).join(', ')}`,
   )
   const names = testNames
   console.log(`| method | asked | repair | draws | ${names.join(' | ')} | pruning [s] | repair [s] |`)

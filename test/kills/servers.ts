@@ -11,6 +11,8 @@ export interface Server {
   child: ChildProcess
   remote: RemoteWorkbench
   address: ServerAddress
+  /** What it has printed so far. */
+  output: () => string
 }
 
 export async function startServer(folder: string): Promise<Server> {
@@ -28,7 +30,7 @@ export async function startServer(folder: string): Promise<Server> {
   })
   child.removeAllListeners('exit')
   const address = parseAddress(printed)
-  return { child, address, remote: await connectWorkbench(address) }
+  return { child, address, output: () => output, remote: await connectWorkbench(address) }
 }
 
 export async function end({ child, remote }: Pick<Server, 'child' | 'remote'>, signal: NodeJS.Signals): Promise<void> {

@@ -145,7 +145,6 @@ export class Transfers {
   /** Closes the transfers of dead processes: downloads become paused, all others failed. */
   closeOrphans(): void {
     for (const { transfer, request } of this.#context.history.transfers.orphans()) {
-      if (transfer.status !== 'running' && transfer.status !== 'waiting') continue
       const paused = transfer.kind === 'download'
       const problem = paused ? null : 'Espalier was closed before it was complete.'
       this.#keep({ ...transfer, status: paused ? 'paused' : 'failed', problem, ...stopped }, request)

@@ -23,13 +23,24 @@ interface Pruning {
   readonly method: string
   readonly sparsity: number
   readonly seed: number
+  /** Whether half of the calibration text is the bundled mixed one, as in a recovery. */
+  readonly mixed?: boolean
 }
 
-export async function prune(model: Model, calibrationPath: string, { method: id, sparsity, seed }: Pruning, run: FolderRun): Promise<Plan> {
+export async function prune(
+  model: Model,
+  calibrationPath: string,
+  { method: id, sparsity, seed, mixed }: Pruning,
+  run: FolderRun,
+): Promise<Plan> {
   if (id === denseMethod) return densePlan(model.spec)
   const method = findMethod(id)
   const options = method.options.parse(id === 'evopress_submodule' ? fewGenerations : {})
-  const calibration = await readText(model, calibrationPath, method.windows(options), seed)
+  const windows = method.windows(options)
+  const both = { ...defaultRecoveryData({ source: calibrationPath, sequenceLength: windowTokens(model) }), windows }
+  const calibration = mixed
+    ? (await readData(model, await openTokenizer(model.path), both, seed, {})).windows
+    : await readText(model, calibrationPath, windows, seed)
   const budget = budgetFor(model.spec, { sparsity })
   return (await method.plan({ view: denseView(model), calibration, budget, options, run })).plan
 }

@@ -39,9 +39,9 @@ export function testMethods(device: TestedDevice): void {
     await model.close()
     const [own, first] = [keptIn(plan), keptIn(firstPlans.get(name) ?? plan)]
     firstPlans.set(name, firstPlans.get(name) ?? plan)
-    const shared = own.filter((gate) => first.includes(gate)).length
-    // Equal in float32. Products of 16-bit operands change a few near the threshold.
-    expect(shared / Math.max(own.length, first.length)).toBeGreaterThan(0.97)
+    const others = own.filter((gate) => !first.includes(gate)).length
+    // Equal in float32. Products of 16-bit operands change a few near the threshold; a small mixture has few gates, each of them an expert.
+    expect(own.length - others).toBeGreaterThanOrEqual(Math.max(own.length, first.length) - Math.max(1, Math.floor(0.03 * own.length)))
   })
 }
 
