@@ -17,6 +17,11 @@ export type DocumentId = keyof typeof documents
 
 export const isDocument = (id: string): id is DocumentId => Object.hasOwn(documents, id)
 
+const pictures = import.meta.glob<string>('../../../docs/*.png', { query: '?url', import: 'default', eager: true })
+
+/** The address of a picture of the documents. */
+export const pictureOf = (target: string): string | undefined => pictures[`../../../docs/${target.replace(/^docs\//, '')}`]
+
 /** Plain text, which is shown as it is. */
 export const isPlainText = (id: DocumentId): boolean => id === 'licence' || id === 'notice'
 
