@@ -9,7 +9,7 @@ import { commandOf, runTool } from './tools.mjs'
 /** The sources of each bundle, and a file that its build must produce. */
 const bundles = {
   screens: {
-    sources: ['src-renderer', 'src-main/contract', 'electron.vite.config.ts', 'package-lock.json'],
+    sources: ['src-renderer', 'src-main/contract', 'docs', 'README.md', 'electron.vite.config.ts', 'package-lock.json'],
     result: 'renderer/index.html',
   },
   window: { sources: ['src-main', 'package.json', 'electron.vite.config.ts', 'package-lock.json'], result: 'main/window.js' },

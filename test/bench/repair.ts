@@ -7,8 +7,8 @@
  * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At
  * the end the table is printed: means over SEEDS (3), with deviations; with SEEDS 0 it is what was measured so far. RECOVERY, minutes
  * ("10min") or tokens, measures fitted widths repaired in order and recovered that long instead. METHODS (gates,2ssp) measures these
- * instead, calibrated half on CALIBRATION and half on the bundled mixed text: as pruned, and unless RECOVERY is "none"
- * the first of them recovered too, without a repair.
+ * instead, calibrated half on CALIBRATION and half on the bundled mixed text: as pruned, the first of
+ * them repaired in order too, and unless RECOVERY is "none" recovered with and without the repair.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -54,10 +54,16 @@ const sparsities = [0.5, 0.375, 0.25]
 /** The most informative cases first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
 function cases(): Case[] {
   if (methods) {
-    const pruned = seeds.flatMap((seed) =>
-      sparsities.flatMap((sparsity) => methods.split(',').map((method): Case => ({ method, sparsity, seed, repair: 'none', mixed: true }))),
+    const [first, ...others] = methods.split(',')
+    const repairs = ['none', 'in-order'] as const
+    return seeds.flatMap((seed) =>
+      sparsities.flatMap((sparsity) => {
+        const pruned = { sparsity, seed, mixed: true }
+        const repaired = repairs.map((repair): Case => ({ ...pruned, method: first as string, repair }))
+        const plain = others.map((method): Case => ({ ...pruned, method, repair: 'none' }))
+        return [...repaired, ...(recovery === 'none' ? [] : repaired.map((one) => ({ ...one, recovery }))), ...plain]
+      }),
     )
-    return recovery === 'none' ? pruned : pruned.flatMap((one) => (methods.startsWith(one.method) ? [one, { ...one, recovery }] : [one]))
   }
   if (recovery) {
     const fitted = seeds.flatMap((seed) => sparsities.map((sparsity): Case => ({ method: '2ssp_fit', sparsity, seed, repair: 'in-order' })))
