@@ -44,6 +44,11 @@ const blockPlan = z.object({
  */
 const slicePlan = z.object({ width: z.number().int().positive(), epsilon: z.number().positive().optional() })
 
+/**
+ * The rows of embedding and head that remain, by their ids in the dense model, ascending. The pruned model numbers its tokens in this order.
+ */
+const vocabularyPlan = z.object({ kept: indices.min(1) })
+
 /** A safetensors file of a plan or step: its path, size, and SHA-256 in hexadecimal. */
 export const tensorFile = z.object({
   file: z.string(),
@@ -57,6 +62,7 @@ export const plan = z.object({
   slice: slicePlan.optional(),
   /** Set if the plan's tensors also replace the norm in front of the head. */
   finalNorm: z.literal('replaced').optional(),
+  vocabulary: vocabularyPlan.optional(),
   tensors: z.array(tensorFile).optional(),
 })
 
@@ -65,5 +71,6 @@ export type Replaceable = z.infer<typeof replaceable>
 export type Trainable = z.infer<typeof trainable>
 export type BlockPlan = z.infer<typeof blockPlan>
 export type SlicePlan = z.infer<typeof slicePlan>
+export type VocabularyPlan = z.infer<typeof vocabularyPlan>
 export type TensorFile = z.infer<typeof tensorFile>
 export type Plan = z.infer<typeof plan>

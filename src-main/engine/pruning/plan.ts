@@ -2,6 +2,7 @@ import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { presentParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
+import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, presentParts } from '#engine/model/weights/weights.ts'
 import type { Variant } from './search/trunk.ts'
 
@@ -55,10 +56,14 @@ export function partsOf(variant: Variant): Part[] {
   return [...variant.keys()].filter((part) => variant[part] === 1)
 }
 
-/** Returns how many parameters of the block stack the plan removes. */
+/** Returns how many parameters the plan removes: of the block stack, and of embedding and head if it removes rows there. */
 export function removedParameters(spec: DecoderSpec, plan: Plan): number {
-  return stackParameters(spec) - stackParameters(specWithPlan(spec, plan))
+  return countedParameters(spec, plan) - countedParameters(specWithPlan(spec, plan), plan)
 }
+
+/** The parameters that a plan can remove some of. SliceGPT also narrows the embedding, but the paper counts the blocks alone. */
+const countedParameters = (spec: DecoderSpec, { vocabulary }: Plan): number =>
+  stackParameters(spec) + (vocabulary ? Vocabulary.parameters(spec) : 0)
 
 /** Returns one removal for each attention submodule of the model. */
 export function attentionRemovals(spec: DecoderSpec): Part[][] {
@@ -79,9 +84,17 @@ function costOf(spec: DecoderSpec, plan: Plan, changed: ReadonlySet<number>): nu
   return [...changed].reduce((total, block) => total + presentParameters(spec, block).all - presentParameters(left, block).all, 0)
 }
 
-/** Returns the share of the block stack's parameters that the plan removes, 0 to 1. */
+/** Returns the share that the plan removes, 0 to 1: of the block stack's parameters, or of all if rows of the vocabulary are among them. */
 export function reachedSparsity(spec: DecoderSpec, plan: Plan): number {
-  return removedParameters(spec, plan) / stackParameters(spec)
+  return removedParameters(spec, plan) / countedParameters(spec, plan)
+}
+
+/** What a plan removed, in words: `12.50 % of the block stack's parameters`. */
+export function removedText(spec: DecoderSpec, plan: Plan): string {
+  const share = `${(100 * reachedSparsity(spec, plan)).toFixed(2)} %`
+  if (!plan.vocabulary) return `${share} of the block stack's parameters`
+  const rows = `${plan.vocabulary.kept.length.toLocaleString('en')} of ${spec.vocabulary.toLocaleString('en')} tokens are left`
+  return `${share} of all parameters (${rows})`
 }
 
 /** A note that widths in multiples of `unit` remove another share than was asked for. */

@@ -19,6 +19,8 @@ export interface TokenizerFiles {
   endToken?: string
   beginId?: number
   endIds: number[]
+  /** generation_config.json */
+  generation?: JsonObject
 }
 
 const id = z
@@ -71,6 +73,7 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
     ...(settings?.bos_token == null ? {} : { beginToken: settings.bos_token }),
     ...(settings?.eos_token == null ? {} : { endToken: settings.eos_token }),
     ...(config?.bos_token_id == null ? {} : { beginId: config.bos_token_id }),
+    ...(generation ? { generation } : {}),
   }
 }
 

@@ -52,9 +52,21 @@ export function openTokenizer(path: string): Promise<Tokenizer> {
   return underLimits(`The tokenizer of ${path}`, () => readTokenizer(path))
 }
 
-async function readTokenizer(path: string): Promise<Tokenizer> {
+const readTokenizer = async (path: string): Promise<Tokenizer> => createTokenizer(await readFiles(path))
+
+async function readFiles(path: string): Promise<TokenizerFiles> {
   const inGguf = (await stat(path).catch(() => undefined))?.isFile() ?? path.toLowerCase().endsWith('.gguf')
-  return createTokenizer(await (inGguf ? readGgufTokenizer(path) : readTokenizerFiles(path)))
+  return inGguf ? readGgufTokenizer(path) : readTokenizerFiles(path)
+}
+
+/** Reads the files that `openTokenizer` opens. */
+export function openTokenizerFiles(path: string): Promise<TokenizerFiles> {
+  return underLimits(`The tokenizer of ${path}`, () => readFiles(path))
+}
+
+/** Makes a tokenizer of files that were read and changed. */
+export function tokenizerOf(files: TokenizerFiles): Tokenizer {
+  return underLimits(`The tokenizer ${files.where}`, () => createTokenizer(files))
 }
 
 /** Creates a tokenizer from parsed files. */

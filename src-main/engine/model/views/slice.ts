@@ -230,7 +230,7 @@ export function specWithPlan(spec: DecoderSpec, plan: Plan): DecoderSpec {
   })
   const block: DecoderSpec['block'] = (index, name) =>
     withMlpPlan(spec.block(index, name), (plan.blocks[index] ?? untouched).mlp, spec.hidden)
-  const left = { ...spec, blocks, block }
+  const left = { ...spec, blocks, block, ...(plan.vocabulary ? { vocabulary: plan.vocabulary.kept.length } : {}) }
   return plan.slice ? slicedSpec(left, plan.slice) : left
 }
 

@@ -1,6 +1,6 @@
 import { type Tensor1D, tensor1d } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
-import type { Plan } from '#contract/pruning/plan.ts'
+import type { Plan, VocabularyPlan } from '#contract/pruning/plan.ts'
 import { type BlockLayout, type DecoderSpec, layoutOf, takesHalves } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { offerNarrow } from '#engine/tensor/narrow.ts'
@@ -55,7 +55,7 @@ export class ModelView {
   constructor(model: Model, blocks: readonly BlockLayout[], { plan, change, kept, vocabulary, passing = false }: ViewChanges = {}) {
     this.model = vocabulary ? { ...model, vocabulary } : model
     this.#vocabulary = vocabulary
-    this.spec = { ...model.spec, blocks }
+    this.spec = { ...model.spec, blocks, vocabulary: (vocabulary ?? model.vocabulary).size }
     this.plan = plan
     this.parts = presentParts(this.spec)
     this.sliced = plan?.slice !== undefined || model.spec.sliceWidth !== undefined
@@ -172,7 +172,7 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors, { 
       : []),
     ...(plan.slice && tensors ? [sliceParts(model, plan.slice, tensors)] : []),
   ]
-  const vocabulary = tensors && vocabularyWith(model, plan, tensors)
+  const vocabulary = vocabularyWith(model, plan, tensors)
   const onlyGathers =
     !plan.slice &&
     !plan.finalNorm &&
@@ -182,9 +182,11 @@ export function viewWithPlan(model: Model, plan: Plan, tensors?: PlanTensors, { 
 }
 
 /** Makes the vocabulary that replaces the model's. Returns undefined if the plan does not change it. */
-function vocabularyWith(model: Model, { slice, finalNorm }: Plan, tensors: PlanTensors): Vocabulary | undefined {
-  if (slice) return sliceVocabulary(model, slice, tensors)
-  return finalNorm && model.vocabulary.withFinalNorm(readFinalNorm(model.spec, tensors))
+function vocabularyWith(model: Model, { slice, finalNorm, vocabulary }: Plan, tensors: PlanTensors | undefined): Vocabulary | undefined {
+  if (slice && tensors) return sliceVocabulary(model, slice, tensors)
+  const norm = finalNorm && tensors ? readFinalNorm(model.spec, tensors) : undefined
+  if (vocabulary) return model.vocabulary.keeping(vocabulary.kept, norm)
+  return norm && model.vocabulary.withFinalNorm(norm)
 }
 
 /** Returns a view of the model as a plan leaves it, and opens the files of the plan's tensors. Without a plan, it is the whole model. */
@@ -238,6 +240,7 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
     )
   }
   if (spec.sliceWidth !== undefined) requireNothingRemoved(spec, plan)
+  if (plan.vocabulary) checkRows(spec, plan, plan.vocabulary)
   plan.blocks.forEach((block, index) => {
     if (block.mlp === 'removed') return
     checkExperts(spec, index, block.mlp)
@@ -248,8 +251,23 @@ function checkPlan(spec: DecoderSpec, plan: Plan): void {
   })
 }
 
+/** Throws if a plan does not list rows of the vocabulary in order, or slices the embedding too. */
+function checkRows(spec: DecoderSpec, { slice }: Plan, { kept }: VocabularyPlan): void {
+  if (slice || spec.sliceWidth !== undefined)
+    throw new EspalierError('infeasible', 'Rows of the vocabulary of a sliced model cannot be removed. Start from the dense model.')
+  const wrong = outOfOrder(kept, spec.vocabulary)
+  if (wrong === undefined && kept.length > 0) return
+  throw new EspalierError(
+    'invalid',
+    `The plan's list of kept rows of the vocabulary must be ascending, not empty and below ${spec.vocabulary}${wrong === undefined ? '' : `, but it has ${wrong}`}.`,
+  )
+}
+
+const outOfOrder = (kept: readonly number[], limit: number): number | undefined =>
+  kept.find((number, place) => !(number >= 0 && number < limit) || (place > 0 && number <= (kept[place - 1] ?? -1)))
+
 function requireAscending(kept: readonly number[], limit: number, what: 'neurons' | 'channels', block: number): void {
-  const wrong = kept.find((number, place) => !(number >= 0 && number < limit) || (place > 0 && number <= (kept[place - 1] ?? -1)))
+  const wrong = outOfOrder(kept, limit)
   if (wrong === undefined && kept.length > 0) return
   throw new EspalierError(
     'invalid',

@@ -2,7 +2,7 @@ import { gather, matMul, mul, slice, type Tensor1D, type Tensor2D, tensor1d, ten
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
-import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
+import type { Checkpoint, Rows } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
@@ -39,14 +39,18 @@ export function headLogits(hidden: Tensor2D, { weight, bias, cap }: HeadChunk, p
   return tidy(() => capValues(project(hidden, matrixFor(weight, products), bias), cap))
 }
 
+type Owned = 'finalNorm' | 'embedding' | 'head'
+
 interface VocabularyParts {
   readonly finalNorm: NormWeights
   readonly embedding: Tensor2D | undefined
   readonly head: HeadChunk | undefined
   readonly chunkRows: number
   readonly rotation?: EmbeddingRotation
-  /** Whether this vocabulary owns only its final norm, because embedding and head belong to another one. */
-  readonly ownsNormOnly?: boolean
+  /** The tensors that belong to this vocabulary and not to another one. Default: all. */
+  readonly owned?: readonly Owned[]
+  /** The rows of the checkpoint that it has, if these are not all. `embedding` still has all of them, `head` only these. */
+  readonly kept?: Int32Array | undefined
 }
 
 /** The rotation of embeddings, [D, d], which is read on first use, and the dtype to which rotated embeddings are rounded. */
@@ -76,14 +80,16 @@ export class Vocabulary {
   readonly #embedding: Tensor2D | undefined
   readonly #head: HeadChunk | undefined
   readonly #rotation: EmbeddingRotation | undefined
-  readonly #ownsNormOnly: boolean
+  readonly #owned: readonly Owned[]
+  readonly #kept: Int32Array | undefined
   #rotationMatrix: Promise<Tensor2D> | undefined
 
   private constructor(checkpoint: Checkpoint, spec: DecoderSpec, parts: VocabularyParts) {
     this.#checkpoint = checkpoint
     this.#spec = spec
     this.#rotation = parts.rotation
-    this.#ownsNormOnly = parts.ownsNormOnly ?? false
+    this.#owned = parts.owned ?? ['finalNorm', 'embedding', 'head']
+    this.#kept = parts.kept
     this.finalNorm = parts.finalNorm
     this.#embedding = parts.embedding
     this.#head = parts.head
@@ -147,24 +153,25 @@ export class Vocabulary {
         `Token id ${bad} is outside the vocabulary of ${this.#spec.vocabulary} tokens. The text was encoded for another model, or the tokenizer does not belong to this one.`,
       )
     }
+    const stored = this.#kept ? ids.map((id) => this.#kept?.[id] ?? id) : ids
     if (this.#embedding) {
-      const indices = tensor1d(ids, 'int32')
+      const indices = tensor1d(stored, 'int32')
       const rows = gather(this.#embedding, indices)
       indices.dispose()
       return rows
     }
     const hidden = this.#spec.sliceWidth ?? this.#spec.hidden
-    const unique = [...new Set(ids)]
+    const unique = [...new Set(stored)]
     const read = new Map(
       await Promise.all(
         unique.map(async (id) => [id, await readValues(this.#checkpoint, this.#spec.embedding, { first: id, count: 1 })] as const),
       ),
     )
-    const values = new Float32Array(ids.length * hidden)
-    ids.forEach((id, row) => {
+    const values = new Float32Array(stored.length * hidden)
+    stored.forEach((id, row) => {
       values.set(read.get(id) as Float32Array, row * hidden)
     })
-    return tensor2d(values, [ids.length, hidden])
+    return tensor2d(values, [stored.length, hidden])
   }
 
   /**
@@ -175,17 +182,25 @@ export class Vocabulary {
       await use(this.#head)
       return
     }
-    const { vocabulary, hidden, head } = this.#spec
-    for (let first = 0; first < vocabulary; first += this.chunkRows) {
-      const rows = { first, count: Math.min(this.chunkRows, vocabulary - first) }
-      const weight = tensor2d(await readValues(this.#checkpoint, head.weight, rows), [rows.count, hidden])
-      const bias = head.bias ? tensor1d(await readValues(this.#checkpoint, head.bias, rows)) : undefined
+    const { hidden, head } = this.#spec
+    const kept = this.#kept
+    const stored = kept ? (kept.at(-1) ?? 0) + 1 : this.#spec.vocabulary
+    let first = 0
+    for (let row = 0; row < stored; row += this.chunkRows) {
+      const rows = { first: row, count: Math.min(this.chunkRows, stored - row) }
+      const own = kept && rowsWithin(kept, rows)
+      const count = own?.length ?? rows.count
+      if (count === 0) continue
+      const read = async (name: string, columns: number) => selectRows(await readValues(this.#checkpoint, name, rows), columns, own)
+      const weight = tensor2d(await read(head.weight, hidden), [count, hidden])
+      const bias = head.bias ? tensor1d(await read(head.bias, 1)) : undefined
       try {
         await use({ first, weight, ...capOf(this.#spec), ...(bias ? { bias } : {}) })
       } finally {
         weight.dispose()
         bias?.dispose()
       }
+      first += count
     }
   }
 
@@ -216,11 +231,30 @@ export class Vocabulary {
 
   /** Returns this vocabulary with another final norm. The result owns only that norm. */
   withFinalNorm(finalNorm: NormWeights): Vocabulary {
-    return this.#with({ finalNorm, ownsNormOnly: true })
+    return this.#with({ finalNorm, owned: ['finalNorm'] })
   }
 
-  #with(changed: Pick<VocabularyParts, 'finalNorm' | 'rotation' | 'ownsNormOnly'>): Vocabulary {
-    const shared = { embedding: this.#embedding, head: this.#head, chunkRows: this.chunkRows }
+  /**
+   * Returns this vocabulary with only some of its rows, in ascending order, and with another final norm if one is given. The result owns its
+   * part of the head, and the norm that it was given.
+   */
+  keeping(rows: readonly number[], finalNorm?: NormWeights): Vocabulary {
+    const kept = Int32Array.from(rows)
+    const head = this.#head && gatherHead(this.#head, kept)
+    const spec = { ...this.#spec, vocabulary: kept.length }
+    const { chunkRows } = this
+    return new Vocabulary(this.#checkpoint, spec, {
+      finalNorm: finalNorm ?? this.finalNorm,
+      embedding: this.#embedding,
+      head,
+      chunkRows: head ? kept.length : Math.min(chunkRows, kept.length),
+      kept,
+      owned: ['head', ...(finalNorm ? (['finalNorm'] as const) : [])],
+    })
+  }
+
+  #with(changed: Pick<VocabularyParts, 'finalNorm' | 'rotation' | 'owned'>): Vocabulary {
+    const shared = { embedding: this.#embedding, head: this.#head, chunkRows: this.chunkRows, kept: this.#kept }
     return new Vocabulary(this.#checkpoint, this.#spec, { ...shared, ...changed })
   }
 
@@ -236,13 +270,33 @@ export class Vocabulary {
       this.#rotationMatrix?.then((matrix) => matrix.dispose()).catch(() => undefined)
       return
     }
-    if (!this.#ownsNormOnly) {
+    if (this.#owned.includes('head')) {
       if (this.#head) disposeNarrow(this.#head)
-      this.#embedding?.dispose()
       this.#head?.weight.dispose()
       this.#head?.bias?.dispose()
     }
+    if (this.#owned.includes('embedding')) this.#embedding?.dispose()
+    if (!this.#owned.includes('finalNorm')) return
     this.finalNorm.weight?.dispose()
     this.finalNorm.bias?.dispose()
   }
+}
+
+function gatherHead({ weight, bias, ...rest }: HeadChunk, kept: Int32Array): HeadChunk {
+  return tidy(() => {
+    const rows = tensor1d(kept, 'int32')
+    return { ...rest, weight: gather(weight, rows), ...(bias ? { bias: gather(bias, rows) } : {}) } as never
+  }) as unknown as HeadChunk
+}
+
+/** Places of the kept rows within a range of stored rows. */
+function rowsWithin(kept: Int32Array, { first, count }: Rows): number[] {
+  return [...kept.filter((row) => row >= first && row < first + count)].map((row) => row - first)
+}
+
+function selectRows(values: Float32Array, columns: number, rows: readonly number[] | undefined): Float32Array {
+  if (!rows) return values
+  const selected = new Float32Array(rows.length * columns)
+  for (const [place, row] of rows.entries()) selected.set(values.subarray(row * columns, (row + 1) * columns), place * columns)
+  return selected
 }
