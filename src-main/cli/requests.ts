@@ -14,7 +14,7 @@ import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, bundledTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
-import { expertShare, isExpertShare } from './flags/flag-values.ts'
+import { expertShare, isExpertShare, setsRows } from './flags/flag-values.ts'
 import type { Flags } from './flags/flags.ts'
 import { existing, textFlag } from './flags/text-flag.ts'
 import { isSampleModel, sampleText } from './sample.ts'
@@ -46,6 +46,8 @@ function amountsOf(
   ]
   const given = option.flatMap(([name, value]) => (isExpertShare(name, pruning_method) ? [expertShare(String(value), 'option share')] : []))
   amounts.push(...[...expert_share, ...given].map((experts) => ({ experts })))
+  // Options of the method say how much stays.
+  if (option.some(([name]) => setsRows(name, pruning_method))) amounts.push({ sparsity: 0 })
   const [kind = 'gguf'] = format
   const [type] = kind === 'gguf' ? gguf_type : []
   amounts.push(...fit.map((one) => ('bytes' in one ? { ...one, format: kind, ...(type ? { type } : {}) } : one)))

@@ -26,6 +26,7 @@ export const methodTitles = {
   slicegpt: 'SliceGPT',
   reap: 'REAP',
   gates: 'Gates',
+  vocabulary: 'Vocabulary',
 } as const
 // end
 

@@ -107,7 +107,9 @@ function withAnswers(measure: Measure, { precision }: RunDocument, outcomes: rea
 function keepPlan(history: History, number: number, document: RunDocument, at: number): void {
   const { nominal, reached } = document.sparsity
   const { amount } = history.documents.request(number)
-  history.runs.patch(number, { ...(statesSparsity(amount) ? {} : { nominal }), reached, has_plan: true })
+  // Options of a method may say how much to remove instead of the amount.
+  const isStated = statesSparsity(amount) && (!('sparsity' in amount) || amount.sparsity === nominal)
+  history.runs.patch(number, { ...(isStated ? {} : { nominal }), reached, has_plan: true })
   const { plan, budget = null, answers = [], passes = null, certified = null, questions = [] } = document
   const outcomes = questions.map(outcomesOf)
   history.documents.set(number, { plan, budget, answers, passes, certified, outcomes })

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { type GgufType, methodTitles } from '#contract/titles.ts'
-import { isExpertShare } from './flag-values.ts'
+import { isExpertShare, setsRows } from './flag-values.ts'
 import type { Flags } from './flags.ts'
 
 export const fail = (message: string): never => {
@@ -35,9 +35,12 @@ function checkWork({
   dense,
 }: Flags): void {
   const shares = [...expert_share, ...option.filter(([name]) => isExpertShare(name, methods))]
+  const rows = option.filter(([name]) => setsRows(name, methods))
   const amounts = [num_prune, sparsity, sparsity_rate, fit, shares].filter((values) => values.length > 0)
   if (amounts.length > 1)
     fail('--num_prune, --sparsity, --sparsity_rate, --expert_share (or --option share) and --fit all set the amount; give one of them.')
+  if (rows.length > 0 && amounts.length > 0)
+    fail('--option rows, share and coverage say how many rows of the vocabulary stay. Give no other amount with them.')
   if (ablation !== undefined) {
     if (methods.some((method) => method !== '2ssp'))
       fail(`--ablation studies 2ssp; it cannot be combined with --pruning_method=${methods.join(',')}.`)
@@ -45,7 +48,7 @@ function checkWork({
   }
   if (methods.length === 0 && !dense)
     fail(`Nothing to do: give --dense, or --pruning_method with one of ${Object.keys(methodTitles).join(', ')}.`)
-  if (methods.length > 0 && amounts.length === 0)
+  if (methods.length > 0 && amounts.length + rows.length === 0)
     fail(
       `--pruning_method=${methods.join(',')} needs an amount: --sparsity=0.5, --fit=6GB or --num_prune=8 (-1 for all, -2 for 25, 37.5 and 50 %).`,
     )

@@ -49,6 +49,10 @@ export const expertShare: ReadValue<number> = (text, name) => {
 /** Whether `--option share=0.25` states REAP's amount. */
 export const isExpertShare = (option: string, methods: readonly string[]): boolean => option === 'share' && methods.includes('reap')
 
+/** Whether an option says how many rows of a vocabulary stay, so that no amount is needed. */
+export const setsRows = (option: string, methods: readonly string[]): boolean =>
+  ['rows', 'share', 'coverage'].includes(option) && methods.length > 0 && methods.every((method) => method === 'vocabulary')
+
 const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
 /** Bytes, written as `250MB`, `4G` or a plain number; units are powers of 1024. */

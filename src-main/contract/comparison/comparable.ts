@@ -23,7 +23,8 @@ export const isPerToken = (measure: string): boolean => measure.startsWith('perp
  *
  * - no model was replaced in between: equal library entries and equal dense ancestors have equal content;
  * - they were taken on the same windows, prompts or questions, and windows begin alike;
- * - both are as exact as float32's, or both were computed in bfloat16.
+ * - both are as exact as float32's, or both were computed in bfloat16;
+ * - means over tokens are over tokens of one vocabulary, with the same rows removed.
  *
  * Bits per byte also compares different models whose windows hold the same text as other tokens, if they are equally many and long.
  *
@@ -37,6 +38,7 @@ export function whyApart(one: Comparable, other: Comparable, measure: MeasureRef
   if (!own.on || !others.on) return isText || own.on || others.on ? 'what it was measured on is not known' : null
   const [here, there] = [own.on, others.on]
   if (here.precision !== there.precision) return here.precision ? `computed in ${here.precision}` : `not computed in ${there.precision}`
+  if (here.vocabulary !== there.vocabulary) return 'its tokens are those of another vocabulary'
   const isSame = here.hash === there.hash && begins(here) === begins(there)
   // Equal ids may be cut into windows of other lengths.
   if (isSame && here.count === there.count && here.sequenceLength === there.sequenceLength) return null

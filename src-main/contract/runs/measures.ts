@@ -52,6 +52,8 @@ const measuredOn = z.object({
   text: z.string().optional(),
   /** UTF-8 bytes of the text that the predicted tokens cover. */
   bytes: z.number().int().nonnegative().optional(),
+  /** SHA-256 of the kept rows' ids, if the plan removed rows of the vocabulary and the measure is a mean over tokens. */
+  vocabulary: z.string().optional(),
   /** Absent if the numbers are as exact as float32's. */
   precision: z.literal('bfloat16').optional(),
 })

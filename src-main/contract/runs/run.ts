@@ -119,14 +119,16 @@ export const runDocument = z.object({
   evaluation: z
     .array(usedData)
     .describe('The windows of each perplexity, in the order of the measures. Entries have the same fields as `calibration`.'),
-  sparsity: sparsity.describe('`nominal` is the requested share, `reached` the removed share of the block stack’s parameters.'),
+  sparsity: sparsity.describe(
+    '`nominal` is the requested share, `reached` the removed share of the block stack’s parameters, or of all parameters if rows of the vocabulary were removed.',
+  ),
   budget: metBudget
     .optional()
     .describe(
       'Of `--fit`: `{ bytes, format, type }`, `{ tokensPerSecond }` or `{ milliseconds, prompt }` as asked for, with `predicted`, the cost that the choice was made by, and `real`, that of the file.',
     ),
   plan: plan.describe(
-    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` lists the experts that stay (absent: all), `mlp.constants` those that became a constant, and `mlp.expertScale` what the others were multiplied by. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights.',
+    '`blocks[i]` is `{ attention: "kept" | "removed", mlp: { kept: number[] | "all" } | "removed" }`. Of a mixture, `mlp.experts` lists the experts that stay (absent: all), `mlp.constants` those that became a constant, and `mlp.expertScale` what the others were multiplied by. `replaced` lists repaired projections and recovered submodules, `slice` the width left by SliceGPT, `tensors` the files with their weights. `vocabulary.kept` lists the ids of the rows of embedding and head that stay.',
   ),
   repair: repair
     .optional()
@@ -159,7 +161,7 @@ export const runDocument = z.object({
   measures: z
     .array(measure)
     .describe(
-      'Results: `name`, `dataset`, `value`, `unit`, and the standard `error` where there is one. `on` says what a measure was taken on: `{ hash, count, sequenceLength, beginToken, text, bytes, precision }`. `losses` are the mean losses of a perplexity’s windows in nats per predicted token, `predicted` the tokens of each if they differ, and `hits` has one digit for each answer.',
+      'Results: `name`, `dataset`, `value`, `unit`, and the standard `error` where there is one. `on` says what a measure was taken on: `{ hash, count, sequenceLength, beginToken, text, bytes, vocabulary, precision }`. `losses` are the mean losses of a perplexity’s windows in nats per predicted token, `predicted` the tokens of each if they differ, and `hits` has one digit for each answer.',
     ),
   answers: z
     .array(z.object({ prompt: z.string(), text: z.string() }))

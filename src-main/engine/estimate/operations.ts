@@ -25,9 +25,11 @@ export function operationsOf(spec: DecoderSpec, tokens: number): { attention: nu
  */
 export function leftBy(
   spec: DecoderSpec,
-  { expertsRemoved, attentionRemoved, neuronsRemovedPerBlock, reached }: ReturnType<typeof outlineOf>,
+  { expertsRemoved, attentionRemoved, blocksRemoved, neuronsRemovedPerBlock, reached }: ReturnType<typeof outlineOf>,
   sparsity: number,
 ): number {
+  // Without rows of the vocabulary, the stack has the same work.
+  if (attentionRemoved === 0 && blocksRemoved === 0 && neuronsRemovedPerBlock === 0 && !expertsRemoved) return 1
   if (!expertsRemoved) return 1 - (reached ?? sparsity)
   const { attention, mlp } = operationsOf(spec, 1)
   const width = Math.max(1, ...spec.blocks.map((block) => block.width))

@@ -2,9 +2,11 @@ import type { Dirent } from 'node:fs'
 import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
-import { readText } from '#engine/checkpoint/regular-file.ts'
+import { type JsonObject, parseObject } from '#engine/checkpoint/json.ts'
+import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { readGgufTokenizer } from '#engine/tokenizer/gguf-tokenizer.ts'
-import type { TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
+import { readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
+import { renumbered, renumberIds, renumberSettings, trimTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import { textWithoutCode } from './without-code.ts'
 
@@ -21,15 +23,20 @@ const templates = 'additional_chat_templates'
 
 /**
  * Copies the files that belong to a model from its folder into another, without code. If the model is a single file, writes the tokenizer
- * inside it.
+ * inside it. `kept` lists the tokens that stay, if rows of the vocabulary were removed.
  */
-export async function copyCompanions(from: string, to: string): Promise<void> {
-  if (!(await stat(from)).isDirectory()) return writeInnerTokenizer(from, to)
+export async function copyCompanions(from: string, to: string, kept?: readonly number[]): Promise<void> {
+  if (!(await stat(from)).isDirectory()) return writeInnerTokenizer(from, to, kept)
   const entries = await readdir(from, { withFileTypes: true })
   const beside = entries.filter(
-    (entry) => !entry.isDirectory() && (carried.test(entry.name) || legal.test(entry.name)) && !code.test(entry.name),
+    (entry) =>
+      !entry.isDirectory() &&
+      (carried.test(entry.name) || legal.test(entry.name)) &&
+      !code.test(entry.name) &&
+      !(kept && (wholeVocabulary.test(entry.name) || Object.hasOwn(trimmedFiles, entry.name))),
   )
   await copyFiles(from, to, beside)
+  if (kept) await trimFiles(from, to, kept)
   if (!entries.some((entry) => entry.isDirectory() && entry.name === templates)) return
   const inside = await readdir(join(from, templates), { withFileTypes: true })
   await mkdir(join(to, templates))
@@ -38,6 +45,26 @@ export async function copyCompanions(from: string, to: string): Promise<void> {
     join(to, templates),
     inside.filter((entry) => !entry.isDirectory()),
   )
+}
+
+/** Other forms of the tokenizer, which hold the whole vocabulary. A trimmed model has tokenizer.json only. */
+const wholeVocabulary = /^(vocab|merges|added_tokens|tekken)\b|\.(model|tiktoken)$/
+
+/** Files in which tokens have their ids, and what they become without some of the tokens. */
+const trimmedFiles: Readonly<Record<string, (content: JsonObject, kept: readonly number[], files: TokenizerFiles) => JsonObject>> = {
+  'tokenizer.json': (_, kept, files) => trimTokenizer(files, kept).tokenizer,
+  'tokenizer_config.json': (settings, kept) => renumberSettings(settings, renumbered(kept)),
+  'generation_config.json': (generation, kept) => renumberIds(generation, renumbered(kept)),
+}
+
+async function trimFiles(from: string, to: string, kept: readonly number[]): Promise<void> {
+  const files = await readTokenizerFiles(from)
+  for (const [name, trim] of Object.entries(trimmedFiles)) {
+    const file = await resolveInside(from, name)
+    if (!(await exists(file))) continue
+    const text = config.test(name) ? textWithoutCode(await readText(file), file) : await readText(file)
+    await writeFile(join(to, name), `${JSON.stringify(trim(parseObject(text, file), kept, files))}\n`)
+  }
 }
 
 async function copyFiles(from: string, to: string, entries: readonly Dirent[]): Promise<void> {
@@ -52,20 +79,22 @@ async function copyFiles(from: string, to: string, entries: readonly Dirent[]): 
  * Writes the tokenizer inside a GGUF file as separate files, as a model folder has them. Writes nothing if the file has no readable
  * tokenizer.
  */
-async function writeInnerTokenizer(model: string, folder: string): Promise<void> {
+async function writeInnerTokenizer(model: string, folder: string, kept: readonly number[] | undefined): Promise<void> {
   const files = await readGgufTokenizer(model).catch((thrown: unknown) => {
     // A model without a tokenizer is written without one.
     if (toErrorMessage(thrown).code !== 'not-found') throw thrown
   })
   if (!files || files.where !== model) return
-  for (const [name, content] of Object.entries(filesOf(files))) await writeFile(join(folder, name), `${JSON.stringify(content)}\n`)
+  for (const [name, content] of Object.entries(filesOf(kept ? trimTokenizer(files, kept) : files)))
+    await writeFile(join(folder, name), `${JSON.stringify(content)}\n`)
 }
 
 /** Files in the form that the tokenizers and transformers libraries read, with all fields that they require. */
 function filesOf({ tokenizer, settings, chatTemplate, beginToken, endToken, beginId, endIds }: TokenizerFiles): Record<string, unknown> {
   const { model, pre_tokenizer: steps, ...rest } = tokenizer as Record<string, Record<string, unknown>>
-  const pieces = (steps?.pretokenizers ?? []) as Record<string, unknown>[]
-  const complete = pieces.map((piece) => (piece.type === 'ByteLevel' ? { trim_offsets: true, ...piece } : piece))
+  const pieces = steps?.pretokenizers as Record<string, unknown>[] | undefined
+  const complete = pieces?.map((piece) => (piece.type === 'ByteLevel' ? { trim_offsets: true, ...piece } : piece))
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true }
   const bare = { dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false }
   return {
     'tokenizer.json': {
@@ -74,8 +103,8 @@ function filesOf({ tokenizer, settings, chatTemplate, beginToken, endToken, begi
       padding: null,
       post_processor: null,
       ...rest,
-      pre_tokenizer: { ...steps, pretokenizers: complete },
-      decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+      pre_tokenizer: complete ? { ...steps, pretokenizers: complete } : null,
+      ...(complete ? { decoder: byteLevel } : {}),
       model: { ...bare, byte_fallback: false, ...model },
     },
     'tokenizer_config.json': {

@@ -13,6 +13,7 @@ import { writeShards } from '#engine/checkpoint/safetensors/write-safetensors.ts
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
 import type { Model } from '#engine/model/model.ts'
 import type { PlanTensors } from '#engine/model/views/plan-tensors.ts'
+import { renumbered, renumberIds } from '#engine/tokenizer/trim-tokenizer.ts'
 import { copyCompanions } from './companions.ts'
 import type { Importances } from './gguf/importances.ts'
 import type { Planned } from './pieces.ts'
@@ -90,15 +91,17 @@ interface FolderContents {
  * files.
  */
 export async function writeModelFolder(
-  { model, folder, replace, watch }: ExportRequest,
+  { model, plan, folder, replace, watch }: ExportRequest,
   { tensors, config, files }: FolderContents,
 ): Promise<void> {
   await writeFolderAtomically(
     folder,
     async (temporary) => {
       await writeShards(temporary, watched(tensors, watch), model.checkpoint.shardBytes)
-      await writeFile(join(temporary, 'config.json'), formatConfig(config, decimalsOf(model)))
-      await copyCompanions(model.path, temporary)
+      const kept = plan.vocabulary?.kept
+      const own = kept ? { ...renumberIds(config, renumbered(kept)), vocab_size: kept.length } : config
+      await writeFile(join(temporary, 'config.json'), formatConfig(own, decimalsOf(model)))
+      await copyCompanions(model.path, temporary, kept)
       for (const [name, text] of Object.entries(files)) await writeFile(join(temporary, name), text)
     },
     { replace: replace ?? false },

@@ -4,7 +4,7 @@ import { markdownLine } from '#contract/markdown.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
-import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { removedText } from '#engine/pruning/plan.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { Described, ExportRequest } from './format.ts'
 
@@ -45,14 +45,13 @@ export function modelCard(request: ExportRequest, holds: string, parent: ParentC
 export function describeModel(request: Described, holds: string, types: readonly string[] = []): string {
   const { model, plan, method, run } = request
   const name = markdownLine(model.name)
-  const removed = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
   return [
     ...(method === denseMethod
       ? [`# ${name}`, '', 'Written with Espalier. Nothing was removed.']
       : [
           `# ${name}, pruned`,
           '',
-          `Pruned with Espalier: method ${method}, ${removed} % of the block stack's parameters removed.${run ? ` Seed ${run.seed}.` : ''}`,
+          `Pruned with Espalier: method ${method}, ${removedText(model.spec, plan)} removed.${run ? ` Seed ${run.seed}.` : ''}`,
         ]),
     '',
     ...(run ? describeRun(run, method, types) : []),

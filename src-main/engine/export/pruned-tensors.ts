@@ -56,7 +56,8 @@ export function prunedTensors(planned: Planned, style: TensorStyle): PrunedTenso
   const pieces = new Map<string, Piece[]>()
   const add: AddPiece = (name, piece) => pieces.set(name, [...(pieces.get(name) ?? []), piece])
   const names = style.names ?? spec
-  addWhole(checkpoint, spec.embedding, names.embedding, add)
+  const rows = planned.plan.vocabulary?.kept
+  addWhole(checkpoint, spec.embedding, names.embedding, add, { rows })
   style.blocks.forEach((packed, position) => {
     const to = names.block(sourceOf(packed), position)
     addAttention(planned, packed, to, style, add)
@@ -64,17 +65,23 @@ export function prunedTensors(planned: Planned, style: TensorStyle): PrunedTenso
   })
   for (const [i, norm] of normNames(spec.finalNorm).entries()) {
     const replaced = planned.plan.finalNorm && finalNormName(i === 0 ? 'weight' : 'bias')
-    addWhole(checkpoint, norm, normNames(names.finalNorm)[i] ?? norm, add, replaced)
+    addWhole(checkpoint, norm, normNames(names.finalNorm)[i] ?? norm, add, { replaced })
   }
-  if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, names.head.weight, add)
-  if (spec.head.bias) addWhole(checkpoint, spec.head.bias, names.head.bias ?? spec.head.bias, add)
+  if (spec.head.weight !== spec.embedding) addWhole(checkpoint, spec.head.weight, names.head.weight, add, { rows })
+  if (spec.head.bias) addWhole(checkpoint, spec.head.bias, names.head.bias ?? spec.head.bias, add, { rows })
   const common = checkpoint.tensors.get(spec.embedding)?.dtype ?? 'F32'
   return [...pieces].map(([name, parts]) => toTensor({ checkpoint, tensors: planned.tensors }, name, parts, common))
 }
 
-function addWhole(checkpoint: Checkpoint, source: string, target: string, add: AddPiece, replaced?: string): void {
+interface WholeTensor {
+  /** The rows to keep of a tensor with a row for each token. */
+  readonly rows?: readonly number[] | undefined
+  readonly replaced?: string | undefined
+}
+
+function addWhole(checkpoint: Checkpoint, source: string, target: string, add: AddPiece, { rows: rowsKept, replaced }: WholeTensor): void {
   const [rows = 0, columns] = checkpoint.tensors.get(source)?.shape ?? []
-  add(target, { source, firstRow: 0, rows, columns, cut: {}, replaced })
+  add(target, { source, firstRow: 0, rows, columns, cut: { rowsKept }, replaced })
 }
 
 /**

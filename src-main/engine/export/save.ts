@@ -6,7 +6,8 @@ import type { ReadData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
-import { type Model, openModel } from '#engine/model/model.ts'
+import { openTrimmed } from '#engine/model/kept-model.ts'
+import { openModel } from '#engine/model/model.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { requireFormats } from './check-save.ts'
@@ -47,7 +48,7 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
   }
   const view = viewWithPlan(model, plan, tensors)
   try {
-    const toWrite = { ...request, ...(await weigh(view, request, host)), ggufTypes, watch }
+    const toWrite = { ...request, ...(await weigh(request, host)), ggufTypes, watch }
     const [only] = ids
     if (ids.length === 1 && only) await findFormat(only).write(toWrite)
     else
@@ -59,7 +60,7 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
         { replace },
       )
     const written = (await Promise.all(ids.map((id) => writtenBy(id, ids.length === 1 ? folder : join(folder, id))))).flat()
-    const expected = await expectAnswers(view, model, request.text)
+    const expected = await expectAnswers(view, request)
     // Frees the source's weights, because the saved model needs the memory. The source's embedding and head stay loaded.
     model.store.empty()
     return await reloadAll(written, expected, model.freeBytes, host)
@@ -68,15 +69,22 @@ export async function saveModel(request: SaveRequest, host: SaveHost): Promise<S
   }
 }
 
-async function weigh(view: ModelView, { measuredOn }: SaveRequest, host: SaveHost): Promise<{ importances?: Importances }> {
+async function weigh({ model, plan, tensors, measuredOn }: SaveRequest, host: SaveHost): Promise<{ importances?: Importances }> {
   if (!measuredOn) return {}
   const { windows, used } = measuredOn
   const texts = (used.parts ?? [used]).map(({ source }) => basename(source))
-  const importances = await measureImportances(view, windows, texts, {
-    ...(host.signal ? { signal: host.signal } : {}),
-    progress: (done, total) => host.progress('Weighing columns', done, total, 'parts'),
-  })
-  return { importances: { ...importances, begins: used.beginToken ?? false } }
+  // The text has the ids of the whole vocabulary. Which rows of it are kept changes nothing in the blocks.
+  const { vocabulary: _, ...blocks } = plan
+  const view = viewWithPlan(model, blocks, tensors)
+  try {
+    const importances = await measureImportances(view, windows, texts, {
+      ...(host.signal ? { signal: host.signal } : {}),
+      progress: (done, total) => host.progress('Weighing columns', done, total, 'parts'),
+    })
+    return { importances: { ...importances, begins: used.beginToken ?? false } }
+  } finally {
+    view.dispose()
+  }
 }
 
 type Written = Omit<SavedFile, 'reload'>
@@ -112,10 +120,11 @@ interface Expectation {
 }
 
 /** Computes the answers of the model to save: on a text if the model has a tokenizer, else on fixed token ids. */
-async function expectAnswers(view: ModelView, model: Model, text: string): Promise<Expectation> {
+async function expectAnswers(view: ModelView, { model, plan, text }: SaveRequest): Promise<Expectation> {
   const length = Math.min(windowLength, model.spec.contextLength)
-  const tokenizer = await openTokenizer(model.path).catch(() => undefined)
-  const ids = tokenizer?.encode(text) ?? Array.from({ length: windowCount * length }, (_, i) => (i * 7919) % model.spec.vocabulary)
+  const whole = await openTokenizer(model.path).catch(() => undefined)
+  const tokenizer = (await openTrimmed(model, plan, whole))?.tokenizer ?? whole
+  const ids = tokenizer?.encode(text) ?? Array.from({ length: windowCount * length }, (_, i) => (i * 7919) % view.spec.vocabulary)
   const windows = Array.from({ length: windowCount }, (_, i) => Int32Array.from(ids.slice(i * length, (i + 1) * length))).filter(
     (window) => window.length > promptLength,
   )

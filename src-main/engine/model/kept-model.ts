@@ -1,6 +1,8 @@
-import { toErrorMessage } from '#contract/errors.ts'
+import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
-import { checkVocabulary, openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { checkVocabulary, openTokenizer, openTokenizerFiles, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { type Model, openModel } from './model.ts'
 
 /** The model that stays open between runs, so that a grid of runs loads its weights once. */
@@ -41,6 +43,20 @@ export async function releaseModel(): Promise<void> {
 async function closeKept(last: Kept | undefined): Promise<void> {
   const model = await last?.model.catch(() => undefined)
   await model?.close()
+}
+
+/**
+ * Opens the tokenizer for a model as a plan leaves it: the trimmed one if the plan removes rows of the vocabulary, else undefined. Throws
+ * `invalid` if the model has no tokenizer to trim.
+ */
+export async function openTrimmed(
+  model: Pick<Model, 'path'>,
+  plan: Plan | null,
+  whole: Tokenizer | undefined,
+): Promise<TrimmedTokenizer | undefined> {
+  if (!plan?.vocabulary) return undefined
+  if (!whole) throw new EspalierError('invalid', withoutTokenizer('read text with fewer tokens'))
+  return new TrimmedTokenizer(whole, await openTokenizerFiles(model.path), plan.vocabulary.kept)
 }
 
 /** Opens the tokenizer of a model and checks it against the vocabulary. Returns undefined if the model has none. */

@@ -61,6 +61,8 @@ export interface MethodResult {
   readonly gates?: GateTraining
   /** The cost that the method predicts for its plan, in the unit of `budget.cost`. Present if it chose by cost. */
   readonly predicted?: number
+  /** The amount that the options asked for, if they came before the budget. */
+  readonly nominal?: number
   /** The numbers behind the choice of removed experts. */
   readonly experts?: JudgedExperts
 }
@@ -100,7 +102,7 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly own?: true
   /** One sentence for users. */
   readonly summary: string
-  readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width' | 'experts'
+  readonly unit: 'block' | 'submodule' | 'neurons and attention' | 'width' | 'experts' | 'vocabulary'
   readonly options: Schema
   /** Options of earlier versions with the reason for their removal. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>

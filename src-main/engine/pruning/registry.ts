@@ -12,6 +12,7 @@ import { gates } from './methods/gates.ts'
 import { reap } from './methods/reap.ts'
 import { shortgpt } from './methods/shortgpt.ts'
 import { slicegpt } from './methods/slicegpt.ts'
+import { vocabulary } from './methods/vocabulary.ts'
 import { windowBased } from './methods/window-based.ts'
 
 /** Every method, by the name that the command line and the history use. */
@@ -27,6 +28,7 @@ export const methods = {
   slicegpt,
   reap,
   gates,
+  vocabulary,
 } as const satisfies Record<MethodId, Method>
 
 // end

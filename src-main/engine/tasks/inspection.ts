@@ -13,6 +13,7 @@ import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { makeTokenPage, pagesOf } from '#engine/evaluation/divergence/token-page.ts'
 import { answerWith } from '#engine/evaluation/generation/columns.ts'
+import { openTrimmed } from '#engine/model/kept-model.ts'
 import { denseView, openView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
@@ -61,6 +62,12 @@ export async function executeInspection(request: RunRequest, subjects: Subjects,
 }
 
 async function diverge(place: RunPlace, subjects: Subjects, { data }: DivergenceRequest): Promise<Found> {
+  const trimmed = subjects.find(({ plan }) => plan?.vocabulary)
+  if (trimmed)
+    throw new EspalierError(
+      'infeasible',
+      `${trimmed.run.name} reads text as other tokens than the dense model, because rows of its vocabulary were removed, so they cannot be compared token by token. Compare bits per byte instead.`,
+    )
   const { windows, used, notes } = await place.read(data, 0)
   for (const text of notes) place.note(text)
   const pages = await makePages(place, subjects, windows)
@@ -110,18 +117,23 @@ async function answer(
   const request = { prompts: prompts.map(({ text }) => ({ text })), settings }
   for (const [column, { run, plan }] of columns.entries()) {
     const view = await openView(model, plan)
+    const own = (await openTrimmed(model, plan, tokenizer))?.tokenizer ?? tokenizer
     try {
       for (const prompt of prompts.keys()) {
         const label = `answer of ${run?.name ?? 'the dense model'} to prompt ${prompt}`
         const asked = { kind: answerKind, label, on: { plan, column, prompt, text: prompts[prompt]?.text, settings } }
-        answers.push(await steps.step(asked, () => answerWith({ request, view, tokenizer, column, prompt, signal })))
+        answers.push(await steps.step(asked, () => answerWith({ request, view, tokenizer: own, column, prompt, signal })))
         steps.progress('Answering prompts', answers.length, columns.length * prompts.length, 'answers')
       }
     } finally {
       view.dispose()
     }
   }
-  const described = columns.map(({ run }, column) => describeColumn(run, column, answers))
+  const described = columns.map(({ run, plan }, column) => {
+    const one = describeColumn(run, column, answers)
+    // Ids of different vocabularies cannot be compared.
+    return plan?.vocabulary || columns[0]?.plan?.vocabulary ? { ...one, equal: null } : one
+  })
   return { evaluation: [], notes: [], inspected: { kind: 'generation', columns: described, answers } }
 }
 

@@ -216,7 +216,7 @@ class Preflight {
       if (budget.experts === undefined && budget.sparsity > most + 1e-9)
         throw new EspalierError(
           'infeasible',
-          `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's block stack. Choose at most ${most.toFixed(3)}.`,
+          `Sparsity ${Number(budget.sparsity.toFixed(4))} is out of reach: ${method.title} removes at most ${(100 * most).toFixed(1)} % of this model's ${method.unit === 'vocabulary' ? 'parameters' : 'block stack'}. Choose at most ${most.toFixed(3)}.`,
         )
       return outlineOf(method, spec, budget, options)
     } catch (thrown) {

@@ -27,7 +27,9 @@ describe('what formats would weigh', () => {
     'before %s %j decides holds what they weigh afterwards, and no format fails unforeseen',
     async (method, options) => {
       const model = await referenceModel(method === 'reap' ? 'qwen3_moe' : 'stories260k')
-      const asked = { model, method, amount: { sparsity: method === 'reap' ? 0.25 : 0.4 }, options: { ...few(method), ...options } }
+      // Most rows of this small vocabulary always stay.
+      const sparsity = { reap: 0.25, vocabulary: 0.02 }[method] ?? 0.4
+      const asked = { model, method, amount: { sparsity }, options: { ...few(method), ...options } }
       const calibration = { source: join(home, 'windows.json'), sequenceLength: 48, windows: 12 }
       const steps = { get: async () => undefined, put: async () => undefined, folder: home }
       const { plan, measures } = await executeRun(
@@ -48,8 +50,8 @@ describe('what formats would weigh', () => {
           continue
         }
         expect(foreseen?.problem, what).toBe(null)
-        // Fitted widths come in units, so a few neurons more or fewer may be kept.
-        const slack = method === '2ssp_fit' ? 0.02 : 0
+        // Fitted widths come in units, so a few neurons more or fewer may be kept. Tokens and merges have texts of any length.
+        const slack = ['2ssp_fit', 'vocabulary'].includes(method) ? 0.02 : 0
         expect(bytes, what).toBeLessThanOrEqual((1 + slack) * (foreseen?.bytes ?? 0))
         expect(bytes, what).toBeGreaterThanOrEqual((1 - slack) * (foreseen?.least?.bytes ?? foreseen?.bytes ?? 0))
         expect(keyValueBytes, what).toBeLessThanOrEqual(foreseen?.keyValueBytes ?? 0)

@@ -136,7 +136,9 @@ describe.each([...fullModels, ...familyModels, ...mixtureModels])('%s', (name) =
     expect(await lossOf(open(), densePlan(model.spec))).toBe(dense.perplexity)
   })
 
-  describe.each(Object.keys(methods) as MethodId[])('%s', (id) => {
+  // Rows of a vocabulary are removed with a tokenizer, which most of these models lack: see `methods/vocabulary.test.ts`.
+  const ofBlocks = (Object.keys(methods) as MethodId[]).filter((id) => methods[id].unit !== 'vocabulary')
+  describe.each(ofBlocks)('%s', (id) => {
     const method: Method = methods[id]
 
     const { refuses, sparsity = 0.5, within = 0.02 } = cases[id] ?? {}

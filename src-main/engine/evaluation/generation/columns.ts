@@ -4,7 +4,7 @@ import type { GeneratedToken, GenerationEvent, GenerationRequest } from '#contra
 import { openBackend } from '#engine/backend/backend.ts'
 import { keptAnswers } from '#engine/model/decoding/kept-answers.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
-import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
+import { acquireModel, openModelTokenizer, openTrimmed } from '#engine/model/kept-model.ts'
 import { type ModelView, openView } from '#engine/model/views/view.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
@@ -38,9 +38,10 @@ export async function generateColumns(request: GenerationRequest, host: Generati
   if (!tokenizer) throw new EspalierError('invalid', withoutTokenizer('answer', model.name))
   await Promise.all(
     request.columns.map(async ({ plan }, column) => {
+      const own = (await openTrimmed(model, plan, tokenizer))?.tokenizer ?? tokenizer
       const view = await openView(model, plan)
       try {
-        for (const prompt of request.prompts.keys()) await new ColumnAnswer({ request, host, view, tokenizer, column, prompt }).run()
+        for (const prompt of request.prompts.keys()) await new ColumnAnswer({ request, host, view, tokenizer: own, column, prompt }).run()
       } finally {
         view.dispose()
       }

@@ -26,7 +26,7 @@ import { type PrunedLayout, prunedLayoutFile } from '#engine/model/views/pruned-
 import { slicedSpec, specWithPlan } from '#engine/model/views/slice.ts'
 import { type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type AttentionWeights, blockOf, isAttention, type MlpWeights, mlpOfWeights, type Part } from '#engine/model/weights/weights.ts'
-import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { removedText } from '#engine/pruning/plan.ts'
 import { type BlockNames, moduleFile, moduleText, ownModelType } from './module.ts'
 
 /**
@@ -198,8 +198,7 @@ function moduleOf(request: ExportRequest, family: string, packed: readonly Packe
 
 /** What was removed, in the module's words. */
 function accountOf({ model, plan, method }: ExportRequest, packed: readonly PackedBlock[]): string {
-  const share = (100 * reachedSparsity(model.spec, plan)).toFixed(2)
-  const title = `${model.name}, pruned with Espalier by ${method}: ${share} % of the parameters of the block stack were removed.`
+  const title = `${model.name}, pruned with Espalier by ${method}: ${removedText(model.spec, plan)} were removed.`
   if (plan.slice)
     return `${title}\n\nThe stream between submodules was turned to its principal components and has ${plan.slice.width} of ${model.spec.hidden} coordinates left.`
   const rows = packed.map(({ attention, mlp }, index) => {

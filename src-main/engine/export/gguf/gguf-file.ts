@@ -37,7 +37,7 @@ export interface GgufFile {
 export function layOutGguf(planned: Planned, type: string, importances?: Importances): GgufFile {
   const { checkpoint, spec } = planned.model
   if (planned.plan.slice || spec.sliceWidth !== undefined) throw refuseSliced()
-  const left = specWithPlan(spec, planned.plan).blocks
+  const { blocks: left, vocabulary } = specWithPlan(spec, planned.plan)
   const mix = findMix(type)
   if (mix.asStored && !checkpoint.readStored) throw refuseFolder()
   const chosen = chooseTarget(spec, left)
@@ -53,7 +53,7 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
     ['general.file_type', { kind: 'integer', value: mix.asStored ? fileTypeOf(checkpoint) : mix.fileType }],
     ['general.quantization_version', { kind: 'integer', value: 2 }],
     ['espalier.version', { kind: 'text', value: version }],
-    ...modelMetadata(spec, target, length),
+    ...modelMetadata({ ...spec, vocabulary }, target, length),
   ])
   const rotary = writeRotary(spec, checkpoint.config, target.dialect, metadata)
   noteZeros(target, left, metadata)

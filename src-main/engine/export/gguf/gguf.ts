@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { at } from '#contract/at.ts'
 import { modelfileName } from '#contract/exports/exports.ts'
+import type { VocabularyPlan } from '#contract/pruning/plan.ts'
 import { denseMethod, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
@@ -14,7 +15,7 @@ import {
   writeGgufShards,
 } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
-import { reachedSparsity } from '#engine/pruning/plan.ts'
+import { reachedSparsity, removedText } from '#engine/pruning/plan.ts'
 import { type Described, type ExportFormat, type ExportRequest, keyValueBytes, sizesIn, watched } from '../format.ts'
 import { describeModel, modelCard, readParentCard } from '../model-card.ts'
 import type { Planned } from '../pieces.ts'
@@ -74,14 +75,16 @@ export const gguf: ExportFormat = {
   },
 }
 
-const tokenizers = new WeakMap<Checkpoint, Promise<MetadataEntries>>()
+const tokenizers = new WeakMap<Checkpoint | VocabularyPlan, Promise<MetadataEntries>>()
 
-/** A model's tokenizer metadata, read once while the model is open. */
-function tokenizerOf({ model: { checkpoint, spec } }: Planned): Promise<MetadataEntries> {
-  const known = tokenizers.get(checkpoint)
+/** A model's tokenizer metadata, read once while the model is open, and once for each trimmed vocabulary. */
+function tokenizerOf({ model: { checkpoint, spec }, plan }: Planned): Promise<MetadataEntries> {
+  const key = plan.vocabulary ?? checkpoint
+  const known = tokenizers.get(key)
   if (known !== undefined) return known
-  const reading = tokenizerMetadata(checkpoint.path, { vocabulary: spec.vocabulary, config: checkpoint.config })
-  tokenizers.set(checkpoint, reading)
+  const context = { vocabulary: spec.vocabulary, config: checkpoint.config, kept: plan.vocabulary?.kept }
+  const reading = tokenizerMetadata(checkpoint.path, context)
+  tokenizers.set(key, reading)
   return reading
 }
 
@@ -110,8 +113,7 @@ export const cardRoom = 2 ** 11
 /** The name and the model card as metadata, for programs that show them. */
 function nameModel(request: Described, type: string): MetadataEntries {
   const { model, plan, method } = request
-  const removed = reachedSparsity(model.spec, plan)
-  const holds = `${(100 * removed).toFixed(2)} % of the block stack's parameters were removed.`
+  const holds = `${removedText(model.spec, plan)} were removed.`
   const { run: _, ...planned } = request
   const [brief, whole] = [describeModel(planned, holds, [type]), describeModel(request, holds, [type])]
   return new Map([
@@ -120,7 +122,7 @@ function nameModel(request: Described, type: string): MetadataEntries {
     ['general.description', { kind: 'text', value: Buffer.byteLength(whole) - Buffer.byteLength(brief) > cardRoom ? brief : whole }],
     ['espalier.parent', { kind: 'text', value: model.name }],
     ['espalier.method', { kind: 'text', value: method }],
-    ['espalier.sparsity', { kind: 'float', value: removed }],
+    ['espalier.sparsity', { kind: 'float', value: reachedSparsity(model.spec, plan) }],
   ])
 }
 

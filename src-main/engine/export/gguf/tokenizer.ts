@@ -6,6 +6,7 @@ import type { MetadataEntries, MetadataValue } from '#engine/checkpoint/gguf/wri
 import { exists } from '#engine/checkpoint/regular-file.ts'
 import { gpt2Pattern, llama3Pattern, qwen2Pattern } from '#engine/tokenizer/patterns.ts'
 import { beginsTexts, readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
+import { type AddedToken, addedTokensOf, renumbered, renumberIds, trimTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { openRegular } from '#runtime/small-file.ts'
 
 /** ggml's kinds of tokens. */
@@ -16,6 +17,8 @@ interface TokenizerContext {
   /** Number of rows of the embedding. The list of tokens is padded to this length. */
   readonly vocabulary: number
   readonly config: Readonly<Record<string, unknown>>
+  /** The rows that stay, if some are removed. */
+  readonly kept?: readonly number[] | undefined
 }
 
 /**
@@ -24,9 +27,47 @@ interface TokenizerContext {
  * llama.cpp lacks.
  */
 export async function tokenizerMetadata(path: string, context: TokenizerContext): Promise<MetadataEntries> {
-  if (path.toLowerCase().endsWith('.gguf')) return copied(path)
+  const { kept } = context
+  if (path.toLowerCase().endsWith('.gguf')) return kept ? trimEntries(await copied(path), kept) : copied(path)
   if (!(await exists(join(path, 'tokenizer.json')))) return new Map([['tokenizer.ggml.model', { kind: 'text', value: 'no_vocab' }]])
-  return describeTokenizer(await readTokenizerFiles(path), context)
+  const files = await readTokenizerFiles(path)
+  if (!kept) return describeTokenizer(files, context)
+  const config = renumberIds(context.config, renumbered(kept))
+  return describeTokenizer(trimTokenizer(files, kept), { vocabulary: kept.length, config })
+}
+
+const ggml = 'tokenizer.ggml.'
+/** Entries that repeat the whole tokenizer in another form. */
+const otherForms = /^tokenizer\.huggingface\.|\.added_tokens$/
+
+/** Trims the metadata of a tokenizer: lists with an entry for each token, merges, and ids of special tokens. */
+function trimEntries(entries: MetadataEntries, kept: readonly number[]): MetadataEntries {
+  const ids = renumbered(kept)
+  const tokens = entries.get(`${ggml}tokens`)?.value
+  const left = new Set(Array.isArray(tokens) ? kept.map((id) => tokens[id] as string) : [])
+  const isLeft = (merge: string) => {
+    const [one, other] = splitMerge(merge)
+    return [one, other, one + other].every((token) => left.has(token))
+  }
+  const trimmed: MetadataEntries = new Map()
+  for (const [key, entry] of entries) {
+    if (otherForms.test(key)) continue
+    const name = key.startsWith(ggml) ? key.slice(ggml.length) : ''
+    if (name === 'merges' && entry.kind === 'texts') trimmed.set(key, { ...entry, value: entry.value.filter(isLeft) })
+    else if (['tokens', 'scores', 'token_type'].includes(name)) trimmed.set(key, keepRows(entry, kept))
+    else if (/_token_id$/.test(name) && entry.kind === 'integer') {
+      const id = ids.get(entry.value)
+      if (id !== undefined) trimmed.set(key, { ...entry, value: id })
+    } else trimmed.set(key, entry)
+  }
+  return trimmed
+}
+
+function keepRows(entry: MetadataValue, kept: readonly number[]): MetadataValue {
+  const rows = <T>(values: readonly T[]) => kept.flatMap((id) => values[id] ?? [])
+  if (entry.kind === 'texts') return { ...entry, value: rows(entry.value) }
+  if (entry.kind === 'integers' || entry.kind === 'floats') return { ...entry, value: rows(entry.value) }
+  return entry
 }
 
 async function copied(file: string): Promise<MetadataEntries> {
@@ -49,12 +90,6 @@ function asEntry(key: string, value: GgufValue): [string, MetadataValue][] {
   return [[key, { kind: key.endsWith('scores') ? 'floats' : 'integers', value }]]
 }
 
-interface AddedToken {
-  readonly id: number
-  readonly content: string
-  readonly special?: boolean
-}
-
 interface TokenizerModel {
   readonly type?: string
   readonly vocab: Readonly<Record<string, number>>
@@ -75,7 +110,7 @@ export function describeTokenizer(files: TokenizerFiles, { vocabulary, config }:
   const metadata: MetadataEntries = new Map()
   const text = (key: string, value: string) => metadata.set(`tokenizer.${key}`, { kind: 'text', value })
   const flag = (key: string, value: boolean) => metadata.set(`tokenizer.ggml.${key}`, { kind: 'flag', value })
-  const added = (tokenizer.added_tokens ?? []) as AddedToken[]
+  const added = addedTokensOf(tokenizer)
   const { tokens, types } = listTokens(model, added, vocabulary, pieces)
   text('ggml.model', pieces ? 'llama' : 'gpt2')
   if (!pieces) text('ggml.pre', splitName(tokenizer, model))

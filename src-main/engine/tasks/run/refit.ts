@@ -105,7 +105,8 @@ export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record
   const { amount, method } = request
   if (isPlain(amount)) {
     const budget = budgetFor(model.spec, amount)
-    return { result: await findMethod(method).plan({ ...input, budget }), sparsity: budget.sparsity }
+    const result = await findMethod(method).plan({ ...input, budget })
+    return { result, sparsity: result.nominal ?? budget.sparsity }
   }
   if (!('bytes' in amount)) return planAtSpeed(model.spec, method, input, amount, timePlans(place, amount))
   const cost = fileCost(model, method, typedBudget(amount, request))

@@ -1,7 +1,9 @@
+import { isPerToken } from '#contract/comparison/comparable.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { ScoredTask } from '#contract/data/questions.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -10,8 +12,9 @@ import { version } from '#contract/version.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
-import type { ReadData } from '#engine/data/read-data.ts'
+import { hashOf, type ReadData } from '#engine/data/read-data.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
+import { openTrimmed } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
 import { locateOverflow } from '#engine/model/overflow.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
@@ -21,6 +24,7 @@ import type { MethodResult } from '#engine/pruning/method.ts'
 import { parseOptions } from '#engine/pruning/options.ts'
 import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
+import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { retiredIn } from '../retired.ts'
 import { budgetMet, type ChosenPlan, choosePlan, recoverResult, repairResult, withFiles } from './refit.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
@@ -160,19 +164,20 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
     return view
   }
   const subject = stored ? { plan: result.plan, weights: stored.identity } : result.plan
+  const trimmed = await openTrimmed(model, result.plan, place.tokenizer)
   const measures: TakenMeasure[] = sizeMeasures(model, result, stored)
   for (const size of measures) host.emit({ type: 'measure', measure: size })
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
   const questions: ScoredTask[] = []
-  const context = { ...contextOf(place, result, stored), view: open }
+  const context = { ...contextOf(place, result, stored, trimmed), view: open }
   try {
     for (const wanted of request.measures) {
       const taken = await measureView(wanted, {
         ...context,
         step: (step, compute) => steps.step({ ...step, on: { view: subject, asked: step.on } }, () => steps.time(wanted.kind, compute)),
       })
-      const own = taken.measures.map((one) => inPrecision(one, place))
+      const own = taken.measures.map((one) => withVocabulary(inPrecision(one, place), result.plan))
       for (const one of own) host.emit({ type: 'measure', measure: one })
       measures.push(...own)
       answers.push(...taken.answers)
@@ -192,19 +197,31 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
 const inPrecision = (measure: TakenMeasure, { precision }: RunPlace): TakenMeasure =>
   measure.on && precision === 'bfloat16' ? { ...measure, on: { ...measure.on, precision } } : measure
 
-/** Returns everything that measures need besides the view. */
-function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined) {
-  const { model, tokenizer, steps } = place
+/** Marks a mean over tokens of a trimmed vocabulary, because it is only compared within that vocabulary. */
+function withVocabulary(measure: TakenMeasure, { vocabulary }: Plan): TakenMeasure {
+  if (!vocabulary || !measure.on || !isPerToken(measure.name)) return measure
+  return { ...measure, on: { ...measure.on, vocabulary: hashOf([Int32Array.from(vocabulary.kept)]) } }
+}
+
+/**
+ * Returns everything that measures need besides the view. A trimmed tokenizer reads the text of the same windows again, so that bits per
+ * byte are taken on the same bytes as the dense model's.
+ */
+function contextOf(place: RunPlace, { plan }: MethodResult, stored: StoredWeights | undefined, trimmed: TrimmedTokenizer | undefined) {
+  const { model, steps } = place
   const { signal, fetchFile } = steps.host
   const removes = stored !== undefined || reachedSparsity(model.spec, plan) > 0
   return {
     ...(removes ? { dense: denseView(model) } : {}),
     ...(stored ? { files: { own: async () => (await stored.open()).path, dense: stored.writeDense } } : {}),
-    tokenizer,
+    tokenizer: trimmed?.tokenizer ?? place.tokenizer,
     spec: model.spec,
     signal,
     progress: (phase: string, done: number, total: number, unit: string) => steps.progress(phase, done, total, unit),
-    read: (data: DataRequest) => place.read(data, 0),
+    read: async (data: DataRequest) => {
+      const found = await place.read(data, 0)
+      return trimmed ? { ...found, windows: found.windows.map((window) => trimmed.reread(window)) } : found
+    },
     ...(fetchFile ? { fetchFile } : {}),
   }
 }

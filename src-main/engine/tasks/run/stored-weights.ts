@@ -165,7 +165,9 @@ async function importancesOf(place: RunPlace, result: MethodResult, text: ReadDa
 }
 
 async function weigh({ model, steps }: RunPlace, { plan, tensors }: MethodResult, text: ReadData) {
-  const view = viewWithPlan(model, plan, tensors)
+  // The text has the ids of the whole vocabulary. Which rows of it are kept changes nothing in the blocks.
+  const { vocabulary: _, ...blocks } = plan
+  const view = viewWithPlan(model, blocks, tensors)
   const progress = (done: number, total: number) => steps.progress('Weighing columns', done, total, 'parts')
   try {
     return await measureImportances(view, text.windows, namesOf(text), { signal: steps.host.signal, progress })

@@ -1,0 +1,211 @@
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { stackParameters } from '#engine/architectures/parameters.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { Windows } from '#engine/data/windows.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
+import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
+import { chooseTokens, type KeptRequest, scriptPattern } from '#engine/tokenizer/kept-tokens.ts'
+import { openTokenizerFiles, type Tokenizer, tokenizerOf, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { idsNamedBy, TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
+import type { Budget } from '../budget.ts'
+import { defineMethod, type MethodRun } from '../method.ts'
+import { count } from '../options.ts'
+import { densePlan, reachedSparsity } from '../plan.ts'
+
+/**
+ * Removes rows of the embedding and the head: those of tokens that a text does not use. The tokens that stay are closed under the merges
+ * that build them, so text that they cover keeps its ids and hidden states, and no token of it becomes less likely. Other text becomes more
+ * tokens. The amount is a share of all parameters, unless an option gives the number of rows. Builds on lm-vocab-trimmer (2305.15020).
+ */
+const options = z.object({
+  windows: count(4096, { title: 'Windows', help: 'Counts the tokens of this many windows of the text. More text ranks rows better.' }),
+  rows: z
+    .number()
+    .int()
+    .positive()
+    .optional()
+    .meta({ title: 'Rows', unit: 'tokens', empty: 'by amount', help: 'Keeps this many rows, whatever the amount says.' }),
+  share: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .meta({ title: 'Share of rows', empty: 'by amount', help: 'Keeps this share of the rows, whatever the amount says.' }),
+  coverage: z
+    .number()
+    .positive()
+    .max(1)
+    .optional()
+    .meta({ title: 'Coverage', empty: 'by amount', help: 'Keeps the rows that cover this share of the text, such as 0.999.' }),
+  prior: z.number().nonnegative().default(800_000).meta({
+    title: 'Prior',
+    unit: 'tokens',
+    help: 'Ranks rows as if the text had this many more tokens, spread by the order of merges. 0 counts only the text.',
+  }),
+  scripts: z.string().default('').meta({
+    title: 'Scripts',
+    help: 'Keeps every single character of these scripts too, such as "Han, Hangul". Characters below U+3000 always stay.',
+  }),
+})
+
+type Options = z.infer<typeof options>
+
+const countingRows = 'Counting tokens'
+const readingAgain = 'Reading the text again'
+
+export const vocabulary = defineMethod({
+  id: 'vocabulary',
+  order: 12,
+  title: 'Vocabulary',
+  paper: '2305.15020',
+  own: true,
+  summary: 'Removes rows of embedding and head that a text does not use. Exact on text that the remaining tokens cover.',
+  unit: 'vocabulary',
+  options,
+  refitProblem: () => 'it changes no weights of the blocks',
+  windows: ({ windows }) => windows,
+  range: (spec) => ({ least: 0, most: reachedWith(spec, 1) }),
+  outline(spec, budget, chosen) {
+    const rows = rowsFor(spec, budget, chosen)
+    return {
+      attentionRemoved: 0,
+      blocksRemoved: 0,
+      neuronsRemovedPerBlock: 0,
+      reached: rows === undefined ? null : reachedWith(spec, rows),
+    }
+  },
+  work(spec, budget, chosen, windows) {
+    if (rowsFor(spec, budget, chosen) === spec.vocabulary) return []
+    const passes = { attention: 0, mlp: 0, head: 0 }
+    return [{ phase: countingRows, passes, float64Operations: (tokens) => tokens * windows }]
+  },
+  boundingPlans(spec, budget, chosen) {
+    const rows = rowsFor(spec, budget, chosen)
+    return (rows === undefined ? [spec.vocabulary, 1] : [rows]).map((count) => withRows(spec, count))
+  },
+  async plan({ view, calibration, budget, options: chosen, run }) {
+    const { spec, model } = view
+    const rows = rowsFor(spec, budget, chosen)
+    if (rows === spec.vocabulary) return { plan: densePlan(spec), decisions: [], notes: [] }
+    const files = await openTokenizerFiles(model.path).catch((thrown: unknown) => {
+      if (thrown instanceof EspalierError && thrown.code === 'not-found')
+        throw new EspalierError('infeasible', withoutTokenizer('lose rows of its vocabulary'))
+      throw thrown
+    })
+    const tokenizer = tokenizerOf(files)
+    const scripts = scriptsOf(chosen)
+    const target = rows === undefined ? { coverage: chosen.coverage ?? 1 } : { rows }
+    const asked: KeptRequest = { target, prior: chosen.prior, scripts }
+    const on = { windows: calibration, target, prior: chosen.prior, scripts }
+    const { kept, always, covered } = await run.step({ kind: rankStep, label: 'kept rows', on }, () =>
+      chooseTokens(files, tokenizer, countTokens(calibration, spec.vocabulary, run), asked, {
+        rows: spec.vocabulary,
+        named: idsNamedBy(model.checkpoint.config),
+      }),
+    )
+    const plan = { ...densePlan(spec), vocabulary: { kept } }
+    const proof = await run.step({ kind: proofStep, label: 'equal ids', on: { windows: calibration, kept } }, () =>
+      compareIds(tokenizer, new TrimmedTokenizer(tokenizer, files, kept), calibration, run),
+    )
+    const notes = [
+      `Kept ${grouped(kept.length)} of ${grouped(spec.vocabulary)} rows, ${grouped(always)} of them in any case: ${percent(reachedSparsity(spec, plan))} of all parameters were removed, 0 % of the block stack's.`,
+      `They cover ${percent(covered)} of the text's tokens. Read again with the trimmed tokenizer, ${grouped(proof.equal)} of ${grouped(proof.bytes)} bytes of the text (${percent(proof.bytes === 0 ? 1 : proof.equal / proof.bytes)}) have equal ids.`,
+      'Perplexity depends on the vocabulary: compare bits per byte.',
+    ]
+    return { plan, decisions: [], notes, ...(givesRows(chosen) ? { nominal: reachedSparsity(spec, plan) } : {}) }
+  },
+})
+
+const rankStep: StepKind = { version: 1 }
+const proofStep: StepKind = { version: 1 }
+
+function scriptsOf({ scripts }: Options): string[] {
+  const names = scripts.split(',').flatMap((name) => name.trim() || [])
+  for (const name of names) scriptPattern(name)
+  return names
+}
+
+/** The number of rows that stay; undefined if the text decides. Options come before the amount. */
+function rowsFor(spec: DecoderSpec, { sparsity }: Budget, { rows, share, coverage }: Options): number | undefined {
+  const given = [rows, share, coverage].filter((value) => value !== undefined)
+  if (given.length > 1)
+    throw new EspalierError('usage', 'The options rows, share and coverage all say how many rows stay. Give one of them.')
+  if (coverage !== undefined) return undefined
+  if (rows !== undefined && rows > spec.vocabulary)
+    throw new EspalierError('infeasible', `${grouped(rows)} rows cannot be kept: the model has ${grouped(spec.vocabulary)}.`)
+  if (rows !== undefined) return rows
+  if (share !== undefined) return Math.max(1, Math.round(share * spec.vocabulary))
+  const each = (Vocabulary.parameters(spec) - Vocabulary.parameters(specWithPlan(spec, withRows(spec, 1)))) / (spec.vocabulary - 1)
+  const all = stackParameters(spec) + Vocabulary.parameters(spec)
+  return Math.max(1, spec.vocabulary - Math.ceil((sparsity * all) / each - 1e-9))
+}
+
+/** Whether the options say how many rows stay, so that the amount does not. */
+const givesRows = ({ rows, share, coverage }: Options): boolean => (rows ?? share ?? coverage) !== undefined
+
+/** A plan that keeps this many rows, whichever they are. */
+const withRows = (spec: DecoderSpec, rows: number) =>
+  rows === spec.vocabulary ? densePlan(spec) : { ...densePlan(spec), vocabulary: { kept: Array.from({ length: rows }, (_, row) => row) } }
+
+const reachedWith = (spec: DecoderSpec, rows: number): number => reachedSparsity(spec, withRows(spec, rows))
+
+function countTokens(windows: Windows, size: number, { progress, signal }: MethodRun): Float64Array {
+  const counts = new Float64Array(size)
+  for (const [index, window] of windows.entries()) {
+    signal.throwIfAborted()
+    for (const id of window) counts[id] = (counts[id] ?? 0) + 1
+    progress(countingRows, index + 1, windows.length, 'windows')
+  }
+  return counts
+}
+
+/**
+ * Encodes the text of every window with both tokenizers, and counts its bytes in tokens that are the same in both. Throws if text that the
+ * kept tokens cover is read differently, because then the closure of the merges failed.
+ */
+async function compareIds(
+  whole: Tokenizer,
+  trimmed: TrimmedTokenizer,
+  windows: Windows,
+  { progress, signal }: MethodRun,
+): Promise<{ equal: number; bytes: number }> {
+  const isKept = new Set(trimmed.kept)
+  let [equal, bytes] = [0, 0]
+  for (const [index, window] of windows.entries()) {
+    signal.throwIfAborted()
+    const text = whole.decode([...window], { cleanUp: false })
+    const own = whole.encode(text)
+    const others = trimmed.tokenizer.encode(text).map((id) => trimmed.kept[id] ?? -1)
+    const found = equalBytes(own, others, whole.bytesOf)
+    if (found.equal < found.bytes && own.every((id) => isKept.has(id)))
+      throw new EspalierError('internal', 'Text that the kept tokens cover was read differently without the others.')
+    equal += found.equal
+    bytes += found.bytes
+    progress(readingAgain, index + 1, windows.length, 'windows')
+    if (index % 16 === 0) await new Promise(setImmediate)
+  }
+  return { equal, bytes }
+}
+
+/** The bytes of tokens that stand at the same place in two readings of a text, and all bytes. */
+export function equalBytes(
+  own: readonly number[],
+  others: readonly number[],
+  bytesOf: (id: number) => number,
+): { equal: number; bytes: number } {
+  let [equal, place, otherPlace, next] = [0, 0, 0, 0]
+  for (const id of own) {
+    const size = bytesOf(id)
+    if (size === 0) continue
+    while (next < others.length && (otherPlace < place || bytesOf(others[next] as number) === 0))
+      otherPlace += bytesOf(others[next++] as number)
+    if (otherPlace === place && others[next] === id) equal += size
+    place += size
+  }
+  return { equal, bytes: place }
+}
+
+const grouped = (value: number): string => value.toLocaleString('en')
+const percent = (share: number): string => `${Number((100 * share).toFixed(2))} %`

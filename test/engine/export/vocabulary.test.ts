@@ -1,0 +1,154 @@
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openBackend } from '#engine/backend/backend.ts'
+import { readLosses } from '#engine/evaluation/perplexity.ts'
+import { checkSave } from '#engine/export/check-save.ts'
+import type { ExportFormat } from '#engine/export/format.ts'
+import { formats } from '#engine/export/index.ts'
+import { saveModel } from '#engine/export/save.ts'
+import { openTrimmed } from '#engine/model/kept-model.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { chooseTokens } from '#engine/tokenizer/kept-tokens.ts'
+import { openTokenizer, openTokenizerFiles, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { idsNamedBy } from '#engine/tokenizer/trim-tokenizer.ts'
+import { referenceModel } from '../../fixtures/reference.ts'
+
+const root = join(import.meta.dirname, '../../..')
+const prose = (await readFile(join(root, 'test/fixtures/texts/wikitext-2-test.txt'), 'utf8')).slice(0, 30_000)
+const texts = [
+  ...Array.from({ length: 40 }, (_, i) => prose.slice(i * 300, i * 300 + 90)),
+  'naïve café 東京 😀 “quoted” – dash',
+  "it's  two  spaces\nand\ta line\n\n<s> </s> <|endoftext|> x",
+  '',
+]
+
+let home: string
+beforeAll(async () => {
+  await openBackend('tensorflow')
+  home = await mkdtemp(join(tmpdir(), 'espalier-vocabulary-'))
+})
+afterAll(() => rm(home, { recursive: true, force: true }))
+
+/** A byte-level tokenizer and one of SentencePiece, each in a folder and in a GGUF file. */
+const sources: Record<string, () => Promise<string>> = {
+  'byte-level, in a folder': async () => {
+    const folder = join(home, 'sample')
+    await cp(join(root, 'resources/sample-model'), folder, { recursive: true })
+    // Older forms of the tokenizer, a token that is suppressed, and one that ends answers too.
+    await writeFile(join(folder, 'vocab.json'), '{}')
+    await writeFile(join(folder, 'merges.txt'), '')
+    await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: [0, 700], suppress_tokens: [0, 3071] }))
+    return folder
+  },
+  'SentencePiece, in a folder': () => referenceModel('stories260k'),
+  'byte-level, in a GGUF file': () => writeDense(join(root, 'resources/sample-model'), 'sample'),
+  'SentencePiece, in a GGUF file': async () => writeDense(await referenceModel('stories260k'), 'stories'),
+}
+
+async function writeDense(path: string, name: string): Promise<string> {
+  const model = await openModel(path)
+  const folder = join(home, `${name}-dense`)
+  await formats.gguf.write({ model, plan: densePlan(model.spec), method: 'dense', folder, ggufTypes: ['Q8_0'] })
+  await model.close()
+  return join(folder, (await readdir(folder)).find((file) => file.endsWith('.gguf')) as string)
+}
+
+async function lossesOf(view: ModelView, windows: readonly Int32Array[]): Promise<number[]> {
+  const found: number[][] = []
+  await readLosses(view, windows, {}, (losses, window) => {
+    found[window] = [...losses]
+  })
+  return found.flat()
+}
+
+describe.each(Object.entries(sources))('fewer tokens of a tokenizer, %s', (name, source) => {
+  let model: Model
+  let kept: number[]
+  let own: Tokenizer
+  beforeAll(async () => {
+    model = await openModel(await source())
+    const [files, whole] = [await openTokenizerFiles(model.path), await openTokenizer(model.path)]
+    const counts = new Float64Array(model.spec.vocabulary)
+    for (const id of whole.encode(prose)) counts[id] = (counts[id] ?? 0) + 1
+    const asked = { target: { coverage: 0.9 }, prior: 0, scripts: [] }
+    kept = chooseTokens(files, whole, counts, asked, { rows: model.spec.vocabulary, named: idsNamedBy(model.checkpoint.config) }).kept
+    own = ((await openTrimmed(model, plan(), whole)) as { tokenizer: Tokenizer }).tokenizer
+  })
+  afterAll(() => model.close())
+  const plan = () => ({ ...densePlan(model.spec), vocabulary: { kept } })
+
+  const inFile = name.includes('GGUF')
+  // The file of the smaller model has padded MLPs, which SOURCE refuses to cut back.
+  const typeInFile = name.includes('byte-level') ? 'SOURCE' : 'F32'
+  const written: [string, ExportFormat, string][] = [
+    ['exact', formats.exact, ''],
+    ['stock', formats.stock, ''],
+    ['gguf', formats.gguf, inFile ? typeInFile : 'F32'],
+  ]
+  it.each(written)('opens again as %s with equal ids, states and losses', async (id, format, type) => {
+    const folder = join(home, `${name}-${id}`.replaceAll(/\W+/g, '-'))
+    await format.write({ model, plan: plan(), method: 'vocabulary', folder, ...(type ? { ggufTypes: [type] } : {}) })
+    const path = (await format.filesIn?.(folder))?.[0]?.path ?? folder
+    const [saved, tokenizer] = [await openModel(path), await openTokenizer(path)]
+    try {
+      expect(saved.spec.vocabulary).toBe(kept.length)
+      expect(tokenizer.size).toBeLessThanOrEqual(kept.length)
+      for (const text of texts) {
+        expect(tokenizer.encode(text)).toEqual(own.encode(text))
+        expect(tokenizer.decode(own.encode(text))).toBe(own.decode(own.encode(text)))
+      }
+      expect(tokenizer.beginId).toBe(own.beginId)
+      // llama.cpp's metadata has one end token.
+      if (id !== 'gguf') expect([...tokenizer.endIds].sort()).toEqual([...own.endIds].sort())
+      else expect(own.endIds).toContain(tokenizer.endIds[0])
+      const windows = [Int32Array.from(own.encode(prose).slice(0, 100))]
+      const view = viewWithPlan(model, plan())
+      const [expected, found] = [await lossesOf(view, windows), await lossesOf(denseView(saved), windows)]
+      view.dispose()
+      for (const [place, loss] of found.entries()) expect(loss).toBeCloseTo(expected[place] as number, 4)
+    } finally {
+      await saved.close()
+    }
+  })
+
+  it('is weighed as it is written, and passes the test of a save', async () => {
+    const folder = join(home, `${name}-saved`.replaceAll(/\W+/g, '-'))
+    const type = inFile && typeInFile === 'SOURCE' ? 'SOURCE' : 'Q8_0'
+    const asked = { model: model.path, plan: plan(), method: 'vocabulary', formats: ['gguf'], ggufTypes: [type] }
+    const [outline] = await checkSave(asked)
+    const [file] = await saveModel({ ...asked, model, folder, text: prose }, { progress: () => undefined })
+    expect(file?.reload).toMatchObject({ equalTokens: 8, greedyTokens: 8 })
+    expect(Math.abs((file?.bytes ?? 0) - (outline?.bytes ?? 0))).toBeLessThan(8192)
+    const whole = await checkSave({ ...asked, plan: densePlan(model.spec) })
+    expect(outline?.bytes).toBeLessThan(whole[0]?.bytes as number)
+  })
+
+  if (inFile)
+    it('copies quantised rows as they are', async () => {
+      const folder = join(home, `${name}-copied`.replaceAll(/\W+/g, '-'))
+      await formats.gguf.write({ model, plan: plan(), method: 'vocabulary', folder, ggufTypes: ['Q8_0'] })
+      const saved = await openModel((await formats.gguf.filesIn?.(folder))?.[0]?.path as string)
+      const rows = ({ checkpoint, spec }: Model, first: number) => checkpoint.readStored?.(spec.embedding, { first, count: 1 })
+      for (const row of [0, 17, kept.length - 1]) expect(await rows(saved, row)).toEqual(await rows(model, kept[row] as number))
+      await saved.close()
+    })
+  else
+    it('leaves no other form of the whole vocabulary, and renumbers what configs name', async () => {
+      const folder = join(home, `${name}-files`.replaceAll(/\W+/g, '-'))
+      await formats.stock.write({ model, plan: plan(), method: 'vocabulary', folder })
+      const files = await readdir(folder)
+      expect(files.filter((file) => /^(vocab|merges)|\.model$/.test(file))).toEqual([])
+      const config = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Record<string, number>
+      expect(config.vocab_size).toBe(kept.length)
+      const named = model.checkpoint.config.eos_token_id as number
+      expect(config.eos_token_id).toBe(kept.indexOf(named))
+      if (!files.includes('generation_config.json')) return
+      const generation = JSON.parse(await readFile(join(folder, 'generation_config.json'), 'utf8')) as Record<string, number[]>
+      expect(generation.eos_token_id).toEqual([0, kept.indexOf(700)])
+      expect(generation.suppress_tokens).toEqual(kept.includes(3071) ? [0, kept.indexOf(3071)] : [0])
+    })
+})
