@@ -18,6 +18,7 @@ export const seriesColours = [
   { light: '#6e4a2c', dark: '#c7a382' },
   { light: '#b8308a', dark: '#f59bd0' },
   { light: '#5b6b00', dark: '#c3d65a' },
+  { light: '#4b3fa7', dark: '#aaa2f7' },
 ] as const
 
 /** The dense model, and series without a colour of their own. */
@@ -29,12 +30,13 @@ export interface SeriesLook {
   shape: MarkShape
 }
 
-/** Returns the look of a method, by the order of the titles. An eleventh method gets the first colour with another shape. */
+/** Returns the look of a method, by the order of the titles. A twelfth method gets the first colour with another shape. */
 export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
   if (method === denseMethod) return { colour: null, shape: 'square' }
   const at = methods.indexOf(method)
   if (at < 0) return { colour: null, shape: 'circle' }
-  return { colour: at % seriesColours.length, shape: markShapes[(at + Math.floor(at / seriesColours.length)) % 4] ?? 'circle' }
+  const colour = at % seriesColours.length
+  return { colour, shape: markShapes[(colour + Math.floor(at / seriesColours.length)) % 4] ?? 'circle' }
 }
 
 /** How a pruned model's weights were treated: by a repair, or by a recovery with or without a repair. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { seriesLook } from '#contract/comparison/series.ts'
+import { seriesColours, seriesLook } from '#contract/comparison/series.ts'
 import { methodTitles } from '#contract/titles.ts'
 
 test('every method has a colour', () => {
@@ -7,8 +7,8 @@ test('every method has a colour', () => {
 })
 
 test('a method beyond the colours has the first one again, but another shape', () => {
-  const many = Array.from({ length: 11 }, (_, at) => `method ${at}`)
-  const [first, last] = [seriesLook('method 0', many), seriesLook('method 10', many)]
+  const many = Array.from({ length: seriesColours.length + 1 }, (_, at) => `method ${at}`)
+  const [first, last] = [seriesLook('method 0', many), seriesLook(`method ${seriesColours.length}`, many)]
   expect(last.colour).toBe(first.colour)
   expect(last.shape).not.toBe(first.shape)
 })
