@@ -8,8 +8,6 @@ import { worthDrafts } from './worth-presets.ts'
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
 const endAmounts = [{ sparsity: 0.25 }, { sparsity: 0.5 }]
-/** An eighth and a quarter of the experts. */
-const expertShares = [0.125, 0.25]
 const paperSequenceLength = 2048
 /** Window length and numbers of windows for a first look: even a model of 100,000,000 parameters takes only minutes on a processor. */
 const quick = { sequenceLength: 512, windows: 32, measuredWindows: 16 }
@@ -46,8 +44,7 @@ const variations: readonly Draft[] = [
     id: 'experts',
     title: 'Fewer experts',
     summary: 'Two REAP runs: one removes an eighth of the experts, one removes a quarter.',
-    // The option `share` of each method decides, not the sparsity.
-    grid: { methods: variants('reap', 'share', expertShares), amounts: [{ sparsity: Math.max(...expertShares) }] },
+    grid: { methods: plain(['reap']), amounts: [{ experts: 0.125 }, { experts: 0.25 }] },
   },
   {
     id: 'ablation-alpha',
@@ -92,13 +89,13 @@ function drafts(model: PresetModel, catalogue: Catalogue, isMixture: boolean): D
       goal: 'Reproduce the paper',
       reasons: {
         amounts: 'The sparsities of the paper’s tables.',
-        methods: 'Every method for dense models, including those in the paper.',
+        methods: 'Every method that removes from the blocks of dense models, including those in the paper.',
         repair: 'None, as in the paper.',
         measures: 'What the paper measures.',
       },
-      summary: 'Every method for dense models at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
+      summary: 'Every method for the blocks of dense models at 25, 37.5 and 50 %, with perplexity, tasks and speed.',
       grid: {
-        methods: plain(catalogue.methods.filter(({ unit }) => unit !== 'experts').map(({ id }) => id)),
+        methods: plain(catalogue.methods.filter(({ unit }) => unit !== 'experts' && unit !== 'vocabulary').map(({ id }) => id)),
         amounts: paperAmounts,
         measures: everything(model, catalogue),
         beginToken: 'reference',

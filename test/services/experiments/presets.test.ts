@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { grid as gridSchema } from '#contract/experiments/experiments.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
 import { presetsFor } from '#services/experiments/presets.ts'
 
 const dataset = (source: string, use: string) => ({ source, title: source, uses: [use], present: true, bytes: 1, summary: '' })
@@ -26,6 +28,11 @@ test('each goal of the form has a preset, and every preset is a grid that the co
     'Reproduce the paper',
   ])
   for (const { grid } of presets) expect(gridSchema.safeParse(grid).success).toBe(true)
+})
+
+test('every preset gives its methods options that they have', () => {
+  for (const { grid } of [...presets, ...presetsWithout([])])
+    for (const { method, options } of grid.methods) expect(() => parseOptions(findMethod(method), options)).not.toThrow()
 })
 
 test('windows begin as the model needs, except where the paper is reproduced', () => {
@@ -102,7 +109,7 @@ test('only a mixture is offered fewer experts, a quarter at most, and neither me
   expect(found('experts')).toBeUndefined()
   const mixture = presetsWithout(['2ssp'])
   const experts = mixture.find(({ id }) => id === 'experts')
-  expect(experts?.grid.methods).toEqual([0.125, 0.25].map((share) => ({ method: 'reap', options: { share } })))
+  expect(experts?.grid).toMatchObject({ methods: [{ method: 'reap', options: {} }], amounts: [{ experts: 0.125 }, { experts: 0.25 }] })
   expect(mixture.find(({ id }) => id === 'quick-look')?.grid.methods.map(({ method }) => method)).toEqual(['gates'])
   expect(mixture.some(({ grid }) => grid.weights?.length)).toBe(false)
 })
