@@ -47,10 +47,11 @@ export async function checkSpace(folder: string, bytes: number): Promise<void> {
   if (!found && dirname(folder) !== folder) return checkSpace(dirname(folder), bytes)
   const free = found ? found.bavail * found.bsize : Number.POSITIVE_INFINITY
   if (free >= bytes) return
-  const megabytes = (count: number) => `${Math.ceil(count / 1e6).toLocaleString('en')} MB`
+  const megabytes = (count: number) => `${count.toLocaleString('en')} MB`
+  const [needed, left] = [Math.ceil(bytes / 1e6), Math.floor(free / 1e6)]
   throw refusal(
     'disk',
     'folder',
-    `${folder} needs ${megabytes(bytes)}, but its disk has ${megabytes(free)} left. Free some space or choose another disk.`,
+    `${folder} needs ${megabytes(needed)}, but its disk has ${megabytes(left)} left. Free some space or choose another disk.`,
   )
 }
