@@ -61,6 +61,16 @@ test('a share of experts is an amount, so no other one is needed or allowed besi
   expect(() => check('--option', 'share=0.25')).toThrow('needs an amount')
 })
 
+test('the rows that a vocabulary keeps are an amount, of that method alone', () => {
+  const trim = (...words: string[]) => checkFlags(parseFlags(['--model=sample', '--pruning_method=vocabulary', ...words]))
+  for (const option of ['rows=1000', 'share=0.5', 'coverage=0.999']) {
+    expect(() => trim('--option', option)).not.toThrow()
+    expect(() => trim('--option', option, '--sparsity=0.1')).toThrow('Give no other amount with them')
+    expect(() => check('--option', option)).toThrow('needs an amount')
+  }
+  expect(() => trim('--option', 'prior=0')).toThrow('needs an amount')
+})
+
 test('absurd budgets and recoveries are refused in words, with what is allowed', () => {
   const many = '9'.repeat(400)
   for (const fit of [

@@ -297,7 +297,10 @@ async function decodeWaiting(): Promise<void> {
   }
 }
 
-/** Groups requests by model and kind of products. Each group is small enough for the operations on few rows. */
+/**
+ * Groups requests by model, vocabulary and kind of products, because a group shares embedding, final norm and head. Each group is small enough
+ * for the operations on few rows.
+ */
 function groupsOf(requests: readonly Waiting[]): Waiting[][] {
   const groups: Waiting[][] = []
   for (const one of requests) {
@@ -305,7 +308,8 @@ function groupsOf(requests: readonly Waiting[]): Waiting[][] {
     const fitting = groups.find((group) => {
       const other = (group[0] as Waiting).job.view.model
       const rows = group.reduce((sum, { job }) => sum + job.ids.length, one.job.ids.length)
-      return other.store === model.store && other.products.answers === model.products.answers && rows <= fewRows
+      const isShared = other.store === model.store && other.vocabulary === model.vocabulary
+      return isShared && other.products.answers === model.products.answers && rows <= fewRows
     })
     if (fitting) fitting.push(one)
     else groups.push([one])

@@ -1,13 +1,16 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { GenerationEvent } from '#contract/playground/generation.ts'
 import { generationSettings } from '#contract/playground/generation-settings.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { answerPrompt } from '#engine/evaluation/generation/answer.ts'
 import { answerWith, generateColumns } from '#engine/evaluation/generation/columns.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
-import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
+import { chooseTokens } from '#engine/tokenizer/kept-tokens.ts'
+import { openTokenizerFiles, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { expectedOf, referenceModel } from '../../../fixtures/reference.ts'
 
 let model: Model
@@ -87,4 +90,31 @@ test('token ids are answered as they are, and the begin token is no part of a sc
   expect(await scored({ text: 'Once upon' })).toEqual({ tokens: ids.length + 1, ids })
   expect(await scored({ text: '', continueFrom: ids })).toEqual({ tokens: ids.length, ids })
   expect(await scored({ text: '', continueFrom: [1, ...ids] })).toEqual({ tokens: ids.length + 1, ids: [1, ...ids] })
+})
+
+test('a plan with fewer tokens answers with its own tokenizer, and equally where no token that it lost is written', async () => {
+  const prompt = 'Once upon a time, there was'
+  const { signal } = new AbortController()
+  const settings = generationSettings.parse({ decoding: { kind: 'sampling', temperature: 0 }, template: 'raw', maxTokens: 12 })
+  const write = async (plans: readonly (Plan | null)[]) => {
+    const found: { text: string; ids: number[] }[] = []
+    const emit = (event: GenerationEvent) => {
+      if (event.type === 'answer') found[event.column] = { text: event.text, ids: event.tokens.map(({ id }) => id) }
+    }
+    const columns = plans.map((plan) => ({ plan, fingerprint: null }))
+    const request = { model: model.path, columns, prompts: [{ text: prompt }], settings, backend: 'auto' as const }
+    await generateColumns(request, { emit, signal, columnSignal: () => signal, flow: async () => {} })
+    return found
+  }
+  const [dense] = await write([null])
+  const counts = new Float64Array(tokenizer.size)
+  for (const id of [...tokenizer.encode(prompt), ...(dense?.ids ?? [])]) counts[id] = 1
+  const asked = { target: { coverage: 1 }, prior: 0, scripts: [] }
+  const { kept } = chooseTokens(await openTokenizerFiles(model.path), tokenizer, counts, asked, { rows: tokenizer.size, named: [] })
+  expect(kept.length).toBeLessThan(tokenizer.size - 50)
+  // Beside the dense model, whose rows are read in the same operations.
+  const [first, second] = await write([null, { ...densePlan(model.spec), vocabulary: { kept } }])
+  expect(first).toEqual(dense)
+  expect(second?.text).toBe(dense?.text)
+  expect(second?.ids.map((id) => kept[id])).toEqual(dense?.ids)
 })
