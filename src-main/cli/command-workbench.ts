@@ -6,7 +6,7 @@ import { askInTerminal } from '#server/ask-in-terminal.ts'
 import { defaultDataFolder, foldersOf } from '#services/models/folders.ts'
 import { openWorkbench, type Workbench } from '#services/workbench.ts'
 import type { Flags } from './flags/flags.ts'
-import { namesSample } from './sample.ts'
+import { namesSample } from './locate-model.ts'
 
 /** After this many days, the folder of a killed command that was not rerun is deleted. */
 const keptDays = 30

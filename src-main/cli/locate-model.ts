@@ -2,7 +2,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
-import { sampleModelFolder } from '#runtime/resources.ts'
+import { resources, sampleModelFolder } from '#runtime/resources.ts'
 import { downloadModel, isHubName } from './commands/output/follow-transfer.ts'
 import type { CommandDoor } from './commands/with-workbench.ts'
 import type { Flags } from './flags/flags.ts'
@@ -38,4 +38,18 @@ export function changedAt(path: string): number {
   const found = statSync(path)
   if (!found.isDirectory()) return found.mtimeMs
   return Math.max(...readdirSync(path).map((name) => statSync(join(path, name)).mtimeMs))
+}
+
+/** Whether a path is the bundled model, which has its own texts and questions. */
+export function isSampleModel(path: string): boolean {
+  return resolve(path) === sampleModelFolder
+}
+
+/** Whether `--model` refers to the bundled model. */
+export function namesSample(model: string | undefined): boolean {
+  return model === 'sample' || (model !== undefined && isSampleModel(model))
+}
+
+export function sampleText(use: 'calibration' | 'test' | 'questions'): string {
+  return use === 'questions' ? join(resources, 'questions') : join(sampleModelFolder, `${use}.txt`)
 }

@@ -1,11 +1,10 @@
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { beginText } from '#contract/data/begin-token.ts'
-import { precisionTitles } from '#contract/pruning/precision-names.ts'
-import { isLowerBetter } from '#contract/runs/measures.ts'
+import { partText, type UsedData } from '#contract/data/used-data.ts'
+import { precisionTitles } from '#contract/pruning/precision.ts'
+import { isLowerBetter, pruningSeconds } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
-import { pruningSeconds } from '#contract/runs/time/phases.ts'
 import { duration } from './progress-line.ts'
-import { usedText } from './used-text.ts'
 
 /** The heading of a measure's column. Measures with the same name, data and unit share a column. */
 const columnName = ({ name, dataset, unit }: RunDocument['measures'][number]): string =>
@@ -91,4 +90,14 @@ export function describeRun(document: RunDocument): string {
   ]
     .filter(Boolean)
     .join('\n')
+}
+
+/** Describes a text that a run used: `32 windows of 256 tokens of calibration.txt, drawn with seed 1 (4f0a…)`. */
+export function usedText({ source, windows, sequenceLength, seed, hash, beginToken, split }: UsedData): string {
+  return [
+    `${windows} windows of ${sequenceLength} tokens of ${source}`,
+    ...(split ? [partText(split)] : []),
+    ...(beginToken ? ['each beginning with the begin token'] : []),
+    `${seed === 0 ? 'in order' : `drawn with seed ${seed}`} (${hash.slice(0, 12)})`,
+  ].join(', ')
 }

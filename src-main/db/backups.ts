@@ -2,9 +2,9 @@ import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, readdirSync, 
 import { basename, join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import type { Backup } from '#contract/machine/history.ts'
-import { removeUnfinished, unfinishedName } from '#runtime/unfinished.ts'
+import { removeUnfinished, unfinishedName } from '#runtime/write-whole.ts'
 import { connect, type Database } from './database.ts'
-import { refuseNewer } from './migrate.ts'
+import { refuseUnknown } from './migrate.ts'
 
 const keptCopies = 10
 
@@ -48,7 +48,7 @@ export function restoreBackup(file: string, folder: string, name: string): void 
   try {
     const db = connect(incoming)
     try {
-      refuseNewer(db)
+      refuseUnknown(db)
       if (integrityProblems(db).length > 0) throw new EspalierError('invalid', `The backup ${name} is damaged.`)
       db.pragma('journal_mode = DELETE')
     } finally {

@@ -6,12 +6,9 @@ import { plural } from '#contract/words.ts'
 import { integrityProblems, makeBackup } from './backups.ts'
 import { connect, type Database, faultOf, immediately } from './database.ts'
 import { ExperimentsTable } from './experiments.ts'
-import { JudgingsTable } from './judgings.ts'
-import { migrate, refuseNewer, schemaVersion } from './migrate.ts'
-import { migrations } from './migrations/index.ts'
+import { latestVersion, migrate, migrations, refuseUnknown, schemaVersion } from './migrate.ts'
 import { ModelsTable } from './models.ts'
 import { OwnersTable } from './owners.ts'
-import { PromptSetsTable } from './prompt-sets.ts'
 import { MeasuresTable } from './runs/measures.ts'
 import { RunDocumentsTable } from './runs/run-documents.ts'
 import { RunEventsTable } from './runs/run-events.ts'
@@ -20,11 +17,10 @@ import { RunsTable } from './runs/runs.ts'
 import { StepsTable } from './runs/steps.ts'
 import { UndosTable } from './runs/undos.ts'
 import { WaitingRuns } from './runs/waiting-runs.ts'
-import { SettingsTable } from './settings.ts'
-import { TranscriptsTable } from './transcripts.ts'
+import { PromptSetsTable, SettingsTable, ViewsTable } from './settings.ts'
+import { JudgingsTable, TranscriptsTable } from './transcripts.ts'
 import { TransfersTable } from './transfers.ts'
 import { ValueStore } from './values.ts'
-import { ViewsTable } from './views.ts'
 import { faultAt, Writes } from './writes.ts'
 
 /** Set to 1, it lets a new history begin beside the stored values of another one. */
@@ -151,13 +147,14 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   closeToOthers(file)
   const db = connectOrExplain(file)
   try {
-    refuseNewer(db, steps)
+    refuseUnknown(db, steps)
     // In a transaction, because another process's migration would change the tables during the check.
     const check = () => integrityProblems(db)
-    const problems = [...lostBytes(db, file), ...(schemaVersion(db) < steps.length ? immediately(db, check) : check())]
+    const isOld = () => schemaVersion(db) < latestVersion(steps)
+    const problems = [...lostBytes(db, file), ...(isOld() ? immediately(db, check) : check())]
     if (problems.length > 0) throw damaged(file, backups, problems)
     if (schemaVersion(db) === 0) refuseNew()
-    if (existed && schemaVersion(db) > 0 && schemaVersion(db) < steps.length) makeBackup(db, backups, `before-schema-${steps.length}`)
+    if (existed && isOld() && schemaVersion(db) > 0) makeBackup(db, backups, `before-schema-${latestVersion(steps)}`)
     migrate(db, steps)
     return db
   } catch (thrown) {

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { processExists } from '#runtime/unfinished.ts'
+import { processExists } from '#runtime/write-whole.ts'
 import { immediately } from './database.ts'
 import { Table } from './table.ts'
 

@@ -1,4 +1,6 @@
-import { Table } from './table.ts'
+import type { PromptSet } from '#contract/playground/playground.ts'
+import type { SavedView } from '#contract/runs/runs.ts'
+import { readRow, Table } from './table.ts'
 
 /** JSON values by name: the user's settings, and what the program remembers about this machine. */
 export class SettingsTable extends Table {
@@ -25,4 +27,30 @@ export class SettingsTable extends Table {
   set(name: string, value: unknown): void {
     this.#save(name, JSON.stringify(value))
   }
+}
+
+const readView = readRow<SavedView>({ json: ['state'] })
+
+/** Saved filters, columns and sort orders of the history, each with a unique name. */
+export class ViewsTable extends Table {
+  readonly save: (view: SavedView) => SavedView = this.one(
+    `INSERT INTO views(id, name, state, created_at) VALUES (@id, @name, @state, @createdAt)
+     ON CONFLICT(name) DO UPDATE SET state = excluded.state RETURNING *`,
+    readView,
+  )
+  readonly list: () => SavedView[] = this.all('SELECT * FROM views ORDER BY name', readView)
+  readonly remove: (id: string) => number = this.run('DELETE FROM views WHERE id = ?')
+}
+
+const promptSetColumns = 'id, name, prompts, 0 AS built_in'
+const readSet = readRow<PromptSet>({ json: ['prompts'], flags: ['builtIn'] })
+
+export class PromptSetsTable extends Table {
+  readonly save: (set: Pick<PromptSet, 'id' | 'name' | 'prompts'> & { createdAt: number }) => PromptSet = this.one(
+    `INSERT INTO prompt_sets(id, name, prompts, created_at) VALUES (@id, @name, @prompts, @createdAt)
+     ON CONFLICT(name) DO UPDATE SET prompts = excluded.prompts RETURNING ${promptSetColumns}`,
+    readSet,
+  )
+  readonly list: () => PromptSet[] = this.all(`SELECT ${promptSetColumns} FROM prompt_sets ORDER BY name`, readSet)
+  readonly remove: (id: string) => number = this.run('DELETE FROM prompt_sets WHERE id = ?')
 }

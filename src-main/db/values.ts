@@ -17,8 +17,7 @@ import { z } from 'zod'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { UnknownFiles } from '#contract/machine/history.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
-import { isBeingWritten, removeUnfinished, unfinishedName } from '#runtime/unfinished.ts'
-import { writeWhole } from '#runtime/write-whole.ts'
+import { isBeingWritten, removeUnfinished, unfinishedName, writeWhole } from '#runtime/write-whole.ts'
 import { type Database, immediately, ValueFault } from './database.ts'
 
 /** JSON up to this size is stored in the history; larger values get their own file. */

@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, mkdirSync, openSync, rmSync, statfsSync, statSync
 import { dirname, join } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { megabytes, type Obstacle } from '#contract/machine/history.ts'
-import { unfinishedName } from '#runtime/unfinished.ts'
+import { unfinishedName } from '#runtime/write-whole.ts'
 import { type Database, faultOf, immediately, ValueFault } from './database.ts'
 
 /** How often the history is tried again. */

@@ -7,8 +7,8 @@ import type { DesktopMenuItem } from '#contract/machine/bridge.ts'
 import { settings } from '#contract/machine/settings.ts'
 import type { Door } from '#server/door.ts'
 import { channels } from './channels.ts'
+import { openLink } from './hardening.ts'
 import { handle, textOf } from './ipc.ts'
-import { openLink } from './links.ts'
 import type { StoredState } from './window-state.ts'
 
 /** Opens every channel between the page and the workbench. */

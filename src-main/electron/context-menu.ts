@@ -1,5 +1,5 @@
 import { type BrowserWindow, type ContextMenuParams, clipboard, Menu, type MenuItemConstructorOptions } from 'electron'
-import { isAllowedLink, openLink } from './links.ts'
+import { isAllowedLink, openLink } from './hardening.ts'
 import { isOwnAddress } from './origin.ts'
 import type { PageCommands } from './page-commands.ts'
 

@@ -1,5 +1,4 @@
-import type { App, Event, Session, WebContents } from 'electron'
-import { openLink } from './links.ts'
+import { type App, type Event, type Session, shell, type WebContents } from 'electron'
 import { appScheme, isOwnAddress } from './origin.ts'
 
 /** Denies the page every permission, every device, and every request except for the application's own files. */
@@ -39,4 +38,19 @@ function hardenPage(contents: WebContents): void {
     openLink(url)
     return { action: 'deny' }
   })
+}
+
+/** Hosts that the screens link to. Without a list, a model card or a name could send the user anywhere. */
+const allowedHosts = new Set(['arxiv.org', 'doi.org', 'huggingface.co', 'github.com'])
+
+export function isAllowedLink(address: string): boolean {
+  const url = URL.parse(address)
+  return url?.protocol === 'https:' && allowedHosts.has(url.host) && url.username === '' && url.password === ''
+}
+
+/** Opens an allowed address in the user's browser; returns whether it did. */
+export function openLink(address: string): boolean {
+  if (!isAllowedLink(address)) return false
+  void shell.openExternal(new URL(address).href)
+  return true
 }

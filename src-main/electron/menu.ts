@@ -3,7 +3,7 @@ import { app, type BrowserWindow, dialog, Menu, type MenuItemConstructorOptions 
 import { toErrorMessage } from '#contract/errors.ts'
 import { type ScreenId, screenTitles } from '#contract/titles.ts'
 import type { Door } from '#server/door.ts'
-import { openLink } from './links.ts'
+import { openLink } from './hardening.ts'
 import { type Opening, openFlag } from './open-arguments.ts'
 import type { PageCommands } from './page-commands.ts'
 import type { StoredState } from './window-state.ts'

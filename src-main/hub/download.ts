@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { createReadStream, existsSync } from 'node:fs'
 import { mkdir, open, rename, rm, stat, truncate } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { asPassingFailure, type Connection, PassingFailure, pauseAfter, requestHops } from './connection.ts'
-import { hasHash } from './verify.ts'
 
 interface BlobRequest {
   url: string
@@ -140,4 +140,12 @@ function asDiskError(thrown: unknown, blob: BlobRequest): unknown {
     'disk',
     `The disk is full: ${blob.subject} needs ${blob.bytes} bytes at ${dirname(blob.target)}. Free some space and start again; the download will resume.`,
   )
+}
+
+/** Whether a file matches the hub's hash: sha256 of the bytes (64 digits) or git's sha1 of the blob (40 digits). */
+async function hasHash(path: string, hash: string, bytes: number, signal: AbortSignal): Promise<boolean> {
+  const hasher = createHash(hash.length === 64 ? 'sha256' : 'sha1')
+  if (hash.length === 40) hasher.update(`blob ${bytes}\0`)
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, signal })) hasher.update(chunk)
+  return hasher.digest('hex') === hash
 }

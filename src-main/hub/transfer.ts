@@ -1,15 +1,15 @@
 import { existsSync } from 'node:fs'
+import { mkdir, statfs } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { withLock } from '#runtime/lock.mjs'
 import { blobPath, linkSnapshot, repositoryFolder, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
-import { checkSpace, freeBytes } from './disk-space.ts'
 import { bytesOnDisk, downloadBlob } from './download.ts'
 import { describeFile, type FileMetadata, fetchMetadata, fileAddress } from './metadata.ts'
 import { checkPath } from './names.ts'
-import { ProgressMeter } from './progress-meter.ts'
 
 interface TransferOptions {
   signal: AbortSignal
@@ -91,4 +91,79 @@ async function mapSome<In, Out>(items: In[], signal: AbortSignal, work: (item: I
   await Promise.all(Array.from({ length: filesAtOnce }, () => worker().catch(note)))
   if (failure !== undefined) throw failure
   return results
+}
+
+/** Free space left for the rest of the system after a download. */
+const reserveBytes = 200_000_000
+
+async function freeBytes(folder: string): Promise<number> {
+  await mkdir(folder, { recursive: true })
+  const { bavail, bsize } = await statfs(folder)
+  return bavail * bsize
+}
+
+/** Throws before anything is written if the disk has too little space. */
+function checkSpace(free: number, needed: number, folder: string, what: string): void {
+  if (needed === 0 || free >= needed + reserveBytes) return
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`
+  const advice = 'Free some space or choose another cache folder (HF_HOME, or in the settings).'
+  throw new EspalierError('disk', `${what} needs ${gigabytes(needed)} more at ${folder}, where ${gigabytes(free)} are free. ${advice}`, {
+    needed,
+    free,
+  })
+}
+
+const windowSeconds = 5
+const reportSeconds = 0.2
+
+/** Progress over several files: `update` takes a file's bytes so far. The rate covers the last few seconds. */
+export class ProgressMeter {
+  readonly #phase: string
+  readonly #total: number
+  readonly #report: (progress: Progress) => void
+  readonly #now: () => number
+  readonly #files = new Map<string, number>()
+  #samples: { seconds: number; received: number }[] = []
+  #done = 0
+  #received = 0
+  #reported = Number.NEGATIVE_INFINITY
+
+  constructor(phase: string, total: number, report: (progress: Progress) => void, now = () => performance.now() / 1000) {
+    this.#phase = phase
+    this.#total = total
+    this.#report = report
+    this.#now = now
+  }
+
+  /** Starts a file. Bytes that were on disk before the transfer count as done, but not towards the speed. */
+  begin(file: string, bytes: number): void {
+    this.#done += bytes - (this.#files.get(file) ?? 0)
+    this.#files.set(file, bytes)
+    this.#tell(true)
+  }
+
+  update(file: string, bytes: number): void {
+    const change = bytes - (this.#files.get(file) ?? 0)
+    this.#files.set(file, bytes)
+    this.#done += change
+    this.#received += Math.max(0, change)
+    this.#tell(this.#done === this.#total)
+  }
+
+  #tell(always: boolean): void {
+    const seconds = this.#now()
+    if (!always && seconds - this.#reported < reportSeconds) return
+    this.#reported = seconds
+    this.#samples.push({ seconds, received: this.#received })
+    this.#samples = this.#samples.filter((sample) => seconds - sample.seconds <= windowSeconds)
+    this.#report({ phase: this.#phase, done: this.#done, total: this.#total, unit: 'bytes', ...this.#speed() })
+  }
+
+  #speed(): Pick<Progress, 'perSecond' | 'secondsLeft'> {
+    const first = this.#samples[0]
+    const last = this.#samples.at(-1)
+    if (!first || !last || last.seconds <= first.seconds) return {}
+    const perSecond = (last.received - first.received) / (last.seconds - first.seconds)
+    return perSecond > 0 ? { perSecond, secondsLeft: (this.#total - this.#done) / perSecond } : { perSecond }
+  }
 }

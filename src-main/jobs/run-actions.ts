@@ -1,11 +1,11 @@
 import { EspalierError } from '#contract/errors.ts'
 import { statesSparsity } from '#contract/runs/amount-text.ts'
-import { canAct, type RunAction, refusalOf } from '#contract/runs/run-actions.ts'
 import { unwrittenFields } from '#contract/runs/run-fields.ts'
+import { canAct, type RunAction, refusalOf } from '#contract/runs/run-status.ts'
 import type { History } from '#db/history.ts'
 import { jobOf } from '#db/runs/jobs.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
-import { columnOf } from '#db/runs/run-sql.ts'
+import { columnOf } from '#db/runs/run-filter.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 
 /** Returns the error for a run whose model was removed from the library; undefined if the library has the model. */

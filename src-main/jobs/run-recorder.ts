@@ -9,7 +9,6 @@ import type { History } from '#db/history.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import type { FoundStep } from './compute/job-side.ts'
 import { type AttemptEnvironment, storeResult } from './run-result.ts'
-import { Throttle } from './throttle.ts'
 
 /** Progress arrives many times a second. Listeners get it at the first interval, and the history stores it at the second. */
 const progressToldMilliseconds = 100
@@ -171,4 +170,42 @@ function belongTo(history: History, { id, number }: RunRow, fingerprint: string)
     }
     history.runs.patch(number, { fingerprint })
   })
+}
+
+/** Delivers at most one value per interval. The last value is always delivered: one that comes too early, when the interval ends. */
+class Throttle<Value> {
+  readonly #milliseconds: number
+  readonly #deliver: (value: Value) => unknown
+  #deliveredAt = Number.NEGATIVE_INFINITY
+  #waiting: { value: Value } | undefined
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(milliseconds: number, deliver: (value: Value) => unknown) {
+    this.#milliseconds = milliseconds
+    this.#deliver = deliver
+  }
+
+  /** Delivers now if the interval is over or the value is urgent; otherwise delivers the latest value later. */
+  push(value: Value, urgent: boolean): void {
+    this.#waiting = { value }
+    const left = this.#deliveredAt + this.#milliseconds - performance.now()
+    if (urgent || left <= 0) this.flush()
+    else this.#timer ??= setTimeout(() => this.flush(), left).unref()
+  }
+
+  /** Delivers the pending value. */
+  flush(): void {
+    const last = this.#waiting
+    this.drop()
+    if (!last) return
+    this.#deliveredAt = performance.now()
+    this.#deliver(last.value)
+  }
+
+  /** Discards the pending value. */
+  drop(): void {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#waiting = undefined
+  }
 }

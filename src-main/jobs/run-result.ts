@@ -1,21 +1,20 @@
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import type { UsedBegin } from '#contract/data/begin-token.ts'
-import type { TaskOutcomes } from '#contract/data/questions.ts'
+import type { ScoredTask, TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type InspectionDocument, inspectionDocument } from '#contract/inspection/inspected.ts'
 import { statesSparsity } from '#contract/runs/amount-text.ts'
-import type { Measure } from '#contract/runs/measures.ts'
+import { type Measure, pruningSeconds, pruningTime } from '#contract/runs/measures.ts'
 import { type RunDocument, runDocument, studyDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEnvironment } from '#contract/runs/runs.ts'
-import { pruningSeconds, pruningTime } from '#contract/runs/time/phases.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import { queueMissingBaseline } from './baselines.ts'
 import type { ComputeHost } from './compute/compute-host.ts'
-import { outcomesOf } from './task-outcomes.ts'
 
 /** The environment as the process that makes the attempt knows it. */
 export type AttemptEnvironment = Omit<RunEnvironment, 'version' | 'backend'>
@@ -121,4 +120,17 @@ function keepPlan(history: History, number: number, document: RunDocument, at: n
   for (const measure of document.measures) history.measures.add(number, withAnswers(measure, document, outcomes), at)
   const rounds = new Set(history.events.decisions(number).map(({ round }) => round))
   for (const decision of document.decisions) if (!rounds.has(decision.round)) history.events.add(number, { type: 'decision', decision }, at)
+}
+
+/** Returns which questions were answered correctly, in a form that is compact enough for tables of many runs. */
+function outcomesOf({ task, questions }: ScoredTask): TaskOutcomes {
+  const contents = questions.map(({ context, choices, gold }) => [context, choices, gold])
+  const digits = (values: readonly boolean[]) => values.map(Number).join('')
+  const perCharacter = questions.flatMap(({ correctPerCharacter }) => correctPerCharacter ?? [])
+  return {
+    task,
+    hash: createHash('sha256').update(JSON.stringify(contents)).digest('hex'),
+    correct: digits(questions.map(({ correct }) => correct)),
+    ...(perCharacter.length === questions.length ? { correctPerCharacter: digits(perCharacter) } : {}),
+  }
 }

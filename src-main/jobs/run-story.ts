@@ -1,7 +1,7 @@
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
-import { heldOutKinds } from '#contract/pruning/default-recovery.ts'
+import { heldOutKinds } from '#contract/pruning/recovery.ts'
 import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
 
 /** Writes a run's log: one line per event, with seconds since the attempt began. */

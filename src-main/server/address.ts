@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { isLoopback } from './guard/hosts.ts'
+import { isLoopback } from './guard/guard.ts'
 
 /** A server's address and access token. `address` ends in a slash. */
 export interface ServerAddress {

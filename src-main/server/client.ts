@@ -1,9 +1,10 @@
-import type { CallApi, CallName, Listener } from '#contract/api.ts'
+import WebSocket from 'ws'
+import type { ApiEvent, CallApi, CallName, Listener } from '#contract/api.ts'
 import { type ErrorCode, EspalierError, errorCodes } from '#contract/errors.ts'
 import { protocolVersion } from '#contract/machine/settings.ts'
 import type { ServerAddress } from './address.ts'
 import type { Door } from './door.ts'
-import { listenTo } from './follow-events.ts'
+import { eventProtocols } from './guard/guard.ts'
 
 export interface RemoteWorkbench extends Door {
   close(): Promise<void>
@@ -65,4 +66,36 @@ function readFailure(address: string, status: number, body: unknown): EspalierEr
   const known = errorCodes.find((one): one is ErrorCode => one === code)
   if (known && message) return new EspalierError(known, message, details)
   return new EspalierError('unreachable', `${address} answered ${status}: ${message ?? 'no reason given'}`)
+}
+
+const shortestWait = 500
+const longestWait = 10_000
+
+/** Follows a server's events and reconnects when the connection breaks. Returns a function that stops it. */
+function listenTo({ address, token }: ServerAddress, tell: Listener): () => void {
+  let wait = shortestWait
+  let timer: NodeJS.Timeout | undefined
+  let socket: WebSocket | undefined
+  let ended = false
+
+  function open(): void {
+    socket = new WebSocket(`${address.replace(/^http/, 'ws')}events`, eventProtocols(token), { perMessageDeflate: false })
+    socket.on('open', () => {
+      wait = shortestWait
+    })
+    socket.on('message', (data) => tell(JSON.parse(data.toString()) as ApiEvent))
+    socket.on('error', () => {})
+    socket.on('close', () => {
+      if (ended) return
+      timer = setTimeout(open, wait)
+      wait = Math.min(wait * 2, longestWait)
+    })
+  }
+
+  open()
+  return () => {
+    ended = true
+    clearTimeout(timer)
+    socket?.close()
+  }
 }

@@ -1,15 +1,18 @@
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { hostname } from 'node:os'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
+import { z } from 'zod'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { readSmallJson } from '#runtime/small-file.ts'
+import { writeWhole } from '#runtime/write-whole.ts'
 import { isInClear, printedAddress } from './address.ts'
 import { askInTerminal } from './ask-in-terminal.ts'
-import { builtPath } from './built.ts'
-import { isLoopback } from './guard/hosts.ts'
-import { readTokenFile } from './guard/token.ts'
-import { keepDoor, readKeptDoor } from './kept-door.ts'
+import { isLoopback } from './guard/guard.ts'
+import { makeToken, readTokenFile } from './guard/token.ts'
 import { leaveNote, removeNote } from './note.ts'
 import { type RunningServer, startServer } from './server.ts'
 
@@ -148,4 +151,36 @@ function untilSignal(): AbortSignal {
     process.on(signal, end)
   }
   return stopping.signal
+}
+
+/**
+ * Returns the path of a built file or folder under `out` in the nearest ancestor that has it. This works for sources, for bundles and their
+ * chunks, and inside a packed application. If nothing is built yet, returns the path where it would be.
+ */
+function builtPath(...names: string[]): string {
+  const ancestors = ancestorsOf(import.meta.dirname)
+  const found = ancestors.map((folder) => join(folder, 'out', ...names)).find((path) => existsSync(path))
+  return found ?? join(ancestors.find((folder) => existsSync(join(folder, 'package.json'))) ?? '.', 'out', ...names)
+}
+
+function ancestorsOf(folder: string): string[] {
+  const parent = dirname(folder)
+  return parent === folder ? [folder] : [folder, ...ancestorsOf(parent)]
+}
+
+/** The last port and token of a data folder's servers, so that open pages reconnect after a restart. */
+const keptDoor = z.object({ port: z.number().int().min(1).max(65_535), token: z.string().regex(/^[\w-]{43}$/) })
+
+const fileIn = (dataFolder: string) => join(dataFolder, 'door.json')
+
+/** Returns the stored values, or else a new token and port 0 (any). A file that others can read is not trusted. */
+async function readKeptDoor(dataFolder: string): Promise<{ port: number; token: string }> {
+  const file = fileIn(dataFolder)
+  const mode = (await stat(file).catch(() => undefined))?.mode ?? 0
+  const isClosed = process.platform === 'win32' || (mode & 0o077) === 0
+  return (isClosed ? await readSmallJson(keptDoor, file) : undefined) ?? { port: 0, token: makeToken() }
+}
+
+function keepDoor(dataFolder: string, door: z.infer<typeof keptDoor>): void {
+  writeWhole(fileIn(dataFolder), JSON.stringify(door))
 }

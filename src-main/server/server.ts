@@ -1,14 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { EspalierError } from '#contract/errors.ts'
 import { answerFailure, answerPage } from './answer.ts'
 import { answerCall, checkMethod } from './answer-call.ts'
-import { type Connections, limitConnections } from './connections.ts'
 import type { Door } from './door.ts'
 import { answerDownload } from './downloads.ts'
 import { type EventDoor, openEvents, refuseUpgrade } from './events.ts'
-import { checkHost, checkOrigin, checkPageOrigin, checkToken, type HostList } from './guard/guard.ts'
-import { bracketed, hostList } from './guard/hosts.ts'
+import { bracketed, checkHost, checkOrigin, checkPageOrigin, checkToken, type HostList, hostList } from './guard/guard.ts'
 import { Refusal } from './guard/refusal.ts'
 import { openAiFailure } from './openai/failure.ts'
 import { OpenAiDoor, openAiRoot } from './openai/openai.ts'
@@ -150,4 +148,25 @@ function closeServer(server: Server, events: EventDoor): Promise<void> {
     server.closeIdleConnections()
     setTimeout(() => server.closeAllConnections(), 2000).unref()
   })
+}
+
+interface Connections {
+  /** Marks a connection that has shown the token. It is never closed to make room. */
+  trust(socket: Socket): void
+  /** Number of open connections that have not shown the token. */
+  strangers(): number
+}
+
+/** Limits unauthenticated connections, so that a flood cannot keep others out: beyond `limit`, each new one closes the oldest. */
+function limitConnections(server: Server, limit: number): Connections {
+  const strangers = new Set<Socket>()
+  server.on('connection', (socket) => {
+    strangers.add(socket)
+    socket.once('close', () => strangers.delete(socket))
+    const [oldest] = strangers
+    if (strangers.size <= limit || oldest === undefined) return
+    strangers.delete(oldest)
+    oldest.destroy()
+  })
+  return { trust: (socket) => strangers.delete(socket), strangers: () => strangers.size }
 }

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { argv } from 'node:process'
-import { defaultRecoveryTokens } from '#contract/pruning/default-recovery.ts'
+import { defaultRecoveryTokens } from '#contract/pruning/recovery.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { readSpec } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { escapeMarkdown, markdownCode, markdownLine, markdownQuote } from '#contract/markdown.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import { tableFile } from '#services/comparison/table-text.ts'
-import { transcriptFile } from '#services/playground/transcript-text.ts'
+import { transcriptFile } from '#services/playground/transcripts.ts'
 import type { Block } from '#services/report/blocks.ts'
 import { toMarkdown } from '#services/report/markdown.ts'
 

@@ -7,8 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { integrityProblems, listBackups, makeBackup, restoreBackup } from '#db/backups.ts'
 import { connect } from '#db/database.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
-import { migrate, schemaVersion } from '#db/migrate.ts'
-import { migrations } from '#db/migrations/index.ts'
+import { latestVersion, migrate, migrations, schemaVersion } from '#db/migrate.ts'
 import { inlineBytes, ValueStore, writeDurably } from '#db/values.ts'
 import { insertRun } from './rows.ts'
 
@@ -24,10 +23,10 @@ test('each migration happens whole or not at all', () => {
   const db = connect(join(folder, 'steps.sqlite'))
   const good = 'CREATE TABLE one (id INTEGER)'
   expect(() => migrate(db, [good, 'CREATE TABLE two (id INTEGER); INSERT INTO nowhere VALUES (1)'])).toThrow(/nowhere/)
-  expect(schemaVersion(db)).toBe(1)
+  expect(schemaVersion(db)).toBe(18)
   expect(db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").pluck().all()).toEqual(['one'])
   migrate(db, [good, 'CREATE TABLE two (id INTEGER)'])
-  expect(schemaVersion(db)).toBe(2)
+  expect(schemaVersion(db)).toBe(19)
   db.close()
 })
 
@@ -36,11 +35,11 @@ test('the file is copied before it is migrated', () => {
   insertRun(first)
   first.close()
   const later = openHistory(folder, undefined, [...migrations, 'ALTER TABLE runs ADD COLUMN colour TEXT'])
-  expect(schemaVersion(later.db)).toBe(migrations.length + 1)
+  expect(schemaVersion(later.db)).toBe(latestVersion() + 1)
   const [backup] = listBackups(later.folders.backups)
-  expect(backup?.name).toContain(`before-schema-${migrations.length + 1}`)
+  expect(backup?.name).toContain(`before-schema-${latestVersion() + 1}`)
   const copy = connect(join(later.folders.backups, backup?.name as string))
-  expect([schemaVersion(copy), copy.prepare('SELECT count(*) FROM runs').pluck().get()]).toEqual([migrations.length, 1])
+  expect([schemaVersion(copy), copy.prepare('SELECT count(*) FROM runs').pluck().get()]).toEqual([latestVersion(), 1])
   copy.close()
   later.close()
 })
@@ -48,8 +47,9 @@ test('the file is copied before it is migrated', () => {
 test('a history is checked and migrated while another process changes its tables', async () => {
   const { file } = historyFolders(folder)
   const old = connect(file)
-  migrate(old, migrations.slice(0, 1))
+  migrate(old)
   old.close()
+  const later = [...migrations, 'CREATE TABLE later (id INTEGER)']
   // Writes again and again until all migrations are done, like a process in the middle of its own.
   const other = new Worker(
     `const { workerData, parentPort } = require('node:worker_threads')
@@ -59,24 +59,27 @@ test('a history is checked and migrated while another process changes its tables
       if (round === 10) parentPort.postMessage('under way')
     }
     db.close()`,
-    { eval: true, workerData: { file, last: migrations.length } },
+    { eval: true, workerData: { file, last: latestVersion(later) } },
   )
   await once(other, 'message')
-  const history = openHistory(folder)
-  expect(schemaVersion(history.db)).toBe(migrations.length)
+  const history = openHistory(folder, undefined, later)
+  expect(schemaVersion(history.db)).toBe(latestVersion(later))
   history.close()
   await once(other, 'exit')
 })
 
-test('a history of a later version is refused and left as it was', () => {
+test.each([
+  { version: 999, reason: /newer Espalier \(schema 999/ },
+  { version: 17, reason: /before the first release \(schema 17; the oldest that can be opened is 18/ },
+])('a history of version $version is refused and left as it was', ({ version, reason }) => {
   openHistory(folder).close()
   const { file } = historyFolders(folder)
   const db = connect(file)
-  db.pragma('user_version = 999')
+  db.pragma(`user_version = ${version}`)
   db.pragma('wal_checkpoint(TRUNCATE)')
   db.close()
   const before = readFileSync(file)
-  expect(() => openHistory(folder)).toThrow(/newer Espalier \(schema 999/)
+  expect(() => openHistory(folder)).toThrow(reason)
   expect(readFileSync(file).equals(before)).toBe(true)
 })
 

@@ -9,7 +9,6 @@ export const registryFiles = {
   methods: 'src-main/engine/pruning/registry.ts',
   families: 'src-main/engine/architectures/index.ts',
   formats: 'src-main/engine/export/index.ts',
-  migrations: 'src-main/db/migrations/index.ts',
   titles: 'src-main/contract/titles.ts',
 } as const
 
@@ -59,7 +58,6 @@ export const registries: Parts = {
       declared: 'families: Readonly<Record<string, Architecture>> = {',
       ends: '}',
     }),
-  migrations,
   'method-titles': () => titles('methods', 'methodTitles'),
   'format-titles': () => titles('formats', 'formatTitles'),
 }
@@ -101,20 +99,6 @@ function registry(name: keyof typeof kinds, { comment, declared, ends }: { comme
 function titles(name: keyof typeof kinds, declared: string): string {
   const rows = entriesOf(name).map(({ id, title }) => `  ${quoted(id)}: ${title.includes("'") ? `"${title}"` : `'${title}'`},`)
   return `export const ${declared} = {\n${rows.join('\n')}\n} as const`
-}
-
-function migrations(): string {
-  const files = filesIn(dirname(registryFiles.migrations))
-  const entries = files.map((file, at) => {
-    const number = String(at + 1).padStart(4, '0')
-    const exported = new RegExp(`^export const (\\w+${number}) = `, 'm').exec(readFile(file))?.[1]
-    if (!posix.basename(file).startsWith(`${number}-`) || !exported)
-      throw new Error(`${file} should be migration ${number}, and export a name that ends in ${number}. Number it after the last one.`)
-    return { file, exported }
-  })
-  const rows = entries.map(({ exported }) => `  ${exported},`)
-  const comment = 'All migrations in order; number n sets `user_version` to n. Never change a released one.'
-  return `\n${importsOf(entries, registryFiles.migrations)}\n\n/** ${comment} */\nexport const migrations: readonly string[] = [\n${rows.join('\n')}\n]\n`
 }
 
 const quoted = (key: string) => (/^[A-Za-z_]\w*$/.test(key) ? key : `'${key}'`)

@@ -3,8 +3,7 @@ import { beforeEach, expect, test, vi } from 'vitest'
 vi.mock('electron', () => import('./fake-electron.ts'))
 
 import type { App, Session } from 'electron'
-import { hardenContents, hardenSession } from '../../src-main/electron/hardening.ts'
-import { isAllowedLink } from '../../src-main/electron/links.ts'
+import { hardenContents, hardenSession, isAllowedLink } from '../../src-main/electron/hardening.ts'
 import { isOwnAddress } from '../../src-main/electron/origin.ts'
 import { openWindow } from '../../src-main/electron/window.ts'
 import { StoredState } from '../../src-main/electron/window-state.ts'

@@ -2,17 +2,15 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from '#db/database.ts'
-import { migrate, schemaVersion } from '#db/migrate.ts'
-import { migrations } from '#db/migrations/index.ts'
+import { latestVersion, migrate, schemaVersion } from '#db/migrate.ts'
 import { type Killed, type Killing, pause, requireWhole } from './subject.ts'
 
-/** The schema of an earlier version, and enough rows to make copying it slow. */
-const oldSchema = 3
+/** Enough rows to make copying a history slow. */
 const fillerRows = 400
 
 const opener = join(import.meta.dirname, 'open-history.ts')
 
-/** Opens a history of an earlier version, which copies and migrates it, and kills the process meanwhile. */
+/** Opens a history with one more migration, which copies and migrates it, and kills the process meanwhile. */
 export async function killMigrations({ random, count, folder }: Killing): Promise<Killed> {
   const killed = { kills: 0, interrupted: 0, done: 0 }
   mkdirSync(folder, { recursive: true })
@@ -25,7 +23,7 @@ export async function killMigrations({ random, count, folder }: Killing): Promis
     await gone(child)
     requireMigrated(folder)
     if (wasKilled) killed.kills++
-    if (versionIn(folder) < migrations.length) killed.interrupted++
+    if (versionIn(folder) <= latestVersion()) killed.interrupted++
     else {
       killed.done++
       rmSync(folder, { recursive: true })
@@ -40,7 +38,7 @@ async function timeMigration(folder: string): Promise<number> {
   const child = await startOpening(folder)
   const begun = performance.now()
   await gone(child)
-  if (versionIn(folder) !== migrations.length) throw new Error('An undisturbed migration did not reach the last form.')
+  if (versionIn(folder) !== latestVersion() + 1) throw new Error('An undisturbed migration did not reach the last form.')
   const seconds = (performance.now() - begun) / 1000
   rmSync(folder, { recursive: true })
   mkdirSync(folder)
@@ -49,7 +47,7 @@ async function timeMigration(folder: string): Promise<number> {
 
 function makeOld(folder: string): void {
   const db = connect(join(folder, 'history.sqlite'))
-  migrate(db, migrations.slice(0, oldSchema))
+  migrate(db)
   db.exec('CREATE TABLE filler(bytes BLOB)')
   const insert = db.prepare('INSERT INTO filler VALUES (randomblob(50000))')
   db.transaction(() => {

@@ -1,7 +1,6 @@
 import { join } from 'node:path'
 import type { Input, Output } from '#contract/api.ts'
-import type { ClusterProfile } from '#contract/clusters/clusters.ts'
-import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
+import { type ClusterProfile, emptyProfile } from '#contract/clusters/clusters.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { sampleModel } from '#runtime/resources.ts'

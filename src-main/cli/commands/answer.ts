@@ -1,6 +1,6 @@
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { parsePrompts } from '#contract/playground/prompt-lines.ts'
+import { parsePrompts } from '#contract/playground/playground.ts'
 import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './flags.ts'
 import { doDrafts, printStatuses } from './output/follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'

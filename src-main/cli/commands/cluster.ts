@@ -1,6 +1,5 @@
 import { resolve } from 'node:path'
-import type { ClusterProfile } from '#contract/clusters/clusters.ts'
-import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
+import { type ClusterProfile, emptyProfile } from '#contract/clusters/clusters.ts'
 import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './flags.ts'
 import { printJson, printTable } from './output/print.ts'
 import { commandOf, type Verb } from './run-command.ts'

@@ -1,8 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { deliver } from './output/deliver.ts'
-import { printJson, printTable, showMoment, showPercent } from './output/print.ts'
+import { deliver, printJson, printTable, showMoment, showPercent } from './output/print.ts'
 import { commandOf } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { commonFlags, commonHelp, readFlags } from './flags.ts'
-import { deliver } from './output/deliver.ts'
+import { deliver } from './output/print.ts'
 import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

@@ -1,8 +1,8 @@
 import { beginChoice } from '#contract/data/begin-token.ts'
 import { repairChoice } from '#contract/experiments/experiments.ts'
-import { defaultRepairWindows } from '#contract/pruning/default-repair.ts'
 import { precisionName } from '#contract/pruning/precision.ts'
 import { trainedWeights } from '#contract/pruning/recovery.ts'
+import { defaultRepairWindows } from '#contract/pruning/repair.ts'
 import { backendChoice } from '#contract/runs/run-request.ts'
 import { ablationTitles, everyTaskTitle, formatTitles, ggufTypeTitles, methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
 import {

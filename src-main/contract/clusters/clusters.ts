@@ -65,3 +65,32 @@ export const clusterState = z.object({
 export type ClusterProfile = z.infer<typeof clusterProfile>
 export type ClusterFinding = z.infer<typeof clusterFinding>
 export type ClusterState = z.infer<typeof clusterState>
+
+/** A new cluster profile: one processor per run, and the cluster's defaults for everything else. */
+export const emptyProfile: ClusterProfile = {
+  name: '',
+  host: '',
+  folder: '',
+  copies: false,
+  program: '',
+  partition: '',
+  account: '',
+  time: '',
+  gpus: 0,
+  cpus: 1,
+  memory: '',
+  lines: '',
+}
+
+/**
+ * A run's job on a cluster. `id` is set once the job is submitted (`12_3` in an array). `reason` is why the job waits, in the cluster's own
+ * words. A job is `lost` while the cluster does not answer.
+ */
+export const clusterJob = z.object({
+  id: z.string().nullable(),
+  state: z.enum(['sending', 'waiting', 'running', 'lost']),
+  node: z.string().nullable(),
+  reason: z.string().nullable(),
+})
+
+export type ClusterJob = z.infer<typeof clusterJob>

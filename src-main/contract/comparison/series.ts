@@ -1,5 +1,4 @@
-import { repairTitles } from '../pruning/default-repair.ts'
-import type { RepairKind } from '../pruning/repair.ts'
+import { type RepairKind, repairTitles } from '../pruning/repair.ts'
 import type { ParameterValue } from '../runs/runs.ts'
 import { denseMethod, methodTitles, titleOfMethod } from '../titles.ts'
 

@@ -1,5 +1,5 @@
-import { corpusOf } from '../data/corpus.ts'
 import type { TextSplit } from '../data/data-request.ts'
+import { corpusOf } from '../data/source-name.ts'
 import type { UsedData } from '../data/used-data.ts'
 import { everyTaskTitle } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'

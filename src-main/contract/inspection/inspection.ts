@@ -25,3 +25,6 @@ export const inspection = z.discriminatedUnion('kind', [
 export type Inspection = z.infer<typeof inspection>
 export type DivergenceRequest = Extract<Inspection, { kind: 'divergence' }>
 export type AnswersRequest = Extract<Inspection, { kind: 'generation' }>
+
+/** Returns the label of the step that holds a page of tokens. */
+export const pageStep = (page: number): string => `page ${page}`

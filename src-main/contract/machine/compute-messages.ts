@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { dataRequest } from '../data/data-request.ts'
 import { errorCodes } from '../errors.ts'
-import { exportedRun } from '../exports/exported-run.ts'
+import { exportedRun } from '../exports/exports.ts'
 import { benchRequest, speedRangeRequest } from '../exports/file-bench.ts'
 import { inspectedRun } from '../inspection/divergence.ts'
 import { hubFile } from '../models/hub-file.ts'

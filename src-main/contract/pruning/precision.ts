@@ -1,12 +1,20 @@
 import { z } from 'zod'
-import { precisionNames } from './precision-names.ts'
 
 /**
  * How products are computed. `float32`: throughout. `mixed`: a search ranks candidates with bfloat16 products and rescores, with float32
  * accuracy, every candidate that could still win, so it makes the same choices as float32. `bfloat16`: throughout, fast and rough. `auto`
  * uses `mixed` if the backend is fast at 16-bit products.
  */
-export const precisionName = z.enum(precisionNames)
+export const precisionName = z.enum(['float32', 'auto', 'mixed', 'bfloat16'])
+
+export type PrecisionName = z.infer<typeof precisionName>
+
+export const precisionTitles: Record<PrecisionName, string> = {
+  float32: 'float32',
+  auto: 'Mixed if supported',
+  mixed: 'Mixed, choices checked in float32',
+  bfloat16: 'bfloat16 (rough)',
+}
 
 /** The precision that a run used. */
 export const precision = z.enum(['float32', 'mixed', 'bfloat16'])
@@ -18,6 +26,5 @@ export const certified = z.object({
   rescored: z.number().int().nonnegative(),
 })
 
-export type PrecisionName = z.infer<typeof precisionName>
 export type Precision = z.infer<typeof precision>
 export type Certified = z.infer<typeof certified>

@@ -1,7 +1,6 @@
 import { z } from 'zod'
 import { id, ids, notes, tags } from '../identifiers.ts'
-import { actionStatuses, canAct, type RunAction } from './run-actions.ts'
-import { type RunStatus, runStatus } from './run-status.ts'
+import { actionStatuses, canAct, type RunAction, type RunStatus, runStatus } from './run-status.ts'
 import { runFilter } from './runs.ts'
 
 /** Runs to act on: those with these `ids`, those that `filter` finds, or if both are given those in both. `except` excludes runs. */

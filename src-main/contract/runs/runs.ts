@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { clusterJob } from '../clusters/cluster-job.ts'
+import { clusterJob } from '../clusters/clusters.ts'
 import { usedBegin } from '../data/begin-token.ts'
 import { taskOutcomes } from '../data/questions.ts'
 import { usedData } from '../data/used-data.ts'

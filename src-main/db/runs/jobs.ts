@@ -1,4 +1,4 @@
-import type { ClusterJob } from '#contract/clusters/cluster-job.ts'
+import type { ClusterJob } from '#contract/clusters/clusters.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 
 /** The stored state of a run on a cluster. */

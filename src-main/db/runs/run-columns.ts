@@ -2,8 +2,7 @@ import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { linkedFields, runFields } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunColumn, RunFilter } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
-import { type Sql, whereOf } from './run-filter.ts'
-import { comparable, runSource } from './run-sql.ts'
+import { comparable, runSource, type Sql, whereOf } from './run-filter.ts'
 
 /** A filter lists up to this many values. If there are more, the user types one. */
 const mostValues = 50

@@ -5,7 +5,7 @@ import type { RunRecord } from '#contract/runs/runs.ts'
 import type { Database } from '../database.ts'
 import { fromJson, fromJsonOrNull, Table } from '../table.ts'
 import type { StoredValue, ValueStore } from '../values.ts'
-import { columnOf } from './run-sql.ts'
+import { columnOf } from './run-filter.ts'
 
 type Stored = Omit<StoredValue, 'bytes'>
 type PlanRow = Stored & { tensors: string | null }

@@ -2,8 +2,7 @@ import type { RunSelection } from '#contract/runs/bulk.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import type { RunFilter, RunPage, RunQuery } from '#contract/runs/runs.ts'
 import type { Database, Statement } from '../database.ts'
-import { orderOf, type Sql, selectionWhere, whereOf } from './run-filter.ts'
-import { runSource } from './run-sql.ts'
+import { orderOf, runSource, type Sql, selectionWhere, whereOf } from './run-filter.ts'
 import type { RunRow, RunsTable } from './runs.ts'
 
 /** Filters and sorts the history, and returns one page of it. */

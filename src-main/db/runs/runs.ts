@@ -5,7 +5,7 @@ import { fromJsonOrNull, Table } from '../table.ts'
 import { type JobRecord, publicJob } from './jobs.ts'
 import { MeasuresTable } from './measures.ts'
 import { ParametersTable } from './parameters.ts'
-import { columnOf } from './run-sql.ts'
+import { columnOf } from './run-filter.ts'
 
 /** The fields of a new run; everything else is filled in later. */
 type NewRun = Pick<RunEntry, GivenField | 'id' | 'tags' | 'parameters'> & { experiment: string | null; model: string; notes: string }

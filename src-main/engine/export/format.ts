@@ -1,7 +1,6 @@
 import { readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ExportedRun } from '#contract/exports/exported-run.ts'
-import type { SavedFile } from '#contract/exports/exports.ts'
+import type { ExportedRun, SavedFile } from '#contract/exports/exports.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { FormatId } from '#contract/titles.ts'
 import { keysAndValues } from '#engine/architectures/parameters.ts'

@@ -1,5 +1,5 @@
 import { readdir } from 'node:fs/promises'
-import type { ExportedRun, ExportedTexts } from '#contract/exports/exported-run.ts'
+import type { ExportedRun, ExportedTexts } from '#contract/exports/exports.ts'
 import { markdownLine } from '#contract/markdown.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'

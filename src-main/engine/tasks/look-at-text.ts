@@ -1,5 +1,5 @@
+import type { TextLook } from '#contract/data/data-calls.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
-import type { TextLook } from '#contract/data/text-look.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'

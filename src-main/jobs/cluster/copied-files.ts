@@ -1,5 +1,7 @@
-import { mkdirSync, rmSync } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { createHash } from 'node:crypto'
+import { createReadStream, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
 import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -10,7 +12,6 @@ import { writeWhole } from '#runtime/write-whole.ts'
 import { requestOf } from '../run-attempt.ts'
 import { type ClusterFiles, endOf, localPlaces, logFile, type TaskOfRun, writeRun } from './cluster-files.ts'
 import { type ClusterShell, clusterShell } from './cluster-shell.ts'
-import { contentHash } from './content-hash.ts'
 import { type Copying, copying } from './rsync.ts'
 import { readWhole, runFolderOf } from './run-folder.ts'
 
@@ -133,4 +134,21 @@ class CopiedFiles implements ClusterFiles {
     rmSync(this.runFolder(run).root, { recursive: true, force: true })
     void this.#shell.run(['rm', '-rf', '--', `${this.#folder}/runs/${run}`])
   }
+}
+
+/** Hashes the entire content of a file or folder, including the names inside it. */
+async function contentHash(path: string): Promise<string> {
+  const hash = createHash('sha256')
+  for (const file of filesUnder(path)) {
+    hash.update(`${relative(path, file)}\n${statSync(file).size}\n`)
+    await pipeline(createReadStream(file), hash, { end: false })
+  }
+  return hash.digest('hex')
+}
+
+function filesUnder(path: string): string[] {
+  if (!statSync(path).isDirectory()) return [path]
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => filesUnder(join(path, name)))
 }

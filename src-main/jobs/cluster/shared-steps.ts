@@ -2,7 +2,7 @@ import { closeSync, copyFileSync, existsSync, linkSync, mkdirSync, openSync, ren
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TensorFile } from '#contract/pruning/plan.ts'
-import { unfinishedName } from '#runtime/unfinished.ts'
+import { unfinishedName } from '#runtime/write-whole.ts'
 import type { FoundStep } from '../compute/job-side.ts'
 import { hashOf, readStep, writeStep } from './run-folder.ts'
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { extname, join } from 'node:path'
-import { textLook } from '#contract/data/text-look.ts'
+import { textLook } from '#contract/data/data-calls.ts'
 import type { Calls } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
 import { safeFileName } from '../models/folders.ts'

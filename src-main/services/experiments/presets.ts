@@ -1,9 +1,12 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { Grid, Preset } from '#contract/experiments/experiments.ts'
+import type { FeasibleRange } from '#contract/models/models.ts'
+import { usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
+import { recoveryTokens, untrainable } from '#contract/pruning/recovery.ts'
+import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/repair.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
-import { bestMethod, type Draft, type PresetModel } from './preset-draft.ts'
-import { worthDrafts } from './worth-presets.ts'
+import { bundledTitles, type GgufType } from '#contract/titles.ts'
 
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
@@ -149,3 +152,183 @@ function plain(ids: string[]): Grid['methods'] {
 function titleOf(source: string, datasets: Catalogue['datasets']): string {
   return datasets.find((entry) => entry.source === source)?.title ?? source
 }
+
+/** GGUF types for the dense model, chosen so that each pruned file has a dense rival of about the same size. */
+const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
+/** Texts that calibration, repair and recovery never read. The verdict depends only on these. */
+const unseen = ['prose', 'code'] as const
+/** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */
+const [windowTokens, windows, repeats] = [512, 8, 3]
+
+/** Windows of the user's own text that decide, at most. */
+const decidingWindows = 16
+
+/** Half the default number: a recovery follows, and a repair on this many windows already takes as long as the recovery. */
+const repairWindows = 48
+
+/** The largest number of siblings. Each adds as many runs as the dense model. */
+const mostSiblings = 2
+
+const reasons = {
+  amounts: 'Three amounts show where quality begins to fall.',
+  repair: 'A pruned model is compared at its best.',
+  recovery: `The shortest training, after a repair on ${repairWindows} windows instead of ${defaultRepairWindows}. If a file almost wins, train it longer.`,
+}
+const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
+const ownMeasured = 'Your text decides, by a part that no choice reads. Prose shows what the model loses elsewhere.'
+const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
+
+interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
+  /** The reason shown for `weights`. */
+  readonly why: string
+  readonly weights: GgufType[]
+  readonly rivals: GgufType[]
+  /** Whether files are timed. */
+  readonly times: boolean
+  /** Whether the model is pruned for a text of the user's own, a part of which decides. */
+  readonly own?: boolean
+}
+
+const goals: readonly Goal[] = [
+  {
+    id: 'worth-it',
+    title: 'Is it worth it?',
+    summary: `Compares pruned files with the unpruned model in ${denseTypes.length} GGUF types: size, speed, quality and loops.`,
+    why: 'F16 shows pruning alone, the other types pruning plus quantisation.',
+    weights: ['F16', 'Q8_0', 'Q4_K_M'],
+    rivals: denseTypes,
+    times: true,
+  },
+  {
+    id: 'smaller-file',
+    title: 'Smaller file',
+    goal: 'A smaller file',
+    summary: 'Whether a pruned file beats an unpruned one of its size.',
+    why: 'Small types for pruned and unpruned files. Only size counts, so nothing is timed.',
+    weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
+    rivals: denseTypes,
+    times: false,
+  },
+  {
+    id: 'own-work',
+    title: 'For my work',
+    goal: 'For what I do',
+    summary:
+      'Prunes for your own text: code, notes, chats, questions with answers. A fifth of it is kept to decide, and other text shows the cost elsewhere.',
+    why: 'Small types for pruned and unpruned files. Only size counts, so nothing is timed.',
+    weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
+    rivals: denseTypes,
+    times: false,
+    own: true,
+  },
+  {
+    id: 'first-token',
+    title: 'Faster first token',
+    goal: 'A faster first token',
+    summary: 'Whether pruning shortens the wait for an answer more than quantising does.',
+    why: 'Prompts are read fastest in types that are quick to unpack.',
+    weights: ['F16', 'Q8_0', 'Q4_0'],
+    rivals: ['Q4_K_M'],
+    times: true,
+  },
+  {
+    id: 'faster-writing',
+    title: 'Faster writing',
+    goal: 'Faster writing',
+    summary: 'Whether a pruned file writes more tokens per second than a quantised one.',
+    why: 'Each token reads all weights once, so smaller files write faster.',
+    weights: ['Q8_0', 'Q4_0', 'Q4_K_M'],
+    rivals: ['F16', 'Q3_K_M', 'Q2_K'],
+    times: true,
+  },
+]
+
+/** Returns presets that compare pruned files with dense ones, in the weight types that matter for each goal. */
+function worthDrafts(
+  model: PresetModel,
+  catalogue: Catalogue,
+  { isMixture, calibration }: { isMixture: boolean; calibration: DataRequest | undefined },
+): Draft[] {
+  const best = bestMethod(model, true)
+  const ownText: DataRequest = {
+    source: '',
+    sequenceLength: Math.min(windowTokens, model.contextLength),
+    split: { part: 'choosing', seed: 0 },
+  }
+  return goals.map(({ why, weights, rivals, times, own = false, ...preset }) => {
+    const chosen = own ? ownText : calibration
+    return {
+      ...preset,
+      reasons: {
+        ...reasons,
+        methods: best.reason,
+        ...(isMixture ? { recovery: untrainable } : {}),
+        weights: why,
+        measures: own ? ownMeasured : times ? timed : measured,
+      },
+      grid: {
+        methods: [{ method: best.id, options: {} }],
+        amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
+        repairs: ['in-order'],
+        ...(chosen ? { calibration: chosen } : {}),
+        ...(isMixture ? {} : recovered(chosen)),
+        weights,
+        ...(model.siblings.length > 0 ? { siblings: model.siblings.slice(0, mostSiblings) } : {}),
+        rivals: rivals.filter((type) => !weights.includes(type)),
+        measures: own ? ownMeasures(model, ownText) : measuresOf(model, catalogue, times),
+        precision: 'auto',
+      },
+    }
+  })
+}
+
+const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries' | 'repairData'> => ({
+  recoveries: [{ tokens: recoveryTokens[0] }],
+  ...(calibration ? { repairData: { ...defaultRepairData(calibration), windows: repairWindows } } : {}),
+})
+
+/** The measures of a model that is pruned for `text`: on the part of it that decides, and on prose. The name follows the text. */
+function ownMeasures({ contextLength }: PresetModel, text: DataRequest): MeasureRequest[] {
+  const deciding: DataRequest = { ...text, split: { part: 'deciding', seed: text.split?.seed ?? 0 }, windows: decidingWindows }
+  return [
+    { kind: 'perplexity', data: deciding, name: '' },
+    { kind: 'perplexity', data: { source: 'prose', sequenceLength: text.sequenceLength, windows }, name: bundledTitles.prose },
+    usualRepetition(deciding, '', contextLength),
+  ]
+}
+
+function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, times: boolean): MeasureRequest[] {
+  const sequenceLength = Math.min(windowTokens, contextLength)
+  const texts = unseen.filter((id) => datasets.some(({ source }) => source === id))
+  const [first] = texts
+  return [
+    ...texts.map((source) => ({ kind: 'perplexity' as const, data: { source, sequenceLength, windows }, name: bundledTitles[source] })),
+    ...(first ? [usualRepetition({ source: first }, bundledTitles[first], contextLength)] : []),
+    ...(times ? [{ kind: 'inference' as const, sequenceLength, repeats }] : []),
+  ]
+}
+
+/** What presets need to know about the chosen model. */
+interface PresetModel {
+  id: string
+  contextLength: number
+  /** Whether the model is the bundled sample or was pruned from it. */
+  ofSample: boolean
+  /** Whether a GGUF file can hold the model after pruning by its best method. */
+  holdsGguf: boolean
+  /** Ids of smaller models of the same family in the library. */
+  siblings: readonly string[]
+  feasible: readonly Pick<FeasibleRange, 'method' | 'maximum'>[]
+}
+
+/** Returns the id of the method that keeps most of a model, and the reason to choose it. `inGguf` is set if GGUF files must hold the result. */
+export function bestMethod({ feasible }: Pick<PresetModel, 'feasible'>, inGguf = false): { id: string; reason: string } {
+  const mostOf = (id: string) => feasible.find(({ method }) => method === id)?.maximum
+  if (mostOf('gates') === 0) return { id: '2ssp', reason: '2SSP, because gates cannot be trained through this model’s attention sinks.' }
+  if (inGguf && mostOf('reap') !== 0)
+    return { id: '2ssp', reason: '2SSP, because gates leave blocks different numbers of experts, which GGUF files cannot hold.' }
+  return { id: 'gates', reason: 'Gates keep most of a model, because they follow the loss of the whole model.' }
+}
+
+/** A preset, given by its differences from the default grid. */
+type Draft = Omit<Preset, 'grid'> & { grid: Partial<Grid> }

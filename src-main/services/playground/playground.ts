@@ -1,7 +1,7 @@
 import type { Checked } from '#contract/api.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { explainIssues } from '#contract/explain-issue.ts'
-import { type GenerationEvent, type GenerationRequest, generationEvent } from '#contract/playground/generation.ts'
+import { type GeneratedToken, type GenerationEvent, type GenerationRequest, generationEvent } from '#contract/playground/generation.ts'
 import type {
   Answerer,
   Completion,
@@ -18,7 +18,6 @@ import type { Job } from '#jobs/compute/compute-host.ts'
 import type { Calls } from '../context.ts'
 import { currentSettings } from '../machine/current-settings.ts'
 import { Service } from '../service.ts'
-import { Collected } from './collected.ts'
 
 /** The prompts of the paper's qualitative evaluation. */
 const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
@@ -272,4 +271,59 @@ function checkPrompts(prompts: Checked<'playground.complete'>['prompts'], { name
 
 export function entryOf({ id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }: Transcript): TranscriptEntry {
   return { id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }
+}
+
+type Answer = Completion['answers'][number]
+
+/** How many probabilities the answers of one request may list. They take about 100 bytes each. */
+const mostListed = 500_000
+
+/** Collects the events of one column into answers. */
+class Collected {
+  /** The problem of the first answer that failed; null while none has failed. */
+  problem: string | null = null
+  readonly #keepsTokens: boolean
+  readonly #answers: Answer[] = []
+  readonly #promptTokens = new Map<number, number>()
+  readonly #scored = new Map<number, GeneratedToken[]>()
+  #listed = 0
+
+  /** @param keepsTokens whether the answers have their tokens, or only their text because the tokens arrive as events */
+  constructor(keepsTokens: boolean) {
+    this.#keepsTokens = keepsTokens
+  }
+
+  take(event: GenerationEvent): void {
+    if (event.type === 'prompt') this.#promptTokens.set(event.prompt, event.tokens)
+    else if (event.type === 'scored prompt') this.#keepScored(event.prompt, event.tokens)
+    else if (event.type === 'token') this.#count([event.token])
+    else {
+      const { type: _, ...answer } = event
+      const { prompt } = answer
+      this.problem ??= answer.problem
+      const tokens = this.#keepsTokens ? answer.tokens : []
+      this.#answers.push({ ...answer, tokens, promptTokens: this.#promptTokens.get(prompt) ?? 0, scored: this.#scored.get(prompt) ?? null })
+    }
+  }
+
+  #keepScored(prompt: number, tokens: readonly GeneratedToken[]): void {
+    this.#count(tokens)
+    if (!this.#keepsTokens || this.problem !== null) return
+    const known = this.#scored.get(prompt) ?? []
+    for (const token of tokens) known.push(token)
+    this.#scored.set(prompt, known)
+  }
+
+  #count(tokens: readonly GeneratedToken[]): void {
+    if (!this.#keepsTokens) return
+    for (const { alternatives } of tokens) this.#listed += 1 + alternatives.length
+    if (this.#listed > mostListed)
+      this.problem ??= `The answer would list more than ${mostListed.toLocaleString('en')} probabilities. Ask for fewer alternatives or prompts, or stream the answer.`
+  }
+
+  /** Returns the answers so far. Throws if one of them failed. */
+  answers(): Answer[] {
+    if (this.problem !== null) throw new EspalierError('invalid', this.problem)
+    return this.#answers
+  }
 }

@@ -1,4 +1,4 @@
-import { expertSentences } from '#contract/pruning/expert-sentences.ts'
+import { expertSentences } from '#contract/pruning/experts.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 import { type Block, heading, paragraph, tableBlock } from './blocks.ts'

@@ -1,25 +1,27 @@
 import type { Checked } from '#contract/api.ts'
+import { measureId } from '#contract/comparison/measure-columns.ts'
+import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { TextFile } from '#contract/identifiers.ts'
 import type { RunSelection } from '#contract/runs/bulk.ts'
-import { canAct } from '#contract/runs/run-actions.ts'
+import { isLowerBetter } from '#contract/runs/measures.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import type { RunEntry, RunFilter, RunQuery } from '#contract/runs/runs.ts'
+import { canAct } from '#contract/runs/run-status.ts'
+import type { RunDescription, RunEntry, RunFilter, RunQuery } from '#contract/runs/runs.ts'
+import { version } from '#contract/version.ts'
 import { runColumns } from '#db/runs/run-columns.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { QueueAction } from '#jobs/run-queue.ts'
 import { inspectionName, inspectionRun, sharedExperiment, tokensOf } from '../comparison/inspections.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { tableFile } from '../comparison/table-text.ts'
-import type { Calls } from '../context.ts'
+import type { Calls, Context } from '../context.ts'
 import type { PlannedRun } from '../experiments/grid.ts'
 import { hidePlaces } from '../hide-places.ts'
 import { Service } from '../service.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
-import { describeRun, findDescribedModel } from './run-description.ts'
 import { runDetail } from './run-detail.ts'
 import { groupRuns } from './run-groups.ts'
-import { runsTableOf } from './runs-csv.ts'
 
 /** How long screens offer to undo an archiving. Archived runs can be restored at any time. */
 const undoMilliseconds = 30_000
@@ -136,3 +138,80 @@ export class RunsService extends Service {
 }
 
 const numbersOf = (rows: readonly RunRow[]): number[] => rows.map(({ number }) => number)
+
+/** The columns that every run has: label, whether it is numeric, and the value. */
+const fixed: readonly [string, boolean, (run: RunEntry) => TableCell['value']][] = [
+  ['id', false, ({ id }) => id],
+  ['name', false, ({ name }) => name],
+  ['status', false, ({ status }) => status],
+  ['experiment', false, ({ experiment }) => experiment?.name ?? null],
+  ['model', false, ({ model }) => model.name],
+  ['method', false, ({ method }) => method],
+  ['seed', true, ({ seed }) => seed],
+  ['nominal', true, ({ nominal }) => nominal],
+  ['reached', true, ({ reached }) => reached],
+  ['seconds', true, ({ seconds }) => seconds],
+  ['created', false, ({ createdAt }) => new Date(createdAt).toISOString()],
+  ['tags', false, ({ tags }) => tags.join('; ')],
+]
+
+/** Returns rows of the history as a table: fixed columns, and then every parameter and measure that occurs. */
+function runsTableOf(runs: readonly RunEntry[]): Table {
+  const parameters = [...new Set(runs.flatMap((run) => Object.keys(run.parameters)))].sort()
+  const measures = [...new Map(runs.flatMap((run) => run.measures.map((measure) => [measureId(measure), measure] as const)))]
+  return {
+    columns: [
+      ...fixed.map(([label, numeric]) => ({ label, numeric })),
+      ...parameters.map((label) => ({ label, numeric: false })),
+      ...measures.map(([id, { name, unit }]) => ({
+        label: unit ? `${id} [${unit}]` : id,
+        numeric: true,
+        better: isLowerBetter(name) ? ('lower' as const) : ('higher' as const),
+      })),
+    ],
+    rows: runs.map((run) => {
+      const values = new Map(run.measures.map((measure) => [measureId(measure), measure.value]))
+      return [
+        ...fixed.map(([, , read]) => read(run)),
+        ...parameters.map((name) => run.parameters[name] ?? null),
+        ...measures.map(([id]) => values.get(id) ?? null),
+      ].map((value) => ({ value }))
+    }),
+  }
+}
+
+/** Describes a run with everything needed to repeat it elsewhere. If `paths` is false, paths of this machine become names. */
+function describeRun({ history }: Pick<Context, 'history'>, row: RunRow, paths: boolean): RunDescription {
+  const model = history.models.find(row.model)
+  const { request, resolved } = history.documents.find(row.number)
+  const description: RunDescription = {
+    format: 'espalier run',
+    formatVersion: 1,
+    name: row.name,
+    model: { name: model?.name ?? row.model, source: model?.source ?? null, description: model?.description ?? null },
+    request: { ...request, options: { ...request.options, ...resolved } },
+    version,
+  }
+  return paths ? description : hidePlaces(description)
+}
+
+/**
+ * Finds the library model that a description refers to: by path, else by source, else by name, else any. It must also have the described
+ * family, shape and size, if the description has them.
+ */
+function findDescribedModel({ history }: Pick<Context, 'history'>, { model, request }: RunDescription): string {
+  const library = history.models.list()
+  const same = model.description && JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
+  const fits = (entry: (typeof library)[number]) =>
+    same === null || JSON.stringify([entry.description.family, entry.description.shape, entry.description.parameters]) === same
+  const found =
+    library.find((entry) => entry.path === request.model && fits(entry)) ??
+    library.find((entry) => model.source !== null && entry.source === model.source && fits(entry)) ??
+    library.find((entry) => entry.name === model.name && fits(entry)) ??
+    (same === null ? undefined : library.find(fits))
+  if (found) return found.id
+  throw new EspalierError(
+    'not-found',
+    `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or choose a model.`,
+  )
+}

@@ -1,17 +1,15 @@
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { arch, platform } from 'node:process'
+import { arch, getuid, platform } from 'node:process'
 import { addonName, findRuntime, runtimesFolder } from '../../runtime/places.mjs'
 import { findTrustProblem, readDescription, trustedAddon } from '../../runtime/trusted.mjs'
 import { withSetupLock } from '../setup-lock.mjs'
 import { formatBytes, say } from '../terminal.mjs'
-import { findOnPath } from '../tools.mjs'
-import { adviseInstall, slowerNotice } from './advice.mjs'
+import { findOnPath, runTool } from '../tools.mjs'
 import { bindingVersion, buildRuntime, RuntimeDoesNotRun, workFolder } from './build-runtime.mjs'
 import { findCompiler } from './compiler.mjs'
 import { recentFailure, rememberFailure } from './failures.mjs'
 import { ensureFused } from './fused.mjs'
-import { hasNvidiaGpu } from './graphics.mjs'
 import { findPip, folderSize } from './python.mjs'
 import { planRuntime } from './runtime-plan.mjs'
 import { pinnedWheels } from './wheels.mjs'
@@ -117,4 +115,46 @@ function announce(folder) {
   const description = readDescription(folder)
   const bytes = existsSync(folder) ? folderSize(folder) : 0
   say(`TensorFlow ${description?.version} for the ${description?.kind?.toUpperCase()} is in ${folder}, ${formatBytes(bytes)}.`)
+}
+
+/** @type {{ manager: string, install: string, pip: string, compiler: string }[]} */
+const managers = [
+  { manager: 'apt-get', install: 'apt-get install', pip: 'python3-pip', compiler: 'g++' },
+  { manager: 'dnf', install: 'dnf install', pip: 'python3-pip', compiler: 'gcc-c++' },
+  { manager: 'zypper', install: 'zypper install', pip: 'python3-pip', compiler: 'gcc-c++' },
+  { manager: 'pacman', install: 'pacman -S', pip: 'python-pip', compiler: 'gcc' },
+  { manager: 'brew', install: 'brew install', pip: 'python', compiler: 'gcc' },
+]
+
+/**
+ * Returns the command that installs the missing tools on this machine.
+ * @param {{ pip: boolean, compiler: boolean }} missing
+ * @returns {string}
+ */
+function adviseInstall(missing) {
+  if (platform === 'darwin') return missing.compiler ? '`xcode-select --install` installs both' : '`xcode-select --install` installs pip'
+  const known = managers.find(({ manager }) => findOnPath(manager))
+  if (!known) return `install ${[missing.pip && 'python3 with pip', missing.compiler && 'g++'].filter(Boolean).join(' and ')}`
+  const packages = [missing.pip && known.pip, missing.compiler && known.compiler].filter(Boolean).join(' ')
+  return `\`${getuid?.() === 0 ? '' : 'sudo '}${known.install} ${packages}\``
+}
+
+/**
+ * Returns the notice that ggml will be used. The factor was measured on one thread of one processor, with SmolLM2-135M.
+ * @param {string} reason one sentence
+ * @returns {string}
+ */
+function slowerNotice(reason) {
+  return [`TensorFlow is not used: ${reason}`, 'Espalier computes with ggml, which takes about 3 times as long.'].join('\n')
+}
+
+/**
+ * Whether an NVIDIA GPU responds. Costs nothing without NVIDIA's driver.
+ * @returns {Promise<boolean>}
+ */
+async function hasNvidiaGpu() {
+  const command = findOnPath('nvidia-smi')
+  if (!command) return false
+  const { code, output } = await runTool(command, ['--list-gpus'], { seconds: 20 })
+  return code === 0 && /^GPU \d/m.test(output)
 }

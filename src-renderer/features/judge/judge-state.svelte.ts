@@ -1,6 +1,5 @@
 import type { Judgement, JudgingEntry, JudgingResult, JudgingState } from '#contract/judging/judging.ts'
-import type { PromptSet, Transcript, TranscriptEntry } from '#contract/playground/playground.ts'
-import { parsePrompts } from '#contract/playground/prompt-lines.ts'
+import { type PromptSet, parsePrompts, type Transcript, type TranscriptEntry } from '#contract/playground/playground.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
@@ -147,4 +146,16 @@ export class AnswersState {
     })
     if (failure) this.problem = failure.message
   }
+}
+
+/** The votes in the order of their buttons, with the key of each. */
+export const votes: readonly { vote: Judgement; title: string; key: string }[] = [
+  { vote: 'left', title: 'A is better', key: 'a' },
+  { vote: 'right', title: 'B is better', key: 'b' },
+  { vote: 'tie', title: 'Tie', key: 't' },
+  { vote: 'both bad', title: 'Both bad', key: 'x' },
+]
+
+export function voteOf(key: string): Judgement | undefined {
+  return votes.find((one) => one.key === key.toLowerCase())?.vote
 }

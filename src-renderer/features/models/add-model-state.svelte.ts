@@ -1,9 +1,9 @@
 import type { Output } from '#contract/api.ts'
-import type { FoundModel, ModelDescription } from '#contract/models/models.ts'
+import { type FoundModel, type ModelDescription, type ModelEntry, mostMeasuredParameters } from '#contract/models/models.ts'
 import { call, choosePlace, hasSystemDialog, placeOf } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
 import { Loader } from '../../lib/loader.svelte.ts'
-import { measureIfSmall } from './measure-begin.ts'
+import { attempt } from '../../lib/notices.svelte.ts'
 import { fitText, freeMemory } from './models.ts'
 
 export type Place = Output<'files.browse'>
@@ -81,4 +81,11 @@ export class AddModelState {
     this.checked = new Loader()
     this.problem = null
   }
+}
+
+/** Measures the begin token of a model that was just added, unless that would take minutes. The result arrives with the model. */
+export function measureIfSmall({ id, description, beginFigures }: ModelEntry): void {
+  const { begins, parameters } = description
+  if (!begins?.token || beginFigures || parameters.total > mostMeasuredParameters) return
+  void attempt(() => call('models.measureBegin', { id }))
 }

@@ -8,7 +8,7 @@ import { attempt } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { stopAll } from '../../lib/schedule.ts'
 import { containsWords } from '../../lib/search.ts'
-import { measureIfSmall } from './measure-begin.ts'
+import { measureIfSmall } from './add-model-state.svelte.ts'
 import { choosePreset, isUnderWay, replaceById } from './models.ts'
 
 /** The library as the screen shows it: models, transfers, and the sample experiment of the first start. */

@@ -1,11 +1,11 @@
 import type { Input } from '#contract/api.ts'
 import { type ErrorMessage, toErrorMessage } from '#contract/errors.ts'
 import type { ExperimentEntry } from '#contract/experiments/experiments.ts'
-import type { Removal, RunColumn, RunEntry, RunGroup, RunPage } from '#contract/runs/runs.ts'
+import type { Removal, RunColumn, RunEntry, RunGroup, RunPage, SavedView } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
-import { attempt, notify } from '../../lib/notices.svelte.ts'
+import { attempt, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { coalesce, stopAll } from '../../lib/schedule.ts'
@@ -13,7 +13,6 @@ import { bulkOutcome, undoOutcome } from './bulk/bulk-text.ts'
 import { ChosenRuns } from './bulk/chosen-runs.svelte.ts'
 import { type TableColumn, tableColumns } from './columns.ts'
 import { clampWidth, defaultColumns, type HistoryView, moveField, pagesOf, readView, toFilter, writeView } from './runs-query.ts'
-import { SavedViews } from './saved-views.svelte.ts'
 
 const pageSize = 100
 /** The largest number of rows that one call may request. */
@@ -272,5 +271,40 @@ export class HistoryState {
     const before = this.rows[at]
     if (before) this.rows = this.rows.with(at, run)
     if (!before || before.status !== run.status || before.archived !== run.archived) this.#refreshSoon()
+  }
+}
+
+/** The saved views of the history: queries of its address under names. */
+class SavedViews {
+  /** Null until they are loaded. */
+  list = $state.raw<SavedView[] | null>(null)
+
+  async load(): Promise<void> {
+    await call('views.list', {}).then(
+      (views) => (this.list = views),
+      () => undefined,
+    )
+  }
+
+  async save(name: string, view: HistoryView): Promise<void> {
+    await this.#store(name, { ...writeView(view) })
+    notify(`View “${name}” saved`)
+  }
+
+  async remove({ id, name, state }: SavedView): Promise<void> {
+    await call('views.remove', { id })
+    await this.load()
+    notify(`View “${name}” removed`, { undo: () => void this.#store(name, state).catch(notifyProblem) })
+  }
+
+  open({ state }: SavedView): void {
+    router.replaceQuery(
+      Object.fromEntries(Object.entries(state).flatMap(([key, value]) => (typeof value === 'string' ? [[key, value]] : []))),
+    )
+  }
+
+  async #store(name: string, state: SavedView['state']): Promise<void> {
+    await call('views.save', { name, state })
+    await this.load()
   }
 }

@@ -248,3 +248,8 @@ export function pagesOf({ from, to }: { from: number; to: number }, size: number
   const first = Math.floor(from / size)
   return Array.from({ length: Math.floor((to - 1) / size) - first + 1 }, (_, at) => first + at)
 }
+
+/** Statuses in the order of a run's life; the type keeps this list complete. */
+const order: Record<RunStatus, number> = { draft: 0, queued: 1, running: 2, paused: 3, interrupted: 4, done: 5, failed: 6, cancelled: 7 }
+
+export const runStatusOrder = (Object.keys(order) as RunStatus[]).sort((a, b) => order[a] - order[b])

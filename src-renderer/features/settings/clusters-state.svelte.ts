@@ -1,5 +1,4 @@
-import type { ClusterFinding, ClusterProfile } from '#contract/clusters/clusters.ts'
-import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
+import { type ClusterFinding, type ClusterProfile, emptyProfile } from '#contract/clusters/clusters.ts'
 import type { ErrorMessage } from '#contract/errors.ts'
 import { call } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'

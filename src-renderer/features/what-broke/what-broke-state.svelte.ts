@@ -2,7 +2,7 @@ import type { Comparison, QuestionComparison } from '#contract/comparison/compar
 import type { BeginChoice } from '#contract/data/begin-token.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'
-import { isOfSample } from '#contract/models/sample.ts'
+import { isOfSample } from '#contract/models/models.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'

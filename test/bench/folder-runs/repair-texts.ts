@@ -1,4 +1,4 @@
-import { defaultRepairData } from '#contract/pruning/default-repair.ts'
+import { defaultRepairData } from '#contract/pruning/repair.ts'
 import { locateBundled } from '#engine/data/bundled.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { readWindows, type Windows } from '#engine/data/windows.ts'

@@ -1,6 +1,5 @@
-import { defaultRecoveryData } from '#contract/pruning/default-recovery.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import type { RecoveryAmount } from '#contract/pruning/recovery.ts'
+import { defaultRecoveryData, type RecoveryAmount } from '#contract/pruning/recovery.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'

@@ -1,11 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { connect } from '#db/database.ts'
-import { type History, historyFolders, openHistory } from '#db/history.ts'
-import { migrate } from '#db/migrate.ts'
-import { migrations } from '#db/migrations/index.ts'
+import { type History, openHistory } from '#db/history.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
 import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../rows.ts'
@@ -38,28 +35,5 @@ test('any run finds a step by its name, also after the run that did it is delete
   history.steps.clear(first.id)
   expect(second.recorder.getStep(norms)?.value).toMatchObject({ value: [1, 2] })
   expect(history.steps.count(second.id)).toBe(1)
-  history.close()
-})
-
-test('steps that were named by paths are found by no run: shared ones are deleted at once, others with their run', () => {
-  const { file } = historyFolders(folder)
-  mkdirSync(dirname(file), { recursive: true })
-  const old = connect(file)
-  migrate(old, migrations.slice(0, 10))
-  const insert = old.prepare('INSERT INTO steps(scope, name, value, bytes, at) VALUES (?, ?, ?, 2, 1)')
-  insert.run('exp-1/model-1', 'shared:/a|hash: neuron norms, 32 windows', '{}')
-  insert.run('run-1', 'measure 0, with its data: perplexity', '{}')
-  insert.run('run-1', 'page 0', '{"value":"tokens"}')
-  old.close()
-  const history = openHistory(folder)
-  expect(history.db.prepare('SELECT run, name FROM steps ORDER BY name').all()).toEqual([
-    { run: 'run-1', name: 'measure 0, with its data: perplexity' },
-    { run: 'run-1', name: 'page 0' },
-  ])
-  const label = 'measure 0, with its data: perplexity'
-  expect(recorderOf(history).recorder.getStep(nameStep({ kind: { version: 1 }, label, on: null }, base))).toBeUndefined()
-  // Comparison pages of earlier versions are still shown.
-  expect(history.steps.named('run-1', 'page 0')).toBe('page 0')
-  expect(history.steps.clear('run-1')).toBe(2)
   history.close()
 })

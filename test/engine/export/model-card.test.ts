@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ExportedRun } from '#contract/exports/exported-run.ts'
+import type { ExportedRun } from '#contract/exports/exports.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { describeModel } from '#engine/export/model-card.ts'

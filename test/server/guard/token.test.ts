@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { hostList } from '#server/guard/hosts.ts'
+import { hostList } from '#server/guard/guard.ts'
 import { makeToken, readTokenFile } from '#server/guard/token.ts'
 
 let folder: string

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { emptyProfile } from '#contract/clusters/empty-cluster.ts'
+import { emptyProfile } from '#contract/clusters/clusters.ts'
 import { distinctTrigrams, repeatedEnding } from '#contract/comparison/answer-statistics.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { isOfSample } from '#contract/models/sample.ts'
+import { isOfSample } from '#contract/models/models.ts'
 import { catalogue } from '#contract/pruning/methods.ts'
 import { describeCatalogue } from '#engine/tasks/catalogue.ts'
 import { resources } from '#runtime/resources.ts'

@@ -1,7 +1,6 @@
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { canAct, refusalOf } from '#contract/runs/run-actions.ts'
-import type { RunStatus } from '#contract/runs/run-status.ts'
+import { canAct, type RunStatus, refusalOf } from '#contract/runs/run-status.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { shareDone } from '#contract/runs/time/progress.ts'
 import type { CommonValues } from '../flags.ts'

@@ -1,3 +1,6 @@
+import { writeFile } from 'node:fs/promises'
+import { EspalierError } from '#contract/errors.ts'
+
 /** Prints rows under headings in aligned columns; numbers are right-aligned. */
 export function printTable(heads: readonly string[], rows: readonly (readonly (string | number | null)[])[]): void {
   const cells = rows.map((row) => row.map(show))
@@ -41,4 +44,17 @@ export function showMoment(moment: number): string {
 export function showSeconds(seconds: number | null): string | null {
   if (seconds === null) return null
   return seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`
+}
+
+/** Writes to standard output, or to a new file. Throws if the file exists. */
+export async function deliver(content: string, file: string | undefined): Promise<void> {
+  if (file === undefined) {
+    process.stdout.write(content.endsWith('\n') ? content : `${content}\n`)
+    return
+  }
+  await writeFile(file, content, { flag: 'wx' }).catch((thrown: NodeJS.ErrnoException) => {
+    if (thrown.code === 'EEXIST') throw new EspalierError('conflict', `${file} exists. Choose another name or remove it.`)
+    throw new EspalierError('disk', `${file} cannot be written: ${thrown.message}`)
+  })
+  console.error(`Wrote ${file}.`)
 }

@@ -1,8 +1,7 @@
 import { at } from '#contract/at.ts'
 import { meanOf } from '#contract/comparison/statistics.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
-import { heldOutKinds, heldOutWindows, mostGrowth } from '#contract/pruning/default-recovery.ts'
-import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows, mostGrowth, type RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { KindFilter } from '#engine/data/source.ts'
 import type { Windows } from '#engine/data/windows.ts'
 

@@ -1,7 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/default-recovery.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import type { TrainedWeights } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows, type TrainedWeights } from '#contract/pruning/recovery.ts'
 import { type DecoderSpec, layoutOf, mixerProjections } from '#engine/architectures/spec.ts'
 import { vocabularyShare } from '#engine/model/model.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'

@@ -1,5 +1,5 @@
+import type { TextLook } from '#contract/data/data-calls.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
-import type { TextLook } from '#contract/data/text-look.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { call, choosePlace, hasSystemDialog } from '../../../api/api.ts'
 import { debounce } from '../../../lib/schedule.ts'

@@ -1,6 +1,5 @@
 import type { DataRequest } from '#contract/data/data-request.ts'
-import type { ModelEntry } from '#contract/models/models.ts'
-import { isOfSample } from '#contract/models/sample.ts'
+import { isOfSample, type ModelEntry } from '#contract/models/models.ts'
 import type { DatasetEntry } from '#contract/pruning/methods.ts'
 import { type Draft, repairTextAfter } from '../grid.ts'
 

@@ -1,6 +1,7 @@
 import { at } from '#contract/at.ts'
 import type { Plot } from '#contract/comparison/plot.ts'
-import { heldOutKinds, mostGrowth } from '#contract/pruning/default-recovery.ts'
+import { heldOutKinds, mostGrowth } from '#contract/pruning/recovery.ts'
+import type { RepairedProjection } from '#contract/pruning/repair.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../../../lib/format.ts'
 
@@ -45,4 +46,21 @@ function spoiltKinds({ best, points, heldOut }: Pick<Recovery, 'best' | 'points'
   const lower = points.filter((point) => sum(point.heldOut) < sum(points[best]?.heldOut))
   const isSpoilt = (_: unknown, kind: number) => lower.some((point) => at(point.heldOut, kind) > at(start, kind) + mostGrowth)
   return heldOut.filter(isSpoilt).map(({ kind }) => kind)
+}
+
+/** Says how a repair ended: `Projections: 3 replaced.`, and why others were kept. Each expert of a mixture has its own projection. */
+export function repairOutcome(blocks: readonly RepairedProjection[]): string {
+  let [replaced, kept, few] = [0, 0, 0]
+  for (const { before, after, experts } of blocks) {
+    const projections = experts ?? { replaced: after < before ? 1 : 0, fitted: 1, all: 1 }
+    replaced += projections.replaced
+    kept += projections.fitted - projections.replaced
+    few += projections.all - projections.fitted
+  }
+  const parts = [
+    `${replaced} replaced`,
+    ...(kept > 0 ? [`${kept} kept, as the error on held-out windows did not fall`] : []),
+    ...(few > 0 ? [`${few} kept, as too few tokens chose the expert`] : []),
+  ]
+  return `Projections: ${parts.join('; ')}.`
 }

@@ -1,4 +1,5 @@
 import type { DeviceState, QueueState } from '#contract/runs/queue.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
 import { formatInteger, formatPlural } from '../../../lib/format.ts'
 
 /** The largest number of waiting runs that are listed. More fold into one line. */
@@ -30,4 +31,16 @@ const runningIn = ({ runs }: Pick<QueueState, 'runs'>): number => runs.filter(({
 /** The title and status of a device. One that is off or idle while the queue is paused counts as paused. */
 export function deviceText({ title, status }: Pick<DeviceState, 'title' | 'status'>, paused: boolean): string {
   return `${title}: ${paused && (status === 'off' || status === 'idle') ? 'paused' : status}`
+}
+
+/** Where a run of a cluster is and what it waits for, in the cluster's own words; empty for runs of this machine. */
+export function jobText({ executor, job }: Pick<RunEntry, 'executor' | 'job'>): string {
+  if (executor === null) return ''
+  if (!job) return `for ${executor}`
+  const number = job.id === null ? '' : `, job ${job.id}`
+  if (job.state === 'lost') return `${executor} does not answer${number}`
+  const reason = job.reason === null ? '' : `: ${job.reason}`
+  if (job.state === 'sending') return `being sent to ${executor}${reason}`
+  const place = job.node === null ? executor : `${executor}, ${job.node}`
+  return `${place}${number}${reason}`
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { heldOutKinds, heldOutWindows } from '#contract/pruning/default-recovery.ts'
+import { heldOutKinds, heldOutWindows } from '#contract/pruning/recovery.ts'
 import { endsEarly, readHeldOut, scoreOf } from '#engine/pruning/recovery/held-out.ts'
 
 const planned = 8000

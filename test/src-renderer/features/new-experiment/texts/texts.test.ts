@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { grid as gridSchema } from '#contract/experiments/experiments.ts'
 import { usualRepetition } from '#contract/protocol.ts'
-import { defaultRepairData } from '#contract/pruning/default-repair.ts'
+import { defaultRepairData } from '#contract/pruning/repair.ts'
 import {
   emptyDraft,
   fromGrid,

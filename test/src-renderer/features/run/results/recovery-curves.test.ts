@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest'
+import type { RepairedProjection } from '#contract/pruning/repair.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { takeEvent } from '../../../../../src-renderer/features/run/live-run.ts'
-import { recoveryOutcome, recoveryPlot } from '../../../../../src-renderer/features/run/results/recovery-curves.ts'
+import { recoveryOutcome, recoveryPlot, repairOutcome } from '../../../../../src-renderer/features/run/results/recovery-curves.ts'
 
 const point = (step: number, loss: number | null, heldOut: number[]) => ({ step, tokens: 2048 * step, loss, heldOut })
 const run = { recovery: null, recoveryPoints: [] } as unknown as RunDetail
@@ -52,4 +53,20 @@ test('the outcome says which weights were taken, and where training stopped', ()
   const why = 'Others were better on average, but more than 0.05 nats worse than at the start on definitions.'
   expect(outcome(1, [2, 2], [1.9, 1.9], [1, 2.1])).toContain(`after 4,096 tokens. ${why} Training stopped`)
   expect(outcome(0, [2, 2], [1, 2.1])).toBe(`The weights are unchanged. ${why}`)
+})
+
+test('a repair says what it kept, and apart from that the experts that too few tokens chose', () => {
+  const one = (after: number, experts?: RepairedProjection['experts']): RepairedProjection => ({
+    block: 0,
+    projection: 'down',
+    ridge: 0.1,
+    before: 0.2,
+    after,
+    ...(experts ? { experts } : {}),
+  })
+  expect(repairOutcome([one(0.1), one(0.1)])).toBe('Projections: 2 replaced.')
+  expect(repairOutcome([one(0.1), one(0.2)])).toBe('Projections: 1 replaced; 1 kept, as the error on held-out windows did not fall.')
+  expect(repairOutcome([one(0.1, { replaced: 3, fitted: 4, all: 6 }), one(0.2, { replaced: 0, fitted: 0, all: 2 })])).toBe(
+    'Projections: 3 replaced; 1 kept, as the error on held-out windows did not fall; 4 kept, as too few tokens chose the expert.',
+  )
 })
