@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import { commonHelp } from '#cli/commands/flags.ts'
+import { commonHelp } from '#cli/commands/read-flags.ts'
 import { commands } from '#cli/commands/index.ts'
 import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'

@@ -153,7 +153,7 @@ test('names over the columns of a comparison are whole, however many there are',
   const { rows } = await workbench.call('runs.query', { limit: 8 })
   for (const [index, { id }] of rows.entries())
     await workbench.call('runs.update', { ids: [id], name: `2SSP 25 %, repaired block by block ${index}` })
-  await go(page, `#/compare?runs=${rows.map(({ id }) => id).join(',')}&turned=yes`)
+  await go(page, `#/compare?runs=${rows.map(({ id }) => id).join(',')}&transposed=yes`)
   const names = page.getByRole('region', { name: 'Comparison table' }).locator('thead .two-lines')
   await names.last().waitFor()
   await expect.poll(() => names.count()).toBe(8)

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { readFlagFile } from '#cli/commands/flags.ts'
+import { readFlagFile } from '#cli/commands/read-flags.ts'
 import { readSmallFile } from '#runtime/small-file.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-small-file-'))

@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
-import { commonFlags, commonHelp, readFlags } from './flags.ts'
+import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { deliver, printJson, printTable, showMoment, showPercent } from './output/print.ts'
 import { commandOf } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'

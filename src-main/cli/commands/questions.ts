@@ -1,4 +1,4 @@
-import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
 import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'

@@ -3,7 +3,7 @@ import { defaultRepairData, defaultRepairWindows, repairKind } from '#contract/p
 import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/flag-values.ts'
-import { commonFlags, commonHelp, readCount, readFlags } from './flags.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { startChanged } from './output/follow-runs.ts'
 import { command } from './run-command.ts'
 

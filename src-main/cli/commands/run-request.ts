@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { hostname } from 'node:os'
 import { promisify } from 'node:util'
 import { EspalierError } from '#contract/errors.ts'
-import { readFlags } from './flags.ts'
+import { readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 
 const help = `espalier run-request FILE

@@ -7,7 +7,7 @@ import type { Door } from '#server/door.ts'
 import { readTokenFile, readTokenFrom } from '#server/guard/token.ts'
 import { readNote } from '#server/note.ts'
 import { defaultDataFolder } from '#services/models/folders.ts'
-import type { CommonValues } from './flags.ts'
+import type { CommonValues } from './read-flags.ts'
 
 export interface CommandDoor extends Door {
   /** Computes one run in this process. Absent if a server computes the runs. */

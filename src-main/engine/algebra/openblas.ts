@@ -120,3 +120,11 @@ function addSingles(blas: Openblas, sums: Float64Array, x: Tensor2D, z: Tensor2D
 function expectDone(info: unknown, what: string): void {
   if (Number(info) !== 0) throw new Error(`OpenBLAS found no ${what} (info ${String(info)}).`)
 }
+
+let chosen: Algebra | undefined
+
+/** OpenBLAS if setup could install it, otherwise our own code, which is slow above some hundred columns. */
+export function algebra(): Algebra {
+  chosen ??= openOpenblas() ?? ownAlgebra
+  return chosen
+}

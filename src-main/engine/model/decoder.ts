@@ -21,7 +21,7 @@ import {
 import { type DecoderSpec, type DeltaShape, hasExperts, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { causalAttention } from '#engine/tensor/attention.ts'
-import { halfUnits } from '#engine/tensor/half-units.ts'
+import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { attendHeads, splitHeads } from '#engine/tensor/heads.ts'
 import { fusedNorm, type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { batchedProduct, isHalf, type Matrix, project } from '#engine/tensor/products.ts'

@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { EspalierError } from '#contract/errors.ts'
 import { readSpec } from '#engine/architectures/index.ts'
-import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { DecoderSpec, BlockLayout } from '#engine/architectures/spec.ts'
 import { deviceBytes } from '#engine/backend/active.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
@@ -14,13 +14,13 @@ import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { underLimits } from '#engine/limits/reading.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
-import { approximateBlocks } from './experts/approximate-experts.ts'
 import { type ProductsFor, productsFor } from './precision.ts'
 import { inFamilyWords, type PrunedLayout, prunedLayout, prunedLayoutFile } from './views/pruned-layout.ts'
 import { slicedSpec } from './views/slice.ts'
 import { leastBytes, WeightStore } from './weights/residency.ts'
 import { Vocabulary } from './weights/vocabulary.ts'
 import { checkTensors } from './weights/weights.ts'
+import { z } from 'zod'
 
 /** An open model. It is read-only, and all views of it share it. */
 export interface Model {
@@ -191,4 +191,34 @@ function exposeGarbageCollection(): void {
   if (globalThis.gc) return
   setFlagsFromString('--expose-gc')
   globalThis.gc = runInNewContext('gc') as NodeJS.GCFunction
+}
+
+const lists = z.record(z.string().regex(/^(0|[1-9]\d*)$/), z.array(z.number().int().nonnegative()))
+
+/**
+ * Returns the blocks of a model whose config lists experts that are constant vectors, as vLLM's expert substitution writes it. Returns
+ * undefined if the config has no such list.
+ */
+function approximateBlocks(config: Readonly<Record<string, unknown>>): BlockLayout[] | undefined {
+  const given = (config.text_config as Record<string, unknown> | undefined)?.approximate_experts ?? config.approximate_experts
+  if (given === undefined) return undefined
+  const read = lists.safeParse(given)
+  if (!read.success)
+    throw new EspalierError('invalid', 'config.json: "approximate_experts" must list numbers of experts by block, such as {"1": [0, 3]}.')
+  const { blocks } = readSpec({ ...config })
+  const unknown = Object.keys(read.data).find((block) => blocks[Number(block)]?.experts === undefined)
+  if (unknown !== undefined)
+    throw new EspalierError('invalid', `config.json: "approximate_experts" names block ${unknown}, which is not a mixture in this model.`)
+  return blocks.map((block, index) => {
+    const listed = read.data[index]
+    if (!listed?.length) return block
+    const experts = block.experts ?? 0
+    const constants = [...new Set(listed)].sort((one, other) => one - other)
+    if (constants.length < listed.length || constants.some((expert) => expert >= experts) || constants.length === experts)
+      throw new EspalierError(
+        'invalid',
+        `config.json: "approximate_experts" lists ${listed.join(', ')} in block ${index}. List numbers below ${experts}, each once, and not all of them.`,
+      )
+    return { ...block, constants }
+  })
 }

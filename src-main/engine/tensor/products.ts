@@ -1,7 +1,7 @@
 import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { HalfMatrix, RowFactor, RowParts } from '#engine/backend/halves.ts'
-import { halfUnits } from './half-units.ts'
+import { halfUnits } from './runtime-halves.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
 

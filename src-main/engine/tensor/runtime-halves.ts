@@ -1,19 +1,9 @@
 import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
-import type {
-  AttentionShape,
-  HalfMatrix,
-  HalfMlp,
-  HalfNeurons,
-  HalfNorm,
-  HalfOperations,
-  HalfProduct,
-  HalfUnits,
-  RowParts,
-  RuntimeProducts,
-} from '#engine/backend/halves.ts'
+import type { AttentionShape, HalfMatrix, HalfMlp, HalfNeurons, HalfNorm, HalfOperations, HalfProduct, HalfUnits, RowParts, RuntimeProducts } from '#engine/backend/halves.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
 import { attendHeads, mixHeadsByStep } from './heads.ts'
 import { normalize } from './norm.ts'
+import { activeBackend } from '#engine/backend/active.ts'
 
 /** The maximum number of logits in memory at once. */
 const logitsAtOnce = 2 ** 24
@@ -114,3 +104,24 @@ const normed = (x: Tensor2D, norm: HalfNorm | undefined): Tensor2D =>
         ...(norm.bias ? { bias: norm.bias as Tensor1D } : {}),
       })
     : x
+
+let ofRuntime: RuntimeHalves | undefined
+
+/**
+ * The operations on 16-bit operands of this machine: ours on the processor's units, or some built from the runtime's own products.
+ * Undefined if there are none.
+ */
+export function findHalfUnits(): HalfOperations | undefined {
+  const { halves, halfProducts } = activeBackend()
+  const products = halves ? undefined : halfProducts?.()
+  if (!products) return halves
+  if (ofRuntime?.products !== products) ofRuntime = new RuntimeHalves(products)
+  return ofRuntime
+}
+
+/** The same operations. Throws if there are none, because nothing should request such products then. */
+export function halfUnits(): HalfOperations {
+  const found = findHalfUnits()
+  if (!found) throw new Error('This device has no units for 16-bit operands.')
+  return found
+}

@@ -1,9 +1,14 @@
-import { basename, resolve } from 'node:path'
+import { basename, resolve, extname, join } from 'node:path'
 import { checkRepository, checkRevision } from '#hub/names.ts'
 import type { Calls } from '../context.ts'
 import { Service } from '../service.ts'
-import { findModels } from './found-models.ts'
 import { browse, checkpointAt } from './library-files.ts'
+import { readdir } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { z } from 'zod'
+import type { FoundModel } from '#contract/models/models.ts'
+import { findCacheFolder } from '#hub/cache.ts'
+import { readSmallJson } from '#runtime/small-file.ts'
 
 /** Calls about models and about the folders to choose them from. The library does the work. */
 export class ModelsService extends Service {
@@ -31,4 +36,93 @@ export class ModelsService extends Service {
     },
     'files.browse': ({ folder }) => browse(folder),
   }
+}
+
+type Environment = Record<string, string | undefined>
+
+const most = 500
+const largestManifest = 1_000_000
+
+/** Lists checkpoints that other programs store on this machine, by program and name, without opening them. */
+export async function findModels(environment: Environment = process.env, home: string = homedir()): Promise<FoundModel[]> {
+  const found = await Promise.all([
+    inHubCache(findCacheFolder(environment)),
+    inLmStudio(join(home, '.lmstudio', 'models')),
+    inLmStudio(join(home, '.cache', 'lm-studio', 'models')),
+    inOllama(environment.OLLAMA_MODELS ?? join(home, '.ollama', 'models')),
+  ])
+  return found.flat().slice(0, most)
+}
+
+/** Lists folders `models--owner--name/snapshots/<commit>` with a config.json and safetensors, and gguf files in them. */
+async function inHubCache(folder: string): Promise<FoundModel[]> {
+  const repositories = (await namesIn(folder)).filter((name) => name.startsWith('models--'))
+  const found = await Promise.all(
+    repositories.map(async (repository) => {
+      const snapshots = join(folder, repository, 'snapshots')
+      const name = repository.slice('models--'.length).replaceAll('--', '/')
+      const commits = await namesIn(snapshots)
+      return (await Promise.all(commits.map((commit) => inSnapshot(name, join(snapshots, commit))))).flat()
+    }),
+  )
+  return found.flat()
+}
+
+async function inSnapshot(name: string, folder: string): Promise<FoundModel[]> {
+  const files = await namesIn(folder)
+  const whole = files.includes('config.json') && files.some((file) => file.endsWith('.safetensors'))
+  const ggufs = files.filter((file) => file.endsWith('.gguf'))
+  return [
+    ...(whole ? [{ program: 'Hugging Face cache' as const, name, path: folder }] : []),
+    ...ggufs.map((file) => ({ program: 'Hugging Face cache' as const, name: `${name}, ${file}`, path: join(folder, file) })),
+  ]
+}
+
+/** Lists files `publisher/model/file.gguf`. Of a split file, only the first part is listed. */
+async function inLmStudio(folder: string): Promise<FoundModel[]> {
+  const found: FoundModel[] = []
+  for (const publisher of await namesIn(folder)) {
+    for (const model of await namesIn(join(folder, publisher))) {
+      for (const file of await namesIn(join(folder, publisher, model))) {
+        if (extname(file) !== '.gguf' || /^mmproj|-0000[2-9]-of-|-000[1-9]\d-of-/.test(file)) continue
+        found.push({ program: 'LM Studio', name: `${publisher}/${basename(file, '.gguf')}`, path: join(folder, publisher, model, file) })
+      }
+    }
+  }
+  return found
+}
+
+const manifest = z.object({ layers: z.array(z.object({ mediaType: z.string(), digest: z.string().regex(/^sha256:[0-9a-f]{64}$/) })) })
+
+/** Reads the manifests `host/owner/name/tag`. Each refers to the blob that is the gguf file. */
+async function inOllama(folder: string): Promise<FoundModel[]> {
+  const found: FoundModel[] = []
+  const manifests = join(folder, 'manifests')
+  for (const host of await namesIn(manifests)) {
+    for (const owner of await namesIn(join(manifests, host))) {
+      for (const model of await namesIn(join(manifests, host, owner))) {
+        for (const tag of await namesIn(join(manifests, host, owner, model))) {
+          const digest = await modelDigest(join(manifests, host, owner, model, tag))
+          if (!digest) continue
+          const name = `${owner === 'library' ? '' : `${owner}/`}${model}:${tag}`
+          found.push({ program: 'Ollama', name, path: join(folder, 'blobs', digest.replace(':', '-')) })
+        }
+      }
+    }
+  }
+  return found
+}
+
+async function modelDigest(file: string): Promise<string | undefined> {
+  const found = await readSmallJson(manifest, file, largestManifest)
+  return found?.layers.find(({ mediaType }) => mediaType === 'application/vnd.ollama.image.model')?.digest
+}
+
+/** Visible names in a folder; empty if it does not exist. */
+async function namesIn(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch(() => [])
+  return names
+    .filter((name) => !name.startsWith('.'))
+    .sort()
+    .slice(0, most)
 }

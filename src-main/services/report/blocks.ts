@@ -1,6 +1,8 @@
 import { at } from '#contract/at.ts'
 import type { Table } from '#contract/comparison/table.ts'
 import { plainTable } from '../comparison/table-text.ts'
+import { cellText } from '#contract/comparison/cell-text.ts'
+import type { Estimate } from '#contract/comparison/statistics.ts'
 
 /** The building blocks of a report. Each kind has one HTML and one Markdown form. */
 export type Block =
@@ -29,7 +31,7 @@ export const heading = (level: 1 | 2 | 3, text: string): Block => ({ kind: 'head
 export const paragraph = (text: string): Block => ({ kind: 'text', text })
 
 /** Transposes a table: one row for each column from `first` on, one column for each row, with the given names. */
-export function turned({ columns, rows }: Table, first: number, names: readonly string[]): Table {
+export function transposed({ columns, rows }: Table, first: number, names: readonly string[]): Table {
   return {
     columns: [{ label: 'Measure', numeric: false }, ...names.map((label) => ({ label, numeric: true }))],
     rows: columns.slice(first).map(({ label }, at) => [{ value: label }, ...rows.map((row) => row[first + at] ?? { value: null })]),
@@ -47,3 +49,9 @@ export function named({ columns, rows }: Table, names: readonly string[], chosen
 export function tableBlock(labels: readonly string[], rows: readonly (readonly (string | number | null)[])[], caption?: string): Block {
   return { kind: 'table', table: plainTable(labels, rows), ...(caption === undefined ? {} : { caption }) }
 }
+
+/** Writes a share in percent; null stays null. */
+export const percent = (share: number | null): string | null => (share === null ? null : `${(100 * share).toFixed(1)} %`)
+
+/** Writes a value with its standard error, if it has one. */
+export const estimated = ({ value, error }: Estimate): string => cellText({ value, spread: error })

@@ -11,8 +11,7 @@ import { type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-
 import type { Table } from '#contract/comparison/table.ts'
 import { upperFirst } from '#contract/words.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
-import { type Block, heading, named, paragraph, tableBlock, turned } from './blocks.ts'
-import { estimated, percent } from './cells.ts'
+import { type Block, heading, named, paragraph, tableBlock, transposed, estimated, percent } from './blocks.ts'
 
 /** How many runs fit side by side as columns of a table. */
 const mostColumns = 8
@@ -52,7 +51,7 @@ const captionOf = (title: string, { notes = [] }: Table): string => [`${title}.`
 /** Makes one table with a column for each result, or with many results several tables with a row for each. */
 function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {
   const names = groups.map(({ name }) => name)
-  if (groups.length <= mostColumns) return [turned(table, firstMeasure, names)]
+  if (groups.length <= mostColumns) return [transposed(table, firstMeasure, names)]
   const measures = table.columns.map((_, column) => column).slice(firstMeasure)
   const parts = Array.from({ length: Math.ceil(measures.length / mostMeasures) }, (_, part) =>
     measures.slice(part * mostMeasures, (part + 1) * mostMeasures),

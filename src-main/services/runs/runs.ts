@@ -11,7 +11,7 @@ import type { RunDescription, RunEntry, RunFilter, RunQuery } from '#contract/ru
 import { version } from '#contract/version.ts'
 import { runColumns } from '#db/runs/run-columns.ts'
 import type { RunRow } from '#db/runs/runs.ts'
-import type { QueueAction } from '#jobs/run-queue.ts'
+import type { QueueAction, RunQueue } from '#jobs/run-queue.ts'
 import { inspectionName, inspectionRun, sharedExperiment, tokensOf } from '../comparison/inspections.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
 import { tableFile } from '../comparison/table-text.ts'
@@ -22,6 +22,8 @@ import { Service } from '../service.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
 import { runDetail } from './run-detail.ts'
 import { groupRuns } from './run-groups.ts'
+import { newId } from '#db/ids.ts'
+import type { QueueState } from '#contract/runs/queue.ts'
 
 /** How long screens offer to undo an archiving. Archived runs can be restored at any time. */
 const undoMilliseconds = 30_000
@@ -214,4 +216,31 @@ function findDescribedModel({ history }: Pick<Context, 'history'>, { model, requ
     'not-found',
     `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or choose a model.`,
   )
+}
+
+export class ViewsService extends Service {
+  readonly calls: Calls<'views'> = {
+    'views.list': () => this.history.views.list(),
+    'views.save': ({ name, state }) => this.history.views.save({ id: newId('view'), name, state, createdAt: Date.now() }),
+    'views.remove': ({ id }) => {
+      if (!this.history.views.remove(id)) throw new EspalierError('not-found', `There is no view ${id}.`)
+      return {}
+    },
+  }
+}
+
+export class QueueService extends Service {
+  readonly calls: Calls<'queue'> = {
+    'queue.get': () => this.parts.queue.state(),
+    'queue.estimates': (_, signal) => this.parts.estimates.ofQueue(signal),
+    'queue.move': ({ id, before }) => this.#after((queue) => queue.move(id, before)),
+    'queue.pause': () => this.#after((queue) => queue.setPaused(true)),
+    'queue.seen': () => this.#after((queue) => queue.forgetTakenUp()),
+    'queue.resume': ({ retry }) => this.#after((queue) => queue.setPaused(false, retry)),
+  }
+
+  #after(act: (queue: RunQueue) => void): QueueState {
+    act(this.parts.queue)
+    return this.parts.queue.state()
+  }
 }

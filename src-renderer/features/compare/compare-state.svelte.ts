@@ -33,7 +33,7 @@ export class CompareState {
   /** Whether the screen weighs files against their rivals instead of comparing runs with the baseline. */
   readonly weighs: boolean = $derived(router.query.view === 'worth')
   readonly onlyDifferences: boolean = $derived(router.query.only === 'differences')
-  readonly transposed: boolean = $derived(router.query.turned === 'yes')
+  readonly transposed: boolean = $derived(router.query.transposed === 'yes')
   readonly baselineId: string | null = $derived(this.comparison?.baseline ?? null)
 
   readonly subjects: Subject[] = $derived.by(() => {

@@ -37,7 +37,7 @@ export interface ComparisonCell {
   tied?: boolean
 }
 
-/** Properties of the comparison table, whichever way it is turned. */
+/** Properties of the comparison table, transposed or not. */
 export interface TableProps {
   subjects: Subject[]
   baseline: Subject | null

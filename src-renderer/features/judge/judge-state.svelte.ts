@@ -8,6 +8,7 @@ import { router } from '../../lib/router.svelte.ts'
 import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
+import { diffWords } from 'diff'
 
 /** The list of judgings: transcripts to judge, past judgings, and the form that generates answers in the queue. */
 export class JudgingsState {
@@ -158,4 +159,16 @@ export const votes: readonly { vote: Judgement; title: string; key: string }[] =
 
 export function voteOf(key: string): Judgement | undefined {
   return votes.find((one) => one.key === key.toLowerCase())?.vote
+}
+
+/** Some consecutive words, and whether the other text lacks them. */
+interface Stretch {
+  text: string
+  changed: boolean
+}
+
+/** Splits `to` into stretches that it shares with `from` and stretches that are new. Words that only `from` has are left out. */
+export function wordDifference(from: string, to: string): Stretch[] {
+  if (from === to) return [{ text: to, changed: false }]
+  return diffWords(from, to).flatMap(({ value, removed, added }) => (removed ? [] : [{ text: value, changed: added === true }]))
 }

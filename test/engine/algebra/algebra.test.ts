@@ -1,6 +1,6 @@
 import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { algebra } from '#engine/algebra/algebra.ts'
+import { algebra } from '#engine/algebra/openblas.ts'
 import { ownAlgebra } from '#engine/algebra/own.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'

@@ -5,7 +5,7 @@ import { type Model, openSpec } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { Walk } from '#engine/model/walk.ts'
-import { halfUnits } from '#engine/tensor/half-units.ts'
+import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 import { asOnGpu } from '../backend/as-on-gpu.ts'
 

@@ -321,7 +321,7 @@ test('a prompt that is echoed with its probabilities arrives in pieces, and whol
   for (const [at, value] of streamed.logprobs.entries()) expect(value ?? 0).toBeCloseTo(whole?.logprobs?.token_logprobs?.[at] ?? 0, 4)
 })
 
-/** Asks for about 20 MB of an answer as a stream, and reads nothing of it until told. */
+/** Asks for about 20 MB of an answer as a stream, and reads nothing of it until the caller says so. */
 async function askSlowly(to: RunningServer): Promise<IncomingMessage> {
   const long = Array.from({ length: 60 }, (_, at) => `${at} ${'word '.repeat(150)}`)
   const body = JSON.stringify({ model: workbench.model.id, prompt: long, echo: true, max_tokens: 0, logprobs: 20, stream: true })

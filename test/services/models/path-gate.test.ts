@@ -111,7 +111,7 @@ test('~ is the user’s folder, alone or before a path, and nothing else is repl
   expect(await refusal(workbench.call('models.check', { path: '/a/~/b' }))).toMatchObject({ message: expect.stringContaining('/a/~/b') })
 })
 
-test('a folder that does not exist is told from one that cannot be listed', async () => {
+test('a folder that does not exist is distinguished from one that cannot be listed', async () => {
   await using workbench = await openedWorkbench()
   const missing = join(workbench.folder, 'missing')
   await expect(workbench.call('files.browse', { folder: missing })).rejects.toThrow(`${missing} does not exist. Choose another folder.`)

@@ -3,7 +3,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { canAct, type RunStatus, refusalOf } from '#contract/runs/run-status.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
 import { shareDone } from '#contract/runs/time/progress.ts'
-import type { CommonValues } from '../flags.ts'
+import type { CommonValues } from '../read-flags.ts'
 import { type CommandDoor, withWorkbench } from '../with-workbench.ts'
 import { printable, printJson, printTable, showPercent } from './print.ts'
 

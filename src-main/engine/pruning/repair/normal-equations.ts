@@ -1,6 +1,6 @@
 import { type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { at, outside } from '#contract/at.ts'
-import { algebra } from '#engine/algebra/algebra.ts'
+import { algebra } from '#engine/algebra/openblas.ts'
 import { type Algebra, addEntries, forEachRows } from '#engine/algebra/own.ts'
 
 interface Sums {

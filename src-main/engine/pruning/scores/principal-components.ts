@@ -1,6 +1,6 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
-import { algebra } from '#engine/algebra/algebra.ts'
+import { algebra } from '#engine/algebra/openblas.ts'
 import { breathe } from '#engine/model/walk.ts'
 
 /**

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
-import { halfUnits } from '#engine/tensor/half-units.ts'
+import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 

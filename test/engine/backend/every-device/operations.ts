@@ -20,7 +20,7 @@ const operations: Record<string, () => tf.Tensor | tf.Tensor[]> = {
   'a product of one row': () => tf.matMul(values(1, 33), values(10, 33), false, true),
   'a product with a stored weight': () => tf.matMul(values(12, 33), values(10, 33), false, true),
   'a product of rows that are no multiple of a vector': () => tf.matMul(values(130, 21), values(128, 21), false, true),
-  'a product with both turned': () => tf.matMul(values(33, 12), values(10, 33), true, true),
+  'a product with both transposed': () => tf.matMul(values(33, 12), values(10, 33), true, true),
   'products of pairs': () => tf.matMul(values(3, 12, 9), values(3, 9, 10)),
   'one matrix for all pairs': () => tf.matMul(values(3, 12, 9), values(1, 10, 9), false, true),
   'all elements': () => tf.add(tf.mul(values(4, 6), values(4, 6)), tf.sub(values(4, 6), tf.div(values(4, 6), positive(4, 6)))),
@@ -43,7 +43,7 @@ const operations: Record<string, () => tf.Tensor | tf.Tensor[]> = {
   'largest of rows and columns': () => [tf.max(values(3, 70), 1), tf.max(values(3, 70), 0, true)],
   'running sums': () => tf.cumsum(values(3, 8, 1), 1),
   'a box': () => tf.slice(values(2, 3, 4, 5), [1, 0, 2, 1], [1, 2, -1, 3]),
-  'turned dimensions': () => [
+  'transposed dimensions': () => [
     tf.transpose(values(3, 5)),
     tf.transpose(values(2, 3, 4, 5), [0, 2, 1, 3]),
     tf.transpose(values(2, 3, 4), [2, 0, 1]),

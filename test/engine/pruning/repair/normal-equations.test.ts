@@ -1,7 +1,7 @@
 import { matMul, memory, randomNormal, slice, square, sum, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
-import { algebra } from '#engine/algebra/algebra.ts'
+import { algebra } from '#engine/algebra/openblas.ts'
 import { ownAlgebra } from '#engine/algebra/own.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { NormalEquations } from '#engine/pruning/repair/normal-equations.ts'

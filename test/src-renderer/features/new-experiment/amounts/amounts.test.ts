@@ -54,7 +54,7 @@ test('seeds are read as numbers and ranges, each once', () => {
   for (const text of ['', 'a', '5-2', '0-200', '1.5']) expect(parseSeeds(text), text).toBeNull()
 })
 
-test('a share of experts is told from a sparsity by its words, and is written the same way', () => {
+test('a share of experts is distinguished from a sparsity by its words, and is written the same way', () => {
   expect(parseShares('25 37,5 %')).toEqual([{ sparsity: 0.25 }, { sparsity: 0.375 }])
   for (const text of ['25 % of experts', '25% experts', ' 25 of Experts ']) expect(parseShares(text)).toEqual([{ experts: 0.25 }])
   expect(['experts', '0 % of experts', '120 % of experts'].map(parseShares)).toEqual([null, null, null])

@@ -30,7 +30,7 @@ import { loadDraft, storeDraft } from './kept-draft.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
 
 /** The form of a new experiment, and the preview of its runs. */
-export class ExperimentState {
+export class DraftState {
   draft = $state<Draft>(emptyDraft())
   models = $state.raw<ModelEntry[]>([])
   presets = $state.raw<Preset[]>([])

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { findModels } from '#services/models/found-models.ts'
+import { findModels } from '#services/models/models.ts'
 
 let home: string
 const digest = 'a'.repeat(64)
