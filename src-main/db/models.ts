@@ -1,5 +1,5 @@
 import type { ModelDescription, ModelEntry, Transfer } from '#contract/models/models.ts'
-import { readRow, Table, fromJson } from './table.ts'
+import { fromJson, readRow, Table } from './table.ts'
 
 /** A library entry without the fields that only the disk can tell. */
 export type StoredModel = Omit<ModelEntry, 'present'> & { removedAt: number | null; removeFiles: boolean }
@@ -75,7 +75,10 @@ export class TransfersTable extends Table {
   )
 
   readonly list: () => Transfer[] = this.all('SELECT transfer FROM transfers ORDER BY changed_at DESC LIMIT 100', fromJson<Transfer>)
-  readonly find: (id: string) => StoredTransfer | undefined = this.first('SELECT transfer, request FROM transfers WHERE id = ?', readTransfer)
+  readonly find: (id: string) => StoredTransfer | undefined = this.first(
+    'SELECT transfer, request FROM transfers WHERE id = ?',
+    readTransfer,
+  )
   /** Returns the unfinished transfers of dead processes. */
   readonly orphans: () => StoredTransfer[] = this.all(
     "SELECT transfer, request FROM transfers WHERE transfer ->> 'status' IN ('running', 'waiting') AND (owner IS NULL OR owner NOT IN (SELECT id FROM owners))",

@@ -42,8 +42,8 @@ import { PlaygroundService } from './playground/playground.ts'
 import { TranscriptsService } from './playground/transcripts.ts'
 import { ReportsService } from './report/report.ts'
 import { BulkActions } from './runs/bulk-actions.ts'
-import { QueueService, RunsService, ViewsService } from './runs/runs.ts'
 import { RunRemoval } from './runs/run-removal.ts'
+import { QueueService, RunsService, ViewsService } from './runs/runs.ts'
 import type { Parts } from './service.ts'
 
 export interface WorkbenchOptions {

@@ -14,10 +14,10 @@ import { HalfProducts } from '#engine/backend/tensorflow.ts'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { roundTo } from '#engine/model/weights/unpack.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
-import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
 import { mixHeadsByStep } from '#engine/tensor/heads.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { batchedProduct, project } from '#engine/tensor/products.ts'
+import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
 
 const { values: flags, positionals } = parseArgs({ options: { device: { type: 'boolean', default: false } }, allowPositionals: true })
 const tokens = Number(positionals[0] ?? 2048)

@@ -1,6 +1,6 @@
 import { basename } from 'node:path'
-import { commonHelp } from '#cli/commands/read-flags.ts'
 import { commands } from '#cli/commands/index.ts'
+import { commonHelp } from '#cli/commands/read-flags.ts'
 import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'

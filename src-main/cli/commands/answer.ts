@@ -1,9 +1,9 @@
 import type { Input } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { parsePrompts } from '#contract/playground/playground.ts'
-import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { doDrafts, printStatuses } from './output/follow-runs.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
+import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 import { type CommandDoor, withWorkbench } from './with-workbench.ts'
 

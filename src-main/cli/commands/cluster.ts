@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
 import { type ClusterProfile, emptyProfile } from '#contract/clusters/clusters.ts'
-import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { printJson, printTable } from './output/print.ts'
+import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { commandOf, type Verb } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
-import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { deliver, printJson, printTable, showMoment, showPercent } from './output/print.ts'
+import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { commandOf } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

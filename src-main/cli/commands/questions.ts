@@ -1,5 +1,5 @@
-import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { printable, printJson, printTable, showPercent } from './output/print.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

@@ -2,8 +2,8 @@ import { EspalierError } from '#contract/errors.ts'
 import { defaultRecoveryData, defaultRecoveryTokens, type RecoveryRequest, trainedWeights } from '#contract/pruning/recovery.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { oneOf, recoveryAmount, textFlag } from '../flags/flag-values.ts'
-import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { startChanged } from './output/follow-runs.ts'
+import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 
 const help = `espalier recover RUN [--amount AMOUNT] [--text TEXT] [--weights WEIGHTS] [--wait]

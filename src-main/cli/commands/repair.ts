@@ -3,8 +3,8 @@ import { defaultRepairData, defaultRepairWindows, repairKind } from '#contract/p
 import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/flag-values.ts'
-import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { startChanged } from './output/follow-runs.ts'
+import { commonFlags, commonHelp, readCount, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 
 const help = `espalier repair RUN [--kind one-pass|in-order] [--text TEXT] [--samples N] [--wait]

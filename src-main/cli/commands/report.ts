@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
-import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { deliver } from './output/print.ts'
+import { commonFlags, commonHelp, readFlags } from './read-flags.ts'
 import { command } from './run-command.ts'
 import { withWorkbench } from './with-workbench.ts'
 

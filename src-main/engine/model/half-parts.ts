@@ -1,16 +1,16 @@
 import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { isConstant } from '#engine/architectures/spec.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import type { HalfMatrix, HalfMlp } from '#engine/backend/halves.ts'
+import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix, type Products, packFor, takesPacked } from '#engine/tensor/products.ts'
+import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { cloneTensors } from '#engine/tensor/tidied.ts'
+import { type CallContext, mixHeads, type NeuronSums, type Residual } from './decoder.ts'
 import { changeExpert } from './views/gather-mlp.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart, type RowFactors, rowFactors } from './weights/unpack.ts'
-import { isUnread, type MlpWeights, type Part, type PartWeights, blockOf } from './weights/weights.ts'
-import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix, HalfMlp } from '#engine/backend/halves.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
-import { fusedNorm } from '#engine/tensor/norm.ts'
-import { type CallContext, mixHeads, type NeuronSums, type Residual } from './decoder.ts'
+import { blockOf, isUnread, type MlpWeights, type Part, type PartWeights } from './weights/weights.ts'
 
 type PackedProducts = Exclude<Products, 'float32'>
 

@@ -2,9 +2,9 @@ import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
 import { activate, gateLimited, gateNeurons } from '#engine/tensor/activation.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isHalf, type Matrix, project } from '#engine/tensor/products.ts'
+import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import type { MlpWeights } from './weights/weights.ts'
 
 /** Computes the neurons [N, I] of an MLP. `x` [N, D] is its input; with packed weights, it is the stream, and the norm is applied here. */

@@ -2,8 +2,8 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Precision, PrecisionName } from '#contract/pruning/precision.ts'
 import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
 import type { Products } from '#engine/tensor/products.ts'
+import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
 
 /** Which kind of products a run uses for which purpose. */
 export interface ProductsFor {

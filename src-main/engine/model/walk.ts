@@ -17,7 +17,7 @@ import {
   runPart,
 } from './decoder.ts'
 import { passExperts, readsExperts } from './experts/pass-experts.ts'
-import { runHalfPart, HalfParts, hasHalves } from './half-parts.ts'
+import { HalfParts, hasHalves, runHalfPart } from './half-parts.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
 import { isAttention, type MixtureWeights, type Part, type PartWeights } from './weights/weights.ts'

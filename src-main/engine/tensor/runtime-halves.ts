@@ -1,9 +1,20 @@
 import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
-import type { AttentionShape, HalfMatrix, HalfMlp, HalfNeurons, HalfNorm, HalfOperations, HalfProduct, HalfUnits, RowParts, RuntimeProducts } from '#engine/backend/halves.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import type {
+  AttentionShape,
+  HalfMatrix,
+  HalfMlp,
+  HalfNeurons,
+  HalfNorm,
+  HalfOperations,
+  HalfProduct,
+  HalfUnits,
+  RowParts,
+  RuntimeProducts,
+} from '#engine/backend/halves.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
 import { attendHeads, mixHeadsByStep } from './heads.ts'
 import { normalize } from './norm.ts'
-import { activeBackend } from '#engine/backend/active.ts'
 
 /** The maximum number of logits in memory at once. */
 const logitsAtOnce = 2 ** 24

@@ -4,15 +4,15 @@ import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { type JobRecord, jobOf } from '#db/runs/jobs.ts'
-import type { RunRow, RunPatch } from '#db/runs/runs.ts'
+import type { RunPatch, RunRow } from '#db/runs/runs.ts'
+import { adviceFor } from '../compute/explain-exit.ts'
 import { startOverIfAsked } from '../run-actions.ts'
 import { batchScript } from './batch-script.ts'
 import type { ClusterFiles, TaskOfRun } from './cluster-files.ts'
 import { type Command, clusterShell } from './cluster-shell.ts'
-import { judgeEnd, type Failure } from './judge-end.ts'
+import { type Failure, judgeEnd } from './judge-end.ts'
 import { Slurm, type SlurmTask } from './slurm.ts'
 import { documentAsHere, type TakeInParts, type Taken, takeIn, takeSteps } from './take-in.ts'
-import { adviceFor } from '../compute/explain-exit.ts'
 
 /** Intervals between readings of the files, and between queries to the scheduler. */
 export interface ClusterTimings {

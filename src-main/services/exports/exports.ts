@@ -1,11 +1,19 @@
 import { readdir, stat } from 'node:fs/promises'
-import { join, basename, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { bitsMeasure, whyApart } from '#contract/comparison/comparable.ts'
 import { sourceName } from '#contract/data/source-name.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { type ExportedRun, type ExportedTexts, type FormatOutline, formatOutline, type SavedFile, savedFile } from '#contract/exports/exports.ts'
+import {
+  type ExportedRun,
+  type ExportedTexts,
+  type FormatOutline,
+  formatOutline,
+  type SavedFile,
+  savedFile,
+} from '#contract/exports/exports.ts'
+import { fileBench, speedRange } from '#contract/exports/file-bench.ts'
 import type { ComputeTask } from '#contract/machine/compute-messages.ts'
 import type { Transfer } from '#contract/models/models.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
@@ -25,7 +33,6 @@ import type { Move } from '../models/transfers.ts'
 import { refuseProblems } from '../runs/preflight.ts'
 import { Service } from '../service.ts'
 import { checkSpace, checkTarget } from './check-target.ts'
-import { fileBench, speedRange } from '#contract/exports/file-bench.ts'
 
 interface Target {
   folder: string

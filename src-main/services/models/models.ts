@@ -1,14 +1,14 @@
-import { basename, resolve, extname, join } from 'node:path'
-import { checkRepository, checkRevision } from '#hub/names.ts'
-import type { Calls } from '../context.ts'
-import { Service } from '../service.ts'
-import { browse, checkpointAt } from './library-files.ts'
 import { readdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
+import { basename, extname, join, resolve } from 'node:path'
 import { z } from 'zod'
 import type { FoundModel } from '#contract/models/models.ts'
 import { findCacheFolder } from '#hub/cache.ts'
+import { checkRepository, checkRevision } from '#hub/names.ts'
 import { readSmallJson } from '#runtime/small-file.ts'
+import type { Calls } from '../context.ts'
+import { Service } from '../service.ts'
+import { browse, checkpointAt } from './library-files.ts'
 
 /** Calls about models and about the folders to choose them from. The library does the work. */
 export class ModelsService extends Service {

@@ -4,7 +4,7 @@ import { intervalMeaning } from '#contract/judging/bradley-terry.ts'
 import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import { type Block, heading, type Piece, paragraph, tableBlock, percent } from './blocks.ts'
+import { type Block, heading, type Piece, paragraph, percent, tableBlock } from './blocks.ts'
 
 const mostAnswers = 24
 

@@ -1,8 +1,8 @@
 import { at } from '#contract/at.ts'
-import type { Table } from '#contract/comparison/table.ts'
-import { plainTable } from '../comparison/table-text.ts'
 import { cellText } from '#contract/comparison/cell-text.ts'
 import type { Estimate } from '#contract/comparison/statistics.ts'
+import type { Table } from '#contract/comparison/table.ts'
+import { plainTable } from '../comparison/table-text.ts'
 
 /** The building blocks of a report. Each kind has one HTML and one Markdown form. */
 export type Block =

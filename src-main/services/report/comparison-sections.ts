@@ -11,7 +11,7 @@ import { type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-
 import type { Table } from '#contract/comparison/table.ts'
 import { upperFirst } from '#contract/words.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
-import { type Block, heading, named, paragraph, tableBlock, transposed, estimated, percent } from './blocks.ts'
+import { type Block, estimated, heading, named, paragraph, percent, tableBlock, transposed } from './blocks.ts'
 
 /** How many runs fit side by side as columns of a table. */
 const mostColumns = 8

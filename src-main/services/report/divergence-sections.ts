@@ -2,7 +2,7 @@ import { formatNumber } from '#contract/comparison/cell-text.ts'
 import type { DivergenceOfRun } from '#contract/inspection/divergence.ts'
 import type { Inspected } from '#contract/inspection/inspected.ts'
 import { divergenceNumbers, divergenceTitles } from '#contract/titles.ts'
-import { type Block, heading, paragraph, tableBlock, estimated, percent } from './blocks.ts'
+import { type Block, estimated, heading, paragraph, percent, tableBlock } from './blocks.ts'
 import { damagePicture } from './pictures.ts'
 
 const mostWorst = 10

@@ -1,7 +1,7 @@
 import { expertSentences } from '#contract/pruning/experts.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
-import { type Block, heading, paragraph, tableBlock, percent } from './blocks.ts'
+import { type Block, heading, paragraph, percent, tableBlock } from './blocks.ts'
 import { commandOf } from './command.ts'
 import { planPicture } from './pictures.ts'
 

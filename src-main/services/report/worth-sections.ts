@@ -5,7 +5,7 @@ import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { duelText, type Front, outcomeText, qualityText, type WorthRow } from '#contract/comparison/worth.ts'
 import { runsByModel } from '#contract/comparison/worth-runs.ts'
 import { renderSvg } from '../comparison/plot-svg.ts'
-import { type Block, heading, paragraph, tableBlock, percent } from './blocks.ts'
+import { type Block, heading, paragraph, percent, tableBlock } from './blocks.ts'
 
 /** Says whether pruning is worth it, for each model that has runs in a weight type. */
 export async function worthSection({ runs }: Comparison): Promise<Block[]> {

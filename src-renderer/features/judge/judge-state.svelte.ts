@@ -1,3 +1,4 @@
+import { diffWords } from 'diff'
 import type { Judgement, JudgingEntry, JudgingResult, JudgingState } from '#contract/judging/judging.ts'
 import { type PromptSet, parsePrompts, type Transcript, type TranscriptEntry } from '#contract/playground/playground.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
@@ -8,7 +9,6 @@ import { router } from '../../lib/router.svelte.ts'
 import { RunChoice } from '../../lib/runs/run-choice.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
-import { diffWords } from 'diff'
 
 /** The list of judgings: transcripts to judge, past judgings, and the form that generates answers in the queue. */
 export class JudgingsState {

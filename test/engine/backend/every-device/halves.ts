@@ -3,8 +3,8 @@ import { expect, test } from 'vitest'
 import { logSumExponents } from '#engine/model/likelihood.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { normalize } from '#engine/tensor/norm.ts'
+import { halfUnits } from '#engine/tensor/runtime-halves.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
 const normal = <R extends Rank>(seed: number, ...shape: number[]) => randomNormal<R>(shape as never, 0, 1, 'float32', seed)
