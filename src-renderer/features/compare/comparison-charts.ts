@@ -1,13 +1,14 @@
 import { at } from '#contract/at.ts'
 import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { lineKey } from '#contract/comparison/seeds.ts'
-import { seriesId } from '#contract/comparison/series.ts'
+import { seriesId, type Treatment } from '#contract/comparison/series.ts'
 import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
 import type { SeriesStyle } from '../../lib/series-style.ts'
 import { columnTitle, type Subject } from './subjects.ts'
+import type { Front, WorthRow } from '#contract/comparison/worth.ts'
 
 /** What an axis can show: the reached sparsity or any measure. */
 interface AxisChoice {
@@ -146,4 +147,43 @@ export function taskBars(
     columns: shown,
     mayBeLog: !hasAccuracies,
   }
+}
+
+/** The mark of every unpruned file: rivals have a shape that no pruned file has. */
+export const rivalStyle: SeriesStyle = { color: 'var(--ink-soft)', shape: 'square' }
+
+/** Pruned files look as in the overview, except that no method has the rivals' square. */
+export const prunedStyle = ({ color, shape }: SeriesStyle): SeriesStyle => ({ color, shape: shape === 'square' ? 'circle' : shape })
+
+/** The text or task to show: the requested one, else one that decides, else the first. */
+export function shownFront(fronts: readonly Front[], requested: string | undefined): Front | undefined {
+  return fronts.find(({ kind }) => kind === requested) ?? fronts.find(({ decides }) => decides) ?? fronts[0]
+}
+
+/** The points of all files that can be compared on a text or task. */
+export function worthPoints(
+  rows: readonly WorthRow[],
+  { kind, apart }: Pick<Front, 'kind' | 'apart'>,
+  styleOf: (method: string, repair: Treatment | null) => SeriesStyle,
+): ScatterPoint[] {
+  return rows.flatMap((row): ScatterPoint[] => {
+    const quality = apart.some((one) => one.row === row) ? undefined : row.quality[kind]
+    const style = row.pruned ? prunedStyle(styleOf(row.method, row.repair)) : rivalStyle
+    const [id = row.name] = row.runs
+    return quality
+      ? [
+          {
+            ...style,
+            id,
+            label: row.name,
+            series: row.method,
+            x: row.cost.mean,
+            y: quality.mean,
+            size: 0.45,
+            spread: quality.error,
+            factor: quality.factor,
+          },
+        ]
+      : []
+  })
 }

@@ -2,6 +2,7 @@ import { endsInLoop, repetitionRate } from '#contract/comparison/answer-statisti
 import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatShare } from '../../lib/format.ts'
+import { diffArrays } from 'diff'
 
 /** One answer as the screen shows it, finished or still arriving. */
 export interface LiveAnswer {
@@ -99,4 +100,22 @@ export function countVotes(votes: Transcript['votes'], columns: number): number[
 /** Makes the spaces and line ends of a token visible, for the card that explains it. */
 export function showToken(text: string): string {
   return text.replaceAll('\n', '⏎').replaceAll(' ', '␣') || '(nothing)'
+}
+
+/** Answers that differ in more tokens than this are compared only up to the first difference, because the time grows with the number. */
+const furthest = 4000
+
+/** Says for each token of `answer` whether the reference has it too, in the same order (longest common subsequence). */
+export function sharedTokens(reference: readonly string[], answer: readonly string[]): boolean[] {
+  const parts = diffArrays([...reference], [...answer], { maxEditLength: furthest })
+  if (!parts) {
+    const end = answer.findIndex((token, at) => token !== reference[at])
+    return answer.map((_, at) => end < 0 || at < end)
+  }
+  return parts.filter(({ removed }) => !removed).flatMap(({ added, value }) => value.map(() => !added))
+}
+
+/** Share of the answer's tokens that the reference has too. */
+export function sharedShare(shared: readonly boolean[]): number {
+  return shared.length === 0 ? 1 : shared.filter(Boolean).length / shared.length
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { GenerationEvent } from '#contract/playground/generation.ts'
 import * as answers from '../../../../src-renderer/features/playground/answers.ts'
-import { sharedShare, sharedTokens } from '../../../../src-renderer/features/playground/token-difference.ts'
+import { sharedShare, sharedTokens } from '../../../../src-renderer/features/playground/answers.ts'
 
 describe('differences to the dense answer', () => {
   test('mark tokens that the reference lacks, and find the common ones again after them', () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Front, WorthRow } from '#contract/comparison/worth.ts'
-import { shownFront, worthPoints } from '../../../../src-renderer/features/compare/worth-chart.ts'
+import { shownFront, worthPoints } from '../../../../src-renderer/features/compare/comparison-charts.ts'
 
 const front = (kind: string, decides: boolean): Front => ({ kind, measure: 'perplexity', decides, elsewhere: false, rows: [], apart: [] })
 
