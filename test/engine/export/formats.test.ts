@@ -14,8 +14,7 @@ import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
-import { recoverAll } from '../model/recovered.ts'
-import { replaceAll } from '../model/replaced.ts'
+import { recoverAll, replaceAll } from '../model/replaced.ts'
 
 const families: ReferenceModel[] = [
   'stories260k',

@@ -9,8 +9,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { expectedOf, type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
-import { greedily } from './greedily.ts'
-import { logitsOf, relativeError } from './logits.ts'
+import { greedily, logitsOf, relativeError } from './logits.ts'
 
 interface Recorded {
   readonly dense: { readonly ppl_test_f64: number; readonly logits_at: Record<string, number[]> }

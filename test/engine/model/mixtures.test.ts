@@ -29,8 +29,7 @@ import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
 import { expectedOf, mixtureModels, packedMixture, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { recordedRun } from '../pruning/running.ts'
-import { greedily } from './greedily.ts'
-import { logitsOf, relativeError } from './logits.ts'
+import { greedily, logitsOf, relativeError } from './logits.ts'
 
 interface Recorded {
   readonly dense: { readonly ppl_test_f64: number; readonly logits_at: Record<string, number[]> }

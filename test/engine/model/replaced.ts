@@ -5,6 +5,8 @@ import type { Model } from '#engine/model/model.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
+import { viewWithPlan } from '#engine/model/views/view.ts'
+import { Student } from '#engine/pruning/recovery/student.ts'
 
 /** The plan with all its remaining output and down projections replaced by seeded numbers of a weight's size, and their biases, if any. */
 export async function replaceAll(model: Model, plan: Plan): Promise<{ plan: Plan; tensors: StoredTensors }> {
@@ -27,4 +29,18 @@ export async function replaceAll(model: Model, plan: Plan): Promise<{ plan: Plan
     return replaced.length > 0 ? { ...block, replaced } : block
   })
   return { plan: { ...plan, blocks }, ...(await storeTensors({ tensors })) }
+}
+
+/** The plan with all its remaining tensors and the final norm changed by a tenth and seeded noise, named as a recovery names them. */
+export async function recoverAll(model: Model, plan: Plan): Promise<{ plan: Plan; tensors: StoredTensors }> {
+  const view = viewWithPlan(model, plan)
+  const student = await Student.open(model, view.spec, plan, undefined)
+  view.dispose()
+  student.release()
+  const random = new PythonRandom(7)
+  for (const { values } of student.masters.values())
+    for (const [i, value] of values.entries()) values[i] = 1.1 * value + (random.random() - 0.5) / 8
+  const stored = await storeTensors({ tensors: student.tensors() })
+  student.dispose()
+  return { plan: student.planFor(plan), tensors: stored.tensors }
 }

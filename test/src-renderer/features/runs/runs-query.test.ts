@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest'
 import { type RunColumn, runFilter } from '#contract/runs/runs.ts'
 import * as query from '../../../../src-renderer/features/runs/runs-query.ts'
 import { formatAgo } from '../../../../src-renderer/lib/format.ts'
-import { inZone } from '../../../fixtures/time-zone.ts'
 
 test('a view written into the address comes back whole', () => {
   const view: query.HistoryView = {
@@ -159,3 +158,15 @@ test('a field moves before another, or last', () => {
   expect(query.moveField(['a', 'b', 'c'], 'c', 'a')).toEqual(['c', 'a', 'b'])
   expect(query.moveField(['a', 'b', 'c'], 'a', null)).toEqual(['b', 'c', 'a'])
 })
+
+/** Does work in a time zone, such as `Europe/Berlin`. The work must not wait for anything, because others would then see the zone. */
+function inZone<T>(zone: string, work: () => T): T {
+  const { TZ } = process.env
+  process.env.TZ = zone
+  try {
+    return work()
+  } finally {
+    if (TZ === undefined) delete process.env.TZ
+    else process.env.TZ = TZ
+  }
+}
