@@ -1,7 +1,7 @@
 import type { ModelDescription, StackPart } from '#contract/models/models.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { GateStep } from '#contract/pruning/gates.ts'
-import type { BlockPlan, Plan, MlpPlan } from '#contract/pruning/plan.ts'
+import type { BlockPlan, MlpPlan, Plan } from '#contract/pruning/plan.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import { formatPlural } from '../../lib/format.ts'
 

@@ -3,12 +3,12 @@ import { type MeasureColumn, subjectTitle } from '#contract/comparison/measure-c
 import { lineKey } from '#contract/comparison/seeds.ts'
 import { seriesId, type Treatment } from '#contract/comparison/series.ts'
 import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
+import type { Front, WorthRow } from '#contract/comparison/worth.ts'
 import type { BarGroup } from '../../charts/bars.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatMeasure, formatShare } from '../../lib/format.ts'
 import type { SeriesStyle } from '../../lib/series-style.ts'
 import { columnTitle, type Subject } from './subjects.ts'
-import type { Front, WorthRow } from '#contract/comparison/worth.ts'
 
 /** What an axis can show: the reached sparsity or any measure. */
 interface AxisChoice {

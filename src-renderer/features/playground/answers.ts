@@ -1,8 +1,8 @@
+import { diffArrays } from 'diff'
 import { endsInLoop, repetitionRate } from '#contract/comparison/answer-statistics.ts'
 import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground/playground.ts'
 import { formatShare } from '../../lib/format.ts'
-import { diffArrays } from 'diff'
 
 /** One answer as the screen shows it, finished or still arriving. */
 export interface LiveAnswer {

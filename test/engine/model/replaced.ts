@@ -3,10 +3,10 @@ import { denseMlp } from '#engine/architectures/spec.ts'
 import type { NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { replacedName } from '#engine/model/views/plan-tensors.ts'
-import { PythonRandom } from '#engine/random/python-random.ts'
-import { storeTensors } from '../../fixtures/store-tensors.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+import { storeTensors } from '../../fixtures/store-tensors.ts'
 
 /** The plan with all its remaining output and down projections replaced by seeded numbers of a weight's size, and their biases, if any. */
 export async function replaceAll(model: Model, plan: Plan): Promise<{ plan: Plan; tensors: StoredTensors }> {

@@ -1,6 +1,18 @@
 import { expect, test } from 'vitest'
-import { frontsOf, markPath, nearestPoint, type ScatterPoint, separate, seriesLines, spreadEnds, whiskerPath, dragged, isShown, zoomTo } from '../../../src-renderer/charts/scatter.ts'
 import { makeAxis } from '../../../src-renderer/charts/scale.ts'
+import {
+  dragged,
+  frontsOf,
+  isShown,
+  markPath,
+  nearestPoint,
+  type ScatterPoint,
+  separate,
+  seriesLines,
+  spreadEnds,
+  whiskerPath,
+  zoomTo,
+} from '../../../src-renderer/charts/scatter.ts'
 
 function point(id: string, x: number, y: number, series = 'a'): ScatterPoint {
   return { id, label: id, series, x, y, size: 1, spread: null, color: 'red', shape: 'circle' }
