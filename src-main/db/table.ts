@@ -31,12 +31,12 @@ export abstract class Table {
     }
   }
 
-  /** Prepares a query that always has a row, such as a count. */
+  /** Prepares a query that has a row, such as a count, unless another call deletes it meanwhile. Then it throws `not-found`. */
   protected one<Given extends unknown[], Result, Row = Result>(text: string, read = asItIs<Row, Result>): (...given: Given) => Result {
     const first = this.first(text, read)
     return (...given) => {
       const found = first(...given)
-      if (found === undefined) throw new Error(`The history has no row for: ${text}`)
+      if (found === undefined) throw new EspalierError('not-found', 'This was deleted while it was being used. Choose something else.')
       return found
     }
   }

@@ -153,6 +153,9 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
   expect(await answerOf([{ model: saved.model as string }])).toEqual([sliced])
 
   await call('runs.archive', { ids: [id] })
+  const tooLate = call('runs.save', { id, formats: ['exact'], name: 'Too late' })
+  const refused = expect(tooLate, 'a save of a run that is removed meanwhile').rejects.toMatchObject({ code: 'not-found' })
   expect((await call('runs.remove', { ids: [id] })).bytes).toBeGreaterThan(files.reduce((sum, { bytes }) => sum + bytes, 0))
   expect(files.filter(({ file }) => existsSync(file))).toEqual([])
+  await refused
 })
