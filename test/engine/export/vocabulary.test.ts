@@ -8,6 +8,7 @@ import { checkSave } from '#engine/export/check-save.ts'
 import type { ExportFormat } from '#engine/export/format.ts'
 import { formats } from '#engine/export/index.ts'
 import { saveModel } from '#engine/export/save.ts'
+import { LlamaProcess } from '#engine/llama/llama-process.ts'
 import { openTrimmed } from '#engine/model/kept-model.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
@@ -125,6 +126,26 @@ describe.each(Object.entries(sources))('fewer tokens of a tokenizer, %s', (name,
     expect(Math.abs((file?.bytes ?? 0) - (outline?.bytes ?? 0))).toBeLessThan(8192)
     const whole = await checkSave({ ...asked, plan: densePlan(model.spec) })
     expect(outline?.bytes).toBeLessThan(whole[0]?.bytes as number)
+  })
+
+  it('is read by llama.cpp with equal ids and losses', async () => {
+    const folder = join(home, `${name}-llama`.replaceAll(/\W+/g, '-'))
+    await formats.gguf.write({ model, plan: plan(), method: 'vocabulary', folder, ggufTypes: ['F32'] })
+    const llama = new LlamaProcess()
+    const view = viewWithPlan(model, plan())
+    try {
+      const file = (await formats.gguf.filesIn?.(folder))?.[0]?.path as string
+      await llama.ask('open', file, { context: 128, threads: 1, device: 'CPU', exact: true })
+      // llama.cpp reads <unk> as a special token, and puts SentencePiece's space after such tokens in its own way.
+      const plain = texts.filter((text) => !/<(s|unk)>/.test(text))
+      expect(await llama.ask('tokenize', plain)).toEqual(plain.map((text) => own.encode(text)))
+      const window = Int32Array.from(own.encode(prose).slice(0, 100))
+      const ours = (await lossesOf(view, [window])).reduce((sum, loss) => sum + loss, 0)
+      expect(Math.abs((await llama.ask('loss', window)) / ours - 1)).toBeLessThan(1e-4)
+    } finally {
+      llama.end()
+      view.dispose()
+    }
   })
 
   if (inFile)
