@@ -79,7 +79,7 @@ function aloneOf(duels: readonly Duel[], dense: readonly WorthRow[], deciding: r
   const best = (sorted(measured, deciding)[0] as Duel).pruned
   const shown = deciding.map((kind) => `${shownValue(best, kind)} on ${kind}`).join(' and ')
   const files = able.length < dense.length ? `Dense files ${onEvery}` : 'Dense files'
-  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(cheapest, cost)}; ${best.name} reaches ${costOf(best, cost)} (perplexity ${shown}, which pruning never saw).`
+  return `No verdict: no pruned file has a dense rival ${cost.equal}. ${files} stay at ${costOf(cheapest, cost)}; ${best.name} reaches ${costOf(best, cost)}. On text that pruning never saw, its perplexity is ${shown}.`
 }
 
 function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, clearly }: Evidence): string {
@@ -91,7 +91,7 @@ function lossOf({ pruned, rival, texts }: Duel, duels: readonly Duel[], { cost, 
 
 /** A smaller pruned file may lose too, but no dense file of its size was measured. */
 const everyFile = (duels: readonly Duel[], { cheaper }: Cost): string =>
-  duels.every(({ rival }) => rival) ? 'every pruned file' : `every pruned file, ${cheaper} ones without a rival included`
+  duels.every(({ rival }) => rival) ? 'every pruned file' : `every pruned file, including ${cheaper} ones that no dense file matches`
 
 function vetoOf({ pruned, rival, texts, loops }: Duel): string {
   const dense = rival as WorthRow

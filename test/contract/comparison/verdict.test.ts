@@ -75,7 +75,7 @@ test('the smallest dense file that beats every pruned one says: do not prune', (
     /^Do not prune\. At 94 MB, dense Q3_K_M is better than every pruned file \(perplexity 31\.2 against 38\.9 on prose, ×0\.802 \(0\.79\d to 0\.81\d\) over 8 windows; pruning never saw this text, and ranges are 95 % intervals\)\.$/,
   )
   const small = worthOf([run('dense Q3_K_M', 94, 31.2), run('2SSP Q8_0', 94, 38.9), run('2SSP Q4_0', 50, 52)])
-  expect(small.sentence).toContain('every pruned file, smaller ones without a rival included (')
+  expect(small.sentence).toContain('every pruned file, including smaller ones that no dense file matches (')
   expect(small.untested[0]).toContain('2SSP Q4_0 (50 MB)')
   expect(found.fronts.map(({ kind, decides, rows }) => [kind, decides, rows.map(({ name }) => name)])).toEqual([
     ['c4', false, ['2SSP Q8_0']],
@@ -190,7 +190,7 @@ test('without a dense file as small, or without unseen text, there is no verdict
   expect(alone).toMatchObject({
     answer: 'unknown',
     sentence:
-      'No verdict: no pruned file has a dense rival of its size. Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB (perplexity 60 on prose, which pruning never saw).',
+      'No verdict: no pruned file has a dense rival of its size. Dense files stay at 80 MB; 2SSP Q4_0 reaches 50 MB. On text that pruning never saw, its perplexity is 60 on prose.',
   })
   expect(alone.untested[0]).toBe('No dense file is as small as 2SSP Q4_0 (50 MB).')
   expect(worthOf([run('dense Q4_0', 80, null), run('2SSP Q4_0', 80, null)])).toMatchObject({
@@ -276,7 +276,7 @@ test('at equal time to the first token another file is the rival, and files that
   const [, cost] = costsOf(runs, isPruned)
   const alone = worthOf(runs, cost)
   expect(alone.sentence).toBe(
-    'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token (perplexity 34 on prose, which pruning never saw).',
+    'No verdict: no pruned file has a dense rival at its speed. Dense files stay at 180 ms to the first token; 2SSP 25 % in Q8_0 reaches 120 ms to the first token. On text that pruning never saw, its perplexity is 34 on prose.',
   )
   expect(alone.untested).toContain('Time to first token (512 tokens) is not known for: dense Q4_K_M.')
   expect(worthOf(runs).sentence).toContain('At 88 MB, dense Q4_K_M is better than 2SSP 25 % in Q8_0')
