@@ -74,7 +74,7 @@ export function describeRun(document: RunDocument): string {
   ]
   const order = decisions.map(({ kind, block }) => `${kind} ${block}`)
   return [
-    `${document.method} on ${document.model}: requested ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of the block stack (${duration(seconds.pruning ?? 0)}).`,
+    `${document.method} on ${document.model}: requested ${(100 * sparsity.nominal).toFixed(2)} %, reached ${(100 * sparsity.reached).toFixed(2)} % of ${plan.vocabulary ? 'all parameters' : 'the block stack'} (${duration(seconds.pruning ?? 0)}).`,
     precision && precision !== 'float32' ? `Precision: ${precisionTitles[precision]}.` : '',
     document.beginToken && !document.beginToken.begins ? beginText(document.beginToken) : '',
     document.calibration ? `Calibrated on ${usedText(document.calibration)}.` : '',
