@@ -55,7 +55,7 @@ export class ModelView {
   constructor(model: Model, blocks: readonly BlockLayout[], { plan, change, kept, vocabulary, passing = false }: ViewChanges = {}) {
     this.model = vocabulary ? { ...model, vocabulary } : model
     this.#vocabulary = vocabulary
-    this.spec = { ...model.spec, blocks, vocabulary: (vocabulary ?? model.vocabulary).size }
+    this.spec = { ...model.spec, blocks, vocabulary: vocabulary?.size ?? model.spec.vocabulary }
     this.plan = plan
     this.parts = presentParts(this.spec)
     this.sliced = plan?.slice !== undefined || model.spec.sliceWidth !== undefined
