@@ -88,7 +88,7 @@ test('the playground offers the finished runs of the chosen model, and the model
 test('progress moves on the run page, in the queue and at the side without a reload', async () => {
   const slow = await workbench.call('runs.clone', {
     id: runOf('2ssp', 0.5).id,
-    changes: { seed: 11, method: 'evopress_submodule', options: { generations: 40 } as never },
+    changes: { seed: 11, method: 'evopress_submodule', options: { generations: 4000 } as never },
     start: 'draft',
   })
   await go(page, `#/run/${slow.id}`)
