@@ -44,7 +44,7 @@ const long = [
   'e2e/{bulk,clicks,journey,keyboard,numbers,recovery,repair,truth,typed,what-broke}',
   'jobs/{kill,kill-recovery}',
   'services/same-as-fresh',
-  'cli/save-refusals',
+  'cli/{demo,save-refusals}',
   'engine/export/gguf/same-as-llama',
   'engine/pruning/{every-method,mixed-parity}',
   'engine/pruning/ablations/parity',

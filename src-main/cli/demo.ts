@@ -183,13 +183,6 @@ function sideBySide(left: readonly string[], right: readonly string[]): string {
     .concat('\n')
 }
 
-try {
-  await demo()
-} catch (error) {
-  stderr.write(`espalier: ${toErrorMessage(error).message}\n`)
-  exit(1)
-}
-
 const barWidth = 24
 
 interface Row {
@@ -254,4 +247,11 @@ class BlockMap {
 function scoreText(score: CandidateScore): string {
   const { measure, value } = scoreOf(score)
   return `${candidateMeasures[measure].title} ${measure === 'perplexity' ? value.toFixed(2) : value.toPrecision(4)}`
+}
+
+try {
+  await demo()
+} catch (error) {
+  stderr.write(`espalier: ${toErrorMessage(error).message}\n`)
+  exit(1)
 }
