@@ -2,6 +2,7 @@ import { availableParallelism, loadavg } from 'node:os'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import { type ComputeTask, type FromCompute, type ToCompute, toCompute } from '#contract/machine/compute-messages.ts'
+import { AwakeTimeout, stoppedMilliseconds } from './awake-timeout.ts'
 import { ComputeChild } from './compute-child.ts'
 import type { ComputeCommand } from './compute-process.ts'
 import { explainDeadline, explainError, isLimit } from './explain-exit.ts'
@@ -53,9 +54,6 @@ interface Waiting extends Asked, PromiseWithResolvers<unknown> {
   readonly task: ComputeTask
 }
 
-/** A timer that is this late means that this process was stopped. */
-const stoppedMilliseconds = 5000
-
 const cancelled = () => new EspalierError('cancelled', 'Cancelled.')
 
 /** Runs jobs one after another in a compute process, which is started on demand, watched, and ended when idle. */
@@ -72,7 +70,7 @@ export class ComputeHost {
   #heardAt = 0
   #checkedAt = performance.now()
   #idle: NodeJS.Timeout | undefined
-  #overdue: NodeJS.Timeout | undefined
+  #overdue: AwakeTimeout | undefined
 
   constructor({ command, environment, tensorFolder, timings, idleMilliseconds, onChange }: HostOptions) {
     this.#timings = { ...usualTimings, ...timings }
@@ -184,9 +182,10 @@ export class ComputeHost {
     const { deadlineSeconds } = job.side
     return new Promise<unknown>((resolve, reject) => {
       this.#current = { ...job, resolve, reject }
-      if (deadlineSeconds !== undefined) this.#expect(job.cancelling, deadlineSeconds)
+      if (deadlineSeconds !== undefined)
+        this.#overdue = new AwakeTimeout(() => this.#giveUp(job.cancelling, deadlineSeconds), deadlineSeconds * 1000)
       this.#child.send(startOf(job.number, task, this.#tensorFolder))
-    }).finally(() => clearTimeout(this.#overdue))
+    }).finally(() => this.#overdue?.clear())
   }
 
   #cancel(job: Waiting, column: number | undefined): void {
@@ -203,15 +202,6 @@ export class ComputeHost {
     const place = this.#waiting.indexOf(job)
     if (place >= 0) this.#waiting.splice(place, 1)
     job.reject(cancelled())
-  }
-
-  /** Gives up after the deadline. The time that this process was stopped, for example while the computer slept, does not count. */
-  #expect(cancelling: AbortController, seconds: number): void {
-    const due = performance.now() + seconds * 1000
-    this.#overdue = setTimeout(() => {
-      if (performance.now() - due > stoppedMilliseconds) this.#expect(cancelling, seconds)
-      else this.#giveUp(cancelling, seconds)
-    }, seconds * 1000)
   }
 
   /** Kills a process that did not answer in time; the next job gets a new one. */

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { totalmem } from 'node:os'
 import { EspalierError } from '#contract/errors.ts'
 import { computeProtocol, type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
+import { AwakeTimeout } from './awake-timeout.ts'
 import { explainExit } from './explain-exit.ts'
 
 /** The program and its arguments, for example Node and `compute/main.ts`. */
@@ -44,7 +45,7 @@ class Starting {
   readonly #options: ComputeProcessOptions
   readonly #child: ChildProcess
   readonly #end = () => void this.#child.kill('SIGKILL')
-  readonly #late: NodeJS.Timeout
+  readonly #late: AwakeTimeout
   #output = ''
   #memoryBytes = 0
   #resolve!: (process: ComputeProcess) => void
@@ -63,7 +64,7 @@ class Starting {
       this.#resolve = resolve
       this.#reject = reject
     })
-    this.#late = setTimeout(
+    this.#late = new AwakeTimeout(
       () =>
         this.#fail(
           `The compute process did not answer within ${options.handshakeMilliseconds / 1000} s. ${this.#output.slice(-500)}`.trim(),
@@ -95,7 +96,7 @@ class Starting {
   }
 
   #greet({ protocol, node }: Extract<FromCompute, { type: 'ready' }>): void {
-    clearTimeout(this.#late)
+    this.#late.clear()
     const child = this.#child
     if (protocol !== computeProtocol)
       this.#fail(`The compute process uses protocol ${protocol}, but this program uses ${computeProtocol}. Build both again.`)
@@ -113,7 +114,7 @@ class Starting {
   }
 
   #ended(code: number | null, signal: NodeJS.Signals | null): void {
-    clearTimeout(this.#late)
+    this.#late.clear()
     this.#options.signal.removeEventListener('abort', this.#end)
     const error = explainExit({ code, signal, output: this.#output, memoryBytes: this.#memoryBytes, totalBytes: totalmem() })
     this.#reject(error)
