@@ -47,6 +47,15 @@ async function frozenSearch(seed: number) {
   return { run, processes }
 }
 
+/** Lets a stopped process continue, unless it was killed meanwhile: the program may have ended it already. */
+function continueProcess(id: number): void {
+  try {
+    process.kill(id, 'SIGCONT')
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ESRCH') throw thrown
+  }
+}
+
 const statusIs = (id: string, wanted: string) =>
   eventually(
     () => opened.call('runs.get', { id }),
@@ -83,7 +92,7 @@ test('a run whose window is closed stops, and continues when the program starts 
   const ended = once(opened.app.process(), 'exit')
   await eventually(() => opened.page.evaluate(() => document.hasFocus()), 'the focus')
   await opened.desktop.run('xdotool', 'key', 'alt+F4')
-  for (const id of processes) process.kill(id, 'SIGCONT')
+  for (const id of processes) continueProcess(id)
   expect(await ended).toEqual([0, null])
   await eventually(async () => (await computeProcesses()).every((id) => !processes.includes(id)), 'the end of the compute process')
   await opened.restart()

@@ -12,6 +12,8 @@ export interface Desktop {
   close(): Promise<void>
 }
 
+let desktops = 0
+
 export async function startDesktop(size = '1600x1000'): Promise<Desktop> {
   const started: ChildProcess[] = []
   const start = (program: string, args: string[], environment: NodeJS.ProcessEnv = process.env) => {
@@ -19,7 +21,9 @@ export async function startDesktop(size = '1600x1000'): Promise<Desktop> {
     started.push(child)
     return child
   }
-  const display = `:${await firstLine(start('Xvfb', ['-displayfd', '1', '-screen', '0', `${size}x24`, '-nolisten', 'tcp']))}`
+  // A number of its own: two servers that look for a free one at the same time may take the same.
+  const number = 100 + 10 * (process.pid % 5000) + (desktops++ % 10)
+  const display = `:${await firstLine(start('Xvfb', [`:${number}`, '-displayfd', '1', '-screen', '0', `${size}x24`, '-nolisten', 'tcp']))}`
   const bus = await firstLine(start('dbus-daemon', ['--session', '--nofork', '--print-address=1']))
   const environment = { DISPLAY: display, DBUS_SESSION_BUS_ADDRESS: bus, XDG_CURRENT_DESKTOP: 'GNOME', XDG_SESSION_TYPE: 'x11' }
   const everything = { ...process.env, ...environment }
