@@ -69,7 +69,7 @@ export class Writes {
     })
   }
 
-  /** Like `write`, for work whose result nobody needs. */
+  /** Like `write`, for work whose result is not needed. */
   later(lane: string, work: () => void): void {
     this.write(lane, work).catch((thrown: unknown) => console.error(toErrorMessage(thrown).message))
   }

@@ -1,13 +1,13 @@
-import { add, dispose, type Tensor2D } from '@tensorflow/tfjs-core'
+import { dispose, type Tensor2D } from '@tensorflow/tfjs-core'
 import { advance, cloneResidual, disposeResidual, type Residual } from '#engine/model/decoder.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { pause } from '#engine/model/walk.ts'
-import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import type { Part, PartWeights } from '#engine/model/weights/weights.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { KeptTables } from '#engine/tensor/rotary.ts'
 import type { FrozenHead, HeadLoss } from '../recovery/head-loss.ts'
-import { disposePassed, type PassedPart } from '../recovery/pass.ts'
+import { disposePassed, type PassedPart, passBack } from '../recovery/pass.ts'
 import {
   disposeGated,
   type GatedCall,
@@ -95,39 +95,15 @@ export class GatePass {
     last: Tensor2D,
     gatesOf: (part: Part) => PartGates,
   ): Promise<Map<Part, PartGradients>> {
-    const { spec } = this.#view
     const gradients = new Map<Part, PartGradients>()
-    let gradient = last
-    /** The gradient of the block's input from a parallel MLP, until that of its attention is known. */
-    let aside: Tensor2D | undefined
-    try {
-      for (let own = passed.pop(); own; own = passed.pop()) {
-        const { part } = own
-        try {
-          await pause(this.#options.signal)
-          const { source, gradients: found } = await this.#partBackward(own, passed.at(-1)?.part, gradient, call, gatesOf(part))
-          gradients.set(part, found)
-          if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
-            aside = source
-            continue
-          }
-          const more = isAttention(part) ? aside : undefined
-          if (more) aside = undefined
-          for (const one of [source, more]) {
-            if (!one) continue
-            const through: Tensor2D = add(gradient, one)
-            dispose([gradient, one])
-            gradient = through
-          }
-        } finally {
-          disposePassed(own, disposeGated)
-        }
-      }
-      return gradients
-    } finally {
-      gradient.dispose()
-      aside?.dispose()
+    const back = async (own: PassedPart<KeptGated>, gradient: Tensor2D, next: Part | undefined) => {
+      await pause(this.#options.signal)
+      const found = await this.#partBackward(own, next, gradient, call, gatesOf(own.part))
+      gradients.set(own.part, found.gradients)
+      return found.source
     }
+    await passBack(this.#view.spec, passed, last, back, disposeGated)
+    return gradients
   }
 
   #partBackward(

@@ -1,4 +1,5 @@
-import { add, dispose, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, dispose, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { advance, cloneResidual, disposeResidual, type Residual } from '#engine/model/decoder.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { pause } from '#engine/model/walk.ts'
@@ -95,35 +96,15 @@ export class TrainingPass {
   }
 
   /** Goes back from the last part to the first, starting with the gradient of the stream after the last part, which it disposes of. */
-  async #backward(call: TrainingCall, passed: PassedPart<KeptPart>[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
+  #backward(call: TrainingCall, passed: PassedPart<KeptPart>[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
     const { spec } = this.#student
-    let gradient = last
-    /** The gradient of the block's input from a parallel MLP, until that of its attention is known. */
-    let aside: Tensor2D | undefined
-    try {
-      for (let own = passed.pop(); own; own = passed.pop()) {
-        const { part } = own
-        try {
-          await this.pause()
-          const found = await this.#partBackward(own, gradient, call)
-          for (const [key, value] of Object.entries(found.gradients)) this.#add(gradients, trainedName(spec, part, key), value)
-          if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
-            aside = found.source
-            continue
-          }
-          const more = isAttention(part) ? aside : undefined
-          if (more) aside = undefined
-          const through = tidy(() => (more ? add<Tensor2D>(add(gradient, found.source), more) : add<Tensor2D>(gradient, found.source)))
-          dispose([gradient, found.source, ...(more ? [more] : [])])
-          gradient = through
-        } finally {
-          disposePassed(own, disposeKept)
-        }
-      }
-    } finally {
-      gradient.dispose()
-      aside?.dispose()
+    const back = async (own: PassedPart<KeptPart>, gradient: Tensor2D) => {
+      await this.pause()
+      const found = await this.#partBackward(own, gradient, call)
+      for (const [key, value] of Object.entries(found.gradients)) this.#add(gradients, trainedName(spec, own.part, key), value)
+      return found.source
     }
+    return passBack(spec, passed, last, back, disposeKept)
   }
 
   #partBackward({ part, kept, before }: PassedPart<KeptPart>, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
@@ -170,6 +151,48 @@ export class TrainingPass {
 
   dispose(): void {
     this.#tables.dispose()
+  }
+}
+
+/**
+ * Goes back from the last part to the first, starting with the gradient of the stream after the last part [N, D], which it disposes of.
+ * `back` takes the gradient of the stream after a part, and the part before it, and returns what the part adds to the gradient of the stream
+ * before it.
+ */
+export async function passBack<Kept>(
+  spec: DecoderSpec,
+  passed: PassedPart<Kept>[],
+  last: Tensor2D,
+  back: (own: PassedPart<Kept>, gradient: Tensor2D, next: Part | undefined) => Promise<Tensor2D | undefined>,
+  disposeKept: (kept: Kept) => void,
+): Promise<void> {
+  let gradient = last
+  /** The gradient of the block's input from a parallel MLP, until that of its attention is known. */
+  let aside: Tensor2D | undefined
+  try {
+    for (let own = passed.pop(); own; own = passed.pop()) {
+      const { part } = own
+      try {
+        const source = await back(own, gradient, passed.at(-1)?.part)
+        if (spec.parallelResidual && !isAttention(part) && spec.blocks[blockOf(part)]?.attention) {
+          aside = source
+          continue
+        }
+        const more = isAttention(part) ? aside : undefined
+        if (more) aside = undefined
+        for (const one of [source, more]) {
+          if (!one) continue
+          const through: Tensor2D = add(gradient, one)
+          dispose([gradient, one])
+          gradient = through
+        }
+      } finally {
+        disposePassed(own, disposeKept)
+      }
+    }
+  } finally {
+    gradient.dispose()
+    aside?.dispose()
   }
 }
 
