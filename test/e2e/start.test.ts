@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { env, execPath } from 'node:process'
 import type { Browser } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { patience } from '../patience.ts'
 import { launchBrowser } from './browser.ts'
 import { eventually } from './eventually.ts'
 import { timedMachine } from './timed-machine.ts'
@@ -44,6 +45,7 @@ async function end(): Promise<void> {
 test('npm start keeps port and token: a page that was left open goes on by itself after a restart', async () => {
   const first = await start()
   const page = await browser.newPage()
+  page.setDefaultTimeout(30_000 * patience)
   await page.goto(first)
   await page.getByRole('heading', { name: 'Prune a first model' }).waitFor()
   await page.evaluate(() => Object.assign(window, { neverReloaded: true }))
