@@ -1,23 +1,24 @@
+import { execFileSync } from 'node:child_process'
+import { env } from 'node:process'
+import { parseArgs } from 'node:util'
+import { add, ones, randomNormal, type Rank, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
+import { openBackend } from '#engine/backend/backend.ts'
+import type { HalfOperations, RowParts } from '#engine/backend/halves.ts'
+import { HalfProducts } from '#engine/backend/tensorflow.ts'
+import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
+import { roundTo } from '#engine/model/weights/unpack.ts'
+import { gateNeurons } from '#engine/tensor/activation.ts'
+import { mixHeadsByStep } from '#engine/model/parts/attention/plain-attention.ts'
+import { normalize } from '#engine/tensor/norm.ts'
+import { batchedProduct, project } from '#engine/tensor/products.ts'
+import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
+
 /**
  * Rates of the operations with 16-bit operands: `npm run bench -- products [rows]`, or with `--device` those of TensorFlow's own products as
  * a GPU has them, beside float32; without a GPU they run over the processor. Sizes are those of SmolLM2-135M, on a GPU those of a Llama of 7B.
  * A share is that of the best bare product of the same kind; in `processor time`, which other programs disturb less, rates are those of a core.
  */
-import { execFileSync } from 'node:child_process'
-import { env } from 'node:process'
-import { parseArgs } from 'node:util'
-import { add, ones, type Rank, randomNormal, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
-import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
-import { openBackend } from '#engine/backend/backend.ts'
-import type { HalfOperations, RowParts } from '#engine/backend/halves.ts'
-import { HalfProducts } from '#engine/backend/tensorflow.ts'
-import { logSumExponents } from '#engine/model/likelihood.ts'
-import { roundTo } from '#engine/model/weights/unpack.ts'
-import { gateNeurons } from '#engine/tensor/activation.ts'
-import { mixHeadsByStep } from '#engine/tensor/heads.ts'
-import { normalize } from '#engine/tensor/norm.ts'
-import { batchedProduct, project } from '#engine/tensor/products.ts'
-import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
 
 const { values: flags, positionals } = parseArgs({ options: { device: { type: 'boolean', default: false } }, allowPositionals: true })
 const tokens = Number(positionals[0] ?? 2048)

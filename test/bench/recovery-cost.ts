@@ -1,7 +1,3 @@
-/**
- * What a recovery of 2SSP at 50 % costs, from configs alone: `npm run bench -- recovery-cost [CONFIG.JSON ...]`; without one, of three
- * published shapes. Prints trained weights, the memory of a training, operations of a token, and what the preview says here of 262,144 tokens.
- */
 import { readFileSync } from 'node:fs'
 import { argv } from 'node:process'
 import { defaultRecoveryTokens } from '#contract/pruning/recovery.ts'
@@ -13,9 +9,14 @@ import { measureRates } from '#engine/estimate/machine-rates.ts'
 import { workOf } from '#engine/estimate/work.ts'
 import { expectedPlans } from '#engine/export/check-save.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
-import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { leastBytes, roomFor, trainedShapes } from '#engine/pruning/recovery/room.ts'
-import { Experience, estimateRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
+import { estimateRun, Experience, sumSeconds } from '#services/experiments/estimate-seconds.ts'
+
+/**
+ * What a recovery of 2SSP at 50 % costs, from configs alone: `npm run bench -- recovery-cost [CONFIG.JSON ...]`; without one, of three
+ * published shapes. Prints trained weights, the memory of a training, operations of a token, and what the preview says here of 262,144 tokens.
+ */
 
 /** Of HuggingFaceTB/SmolLM2-135M, meta-llama/Llama-3.2-1B and mistralai/Mistral-7B-v0.1, as far as costs depend on them. */
 const shapes = {

@@ -1,8 +1,3 @@
-/**
- * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [--float32] [--torch [--python PATH]]`.
- * Prints tokens a second, and the processor time of a token in each phase of a step; with --torch beside the same training in plain PyTorch, in turns. MODEL is pruned by half as 2SSP divides it (the first
- * neurons, every other attention: only shapes matter here); without one it is the SmolLM2-shaped model of the other benchmarks.
- */
 import { mkdirSync } from 'node:fs'
 import { availableParallelism, loadavg } from 'node:os'
 import { join } from 'node:path'
@@ -11,22 +6,28 @@ import { add, dispose, randomNormal, type Tensor, type Tensor2D } from '@tensorf
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { advance, disposeResidual } from '#engine/model/decoder.ts'
+import { advance, disposeResidual } from '#engine/model/parts/part.ts'
 import { openModel } from '#engine/model/model.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { isAttention, type Part } from '#engine/model/weights/weights.ts'
-import { disposeKept, type KeptPart, partBackward, partForward, type TrainingCall } from '#engine/pruning/recovery/backward/part.ts'
-import { FrozenHead } from '#engine/pruning/recovery/head-loss.ts'
+import { disposeKept, type KeptPart, partBackward, partForward, type TrainingCall } from '#engine/model/parts/part-backward.ts'
+import { FrozenHead } from '#engine/model/parts/head/head-loss.ts'
 import { type Batch, TrainingPass } from '#engine/pruning/recovery/pass.ts'
 import { Student } from '#engine/pruning/recovery/student.ts'
 import { trainStep } from '#engine/pruning/recovery/training.ts'
 import { splitTwoStage } from '#engine/pruning/two-stage/split.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
+import { rotaryTables, type RotaryTables } from '#engine/tensor/rotary.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { Draws, makeModel, smolShape } from '../fixtures/bench-model.ts'
 import { Side } from './against/side.ts'
 import { findTorchPython } from './against/torch-python.ts'
+
+/**
+ * Speed of recovery training, without the dense model's pass: `npm run bench -- recovery [MODEL] [--float32] [--torch [--python PATH]]`.
+ * Prints tokens a second, and the processor time of a token in each phase of a step; with --torch beside the same training in plain PyTorch, in turns. MODEL is pruned by half as 2SSP divides it (the first
+ * neurons, every other attention: only shapes matter here); without one it is the SmolLM2-shaped model of the other benchmarks.
+ */
 
 const [tokens, windowsTogether, batchesPerStep, steps] = [512, 4, 1, 3]
 const rows = tokens * windowsTogether

@@ -105,8 +105,6 @@ export interface HalfOperations {
   mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
   /** The neurons of an MLP on source [N, D]: [N, I]. */
   neurons(source: Tensor2D, part: HalfNeurons): Tensor2D
-  /** Like the fused `attention`, but both of its products have 16-bit operands, split in two parts if `split` is set and supported. */
-  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
   /**
    * Computes the logits l of hidden states x [N, D] without storing them. For each row, returns a number m near the largest logit and the
    * sum of e^(l - m): [N, 2].
@@ -137,6 +135,8 @@ export interface ProcessorHalves extends HalfOperations {
     kept: Tensor,
     part: HalfMlpTransposed,
   ): [Tensor2D, Tensor1D, Tensor1D, Tensor2D, Tensor2D, Tensor2D]
+  /** Like the fused `attention`, but both of its products have 16-bit operands, split in two parts if `split` is set. */
+  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
   /** Like the fused `attentionBackward`, but its products have bfloat16 operands. */
   attentionBackward(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, gradient: Tensor2D): Tensor2D
   /**

@@ -17,7 +17,7 @@ import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.
 import { readWritten } from '#engine/evaluation/written/questions.ts'
 import { weighingPhase, weighingText } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { Method } from '#engine/pruning/method.ts'
@@ -32,8 +32,7 @@ import { repairPhase } from '#engine/pruning/repair/room.ts'
 import { addPasses } from '#engine/pruning/search/passes.ts'
 import { fewRows } from '#engine/tensor/products.ts'
 import { leftBy } from './operations.ts'
-import type { WorkModel } from './phase-counts.ts'
-import { billion, noWork, PhaseCounts, trainingProducts } from './phase-counts.ts'
+import { billion, noWork, PhaseCounts, trainingProducts, type WorkModel } from './phase-counts.ts'
 
 /** About how many tokens the answer to a long-context question has. It states a number hidden in the text. */
 const answerTokens = 7

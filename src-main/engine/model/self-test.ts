@@ -1,4 +1,4 @@
-import { type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { tensor1d, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { SelfTest } from '#contract/machine/engine-state.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
@@ -6,7 +6,7 @@ import { gateNeurons } from '#engine/tensor/activation.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { matrixFor, project } from '#engine/tensor/products.ts'
-import { logSumExponents } from './likelihood.ts'
+import { logSumExponents } from './parts/head/likelihood.ts'
 import { productsFor } from './precision.ts'
 
 /**

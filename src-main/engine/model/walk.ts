@@ -2,22 +2,12 @@ import { concat, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { columnSums } from '#engine/tensor/column-sums.ts'
 import type { Matrix, Products } from '#engine/tensor/products.ts'
-import type { Rotary } from '#engine/tensor/rotary.ts'
-import { type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
-import type { Past } from './cache.ts'
-import {
-  advance,
-  type CallContext,
-  completePart,
-  disposeResidual,
-  type NeuronSums,
-  observePart,
-  type PartActivations,
-  type Residual,
-  runPart,
-} from './decoder.ts'
-import { passExperts, readsExperts } from './experts/pass-experts.ts'
-import { HalfParts, hasHalves, runHalfPart } from './half-parts.ts'
+import { type Rotary, rotaryTables, type RotaryTables } from '#engine/tensor/rotary.ts'
+import type { Past } from './parts/attention/cache.ts'
+import { advance, type CallContext, disposeResidual, type NeuronSums, type PartActivations, type Residual } from './parts/part.ts'
+import { completePart, observePart, runFusedPart, runPart } from './decoder.ts'
+import { passExperts, readsExperts } from './parts/mixture/pass-experts.ts'
+import { HalfParts, hasHalves } from './weights/packed-weights.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
 import { isAttention, type MixtureWeights, type Part, type PartWeights } from './weights/weights.ts'
@@ -157,7 +147,7 @@ export class Walk {
   #run<S extends Stream>(part: Part, weights: PartWeights<Matrix>, streams: readonly S[], visitor: PassVisitor<S>): void {
     const before = joinResiduals(streams.map(({ residual }) => residual))
     const call = this.#callFor(streams, visitor)
-    const packed = hasHalves(weights) && !call.observe ? runHalfPart(part, weights, before, call) : undefined
+    const packed = hasHalves(weights) && !call.observe ? runFusedPart(part, weights, before, call) : undefined
     this.#advance(part, streams, before, packed ?? runPart(part, weights, before, observingSums(part, call)))
   }
 
@@ -297,4 +287,21 @@ function joinResiduals(residuals: readonly Residual[]): Residual {
       0,
     ),
   }
+}
+
+/** Copies a stream. */
+export function copyStream({ batch, tokens, residual }: Stream): Stream {
+  return { batch, tokens, residual: { x: residual.x.clone(), source: residual.source.clone() } }
+}
+
+export function disposeStreams(streams: Iterable<Stream>): void {
+  for (const { residual } of streams) disposeResidual(residual)
+}
+
+/** Moves a stream past a removed part, which leaves it unchanged. After an MLP, the stream becomes the next block's input. */
+export function skipPart(part: Part, stream: Stream): void {
+  if (isAttention(part)) return
+  const { x, source } = stream.residual
+  source.dispose()
+  stream.residual = { x, source: x.clone() }
 }

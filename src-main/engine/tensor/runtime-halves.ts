@@ -1,19 +1,7 @@
 import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type {
-  AttentionShape,
-  HalfMatrix,
-  HalfMlp,
-  HalfNeurons,
-  HalfNorm,
-  HalfOperations,
-  HalfProduct,
-  HalfUnits,
-  RowParts,
-  RuntimeProducts,
-} from '#engine/backend/halves.ts'
+import type { HalfMatrix, HalfMlp, HalfNeurons, HalfNorm, HalfOperations, HalfProduct, HalfUnits, ProcessorHalves, RowParts, RuntimeProducts } from '#engine/backend/halves.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
-import { attendHeads, mixHeadsByStep } from './heads.ts'
 import { normalize } from './norm.ts'
 
 /** The maximum number of logits in memory at once. */
@@ -70,12 +58,6 @@ export class RuntimeHalves implements HalfOperations {
     })
   }
 
-  attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape): Tensor2D {
-    const tables = { cosine, sine, size: 2 * cosine.shape[1] }
-    const product = this.products.multiplyBatch?.bind(this.products)
-    return product ? mixHeadsByStep(projected, tables, shape, product) : attendHeads(projected, tables, shape)
-  }
-
   exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D {
     const step = Math.max(1, Math.floor(logitsAtOnce / head.rows))
     return tidy(() => {
@@ -122,7 +104,7 @@ let ofRuntime: RuntimeHalves | undefined
  * The operations on 16-bit operands of this machine: ours on the processor's units, or some built from the runtime's own products.
  * Undefined if there are none.
  */
-export function findHalfUnits(): HalfOperations | undefined {
+export function findHalfUnits(): ProcessorHalves | RuntimeHalves | undefined {
   const { halves, halfProducts } = activeBackend()
   const products = halves ? undefined : halfProducts?.()
   if (!products) return halves
@@ -131,7 +113,7 @@ export function findHalfUnits(): HalfOperations | undefined {
 }
 
 /** The same operations. Throws if there are none, because nothing should request such products then. */
-export function halfUnits(): HalfOperations {
+export function halfUnits(): ProcessorHalves | RuntimeHalves {
   const found = findHalfUnits()
   if (!found) throw new Error('This device has no units for 16-bit operands.')
   return found

@@ -1,12 +1,8 @@
-/**
- * How time and memory grow with a model: `npm run bench -- --scale`. 2SSP at 37.5 %, repair in order and a perplexity on the same few
- * windows, in float32, of seeded models in bfloat16: in a memory budget that holds the weights in float32, and in one of half of that.
- */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, statfsSync, writeFileSync } from 'node:fs'
 import { freemem, totalmem } from 'node:os'
 import { basename, join } from 'node:path'
-import { type Rank, randomNormal, type Tensor2D } from '@tensorflow/tfjs-core'
+import { randomNormal, type Rank, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { MachineRate } from '#contract/machine/engine-state.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork } from '#contract/runs/time/estimate.ts'
@@ -15,13 +11,18 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { measureRates } from '#engine/estimate/machine-rates.ts'
 import { workOf } from '#engine/estimate/work.ts'
 import { openSpec } from '#engine/model/model.ts'
-import { Vocabulary } from '#engine/model/weights/vocabulary.ts'
+import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { project } from '#engine/tensor/products.ts'
-import { Experience, estimateRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
+import { estimateRun, Experience, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 import { cacheFolder } from '../../../src-main/runtime/places.mjs'
 import { makeModel, makeWindows, modelFolder, type Shape, smolShape } from '../../fixtures/bench-model.ts'
 import type { ScaleCase, ScaleResult } from './scale-case.ts'
 import { spentSince, spentSoFar } from './spent.ts'
+
+/**
+ * How time and memory grow with a model: `npm run bench -- --scale`. 2SSP at 37.5 %, repair in order and a perplexity on the same few
+ * windows, in float32, of seeded models in bfloat16: in a memory budget that holds the weights in float32, and in one of half of that.
+ */
 
 /** By billions of parameters. */
 const shapes: Readonly<Record<string, Shape>> = {

@@ -1,35 +1,12 @@
-import {
-  add,
-  concat,
-  dispose,
-  mul,
-  reshape,
-  type Tensor,
-  type Tensor1D,
-  type Tensor2D,
-  type TensorContainer,
-  tensor,
-  tidy,
-} from '@tensorflow/tfjs-core'
-import type { DecoderSpec, NormKind } from '#engine/architectures/spec.ts'
-import { defined } from '#engine/architectures/spec.ts'
+import { add, concat, dispose, exp, mul, reshape, tensor, type Tensor, type Tensor1D, type Tensor2D, type TensorContainer, tidy } from '@tensorflow/tfjs-core'
+import { type DecoderSpec, defined, type NormKind } from '#engine/architectures/spec.ts'
 import type { RowFactor } from '#engine/backend/halves.ts'
 import { rawOperations } from '#engine/backend/raw-operations.ts'
 import { type FloatDtype, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
-import { type DeltaWeights, decayRateOf } from '#engine/model/delta-net.ts'
 import { disposeNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import {
-  type AttentionWeights,
-  isAttention,
-  type MixtureWeights,
-  type MlpWeights,
-  type PackedPart,
-  type Part,
-  type PartWeights,
-  type UnreadExpert,
-} from './weights.ts'
+import { type AttentionWeights, type DeltaWeights, isAttention, type MixtureWeights, type MlpWeights, type PackedPart, type Part, type PartWeights, type UnreadExpert } from './weights.ts'
 
 /** By number, the experts that are not unpacked with their part, because they stay packed or on disk. */
 type UnreadExperts = ReadonlyMap<number, UnreadExpert>
@@ -193,3 +170,6 @@ export function roundTo<T extends Tensor>(x: T, dtype: FloatDtype): T {
   raw.delete(narrow)
   return rounded
 }
+
+/** Computes the decay rate -e^A of each head from its stored logarithm A. */
+export const decayRateOf = (logarithm: Tensor1D): Tensor1D => mul(exp<Tensor1D>(logarithm), -1)

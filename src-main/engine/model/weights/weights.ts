@@ -1,22 +1,12 @@
-import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
+import { tensor, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
-import {
-  type DecoderSpec,
-  defined,
-  hasExperts,
-  layoutOf,
-  mlpEntries,
-  type NormTensors,
-  type Projection,
-  type ShapedTensor,
-} from '#engine/architectures/spec.ts'
+import { type DecoderSpec, defined, hasExperts, layoutOf, mlpEntries, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
 import { activeBackend, type StoredType, type StoredWeight } from '#engine/backend/active.ts'
-import { type QuantisedType, quantisedType } from '#engine/backend/ggml/quantised-types.ts'
+import { quantisedType, type QuantisedType } from '#engine/backend/ggml/quantised-types.ts'
 import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, countNonFiniteStored, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { bytesOfValues, decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
-import type { DeltaWeights } from '#engine/model/delta-net.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 
@@ -37,6 +27,17 @@ export interface AttentionWeights<M extends Matrix = Tensor2D> {
   readonly outputBias?: Tensor1D
   /** A matrix that the residual stream is multiplied by before the output is added (SliceGPT). */
   readonly shortcut?: Tensor2D
+}
+
+/** The weights of a Gated DeltaNet besides its projections. */
+export interface DeltaWeights {
+  /** For each channel of queries, keys and values, the weights of its last k inputs, the current input last: [channels, k]. */
+  readonly convolution: Tensor2D
+  /** For each value head, the negative rate at which it forgets, and the offset that is added to its projected rate: [Hv]. */
+  readonly decayRate: Tensor1D
+  readonly decayBias: Tensor1D
+  /** The norm on each head's result. */
+  readonly readNorm: NormWeights
 }
 
 /** The MLP of one block: gate and up [I, D], down [D, I]. */

@@ -1,7 +1,7 @@
 import { at, outside } from '#contract/at.ts'
 import type { NamedTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import type { ExpertActivations } from '#engine/model/experts/mixture.ts'
+import type { ExpertActivations } from '#engine/model/parts/part.ts'
 import { runWindows } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'

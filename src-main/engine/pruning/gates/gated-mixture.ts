@@ -1,24 +1,7 @@
-import {
-  add,
-  gather,
-  matMul,
-  mul,
-  type Rank,
-  reshape,
-  sigmoid,
-  sub,
-  sum,
-  type Tensor,
-  type Tensor1D,
-  type Tensor2D,
-  tensor1d,
-  tensor2d,
-  tidy,
-} from '@tensorflow/tfjs-core'
+import { add, gather, matMul, mul, type Rank, reshape, sigmoid, sub, sum, type Tensor, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
-import { ExpertSums } from '#engine/model/experts/mixture.ts'
-import { scoresOf } from '#engine/model/experts/router.ts'
+import { ExpertSums, scoresOf } from '#engine/model/parts/mixture/mixture.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { disposePart } from '#engine/model/weights/unpack.ts'
 import { isUnread, type MixtureWeights, type MlpWeights } from '#engine/model/weights/weights.ts'

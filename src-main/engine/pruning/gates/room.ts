@@ -3,7 +3,7 @@ import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
-import { logitsPerTile, mostRows as mostRowsPerTile } from '../recovery/head-loss.ts'
+import { logitsPerTile, mostRows as mostRowsPerTile } from '#engine/model/parts/head/head-loss.ts'
 import { keptPerRow, mostRows } from '../recovery/room.ts'
 
 export interface GateRoom {

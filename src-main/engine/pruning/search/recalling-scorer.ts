@@ -1,14 +1,12 @@
 import type { Windows } from '#engine/data/windows.ts'
-import { rowDivergences } from '#engine/model/divergence.ts'
+import { rowDivergences } from '#engine/model/parts/head/divergence.ts'
 import { finalHidden } from '#engine/model/forward.ts'
-import { disposeStreams, skipPart } from '#engine/model/streams.ts'
+import { breathe, disposeStreams, skipPart, Walk } from '#engine/model/walk.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import { breathe, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { type PassCount, sharedPasses } from './passes.ts'
-import type { Variant } from './trunk.ts'
-import { type DenseStates, disposeDistribution, type Reach, type VariantMemory, windowName } from './trunk.ts'
+import { type DenseStates, disposeDistribution, type Reach, type Variant, type VariantMemory, windowName } from './trunk.ts'
 import { type Branch, divideBranches, sumPredicted } from './variants.ts'
 
 /** What a search remembers: scores and streams of variants, and the dense model's answers. */

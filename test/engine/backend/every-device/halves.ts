@@ -1,6 +1,6 @@
-import { add, matMul, memory, mul, type Rank, randomNormal, sigmoid, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, matMul, memory, mul, randomNormal, type Rank, sigmoid, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
-import { logSumExponents } from '#engine/model/likelihood.ts'
+import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
 import { normalize } from '#engine/tensor/norm.ts'

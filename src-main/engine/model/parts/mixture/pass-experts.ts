@@ -4,9 +4,9 @@ import { at } from '#contract/at.ts'
 import { hasExperts } from '#engine/architectures/spec.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import { addTo, type CallContext, type PartActivations, type Residual } from '../decoder.ts'
-import { disposePart } from '../weights/unpack.ts'
-import { isUnread, type MixtureWeights, type PartWeights } from '../weights/weights.ts'
+import { addTo, type CallContext, type PartActivations, type Residual } from '../part.ts'
+import { disposePart } from '#engine/model/weights/unpack.ts'
+import { isUnread, type MixtureWeights, type PartWeights } from '#engine/model/weights/weights.ts'
 import { ExpertSums } from './mixture.ts'
 
 /** A stream before a mixture, and the call that it belongs to. */

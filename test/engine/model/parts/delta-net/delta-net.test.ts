@@ -2,8 +2,8 @@ import { tensor2d, tensor3d } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { gatedDeltaRule } from '#engine/tensor/delta-rule.ts'
-import { gatedDeltaRuleBackward } from '#engine/tensor/delta-rule-backward.ts'
+import { gatedDeltaRule } from '#engine/model/parts/delta-net/delta-net.ts'
+import { gatedDeltaRuleBackward } from '#engine/model/parts/delta-net/delta-net-backward.ts'
 
 await openBackend('tensorflow')
 

@@ -1,11 +1,11 @@
 import { randomNormal, type Tensor2D } from '@tensorflow/tfjs-core'
 import { expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
-import { denseDistribution, rowDivergences } from '#engine/model/divergence.ts'
+import { denseDistribution, rowDivergences } from '#engine/model/parts/head/divergence.ts'
 import { openModel } from '#engine/model/model.ts'
-import { headLogits } from '#engine/model/weights/vocabulary.ts'
-import { referenceModel } from '../../fixtures/reference.ts'
-import { testedBackend } from '../../fixtures/tested-backend.ts'
+import { headLogits } from '#engine/model/parts/head/vocabulary.ts'
+import { referenceModel } from '../../../../fixtures/reference.ts'
+import { testedBackend } from '../../../../fixtures/tested-backend.ts'
 
 const backend = await openBackend(testedBackend)
 

@@ -1,20 +1,20 @@
-import { concat, mul, reshape, sigmoid, slice, sub, sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { add, concat, mul, neg, pad, type Rank, reshape, sigmoid, slice, softmax, square, sub, sum, type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerKeys, mixerProjections } from '#engine/architectures/spec.ts'
 import type { AttentionShape } from '#engine/backend/halves.ts'
-import { normalizeHeads, takeGates } from '#engine/model/decoder.ts'
-import { mixByDelta } from '#engine/model/delta-net.ts'
+import { attendHeads, attendWithHalves, normalizeHeads, takeGates } from './attention.ts'
+import { mixByDelta } from '#engine/model/parts/delta-net/delta-net.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
-import { mixHeadsBackward } from '#engine/tensor/attention-backward.ts'
-import { attendHeads } from '#engine/tensor/heads.ts'
-import { type NormGradients, normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
-import { combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
-import type { RotaryTables } from '#engine/tensor/rotary.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
+import { normalize, normalizeBackward, normalizeGroupsBackward, type NormGradients } from '#engine/tensor/norm.ts'
+import { batchedCorrelation, batchedProduct, combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
+import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
-import { mixByDeltaBackward } from './delta-net.ts'
-import { type Gradients, normGradients } from './gradients.ts'
+import { mixByDeltaBackward } from '../delta-net/delta-net-backward.ts'
+import { type Gradients, normGradients } from '../part.ts'
+import { activeBackend } from '#engine/backend/active.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { type CausalCall, hiddenMask, rowsPerChunk, splitHeads } from './plain-attention.ts'
 
 /** What the backward pass of attention needs of its forward pass. */
 export interface KeptAttention {
@@ -85,7 +85,7 @@ export const readOf = ({ mixed, gate }: KeptAttention): Tensor2D => (gate ? mul(
 function mix(normed: Tensor2D, call: AttentionCall): Tensor2D {
   const { tables, products } = call
   if (products === 'float32') return attendHeads(normed, tables, shapeOf(call))
-  return halfUnits().attention(normed, tables.cosine, tables.sine, shapeOf(call), products === 'split')
+  return attendWithHalves(normed, tables, shapeOf(call), products === 'split')
 }
 
 /** Returns the gradients of attention, given the gradient of its output, [N, D]. */
@@ -205,4 +205,95 @@ function projectionGradients(
     first += rows
   }
   return gradients
+}
+
+/** Gradients with respect to queries [G, H/K, rows, d], keys and values [G, T, d]. */
+interface RowGradients {
+  readonly query: Tensor4D
+  readonly key: Tensor3D
+  readonly value: Tensor3D
+}
+
+/**
+ * The gradient of a loss with respect to projections [B*T, (H + 2K) d], given the gradient with respect to the result of `attendHeads`,
+ * [B*T, H d]. Probabilities are recomputed for one chunk of rows at a time, so that no [T, T] matrix of all heads is kept between the
+ * passes.
+ */
+export function mixHeadsBackward(
+  projected: Tensor2D,
+  tables: RotaryTables,
+  shape: AttentionShape,
+  gradient: Tensor2D,
+  products: Products = 'float32',
+): Tensor2D {
+  const { fused, halves } = activeBackend()
+  if (halves && products === 'bfloat16') return halves.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
+  if (fused?.attentionBackward) return fused.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
+  return tidy(() => {
+    const { heads, keyValueHeads: groups } = shape
+    const [rows, tokens] = [projected.shape[0], tables.cosine.shape[0]]
+    const batch = rows / tokens
+    const split = splitHeads(projected, tables, shape, batch)
+    const size = split.key.shape[2]
+    const byHead: Tensor4D = transpose(reshape(gradient, [batch, tokens, heads, size]), [0, 2, 1, 3])
+    const outer: Tensor4D = reshape(byHead, [batch * groups, heads / groups, tokens, size])
+    const found = causalBackward({ ...split, window: shape.window || undefined, cap: shape.cap }, outer)
+    const byRotated = concat([reshape(found.query, [batch, heads, tokens, size]), reshape(found.key, [batch, groups, tokens, size])], 1)
+    const back = rotate(byRotated as Tensor4D, { ...tables, sine: neg(tables.sine) })
+    const all = concat([back, reshape(found.value, [batch, groups, tokens, size])], 1)
+    return reshape(transpose(all, [0, 2, 1, 3]), [rows, (heads + 2 * groups) * size])
+  })
+}
+
+/** Gradients with respect to the inputs of `causalAttention`, given the gradient with respect to its result [G, H/K, T, d]. */
+function causalBackward(call: CausalCall, gradient: Tensor4D): RowGradients {
+  const tokens = call.query.shape[2]
+  const step = rowsPerChunk(tokens)
+  let sums: RowGradients | undefined
+  for (let row = 0; row < tokens; row += step) {
+    const before = sums
+    sums = tidied(() => {
+      const ofRows = attendRowsBackward(call, gradient, row, Math.min(step, tokens - row))
+      if (!before) return ofRows
+      return {
+        query: concat([before.query, ofRows.query], 2),
+        key: add<Tensor3D>(before.key, ofRows.key),
+        value: add<Tensor3D>(before.value, ofRows.value),
+      }
+    })
+  }
+  return sums as RowGradients
+}
+
+function attendRowsBackward(
+  { query, key, value, window, cap }: CausalCall,
+  gradient: Tensor4D,
+  row: number,
+  rows: number,
+): RowGradients {
+  const [groups, perGroup, tokens, size] = query.shape
+  const take = (x: Tensor4D): Tensor3D => reshape(slice(x, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, size])
+  const first = window === undefined ? 0 : Math.max(0, row - window + 1)
+  const seen = row + rows - first
+  const near = (x: Tensor3D): Tensor3D => slice(x, [0, first, 0], [-1, seen, -1])
+  const [queries, outer, keys, values] = [take(query), take(gradient), near(key), near(value)]
+  const scores = capValues(batchedProduct(queries, keys, true), cap)
+  const mask = hiddenMask(row - first, rows, seen, window)
+  const visible: Tensor4D = reshape(scores, [groups, perGroup, rows, seen])
+  const weights: Tensor3D = reshape(softmax(mask ? add(visible, mask) : visible), [groups, perGroup * rows, seen])
+  const byWeights = batchedProduct(outer, values, true)
+  const level: Tensor3D = sum(mul(byWeights, weights), 2, true)
+  const byScores: Tensor3D = mul(weights, sub(byWeights, level))
+  const inner: Tensor3D = cap === undefined ? byScores : mul(byScores, sub(1, square(mul(scores, 1 / cap))))
+  const place = (x: Tensor3D): Tensor3D =>
+    pad(x, [
+      [0, 0],
+      [first, tokens - first - seen],
+      [0, 0],
+    ])
+  return {
+    query: reshape<Rank.R4>(batchedProduct(inner, keys, false), [groups, perGroup, rows, size]),
+    key: place(batchedCorrelation(inner, queries)),
+    value: place(batchedCorrelation(weights, outer)),
+  }
 }

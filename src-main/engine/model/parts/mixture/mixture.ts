@@ -1,36 +1,11 @@
-import {
-  add,
-  concat,
-  gather,
-  mul,
-  type Rank,
-  reshape,
-  sigmoid,
-  type Tensor1D,
-  type Tensor2D,
-  tensor1d,
-  tensor2d,
-  tile,
-} from '@tensorflow/tfjs-core'
+import { add, concat, gather, mul, type Rank, reshape, sigmoid, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tile } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
-import { neuronsOf } from '../neurons.ts'
-import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '../weights/weights.ts'
-import { chooseExperts } from './router.ts'
-
-/** One expert's activations in a pass, for the tokens that chose it. */
-export interface ExpertActivations {
-  readonly expert: number
-  /** The rows of the part's input that chose it, ascending, and the factors on its output for them. */
-  readonly rows: Int32Array
-  readonly gates: Float32Array
-  /** Its input [n, D], its neurons [n, I], and its output [n, D] before the factors. A constant has only an output. */
-  readonly input?: Tensor2D
-  readonly inner?: Tensor2D
-  readonly output: Tensor2D
-}
+import type { ExpertActivations } from '../part.ts'
+import { neuronsOf } from '../mlp/mlp.ts'
+import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '#engine/model/weights/weights.ts'
 
 /** Tokens on their way through a mixture: the experts that ran, and where each token is among their rows. */
 export interface RoutedExperts {
@@ -179,4 +154,65 @@ export class ExpertSums {
 function sharedOutput(input: Tensor2D, shared: MlpWeights<Matrix>, gate: Tensor2D | undefined, spec: DecoderSpec): Tensor2D {
   const output = project(neuronsOf(input, shared, spec), shared.down, shared.downBias)
   return gate ? mul(output, sigmoid(project(input, gate))) : output
+}
+
+/** The experts of each token [N, k], highest score first, and the factors on their outputs. */
+export interface Choice {
+  readonly numbers: Int32Array
+  readonly gates: Float64Array
+}
+
+/**
+ * Chooses experts by the logits [N, E] of a router. Ties go to the lower number. Sums are in float64. `correction` is added to the scores
+ * for the choice only.
+ */
+export function chooseExperts(logits: Float32Array, experts: number, kind: RouterKind, correction?: ArrayLike<number>): Choice {
+  const tokens = logits.length / experts
+  const { chosen } = kind
+  const choice = { numbers: new Int32Array(tokens * chosen), gates: new Float64Array(tokens * chosen) }
+  for (let row = 0; row < tokens; row++) {
+    const scores = scoresOf(logits.subarray(row * experts, (row + 1) * experts), kind)
+    const wanted = correction ? scores.map((score, expert) => score + (correction[expert] as number)) : scores
+    const best = largest(kind.groups ? insideGroups(wanted, kind.groups) : wanted, chosen)
+    const total = kind.renormalised ? best.reduce((sum, expert) => sum + (scores[expert] as number), 0) : 1
+    best.forEach((expert, slot) => {
+      choice.numbers[row * chosen + slot] = expert
+      choice.gates[row * chosen + slot] =
+        ((scores[expert] as number) / (total + (kind.scores === 'sigmoid' ? 1e-20 : 0))) * (kind.scale ?? 1)
+    })
+  }
+  return choice
+}
+
+/** Returns the scores of experts that a router's logits [E] become. */
+export function scoresOf(logits: Float32Array, { scores }: RouterKind): Float64Array {
+  if (scores === 'sigmoid') return Float64Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)))
+  const highest = logits.reduce((max, logit) => Math.max(max, logit), Number.NEGATIVE_INFINITY)
+  const shares = Float64Array.from(logits, (logit) => Math.exp(logit - highest))
+  const sum = shares.reduce((total, share) => total + share, 0)
+  return shares.map((share) => share / sum)
+}
+
+/** Excludes scores outside the best groups. Groups are compared by the sum of their two largest scores. */
+function insideGroups(scores: Float64Array, { count, open }: NonNullable<RouterKind['groups']>): Float64Array {
+  const size = scores.length / count
+  const ofGroup = (group: number) => scores.subarray(group * size, (group + 1) * size)
+  const sums = Float64Array.from({ length: count }, (_, group) => {
+    const scoresInGroup = ofGroup(group)
+    return largest(scoresInGroup, 2).reduce((sum, expert) => sum + (scoresInGroup[expert] as number), 0)
+  })
+  const best = new Set(largest(sums, open))
+  return scores.map((score, expert) => (best.has(Math.floor(expert / size)) ? score : Number.NEGATIVE_INFINITY))
+}
+
+/** The indices of the `count` largest values, largest first. Of equal values, the lower index comes first. */
+function largest(values: Float64Array, count: number): number[] {
+  const best: number[] = []
+  for (let index = 0; index < values.length; index++) {
+    let rank = best.length
+    while (rank > 0 && (values[index] as number) > (values[best[rank - 1] as number] as number)) rank--
+    if (rank < count) best.splice(rank, 0, index)
+    if (best.length > count) best.pop()
+  }
+  return best
 }

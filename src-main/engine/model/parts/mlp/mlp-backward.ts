@@ -2,11 +2,11 @@ import { sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs
 import { activeBackend } from '#engine/backend/active.ts'
 import type { ProcessorHalves } from '#engine/backend/halves.ts'
 import type { MlpWeights } from '#engine/model/weights/weights.ts'
-import { type Activation, activate, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
-import { fusedNorm, type NormWeights, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
+import { activate, type Activation, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
+import { fusedNorm, normalize, normalizeBackward, type NormWeights } from '#engine/tensor/norm.ts'
 import { combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
-import { type Gradients, normGradients } from './gradients.ts'
+import { type Gradients, normGradients } from '../part.ts'
 
 /** What the backward pass of an MLP needs of its forward pass. */
 export interface KeptMlp {

@@ -1,27 +1,9 @@
-import {
-  add,
-  concat,
-  dispose,
-  div,
-  exp,
-  keep,
-  log,
-  max,
-  maximum,
-  mul,
-  reshape,
-  slice,
-  sub,
-  sum,
-  type Tensor1D,
-  type Tensor2D,
-  tidy,
-} from '@tensorflow/tfjs-core'
+import { add, concat, dispose, div, exp, keep, log, max, maximum, mul, reshape, slice, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { combine } from '#engine/tensor/products.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
-import { type HeadChunk, headLogits, type Vocabulary } from './weights/vocabulary.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
 
 /** The dense model's next-token distributions p, one per row, in a form from which divergences are cheap to compute. */
 export interface DenseDistribution {

@@ -1,4 +1,4 @@
-import { gather, matMul, mul, slice, type Tensor1D, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { gather, matMul, mul, slice, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { HalfMatrix } from '#engine/backend/halves.ts'
@@ -7,10 +7,10 @@ import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
-import { blocksReader } from './stored-blocks.ts'
-import { normOf, roundTo } from './unpack.ts'
-import { readValues } from './weights.ts'
+import { matrixFor, packFor, type Products, project } from '#engine/tensor/products.ts'
+import { blocksReader } from '#engine/model/weights/stored-blocks.ts'
+import { normOf, roundTo } from '#engine/model/weights/unpack.ts'
+import { readValues } from '#engine/model/weights/weights.ts'
 
 /** Rows of the head, [rows, D], for consecutive tokens starting with `first`. */
 export interface HeadChunk {
