@@ -4,15 +4,16 @@ import { parseArgs } from 'node:util'
 import { add, ones, randomNormal, type Rank, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import type { HalfOperations, RowParts } from '#engine/backend/halves.ts'
-import { HalfProducts } from '#engine/backend/tensorflow.ts'
+import type { Bf16Ops, RowParts } from '#engine/backend/bf16-ops.ts'
+import { TensorflowProducts } from '#engine/backend/tensorflow.ts'
 import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
 import { roundTo } from '#engine/model/weights/unpack.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
 import { mixHeadsByStep } from '#engine/model/parts/attention/plain-attention.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { batchedProduct, project } from '#engine/tensor/products.ts'
-import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
+import { attendInBf16 } from '#engine/model/parts/attention/attention.ts'
+import { findBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 
 /**
  * Rates of the operations with 16-bit operands: `npm run bench -- products [rows]`, or with `--device` those of TensorFlow's own products as
@@ -70,25 +71,25 @@ const shape = { heads, keyValueHeads, window: 0 }
 console.log(title)
 if (flags.device) compareOnDevice()
 else {
-  const units = findHalfUnits()
+  const units = findBf16Ops()
   if (!units) throw new Error('This processor has no units for 16-bit operands.')
-  measure(halfKind(units, 1))
+  measure(bf16Kind(units, 1))
   if (name === 'tensorflow-cpu') {
-    measure(halfKind(units, 2, true))
-    measure(halfKind(units, 2))
-    measure(halfKind(units, 3, true))
+    measure(bf16Kind(units, 2, true))
+    measure(bf16Kind(units, 2))
+    measure(bf16Kind(units, 3, true))
   }
 }
 
 /** The operations that a GPU has, without our own: the runtime's, in float32 and in 16 bits. */
 function compareOnDevice(): void {
-  const { fused: _, halves: _own, ...runtime } = activeBackend()
-  const products = new HalfProducts('bfloat16')
-  setActiveBackend(onGpu ? runtime : { ...runtime, halfProducts: () => products })
+  const { fused: _, bf16: _own, ...runtime } = activeBackend()
+  const products = new TensorflowProducts('bfloat16')
+  setActiveBackend(onGpu ? runtime : { ...runtime, runtimeProducts: () => products })
   console.log(onGpu ? `On the device ${deviceLine('name,compute_cap')}` : 'No GPU answered: the same operations over the processor.')
   measure(floatKind())
-  const units = findHalfUnits()
-  if (units) measure(halfKind(units, 1))
+  const units = findBf16Ops()
+  if (units) measure(bf16Kind(units, 1))
   else console.log('The device has no units for 16-bit operands.')
   if (onGpu) console.log(`Memory of the device, used and in all: ${deviceLine('memory.used,memory.total')}`)
   else console.log(`Peak memory of the process: ${Math.round(process.resourceUsage().maxRSS / 1024)} MiB`)
@@ -105,7 +106,7 @@ function deviceLine(fields: string): string {
 }
 
 /** If `exact`, weights are those of a checkpoint in bfloat16. */
-function halfKind(units: HalfOperations, parts: RowParts, exact = false): Kind {
+function bf16Kind(units: Bf16Ops, parts: RowParts, exact = false): Kind {
   const pack = (weight: Tensor2D) => units.pack(exact ? roundTo(weight, 'BF16') : weight, parts)
   const { x, source, projected, cosine, sine, wide } = inputs
   const [square, gate, up, down] = [weights.square, weights.gate, weights.up, weights.down].map(pack) as [Packed, Packed, Packed, Packed]
@@ -120,14 +121,14 @@ function halfKind(units: HalfOperations, parts: RowParts, exact = false): Kind {
     operations: {
       MLP: () => units.mlp(x, source, { norm: centred, scale: 1, activation: 'silu', gate, up, down }),
       'queries, keys, values': () => units.product(x, queries, { norm: centred }),
-      ...(parts < 3 ? { attention: () => units.attention(projected, cosine, sine, shape, parts === 2) } : {}),
+      ...(parts < 3 ? { attention: () => attendInBf16(projected, { cosine, sine, size: 2 * cosine.shape[1] }, shape, parts === 2) } : {}),
       'output and sum': () => units.product(source, output, { add: x }),
       head: () => units.exponents(x, head, undefined, undefined),
     },
   }
 }
 
-type Packed = ReturnType<HalfOperations['pack']>
+type Packed = ReturnType<Bf16Ops['pack']>
 
 function floatKind(): Kind {
   const { x, source, projected, cosine, sine, wide } = inputs

@@ -8,7 +8,7 @@ import { requireNumbers } from '#engine/model/finite.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model.ts'
 
-const { halves } = await openBackend('auto')
+const { bf16 } = await openBackend('auto')
 const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
@@ -70,7 +70,7 @@ test.each(['2ssp', 'shortgpt', 'blockpruner'])('the scores of %s are checked too
 
 const down = 'model.layers.1.mlp.down_proj.weight'
 
-test.skipIf(!halves).each(['2ssp', 'shortgpt', 'blockpruner', 'evopress', 'window_based'])(
+test.skipIf(!bf16).each(['2ssp', 'shortgpt', 'blockpruner', 'evopress', 'window_based'])(
   'mixed precision refuses what is no number in a weight, and takes one that is almost zero: %s',
   async (method) => {
     const request = { method, amount: { sparsity: 0.5 }, precision: 'mixed' as const, measures: [] }

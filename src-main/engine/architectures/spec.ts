@@ -236,7 +236,7 @@ export function mixerOwn({ delta }: BlockTensors): ShapedTensor[] {
  * Whether a model can be computed with 16-bit products and with the operation for few rows. These support neither attention sinks nor
  * limits on neurons.
  */
-export const takesHalves = (spec: DecoderSpec): boolean => !spec.neuronLimit && !spec.blocks.some((_, index) => spec.block(index).sinks)
+export const takesBf16 = (spec: DecoderSpec): boolean => !spec.neuronLimit && !spec.blocks.some((_, index) => spec.block(index).sinks)
 
 /** Projections of an MLP under the spec's names. */
 export const mlpProjections = ({ gate, up, down }: MlpTensors): Record<string, Projection> => ({ ...(gate ? { gate } : {}), up, down })

@@ -1,7 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
 import type { FusedOperations } from './fused.ts'
 import type { QuantisedType } from './ggml/quantised-types.ts'
-import type { HalfType, ProcessorHalves, RuntimeProducts } from './halves.ts'
+import type { SixteenBitType, NativeBf16Ops, RuntimeProducts } from './bf16-ops.ts'
 
 /** What the rest of the engine may know about the active runtime. */
 export interface Backend {
@@ -13,9 +13,9 @@ export interface Backend {
   /** Operations made for the decoder: all of ours if setup could compile them, or a few by ggml. Every caller also works without them. */
   readonly fused?: Partial<FusedOperations>
   /** Our own operations with 16-bit operands, if the processor has units for them. */
-  readonly halves?: ProcessorHalves
+  readonly bf16?: NativeBf16Ops
   /** Returns the runtime's own products of 16-bit operands, or undefined if there are none or a known product came out wrong. */
-  readonly halfProducts?: () => RuntimeProducts | undefined
+  readonly runtimeProducts?: () => RuntimeProducts | undefined
   /**
    * Stores a weight on the device in its checkpoint's type. Returns undefined if the device cannot unpack this type, or would do so
    * wrongly.
@@ -26,7 +26,7 @@ export interface Backend {
 }
 
 /** A type in which checkpoints store weights in fewer bits than float32. */
-export type StoredType = HalfType | QuantisedType
+export type StoredType = SixteenBitType | QuantisedType
 
 /** A weight on a device in its checkpoint's type. Its owner must dispose of it. */
 export interface StoredWeight {

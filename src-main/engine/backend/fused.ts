@@ -2,17 +2,7 @@ import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, ten
 import { fusedName } from '#runtime/places.mjs'
 import { trustedAddon } from '#runtime/trusted.mjs'
 import { stepNumbers, stepWords } from './decode-words.ts'
-import {
-  type AttentionShape,
-  activations,
-  attentionInts,
-  type FusedNorm,
-  factorFloats,
-  factorInts,
-  halfOperations,
-  type ProcessorHalves,
-  type RowFactor,
-} from './halves.ts'
+import { type AttentionShape, activations, attentionInts, type FusedNorm, factorFloats, factorInts, nativeBf16Ops, type NativeBf16Ops, type RowFactor } from './bf16-ops.ts'
 import { inOrder, type OperationInputs, type OperationName } from './native-inputs.ts'
 
 /** Operations of `native/`. Each makes one pass over memory where the runtime's own operations would make several. */
@@ -139,7 +129,7 @@ export interface DecodedParts {
   readonly lists: Int32Array
   readonly tensors: readonly Tensor[]
   /** Weights in fewer bits: results of `narrow` or `group`, or tiles of packed weights. */
-  readonly halves: readonly Tensor[]
+  readonly packed: readonly Tensor[]
 }
 
 /** The part of tfjs-node's backend that runs an operation by name. */
@@ -152,7 +142,7 @@ export interface OperationRunner {
 /** Our operations, and our products of 16-bit operands if the processor has units for them. Empty if setup could not compile them. */
 export interface OwnOperations {
   readonly fused?: FusedOperations
-  readonly halves?: ProcessorHalves
+  readonly bf16?: NativeBf16Ops
 }
 
 /** Loads the operations that setup compiled for this processor. Returns an empty object if there are none. */
@@ -163,7 +153,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
   process.dlopen(addon, path)
   const calls = callsOf(runner)
   const { ints, floats, run, runForAll } = calls
-  const halves = halfOperations(
+  const bf16 = nativeBf16Ops(
     { run: (name, integers, numbers, inputs, outputs = 1) => runForAll(name, [...ints(integers), ...floats(numbers)], inputs, outputs) },
     bestUnits(run('EspalierUnits', [], {})),
   )
@@ -175,7 +165,7 @@ export function loadFused(runtimeFolder: string, runner: OperationRunner): OwnOp
     ...submoduleOperations(calls),
     ...rowOperations(calls),
   }
-  return { fused, ...(halves ? { halves } : {}) }
+  return { fused, ...(bf16 ? { bf16 } : {}) }
 }
 
 type Calls = ReturnType<typeof callsOf>
@@ -220,7 +210,7 @@ function fewRowOperations({ ints, floats, run }: Calls): Pick<FusedOperations, '
     },
     narrow: (weight, factor) =>
       unlessEmpty(run('EspalierNarrow', [...ints(factorInts(factor)), ...floats(factorFloats(factor))], { weight })),
-    decode(x, { steps, numbers, lists, tensors, halves: packed }, { rows, slots }, { cap, ...shape }) {
+    decode(x, { steps, numbers, lists, tensors, packed }, { rows, slots }, { cap, ...shape }) {
       const parts = steps.length / stepWords.length
       const described = {
         steps: tensor2d(steps, [parts, stepWords.length]),

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { env } from 'node:process'
 import { promisify } from 'node:util'
 import { visibleGpus } from '#runtime/visible-gpus.mjs'
-import type { HalfType } from './halves.ts'
+import type { SixteenBitType } from './bf16-ops.ts'
 
 /** The driver's report on the GPU that this process can see. If it sees several, each value is the minimum over them. */
 interface GpuReport {
@@ -62,7 +62,7 @@ export function readReport(lines: string, visible?: string): GpuReport {
  * The 16-bit type that a GPU has fast units for: bfloat16 since compute capability 8.0 (Ampere), float16 since 7.0 (Volta), and none for
  * older or unknown GPUs. The largest float16 is 65,504. Candidates whose values overflow are rescored in float32.
  */
-export function halfTypeFor({ capability = 0 }: GpuReport): HalfType | undefined {
+export function sixteenBitTypeFor({ capability = 0 }: GpuReport): SixteenBitType | undefined {
   if (capability >= 8) return 'bfloat16'
   return capability >= 7 ? 'float16' : undefined
 }

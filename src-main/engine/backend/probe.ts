@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { RuntimeProducts } from './halves.ts'
+import type { RuntimeProducts } from './bf16-ops.ts'
 
 /** Multiplying small integers by this factor gives entries of 12 bits, which 16-bit types and TF32 would round. */
 const factor = 1365
@@ -36,7 +36,7 @@ export async function probe(): Promise<void> {
 }
 
 /** Whether the runtime multiplies 16-bit operands correctly. The sums are small whole numbers, which are exact in 16 bits. */
-export function multipliesHalves(products: RuntimeProducts): boolean {
+export function multipliesIn16Bits(products: RuntimeProducts): boolean {
   const size = 64
   const entries = (period: number) => Float32Array.from({ length: size * size }, (_, i) => (i % period) - (period - 1) / 2)
   const [a, b] = [entries(3), entries(5)]

@@ -1,6 +1,6 @@
 import { backend, reshape, type Tensor } from '@tensorflow/tfjs-core'
 import { activeBackend, type StoredWeight } from './active.ts'
-import type { HalfType } from './halves.ts'
+import type { SixteenBitType } from './bf16-ops.ts'
 
 /** The part of tfjs-node's backend that runs operations on handles of any type. */
 interface Runtime {
@@ -53,7 +53,7 @@ export class RawOperations {
   /**
    * Stores 16-bit values, two in each 32-bit word, using the bytes in place if they are aligned. Undefined if they do not fill whole words.
    */
-  storeHalves(bytes: Uint8Array, type: HalfType): StoredWeight | undefined {
+  storeIn16Bits(bytes: Uint8Array, type: SixteenBitType): StoredWeight | undefined {
     if (bytes.byteLength % 4 !== 0 || bytes.byteOffset % 4 !== 0) return undefined
     const values = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
     const words = this.words(values)

@@ -12,9 +12,9 @@ import { ownThreads } from '#runtime/threads.ts'
 import { findStranger, findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
 import type { Backend } from './active.ts'
 import { loadFused, type OperationRunner, type OwnOperations } from './fused.ts'
-import { askDriver, halfTypeFor } from './gpu-driver.ts'
-import type { HalfType, HalfUnits, RuntimeProducts } from './halves.ts'
-import { multipliesHalves } from './probe.ts'
+import { askDriver, sixteenBitTypeFor } from './gpu-driver.ts'
+import type { SixteenBitType, Bf16Units, RuntimeProducts } from './bf16-ops.ts'
+import { multipliesIn16Bits } from './probe.ts'
 import { type Handle, RawOperations } from './raw-operations.ts'
 
 // Not named `require`, because the bundler would replace calls of that name.
@@ -62,7 +62,7 @@ export async function openTensorflow(): Promise<Backend> {
   await tf.setBackend('tensorflow')
   const threads = ownThreads()
   const raw = new RawOperations()
-  const store: Backend['store'] = (bytes, type) => (typeof type === 'string' ? raw.storeHalves(bytes, type) : undefined)
+  const store: Backend['store'] = (bytes, type) => (typeof type === 'string' ? raw.storeIn16Bits(bytes, type) : undefined)
   if (backend.isUsingGpuDevice) return { ...(await describeGpu(runtime.version)), store }
   const operations = loadFused(runtime.folder, backend)
   return {
@@ -84,26 +84,26 @@ export function missingRuntime(installed: boolean): string {
 /** Describes TensorFlow on a GPU: its memory, and its 16-bit products if a check found them correct. */
 async function describeGpu(version: string): Promise<Backend> {
   const report = await askDriver()
-  const type = halfTypeFor(report)
-  const products = type && new HalfProducts(type)
-  const usable = products && multipliesHalves(products) ? products : undefined
+  const type = sixteenBitTypeFor(report)
+  const products = type && new TensorflowProducts(type)
+  const usable = products && multipliesIn16Bits(products) ? products : undefined
   return {
     name: 'tensorflow-gpu',
-    title: `TensorFlow ${version} on the GPU${describeHalfType(usable && type)}`,
+    title: `TensorFlow ${version} on the GPU${describeType(usable && type)}`,
     reason: 'TensorFlow found an NVIDIA GPU.',
-    ...(usable ? { halfProducts: () => usable } : {}),
+    ...(usable ? { runtimeProducts: () => usable } : {}),
     ...(report.freeBytes ? { deviceBytes: report.freeBytes } : {}),
   }
 }
 
-const describeHalfType = (type: HalfType | undefined): string =>
+const describeType = (type: SixteenBitType | undefined): string =>
   type ? `, ${type} products by TensorFlow, TF32 off` : ', TF32 off; no 16-bit products'
 
 /** Describes our operations for users, and what multiplies 16-bit operands. */
-function describeOperations({ fused, halves }: OwnOperations): string {
+function describeOperations({ fused, bf16 }: OwnOperations): string {
   if (!fused) return ''
-  return halves
-    ? `, fused operations, can multiply bfloat16 by ${halves.units}`
+  return bf16
+    ? `, fused operations, can multiply bfloat16 by ${bf16.units}`
     : ', fused operations; the processor has no units for bfloat16 products'
 }
 
@@ -144,12 +144,12 @@ function loadQuietly(load: () => void): void {
 }
 
 /** TensorFlow's own products of 16-bit operands. TensorFlow adds in float32 and rounds each sum to 16 bits. */
-export class HalfProducts implements RuntimeProducts {
-  readonly units: HalfUnits
-  readonly #type: HalfType
+export class TensorflowProducts implements RuntimeProducts {
+  readonly units: Bf16Units
+  readonly #type: SixteenBitType
   readonly #raw = new RawOperations()
 
-  constructor(type: HalfType) {
+  constructor(type: SixteenBitType) {
     this.#type = type
     this.units = `TensorFlow ${type}`
   }

@@ -4,7 +4,7 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork } from '#contract/runs/time/estimate.ts'
 import { selfWritten } from '#contract/titles.ts'
 import { activeParameters } from '#engine/architectures/parameters.ts'
-import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, takesBf16 } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
 import { isDatasetId } from '#engine/data/named.ts'
@@ -79,7 +79,7 @@ export class PhaseCounts {
     const { precision = 'float32' } = this.request
     const wanted = precision === 'auto' ? 'mixed' : precision
     // Assumes matrix units. A machine without them has rates that make all products as fast as float32's, so the estimate still holds.
-    const { passes, ranking, rescoring, deciding } = productsOnUnits(takesHalves(this.model.spec) ? wanted : 'float32')
+    const { passes, ranking, rescoring, deciding } = productsOnUnits(takesBf16(this.model.spec) ? wanted : 'float32')
     if (choosing === undefined) return { times: 1, ...this.#sharesOf([passes, 1]) }
     if (choosing === 'exactly' || ranking === deciding) return { times: 1, ...this.#sharesOf([deciding, 1]) }
     const times = 1 + choosing.again
@@ -91,7 +91,7 @@ export class PhaseCounts {
     const nameOf = (products: Exclude<Products, 'float32'>): Exclude<Products, 'float32'> | 'auto' =>
       products === 'bfloat16' && this.request.precision === 'auto' ? 'auto' : products
     // `thirds` are faster only for weights that bfloat16 holds exactly; others are computed in float32.
-    const hasThirds = takesHalves(this.model.spec) && storesBrainFloats(this.model)
+    const hasThirds = takesBf16(this.model.spec) && storesBrainFloats(this.model)
     const asFloat32: readonly Products[] = hasThirds ? ['float32'] : ['float32', 'thirds']
     const faster = shares.flatMap(([products, share]) =>
       asFloat32.includes(products) ? [] : [{ products: nameOf(products as Exclude<Products, 'float32'>), share }],

@@ -1,6 +1,6 @@
 import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, hasExperts } from '#engine/architectures/spec.ts'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
+import type { PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
 import { attend, runFusedAttention } from './parts/attention/attention.ts'
 import { combineExperts, type RoutedExperts, routeTokens } from './parts/mixture/mixture.ts'
@@ -23,7 +23,7 @@ export function runPart(part: Part, weights: PartWeights<Matrix>, residual: Resi
  * products. Returns the stream after the part, or undefined if these operations do not cover the part.
  */
 export function runFusedPart(part: Part, weights: PartWeights<Matrix>, residual: Residual, call: CallContext): Tensor2D | undefined {
-  const { attention, mlp } = weights as PartWeights<HalfMatrix>
+  const { attention, mlp } = weights as PartWeights<PackedMatrix>
   if (attention) return runFusedAttention(residual.x, attention, blockOf(part), call)
   return mlp && runFusedMlp(residual, mlp, call)
 }

@@ -1,9 +1,9 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Precision, PrecisionName } from '#contract/pruning/precision.ts'
-import { type DecoderSpec, takesHalves } from '#engine/architectures/spec.ts'
+import { type DecoderSpec, takesBf16 } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
+import { findBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 
 /** Which kind of products a run uses for which purpose. */
 export interface ProductsFor {
@@ -39,7 +39,7 @@ export function productsOnUnits(precision: Precision): ProductsFor {
  * in float32.
  */
 export function productsFor(precision: Precision): ProductsFor {
-  if (precision === 'bfloat16' || activeBackend().halves?.units === 'AMX') return productsOnUnits(precision)
+  if (precision === 'bfloat16' || activeBackend().bf16?.units === 'AMX') return productsOnUnits(precision)
   return precision === 'mixed' ? { ...allIn('float32'), ranking: 'bfloat16' } : allIn('float32')
 }
 
@@ -48,14 +48,14 @@ export function productsFor(precision: Precision): ProductsFor {
  * passes, because large activations would overflow float16.
  */
 export function productsOfFewDigits({ ranking, passes }: ProductsFor): Products {
-  return findHalfUnits()?.units.endsWith('float16') ? passes : ranking
+  return findBf16Ops()?.units.endsWith('float16') ? passes : ranking
 }
 
 /**
  * Which products a recovery trains with. With ggml it is float32, because 16 bits would lose small gradients on a GPU, and were not timed.
  */
 export function productsForTraining(): Products {
-  return !activeBackend().name.startsWith('ggml') && findHalfUnits() ? 'bfloat16' : 'float32'
+  return !activeBackend().name.startsWith('ggml') && findBf16Ops() ? 'bfloat16' : 'float32'
 }
 
 /**
@@ -64,9 +64,9 @@ export function productsForTraining(): Products {
  * cannot use 16-bit operands are always computed in float32. Throws if the machine has no units for a requested precision.
  */
 export function resolvePrecision(wanted: PrecisionName, spec: DecoderSpec): Precision {
-  if (!takesHalves(spec)) return 'float32'
-  if (wanted === 'auto') return activeBackend().halves ? 'mixed' : 'float32'
-  if (wanted === 'float32' || findHalfUnits()) return wanted
+  if (!takesBf16(spec)) return 'float32'
+  if (wanted === 'auto') return activeBackend().bf16 ? 'mixed' : 'float32'
+  if (wanted === 'float32' || findBf16Ops()) return wanted
   throw new EspalierError(
     'infeasible',
     `Precision ${wanted} needs a processor with AMX or AVX-512 BF16 and the fused operations that setup compiles for it, an NVIDIA GPU of compute capability 7.0 or later under TensorFlow, or ggml on a device whose 16-bit products pass a check; ${activeBackend().title} computes in float32 only. Choose float32 or auto.`,

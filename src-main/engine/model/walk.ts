@@ -7,7 +7,7 @@ import type { Past } from './parts/attention/cache.ts'
 import { advance, type CallContext, disposeResidual, type NeuronSums, type PartActivations, type Residual } from './parts/part.ts'
 import { completePart, observePart, runFusedPart, runPart } from './decoder.ts'
 import { passExperts, readsExperts } from './parts/mixture/pass-experts.ts'
-import { HalfParts, hasHalves } from './weights/packed-weights.ts'
+import { PackedWeights, hasPackedWeights } from './weights/packed-weights.ts'
 import type { ModelView } from './views/view.ts'
 import { disposePart } from './weights/unpack.ts'
 import { isAttention, type MixtureWeights, type Part, type PartWeights } from './weights/weights.ts'
@@ -53,7 +53,7 @@ export async function pause(signal: AbortSignal | undefined): Promise<void> {
 export class Walk {
   readonly products: Products
   readonly #view: ModelView
-  readonly #halves: HalfParts | undefined
+  readonly #packed: PackedWeights | undefined
   readonly #rotaries: readonly Rotary[]
   readonly #tables = new Map<number, ReadonlyMap<Rotary, RotaryTables>>()
 
@@ -64,13 +64,13 @@ export class Walk {
   constructor(view: ModelView, products: Products = 'float32', { keepsPacked = false } = {}) {
     this.products = productsOf(view, products)
     this.#view = view
-    this.#halves = this.products === 'float32' ? undefined : new HalfParts(view, this.products, keepsPacked)
+    this.#packed = this.products === 'float32' ? undefined : new PackedWeights(view, this.products, keepsPacked)
     this.#rotaries = view.spec.blocks.map((_, block) => view.spec.rotary(block))
   }
 
   /** Whether each pass packs the part's weights, so that it is worth passing several streams together. */
   get packsWeights(): boolean {
-    return this.#halves !== undefined
+    return this.#packed !== undefined
   }
 
   /** Embeds ids [B*T]. Returns the stream of `batch` samples before the first part. */
@@ -136,18 +136,18 @@ export class Walk {
   /** Leases the weights of a part until `release`, in the form that `products` takes, or in float32 if `inFloat32` is set. */
   async lease(part: Part, inFloat32 = false): Promise<PartWeights<Matrix>> {
     const next = this.#view.following(part)
-    return this.#halves && !inFloat32 ? this.#halves.lease(part, next) : this.#view.lease(part, next)
+    return this.#packed && !inFloat32 ? this.#packed.lease(part, next) : this.#view.lease(part, next)
   }
 
   release(part: Part, weights: PartWeights<Matrix>): void {
-    if (this.#halves && hasHalves(weights)) this.#halves.release(part, weights)
+    if (this.#packed && hasPackedWeights(weights)) this.#packed.release(part, weights)
     else this.#view.release(part, weights as PartWeights)
   }
 
   #run<S extends Stream>(part: Part, weights: PartWeights<Matrix>, streams: readonly S[], visitor: PassVisitor<S>): void {
     const before = joinResiduals(streams.map(({ residual }) => residual))
     const call = this.#callFor(streams, visitor)
-    const packed = hasHalves(weights) && !call.observe ? runFusedPart(part, weights, before, call) : undefined
+    const packed = hasPackedWeights(weights) && !call.observe ? runFusedPart(part, weights, before, call) : undefined
     this.#advance(part, streams, before, packed ?? runPart(part, weights, before, observingSums(part, call)))
   }
 
@@ -219,7 +219,7 @@ export class Walk {
   }
 
   dispose(): void {
-    this.#halves?.dispose()
+    this.#packed?.dispose()
     for (const tables of this.#tables.values()) {
       for (const { cosine, sine } of tables.values()) {
         cosine.dispose()
@@ -241,8 +241,8 @@ function observingSums(part: Part, call: CallContext): CallContext {
  * The kind of products for a view. In a router, the last digits of scores decide which experts a token chooses, so split operands are not
  * precise enough.
  */
-function productsOf({ takesHalves, spec }: ModelView, products: Products): Products {
-  if (!takesHalves) return 'float32'
+function productsOf({ takesBf16, spec }: ModelView, products: Products): Products {
+  if (!takesBf16) return 'float32'
   return products === 'split' && spec.router ? 'thirds' : products
 }
 

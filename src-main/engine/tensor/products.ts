@@ -1,9 +1,9 @@
 import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix, RowFactor, RowParts } from '#engine/backend/halves.ts'
+import type { PackedMatrix, RowFactor, RowParts } from '#engine/backend/bf16-ops.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
-import { halfUnits } from './runtime-halves.ts'
+import { bf16Ops } from './composed-bf16-ops.ts'
 
 /** With at most this many rows, a product takes no longer than reading the weight. */
 export const fewRows = 16
@@ -25,21 +25,21 @@ export type Products = 'float32' | 'thirds' | 'split' | 'bfloat16'
 const rowParts: Readonly<Record<Exclude<Products, 'float32'>, RowParts>> = { bfloat16: 1, split: 2, thirds: 3 }
 
 /** A stored weight in the form that a product takes: in float32, or packed for 16-bit operands. */
-export type Matrix = Tensor2D | HalfMatrix
+export type Matrix = Tensor2D | PackedMatrix
 
-export const isHalf = (weight: Matrix): weight is HalfMatrix => 'values' in weight
+export const isPacked = (weight: Matrix): weight is PackedMatrix => 'values' in weight
 
 /** Whether a stored weight, some of whose rows may have been multiplied by a factor, has to be packed for `products`. */
 export const takesPacked = (weight: Tensor2D, products: Products, factor?: RowFactor): products is Exclude<Products, 'float32'> =>
-  products !== 'float32' && (products !== 'thirds' || halfUnits().isExact(weight, factor))
+  products !== 'float32' && (products !== 'thirds' || bf16Ops().isExact(weight, factor))
 
 /**
  * Packs a stored weight, for which `takesPacked` holds, for products of 16-bit operands. With `transposed`, they multiply by its transpose,
  * [D, R]. A factor on some of its rows moves from the weight to the products if its entries are exact without it.
  */
-export function packFor(weight: Tensor2D, products: Exclude<Products, 'float32'>, transposed = false, factor?: RowFactor): HalfMatrix {
-  const moves = products === 'thirds' || (products === 'split' && factor !== undefined && halfUnits().isExact(weight, factor))
-  return halfUnits().pack(weight, rowParts[products], transposed, moves ? factor : undefined)
+export function packFor(weight: Tensor2D, products: Exclude<Products, 'float32'>, transposed = false, factor?: RowFactor): PackedMatrix {
+  const moves = products === 'thirds' || (products === 'split' && factor !== undefined && bf16Ops().isExact(weight, factor))
+  return bf16Ops().pack(weight, rowParts[products], transposed, moves ? factor : undefined)
 }
 
 /** Returns a stored weight in the form that `products` takes: packed if `takesPacked`, otherwise unchanged. */
@@ -57,7 +57,7 @@ const addOnto = (product: Tensor2D, onto: Onto | undefined): Tensor2D =>
 
 /** Multiplies x [N, D] by a stored weight [R, D] and adds bias [R], if any. Returns [N, R]. */
 export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Onto): Tensor2D {
-  if (isHalf(weight)) return halfUnits().product(x, weight, { bias, ...onto })
+  if (isPacked(weight)) return bf16Ops().product(x, weight, { bias, ...onto })
   const { fused } = activeBackend()
   if (fused?.projectFew && !onto && x.shape[0] <= fewRows) return fused.projectFew(x, narrowed(weight) ?? weight, bias)
   return tidy(() => {
@@ -68,7 +68,7 @@ export function project(x: Tensor2D, weight: Matrix, bias?: Tensor1D, onto?: Ont
 
 /** The same for x after a norm, if one is given. */
 export function projectNormed(x: Tensor2D, norm: NormWeights | undefined, weight: Matrix, bias?: Tensor1D): Tensor2D {
-  if (isHalf(weight)) return halfUnits().product(x, weight, { norm: norm && fusedNorm(norm, x), bias })
+  if (isPacked(weight)) return bf16Ops().product(x, weight, { norm: norm && fusedNorm(norm, x), bias })
   return tidy(() => project(norm ? normalize(x, norm) : x, weight, bias))
 }
 
@@ -86,7 +86,7 @@ export const batchedProduct = (a: Tensor3D, b: Tensor3D, transposeB: boolean): T
 
 /** The product a'b [R, C] of a [N, R] and b [N, C]. */
 export function correlate(a: Tensor2D, b: Tensor2D, products: Products = 'float32'): Tensor2D {
-  if (products === 'bfloat16') return halfUnits().correlate(a, b)
+  if (products === 'bfloat16') return bf16Ops().correlate(a, b)
   if (products === 'split') return tidy(() => project(transpose(a), packFor(b, products, true)))
   return matMul(a, b, true, false)
 }

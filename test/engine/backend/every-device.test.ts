@@ -3,7 +3,7 @@ import { listDevices } from '#engine/backend/devices.ts'
 import { testAttention } from './every-device/attention.ts'
 import { computeOn, skippedBecause, testedDevices } from './every-device/devices.ts'
 import { testFamilies } from './every-device/families.ts'
-import { testHalves } from './every-device/halves.ts'
+import { testBf16Ops } from './every-device/bf16-ops.ts'
 import { testMethods } from './every-device/methods.ts'
 import { testOperations } from './every-device/operations.ts'
 import { testStored } from './every-device/stored.ts'
@@ -19,7 +19,7 @@ describe.each(testedDevices)('%s', (device) => {
   testOperations(device)
   testAttention(device)
   testStored(device)
-  if (device !== 'tensorflow-cpu') testHalves()
+  if (device !== 'tensorflow-cpu') testBf16Ops()
   testFamilies(device)
   testMethods(device)
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { env } from 'node:process'
 import { afterAll, expect, test } from 'vitest'
-import { askDriver, halfTypeFor, readReport } from '#engine/backend/gpu-driver.ts'
+import { askDriver, sixteenBitTypeFor, readReport } from '#engine/backend/gpu-driver.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-driver-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
@@ -33,7 +33,7 @@ test.each([
   [6.1, undefined],
   [undefined, undefined],
 ] as const)('compute capability %s multiplies %s', (capability, type) => {
-  expect(halfTypeFor(capability === undefined ? {} : { capability })).toBe(type)
+  expect(sixteenBitTypeFor(capability === undefined ? {} : { capability })).toBe(type)
 })
 
 test.skipIf(process.platform === 'win32')('the driver is asked for the devices that CUDA_VISIBLE_DEVICES leaves', async () => {

@@ -1,4 +1,4 @@
-import type { Tensor } from '@tensorflow/tfjs-core'
+import { type Tensor, tidy } from '@tensorflow/tfjs-core'
 import { expect } from 'vitest'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 
@@ -21,4 +21,13 @@ export function expectClose(own: Tensor, expected: Tensor, relative = 1e-5): voi
   const scale = b.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
   const worst = a.reduce((most, value, i) => Math.max(most, Math.abs(value - (b[i] ?? 0))), 0)
   expect(worst).toBeLessThanOrEqual(relative * scale)
+}
+
+/** Both compute the same tensors under the same names. */
+export function expectSamePlainly(compute: () => object, relative = 2e-5): void {
+  tidy(() => {
+    const [own, plain] = [compute(), plainly(compute)] as Record<string, Tensor>[] as [Record<string, Tensor>, Record<string, Tensor>]
+    expect(Object.keys(own).sort()).toEqual(Object.keys(plain).sort())
+    for (const [name, tensor] of Object.entries(plain)) expectClose(own[name] as Tensor, tensor, relative)
+  })
 }

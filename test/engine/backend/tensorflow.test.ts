@@ -1,8 +1,8 @@
 import { add, memory, ones, type Rank, tidy } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
-import { multipliesHalves } from '#engine/backend/probe.ts'
-import { HalfProducts, missingRuntime, prepareEnvironment } from '#engine/backend/tensorflow.ts'
+import { multipliesIn16Bits } from '#engine/backend/probe.ts'
+import { TensorflowProducts, missingRuntime, prepareEnvironment } from '#engine/backend/tensorflow.ts'
 
 await openBackend('tensorflow')
 
@@ -26,8 +26,8 @@ test('the library was loaded with TF32 off', () => {
 test.each(['bfloat16', 'float16'] as const)(
   '%s products are used where they are right; a type that the runtime cannot multiply is refused',
   (type) => {
-    expect(multipliesHalves(new HalfProducts(type))).toBe(true)
-    expect(multipliesHalves(new HalfProducts('no type' as 'float16'))).toBe(false)
+    expect(multipliesIn16Bits(new TensorflowProducts(type))).toBe(true)
+    expect(multipliesIn16Bits(new TensorflowProducts('no type' as 'float16'))).toBe(false)
   },
 )
 
@@ -35,7 +35,7 @@ test('packed values use half the memory, are tidied up like tensors, and are ref
   const before = memory()
   tidy(() => {
     const values = ones<Rank.R2>([64, 64])
-    const packed = new HalfProducts('bfloat16').pack(values)
+    const packed = new TensorflowProducts('bfloat16').pack(values)
     expect(memory().numBytes - before.numBytes).toBe(4 * 64 * 64 + 2 * 64 * 64)
     expect(() => add(packed, 1).dataSync()).toThrow(/bfloat16/)
   })

@@ -25,7 +25,7 @@ import { expertStatistics } from '#engine/pruning/experts/statistics.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { expertNorms } from '#engine/pruning/two-stage/mlp-scores.ts'
-import { findHalfUnits } from '#engine/tensor/runtime-halves.ts'
+import { findBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { expectedOf, mixtureModels, packedMixture, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { recordedRun } from '../pruning/running.ts'
@@ -108,7 +108,7 @@ describe('mixtures of experts against transformers', () => {
     expect(memory().numTensors, 'tensors left behind').toBe(before)
   })
 
-  it.skipIf(!backend.halves).each(mixtureModels)(
+  it.skipIf(!backend.bf16).each(mixtureModels)(
     'give the logits of %s in mixed precision, whose passes split their operands',
     async (name) => {
       const recorded = await expectedOf<Recorded>(name)
@@ -196,7 +196,7 @@ describe('mixtures that do not fit into memory', () => {
       const { products, spec } = opened
       // Three experts per token: with two, their order would not change the sum.
       const meeting = { ...opened, spec: { ...spec, router: { ...(spec.router as RouterKind), chosen: 3 } } }
-      const model = findHalfUnits() ? withProducts(meeting, { ...products, answers: 'bfloat16' }) : meeting
+      const model = findBf16Ops() ? withProducts(meeting, { ...products, answers: 'bfloat16' }) : meeting
       const [view, pruned] = [denseView(model), viewWithPlan(model, planOf(model))]
       const { tensors, ...statistics } = await expertStatistics(view, windows, { outputs: 'mean' }, {})
       const norms = await expertNorms(view, windows, {})

@@ -5,7 +5,7 @@ import { type Model, openSpec } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { Walk } from '#engine/model/walk.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
+import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 import { asOnGpu } from '../backend/as-on-gpu.ts'
 
@@ -16,21 +16,21 @@ const withSinks = { ...spec, block: (index: number) => ({ ...spec.block(index), 
 afterEach(() => setActiveBackend(own))
 
 test('auto is mixed on units of the processor, and float32 on a GPU, where it was never timed', () => {
-  expect(resolvePrecision('auto', spec)).toBe(own.halves ? 'mixed' : 'float32')
+  expect(resolvePrecision('auto', spec)).toBe(own.bf16 ? 'mixed' : 'float32')
   setActiveBackend(asOnGpu('bfloat16'))
   expect(resolvePrecision('auto', spec)).toBe('float32')
 })
 
 test.each(['bfloat16', 'float16'] as const)('a GPU with %s units ranks by them, and scores again and passes in float32', (type) => {
   setActiveBackend(asOnGpu(type))
-  expect(halfUnits().units).toBe(`TensorFlow ${type}`)
+  expect(bf16Ops().units).toBe(`TensorFlow ${type}`)
   expect(resolvePrecision('mixed', spec)).toBe('mixed')
   expect(resolvePrecision('bfloat16', spec)).toBe('bfloat16')
   expect(productsFor('mixed')).toMatchObject({ passes: 'float32', ranking: 'bfloat16', rescoring: 'float32', deciding: 'float32' })
 })
 
 test('a device without units refuses every precision except float32, and names itself', () => {
-  const { halfProducts: _, ...plain } = asOnGpu('bfloat16')
+  const { runtimeProducts: _, ...plain } = asOnGpu('bfloat16')
   setActiveBackend({ ...plain, name: 'ggml-cpu', title: 'ggml' })
   expect(resolvePrecision('auto', spec)).toBe('float32')
   expect(resolvePrecision('float32', spec)).toBe('float32')

@@ -5,7 +5,7 @@ import { memory } from '@tensorflow/tfjs-core'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import { HalfProducts } from '#engine/backend/tensorflow.ts'
+import { TensorflowProducts } from '#engine/backend/tensorflow.ts'
 import { openModel, usualMemory, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
@@ -43,8 +43,8 @@ test('a model that does not fit the device as float32 stays packed there, and mi
   const ranking = new VariantRanking(denseView(model), windows, {})
   const before = memory().numBytes
   let most = 0
-  const pack = HalfProducts.prototype.pack
-  vi.spyOn(HalfProducts.prototype, 'pack').mockImplementation(function (this: HalfProducts, values) {
+  const pack = TensorflowProducts.prototype.pack
+  vi.spyOn(TensorflowProducts.prototype, 'pack').mockImplementation(function (this: TensorflowProducts, values) {
     most = Math.max(most, memory().numBytes - before)
     return pack.call(this, values)
   })

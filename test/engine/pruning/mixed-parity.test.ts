@@ -84,7 +84,7 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
 }
 
 // The tests of each method compare it with the reference's recorded results in float32. These compare the same results in `mixed`.
-describe.skipIf(!backend.halves).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
+describe.skipIf(!backend.bf16).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
 
 // A gated and a plain MLP, a parallel residual, biases, partly rotated heads, a sliding window.
 describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as on a GPU', (name) => {
@@ -169,7 +169,7 @@ function holdToRecorded(name: ReferenceModel, evolving = evolutions, passing = d
 }
 
 // One model is enough for what does not depend on the family.
-describe.skipIf(!backend.halves)('a mixed search', () => {
+describe.skipIf(!backend.bf16)('a mixed search', () => {
   const amount = { blocks: 2 }
   const searches = [
     ['2ssp', twoStage, { windows: 2, attention: 3 }],

@@ -1,7 +1,7 @@
 import { cpus, loadavg } from 'node:os'
 import { EspalierError } from '#contract/errors.ts'
 import type { StoredType } from '../active.ts'
-import type { HalfType } from '../halves.ts'
+import type { SixteenBitType } from '../bf16-ops.ts'
 import { type Address, ggmlFunctions, newContext, type OperationName, threadSetter } from './functions.ts'
 import { DeviceMemory, type Place } from './memory.ts'
 import type { QuantisedType } from './quantised-types.ts'
@@ -130,7 +130,7 @@ export class GgmlDevice {
   }
 
   /** Whether the device can round a weight to this type and multiply by it. If it cannot, these operations would end the process. */
-  multiplies(type: HalfType): boolean {
+  multiplies(type: SixteenBitType): boolean {
     const { newTensor, cast, product, reset, supports } = this.#ggml
     reset(this.#copies)
     const weight = newTensor(this.#copies, types.float32, 64, 64, 1, 1) as Address

@@ -7,7 +7,7 @@ import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
 import { GgmlDevice } from './device.ts'
 import { ggmlDevices, type ListedDevice, loadVulkan } from './devices.ts'
-import { findHalfProducts } from './half-products.ts'
+import { findRuntimeProducts } from './runtime-products.ts'
 import { registerKernels } from './plain-kernels.ts'
 import { storeOn } from './stored-weights.ts'
 import { GgmlTensors } from './tensors.ts'
@@ -58,7 +58,7 @@ async function computeOn(
   { handle, isGpu }: ListedDevice,
   name: string,
   threads: number,
-): Promise<Pick<Backend, 'fused' | 'halfProducts' | 'store'>> {
+): Promise<Pick<Backend, 'fused' | 'runtimeProducts' | 'store'>> {
   const tensors = new GgmlTensors(new GgmlDevice(handle, threads))
   registerKernels(name)
   registerBackend(name, () => tensors)
@@ -66,7 +66,7 @@ async function computeOn(
   return {
     fused: composedOperations(tensors, isGpu),
     // Newer processors have instructions for bfloat16. GPUs multiply float16 weights by activations that are not rounded.
-    halfProducts: findHalfProducts(tensors, isGpu ? 'float16' : 'bfloat16'),
+    runtimeProducts: findRuntimeProducts(tensors, isGpu ? 'float16' : 'bfloat16'),
     store: storeOn(tensors),
   }
 }

@@ -9,7 +9,7 @@ import {
   type TensorInfo,
 } from '@tensorflow/tfjs-core'
 import type { StoredType } from '../active.ts'
-import type { HalfType } from '../halves.ts'
+import type { SixteenBitType } from '../bf16-ops.ts'
 import { type GgmlDevice, types } from './device.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
 import { elements, sizesOf } from './sizes.ts'
@@ -62,7 +62,7 @@ export class GgmlTensors extends KernelBackend {
    * Rounds a weight to 16 bits. The result's shape only tells how much memory it uses; to read it as a matrix, callers must know its real
    * shape.
    */
-  narrow({ dataId, shape }: Seen, type: HalfType): TensorInfo {
+  narrow({ dataId, shape }: Seen, type: SixteenBitType): TensorInfo {
     const input = { value: this.#valueOf(dataId), sizes: sizesOf(shape) }
     const cast: Build = ([weight = 0]) => this.operations.cast(weight, types[type])
     const narrow = this.graph.defer([input], input.sizes, cast, elements(input.sizes), type)

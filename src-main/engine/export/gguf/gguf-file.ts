@@ -503,7 +503,7 @@ async function convert(tensor: PrunedTensor, conversion: Conversion): Promise<Ui
     if (!type.dtype) requireFinite(tensor.name, values, type)
     const own = importances?.subarray(...(importances.length > columns ? ofGroup(Math.floor(first / group), columns) : []))
     const encoded = await encodeRows(change ? values.map(change) : values, type, columns, own)
-    if (type.dtype === 'F16') requireHalf(tensor.name, encoded)
+    if (type.dtype === 'F16') requireSixteenBits(tensor.name, encoded)
     result.set(encoded, bytesOfValues(type, first * columns))
     first += count
     // Converting takes seconds, so other work gets a turn between chunks.
@@ -545,7 +545,7 @@ function requireFinite(name: string, values: Float32Array, { name: type }: Block
   )
 }
 
-function requireHalf(name: string, bytes: Uint8Array): void {
+function requireSixteenBits(name: string, bytes: Uint8Array): void {
   if (countNonFinite(toFloat32(bytes, 'F16')) === 0) return
   throw new EspalierError('infeasible', `Tensor ${name} has values beyond 65504, which F16 cannot hold. Choose the GGUF type BF16 or F32.`)
 }

@@ -9,7 +9,7 @@ import { breathe, type Walk } from '#engine/model/walk.ts'
 import { type AttentionWeights, blockOf, isAttention, mlpOf, mlpOfWeights, type MlpWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import { groupStored, isSettled, narrowed } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
-import { fewRows, isHalf, type Matrix } from '#engine/tensor/products.ts'
+import { fewRows, isPacked, type Matrix } from '#engine/tensor/products.ts'
 import type { Rotary, RotaryTables } from '#engine/tensor/rotary.ts'
 
 /** A request to compute the new tokens of some sequences of one view. */
@@ -26,11 +26,11 @@ export interface DecodeJob {
 const bytesAtOnce = 2 ** 28
 
 /** Whether the fused operation that takes few rows through all parts can compute `rows` tokens of this view. */
-export function decodesRows({ spec, sliced, takesHalves, model }: ModelView, rows: number): boolean {
+export function decodesRows({ spec, sliced, takesBf16, model }: ModelView, rows: number): boolean {
   const { fused } = activeBackend()
   // A parallel MLP must run with its attention, so both have to be in memory.
   const blocksFit = !spec.parallelResidual || !model.store.streams
-  return fused?.decode !== undefined && rows <= fewRows && blocksFit && !spec.delta && !spec.router && !sliced && takesHalves
+  return fused?.decode !== undefined && rows <= fewRows && blocksFit && !spec.delta && !spec.router && !sliced && takesBf16
 }
 
 /**
@@ -253,7 +253,7 @@ export class DecodeParts implements DecodedParts {
   readonly #lists: number[] = []
   #typed: Pick<DecodedParts, 'steps' | 'numbers' | 'lists'> | undefined
   readonly tensors: Tensor[] = []
-  readonly halves: Tensor[] = []
+  readonly packed: Tensor[] = []
   readonly #places = new Map<Tensor, number>()
   /** By the index of rotary tables in `tensors`, a block that uses them. */
   readonly #tables = new Map<number, number>()
@@ -373,9 +373,9 @@ export class DecodeParts implements DecodedParts {
   }
 
   #matrix(weight: Matrix): number {
-    const narrow = isHalf(weight) ? weight.values : narrowed(weight)
-    this.#settled &&= isHalf(weight) || isSettled(weight)
-    return narrow ? -1 - this.halves.push(narrow) : this.#place(weight as Tensor2D)
+    const narrow = isPacked(weight) ? weight.values : narrowed(weight)
+    this.#settled &&= isPacked(weight) || isSettled(weight)
+    return narrow ? -1 - this.packed.push(narrow) : this.#place(weight as Tensor2D)
   }
 
   #place(tensor: Tensor | undefined): number {
@@ -397,7 +397,7 @@ export class DecodeParts implements DecodedParts {
   }
 }
 
-const rowsOfMatrix = (weight: Matrix): number => (isHalf(weight) ? weight.rows : weight.shape[0])
+const rowsOfMatrix = (weight: Matrix): number => (isPacked(weight) ? weight.rows : weight.shape[0])
 
 const kindOf = (norm: NormWeights | undefined): number => normKinds[norm?.kind ?? 'none']
 

@@ -1,7 +1,7 @@
 import { tensor1d, type Tensor1D } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan, VocabularyPlan } from '#contract/pruning/plan.ts'
-import { type BlockLayout, type DecoderSpec, layoutOf, takesHalves } from '#engine/architectures/spec.ts'
+import { type BlockLayout, type DecoderSpec, layoutOf, takesBf16 } from '#engine/architectures/spec.ts'
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { offerNarrow } from '#engine/tensor/narrow.ts'
 import type { Model } from '../model.ts'
@@ -43,7 +43,7 @@ export class ModelView {
   /** Whether the stream between submodules is in another basis (SliceGPT). */
   readonly sliced: boolean
   /** Whether the weights can be packed into 16 bits. */
-  readonly takesHalves: boolean
+  readonly takesBf16: boolean
   readonly #present: ReadonlySet<Part>
   readonly #change: Change | undefined
   readonly #kept: ViewChanges['kept']
@@ -59,7 +59,7 @@ export class ModelView {
     this.plan = plan
     this.parts = presentParts(this.spec)
     this.sliced = plan?.slice !== undefined || model.spec.sliceWidth !== undefined
-    this.takesHalves = takesHalves(model.spec)
+    this.takesBf16 = takesBf16(model.spec)
     this.#present = new Set(this.parts)
     this.#change = change
     this.#kept = kept ?? (change ? undefined : () => 'all')

@@ -1,6 +1,6 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { isConstant } from '#engine/architectures/spec.ts'
-import { isHalf, type Matrix, packFor, type Products, takesPacked } from '#engine/tensor/products.ts'
+import { isPacked, type Matrix, packFor, type Products, takesPacked } from '#engine/tensor/products.ts'
 import { cloneTensors } from '#engine/tensor/tidied.ts'
 import { changeExpert } from '../views/gather-mlp.ts'
 import type { ModelView } from '../views/view.ts'
@@ -14,7 +14,7 @@ type PackedProducts = Exclude<Products, 'float32'>
  * costs only as much as reading them and saves memory. With `keeps` they are packed once, unless weights are streamed. Parts that these
  * products cannot take stay in float32.
  */
-export class HalfParts {
+export class PackedWeights {
   readonly #view: ModelView
   readonly #products: PackedProducts
   readonly #keeps: boolean
@@ -53,11 +53,11 @@ export class HalfParts {
 }
 
 /** Whether a part's weights are packed. */
-export function hasHalves({ attention, mlp, mixture }: PartWeights<Matrix>): boolean {
-  if (attention) return isHalf(attention.output)
+export function hasPackedWeights({ attention, mlp, mixture }: PartWeights<Matrix>): boolean {
+  if (attention) return isPacked(attention.output)
   const first = mlp ?? mixture.experts.find((one) => !isConstant(one))
   if (first === undefined || isConstant(first)) return false
-  return isUnread(first) ? first.halves === true : isHalf(first.down)
+  return isUnread(first) ? first.packed === true : isPacked(first.down)
 }
 
 /**
@@ -89,7 +89,7 @@ function packPart({ attention, mlp, mixture }: PartWeights, products: PackedProd
     mixture: {
       ...cloneTensors(rest),
       experts: experts.map((one) => {
-        if (isUnread(one)) return { ...changeExpert(one, packMlp), halves: true }
+        if (isUnread(one)) return { ...changeExpert(one, packMlp), packed: true }
         return isConstant(one) ? cloneTensors(one) : packMlp(one)
       }),
       ...(shared ? { shared: packMlp(shared) } : {}),

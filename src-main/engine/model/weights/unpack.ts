@@ -1,6 +1,6 @@
 import { add, concat, dispose, exp, mul, reshape, tensor, type Tensor, type Tensor1D, type Tensor2D, type TensorContainer, tidy } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, defined, type NormKind } from '#engine/architectures/spec.ts'
-import type { RowFactor } from '#engine/backend/halves.ts'
+import type { RowFactor } from '#engine/backend/bf16-ops.ts'
 import { rawOperations } from '#engine/backend/raw-operations.ts'
 import { type FloatDtype, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { disposeNarrow } from '#engine/tensor/narrow.ts'

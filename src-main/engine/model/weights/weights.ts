@@ -77,7 +77,7 @@ export interface UnreadExpert<M extends Matrix = Tensor2D> {
   readAhead(): void
   read(): Promise<MlpWeights<M>>
   /** Whether its weights are packed for products of 16-bit operands. */
-  readonly halves?: true
+  readonly packed?: true
 }
 
 export const isUnread = <M extends Matrix>(expert: MixtureWeights<M>['experts'][number]): expert is UnreadExpert<M> => 'read' in expert
@@ -315,12 +315,12 @@ interface PackedTensor {
   dispose(): void
 }
 
-const halves = { BF16: 'bfloat16', F16: 'float16' } as const
+const sixteenBits = { BF16: 'bfloat16', F16: 'float16' } as const
 
 /** The type in which a runtime may be able to store such values as they are; undefined for types that none stores. */
 function storedType(type: Dtype | QuantisedType): StoredType | undefined {
   if (typeof type !== 'string') return type
-  return type === 'BF16' || type === 'F16' ? halves[type] : undefined
+  return type === 'BF16' || type === 'F16' ? sixteenBits[type] : undefined
 }
 
 /**

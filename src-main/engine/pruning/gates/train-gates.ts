@@ -81,7 +81,7 @@ export class GateTraining {
   static async open(view: ModelView, list: GateList, room: GateRoom, run: GateRun): Promise<GateTraining> {
     const { vocabulary } = view.model
     requireWholeHead(vocabulary.chunkRows >= vocabulary.size, view.spec)
-    const products = view.takesHalves ? productsForTraining() : 'float32'
+    const products = view.takesBf16 ? productsForTraining() : 'float32'
     let head: FrozenHead | undefined
     await vocabulary.forEachHeadChunk((chunk) => {
       head = new FrozenHead(chunk, products)

@@ -4,7 +4,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations, PlacedRows } from '#engine/backend/fused.ts'
-import type { HalfOperations } from '#engine/backend/halves.ts'
+import type { Bf16Ops } from '#engine/backend/bf16-ops.ts'
 import { KeyValueSlots, Past, placeRows } from '#engine/model/parts/attention/cache.ts'
 import { runPart } from '#engine/model/decoder.ts'
 import { DecodeParts } from '#engine/model/decoding/decode-rows.ts'
@@ -13,7 +13,7 @@ import { type Matrix, project } from '#engine/tensor/products.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { expectClose, plainly } from '../../backend/plainly.ts'
 
-const { halves } = await openBackend('tensorflow')
+const { bf16 } = await openBackend('tensorflow')
 
 const gauss = (shape: [number, number], seed: number): Tensor2D => randomNormal<Rank.R2>(shape, 0, 1 / Math.sqrt(shape[1]), 'float32', seed)
 const vector = (size: number, seed: number): Tensor1D => randomNormal<Rank.R1>([size], 1, 0.3, 'float32', seed)
@@ -236,7 +236,7 @@ describe('an MLP of few rows equals the step-by-step one', () => {
           { activation, gated, biased: false, hidden: 32, neurons: 7, rows: 1, packed: true, after: false },
         ]),
       )
-      .filter(({ packed }) => halves || !packed),
+      .filter(({ packed }) => bf16 || !packed),
   )('%o', ({ activation, gated, biased, hidden, neurons, rows, packed, after }) => {
     tidy(() => {
       const weight = packed ? roundedGauss : gauss
@@ -255,7 +255,7 @@ describe('an MLP of few rows equals the step-by-step one', () => {
         runPart(1, { mlp }, { x, source: x }, { spec, batch: 1, tokens: rows, rotary: () => undefined as never }),
       )
       const parts = new DecodeParts()
-      const pack = (one: Tensor2D): Matrix => (packed ? (halves as HalfOperations).pack(one, 1) : one)
+      const pack = (one: Tensor2D): Matrix => (packed ? (bf16 as Bf16Ops).pack(one, 1) : one)
       const { gate, up, down, ...rest } = mlp
       // Only some rows, in another order. The others stay unchanged.
       const own = Array.from({ length: rows }, (_, row) => rows - 1 - row).filter((row) => rows === 1 || row !== 2)

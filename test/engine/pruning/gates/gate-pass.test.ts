@@ -17,7 +17,7 @@ import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { batchOf, denseStates, lengthOf } from '../recovery/training.ts'
 import { openReference } from '../running.ts'
 
-const { halves } = await openBackend(testedBackend)
+const { bf16 } = await openBackend(testedBackend)
 
 /** Gates that can be moved one by one, all between closed and open. */
 class MovableGates {
@@ -272,7 +272,7 @@ describe('gates on larger units', () => {
   })
 })
 
-describe.skipIf(!halves)('gates by units of 16-bit operands', () => {
+describe.skipIf(!bf16)('gates by units of 16-bit operands', () => {
   const open = openReference('llama3-rope')
 
   test('have the gradients of float32, except for rounding', async () => {

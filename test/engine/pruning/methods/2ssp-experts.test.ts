@@ -37,7 +37,7 @@ interface Expected {
 const backend = await openBackend(testedBackend)
 
 describe.each(mixtureModels)('2SSP on %s', (name) => holdToRecorded(name, openReference(name)))
-describe.skipIf(!backend.halves).each(mixtureModels)('2SSP on %s in mixed precision', (name) => {
+describe.skipIf(!backend.bf16).each(mixtureModels)('2SSP on %s in mixed precision', (name) => {
   const open = openReference(name)
   holdToRecorded(name, () => ({ ...open(), model: withProducts(open().model, productsFor('mixed')) }))
 })

@@ -37,7 +37,7 @@ interface Expected {
 const backend = await openBackend(testedBackend)
 
 describe.each(mixtureModels)('%s in float32', (name) => holdToRecorded(name, 'float32'))
-describe.skipIf(!backend.halves).each(mixtureModels)('%s in mixed precision', (name) => holdToRecorded(name, 'mixed'))
+describe.skipIf(!backend.bf16).each(mixtureModels)('%s in mixed precision', (name) => holdToRecorded(name, 'mixed'))
 describe.runIf(testedBackend === 'tensorflow').each(['olmoe'] as const)('%s in mixed precision as on a GPU', (name) => {
   computeWith(asOnGpu('bfloat16'))
   holdToRecorded(name, 'mixed')

@@ -2,8 +2,8 @@ import { add, concat, mul, neg, pad, type Rank, reshape, sigmoid, slice, softmax
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerKeys, mixerProjections } from '#engine/architectures/spec.ts'
-import type { AttentionShape } from '#engine/backend/halves.ts'
-import { attendHeads, attendWithHalves, normalizeHeads, takeGates } from './attention.ts'
+import type { AttentionShape } from '#engine/backend/bf16-ops.ts'
+import { attendHeads, attendInBf16, normalizeHeads, takeGates } from './attention.ts'
 import { mixByDelta } from '#engine/model/parts/delta-net/delta-net.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
 import { normalize, normalizeBackward, normalizeGroupsBackward, type NormGradients } from '#engine/tensor/norm.ts'
@@ -85,7 +85,7 @@ export const readOf = ({ mixed, gate }: KeptAttention): Tensor2D => (gate ? mul(
 function mix(normed: Tensor2D, call: AttentionCall): Tensor2D {
   const { tables, products } = call
   if (products === 'float32') return attendHeads(normed, tables, shapeOf(call))
-  return attendWithHalves(normed, tables, shapeOf(call), products === 'split')
+  return attendInBf16(normed, tables, shapeOf(call), products === 'split')
 }
 
 /** Returns the gradients of attention, given the gradient of its output, [N, D]. */
@@ -226,8 +226,8 @@ export function mixHeadsBackward(
   gradient: Tensor2D,
   products: Products = 'float32',
 ): Tensor2D {
-  const { fused, halves } = activeBackend()
-  if (halves && products === 'bfloat16') return halves.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
+  const { fused, bf16 } = activeBackend()
+  if (bf16 && products === 'bfloat16') return bf16.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
   if (fused?.attentionBackward) return fused.attentionBackward(projected, tables.cosine, tables.sine, shape, gradient)
   return tidy(() => {
     const { heads, keyValueHeads: groups } = shape

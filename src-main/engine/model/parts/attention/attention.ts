@@ -1,12 +1,12 @@
 import { clipByValue, concat, matMul, mul, type Rank, reshape, sigmoid, slice, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { AttentionShape, HalfMatrix } from '#engine/backend/halves.ts'
+import type { AttentionShape, PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
 import { fusedNorm, normalizeGroups } from '#engine/tensor/norm.ts'
-import { isHalf, type Matrix, project } from '#engine/tensor/products.ts'
+import { isPacked, type Matrix, project } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
+import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { mixDelta } from '../delta-net/delta-net.ts'
 import { type CallContext, inputOf, type PartActivations, withInner } from '../part.ts'
 import { mixHeadsByStep, mixPlaced } from './plain-attention.ts'
@@ -14,22 +14,22 @@ import { mixHeadsByStep, mixPlaced } from './plain-attention.ts'
 /** Computes attention, or the token mixer that replaces it, up to the input of its last projection. */
 export function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): PartActivations {
   const { queryKeyValue, queryKeyValueBias: bias } = weights
-  const input = inputOf(x, weights, isHalf(queryKeyValue))
+  const input = inputOf(x, weights, isPacked(queryKeyValue))
   const norm = weights.norm && fusedNorm(weights.norm, x)
-  const projected = isHalf(queryKeyValue)
-    ? halfUnits().product(x, queryKeyValue, { norm, bias })
+  const projected = isPacked(queryKeyValue)
+    ? bf16Ops().product(x, queryKeyValue, { norm, bias })
     : project(input.input, queryKeyValue, bias)
   return withInner(input, weights.delta ? mixDelta(projected, weights.delta, block, call) : mixHeads(projected, weights, block, call))
 }
 
 /** Computes the stream after attention with packed weights in three operations. Undefined if they do not cover this attention. */
-export function runFusedAttention(x: Tensor2D, weights: AttentionWeights<HalfMatrix>, block: number, call: CallContext): Tensor2D | undefined {
+export function runFusedAttention(x: Tensor2D, weights: AttentionWeights<PackedMatrix>, block: number, call: CallContext): Tensor2D | undefined {
   const { norm, outputNorm, shortcut, delta, queryKeyValue, queryKeyValueBias, output, outputBias } = weights
   if (outputNorm || shortcut || delta) return undefined
   return tidy(() => {
-    const projected = halfUnits().product(x, queryKeyValue, { norm: norm && fusedNorm(norm, x), bias: queryKeyValueBias })
+    const projected = bf16Ops().product(x, queryKeyValue, { norm: norm && fusedNorm(norm, x), bias: queryKeyValueBias })
     const mixed = mixHeads(projected, weights, block, call)
-    return halfUnits().product(mixed, output, { bias: outputBias, add: x, scale: call.spec.residualScale ?? 1 })
+    return bf16Ops().product(mixed, output, { bias: outputBias, add: x, scale: call.spec.residualScale ?? 1 })
   })
 }
 
@@ -82,7 +82,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyVa
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
   if (past) return mixPlaced(projected, tables, past, block, { spec, sinks: sinksOf(sinks, spec) })
-  if (isHalf(weight) && weight.parts < 3) return attendWithHalves(projected, tables, shape, weight.parts === 2)
+  if (isPacked(weight) && weight.parts < 3) return attendInBf16(projected, tables, shape, weight.parts === 2)
   return attendHeads(projected, tables, shape, sinksOf(sinks, spec))
 }
 
@@ -98,8 +98,8 @@ export function attendHeads(projected: Tensor2D, tables: RotaryTables, shape: At
 }
 
 /** Does the same with 16-bit operands, split in two parts if `split` is set; in float32 if a runtime cannot multiply two such operands. */
-export function attendWithHalves(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, split: boolean): Tensor2D {
-  const units = halfUnits()
+export function attendInBf16(projected: Tensor2D, tables: RotaryTables, shape: AttentionShape, split: boolean): Tensor2D {
+  const units = bf16Ops()
   if (!('products' in units)) return units.attention(projected, tables.cosine, tables.sine, shape, split)
   const product = units.products.multiplyBatch?.bind(units.products)
   return product ? mixHeadsByStep(projected, tables, shape, product) : attendHeads(projected, tables, shape)

@@ -3,7 +3,7 @@ import { add, concat, gather, mul, type Rank, reshape, slice, softmax, tensor1d,
 import { batchedProduct } from '#engine/tensor/products.ts'
 import type { Past } from './cache.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import type { AttentionShape } from '#engine/backend/halves.ts'
+import type { AttentionShape } from '#engine/backend/bf16-ops.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 
 /** The maximum number of query rows per product. */

@@ -1,12 +1,12 @@
 import { concat, dispose, gather, mul, slice, softmax, square, sub, tensor1d, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { HalfMatrix, ProcessorHalves } from '#engine/backend/halves.ts'
+import type { PackedMatrix, NativeBf16Ops } from '#engine/backend/bf16-ops.ts'
 import { addTargetLogits, compareLogits, logSumExponents } from './likelihood.ts'
 import { breathe } from '#engine/model/walk.ts'
 import type { HeadChunk } from './vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import { combine, isHalf, type Matrix, matrixFor, packFor, type Products, project } from '#engine/tensor/products.ts'
+import { combine, isPacked, type Matrix, matrixFor, packFor, type Products, project } from '#engine/tensor/products.ts'
 
 /** The most logits of one model in memory at once. Those of the other model and the difference take as much again. */
 export const logitsPerTile = 2 ** 22
@@ -31,9 +31,9 @@ export class FrozenHead {
   readonly #chunk: HeadChunk
   readonly #forward: Matrix
   /** Transposed and packed, if products have 16-bit operands. */
-  readonly #transposed: HalfMatrix | undefined
+  readonly #transposed: PackedMatrix | undefined
   /** Computes loss and gradient in one operation, without storing logits. */
-  readonly #fused: ProcessorHalves | undefined
+  readonly #fused: NativeBf16Ops | undefined
 
   /** `chunk` is the complete head, which still belongs to the model. */
   constructor(chunk: HeadChunk, products: Products) {
@@ -41,7 +41,7 @@ export class FrozenHead {
     this.#forward = matrixFor(chunk.weight, products)
     if (products === 'float32') return
     this.#transposed = packFor(chunk.weight, products, true)
-    if (products === 'bfloat16') this.#fused = activeBackend().halves
+    if (products === 'bfloat16') this.#fused = activeBackend().bf16
   }
 
   /** The most rows of final states in one tile. */
@@ -141,7 +141,7 @@ export class FrozenHead {
 
   /** Returns the divergence of rows of both models, and disposes of the rows. */
   async #divergenceOf(
-    units: ProcessorHalves,
+    units: NativeBf16Ops,
     own: Tensor2D,
     dense: Tensor2D,
     scale: number | undefined,
@@ -151,8 +151,8 @@ export class FrozenHead {
     try {
       signal?.throwIfAborted()
       const head = {
-        packed: this.#forward as HalfMatrix,
-        transposed: this.#transposed as HalfMatrix,
+        packed: this.#forward as PackedMatrix,
+        transposed: this.#transposed as PackedMatrix,
         bias: this.#chunk.bias,
         cap: this.#chunk.cap,
       }
@@ -185,7 +185,7 @@ export class FrozenHead {
   }
 
   dispose(): void {
-    if (isHalf(this.#forward)) this.#forward.values.dispose()
+    if (isPacked(this.#forward)) this.#forward.values.dispose()
     this.#transposed?.values.dispose()
   }
 }

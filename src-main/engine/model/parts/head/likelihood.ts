@@ -4,7 +4,7 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { type Products, takesPacked } from '#engine/tensor/products.ts'
-import { halfUnits } from '#engine/tensor/runtime-halves.ts'
+import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './vocabulary.ts'
@@ -150,7 +150,7 @@ function addTiles(own: Float64Array, hidden: Tensor2D, chunk: HeadChunk, signal:
 
 /** Does the same by one operation, which stores no logits. */
 function addPacked(own: Float64Array, hidden: Tensor2D, { packed, bias, cap }: PackedHead): void {
-  addLogSums(own, logsOf(valuesOf(() => halfUnits().exponents(hidden, packed, bias, cap))))
+  addLogSums(own, logsOf(valuesOf(() => bf16Ops().exponents(hidden, packed, bias, cap))))
 }
 
 function addLogSums(own: Float64Array, more: Float64Array, firstRow = 0): void {

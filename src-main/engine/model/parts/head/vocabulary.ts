@@ -1,7 +1,7 @@
 import { gather, matMul, mul, slice, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import type { HalfMatrix } from '#engine/backend/halves.ts'
+import type { PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import type { Checkpoint, Rows } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
 import { capValues } from '#engine/tensor/activation.ts'
@@ -25,10 +25,10 @@ export interface HeadChunk {
 const packedRows = 8192
 
 /** Rows of the head, packed for products of 16-bit operands. */
-export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: HalfMatrix }
+export type PackedHead = Pick<HeadChunk, 'bias' | 'cap'> & { readonly packed: PackedMatrix }
 
 /** Packs rows of the head and disposes of them. */
-function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): HalfMatrix {
+function packRows(rows: Tensor2D, products: Exclude<Products, 'float32'>): PackedMatrix {
   const packed = packFor(rows, products)
   rows.dispose()
   return packed

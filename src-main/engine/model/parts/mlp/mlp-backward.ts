@@ -1,6 +1,6 @@
 import { sum, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { ProcessorHalves } from '#engine/backend/halves.ts'
+import type { NativeBf16Ops } from '#engine/backend/bf16-ops.ts'
 import type { MlpWeights } from '#engine/model/weights/weights.ts'
 import { activate, type Activation, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
 import { fusedNorm, normalize, normalizeBackward, type NormWeights } from '#engine/tensor/norm.ts'
@@ -39,8 +39,8 @@ export function feedForward(
   products: Products,
   onto?: Onto,
 ): Forward<KeptMlp> {
-  const { halves } = activeBackend()
-  if (products === 'bfloat16' && halves && onto && isPlain(weights)) return feedFused(source, weights, activation, halves, onto)
+  const { bf16 } = activeBackend()
+  if (products === 'bfloat16' && bf16 && onto && isPlain(weights)) return feedFused(source, weights, activation, bf16, onto)
   return tidied(() => {
     const through = (weight: Tensor2D, bias?: Tensor1D) => projectNormed(source, weights.norm, matrixFor(weight, products), bias)
     const up = through(weights.up, weights.upBias)
@@ -58,12 +58,12 @@ const isPlain = ({ norm, gateBias, upBias, downBias }: MlpWeights): boolean =>
   norm !== undefined && !norm.bias && !gateBias && !upBias && !downBias
 
 /** Runs `feedForward` in one operation. */
-function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation, halves: ProcessorHalves, onto: Onto): Forward<KeptMlp> {
+function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation, bf16: NativeBf16Ops, onto: Onto): Forward<KeptMlp> {
   return tidied(() => {
-    const pack = (weight: Tensor2D) => halves.pack(weight, 1)
+    const pack = (weight: Tensor2D) => bf16.pack(weight, 1)
     const matrices = { up: pack(weights.up), down: pack(weights.down), gate: weights.gate && pack(weights.gate) }
     const norm = weights.norm && fusedNorm(weights.norm, source)
-    const [output, neurons] = halves.keptMlp(onto.add, source, { ...matrices, activation, norm, scale: onto.scale ?? 1 })
+    const [output, neurons] = bf16.keptMlp(onto.add, source, { ...matrices, activation, norm, scale: onto.scale ?? 1 })
     return { output, kept: { source: source.clone(), neurons } }
   })
 }
@@ -71,13 +71,13 @@ function feedFused(source: Tensor2D, weights: MlpWeights, activation: Activation
 /** Returns the gradients of `feedFused`, computed in one operation. */
 function feedFusedBackward(source: Tensor2D, neurons: Tensor, weights: MlpWeights, activation: Activation, gradient: Tensor2D): Backward {
   return tidied(() => {
-    const halves = activeBackend().halves as ProcessorHalves
+    const bf16 = activeBackend().bf16 as NativeBf16Ops
     const own = weights.norm as NormWeights
-    const transposed = (weight: Tensor2D) => halves.pack(weight, 1, true)
+    const transposed = (weight: Tensor2D) => bf16.pack(weight, 1, true)
     const active = weights.gate ?? weights.up
     const matrices = { down: transposed(weights.down), active: transposed(active), other: weights.gate && transposed(weights.up) }
     const part = { ...matrices, activation, norm: fusedNorm(own, source) }
-    const [x, weight, bias, down, byActive, byOther] = halves.mlpBackward(gradient, source, neurons, part)
+    const [x, weight, bias, down, byActive, byOther] = bf16.mlpBackward(gradient, source, neurons, part)
     return {
       source: x,
       gradients: {

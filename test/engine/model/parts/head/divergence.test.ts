@@ -11,7 +11,7 @@ const backend = await openBackend(testedBackend)
 
 /** How far divergences may be off because of the precision of products, relative. */
 const tolerances = { float32: 1e-4, split: 1e-3, bfloat16: 0.1 }
-const kinds = backend.halves ? (['float32', 'split', 'bfloat16'] as const) : (['float32'] as const)
+const kinds = backend.bf16 ? (['float32', 'split', 'bfloat16'] as const) : (['float32'] as const)
 
 const logProbabilities = (logits: readonly number[]): number[] => {
   const top = Math.max(...logits)

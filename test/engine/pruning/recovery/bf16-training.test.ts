@@ -11,7 +11,7 @@ import { FrozenHead, type HeadLoss } from '#engine/model/parts/head/head-loss.ts
 import { openReference, recordedRun } from '../running.ts'
 import { batchOf, denseStates, gradientsOf, lengthOf, openTraining } from './training.ts'
 
-const { halves } = await openBackend('tensorflow')
+const { bf16 } = await openBackend('tensorflow')
 
 const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
   randomNormal<R>(shape as never, 0, deviation, 'float32', seed)
@@ -19,7 +19,7 @@ const normal = <R extends Rank>(shape: number[], seed: number, deviation = 1) =>
 /** The length of the difference of two vectors as a share of the length of the second. */
 const apart = (a: Float32Array, b: Float32Array): number => lengthOf(a.map((value, i) => value - (b[i] as number))) / lengthOf(b)
 
-describe.skipIf(!halves)('training by units of 16-bit operands', () => {
+describe.skipIf(!bf16)('training by units of 16-bit operands', () => {
   // Vocabularies and widths that do not fill a tile, less than a block of rows and more than one, biases, caps, logits over 40 apart.
   test.each([
     { rows: 1, hidden: 8, vocabulary: 5, biased: false, cap: undefined, spread: 2 },

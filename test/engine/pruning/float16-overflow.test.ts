@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { setActiveBackend } from '#engine/backend/active.ts'
-import { findHalfProducts } from '#engine/backend/ggml/half-products.ts'
+import { findRuntimeProducts } from '#engine/backend/ggml/runtime-products.ts'
 import type { GgmlTensors } from '#engine/backend/ggml/tensors.ts'
 import { openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
@@ -32,7 +32,7 @@ describe.each([
   let bench: Bench
   beforeAll(async () => {
     const backend = await computeOn(device)
-    const asOnGgmlGpu = () => ({ ...backend, halfProducts: findHalfProducts(tf.backend() as GgmlTensors, 'float16') })
+    const asOnGgmlGpu = () => ({ ...backend, runtimeProducts: findRuntimeProducts(tf.backend() as GgmlTensors, 'float16') })
     setActiveBackend(device === 'ggml-cpu' ? asOnGgmlGpu() : asOnGpu('float16'))
     const files = makeValidModel()
     // Neurons of block 1 that float16 cannot hold, with outgoing weights as small as they are large: in float32 the model is ordinary.

@@ -3,7 +3,7 @@ import { beforeAll, expect, test, vi } from 'vitest'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { ggmlFunctions } from '#engine/backend/ggml/functions.ts'
-import { findHalfProducts } from '#engine/backend/ggml/half-products.ts'
+import { findRuntimeProducts } from '#engine/backend/ggml/runtime-products.ts'
 import type { GgmlTensors } from '#engine/backend/ggml/tensors.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { productsForTraining, resolvePrecision } from '#engine/model/precision.ts'
@@ -18,7 +18,7 @@ beforeAll(async () => {
 /** Spoils the device, and asks for `mixed` on it. */
 async function askMixed(spoil: () => { mockRestore(): void }): Promise<string> {
   const { spec } = await openSpec(sampleModelFolder)
-  setActiveBackend({ ...activeBackend(), halfProducts: findHalfProducts(tensors, 'bfloat16') })
+  setActiveBackend({ ...activeBackend(), runtimeProducts: findRuntimeProducts(tensors, 'bfloat16') })
   const spoiled = spoil()
   try {
     return resolvePrecision('mixed', spec)

@@ -12,14 +12,14 @@ export interface FusedNorm {
 }
 
 /** The 16-bit types in which runtimes multiply and weights are stored. */
-export type HalfType = 'bfloat16' | 'float16'
+export type SixteenBitType = 'bfloat16' | 'float16'
 
 /** What multiplies 16-bit operands: units of this processor, through our operations, or a runtime's own products. */
-export type HalfUnits = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${HalfType}` | `ggml ${HalfType}`
+export type Bf16Units = 'AVX-512 BF16' | 'AMX' | `TensorFlow ${SixteenBitType}` | `ggml ${SixteenBitType}`
 
 /** A runtime's own products of 16-bit operands. Operands and results are float32, except packed weights. */
 export interface RuntimeProducts {
-  readonly units: HalfUnits
+  readonly units: Bf16Units
   /** Rounds a weight to 16 bits. The result's shape only tells how much memory it uses, and operations on float32 refuse it. */
   pack(weight: Tensor2D): Tensor
   /** Multiplies rows [N, D] by a packed weight [R, D]. Returns [N, R]; `shape` is that shape. */
@@ -47,7 +47,7 @@ export interface RowFactor {
  * A stored weight [rows, columns] in 16 bits. For rows in two parts, it also holds what rounding removed, unless all its entries are
  * bfloat16 numbers. For rows in three parts, all its entries must be bfloat16 numbers.
  */
-export interface HalfMatrix {
+export interface PackedMatrix {
   /** The values as packed: tiles of `native/halves/half-tiles.h`, or a 16-bit value of the runtime. */
   readonly values: Tensor
   readonly rows: number
@@ -58,10 +58,10 @@ export interface HalfMatrix {
 }
 
 /** A norm before a product, with its weights. */
-export type HalfNorm = FusedNorm & { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined }
+export type NormBefore = FusedNorm & { readonly weight?: Tensor | undefined; readonly bias?: Tensor | undefined }
 
-export interface HalfProduct {
-  readonly norm?: HalfNorm | undefined
+export interface ProductOptions {
+  readonly norm?: NormBefore | undefined
   readonly bias?: Tensor1D | undefined
   /** The result is multiplied by `scale` and added to this, [N, rows]. */
   readonly add?: Tensor2D | undefined
@@ -69,24 +69,24 @@ export interface HalfProduct {
 }
 
 /** Neurons of an MLP, from the stream to the result of their activation. */
-export interface HalfNeurons {
-  readonly norm?: HalfNorm | undefined
+export interface PackedNeurons {
+  readonly norm?: NormBefore | undefined
   readonly activation: keyof typeof activations
-  readonly gate?: HalfMatrix | undefined
+  readonly gate?: PackedMatrix | undefined
   readonly gateBias?: Tensor1D | undefined
-  readonly up: HalfMatrix
+  readonly up: PackedMatrix
   readonly upBias?: Tensor1D | undefined
 }
 
-export interface HalfMlp extends HalfNeurons {
+export interface PackedMlp extends PackedNeurons {
   readonly scale: number
-  readonly down: HalfMatrix
+  readonly down: PackedMatrix
   readonly downBias?: Tensor1D | undefined
 }
 
 /** Operations whose products have 16-bit operands and float32 sums. Everything between the products is float32. */
-export interface HalfOperations {
-  readonly units: HalfUnits
+export interface Bf16Ops {
+  readonly units: Bf16Units
   /**
    * Whether all entries of a weight are bfloat16 numbers once they are divided by its factor, so that products with rows in three parts lose
    * nothing.
@@ -96,35 +96,35 @@ export interface HalfOperations {
    * Packs a weight [rows, columns] for products, divided by its factor if one is given. With `transposed`, the weight is given transposed,
    * [columns, rows], and without a factor.
    */
-  pack(weight: Tensor2D, parts: RowParts, transposed?: boolean, factor?: RowFactor): HalfMatrix
+  pack(weight: Tensor2D, parts: RowParts, transposed?: boolean, factor?: RowFactor): PackedMatrix
   /** Multiplies x [N, columns] by a packed weight. Returns [N, rows]. */
-  product(x: Tensor2D, weight: HalfMatrix, more?: HalfProduct): Tensor2D
+  product(x: Tensor2D, weight: PackedMatrix, more?: ProductOptions): Tensor2D
   /** The product a'b [R, C] of a [N, R] and b [N, C]. */
   correlate(a: Tensor2D, b: Tensor2D): Tensor2D
   /** Runs a whole MLP on source [N, D], for any number of rows, and adds its output to x [N, D]. */
-  mlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): Tensor2D
+  mlp(x: Tensor2D, source: Tensor2D, part: PackedMlp): Tensor2D
   /** The neurons of an MLP on source [N, D]: [N, I]. */
-  neurons(source: Tensor2D, part: HalfNeurons): Tensor2D
+  neurons(source: Tensor2D, part: PackedNeurons): Tensor2D
   /**
    * Computes the logits l of hidden states x [N, D] without storing them. For each row, returns a number m near the largest logit and the
    * sum of e^(l - m): [N, 2].
    */
-  exponents(x: Tensor2D, head: HalfMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
+  exponents(x: Tensor2D, head: PackedMatrix, bias: Tensor1D | undefined, cap: number | undefined): Tensor2D
 }
 
 /** The same operations by our own code on a processor's units, and some more. */
-export interface ProcessorHalves extends HalfOperations {
+export interface NativeBf16Ops extends Bf16Ops {
   /** The number by which our operations know these units. */
   readonly number: number
   /** The same operations on other units of this processor: 1 up to the number of its best units. */
-  on(number: number): ProcessorHalves
+  on(number: number): NativeBf16Ops
   /** Like `mlp`, but also returns what `mlpBackward` needs of the neurons, in a form of its own. */
-  keptMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp): [Tensor2D, Tensor]
+  keptMlp(x: Tensor2D, source: Tensor2D, part: PackedMlp): [Tensor2D, Tensor]
   /**
    * Like `mlp`, but also returns sums of the neurons' magnitudes and squares over each sample: [2, B, I]. `tokens`, the rows of a sample,
    * must be a multiple of 32.
    */
-  summedMlp(x: Tensor2D, source: Tensor2D, part: HalfMlp, tokens: number): [Tensor2D, Tensor3D]
+  summedMlp(x: Tensor2D, source: Tensor2D, part: PackedMlp, tokens: number): [Tensor2D, Tensor3D]
   /**
    * Gradients of an MLP with a norm before it, given the gradient with respect to its output [N, D]. They are with respect to source
    * [N, D], the norm's weight, the norm's bias, `down`, `active` and `other` (which has no rows if there is no gate).
@@ -133,7 +133,7 @@ export interface ProcessorHalves extends HalfOperations {
     gradient: Tensor2D,
     source: Tensor2D,
     kept: Tensor,
-    part: HalfMlpTransposed,
+    part: TransposedMlp,
   ): [Tensor2D, Tensor1D, Tensor1D, Tensor2D, Tensor2D, Tensor2D]
   /** Like the fused `attention`, but both of its products have 16-bit operands, split in two parts if `split` is set. */
   attention(projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, shape: AttentionShape, split: boolean): Tensor2D
@@ -144,22 +144,22 @@ export interface ProcessorHalves extends HalfOperations {
    * from the dense distribution over the vocabulary, [N], and, if `scale` is given, the gradient of `scale` times the sum of divergences
    * with respect to `own`, [N, D].
    */
-  divergence(own: Tensor2D, dense: Tensor2D, head: HalfHead, scale: number | undefined): [Tensor1D, Tensor2D]
+  divergence(own: Tensor2D, dense: Tensor2D, head: TwoWayHead, scale: number | undefined): [Tensor1D, Tensor2D]
 }
 
 /** Weights of an MLP, packed transposed. The neurons are activation(`active` x) * (`other` x), or activation(`active` x) without a gate. */
-interface HalfMlpTransposed {
-  readonly norm: HalfNorm
+interface TransposedMlp {
+  readonly norm: NormBefore
   readonly activation: keyof typeof activations
-  readonly down: HalfMatrix
-  readonly active: HalfMatrix
-  readonly other?: HalfMatrix | undefined
+  readonly down: PackedMatrix
+  readonly active: PackedMatrix
+  readonly other?: PackedMatrix | undefined
 }
 
 /** A packed head [V, D], also packed transposed, with the bias and the cap of its logits. */
-interface HalfHead {
-  readonly packed: HalfMatrix
-  readonly transposed: HalfMatrix
+interface TwoWayHead {
+  readonly packed: PackedMatrix
+  readonly transposed: PackedMatrix
   readonly bias?: Tensor1D | undefined
   readonly cap?: number | undefined
 }
@@ -176,7 +176,7 @@ export interface AttentionShape {
 export const attentionInts = ({ heads, keyValueHeads, window }: AttentionShape) => ({ heads, key_value_heads: keyValueHeads, window })
 
 /** Runs an operation by its name, with integer and floating-point attributes and tensors. */
-export interface HalfRunner {
+export interface NativeRunner {
   run<Name extends OperationName>(
     name: Name,
     ints: Record<string, number | boolean>,
@@ -193,18 +193,18 @@ export const factorFloats = (factor: RowFactor | undefined) => ({ factor: factor
 const units = ['AVX-512 BF16', 'AMX'] as const
 
 /** The operations on units number 1 or 2. Undefined for number 0, which means that the processor has no units. */
-export function halfOperations(runner: HalfRunner, number: number): ProcessorHalves | undefined {
+export function nativeBf16Ops(runner: NativeRunner, number: number): NativeBf16Ops | undefined {
   const title = units[number - 1]
   if (!title) return undefined
   const run = <Name extends OperationName>(...call: Parameters<typeof runner.run<Name>>) => runner.run<Name>(...call)[0] as Tensor
-  const normInts = (norm: HalfNorm | undefined) => ({
+  const normInts = (norm: NormBefore | undefined) => ({
     normed: norm !== undefined,
     centred: norm?.centred ?? false,
     weighted: norm?.weight !== undefined,
     shifted: norm?.bias !== undefined,
   })
-  const normFloats = (norm: HalfNorm | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
-  const neuronInts = ({ norm, activation, gate, gateBias, up, upBias }: HalfNeurons) => ({
+  const normFloats = (norm: NormBefore | undefined) => ({ epsilon: norm?.epsilon ?? 0, divisor: norm?.divisor ?? 1 })
+  const neuronInts = ({ norm, activation, gate, gateBias, up, upBias }: PackedNeurons) => ({
     units: number,
     parts: up.parts,
     activation: activations[activation],
@@ -215,7 +215,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     ...normInts(norm),
   })
   // TensorFlow requires every input of an operation. For an input that does not apply, any tensor is passed; the operation ignores it.
-  const neuronInputs = ({ norm, gate, gateBias, up, upBias }: HalfNeurons, any: Tensor) => ({
+  const neuronInputs = ({ norm, gate, gateBias, up, upBias }: PackedNeurons, any: Tensor) => ({
     normWeight: norm?.weight ?? any,
     normBias: norm?.bias ?? any,
     gate: (gate ?? up).values,
@@ -223,7 +223,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
     up: up.values,
     upBias: upBias ?? any,
   })
-  const mlpCall = (x: Tensor2D, source: Tensor2D, part: HalfMlp) => {
+  const mlpCall = (x: Tensor2D, source: Tensor2D, part: PackedMlp) => {
     const { norm, scale, down, downBias } = part
     const ints = { ...neuronInts(part), down_biased: downBias !== undefined }
     const inputs = { x, source, ...neuronInputs(part, source), down: down.values, downBias: downBias ?? x }
@@ -232,7 +232,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
   return {
     units: title,
     number,
-    on: (other) => halfOperations(runner, other) as ProcessorHalves,
+    on: (other) => nativeBf16Ops(runner, other) as NativeBf16Ops,
     isExact(weight, factor) {
       const exact = run('EspalierExact', factorInts(factor), factorFloats(factor), { weight })
       const [holds] = exact.dataSync()
@@ -282,7 +282,7 @@ export function halfOperations(runner: HalfRunner, number: number): ProcessorHal
       const ints = { centred, weighted, units: number, ...ofMlp }
       const weights = { down: down.values, active: active.values, other: (other ?? active).values }
       const inputs = { gradient, source, normWeight: norm.weight ?? source, kept, ...weights }
-      return runner.run('EspalierHalfMlpBackward', ints, normFloats(norm), inputs, 6) as ReturnType<ProcessorHalves['mlpBackward']>
+      return runner.run('EspalierHalfMlpBackward', ints, normFloats(norm), inputs, 6) as ReturnType<NativeBf16Ops['mlpBackward']>
     },
     neurons: (source, part) =>
       run(

@@ -3,14 +3,15 @@ import { describe, expect, test } from 'vitest'
 import type { Backend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { FusedOperations } from '#engine/backend/fused.ts'
-import type { HalfOperations, HalfType, ProcessorHalves } from '#engine/backend/halves.ts'
-import { HalfProducts } from '#engine/backend/tensorflow.ts'
+import type { AttentionShape, Bf16Ops, NativeBf16Ops, SixteenBitType } from '#engine/backend/bf16-ops.ts'
+import { TensorflowProducts } from '#engine/backend/tensorflow.ts'
 import type { CallContext, Residual } from '#engine/model/parts/part.ts'
 import { runPart } from '#engine/model/decoder.ts'
+import { attendInBf16 } from '#engine/model/parts/attention/attention.ts'
 import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
 import { roundTo } from '#engine/model/weights/unpack.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
-import { RuntimeHalves } from '#engine/tensor/runtime-halves.ts'
+import { ComposedBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { lacksAvx512, processorFeatures } from '../../fixtures/processor-features.ts'
 import { asOnGpu, computeWith } from './as-on-gpu.ts'
 
@@ -48,30 +49,30 @@ function expectClose(own: Tensor, expected: Tensor, tolerance: number): void {
 }
 
 test.skipIf(backend.name === 'tensorflow-gpu')('a processor with units for 16-bit operands has the operations for them', () => {
-  expect(backend.halves?.units).toBe(expectedUnits)
+  expect(backend.bf16?.units).toBe(expectedUnits)
 })
 
 interface Implementation {
-  readonly halves: HalfOperations
+  readonly bf16: Bf16Ops
   /** The backend that they belong to. */
   readonly backend: Backend
   readonly kinds: readonly Kind[]
 }
 
 /** Our own: the best units and, if those are AMX, also the vectors used on a processor without it. */
-const own = [...Array(backend.halves?.number ?? 0).keys()].flatMap((unit): Implementation[] => {
-  const halves = backend.halves?.on(unit + 1)
-  return halves ? [{ halves, backend, kinds }] : []
+const own = [...Array(backend.bf16?.number ?? 0).keys()].flatMap((unit): Implementation[] => {
+  const bf16 = backend.bf16?.on(unit + 1)
+  return bf16 ? [{ bf16, backend, kinds }] : []
 })
 
 /** TensorFlow's, as on a GPU. They have no split operands. */
-const ofRuntime = (['bfloat16', 'float16'] as const satisfies HalfType[]).map(
-  (type): Implementation => ({ halves: new RuntimeHalves(new HalfProducts(type)), backend: asOnGpu(type), kinds: [kinds[0]] }),
+const ofRuntime = (['bfloat16', 'float16'] as const satisfies SixteenBitType[]).map(
+  (type): Implementation => ({ bf16: new ComposedBf16Ops(new TensorflowProducts(type)), backend: asOnGpu(type), kinds: [kinds[0]] }),
 )
 
-describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as const))(
+describe.each([...own, ...ofRuntime].map((one) => [one.bf16.units, one] as const))(
   'operations with 16-bit operands by %s',
-  (_units, { halves, kinds, ...implementation }) => {
+  (_units, { bf16, kinds, ...implementation }) => {
     computeWith(implementation.backend)
     const plainCall = (spec: object): CallContext =>
       ({ spec: { parallelResidual: false, ...spec }, batch: 1, tokens: 1, rotary: () => undefined }) as unknown as CallContext
@@ -93,18 +94,18 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         const [x, weight] = [normal<Rank.R2>([rows, depth], 1), weightFor(kind, normal<Rank.R2>([columns, depth], 2))]
         const [bias, add] = [normal<Rank.R1>([columns], 3), normal<Rank.R2>([rows, columns], 4)]
         const norm = { epsilon: 1e-5, divisor: depth, centred: rows % 2 === 1 && depth > 1, weight: normal<Rank.R1>([depth], 5) }
-        const packed = halves.pack(weight, kind.parts)
+        const packed = bf16.pack(weight, kind.parts)
         const plain = matMul(x, weight, false, true)
-        expectClose(halves.product(x, packed), plain, tolerances[kind.precision])
-        const biased = halves.product(x, packed, { bias, add, scale: 0.5 })
+        expectClose(bf16.product(x, packed), plain, tolerances[kind.precision])
+        const biased = bf16.product(x, packed, { bias, add, scale: 0.5 })
         expectClose(biased, addTo(mul(addTo(plain, bias), 0.5), add), tolerances[kind.precision])
         const normed = matMul(fused.normalize(x, norm.weight, undefined, norm), weight, false, true)
-        expectClose(halves.product(x, packed, { norm }), normed, tolerances[kind.precision])
+        expectClose(bf16.product(x, packed, { norm }), normed, tolerances[kind.precision])
       })
     })
 
     // 64 to 4,096 terms, rows of one size and rows with a few entries far above the others, as streams have.
-    test.skipIf(halves.units !== 'AMX').each([
+    test.skipIf(bf16.units !== 'AMX').each([
       { depth: 64, above: 1 },
       { depth: 576, above: 1 },
       { depth: 576, above: 1000 },
@@ -130,7 +131,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           const distances = Float64Array.from(own.dataSync(), (value, at) => Math.abs(value - (exact[at] as number)))
           return { most: distances.reduce((most, one) => Math.max(most, one), 0), sum: distances.reduce((sum, one) => sum + one, 0) }
         }
-        const [thirds, plain] = [errors(halves.product(x, halves.pack(weight, 3))), errors(matMul(x, weight, false, true))]
+        const [thirds, plain] = [errors(bf16.product(x, bf16.pack(weight, 3))), errors(matMul(x, weight, false, true))]
         expect(thirds.most).toBeLessThanOrEqual(plain.most)
         expect(thirds.sum).toBeLessThanOrEqual(plain.sum)
       })
@@ -139,12 +140,12 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
     test('only a weight of bfloat16 numbers is exact', () => {
       tidy(() => {
         const weight = normal<Rank.R2>([300, 2000], 1)
-        expect(halves.isExact(weight)).toBe(false)
+        expect(bf16.isExact(weight)).toBe(false)
         const rounded = roundTo(weight, 'BF16')
-        expect(halves.isExact(rounded)).toBe(kinds.length > 1)
+        expect(bf16.isExact(rounded)).toBe(kinds.length > 1)
         const almost = rounded.dataSync().slice()
         almost[599_999] = 1.001
-        expect(halves.isExact(tensor2d(almost, [300, 2000]))).toBe(false)
+        expect(bf16.isExact(tensor2d(almost, [300, 2000]))).toBe(false)
       })
     })
 
@@ -158,18 +159,18 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           [columns, 1],
         )
         const [weight, bias] = [mul<Tensor2D>(stored, factors), normal<Rank.R1>([columns], 3)]
-        expect([halves.isExact(weight), halves.isExact(weight, factor)]).toEqual([false, true])
+        expect([bf16.isExact(weight), bf16.isExact(weight, factor)]).toEqual([false, true])
         const almost = weight.dataSync().slice()
         almost[0] = (almost[0] as number) * (1 + 2 ** -23)
-        expect(halves.isExact(tensor2d(almost, [columns, depth]), factor)).toBe(false)
+        expect(bf16.isExact(tensor2d(almost, [columns, depth]), factor)).toBe(false)
         const plain = addTo(matMul(x, weight, false, true), bias)
         for (const [parts, precision] of [
           [1, 'bfloat16'],
           [2, 'exact'],
           [3, 'thirds'],
         ] as const)
-          expectClose(halves.product(x, halves.pack(weight, parts, false, factor), { bias }), plain, tolerances[precision])
-        expect(() => halves.pack(weight, 3, false, { rows: columns + 1, by: 1 })).toThrow('A factor of rows')
+          expectClose(bf16.product(x, bf16.pack(weight, parts, false, factor), { bias }), plain, tolerances[precision])
+        expect(() => bf16.pack(weight, 3, false, { rows: columns + 1, by: 1 })).toThrow('A factor of rows')
       })
     })
 
@@ -182,9 +183,9 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         ]
         for (const kind of kinds) {
           const weight = weightFor(kind, stored)
-          expectClose(halves.product(x, halves.pack(weight, kind.parts, true)), matMul(x, weight), tolerances[kind.precision])
+          expectClose(bf16.product(x, bf16.pack(weight, kind.parts, true)), matMul(x, weight), tolerances[kind.precision])
         }
-        expectClose(halves.correlate(x, other), matMul(x, other, true, false), tolerances.bfloat16)
+        expectClose(bf16.correlate(x, other), matMul(x, other, true, false), tolerances.bfloat16)
       })
     })
 
@@ -213,8 +214,8 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           : {}
         const spec = { activation, ...(scale === 1 ? {} : { residualScale: scale }) }
         const plain = runPart(1, { mlp: { norm, ...matrices, ...biases } }, streamOf(x), plainCall(spec))
-        const packed = Object.fromEntries(Object.entries(matrices).map(([name, matrix]) => [name, halves.pack(matrix, parts)]))
-        const own = halves.mlp(x, x, {
+        const packed = Object.fromEntries(Object.entries(matrices).map(([name, matrix]) => [name, bf16.pack(matrix, parts)]))
+        const own = bf16.mlp(x, x, {
           ...(packed as { up: never; down: never }),
           ...biases,
           norm: { ...norm, divisor: hidden, centred: true },
@@ -232,13 +233,13 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
     })
 
     test
-      .skipIf(!('summedMlp' in halves))
+      .skipIf(!('summedMlp' in bf16))
       .each(mlps.map((mlp) => ({ ...mlp, samples: mlp.rows === 600 ? 3 : 1, tokens: mlp.rows === 600 ? 224 : 64 })))(
       'sums of neurons are those of the neurons it would store: %o',
       ({ samples, tokens, hidden, neurons, gated, activation }) => {
         tidy(() => {
           const x = normal<Rank.R2>([samples * tokens, hidden], 1)
-          const pack = (rows: number, columns: number, seed: number) => halves.pack(normal<Rank.R2>([rows, columns], seed), 1)
+          const pack = (rows: number, columns: number, seed: number) => bf16.pack(normal<Rank.R2>([rows, columns], seed), 1)
           const part = {
             activation,
             scale: 1,
@@ -246,9 +247,9 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
             down: pack(hidden, neurons, 3),
             ...(gated ? { gate: pack(neurons, hidden, 4) } : {}),
           }
-          const [after, sums] = (halves as ProcessorHalves).summedMlp(x, x, part, tokens)
-          expect(after.dataSync()).toEqual(halves.mlp(x, x, part).dataSync())
-          const stored = halves.neurons(x, part)
+          const [after, sums] = (bf16 as NativeBf16Ops).summedMlp(x, x, part, tokens)
+          expect(after.dataSync()).toEqual(bf16.mlp(x, x, part).dataSync())
+          const stored = bf16.neurons(x, part)
           const expected = [false, true].flatMap((squared) => [...fused.columnSums(stored, tokens, squared).dataSync()])
           expectClose(sums, tensor3d(expected, [2, samples, neurons]), 1e-6)
         })
@@ -264,6 +265,11 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
       { heads: 1, keyValueHeads: 1, headSize: 4, tokens: 1, samples: 2, window: 0, rotated: 4 },
     ] as const
 
+    // Attention of the runtime's products reads the active backend.
+    const attention = (projected: Tensor2D, cosine: Tensor2D, sine: Tensor2D, one: AttentionShape, split: boolean): Tensor2D =>
+      'attention' in bf16
+        ? (bf16 as NativeBf16Ops).attention(projected, cosine, sine, one, split)
+        : attendInBf16(projected, { cosine, sine, size: 2 * cosine.shape[1] }, one, split)
     // Attention has no weights.
     const kindsOfAttention = kinds.filter(({ precision }) => precision === 'bfloat16' || precision === 'split')
 
@@ -276,11 +282,11 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           const { cosine, sine } = rotaryTables({ size: rotated, frequencies: () => ({ inverse, scale: 1 }) }, 0, tokens)
           const projected = normal<Rank.R2>([samples * tokens, (heads + 2 * keyValueHeads) * headSize], 7, headSize ** -0.25)
           const shape = { heads, keyValueHeads, window }
-          const own = halves.attention(projected, cosine, sine, shape, parts === 2)
+          const own = attention(projected, cosine, sine, shape, parts === 2)
           expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[kind.precision])
           // A sample's result does not depend on the other samples, bit for bit.
           const last = slice(projected, [(samples - 1) * tokens, 0], [tokens, -1])
-          const alone = halves.attention(last, cosine, sine, shape, parts === 2)
+          const alone = attention(last, cosine, sine, shape, parts === 2)
           expect(alone.dataSync()).toEqual(slice(own, [(samples - 1) * tokens, 0], [tokens, -1]).dataSync())
         })
       },
@@ -302,7 +308,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
         const keys = mul(reshape(floor(div(range(0, tokens), climb)), [tokens, 1]), first)
         const projected = concat([queries, keys, normal<Rank.R2>([tokens, 128], 7)], 1) as Tensor2D
         const shape = { heads: 2, keyValueHeads: 1, window }
-        const own = halves.attention(projected, cosine, sine, shape, parts === 2)
+        const own = attention(projected, cosine, sine, shape, parts === 2)
         expectClose(own, fused.attention(projected, cosine, sine, shape), tolerances[precision])
       })
     })
@@ -324,7 +330,7 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
             const logits = addTo<Tensor2D>(matMul(x, head, false, true), bias)
             const capped = kind.cap === undefined ? logits : mul<Tensor2D>(tanh(div(logits, kind.cap)), kind.cap)
             const expected = logSumExponents(capped)
-            const pairs = halves.exponents(x, halves.pack(head, kind.parts), bias, kind.cap).dataSync()
+            const pairs = bf16.exponents(x, bf16.pack(head, kind.parts), bias, kind.cap).dataSync()
             expected.forEach((value, row) => {
               const own = (pairs[2 * row] ?? 0) + Math.log(pairs[2 * row + 1] ?? 0)
               expect(Math.abs(own - value)).toBeLessThan(kind.parts > 1 ? 2e-3 : lacksAvx512 ? 0.32 : 0.3)
@@ -342,31 +348,31 @@ describe.each([...own, ...ofRuntime].map((one) => [one.halves.units, one] as con
           normal<Rank.R2>([70, 64], 3, 0.1),
           weightFor({ precision: 'exact' }, normal<Rank.R2>([64, 70], 4, 0.1)),
         ] as const
-        const packed = { gate: halves.pack(gate, 2), up: halves.pack(up, 2), down: halves.pack(down, 2) }
+        const packed = { gate: bf16.pack(gate, 2), up: bf16.pack(up, 2), down: bf16.pack(down, 2) }
         expect([packed.gate, packed.up, packed.down].map(({ values }) => values.shape[0])).toEqual([1, 2, 1])
         const plain = matMul<Tensor2D>(fused.gate(matMul(x, gate, false, true), matMul(x, up, false, true)), down, false, true)
-        expectClose(halves.mlp(x, x, { ...packed, activation: 'silu', scale: 1 }), addTo(x, plain), tolerances.split)
+        expectClose(bf16.mlp(x, x, { ...packed, activation: 'silu', scale: 1 }), addTo(x, plain), tolerances.split)
         const swapped = { ...packed, gate: packed.up, up: packed.gate }
         const other = matMul<Tensor2D>(fused.gate(matMul(x, up, false, true), matMul(x, gate, false, true)), down, false, true)
-        expectClose(halves.mlp(x, x, { ...swapped, activation: 'silu', scale: 1 }), addTo(x, other), tolerances.split)
+        expectClose(bf16.mlp(x, x, { ...swapped, activation: 'silu', scale: 1 }), addTo(x, other), tolerances.split)
       })
     })
 
     test('logits far from zero neither overflow nor vanish, and NaN stays NaN', () => {
       tidy(() => {
-        const head = halves.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), 1)
-        const [up = 0, sum = 0, down = 0, other = 0] = halves.exponents(tensor2d([1, -1], [2, 1]), head, undefined, undefined).dataSync()
+        const head = bf16.pack(tensor2d([500, -500, 480, 0, 0], [5, 1]), 1)
+        const [up = 0, sum = 0, down = 0, other = 0] = bf16.exponents(tensor2d([1, -1], [2, 1]), head, undefined, undefined).dataSync()
         expect(up + Math.log(sum)).toBeCloseTo(500, 0)
         expect(down + Math.log(other)).toBeCloseTo(500, 0)
-        const lost = halves.exponents(tensor2d([Number.NaN], [1, 1]), head, undefined, undefined).dataSync()
+        const lost = bf16.exponents(tensor2d([Number.NaN], [1, 1]), head, undefined, undefined).dataSync()
         expect((lost[0] ?? 0) + Math.log(lost[1] ?? 0)).toBeNaN()
       })
     })
 
     test('shapes that do not fit are refused with a sentence', () => {
       tidy(() => {
-        const packed = halves.pack(normal<Rank.R2>([40, 64], 1), 1)
-        expect(() => halves.product(normal<Rank.R2>([3, 99], 2), packed)).toThrow('does not fit')
+        const packed = bf16.pack(normal<Rank.R2>([40, 64], 1), 1)
+        expect(() => bf16.product(normal<Rank.R2>([3, 99], 2), packed)).toThrow('does not fit')
       })
     })
   },

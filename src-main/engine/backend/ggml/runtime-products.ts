@@ -1,15 +1,15 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core'
-import type { HalfType, RuntimeProducts } from '../halves.ts'
-import { multipliesHalves } from '../probe.ts'
+import type { SixteenBitType, RuntimeProducts } from '../bf16-ops.ts'
+import { multipliesIn16Bits } from '../probe.ts'
 import type { GgmlTensors } from './tensors.ts'
 
 /** ggml's products with weights in 16 bits. On the processor, ggml rounds the other operand too. */
-class GgmlHalfProducts implements RuntimeProducts {
-  readonly units: `ggml ${HalfType}`
+class GgmlProducts implements RuntimeProducts {
+  readonly units: `ggml ${SixteenBitType}`
   readonly #tensors: GgmlTensors
-  readonly #type: HalfType
+  readonly #type: SixteenBitType
 
-  constructor(tensors: GgmlTensors, type: HalfType) {
+  constructor(tensors: GgmlTensors, type: SixteenBitType) {
     this.units = `ggml ${type}`
     this.#tensors = tensors
     this.#type = type
@@ -31,11 +31,11 @@ class GgmlHalfProducts implements RuntimeProducts {
 /**
  * Finds the device's 16-bit products, undefined without. The first call checks them: on Vulkan it compiles shaders that float32 does not need.
  */
-export function findHalfProducts(tensors: GgmlTensors, type: HalfType): () => RuntimeProducts | undefined {
+export function findRuntimeProducts(tensors: GgmlTensors, type: SixteenBitType): () => RuntimeProducts | undefined {
   let found: { readonly products?: RuntimeProducts } | undefined
   const check = () => {
-    const products = new GgmlHalfProducts(tensors, type)
-    return tensors.graph.device.multiplies(type) && multipliesHalves(products) ? { products } : {}
+    const products = new GgmlProducts(tensors, type)
+    return tensors.graph.device.multiplies(type) && multipliesIn16Bits(products) ? { products } : {}
   }
   return () => {
     found ??= check()
