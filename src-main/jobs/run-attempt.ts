@@ -12,10 +12,9 @@ import { leastRoomBytes } from '#db/writes.ts'
 import type { ComputeHost, Job } from './compute/compute-host.ts'
 import { adviceFor, isOfProcess } from './compute/explain-exit.ts'
 import type { JobSide } from './compute/job-side.ts'
-import type { RunLogs } from './run-log.ts'
+import { type RunLogs, RunStory } from './run-log.ts'
 import { ended, RunRecorder } from './run-recorder.ts'
 import { type AttemptEnvironment, environmentOf } from './run-result.ts'
-import { RunStory } from './run-story.ts'
 
 /** Downloads a hub file and reports progress. */
 export type FetchFile = (file: HubFile, signal: AbortSignal, report: (progress: Progress) => void) => Promise<string>

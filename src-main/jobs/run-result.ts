@@ -11,9 +11,9 @@ import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEnvironment } from '#contract/runs/runs.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
+import { queueMissingBaseline } from '#db/runs/baselines.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
-import { queueMissingBaseline } from './baselines.ts'
 import type { ComputeHost } from './compute/compute-host.ts'
 
 /** The environment as the process that makes the attempt knows it. */

@@ -1,8 +1,3 @@
-/**
- * What gates keep, as pruned: `npm run bench -- gates MODEL FOLDER [--method ID] [--sparsity S] [--seed N] [--options JSON] [--calibration TEXT,TEXT]
- * [--heldout NAME=TEXT,...] [--windows N] [--tokens N] [--at STEP,...]`. Steps are kept in FOLDER, so a killed measurement resumes.
- * Prints one line of JSON: perplexities on the first windows of each held-out text, what was reached, and seconds.
- */
 import { mkdirSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import type { DataRequest } from '#contract/data/data-request.ts'
@@ -13,11 +8,17 @@ import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
-import { parseOptions } from '#engine/pruning/options.ts'
+import { parseOptions } from '#engine/pruning/method.ts'
 import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { baseOf, FolderRun } from './folder-runs/folder-run.ts'
+
+/**
+ * What gates keep, as pruned: `npm run bench -- gates MODEL FOLDER [--method ID] [--sparsity S] [--seed N] [--options JSON] [--calibration TEXT,TEXT]
+ * [--heldout NAME=TEXT,...] [--windows N] [--tokens N] [--at STEP,...]`. Steps are kept in FOLDER, so a killed measurement resumes.
+ * Prints one line of JSON: perplexities on the first windows of each held-out text, what was reached, and seconds.
+ */
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

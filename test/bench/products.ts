@@ -1,19 +1,19 @@
 import { execFileSync } from 'node:child_process'
 import { env } from 'node:process'
 import { parseArgs } from 'node:util'
-import { add, ones, randomNormal, type Rank, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, ones, type Rank, randomNormal, slice, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { Bf16Ops, RowParts } from '#engine/backend/bf16-ops.ts'
 import { TensorflowProducts } from '#engine/backend/tensorflow.ts'
+import { attendInBf16 } from '#engine/model/parts/attention/attention.ts'
+import { mixHeadsByStep } from '#engine/model/parts/attention/plain-attention.ts'
 import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
 import { roundTo } from '#engine/model/weights/unpack.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
-import { mixHeadsByStep } from '#engine/model/parts/attention/plain-attention.ts'
+import { findBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { batchedProduct, project } from '#engine/tensor/products.ts'
-import { attendInBf16 } from '#engine/model/parts/attention/attention.ts'
-import { findBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 
 /**
  * Rates of the operations with 16-bit operands: `npm run bench -- products [rows]`, or with `--device` those of TensorFlow's own products as

@@ -8,10 +8,10 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { measureRates } from '#engine/estimate/machine-rates.ts'
 import { workOf } from '#engine/estimate/work.ts'
 import { expectedPlans } from '#engine/export/check-save.ts'
-import { specWithPlan } from '#engine/model/views/slice.ts'
 import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
-import { leastBytes, roomFor, trainedShapes } from '#engine/pruning/recovery/room.ts'
-import { estimateRun, Experience, sumSeconds } from '#services/experiments/estimate-seconds.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
+import { leastBytes, roomFor, trainedShapes } from '#engine/pruning/recovery/recovery-budget.ts'
+import { Experience, estimateRun, sumSeconds } from '#services/experiments/estimate-seconds.ts'
 
 /**
  * What a recovery of 2SSP at 50 % costs, from configs alone: `npm run bench -- recovery-cost [CONFIG.JSON ...]`; without one, of three

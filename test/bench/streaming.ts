@@ -1,7 +1,3 @@
-/**
- * Models larger than their memory: `npm run bench -- streaming small` prunes a 1 GB model in 250 MB and compares the plan with that of
- * the resident model; `repair` does the same with a repair in order; `large` takes a model of 7B shape in 4 GB; `experts` prunes, saves and reopens a mixture of 8.9 GB in 3 GB; `flat` makes a million runtime operations and watches memory.
- */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,7 +5,6 @@ import { isDeepStrictEqual } from 'node:util'
 import * as tf from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-
 import { saveModel } from '#engine/export/save.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
@@ -20,12 +15,17 @@ import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { reap } from '#engine/pruning/methods/reap.ts'
 import { densePlan, variantOf } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { columnNorms } from '#engine/pruning/scores/mlp-scores.ts'
 import { GreedySearch } from '#engine/pruning/search/greedy.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
-import { columnNorms } from '#engine/pruning/two-stage/mlp-scores.ts'
 import { cacheFolder } from '../../src-main/runtime/places.mjs'
 import { makeMixture, makeModel, makeWindows, type Shape, smolShape } from '../fixtures/bench-model.ts'
 import { storeTensors } from '../fixtures/store-tensors.ts'
+
+/**
+ * Models larger than their memory: `npm run bench -- streaming small` prunes a 1 GB model in 250 MB and compares the plan with that of
+ * the resident model; `repair` does the same with a repair in order; `large` takes a model of 7B shape in 4 GB; `experts` prunes, saves and reopens a mixture of 8.9 GB in 3 GB; `flat` makes a million runtime operations and watches memory.
+ */
 
 const home = join(cacheFolder(), 'bench')
 const smallShape: Shape = { ...smolShape, blocks: 64, vocabulary: 8192 }

@@ -1,6 +1,7 @@
-/** A main process for tests to kill: it opens the folder, resumes interrupted runs, and prints when it is up. */
-import { processorDevice } from '#jobs/devices.ts'
+import { processorDevice } from '#jobs/this-machine.ts'
 import { openWorkbench } from '#services/workbench.ts'
+
+/** A main process for tests to kill: it opens the folder, resumes interrupted runs, and prints when it is up. */
 
 const [folder, ...command] = process.argv.slice(2)
 const { call } = await openWorkbench({

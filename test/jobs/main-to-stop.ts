@@ -1,6 +1,7 @@
-/** A main process that is stopped as a computer that sleeps does: it opens the folder and works on its queue, and is impatient with silence. */
-import { processorDevice } from '#jobs/devices.ts'
+import { processorDevice } from '#jobs/this-machine.ts'
 import { openWorkbench } from '#services/workbench.ts'
+
+/** A main process that is stopped as a computer that sleeps does: it opens the folder and works on its queue, and is impatient with silence. */
 
 const [folder, ...command] = process.argv.slice(2)
 await openWorkbench({

@@ -1,6 +1,7 @@
-/** A main process to be killed from outside: it opens the folder, only works on its queue, and prints when a run is running. */
-import { processorDevice } from '#jobs/devices.ts'
+import { processorDevice } from '#jobs/this-machine.ts'
 import { openWorkbench } from '#services/workbench.ts'
+
+/** A main process to be killed from outside: it opens the folder, only works on its queue, and prints when a run is running. */
 
 const [folder, ...command] = process.argv.slice(2)
 const { call } = await openWorkbench({

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { processorDevice } from '#jobs/devices.ts'
+import { processorDevice } from '#jobs/this-machine.ts'
 import { eventually } from '../eventually.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 import { processesOf } from './watching.ts'

@@ -1,7 +1,7 @@
 import type { Tensor } from '@tensorflow/tfjs-core'
+import type { NativeBf16Ops, RuntimeProducts, SixteenBitType } from './bf16-ops.ts'
 import type { FusedOperations } from './fused.ts'
 import type { QuantisedType } from './ggml/quantised-types.ts'
-import type { SixteenBitType, NativeBf16Ops, RuntimeProducts } from './bf16-ops.ts'
 
 /** What the rest of the engine may know about the active runtime. */
 export interface Backend {

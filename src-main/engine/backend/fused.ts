@@ -1,8 +1,18 @@
 import { type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d } from '@tensorflow/tfjs-core'
 import { fusedName } from '#runtime/places.mjs'
 import { trustedAddon } from '#runtime/trusted.mjs'
+import {
+  type AttentionShape,
+  activations,
+  attentionInts,
+  type FusedNorm,
+  factorFloats,
+  factorInts,
+  type NativeBf16Ops,
+  nativeBf16Ops,
+  type RowFactor,
+} from './bf16-ops.ts'
 import { stepNumbers, stepWords } from './decode-words.ts'
-import { type AttentionShape, activations, attentionInts, type FusedNorm, factorFloats, factorInts, nativeBf16Ops, type NativeBf16Ops, type RowFactor } from './bf16-ops.ts'
 import { inOrder, type OperationInputs, type OperationName } from './native-inputs.ts'
 
 /** Operations of `native/`. Each makes one pass over memory where the runtime's own operations would make several. */

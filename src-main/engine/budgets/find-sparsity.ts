@@ -10,7 +10,7 @@ import { cardRoom } from '#engine/export/gguf/gguf.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import type { CostLimit } from '#engine/pruning/budget.ts'
-import { parseOptions } from '#engine/pruning/options.ts'
+import { parseOptions } from '#engine/pruning/method.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 

@@ -1,4 +1,4 @@
-import { gather, tensor1d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { type Branch, DecodingSession } from '#engine/model/decoding/session.ts'
 import { tokenLosses } from '#engine/model/parts/head/likelihood.ts'
 import type { ModelView } from '#engine/model/views/view.ts'

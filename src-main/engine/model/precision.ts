@@ -2,8 +2,8 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Precision, PrecisionName } from '#contract/pruning/precision.ts'
 import { type DecoderSpec, takesBf16 } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { Products } from '#engine/tensor/products.ts'
 import { findBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
+import type { Products } from '#engine/tensor/products.ts'
 
 /** Which kind of products a run uses for which purpose. */
 export interface ProductsFor {

@@ -1,4 +1,4 @@
-import { tensor1d, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { SelfTest } from '#contract/machine/engine-state.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'

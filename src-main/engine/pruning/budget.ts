@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { PlainAmount } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { sparsityOfExperts } from './experts/plan.ts'
+import { sparsityOfExperts } from './experts/expert-plan.ts'
 
 /** A limit on the cost of plans, such as a file size or a time, and how to compute the cost of one. */
 export interface CostLimit {

@@ -1,4 +1,6 @@
-import type { z } from 'zod'
+import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
+import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { Fit } from '#contract/pruning/fit.ts'
 import type { GateTraining } from '#contract/pruning/gates.ts'
@@ -14,7 +16,7 @@ import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Budget } from './budget.ts'
-import type { PassCount } from './search/passes.ts'
+import type { Variant } from './search/trunk.ts'
 
 /** Everything that a method may use of the run that calls it. */
 export interface MethodRun {
@@ -131,4 +133,91 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
 /** Defines a method whose functions receive typed options. Callers must parse the options with the method's schema first. */
 export function defineMethod<Schema extends z.ZodObject>(method: Method<Schema>): Omit<Method, 'options'> & { readonly options: Schema } {
   return method as unknown as Omit<Method, 'options'> & { readonly options: Schema }
+}
+
+/** How many windows passed attention submodules, MLPs and the head. */
+export interface PassCount {
+  attention: number
+  mlp: number
+  head: number
+  /** Passes through attention or MLPs that remembered results replaced. */
+  recalled?: number
+}
+
+/** Counts the passes of variants that share a branch until they differ, for one window. The path along `trunk` is not counted. */
+export function sharedPasses(variants: readonly Variant[], trunk?: Variant): PassCount {
+  const passes = { attention: 0, mlp: 0, head: 0 }
+  const sorted = variants.toSorted((a, b) => Buffer.compare(a, b))
+  for (const [index, variant] of sorted.entries()) {
+    const others = [sorted[index - 1], trunk].flatMap((other) => (other ? commonParts(variant, other) : []))
+    const first = Math.max(0, ...others)
+    for (let part = first; part < variant.length; part++) if (variant[part] === 0) passes[part % 2 === 0 ? 'attention' : 'mlp']++
+    if (first < variant.length) passes.head++
+  }
+  return passes
+}
+
+/** Returns the number of parts before the first one in which two variants differ. */
+export function commonParts(a: Variant, b: Variant): number {
+  const part = a.findIndex((bit, index) => bit !== b[index])
+  return part < 0 ? a.length : part
+}
+
+/** Returns the passes of windows through `blocks` blocks. Pass a fraction of the windows to count a pruned model. */
+export function stackPasses(blocks: number, windows: number, head = 0): PassCount {
+  return { attention: windows * blocks, mlp: windows * blocks, head }
+}
+
+/** Cost of a pass that shows the inputs of its projections, relative to one that does not. Streams are kept and copied meanwhile. */
+export const watched = 1.5
+
+export function timesPasses({ attention, mlp, head }: PassCount, times: number): PassCount {
+  return { attention: attention * times, mlp: mlp * times, head: head * times }
+}
+
+export function addPasses(...counts: readonly PassCount[]): PassCount {
+  const sum = (key: keyof PassCount) => counts.reduce((total, count) => total + (count[key] ?? 0), 0)
+  const recalled = sum('recalled')
+  return { attention: sum('attention'), mlp: sum('mlp'), head: sum('head'), ...(recalled > 0 ? { recalled } : {}) }
+}
+
+/** The options of a method or an ablation. */
+interface OptionOwner<Schema extends z.ZodObject = z.ZodObject> {
+  readonly title: string
+  readonly options: Schema
+  /** Options of earlier versions with the reason for their removal. Requests may still name them; they are ignored. */
+  readonly retired?: Readonly<Record<string, string>>
+}
+
+/** Returns an option that must be a whole number of at least 1. */
+export const count = (defaultValue: number, meta: { title: string; help: string; unit?: string }) =>
+  z.number().int().positive().default(defaultValue).meta(meta)
+
+/** Returns the option that sets what the widths of MLPs are multiples of. */
+export const widthUnit = (defaultValue: number) =>
+  count(defaultValue, { title: 'Width unit', unit: 'neurons', help: 'Widths are multiples of this; quantised formats need 32.' })
+
+/** Returns options with their defaults filled in. Throws `usage` with one sentence for each wrong field, and the fields in the details. */
+export function parseOptions<Schema extends z.ZodObject>(
+  { title, options, retired }: OptionOwner<Schema>,
+  given: unknown,
+): z.infer<Schema> {
+  const current = retired ? withoutNames(given, Object.keys(retired)) : given
+  const parsed = readWith(options.strict(), current)
+  if (parsed.success) return parsed.data as z.infer<Schema>
+  const known = Object.keys(options.shape).join(', ')
+  const issues = explainIssues(parsed.error, current, (name) => `${title} has no option "${name}". It has: ${known}.`)
+  throw new EspalierError('usage', issues.map(({ message }) => message).join(' '), { issues })
+}
+
+function withoutNames(given: unknown, names: readonly string[]): unknown {
+  if (typeof given !== 'object' || given === null) return given
+  return Object.fromEntries(Object.entries(given).filter(([name]) => !names.includes(name)))
+}
+
+/** Returns a note for each retired option that a request sets. 0 is ignored silently, because it turned these options off. */
+export function retiredNotes({ title, retired = {} }: Omit<OptionOwner, 'options'>, given: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(retired).flatMap(([name, reason]) =>
+    given[name] ? [`${title}: the option "${name}" was removed and is ignored. ${reason}`] : [],
+  )
 }

@@ -1,8 +1,8 @@
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { presentParameters, stackParameters } from '#engine/architectures/parameters.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import { specWithPlan } from '#engine/model/views/slice.ts'
 import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
+import { specWithPlan } from '#engine/model/views/slice.ts'
 import { attentionOf, blockOf, isAttention, mlpOf, type Part, presentParts } from '#engine/model/weights/weights.ts'
 import type { Variant } from './search/trunk.ts'
 

@@ -1,5 +1,5 @@
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import { retiredNotes } from '../pruning/options.ts'
+import { retiredNotes } from '#engine/pruning/method.ts'
 import { findMethod, methods } from '../pruning/registry.ts'
 
 const instead = 'The best available backend computes instead.'

@@ -2,7 +2,7 @@ import type { SpeedRange, SpeedRangeRequest } from '#contract/exports/file-bench
 import { openBackend } from '#engine/backend/backend.ts'
 import { costRange, inUnit, speedCost } from '#engine/budgets/find-sparsity.ts'
 import { openModel } from '#engine/model/model.ts'
-import { parseOptions } from '#engine/pruning/options.ts'
+import { parseOptions } from '#engine/pruning/method.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { timeFiles } from './run/time-plans.ts'
 

@@ -1,6 +1,17 @@
 import { add, concat, exp, max, mul, slice, sub, sum, type Tensor1D, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { PackedMatrix, PackedMlp, PackedNeurons, NormBefore, Bf16Ops, ProductOptions, Bf16Units, NativeBf16Ops, RowParts, RuntimeProducts } from '#engine/backend/bf16-ops.ts'
+import type {
+  Bf16Ops,
+  Bf16Units,
+  NativeBf16Ops,
+  NormBefore,
+  PackedMatrix,
+  PackedMlp,
+  PackedNeurons,
+  ProductOptions,
+  RowParts,
+  RuntimeProducts,
+} from '#engine/backend/bf16-ops.ts'
 import { activate, capValues, gateNeurons } from './activation.ts'
 import { normalize } from './norm.ts'
 

@@ -1,7 +1,7 @@
 import { keep, type Tensor, type Tensor2D, type TensorContainer, tensor_util } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { QuantisedRows } from '#engine/backend/fused.ts'
 import type { RowFactor } from '#engine/backend/bf16-ops.ts'
+import type { QuantisedRows } from '#engine/backend/fused.ts'
 
 /**
  * A weight gets a smaller copy the third time that a product with few rows reads it, because making the copy takes as long as two reads.

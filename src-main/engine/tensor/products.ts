@@ -1,9 +1,9 @@
 import { add, matMul, mul, type Tensor1D, type Tensor2D, type Tensor3D, tidy, transpose } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { PackedMatrix, RowFactor, RowParts } from '#engine/backend/bf16-ops.ts'
+import { bf16Ops } from './composed-bf16-ops.ts'
 import { narrowed } from './narrow.ts'
 import { fusedNorm, type NormWeights, normalize } from './norm.ts'
-import { bf16Ops } from './composed-bf16-ops.ts'
 
 /** With at most this many rows, a product takes no longer than reading the weight. */
 export const fewRows = 16

@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { totalmem } from 'node:os'
 import { EspalierError } from '#contract/errors.ts'
 import { computeProtocol, type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
-import { AwakeTimeout } from './awake-timeout.ts'
 import { explainExit } from './explain-exit.ts'
 
 /** The program and its arguments, for example Node and `compute/main.ts`. */
@@ -137,4 +136,28 @@ function whenEnded(child: ChildProcess, ended: (code: number | null, signal: Nod
   })
   child.on('close', callOnce)
   child.on('exit', (code, signal) => setTimeout(() => callOnce(code, signal), drainMilliseconds).unref())
+}
+
+/** A timer that is this late means that this process was stopped. */
+export const stoppedMilliseconds = 5000
+
+/** A timeout that begins again if this process was stopped meanwhile, for example while the computer slept. */
+export class AwakeTimeout {
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(callback: () => void, milliseconds: number) {
+    this.#arm(callback, milliseconds)
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #arm(callback: () => void, milliseconds: number): void {
+    const due = performance.now() + milliseconds
+    this.#timer = setTimeout(() => {
+      if (performance.now() - due > stoppedMilliseconds) this.#arm(callback, milliseconds)
+      else callback()
+    }, milliseconds)
+  }
 }

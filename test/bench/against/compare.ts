@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { PassCount } from '#engine/pruning/search/passes.ts'
+import type { PassCount } from '#engine/pruning/method.ts'
 import { expectedPasses } from './passes.ts'
 import type { Outcome, Side } from './side.ts'
 

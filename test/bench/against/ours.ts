@@ -1,4 +1,3 @@
-/** Espalier's side of the comparison: the same lines of JSON as reference.py, the methods through the registry as a run calls them. */
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Precision } from '#contract/pruning/precision.ts'
@@ -12,12 +11,13 @@ import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { isAttention } from '#engine/model/weights/weights.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
-import type { MethodResult, MethodRun } from '#engine/pruning/method.ts'
+import type { MethodResult, MethodRun, PassCount } from '#engine/pruning/method.ts'
 import { partsOf, variantOf } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import type { PassCount } from '#engine/pruning/search/passes.ts'
 import { nameStep, type StepRequest } from '#engine/steps/step-name.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
+
+/** Espalier's side of the comparison: the same lines of JSON as reference.py, the methods through the registry as a run calls them. */
 
 interface Request {
   readonly command: 'open' | 'rate' | 'run' | 'go' | 'end'

@@ -1,5 +1,5 @@
 import { at } from '#contract/at.ts'
-import type { PassCount } from '#engine/pruning/search/passes.ts'
+import type { PassCount } from '#engine/pruning/method.ts'
 import type { Outcome } from './side.ts'
 
 /** The formulas of a method: passes through the head as coded, and through the submodules with sharing. Undefined for searches that draw. */

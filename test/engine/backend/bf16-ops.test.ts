@@ -1,17 +1,40 @@
-import { add as addTo, concat, div, floor, keep, matMul, mul, oneHot, randomNormal, range, type Rank, reshape, slice, tanh, type Tensor, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tensor3d, tidy, tile } from '@tensorflow/tfjs-core'
+import {
+  add as addTo,
+  concat,
+  div,
+  floor,
+  keep,
+  matMul,
+  mul,
+  oneHot,
+  type Rank,
+  randomNormal,
+  range,
+  reshape,
+  slice,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  tanh,
+  tensor1d,
+  tensor2d,
+  tensor3d,
+  tidy,
+  tile,
+} from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { Backend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import type { FusedOperations } from '#engine/backend/fused.ts'
 import type { AttentionShape, Bf16Ops, NativeBf16Ops, SixteenBitType } from '#engine/backend/bf16-ops.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
 import { TensorflowProducts } from '#engine/backend/tensorflow.ts'
-import type { CallContext, Residual } from '#engine/model/parts/part.ts'
 import { runPart } from '#engine/model/decoder.ts'
 import { attendInBf16 } from '#engine/model/parts/attention/attention.ts'
 import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
+import type { CallContext, Residual } from '#engine/model/parts/part.ts'
 import { roundTo } from '#engine/model/weights/unpack.ts'
-import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { ComposedBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
+import { rotaryTables } from '#engine/tensor/rotary.ts'
 import { lacksAvx512, processorFeatures } from '../../fixtures/processor-features.ts'
 import { asOnGpu, computeWith } from './as-on-gpu.ts'
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { env } from 'node:process'
 import { afterAll, expect, test } from 'vitest'
-import { askDriver, sixteenBitTypeFor, readReport } from '#engine/backend/gpu-driver.ts'
+import { askDriver, readReport, sixteenBitTypeFor } from '#engine/backend/gpu-driver.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-driver-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

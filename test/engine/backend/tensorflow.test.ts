@@ -2,7 +2,7 @@ import { add, memory, ones, type Rank, tidy } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { multipliesIn16Bits } from '#engine/backend/probe.ts'
-import { TensorflowProducts, missingRuntime, prepareEnvironment } from '#engine/backend/tensorflow.ts'
+import { missingRuntime, prepareEnvironment, TensorflowProducts } from '#engine/backend/tensorflow.ts'
 
 await openBackend('tensorflow')
 

@@ -3,7 +3,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
 import { planAtSpeed, planWithin } from '#engine/budgets/plan-within.ts'
 import { denseView } from '#engine/model/views/view.ts'
-import { parseOptions } from '#engine/pruning/options.ts'
+import { parseOptions } from '#engine/pruning/method.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { openReference, recordedRun } from '../pruning/running.ts'
 

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { memory, randomNormal, type Rank, slice, type Tensor2D } from '@tensorflow/tfjs-core'
+import { memory, type Rank, randomNormal, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
@@ -9,10 +9,10 @@ import type { Windows } from '#engine/data/windows.ts'
 import { summarize } from '#engine/evaluation/divergence/summary.ts'
 import { compareTokens, makeTokenPage, pagesOf, type Subject } from '#engine/evaluation/divergence/token-page.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
-import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import type { HeadChunk } from '#engine/model/parts/head/vocabulary.ts'
+import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { referenceModel, type ReferenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 
 type Pair = [value: number, error: number]
 

@@ -1,4 +1,4 @@
-import { randomNormal, type Rank } from '@tensorflow/tfjs-core'
+import { type Rank, randomNormal } from '@tensorflow/tfjs-core'
 import { describe, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type Activation, neuronsBackward } from '#engine/tensor/activation.ts'

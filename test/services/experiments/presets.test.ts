@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { grid as gridSchema } from '#contract/experiments/experiments.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
-import { parseOptions } from '#engine/pruning/options.ts'
+import { parseOptions } from '#engine/pruning/method.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { presetsFor } from '#services/experiments/presets.ts'
 

@@ -1,9 +1,8 @@
-import { findPlace, type Place, textConfigOf } from '#engine/architectures/spec.ts'
 import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { behind, type Dialect, inner, plain, windowTypes } from '../dialect.ts'
 import { readRotary } from '../rotary.ts'
-import type { DecoderSpec } from '../spec.ts'
+import { type DecoderSpec, findPlace, type Place, textConfigOf } from '../spec.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 
 /**

@@ -1,11 +1,10 @@
-import { defined, type Place, usualPlace } from '#engine/architectures/spec.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { deci, llamaDialect } from '../dialect.ts'
 import { gatedMlp, type MixtureTraits } from '../mixture.ts'
 import { readRotary } from '../rotary.ts'
-import type { BlockTensors, DecoderSpec, NormTensors } from '../spec.ts'
+import { type BlockTensors, type DecoderSpec, defined, type NormTensors, type Place, usualPlace } from '../spec.ts'
 
 /** Names of the norms around a block's submodules, without those that a family lacks. */
 interface NormNames {

@@ -1,6 +1,6 @@
 import type { Tensor, Tensor2D, TensorInfo } from '@tensorflow/tfjs-core'
-import type { FusedOperations } from '#engine/backend/fused.ts'
 import type { AttentionShape } from '#engine/backend/bf16-ops.ts'
+import type { FusedOperations } from '#engine/backend/fused.ts'
 import type { Operations } from './device.ts'
 import type { Address } from './functions.ts'
 import { largestOf } from './plain-kernels.ts'

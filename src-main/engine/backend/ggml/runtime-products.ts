@@ -1,5 +1,5 @@
 import type { Tensor, Tensor2D } from '@tensorflow/tfjs-core'
-import type { SixteenBitType, RuntimeProducts } from '../bf16-ops.ts'
+import type { RuntimeProducts, SixteenBitType } from '../bf16-ops.ts'
 import { multipliesIn16Bits } from '../probe.ts'
 import type { GgmlTensors } from './tensors.ts'
 

@@ -4,14 +4,23 @@ import type { BlockDistance, Distance, TokenPage } from '#contract/inspection/di
 import type { Plan } from '#contract/pruning/plan.ts'
 import { layoutOf } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import { disposeResidual } from '#engine/model/parts/part.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
-import { addLogs, addTargetLogits, type ComparedLogits, compareLogits, headOf, nextTokens, type Tile, tilesOf } from '#engine/model/parts/head/likelihood.ts'
-import { breathe, copyStream, disposeStreams, skipPart, type Stream, Walk } from '#engine/model/walk.ts'
+import {
+  addLogs,
+  addTargetLogits,
+  type ComparedLogits,
+  compareLogits,
+  headOf,
+  nextTokens,
+  type Tile,
+  tilesOf,
+} from '#engine/model/parts/head/likelihood.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
+import { disposeResidual } from '#engine/model/parts/part.ts'
 import { needsGather } from '#engine/model/views/gather-mlp.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'
-import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
+import { breathe, copyStream, disposeStreams, type Stream, skipPart, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
 import { rowDistances } from '#engine/tensor/distance.ts'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'

@@ -1,12 +1,21 @@
 import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import { normKinds, stepNumbers, type StepNumbers, stepWords, type StepWords } from '#engine/backend/decode-words.ts'
+import { normKinds, type StepNumbers, type StepWords, stepNumbers, stepWords } from '#engine/backend/decode-words.ts'
 import type { CachedBlock, DecodedParts, FusedOperations } from '#engine/backend/fused.ts'
 import { type KeyValueSlots, type PlacedSequence, placeRows, tablesOf } from '#engine/model/parts/attention/cache.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { breathe, type Walk } from '#engine/model/walk.ts'
-import { type AttentionWeights, blockOf, isAttention, mlpOf, mlpOfWeights, type MlpWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
+import {
+  type AttentionWeights,
+  blockOf,
+  isAttention,
+  type MlpWeights,
+  mlpOf,
+  mlpOfWeights,
+  type Part,
+  type PartWeights,
+} from '#engine/model/weights/weights.ts'
 import { groupStored, isSettled, narrowed } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { fewRows, isPacked, type Matrix } from '#engine/tensor/products.ts'

@@ -1,6 +1,5 @@
 import { add, dispose, mul, type Tensor2D, type TensorContainer } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { type Gradients, normGradients, type Residual } from './part.ts'
 import { blockOf, mlpOfWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
@@ -8,6 +7,7 @@ import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { attendBackward, attendForward, type KeptAttention } from './attention/attention-backward.ts'
 import { feedBackward, feedForward, type KeptMlp } from './mlp/mlp-backward.ts'
+import { type Gradients, normGradients, type Residual } from './part.ts'
 
 export interface TrainingCall {
   readonly spec: DecoderSpec

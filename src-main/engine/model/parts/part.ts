@@ -1,6 +1,6 @@
 import { add, matMul, mul, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import { normalize, type NormGradients, type NormWeights } from '#engine/tensor/norm.ts'
+import { type NormGradients, type NormWeights, normalize } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { type AttentionWeights, blockOf, isAttention, type MixtureWeights, type MlpWeights, type Part } from '../weights/weights.ts'

@@ -4,10 +4,9 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import { type DecoderSpec, isConstant } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type StoredValues, weightsOf } from '#engine/model/weights/stored-part.ts'
-import { roundTo } from '#engine/model/weights/unpack.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { cloneTensors } from '#engine/tensor/tidied.ts'
-import { disposePart, normOf } from '../weights/unpack.ts'
+import { disposePart, normOf, roundTo } from '../weights/unpack.ts'
 import {
   blockOf,
   isAttention,

@@ -1,12 +1,47 @@
-import { add, concat, matMul, mean, mul, reshape, split, sub, Tensor, type Tensor1D, tensor2d, type Tensor2D, tidy, transpose } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  matMul,
+  mean,
+  mul,
+  reshape,
+  split,
+  sub,
+  Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  tensor2d,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { BlockPlan, MlpPlan, Plan, SlicePlan } from '#contract/pruning/plan.ts'
-import { type BlockLayout, type BlockTensors, type DecoderSpec, defined, type DeltaTensors, denseMlp, type NormTensors, type Projection } from '#engine/architectures/spec.ts'
+import {
+  type BlockLayout,
+  type BlockTensors,
+  type DecoderSpec,
+  type DeltaTensors,
+  defined,
+  denseMlp,
+  type NormTensors,
+  type Projection,
+} from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
-import { disposePart, roundTo } from '#engine/model/weights/unpack.ts'
 import type { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
-import { attentionOf, type AttentionWeights, blockOf, isAttention, mlpOf, mlpOfWeights, type MlpWeights, type Part, type PartWeights, presentParts } from '#engine/model/weights/weights.ts'
+import { disposePart, roundTo } from '#engine/model/weights/unpack.ts'
+import {
+  type AttentionWeights,
+  attentionOf,
+  blockOf,
+  isAttention,
+  type MlpWeights,
+  mlpOf,
+  mlpOfWeights,
+  type Part,
+  type PartWeights,
+  presentParts,
+} from '#engine/model/weights/weights.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import { cloneTensors } from '#engine/tensor/tidied.ts'
 import { keptMixture, mixtureLayout } from './kept-experts.ts'

@@ -1,10 +1,10 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { isConstant } from '#engine/architectures/spec.ts'
-import { isPacked, type Matrix, packFor, type Products, takesPacked } from '#engine/tensor/products.ts'
+import { isPacked, type Matrix, type Products, packFor, takesPacked } from '#engine/tensor/products.ts'
 import { cloneTensors } from '#engine/tensor/tidied.ts'
 import { changeExpert } from '../views/gather-mlp.ts'
 import type { ModelView } from '../views/view.ts'
-import { disposePart, rowFactors, type RowFactors } from './unpack.ts'
+import { disposePart, type RowFactors, rowFactors } from './unpack.ts'
 import { isUnread, type MlpWeights, type Part, type PartWeights } from './weights.ts'
 
 type PackedProducts = Exclude<Products, 'float32'>

@@ -3,10 +3,24 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { countFreed } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
+import { Vocabulary } from '../parts/head/vocabulary.ts'
 import { storedBlocks } from './stored-blocks.ts'
 import { disposePart, rowFactors, unpackExpert, unpackPart } from './unpack.ts'
-import { Vocabulary } from '../parts/head/vocabulary.ts'
-import { checkValues, disposePacked, dividePart, entriesSize, type NamedEntries, type PackedPart, type Part, partNames, partSize, type PartWeights, presentParts, readEntries, type UnreadExpert } from './weights.ts'
+import {
+  checkValues,
+  disposePacked,
+  dividePart,
+  entriesSize,
+  type NamedEntries,
+  type PackedPart,
+  type Part,
+  type PartWeights,
+  partNames,
+  partSize,
+  presentParts,
+  readEntries,
+  type UnreadExpert,
+} from './weights.ts'
 
 /** A unit of reading: a part, or one expert of a part. */
 type Piece = `${number}` | `${Part}.${number}`

@@ -1,4 +1,17 @@
-import { add, concat, dispose, exp, mul, reshape, tensor, type Tensor, type Tensor1D, type Tensor2D, type TensorContainer, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  dispose,
+  exp,
+  mul,
+  reshape,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type TensorContainer,
+  tensor,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { type DecoderSpec, defined, type NormKind } from '#engine/architectures/spec.ts'
 import type { RowFactor } from '#engine/backend/bf16-ops.ts'
 import { rawOperations } from '#engine/backend/raw-operations.ts'
@@ -6,7 +19,17 @@ import { type FloatDtype, fromFloat32, toFloat32 } from '#engine/checkpoint/dtyp
 import { disposeNarrow } from '#engine/tensor/narrow.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
-import { type AttentionWeights, type DeltaWeights, isAttention, type MixtureWeights, type MlpWeights, type PackedPart, type Part, type PartWeights, type UnreadExpert } from './weights.ts'
+import {
+  type AttentionWeights,
+  type DeltaWeights,
+  isAttention,
+  type MixtureWeights,
+  type MlpWeights,
+  type PackedPart,
+  type Part,
+  type PartWeights,
+  type UnreadExpert,
+} from './weights.ts'
 
 /** By number, the experts that are not unpacked with their part, because they stay packed or on disk. */
 type UnreadExperts = ReadonlyMap<number, UnreadExpert>

@@ -1,8 +1,17 @@
-import { tensor, type Tensor, type Tensor1D, type Tensor2D } from '@tensorflow/tfjs-core'
+import { type Tensor, type Tensor1D, type Tensor2D, tensor } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
-import { type DecoderSpec, defined, hasExperts, layoutOf, mlpEntries, type NormTensors, type Projection, type ShapedTensor } from '#engine/architectures/spec.ts'
+import {
+  type DecoderSpec,
+  defined,
+  hasExperts,
+  layoutOf,
+  mlpEntries,
+  type NormTensors,
+  type Projection,
+  type ShapedTensor,
+} from '#engine/architectures/spec.ts'
 import { activeBackend, type StoredType, type StoredWeight } from '#engine/backend/active.ts'
-import { quantisedType, type QuantisedType } from '#engine/backend/ggml/quantised-types.ts'
+import { type QuantisedType, quantisedType } from '#engine/backend/ggml/quantised-types.ts'
 import { releaseBuffer } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { countNonFinite, countNonFiniteStored, type Dtype, toFloat32 } from '#engine/checkpoint/dtypes.ts'

@@ -11,7 +11,7 @@ import { budgetFor } from '../budget.ts'
 import type { MethodResult, MethodRun } from '../method.ts'
 import { planTwoStages, type TwoStageOptions, twoStage } from '../methods/2ssp.ts'
 import { reachedSparsity } from '../plan.ts'
-import { type MlpScores, mlpScores } from '../two-stage/mlp-scores.ts'
+import { type MlpScores, mlpScores } from '../scores/mlp-scores.ts'
 
 /** What an ablation gets from its caller. */
 export interface AblationInput<Options> {

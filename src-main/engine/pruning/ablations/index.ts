@@ -5,10 +5,9 @@ import { EspalierError } from '#contract/errors.ts'
 import { type AblationId, ablationTitles, methodTitles } from '#contract/titles.ts'
 import { type DecoderSpec, hasExperts } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
-import type { TwoStageOptions } from '#engine/pruning/methods/2ssp.ts'
-import { count } from '#engine/pruning/options.ts'
-import { nestedColumnNorms } from '#engine/pruning/two-stage/mlp-scores.ts'
-import { feasibleSplit, splitTwoStage } from '#engine/pruning/two-stage/split.ts'
+import { count } from '#engine/pruning/method.ts'
+import { feasibleSplit, splitTwoStage, type TwoStageOptions } from '#engine/pruning/methods/2ssp.ts'
+import { nestedColumnNorms } from '#engine/pruning/scores/mlp-scores.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import {
   type Ablation,

@@ -5,10 +5,8 @@ import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { MethodInput } from '../method.ts'
-import { statisticsFor } from './dense-pass.ts'
-import { judgeExperts, rankBy } from './judge.ts'
-import { expertsToRemove, lowestRankedExperts } from './lowest-ranked-experts.ts'
-import { likelyGone, planWithoutExperts } from './plan.ts'
+import { expertsToRemove, likelyGone, lowestRankedExperts, planWithoutExperts } from './expert-plan.ts'
+import { judgeExperts, rankBy, statisticsFor } from './expert-statistics.ts'
 
 interface WithoutExperts {
   /** The spec of the model without the removed experts. All experts of a mixture have one size, so it does not matter which are removed. */

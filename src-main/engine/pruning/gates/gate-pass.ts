@@ -1,4 +1,5 @@
 import { dispose, type Tensor2D } from '@tensorflow/tfjs-core'
+import type { FrozenHead, HeadLoss } from '#engine/model/parts/head/head-loss.ts'
 import { advance, cloneResidual, disposeResidual, type Residual } from '#engine/model/parts/part.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { pause } from '#engine/model/walk.ts'
@@ -6,9 +7,16 @@ import type { Part, PartWeights } from '#engine/model/weights/weights.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { KeptTables } from '#engine/tensor/rotary.ts'
-import type { FrozenHead, HeadLoss } from '#engine/model/parts/head/head-loss.ts'
-import { disposePassed, passBack, type PassedPart } from '../recovery/pass.ts'
-import { disposeGated, gatedBackward, type GatedCall, gatedForward, type KeptGated, type PartGates, type PartGradients } from './gated-part.ts'
+import { disposePassed, type PassedPart, passBack } from '../recovery/pass.ts'
+import {
+  disposeGated,
+  type GatedCall,
+  gatedBackward,
+  gatedForward,
+  type KeptGated,
+  type PartGates,
+  type PartGradients,
+} from './gated-part.ts'
 
 /**
  * Windows of equal length that pass together. With the dense model's final states of them [B*T, D], the loss is the divergence from it.

@@ -1,4 +1,20 @@
-import { add, gather, matMul, mul, type Rank, reshape, sigmoid, sub, sum, type Tensor, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  gather,
+  matMul,
+  mul,
+  type Rank,
+  reshape,
+  sigmoid,
+  sub,
+  sum,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  tensor1d,
+  tensor2d,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
 import { ExpertSums, scoresOf } from '#engine/model/parts/mixture/mixture.ts'

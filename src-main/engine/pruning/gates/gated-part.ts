@@ -1,16 +1,22 @@
 import { add, dispose, gather, mul, reshape, sum, type Tensor1D, type Tensor2D, type TensorContainer } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import {
+  type AttentionCall,
+  type KeptAttention,
+  mixBackward,
+  mixForward,
+  readOf,
+} from '#engine/model/parts/attention/attention-backward.ts'
+import type { KeptMlp } from '#engine/model/parts/mlp/mlp-backward.ts'
 import type { Residual } from '#engine/model/parts/part.ts'
+import type { TrainingCall } from '#engine/model/parts/part-backward.ts'
 import { blockOf, type MlpWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import { activate, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, matrixFor, project, projectNormed } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
-import { type AttentionCall, type KeptAttention, mixBackward, mixForward, readOf } from '#engine/model/parts/attention/attention-backward.ts'
-import type { KeptMlp } from '#engine/model/parts/mlp/mlp-backward.ts'
-import type { TrainingCall } from '#engine/model/parts/part-backward.ts'
 import { type KeptMixture, mixtureBackward, mixtureForward } from './gated-mixture.ts'
 
 /** Factors on a part: 1 for what is open, 0 for what is closed. */

@@ -1,10 +1,10 @@
 import { EspalierError } from '#contract/errors.ts'
 import { stackParameters } from '#engine/architectures/parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { logitsPerTile, mostRows as mostRowsPerTile } from '#engine/model/parts/head/head-loss.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
-import { logitsPerTile, mostRows as mostRowsPerTile } from '#engine/model/parts/head/head-loss.ts'
-import { keptPerRow, mostRows } from '../recovery/room.ts'
+import { keptPerRow, mostRows } from '../recovery/recovery-budget.ts'
 
 export interface GateRoom {
   /** How many windows go through the model at once. */

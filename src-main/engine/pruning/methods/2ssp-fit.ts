@@ -14,10 +14,8 @@ import { measuredTokens, measureTable, tableMeasuring } from '../fit/divergences
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
 import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
 import { planOf, type WidthPoints } from '../fit/width-points.ts'
-import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { count, widthUnit } from '../options.ts'
+import { count, defineMethod, type MethodInput, type MethodPhase, type MethodResult, watched, widthUnit } from '../method.ts'
 import { densePlan, reachedSparsity, roundedNote } from '../plan.ts'
-import { watched } from '../search/passes.ts'
 import { descending } from '../selection.ts'
 
 /**

@@ -4,12 +4,10 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
-import { defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
-import { count } from '../options.ts'
+import { count, defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf } from '../plan.ts'
-import { countSearch, type SearchMeans } from '../search/counted.ts'
 import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, type Turn } from '../search/greedy.ts'
-import { VariantRanking } from '../search/variant-ranking.ts'
+import { countSearch, type SearchMeans, VariantRanking } from '../search/variant-ranking.ts'
 
 /**
  * BlockPruner (arXiv 2406.10594): removes blocks or submodules one at a time, always the one whose removal leaves the lowest perplexity.

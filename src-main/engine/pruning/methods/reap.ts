@@ -2,13 +2,18 @@ import { z } from 'zod'
 import { expertScore, expertScores } from '#contract/pruning/experts.ts'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import type { Budget } from '../budget.ts'
-import { constantsFor, correctGates, correctionPhase, scoringPhase, statisticsFor } from '../experts/dense-pass.ts'
+import { expertsToRemove, likelyGone, lowestRankedExperts, planWithoutExperts, removableExperts, shareOf } from '../experts/expert-plan.ts'
+import {
+  constantsFor,
+  correctGates,
+  correctionPhase,
+  judgeExperts,
+  rankBy,
+  scoringPhase,
+  statisticsFor,
+} from '../experts/expert-statistics.ts'
 import { requireRaisedGates } from '../experts/gate-correction.ts'
-import { judgeExperts, rankBy } from '../experts/judge.ts'
-import { expertsToRemove, lowestRankedExperts, removableExperts } from '../experts/lowest-ranked-experts.ts'
-import { likelyGone, planWithoutExperts, shareOf } from '../experts/plan.ts'
-import { defineMethod } from '../method.ts'
-import { count } from '../options.ts'
+import { count, defineMethod } from '../method.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
 
 /**

@@ -1,15 +1,22 @@
 import { add, dispose, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import type { FrozenHead } from '#engine/model/parts/head/head-loss.ts'
+import type { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { advance, cloneResidual, disposeResidual, normGradients, type Residual } from '#engine/model/parts/part.ts'
+import {
+  disposeKept,
+  type KeptPart,
+  type PartBackward,
+  partBackward,
+  partForward,
+  type TrainingCall,
+} from '#engine/model/parts/part-backward.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { pause } from '#engine/model/walk.ts'
-import type { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'
-import { normalize, normalizeBackward, type NormGradients } from '#engine/tensor/norm.ts'
+import { type NormGradients, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import type { Products } from '#engine/tensor/products.ts'
 import { KeptTables } from '#engine/tensor/rotary.ts'
-import { disposeKept, type KeptPart, partBackward, type PartBackward, partForward, type TrainingCall } from '#engine/model/parts/part-backward.ts'
-import type { FrozenHead } from '#engine/model/parts/head/head-loss.ts'
 import type { Student } from './student.ts'
 
 /** Windows of equal length that pass together, with the dense model's final states of them, [B*T, D]. */

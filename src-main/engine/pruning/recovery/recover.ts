@@ -13,8 +13,16 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import { FinalStates, readingDense, timeStates } from './final-states.ts'
 import type { HeldOutKind } from './held-out.ts'
 import { rank } from './low-rank.ts'
-import { recipeFor } from './recipe.ts'
-import { type Costs, lengthWithin, measurementsOf, type Room, requireWholeHead, roomFor, type TimeLimit } from './room.ts'
+import {
+  type Costs,
+  lengthWithin,
+  measurementsOf,
+  type Room,
+  recipeFor,
+  requireWholeHead,
+  roomFor,
+  type TimeLimit,
+} from './recovery-budget.ts'
 import { recovering, type StateStore, Training } from './training.ts'
 
 const recoveryStep: StepKind = { version: 5 }

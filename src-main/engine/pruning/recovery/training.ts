@@ -6,18 +6,25 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { NamedTensor, NamedTensors, StoredTensors, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
+import { FrozenHead } from '#engine/model/parts/head/head-loss.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Products } from '#engine/tensor/products.ts'
-import { stepAdam, sumOfSquares } from './adamw.ts'
 import type { FinalStates } from './final-states.ts'
-import { FrozenHead } from '#engine/model/parts/head/head-loss.ts'
 import { endsEarly, type HeldOutKind, scoreOf } from './held-out.ts'
 import { LowRank, type Trained } from './low-rank.ts'
 import { type Batch, TrainingPass } from './pass.ts'
-import type { Recipe } from './recipe.ts'
-import { type Costs, measurementsOf, type Room, type Schedule, scheduleWithin, stepsToLookAt, type TimeLimit } from './room.ts'
-import { type Master, Student } from './student.ts'
+import {
+  type Costs,
+  measurementsOf,
+  type Recipe,
+  type Room,
+  type Schedule,
+  scheduleWithin,
+  stepsToLookAt,
+  type TimeLimit,
+} from './recovery-budget.ts'
+import { type Master, Student, stepAdam, sumOfSquares } from './student.ts'
 
 /** The warm-up as a share of the steps. It has at least two. */
 const rising = 0.05

@@ -1,4 +1,4 @@
-import { add, dispose, matMul, mul, sub, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, dispose, matMul, mul, sub, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at, outside } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairedProjection } from '#contract/pruning/repair.ts'

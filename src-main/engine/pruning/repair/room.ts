@@ -4,8 +4,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { RepairKind } from '#contract/pruning/repair.ts'
 import { doubleUpTo } from '#engine/algebra/own.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
-import type { MethodPhase } from '#engine/pruning/method.ts'
-import { stackPasses, watched } from '#engine/pruning/search/passes.ts'
+import { type MethodPhase, stackPasses, watched } from '#engine/pruning/method.ts'
 
 /**
  * Returns how many float64 numbers the equations of one projection take at their peak, for K = `inputs` and D = `outputs`. The sums G [K,

@@ -8,9 +8,7 @@ import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
-import type { MethodInput, MethodPhase } from '../method.ts'
-import { count } from '../options.ts'
-import { stackPasses } from '../search/passes.ts'
+import { count, type MethodInput, type MethodPhase, stackPasses } from '../method.ts'
 
 /** How similar two states of the stream are, averaged over tokens and windows. `angle` is a share of half a turn. */
 export interface Similarity {

@@ -6,10 +6,8 @@ import { rowsPerCall } from '#engine/model/forward.ts'
 import { attentionOf, isAttention, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { without } from '#engine/pruning/plan.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import type { Certificate } from './certify.ts'
-import type { SearchMeans } from './counted.ts'
 import type { Variant } from './trunk.ts'
-import type { Ranking } from './variant-ranking.ts'
+import type { Certificate, Ranking, SearchMeans } from './variant-ranking.ts'
 
 type Kind = Decision['kind']
 /** The kinds of parts that one round may remove. The best candidate of any of them is removed; on a tie, that of the first kind. */

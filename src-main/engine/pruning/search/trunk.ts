@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto'
 import { concat, slice, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import type { Windows } from '#engine/data/windows.ts'
-import { denseDistribution, type DenseDistribution } from '#engine/model/parts/head/divergence.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import { type DenseDistribution, denseDistribution } from '#engine/model/parts/head/divergence.ts'
 import type { HeadPass } from '#engine/model/parts/head/likelihood.ts'
-import { copyStream, disposeStreams, type Stream } from '#engine/model/walk.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
+import { copyStream, disposeStreams, type Stream } from '#engine/model/walk.ts'
 import type { Part } from '#engine/model/weights/weights.ts'
 
 /** The parts that a variant of a model lacks, [2L]: 1 for each removed part. */

@@ -1,10 +1,10 @@
-import { add, matMul, memory, mul, randomNormal, type Rank, sigmoid, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { add, matMul, memory, mul, type Rank, randomNormal, sigmoid, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
-import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
 import { openSpec } from '#engine/model/model.ts'
+import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
-import { normalize } from '#engine/tensor/norm.ts'
 import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
+import { normalize } from '#engine/tensor/norm.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
 const normal = <R extends Rank>(seed: number, ...shape: number[]) => randomNormal<R>(shape as never, 0, 1, 'float32', seed)

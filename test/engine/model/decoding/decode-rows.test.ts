@@ -1,13 +1,25 @@
-import { concat, gather, memory, randomNormal, type Rank, slice, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import {
+  concat,
+  gather,
+  memory,
+  type Rank,
+  randomNormal,
+  slice,
+  type Tensor1D,
+  type Tensor2D,
+  tensor1d,
+  tensor2d,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import type { FusedOperations, PlacedRows } from '#engine/backend/fused.ts'
 import type { Bf16Ops } from '#engine/backend/bf16-ops.ts'
-import { KeyValueSlots, Past, placeRows } from '#engine/model/parts/attention/cache.ts'
+import type { FusedOperations, PlacedRows } from '#engine/backend/fused.ts'
 import { runPart } from '#engine/model/decoder.ts'
 import { DecodeParts } from '#engine/model/decoding/decode-rows.ts'
+import { KeyValueSlots, Past, placeRows } from '#engine/model/parts/attention/cache.ts'
 import type { Activation } from '#engine/tensor/activation.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'

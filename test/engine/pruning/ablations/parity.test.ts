@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { planTwoStages, type TwoStageOptions, twoStage } from '#engine/pruning/methods/2ssp.ts'
-import { nestedColumnNorms } from '#engine/pruning/two-stage/mlp-scores.ts'
+import { nestedColumnNorms } from '#engine/pruning/scores/mlp-scores.ts'
 import { expectedOf, fullModels } from '../../../fixtures/reference.ts'
 import { masksOf, openReference, prune, recordedRun, relativeError, testPerplexity } from '../running.ts'
 

@@ -7,8 +7,8 @@ import { type BlockSums, openFit, sumBlocks } from '#engine/pruning/fit/block-su
 import type { FittedShape } from '#engine/pruning/fit/programme.ts'
 import { keptAt, planOf, type WidthPoints } from '#engine/pruning/fit/width-points.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { columnNorms } from '#engine/pruning/scores/mlp-scores.ts'
 import { descending } from '#engine/pruning/selection.ts'
-import { columnNorms } from '#engine/pruning/two-stage/mlp-scores.ts'
 import { openReference, recordedRun } from '../running.ts'
 
 const open = openReference('stories260k')

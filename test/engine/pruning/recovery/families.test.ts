@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { trainedShapes } from '#engine/pruning/recovery/room.ts'
+import { trainedShapes } from '#engine/pruning/recovery/recovery-budget.ts'
 import type { Master } from '#engine/pruning/recovery/student.ts'
 import { familyModels, fullModels, variedModels } from '../../../fixtures/reference.ts'
 import { openReference } from '../running.ts'

@@ -1,19 +1,50 @@
-import { add, concat, mul, neg, pad, type Rank, reshape, sigmoid, slice, softmax, square, sub, sum, type Tensor, type Tensor1D, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  mul,
+  neg,
+  pad,
+  type Rank,
+  reshape,
+  sigmoid,
+  slice,
+  softmax,
+  square,
+  sub,
+  sum,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type Tensor3D,
+  type Tensor4D,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { type BlockTensors, type DecoderSpec, type DeltaShape, mixerKeys, mixerProjections } from '#engine/architectures/spec.ts'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape } from '#engine/backend/bf16-ops.ts'
-import { attendHeads, attendInBf16, normalizeHeads, takeGates } from './attention.ts'
 import { mixByDelta } from '#engine/model/parts/delta-net/delta-net.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
-import { normalize, normalizeBackward, normalizeGroupsBackward, type NormGradients } from '#engine/tensor/norm.ts'
-import { batchedCorrelation, batchedProduct, combine, correlate, matrixFor, type Onto, type Products, project, projectNormed } from '#engine/tensor/products.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { type NormGradients, normalize, normalizeBackward, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
+import {
+  batchedCorrelation,
+  batchedProduct,
+  combine,
+  correlate,
+  matrixFor,
+  type Onto,
+  type Products,
+  project,
+  projectNormed,
+} from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import { mixByDeltaBackward } from '../delta-net/delta-net-backward.ts'
 import { type Gradients, normGradients } from '../part.ts'
-import { activeBackend } from '#engine/backend/active.ts'
-import { capValues } from '#engine/tensor/activation.ts'
+import { attendHeads, attendInBf16, normalizeHeads, takeGates } from './attention.ts'
 import { type CausalCall, hiddenMask, rowsPerChunk, splitHeads } from './plain-attention.ts'
 
 /** What the backward pass of attention needs of its forward pass. */
@@ -265,12 +296,7 @@ function causalBackward(call: CausalCall, gradient: Tensor4D): RowGradients {
   return sums as RowGradients
 }
 
-function attendRowsBackward(
-  { query, key, value, window, cap }: CausalCall,
-  gradient: Tensor4D,
-  row: number,
-  rows: number,
-): RowGradients {
+function attendRowsBackward({ query, key, value, window, cap }: CausalCall, gradient: Tensor4D, row: number, rows: number): RowGradients {
   const [groups, perGroup, tokens, size] = query.shape
   const take = (x: Tensor4D): Tensor3D => reshape(slice(x, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, size])
   const first = window === undefined ? 0 : Math.max(0, row - window + 1)

@@ -1,12 +1,24 @@
-import { clipByValue, concat, matMul, mul, type Rank, reshape, sigmoid, slice, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import {
+  clipByValue,
+  concat,
+  matMul,
+  mul,
+  type Rank,
+  reshape,
+  sigmoid,
+  slice,
+  type Tensor1D,
+  type Tensor2D,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import type { AttentionShape, PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import type { AttentionWeights } from '#engine/model/weights/weights.ts'
+import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { fusedNorm, normalizeGroups } from '#engine/tensor/norm.ts'
 import { isPacked, type Matrix, project } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
-import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { mixDelta } from '../delta-net/delta-net.ts'
 import { type CallContext, inputOf, type PartActivations, withInner } from '../part.ts'
 import { mixHeadsByStep, mixPlaced } from './plain-attention.ts'
@@ -23,7 +35,12 @@ export function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: nu
 }
 
 /** Computes the stream after attention with packed weights in three operations. Undefined if they do not cover this attention. */
-export function runFusedAttention(x: Tensor2D, weights: AttentionWeights<PackedMatrix>, block: number, call: CallContext): Tensor2D | undefined {
+export function runFusedAttention(
+  x: Tensor2D,
+  weights: AttentionWeights<PackedMatrix>,
+  block: number,
+  call: CallContext,
+): Tensor2D | undefined {
   const { norm, outputNorm, shortcut, delta, queryKeyValue, queryKeyValueBias, output, outputBias } = weights
   if (outputNorm || shortcut || delta) return undefined
   return tidy(() => {

@@ -1,8 +1,8 @@
-import { clone, concat, fill, keep, tensor1d, type Tensor1D, tensor2d, type Tensor2D, type Tensor3D, tidy } from '@tensorflow/tfjs-core'
+import { clone, concat, fill, keep, type Tensor1D, type Tensor2D, type Tensor3D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { CachedBlock } from '#engine/backend/fused.ts'
-import { joinTables, type Rotary, rotaryTables, type RotaryTables } from '#engine/tensor/rotary.ts'
+import { joinTables, type Rotary, type RotaryTables, rotaryTables } from '#engine/tensor/rotary.ts'
 
 /** The initial number of slots. The capacity doubles when they are full. */
 const firstRoom = 64

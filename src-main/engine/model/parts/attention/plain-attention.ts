@@ -1,10 +1,26 @@
+import {
+  add,
+  concat,
+  gather,
+  mul,
+  type Rank,
+  reshape,
+  slice,
+  softmax,
+  type Tensor2D,
+  type Tensor3D,
+  type Tensor4D,
+  tensor1d,
+  tensor2d,
+  tidy,
+  transpose,
+} from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { add, concat, gather, mul, type Rank, reshape, slice, softmax, tensor1d, tensor2d, type Tensor2D, type Tensor3D, type Tensor4D, tidy, transpose } from '@tensorflow/tfjs-core'
-import { batchedProduct } from '#engine/tensor/products.ts'
-import type { Past } from './cache.ts'
-import { capValues } from '#engine/tensor/activation.ts'
 import type { AttentionShape } from '#engine/backend/bf16-ops.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { batchedProduct } from '#engine/tensor/products.ts'
 import { type RotaryTables, rotate } from '#engine/tensor/rotary.ts'
+import type { Past } from './cache.ts'
 
 /** The maximum number of query rows per product. */
 const maximumRows = 256
@@ -51,12 +67,7 @@ function attendInChunks(call: CausalCall, product: BatchedProduct): Tensor4D[] {
   return chunks
 }
 
-function attendRows(
-  { query, key, value, window, cap, sinks }: CausalCall,
-  product: BatchedProduct,
-  row: number,
-  rows: number,
-): Tensor4D {
+function attendRows({ query, key, value, window, cap, sinks }: CausalCall, product: BatchedProduct, row: number, rows: number): Tensor4D {
   const [groups, perGroup, tokens, headSize] = query.shape
   const past = key.shape[1] - tokens
   const chunk: Tensor3D = reshape(slice(query, [0, 0, row, 0], [-1, -1, rows, -1]), [groups, perGroup * rows, headSize])
@@ -154,13 +165,7 @@ interface PlacedHeads {
 }
 
 /** Computes the attention of each sequence's rows to all of its slots, for runtimes without an operation for it. */
-export function mixPlaced(
-  projected: Tensor2D,
-  tables: RotaryTables,
-  past: Past,
-  block: number,
-  { spec, sinks }: PlacedHeads,
-): Tensor2D {
+export function mixPlaced(projected: Tensor2D, tables: RotaryTables, past: Past, block: number, { spec, sinks }: PlacedHeads): Tensor2D {
   const { query, key, value } = splitHeads(projected, tables, spec, 1)
   const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
   const cached = past.cache.append(block, fresh, key, value)

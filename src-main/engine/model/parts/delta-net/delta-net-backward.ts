@@ -1,12 +1,45 @@
-import { add, concat, cumsum, exp, mul, neg, pad, reshape, sigmoid, slice, softplus, stack, sub, sum, type Tensor1D, tensor2d, type Tensor2D, type Tensor3D, transpose, zerosLike } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  cumsum,
+  exp,
+  mul,
+  neg,
+  pad,
+  reshape,
+  sigmoid,
+  slice,
+  softplus,
+  stack,
+  sub,
+  sum,
+  type Tensor1D,
+  type Tensor2D,
+  type Tensor3D,
+  tensor2d,
+  transpose,
+  zerosLike,
+} from '@tensorflow/tfjs-core'
 import type { DeltaShape } from '#engine/architectures/spec.ts'
-import { byHead, byToken, type DeltaChunks, type DeltaRuleCall, gatedDeltaRule, inChunks, leadToRule, pickChunk, recur, splitChunks, unit } from './delta-net.ts'
 import type { DeltaWeights } from '#engine/model/weights/weights.ts'
 import { neuronsBackward } from '#engine/tensor/activation.ts'
 import { normalizeBackward, normalizeGroups, normalizeGroupsBackward } from '#engine/tensor/norm.ts'
+import { batchedCorrelation, batchedProduct } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 import type { Gradients } from '../part.ts'
-import { batchedCorrelation, batchedProduct } from '#engine/tensor/products.ts'
+import {
+  byHead,
+  byToken,
+  type DeltaChunks,
+  type DeltaRuleCall,
+  gatedDeltaRule,
+  inChunks,
+  leadToRule,
+  pickChunk,
+  recur,
+  splitChunks,
+  unit,
+} from './delta-net.ts'
 
 type Led = ReturnType<typeof leadToRule>
 

@@ -1,12 +1,33 @@
-import { add, concat, cumsum, exp, keep, mul, pad, reshape, sigmoid, slice, softplus, sub, type Tensor, type Tensor1D, tensor2d, type Tensor2D, tensor3d, type Tensor3D, tile, transpose } from '@tensorflow/tfjs-core'
-import type { DeltaWeights } from '#engine/model/weights/weights.ts'
-import type { DeltaMemory, Past } from '../attention/cache.ts'
-import type { CallContext } from '../part.ts'
+import {
+  add,
+  concat,
+  cumsum,
+  exp,
+  keep,
+  mul,
+  pad,
+  reshape,
+  sigmoid,
+  slice,
+  softplus,
+  sub,
+  type Tensor,
+  type Tensor1D,
+  type Tensor2D,
+  type Tensor3D,
+  tensor2d,
+  tensor3d,
+  tile,
+  transpose,
+} from '@tensorflow/tfjs-core'
 import type { DeltaShape } from '#engine/architectures/spec.ts'
+import type { DeltaWeights } from '#engine/model/weights/weights.ts'
 import { activate, gateNeurons } from '#engine/tensor/activation.ts'
-import { normalize, normalizeGroups, type NormWeights } from '#engine/tensor/norm.ts'
+import { type NormWeights, normalize, normalizeGroups } from '#engine/tensor/norm.ts'
 import { batchedProduct } from '#engine/tensor/products.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
+import type { DeltaMemory, Past } from '../attention/cache.ts'
+import type { CallContext } from '../part.ts'
 
 export const unit: NormWeights = { kind: 'rms', epsilon: 1e-6, divisor: 1 }
 

@@ -1,4 +1,22 @@
-import { add, concat, dispose, div, exp, keep, log, max, maximum, mul, reshape, slice, sub, sum, type Tensor1D, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  dispose,
+  div,
+  exp,
+  keep,
+  log,
+  max,
+  maximum,
+  mul,
+  reshape,
+  slice,
+  sub,
+  sum,
+  type Tensor1D,
+  type Tensor2D,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { combine } from '#engine/tensor/products.ts'

@@ -1,12 +1,12 @@
-import { concat, dispose, gather, mul, slice, softmax, square, sub, tensor1d, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { concat, dispose, gather, mul, slice, softmax, square, sub, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import type { PackedMatrix, NativeBf16Ops } from '#engine/backend/bf16-ops.ts'
-import { addTargetLogits, compareLogits, logSumExponents } from './likelihood.ts'
+import type { NativeBf16Ops, PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import { breathe } from '#engine/model/walk.ts'
-import type { HeadChunk } from './vocabulary.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import { combine, isPacked, type Matrix, matrixFor, packFor, type Products, project } from '#engine/tensor/products.ts'
+import { combine, isPacked, type Matrix, matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
+import { addTargetLogits, compareLogits, logSumExponents } from './likelihood.ts'
+import type { HeadChunk } from './vocabulary.ts'
 
 /** The most logits of one model in memory at once. Those of the other model and the difference take as much again. */
 export const logitsPerTile = 2 ** 22

@@ -1,12 +1,28 @@
-import { add, div, exp, gather, max, mul, slice, sub, sum, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy, topk } from '@tensorflow/tfjs-core'
+import {
+  add,
+  div,
+  exp,
+  gather,
+  max,
+  mul,
+  slice,
+  sub,
+  sum,
+  type Tensor1D,
+  type Tensor2D,
+  tensor1d,
+  tensor2d,
+  tidy,
+  topk,
+} from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
-import { capValues } from '#engine/tensor/activation.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
-import { type Products, takesPacked } from '#engine/tensor/products.ts'
-import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import { breathe } from '#engine/model/walk.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { valuesOf } from '#engine/tensor/column-sums.ts'
+import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
+import { type Products, takesPacked } from '#engine/tensor/products.ts'
 import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './vocabulary.ts'
 
 /** The maximum number of logits in memory at once, and of rows in the product that computes them. */

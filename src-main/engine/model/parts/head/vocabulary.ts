@@ -1,16 +1,16 @@
-import { gather, matMul, mul, slice, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
+import { gather, matMul, mul, slice, type Tensor1D, type Tensor2D, tensor1d, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { EspalierError } from '#contract/errors.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import type { Checkpoint, Rows } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
-import { capValues } from '#engine/tensor/activation.ts'
-import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
-import type { NormWeights } from '#engine/tensor/norm.ts'
-import { matrixFor, packFor, type Products, project } from '#engine/tensor/products.ts'
 import { blocksReader } from '#engine/model/weights/stored-blocks.ts'
 import { normOf, roundTo } from '#engine/model/weights/unpack.ts'
 import { readValues } from '#engine/model/weights/weights.ts'
+import { capValues } from '#engine/tensor/activation.ts'
+import { disposeNarrow, type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
+import type { NormWeights } from '#engine/tensor/norm.ts'
+import { matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
 
 /** Rows of the head, [rows, D], for consecutive tokens starting with `first`. */
 export interface HeadChunk {

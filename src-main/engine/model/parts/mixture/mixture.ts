@@ -1,11 +1,24 @@
-import { add, concat, gather, mul, type Rank, reshape, sigmoid, tensor1d, type Tensor1D, tensor2d, type Tensor2D, tile } from '@tensorflow/tfjs-core'
+import {
+  add,
+  concat,
+  gather,
+  mul,
+  type Rank,
+  reshape,
+  sigmoid,
+  type Tensor1D,
+  type Tensor2D,
+  tensor1d,
+  tensor2d,
+  tile,
+} from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
+import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '#engine/model/weights/weights.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
-import type { ExpertActivations } from '../part.ts'
 import { neuronsOf } from '../mlp/mlp.ts'
-import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '#engine/model/weights/weights.ts'
+import type { ExpertActivations } from '../part.ts'
 
 /** Tokens on their way through a mixture: the experts that ran, and where each token is among their rows. */
 export interface RoutedExperts {

@@ -2,11 +2,11 @@ import { setImmediate as breathe } from 'node:timers/promises'
 import { type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import { hasExperts } from '#engine/architectures/spec.ts'
+import { disposePart } from '#engine/model/weights/unpack.ts'
+import { isUnread, type MixtureWeights, type PartWeights } from '#engine/model/weights/weights.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import type { Matrix } from '#engine/tensor/products.ts'
 import { addTo, type CallContext, type PartActivations, type Residual } from '../part.ts'
-import { disposePart } from '#engine/model/weights/unpack.ts'
-import { isUnread, type MixtureWeights, type PartWeights } from '#engine/model/weights/weights.ts'
 import { ExpertSums } from './mixture.ts'
 
 /** A stream before a mixture, and the call that it belongs to. */

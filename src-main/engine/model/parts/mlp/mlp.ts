@@ -1,13 +1,13 @@
-import { activeBackend } from '#engine/backend/active.ts'
-import { type CallContext, inputOf, type NeuronSums, type PartActivations, type Residual, withInner } from '../part.ts'
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { activeBackend } from '#engine/backend/active.ts'
 import type { PackedMatrix, PackedMlp } from '#engine/backend/bf16-ops.ts'
+import type { MlpWeights } from '#engine/model/weights/weights.ts'
 import { activate, gateLimited, gateNeurons } from '#engine/tensor/activation.ts'
+import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { fusedNorm } from '#engine/tensor/norm.ts'
 import { isPacked, type Matrix, project } from '#engine/tensor/products.ts'
-import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
-import type { MlpWeights } from '#engine/model/weights/weights.ts'
+import { type CallContext, inputOf, type NeuronSums, type PartActivations, type Residual, withInner } from '../part.ts'
 
 /** Computes the neurons [N, I] of an MLP. `x` [N, D] is its input; with packed weights, it is the stream, and the norm is applied here. */
 export function neuronsOf(
@@ -37,12 +37,23 @@ export function runFusedMlp({ x, source: blockInput }: Residual, mlp: MlpWeights
   const { norm, outputNorm, shortcut } = mlp
   if (outputNorm || shortcut) return undefined
   const source = spec.parallelResidual ? blockInput : x
-  const described: PackedMlp = { ...mlp, norm: norm && fusedNorm(norm, source), activation: spec.activation, scale: spec.residualScale ?? 1 }
+  const described: PackedMlp = {
+    ...mlp,
+    norm: norm && fusedNorm(norm, source),
+    activation: spec.activation,
+    scale: spec.residualScale ?? 1,
+  }
   return sumNeurons ? runSummedMlp(x, source, described, tokens, sumNeurons) : bf16Ops().mlp(x, source, described)
 }
 
 /** Does the same and passes sums of its neurons to `take`. The neurons themselves are never stored. */
-function runSummedMlp(x: Tensor2D, source: Tensor2D, mlp: PackedMlp, tokens: number, take: (sums: NeuronSums) => void): Tensor2D | undefined {
+function runSummedMlp(
+  x: Tensor2D,
+  source: Tensor2D,
+  mlp: PackedMlp,
+  tokens: number,
+  take: (sums: NeuronSums) => void,
+): Tensor2D | undefined {
   const { bf16 } = activeBackend()
   if (!bf16 || tokens % 32 > 0) return undefined
   const [after, sums] = bf16.summedMlp(x, source, mlp, tokens)

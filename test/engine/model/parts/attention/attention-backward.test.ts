@@ -1,4 +1,4 @@
-import { randomNormal, type Rank, tensor2d, tidy } from '@tensorflow/tfjs-core'
+import { type Rank, randomNormal, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { mixHeadsBackward } from '#engine/model/parts/attention/attention-backward.ts'

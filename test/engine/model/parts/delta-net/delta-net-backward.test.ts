@@ -2,10 +2,10 @@ import { add, memory, mul, randomNormal, sum, type Tensor, type Tensor1D, type T
 import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { openBackend } from '#engine/backend/backend.ts'
-import type { DeltaWeights } from '#engine/model/weights/weights.ts'
-import { decayRateOf } from '#engine/model/weights/unpack.ts'
 import { mixByDelta } from '#engine/model/parts/delta-net/delta-net.ts'
 import { mixByDeltaBackward } from '#engine/model/parts/delta-net/delta-net-backward.ts'
+import { decayRateOf } from '#engine/model/weights/unpack.ts'
+import type { DeltaWeights } from '#engine/model/weights/weights.ts'
 import { lengthOf } from '../../../pruning/recovery/training.ts'
 
 await openBackend('tensorflow')

@@ -1,15 +1,14 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { heldOutKinds, heldOutWindows, type TrainedWeights } from '#contract/pruning/recovery.ts'
+import { heldOutKinds, heldOutWindows, type RecoveryRequest, type TrainedWeights } from '#contract/pruning/recovery.ts'
 import { type DecoderSpec, layoutOf, mixerProjections } from '#engine/architectures/spec.ts'
 import { vocabularyShare } from '#engine/model/model.ts'
+import { logitsPerTile } from '#engine/model/parts/head/head-loss.ts'
+import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
-import { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'
-import { logitsPerTile } from '#engine/model/parts/head/head-loss.ts'
 import { rank } from './low-rank.ts'
-import { tokensPerStep } from './recipe.ts'
 import type { KeptMasters } from './student.ts'
 
 /**
@@ -271,4 +270,32 @@ export function scheduleWithin(
   const left = limit.left() + slack * limit.seconds - (looks - look) * (costs.look + costs.save) - closing(costs)
   const steps = Math.max(1, step + Math.max(0, Math.round(left / stepSeconds)))
   return steps < schedule.steps ? { steps, step, look } : schedule
+}
+
+/** The settings of a training, besides its text. */
+export interface Recipe {
+  readonly tokens: number
+  readonly windowsPerStep: number
+  readonly rate: number
+  readonly trains: TrainedWeights
+}
+
+/** Tokens per step. */
+export const tokensPerStep = 2048
+
+/** A rate of 4e-4 was the best at width 576. Wider models get a lower rate, as in published work. */
+const measured = { rate: 4e-4, hidden: 576 }
+
+/** The rate for the factors of a low-rank change. 2e-3 was the best at width 576. */
+const factorRate = 2e-3
+
+/** Returns the settings of a training: those of the request, and defaults for the rest. */
+export function recipeFor({ hidden }: DecoderSpec, { rate, text }: RecoveryRequest, tokens: number, trains: TrainedWeights): Recipe {
+  const defaultRate = trains === 'all' ? usualRate(hidden) : factorRate
+  return { tokens, windowsPerStep: Math.max(1, Math.round(tokensPerStep / text.sequenceLength)), rate: rate ?? defaultRate, trains }
+}
+
+/** Returns the default rate for all weights of a model with this hidden width. */
+export function usualRate(hidden: number): number {
+  return Math.min(1e-3, Math.max(1e-4, (measured.rate * measured.hidden) / hidden))
 }

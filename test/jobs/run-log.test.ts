@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { RunStory } from '#jobs/run-story.ts'
+import { RunStory } from '#jobs/run-log.ts'
 
 test('the log names tasks by their titles, and gives its time in words', () => {
   let log = ''

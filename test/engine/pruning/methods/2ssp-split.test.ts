@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { readSpec } from '#engine/architectures/index.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { splitTwoStage } from '#engine/pruning/two-stage/split.ts'
+import { splitTwoStage } from '#engine/pruning/methods/2ssp.ts'
 
 const common = { rms_norm_eps: 1e-5, hidden_act: 'silu', max_position_embeddings: 4096, vocab_size: 32000 }
 const llama = (blocks: number, hidden: number, intermediate: number, heads: number): DecoderSpec =>

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
-import { expertsToRemove, lowestRankedExperts, mixturesOf, removableExperts } from '#engine/pruning/experts/lowest-ranked-experts.ts'
+import { expertsToRemove, lowestRankedExperts, mixturesOf, removableExperts } from '#engine/pruning/experts/expert-plan.ts'
 
 const router = { chosen: 2, scores: 'softmax', renormalised: true, countKeys: ['num_experts'], widthKey: 'width' } as const
 /** Two mixtures of eight experts after a dense block; the last one has a constant. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { certify, settle } from '#engine/pruning/search/certify.ts'
+import { certify, settle } from '#engine/pruning/search/variant-ranking.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
 const smallest = (scores: ArrayLike<number>, count: number) =>

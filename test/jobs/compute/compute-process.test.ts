@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { AwakeTimeout, stoppedMilliseconds } from '#jobs/compute/awake-timeout.ts'
+import { AwakeTimeout, stoppedMilliseconds } from '#jobs/compute/compute-process.ts'
 import { eventually } from '../../eventually.ts'
 
 test('a timeout begins again after this process was stopped, and can be cleared', async () => {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type Costs, lengthWithin } from '#engine/pruning/recovery/room.ts'
+import { type Costs, lengthWithin } from '#engine/pruning/recovery/recovery-budget.ts'
 
 const costs: Costs = { open: 5, step: 4, look: 6, save: 1, pass: 1, states: 0.2, text: 0 }
 

@@ -1,6 +1,6 @@
 import { totalmem } from 'node:os'
 import { expect, test } from 'vitest'
-import { parseDevices, processorSlots } from '#jobs/devices.ts'
+import { parseDevices, processorSlots } from '#jobs/this-machine.ts'
 
 const two = '0, GPU-aaaa1111, NVIDIA L4\n1, GPU-bbbb2222, NVIDIA H100 PCIe\n\nNo devices were found\n'
 const seen = (visible?: string) =>

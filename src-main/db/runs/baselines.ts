@@ -1,8 +1,8 @@
 import { usedSameModel } from '#contract/runs/used-model.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
-import { flattenParameters } from '#db/runs/parameters.ts'
-import type { RunRow } from '#db/runs/runs.ts'
+import { flattenParameters } from './parameters.ts'
+import type { RunRow } from './runs.ts'
 
 /** Returns the dense run of the same experiment that used exactly the same model, measured in the same weight type if there is one. */
 export function baselineIn(history: History, run: RunRow): RunRow | undefined {

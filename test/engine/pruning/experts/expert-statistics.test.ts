@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { judgeExperts } from '#engine/pruning/experts/judge.ts'
+import { judgeExperts } from '#engine/pruning/experts/expert-statistics.ts'
 
 const mixture = (block: number, peaks: number[]) => ({ block, count: peaks.map(() => 4), norms: peaks.map(() => 2), peaks })
 const usual = Array.from({ length: 300 }, (_, expert) => 1 + expert / 1000)
