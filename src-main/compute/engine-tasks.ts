@@ -15,7 +15,7 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/tasks/inspection.ts')).executeInspection(task.request, task.subjects, host)
     case 'generate':
       await requireOwn(task.request.model, task.request.columns, host)
-      return (await import('#engine/evaluation/generation/columns.ts')).generateColumns(task.request, host)
+      return (await import('#engine/evaluation/generation/generate-columns.ts')).generateColumns(task.request, host)
     case 'catalogue':
       return (await import('#engine/tasks/catalogue.ts')).describeCatalogue({
         sample: join(resources, 'sample-model'),
@@ -58,7 +58,7 @@ async function requireOwn(path: string, plans: readonly { fingerprint: string | 
 async function probe(): Promise<EngineReport> {
   const { openBackend } = await import('#engine/backend/backend.ts')
   const { version } = await import('#contract/version.ts')
-  const { listDevices, missingRuntimes } = await import('#engine/backend/devices.ts')
+  const { listDevices, missingRuntimes } = await import('#engine/backend/list-devices.ts')
   const backend = await openBackend('auto')
   const { name, title, reason } = backend
   return {

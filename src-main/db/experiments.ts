@@ -1,7 +1,7 @@
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunStatus } from '#contract/runs/run-status.ts'
 import { inspectionTitles } from '#contract/titles.ts'
-import { fromJsonOrNull, readRow, Table } from './table.ts'
+import { fromJsonOrNull, readRow, Table } from './sql-table.ts'
 
 interface NewExperiment {
   id: string

@@ -1,5 +1,5 @@
 import type { ModelDescription, ModelEntry, Transfer } from '#contract/models/models.ts'
-import { fromJson, readRow, Table } from './table.ts'
+import { fromJson, readRow, Table } from './sql-table.ts'
 
 /** A library entry without the fields that only the disk can tell. */
 export type StoredModel = Omit<ModelEntry, 'present'> & { removedAt: number | null; removeFiles: boolean }

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { processExists } from '#runtime/write-whole.ts'
 import { immediately } from './database.ts'
-import { Table } from './table.ts'
+import { Table } from './sql-table.ts'
 
 /** An owner without a heartbeat for this long is considered dead, whatever its process id says. */
 const silenceMilliseconds = 60_000

@@ -1,6 +1,6 @@
 import type { PromptSet } from '#contract/playground/playground.ts'
 import type { SavedView } from '#contract/runs/runs.ts'
-import { readRow, Table } from './table.ts'
+import { readRow, Table } from './sql-table.ts'
 
 /** JSON values by name: the user's settings, and what the program remembers about this machine. */
 export class SettingsTable extends Table {

@@ -2,7 +2,7 @@ import type { JudgedSides, Judgement } from '#contract/judging/judging.ts'
 import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
 import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry, Vote } from '#contract/playground/playground.ts'
 import { searchExpression } from './runs/run-filter.ts'
-import { fromJson, readRow, Table } from './table.ts'
+import { fromJson, readRow, Table } from './sql-table.ts'
 
 interface NewTranscript {
   id: string

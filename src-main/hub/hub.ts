@@ -1,12 +1,12 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
-import { findCached, findCacheFolder, readCommit, repositoryFolder, snapshotPath, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
+import { describeFile, fetchMetadata } from './file-metadata.ts'
+import { findCached, findCacheFolder, readCommit, repositoryFolder, snapshotPath, writeCommit } from './hub-cache.ts'
+import { findToken } from './hub-token.ts'
 import { listModel, missingModelFiles, neededModelFiles } from './listing.ts'
-import { describeFile, fetchMetadata } from './metadata.ts'
 import { checkPath, checkRepository, checkRevision, isCommit } from './names.ts'
-import { findToken } from './token.ts'
 import { transferFiles } from './transfer.ts'
 
 /** How long `checkFile` waits for the hub. */

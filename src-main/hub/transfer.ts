@@ -5,10 +5,10 @@ import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { withLock } from '#runtime/lock.mjs'
-import { blobPath, linkSnapshot, repositoryFolder, writeCommit } from './cache.ts'
 import type { Connection } from './connection.ts'
 import { bytesOnDisk, downloadBlob } from './download.ts'
-import { describeFile, type FileMetadata, fetchMetadata, fileAddress } from './metadata.ts'
+import { describeFile, type FileMetadata, fetchMetadata, fileAddress } from './file-metadata.ts'
+import { blobPath, linkSnapshot, repositoryFolder, writeCommit } from './hub-cache.ts'
 import { checkPath } from './names.ts'
 
 interface TransferOptions {

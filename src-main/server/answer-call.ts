@@ -1,10 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { api, type CallApi, type CallName, isCallName } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { answerJson } from './answer.ts'
 import { bodyLimit, checkBodyHeaders, importLimit, readJson } from './body.ts'
 import { Refusal } from './guard/refusal.ts'
 import { openApiDocument } from './openapi.ts'
+import { answerJson } from './send-answers.ts'
 
 const descriptionPath = '/api/openapi.json'
 

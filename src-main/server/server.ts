@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { EspalierError } from '#contract/errors.ts'
-import { answerFailure, answerPage } from './answer.ts'
 import { answerCall, checkMethod } from './answer-call.ts'
 import type { Door } from './door.ts'
 import { answerDownload } from './downloads.ts'
@@ -11,6 +10,7 @@ import { Refusal } from './guard/refusal.ts'
 import { openAiFailure } from './openai/failure.ts'
 import { OpenAiDoor, openAiRoot } from './openai/openai.ts'
 import { openPageFiles, type PageFiles } from './page-files.ts'
+import { answerFailure, answerPage } from './send-answers.ts'
 
 export interface ServerSettings {
   door: Door

@@ -1,4 +1,4 @@
-import { runServeCommand, serveHelp } from '#server/command.ts'
+import { runServeCommand, serveHelp } from '#server/serve-command.ts'
 import { answer } from './answer.ts'
 import { benchFile } from './bench-file.ts'
 import { cluster } from './cluster.ts'

@@ -1,6 +1,6 @@
 import { isLowerBetter, type Measure, type MeasureDetails, type MeasuredOn } from '#contract/runs/measures.ts'
 import type { MeasureSummary } from '#contract/runs/runs.ts'
-import { fromJson, fromJsonOrNull, Table } from '../table.ts'
+import { fromJson, fromJsonOrNull, Table } from '#db/sql-table.ts'
 
 /**
  * Results of runs. `measures` has every value, and `measure_summaries` the last and the best, so that tables need no aggregate.

@@ -1,6 +1,6 @@
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { ParameterValue } from '#contract/runs/runs.ts'
-import { Table } from '../table.ts'
+import { Table } from '#db/sql-table.ts'
 
 /** Flattens a run's parameters to typed values for columns and filters. Omits fields that are columns of the runs table. */
 export function flattenParameters(request: RunRequest, resolved: Record<string, unknown> = {}): Record<string, ParameterValue> {

@@ -3,7 +3,7 @@ import type { RecoveryPoint } from '#contract/pruning/recovery.ts'
 import type { Decision, Selection, Spectrum } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RecordedEvent } from '#contract/runs/runs.ts'
-import { fromJson, Table } from '../table.ts'
+import { fromJson, Table } from '#db/sql-table.ts'
 
 type EventOf<Type extends RunEvent['type']> = Extract<RunEvent, { type: Type }>
 

@@ -1,7 +1,7 @@
 import { type GivenField, givenFields, type RunField, runFields } from '#contract/runs/run-fields.ts'
 import type { ParameterValue, RunEntry, RunProblem } from '#contract/runs/runs.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
-import { fromJsonOrNull, Table } from '../table.ts'
+import { fromJsonOrNull, Table } from '#db/sql-table.ts'
 import { type JobRecord, publicJob } from './jobs.ts'
 import { MeasuresTable } from './measures.ts'
 import { ParametersTable } from './parameters.ts'

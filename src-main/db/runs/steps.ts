@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { labelOfStep } from '#contract/runs/step-names.ts'
+import { fromJson, Table } from '#db/sql-table.ts'
 import { type Database, immediately } from '../database.ts'
-import { fromJson, Table } from '../table.ts'
 import type { ValueStore } from '../values.ts'
 
 interface StepRow {

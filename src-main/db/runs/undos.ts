@@ -1,4 +1,4 @@
-import { fromJson, Table } from '../table.ts'
+import { fromJson, Table } from '#db/sql-table.ts'
 import type { RunRow } from './runs.ts'
 
 const keptMilliseconds = 86_400_000

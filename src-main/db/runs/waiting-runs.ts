@@ -1,5 +1,5 @@
+import { Table } from '#db/sql-table.ts'
 import { immediately } from '../database.ts'
-import { Table } from '../table.ts'
 import type { RunRow } from './runs.ts'
 
 /** Runs with the same position are ordered by creation. */

@@ -1,6 +1,6 @@
 import type { Tensor2D } from '@tensorflow/tfjs-core'
 import { activeBackend } from '#engine/backend/active.ts'
-import { bind, koffi, type LibraryFunction } from '#engine/backend/ggml/library.ts'
+import { bind, koffi, type LibraryFunction } from '#engine/backend/ggml/ggml-library.ts'
 import { chosenKernels } from '#runtime/kernels.mjs'
 import { findOpenblas, openblasFile } from '#runtime/openblas.mjs'
 import { ownThreads } from '#runtime/threads.ts'

@@ -1,4 +1,4 @@
-import { blockParameters, unmetParameters } from '#engine/architectures/parameters.ts'
+import { blockParameters, unmetParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { outlineOf } from '#engine/pruning/outline.ts'
 

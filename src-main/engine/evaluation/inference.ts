@@ -7,7 +7,7 @@ import { loadMeasure, noiseOfTimes } from '#contract/runs/time/speed.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
-import { headLogits } from '#engine/model/parts/head/vocabulary.ts'
+import { headLogits } from '#engine/model/parts/head/embedding-and-head.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { topIndices } from './generation/sampling.ts'
 

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { type BenchedFile, type Figure, type FileBench, writtenTokens } from '#contract/exports/file-bench.ts'
 import { ggmlRelease } from '#runtime/ggml.mjs'
-import type { Turn } from './jobs.ts'
+import type { Turn } from './llama-jobs.ts'
 import { LlamaProcess } from './llama-process.ts'
 
 export interface BenchSettings {

@@ -1,5 +1,5 @@
 import { toErrorMessage } from '#contract/errors.ts'
-import { jobs } from './jobs.ts'
+import { jobs } from './llama-jobs.ts'
 
 type Job = (...parameters: readonly unknown[]) => unknown
 

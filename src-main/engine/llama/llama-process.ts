@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type ErrorMessage, EspalierError } from '#contract/errors.ts'
-import type { LlamaJobs } from './jobs.ts'
+import type { LlamaJobs } from './llama-jobs.ts'
 
 /** How many characters of output are kept, to explain why the process ended. */
 const keptOutput = 4000

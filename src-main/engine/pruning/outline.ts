@@ -1,5 +1,5 @@
 import type { Outline } from '#contract/runs/preflight.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isAttention, presentParts } from '#engine/model/weights/weights.ts'
 import type { Budget } from './budget.ts'

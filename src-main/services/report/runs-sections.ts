@@ -2,8 +2,8 @@ import { expertSentences } from '#contract/pruning/experts.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { titleOfMethod } from '#contract/titles.ts'
 import { type Block, heading, paragraph, percent, tableBlock } from './blocks.ts'
-import { commandOf } from './command.ts'
 import { planPicture } from './pictures.ts'
+import { commandOf } from './report-command.ts'
 
 /** Lists the runs with their main settings and their status. */
 export function askedSection(runs: readonly RunDetail[]): Block[] {

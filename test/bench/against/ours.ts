@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Precision } from '#contract/pruning/precision.ts'
-import { blockParameters } from '#engine/architectures/parameters.ts'
+import { blockParameters } from '#engine/architectures/count-parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { measureRate } from '#engine/backend/probe.ts'
 import type { Windows } from '#engine/data/windows.ts'

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest'
-import { listDevices } from '#engine/backend/devices.ts'
+import { listDevices } from '#engine/backend/list-devices.ts'
 import { testAttention } from './every-device/attention.ts'
 import { testBf16Ops } from './every-device/bf16-ops.ts'
 import { computeOn, skippedBecause, testedDevices } from './every-device/devices.ts'

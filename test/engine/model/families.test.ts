@@ -1,6 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { blockParameters, normParameters } from '#engine/architectures/parameters.ts'
+import { blockParameters, normParameters } from '#engine/architectures/count-parameters.ts'
 import type { NormTensors } from '#engine/architectures/spec.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'

@@ -1,7 +1,7 @@
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import type { Model } from '#engine/model/model.ts'
-import { headLogits } from '#engine/model/parts/head/vocabulary.ts'
+import { headLogits } from '#engine/model/parts/head/embedding-and-head.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'
 
 /** Logits of every position of one window: T arrays of V. */

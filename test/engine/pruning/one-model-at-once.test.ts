@@ -1,6 +1,6 @@
 import { memory } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'

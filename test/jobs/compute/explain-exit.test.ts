@@ -67,7 +67,7 @@ test('a question that took too long names a busy machine, and guesses nothing ab
 test('a failed check of ggml is named, and a lost GPU is recognised', () => {
   const script = `
     import { GgmlDevice } from '#engine/backend/ggml/device.ts'
-    import { ggmlDevices } from '#engine/backend/ggml/devices.ts'
+    import { ggmlDevices } from '#engine/backend/ggml/ggml-devices.ts'
     const device = new GgmlDevice(ggmlDevices().find(({ isGpu }) => !isGpu).handle, 1)
     const { newTensor, reshape } = device.operations
     reshape(newTensor(0, 4, 1, 1, 1), 5, 1, 1, 1)`

@@ -1,7 +1,7 @@
 import { type Architecture, readActivation, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { behind, type Dialect, inner, plain, windowTypes } from '../dialect.ts'
-import { readRotary } from '../rotary.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import { type DecoderSpec, findPlace, type Place, textConfigOf } from '../spec.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 

@@ -1,7 +1,7 @@
 import { type Architecture, readHeadSize } from '../common.ts'
 import { type Dialect, expertEntries, inner, plain } from '../dialect.ts'
-import { gatedMlp, mixtureOf, readExperts, readGroups, storedExperts } from '../mixture.ts'
-import { readRotary } from '../rotary.ts'
+import { gatedMlp, mixtureOf, readExperts, readGroups, storedExperts } from '../read-mixture.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import { readLlamaLike } from './llama.ts'
 
 const dialect: Dialect = {

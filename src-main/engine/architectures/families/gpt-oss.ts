@@ -1,7 +1,7 @@
 import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
 import { all, allMixtures, type Dialect, expertEntries, plain, windowTypes } from '../dialect.ts'
-import { mixtureOf, readExperts, separateExperts } from '../mixture.ts'
-import { readRotary } from '../rotary.ts'
+import { mixtureOf, readExperts, separateExperts } from '../read-mixture.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import type { DecoderSpec } from '../spec.ts'
 import { readLlamaLike } from './llama.ts'
 

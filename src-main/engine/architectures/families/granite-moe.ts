@@ -1,6 +1,6 @@
 import type { Architecture } from '../common.ts'
 import { type Dialect, expertEntries } from '../dialect.ts'
-import { fusedExperts, mixtureOf, readExperts } from '../mixture.ts'
+import { fusedExperts, mixtureOf, readExperts } from '../read-mixture.ts'
 import { graniteDialect, readGraniteScales } from './granite.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 

@@ -2,8 +2,8 @@ import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { deci, llamaDialect } from '../dialect.ts'
-import { gatedMlp, type MixtureTraits } from '../mixture.ts'
-import { readRotary } from '../rotary.ts'
+import { gatedMlp, type MixtureTraits } from '../read-mixture.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import { type BlockTensors, type DecoderSpec, defined, type NormTensors, type Place, usualPlace } from '../spec.ts'
 
 /** Names of the norms around a block's submodules, without those that a family lacks. */

@@ -1,7 +1,7 @@
 import { type Architecture, readHeadSize, readWindows } from '../common.ts'
 import { all, llamaDialect, routes } from '../dialect.ts'
-import { fusedExperts, mixtureOf, readExperts, separateExperts } from '../mixture.ts'
-import { readRotary } from '../rotary.ts'
+import { fusedExperts, mixtureOf, readExperts, separateExperts } from '../read-mixture.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import { readLlamaLike } from './llama.ts'
 
 const names = { gate: 'w1', up: 'w3', down: 'w2' }

@@ -1,6 +1,6 @@
 import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
 import { behind, type Dialect, inner, plain, windowTypes } from '../dialect.ts'
-import { readRotary } from '../rotary.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import { type LlamaTraits, readBiases, readLlamaLike } from './llama.ts'
 
 /** OLMo 2 (arXiv 2501.00656, section 3.2): norms on the outputs of submodules, and over whole queries and keys. */

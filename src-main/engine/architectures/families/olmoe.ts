@@ -1,6 +1,6 @@
 import type { Architecture } from '../common.ts'
 import { all, type Check, type Dialect, expertEntries, inner, plain, routes, silu, usualHeads } from '../dialect.ts'
-import { mixtureOf, readExperts, storedExperts } from '../mixture.ts'
+import { mixtureOf, readExperts, storedExperts } from '../read-mixture.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 
 const unclipped: Check = ({ projectionLimit }) =>

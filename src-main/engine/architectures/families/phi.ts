@@ -1,6 +1,6 @@
 import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
 import { type Dialect, plain, usualHeads } from '../dialect.ts'
-import { readRotary } from '../rotary.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 
 const dialect: Dialect = {
   ...plain,

@@ -1,6 +1,6 @@
 import { type Architecture, linear, readActivation, readSizes } from '../common.ts'
 import { all, type Dialect, deci, plain, silu, usualHeads } from '../dialect.ts'
-import { readRotary } from '../rotary.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import type { Projection } from '../spec.ts'
 
 const dialect: Dialect = {

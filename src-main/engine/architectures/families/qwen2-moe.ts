@@ -1,6 +1,6 @@
 import { type Architecture, linear } from '../common.ts'
 import { all, allMixtures, type Dialect, expertEntries, plain, routes, silu, usualHeads } from '../dialect.ts'
-import { gatedMlp } from '../mixture.ts'
+import { gatedMlp } from '../read-mixture.ts'
 import { readLlamaLike } from './llama.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 import { readQwenMixture } from './qwen3-moe.ts'

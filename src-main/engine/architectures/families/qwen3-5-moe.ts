@@ -2,7 +2,7 @@ import { findPlace, textConfigOf } from '#engine/architectures/spec.ts'
 import { type Architecture, linear } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { all, allMixtures, type Dialect, expertEntries, routes } from '../dialect.ts'
-import { gatedMlp, type MixtureTraits, mixtureOf, readExperts, storedExperts } from '../mixture.ts'
+import { gatedMlp, type MixtureTraits, mixtureOf, readExperts, storedExperts } from '../read-mixture.ts'
 import { qwen35Dialect, readQwen35 } from './qwen3-5.ts'
 
 const dialect: Dialect = {

@@ -5,7 +5,7 @@ import { findPlace, textConfigOf } from '#engine/architectures/spec.ts'
 import { type Architecture, linear, readHeadSize } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { all, type Dialect, inner, plain, silu } from '../dialect.ts'
-import { readRotary } from '../rotary.ts'
+import { readRotary } from '../rotary-frequencies.ts'
 import { type LlamaTraits, type Mixer, readBiases, readLlamaLike } from './llama.ts'
 
 const intervalOf = ({ blocks, block }: DecoderSpec): number => blocks.findIndex((_, index) => !block(index).delta) + 1

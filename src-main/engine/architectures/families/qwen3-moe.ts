@@ -1,7 +1,7 @@
 import type { Architecture } from '../common.ts'
 import type { ConfigReader } from '../config-reader.ts'
 import { all, allMixtures, type Dialect, expertEntries, inner, plain, routes, silu } from '../dialect.ts'
-import { type MixtureTraits, mixtureOf, readExperts, storedExperts } from '../mixture.ts'
+import { type MixtureTraits, mixtureOf, readExperts, storedExperts } from '../read-mixture.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 import { readSwitchedWindows } from './qwen2.ts'
 

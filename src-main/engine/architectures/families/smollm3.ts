@@ -1,6 +1,6 @@
 import { type Architecture, readHeadSize, readSliding, readWindows, slidingTypes } from '../common.ts'
 import { all, plain, silu } from '../dialect.ts'
-import { readRotary, unrotated } from '../rotary.ts'
+import { readRotary, unrotated } from '../rotary-frequencies.ts'
 import type { DecoderSpec } from '../spec.ts'
 import { readBiases, readLlamaLike } from './llama.ts'
 

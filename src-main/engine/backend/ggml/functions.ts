@@ -1,4 +1,4 @@
-import { bind, koffi, type LibraryFunction, openLibrary } from './library.ts'
+import { bind, koffi, type LibraryFunction, openLibrary } from './ggml-library.ts'
 
 /** The address of a tensor, graph or buffer in the library. Numbers represent addresses up to 2^53 exactly. */
 export type Address = number

@@ -6,10 +6,10 @@ import { ownThreads } from '#runtime/threads.ts'
 import type { Backend } from '../active.ts'
 import { composedOperations } from './composed.ts'
 import { GgmlDevice } from './device.ts'
-import { ggmlDevices, type ListedDevice, loadVulkan } from './devices.ts'
+import { ggmlDevices, type ListedDevice, loadVulkan } from './ggml-devices.ts'
 import { registerKernels } from './plain-kernels.ts'
 import { findRuntimeProducts } from './runtime-products.ts'
-import { storeOn } from './stored-weights.ts'
+import { storeOn } from './store-weights.ts'
 import { GgmlTensors } from './tensors.ts'
 
 /** Makes ggml on the processor the backend of tfjs-core. Throws `not-found` if setup installed no library. */

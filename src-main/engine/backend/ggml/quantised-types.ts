@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { bind, type LibraryFunction, openLibrary } from './library.ts'
+import { bind, type LibraryFunction, openLibrary } from './ggml-library.ts'
 
 /** A type of ggml that stores values in blocks whose values share scales. */
 export interface QuantisedType {

@@ -15,9 +15,9 @@ import { decodeBlocks, type GgufLayout, readLayout } from './block-layout.ts'
 import { type GgufHeader, readHeader } from './header.ts'
 import { Metadata } from './metadata.ts'
 import { firstPart, partsOf } from './parts.ts'
-import type { Part, Place, PlacedTensor, StoredRows } from './places.ts'
-import { placeTensors } from './places.ts'
 import { type RotaryFactors, readScaling } from './rotary-scaling.ts'
+import type { Part, Place, PlacedTensor, StoredRows } from './tensor-places.ts'
+import { placeTensors } from './tensor-places.ts'
 
 /**
  * Opens a GGUF file of a known architecture as if it were the folder that it was made from, with the same config, tensor names and row

@@ -6,6 +6,7 @@ import { layoutOf } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import { finalHidden, groupWindows, type WindowGroup } from '#engine/model/forward.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import {
   addLogs,
   addTargetLogits,
@@ -16,7 +17,6 @@ import {
   type Tile,
   tilesOf,
 } from '#engine/model/parts/head/likelihood.ts'
-import { type HeadChunk, headLogits, type Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
 import { disposeResidual } from '#engine/model/parts/part.ts'
 import { needsGather } from '#engine/model/views/gather-mlp.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'

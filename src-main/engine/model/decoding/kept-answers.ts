@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { keysAndValues } from '#engine/architectures/parameters.ts'
+import { keysAndValues } from '#engine/architectures/count-parameters.ts'
 import { keptWith, type Model } from '../model.ts'
 import type { ModelView } from '../views/view.ts'
 import { DecodingSession, type HeldSequence } from './session.ts'

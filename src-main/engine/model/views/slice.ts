@@ -28,7 +28,7 @@ import {
 } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import type { FloatDtype } from '#engine/checkpoint/dtypes.ts'
-import type { Vocabulary } from '#engine/model/parts/head/vocabulary.ts'
+import type { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { disposePart, roundTo } from '#engine/model/weights/unpack.ts'
 import {
   type AttentionWeights,

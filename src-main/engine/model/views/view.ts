@@ -5,7 +5,7 @@ import { type BlockLayout, type DecoderSpec, layoutOf, takesBf16 } from '#engine
 import { StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import { offerNarrow } from '#engine/tensor/narrow.ts'
 import type { Model } from '../model.ts'
-import type { Vocabulary } from '../parts/head/vocabulary.ts'
+import type { Vocabulary } from '../parts/head/embedding-and-head.ts'
 import { storedBlocks } from '../weights/stored-blocks.ts'
 import { disposePart, rowFactors } from '../weights/unpack.ts'
 import { blockOf, type Part, type PartWeights, presentParts } from '../weights/weights.ts'

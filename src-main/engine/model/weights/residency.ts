@@ -3,7 +3,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { countFreed } from '#engine/checkpoint/aligned-buffer.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { type NarrowRoom, offerNarrow } from '#engine/tensor/narrow.ts'
-import { Vocabulary } from '../parts/head/vocabulary.ts'
+import { Vocabulary } from '../parts/head/embedding-and-head.ts'
 import { storedBlocks } from './stored-blocks.ts'
 import { disposePart, rowFactors, unpackExpert, unpackPart } from './unpack.ts'
 import {

@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { type DecoderSpec, layoutOf, type RouterKind } from '#engine/architectures/spec.ts'
 import { fewestExperts } from '#engine/model/views/kept-experts.ts'
 import { roundHalfEven } from '#engine/pruning/selection.ts'

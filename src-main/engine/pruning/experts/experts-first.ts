@@ -1,7 +1,7 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { MethodInput } from '../method.ts'

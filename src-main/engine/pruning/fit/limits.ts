@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { blockParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { blockParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import { type DecoderSpec, denseMlp, hasExperts } from '#engine/architectures/spec.ts'
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import { splitTwoStage } from '../methods/2ssp.ts'

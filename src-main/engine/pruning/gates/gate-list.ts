@@ -1,7 +1,7 @@
 import { dispose, type Tensor1D, tensor1d } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { type DecoderSpec, denseMlp } from '#engine/architectures/spec.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
 import { mixturesOf, planWithoutExperts, removableExperts } from '../experts/expert-plan.ts'

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { logitsPerTile, mostRows as mostRowsPerTile } from '#engine/model/parts/head/head-loss.ts'
 import type { ModelView } from '#engine/model/views/view.ts'

@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import { keysAndValues } from '#engine/architectures/parameters.ts'
+import { keysAndValues } from '#engine/architectures/count-parameters.ts'
 import { cutWindows } from '#engine/data/windows.ts'
 import { logProbabilities, topIndices } from '#engine/evaluation/generation/sampling.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'

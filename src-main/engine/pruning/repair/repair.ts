@@ -12,10 +12,10 @@ import { blockOf, isAttention, type Part, type PartWeights } from '#engine/model
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { MethodRun } from '../method.ts'
 import { solveWithRidge } from './choose-ridge.ts'
-import { repairMixture } from './mixture.ts'
-import { repairing, repairRoom } from './room.ts'
+import { repairing, repairRoom } from './repair-memory.ts'
+import { repairMixture } from './repair-mixture.ts'
+import { RepairWalk } from './repair-walk.ts'
 import { type Segment, segmentsOf } from './segments.ts'
-import { RepairWalk } from './walk.ts'
 
 interface RepairInput {
   /** The dense model. */

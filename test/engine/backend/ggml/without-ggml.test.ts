@@ -3,13 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
-import { missingRuntimes } from '#engine/backend/devices.ts'
-import { loadVulkan } from '#engine/backend/ggml/devices.ts'
+import { loadVulkan } from '#engine/backend/ggml/ggml-devices.ts'
+import { missingRuntimes } from '#engine/backend/list-devices.ts'
 import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
-vi.mock('#engine/backend/ggml/devices.ts', async (original) => {
+vi.mock('#engine/backend/ggml/ggml-devices.ts', async (original) => {
   const own = await original<{ loadVulkan: typeof loadVulkan }>()
   return { ...own, loadVulkan: vi.fn(own.loadVulkan) }
 })
@@ -64,11 +64,11 @@ it('a library that cannot be opened is a reason, too, and does not hide the devi
 it('Vulkan that was turned off says so', async () => {
   vi.stubEnv('ESPALIER_VULKAN', '0')
   vi.resetModules()
-  vi.doUnmock('#engine/backend/ggml/devices.ts')
+  vi.doUnmock('#engine/backend/ggml/ggml-devices.ts')
   vi.doMock('#runtime/ggml.mjs', async (original) => ({
     ...(await original<object>()),
     findGgml: (part?: string) => (part ? undefined : empty),
   }))
-  const { loadVulkan: load } = await import('#engine/backend/ggml/devices.ts')
+  const { loadVulkan: load } = await import('#engine/backend/ggml/ggml-devices.ts')
   expect(load()).toMatch(/ESPALIER_VULKAN=0 turns Vulkan off/)
 })

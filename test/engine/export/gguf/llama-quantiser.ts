@@ -6,7 +6,7 @@ import { argv, execPath, stderr } from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import koffi from 'koffi'
-import { openLibrary } from '#engine/backend/ggml/library.ts'
+import { openLibrary } from '#engine/backend/ggml/ggml-library.ts'
 
 export interface QuantiseJob {
   readonly from: string

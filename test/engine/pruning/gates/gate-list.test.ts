@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { stackParameters } from '#engine/architectures/parameters.ts'
+import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import {
   closedParameters,

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { blockParameters, expertParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { blockParameters, expertParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { openSpec, withProducts } from '#engine/model/model.ts'

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest'
-import { blockParameters, stackParameters } from '#engine/architectures/parameters.ts'
+import { blockParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { openModel } from '#engine/model/model.ts'

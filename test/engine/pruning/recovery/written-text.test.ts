@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { keysAndValues } from '#engine/architectures/parameters.ts'
+import { keysAndValues } from '#engine/architectures/count-parameters.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { drawToken, writeWindows } from '#engine/pruning/recovery/written-text.ts'
 import { openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'

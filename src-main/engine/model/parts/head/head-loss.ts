@@ -5,8 +5,8 @@ import type { NativeBf16Ops, PackedMatrix } from '#engine/backend/bf16-ops.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { combine, isPacked, type Matrix, matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
+import type { HeadChunk } from './embedding-and-head.ts'
 import { addTargetLogits, compareLogits, logSumExponents } from './likelihood.ts'
-import type { HeadChunk } from './vocabulary.ts'
 
 /** The most logits of one model in memory at once. Those of the other model and the difference take as much again. */
 export const logitsPerTile = 2 ** 22

@@ -2,7 +2,7 @@ import { cpus, freemem, totalmem } from 'node:os'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { DeviceReport } from '#contract/machine/engine-state.ts'
 import type { Backend } from './active.ts'
-import { ggmlDevices, type ListedDevice } from './ggml/devices.ts'
+import { ggmlDevices, type ListedDevice } from './ggml/ggml-devices.ts'
 import { findGpu, whyNoGpu } from './ggml/open.ts'
 import { listGpus } from './gpu-driver.ts'
 

@@ -23,7 +23,7 @@ afterEach(() => {
   rmSync(cache, { recursive: true, force: true })
 })
 
-const open = async () => (await import('#engine/backend/ggml/library.ts')).openLibrary('llama.cpp')
+const open = async () => (await import('#engine/backend/ggml/ggml-library.ts')).openLibrary('llama.cpp')
 
 test('the libraries that setup installed open', async () => {
   const library = await open()

@@ -20,8 +20,8 @@ import {
 import { at } from '#contract/at.ts'
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { combine } from '#engine/tensor/products.ts'
+import { type HeadChunk, headLogits, type Vocabulary } from './embedding-and-head.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
-import { type HeadChunk, headLogits, type Vocabulary } from './vocabulary.ts'
 
 /** The dense model's next-token distributions p, one per row, in a form from which divergences are cheap to compute. */
 export interface DenseDistribution {

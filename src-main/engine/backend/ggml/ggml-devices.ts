@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import { env } from 'node:process'
 import { findGgml, vulkanChoice } from '#runtime/ggml.mjs'
 import { findStranger, findTrustProblem, trustedAddon } from '#runtime/trusted.mjs'
-import { bind, deviceLibraries, inFolder, type LibraryFunction, openLibrary } from './library.ts'
+import { bind, deviceLibraries, inFolder, type LibraryFunction, openLibrary } from './ggml-library.ts'
 
 /** A device on which the installed ggml libraries can compute. */
 export interface ListedDevice {

@@ -1,8 +1,8 @@
 import { add, matMul, mul, randomNormal, type Tensor2D, zeros } from '@tensorflow/tfjs-core'
 import { beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
-import { MixtureFit } from '#engine/pruning/repair/mixture.ts'
 import { NormalEquations } from '#engine/pruning/repair/normal-equations.ts'
+import { MixtureFit } from '#engine/pruning/repair/repair-mixture.ts'
 import { testedBackend } from '../../../fixtures/tested-backend.ts'
 
 beforeAll(async () => void (await openBackend(testedBackend)))

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { securityHeaders } from './guard/content-policy.ts'
-import { answerFor } from './guard/refusal.ts'
+import { securityHeaders } from '#server/guard/content-policy.ts'
+import { answerFor } from '#server/guard/refusal.ts'
 import type { PageFile } from './page-files.ts'
 
 const lingerMilliseconds = 1000

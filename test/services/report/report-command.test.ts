@@ -4,7 +4,7 @@ import { commandedRuns } from '#cli/requests.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import type { MethodEntry } from '#contract/pruning/methods.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import { commandOf } from '#services/report/command.ts'
+import { commandOf } from '#services/report/report-command.ts'
 
 const text = import.meta.filename
 const entry = { id: 'tiny', path: 'tiny', description: { shape: { blocks: 6, contextLength: 256 } } } as ModelEntry

@@ -2,7 +2,7 @@ import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { readSmallFile } from '#runtime/small-file.ts'
-import { findHubHome } from './cache.ts'
+import { findHubHome } from './hub-cache.ts'
 
 type Environment = Record<string, string | undefined>
 

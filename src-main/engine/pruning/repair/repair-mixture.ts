@@ -14,8 +14,8 @@ import { blockOf, isUnread, type PartWeights } from '#engine/model/weights/weigh
 import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { solveWithRidge } from './choose-ridge.ts'
 import { NormalEquations } from './normal-equations.ts'
+import type { RepairWalk, SeenLane } from './repair-walk.ts'
 import type { Segment } from './segments.ts'
-import type { RepairWalk, SeenLane } from './walk.ts'
 
 interface MixtureToRepair {
   readonly view: ModelView

@@ -2,8 +2,8 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir, totalmem } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
-import { listDevices } from '#engine/backend/devices.ts'
-import { ggmlDevices } from '#engine/backend/ggml/devices.ts'
+import { ggmlDevices } from '#engine/backend/ggml/ggml-devices.ts'
+import { listDevices } from '#engine/backend/list-devices.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-devices-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module'
 import { EspalierError } from '#contract/errors.ts'
-import { loadDevices, loadVulkan } from '#engine/backend/ggml/devices.ts'
-import { bind, type LibraryFunction, openLibrary } from '#engine/backend/ggml/library.ts'
+import { loadDevices, loadVulkan } from '#engine/backend/ggml/ggml-devices.ts'
+import { bind, type LibraryFunction, openLibrary } from '#engine/backend/ggml/ggml-library.ts'
 
 const koffi = createRequire(import.meta.url)('koffi') as typeof import('koffi')
 

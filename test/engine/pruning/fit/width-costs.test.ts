@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
-import { fitWithin, shapeCosts, sumOf } from '#engine/pruning/fit/costs.ts'
 import { type DivergenceTable, type FittedShape, fallingCurve, valueAt } from '#engine/pruning/fit/programme.ts'
+import { fitWithin, shapeCosts, sumOf } from '#engine/pruning/fit/width-costs.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
 const limits = { unit: 2, least: 2, width: 8, attentionNeurons: 3, budget: 0 }

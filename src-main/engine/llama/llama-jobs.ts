@@ -4,7 +4,7 @@ import { meanOf } from '#contract/comparison/statistics.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { shortestTurnSeconds } from '#contract/exports/file-bench.ts'
 import { plural } from '#contract/words.ts'
-import { deviceList, floatsAt, type LlamaLibrary, openLlama, type Parameters, takeProblems } from './library.ts'
+import { deviceList, floatsAt, type LlamaLibrary, openLlama, type Parameters, takeProblems } from './llama-library.ts'
 
 /** The times of one turn, in seconds from an empty context. */
 export interface Turn {
