@@ -40,6 +40,7 @@ export class ModelsTable extends Table {
   /** The number of models with this path, including removed models whose rows are kept. */
   readonly everAtPath: (path: string) => number = this.one('SELECT count(*) FROM models WHERE path = ?')
   readonly list: () => StoredModel[] = this.all(`${selected} WHERE m.removed_at IS NULL ORDER BY m.created_at, m.id`, readModel)
+  readonly names: () => string[] = this.all('SELECT name FROM models WHERE removed_at IS NULL')
   readonly children: (id: string) => StoredModel[] = this.all(`${selected} WHERE m.parent = ? AND m.removed_at IS NULL`, readModel)
   readonly removedBefore: (moment: number) => StoredModel[] = this.all(`${selected} WHERE m.removed_at <= ?`, readModel)
   /** Deletes the row unless a run still refers to it. */

@@ -42,7 +42,8 @@ const filter = `
     AND (@run IS NULL OR number IN (SELECT transcript FROM transcript_runs WHERE run = @run))
     AND (@starred IS NULL OR starred = @starred)`
 
-const entryColumns = 'id, title, prompts, prompt_tags, columns, status, blind, starred, tags, created_at'
+const entryColumns = `id, title, prompts, prompt_tags, columns, status, blind, starred, tags, created_at,
+  (SELECT count(*) FROM transcript_answers WHERE transcript = transcripts.number AND text <> '') AS answered`
 const entryKinds = { json: ['prompts', 'promptTags', 'columns', 'tags'], flags: ['blind', 'starred'] } as const
 const readTranscript = readRow<Omit<Transcript, 'answers'>>({ ...entryKinds, json: [...entryKinds.json, 'settings', 'votes'] })
 

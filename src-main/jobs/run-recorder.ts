@@ -25,6 +25,7 @@ export class RunRecorder {
   readonly #telling: Throttle<ProgressEvent>
   readonly #keeping: Throttle<ProgressEvent>
   #phase: string | undefined
+  #isAfresh: boolean | undefined
 
   /** @param secondsSoFar how long the attempt has taken; by default counted from now */
   constructor(history: History, row: RunRow, emit: Listener, secondsSoFar = stopwatch()) {
@@ -64,8 +65,14 @@ export class RunRecorder {
   getStep(name: string): FoundStep | undefined {
     const { steps } = this.#history
     const { id } = this.#row
-    const found = steps.get(id, name) ?? (reachOfStep(name) === 'own' ? undefined : steps.takeOver(id, name))
+    const found = steps.get(id, name) ?? (this.#computesAll || reachOfStep(name) === 'own' ? undefined : steps.takeOver(id, name))
     return found && { ...found, own: doerOf(found.value) === id }
+  }
+
+  /** Whether the run takes no steps from others, because it reproduces a description afresh. */
+  get #computesAll(): boolean {
+    this.#isAfresh ??= this.#history.documents.request(this.#row.number).reproduces?.afresh === true
+    return this.#isAfresh
   }
 
   putStep(name: string, value: unknown, tensors?: TensorFile): void {

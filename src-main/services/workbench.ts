@@ -132,5 +132,6 @@ function check(name: CallName, side: 'input' | 'output', value: unknown): unknow
   if (parsed.success) return parsed.data
   const issues = explainIssues(parsed.error, value)
   const sentences = issues.slice(0, 3).map(({ message }) => message)
-  throw new EspalierError(side === 'input' ? 'invalid' : 'internal', `${name}: ${sentences.join(' ')}`, { issues: issues.slice(0, 20) })
+  const details = { call: name, issues: issues.slice(0, 20) }
+  throw new EspalierError(side === 'input' ? 'invalid' : 'internal', sentences.join(' '), details)
 }

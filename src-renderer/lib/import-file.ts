@@ -2,14 +2,14 @@ import type { RunDescription } from '#contract/runs/runs.ts'
 import { call } from '../api/api.ts'
 import { formatPlural } from './format.ts'
 import { notify } from './notices.svelte.ts'
+import { replay } from './replay.svelte.ts'
 import { router } from './router.svelte.ts'
 
-/** Imports an exported experiment, or queues a run from its description, and opens it. */
+/** Imports an exported experiment and opens it, or asks whether to reproduce a described run. */
 export async function importFile(content: string): Promise<void> {
   const description = readDescription(content)
   if (description) {
-    const run = await call('runs.replay', { description, start: 'queue' })
-    router.go(['run', run.id])
+    await replay.ask(description)
     return
   }
   const { experiment, runs } = await call('experiments.import', { content })

@@ -35,9 +35,10 @@ export const queue = {
   /**
    * Time left if these runs are computed one after another; null if there are none or if the time of one is unknown. `waiting` counts all
    * waiting runs: unlisted ones are assumed to take as long as the average listed one. All waiting runs are assumed to deviate from their
-   * estimates as the running ones do.
+   * estimates as the running ones do. Null too while none of them begins, because how long that lasts is unknown.
    */
   leftOf(runs: readonly RunEntry[], waiting = runs.filter(({ status }) => status !== 'running').length): SecondsRange | null {
+    if (waiting > 0 && (state?.paused || state?.obstacle)) return null
     const lefts = (some: readonly RunEntry[]) => some.map((run) => queue.left(run)).filter((range) => range !== null)
     const busy = runs.filter(({ status }) => status === 'running')
     const ranges = [lefts(busy), lefts(runs.filter(({ status }) => status !== 'running'))] as const

@@ -98,7 +98,7 @@ test('--evaluate_divergence prints the numbers that the same question has over H
   })
   expect(own?.numbers.mean.value).toBeGreaterThan(0.1)
   const page = await remote.call('runs.tokens', { id, page: 0 })
-  expect(page.texts).toHaveLength(256)
+  expect(page?.texts).toHaveLength(256)
 })
 
 test('--evaluate_divergence prints a table for people, and is refused where nothing is pruned', async () => {

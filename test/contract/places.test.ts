@@ -12,8 +12,10 @@ const placeName = /path|folder|file|source|directory|cache|destination/i
 const noPlaces = new Set([
   // Only compared with the sources of the library's models.
   'runs.replay.description.model.source',
+  'runs.foresee.description.model.source',
   // Tensor files are found by size and hash.
   'runs.replay.description.model.description.plan.tensors.*.file',
+  'runs.foresee.description.model.description.plan.tensors.*.file',
 ])
 
 /** Every text field of a schema, with its path and whether it is marked. */

@@ -30,9 +30,19 @@ export async function openScreen(
   return { page, faults, context }
 }
 
+/** As for a person who has unfolded all settings of New experiment before. */
+export function showAllSettings(): void {
+  try {
+    localStorage.setItem('espalier all settings', localStorage.getItem('espalier all settings') ?? 'yes')
+  } catch {
+    // A page without an origin has no storage.
+  }
+}
+
 /** From the next load on, adds to `faults` whatever goes wrong, and lets `settle` see what the page still waits for. */
 export async function watchScreen(page: Page, faults: string[]): Promise<void> {
   await page.context().addInitScript(watchWork)
+  await page.context().addInitScript(showAllSettings)
   await page.exposeFunction('reportViolation', (text: string) => faults.push(text))
   await page.addInitScript(() => {
     document.addEventListener('securitypolicyviolation', (event) => {

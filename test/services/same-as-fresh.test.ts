@@ -222,6 +222,7 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
   backend: [anyOf(() => ({ backend: 'auto' }))],
   precision: (['bfloat16', 'mixed'] as const).map((precision) => anyOf(() => ({ precision }))),
   memoryBytes: [of(bases[0] as RunRequest, () => ({ memoryBytes: 2_000_000 }))],
+  reproduces: [of(bases[0] as RunRequest, () => ({ reproduces: { measures: [], version: '1.0.0', afresh: true } }))],
 }
 
 let subjects: Subjects = []

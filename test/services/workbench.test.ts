@@ -87,6 +87,25 @@ test('a described run is replayed on another machine with the same result', asyn
   const replayed = await runEnded(there, copy)
   expect(replayed.plan).toEqual(original.plan)
   expect(replayed.resolved).toEqual(original.resolved)
+  expect(replayed.request.reproduces).toMatchObject({ afresh: false, measures: description.measures })
+  expect(description.measures).toContainEqual({ name: 'perplexity', dataset: 'sample', value: 16, unit: '' })
+})
+
+test('a description is foreseen with the model and the runs of the same settings, and computed afresh if asked', async () => {
+  await using workbench = await openedWorkbench()
+  const { call, model } = workbench
+  const options = { rounds: 3, shares: true, stepMilliseconds: 200 }
+  const { id } = await oneRun(workbench, options, 3)
+  await runEnded(workbench, id)
+  const other = await oneRun(workbench, options, 4)
+  await runEnded(workbench, other.id)
+  const description = await call('runs.describe', { id, paths: true })
+  const foreseen = await call('runs.foresee', { description })
+  expect(foreseen).toMatchObject({ model: { id: model.id, path: model.path }, same: [{ id }], problems: [] })
+  const afresh = await runEnded(workbench, (await call('runs.replay', { description, afresh: true })).id)
+  // Each of its own three steps takes this long. Steps of the described run would take no time.
+  expect(afresh.seconds).toBeGreaterThan(0.6)
+  expect(afresh.plan).toEqual((await call('runs.get', { id })).plan)
 })
 
 test('an experiment exported to a file is equal where it is imported', async () => {

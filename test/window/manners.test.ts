@@ -168,6 +168,7 @@ test('a field and a row have the menus of the system', async () => {
     }
   })
   const shown = () => inMain(() => globalThis.recorded.menus)
+  await opened.page.getByRole('button', { name: 'All settings' }).click()
   const name = opened.page.getByRole('textbox', { name: 'Name', exact: true })
   await name.fill('some text')
   await name.click({ button: 'right' })

@@ -12,6 +12,8 @@ export interface Verdict {
   sentence: string
   /** Questions that the runs cannot answer, one sentence each. */
   untested: string[]
+  /** The file to take: the pruned one that wins, or the unpruned one that beats it. Null if none is clearly better. */
+  file: WorthRow | null
 }
 
 /** What a verdict is based on. `deciding` are the kinds of text that no choice used, `unmeasured` the files whose cost is unknown. */
@@ -32,17 +34,20 @@ export function judge(evidence: Evidence): Verdict {
 
 function answerOf(evidence: Evidence): Omit<Verdict, 'untested'> {
   const { duels, dense, deciding, cost } = evidence
-  if (duels.length === 0) return { answer: 'unknown', sentence: 'No verdict: no pruned file was measured.' }
-  if (deciding.length === 0) return { answer: 'unknown', sentence: 'No verdict: pruning saw every text that was measured.' }
+  const none = { answer: 'unknown', file: null } as const
+  if (duels.length === 0) return { ...none, sentence: 'No verdict: no pruned file was measured.' }
+  if (deciding.length === 0) return { ...none, sentence: 'No verdict: pruning saw every text that was measured.' }
   const fought = duels.filter(({ rival, pruned }) => rival && isMeasured(deciding)(pruned))
-  if (fought.length === 0) return { answer: 'unknown', sentence: aloneOf(duels, dense, deciding, cost) }
+  if (fought.length === 0) return { ...none, sentence: aloneOf(duels, dense, deciding, cost) }
   const by = (outcome: Duel['outcome']) => sorted(fought, deciding).filter((duel) => duel.outcome === outcome)
   const [won, lost] = [by('better'), by('worse')]
   const clean = won.filter(({ vetoed }) => !vetoed)
-  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], `${clean.length} of ${fought.length}`, cost) }
-  if (won[0]) return { answer: 'do not prune', sentence: vetoOf(won[0]) }
-  if (lost[0]) return { answer: 'do not prune', sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence) }
-  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, cost) }
+  if (clean[0]) return { answer: 'prune', sentence: winOf(clean[0], `${clean.length} of ${fought.length}`, cost), file: clean[0].pruned }
+  const refusal = { answer: 'do not prune' } as const
+  if (won[0]) return { ...refusal, sentence: vetoOf(won[0]), file: won[0].rival }
+  if (lost[0])
+    return { ...refusal, sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence), file: lost[0].rival }
+  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, cost), file: null }
 }
 
 /** Sorted by the pruned file's perplexity on the first deciding text, best first. */

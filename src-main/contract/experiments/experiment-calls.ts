@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { annotations, call, executor, idInput, start } from '../call.ts'
+import { dataRequest } from '../data/data-request.ts'
 import { id, name, notes, paths, tags, textFile } from '../identifiers.ts'
 import { removal, runEntry } from '../runs/runs.ts'
-import { experimentEntry, grid, gridPreview, preset } from './experiments.ts'
+import { experimentEntry, grid, gridPreview, preset, quickAnswer, quickSizes, quickTarget } from './experiments.ts'
 
 export const experimentCalls = {
   'experiments.list': call(
@@ -13,6 +14,20 @@ export const experimentCalls = {
   'experiments.get': call('One experiment.', idInput, experimentEntry, 'not-found'),
   'experiments.presets': call('Ready-made grids for a model.', z.object({ model: id }), z.array(preset), 'not-found'),
   'experiments.preview': call('Preview what each combination of a grid would remove, reach and cost.', z.object({ grid }), gridPreview),
+  'experiments.sizes': call(
+    'The file sizes that a quick answer about a model can be asked for.',
+    z.object({ model: id }),
+    quickSizes,
+    'not-found',
+    'infeasible',
+  ),
+  'experiments.quick': call(
+    'A small grid that answers whether pruning a model pays at one file size or speed, for general text or for a text of the user’s own. It is as thorough as fits into five minutes.',
+    z.object({ model: id, text: dataRequest.nullable().default(null), target: quickTarget }),
+    quickAnswer,
+    'not-found',
+    'infeasible',
+  ),
   'experiments.create': call(
     'Create the runs of a grid, including each model’s dense baseline.',
     z.object({

@@ -96,6 +96,23 @@ export const preset = z.object({
   grid,
 })
 
+/** What a quick answer is for: the largest GGUF file, or the lowest speed of writing. */
+export const quickTarget = z.union([z.object({ bytes: z.number().int().positive() }), z.object({ tokensPerSecond: z.number().positive() })])
+
+/** The sizes that a quick answer can be about: today's files of a model, and the smallest that pruning and quantising make of it. */
+export const quickSizes = z.object({
+  /** What the model takes on disk now. */
+  today: z.number(),
+  /** The unpruned model in the usual GGUF types, largest first. Types that make files of one size are one entry. */
+  files: z.array(z.object({ types: z.array(weightType).min(1), bytes: z.number() })),
+  least: z.number(),
+  /** The method that a quick answer prunes with. */
+  method: z.string(),
+})
+
+/** A grid that answers one question within minutes, and what the preview says of it. */
+export const quickAnswer = z.object({ grid, name: z.string(), preview: gridPreview })
+
 export const experimentEntry = z.object({
   id,
   name,
@@ -119,4 +136,7 @@ export type GridInput = z.input<typeof grid>
 export type CombinationPreview = z.infer<typeof combinationPreview>
 export type GridPreview = z.infer<typeof gridPreview>
 export type Preset = z.infer<typeof preset>
+export type QuickTarget = z.infer<typeof quickTarget>
+export type QuickSizes = z.infer<typeof quickSizes>
+export type QuickAnswer = z.infer<typeof quickAnswer>
 export type ExperimentEntry = z.infer<typeof experimentEntry>

@@ -26,7 +26,13 @@ export const modelCalls = {
     'not-found',
     'invalid',
   ),
-  'models.update': call('Rename, annotate, tag or star a model.', idInput.extend(annotations.shape), modelEntry, 'not-found'),
+  'models.update': call(
+    'Rename, annotate, tag or star a model. No two models have one name.',
+    idInput.extend(annotations.shape),
+    modelEntry,
+    'not-found',
+    'conflict',
+  ),
   'models.remove': call(
     'Remove a model from the library. Also deletes its files if the library owns them and `files` is true. Can be undone until the returned time.',
     idInput.extend({ files: z.boolean().default(false) }),

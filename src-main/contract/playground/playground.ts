@@ -31,6 +31,8 @@ export const transcriptEntry = z.object({
   promptTags: z.array(tags),
   columns: z.array(transcriptColumn),
   status: z.enum(['running', 'done', 'stopped', 'failed']),
+  /** How many answers have text. */
+  answered: z.number().int(),
   blind: z.boolean(),
   starred: z.boolean(),
   tags,

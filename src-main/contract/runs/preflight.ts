@@ -4,8 +4,11 @@ import { formatOutline } from '../exports/exports.ts'
 import { hubFile } from '../models/hub-file.ts'
 import { work } from './time/estimate.ts'
 
-/** A reason why a request is impossible: the field, and a sentence for users. */
-export const problem = z.object({ code: z.enum(errorCodes), field: z.string(), message: z.string() })
+/** A text or a task by name, such as `c4-train` with its title. */
+const named = z.object({ id: z.string(), title: z.string() })
+
+/** A reason why a request is impossible: the field, and a sentence for users. `absent` is what could not be downloaded. */
+export const problem = z.object({ code: z.enum(errorCodes), field: z.string(), message: z.string(), absent: named.optional() })
 
 /** What a request would remove, known before anything is computed: how much of each kind, and the sparsity that this reaches. */
 export const outline = z.object({
@@ -23,7 +26,7 @@ export const requestPreview = outline.extend({
   notes: z.array(z.string()),
   /** The result's size in each format. */
   formats: z.array(formatOutline),
-  fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string() })),
+  fetches: z.array(z.object({ field: z.string(), file: hubFile, advice: z.string(), of: named })),
   feasibleRange: z.object({ minimum: z.number(), maximum: z.number() }).nullable(),
   /** The file sizes that the method can reach, and the predicted size for a budget: of a GGUF file, unless the budget names a format. */
   fileRange: z.object({ least: z.number(), most: z.number(), predicted: z.number().nullable() }).nullable(),

@@ -6,6 +6,7 @@ import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.
 import { tokenPage } from '../inspection/divergence.ts'
 import { inspection } from '../inspection/inspection.ts'
 import { bulkAction, bulkResult, runSelection, selectionState, undone } from './bulk.ts'
+import { problem } from './preflight.ts'
 import { queueState } from './queue.ts'
 import { runRequest } from './run-request.ts'
 import {
@@ -55,9 +56,9 @@ export const runCalls = {
     'infeasible',
   ),
   'runs.tokens': call(
-    'A page of tokens from a divergence run, available as soon as it is computed.',
+    'A page of tokens from a divergence run, available as soon as it is computed; null before.',
     idInput.extend({ page: z.number().int().nonnegative() }),
-    tokenPage,
+    tokenPage.nullable(),
     'not-found',
     'conflict',
   ),
@@ -132,9 +133,15 @@ export const runCalls = {
   'runs.removal': call('Preview what permanently deleting these runs would remove.', runSelection, removal, 'not-found'),
   'runs.remove': call('Permanently delete archived runs.', runSelection, removal, 'not-found', 'conflict'),
   'runs.describe': call('Everything needed to repeat a run elsewhere.', idInput.extend({ paths }), runDescription, 'not-found'),
+  'runs.foresee': call(
+    'What `runs.replay` would do: the model that it would use, and finished runs with the same settings, whose steps it would take over.',
+    z.object({ description: runDescription, model: id.optional() }),
+    z.object({ model: z.object({ id, name, path: z.string() }), same: z.array(z.object({ id, name })), problems: z.array(problem) }),
+    'not-found',
+  ),
   'runs.replay': call(
-    'Create a run from a description. Unless `model` is given, the model is found by its path, source, name or shape.',
-    z.object({ description: runDescription, model: id.optional(), start }),
+    'Create a run from a description, to compare its numbers with the described ones. Unless `model` is given, the model is found by its path, source, name or shape. With `afresh`, it takes no steps from other runs.',
+    z.object({ description: runDescription, model: id.optional(), afresh: z.boolean().default(false), start }),
     runEntry,
     'not-found',
     'infeasible',

@@ -66,6 +66,12 @@ export const measureRequest = z.discriminatedUnion('kind', [
 /** A repair of the method's result, fitted on its own windows. */
 const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
 
+/** A number of a run, as another machine or another day has it. */
+const describedMeasure = z.object({ name: z.string(), dataset: z.string(), value: z.number(), unit: z.string() })
+
+/** What a run reproduces: the numbers of a description. If `afresh` is true, no step is taken from other runs. */
+const reproduced = z.object({ measures: z.array(describedMeasure).max(1000), version: z.string(), afresh: z.boolean() })
+
 /** Everything that determines a run. The same request with the same seed gives the same plan. */
 export const runRequest = z.object({
   model: z.string(),
@@ -94,8 +100,11 @@ export const runRequest = z.object({
   /** Default: float32. */
   precision: precisionName.optional(),
   memoryBytes: z.number().int().positive().optional(),
+  /** Set if the run was made from a description. */
+  reproduces: reproduced.optional(),
 })
 
+export type Reproduced = z.infer<typeof reproduced>
 export type BackendName = z.infer<typeof backendName>
 export type BackendChoice = z.infer<typeof backendChoice>
 export type RepairRequest = z.infer<typeof repairRequest>

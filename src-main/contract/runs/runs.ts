@@ -214,6 +214,8 @@ export const runDescription = z.object({
   model: z.object({ name: z.string(), source: z.string().nullable(), description: modelDescription.nullable() }),
   request: runRequest,
   version: z.string(),
+  /** The run's numbers if it was done. Absent in descriptions of earlier versions. */
+  measures: z.array(measure.pick({ name: true, dataset: true, value: true, unit: true })).optional(),
 })
 
 /** What a permanent deletion would remove. */

@@ -8,7 +8,16 @@ import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { MeasureRequest, RepairRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { Work } from '#contract/runs/time/estimate.ts'
-import { denseMethod, formatTitles, type GgufType, isAblation, isInspection, selfWritten } from '#contract/titles.ts'
+import {
+  datasetTitles,
+  denseMethod,
+  everyTaskTitle,
+  formatTitles,
+  type GgufType,
+  isAblation,
+  isInspection,
+  selfWritten,
+} from '#contract/titles.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -41,7 +50,7 @@ import { repairRoom } from '#engine/pruning/repair/repair-memory.ts'
 import { encodeText, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { retiredIn } from './retired.ts'
 
-/** GGUF types shown in a preview: F16, and the most popular quantised type. */
+/** GGUF types shown in a preview of weights as computed: F16, and the most popular quantised type. */
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
 
 /** Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. */
@@ -228,12 +237,12 @@ class Preflight {
 
   /** The size of the result in each format; empty if the amount is out of reach. */
   async #formats(): Promise<FormatOutline[]> {
-    const { method, amount, options } = this.#request
+    const { method, amount, options, weights } = this.#request
     if (isAblation(method) || isInspection(method) || this.#checks.problems.some(({ code }) => code === 'infeasible' || code === 'usage'))
       return []
     const { spec, checkpoint } = this.#model
     const plans = expectedPlans(spec, { method, amount, options })
-    return outlineLikely({ spec, checkpoint }, plans, Object.keys(formatTitles), previewedTypes)
+    return outlineLikely({ spec, checkpoint }, plans, Object.keys(formatTitles), weights ? [weights] : previewedTypes)
   }
 
   async #try(field: string, look: () => Promise<unknown>): Promise<void> {
@@ -337,7 +346,7 @@ export class DataChecks {
     }
     if (isDatasetId(source) && localFolder === undefined) {
       if (!tokenizer) this.refuse(field, 'invalid', withoutTokenizer('read text'))
-      this.fetches.push({ field, ...fileOfDataset(source) })
+      this.fetches.push({ field, ...fileOfDataset(source), of: { id: source, title: datasetTitles[source] } })
       return
     }
     // Reading one window shows that the text exists, is readable and is long enough.
@@ -376,7 +385,7 @@ export class DataChecks {
         continue
       }
       if (folder !== undefined) await this.#once(`${folder} ${task}`, field, () => checkQuestions(task, folder))
-      else for (const file of questionFiles(task)) this.fetches.push({ field, ...file })
+      else for (const file of questionFiles(task)) this.fetches.push({ field, ...file, of: { id: task, title: everyTaskTitle[task] } })
     }
   }
 

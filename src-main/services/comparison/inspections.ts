@@ -67,11 +67,12 @@ export function sharedExperiment(context: Context, inspect: Inspection): string 
   return experiments.size === 1 ? ([...experiments][0] ?? null) : null
 }
 
-/** Returns a page of tokens. It is the result of a step, so it is available before the run is done. */
-export function tokensOf({ history }: Pick<Context, 'history'>, { id, name, status }: RunRow, page: number): TokenPage {
+/** Returns a page of tokens. It is the result of a step, so it is available before the run is done. Null if it will be computed. */
+export function tokensOf({ history }: Pick<Context, 'history'>, { id, name, status }: RunRow, page: number): TokenPage | null {
   const step = history.steps.named(id, pageStep(page))
   const found = step === undefined ? undefined : history.steps.get(id, step)
   if (found) return (found.value as { value: TokenPage }).value
+  if (status === 'queued' || status === 'running') return null
   const state = status === 'done' ? 'it has fewer pages, or its pages were not copied to this machine' : `it is ${status}`
   throw new EspalierError('not-found', `"${name}" has no page ${page} of tokens: ${state}.`)
 }

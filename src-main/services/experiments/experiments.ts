@@ -1,12 +1,13 @@
 import { z } from 'zod'
 import type { Checked, Output } from '#contract/api.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { CombinationPreview, ExperimentEntry, Grid, GridPreview } from '#contract/experiments/experiments.ts'
+import type { CombinationPreview, ExperimentEntry, Grid, GridPreview, QuickAnswer, QuickSizes } from '#contract/experiments/experiments.ts'
 import { formatOutline } from '#contract/exports/exports.ts'
 import { isOfSample, smallerSiblings } from '#contract/models/models.ts'
 import type { Problem, RequestPreview } from '#contract/runs/preflight.ts'
+import type { Amount } from '#contract/runs/run-request.ts'
 import { addRanges, type RunEstimate } from '#contract/runs/time/estimate.ts'
-import { denseMethod } from '#contract/titles.ts'
+import { denseMethod, type GgufType } from '#contract/titles.ts'
 import { newId } from '#db/ids.ts'
 import type { Calls } from '../context.ts'
 import { askDesk } from '../machine/ask-desk.ts'
@@ -18,7 +19,8 @@ import { Service } from '../service.ts'
 import { withoutShared } from './estimate-seconds.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
 import { combinationsOf, gridOfRun, overSeeds, type PlannedRun, runName } from './grid.ts'
-import { bestMethod, presetsFor } from './presets.ts'
+import { bestMethod, denseTypes, presetsFor } from './presets.ts'
+import { joinSizes, mostRemoved, quickGrids, quickName, quickSeconds, smallestType } from './quick-answer.ts'
 
 export class ExperimentsService extends Service {
   readonly calls: Calls<'experiments'> = {
@@ -34,6 +36,8 @@ export class ExperimentsService extends Service {
       return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, siblings, feasible }, catalogue)
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
+    'experiments.sizes': ({ model }) => this.#sizes(model),
+    'experiments.quick': (request, signal) => this.#quick(request, signal),
     'experiments.create': (request) => this.#create(request),
     'experiments.grid': ({ id }) => this.#gridOf(id),
     'experiments.update': ({ id, ...patch }) => {
@@ -93,6 +97,45 @@ export class ExperimentsService extends Service {
       .array(formatOutline)
       .parse(answer)
       .some(({ problem }) => problem === null)
+  }
+
+  /** The sizes of a model's files, unpruned and pruned. Throws if a GGUF file cannot hold it after pruning. */
+  async #sizes(id: string): Promise<QuickSizes> {
+    const { path, bytes, name, description } = this.parts.library.find(id)
+    const { feasible } = description
+    const method = bestMethod({ feasible }, true).id
+    const ask = async (asked: { method: string; amount?: Amount; ggufTypes: GgufType[] }) =>
+      z
+        .array(formatOutline)
+        .parse(await askDesk(this.parts.desk, { kind: 'outline save', model: path, plan: null, formats: ['gguf'], ...asked }))
+    const most = feasible.find((range) => range.method === method)?.maximum ?? mostRemoved
+    const [dense, [pruned]] = await Promise.all([
+      ask({ method: denseMethod, ggufTypes: denseTypes }),
+      ask({ method, amount: { sparsity: Math.min(most, mostRemoved) }, ggufTypes: [smallestType] }),
+    ])
+    const files = joinSizes(dense)
+    const least = pruned?.least?.bytes ?? pruned?.bytes ?? null
+    if (files.length === 0 || least === null)
+      throw new EspalierError('infeasible', `"${name}" cannot be written as a GGUF file after pruning. ${pruned?.problem ?? ''}`.trim())
+    return { today: bytes, files, least, method }
+  }
+
+  /** Returns the most thorough grid that answers in time, else the least thorough one. */
+  async #quick({ model: id, text, target }: Checked<'experiments.quick'>, signal?: AbortSignal): Promise<QuickAnswer> {
+    const [{ methods }, sizes] = await Promise.all([askCatalogue(this.parts), this.#sizes(id)])
+    const { name, description } = this.parts.library.find(id)
+    const none = new Set(description.feasible.filter(({ maximum }) => maximum === 0).map(({ method }) => method))
+    const known = new Set(methods.map((method) => method.id).filter((method) => !none.has(method)))
+    const question = { model: { id, name, contextLength: description.shape.contextLength }, text, target, sizes, known }
+    let found: QuickAnswer | undefined
+    for (const grid of quickGrids(question)) {
+      found = { grid, name: quickName(question), preview: await this.#preview(grid, signal) }
+      const { seconds, problems } = found.preview
+      // Without a time, or with a problem of the text, a smaller look is no better.
+      if (seconds === null || problems.length > 0 || seconds.likely <= quickSeconds) return found
+    }
+    if (!found) throw new EspalierError('infeasible', `No method can prune "${name}".`)
+    return found
   }
 
   async #planned(grid: Grid): Promise<PlannedRun[]> {

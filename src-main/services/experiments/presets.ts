@@ -16,7 +16,7 @@ const paperSequenceLength = 2048
 const quick = { sequenceLength: 512, windows: 32, measuredWindows: 16 }
 
 /** Gates for a first look: a quarter of the steps, which leaves a tenth more perplexity on the sample model at 50 %. */
-const brief = { method: 'gates', options: { steps: 30 } }
+export const brief = { method: 'gates', options: { steps: 30 } }
 
 type Use = 'calibration' | 'evaluation'
 
@@ -154,7 +154,7 @@ function titleOf(source: string, datasets: Catalogue['datasets']): string {
 }
 
 /** GGUF types for the dense model, chosen so that each pruned file has a dense rival of about the same size. */
-const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
+export const denseTypes: GgufType[] = ['F16', 'Q8_0', 'Q6_K', 'Q4_K_M', 'Q4_0', 'Q3_K_M', 'Q2_K', 'IQ3_XXS', 'IQ2_M']
 /** Texts that calibration, repair and recovery never read. The verdict depends only on these. */
 const unseen = ['prose', 'code'] as const
 /** Tokens per window and prompt, windows per text, and timings per file: enough for a verdict in minutes on a small model. */

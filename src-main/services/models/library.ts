@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join, resolve } from 'node:path'
+import { basename, dirname, extname, join, resolve, sep } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { beginFigures } from '#contract/data/begin-token.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
@@ -133,10 +133,13 @@ export class Library {
     const description = await this.describe(path)
     const bytes = await bytesOf(path)
     const id = newId('model')
-    const name = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
-    const model = { ...facts, id, name, path, description, bytes, createdAt: Date.now() }
+    const wanted = facts.name ?? basename(path, extname(path) === '.gguf' ? '.gguf' : '')
+    const model = { ...facts, id, path, description, bytes, createdAt: Date.now() }
     // The call may have come a long way, such as a download, so it waits for the history.
-    const known = await writes.write('models', () => models.atPath(path) ?? void models.insert(model))
+    const known = await writes.write(
+      'models',
+      () => models.atPath(path) ?? void models.insert({ ...model, name: distinctName(wanted, path, new Set(models.names())) }),
+    )
     return known ? { known } : { added: this.tell(id) }
   }
 
@@ -244,6 +247,20 @@ export class Library {
       console.error(`The sample model could not be added: ${thrown instanceof Error ? thrown.message : thrown}`)
     }
   }
+}
+
+/** The longest name that the contract allows. */
+const longestName = 200
+
+/** Returns a name that no other model has: the wanted one, or with as many folders of the path before it as tell it apart. */
+export function distinctName(wanted: string, path: string, taken: ReadonlySet<string>): string {
+  const folders = dirname(path).split(sep).filter(Boolean)
+  const names = [wanted, ...folders.map((_, at) => `${folders.slice(-1 - at).join('/')}/${wanted}`)]
+  const free = names.find((name) => !taken.has(name) && name.length <= longestName)
+  if (free !== undefined) return free
+  let number = 2
+  while (taken.has(`${wanted}, ${number}`)) number += 1
+  return `${wanted}, ${number}`
 }
 
 /** When the newest of a model's files was written. */

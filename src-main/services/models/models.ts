@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { basename, extname, join, resolve } from 'node:path'
 import { z } from 'zod'
+import { EspalierError } from '#contract/errors.ts'
 import type { FoundModel } from '#contract/models/models.ts'
 import { findCacheFolder } from '#hub/hub-cache.ts'
 import { checkRepository, checkRevision } from '#hub/names.ts'
@@ -24,7 +25,10 @@ export class ModelsService extends Service {
     'models.measureBegin': ({ id }) => this.parts.library.measureBegin(id),
     'models.found': () => findModels(),
     'models.update': ({ id, ...patch }) => {
-      this.history.models.patch(this.parts.library.find(id).id, patch)
+      const { name } = this.parts.library.find(id)
+      if (patch.name !== undefined && patch.name !== name && this.history.models.names().includes(patch.name))
+        throw new EspalierError('conflict', `Another model is called "${patch.name}". Choose another name.`)
+      this.history.models.patch(id, patch)
       return this.parts.library.tell(id)
     },
     'models.remove': ({ id, files }) => this.parts.library.remove(id, files),

@@ -269,8 +269,20 @@ function checkPrompts(prompts: Checked<'playground.complete'>['prompts'], { name
   }
 }
 
-export function entryOf({ id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }: Transcript): TranscriptEntry {
-  return { id, title, prompts, promptTags, columns, status, blind, starred, tags, createdAt }
+export function entryOf({
+  id,
+  title,
+  prompts,
+  promptTags,
+  columns,
+  status,
+  answered,
+  blind,
+  starred,
+  tags,
+  createdAt,
+}: Transcript): TranscriptEntry {
+  return { id, title, prompts, promptTags, columns, status, answered, blind, starred, tags, createdAt }
 }
 
 type Answer = Completion['answers'][number]

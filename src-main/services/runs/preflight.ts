@@ -49,7 +49,13 @@ async function checkFetches(context: Context, previews: readonly RequestPreview[
     [...files].map(([key, file]) =>
       hub.checkFile(file).catch((thrown: unknown) => {
         if (!(thrown instanceof EspalierError)) throw thrown
-        refusals.set(key, ({ field, advice }) => ({ code: thrown.code, field, message: `${thrown.message} ${advice}` }))
+        const absentOf = ({ of }: Fetch) => (thrown.code === 'unreachable' ? { absent: of } : {})
+        refusals.set(key, (fetch) => ({
+          code: thrown.code,
+          field: fetch.field,
+          message: `${thrown.message} ${fetch.advice}`,
+          ...absentOf(fetch),
+        }))
       }),
     ),
   )

@@ -1,4 +1,4 @@
-import type { Checked } from '#contract/api.ts'
+import type { Checked, Output } from '#contract/api.ts'
 import { measureId } from '#contract/comparison/measure-columns.ts'
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { EspalierError } from '#contract/errors.ts'
@@ -11,6 +11,7 @@ import { canAct } from '#contract/runs/run-status.ts'
 import type { RunDescription, RunEntry, RunFilter, RunQuery } from '#contract/runs/runs.ts'
 import { version } from '#contract/version.ts'
 import { newId } from '#db/ids.ts'
+import type { StoredModel } from '#db/models.ts'
 import { runColumns } from '#db/runs/run-columns.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import type { QueueAction, RunQueue } from '#jobs/run-queue.ts'
@@ -22,6 +23,7 @@ import type { PlannedRun } from '../experiments/grid.ts'
 import { hidePlaces } from '../hide-places.ts'
 import { Service } from '../service.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
+import { preflight } from './preflight.ts'
 import { runDetail } from './run-detail.ts'
 import { groupRuns } from './run-groups.ts'
 
@@ -70,8 +72,10 @@ export class RunsService extends Service {
     'runs.removal': (selection) => this.parts.removal.measure(this.#chosen(selection)),
     'runs.remove': (selection) => this.parts.removal.remove(this.#chosen(selection)),
     'runs.describe': ({ id, paths }) => describeRun(this.parts, this.#run(id), paths),
-    'runs.replay': ({ description, model = findDescribedModel(this.parts, description), start }) => {
-      const { model: _, ...request } = description.request
+    'runs.foresee': ({ description, model = findDescribedModel(this.parts, description).id }) => this.#foresee(description, model),
+    'runs.replay': ({ description, model = findDescribedModel(this.parts, description).id, afresh, start }) => {
+      const { version, measures = [] } = description
+      const request = { ...withoutModel(description.request), reproduces: { measures, version, afresh } }
       return this.#make({ model, request }, { name: description.name, experiment: null, start })
     },
     'runs.studyFile': ({ id, format }) => this.#studyFile(this.#run(id), format),
@@ -109,6 +113,18 @@ export class RunsService extends Service {
       { model: row.model, request: { ...request, ...changes } as PlannedRun['request'] },
       { experiment: row.experiment, parent: row.id, executor: row.executor, start },
     )
+  }
+
+  async #foresee({ request: described }: RunDescription, id: string): Promise<Output<'runs.foresee'>> {
+    const { name, path } = this.parts.library.find(id)
+    const request = withoutModel(described)
+    const [preview] = await preflight(this.parts, [{ model: id, request }])
+    const wanted = settingsOf(request)
+    const same = this.history.runs.latestDone(id, mostCompared).filter(({ number }) => {
+      const { request: own, resolved } = this.history.documents.find(number)
+      return settingsOf(withoutModel({ ...own, options: { ...own.options, ...resolved } })) === wanted
+    })
+    return { model: { id, name, path }, same: same.map((run) => ({ id: run.id, name: run.name })), problems: preview?.problems ?? [] }
   }
 
   #update({ ids, name, notes, addTags, removeTags, starred }: Checked<'runs.update'>): { runs: RunEntry[] } {
@@ -182,17 +198,35 @@ function runsTableOf(runs: readonly RunEntry[]): Table {
   }
 }
 
+/** How many finished runs of a model are compared with a description, latest first. */
+const mostCompared = 500
+
+/** A request for a model of the library, and no reproduction of another description. */
+function withoutModel({ model: _, reproduces: __, ...request }: RunRequest): PlannedRun['request'] {
+  return request
+}
+
+/** A key of everything that determines a run's numbers. */
+function settingsOf({ options, ...request }: PlannedRun['request']): string {
+  return JSON.stringify([options, request], (_, value: unknown) =>
+    typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.fromEntries(Object.entries(value).sort()) : value,
+  )
+}
+
 /** Describes a run with everything needed to repeat it elsewhere. If `paths` is false, paths of this machine become names. */
 function describeRun({ history }: Pick<Context, 'history'>, row: RunRow, paths: boolean): RunDescription {
   const model = history.models.find(row.model)
   const { request, resolved } = history.documents.find(row.number)
+  const [entry] = row.status === 'done' ? history.runs.entries([row.number]) : []
+  const { reproduces: _, ...own } = request
   const description: RunDescription = {
     format: 'espalier run',
     formatVersion: 1,
     name: row.name,
     model: { name: model?.name ?? row.model, source: model?.source ?? null, description: model?.description ?? null },
-    request: { ...request, options: { ...request.options, ...resolved } },
+    request: { ...own, options: { ...request.options, ...resolved } },
     version,
+    ...(entry ? { measures: entry.measures.map(({ name, dataset, value, unit }) => ({ name, dataset, value, unit })) } : {}),
   }
   return paths ? description : hidePlaces(description)
 }
@@ -201,7 +235,7 @@ function describeRun({ history }: Pick<Context, 'history'>, row: RunRow, paths: 
  * Finds the library model that a description refers to: by path, else by source, else by name, else any. It must also have the described
  * family, shape and size, if the description has them.
  */
-function findDescribedModel({ history }: Pick<Context, 'history'>, { model, request }: RunDescription): string {
+function findDescribedModel({ history }: Pick<Context, 'history'>, { model, request }: RunDescription): StoredModel {
   const library = history.models.list()
   const same = model.description && JSON.stringify([model.description.family, model.description.shape, model.description.parameters])
   const fits = (entry: (typeof library)[number]) =>
@@ -211,7 +245,7 @@ function findDescribedModel({ history }: Pick<Context, 'history'>, { model, requ
     library.find((entry) => model.source !== null && entry.source === model.source && fits(entry)) ??
     library.find((entry) => entry.name === model.name && fits(entry)) ??
     (same === null ? undefined : library.find(fits))
-  if (found) return found.id
+  if (found) return found
   throw new EspalierError(
     'not-found',
     `The library has no model like "${model.name}"${model.source ? ` (${model.source})` : ''}. Add it, or choose a model.`,

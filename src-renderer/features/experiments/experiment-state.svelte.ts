@@ -1,8 +1,9 @@
 import type { Input } from '#contract/api.ts'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
-import type { TableFormat } from '#contract/titles.ts'
+import { isInspection, type TableFormat } from '#contract/titles.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
 import { formatPlural } from '../../lib/format.ts'
@@ -24,6 +25,9 @@ export class ExperimentState {
   /** Whether reports and exports keep the paths of this machine. */
   paths = $state(false)
   grid = $state.raw<Grid | null>(null)
+  /** The finished runs as verdicts take them. */
+  compared = $state.raw<ComparedRun[]>([])
+  #comparedIds = ''
 
   /** The latest baseline. If a model was replaced, this is the baseline of the current model. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
@@ -51,12 +55,23 @@ export class ExperimentState {
     void this.experiment.load(() => call('experiments.get', { id: this.id }))
     void withTitles(
       call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] }),
-    ).then(({ rows }) => (this.runs = orderRuns(rows)), notifyProblem)
+    ).then(({ rows }) => {
+      this.runs = orderRuns(rows)
+      void this.#compare(rows)
+    }, notifyProblem)
     if (!this.grid)
       void call('experiments.grid', { id: this.id }).then(
         (grid) => (this.grid = grid),
         () => undefined,
       )
+  }
+
+  /** Loads what a verdict needs of the finished runs, when another one has finished. */
+  async #compare(rows: readonly RunEntry[]): Promise<void> {
+    const ids = rows.filter(({ status, method }) => status === 'done' && !isInspection(method)).map(({ id }) => id)
+    if (ids.length === 0 || ids.join() === this.#comparedIds) return
+    this.#comparedIds = ids.join()
+    await call('compare.get', { ids: ids.slice(0, 500) }).then(({ runs }) => (this.compared = runs), notifyProblem)
   }
 
   /** The finished runs of one model that are no baseline, which the playground can compare with the unpruned model. */

@@ -27,6 +27,11 @@ export function progressText({ counts, runs }: Pick<ExperimentEntry, 'counts' | 
   return [done === runs ? `${formatPlural(runs, 'run')} done` : `${done} of ${runs} done`, ...others].join(', ')
 }
 
+/** Whether no run of an experiment is left to do. */
+export function isOver({ counts }: Pick<ExperimentEntry, 'counts'>): boolean {
+  return (counts.queued ?? 0) + (counts.running ?? 0) + (counts.paused ?? 0) === 0
+}
+
 /** The grid as a list of facts: what the experiment requested. */
 export function gridFacts(grid: Grid, titleOf: (method: string) => string): { title: string; text: string }[] {
   const methods = grid.methods.map(({ method, options }) => {

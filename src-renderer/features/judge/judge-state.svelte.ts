@@ -46,7 +46,7 @@ export class JudgingsState {
         this.choice.search(),
       ])
       this.judgings = judgings
-      this.transcripts = rows.filter(({ columns, status }) => columns.length > 1 && status !== 'running')
+      this.transcripts = rows.filter(({ columns, status, answered }) => columns.length > 1 && status !== 'running' && answered > 1)
       this.answering = answering.rows
       this.loaded = true
       this.sets = sets

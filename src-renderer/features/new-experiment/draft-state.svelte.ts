@@ -24,10 +24,15 @@ import {
   keepOwn,
   presetOf,
   suggestedName,
+  textsAfter,
   toGrid,
+  withoutAbsent,
 } from './grid.ts'
 import { loadDraft, storeDraft } from './kept-draft.ts'
 import { decidingModel, offeredTexts, suitTexts } from './texts/texts.ts'
+
+/** The length of windows of a text of the user's own. */
+const ownTextTokens = 256
 
 /** The form of a new experiment, and the preview of its runs. */
 export class DraftState {
@@ -59,8 +64,12 @@ export class DraftState {
   readonly #own = new Set<string>()
   #firstPresets: readonly Preset[] = []
 
-  constructor(query: Record<string, string>) {
+  /** Whether the whole form is shown. Otherwise nothing is previewed. */
+  readonly #isShown: () => boolean
+
+  constructor(query: Record<string, string>, isShown: () => boolean) {
     this.#query = query
+    this.#isShown = isShown
   }
 
   /** Continues the stored draft. Without one, starts from a run or an experiment, the first preset of the model, or defaults. */
@@ -149,7 +158,7 @@ export class DraftState {
 
   /** Called after every change of the draft. */
   changed(): void {
-    if (!this.ready || isUnfinished(this.draft)) return
+    if (!this.ready || !this.#isShown() || isUnfinished(this.draft)) return
     this.#changes += 1
     this.#previewSoon()
   }
@@ -186,12 +195,31 @@ export class DraftState {
     Object.assign(this.draft, suitTexts(this.draft, fromGrid(before.grid), fromGrid(after.grid), withheld, this.#own))
   }
 
+  /** Prunes for general text, or for a text of the user's own, whose path is still to be named. */
+  choosePurpose(own: boolean): void {
+    const general = this.presets[0]?.grid.calibration ?? null
+    const text = { source: '', sequenceLength: ownTextTokens, split: { part: 'choosing' as const, seed: 0 } }
+    this.change(textsAfter(this.draft, own ? text : general))
+  }
+
   choosePreset(preset: Preset): void {
     const { name, models } = this.draft
     this.#own.clear()
     this.draft = { ...fromGrid(preset.grid), name, models }
     this.#own.add('name').add('models')
     this.changed()
+  }
+
+  /** Leaves out texts and tasks that cannot be downloaded. */
+  leaveOut(ids: readonly string[]): void {
+    const offered = offeredTexts(catalogue.value?.datasets ?? [], this.draft.models, this.models)
+    this.change(
+      withoutAbsent(
+        this.draft,
+        ids,
+        offered.filter(({ present, source }) => present && !ids.includes(source)),
+      ),
+    )
   }
 
   addMethod(method: string): void {

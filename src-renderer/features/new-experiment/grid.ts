@@ -66,6 +66,8 @@ export interface Draft {
   memoryBytes: number | null
   /** The cluster that computes the runs; null for the machine of this workbench. */
   executor: string | null
+  /** A folder with named data sets and questions, so that none is downloaded; null for the hub. */
+  localFolder: string | null
   /** Measures of a preset or a cloned run that this form has no field for; they are kept. */
   others: MeasureRequest[]
 }
@@ -110,6 +112,7 @@ export function emptyDraft(): Draft {
     precision: 'float32',
     memoryBytes: null,
     executor: null,
+    localFolder: null,
     others: [],
   }
 }
@@ -171,6 +174,28 @@ export function toGrid(draft: Draft): GridInput {
     backend: draft.backend,
     ...(draft.precision === 'float32' ? {} : { precision: draft.precision }),
     ...(draft.memoryBytes ? { memoryBytes: draft.memoryBytes } : {}),
+    ...(draft.localFolder ? { localFolder: draft.localFolder } : {}),
+  }
+}
+
+/** The draft without texts and tasks that cannot be downloaded. A calibration text is replaced by one that is here. */
+export function withoutAbsent(draft: Draft, absent: readonly string[], here: readonly DatasetEntry[]): Partial<Draft> {
+  const isAbsent = ({ source, mix = [] }: DataRequest) => [source, ...mix.map((part) => part.source)].some((one) => absent.includes(one))
+  const usual = here.find(({ uses }) => uses.includes('calibration'))?.source
+  const replaced = (text: DataRequest | null) => {
+    if (!text || !isAbsent(text)) return text
+    const { mix: _, ...own } = text
+    return usual === undefined ? null : { ...own, source: usual }
+  }
+  const texts = draft.perplexity.filter(({ data }) => !isAbsent(data))
+  const kept = here.find(({ uses }) => uses.includes('evaluation'))
+  const first = draft.perplexity[0]
+  return {
+    tasks: draft.tasks.filter((task) => !absent.includes(task)),
+    perplexity: texts.length > 0 || !kept || !first ? texts : [{ name: kept.title, data: { ...first.data, source: kept.source } }],
+    calibration: replaced(draft.calibration),
+    repairData: draft.repairData && isAbsent(draft.repairData) ? null : draft.repairData,
+    recoveryData: draft.recoveryData && isAbsent(draft.recoveryData) ? null : draft.recoveryData,
   }
 }
 
@@ -184,9 +209,15 @@ function toMeasures(draft: Draft): MeasureRequest[] {
     data: measuredPart(data, draft.evaluation),
   }))
   if (draft.tasks.length > 0) {
-    const { tasks, taskLimit } = draft
+    const { tasks, taskLimit, localFolder: folder } = draft
     const chat = draft.taskChat && tasks.some((task) => Object.hasOwn(writtenTitles, task))
-    measures.push({ kind: 'tasks', tasks, ...(taskLimit ? { limit: taskLimit } : {}), ...(chat ? { chat } : {}) })
+    measures.push({
+      kind: 'tasks',
+      tasks,
+      ...(taskLimit ? { limit: taskLimit } : {}),
+      ...(chat ? { chat } : {}),
+      ...(folder ? { folder } : {}),
+    })
   }
   const kept = (kind: MeasureRequest['kind']) => draft.others.filter((other) => other.kind === kind)
   if (draft.inferenceTokens !== null) {
@@ -258,6 +289,7 @@ export function fromGrid(grid: GridInput): Draft {
     precision: grid.precision ?? 'float32',
     memoryBytes: grid.memoryBytes ?? null,
     executor: null,
+    localFolder: grid.localFolder ?? tasks?.folder ?? null,
     others: measures,
   }
 }

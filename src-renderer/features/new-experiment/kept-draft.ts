@@ -42,3 +42,23 @@ export function readDraft(text: string | null, origin: string, models: readonly 
 const isRecord = (value: unknown): value is Record<string, unknown> => kindOf(value) === 'object'
 
 const kindOf = (value: unknown): string => (Array.isArray(value) ? 'list' : value === null ? 'null' : typeof value)
+
+const unfoldedKey = 'espalier all settings'
+
+/** Whether all settings of the form are shown, as the user left it. */
+export const settingsUnfolded = {
+  get(): boolean {
+    try {
+      return localStorage.getItem(unfoldedKey) === 'yes'
+    } catch {
+      return false
+    }
+  },
+  set(unfolded: boolean): void {
+    try {
+      localStorage.setItem(unfoldedKey, unfolded ? 'yes' : 'no')
+    } catch {
+      // Without storage, the form is folded next time.
+    }
+  },
+}

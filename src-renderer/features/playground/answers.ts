@@ -1,7 +1,8 @@
 import { diffArrays } from 'diff'
 import { endsInLoop, repetitionRate } from '#contract/comparison/answer-statistics.ts'
 import type { GeneratedToken, GenerationEvent } from '#contract/playground/generation.ts'
-import type { Transcript, TranscriptAnswer, TranscriptColumn } from '#contract/playground/playground.ts'
+import type { Transcript, TranscriptAnswer, TranscriptColumn, TranscriptEntry } from '#contract/playground/playground.ts'
+import { upperFirst } from '#contract/words.ts'
 import { formatShare } from '../../lib/format.ts'
 
 /** One answer as the screen shows it, finished or still arriving. */
@@ -48,10 +49,14 @@ export function answersOf(transcript: Transcript): Map<string, LiveAnswer> {
   return new Map(transcript.answers.map(({ prompt, column, ...answer }) => [answerKey(prompt, column), answer]))
 }
 
-/** Says what an answer is waiting for: the model, its turn, or its prompt. Empty once it has a token or has ended. */
-export function waitingText(answers: Answers, prompt: number, column: number, generating: boolean): string {
+/**
+ * Says what an answer is waiting for: the model, its turn, or its prompt. Empty once it has a token or has ended. If the session ended before
+ * it began, says how.
+ */
+export function waitingText(answers: Answers, prompt: number, column: number, status: TranscriptEntry['status']): string {
   const answer = answers.get(answerKey(prompt, column))
-  if (!generating || answer?.end || answer?.tokens.length) return ''
+  if (answer?.end || answer?.tokens.length) return ''
+  if (status !== 'running') return status === 'done' ? '' : `${upperFirst(status)}, no answer`
   if (answer) return 'Reading the prompt …'
   return answers.size > 0 ? 'Waiting …' : 'Loading the model …'
 }

@@ -1,7 +1,9 @@
 import { measureId } from '#contract/comparison/measure-columns.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { Reproduced } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
+import { isTimed, loadMeasure } from '#contract/runs/time/speed.ts'
 
 /** A phase as the page lists it. A `stopped` phase did not finish before the run ended or paused. */
 export interface Phase {
@@ -92,4 +94,28 @@ export function showValue(value: unknown): string {
   if (value === null || value === undefined) return '–'
   if (typeof value === 'object') return JSON.stringify(value)
   return String(value)
+}
+
+/** A number of a description, and the same number of this run; null if it has none. */
+interface ReproducedNumber {
+  title: string
+  unit: string
+  described: number
+  here: number | null
+  equal: boolean
+}
+
+/** Measures that differ from run to run. */
+const unstable = new Set<string>([loadMeasure.name, 'pruning time', 'memory'])
+
+/** Compares the numbers of a description with a run's. Times are left out, because no two runs take equally long. */
+export function reproducedNumbers(
+  described: Reproduced['measures'],
+  measures: readonly { name: string; dataset: string; value: number }[],
+): ReproducedNumber[] {
+  const isStable = (one: { name: string }) => !isTimed(one) && !unstable.has(one.name)
+  return described.filter(isStable).map((one) => {
+    const here = measures.find((measure) => measureId(measure) === measureId(one))?.value ?? null
+    return { title: `${one.name} ${one.dataset}`.trim(), unit: one.unit, described: one.value, here, equal: here === one.value }
+  })
 }

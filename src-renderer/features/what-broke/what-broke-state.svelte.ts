@@ -71,6 +71,7 @@ export class WhatBrokeState {
     this.#requested.add(page)
     try {
       const found = await call('runs.tokens', { id: this.id, page })
+      if (!found) return
       const kept = [...this.pages].filter(([other]) => this.divergence === null || Math.abs(other - page) < pageLimit / 2)
       this.pages = new Map([...kept, [page, found] as const].sort(([a], [b]) => a - b))
     } catch (thrown) {

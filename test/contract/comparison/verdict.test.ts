@@ -199,6 +199,14 @@ test('without a dense file as small, or without unseen text, there is no verdict
   })
 })
 
+test('a verdict names the file to take: the pruned one that wins, else the dense one that beats it, else none', () => {
+  const fileOf = (...runs: ReturnType<typeof run>[]) => worthOf(runs).file?.name ?? null
+  expect(fileOf(run('dense Q4_0', 80, 40), run('2SSP Q8_0', 80, 20))).toBe('2SSP Q8_0')
+  expect(fileOf(run('dense Q4_0', 80, 20), run('2SSP Q8_0', 80, 40))).toBe('dense Q4_0')
+  expect(fileOf(run('dense Q4_0', 80, 20), run('2SSP Q8_0', 80, 20))).toBeNull()
+  expect(fileOf(run('2SSP Q8_0', 80, 40))).toBeNull()
+})
+
 test('without any dense file the verdict asks for one, and says nothing of texts', () => {
   const found = worthOf([run('2SSP Q4_0', 50, 60), run('2SSP Q8_0', 80, 55)])
   expect(found).toMatchObject({

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { confine, defaultDataFolder, safeFileName } from '#services/models/folders.ts'
+import { distinctName } from '#services/models/library.ts'
 import { checkpointAt } from '#services/models/library-files.ts'
 
 let folder: string
@@ -65,4 +66,13 @@ test('the data folder is the requested one, otherwise the usual place of the pla
   expect(defaultDataFolder({ ESPALIER_HOME: '/data/here' }, 'linux')).toBe('/data/here')
   expect(defaultDataFolder({ XDG_DATA_HOME: '/share' }, 'linux')).toBe('/share/espalier')
   expect(defaultDataFolder({}, 'darwin')).toMatch(/Application Support\/espalier$/)
+})
+
+test('a name that another model has gets as many folders of the path before it as tell it apart', () => {
+  const named = (path: string, ...taken: string[]) => distinctName('tiny', path, new Set(taken))
+  expect(named('/a/b/tiny')).toBe('tiny')
+  expect(named('/a/b/tiny', 'tiny')).toBe('b/tiny')
+  expect(named('/a/b/tiny', 'tiny', 'b/tiny')).toBe('a/b/tiny')
+  expect(named('/tiny', 'tiny')).toBe('tiny, 2')
+  expect(named('/tiny', 'tiny', 'tiny, 2')).toBe('tiny, 3')
 })

@@ -1,10 +1,12 @@
 import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { at } from '#contract/at.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { denseMethod, type GgufType } from '#contract/titles.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
-import type { ExportRequest } from '#engine/export/format.ts'
+import { outlineFormats } from '#engine/export/check-save.ts'
+import type { ExportRequest, WriteWatch } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import {
@@ -101,7 +103,7 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: GgufTyp
     const importances = text && (await importancesOf(place, result, text))
     const { plan, tensors } = result
     const weights = { ...(tensors ? { tensors } : {}), ...(importances ? { importances } : {}) }
-    const watch = { signal: steps.host.signal }
+    const watch = await watchFile(place, `Writing the file in ${type}`, plan, type)
     const file = await steps.time('quantising', () =>
       writeFile({ model, plan, method: request.method, folder: join(folder, 'file'), ggufTypes: [type], watch, ...weights }),
     )
@@ -117,6 +119,22 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: GgufTyp
   }
 }
 
+/** Reports how much of a GGUF file is written. */
+async function watchFile({ model, steps }: RunPlace, phase: string, plan: Plan, type: GgufType): Promise<WriteWatch> {
+  const [outline] = await outlineFormats({ model, plan }, ['gguf'], [type])
+  const total = outline?.bytes ?? 0
+  let done = 0
+  const report = () => steps.progress(phase, Math.min(done, total), total, 'bytes')
+  report()
+  return {
+    signal: steps.host.signal,
+    onBytes(bytes) {
+      done += bytes
+      report()
+    },
+  }
+}
+
 /** Writes one GGUF file. */
 export async function writeFile(request: ExportRequest): Promise<{ path: string; bytes: number }> {
   await gguf.write(request)
@@ -124,12 +142,14 @@ export async function writeFile(request: ExportRequest): Promise<{ path: string;
   return { path, bytes }
 }
 
-async function writeDense({ model, request, steps }: RunPlace, folder: string): Promise<string | undefined> {
+async function writeDense(place: RunPlace, folder: string): Promise<string | undefined> {
+  const { model, request, steps } = place
   const { method, weights: type } = request
   if (method === denseMethod && type === denseType) return undefined
   const plan = densePlan(model.spec)
+  const watch = await watchFile(place, 'Writing the unpruned file', plan, denseType)
   const { path } = await steps.time('writing the dense file', () =>
-    writeFile({ model, plan, method: denseMethod, folder, ggufTypes: [denseType], watch: { signal: steps.host.signal } }),
+    writeFile({ model, plan, method: denseMethod, folder, ggufTypes: [denseType], watch }),
   )
   return path
 }

@@ -1,6 +1,8 @@
 import type { CombinationPreview } from '#contract/experiments/experiments.ts'
 import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
+import { denseMethod } from '#contract/titles.ts'
+import { formatBytes } from '../../../lib/format.ts'
 
 /** Parses percentages into shares: `25 37,5 %` gives 0.25 and 0.375. Null if one is invalid. A comma within a number is a decimal mark. */
 export function parsePercents(text: string): number[] | null {
@@ -56,6 +58,18 @@ export function fileSizesText(combinations: readonly WithSizes[]): string | null
   const step = 10 ** (Math.floor(Math.log10(most)) - 2)
   const [low, high] = [Math.ceil(least / step) * step, Math.floor(most / step) * step]
   return low < high ? `${fileSizeText(low)} to ${fileSizeText(high)}` : `about ${fileSizeText(least)}`
+}
+
+/** The size of the GGUF file that an amount makes: `310 MB in Q4_K_M`, of the first method and type. Empty if unknown. */
+export function sizeText(amount: Amount, combinations: readonly Pick<CombinationPreview, 'amount' | 'formats' | 'method'>[]): string {
+  if ('bytes' in amount) return ''
+  const text = amountText(amount)
+  const own = combinations.filter((one) => one.method !== denseMethod && amountText(one.amount) === text)
+  const files = own.flatMap(({ formats }) =>
+    formats.filter(({ format, type, bytes }) => format === 'gguf' && type !== null && bytes !== null),
+  )
+  const file = files.find(({ type }) => type === 'Q4_K_M') ?? files[0]
+  return file?.bytes ? `${formatBytes(file.bytes)} in ${file.type}` : ''
 }
 
 /** Says what to choose instead: the largest possible sparsity, rounded down to 0.1 %, or the possible file sizes. */

@@ -171,3 +171,39 @@ describe('options', () => {
     expect(grid.optionProblem({ ...field, required: true }, undefined)).toBe('Windows is needed.')
   })
 })
+
+test('a folder of local data is kept, for texts and for questions', () => {
+  const made = grid.toGrid({ ...grid.emptyDraft(), tasks: ['piqa'], localFolder: '/data' })
+  expect(made).toMatchObject({ localFolder: '/data', measures: [{ kind: 'tasks', folder: '/data' }] })
+  expect(grid.fromGrid(gridSchema.parse({ ...made, models: ['model-a'] })).localFolder).toBe('/data')
+  expect(grid.toGrid(grid.emptyDraft())).not.toHaveProperty('localFolder')
+})
+
+test('leaving out what cannot be downloaded drops its tasks and texts, and calibrates on a text that is here', () => {
+  const text = (source: string) => ({ source, sequenceLength: 64 })
+  const draft = {
+    ...grid.emptyDraft(),
+    tasks: ['piqa', 'arc_easy'],
+    perplexity: [
+      { name: 'C4', data: text('c4-val') },
+      { name: 'Prose', data: text('prose') },
+    ],
+    calibration: { ...text('c4-train'), windows: 8 },
+  }
+  const here = ['mixed', 'prose'].map((source) => ({
+    source,
+    title: source,
+    uses: [source === 'mixed' ? ('calibration' as const) : ('evaluation' as const)],
+    ofSample: false,
+    present: true,
+    bytes: 1,
+    summary: '',
+  }))
+  expect(grid.withoutAbsent(draft, ['piqa', 'c4-val', 'c4-train'], here)).toMatchObject({
+    tasks: ['arc_easy'],
+    perplexity: [{ name: 'Prose' }],
+    calibration: { source: 'mixed', sequenceLength: 64, windows: 8 },
+  })
+  const only = { ...draft, perplexity: draft.perplexity.slice(0, 1) }
+  expect(grid.withoutAbsent(only, ['c4-val'], here).perplexity).toEqual([{ name: 'prose', data: text('prose') }])
+})

@@ -64,11 +64,13 @@ test('an answer without a token says what it waits for, and nothing once it has 
   const empty = { tokens: [], text: '', end: null, seconds: null, firstTokenSeconds: null, tokensPerSecond: null, problem: null }
   const token = { id: 1, text: 'a', probability: 1, alternatives: [] }
   const key = answers.answerKey(0, 0)
-  const texts = (known: answers.Answers, generating = true) => [0, 1].map((column) => answers.waitingText(known, 0, column, generating))
+  const texts = (known: answers.Answers, status: 'running' | 'done' | 'failed' = 'running') =>
+    [0, 1].map((column) => answers.waitingText(known, 0, column, status))
   expect(texts(new Map())).toEqual(['Loading the model …', 'Loading the model …'])
   expect(texts(new Map([[key, empty]]))).toEqual(['Reading the prompt …', 'Waiting …'])
   expect(texts(new Map([[key, { ...empty, tokens: [token] }]]))).toEqual(['', 'Waiting …'])
-  expect(texts(new Map([[key, empty]]), false)).toEqual(['', ''])
+  expect(texts(new Map([[key, empty]]), 'done')).toEqual(['', ''])
+  expect(texts(new Map([[key, { ...empty, end: 'length' as const }]]), 'failed')).toEqual(['', 'Failed, no answer'])
 })
 
 test('an ended answer says how much it repeats and whether it loops', () => {

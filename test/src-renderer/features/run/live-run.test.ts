@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import { listPhases, takeEvent, takeProgress } from '../../../../src-renderer/features/run/live-run.ts'
+import { listPhases, reproducedNumbers, takeEvent, takeProgress } from '../../../../src-renderer/features/run/live-run.ts'
 
 const run = {
   status: 'running',
@@ -53,5 +53,15 @@ test('only the newest phase is under way, all earlier ones are over', () => {
     ['open', 'done'],
     ['scoring', 'done'],
     ['perplexity', 'stopped'],
+  ])
+})
+
+test('each number of a description is equal, another or missing here; times are not compared', () => {
+  const number = (name: string, value: number) => ({ name, dataset: name === 'perplexity' ? 'test' : '', value, unit: '' })
+  const described = [number('perplexity', 12.5), number('parameters', 100), number('size', 7), number('inference time', 3)]
+  expect(reproducedNumbers(described, [number('perplexity', 12.5), number('parameters', 101)])).toEqual([
+    { title: 'perplexity test', unit: '', described: 12.5, here: 12.5, equal: true },
+    { title: 'parameters', unit: '', described: 100, here: 101, equal: false },
+    { title: 'size', unit: '', described: 7, here: null, equal: false },
   ])
 })

@@ -8,6 +8,7 @@ import {
   parsePercents,
   parseSeeds,
   parseShares,
+  sizeText,
 } from '../../../../../src-renderer/features/new-experiment/amounts/amounts.ts'
 
 test('percentages are read with point, decimal comma and sign, several at once, and nothing else', () => {
@@ -60,4 +61,20 @@ test('a share of experts is distinguished from a sparsity by its words, and is w
   expect(['experts', '0 % of experts', '120 % of experts'].map(parseShares)).toEqual([null, null, null])
   const amounts = addAmounts([{ experts: 0.25 }], [{ sparsity: 0.25 }, { blocks: 2 }, { experts: 0.25 }])
   expect(amounts.map(amountText)).toEqual(['25 %', '25 % of experts', '2 blocks'])
+})
+
+test('an amount shows the size of its GGUF file: in the usual type, or in the only one', () => {
+  const file = (type: string, bytes: number) => ({ format: 'gguf', type, bytes, keyValueBytes: 1, notes: [], problem: null })
+  const one = (types: [string, number][]) => [
+    { method: 'dense', amount: { sparsity: 0 }, formats: [file('Q4_K_M', 9e6)] },
+    { method: '2ssp', amount: { sparsity: 0.25 }, formats: types.map(([type, bytes]) => file(type, bytes)) },
+  ]
+  const both: [string, number][] = [
+    ['F16', 8e6],
+    ['Q4_K_M', 3e6],
+  ]
+  expect(sizeText({ sparsity: 0.25 }, one(both))).toBe('3 MB in Q4_K_M')
+  expect(sizeText({ sparsity: 0.25 }, one([['Q8_0', 5e6]]))).toBe('5 MB in Q8_0')
+  expect(sizeText({ sparsity: 0.5 }, one(both))).toBe('')
+  expect(sizeText({ bytes: 3e6, format: 'gguf' }, one(both))).toBe('')
 })

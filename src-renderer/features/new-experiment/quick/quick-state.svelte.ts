@@ -1,0 +1,92 @@
+import type { DataRequest } from '#contract/data/data-request.ts'
+import type { QuickAnswer, QuickSizes, QuickTarget } from '#contract/experiments/experiments.ts'
+import { call } from '../../../api/api.ts'
+import { failureOf } from '../../../lib/failure.ts'
+import { notify } from '../../../lib/notices.svelte.ts'
+import { router } from '../../../lib/router.svelte.ts'
+import { debounce } from '../../../lib/schedule.ts'
+import { startingSize } from './quick-text.ts'
+
+/** The three questions and their answer: a small experiment, previewed while the questions are answered. */
+export class QuickState {
+  sizes = $state.raw<QuickSizes | null>(null)
+  kind = $state<'size' | 'speed'>('size')
+  bytes = $state(0)
+  tokensPerSecond = $state<number | null>(null)
+  answer = $state.raw<QuickAnswer | null>(null)
+  problem = $state('')
+  /** Whether the answer shown belongs to other choices. */
+  isStale = $state(true)
+  starting = $state(false)
+  #asked = ''
+  #model = ''
+
+  readonly target: QuickTarget | null = $derived(
+    this.kind === 'size'
+      ? this.bytes > 0
+        ? { bytes: Math.round(this.bytes) }
+        : null
+      : this.tokensPerSecond === null
+        ? null
+        : { tokensPerSecond: this.tokensPerSecond },
+  )
+  readonly #askSoon = debounce((model: string, text: DataRequest | null, target: QuickTarget) => void this.#ask(model, text, target), 300)
+
+  /** Loads the sizes of a model. */
+  async take(model: string): Promise<void> {
+    if (model === this.#model) return
+    this.#model = model
+    this.sizes = null
+    this.answer = null
+    this.problem = ''
+    this.tokensPerSecond = null
+    if (model === '') return
+    const failure = await failureOf(async () => {
+      const sizes = await call('experiments.sizes', { model })
+      if (model !== this.#model) return
+      this.sizes = sizes
+      this.bytes = startingSize(sizes)
+    })
+    if (failure && model === this.#model) this.problem = failure.message
+  }
+
+  /** Asks for the answer to the questions, once they have not changed for a moment. */
+  lookAt(model: string, text: DataRequest | null, target: QuickTarget | null): void {
+    const asked = JSON.stringify([model, text, target])
+    if (asked === this.#asked) return
+    this.#asked = asked
+    this.isStale = true
+    if (model === '' || text?.source === '' || target === null) return
+    this.#askSoon(model, text, target)
+  }
+
+  async #ask(model: string, text: DataRequest | null, target: QuickTarget): Promise<void> {
+    const asked = this.#asked
+    const failure = await failureOf(async () => {
+      const answer = await call('experiments.quick', { model, text, target })
+      if (asked === this.#asked) this.answer = answer
+    })
+    if (asked !== this.#asked) return
+    this.problem = failure?.message ?? ''
+    if (failure) this.answer = null
+    this.isStale = false
+  }
+
+  /** Previews again once the machine has been timed. */
+  refresh(): void {
+    if (this.answer?.preview.seconds === null) this.#asked = ''
+  }
+
+  async start(name: string): Promise<void> {
+    const { answer } = this
+    if (!answer) return
+    this.starting = true
+    const failure = await failureOf(async () => {
+      const { experiment } = await call('experiments.create', { name: name || answer.name, grid: answer.grid, start: 'queue' })
+      notify('Quick answer started')
+      router.go(['experiments', experiment.id])
+    })
+    this.problem = failure?.message ?? ''
+    this.starting = false
+  }
+}

@@ -1,0 +1,61 @@
+import { expect, test } from 'vitest'
+import { grid as gridSchema, type QuickSizes, type QuickTarget } from '#contract/experiments/experiments.ts'
+import { parseOptions } from '#engine/pruning/options.ts'
+import { findMethod } from '#engine/pruning/registry.ts'
+import { joinSizes, quickGrids, quickName } from '#services/experiments/quick-answer.ts'
+
+const outline = (type: string, bytes: number | null) => ({ format: 'gguf', type, bytes, keyValueBytes: 1, notes: [], problem: null })
+const sizes: QuickSizes = {
+  today: 1e9,
+  files: joinSizes([outline('F16', 1e9), outline('Q8_0', 530e6), outline('Q4_K_M', 400e6), outline('Q4_0', 400e6), outline('Q2_K', 330e6)]),
+  least: 250e6,
+  method: 'gates',
+}
+const question = (target: QuickTarget, changes: object = {}) => ({
+  model: { id: 'model-1', name: 'Qwen', contextLength: 32_768 },
+  text: null,
+  target,
+  sizes,
+  known: new Set(['gates', '2ssp', 'shortgpt']),
+  ...changes,
+})
+const own = { source: '/home/me/notes.txt', sequenceLength: 512, split: { part: 'choosing' as const, seed: 3 } }
+
+test('types that make files of one size are one entry, and files that cannot be made are none', () => {
+  expect(sizes.files.map(({ types }) => types)).toEqual([['F16'], ['Q8_0'], ['Q4_K_M', 'Q4_0'], ['Q2_K']])
+  expect(joinSizes([outline('Q2_K', null)])).toEqual([])
+})
+
+test('a file is pruned in the smallest type that still has to shrink, against the largest unpruned files that fit', () => {
+  const typesAt = (bytes: number) => quickGrids(question({ bytes })).map(({ weights, rivals }) => [weights, rivals])[0]
+  expect(typesAt(350e6)).toEqual([['Q4_K_M'], ['Q2_K']])
+  expect(typesAt(450e6)).toEqual([['Q8_0'], ['Q4_K_M', 'Q2_K']])
+  // None fits, so the smallest shows what quantising reaches.
+  expect(typesAt(300e6)).toEqual([['Q4_K_M'], ['Q2_K']])
+  expect(() => typesAt(200e6)).toThrow('No file of 200 MB can be made. Choose 250 MB or more.')
+})
+
+test('every look is a grid that the contract takes, with options that its method has, each shorter than the one before', () => {
+  for (const target of [{ bytes: 350e6 }, { tokensPerSecond: 30 }]) {
+    const grids = quickGrids(question(target))
+    expect(grids.length).toBeGreaterThan(2)
+    for (const grid of grids) expect(gridSchema.safeParse(grid).success).toBe(true)
+    for (const { methods } of grids)
+      for (const { method, options } of methods) expect(() => parseOptions(findMethod(method), options)).not.toThrow()
+    const windows = grids.map(({ calibration }) => calibration?.windows ?? 0)
+    expect(windows).toEqual([...windows].sort((a, b) => b - a))
+  }
+  expect(quickGrids(question({ bytes: 350e6 }, { known: new Set(['shortgpt']) })).map(({ methods }) => methods[0]?.method)).toEqual([
+    'shortgpt',
+  ])
+})
+
+test('a text of the user’s own chooses by one part and decides by the other; other text shows the cost elsewhere', () => {
+  const [grid] = quickGrids(question({ bytes: 350e6 }, { text: own }))
+  expect(grid?.calibration).toMatchObject({ source: own.source, split: own.split })
+  expect(grid?.measures.slice(0, 2)).toMatchObject([
+    { kind: 'perplexity', name: 'notes.txt', data: { source: own.source, split: { part: 'deciding', seed: 3 } } },
+    { kind: 'perplexity', name: 'Prose' },
+  ])
+  expect(quickName(question({ bytes: 350e6 }, { text: own }))).toBe('Qwen at 350 MB, notes.txt')
+})
