@@ -2,6 +2,7 @@ import { basename } from 'node:path'
 import { commands } from '#cli/commands/index.ts'
 import { commonHelp } from '#cli/commands/read-flags.ts'
 import { flagGroups, flagTable } from '#cli/flags/flag-table.ts'
+import { glossary } from '#contract/glossary.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
 import { runDocument } from '#contract/runs/run.ts'
 import { datasetTitles, everyTaskTitle, ggufTypeTitles, type MethodId } from '#contract/titles.ts'
@@ -81,6 +82,10 @@ export const tables: Parts = {
   commands: () =>
     Object.entries(commands)
       .map(([name, { help: text }]) => `### espalier ${name}\n\n${toBlock(text.replace(`\n${commonHelp}`, ''))}`)
+      .join('\n\n'),
+  glossary: () =>
+    Object.values(glossary)
+      .map(({ title, text }) => `**${title}**: ${text}`)
       .join('\n\n'),
   'common-flags': () => toBlock(commonHelp),
   'document-fields': () =>

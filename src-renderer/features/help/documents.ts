@@ -4,6 +4,7 @@ export const documents = {
   'command-line': { title: 'Command line', load: () => import('../../../docs/command-line.md?raw') },
   'models-and-formats': { title: 'Models and formats', load: () => import('../../../docs/models-and-formats.md?raw') },
   'what-broke': { title: 'What broke', load: () => import('../../../docs/what-broke.md?raw') },
+  glossary: { title: 'Words', load: () => import('../../../docs/glossary.md?raw') },
   results: { title: 'Results', load: () => import('../../../docs/results.md?raw') },
   speed: { title: 'Speed', load: () => import('../../../docs/speed.md?raw') },
   clusters: { title: 'Clusters', load: () => import('../../../docs/clusters.md?raw') },

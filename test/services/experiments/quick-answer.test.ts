@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { grid as gridSchema, type QuickSizes, type QuickTarget } from '#contract/experiments/experiments.ts'
-import { parseOptions } from '#engine/pruning/options.ts'
+import { parseOptions } from '#engine/pruning/method.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { joinSizes, quickGrids, quickName } from '#services/experiments/quick-answer.ts'
 
