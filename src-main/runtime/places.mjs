@@ -15,7 +15,7 @@ import { descriptionName } from './trusted.mjs'
 export const addonName = 'tfjs_binding.node'
 
 /** The first digits of the hash of all files in `engine/backend/native/`: a changed source gives the compiled library another name. */
-export const fusedSource = 'e4de8312'
+export const fusedSource = '6a64cc81'
 
 /**
  * The file name of the fused operations inside a runtime's folder. They are compiled for one processor, and machines that share a cache

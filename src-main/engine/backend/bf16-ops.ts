@@ -48,7 +48,7 @@ export interface RowFactor {
  * bfloat16 numbers. For rows in three parts, all its entries must be bfloat16 numbers.
  */
 export interface PackedMatrix {
-  /** The values as packed: tiles of `native/halves/half-tiles.h`, or a 16-bit value of the runtime. */
+  /** The values as packed: tiles of `native/bf16/bf16-tiles.h`, or a 16-bit value of the runtime. */
   readonly values: Tensor
   readonly rows: number
   readonly columns: number
@@ -246,7 +246,7 @@ export function nativeBf16Ops(runner: NativeRunner, number: number): NativeBf16O
       parts,
       factor,
     }),
-    correlate: (a, b) => run('EspalierHalfCorrelation', { units: number }, {}, { a, b }) as Tensor2D,
+    correlate: (a, b) => run('EspalierBf16Correlation', { units: number }, {}, { a, b }) as Tensor2D,
     attentionBackward(projected, cosine, sine, shape, gradient) {
       const ints = { ...attentionInts(shape), units: number }
       return run('EspalierAttentionBackward', ints, { cap: shape.cap ?? 0 }, { projected, cosine, sine, gradient }) as Tensor2D
@@ -254,7 +254,7 @@ export function nativeBf16Ops(runner: NativeRunner, number: number): NativeBf16O
     divergence(own, dense, { packed, transposed, bias, cap }, scale) {
       const ints = { units: number, columns: packed.rows, biased: bias !== undefined, graded: scale !== undefined }
       const inputs = { own, dense, head: packed.values, transposed: transposed.values, bias: bias ?? own }
-      return runner.run('EspalierHalfDivergence', ints, { cap: cap ?? 0, scale: scale ?? 0 }, inputs, 2) as [Tensor1D, Tensor2D]
+      return runner.run('EspalierBf16Divergence', ints, { cap: cap ?? 0, scale: scale ?? 0 }, inputs, 2) as [Tensor1D, Tensor2D]
     },
     product(x, weight, { norm, bias, add, scale = 1 } = {}) {
       const ints = {
@@ -268,13 +268,13 @@ export function nativeBf16Ops(runner: NativeRunner, number: number): NativeBf16O
       }
       const operands = { weight: weight.values, bias: bias ?? x, add: add ?? x }
       const inputs = { x, normWeight: norm?.weight ?? x, normBias: norm?.bias ?? x, ...operands }
-      return run('EspalierHalfProduct', ints, { ...normFloats(norm), scale, ...factorFloats(weight.factor) }, inputs) as Tensor2D
+      return run('EspalierBf16Product', ints, { ...normFloats(norm), scale, ...factorFloats(weight.factor) }, inputs) as Tensor2D
     },
-    mlp: (x, source, part) => run('EspalierHalfMlp', ...mlpCall(x, source, part)) as Tensor2D,
-    keptMlp: (x, source, part) => runner.run('EspalierKeptHalfMlp', ...mlpCall(x, source, part), 2) as [Tensor2D, Tensor],
+    mlp: (x, source, part) => run('EspalierBf16Mlp', ...mlpCall(x, source, part)) as Tensor2D,
+    keptMlp: (x, source, part) => runner.run('EspalierKeptBf16Mlp', ...mlpCall(x, source, part), 2) as [Tensor2D, Tensor],
     summedMlp(x, source, part, tokens) {
       const [ints, floats, inputs] = mlpCall(x, source, part)
-      return runner.run('EspalierSummedHalfMlp', { ...ints, tokens }, floats, inputs, 2) as [Tensor2D, Tensor3D]
+      return runner.run('EspalierSummedBf16Mlp', { ...ints, tokens }, floats, inputs, 2) as [Tensor2D, Tensor3D]
     },
     mlpBackward(gradient, source, kept, { norm, activation, down, active, other }) {
       const { centred, weighted } = normInts(norm)
@@ -282,11 +282,11 @@ export function nativeBf16Ops(runner: NativeRunner, number: number): NativeBf16O
       const ints = { centred, weighted, units: number, ...ofMlp }
       const weights = { down: down.values, active: active.values, other: (other ?? active).values }
       const inputs = { gradient, source, normWeight: norm.weight ?? source, kept, ...weights }
-      return runner.run('EspalierHalfMlpBackward', ints, normFloats(norm), inputs, 6) as ReturnType<NativeBf16Ops['mlpBackward']>
+      return runner.run('EspalierBf16MlpBackward', ints, normFloats(norm), inputs, 6) as ReturnType<NativeBf16Ops['mlpBackward']>
     },
     neurons: (source, part) =>
       run(
-        'EspalierHalfNeurons',
+        'EspalierBf16Neurons',
         neuronInts(part),
         { ...normFloats(part.norm), scale: 1 },
         { source, ...neuronInputs(part, source) },
@@ -297,7 +297,7 @@ export function nativeBf16Ops(runner: NativeRunner, number: number): NativeBf16O
     },
     exponents(x, head, bias, cap) {
       const ints = { units: number, parts: head.parts, columns: head.rows, biased: bias !== undefined }
-      return run('EspalierHalfExponents', ints, { cap: cap ?? 0 }, { x, head: head.values, bias: bias ?? x }) as Tensor2D
+      return run('EspalierBf16Exponents', ints, { cap: cap ?? 0 }, { x, head: head.values, bias: bias ?? x }) as Tensor2D
     },
   }
 }

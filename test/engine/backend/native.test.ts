@@ -72,7 +72,7 @@ test.skipIf(!compiler || !/\bavx512_bf16\b/.test(processorFeatures))(
       '-x',
       'c++',
       '-include',
-      join(folder, 'halves/half-mlp.h'),
+      join(folder, 'bf16/bf16-mlp.h'),
       '/dev/null',
     ])
   },

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "activation.h"
+#include "attention.h"
 #include "few-rows.h"
 #include "norm.h"
-#include "placed-attention.h"
 
 namespace {
 

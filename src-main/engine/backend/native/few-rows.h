@@ -9,9 +9,9 @@
 #include <immintrin.h>
 #endif
 
+#include "bf16/bf16-weights.h"
 #include "stored-entries.h"
 #include "stored-groups.h"
-#include "halves/half-weights.h"
 #include "threads.h"
 #include "vectors.h"
 
@@ -104,7 +104,7 @@ void dotGroupRows(const float* x, int64_t strideX, int64_t rows, const Groups* g
   }
 }
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 // The same for 32 columns of a weight stored as tiles of halves. Entries are used as stored; products and sums are float32. x is
 // zero-padded to a whole tile.
@@ -158,8 +158,8 @@ struct StoredWeight {
 #endif
   GroupForm form{};
   const void* groups = nullptr;
-#if ESPALIER_HALVES
-  HalfWeight halves{};
+#if ESPALIER_BF16
+  PackedWeight halves{};
 #endif
 };
 
@@ -206,8 +206,8 @@ struct FewRows {
       return withForm(weight.form, [&](auto one) {
         rowsOfGroups(static_cast<const decltype(one)*>(weight.groups), from, part, row, count, first, last);
       });
-#if ESPALIER_HALVES
-    const HalfPanels panels{weight.halves};
+#if ESPALIER_BF16
+    const Bf16Panels panels{weight.halves};
     for (int64_t column = first; column < last; column += panelColumns) {
       dotPanelRows<>(from, stride, count, panels.operand(column / panelColumns).high, weight.halves.depth, part);
       take(part, panelColumns, row, count, column, std::min<int64_t>(panelColumns, last - column));

@@ -5,12 +5,12 @@
 
 #include "kernels/attention-kernels.h"
 #include "kernels/backward-kernels.h"
+#include "kernels/bf16-kernels.h"
+#include "kernels/bf16-mlp-kernels.h"
+#include "kernels/bf16-training-kernels.h"
 #include "kernels/block-kernels.h"
 #include "kernels/call.h"
 #include "kernels/decode-kernel.h"
-#include "kernels/half-kernels.h"
-#include "kernels/half-mlp-kernels.h"
-#include "kernels/half-training-kernels.h"
 #include "kernels/narrow-kernels.h"
 #include "kernels/node-functions.h"
 #include "kernels/row-kernels.h"
@@ -47,49 +47,49 @@ bool registerKernel(const char* name, std::initializer_list<const char*> inputs,
   return registered;
 }
 
-bool registerHalves() {
-#if ESPALIER_HALVES
+bool registerBf16() {
+#if ESPALIER_BF16
   return registerKernel<PackKernel>("EspalierPack", {"weight: float"}, {"split: int", "transposed: int", "factored: int", "factor: float"}, {"output: int32"}) &&
          registerKernel<ExactKernel>("EspalierExact", {"weight: float"}, {"factored: int", "factor: float"}) &&
-         registerKernel<HalfProductKernel>(
-             "EspalierHalfProduct", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
+         registerKernel<Bf16ProductKernel>(
+             "EspalierBf16Product", {"x: float", "norm_weight: float", "norm_bias: float", "weight: int32", "bias: float", "add: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "columns: int", "normed: int", "biased: int", "adds: int", "factored: int", "factor: float"}) &&
-         registerKernel<HalfMlpKernel>(
-             "EspalierHalfMlp",
+         registerKernel<Bf16MlpKernel>(
+             "EspalierBf16Mlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"}) &&
-         registerKernel<KeptHalfMlpKernel>(
-             "EspalierKeptHalfMlp",
+         registerKernel<KeptBf16MlpKernel>(
+             "EspalierKeptBf16Mlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int"},
              {"output: float", "kept: int32"}) &&
-         registerKernel<SummedHalfMlpKernel>(
-             "EspalierSummedHalfMlp",
+         registerKernel<SummedBf16MlpKernel>(
+             "EspalierSummedBf16Mlp",
              {"x: float", "source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float",
               "down: int32", "down_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int", "down_biased: int",
               "tokens: int"},
              {"output: float", "sums: float"}) &&
-         registerKernel<HalfMlpBackwardKernel>(
-             "EspalierHalfMlpBackward",
+         registerKernel<Bf16MlpBackwardKernel>(
+             "EspalierBf16MlpBackward",
              {"gradient: float", "source: float", "norm_weight: float", "kept: int32", "down: int32", "active: int32", "other: int32"},
              {"epsilon: float", "divisor: float", "centred: int", "weighted: int", "units: int", "activation: int", "neurons: int", "gated: int"},
              {"by_source: float", "by_norm: float", "by_norm_bias: float", "by_down: float", "by_active: float", "by_other: float"}) &&
-         registerKernel<HalfNeuronsKernel>(
-             "EspalierHalfNeurons",
+         registerKernel<Bf16NeuronsKernel>(
+             "EspalierBf16Neurons",
              {"source: float", "norm_weight: float", "norm_bias: float", "gate: int32", "gate_bias: float", "up: int32", "up_bias: float"},
              {"epsilon: float", "divisor: float", "scale: float", "centred: int", "weighted: int", "shifted: int", "units: int", "parts: int",
               "activation: int", "neurons: int", "normed: int", "gated: int", "gate_biased: int", "up_biased: int"}) &&
-         registerKernel<HalfExponentsKernel>("EspalierHalfExponents", {"x: float", "head: int32", "bias: float"},
+         registerKernel<Bf16ExponentsKernel>("EspalierBf16Exponents", {"x: float", "head: int32", "bias: float"},
                                              {"units: int", "parts: int", "columns: int", "biased: int", "cap: float"}) &&
-         registerKernel<HalfCorrelationKernel>("EspalierHalfCorrelation", {"a: float", "b: float"}, {"units: int"}) &&
-         registerKernel<HalfDivergenceKernel>("EspalierHalfDivergence", {"own: float", "dense: float", "head: int32", "transposed: int32", "bias: float"},
+         registerKernel<Bf16CorrelationKernel>("EspalierBf16Correlation", {"a: float", "b: float"}, {"units: int"}) &&
+         registerKernel<Bf16DivergenceKernel>("EspalierBf16Divergence", {"own: float", "dense: float", "head: int32", "transposed: int32", "bias: float"},
                                               {"units: int", "columns: int", "biased: int", "graded: int", "cap: float", "scale: float"},
                                               {"losses: float", "gradient: float"});
 #else
@@ -98,7 +98,7 @@ bool registerHalves() {
 }
 
 bool registerAll() {
-  return registerHalves() && registerKernel<UnitsKernel>("EspalierUnits", {}, {}) &&
+  return registerBf16() && registerKernel<UnitsKernel>("EspalierUnits", {}, {}) &&
          registerKernel<AttentionKernel>("EspalierAttention", {"projected: float", "cosine: float", "sine: float"},
                                          {"heads: int", "key_value_heads: int", "window: int", "units: int", "split: int", "cap: float"}) &&
          registerKernel<NormKernel>("EspalierNorm", {"x: float", "weight: float", "bias: float"},

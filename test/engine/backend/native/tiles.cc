@@ -46,7 +46,7 @@ static void dotTiles(float* c, const float* a, const float* b) {
 #define _tile_loadconfig(shapes) (void)(shapes)
 #define _tile_release() (void)0
 
-#include "halves/half-tile-products.h"
+#include "bf16/bf16-tile-products.h"
 
 static double largest(const float* a, const double* b) {
   double worst = 0, scale = 0;
@@ -65,15 +65,15 @@ int main() {
     for (float& value : weight) value = normal(random);
     if (!splitWeight)
       for (float& value : weight) value = std::ldexp(std::round(std::ldexp(value, 5)), -5);
-    std::vector<Half> packed(4 * panelSide * size);
-    Half *high = packed.data(), *low = high + panelSide * size, *right = low + panelSide * size, *rest = right + panelSide * size;
+    std::vector<Bf16> packed(4 * panelSide * size);
+    Bf16 *high = packed.data(), *low = high + panelSide * size, *right = low + panelSide * size, *rest = right + panelSide * size;
     for (int row = 0; row < panelSide; row++)
       packRow([&](int64_t at, int count) { return loadSome(x.data() + row * size + at, count); }, size, {high, panelSide * size, 2, depth}, row);
     for (int tile = 0; tile < 2; tile++) {
       packColumns(weight.data() + tile * tileSide * size, size, tileSide, right + tile * tileSide * size, depth, false);
       packColumns(weight.data() + tile * tileSide * size, size, tileSide, rest + tile * tileSide * size, depth, true);
     }
-    const auto panel = [](const Half* of) { return Panel{of, of + tileSide * size}; };
+    const auto panel = [](const Bf16* of) { return Panel{of, of + tileSide * size}; };
     const Operand a{panel(high), splitRows ? panel(low) : Panel{}}, b{panel(right), splitWeight ? panel(rest) : Panel{}};
     std::vector<double> exact(panelSide * panelSide);
     for (int row = 0; row < panelSide; row++)

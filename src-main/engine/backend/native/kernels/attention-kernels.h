@@ -6,9 +6,8 @@
 #include <vector>
 
 #include "../attention.h"
-#include "../halves/half-attention.h"
-#include "../halves/half-units.h"
-#include "../placed-attention.h"
+#include "../bf16/bf16-attention.h"
+#include "../bf16/bf16-units.h"
 #include "call.h"
 #include "placed-rows.h"
 
@@ -59,10 +58,10 @@ struct AttentionKernel {
     float* output = call.output({sizes.rows(), static_cast<int64_t>(heads) * sizes.headSize()});
     if (!output) return;
     const Attention attention = sizes.attention(window, output, cap);
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
     if (units != noUnits && cap == 0) {
-      if (split) return HalfAttention<true>(attention, unitsFor(units)).run();
-      return HalfAttention<false>(attention, unitsFor(units)).run();
+      if (split) return Bf16Attention<true>(attention, unitsFor(units)).run();
+      return Bf16Attention<false>(attention, unitsFor(units)).run();
     }
 #endif
     attend(attention);

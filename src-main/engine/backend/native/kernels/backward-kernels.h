@@ -5,8 +5,8 @@
 #include <cstdint>
 
 #include "../activation.h"
-#include "../attention-backward.h"
-#include "../halves/half-attention-backward.h"
+#include "../attention.h"
+#include "../bf16/bf16-attention.h"
 #include "../norm.h"
 #include "../threads.h"
 #include "attention-kernels.h"
@@ -86,8 +86,8 @@ struct AttentionBackwardKernel {
     float* output = call.output({sizes.rows(), TF_Dim(projected, 1)});
     if (!output) return;
     const AttentionBackward backward{sizes.attention(window, nullptr, cap), dataOf(gradient), output};
-#if ESPALIER_HALVES
-    if (units != noUnits) return HalfAttentionBackward{backward, unitsFor(units)}.run();
+#if ESPALIER_BF16
+    if (units != noUnits) return Bf16AttentionBackward{backward, unitsFor(units)}.run();
 #endif
     backward.run();
   }

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "../decoder.h"
+#include "bf16-inputs.h"
 #include "call.h"
 #include "decode-words.h"
-#include "half-inputs.h"
 #include "narrow-kernels.h"
 #include "placed-rows.h"
 
@@ -86,9 +86,9 @@ struct DecodeKernel {
         const int place = -2 - index;
         if (place >= static_cast<int>(halves.size())) return false;
         if (TF_NumDims(halves[place]) < 4) return narrowWeight(halves[place], rows, columns, to);
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
         if (!fitsWeight(halves[place], rows, columns)) return false;
-        to.halves = halfWeight(halves[place]);
+        to.halves = packedWeight(halves[place]);
         return true;
 #else
         return false;

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "../stored-entries.h"
 #include "../few-rows.h"
+#include "../stored-entries.h"
 #include "call.h"
 #include "row-factor.h"
 

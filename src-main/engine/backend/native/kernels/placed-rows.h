@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../placed-attention.h"
+#include "../attention.h"
 #include "call.h"
 
 namespace {

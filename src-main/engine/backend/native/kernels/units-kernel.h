@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "../halves/half-units.h"
+#include "../bf16/bf16-units.h"
 #include "call.h"
 
 namespace {

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "half-tiles.h"
+#include "bf16-tiles.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
@@ -83,7 +83,7 @@ inline void multiplyPanelTiles(const Operand& a, const Operand& b, int depth, fl
 #endif
 
 template <int Rows>
-inline void multiplyByVectors(const Half* a, Panel b, float* c, int64_t stride, int depth, bool adds) {
+inline void multiplyByVectors(const Bf16* a, Panel b, float* c, int64_t stride, int depth, bool adds) {
   __m512 sum[Rows][2];
   for (int row = 0; row < Rows; row++)
     for (int v = 0; v < 2; v++) sum[row][v] = adds ? _mm512_loadu_ps(c + row * stride + v * tileSide) : _mm512_setzero_ps();
@@ -105,7 +105,7 @@ inline void multiplyByVectors(const Half* a, Panel b, float* c, int64_t stride, 
 
 inline void multiplyPanelVectors(const Panel& a, const Panel& b, int depth, float* c, int64_t stride, int rows, bool adds) {
   for (int row = 0; row < rows; row += 8) {
-    const Half* left = (row < tileSide ? a.first : a.second) + row % tileSide * tileDepth;
+    const Bf16* left = (row < tileSide ? a.first : a.second) + row % tileSide * tileDepth;
     if (rows - row >= 8) {
       multiplyByVectors<8>(left, b, c + row * stride, stride, depth, adds);
     } else {

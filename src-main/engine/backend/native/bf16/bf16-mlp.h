@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "../activation.h"
-#include "half-exponent.h"
-#include "half-products.h"
+#include "bf16-exponent.h"
+#include "bf16-products.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
@@ -38,15 +38,15 @@ inline __m512 activateVector(Activation kind, __m512 x) {
 // Sixteen gates and sixteen ups per line, or only ups, as halves: [rows / 32, neurons / 16, 32]. The order is that in which product blocks
 // are computed, so that nothing waits for memory.
 struct KeptNeurons {
-  Half* to = nullptr;
+  Bf16* to = nullptr;
   int64_t neurons = 0;
 
   static int64_t halves(int64_t rows, int64_t neurons) { return roundUp(rows, panelSide) * roundUp(neurons, panelSide) * 2; }
-  Half* at(int64_t row, int64_t neuron) const {
+  Bf16* at(int64_t row, int64_t neuron) const {
     return to + ((row / panelSide * (roundUp(neurons, panelSide) / tileSide) + neuron / tileSide) * panelSide + row % panelSide) * tileDepth;
   }
   void put(int64_t row, int64_t neuron, __m512 gate, __m512 up) const {
-    if (to) _mm512_stream_si512(reinterpret_cast<__m512i*>(at(row, neuron)), roundHalves(gate, up));
+    if (to) _mm512_stream_si512(reinterpret_cast<__m512i*>(at(row, neuron)), roundToBf16(gate, up));
   }
 };
 
@@ -73,14 +73,14 @@ struct NeuronSums {
 };
 
 // An MLP. A panel holds sixteen gates and sixteen ups, or thirty-two ups without gates.
-struct HalfMlp {
+struct Bf16Mlp {
   Units units;
   RowsIn in;
   int64_t rows, neurons;
   Activation activation;
   bool gated;
   const float *gateBias, *upBias;
-  HalfPanels gateUp, down;
+  Bf16Panels gateUp, down;
   // How many 16-bit parts rows and neurons are split into for products.
   int parts;
   RowsOut out;
@@ -126,8 +126,8 @@ struct HalfMlp {
   }
 
   // Rounds neurons into tiles of the next product's left operand.
-  static void storeNeurons(const HalfRows& inner, int64_t row, int64_t neuron, __m512 value) {
-    Half* to = inner.tiles + (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
+  static void storeNeurons(const Bf16Rows& inner, int64_t row, int64_t neuron, __m512 value) {
+    Bf16* to = inner.tiles + (row / tileSide * inner.depth + neuron / tileDepth) * tileSize + row % tileSide * tileDepth + neuron % tileDepth;
     for (int part = 0; part < inner.parts; part++, to += inner.halves) {
       const __m256bh rounded = _mm512_cvtneps_pbh(value);
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)rounded);
@@ -135,15 +135,15 @@ struct HalfMlp {
     }
   }
 
-  HalfRows innerRows(int64_t count) const { return halfRows<6>(count, down.depth(), parts); }
+  Bf16Rows innerRows(int64_t count) const { return bf16Rows<6>(count, down.depth(), parts); }
 
-  void neuronsOf(const HalfRows& a, const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
+  void neuronsOf(const Bf16Rows& a, const Bf16Rows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
     forPanels(units, a, count, gateUp, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
       takeNeurons(panel, first, row, own, c, [&](int64_t at, int64_t neuron, int, __m512 value) { storeNeurons(inner, at, neuron, value); });
     });
   }
 
-  void outputOf(const HalfRows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
+  void outputOf(const Bf16Rows& inner, int64_t first, int64_t count, int64_t from, int64_t to) const {
     forPanels(units, inner, count, down, from, to,
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
   }
@@ -152,7 +152,7 @@ struct HalfMlp {
   void runNeurons(float* to) const {
     Division(rows, gateUp.count(), parts * gateUp.depth() * tileDepth).run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, gateUp.depth(), parts);
+      const Bf16Rows a = bf16Rows(count, gateUp.depth(), parts);
       in.pack(a, first, count);
       forPanels(units, a, count, gateUp, from, last, [&](int64_t panel, int64_t row, int own, const float* c) {
         takeNeurons(panel, first, row, own, c, [&](int64_t at, int64_t neuron, int width, __m512 value) {
@@ -167,7 +167,7 @@ struct HalfMlp {
     if (division.pieces > 1) return runFew();
     division.run(rows, gateUp.count(), [&](int64_t first, int64_t count, int64_t, int64_t, int64_t) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, gateUp.depth(), parts), inner = innerRows(count);
+      const Bf16Rows a = bf16Rows(count, gateUp.depth(), parts), inner = innerRows(count);
       in.pack(a, first, count);
       neuronsOf(a, inner, first, count, 0, gateUp.count());
       outputOf(inner, first, count, 0, down.count());
@@ -176,7 +176,7 @@ struct HalfMlp {
 
   // For few rows: all threads share the rows and divide the weights.
   void runFew() const {
-    const HalfRows a = halfRows(rows, gateUp.depth(), parts), inner = innerRows(rows);
+    const Bf16Rows a = bf16Rows(rows, gateUp.depth(), parts), inner = innerRows(rows);
     in.pack(a, 0, rows);
     const auto divide = [&](int64_t panels, const std::function<void(int64_t, int64_t)>& task) {
       const int64_t pieces = std::min<int64_t>(panels, 4 * Pool::shared().threads());

@@ -4,18 +4,18 @@
 
 #include <cstdint>
 
-#include "../halves/half-products.h"
-#include "../halves/half-weights.h"
+#include "../bf16/bf16-products.h"
+#include "../bf16/bf16-weights.h"
 #include "../norm.h"
 #include "call.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
-HalfWeight halfWeight(const TF_Tensor* tensor) {
+PackedWeight packedWeight(const TF_Tensor* tensor) {
   const int64_t tiles = TF_Dim(tensor, 1), depth = TF_Dim(tensor, 2);
-  const Half* high = reinterpret_cast<const Half*>(wordsOf(tensor));
+  const Bf16* high = reinterpret_cast<const Bf16*>(wordsOf(tensor));
   return {high, TF_Dim(tensor, 0) == 2 ? high + tiles * depth * tileSize : nullptr, tiles, depth};
 }
 

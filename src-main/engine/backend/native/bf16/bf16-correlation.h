@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "half-products.h"
+#include "bf16-products.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
-struct HalfCorrelation {
+struct Bf16Correlation {
   Units units;
   const float* a;
   const float* b;
@@ -22,9 +22,9 @@ struct HalfCorrelation {
   int rowsFrom(int64_t k) const { return static_cast<int>(std::min<int64_t>(tileDepth, rows - k * tileDepth)); }
 
   // b as a right operand, shared by all threads.
-  HalfWeight packRight() const {
+  PackedWeight packRight() const {
     const int64_t tiles = roundUp(right, panelSide) / tileSide, deep = depth();
-    Half* packed = halfScratch<6>(tiles * deep * tileSize);
+    Bf16* packed = bf16Scratch<6>(tiles * deep * tileSize);
     Pool::shared().run(static_cast<int>(deep), [&](int k) {
       for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t column = tile * tileSide;
@@ -36,22 +36,22 @@ struct HalfCorrelation {
   }
 
   // Columns [first, first + count) of a as rows of a left operand.
-  void packLeft(const HalfRows& packed, int64_t first, int64_t count) const {
+  void packLeft(const Bf16Rows& packed, int64_t first, int64_t count) const {
     for (int64_t k = 0; k < packed.depth; k++) {
       for (int64_t row = 0; row < roundUp(count, panelSide); row += tileSide) {
         const int width = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, count - row)));
-        Half* tile = packed.tiles + (row / tileSide * packed.depth + k) * tileSize;
+        Bf16* tile = packed.tiles + (row / tileSide * packed.depth + k) * tileSize;
         packTransposedRows(a + k * tileDepth * left + first + row, left, rowsFrom(k), width, tile);
       }
     }
   }
 
   void run() const {
-    const HalfPanels panels{packRight()};
+    const Bf16Panels panels{packRight()};
     const RowsOut out{nullptr, nullptr, 1, right, to, left};
     Division(left, panels.count(), panels.depth() * tileDepth).run(left, panels.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t) {
       TileRegisters registers(units);
-      const HalfRows own = halfRows(count, panels.depth(), 1);
+      const Bf16Rows own = bf16Rows(count, panels.depth(), 1);
       packLeft(own, first, count);
       forPanels(units, own, count, panels, from, last,
                 [&](int64_t panel, int64_t row, int some, const float* c) { out.take(panel, first + row, some, c); });

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__AVX512F__) && defined(__AVX512BF16__)
-#define ESPALIER_HALVES 1
+#define ESPALIER_BF16 1
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,7 +20,7 @@ namespace {
 // TypeScript uses the same numbers for the units.
 enum Units { noUnits, vectorUnits, matrixUnits };
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 // Asks the system for the matrix units' registers, which it grants once per process.
 inline Units findUnits() {

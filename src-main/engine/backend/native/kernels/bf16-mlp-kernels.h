@@ -7,11 +7,11 @@
 #include <optional>
 #include <vector>
 
-#include "../halves/half-mlp.h"
+#include "../bf16/bf16-mlp.h"
+#include "bf16-inputs.h"
 #include "call.h"
-#include "half-inputs.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
@@ -33,13 +33,13 @@ struct NeuronInputs {
 };
 
 // Attributes and checks that these kernels share.
-struct HalfMlpStart {
+struct Bf16MlpStart {
   PartNorm norm;
   MlpWords words;
   int units, neurons, parts;
   bool normed;
 
-  explicit HalfMlpStart(TF_OpKernelConstruction* from)
+  explicit Bf16MlpStart(TF_OpKernelConstruction* from)
       : norm(from),
         words(from),
         units(intOf(from, "units")),
@@ -55,18 +55,18 @@ struct HalfMlpStart {
   }
 
   // Stores the ups' weight in `ups`, which must outlive the result.
-  HalfMlp with(const TF_Tensor* source, const NeuronInputs& in, HalfWeight& ups) const {
-    HalfWeight gates = halfWeight(in.gate);
+  Bf16Mlp with(const TF_Tensor* source, const NeuronInputs& in, PackedWeight& ups) const {
+    PackedWeight gates = packedWeight(in.gate);
     if (!gates.low != !ups.low) (gates.low ? ups : gates).low = zeros(ups.columnTiles * ups.depth * tileSize);
     return {unitsFor(units), norm.rowsIn(source, in.normWeight, in.normBias, normed), TF_Dim(source, 0), neurons, words.activation, words.gated,
             words.gateBiased ? dataOf(in.gateBias) : nullptr, words.upBiased ? dataOf(in.upBias) : nullptr,
-            words.gated ? HalfPanels{gates, &ups} : HalfPanels{ups}, {}, parts};
+            words.gated ? Bf16Panels{gates, &ups} : Bf16Panels{ups}, {}, parts};
   }
 
  private:
   // A rounding remainder of zeros, for a weight that is exact in halves beside one that is not.
-  static const Half* zeros(size_t count) {
-    static thread_local std::vector<Half> memory;
+  static const Bf16* zeros(size_t count) {
+    static thread_local std::vector<Bf16> memory;
     if (memory.size() < count) memory.resize(count);
     return memory.data();
   }
@@ -74,19 +74,19 @@ struct HalfMlpStart {
 
 // An MLP of `neurons` with packed weights: reads source [N, D] and adds its output to x [N, D]. down [D, I] and its bias follow the inputs
 // above. Without a gate, pass `up` twice. Returns [N, D].
-struct HalfMlpKernel {
-  HalfMlpStart start;
+struct Bf16MlpKernel {
+  Bf16MlpStart start;
   bool downBiased;
 
-  explicit HalfMlpKernel(TF_OpKernelConstruction* from) : start(from), downBiased(intOf(from, "down_biased") != 0) {}
+  explicit Bf16MlpKernel(TF_OpKernelConstruction* from) : start(from), downBiased(intOf(from, "down_biased") != 0) {}
 
   void compute(Call& call) const {
-    run(call, [](HalfMlp&) { return true; });
+    run(call, [](Bf16Mlp&) { return true; });
   }
 
   // `prepare` receives the MLP before it runs, and may add outputs. Returns the MLP that ran, if it did.
   template <class Prepare>
-  std::optional<HalfMlp> run(Call& call, const Prepare& prepare) const {
+  std::optional<Bf16Mlp> run(Call& call, const Prepare& prepare) const {
     const TF_Tensor *x, *source, *down, *downBias;
     NeuronInputs in;
     if (!call.inputs({&x, &source, &in.normWeight, &in.normBias, &in.gate, &in.gateBias, &in.up, &in.upBias, &down, &downBias})) return {};
@@ -97,9 +97,9 @@ struct HalfMlpKernel {
     if (!call.require(fits, "An MLP of halves: its packed weights do not fit its rows.")) return {};
     float* output = call.output({rows, hidden});
     if (!output) return {};
-    HalfWeight ups = halfWeight(in.up);
-    HalfMlp mlp = start.with(source, in, ups);
-    mlp.down = {halfWeight(down)};
+    PackedWeight ups = packedWeight(in.up);
+    Bf16Mlp mlp = start.with(source, in, ups);
+    mlp.down = {packedWeight(down)};
     mlp.out = {downBiased ? dataOf(downBias) : nullptr, dataOf(x), start.norm.scale, hidden, output, mlp.rows};
     if (!prepare(mlp)) return {};
     mlp.run();
@@ -108,14 +108,14 @@ struct HalfMlpKernel {
 };
 
 // The same, and also returns the gates and ups as `KeptNeurons`.
-struct KeptHalfMlpKernel {
-  HalfMlpKernel mlp;
+struct KeptBf16MlpKernel {
+  Bf16MlpKernel mlp;
 
-  explicit KeptHalfMlpKernel(TF_OpKernelConstruction* from) : mlp(from) {}
+  explicit KeptBf16MlpKernel(TF_OpKernelConstruction* from) : mlp(from) {}
 
   void compute(Call& call) const {
-    mlp.run(call, [&](HalfMlp& one) {
-      one.kept = {reinterpret_cast<Half*>(call.output({KeptNeurons::halves(one.rows, one.neurons) / 2}, int32)), one.neurons};
+    mlp.run(call, [&](Bf16Mlp& one) {
+      one.kept = {reinterpret_cast<Bf16*>(call.output({KeptNeurons::halves(one.rows, one.neurons) / 2}, int32)), one.neurons};
       return one.kept.to != nullptr;
     });
   }
@@ -123,17 +123,17 @@ struct KeptHalfMlpKernel {
 
 // The same, and also returns sums of magnitudes and squares of the neurons over each sample of `tokens` rows, a multiple of 32: [2, samples,
 // neurons].
-struct SummedHalfMlpKernel {
-  HalfMlpKernel mlp;
+struct SummedBf16MlpKernel {
+  Bf16MlpKernel mlp;
   int tokens;
 
-  explicit SummedHalfMlpKernel(TF_OpKernelConstruction* from) : mlp(from), tokens(intOf(from, "tokens")) {}
+  explicit SummedBf16MlpKernel(TF_OpKernelConstruction* from) : mlp(from), tokens(intOf(from, "tokens")) {}
 
   void compute(Call& call) const {
     std::vector<float> sums;
     int64_t samples = 0;
     float* output = nullptr;
-    const auto ran = mlp.run(call, [&](HalfMlp& one) {
+    const auto ran = mlp.run(call, [&](Bf16Mlp& one) {
       if (!call.require(tokens > 0 && tokens % panelSide == 0 && one.rows % tokens == 0, "Sums over samples: their rows are not a multiple of 32."))
         return false;
       samples = one.rows / tokens;
@@ -147,10 +147,10 @@ struct SummedHalfMlpKernel {
 };
 
 // The neurons of such an MLP after their activation: source [N, D] to [N, neurons].
-struct HalfNeuronsKernel {
-  HalfMlpStart start;
+struct Bf16NeuronsKernel {
+  Bf16MlpStart start;
 
-  explicit HalfNeuronsKernel(TF_OpKernelConstruction* from) : start(from) {}
+  explicit Bf16NeuronsKernel(TF_OpKernelConstruction* from) : start(from) {}
 
   void compute(Call& call) const {
     const TF_Tensor* source;
@@ -160,7 +160,7 @@ struct HalfNeuronsKernel {
     if (!call.require(fits, "Neurons of halves: their packed weights do not fit the rows.")) return;
     float* output = call.output({TF_Dim(source, 0), start.neurons});
     if (!output) return;
-    HalfWeight ups = halfWeight(in.up);
+    PackedWeight ups = packedWeight(in.up);
     start.with(source, in, ups).runNeurons(output);
   }
 };

@@ -4,21 +4,21 @@
 
 #include <cstdint>
 
-#include "../halves/half-correlation.h"
-#include "../halves/half-divergence.h"
-#include "../halves/half-mlp-backward.h"
+#include "../bf16/bf16-correlation.h"
+#include "../bf16/bf16-divergence.h"
+#include "../bf16/bf16-mlp-backward.h"
+#include "bf16-inputs.h"
 #include "call.h"
-#include "half-inputs.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
 // a [N, R] and b [N, C] to a'b [R, C].
-struct HalfCorrelationKernel {
+struct Bf16CorrelationKernel {
   int units;
 
-  explicit HalfCorrelationKernel(TF_OpKernelConstruction* from) : units(intOf(from, "units")) {}
+  explicit Bf16CorrelationKernel(TF_OpKernelConstruction* from) : units(intOf(from, "units")) {}
 
   void compute(Call& call) const {
     const TF_Tensor *a, *b;
@@ -27,18 +27,18 @@ struct HalfCorrelationKernel {
     if (!call.require(fits, "A product of columns takes two matrices with the same number of rows.")) return;
     float* output = call.output({TF_Dim(a, 1), TF_Dim(b, 1)});
     if (!output) return;
-    HalfCorrelation{unitsFor(units), dataOf(a), dataOf(b), TF_Dim(a, 0), TF_Dim(a, 1), TF_Dim(b, 1), output}.run();
+    Bf16Correlation{unitsFor(units), dataOf(a), dataOf(b), TF_Dim(a, 0), TF_Dim(a, 1), TF_Dim(b, 1), output}.run();
   }
 };
 
 // Final states of a model and of the dense one, [N, D] each, through a packed head of `columns` entries to divergences [N]. With `graded`,
 // also the gradient of their sum times `scale` with respect to the states [N, D]. `transposed` is the packed transpose of the head.
-struct HalfDivergenceKernel {
+struct Bf16DivergenceKernel {
   int units, columns;
   bool biased, graded;
   float cap, scale;
 
-  explicit HalfDivergenceKernel(TF_OpKernelConstruction* from)
+  explicit Bf16DivergenceKernel(TF_OpKernelConstruction* from)
       : units(intOf(from, "units")),
         columns(intOf(from, "columns")),
         biased(intOf(from, "biased") != 0),
@@ -56,21 +56,21 @@ struct HalfDivergenceKernel {
     float* losses = call.output({rows});
     float* gradient = losses ? call.output({graded ? rows : 0, size}) : nullptr;
     if (!losses || (graded && !gradient)) return;
-    HalfDivergence{unitsFor(units), {dataOf(own), size, nullptr, nullptr, nullptr}, {dataOf(dense), size, nullptr, nullptr, nullptr}, rows, columns,
-                   {halfWeight(head)}, {halfWeight(transposed)}, biased ? dataOf(bias) : nullptr, cap, scale, losses, graded ? gradient : nullptr}
+    Bf16Divergence{unitsFor(units), {dataOf(own), size, nullptr, nullptr, nullptr}, {dataOf(dense), size, nullptr, nullptr, nullptr}, rows, columns,
+                   {packedWeight(head)}, {packedWeight(transposed)}, biased ? dataOf(bias) : nullptr, cap, scale, losses, graded ? gradient : nullptr}
         .run();
   }
 };
 
-// The output gradient of an MLP with a norm [N, D], the norm's input [N, D], the output of `EspalierKeptHalfMlp`, and packed transposed
+// The output gradient of an MLP with a norm [N, D], the norm's input [N, D], the output of `EspalierKeptBf16Mlp`, and packed transposed
 // weights (down, activated, and if `gated` the other) to gradients with respect to source, norm and the three weights as stored.
-struct HalfMlpBackwardKernel {
+struct Bf16MlpBackwardKernel {
   Norm norm;
   Activation activation;
   int units, neurons;
   bool weighted, gated;
 
-  explicit HalfMlpBackwardKernel(TF_OpKernelConstruction* from)
+  explicit Bf16MlpBackwardKernel(TF_OpKernelConstruction* from)
       : norm{floatOf(from, "epsilon"), floatOf(from, "divisor"), intOf(from, "centred") != 0},
         activation(static_cast<Activation>(intOf(from, "activation"))),
         units(intOf(from, "units")),
@@ -90,9 +90,9 @@ struct HalfMlpBackwardKernel {
     float *byDown = byBias ? call.output({size, neurons}) : nullptr, *byActive = byDown ? call.output({neurons, size}) : nullptr;
     float* byOther = byActive ? call.output({gated ? neurons : 0, size}) : nullptr;
     if (!byActive || (gated && !byOther)) return;
-    const KeptNeurons neuronsKept{const_cast<Half*>(reinterpret_cast<const Half*>(wordsOf(kept))), neurons};
-    HalfMlpBackward{unitsFor(units), norm, activation, rows, size, neurons, dataOf(gradient), dataOf(source), weighted ? dataOf(normWeight) : nullptr,
-                    neuronsKept, {halfWeight(down)}, {halfWeight(active)}, {halfWeight(other)}, gated, bySource, byWeight, byBias, byDown, byActive, byOther}
+    const KeptNeurons neuronsKept{const_cast<Bf16*>(reinterpret_cast<const Bf16*>(wordsOf(kept))), neurons};
+    Bf16MlpBackward{unitsFor(units), norm, activation, rows, size, neurons, dataOf(gradient), dataOf(source), weighted ? dataOf(normWeight) : nullptr,
+                    neuronsKept, {packedWeight(down)}, {packedWeight(active)}, {packedWeight(other)}, gated, bySource, byWeight, byBias, byDown, byActive, byOther}
         .run();
   }
 };

@@ -1,4 +1,4 @@
-// Attention with products of 16-bit operands.
+// Attention with products of 16-bit operands, and its gradients.
 
 #pragma once
 
@@ -9,18 +9,18 @@
 #include <limits>
 
 #include "../attention.h"
-#include "half-exponent.h"
-#include "half-tile-products.h"
-#include "half-weights.h"
+#include "bf16-exponent.h"
+#include "bf16-tile-products.h"
+#include "bf16-weights.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
 // Keys and values of one call as tiles of right operands: keys [S / 16][d / 32], values [d / 16][S / 32], with d and S rounded up. If
 // operands are split, the rounding remainder follows each.
 template <bool Split>
-struct HalfAttention {
+struct Bf16Attention {
   static constexpr int parts = Split ? 2 : 1, keysAtOnce = 128, rowsAtOnce = 128;
   // The reference of exponentials moves only when a score exceeds it by more than this.
   static constexpr float slack = 20;
@@ -31,7 +31,7 @@ struct HalfAttention {
   Units units;
   int size, depth, positions;
 
-  HalfAttention(const Attention& call, Units units)
+  Bf16Attention(const Attention& call, Units units)
       : call(call),
         units(units),
         size(static_cast<int>(roundUp(call.headSize, tileDepth))),
@@ -54,7 +54,7 @@ struct HalfAttention {
     std::copy(from + call.rotated, from + call.headSize, to + call.rotated);
   }
 
-  void packKeys(int pair, int first, Half* keys, Half* values) const {
+  void packKeys(int pair, int first, Bf16* keys, Bf16* values) const {
     const int sample = pair / call.keyValueHeads, group = pair % call.keyValueHeads, count = std::min(tileDepth, call.tokens - first);
     float *key = scratch<1>(static_cast<size_t>(2 * tileDepth) * size), *value = key + tileDepth * size;
     std::fill(key, key + 2 * tileDepth * size, 0.0f);
@@ -76,15 +76,15 @@ struct HalfAttention {
     __m512 total = _mm512_setzero_ps();
   };
 
-  Operand operand(const Half* tiles, int64_t second, int64_t low) const {
+  Operand operand(const Bf16* tiles, int64_t second, int64_t low) const {
     return {{tiles, tiles + second}, Split ? Panel{tiles + low, tiles + low + second} : Panel{}};
   }
 
   // Turns scores [0, seen) of a row, of which [low, high) count, into exponentials in row `row` of a left operand. `mixed` holds the result
   // for earlier keys, and is rescaled when the reference moves.
-  void takeRow(Row& state, float* scores, int seen, int low, int high, Half* weights, int row, int deep, float* mixed) const {
+  void takeRow(Row& state, float* scores, int seen, int low, int high, Bf16* weights, int row, int deep, float* mixed) const {
     constexpr float hidden = -1e30f;
-    Half* to = weights + row / tileSide * deep * tileSize + row % tileSide * tileDepth;
+    Bf16* to = weights + row / tileSide * deep * tileSize + row % tileSide * tileDepth;
     const int64_t below = static_cast<int64_t>(panelSide) * keysAtOnce;
     if (high <= low) {
       for (int i = 0; i < seen; i += tileDepth)
@@ -104,7 +104,7 @@ struct HalfAttention {
   // The same for scores that fill `Deep` tiles. Looks for scores above the limit by signs of differences: while matrix units work, that is
   // faster than comparisons or the largest score.
   template <int Deep>
-  void takeScores(Row& state, const float* scores, Half* to, float* mixed) const {
+  void takeScores(Row& state, const float* scores, Bf16* to, float* mixed) const {
     const __m512 limit = _mm512_set1_ps(state.reference + slack);
     const auto below = [&](int at) { return _mm512_castps_si512(_mm512_sub_ps(limit, _mm512_load_ps(scores + at))); };
     __m512i signs = _mm512_setzero_si512();
@@ -118,8 +118,8 @@ struct HalfAttention {
       __m512 a = exponentAbove<!Split>(_mm512_load_ps(scores + i * tileDepth), shift);
       __m512 b = exponentAbove<!Split>(_mm512_load_ps(scores + i * tileDepth + tileSide), shift);
       total = _mm512_add_ps(total, _mm512_add_ps(a, b));
-      _mm512_store_si512(to + i * tileSize, Split ? takeHalves(a, b) : roundHalves(a, b));
-      if (Split) _mm512_store_si512(to + panelSide * keysAtOnce + i * tileSize, roundHalves(a, b));
+      _mm512_store_si512(to + i * tileSize, Split ? takeBf16(a, b) : roundToBf16(a, b));
+      if (Split) _mm512_store_si512(to + panelSide * keysAtOnce + i * tileSize, roundToBf16(a, b));
     }
     state.total = total;
   }
@@ -141,14 +141,14 @@ struct HalfAttention {
   // left operands.
   struct Workspace {
     float *scores, *mixed, *query;
-    Half *queries, *weights;
+    Bf16 *queries, *weights;
     Row* states;
   };
 
   Workspace workspace() const {
     constexpr size_t piece = static_cast<size_t>(panelSide) * keysAtOnce;
     float* floats = scratch<1>(2 * piece + static_cast<size_t>(rowsAtOnce + 1) * size);
-    Half* halves = halfScratch<5>(parts * (static_cast<size_t>(rowsAtOnce) * size + 2 * piece));
+    Bf16* halves = bf16Scratch<5>(parts * (static_cast<size_t>(rowsAtOnce) * size + 2 * piece));
     Row* states = reinterpret_cast<Row*>(scratch<6>(rowsAtOnce * sizeof(Row) / sizeof(float)));
     float* mixed = floats + 2 * piece;
     return {floats, mixed, mixed + rowsAtOnce * size, halves, halves + parts * rowsAtOnce * size, states};
@@ -176,7 +176,7 @@ struct HalfAttention {
 
   // Rows [first, first + count) of a head.
   struct Block {
-    const Half *keys, *values;
+    const Bf16 *keys, *values;
     int first, count;
   };
 
@@ -208,7 +208,7 @@ struct HalfAttention {
     const int deep = piece.seen / tileDepth;
     const Operand left = operand(work.weights + parts * piece.scores(), deep * tileSize, static_cast<int64_t>(panelSide) * keysAtOnce);
     for (int column = 0; column < size; column += panelSide) {
-      const Half* value = block.values + static_cast<int64_t>(column) * positions + piece.from / tileDepth * tileSize;
+      const Bf16* value = block.values + static_cast<int64_t>(column) * positions + piece.from / tileDepth * tileSize;
       const Operand right = operand(value, static_cast<int64_t>(tileSide) * positions, halves());
       multiplyPanels(units, left, right, deep, work.mixed + piece.row * size + column, size, panelSide, true, between);
     }
@@ -222,7 +222,7 @@ struct HalfAttention {
   }
 
   // The softmax of a piece is computed between the products of its neighbours.
-  void rows(const Half* keys, const Half* values, int pair, int head, int first) const {
+  void rows(const Bf16* keys, const Bf16* values, int pair, int head, int first) const {
     const int sample = pair / call.keyValueHeads, count = std::min(rowsAtOnce, call.tokens - first);
     const Block block{keys, values, first, count};
     const Workspace work = workspace();
@@ -260,8 +260,8 @@ struct HalfAttention {
   void run() const {
     const int pairs = call.samples * call.keyValueHeads, perGroup = call.heads / call.keyValueHeads, pieces = positions / tileDepth;
     const int64_t own = parts * halves();
-    Half* keys = halfScratch<0>(2 * pairs * own);
-    Half* values = keys + pairs * own;
+    Bf16* keys = bf16Scratch<0>(2 * pairs * own);
+    Bf16* values = keys + pairs * own;
     Pool::shared().run(pairs * pieces, [&](int task) {
       const int pair = task / pieces;
       packKeys(pair, task % pieces * tileDepth, keys + pair * own, values + pair * own);
@@ -273,6 +273,158 @@ struct HalfAttention {
       TileRegisters registers(units);
       rows(keys + pair * own, values + pair * own, pair, pair % call.keyValueHeads * perGroup + rest % perGroup, block * rowsAtOnce);
     });
+  }
+};
+
+// Gradients of attention, with products of 16-bit operands.
+
+// Like `AttentionBackward`, whose sums over groups it uses. Each task computes some heads of one group. Everything between the products is
+// float32.
+struct Bf16AttentionBackward {
+  AttentionBackward plain;
+  Units units;
+
+  // Query rows at once: sums of key and value gradients are then added up over two tiles of them.
+  static constexpr int rowsAtOnce = 2 * panelSide;
+
+  const Attention& call() const { return plain.call; }
+  int64_t size() const { return roundUp(call().headSize, panelSide); }
+  int64_t positions() const { return roundUp(call().tokens, panelSide); }
+  int64_t halves() const { return size() * positions(); }
+  // Depth in tiles: of products over a head's entries, and of products over positions.
+  int64_t across() const { return size() / tileDepth; }
+  int64_t along() const { return positions() / tileDepth; }
+
+  // The number of heads of a group that one task computes, so that it packs keys and values once. It is all of them, unless threads would
+  // then have nothing to do.
+  int headsAtOnce() const {
+    const int perGroup = call().heads / call().keyValueHeads, all = call().samples * call().heads;
+    int most = perGroup;
+    while (most > 1 && (perGroup % most > 0 || all / most < 2 * Pool::shared().threads())) most--;
+    return most;
+  }
+
+  // Operands of one head: queries and output gradients as left operands, keys and values as right ones. All but the values are also
+  // transposed, for products over positions. For some query rows: weights, score gradients and their results.
+  struct Workspace {
+    Bf16 *query, *outer, *keyColumns, *valueColumns, *queryTransposed, *outerTransposed, *keyTransposed, *byScoresRows, *transposed;
+    float *weights, *byScores, *slopes, *byQuery, *byKey, *byValue;
+  };
+
+  Workspace workspace() const {
+    const size_t own = halves(), scores = static_cast<size_t>(rowsAtOnce) * positions(), matrix = static_cast<size_t>(positions()) * size();
+    Bf16* half = bf16Scratch<5>(7 * own + scores + rowsAtOnce * panelSide);
+    const auto takeBf16 = [&](size_t count) { return half += count, half - count; };
+    float* single = scratch<1>(2 * matrix + 3 * scores + rowsAtOnce * size());
+    const auto take = [&](size_t count) { return single += count, single - count; };
+    return {takeBf16(own), takeBf16(own), takeBf16(own), takeBf16(own), takeBf16(own), takeBf16(own), takeBf16(own), takeBf16(scores),
+            takeBf16(rowsAtOnce * panelSide), take(scores), take(scores), take(scores), take(rowsAtOnce * size()), take(matrix), take(matrix)};
+  }
+
+  // Packs one matrix of the head, [positions, size] padded with zeros, as rows, as columns and transposed. Null skips a form.
+  template <class Read>
+  void pack(const Read& read, Bf16* rows, Bf16* columns, Bf16* transposed) const {
+    float* room = scratch<8>(panelSide * size());
+    std::fill(room, room + panelSide * size(), 0.0f);
+    for (int first = 0; first < positions(); first += panelSide) {
+      const int count = std::min(panelSide, call().tokens - first);
+      for (int row = 0; row < count; row++) read(first + row, room + row * size());
+      std::fill(room + count * size(), room + panelSide * size(), 0.0f);
+      for (int row = 0; rows && row < panelSide; row++)
+        packRow([&](int64_t at, int) { return _mm512_load_ps(room + row * size() + at); }, size(), {rows, 0, 1, across()}, first + row);
+      for (int row = 0; columns && row < panelSide; row += tileSide)
+        packColumns(room + row * size(), size(), tileSide, columns + (first + row) * size(), across(), false);
+      for (int64_t column = 0; transposed && column < size(); column += tileSide)
+        packTransposedColumns(room + column, size(), tileDepth, tileSide, transposed + column * positions() + first / tileDepth * tileSize, false);
+    }
+  }
+
+  void packGroup(const Workspace& work, int sample, int group) const {
+    const Attention& of = call();
+    const int key = of.heads + group, value = key + of.keyValueHeads;
+    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, key), token, to, 1); }, nullptr, work.keyColumns, work.keyTransposed);
+    pack([&](int token, float* to) { copyHead(of.vectorOf(sample, token, value), to); }, nullptr, work.valueColumns, nullptr);
+  }
+
+  void packHead(const Workspace& work, int sample, int head) const {
+    const Attention& of = call();
+    const float* outer = plain.gradient + (static_cast<size_t>(sample) * of.tokens * of.heads + head) * of.headSize;
+    pack([&](int token, float* to) { of.rotate(of.vectorOf(sample, token, head), token, to, 1); }, work.query, nullptr, work.queryTransposed);
+    pack([&](int token, float* to) { copyHead(outer + static_cast<size_t>(token) * of.heads * of.headSize, to); }, work.outer, nullptr, work.outerTransposed);
+  }
+
+  void copyHead(const float* from, float* to) const { std::copy(from, from + call().headSize, to); }
+
+  static Operand operand(const Bf16* tiles, int64_t second) { return {{tiles, tiles + second}}; }
+  // Panels of operands, starting at a row or column. Transposed panels also start at a position.
+  Operand sides(const Bf16* tiles, int64_t first) const { return operand(tiles + first * size(), across() * tileSize); }
+  Operand over(const Bf16* transposed, int64_t column, int64_t from) const {
+    return operand(transposed + column * positions() + from / tileDepth * tileSize, along() * tileSize);
+  }
+
+  // to [32 keys, size] += x' times query rows of a transposed matrix, where x is [query rows, 32 columns] and `deep` tiles of rows deep.
+  void addTransposed(const Workspace& work, const float* x, int deep, const Bf16* matrix, int first, float* to) const {
+    for (int half = 0; half < 2; half++)
+      for (int k = 0; k < deep; k++)
+        packTransposedRows(x + k * tileDepth * positions() + half * tileSide, positions(), tileDepth, tileSide, work.transposed + (half * deep + k) * tileSize);
+    for (int64_t column = 0; column < size(); column += panelSide)
+      multiplyPanels(units, operand(work.transposed, deep * tileSize), over(matrix, column, first), deep, to + column, size(), panelSide, true);
+  }
+
+  void rowsOf(const Workspace& work, int sample, int head, int first) const {
+    const Attention& of = call();
+    const int from = of.firstSeen(first) / panelSide * panelSide, stride = static_cast<int>(positions());
+    const int rows = std::min(rowsAtOnce, stride - first), seen = first + rows - from;
+    for (int row = 0; row < rows; row += panelSide) {
+      const Operand query = sides(work.query, first + row), outer = sides(work.outer, first + row);
+      for (int key = 0; key < seen; key += panelSide) {
+        const int64_t at = row * stride + key;
+        multiplyPanels(units, query, sides(work.keyColumns, from + key), static_cast<int>(across()), work.weights + at, stride, panelSide, false);
+        multiplyPanels(units, outer, sides(work.valueColumns, from + key), static_cast<int>(across()), work.byScores + at, stride, panelSide, false);
+      }
+    }
+    for (int row = 0; row < rows; row += rowsTogether) {
+      const int64_t at = row * stride;
+      plain.takeRows(work.weights + at, work.byScores + at, work.slopes + at, stride, rowsTogether, seen,
+                     [&](int i) { return first + row + i < of.tokens ? plain.seenFrom(first + row + i, from) : Seen{0, 0}; });
+    }
+    const int64_t deep = seen / tileDepth;
+    for (int row = 0; row < rows; row++)
+      packRow([&](int64_t at, int) { return _mm512_loadu_ps(work.byScores + row * stride + at); }, seen, {work.byScoresRows, 0, 1, deep}, row);
+    for (int row = 0; row < rows; row += panelSide)
+      for (int64_t column = 0; column < size(); column += panelSide)
+        multiplyPanels(units, operand(work.byScoresRows + row * seen, deep * tileSize), over(work.keyTransposed, column, from), static_cast<int>(deep),
+                       work.byQuery + row * size() + column, size(), panelSide, false);
+    for (int key = 0; key < seen; key += panelSide) {
+      addTransposed(work, work.byScores + key, rows / tileDepth, work.queryTransposed, first, work.byKey + (from + key) * size());
+      addTransposed(work, work.weights + key, rows / tileDepth, work.outerTransposed, first, work.byValue + (from + key) * size());
+    }
+    for (int row = 0; row < std::min(rows, of.tokens - first); row++)
+      of.rotateBack(work.byQuery + row * size(), first + row, plain.gradientAt(sample, first + row, head));
+  }
+
+  void run() const {
+    const Attention& of = call();
+    const int atOnce = headsAtOnce(), tasks = of.samples * of.heads / atOnce, perGroup = of.heads / of.keyValueHeads;
+    float* parts = plain.partsFor(tasks);
+    Pool::shared().run(tasks, [&](int task) {
+      TileRegisters registers(units);
+      const Workspace work = workspace();
+      const int sample = task * atOnce / of.heads, firstHead = task * atOnce % of.heads;
+      packGroup(work, sample, firstHead / perGroup);
+      std::fill(work.byKey, work.byKey + positions() * size(), 0.0f);
+      std::fill(work.byValue, work.byValue + positions() * size(), 0.0f);
+      for (int head = firstHead; head < firstHead + atOnce; head++) {
+        packHead(work, sample, head);
+        for (int first = 0; first < of.tokens; first += rowsAtOnce) rowsOf(work, sample, head, first);
+      }
+      float* own = parts + static_cast<size_t>(task) * 2 * plain.matrixFloats();
+      for (int token = 0; token < of.tokens; token++) {
+        copyHead(work.byKey + token * size(), own + static_cast<size_t>(token) * plain.padded());
+        copyHead(work.byValue + token * size(), own + plain.matrixFloats() + static_cast<size_t>(token) * plain.padded());
+      }
+    });
+    plain.joinGroups(parts, perGroup / atOnce);
   }
 };
 

@@ -6,20 +6,20 @@
 #include <cmath>
 #include <cstdint>
 
-#include "half-exponent.h"
-#include "half-products.h"
+#include "bf16-exponent.h"
+#include "bf16-products.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
 // Hidden states [rows, size] of both models through the head: sum p (log p - log q) of each row, and the gradient of their sum times
 // `scale` with respect to the own states. A block's logits stay float32; their gradient is rounded to halves for its product.
-struct HalfDivergence {
+struct Bf16Divergence {
   Units units;
   RowsIn own, dense;
   int64_t rows, vocabulary;
-  HalfPanels head, transposed;
+  Bf16Panels head, transposed;
   const float* bias;
   float cap, scale;
   float *losses, *gradient;
@@ -63,7 +63,7 @@ struct HalfDivergence {
   // Computes both models' logits, which it keeps only if the gradient needs them, and their sums.
   void logitsOf(int64_t first, int64_t count, const Logits& logits, Row* found) const {
     const int64_t padded = logits.padded;
-    const HalfRows a = halfRows(padded + count, head.depth(), 1);
+    const Bf16Rows a = bf16Rows(padded + count, head.depth(), 1);
     own.pack(a, first, count);
     dense.pack(a, first, count, padded);
     ExponentSums sums[2 * mostRows];
@@ -95,7 +95,7 @@ struct HalfDivergence {
   }
 
   // Writes (q - p) * scale for a panel of tokens, rounded, to tile `k` of a left operand.
-  void packGradient(const Row* rows, int64_t count, const Logits& logits, int64_t panel, const HalfRows& to, int64_t k) const {
+  void packGradient(const Row* rows, int64_t count, const Logits& logits, int64_t panel, const Bf16Rows& to, int64_t k) const {
     const auto all = [](double value) { return _mm512_set1_ps(static_cast<float>(value)); };
     for (int64_t r = 0; r < count; r++) {
       const __m512 ownShift = all(rows[r].own.reference * binaryLog), denseShift = all(rows[r].dense.reference * binaryLog);
@@ -108,7 +108,7 @@ struct HalfDivergence {
         const __m512 share = _mm512_max_ps(_mm512_mul_ps(own, all(1 / cap)), all(-1));
         return _mm512_mul_ps(_mm512_sub_ps(q, p), _mm512_fnmadd_ps(share, share, all(1)));
       };
-      _mm512_storeu_si512(to.tiles + r / tileSide * to.depth * tileSize + k * tileSize + r % tileSide * tileDepth, roundHalves(byLogits(0), byLogits(tileSide)));
+      _mm512_storeu_si512(to.tiles + r / tileSide * to.depth * tileSize + k * tileSize + r % tileSide * tileDepth, roundToBf16(byLogits(0), byLogits(tileSide)));
     }
   }
 
@@ -116,7 +116,7 @@ struct HalfDivergence {
   // before they are multiplied.
   void gradientOf(const Row* found, const Logits& logits, int64_t first, int64_t count) const {
     const int64_t blocks = (count + panelSide - 1) / panelSide, panels = transposed.count(), depth = transposed.depth(), step = depthAtOnce(depth, false);
-    const HalfRows left = halfRows(count, step, 1);
+    const Bf16Rows left = bf16Rows(count, step, 1);
     float* sums = scratch<10>(blocks * panels * panelSide * panelSide);
     for (int64_t k = 0; k < depth; k += step) {
       const int64_t deep = std::min(step, depth - k);

@@ -10,17 +10,17 @@
 #include "../norm.h"
 #include "../stored-entries.h"
 #include "../threads.h"
-#include "half-tile-products.h"
-#include "half-weights.h"
+#include "bf16-tile-products.h"
+#include "bf16-weights.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
 // Prefetches one share of an operand's next `depth` tiles in `steps` steps: so many requests at once would delay those of the product.
 struct Fetch {
   static constexpr int64_t line = 32;
-  const Half* tiles[4];
+  const Bf16* tiles[4];
   int64_t at, last, step;
 
   Fetch(const Operand& operand, int64_t depth, int64_t share, int64_t shares, int64_t steps)
@@ -37,7 +37,7 @@ struct Fetch {
  private:
   void until(int64_t end) {
     for (; at < end; at += line)
-      for (const Half* part : tiles)
+      for (const Bf16* part : tiles)
         if (part) _mm_prefetch(reinterpret_cast<const char*>(part + at), _MM_HINT_T1);
   }
 };
@@ -95,9 +95,9 @@ class StepOrder {
     int round = 0;
   };
 
-  StepOrder(const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last) : depth_(b.depth()), last_(last), rounds_(a.rounds()) {
+  StepOrder(const Bf16Rows& a, int64_t rows, const Bf16Panels& b, int64_t first, int64_t last) : depth_(b.depth()), last_(last), rounds_(a.rounds()) {
     constexpr int64_t most = 32;
-    const int64_t bytes = roundUp(rows, panelSide) * tileDepth * sizeof(Half);
+    const int64_t bytes = roundUp(rows, panelSide) * tileDepth * sizeof(Bf16);
     const bool fits = a.parts * bytes * depth_ <= rowsInCache;
     for (int round = 0; round < rounds_; round++) {
       const int64_t fitting = rowsInCache / (bytes * (1 + a.splitIn(round))), step = steps_[round] = depthAtOnce(depth_, a.splitIn(round), b.split());
@@ -143,7 +143,7 @@ class StepOrder {
 // each 32 by 32 block: `rowsAtOnce` rows at a time while matrix units compute the next block, or at once, for work that gains nothing by
 // that. With `adds`, adds to the sums of the previous call, which must also have had one panel.
 template <int rowsAtOnce = 4, class Take>
-void forPanels(Units units, const HalfRows& a, int64_t rows, const HalfPanels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
+void forPanels(Units units, const Bf16Rows& a, int64_t rows, const Bf16Panels& b, int64_t first, int64_t last, const Take& take, bool adds = false) {
   const int64_t blocks = (rows + panelSide - 1) / panelSide;
   constexpr int64_t size = panelSide * panelSide;
   const StepOrder order(a, rows, b, first, last);
@@ -183,7 +183,7 @@ struct Division {
 
   Division(int64_t rows, int64_t panels, int64_t halves) {
     constexpr int64_t least = 128, most = 256;
-    const int64_t threads = Pool::shared().threads(), fitting = rowsInCache / (halves * sizeof(Half)) / panelSide * panelSide;
+    const int64_t threads = Pool::shared().threads(), fitting = rowsInCache / (halves * sizeof(Bf16)) / panelSide * panelSide;
     blockRows = std::min(fitting < least ? most : std::min(fitting, most), roundUp((rows + threads - 1) / threads, panelSide));
     blocks = (rows + blockRows - 1) / blockRows;
     pieces = blocks >= threads ? 1 : std::min<int64_t>(panels, 4 * threads / blocks);
@@ -241,7 +241,7 @@ struct RowsIn {
   const float *weight, *bias;
 
   // Packs rows [first, first + rows) into the rows of an operand, starting at `at`.
-  void pack(const HalfRows& to, int64_t first, int64_t rows, int64_t at = 0) const {
+  void pack(const Bf16Rows& to, int64_t first, int64_t rows, int64_t at = 0) const {
     for (int64_t row = 0; row < rows; row++) {
       const float* from = x + (first + row) * size;
       if (norm) packNormed(to, from, at + row);
@@ -251,7 +251,7 @@ struct RowsIn {
 
  private:
   // Like `normalizeRow`, for a row that nothing else reads.
-  void packNormed(const HalfRows& to, const float* from, int64_t row) const {
+  void packNormed(const Bf16Rows& to, const float* from, int64_t row) const {
     const __m512 mean = _mm512_set1_ps(norm->centred ? sumOver([&](int64_t at, int count) { return loadSome(from + at, count); }) / size : 0);
     const auto centred = [&](int64_t at, int count) { return _mm512_maskz_sub_ps(firstLanes(count), loadSome(from + at, count), mean); };
     const float squares = sumOver([&](int64_t at, int count) {
@@ -277,10 +277,10 @@ struct RowsIn {
   }
 };
 
-void multiplyHalves(Units units, const RowsIn& in, int64_t rows, const HalfPanels& weight, int parts, const RowsOut& out) {
+void multiplyBf16(Units units, const RowsIn& in, int64_t rows, const Bf16Panels& weight, int parts, const RowsOut& out) {
   Division(rows, weight.count(), parts * weight.depth() * tileDepth).run(rows, weight.count(), [&](int64_t first, int64_t count, int64_t from, int64_t to, int64_t) {
     TileRegisters registers(units);
-    const HalfRows a = halfRows(count, weight.depth(), parts);
+    const Bf16Rows a = bf16Rows(count, weight.depth(), parts);
     in.pack(a, first, count);
     forPanels(units, a, count, weight, from, to,
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });

@@ -7,13 +7,13 @@
 #include <cstdint>
 
 #include "../vectors.h"
-#include "half-units.h"
+#include "bf16-units.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
-typedef uint16_t Half;
+typedef uint16_t Bf16;
 
 constexpr int tileSide = 16, tileDepth = 32, tileSize = tileSide * tileDepth;
 // Rows and columns of a panel: two tiles each.
@@ -21,7 +21,7 @@ constexpr int panelSide = 2 * tileSide;
 
 // Two tiles of rows or columns, each a number of tiles deep; null for none.
 struct Panel {
-  const Half *first = nullptr, *second = nullptr;
+  const Bf16 *first = nullptr, *second = nullptr;
 
   explicit operator bool() const { return first != nullptr; }
   Panel from(int64_t depth) const { return *this ? Panel{first + depth * tileSize, second + depth * tileSize} : *this; }
@@ -65,7 +65,7 @@ inline __m512 widen(__m256bh halves) {
 }
 
 // 32 values rounded to the nearest halves.
-inline __m512i roundHalves(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh(b, a); }
+inline __m512i roundToBf16(__m512 a, __m512 b) { return (__m512i)_mm512_cvtne2ps_pbh(b, a); }
 
 // Sixteen of 32 halves, starting at `First`, as float32.
 template <int First>
@@ -77,17 +77,17 @@ inline __m512 widenFrom(__m512i halves) {
 }
 
 // Rounds 32 values to the nearest halves and leaves what that removed, which is exact.
-inline __m512i takeHalves(__m512& a, __m512& b) {
-  const __m512i halves = roundHalves(a, b);
+inline __m512i takeBf16(__m512& a, __m512& b) {
+  const __m512i halves = roundToBf16(a, b);
   a = _mm512_sub_ps(a, widenFrom<0>(halves));
   b = _mm512_sub_ps(b, widenFrom<tileSide>(halves));
   return halves;
 }
 
 // 32 values rounded to the nearest halves or, with `low`, their rounding remainders as halves.
-inline __m512i roundHalves(__m512 a, __m512 b, bool low) {
-  if (low) takeHalves(a, b);
-  return roundHalves(a, b);
+inline __m512i roundToBf16(__m512 a, __m512 b, bool low) {
+  if (low) takeBf16(a, b);
+  return roundToBf16(a, b);
 }
 
 // Transposes sixteen rows of sixteen words by interleaving pairs of rows, then pairs of those, then quarters.
@@ -120,7 +120,7 @@ inline void transposeWords(__m512i rows[tileSide]) {
 // One to three parts of a left operand, one after another: the numbers rounded to halves, what that removed, and what rounding that
 // removed. Three parts hold all bits of a float32 number. Each has `halves` entries, in tiles that are `depth` deep.
 struct RowParts {
-  Half* tiles;
+  Bf16* tiles;
   int64_t halves;
   int parts;
   int64_t depth;
@@ -136,20 +136,20 @@ inline void packRow(const Read& read, int64_t size, const RowParts& to, int64_t 
     const int left = static_cast<int>(std::min<int64_t>(size - first, tileDepth));
     __m512 a = read(first, left), b = read(first + tileSide, left - tileSide);
     for (int part = 0; part < parts; part++) {
-      const __m512i own = part + 1 < parts ? takeHalves(a, b) : roundHalves(a, b);
+      const __m512i own = part + 1 < parts ? takeBf16(a, b) : roundToBf16(a, b);
       _mm512_storeu_si512(tiles + part * halves + at + k * tileSize, own);
     }
   }
 }
 
 // Packs sixteen rows of a stored weight, of which `count` exist, into tiles of the right operand's columns, `depth` deep.
-inline void packColumns(const float* from, int64_t columns, int count, Half* tiles, int64_t depth, bool low) {
+inline void packColumns(const float* from, int64_t columns, int count, Bf16* tiles, int64_t depth, bool low) {
   for (int64_t k = 0; k < depth; k++) {
     const int left = static_cast<int>(std::min<int64_t>(columns - k * tileDepth, tileDepth));
     __m512i pairs[tileSide] = {};
     for (int row = 0; row < count; row++) {
       const float* at = from + row * columns + k * tileDepth;
-      pairs[row] = roundHalves(loadSome(at, left), loadSome(at + tileSide, left - tileSide), low);
+      pairs[row] = roundToBf16(loadSome(at, left), loadSome(at + tileSide, left - tileSide), low);
     }
     transposeWords(pairs);
     for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tiles + k * tileSize + pair * tileDepth, pairs[pair]);
@@ -160,7 +160,7 @@ inline void packColumns(const float* from, int64_t columns, int count, Half* til
 inline __m512i pairRows(__m512 first, __m512 second, bool low) {
   alignas(64) static constexpr uint16_t order[2 * tileSide] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
                                                                8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  return _mm512_permutexvar_epi16(_mm512_load_si512(order), roundHalves(first, second, low));
+  return _mm512_permutexvar_epi16(_mm512_load_si512(order), roundToBf16(first, second, low));
 }
 
 // Pairs rows of x [rows, ...], taking `columns` entries of each, starting at `from`: pairs[i] holds rows 2 i and 2 i + 1, with zeros after
@@ -172,13 +172,13 @@ inline void pairsOf(const float* from, int64_t stride, int rows, int columns, __
 
 // Like `packColumns` and `packRow`, for a matrix stored transposed, [depth, sides]: packs up to 32 of its rows into one tile of the right
 // or left operand.
-inline void packTransposedColumns(const float* from, int64_t stride, int rows, int columns, Half* tile, bool low) {
+inline void packTransposedColumns(const float* from, int64_t stride, int rows, int columns, Bf16* tile, bool low) {
   __m512i pairs[tileSide];
   pairsOf(from, stride, rows, columns, pairs, low);
   for (int pair = 0; pair < tileSide; pair++) _mm512_storeu_si512(tile + pair * tileDepth, pairs[pair]);
 }
 
-inline void packTransposedRows(const float* from, int64_t stride, int rows, int columns, Half* tile) {
+inline void packTransposedRows(const float* from, int64_t stride, int rows, int columns, Bf16* tile) {
   __m512i pairs[tileSide];
   pairsOf(from, stride, rows, columns, pairs, false);
   transposeWords(pairs);

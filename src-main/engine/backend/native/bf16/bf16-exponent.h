@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "half-tiles.h"
+#include "bf16-tiles.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 

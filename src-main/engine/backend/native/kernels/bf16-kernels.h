@@ -6,14 +6,14 @@
 #include <atomic>
 #include <cstdint>
 
+#include "../bf16/bf16-exponents.h"
+#include "../bf16/bf16-products.h"
 #include "../stored-entries.h"
-#include "../halves/half-exponents.h"
-#include "../halves/half-products.h"
+#include "bf16-inputs.h"
 #include "call.h"
-#include "half-inputs.h"
 #include "row-factor.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
@@ -38,12 +38,12 @@ struct PackKernel {
     const int parts = split && !areBrainFloats(from, sizeOf(weight), factor.rows * stride, factor.by) ? 2 : 1;
     float* output = call.output({parts, tiles, depth, tileSize / 2}, int32);
     if (!output) return;
-    Half* to = reinterpret_cast<Half*>(output);
+    Bf16* to = reinterpret_cast<Bf16*>(output);
     Pool::shared().run(static_cast<int>(tiles), [&](int tile) {
       const int64_t row = static_cast<int64_t>(tile) * tileSide;
       const int count = static_cast<int>(std::max<int64_t>(0, std::min<int64_t>(tileSide, rows - row)));
       for (int low = 0; low < parts; low++) {
-        Half* own = to + (low * tiles + tile) * depth * tileSize;
+        Bf16* own = to + (low * tiles + tile) * depth * tileSize;
         if (!transposed) packColumns(rowsFrom(from, row, count, stride), stride, count, own, depth, low);
         for (int64_t k = 0; transposed && k < depth; k++) {
           const int left = static_cast<int>(std::min<int64_t>(tileDepth, columns - k * tileDepth));
@@ -90,13 +90,13 @@ struct ExactKernel {
 
 // x [N, D], with an optional norm, times a packed weight of `columns` and the factor that its rows were divided by, plus its bias, times
 // `scale`, optionally plus `add`: [N, columns].
-struct HalfProductKernel {
+struct Bf16ProductKernel {
   PartNorm norm;
   RowFactor factor;
   int units, columns, parts;
   bool normed, biased, adds;
 
-  explicit HalfProductKernel(TF_OpKernelConstruction* from)
+  explicit Bf16ProductKernel(TF_OpKernelConstruction* from)
       : norm(from),
         factor(rowFactorOf(from)),
         units(intOf(from, "units")),
@@ -114,19 +114,19 @@ struct HalfProductKernel {
     if (!call.require(fits, "A product of halves: the packed weight, norm, bias or sum does not fit the rows.")) return;
     float* output = call.output({TF_Dim(x, 0), columns});
     if (!output) return;
-    multiplyHalves(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {halfWeight(weight)},
+    multiplyBf16(unitsFor(units), norm.rowsIn(x, normWeight, normBias, normed), TF_Dim(x, 0), {packedWeight(weight)},
                    parts, {biased ? dataOf(bias) : nullptr, adds ? dataOf(add) : nullptr, norm.scale, columns, output, TF_Dim(x, 0), factor});
   }
 };
 
 // Like `ExponentsKernel`, for the logits of hidden states x [N, D] over a packed head of `columns` entries: [N, 2]. Instead of the largest
 // logit, it returns a reference near it.
-struct HalfExponentsKernel {
+struct Bf16ExponentsKernel {
   int units, columns, parts;
   bool biased;
   float cap;
 
-  explicit HalfExponentsKernel(TF_OpKernelConstruction* from)
+  explicit Bf16ExponentsKernel(TF_OpKernelConstruction* from)
       : units(intOf(from, "units")),
         columns(intOf(from, "columns")),
         parts(intOf(from, "parts")),
@@ -140,7 +140,7 @@ struct HalfExponentsKernel {
     if (!call.require(fits, "Sums of exponents: the packed head does not fit the rows.")) return;
     float* output = call.output({TF_Dim(x, 0), 2});
     if (!output) return;
-    HalfExponents{unitsFor(units), {dataOf(x), TF_Dim(x, 1), nullptr, nullptr, nullptr}, TF_Dim(x, 0), columns, {halfWeight(head)},
+    Bf16Exponents{unitsFor(units), {dataOf(x), TF_Dim(x, 1), nullptr, nullptr, nullptr}, TF_Dim(x, 0), columns, {packedWeight(head)},
                   parts, biased ? dataOf(bias) : nullptr, cap}
         .run(output);
   }

@@ -8,25 +8,25 @@
 #include <limits>
 #include <vector>
 
-#include "half-exponent.h"
-#include "half-products.h"
+#include "bf16-exponent.h"
+#include "bf16-products.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
 // Passes hidden states [rows, size] through the head. Writes for each row a reference, near its largest logit, and the sum of exponentials
 // relative to it.
-struct HalfExponents {
+struct Bf16Exponents {
   Units units;
   RowsIn in;
   int64_t rows, columns;
-  HalfPanels head;
+  Bf16Panels head;
   int parts;
   const float* bias;
   float cap;
 
-  void addPanels(const HalfRows& a, int64_t count, int64_t from, int64_t to, ExponentSums* sums) const {
+  void addPanels(const Bf16Rows& a, int64_t count, int64_t from, int64_t to, ExponentSums* sums) const {
     forPanels(units, a, count, head, from, to, [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++) {
         const int64_t column = panel * panelSide + half * tileSide;
@@ -46,7 +46,7 @@ struct HalfExponents {
     std::vector<ExponentTotal> totals(rows * division.pieces);
     division.run(rows, head.count(), [&](int64_t first, int64_t count, int64_t from, int64_t last, int64_t piece) {
       TileRegisters registers(units);
-      const HalfRows a = halfRows(count, head.depth(), parts);
+      const Bf16Rows a = bf16Rows(count, head.depth(), parts);
       in.pack(a, first, count);
       ExponentSums* sums = reinterpret_cast<ExponentSums*>(scratch<6>(count * sizeof(ExponentSums) / sizeof(float)));
       std::fill(sums, sums + count, ExponentSums{});

@@ -8,14 +8,14 @@
 #include <initializer_list>
 
 #include "../activation.h"
-#include "half-mlp.h"
-#include "half-transposed.h"
+#include "bf16-mlp.h"
+#include "bf16-transposed.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
-struct HalfMlpBackward {
+struct Bf16MlpBackward {
   Units units;
   Norm norm;
   Activation activation;
@@ -23,17 +23,17 @@ struct HalfMlpBackward {
   const float *gradient, *source, *weight;
   KeptNeurons kept;
   // Transposed weights for the products by rows: `active` is the projection that is activated; with gates, `other` is the up projection.
-  HalfPanels down, active, other;
+  Bf16Panels down, active, other;
   bool gated;
   float *bySource, *byWeight, *byBias, *byDown, *byActive, *byOther;
 
   // Tiles over all rows.
   struct Transposed {
-    TransposedHalves gradient, input, neurons, active, other;
+    TransposedBf16 gradient, input, neurons, active, other;
   };
 
   // Computes sixteen neurons of up to 32 rows, and from their gradients c those of the activated input and of its multiplier.
-  void takeNeurons(const Transposed& to, const HalfRows& actives, const HalfRows& others, int64_t first, int64_t row, int count, int64_t neuron,
+  void takeNeurons(const Transposed& to, const Bf16Rows& actives, const Bf16Rows& others, int64_t first, int64_t row, int count, int64_t neuron,
                    const float* c) const {
     __m512i neuronPairs[tileSide], activePairs[tileSide], otherPairs[tileSide];
     for (int pair = 0; pair < tileSide; pair++) {
@@ -50,8 +50,8 @@ struct HalfMlpBackward {
           byActives[i] = (__m512)(inner * times * at.slope);
           byOthers[i] = (__m512)(inner * at.value);
         }
-        HalfMlp::storeNeurons(actives, row + r, neuron, byActives[i]);
-        if (gated) HalfMlp::storeNeurons(others, row + r, neuron, byOthers[i]);
+        Bf16Mlp::storeNeurons(actives, row + r, neuron, byActives[i]);
+        if (gated) Bf16Mlp::storeNeurons(others, row + r, neuron, byOthers[i]);
       }
       neuronPairs[pair] = pairRows(made[0], made[1], false);
       activePairs[pair] = pairRows(byActives[0], byActives[1], false);
@@ -65,12 +65,12 @@ struct HalfMlpBackward {
   // Gradients of some rows with respect to the source and, in `weights`, to the norm's weights and bias. Also packs the operands of the
   // products over rows.
   void rowsOf(const Transposed& transposed, int64_t first, int64_t count, float* weights) const {
-    const HalfRows a = halfRows(count, down.depth(), 1);
+    const Bf16Rows a = bf16Rows(count, down.depth(), 1);
     RowsIn{gradient, size, nullptr, nullptr, nullptr}.pack(a, first, count);
     transposed.gradient.packLeft(gradient, first, count);
     const int64_t padded = roundUp(count, panelSide), depth = active.depth(), halves = padded * depth * tileDepth;
-    Half* inner = halfScratch<6>(2 * halves);
-    const HalfRows actives{{inner, halves, 1, depth}}, others{{inner + halves, halves, 1, depth}};
+    Bf16* inner = bf16Scratch<6>(2 * halves);
+    const Bf16Rows actives{{inner, halves, 1, depth}}, others{{inner + halves, halves, 1, depth}};
     forPanels<panelSide>(units, a, count, down, 0, down.count(), [&](int64_t panel, int64_t row, int own, const float* c) {
       for (int half = 0; half < 2; half++)
         takeNeurons(transposed, actives, others, first, row, own, panel * panelSide + half * tileSide, c + half * tileSide);
@@ -89,8 +89,8 @@ struct HalfMlpBackward {
   void run() const {
     const int64_t block = blockRows(rows), blocks = (rows + block - 1) / block, deep = roundUp(rows, tileDepth) / tileDepth;
     const int64_t inner = roundUp(neurons, panelSide) * deep * tileDepth, outer = roundUp(size, panelSide) * deep * tileDepth;
-    Half* half = halfScratch<3>(2 * outer + 3 * inner);
-    const auto take = [&](int64_t halves, int64_t sides) { return half += halves, TransposedHalves{half - halves, sides, rows, deep}; };
+    Bf16* half = bf16Scratch<3>(2 * outer + 3 * inner);
+    const auto take = [&](int64_t halves, int64_t sides) { return half += halves, TransposedBf16{half - halves, sides, rows, deep}; };
     const Transposed transposed{take(outer, size), take(outer, size), take(inner, neurons), take(inner, neurons), take(inner, neurons)};
     float* weights = scratch<0>(2 * blocks * size);
     Pool::shared().run(static_cast<int>(blocks), [&](int task) {
@@ -98,7 +98,7 @@ struct HalfMlpBackward {
       rowsOf(transposed, task * block, std::min(block, rows - task * block), weights + 2 * task * size);
     });
     NormBackward{norm, source, weight, nullptr, rows, size, bySource, byWeight, byBias}.addPieces(weights, blocks);
-    const TransposedHalves none{nullptr, 0, rows, deep};
+    const TransposedBf16 none{nullptr, 0, rows, deep};
     multiplyTransposed(units, {{transposed.gradient, transposed.neurons, byDown},
                            {transposed.active, transposed.input, byActive},
                            {gated ? transposed.other : none, transposed.input, byOther}});

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "half-products.h"
+#include "bf16-products.h"
 
-#if ESPALIER_HALVES
+#if ESPALIER_BF16
 
 namespace {
 
@@ -21,13 +21,13 @@ inline int64_t blockRows(int64_t rows) {
 
 // A matrix [rows, sides] transposed into a left or right operand, `deep` tiles of 32 rows. `first`, the row to start at, is a multiple of
 // 32. Rows after the last are zeros.
-struct TransposedHalves {
-  Half* tiles;
+struct TransposedBf16 {
+  Bf16* tiles;
   int64_t sides, rows, deep;
 
-  Half* tile(int64_t side, int64_t first) const { return tiles + (side / tileSide * deep + first / tileDepth) * tileSize; }
-  HalfRows left() const { return {{tiles, 0, 1, deep}}; }
-  HalfPanels right() const { return {{tiles, nullptr, roundUp(sides, panelSide) / tileSide, deep}}; }
+  Bf16* tile(int64_t side, int64_t first) const { return tiles + (side / tileSide * deep + first / tileDepth) * tileSize; }
+  Bf16Rows left() const { return {{tiles, 0, 1, deep}}; }
+  Bf16Panels right() const { return {{tiles, nullptr, roundUp(sides, panelSide) / tileSide, deep}}; }
 
   void putRight(int64_t side, int64_t first, const __m512i pairs[tileSide]) const {
     for (int pair = 0; pair < tileSide; pair++) _mm512_stream_si512(reinterpret_cast<__m512i*>(tile(side, first) + pair * tileDepth), pairs[pair]);
@@ -66,7 +66,7 @@ struct TransposedHalves {
 
 // left' right: [left sides, right sides].
 struct TransposedProduct {
-  TransposedHalves left, right;
+  TransposedBf16 left, right;
   float* to;
 };
 
@@ -81,8 +81,8 @@ void multiplyTransposed(Units units, std::initializer_list<TransposedProduct> pr
     for (; first >= roundUp(product->left.sides, block); product++) first -= roundUp(product->left.sides, block);
     TileRegisters registers(units);
     const RowsOut out{nullptr, nullptr, 1, product->right.sides, product->to, product->left.sides};
-    const HalfPanels right = product->right.right();
-    HalfRows left = product->left.left();
+    const Bf16Panels right = product->right.right();
+    Bf16Rows left = product->left.left();
     left.tiles = product->left.tile(first, 0);
     forPanels(units, left, std::min(block, product->left.sides - first), right, 0, right.count(),
               [&](int64_t panel, int64_t row, int own, const float* c) { out.take(panel, first + row, own, c); });
