@@ -102,8 +102,8 @@ export class RunAttempt {
     if (this.#abandoned || this.#refusal !== undefined) return
     const at = Date.now()
     const keep = () => {
-      this.#recorder.event(event, at)
-      this.#story.tell(event)
+      const kept = this.#recorder.event(event, at)
+      if (kept) this.#story.add(kept)
     }
     // Progress comes many times a second and is never waited for.
     const kept = isProgress(event) ? Promise.try(keep) : this.#write(keep)

@@ -4,7 +4,7 @@ import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { scoreOf } from '#contract/pruning/candidates.ts'
 import { heldOutKinds } from '#contract/pruning/recovery.ts'
-import { type RunEvent, runEvent } from '#contract/runs/run-events.ts'
+import type { RunEvent } from '#contract/runs/run-events.ts'
 
 const largestLog = 10_000_000
 
@@ -70,10 +70,9 @@ export class RunStory {
     this.#append(`--- attempt ${attempt}, ${new Date().toISOString().slice(0, 19).replace('T', ' ')} UTC\n`)
   }
 
-  tell(raw: unknown): void {
-    const { data: event } = runEvent.safeParse(raw)
-    const line = event && logLine(event, this.#phase)
-    if (event?.type === 'progress') this.#phase = event.progress.phase
+  add(event: RunEvent): void {
+    const line = logLine(event, this.#phase)
+    if (event.type === 'progress') this.#phase = event.progress.phase
     if (line !== undefined) this.#line(line)
   }
 

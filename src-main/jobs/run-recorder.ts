@@ -53,13 +53,15 @@ export class RunRecorder {
     this.#keeping.flush()
   }
 
-  event(raw: unknown, at = Date.now()): void {
+  /** Stores an event, or a note about one that cannot be read. Returns the event if it could be read. */
+  event(raw: unknown, at = Date.now()): RunEvent | undefined {
     const { data, error } = runEvent.safeParse(raw)
     const lost = 'An event from the run could not be stored.'
     const event: RunEvent = data ?? { type: 'note', text: `${lost} ${explainIssues(error, raw)[0]?.message ?? ''}`.trimEnd() }
     if (event.type === 'progress') this.#progress(event)
     else if (event.type === 'model') belongTo(this.#history, this.#row, event.fingerprint)
     else this.#tell(this.#history.transaction(() => this.#keep(event, at)))
+    return data
   }
 
   getStep(name: string): FoundStep | undefined {

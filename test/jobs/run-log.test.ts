@@ -7,7 +7,7 @@ test('the log names tasks by their titles, and gives its time in words', () => {
     log += text
   })
   story.begin(1)
-  story.tell({ type: 'measure', measure: { name: 'accuracy', dataset: 'arc_easy', value: 0.2, unit: 'share' } })
+  story.add({ type: 'measure', measure: { name: 'accuracy', dataset: 'arc_easy', value: 0.2, unit: 'share' } })
   expect(log).toMatch(/^--- attempt 1, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\n +0\.\d s {2}accuracy, ARC easy: 20 %\n$/)
 })
 
@@ -16,8 +16,8 @@ test('the log has a line for each measurement of a recovery', () => {
   const story = new RunStory((text) => {
     log += text
   })
-  story.tell({ type: 'recovery', point: { step: 0, tokens: 0, loss: null, heldOut: [1.05, 0.14, 0.48] } })
-  story.tell({ type: 'recovery', point: { step: 16, tokens: 32_768, loss: 0.612345, heldOut: [0.95, 0.16, 0.45] } })
+  story.add({ type: 'recovery', point: { step: 0, tokens: 0, loss: null, heldOut: [1.05, 0.14, 0.48] } })
+  story.add({ type: 'recovery', point: { step: 16, tokens: 32_768, loss: 0.612345, heldOut: [0.95, 0.16, 0.45] } })
   expect(log.replaceAll(/^ +\d+\.\d s {2}/gm, '')).toBe(
     [
       'recovery before training: divergence 1.05 on definitions, 0.14 on lists, 0.48 on technical nats a token\n',
@@ -31,7 +31,7 @@ test('the log has a line for each step of gates', () => {
   const story = new RunStory((text) => {
     log += text
   })
-  story.tell({
+  story.add({
     type: 'gates',
     step: { step: 7, divergence: 1.234567, kept: [10, 20], attentionRemoved: [1], closed: 12, reopened: 9 },
   })

@@ -113,7 +113,7 @@ async function openTraining({ view, plan, tensors, run }: RecoveryInput, room: R
   const pruned = viewWithPlan(view.model, plan, tensors)
   const { spec } = pruned
   pruned.dispose()
-  return Training.open(view.model, spec, plan, tensors, productsForTraining(), run.signal, room)
+  return Training.open({ model: view.model, spec, plan, tensors, products: productsForTraining(), signal: run.signal, room })
 }
 
 type Timed = RecoveryInput & { elapsed(): number }

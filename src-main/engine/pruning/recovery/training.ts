@@ -83,6 +83,16 @@ type TrainingResult = Pick<Recovery, 'steps' | 'plannedSteps' | 'tokens' | 'poin
   readonly lost?: string
 }
 
+interface TrainingParts {
+  readonly model: Model
+  readonly spec: DecoderSpec
+  readonly plan: Plan
+  readonly tensors: StoredTensors | undefined
+  readonly products: Products
+  readonly signal: AbortSignal
+  readonly room: Room
+}
+
 /** Trains a student, measures it and remembers its best weights. */
 export class Training {
   readonly student: Student
@@ -104,15 +114,7 @@ export class Training {
     this.#pass = pass
   }
 
-  static async open(
-    model: Model,
-    spec: DecoderSpec,
-    plan: Plan,
-    tensors: StoredTensors | undefined,
-    products: Products,
-    signal: AbortSignal,
-    room: Room,
-  ): Promise<Training> {
+  static async open({ model, spec, plan, tensors, products, signal, room }: TrainingParts): Promise<Training> {
     const student = await Student.open(model, spec, plan, tensors, room.masters)
     const factors = room.trains === 'all' ? undefined : new LowRank(student)
     let head: FrozenHead | undefined

@@ -34,14 +34,14 @@ import {
   type DeltaRuleCall,
   gatedDeltaRule,
   inChunks,
-  leadToRule,
+  inputsOfRule,
   pickChunk,
   recur,
   splitChunks,
   unit,
 } from './delta-net.ts'
 
-type Led = ReturnType<typeof leadToRule>
+type RuleInputs = ReturnType<typeof inputsOfRule>
 
 /**
  * Returns the gradients of `mixByDelta` without a memory, given that of its result, [N, Hv dv]: those of its projected input, and of the
@@ -55,31 +55,31 @@ export function mixByDeltaBackward(
   gradient: Tensor2D,
 ): { readonly projected: Tensor2D; readonly gradients: Gradients } {
   return tidied(() => {
-    const led = leadToRule(projected, weights, shape, batch)
-    const read = byToken(gatedDeltaRule(led.rule).read, batch)
-    const gated = neuronsBackward(led.gates, normalizeGroups(read, weights.readNorm), 'silu', gradient)
+    const forward = inputsOfRule(projected, weights, shape, batch)
+    const read = byToken(gatedDeltaRule(forward.rule).read, batch)
+    const gated = neuronsBackward(forward.gates, normalizeGroups(read, weights.readNorm), 'silu', gradient)
     const behind = normalizeGroupsBackward(read, weights.readNorm, gated.up)
     const by = gatedDeltaRuleBackward(
-      led.rule,
+      forward.rule,
       byHead(reshape(behind.x, [batch, -1, behind.x.shape[1]]), shape.valueHeads, shape.valueSize, shape.valueHeads),
     )
     const joined = [
-      joinHeads(unitBackward(led.query, mul(by.query, 1 / Math.sqrt(shape.keySize))), shape.keyHeads, batch),
-      joinHeads(unitBackward(led.key, by.key), shape.keyHeads, batch),
+      joinHeads(unitBackward(forward.query, mul(by.query, 1 / Math.sqrt(shape.keySize))), shape.keyHeads, batch),
+      joinHeads(unitBackward(forward.key, by.key), shape.keyHeads, batch),
       byToken(by.value, batch),
     ]
-    const { inputs, weights: convolution } = convolveBackward(led, weights.convolution, concat(joined, 1))
+    const { inputs, weights: convolution } = convolveBackward(forward, weights.convolution, concat(joined, 1))
     const perToken = (x: Tensor2D): Tensor2D => byToken(reshape(x, [...x.shape, 1]), batch)
-    const strength = perToken(led.rule.strength)
+    const strength = perToken(forward.rule.strength)
     const byStrength: Tensor2D = mul(perToken(by.strength), mul(strength, sub(1, strength)))
     const decay = perToken(by.decay)
-    const byRate: Tensor2D = mul(mul(decay, weights.decayRate), sigmoid(led.rates))
+    const byRate: Tensor2D = mul(mul(decay, weights.decayRate), sigmoid(forward.rates))
     return {
       projected: concat([inputs, gated.gate as Tensor2D, byStrength, byRate], 1),
       gradients: {
         convolution,
         // The rate is minus the exponent of the stored value.
-        decay: mul<Tensor1D>(sum(mul(decay, softplus(led.rates)), 0), weights.decayRate),
+        decay: mul<Tensor1D>(sum(mul(decay, softplus(forward.rates)), 0), weights.decayRate),
         rateBias: sum<Tensor1D>(byRate, 0),
         readNorm: behind.weight,
       },
@@ -102,7 +102,7 @@ function joinHeads(x: Tensor3D, heads: number, batch: number): Tensor2D {
 
 /** Returns the gradients of the convolution, given that of the SiLU after it, [N, channels]. */
 function convolveBackward(
-  { sum: sums, all }: Led,
+  { sum: sums, all }: RuleInputs,
   weights: Tensor2D,
   gradient: Tensor2D,
 ): { readonly inputs: Tensor2D; readonly weights: Tensor2D } {

@@ -80,7 +80,7 @@ export function mixByDelta(
   batch: number,
   memory?: DeltaMemory,
 ): { mixed: Tensor2D; memory: DeltaMemory } {
-  const { gates, recent, rule } = leadToRule(projected, weights, shape, batch, memory)
+  const { gates, recent, rule } = inputsOfRule(projected, weights, shape, batch, memory)
   const { read, state } = gatedDeltaRule(rule)
   return { mixed: gateNeurons(gates, normalizeGroups(byToken(read, batch), weights.readNorm), 'silu'), memory: { recent, state } }
 }
@@ -89,7 +89,7 @@ export function mixByDelta(
  * Computes the inputs of the delta rule, and returns them with the values on the way there. Gates [N, ...] are as projected, and rates
  * [N, ...] have their offset added.
  */
-export function leadToRule(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, batch: number, memory?: DeltaMemory) {
+export function inputsOfRule(projected: Tensor2D, weights: DeltaWeights, shape: DeltaShape, batch: number, memory?: DeltaMemory) {
   const { keyHeads, valueHeads, keySize, valueSize } = shape
   const tokens = projected.shape[0] / batch
   const [keys, values] = [keyHeads * keySize, valueHeads * valueSize]
