@@ -1,6 +1,6 @@
 import { matMul, slice, type Tensor2D } from '@tensorflow/tfjs-core'
 import { outside } from '#contract/at.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 
 /**
  * Linear algebra in float64, for matrices stored row by row. Of a symmetric matrix, results may hold only the diagonal and the lower

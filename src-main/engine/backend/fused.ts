@@ -12,8 +12,7 @@ import {
   nativeBf16Ops,
   type RowFactor,
 } from './bf16-ops.ts'
-import { stepNumbers, stepWords } from './decode-words.ts'
-import { inOrder, type OperationInputs, type OperationName } from './native-inputs.ts'
+import { inOrder, type OperationInputs, type OperationName, stepNumbers, stepWords } from './native-inputs.ts'
 
 /** Operations of `native/`. Each makes one pass over memory where the runtime's own operations would make several. */
 export interface FusedOperations {

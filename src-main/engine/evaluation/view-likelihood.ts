@@ -2,7 +2,7 @@ import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { type Branch, DecodingSession } from '#engine/model/decoding/session.ts'
 import { tokenLosses } from '#engine/model/parts/head/likelihood.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
-import type { LikelihoodModel, LikelihoodRequest } from './tasks/likelihood-model.ts'
+import type { LikelihoodModel, LikelihoodRequest } from './tasks/score.ts'
 
 /** A prediction of one token: the row that predicts it, and the request and continuation that it belongs to. */
 interface Prediction {

@@ -1,5 +1,5 @@
 import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
-import { withoutCode } from './without-code.ts'
+import { withoutCode } from './companions.ts'
 
 /**
  * A config for the written blocks, without entries that run the source's code. If blocks were removed, lists with an entry per block are

@@ -1,6 +1,6 @@
 import type { ClusterProfile } from '#contract/clusters/clusters.ts'
 import type { RunResult } from '#contract/clusters/run-file.ts'
-import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { type ErrorCode, EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { History } from '#db/history.ts'
 import { newId } from '#db/ids.ts'
 import { type JobRecord, jobOf } from '#db/runs/jobs.ts'
@@ -10,7 +10,6 @@ import { startOverIfAsked } from '../run-actions.ts'
 import { batchScript } from './batch-script.ts'
 import type { ClusterFiles, TaskOfRun } from './cluster-files.ts'
 import { type Command, clusterShell } from './cluster-shell.ts'
-import { type Failure, judgeEnd } from './judge-end.ts'
 import { Slurm, type SlurmTask } from './slurm.ts'
 import { documentAsHere, type TakeInParts, type Taken, takeIn, takeSteps } from './take-in.ts'
 
@@ -342,4 +341,46 @@ const isActive = ({ status }: RunRow): boolean => status === 'queued' || status 
 function isSent(row: RunRow): boolean {
   const job = jobOf(row)
   return isActive(row) && job?.drop === false && job.submission !== null
+}
+
+/** How many times in a row a run is sent again after a job that finished no step. */
+const mostIdle = 2
+
+export interface Failure {
+  code: ErrorCode
+  message: string
+  status: 'failed' | 'interrupted'
+}
+
+type Verdict = { again: true } | Failure
+
+/**
+ * Decides what happens to a run whose job ended without a result.
+ * @param state Slurm's final state; undefined if it has forgotten the job
+ * @param moved whether the job finished a step
+ * @param log the end of the job's output
+ */
+export function judgeEnd(state: string | undefined, moved: boolean, { id, idle, node }: JobRecord, log: string): Verdict {
+  const lastOutput = log.trim() === '' ? '' : ` Its last output: ${log.trim().slice(-500)}`
+  if (state === 'OUT_OF_MEMORY')
+    return {
+      code: 'out-of-memory',
+      message: `The job ${id} used more memory than it requested. Request more in the cluster’s profile.`,
+      status: 'failed',
+    }
+  if (state === 'CANCELLED')
+    return { code: 'cancelled', message: `The job ${id} was cancelled on the cluster. Resume to submit it again.`, status: 'interrupted' }
+  if (state === 'TIMEOUT' && !moved)
+    return {
+      code: 'infeasible',
+      message: `The job ${id} reached its time limit before finishing a step. Request more time in the cluster’s profile.`,
+      status: 'failed',
+    }
+  if (moved || idle < mostIdle) return { again: true }
+  const where = node ? ` on ${node}` : ''
+  return {
+    code: 'internal',
+    message: `The job ${id} ended${where} ${idle + 1} times in a row before finishing a step (${state ?? 'forgotten by the cluster'}).${lastOutput}`,
+    status: 'interrupted',
+  }
 }

@@ -11,14 +11,21 @@ import { optionTitles } from '../machine/catalogue.ts'
 import { safeFileName } from '../models/folders.ts'
 import { runDetail } from '../runs/run-detail.ts'
 import { type Parts, Service } from '../service.ts'
-import { answersSection, judgingSection, transcriptSection } from './answers-sections.ts'
 import { type Block, heading, paragraph } from './blocks.ts'
-import { comparisonSection, flipsSection } from './comparison-sections.ts'
-import { divergenceSection } from './divergence-sections.ts'
 import { toHtml } from './html.ts'
 import { toMarkdown } from './markdown.ts'
-import { askedSection, environmentSection, mapsSection } from './runs-sections.ts'
-import { worthSection } from './worth-sections.ts'
+import {
+  answersSection,
+  askedSection,
+  comparisonSection,
+  divergenceSection,
+  environmentSection,
+  flipsSection,
+  judgingSection,
+  mapsSection,
+  transcriptSection,
+  worthSection,
+} from './sections.ts'
 
 type OtherCalls = Pick<Calls<'compare'> & Calls<'judgings'>, 'compare.get' | 'judgings.result'>
 

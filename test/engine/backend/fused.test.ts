@@ -7,9 +7,9 @@ import { runPart } from '#engine/model/decoder.ts'
 import { compareLogits } from '#engine/model/parts/head/likelihood.ts'
 import type { CallContext } from '#engine/model/parts/part.ts'
 import { gateNeurons } from '#engine/tensor/activation.ts'
-import { rowDistances } from '#engine/tensor/distance.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { type Rotary, rotaryTables } from '#engine/tensor/rotary.ts'
+import { rowDistances } from '#engine/tensor/sums.ts'
 import { expectClose, plainly } from './plainly.ts'
 
 const backend = await openBackend('tensorflow')

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { JobRecord } from '#db/runs/jobs.ts'
+import { judgeEnd } from '#jobs/cluster/cluster.ts'
 import type { ClusterShell, Command, ShellAnswer } from '#jobs/cluster/cluster-shell.ts'
-import { judgeEnd } from '#jobs/cluster/judge-end.ts'
 import { expandTasks, readJson, readOneLiners, readTextTasks, Slurm } from '#jobs/cluster/slurm.ts'
 
 /** A shell with prepared answers to its commands. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { answersSection } from '#services/report/answers-sections.ts'
+import { answersSection } from '#services/report/sections.ts'
 
 test('answers appear under their own prompt, whatever order and number of prompts a run has', () => {
   const answer = (prompt: string, text: string) => ({ prompt, text })

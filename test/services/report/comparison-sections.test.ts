@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { comparisonSection } from '#services/report/comparison-sections.ts'
+import { comparisonSection } from '#services/report/sections.ts'
 
 const run = (seed: number, measures: object[]) =>
   ({

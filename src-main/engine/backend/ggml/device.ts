@@ -2,10 +2,9 @@ import { cpus, loadavg } from 'node:os'
 import { EspalierError } from '#contract/errors.ts'
 import type { StoredType } from '../active.ts'
 import type { SixteenBitType } from '../bf16-ops.ts'
-import { type Address, ggmlFunctions, newContext, type OperationName, threadSetter } from './functions.ts'
+import { type Address, elements, ggmlFunctions, newContext, type OperationName, type Sizes, threadSetter } from './functions.ts'
 import { DeviceMemory, type Place } from './memory.ts'
 import type { QuantisedType } from './quantised-types.ts'
-import { elements, type Sizes } from './sizes.ts'
 
 /** Numbers as devices compute with them. */
 export type Numbers = Float32Array | Int32Array

@@ -1,9 +1,8 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { StoredType } from '../active.ts'
 import { bytesOf, countOf, type GgmlDevice, type Numbers, type ValueType } from './device.ts'
-import type { Address } from './functions.ts'
+import { type Address, elements, type Sizes } from './functions.ts'
 import type { Place } from './memory.ts'
-import { elements, type Sizes } from './sizes.ts'
 
 /** The values that one or several tensors share. They are on the device, in this process, or still to be computed. */
 export interface Value {

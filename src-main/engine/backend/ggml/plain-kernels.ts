@@ -2,9 +2,8 @@ import { createRequire } from 'node:module'
 import type { MathBackendCPU } from '@tensorflow/tfjs-backend-cpu'
 import { getKernelsForBackend, type NamedAttrMap, type NamedTensorInfoMap, registerKernel, type TensorInfo } from '@tensorflow/tfjs-core'
 import type { Operations } from './device.ts'
-import type { Address } from './functions.ts'
+import { type Address, elements, sizesOf } from './functions.ts'
 import { type Build, mostOperations } from './graph.ts'
-import { elements, sizesOf } from './sizes.ts'
 import type { GgmlTensors, Seen } from './tensors.ts'
 
 /** A call of an operation of tfjs-core. */

@@ -11,8 +11,8 @@ import {
 import type { StoredType } from '../active.ts'
 import type { SixteenBitType } from '../bf16-ops.ts'
 import { type GgmlDevice, types } from './device.ts'
+import { elements, sizesOf } from './functions.ts'
 import { type Build, LazyGraph, type Value } from './graph.ts'
-import { elements, sizesOf } from './sizes.ts'
 
 /** Values that stay in this process, because devices do not compute with their type. */
 interface Foreign {

@@ -1,5 +1,3 @@
-import { toDecimal } from './decimal.ts'
-
 /** A value of GGUF's metadata. 64-bit numbers become JavaScript numbers. */
 export type GgufValue = number | boolean | string | GgufValue[]
 
@@ -83,4 +81,10 @@ const scalars: Readonly<Record<number, (data: DataView, at: number) => number | 
   10: (data, at) => Number(data.getBigUint64(at, true)),
   11: (data, at) => Number(data.getBigInt64(at, true)),
   12: (data, at) => data.getFloat64(at, true),
+}
+
+/** The decimal number that a float32 was most likely written as: 1e-5 for 0.000009999999747378752. */
+export function toDecimal(single: number): number {
+  const short = Number(single.toPrecision(7))
+  return Math.fround(short) === single ? short : single
 }

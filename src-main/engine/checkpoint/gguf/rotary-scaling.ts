@@ -1,4 +1,4 @@
-import { toDecimal } from './decimal.ts'
+import { toDecimal } from './cursor.ts'
 import type { Metadata } from './metadata.ts'
 
 /** Factors on each rotary frequency, which some files store as tensors. */

@@ -5,10 +5,8 @@ import type { Progress } from '#contract/runs/time/progress.ts'
 import type { TaskId } from '#contract/titles.ts'
 import { measureAccuracy } from './accuracy.ts'
 import { type Encoder, encodeQuestion } from './encode.ts'
-import type { Question } from './index.ts'
-import { tasks } from './index.ts'
-import type { LikelihoodModel } from './likelihood-model.ts'
-import { judge, type Outcome, scoreContinuations } from './score.ts'
+import { type Question, tasks } from './index.ts'
+import { judge, type LikelihoodModel, type Outcome, scoreContinuations } from './score.ts'
 
 export interface TaskOptions {
   signal: AbortSignal

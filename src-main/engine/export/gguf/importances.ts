@@ -10,7 +10,7 @@ import { runWindows } from '#engine/model/forward.ts'
 import { productsOfFewDigits } from '#engine/model/precision.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf, isAttention } from '#engine/model/weights/weights.ts'
-import { columnSums } from '#engine/tensor/column-sums.ts'
+import { columnSums } from '#engine/tensor/sums.ts'
 import type { GgufTarget } from './target.ts'
 
 /**

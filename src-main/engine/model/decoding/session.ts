@@ -6,9 +6,9 @@ import { type DeltaMemory, KeyValueSlots, Past, type PlacedSequence } from '#eng
 import { headLogits, type Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { breathe, Walk } from '#engine/model/walk.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { groupStored } from '#engine/tensor/narrow.ts'
 import { fewRows, type Products } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { type DecodeJob, decodeRows, decodesRows } from './decode-rows.ts'
 
 /** What a session and its forks share. */

@@ -18,8 +18,7 @@ import type { MethodRun } from '../method.ts'
 import { densePlan } from '../plan.ts'
 import { type BlockSums, openFit } from './block-sums.ts'
 import type { DownFit } from './down-fit.ts'
-import { type DivergenceTable, fallingCurve } from './programme.ts'
-import { keptAt, type WidthPoints } from './width-points.ts'
+import { type DivergenceTable, fallingCurve, keptAt, type WidthPoints } from './programme.ts'
 
 interface Branch extends Stream {
   readonly group: WindowGroup

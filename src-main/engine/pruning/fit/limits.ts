@@ -6,8 +6,7 @@ import { type DecoderSpec, denseMlp, hasExperts } from '#engine/architectures/sp
 import { attentionOf } from '#engine/model/weights/weights.ts'
 import { splitTwoStage } from '../methods/2ssp.ts'
 import { attentionRemovals, densePlan, equalCost, removeParts } from '../plan.ts'
-import type { ProgrammeLimits } from './programme.ts'
-import type { WidthPoints } from './width-points.ts'
+import type { ProgrammeLimits, WidthPoints } from './programme.ts'
 
 interface FittedOptions {
   readonly unit: number

@@ -22,9 +22,9 @@ import { breathe } from '#engine/model/walk.ts'
 import { disposePart } from '#engine/model/weights/unpack.ts'
 import { isUnread, type MixtureWeights, type MlpWeights } from '#engine/model/weights/weights.ts'
 import { activate, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, type Products, project } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
 
 /** The tokens that chose an expert: rows of the input, and the factors on its output for them. */

@@ -11,9 +11,16 @@ import type { Budget, CostLimit } from '../budget.ts'
 import { sumBlocks, tableSumming } from '../fit/block-sums.ts'
 import { measuredTokens, measureTable, tableMeasuring } from '../fit/divergences.ts'
 import { extremePlans, limitsOf, mostRemoved, neuronParameters, requireUniform, tableWidths } from '../fit/limits.ts'
-import { type DivergenceTable, type FittedShape, fitShape, inNeurons, type ProgrammeLimits } from '../fit/programme.ts'
+import {
+  type DivergenceTable,
+  type FittedShape,
+  fitShape,
+  inNeurons,
+  type ProgrammeLimits,
+  planOf,
+  type WidthPoints,
+} from '../fit/programme.ts'
 import { fitWithin, shapeCosts } from '../fit/width-costs.ts'
-import { planOf, type WidthPoints } from '../fit/width-points.ts'
 import { count, defineMethod, type MethodInput, type MethodPhase, type MethodResult, watched, widthUnit } from '../method.ts'
 import { densePlan, reachedSparsity, roundedNote } from '../plan.ts'
 import { descending } from '../selection.ts'

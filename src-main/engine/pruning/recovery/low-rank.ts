@@ -2,7 +2,7 @@ import { add, matMul, mul, type Tensor, type Tensor2D, tensor2d, tidy } from '@t
 import type { TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import type { Master, Student } from './student.ts'
 
 /** What training steps change: all weights of a student, or the factors of a change to them. */

@@ -11,7 +11,7 @@ import { expertDownName, expertDtype } from '#engine/model/views/plan-tensors.ts
 import type { ModelView } from '#engine/model/views/view.ts'
 import { disposePart, roundTo } from '#engine/model/weights/unpack.ts'
 import { blockOf, isUnread, type PartWeights } from '#engine/model/weights/weights.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { solveWithRidge } from './choose-ridge.ts'
 import { NormalEquations } from './normal-equations.ts'
 import type { RepairWalk, SeenLane } from './repair-walk.ts'

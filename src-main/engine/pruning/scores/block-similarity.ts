@@ -7,7 +7,7 @@ import { runWindows, type WindowGroup } from '#engine/model/forward.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { blockOf } from '#engine/model/weights/weights.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { count, type MethodInput, type MethodPhase, stackPasses } from '../method.ts'
 
 /** How similar two states of the stream are, averaged over tokens and windows. `angle` is a share of half a turn. */

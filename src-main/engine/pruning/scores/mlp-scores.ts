@@ -10,7 +10,7 @@ import { addAt } from '#engine/pruning/experts/expert-statistics.ts'
 import { type MethodInput, type MethodPhase, stackPasses } from '#engine/pruning/method.ts'
 import { largest } from '#engine/pruning/selection.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
-import { columnSums } from '#engine/tensor/column-sums.ts'
+import { columnSums } from '#engine/tensor/sums.ts'
 
 /**
  * Scores of what an MLP may lose, by block: its neurons [L][I], the neurons of each expert [L][E][I], or the hidden channels that it reads

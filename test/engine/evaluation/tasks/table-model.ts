@@ -1,4 +1,4 @@
-import type { LikelihoodModel, LikelihoodRequest } from '#engine/evaluation/tasks/likelihood-model.ts'
+import type { LikelihoodModel, LikelihoodRequest } from '#engine/evaluation/tasks/score.ts'
 
 /** A tokenizer of single characters: the id is the code point. `merged` pairs become one id. */
 export function characterTokenizer(merged: Record<string, number> = {}) {

@@ -20,9 +20,9 @@ import { activeBackend } from '#engine/backend/active.ts'
 import { requireFinite } from '#engine/model/finite.ts'
 import { breathe } from '#engine/model/walk.ts'
 import { capValues } from '#engine/tensor/activation.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { type Products, takesPacked } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './embedding-and-head.ts'
 
 /** The maximum number of logits in memory at once, and of rows in the product that computes them. */

@@ -18,8 +18,8 @@ import {
   tidy,
 } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { combine } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from './embedding-and-head.ts'
 import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
 

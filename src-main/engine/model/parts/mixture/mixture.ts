@@ -15,8 +15,8 @@ import {
 import { at } from '#contract/at.ts'
 import { type DecoderSpec, isConstant, type RouterKind } from '#engine/architectures/spec.ts'
 import { isUnread, type MixtureWeights, type MlpWeights, type UnreadExpert } from '#engine/model/weights/weights.ts'
-import { valuesOf } from '#engine/tensor/column-sums.ts'
 import { type Matrix, project } from '#engine/tensor/products.ts'
+import { valuesOf } from '#engine/tensor/sums.ts'
 import { neuronsOf } from '../mlp/mlp.ts'
 import type { ExpertActivations } from '../part.ts'
 
