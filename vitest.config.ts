@@ -41,7 +41,7 @@ sharing.push(
 
 /** Files that take over half of the time: journeys in a browser, killed processes, and every recorded model. `npm test -- --long` and `.ci/run` run them. */
 const long = [
-  'e2e/{bulk,clicks,journey,keyboard,numbers,recovery,repair,truth,typed,what-broke}',
+  'e2e/{bulk,clicks,journey,keyboard,numbers,quick,recovery,repair,truth,typed,what-broke}',
   'jobs/{kill,kill-recovery}',
   'services/same-as-fresh',
   'cli/{demo,save-refusals}',

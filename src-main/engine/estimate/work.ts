@@ -6,6 +6,7 @@ import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
+import { readingModel, writingFile } from '#contract/runs/time/progress.ts'
 import { denseMethod, isAblation, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { beginPhase, beginTokenOf, beginWork } from '#engine/evaluation/begin-token.ts'
@@ -159,12 +160,19 @@ class RequestWork {
   async describe(): Promise<Work> {
     const { spec } = this.#counts.model
     const gigabytes = (4 * (stackParameters(spec) + Vocabulary.parameters(spec))) / billion
-    const opening = { ...noWork, phase: 'starting', part: 'open', seconds: starting + reading * gigabytes }
+    const opening = { ...noWork, phase: readingModel, part: 'open', seconds: starting + reading * gigabytes }
     const pruning = isAblation(this.#counts.request.method) ? await this.#study() : await this.#pruning()
     const measures = isAblation(this.#counts.request.method)
       ? []
       : await Promise.all(this.#counts.request.measures.map((one) => measureWork(this.#counts, one)))
-    return { hidden: spec.hidden, phases: [opening, ...this.#beginning(), ...pruning, ...(await this.#weighing()), ...measures.flat()] }
+    const before = [opening, ...this.#beginning(), ...pruning, ...(await this.#weighing()), ...this.#storing()]
+    return { hidden: spec.hidden, phases: [...before, ...measures.flat()] }
+  }
+
+  /** Writing the file of the weight type. Its rate is known only once it is written, but what follows it is known before. */
+  #storing(): PhaseWork[] {
+    const { weights } = this.#counts.request
+    return weights === undefined ? [] : [{ ...noWork, phase: writingFile(weights), part: 'quantising' }]
   }
 
   /** What `auto` measures, once for all runs of a model. Always in float32. */

@@ -120,7 +120,7 @@ export class ExperimentsService extends Service {
     return { today: bytes, files, least, method }
   }
 
-  /** Returns the most thorough grid that answers in time, else the least thorough one. */
+  /** Returns the most thorough grid that answers in time, else the least thorough one: also while this machine was not timed. */
   async #quick({ model: id, text, target }: Checked<'experiments.quick'>, signal?: AbortSignal): Promise<QuickAnswer> {
     const [{ methods }, sizes] = await Promise.all([askCatalogue(this.parts), this.#sizes(id)])
     const { name, description } = this.parts.library.find(id)
@@ -131,8 +131,8 @@ export class ExperimentsService extends Service {
     for (const grid of quickGrids(question)) {
       found = { grid, name: quickName(question), preview: await this.#preview(grid, signal) }
       const { seconds, problems } = found.preview
-      // Without a time, or with a problem of the text, a smaller look is no better.
-      if (seconds === null || problems.length > 0 || seconds.likely <= quickSeconds) return found
+      // With a problem of the text, or for a speed, whose time is unknown, a smaller look is no better.
+      if (problems.length > 0 || !('bytes' in target) || (seconds !== null && seconds.likely <= quickSeconds)) return found
     }
     if (!found) throw new EspalierError('infeasible', `No method can prune "${name}".`)
     return found

@@ -129,6 +129,11 @@ describe('the work of a run', () => {
     expect(await partOf(asked, 'repair')).toBeGreaterThan(await partOf(onePass, 'repair'))
   })
 
+  test('names the writing of a file before its measures, as its progress does', async () => {
+    const { phases } = await workOf(model, request({ weights: 'Q8_0' }))
+    expect(phases.map(({ phase }) => phase).slice(-3)).toEqual(['Writing the file in Q8_0', 'Reading text', 'Perplexity on test'])
+  })
+
   test('counts the importances of a plan once for all types that weigh errors', async () => {
     const weighing = async (weights: GgufType, changes: Partial<RunRequest> = {}) => {
       const { phases } = await workOf(model, request({ weights, ...changes }))

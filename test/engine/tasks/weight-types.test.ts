@@ -4,6 +4,7 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, expect, test, vi } from 'vitest'
+import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { readData } from '#engine/data/read-data.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
@@ -38,10 +39,19 @@ const dense: RunRequest = {
 
 async function run(changes: Partial<RunRequest>, done = new Map<string, StepResult>()) {
   const put: StepStore['put'] = async (name, value, tensors) => void done.set(name, { value, ...(tensors ? { tensors } : {}) })
-  const host = { steps: { get: async (name: string) => done.get(name), put, folder }, emit: () => {} }
+  const phases: string[] = []
+  const emit = (event: RunEvent) => void (event.type === 'progress' && phases.push(event.progress.phase))
+  const host = { steps: { get: async (name: string) => done.get(name), put, folder }, emit }
   const document = await executeRun({ ...dense, ...changes }, { ...host, signal: new AbortController().signal })
   const value = (name: string) => document.measures.find((one) => one.name === name && !/block/.test(one.dataset))?.value as number
-  return { document, steps: [...done.keys()], perplexity: value('perplexity'), bytes: value('size'), parameters: value('parameters') }
+  return {
+    document,
+    phases,
+    steps: [...done.keys()],
+    perplexity: value('perplexity'),
+    bytes: value('size'),
+    parameters: value('parameters'),
+  }
 }
 
 test('a dense model in Q8_0 has the size and the perplexity of the file that a save writes', async () => {
@@ -56,6 +66,7 @@ test('a dense model in Q8_0 has the size and the perplexity of the file that a s
   await saved.close()
   expect(stored.bytes).toBe((await stat(file)).size)
   expect(stored.document.weights).toBe('Q8_0')
+  expect(stored.phases).toContain('Writing the file in Q8_0')
   const { fingerprint = '', backend, precision = '', plan } = stored.document
   const nameWith = (writer: { writer?: number }) => {
     const on = { view: { plan, weights: { ...writer, type: 'Q8_0', importances: null } }, asked: { windows } }

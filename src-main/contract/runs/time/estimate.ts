@@ -52,6 +52,9 @@ export type SecondsRange = z.infer<typeof secondsRange>
 export type RunEstimate = z.infer<typeof runEstimate>
 export type NoEstimate = z.infer<typeof noEstimate>
 
+/** Reading files says nothing of how fast the machine computes. */
+const openPart = 'open'
+
 /** The share of a phase that must be done before its own rate replaces the estimate. */
 const ratedShare = 0.05
 
@@ -76,7 +79,8 @@ export function secondsLeft(progress: Progress | null, { phases }: Pick<RunEstim
  * enough of the phase is done. Later phases, and runs that wait, are assumed to deviate by the same factor.
  */
 export function deviation(progress: Progress | null, { phases }: Pick<RunEstimate, 'phases'>): number | undefined {
-  const seconds = phases.find(({ phase }) => phase === progress?.phase)?.seconds
+  const { seconds, part } = phases.find(({ phase }) => phase === progress?.phase) ?? {}
+  if (part === openPart) return 1
   if (!progress || seconds === undefined || progress.perSecond === undefined || progress.secondsLeft === undefined) return undefined
   if (progress.total <= 0 || progress.done / progress.total < ratedShare) return undefined
   return seconds > 0 ? Math.min(4, Math.max(0.25, progress.total / progress.perSecond / seconds)) : 1

@@ -13,6 +13,10 @@ export const progress = z.object({
 
 export type Progress = z.infer<typeof progress>
 
+/** Phases that are named in estimates too. */
+export const readingModel = 'Reading the model'
+export const writingFile = (type: string): string => `Writing the file in ${type}`
+
 /** Writes how much of a phase is done and how much there is: `12` and `30`, or bytes with their units. */
 export function progressAmounts({ done, total, unit }: Pick<Progress, 'done' | 'total' | 'unit'>): [string, string] {
   return unit === 'bytes' ? [fileSizeText(done), fileSizeText(total)] : [`${Math.round(done)}`, `${total}`]

@@ -5,7 +5,7 @@ import type { FetchHubFile } from '#contract/models/hub-file.ts'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { sharedPhase } from '#contract/runs/measures.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
-import type { Progress } from '#contract/runs/time/progress.ts'
+import { type Progress, readingModel } from '#contract/runs/time/progress.ts'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { type NamedTensors, StoredTensors, type TensorsToStore, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
@@ -73,7 +73,7 @@ export class RunSteps {
   }
 
   #readContents(): Promise<string> {
-    const progress = (done: number, total: number) => this.progress('Reading the model', done, total, 'bytes')
+    const progress = (done: number, total: number) => this.progress(readingModel, done, total, 'bytes')
     return modelContents(this.#path, { signal: this.host.signal, progress })
   }
 

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { at } from '#contract/at.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { writingFile } from '#contract/runs/time/progress.ts'
 import { denseMethod, type GgufType } from '#contract/titles.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
@@ -103,7 +104,7 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: GgufTyp
     const importances = text && (await importancesOf(place, result, text))
     const { plan, tensors } = result
     const weights = { ...(tensors ? { tensors } : {}), ...(importances ? { importances } : {}) }
-    const watch = await watchFile(place, `Writing the file in ${type}`, plan, type)
+    const watch = await watchFile(place, writingFile(type), plan, type)
     const file = await steps.time('quantising', () =>
       writeFile({ model, plan, method: request.method, folder: join(folder, 'file'), ggufTypes: [type], watch, ...weights }),
     )

@@ -19,6 +19,7 @@ export class QuickState {
   isStale = $state(true)
   starting = $state(false)
   #asked = ''
+  #again = (): void => undefined
   #model = ''
 
   readonly target: QuickTarget | null = $derived(
@@ -57,7 +58,8 @@ export class QuickState {
     this.#asked = asked
     this.isStale = true
     if (model === '' || text?.source === '' || target === null) return
-    this.#askSoon(model, text, target)
+    this.#again = () => this.#askSoon(model, text, target)
+    this.#again()
   }
 
   async #ask(model: string, text: DataRequest | null, target: QuickTarget): Promise<void> {
@@ -72,9 +74,9 @@ export class QuickState {
     this.isStale = false
   }
 
-  /** Previews again once the machine has been timed. */
+  /** Asks again once the machine has been timed, because only then is the time known. */
   refresh(): void {
-    if (this.answer?.preview.seconds === null) this.#asked = ''
+    if (this.answer?.preview.seconds === null) this.#again()
   }
 
   async start(name: string): Promise<void> {

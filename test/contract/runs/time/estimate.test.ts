@@ -32,6 +32,18 @@ test('what waits is taken to deviate as the current phase does, once that tells,
     expect(deviation(progress, { phases: [...own] })).toBeUndefined()
 })
 
+test('how fast the model is read says nothing of what follows', () => {
+  const all = [{ phase: 'Reading the model', part: 'open', seconds: 4 }, ...phases]
+  const progress = { phase: 'Reading the model', done: 9, total: 10, unit: 'bytes', perSecond: 1000, secondsLeft: 0.5 }
+  expect(secondsLeft(progress, { phases: all })).toBe(60.5)
+})
+
+test('a phase of unknown length is followed by what comes after it', () => {
+  const all = [...phases.slice(0, 2), { phase: 'Writing the file in Q8_0', part: 'quantising', seconds: 0 }, ...phases.slice(2)]
+  const progress = { phase: 'Writing the file in Q8_0', done: 2, total: 4, unit: 'bytes', perSecond: 1, secondsLeft: 2 }
+  expect(secondsLeft(progress, { phases: all })).toBe(2 + 30)
+})
+
 test('a phase without an estimate has the seconds that it reports itself', () => {
   expect(secondsLeft({ phase: 'Downloading', done: 1, total: 2, unit: 'bytes', secondsLeft: 7 }, { phases })).toBe(7)
 })

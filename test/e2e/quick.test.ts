@@ -1,0 +1,89 @@
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { findAccessibilityFaults } from './accessibility.ts'
+import { eventually } from './eventually.ts'
+import { type FirstDay, openFirstDay } from './first-day.ts'
+import { go, settle, watchShifts } from './screens.ts'
+
+let day: FirstDay
+let page: Page
+
+beforeAll(async () => {
+  day = await openFirstDay()
+  page = day.screen.page
+  await page.evaluate(() => localStorage.setItem('espalier all settings', 'no'))
+  await day.workbench.call('models.add', { path: day.own.model })
+})
+
+afterAll(() => day?.close())
+
+const questions = () => page.getByRole('region', { name: 'Three questions' })
+const quick = () => questions().getByRole('button', { name: 'Quick answer' })
+
+test('the form asks three questions, and all settings are folded until they are wanted', async () => {
+  await go(page, '#/new')
+  await questions().getByRole('radio', { name: 'General text' }).waitFor()
+  const moved = await watchShifts(page)
+  await questions().getByRole('slider', { name: 'File size' }).waitFor()
+  await settle(page)
+  expect(await moved()).toBeLessThan(0.01)
+  expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
+  expect(await page.getByRole('complementary', { name: 'Preview' }).count()).toBe(0)
+  await page.getByRole('button', { name: 'All settings' }).click()
+  await page
+    .getByRole('complementary', { name: 'Preview' })
+    .getByText(/^\d+ runs/)
+    .waitFor()
+  await page.reload()
+  await page.getByRole('complementary', { name: 'Preview' }).waitFor()
+  await page.getByRole('button', { name: 'All settings' }).click()
+  expect(await page.getByRole('textbox', { name: 'Name', exact: true }).count()).toBe(0)
+})
+
+test('from a text of one’s own and a size to a verdict, and to the dialog that saves its file', async () => {
+  await questions()
+    .getByRole('checkbox', { name: /^own-model/ })
+    .check()
+  await questions()
+    .getByRole('checkbox', { name: /^Sample/ })
+    .uncheck()
+  await questions().getByText('Files of my own').click()
+  const files = questions().getByRole('textbox', { name: 'Your files' })
+  await files.fill(day.own.calibration)
+  await files.blur()
+  await questions()
+    .getByText(/^Kept to decide: \d+ /)
+    .waitFor()
+  await eventually(() => quick().isEnabled(), Boolean, 60_000)
+  await questions()
+    .getByText(/^\d+ runs, .* against \d unpruned files?/)
+    .waitFor()
+  await quick().click()
+  await page.getByRole('heading', { level: 1, name: /^own-model at .*, own-calibration.txt/ }).waitFor()
+  const verdict = page.getByRole('region', { name: 'Verdict' })
+  await verdict.getByText(/^For your own-calibration.txt: /).waitFor({ timeout: 200_000 })
+  await page.getByRole('heading', { level: 1 }).waitFor()
+  expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
+  await verdict.getByRole('link', { name: 'All files' }).click()
+  await page.getByRole('region', { name: 'Files', exact: true }).waitFor()
+  expect(day.screen.faults).toEqual([])
+})
+
+test('a word with a dotted line explains itself, by mouse and by keyboard', async () => {
+  const [experiment] = await day.workbench.call('experiments.list', {})
+  const { rows } = await day.workbench.call('runs.query', { experiment: experiment?.id ?? '' })
+  await go(page, `#/run/${rows[0]?.id}`)
+  const term = page.getByRole('region', { name: 'Measures' }).getByRole('button', { name: 'perplexity' }).first()
+  const note = page.getByText('How surprised a model is by a text', { exact: false }).first()
+  await term.click()
+  await note.waitFor()
+  await page.keyboard.press('Escape')
+  await note.waitFor({ state: 'hidden' })
+  await term.focus()
+  await page.keyboard.press('Enter')
+  await note.waitFor()
+  await page.keyboard.press('Escape')
+  await go(page, `#/run/${rows[0]?.id}?save=yes`)
+  await page.getByRole('dialog', { name: /^Save the / }).waitFor()
+  expect(day.screen.faults).toEqual([])
+})
