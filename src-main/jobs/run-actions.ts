@@ -3,10 +3,9 @@ import { statesSparsity } from '#contract/runs/amount-text.ts'
 import { unwrittenFields } from '#contract/runs/run-fields.ts'
 import { canAct, type RunAction, refusalOf } from '#contract/runs/run-status.ts'
 import type { History } from '#db/history.ts'
-import { jobOf } from '#db/runs/jobs.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import { columnOf } from '#db/runs/run-filter.ts'
-import type { RunPatch, RunRow } from '#db/runs/runs.ts'
+import { jobOf, type RunPatch, type RunRow } from '#db/runs/runs.ts'
 
 /** Returns the error for a run whose model was removed from the library; undefined if the library has the model. */
 export function missingModel(history: History, { name, model: id }: Pick<RunRow, 'name' | 'model'>): EspalierError | undefined {

@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { type BenchedFile, type Figure, type FileBench, writtenTokens } from '#contract/exports/file-bench.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { ggmlRelease } from '#runtime/ggml.mjs'
 import type { Turn } from './llama-jobs.ts'
 import { LlamaProcess } from './llama-process.ts'
@@ -98,4 +99,15 @@ function figureOf(values: readonly number[]): Figure {
   const middle = (sorted.length - 1) / 2
   const value = ((sorted[Math.floor(middle)] as number) + (sorted[Math.ceil(middle)] as number)) / 2
   return { value, low: sorted[0] as number, high: sorted.at(-1) as number }
+}
+
+/** This release of llama.cpp assumes that one in this many blocks of a family has no window. Newer releases read it from the file. */
+const windowPeriods: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, gemma3_text: 6, gpt_oss: 2 }
+
+/**
+ * Whether llama.cpp assumes sliding windows in other blocks than the file lists, because blocks were removed. Its answers would be wrong.
+ */
+export function hasUnreadWindows(spec: DecoderSpec): boolean {
+  const period = windowPeriods[spec.family]
+  return period !== undefined && spec.blocks.some((_, index) => (spec.slidingWindow(index) !== undefined) !== ((index + 1) % period !== 0))
 }

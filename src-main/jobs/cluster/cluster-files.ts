@@ -11,8 +11,7 @@ import type { History } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { writeWhole } from '#runtime/write-whole.ts'
 import { requestOf } from '../run-attempt.ts'
-import { readNodeFile } from './node-files.ts'
-import { hashOf, type RunFolder, runFolderOf, writeStep } from './run-folder.ts'
+import { hashOf, type RunFolder, readNodeFile, runFolderOf, writeStep } from './run-folder.ts'
 import { placeFile } from './shared-steps.ts'
 
 /** A run with its cluster task, `12_3`, if it has one. */

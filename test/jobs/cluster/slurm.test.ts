@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { JobRecord } from '#db/runs/jobs.ts'
+import type { JobRecord } from '#db/runs/runs.ts'
 import { judgeEnd } from '#jobs/cluster/cluster.ts'
 import type { ClusterShell, Command, ShellAnswer } from '#jobs/cluster/cluster-shell.ts'
 import { expandTasks, readJson, readOneLiners, readTextTasks, Slurm } from '#jobs/cluster/slurm.ts'

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { describeState, drawDistinct, SearchSpace } from '#engine/pruning/search/evolution.ts'
+import { describeState, drawDistinct, SearchSpace } from '#engine/pruning/methods/evopress.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
 const specOf = (blocks: number) =>
