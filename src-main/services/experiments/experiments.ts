@@ -127,12 +127,16 @@ export class ExperimentsService extends Service {
     const none = new Set(description.feasible.filter(({ maximum }) => maximum === 0).map(({ method }) => method))
     const known = new Set(methods.map((method) => method.id).filter((method) => !none.has(method)))
     const question = { model: { id, name, contextLength: description.shape.contextLength }, text, target, sizes, known }
+    const grids = quickGrids(question)
     let found: QuickAnswer | undefined
-    for (const grid of quickGrids(question)) {
+    for (let at = 0; at < grids.length; at += 1) {
+      const grid = grids[at] as Grid
       found = { grid, name: quickName(question), preview: await this.#preview(grid, signal) }
       const { seconds, problems } = found.preview
       // With a problem of the text, or for a speed, whose time is unknown, a smaller look is no better.
       if (problems.length > 0 || !('bytes' in target) || (seconds !== null && seconds.likely <= quickSeconds)) return found
+      // While times are unknown, only the smallest look is sure to be short.
+      if (seconds === null) at = Math.max(at, grids.length - 2)
     }
     if (!found) throw new EspalierError('infeasible', `No method can prune "${name}".`)
     return found

@@ -1,6 +1,7 @@
 import { changeText } from '#contract/comparison/change.ts'
 import { whyApart } from '#contract/comparison/comparable.ts'
 import { deltaOf } from '#contract/comparison/comparison.ts'
+import { fileSize } from '#contract/comparison/costs.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
@@ -9,7 +10,7 @@ import { sourceName } from '#contract/data/source-name.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import { recoveryTitle } from '#contract/pruning/recovery.ts'
 import { repairTitles } from '#contract/pruning/repair.ts'
-import { amountText } from '#contract/runs/amount-text.ts'
+import { amountText, isPlain } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
@@ -114,19 +115,26 @@ export function changedModelsText(models: readonly string[]): string {
   return `${subject} ${models.join(', ')} ${verb} replaced after runs of this experiment were computed. Each run is compared with the baseline of the model that it used.`
 }
 
+/** What an outcome is shown against: the sparsity reached, or the size of the file where a file had to meet something. */
+export type Across = 'sparsity' | 'size'
+
+export const acrossOf = ({ amounts }: Pick<Grid, 'amounts'>): Across =>
+  amounts.length > 0 && amounts.every((amount) => !isPlain(amount)) ? 'size' : 'sparsity'
+
 /**
  * One point for each finished run, or for the seeds of one together; grouped by method and repair, and by model where there are several.
  * `sets` are the groups that can be compared.
  */
-export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], measure: string): ScatterPoint[] {
+export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], measure: string, across: Across = 'sparsity'): ScatterPoint[] {
   const manyModels = hasSeveralModels(sets.flat().flatMap(({ runs }) => runs))
   const groups = sets.flatMap((set, index) => set.map((group) => ({ ...group, set: index })))
   return groups.flatMap(({ name, runs: [run], reached, measures, set }) => {
     const found = measures.get(measure)
-    if (!run || run.baseline || reached === null || !found) return []
+    const x = across === 'size' ? (measures.get(fileSize.id)?.mean ?? null) : reached
+    if (!run || run.baseline || x === null || !found) return []
     const treatment = treatmentOf(run)
     const title = [seriesTitle(run.method, treatment), ...(manyModels ? [run.model.name] : [])].join(', ')
-    const place = { x: reached, y: found.mean, spread: found.count > 1 ? found.spread : null, factor: found.factor, set }
+    const place = { x, y: found.mean, spread: found.count > 1 ? found.spread : null, factor: found.factor, set }
     const line = `${set} ${lineKey(run)}`
     return [{ ...seriesStyle(run.method, treatment), ...place, id: run.id, label: name, series: title, line, size: 0.45 }]
   })

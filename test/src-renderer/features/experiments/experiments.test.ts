@@ -89,3 +89,16 @@ test('runs of a model that was replaced are compared with the baseline of that m
   expect([old, now].map((one) => experiments.baselineOf(all, one)?.id)).toEqual(['a', 'c'])
   expect(experiments.changedModelsText(['tiny'])).toContain('The model tiny was replaced')
 })
+
+test('where every amount is a size or a speed, the outcome is shown by file size', () => {
+  const asked = (amounts: object[]) => experiments.acrossOf(grid.parse({ models: ['model-a'], methods: [], amounts }))
+  expect(asked([{ bytes: 9e6, format: 'gguf' }])).toBe('size')
+  expect(asked([{ tokensPerSecond: 30 }])).toBe('size')
+  expect([asked([{ sparsity: 0.5 }]), asked([]), asked([{ sparsity: 0.5 }, { bytes: 9e6, format: 'gguf' }])]).toEqual(
+    Array(3).fill('sparsity'),
+  )
+  const size = { name: 'size', dataset: '', value: 7e6, unit: 'bytes', best: 7e6 }
+  const sized = runs.slice(1, 2).map((one) => ({ ...one, measures: [...one.measures, size] }))
+  expect(experiments.pointsOf([groupOverSeeds(sized)], 'perplexity/test', 'size').map(({ x }) => x)).toEqual([7e6])
+  expect(experiments.pointsOf([groupOverSeeds(runs)], 'perplexity/test', 'size')).toEqual([])
+})
