@@ -108,6 +108,25 @@ export const ggufTypeTitles = {
   SOURCE: 'keeps each tensor’s type from a GGUF file, or experts in MXFP4',
 } as const
 
+/**
+ * A GGUF file of at most this many bytes, in which each matrix has the type that costs the model least: `MIXED:900000000`. Which types these
+ * are is in the plan.
+ */
+export type MixedType = `MIXED:${number}`
+export type WeightType = GgufType | MixedType
+
+/** The bytes of a file of mixed types; undefined for a GGUF type. */
+export function mixedBytes(type: string): number | undefined {
+  const [, bytes] = /^MIXED:(\d{1,15})$/.exec(type) ?? []
+  return bytes === undefined ? undefined : Number(bytes)
+}
+
+/** A weight type as people read it. */
+export function weightText(type: string): string {
+  const bytes = mixedBytes(type)
+  return bytes === undefined ? type : `mixed types in ${Number((bytes / 1e6).toPrecision(4)).toLocaleString('en-US')} MB`
+}
+
 /** Returns the types that a model can be written in. SOURCE keeps the types of a GGUF file, or of a folder with MXFP4. */
 export const ggufTypesOf = ({ format, unpacked }: { format: string; unpacked?: boolean | undefined }): GgufType[] =>
   (Object.keys(ggufTypeTitles) as GgufType[]).filter((type) => type !== 'SOURCE' || format === 'gguf' || unpacked === true)

@@ -167,16 +167,23 @@ function openChecked({ file, backups }: HistoryFolders, steps: readonly string[]
   }
 }
 
+/** How often, and for how many milliseconds each, the check waits for another process that copies its log into the file. */
+const [mostWaits, wait] = [100, 10]
+
 /** Returns a problem if the file is shorter than its pages. SQLite itself reads a page that was cut off as if it ended in zeros. */
 function lostBytes(db: Database, file: string): string[] {
-  const pages = db.pragma('page_count', { simple: true }) as number
-  const wanted = pages * (db.pragma('page_size', { simple: true }) as number)
-  if (statSync(file).size >= wanted) return []
-  // The missing pages may still be in the log.
-  const [copied] = db.pragma('wal_checkpoint(PASSIVE)') as { busy: number; log: number; checkpointed: number }[]
-  const found = statSync(file).size
-  if (found >= wanted || (copied && copied.log > copied.checkpointed)) return []
-  return [`its last ${plural(wanted - found, 'byte')} of ${wanted} are missing`]
+  for (let waits = 0; waits < mostWaits; waits++) {
+    const pages = db.pragma('page_count', { simple: true }) as number
+    const wanted = pages * (db.pragma('page_size', { simple: true }) as number)
+    if (statSync(file).size >= wanted) return []
+    // The missing pages may still be in the log.
+    const [copied] = db.pragma('wal_checkpoint(PASSIVE)') as { busy: number; log: number; checkpointed: number }[]
+    const found = statSync(file).size
+    if (found >= wanted || (copied && copied.log > copied.checkpointed)) return []
+    if (copied?.busy !== 1) return [`its last ${plural(wanted - found, 'byte')} of ${wanted} are missing`]
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, wait)
+  }
+  return []
 }
 
 /** Lets only the user read the history, whatever folder it is in. SQLite gives its other files the same mode. */

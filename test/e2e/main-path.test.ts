@@ -430,7 +430,7 @@ test('a model with a chat template answers in it by default, and a reply becomes
   await go(page, '#/models')
   await go(page, `#/playground?model=${rows[0]?.model.id}&runs=${rows[0]?.id}`)
   await page.getByRole('textbox', { name: 'Prompt' }).fill('A garden')
-  await page.getByRole('slider', { name: 'New tokens' }).fill('64')
+  await page.getByRole('slider', { name: 'New tokens' }).fill('192')
   await page.getByRole('slider', { name: 'Temperature' }).fill('0')
   await page.getByRole('button', { name: 'Generate', disabled: false }).click()
   await page.getByRole('region', { name: 'Answers', exact: true }).getByText('done', { exact: true }).waitFor()

@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { type GgufType, methodTitles } from '#contract/titles.ts'
+import { methodTitles, type WeightType } from '#contract/titles.ts'
 import { isExpertShare, setsRows } from './flag-values.ts'
 import type { Flags } from './flags.ts'
 
@@ -86,7 +86,7 @@ function checkTypes({ save, fit, format, gguf_type, weights }: Flags): void {
 }
 
 /** The type of GGUF file that all measures are taken on. Undefined if they are taken on the weights as computed, or in several types. */
-export function measuredType(weights: Flags['weights']): GgufType | undefined {
+export function measuredType(weights: Flags['weights']): WeightType | undefined {
   const [type, ...others] = weights
   return type === undefined || type === 'computed' || others.length > 0 ? undefined : type
 }

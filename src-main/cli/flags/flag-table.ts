@@ -18,6 +18,7 @@ import {
   type ReadValue,
   recoveryAmount,
   share,
+  weightName,
 } from './flag-values.ts'
 
 /** The groups of flags in the order of `espalier --help`, some with a sentence below the heading. */
@@ -110,8 +111,8 @@ export const flagTable = {
   weights: list(
     'Pruning',
     'NAME',
-    keyOf({ computed: '', ...ggufTypeTitles }),
-    'evaluate each model with its weights stored as in a GGUF file of this type (see --gguf_type); --save then writes this type; several types make a grid that includes the dense model in each; "computed" leaves the weights unchanged (default)',
+    weightName,
+    'evaluate each model with its weights stored as in a GGUF file of this type (see --gguf_type); MIXED:900MB chooses the type of each matrix so that a file of this size keeps most; --save then writes this type; several types make a grid that includes the dense model in each; "computed" leaves the weights unchanged (default)',
   ),
   gguf_type: list('Pruning', 'NAME', keyOf(ggufTypeTitles), `${names(ggufTypeTitles)} (default: the type of --weights, else F16)`),
 

@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { RecoveryChoice } from '#contract/experiments/experiments.ts'
+import type { RecoveryChoice, WeightChoice } from '#contract/experiments/experiments.ts'
 import { mostRecoveryMinutes } from '#contract/pruning/recovery.ts'
-import { parseBudget } from '#contract/runs/amount-text.ts'
+import { parseBudget, parseFileSize } from '#contract/runs/amount-text.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
-import { isTextName } from '#contract/titles.ts'
+import { ggufTypeTitles, isTextName } from '#contract/titles.ts'
 
 /** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
 export type ReadValue<T> = (text: string, name: string) => T
@@ -90,6 +90,18 @@ export function oneOf<Name extends string>(names: readonly Name[]): ReadValue<Na
 /** A key of a table of titles. */
 export function keyOf<Titles extends object>(titles: Titles): ReadValue<keyof Titles & string> {
   return oneOf(Object.keys(titles) as (keyof Titles & string)[])
+}
+
+/** `computed`, a GGUF type, or mixed types within a size: `MIXED:900MB`. */
+export const weightName: ReadValue<WeightChoice> = (text, name) => {
+  const [, size] = /^MIXED:(.+)$/i.exec(text) ?? []
+  const bytes = size === undefined ? undefined : parseFileSize(size)
+  if (bytes !== undefined) return `MIXED:${bytes}`
+  const known = ['computed', ...Object.keys(ggufTypeTitles)].find((one) => one === text)
+  return (
+    (known as WeightChoice | undefined) ??
+    refuse(name, text, `computed, ${Object.keys(ggufTypeTitles).join(', ')}, or MIXED:SIZE such as MIXED:900MB`)
+  )
 }
 
 /** `name=value`, where the value is a number, true, false, a bracketed list of these, or text. */

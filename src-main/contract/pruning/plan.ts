@@ -64,6 +64,8 @@ export const plan = z.object({
   finalNorm: z.literal('replaced').optional(),
   vocabulary: vocabularyPlan.optional(),
   tensors: z.array(tensorFile).optional(),
+  /** The type of each matrix in a GGUF file of mixed types, by llama.cpp's name of the tensor. */
+  types: z.record(z.string().max(200), z.string().max(20)).optional(),
 })
 
 export type MlpPlan = z.infer<typeof mlpPlan>

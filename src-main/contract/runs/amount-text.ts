@@ -4,7 +4,7 @@ import type { Amount, PlainAmount, SpeedBudget } from './run-request.ts'
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }
 
 /** Parses `6GB`, `250 MB`, `1.5GiB` or `4096B`. Units are powers of 1000, or with an i powers of 1024. Undefined for other text. */
-function parseFileSize(text: string): number | undefined {
+export function parseFileSize(text: string): number | undefined {
   const [, number, unit = ''] = /^(\d+(?:\.\d+)?)\s*((?:[kmg]i?)?)b$/i.exec(text.trim()) ?? []
   const bytes = Math.floor(Number(number) * (units[unit.toLowerCase()] ?? Number.NaN) + 1e-6)
   return bytes > 0 && Number.isSafeInteger(bytes) ? bytes : undefined

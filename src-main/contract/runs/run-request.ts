@@ -15,7 +15,10 @@ export const backendChoice = z.enum(Object.keys(backendTitles) as [keyof typeof 
 export const backendName = z.enum([...backendChoice.options, 'wasm', 'webgpu'])
 
 /** A type of weights in GGUF files. */
-export const weightType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
+const ggufType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
+
+/** A type of weights, or types that are chosen for each matrix of a file of this many bytes. */
+export const weightType = z.union([ggufType, z.templateLiteral(['MIXED:', z.number().int().positive().max(1e14)])])
 
 /** The largest size of the weight files in a format. A GGUF file has the type of the run's weights, else `type`, else F16. */
 export const fileBudget = z.object({

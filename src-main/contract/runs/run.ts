@@ -9,6 +9,7 @@ import { type CandidateMeasure, candidateMeasures, measuresIn } from '../pruning
 import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
 import { gateTraining } from '../pruning/gates.ts'
+import { mixedTypes } from '../pruning/mixed-types.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
 import { recovery } from '../pruning/recovery.ts'
@@ -145,6 +146,11 @@ export const runDocument = z.object({
     .optional()
     .describe(
       'Of `gates`: `{ steps: [{ step, divergence, kept, attentionRemoved, closed, reopened }], priceWindows, windowsPerStep }`. `divergence` is in nats per token on the step’s windows, `kept` the neurons or experts of each block.',
+    ),
+  mixed: mixedTypes
+    .optional()
+    .describe(
+      'Of mixed weight types: `{ bytes, divergence, tokens, tensors: [{ name, shape, choices: [{ type, bytes, price }] }] }`. `price` is the divergence in nats per token that a type is estimated to cause; `plan.types` has what was chosen.',
     ),
   experts: judgedExperts
     .optional()

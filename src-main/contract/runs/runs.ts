@@ -10,6 +10,7 @@ import { modelDescription } from '../models/models.ts'
 import { judgedExperts } from '../pruning/experts.ts'
 import { fit } from '../pruning/fit.ts'
 import { gateStep, neuronScores } from '../pruning/gates.ts'
+import { mixedTypes } from '../pruning/mixed-types.ts'
 import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
 import { recovery, recoveryPoint } from '../pruning/recovery.ts'
@@ -100,6 +101,8 @@ export const runRecord = z.object({
   budget: metBudget.nullable(),
   /** How experts were judged; null for methods that do not remove experts. */
   experts: judgedExperts.nullable(),
+  /** What mixed weight types were chosen by; null for other weights. */
+  mixed: mixedTypes.nullable(),
 })
 
 /** A run with everything its page shows. Events and log are long and have their own calls. */

@@ -26,6 +26,7 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   fit: null,
   budget: null,
   experts: null,
+  mixed: null,
   study: null,
   passes: null,
   inspected: null,

@@ -3,6 +3,7 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import { withinContext } from '#contract/protocol.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { type RecoveryRequest, untrainable } from '#contract/pruning/recovery.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
@@ -16,7 +17,9 @@ import {
   type GgufType,
   isAblation,
   isInspection,
+  mixedBytes,
   selfWritten,
+  weightText,
 } from '#contract/titles.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -33,6 +36,8 @@ import { usesOfTokenizer } from '#engine/evaluation/uses-of-tokenizer.ts'
 import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
+import { gguf } from '#engine/export/gguf/gguf.ts'
+import { requireMixedTypes } from '#engine/export/mixed-types/mixed-types.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
@@ -109,6 +114,7 @@ class Preflight {
     const amount = this.#amount()
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
     await this.#try('precision', () => this.#checkPrecision())
+    await this.#try('weights', () => this.#checkMixed())
     await this.#try('beginToken', () => this.#checkBegin())
     if (repair) await this.#checks.data('repair.calibration', repair.calibration)
     if (repair && amount) await this.#try('repair', async () => this.#checkRepairRoom(repair))
@@ -158,6 +164,23 @@ class Preflight {
       if (range) this.#fileRange = { ...range, predicted: null }
       throw thrown
     }
+  }
+
+  /** Refuses mixed types in a file that is too small for the model, or whose size the amount gives too. */
+  async #checkMixed(): Promise<void> {
+    const { weights = '', method, amount } = this.#request
+    const bytes = mixedBytes(weights)
+    if (bytes === undefined) return
+    if (!isPlain(amount))
+      throw new EspalierError(
+        'usage',
+        `The ${weightText(weights)} set the size of the file. Give a sparsity as the amount, or another type.`,
+      )
+    const { spec } = this.#model
+    // A pruned model may become smaller than this.
+    if (method !== denseMethod) return
+    const bytesOf = (plan: Plan) => gguf.fileBytes({ model: this.#model, plan, method }, weights)
+    await requireMixedTypes({ model: this.#model, plan: densePlan(spec) }, bytes, bytesOf)
   }
 
   /** Refuses a begin token that the model does not have. What `auto` decides is measured by the run. */

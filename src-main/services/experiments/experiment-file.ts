@@ -50,6 +50,7 @@ const exportedRun = z.object({
   fit: shape.fit.default(null),
   budget: shape.budget.default(null),
   experts: shape.experts.default(null),
+  mixed: shape.mixed.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })

@@ -29,11 +29,12 @@ export class ExperimentsService extends Service {
     'experiments.presets': async ({ model }) => {
       const library = await this.parts.library.list()
       const { id, path, description } = this.parts.library.find(model)
-      const { shape, feasible } = description
+      const { shape, feasible, parameters } = description
       const [catalogue, holdsGguf] = await Promise.all([askCatalogue(this.parts), this.#holdsGguf(path, bestMethod({ feasible }, true).id)])
       const siblings = smallerSiblings({ description }, library).map((sibling) => sibling.id)
       const ofSample = isOfSample(id, library)
-      return presetsFor({ id, contextLength: shape.contextLength, ofSample, holdsGguf, siblings, feasible }, catalogue)
+      const sizes = { contextLength: shape.contextLength, parameters: parameters.total, hidden: shape.hidden }
+      return presetsFor({ id, ...sizes, ofSample, holdsGguf, siblings, feasible }, catalogue)
     },
     'experiments.preview': ({ grid }, signal) => this.#preview(grid, signal),
     'experiments.sizes': ({ model }) => this.#sizes(model),

@@ -6,7 +6,7 @@ import type { Catalogue } from '#contract/pruning/methods.ts'
 import { recoveryTokens, untrainable } from '#contract/pruning/recovery.ts'
 import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/repair.ts'
 import type { MeasureRequest } from '#contract/runs/run-request.ts'
-import { bundledTitles, type GgufType } from '#contract/titles.ts'
+import { bundledTitles, type GgufType, type WeightType } from '#contract/titles.ts'
 
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
 const paperAmounts = [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }]
@@ -181,12 +181,14 @@ const timed = `${measured} Each file is timed in llama.cpp, alternating with the
 interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
   /** The reason shown for `weights`. */
   readonly why: string
-  readonly weights: GgufType[]
-  readonly rivals: GgufType[]
+  readonly weights: WeightType[]
+  readonly rivals: WeightType[]
   /** Whether files are timed. */
   readonly times: boolean
   /** Whether the model is pruned for a text of the user's own, a part of which decides. */
   readonly own?: boolean
+  /** Whether files of three sizes with a type chosen for each matrix are made, of the unpruned model and with a little removed. */
+  readonly mixed?: boolean
 }
 
 const goals: readonly Goal[] = [
@@ -208,6 +210,17 @@ const goals: readonly Goal[] = [
     weights: ['Q8_0', 'Q4_K_M', 'Q3_K_M'],
     rivals: denseTypes,
     times: false,
+  },
+  {
+    id: 'best-file',
+    title: 'Best file of a size',
+    goal: 'The best file of a size',
+    summary: 'Chooses the weight type of each matrix for three file sizes, with nothing and with a tenth removed.',
+    why: 'Mixed types at three sizes, beside llama.cpp’s own mixes.',
+    weights: [],
+    rivals: ['Q4_K_M', 'IQ4_XS', 'Q3_K_M', 'IQ3_XXS', 'IQ2_M'],
+    times: false,
+    mixed: true,
   },
   {
     id: 'own-work',
@@ -255,8 +268,11 @@ function worthDrafts(
     sequenceLength: Math.min(windowTokens, model.contextLength),
     split: { part: 'choosing', seed: 0 },
   }
-  return goals.map(({ why, weights, rivals, times, own = false, ...preset }) => {
+  // The types of experts are not chosen.
+  const offered = goals.filter(({ mixed }) => !(mixed && isMixture))
+  return offered.map(({ why, weights: plain, rivals, times, own = false, mixed = false, ...preset }) => {
     const chosen = own ? ownText : calibration
+    const weights = [...plain, ...(mixed ? mixedSizes(model) : [])]
     return {
       ...preset,
       reasons: {
@@ -268,7 +284,7 @@ function worthDrafts(
       },
       grid: {
         methods: [{ method: best.id, options: {} }],
-        amounts: [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
+        amounts: mixed ? [{ sparsity: 0.1 }] : [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
         repairs: ['in-order'],
         ...(chosen ? { calibration: chosen } : {}),
         ...(isMixture ? {} : recovered(chosen)),
@@ -280,6 +296,15 @@ function worthDrafts(
       },
     }
   })
+}
+
+/**
+ * Three sizes for files of mixed types, in bits for each parameter. Types of fewer than 4.5 bits need rows of a multiple of 256 values, so
+ * models with other rows have larger files.
+ */
+function mixedSizes({ parameters, hidden }: PresetModel): WeightType[] {
+  const bits = hidden % 256 === 0 ? [4.75, 4, 3.25] : [6, 5.5, 5]
+  return bits.map((each) => `MIXED:${Math.ceil((parameters * each) / 8 / 1e5) * 1e5}` as const)
 }
 
 const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries' | 'repairData'> => ({
@@ -312,6 +337,9 @@ function measuresOf({ contextLength }: PresetModel, { datasets }: Catalogue, tim
 interface PresetModel {
   id: string
   contextLength: number
+  /** Parameters of the whole model, and its hidden size. */
+  parameters: number
+  hidden: number
   /** Whether the model is the bundled sample or was pruned from it. */
   ofSample: boolean
   /** Whether a GGUF file can hold the model after pruning by its best method. */

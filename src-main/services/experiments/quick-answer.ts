@@ -7,7 +7,7 @@ import { usualRepetition } from '#contract/protocol.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
-import { bundledTitles, type GgufType } from '#contract/titles.ts'
+import { bundledTitles, type GgufType, type WeightType } from '#contract/titles.ts'
 import { brief } from './presets.ts'
 
 /** A quick answer should take no longer than this. */
@@ -98,7 +98,7 @@ function typesFor({ target, sizes }: QuickQuestion): Pick<Grid, 'weights' | 'riv
   const sizeOf = (type: GgufType) => sizes.files.find(({ types }) => types.includes(type))?.bytes ?? 0
   const shrinking = prunedTypes.filter((type) => sizeOf(type) > bytes * (1 + sameSize))
   // A larger type has to lose more of the model, so only the smallest that still has to shrink is pruned.
-  const weights = [shrinking.at(-1) ?? smallestType]
+  const weights: WeightType[] = [shrinking.at(-1) ?? smallestType]
   const fitting = sizes.files.filter((file) => file.bytes <= bytes * (1 + sameSize)).slice(0, mostRivals)
   const smallest = sizes.files.at(-1)
   const rivals = (fitting.length > 0 ? fitting : smallest ? [smallest] : []).flatMap(({ types: [type] }) => type ?? [])

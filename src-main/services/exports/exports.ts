@@ -20,7 +20,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
-import { formatTitles, type GgufType, ggufTypesOf } from '#contract/titles.ts'
+import { formatTitles, ggufTypesOf, type WeightType } from '#contract/titles.ts'
 import type { History } from '#db/history.ts'
 import type { StoredModel } from '#db/models.ts'
 import { baselineIn } from '#db/runs/baselines.ts'
@@ -165,7 +165,7 @@ function progressOf(event: unknown): Pick<Partial<Transfer>, 'doneBytes' | 'tota
 }
 
 /** The weight type that a run was measured in or sized for. Undefined if neither. */
-const typeOf = ({ weights, amount }: RunRequest): GgufType | undefined => weights ?? ('bytes' in amount ? amount.type : undefined)
+const typeOf = ({ weights, amount }: RunRequest): WeightType | undefined => weights ?? ('bytes' in amount ? amount.type : undefined)
 
 /** Adds the size that the run was asked for, if it was asked for one in this format and type. */
 async function weighed(file: SavedFile, request: RunRequest): Promise<SavedFile> {

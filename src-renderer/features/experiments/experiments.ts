@@ -14,7 +14,7 @@ import { amountText, isPlain } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
-import { methodTitles } from '#contract/titles.ts'
+import { methodTitles, weightText } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
@@ -59,7 +59,10 @@ export function gridFacts(grid: Grid, titleOf: (method: string) => string): { ti
 /** The types of weights; empty if all are as computed. */
 function weightsText({ weights = [], rivals = [] }: Grid): string {
   if (weights.length + rivals.length === 0) return ''
-  return [...(weights.length > 0 ? weights : ['as computed']), ...rivals.map((type) => `${type} (unpruned)`)].join(', ')
+  return [
+    ...(weights.length > 0 ? weights.map(weightText) : ['as computed']),
+    ...rivals.map((type) => `${weightText(type)} (unpruned)`),
+  ].join(', ')
 }
 
 /** The requested repairs or recoveries; empty if there are none. */

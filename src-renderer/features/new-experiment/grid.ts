@@ -8,7 +8,7 @@ import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
-import { type GgufType, writtenTitles } from '#contract/titles.ts'
+import { type WeightType, writtenTitles } from '#contract/titles.ts'
 import { formatPlural } from '../../lib/format.ts'
 
 /** A method in the draft. The same method may occur several times with other options. */
@@ -43,7 +43,7 @@ export interface Draft {
   /** The weight types of every combination and of the dense model. Each makes a run. */
   weights: WeightChoice[]
   /** More weight types, for the dense model alone. */
-  rivals: GgufType[]
+  rivals: WeightType[]
   /** Smaller models whose unpruned files are rivals. */
   siblings: string[]
   perplexity: { name: string; data: DataRequest }[]

@@ -35,7 +35,7 @@ import type { CallContext, Residual } from '#engine/model/parts/part.ts'
 import { roundTo } from '#engine/model/weights/unpack.ts'
 import { ComposedBf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { rotaryTables } from '#engine/tensor/rotary.ts'
-import { lacksAvx512, processorFeatures } from '../../fixtures/processor-features.ts'
+import { lacksAvx512, processorFeatures, runtimeTypes } from '../../fixtures/processor-features.ts'
 import { asOnGpu, computeWith } from './as-on-gpu.ts'
 
 const backend = await openBackend('tensorflow')
@@ -89,7 +89,7 @@ const own = [...Array(backend.bf16?.number ?? 0).keys()].flatMap((unit): Impleme
 })
 
 /** TensorFlow's, as on a GPU. They have no split operands. */
-const ofRuntime = (['bfloat16', 'float16'] as const satisfies SixteenBitType[]).map(
+const ofRuntime = (runtimeTypes satisfies readonly SixteenBitType[]).map(
   (type): Implementation => ({ bf16: new ComposedBf16Ops(new TensorflowProducts(type)), backend: asOnGpu(type), kinds: [kinds[0]] }),
 )
 

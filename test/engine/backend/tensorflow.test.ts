@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { multipliesIn16Bits } from '#engine/backend/probe.ts'
 import { missingRuntime, prepareEnvironment, TensorflowProducts } from '#engine/backend/tensorflow.ts'
+import { runtimeTypes } from '../../fixtures/processor-features.ts'
 
 await openBackend('tensorflow')
 
@@ -23,13 +24,10 @@ test('the library was loaded with TF32 off', () => {
   expect(process.env.NVIDIA_TF32_OVERRIDE).toBe('0')
 })
 
-test.each(['bfloat16', 'float16'] as const)(
-  '%s products are used where they are right; a type that the runtime cannot multiply is refused',
-  (type) => {
-    expect(multipliesIn16Bits(new TensorflowProducts(type))).toBe(true)
-    expect(multipliesIn16Bits(new TensorflowProducts('no type' as 'float16'))).toBe(false)
-  },
-)
+test.each(runtimeTypes)('%s products are used where they are right; a type that the runtime cannot multiply is refused', (type) => {
+  expect(multipliesIn16Bits(new TensorflowProducts(type))).toBe(true)
+  expect(multipliesIn16Bits(new TensorflowProducts('no type' as 'float16'))).toBe(false)
+})
 
 test('packed values use half the memory, are tidied up like tensors, and are refused by float32 operations', () => {
   const before = memory()

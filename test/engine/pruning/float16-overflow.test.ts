@@ -11,6 +11,7 @@ import { productsFor } from '#engine/model/precision.ts'
 import { fittedTwoStage } from '#engine/pruning/methods/2ssp-fit.ts'
 import { submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { evopress } from '#engine/pruning/methods/evopress.ts'
+import { runtimeTypes } from '../../fixtures/processor-features.ts'
 import { asOnGpu } from '../backend/as-on-gpu.ts'
 import { computeOn } from '../backend/every-device/devices.ts'
 import { makeValidModel, sizes, writeModelFiles } from '../checkpoint/valid-model.ts'
@@ -25,7 +26,7 @@ const windows = (count: number) =>
   Array.from({ length: count }, (_, window) => Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 11 * window) % sizes.vocabulary))
 
 describe.each([
-  ['TensorFlow', 'tensorflow-cpu'],
+  ...(runtimeTypes.some((type) => type === 'float16') ? ([['TensorFlow', 'tensorflow-cpu']] as const) : []),
   ['ggml', 'ggml-cpu'],
 ] as const)('with float16 by %s', (_name, device) => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-half-overflow-'))

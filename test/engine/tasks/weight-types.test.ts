@@ -3,17 +3,24 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
+import { dispose, type Tensor2D } from '@tensorflow/tfjs-core'
 import { afterAll, expect, test, vi } from 'vitest'
+import { at } from '#contract/at.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { readData } from '#engine/data/read-data.ts'
+import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
-import { openModel } from '#engine/model/model.ts'
+import { finalHidden, runWindows } from '#engine/model/forward.ts'
+import { type Model, openModel } from '#engine/model/model.ts'
+import { headLogits } from '#engine/model/parts/head/embedding-and-head.ts'
+import { compareLogits } from '#engine/model/parts/head/likelihood.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
+import { preflightRequests } from '#engine/tasks/preflight.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -119,6 +126,106 @@ test('a run that finds all its measures writes no file, and one that lacks a mea
   const killed = await run({ weights: 'Q2_K' }, new Map(file))
   expect(killed.document.seconds.quantising).toBeGreaterThan(0)
   expect(killed.document.measures).toEqual(first.document.measures)
+})
+
+test('a file of mixed types keeps its size and reopens with the types of the plan; a killed run chooses the same ones', async () => {
+  const [uniform, done] = [await run({ weights: 'Q4_0' }), new Map<string, StepResult>()]
+  const budget = uniform.bytes + 300_000
+  const mixed = await run({ weights: `MIXED:${budget}` }, done)
+  expect(mixed.bytes).toBeLessThanOrEqual(budget)
+  expect(mixed.bytes).toBeGreaterThan(0.995 * budget)
+  const { plan, mixed: priced } = mixed.document
+  const types = plan.types as Record<string, string>
+  expect(new Set(Object.values(types)).size).toBeGreaterThan(1)
+  expect(priced?.tensors.map(({ name }) => name)).toEqual(Object.keys(types))
+  const sensitivity = [...done].filter(([name]) => /importances|sensitivity|prices of types, token_embd/.test(name))
+  expect(sensitivity.length).toBeGreaterThan(2)
+  const killed = await run({ weights: `MIXED:${budget}` }, new Map(sensitivity))
+  expect(killed.document.plan.types).toEqual(types)
+  expect(killed.perplexity).toBe(mixed.perplexity)
+  const model = await openModel(sampleModelFolder)
+  await gguf.write({ model, plan, method: 'dense', folder: join(folder, 'mixed'), ggufTypes: [`MIXED:${budget}`] })
+  const [file] = (await gguf.filesIn?.(join(folder, 'mixed'))) ?? []
+  expect(file).toMatchObject({ type: `MIXED:${budget}` })
+  const saved = await openModel(file?.path as string)
+  const stored = [...saved.checkpoint.tensors.values()].flatMap(({ storedAs }) => storedAs ?? [])
+  expect(new Set(stored)).toEqual(new Set(['F32', ...Object.values(types)]))
+  await saved.close()
+  await model.close()
+})
+
+test('the estimated cost of mixed types is that of the file, within half', async () => {
+  const model = await openModel(sampleModelFolder)
+  const { windows } = await readData(model, await openTokenizer(sampleModelFolder), text('test', 24), 0, {})
+  const done = new Map<string, StepResult>()
+  for (const budget of [1_900_000, 2_200_000]) {
+    const { document } = await run({ weights: `MIXED:${budget}`, calibration: text('calibration', 48), measures: [] }, done)
+    await gguf.write({ model, plan: document.plan, method: 'dense', folder: join(folder, `${budget}`), ggufTypes: [`MIXED:${budget}`] })
+    const file = await openModel(((await gguf.filesIn?.(join(folder, `${budget}`))) ?? [])[0]?.path as string)
+    const measured = await divergenceOf(model, file, windows)
+    const { divergence = 0 } = document.mixed ?? {}
+    expect(measured / divergence).toBeGreaterThan(0.5)
+    expect(measured / divergence).toBeLessThan(1.5)
+    await file.close()
+  }
+  await model.close()
+})
+
+/** The mean divergence of a model's answers from another's, in nats per token. */
+async function divergenceOf(model: Model, other: Model, windows: Windows): Promise<number> {
+  let sum = 0
+  for (const window of windows) {
+    const [own, its] = [await logitsOf(model, window), await logitsOf(other, window)]
+    const { shift, denseLog, ownLog } = compareLogits(own, its, 1)
+    for (let i = 0; i < window.length; i++) sum += at(shift, i) - at(denseLog, i) + at(ownLog, i)
+    dispose([own, its])
+  }
+  return sum / windows.reduce((all, { length }) => all + length, 0)
+}
+
+async function logitsOf(model: Model, window: Int32Array): Promise<Tensor2D> {
+  const view = denseView(model)
+  let logits: Tensor2D | undefined
+  await runWindows(view, [window], {
+    async afterStack(_, x) {
+      const states = finalHidden(view, x)
+      await model.vocabulary.forEachHeadChunk((chunk) => {
+        logits = headLogits(states, chunk)
+      })
+      states.dispose()
+    },
+  })
+  return logits as Tensor2D
+}
+
+test('mixed types are refused before anything is measured if no file is that small, and the range is stated', async () => {
+  const done = new Map<string, StepResult>()
+  await expect(run({ weights: 'MIXED:1000000' }, done)).rejects.toThrow(/No types make a file of 1\.0 MB: .* have \d\.\d MB to \d\.\d MB/)
+  expect([...done.keys()].join(' ')).not.toContain('importances')
+  const preview = async (changes: Partial<RunRequest>) => (await preflightRequests([{ ...dense, ...changes }]))[0]?.problems ?? []
+  expect(await preview({ weights: 'MIXED:1000000' })).toMatchObject([{ field: 'weights', code: 'infeasible' }])
+  expect(await preview({ weights: 'MIXED:2500000' })).toEqual([])
+  const amount = { bytes: 3_000_000, format: 'gguf' as const }
+  expect(await preview({ weights: 'MIXED:2500000', method: '2ssp', amount })).toMatchObject([
+    { field: 'amount' },
+    { field: 'weights', code: 'usage' },
+  ])
+})
+
+test('a pruned, repaired model gets mixed types, too; llama.cpp reads the file', async () => {
+  const text64 = text('calibration', 4)
+  const pruned = {
+    method: '2ssp',
+    amount: { sparsity: 0.3 },
+    options: { windows: 2 },
+    repair: { kind: 'one-pass' as const, calibration: text64 },
+  }
+  const inference = { kind: 'inference' as const, sequenceLength: 32, repeats: 1 }
+  const mixed = await run({ ...pruned, weights: 'MIXED:1900000', measures: [inference] })
+  expect(mixed.document.measures.filter(({ dataset, value }) => dataset.endsWith('in llama.cpp') && value > 0).length).toBeGreaterThan(3)
+  expect(mixed.bytes).toBeLessThanOrEqual(1_900_000)
+  expect(mixed.bytes).toBeGreaterThan(0.99 * 1_900_000)
+  expect(mixed.document.plan.blocks.some(({ attention }) => attention === 'removed')).toBe(true)
 })
 
 test('the temporary folder of a killed process is removed by the next one, that of a running one is not', async () => {

@@ -14,7 +14,10 @@ const catalogue = {
 /** The presets for a model of which `methods` can remove nothing. */
 const presetsWithout = (methods: string[], holdsGguf = true) => {
   const feasible = methods.map((method) => ({ method, maximum: 0 }))
-  return presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf, siblings: ['tiny'], feasible }, catalogue)
+  return presetsFor(
+    { id: 'model-1', contextLength: 256, parameters: 1e8, hidden: 576, ofSample: false, holdsGguf, siblings: ['tiny'], feasible },
+    catalogue,
+  )
 }
 const presets = presetsWithout(['reap'])
 const found = (id: string) => presets.find((preset) => preset.id === id)
@@ -22,6 +25,7 @@ const found = (id: string) => presets.find((preset) => preset.id === id)
 test('each goal of the form has a preset, and every preset is a grid that the contract takes', () => {
   expect(presets.flatMap(({ goal }) => goal ?? [])).toEqual([
     'A smaller file',
+    'The best file of a size',
     'For what I do',
     'A faster first token',
     'Faster writing',
@@ -41,7 +45,10 @@ test('windows begin as the model needs, except where the paper is reproduced', (
 
 test('a quick look takes little text of a real model, and the usual windows of the small sample', () => {
   const of = (ofSample: boolean) => {
-    const [quick] = presetsFor({ id: 'model-1', contextLength: 8192, ofSample, holdsGguf: true, siblings: [], feasible: [] }, catalogue)
+    const [quick] = presetsFor(
+      { id: 'model-1', contextLength: 8192, parameters: 1e8, hidden: 576, ofSample, holdsGguf: true, siblings: [], feasible: [] },
+      catalogue,
+    )
     const texts = [quick?.grid.calibration, ...(quick?.grid.measures ?? []).map((measure) => 'data' in measure && measure.data)]
     return texts.map((text) => (text ? [text.windows, text.sequenceLength] : []))
   }
@@ -59,6 +66,9 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
   const worth = found('worth-it')
   const types = ['F16', 'IQ2_M', 'IQ3_XXS', 'Q2_K', 'Q3_K_M', 'Q4_0', 'Q4_K_M', 'Q6_K', 'Q8_0']
   expect([...(worth?.grid.weights ?? []), ...(worth?.grid.rivals ?? [])].sort()).toEqual(types)
+  const mixed = found('best-file')?.grid
+  expect(mixed).toMatchObject({ weights: ['MIXED:75000000', 'MIXED:68800000', 'MIXED:62500000'], amounts: [{ sparsity: 0.1 }] })
+  expect(mixed?.rivals).not.toContain('F16')
   const kinds = (id: string) => found(id)?.grid.measures.map(({ kind }) => kind)
   expect(kinds('worth-it')).toEqual(['perplexity', 'perplexity', 'repetition', 'inference'])
   expect(kinds('smaller-file')).toEqual(['perplexity', 'perplexity', 'repetition'])
@@ -70,7 +80,10 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
 test('experiments use gates, and 2SSP with the reason where attention sinks or files of mixtures rule gates out', () => {
   const methodsOf = (ruledOut: string[], id: string, reap = 0) => {
     const feasible = [...ruledOut.map((method) => ({ method, maximum: 0 })), { method: 'reap', maximum: reap }]
-    const all = presetsFor({ id: 'model-1', contextLength: 256, ofSample: false, holdsGguf: true, siblings: [], feasible }, catalogue)
+    const all = presetsFor(
+      { id: 'model-1', contextLength: 256, parameters: 1e8, hidden: 576, ofSample: false, holdsGguf: true, siblings: [], feasible },
+      catalogue,
+    )
     const one = all.find((preset) => preset.id === id)
     return { methods: one?.grid.methods.map(({ method }) => method), why: one?.reasons?.methods ?? one?.summary }
   }
@@ -118,7 +131,7 @@ test('a model has rivals where a GGUF file holds it, and a mixture among them is
   const weighed = (holdsGguf: boolean, ...methods: string[]) =>
     presetsWithout(methods, holdsGguf).filter(({ grid }) => grid.weights?.length)
   const [mixtures, others] = [weighed(true), weighed(true, 'reap')]
-  expect([mixtures.length, others.length, weighed(false).length, weighed(false, 'reap').length]).toEqual([5, 5, 0, 0])
+  expect([mixtures.length, others.length, weighed(false).length, weighed(false, 'reap').length]).toEqual([5, 6, 0, 0])
   for (const { grid, reasons } of mixtures) {
     expect([grid.repairs, grid.recoveries]).toEqual([['in-order'], undefined])
     expect(reasons?.recovery).toContain('Mixtures of experts cannot be recovered')
@@ -128,7 +141,16 @@ test('a model has rivals where a GGUF file holds it, and a mixture among them is
 
 test('files are compared on short windows, and with smaller models of the family where there are any', () => {
   const [, worth, ...others] = presetsFor(
-    { id: 'model-1', contextLength: 8192, ofSample: false, holdsGguf: true, siblings: ['a', 'b', 'c'], feasible: [] },
+    {
+      id: 'model-1',
+      contextLength: 8192,
+      parameters: 1e8,
+      hidden: 576,
+      ofSample: false,
+      holdsGguf: true,
+      siblings: ['a', 'b', 'c'],
+      feasible: [],
+    },
     catalogue,
   )
   expect(worth?.grid.calibration).toEqual({ source: 'mixed', sequenceLength: 512 })

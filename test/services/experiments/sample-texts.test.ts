@@ -9,7 +9,10 @@ const offered = catalogue.parse(await describeCatalogue({ sample: `${resources}/
 
 test('only the sample model and what was pruned from it begin with the sample’s texts', () => {
   const textsOf = (ofSample: boolean) =>
-    presetsFor({ id: 'model', contextLength: 512, ofSample, holdsGguf: true, siblings: [], feasible: [] }, offered).map(({ id, grid }) => [
+    presetsFor(
+      { id: 'model', contextLength: 512, parameters: 1e8, hidden: 576, ofSample, holdsGguf: true, siblings: [], feasible: [] },
+      offered,
+    ).map(({ id, grid }) => [
       id,
       grid.calibration?.source,
       ...grid.measures.flatMap((measure) => (measure.kind === 'perplexity' ? [measure.data.source] : [])),

@@ -1,5 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
+import { mixedBytes } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
 import { hasOffset, headsAreColumns, isDecay, rangesInFile } from '#engine/architectures/delta-names.ts'
 import type { Dialect } from '#engine/architectures/dialect.ts'
@@ -33,17 +34,28 @@ export interface GgufFile {
   readonly notes: readonly string[]
 }
 
-/** Lays a pruned model out as a GGUF file of a type. Throws `infeasible` for what llama.cpp cannot run, before any weight is read. */
+/** The tensors of a pruned model under llama.cpp's names, before they have types. Padding depends on the main type of the mix. */
+export function ggufSources(planned: Planned, mix: Mix): { readonly target: GgufTarget; readonly tensors: readonly PrunedTensor[] } {
+  const { spec } = planned.model
+  const { blocks: left } = specWithPlan(spec, planned.plan)
+  const target = chooseTarget(spec, left, paddedWidths(spec, chooseTarget(spec, left), mix))
+  const { blocks, names } = target
+  const width = (position: number) => target.widths[position] as number
+  return { target, tensors: prunedTensors(planned, { removed: 'zeroed', width, experts: target.experts, blocks, names }) }
+}
+
+/**
+ * Lays a pruned model out as a GGUF file of a type. With mixed types, matrices have those of the plan. Throws `infeasible` for what llama.cpp
+ * cannot run, before any weight is read.
+ */
 export function layOutGguf(planned: Planned, type: string, importances?: Importances): GgufFile {
   const { checkpoint, spec } = planned.model
   if (planned.plan.slice || spec.sliceWidth !== undefined) throw refuseSliced()
   const { blocks: left, vocabulary } = specWithPlan(spec, planned.plan)
   const mix = findMix(type)
   if (mix.asStored && !checkpoint.readStored) throw refuseFolder()
-  const chosen = chooseTarget(spec, left)
   refuseShortRows(spec, mix, type)
-  const widths = paddedWidths(spec, chosen, mix)
-  const target = chooseTarget(spec, left, widths)
+  const { target, tensors: pruned } = ggufSources(planned, mix)
   const { kind, section, originalLength } = rotarySection(checkpoint.config)
   const factor = typeof section.factor === 'number' ? section.factor : 1
   const { length, capped } = contextLength(spec, target, kind === 'yarn' && originalLength === spec.contextLength ? factor : 1)
@@ -57,11 +69,9 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   ])
   const rotary = writeRotary(spec, checkpoint.config, target.dialect, metadata)
   noteZeros(target, left, metadata)
-  const { blocks, names } = target
-  const width = (position: number) => target.widths[position] as number
-  const pruned = prunedTensors(planned, { removed: 'zeroed', width, experts: target.experts, blocks, names })
+  const types = mixedBytes(type) === undefined ? undefined : planned.plan.types
   const weighed = importances && weighsErrors(mix) ? importancesByName(pruned, target, importances) : new Map<string, Float32Array>()
-  const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned, weighed)]
+  const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned, weighed, types)]
   return {
     architecture: target.dialect.architecture,
     metadata,
@@ -112,7 +122,7 @@ function refuseShortRows(spec: DecoderSpec, mix: Mix, type: string): void {
   if (rowMultiple(mix) === 1 || spec.hidden % 32 === 0) return
   throw new EspalierError(
     'infeasible',
-    `The GGUF type ${type} stores rows in groups of 32 values, but this model's rows have ${spec.hidden}. Choose F16, BF16 or F32.`,
+    `${mixedBytes(type) === undefined ? `The GGUF type ${type} stores` : 'Mixed types store'} rows in groups of 32 values, but this model's rows have ${spec.hidden}. Choose F16, BF16 or F32.`,
   )
 }
 
@@ -363,13 +373,14 @@ function ggufTensors(
   mix: Mix,
   tensors: readonly PrunedTensor[],
   importances?: ReadonlyMap<string, Float32Array>,
+  chosen: Readonly<Record<string, string>> = {},
 ): GgufTensorToWrite[] {
   const tied = !tensors.some(({ name }) => name === 'output.weight')
   const copied = tied && target.dialect.needsHead ? tensors.filter(({ name }) => name === target.names.embedding) : []
   const all = [...tensors, ...copied.map((tensor) => ({ ...tensor, name: 'output.weight' }))]
   const types = chooseTypes(all, target, mix)
   return all.map((tensor, index) => {
-    const type = types[index] as BlockType
+    const type = ownType(tensor, chosen[tensor.name]) ?? (types[index] as BlockType)
     const conversion = {
       type,
       headRows: interleavedRows(tensor.name, target, spec.headSize),
@@ -379,6 +390,14 @@ function ggufTensors(
     }
     return { name: tensor.name, type, shape: tensor.shape, bytes: async () => convert(tensor, conversion) }
   })
+}
+
+/** The type that a plan chose for a tensor. Throws if its blocks do not divide the tensor's rows. */
+function ownType({ name, shape }: PrunedTensor, chosen: string | undefined): BlockType | undefined {
+  if (chosen === undefined) return undefined
+  const type = blockTypeNamed(chosen)
+  if (columnCount(shape) % type.values === 0) return type
+  throw new EspalierError('invalid', `The plan stores ${name} in ${chosen}, whose blocks do not divide its rows of ${columnCount(shape)}.`)
 }
 
 const parts: Readonly<Record<string, MixPart>> = {

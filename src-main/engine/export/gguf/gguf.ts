@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { at } from '#contract/at.ts'
 import { modelfileName } from '#contract/exports/exports.ts'
 import type { VocabularyPlan } from '#contract/pruning/plan.ts'
-import { denseMethod, usualGgufTypes } from '#contract/titles.ts'
+import { denseMethod, mixedBytes, usualGgufTypes } from '#contract/titles.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
 import {
@@ -36,9 +36,15 @@ export const gguf: ExportFormat = {
   reopens: true,
   async outline(planned, type) {
     const { bytes, attentions, notes } = layOutGguf(planned, type)
-    return { bytes: bytes + (await tokenizerBytes(planned)), keyValueBytes: keyValueBytes(planned.model.spec, attentions), notes }
+    return {
+      bytes: undecidedBytes(planned, type) ?? bytes + (await tokenizerBytes(planned)),
+      keyValueBytes: keyValueBytes(planned.model.spec, attentions),
+      notes,
+    }
   },
   async fileBytes(described, type) {
+    const budget = undecidedBytes(described, type)
+    if (budget !== undefined) return budget
     const { metadata, tensors } = layOutGguf(described, type)
     const own = entriesBytes(new Map([...metadata, ...nameModel(described, type)]))
     return ggufShardsBytes(own + (await tokenizerBytes(described)), tensors)
@@ -70,10 +76,13 @@ export const gguf: ExportFormat = {
     return first.map((name) => {
       const [, stem = '', type = ''] = /^(.*-([A-Z0-9_]+?))(?:-\d{5}-of-\d{5})?\.gguf$/.exec(name) ?? []
       const parts = [...sizes].filter(([other]) => other === `${stem}.gguf` || other.startsWith(`${stem}-0`))
-      return { type, path: join(folder, name), bytes: parts.reduce((sum, [, size]) => sum + size, 0) }
+      return { type: type.replace(/^MIXED_/, 'MIXED:'), path: join(folder, name), bytes: parts.reduce((sum, [, size]) => sum + size, 0) }
     })
   },
 }
+
+/** The bytes of a file of mixed types that are not chosen yet: those of its budget. */
+const undecidedBytes = ({ plan }: Planned, type: string): number | undefined => (plan.types ? undefined : mixedBytes(type))
 
 const tokenizers = new WeakMap<Checkpoint | VocabularyPlan, Promise<MetadataEntries>>()
 
@@ -100,7 +109,7 @@ async function tokenizerBytes(planned: Planned): Promise<number> {
 
 /** The file name for a type, without its ending. `filesIn` reads the type from the name. */
 function stemOf(request: ExportRequest, type: string): string {
-  return `${fileName(request)}-${type}`
+  return `${fileName(request)}-${type.replace(':', '_')}`
 }
 
 function fileName({ model, method }: ExportRequest): string {

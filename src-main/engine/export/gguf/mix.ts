@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { ggufTypeTitles } from '#contract/titles.ts'
+import { ggufTypeTitles, mixedBytes } from '#contract/titles.ts'
 import { blockTypeNamed } from '#engine/checkpoint/gguf/block-layout.ts'
 
 /** What llama.cpp's choice of a tensor's type depends on, besides the part of the model. */
@@ -117,8 +117,9 @@ export const mixes: Readonly<Record<keyof typeof ggufTypeTitles, Mix>> = {
   SOURCE: { fileType: 0, main: 'F32', head: 'F32', asStored: true },
 }
 
-/** Returns the mix with this name. Throws an error that lists the names if there is none. */
+/** Returns the mix with this name; for mixed types, that of tensors without a type of their own. Throws an error that lists the names if there is none. */
 export function findMix(name: string): Mix {
+  if (mixedBytes(name) !== undefined) return mixes.Q4_K_M
   const found = Object.hasOwn(mixes, name) ? mixes[name as keyof typeof mixes] : undefined
   if (!found) throw new EspalierError('usage', `There is no GGUF type "${name}". Choose from: ${Object.keys(ggufTypeTitles).join(', ')}.`)
   return found

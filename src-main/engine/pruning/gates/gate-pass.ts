@@ -26,13 +26,17 @@ export interface GateBatch {
   readonly ids: Int32Array
   readonly batch: number
   readonly dense?: Tensor2D
+  /** Returns the tokens that the cross-entropy takes for the ones that follow, given the final states. Default: those of the text. */
+  readonly targets?: (states: Tensor2D) => Promise<Int32Array>
 }
 
-export interface GatePassOptions {
+export interface GatePassOptions extends Pick<GatedCall, 'observe'> {
   readonly products: Products
   /** Whether what the backward pass needs is kept. If not, it is computed again, part by part, from the streams. */
   readonly keeps: boolean
   readonly signal?: AbortSignal | undefined
+  /** Receives the gradient of the stream before the first part, [N, D]. It does not keep it. */
+  readonly observeFirst?: (gradient: Tensor2D) => void
 }
 
 export interface GateGradients {
@@ -56,7 +60,8 @@ export class GatePass {
   }
 
   /** Returns the loss of a batch and the gradients of all gates, which `gatesOf` returns by part. */
-  async gradients({ ids, batch, dense }: GateBatch, scale: number, gatesOf: (part: Part) => PartGates): Promise<GateGradients> {
+  async gradients(own: GateBatch, scale: number, gatesOf: (part: Part) => PartGates): Promise<GateGradients> {
+    const { ids, batch } = own
     const { parts, spec, model } = this.#view
     const call = this.#callFor(batch, ids.length / batch)
     const passed: PassedPart<KeptGated>[] = []
@@ -73,7 +78,7 @@ export class GatePass {
       }
       const { finalNorm } = model.vocabulary
       const states = normalize(residual.x, finalNorm)
-      const { sum, gradient } = await this.#loss(states, { ids, batch, ...(dense ? { dense } : {}) }, scale).finally(() => states.dispose())
+      const { sum, gradient } = await this.#loss(states, own, scale).finally(() => states.dispose())
       const last = normalizeBackward(residual.x, finalNorm, gradient as Tensor2D)
       dispose([gradient as Tensor2D, last.weight, last.bias])
       return { loss: sum, parts: await this.#backward(call, passed, last.x, gatesOf) }
@@ -83,9 +88,10 @@ export class GatePass {
     }
   }
 
-  #loss(states: Tensor2D, { ids, batch, dense }: GateBatch, scale: number): Promise<HeadLoss> {
+  async #loss(states: Tensor2D, { ids, batch, dense, targets }: GateBatch, scale: number): Promise<HeadLoss> {
     const call = { scale, signal: this.#options.signal }
-    return dense ? this.#head.divergence(states, dense, call) : this.#head.crossEntropy(states, nextTokens(ids, batch), call)
+    if (dense) return this.#head.divergence(states, dense, call)
+    return this.#head.crossEntropy(states, targets ? await targets(states) : nextTokens(ids, batch), call)
   }
 
   /** Goes back from the last part to the first, starting with the gradient of the stream after the last part, which it disposes of. */
@@ -102,7 +108,9 @@ export class GatePass {
       gradients.set(own.part, found.gradients)
       return found.source
     }
-    await passBack(this.#view.spec, passed, last, back, disposeGated)
+    const first = await passBack(this.#view.spec, passed, last, back, disposeGated)
+    this.#options.observeFirst?.(first)
+    first.dispose()
     return gradients
   }
 
@@ -132,7 +140,8 @@ export class GatePass {
 
   #callFor(batch: number, tokens: number): GatedCall {
     const { spec } = this.#view
-    return { spec, batch, products: this.#options.products, rotary: (block) => this.#tables.of(spec.rotary(block), tokens) }
+    const { products, observe } = this.#options
+    return { spec, batch, products, observe, rotary: (block) => this.#tables.of(spec.rotary(block), tokens) }
   }
 
   dispose(): void {

@@ -13,7 +13,7 @@ import type { Residual } from '#engine/model/parts/part.ts'
 import type { TrainingCall } from '#engine/model/parts/part-backward.ts'
 import { blockOf, type MlpWeights, type Part, type PartWeights } from '#engine/model/weights/weights.ts'
 import { activate, gateNeurons, neuronsBackward } from '#engine/tensor/activation.ts'
-import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
+import { type NormWeights, normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, matrixFor, project, projectNormed } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
@@ -54,7 +54,13 @@ export interface KeptGated {
 export interface GatedCall extends TrainingCall {
   /** Windows that pass together. */
   readonly batch: number
+  /** Receives the inputs [N, C] of each projection of a part and the gradient of its outputs [N, R] on the way back. It keeps neither. */
+  readonly observe?: ((part: Part, projection: ObservedProjection, inputs: Tensor2D, gradient: Tensor2D) => void) | undefined
 }
+
+/** The projections of a part. Those from attention's input are one matrix. */
+export const observedProjections = ['mixer', 'output', 'gate', 'up', 'down'] as const
+export type ObservedProjection = (typeof observedProjections)[number]
 
 const attentionCall = ({ spec, rotary, products }: GatedCall, part: Part): AttentionCall => {
   const block = blockOf(part)
@@ -168,12 +174,17 @@ export async function gatedBackward(
       const bias = last.bias && { byBias: perWindow(mul<Tensor2D>(byOutput, last.bias), call) }
       if (weights.attention) {
         const attention = kept.attention as KeptAttention
-        const sums = perWindow(mul<Tensor2D>(readOf(attention), byInner), call)
+        const read = readOf(attention)
+        const sums = perWindow(mul<Tensor2D>(read, byInner), call)
         if (gates.output === 0) return { sums, ...bias }
-        return { source: mixBackward(attention, weights.attention, attentionCall(call, part), byGated()).source, sums, ...bias }
+        const { source, projected } = mixBackward(attention, weights.attention, attentionCall(call, part), byGated())
+        call.observe?.(part, 'output', read, byOutput)
+        call.observe?.(part, 'mixer', inputOf(attention.source, weights.attention.norm), projected)
+        return { source, sums, ...bias }
       }
       if (gates.output === 0) return { sums: perWindow(mul<Tensor2D>(innerOf(kept, spec), byInner), call), ...bias }
-      const { source, neurons } = feedBackward(kept.mlp as KeptMlp, weights.mlp, call, byGated(), gates.open)
+      const { source, neurons } = feedBackward(part, kept.mlp as KeptMlp, weights.mlp, call, byGated(), gates.open)
+      call.observe?.(part, 'down', neurons, byOutput)
       return { source, sums: perWindow(mul<Tensor2D>(neurons, byInner), call), ...bias }
     }) as { source?: Tensor2D; sums: Tensor2D; byBias?: Tensor2D }
     const inner = Float32Array.from(sums.dataSync())
@@ -190,9 +201,10 @@ export async function gatedBackward(
 
 /** Goes back through an MLP, given the gradient of its neurons, which is 0 for those that are not `open`. */
 function feedBackward(
+  part: Part,
   { source, gate, up }: KeptMlp,
   weights: MlpWeights,
-  { spec, products }: GatedCall,
+  { spec, products, observe }: GatedCall,
   byNeurons: Tensor2D,
   open: Tensor1D | undefined,
 ): { readonly source: Tensor2D; readonly neurons: Tensor2D } {
@@ -201,8 +213,15 @@ function feedBackward(
     open ? combine(gather(gradient, open, 1), gather(weight, open, 0), products, onto) : combine(gradient, weight, products, onto)
   const throughUp = through(byUp, weights.up)
   const byInput = byGate && weights.gate ? through(byGate, weights.gate, { add: throughUp }) : throughUp
+  if (observe) {
+    const input = inputOf(source, weights.norm)
+    observe(part, 'up', input, byUp)
+    if (byGate) observe(part, 'gate', input, byGate)
+  }
   return { source: weights.norm ? normalizeBackward(source, weights.norm, byInput).x : byInput, neurons }
 }
+
+const inputOf = (source: Tensor2D, norm: NormWeights | undefined): Tensor2D => (norm ? normalize(source, norm) : source)
 
 /** Sums the rows of each window: [N, C] to [B, C]. */
 function perWindow(x: Tensor2D, { batch }: GatedCall): Tensor2D {

@@ -102,7 +102,7 @@ export class TrainingPass {
   }
 
   /** Goes back from the last part to the first, starting with the gradient of the stream after the last part, which it disposes of. */
-  #backward(call: TrainingCall, passed: PassedPart<KeptPart>[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
+  async #backward(call: TrainingCall, passed: PassedPart<KeptPart>[], last: Tensor2D, gradients: Map<string, Tensor>): Promise<void> {
     const { spec } = this.#student
     const back = async (own: PassedPart<KeptPart>, gradient: Tensor2D) => {
       await this.pause()
@@ -110,7 +110,8 @@ export class TrainingPass {
       for (const [key, value] of Object.entries(found.gradients)) this.#add(gradients, trainedName(spec, own.part, key), value)
       return found.source
     }
-    return passBack(spec, passed, last, back, disposeKept)
+    const first = await passBack(spec, passed, last, back, disposeKept)
+    first.dispose()
   }
 
   #partBackward({ part, kept, before }: PassedPart<KeptPart>, gradient: Tensor2D, call: TrainingCall): Promise<PartBackward> {
@@ -163,7 +164,7 @@ export class TrainingPass {
 /**
  * Goes back from the last part to the first, starting with the gradient of the stream after the last part [N, D], which it disposes of.
  * `back` takes the gradient of the stream after a part, and the part before it, and returns what the part adds to the gradient of the stream
- * before it.
+ * before it. Returns the gradient of the stream before the first part, which the caller disposes of.
  */
 export async function passBack<Kept>(
   spec: DecoderSpec,
@@ -171,7 +172,7 @@ export async function passBack<Kept>(
   last: Tensor2D,
   back: (own: PassedPart<Kept>, gradient: Tensor2D, next: Part | undefined) => Promise<Tensor2D | undefined>,
   disposeKept: (kept: Kept) => void,
-): Promise<void> {
+): Promise<Tensor2D> {
   let gradient = last
   /** The gradient of the block's input from a parallel MLP, until that of its attention is known. */
   let aside: Tensor2D | undefined
@@ -196,8 +197,11 @@ export async function passBack<Kept>(
         disposePassed(own, disposeKept)
       }
     }
-  } finally {
+    return gradient
+  } catch (thrown) {
     gradient.dispose()
+    throw thrown
+  } finally {
     aside?.dispose()
   }
 }

@@ -1,9 +1,11 @@
 import { rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { at } from '#contract/at.ts'
+import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import { fileSizeText } from '#contract/runs/amount-text.ts'
 import { writingFile } from '#contract/runs/time/progress.ts'
-import { denseMethod, type GgufType } from '#contract/titles.ts'
+import { denseMethod, mixedBytes, type WeightType, weightText } from '#contract/titles.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
 import { outlineFormats } from '#engine/export/check-save.ts'
@@ -19,6 +21,8 @@ import {
   weighingText,
 } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { mixTypes, requireMixedTypes } from '#engine/export/mixed-types/mixed-types.ts'
+import { openTrimmed } from '#engine/model/kept-model.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
@@ -65,11 +69,53 @@ export function requireWeightType({ model, request }: RunPlace): void {
   if (request.weights !== undefined) layOutGguf({ model, plan: densePlan(model.spec) }, request.weights)
 }
 
+/** Windows that the sensitivity of weights is measured on. */
+const mixedWindows = 32
+
+/** Chooses the types of the result's matrices, if the request asks for mixed types. */
+export async function mixWeights(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; mixed?: MixedTypes }> {
+  const { model, request, steps } = place
+  const { weights: type } = request
+  const bytes = type === undefined ? undefined : mixedBytes(type)
+  if (type === undefined || bytes === undefined) return { result }
+  const { plan, tensors } = result
+  const bytesOf = (own: Plan) => gguf.fileBytes({ model, plan: own, method: request.method }, type)
+  await requireMixedTypes({ model, plan }, bytes, bytesOf)
+  const text = (await readWeighingText(place, type)) as ReadData
+  const importances = await importancesOf(place, result, text)
+  const trimmed = await openTrimmed(model, plan, place.tokenizer)
+  const windows = text.windows.slice(0, mixedWindows)
+  const view = viewWithPlan(model, plan, tensors)
+  try {
+    const { plan: chosen, mixed } = await steps.time('choosing types', () =>
+      mixTypes({
+        planned: { model, plan, tensors },
+        view,
+        windows: trimmed ? windows.map((window) => trimmed.reread(window)) : windows,
+        importances,
+        bytes,
+        bytesOf,
+        run: steps.methodRun(request.seed),
+      }),
+    )
+    place.note(
+      `The types of ${mixed.tensors.length} matrices were chosen for a file of at most ${fileSizeText(bytes)}. Their errors are estimated to cost ${mixed.divergence.toFixed(4)} nats per token.`,
+    )
+    return { result: { ...result, plan: chosen }, mixed }
+  } finally {
+    view.dispose()
+  }
+}
+
 /** The result in the request's weight type; undefined if the request has none. */
 export async function storeWeights(place: RunPlace, result: MethodResult): Promise<StoredWeights | undefined> {
   const { weights: type } = place.request
   if (type === undefined) return undefined
   const text = await readWeighingText(place, type)
+  if (text)
+    place.note(
+      `Errors of ${weightText(type)} were weighted by importances, measured on ${text.windows.length} windows of ${namesOf(text).join(' and ')}${text.used.beginToken ? ', each beginning with the begin token' : ''}.`,
+    )
   const identity = { writer, type, importances: text?.used.hash ?? null }
   let written: Promise<WrittenFile> | undefined
   const open = () => {
@@ -96,7 +142,7 @@ export async function storeWeights(place: RunPlace, result: MethodResult): Promi
   }
 }
 
-async function writeWeights(place: RunPlace, result: MethodResult, type: GgufType, text: ReadData | undefined): Promise<WrittenFile> {
+async function writeWeights(place: RunPlace, result: MethodResult, type: WeightType, text: ReadData | undefined): Promise<WrittenFile> {
   const { model, request, steps } = place
   const folder = await makeScratchFolder()
   const remove = () => rm(folder, { recursive: true, force: true })
@@ -121,7 +167,7 @@ async function writeWeights(place: RunPlace, result: MethodResult, type: GgufTyp
 }
 
 /** Reports how much of a GGUF file is written. */
-async function watchFile({ model, steps }: RunPlace, phase: string, plan: Plan, type: GgufType): Promise<WriteWatch> {
+async function watchFile({ model, steps }: RunPlace, phase: string, plan: Plan, type: WeightType): Promise<WriteWatch> {
   const [outline] = await outlineFormats({ model, plan }, ['gguf'], [type])
   const total = outline?.bytes ?? 0
   let done = 0
@@ -156,23 +202,20 @@ async function writeDense(place: RunPlace, folder: string): Promise<string | und
 }
 
 /** Reads the text that importances are measured on, if the weight type uses importances. */
-async function readWeighingText(place: RunPlace, type: GgufType): Promise<ReadData | undefined> {
+async function readWeighingText(place: RunPlace, type: WeightType): Promise<ReadData | undefined> {
   if (!weighsErrors(findMix(type))) return undefined
   const { model, request } = place
-  const text = await place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
-  place.note(
-    `Errors of ${type} were weighted by importances, measured on ${text.windows.length} windows of ${namesOf(text).join(' and ')}${text.used.beginToken ? ', each beginning with the begin token' : ''}.`,
-  )
-  return text
+  return place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
 }
 
 const namesOf = ({ used }: ReadData): string[] => (used.parts ?? [used]).map(({ source }) => basename(source))
 
-/** The importances of one plan are the same for every weight type. */
+/** The importances of one plan are the same for every weight type, and whatever types were chosen. */
 const importancesStep: StepKind = { version: 2 }
 
 async function importancesOf(place: RunPlace, result: MethodResult, text: ReadData): Promise<Importances> {
-  const asked = { kind: importancesStep, label: 'importances', on: { plan: result.plan, windows: text.windows } }
+  const { types: _types, ...plan } = result.plan
+  const asked = { kind: importancesStep, label: 'importances', on: { plan, windows: text.windows } }
   const { tokens, tensors } = await place.steps.tensorStep(asked, async () => {
     const measured = await place.steps.time(weighingPhase, () => weigh(place, result, text))
     return { tokens: measured.tokens, tensors: toTensors(measured) }

@@ -1,0 +1,148 @@
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
+import { toFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { type BlockType, blockTypeNamed, bytesOfValues, decodeBlocks, encodeRows } from '#engine/checkpoint/gguf/block-layout.ts'
+import type { GgufTarget } from '#engine/export/gguf/target.ts'
+import type { PrunedTensor } from '#engine/export/pieces.ts'
+import { attentionOf, mlpOf } from '#engine/model/weights/weights.ts'
+import type { ObservedProjection } from '#engine/pruning/gates/gated-part.ts'
+import type { Sensitivities, Sensitivity } from '#engine/pruning/gates/sensitivity.ts'
+
+/** A type that a tensor may have: its bytes, and the divergence in nats per token that its errors cause. */
+export interface TypeChoice {
+  readonly type: string
+  readonly bytes: number
+  readonly price: number
+}
+
+export interface PricedTensor {
+  readonly name: string
+  readonly shape: readonly number[]
+  /** By bytes, the smallest first. */
+  readonly choices: readonly TypeChoice[]
+}
+
+/** The types that tensors may have, where their blocks divide the rows. */
+const candidateTypes = [
+  'F16',
+  'Q8_0',
+  'Q6_K',
+  'Q5_K',
+  'Q5_1',
+  'Q5_0',
+  'Q4_K',
+  'Q4_1',
+  'Q4_0',
+  'IQ4_NL',
+  'IQ4_XS',
+  'Q3_K',
+  'IQ3_S',
+  'IQ3_XXS',
+  'Q2_K',
+  'IQ2_S',
+  'IQ2_XS',
+  'IQ2_XXS',
+  'IQ1_M',
+  'IQ1_S',
+]
+
+/** The sensitivities of a GGUF file's matrices, whose sum prices their errors. A tied embedding has two: as the head and as the first input. */
+export function sensitivitiesByName(
+  spec: DecoderSpec,
+  tensors: readonly PrunedTensor[],
+  { blocks, names }: GgufTarget,
+  { parts, head, embedding }: Sensitivities,
+): Map<string, readonly Sensitivity[]> {
+  const found = new Map<string, readonly Sensitivity[]>()
+  const isTied = !tensors.some(({ name }) => name === names.head.weight && name !== names.embedding)
+  found.set(names.embedding, isTied ? [embedding, head] : [embedding])
+  if (!isTied) found.set(names.head.weight, [head])
+  for (const { name } of tensors) {
+    const [, position, part = '', projection = ''] = /^blk\.(\d+)\.(attn|ffn)_(\w+)\.weight$/.exec(name) ?? []
+    const packed = blocks[Number(position)]
+    if (!packed) continue
+    const source = part === 'attn' ? packed.attention : packed.mlp
+    const own = source === undefined ? undefined : parts.get(part === 'attn' ? attentionOf(source) : mlpOf(source))
+    if (!own || source === undefined) continue
+    const one = part === 'attn' ? ofMixer(spec, source, projection, own) : own[projection as 'gate' | 'up' | 'down']
+    if (one) found.set(name, [one])
+  }
+  return found
+}
+
+function ofMixer(
+  spec: DecoderSpec,
+  block: number,
+  projection: string,
+  own: Readonly<Partial<Record<ObservedProjection, Sensitivity>>>,
+): Sensitivity | undefined {
+  if (projection === 'output') return own.output
+  const { mixer } = own
+  const { query, key, value, delta } = spec.block(block)
+  const [ofQueries, ofKeys] = [query.rows, query.rows + key.rows]
+  const ranges = { q: [0, ofQueries], k: [ofQueries, ofKeys], v: [ofKeys, ofKeys + value.rows], qkv: [0, ofKeys + value.rows] } as const
+  const range = ranges[projection as keyof typeof ranges]
+  if (!mixer || !range) return undefined
+  // The model multiplies by stored queries times the scale of scores, unless a norm on queries has it.
+  const scale = spec.block(block).queryNorm || delta ? 1 : spec.scoreScale ** 2
+  const rows = mixer.rows.slice(...range).map((own, i) => (range[0] + i < ofQueries ? own * scale : own))
+  return { ...mixer, rows }
+}
+
+/** About this many values of each tensor are quantised for its prices, in whole rows spread over it. */
+const sampled = 2 ** 18
+
+/**
+ * Prices the types of a tensor: half the sum of sensitivities times squared errors, per token. Errors of sampled rows represent all rows.
+ * Rows and columns beyond the sensitivities are padding.
+ */
+export async function priceTensor(
+  tensor: PrunedTensor,
+  sensitivities: readonly Sensitivity[],
+  tokens: number,
+  importances: Float32Array | undefined,
+): Promise<PricedTensor> {
+  const [rows, columns] = [rowCount(tensor.shape), columnCount(tensor.shape)]
+  const stride = Math.max(1, Math.floor((rows * columns) / sampled))
+  const chosen = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride)
+  const values = await readRows(tensor, chosen)
+  const choices: TypeChoice[] = []
+  for (const type of typesFor(columns, importances !== undefined)) {
+    const errors = decodeBlocks(await encodeRows(values, type, columns, importances), type)
+    for (let i = 0; i < errors.length; i++) errors[i] = ((values[i] as number) - (errors[i] as number)) ** 2
+    const price = sensitivities.reduce((sum, one) => sum + weighErrors(errors, chosen, one), 0) / 2 / tokens
+    choices.push({ type: type.name, bytes: bytesOfValues(type, rows * columns), price: Number(price.toPrecision(4)) })
+  }
+  choices.sort((a, b) => a.bytes - b.bytes || a.price - b.price)
+  return { name: tensor.name, shape: tensor.shape, choices }
+}
+
+/** The types whose blocks divide rows of this length. Some weigh errors by importances, so a matrix without these cannot have them. */
+export const typesFor = (columns: number, weighed: boolean): BlockType[] =>
+  candidateTypes.map(blockTypeNamed).filter((type) => columns % type.values === 0 && (weighed || type.dtype || !type.needsImportances))
+
+async function readRows(tensor: PrunedTensor, rows: readonly number[]): Promise<Float32Array> {
+  const columns = columnCount(tensor.shape)
+  const bytes = await tensor.bytes()
+  const rowBytes = bytes.byteLength / rowCount(tensor.shape)
+  const values = new Float32Array(rows.length * columns)
+  for (const [i, row] of rows.entries())
+    values.set(toFloat32(bytes.subarray(row * rowBytes, (row + 1) * rowBytes), tensor.dtype), i * columns)
+  return values
+}
+
+/** Sums squared errors [rows, C] times their sensitivity, scaled from some rows to all. */
+function weighErrors(errors: Float32Array, rows: readonly number[], { rows: ofRows, columns: ofColumns, total }: Sensitivity): number {
+  const columns = errors.length / rows.length
+  let [weighted, weights] = [0, 0]
+  for (const [i, row] of rows.entries()) {
+    const weight = ofRows[row] ?? 0
+    if (weight === 0) continue
+    let own = 0
+    for (let column = 0; column < ofColumns.length; column++)
+      own += (errors[i * columns + column] as number) * (ofColumns[column] as number)
+    weighted += own * weight
+    weights += weight
+  }
+  return weights === 0 ? 0 : ((weighted / weights) * ofRows.reduce((sum, weight) => sum + weight, 0)) / total
+}

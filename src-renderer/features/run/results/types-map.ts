@@ -1,0 +1,59 @@
+import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
+import type { HeatRow } from '../../../charts/heat-grid.ts'
+import { formatBytes } from '../../../lib/format.ts'
+
+/** A matrix of a file of mixed types with the type that was chosen for it. */
+export interface TypedMatrix {
+  /** llama.cpp's name of the tensor. */
+  readonly name: string
+  readonly type: string
+  readonly bits: number
+  readonly bytes: number
+  readonly price: number
+  readonly choices: MixedTypes['tensors'][number]['choices']
+  readonly weights: number
+}
+
+/** The matrices with their chosen types, in the order of the file. */
+export function typedMatrices({ tensors }: MixedTypes, { types = {} }: Plan): TypedMatrix[] {
+  return tensors.flatMap(({ name, shape, choices }) => {
+    const chosen = choices.find(({ type }) => type === types[name])
+    const weights = shape.reduce((product, length) => product * length, 1)
+    return chosen ? [{ name, ...chosen, bits: (8 * chosen.bytes) / weights, choices, weights }] : []
+  })
+}
+
+/** Columns of the map: matrices of a block, by the end of their names, with what people call them. */
+const columns: readonly (readonly [name: string, title: string])[] = [
+  ['attn_q', 'queries'],
+  ['attn_k', 'keys'],
+  ['attn_v', 'values'],
+  ['attn_qkv', 'queries, keys and values'],
+  ['attn_output', 'attention output'],
+  ['ffn_gate', 'MLP gate'],
+  ['ffn_up', 'MLP up'],
+  ['ffn_down', 'MLP down'],
+]
+
+/** The bits of each matrix of the blocks, as a heat map. Parts that were removed are empty. */
+export function typesMap(matrices: readonly TypedMatrix[]): { rows: HeatRow[]; columns: string[] } {
+  const places = new Map(
+    matrices.flatMap((matrix) => {
+      const [, block, part] = /^blk\.(\d+)\.(\w+)\.weight$/.exec(matrix.name) ?? []
+      return part === undefined ? [] : [[`${block} ${part}`, matrix]]
+    }),
+  )
+  const blocks = 1 + Math.max(-1, ...[...places.keys()].map((place) => Number(place.split(' ')[0])))
+  const used = columns.filter(([part]) => [...places.keys()].some((place) => place.endsWith(` ${part}`)))
+  const rows = Array.from({ length: blocks }, (_, block) => ({
+    label: String(block),
+    title: `Block ${block}`,
+    cells: used.map(([part]) => {
+      const matrix = places.get(`${block} ${part}`)
+      if (!matrix) return { value: 0, text: 'removed' }
+      return { value: matrix.bits, text: `${matrix.type}, ${matrix.bits.toFixed(2)} bits, ${formatBytes(matrix.bytes)}` }
+    }),
+  }))
+  return { rows, columns: used.map(([, title]) => title) }
+}

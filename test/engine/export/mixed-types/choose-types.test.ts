@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest'
+import { at } from '#contract/at.ts'
+import { chooseTypes } from '#engine/export/mixed-types/choose-types.ts'
+import type { PricedTensor } from '#engine/export/mixed-types/price-list.ts'
+import { PythonRandom } from '#engine/random/python-random.ts'
+
+/** Tensors with random sizes and prices, some of whose types no choice should take. */
+function randomTensors(seed: number): PricedTensor[] {
+  const random = new PythonRandom(seed)
+  return Array.from({ length: 6 }, (_, tensor) => {
+    const choices = Array.from({ length: 4 }, (_, i) => ({
+      type: `T${i}`,
+      bytes: 10 + Math.floor(100 * random.random()),
+      price: random.random() * 10 ** -tensor,
+    }))
+    return { name: `tensor ${tensor}`, shape: [1, 1], choices: choices.sort((a, b) => a.bytes - b.bytes || a.price - b.price) }
+  })
+}
+
+const totals = (chosen: Iterable<{ bytes: number; price: number }>) =>
+  [...chosen].reduce((all, { bytes, price }) => ({ bytes: all.bytes + bytes, price: all.price + price }), { bytes: 0, price: 0 })
+
+/** The least sum of prices within the bytes, by trying all choices. */
+function best(tensors: readonly PricedTensor[], bytes: number): number {
+  const [first, ...others] = tensors
+  if (!first) return bytes < 0 ? Number.POSITIVE_INFINITY : 0
+  return Math.min(...first.choices.map((choice) => choice.price + best(others, bytes - choice.bytes)))
+}
+
+test('the types keep the budget, and no larger budget costs more', () => {
+  for (let seed = 0; seed < 50; seed++) {
+    const tensors = randomTensors(seed)
+    const least = totals(tensors.map(({ choices }) => at(choices, 0))).bytes
+    let before = Number.POSITIVE_INFINITY
+    for (let bytes = least; bytes < 3 * least; bytes += 7) {
+      const found = totals(chooseTypes(tensors, bytes).values())
+      expect(found.bytes).toBeLessThanOrEqual(bytes)
+      expect(found.price).toBeLessThanOrEqual(before * 1.5)
+      before = Math.min(before, found.price)
+    }
+  }
+})
+
+test('with the bytes of one of its own choices, no choice is cheaper', () => {
+  for (let seed = 0; seed < 20; seed++) {
+    const tensors = randomTensors(seed)
+    for (const more of [30, 90, 150, 210]) {
+      const least = totals(tensors.map(({ choices }) => at(choices, 0))).bytes
+      const found = totals(chooseTypes(tensors, least + more).values())
+      // Only what is filled at the end may leave the hull of all choices.
+      expect(found.price).toBeLessThan(2.5 * best(tensors, least + more) + 1e-9)
+    }
+  }
+})
+
+test('a budget below the smallest types returns these', () => {
+  const tensors = randomTensors(1)
+  const chosen = chooseTypes(tensors, 0)
+  for (const { name, choices } of tensors) expect(chosen.get(name)?.bytes).toBe(at(choices, 0).bytes)
+})
+
+test('a type that is larger and worse than another is never taken', () => {
+  const choices = [
+    { type: 'small', bytes: 10, price: 3 },
+    { type: 'worse', bytes: 20, price: 4 },
+    { type: 'equal', bytes: 30, price: 3 },
+    { type: 'good', bytes: 40, price: 1 },
+  ]
+  const [tensor] = [{ name: 'one', shape: [1, 1], choices }]
+  const taken = [10, 20, 30, 39, 40, 100].map((bytes) => chooseTypes([tensor as PricedTensor], bytes).get('one')?.type)
+  expect(taken).toEqual(['small', 'small', 'small', 'small', 'good', 'good'])
+})
