@@ -129,18 +129,28 @@ export class ExperimentsService extends Service {
     const known = new Set(methods.map((method) => method.id).filter((method) => !none.has(method)))
     const question = { model: { id, name, contextLength: description.shape.contextLength }, text, target, sizes, known }
     const grids = quickGrids(question)
-    let found: QuickAnswer | undefined
-    for (let at = 0; at < grids.length; at += 1) {
+    const looks = new Map<number, Promise<QuickAnswer>>()
+    const lookAt = (at: number) => {
       const grid = grids[at] as Grid
-      found = { grid, name: quickName(question), preview: await this.#preview(grid, signal) }
-      const { seconds, problems } = found.preview
-      // With a problem of the text, or for a speed, whose time is unknown, a smaller look is no better.
-      if (problems.length > 0 || !('bytes' in target) || (seconds !== null && seconds.likely <= quickSeconds)) return found
-      // While times are unknown, only the smallest look is sure to be short.
-      if (seconds === null) at = Math.max(at, grids.length - 2)
+      const look = looks.get(at) ?? this.#preview(grid, signal).then((preview) => ({ grid, name: quickName(question), preview }))
+      looks.set(at, look)
+      return look
     }
-    if (!found) throw new EspalierError('infeasible', `No method can prune "${name}".`)
-    return found
+    let [first, last] = [0, grids.length - 1]
+    if (last < 0) throw new EspalierError('infeasible', `No method can prune "${name}".`)
+    // A preview takes seconds, so few are made.
+    while (first < last) {
+      const at = Math.floor((first + last) / 2)
+      const found = await lookAt(at)
+      const { seconds, problems } = found.preview
+      // With a problem of the text, or for a speed, whose time is unknown, another look is no better.
+      if (problems.length > 0 || !('bytes' in target)) return found
+      // While times are unknown, only the smallest look is sure to be short.
+      if (seconds === null) first = last
+      else if (seconds.likely <= quickSeconds) last = at
+      else first = at + 1
+    }
+    return lookAt(first)
   }
 
   async #planned(grid: Grid): Promise<PlannedRun[]> {
