@@ -1,8 +1,9 @@
 /**
- * One budget for the types of all tensors against llama.cpp's mixes: `npm run bench -- best-file MODEL FOLDER [MIX,...]`.
+ * One budget for the types of all tensors against llama.cpp's mixes: `npm run bench -- best-file MODEL FOLDER [MIX,...] [begin]`.
  *
  * Writes the model in each mix, and for the bytes of each a file whose types the price list chose. Prints a line of JSON for each file:
- * bytes and the divergence from the source model on held-out texts. FOLDER keeps prices and results.
+ * bytes and the divergence from the source model on held-out texts. FOLDER keeps prices and results. With `begin`, windows begin with the
+ * model's begin token.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,6 +14,7 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { beginTokenOf } from '#engine/evaluation/begin-token.ts'
 import { ggufSources, layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { importancesByName, measureImportances } from '#engine/export/gguf/importances.ts'
 import { findMix } from '#engine/export/gguf/mix.ts'
@@ -29,7 +31,7 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 
-const [path = '', folder = '', list = 'Q4_K_M,IQ4_XS,Q3_K_M,IQ3_M,IQ3_XXS,Q2_K,IQ2_M'] = argv.slice(2)
+const [path = '', folder = '', list = 'Q4_K_M,Q3_K_M,IQ3_XXS,IQ2_M', begins = ''] = argv.slice(2)
 mkdirSync(folder, { recursive: true })
 const log = (text: string) => console.error(`${new Date().toISOString().slice(11, 19)} ${text}`)
 await openBackend()
@@ -37,8 +39,9 @@ const model = withProducts(await openModel(path), productsFor('mixed'))
 const tokenizer = await openTokenizer(path)
 const view = denseView(withProducts(model, productsFor('bfloat16')))
 const planned = { model, plan: densePlan(model.spec) }
+const begin = begins === 'begin' ? beginTokenOf({ spec: model.spec, tokenizer })?.id : undefined
 const read = async (source: string, windows: number) =>
-  (await readData(model, tokenizer, { source, sequenceLength: 512, windows }, 0, {})).windows
+  (await readData(model, tokenizer, { source, sequenceLength: 512, windows }, 0, { begin })).windows
 
 const calibration = await read('mixed', 32)
 log('importances')
@@ -69,7 +72,7 @@ async function prices(): Promise<PricedTensor[]> {
 }
 
 const texts: Record<string, Windows> = {}
-for (const source of (process.env.TEXTS ?? 'prose,code').split(',')) texts[source.split('/').at(-1) as string] = await read(source, 6)
+for (const source of ['prose', 'code']) texts[source] = await read(source, 6)
 log('dense states')
 const denseStates = await statesOf(model)
 const denseHead = await headOf(model)
