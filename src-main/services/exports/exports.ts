@@ -20,7 +20,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
-import { formatTitles, ggufTypesOf, type WeightType } from '#contract/titles.ts'
+import { formatTitles, ggufTypesOf, mixedBytes, type WeightType } from '#contract/titles.ts'
 import type { History } from '#db/history.ts'
 import type { StoredModel } from '#db/models.ts'
 import { baselineIn } from '#db/runs/baselines.ts'
@@ -60,7 +60,9 @@ export class ExportsService extends Service {
     'runs.formats': async ({ id }) => {
       const { row, model, plan } = this.#find(id)
       const formats = Object.keys(formatTitles)
-      const ggufTypes = ggufTypesOf(model.description)
+      const measured = this.history.documents.request(row.number).weights
+      const mixed = measured !== undefined && mixedBytes(measured) !== undefined ? [measured] : []
+      const ggufTypes = [...mixed, ...ggufTypesOf(model.description)]
       return { formats: await this.#outline({ model: model.path, plan, method: row.method, formats, ggufTypes }) }
     },
     'runs.save': ({ id, name, folder, ...rest }) => this.#save(id, name, folder, rest),
