@@ -5,7 +5,7 @@ import { defaultRepairData, repairTitles } from '#contract/pruning/repair.ts'
 import { amountText, statesSparsity } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import { denseMethod, isAblation, isInspection, titleOfMethod } from '#contract/titles.ts'
+import { denseMethod, isAblation, isInspection, titleOfMethod, weightText } from '#contract/titles.ts'
 
 /** A planned run: its library model, and the request without the model's path. */
 export interface PlannedRun {
@@ -72,7 +72,12 @@ export function runName(request: PlannedRun['request'], seeds: number): string {
   const { method, seed, weights } = request
   const seeded = seeds > 1 && !isSeedless(method)
   // The weight type and a rough precision are part of the name, so that they appear wherever the run's numbers do.
-  return [...treatmentName(request), ...(seeded ? [`seed ${seed}`] : []), ...(weights ? [weights] : []), ...roughPrecision(request)]
+  return [
+    ...treatmentName(request),
+    ...(seeded ? [`seed ${seed}`] : []),
+    ...(weights ? [weightText(weights)] : []),
+    ...roughPrecision(request),
+  ]
     .join(', ')
     .slice(0, 200)
 }
@@ -82,7 +87,7 @@ export function fileName(request: PlannedRun['request']): string {
   const { method, weights } = request
   return (
     [...treatmentName(request), ...roughPrecision(request)].join(', ') +
-    (weights ? `${method === denseMethod ? ' ' : ' in '}${weights}` : '')
+    (weights ? `${method === denseMethod ? ' ' : ' in '}${weightText(weights)}` : '')
   )
 }
 
