@@ -223,11 +223,13 @@ test('the runs table groups with means, and its columns move and widen by mouse 
   const before = await titles()
   await page.getByRole('button', { name: 'Reached', exact: true }).press('Alt+ArrowLeft')
   await eventually(titles, (now) => now.indexOf('Reached') === before.indexOf('Reached') - 1, 5000)
-  await page
-    .locator('th[draggable="true"]')
-    .filter({ hasText: 'Created' })
-    .dragTo(page.locator('th[draggable="true"]').filter({ hasText: 'Model' }))
-  await eventually(titles, (now) => now[0] === 'Created', 5000)
+  const column = (title: string) => page.locator('th[draggable="true"]').filter({ hasText: title })
+  // On a busy machine the pointer may be released before the browser has begun to drag.
+  const drag = async () => {
+    await column('Created').dragTo(column('Model'))
+    return titles()
+  }
+  await eventually(drag, (now) => now[0] === 'Created', 5000)
   const grip = page.getByRole('separator', { name: 'Width of Model' })
   const width = Number(await grip.getAttribute('aria-valuenow'))
   await grip.press('ArrowRight')
@@ -258,8 +260,14 @@ test('a comparison shows and exports the measures that were chosen, and is there
   await go(page, `#/compare?experiment=${experiment?.id}`)
   const table = page.getByRole('region', { name: 'Comparison table' })
   await table.getByText(/^Pinned/).waitFor()
-  await table.getByRole('button', { name: 'Measures shown' }).click()
-  await page.getByRole('menuitemcheckbox', { name: 'size' }).click()
+  const size = page.getByRole('menuitemcheckbox', { name: 'size' })
+  // Numbers that arrive late draw the table again, which closes its menu.
+  const open = async () => {
+    if (!(await size.isVisible())) await table.getByRole('button', { name: 'Measures shown' }).click()
+    return size.isVisible()
+  }
+  await eventually(open, (visible) => visible, 10_000)
+  await size.click()
   await page.keyboard.press('Escape')
   await eventually(
     () => table.getByRole('columnheader', { name: /^size/ }).count(),

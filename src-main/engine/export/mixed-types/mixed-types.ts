@@ -4,6 +4,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import { columnCount } from '#engine/checkpoint/checkpoint.ts'
 import { bytesOfValues } from '#engine/checkpoint/gguf/block-layout.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import { cardRoom } from '#engine/export/gguf/gguf.ts'
 import { ggufSources } from '#engine/export/gguf/gguf-file.ts'
 import { type Importances, importancesByName } from '#engine/export/gguf/importances.ts'
 import { findMix } from '#engine/export/gguf/mix.ts'
@@ -24,8 +25,8 @@ const pricesStep: StepKind = { version: 1 }
 /** Tensors whose prices are stored together. A killed run prices at most this many again. */
 const tensorsPerStore = 8
 
-/** The padding of widths: what F16 needs, because any type can hold it. */
-const layoutMix = 'F16'
+/** Matrices have the shapes of a file of mixed types. The bytes of these do not depend on its size. */
+const mix = findMix('MIXED:1')
 
 interface MixRequest {
   readonly planned: Planned
@@ -55,9 +56,15 @@ export async function mixTypes({ planned, view, windows, importances, bytes, byt
   const withTypes = (chosen: ReadonlyMap<string, TypeChoice>): Plan => {
     return { ...plan, types: Object.fromEntries([...chosen].map(([name, { type }]) => [name, type])) }
   }
+  const excess = async (chosen: ReadonlyMap<string, TypeChoice>) => (await bytesOf(withTypes(chosen))) - (bytes - cardRoom)
   const smallest = chooseTypes(tensors, 0)
-  const others = (await bytesOf(withTypes(smallest))) - sumOf(smallest)
-  const chosen = chooseTypes(tensors, bytes - others)
+  let room = bytes - cardRoom - (await bytesOf(withTypes(smallest))) + sumOf(smallest)
+  let chosen = chooseTypes(tensors, room)
+  // Tensors begin at multiples of 32 bytes, so a file may have a little more than its parts.
+  for (let over = await excess(chosen); over > 0 && sumOf(chosen) > sumOf(smallest); over = await excess(chosen)) {
+    room = Math.min(room, sumOf(chosen)) - over
+    chosen = chooseTypes(tensors, room)
+  }
   return {
     plan: withTypes(chosen),
     mixed: {
@@ -82,7 +89,7 @@ export async function requireMixedTypes(planned: Planned, bytes: number, bytesOf
       'infeasible',
       `Mixed types are chosen by gradients, which Espalier does not compute through the attention of a ${spec.family} model. Choose a type.`,
     )
-  const { target, tensors } = ggufSources(planned, findMix(layoutMix))
+  const { target, tensors } = ggufSources(planned, mix)
   const matrices = tensors.filter(({ name, shape }) => isMatrix(name, shape, target.names.embedding))
   const sizeWith = async (pick: (...sizes: number[]) => number): Promise<number> => {
     const types = matrices.map(({ name, shape }) => {
@@ -93,7 +100,7 @@ export async function requireMixedTypes(planned: Planned, bytes: number, bytesOf
     })
     return bytesOf({ ...planned.plan, types: Object.fromEntries(types) })
   }
-  const least = await sizeWith(Math.min)
+  const least = (await sizeWith(Math.min)) + cardRoom
   if (bytes >= least) return
   const most = await sizeWith(Math.max)
   const [asked, from, to] = [bytes, least, most].map((size) => `${(size / 1e6).toFixed(1)} MB`)
@@ -127,7 +134,7 @@ async function price({
     }
     return { tensors: sensitivityTensors(await measureSensitivities(view, windows, () => random.random(), report)) }
   })
-  const { target, tensors } = ggufSources(planned, findMix(layoutMix))
+  const { target, tensors } = ggufSources(planned, mix)
   const sensitivities = sensitivitiesByName(view.spec, tensors, target, readSensitivities(stored))
   const weighed = importancesByName(tensors, target, importances)
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
