@@ -25,49 +25,49 @@ function scale(bytes: Uint8Array | undefined, factor: number): void {
 const windows = (count: number) =>
   Array.from({ length: count }, (_, window) => Int32Array.from({ length: 24 }, (_, i) => (i * 37 + 11 * window) % sizes.vocabulary))
 
-describe.each([
-  ...(runtimeTypes.some((type) => type === 'float16') ? ([['TensorFlow', 'tensorflow-cpu']] as const) : []),
-  ['ggml', 'ggml-cpu'],
-] as const)('with float16 by %s', (_name, device) => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-half-overflow-'))
-  let bench: Bench
-  beforeAll(async () => {
-    const backend = await computeOn(device)
-    const asOnGgmlGpu = () => ({ ...backend, runtimeProducts: findRuntimeProducts(tf.backend() as GgmlTensors, 'float16') })
-    setActiveBackend(device === 'ggml-cpu' ? asOnGgmlGpu() : asOnGpu('float16'))
-    const files = makeValidModel()
-    // Neurons of block 1 that float16 cannot hold, with outgoing weights as small as they are large: in float32 the model is ordinary.
-    scale(files.tensors['model.layers.1.mlp.up_proj.weight']?.bytes, 2 ** 24)
-    scale(files.tensors['model.layers.1.mlp.down_proj.weight']?.bytes, 2 ** -24)
-    await writeModelFiles(folder, files)
-    const calibration = windows(2)
-    bench = { model: await openModel(folder), calibration, test: [] }
-  })
-  afterAll(async () => {
-    await bench.model.close()
-    rmSync(folder, { recursive: true, force: true })
-  })
+describe.each([...(runtimeTypes.includes('float16') ? ([['TensorFlow', 'tensorflow-cpu']] as const) : []), ['ggml', 'ggml-cpu']] as const)(
+  'with float16 by %s',
+  (_name, device) => {
+    const folder = mkdtempSync(join(tmpdir(), 'espalier-half-overflow-'))
+    let bench: Bench
+    beforeAll(async () => {
+      const backend = await computeOn(device)
+      const asOnGgmlGpu = () => ({ ...backend, runtimeProducts: findRuntimeProducts(tf.backend() as GgmlTensors, 'float16') })
+      setActiveBackend(device === 'ggml-cpu' ? asOnGgmlGpu() : asOnGpu('float16'))
+      const files = makeValidModel()
+      // Neurons of block 1 that float16 cannot hold, with outgoing weights as small as they are large: in float32 the model is ordinary.
+      scale(files.tensors['model.layers.1.mlp.up_proj.weight']?.bytes, 2 ** 24)
+      scale(files.tensors['model.layers.1.mlp.down_proj.weight']?.bytes, 2 ** -24)
+      await writeModelFiles(folder, files)
+      const calibration = windows(2)
+      bench = { model: await openModel(folder), calibration, test: [] }
+    })
+    afterAll(async () => {
+      await bench.model.close()
+      rmSync(folder, { recursive: true, force: true })
+    })
 
-  test.each([
-    ['BlockPruner', submoduleBlockPruner, {}],
-    ['EvoPress', evopress, { windows: 2, finalWindows: 2, startStates: 2, offspring: 2, generations: 1 }],
-  ])('what float16 cannot hold is scored again in float32, and %s chooses as in float32', async (_name, method, options) => {
-    const amount = { blocks: 1 }
-    const exact = await prune(method, bench, amount, options)
-    const mixed = await prune(method, { ...bench, model: withProducts(bench.model, productsFor('mixed')) }, amount, options)
-    expect(mixed.plan).toEqual(exact.plan)
-    const certificates = [...mixed.decisions, ...(mixed.selections ?? [])].flatMap(({ certified }) => certified ?? [])
-    expect(certificates.length).toBeGreaterThan(0)
-    expect(certificates.every(({ rescored }) => rescored > 0)).toBe(true)
-  })
+    test.each([
+      ['BlockPruner', submoduleBlockPruner, {}],
+      ['EvoPress', evopress, { windows: 2, finalWindows: 2, startStates: 2, offspring: 2, generations: 1 }],
+    ])('what float16 cannot hold is scored again in float32, and %s chooses as in float32', async (_name, method, options) => {
+      const amount = { blocks: 1 }
+      const exact = await prune(method, bench, amount, options)
+      const mixed = await prune(method, { ...bench, model: withProducts(bench.model, productsFor('mixed')) }, amount, options)
+      expect(mixed.plan).toEqual(exact.plan)
+      const certificates = [...mixed.decisions, ...(mixed.selections ?? [])].flatMap(({ certified }) => certified ?? [])
+      expect(certificates.length).toBeGreaterThan(0)
+      expect(certificates.every(({ rescored }) => rescored > 0)).toBe(true)
+    })
 
-  test('the table of fitted widths, which is never scored again, is that of float32', async () => {
-    const calibration = windows(10)
-    const options = { windows: 8, tableWindows: 1, unit: 4, least: 4 }
-    const exact = await prune(fittedTwoStage, { ...bench, calibration }, { sparsity: 0.3 }, options)
-    const model = withProducts(bench.model, productsFor('mixed'))
-    const mixed = await prune(fittedTwoStage, { ...bench, model, calibration }, { sparsity: 0.3 }, options)
-    expect(mixed.plan).toEqual(exact.plan)
-    expect(mixed.fit).toEqual(exact.fit)
-  })
-})
+    test('the table of fitted widths, which is never scored again, is that of float32', async () => {
+      const calibration = windows(10)
+      const options = { windows: 8, tableWindows: 1, unit: 4, least: 4 }
+      const exact = await prune(fittedTwoStage, { ...bench, calibration }, { sparsity: 0.3 }, options)
+      const model = withProducts(bench.model, productsFor('mixed'))
+      const mixed = await prune(fittedTwoStage, { ...bench, model, calibration }, { sparsity: 0.3 }, options)
+      expect(mixed.plan).toEqual(exact.plan)
+      expect(mixed.fit).toEqual(exact.fit)
+    })
+  },
+)

@@ -16,6 +16,7 @@ import { evopress, submoduleEvopress } from '#engine/pruning/methods/evopress.ts
 import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { windowBased } from '#engine/pruning/methods/window-based.ts'
 import { makeModel, makeWindows } from '../../fixtures/bench-model.ts'
+import { runtimeTypes } from '../../fixtures/processor-features.ts'
 import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
 import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
 import { computeOn, runsAllModels, testedDevices } from '../backend/every-device/devices.ts'
@@ -87,11 +88,14 @@ function expectFitness(selections: readonly Selection[], calls: RecordedSearch['
 describe.skipIf(!backend.bf16).each([...fullModels, ...variedModels])('%s in mixed precision', (name) => holdToRecorded(name))
 
 // A gated and a plain MLP, a parallel residual, biases, partly rotated heads, a sliding window.
-describe.each(['phi-tiny', 'mistral-window'] as const)('%s in mixed precision as on a GPU', (name) => {
-  computeWith(asOnGpu('bfloat16'))
-  // Whole blocks are scored as submodules are.
-  holdToRecorded(name, { evopress_submodule: evolutions.evopress_submodule as Method })
-})
+describe.skipIf(!runtimeTypes.includes('bfloat16')).each(['phi-tiny', 'mistral-window'] as const)(
+  '%s in mixed precision as on a GPU',
+  (name) => {
+    computeWith(asOnGpu('bfloat16'))
+    // Whole blocks are scored as submodules are.
+    holdToRecorded(name, { evopress_submodule: evolutions.evopress_submodule as Method })
+  },
+)
 
 const throughGgml = testedDevices.filter((device) => device !== 'tensorflow-cpu' && runsAllModels(device))
 describe.each(throughGgml)('mixed precision on %s', (device) => {
