@@ -2,7 +2,7 @@
  * One budget for the types of all tensors against llama.cpp's mixes: `npm run bench -- best-file MODEL FOLDER [MIX,...] [begin]`.
  *
  * Writes the model in each mix, and for the bytes of each a file whose types the price list chose. Prints a line of JSON for each file:
- * bytes and the divergence from the source model on held-out texts. FOLDER keeps prices and results. With `begin`, windows begin with the
+ * bytes and the divergence from the source model on held-out texts. FOLDER keeps steps and results. With `begin`, windows begin with the
  * model's begin token.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -10,26 +10,24 @@ import { join } from 'node:path'
 import { argv } from 'node:process'
 import { slice, type Tensor2D, tensor2d, tidy } from '@tensorflow/tfjs-core'
 import { at } from '#contract/at.ts'
+import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { beginTokenOf } from '#engine/evaluation/begin-token.ts'
-import { ggufSources, layOutGguf } from '#engine/export/gguf/gguf-file.ts'
-import { importancesByName, measureImportances } from '#engine/export/gguf/importances.ts'
-import { findMix } from '#engine/export/gguf/mix.ts'
-import { chooseTypes } from '#engine/export/mixed-types/choose-types.ts'
-import { type PricedTensor, priceTensor, sensitivitiesByName } from '#engine/export/mixed-types/price-list.ts'
+import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
+import { measureImportances } from '#engine/export/gguf/importances.ts'
+import { mixTypes } from '#engine/export/mixed-types/mixed-types.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { type HeadChunk, headLogits } from '#engine/model/parts/head/embedding-and-head.ts'
 import { compareLogits } from '#engine/model/parts/head/likelihood.ts'
 import { productsFor } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
-import { measureSensitivities } from '#engine/pruning/gates/sensitivity.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import { PythonRandom } from '#engine/random/python-random.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { baseOf, FolderRun } from './folder-runs/folder-run.ts'
 
 const [path = '', folder = '', list = 'Q4_K_M,Q3_K_M,IQ3_XXS,IQ2_M', begins = ''] = argv.slice(2)
 mkdirSync(folder, { recursive: true })
@@ -47,29 +45,13 @@ const calibration = await read('mixed', 32)
 log('importances')
 const importances = await measureImportances(view, calibration, ['mixed'])
 
-const pricesPath = join(folder, 'prices.json')
-if (!existsSync(pricesPath)) writeFileSync(pricesPath, JSON.stringify(await prices()))
-const priced = JSON.parse(readFileSync(pricesPath, 'utf8')) as PricedTensor[]
-
-async function prices(): Promise<PricedTensor[]> {
-  const random = new PythonRandom(0)
-  log('sensitivities')
-  const found = await measureSensitivities(view, calibration, () => random.random(), {
-    signal: new AbortController().signal,
-    progress: (done, total) => log(`${done}/${total}`),
-  })
-  const { target, tensors } = ggufSources(planned, findMix('F16'))
-  const weighed = importancesByName(tensors, target, importances)
-  const byName = sensitivitiesByName(model.spec, tensors, target, found)
-  const all: PricedTensor[] = []
-  for (const tensor of tensors) {
-    const own = byName.get(tensor.name)
-    if (!own) continue
-    log(`price ${tensor.name}`)
-    all.push(await priceTensor(tensor, own, calibration.length * 512, weighed.get(tensor.name)))
+class PrintingRun extends FolderRun {
+  override progress(...[phase, done, total]: [string?, number?, number?]): void {
+    log(`${phase} ${done}/${total}`)
   }
-  return all
 }
+
+const run = new PrintingRun(folder, await baseOf(model, 'mixed'), 0)
 
 const texts: Record<string, Windows> = {}
 for (const source of ['prose', 'code']) texts[source] = await read(source, 6)
@@ -142,37 +124,27 @@ const done = existsSync(results)
       .map((line) => JSON.parse(line) as { name: string; bytes: number })
   : []
 
-async function measure(name: string, type: string, types?: ReadonlyMap<string, string>): Promise<{ bytes: number }> {
+async function measure(name: string, type: string, plan: Plan = planned.plan, predicted?: number): Promise<number> {
   const known = done.find((one) => one.name === name)
-  if (known) return known
-  const file = layOutGguf(
-    { ...planned, plan: { ...planned.plan, ...(types ? { types: Object.fromEntries(types) } : {}) } },
-    types ? 'MIXED:1' : type,
-    importances,
-  )
+  if (known) return known.bytes
+  const file = layOutGguf({ ...planned, plan }, type, importances)
   const to = join(folder, 'file.gguf')
   log(`writing ${name}, ${(file.bytes / 1e6).toFixed(1)} MB`)
   await writeGguf(to, new Map(file.metadata), file.tensors)
   log('measuring')
-  const sum =
-    types &&
-    priced.reduce((all, { name: tensor, choices }) => all + (choices.find(({ type: own }) => own === types.get(tensor))?.price ?? 0), 0)
-  const line = { name, bytes: file.bytes, ...(await divergences(to)), ...(sum === undefined ? {} : { predicted: sum }) }
+  const line = { name, bytes: file.bytes, ...(await divergences(to)), ...(predicted === undefined ? {} : { predicted }) }
   rmSync(to)
   appendFileSync(results, `${JSON.stringify(line)}\n`)
   console.log(JSON.stringify(line))
-  return line
+  return file.bytes
 }
 
-const matrices = new Set(priced.map(({ name }) => name))
 for (const mix of list.split(',')) {
-  const { bytes } = await measure(mix, mix)
-  const others = layOutGguf(planned, mix, importances)
-    .tensors.filter(({ name }) => !matrices.has(name))
-    .reduce((all, { type, shape }) => all + (shape.reduce((a, b) => a * b, 1) / type.values) * type.bytes, 0)
-  const chosen = chooseTypes(priced, bytes - others)
-  const types = new Map([...chosen].map(([name, { type }]) => [name, type]))
-  writeFileSync(join(folder, `types-${mix}.json`), JSON.stringify([...types], null, 1))
-  await measure(`chosen ${mix}`, mix, types)
+  const bytes = await measure(mix, mix)
+  const type = `MIXED:${bytes}`
+  const bytesOf = async (plan: Plan) => layOutGguf({ ...planned, plan }, type).bytes
+  const { plan, mixed } = await mixTypes({ planned, view, windows: calibration, importances, bytes, bytesOf, run })
+  writeFileSync(join(folder, `types-${mix}.json`), JSON.stringify(plan.types, null, 1))
+  await measure(`chosen ${mix}`, type, plan, mixed.divergence)
 }
 await model.close()

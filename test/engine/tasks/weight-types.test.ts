@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { dispose, type Tensor2D } from '@tensorflow/tfjs-core'
+import { dispose, tensor2d } from '@tensorflow/tfjs-core'
 import { afterAll, expect, test, vi } from 'vitest'
 import { at } from '#contract/at.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -12,9 +12,7 @@ import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
-import { finalHidden, runWindows } from '#engine/model/forward.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
-import { headLogits } from '#engine/model/parts/head/embedding-and-head.ts'
 import { compareLogits } from '#engine/model/parts/head/likelihood.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -24,6 +22,7 @@ import { preflightRequests } from '#engine/tasks/preflight.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { logitsOf } from '../model/logits.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-weight-types-'))
 vi.stubEnv('TMPDIR', folder)
@@ -175,27 +174,13 @@ test('the estimated cost of mixed types is that of the file, within half', async
 async function divergenceOf(model: Model, other: Model, windows: Windows): Promise<number> {
   let sum = 0
   for (const window of windows) {
-    const [own, its] = [await logitsOf(model, window), await logitsOf(other, window)]
-    const { shift, denseLog, ownLog } = compareLogits(own, its, 1)
+    const [own, its] = [await logitsOf(denseView(model), window), await logitsOf(denseView(other), window)]
+    const tensors = [tensor2d(own), tensor2d(its)] as const
+    const { shift, denseLog, ownLog } = compareLogits(...tensors, 1)
     for (let i = 0; i < window.length; i++) sum += at(shift, i) - at(denseLog, i) + at(ownLog, i)
-    dispose([own, its])
+    dispose([...tensors])
   }
   return sum / windows.reduce((all, { length }) => all + length, 0)
-}
-
-async function logitsOf(model: Model, window: Int32Array): Promise<Tensor2D> {
-  const view = denseView(model)
-  let logits: Tensor2D | undefined
-  await runWindows(view, [window], {
-    async afterStack(_, x) {
-      const states = finalHidden(view, x)
-      await model.vocabulary.forEachHeadChunk((chunk) => {
-        logits = headLogits(states, chunk)
-      })
-      states.dispose()
-    },
-  })
-  return logits as Tensor2D
 }
 
 test('mixed types are refused before anything is measured if no file is that small, and the range is stated', async () => {

@@ -71,7 +71,7 @@ export async function mixTypes({ planned, view, windows, importances, bytes, byt
       bytes,
       divergence: [...chosen.values()].reduce((sum, { price }) => sum + price, 0),
       tokens: windows.reduce((sum, { length }) => sum + length, 0),
-      tensors: tensors.map(({ name, shape, choices }) => ({ name, shape: [...shape], choices: choices.map((choice) => ({ ...choice })) })),
+      tensors,
     },
   }
 }

@@ -1,3 +1,4 @@
+import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
 import { toFloat32 } from '#engine/checkpoint/dtypes.ts'
@@ -8,19 +9,9 @@ import { attentionOf, mlpOf } from '#engine/model/weights/weights.ts'
 import type { ObservedProjection } from '#engine/pruning/gates/gated-part.ts'
 import type { Sensitivities, Sensitivity } from '#engine/pruning/gates/sensitivity.ts'
 
-/** A type that a tensor may have: its bytes, and the divergence in nats per token that its errors cause. */
-export interface TypeChoice {
-  readonly type: string
-  readonly bytes: number
-  readonly price: number
-}
-
-export interface PricedTensor {
-  readonly name: string
-  readonly shape: readonly number[]
-  /** By bytes, the smallest first. */
-  readonly choices: readonly TypeChoice[]
-}
+/** A matrix with the types that it may have, the smallest first. */
+export type PricedTensor = MixedTypes['tensors'][number]
+export type TypeChoice = PricedTensor['choices'][number]
 
 /** The types that tensors may have, where their blocks divide the rows. */
 const candidateTypes = [
@@ -114,7 +105,7 @@ export async function priceTensor(
     choices.push({ type: type.name, bytes: bytesOfValues(type, rows * columns), price: Number(price.toPrecision(4)) })
   }
   choices.sort((a, b) => a.bytes - b.bytes || a.price - b.price)
-  return { name: tensor.name, shape: tensor.shape, choices }
+  return { name: tensor.name, shape: [...tensor.shape], choices }
 }
 
 /** The types whose blocks divide rows of this length. Some weigh errors by importances, so a matrix without these cannot have them. */

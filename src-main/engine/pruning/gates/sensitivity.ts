@@ -69,18 +69,30 @@ export async function measureSensitivities(
   random: () => number,
   report: Report,
 ): Promise<Sensitivities> {
+  const { vocabulary } = view.model
+  requireWholeHead(vocabulary.chunkRows >= vocabulary.size, view.spec)
+  let found: Sensitivities | undefined
+  // The head of a model that is streamed is in memory only during the call.
+  await vocabulary.forEachHeadChunk(async (chunk) => {
+    found = await passWindows(view, chunk, windows, random, report)
+  })
+  return found as Sensitivities
+}
+
+async function passWindows(
+  view: ModelView,
+  chunk: HeadChunk,
+  windows: Windows,
+  random: () => number,
+  report: Report,
+): Promise<Sensitivities> {
   const { spec, model } = view
   const { vocabulary } = model
-  requireWholeHead(vocabulary.chunkRows >= vocabulary.size, spec)
   const products = view.takesBf16 ? productsForTraining() : 'float32'
   const parts = new Map<Part, Partial<Record<ObservedProjection, Sums>>>()
   const ofHead = new Sums(vocabulary.size, spec.hidden)
   const embedding = new Sums(vocabulary.size, spec.hidden)
-  let chunk: HeadChunk | undefined
-  await vocabulary.forEachHeadChunk((own) => {
-    chunk = own
-  })
-  const head = new FrozenHead(chunk as HeadChunk, products)
+  const head = new FrozenHead(chunk, products)
   let ids: Int32Array = new Int32Array()
   const pass = new GatePass(view, head, {
     products,
@@ -102,7 +114,7 @@ export async function measureSensitivities(
     for (const [index, window] of windows.entries()) {
       report.progress(index, windows.length)
       ids = Int32Array.from(window)
-      const targets = async (states: Tensor2D) => drawTokens(states, chunk as HeadChunk, random, ofHead)
+      const targets = async (states: Tensor2D) => drawTokens(states, chunk, random, ofHead)
       await pass.gradients({ ids, batch: 1, targets }, 1, () => ({ output: 1 }))
     }
   } finally {

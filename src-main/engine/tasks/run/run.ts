@@ -28,7 +28,7 @@ import { retiredIn } from '../retired.ts'
 import { budgetMet, type ChosenPlan, choosePlan, recoverResult, repairResult, withFiles } from './refit.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
-import { mixWeights, requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
+import { requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
 
 /**
  * Runs one request, from the model on disk to the run's document. Steps that the host has stored are not computed again, so a killed run
@@ -46,8 +46,9 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   const pruned = dense ? { result: { plan: densePlan(model.spec), decisions: [], notes: [] }, sparsity: 0 } : await prune(place, options)
   const { result: repaired, ...repair } = await repairResult(place, pruned.result)
   const { result: recovered, ...recovery } = await recoverResult(place, repaired)
-  const { result, ...mixed } = await mixWeights(place, withFiles(recovered))
-  const stored = await storeWeights(place, result)
+  const refitted = withFiles(recovered)
+  const stored = await storeWeights(place, refitted)
+  const { result, mixed } = stored ?? { result: refitted }
   const measured = await measure(place, result, stored).finally(() => stored?.close())
   const begin = await usedBeginOf(place)
   await steps.requireSameModel()
@@ -65,7 +66,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     plan: result.plan,
     ...repair,
     ...recovery,
-    ...mixed,
+    ...(mixed ? { mixed } : {}),
     ...choicesOf(result),
     notes: [...place.notes, ...result.notes],
     ...measured,

@@ -36,6 +36,10 @@ const denseType = 'F16'
 
 /** A run's result as a GGUF file of its weight type. */
 export interface StoredWeights {
+  /** The result, with the types of its matrices if these were chosen. */
+  readonly result: MethodResult
+  /** What mixed types were chosen by. */
+  readonly mixed?: MixedTypes
   readonly bytes: number
   /** Everything besides the plan that determines the file. */
   readonly identity: { readonly writer: number; readonly type: string; readonly importances: string | null }
@@ -72,16 +76,19 @@ export function requireWeightType({ model, request }: RunPlace): void {
 /** Windows that the sensitivity of weights is measured on. */
 const mixedWindows = 32
 
-/** Chooses the types of the result's matrices, if the request asks for mixed types. */
-export async function mixWeights(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; mixed?: MixedTypes }> {
+/** Chooses the types of the result's matrices, if the request asks for mixed types. Their windows are the first of `text`. */
+async function mixWeights(
+  place: RunPlace,
+  result: MethodResult,
+  text: ReadData | undefined,
+): Promise<Pick<StoredWeights, 'result' | 'mixed'>> {
   const { model, request, steps } = place
-  const { weights: type } = request
-  const bytes = type === undefined ? undefined : mixedBytes(type)
-  if (type === undefined || bytes === undefined) return { result }
+  const { weights: type = '' } = request
+  const bytes = mixedBytes(type)
+  if (bytes === undefined || text === undefined) return { result }
   const { plan, tensors } = result
   const bytesOf = (own: Plan) => gguf.fileBytes({ model, plan: own, method: request.method }, type)
   await requireMixedTypes({ model, plan }, bytes, bytesOf)
-  const text = (await readWeighingText(place, type)) as ReadData
   const importances = await importancesOf(place, result, text)
   const trimmed = await openTrimmed(model, plan, place.tokenizer)
   const windows = text.windows.slice(0, mixedWindows)
@@ -108,10 +115,11 @@ export async function mixWeights(place: RunPlace, result: MethodResult): Promise
 }
 
 /** The result in the request's weight type; undefined if the request has none. */
-export async function storeWeights(place: RunPlace, result: MethodResult): Promise<StoredWeights | undefined> {
+export async function storeWeights(place: RunPlace, refitted: MethodResult): Promise<StoredWeights | undefined> {
   const { weights: type } = place.request
   if (type === undefined) return undefined
   const text = await readWeighingText(place, type)
+  const { result, ...mixed } = await mixWeights(place, refitted, text)
   if (text)
     place.note(
       `Errors of ${weightText(type)} were weighted by importances, measured on ${text.windows.length} windows of ${namesOf(text).join(' and ')}${text.used.beginToken ? ', each beginning with the begin token' : ''}.`,
@@ -135,7 +143,7 @@ export async function storeWeights(place: RunPlace, result: MethodResult): Promi
       on: { plan: result.plan, weights: identity, method: place.request.method, name: place.model.name },
     }
     const bytes = await place.steps.step(asked, async () => (await open()).bytes)
-    return { bytes, identity, open, writeDense: dense, close }
+    return { result, ...mixed, bytes, identity, open, writeDense: dense, close }
   } catch (thrown) {
     await close()
     throw thrown
