@@ -1,4 +1,5 @@
 import { sourceName } from '../data/source-name.ts'
+import { weightText } from '../titles.ts'
 import type { ParameterValue } from './runs.ts'
 
 const dataTitles = {
@@ -46,6 +47,7 @@ export function parameterTitle(name: string): string | undefined {
 export function parameterText(name: string, value: ParameterValue | undefined): string {
   if (value === undefined) return name === 'weights' ? 'as computed' : '–'
   if (typeof value === 'boolean') return value ? 'yes' : 'no'
+  if (name === 'weights') return weightText(String(value))
   if (name.endsWith('.source')) return sourceName(String(value))
   if (!name.endsWith('.mix')) return String(value)
   const parts = JSON.parse(String(value)) as { source: string; share: number }[]

@@ -6,6 +6,10 @@ test('every part of an amount has a title', () => {
   expect(parts.filter((part) => parameterTitle(`amount.${part}`) === undefined)).toEqual([])
 })
 
+test('mixed types are named by the size of their file', () => {
+  expect(parameterText('weights', 'MIXED:2000000')).toBe('mixed types in 2 MB')
+})
+
 test('weights of no type are as computed, other missing values a dash', () => {
   expect([parameterText('weights', undefined), parameterText('weights', 'Q4_0'), parameterText('alpha', undefined)]).toEqual([
     'as computed',
