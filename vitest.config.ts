@@ -20,7 +20,7 @@ const sharing = [
   'docs',
   'engine/{architectures,checkpoint,data,estimate,evaluation,export,random,steps,tokenizer}',
   'engine/model/{decoding,views}',
-  'engine/pruning/{ablations,components,experts,fit,methods,recovery,repair,search}',
+  'engine/pruning/{ablations,experts,methods,recovery,repair,search}',
   'hub',
   'server/guard',
   'services/{comparison,experiments,machine,models,report,runs}',

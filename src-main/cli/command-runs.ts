@@ -121,7 +121,6 @@ export function toDocument(run: RunDetail): RunDocument {
     plan: run.plan,
     ...(run.repair ? { repair: run.repair } : {}),
     ...(run.recovery ? { recovery: run.recovery } : {}),
-    ...(run.fit ? { fit: run.fit } : {}),
     ...(run.budget ? { budget: run.budget } : {}),
     ...(run.experts ? { experts: run.experts } : {}),
     decisions: run.decisions,

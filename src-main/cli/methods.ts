@@ -2,7 +2,7 @@ import { stdout } from 'node:process'
 import { parseArgs } from 'node:util'
 import { EspalierError } from '#contract/errors.ts'
 import type { OptionField } from '#contract/pruning/methods.ts'
-import { ablationTitles, methodTitles } from '#contract/titles.ts'
+import { ablationTitles, methodTitles, retirementOf } from '#contract/titles.ts'
 import { withWorkbench } from './commands/with-workbench.ts'
 
 /** `espalier methods [NAME] [--json]`. */
@@ -12,7 +12,8 @@ export async function describeMethods(arguments_: string[]): Promise<number> {
   if (name !== undefined && !Object.hasOwn({ ...methodTitles, ...ablationTitles }, name))
     throw new EspalierError(
       'usage',
-      `Unknown method "${name}". Choose one of ${[...Object.keys(methodTitles), ...Object.keys(ablationTitles)].join(', ')}.`,
+      retirementOf(name) ??
+        `Unknown method "${name}". Choose one of ${[...Object.keys(methodTitles), ...Object.keys(ablationTitles)].join(', ')}.`,
     )
   const { methods, ablations } = await withWorkbench({ json: false }, ({ call }) => call('methods.list', {}))
   const chosen = name === undefined ? methods : [...methods, ...ablations].filter((method) => method.id === name)

@@ -37,8 +37,7 @@ export async function prune(flags: Flags): Promise<number> {
   let hasUnfinishedRuns = false
   try {
     const model = await locateModel(workbench, flags)
-    const { methods } = await workbench.call('methods.list', {})
-    const commanded = commandedRuns(flags, model, methods)
+    const commanded = commandedRuns(flags, model)
     if (flags.save) await workbench.call('runs.checkSave', { model: model.id, ...savedWork(commanded), ...savingOf(flags) })
     const runs = await prepareRuns(workbench, model, commanded, flags.executor ?? null)
     hasUnfinishedRuns = true

@@ -7,9 +7,8 @@ import { EspalierError } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
-import type { MethodEntry } from '#contract/pruning/methods.ts'
 import { defaultRecoveryData } from '#contract/pruning/recovery.ts'
-import { defaultRepairData, defaultRepairWindows, type RepairKind } from '#contract/pruning/repair.ts'
+import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/repair.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, bundledTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
@@ -77,7 +76,7 @@ function machineOf({
 }
 
 /** Turns checked flags into a request, or into a grid if there are several runs or the dense model is requested too. */
-export function commandedRuns(flags: Flags, { id, path, description }: ModelEntry, known: readonly MethodEntry[]): Commanded {
+export function commandedRuns(flags: Flags, { id, path, description }: ModelEntry): Commanded {
   const { blocks, contextLength } = description.shape
   const { amounts, sweep } = amountsOf(flags, blocks)
   const seeds = flags.seed.length > 0 ? [...flags.seed] : [0]
@@ -91,8 +90,7 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   const [type = 'computed'] = weights
   const stored = type === 'computed' ? {} : { weights: type }
   const methods = methodsOf(flags)
-  const usual = known.filter((entry) => methods.some(({ method }) => method === entry.id)).flatMap(({ repair }) => repair ?? [])
-  checkRepair(flags, usual)
+  checkRepair(flags)
   const saves = flags.save !== undefined
   const [first] = methods
   if (!first && weights.length < 2)
@@ -101,7 +99,7 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   const isOne = (flags.ablation ? methods.length : runs) === 1 && weights.length < 2 && !flags.dense && !flags.main_table_results
   if (isOne && first) {
     const [amount = { sparsity: 0 }] = amounts
-    const treated = { ...repairOf(flags, usual[0], path, sequenceLength), ...recoverOf(flags, path, sequenceLength) }
+    const treated = { ...repairOf(flags, path, sequenceLength), ...recoverOf(flags, path, sequenceLength) }
     return { request: { ...shared, ...treated, ...stored, ...first, amount, seed: at(seeds, 0) }, saves }
   }
   if (saves && runs * Math.max(1, weights.length) > 1)
@@ -144,19 +142,16 @@ const ownText = (text: string, part: TextSplit['part']): Pick<DataRequest, 'sour
   split: { part, seed: 0 },
 })
 
-function checkRepair({ repair, repair_data, repair_samples }: Flags, usual: readonly RepairKind[]): void {
-  const repairs = repair === undefined ? usual.length > 0 : repair !== 'none'
-  if ((repair_data ?? repair_samples) !== undefined && !repairs)
+function checkRepair({ repair = 'none', repair_data, repair_samples }: Flags): void {
+  if ((repair_data ?? repair_samples) !== undefined && repair === 'none')
     fail('--repair_data and --repair_samples need a repair. Give --repair=one-pass or --repair=in-order too.')
 }
 
-/** The requested repair, else the method's default. */
-function repairOf(flags: Flags, usual: RepairKind | undefined, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
-  const kind = flags.repair ?? usual ?? 'none'
+function repairOf(flags: Flags, model: string, sequenceLength: number): Pick<RunRequest, 'repair'> {
+  const { repair: kind = 'none' } = flags
   return kind !== 'none' ? { repair: { kind, calibration: repairData(flags, model, sequenceLength) } } : {}
 }
 
-/** The requested repair of a grid. Without `--repair`, each method keeps its own default. */
 function repairsOf(flags: Flags, model: string, sequenceLength: number): Pick<Grid, 'repairs' | 'repairData'> {
   const repairs = flags.repair === undefined ? {} : { repairs: [flags.repair] }
   return { ...repairs, repairData: repairData(flags, model, sequenceLength) }

@@ -16,7 +16,6 @@ export const screenTitles = {
 // generated: method-titles (npm run generate)
 export const methodTitles = {
   '2ssp': '2SSP',
-  '2ssp_fit': '2SSP, fitted',
   shortgpt: 'ShortGPT',
   window_based: 'Window-based',
   blockpruner: 'BlockPruner, whole blocks',
@@ -199,8 +198,18 @@ export function isInspection(method: string): method is InspectionId {
   return Object.hasOwn(inspectionTitles, method)
 }
 
+/** Methods of earlier versions. Their runs are shown, but none can be started. */
+const retiredTitles = { '2ssp_fit': '2SSP, fitted' } as const
+
+/** Says that a method was removed, and what to choose instead; undefined for all other names. */
+export function retirementOf(method: string): string | undefined {
+  if (!Object.hasOwn(retiredTitles, method)) return undefined
+  return `The method ${titleOfMethod(method)} (${method}) was removed: gates keeps more of the model at the same sparsity. Its runs can still be viewed, compared and saved. For a new run, choose gates.`
+}
+
 export function titleOfMethod(method: string): string {
-  const titles: Readonly<Record<string, string>> = { [denseMethod]: 'Dense', ...methodTitles, ...ablationTitles, ...inspectionTitles }
+  const others = { [denseMethod]: 'Dense', ...retiredTitles, ...ablationTitles, ...inspectionTitles }
+  const titles: Readonly<Record<string, string>> = { ...others, ...methodTitles }
   return Object.hasOwn(titles, method) ? (titles[method] as string) : method
 }
 

@@ -2,6 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { statesSparsity } from '#contract/runs/amount-text.ts'
 import { unwrittenFields } from '#contract/runs/run-fields.ts'
 import { canAct, type RunAction, refusalOf } from '#contract/runs/run-status.ts'
+import { retirementOf } from '#contract/titles.ts'
 import type { History } from '#db/history.ts'
 import { flattenParameters } from '#db/runs/parameters.ts'
 import { columnOf } from '#db/runs/run-filter.ts'
@@ -18,13 +19,19 @@ export function missingModel(history: History, { name, model: id }: Pick<RunRow,
 }
 
 /** Actions after which the queue computes a run. */
-const starting: readonly RunAction[] = ['enqueue', 'resume', 'retry']
+const starting: readonly string[] = ['enqueue', 'resume', 'retry'] satisfies RunAction[]
+
+/** Why an action would compute a run of a removed method; undefined if it would not. */
+export const retirement = (action: string, { method }: Pick<RunRow, 'method'>): string | undefined =>
+  starting.includes(action) ? retirementOf(method) : undefined
 
 /** Returns the rows of runs for an action. Throws if one of the runs does not allow it, so that it applies to all or none. */
 export function rowsFor(history: History, action: RunAction, ids: readonly string[]): RunRow[] {
   return ids.map((id) => {
     const row = history.runs.get(id)
     if (row.archived_at !== null) throw new EspalierError('conflict', `"${row.name}" is archived. Restore it first.`)
+    const retired = retirement(action, row)
+    if (retired) throw new EspalierError('conflict', `"${row.name}" cannot be computed. ${retired}`, { id })
     const missing = starting.includes(action) ? missingModel(history, row) : undefined
     if (missing) throw missing
     if (canAct(action, row.status)) return row

@@ -52,7 +52,6 @@ export function storeResult(history: History, row: RunRow, { result, environment
     beginToken: document.beginToken ?? null,
     repair: document.repair ?? null,
     recovery: ('recovery' in document && document.recovery) || null,
-    fit: document.fit ?? null,
     experts: document.experts ?? null,
     mixed: document.mixed ?? null,
     precision: document.precision ?? null,

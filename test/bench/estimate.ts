@@ -107,7 +107,7 @@ async function measure(subject: Subject, rates: MachineRate[], folder: string): 
     ...(subject.calibration ? { calibration: subject.calibration } : {}),
   })
   for (const [method, title] of Object.entries(methodTitles).filter(([method]) => !['dense', 'reap'].includes(method)))
-    if (method !== '2ssp_fit' || subject.repair) await measured(title, requestOf(method), ['pruning'])
+    await measured(title, requestOf(method), ['pruning'])
   if (subject.repair && subject.calibration)
     for (const kind of ['one-pass', 'in-order'] as const)
       await measured(`Repair, ${kind}`, { ...requestOf('2ssp'), repair: { kind, calibration: { ...subject.calibration, windows: 32 } } }, [

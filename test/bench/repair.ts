@@ -1,14 +1,13 @@
 /**
- * What repair and fitted widths gain, and what they cost beside pruning:
+ * What repair gains, and what it costs beside pruning:
  *
  *   npm run bench -- repair MODEL CALIBRATION TEST FOLDER [SEEDS [RECOVERY [METHODS]]]
  *
- * Prunes with 2SSP and with fitted widths at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
+ * Prunes with 2SSP at 25, 37.5 and 50 % and with the depth methods at 25 %, repairs each, and takes perplexities on
  * TEST and on the bundled texts. Every case is a line of FOLDER/results.jsonl and is not measured again; steps are kept in FOLDER too. At
  * the end the table is printed: means over SEEDS (3), with deviations; with SEEDS 0 it is what was measured so far. RECOVERY, minutes
- * ("10min") or tokens, measures fitted widths repaired in order and recovered that long instead. METHODS (gates,2ssp) measures these
- * instead, calibrated half on CALIBRATION and half on the bundled mixed text: as pruned, the first of
- * them repaired in order too, and unless RECOVERY is "none" recovered with and without the repair.
+ * ("10min") or tokens, measures METHODS (gates,2ssp) instead, calibrated half on CALIBRATION and half on the bundled mixed text: as pruned,
+ * the first of them repaired in order too, and unless RECOVERY is "none" recovered with and without the repair.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -47,13 +46,13 @@ interface Result extends Case {
   readonly kept: number
 }
 
-const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3', recovery, methods] = argv.slice(2)
+const [modelPath = '', calibrationPath = '', testPath = '', folder = '', seedCount = '3', recovery, methods = 'gates,2ssp'] = argv.slice(2)
 const seeds = Array.from({ length: Number(seedCount) }, (_, seed) => seed)
 const sparsities = [0.5, 0.375, 0.25]
 
-/** The most informative cases first: the width methods with the repair that each is meant for, seed by seed; depth methods; the rest. */
+/** The most informative cases first: 2SSP as pruned and repaired in one pass, seed by seed; depth methods; the rest. */
 function cases(): Case[] {
-  if (methods) {
+  if (recovery) {
     const [first, ...others] = methods.split(',')
     const repairs = ['none', 'in-order'] as const
     return seeds.flatMap((seed) =>
@@ -65,15 +64,10 @@ function cases(): Case[] {
       }),
     )
   }
-  if (recovery) {
-    const fitted = seeds.flatMap((seed) => sparsities.map((sparsity): Case => ({ method: '2ssp_fit', sparsity, seed, repair: 'in-order' })))
-    return fitted.flatMap((one) => [one, { ...one, recovery }])
-  }
   const repairs = ['none', 'one-pass', 'in-order'] as const
   const ofMethods = (methods: readonly string[]) => methods.flatMap((method) => repairs.map((repair) => ({ method, repair })))
-  const widths = ofMethods(['2ssp', '2ssp_fit'])
-  const isFirst = ({ method, repair }: Pick<Case, 'method' | 'repair'>) =>
-    method === '2ssp' ? repair !== 'in-order' : repair === 'in-order'
+  const widths = ofMethods(['2ssp'])
+  const isFirst = ({ repair }: Pick<Case, 'repair'>) => repair !== 'in-order'
   const over = (some: typeof widths, sparsities: readonly number[]): Case[] =>
     seeds.flatMap((seed) => sparsities.flatMap((sparsity) => some.map((one) => ({ ...one, sparsity, seed }))))
   const first = widths.filter(isFirst)

@@ -136,7 +136,7 @@ describe('wrong usage', () => {
       paper: '2501.17771',
       options: expect.arrayContaining([expect.objectContaining({ name: 'alpha', default: 1.5 })]),
     })
-    expect((await run(home, ['methods', '2ssp_fit'])).stdout).toMatch(/\(our own, based on arXiv 2501\.17771\).*--option windows=/s)
+    expect((await run(home, ['methods', 'gates'])).stdout).toMatch(/\(our own, based on arXiv 2510\.18030\).*--option windows=/s)
   })
 
   it('fails with the feasible range when a sparsity cannot be reached', async () => {

@@ -19,17 +19,7 @@ const devices: Readonly<Record<string, () => Record<string, string>>> = {
 /** The folder of each test file. */
 const files: Readonly<Record<string, string>> = {
   'every-device': 'backend',
-  ...inFolder('pruning/methods', [
-    '2ssp',
-    '2ssp-experts',
-    '2ssp-fit',
-    'depth-scores',
-    'blockpruner',
-    'evopress',
-    'slicegpt',
-    'reap',
-    'gates',
-  ]),
+  ...inFolder('pruning/methods', ['2ssp', '2ssp-experts', 'depth-scores', 'blockpruner', 'evopress', 'slicegpt', 'reap', 'gates']),
   ...inFolder('model', ['parity', 'families', 'mixtures']),
 }
 

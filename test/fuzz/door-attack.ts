@@ -213,8 +213,7 @@ export class DoorAttack {
     const flags = parseFlags(words)
     checkFlags(flags)
     const { call, model } = this.#calls.opened
-    const { methods } = await call('methods.list', {})
-    const commanded = commandedRuns(flags, model, methods)
+    const commanded = commandedRuns(flags, model)
     if ('request' in commanded) await call('runs.create', { model: model.id, request: commanded.request, start: 'draft' })
     else await call('experiments.create', { name: 'flags', grid: commanded.grid, start: 'draft', leaveOut: commanded.sweep })
   }

@@ -61,13 +61,6 @@ const repaired: RunRequest = {
 }
 const bases: RunRequest[] = [
   { ...common, method: '2ssp', amount: { sparsity: 0.4 }, options: { windows: 4 } },
-  {
-    ...common,
-    method: '2ssp_fit',
-    amount: { sparsity: 0.3 },
-    options: { windows: 8, tableWindows: 1, unit: 16 },
-    calibration: { ...calibration, windows: 10 },
-  },
   { ...common, method: 'shortgpt', amount: { blocks: 2 }, options: {} },
   { ...common, method: 'window_based', amount: { blocks: 2 }, options: {} },
   { ...common, method: 'blockpruner', amount: { blocks: 2 }, options: {} },
@@ -84,7 +77,7 @@ const dense: RunRequest = {
   measures: [perplexity, tasks, answers, inference],
 }
 const study: RunRequest = { ...common, method: 'l1_norm', amount: { sparsity: 0 }, options: { sparsities: [0.3], windows: 2 } }
-const named: RunRequest = { ...(bases[2] as RunRequest), calibration: { ...calibration, source: 'wikitext2' }, localFolder: at('local') }
+const named: RunRequest = { ...(bases[1] as RunRequest), calibration: { ...calibration, source: 'wikitext2' }, localFolder: at('local') }
 const inspected: RunRequest = {
   ...common,
   method: 'divergence',
@@ -141,7 +134,6 @@ const measureChanges: MeasureRequest[] = Object.values(ofMeasure).flatMap((field
 
 const otherOptions: Record<string, Record<string, unknown>> = {
   '2ssp': { windows: 4, norm: 1 },
-  '2ssp_fit': { windows: 8, tableWindows: 1, unit: 32 },
   shortgpt: { tokens: 'all' },
   window_based: { similarity: 'angular', tokens: 'all' },
   blockpruner: { windows: 2 },
@@ -155,7 +147,7 @@ const repairWith = (kind: 'one-pass' | 'in-order', data: DataRequest) => of(repa
 /** Every field of a request; a new field is a compile error until it is added here. */
 const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; subjects?: true }[]> = {
   model: bases.map((base) => of(base, () => ({ model: at('other-model') }))),
-  method: ['window_based', 'blockpruner', 'blockpruner_submodule'].map((method) => of(bases[2] as RunRequest, () => ({ method }))),
+  method: ['window_based', 'blockpruner', 'blockpruner_submodule'].map((method) => of(bases[1] as RunRequest, () => ({ method }))),
   amount: bases.map((base) =>
     of(base, ({ amount }) => ({ amount: 'blocks' in amount ? { blocks: 3 - amount.blocks } : { sparsity: 0.2 } })),
   ),
@@ -261,7 +253,7 @@ test.each(Object.entries(pairs))('a request with another %s equals itself in a f
 
 test('what a run found done counts as its pruning as far as it was pruning, and a measure does not', async () => {
   await using history = new OneHistory()
-  const base = { ...(bases[2] as RunRequest), measures: [{ ...perplexity, data: { ...heldOut, windows: 16 } }] }
+  const base = { ...(bases[1] as RunRequest), measures: [{ ...perplexity, data: { ...heldOut, windows: 16 } }] }
   const again = { ...base }
   for (const request of [base, again]) await history.run(request)
   const secondsOf = (request: RunRequest) => {

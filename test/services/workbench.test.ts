@@ -123,6 +123,26 @@ test('an experiment exported to a file is equal where it is imported', async () 
   expect(strip(await there.call('runs.query', query))).toEqual(strip(await here.call('runs.query', query)))
 })
 
+test('a run of a removed method is shown and compared, but is not computed again', async () => {
+  await using workbench = await openedWorkbench()
+  const { call } = workbench
+  const { experiment, runs } = await call('experiments.create', { name: 'Old', grid: smallGrid(workbench) })
+  for (const { id } of runs) await runEnded(workbench, id)
+  const { content } = await call('experiments.export', { id: experiment.id })
+  const old = content.replaceAll('"method": "2ssp"', '"method": "2ssp_fit", "fit": { "base": 64, "widths": [32, 64], "blocks": [] }')
+  const { experiment: taken } = await call('experiments.import', { content: old })
+  const { rows } = await call('runs.query', { experiment: taken.id, conditions: [{ field: 'method', is: 'equal', value: '2ssp_fit' }] })
+  const id = rows[0]?.id as string
+  const shown = await call('runs.get', { id })
+  expect(shown).toMatchObject({ status: 'done', method: '2ssp_fit', plan: (await call('runs.get', { id: runs[1]?.id as string })).plan })
+  const ids = (await call('runs.query', { experiment: taken.id })).rows.map((row) => row.id)
+  expect((await call('compare.table', { ids, format: 'csv' })).content).toContain('2SSP, fitted')
+  const refused = { code: 'conflict', message: expect.stringMatching(/was removed.* choose gates/) }
+  await expect(call('runs.retry', { ids: [id] })).rejects.toMatchObject(refused)
+  expect(await call('runs.act', { selection: { ids }, action: { kind: 'retry' } })).toMatchObject({ runs: 3, changed: 2 })
+  expect(await call('runs.get', { id })).toMatchObject({ status: 'done', plan: shown.plan })
+})
+
 interface LooseFile {
   formatVersion: number
   experiment: { name: string }

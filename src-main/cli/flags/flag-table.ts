@@ -14,6 +14,7 @@ import {
   expertShare,
   integer,
   keyOf,
+  methodName,
   oneOf,
   type ReadValue,
   recoveryAmount,
@@ -64,7 +65,7 @@ export const flagTable = {
   revision: one('Model', 'NAME', anyText, 'branch, tag or commit on the hub'),
   cache_dir: one('Model', 'FOLDER', anyText, "where downloads are kept (default: the cache of Python's huggingface_hub)"),
 
-  pruning_method: list('Pruning', 'NAME', keyOf(methodTitles), names(methodTitles)),
+  pruning_method: list('Pruning', 'NAME', methodName, names(methodTitles)),
   sparsity: list('Pruning', 'SHARE', share, "share of the block stack's parameters to remove, 0 to 1; -1 and -2 as in --num_prune"),
   sparsity_rate: list('Pruning', 'SHARE', share, 'another name for --sparsity'),
   expert_share: list('Pruning', 'SHARE', expertShare, 'reap: share of the experts of each mixture to remove; short for --option share=X'),

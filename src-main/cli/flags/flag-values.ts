@@ -6,7 +6,7 @@ import type { RecoveryChoice, WeightChoice } from '#contract/experiments/experim
 import { mostRecoveryMinutes } from '#contract/pruning/recovery.ts'
 import { parseBudget, parseFileSize } from '#contract/runs/amount-text.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
-import { ggufTypeTitles, isTextName } from '#contract/titles.ts'
+import { ggufTypeTitles, isTextName, type MethodId, methodTitles, retirementOf } from '#contract/titles.ts'
 
 /** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
 export type ReadValue<T> = (text: string, name: string) => T
@@ -90,6 +90,13 @@ export function oneOf<Name extends string>(names: readonly Name[]): ReadValue<Na
 /** A key of a table of titles. */
 export function keyOf<Titles extends object>(titles: Titles): ReadValue<keyof Titles & string> {
   return oneOf(Object.keys(titles) as (keyof Titles & string)[])
+}
+
+/** The name of a pruning method. */
+export const methodName: ReadValue<MethodId> = (text, name) => {
+  const retired = retirementOf(text)
+  if (retired) throw new EspalierError('usage', `--${name}=${text}: ${retired}`)
+  return keyOf(methodTitles)(text, name)
 }
 
 /** `computed`, a GGUF type, or mixed types within a size: `MIXED:900MB`. */

@@ -29,10 +29,7 @@ export const grid = z.object({
   amounts: z.array(amount).max(100),
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
-  /**
-   * Runs every combination once per entry. If absent, each method uses its default repair. The text is `repairData`, or else the default
-   * text of repairs.
-   */
+  /** Runs every combination once per entry. If absent, none is repaired. The text is `repairData`, or else the default text of repairs. */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),
   /** Runs every combination once per entry. If absent, none is recovered. The text is `recoveryData`, or else the default of recoveries. */

@@ -1,5 +1,4 @@
 import { z } from 'zod'
-import { repairKind } from './repair.ts'
 
 export const optionValue = z.union([z.number(), z.string(), z.boolean(), z.null()])
 
@@ -31,8 +30,6 @@ export const methodEntry = z.object({
   summary: z.string(),
   unit: z.string(),
   options: z.array(optionField),
-  /** The default repair; null for none. */
-  repair: repairKind.nullable(),
   /** Whether a pruned model that the method made with its default options can be repaired and recovered. */
   refits: z.boolean(),
 })

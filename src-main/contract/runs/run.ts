@@ -7,7 +7,6 @@ import { usedData } from '../data/used-data.ts'
 import { divergence, divergenceOfRun } from '../inspection/divergence.ts'
 import { type CandidateMeasure, candidateMeasures, measuresIn } from '../pruning/candidates.ts'
 import { judgedExperts } from '../pruning/experts.ts'
-import { fit } from '../pruning/fit.ts'
 import { gateTraining } from '../pruning/gates.ts'
 import { mixedTypes } from '../pruning/mixed-types.ts'
 import { plan } from '../pruning/plan.ts'
@@ -141,7 +140,6 @@ export const runDocument = z.object({
     .describe(
       '`{ steps, plannedSteps, tokens, seconds, parameters, rate, products, text, heldOut: [{ kind, windows }], points: [{ step, tokens, loss, heldOut }], best }`. Losses are divergences from the dense model in nats per token, `points[i].heldOut` those on each kind of held-out text. `best` is the point whose weights were taken; 0 left the weights as they were.',
     ),
-  fit: fit.optional().describe('Of `2ssp_fit`: `{ base, widths, blocks: [{ block, divergences, attention, width, attentionRemoved }] }`.'),
   gates: gateTraining
     .optional()
     .describe(

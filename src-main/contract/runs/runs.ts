@@ -8,7 +8,6 @@ import { id, limit, moment, name, notes, offset, tags } from '../identifiers.ts'
 import { inspected } from '../inspection/inspected.ts'
 import { modelDescription } from '../models/models.ts'
 import { judgedExperts } from '../pruning/experts.ts'
-import { fit } from '../pruning/fit.ts'
 import { gateStep, neuronScores } from '../pruning/gates.ts'
 import { mixedTypes } from '../pruning/mixed-types.ts'
 import { plan } from '../pruning/plan.ts'
@@ -95,8 +94,6 @@ export const runRecord = z.object({
   repair: repair.nullable(),
   /** What a recovery did; null if none was requested. Its points arrive as they are measured. */
   recovery: recovery.nullable(),
-  /** How fitted widths were decided; null for other methods. */
-  fit: fit.nullable(),
   /** The request's budget with the predicted and the real cost; null if the request has none. */
   budget: metBudget.nullable(),
   /** How experts were judged; null for methods that do not remove experts. */

@@ -23,7 +23,6 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   beginToken: null,
   repair: null,
   recovery: null,
-  fit: null,
   budget: null,
   experts: null,
   mixed: null,

@@ -2,10 +2,8 @@ import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
-import type { Fit } from '#contract/pruning/fit.ts'
 import type { GateTraining } from '#contract/pruning/gates.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import type { RepairKind } from '#contract/pruning/repair.ts'
 import type { Outline } from '#contract/runs/preflight.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -57,8 +55,6 @@ export interface MethodResult {
   readonly notes: readonly string[]
   /** Tensors that belong to the plan, such as rotations and replaced projections. Steps stored them. */
   readonly tensors?: StoredTensors
-  /** The numbers behind the choice of fitted widths. */
-  readonly fit?: Fit
   /** The steps by which gates were trained. */
   readonly gates?: GateTraining
   /** The cost that the method predicts for its plan, in the unit of `budget.cost`. Present if it chose by cost. */
@@ -108,8 +104,6 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   readonly options: Schema
   /** Options of earlier versions with the reason for their removal. Requests may still name them; they are ignored. */
   readonly retired?: Readonly<Record<string, string>>
-  /** The repair that its runs get by default. */
-  readonly repair?: RepairKind
   /** Returns why its results cannot be repaired or recovered with these options, or undefined if they can. */
   refitProblem?(options: z.infer<Schema>): string | undefined
   /** Returns the number of calibration windows that it uses with these options. */

@@ -1,11 +1,10 @@
 import { EspalierError } from '#contract/errors.ts'
-import type { MethodId } from '#contract/titles.ts'
+import { type MethodId, retirementOf } from '#contract/titles.ts'
 import type { Method } from './method.ts'
 
 // generated: methods (npm run generate)
 
 import { twoStage } from './methods/2ssp.ts'
-import { fittedTwoStage } from './methods/2ssp-fit.ts'
 import { blockPruner, submoduleBlockPruner } from './methods/blockpruner.ts'
 import { evopress, submoduleEvopress } from './methods/evopress.ts'
 import { gates } from './methods/gates.ts'
@@ -18,7 +17,6 @@ import { windowBased } from './methods/window-based.ts'
 /** Every method, by the name that the command line and the history use. */
 export const methods = {
   '2ssp': twoStage,
-  '2ssp_fit': fittedTwoStage,
   shortgpt,
   window_based: windowBased,
   blockpruner: blockPruner,
@@ -36,6 +34,6 @@ export const methods = {
 /** Returns the method with this name. Throws with the list of names if there is none. */
 export function findMethod(id: string): Method {
   if (!Object.hasOwn(methods, id))
-    throw new EspalierError('usage', `There is no method "${id}". Choose one of: ${Object.keys(methods).join(', ')}.`)
+    throw new EspalierError('usage', retirementOf(id) ?? `There is no method "${id}". Choose one of: ${Object.keys(methods).join(', ')}.`)
   return methods[id as MethodId]
 }

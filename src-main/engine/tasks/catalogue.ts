@@ -156,19 +156,16 @@ function fieldsOf(options: z.ZodObject): OptionField[] {
 
 /** Returns every method with its options as form fields, which are derived from its schema. */
 export function methodEntries(): MethodEntry[] {
-  return Object.entries<Method>(methods).map(
-    ([id, { title, paper, own = false, summary, unit, options, repair = null, refitProblem }]) => ({
-      id,
-      title,
-      paper,
-      own,
-      summary,
-      unit,
-      options: fieldsOf(options),
-      repair,
-      refits: refitProblem?.(options.parse({})) === undefined,
-    }),
-  )
+  return Object.entries<Method>(methods).map(([id, { title, paper, own = false, summary, unit, options, refitProblem }]) => ({
+    id,
+    title,
+    paper,
+    own,
+    summary,
+    unit,
+    options: fieldsOf(options),
+    refits: refitProblem?.(options.parse({})) === undefined,
+  }))
 }
 
 /** Returns every ablation of 2SSP in the form of `methodEntries`. */
@@ -182,7 +179,6 @@ export function ablationEntries(): MethodEntry[] {
     summary,
     unit: 'study',
     options: fieldsOf(options),
-    repair: null,
     refits: false,
   }))
 }

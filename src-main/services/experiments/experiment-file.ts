@@ -47,7 +47,6 @@ const exportedRun = z.object({
   beginToken: shape.beginToken.default(null),
   repair: shape.repair.default(null),
   recovery: shape.recovery.default(null),
-  fit: shape.fit.default(null),
   budget: shape.budget.default(null),
   experts: shape.experts.default(null),
   mixed: shape.mixed.default(null),

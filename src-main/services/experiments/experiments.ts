@@ -153,13 +153,9 @@ export class ExperimentsService extends Service {
     return lookAt(first)
   }
 
-  async #planned(grid: Grid): Promise<PlannedRun[]> {
-    return combinationsOf(grid, grid.repairs ? [] : (await askCatalogue(this.parts)).methods)
-  }
-
   async #preview(grid: Grid, signal: AbortSignal | undefined): Promise<GridPreview> {
     const { estimates } = this.parts
-    const planned = await this.#planned(grid)
+    const planned = combinationsOf(grid)
     const found = await preflight(this.parts, planned, signal)
     const ids = new Set(planned.map(({ model }) => model))
     const models = new Map(await Promise.all([...ids].map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
@@ -184,7 +180,7 @@ export class ExperimentsService extends Service {
 
   /** Returns the possible combinations. Impossible ones are skipped if `leaveOut` is set. Throws if there are other problems. */
   async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
-    const planned = await this.#planned(grid)
+    const planned = combinationsOf(grid)
     const problems = (await preflight(this.parts, planned)).map((found) => found.problems)
     const skipped = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
     refuseProblems(problems.flatMap((some, at) => (skipped[at] ? [] : some)))

@@ -1,5 +1,4 @@
-import type { Grid, RepairChoice } from '#contract/experiments/experiments.ts'
-import type { MethodEntry } from '#contract/pruning/methods.ts'
+import type { Grid } from '#contract/experiments/experiments.ts'
 import { defaultRecoveryData, recoveryTitle } from '#contract/pruning/recovery.ts'
 import { defaultRepairData, repairTitles } from '#contract/pruning/repair.ts'
 import { amountText, statesSparsity } from '#contract/runs/amount-text.ts'
@@ -13,11 +12,8 @@ export interface PlannedRun {
   request: Omit<RunRequest, 'model'>
 }
 
-/**
- * Returns a grid's runs with its first seed: for each model its dense baseline first, and siblings last. If the grid does not set repairs,
- * each method uses its default repair from `methods`.
- */
-export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): PlannedRun[] {
+/** Returns a grid's runs with its first seed: for each model its dense baseline first, and siblings last. */
+export function combinationsOf(grid: Grid): PlannedRun[] {
   const { calibration, measures, beginToken, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
     seed: grid.seeds[0] ?? 0,
@@ -33,9 +29,8 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
     // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
-    const usual = methods.find(({ id }) => id === method)?.repair ?? 'none'
     return grid.amounts.flatMap((amount) =>
-      treatmentsOf(usual, grid).flatMap((treatment) => weights.map((type) => ({ ...pruned, amount, ...treatment, ...type }))),
+      treatmentsOf(grid).flatMap((treatment) => weights.map((type) => ({ ...pruned, amount, ...treatment, ...type }))),
     )
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
@@ -45,9 +40,9 @@ export function combinationsOf(grid: Grid, methods: readonly MethodEntry[]): Pla
   return [...own, ...(grid.siblings ?? []).flatMap((model) => [dense, ...rivals].map((request) => ({ model, request })))]
 }
 
-/** Combines the grid's repairs with its recoveries, for one method. `usual` is the method's default repair. */
-function treatmentsOf(usual: RepairChoice, grid: Grid): Pick<RunRequest, 'repair' | 'recover'>[] {
-  return repairsOf(usual, grid).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
+/** Combines the grid's repairs with its recoveries. */
+function treatmentsOf(grid: Grid): Pick<RunRequest, 'repair' | 'recover'>[] {
+  return repairsOf(grid).flatMap((repair) => recoveriesOf(grid).map((recover) => ({ ...repair, ...recover })))
 }
 
 function recoveriesOf({ recoveries = ['none'], recoveryData, recoveryTrains: trains, calibration }: Grid): Pick<RunRequest, 'recover'>[] {
@@ -55,8 +50,7 @@ function recoveriesOf({ recoveries = ['none'], recoveryData, recoveryTrains: tra
   return recoveries.map((amount) => (amount === 'none' || !text ? {} : { recover: { amount, text, ...(trains ? { trains } : {}) } }))
 }
 
-/** Returns the grid's repairs as parts of requests, or else the method's default repair. */
-function repairsOf(usual: RepairChoice, { repairs = [usual], repairData, calibration }: Grid): Pick<RunRequest, 'repair'>[] {
+function repairsOf({ repairs = ['none'], repairData, calibration }: Grid): Pick<RunRequest, 'repair'>[] {
   const text = repairData ?? (calibration && defaultRepairData(calibration))
   return repairs.map((kind) => (kind === 'none' || !text ? {} : { repair: { kind, calibration: text } }))
 }

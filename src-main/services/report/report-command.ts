@@ -21,7 +21,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...Object.entries(options).map(([name, value]) => flag('option', `${name}=${Array.isArray(value) ? `[${value.join(',')}]` : value}`)),
     ...(seed === 0 ? [] : [flag('seed', seed)]),
     ...(calibration ? dataFlags(calibration.split ? 'for' : 'calibration_data', 'calibration_samples', calibration) : []),
-    ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : unrepaired(method)),
+    ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : []),
     ...(recover ? [flag('recover', recoverText(recover.amount)), ...dataFlags('recover_data', '', recover.text)] : []),
     ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),
     ...(length === undefined ? [] : [flag('sequence_length', length)]),
@@ -62,9 +62,6 @@ function taskFlags({ tasks, folder, limit, chat }: Extract<MeasureRequest, { kin
     ...(chat ? ['--apply_chat_template'] : []),
   ]
 }
-
-/** Turns the default repair of a method off. */
-const unrepaired = (method: string): string[] => (method === denseMethod || isAblation(method) ? [] : [flag('repair', 'none')])
 
 function workOf(method: string, amount: RunRequest['amount']): string[] {
   if (method === denseMethod) return ['--dense']

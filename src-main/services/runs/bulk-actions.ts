@@ -12,6 +12,7 @@ import {
 import { newId } from '#db/ids.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import type { RunsChange } from '#db/runs/undos.ts'
+import { retirement } from '#jobs/run-actions.ts'
 import type { QueueChange } from '#jobs/run-queue.ts'
 import { ended } from '#jobs/run-recorder.ts'
 import type { Context } from '../context.ts'
@@ -127,7 +128,8 @@ export class BulkActions {
   }
 }
 
-const canTakeRow = (kind: BulkKind, { status, archived_at }: RunRow): boolean => canTake(kind, { status, archived: archived_at !== null })
+const canTakeRow = (kind: BulkKind, row: RunRow): boolean =>
+  canTake(kind, { status: row.status, archived: row.archived_at !== null }) && retirement(kind, row) === undefined
 
 function marked({ tags }: RunRow, { notes, starred, addTags = [], removeTags = [] }: Extract<BulkAction, { kind: 'mark' }>): RunPatch {
   const kept = (JSON.parse(tags) as string[]).filter((tag) => !removeTags.includes(tag))

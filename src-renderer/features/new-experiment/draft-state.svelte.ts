@@ -224,12 +224,7 @@ export class DraftState {
 
   addMethod(method: string): void {
     this.#nextKey += 1
-    const meant = catalogue.method(method)?.repair
-    const { methods, repairs } = this.draft
-    this.change({
-      methods: [...methods, { key: this.#nextKey, method, options: {} }],
-      ...(meant && !repairs.includes(meant) ? { repairs: [...repairs, meant] } : {}),
-    })
+    this.change({ methods: [...this.draft.methods, { key: this.#nextKey, method, options: {} }] })
   }
 
   removeMethod(key: number): void {

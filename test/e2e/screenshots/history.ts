@@ -21,7 +21,6 @@ export interface Subjects {
   run: string
   /** Runs of the kinds that have a tab of their own. */
   sliced: string
-  fitted: string
   gated: string
   repaired: string
   recovered: string
@@ -78,10 +77,7 @@ async function runExperiments(workbench: Workbench, model: string, mixture: stri
   await experiment(workbench, 'Every method', {
     ...usual,
     amounts: [{ sparsity: 0.5 }],
-    methods: [
-      ...methods('2ssp', '2ssp_fit', 'shortgpt', 'window_based', 'blockpruner', 'slicegpt'),
-      { method: 'gates', options: { steps: 30 } },
-    ],
+    methods: [...methods('2ssp', 'shortgpt', 'window_based', 'blockpruner', 'slicegpt'), { method: 'gates', options: { steps: 30 } }],
     measures,
   })
   const onMixture = await experiment(workbench, 'Fewer experts', {
@@ -200,7 +196,7 @@ export async function fill(workbench: Workbench, ownModel: string | undefined): 
   )
   const failed = await failRun(workbench, sample.id)
   const treated = await treat(workbench, best, sample.id)
-  const runs = [best, find('shortgpt'), find('slicegpt'), find('2ssp_fit')].map(({ id }) => id)
+  const runs = [best, find('shortgpt'), find('slicegpt'), find('gates')].map(({ id }) => id)
   const inspected = await inspect(workbench, sample.id, runs)
   await rest(workbench)
   await use(workbench, best, find('window_based').id)
@@ -212,7 +208,6 @@ export async function fill(workbench: Workbench, ownModel: string | undefined): 
     runs,
     run: best.id,
     sliced: find('slicegpt').id,
-    fitted: find('2ssp_fit').id,
     gated: find('gates').id,
     withoutExperts: find('reap', first).id,
     failed,

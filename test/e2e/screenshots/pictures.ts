@@ -93,7 +93,6 @@ const runPictures: Picture[] = [
   { name: 'run-neurons', hash: ({ run }) => `#/run/${run}?tab=neurons` },
   { name: 'run-details', hash: ({ run }) => `#/run/${run}?tab=details` },
   { name: 'run-gates', height: 2400, hash: ({ gated }) => `#/run/${gated}` },
-  { name: 'run-fit', hash: ({ fitted }) => `#/run/${fitted}?tab=fit` },
   { name: 'run-repair', hash: ({ repaired }) => `#/run/${repaired}?tab=repair` },
   { name: 'run-recovery', hash: ({ recovered }) => `#/run/${recovered}?tab=recovery` },
   { name: 'run-experts', hash: ({ withoutExperts }) => `#/run/${withoutExperts}?tab=experts` },

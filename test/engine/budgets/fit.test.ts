@@ -18,7 +18,7 @@ const folder = mkdtempSync(join(tmpdir(), 'espalier-budgets-'))
 beforeAll(() => openBackend('tensorflow'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-const few = { '2ssp': { windows: 2 }, '2ssp_fit': { windows: 8, tableWindows: 1 }, shortgpt: { windows: 2 } }
+const few = { '2ssp': { windows: 2 }, shortgpt: { windows: 2 } }
 const request = (method: keyof typeof few, amount: FileBudget, changes: Partial<RunRequest> = {}): RunRequest => ({
   model: sampleModelFolder,
   method,
@@ -31,7 +31,7 @@ const request = (method: keyof typeof few, amount: FileBudget, changes: Partial<
   ...changes,
 })
 
-/** Steps already done: the table does not depend on the budget. */
+/** Steps already done: scores do not depend on the budget. */
 const known = new Map<string, StepResult>()
 
 async function run(asked: RunRequest) {
@@ -62,31 +62,7 @@ async function writtenBytes(asked: RunRequest, plan: Awaited<ReturnType<typeof r
   return (await Promise.all(names.map(async (name) => (await stat(join(target, name))).size))).reduce((sum, size) => sum + size, 0)
 }
 
-describe('2ssp_fit', () => {
-  test.each([
-    { format: 'gguf', type: 'F16' },
-    { format: 'gguf', type: 'Q8_0' },
-    { format: 'gguf', type: 'Q4_K_M' },
-    { format: 'exact' },
-  ] as const)('meets a budget of bytes within 1 %: $format $type', async (kind) => {
-    const budget = await budgetAt(0.5, '2ssp_fit', kind)
-    const asked = request('2ssp_fit', budget)
-    const { plan, budget: met, fit } = await run(asked)
-    const bytes = await writtenBytes(asked, plan, budget)
-    expect(bytes).toBeLessThanOrEqual(budget.bytes)
-    expect(bytes).toBeGreaterThanOrEqual(0.99 * budget.bytes)
-    expect(met?.real).toBe(bytes)
-    expect(Math.abs((met?.predicted ?? 0) / bytes - 1)).toBeLessThan(0.02)
-    expect(new Set(fit?.blocks.map(({ width }) => width)).size).toBeGreaterThan(1)
-  })
-
-  test('refuses a format that makes all blocks as wide as the widest', async () => {
-    const budget = await budgetAt(0.5, '2ssp_fit', { format: 'stock' })
-    await expect(run(request('2ssp_fit', budget))).rejects.toThrow(/as wide as the widest/)
-  })
-})
-
-describe('other methods', () => {
+describe('a file size', () => {
   test.each([
     { share: 0.1, format: 'exact' },
     { share: 0.35, format: 'gguf', type: 'F16' },

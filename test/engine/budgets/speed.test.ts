@@ -8,7 +8,7 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { openReference, recordedRun } from '../pruning/running.ts'
 
 const open = openReference('stories260k')
-const few = { '2ssp': { windows: 2 }, '2ssp_fit': { windows: 8, tableWindows: 1, unit: 4, least: 4 } }
+const few = { '2ssp': { windows: 2 }, gates: { windows: 2, steps: 4, windowsPerStep: 1 } }
 
 /** Milliseconds of a machine: with a bend, wide MLPs cost more than their share, so that a sum of parts is wrong. */
 function timeOf({ blocks }: Plan, bend: number): number {
@@ -34,7 +34,7 @@ async function planFor(method: keyof typeof few, budget: SpeedBudget, bend: numb
   return { ...found, timed }
 }
 
-describe.each(['2ssp', '2ssp_fit'] as const)('%s', (method) => {
+describe.each(['2ssp', 'gates'] as const)('%s', (method) => {
   test('meets milliseconds from four measured files, and measures the result', async () => {
     const { result, real, predicted, timed } = await planFor(method, { milliseconds: 9, prompt: 64 }, 0)
     expect(real).toBeCloseTo(timeOf(result.plan, 0), 9)
@@ -55,12 +55,6 @@ describe.each(['2ssp', '2ssp_fit'] as const)('%s', (method) => {
       /cannot reach 10000tok\/s: its files have [\d.]+ tokens\/s to/,
     )
   })
-})
-
-test('fitted widths reach a speed that narrow MLPs alone do not', async () => {
-  const { result, real } = await planFor('2ssp_fit', { tokensPerSecond: 270 }, 0)
-  expect(result.plan.blocks.filter(({ attention }) => attention === 'kept').length).toBe(3)
-  expect(Math.abs((real * 270) / 1000 - 1)).toBeLessThan(0.1)
 })
 
 test('a method of large steps takes the next one where the first costs more than was foreseen', async () => {

@@ -8,7 +8,6 @@ import { findRuntimeProducts } from '#engine/backend/ggml/open.ts'
 import type { GgmlTensors } from '#engine/backend/ggml/tensors.ts'
 import { openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
-import { fittedTwoStage } from '#engine/pruning/methods/2ssp-fit.ts'
 import { submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { evopress } from '#engine/pruning/methods/evopress.ts'
 import { runtimeTypes } from '../../fixtures/processor-features.ts'
@@ -58,16 +57,6 @@ describe.each([...(runtimeTypes.includes('float16') ? ([['TensorFlow', 'tensorfl
       const certificates = [...mixed.decisions, ...(mixed.selections ?? [])].flatMap(({ certified }) => certified ?? [])
       expect(certificates.length).toBeGreaterThan(0)
       expect(certificates.every(({ rescored }) => rescored > 0)).toBe(true)
-    })
-
-    test('the table of fitted widths, which is never scored again, is that of float32', async () => {
-      const calibration = windows(10)
-      const options = { windows: 8, tableWindows: 1, unit: 4, least: 4 }
-      const exact = await prune(fittedTwoStage, { ...bench, calibration }, { sparsity: 0.3 }, options)
-      const model = withProducts(bench.model, productsFor('mixed'))
-      const mixed = await prune(fittedTwoStage, { ...bench, model, calibration }, { sparsity: 0.3 }, options)
-      expect(mixed.plan).toEqual(exact.plan)
-      expect(mixed.fit).toEqual(exact.fit)
     })
   },
 )

@@ -6,11 +6,8 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { planWithoutExperts } from '#engine/pruning/experts/expert-plan.ts'
 import { gateCorrections } from '#engine/pruning/experts/gate-correction.ts'
-import { sumBlocks } from '#engine/pruning/fit/block-sums.ts'
-import { measureTable } from '#engine/pruning/fit/divergences.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
-import { recordedRun } from './running.ts'
 
 let calibration: Int32Array[]
 beforeAll(async () => {
@@ -30,23 +27,6 @@ async function loaded(name: ReferenceModel): Promise<Model> {
   for (const part of view.parts) view.release(part, await view.lease(part))
   return model
 }
-
-test('a table is measured without keeping the narrow model beside the dense one', async () => {
-  const model = await loaded('stories260k')
-  const width = model.spec.blocks[0]?.width ?? 0
-  const orders = model.spec.blocks.map(() => Array.from({ length: width }, (_, i) => i))
-  const points = { base: width - 4, widths: [width - 4, width], orders }
-  const sums = await sumBlocks(denseView(model), calibration, points.base, recordedRun())
-  // After the first time, the dense model has all that it keeps, also its weights in 16 bits where a processor uses them.
-  await measureTable(denseView(model), calibration, sums, points, recordedRun())
-  const before = memory().numBytes
-  const seen: number[] = []
-  const run = { ...recordedRun(), progress: () => void seen.push(memory().numBytes) }
-  await measureTable(denseView(model), calibration, sums, points, run)
-  expect(seen).toHaveLength(model.spec.blocks.length)
-  // Streams, dense states and one block's weights, but not a second stack.
-  expect(Math.max(...seen) - before).toBeLessThan(0.5 * 4 * stackParameters(model.spec))
-})
 
 test('gates are corrected without keeping the mixtures of fewer experts beside the whole ones', async () => {
   const model = await loaded('olmoe')

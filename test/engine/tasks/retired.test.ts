@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
+import { preflightRequests } from '#engine/tasks/preflight.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { makeValidModel, sizes, writeModelFiles } from '../checkpoint/valid-model.ts'
 
@@ -29,4 +30,19 @@ test('a request of an earlier version computes, and its notes say what was ignor
     expect.stringMatching(/^The WebGPU backend was removed/),
     expect.stringMatching(/^BlockPruner.*: the option "screening" was removed and is ignored/),
   ])
+})
+
+test('a request for a removed method is refused before it computes, and the sentence names another method', async () => {
+  const request = {
+    model: folder,
+    method: '2ssp_fit',
+    amount: { sparsity: 0.3 },
+    options: { windows: 8 },
+    seed: 0,
+    measures: [],
+    backend: 'auto' as const,
+    calibration: { source: join(folder, 'ids.json'), sequenceLength: 16 },
+  }
+  const refused = expect.objectContaining({ field: 'method', message: expect.stringMatching(/was removed.* choose gates/) })
+  expect((await preflightRequests([request]))[0]?.problems).toContainEqual(refused)
 })

@@ -2,28 +2,26 @@ import { expect, it } from 'vitest'
 import { parseFlags } from '#cli/flags/flags.ts'
 import { commandedRuns } from '#cli/requests.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
-import type { MethodEntry } from '#contract/pruning/methods.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { commandOf } from '#services/report/report-command.ts'
 
 const text = import.meta.filename
 const entry = { id: 'tiny', path: 'tiny', description: { shape: { blocks: 6, contextLength: 256 } } } as ModelEntry
-const repairsByDefault = [{ id: '2ssp_fit', repair: 'in-order' }] as MethodEntry[]
 
 /** The request that a command line makes. */
 function requestOf(words: string[]): RunRequest {
-  const commanded = commandedRuns(parseFlags(words), entry, repairsByDefault)
+  const commanded = commandedRuns(parseFlags(words), entry)
   if ('grid' in commanded) throw new Error('These are several runs.')
   return { ...commanded.request, model: 'tiny' }
 }
 
 const wordsOf = (command = ''): string[] => (command.match(/'[^']*'|\S+/g) ?? []).slice(1).map((word) => word.replaceAll("'", ''))
 
-const pruned = ['--model=tiny', '--pruning_method=2ssp_fit', '--sparsity=0.25', '--sequence_length=64', `--calibration_data=${text}`]
-const longer = ['--model=tiny', '--pruning_method=2ssp_fit', '--sparsity=0.25', '--sequence_length=1024', `--calibration_data=${text}`]
+const pruned = ['--model=tiny', '--pruning_method=2ssp', '--sparsity=0.25', '--sequence_length=64', `--calibration_data=${text}`]
+const longer = ['--model=tiny', '--pruning_method=2ssp', '--sparsity=0.25', '--sequence_length=1024', `--calibration_data=${text}`]
 const measured = [`--eval_data=${text}`]
 it.each([
-  ['a method that repairs by default, without a repair', [...pruned, '--repair=none']],
+  ['a method and a sparsity', pruned],
   ['a repair', [...pruned, '--repair=one-pass', '--calibration_samples=4']],
   ['a recovery', [...pruned, '--recover=4096', '--recover_weights=low-rank', `--recover_data=${text}`]],
   ['a recovery whose windows are shorter than those of the method', [...longer, '--repair=one-pass', '--recover=4096']],

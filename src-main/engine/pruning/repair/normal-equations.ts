@@ -38,12 +38,6 @@ export class NormalEquations {
     })
   }
 
-  /** Adds sums that were computed elsewhere: G [K, K], C [D, K] and |t|^2, which only `error` needs. */
-  addSums(gram: Tensor2D, cross: Tensor2D, square: number): void {
-    const [outer, inner] = cross.shape
-    addTo(this.#sumsOf(inner, outer), { gram: gram.dataSync(), cross: cross.dataSync(), square })
-  }
-
   /** Takes over the sums of other equations, which must not be used afterwards. */
   merge(other: NormalEquations): void {
     if (!this.#sums) this.#sums = other.#sums

@@ -85,7 +85,6 @@ export async function usedBeginOf(place: RunPlace): Promise<Pick<RunDocument, 'b
 }
 
 const choicesOf = (result: MethodResult) => ({
-  ...(result.fit ? { fit: result.fit } : {}),
   ...(result.experts ? { experts: result.experts } : {}),
   ...(result.gates ? { gates: result.gates } : {}),
   decisions: [...result.decisions],

@@ -1,13 +1,9 @@
-import { scaleLinear } from 'd3-scale'
-import { line } from 'd3-shape'
 import type { Plot } from '#contract/comparison/plot.ts'
 import { markShapes } from '#contract/comparison/series.ts'
 import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
-import type { Fit, FittedBlock } from '#contract/pruning/fit.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import type { BarGroup } from '../../../charts/bars.ts'
 import type { LegendEntry } from '../../../charts/export-picture.ts'
-import { type Axis, makeAxis } from '../../../charts/scale.ts'
 import type { ScatterPoint } from '../../../charts/scatter.ts'
 import { formatPlural } from '../../../lib/format.ts'
 import { seriesColor } from '../../../lib/series-style.ts'
@@ -95,31 +91,6 @@ function spectraOf(spectra: RunDetail['spectra']): MethodScores {
       series,
     },
   }
-}
-
-interface FitScale {
-  x: Axis
-  y: Axis
-}
-
-/** Widths are horizontal, divergences vertical. Lines fall to the right; a steep one is a block that needs its neurons. */
-export function fitScale({ widths, blocks }: Fit, box: { left: number; right: number; top: number; bottom: number }): FitScale {
-  const x = scaleLinear([widths[0] ?? 0, widths.at(-1) ?? 1], [box.left, box.right])
-  return {
-    x: { scale: x, ticks: widths.map((value) => ({ value, at: x(value), label: String(value) })) },
-    y: makeAxis([0, ...blocks.flatMap(({ divergences }) => divergences)], [box.bottom, box.top], { spacing: 40 }),
-  }
-}
-
-/** A block's line, and the point on it that was chosen. */
-export function curveOf({ widths }: Fit, { divergences, width }: FittedBlock, { x, y }: FitScale): { path: string; x: number; y: number } {
-  const points = widths.map((value, at): [number, number] => [value, divergences[at] ?? 0])
-  const valueAt = scaleLinear([...widths], [...divergences]).clamp(true)
-  const path = line<[number, number]>(
-    ([value]) => x.scale(value),
-    ([, divergence]) => y.scale(divergence),
-  )(points)
-  return { path: path ?? '', x: x.scale(width), y: y.scale(valueAt(width)) }
 }
 
 /** A plot's series, each with a colour and a shape, so that you never have to tell them apart by colour alone. */

@@ -44,7 +44,7 @@ test('a spoiled filter in the address is dropped, not thrown', () => {
 const methods = [
   { id: 'dense', title: 'Dense' },
   { id: '2ssp', title: '2SSP' },
-  { id: '2ssp-fit', title: '2SSP, fitted' },
+  { id: 'gates', title: 'Gates' },
 ]
 const names: query.ShownNames = { methods, models: new Map([['m1', 'SmolLM2']]) }
 
@@ -114,15 +114,15 @@ describe('conditions from what was typed', () => {
   })
 
   test('methods and models are named as the screen names them', () => {
-    expect(query.parseCondition(method, 'any of', '2SSP, fitted; 2ssp', methods)).toEqual({
+    expect(query.parseCondition(method, 'any of', 'Gates; 2ssp', methods)).toEqual({
       field: 'method',
       is: 'any of',
-      value: ['2ssp-fit', '2ssp'],
+      value: ['gates', '2ssp'],
     })
     const name: RunColumn = { field: 'name', label: 'Name', kind: 'text', runs: 3 }
     expect(query.parseCondition(name, 'contains', '25 %, share', methods)?.value).toBe('25 %, share')
-    expect(query.describeCondition({ field: 'method', is: 'any of', value: ['2ssp', '2ssp-fit'] }, [method], names)).toBe(
-      'Method is 2SSP or 2SSP, fitted',
+    expect(query.describeCondition({ field: 'method', is: 'any of', value: ['2ssp', 'gates'] }, [method], names)).toBe(
+      'Method is 2SSP or Gates',
     )
     expect(query.describeCondition({ field: 'modelId', is: 'equal', value: 'm1' }, [], names)).toBe('Model = SmolLM2')
   })
