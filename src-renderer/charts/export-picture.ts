@@ -1,5 +1,5 @@
 import type { MarkShape } from '#contract/comparison/series.ts'
-import { upperFirst } from '#contract/words.ts'
+import { upperFirst, wrapWords } from '#contract/words.ts'
 import { saveBlob, toFileName } from '../lib/save-file.ts'
 import { markPath } from './scatter.ts'
 
@@ -35,21 +35,58 @@ const namespace = 'http://www.w3.org/2000/svg'
 const margin = 16
 const titleHeight = 30
 const legendRow = 20
+const captionRow = 15
 
-/** Makes a self-contained picture with title, legend and the theme's background. Every style is an attribute. */
-function standaloneSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): SVGSVGElement {
+/** A chart to save: its picture, with what is said above and below it. */
+export interface Drawing {
+  picture: SVGSVGElement
+  title: string
+  note: string
+  legend: readonly LegendEntry[]
+}
+
+/**
+ * Makes a self-contained picture with title, legend and caption, in the colours of the light theme and without a ground, for any page. Every
+ * style is an attribute.
+ */
+function standaloneSvg(drawing: Drawing): SVGSVGElement {
+  const { style } = document.documentElement
+  const { colorScheme } = style
+  style.colorScheme = 'light'
+  try {
+    return drawStandalone(drawing)
+  } finally {
+    style.colorScheme = colorScheme
+  }
+}
+
+function drawStandalone({ picture, title, note, legend }: Drawing): SVGSVGElement {
   const { width, height } = picture.viewBox.baseVal
   const rows = legendRows(legend, width)
-  const size = { width: width + 2 * margin, height: height + titleHeight + rows.length * legendRow + margin + (rows.length > 0 ? 6 : 0) }
+  const caption = note === '' ? [] : wrapWords(note.split(' '), Math.floor(width / 6.2))
+  const legendEnd = height + titleHeight + rows.length * legendRow + (rows.length > 0 ? 6 : 0)
+  const size = { width: width + 2 * margin, height: legendEnd + caption.length * captionRow + margin }
   const style = getComputedStyle(document.documentElement)
   const text = { 'font-family': style.fontFamily, fill: style.color }
   const whole = element('svg', { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height })
-  whole.append(element('rect', { width: size.width, height: size.height, fill: style.backgroundColor }))
+  const name = element('title', {})
+  name.textContent = upperFirst(title)
   const head = element('text', { ...text, x: margin, y: 22, 'font-size': 14, 'font-weight': 600 })
   head.textContent = upperFirst(title)
   const drawn = element('g', { transform: `translate(${margin} ${titleHeight})` })
   drawn.append(...drawnCopy(picture).childNodes)
-  whole.append(head, drawn, ...rows.flatMap((row, at) => legendMarks(row, titleHeight + height + 18 + at * legendRow, text)))
+  const lines = caption.map((line, at) => {
+    const own = element('text', { ...text, x: margin, y: legendEnd + 14 + at * captionRow, 'font-size': 11 })
+    own.textContent = line
+    return own
+  })
+  whole.append(
+    name,
+    head,
+    drawn,
+    ...rows.flatMap((row, at) => legendMarks(row, titleHeight + height + 18 + at * legendRow, text)),
+    ...lines,
+  )
   return whole as SVGSVGElement
 }
 
@@ -105,13 +142,13 @@ function element(name: string, attributes: Record<string, string | number>): Ele
   return made
 }
 
-export function saveSvg(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): void {
-  saveBlob(toFileName(title, 'svg'), toBlob(standaloneSvg(picture, title, legend)))
+export function saveSvg(drawing: Drawing): void {
+  saveBlob(toFileName(drawing.title, 'svg'), toBlob(standaloneSvg(drawing)))
 }
 
-/** Saves the picture as pixels, two for each pixel of its size. */
-export async function savePng(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
-  const whole = standaloneSvg(picture, title, legend)
+/** Saves the picture as pixels on white, two for each pixel of its size. */
+export async function savePng(drawing: Drawing): Promise<void> {
+  const whole = standaloneSvg(drawing)
   const { width, height } = whole.viewBox.baseVal
   const image = new Image()
   image.src = URL.createObjectURL(toBlob(whole))
@@ -119,22 +156,25 @@ export async function savePng(picture: SVGSVGElement, title: string, legend: rea
   const canvas = document.createElement('canvas')
   canvas.width = Math.round(width * 2)
   canvas.height = Math.round(height * 2)
-  canvas.getContext('2d')?.drawImage(image, 0, 0, canvas.width, canvas.height)
+  const context = canvas.getContext('2d')
+  if (context) context.fillStyle = 'white'
+  context?.fillRect(0, 0, canvas.width, canvas.height)
+  context?.drawImage(image, 0, 0, canvas.width, canvas.height)
   URL.revokeObjectURL(image.src)
   const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, 'image/png'))
   if (!blob) throw new Error('The picture could not be drawn. Save it as SVG.')
-  saveBlob(toFileName(title, 'png'), blob)
+  saveBlob(toFileName(drawing.title, 'png'), blob)
 }
 
 /** Saves the picture as vectors on a page of its size. The PDF's built-in font has no minus sign. The library is loaded on first use. */
-export async function savePdf(picture: SVGSVGElement, title: string, legend: readonly LegendEntry[]): Promise<void> {
-  const whole = standaloneSvg(picture, title, legend)
+export async function savePdf(drawing: Drawing): Promise<void> {
+  const whole = standaloneSvg(drawing)
   const { width, height } = whole.viewBox.baseVal
   const [{ jsPDF }, { svg2pdf }] = await Promise.all([import('jspdf'), import('svg2pdf.js')])
   for (const text of whole.querySelectorAll('text')) text.textContent = (text.textContent ?? '').replaceAll('−', '-')
   const page = new jsPDF({ unit: 'pt', format: [width, height], orientation: width > height ? 'landscape' : 'portrait' })
   await svg2pdf(whole, page, { width, height })
-  saveBlob(toFileName(title, 'pdf'), page.output('blob'))
+  saveBlob(toFileName(drawing.title, 'pdf'), page.output('blob'))
 }
 
 function toBlob(picture: SVGSVGElement): Blob {

@@ -22,12 +22,13 @@ export const comparisonCalls = {
     'conflict',
   ),
   'compare.table': call(
-    'The comparison as a table file: a row for each run, or one measure by method and sparsity with means over seeds.',
+    'The comparison as a table file: a row for each run, one measure by method and sparsity with means over seeds, or the tests between the results that the two runs of `pair` belong to.',
     z.object({
       ids: ids.max(mostCompared),
       baseline: id.optional(),
       format: tableFormat,
-      by: z.enum(['run', 'sparsity']).default('run'),
+      by: z.enum(['run', 'sparsity', 'pair']).default('run'),
+      pair: z.tuple([id, id]).optional(),
       overSeeds: z.boolean().default(false),
       measures: z.array(z.string()).max(200).optional(),
     }),

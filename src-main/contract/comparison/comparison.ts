@@ -1,12 +1,15 @@
 import { at } from '../at.ts'
-import type { RunEntry } from '../runs/runs.ts'
+import type { UsedData } from '../data/used-data.ts'
+import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 import { isTimed, speedUpOf } from '../runs/time/speed.ts'
+import { denseMethod, titleOfMethod } from '../titles.ts'
+import { plural } from '../words.ts'
 import { leastChange } from './change.ts'
 import { apartTexts, comparableSets, notCompared, rivalSets } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
 import { differenceOf } from './difference.ts'
-import { columnLabel, type MeasureColumn, measureColumns } from './measure-columns.ts'
-import { groupEach, groupOverSeeds, hasSeveralSeeds, type SeedGroup } from './seeds.ts'
+import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
+import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type SeedGroup } from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
 
@@ -65,7 +68,13 @@ export function comparisonTable(
   const rivals = groups.filter((group) => at(group.runs, 0).id !== baseline)
   const best = new Map(columns.map((column) => [column.id, bestOf(rivals, column)]))
   return {
-    notes: [boldText, ...(groups.some(({ seeds }) => seeds > 1) ? [seedsText] : []), ...comparisonNotes(groups, columns)],
+    caption: `${overSeeds ? 'Results over seeds' : 'Results of each run'}. ${comparedText(groups, columns)}`,
+    notes: [
+      boldText,
+      ...(groups.some(({ seeds }) => seeds > 1) ? [seedsText] : []),
+      ...comparisonNotes(groups, columns),
+      ...usedNotes(groups),
+    ],
     columns: [
       { label: 'Model', numeric: false },
       { label: 'Method', numeric: false },
@@ -80,6 +89,46 @@ export function comparisonTable(
     ],
     rows: groups.map((group) => tableRow(group, columns, best, counts)),
   }
+}
+
+/** Says what is compared: the models, the windows or questions of each measure, and how many seeds. */
+export function comparedText(
+  groups: readonly Pick<SeedGroup<RunEntry>, 'runs' | 'measures' | 'seeds'>[],
+  columns: readonly MeasureColumn[],
+): string {
+  const list = new Intl.ListFormat('en-GB')
+  const models = [...new Set(groups.flatMap(({ runs }) => runs.map(({ model }) => model.name)))]
+  const measured = columns.flatMap((column) => {
+    const shapes = new Set(groups.flatMap(({ runs }) => runs.flatMap((run) => shapeText(measureOf(run, column.id)) ?? [])))
+    return shapes.size === 0 ? [] : `${columnLabel(column)} on ${list.format(shapes)}`
+  })
+  const seeds = groups.filter(({ runs }) => runs.some(({ method }) => method !== denseMethod)).map((group) => group.seeds)
+  const [fewest, most] = [Math.min(...seeds), Math.max(...seeds)]
+  const counted = fewest === most ? plural(most, 'seed') : `${fewest} to ${most} seeds`
+  return [
+    `Models: ${list.format(models)}.`,
+    ...(measured.length > 0 ? [`Measured: ${measured.join('; ')}.`] : []),
+    ...(seeds.length > 0 ? [`Each pruned result: ${counted}.`] : []),
+  ].join(' ')
+}
+
+/** `8 windows of 256 tokens`, or `100 questions`; null if it is not known, or of no text. */
+export function shapeText(measure: MeasureSummary | undefined): string | null {
+  if (!measure?.on) return null
+  const { count, sequenceLength } = measure.on
+  return sequenceLength === undefined ? plural(count, 'question') : `${plural(count, 'window')} of ${plural(sequenceLength, 'token')}`
+}
+
+/** Says which methods looked at fewer calibration windows than were requested: `Fewer calibration windows than requested: BlockPruner (1 of 8).` */
+export function usedNotes(groups: readonly { runs: readonly (RunEntry & { calibration?: UsedData | null })[] }[]): string[] {
+  const notes = groups.flatMap(({ runs }) =>
+    runs.flatMap(({ method, parameters, calibration }) => {
+      const asked = parameters['calibration.windows']
+      if (typeof asked !== 'number' || !calibration || calibration.windows >= asked) return []
+      return `${titleOfMethod(method)} (${calibration.windows} of ${asked})`
+    }),
+  )
+  return notes.length === 0 ? [] : [`Fewer calibration windows than requested: ${[...new Set(notes)].join('; ')}.`]
 }
 
 /** Says which results are not compared with the others, and by which measures. */
@@ -114,6 +163,7 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
         value: summary?.mean ?? null,
         spread: summary?.spread ?? null,
         factor: summary?.factor ?? false,
+        ...intervalOf(group, id),
         ...markOf(leaders?.has(group) ?? false, leaders?.size ?? 0),
       }
     }),
@@ -154,4 +204,16 @@ export function leadersOf<Group extends Measured>(results: readonly Group[], col
   const isLevel = (result: Group) =>
     levelOf(result) === levelOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
   return [top, ...others.filter(isLevel)]
+}
+
+/**
+ * Ranks results that can be compared: 1, and one more for each result that is clearly better. Results without a clear difference share a
+ * rank.
+ */
+export function ranksOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Map<Group, number> {
+  const isBetter = (one: Group, other: Group) => {
+    const difference = differenceOf(one, other, column)
+    return difference?.clear === true && difference.value < (difference.factor ? 1 : 0) === column.lowerIsBetter
+  }
+  return new Map(results.map((result) => [result, 1 + results.filter((other) => other !== result && isBetter(other, result)).length]))
 }

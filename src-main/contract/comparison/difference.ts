@@ -4,7 +4,16 @@ import { denseMethod } from '../titles.ts'
 import { bitsMeasure, isPerToken, whyResultsApart } from './comparable.ts'
 import { type MeasureColumn, measureId, measureOf } from './measure-columns.ts'
 import { noiseLevel } from './paired.ts'
-import { type Interval, mcnemar, meanAndSpread, meanOf, pairedShares, studentQuantile, weightedMeanAndError } from './statistics.ts'
+import {
+  type Interval,
+  mcnemar,
+  meanAndSpread,
+  meanOf,
+  pairedShares,
+  studentQuantile,
+  studentTail,
+  weightedMeanAndError,
+} from './statistics.ts'
 
 /** What an interval is based on: what was drawn from many that could have been. */
 type Unit = 'window' | 'seed' | 'answer'
@@ -16,6 +25,8 @@ export interface Difference extends Interval {
   value: number
   /** Whether the interval leaves out that both are equal. If not, there is no clear difference. */
   clear: boolean
+  /** How often chance alone differs as much, two-sided: the largest of the tests that must agree. */
+  probability: number
   /** How many of `unit` the interval is based on. */
   count: number
   unit: Unit
@@ -62,7 +73,8 @@ export function differenceOf(first: Result, second: Result, column: Column): Dif
   const isEqual = factor && Math.abs(value) < computedShare
   const clear = !isEqual && spreads.every((spread) => spread.low > 0 || spread.high < 0) && spreads.every(({ agrees = true }) => agrees)
   const shown = (number: number) => (factor ? Math.exp(number) : number)
-  return { factor, value: shown(value), low: shown(low), high: shown(high), clear, count, unit }
+  const probability = Math.max(...spreads.map((spread) => spread.probability))
+  return { factor, value: shown(value), low: shown(low), high: shown(high), clear, probability, count, unit }
 }
 
 /** Keeps the last run of each seed, since a seed may have been run twice. */
@@ -74,6 +86,7 @@ const measuresOf = ({ runs }: Result, column: Column): MeasureSummary[] =>
 const dependsOnSeed = ({ runs: [run] }: Result): boolean => run !== undefined && run.method !== denseMethod
 
 interface Spread extends Interval {
+  probability: number
   count: number
   unit: Unit
   /** Whether a test agrees that there is a difference. */
@@ -95,7 +108,7 @@ function overWindows(own: readonly MeasureSummary[], other: readonly MeasureSumm
   const meanAt = (measures: readonly MeasureSummary[], window: number) => meanOf(measures.map(({ losses = [] }) => at(losses, window)))
   const differences = Array.from({ length: count }, (_, window) => meanAt(own, window) - meanAt(other, window))
   const { error } = weightedMeanAndError(differences, own[0]?.predicted ?? differences.map(() => 1))
-  return around(value, error * studentQuantile(upperShare, count - 1), { count, unit: 'window' })
+  return around(value, { error, freedom: count - 1 }, { count, unit: 'window' })
 }
 
 /**
@@ -110,7 +123,9 @@ function overText(first: Result, second: Result, { dataset }: Column, value: num
   const spread = overWindows(losses, others, 0)
   const [bits, loss] = [own[0]?.value, losses[0] && Math.log(losses[0].value)]
   if (!spread || !bits || !loss) return null
-  return around(value, spread.high * (bits / loss), spread)
+  const freedom = spread.count - 1
+  const error = spread.high / studentQuantile(upperShare, freedom)
+  return around(value, { error: error * (bits / loss), freedom }, spread)
 }
 
 /** The interval of the difference between two shares of the same prompts or questions. */
@@ -122,8 +137,9 @@ function overAnswers(own: readonly MeasureSummary[], other: readonly MeasureSumm
   const gained = differences.reduce((sum, difference) => sum + Math.max(0, difference), 0)
   const lost = differences.reduce((sum, difference) => sum + Math.max(0, -difference), 0)
   const isSingle = own.length === 1 && other.length === 1
-  const agrees = !isSingle || mcnemar(gained, lost) < noiseLevel
-  return { ...pairedShares(gained, lost, count), count, unit: 'answer', agrees }
+  const exact = isSingle ? mcnemar(gained, lost) : 0
+  const spread = pairedShares(gained, lost, count)
+  return { ...spread, probability: Math.max(spread.probability, exact), count, unit: 'answer', agrees: exact < noiseLevel }
 }
 
 /** The interval of two values with standard errors that do not depend on each other. */
@@ -136,8 +152,8 @@ function fromErrors(own: readonly MeasureSummary[], other: readonly MeasureSumma
   if (one === null || two === null) return null
   const counts = [own[0], other[0]].map((measure) => measure?.on?.count ?? Number.POSITIVE_INFINITY)
   const count = Math.min(...counts)
-  const half = Math.hypot(one, two) * studentQuantile(upperShare, count - 1)
-  return around(value, half, { count: Number.isFinite(count) ? count : 0, unit: own[0]?.on?.sequenceLength ? 'window' : 'answer' })
+  const unit = own[0]?.on?.sequenceLength ? 'window' : 'answer'
+  return around(value, { error: Math.hypot(one, two), freedom: count - 1 }, { count: Number.isFinite(count) ? count : 0, unit })
 }
 
 interface Unpaired {
@@ -157,13 +173,12 @@ function overSeeds({ value, own, other }: Unpaired, ownVaries: boolean, otherVar
   const borrowed = (one.count === 1 && ownVaries) || (two.count === 1 && otherVaries)
   if (borrowed) {
     const variance = one.variance + two.variance
-    const half = Math.sqrt(variance / one.count + variance / two.count) * studentQuantile(upperShare, count - 1)
-    return around(value, half, { count, unit: 'seed' })
+    const error = Math.sqrt(variance / one.count + variance / two.count)
+    return around(value, { error, freedom: count - 1 }, { count, unit: 'seed' })
   }
   const [a, b] = [one.variance / one.count, two.variance / two.count]
   const freedom = (a + b) ** 2 / (a ** 2 / Math.max(1, one.count - 1) + b ** 2 / Math.max(1, two.count - 1))
-  const half = a + b === 0 ? 0 : Math.sqrt(a + b) * studentQuantile(upperShare, freedom)
-  return around(value, half, { count, unit: 'seed' })
+  return around(value, { error: Math.sqrt(a + b), freedom }, { count, unit: 'seed' })
 }
 
 interface SeedSpread {
@@ -171,12 +186,22 @@ interface SeedSpread {
   variance: number
 }
 
-const around = (value: number, half: number, { count, unit }: Pick<Spread, 'count' | 'unit'>): Spread => ({
-  low: value - half,
-  high: value + half,
-  count,
-  unit,
-})
+/** Student's interval around a value, and his test against 0. */
+function around(
+  value: number,
+  { error, freedom }: { error: number; freedom: number },
+  { count, unit }: Pick<Spread, 'count' | 'unit'>,
+): Spread {
+  const half = error === 0 ? 0 : error * studentQuantile(upperShare, freedom)
+  const exact = value === 0 ? 1 : 0
+  return {
+    low: value - half,
+    high: value + half,
+    probability: error === 0 ? exact : 2 * studentTail(Math.abs(value) / error, freedom),
+    count,
+    unit,
+  }
+}
 
 /** The same difference, the second result against the first. */
 export function inverse(difference: Difference): Difference {

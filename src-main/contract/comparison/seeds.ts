@@ -4,7 +4,7 @@ import { comparableSets, isPerToken } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
 import { onePerSeed } from './difference.ts'
 import { measureColumns, measureId, measureOf } from './measure-columns.ts'
-import { meanAndSpread, meanOf } from './statistics.ts'
+import { type Interval, meanAndSpread, meanOf, studentQuantile } from './statistics.ts'
 
 /**
  * A measure over seeds. `spread` is the deviation over seeds, or for a single run its standard error. `count` is the number of runs. With
@@ -22,6 +22,21 @@ export interface MeasureOverSeeds {
 export function standardError({ spread, count, factor }: MeasureOverSeeds): number | null {
   if (spread === null) return null
   return factor ? spread ** (1 / Math.sqrt(count)) : spread / Math.sqrt(count)
+}
+
+/**
+ * Returns the 95 % interval of a group's mean: Student's over seeds, or for a single run over its windows or questions. Null if nothing
+ * shows how much the value varies.
+ */
+export function intervalOf({ runs, measures }: Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>, id: string): Interval | null {
+  const found = measures.get(id)
+  const error = found && standardError(found)
+  if (!found || !error) return null
+  const { mean, count, factor } = found
+  const units = count > 1 ? count : (runs.flatMap((run) => measureOf(run, id)?.on?.count ?? [])[0] ?? Number.POSITIVE_INFINITY)
+  if (units < 2) return null
+  const width = studentQuantile(0.975, units - 1)
+  return factor ? { low: mean / error ** width, high: mean * error ** width } : { low: mean - error * width, high: mean + error * width }
 }
 
 /**
@@ -50,7 +65,7 @@ export interface SeedGroup<Run extends RunEntry = ComparedRun> {
 }
 
 /** Units of sizes. Their deviation over seeds is not shown, because sizes follow from the plan. */
-const counted = new Set(['parameters', 'bytes'])
+export const counted = new Set(['parameters', 'bytes'])
 
 /** Groups runs that differ only in the seed, with the mean and the deviation (n - 1) of each measure. */
 export function groupOverSeeds<Run extends RunEntry>(runs: readonly Run[]): SeedGroup<Run>[] {

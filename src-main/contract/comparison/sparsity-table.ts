@@ -2,11 +2,13 @@ import { at } from '../at.ts'
 import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod, methodTitles } from '../titles.ts'
+import { upperFirst } from '../words.ts'
 import { bitsMeasure, comparableSets } from './comparable.ts'
-import { comparisonNotes, leadersOf, markOf, seedsText } from './comparison.ts'
+import { comparedText, comparisonNotes, leadersOf, markOf, ranksOf, seedsText, usedNotes } from './comparison.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
-import { groupOverSeeds, hasSeveralModels, type SeedGroup } from './seeds.ts'
+import { groupOverSeeds, hasSeveralModels, intervalOf, type SeedGroup } from './seeds.ts'
 import { seriesId, seriesTitle, treatmentOf } from './series.ts'
+import { meanOf } from './statistics.ts'
 import type { Table, TableCell } from './table.ts'
 
 /** Runs compete at a sparsity if their reached sparsity differs from it by at most this much. */
@@ -14,6 +16,9 @@ export const sparsityTolerance = 0.01
 
 /** Explains bold and ± below tables of sparsities. */
 const competitionText = `Bold: best among results within ${sparsityTolerance * 100} percentage point of the sparsity, with all that do not differ clearly from it (95 % interval). ${seedsText}`
+
+/** Explains ranks. */
+const rankText = 'Rank: 1, and one more for each result that is clearly better; the mean over all sparsities where results compete.'
 
 /** Returns the title of a method's option, or its name if the title is unknown. */
 export type OptionTitle = (method: string, option: string) => string
@@ -44,12 +49,29 @@ export function bestOfEach<Run extends RunEntry>(
   groups: readonly Group<Run>[],
   column: MeasureColumn,
 ): { best: Group<Run>[]; rivals: number }[] {
-  const competing = groups.filter((group) => competes(group) && group.measures.has(column.id))
-  const each = Map.groupBy(competing, (group) => `${nominalOf(group)} ${group.runs[0]?.model.id}`)
-  return [...each.values()]
-    .flatMap((own) => comparableSets(own, [column]))
+  return rivalsOfEach(groups, column)
     .map((own) => ({ best: leadersOf(own, column), rivals: own.length }))
     .sort((a, b) => nominalOf(at(a.best, 0)) - nominalOf(at(b.best, 0)))
+}
+
+/** Divides the groups that compete into those of each model and sparsity that can be compared. */
+function rivalsOfEach<Run extends RunEntry>(groups: readonly Group<Run>[], column: MeasureColumn): Group<Run>[][] {
+  const competing = groups.filter((group) => competes(group) && group.measures.has(column.id))
+  const each = Map.groupBy(competing, (group) => `${nominalOf(group)} ${group.runs[0]?.model.id}`)
+  return [...each.values()].flatMap((own) => comparableSets(own, [column]))
+}
+
+/** Returns the mean rank of each row that competes at every sparsity where others of its model do. */
+function meanRanks(rows: readonly Row[], groups: readonly Group<RunEntry>[], column: MeasureColumn): Map<Row, number> {
+  const contests = rivalsOfEach(groups, column).filter((own) => own.length > 1)
+  const ranks = new Map(contests.flatMap((own) => [...ranksOf(own, column)]))
+  const modelOf = (own: readonly Group<RunEntry>[]) => own[0]?.runs[0]?.model.id
+  const ranked = rows.flatMap((row): [Row, number][] => {
+    const needed = new Set(contests.filter((own) => modelOf(own) === modelOf(row.groups)).map((own) => nominalOf(at(own, 0)))).size
+    const own = row.groups.flatMap((group) => ranks.get(group) ?? [])
+    return own.length > 0 && own.length === needed ? [[row, Number(meanOf(own).toFixed(2))]] : []
+  })
+  return new Map(ranked)
 }
 
 /**
@@ -69,20 +91,25 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
   const manyModels = hasSeveralModels(groups.flatMap(({ runs: own }) => own))
   const sparsities = [...new Set(groups.map(nominalOf))].sort((a, b) => a - b)
   const better = column.lowerIsBetter ? ('lower' as const) : ('higher' as const)
+  const ranks = meanRanks(rows, groups, column)
+  const hasRanks = ranks.size > 1
   return {
-    notes: [competitionText, ...comparisonNotes(groups, [column])],
+    caption: `${upperFirst(columnLabel(column))} by method and sparsity. ${comparedText(groups, [column])}`,
+    notes: [competitionText, ...(hasRanks ? [rankText] : []), ...comparisonNotes(groups, [column]), ...usedNotes(groups)],
     columns: [
       ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
       { label: 'Method', numeric: false },
       ...sparsities.map((sparsity) => ({ label: percent(sparsity), numeric: true, better })),
+      ...(hasRanks ? [{ label: 'Rank', numeric: true, better: 'lower' as const }] : []),
     ],
-    rows: rows.map(({ title, groups: own }) => [
-      ...(manyModels ? [{ value: own[0]?.runs[0]?.model.name ?? '' }] : []),
-      { value: title },
+    rows: rows.map((row) => [
+      ...(manyModels ? [{ value: row.groups[0]?.runs[0]?.model.name ?? '' }] : []),
+      { value: row.title },
       ...sparsities.map((sparsity) => {
-        const found = own.find((group) => nominalOf(group) === sparsity)
+        const found = row.groups.find((group) => nominalOf(group) === sparsity)
         return found ? cellOf(found, column, best.get(found) ?? 0) : { value: null }
       }),
+      ...(hasRanks ? [{ value: ranks.get(row) ?? null }] : []),
     ]),
   }
 }
@@ -91,7 +118,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
 function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, leaders: number): TableCell {
   const { mean = null, spread = null, factor = false } = group.measures.get(id) ?? {}
   const note = competes(group) || isDense(group) ? {} : { note: `at ${percent(group.reached ?? 0)}` }
-  return { value: mean, spread, factor, ...markOf(leaders > 0, leaders), ...note }
+  return { value: mean, spread, factor, ...intervalOf(group, id), ...markOf(leaders > 0, leaders), ...note }
 }
 
 /** Sorts the dense model first, and then methods in the order of their titles. */

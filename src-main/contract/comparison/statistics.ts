@@ -145,21 +145,27 @@ export function weightedMeanAndError(values: readonly number[], weights: readonl
  * Returns the 95 % interval of the difference between two shares of the same n items, of which `gained` count for the first only and `lost`
  * for the second only (Bonett and Price 2012: Wald's interval with an item added to each). It holds for a dozen items too.
  */
-export function pairedShares(gained: number, lost: number, n: number): Interval {
+export function pairedShares(gained: number, lost: number, n: number): Interval & { probability: number } {
   const [more, less] = [(gained + 1) / (n + 2), (lost + 1) / (n + 2)]
-  const half = 1.959964 * Math.sqrt((more + less - (more - less) ** 2) / (n + 2))
-  return { low: Math.max(-1, more - less - half), high: Math.min(1, more - less + half) }
+  const error = Math.sqrt((more + less - (more - less) ** 2) / (n + 2))
+  const half = 1.959964 * error
+  const probability = 2 * studentTail(Math.abs(more - less) / error, Number.POSITIVE_INFINITY)
+  return { low: Math.max(-1, more - less - half), high: Math.min(1, more - less + half), probability }
+}
+
+/** Returns the probability that Student's statistic exceeds `t`, which is at least 0. `freedom` may be a fraction, and infinite. */
+export function studentTail(t: number, freedom: number): number {
+  const degrees = Math.min(freedom, 1e7)
+  return incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
 }
 
 /** Returns the quantile of Student's distribution for a share of at least one half. `freedom` may be a fraction, and infinite. */
 export function studentQuantile(share: number, freedom: number): number {
-  const degrees = Math.min(freedom, 1e7)
-  const tail = (t: number) => incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
   let [low, high] = [0, 1]
-  while (tail(high) > 1 - share) high *= 2
+  while (studentTail(high, freedom) > 1 - share) high *= 2
   for (let i = 0; i < 80; i++) {
     const middleOf = (low + high) / 2
-    if (tail(middleOf) > 1 - share) low = middleOf
+    if (studentTail(middleOf, freedom) > 1 - share) low = middleOf
     else high = middleOf
   }
   return (low + high) / 2

@@ -4,7 +4,7 @@ import { type TableFormat, tableFormatTitles } from '../titles.ts'
 const tableColumn = z.object({ label: z.string(), numeric: z.boolean(), better: z.enum(['lower', 'higher']).optional() })
 
 /**
- * `spread` is the standard deviation over seeds, or with `factor` the factor of perplexities (see `seeds.ts`). `note` follows a number that
+ * `low` and `high` are the 95 % interval of the value. `spread` is the standard deviation over seeds, or with `factor` the factor of perplexities (see `seeds.ts`). `note` follows a number that
  * does not compete with the others. `best` marks the best of those that are compared, and all that do not differ clearly from it: then each
  * is `tied`.
  */
@@ -12,15 +12,21 @@ const tableCell = z.object({
   value: z.union([z.string(), z.number(), z.boolean(), z.null()]),
   spread: z.number().nullable().optional(),
   factor: z.boolean().optional(),
+  low: z.number().optional(),
+  high: z.number().optional(),
   note: z.string().optional(),
   best: z.boolean().optional(),
   tied: z.boolean().optional(),
 })
 
-/** A comparison, an ablation or the history as rows and columns. `notes` are sentences that belong under the table. */
+/**
+ * A comparison, an ablation or the history as rows and columns. `caption` says what is compared, and on what; `notes` are sentences that
+ * belong under the table.
+ */
 export const table = z.object({
   columns: z.array(tableColumn),
   rows: z.array(z.array(tableCell)),
+  caption: z.string().optional(),
   notes: z.array(z.string()).optional(),
 })
 

@@ -1,9 +1,12 @@
 import type { Checked } from '#contract/api.ts'
 import { whyApart } from '#contract/comparison/comparable.ts'
 import type { ComparedRun, Comparison, QuestionComparison } from '#contract/comparison/compare.ts'
-import { comparisonTable } from '#contract/comparison/comparison.ts'
+import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
+import { pairTable } from '#contract/comparison/pair-table.ts'
 import { differenceInterval, pairTasks } from '#contract/comparison/paired.ts'
+import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
+import type { Table } from '#contract/comparison/table.ts'
 import type { ScoredQuestion, TaskOutcomes } from '#contract/data/questions.ts'
 import { EspalierError } from '#contract/errors.ts'
 import { usedSameModel } from '#contract/runs/used-model.ts'
@@ -20,8 +23,9 @@ export class CompareService extends Service {
   readonly calls: Calls<'compare'> = {
     'compare.get': ({ ids, baseline }) => this.#compare(ids, baseline),
     'compare.questions': (request) => compareQuestions(this.history, request),
-    'compare.table': async ({ ids, baseline, format, by, overSeeds, measures }) => {
+    'compare.table': async ({ ids, baseline, format, by, pair, overSeeds, measures }) => {
       const { runs, baseline: pinned } = this.#compare(ids, baseline)
+      if (by === 'pair') return tableFile(pairOf(comparedGroups(runs, pinned, overSeeds), pair), format, 'test')
       if (by === 'run') return tableFile(comparisonTable(runs, pinned, overSeeds, measures), format, 'comparison')
       const tables = sparsityTables(runs, await optionTitles(this.parts))
       const wanted = tables.find(({ id }) => measures?.includes(id) ?? true)
@@ -84,6 +88,17 @@ export class CompareService extends Service {
     const row = id === null ? undefined : this.history.runs.find(id)
     return row ? this.history.documents.find(row.number).outcomes : []
   }
+}
+
+/** The tests between the results that two runs belong to. */
+function pairOf(groups: readonly SeedGroup[], pair: readonly [string, string] | undefined): Table {
+  const [first, second] = (pair ?? []).map((id) => groups.find(({ runs }) => runs.some((run) => run.id === id)))
+  if (!first || !second || first === second)
+    throw new EspalierError(
+      'invalid',
+      'A test needs two different results. Give two of the compared runs that differ in more than the seed.',
+    )
+  return pairTable(first, second)
 }
 
 /** Compares two runs on the questions that both answered: a test for each task, and one page of flipped questions, clearest first. */

@@ -9,8 +9,8 @@ type Scales = Pick<typeof import('d3-scale'), 'scaleLinear' | 'scaleLog'>
 const frame = { width: 760, height: 460, left: 72, right: 200, top: 44, bottom: 56 }
 
 /**
- * Draws a plot as an SVG document: axes with ticks, one line with circles or separate marks per series, and a legend with each name once.
- * Skips values that are not finite. `colours` has a colour for each series; the default colours follow the order of the series.
+ * Draws a plot as an SVG document: axes with ticks, one line with circles or separate marks per series, and a legend with each name once. The ground is
+ * transparent. * Skips values that are not finite. `colours` has a colour for each series; the default colours follow the order of the series.
  */
 export async function renderSvg(plot: Plot, colours?: readonly string[]): Promise<string> {
   // Loaded on demand so that commands without plots start faster.
@@ -31,7 +31,7 @@ export async function renderSvg(plot: Plot, colours?: readonly string[]): Promis
     .filter(({ one, index }) => series.findIndex(({ name }) => name === one.name) === index)
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${frame.width}" height="${frame.height}" viewBox="0 0 ${frame.width} ${frame.height}" font-family="system-ui, sans-serif" font-size="12" fill="#222">`,
-    `<rect width="100%" height="100%" fill="#fff"/>`,
+    `<title>${escapeXml(plot.title)}</title>`,
     text(middle, 24, plot.title, 'text-anchor="middle" font-size="15" font-weight="600"'),
     ...x.ticks.flatMap(({ value, label }) => [
       line(x.at(value), frame.top, x.at(value), bottom, '#e4e4e4'),
@@ -135,6 +135,8 @@ function line(x1: number, y1: number, x2: number, y2: number, colour: string, wi
 }
 
 function text(x: number, y: number, content: string, attributes: string): string {
-  const escaped = content.replace(/[&<>"]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign] ?? sign)
-  return `<text x="${round(x)}" y="${round(y)}"${attributes ? ` ${attributes}` : ''}>${escaped}</text>`
+  return `<text x="${round(x)}" y="${round(y)}"${attributes ? ` ${attributes}` : ''}>${escapeXml(content)}</text>`
 }
+
+const escapeXml = (text: string): string =>
+  text.replace(/[&<>"]/g, (sign) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[sign] ?? sign)

@@ -21,17 +21,20 @@ export function tableFile(table: Table, format: TableFormat, name: string): Text
 }
 
 /**
- * Writes CSV by RFC 4180 with full precision. Spreads, marks of the best and notes get columns of their own; the best are `tied` if they do
- * not differ clearly. Text that a spreadsheet would run as a formula is escaped.
+ * Writes CSV by RFC 4180 with full precision. Spreads, 95 % intervals, marks of the best and notes get columns of their own; the best are
+ * `tied` if they do not differ clearly. A caption and its notes are lines at the end that begin with `#`. Text that a spreadsheet would run
+ * as a formula is escaped.
  */
-export function toCsv({ columns, rows }: Table): string {
+export function toCsv({ columns, rows, caption, notes = [] }: Table): string {
   const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
   const factor = columns.map((_, at) => rows.some((row) => row[at]?.factor))
+  const interval = columns.map((_, at) => rows.some((row) => typeof row[at]?.low === 'number'))
   const best = columns.map((_, at) => rows.some((row) => row[at]?.best))
   const note = columns.map((_, at) => rows.some((row) => row[at]?.note))
   const header = columns.flatMap(({ label }, at) => [
     label,
     ...(spread[at] ? [`${label} deviation${factor[at] ? ' as a factor' : ''}`] : []),
+    ...(interval[at] ? [`${label} 95 % low`, `${label} 95 % high`] : []),
     ...(best[at] ? [`${label} best`] : []),
     ...(note[at] ? [`${label} note`] : []),
   ])
@@ -39,14 +42,17 @@ export function toCsv({ columns, rows }: Table): string {
     row.flatMap((cell, at) => [
       cell.value,
       ...(spread[at] ? [cell.spread ?? null] : []),
+      ...(interval[at] ? [cell.low ?? null, cell.high ?? null] : []),
       ...(best[at] ? [cell.best ? (cell.tied ? 'tied' : 'best') : null] : []),
       ...(note[at] ? [cell.note ?? null] : []),
     ]),
   )
-  return `${Papa.unparse([header, ...lines], { newline: '\r\n', escapeFormulae: true })}\r\n`
+  const remarks = caption === undefined ? [] : [caption, ...notes].map((text) => [`# ${text}`])
+  return `${Papa.unparse([header, ...lines, ...remarks], { newline: '\r\n', escapeFormulae: true })}\r\n`
 }
 
-export function toMarkdown({ columns, rows, notes = [] }: Table): string {
+export function toMarkdown({ columns, rows, caption, notes: own = [] }: Table): string {
+  const notes = [...(caption === undefined ? [] : [caption]), ...own]
   const escaped = (text: string) => escapeMarkdown(text.replace(/[\r\n]+/g, ' '))
   const line = (cells: string[]) => `| ${cells.join(' | ')} |`
   const body = rows.map((row) => line(row.map((cell) => (cell.best ? `**${escaped(cellText(cell))}**` : escaped(cellText(cell))))))
@@ -54,14 +60,19 @@ export function toMarkdown({ columns, rows, notes = [] }: Table): string {
   return `${table.join('\n')}\n${notes.length > 0 ? `\n${escaped(notes.join(' '))}\n` : ''}`
 }
 
-/** Writes a LaTeX table with booktabs. The best values of a column are bold, and an arrow shows which direction is better. */
-export function toLatex({ columns, rows, notes = [] }: Table): string {
+/**
+ * Writes a LaTeX table with booktabs, with a caption as a table that floats. The best values of a column are bold, and an arrow shows which
+ * direction is better.
+ */
+export function toLatex({ columns, rows, caption, notes = [] }: Table): string {
   const arrow = { lower: ' $\\downarrow$', higher: ' $\\uparrow$' }
   const head = columns.map(({ label, better }) => escapeLatex(label) + (better ? arrow[better] : ''))
   const body = rows.map((row) => row.map((cell) => (cell.best ? `\\textbf{${latexCell(cell)}}` : latexCell(cell))))
   const line = (cells: string[]) => `  ${cells.join(' & ')} \\\\`
+  const floats = caption !== undefined
   return [
     '% \\usepackage{booktabs}',
+    ...(floats ? ['\\begin{table}', '\\centering', `\\caption{${latexText([caption, ...notes].join(' '))}}`] : []),
     `\\begin{tabular}{${columns.map(({ numeric }) => (numeric ? 'r' : 'l')).join('')}}`,
     '  \\toprule',
     line(head),
@@ -69,7 +80,8 @@ export function toLatex({ columns, rows, notes = [] }: Table): string {
     ...body.map(line),
     '  \\bottomrule',
     '\\end{tabular}',
-    ...(notes.length > 0 ? ['', `{\\footnotesize ${latexText(notes.join(' '))}}`] : []),
+    ...(floats ? ['\\end{table}'] : []),
+    ...(notes.length > 0 && !floats ? ['', `{\\footnotesize ${latexText(notes.join(' '))}}`] : []),
     '',
   ].join('\n')
 }

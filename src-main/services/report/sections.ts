@@ -1,15 +1,17 @@
 import { diffWords } from 'diff'
 import { at } from '#contract/at.ts'
-import { formatNumber } from '#contract/comparison/cell-text.ts'
+import { cellText, formatNumber } from '#contract/comparison/cell-text.ts'
+import { basisText, differenceText } from '#contract/comparison/change.ts'
 import { apartTexts, comparableSets } from '#contract/comparison/comparable.ts'
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
 import { costText, fileSize } from '#contract/comparison/costs.ts'
-import { measureColumns } from '#contract/comparison/measure-columns.ts'
+import { differenceOf } from '#contract/comparison/difference.ts'
+import { columnLabel, measureColumns } from '#contract/comparison/measure-columns.ts'
 import { noiseLevel } from '#contract/comparison/paired.ts'
-import { hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
+import { groupOverSeeds, hasSeveralModels, hasSeveralSeeds, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { plainColours, seriesColours, seriesLook, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
-import { type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
+import { bestOfEach, type OptionTitle, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { Table } from '#contract/comparison/table.ts'
 import { type Worth, worthOf } from '#contract/comparison/verdict.ts'
 import { duelText, type Front, outcomeText, qualityText, type WorthRow } from '#contract/comparison/worth.ts'
@@ -21,12 +23,34 @@ import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import { expertSentences } from '#contract/pruning/experts.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import { divergenceNumbers, divergenceTitles, titleOfMethod } from '#contract/titles.ts'
-import { upperFirst } from '#contract/words.ts'
+import { denseMethod, divergenceNumbers, divergenceTitles, titleOfMethod } from '#contract/titles.ts'
 import { renderSvg } from '#services/comparison/plot-svg.ts'
 import { type Block, estimated, heading, named, type Piece, paragraph, percent, tableBlock, transposed } from './blocks.ts'
 import { damagePicture, planPicture } from './pictures.ts'
 import { commandOf } from './report-command.ts'
+
+/** Says first what came out: the best at each sparsity, against the unpruned model, and who else is as good. */
+export function resultSection({ runs }: Comparison): Block[] {
+  const column = measureColumns(runs).find(({ name }) => name === 'perplexity')
+  if (!column) return []
+  const groups = groupOverSeeds(runs)
+  const dense = groups.filter((group) => group.measures.has(column.id) && group.runs.every(({ method }) => method === denseMethod))
+  const sentences = bestOfEach(groups, column).flatMap(({ best, rivals }) => {
+    const [first, ...others] = best
+    if (!first) return []
+    const value = first.measures.get(column.id)
+    const reference = dense.find((one) => differenceOf(first, one, column))
+    const difference = reference && differenceOf(first, reference, column)
+    const against = difference
+      ? `, ${differenceText(difference)} of the unpruned model’s (95 % interval over ${basisText(difference)})`
+      : ''
+    const tied = others.length > 0 ? ` No clear difference from ${others.map(({ name }) => name).join(' and ')}.` : ''
+    const text = cellText({ value: value?.mean ?? null, spread: value?.spread ?? null, factor: value?.factor ?? false })
+    const lead = rivals > 1 ? `Best of ${rivals}: ` : ''
+    return [`${lead}${first.name}, with ${columnLabel(column)} ${text}${against}.${tied}`]
+  })
+  return sentences.length === 0 ? [] : [heading(2, 'Result'), ...sentences.map(paragraph)]
+}
 
 /** Lists the runs with their main settings and their status. */
 export function askedSection(runs: readonly RunDetail[]): Block[] {
@@ -122,19 +146,15 @@ export async function comparisonSection({ runs, baseline }: Comparison, overSeed
   const whole = comparisonTable(measured, baseline, overSeeds)
   return [
     heading(2, 'What it cost'),
-    ...measureTables(whole, groups).map((table): Block => ({ kind: 'table', table, caption: captionOf(means, whole) })),
+    ...measureTables(whole, groups).map((table): Block => ({ kind: 'table', table, caption: `${means}. ${captionOf(whole)}` })),
     ...sparsityTables(measured, titleOf).map(
-      ({ title, table: own }): Block => ({
-        kind: 'table',
-        table: { ...own, notes: [] },
-        caption: captionOf(`${upperFirst(title)} by method and sparsity`, own),
-      }),
+      ({ table: own }): Block => ({ kind: 'table', table: { columns: own.columns, rows: own.rows }, caption: captionOf(own) }),
     ),
     ...(await perplexityPlot(groups)),
   ]
 }
 
-const captionOf = (title: string, { notes = [] }: Table): string => [`${title}.`, ...notes].join(' ')
+const captionOf = ({ caption = '', notes = [] }: Table): string => [caption, ...notes].filter(Boolean).join(' ')
 
 /** Makes one table with a column for each result, or with many results several tables with a row for each. */
 function measureTables(table: Table, groups: readonly SeedGroup[]): Table[] {

@@ -128,6 +128,12 @@ export class CompareState {
     })
   }
 
+  /** The tests between the results that two runs belong to. */
+  async savePair(pair: [string, string], format: TableFormat): Promise<void> {
+    const ids = this.inOrder.map(({ id }) => id)
+    await attempt(async () => saveText(await call('compare.table', { ids, format, by: 'pair', pair, overSeeds: this.overSeeds })))
+  }
+
   async saveReport(format: 'html' | 'markdown'): Promise<void> {
     const { experiment } = router.query
     const runs = this.comparison?.runs.map(({ id }) => id).slice(0, 200) ?? []

@@ -1,6 +1,7 @@
 import { spreadText } from '#contract/comparison/cell-text.ts'
 import { basisText, changeText, differenceText } from '#contract/comparison/change.ts'
 import { whyResultsApart } from '#contract/comparison/comparable.ts'
+import type { ComparedRun } from '#contract/comparison/compare.ts'
 import { bestOf, deltaOf } from '#contract/comparison/comparison.ts'
 import { differenceOf } from '#contract/comparison/difference.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
@@ -9,7 +10,7 @@ import type { UsedData } from '#contract/data/used-data.ts'
 import { parameterText, parameterTitle } from '#contract/runs/parameter-titles.ts'
 import { comparedValue, isTimed, noiseOfTimes } from '#contract/runs/time/speed.ts'
 import { formatEstimate, formatMeasure, formatShare } from '../../lib/format.ts'
-import { describeSource, describeWindows, shortHash } from '../../lib/runs/used-data.ts'
+import { describeSource, describeWindows, requestedWindows, shortHash } from '../../lib/runs/used-data.ts'
 import { columnTitle, type Subject } from './subjects.ts'
 
 /** A line of the comparison: a fact, a parameter or a measure, with its value for each subject. */
@@ -70,7 +71,7 @@ export function comparisonLines(
       ['model', 'Model', ({ runs }) => runs[0]?.model.name ?? ''],
       ['nominal', 'Sparsity', ({ nominal }) => share(nominal)],
       ['seed', 'Seed', ({ runs }) => seedsText(runs.map(({ seed }) => seed))],
-      ['calibration', 'Calibrated on', ({ runs }) => usedText(runs.flatMap(({ calibration }) => calibration ?? []))],
+      ['calibration', 'Calibrated on', ({ runs }) => calibrationText(runs)],
       ['evaluation', 'Measured on', ({ runs }) => usedText(runs.flatMap(({ evaluation }) => evaluation))],
     ),
     ...parameterNames(subjects).map((name) => {
@@ -107,6 +108,13 @@ function usedText(data: readonly UsedData[]): string {
     hashes.set(words, (hashes.get(words) ?? new Set()).add(shortHash(used)))
   }
   return [...hashes].map(([words, all]) => `${words} (${[...all].join(', ')})`).join('; ') || '–'
+}
+
+/** What was used, and how many windows were requested if that is another number. */
+function calibrationText(runs: readonly ComparedRun[]): string {
+  const used = runs.flatMap(({ calibration }) => calibration ?? [])
+  const asked = runs[0]?.parameters['calibration.windows']
+  return `${usedText(used)}${used[0] && typeof asked === 'number' ? requestedWindows(asked, used[0]) : ''}`
 }
 
 function measureLine(subjects: readonly Subject[], baseline: Subject | null, column: MeasureColumn): ComparisonLine {

@@ -18,6 +18,7 @@ export interface Subject {
   reached: number | null
   baseline: boolean
   runs: ComparedRun[]
+  seeds: number
   measures: SeedGroup['measures']
 }
 
@@ -33,6 +34,7 @@ export function toSubject(group: SeedGroup, baseline: string | null): Subject {
     reached: group.reached,
     baseline: group.runs.some(({ id }) => id === baseline),
     runs: group.runs,
+    seeds: group.seeds,
     measures: group.measures,
   }
 }

@@ -1,5 +1,6 @@
 import type { Input } from '#contract/api.ts'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
+import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
@@ -32,7 +33,9 @@ export class ExperimentState {
   /** The latest baseline. If a model was replaced, this is the baseline of the current model. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
-  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.runs, catalogue.option))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.compared.length > 0 ? this.compared : this.runs, catalogue.option))
+  /** The finished runs, each with all its seeds. */
+  readonly results: SeedGroup[] = $derived(groupOverSeeds(this.compared))
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
 
   constructor(id: string) {
@@ -112,10 +115,16 @@ export class ExperimentState {
   }
 
   async saveTable(measure: string, format: TableFormat): Promise<void> {
-    const ids = this.runs.flatMap(({ id, status }) => (status === 'done' ? [id] : []))
-    await attempt(async () =>
-      saveText(await call('compare.table', { ids: ids.slice(0, 500), format, by: 'sparsity', measures: [measure] })),
-    )
+    await attempt(async () => saveText(await call('compare.table', { ids: this.#finished, format, by: 'sparsity', measures: [measure] })))
+  }
+
+  /** The tests between the results that two runs belong to. */
+  async savePair(pair: [string, string], format: TableFormat): Promise<void> {
+    await attempt(async () => saveText(await call('compare.table', { ids: this.#finished, format, by: 'pair', pair, overSeeds: true })))
+  }
+
+  get #finished(): string[] {
+    return this.runs.flatMap(({ id, status, method }) => (status === 'done' && !isInspection(method) ? [id] : [])).slice(0, 500)
   }
 
   async report(format: 'html' | 'markdown'): Promise<void> {

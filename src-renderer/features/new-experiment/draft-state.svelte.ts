@@ -12,7 +12,7 @@ import { notify } from '../../lib/notices.svelte.ts'
 import { formatHash } from '../../lib/route.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { debounce } from '../../lib/schedule.ts'
-import { limitText } from './amounts/amounts.ts'
+import { blockSparsities, limitText, missedSparsities, sharedSparsities } from './amounts/amounts.ts'
 import type { SpeedQuestion } from './amounts/speed-range.svelte.ts'
 import {
   changedFields,
@@ -42,6 +42,8 @@ export class DraftState {
   /** Names of the clusters that runs can be sent to. */
   clusters = $state.raw<string[]>([])
   preview = new Loader<GridPreview>()
+  /** Sparsities near the requested ones that all methods reach; empty if none misses a requested one, and while they are not known. */
+  shared = $state.raw<readonly number[]>([])
   /** Whether the models are known, so that the form can be filled in. */
   listed = $state(false)
   /** Whether the first draft is known, so that the form can be previewed and run. */
@@ -148,7 +150,22 @@ export class DraftState {
     const changes = this.#changes
     await this.preview.load(() => call('experiments.preview', { grid: this.#grid() }))
     this.#previewed = changes
+    void this.#findShared(changes)
     void this.#loadPreview()
+  }
+
+  /** Asks which sparsities all methods reach, if one of them misses a requested one. */
+  async #findShared(changes: number): Promise<void> {
+    const asked = missedSparsities(this.preview.value?.combinations ?? [])
+    const chosen = this.models.filter(({ id }) => this.draft.models.includes(id))
+    const near = chosen.flatMap(({ description }) => blockSparsities(asked, description.blocks.length))
+    if (near.length === 0) {
+      this.shared = []
+      return
+    }
+    const amounts = [...new Set([...asked, ...near])].map((sparsity) => ({ sparsity }))
+    const found = await call('experiments.preview', { grid: { ...this.#grid(), amounts } }).catch(() => null)
+    if (found && changes === this.#changes) this.shared = sharedSparsities(asked, found.combinations)
   }
 
   /** Previews again once the machine has been timed, because only then is the time known. */

@@ -1,5 +1,6 @@
 import { sourceName } from '#contract/data/source-name.ts'
 import { partText, type UsedData } from '#contract/data/used-data.ts'
+import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../format.ts'
 
 /** `32 windows of 256 tokens, drawn with seed 1`. */
@@ -12,6 +13,23 @@ export function describeWindows({ windows, sequenceLength, seed, beginToken, spl
 /** `, 8 requested`, if a run used another number of windows than it was asked for: the method uses fewer, or the text has no more. */
 export function requestedWindows(requested: number | undefined, { windows }: Pick<UsedData, 'windows'>): string {
   return requested === undefined || requested === windows ? '' : `, ${requested} requested`
+}
+
+/** What a run used of the windows that it was asked for, if they are fewer: `Calibrated on 1 of 8 windows. Measured on 5 of 8 windows of prose.` */
+export function fewerWindows(
+  { calibration, evaluation }: Pick<RunDetail, 'calibration' | 'evaluation'>,
+  request: Pick<RunDetail['request'], 'calibration' | 'measures'>,
+): string {
+  const asked = request.calibration?.windows
+  const calibrated =
+    calibration && asked && calibration.windows < asked ? [`Calibrated on ${calibration.windows} of ${asked} windows.`] : []
+  const measured = request.measures.flatMap((measure) => {
+    if (!('data' in measure)) return []
+    const { source, windows = 0 } = measure.data
+    const used = evaluation.find((one) => one.source === source)
+    return used && used.windows < windows ? [`Measured on ${used.windows} of ${windows} windows of ${sourceName(source)}.`] : []
+  })
+  return [...calibrated, ...measured].join(' ')
 }
 
 /** An option that counts windows, with what was used of them: `8 used of 32`. */

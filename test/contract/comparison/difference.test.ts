@@ -39,6 +39,10 @@ test('losses are paired by window: differences of 0.1, 0.2 and 0.3 make a factor
   expect(Math.log(found?.low ?? 0)).toBeCloseTo(0.2 - half, 5)
   expect(Math.log(found?.high ?? 0)).toBeCloseTo(0.2 + half, 5)
   expect(found).toMatchObject({ factor: true, clear: false, count: 3, unit: 'window' })
+  // t is 3.4641 with two degrees of freedom, whose tail has a closed form.
+  const t = 0.2 / (0.1 / Math.sqrt(3))
+  expect(found?.probability).toBeCloseTo(1 - t / Math.sqrt(2 + t * t), 9)
+  expect(between([run([1, 5, 9])], [run([1, 5, 9])])?.probability).toBe(1)
   expect(between([run([1.19, 5.2, 9.21])], [run([1, 5, 9])])?.clear).toBe(true)
   expect(found && [differenceText(found), basisText(found)]).toEqual(['×1.22 (0.953 to 1.57)', '3 windows'])
   const turned = found && inverse(found)

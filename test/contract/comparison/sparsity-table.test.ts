@@ -35,12 +35,17 @@ const runs = [
 
 test('a row for each method and a column for each sparsity, with mean and deviation over seeds and the best marked', () => {
   const { columns, rows } = sparsityTable([...runs].reverse(), column)
-  expect(columns.map(({ label }) => label)).toEqual(['Method', '0 %', '25 %', '37.5 %'])
+  expect(columns.map(({ label }) => label)).toEqual(['Method', '0 %', '25 %', '37.5 %', 'Rank'])
   expect(rows.map(([title]) => title?.value)).toEqual(['Dense', '2SSP', 'ShortGPT'])
+  // Student's interval of two seeds: 12.7062 standard errors of the logarithms' mean.
+  const mean = Math.sqrt(20 * 20.2)
+  const width = 1.01 ** (12.7062 / 2)
   expect(rows[1]?.[2]).toEqual({
-    value: expect.closeTo(Math.sqrt(20 * 20.2), 9),
+    value: expect.closeTo(mean, 9),
     spread: expect.closeTo(1.01 ** Math.SQRT1_2, 9),
     factor: true,
+    low: expect.closeTo(mean / width, 4),
+    high: expect.closeTo(mean * width, 4),
     best: true,
   })
   expect(rows[2]?.[2]).toMatchObject({ value: 30, best: false })
@@ -79,7 +84,7 @@ test('models do not compete with each other, and options that differ at one spar
     ['tiny', '2SSP, balance 1'],
     ['tiny', '2SSP, balance 2'],
   ])
-  expect(table.rows.map((row) => row.at(-1)?.best)).toEqual([false, true, false])
+  expect(table.rows.map((row) => row[3]?.best)).toEqual([false, true, false])
 })
 
 test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, and two results on other windows do not compete', () => {
@@ -93,6 +98,7 @@ test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, a
     ['ShortGPT', true, true],
     ['BlockPruner, whole blocks', false, undefined],
   ])
+  expect(rows.map((row) => row.at(-1)?.value)).toEqual([1, 1, 3])
   expect(notes?.[0]).toContain('with all that do not differ clearly from it (95 % interval)')
   const elsewhere = some.map((one) => ({
     ...one,
@@ -100,7 +106,26 @@ test('444 ×/÷ 1.15 is not better than 460 ×/÷ 1.6: both are bold and tied, a
   }))
   const apart = sparsityTable(elsewhere, column)
   expect(apart.rows.map((row) => row[1]?.best)).toEqual([false, false, false])
+  expect(apart.columns.map(({ label }) => label)).not.toContain('Rank')
   expect(apart.notes?.slice(1)).toEqual([
     'Not compared with the others by perplexity (test): shortgpt, 3 seeds; blockpruner, 3 seeds (measured on other text).',
   ])
+})
+
+test('a table says what it compares: the model, the windows, the seeds, and which method looked at fewer windows than asked', () => {
+  const used = (windows: number) => ({ source: 'c4', revision: null, sequenceLength: 64, windows, seed: 0, hash: 'c4' })
+  const asked = { parameters: { 'calibration.windows': 8 } }
+  const some = [
+    { ...run('2ssp', 0.5, 20, asked), calibration: used(8) },
+    { ...run('2ssp', 0.5, 21, { ...asked, seed: 1 }), calibration: used(8) },
+    { ...run('blockpruner', 0.5, 30, asked), calibration: used(1) },
+  ].map((one) => ({
+    ...one,
+    measures: one.measures.map((measure) => ({ ...measure, on: { hash: 'test', count: 3, sequenceLength: 64 } })),
+  }))
+  const { caption, notes } = sparsityTable(some, column)
+  expect(caption).toBe(
+    'Perplexity (test) by method and sparsity. Models: tiny. Measured: perplexity (test) on 3 windows of 64 tokens. Each pruned result: 1 to 2 seeds.',
+  )
+  expect(notes).toContain('Fewer calibration windows than requested: BlockPruner, whole blocks (1 of 8).')
 })

@@ -18,7 +18,9 @@ test('a plot draws nothing that is not finite and escapes its words', async () =
       { name: 'empty', points: [] },
     ],
   })
-  expect(svg).toContain('a &lt; b &amp; c')
+  expect(svg).toContain('<title>a &lt; b &amp; c</title>')
+  // A ground would be a box on any page of another colour.
+  expect(svg).not.toContain('<rect')
   expect(svg).toContain('&quot;one&quot;')
   expect(svg.match(/<circle/g)).toHaveLength(2)
   expect(svg).not.toMatch(/NaN|Infinity/)

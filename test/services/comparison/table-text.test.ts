@@ -50,6 +50,23 @@ test('ties are marked in every format, factors are written as such, and notes go
   expect(toMarkdown(shared)).toContain('| **460 ×/÷ 1.60** |\n| c | 2000 ×/÷ 1.10 |\n\nBold: the best. Not compared: d\\_1 (5 %).\n')
 })
 
+test('a caption goes with the table in every format, and intervals are columns of CSV', () => {
+  const table = {
+    columns: ['method', '25 %'].map((label) => ({ label, numeric: label !== 'method' })),
+    rows: [[{ value: 'a' }, { value: 444, spread: 1.15, factor: true, low: 400, high: 490 }]],
+    caption: 'Perplexity of m_1 on 8 windows.',
+    notes: ['95 % intervals.'],
+  }
+  expect(toCsv(table)).toBe(
+    'method,25 %,25 % deviation as a factor,25 % 95 % low,25 % 95 % high\r\na,444,1.15,400,490\r\n# Perplexity of m_1 on 8 windows.\r\n# 95 % intervals.\r\n',
+  )
+  expect(toLatex(table)).toContain(
+    '\\begin{table}\n\\centering\n\\caption{Perplexity of m\\_1 on 8 windows. 95 \\% intervals.}\n\\begin{tabular}',
+  )
+  expect(toLatex(table)).toContain('\\end{tabular}\n\\end{table}\n')
+  expect(toMarkdown(table)).toContain('\n\nPerplexity of m\\_1 on 8 windows. 95 % intervals.\n')
+})
+
 test('LaTeX escapes names, sets the best bold and says which way is better', () => {
   const columns = [
     { label: 'name_1', numeric: false },

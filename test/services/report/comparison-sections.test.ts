@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { comparisonSection } from '#services/report/sections.ts'
+import { comparisonSection, resultSection } from '#services/report/sections.ts'
 
 const run = (seed: number, measures: object[]) =>
   ({
@@ -67,4 +67,33 @@ test('what cannot be compared is no line and no rival, and the report says why',
   expect(
     blocks.flatMap((block) => (block.kind === 'table' ? [block.caption?.includes(reason.replace(':', ' by perplexity (prose):'))] : [])),
   ).toContain(true)
+})
+
+test('the result names the best at each sparsity, against the unpruned model, and who is as good', () => {
+  const measured = (method: string, nominal: number, shifts: number[]) => {
+    const losses = [1, 5, 9].map((loss, at) => loss + (shifts[at] ?? 0))
+    const value = Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / 3)
+    const on = { hash: 'a', count: 3, sequenceLength: 64 }
+    return {
+      ...run(0, [{ name: 'perplexity', dataset: 'prose', value, unit: '', on, losses }]),
+      id: method,
+      name: nominal === 0 ? 'Dense' : `${method} 25 %`,
+      method,
+      nominal,
+      reached: nominal,
+    }
+  }
+  const runs = [
+    measured('dense', 0, [0, 0, 0]),
+    measured('2ssp', 0.25, [0.1, 0.11, 0.12]),
+    measured('shortgpt', 0.25, [0.12, 0.11, 0.115]),
+    measured('blockpruner', 0.25, [0.5, 0.51, 0.52]),
+  ]
+  expect(resultSection({ baseline: null, runs }).map((block) => ('text' in block ? block.text : ''))).toEqual([
+    'Result',
+    expect.stringMatching(
+      /^Best of 3: 2ssp 25 %, with perplexity \(prose\) 165\.7, ×1\.12 \(1\.09 to 1\.14\) of the unpruned model’s \(95 % interval over 3 windows\)\. No clear difference from shortgpt 25 %\.$/,
+    ),
+  ])
+  expect(resultSection({ baseline: null, runs: [] })).toEqual([])
 })

@@ -1,3 +1,4 @@
+import { sparsityTolerance } from '#contract/comparison/sparsity-table.ts'
 import type { CombinationPreview } from '#contract/experiments/experiments.ts'
 import { amountText, fileSizeText } from '#contract/runs/amount-text.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
@@ -70,6 +71,38 @@ export function sizeText(amount: Amount, combinations: readonly Pick<Combination
   )
   const file = files.find(({ type }) => type === 'Q4_K_M') ?? files[0]
   return file?.bytes ? `${formatBytes(file.bytes)} in ${file.type}` : ''
+}
+
+type Reaching = Pick<CombinationPreview, 'amount' | 'feasible' | 'reached' | 'method'>
+
+/** Whether a combination is possible and comes as close to its sparsity as results that compete. What is not known yet counts as close. */
+function isReached({ amount, feasible, reached, method }: Reaching): boolean {
+  if (method === denseMethod || !('sparsity' in amount)) return true
+  return feasible && (reached === null || Math.abs(reached - amount.sparsity) <= sparsityTolerance + 1e-9)
+}
+
+/** The requested sparsities if a combination misses one of them, so that its result could not compete; else none. */
+export function missedSparsities(combinations: readonly Reaching[]): number[] {
+  if (combinations.every(isReached)) return []
+  return [...new Set(combinations.flatMap(({ amount, method }) => (method !== denseMethod && 'sparsity' in amount ? amount.sparsity : [])))]
+}
+
+/** Sparsities of whole blocks beside the requested ones, rounded down, because a share above a whole number of blocks removes one more. */
+export function blockSparsities(asked: readonly number[], blocks: number): number[] {
+  const near = asked.flatMap((sparsity) => [Math.floor(sparsity * blocks), Math.ceil(sparsity * blocks)])
+  const counts = new Set(near.filter((count) => count > 0 && count < blocks))
+  return [...counts].map((count) => Math.floor((1e4 * count) / blocks + 1e-9) / 1e4)
+}
+
+/** For each requested sparsity the nearest that all combinations reach, each once. */
+export function sharedSparsities(asked: readonly number[], combinations: readonly Reaching[]): number[] {
+  const groups = Map.groupBy(
+    combinations.filter(({ amount, method }) => method !== denseMethod && 'sparsity' in amount),
+    ({ amount }) => ('sparsity' in amount ? amount.sparsity : 0),
+  )
+  const shared = [...groups].flatMap(([sparsity, own]) => (own.every(isReached) ? [sparsity] : []))
+  const nearest = asked.flatMap((wanted) => [...shared].sort((a, b) => Math.abs(a - wanted) - Math.abs(b - wanted))[0] ?? [])
+  return [...new Set(nearest)].sort((a, b) => a - b)
 }
 
 /** Says what to choose instead: the largest possible sparsity, rounded down to 0.1 %, or the possible file sizes. */

@@ -2,12 +2,15 @@ import { expect, test } from 'vitest'
 import { amountText } from '#contract/runs/amount-text.ts'
 import {
   addAmounts,
+  blockSparsities,
   exampleSize,
   fileSizesText,
   limitText,
+  missedSparsities,
   parsePercents,
   parseSeeds,
   parseShares,
+  sharedSparsities,
   sizeText,
 } from '../../../../../src-renderer/features/new-experiment/amounts/amounts.ts'
 
@@ -77,4 +80,30 @@ test('an amount shows the size of its GGUF file: in the usual type, or in the on
   expect(sizeText({ sparsity: 0.25 }, one([['Q8_0', 5e6]]))).toBe('5 MB in Q8_0')
   expect(sizeText({ sparsity: 0.5 }, one(both))).toBe('')
   expect(sizeText({ bytes: 3e6, format: 'gguf' }, one(both))).toBe('')
+})
+
+test('sparsities that all methods reach are offered where a method of whole blocks misses one', () => {
+  const of = (method: string, sparsity: number, reached: number | null, feasible = true) => ({
+    method,
+    amount: { sparsity },
+    reached,
+    feasible,
+  })
+  const asked = [of('dense', 0, 0), of('2ssp', 0.25, 0.2501), of('shortgpt', 0.25, 8 / 30), of('2ssp', 0.5, 0.5), of('shortgpt', 0.5, 0.5)]
+  expect(missedSparsities(asked)).toEqual([0.25, 0.5])
+  expect(missedSparsities(asked.filter(({ amount }) => amount.sparsity !== 0.25))).toEqual([])
+  // Above a whole number of blocks one more is removed, so the shares are rounded down.
+  const near = blockSparsities([0.25, 0.5], 30)
+  expect(near).toEqual([0.2333, 0.2666, 0.5])
+  expect(near.map((sparsity) => Math.ceil(sparsity * 30 - 1e-9))).toEqual([7, 8, 15])
+  const tried = [
+    of('2ssp', 0.2333, 0.2334),
+    of('shortgpt', 0.2333, 7 / 30),
+    of('2ssp', 0.2666, null),
+    of('shortgpt', 0.2666, 8 / 30),
+    of('2ssp', 0.5, 0.5),
+    of('shortgpt', 0.5, 0.5),
+  ]
+  expect(sharedSparsities([0.25, 0.5], tried)).toEqual([0.2666, 0.5])
+  expect(sharedSparsities([0.25, 0.5], [...tried, of('slicegpt', 0.2666, 0.2666, false)])).toEqual([0.2333, 0.5])
 })

@@ -1,0 +1,70 @@
+import type { RunEntry } from '../runs/runs.ts'
+import { isTimed } from '../runs/time/speed.ts'
+import { whyResultsApart } from './comparable.ts'
+import { comparedText, shapeText } from './comparison.ts'
+import { type Difference, differenceOf } from './difference.ts'
+import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
+import { counted, type SeedGroup } from './seeds.ts'
+import type { Table, TableCell } from './table.ts'
+
+type Group = Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'seeds' | 'measures'>
+
+const pairText =
+  'Difference: of perplexities the first divided by the second, of others the first minus the second, paired over the same windows or questions. p: how often chance alone differs as much, two-sided. With several seeds, the test over seeds must agree, and the wider interval is shown.'
+
+/** Returns two results to test first: two pruned ones at one sparsity if there are, else the first two. */
+export function firstPair<Own extends Group>(groups: readonly Own[]): [Own, Own] | null {
+  const pruned = groups.filter(({ runs }) => runs.every(({ baseline }) => !baseline))
+  for (const one of pruned) {
+    const other = pruned.find((rival) => rival !== one && rival.runs[0]?.nominal === one.runs[0]?.nominal)
+    if (other) return [one, other]
+  }
+  const [first, second] = groups
+  return first && second ? [first, second] : null
+}
+
+/** Tests one result against another: a row for each measure that both have and that varies, but none for times and sizes. */
+export function pairTable(first: Group, second: Group): Table {
+  const columns = measureColumns([...first.runs, ...second.runs]).filter(
+    (column) => first.measures.has(column.id) && second.measures.has(column.id) && !isTimed(column) && !counted.has(column.unit),
+  )
+  const tested = columns.flatMap((column) => {
+    const [apart, difference] = [whyResultsApart(first, second, [column]), differenceOf(first, second, column)]
+    return difference || apart !== null ? [{ column, difference, apart }] : []
+  })
+  const [one, two] = first.name === second.name ? [`${first.name} (first)`, `${second.name} (second)`] : [first.name, second.name]
+  return {
+    caption: `${one} against ${two}. ${comparedText(
+      [first, second],
+      tested.map(({ column }) => column),
+    )}`,
+    notes: [pairText],
+    columns: [
+      { label: 'Measure', numeric: false },
+      ...[one, two, 'Difference', '95 % low', '95 % high', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
+      { label: 'Measured on', numeric: false },
+      { label: 'Conclusion', numeric: false },
+    ],
+    rows: tested.map(({ column, difference, apart }): TableCell[] => [
+      { value: columnLabel(column) },
+      meanCell(first, column),
+      meanCell(second, column),
+      ...[difference?.value, difference?.low, difference?.high].map((value) => ({ value: value ?? null })),
+      { value: difference ? Number(difference.probability.toPrecision(2)) : null },
+      { value: first.seeds === second.seeds ? first.seeds : `${first.seeds} and ${second.seeds}` },
+      { value: first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–' },
+      { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },
+    ]),
+  }
+}
+
+function meanCell({ measures }: Group, { id }: MeasureColumn): TableCell {
+  const found = measures.get(id)
+  return { value: found?.mean ?? null, spread: found?.spread ?? null, factor: found?.factor ?? false }
+}
+
+function conclusion(difference: Difference | null, { lowerIsBetter }: MeasureColumn): string {
+  if (!difference?.clear) return 'no clear difference'
+  const isLower = difference.value < (difference.factor ? 1 : 0)
+  return isLower === lowerIsBetter ? 'the first is better' : 'the second is better'
+}

@@ -1,0 +1,76 @@
+import { expect, test } from 'vitest'
+import { firstPair, pairTable } from '#contract/comparison/pair-table.ts'
+import { groupOverSeeds } from '#contract/comparison/seeds.ts'
+import type { RunEntry } from '#contract/runs/runs.ts'
+
+function run(method: string, nominal: number, shifts: number[], { seed = 0, hash = 'prose' } = {}): RunEntry {
+  const losses = [1, 5, 9].map((loss, at) => loss + (shifts[at] ?? 0))
+  const value = Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / losses.length)
+  const on = { hash, count: 3, sequenceLength: 64 }
+  return {
+    id: `${method} ${nominal} ${seed}`,
+    name: `${method} ${nominal}`,
+    method,
+    nominal,
+    reached: nominal,
+    seed,
+    baseline: method === 'dense',
+    model: { id: 'm', name: 'tiny' },
+    fingerprint: null,
+    lineage: { model: 'm', content: null, pruned: false },
+    parameters: {},
+    measures: [
+      { name: 'perplexity', dataset: 'prose', value, best: value, unit: '', on, losses },
+      { name: 'size', dataset: '', value: 5, best: 5, unit: 'bytes' },
+      { name: 'inference time', dataset: '', value: 5, best: 5, unit: 's' },
+    ],
+  } as unknown as RunEntry
+}
+
+const groupsOf = (...runs: RunEntry[]) => groupOverSeeds(runs)
+
+test('two rows are tested by each measure that varies, in pairs, with their seeds and windows', () => {
+  const [first, second] = groupsOf(
+    run('2ssp', 0.5, [0.1, 0.2, 0.3]),
+    run('2ssp', 0.5, [0.11, 0.21, 0.31], { seed: 1 }),
+    run('shortgpt', 0.5, [0.6, 0.71, 0.82]),
+  )
+  if (!first || !second) throw new Error('Two groups are needed.')
+  const { columns, rows, caption } = pairTable(first, second)
+  expect(columns.map(({ label }) => label)).toEqual([
+    'Measure',
+    '2ssp 0.5, 2 seeds',
+    'shortgpt 0.5',
+    'Difference',
+    '95 % low',
+    '95 % high',
+    'p',
+    'Seeds',
+    'Measured on',
+    'Conclusion',
+  ])
+  expect(rows).toHaveLength(1)
+  const [measure, , , difference, low, high, p, seeds, on, conclusion] = rows[0]?.map(({ value }) => value) ?? []
+  expect([measure, seeds, on, conclusion]).toEqual(['perplexity (prose)', '2 and 1', '3 windows of 64 tokens', 'the first is better'])
+  expect(difference).toBeCloseTo(Math.exp(0.205 - 0.71), 6)
+  expect(Number(low)).toBeLessThan(Number(difference))
+  expect(Number(high)).toBeLessThan(1)
+  expect(Number(p)).toBeLessThan(0.05)
+  expect(caption).toContain('2ssp 0.5, 2 seeds against shortgpt 0.5.')
+  expect(pairTable(second, first).rows[0]?.at(-1)?.value).toBe('the second is better')
+})
+
+test('numbers of other windows are not tested, and the table says why', () => {
+  const [first, second] = groupsOf(run('2ssp', 0.5, [0.1]), run('shortgpt', 0.5, [0.1], { hash: 'other' }))
+  if (!first || !second) throw new Error('Two groups are needed.')
+  const [row] = pairTable(first, second).rows
+  expect(row?.map(({ value }) => value).slice(3, 7)).toEqual([null, null, null, null])
+  expect(row?.at(-1)?.value).toBe('not compared: measured on other text')
+})
+
+test('the pair that is shown first is of two pruned results at one sparsity', () => {
+  const groups = groupsOf(run('dense', 0, []), run('2ssp', 0.25, [0.1]), run('2ssp', 0.5, [0.1]), run('shortgpt', 0.5, [0.1]))
+  expect(firstPair(groups)?.map(({ name }) => name)).toEqual(['2ssp 0.5', 'shortgpt 0.5'])
+  expect(firstPair(groups.slice(0, 2))?.map(({ name }) => name)).toEqual(['dense 0', '2ssp 0.25'])
+  expect(firstPair(groups.slice(0, 1))).toBeNull()
+})
