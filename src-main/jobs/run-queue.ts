@@ -124,7 +124,7 @@ export class RunQueue {
     this.#owns = history.owners.takeQueue(owner, Date.now())
     if (!this.#owns) return
     if (!this.#isPaused) this.#failWithoutModel()
-    const needsRoom = !this.#isPaused && history.queue.countWaiting() > 0
+    const needsRoom = this.#isPaused ? history.queue.hasAnalysis() : history.queue.countWaiting() > 0
     if (needsRoom && !history.writes.hasRoom(roomForRun(history))) return
     for (const executor of worksQueue ? this.#executors : [this.#parts.clusters]) executor.work(this.#isPaused)
   }
@@ -226,7 +226,9 @@ export class RunQueue {
     if (action === 'retry') for (const row of rows) markToStartOver(history, row)
     // The crashes of a run that the user starts are counted from zero.
     for (const row of rows) if (row.crashes > 0) history.runs.patch(row.number, { crashes: 0 })
-    history.queue.enqueue(changed)
+    const numbersOf = (analyses: boolean) => rows.filter(({ method }) => (method === 'divergence') === analyses).map(({ number }) => number)
+    history.queue.enqueue(numbersOf(false))
+    history.queue.enqueueFirst(numbersOf(true))
     return { changed }
   }
 

@@ -87,9 +87,10 @@ export class ThisMachine implements Executor {
     for (const { host } of dropped) void host.close()
   }
 
+  /** A paused queue begins no run, but analyses: they take seconds, and their page waits for them. */
   work(paused: boolean): void {
-    if (paused) return
-    const take = (device: string) => this.#parts.history.queue.claimNext(this.#parts.owner, device, Date.now())
+    const kind = paused ? 'analysis' : 'run'
+    const take = (device: string) => this.#parts.history.queue.claimNext(this.#parts.owner, device, Date.now(), kind)
     for (const place of this.#places) {
       if (place.attempt || place.leaving || place.host.status === 'broken') continue
       let claim = this.#claim(take, place)

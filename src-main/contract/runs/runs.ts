@@ -168,6 +168,8 @@ export const runPage = z.object({
   offset: z.number().int(),
   rows: z.array(runEntry),
   counts: z.partialRecord(runStatus, z.number().int()),
+  /** How many of them are analyses of what broke, which are no runs of their own. */
+  analyses: z.number().int(),
   /** Archived runs that the filter would find. */
   archived: z.number().int(),
 })

@@ -25,8 +25,8 @@ export class RunQueries {
 
   page(query: RunQuery): RunPage {
     const where = whereOf(query)
-    const text = `SELECT r.status AS status, count(*) AS runs ${runSource} WHERE ${where.text} GROUP BY r.status`
-    const counts = this.#prepare(text).all(...where.values) as { status: RunStatus; runs: number }[]
+    const text = `SELECT r.status AS status, count(*) AS runs, sum(r.method = 'divergence') AS analyses ${runSource} WHERE ${where.text} GROUP BY r.status`
+    const counts = this.#prepare(text).all(...where.values) as { status: RunStatus; runs: number; analyses: number }[]
     const wanted = query.columns && new Set(query.columns)
     return {
       total: counts.reduce((sum, { runs }) => sum + runs, 0),
@@ -36,6 +36,7 @@ export class RunQueries {
         details: query.details,
       }),
       counts: Object.fromEntries(counts.map(({ status, runs }) => [status, runs])),
+      analyses: counts.reduce((sum, { analyses }) => sum + analyses, 0),
       archived: this.#count({ ...query, archived: 'only' }),
     }
   }

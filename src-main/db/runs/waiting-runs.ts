@@ -11,8 +11,12 @@ export class WaitingRuns extends Table {
   readonly #enqueue: (position: number, number: number) => void = this.run(
     "UPDATE runs SET status = 'queued', queue_position = ?, owner = NULL, wish = NULL, problem = NULL, ended_at = NULL, progress = NULL, waited = 0, cut_off = 0 WHERE number = ?",
   )
+  readonly #first: () => number = this.one("SELECT coalesce(min(queue_position), 1) FROM runs WHERE status = 'queued'")
   readonly #firstWaiting: () => number | undefined = this.first(
     `SELECT number FROM runs WHERE status = 'queued' AND executor IS NULL AND archived_at IS NULL ${inOrder} LIMIT 1`,
+  )
+  readonly #firstAnalysis: () => number | undefined = this.first(
+    `SELECT number FROM runs WHERE status = 'queued' AND executor IS NULL AND archived_at IS NULL AND method = 'divergence' ${inOrder} LIMIT 1`,
   )
   readonly #claim: (claim: { number: number; owner: string; device: string; now: number; fromQueue: boolean }) => RunRow = this.one(`
     UPDATE runs SET status = 'running', executor = NULL, job = NULL, owner = @owner, device = @device, from_queue = @fromQueue, wish = NULL, queue_position = NULL, attempts = attempts + 1,
@@ -33,16 +37,17 @@ export class WaitingRuns extends Table {
     `SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder} LIMIT ?`,
   )
   readonly countWaiting: () => number = this.one("SELECT count(*) FROM runs WHERE status = 'queued' AND archived_at IS NULL")
+  readonly hasAnalysis = (): boolean => this.#firstAnalysis() !== undefined
   /** Waiting runs whose model is not in the library. */
   readonly waitingWithoutModel: () => RunRow[] = this.all(
     "SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL AND model NOT IN (SELECT id FROM models WHERE removed_at IS NULL)",
   )
   /** Of the runs created since the first one that waits or runs, the number that are done or failed. A clock that was set back changes nothing. */
   readonly countEnded: () => number = this.one(
-    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND number >= (SELECT min(number) FROM runs WHERE status IN ('queued', 'running') AND archived_at IS NULL)",
+    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND method <> 'divergence' AND number >= (SELECT min(number) FROM runs WHERE status IN ('queued', 'running') AND archived_at IS NULL)",
   )
   readonly countEndedBetween: (after: number, until: number) => number = this.one(
-    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND ended_at > ? AND ended_at <= ?",
+    "SELECT count(*) FROM runs WHERE status IN ('done', 'failed') AND method <> 'divergence' AND ended_at > ? AND ended_at <= ?",
   )
   readonly waiting: () => RunRow[] = this.all(`SELECT * FROM runs WHERE status = 'queued' AND archived_at IS NULL ${inOrder}`)
   readonly running: () => RunRow[] = this.all("SELECT * FROM runs WHERE status = 'running' ORDER BY started_at, number")
@@ -60,10 +65,16 @@ export class WaitingRuns extends Table {
     for (const number of numbers) this.#enqueue(++position, number)
   }
 
-  /** Claims the next run for this machine. */
-  claimNext(owner: string, device: string, now: number): RunRow | undefined {
+  /** Puts analyses before all others, because a page waits for them. */
+  enqueueFirst(numbers: readonly number[]): void {
+    const first = this.#first() - numbers.length
+    for (const [at, number] of numbers.entries()) this.#enqueue(first + at, number)
+  }
+
+  /** Claims the next run for this machine, or the next analysis. */
+  claimNext(owner: string, device: string, now: number, kind: 'run' | 'analysis' = 'run'): RunRow | undefined {
     return immediately(this.db, () => {
-      const number = this.#firstWaiting()
+      const number = kind === 'run' ? this.#firstWaiting() : this.#firstAnalysis()
       return number === undefined ? undefined : this.#claim({ number, owner, device, now, fromQueue: true })
     })
   }

@@ -21,6 +21,8 @@ const rowLimit = 1000
 /** The history: a window over rows that stay in the service, the selection, and the saved views. */
 export class HistoryState {
   total = $state<number | null>(null)
+  /** How many of them are analyses, which are no runs of their own. */
+  analyses = $state(0)
   counts = $state.raw<RunPage['counts']>({})
   archived = $state.raw(0)
   rows = $state.raw<(RunEntry | undefined)[]>([])
@@ -245,6 +247,7 @@ export class HistoryState {
       for (const [at, row] of answer.rows.entries()) rows[first * pageSize + at] = row
       this.rows = rows
       this.total = answer.total
+      this.analyses = answer.analyses
       this.counts = answer.counts
       this.archived = answer.archived
       this.problem = null

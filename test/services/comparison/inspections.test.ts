@@ -68,6 +68,24 @@ test('runs are compared with the dense model as a run of the queue; its pages ar
   expect((await call('runs.inspectionsOf', { id: idOf(1) })).runs.map(({ id }) => id)).toEqual([made.id])
 })
 
+test('an analysis runs before all waiting runs, in a paused queue too, and is no run of the queue', async () => {
+  const { call, model } = workbench
+  await call('queue.pause', {})
+  const request = { method: 'shortgpt', amount: { sparsity: 0.2 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
+  const waiting = []
+  for (const seed of [1, 2])
+    waiting.push(await call('runs.create', { model: model.id, request: { ...request, seed, calibration: windows('calibration', 1) } }))
+  const before = await call('queue.get', {})
+  const { id } = await call('runs.inspect', { inspect: { kind: 'divergence', runs: [idOf(1)], data: windows('test', 1) } })
+  expect((await runEnded(workbench, id)).status).toBe('done')
+  const after = await call('queue.get', {})
+  expect([after.paused, after.waiting, after.endedLastHour]).toEqual([true, 2, before.endedLastHour])
+  const page = await call('runs.query', {})
+  expect([page.total - page.analyses, page.analyses > 0]).toEqual([runs.length + waiting.length, true])
+  await call('runs.cancel', { ids: waiting.map((run) => run.id) })
+  await call('queue.resume', {})
+})
+
 test('an inspection is refused if its runs do not fit together', async () => {
   const { call } = workbench
   const inspect = { kind: 'divergence' as const, runs: ['run-missing'], data: windows('test', 1) }

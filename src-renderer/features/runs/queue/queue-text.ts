@@ -11,11 +11,10 @@ type Counts = Pick<QueueState, 'runs' | 'waiting' | 'ended' | 'endedLastHour' | 
 
 /** How many runs wait, how far the queue is, and its rate: `300 runs waiting`, `12 of 312 ended`, `24 in the last hour`. */
 export function queueFacts(state: Counts): string[] {
-  const all = state.ended + runningIn(state) + state.waiting
+  const waiting = waitingIn(state)
+  const all = state.ended + runningIn(state) + waiting
   return [
-    ...(state.waiting > 0 || !state.owner
-      ? [`${formatPlural(state.waiting, 'run')} waiting${state.owner ? '' : ', run by another process'}`]
-      : []),
+    ...(waiting > 0 || !state.owner ? [`${formatPlural(waiting, 'run')} waiting${state.owner ? '' : ', run by another process'}`] : []),
     ...(state.ended > 0 ? [`${formatInteger(state.ended)} of ${formatPlural(all, 'run')} ended`] : []),
     ...(state.endedLastHour > 0 ? [`${formatInteger(state.endedLastHour)} in the last hour`] : []),
   ]
@@ -23,10 +22,14 @@ export function queueFacts(state: Counts): string[] {
 
 /** The ended share of the runs made since the oldest in the queue. */
 export function endedShare(state: Counts): number {
-  return state.ended / Math.max(1, state.ended + runningIn(state) + state.waiting)
+  return state.ended / Math.max(1, state.ended + runningIn(state) + waitingIn(state))
 }
 
-const runningIn = ({ runs }: Pick<QueueState, 'runs'>): number => runs.filter(({ status }) => status === 'running').length
+/** Analyses are no runs. They are first in the queue, so all of them are listed. */
+const waitingIn = ({ runs, waiting }: Pick<QueueState, 'runs' | 'waiting'>): number =>
+  waiting - runs.filter(({ status, method }) => status === 'queued' && method === 'divergence').length
+const runningIn = ({ runs }: Pick<QueueState, 'runs'>): number =>
+  runs.filter(({ status, method }) => status === 'running' && method !== 'divergence').length
 
 /** The title and status of a device. One that is off or idle while the queue is paused counts as paused. */
 export function deviceText({ title, status }: Pick<DeviceState, 'title' | 'status'>, paused: boolean): string {

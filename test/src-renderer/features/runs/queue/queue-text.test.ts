@@ -12,6 +12,14 @@ test('a queue says how much waits, how far it is and how fast', () => {
   expect(queueFacts({ ...state, waiting: 1, ended: 0, endedLastHour: 0, owner: false })).toEqual(['1 run waiting, run by another process'])
 })
 
+test('analyses of what broke are no runs', () => {
+  const analysis = (status: string) => ({ status, method: 'divergence' }) as RunEntry
+  expect(queueFacts({ ...state, runs: [analysis('running'), analysis('queued')], waiting: 3, ended: 2, endedLastHour: 0 })).toEqual([
+    '2 runs waiting',
+    '2 of 4 runs ended',
+  ])
+})
+
 test('only a long queue folds', () => {
   expect([2, 8, 9].map((waiting) => folds({ waiting }))).toEqual([false, false, true])
 })
