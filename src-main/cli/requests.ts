@@ -100,19 +100,32 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   if (isOne && first) {
     const [amount = { sparsity: 0 }] = amounts
     const treated = { ...repairOf(flags, path, sequenceLength), ...recoverOf(flags, path, sequenceLength) }
-    return { request: { ...shared, ...treated, ...stored, ...first, amount, seed: at(seeds, 0) }, saves }
+    return { request: { ...shared, ...firstStepOf(flags), ...treated, ...stored, ...first, amount, seed: at(seeds, 0) }, saves }
   }
   if (saves && runs * Math.max(1, weights.length) > 1)
     throw new EspalierError('usage', '--save needs one plan; give one method, one amount, one seed and one type of weights.')
   const treated = { ...repairsOf(flags, path, sequenceLength), ...recoveriesOf(flags, path, sequenceLength) }
-  const grid = { ...shared, ...treated, models: [id], methods, amounts, seeds, ...(weights.length > 0 ? { weights } : {}) }
+  const grid = {
+    ...shared,
+    ...firstStepOf(flags),
+    ...treated,
+    models: [id],
+    methods,
+    amounts,
+    seeds,
+    ...(weights.length > 0 ? { weights } : {}),
+  }
   return { grid, sweep }
 }
+
+const firstStepOf = ({ vocabulary }: Flags): Pick<RunRequest, 'vocabulary'> => (vocabulary ? { vocabulary } : {})
 
 const denseRequest = { method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0 }
 
 function methodsOf(flags: Flags): Grid['methods'] {
-  if (flags.ablation === undefined) return flags.pruning_method.map((method) => ({ method, options: optionsOf(flags, method) }))
+  const trimmed = flags.dense && flags.vocabulary ? [{ method: 'vocabulary', options: { ...flags.vocabulary } }] : []
+  if (flags.ablation === undefined)
+    return [...flags.pruning_method.map((method) => ({ method, options: optionsOf(flags, method) })), ...trimmed]
   const names = flags.ablation === 'all' ? Object.keys(ablationTitles) : [flags.ablation]
   return names.map((method) => ({ method, options: optionsOf(flags, method) }))
 }

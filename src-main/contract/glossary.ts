@@ -18,7 +18,7 @@ export const glossary = {
   },
   sparsity: {
     title: 'Sparsity',
-    text: 'The removed share of the parameters of the block stack. What was requested and what was reached can differ, because methods remove whole parts.',
+    text: 'The removed share of the parameters of the block stack. What was requested and what was reached can differ, because methods remove whole parts. For the method Vocabulary, it is the share of all parameters.',
   },
   rival: {
     title: 'Rival',

@@ -29,6 +29,20 @@ export const methodTitles = {
 } as const
 // end
 
+/** Options of the method `vocabulary` that say how much it removes, so that it takes no other amount. */
+export const rowOptions: readonly string[] = ['rows', 'share', 'coverage']
+
+/** Whether the options of a method say how much it removes. */
+export const setsRows = (method: string, options: Readonly<Record<string, unknown>>): boolean =>
+  method === 'vocabulary' && rowOptions.some((name) => options[name] !== undefined)
+
+/** What the sparsities of runs with these methods are shares of. */
+export function sparsityBase(methods: readonly string[]): string {
+  const isOfAll = methods.map((method) => method === 'vocabulary')
+  if (!isOfAll.includes(true)) return 'the block stack'
+  return isOfAll.includes(false) ? 'the block stack, or of all parameters for Vocabulary' : 'all parameters'
+}
+
 /** Ablations: studies of one design choice of 2SSP. Such a run produces a table and a plot instead of a plan. */
 export const ablationTitles = {
   calibration: 'Calibration windows',

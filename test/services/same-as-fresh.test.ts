@@ -157,6 +157,10 @@ const pairs: Record<keyof RunRequest, { base: RunRequest; changed: RunRequest; s
     ...dataChanges.map((change) => anyOf(({ calibration: data }) => ({ calibration: change(data ?? calibration) }))),
     of(study, () => ({ calibration: ofData.source(calibration) })),
   ],
+  vocabulary: [
+    of(repaired, () => ({ vocabulary: { rows: 480 } })),
+    of({ ...repaired, recover: recovery, vocabulary: { rows: 480 } }, () => ({ vocabulary: { share: 0.97 } })),
+  ],
   repair: [
     ...dataChanges.map((change) => repairWith('one-pass', change(calibration))),
     repairWith('in-order', calibration),

@@ -12,6 +12,8 @@ export function checkFlags(flags: Flags): void {
   if (!flags.model) fail('--model is missing: give a folder, a hub name such as org/name, or "sample" for the bundled model.')
   checkWork(flags)
   checkSaving(flags)
+  if (flags.vocabulary && (flags.ablation !== undefined || flags.pruning_method.includes('vocabulary')))
+    fail('--vocabulary comes before another method. Give --option rows=32000 to the method vocabulary, and no --ablation.')
   checkRecovery(flags)
   checkDivergence(flags)
   if (flags.for !== undefined && flags.calibration_data !== undefined)

@@ -18,6 +18,7 @@ import {
   oneOf,
   type ReadValue,
   recoveryAmount,
+  rowCount,
   share,
   weightName,
 } from './flag-values.ts'
@@ -80,6 +81,12 @@ export const flagTable = {
     'BUDGET',
     budget,
     'remove enough to meet a budget: a file size (6GB = 6 x 1000^3, 6GiB = 6 x 1024^3 bytes), tokens per second (30tok/s), or milliseconds to the first token (200ms@2048 for a prompt of 2048 tokens). A speed is measured on a GGUF file in the type of --weights (default: F16). A size is that of the given --format, or of a GGUF file in the type of --weights or --gguf_type (default: F16)',
+  ),
+  vocabulary: one(
+    'Pruning',
+    'N',
+    rowCount,
+    'first keep only this many rows of the embedding and the head (32000), or this share of them (50%), ranked by the calibration text; the method then prunes, repairs and recovers what is left. With --dense, adds a run that only does this',
   ),
   alpha: one('Pruning', 'X', decimal, '2ssp: balance between its two stages (Eq. 5); short for --option alpha=X'),
   option: repeated(

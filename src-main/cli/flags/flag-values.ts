@@ -4,9 +4,9 @@ import type { DataRequest } from '#contract/data/data-request.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { RecoveryChoice, WeightChoice } from '#contract/experiments/experiments.ts'
 import { mostRecoveryMinutes } from '#contract/pruning/recovery.ts'
-import { parseBudget, parseFileSize } from '#contract/runs/amount-text.ts'
-import type { SpeedBudget } from '#contract/runs/run-request.ts'
-import { ggufTypeTitles, isTextName, type MethodId, methodTitles, retirementOf } from '#contract/titles.ts'
+import { parseBudget, parseFileSize, parseKeptRows } from '#contract/runs/amount-text.ts'
+import type { KeptRows, SpeedBudget } from '#contract/runs/run-request.ts'
+import { ggufTypeTitles, isTextName, type MethodId, methodTitles, retirementOf, rowOptions } from '#contract/titles.ts'
 
 /** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
 export type ReadValue<T> = (text: string, name: string) => T
@@ -55,7 +55,7 @@ export const isExpertShare = (option: string, methods: readonly string[]): boole
 
 /** Whether an option says how many rows of a vocabulary stay, so that no amount is needed. */
 export const setsRows = (option: string, methods: readonly string[]): boolean =>
-  ['rows', 'share', 'coverage'].includes(option) && methods.length > 0 && methods.every((method) => method === 'vocabulary')
+  rowOptions.includes(option) && methods.length > 0 && methods.every((method) => method === 'vocabulary')
 
 const units: Record<string, number> = { '': 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }
 
@@ -69,6 +69,10 @@ export const byteCount: ReadValue<number> = (text, name) => {
 /** Bytes of a file as `6GB`, `250MB` or `1.5GiB`, or a speed as `30tok/s` or `200ms@2048`. */
 export const budget: ReadValue<{ readonly bytes: number } | SpeedBudget> = (text, name) =>
   parseBudget(text) ?? refuse(name, text, 'a file size such as 6GB or 1.5GiB, or a speed such as 30tok/s or 200ms@2048')
+
+/** A number of rows as `32000`, or a share of them as `50%`. */
+export const rowCount: ReadValue<KeptRows> = (text, name) =>
+  parseKeptRows(text) ?? refuse(name, text, 'a number of tokens such as 32000, or a share of them such as 50%')
 
 /** `none`, tokens as `262144` or `256k`, or minutes as `10min`. */
 export const recoveryAmount: ReadValue<RecoveryChoice> = (text, name) => {

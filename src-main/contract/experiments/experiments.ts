@@ -7,7 +7,7 @@ import { precisionName } from '../pruning/precision.ts'
 import { recoveryAmount, trainedWeights } from '../pruning/recovery.ts'
 import { repairKind } from '../pruning/repair.ts'
 import { outline, problem, requestPreview } from '../runs/preflight.ts'
-import { amount, backendName, measureRequest, weightType } from '../runs/run-request.ts'
+import { amount, backendName, keptRows, measureRequest, weightType } from '../runs/run-request.ts'
 import { runStatus } from '../runs/run-status.ts'
 import { estimateBasis, secondsRange } from '../runs/time/estimate.ts'
 
@@ -29,6 +29,8 @@ export const grid = z.object({
   amounts: z.array(amount).max(100),
   seeds: z.array(z.number().int().nonnegative()).min(1).max(100).default([0]),
   calibration: dataRequest.optional(),
+  /** Rows of the vocabulary that stay before any method prunes. The method `vocabulary` has options of its own. */
+  vocabulary: keptRows.optional(),
   /** Runs every combination once per entry. If absent, none is repaired. The text is `repairData`, or else the default text of repairs. */
   repairs: z.array(repairChoice).min(1).max(3).optional(),
   repairData: dataRequest.optional(),

@@ -1,5 +1,5 @@
 import { plural } from '../words.ts'
-import type { Amount, PlainAmount, SpeedBudget } from './run-request.ts'
+import type { Amount, KeptRows, PlainAmount, SpeedBudget } from './run-request.ts'
 
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }
 
@@ -53,6 +53,18 @@ export function amountText(amount: Amount): string {
   if ('experts' in amount) return `${percentText(amount.experts)} of experts`
   return 'sparsity' in amount ? percentText(amount.sparsity) : plural(amount.blocks, 'block')
 }
+
+/** Parses how many rows of a vocabulary stay: `32000`, `32,000` or `50%`. Undefined for other text. */
+export function parseKeptRows(text: string): KeptRows | undefined {
+  const [, rows, percent] = /^(\d+|\d{1,3}(?:,\d{3})+)$|^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim()) ?? []
+  const [count, share] = [Number(rows?.replaceAll(',', '')), Number(percent) / 100]
+  if (count > 0 && Number.isSafeInteger(count)) return { rows: count }
+  return share > 0 && share <= 1 ? { share } : undefined
+}
+
+/** Writes how many rows of a vocabulary stay: `32,000 tokens`, `50 % of tokens`. */
+export const keptRowsText = (kept: KeptRows): string =>
+  'rows' in kept ? `${kept.rows.toLocaleString('en')} ${kept.rows === 1 ? 'token' : 'tokens'}` : `${percentText(kept.share)} of tokens`
 
 function percentText(share: number): string {
   return `${Number((share * 100).toFixed(4))} %`

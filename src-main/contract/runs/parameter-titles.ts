@@ -22,6 +22,8 @@ const requestTitles: Readonly<Record<string, string>> = {
   'amount.tokensPerSecond': 'Requested tokens per second',
   'amount.milliseconds': 'Requested milliseconds to first token',
   'amount.prompt': 'Prompt tokens for requested time',
+  'vocabulary.rows': 'Kept tokens',
+  'vocabulary.share': 'Share of kept tokens',
   'repair.kind': 'Repair',
   'recover.amount.tokens': 'Recovery tokens',
   'recover.amount.minutes': 'Recovery minutes',

@@ -66,6 +66,9 @@ export const measureRequest = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('answers'), prompts: z.array(z.string()), maxLength: z.number().int().positive() }),
 ])
 
+/** How many rows of embedding and head stay: a number, or a share of them. */
+export const keptRows = z.union([z.object({ rows: z.number().int().positive() }), z.object({ share: z.number().positive().max(1) })])
+
 /** A repair of the method's result, fitted on its own windows. */
 const repairRequest = z.object({ kind: repairKind, calibration: dataRequest })
 
@@ -87,6 +90,11 @@ export const runRequest = z.object({
    */
   seed: z.number().int().nonnegative(),
   calibration: dataRequest.optional(),
+  /**
+   * Removes rows of the vocabulary before the method, ranked by the calibration text as the method `vocabulary` does. The method, repair and
+   * recovery then see a model that only has the others.
+   */
+  vocabulary: keptRows.optional(),
   repair: repairRequest.optional(),
   /** A short training after the method and the repair. */
   recover: recoveryRequest.optional(),
@@ -110,6 +118,7 @@ export const runRequest = z.object({
 export type Reproduced = z.infer<typeof reproduced>
 export type BackendName = z.infer<typeof backendName>
 export type BackendChoice = z.infer<typeof backendChoice>
+export type KeptRows = z.infer<typeof keptRows>
 export type RepairRequest = z.infer<typeof repairRequest>
 export type SpeedBudget = z.infer<typeof speedBudget>
 export type FileBudget = z.infer<typeof fileBudget>

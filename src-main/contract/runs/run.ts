@@ -120,7 +120,7 @@ export const runDocument = z.object({
     .array(usedData)
     .describe('The windows of each perplexity, in the order of the measures. Entries have the same fields as `calibration`.'),
   sparsity: sparsity.describe(
-    '`nominal` is the requested share, `reached` the removed share of the block stack’s parameters, or of all parameters if rows of the vocabulary were removed.',
+    '`nominal` is the requested share, `reached` the removed share of the block stack’s parameters, or of all parameters for the method `vocabulary`.',
   ),
   budget: metBudget
     .optional()

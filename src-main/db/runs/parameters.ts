@@ -7,6 +7,7 @@ export function flattenParameters(request: RunRequest, resolved: Record<string, 
   const flat: Record<string, ParameterValue> = {}
   addFlat(flat, '', { ...request.options, ...resolved })
   addFlat(flat, 'calibration', request.calibration)
+  addFlat(flat, 'vocabulary', request.vocabulary)
   addFlat(flat, 'repair', request.repair)
   addFlat(flat, 'recover', request.recover)
   addFlat(flat, 'amount', request.amount)

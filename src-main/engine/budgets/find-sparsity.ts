@@ -1,6 +1,6 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
-import type { Plan } from '#contract/pruning/plan.ts'
+import type { Plan, VocabularyPlan } from '#contract/pruning/plan.ts'
 import { fileSizeText, speedText } from '#contract/runs/amount-text.ts'
 import type { FileBudget, RunRequest, SpeedBudget } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
@@ -100,8 +100,13 @@ export function typedBudget(budget: FileBudget, { weights }: Pick<RunRequest, 'w
   return budget.format === 'gguf' ? { ...others, type: weights ?? type ?? 'F16' } : others
 }
 
-/** The sizes of plans as files of a budget's format. Reads no weights. */
-export function fileCost(model: Described['model'], method: string, { bytes, format, type = 'F16' }: FileBudget): CostLimit {
+/** The sizes of plans as files of a budget's format, without rows of the vocabulary that are removed first. Reads no weights. */
+export function fileCost(
+  model: Described['model'],
+  method: string,
+  { bytes, format, type = 'F16' }: FileBudget,
+  vocabulary?: VocabularyPlan,
+): CostLimit {
   const written = findFormat(format)
   const spare = format === 'gguf' ? cardRoom : 0
   return {
@@ -109,7 +114,7 @@ export function fileCost(model: Described['model'], method: string, { bytes, for
     text: fileSizeText,
     most: bytes - spare,
     spare,
-    of: (plan) => written.fileBytes({ model, plan, method }, type),
+    of: (plan) => written.fileBytes({ model, plan: vocabulary ? { ...plan, vocabulary } : plan, method }, type),
   }
 }
 

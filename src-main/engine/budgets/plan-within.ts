@@ -7,6 +7,7 @@ import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Described } from '#engine/export/format.ts'
 import { budgetFor, type CostLimit } from '#engine/pruning/budget.ts'
 import { type MethodInput, type MethodResult, parseOptions } from '#engine/pruning/method.ts'
+import { likelyRows } from '#engine/pruning/methods/vocabulary.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { costRange, type FoundSparsity, fileCost, findSparsity, speedCost, type TimePlans, typedBudget } from './find-sparsity.ts'
@@ -89,15 +90,15 @@ export async function planAtSpeed(
 }
 
 type FileRange = Pick<FoundSparsity, 'least' | 'most'>
-type Asked = Pick<RunRequest, 'method' | 'amount' | 'options' | 'weights'>
+type Asked = Pick<RunRequest, 'method' | 'amount' | 'options' | 'weights' | 'vocabulary'>
 
 /**
  * Finds the sparsity that meets a budget, and the range of sizes that the method can reach. Throws `infeasible` with this range if the
  * budget is outside of it.
  */
 export async function foreseeBudget(model: Described['model'], asked: Asked, budget: FileBudget): Promise<FoundSparsity> {
-  const { method, options } = asked
-  const cost = fileCost(model, method, typedBudget(budget, asked))
+  const { method, options, vocabulary } = asked
+  const cost = fileCost(model, method, typedBudget(budget, asked), likelyRows(model.spec, vocabulary))
   return findSparsity(model.spec, { method, options: parseOptions(findMethod(method), options) }, cost)
 }
 
@@ -105,19 +106,20 @@ const ranges = new WeakMap<object, Map<string, Promise<FileRange | null>>>()
 
 /** The range of sizes of a method's GGUF files in the weight type of a request; null if GGUF cannot hold them. Results are kept. */
 export function ggufRange({ name, checkpoint, spec }: Described['model'], asked: Omit<Asked, 'amount'>): Promise<FileRange | null> {
-  const { method, options, weights = null } = asked
+  const { method, options, vocabulary = null, weights = null } = asked
   const known = ranges.get(checkpoint) ?? new Map<string, Promise<FileRange | null>>()
   ranges.set(checkpoint, known)
-  const key = JSON.stringify([method, options, weights])
+  const key = JSON.stringify([method, options, vocabulary, weights])
   const found = known.get(key) ?? rangeOf({ name, checkpoint, spec }, asked)
   known.set(key, found)
   return found
 }
 
 async function rangeOf(model: Described['model'], asked: Omit<Asked, 'amount'>): Promise<FileRange | null> {
-  const { method, options } = asked
+  const { method, options, vocabulary } = asked
   try {
-    const cost = fileCost(model, method, typedBudget({ bytes: Number.MAX_SAFE_INTEGER, format: 'gguf' }, asked))
+    const most = typedBudget({ bytes: Number.MAX_SAFE_INTEGER, format: 'gguf' }, asked)
+    const cost = fileCost(model, method, most, likelyRows(model.spec, vocabulary))
     return await costRange(model.spec, { method, options: parseOptions(findMethod(method), options) }, cost)
   } catch (thrown) {
     if (thrown instanceof EspalierError) return null

@@ -26,6 +26,8 @@ export interface DataSources {
   readonly choose?: ((windows: Windows) => Windows) | undefined
   /** Generates windows of text with the dense model, if a request may ask for it. */
   readonly write?: ((windows: number, sequenceLength: number, begin: number | undefined) => Promise<Windows>) | undefined
+  /** Replaces ids of ready windows, if they are those of another tokenizer. */
+  readonly reread?: ((ids: Int32Array) => Int32Array) | undefined
   /** The token that each window begins with. */
   readonly begin?: number | undefined
 }
@@ -151,7 +153,7 @@ async function readChosen(
   tokenizer: Tokenizer | undefined,
   { sequenceLength, windows: wanted, split }: DataRequest,
   seed: number,
-  { report, accepts, choose, begin }: DataSources,
+  { report, accepts, choose, begin, reread }: DataSources,
 ): Promise<Pick<WindowsRead, 'windows' | 'documents' | 'split'>> {
   for (let most = wanted; ; most = 2 * (most ?? 0)) {
     const {
@@ -162,6 +164,7 @@ async function readChosen(
       sequenceLength,
       seed,
       begin,
+      reread,
       ...(split ? { split } : {}),
       ...(report ? { report } : {}),
       ...(accepts ? { accepts } : {}),

@@ -53,6 +53,8 @@ interface WindowOptions {
   split?: TextSplit
   /** Decides which kinds of documents are read, if the source names their kinds. */
   accepts?: KindFilter
+  /** Replaces ids of ready windows, if they are those of another tokenizer. */
+  reread?: ((ids: Int32Array) => Int32Array) | undefined
   /** Receives the progress of encoding, and can cancel it. */
   report?: EncodingReport
 }
@@ -117,13 +119,16 @@ async function readOpened(
   options: WindowOptions,
   limit?: LeastWindows,
 ): Promise<WindowsRead> {
-  const { maxWindows = Number.POSITIVE_INFINITY, maxDocuments, seed = 0 } = options
+  const { maxWindows = Number.POSITIVE_INFINITY, maxDocuments, seed = 0, reread = (ids: Int32Array) => ids } = options
   const needed = ownTokens(options) * Math.max(limit?.least ?? 1, maxWindows)
   if (source.kind === 'windows') {
-    const windows = (seed === 0 ? source.windows : new PythonRandom(seed).shuffle(source.windows)).slice(0, maxWindows)
+    const windows = (seed === 0 ? source.windows : new PythonRandom(seed).shuffle(source.windows)).slice(0, maxWindows).map(reread)
     return { windows, tokens: windows.reduce((sum, { length }) => sum + length, 0) }
   }
-  if (source.kind === 'ids') return { windows: cutIds(source.ids, path, options), tokens: source.ids.length }
+  if (source.kind === 'ids') {
+    const ids = options.reread ? [...reread(Int32Array.from(source.ids))] : source.ids
+    return { windows: cutIds(ids, path, options), tokens: ids.length }
+  }
   const encode = (documents: AsyncIterable<string>, needed: number) => new Encoding(need(tokenizer, path), needed, options).take(documents)
   const inOrder = () => limitDocuments(source.documents(), maxDocuments)
   if (seed === 0) {

@@ -22,6 +22,7 @@ import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { addPasses, type Method, parseOptions } from '#engine/pruning/method.ts'
+import { rowsOf, vocabulary } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { readingDense } from '#engine/pruning/recovery/final-states.ts'
 import { recoveryPhases } from '#engine/pruning/recovery/recover.ts'
@@ -147,7 +148,8 @@ const [reading, starting] = [1, 1]
  * windows.
  */
 export async function workOf(model: WorkModel, request: RunRequest): Promise<Work> {
-  return new RequestWork(new PhaseCounts(model, request)).describe()
+  const vocabulary = request.vocabulary ? rowsOf(model.spec, request.vocabulary) : model.spec.vocabulary
+  return new RequestWork(new PhaseCounts({ ...model, spec: { ...model.spec, vocabulary } }, request)).describe()
 }
 
 class RequestWork {
@@ -189,7 +191,7 @@ class RequestWork {
   }
 
   async #pruning(): Promise<PhaseWork[]> {
-    const { method: id, amount, options: given, calibration, repair, recover } = this.#counts.request
+    const { method: id, amount, options: given, calibration, vocabulary: kept, repair, recover } = this.#counts.request
     if (id === denseMethod || !calibration) return []
     const method: Method = findMethod(id)
     const options = parseOptions(method, given)
@@ -199,11 +201,15 @@ class RequestWork {
     this.#counts.left = leftBy(this.#counts.model.spec, outline, budget.sparsity)
     const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
     const { windows, tokens } = await this.#counts.count({ ...calibration, windows: wanted })
+    const ranked = kept
+      ? await this.#counts.count({ ...calibration, windows: vocabulary.windows(parseOptions(vocabulary, kept)) })
+      : undefined
     const work = await method.work(this.#counts.model.spec, budget, options, windows)
     const phases = work.map((phase) => this.#counts.timed(phase, 'pruning', tokens))
     const repairs = repair ? await this.#repair(repair, outline) : []
     const recoveries = recover ? await this.#recovery(recover) : []
-    return this.#shared([this.#counts.readingOf(windows * tokens), ...phases, ...repairs, ...recoveries])
+    const ranking = ranked ? [this.#counts.readingOf(ranked.windows * ranked.tokens)] : []
+    return this.#shared([...ranking, this.#counts.readingOf(windows * tokens), ...phases, ...repairs, ...recoveries])
   }
 
   /**
@@ -211,8 +217,8 @@ class RequestWork {
    * work, because the later one finds its steps done.
    */
   #shared(phases: readonly PhaseWork[]): PhaseWork[] {
-    const { method, amount, options, calibration, seed, precision, backend, repair, recover } = this.#counts.request
-    const always = [calibration, seed, precision, backend]
+    const { method, amount, options, calibration, vocabulary: kept, seed, precision, backend, repair, recover } = this.#counts.request
+    const always = [calibration, kept, seed, precision, backend]
     const choice = [method, amount, options]
     const dependsOn: Readonly<Record<string, unknown[]>> = {
       pruning: choice,

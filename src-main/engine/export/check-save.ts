@@ -2,7 +2,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
-import type { Amount } from '#contract/runs/run-request.ts'
+import type { Amount, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { type DecoderSpec, layoutOf } from '#engine/architectures/spec.ts'
 import { openSpec } from '#engine/model/model.ts'
@@ -10,6 +10,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import { mixturesOf, planWithoutExperts } from '#engine/pruning/experts/expert-plan.ts'
 import { type Method, parseOptions } from '#engine/pruning/method.ts'
 import { narrowBlock, narrowedBlocks } from '#engine/pruning/methods/2ssp.ts'
+import { likelyRows } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
@@ -41,8 +42,13 @@ export async function checkSave(check: SaveCheck): Promise<FormatOutline[]> {
 /** Plans that a method with these options may make. */
 export function expectedPlans(
   spec: DecoderSpec,
-  { method: id, amount, options = {} }: Pick<SaveCheck, 'method' | 'amount' | 'options'>,
+  request: Pick<SaveCheck, 'method' | 'amount' | 'options'> & Pick<RunRequest, 'vocabulary'>,
 ): Plan[] {
+  const vocabulary = likelyRows(spec, request.vocabulary)
+  return plansOfMethod(spec, request).map((plan) => (vocabulary ? { ...plan, vocabulary } : plan))
+}
+
+function plansOfMethod(spec: DecoderSpec, { method: id, amount, options = {} }: Pick<SaveCheck, 'method' | 'amount' | 'options'>): Plan[] {
   if (id === denseMethod) return [densePlan(spec)]
   const method: Method = findMethod(id)
   const none = { attentionRemoved: 1, blocksRemoved: 1, neuronsRemovedPerBlock: 1 }

@@ -45,18 +45,30 @@ async function closeKept(last: Kept | undefined): Promise<void> {
   await model?.close()
 }
 
+/** The tokenizer that was trimmed last, because a conversation asks for the same one with every answer. */
+let trimmedLast: { readonly key: string; readonly tokens: Promise<TrimmedTokenizer> } | undefined
+
 /**
  * Opens the tokenizer for a model as a plan leaves it: the trimmed one if the plan removes rows of the vocabulary, else undefined. Throws
  * `invalid` if the model has no tokenizer to trim.
  */
 export async function openTrimmed(
-  model: Pick<Model, 'path'>,
+  model: Pick<Model, 'path' | 'quickKey'>,
   plan: Plan | null,
   whole: Tokenizer | undefined,
 ): Promise<TrimmedTokenizer | undefined> {
   if (!plan?.vocabulary) return undefined
   if (!whole) throw new EspalierError('invalid', withoutTokenizer('read text with fewer tokens'))
-  return new TrimmedTokenizer(whole, await openTokenizerFiles(model.path), plan.vocabulary.kept)
+  const { kept } = plan.vocabulary
+  const key = [model.path, model.quickKey, ...kept].join()
+  if (trimmedLast?.key !== key) {
+    const tokens = openTokenizerFiles(model.path).then((files) => new TrimmedTokenizer(whole, files, kept))
+    trimmedLast = { key, tokens }
+    tokens.catch(() => {
+      if (trimmedLast?.tokens === tokens) trimmedLast = undefined
+    })
+  }
+  return trimmedLast.tokens
 }
 
 /** Opens the tokenizer of a model and checks it against the vocabulary. Returns undefined if the model has none. */

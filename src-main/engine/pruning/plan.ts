@@ -93,8 +93,9 @@ export function reachedSparsity(spec: DecoderSpec, plan: Plan): number {
 export function removedText(spec: DecoderSpec, plan: Plan): string {
   const share = `${(100 * reachedSparsity(spec, plan)).toFixed(2)} %`
   if (!plan.vocabulary) return `${share} of the block stack's parameters`
-  const rows = `${plan.vocabulary.kept.length.toLocaleString('en')} of ${spec.vocabulary.toLocaleString('en')} tokens are left`
-  return `${share} of all parameters (${rows})`
+  const { vocabulary, ...blocks } = plan
+  const rows = `${vocabulary.kept.length.toLocaleString('en')} of ${spec.vocabulary.toLocaleString('en')} tokens are left`
+  return `${share} of all parameters, ${(100 * reachedSparsity(spec, blocks)).toFixed(2)} % of the block stack's (${rows})`
 }
 
 /** A note that widths in multiples of `unit` remove another share than was asked for. */

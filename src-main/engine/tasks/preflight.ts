@@ -54,6 +54,7 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { repairRoom } from '#engine/pruning/repair/repair-memory.ts'
 import { encodeText, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { retiredIn } from './retired.ts'
+import { requireTrimmable } from './run/trim-first.ts'
 
 /** GGUF types shown in a preview of weights as computed: F16, and the most popular quantised type. */
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
@@ -110,6 +111,7 @@ class Preflight {
   async check(): Promise<RequestPreview> {
     const { method, calibration, repair, recover, measures, memoryBytes } = this.#request
     const { spec } = this.#model
+    await this.#try('vocabulary', async () => requireTrimmable(this.#request, this.#model))
     await this.#try('amount', () => this.#foresee())
     const amount = this.#amount()
     await this.#try('memoryBytes', () => checkMemory(this.#model.path, memoryBytes))
@@ -260,11 +262,11 @@ class Preflight {
 
   /** The size of the result in each format; empty if the amount is out of reach. */
   async #formats(): Promise<FormatOutline[]> {
-    const { method, amount, options, weights } = this.#request
+    const { method, amount, options, vocabulary, weights } = this.#request
     if (isAblation(method) || isInspection(method) || this.#checks.problems.some(({ code }) => code === 'infeasible' || code === 'usage'))
       return []
     const { spec, checkpoint } = this.#model
-    const plans = expectedPlans(spec, { method, amount, options })
+    const plans = expectedPlans(spec, { method, amount, options, ...(vocabulary ? { vocabulary } : {}) })
     return outlineLikely({ spec, checkpoint }, plans, Object.keys(formatTitles), weights ? [weights] : previewedTypes)
   }
 

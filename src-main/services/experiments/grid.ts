@@ -1,10 +1,10 @@
 import type { Grid } from '#contract/experiments/experiments.ts'
 import { defaultRecoveryData, recoveryTitle } from '#contract/pruning/recovery.ts'
 import { defaultRepairData, repairTitles } from '#contract/pruning/repair.ts'
-import { amountText, statesSparsity } from '#contract/runs/amount-text.ts'
+import { amountText, keptRowsText, statesSparsity } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
-import { denseMethod, isAblation, isInspection, titleOfMethod, weightText } from '#contract/titles.ts'
+import { denseMethod, isAblation, isInspection, setsRows, titleOfMethod, weightText } from '#contract/titles.ts'
 
 /** A planned run: its library model, and the request without the model's path. */
 export interface PlannedRun {
@@ -14,7 +14,7 @@ export interface PlannedRun {
 
 /** Returns a grid's runs with its first seed: for each model its dense baseline first, and siblings last. */
 export function combinationsOf(grid: Grid): PlannedRun[] {
-  const { calibration, measures, beginToken, backend, precision, memoryBytes, localFolder } = grid
+  const { calibration, vocabulary, measures, beginToken, backend, precision, memoryBytes, localFolder } = grid
   const shared = {
     seed: grid.seeds[0] ?? 0,
     measures,
@@ -25,12 +25,14 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }
   const weights = (grid.weights ?? ['computed']).map((type) => (type === 'computed' ? {} : { weights: type }))
-  const requests = grid.methods.flatMap(({ method, options }) => {
+  const requests = grid.methods.flatMap(({ method, options }): PlannedRun['request'][] => {
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
     // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
+    if (setsRows(method, options)) return weights.map((type) => ({ ...pruned, amount: { sparsity: 0 }, ...type }))
+    const first = vocabulary && method !== 'vocabulary' ? { vocabulary } : {}
     return grid.amounts.flatMap((amount) =>
-      treatmentsOf(grid).flatMap((treatment) => weights.map((type) => ({ ...pruned, amount, ...treatment, ...type }))),
+      treatmentsOf(grid).flatMap((treatment) => weights.map((type) => ({ ...pruned, ...first, amount, ...treatment, ...type }))),
     )
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
@@ -92,13 +94,14 @@ const roughPrecision = ({ method, precision }: PlannedRun['request']): string[] 
 const isSeedless = (method: string): boolean => method === denseMethod || isAblation(method) || isInspection(method)
 
 /** Returns the parts of a name: the method with its amount, and all settings that change the weights, except seed and weight type. */
-function treatmentName({ method, amount, options, repair, recover }: PlannedRun['request']): string[] {
+function treatmentName({ method, amount, options, vocabulary, repair, recover }: PlannedRun['request']): string[] {
   if (method === denseMethod) return ['dense']
   if (isInspection(method)) return [titleOfMethod(method)]
   const chosen = Object.entries(options).map(([name, value]) => optionText(name, value))
   if (isAblation(method)) return [`Ablation: ${titleOfMethod(method)}`, ...chosen]
   return [
-    `${titleOfMethod(method)} ${amountText(amount)}`,
+    setsRows(method, options) ? titleOfMethod(method) : `${titleOfMethod(method)} ${amountText(amount)}`,
+    ...(vocabulary ? [keptRowsText(vocabulary)] : []),
     ...(repair ? [repairTitles[repair.kind]] : []),
     ...(recover ? [recoveryTitle(recover.amount)] : []),
     ...chosen,
@@ -119,6 +122,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     amount,
     seed,
     calibration,
+    vocabulary,
     repair,
     recover,
     weights,
@@ -141,6 +145,7 @@ export function gridOfRun(model: string, request: RunRequest): Grid {
     ...(beginToken === undefined ? {} : { beginToken }),
     ...(precision === undefined ? {} : { precision }),
     ...(calibration ? { calibration } : {}),
+    ...(vocabulary ? { vocabulary } : {}),
     ...(repair ? { repairs: [repair.kind], repairData: repair.calibration } : { repairs: ['none'] }),
     ...(recover
       ? { recoveries: [recover.amount], recoveryData: recover.text, ...(recover.trains ? { recoveryTrains: recover.trains } : {}) }

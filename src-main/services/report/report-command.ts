@@ -12,7 +12,7 @@ import { denseMethod, isAblation } from '#contract/titles.ts'
  */
 export function commandOf(model: string, request: RunRequest): string | undefined {
   if (request.inspect) return undefined
-  const { method, amount, seed, options, calibration, repair, recover, backend, precision, memoryBytes, localFolder } = request
+  const { method, amount, seed, options, calibration, vocabulary, repair, recover, backend, precision, memoryBytes, localFolder } = request
   const length = lengthOf(request)
   const words = [
     'espalier',
@@ -21,6 +21,7 @@ export function commandOf(model: string, request: RunRequest): string | undefine
     ...Object.entries(options).map(([name, value]) => flag('option', `${name}=${Array.isArray(value) ? `[${value.join(',')}]` : value}`)),
     ...(seed === 0 ? [] : [flag('seed', seed)]),
     ...(calibration ? dataFlags(calibration.split ? 'for' : 'calibration_data', 'calibration_samples', calibration) : []),
+    ...(vocabulary ? [flag('vocabulary', 'rows' in vocabulary ? vocabulary.rows : `${Number((100 * vocabulary.share).toFixed(6))}%`)] : []),
     ...(repair ? [flag('repair', repair.kind), ...dataFlags('repair_data', 'repair_samples', repair.calibration)] : []),
     ...(recover ? [flag('recover', recoverText(recover.amount)), ...dataFlags('recover_data', '', recover.text)] : []),
     ...(recover?.trains ? [flag('recover_weights', recover.trains)] : []),

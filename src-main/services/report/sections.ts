@@ -23,7 +23,7 @@ import type { JudgingResult } from '#contract/judging/judging.ts'
 import type { Transcript } from '#contract/playground/playground.ts'
 import { expertSentences } from '#contract/pruning/experts.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
-import { denseMethod, divergenceNumbers, divergenceTitles, titleOfMethod } from '#contract/titles.ts'
+import { denseMethod, divergenceNumbers, divergenceTitles, sparsityBase, titleOfMethod } from '#contract/titles.ts'
 import { renderSvg } from '#services/comparison/plot-svg.ts'
 import { type Block, estimated, heading, named, type Piece, paragraph, percent, tableBlock, transposed } from './blocks.ts'
 import { damagePicture, planPicture } from './pictures.ts'
@@ -69,7 +69,7 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
   const labels = ['Run', 'Method', 'Model', 'Requested', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']
   return [
     heading(2, 'Settings'),
-    tableBlock(labels, rows, 'Runs. Requested and reached sparsity are shares of the block stack’s parameters.'),
+    tableBlock(labels, rows, `Runs. Requested and reached sparsity are shares of ${sparsityBase(runs.map(({ method }) => method))}.`),
   ]
 }
 
@@ -190,7 +190,8 @@ async function perplexityPlot(groups: readonly SeedGroup[]): Promise<Block[]> {
     return { name, points: own.flatMap(pointsOf).sort((a, b) => a.x - b.x) }
   })
   const title = `Perplexity on ${column.dataset || 'the test text'}`
-  const axes = { x: { label: 'Removed share of the block stack', scale: 'linear' }, y: { label: 'Perplexity', scale: 'log' } } as const
+  const base = sparsityBase(groups.flatMap(({ runs }) => runs.filter(({ baseline }) => !baseline).map(({ method }) => method)))
+  const axes = { x: { label: `Removed share of ${base}`, scale: 'linear' }, y: { label: 'Perplexity', scale: 'log' } } as const
   const svg = await renderSvg({ title, ...axes, series }, looks)
   const descriptions = series.map(
     ({ name, points }) => `${name}: ${points.map(({ x, y }) => `${percent(x)} ${formatNumber(y)}`).join(', ')}`,

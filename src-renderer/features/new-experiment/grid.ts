@@ -7,7 +7,7 @@ import type { Catalogue, DatasetEntry, MethodEntry, OptionField } from '#contrac
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
 import { amountText } from '#contract/runs/amount-text.ts'
-import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
+import type { Amount, KeptRows, MeasureRequest } from '#contract/runs/run-request.ts'
 import { type WeightType, writtenTitles } from '#contract/titles.ts'
 import { formatPlural } from '../../lib/format.ts'
 
@@ -34,6 +34,8 @@ export interface Draft {
   amounts: Amount[]
   seeds: number[]
   calibration: DataRequest | null
+  /** The tokens that stay before any method prunes; null for all. */
+  vocabulary: KeptRows | null
   /** The repairs of every combination. Each makes a run. */
   repairs: RepairChoice[]
   repairData: DataRequest | null
@@ -91,6 +93,7 @@ export function emptyDraft(): Draft {
     amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
     seeds: [0],
     calibration: null,
+    vocabulary: null,
     repairs: ['none'],
     repairData: null,
     recoveries: ['none'],
@@ -163,6 +166,7 @@ export function toGrid(draft: Draft): GridInput {
     amounts: draft.amounts,
     seeds: draft.seeds,
     ...(draft.calibration ? { calibration: draft.calibration } : {}),
+    ...(draft.vocabulary ? { vocabulary: draft.vocabulary } : {}),
     repairs: draft.repairs,
     ...(draft.repairData && draft.repairs.some((repair) => repair !== 'none') ? { repairData: draft.repairData } : {}),
     ...(recovers(draft) ? { recoveries: draft.recoveries, ...(draft.recoveryData ? { recoveryData: draft.recoveryData } : {}) } : {}),
@@ -265,6 +269,7 @@ export function fromGrid(grid: GridInput): Draft {
     amounts: grid.amounts,
     seeds: grid.seeds ?? [0],
     calibration: grid.calibration ?? null,
+    vocabulary: grid.vocabulary ?? null,
     repairs: grid.repairs ?? ['none'],
     repairData: grid.repairData ?? null,
     recoveries: grid.recoveries ?? ['none'],

@@ -90,3 +90,11 @@ test('absurd budgets and recoveries are refused in words, with what is allowed',
     )
   expect(parseFlags(['--recover=100000min']).recover).toEqual({ minutes: 100_000 })
 })
+
+test('fewer tokens come before another method', () => {
+  expect(() => check('--sparsity=0.25', '--vocabulary=50%')).not.toThrow()
+  expect(() => checkFlags(parseFlags(['--model=sample', '--dense', '--vocabulary=32000']))).not.toThrow()
+  const itself = ['--model=sample', '--pruning_method=vocabulary', '--option=rows=900', '--vocabulary=900']
+  expect(() => checkFlags(parseFlags(itself))).toThrow('Give --option rows=32000 to the method vocabulary')
+  expect(() => parseFlags(['--model=sample', '--dense', '--vocabulary=32k'])).toThrow('a number of tokens such as 32000')
+})

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { amountText, fileSizeText, parseBudget } from '#contract/runs/amount-text.ts'
+import { amountText, fileSizeText, keptRowsText, parseBudget, parseKeptRows } from '#contract/runs/amount-text.ts'
 
 test.each([
   ['6GB', { bytes: 6e9 }],
@@ -16,6 +16,17 @@ test.each([
 
 test.each(['6', 'GB', '0GB', '6 G', '-1GB', '6TBB', '1e3MB', '0tok/s', '30 tokens', '200ms', ''])('"%s" is no budget', (text) => {
   expect(parseBudget(text)).toBeUndefined()
+})
+
+test('a number or a share of tokens reads as it was written', () => {
+  expect(['32000', '32,000', '50%', '12.5 %'].map(parseKeptRows)).toEqual([
+    { rows: 32_000 },
+    { rows: 32_000 },
+    { share: 0.5 },
+    { share: 0.125 },
+  ])
+  expect(['0', '-1', '0%', '101%', '1.5', '32k', '3,2000', ''].map(parseKeptRows)).toEqual(Array(8).fill(undefined))
+  expect([{ rows: 32_000 }, { rows: 1 }, { share: 0.07 }].map(keptRowsText)).toEqual(['32,000 tokens', '1 token', '7 % of tokens'])
 })
 
 test('an amount reads as what was asked for', () => {

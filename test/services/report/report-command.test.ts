@@ -3,6 +3,7 @@ import { parseFlags } from '#cli/flags/flags.ts'
 import { commandedRuns } from '#cli/requests.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { combinationsOf, runName } from '#services/experiments/grid.ts'
 import { commandOf } from '#services/report/report-command.ts'
 
 const text = import.meta.filename
@@ -31,6 +32,8 @@ it.each([
   ],
   ['a precision', [...pruned, '--precision=bfloat16']],
   ['a memory budget', [...pruned, '--memory=300000001']],
+  ['a number of tokens that stay', [...pruned, '--vocabulary=32000']],
+  ['a share of tokens that stay', [...pruned, '--vocabulary=7%']],
   ['a backend and a seed', [...pruned, '--backend=ggml', '--seed=3']],
   ['a list among the options', ['--model=tiny', '--pruning_method=evopress', '--num_prune=2', '--option=survivors=[2,1]']],
   ['some windows of two texts', [...pruned, ...measured, '--eval_data=prose', '--eval_samples=8']],
@@ -70,4 +73,25 @@ it('settings without a flag are named', () => {
   expect(command).toContain(
     '# without: the learning rate 0.001, the settings of perplexity, the settings of inference, the settings of answers',
   )
+})
+
+it('the dense model with fewer tokens is a run of the method that removes them, beside the dense model and what starts from them', () => {
+  const grid = (words: string[]) => {
+    const commanded = commandedRuns(parseFlags(words), entry)
+    if (!('grid' in commanded)) throw new Error('This is one run.')
+    return combinationsOf({ ...commanded.grid, backend: 'auto' }).map(({ request }) => [
+      request.method,
+      request.vocabulary,
+      runName(request, 1),
+    ])
+  }
+  const dense = ['--model=tiny', '--dense', '--vocabulary=32000', `--calibration_data=${text}`]
+  const trimmed = ['vocabulary', undefined, 'Vocabulary, rows 32000']
+  expect(grid(dense)).toEqual([['dense', undefined, 'dense'], trimmed])
+  expect(grid([...dense, '--pruning_method=2ssp', '--sparsity=0.25,0.5'])).toEqual([
+    ['dense', undefined, 'dense'],
+    ['2ssp', { rows: 32_000 }, '2SSP 25 %, 32,000 tokens'],
+    ['2ssp', { rows: 32_000 }, '2SSP 50 %, 32,000 tokens'],
+    trimmed,
+  ])
 })

@@ -70,7 +70,7 @@ export async function measureSensitivities(
   report: Report,
 ): Promise<Sensitivities> {
   const { vocabulary } = view.model
-  requireWholeHead(vocabulary.chunkRows >= vocabulary.size, view.spec)
+  requireWholeHead(vocabulary.inOneChunk, view.spec)
   let found: Sensitivities | undefined
   // The head of a model that is streamed is in memory only during the call.
   await vocabulary.forEachHeadChunk(async (chunk) => {

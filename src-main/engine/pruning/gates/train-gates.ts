@@ -80,7 +80,7 @@ export class GateTraining {
 
   static async open(view: ModelView, list: GateList, room: GateRoom, run: GateRun): Promise<GateTraining> {
     const { vocabulary } = view.model
-    requireWholeHead(vocabulary.chunkRows >= vocabulary.size, view.spec)
+    requireWholeHead(vocabulary.inOneChunk, view.spec)
     const products = view.takesBf16 ? productsForTraining() : 'float32'
     let head: FrozenHead | undefined
     await vocabulary.forEachHeadChunk((chunk) => {

@@ -1,5 +1,8 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
+import type { VocabularyPlan } from '#contract/pruning/plan.ts'
+import type { KeptRows } from '#contract/runs/run-request.ts'
+import { setsRows } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -109,11 +112,11 @@ export const vocabulary = defineMethod({
       compareIds(tokenizer, new TrimmedTokenizer(tokenizer, files, kept), calibration, run),
     )
     const notes = [
-      `Kept ${grouped(kept.length)} of ${grouped(spec.vocabulary)} rows, ${grouped(always)} of them in any case: ${percent(reachedSparsity(spec, plan))} of all parameters were removed, 0 % of the block stack's.`,
+      `Kept ${grouped(kept.length)} of ${grouped(spec.vocabulary)} rows, ${grouped(always)} of them in any case.`,
       `They cover ${percent(covered)} of the text's tokens. Read again with the trimmed tokenizer, ${grouped(proof.equal)} of ${grouped(proof.bytes)} bytes of the text (${percent(proof.bytes === 0 ? 1 : proof.equal / proof.bytes)}) have equal ids.`,
       'Perplexity depends on the vocabulary: compare bits per byte.',
     ]
-    return { plan, decisions: [], notes, ...(givesRows(chosen) ? { nominal: reachedSparsity(spec, plan) } : {}) }
+    return { plan, decisions: [], notes, ...(setsRows('vocabulary', chosen) ? { nominal: reachedSparsity(spec, plan) } : {}) }
   },
 })
 
@@ -132,17 +135,23 @@ function rowsFor(spec: DecoderSpec, { sparsity }: Budget, { rows, share, coverag
   if (given.length > 1)
     throw new EspalierError('usage', 'The options rows, share and coverage all say how many rows stay. Give one of them.')
   if (coverage !== undefined) return undefined
-  if (rows !== undefined && rows > spec.vocabulary)
-    throw new EspalierError('infeasible', `${grouped(rows)} rows cannot be kept: the model has ${grouped(spec.vocabulary)}.`)
-  if (rows !== undefined) return rows
-  if (share !== undefined) return Math.max(1, Math.round(share * spec.vocabulary))
+  if (rows !== undefined) return rowsOf(spec, { rows })
+  if (share !== undefined) return rowsOf(spec, { share })
   const each = (Vocabulary.parameters(spec) - Vocabulary.parameters(specWithPlan(spec, withRows(spec, 1)))) / (spec.vocabulary - 1)
   const all = stackParameters(spec) + Vocabulary.parameters(spec)
   return Math.max(1, spec.vocabulary - Math.ceil((sparsity * all) / each - 1e-9))
 }
 
-/** Whether the options say how many rows stay, so that the amount does not. */
-const givesRows = ({ rows, share, coverage }: Options): boolean => (rows ?? share ?? coverage) !== undefined
+/** How many rows a number or a share of them is. Throws if the model has fewer. */
+export function rowsOf({ vocabulary }: DecoderSpec, kept: KeptRows): number {
+  if ('share' in kept) return Math.max(1, Math.round(kept.share * vocabulary))
+  if (kept.rows <= vocabulary) return kept.rows
+  throw new EspalierError('infeasible', `${grouped(kept.rows)} rows cannot be kept: the model has ${grouped(vocabulary)}.`)
+}
+
+/** The first rows, as many as stay; undefined if all do. What is planned for them has about the size of what is planned for others. */
+export const likelyRows = (spec: DecoderSpec, kept: KeptRows | undefined): VocabularyPlan | undefined =>
+  kept && { kept: Array.from({ length: rowsOf(spec, kept) }, (_, row) => row) }
 
 /** A plan that keeps this many rows, whichever they are. */
 const withRows = (spec: DecoderSpec, rows: number) =>

@@ -218,7 +218,7 @@ function requireTrainable({ spec, model }: ModelView, { blocks, slice }: Plan): 
     refuse('A sliced model cannot be recovered, because slicing rotates its hidden states. Choose another method.')
   if (blocks.some(({ mlp }) => mlp !== 'removed' && (mlp.inputs ?? mlp.outputs)))
     refuse('A plan that cuts hidden channels of MLPs cannot be recovered. Set the option cut of 2SSP to neurons.')
-  requireWholeHead(model.vocabulary.chunkRows >= model.vocabulary.size, spec)
+  requireWholeHead(model.vocabulary.inOneChunk, spec)
 }
 
 /** Two windows that have this many tokens in a row in common share a passage. */

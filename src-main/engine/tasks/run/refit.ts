@@ -10,6 +10,7 @@ import { textOf } from '#engine/evaluation/measure.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import type { MethodInput, MethodResult } from '#engine/pruning/method.ts'
+import { densePlan } from '#engine/pruning/plan.ts'
 import { isTrained, readHeldOut } from '#engine/pruning/recovery/held-out.ts'
 import { recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { writeWindows } from '#engine/pruning/recovery/written-text.ts'
@@ -17,6 +18,7 @@ import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import type { RunPlace } from './run-place.ts'
 import { timePlans } from './time-plans.ts'
+import { planOfWhole } from './trim-first.ts'
 
 /** Refits the kept projections, if the request asks for a repair. */
 export async function repairResult(place: RunPlace, result: MethodResult): Promise<{ result: MethodResult; repair?: Repair }> {
@@ -108,8 +110,13 @@ export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record
     const result = await findMethod(method).plan({ ...input, budget })
     return { result, sparsity: result.nominal ?? budget.sparsity }
   }
-  if (!('bytes' in amount)) return planAtSpeed(model.spec, method, input, amount, timePlans(place, amount))
-  const cost = fileCost(model, method, typedBudget(amount, request))
+  const whole = place.trimmed?.whole ?? place
+  if (!('bytes' in amount)) {
+    const time = timePlans(whole, amount)
+    return planAtSpeed(model.spec, method, input, amount, (plans) => time(plans.map((plan) => planOfWhole(place, plan))))
+  }
+  const { vocabulary } = planOfWhole(place, densePlan(model.spec))
+  const cost = fileCost(whole.model, method, typedBudget(amount, request), vocabulary)
   return planWithin(model.spec, method, input, cost, { real: cost.of, near: 0.01, mayPass: false, attempts: 3 })
 }
 

@@ -10,7 +10,14 @@ import { type Model, withProducts } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
+
+/** A vocabulary that lost rows before anything else was done. */
+interface Trimmed {
+  readonly whole: RunPlace
+  readonly tokens: TrimmedTokenizer
+}
 
 /** State that all parts of a run share: the request, the open model, its steps and its notes. */
 export class RunPlace {
@@ -19,17 +26,22 @@ export class RunPlace {
   readonly tokenizer: Tokenizer | undefined
   readonly precision: Precision
   readonly steps: RunSteps
-  readonly notes: string[] = []
+  readonly notes: string[]
+  /** The tokens that this model has, if the run removed the other rows of the vocabulary first; and the place with all of them. */
+  readonly trimmed: Trimmed | undefined
   /** The windows read last. If a value becomes NaN or infinite, they are used to find where. */
   lastRead: Windows = []
   #begin: Promise<Begin> | undefined
 
-  constructor({ request, model, tokenizer, precision, steps }: Pick<RunPlace, 'request' | 'model' | 'tokenizer' | 'precision' | 'steps'>) {
+  constructor(parts: Pick<RunPlace, 'request' | 'model' | 'tokenizer' | 'precision' | 'steps'> & { readonly trimmed?: Trimmed }) {
+    const { request, model, tokenizer, precision, steps, trimmed } = parts
     this.request = request
     this.model = model
     this.tokenizer = tokenizer
     this.precision = precision
     this.steps = steps
+    this.trimmed = trimmed
+    this.notes = trimmed?.whole.notes ?? []
   }
 
   note(text: string): void {
@@ -41,7 +53,8 @@ export class RunPlace {
     const { fetchFile, signal } = this.steps.host
     const report = { signal, progress: (done: number, total: number) => this.steps.progress('Reading text', done, total, 'tokens') }
     const { id: begin } = await this.begin()
-    const sources = { localFolder: this.request.localFolder, fetchFile, report, begin, ...only }
+    const reread = this.trimmed && ((ids: Int32Array) => this.trimmed?.tokens.reread(ids) ?? ids)
+    const sources = { localFolder: this.request.localFolder, fetchFile, report, begin, reread, ...only }
     const found = await this.steps.time('reading text', () => readData(this.model, this.tokenizer, data, seed, sources))
     this.lastRead = found.windows
     return found
@@ -54,6 +67,11 @@ export class RunPlace {
   }
 
   async #decideBegin(): Promise<Begin> {
+    if (this.trimmed) {
+      const { whole, tokens } = this.trimmed
+      const { id, used } = await whole.begin()
+      return { id: id === undefined ? undefined : tokens.kept.indexOf(id), used }
+    }
     const { beginToken: asked = 'reference' } = this.request
     const { steps, model, tokenizer } = this
     const report = {

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import type { FetchHubFile } from '#contract/models/hub-file.ts'
@@ -41,6 +41,7 @@ export class RunSteps {
   sharedSeconds = 0
   readonly #meter: ProgressMeter
   #base: StepBase | undefined
+  #rows = ''
   #path = ''
   #quickKey = ''
 
@@ -70,6 +71,11 @@ export class RunSteps {
     }
     this.#base = { ...how, model: contents }
     return contents
+  }
+
+  /** Marks steps that follow as those of the model with only these rows of its vocabulary, or again as those of the whole model. */
+  keepRows(rows: readonly number[] | undefined): void {
+    this.#rows = rows ? ` with rows ${createHash('sha256').update(rows.join()).digest('hex')}` : ''
   }
 
   #readContents(): Promise<string> {
@@ -140,7 +146,7 @@ export class RunSteps {
 
   #nameOf(asked: StepRequest): StepName {
     if (!this.#base) throw new Error('A run must identify its model before it does steps.')
-    return nameStep(asked, this.#base)
+    return nameStep(asked, { ...this.#base, model: this.#base.model + this.#rows })
   }
 
   async #put(name: StepName, record: StepRecord, tensors?: TensorFile): Promise<void> {

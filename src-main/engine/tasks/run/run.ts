@@ -9,6 +9,7 @@ import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod } from '#contract/titles.ts'
 import { version } from '#contract/version.ts'
+import { upperFirst } from '#contract/words.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
@@ -21,7 +22,7 @@ import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/view.ts'
 import { type MethodResult, parseOptions } from '#engine/pruning/method.ts'
-import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
+import { densePlan, reachedSparsity, removedText } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { retiredIn } from '../retired.ts'
@@ -29,6 +30,7 @@ import { budgetMet, type ChosenPlan, choosePlan, recoverResult, repairResult, wi
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
 import { requireWeightType, type StoredWeights, storeWeights } from './stored-weights.ts'
+import { closeTrimmed, planOfWhole, trimFirst } from './trim-first.ts'
 
 /**
  * Runs one request, from the model on disk to the run's document. Steps that the host has stored are not computed again, so a killed run
@@ -37,20 +39,19 @@ import { requireWeightType, type StoredWeights, storeWeights } from './stored-we
 export async function executeRun(request: RunRequest, host: RunHost): Promise<RunDocument> {
   const { method, seed } = request
   const backend = await openBackend(request.backend)
-  const { place, fingerprint } = await openPlace(request, host, backend.name)
-  const { model, steps, precision } = place
+  const { place: whole, fingerprint } = await openPlace(request, host, backend.name)
+  const { model, steps, precision } = whole
   const dense = method === denseMethod
-  requireWeightType(place)
+  requireWeightType(whole)
   const options = dense ? {} : parseOptions(findMethod(method), request.options)
-  for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint)]) place.note(text)
-  const pruned = dense ? { result: { plan: densePlan(model.spec), decisions: [], notes: [] }, sparsity: 0 } : await prune(place, options)
-  const { result: repaired, ...repair } = await repairResult(place, pruned.result)
-  const { result: recovered, ...recovery } = await recoverResult(place, repaired)
-  const refitted = withFiles(recovered)
-  const stored = await storeWeights(place, refitted)
+  for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint)]) whole.note(text)
+  const place = await trimFirst(whole)
+  const { pruned, repair, recovered, recovery } = await decide(place, options).finally(() => closeTrimmed(place))
+  const refitted = withFiles({ ...recovered, plan: planOfWhole(place, recovered.plan) })
+  const stored = await storeWeights(whole, refitted)
   const { result, mixed } = stored ?? { result: refitted }
-  const measured = await measure(place, result, stored).finally(() => stored?.close())
-  const begin = await usedBeginOf(place)
+  const measured = await measure(whole, result, stored).finally(() => stored?.close())
+  const begin = await usedBeginOf(whole)
   await steps.requireSameModel()
   return {
     model: model.name,
@@ -61,14 +62,14 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     ...(request.weights ? { weights: request.weights } : {}),
     ...begin,
     ...('calibration' in pruned ? { calibration: pruned.calibration } : {}),
-    sparsity: { nominal: pruned.sparsity, reached: reachedSparsity(model.spec, result.plan) },
-    ...budgetMet(place, pruned, stored?.bytes),
+    sparsity: { nominal: pruned.sparsity, reached: reachedSparsity(place.model.spec, recovered.plan) },
+    ...budgetMet(whole, pruned, stored?.bytes),
     plan: result.plan,
     ...repair,
     ...recovery,
     ...(mixed ? { mixed } : {}),
     ...choicesOf(result),
-    notes: [...place.notes, ...result.notes],
+    notes: [...whole.notes, ...removedNotes(model, result), ...result.notes],
     ...measured,
     passes: steps.passes,
     precision,
@@ -77,6 +78,20 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     version,
   }
 }
+
+/** Prunes, repairs and recovers. The plans are those of the place's model, which may have lost rows of its vocabulary before. */
+async function decide(place: RunPlace, options: Record<string, unknown>) {
+  const { spec } = place.model
+  const dense = place.request.method === denseMethod
+  const pruned = dense ? { result: { plan: densePlan(spec), decisions: [], notes: [] }, sparsity: 0 } : await prune(place, options)
+  const { result: repaired, ...repair } = await repairResult(place, pruned.result)
+  const { result: recovered, ...recovery } = await recoverResult(place, repaired)
+  return { pruned, repair, recovered, recovery }
+}
+
+/** Both shares that a plan removes, if it removes rows of the vocabulary. */
+const removedNotes = ({ spec }: Model, { plan }: MethodResult): string[] =>
+  plan.vocabulary ? [`${upperFirst(removedText(spec, plan))} were removed.`] : []
 
 /** How the run's windows began, unless it read them as the reference does. */
 export async function usedBeginOf(place: RunPlace): Promise<Pick<RunDocument, 'beginToken'>> {

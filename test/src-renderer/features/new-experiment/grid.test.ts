@@ -32,6 +32,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     longContext: true,
     weights: ['computed' as const, 'Q4_0' as const],
     rivals: ['Q2_K' as const],
+    vocabulary: { share: 0.5 },
     siblings: ['model-b'],
     memoryBytes: 1_000_000,
   }
@@ -41,6 +42,7 @@ test('a draft makes a grid that the contract takes, and comes back the same', ()
     memoryBytes: 1_000_000,
     weights: ['computed', 'Q4_0'],
     rivals: ['Q2_K'],
+    vocabulary: { share: 0.5 },
     siblings: ['model-b'],
   })
   expect(made.measures?.map(({ kind }) => kind)).toEqual(['perplexity', 'tasks', 'inference', 'repetition', 'long context', 'answers'])

@@ -101,6 +101,16 @@ export class Vocabulary {
     return this.#spec.vocabulary
   }
 
+  /** Whether all rows of the head are in one chunk. */
+  get inOneChunk(): boolean {
+    return this.#head !== undefined || this.chunkRows >= this.#storedRows
+  }
+
+  /** How many rows are read from disk, whether or not all of them are kept. */
+  get #storedRows(): number {
+    return this.#kept ? (this.#kept.at(-1) ?? 0) + 1 : this.#spec.vocabulary
+  }
+
   /** Whether logits are capped, so that they are not a linear function of hidden states. */
   get capped(): boolean {
     return this.#spec.logitCap !== undefined
@@ -184,7 +194,7 @@ export class Vocabulary {
     }
     const { hidden, head } = this.#spec
     const kept = this.#kept
-    const stored = kept ? (kept.at(-1) ?? 0) + 1 : this.#spec.vocabulary
+    const stored = this.#storedRows
     let first = 0
     for (let row = 0; row < stored; row += this.chunkRows) {
       const rows = { first: row, count: Math.min(this.chunkRows, stored - row) }
@@ -247,7 +257,7 @@ export class Vocabulary {
       finalNorm: finalNorm ?? this.finalNorm,
       embedding: this.#embedding,
       head,
-      chunkRows: head ? kept.length : Math.min(chunkRows, kept.length),
+      chunkRows: head ? kept.length : chunkRows,
       kept,
       owned: ['head', ...(finalNorm ? (['finalNorm'] as const) : [])],
     })
