@@ -1,6 +1,6 @@
 /**
- * Every statement that writes to the history fails once with each fault, while something that executes it goes on. The list of statements is
- * complete by construction: the database reports what is prepared, and a statement that no action executes fails the test.
+ * Every statement that writes to the history fails once, with one of the faults in turn, while something that executes it continues. The list
+ * of statements is complete by construction: the database reports what is prepared, and a statement that no action executes fails the test.
  */
 import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -204,10 +204,14 @@ test('some action executes every statement that writes', () => {
   expect(watched.prepared.size).toBeGreaterThan(50)
 })
 
-test.each(['SQLITE_BUSY', 'SQLITE_FULL', 'SQLITE_IOERR_WRITE'])(
-  'no statement that fails with %s ends the program or loses what was done',
-  async (code) => {
-    for (const [text, names] of executing) {
+const codes = ['SQLITE_BUSY', 'SQLITE_FULL', 'SQLITE_IOERR_WRITE']
+const seed = Number(process.env.ESPALIER_SEED ?? 1)
+
+test(
+  `no statement that fails ends the program or loses what was done (ESPALIER_SEED=${seed})`,
+  async () => {
+    for (const [index, [text, names]] of [...executing].entries()) {
+      const code = codes[(index + seed) % codes.length] as string
       const name = (names.includes('reopen') ? 'reopen' : names[0]) as string
       const fault = { text, code, hits: 0 }
       watched.fault = fault
