@@ -30,7 +30,7 @@ const sharing = [
 sharing.push(
   'test/{architecture,shown-commands,waiting-first}.test.ts',
   'test/cli/recover-flag.test.ts',
-  'test/engine/tasks/{look-at-text,preflight,retired}.test.ts',
+  'test/engine/tasks/{look-at-text,preflight}.test.ts',
   'test/jobs/{progress,run-log,this-machine}.test.ts',
   'test/jobs/cluster/{run-file,shared-steps,slurm}.test.ts',
   'test/runtime/{lock,model-links,small-file}.test.ts',

@@ -10,7 +10,7 @@ import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
 import { pruningSeconds } from '#contract/runs/measures.ts'
 import type { CandidateScore, RunDocument } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
-import { backendChoice } from '#contract/runs/run-request.ts'
+import { backendName } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod, sampleTextTitles } from '#contract/titles.ts'
 import { wrapWords } from '#contract/words.ts'
@@ -134,7 +134,7 @@ function demoGrid({ id, description }: ModelEntry): Grid {
       { kind: 'inference', sequenceLength, repeats: 5 },
       paperAnswers(sequenceLength),
     ],
-    backend: oneOf(backendChoice.options)(process.env.ESPALIER_BACKEND ?? 'auto', 'backend'),
+    backend: oneOf(backendName.options)(process.env.ESPALIER_BACKEND ?? 'auto', 'backend'),
   }
 }
 

@@ -3,7 +3,7 @@ import { repairChoice } from '#contract/experiments/experiments.ts'
 import { precisionName } from '#contract/pruning/precision.ts'
 import { trainedWeights } from '#contract/pruning/recovery.ts'
 import { defaultRepairWindows } from '#contract/pruning/repair.ts'
-import { backendChoice } from '#contract/runs/run-request.ts'
+import { backendName } from '#contract/runs/run-request.ts'
 import { ablationTitles, everyTaskTitle, formatTitles, ggufTypeTitles, methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
 import {
   anyText,
@@ -209,7 +209,7 @@ export const flagTable = {
     anyText,
     'send the runs to a Slurm cluster (see: espalier cluster --help) and follow them; interrupting this command leaves the jobs running, and rerunning it follows them again',
   ),
-  backend: one('Machine and output', 'NAME', oneOf(backendChoice.options), `${backendChoice.options.join(', ')} (default: auto)`),
+  backend: one('Machine and output', 'NAME', oneOf(backendName.options), `${backendName.options.join(', ')} (default: auto)`),
   precision: one(
     'Machine and output',
     'NAME',

@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { chosenPlace } from '../places.ts'
-import { backendChoice } from '../runs/run-request.ts'
+import { backendName } from '../runs/run-request.ts'
 
 /** User settings. Folders are absolute paths. */
 export const settings = z.object({
   theme: z.enum(['system', 'light', 'dark']),
-  backend: backendChoice,
+  backend: backendName,
   memoryBytes: z.number().int().positive().nullable(),
   idleMinutes: z.number().int().min(0).max(1440),
   /** Number of simultaneous runs on the processor. Null is the default: one without a GPU, none with one. */

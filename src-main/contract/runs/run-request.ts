@@ -9,10 +9,7 @@ import { repairKind } from '../pruning/repair.ts'
 import { backendTitles, type FormatId, formatTitles, type GgufType, ggufTypeTitles } from '../titles.ts'
 
 /** The backends that users can choose. */
-export const backendChoice = z.enum(Object.keys(backendTitles) as [keyof typeof backendTitles, ...(keyof typeof backendTitles)[]])
-
-/** `wasm` and `webgpu` are only accepted from earlier versions: they are treated as `auto`, and the run's notes say so. */
-export const backendName = z.enum([...backendChoice.options, 'wasm', 'webgpu'])
+export const backendName = z.enum(Object.keys(backendTitles) as [keyof typeof backendTitles, ...(keyof typeof backendTitles)[]])
 
 /** A type of weights in GGUF files. */
 const ggufType = z.enum(Object.keys(ggufTypeTitles) as [GgufType, ...GgufType[]])
@@ -117,7 +114,6 @@ export const runRequest = z.object({
 
 export type Reproduced = z.infer<typeof reproduced>
 export type BackendName = z.infer<typeof backendName>
-export type BackendChoice = z.infer<typeof backendChoice>
 export type KeptRows = z.infer<typeof keptRows>
 export type RepairRequest = z.infer<typeof repairRequest>
 export type SpeedBudget = z.infer<typeof speedBudget>

@@ -24,8 +24,7 @@ export async function openBackend(name: BackendName = 'auto'): Promise<Backend> 
  * GPU through ggml replaces either if it is clearly faster. A process keeps the first runtime that opens. Throws `conflict` with
  * `anotherProcess` if a different one is requested; the host then starts another process.
  */
-export async function loadBackend(wanted: BackendName): Promise<Backend> {
-  const name = wanted === 'webgpu' || wanted === 'wasm' ? 'auto' : wanted
+export async function loadBackend(name: BackendName): Promise<Backend> {
   opened ??= { requested: name, backend: start(name) }
   const { requested, backend } = opened
   const found = await backend.catch((thrown: unknown) => {

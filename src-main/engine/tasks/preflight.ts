@@ -53,7 +53,6 @@ import { requireWholeHead, roomFor } from '#engine/pruning/recovery/recovery-bud
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairRoom } from '#engine/pruning/repair/repair-memory.ts'
 import { encodeText, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { retiredIn } from './retired.ts'
 import { requireTrimmable } from './run/trim-first.ts'
 
 /** GGUF types shown in a preview of weights as computed: F16, and the most popular quantised type. */
@@ -137,7 +136,6 @@ class Preflight {
       fileRange: this.#fileRange,
       problems: this.#checks.problems,
       notes: [
-        ...retiredIn(this.#request),
         ...(amount?.expertsRemoved ? [expertsNote(spec, this.#request, amount)] : []),
         ...lengthsOf(this.#request).flatMap((length) => (length > spec.contextLength ? longWindowNote(spec, length) : [])),
       ],

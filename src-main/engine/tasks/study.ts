@@ -11,7 +11,6 @@ import { denseView } from '#engine/model/views/view.ts'
 import type { AblationInput } from '#engine/pruning/ablations/ablation.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { parseOptions } from '#engine/pruning/method.ts'
-import { retiredIn } from './retired.ts'
 import { usedBeginOf } from './run/run.ts'
 import { openPlace, type RunPlace } from './run/run-place.ts'
 import type { RunHost } from './run/run-steps.ts'
@@ -35,7 +34,7 @@ export async function executeStudy(request: RunRequest, host: RunHost): Promise<
   const { input, drawn, measured } = await readTexts(place, calibration, judged)
   const own = { ...input, view: denseView(model), options, run: steps.methodRun(seed) }
   const { table, plot, notes } = await steps.time('study', () => ablation.study(own))
-  for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint), ...notes]) place.note(text)
+  for (const text of [...unpackedNotes(model.checkpoint), ...notes]) place.note(text)
   await steps.requireSameModel()
   return {
     model: model.name,

@@ -91,17 +91,6 @@ describe('what a request comes to', () => {
     expect(problems).toEqual([])
     expect(notes).toEqual([expect.stringMatching(/^Windows of 600 tokens are longer than the 512/)])
   })
-
-  it('ignores what an earlier version had, and says so', async () => {
-    const { notes, problems } = await preflight({ backend: 'webgpu', options: { screening: 4 } })
-    expect(problems).toEqual([])
-    expect(notes).toEqual([
-      'The WebGPU backend was removed because nothing used it. The best available backend computes instead.',
-      '2SSP: the option "screening" was removed and is ignored. Every candidate is scored in full; the option "lazy" saves more time.',
-    ])
-    expect((await preflight({ backend: 'wasm' })).notes).toEqual([expect.stringMatching(/^The WebAssembly backend was removed/)])
-    expect(await preflight({ method: 'blockpruner', options: { screening: 0 } })).toMatchObject({ notes: [], problems: [] })
-  })
 })
 
 describe('what stands in the way of a request is named with its field', () => {
@@ -110,6 +99,7 @@ describe('what stands in the way of a request is named with its field', () => {
   const cases: [string, () => Partial<RunRequest>, Partial<RequestPreview['problems'][number]>][] = [
     ['a sparsity out of reach', () => ({ amount: { sparsity: 0.999 } }), { code: 'infeasible', field: 'amount' }],
     ['a method that there is not', () => ({ method: 'wanda' }), { code: 'usage', field: 'method' }],
+    ['a method that was removed', () => ({ method: '2ssp_fit' }), { code: 'usage', field: 'method', message: expect.stringMatching(/was removed.* choose gates/) }],
     ['an option that there is not', () => ({ options: { beta: 1 } }), { code: 'usage', field: 'options.beta' }],
     ['an option out of its range', () => ({ options: { alpha: -1 } }), { code: 'usage', field: 'options.alpha', message: expect.stringMatching(/^alpha is -1; it must be /) }],
     ['no calibration data', () => ({ calibration: undefined }), { field: 'calibration' }],

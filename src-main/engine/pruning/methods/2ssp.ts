@@ -16,7 +16,7 @@ import { planExperts, withoutExperts } from '../experts/experts-first.ts'
 import { count, defineMethod, type MethodInput, type MethodResult } from '../method.ts'
 import { attentionRemovals, densePlan, equalCost, reachedSparsity, removeParts, variantOf } from '../plan.ts'
 import { keepLargest, type MlpScores, mlpScores, scoringPhase } from '../scores/mlp-scores.ts'
-import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, type Turn } from '../search/greedy.ts'
+import { greedyNotes, joinedRows, lazyOption, removeGreedily, type Turn } from '../search/greedy.ts'
 import { countSearch, type SearchMeans, VariantRanking } from '../search/variant-ranking.ts'
 
 /**
@@ -87,7 +87,6 @@ export const twoStage = defineMethod({
   summary: 'Removes weak MLP neurons in every block, then the attention submodules that matter least.',
   unit: 'neurons and attention',
   options,
-  retired: retiredOptions,
   refitProblem: ({ cut }) => (cut === 'channels' ? 'it cuts channels instead of neurons' : undefined),
   windows: ({ windows, stage2Windows }) => Math.max(windows, stage2Windows),
   range: (spec, chosen) => splitRange((sparsity) => splitFor(spec, sparsity, chosen)),

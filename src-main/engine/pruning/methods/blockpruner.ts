@@ -6,7 +6,7 @@ import type { StepKind } from '#engine/steps/step-name.ts'
 import { depthRange, requireBlocks } from '../budget.ts'
 import { count, defineMethod, type MethodInput, type MethodPhase, type MethodResult } from '../method.ts'
 import { densePlan, partsOf, presentBlocks, removeParts, variantOf } from '../plan.ts'
-import { greedyNotes, joinedRows, lazyOption, removeGreedily, retiredOptions, type Turn } from '../search/greedy.ts'
+import { greedyNotes, joinedRows, lazyOption, removeGreedily, type Turn } from '../search/greedy.ts'
 import { countSearch, type SearchMeans, VariantRanking } from '../search/variant-ranking.ts'
 
 /**
@@ -38,7 +38,6 @@ export const blockPruner = defineMethod({
   summary: 'Removes blocks one at a time, always the one whose removal raises perplexity least.',
   unit: 'block',
   options,
-  retired: retiredOptions,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
   work: (spec, { blocks }, chosen, windows) => removalWork(spec, blockRemoval(blocks), chosen, windows),
@@ -56,7 +55,6 @@ export const submoduleBlockPruner = defineMethod({
   summary: 'Removes attention submodules and MLPs one at a time, always the one whose removal raises perplexity least.',
   unit: 'submodule',
   options: submoduleOptions,
-  retired: retiredOptions,
   windows: ({ windows }) => windows,
   range: (spec) => depthRange(spec),
   work: (spec, { blocks }, chosen, windows) => removalWork(spec, submoduleRemoval(blocks, chosen.ratio), chosen, windows),

@@ -197,9 +197,6 @@ export const lazyOption = {
   }),
 }
 
-/** Options that greedy searches had in earlier versions. */
-export const retiredOptions = { screening: 'Every candidate is scored in full; the option "lazy" saves more time.' }
-
 /**
  * Rows that pass a part together, for estimates. Candidates leave the trunk at different points and are copied there, so a call joins only
  * about a quarter of the rows that it could.

@@ -25,7 +25,6 @@ import { type MethodResult, parseOptions } from '#engine/pruning/method.ts'
 import { densePlan, reachedSparsity, removedText } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
-import { retiredIn } from '../retired.ts'
 import { budgetMet, type ChosenPlan, choosePlan, recoverResult, repairResult, withFiles } from './refit.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
 import type { RunHost } from './run-steps.ts'
@@ -44,7 +43,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   const dense = method === denseMethod
   requireWeightType(whole)
   const options = dense ? {} : parseOptions(findMethod(method), request.options)
-  for (const text of [...retiredIn(request), ...unpackedNotes(model.checkpoint)]) whole.note(text)
+  for (const text of unpackedNotes(model.checkpoint)) whole.note(text)
   const place = await trimFirst(whole)
   const { pruned, repair, recovered, recovery } = await decide(place, options).finally(() => closeTrimmed(place))
   const refitted = withFiles({ ...recovered, plan: planOfWhole(place, recovered.plan) })
