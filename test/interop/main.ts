@@ -11,6 +11,7 @@ import { checkHarness } from './harness.ts'
 import { Llama } from './llama.ts'
 import { checkPruned } from './pruned.ts'
 import { Table } from './table.ts'
+import { checkTrimmed } from './trimmed.ts'
 
 const { values: flags } = parseArgs({ options: { only: { type: 'string' }, keep: { type: 'boolean', default: false } } })
 
@@ -23,6 +24,7 @@ try {
   await openBackend('tensorflow')
   await checkBlocks(tools, folder, table)
   if ('lm-evaluation-harness'.includes(flags.only ?? '')) await checkHarness(tools, folder, table)
+  await checkTrimmed({ transformers, llama }, folder, table, flags.only)
   for (const model of models.filter(({ name }) => name.includes(flags.only ?? ''))) {
     for (const method of methods.filter((one) => fits(model, one))) {
       const place = join(folder, `${model.name}-${method.method}-${method.recovers ?? ''}`.replace(/\W+/g, '-'))

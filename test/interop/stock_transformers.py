@@ -17,6 +17,8 @@ torch.set_num_threads(1)
 
 
 def check(job):
+    if job.get('tokenizes'):
+        return {'ids': ids_of(job)}
     model, loaded = AutoModelForCausalLM.from_pretrained(
         job['folder'], dtype=torch.float32, trust_remote_code=job['trust'], output_loading_info=True, attn_implementation='eager', local_files_only=True
     )
@@ -36,9 +38,13 @@ def check(job):
         answer = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=job['tokens'], do_sample=False, pad_token_id=0)
     result = {'perplexity': float(np.exp(total / count)), 'greedy': answer[0, prompt.shape[1] :].tolist(), 'strange': strange}
     if 'texts' in job:
-        tokenizer = AutoTokenizer.from_pretrained(job['folder'], local_files_only=True)
-        result['ids'] = [tokenizer(text, add_special_tokens=False)['input_ids'] for text in job['texts']]
+        result['ids'] = ids_of(job)
     return result
+
+
+def ids_of(job):
+    tokenizer = AutoTokenizer.from_pretrained(job['folder'], local_files_only=True)
+    return [tokenizer(text, add_special_tokens=False)['input_ids'] for text in job['texts']]
 
 
 # Where code would have to be trusted, transformers asks at the terminal. It must find none.
