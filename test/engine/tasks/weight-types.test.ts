@@ -201,7 +201,8 @@ test('a pruned, repaired model gets mixed types, too; llama.cpp reads the file',
   const text64 = text('calibration', 4)
   const pruned = {
     method: '2ssp',
-    amount: { sparsity: 0.3 },
+    // Widths of whole blocks of 256 would be priced in the slowest types, too.
+    amount: { sparsity: 0.25 },
     options: { windows: 2 },
     repair: { kind: 'one-pass' as const, calibration: text64 },
   }

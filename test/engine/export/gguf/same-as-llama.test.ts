@@ -10,6 +10,7 @@ import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { measureImportances } from '#engine/export/gguf/importances.ts'
 import { mixes, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { priceTensor } from '#engine/export/mixed-types/price-list.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -119,4 +120,16 @@ describe.each([
     },
     120_000,
   )
+})
+
+it('rows of 256 are priced in every type, the coarsest above the finest', async () => {
+  const [rows, columns] = [4, 256]
+  const values = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(1.3 * i))
+  const tensor = { name: 'down', dtype: 'F32', shape: [rows, columns], bytes: async () => new Uint8Array(values.buffer) } as const
+  const sensitivity = { rows: new Float64Array(rows).fill(1), columns: new Float64Array(columns).fill(1), total: 1 }
+  const { choices } = await priceTensor(tensor, [sensitivity], 1, new Float32Array(columns).fill(1))
+  expect(choices).toHaveLength(20)
+  const priceOf = (type: string) => choices.find((choice) => choice.type === type)?.price ?? Number.NaN
+  const order = ['F16', 'Q8_0', 'Q6_K', 'Q5_K', 'Q4_K', 'IQ4_XS', 'Q3_K', 'Q2_K', 'IQ1_S']
+  expect(order.toSorted((a, b) => priceOf(a) - priceOf(b))).toEqual(order)
 })
