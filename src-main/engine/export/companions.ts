@@ -2,12 +2,14 @@ import type { Dirent } from 'node:fs'
 import { copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { toErrorMessage } from '#contract/errors.ts'
+import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type JsonObject, parseObject } from '#engine/checkpoint/json.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import { readGgufTokenizer } from '#engine/tokenizer/gguf-tokenizer.ts'
 import { readTokenizerFiles, type TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
 import { renumbered, renumberIds, renumberSettings, trimTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
+import { type PackedBlock, sourceOf } from './pruned-tensors.ts'
 
 /** Files beside the weights that are copied with a model: its tokenizer in every form, and its templates. */
 const carried =
@@ -137,4 +139,21 @@ export function textWithoutCode(text: string, file: string): string {
   const config = parseObject(text, file)
   const clean = withoutCode(config)
   return JSON.stringify(clean) === JSON.stringify(config) ? text : `${JSON.stringify(clean, null, 2)}\n`
+}
+
+/**
+ * A config for the written blocks, without entries that run the source's code. If blocks were removed, lists with an entry per block are
+ * written out, and the index of the first block with a window is adjusted.
+ */
+export function packedConfig(spec: DecoderSpec, config: Record<string, unknown>, packed: readonly PackedBlock[]): Record<string, unknown> {
+  // The format vllm-experts lists the constants of the written model itself.
+  const { approximate_experts: _, ...rest } = config
+  const firstWindow = rest.max_window_layers
+  const moved = packed.length < spec.blocks.length || packed.some((block, position) => sourceOf(block) !== position)
+  const lists = Object.entries(spec.perBlock ?? {}).filter(([key]) => moved || config[key] !== undefined)
+  return {
+    ...withoutCode(rest),
+    ...Object.fromEntries(lists.map(([key, list]) => [key, packed.map((block) => list[sourceOf(block)])])),
+    ...(typeof firstWindow === 'number' ? { max_window_layers: packed.filter((block) => sourceOf(block) < firstWindow).length } : {}),
+  }
 }

@@ -1,6 +1,7 @@
 import { at } from '#contract/at.ts'
 import type { BlockPlan, MlpPlan, Replaceable } from '#contract/pruning/plan.ts'
 import {
+  type BlockLayout,
   type BlockTensors,
   constantAt,
   type DecoderSpec,
@@ -27,8 +28,57 @@ import {
   trainedName,
 } from '#engine/model/views/plan-tensors.ts'
 import { attentionOf, mlpOf, type Part } from '#engine/model/weights/weights.ts'
-import { type PackedBlock, sourceOf } from './packing.ts'
 import { type AddPiece, type Cut, type Piece, type Planned, type PrunedTensor, toTensor } from './pieces.ts'
+
+/**
+ * One block of a written model. `attention` and `mlp` are the blocks of the dense model that these come from; undefined if the part is
+ * missing.
+ */
+export interface PackedBlock {
+  readonly attention: number | undefined
+  readonly mlp: number | undefined
+  /** The index of a block that keeps its position although both of its parts were removed. */
+  readonly place?: number
+}
+
+/**
+ * The blocks that a written model needs for the parts in `left`. Parts keep their order, and an attention submodule that lost its MLP
+ * shares a block with the next MLP that lost its attention. The result is exact if submodules run one after another. With a parallel
+ * residual, both submodules of a block read the same stream, so only completely removed blocks are left out.
+ */
+export function packBlocks(spec: DecoderSpec, left: readonly BlockLayout[]): PackedBlock[] {
+  const packed: { attention: number | undefined; mlp: number | undefined }[] = []
+  for (const [index, { attention, width }] of left.entries()) {
+    const mlp = width > 0 ? index : undefined
+    const open = packed.at(-1)
+    if (attention) packed.push({ attention: index, mlp })
+    else if (mlp !== undefined && open && open.mlp === undefined && !spec.parallelResidual) open.mlp = mlp
+    else if (mlp !== undefined) packed.push({ attention: undefined, mlp })
+  }
+  return packed
+}
+
+/** Positions of written blocks whose attention or MLP is missing, so that it is written as zeros. */
+export function missingParts(packed: readonly PackedBlock[]): { attention: number[]; mlp: number[] } {
+  const positions = [...packed.keys()]
+  return {
+    attention: positions.filter((position) => packed[position]?.attention === undefined),
+    mlp: positions.filter((position) => packed[position]?.mlp === undefined),
+  }
+}
+
+/**
+ * The block of the dense model whose entries in per-block config lists describe a written block: that of its attention, else that of its
+ * MLP.
+ */
+export function sourceOf({ attention, mlp, place }: PackedBlock): number {
+  return attention ?? mlp ?? place ?? 0
+}
+
+/** `block 3`, or `blocks 3, 4`. */
+export function blocksText(positions: readonly number[]): string {
+  return `block${positions.length === 1 ? '' : 's'} ${positions.join(', ')}`
+}
 
 /** How the tensors of a pruned model are written. */
 interface TensorStyle {

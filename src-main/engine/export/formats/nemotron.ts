@@ -3,11 +3,11 @@ import { EspalierError } from '#contract/errors.ts'
 import { readSpec, textConfig } from '#engine/architectures/index.ts'
 import type { DecoderSpec, Projection } from '#engine/architectures/spec.ts'
 import { shardsBytes } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import { packedConfig } from '#engine/export/companions.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '#engine/export/format.ts'
 import { modelCard, readParentCard } from '#engine/export/model-card.ts'
-import { type PackedBlock, packBlocks, packedConfig } from '#engine/export/packing.ts'
 import type { Planned } from '#engine/export/pieces.ts'
-import { prunedTensors } from '#engine/export/pruned-tensors.ts'
+import { type PackedBlock, packBlocks, prunedTensors } from '#engine/export/pruned-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 
 /**

@@ -5,11 +5,11 @@ import type { BlockLayout, DecoderSpec } from '#engine/architectures/spec.ts'
 import { elementBytes } from '#engine/checkpoint/dtypes.ts'
 import { shardsBytes, type TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import { putColumns } from '#engine/checkpoint/transposed.ts'
+import { packedConfig } from '#engine/export/companions.ts'
 import { type ExportFormat, keyValueBytes, tensorBytes, writeModelFolder } from '#engine/export/format.ts'
 import { modelCard, readParentCard } from '#engine/export/model-card.ts'
-import { blocksText, missingParts, type PackedBlock, packBlocks, packedConfig } from '#engine/export/packing.ts'
 import type { Planned } from '#engine/export/pieces.ts'
-import { prunedTensors } from '#engine/export/pruned-tensors.ts'
+import { blocksText, missingParts, type PackedBlock, packBlocks, prunedTensors } from '#engine/export/pruned-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 
 /**

@@ -14,8 +14,7 @@ import {
   type MlpTensors,
   type Projection,
 } from '#engine/architectures/spec.ts'
-import { type PackedBlock, packBlocks } from '#engine/export/packing.ts'
-import type { TensorNames } from '#engine/export/pruned-tensors.ts'
+import { type PackedBlock, packBlocks, type TensorNames } from '#engine/export/pruned-tensors.ts'
 
 /** How a pruned model is laid out in a GGUF file: the architecture that computes it, and the sizes of its blocks. */
 export interface GgufTarget {

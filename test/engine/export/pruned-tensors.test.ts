@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { packBlocks } from '#engine/export/packing.ts'
+import { packBlocks } from '#engine/export/pruned-tensors.ts'
 
 /** Blocks as a word: a has attention only, m an MLP only, b both, - nothing. */
 function packed(word: string, parallelResidual = false): string[] {
