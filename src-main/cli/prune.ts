@@ -114,7 +114,7 @@ async function withDivergence(
  * exact format.
  */
 export function savingOf({ save = '', format, fit, gguf_type: types, weights, replace }: Flags) {
-  const measured = measuredType(weights)
+  const measured = measuredType({ weights, fit })
   const formats = format.length > 0 ? [...format] : [fit.length > 0 || measured ? 'gguf' : 'exact']
   const ggufTypes = types.length > 0 ? [...types] : measured ? [measured] : []
   return { folder: resolve(save), formats, ...(ggufTypes.length > 0 ? { ggufTypes } : {}), replace }

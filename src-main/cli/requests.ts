@@ -9,6 +9,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
 import { defaultRecoveryData } from '#contract/pruning/recovery.ts'
 import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/repair.ts'
+import { mixedBudget } from '#contract/runs/amount-text.ts'
 import type { Amount, MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { ablationTitles, bundledTitles, denseMethod, sampleTextTitles, taskTitles } from '#contract/titles.ts'
 import { fail } from './flags/check-flags.ts'
@@ -47,7 +48,7 @@ function amountsOf(
   if (option.some(([name]) => setsRows(name, pruning_method))) amounts.push({ sparsity: 0 })
   const [kind = 'gguf'] = format
   const [type] = kind === 'gguf' ? gguf_type : []
-  amounts.push(...fit.map((one) => ('bytes' in one ? { ...one, format: kind, ...(type ? { type } : {}) } : one)))
+  amounts.push(...fit.map((one) => ('bytes' in one ? { ...(type ? { type } : {}), ...one, format: kind } : one)))
   // On a small model, two shares can be the same number of blocks.
   const distinct = new Map(amounts.map((amount) => [JSON.stringify(amount), amount]))
   return { amounts: [...distinct.values()], sweep: false }
@@ -100,7 +101,19 @@ export function commandedRuns(flags: Flags, { id, path, description }: ModelEntr
   if (isOne && first) {
     const [amount = { sparsity: 0 }] = amounts
     const treated = { ...repairOf(flags, path, sequenceLength), ...recoverOf(flags, path, sequenceLength) }
-    return { request: { ...shared, ...firstStepOf(flags), ...treated, ...stored, ...first, amount, seed: at(seeds, 0) }, saves }
+    const mixed = mixedBudget(amount)
+    return {
+      request: {
+        ...shared,
+        ...firstStepOf(flags),
+        ...treated,
+        ...(mixed ? { weights: mixed } : stored),
+        ...first,
+        amount,
+        seed: at(seeds, 0),
+      },
+      saves,
+    }
   }
   if (saves && runs * Math.max(1, weights.length) > 1)
     throw new EspalierError('usage', '--save needs one plan; give one method, one amount, one seed and one type of weights.')

@@ -70,8 +70,11 @@ function checkSaving(flags: Flags): void {
 
 /** The type that is measured or timed must be the type that is saved. */
 function checkTypes({ save, fit, format, gguf_type, weights }: Flags): void {
-  const measured = measuredType(weights)
+  const measured = measuredType({ weights, fit })
   const types = gguf_type.join(',')
+  const mixed = fit.find((budget) => 'type' in budget)
+  if (mixed && (weights.length > 0 || gguf_type.length > 0))
+    fail('--fit=MIXED:SIZE chooses the types, too; remove --weights and --gguf_type.')
   if (gguf_type.length > 0 && !format.includes('gguf') && ((fit.length === 0 && !measured) || format.length > 0))
     fail('--gguf_type says how a GGUF file stores its weights; give --format=gguf too.')
   if (fit.some((budget) => !('bytes' in budget)) && gguf_type.length > 0 && types !== measured)
@@ -83,12 +86,14 @@ function checkTypes({ save, fit, format, gguf_type, weights }: Flags): void {
     fail(`--weights=${measured} measures a GGUF file of that type, but --gguf_type=${types} saves another; give one of them.`)
   if (format.length > 0 && format.join() !== 'gguf')
     fail(
-      `--weights=${measured} measures a GGUF file, but --format=${format.join(',')} saves another; give --format=gguf, or remove --weights.`,
+      `${weights.length > 0 ? `--weights=${measured}` : `--fit=${measured}`} measures a GGUF file, but --format=${format.join(',')} saves another; give --format=gguf, or remove ${weights.length > 0 ? '--weights' : '--fit'}.`,
     )
 }
 
 /** The type of GGUF file that all measures are taken on. Undefined if they are taken on the weights as computed, or in several types. */
-export function measuredType(weights: Flags['weights']): WeightType | undefined {
+export function measuredType({ weights, fit }: Pick<Flags, 'weights' | 'fit'>): WeightType | undefined {
+  const [budget, ...more] = fit
+  if (budget && 'type' in budget && more.length === 0) return budget.type
   const [type, ...others] = weights
   return type === undefined || type === 'computed' || others.length > 0 ? undefined : type
 }

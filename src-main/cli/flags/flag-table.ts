@@ -80,7 +80,7 @@ export const flagTable = {
     'Pruning',
     'BUDGET',
     budget,
-    'remove enough to meet a budget: a file size (6GB = 6 x 1000^3, 6GiB = 6 x 1024^3 bytes), tokens per second (30tok/s), or milliseconds to the first token (200ms@2048 for a prompt of 2048 tokens). A speed is measured on a GGUF file in the type of --weights (default: F16). A size is that of the given --format, or of a GGUF file in the type of --weights or --gguf_type (default: F16)',
+    'remove enough to meet a budget: a file size (6GB = 6 x 1000^3, 6GiB = 6 x 1024^3 bytes), tokens per second (30tok/s), or milliseconds to the first token (200ms@2048 for a prompt of 2048 tokens). A speed is measured on a GGUF file in the type of --weights (default: F16). A size is that of the given --format, or of a GGUF file in the type of --weights or --gguf_type (default: F16). MIXED:900MB (gates) divides the bytes of a file between parts and bits: it removes what costs less than the bits that its bytes buy, and chooses the type of each matrix',
   ),
   vocabulary: one(
     'Pruning',

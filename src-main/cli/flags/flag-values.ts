@@ -5,7 +5,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { RecoveryChoice, WeightChoice } from '#contract/experiments/experiments.ts'
 import { mostRecoveryMinutes } from '#contract/pruning/recovery.ts'
 import { parseBudget, parseFileSize, parseKeptRows } from '#contract/runs/amount-text.ts'
-import type { KeptRows, SpeedBudget } from '#contract/runs/run-request.ts'
+import type { KeptRows } from '#contract/runs/run-request.ts'
 import { ggufTypeTitles, isTextName, type MethodId, methodTitles, retirementOf, rowOptions } from '#contract/titles.ts'
 
 /** Turns the text of a flag into its value. Throws `usage` with the flag's name, the text and what is allowed. */
@@ -66,9 +66,9 @@ export const byteCount: ReadValue<number> = (text, name) => {
   return bytes >= 2 ** 20 ? bytes : refuse(name, text, 'a size such as 250MB or 4GB, at least 1MB')
 }
 
-/** Bytes of a file as `6GB`, `250MB` or `1.5GiB`, or a speed as `30tok/s` or `200ms@2048`. */
-export const budget: ReadValue<{ readonly bytes: number } | SpeedBudget> = (text, name) =>
-  parseBudget(text) ?? refuse(name, text, 'a file size such as 6GB or 1.5GiB, or a speed such as 30tok/s or 200ms@2048')
+/** Bytes of a file as `6GB`, `250MB` or `1.5GiB`, of mixed types as `MIXED:6GB`, or a speed as `30tok/s` or `200ms@2048`. */
+export const budget: ReadValue<NonNullable<ReturnType<typeof parseBudget>>> = (text, name) =>
+  parseBudget(text) ?? refuse(name, text, 'a file size such as 6GB, 1.5GiB or MIXED:6GB, or a speed such as 30tok/s or 200ms@2048')
 
 /** A number of rows as `32000`, or a share of them as `50%`. */
 export const rowCount: ReadValue<KeptRows> = (text, name) =>

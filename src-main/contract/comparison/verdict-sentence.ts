@@ -19,6 +19,8 @@ export interface Verdict {
 /** What a verdict is based on. `deciding` are the kinds of text that no choice used, `unmeasured` the files whose cost is unknown. */
 export interface Evidence {
   duels: readonly Duel[]
+  /** Dense files of mixed types, each against the best dense file of one type. */
+  mixing: readonly Duel[]
   dense: readonly WorthRow[]
   deciding: readonly string[]
   cost: Cost
@@ -29,7 +31,21 @@ export interface Evidence {
 
 /** Returns the answer with its sentence, and the questions that remain open. */
 export function judge(evidence: Evidence): Verdict {
-  return { ...answerOf(evidence), untested: gapsOf(evidence) }
+  const answer = answerOf(evidence)
+  return { ...answer, sentence: [answer.sentence, ...mixingOf(evidence)].join(' '), untested: gapsOf(evidence) }
+}
+
+/** Says whether choosing the type of each matrix pays, with the smallest file of these that is better. */
+function mixingOf({ mixing, cost }: Evidence): string[] {
+  const fought = mixing.filter(({ rival }) => rival).sort((a, b) => a.pruned.cost.mean - b.pruned.cost.mean)
+  const won = fought.filter(({ outcome }) => outcome === 'better')
+  const [first] = won
+  if (!first) return []
+  const { pruned: mixed, rival, texts } = first
+  const all = fought.length > 1 ? ` It pays at ${won.length} of ${fought.length} sizes.` : ''
+  return [
+    `Choosing the type of each matrix pays: at ${costOf(mixed, cost)}, ${mixed.name} is better than ${rival?.name}, the best dense file of one type ${cost.equal} (${numbersOf(mixed, rival as WorthRow, texts)}).${all}`,
+  ]
 }
 
 function answerOf(evidence: Evidence): Omit<Verdict, 'untested'> {

@@ -1,7 +1,7 @@
 import type { TextSplit } from '../data/data-request.ts'
 import { corpusOf } from '../data/source-name.ts'
 import type { UsedData } from '../data/used-data.ts'
-import { everyTaskTitle } from '../titles.ts'
+import { everyTaskTitle, mixedBytes } from '../titles.ts'
 import { loopingMeasure } from './answer-statistics.ts'
 import { bitsMeasure, comparableSets, whyApartFrom, whyResultsApart } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
@@ -57,10 +57,15 @@ export function worthOf(runs: readonly ComparedRun[], cost: Cost = fileSize): Wo
     entries.filter(({ row }) => row.pruned).map((pruned) => duelOf(pruned, entries, { ...shared, deciding: kinds }))
   const duels = duelsOn(deciding)
   const unmeasured = groups.filter(({ measures }) => !measures.has(cost.id)).flatMap(({ runs: [first] }) => first?.file ?? [])
+  // Dense files whose types were chosen for each matrix, against those of one type.
+  const isMixed = ({ row }: Entry) => row.weights !== null && mixedBytes(row.weights) !== undefined
+  const plain = entries.filter((entry) => !isMixed(entry))
+  const mixingOn = (kinds: readonly string[]) =>
+    entries.filter((entry) => isMixed(entry) && !entry.row.pruned).map((entry) => duelOf(entry, plain, { ...shared, deciding: kinds }))
   const rows = entries.map(({ row }) => row)
   const dense = rows.filter((row) => !row.pruned)
   const verdictOn = (kinds: readonly string[], own: readonly Duel[]) =>
-    judge({ duels: own, dense, deciding: kinds, cost, unmeasured, clearly: clearlyBetter(entries, kinds) })
+    judge({ duels: own, mixing: mixingOn(kinds), dense, deciding: kinds, cost, unmeasured, clearly: clearlyBetter(entries, kinds) })
   const elsewhere = texts.filter((text) => text.elsewhere).map(({ kind }) => kind)
   const verdict = verdictOn(deciding, duels)
   return {

@@ -1,5 +1,6 @@
+import { type MixedType, mixedBytes } from '../titles.ts'
 import { plural } from '../words.ts'
-import type { Amount, KeptRows, PlainAmount, SpeedBudget } from './run-request.ts'
+import type { Amount, FileBudget, KeptRows, PlainAmount, SpeedBudget } from './run-request.ts'
 
 const units: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, g: 1e9, ki: 2 ** 10, mi: 2 ** 20, gi: 2 ** 30 }
 
@@ -29,10 +30,20 @@ function parseSpeed(text: string): SpeedBudget | undefined {
 /** Whether a rate, or a time in milliseconds, is more than nothing and less than no machine could tell from infinity. */
 const isPossible = (value: number): boolean => value >= 1e-6 && value <= 1e12
 
-/** Parses a file size or a speed that a result must meet. Undefined for other text. */
-export function parseBudget(text: string): { bytes: number } | SpeedBudget | undefined {
-  const bytes = parseFileSize(text)
-  return bytes === undefined ? parseSpeed(text) : { bytes }
+/**
+ * Parses what a result must meet: a file size, `MIXED:6GB` for a file of that size in mixed types, or a speed. Undefined for other text.
+ */
+export function parseBudget(text: string): Pick<FileBudget, 'bytes' | 'type'> | SpeedBudget | undefined {
+  const [, size = text] = /^MIXED:(.+)$/i.exec(text.trim()) ?? []
+  const bytes = parseFileSize(size)
+  if (bytes === undefined) return size === text ? parseSpeed(text) : undefined
+  return size === text ? { bytes } : { bytes, type: `MIXED:${bytes}` }
+}
+
+/** The weight type of an amount that divides a file's bytes between what stays and its bits; undefined for others. */
+export function mixedBudget(amount: Amount): MixedType | undefined {
+  const type: string | undefined = 'bytes' in amount ? amount.type : undefined
+  return type !== undefined && mixedBytes(type) !== undefined ? (type as MixedType) : undefined
 }
 
 /** Writes a speed as the command line reads it. */
@@ -48,7 +59,7 @@ export const statesSparsity = (amount: Amount): amount is Exclude<PlainAmount, {
 
 /** Writes an amount, with enough digits to distinguish two sparsities: `33.333 %`, `3 blocks`, `25 % of experts`, `6 GB`, `30tok/s`. */
 export function amountText(amount: Amount): string {
-  if ('bytes' in amount) return fileSizeText(amount.bytes)
+  if ('bytes' in amount) return `${fileSizeText(amount.bytes)}${mixedBudget(amount) ? ' of mixed types' : ''}`
   if (!isPlain(amount)) return speedText(amount)
   if ('experts' in amount) return `${percentText(amount.experts)} of experts`
   return 'sparsity' in amount ? percentText(amount.sparsity) : plural(amount.blocks, 'block')

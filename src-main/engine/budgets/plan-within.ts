@@ -1,7 +1,7 @@
 import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { isPlain, speedText } from '#contract/runs/amount-text.ts'
+import { amountText, isPlain, mixedBudget, speedText } from '#contract/runs/amount-text.ts'
 import type { FileBudget, PlainAmount, RunRequest, SpeedBudget } from '#contract/runs/run-request.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Described } from '#engine/export/format.ts'
@@ -131,6 +131,7 @@ async function rangeOf(model: Described['model'], asked: Omit<Asked, 'amount'>):
 export async function plainAmount(model: Described['model'], asked: Asked): Promise<PlainAmount> {
   const { amount } = asked
   if (isPlain(amount)) return amount
+  if (mixedBudget(amount)) throw new EspalierError('infeasible', `How much ${amountText(amount)} removes is computed when the run starts.`)
   if ('bytes' in amount) return { sparsity: (await foreseeBudget(model, asked, amount)).sparsity }
   throw new EspalierError('infeasible', `How much ${speedText(amount)} removes is measured when the run starts.`)
 }

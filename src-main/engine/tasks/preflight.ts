@@ -5,7 +5,7 @@ import type { FormatOutline } from '#contract/exports/exports.ts'
 import { withinContext } from '#contract/protocol.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { type RecoveryRequest, untrainable } from '#contract/pruning/recovery.ts'
-import { isPlain } from '#contract/runs/amount-text.ts'
+import { amountText, isPlain, mixedBudget } from '#contract/runs/amount-text.ts'
 import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
 import type { MeasureRequest, RepairRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { Work } from '#contract/runs/time/estimate.ts'
@@ -19,6 +19,7 @@ import {
   isInspection,
   mixedBytes,
   selfWritten,
+  titleOfMethod,
   weightText,
 } from '#contract/titles.ts'
 import { activeParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
@@ -154,7 +155,7 @@ class Preflight {
       const range = await ggufRange(this.#model, this.#request)
       this.#fileRange = range && { ...range, predicted: null }
     }
-    if (!('bytes' in amount)) return
+    if (!('bytes' in amount) || mixedBudget(amount)) return
     try {
       const { sparsity, predicted, least, most } = await foreseeBudget(this.#model, this.#request, amount)
       this.#fileRange = { least, most, predicted }
@@ -168,9 +169,18 @@ class Preflight {
 
   /** Refuses mixed types in a file that is too small for the model, or whose size the amount gives too. */
   async #checkMixed(): Promise<void> {
-    const { weights = '', method, amount } = this.#request
+    const { weights = '', method, amount, vocabulary } = this.#request
     const bytes = mixedBytes(weights)
     if (bytes === undefined) return
+    if (mixedBudget(amount)) {
+      if (vocabulary)
+        throw new EspalierError('usage', `${amountText(amount)} cannot be divided while rows of the vocabulary go first. Give a sparsity.`)
+      if (method === 'gates') return
+      throw new EspalierError(
+        'usage',
+        `${titleOfMethod(method)} cannot divide ${amountText(amount)} between parts and bits. Choose Gates, or a sparsity.`,
+      )
+    }
     if (!isPlain(amount))
       throw new EspalierError(
         'usage',

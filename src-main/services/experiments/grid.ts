@@ -1,9 +1,9 @@
 import type { Grid } from '#contract/experiments/experiments.ts'
 import { defaultRecoveryData, recoveryTitle } from '#contract/pruning/recovery.ts'
 import { defaultRepairData, repairTitles } from '#contract/pruning/repair.ts'
-import { amountText, keptRowsText, statesSparsity } from '#contract/runs/amount-text.ts'
+import { amountText, keptRowsText, mixedBudget, statesSparsity } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
-import type { RunRequest } from '#contract/runs/run-request.ts'
+import type { Amount, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation, isInspection, setsRows, titleOfMethod, weightText } from '#contract/titles.ts'
 
 /** A planned run: its library model, and the request without the model's path. */
@@ -24,19 +24,24 @@ export function combinationsOf(grid: Grid): PlannedRun[] {
     ...(localFolder === undefined ? {} : { localFolder }),
     ...(memoryBytes === undefined ? {} : { memoryBytes }),
   }
-  const weights = (grid.weights ?? ['computed']).map((type) => (type === 'computed' ? {} : { weights: type }))
+  const usualTypes = (grid.weights ?? ['computed']).map((type) => (type === 'computed' ? {} : { weights: type }))
+  const typesOf = (amount: Amount) => {
+    const type = mixedBudget(amount)
+    return type ? [{ weights: type }] : usualTypes
+  }
   const requests = grid.methods.flatMap(({ method, options }): PlannedRun['request'][] => {
     const pruned = { ...shared, method, options, ...(calibration ? { calibration } : {}) }
     // An ablation sets its own amounts.
     if (isAblation(method)) return [{ ...pruned, amount: { sparsity: 0 } }]
-    if (setsRows(method, options)) return weights.map((type) => ({ ...pruned, amount: { sparsity: 0 }, ...type }))
+    if (setsRows(method, options)) return usualTypes.map((type) => ({ ...pruned, amount: { sparsity: 0 }, ...type }))
     const first = vocabulary && method !== 'vocabulary' ? { vocabulary } : {}
     return grid.amounts.flatMap((amount) =>
-      treatmentsOf(grid).flatMap((treatment) => weights.map((type) => ({ ...pruned, ...first, amount, ...treatment, ...type }))),
+      treatmentsOf(grid).flatMap((treatment) => typesOf(amount).map((type) => ({ ...pruned, ...first, amount, ...treatment, ...type }))),
     )
   })
   const dense = { ...shared, method: denseMethod, amount: { sparsity: 0 }, options: {} }
-  const types = new Set([...(grid.weights ?? []).filter((type) => type !== 'computed'), ...(grid.rivals ?? [])])
+  const mixed = grid.amounts.flatMap((amount) => mixedBudget(amount) ?? [])
+  const types = new Set([...(grid.weights ?? []).filter((type) => type !== 'computed'), ...mixed, ...(grid.rivals ?? [])])
   const rivals = [...types].map((type) => ({ ...dense, weights: type, ...(calibration ? { calibration } : {}) }))
   const own = grid.models.flatMap((model) => [dense, ...rivals, ...requests].map((request) => ({ model, request })))
   return [...own, ...(grid.siblings ?? []).flatMap((model) => [dense, ...rivals].map((request) => ({ model, request })))]
@@ -65,7 +70,9 @@ export function overSeeds({ model, request }: PlannedRun, seeds: readonly number
 
 /** Returns the name of a run: its method, its amount, and all settings that change the result. */
 export function runName(request: PlannedRun['request'], seeds: number): string {
-  const { method, seed, weights } = request
+  const { method, seed, amount } = request
+  // The amount of a run whose bytes are divided between parts and bits names the type.
+  const weights = mixedBudget(amount) ? undefined : request.weights
   const seeded = seeds > 1 && !isSeedless(method)
   // The weight type and a rough precision are part of the name, so that they appear wherever the run's numbers do.
   return [
@@ -80,7 +87,8 @@ export function runName(request: PlannedRun['request'], seeds: number): string {
 
 /** Returns the name of the weight file that runs with these settings would write, whatever their seeds. */
 export function fileName(request: PlannedRun['request']): string {
-  const { method, weights } = request
+  const { method, amount } = request
+  const weights = mixedBudget(amount) ? undefined : request.weights
   return (
     [...treatmentName(request), ...roughPrecision(request)].join(', ') +
     (weights ? `${method === denseMethod ? ' ' : ' in '}${weightText(weights)}` : '')

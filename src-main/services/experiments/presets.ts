@@ -5,7 +5,8 @@ import { usualRepetition } from '#contract/protocol.ts'
 import type { Catalogue } from '#contract/pruning/methods.ts'
 import { recoveryTokens, untrainable } from '#contract/pruning/recovery.ts'
 import { defaultRepairData, defaultRepairWindows } from '#contract/pruning/repair.ts'
-import type { MeasureRequest } from '#contract/runs/run-request.ts'
+import { mixedBudget } from '#contract/runs/amount-text.ts'
+import type { Amount, MeasureRequest } from '#contract/runs/run-request.ts'
 import { bundledTitles, type GgufType, type WeightType } from '#contract/titles.ts'
 
 /** The reference's sparsities: a quarter, three eighths and half of the block stack. */
@@ -174,6 +175,11 @@ const reasons = {
   repair: 'A pruned model is compared at its best.',
   recovery: `The shortest training, after a repair on ${repairWindows} windows instead of ${defaultRepairWindows}. If a file almost wins, train it longer.`,
 }
+const mixedReasons = {
+  amounts: 'Each size is divided between parts and bits: what costs less than the bits for its bytes is removed.',
+  repair: 'None. Little is removed, and a repair takes longest.',
+  recovery: 'None. Little is removed.',
+}
 const measured = 'The verdict uses only text that pruning, repair and recovery never saw. Loops show damage that perplexity hides.'
 const ownMeasured = 'Your text decides, by a part that no choice reads. Prose shows what the model loses elsewhere.'
 const timed = `${measured} Each file is timed in llama.cpp, alternating with the unpruned model in F16.`
@@ -187,7 +193,7 @@ interface Goal extends Omit<Draft, 'grid' | 'reasons'> {
   readonly times: boolean
   /** Whether the model is pruned for a text of the user's own, a part of which decides. */
   readonly own?: boolean
-  /** Whether files of three sizes with a type chosen for each matrix are made, of the unpruned model and with a little removed. */
+  /** Whether files of three sizes with a type chosen for each matrix are made, of the unpruned model and with parts removed where that is cheaper than fewer bits. */
   readonly mixed?: boolean
 }
 
@@ -215,7 +221,7 @@ const goals: readonly Goal[] = [
     id: 'best-file',
     title: 'Best file of a size',
     goal: 'The best file of a size',
-    summary: 'Chooses the weight type of each matrix for three file sizes, with nothing and with a tenth removed.',
+    summary: 'Chooses the weight type of each matrix for three file sizes, and removes what costs less than bits.',
     why: 'Mixed types at three sizes, beside llama.cpp’s own mixes.',
     weights: [],
     rivals: ['Q4_K_M', 'IQ4_XS', 'Q3_K_M', 'IQ3_XXS', 'IQ2_M'],
@@ -268,15 +274,16 @@ function worthDrafts(
     sequenceLength: Math.min(windowTokens, model.contextLength),
     split: { part: 'choosing', seed: 0 },
   }
-  // The types of experts are not chosen.
-  const offered = goals.filter(({ mixed }) => !(mixed && isMixture))
+  // The types of experts are not chosen, and only gates divide bytes between parts and bits.
+  const offered = goals.filter(({ mixed }) => !mixed || (!isMixture && best.id === 'gates'))
   return offered.map(({ why, weights: plain, rivals, times, own = false, mixed = false, ...preset }) => {
     const chosen = own ? ownText : calibration
-    const weights = [...plain, ...(mixed ? mixedSizes(model) : [])]
+    const sizes = mixed ? mixedSizes(model) : []
+    const weights = [...plain, ...sizes.flatMap((amount) => mixedBudget(amount) ?? [])]
     return {
       ...preset,
       reasons: {
-        ...reasons,
+        ...(mixed ? mixedReasons : reasons),
         methods: best.reason,
         ...(isMixture ? { recovery: untrainable } : {}),
         weights: why,
@@ -284,10 +291,11 @@ function worthDrafts(
       },
       grid: {
         methods: [{ method: best.id, options: {} }],
-        amounts: mixed ? [{ sparsity: 0.1 }] : [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
-        repairs: ['in-order'],
+        amounts: mixed ? sizes : [{ sparsity: 0.25 }, { sparsity: 0.375 }, { sparsity: 0.5 }],
+        // A repair and a recovery take longest, and little is removed from a file of mixed types.
+        repairs: [mixed ? 'none' : 'in-order'],
         ...(chosen ? { calibration: chosen } : {}),
-        ...(isMixture ? {} : recovered(chosen)),
+        ...(isMixture || mixed ? {} : recovered(chosen)),
         weights,
         ...(model.siblings.length > 0 ? { siblings: model.siblings.slice(0, mostSiblings) } : {}),
         rivals: rivals.filter((type) => !weights.includes(type)),
@@ -302,9 +310,12 @@ function worthDrafts(
  * Three sizes for files of mixed types, in bits for each parameter. Types of fewer than 4.5 bits need rows of a multiple of 256 values, so
  * models with other rows have larger files.
  */
-function mixedSizes({ parameters, hidden }: PresetModel): WeightType[] {
+function mixedSizes({ parameters, hidden }: PresetModel): Amount[] {
   const bits = hidden % 256 === 0 ? [4.75, 4, 3.25] : [6, 5.5, 5]
-  return bits.map((each) => `MIXED:${Math.ceil((parameters * each) / 8 / 1e5) * 1e5}` as const)
+  return bits.map((each) => {
+    const bytes = Math.ceil((parameters * each) / 8 / 1e5) * 1e5
+    return { bytes, format: 'gguf', type: `MIXED:${bytes}` }
+  })
 }
 
 const recovered = (calibration: DataRequest | undefined): Pick<Grid, 'recoveries' | 'repairData'> => ({

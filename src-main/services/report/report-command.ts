@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { paperAnswers, referenceRepeats, usualLongContext, usualRepetition } from '#contract/protocol.ts'
 import { type RecoveryAmount, recoveryLength } from '#contract/pruning/recovery.ts'
-import { isPlain, speedText } from '#contract/runs/amount-text.ts'
+import { isPlain, mixedBudget, speedText } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import { denseMethod, isAblation } from '#contract/titles.ts'
 
@@ -69,6 +69,7 @@ function workOf(method: string, amount: RunRequest['amount']): string[] {
   if (isAblation(method)) return [flag('ablation', method)]
   if ('bytes' in amount) {
     const { bytes, format, type } = amount
+    if (mixedBudget(amount)) return [flag('pruning_method', method), flag('fit', `MIXED:${bytes}B`)]
     return [flag('pruning_method', method), flag('fit', `${bytes}B`), flag('format', format), ...(type ? [flag('gguf_type', type)] : [])]
   }
   if (!isPlain(amount)) return [flag('pruning_method', method), flag('fit', speedText(amount))]

@@ -437,3 +437,15 @@ test('one’s own text does not decide if a choice may have read it: the same pa
   const whole = run('2SSP 50 %', 70, 90, { parameters: { 'calibration.source': '/home/me/notes' } })
   expect(kinds([...forOwnText(ownPart('deciding')), whole])).not.toContain('notes')
 })
+
+test('a verdict says whether choosing the type of each matrix pays, and offers such a file as a rival of pruned ones', () => {
+  const mixed = (megabytes: number, prose: number) =>
+    run(`dense mixed ${megabytes}`, megabytes, prose, { parameters: { ...calibrated, weights: `MIXED:${megabytes * 1e6}` } })
+  const found = worthOf([run('dense Q4_0', 94, 33), run('dense Q8_0', 140, 30), mixed(94, 31), mixed(140, 30), run('2SSP Q8_0', 94, 38.9)])
+  expect(found.sentence).toContain('At 94 MB, dense mixed 94 is better than 2SSP Q8_0 (')
+  expect(found.sentence).toMatch(
+    /Choosing the type of each matrix pays: at 94 MB, dense mixed 94 is better than dense Q4_0, the best dense file of one type of its size \(perplexity 31 against 33 on prose, .*\)\. It pays at 1 of 2 sizes\.$/,
+  )
+  expect(found.file?.name).toBe('dense mixed 94')
+  expect(worthOf([run('dense Q4_0', 94, 31), mixed(94, 31), run('2SSP Q8_0', 94, 38.9)]).sentence).not.toContain('Choosing')
+})

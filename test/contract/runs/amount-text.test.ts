@@ -8,15 +8,19 @@ test.each([
   ['64 KiB', { bytes: 65_536 }],
   ['94.3MB', { bytes: 94_300_000 }],
   ['4096B', { bytes: 4096 }],
+  ['mixed:2MB', { bytes: 2e6, type: 'MIXED:2000000' }],
   ['30 tok/s', { tokensPerSecond: 30 }],
   ['200ms@2048', { milliseconds: 200, prompt: 2048 }],
 ])('%s is a budget', (text, budget) => {
   expect(parseBudget(text)).toEqual(budget)
 })
 
-test.each(['6', 'GB', '0GB', '6 G', '-1GB', '6TBB', '1e3MB', '0tok/s', '30 tokens', '200ms', ''])('"%s" is no budget', (text) => {
-  expect(parseBudget(text)).toBeUndefined()
-})
+test.each(['6', 'GB', '0GB', '6 G', '-1GB', '6TBB', '1e3MB', '0tok/s', '30 tokens', '200ms', 'MIXED:', 'MIXED:30tok/s', ''])(
+  '"%s" is no budget',
+  (text) => {
+    expect(parseBudget(text)).toBeUndefined()
+  },
+)
 
 test('a number or a share of tokens reads as it was written', () => {
   expect(['32000', '32,000', '50%', '12.5 %'].map(parseKeptRows)).toEqual([
@@ -33,6 +37,7 @@ test('an amount reads as what was asked for', () => {
   expect(fileSizeText(94_312_345)).toBe('94.31 MB')
   expect([fileSizeText(6e9), fileSizeText(269_060_736), fileSizeText(698_784)]).toEqual(['6 GB', '269.1 MB', '698.8 kB'])
   expect(amountText({ bytes: 6e9, format: 'gguf' })).toBe('6 GB')
+  expect(amountText({ bytes: 2e6, format: 'gguf', type: 'MIXED:2000000' })).toBe('2 MB of mixed types')
   expect(amountText({ sparsity: 0.33333 })).toBe('33.333 %')
   expect(amountText({ blocks: 3 })).toBe('3 blocks')
 })

@@ -67,7 +67,10 @@ test('pruned files get rivals of every size, measured on texts that no choice sa
   const types = ['F16', 'IQ2_M', 'IQ3_XXS', 'Q2_K', 'Q3_K_M', 'Q4_0', 'Q4_K_M', 'Q6_K', 'Q8_0']
   expect([...(worth?.grid.weights ?? []), ...(worth?.grid.rivals ?? [])].sort()).toEqual(types)
   const mixed = found('best-file')?.grid
-  expect(mixed).toMatchObject({ weights: ['MIXED:75000000', 'MIXED:68800000', 'MIXED:62500000'], amounts: [{ sparsity: 0.1 }] })
+  expect(mixed).toMatchObject({
+    weights: ['MIXED:75000000', 'MIXED:68800000', 'MIXED:62500000'],
+    amounts: [{ bytes: 75e6, type: 'MIXED:75000000' }, {}, {}],
+  })
   expect(mixed?.rivals).not.toContain('F16')
   const kinds = (id: string) => found(id)?.grid.measures.map(({ kind }) => kind)
   expect(kinds('worth-it')).toEqual(['perplexity', 'perplexity', 'repetition', 'inference'])
@@ -136,7 +139,8 @@ test('a model has rivals where a GGUF file holds it, and a mixture among them is
     expect([grid.repairs, grid.recoveries]).toEqual([['in-order'], undefined])
     expect(reasons?.recovery).toContain('Mixtures of experts cannot be recovered')
   }
-  for (const { grid } of others) expect([grid.repairs, grid.recoveries?.length]).toEqual([['in-order'], 1])
+  for (const { id, grid } of others)
+    expect([grid.repairs, grid.recoveries?.length]).toEqual(id === 'best-file' ? [['none'], undefined] : [['in-order'], 1])
 })
 
 test('files are compared on short windows, and with smaller models of the family where there are any', () => {

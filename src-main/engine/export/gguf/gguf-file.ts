@@ -54,7 +54,9 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   const mix = findMix(type)
   if (mix.asStored && !checkpoint.readStored) throw refuseFolder()
   refuseShortRows(spec, mix, type)
-  const { target, tensors: pruned } = ggufSources(planned, mix)
+  const { target, tensors: sources } = ggufSources(planned, mix)
+  const types = mixedBytes(type) === undefined ? undefined : planned.plan.types
+  const pruned = types?.['output.weight'] === asEmbedding ? withSharedHead(sources, target.names.embedding) : sources
   const { kind, section, originalLength } = rotarySection(checkpoint.config)
   const factor = typeof section.factor === 'number' ? section.factor : 1
   const { length, capped } = contextLength(spec, target, kind === 'yarn' && originalLength === spec.contextLength ? factor : 1)
@@ -68,7 +70,6 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   ])
   const rotary = writeRotary(spec, checkpoint.config, target.dialect, metadata)
   noteZeros(target, left, metadata)
-  const types = mixedBytes(type) === undefined ? undefined : planned.plan.types
   const weighed = importances && weighsErrors(mix) ? importancesByName(pruned, target, importances) : new Map<string, Float32Array>()
   const tensors = [...rotary, ...ggufTensors(spec, target, mix, pruned, weighed, types)]
   return {
@@ -86,6 +87,15 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
         : [`Larger for this model: its groups of ${rowMultiple(mix)} values do not divide rows of ${spec.hidden}.`]),
     ],
   }
+}
+
+/** The type of a head in a plan whose file stores it as the embedding, once for both. */
+export const asEmbedding = 'embedding'
+
+/** Stores the head's matrix for both, under the embedding's name: llama.cpp then uses it as the head, too. */
+function withSharedHead(tensors: readonly PrunedTensor[], embedding: string): PrunedTensor[] {
+  const head = tensors.find(({ name }) => name === 'output.weight')
+  return tensors.flatMap((tensor) => (tensor === head ? [] : [head && tensor.name === embedding ? { ...head, name: embedding } : tensor]))
 }
 
 function paddedWidths(spec: DecoderSpec, { widths }: GgufTarget, mix: Mix): number[] {

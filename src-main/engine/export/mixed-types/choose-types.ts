@@ -39,3 +39,39 @@ export function chooseTypes(tensors: readonly PricedTensor[], bytes: number): Ma
   }
   return new Map(tensors.map(({ name }, index) => [name, at(at(hulls, index), at(places, index))]))
 }
+
+/** What a plan may remove: its share of the rows or columns of these tensors, and the divergence that this is estimated to cost. */
+export interface Removable {
+  readonly tensors: readonly string[]
+  readonly share: number
+  readonly price: number
+  readonly parameters: number
+}
+
+const halvings = 60
+
+/**
+ * Returns the parameters that are worth removing from a model whose tensors may take at most `bytes`: at the price of a byte at which types
+ * and removals together just fit, a part goes if that costs less than the bytes that it takes in its best types.
+ */
+export function worthRemoving(tensors: readonly PricedTensor[], parts: readonly Removable[], bytes: number): number {
+  const at = (perByte: number) => {
+    const best = new Map(
+      tensors.map(({ name, choices }) => [
+        name,
+        choices.reduce((a, b) => (b.price + perByte * b.bytes < a.price + perByte * a.bytes ? b : a)),
+      ]),
+    )
+    const bytesOf = ({ tensors: own, share }: Removable) => share * own.reduce((sum, name) => sum + (best.get(name)?.bytes ?? 0), 0)
+    const removed = parts.filter((part) => part.price < perByte * bytesOf(part))
+    const left = [...best.values()].reduce((sum, choice) => sum + choice.bytes, 0) - removed.reduce((sum, part) => sum + bytesOf(part), 0)
+    return { fits: left <= bytes, parameters: removed.reduce((sum, part) => sum + part.parameters, 0) }
+  }
+  let [low, high] = [Math.log(1e-15), Math.log(1)]
+  for (let halving = 0; halving < halvings; halving++) {
+    const middle = (low + high) / 2
+    if (at(Math.exp(middle)).fits) high = middle
+    else low = middle
+  }
+  return at(Math.exp(high)).parameters
+}

@@ -83,13 +83,19 @@ function ofMixer(
 /** About this many values of each tensor are quantised for its prices, in whole rows spread over it. */
 const sampled = 2 ** 18
 
+/** What a stored matrix is used as: the matrix that the model has there, and how sensitive its answers are to errors in it. */
+export interface Use {
+  readonly matrix: PrunedTensor
+  readonly sensitivity: Sensitivity
+}
+
 /**
- * Prices the types of a tensor: half the sum of sensitivities times squared errors, per token. Errors of sampled rows represent all rows.
- * Rows and columns beyond the sensitivities are padding.
+ * Prices the types of a stored tensor: for each use, half the sum of sensitivities times squared errors, per token. Errors of sampled rows
+ * represent all rows. Rows and columns beyond the sensitivities are padding.
  */
 export async function priceTensor(
   tensor: PrunedTensor,
-  sensitivities: readonly Sensitivity[],
+  uses: readonly Use[],
   tokens: number,
   importances: Float32Array | undefined,
 ): Promise<PricedTensor> {
@@ -97,11 +103,12 @@ export async function priceTensor(
   const stride = Math.max(1, Math.floor((rows * columns) / sampled))
   const chosen = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride)
   const values = await readRows(tensor, chosen)
+  const wanted: [Float32Array, Sensitivity][] = []
+  for (const { matrix, sensitivity } of uses) wanted.push([matrix === tensor ? values : await readRows(matrix, chosen), sensitivity])
   const choices: TypeChoice[] = []
   for (const type of typesFor(columns, importances !== undefined)) {
-    const errors = decodeBlocks(await encodeRows(values, type, columns, importances), type)
-    for (let i = 0; i < errors.length; i++) errors[i] = ((values[i] as number) - (errors[i] as number)) ** 2
-    const price = sensitivities.reduce((sum, one) => sum + weighErrors(errors, chosen, one), 0) / 2 / tokens
+    const stored = decodeBlocks(await encodeRows(values, type, columns, importances), type)
+    const price = wanted.reduce((sum, [own, sensitivity]) => sum + weighErrors(own, stored, chosen, sensitivity), 0) / 2 / tokens
     choices.push({ type: type.name, bytes: bytesOfValues(type, rows * columns), price: Number(price.toPrecision(4)) })
   }
   choices.sort((a, b) => a.bytes - b.bytes || a.price - b.price)
@@ -122,16 +129,23 @@ async function readRows(tensor: PrunedTensor, rows: readonly number[]): Promise<
   return values
 }
 
-/** Sums squared errors [rows, C] times their sensitivity, scaled from some rows to all. */
-function weighErrors(errors: Float32Array, rows: readonly number[], { rows: ofRows, columns: ofColumns, total }: Sensitivity): number {
-  const columns = errors.length / rows.length
+/** Sums squared errors of stored rows [rows, C] times their sensitivity, scaled from some rows to all. */
+function weighErrors(
+  values: Float32Array,
+  stored: Float32Array,
+  rows: readonly number[],
+  { rows: ofRows, columns: ofColumns, total }: Sensitivity,
+): number {
+  const columns = values.length / rows.length
   let [weighted, weights] = [0, 0]
   for (const [i, row] of rows.entries()) {
     const weight = ofRows[row] ?? 0
     if (weight === 0) continue
     let own = 0
-    for (let column = 0; column < ofColumns.length; column++)
-      own += (errors[i * columns + column] as number) * (ofColumns[column] as number)
+    for (let column = 0; column < ofColumns.length; column++) {
+      const at = i * columns + column
+      own += ((values[at] as number) - (stored[at] as number)) ** 2 * (ofColumns[column] as number)
+    }
     weighted += own * weight
     weights += weight
   }

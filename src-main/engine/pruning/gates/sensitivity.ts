@@ -8,6 +8,8 @@ import { productsForTraining } from '#engine/model/precision.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { Part } from '#engine/model/weights/weights.ts'
 import { requireWholeHead } from '../recovery/recovery-budget.ts'
+import { gradientsOfGates } from './gate-gradients.ts'
+import { listGates } from './gate-list.ts'
 import { GatePass } from './gate-pass.ts'
 import { type ObservedProjection, observedProjections } from './gated-part.ts'
 import { gateRoom } from './room.ts'
@@ -52,6 +54,8 @@ export interface Sensitivities {
   readonly head: Sensitivity
   /** Of the embedding as the input of the first block. */
   readonly embedding: Sensitivity
+  /** The divergence in nats per token that closing each gate of the view is estimated to cost, in the order of `listGates`. */
+  readonly gates: Float64Array
 }
 
 interface Report {
@@ -92,6 +96,8 @@ async function passWindows(
   const parts = new Map<Part, Partial<Record<ObservedProjection, Sums>>>()
   const ofHead = new Sums(vocabulary.size, spec.hidden)
   const embedding = new Sums(vocabulary.size, spec.hidden)
+  const list = listGates(spec)
+  const gates = new Float64Array(list.count)
   const head = new FrozenHead(chunk, products)
   let ids: Int32Array = new Int32Array()
   const pass = new GatePass(view, head, {
@@ -115,14 +121,19 @@ async function passWindows(
       report.progress(index, windows.length)
       ids = Int32Array.from(window)
       const targets = async (states: Tensor2D) => drawTokens(states, chunk, random, ofHead)
-      await pass.gradients({ ids, batch: 1, targets }, 1, () => ({ output: 1 }))
+      const found = await pass.gradients({ ids, batch: 1, targets }, 1, () => ({ output: 1 }))
+      addTo(gates, at(gradientsOfGates(list, found), 0).map(halfSquare))
     }
   } finally {
     pass.dispose()
     head.dispose()
   }
-  return { parts, head: ofHead, embedding }
+  const tokens = windows.reduce((sum, { length }) => sum + length, 0)
+  return { parts, head: ofHead, embedding, gates: gates.map((sum) => sum / tokens) }
 }
+
+/** The second-order term of the divergence that closing a gate causes, from the gradient of a window's log-likelihood. */
+const halfSquare = (gradient: number): number => gradient ** 2 / 2
 
 /** Adds the gradients of the first stream [N, D]: each row of the embedding is the input of one token. */
 function addEmbedding(sums: Sums, ids: Int32Array, gradient: Tensor2D, scale: number): void {
@@ -175,7 +186,7 @@ function drawRows(values: ArrayLike<number>, rows: number, random: () => number)
 }
 
 /** Converts sensitivities to named tensors, to store them. */
-export function sensitivityTensors({ parts, head, embedding }: Sensitivities): NamedTensors {
+export function sensitivityTensors({ parts, head, embedding, gates }: Sensitivities): NamedTensors {
   const tensors = new Map<string, { values: Float32Array; shape: number[] }>()
   const add = (name: string, { rows, columns, total }: Sensitivity) => {
     for (const [side, values] of Object.entries({ rows, columns, total: Float64Array.of(total) }))
@@ -184,6 +195,7 @@ export function sensitivityTensors({ parts, head, embedding }: Sensitivities): N
   for (const [part, own] of parts) for (const [projection, one] of Object.entries(own)) add(`${part} ${projection}`, one)
   add('head', head)
   add('embedding', embedding)
+  tensors.set('gates', { values: Float32Array.from(gates), shape: [gates.length] })
   return tensors
 }
 
@@ -201,5 +213,5 @@ export function readSensitivities(stored: StoredTensors): Sensitivities {
     const kind = observedProjections.find((one) => one === projection)
     if (kind) parts.set(Number(part) as Part, { ...parts.get(Number(part) as Part), [kind]: read(`${part} ${kind}`) })
   }
-  return { parts, head: read('head'), embedding: read('embedding') }
+  return { parts, head: read('head'), embedding: read('embedding'), gates: vector('gates') }
 }

@@ -184,6 +184,14 @@ export class GateTraining {
     return { state: moveScores(state, this.#list, closed, gradient, recipe, index), step }
   }
 
+  /** Returns the mean divergence from the dense model in nats per token with these gates closed, on windows of equal length. */
+  async divergence(closed: ClosedGates, windows: Windows): Promise<number> {
+    const states = await FinalStates.of(this.#view, windows, this.#run)
+    const { loss } = await this.#gradient(closed, [...windows.keys()], windows, states)
+    requireFinite([loss], 'The divergence with some gates closed')
+    return loss
+  }
+
   /** Returns the mean divergence over the rows of some windows, and its gradient with respect to all gates. */
   async #gradient(closed: ClosedGates, numbers: readonly number[], windows: Windows, states: FinalStates) {
     const own = numbers.map((number) => at(windows, number))

@@ -74,7 +74,8 @@ export const gates = defineMethod({
     const parameters = sparsity * stackParameters(spec)
     // How the budget divides among gates decides up to one small gate.
     const bounds = [parameters - Math.min(...list.costs), parameters + Math.min(...list.costs)]
-    return likelyScores(list).flatMap((scores) => bounds.map((bound) => planOfGates(list, closeGates(list, scores, bound))))
+    const plans = likelyScores(list).flatMap((scores) => bounds.map((bound) => planOfGates(list, closeGates(list, scores, bound))))
+    return [...plans, ...plans.map((plan) => widened(spec, plan))]
   },
   plan: (input) => planByGates(input),
 })
@@ -194,6 +195,22 @@ async function fill(
   }
   const plan = planFor(enough)
   return { plan, predicted: await cost.of(plan) }
+}
+
+/** Formats pad each width to a multiple of this. */
+const paddedTo = 32
+
+/** The plan with as many more neurons in each MLP as a format may add. */
+function widened({ blocks }: DecoderSpec, plan: Plan): Plan {
+  const widen = (kept: readonly number[], width: number) =>
+    Array.from({ length: Math.min(width, kept.length + paddedTo - 1) }, (_, neuron) => neuron)
+  return {
+    blocks: plan.blocks.map((block, index) => {
+      const { mlp } = block
+      if (mlp === 'removed' || mlp.kept === 'all' || mlp.experts) return block
+      return { ...block, mlp: { kept: widen(mlp.kept, at(blocks, index).width) } }
+    }),
+  }
 }
 
 const widest = (spec: DecoderSpec): number => Math.max(...spec.blocks.map(({ width, experts }) => experts ?? width))

@@ -1,6 +1,6 @@
 import type { Recovery } from '#contract/pruning/recovery.ts'
 import type { Repair } from '#contract/pruning/repair.ts'
-import { amountText, fileSizeText, isPlain, speedText } from '#contract/runs/amount-text.ts'
+import { amountText, fileSizeText, isPlain, mixedBudget, speedText } from '#contract/runs/amount-text.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { SpeedBudget } from '#contract/runs/run-request.ts'
 import { fileCost, inUnit, typedBudget } from '#engine/budgets/find-sparsity.ts'
@@ -16,6 +16,7 @@ import { recoverPlan } from '#engine/pruning/recovery/recover.ts'
 import { writeWindows } from '#engine/pruning/recovery/written-text.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
+import { planMixed } from './mixed-weights.ts'
 import type { RunPlace } from './run-place.ts'
 import { timePlans } from './time-plans.ts'
 import { planOfWhole } from './trim-first.ts'
@@ -110,6 +111,7 @@ export async function choosePlan(place: RunPlace, input: Omit<MethodInput<Record
     const result = await findMethod(method).plan({ ...input, budget })
     return { result, sparsity: result.nominal ?? budget.sparsity }
   }
+  if (mixedBudget(amount)) return planMixed(place, input)
   const whole = place.trimmed?.whole ?? place
   if (!('bytes' in amount)) {
     const time = timePlans(whole, amount)

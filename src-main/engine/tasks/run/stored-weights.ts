@@ -1,34 +1,22 @@
 import { rm } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { at } from '#contract/at.ts'
 import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
-import { fileSizeText } from '#contract/runs/amount-text.ts'
 import { writingFile } from '#contract/runs/time/progress.ts'
-import { denseMethod, mixedBytes, type WeightType, weightText } from '#contract/titles.ts'
+import { denseMethod, type WeightType, weightText } from '#contract/titles.ts'
 import { makeScratchFolder } from '#engine/checkpoint/scratch-folder.ts'
 import type { ReadData } from '#engine/data/read-data.ts'
 import { outlineFormats } from '#engine/export/check-save.ts'
 import type { ExportRequest, WriteWatch } from '#engine/export/format.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
-import {
-  fromTensors,
-  type Importances,
-  measureImportances,
-  toTensors,
-  weighingPhase,
-  weighingText,
-} from '#engine/export/gguf/importances.ts'
-import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { mixTypes, requireMixedTypes } from '#engine/export/mixed-types/mixed-types.ts'
-import { openTrimmed } from '#engine/model/kept-model.ts'
 import { type Model, openModel, withProducts } from '#engine/model/model.ts'
 import { productsFor } from '#engine/model/precision.ts'
-import { viewWithPlan } from '#engine/model/views/view.ts'
 import type { MethodResult } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
+import { importancesOf, mixWeights, namesOf, readWeighingText } from './mixed-weights.ts'
 import type { RunPlace } from './run-place.ts'
 
 /** The weight type of the dense file that every file is timed against. */
@@ -71,47 +59,6 @@ const writer = 2
 /** Throws before any work if the weight type cannot hold this model at all, or if its library is not installed. */
 export function requireWeightType({ model, request }: RunPlace): void {
   if (request.weights !== undefined) layOutGguf({ model, plan: densePlan(model.spec) }, request.weights)
-}
-
-/** Windows that the sensitivity of weights is measured on. */
-const mixedWindows = 32
-
-/** Chooses the types of the result's matrices, if the request asks for mixed types. Their windows are the first of `text`. */
-async function mixWeights(
-  place: RunPlace,
-  result: MethodResult,
-  text: ReadData | undefined,
-): Promise<Pick<StoredWeights, 'result' | 'mixed'>> {
-  const { model, request, steps } = place
-  const { weights: type = '' } = request
-  const bytes = mixedBytes(type)
-  if (bytes === undefined || text === undefined) return { result }
-  const { plan, tensors } = result
-  const bytesOf = (own: Plan) => gguf.fileBytes({ model, plan: own, method: request.method }, type)
-  await requireMixedTypes({ model, plan }, bytes, bytesOf)
-  const importances = await importancesOf(place, result, text)
-  const trimmed = await openTrimmed(model, plan, place.tokenizer)
-  const windows = text.windows.slice(0, mixedWindows)
-  const view = viewWithPlan(model, plan, tensors)
-  try {
-    const { plan: chosen, mixed } = await steps.time('choosing types', () =>
-      mixTypes({
-        planned: { model, plan, tensors },
-        view,
-        windows: trimmed ? windows.map((window) => trimmed.reread(window)) : windows,
-        importances,
-        bytes,
-        bytesOf,
-        run: steps.methodRun(request.seed),
-      }),
-    )
-    place.note(
-      `The types of ${mixed.tensors.length} matrices were chosen for a file of at most ${fileSizeText(bytes)}. Their errors are estimated to cost ${mixed.divergence.toFixed(4)} nats per token.`,
-    )
-    return { result: { ...result, plan: chosen }, mixed }
-  } finally {
-    view.dispose()
-  }
 }
 
 /** The result in the request's weight type; undefined if the request has none. */
@@ -207,43 +154,4 @@ async function writeDense(place: RunPlace, folder: string): Promise<string | und
     writeFile({ model, plan, method: denseMethod, folder, ggufTypes: [denseType], watch }),
   )
   return path
-}
-
-/** Reads the text that importances are measured on, if the weight type uses importances. */
-async function readWeighingText(place: RunPlace, type: WeightType): Promise<ReadData | undefined> {
-  if (!weighsErrors(findMix(type))) return undefined
-  const { model, request } = place
-  return place.read(weighingText(request.calibration, model.spec.contextLength), request.seed)
-}
-
-const namesOf = ({ used }: ReadData): string[] => (used.parts ?? [used]).map(({ source }) => basename(source))
-
-/** The importances of one plan are the same for every weight type, and whatever types were chosen. */
-const importancesStep: StepKind = { version: 2 }
-
-async function importancesOf(place: RunPlace, result: MethodResult, text: ReadData): Promise<Importances> {
-  const { types: _types, ...plan } = result.plan
-  const asked = { kind: importancesStep, label: 'importances', on: { plan, windows: text.windows } }
-  const { tokens, tensors } = await place.steps.tensorStep(asked, async () => {
-    const measured = await place.steps.time(weighingPhase, () => weigh(place, result, text))
-    return { tokens: measured.tokens, tensors: toTensors(measured) }
-  })
-  return {
-    tokens,
-    texts: namesOf(text),
-    begins: text.used.beginToken ?? false,
-    blocks: fromTensors(tensors, place.model.spec.blocks.length),
-  }
-}
-
-async function weigh({ model, steps }: RunPlace, { plan, tensors }: MethodResult, text: ReadData) {
-  // The text has the ids of the whole vocabulary. Which rows of it are kept changes nothing in the blocks.
-  const { vocabulary: _, ...blocks } = plan
-  const view = viewWithPlan(model, blocks, tensors)
-  const progress = (done: number, total: number) => steps.progress('Weighing columns', done, total, 'parts')
-  try {
-    return await measureImportances(view, text.windows, namesOf(text), { signal: steps.host.signal, progress })
-  } finally {
-    view.dispose()
-  }
 }

@@ -127,7 +127,7 @@ it('rows of 256 are priced in every type, the coarsest above the finest', async 
   const values = Float32Array.from({ length: rows * columns }, (_, i) => Math.sin(1.3 * i))
   const tensor = { name: 'down', dtype: 'F32', shape: [rows, columns], bytes: async () => new Uint8Array(values.buffer) } as const
   const sensitivity = { rows: new Float64Array(rows).fill(1), columns: new Float64Array(columns).fill(1), total: 1 }
-  const { choices } = await priceTensor(tensor, [sensitivity], 1, new Float32Array(columns).fill(1))
+  const { choices } = await priceTensor(tensor, [{ matrix: tensor, sensitivity }], 1, new Float32Array(columns).fill(1))
   expect(choices).toHaveLength(20)
   const priceOf = (type: string) => choices.find((choice) => choice.type === type)?.price ?? Number.NaN
   const order = ['F16', 'Q8_0', 'Q6_K', 'Q5_K', 'Q4_K', 'IQ4_XS', 'Q3_K', 'Q2_K', 'IQ1_S']

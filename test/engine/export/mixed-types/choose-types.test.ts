@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
-import { chooseTypes } from '#engine/export/mixed-types/choose-types.ts'
+import { chooseTypes, type Removable, worthRemoving } from '#engine/export/mixed-types/choose-types.ts'
 import type { PricedTensor } from '#engine/export/mixed-types/price-list.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 
@@ -69,4 +69,38 @@ test('a type that is larger and worse than another is never taken', () => {
   const [tensor] = [{ name: 'one', shape: [1, 1], choices }]
   const taken = [10, 20, 30, 39, 40, 100].map((bytes) => chooseTypes([tensor as PricedTensor], bytes).get('one')?.type)
   expect(taken).toEqual(['small', 'small', 'small', 'small', 'good', 'good'])
+})
+
+/** The least price of types and removals that leave at most these bytes, by trying all. Returns the parameters that it removes. */
+function bestRemoval(tensors: readonly PricedTensor[], parts: readonly Removable[], bytes: number): number {
+  let found = { price: Number.POSITIVE_INFINITY, parameters: 0 }
+  for (let removed = 0; removed < 2 ** parts.length; removed++) {
+    const gone = parts.filter((_, part) => removed & (1 << part))
+    const shareOf = (name: string) => 1 - gone.reduce((sum, part) => sum + (part.tensors.includes(name) ? part.share : 0), 0)
+    const left = tensors.map(({ choices, ...tensor }) => ({
+      ...tensor,
+      choices: choices.map((choice) => ({ ...choice, bytes: choice.bytes * shareOf(tensor.name) })),
+    }))
+    const price = best(left, bytes) + gone.reduce((sum, part) => sum + part.price, 0)
+    if (price < found.price) found = { price, parameters: gone.reduce((sum, part) => sum + part.parameters, 0) }
+  }
+  return found.parameters
+}
+
+test('parts go where they cost less than the bits that their bytes buy', () => {
+  const bits = (name: string, scale: number): PricedTensor => ({
+    name,
+    shape: [1, 1],
+    choices: [2, 3, 4, 5, 6, 7, 8].map((bytes) => ({ type: `${bytes} bits`, bytes: 100 * bytes, price: scale * 4 ** -bytes })),
+  })
+  const tensors = [bits('up', 1), bits('down', 2)]
+  const neuron = (price: number): Removable => ({ tensors: ['up', 'down'], share: 0.1, price, parameters: 1 })
+  const parts = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1].map(neuron)
+  for (const bytes of [700, 850, 1000, 1200]) {
+    const removed = worthRemoving(tensors, parts, bytes)
+    // Steps of whole bits leave gaps, in which one part more or fewer may go.
+    expect(Math.abs(removed - bestRemoval(tensors, parts, bytes)), `${bytes}`).toBeLessThanOrEqual(1)
+  }
+  const many = (bytes: number) => worthRemoving(tensors, parts, bytes)
+  expect([many(5000), many(1200) <= many(850), many(850) > 0]).toEqual([0, true, true])
 })

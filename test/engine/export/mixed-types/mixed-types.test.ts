@@ -5,6 +5,9 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { at } from '#contract/at.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
+import { openFolder } from '#engine/checkpoint/safetensors/folder.ts'
+import { writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import { ggufSources } from '#engine/export/gguf/gguf-file.ts'
 import { findMix } from '#engine/export/gguf/mix.ts'
 import { isMatrix } from '#engine/export/mixed-types/mixed-types.ts'
@@ -36,10 +39,10 @@ afterAll(() => {
 })
 
 /** Runs the unpruned model with a weight type. */
-async function run(name: ReferenceModel, weights: NonNullable<RunRequest['weights']>) {
+async function run(model: string, weights: NonNullable<RunRequest['weights']>, pruned: Partial<RunRequest> = {}) {
   const data = { source: join(folder, 'windows.json'), sequenceLength: 48, windows: 4 }
   const request: RunRequest = {
-    model: await referenceModel(name),
+    model,
     method: 'dense',
     amount: { sparsity: 0 },
     options: {},
@@ -48,6 +51,7 @@ async function run(name: ReferenceModel, weights: NonNullable<RunRequest['weight
     measures: [{ kind: 'perplexity', data, name: 'text' }],
     weights,
     backend: 'auto',
+    ...pruned,
   }
   const steps = { get: async () => undefined, put: async () => undefined, folder }
   const document = await executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
@@ -58,14 +62,15 @@ async function run(name: ReferenceModel, weights: NonNullable<RunRequest['weight
 test.each(['stories260k', 'qwen2-tiny-tied', 'phi3-tiny', 'phi-tiny'] as const)(
   '%s becomes a file between the smallest and the largest types, and is read again',
   async (name) => {
-    const refusal = await run(name, 'MIXED:1').catch((thrown: Error) => thrown)
+    const model = await referenceModel(name)
+    const refusal = await run(model, 'MIXED:1').catch((thrown: Error) => thrown)
     const { range } = (refusal as { details?: { range?: { least: number; most: number } } }).details ?? {}
     if (!range) throw refusal
     const budget = Math.round((range.least + range.most) / 2)
-    const { document, bytes, perplexity } = await run(name, `MIXED:${budget}`)
+    const { document, bytes, perplexity } = await run(model, `MIXED:${budget}`)
     expect(bytes).toBeLessThanOrEqual(budget)
     expect(Object.keys(document.plan.types ?? {}).length).toBeGreaterThan(5)
-    const [exact, least] = [await run(name, 'F32'), await run(name, `MIXED:${range.least}`)]
+    const [exact, least] = [await run(model, 'F32'), await run(model, `MIXED:${range.least}`)]
     const change = (one: number) => Math.abs(Math.log(one / exact.perplexity))
     expect(change(perplexity)).toBeLessThan(0.02)
     expect(least.bytes).toBeLessThan(bytes)
@@ -106,5 +111,56 @@ test.each(families)('every matrix of %s has a sensitivity of its shape', async (
 })
 
 test('a model whose gradients Espalier does not compute is refused before any work', async () => {
-  await expect(run('gpt_oss', 'MIXED:1000000')).rejects.toThrow(/Mixed types are chosen by gradients, .* gpt_oss model/)
+  await expect(run(await referenceModel('gpt_oss'), 'MIXED:1000000')).rejects.toThrow(
+    /Mixed types are chosen by gradients, .* gpt_oss model/,
+  )
+})
+
+/** A copy of a tied model with a head of its own: its embedding, changed. */
+async function withOwnHead(name: ReferenceModel, change: (values: Float32Array) => Float32Array): Promise<string> {
+  const checkpoint = await openFolder(await referenceModel(name))
+  const to = mkdtempSync(join(folder, 'own-head-'))
+  const tensors = [...checkpoint.tensors.values()].map(({ name: tensor, shape }) => ({
+    name: tensor,
+    shape,
+    dtype: 'F32' as const,
+    bytes: async () => fromFloat32(await checkpoint.readFloat32(tensor), 'F32'),
+  }))
+  const embedding = tensors.find((tensor) => tensor.name.endsWith('embed_tokens.weight'))
+  if (!embedding) throw new Error('no embedding')
+  const values = change(await checkpoint.readFloat32(embedding.name))
+  const head = { ...embedding, name: 'lm_head.weight', bytes: async () => fromFloat32(values, 'F32') }
+  await writeSafetensors(join(to, 'model.safetensors'), [...tensors, head])
+  writeFileSync(join(to, 'config.json'), JSON.stringify({ ...checkpoint.config, tie_word_embeddings: false }))
+  await checkpoint.close()
+  return to
+}
+
+test('a head that is almost the embedding is stored once for both, and one that is not has a matrix of its own', async () => {
+  const alike = await withOwnHead('qwen2-tiny-tied', (values) => values.map((value, i) => value * (1 + 0.01 * Math.sin(i))))
+  const other = await withOwnHead('qwen2-tiny-tied', (values) => values.map((_, i) => values.at(-i) as number))
+  const [exact, plain] = [await run(alike, 'F32'), await run(alike, 'Q8_0')]
+  const [shared, own] = [await run(alike, `MIXED:${plain.bytes}`), await run(other, `MIXED:${plain.bytes}`)]
+  expect(shared.document.plan.types).toMatchObject({ 'output.weight': 'embedding' })
+  expect(shared.document.mixed?.tensors.map(({ name }) => name)).not.toContain('output.weight')
+  expect(Math.abs(Math.log(shared.perplexity / exact.perplexity))).toBeLessThan(0.01)
+  expect(shared.bytes).toBeLessThanOrEqual(plain.bytes)
+  expect(own.document.plan.types?.['output.weight']).not.toBe('embedding')
+})
+
+test('the bytes of a file are divided between parts and bits: fewer bytes remove more, and enough of them nothing', async () => {
+  const model = await referenceModel('stories260k')
+  const divided = (bytes: number) => {
+    const type = `MIXED:${bytes}` as const
+    return run(model, type, { method: 'gates', amount: { bytes, format: 'gguf', type }, options: { steps: 4 } })
+  }
+  const refusal = await run(model, 'MIXED:1').catch((thrown: unknown) => thrown)
+  const { least, most } = (refusal as { details: { range: { least: number; most: number } } }).details.range
+  const [small, middle, large] = [await divided(Math.round(0.9 * least)), await divided(least), await divided(most)]
+  const removed = [small, middle, large].map(({ document }) => document.sparsity.reached)
+  expect(removed.toSorted((a, b) => b - a)).toEqual(removed)
+  expect([(removed[0] ?? 0) > 0.01, removed[2]]).toEqual([true, 0])
+  expect([small.bytes <= 0.9 * least, middle.document.sparsity.nominal > 0]).toEqual([true, true])
+  expect(large.document.notes.join(' ')).toContain('nothing was removed')
+  expect(small.document.notes.join(' ')).toMatch(/\d % of the block stack cost less than the bits that their bytes buy for the rest/)
 })
