@@ -9,6 +9,6 @@ await openWorkbench({
   computeCommand: command as [string, ...string[]],
   devices: [processorDevice()],
   bundledModel: null,
-  timings: { silenceMilliseconds: 4000 },
+  timings: { silenceMilliseconds: 4000, stoppedMilliseconds: 2500 },
 })
 console.log('up')

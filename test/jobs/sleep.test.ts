@@ -9,7 +9,7 @@ import { fakeCompute, heldRun, oneRun, openedWorkbench } from '../services/opene
 import { pause, printed } from './watching.ts'
 
 /** Longer than the silence after which the process counts as hung, and than a timer may be late. */
-const sleepMilliseconds = 9000
+const sleepMilliseconds = 6000
 
 test.skipIf(process.platform === 'win32')('a run continues after the computer slept', async () => {
   const first = await openedWorkbench()

@@ -13,9 +13,16 @@ export interface HostTimings {
   graceMilliseconds: number
   /** A process without messages for this long is considered hung. One tensor operation may block it for minutes. */
   silenceMilliseconds: number
+  /** A check that is this late means that this process was stopped, for example while the computer slept. */
+  stoppedMilliseconds: number
 }
 
-export const usualTimings: HostTimings = { handshakeMilliseconds: 30_000, graceMilliseconds: 1500, silenceMilliseconds: 600_000 }
+export const usualTimings: HostTimings = {
+  handshakeMilliseconds: 30_000,
+  graceMilliseconds: 1500,
+  silenceMilliseconds: 600_000,
+  stoppedMilliseconds,
+}
 
 interface HostOptions {
   command: ComputeCommand
@@ -241,7 +248,7 @@ export class ComputeHost {
   #checkHeartbeat(): void {
     const now = performance.now()
     // Messages that came while this process was stopped are read only after this turn.
-    if (now - this.#checkedAt > stoppedMilliseconds) this.#heardAt = now
+    if (now - this.#checkedAt > this.#timings.stoppedMilliseconds) this.#heardAt = now
     this.#checkedAt = now
     if (!this.#current || !this.#child.isRunning() || performance.now() - this.#heardAt < this.#timings.silenceMilliseconds) return
     this.#current.side.onOutput?.(`No heartbeat for ${this.#timings.silenceMilliseconds / 1000} s; killing the process.\n`)

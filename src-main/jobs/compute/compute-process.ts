@@ -145,18 +145,18 @@ export const stoppedMilliseconds = 5000
 export class AwakeTimeout {
   #timer: NodeJS.Timeout | undefined
 
-  constructor(callback: () => void, milliseconds: number) {
-    this.#arm(callback, milliseconds)
+  constructor(callback: () => void, milliseconds: number, stopped = stoppedMilliseconds) {
+    this.#arm(callback, milliseconds, stopped)
   }
 
   clear(): void {
     clearTimeout(this.#timer)
   }
 
-  #arm(callback: () => void, milliseconds: number): void {
+  #arm(callback: () => void, milliseconds: number, stopped: number): void {
     const due = performance.now() + milliseconds
     this.#timer = setTimeout(() => {
-      if (performance.now() - due > stoppedMilliseconds) this.#arm(callback, milliseconds)
+      if (performance.now() - due > stopped) this.#arm(callback, milliseconds, stopped)
       else callback()
     }, milliseconds)
   }
