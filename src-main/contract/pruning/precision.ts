@@ -27,4 +27,3 @@ export const certified = z.object({
 })
 
 export type Precision = z.infer<typeof precision>
-export type Certified = z.infer<typeof certified>
