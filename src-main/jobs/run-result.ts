@@ -54,6 +54,7 @@ export function storeResult(history: History, row: RunRow, { result, environment
     recovery: ('recovery' in document && document.recovery) || null,
     experts: document.experts ?? null,
     mixed: document.mixed ?? null,
+    ranking: document.ranking ?? null,
     precision: document.precision ?? null,
   })
   keepBeginFigures(history, row, document.beginToken)

@@ -13,6 +13,7 @@ import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
 import { recovery } from '../pruning/recovery.ts'
 import { repair } from '../pruning/repair.ts'
+import { tokenRanking } from '../pruning/token-ranking.ts'
 import { measure } from './measures.ts'
 import { fileBudget, speedBudget } from './run-request.ts'
 
@@ -149,6 +150,11 @@ export const runDocument = z.object({
     .optional()
     .describe(
       'Of mixed weight types: `{ bytes, divergence, tokens, tensors: [{ name, shape, choices: [{ type, bytes, price }] }] }`. `price` is the divergence in nats per token that a type is estimated to cause; `plan.types` has what was chosen.',
+    ),
+  ranking: tokenRanking
+    .optional()
+    .describe(
+      'Of removed rows of the vocabulary: `{ texts: [{ name, tokens }], points: [{ rows, bytes, covered }], samples: [{ text, ends }] }`. `points[i].covered` is the share of each text’s tokens among that many rows, `samples[i].ends[j]` where tokens end with the rows of point `j`.',
     ),
   experts: judgedExperts
     .optional()

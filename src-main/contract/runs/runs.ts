@@ -14,6 +14,7 @@ import { plan } from '../pruning/plan.ts'
 import { certified, precision } from '../pruning/precision.ts'
 import { recovery, recoveryPoint } from '../pruning/recovery.ts'
 import { repair } from '../pruning/repair.ts'
+import { tokenRanking } from '../pruning/token-ranking.ts'
 import { measure } from './measures.ts'
 import { decision, metBudget, passes, selection, spectrum, study } from './run.ts'
 import { runEvent } from './run-events.ts'
@@ -100,6 +101,8 @@ export const runRecord = z.object({
   experts: judgedExperts.nullable(),
   /** What mixed weight types were chosen by; null for other weights. */
   mixed: mixedTypes.nullable(),
+  /** What other numbers of rows of the vocabulary would keep; null for runs that remove none. */
+  ranking: tokenRanking.nullable(),
 })
 
 /** A run with everything its page shows. Events and log are long and have their own calls. */

@@ -26,6 +26,7 @@ const noResults: Omit<RunRecord, 'request' | 'plan' | 'neuronScores'> = {
   budget: null,
   experts: null,
   mixed: null,
+  ranking: null,
   study: null,
   passes: null,
   inspected: null,

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { type BundledId, bundledTitles } from '#contract/titles.ts'
+import { readText } from '#engine/checkpoint/regular-file.ts'
 import { resources } from '#runtime/resources.ts'
 
 interface BundledText {
@@ -28,6 +29,14 @@ export const bundledIds = Object.keys(bundledTexts) as BundledId[]
 
 export function isBundledId(name: string): name is BundledId {
   return Object.hasOwn(bundledTexts, name)
+}
+
+/** The declarations of the bundled mixed text, by their language. */
+export async function readDeclarations(): Promise<Map<string, string>> {
+  const lines = (await readText(locateBundled('mixed'))).split('\n').filter((line) => line.includes('"language"'))
+  const documents = lines.map((line) => JSON.parse(line) as { language: string; text: string })
+  const ofLanguage = Map.groupBy(documents, ({ language }) => language)
+  return new Map([...ofLanguage].map(([language, own]) => [language, own.map(({ text }) => text).join('\n\n')]))
 }
 
 /** The file of a bundled text. Throws if it is missing. */

@@ -4,6 +4,7 @@ import { explainIssues, readWith } from '#contract/explain-issue.ts'
 import type { JudgedExperts } from '#contract/pruning/experts.ts'
 import type { GateTraining } from '#contract/pruning/gates.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
 import type { Outline } from '#contract/runs/preflight.ts'
 import type { Decision, Selection } from '#contract/runs/run.ts'
 import type { RunEvent } from '#contract/runs/run-events.ts'
@@ -61,6 +62,8 @@ export interface MethodResult {
   readonly predicted?: number
   /** The amount that the options asked for, if they came before the budget. */
   readonly nominal?: number
+  /** What other numbers of rows of the vocabulary would keep. */
+  readonly ranking?: TokenRanking
   /** The numbers behind the choice of removed experts. */
   readonly experts?: JudgedExperts
 }

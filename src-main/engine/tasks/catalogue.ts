@@ -102,6 +102,7 @@ interface JsonField {
   readonly enum?: (string | number | boolean | null)[]
   readonly const?: string | number | boolean | null
   readonly anyOf?: JsonField[]
+  readonly items?: JsonField
   readonly default?: unknown
   readonly minimum?: number
   readonly maximum?: number
@@ -129,7 +130,7 @@ function kindOf(field: JsonField): OptionField['kind'] {
 const bound = (value: number | undefined) => (value === undefined || Math.abs(value) >= Number.MAX_SAFE_INTEGER ? undefined : value)
 
 function toField(name: string, field: JsonField): OptionField {
-  const choices = choicesOf(field)
+  const choices = choicesOf(field) ?? (field.type === 'array' ? field.items?.enum : undefined)
   const minimum = bound(field.minimum)
   const above = bound(field.exclusiveMinimum)
   const maximum = bound(field.maximum)

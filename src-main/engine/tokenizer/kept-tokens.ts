@@ -13,11 +13,15 @@ export interface KeptRequest {
   readonly prior: number
   /** Scripts whose characters stay, by their Unicode names, besides all characters below U+3000. */
   readonly scripts: readonly string[]
+  /** Texts whose tokens stay. */
+  readonly texts?: readonly string[]
 }
 
-/** Ids in ascending order, how many of them stay in any case, and the share of the text's tokens that they cover. */
+/** Kept ids in ascending order, how many of them stay in any case, and the share of the text's tokens that they cover. */
 export interface KeptTokens {
   readonly kept: number[]
+  /** All ids in the order in which they would be kept: those that always stay, and then each after the tokens that BPE builds it from. */
+  readonly order: number[]
   readonly always: number
   readonly covered: number
 }
@@ -38,7 +42,7 @@ export function chooseTokens(
   files: TokenizerFiles,
   tokenizer: Tokenizer,
   counts: Float64Array,
-  { target, prior, scripts }: KeptRequest,
+  { target, prior, scripts, texts = [] }: KeptRequest,
   { rows, named }: { rows: number; named: readonly number[] },
 ): KeptTokens {
   const tokens = tokensById(files.tokenizer)
@@ -52,7 +56,7 @@ export function chooseTokens(
   const keep = (id: number) => {
     for (const one of missing(id)) kept.add(one)
   }
-  for (const id of alwaysKept(files, tokenizer, tokens, scripts)) if (tokens.has(id)) keep(id)
+  for (const id of alwaysKept(files, tokenizer, tokens, scripts, texts)) if (tokens.has(id)) keep(id)
   for (const id of named) if (id < rows && tokens.has(id)) keep(id)
   const always = kept.size
   const total = counts.reduce((sum, count) => sum + count, 0)
@@ -71,7 +75,10 @@ export function chooseTokens(
       covered += counts[one] ?? 0
     }
   }
-  return { kept: [...kept].sort((a, b) => a - b), always, covered: total === 0 ? 1 : covered / total }
+  const chosen = [...kept].sort((a, b) => a - b)
+  for (const id of [...kept].slice(always)) kept.delete(id)
+  for (const id of ranked) if (!kept.has(id)) keep(id)
+  return { kept: chosen, order: [...kept], always, covered: total === 0 ? 1 : covered / total }
 }
 
 function requireRows(asked: number, always: number, most: number): void {
@@ -101,13 +108,14 @@ function* alwaysKept(
   own: Tokenizer,
   tokens: ReadonlyMap<number, string>,
   scripts: readonly string[],
+  texts: readonly string[],
 ): Generator<number> {
   const template = chatTemplate ?? ''
   for (const { id, content, special } of addedTokensOf(tokenizer)) {
     const isText = special !== true && /^[\s▁]+$/.test(content)
     if (template.includes(content) || !(isText || placeholder.test(content))) yield id
   }
-  yield* own.encode(template)
+  for (const text of [template, ...texts]) yield* own.encode(text)
   yield* [...endIds, ...(beginId === undefined ? [] : [beginId]), ...idsNamedBy(generation ?? {})]
   const named = new Set([beginToken, endToken, unknownOf(tokenizer), ...processorTokens(tokenizer.post_processor)])
   const isKept = characterTest(tokenizer, scripts)

@@ -50,6 +50,7 @@ const exportedRun = z.object({
   budget: shape.budget.default(null),
   experts: shape.experts.default(null),
   mixed: shape.mixed.default(null),
+  ranking: shape.ranking.default(null),
   measures: z.array(measure),
   events: z.array(recordedEvent),
 })

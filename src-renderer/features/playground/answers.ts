@@ -110,14 +110,37 @@ export function showToken(text: string): string {
 /** Answers that differ in more tokens than this are compared only up to the first difference, because the time grows with the number. */
 const furthest = 4000
 
-/** Says for each token of `answer` whether the reference has it too, in the same order (longest common subsequence). */
+/**
+ * Says for each token of `answer` whether the reference has it too, in the same order (longest common subsequence). Where tokenizers cut the
+ * same text differently, its tokens count as the same.
+ */
 export function sharedTokens(reference: readonly string[], answer: readonly string[]): boolean[] {
   const parts = diffArrays([...reference], [...answer], { maxEditLength: furthest })
   if (!parts) {
     const end = answer.findIndex((token, at) => token !== reference[at])
     return answer.map((_, at) => end < 0 || at < end)
   }
-  return parts.filter(({ removed }) => !removed).flatMap(({ added, value }) => value.map(() => !added))
+  return parts.flatMap(({ added, removed, value }, at) => {
+    if (removed) return []
+    if (!added) return value.map(() => true)
+    const others = [parts[at - 1], parts[at + 1]].find((part) => part?.removed)
+    return recutTokens(others?.value.join('') ?? '', value)
+  })
+}
+
+/** Says which tokens lie within the text that both have at the start or at the end, although they cut it differently. */
+function recutTokens(reference: string, tokens: readonly string[]): boolean[] {
+  const own = tokens.join('')
+  const most = Math.min(own.length, reference.length)
+  let [start, end] = [0, 0]
+  while (start < most && own[start] === reference[start]) start++
+  while (end < most - start && own.at(-1 - end) === reference.at(-1 - end)) end++
+  let place = 0
+  return tokens.map((token) => {
+    const before = place
+    place += token.length
+    return token !== '' && (place <= start || before >= own.length - end)
+  })
 }
 
 /** Share of the answer's tokens that the reference has too. */

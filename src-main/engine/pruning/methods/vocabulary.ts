@@ -1,14 +1,18 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
 import type { VocabularyPlan } from '#contract/pruning/plan.ts'
+import { languages } from '#contract/pruning/token-ranking.ts'
 import type { KeptRows } from '#contract/runs/run-request.ts'
 import { setsRows } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
+import { readDeclarations } from '#engine/data/bundled.ts'
 import type { Windows } from '#engine/data/windows.ts'
+import type { Model } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
+import { describeRanking } from '#engine/tokenizer/describe-ranking.ts'
 import { chooseTokens, type KeptRequest, scriptPattern } from '#engine/tokenizer/kept-tokens.ts'
 import { openTokenizerFiles, type Tokenizer, tokenizerOf, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { idsNamedBy, TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
@@ -46,6 +50,10 @@ const options = z.object({
     unit: 'tokens',
     help: 'Ranks rows as if the text had this many more tokens, spread by the order of merges. 0 counts only the text.',
   }),
+  languages: z
+    .array(z.enum(languages))
+    .default([])
+    .meta({ title: 'Languages', help: 'Keeps the tokens of a declaration of human rights in these languages too.' }),
   scripts: z.string().default('').meta({
     title: 'Scripts',
     help: 'Keeps every single character of these scripts too, such as "Han, Hangul". Characters below U+3000 always stay.',
@@ -99,14 +107,22 @@ export const vocabulary = defineMethod({
     const tokenizer = tokenizerOf(files)
     const scripts = scriptsOf(chosen)
     const target = rows === undefined ? { coverage: chosen.coverage ?? 1 } : { rows }
-    const asked: KeptRequest = { target, prior: chosen.prior, scripts }
-    const on = { windows: calibration, target, prior: chosen.prior, scripts }
-    const { kept, always, covered } = await run.step({ kind: rankStep, label: 'kept rows', on }, () =>
-      chooseTokens(files, tokenizer, countTokens(calibration, spec.vocabulary, run), asked, {
-        rows: spec.vocabulary,
-        named: idsNamedBy(model.checkpoint.config),
-      }),
-    )
+    const declarations = await readDeclarations()
+    const texts = chosen.languages.flatMap((language) => declarations.get(language) ?? [])
+    const asked: KeptRequest = { target, prior: chosen.prior, scripts, texts }
+    const on = { windows: calibration, ...asked }
+    const { kept, always, covered, ranking } = await run.step({ kind: rankStep, label: 'kept rows', on }, async () => {
+      const counts = countTokens(calibration, spec.vocabulary, run)
+      const found = chooseTokens(files, tokenizer, counts, asked, { rows: spec.vocabulary, named: idsNamedBy(model.checkpoint.config) })
+      const shown = [
+        { name: 'ranking text', counts, sample: firstOf(tokenizer.decode([...(calibration[0] ?? [])], { cleanUp: false })) },
+        ...[...declarations].map(([name, text]) => ({ name, counts: countOf(tokenizer, text, spec.vocabulary), sample: firstOf(text) })),
+      ]
+      const how = { order: found.order, least: found.always, chosen: found.kept.length, bytesOf: (rows: number) => bytesWith(model, rows) }
+      const progress = (done: number, total: number) => run.progress('Comparing numbers of rows', done, total, 'numbers')
+      const { order: _, ...result } = found
+      return { ...result, ranking: await describeRanking(tokenizer, files, how, shown, progress) }
+    })
     const plan = { ...densePlan(spec), vocabulary: { kept } }
     const proof = await run.step({ kind: proofStep, label: 'equal ids', on: { windows: calibration, kept } }, () =>
       compareIds(tokenizer, new TrimmedTokenizer(tokenizer, files, kept), calibration, run),
@@ -116,12 +132,35 @@ export const vocabulary = defineMethod({
       `They cover ${percent(covered)} of the text's tokens. Read again with the trimmed tokenizer, ${grouped(proof.equal)} of ${grouped(proof.bytes)} bytes of the text (${percent(proof.bytes === 0 ? 1 : proof.equal / proof.bytes)}) have equal ids.`,
       'Perplexity depends on the vocabulary: compare bits per byte.',
     ]
-    return { plan, decisions: [], notes, ...(setsRows('vocabulary', chosen) ? { nominal: reachedSparsity(spec, plan) } : {}) }
+    return { plan, decisions: [], notes, ranking, ...(setsRows('vocabulary', chosen) ? { nominal: reachedSparsity(spec, plan) } : {}) }
   },
 })
 
-const rankStep: StepKind = { version: 1 }
+const rankStep: StepKind = { version: 2 }
 const proofStep: StepKind = { version: 1 }
+
+const sampleLength = 90
+
+/** The beginning of a text, without a character that was cut. */
+const firstOf = (text: string): string =>
+  text
+    .trim()
+    .replaceAll(/\s+/g, ' ')
+    .slice(0, sampleLength)
+    .replace(/[\ud800-\udbff]$/, '')
+
+function countOf(tokenizer: Tokenizer, text: string, size: number): Float64Array {
+  const counts = new Float64Array(size)
+  for (const id of tokenizer.encode(text)) counts[id] = (counts[id] ?? 0) + 1
+  return counts
+}
+
+/** The bytes of the model with this many rows, in the types of its checkpoint. */
+function bytesWith({ checkpoint, spec }: Model, rows: number): number {
+  const all = [...checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0)
+  const ofRows = [...new Set([spec.embedding, spec.head.weight])].reduce((sum, name) => sum + (checkpoint.tensors.get(name)?.bytes ?? 0), 0)
+  return Math.round(all - ofRows * (1 - rows / spec.vocabulary))
+}
 
 function scriptsOf({ scripts }: Options): string[] {
   const names = scripts.split(',').flatMap((name) => name.trim() || [])

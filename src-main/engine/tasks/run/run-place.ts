@@ -1,6 +1,7 @@
 import { beginText } from '#contract/data/begin-token.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import type { Precision } from '#contract/pruning/precision.ts'
+import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -17,6 +18,7 @@ import { type RunHost, RunSteps } from './run-steps.ts'
 interface Trimmed {
   readonly whole: RunPlace
   readonly tokens: TrimmedTokenizer
+  readonly ranking: TokenRanking | undefined
 }
 
 /** State that all parts of a run share: the request, the open model, its steps and its notes. */

@@ -4,6 +4,7 @@ import type { ScoredTask } from '#contract/data/questions.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
+import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
 import type { TakenMeasure } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -67,7 +68,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     ...repair,
     ...recovery,
     ...(mixed ? { mixed } : {}),
-    ...choicesOf(result),
+    ...choicesOf({ ...result, ranking: place.trimmed?.ranking ?? result.ranking }),
     notes: [...whole.notes, ...removedNotes(model, result), ...result.notes],
     ...measured,
     passes: steps.passes,
@@ -98,8 +99,9 @@ export async function usedBeginOf(place: RunPlace): Promise<Pick<RunDocument, 'b
   return beginToken === 'reference' ? {} : { beginToken: (await place.begin()).used }
 }
 
-const choicesOf = (result: MethodResult) => ({
+const choicesOf = (result: Omit<MethodResult, 'ranking'> & { readonly ranking: TokenRanking | undefined }) => ({
   ...(result.experts ? { experts: result.experts } : {}),
+  ...(result.ranking ? { ranking: result.ranking } : {}),
   ...(result.gates ? { gates: result.gates } : {}),
   decisions: [...result.decisions],
   ...(result.selections ? { selections: [...result.selections] } : {}),

@@ -47,14 +47,14 @@ export async function trimFirst(whole: RunPlace): Promise<RunPlace> {
   const { windows } = await whole.read({ ...calibration, windows: findMethod(vocabulary.id).windows(options) }, 0)
   const budget = budgetFor(model.spec, { sparsity: 0 })
   const input = { view: denseView(model), calibration: windows, budget, options, run: steps.methodRun(request.seed) }
-  const { plan, notes } = await steps.time('vocabulary', () => findMethod(vocabulary.id).plan(input))
+  const { plan, notes, ranking } = await steps.time('vocabulary', () => findMethod(vocabulary.id).plan(input))
   for (const text of notes) whole.note(text)
   const tokens = await openTrimmed(model, plan, whole.tokenizer)
   if (!tokens) return whole
   await whole.begin()
   steps.keepRows(tokens.kept)
   const parts = { request, model: withRows(model, tokens.kept), tokenizer: tokens.tokenizer, precision: whole.precision, steps }
-  return new RunPlace({ ...parts, trimmed: { whole, tokens } })
+  return new RunPlace({ ...parts, trimmed: { whole, tokens, ranking } })
 }
 
 /** The open model with only some rows of its vocabulary, which it owns. */

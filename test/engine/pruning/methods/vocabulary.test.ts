@@ -7,6 +7,7 @@ import type { Measure } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
+import { readDeclarations } from '#engine/data/bundled.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { equalBytes, vocabulary } from '#engine/pruning/methods/vocabulary.ts'
@@ -14,6 +15,7 @@ import { outlineOf } from '#engine/pruning/outline.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import { preflightRequests } from '#engine/tasks/preflight.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
+import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
 
 const root = join(import.meta.dirname, '../../../..')
@@ -104,6 +106,32 @@ describe('removing rows of the vocabulary', () => {
     // 2,755,712 parameters with rows of 128, the head tied.
     expect(await keptBy({}, { amount: { sparsity: 0.1 } })).toBe(3072 - Math.ceil(275571.2 / 128))
     expect(await keptBy({}, { amount: { sparsity: 0 } })).toBeUndefined()
+  })
+
+  it('keeps what chosen languages are written with, and says what other numbers of rows would keep of each', async () => {
+    const found = await run(request({ rows: 1500, prior: 0 }, { measures: [] }))
+    const own = await run(request({ rows: 1500, prior: 0, languages: ['German', 'Greek'] }, { measures: [] }))
+    const tokenizer = await openTokenizer(sample)
+    const declarations = await readDeclarations()
+    const covers = ({ plan }: RunDocument, language: string) => {
+      const kept = new Set(plan.vocabulary?.kept)
+      return tokenizer.encode(declarations.get(language) ?? '').every((id) => kept.has(id))
+    }
+    expect([covers(own, 'German'), covers(own, 'Greek'), covers(own, 'Finnish'), covers(found, 'German')]).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ])
+    const { texts = [], points = [] } = own.ranking ?? {}
+    const atRows = points.find(({ rows }) => rows === 1500)
+    const covered = (name: string) => atRows?.covered[texts.findIndex((text) => text.name === name)]
+    expect([covered('German'), covered('Greek')]).toEqual([1, 1])
+    expect(covered('Finnish')).toBeLessThan(1)
+    expect(points.at(-1)?.rows).toBe(3072)
+    // The model's size with all rows is that of its file of tensors, and a row has 128 numbers of two bytes.
+    const perRow = ((points.at(-1)?.bytes ?? 0) - (atRows?.bytes ?? 0)) / (3072 - 1500)
+    expect(perRow).toBeCloseTo(256, 0)
   })
 
   it('meets a file size with a plan of that size', async () => {

@@ -13,6 +13,16 @@ describe('differences to the dense answer', () => {
   test('an equal answer has none, an empty one nothing to mark', () => {
     expect(sharedTokens(['x', 'y'], ['x', 'y'])).toEqual([true, true])
     expect(sharedTokens(['x'], [])).toEqual([])
+    // Another tokenizer cuts the same words differently.
+    expect(sharedTokens(['The', ' garden', 'er', ' is', ' here'], ['The', ' gard', 'ener', ' is', ' gone'])).toEqual([
+      true,
+      true,
+      true,
+      true,
+      false,
+    ])
+    expect(sharedTokens([' cat', '.'], [' do', 'g', '.'])).toEqual([false, false, true])
+    expect(sharedTokens([' unhappy'], [' un', 'kind'])).toEqual([true, false])
     expect(sharedShare([])).toBe(1)
   })
 
