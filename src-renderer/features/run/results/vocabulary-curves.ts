@@ -25,7 +25,7 @@ export function coverageRows({ texts, points }: TokenRanking, point: number): { 
 }
 
 /** A piece of a sample, and how many tokens it is: more than one for a character that is written in bytes. */
-interface Piece {
+export interface Piece {
   readonly text: string
   readonly tokens: number
 }
