@@ -29,8 +29,11 @@ export interface SeriesLook {
   shape: MarkShape
 }
 
-/** Returns the look of a method, by the order of the titles. A twelfth method gets the first colour with another shape. */
-export function seriesLook(method: string, methods: readonly string[] = Object.keys(methodTitles)): SeriesLook {
+/** The order of the methods in charts and tables. A method that was removed keeps its place, so that no other changes its colour. */
+export const methodOrder: readonly string[] = Object.keys(methodTitles).toSpliced(1, 0, '2ssp_fit')
+
+/** Returns the look of a method by its place. A twelfth method gets the first colour with another shape. */
+export function seriesLook(method: string, methods = methodOrder): SeriesLook {
   if (method === denseMethod) return { colour: null, shape: 'square' }
   const at = methods.indexOf(method)
   if (at < 0) return { colour: null, shape: 'circle' }

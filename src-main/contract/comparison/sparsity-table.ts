@@ -1,13 +1,13 @@
 import { at } from '../at.ts'
 import { parameterText, parameterTitle } from '../runs/parameter-titles.ts'
 import type { ParameterValue, RunEntry } from '../runs/runs.ts'
-import { denseMethod, methodTitles } from '../titles.ts'
+import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
 import { bitsMeasure, comparableSets } from './comparable.ts'
 import { comparedText, comparisonNotes, leadersOf, markOf, ranksOf, seedsText, usedNotes } from './comparison.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
 import { groupOverSeeds, hasSeveralModels, intervalOf, type SeedGroup } from './seeds.ts'
-import { seriesId, seriesTitle, treatmentOf } from './series.ts'
+import { methodOrder, seriesId, seriesTitle, treatmentOf } from './series.ts'
 import { meanOf } from './statistics.ts'
 import type { Table, TableCell } from './table.ts'
 
@@ -122,7 +122,7 @@ function cellOf(group: Group<RunEntry>, { id }: MeasureColumn, leaders: number):
 }
 
 /** Sorts the dense model first, and then methods in the order of their titles. */
-const rankOf = ({ method }: RunEntry): number => (method === denseMethod ? -1 : Object.keys(methodTitles).indexOf(method))
+const rankOf = ({ method }: RunEntry): number => (method === denseMethod ? -1 : methodOrder.indexOf(method))
 
 const percent = (share: number): string => `${Number((share * 100).toFixed(1))} %`
 const isDense = ({ runs: [run] }: Group<RunEntry>): boolean => run?.method === denseMethod

@@ -4,7 +4,7 @@ import { deltaOf } from '#contract/comparison/comparison.ts'
 import { fileSize } from '#contract/comparison/costs.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'
-import { seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
+import { methodOrder, seriesTitle, treatmentOf } from '#contract/comparison/series.ts'
 import { beginTitles } from '#contract/data/begin-token.ts'
 import { sourceName } from '#contract/data/source-name.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'
@@ -14,7 +14,7 @@ import { amountText, isPlain } from '#contract/runs/amount-text.ts'
 import { optionText } from '#contract/runs/parameter-titles.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { usedModelOf, usedSameModel } from '#contract/runs/used-model.ts'
-import { methodTitles, weightText } from '#contract/titles.ts'
+import { weightText } from '#contract/titles.ts'
 import type { ScatterPoint } from '../../charts/scatter.ts'
 import { formatPlural, formatShare } from '../../lib/format.ts'
 import { seriesStyle } from '../../lib/series-style.ts'
@@ -145,8 +145,7 @@ export function pointsOf(sets: readonly (readonly SeedGroup<RunEntry>[])[], meas
 
 /** Sorts runs for a table: the dense model first, then method by method, untreated first, with rising sparsity. */
 export function orderRuns(runs: readonly RunEntry[]): RunEntry[] {
-  const methods = Object.keys(methodTitles)
-  const rank = (run: RunEntry) => (run.baseline ? -1 : methods.indexOf(run.method))
+  const rank = (run: RunEntry) => (run.baseline ? -1 : methodOrder.indexOf(run.method))
   return [...runs].sort(
     (a, b) =>
       rank(a) - rank(b) ||

@@ -6,6 +6,10 @@ test('every method has a colour', () => {
   expect(Object.keys(methodTitles).map((method) => seriesLook(method).colour)).not.toContain(null)
 })
 
+test('a removed method and those behind it keep their colours', () => {
+  expect(['2ssp', '2ssp_fit', 'shortgpt'].map((method) => seriesLook(method).colour)).toEqual([0, 1, 2])
+})
+
 test('a method beyond the colours has the first one again, but another shape', () => {
   const many = Array.from({ length: seriesColours.length + 1 }, (_, at) => `method ${at}`)
   const [first, last] = [seriesLook('method 0', many), seriesLook(`method ${seriesColours.length}`, many)]
