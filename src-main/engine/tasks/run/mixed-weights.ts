@@ -72,8 +72,8 @@ export async function mixWeights(
   return { result: { ...result, plan }, mixed }
 }
 
-/** A few neurons more or fewer would leave rows that types of few bits cannot have. */
-const [wide, wideUnit, unit] = [4096, 256, 32]
+/** The values that types of few bits store together, and those that all quantised types do. Other widths would rule types out. */
+const [fewBits, allTypes] = [256, 32]
 
 /**
  * Divides the bytes of a file between parts and bits: removes, by gates, as many parameters as cost less than the bits that their bytes buy
@@ -93,8 +93,8 @@ export async function planMixed(
       ? `${(100 * sparsity).toFixed(1)} % of the block stack cost less than the bits that their bytes buy for the rest.`
       : 'No part costs less than the bits that its bytes buy for the rest, so nothing was removed.'
   if (sparsity === 0) return { result: { ...dense, notes: [note] }, sparsity }
-  const widest = Math.max(...model.spec.blocks.map(({ width }) => width))
-  const options = { ...input.options, unit: widest >= wide ? wideUnit : unit }
+  const unit = model.spec.blocks.every(({ width }) => width % fewBits === 0) ? fewBits : allTypes
+  const options = { ...input.options, unit }
   const result = await findMethod(request.method).plan({ ...input, options, budget: budgetFor(model.spec, { sparsity }) })
   return { result: { ...result, notes: [note, ...result.notes] }, sparsity }
 }
