@@ -7,7 +7,7 @@ import { isPlain } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
 import { readingModel, writingFile } from '#contract/runs/time/progress.ts'
-import { denseMethod, isAblation, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
+import { denseMethod, isAblation, mixedBytes, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { beginPhase, beginTokenOf, beginWork } from '#engine/evaluation/begin-token.ts'
 import { referenceInference } from '#engine/evaluation/inference.ts'
@@ -18,6 +18,7 @@ import { isWrittenTaskId, writtenTasks } from '#engine/evaluation/written/index.
 import { readWritten } from '#engine/evaluation/written/questions.ts'
 import { weighingPhase, weighingText } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
+import { measuringSensitivity, mixedWindows, pricingTypes, secondsToPrice } from '#engine/export/mixed-types/mixed-types.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -152,6 +153,9 @@ export async function workOf(model: WorkModel, request: RunRequest): Promise<Wor
   return new RequestWork(new PhaseCounts({ ...model, spec: { ...model.spec, vocabulary } }, request)).describe()
 }
 
+/** The part of a run that chooses mixed types. */
+const mixing = 'choosing types'
+
 class RequestWork {
   readonly #counts: PhaseCounts
 
@@ -167,7 +171,7 @@ class RequestWork {
     const measures = isAblation(this.#counts.request.method)
       ? []
       : await Promise.all(this.#counts.request.measures.map((one) => measureWork(this.#counts, one)))
-    const before = [opening, ...this.#beginning(), ...pruning, ...(await this.#weighing()), ...this.#storing()]
+    const before = [opening, ...this.#beginning(), ...pruning, ...(await this.#weighing()), ...(await this.#mixing()), ...this.#storing()]
     return { hidden: spec.hidden, phases: [...before, ...measures.flat()] }
   }
 
@@ -225,6 +229,7 @@ class RequestWork {
       repair: [...choice, repair],
       recovery: [...choice, repair, recover],
       [weighingPhase]: [...choice, repair, recover],
+      [mixing]: [...choice, repair, recover],
     }
     return phases.map((phase, index) => {
       const inputs = dependsOn[phase.part]
@@ -267,6 +272,21 @@ class RequestWork {
     const { windows, tokens } = await this.#counts.count(weighingText(calibration, this.#counts.model.spec.contextLength))
     const phase = { phase: 'Weighing columns', passes: { ...this.#counts.wholePasses(windows), head: 0 } }
     return this.#shared([{ ...this.#counts.timed(phase, weighingPhase, tokens), faster: this.#counts.rankingProducts() }])
+  }
+
+  /** Choosing mixed types: a pass forward and backward, then rounding a sample of each matrix to every type. */
+  async #mixing(): Promise<PhaseWork[]> {
+    const { weights = '', calibration } = this.#counts.request
+    if (mixedBytes(weights) === undefined) return []
+    const { spec } = this.#counts.model
+    const { windows, tokens } = await this.#counts.count(weighingText(calibration, spec.contextLength))
+    const { attention, mlp, head } = this.#counts.wholePasses(Math.min(windows, mixedWindows))
+    const passes = { attention: 2 * attention, mlp: 2 * mlp, head: 3 * head }
+    const measuring = this.#counts.timed({ phase: measuringSensitivity, passes, rowsPerCall: 1 }, mixing, tokens)
+    return this.#shared([
+      { ...measuring, faster: trainingProducts },
+      { ...noWork, phase: pricingTypes, part: mixing, seconds: secondsToPrice(spec) },
+    ])
   }
 
   #writing(tokens: number): PhaseWork[] {

@@ -38,6 +38,7 @@ import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
+import { weighingText } from '#engine/export/gguf/importances.ts'
 import { requireMixedTypes } from '#engine/export/mixed-types/mixed-types.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
@@ -47,6 +48,7 @@ import { specWithPlan } from '#engine/model/views/slice.ts'
 import { leastBytes } from '#engine/model/weights/residency.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
+import { gateBytes } from '#engine/pruning/gates/room.ts'
 import { type Method, parseOptions } from '#engine/pruning/method.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -142,7 +144,10 @@ class Preflight {
       ],
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
-      memoryBytes: Math.max(memoryNeeded(spec, this.#request, Math.max(this.#repairBytes, this.#methodBytes)), this.#recoveryBytes),
+      memoryBytes: Math.max(
+        memoryNeeded(spec, this.#request, Math.max(this.#repairBytes, this.#methodBytes, mixingBytes(spec, this.#request))),
+        this.#recoveryBytes,
+      ),
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
   }
@@ -325,6 +330,10 @@ function requireRefit({ title, refitProblem }: Method, options: Record<string, u
   const problem = refitProblem?.(options)
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
 }
+
+/** The bytes of the pass that mixed types are chosen by. */
+const mixingBytes = (spec: DecoderSpec, { weights, calibration }: RunRequest): number =>
+  mixedBytes(weights ?? '') === undefined ? 0 : gateBytes(spec, weighingText(calibration, spec.contextLength).sequenceLength, 1)
 
 /**
  * Bytes needed to keep everything in memory: float32 weights, and the activations of one window, or those of the method or a repair

@@ -26,6 +26,9 @@ import { type PricedTensor, priceTensor, sensitivitiesByName, type TypeChoice, t
 export const measuringSensitivity = 'Measuring sensitivity'
 export const pricingTypes = 'Pricing weight types'
 
+/** Windows that the sensitivity of weights is measured on. */
+export const mixedWindows = 32
+
 const sensitivityStep: StepKind = { version: 2 }
 const removalStep: StepKind = { version: 1 }
 const pricesStep: StepKind = { version: 2 }
@@ -215,6 +218,15 @@ export async function requireMixedTypes(planned: Planned, bytes: number, bytesOf
     `No types make a file of ${asked}: this model's files of mixed types have ${from} to ${to}. Choose a size in that range.`,
     { range: { least, most } },
   )
+}
+
+/** Seconds to price a matrix, and one whose rows types of few bits can store, on two cores of a Xeon. */
+const [toPrice, toPriceFew] = [0.4, 2.5]
+
+/** About how long pricing the types of all matrices takes. A run corrects it by its own rate. */
+export function secondsToPrice({ blocks, hidden }: DecoderSpec): number {
+  const each = (columns: number) => (columns % 256 === 0 ? toPriceFew : toPrice)
+  return blocks.reduce((sum, { width }) => sum + 6 * each(hidden) + each(width), 0)
 }
 
 /** Whether a tensor of a GGUF file is a matrix of attention, an MLP, the embedding or the head. */

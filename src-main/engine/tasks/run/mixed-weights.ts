@@ -14,7 +14,7 @@ import {
   weighingText,
 } from '#engine/export/gguf/importances.ts'
 import { findMix, weighsErrors } from '#engine/export/gguf/mix.ts'
-import { mixTypes, requireGradients, requireMixedTypes, shareWorthRemoving } from '#engine/export/mixed-types/mixed-types.ts'
+import { mixedWindows, mixTypes, requireGradients, requireMixedTypes, shareWorthRemoving } from '#engine/export/mixed-types/mixed-types.ts'
 import { openTrimmed } from '#engine/model/kept-model.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
@@ -23,9 +23,6 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
 import type { RunPlace } from './run-place.ts'
-
-/** Windows that the sensitivity of weights is measured on. */
-const mixedWindows = 32
 
 /** The most bytes of the request's file, and the bytes of a plan's. */
 function sizesIn({ model, request: { weights, method } }: RunPlace) {

@@ -57,3 +57,18 @@ export function typesMap(matrices: readonly TypedMatrix[]): { rows: HeatRow[]; c
   }))
   return { rows, columns: used.map(([, title]) => title) }
 }
+
+/** The types of the blocks as a file for `llama-quantize --tensor-type-file`, which takes no comments. */
+export const tensorTypeFile = (matrices: readonly TypedMatrix[]): string =>
+  matrices
+    .filter(({ name }) => name.startsWith('blk.'))
+    .map(({ name, type }) => `^${name.replaceAll('.', '\\.')}$=${type.toLowerCase()}\n`)
+    .join('')
+
+/** The command of llama.cpp that writes the same types from a file in F16. */
+export function quantizeCommand(matrices: readonly TypedMatrix[]): string {
+  const typeOf = (tensor: string) => matrices.find(({ name }) => name === tensor)?.type.toLowerCase()
+  const [embedding, head] = [typeOf('token_embd.weight'), typeOf('output.weight')]
+  const others = [...(embedding ? [`--token-embedding-type ${embedding}`] : []), ...(head ? [`--output-tensor-type ${head}`] : [])]
+  return ['llama-quantize --imatrix IMATRIX --tensor-type-file types.txt', ...others, 'F16.gguf MIXED.gguf Q4_K_M'].join(' ')
+}

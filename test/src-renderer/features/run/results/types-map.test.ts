@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { typedMatrices, typesMap } from '../../../../../src-renderer/features/run/results/types-map.ts'
+import { quantizeCommand, tensorTypeFile, typedMatrices, typesMap } from '../../../../../src-renderer/features/run/results/types-map.ts'
 
 const choices = [
   { type: 'Q4_0', bytes: 18, price: 0.1 },
@@ -37,4 +37,14 @@ test('the map has a row for each block and columns for the matrices that any blo
     ['1', [0, 4.5]],
   ])
   expect(rows[1]?.cells[0]?.text).toBe('removed')
+})
+
+test('llama-quantize gets the types of blocks as anchored patterns, and those of embedding and head as options', () => {
+  const matrices = typedMatrices(mixed, { blocks: [], types })
+  expect(tensorTypeFile(matrices)).toBe(
+    '^blk\\.0\\.attn_q\\.weight$=q4_0\n^blk\\.0\\.ffn_down\\.weight$=q8_0\n^blk\\.1\\.ffn_down\\.weight$=q4_0\n',
+  )
+  expect(quantizeCommand(matrices)).toBe(
+    'llama-quantize --imatrix IMATRIX --tensor-type-file types.txt --token-embedding-type q8_0 F16.gguf MIXED.gguf Q4_K_M',
+  )
 })
