@@ -75,6 +75,8 @@ test('a run without some rows shows what more and fewer would keep, of languages
   expect(await tokensOf()).toBeGreaterThan(kept)
   // Its tokens always stay.
   expect(await german.textContent()).toContain('100.00 %')
+  const dearer = page.getByRole('table', { name: 'Words that became dearer' }).or(page.getByLabel('Words that became dearer')).first()
+  expect(await dearer.textContent()).toMatch(/\+\d/)
   await picture('vocabulary')
   await go(page, `#/run/${runOf('vocabulary').id}?tab=decisions`)
   await page.getByText('of all parameters removed').first().waitFor()

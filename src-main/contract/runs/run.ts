@@ -154,7 +154,7 @@ export const runDocument = z.object({
   ranking: tokenRanking
     .optional()
     .describe(
-      'Of removed rows of the vocabulary: `{ texts: [{ name, tokens }], points: [{ rows, bytes, covered }], samples: [{ text, ends }] }`. `points[i].covered` is the share of each text’s tokens among that many rows, `samples[i].ends[j]` where tokens end with the rows of point `j`.',
+      'Of removed rows of the vocabulary: `{ texts: [{ name, tokens }], points: [{ rows, bytes, covered }], samples: [{ text, ends }], dearer: { text, words: [{ word, count, before, after }] } }`. `points[i].covered` is the share of each text’s tokens among that many rows, `samples[i].ends[j]` where tokens end with the rows of point `j`. `dearer.words` are those of the first measured text that rose most in total bits.',
     ),
   experts: judgedExperts
     .optional()

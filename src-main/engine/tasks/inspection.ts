@@ -65,7 +65,7 @@ async function diverge(place: RunPlace, subjects: Subjects, { data }: Divergence
   if (trimmed)
     throw new EspalierError(
       'infeasible',
-      `${trimmed.run.name} reads text as other tokens than the dense model, because rows of its vocabulary were removed, so they cannot be compared token by token. Compare bits per byte instead.`,
+      `${trimmed.run.name} reads text as other tokens than the dense model, because rows of its vocabulary were removed, so they cannot be compared token by token. Compare bits per byte instead, or see the words that became dearer on the page of the run.`,
     )
   const { windows, used, notes } = await place.read(data, 0)
   for (const text of notes) place.note(text)

@@ -83,7 +83,7 @@ test('absurd budgets and recoveries are refused in words, with what is allowed',
     '-1GB',
     '1e3GB',
   ])
-    expect(() => parseFlags([`--fit=${fit}`]), fit).toThrow('it must be a file size such as 6GB or 1.5GiB, or a speed such as')
+    expect(() => parseFlags([`--fit=${fit}`]), fit).toThrow('it must be a file size such as 6GB, 1.5GiB or MIXED:6GB, or a speed such as')
   for (const recover of [many, '99999999999999999999', '100001min', `${many}min`, '0min', '0.0001k', '-5', '1e5'])
     expect(() => parseFlags([`--recover=${recover}`]), recover).toThrow(
       /it must be none, minutes such as 10min \(at most 100000\), or tokens/,

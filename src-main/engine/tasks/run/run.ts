@@ -15,6 +15,7 @@ import { activeParameters, stackParameters } from '#engine/architectures/count-p
 import { openBackend } from '#engine/backend/backend.ts'
 import { unpackedNotes } from '#engine/checkpoint/checkpoint.ts'
 import { hashOf, type ReadData } from '#engine/data/read-data.ts'
+import { dearerWords } from '#engine/evaluation/dearer-words.ts'
 import { measureView } from '#engine/evaluation/measure.ts'
 import { openTrimmed } from '#engine/model/kept-model.ts'
 import type { Model } from '#engine/model/model.ts'
@@ -25,6 +26,7 @@ import { denseView, type ModelView, viewWithPlan } from '#engine/model/views/vie
 import { type MethodResult, parseOptions } from '#engine/pruning/method.ts'
 import { densePlan, reachedSparsity, removedText } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
+import type { Dependency, StepKind } from '#engine/steps/step-name.ts'
 import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { budgetMet, type ChosenPlan, choosePlan, recoverResult, repairResult, withFiles } from './refit.ts'
 import { openPlace, type RunPlace } from './run-place.ts'
@@ -50,7 +52,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
   const refitted = withFiles({ ...recovered, plan: planOfWhole(place, recovered.plan) })
   const stored = await storeWeights(whole, refitted)
   const { result, mixed } = stored ?? { result: refitted }
-  const measured = await measure(whole, result, stored).finally(() => stored?.close())
+  const { dearer, ...measured } = await measure(whole, result, stored).finally(() => stored?.close())
   const begin = await usedBeginOf(whole)
   await steps.requireSameModel()
   return {
@@ -68,7 +70,7 @@ export async function executeRun(request: RunRequest, host: RunHost): Promise<Ru
     ...repair,
     ...recovery,
     ...(mixed ? { mixed } : {}),
-    ...choicesOf({ ...result, ranking: place.trimmed?.ranking ?? result.ranking }),
+    ...choicesOf({ ...result, ranking: rankingOf(place.trimmed?.ranking ?? result.ranking, dearer) }),
     notes: [...whole.notes, ...removedNotes(model, result), ...result.notes],
     ...measured,
     passes: steps.passes,
@@ -92,6 +94,9 @@ async function decide(place: RunPlace, options: Record<string, unknown>) {
 /** Both shares that a plan removes, if it removes rows of the vocabulary. */
 const removedNotes = ({ spec }: Model, { plan }: MethodResult): string[] =>
   plan.vocabulary ? [`${upperFirst(removedText(spec, plan))} were removed.`] : []
+
+const rankingOf = (ranking: TokenRanking | undefined, dearer: TokenRanking['dearer']): TokenRanking | undefined =>
+  ranking && { ...ranking, ...(dearer ? { dearer } : {}) }
 
 /** How the run's windows began, unless it read them as the reference does. */
 export async function usedBeginOf(place: RunPlace): Promise<Pick<RunDocument, 'beginToken'>> {
@@ -186,6 +191,7 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
   const answers: { prompt: string; text: string }[] = []
   const evaluation: UsedData[] = []
   const questions: ScoredTask[] = []
+  let dearer: TokenRanking['dearer']
   const context = { ...contextOf(place, result, stored, trimmed), view: open }
   try {
     for (const wanted of request.measures) {
@@ -201,12 +207,35 @@ async function measure(place: RunPlace, result: MethodResult, stored: StoredWeig
       questions.push(...taken.questions)
       for (const text of taken.notes) place.note(text)
     }
+    if (trimmed) dearer = await findDearer(place, open, trimmed, subject)
   } catch (thrown) {
     throw view ? await locateOverflow(thrown, view, place.lastRead) : thrown
   } finally {
     view?.dispose()
   }
-  return { measures, evaluation, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
+  return { measures, evaluation, dearer, ...(answers.length > 0 ? { answers } : {}), ...(questions.length > 0 ? { questions } : {}) }
+}
+
+const wordsStep: StepKind = { version: 1 }
+const mostWordWindows = 16
+
+/** The words that became dearer in the first windows of the first text that perplexity is measured on. */
+async function findDearer(
+  place: RunPlace,
+  open: () => Promise<ModelView>,
+  trimmed: TrimmedTokenizer,
+  subject: Dependency,
+): Promise<TokenRanking['dearer']> {
+  const { model, steps, request, tokenizer } = place
+  const measured = request.measures.find((one) => one.kind === 'perplexity')
+  if (measured?.kind !== 'perplexity' || !tokenizer) return undefined
+  const windows = (await place.read(measured.data, 0)).windows.slice(0, mostWordWindows)
+  const words = await steps.step({ kind: wordsStep, label: 'dearer words', on: { subject, windows } }, async () => {
+    const before = { view: denseView(model), tokenizer, windows }
+    const after = { view: await open(), tokenizer: trimmed.tokenizer, windows: windows.map((window) => trimmed.reread(window)) }
+    return steps.time('perplexity', () => dearerWords(before, after, { signal: steps.host.signal }))
+  })
+  return { text: measured.name, words }
 }
 
 /** Marks a measure that was computed in bfloat16, because it is not compared with exact ones. */
