@@ -6,7 +6,14 @@ import type { MeasureRequest } from './runs/run-request.ts'
 /** The two prompts of the paper's qualitative comparison. */
 export const paperPrompts = ['Who is Albert Einstein?', 'The theory of relativity'] as const
 
-/** How the model answers them: five beams, no repeated trigram, early stopping, and 128 tokens for prompt and answer together. */
+/** Beginnings of code, for models of code: prose says little about them. */
+export const codePrompts = [
+  'def is_prime(n: int) -> bool:\n    """Return whether n is a prime number."""\n',
+  '// Returns the longest word of a sentence.\nfunction longestWord(sentence) {\n',
+  '-- The three customers with the most orders in 2024\nSELECT',
+] as const
+
+/** How the model answers the paper’s prompts: five beams, no repeated trigram, early stopping, and 128 tokens for prompt and answer together. */
 export const paperBeams = { beams: 5, noRepeatNgram: 3, earlyStopping: true } as const
 export const paperLength = 128
 

@@ -11,7 +11,7 @@ import type {
   TranscriptColumn,
   TranscriptEntry,
 } from '#contract/playground/playground.ts'
-import { paperPrompts } from '#contract/protocol.ts'
+import { codePrompts, paperPrompts } from '#contract/protocol.ts'
 import { newId } from '#db/ids.ts'
 import type { StoredModel } from '#db/models.ts'
 import type { Job } from '#jobs/compute/compute-host.ts'
@@ -21,6 +21,8 @@ import { Service } from '../service.ts'
 
 /** The prompts of the paper's qualitative evaluation. */
 const paperSet: PromptSet = { id: 'paper', name: 'The paper’s prompts', prompts: [...paperPrompts], builtIn: true }
+const codeSet: PromptSet = { id: 'code', name: 'Code to complete', prompts: [...codePrompts], builtIn: true }
+const builtIn = [paperSet, codeSet]
 
 /** A column with what the engine and the transcript need of it. */
 interface ResolvedColumn {
@@ -61,13 +63,14 @@ export class PlaygroundService extends Service {
       this.parts.playground.release()
       return {}
     },
-    'prompts.list': () => [paperSet, ...this.history.promptSets.list()],
+    'prompts.list': () => [...builtIn, ...this.history.promptSets.list()],
     'prompts.save': ({ name, prompts }) => {
-      if (name === paperSet.name) throw new EspalierError('invalid', `"${name}" is the name of a built-in prompt set. Choose another name.`)
+      if (builtIn.some((set) => set.name === name))
+        throw new EspalierError('invalid', `"${name}" is the name of a built-in prompt set. Choose another name.`)
       return this.history.promptSets.save({ id: newId('prompts'), name, prompts, createdAt: Date.now() })
     },
     'prompts.remove': ({ id }) => {
-      if (id === paperSet.id) throw new EspalierError('conflict', 'This prompt set is built in and cannot be deleted.')
+      if (builtIn.some((set) => set.id === id)) throw new EspalierError('conflict', 'This prompt set is built in and cannot be deleted.')
       if (!this.history.promptSets.remove(id)) throw new EspalierError('not-found', `There is no prompt set ${id}.`)
       return {}
     },

@@ -3,7 +3,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import type { GenerationEvent } from '#contract/playground/generation.ts'
 import type { GenerationSettings } from '#contract/playground/generation-settings.ts'
 import type { PromptSet, Transcript, TranscriptColumn, TranscriptEntry } from '#contract/playground/playground.ts'
-import { paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'
+import { codePrompts, paperBeams, paperLength, paperPrompts } from '#contract/protocol.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { call, on, onReconnect } from '../../api/api.ts'
 import { failureOf } from '../../lib/failure.ts'
@@ -11,7 +11,7 @@ import { announce, notify, notifyProblem } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { stopAll } from '../../lib/schedule.ts'
-import { type Answers, answersOf, blindOrder, takeEvents } from './answers.ts'
+import { type Answers, answersOf, blindOrder, isCodeModel, takeEvents } from './answers.ts'
 
 export const plainSampling: GenerationSettings['decoding'] = {
   kind: 'sampling',
@@ -21,6 +21,8 @@ export const plainSampling: GenerationSettings['decoding'] = {
   minP: 0,
   repetitionPenalty: 1,
 }
+/** The likeliest token each time, so that answers differ only where models do. */
+const greedyDecoding: GenerationSettings['decoding'] = { ...plainSampling, temperature: 0 }
 export const beamDecoding: GenerationSettings['decoding'] = { kind: 'beam', ...paperBeams }
 
 const flushMilliseconds = 40
@@ -41,6 +43,8 @@ export class PlaygroundState {
   given = $state.raw<string[]>([])
   problem = $state.raw<ErrorMessage | null>(null)
   starting = $state(false)
+  /** Whether the user, or a transcript, chose how tokens are chosen. */
+  hasDecoding = false
   revealed = $state(false)
   /** Resolves when the models, and the runs that the address names, are loaded. */
   #columns: Promise<void> = Promise.resolve()
@@ -76,7 +80,7 @@ export class PlaygroundState {
   setColumns(model: string, runs: string[], withDense: boolean): void {
     const other = model !== this.modelId
     router.replaceQuery({ model, runs: runs.join(','), dense: withDense ? '' : 'no' })
-    if (other) this.#suitTemplate()
+    if (other) this.#suitModel()
     this.#columns = this.#loadRuns()
   }
 
@@ -127,10 +131,21 @@ export class PlaygroundState {
     return this.problem === null
   }
 
-  /** Turns the chat template on if the model has one. */
-  #suitTemplate(): void {
-    const chats = this.models?.find(({ id }) => id === this.modelId)?.description.chatTemplate ?? false
-    this.settings = { ...this.settings, template: chats ? 'chat' : 'raw' }
+  /** Turns the chat template on if the model has one, and begins with a prompt that fits the model, unless the user wrote one. */
+  #suitModel(): void {
+    const { name, description } = this.models?.find(({ id }) => id === this.modelId) ?? {}
+    this.settings = { ...this.settings, template: description?.chatTemplate ? 'chat' : 'raw' }
+    const first = { code: codePrompts[0], prose: this.promptSets[0]?.prompts[0] ?? '' }
+    const [prompt = '', ...others] = this.prompts
+    if (others.length > 0 || !['', first.code, first.prose].includes(prompt)) return
+    this.prompts = [isCodeModel(name ?? '') ? first.code : first.prose]
+  }
+
+  /** Compares without chance: several columns answer with the likeliest tokens, unless the user chose otherwise. */
+  #suitDecoding(): void {
+    if (this.hasDecoding) return
+    const count = this.runs.length + Number(this.withDense)
+    this.settings = { ...this.settings, decoding: count > 1 ? greedyDecoding : plainSampling }
   }
 
   async stop(column?: number): Promise<void> {
@@ -155,6 +170,7 @@ export class PlaygroundState {
     this.answers = answersOf(transcript)
     this.prompts = transcript.settings.turns ? transcript.prompts.slice(0, 1) : transcript.prompts
     this.settings = transcript.settings
+    this.hasDecoding = true
     this.given = []
     this.revealed = transcript.votes.length > 0
     this.#takeColumns(transcript)
@@ -211,6 +227,7 @@ export class PlaygroundState {
 
   usePaperProtocol(): void {
     this.prompts = [...paperPrompts]
+    this.hasDecoding = true
     this.settings = { ...this.settings, decoding: beamDecoding, template: 'raw', maxTokens: paperLength, maxLength: paperLength }
   }
 
@@ -227,11 +244,10 @@ export class PlaygroundState {
       const [models, promptSets] = await Promise.all([call('models.list', {}), call('prompts.list', {})])
       this.models = models
       this.promptSets = promptSets
-      if (this.prompts.every((prompt) => prompt === '')) this.prompts = [promptSets[0]?.prompts[0] ?? '']
       if (router.query.transcript) await this.open(router.query.transcript)
       else {
         await this.#loadRuns()
-        this.#suitTemplate()
+        this.#suitModel()
       }
     })
     if (failure) this.problem = failure
@@ -241,6 +257,7 @@ export class PlaygroundState {
     const ids = (router.query.runs ?? '').split(',').filter(Boolean).slice(0, 6)
     const found = await Promise.all(ids.map((id) => call('runs.get', { id }).catch(() => null)))
     this.runs = found.filter((run) => run !== null && !(this.withDense && run.baseline)).map((run) => run as RunEntry)
+    this.#suitDecoding()
   }
 
   /** Collects events for some milliseconds, so that they become one change of the screen. */
