@@ -103,7 +103,8 @@ export function mapFrames(sizes: BlockSizes, history: RunHistory, hidden: number
   const last = () => (frames.at(-1) as MapFrame).blocks
   for (const step of history.gateSteps) {
     const blocks = gatedMap(denseMap(sizes), step)
-    frames.push({ title: `step ${step.step}`, blocks, changed: null, decision: null, selection: null, gates: step })
+    const moved = step.reopened > 0 ? `${step.closed} closed, ${step.reopened} reopened` : `${step.closed} closed`
+    frames.push({ title: `step ${step.step}: ${moved}`, blocks, changed: null, decision: null, selection: null, gates: step })
   }
   if (history.width && history.gateSteps.length === 0) {
     const { kept, of } = history.width

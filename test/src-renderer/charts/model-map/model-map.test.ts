@@ -75,7 +75,12 @@ describe('frames of a run', () => {
     })
     const gateSteps = [step(1, [8, 2, 8], [2]), step(2, [4, 4, 8], [])]
     const frames = mapFrames(sizes, { ...history, decisions: [], gateSteps }, 64)
-    expect(frames.map(({ title }) => title)).toEqual(['unpruned model', 'step 1', 'step 2', 'plan'])
+    expect(frames.map(({ title }) => title)).toEqual([
+      'unpruned model',
+      'step 1: 3 closed, 1 reopened',
+      'step 2: 3 closed, 1 reopened',
+      'plan',
+    ])
     expect(frames[1]?.blocks.map(({ attention, kept: neurons }) => [attention, neurons])).toEqual([
       [1, 8],
       [1, 2],
