@@ -191,3 +191,80 @@ test('seeds are one thing for two models in two experiments: in charts, best run
   for (const { name } of models) expect(report).toMatch(new RegExp(`2SSP 25 %, 2 seeds, ${name}.*(±|×/÷)`, 's'))
   expect(day.screen.faults).toEqual([])
 })
+
+/** The text of a file that a click saves. */
+async function fileOf(click: () => Promise<void>): Promise<{ name: string; text: string }> {
+  const [download] = await Promise.all([page.waitForEvent('download'), click()])
+  return { name: download.suggestedFilename(), text: await readFile(await download.path(), 'utf8') }
+}
+
+test('a programmer gets from a folder of a model and a text of their own to a verdict in 7 clicks, and to a GGUF file in 9', async () => {
+  const known = (await day.workbench.call('models.list', {})).filter(({ name }) => name !== 'Sample model')
+  for (const { id } of known) await day.workbench.call('models.remove', { id })
+  await page.evaluate(() => localStorage.setItem('espalier all settings', 'no'))
+  await page.reload()
+  clicks = 0
+  await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
+  await button('Add a model').click()
+  await page.getByRole('dialog').waitFor()
+  await page.keyboard.type(join(day.own.model, 'config.json'))
+  await page.keyboard.press('Enter')
+  await page.getByRole('link', { name: 'own-model' }).click()
+  await page.getByRole('link', { name: 'Prune', exact: true }).click()
+  await page.getByText('Files of my own').click()
+  await type('Your files', day.own.calibration)
+  await eventually(() => button('Quick answer').isEnabled(), Boolean, 60_000)
+  await button('Quick answer').click()
+  const verdict = page.getByRole('region', { name: 'Verdict' })
+  await verdict.getByText(/^For your own-calibration.txt: /).waitFor({ timeout: 200_000 })
+  expect(clicks).toBe(7)
+  await verdict.getByRole('link', { name: /^Save (this|the pruned) file/ }).click()
+  const dialog = page.getByRole('dialog', { name: /^Save the / })
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
+  await dialog.getByText('Saved, reopened and compared.').waitFor()
+  expect(clicks).toBe(9)
+  const file = (await day.workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
+  expect((await stat(file?.path ?? '')).size).toBeGreaterThan(1e5)
+  // What the run came to, and what to do next, are in view without scrolling.
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+  for (const name of ['Next steps', 'Measures']) {
+    const box = await page.getByRole('region', { name }).boundingBox()
+    expect((box?.y ?? 900) + (name === 'Measures' ? 100 : (box?.height ?? 0)), name).toBeLessThan(900)
+  }
+  expect(day.screen.faults).toEqual([])
+})
+
+test('a researcher gets 2 methods at 3 sparsities over 3 seeds into a table and a test for a paper in 11 clicks, over a reload', async () => {
+  await page.evaluate(() => localStorage.setItem('espalier all settings', 'yes'))
+  await go(page, '#/models')
+  await page.reload()
+  clicks = 0
+  await page.getByRole('link', { name: 'Sample model' }).first().click()
+  await page.getByRole('link', { name: 'Prune', exact: true }).click()
+  await readLittle()
+  await type('Seeds', '0-2')
+  await button('+ 37.5 %').click()
+  await page.getByRole('checkbox', { name: /^Gates/ }).click()
+  await page.getByRole('checkbox', { name: /^ShortGPT/ }).click()
+  await button(/^Use .* which all methods reach$/).click()
+  await preview().getByText('19 runs').waitFor()
+  await page.reload()
+  await submit(19)
+  const table = page.getByRole('region', { name: 'By method and sparsity' })
+  await table.getByRole('row', { name: /^2SSP( .*(±|×\/÷)){3}/ }).waitFor()
+  expect(await table.getByText(/\(at /).count(), 'all methods reached all sparsities').toBe(0)
+  const save = (region: string) => async () => {
+    await page.getByRole('region', { name: region, exact: true }).getByRole('button', { name: 'Save table' }).click()
+    await page.getByRole('menuitem', { name: /LaTeX/ }).click()
+  }
+  const { name, text } = await fileOf(save('By method and sparsity'))
+  expect(name).toMatch(/\.tex$/)
+  expect(text).toMatch(
+    /\\caption\{Perplexity .* by method and sparsity\. Models: Sample model\. .*2 windows.*Each pruned result: 3 seeds\./,
+  )
+  const tested = await fileOf(save('Any two results'))
+  expect(tested.text).toMatch(/\\caption\{2SSP .* against .*\./)
+  expect(tested.text).toMatch(/perplexity \(.*\) & .* & 3 & (no clear difference|the (first|second) is better) & 2 windows of \d+ tokens/)
+  expect(clicks).toBe(11)
+  expect(day.screen.faults).toEqual([])
+})

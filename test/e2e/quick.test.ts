@@ -1,3 +1,5 @@
+import { copyFile, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { findAccessibilityFaults } from './accessibility.ts'
@@ -85,5 +87,57 @@ test('a word with a dotted line explains itself, by mouse and by keyboard', asyn
   await page.keyboard.press('Escape')
   await go(page, `#/run/${rows[0]?.id}?save=yes`)
   await page.getByRole('dialog', { name: /^Save the / }).waitFor()
+  expect(day.screen.faults).toEqual([])
+})
+
+test('a run that failed says why in the table of runs', async () => {
+  const { call } = day.workbench
+  const [model] = await call('models.list', {})
+  const source = join(dirname(day.own.calibration), 'gone.txt')
+  await copyFile(day.own.calibration, source)
+  const request = { method: 'shortgpt', amount: { sparsity: 0.25 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
+  const calibration = { source, sequenceLength: 64, windows: 2 }
+  const asked = { model: model?.id ?? '', request: { ...request, calibration }, name: 'Text is gone' }
+  const { id } = await call('runs.create', { ...asked, start: 'draft' })
+  await rm(source)
+  await call('runs.enqueue', { ids: [id] })
+  const { problem } = await eventually(
+    () => call('runs.get', { id }),
+    ({ status }) => status === 'failed',
+    60_000,
+  )
+  await go(page, '#/runs')
+  const row = page.getByRole('row', { name: /Text is gone/ })
+  await row.getByText(problem?.message ?? '', { exact: true }).waitFor()
+  // Within the margins of the page, as its title is.
+  const [table, title] = [
+    await page.getByRole('table', { name: 'Runs' }).boundingBox(),
+    await page.getByRole('heading', { level: 1 }).boundingBox(),
+  ]
+  expect(table?.x).toBeCloseTo(title?.x ?? 0, 0)
+  expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
+})
+
+test('the playground compares with the likeliest tokens, and sets code in a font for code', async () => {
+  const { rows } = await day.workbench.call('runs.query', { conditions: [{ field: 'baseline', is: 'equal', value: false }] })
+  const pruned = rows.find(({ hasPlan, method }) => hasPlan && method !== 'dense')
+  await go(page, `#/playground?runs=${pruned?.id}`)
+  await expect.poll(() => page.getByRole('slider', { name: 'Temperature' }).inputValue()).toBe('0')
+  const fontOf = async (text: string) => {
+    await page.getByRole('textbox', { name: 'Prompt' }).fill(text)
+    await page.getByRole('slider', { name: 'New tokens' }).fill('8')
+    await page.getByRole('button', { name: 'Generate', disabled: false }).click()
+    const answers = page.getByRole('region', { name: 'Answers', exact: true })
+    await answers
+      .getByText(text.split('\n')[0] ?? '', { exact: false })
+      .first()
+      .waitFor()
+    await answers.getByText('done', { exact: true }).waitFor()
+    const answer = page.getByRole('group', { name: /^Answer of/ }).first()
+    return answer.evaluate((element) => getComputedStyle(element).fontFamily)
+  }
+  expect(await fontOf('def area(width, height):\n    return')).toMatch(/mono/i)
+  expect(await fontOf('A garden is')).not.toMatch(/mono/i)
+  expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
   expect(day.screen.faults).toEqual([])
 })

@@ -1,5 +1,6 @@
 import type { RunEntry } from '../runs/runs.ts'
 import { isTimed } from '../runs/time/speed.ts'
+import { denseMethod } from '../titles.ts'
 import { whyResultsApart } from './comparable.ts'
 import { comparedText, shapeText } from './comparison.ts'
 import { type Difference, differenceOf } from './difference.ts'
@@ -14,7 +15,7 @@ const pairText =
 
 /** Returns two results to test first: two pruned ones at one sparsity if there are, else the first two. */
 export function firstPair<Own extends Group>(groups: readonly Own[]): [Own, Own] | null {
-  const pruned = groups.filter(({ runs }) => runs.every(({ baseline }) => !baseline))
+  const pruned = groups.filter(({ runs }) => runs.every(({ method }) => method !== denseMethod))
   for (const one of pruned) {
     const other = pruned.find((rival) => rival !== one && rival.runs[0]?.nominal === one.runs[0]?.nominal)
     if (other) return [one, other]
@@ -26,13 +27,20 @@ export function firstPair<Own extends Group>(groups: readonly Own[]): [Own, Own]
 /** Tests one result against another: a row for each measure that both have and that varies, but none for times and sizes. */
 export function pairTable(first: Group, second: Group): Table {
   const columns = measureColumns([...first.runs, ...second.runs]).filter(
-    (column) => first.measures.has(column.id) && second.measures.has(column.id) && !isTimed(column) && !counted.has(column.unit),
+    (column) =>
+      first.measures.has(column.id) &&
+      second.measures.has(column.id) &&
+      !isTimed(column) &&
+      column.unit !== 's' &&
+      !counted.has(column.unit),
   )
   const tested = columns.flatMap((column) => {
     const [apart, difference] = [whyResultsApart(first, second, [column]), differenceOf(first, second, column)]
     return difference || apart !== null ? [{ column, difference, apart }] : []
   })
-  const [one, two] = first.name === second.name ? [`${first.name} (first)`, `${second.name} (second)`] : [first.name, second.name]
+  // A column has the number of seeds.
+  const [own, other] = [first, second].map(({ name }) => name.replace(/, \d+ seeds/, '')) as [string, string]
+  const [one, two] = own === other ? [`${own} (first)`, `${other} (second)`] : [own, other]
   return {
     caption: `${one} against ${two}. ${comparedText(
       [first, second],
@@ -42,8 +50,8 @@ export function pairTable(first: Group, second: Group): Table {
     columns: [
       { label: 'Measure', numeric: false },
       ...[one, two, 'Difference', '95 % low', '95 % high', 'p', 'Seeds'].map((label) => ({ label, numeric: true })),
-      { label: 'Measured on', numeric: false },
       { label: 'Conclusion', numeric: false },
+      { label: 'Measured on', numeric: false },
     ],
     rows: tested.map(({ column, difference, apart }): TableCell[] => [
       { value: columnLabel(column) },
@@ -52,8 +60,8 @@ export function pairTable(first: Group, second: Group): Table {
       ...[difference?.value, difference?.low, difference?.high].map((value) => ({ value: value ?? null })),
       { value: difference ? Number(difference.probability.toPrecision(2)) : null },
       { value: first.seeds === second.seeds ? first.seeds : `${first.seeds} and ${second.seeds}` },
-      { value: first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–' },
       { value: apart === null ? conclusion(difference, column) : `not compared: ${apart}` },
+      { value: first.runs.map((run) => shapeText(measureOf(run, column.id))).find((text) => text !== null) ?? '–' },
     ]),
   }
 }
