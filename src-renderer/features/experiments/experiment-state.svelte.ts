@@ -26,6 +26,8 @@ export class ExperimentState {
   /** Whether reports and exports keep the paths of this machine. */
   paths = $state(false)
   grid = $state.raw<Grid | null>(null)
+  /** Whether the runs and what a verdict needs of them are known, so that nothing moves when they arrive. */
+  loaded = $state(false)
   /** The finished runs as verdicts take them. */
   compared = $state.raw<ComparedRun[]>([])
   #comparedIds = ''
@@ -35,7 +37,9 @@ export class ExperimentState {
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
   readonly sparsities: NamedTable[] = $derived(sparsityTables(this.compared.length > 0 ? this.compared : this.runs, catalogue.option))
   /** The finished runs, each with all its seeds. */
-  readonly results: SeedGroup[] = $derived(groupOverSeeds(this.compared))
+  readonly results: SeedGroup<RunEntry>[] = $derived(
+    groupOverSeeds(this.runs.filter(({ status, method }) => status === 'done' && !isInspection(method))),
+  )
   readonly #refreshSoon = coalesce(() => this.refresh(), 500)
 
   constructor(id: string) {
@@ -58,10 +62,13 @@ export class ExperimentState {
     void this.experiment.load(() => call('experiments.get', { id: this.id }))
     void withTitles(
       call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] }),
-    ).then(({ rows }) => {
-      this.runs = orderRuns(rows)
-      void this.#compare(rows)
-    }, notifyProblem)
+    )
+      .then(async ({ rows }) => {
+        const compared = this.#compare(rows)
+        if (!this.loaded) await compared
+        this.runs = orderRuns(rows)
+      }, notifyProblem)
+      .finally(() => (this.loaded = true))
     if (!this.grid)
       void call('experiments.grid', { id: this.id }).then(
         (grid) => (this.grid = grid),
