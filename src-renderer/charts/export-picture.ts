@@ -50,23 +50,26 @@ export interface Drawing {
  * style is an attribute.
  */
 function standaloneSvg(drawing: Drawing): SVGSVGElement {
-  const { style } = document.documentElement
-  const { colorScheme } = style
-  style.colorScheme = 'light'
+  // A copy beside the picture has its styles, but no colour of the dark theme on its way to another.
+  const holder = document.createElement('div')
+  Object.assign(holder.style, { position: 'absolute', colorScheme: 'light', color: 'var(--ink)' })
+  const picture = drawing.picture.cloneNode(true) as SVGSVGElement
+  holder.append(picture)
+  drawing.picture.parentElement?.append(holder)
   try {
-    return drawStandalone(drawing)
+    return drawStandalone({ ...drawing, picture }, holder)
   } finally {
-    style.colorScheme = colorScheme
+    holder.remove()
   }
 }
 
-function drawStandalone({ picture, title, note, legend }: Drawing): SVGSVGElement {
+function drawStandalone({ picture, title, note, legend }: Drawing, holder: HTMLElement): SVGSVGElement {
   const { width, height } = picture.viewBox.baseVal
   const rows = legendRows(legend, width)
   const caption = note === '' ? [] : wrapWords(note.split(' '), Math.floor(width / 6.2))
   const legendEnd = height + titleHeight + rows.length * legendRow + (rows.length > 0 ? 6 : 0)
   const size = { width: width + 2 * margin, height: legendEnd + caption.length * captionRow + margin }
-  const style = getComputedStyle(document.documentElement)
+  const style = getComputedStyle(holder)
   const text = { 'font-family': style.fontFamily, fill: style.color }
   const whole = element('svg', { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height })
   const name = element('title', {})
@@ -84,7 +87,7 @@ function drawStandalone({ picture, title, note, legend }: Drawing): SVGSVGElemen
     name,
     head,
     drawn,
-    ...rows.flatMap((row, at) => legendMarks(row, titleHeight + height + 18 + at * legendRow, text)),
+    ...rows.flatMap((row, at) => legendMarks(row, titleHeight + height + 18 + at * legendRow, text, holder)),
     ...lines,
   )
   return whole as SVGSVGElement
@@ -118,19 +121,22 @@ function legendRows(legend: readonly LegendEntry[], width: number): PlacedEntry[
   return rows
 }
 
-function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string, string>): Element[] {
+function legendMarks(row: readonly PlacedEntry[], y: number, text: Record<string, string>, holder: HTMLElement): Element[] {
   return row.flatMap(({ title, color, shape, x }) => {
     const label = element('text', { ...text, x: margin + x + 16, y: y + 4, 'font-size': 12 })
     label.textContent = title
-    return [element('path', { d: markPath(shape, 70), fill: drawnColor(color), transform: `translate(${margin + x + 6} ${y})` }), label]
+    return [
+      element('path', { d: markPath(shape, 70), fill: drawnColor(color, holder), transform: `translate(${margin + x + 6} ${y})` }),
+      label,
+    ]
   })
 }
 
 /** Resolves a colour of the theme, such as `var(--ink)`, to the value that is drawn. */
-function drawnColor(color: string): string {
+function drawnColor(color: string, holder: HTMLElement): string {
   const sample = document.createElement('span')
   sample.style.color = color
-  document.body.append(sample)
+  holder.append(sample)
   const drawn = getComputedStyle(sample).color
   sample.remove()
   return drawn

@@ -1,4 +1,4 @@
-import { copyFile, rm } from 'node:fs/promises'
+import { copyFile, readFile, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -77,6 +77,20 @@ test('from a text of one’s own and a size to a verdict, and to the dialog that
   await verdict.getByRole('link', { name: 'All files' }).click()
   await page.getByRole('region', { name: 'Files', exact: true }).waitFor()
   expect(day.screen.faults).toEqual([])
+})
+
+test('a chart of the dark theme is saved for a white page: in dark ink, without a ground, and with its caption', async () => {
+  const [experiment] = await day.workbench.call('experiments.list', {})
+  await go(page, `#/experiments/${experiment?.id}`)
+  await page.emulateMedia({ colorScheme: 'dark', reducedMotion: 'reduce' })
+  await page.getByRole('button', { name: /^Save Perplexity against/ }).click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'Save as SVG' }).click()])
+  const svg = await readFile(await download.path(), 'utf8')
+  expect(svg).toMatch(/^<svg [^>]*><title>Perplexity against /)
+  expect(svg).toMatch(/<text [^>]*fill="rgb\(28, 35, 30\)"[^>]*>[^<]*own-calibration\.txt/)
+  const [, width] = /viewBox="0 0 (\d+)/.exec(svg) ?? []
+  expect(svg, 'a ground').not.toMatch(new RegExp(`<rect [^>]*width="${width}"`))
+  await page.emulateMedia({ colorScheme: 'light', reducedMotion: 'reduce' })
 })
 
 test('a word with a dotted line explains itself, by mouse and by keyboard', async () => {

@@ -26,7 +26,7 @@ export class ExperimentState {
   /** Whether reports and exports keep the paths of this machine. */
   paths = $state(false)
   grid = $state.raw<Grid | null>(null)
-  /** Whether the runs and what a verdict needs of them are known, so that nothing moves when they arrive. */
+  /** Whether all parts of the page are known, so that nothing moves when one arrives. */
   loaded = $state(false)
   /** The finished runs as verdicts take them. */
   compared = $state.raw<ComparedRun[]>([])
@@ -59,21 +59,21 @@ export class ExperimentState {
   }
 
   refresh(): void {
-    void this.experiment.load(() => call('experiments.get', { id: this.id }))
+    const entry = this.experiment.load(() => call('experiments.get', { id: this.id }))
+    const grid = this.grid ? undefined : this.#loadGrid()
     void withTitles(
       call('runs.query', { experiment: this.id, limit: 1000, archived: 'all', details: true, sort: [{ field: 'createdAt' }] }),
     )
       .then(async ({ rows }) => {
         const compared = this.#compare(rows)
-        if (!this.loaded) await compared
+        if (!this.loaded) await Promise.all([compared, entry, grid])
         this.runs = orderRuns(rows)
       }, notifyProblem)
       .finally(() => (this.loaded = true))
-    if (!this.grid)
-      void call('experiments.grid', { id: this.id }).then(
-        (grid) => (this.grid = grid),
-        () => undefined,
-      )
+  }
+
+  async #loadGrid(): Promise<void> {
+    this.grid = await call('experiments.grid', { id: this.id }).catch(() => null)
   }
 
   /** Loads what a verdict needs of the finished runs, when another one has finished. */
