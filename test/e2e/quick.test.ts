@@ -69,6 +69,7 @@ test('from a text of one’s own and a size to a verdict, and to the dialog that
   // Nothing moves when the page is opened again and its answers arrive one by one.
   const { hash } = new URL(page.url())
   await go(page, '#/help')
+  await settle(page)
   const moved = await watchShifts(page)
   await go(page, hash)
   await verdict.getByText(/^For your own-calibration.txt: /).waitFor()

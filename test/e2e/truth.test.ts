@@ -616,7 +616,7 @@ test('an experiment is a page: its grid, picture, best runs, notes and runs, and
   await expect.poll(() => page.getByRole('region', { name: 'Runs of this experiment' }).getByRole('row').count()).toBeGreaterThan(7)
   await page.getByText('2SSP · ShortGPT · Window-based').waitFor()
   const table = page.getByRole('region', { name: /^By method and sparsity, perplexity/ })
-  await expect.poll(() => table.getByRole('columnheader').allTextContents()).toEqual(['Method', '0 %', '25 %', '50 %'])
+  await expect.poll(() => table.getByRole('columnheader').allTextContents()).toEqual(['Method', '0 %', '25 %', '50 %', 'Rank'])
   // Results that do not differ clearly from the best are bold with it.
   for (const column of [3, 4]) expect(await table.locator(`td:nth-child(${column}) strong`).count()).toBeGreaterThan(0)
   const notes = page.getByRole('textbox', { name: 'Notes' })
