@@ -1,10 +1,11 @@
 import { readFile, stat } from 'node:fs/promises'
-import { app, type BrowserWindow, dialog, Menu, type MenuItemConstructorOptions } from 'electron'
+import { app, type BrowserWindow, type ContextMenuParams, clipboard, dialog, Menu, type MenuItemConstructorOptions } from 'electron'
 import { toErrorMessage } from '#contract/errors.ts'
 import { type ScreenId, screenTitles } from '#contract/titles.ts'
 import type { Door } from '#server/door.ts'
-import { openLink } from './hardening.ts'
+import { isAllowedLink, openLink } from './hardening.ts'
 import { type Opening, openFlag } from './open-arguments.ts'
+import { isOwnAddress } from './origin.ts'
 import type { PageCommands } from './page-commands.ts'
 import type { StoredState } from './window-state.ts'
 
@@ -205,4 +206,41 @@ export class AppMenu {
       await dialog.showMessageBox(this.#window, { type: 'error', title: 'Espalier', message: 'The file was not imported', detail: message })
     }
   }
+}
+
+/** Shows the system's menu for text, fields and links. For rows and charts, the page asks for a menu of its own. */
+export function addContextMenus(window: BrowserWindow, commands: PageCommands): void {
+  const { webContents } = window
+  webContents.on('context-menu', (_event, clicked) => {
+    const groups = [linkItems(commands, clicked), textItems(clicked)].filter((group) => group.length > 0)
+    const items = groups.flatMap((group, at) => (at > 0 ? [{ type: 'separator' as const }, ...group] : group))
+    if (items.length > 0) Menu.buildFromTemplate(items).popup({ window })
+  })
+}
+
+function linkItems(commands: PageCommands, { linkURL }: ContextMenuParams): MenuItemConstructorOptions[] {
+  if (isOwnAddress(linkURL)) {
+    const { hash } = new URL(linkURL)
+    return [{ label: 'Open', click: () => commands.send({ name: 'go', hash }) }]
+  }
+  if (!isAllowedLink(linkURL)) return []
+  return [
+    { label: 'Open in browser', click: () => void openLink(linkURL) },
+    { label: 'Copy link', click: () => clipboard.writeText(linkURL) },
+  ]
+}
+
+function textItems({ isEditable, editFlags, selectionText }: ContextMenuParams): MenuItemConstructorOptions[] {
+  if (!isEditable) return selectionText.trim() === '' ? [] : [{ role: 'copy' }, { role: 'selectAll' }]
+  return [
+    { role: 'undo', enabled: editFlags.canUndo },
+    { role: 'redo', enabled: editFlags.canRedo },
+    { type: 'separator' },
+    { role: 'cut', enabled: editFlags.canCut },
+    { role: 'copy', enabled: editFlags.canCopy },
+    { role: 'paste', enabled: editFlags.canPaste },
+    { role: 'delete', enabled: editFlags.canDelete },
+    { type: 'separator' },
+    { role: 'selectAll', enabled: editFlags.canSelectAll },
+  ]
 }

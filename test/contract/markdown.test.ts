@@ -4,7 +4,7 @@ import type { Transcript } from '#contract/playground/playground.ts'
 import { tableFile } from '#services/comparison/table-text.ts'
 import { transcriptFile } from '#services/playground/transcripts.ts'
 import type { Block } from '#services/report/blocks.ts'
-import { toMarkdown } from '#services/report/markdown.ts'
+import { toMarkdown } from '#services/report/write-blocks.ts'
 
 const hostile = '<img src=x onerror=alert(1)> ![a](http://127.0.0.1/p.png)\r<script>1</script>\n[x]: javascript:1\r\n&lt;b&gt; `c`'
 

@@ -3,8 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { findToken } from '#hub/hub.ts'
 import { findCacheFolder } from '#hub/hub-cache.ts'
-import { findToken } from '#hub/hub-token.ts'
 
 let folder: string
 beforeEach(async () => {

@@ -12,8 +12,6 @@ import { safeFileName } from '../models/folders.ts'
 import { runDetail } from '../runs/run-detail.ts'
 import { type Parts, Service } from '../service.ts'
 import { type Block, heading, paragraph } from './blocks.ts'
-import { toHtml } from './html.ts'
-import { toMarkdown } from './markdown.ts'
 import {
   answersSection,
   askedSection,
@@ -27,6 +25,7 @@ import {
   transcriptSection,
   worthSection,
 } from './sections.ts'
+import { toHtml, toMarkdown } from './write-blocks.ts'
 
 type OtherCalls = Pick<Calls<'compare'> & Calls<'judgings'>, 'compare.get' | 'judgings.result'>
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { toHtml } from '#services/report/html.ts'
 import { worthSection } from '#services/report/sections.ts'
+import { toHtml } from '#services/report/write-blocks.ts'
 
 /** Three windows, on which files differ by hardly more than a factor. */
 const lossesOf = (perplexity: number) => [-0.2, 0, 0.2].map((own) => Math.log(perplexity) + own + 1e-4 * own * perplexity)

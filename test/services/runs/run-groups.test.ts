@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { RunEntry } from '#contract/runs/runs.ts'
-import { groupRuns } from '#services/runs/run-groups.ts'
+import { groupRuns } from '#services/runs/runs.ts'
 
 const run = (method: string, seed: number, perplexity?: number, parameters: RunEntry['parameters'] = {}, model = 'm') =>
   ({

@@ -1,4 +1,6 @@
 import { cellText } from '#contract/comparison/cell-text.ts'
+import { escapeMarkdown, markdownCode, markdownLine, markdownQuote } from '#contract/markdown.ts'
+import { toMarkdown as tableToMarkdown } from '../comparison/table-text.ts'
 import type { Block } from './blocks.ts'
 
 /** Forbids requests and scripts, whatever a model's text contains. */
@@ -84,4 +86,30 @@ function tableHtml({ table: { columns, rows }, caption }: Extract<Block, { kind:
     (row) => `<tr>${row.map((cell, at) => `<td${classOf(at, cell.best)}>${escapeHtml(cellText(cell))}</td>`).join('')}</tr>`,
   )
   return `<div class="scroll" tabindex="0" role="region" aria-label="${escapeHtml(caption ?? 'Table')}"><table>${caption ? `<caption>${escapeHtml(caption)}</caption>` : ''}<thead><tr>${head}</tr></thead><tbody>${body.join('\n')}</tbody></table></div>`
+}
+
+/** Writes a report as Markdown. Pictures become their descriptions. */
+export function toMarkdown(blocks: readonly Block[]): string {
+  return `${blocks.map(blockText).join('\n\n')}\n`
+}
+
+function blockText(block: Block): string {
+  switch (block.kind) {
+    case 'heading':
+      return `${'#'.repeat(block.level)} ${markdownLine(block.text)}`
+    case 'text':
+      return escapeMarkdown(block.text)
+    case 'code':
+      return markdownCode(block.text)
+    case 'picture':
+      return escapeMarkdown(block.alternative)
+    case 'place':
+      return `> …${markdownLine(block.before)} **${markdownLine(block.marked).trim() || '(white space)'}**\n>\n> ${escapeMarkdown(block.note)}`
+    case 'answer':
+      return `#### ${markdownLine(block.title)}\n\n${markdownQuote(block.pieces.map(({ text }) => text).join(''))}\n>\n> ${escapeMarkdown(block.note)}`
+    case 'beside':
+      return block.groups.map((blocks) => blocks.map(blockText).join('\n\n')).join('\n\n')
+    case 'table':
+      return `${block.caption ? `${escapeMarkdown(block.caption)}\n\n` : ''}${tableToMarkdown(block.table).trimEnd()}`
+  }
 }
