@@ -1,5 +1,6 @@
 /**
  * A preset of New experiment from its first run to its verdict, as the workbench works it: `npm run bench -- worth MODEL FOLDER [PRESET]`.
+ * A size such as `300MB` instead of a preset is a quick answer.
  *
  * FOLDER keeps the history. A command that was killed goes on with the runs that are left; `espalier worth --data FOLDER` and the workbench
  * on FOLDER show the verdict again.
@@ -10,6 +11,7 @@ import { costsOf } from '#contract/comparison/costs.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
 import { duelText, outcomeText } from '#contract/comparison/worth.ts'
 import { isPruned } from '#contract/comparison/worth-runs.ts'
+import { parseFileSize } from '#contract/runs/amount-text.ts'
 import { openWorkbench } from '#services/workbench.ts'
 
 const [path = '', folder = '', presetName = 'worth-it'] = argv.slice(2)
@@ -28,6 +30,12 @@ async function experimentOf(): Promise<string> {
   const known = (await call('experiments.list', {})).find(({ name }) => name === presetName)
   if (known) return known.id
   const model = await call('models.add', { path })
+  const bytes = parseFileSize(presetName)
+  if (bytes !== undefined) {
+    const { grid, preview } = await call('experiments.quick', { model: model.id, target: { bytes } })
+    console.error(`${preview.runs} runs, about ${preview.seconds?.likely.toFixed(0)} s`)
+    return (await call('experiments.create', { name: presetName, grid, start: 'queue' })).experiment.id
+  }
   const preset = (await call('experiments.presets', { model: model.id })).find(({ id }) => id === presetName)
   if (!preset) throw new Error(`The model has no preset ${presetName}.`)
   const { experiment } = await call('experiments.create', { name: presetName, grid: preset.grid, start: 'queue' })
