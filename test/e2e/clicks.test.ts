@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { changeText } from '#contract/comparison/change.ts'
 import { deltaOf } from '#contract/comparison/comparison.ts'
+import type { Grid, Preset } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { eventually } from './eventually.ts'
 import { type FirstDay, openFirstDay } from './first-day.ts'
@@ -64,28 +65,9 @@ async function submit(runs: number): Promise<void> {
   )
 }
 
-test('a researcher gets from nothing to a table over seeds for a paper in 4 clicks, over a reload', async () => {
-  await page.getByRole('link', { name: 'Set up your own' }).click()
-  await readLittle()
-  await type('Seeds', '0-1')
-  await preview().getByText('9 runs').waitFor()
-  await page.reload()
-  await submit(9)
-  const table = page.getByRole('region', { name: 'By method and sparsity' })
-  await table.getByRole('row', { name: /^2SSP .*(±|×\/÷).*(±|×\/÷)/ }).waitFor()
-  const [download] = await Promise.all([
-    page.waitForEvent('download'),
-    (async () => {
-      await table.getByRole('button', { name: 'Save table' }).click()
-      await page.getByRole('menuitem', { name: /LaTeX/ }).click()
-    })(),
-  ])
-  expect(download.suggestedFilename()).toMatch(/\.tex$/)
-  expect(clicks).toBe(4)
-  expect(day.screen.faults).toEqual([])
-})
-
 test('an engineer gets from a folder and a text to a repaired GGUF file in 13 clicks, over a reload', async () => {
+  await page.evaluate(() => localStorage.setItem('espalier all settings', 'yes'))
+  await page.reload()
   clicks = 0
   await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
   await button('Add a model').click()
@@ -164,9 +146,24 @@ async function save(menu: string, item: RegExp): Promise<string> {
 test('seeds are one thing for two models in two experiments: in charts, best runs, comparison, report and tables, over a reload', async () => {
   const { call } = day.workbench
   const models = (await call('models.list', {})).filter(({ name }) => /^(Sample model|own-model)$/.test(name))
-  const first = (await call('experiments.list', {})).at(-1)?.id ?? ''
-  const grid = { ...(await call('experiments.grid', { id: first })), models: models.map(({ id }) => id), amounts: [{ sparsity: 0.25 }] }
-  const { experiment } = await call('experiments.create', { name: 'Two models', grid, start: 'queue' })
+  const sample = models.find(({ name }) => name === 'Sample model')?.id ?? ''
+  const look = (await call('experiments.presets', { model: sample })).find(({ id }) => id === 'quick-look')
+  const grid: Grid = {
+    ...(look as Preset).grid,
+    models: [sample],
+    methods: [
+      { method: '2ssp', options: {} },
+      { method: 'gates', options: { steps: 4 } },
+    ],
+    amounts: [{ sparsity: 0.25 }, { sparsity: 0.5 }],
+    seeds: [0, 1],
+  }
+  const { id: first } = (await call('experiments.create', { name: 'One model', grid, start: 'queue' })).experiment
+  const { experiment } = await call('experiments.create', {
+    name: 'Two models',
+    grid: { ...grid, models: models.map(({ id }) => id), amounts: [{ sparsity: 0.25 }] },
+    start: 'queue',
+  })
   const runsOf = async (id: string) => (await call('runs.query', { experiment: id })).rows
   const ofBoth = await eventually(
     () => runsOf(experiment.id),
