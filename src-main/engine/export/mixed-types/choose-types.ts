@@ -15,15 +15,17 @@ function hullOf({ choices }: PricedTensor): TypeChoice[] {
   return hull
 }
 
+/** Tensors whose steps may be larger than what is left, such as embedding and head: all their types are tried. */
+const tried = 2
+
 /**
  * Chooses a type for each tensor so that all together take at most `bytes`, with the smallest sum of prices that steps along the hulls
  * reach (a Lagrangian relaxation of the knapsack). Steps go to where a byte saves most. What is left over is filled with the steps that
- * still fit. If not even the smallest types fit, returns these.
+ * still fit. That is done for each choice of types of the largest tensors, and the best is kept. If not even the smallest types fit, returns
+ * these.
  */
 export function chooseTypes(tensors: readonly PricedTensor[], bytes: number): Map<string, TypeChoice> {
   const hulls = tensors.map(hullOf)
-  const places = hulls.map(() => 0)
-  let left = bytes - hulls.reduce((sum, hull) => sum + at(hull, 0).bytes, 0)
   const steps = hulls
     .flatMap((hull, tensor) =>
       hull.slice(1).map((to, i) => {
@@ -32,12 +34,25 @@ export function chooseTypes(tensors: readonly PricedTensor[], bytes: number): Ma
       }),
     )
     .sort((a, b) => b.gain - a.gain)
-  for (const { tensor, place, bytes: more } of steps) {
-    if (places[tensor] !== place - 1 || more > left) continue
-    places[tensor] = place
-    left -= more
+  const fill = (pinned: ReadonlyMap<number, number>) => {
+    const places = hulls.map((_, tensor) => pinned.get(tensor) ?? 0)
+    const chosen = () => hulls.map((hull, tensor) => at(hull, at(places, tensor)))
+    let left = bytes - chosen().reduce((sum, choice) => sum + choice.bytes, 0)
+    for (const { tensor, place, bytes: more } of steps) {
+      if (pinned.has(tensor) || places[tensor] !== place - 1 || more > left) continue
+      places[tensor] = place
+      left -= more
+    }
+    return { choices: chosen(), left, price: chosen().reduce((sum, { price }) => sum + price, 0) }
   }
-  return new Map(tensors.map(({ name }, index) => [name, at(at(hulls, index), at(places, index))]))
+  const sizes = hulls.map((hull) => at(hull, hull.length - 1).bytes)
+  const largest = [...hulls.keys()].sort((a, b) => at(sizes, b) - at(sizes, a)).slice(0, tried)
+  const pins = largest.reduce<Map<number, number>[]>(
+    (before, tensor) => before.flatMap((pinned) => [...at(hulls, tensor).keys()].map((place) => new Map([...pinned, [tensor, place]]))),
+    [new Map()],
+  )
+  const best = [new Map<number, number>(), ...pins].map(fill).reduce((best, one) => (one.left >= 0 && one.price < best.price ? one : best))
+  return new Map(tensors.map(({ name }, tensor) => [name, at(best.choices, tensor)]))
 }
 
 /** What a plan may remove: its share of the rows or columns of these tensors, and the divergence that this is estimated to cost. */

@@ -53,6 +53,23 @@ test('with the bytes of one of its own choices, no choice is cheaper', () => {
   }
 })
 
+test('a step of the largest tensor that is larger than what is left is taken where that is better than the last steps of others', () => {
+  const embedding = {
+    name: 'embedding',
+    shape: [1, 1],
+    choices: [10, 60].map((bytes) => ({ type: `${bytes}`, bytes, price: bytes === 60 ? 0 : 9 })),
+  }
+  const blocks = Array.from({ length: 4 }, (_, i) => ({
+    name: `block ${i}`,
+    shape: [1, 1],
+    choices: [1, 10].map((bytes) => ({ type: `${bytes}`, bytes, price: bytes === 1 ? 2 : 0 })),
+  }))
+  // Block steps save 2 / 9 for a byte, that of the embedding 9 / 50: after all of those, 55 - 46 bytes are left.
+  const chosen = chooseTypes([embedding, ...blocks], 64)
+  expect([chosen.get('embedding')?.type, totals(chosen.values())]).toEqual(['60', { bytes: 64, price: 8 }])
+  expect(totals(chooseTypes([embedding, ...blocks], 63).values())).toEqual({ bytes: 50, price: 9 })
+})
+
 test('a budget below the smallest types returns these', () => {
   const tensors = randomTensors(1)
   const chosen = chooseTypes(tensors, 0)
