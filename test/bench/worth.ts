@@ -33,7 +33,7 @@ async function experimentOf(): Promise<string> {
   const bytes = parseFileSize(presetName)
   if (bytes !== undefined) {
     const { grid, preview } = await call('experiments.quick', { model: model.id, target: { bytes } })
-    console.error(`${preview.runs} runs, about ${preview.seconds?.likely.toFixed(0)} s`)
+    console.error(`${preview.runs} runs${preview.seconds ? `, about ${preview.seconds.likely.toFixed(0)} s` : ''}`)
     return (await call('experiments.create', { name: presetName, grid, start: 'queue' })).experiment.id
   }
   const preset = (await call('experiments.presets', { model: model.id })).find(({ id }) => id === presetName)
