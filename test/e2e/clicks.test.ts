@@ -65,8 +65,9 @@ async function submit(runs: number): Promise<void> {
   )
 }
 
-test('an engineer gets from a folder and a text to a repaired GGUF file in 13 clicks, over a reload', async () => {
-  await page.evaluate(() => localStorage.setItem('espalier all settings', 'yes'))
+/** From any screen to New experiment with a model from disk, in four clicks. */
+async function pruneOwnModel(allSettings: 'yes' | 'no'): Promise<void> {
+  await page.evaluate((unfolded) => localStorage.setItem('espalier all settings', unfolded), allSettings)
   await page.reload()
   clicks = 0
   await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
@@ -76,6 +77,10 @@ test('an engineer gets from a folder and a text to a repaired GGUF file in 13 cl
   await page.keyboard.press('Enter')
   await page.getByRole('link', { name: 'own-model' }).click()
   await page.getByRole('link', { name: 'Prune', exact: true }).click()
+}
+
+test('an engineer gets from a folder and a text to a repaired GGUF file in 13 clicks, over a reload', async () => {
+  await pruneOwnModel('yes')
   await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
   await type(/^Your text/, day.own.calibration)
   await readLittle()
@@ -198,16 +203,7 @@ async function fileOf(click: () => Promise<void>): Promise<{ name: string; text:
 test('a programmer gets from a folder of a model and a text of their own to a verdict in 7 clicks, and to a GGUF file in 9', async () => {
   const known = (await day.workbench.call('models.list', {})).filter(({ name }) => name !== 'Sample model')
   for (const { id } of known) await day.workbench.call('models.remove', { id })
-  await page.evaluate(() => localStorage.setItem('espalier all settings', 'no'))
-  await page.reload()
-  clicks = 0
-  await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
-  await button('Add a model').click()
-  await page.getByRole('dialog').waitFor()
-  await page.keyboard.type(join(day.own.model, 'config.json'))
-  await page.keyboard.press('Enter')
-  await page.getByRole('link', { name: 'own-model' }).click()
-  await page.getByRole('link', { name: 'Prune', exact: true }).click()
+  await pruneOwnModel('no')
   await page.getByText('Files of my own').click()
   await type('Your files', day.own.calibration)
   await eventually(() => button('Quick answer').isEnabled(), Boolean, 60_000)
