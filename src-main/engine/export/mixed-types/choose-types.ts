@@ -55,12 +55,14 @@ export function chooseTypes(tensors: readonly PricedTensor[], bytes: number): Ma
   return new Map(tensors.map(({ name }, tensor) => [name, at(best.choices, tensor)]))
 }
 
-/** What a plan may remove: its share of the rows or columns of these tensors, and the divergence that this is estimated to cost. */
+/** Parts that a plan may remove one by one, such as the neurons of an MLP. Each has the same share of the rows or columns of these tensors. */
 export interface Removable {
   readonly tensors: readonly string[]
   readonly share: number
-  readonly price: number
+  /** The parameters of one part. */
   readonly parameters: number
+  /** The divergence that removing each part is estimated to cost, the lowest first. */
+  readonly prices: Float64Array
 }
 
 const halvings = 60
@@ -69,7 +71,7 @@ const halvings = 60
  * Returns the parameters that are worth removing from a model whose tensors may take at most `bytes`: at the price of a byte at which types
  * and removals together just fit, a part goes if that costs less than the bytes that it takes in its best types.
  */
-export function worthRemoving(tensors: readonly PricedTensor[], parts: readonly Removable[], bytes: number): number {
+export function worthRemoving(tensors: readonly PricedTensor[], removable: readonly Removable[], bytes: number): number {
   const at = (perByte: number) => {
     const best = new Map(
       tensors.map(({ name, choices }) => [
@@ -77,10 +79,15 @@ export function worthRemoving(tensors: readonly PricedTensor[], parts: readonly 
         choices.reduce((a, b) => (b.price + perByte * b.bytes < a.price + perByte * a.bytes ? b : a)),
       ]),
     )
-    const bytesOf = ({ tensors: own, share }: Removable) => share * own.reduce((sum, name) => sum + (best.get(name)?.bytes ?? 0), 0)
-    const removed = parts.filter((part) => part.price < perByte * bytesOf(part))
-    const left = [...best.values()].reduce((sum, choice) => sum + choice.bytes, 0) - removed.reduce((sum, part) => sum + bytesOf(part), 0)
-    return { fits: left <= bytes, parameters: removed.reduce((sum, part) => sum + part.parameters, 0) }
+    let left = [...best.values()].reduce((sum, choice) => sum + choice.bytes, 0)
+    let parameters = 0
+    for (const { tensors: own, share, parameters: each, prices } of removable) {
+      const partBytes = share * own.reduce((sum, name) => sum + (best.get(name)?.bytes ?? 0), 0)
+      const removed = countBelow(prices, perByte * partBytes)
+      left -= removed * partBytes
+      parameters += removed * each
+    }
+    return { fits: left <= bytes, parameters }
   }
   let [low, high] = [Math.log(1e-15), Math.log(1)]
   for (let halving = 0; halving < halvings; halving++) {
@@ -89,4 +96,10 @@ export function worthRemoving(tensors: readonly PricedTensor[], parts: readonly 
     else low = middle
   }
   return at(Math.exp(high)).parameters
+}
+
+/** How many of the prices, the lowest first, are below a limit. */
+function countBelow(prices: Float64Array, limit: number): number {
+  const first = prices.findIndex((price) => !(price < limit))
+  return first < 0 ? prices.length : first
 }

@@ -150,8 +150,11 @@ function removableParts({ groups }: GateList, prices: Float64Array): Removable[]
     if (kind === 'experts') return []
     const parts = kind === 'attention' ? ['attn_q', 'attn_k', 'attn_v', 'attn_qkv', 'attn_output'] : ['ffn_gate', 'ffn_up', 'ffn_down']
     const tensors = parts.map((part) => `blk.${block}.${part}.weight`)
-    const own = Array.from(prices.subarray(first, first + count)).sort((a, b) => a - b)
-    return own.slice(0, closable).map((price) => ({ tensors, share: 1 / count, price, parameters: cost }))
+    const own = prices
+      .slice(first, first + count)
+      .sort()
+      .subarray(0, closable)
+    return [{ tensors, share: 1 / count, parameters: cost, prices: own }]
   })
 }
 

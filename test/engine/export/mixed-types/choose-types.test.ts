@@ -98,7 +98,7 @@ function bestRemoval(tensors: readonly PricedTensor[], parts: readonly Removable
       ...tensor,
       choices: choices.map((choice) => ({ ...choice, bytes: choice.bytes * shareOf(tensor.name) })),
     }))
-    const price = best(left, bytes) + gone.reduce((sum, part) => sum + part.price, 0)
+    const price = best(left, bytes) + gone.reduce((sum, { prices }) => sum + at(prices, 0), 0)
     if (price < found.price) found = { price, parameters: gone.reduce((sum, part) => sum + part.parameters, 0) }
   }
   return found.parameters
@@ -111,7 +111,7 @@ test('parts go where they cost less than the bits that their bytes buy', () => {
     choices: [2, 3, 4, 5, 6, 7, 8].map((bytes) => ({ type: `${bytes} bits`, bytes: 100 * bytes, price: scale * 4 ** -bytes })),
   })
   const tensors = [bits('up', 1), bits('down', 2)]
-  const neuron = (price: number): Removable => ({ tensors: ['up', 'down'], share: 0.1, price, parameters: 1 })
+  const neuron = (price: number): Removable => ({ tensors: ['up', 'down'], share: 0.1, parameters: 1, prices: Float64Array.of(price) })
   const parts = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1].map(neuron)
   for (const bytes of [700, 850, 1000, 1200]) {
     const removed = worthRemoving(tensors, parts, bytes)
@@ -119,5 +119,8 @@ test('parts go where they cost less than the bits that their bytes buy', () => {
     expect(Math.abs(removed - bestRemoval(tensors, parts, bytes)), `${bytes}`).toBeLessThanOrEqual(1)
   }
   const many = (bytes: number) => worthRemoving(tensors, parts, bytes)
+  // Parts of one group have their prices in one list.
+  const together = { ...neuron(0), prices: Float64Array.from(parts, ({ prices }) => at(prices, 0)) }
+  for (const bytes of [700, 1000, 5000]) expect(worthRemoving(tensors, [together], bytes)).toBe(many(bytes))
   expect([many(5000), many(1200) <= many(850), many(850) > 0]).toEqual([0, true, true])
 })
