@@ -11,7 +11,7 @@ import { type BlockType, blockTypeNamed, bytesOfValues, encodeRows } from '#engi
 import { type GgufTensorToWrite, type MetadataEntries, storedBytes } from '#engine/checkpoint/gguf/write-gguf.ts'
 import type { TensorToWrite } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import type { Planned, PrunedTensor } from '#engine/export/pieces.ts'
-import { blocksText, missingParts, prunedTensors, sourceOf } from '#engine/export/pruned-tensors.ts'
+import { blocksText, missingParts, prunedTensors, sourceOf, type TensorNames } from '#engine/export/pruned-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import type { Rotary } from '#engine/tensor/rotary.ts'
 import { type Importances, importancesByName } from './importances.ts'
@@ -56,7 +56,7 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
   refuseShortRows(spec, mix, type)
   const { target, tensors: sources } = ggufSources(planned, mix)
   const types = mixedBytes(type) === undefined ? undefined : planned.plan.types
-  const pruned = types?.['output.weight'] === asEmbedding ? withSharedHead(sources, target.names.embedding) : sources
+  const pruned = types?.[target.names.head.weight] === asEmbedding ? withSharedHead(sources, target.names) : sources
   const { kind, section, originalLength } = rotarySection(checkpoint.config)
   const factor = typeof section.factor === 'number' ? section.factor : 1
   const { length, capped } = contextLength(spec, target, kind === 'yarn' && originalLength === spec.contextLength ? factor : 1)
@@ -93,8 +93,8 @@ export function layOutGguf(planned: Planned, type: string, importances?: Importa
 export const asEmbedding = 'embedding'
 
 /** Stores the head's matrix for both, under the embedding's name: llama.cpp then uses it as the head, too. */
-function withSharedHead(tensors: readonly PrunedTensor[], embedding: string): PrunedTensor[] {
-  const head = tensors.find(({ name }) => name === 'output.weight')
+function withSharedHead(tensors: readonly PrunedTensor[], { embedding, head: { weight } }: TensorNames): PrunedTensor[] {
+  const head = tensors.find(({ name }) => name === weight)
   return tensors.flatMap((tensor) => (tensor === head ? [] : [head && tensor.name === embedding ? { ...head, name: embedding } : tensor]))
 }
 

@@ -12,6 +12,7 @@ import { asEmbedding, ggufSources } from '#engine/export/gguf/gguf-file.ts'
 import { type Importances, importancesByName } from '#engine/export/gguf/importances.ts'
 import { findMix } from '#engine/export/gguf/mix.ts'
 import type { Planned, PrunedTensor } from '#engine/export/pieces.ts'
+import type { TensorNames } from '#engine/export/pruned-tensors.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { closeGates, type GateList, listGates, mostClosed } from '#engine/pruning/gates/gate-list.ts'
 import { gateRoom } from '#engine/pruning/gates/room.ts'
@@ -34,9 +35,6 @@ const removalStep: StepKind = { version: 1 }
 const pricesStep: StepKind = { version: 2 }
 /** Tensors whose prices are stored together. A killed run prices at most this many again. */
 const tensorsPerStore = 8
-
-/** llama.cpp's name of the head. */
-const headName = 'output.weight'
 
 /** Matrices have the shapes of a file of mixed types. The bytes of these do not depend on its size. */
 const mix = findMix('MIXED:1')
@@ -202,7 +200,7 @@ export function requireGradients(spec: DecoderSpec): void {
 export async function requireMixedTypes(planned: Planned, bytes: number, bytesOf: (plan: Plan) => Promise<number>): Promise<void> {
   requireGradients(planned.model.spec)
   const { target, tensors } = ggufSources(planned, mix)
-  const matrices = tensors.filter(({ name, shape }) => isMatrix(name, shape, target.names.embedding))
+  const matrices = tensors.filter(({ name, shape }) => isMatrix(name, shape, target.names))
   const sizeWith = async (pick: (...sizes: number[]) => number): Promise<number> => {
     const types = matrices.map(({ name, shape }) => {
       const columns = columnCount(shape)
@@ -233,9 +231,9 @@ export function secondsToPrice({ blocks, hidden }: DecoderSpec): number {
 }
 
 /** Whether a tensor of a GGUF file is a matrix of attention, an MLP, the embedding or the head. */
-export const isMatrix = (name: string, shape: readonly number[], embedding: string): boolean =>
+export const isMatrix = (name: string, shape: readonly number[], { embedding, head }: TensorNames): boolean =>
   shape.length === 2 &&
-  (name === embedding || name === headName || /^blk\.\d+\.(attn_(q|k|v|qkv|output)|ffn_(gate|up|down))\.weight$/.test(name))
+  (name === embedding || name === head.weight || /^blk\.\d+\.(attn_(q|k|v|qkv|output)|ffn_(gate|up|down))\.weight$/.test(name))
 
 /**
  * Prices all types of the matrices that have a sensitivity. If head and embedding are two matrices of one shape, a second list stores the
@@ -265,8 +263,9 @@ async function price({
   const tokens = windows.reduce((sum, { length }) => sum + length, 0)
   const usesOf = (matrix: PrunedTensor): Use[] => (sensitivities.get(matrix.name) ?? []).map((sensitivity) => ({ matrix, sensitivity }))
   const asked = tensors
-    .filter(({ name, shape }) => isMatrix(name, shape, target.names.embedding) && sensitivities.has(name))
+    .filter(({ name, shape }) => isMatrix(name, shape, target.names) && sensitivities.has(name))
     .map((tensor) => ({ tensor, uses: usesOf(tensor) }))
+  const { weight: headName } = target.names.head
   const [embedding, head] = [target.names.embedding, headName].map((name) => asked.find(({ tensor }) => tensor.name === name))
   const isShareable = embedding && head && !target.dialect.needsHead && `${embedding.tensor.shape}` === `${head.tensor.shape}`
   if (isShareable) asked.push({ tensor: head.tensor, uses: [...head.uses, ...embedding.uses] })

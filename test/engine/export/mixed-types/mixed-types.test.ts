@@ -92,7 +92,7 @@ test.each(families)('every matrix of %s has a sensitivity of its shape', async (
   const found = await measureSensitivities(view, windows, () => random.random(), report)
   const { target, tensors } = ggufSources({ model, plan: densePlan(model.spec) }, findMix('F16'))
   const byName = sensitivitiesByName(model.spec, tensors, target, found)
-  const matrices = tensors.filter(({ name: tensor, shape }) => isMatrix(tensor, shape, target.names.embedding))
+  const matrices = tensors.filter(({ name: tensor, shape }) => isMatrix(tensor, shape, target.names))
   expect(matrices.length).toBeGreaterThan(4)
   for (const { name: tensor, shape } of matrices) {
     const own = byName.get(tensor) ?? []
