@@ -23,7 +23,9 @@ export async function startDesktop(size = '1600x1000'): Promise<Desktop> {
   }
   // A number of its own: two servers that look for a free one at the same time may take the same.
   const number = 100 + 10 * (process.pid % 5000) + (desktops++ % 10)
-  const display = `:${await firstLine(start('Xvfb', [`:${number}`, '-displayfd', '1', '-screen', '0', `${size}x24`, '-nolisten', 'tcp']))}`
+  // Without `-noreset`, the screen drops every client when the last one leaves: a quick `xprop` would take the window manager with it.
+  const screen = [`:${number}`, '-displayfd', '1', '-screen', '0', `${size}x24`, '-nolisten', 'tcp', '-noreset']
+  const display = `:${await firstLine(start('Xvfb', screen))}`
   const bus = await firstLine(start('dbus-daemon', ['--session', '--nofork', '--print-address=1']))
   const environment = { DISPLAY: display, DBUS_SESSION_BUS_ADDRESS: bus, XDG_CURRENT_DESKTOP: 'GNOME', XDG_SESSION_TYPE: 'x11' }
   const everything = { ...process.env, ...environment }
