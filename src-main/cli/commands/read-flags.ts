@@ -43,11 +43,11 @@ function parse<T extends ParseArgsOptionsConfig>(parameters: string[], options: 
   }
 }
 
-/** Parses a whole number from 1 to `most`. Throws `usage`. */
-export function readCount(text: string, flag: string, most: number): number {
+/** Parses a whole number from `least` to `most`. Throws `usage`. */
+export function readCount(text: string, flag: string, most: number, least = 1): number {
   const count = Number(text)
-  if (!Number.isInteger(count) || count < 1 || count > most)
-    throw new EspalierError('usage', `${flag} is "${text}"; it must be a whole number from 1 to ${most.toLocaleString('en')}.`)
+  if (!Number.isInteger(count) || count < least || count > most)
+    throw new EspalierError('usage', `${flag} is "${text}"; it must be a whole number from ${least} to ${most.toLocaleString('en')}.`)
   return count
 }
 

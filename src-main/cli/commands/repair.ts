@@ -1,5 +1,5 @@
 import { EspalierError } from '#contract/errors.ts'
-import { defaultRepairData, defaultRepairWindows, repairKind } from '#contract/pruning/repair.ts'
+import { defaultRepairData, defaultRepairWindows, fewestRepairWindows, repairKind } from '#contract/pruning/repair.ts'
 import type { RepairRequest } from '#contract/runs/run-request.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { textFlag } from '../flags/flag-values.ts'
@@ -31,7 +31,7 @@ export const repair = command('repair', help, async (given) => {
   const { values, words } = readFlags(given, flags, { least: 1, most: 1, name: 'The run’s id' })
   const kind = repairKind.safeParse(values.kind)
   if (!kind.success) throw new EspalierError('usage', `--kind is "${values.kind}"; it must be ${repairKind.options.join(' or ')}.`)
-  const windows = readCount(values.samples, '--samples', 1_000_000)
+  const windows = readCount(values.samples, '--samples', 1_000_000, fewestRepairWindows)
   const changesOf = (run: RunDetail) => ({ repair: { kind: kind.data, calibration: { ...textFor(run, values.text), windows } } })
   return startChanged(words[0] as string, changesOf, values)
 })

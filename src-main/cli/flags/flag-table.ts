@@ -2,7 +2,7 @@ import { beginChoice } from '#contract/data/begin-token.ts'
 import { repairChoice } from '#contract/experiments/experiments.ts'
 import { precisionName } from '#contract/pruning/precision.ts'
 import { trainedWeights } from '#contract/pruning/recovery.ts'
-import { defaultRepairWindows } from '#contract/pruning/repair.ts'
+import { defaultRepairWindows, fewestRepairWindows } from '#contract/pruning/repair.ts'
 import { backendName } from '#contract/runs/run-request.ts'
 import { ablationTitles, everyTaskTitle, formatTitles, ggufTypeTitles, methodTitles, taskTitles, writtenTitles } from '#contract/titles.ts'
 import {
@@ -150,7 +150,7 @@ export const flagTable = {
     'refit projections in closed form: none, one-pass, or in-order (better, takes about twice as long)',
   ),
   repair_data: one('Repair', 'TEXT', anyText, 'text to calibrate the repair on (default: 3/4 calibration text, 1/4 bundled mixed text)'),
-  repair_samples: one('Repair', 'N', integer(2), `number of windows of that text (default: ${defaultRepairWindows})`),
+  repair_samples: one('Repair', 'N', integer(fewestRepairWindows), `number of windows of that text (default: ${defaultRepairWindows})`),
 
   recover: one(
     'Recovery',

@@ -1,3 +1,4 @@
+import { formatNumber } from './cell-text.ts'
 import type { Difference } from './difference.ts'
 
 /** A relative change below this is shown as none. */
@@ -15,17 +16,20 @@ export function changeText({ absolute, relative }: { absolute: number; relative:
 
 /** Writes a difference with its 95 % interval: `×0.80 (0.75 to 0.86)`, or for shares `+20 points (−4 to +44)`. */
 export function differenceText({ factor, value, low, high }: Difference, unit = ''): string {
-  const write = factor ? (number: number) => digits(number) : (number: number) => signed(number, unit === 'share' ? 100 : 1)
+  const write = factor ? factorText : unit === 'share' ? pointsText : signedText
   return `${factor ? '×' : ''}${write(value)}${unit === 'share' ? ' points' : ''} (${write(low)} to ${write(high)})`
 }
 
 /** What an interval is based on: `8 windows`. */
 export const basisText = ({ count, unit }: Difference): string => (count === 0 ? 'standard errors' : `${count} ${unit}s`)
 
-const digits = (value: number): string =>
-  value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3).replace(/e.*/, '')
-
-function signed(value: number, scale: number): string {
-  const text = scale === 100 ? (100 * Math.abs(value)).toFixed(0) : Number(Math.abs(value).toPrecision(2)).toString()
-  return `${value < 0 ? '−' : '+'}${text}`
+/** Writes three significant digits, but all digits of whole thousands. */
+function factorText(value: number): string {
+  const rounded = Number(value.toPrecision(3))
+  if (rounded >= 1000) return Math.round(value).toLocaleString('en')
+  return rounded < 0.001 ? formatNumber(value) : value.toPrecision(3)
 }
+
+const pointsText = (value: number): string => signOf(value) + (100 * Math.abs(value)).toFixed(0)
+const signedText = (value: number): string => signOf(value) + Number(Math.abs(value).toPrecision(2)).toString()
+const signOf = (value: number): string => (value < 0 ? '−' : '+')

@@ -43,6 +43,9 @@ export const repairTitles = { 'one-pass': 'repaired in one pass', 'in-order': 'r
 /** The default number of windows that a repair is fitted on. */
 export const defaultRepairWindows = 96
 
+/** A repair fits on some windows and judges the fit on the others. */
+export const fewestRepairWindows = 2
+
 /** The share of these windows that comes from the mixed text. The others come from the method's calibration text. */
 const mixedShare = 0.25
 const mixedText = 'mixed'

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -88,30 +89,30 @@ const versionIn = (text: string): string => /version (\S+)/.exec(text)?.[1] ?? t
  */
 async function tryFolder(shell: ClusterShell, { folder, host, copies }: ClusterProfile, signal?: AbortSignal): Promise<string> {
   await firstLineOf(shell, ['mkdir', '-p', `${folder}/probes`])
-  const word = newId('sent')
-  const name = `probes/${word}.txt`
-  if (copies) await copyAndBack(copying(host, signal ?? new AbortController().signal), folder, name, word)
+  const text = randomUUID()
+  const name = `probes/${text}.txt`
+  if (copies) await copyAndBack(copying(host, signal ?? new AbortController().signal), folder, name, text)
   else {
     if (host !== '') requireHere(folder, host)
-    writeFileSync(join(folder, name), word)
+    writeFileSync(join(folder, name), text)
   }
   const read = await shell.run(['cat', `${folder}/${name}`])
   await shell.run(['rm', '-f', '--', `${folder}/${name}`])
-  if (read.output !== word)
-    throw new Error(`A file that this machine wrote to ${folder} cannot be read ${host === '' ? 'back' : `on ${host}`}.`)
+  if (read.output !== text)
+    throw new Error(`A file that this machine ${copies ? 'copied' : 'wrote'} to ${folder} cannot be read ${host === '' ? 'back' : `on ${host}`}.`)
   const { output } = await shell.run(['df', '-Pk', folder])
   const free = Number(output.trim().split('\n').at(-1)?.split(/\s+/)[3])
   return free > 0 ? `writable, ${(free / 1e6).toFixed(1)} GB free` : 'writable'
 }
 
-async function copyAndBack(copy: Copying, folder: string, name: string, word: string): Promise<void> {
+async function copyAndBack(copy: Copying, folder: string, name: string, text: string): Promise<void> {
   const [from, to] = [mkdtempSync(join(tmpdir(), 'espalier-probe-')), mkdtempSync(join(tmpdir(), 'espalier-probe-'))]
   try {
     mkdirSync(join(from, 'probes'))
-    writeFileSync(join(from, name), word)
+    writeFileSync(join(from, name), text)
     await copy.sendListed([name], from, folder)
     await copy.fetchListed([name], folder, to)
-    if (readFileSync(join(to, name), 'utf8') !== word) throw new Error('A file changed when it was copied to the cluster and back.')
+    if (readFileSync(join(to, name), 'utf8') !== text) throw new Error('A file changed when it was copied to the cluster and back.')
   } finally {
     for (const temporary of [from, to]) rmSync(temporary, { recursive: true, force: true })
   }

@@ -22,33 +22,39 @@ export function tableFile(table: Table, format: TableFormat, name: string): Text
 
 /**
  * Writes CSV by RFC 4180 with full precision. Spreads, 95 % intervals, marks of the best and notes get columns of their own; the best are
- * `tied` if they do not differ clearly. A caption and its notes are lines at the end that begin with `#`. Text that a spreadsheet would run
+ * `tied` if they do not differ clearly. Caption and notes are lines at the end that begin with `#`. Text that a spreadsheet would run
  * as a formula is escaped.
  */
 export function toCsv({ columns, rows, caption, notes = [] }: Table): string {
-  const spread = columns.map((_, at) => rows.some((row) => typeof row[at]?.spread === 'number'))
-  const factor = columns.map((_, at) => rows.some((row) => row[at]?.factor))
-  const interval = columns.map((_, at) => rows.some((row) => typeof row[at]?.low === 'number'))
-  const best = columns.map((_, at) => rows.some((row) => row[at]?.best))
-  const note = columns.map((_, at) => rows.some((row) => row[at]?.note))
-  const header = columns.flatMap(({ label }, at) => [
-    label,
-    ...(spread[at] ? [`${label} deviation${factor[at] ? ' as a factor' : ''}`] : []),
-    ...(interval[at] ? [`${label} 95 % low`, `${label} 95 % high`] : []),
-    ...(best[at] ? [`${label} best`] : []),
-    ...(note[at] ? [`${label} note`] : []),
-  ])
-  const lines = rows.map((row) =>
-    row.flatMap((cell, at) => [
-      cell.value,
-      ...(spread[at] ? [cell.spread ?? null] : []),
-      ...(interval[at] ? [cell.low ?? null, cell.high ?? null] : []),
-      ...(best[at] ? [cell.best ? (cell.tied ? 'tied' : 'best') : null] : []),
-      ...(note[at] ? [cell.note ?? null] : []),
-    ]),
-  )
-  const remarks = caption === undefined ? [] : [caption, ...notes].map((text) => [`# ${text}`])
+  const extras = columns.map((_, at) => extrasOf(rows.flatMap((row) => row[at] ?? [])))
+  const header = columns.flatMap(({ label }, at) => [label, ...(extras[at] ?? []).map(({ title }) => `${label} ${title}`)])
+  const lines = rows.map((row) => row.flatMap((cell, at) => [cell.value, ...(extras[at] ?? []).map(({ valueOf }) => valueOf(cell))]))
+  const remarks = [...(caption === undefined ? [] : [caption]), ...notes].map((text) => [`# ${text}`])
   return `${Papa.unparse([header, ...lines, ...remarks], { newline: '\r\n', escapeFormulae: true })}\r\n`
+}
+
+/** A column of CSV for something that some cells of a column have besides their value. */
+interface ExtraColumn {
+  readonly title: string
+  valueOf(cell: TableCell): string | number | null
+}
+
+/** Returns the extra columns that a column with these cells needs. */
+function extrasOf(cells: readonly TableCell[]): ExtraColumn[] {
+  const isFactor = cells.some(({ factor }) => factor)
+  const hasInterval = cells.some(({ low }) => typeof low === 'number')
+  const extras: (ExtraColumn & { isUsed: boolean })[] = [
+    {
+      title: `deviation${isFactor ? ' as a factor' : ''}`,
+      isUsed: cells.some(({ spread }) => typeof spread === 'number'),
+      valueOf: ({ spread }) => spread ?? null,
+    },
+    { title: '95 % low', isUsed: hasInterval, valueOf: ({ low }) => low ?? null },
+    { title: '95 % high', isUsed: hasInterval, valueOf: ({ high }) => high ?? null },
+    { title: 'best', isUsed: cells.some(({ best }) => best), valueOf: ({ best, tied }) => (best ? (tied ? 'tied' : 'best') : null) },
+    { title: 'note', isUsed: cells.some(({ note }) => note), valueOf: ({ note }) => note ?? null },
+  ]
+  return extras.filter(({ isUsed }) => isUsed)
 }
 
 export function toMarkdown({ columns, rows, caption, notes: own = [] }: Table): string {

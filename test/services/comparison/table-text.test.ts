@@ -44,7 +44,9 @@ test('ties are marked in every format, factors are written as such, and notes go
     ],
     notes: ['Bold: the best.', 'Not compared: d_1 (5 %).'],
   }
-  expect(toCsv(shared)).toBe('method,25 %,25 % deviation as a factor,25 % best\r\na,444,1.15,tied\r\nb,460,1.6,tied\r\nc,2000,1.1,\r\n')
+  expect(toCsv(shared)).toBe(
+    'method,25 %,25 % deviation as a factor,25 % best\r\na,444,1.15,tied\r\nb,460,1.6,tied\r\nc,2000,1.1,\r\n# Bold: the best.\r\n# Not compared: d_1 (5 %).\r\n',
+  )
   expect(toLatex(shared)).toContain('a & \\textbf{444 $\\times/\\div$ 1.15} \\\\')
   expect(toLatex(shared)).toContain('\\end{tabular}\n\n{\\footnotesize Bold: the best. Not compared: d\\_1 (5 \\%).}\n')
   expect(toMarkdown(shared)).toContain('| **460 ×/÷ 1.60** |\n| c | 2000 ×/÷ 1.10 |\n\nBold: the best. Not compared: d\\_1 (5 %).\n')

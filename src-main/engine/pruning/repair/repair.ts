@@ -1,6 +1,6 @@
 import { EspalierError } from '#contract/errors.ts'
 import type { Plan, Replaceable } from '#contract/pruning/plan.ts'
-import type { RepairedProjection, RepairKind } from '#contract/pruning/repair.ts'
+import { fewestRepairWindows, type RepairedProjection, type RepairKind } from '#contract/pruning/repair.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { type NamedTensor, StoredTensors } from '#engine/checkpoint/stored-tensors.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -142,9 +142,9 @@ function requireRepairable({ spec }: ModelView, { blocks, slice }: Plan, windows
       'infeasible',
       'A plan that cuts hidden channels of MLPs cannot be repaired. Set the option cut of 2SSP to neurons.',
     )
-  if (windows.length < 2)
+  if (windows.length < fewestRepairWindows)
     throw new EspalierError(
       'infeasible',
-      `Repair needs at least 2 windows of calibration text, but only ${windows.length} are available. Use more windows or a longer text.`,
+      `Repair needs at least ${fewestRepairWindows} windows of calibration text, but only ${windows.length} are available. Use more windows or a longer text.`,
     )
 }
