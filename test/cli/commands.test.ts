@@ -262,6 +262,11 @@ test.each([
   expect(printed.error).toContain(message)
 })
 
+test('repair refuses one window, as --repair_samples does', async () => {
+  expect(await commands.repair(['run-1', '--samples', '1'])).toBe(2)
+  expect(printed.error).toContain('--samples is "1"; it must be a whole number from 2 to 1,000,000.')
+})
+
 test('a missing server, or one that refuses the token, is reported in one line', async () => {
   expect(await commands.runs(['list', '--server', 'http://127.0.0.1:1/'])).toBe(1)
   expect(printed.error).toContain('does not answer')

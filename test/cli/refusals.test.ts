@@ -101,7 +101,6 @@ describe('wrong usage', () => {
       ['--model=sample', '--pruning_method=2ssp', '--sparsity=0.5', '--option=beta=2', '--no_history'],
       /2SSP has no option "beta". It has: alpha/,
     ],
-    ['a repair on one window', ['repair', 'run-1', '--samples=1'], /--samples is "1"; it must be a whole number from 2 to/],
     ['data that is not there', ['--model=sample', '--dense', '--eval_data=nowhere.txt'], /no such file or folder/],
   ]
 
