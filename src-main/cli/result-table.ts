@@ -1,6 +1,6 @@
 import type { Table, TableCell } from '#contract/comparison/table.ts'
 import { beginText } from '#contract/data/begin-token.ts'
-import { partText, type UsedData } from '#contract/data/used-data.ts'
+import { partText, type UsedData, windowsText } from '#contract/data/used-data.ts'
 import { precisionTitles } from '#contract/pruning/precision.ts'
 import { isLowerBetter, pruningSeconds } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
@@ -54,7 +54,7 @@ export function toText({ columns, rows }: Table): string {
 function cellText(value: TableCell['value'], label: string): string {
   if (typeof value !== 'number') return value === null ? '–' : String(value)
   if (label === 'sparsity' || label === 'reached') return `${(100 * value).toFixed(2)} %`
-  if (Number.isInteger(value)) return value.toLocaleString('en-US')
+  if (Number.isInteger(value)) return value.toLocaleString('en')
   return value >= 1000 ? value.toFixed(1) : value.toPrecision(5)
 }
 
@@ -96,7 +96,7 @@ export function describeRun(document: RunDocument): string {
 /** Describes a text that a run used: `32 windows of 256 tokens of calibration.txt, drawn with seed 1 (4f0a…)`. */
 export function usedText({ source, windows, sequenceLength, seed, hash, beginToken, split }: UsedData): string {
   return [
-    `${windows} windows of ${sequenceLength} tokens of ${source}`,
+    `${windowsText(windows, sequenceLength)} of ${source}`,
     ...(split ? [partText(split)] : []),
     ...(beginToken ? ['each beginning with the begin token'] : []),
     `${seed === 0 ? 'in order' : `drawn with seed ${seed}`} (${hash.slice(0, 12)})`,

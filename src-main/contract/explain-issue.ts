@@ -97,5 +97,5 @@ function allowed(issue: z.core.$ZodIssue): string {
 function bounded(origin: string, comparison: string, limit: number): string {
   if (origin === 'string') return `${comparison} ${plural(limit, 'character')} long`
   if (origin === 'array' || origin === 'set') return `a list of ${comparison} ${plural(limit, 'entry', 'entries')}`
-  return `${comparison} ${limit.toLocaleString('en-US', { useGrouping: 'min2', maximumFractionDigits: 20 })}`
+  return `${comparison} ${limit.toLocaleString('en', { useGrouping: 'min2', maximumFractionDigits: 20 })}`
 }

@@ -87,8 +87,8 @@ export class RunStory {
   }
 }
 
-const grouped = new Intl.NumberFormat('en-US', { maximumSignificantDigits: 5 })
-const integers = new Intl.NumberFormat('en-US')
+const grouped = new Intl.NumberFormat('en', { maximumSignificantDigits: 5 })
+const integers = new Intl.NumberFormat('en')
 
 /** Formats a number with five significant digits, but a whole number with all digits. */
 function rounded(value: number): string {

@@ -1,7 +1,7 @@
 import { significantDigits, withError } from '#contract/comparison/cell-text.ts'
 import type { SecondsRange } from '#contract/runs/time/estimate.ts'
 
-const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 const byteUnits = ['B', 'kB', 'MB', 'GB', 'TB']
 
 /** 2490000 -> `2.49 M`. Numbers below 10,000 keep all digits. */

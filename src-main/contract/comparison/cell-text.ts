@@ -1,6 +1,6 @@
 import type { TableCell } from './table.ts'
 
-const grouped = new Intl.NumberFormat('en-US', { maximumFractionDigits: 0 })
+const grouped = new Intl.NumberFormat('en', { maximumFractionDigits: 0 })
 
 /** Writes a number for tables: whole numbers exactly, others with significant digits as in charts, and five or more digits in groups. */
 export function formatNumber(value: number): string {

@@ -1,3 +1,4 @@
+import { windowsText } from '../data/used-data.ts'
 import type { MeasuredOn } from '../runs/measures.ts'
 import type { RunEntry } from '../runs/runs.ts'
 import { loopingMeasure } from './answer-statistics.ts'
@@ -30,44 +31,44 @@ export const isPerToken = (measure: string): boolean => measure.startsWith('perp
  *
  * Returns null if they may be compared, else what sets the first run apart, such as `measured on other text`.
  */
-export function whyApart(one: Comparable, other: Comparable, measure: MeasureRef): string | null {
-  const [own, others] = [measureOf(one, measureId(measure)), measureOf(other, measureId(measure))]
-  if (!own || !others) return null
-  if (isReplaced(one, other)) return 'its model was replaced in between'
+export function whyApart(first: Comparable, second: Comparable, measure: MeasureRef): string | null {
+  const [firstMeasure, secondMeasure] = [measureOf(first, measureId(measure)), measureOf(second, measureId(measure))]
+  if (!firstMeasure || !secondMeasure) return null
+  if (isReplaced(first, second)) return 'its model was replaced in between'
   const isText = isPerToken(measure.name) || measure.name === bitsMeasure
-  if (!own.on || !others.on) return isText || own.on || others.on ? 'what it was measured on is not known' : null
-  const [here, there] = [own.on, others.on]
-  if (here.precision !== there.precision) return here.precision ? `computed in ${here.precision}` : `not computed in ${there.precision}`
-  if (here.vocabulary !== there.vocabulary) return 'its tokens are those of another vocabulary'
-  const isSame = here.hash === there.hash && begins(here) === begins(there)
+  const [firstOn, secondOn] = [firstMeasure.on, secondMeasure.on]
+  if (!firstOn || !secondOn) return isText || firstOn || secondOn ? 'what it was measured on is not known' : null
+  if (firstOn.precision !== secondOn.precision)
+    return firstOn.precision ? `computed in ${firstOn.precision}` : `not computed in ${secondOn.precision}`
+  if (firstOn.vocabulary !== secondOn.vocabulary) return 'its tokens are those of another vocabulary'
+  const isSame = firstOn.hash === secondOn.hash && begins(firstOn) === begins(secondOn)
   // Equal ids may be cut into windows of other lengths.
-  if (isSame && here.count === there.count && here.sequenceLength === there.sequenceLength) return null
-  if (measure.name === bitsMeasure && one.lineage.model !== other.lineage.model) return whyOtherText(here, there)
-  if (begins(here) !== begins(there)) return begins(here) ? 'its windows begin with BOS' : 'its windows do not begin with BOS'
+  if (isSame && firstOn.count === secondOn.count && firstOn.sequenceLength === secondOn.sequenceLength) return null
+  const hasSameModel = first.lineage.model === second.lineage.model
+  if (measure.name === bitsMeasure && !hasSameModel) return whyOtherText(firstOn, secondOn)
+  if (begins(firstOn) !== begins(secondOn)) return begins(firstOn) ? 'its windows begin with BOS' : 'its windows do not begin with BOS'
   if (!isText) return measure.name === loopingMeasure ? 'answered other prompts' : 'answered other questions'
-  return whyOtherShape(here, there) ?? (one.lineage.model === other.lineage.model ? 'measured on other text' : 'measured on other tokens')
+  return whyOtherShape(firstOn, secondOn) ?? (hasSameModel ? 'measured on other text' : 'measured on other tokens')
 }
 
 /** Whether both used one library entry, or descend from one, whose files were replaced in between. */
-function isReplaced(one: Comparable, other: Comparable): boolean {
-  if (one.model.id === other.model.id && one.fingerprint !== other.fingerprint) return true
-  return one.lineage.model === other.lineage.model && one.lineage.content !== other.lineage.content
+function isReplaced(first: Comparable, second: Comparable): boolean {
+  if (first.model.id === second.model.id && first.fingerprint !== second.fingerprint) return true
+  return first.lineage.model === second.lineage.model && first.lineage.content !== second.lineage.content
 }
 
 const begins = ({ beginToken = false }: MeasuredOn): boolean => beginToken
 
-function whyOtherText(here: MeasuredOn, there: MeasuredOn): string | null {
-  if (here.text === undefined || here.text !== there.text) return 'measured on other text'
-  return whyOtherShape(here, there)
+function whyOtherText(first: MeasuredOn, second: MeasuredOn): string | null {
+  if (first.text === undefined || first.text !== second.text) return 'measured on other text'
+  return whyOtherShape(first, second)
 }
 
-function whyOtherShape(here: MeasuredOn, there: MeasuredOn): string | null {
-  if (here.count === there.count && here.sequenceLength === there.sequenceLength) return null
-  return `measured on ${shapeOf(here)}, not ${shapeOf(there)}`
+function whyOtherShape(first: MeasuredOn, second: MeasuredOn): string | null {
+  if (first.count === second.count && first.sequenceLength === second.sequenceLength) return null
+  const textOf = ({ count, sequenceLength = 0 }: MeasuredOn) => windowsText(count, sequenceLength)
+  return `measured on ${textOf(first)}, not ${textOf(second)}`
 }
-
-const shapeOf = ({ count, sequenceLength = 0 }: MeasuredOn): string =>
-  `${count} ${count === 1 ? 'window' : 'windows'} of ${sequenceLength.toLocaleString('en')} tokens`
 
 /** One thing that is compared: a run, or several that differ in the seed only and may be compared with each other. */
 interface Compared {
@@ -75,54 +76,54 @@ interface Compared {
 }
 
 /** The same for two results of one or several runs, by several measures. */
-export function whyResultsApart(one: Compared, other: Compared, measures: readonly MeasureRef[]): string | null {
+export function whyResultsApart(first: Compared, second: Compared, measures: readonly MeasureRef[]): string | null {
   for (const measure of measures) {
-    const own = one.runs.find((run) => measureOf(run, measureId(measure)))
-    const others = other.runs.find((run) => measureOf(run, measureId(measure)))
-    const reason = own && others ? whyApart(own, others, measure) : null
+    const measuredRun = ({ runs }: Compared) => runs.find((run) => measureOf(run, measureId(measure)))
+    const [firstRun, secondRun] = [measuredRun(first), measuredRun(second)]
+    const reason = firstRun && secondRun ? whyApart(firstRun, secondRun, measure) : null
     if (reason !== null) return reason
   }
   return null
 }
 
 /**
- * Divides results into sets whose members may all be compared with each other. The first set has the first result. One member of each kind
- * speaks for the others of its kind, so that hundreds of results take no time.
+ * Divides results into sets whose members may all be compared with each other. The first set has the first result. Only one member of each
+ * kind is compared; the others would give the same answer.
  */
 export function comparableSets<Result extends Compared>(results: readonly Result[], measures: readonly MeasureRef[]): Result[][] {
   const sets: { members: Result[]; kinds: Result[] }[] = []
-  for (const own of byKind(results, measures)) {
-    const [first] = own as [Result]
+  for (const kind of byKind(results, measures)) {
+    const [first] = kind as [Result]
     const set = sets.find(({ kinds }) => kinds.every((member) => whyResultsApart(first, member, measures) === null))
     if (set) {
-      set.members.push(...own)
+      set.members.push(...kind)
       set.kinds.push(first)
-    } else sets.push({ members: own, kinds: [first] })
+    } else sets.push({ members: kind, kinds: [first] })
   }
   return sets.map(({ members }) => members)
 }
 
-/** For all results of one kind (`own`), everything that they may be compared with, themselves included. */
+/** For all results of one kind, everything that they may be compared with, themselves included. */
 export function rivalSets<Result extends Compared>(
   results: readonly Result[],
   measures: readonly MeasureRef[],
-): { own: Result[]; rivals: Result[] }[] {
+): { results: Result[]; rivals: Result[] }[] {
   const kinds = byKind(results, measures)
-  return kinds.map((own) => {
-    const isRival = ([other]: Result[]) => whyResultsApart(own[0] as Result, other as Result, measures) === null
-    return { own, rivals: kinds.filter((other) => other === own || isRival(other)).flat() }
+  return kinds.map((kind) => {
+    const isRival = ([other]: Result[]) => whyResultsApart(kind[0] as Result, other as Result, measures) === null
+    return { results: kind, rivals: kinds.filter((other) => other === kind || isRival(other)).flat() }
   })
 }
 
 /** Groups results that are alike in everything that decides what they may be compared with. */
 function byKind<Result extends Compared>(results: readonly Result[], measures: readonly MeasureRef[]): Result[][] {
   const kindOf = ({ runs }: Result) => {
-    const taken = measures.map((measure) => runs.map((run) => measureOf(run, measureId(measure))).find((found) => found))
+    const taken = measures.map((measure) => runs.map((run) => measureOf(run, measureId(measure))).find(Boolean))
     return JSON.stringify([
       runs[0]?.model.id,
       runs[0]?.fingerprint,
       runs[0]?.lineage,
-      taken.map((found) => found && (found.on ?? 'unknown')),
+      taken.map((summary) => summary && (summary.on ?? 'unknown')),
     ])
   }
   return [...Map.groupBy(results, kindOf).values()]
@@ -134,27 +135,35 @@ export function whyApartFrom(result: Compared, set: readonly Compared[], measure
     const reason = whyResultsApart(result, member, measures)
     if (reason !== null) return reason
   }
-  return 'apart from some of the others'
+  return 'cannot be compared with some of the others'
 }
-
-/** How the sentences begin that say what is left out. */
-export const notCompared = 'Not compared with the others'
 
 /** How many names a sentence lists. */
 const namesShown = 3
 
-/** Says which results are not compared with those of the first set, and why: one sentence for each reason. Empty if all are compared. */
-export function apartTexts<Result extends Compared>(
+/** Names the results that are not compared with those of the first set, by reason: `2SSP 25 %; 2SSP 50 % (measured on other text)`. */
+export function apartResults<Result extends Compared>(
   [first = [], ...others]: readonly (readonly Result[])[],
   measures: readonly MeasureRef[],
   nameOf: (result: Result) => string,
 ): string[] {
-  const found = others.flat().map((result) => {
+  const apart = others.flat().map((result) => {
     return { name: nameOf(result), reason: whyApartFrom(result, first, measures) }
   })
-  return [...Map.groupBy(found, ({ reason }) => reason)].map(([reason, own]) => {
-    const names = own.slice(0, namesShown).map(({ name }) => name)
-    const more = own.length > namesShown ? ` and ${own.length - namesShown} more` : ''
-    return `${notCompared}: ${names.join('; ')}${more} (${reason}).`
+  return [...Map.groupBy(apart, ({ reason }) => reason)].map(([reason, results]) => {
+    const names = results.slice(0, namesShown).map(({ name }) => name)
+    const more = results.length > namesShown ? ` and ${results.length - namesShown} more` : ''
+    return `${names.join('; ')}${more} (${reason})`
   })
 }
+
+/** The sentence on results of `apartResults`, with the measures by which they are not compared if a table has several. */
+export const apartText = (results: string, measures: readonly string[] = []): string =>
+  `Not compared with the others${measures.length > 0 ? ` by ${measures.join(', ')}` : ''}: ${results}.`
+
+/** Says which results are not compared with those of the first set, and why: one sentence for each reason. Empty if all are compared. */
+export const apartTexts = <Result extends Compared>(
+  sets: readonly (readonly Result[])[],
+  measures: readonly MeasureRef[],
+  nameOf: (result: Result) => string,
+): string[] => apartResults(sets, measures, nameOf).map((results) => apartText(results))

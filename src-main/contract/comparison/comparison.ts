@@ -1,11 +1,11 @@
 import { at } from '../at.ts'
-import type { UsedData } from '../data/used-data.ts'
+import { type UsedData, windowsText } from '../data/used-data.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 import { isTimed, speedUpOf } from '../runs/time/speed.ts'
 import { denseMethod, titleOfMethod } from '../titles.ts'
 import { plural } from '../words.ts'
 import { leastChange } from './change.ts'
-import { apartTexts, comparableSets, notCompared, rivalSets } from './comparable.ts'
+import { apartResults, apartText, comparableSets, rivalSets } from './comparable.ts'
 import type { ComparedRun } from './compare.ts'
 import { differenceOf } from './difference.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
@@ -73,7 +73,7 @@ export function comparisonTable(
       boldText,
       ...(groups.some(({ seeds }) => seeds > 1) ? [seedsText] : []),
       ...comparisonNotes(groups, columns),
-      ...usedNotes(groups),
+      ...fewerWindowsNotes(groups),
     ],
     columns: [
       { label: 'Model', numeric: false },
@@ -116,16 +116,16 @@ export function comparedText(
 export function shapeText(measure: MeasureSummary | undefined): string | null {
   if (!measure?.on) return null
   const { count, sequenceLength } = measure.on
-  return sequenceLength === undefined ? plural(count, 'question') : `${plural(count, 'window')} of ${plural(sequenceLength, 'token')}`
+  return sequenceLength === undefined ? plural(count, 'question') : windowsText(count, sequenceLength)
 }
 
 /** Says which methods looked at fewer calibration windows than were requested: `Fewer calibration windows than requested: BlockPruner (1 of 8).` */
-export function usedNotes(groups: readonly { runs: readonly (RunEntry & { calibration?: UsedData | null })[] }[]): string[] {
+export function fewerWindowsNotes(groups: readonly { runs: readonly (RunEntry & { calibration?: UsedData | null })[] }[]): string[] {
   const notes = groups.flatMap(({ runs }) =>
     runs.flatMap(({ method, parameters, calibration }) => {
-      const asked = parameters['calibration.windows']
-      if (typeof asked !== 'number' || !calibration || calibration.windows >= asked) return []
-      return `${titleOfMethod(method)} (${calibration.windows} of ${asked})`
+      const requested = parameters['calibration.windows']
+      if (typeof requested !== 'number' || !calibration || calibration.windows >= requested) return []
+      return `${titleOfMethod(method)} (${calibration.windows} of ${requested})`
     }),
   )
   return notes.length === 0 ? [] : [`Fewer calibration windows than requested: ${[...new Set(notes)].join('; ')}.`]
@@ -136,15 +136,18 @@ export function comparisonNotes(
   groups: readonly Pick<SeedGroup<RunEntry>, 'name' | 'runs' | 'measures'>[],
   columns: readonly MeasureColumn[],
 ): string[] {
-  const found = columns.flatMap((column) => {
+  const apart = columns.flatMap((column) => {
     const measured = groups.filter(({ measures }) => measures.has(column.id))
-    return apartTexts(comparableSets(measured, [column]), [column], ({ name }) => name).map((text) => ({
-      text,
+    return apartResults(comparableSets(measured, [column]), [column], ({ name }) => name).map((results) => ({
+      results,
       label: columnLabel(column),
     }))
   })
-  return [...Map.groupBy(found, ({ text }) => text)].map(([text, own]) =>
-    text.replace(notCompared, `${notCompared} by ${own.map(({ label }) => label).join(', ')}`),
+  return [...Map.groupBy(apart, ({ results }) => results)].map(([results, same]) =>
+    apartText(
+      results,
+      same.map(({ label }) => label),
+    ),
   )
 }
 
@@ -182,10 +185,10 @@ type Measured = Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>
  */
 export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Set<Group> {
   const measured = results.filter(({ measures }) => measures.has(column.id))
-  const best = rivalSets(measured, [column]).flatMap(({ own, rivals }) => {
+  const best = rivalSets(measured, [column]).flatMap(({ results: same, rivals }) => {
     if (rivals.length < 2) return []
     const leaders = new Set(leadersOf(rivals, column))
-    return own.filter((result) => leaders.has(result))
+    return same.filter((result) => leaders.has(result))
   })
   return new Set(best)
 }
@@ -198,12 +201,12 @@ export function leadersOf<Group extends Measured>(results: readonly Group[], col
   const pace = speedUpOf(column) ?? ''
   const isPaced = results.every(({ measures }) => measures.has(pace))
   const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
-  const levelOf = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
-  const [top, ...others] = [...results].sort((a, b) => levelOf(a) - levelOf(b))
+  const valueOf = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
+  const [top, ...others] = [...results].sort((a, b) => valueOf(a) - valueOf(b))
   if (!top) return []
-  const isLevel = (result: Group) =>
-    levelOf(result) === levelOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
-  return [top, ...others.filter(isLevel)]
+  const isTied = (result: Group) =>
+    valueOf(result) === valueOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
+  return [top, ...others.filter(isTied)]
 }
 
 /**

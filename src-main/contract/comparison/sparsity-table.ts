@@ -4,7 +4,7 @@ import type { ParameterValue, RunEntry } from '../runs/runs.ts'
 import { denseMethod } from '../titles.ts'
 import { upperFirst } from '../words.ts'
 import { bitsMeasure, comparableSets } from './comparable.ts'
-import { comparedText, comparisonNotes, leadersOf, markOf, ranksOf, seedsText, usedNotes } from './comparison.ts'
+import { comparedText, comparisonNotes, leadersOf, markOf, ranksOf, seedsText, fewerWindowsNotes } from './comparison.ts'
 import { columnLabel, isTaskMeasure, type MeasureColumn, measureColumns } from './measure-columns.ts'
 import { groupOverSeeds, hasSeveralModels, intervalOf, type SeedGroup } from './seeds.ts'
 import { methodOrder, seriesId, seriesTitle, treatmentOf } from './series.ts'
@@ -95,7 +95,7 @@ export function sparsityTable(runs: readonly RunEntry[], column: MeasureColumn, 
   const hasRanks = ranks.size > 1
   return {
     caption: `${upperFirst(columnLabel(column))} by method and sparsity. ${comparedText(groups, [column])}`,
-    notes: [competitionText, ...(hasRanks ? [rankText] : []), ...comparisonNotes(groups, [column]), ...usedNotes(groups)],
+    notes: [competitionText, ...(hasRanks ? [rankText] : []), ...comparisonNotes(groups, [column]), ...fewerWindowsNotes(groups)],
     columns: [
       ...(manyModels ? [{ label: 'Model', numeric: false }] : []),
       { label: 'Method', numeric: false },

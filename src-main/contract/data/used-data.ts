@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { plural } from '../words.ts'
 import { type TextSplit, textSplit } from './data-request.ts'
 
 /**
@@ -23,5 +24,9 @@ export const usedData = usedSource.extend({ parts: z.array(usedSource).optional(
 
 /** Which part of a text was read: `the part for choices`. */
 export const partText = ({ part }: TextSplit): string => (part === 'choosing' ? 'the part for choices' : 'the part kept to decide')
+
+/** `1 window of 1,024 tokens`. */
+export const windowsText = (windows: number, sequenceLength: number): string =>
+  `${plural(windows, 'window')} of ${sequenceLength.toLocaleString('en')} tokens`
 
 export type UsedData = z.infer<typeof usedData>

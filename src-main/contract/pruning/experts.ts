@@ -67,7 +67,7 @@ export function expertSentences(judged: JudgedExperts, plan: Plan): string[] {
   const [kept, removed] = [expertsOf(judged, plan, 'kept'), expertsOf(judged, plan, 'removed')]
   const [leastKept, leastRemoved] = [rarest(kept), rarest(removed)]
   if (!leastKept || !leastRemoved) return []
-  const words = ({ tokens }: JudgedExpert) => `${tokens.toLocaleString('en-US')} ${tokens === 1 ? 'token' : 'tokens'}`
+  const words = ({ tokens }: JudgedExpert) => `${tokens.toLocaleString('en')} ${tokens === 1 ? 'token' : 'tokens'}`
   const few = Math.min(leastKept.tokens, leastRemoved.tokens) < fewTokens
   const advice = few ? ` Below about ${fewTokens}, a score is mostly noise: use more calibration text.` : ''
   const superExperts = removed.filter(({ isSuper }) => isSuper)

@@ -200,7 +200,7 @@ async function* splitLines(chunks: AsyncIterable<string>, file: string): AsyncGe
     if (rest.length > longestLine)
       throw new EspalierError(
         'invalid',
-        `${file} has a line of more than ${longestLine.toLocaleString('en-US')} characters, the limit for one document. Split the line.`,
+        `${file} has a line of more than ${longestLine.toLocaleString('en')} characters, the limit for one document. Split the line.`,
         { file },
       )
   }

@@ -6,7 +6,7 @@ import { reasonOf } from '../checkpoint/json.ts'
 import { readPieces } from '../checkpoint/regular-file.ts'
 import { allowFor } from '../limits/reading.ts'
 
-const grouped = (count: number): string => count.toLocaleString('en-US')
+const grouped = (count: number): string => count.toLocaleString('en')
 
 // V8 cannot hold longer strings.
 const longestText = 2 ** 29 - 1024

@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises'
+import { windowsText } from '#contract/data/used-data.ts'
 import type { ExportedRun, ExportedTexts } from '#contract/exports/exports.ts'
 import { markdownLine } from '#contract/markdown.ts'
 import { denseMethod } from '#contract/titles.ts'
@@ -105,7 +106,7 @@ const describeTexts = (texts: ExportedTexts): string =>
   texts
     .map(
       ({ source, windows, sequenceLength, beginToken }) =>
-        `${windows} windows of ${sequenceLength} tokens of ${markdownLine(source)}${beginToken ? ', each beginning with the begin token' : ''}`,
+        `${windowsText(windows, sequenceLength)} of ${markdownLine(source)}${beginToken ? ', each beginning with the begin token' : ''}`,
     )
     .join(' and ')
 

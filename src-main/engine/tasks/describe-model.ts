@@ -80,7 +80,7 @@ async function describeTokenizer(
   const token = beginTokenOf({ spec, tokenizer })?.text ?? null
   const needed = spec.questionsBegin === true
   return {
-    tokenizer: `${tokenizer.size.toLocaleString('en-US')} tokens`,
+    tokenizer: `${tokenizer.size.toLocaleString('en')} tokens`,
     chatTemplate: tokenizer.chats,
     ...(token === null && !needed ? {} : { begins: { token, added: tokenizer.prefixId !== undefined, ...(needed ? { needed } : {}) } }),
   }

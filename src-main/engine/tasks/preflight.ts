@@ -304,7 +304,7 @@ function expertsNote(
   const rest = Vocabulary.parameters(spec)
   const [before, after] = [spec, specWithPlan(spec, plan)].map((one) => {
     const { total, active } = activeParameters(one)
-    return { total: (total + rest).toLocaleString('en-US'), active: (active + rest).toLocaleString('en-US') }
+    return { total: (total + rest).toLocaleString('en'), active: (active + rest).toLocaleString('en') }
   })
   const totals = `the model has ${after?.total} parameters instead of ${before?.total}`
   if (attentionRemoved || neuronsRemovedPerBlock)

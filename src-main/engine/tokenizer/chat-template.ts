@@ -24,7 +24,7 @@ export class ChatTemplate {
     try {
       if (source.length > templateLimits.characters)
         throw new Error(
-          `it has ${source.length.toLocaleString('en-US')} characters; at most ${templateLimits.characters.toLocaleString('en-US')} are allowed`,
+          `it has ${source.length.toLocaleString('en')} characters; at most ${templateLimits.characters.toLocaleString('en')} are allowed`,
         )
       this.#template = underLimits("The model's chat template", () => new Template(source))
     } catch (error) {
@@ -58,14 +58,14 @@ class CountingInterpreter extends Interpreter {
   count(steps: number): void {
     this.#steps += steps
     if (this.#steps > templateLimits.steps)
-      throw new Error(`it takes more than ${templateLimits.steps.toLocaleString('en-US')} steps, the limit for a template`)
+      throw new Error(`it takes more than ${templateLimits.steps.toLocaleString('en')} steps, the limit for a template`)
   }
 
   override evaluate(...[statement, environment]: Parameters<Evaluate>): ReturnType<Evaluate> {
     this.count(1)
     const value = super.evaluate(statement, environment)
     if (value.type === 'StringValue' && (value.value as string).length > templateLimits.text)
-      throw new Error(`it writes more than ${templateLimits.text.toLocaleString('en-US')} characters, the limit for a template`)
+      throw new Error(`it writes more than ${templateLimits.text.toLocaleString('en')} characters, the limit for a template`)
     return value
   }
 }

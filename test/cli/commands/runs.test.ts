@@ -1,5 +1,6 @@
 import { expect, it, vi } from 'vitest'
 import { showRun } from '#cli/commands/runs.ts'
+import { usedText } from '#cli/result-table.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { RunDetail } from '#contract/runs/runs.ts'
 
@@ -53,4 +54,9 @@ it('runs show says which experts and neurons of a mixture a plan keeps', () => {
   )
   log.mockRestore()
   expect(said.find((line) => line.startsWith('plan'))).toBe('plan          experts kept: 3; MLP neurons kept: 2 (of 2 blocks)')
+})
+
+it('a text that was used is described in the words of the tables', () => {
+  const used = { source: 'a.txt', revision: null, sequenceLength: 2048, windows: 1, seed: 0, hash: 'ab'.repeat(32) }
+  expect(usedText(used)).toBe('1 window of 2,048 tokens of a.txt, in order (abababababab)')
 })

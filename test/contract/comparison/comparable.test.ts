@@ -79,7 +79,7 @@ test('in a set each may be compared with each, and rivals of a result are all th
   const results = [named('old', run({}, { content: '0' })), named('new', run()), named('b', run({}, { model: 'b' })), named('newer', run())]
   const names = (sets: { name: string }[][]) => sets.map((set) => set.map(({ name }) => name).join())
   expect(names(comparableSets(results, [perplexity]))).toEqual(['old,b', 'new,newer'])
-  const rivals = rivalSets(results, [perplexity]).map((set) => [set.own[0]?.name, set.rivals.map(({ name }) => name).join()])
+  const rivals = rivalSets(results, [perplexity]).map((set) => [set.results[0]?.name, set.rivals.map(({ name }) => name).join()])
   expect(rivals).toEqual([
     ['old', 'old,b'],
     ['new', 'new,newer,b'],

@@ -55,7 +55,7 @@ describe('what a request comes to', () => {
     const { params } = await expectedOf<{ params: { total: number; active: number; expert: number; moe_blocks: number[] } }>('qwen3_moe')
     const preview = await preflight(reap)
     const gone = 2 * params.moe_blocks.length
-    const words = (count: number) => count.toLocaleString('en-US')
+    const words = (count: number) => count.toLocaleString('en')
     expect(preview).toMatchObject({ problems: [], expertsRemoved: gone })
     expect(preview.notes).toEqual([
       `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but each token still uses ${words(params.active - gone * 48)} of them (before: ${words(params.active)}).`,

@@ -150,7 +150,7 @@ function precisionNotes({ precision }: RunPlace, result: MethodResult): string[]
   ]
 }
 
-const grouped = (count: number): string => count.toLocaleString('en-US')
+const grouped = (count: number): string => count.toLocaleString('en')
 
 /** Adds a note on where the weights were kept, if they did not all fit in memory as float32. */
 function noteResidency(place: RunPlace, waited: number, seconds: number): void {
