@@ -5,12 +5,13 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { connectWorkbench } from '#server/client.ts'
 import { processesOf, seeded } from '../jobs/watching.ts'
 import { end, startServer } from '../kills/servers.ts'
-import { pause, requireWhole } from '../kills/subject.ts'
+import { requireWhole } from '../kills/subject.ts'
 
 const { values } = parseArgs({ options: { minutes: { type: 'string', default: '60' }, seed: { type: 'string', default: '1' } } })
 const minutes = Number(values.minutes)

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RunDetail } from '#contract/runs/runs.ts'
 import { connect } from '#db/database.ts'
@@ -8,7 +9,7 @@ import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
-import { expectIntact, forgetSteps, pause, printed, processesOf, seeded } from './watching.ts'
+import { expectIntact, forgetSteps, printed, processesOf, seeded } from './watching.ts'
 
 /** Something to kill, and a run of it. `npm run kills` is the long version, with `kills` of each kind. */
 interface Subject {

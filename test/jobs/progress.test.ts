@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ApiEvent } from '#contract/api.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
@@ -8,7 +9,6 @@ import { type History, openHistory } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../db/rows.ts'
-import { pause } from './watching.ts'
 
 function recording(): Disposable & { history: History; number: number; reported: Progress[]; recorder: RunRecorder } {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-progress-'))

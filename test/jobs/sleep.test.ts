@@ -2,11 +2,12 @@ import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import { eventually } from '../eventually.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench } from '../services/opened.ts'
-import { pause, printed } from './watching.ts'
+import { printed } from './watching.ts'
 
 /** Longer than the silence after which the process counts as hung, and than a timer may be late. */
 const sleepMilliseconds = 6000

@@ -13,8 +13,6 @@ export function seeded(seed: number): () => number {
   }
 }
 
-export const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
-
 /** What must be true after any death: the database is sound, and nothing half-written has its final name. */
 export function expectIntact(folder: string): void {
   const db = connect(join(folder, 'history.sqlite'))

@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process'
+import { setTimeout as pause } from 'node:timers/promises'
 import { forgetSteps } from '../jobs/watching.ts'
 import {
   attempts,
@@ -9,7 +10,6 @@ import {
   killHard,
   measureUndisturbed,
   outcomeIn,
-  pause,
   requireSame,
   requireWhole,
   startPruning,

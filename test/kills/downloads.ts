@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import { globSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import type { ModelEntry, Transfer } from '#contract/models/models.ts'
 import { openHistory } from '#db/history.ts'
 import { commit, type FakeHub, gitSha1, startFakeHub } from '../hub/fake-hub.ts'
-import { type Command, type Killed, type Killing, killHard, pause, requireWhole, startCommand } from './subject.ts'
+import { type Command, type Killed, type Killing, killHard, requireWhole, startCommand } from './subject.ts'
 
 /** The large file arrives over about this many seconds, so that kills hit it. */
 const transferSeconds = 2

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { connect } from '#db/database.ts'
 import { latestVersion, migrate, schemaVersion } from '#db/migrate.ts'
-import { type Killed, type Killing, pause, requireWhole } from './subject.ts'
+import { type Killed, type Killing, requireWhole } from './subject.ts'
 
 /** Enough rows to make copying a history slow. */
 const fillerRows = 400

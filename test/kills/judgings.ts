@@ -1,10 +1,11 @@
+import { setTimeout as pause } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { Judgement, JudgingState } from '#contract/judging/judging.ts'
 import { openHistory } from '#db/history.ts'
 import type { RemoteWorkbench } from '#server/client.ts'
 import { insertTranscript } from '../db/rows.ts'
 import { startServer } from './servers.ts'
-import { type Killed, type Killing, killHard, pause, requireWhole } from './subject.ts'
+import { type Killed, type Killing, killHard, requireWhole } from './subject.ts'
 
 const prompts = 100
 const longestMilliseconds = 400

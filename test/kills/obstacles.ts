@@ -1,8 +1,9 @@
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { connect } from '#db/database.ts'
 import { SmallDisk } from '../fixtures/small-disk.ts'
 import { end, finishAlone, keepBusy, type Server, startServer } from './servers.ts'
-import { type Killed, type Killing, pause, requireWhole, statuses } from './subject.ts'
+import { type Killed, type Killing, requireWhole, statuses } from './subject.ts'
 
 /** Something that keeps a server from writing to its history until it is taken away. */
 interface Obstacle {

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { parseAddress, type ServerAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
 import { forgetSteps, processesOf } from '../jobs/watching.ts'
-import { calibration, type Killed, type Killing, pause, requireSame, requireWhole, type Subject, statuses } from './subject.ts'
+import { calibration, type Killed, type Killing, requireSame, requireWhole, type Subject, statuses } from './subject.ts'
 
 const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'main.ts')
 

@@ -132,8 +132,6 @@ export const statuses = (folder: string, method?: string) => columnOfRuns(folder
 export const attempts = (folder: string, method?: string) =>
   (columnOfRuns(folder, 'attempts', method) as number[]).reduce((sum, one) => sum + one, 0)
 
-export const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds))
-
 /** Ends a process with SIGKILL; false if it had ended by itself. */
 export async function killHard(child: ChildProcess): Promise<boolean> {
   const ended = new Promise((resolve) => child.once('exit', resolve))

@@ -18,7 +18,7 @@ export async function runTool(program: string, args: string[]): Promise<string> 
   return stdout
 }
 
-/** Packs the program as it is shipped, with the Electron for tests, which needs one more file that is imported first. */
+/** Packs the program as it is shipped, but with the Electron for tests, which has to import `compatible.mjs` before the program. */
 export async function packForTests(target: string): Promise<void> {
   const compatible = await mkdtemp(join(tmpdir(), 'espalier-compatible-'))
   await makeCompatible(compatible)
@@ -33,12 +33,10 @@ export async function packForTests(target: string): Promise<void> {
   await rm(compatible, { recursive: true })
 }
 
-/** A running packaged program. It lets no debugger in, so it is driven by the protocol of its page alone. */
+/** A running packaged program. It refuses Node's debugger, so tests drive it through its page only. */
 export interface Packaged {
   page: Page
   readonly printed: string
-  /** Milliseconds until the first heading. */
-  started: number
   quit(): Promise<void>
 }
 
@@ -49,7 +47,6 @@ export interface Packaged {
  */
 export async function startPackaged(command: string[], environment: Record<string, string>, forwarded?: number): Promise<Packaged> {
   const [program = '', ...args] = command
-  const began = performance.now()
   const child = spawn(program, [...args, `--remote-debugging-port=${forwarded ? 9222 : 0}`], {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -70,7 +67,6 @@ export async function startPackaged(command: string[], environment: Record<strin
   await page.getByRole('heading', { level: 1 }).first().waitFor()
   return {
     page,
-    started: performance.now() - began,
     get printed() {
       return printed
     },
@@ -89,7 +85,7 @@ async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
 }
 
-/** Prunes the sample model on so little text that it takes seconds, and shows the run among all runs. */
+/** Prunes the sample model on two short windows, which takes seconds, and opens the list of runs. */
 export async function pruneQuickly({ page }: Packaged): Promise<void> {
   const call = callIn(page)
   const [model] = await call('models.list', {})
@@ -110,8 +106,8 @@ export async function pruneQuickly({ page }: Packaged): Promise<void> {
 }
 
 /**
- * On a first start: prunes the sample model by what the screens offer, and lets the results answer. Returns how many clicks both took, and
- * ends on the page of the experiment.
+ * Prunes the sample model through the screens of a first start, and generates answers in the playground. Ends on the page of the
+ * experiment. Returns the number of clicks.
  */
 export async function pruneAndAsk({ page }: Packaged): Promise<number> {
   await page.evaluate(() => {
@@ -133,7 +129,7 @@ export async function pruneAndAsk({ page }: Packaged): Promise<number> {
   const experiment = page.url()
   await page.getByRole('button', { name: 'Try in playground' }).click()
   await page.getByRole('button', { name: 'Generate' }).click()
-  // The unpruned model and the pruned ones: all columns have answers.
+  // The unpruned model and the pruned ones. A pruned model may end its answer early, so ten tokens in two columns are enough.
   const answers = page.getByRole('region', { name: 'Answers in columns' })
   const columns = answers.locator('[role="group"]:has([data-token="9"])')
   await page.getByRole('region', { name: 'Answers', exact: true }).getByRole('status').getByText('done').waitFor()

@@ -201,11 +201,11 @@ export function leadersOf<Group extends Measured>(results: readonly Group[], col
   const pace = speedUpOf(column) ?? ''
   const isPaced = results.every(({ measures }) => measures.has(pace))
   const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
-  const valueOf = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
-  const [top, ...others] = [...results].sort((a, b) => valueOf(a) - valueOf(b))
+  const meanOf = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
+  const [top, ...others] = [...results].sort((a, b) => meanOf(a) - meanOf(b))
   if (!top) return []
   const isTied = (result: Group) =>
-    valueOf(result) === valueOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
+    meanOf(result) === meanOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
   return [top, ...others.filter(isTied)]
 }
 

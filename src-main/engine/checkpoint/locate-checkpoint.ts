@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { EspalierError } from '#contract/errors.ts'
 import { refuseLinksOut } from '#runtime/resolve-inside.ts'
 import { openRegular } from '#runtime/small-file.ts'
-import { readPart } from './regular-file.ts'
+import { readBytes } from './regular-file.ts'
 
 /** Finds the checkpoint at a path: a folder of safetensors, a GGUF file, or the only GGUF file in a folder. */
 export async function locateCheckpoint(path: string): Promise<{ kind: 'folder' | 'gguf'; place: string }> {
@@ -33,7 +33,7 @@ async function onlyGguf(folder: string): Promise<string | undefined> {
 async function beginsAsGguf(path: string): Promise<boolean> {
   const handle = await openRegular(path)
   try {
-    return (await handle.stat()).size > 4 && Buffer.from(await readPart(handle, 0, 4, path)).toString() === 'GGUF'
+    return (await handle.stat()).size > 4 && Buffer.from(await readBytes(handle, 0, 4, path)).toString() === 'GGUF'
   } finally {
     await handle.close()
   }

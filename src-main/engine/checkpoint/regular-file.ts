@@ -28,7 +28,7 @@ export async function* readPieces(file: string, pieceBytes = 2 ** 18): AsyncGene
 }
 
 /** Reads `bytes` bytes from `position` into new memory from `alignedBuffer`. Throws if the file ends earlier. */
-export async function readPart(handle: FileHandle, position: number, bytes: number, file: string): Promise<Uint8Array> {
+export async function readBytes(handle: FileHandle, position: number, bytes: number, file: string): Promise<Uint8Array> {
   const memory = alignedBuffer(bytes)
   let done = 0
   while (done < bytes) {

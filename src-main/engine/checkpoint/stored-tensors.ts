@@ -8,7 +8,7 @@ import { openRegular } from '#runtime/small-file.ts'
 import { unfinishedName } from '#runtime/write-whole.ts'
 import { byteRange, type Rows, type TensorInfo } from './checkpoint.ts'
 import { type FloatDtype, fromFloat32, toFloat32 } from './dtypes.ts'
-import { readPart } from './regular-file.ts'
+import { readBytes } from './regular-file.ts'
 import type { StoredTensor } from './safetensors/safetensors-header.ts'
 import { openSafetensors } from './safetensors/safetensors-header.ts'
 import { writeSafetensors } from './safetensors/write-safetensors.ts'
@@ -59,7 +59,7 @@ export class StoredTensors {
         for (const [name, stored] of tensors) {
           places.set(name, { file: entry.file, stored })
           if (stored.shape.length !== 1) continue
-          vectors.set(name, toFloat32(await readPart(handle, stored.begin, stored.bytes, entry.file), stored.dtype))
+          vectors.set(name, toFloat32(await readBytes(handle, stored.begin, stored.bytes, entry.file), stored.dtype))
         }
       } finally {
         await handle.close()
@@ -83,7 +83,7 @@ export class StoredTensors {
     const { skip, bytes } = byteRange(stored, rows)
     const handle = await openRegular(file)
     try {
-      return await readPart(handle, stored.begin + skip, bytes, file)
+      return await readBytes(handle, stored.begin + skip, bytes, file)
     } finally {
       await handle.close()
     }

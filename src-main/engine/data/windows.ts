@@ -79,12 +79,12 @@ export function readWindows(path: string, tokenizer: Tokenizer | undefined, opti
 }
 
 async function readAllWindows(path: string, tokenizer: Tokenizer | undefined, options: WindowOptions): Promise<WindowsRead> {
-  if (options.split) return readPart(path, tokenizer, { ...options, split: options.split })
+  if (options.split) return readSplit(path, tokenizer, { ...options, split: options.split })
   return readOpened(await openSource(path, options.accepts), path, tokenizer, options)
 }
 
 /** Reads windows of one part of a text. Throws `invalid` if the part has too few to choose or decide anything. */
-async function readPart(
+async function readSplit(
   path: string,
   tokenizer: Tokenizer | undefined,
   options: WindowOptions & { split: TextSplit },

@@ -99,7 +99,9 @@ async function tryFolder(shell: ClusterShell, { folder, host, copies }: ClusterP
   const read = await shell.run(['cat', `${folder}/${name}`])
   await shell.run(['rm', '-f', '--', `${folder}/${name}`])
   if (read.output !== text)
-    throw new Error(`A file that this machine ${copies ? 'copied' : 'wrote'} to ${folder} cannot be read ${host === '' ? 'back' : `on ${host}`}.`)
+    throw new Error(
+      `A file that this machine ${copies ? 'copied' : 'wrote'} to ${folder} cannot be read ${host === '' ? 'back' : `on ${host}`}.`,
+    )
   const { output } = await shell.run(['df', '-Pk', folder])
   const free = Number(output.trim().split('\n').at(-1)?.split(/\s+/)[3])
   return free > 0 ? `writable, ${(free / 1e6).toFixed(1)} GB free` : 'writable'

@@ -28,7 +28,7 @@ export function tableFile(table: Table, format: TableFormat, name: string): Text
 export function toCsv({ columns, rows, caption, notes = [] }: Table): string {
   const extras = columns.map((_, at) => extrasOf(rows.flatMap((row) => row[at] ?? [])))
   const header = columns.flatMap(({ label }, at) => [label, ...(extras[at] ?? []).map(({ title }) => `${label} ${title}`)])
-  const lines = rows.map((row) => row.flatMap((cell, at) => [cell.value, ...(extras[at] ?? []).map(({ valueOf }) => valueOf(cell))]))
+  const lines = rows.map((row) => row.flatMap((cell, at) => [cell.value, ...(extras[at] ?? []).map(({ read }) => read(cell))]))
   const remarks = [...(caption === undefined ? [] : [caption]), ...notes].map((text) => [`# ${text}`])
   return `${Papa.unparse([header, ...lines, ...remarks], { newline: '\r\n', escapeFormulae: true })}\r\n`
 }
@@ -36,7 +36,7 @@ export function toCsv({ columns, rows, caption, notes = [] }: Table): string {
 /** A column of CSV for something that some cells of a column have besides their value. */
 interface ExtraColumn {
   readonly title: string
-  valueOf(cell: TableCell): string | number | null
+  read(cell: TableCell): string | number | null
 }
 
 /** Returns the extra columns that a column with these cells needs. */
@@ -47,12 +47,12 @@ function extrasOf(cells: readonly TableCell[]): ExtraColumn[] {
     {
       title: `deviation${isFactor ? ' as a factor' : ''}`,
       isUsed: cells.some(({ spread }) => typeof spread === 'number'),
-      valueOf: ({ spread }) => spread ?? null,
+      read: ({ spread }) => spread ?? null,
     },
-    { title: '95 % low', isUsed: hasInterval, valueOf: ({ low }) => low ?? null },
-    { title: '95 % high', isUsed: hasInterval, valueOf: ({ high }) => high ?? null },
-    { title: 'best', isUsed: cells.some(({ best }) => best), valueOf: ({ best, tied }) => (best ? (tied ? 'tied' : 'best') : null) },
-    { title: 'note', isUsed: cells.some(({ note }) => note), valueOf: ({ note }) => note ?? null },
+    { title: '95 % low', isUsed: hasInterval, read: ({ low }) => low ?? null },
+    { title: '95 % high', isUsed: hasInterval, read: ({ high }) => high ?? null },
+    { title: 'best', isUsed: cells.some(({ best }) => best), read: ({ best, tied }) => (best ? (tied ? 'tied' : 'best') : null) },
+    { title: 'note', isUsed: cells.some(({ note }) => note), read: ({ note }) => note ?? null },
   ]
   return extras.filter(({ isUsed }) => isUsed)
 }

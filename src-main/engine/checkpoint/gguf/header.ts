@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { allowFor } from '../../limits/reading.ts'
 import { reasonOf } from '../json.ts'
-import { readPart } from '../regular-file.ts'
+import { readBytes } from '../regular-file.ts'
 import { type BlockType, blockTypeOf } from './block-layout.ts'
 import { Cursor, type GgufValue, HeaderGoesOn } from './cursor.ts'
 
@@ -31,7 +31,7 @@ export async function readHeader(handle: FileHandle, file: string): Promise<Gguf
   for (let length = Math.min(firstRead, size); ; length = Math.min(length * 8, size, largestGgufHeader)) {
     allowFor(length)
     try {
-      return parseHeader(await readPart(handle, 0, length, file), size)
+      return parseHeader(await readBytes(handle, 0, length, file), size)
     } catch (error) {
       if (error instanceof EspalierError) throw error
       if (!(error instanceof HeaderGoesOn)) throw invalid(file, `${reasonOf(error)}. It is damaged, or not a GGUF file`)

@@ -9,7 +9,7 @@ import { byteRange, type Checkpoint, columnCount, type Rows, rowCount, type Tens
 import { elementBytes, fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import type { Decimals } from '#engine/checkpoint/json.ts'
 import { reasonOf } from '#engine/checkpoint/json.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { decodeBlocks, type GgufLayout, readLayout } from './block-layout.ts'
 import { type GgufHeader, readHeader } from './header.ts'
@@ -134,7 +134,7 @@ async function readFactors(header: JoinedHeader): Promise<RotaryFactors> {
 }
 
 const readTensor = ({ part, begin }: PlacedTensor, skip: number, bytes: number): Promise<Uint8Array> =>
-  readPart(part.handle, begin + skip, bytes, part.file)
+  readBytes(part.handle, begin + skip, bytes, part.file)
 
 interface GgufContents {
   readonly config: Record<string, unknown>

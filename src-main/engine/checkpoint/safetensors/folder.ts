@@ -4,7 +4,7 @@ import { EspalierError } from '#contract/errors.ts'
 import { byteRange, type Checkpoint, type Rows, type TensorInfo } from '#engine/checkpoint/checkpoint.ts'
 import { toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { type Decimals, describe, findDecimals, findDuplicateKey, isObject, parseObject } from '#engine/checkpoint/json.ts'
-import { exists, readPart, readText } from '#engine/checkpoint/regular-file.ts'
+import { exists, readBytes, readText } from '#engine/checkpoint/regular-file.ts'
 import { resolveInside } from '#runtime/resolve-inside.ts'
 import type { StoredTensor } from './safetensors-header.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors-header.ts'
@@ -109,7 +109,7 @@ class FolderCheckpoint implements Checkpoint {
   async read(name: string, rows?: Rows): Promise<Uint8Array> {
     const { source, stored } = this.#place(name)
     const { skip, bytes } = byteRange(stored, rows)
-    return readPart(source.handle, stored.begin + skip, bytes, source.file)
+    return readBytes(source.handle, stored.begin + skip, bytes, source.file)
   }
 
   async readFloat32(name: string, rows?: Rows): Promise<Float32Array> {

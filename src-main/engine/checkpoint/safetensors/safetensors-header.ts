@@ -2,7 +2,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { EspalierError } from '#contract/errors.ts'
 import { type Dtype, dtypes, elementBytes, isDtype } from '#engine/checkpoint/dtypes.ts'
 import { describe, findDuplicateKey, isObject, type JsonObject, parseObject } from '#engine/checkpoint/json.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { allowFor } from '#engine/limits/reading.ts'
 import { openRegular } from '#runtime/small-file.ts'
 
@@ -134,9 +134,9 @@ export async function openSafetensors(file: string): Promise<SafetensorsFile> {
   const handle = await openRegular(file)
   try {
     const { size } = await handle.stat()
-    const length = readHeaderLength(await readPart(handle, 0, Math.min(8, size), file), size, file)
+    const length = readHeaderLength(await readBytes(handle, 0, Math.min(8, size), file), size, file)
     allowFor(length)
-    return { file, tensors: parseHeader(await readPart(handle, 8, length, file), size, file), handle }
+    return { file, tensors: parseHeader(await readBytes(handle, 8, length, file), size, file), handle }
   } catch (error) {
     await handle.close()
     throw error

@@ -1,5 +1,6 @@
 import { dispose, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { FrozenHead, HeadLoss } from '#engine/model/parts/head/head-loss.ts'
+import { nextTokens } from '#engine/model/parts/head/likelihood.ts'
 import { advance, cloneResidual, disposeResidual, type Residual } from '#engine/model/parts/part.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { pause } from '#engine/model/walk.ts'
@@ -91,7 +92,7 @@ export class GatePass {
   async #loss(states: Tensor2D, { ids, batch, dense, targets }: GateBatch, scale: number): Promise<HeadLoss> {
     const call = { scale, signal: this.#options.signal }
     if (dense) return this.#head.divergence(states, dense, call)
-    return this.#head.crossEntropy(states, targets ? await targets(states) : nextTokens(ids, batch), call)
+    return this.#head.crossEntropy(states, targets ? await targets(states) : nextTokens(ids, ids.length / batch), call)
   }
 
   /** Goes back from the last part to the first, starting with the gradient of the stream after the last part, which it disposes of. */
@@ -147,10 +148,4 @@ export class GatePass {
   dispose(): void {
     this.#tables.dispose()
   }
-}
-
-/** Returns the token after each position of each window, and -1 after the last one. */
-function nextTokens(ids: Int32Array, batch: number): Int32Array {
-  const tokens = ids.length / batch
-  return Int32Array.from(ids, (_, position) => ((position + 1) % tokens === 0 ? -1 : (ids[position + 1] as number)))
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
@@ -84,7 +84,7 @@ describe('a GGUF file', () => {
         name,
         type: 0,
         shape: [...shape],
-        bytes: await readPart(handle, begin, bytes, file),
+        bytes: await readBytes(handle, begin, bytes, file),
       })),
     )
     await handle.close()

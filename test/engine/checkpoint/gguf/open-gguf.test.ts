@@ -7,7 +7,7 @@ import { fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { makeValidModel } from '../valid-model.ts'
 import {
@@ -225,7 +225,7 @@ describe('quantised blocks', () => {
     const handle = await openRegular(join(fixtures, 'blocks.gguf'))
     const { tensors } = await readHeader(handle, 'blocks.gguf')
     for (const [name, { begin, bytes, type }] of tensors) {
-      expect(decodeBlocks(await readPart(handle, begin, bytes, name), type)).toEqual(Float32Array.from(expected[name] ?? []))
+      expect(decodeBlocks(await readBytes(handle, begin, bytes, name), type)).toEqual(Float32Array.from(expected[name] ?? []))
     }
     expect([...tensors.keys()].sort()).toEqual(Object.keys(expected).sort())
     await handle.close()

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { blockTypeNamed, decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { StoredTensors, writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
@@ -98,7 +98,7 @@ describe('importances', () => {
     expect(metadata.get('general.type')).toBe('imatrix')
     const valuesOf = async (name: string) => {
       const tensor = tensors.get(name)
-      return tensor ? decodeBlocks(await readPart(handle, tensor.begin, tensor.bytes, path), blockTypeNamed('F32')) : []
+      return tensor ? decodeBlocks(await readBytes(handle, tensor.begin, tensor.bytes, path), blockTypeNamed('F32')) : []
     }
     const [sums, [count = 0]] = [await valuesOf('blk.2.ffn_up.weight.in_sum2'), await valuesOf('blk.2.ffn_up.weight.counts')]
     expect(count).toBe(8 * 64)

@@ -6,7 +6,7 @@ import type { Plan } from '#contract/pruning/plan.ts'
 import type { GgufType } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
@@ -49,7 +49,7 @@ const keeping = (model: Model, experts: number[]): Plan => ({
 async function tensorsOf(file: string) {
   const handle = await openRegular(file)
   const { tensors } = await readHeader(handle, file)
-  const read = async ({ begin, bytes }: { begin: number; bytes: number }) => Buffer.from(await readPart(handle, begin, bytes, file))
+  const read = async ({ begin, bytes }: { begin: number; bytes: number }) => Buffer.from(await readBytes(handle, begin, bytes, file))
   const all = await Promise.all(
     [...tensors.values()].map(async (tensor) => [tensor.name, { ...tensor, data: await read(tensor) }] as const),
   )

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { GgufType } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type GgufTensor, readHeader } from '#engine/checkpoint/gguf/header.ts'
-import { readPart } from '#engine/checkpoint/regular-file.ts'
+import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { layOutGguf } from '#engine/export/gguf/gguf-file.ts'
 import { measureImportances } from '#engine/export/gguf/importances.ts'
@@ -39,7 +39,7 @@ async function tensorsOf(file: string): Promise<Map<string, { tensor: GgufTensor
   try {
     const found = new Map<string, { tensor: GgufTensor; bytes: Uint8Array }>()
     for (const [name, tensor] of (await readHeader(handle, file)).tensors)
-      found.set(name, { tensor, bytes: await readPart(handle, tensor.begin, tensor.bytes, file) })
+      found.set(name, { tensor, bytes: await readBytes(handle, tensor.begin, tensor.bytes, file) })
     return found
   } finally {
     await handle.close()

@@ -6,10 +6,9 @@ import { breathe } from '#engine/model/walk.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { combine, isPacked, type Matrix, matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
 import type { HeadChunk } from './embedding-and-head.ts'
-import { addTargetLogits, compareLogits, logSumExponents } from './likelihood.ts'
+import { addTargetLogits, compareLogits, logitsPerTile, logSumExponents } from './likelihood.ts'
 
-/** The most logits of one model in memory at once. Those of the other model and the difference take as much again. */
-export const logitsPerTile = 2 ** 22
+/** The most rows of final states in a tile. The logits of the other model and the difference take as much memory again. */
 export const mostRows = 256
 
 /** How much the output of final states differs from that of the dense model. */

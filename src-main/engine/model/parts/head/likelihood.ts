@@ -25,8 +25,9 @@ import { type Products, takesPacked } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
 import { type HeadChunk, headLogits, type PackedHead, type Vocabulary } from './embedding-and-head.ts'
 
-/** The maximum number of logits in memory at once, and of rows in the product that computes them. */
-const logitsPerTile = 2 ** 22
+/** The most logits of one model in memory at once. */
+export const logitsPerTile = 2 ** 22
+/** The most rows of a product with a part of the head. */
 const rowsPerTile = 2048
 
 /** A tile of the matrix of logits: some rows of hidden states by some entries of a chunk of the head. */
@@ -91,11 +92,9 @@ export async function forEachTile(
   }
 }
 
-/**
- * The token that follows each position within its window. The last position of a window gets its own token, so the caller must ignore it.
- */
+/** The token that follows each position within its window of `tokens` tokens; -1 after the last one, whose loss has no meaning. */
 export function nextTokens(ids: Int32Array, tokens: number): Int32Array {
-  return ids.map((id, i) => (i % tokens === tokens - 1 ? id : (ids[i + 1] ?? id)))
+  return ids.map((_, position) => ((position + 1) % tokens === 0 ? -1 : at(ids, position + 1)))
 }
 
 /**
