@@ -6,6 +6,8 @@ import { tableFormat } from './table.ts'
 
 /** The largest number of runs in one comparison. */
 export const mostCompared = 500
+/** The largest number of runs in a report on some runs. A report on an experiment has all of them. */
+export const mostReported = 200
 
 export const comparisonCalls = {
   'compare.get': call(
@@ -40,7 +42,7 @@ export const comparisonCalls = {
     'A report on an experiment or some runs, as self-contained HTML or as Markdown.',
     z.object({
       experiment: id.optional(),
-      runs: ids.max(200).optional(),
+      runs: ids.max(mostReported).optional(),
       title: name.optional(),
       format: z.enum(['html', 'markdown']).default('html'),
       overSeeds: z.boolean().default(true),

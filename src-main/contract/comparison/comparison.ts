@@ -201,11 +201,11 @@ export function leadersOf<Group extends Measured>(results: readonly Group[], col
   const pace = speedUpOf(column) ?? ''
   const isPaced = results.every(({ measures }) => measures.has(pace))
   const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
-  const meanOf = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
-  const [top, ...others] = [...results].sort((a, b) => meanOf(a) - meanOf(b))
+  const signedMean = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
+  const [top, ...others] = [...results].sort((a, b) => signedMean(a) - signedMean(b))
   if (!top) return []
   const isTied = (result: Group) =>
-    meanOf(result) === meanOf(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
+    signedMean(result) === signedMean(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
   return [top, ...others.filter(isTied)]
 }
 

@@ -1,5 +1,6 @@
 import type { ComparedRun, Comparison } from '#contract/comparison/compare.ts'
 import { comparedGroups } from '#contract/comparison/comparison.ts'
+import { mostCompared, mostReported } from '#contract/comparison/comparison-calls.ts'
 import type { MeasureColumn } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralSeeds } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
@@ -9,25 +10,32 @@ import type { TableFormat } from '#contract/titles.ts'
 import { isInspection } from '#contract/titles.ts'
 import { call } from '../../api/api.ts'
 import { catalogue, withTitles } from '../../lib/catalogue.svelte.ts'
-import { failureOf } from '../../lib/failure.ts'
+import { formatPlural } from '../../lib/format.ts'
 import { keepLast, lastKept } from '../../lib/last-kept.ts'
-import { attempt } from '../../lib/notices.svelte.ts'
+import { Loader } from '../../lib/loader.svelte.ts'
+import { attempt, notify } from '../../lib/notices.svelte.ts'
 import { router } from '../../lib/router.svelte.ts'
 import { saveText } from '../../lib/save-file.ts'
 import { orderSubjects, runColumns, type Subject, toSubject } from './subjects.ts'
 
+/** The runs that the address names, at most as many as a comparison takes, and how many it leaves out. */
+interface ComparedAddress {
+  readonly comparison: Comparison
+  readonly leftOut: number
+}
+
 /** What is compared and how it is shown. The address keeps runs, baseline and switches. */
 export class CompareState {
-  comparison = $state.raw<Comparison | null>(null)
-  problem = $state.raw<ErrorMessage | null>(null)
-  busy = $state(false)
   /** Whether reports keep the paths of this machine. */
   paths = $state(false)
   highlighted = $state<string | null>(null)
   descriptions = $state.raw<ReadonlyMap<string, ModelDescription>>(new Map())
-  #loaded = ''
+  readonly #compared = new Loader<ComparedAddress | null>()
+  /** The part of the address that was loaded last; null before the first. */
+  #loadedKey: string | null = null
 
-  readonly ids: string[] = $derived((router.query.runs ?? '').split(',').filter(Boolean))
+  readonly comparison: Comparison | null = $derived(this.#compared.value?.comparison ?? null)
+  readonly leftOut: number = $derived(this.#compared.value?.leftOut ?? 0)
   /** Seeds are averaged unless the address asks for each. */
   readonly overSeeds: boolean = $derived(router.query.seeds !== 'each')
   /** Whether the screen weighs files against their rivals instead of comparing runs with the baseline. */
@@ -60,11 +68,19 @@ export class CompareState {
       .map(({ id }) => id),
   )
 
+  get busy(): boolean {
+    return this.#compared.busy
+  }
+
+  get problem(): ErrorMessage | null {
+    return this.#compared.problem
+  }
+
   /** Restores the last choice when the screen opens without one in its address. Otherwise stores the current choice. */
   #recall(): void {
     const { experiment, runs } = router.query
     if (experiment || runs) keepLast('compare', router.query)
-    else if (this.#loaded === '') router.replaceQuery({ ...lastKept('compare'), ...router.query })
+    else if (this.#loadedKey === null) router.replaceQuery({ ...lastKept('compare'), ...router.query })
     else keepLast('compare', {})
   }
 
@@ -72,23 +88,14 @@ export class CompareState {
   async load(): Promise<void> {
     this.#recall()
     const { experiment, runs = '', baseline = '' } = router.query
-    const wanted = `${experiment ?? ''} ${runs} ${baseline}`
-    if (wanted === this.#loaded) return
-    this.#loaded = wanted
-    this.problem = null
-    if (!experiment && !runs) {
-      this.comparison = null
-      return
-    }
-    this.busy = true
-    this.problem = await failureOf(async () => {
-      const ids = runs ? runs.split(',') : await this.#runsOf(experiment ?? '')
-      if (ids.length === 0) this.comparison = { baseline: null, runs: [] }
-      else this.comparison = await withTitles(call('compare.get', { ids: ids.slice(0, 500), ...(baseline ? { baseline } : {}) }))
-      void this.#describeModels()
+    const key = `${experiment ?? ''} ${runs} ${baseline}`
+    if (key === this.#loadedKey && !this.problem) return
+    this.#loadedKey = key
+    const compared = await this.#compared.load(async () => {
+      if (runs) return compareRuns(runs.split(','), baseline)
+      return experiment ? compareExperiment(experiment, baseline) : null
     })
-    if (this.problem) this.#loaded = 'failed'
-    this.busy = false
+    if (compared) void this.#describeModels(compared.comparison)
   }
 
   /** Writes a switch or a choice into the address. */
@@ -136,11 +143,13 @@ export class CompareState {
 
   async saveReport(format: 'html' | 'markdown'): Promise<void> {
     const { experiment } = router.query
-    const runs = this.comparison?.runs.map(({ id }) => id).slice(0, 200) ?? []
+    const all = this.comparison?.runs.map(({ id }) => id) ?? []
+    const runs = all.slice(0, mostReported)
     await attempt(async () => {
       saveText(
         await call('reports.make', { ...(experiment ? { experiment } : { runs }), format, overSeeds: this.overSeeds, paths: this.paths }),
       )
+      if (!experiment && all.length > runs.length) notify(`The report has the first ${runs.length} of ${formatPlural(all.length, 'run')}.`)
     })
   }
 
@@ -149,19 +158,9 @@ export class CompareState {
     router.replaceQuery({ ...query, runs: ids.join(',') })
   }
 
-  async #runsOf(experiment: string): Promise<string[]> {
-    const page = await call('runs.query', {
-      experiment,
-      limit: 500,
-      columns: [],
-      conditions: [{ field: 'status', is: 'any of', value: ['done'] }],
-    })
-    return page.rows.filter(({ method }) => !isInspection(method)).map(({ id }) => id)
-  }
-
-  async #describeModels(): Promise<void> {
-    const models = new Set(this.comparison?.runs.map(({ model }) => model.id))
-    const found = await Promise.all(
+  async #describeModels(comparison: Comparison): Promise<void> {
+    const models = new Set(comparison.runs.map(({ model }) => model.id))
+    const descriptions = await Promise.all(
       [...models].map((id) =>
         call('models.get', { id }).then(
           ({ description }) => [id, description] as const,
@@ -169,6 +168,26 @@ export class CompareState {
         ),
       ),
     )
-    this.descriptions = new Map(found.filter((entry) => entry !== null))
+    if (comparison === this.comparison) this.descriptions = new Map(descriptions.filter((entry) => entry !== null))
   }
+}
+
+/** Compares all finished runs of an experiment, except inspections. */
+async function compareExperiment(experiment: string, baseline: string): Promise<ComparedAddress> {
+  const { rows, total } = await call('runs.query', {
+    experiment,
+    limit: mostCompared,
+    columns: [],
+    conditions: [{ field: 'status', is: 'any of', value: ['done'] }],
+  })
+  const ids = rows.filter(({ method }) => !isInspection(method)).map(({ id }) => id)
+  const { comparison } = await compareRuns(ids, baseline)
+  return { comparison, leftOut: total - rows.length }
+}
+
+async function compareRuns(ids: readonly string[], baseline: string): Promise<ComparedAddress> {
+  if (ids.length === 0) return { comparison: { baseline: null, runs: [] }, leftOut: 0 }
+  const compared = ids.slice(0, mostCompared)
+  const comparison = await withTitles(call('compare.get', { ids: compared, ...(baseline ? { baseline } : {}) }))
+  return { comparison, leftOut: ids.length - compared.length }
 }
