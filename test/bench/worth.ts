@@ -32,6 +32,8 @@ async function experimentOf(): Promise<string> {
   const model = await call('models.add', { path })
   const bytes = parseFileSize(presetName)
   if (bytes !== undefined) {
+    // A quick answer is as thorough as this machine's speed allows.
+    await call('engine.selfTest', { backend: 'auto' })
     const { grid, preview } = await call('experiments.quick', { model: model.id, target: { bytes } })
     console.error(`${preview.runs} runs${preview.seconds ? `, about ${preview.seconds.likely.toFixed(0)} s` : ''}`)
     return (await call('experiments.create', { name: presetName, grid, start: 'queue' })).experiment.id

@@ -110,6 +110,7 @@ export class ExperimentsService extends Service {
         .array(formatOutline)
         .parse(await askDesk(this.parts.desk, { kind: 'outline save', model: path, plan: null, formats: ['gguf'], ...asked }))
     const most = feasible.find((range) => range.method === method)?.maximum ?? mostRemoved
+    if (most === 0) throw new EspalierError('infeasible', `No method can prune "${name}".`)
     const [dense, [pruned]] = await Promise.all([
       ask({ method: denseMethod, ggufTypes: denseTypes }),
       ask({ method, amount: { sparsity: Math.min(most, mostRemoved) }, ggufTypes: [smallestType] }),
@@ -123,11 +124,10 @@ export class ExperimentsService extends Service {
 
   /** Returns the most thorough grid that answers in time, else the least thorough one: also while this machine was not timed. */
   async #quick({ model: id, text, target }: Checked<'experiments.quick'>, signal?: AbortSignal): Promise<QuickAnswer> {
-    const [{ methods }, sizes] = await Promise.all([askCatalogue(this.parts), this.#sizes(id)])
+    const sizes = await this.#sizes(id)
     const { name, description } = this.parts.library.find(id)
-    const none = new Set(description.feasible.filter(({ maximum }) => maximum === 0).map(({ method }) => method))
-    const known = new Set(methods.map((method) => method.id).filter((method) => !none.has(method)))
-    const question = { model: { id, name, contextLength: description.shape.contextLength }, text, target, sizes, known }
+    const mixes = 'bytes' in target && (await this.#mixesTypes(id, target.bytes, signal))
+    const question = { model: { id, name, contextLength: description.shape.contextLength }, text, target, sizes, mixes }
     const grids = quickGrids(question)
     const looks = new Map<number, Promise<QuickAnswer>>()
     const lookAt = (at: number) => {
@@ -137,7 +137,6 @@ export class ExperimentsService extends Service {
       return look
     }
     let [first, last] = [0, grids.length - 1]
-    if (last < 0) throw new EspalierError('infeasible', `No method can prune "${name}".`)
     // A preview takes seconds, so few are made.
     while (first < last) {
       const at = Math.floor((first + last) / 2)
@@ -151,6 +150,16 @@ export class ExperimentsService extends Service {
       else first = at + 1
     }
     return lookAt(first)
+  }
+
+  /** Whether a file of this model can have mixed types of so many bytes. */
+  async #mixesTypes(model: string, bytes: number, signal: AbortSignal | undefined): Promise<boolean> {
+    const request: PlannedRun['request'] = {
+      ...{ method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0, measures: [], backend: 'auto' },
+      weights: `MIXED:${bytes}`,
+    }
+    const found = await preflight(this.parts, [{ model, request }], signal)
+    return found.every(({ problems }) => problems.length === 0)
   }
 
   async #preview(grid: Grid, signal: AbortSignal | undefined): Promise<GridPreview> {

@@ -31,16 +31,20 @@ interface Look {
   readonly measured: number
   readonly answers: number
   readonly isRepaired: boolean
-  readonly method?: Grid['methods'][number]
+  /** Whether parts are ranked once instead of by training gates. */
+  readonly ranksOnce?: boolean
 }
 
 const looks: readonly Look[] = [
   { windows: 32, measured: 12, answers: 16, isRepaired: true },
   { windows: 16, measured: 8, answers: 8, isRepaired: true },
-  { windows: 16, measured: 6, answers: 0, isRepaired: true, method: { method: '2ssp', options: {} } },
-  { windows: 8, measured: 4, answers: 0, isRepaired: false, method: { method: '2ssp', options: {} } },
-  { windows: 4, measured: 4, answers: 0, isRepaired: false, method: { method: 'shortgpt', options: {} } },
+  { windows: 16, measured: 6, answers: 0, isRepaired: true, ranksOnce: true },
+  { windows: 8, measured: 4, answers: 0, isRepaired: false, ranksOnce: true },
+  { windows: 4, measured: 4, answers: 0, isRepaired: false, ranksOnce: true },
 ]
+
+/** The prices of gates without training. They are better than 2SSP's choice and need no search. */
+const gatePrices = { method: 'gates', options: { steps: 0 } }
 
 /** Joins the sizes of the unpruned model's files, largest first. Some types come out equal: their rows are too short for K-quants. */
 export function joinSizes(outlines: readonly FormatOutline[]): QuickSizes['files'] {
@@ -56,22 +60,22 @@ export interface QuickQuestion {
   readonly text: DataRequest | null
   readonly target: QuickTarget
   readonly sizes: QuickSizes
-  /** The methods that can prune this model. */
-  readonly known: ReadonlySet<string>
+  /** Whether a file of the target's size can have mixed types. */
+  readonly mixes: boolean
 }
 
 /** Returns grids that answer the question, the most thorough first. */
 export function quickGrids(question: QuickQuestion): Grid[] {
-  const { model, text, target, known } = question
+  const { model, text, sizes } = question
   const sequenceLength = Math.min(sequenceTokens, model.contextLength)
-  const best = question.sizes.method === 'gates' ? brief : { method: question.sizes.method, options: {} }
-  const possible = looks.filter(({ method }) => known.has((method ?? best).method))
-  return possible.map(({ windows, measured, answers, isRepaired, method = best }) => {
+  return looks.map(({ windows, measured, answers, isRepaired, ranksOnce }) => {
+    const trained = ranksOnce ? gatePrices : brief
+    const method = sizes.method === 'gates' ? trained : { method: sizes.method, options: {} }
     const calibration: DataRequest = { ...(text ?? { source: 'mixed' }), sequenceLength, windows }
     return {
       models: [model.id],
       methods: [method],
-      amounts: [amountOf(target)],
+      amounts: [amountFor(question)],
       seeds: [0],
       calibration,
       ...(isRepaired ? { repairs: ['in-order'], repairData: { ...defaultRepairData(calibration), windows } } : { repairs: ['none'] }),
@@ -86,8 +90,12 @@ export function quickGrids(question: QuickQuestion): Grid[] {
 
 const amountOf = (target: QuickTarget): Amount => ('bytes' in target ? { ...target, format: 'gguf' } : target)
 
+/** Gates divide the bytes between parts and bits where the model allows it. */
+const amountFor = ({ target, mixes, sizes: { method } }: QuickQuestion): Amount =>
+  mixes && 'bytes' in target && method === 'gates' ? { ...amountOf(target), type: `MIXED:${target.bytes}` } : amountOf(target)
+
 /** Chooses the types of pruned files that have to shrink to meet the target, and the unpruned files that meet it already. */
-function typesFor({ target, sizes }: QuickQuestion): Pick<Grid, 'weights' | 'rivals'> {
+function typesFor({ target, sizes, mixes }: QuickQuestion): Pick<Grid, 'weights' | 'rivals'> {
   if (!('bytes' in target)) return { weights: [smallestType], rivals: ['Q4_0', 'Q3_K_M', 'Q2_K'] }
   const { bytes } = target
   if (bytes < sizes.least)
@@ -99,9 +107,10 @@ function typesFor({ target, sizes }: QuickQuestion): Pick<Grid, 'weights' | 'riv
   const shrinking = prunedTypes.filter((type) => sizeOf(type) > bytes * (1 + sameSize))
   // A larger type has to lose more of the model, so only the smallest that still has to shrink is pruned.
   const weights: WeightType[] = [shrinking.at(-1) ?? smallestType]
-  const fitting = sizes.files.filter((file) => file.bytes <= bytes * (1 + sameSize)).slice(0, mostRivals)
-  const smallest = sizes.files.at(-1)
-  const rivals = (fitting.length > 0 ? fitting : smallest ? [smallest] : []).flatMap(({ types: [type] }) => type ?? [])
+  const fitting = sizes.files.filter((file) => file.bytes <= bytes * (1 + sameSize))
+  const uniform = fitting.length > 0 || mixes ? fitting : sizes.files.slice(-1)
+  const mixed: WeightType[] = mixes ? [`MIXED:${bytes}`] : []
+  const rivals = [...mixed, ...uniform.flatMap(({ types: [type] }) => type ?? [])].slice(0, mostRivals)
   return { weights, rivals: rivals.filter((type) => !weights.includes(type)) }
 }
 

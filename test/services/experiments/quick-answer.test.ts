@@ -16,7 +16,7 @@ const question = (target: QuickTarget, changes: object = {}) => ({
   text: null,
   target,
   sizes,
-  known: new Set(['gates', '2ssp', 'shortgpt']),
+  mixes: false,
   ...changes,
 })
 const own = { source: '/home/me/notes.txt', sequenceLength: 512, split: { part: 'choosing' as const, seed: 3 } }
@@ -35,9 +35,19 @@ test('a file is pruned in the smallest type that still has to shrink, against th
   expect(() => typesAt(200e6)).toThrow('No file of 200 MB can be made. Choose 250 MB or more.')
 })
 
+test('where types can be mixed, gates divide the bytes and the unpruned model in mixed types of that size is the first rival', () => {
+  const at = (bytes: number) => quickGrids(question({ bytes }, { mixes: true })).map(({ amounts, rivals }) => [amounts[0], rivals])
+  expect(at(300e6)[0]).toEqual([{ bytes: 300e6, format: 'gguf', type: 'MIXED:300000000' }, ['MIXED:300000000']])
+  expect(at(450e6)[0]?.[1]).toEqual(['MIXED:450000000', 'Q4_K_M'])
+})
+
 test('every look is a grid that the contract takes, with options that its method has, each shorter than the one before', () => {
-  for (const target of [{ bytes: 350e6 }, { tokensPerSecond: 30 }]) {
-    const grids = quickGrids(question(target))
+  for (const [target, mixes] of [
+    [{ bytes: 350e6 }, false],
+    [{ bytes: 350e6 }, true],
+    [{ tokensPerSecond: 30 }, false],
+  ] as const) {
+    const grids = quickGrids(question(target, { mixes }))
     expect(grids.length).toBeGreaterThan(2)
     for (const grid of grids) expect(gridSchema.safeParse(grid).success).toBe(true)
     for (const { methods } of grids)
@@ -45,9 +55,9 @@ test('every look is a grid that the contract takes, with options that its method
     const windows = grids.map(({ calibration }) => calibration?.windows ?? 0)
     expect(windows).toEqual([...windows].sort((a, b) => b - a))
   }
-  expect(quickGrids(question({ bytes: 350e6 }, { known: new Set(['shortgpt']) })).map(({ methods }) => methods[0]?.method)).toEqual([
-    'shortgpt',
-  ])
+  const without = quickGrids(question({ bytes: 350e6 }, { sizes: { ...sizes, method: '2ssp' }, mixes: true }))
+  expect(new Set(without.flatMap(({ methods }) => methods.map(({ method }) => method)))).toEqual(new Set(['2ssp']))
+  expect(without[0]?.amounts).toEqual([{ bytes: 350e6, format: 'gguf' }])
 })
 
 test('a text of the user’s own chooses by one part and decides by the other; other text shows the cost elsewhere', () => {

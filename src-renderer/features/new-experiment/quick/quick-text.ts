@@ -1,4 +1,5 @@
 import type { QuickAnswer, QuickSizes } from '#contract/experiments/experiments.ts'
+import { mixedBudget } from '#contract/runs/amount-text.ts'
 import { formatBytes, formatPlural } from '../../../lib/format.ts'
 import { timeText } from '../preview-text.ts'
 
@@ -20,12 +21,13 @@ export function equalTypesText({ files }: QuickSizes): string {
   return equal.length > 0 ? `${equal.join('; ')} are equal here: rows of this model are too short for finer types.` : ''
 }
 
-/** What the button starts: `6 runs, about 4 min`. */
+/** What the button starts: `6 runs, about 4 min, one pruned file in Q4_K_M against 2 unpruned files`. */
 export function answerText({ grid, preview }: QuickAnswer): string {
   const pruned = preview.combinations.find(({ amount }) => 'bytes' in amount || 'tokensPerSecond' in amount)
-  const types = [...(grid.weights ?? []), ...(grid.rivals ?? [])].filter((type) => type !== 'computed')
+  const types = new Set([...(grid.weights ?? []), ...(grid.rivals ?? [])].filter((type) => type !== 'computed'))
   const time = timeText(preview)
-  const against =
-    types.length > 0 ? `one pruned file in ${grid.weights?.join(' or ')} against ${formatPlural(types.length, 'unpruned file')}` : ''
+  const isMixed = grid.amounts.some((amount) => mixedBudget(amount))
+  const file = isMixed ? 'one file in mixed types, pruned if that pays,' : `one pruned file in ${grid.weights?.join(' or ')}`
+  const against = types.size > 0 ? `${file} against ${formatPlural(types.size, 'unpruned file')}` : ''
   return [formatPlural(preview.runs, 'run'), time, pruned ? against : ''].filter(Boolean).join(', ')
 }
