@@ -35,16 +35,31 @@ export function judge(evidence: Evidence): Verdict {
   return { ...answer, sentence: [answer.sentence, ...mixingOf(evidence)].join(' '), untested: gapsOf(evidence) }
 }
 
-/** Says whether choosing the type of each matrix pays, with the smallest file of these that is better. */
-function mixingOf({ mixing, cost }: Evidence): string[] {
+/**
+ * Says whether choosing the type of each matrix pays, with the smallest file of these that is better. Otherwise states the smallest that has
+ * no rival of one type.
+ */
+function mixingOf(evidence: Evidence): string[] {
+  const { mixing, cost } = evidence
   const fought = mixing.filter(({ rival }) => rival).sort((a, b) => a.pruned.cost.mean - b.pruned.cost.mean)
   const won = fought.filter(({ outcome }) => outcome === 'better')
   const [first] = won
-  if (!first) return []
+  if (!first) return smallerOf(evidence)
   const { pruned: mixed, rival, texts } = first
   const all = fought.length > 1 ? ` It pays at ${won.length} of ${fought.length} sizes.` : ''
   return [
     `Choosing the type of each matrix pays: at ${costOf(mixed, cost)}, ${mixed.name} is better than ${rival?.name}, the best dense file of one type ${cost.equal} (${numbersOf(mixed, rival as WorthRow, texts)}).${all}`,
+  ]
+}
+
+function smallerOf({ mixing, dense, deciding, cost }: Evidence): string[] {
+  const [mixed] = mixing.filter(({ rival }) => !rival).toSorted((a, b) => a.pruned.cost.mean - b.pruned.cost.mean)
+  const whole = dense.find(({ weights }) => weights === null)
+  if (!mixed || !whole || ![mixed.pruned, whole].every(isMeasured(deciding))) return []
+  if (mixed.leftOut.some(({ name }) => name === whole.name)) return []
+  const shown = deciding.map((kind) => `${shownValue(mixed.pruned, kind)} on ${kind} (unpruned ${shownValue(whole, kind)})`)
+  return [
+    `No dense file of one type is ${cost.equal}. The perplexity of ${mixed.pruned.name} is ${sentenceList.format(shown)}, in ${costOf(mixed.pruned, cost)} instead of ${costOf(whole, cost)}.`,
   ]
 }
 
@@ -63,7 +78,9 @@ function answerOf(evidence: Evidence): Omit<Verdict, 'untested'> {
   if (won[0]) return { ...refusal, sentence: vetoOf(won[0]), file: won[0].rival }
   if (lost[0])
     return { ...refusal, sentence: lossOf(lost[0], lost.length === fought.length ? duels : [lost[0]], evidence), file: lost[0].rival }
-  return { answer: 'no difference', sentence: tieOf(sorted(fought, deciding)[0] as Duel, cost), file: null }
+  const best = sorted(fought, deciding)[0] as Duel
+  if (best.pruned.keptWhole) return { ...refusal, sentence: wholeOf(best, cost), file: best.rival }
+  return { answer: 'no difference', sentence: tieOf(best, cost), file: null }
 }
 
 /** Sorted by the pruned file's perplexity on the first deciding text, best first. */
@@ -119,6 +136,10 @@ function vetoOf({ pruned, rival, texts, loops }: Duel): string {
   const share = ({ loops: own }: WorthRow) => `${Math.round(100 * (own ?? 0))} %`
   const test = loops ? `: ${differenceText(loops, 'share')} over ${basisText(loops)}` : ''
   return `Do not prune. ${pruned.name} has the lower perplexity (${numbersOf(pruned, dense, texts)}), but ${share(pruned)} of its answers end in a loop, against ${share(dense)} of those of ${dense.name}${test}.`
+}
+
+function wholeOf({ pruned, rival }: Duel, cost: Cost): string {
+  return `Do not prune. At ${costOf(pruned, cost)}, no part of the model costs less than the bits that its bytes buy: take ${rival?.name}.`
 }
 
 function tieOf({ pruned, rival, outcome, texts }: Duel, cost: Cost): string {

@@ -92,6 +92,7 @@ function entryOf(group: SeedGroup, { id }: Cost, subject: ComparedRun | undefine
     runs: runs.map((run) => run.id),
     name: nameOf(first, subject),
     pruned: isPruned(first),
+    keptWhole: isPruned(first) && group.reached === 0 && typeof weights === 'string' && mixedBytes(weights) !== undefined,
     method: first.method,
     repair: treatmentOf(first),
     weights: typeof weights === 'string' ? weights : null,

@@ -17,6 +17,8 @@ export interface WorthRow {
   runs: string[]
   name: string
   pruned: boolean
+  /** Whether the bytes of a file were divided between parts and bits, and no part had to go. */
+  keptWhole: boolean
   method: string
   repair: Treatment | null
   /** Null if the weights were measured as computed. */

@@ -449,3 +449,18 @@ test('a verdict says whether choosing the type of each matrix pays, and offers s
   expect(found.file?.name).toBe('dense mixed 94')
   expect(worthOf([run('dense Q4_0', 94, 31), mixed(94, 31), run('2SSP Q8_0', 94, 38.9)]).sentence).not.toContain('Choosing')
 })
+
+test('a file whose bytes buy more as bits than any part is worth is offered whole, and stated if no file of one type is as small', () => {
+  const parameters = { ...calibrated, weights: 'MIXED:80000000' }
+  const divided = { ...run('Gates 80 MB of mixed types', 80, 30.1, { parameters }), reached: 0 }
+  const runs = [run('dense', 160, 30), run('dense Q4_0', 94, 33), run('dense mixed 80', 80, 30.1, { parameters })]
+  const found = worthOf([...runs, divided])
+  expect(found.sentence).toBe(
+    'Do not prune. At 80 MB, no part of the model costs less than the bits that its bytes buy: take dense mixed 80. No dense file of one type is of its size. The perplexity of dense mixed 80 is 30.1 on prose (unpruned 30), in 80 MB instead of 160 MB.',
+  )
+  expect([found.answer, found.file?.name]).toEqual(['do not prune', 'dense mixed 80'])
+  expect(worthOf([...runs, { ...divided, reached: 0.05 }]).answer).toBe('no difference')
+  const others = runs.slice(1)
+  const elsewhere = run('dense', 160, 30, { windows: '8 × 256' })
+  expect(worthOf([elsewhere, ...others, divided]).sentence).not.toContain('unpruned')
+})
