@@ -2,7 +2,7 @@ import { at } from '#contract/at.ts'
 import { EspalierError } from '#contract/errors.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, runWindows } from '#engine/model/forward.ts'
-import { nextTokens, tokenLosses } from '#engine/model/parts/head/likelihood.ts'
+import { nextTokens, tokenLosses } from '#engine/model/parts/head/token-losses.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 
 export interface Perplexity {

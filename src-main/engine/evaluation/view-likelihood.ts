@@ -1,6 +1,6 @@
 import { gather, type Tensor2D, tensor1d, tidy } from '@tensorflow/tfjs-core'
 import { type Branch, DecodingSession } from '#engine/model/decoding/session.ts'
-import { tokenLosses } from '#engine/model/parts/head/likelihood.ts'
+import { tokenLosses } from '#engine/model/parts/head/token-losses.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { LikelihoodModel, LikelihoodRequest } from './tasks/score.ts'
 

@@ -6,7 +6,7 @@ import { gateNeurons } from '#engine/tensor/activation.ts'
 import { normalize } from '#engine/tensor/norm.ts'
 import { matrixFor, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
-import { logSumExponents } from './parts/head/likelihood.ts'
+import { logSumExponents } from './parts/head/token-losses.ts'
 import { productsFor } from './precision.ts'
 
 /**

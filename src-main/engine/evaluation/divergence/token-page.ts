@@ -16,7 +16,7 @@ import {
   nextTokens,
   type Tile,
   tilesOf,
-} from '#engine/model/parts/head/likelihood.ts'
+} from '#engine/model/parts/head/token-losses.ts'
 import { disposeResidual } from '#engine/model/parts/part.ts'
 import { needsGather } from '#engine/model/views/gather-mlp.ts'
 import { denseView, type ModelView } from '#engine/model/views/view.ts'

@@ -1,6 +1,6 @@
 import { dispose, type Tensor2D } from '@tensorflow/tfjs-core'
-import type { FrozenHead, HeadLoss } from '#engine/model/parts/head/head-loss.ts'
-import { nextTokens } from '#engine/model/parts/head/likelihood.ts'
+import { nextTokens } from '#engine/model/parts/head/token-losses.ts'
+import type { FrozenHead, HeadLoss } from '#engine/model/parts/head/training-loss.ts'
 import { advance, cloneResidual, disposeResidual, type Residual } from '#engine/model/parts/part.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { pause } from '#engine/model/walk.ts'

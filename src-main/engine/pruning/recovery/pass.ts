@@ -1,7 +1,7 @@
 import { add, dispose, type Tensor, type Tensor2D } from '@tensorflow/tfjs-core'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
-import type { FrozenHead } from '#engine/model/parts/head/head-loss.ts'
+import type { FrozenHead } from '#engine/model/parts/head/training-loss.ts'
 import { advance, cloneResidual, disposeResidual, normGradients, type Residual } from '#engine/model/parts/part.ts'
 import {
   disposeKept,

@@ -4,7 +4,7 @@ import { heldOutKinds, heldOutWindows, type RecoveryRequest, type TrainedWeights
 import { type DecoderSpec, layoutOf, mixerProjections } from '#engine/architectures/spec.ts'
 import { vocabularyShare } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
-import { logitsPerTile } from '#engine/model/parts/head/likelihood.ts'
+import { logitsPerTile } from '#engine/model/parts/head/token-losses.ts'
 import { finalNormName, trainedName } from '#engine/model/views/plan-tensors.ts'
 import { specWithPlan } from '#engine/model/views/slice.ts'
 import { partShapes, presentParts } from '#engine/model/weights/weights.ts'

@@ -1,7 +1,7 @@
 import type { Windows } from '#engine/data/windows.ts'
 import { finalHidden, groupWindows, rowsPerCall, type WindowGroup } from '#engine/model/forward.ts'
-import { allTokenLosses, nextTokens } from '#engine/model/parts/head/likelihood.ts'
 import { rowDivergences } from '#engine/model/parts/head/row-divergences.ts'
+import { allTokenLosses, nextTokens } from '#engine/model/parts/head/token-losses.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import { breathe, copyStream, disposeStreams, type Stream, skipPart, Walk } from '#engine/model/walk.ts'
 import { blockOf, isAttention, type Part } from '#engine/model/weights/weights.ts'

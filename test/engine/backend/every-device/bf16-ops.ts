@@ -1,7 +1,7 @@
 import { add, matMul, memory, mul, type Rank, randomNormal, sigmoid, type Tensor, type Tensor2D, tidy } from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { openSpec } from '#engine/model/model.ts'
-import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
+import { logSumExponents } from '#engine/model/parts/head/token-losses.ts'
 import { resolvePrecision } from '#engine/model/precision.ts'
 import { bf16Ops } from '#engine/tensor/composed-bf16-ops.ts'
 import { normalize } from '#engine/tensor/norm.ts'

@@ -2,7 +2,7 @@ import '@tensorflow/tfjs-backend-cpu'
 import * as tf from '@tensorflow/tfjs-core'
 import { expect, test } from 'vitest'
 import { plainCalls } from '#engine/backend/ggml/plain-kernels.ts'
-import { logSumExponents } from '#engine/model/parts/head/likelihood.ts'
+import { logSumExponents } from '#engine/model/parts/head/token-losses.ts'
 import { computeOn, type TestedDevice } from './devices.ts'
 
 export const values = (...shape: number[]) =>

@@ -21,7 +21,7 @@ import { isPacked, type Matrix, project } from '#engine/tensor/products.ts'
 import type { RotaryTables } from '#engine/tensor/rotary.ts'
 import { mixDelta } from '../delta-net/delta-net.ts'
 import { type CallContext, inputOf, type PartActivations, withInner } from '../part.ts'
-import { mixHeadsByStep, mixPlaced } from './plain-attention.ts'
+import { mixHeadsByStep, mixWithCache } from './plain-attention.ts'
 
 /** Computes attention, or the token mixer that replaces it, up to the input of its last projection. */
 export function attend(x: Tensor2D, weights: AttentionWeights<Matrix>, block: number, call: CallContext): PartActivations {
@@ -98,7 +98,7 @@ function mix(projected: Tensor2D, block: number, call: CallContext, { queryKeyVa
   if (past && fused?.attendPlaced && !sinks) {
     return fused.attendPlaced(projected, cosine, sine, { ...past.cache.of(block), rows: past.rows, slots: past.slots }, shape)
   }
-  if (past) return mixPlaced(projected, tables, past, block, { spec, sinks: sinksOf(sinks, spec) })
+  if (past) return mixWithCache(projected, tables, past, block, { spec, sinks: sinksOf(sinks, spec) })
   if (isPacked(weight) && weight.parts < 3) return attendInBf16(projected, tables, shape, weight.parts === 2)
   return attendHeads(projected, tables, shape, sinksOf(sinks, spec))
 }

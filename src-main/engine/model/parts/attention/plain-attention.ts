@@ -159,13 +159,13 @@ function takeHeads(x: Tensor4D, first: number, count: number): Tensor4D {
   return reshape(slice(matrices, [first, 0, 0], [count, -1, -1]), [1, count, tokens, headSize])
 }
 
-interface PlacedHeads {
+interface CachedHeads {
   readonly spec: DecoderSpec
   readonly sinks: Tensor2D | undefined
 }
 
 /** Computes the attention of each sequence's rows to all of its slots, for runtimes without an operation for it. */
-export function mixPlaced(projected: Tensor2D, tables: RotaryTables, past: Past, block: number, { spec, sinks }: PlacedHeads): Tensor2D {
+export function mixWithCache(projected: Tensor2D, tables: RotaryTables, past: Past, block: number, { spec, sinks }: CachedHeads): Tensor2D {
   const { query, key, value } = splitHeads(projected, tables, spec, 1)
   const fresh = past.sequences.flatMap(({ slots, tokens }) => slots.slice(-tokens))
   const cached = past.cache.append(block, fresh, key, value)

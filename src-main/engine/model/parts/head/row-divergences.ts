@@ -21,7 +21,7 @@ import { at } from '#contract/at.ts'
 import { combine } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
 import { type HeadChunk, headLogits, type Vocabulary } from './embedding-and-head.ts'
-import { forEachTile, type HeadPass, logNormalizers } from './likelihood.ts'
+import { forEachTile, type HeadPass, logNormalizers } from './token-losses.ts'
 
 /** The dense model's next-token distributions p, one per row, in a form from which divergences are cheap to compute. */
 export interface DenseDistribution {

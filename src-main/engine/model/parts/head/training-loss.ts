@@ -6,7 +6,7 @@ import { breathe } from '#engine/model/walk.ts'
 import { capValues } from '#engine/tensor/activation.ts'
 import { combine, isPacked, type Matrix, matrixFor, type Products, packFor, project } from '#engine/tensor/products.ts'
 import type { HeadChunk } from './embedding-and-head.ts'
-import { addTargetLogits, compareLogits, logitsPerTile, logSumExponents } from './likelihood.ts'
+import { addTargetLogits, compareLogits, logitsPerTile, logSumExponents } from './token-losses.ts'
 
 /** The most rows of final states in a tile. The logits of the other model and the difference take as much memory again. */
 export const mostRows = 256
