@@ -32,7 +32,7 @@ sharing.push(
   'test/cli/recover-flag.test.ts',
   'test/engine/model/weights/{weights,zeroed-parts}.test.ts',
   'test/engine/pruning/{budget,counts,one-model-at-once}.test.ts',
-  'test/engine/tasks/{begin-token,look-at-text,preflight,recovered-run,speed-range,trimmed-vocabulary}.test.ts',
+  'test/engine/tasks/{begin-token,check-request,look-at-text,recovered-run,speed-range,trimmed-vocabulary}.test.ts',
   'test/engine/tasks/run/{run-steps,trim-first}.test.ts',
   'test/jobs/{progress,run-log,this-machine}.test.ts',
   'test/jobs/cluster/{run-file,shared-steps,slurm}.test.ts',

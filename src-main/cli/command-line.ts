@@ -1,6 +1,6 @@
 import { stderr, stdout } from 'node:process'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import type { Problem } from '#contract/runs/preflight.ts'
+import type { Problem } from '#contract/runs/request-preview.ts'
 import { version } from '#contract/version.ts'
 import { exitCodeOf } from './exit-codes.ts'
 import { flagNames, parseFlags } from './flags/flags.ts'

@@ -27,10 +27,10 @@ export async function performTask(task: ComputeTask, host: JobHost): Promise<unk
       return (await import('#engine/tasks/measure-begin.ts')).measureModelBegin(task.model, task.memoryBytes, host)
     case 'look at text':
       return (await import('#engine/tasks/look-at-text.ts')).lookAtText(task.model, task.data, task.against)
-    case 'preflight':
-      return (await import('#engine/tasks/preflight.ts')).preflightRequests(task.requests)
+    case 'check requests':
+      return (await import('#engine/tasks/check-request.ts')).checkRequests(task.requests)
     case 'work':
-      return (await import('#engine/tasks/preflight.ts')).workOfRequests(task.requests)
+      return (await import('#engine/tasks/check-request.ts')).workOfRequests(task.requests)
     case 'outline save':
       return (await import('#engine/export/check-save.ts')).checkSave(task)
     case 'save':

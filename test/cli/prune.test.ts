@@ -152,7 +152,7 @@ describe('the pruning command', () => {
     expect(stdout, stderr).toContain('mmlu')
   })
 
-  // A data set that cannot be fetched: `preflight.test.ts`.
+  // A data set that cannot be fetched: `check-request.test.ts`.
   it('says what to do when the hub cannot be reached for a model', async () => {
     const unreachable = { HF_ENDPOINT: 'http://127.0.0.1:9', HF_HUB_OFFLINE: '1' }
     const cache = `--cache_dir=${join(home, 'hub')}`

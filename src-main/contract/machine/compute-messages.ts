@@ -31,7 +31,7 @@ const computeTask = z.discriminatedUnion('kind', [
   /** Returns figures; null if the model has no begin token. */
   z.object({ kind: z.literal('measure begin'), model: z.string(), memoryBytes: z.number().optional() }),
   z.object({ kind: z.literal('look at text'), model: z.string(), data: dataRequest, against: dataRequest.optional() }),
-  z.object({ kind: z.literal('preflight'), requests: z.array(runRequest) }),
+  z.object({ kind: z.literal('check requests'), requests: z.array(runRequest) }),
   /** Returns the work of each request; null if it can no longer be determined. */
   z.object({ kind: z.literal('work'), requests: z.array(runRequest) }),
   z.object({

@@ -6,8 +6,8 @@ import { id, name, notes, nothing, paths, tags, textFile } from '../identifiers.
 import { tokenPage } from '../inspection/divergence.ts'
 import { inspection } from '../inspection/inspection.ts'
 import { bulkAction, bulkResult, runSelection, selectionState, undone } from './bulk.ts'
-import { problem } from './preflight.ts'
 import { queueState } from './queue.ts'
+import { problem } from './request-preview.ts'
 import { runRequest } from './run-request.ts'
 import {
   recordedEvent,

@@ -1,4 +1,4 @@
-import type { Outline } from '#contract/runs/preflight.ts'
+import type { Outline } from '#contract/runs/request-preview.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { isAttention, presentParts } from '#engine/model/weights/weights.ts'

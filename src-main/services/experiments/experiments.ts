@@ -4,7 +4,7 @@ import { EspalierError } from '#contract/errors.ts'
 import type { CombinationPreview, ExperimentEntry, Grid, GridPreview, QuickAnswer, QuickSizes } from '#contract/experiments/experiments.ts'
 import { formatOutline } from '#contract/exports/exports.ts'
 import { isOfSample, smallerSiblings } from '#contract/models/models.ts'
-import type { Problem, RequestPreview } from '#contract/runs/preflight.ts'
+import type { Problem, RequestPreview } from '#contract/runs/request-preview.ts'
 import type { Amount } from '#contract/runs/run-request.ts'
 import { addRanges, type RunEstimate } from '#contract/runs/time/estimate.ts'
 import { denseMethod, type GgufType } from '#contract/titles.ts'
@@ -14,7 +14,7 @@ import { askDesk } from '../machine/ask-desk.ts'
 import { askCatalogue } from '../machine/catalogue.ts'
 import { safeFileName } from '../models/folders.ts'
 import { writeRuns } from '../runs/make-runs.ts'
-import { preflight, refuseProblems } from '../runs/preflight.ts'
+import { previewRuns, refuseProblems } from '../runs/preview-runs.ts'
 import { Service } from '../service.ts'
 import { withoutShared } from './estimate-seconds.ts'
 import { exportExperiment, importExperiment } from './experiment-file.ts'
@@ -165,7 +165,7 @@ export class ExperimentsService extends Service {
   async #preview(grid: Grid, signal: AbortSignal | undefined): Promise<GridPreview> {
     const { estimates } = this.parts
     const planned = combinationsOf(grid)
-    const found = await preflight(this.parts, planned, signal)
+    const found = await previewRuns(this.parts, planned, signal)
     const ids = new Set(planned.map(({ model }) => model))
     const models = new Map(await Promise.all([...ids].map(async (id) => [id, await estimates.forModel(id, signal)] as const)))
     const estimated = planned.map(({ model, request }, at) => {
@@ -190,7 +190,7 @@ export class ExperimentsService extends Service {
   /** Returns the possible combinations. Impossible ones are skipped if `leaveOut` is set. Throws if there are other problems. */
   async #choose(grid: Grid, leaveOut: boolean): Promise<{ possible: PlannedRun[]; leftOut: string[] }> {
     const planned = combinationsOf(grid)
-    const problems = (await preflight(this.parts, planned)).map((found) => found.problems)
+    const problems = (await previewRuns(this.parts, planned)).map((found) => found.problems)
     const skipped = problems.map((some) => leaveOut && some.some(({ code }) => code === 'infeasible'))
     refuseProblems(problems.flatMap((some, at) => (skipped[at] ? [] : some)))
     const possible = planned.filter((_, at) => !skipped[at])
@@ -210,7 +210,7 @@ export class ExperimentsService extends Service {
   }
 }
 
-/** The preflight's preview of a combination, with its estimate. */
+/** The preview of a combination, with its estimate. */
 type FoundPreview = RequestPreview & { readonly estimate: Omit<RunEstimate, 'run'> | null }
 
 /** Returns the preview of a grid. `found` has a preview for each entry of `planned`. */

@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { access, readdir, stat, statfs } from 'node:fs/promises'
 import { dirname, relative, resolve, sep } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
-import type { Problem } from '#contract/runs/preflight.ts'
+import type { Problem } from '#contract/runs/request-preview.ts'
 
 /**
  * Checks a folder to save to before any work is done. It must be writable, empty unless `replace` is set, and must not contain the source
@@ -18,7 +18,7 @@ export async function checkTarget(target: string, source: string, replace: boole
   await checkWritable(dirname(target))
 }
 
-/** Returns an error that names the field of the request, as the preflight does. */
+/** Returns an error that names the field of the request, as the check of a request does. */
 function refusal(code: Problem['code'], field: string, message: string): EspalierError {
   return new EspalierError(code, message, { problems: [{ code, field, message }] })
 }

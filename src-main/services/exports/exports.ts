@@ -30,7 +30,7 @@ import { askDesk } from '../machine/ask-desk.ts'
 import { currentSettings } from '../machine/current-settings.ts'
 import { confine, safeFileName } from '../models/folders.ts'
 import type { Move } from '../models/transfers.ts'
-import { refuseProblems } from '../runs/preflight.ts'
+import { refuseProblems } from '../runs/preview-runs.ts'
 import { Service } from '../service.ts'
 import { checkSpace, checkTarget } from './check-target.ts'
 

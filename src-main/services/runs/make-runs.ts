@@ -6,7 +6,7 @@ import { flattenParameters } from '#db/runs/parameters.ts'
 import { clusterProfiles } from '../clusters/clusters.ts'
 import { nominalOf, type PlannedRun, runName } from '../experiments/grid.ts'
 import type { Parts } from '../service.ts'
-import { preflight, refuseProblems } from './preflight.ts'
+import { previewRuns, refuseProblems } from './preview-runs.ts'
 
 export interface RunMaking {
   experiment: string | null
@@ -21,7 +21,7 @@ export interface RunMaking {
 
 /** Checks runs, stores them as drafts, and queues them if `start` says so. Returns their numbers. */
 export async function makeRuns(parts: Parts, planned: readonly PlannedRun[], making: RunMaking): Promise<number[]> {
-  refuseProblems((await preflight(parts, planned)).flatMap(({ problems }) => problems))
+  refuseProblems((await previewRuns(parts, planned)).flatMap(({ problems }) => problems))
   return writeRuns(parts, planned, making)
 }
 

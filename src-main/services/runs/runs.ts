@@ -27,7 +27,7 @@ import type { PlannedRun } from '../experiments/grid.ts'
 import { hidePlaces } from '../hide-places.ts'
 import { Service } from '../service.ts'
 import { makeRuns, type RunMaking } from './make-runs.ts'
-import { preflight } from './preflight.ts'
+import { previewRuns } from './preview-runs.ts'
 import { runDetail } from './run-detail.ts'
 
 /** How long screens offer to undo an archiving. Archived runs can be restored at any time. */
@@ -121,7 +121,7 @@ export class RunsService extends Service {
   async #foresee({ request: described }: RunDescription, id: string): Promise<Output<'runs.foresee'>> {
     const { name, path } = this.parts.library.find(id)
     const request = withoutModel(described)
-    const [preview] = await preflight(this.parts, [{ model: id, request }])
+    const [preview] = await previewRuns(this.parts, [{ model: id, request }])
     const wanted = settingsOf(request)
     const same = this.history.runs.latestDone(id, mostCompared).filter(({ number }) => {
       const { request: own, resolved } = this.history.documents.find(number)

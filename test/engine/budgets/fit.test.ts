@@ -10,7 +10,7 @@ import { findFormat } from '#engine/export/index.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
-import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 
@@ -46,7 +46,7 @@ async function run(asked: RunRequest) {
 
 /** The file size at a share of the way from the smallest file to the dense one. */
 async function budgetAt(share: number, method: keyof typeof few, { format, type = 'F16' }: Omit<FileBudget, 'bytes'>): Promise<FileBudget> {
-  const [preview] = await preflightRequests([request(method, { bytes: 1, format, type })])
+  const [preview] = await checkRequests([request(method, { bytes: 1, format, type })])
   const { least, most } = preview?.fileRange ?? { least: 0, most: 0 }
   return { bytes: Math.round(least + share * (most - least)), format, type }
 }
@@ -105,7 +105,7 @@ describe('a file size', () => {
 test('budgets out of reach are refused before any work, with the range', async () => {
   const tooSmall = request('2ssp', { bytes: 1000, format: 'gguf', type: 'Q8_0' })
   const tooLarge = request('2ssp', { bytes: 1e9, format: 'gguf', type: 'Q8_0' })
-  const [small, large] = await preflightRequests([tooSmall, tooLarge])
+  const [small, large] = await checkRequests([tooSmall, tooLarge])
   expect(small?.problems).toMatchObject([
     { code: 'infeasible', field: 'amount', message: expect.stringMatching(/its files have [\d.]+ [kM]B to [\d.]+ MB/) },
   ])

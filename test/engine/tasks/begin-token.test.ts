@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { releaseModel } from '#engine/model/kept-model.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
+import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeInspection } from '#engine/tasks/inspection.ts'
-import { preflightRequests } from '#engine/tasks/preflight.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { executeStudy } from '#engine/tasks/study.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
@@ -149,10 +149,10 @@ test('a study and a comparison with the dense model begin their windows the same
 
 test('a model without a begin token cannot be asked to use one', async () => {
   const model = await referenceModel('mistral-tiny')
-  const [preview] = await preflightRequests([
+  const [preview] = await checkRequests([
     { ...request, model, beginToken: 'always', weights: undefined, repair: undefined, recover: undefined },
   ])
   expect(preview?.problems).toContainEqual({ field: 'beginToken', code: 'invalid', message: expect.stringContaining('no tokenizer.json') })
-  const [fine] = await preflightRequests([{ ...request, beginToken: 'always' }])
+  const [fine] = await checkRequests([{ ...request, beginToken: 'always' }])
   expect(fine?.problems).toEqual([])
 })

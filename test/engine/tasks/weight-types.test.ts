@@ -18,7 +18,7 @@ import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
-import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
@@ -187,7 +187,7 @@ test('mixed types are refused before anything is measured if no file is that sma
   const done = new Map<string, StepResult>()
   await expect(run({ weights: 'MIXED:1000000' }, done)).rejects.toThrow(/No types make a file of 1\.0 MB: .* have \d\.\d MB to \d\.\d MB/)
   expect([...done.keys()].join(' ')).not.toContain('importances')
-  const preview = async (changes: Partial<RunRequest>) => (await preflightRequests([{ ...dense, ...changes }]))[0]?.problems ?? []
+  const preview = async (changes: Partial<RunRequest>) => (await checkRequests([{ ...dense, ...changes }]))[0]?.problems ?? []
   expect(await preview({ weights: 'MIXED:1000000' })).toMatchObject([{ field: 'weights', code: 'infeasible' }])
   expect(await preview({ weights: 'MIXED:2500000' })).toEqual([])
   const amount = { bytes: 3_000_000, format: 'gguf' as const }

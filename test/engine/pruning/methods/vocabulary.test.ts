@@ -13,7 +13,7 @@ import { budgetFor } from '#engine/pruning/budget.ts'
 import { equalBytes, vocabulary } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
-import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
@@ -157,10 +157,10 @@ describe('removing rows of the vocabulary', () => {
     const outline = outlineOf(method, spec, budgetFor(spec, { sparsity: 0 }), { rows: 1000 })
     expect(outline.reached).toBeCloseTo(((3072 - 1000) * 128) / 2755712, 12)
     expect(outlineOf(method, spec, budgetFor(spec, { sparsity: 0 }), { coverage: 0.9 }).reached).toBeNull()
-    const [preview] = await preflightRequests([request({ rows: 1000 })])
+    const [preview] = await checkRequests([request({ rows: 1000 })])
     expect(preview?.problems).toEqual([])
     expect(preview?.formats.filter(({ problem }) => problem === null).length).toBeGreaterThan(2)
-    const [tooMuch] = await preflightRequests([request({}, { amount: { sparsity: 0.5 } })])
+    const [tooMuch] = await checkRequests([request({}, { amount: { sparsity: 0.5 } })])
     expect(tooMuch?.problems[0]?.message).toMatch(/Vocabulary removes at most 14.3 % of this model's parameters/)
   })
 

@@ -10,7 +10,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { narrowBlock } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan, reachedSparsity } from '#engine/pruning/plan.ts'
-import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { withRows } from '#engine/tasks/run/trim-first.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
@@ -143,14 +143,14 @@ test('ready windows of token ids are read in the kept tokens', async () => {
 })
 
 test('is foreseen before it runs, and refused where it cannot be done', async () => {
-  const [whole] = await preflightRequests([(({ vocabulary: _, ...rest }) => rest)(request())])
-  const [less] = await preflightRequests([request()])
+  const [whole] = await checkRequests([(({ vocabulary: _, ...rest }) => rest)(request())])
+  const [less] = await checkRequests([request()])
   const bytes = (preview: typeof less) => preview?.formats.find(({ format }) => format === 'stock')?.bytes as number
   expect(less?.problems).toEqual([])
   expect(less?.reached).toBe(whole?.reached)
   // 112 rows of 64 numbers in the type of the checkpoint.
   expect(bytes(whole) - bytes(less)).toBeGreaterThan(112 * 64)
-  const problems = async (changes: Partial<RunRequest>) => (await preflightRequests([request(changes)])).flatMap((one) => one.problems)
+  const problems = async (changes: Partial<RunRequest>) => (await checkRequests([request(changes)])).flatMap((one) => one.problems)
   expect((await problems({ vocabulary: { rows: 900 } }))[0]?.message).toMatch(/900 rows cannot be kept: the model has 512/)
   expect((await problems({ method: 'slicegpt', options: {} }))[0]?.message).toMatch(/SliceGPT rotates the embedding/)
   expect((await problems({ method: 'dense', options: {} }))[0]?.message).toMatch(/Choose one, or the method Vocabulary/)

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { EspalierError } from '#contract/errors.ts'
-import { type Problem, type RequestPreview, requestPreview } from '#contract/runs/preflight.ts'
+import { type Problem, type RequestPreview, requestPreview } from '#contract/runs/request-preview.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { plural } from '#contract/words.ts'
 import { openHub } from '#hub/hub.ts'
@@ -14,7 +14,7 @@ import type { Parts } from '../service.ts'
  * Checks planned runs, and returns what each would remove and all of its problems. Every request is checked here, whether it comes from a
  * screen, a server or the command line. Runs that differ only in the seed are checked once.
  */
-export async function preflight(parts: Parts, planned: readonly PlannedRun[], signal?: AbortSignal): Promise<RequestPreview[]> {
+export async function previewRuns(parts: Parts, planned: readonly PlannedRun[], signal?: AbortSignal): Promise<RequestPreview[]> {
   const requests = planned.map(({ model, request }) => ({ ...request, model: parts.library.find(model).path, seed: 0 }))
   const distinct = [...new Map(requests.map((request) => [JSON.stringify(request), request])).values()]
   if (distinct.length === 0) return []
@@ -22,7 +22,7 @@ export async function preflight(parts: Parts, planned: readonly PlannedRun[], si
   const previews: RequestPreview[] = []
   // Requests are checked by backend, because a process has one runtime at a time and precisions are checked against it.
   for (const group of Map.groupBy(distinct, ({ backend }) => backend).values()) {
-    const answer = await askDesk(parts.desk, { kind: 'preflight', requests: group }, signal)
+    const answer = await askDesk(parts.desk, { kind: 'check requests', requests: group }, signal)
     previews.push(...z.array(requestPreview).length(group.length).parse(answer))
     checked.push(...group)
   }

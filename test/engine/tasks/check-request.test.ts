@@ -2,12 +2,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { RequestPreview } from '#contract/runs/preflight.ts'
+import type { RequestPreview } from '#contract/runs/request-preview.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { gateBytes } from '#engine/pruning/gates/room.ts'
-import { preflightRequests } from '#engine/tasks/preflight.ts'
+import { checkRequests } from '#engine/tasks/check-request.ts'
 import { expectedOf, referenceModel } from '../../fixtures/reference.ts'
 
 const text = 'Once upon a time there was a little girl who loved to play. '
@@ -15,7 +15,7 @@ let folder: string
 let model: string
 let bare: string
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-preflight-'))
+  folder = await mkdtemp(join(tmpdir(), 'espalier-check-'))
   await writeFile(join(folder, 'long.txt'), text.repeat(60))
   await writeFile(join(folder, 'short.txt'), text)
   model = await referenceModel('stories260k')
@@ -25,9 +25,9 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const windows = (name: string, sequenceLength = 64) => ({ source: join(folder, name), sequenceLength })
 
-async function preflight(changes: Partial<RunRequest>): Promise<RequestPreview> {
+async function check(changes: Partial<RunRequest>): Promise<RequestPreview> {
   const request = { model, method: '2ssp', amount: { sparsity: 0.5 }, options: {}, seed: 0, measures: [], backend: 'auto' as const }
-  const [preview] = await preflightRequests([{ ...request, calibration: windows('long.txt'), ...changes }])
+  const [preview] = await checkRequests([{ ...request, calibration: windows('long.txt'), ...changes }])
   return preview as RequestPreview
 }
 
@@ -41,7 +41,7 @@ describe('what a request comes to', () => {
     // Each removed attention takes the norm in front of it, which the reference keeps.
     const norm = spec.hidden / stackParameters(spec)
     for (const { rate, P, num_preserve_mlp: kept, true_sparsity_of_blocks: reached } of recorded) {
-      const preview = await preflight({ amount: { sparsity: rate } })
+      const preview = await check({ amount: { sparsity: rate } })
       expect(preview).toMatchObject({ problems: [], attentionRemoved: P, neuronsRemovedPerBlock: 172 - kept })
       expect(preview.reached).toBeCloseTo(reached + P * norm, 9)
     }
@@ -53,33 +53,33 @@ describe('what a request comes to', () => {
     const calibration = windows('windows.json')
     const reap = { method: 'reap', model: mixture, calibration, amount: { experts: 0.25 } }
     const { params } = await expectedOf<{ params: { total: number; active: number; expert: number; moe_blocks: number[] } }>('qwen3_moe')
-    const preview = await preflight(reap)
+    const preview = await check(reap)
     const gone = 2 * params.moe_blocks.length
     const words = (count: number) => count.toLocaleString('en')
     expect(preview).toMatchObject({ problems: [], expertsRemoved: gone })
     expect(preview.notes).toEqual([
       `Removing ${gone} experts saves memory, not time: the model has ${words(params.total - gone * (params.expert + 48))} parameters instead of ${words(params.total)}, but each token still uses ${words(params.active - gone * 48)} of them (before: ${words(params.active)}).`,
     ])
-    const repaired = await preflight({ ...reap, repair: { kind: 'in-order', calibration } })
+    const repaired = await check({ ...reap, repair: { kind: 'in-order', calibration } })
     expect(repaired.problems).toEqual([])
     expect(repaired.work?.phases.some(({ part }) => part === 'repair')).toBe(true)
     const recover = { text: calibration, amount: { tokens: 256 } }
-    expect((await preflight({ ...reap, recover })).problems).toMatchObject([{ message: expect.stringContaining('cannot be recovered') }])
-    const both = await preflight({ ...reap, method: '2ssp', options: { experts: 0.25, stages: 'first' }, amount: { sparsity: 0.5 } })
+    expect((await check({ ...reap, recover })).problems).toMatchObject([{ message: expect.stringContaining('cannot be recovered') }])
+    const both = await check({ ...reap, method: '2ssp', options: { experts: 0.25, stages: 'first' }, amount: { sparsity: 0.5 } })
     expect(both).toMatchObject({ problems: [], expertsRemoved: gone, attentionRemoved: 0 })
     expect(both.notes[0]).toContain('saves memory, and the other removals also save time')
     expect(both.formats.find(({ format }) => format === 'stock')).toMatchObject({ problem: null })
-    expect((await preflight({ ...reap, method: '2ssp' })).problems).toMatchObject([
+    expect((await check({ ...reap, method: '2ssp' })).problems).toMatchObject([
       { field: 'amount', message: expect.stringContaining('does not take a share of experts') },
     ])
-    expect((await preflight({ ...reap, amount: { experts: 0.9 } })).problems).toMatchObject([
+    expect((await check({ ...reap, amount: { experts: 0.9 } })).problems).toMatchObject([
       { field: 'amount', message: expect.stringContaining('at most 6 can be removed') },
     ])
-    expect((await preflight({ method: 'reap' })).problems).toMatchObject([{ message: expect.stringContaining('no mixtures of experts') }])
+    expect((await check({ method: 'reap' })).problems).toMatchObject([{ message: expect.stringContaining('no mixtures of experts') }])
   })
 
   it('is counted in whole blocks for depth methods', async () => {
-    expect(await preflight({ method: 'shortgpt', amount: { sparsity: 0.35 } })).toMatchObject({
+    expect(await check({ method: 'shortgpt', amount: { sparsity: 0.35 } })).toMatchObject({
       problems: [],
       blocksRemoved: 2,
       reached: 0.4,
@@ -87,7 +87,7 @@ describe('what a request comes to', () => {
   })
 
   it('has a note where windows are longer than the model was made for', async () => {
-    const { notes, problems } = await preflight({ calibration: windows('long.txt', 600) })
+    const { notes, problems } = await check({ calibration: windows('long.txt', 600) })
     expect(problems).toEqual([])
     expect(notes).toEqual([expect.stringMatching(/^Windows of 600 tokens are longer than the 512/)])
   })
@@ -117,11 +117,11 @@ describe('what stands in the way of a request is named with its field', () => {
   ]
 
   it.each(cases)('%s', async (_name, changes, problem) => {
-    expect((await preflight(changes())).problems).toMatchObject([problem])
+    expect((await check(changes())).problems).toMatchObject([problem])
   })
 
   it('and a data set of the hub becomes a file to fetch', async () => {
-    const { problems, fetches } = await preflight({ calibration: { source: 'c4-train', sequenceLength: 64 } })
+    const { problems, fetches } = await check({ calibration: { source: 'c4-train', sequenceLength: 64 } })
     expect(problems).toEqual([])
     expect(fetches).toMatchObject([{ field: 'calibration', file: { repository: 'allenai/c4' } }])
   })
@@ -129,7 +129,7 @@ describe('what stands in the way of a request is named with its field', () => {
 
 it('a repair counts in the memory of its run', async () => {
   const repair = { kind: 'in-order' as const, calibration: { ...windows('long.txt'), windows: 14 } }
-  const [alone, repaired] = [await preflight({}), await preflight({ repair })]
+  const [alone, repaired] = [await check({}), await check({ repair })]
   expect(repaired.problems).toEqual([])
   expect(repaired.memoryBytes).toBeGreaterThan(alone.memoryBytes ?? 0)
 })
@@ -138,7 +138,7 @@ describe('a recovery', () => {
   const recover = () => ({ amount: { tokens: 1024 }, text: windows('long.txt') })
 
   it('that does not fit into memory is refused with what it needs and what is free', async () => {
-    const { problems } = await preflight({ recover: recover(), memoryBytes: 2 ** 23 })
+    const { problems } = await check({ recover: recover(), memoryBytes: 2 ** 23 })
     expect(problems).toEqual([
       {
         field: 'recover',
@@ -150,9 +150,9 @@ describe('a recovery', () => {
 
   it('counts in the memory of its run: weights, moments, gradients and activations', async () => {
     const [alone, all, factors] = [
-      await preflight({}),
-      await preflight({ recover: recover(), memoryBytes: 2 ** 30 }),
-      await preflight({ recover: { ...recover(), trains: 'low-rank' }, memoryBytes: 2 ** 30 }),
+      await check({}),
+      await check({ recover: recover(), memoryBytes: 2 ** 30 }),
+      await check({ recover: { ...recover(), trains: 'low-rank' }, memoryBytes: 2 ** 30 }),
     ]
     expect(all.problems).toEqual([])
     const [before, after, less] = [alone, all, factors].map(({ memoryBytes }) => memoryBytes ?? 0) as [number, number, number]
@@ -166,7 +166,7 @@ describe('a recovery', () => {
   })
 
   it('is refused where a budget leaves the embedding on the disk, with what it needs', async () => {
-    const { problems } = await preflight({ recover: recover(), memoryBytes: 2 ** 18 })
+    const { problems } = await check({ recover: recover(), memoryBytes: 2 ** 18 })
     expect(problems).toContainEqual({
       field: 'recover',
       code: 'out-of-memory',
@@ -175,11 +175,11 @@ describe('a recovery', () => {
   })
 
   it('is refused in a sentence where nothing can be trained', async () => {
-    const sliced = await preflight({ method: 'slicegpt', recover: recover() })
+    const sliced = await check({ method: 'slicegpt', recover: recover() })
     expect(sliced.problems.map(({ message }) => message)).toEqual([
       'SliceGPT cannot be recovered: its stream has another basis. Choose no recovery.',
     ])
-    const dense = await preflight({ method: 'dense', recover: recover() })
+    const dense = await check({ method: 'dense', recover: recover() })
     expect(dense.problems.map(({ message }) => message)).toContain(
       'Only a pruned model can be recovered. Choose a pruning method, or no recovery.',
     )
@@ -187,7 +187,7 @@ describe('a recovery', () => {
 })
 
 it('the memory of gates is that of a step, which several windows share', async () => {
-  const memoryOf = async (method: string, options: Record<string, unknown> = {}) => (await preflight({ method, options })).memoryBytes ?? 0
+  const memoryOf = async (method: string, options: Record<string, unknown> = {}) => (await check({ method, options })).memoryBytes ?? 0
   const [simple, one, two] = [await memoryOf('2ssp'), await memoryOf('gates'), await memoryOf('gates', { windowsPerStep: 2 })]
   expect(one).toBeGreaterThan(simple)
   const { spec, checkpoint } = await openSpec(model)
@@ -198,10 +198,10 @@ it('the memory of gates is that of a step, which several windows share', async (
 it('a text whose parts are too short to choose or to decide is refused where each is asked for', async () => {
   const part = (part: 'choosing' | 'deciding', name = 'short.txt') => ({ ...windows(name), split: { part, seed: 0 } })
   const measures = (name?: string) => [{ kind: 'perplexity' as const, name: 'own', data: part('deciding', name) }]
-  const { problems } = await preflight({ calibration: part('choosing'), measures: measures() })
+  const { problems } = await check({ calibration: part('choosing'), measures: measures() })
   expect(problems.map(({ field, message }) => [field, /4 windows need 256/.test(message)])).toEqual([
     ['calibration', true],
     ['measures.0.data', true],
   ])
-  expect((await preflight({ calibration: part('choosing', 'long.txt'), measures: measures('long.txt') })).problems).toEqual([])
+  expect((await check({ calibration: part('choosing', 'long.txt'), measures: measures('long.txt') })).problems).toEqual([])
 })

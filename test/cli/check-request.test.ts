@@ -106,7 +106,7 @@ const refusals: Refusal[] = [
 
 let places: Places
 beforeAll(async () => {
-  const home = await mkdtemp(join(tmpdir(), 'espalier-preflight-'))
+  const home = await mkdtemp(join(tmpdir(), 'espalier-check-'))
   places = { home, model: await referenceModel('stories260k'), bare: await referenceModel('mistral-tiny') }
   await writeFile(join(home, 'text.txt'), text)
   for (const folder of [home, join(home, 'data', 'exports')]) {

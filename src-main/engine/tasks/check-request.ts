@@ -5,8 +5,9 @@ import type { FormatOutline } from '#contract/exports/exports.ts'
 import { withinContext } from '#contract/protocol.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { type RecoveryRequest, untrainable } from '#contract/pruning/recovery.ts'
+import { fewestRepairWindows } from '#contract/pruning/repair.ts'
 import { amountText, isPlain, mixedBudget } from '#contract/runs/amount-text.ts'
-import type { Outline, Problem, RequestPreview } from '#contract/runs/preflight.ts'
+import type { Outline, Problem, RequestPreview } from '#contract/runs/request-preview.ts'
 import type { MeasureRequest, RepairRequest, RunRequest } from '#contract/runs/run-request.ts'
 import type { Work } from '#contract/runs/time/estimate.ts'
 import {
@@ -22,14 +23,15 @@ import {
   titleOfMethod,
   weightText,
 } from '#contract/titles.ts'
-import { activeParameters, stackParameters } from '#engine/architectures/count-parameters.ts'
+import { activeParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/plan-within.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
 import { longWindowNote, readData } from '#engine/data/read-data.ts'
-import { workOf } from '#engine/estimate/work.ts'
+import { workOf } from '#engine/estimate/count-work.ts'
+import { memoryNeeded } from '#engine/estimate/memory.ts'
 import { requireBeginToken } from '#engine/evaluation/begin-token.ts'
 import { isTaskId } from '#engine/evaluation/tasks/index.ts'
 import { checkQuestions, questionFiles } from '#engine/evaluation/tasks/questions.ts'
@@ -38,7 +40,6 @@ import { requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { isWrittenTaskId, unknownTask, writtenTasks } from '#engine/evaluation/written/index.ts'
 import { expectedPlans, outlineLikely } from '#engine/export/check-save.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
-import { weighingText } from '#engine/export/gguf/importances.ts'
 import { requireMixedTypes } from '#engine/export/mixed-types/mixed-types.ts'
 import { openModelTokenizer } from '#engine/model/kept-model.ts'
 import { checkMemory, divideMemory, openSpec } from '#engine/model/model.ts'
@@ -48,7 +49,6 @@ import { specWithPlan } from '#engine/model/views/slice.ts'
 import { leastBytes } from '#engine/model/weights/residency.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
-import { gateBytes } from '#engine/pruning/gates/room.ts'
 import { type Method, parseOptions } from '#engine/pruning/method.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
@@ -62,7 +62,7 @@ import { requireTrimmable } from './run/trim-first.ts'
 const previewedTypes: readonly GgufType[] = ['F16', 'Q4_K_M']
 
 /** Previews requests: what each would remove and need, and its problems. Reads no weights and computes nothing. */
-export async function preflightRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
+export async function checkRequests(requests: readonly RunRequest[]): Promise<RequestPreview[]> {
   const models = new Map<string, Promise<Outside>>()
   // The runs of a grid share their texts, so each text is checked only once.
   const answers = new Map<string, Promise<Problem[]>>()
@@ -70,7 +70,7 @@ export async function preflightRequests(requests: readonly RunRequest[]): Promis
   for (const request of requests) {
     const opened = models.get(request.model) ?? openOutside(request.model)
     models.set(request.model, opened)
-    previews.push(await new Preflight(request, await opened, answers).check())
+    previews.push(await new RequestCheck(request, await opened, answers).check())
   }
   return previews
 }
@@ -94,7 +94,7 @@ async function openOutside(path: string): Promise<Outside> {
   return { path, name: basename(checkpoint.path), checkpoint, spec, tokenizer: await openModelTokenizer({ path, spec }) }
 }
 
-class Preflight {
+class RequestCheck {
   #request: RunRequest
   readonly #model: Outside
   readonly #checks: DataChecks
@@ -144,10 +144,7 @@ class Preflight {
       ],
       formats: await this.#formats(),
       fetches: this.#checks.fetches,
-      memoryBytes: Math.max(
-        memoryNeeded(spec, this.#request, Math.max(this.#repairBytes, this.#methodBytes, mixingBytes(spec, this.#request))),
-        this.#recoveryBytes,
-      ),
+      memoryBytes: Math.max(memoryNeeded(spec, this.#request, Math.max(this.#repairBytes, this.#methodBytes)), this.#recoveryBytes),
       work: this.#checks.problems.length > 0 ? null : await workOf(this.#model, this.#request).catch(() => null),
     }
   }
@@ -212,10 +209,9 @@ class Preflight {
   }
 
   /**
-   * If the request uses the whole text, its windows are not counted yet. The check then assumes the minimum of two: one to fit on and one
-   * held out.
+   * If the request uses the whole text, its windows are not counted yet. The check then assumes the fewest that a repair takes.
    */
-  #checkRepairRoom({ kind, calibration: { windows = 2, sequenceLength } }: RepairRequest): void {
+  #checkRepairRoom({ kind, calibration: { windows = fewestRepairWindows, sequenceLength } }: RepairRequest): void {
     const { spec, checkpoint } = this.#model
     const { workspaceBytes } = divideMemory(spec, this.#request.memoryBytes, leastBytes(checkpoint, spec))
     const text = { windows, tokens: windows * sequenceLength }
@@ -329,21 +325,6 @@ function requireAmount({ title, unit }: Method, amount: RunRequest['amount']): v
 function requireRefit({ title, refitProblem }: Method, options: Record<string, unknown>, done: string, noun: string): void {
   const problem = refitProblem?.(options)
   if (problem) throw new EspalierError('infeasible', `${title} cannot be ${done}: ${problem}. Choose no ${noun}.`)
-}
-
-/** The bytes of the pass that mixed types are chosen by. */
-const mixingBytes = (spec: DecoderSpec, { weights, calibration }: RunRequest): number =>
-  mixedBytes(weights ?? '') === undefined ? 0 : gateBytes(spec, weighingText(calibration, spec.contextLength).sequenceLength, 1)
-
-/**
- * Bytes needed to keep everything in memory: float32 weights, and the activations of one window, or those of the method or a repair
- * (`ownBytes`) if they take more. Limited by the memory
- * budget.
- */
-function memoryNeeded(spec: DecoderSpec, { calibration, memoryBytes }: RunRequest, ownBytes: number): number {
-  const weights = 4 * stackParameters(spec) + Vocabulary.bytes(spec)
-  const streams = 4 * 2 * spec.blocks.length * (calibration?.sequenceLength ?? 0) * spec.hidden
-  return Math.min(weights + Math.max(streams, ownBytes), memoryBytes ?? Number.POSITIVE_INFINITY)
 }
 
 /** A model before any weight is read. */
