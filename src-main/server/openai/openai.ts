@@ -9,10 +9,11 @@ import { checkMethod, untilDisconnected } from '../answer-call.ts'
 import { bodyLimit, checkBodyHeaders, readJson } from '../body.ts'
 import type { Door } from '../door.ts'
 import { Refusal } from '../guard/refusal.ts'
-import { chatLogprobs, completionLogprobs, finishReason, usageOf } from './answers.ts'
+import { askChat, chatKind } from './chat-completions.ts'
+import { askCompletions, completionsKind } from './completions.ts'
 import { openAiFailure } from './failure.ts'
-import { type Answer, type Asked, ask, type Head, type Kind } from './kinds.ts'
-import { type ChatBody, type CompletionsBody, readChat, readCompletions } from './requests.ts'
+import { type Answer, type Asked, finishReason, type Head, type Kind, usageOf } from './kinds.ts'
+import { readChat, readCompletions } from './requests.ts'
 
 /** How many requests may run or wait at the same time. */
 const mostAtOnce = 32
@@ -96,97 +97,6 @@ const describe = ({ id, name, createdAt }: Answerer) => ({
   owned_by: 'espalier',
   name,
 })
-
-/** The default limit. There must be one, because a pruned model may never end its answer. */
-const chatTokens = 1024
-
-/** The workbench's request for `/v1/chat/completions`. Chat templates know the role `developer` by its older name, `system`. */
-function askChat(body: ChatBody): Asked {
-  const messages = body.messages.map(({ role, content }) => ({
-    role: role === 'developer' ? 'system' : role,
-    content: typeof content === 'string' ? content : content.map(({ text }) => text).join(''),
-  }))
-  return ask(body, [{ text: '', messages }], {
-    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? chatTokens,
-    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
-    echoes: false,
-  })
-}
-
-const chatKind: Kind = {
-  prefix: 'chatcmpl',
-  streamed: 'chat.completion.chunk',
-  whole: (head, { logprobs, choices }, answers) => ({
-    ...head,
-    object: 'chat.completion',
-    choices: answers.map((answer, index) => ({
-      index,
-      message: { role: 'assistant', content: answer.text, refusal: null },
-      logprobs: logprobs === null ? null : chatLogprobs(answer.tokens, logprobs),
-      finish_reason: finishReason(answer),
-    })),
-    usage: usageOf(answers, choices),
-  }),
-  opening: (index) => ({ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }),
-  piece: ({ logprobs }, { index, text, tokens }) => ({
-    index,
-    delta: { content: text },
-    logprobs: logprobs === null ? null : chatLogprobs(tokens, logprobs),
-    finish_reason: null,
-  }),
-  closing: (index, reason) => ({ index, delta: {}, logprobs: null, finish_reason: reason }),
-}
-
-/** The default of OpenAI's API. */
-const completionTokens = 16
-
-/** The workbench's request for `/v1/completions`. */
-function askCompletions(body: CompletionsBody): Asked {
-  return ask(body, promptsOf(body.prompt), {
-    maxTokens: body.max_tokens ?? completionTokens,
-    logprobs: body.logprobs ?? null,
-    echoes: body.echo ?? false,
-  })
-}
-
-/** Returns the prompts of a request, which gives one or several, as text or as token ids. */
-function promptsOf(prompt: CompletionsBody['prompt']) {
-  if (typeof prompt === 'string') return [{ text: prompt }]
-  const isOneList = typeof prompt[0] === 'number'
-  const several = (isOneList ? [prompt] : prompt) as (string | number[])[]
-  return several.map((one) => (typeof one === 'string' ? { text: one } : { text: '', continueFrom: one }))
-}
-
-const completionsKind: Kind = {
-  prefix: 'cmpl',
-  streamed: 'text_completion',
-  whole: (head, asked, answers) => ({
-    ...head,
-    object: 'text_completion',
-    choices: answers.map((answer, index) => choice(asked, answer, index)),
-    usage: usageOf(answers, asked.choices),
-  }),
-  opening: () => undefined,
-  piece: ({ logprobs }, { index, text, tokens, scored, offset }) => ({
-    index,
-    text: textOf(scored) + text,
-    logprobs: logprobs === null ? null : completionLogprobs(scored, tokens, logprobs, offset),
-    finish_reason: null,
-  }),
-  closing: (index, reason) => ({ index, text: '', logprobs: null, finish_reason: reason }),
-}
-
-function choice({ echoes, logprobs }: Asked, answer: Answer, index: number) {
-  const scored = echoes ? (answer.scored ?? []) : []
-  return {
-    index,
-    text: textOf(scored) + answer.text,
-    logprobs: logprobs === null ? null : completionLogprobs(scored, answer.tokens, logprobs),
-    finish_reason: finishReason(answer),
-  }
-}
-
-const textOf = (tokens: readonly GeneratedToken[]): string => tokens.map(({ text }) => text).join('')
 
 /** While the client has this many bytes still to read, the next tokens are held back. */
 const mostUnread = 2 ** 20

@@ -1,7 +1,6 @@
 import { tensor1d } from '@tensorflow/tfjs-core'
 import type { Plan } from '#contract/pruning/plan.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
-import { activeBackend } from '#engine/backend/active.ts'
 import type { LateTensor, NamedTensor, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
 import type { Model } from '#engine/model/model.ts'
 import { finalNormName, type PlanTensors, storedDtype, trainedName } from '#engine/model/views/plan-tensors.ts'
@@ -10,6 +9,7 @@ import { readStoredPart, type StoredPart, type StoredValues, weightsOf } from '#
 import { disposePart, normOf } from '#engine/model/weights/unpack.ts'
 import { blockOf, isAttention, type Part, type PartWeights, presentParts, readValues } from '#engine/model/weights/weights.ts'
 import type { NormWeights } from '#engine/tensor/norm.ts'
+import type { Moments } from './adam.ts'
 
 /** A trained tensor: its float32 values, which steps change in place, and its moments. */
 export interface Master extends Moments {
@@ -185,58 +185,4 @@ export class Student {
 function masterOf({ values, shape, dtype }: StoredPart[string], keeps: KeptMasters): Master {
   const moments = () => new Float32Array(keeps === 'moments' ? values.length : 0)
   return { values: keeps === 'shapes' ? new Float32Array(0) : values, shape, dtype, first: moments(), second: moments() }
-}
-
-/** AdamW (arXiv 1711.05101) without weight decay. */
-export const adam = { first: 0.9, second: 0.95, epsilon: 1e-8 } as const
-
-/** A trained tensor with its moments, in float32. */
-export interface Moments {
-  readonly values: Float32Array
-  readonly first: Float32Array
-  readonly second: Float32Array
-}
-
-/** How many entries are updated between two calls of `pause`. */
-const entriesTogether = 2 ** 20
-
-/** Returns the sum of squares, in float64. */
-export function sumOfSquares(values: Float32Array): number {
-  const arrays = activeBackend().fused?.arrays
-  if (arrays) return arrays.sumOfSquares(values)
-  let sum = 0
-  for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2
-  return sum
-}
-
-/**
- * Moves a tensor against its gradient, in place. `step` counts from 1. The gradient is first multiplied by `factor`, which clips it.
- * `pause` is called after each million entries and may throw. Entries are computed one by one in float64 and rounded to float32, so the
- * result does not depend on the number of threads.
- */
-export async function stepAdam(
-  { values, first, second }: Moments,
-  gradient: Float32Array,
-  { step, rate, factor }: { readonly step: number; readonly rate: number; readonly factor: number },
-  pause: () => Promise<void>,
-): Promise<void> {
-  const [firstShare, secondShare] = [1 - adam.first, 1 - adam.second]
-  const reach = rate / (1 - adam.first ** step)
-  const level = 1 / (1 - adam.second ** step)
-  const arrays = activeBackend().fused?.arrays
-  for (let from = 0; from < values.length; from += entriesTogether) {
-    const to = Math.min(values.length, from + entriesTogether)
-    const numbers = [adam.first, adam.second, adam.epsilon, reach, level, factor] as const
-    const part = (array: Float32Array) => array.subarray(from, to)
-    arrays?.stepAdam(part(values), part(first), part(second), part(gradient), ...numbers)
-    for (let i = arrays ? to : from; i < to; i++) {
-      const g = (gradient[i] as number) * factor
-      const m = adam.first * (first[i] as number) + firstShare * g
-      const v = adam.second * (second[i] as number) + secondShare * g * g
-      first[i] = m
-      second[i] = v
-      values[i] = (values[i] as number) - (reach * m) / (Math.sqrt(v * level) + adam.epsilon)
-    }
-    await pause()
-  }
 }

@@ -10,6 +10,7 @@ import { FrozenHead } from '#engine/model/parts/head/training-loss.ts'
 import type { MethodRun } from '#engine/pruning/method.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
 import type { Products } from '#engine/tensor/products.ts'
+import { stepAdam, sumOfSquares } from './adam.ts'
 import type { FinalStates } from './final-states.ts'
 import { endsEarly, type HeldOutKind, scoreOf } from './held-out.ts'
 import { LowRank, type Trained } from './low-rank.ts'
@@ -24,7 +25,7 @@ import {
   stepsToLookAt,
   type TimeLimit,
 } from './recovery-budget.ts'
-import { type Master, Student, stepAdam, sumOfSquares } from './student.ts'
+import { type Master, Student } from './student.ts'
 
 /** The warm-up as a share of the steps. It has at least two. */
 const rising = 0.05

@@ -1,17 +1,4 @@
 import type { GeneratedToken } from '#contract/playground/generation.ts'
-import type { Completion } from '#contract/playground/playground.ts'
-
-type Answer = Completion['answers'][number]
-
-export const finishReason = ({ end }: Pick<Answer, 'end'>): 'length' | 'stop' => (end === 'length' ? 'length' : 'stop')
-
-/** Counts the tokens read and written. The tokens of a prompt with several answers count once. */
-export function usageOf(answers: readonly Answer[], choices: number, completion = sum(answers.map(({ tokens }) => tokens.length))) {
-  const prompt = sum(answers.filter((_, index) => index % choices === 0).map(({ promptTokens }) => promptTokens))
-  return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
-}
-
-const sum = (counts: readonly number[]): number => counts.reduce((total, count) => total + count, 0)
 
 /** The log-probability that means minus infinity, which JSON does not have. */
 const lowest = -9999

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { breathe } from '#engine/model/walk.ts'
-import { type Moments, stepAdam, sumOfSquares } from '#engine/pruning/recovery/student.ts'
+import { type Moments, stepAdam, sumOfSquares } from '#engine/pruning/recovery/adam.ts'
 import { plainly } from '../../backend/plainly.ts'
 
 const { fused } = await openBackend('tensorflow')
