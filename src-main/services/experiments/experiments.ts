@@ -158,7 +158,7 @@ export class ExperimentsService extends Service {
       ...{ method: denseMethod, amount: { sparsity: 0 }, options: {}, seed: 0, measures: [], backend: 'auto' },
       weights: `MIXED:${bytes}`,
     }
-    const found = await preflight(this.parts, [{ model, request }], signal)
+    const found = await previewRuns(this.parts, [{ model, request }], signal)
     return found.every(({ problems }) => problems.length === 0)
   }
 
