@@ -246,6 +246,7 @@ test('a researcher gets 2 methods at 3 sparsities over 3 seeds into a table and 
   const table = page.getByRole('region', { name: 'By method and sparsity' })
   await table.getByRole('row', { name: /^2SSP( .*(±|×\/÷)){3}/ }).waitFor()
   expect(await table.getByText(/\(at /).count(), 'all methods reached all sparsities').toBe(0)
+  expect(await page.getByRole('region', { name: 'Verdict' }).count(), 'no files of weight types were asked for').toBe(0)
   const save = (region: string) => async () => {
     await page.getByRole('region', { name: region, exact: true }).getByRole('button', { name: 'Save table' }).click()
     await page.getByRole('menuitem', { name: /LaTeX/ }).click()

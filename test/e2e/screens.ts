@@ -144,16 +144,18 @@ export async function finishAnimations(page: Page): Promise<void> {
   })
 }
 
-/** How much the layout moves by itself from now on, as browsers score it (0 is not at all). */
-export async function watchShifts(page: Page): Promise<() => Promise<number>> {
+/** Watches the page, and returns a function that lists what moved so far: how much, and which elements. */
+export async function watchShifts(page: Page): Promise<() => Promise<string[]>> {
   await page.evaluate(() => {
-    const scores = window as unknown as { layoutShift: number }
-    scores.layoutShift = 0
+    const seen = window as unknown as { shifts: string[] }
+    seen.shifts = []
+    type Shift = PerformanceEntry & { value: number; hadRecentInput: boolean; sources: { node: Node | null; currentRect: DOMRect }[] }
     new PerformanceObserver((list) => {
-      for (const entry of list.getEntries() as (PerformanceEntry & { value: number; hadRecentInput: boolean })[]) {
-        if (!entry.hadRecentInput) scores.layoutShift += entry.value
+      for (const { hadRecentInput, value, sources } of list.getEntries() as Shift[]) {
+        const moved = sources.map(({ node, currentRect: { y } }) => `"${node?.textContent?.trim().slice(0, 40)}" to ${Math.round(y)}`)
+        if (!hadRecentInput && value >= 0.001) seen.shifts.push(`${value.toFixed(3)}: ${moved.join(', ')}`)
       }
     }).observe({ type: 'layout-shift' })
   })
-  return () => page.evaluate(() => (window as unknown as { layoutShift: number }).layoutShift)
+  return () => page.evaluate(() => (window as unknown as { shifts: string[] }).shifts)
 }
