@@ -7,6 +7,7 @@ import { type TextSplit, textSplit } from './data-request.ts'
  * null for local data; `windows` is how many were used, each of `sequenceLength` tokens (the longest, if they differ). `seed` 0 means the
  * text's own order. `hash` is the SHA-256 of all ids as little-endian 32-bit numbers, window after window. `beginToken` is true if each
  * window begins with the model's BOS, which counts as one of its tokens and is no target. `split` is set if only a part of the text was read.
+ * `tokens` is set if all of the text was read and counted; `hash` is then that of the text, and `windows` is how many it would fill.
  */
 const usedSource = z.object({
   source: z.string(),
@@ -17,6 +18,7 @@ const usedSource = z.object({
   hash: z.string(),
   beginToken: z.boolean().optional(),
   split: textSplit.optional(),
+  tokens: z.number().int().positive().optional(),
 })
 
 /** Windows of one source, or of several mixed; `parts` lists what each contributed. */

@@ -1,14 +1,12 @@
 import { setImmediate as breathe } from 'node:timers/promises'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { separator } from './source.ts'
 
 export interface EncodingReport {
   /** Receives the tokens so far, and about how many there will be in total. */
   progress?(done: number, total: number): void
   readonly signal?: AbortSignal
 }
-
-/** The separator between documents. */
-const separator = '\n\n'
 // Text is encoded whenever this many characters are waiting, so that reading stops soon after there are enough tokens.
 const fewestWaiting = 65536
 const pauseMilliseconds = 100

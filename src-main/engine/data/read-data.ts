@@ -228,7 +228,11 @@ export function hashOf(windows: Windows): string {
   return hash.digest('hex')
 }
 
-async function locate(source: string, { localFolder, fetchFile }: DataSources): Promise<DatasetLocation> {
+/** Where a text is: a bundled one, a named data set, or a path. */
+export async function locate(
+  source: string,
+  { localFolder, fetchFile }: Pick<DataSources, 'localFolder' | 'fetchFile'>,
+): Promise<DatasetLocation> {
   if (isBundledId(source)) return { path: locateBundled(source), revision: null }
   if (!isDatasetId(source)) return { path: source, revision: null }
   return locateDataset(source, { ...(localFolder === undefined ? {} : { localFolder }), ...(fetchFile ? { fetchFile } : {}) })

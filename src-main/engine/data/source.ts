@@ -4,18 +4,22 @@ import type { RecordBatch } from 'apache-arrow'
 import type { AsyncBuffer, FileMetaData } from 'hyparquet'
 import { EspalierError } from '#contract/errors.ts'
 import { describe, isObject, reasonOf } from '#engine/checkpoint/json.ts'
-import { readPieces } from '#engine/checkpoint/regular-file.ts'
 import { allowFor } from '#engine/limits/reading.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { listDataFiles, listTextFiles } from './data-folder.ts'
-import { joinChunks, readChunks, readWholeText } from './text-file.ts'
+import { joinChunks, type OnBytes, readChunks, readCounted, readWholeText } from './text-file.ts'
 
 interface TextLimits {
   /** Documents to read from the start, by default all. */
   maxDocuments?: number
 }
 
-type Reader = (file: string, accepts?: KindFilter) => AsyncIterable<string>
+interface Reading {
+  readonly accepts?: KindFilter | undefined
+  readonly onBytes?: OnBytes
+}
+
+type Reader = (file: string, reading?: Reading) => AsyncIterable<string>
 
 const readers: Record<string, Reader> = {
   txt: readWholeText,
@@ -72,7 +76,12 @@ async function openFile(file: string, accepts?: KindFilter): Promise<TextSource>
   const ending = basename(file).toLowerCase().replace(/\.gz$/, '').split('.').at(-1) ?? ''
   if (ending === 'json') return openJson(file)
   const read = plainEndings.includes(ending) ? readWholeText : Object.hasOwn(readers, ending) ? readers[ending] : undefined
-  if (read) return { kind: 'documents', documents: () => read(file, accepts) }
+  if (read)
+    return ofDocuments(
+      [file],
+      (onBytes) => read(file, { accepts, ...(onBytes ? { onBytes } : {}) }),
+      read === readWholeText ? (onBytes) => readChunks(file, onBytes) : undefined,
+    )
   throw new EspalierError(
     'invalid',
     `${file} has an ending that Espalier does not read. Use one of ${dataEndings.map((known) => `.${known}`).join(', ')}; text and JSON files may be gzipped (.gz). Source code is read too.`,
@@ -84,30 +93,62 @@ async function openDataFolder(folder: string, everything: boolean): Promise<Text
   const files = everything ? await all() : await listDataFiles(folder, dataEndings, all)
   const [only] = files
   if (files.length === 1 && only !== undefined) return openFile(only)
-  return { kind: 'documents', documents: () => readAll(files) }
+  return ofDocuments(
+    files,
+    (onBytes) => readAll(files, ({ documents }) => documents(onBytes)),
+    (onBytes) => readAll(files, ({ joined }) => joined(onBytes), separator),
+  )
 }
 
-async function* readAll(files: string[]): AsyncGenerator<string> {
-  for (const file of files) {
+async function* readAll(files: string[], read: (source: Documents) => AsyncIterable<string>, between?: string): AsyncGenerator<string> {
+  for (const [index, file] of files.entries()) {
     const source = await openFile(file)
     if (source.kind !== 'documents')
       throw new EspalierError(
         'invalid',
         `${file} holds token ids but is in a folder with other files. Give the file itself, not its folder.`,
       )
-    yield* source.documents()
+    if (index > 0 && between !== undefined) yield between
+    yield* read(source)
+  }
+}
+
+/** What stands between two documents of a text. */
+export const separator = '\n\n'
+
+/**
+ * Documents in order, and all of them joined, in pieces of any length, so that a long document is never in memory as a whole. Both report
+ * the bytes that they read of the files.
+ */
+export interface Documents {
+  readonly kind: 'documents'
+  readonly files: readonly string[]
+  documents(onBytes?: OnBytes): AsyncIterable<string>
+  joined(onBytes?: OnBytes): AsyncIterable<string>
+}
+
+const ofDocuments = (files: readonly string[], documents: Documents['documents'], joined?: Documents['joined']): Documents => ({
+  kind: 'documents',
+  files,
+  documents,
+  joined: joined ?? ((onBytes) => joinDocuments(documents(onBytes))),
+})
+
+export async function* joinDocuments(documents: AsyncIterable<string>): AsyncGenerator<string> {
+  let isFirst = true
+  for await (const document of documents) {
+    if (!isFirst) yield separator
+    isFirst = false
+    yield document
   }
 }
 
 /** The contents of a file or folder: documents in order, one sequence of token ids, or windows of token ids. */
-export type TextSource =
-  | { kind: 'documents'; documents: () => AsyncIterable<string> }
-  | { kind: 'ids'; ids: number[] }
-  | { kind: 'windows'; windows: Int32Array[] }
+export type TextSource = Documents | { kind: 'ids'; ids: number[] } | { kind: 'windows'; windows: Int32Array[] }
 
 /** Opens a `.json` file: an array of strings, objects or token ids, or JSON lines, which many data sets publish under this ending. */
 async function openJson(file: string): Promise<TextSource> {
-  if ((await firstCharacter(file)) !== '[') return { kind: 'documents', documents: () => parseJsonLines(readChunks(file), file) }
+  if ((await firstCharacter(file)) !== '[') return ofDocuments([file], (onBytes) => parseJsonLines(readChunks(file, onBytes), file))
   return sortOut(parseArray(await joinChunks(readChunks(file), file), file), file)
 }
 
@@ -133,7 +174,7 @@ function sortOut(items: unknown[], file: string): TextSource {
   if (items.every(Array.isArray)) return { kind: 'windows', windows: items.map((ids, window) => toWindow(ids, window, file)) }
   if (items.every((item) => typeof item === 'number')) return { kind: 'ids', ids: items.map((id, i) => checkId(id, `Item ${i}`, file)) }
   const texts = items.map((item, i) => takeText(item, `Item ${i} of ${file}`))
-  return { kind: 'documents', documents: () => yieldAll(texts) }
+  return ofDocuments([file], () => yieldAll(texts))
 }
 
 function toWindow(ids: unknown[], window: number, file: string): Int32Array {
@@ -165,8 +206,8 @@ const textFields = ['text', 'content'] as const
 export type KindFilter = (kind: string) => boolean
 
 /** Yields the text of each document of a JSON lines file. A document is a string, or an object with a text field. Errors name the line. */
-async function* readJsonLines(file: string, accepts?: KindFilter): AsyncGenerator<string> {
-  for await (const { value, where } of parseJsonValues(readChunks(file), file)) {
+async function* readJsonLines(file: string, { accepts, onBytes }: Reading = {}): AsyncGenerator<string> {
+  for await (const { value, where } of parseJsonValues(readChunks(file, onBytes), file)) {
     if (accepts && isObject(value) && typeof value.kind === 'string' && !accepts(value.kind)) continue
     yield takeText(value, where)
   }
@@ -257,16 +298,16 @@ function takeText(value: unknown, where: string): string {
 }
 
 /** Yields the text column of an uncompressed Arrow IPC file (stream or file form), with one record batch in memory at a time. */
-async function* readArrow(file: string): AsyncGenerator<string> {
-  for await (const batch of readArrowBatches(file)) yield* textsOf(batch, file)
+async function* readArrow(file: string, { onBytes }: Reading = {}): AsyncGenerator<string> {
+  for await (const batch of readArrowBatches(file, onBytes)) yield* textsOf(batch, file)
 }
 
 /** Yields the record batches of an uncompressed Arrow IPC file, with one in memory at a time. */
-export async function* readArrowBatches(file: string): AsyncGenerator<RecordBatch> {
+export async function* readArrowBatches(file: string, onBytes?: OnBytes): AsyncGenerator<RecordBatch> {
   await checkEnd(file)
   const { RecordBatchReader } = await import('apache-arrow')
   try {
-    const reader = await RecordBatchReader.from(readPieces(file))
+    const reader = await RecordBatchReader.from(readCounted(file, onBytes))
     await reader.open()
     for await (const batch of reader) yield batch as RecordBatch
   } catch (error) {
@@ -313,25 +354,26 @@ function* textsOf(batch: RecordBatch, file: string): Generator<string> {
 }
 
 /** Yields the text column of a Parquet file, with one row group in memory at a time. */
-async function* readParquet(file: string): AsyncGenerator<string> {
+async function* readParquet(file: string, { onBytes }: Reading = {}): AsyncGenerator<string> {
   let column = ''
   const choose = (metadata: FileMetaData) => {
     column = findColumn(metadata, file)
     return [column]
   }
-  for await (const row of readParquetRows(file, choose)) yield toText(row[column], column, file)
+  for await (const row of readParquetRows(file, choose, onBytes)) yield toText(row[column], column, file)
 }
 
 /** Yields the rows of a Parquet file with the chosen columns (default: all), with one row group in memory at a time. */
 export async function* readParquetRows(
   file: string,
   choose: (metadata: FileMetaData) => string[] | undefined,
+  onBytes?: OnBytes,
 ): AsyncGenerator<Record<string, unknown>> {
   const { parquetMetadataAsync, parquetReadObjects } = await import('hyparquet')
   const { compressors } = await import('hyparquet-compressors')
   const handle = await openRegular(file)
   try {
-    const buffer = bufferOf(handle, (await handle.stat()).size)
+    const buffer = bufferOf(handle, (await handle.stat()).size, onBytes)
     const metadata = await parquetMetadataAsync(buffer).catch((error: unknown) => broken(file, error))
     const columns = choose(metadata)
     let rowStart = 0
@@ -347,13 +389,14 @@ export async function* readParquetRows(
 }
 
 /** Wraps an open file for the Parquet library. Requests beyond the end of the file throw. */
-function bufferOf(handle: FileHandle, byteLength: number): AsyncBuffer {
+function bufferOf(handle: FileHandle, byteLength: number, onBytes?: OnBytes): AsyncBuffer {
   return {
     byteLength,
     async slice(start, end = byteLength) {
       if (!(start >= 0 && start <= end && end <= byteLength)) throw new Error(`it points at bytes ${start} to ${end} of ${byteLength}`)
       const bytes = new Uint8Array(end - start)
       allowFor(bytes.length)
+      onBytes?.(bytes.length)
       await handle.read(bytes, 0, bytes.length, start)
       return bytes.buffer
     },

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { TextSplit } from '#contract/data/data-request.ts'
-import type { TextSource } from './source.ts'
+import type { Documents } from './source.ts'
 
 /** The share of a text that decides, by its characters, and the most that it may be. */
 export const decidingShare = 0.2
@@ -23,7 +23,7 @@ export interface SplitText {
  * decides. So a part does not depend on names or order, and equal documents are in one part. A text of one document, or nearly, is split
  * by passage.
  */
-export async function splitText({ documents }: Extract<TextSource, { kind: 'documents' }>, split: TextSplit): Promise<SplitText> {
+export async function splitText({ documents }: Pick<Documents, 'documents'>, split: TextSplit): Promise<SplitText> {
   const whole = await sizesOf(documents(), split)
   const byPassage = Math.max(...whole.values()) > mostOfOne * totalOf(whole)
   const pieces = byPassage ? () => passagesOf(documents()) : documents

@@ -16,22 +16,32 @@ const longestText = 2 ** 29 - 1024
  */
 const unpacking = { times: 100, leastBytes: 64e6 } as const
 
+/** Hears how many bytes of a file were read. */
+export type OnBytes = (bytes: number) => void
+
 /** The text of a file in pieces, unpacked if its name ends in `.gz`. Throws `invalid` for broken gzip and for bytes that are not UTF-8. */
-export async function* readChunks(file: string): AsyncGenerator<string> {
+export async function* readChunks(file: string, onBytes?: OnBytes): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   const packed = file.toLowerCase().endsWith('.gz')
   try {
-    for await (const bytes of packed ? unpack(file) : readPieces(file)) yield decoder.decode(bytes, { stream: true })
+    for await (const bytes of packed ? unpack(file, onBytes) : readCounted(file, onBytes)) yield decoder.decode(bytes, { stream: true })
     yield decoder.decode()
   } catch (error) {
     throw explain(error, file)
   }
 }
 
-async function* unpack(file: string): AsyncGenerator<Uint8Array> {
+export async function* readCounted(file: string, onBytes?: OnBytes): AsyncGenerator<Uint8Array> {
+  for await (const bytes of readPieces(file)) {
+    onBytes?.(bytes.length)
+    yield bytes
+  }
+}
+
+async function* unpack(file: string, onBytes?: OnBytes): AsyncGenerator<Uint8Array> {
   const { size } = await stat(file)
   const most = Math.max(unpacking.leastBytes, unpacking.times * size)
-  const raw = Readable.from(readPieces(file))
+  const raw = Readable.from(readCounted(file, onBytes))
   const stream = raw.pipe(createGunzip())
   raw.on('error', (error) => stream.destroy(error))
   let unpacked = 0
@@ -66,8 +76,8 @@ function explain(error: unknown, file: string): unknown {
 }
 
 /** The whole text of a file as one document. */
-export async function* readWholeText(file: string): AsyncGenerator<string> {
-  yield await joinChunks(readChunks(file), file)
+export async function* readWholeText(file: string, { onBytes }: { onBytes?: OnBytes } = {}): AsyncGenerator<string> {
+  yield await joinChunks(readChunks(file, onBytes), file)
 }
 
 /** Joins pieces of text. Throws if the text is longer than a string can be. */

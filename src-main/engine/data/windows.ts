@@ -4,7 +4,7 @@ import { underLimits } from '#engine/limits/reading.ts'
 import { PythonRandom } from '#engine/random/python-random.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { Encoding, type EncodingReport } from './encoding.ts'
-import { type KindFilter, limitDocuments, openSource, type TextSource } from './source.ts'
+import { type Documents, type KindFilter, limitDocuments, openSource, type TextSource } from './source.ts'
 import { decidingShare, leastSplitWindows, type SplitText, splitText } from './split.ts'
 
 /** How many documents the first pass over the source holds in memory. Each further pass holds twice as many. */
@@ -113,7 +113,7 @@ interface LeastWindows {
 }
 
 async function readOpened(
-  source: TextSource,
+  source: Pick<Documents, 'kind' | 'documents'> | Exclude<TextSource, Documents>,
   path: string,
   tokenizer: Tokenizer | undefined,
   options: WindowOptions,

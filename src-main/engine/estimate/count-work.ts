@@ -23,7 +23,7 @@ import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
 import { findAblation } from '#engine/pruning/ablations/index.ts'
 import { budgetFor } from '#engine/pruning/budget.ts'
 import { addPasses, type Method, parseOptions } from '#engine/pruning/method.ts'
-import { rowsOf, vocabulary } from '#engine/pruning/methods/vocabulary.ts'
+import { rowsOf } from '#engine/pruning/methods/vocabulary.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { readingDense } from '#engine/pruning/recovery/final-states.ts'
 import { recoveryPhases } from '#engine/pruning/recovery/recover.ts'
@@ -203,17 +203,18 @@ class RequestWork {
     const budget = budgetFor(this.#counts.model.spec, amount)
     const outline = outlineOf(method, this.#counts.model.spec, budget, options)
     this.#counts.left = leftBy(this.#counts.model.spec, outline, budget.sparsity)
+    const ranking = kept ? [await this.#counts.countingOf(calibration)] : []
+    const readsAll = calibration.windows === undefined && method.readsAll?.(options) === true
     const wanted = Math.min(method.windows(options), calibration.windows ?? Number.POSITIVE_INFINITY)
-    const { windows, tokens } = await this.#counts.count({ ...calibration, windows: wanted })
-    const ranked = kept
-      ? await this.#counts.count({ ...calibration, windows: vocabulary.windows(parseOptions(vocabulary, kept)) })
-      : undefined
+    const { windows, tokens } = readsAll
+      ? { windows: 0, tokens: calibration.sequenceLength }
+      : await this.#counts.count({ ...calibration, windows: wanted })
+    const reading = readsAll ? await this.#counts.countingOf(calibration) : this.#counts.readingOf(windows * tokens)
     const work = await method.work(this.#counts.model.spec, budget, options, windows)
     const phases = work.map((phase) => this.#counts.timed(phase, 'pruning', tokens))
     const repairs = repair ? await this.#repair(repair, outline) : []
     const recoveries = recover ? await this.#recovery(recover) : []
-    const ranking = ranked ? [this.#counts.readingOf(ranked.windows * ranked.tokens)] : []
-    return this.#shared([...ranking, this.#counts.readingOf(windows * tokens), ...phases, ...repairs, ...recoveries])
+    return this.#shared([...ranking, reading, ...phases, ...repairs, ...recoveries])
   }
 
   /**

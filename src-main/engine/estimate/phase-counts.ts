@@ -7,8 +7,10 @@ import { activeParameters } from '#engine/architectures/count-parameters.ts'
 import { type DecoderSpec, takesBf16 } from '#engine/architectures/spec.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { isBundledId, locateBundled } from '#engine/data/bundled.ts'
+import { countingTokens } from '#engine/data/count-tokens.ts'
 import { isDatasetId } from '#engine/data/named.ts'
-import { readData } from '#engine/data/read-data.ts'
+import { locate, readData } from '#engine/data/read-data.ts'
+import { openSource } from '#engine/data/source.ts'
 import { rowsPerCall as rowsOfPasses } from '#engine/model/forward.ts'
 import { productsOnUnits } from '#engine/model/precision.ts'
 import { type MethodPhase, stackPasses } from '#engine/pruning/method.ts'
@@ -19,6 +21,9 @@ import { operationsOf } from './operations.ts'
 export const billion = 1e9
 /** Seconds to encode a token. */
 const encoding = 4e-6
+/** Seconds to count the tokens of a byte of text. */
+const countingByte = 2.5e-7
+const bytesPerToken = 4
 
 /** A recovery trains with bfloat16 products, whatever the precision of its run. */
 export const trainingProducts: PhaseWork['faster'] = [{ products: 'bfloat16', share: 1 }]
@@ -103,6 +108,13 @@ export class PhaseCounts {
     return { ...noWork, phase: 'Reading text', part: 'reading text', seconds: tokens * encoding }
   }
 
+  /** The phase that counts the tokens of all of a text. */
+  async countingOf({ source, mix = [{ source, share: 1 }] }: DataRequest): Promise<PhaseWork> {
+    let bytes = 0
+    for (const part of mix) bytes += await bytesOf(part.source, this.request.localFolder)
+    return { ...noWork, phase: countingTokens, part: 'reading text', seconds: bytes * countingByte }
+  }
+
   /** Passes of windows through all blocks and the head. */
   wholePasses(windows: number, left = this.left) {
     return stackPasses(this.model.spec.blocks.length * left, windows, windows)
@@ -135,6 +147,15 @@ export interface WorkModel {
 
 /** Approximate token counts of the named data sets, with a vocabulary of tens of thousands. */
 const publishedTokens = { wikitext2: 300_000, 'c4-train': 480_000, 'c4-val': 520_000, 'fineweb-edu': 520_000 }
+
+/** The bytes of a text's files. */
+async function bytesOf(source: string, localFolder: string | undefined): Promise<number> {
+  if (isDatasetId(source) && localFolder === undefined) return bytesPerToken * publishedTokens[source]
+  const { path } = await locate(source, { localFolder })
+  const found = await openSource(path)
+  const files = found.kind === 'documents' ? found.files : [path]
+  return (await Promise.all(files.map((file) => stat(file)))).reduce((sum, { size }) => sum + size, 0)
+}
 
 /** Counting stops at this many tokens. */
 const mostTokens = 2 ** 21

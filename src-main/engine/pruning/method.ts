@@ -11,6 +11,7 @@ import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { MethodId } from '#contract/titles.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import type { StoredTensors, TensorsToStore } from '#engine/checkpoint/stored-tensors.ts'
+import type { CountedText } from '#engine/data/count-tokens.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { ModelView } from '#engine/model/views/view.ts'
 import type { StepRequest } from '#engine/steps/step-name.ts'
@@ -42,6 +43,8 @@ export interface MethodInput<Options> {
   /** The dense model, or one that was already pruned. Read-only. */
   readonly view: ModelView
   readonly calibration: Windows
+  /** The counted tokens of the whole text, in place of windows, for a method that `readsAll`. */
+  readonly counted?: CountedText
   readonly budget: Budget
   readonly options: Options
   readonly run: MethodRun
@@ -109,6 +112,8 @@ export interface Method<Schema extends z.ZodObject = z.ZodObject> {
   refitProblem?(options: z.infer<Schema>): string | undefined
   /** Returns the number of calibration windows that it uses with these options. */
   windows(options: z.infer<Schema>): number
+  /** Returns whether it counts the tokens of all of the text, unless the request says how many windows to use. */
+  readsAll?(options: z.infer<Schema>): boolean
   /** Returns the sparsities that it can reach on this model with these options. */
   range(spec: DecoderSpec, options: z.infer<Schema>): { readonly least: number; readonly most: number }
   /** Returns how much a budget removes, before anything is computed. Default: whole blocks. Throws if the budget cannot be reached. */

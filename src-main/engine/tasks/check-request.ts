@@ -29,7 +29,8 @@ import { openBackend } from '#engine/backend/backend.ts'
 import { foreseeBudget, ggufRange, plainAmount } from '#engine/budgets/plan-within.ts'
 import type { Checkpoint } from '#engine/checkpoint/checkpoint.ts'
 import { fileOfDataset, isDatasetId } from '#engine/data/named.ts'
-import { longWindowNote, readData } from '#engine/data/read-data.ts'
+import { locate, longWindowNote, readData } from '#engine/data/read-data.ts'
+import { openSource } from '#engine/data/source.ts'
 import { workOf } from '#engine/estimate/count-work.ts'
 import { memoryNeeded } from '#engine/estimate/memory.ts'
 import { requireBeginToken } from '#engine/evaluation/begin-token.ts'
@@ -53,7 +54,7 @@ import { type Method, parseOptions } from '#engine/pruning/method.ts'
 import { outlineOf } from '#engine/pruning/outline.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { requireWholeHead, roomFor } from '#engine/pruning/recovery/recovery-budget.ts'
-import { findMethod } from '#engine/pruning/registry.ts'
+import { findMethod, methods } from '#engine/pruning/registry.ts'
 import { repairRoom } from '#engine/pruning/repair/repair-memory.ts'
 import { encodeText, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { requireTrimmable } from './run/trim-first.ts'
@@ -126,7 +127,7 @@ class RequestCheck {
       this.#checks.refuse('recover', 'usage', 'Only a pruned model can be recovered. Choose a pruning method, or no recovery.')
     if (recover) await this.#checks.data('recover.text', recover.text)
     if (recover && amount) await this.#try('recover', () => this.#checkRecoveryRoom(recover))
-    if (calibration) await this.#checks.data('calibration', calibration)
+    if (calibration) await this.#checks.data('calibration', calibration, countsAll(this.#request))
     else if (method !== denseMethod && !isInspection(method))
       this.#checks.refuse('calibration', 'usage', 'This method needs calibration data. Choose a text for it.')
     for (const [at, measure] of measures.entries()) await this.#checks.measure(`measures.${at}`, measure)
@@ -356,11 +357,16 @@ export class DataChecks {
     this.problems.push({ field, code, message })
   }
 
-  async data(field: string, { source, mix, split, sequenceLength }: DataRequest): Promise<void> {
-    for (const part of mix ?? [{ source, split }]) await this.#text(field, { ...part, sequenceLength })
+  /** Checks a text of which windows are used, or, if `whole`, that is read to its end. */
+  async data(field: string, { source, mix, split, sequenceLength }: DataRequest, whole = false): Promise<void> {
+    for (const part of mix ?? [{ source, split }]) await this.#text(field, { ...part, sequenceLength }, whole)
   }
 
-  async #text(field: string, { source, split, sequenceLength }: Pick<DataRequest, 'source' | 'split' | 'sequenceLength'>): Promise<void> {
+  async #text(
+    field: string,
+    { source, split, sequenceLength }: Pick<DataRequest, 'source' | 'split' | 'sequenceLength'>,
+    whole: boolean,
+  ): Promise<void> {
     const { localFolder } = this.#request
     const { spec, tokenizer } = this.#model
     if (source === selfWritten && field === 'recover.text') {
@@ -375,7 +381,8 @@ export class DataChecks {
     // Reading one window shows that the text exists, is readable and is long enough.
     const read = () =>
       readData({ spec }, tokenizer, { source, sequenceLength, windows: 1, ...(split ? { split } : {}) }, 0, { localFolder })
-    await this.#once(`${source} ${sequenceLength} ${split?.part} ${split?.seed}`, field, read)
+    if (whole && tokenizer && !split) await this.#once(`${source} whole`, field, () => requireText(source, localFolder))
+    else await this.#once(`${source} ${sequenceLength} ${split?.part} ${split?.seed}`, field, read)
   }
 
   async measure(field: string, measure: MeasureRequest): Promise<void> {
@@ -442,6 +449,24 @@ export class DataChecks {
     this.#answers.set(key, known)
     this.problems.push(...(await known).map((problem) => ({ ...problem, field })))
   }
+}
+
+/** Whether a request's method counts all of its text. */
+function countsAll({ method, options, calibration }: RunRequest): boolean {
+  if (isAblation(method) || isInspection(method) || method === denseMethod || calibration?.windows !== undefined) return false
+  if (!Object.hasOwn(methods, method)) return false
+  const { readsAll, options: known } = findMethod(method)
+  const parsed = known.safeParse(options)
+  return parsed.success && readsAll?.(parsed.data) === true
+}
+
+/** Reads the beginning of a text, which shows that it exists, can be read and is not empty. */
+async function requireText(source: string, localFolder: string | undefined): Promise<void> {
+  const { path } = await locate(source, { localFolder })
+  const found = await openSource(path)
+  if (found.kind !== 'documents') return
+  for await (const text of found.joined()) if (text.trim() !== '') return
+  throw new EspalierError('invalid', `${path} has no text. Choose another text.`)
 }
 
 export function toProblem(field: string, thrown: unknown): Problem {

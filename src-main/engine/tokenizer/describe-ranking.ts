@@ -42,7 +42,7 @@ export async function describeRanking(
     await new Promise(setImmediate)
   }
   return {
-    texts: texts.map(({ name, counts }) => ({ name, tokens: sumOf(counts) })),
+    texts: texts.map(({ name, counts }) => ({ name, tokens: Math.round(sumOf(counts)) })),
     points: rows.map((count, point) => ({ rows: count, bytes: bytesOf(count), covered: covered.map((shares) => shares[point] ?? 0) })),
     samples: texts.map(({ sample }, text) => ({ text: sample, ends: ends.map((ofPoint) => ofPoint[text] ?? []) })),
   }

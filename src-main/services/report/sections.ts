@@ -63,7 +63,7 @@ export function askedSection(runs: readonly RunDetail[]): Block[] {
     run.seed,
     run.status,
     run.calibration
-      ? `${run.calibration.windows} × ${run.calibration.sequenceLength} tokens${run.calibration.beginToken ? ' with begin token' : ''}, ${run.calibration.hash.slice(0, 12)}`
+      ? `${run.calibration.tokens ?? `${run.calibration.windows} × ${run.calibration.sequenceLength}`} tokens${run.calibration.beginToken ? ' with begin token' : ''}, ${run.calibration.hash.slice(0, 12)}`
       : null,
   ])
   const labels = ['Run', 'Method', 'Model', 'Requested', 'Reached', 'Seed', 'Status', 'Calibration windows, SHA-256']

@@ -4,9 +4,10 @@ import type { RunDetail } from '#contract/runs/runs.ts'
 import { formatPlural } from '../format.ts'
 
 /** `32 windows of 256 tokens, drawn with seed 1`. */
-export function describeWindows({ windows, sequenceLength, seed, beginToken, split }: UsedData): string {
+export function describeWindows({ windows, sequenceLength, seed, beginToken, split, tokens }: UsedData): string {
   const begun = beginToken ? ', each with the begin token' : ''
   const part = split ? `, ${partText(split)}` : ''
+  if (tokens !== undefined) return `all of it, ${formatPlural(tokens, 'token')}${part}`
   return `${formatPlural(windows, 'window')} of ${formatPlural(sequenceLength, 'token')}${part}${begun}${seed === 0 ? '' : `, drawn with seed ${seed}`}`
 }
 

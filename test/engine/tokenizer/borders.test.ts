@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { describe, expect, it } from 'vitest'
-import { findBorder } from '#engine/tokenizer/tokenizer.ts'
+import { findBorder, findWords } from '#engine/tokenizer/borders.ts'
 import { makeByteLevel } from './make-tokenizer.ts'
 
 type Json = Record<string, unknown>
@@ -16,14 +16,29 @@ const llamaPattern = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\
 const split = { type: 'Split', pattern: { Regex: llamaPattern }, behavior: 'Isolated', invert: false }
 const bytes = { type: 'ByteLevel', add_prefix_space: false, use_regex: false }
 
+const { normalizers } = sentencePiece.normalizer as { normalizers: object[] }
+const digits = {
+  type: 'Sequence',
+  pretokenizers: [
+    { type: 'Digits', individual_digits: true },
+    { ...bytes, use_regex: true },
+  ],
+}
+
 const kinds: Record<string, Json> = {
   SentencePiece: sentencePiece,
+  'SentencePiece without a space in front': {
+    ...sentencePiece,
+    normalizer: { type: 'Sequence', normalizers: normalizers.slice(1) },
+    added_tokens: [...(sentencePiece.added_tokens as object[]), ...['\n\n', '  ', '▁▁▁'].map((content, at) => ({ id: 512 + at, content }))],
+  },
   'byte-level': makeByteLevel(merges),
   'byte-level with a space in front': makeByteLevel(merges, {
     pre_tokenizer: { type: 'ByteLevel', add_prefix_space: true, use_regex: true },
   }),
   'byte-level with the pattern of Llama 3': makeByteLevel(merges, { pre_tokenizer: { type: 'Sequence', pretokenizers: [split, bytes] } }),
   'byte-level, normalized': makeByteLevel(merges, { normalizer: { type: 'NFC' } }),
+  'byte-level with single digits': makeByteLevel(merges, { pre_tokenizer: digits }),
 }
 
 /** Text that contains everything that can go wrong at a border, the same in every run. */
@@ -68,6 +83,17 @@ describe('a text cut into pieces', () => {
       }
     })
 
+    it(`gives the ids of the whole word by word: ${name}`, () => {
+      const library = new Library({ ...complete, ...tokenizer }, {})
+      const [cut, words] = [findBorder(tokenizer), findWords(tokenizer)]
+      for (const text of [prose, makeNasty(8000), `${makeNasty(500)} end`, 'a\n\n b  1 \n\nc', '']) {
+        const found = (cut?.(text) ?? []).flatMap((piece) => words?.(piece) ?? [piece])
+        expect(found.flatMap((word) => encode(library, word))).toEqual(encode(library, text))
+        if (words && text === prose) expect(found.length).toBeGreaterThan(text.length / 10)
+      }
+      expect(words === undefined).toBe(name === 'byte-level with a space in front')
+    })
+
     it(`keeps its pieces but the last when more text follows: ${name}`, () => {
       const cut = findBorder(tokenizer)
       const pieces = cut?.(prose) ?? []
@@ -91,6 +117,6 @@ describe('a tokenizer whose borders are not certain', () => {
     'another kind of model': { model: { type: 'Unigram', vocab: [['a', 0]], unk_id: 0 } },
   }
   for (const [name, tokenizer] of Object.entries(cases)) {
-    it(`is never cut: ${name}`, () => expect(findBorder(tokenizer)).toBeUndefined())
+    it(`is never cut: ${name}`, () => expect([findBorder(tokenizer), findWords(tokenizer)]).toEqual([undefined, undefined]))
   }
 })

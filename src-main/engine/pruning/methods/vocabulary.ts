@@ -7,6 +7,7 @@ import { setsRows } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { readDeclarations } from '#engine/data/bundled.ts'
+import { type CountedText, countingTokens } from '#engine/data/count-tokens.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import type { Model } from '#engine/model/model.ts'
 import { Vocabulary } from '#engine/model/parts/head/embedding-and-head.ts'
@@ -17,7 +18,7 @@ import { chooseTokens, type KeptRequest, scriptPattern } from '#engine/tokenizer
 import { openTokenizerFiles, type Tokenizer, tokenizerOf, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { idsNamedBy, TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import type { Budget } from '../budget.ts'
-import { count, defineMethod, type MethodRun } from '../method.ts'
+import { defineMethod, type MethodRun } from '../method.ts'
 import { densePlan, reachedSparsity } from '../plan.ts'
 
 /**
@@ -26,7 +27,11 @@ import { densePlan, reachedSparsity } from '../plan.ts'
  * tokens. The amount is a share of all parameters, unless an option gives the number of rows. Builds on lm-vocab-trimmer (2305.15020).
  */
 const options = z.object({
-  windows: count(4096, { title: 'Windows', help: 'Counts the tokens of this many windows of the text. More text ranks rows better.' }),
+  windows: z.number().int().positive().optional().meta({
+    title: 'Windows',
+    empty: 'all of the text',
+    help: 'Counts the tokens of only this many windows of the text. More text ranks rows better.',
+  }),
   rows: z
     .number()
     .int()
@@ -62,8 +67,8 @@ const options = z.object({
 
 type Options = z.infer<typeof options>
 
-const countingRows = 'Counting tokens'
 const readingAgain = 'Reading the text again'
+const pauseMilliseconds = 100
 
 export const vocabulary = defineMethod({
   id: 'vocabulary',
@@ -75,7 +80,8 @@ export const vocabulary = defineMethod({
   unit: 'vocabulary',
   options,
   refitProblem: () => 'it changes no weights of the blocks',
-  windows: ({ windows }) => windows,
+  windows: ({ windows = Number.MAX_SAFE_INTEGER }) => windows,
+  readsAll: ({ windows }) => windows === undefined,
   range: (spec) => ({ least: 0, most: reachedWith(spec, 1) }),
   outline(spec, budget, chosen) {
     const rows = rowsFor(spec, budget, chosen)
@@ -89,13 +95,13 @@ export const vocabulary = defineMethod({
   work(spec, budget, chosen, windows) {
     if (rowsFor(spec, budget, chosen) === spec.vocabulary) return []
     const passes = { attention: 0, mlp: 0, head: 0 }
-    return [{ phase: countingRows, passes, float64Operations: (tokens) => tokens * windows }]
+    return [{ phase: readingAgain, passes, float64Operations: (tokens) => tokens * Math.max(1, windows) }]
   },
   boundingPlans(spec, budget, chosen) {
     const rows = rowsFor(spec, budget, chosen)
     return (rows === undefined ? [spec.vocabulary, 1] : [rows]).map((count) => withRows(spec, count))
   },
-  async plan({ view, calibration, budget, options: chosen, run }) {
+  async plan({ view, calibration, counted, budget, options: chosen, run }) {
     const { spec, model } = view
     const rows = rowsFor(spec, budget, chosen)
     if (rows === spec.vocabulary) return { plan: densePlan(spec), decisions: [], notes: [] }
@@ -110,12 +116,14 @@ export const vocabulary = defineMethod({
     const declarations = await readDeclarations()
     const texts = chosen.languages.flatMap((language) => declarations.get(language) ?? [])
     const asked: KeptRequest = { target, prior: chosen.prior, scripts, texts }
-    const on = { windows: calibration, ...asked }
+    const text = counted ?? countWindows(calibration, tokenizer, spec.vocabulary, run)
+    const content = counted ? counted.hash : calibration
+    const on = { windows: content, ...asked }
     const { kept, always, covered, ranking } = await run.step({ kind: rankStep, label: 'kept rows', on }, async () => {
-      const counts = countTokens(calibration, spec.vocabulary, run)
+      const { counts } = text
       const found = chooseTokens(files, tokenizer, counts, asked, { rows: spec.vocabulary, named: idsNamedBy(model.checkpoint.config) })
       const shown = [
-        { name: 'ranking text', counts, sample: firstOf(tokenizer.decode([...(calibration[0] ?? [])], { cleanUp: false })) },
+        { name: 'ranking text', counts, sample: firstOf(text.beginning) },
         ...[...declarations].map(([name, text]) => ({ name, counts: countOf(tokenizer, text, spec.vocabulary), sample: firstOf(text) })),
       ]
       const how = { order: found.order, least: found.always, chosen: found.kept.length, bytesOf: (rows: number) => bytesWith(model, rows) }
@@ -124,12 +132,13 @@ export const vocabulary = defineMethod({
       return { ...result, ranking: await describeRanking(tokenizer, files, how, shown, progress) }
     })
     const plan = { ...densePlan(spec), vocabulary: { kept } }
-    const proof = await run.step({ kind: proofStep, label: 'equal ids', on: { windows: calibration, kept } }, () =>
-      compareIds(tokenizer, new TrimmedTokenizer(tokenizer, files, kept), calibration, run),
+    const proof = await run.step({ kind: proofStep, label: 'equal ids', on: { windows: content, kept } }, () =>
+      compareIds(tokenizer, new TrimmedTokenizer(tokenizer, files, kept), text, run),
     )
+    const proven = text.sampled < 1 ? `a sample of ${percent(text.sampled)} of the text (drawn with seed 0)` : 'the text'
     const notes = [
       `Kept ${grouped(kept.length)} of ${grouped(spec.vocabulary)} rows, ${grouped(always)} of them in any case.`,
-      `They cover ${percent(covered)} of the text's tokens. Read again with the trimmed tokenizer, ${grouped(proof.equal)} of ${grouped(proof.bytes)} bytes of the text (${percent(proof.bytes === 0 ? 1 : proof.equal / proof.bytes)}) have equal ids.`,
+      `They cover ${percent(covered)} of the text's ${grouped(text.tokens)} tokens. Read again with the trimmed tokenizer, ${grouped(proof.equal)} of ${grouped(proof.bytes)} bytes of ${proven} (${percent(proof.bytes === 0 ? 1 : proof.equal / proof.bytes)}) have equal ids.`,
       'Perplexity depends on the vocabulary: compare bits per byte.',
     ]
     return { plan, decisions: [], notes, ranking, ...(setsRows('vocabulary', chosen) ? { nominal: reachedSparsity(spec, plan) } : {}) }
@@ -198,40 +207,53 @@ const withRows = (spec: DecoderSpec, rows: number) =>
 
 const reachedWith = (spec: DecoderSpec, rows: number): number => reachedSparsity(spec, withRows(spec, rows))
 
-function countTokens(windows: Windows, size: number, { progress, signal }: MethodRun): Float64Array {
+/** The counts of a text of which only some windows are read. */
+function countWindows(windows: Windows, tokenizer: Tokenizer, size: number, { progress, signal }: MethodRun): Omit<CountedText, 'hash'> {
   const counts = new Float64Array(size)
   for (const [index, window] of windows.entries()) {
     signal.throwIfAborted()
     for (const id of window) counts[id] = (counts[id] ?? 0) + 1
-    progress(countingRows, index + 1, windows.length, 'windows')
+    progress(countingTokens, index + 1, windows.length, 'windows')
   }
-  return counts
+  const textOf = (window: Int32Array) => tokenizer.decode([...window], { cleanUp: false })
+  return {
+    counts,
+    tokens: windows.reduce((sum, { length }) => sum + length, 0),
+    beginning: textOf(windows[0] ?? new Int32Array()),
+    sampled: 1,
+    async *passages() {
+      for (const window of windows) yield textOf(window)
+    },
+  }
 }
 
 /**
- * Encodes the text of every window with both tokenizers, and counts its bytes in tokens that are the same in both. Throws if text that the
+ * Encodes the passages of a text with both tokenizers, and counts their bytes in tokens that are the same in both. Throws if text that the
  * kept tokens cover is read differently, because then the closure of the merges failed.
  */
 async function compareIds(
   whole: Tokenizer,
   trimmed: TrimmedTokenizer,
-  windows: Windows,
+  text: Pick<CountedText, 'passages' | 'counts' | 'sampled'>,
   { progress, signal }: MethodRun,
 ): Promise<{ equal: number; bytes: number }> {
   const isKept = new Set(trimmed.kept)
   let [equal, bytes] = [0, 0]
-  for (const [index, window] of windows.entries()) {
-    signal.throwIfAborted()
-    const text = whole.decode([...window], { cleanUp: false })
-    const own = whole.encode(text)
-    const others = trimmed.tokenizer.encode(text).map((id) => trimmed.kept[id] ?? -1)
+  let pausedAt = performance.now()
+  const total = Math.round(text.sampled * text.counts.reduce((sum, count, id) => sum + (count > 0 ? count * whole.bytesOf(id) : 0), 0))
+  for await (const passage of text.passages()) {
+    const own = whole.encode(passage)
+    const others = trimmed.tokenizer.encode(passage).map((id) => trimmed.kept[id] ?? -1)
     const found = equalBytes(own, others, whole.bytesOf)
     if (found.equal < found.bytes && own.every((id) => isKept.has(id)))
       throw new EspalierError('internal', 'Text that the kept tokens cover was read differently without the others.')
     equal += found.equal
     bytes += found.bytes
-    progress(readingAgain, index + 1, windows.length, 'windows')
-    if (index % 16 === 0) await new Promise(setImmediate)
+    if (performance.now() - pausedAt < pauseMilliseconds) continue
+    await new Promise(setImmediate)
+    signal.throwIfAborted()
+    progress(readingAgain, bytes, Math.max(bytes, total), 'bytes')
+    pausedAt = performance.now()
   }
   return { equal, bytes }
 }

@@ -1,8 +1,10 @@
 import { beginText } from '#contract/data/begin-token.ts'
 import type { DataRequest } from '#contract/data/data-request.ts'
+import type { UsedData } from '#contract/data/used-data.ts'
 import type { Precision } from '#contract/pruning/precision.ts'
 import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { type CountedText, countData } from '#engine/data/count-tokens.ts'
 import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
 import { type Begin, beginPhase, beginRequest, decideBegin, measureBegin } from '#engine/evaluation/begin-token.ts'
@@ -10,6 +12,7 @@ import { acquireModel, openModelTokenizer } from '#engine/model/kept-model.ts'
 import { type Model, withProducts } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
+import type { StepKind } from '#engine/steps/step-name.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
@@ -20,6 +23,8 @@ interface Trimmed {
   readonly tokens: TrimmedTokenizer
   readonly ranking: TokenRanking | undefined
 }
+
+const countStep: StepKind = { version: 1 }
 
 /** State that all parts of a run share: the request, the open model, its steps and its notes. */
 export class RunPlace {
@@ -60,6 +65,19 @@ export class RunPlace {
     const found = await this.steps.time('reading text', () => readData(this.model, this.tokenizer, data, seed, sources))
     this.lastRead = found.windows
     return found
+  }
+
+  /** Counts the tokens of all of a text. */
+  count(data: DataRequest, tokenizer: Tokenizer): Promise<CountedText & { used: UsedData }> {
+    const { fetchFile } = this.steps.host
+    const sources = { localFolder: this.request.localFolder, ...(fetchFile ? { fetchFile } : {}) }
+    const run = {
+      signal: this.steps.host.signal,
+      progress: (phase: string, done: number, total: number, unit: string) => this.steps.progress(phase, done, total, unit),
+      keep: <T>(on: { readonly hash: string; readonly size: number }, compute: () => Promise<T>) =>
+        this.steps.step({ kind: countStep, label: 'token counts', on }, compute),
+    }
+    return this.steps.time('reading text', () => countData(tokenizer, this.model.spec.vocabulary, data, sources, run))
   }
 
   /** How the windows of this run begin. Decided when it is first needed. */

@@ -122,14 +122,17 @@ interface Pruned extends ChosenPlan {
 async function prune(place: RunPlace, options: Record<string, unknown>): Promise<Pruned> {
   const { model, steps, request } = place
   const method = findMethod(request.method)
-  const { windows, used } = await readCalibration(place, method.windows(options))
+  const counted = await countCalibration(place, options)
+  const { windows, used } = counted ? { windows: [], used: counted.used } : await readCalibration(place, method.windows(options))
   const start = performance.now()
   const waited = model.store.secondsWaiting
   const run = steps.methodRun(request.seed)
   const view = denseView(model)
-  const chosen = await choosePlan(place, { view, calibration: windows, options, run }).catch(async (thrown: unknown) => {
-    throw await locateOverflow(thrown, view, windows)
-  })
+  const chosen = await choosePlan(place, { view, calibration: windows, ...(counted ? { counted } : {}), options, run }).catch(
+    async (thrown: unknown) => {
+      throw await locateOverflow(thrown, view, windows)
+    },
+  )
   const { result } = chosen
   const { sharedSeconds } = steps
   steps.seconds.pruning = (performance.now() - start) / 1000 + steps.foundSeconds
@@ -162,6 +165,14 @@ function noteResidency(place: RunPlace, waited: number, seconds: number): void {
       ? 'Weights stayed in memory as stored and were unpacked when they were used.'
       : `Weights were read from disk when they were used; pruning spent ${share} % of its time waiting for the disk.`,
   )
+}
+
+/** Counts all of the calibration text, if the method does and nothing says how many windows to use. */
+async function countCalibration(place: RunPlace, options: Record<string, unknown>) {
+  const { tokenizer, request } = place
+  const { calibration, method } = request
+  if (!calibration || !tokenizer || calibration.windows !== undefined || !findMethod(method).readsAll?.(options)) return undefined
+  return place.count(calibration, tokenizer)
 }
 
 /** Reads `wanted` calibration windows, the number that the method uses with its options, or fewer if the request says so. */

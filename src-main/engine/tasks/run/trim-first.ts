@@ -42,11 +42,11 @@ export async function trimFirst(whole: RunPlace): Promise<RunPlace> {
   const { model, steps, request } = whole
   const { vocabulary: kept, calibration } = request
   requireTrimmable(request, { spec: model.spec, tokenizer: whole.tokenizer })
-  if (!kept || !calibration) return whole
+  if (!kept || !calibration || !whole.tokenizer) return whole
   const options = parseOptions(vocabulary, kept)
-  const { windows } = await whole.read({ ...calibration, windows: findMethod(vocabulary.id).windows(options) }, 0)
+  const counted = await whole.count(calibration, whole.tokenizer)
   const budget = budgetFor(model.spec, { sparsity: 0 })
-  const input = { view: denseView(model), calibration: windows, budget, options, run: steps.methodRun(request.seed) }
+  const input = { view: denseView(model), calibration: [], counted, budget, options, run: steps.methodRun(request.seed) }
   const { plan, notes, ranking } = await steps.time('vocabulary', () => findMethod(vocabulary.id).plan(input))
   for (const text of notes) whole.note(text)
   const tokens = await openTrimmed(model, plan, whole.tokenizer)

@@ -71,12 +71,36 @@ describe('removing rows of the vocabulary', () => {
       (loss, window) => loss > (resultOf(dense, 'perplexity').losses?.[window] as number) + 1e-6,
     )
     expect(dearer).toEqual([])
-    expect(own.notes.join(' ')).toMatch(/cover 100 % of the text's tokens.* \(100 %\) have equal ids/)
+    expect(own.notes.join(' ')).toMatch(/cover 100 % of the text's [\d,]+ tokens.* bytes of the text \(100 %\) have equal ids/)
     const [whole, block] = own.measures.filter(({ name }) => name === 'parameters')
     const [before, stack] = dense.measures.filter(({ name }) => name === 'parameters')
     expect(block?.value).toBe(stack?.value)
     expect(own.sparsity.reached).toBeCloseTo(1 - (whole?.value as number) / (before?.value as number), 12)
     expect(own.sparsity.nominal).toBe(own.sparsity.reached)
+  })
+
+  it('counts all of the text, unless it is asked for some windows of it', async () => {
+    const all = await run(request({ rows: 1000 }, { measures: [] }))
+    const tokens = (await openTokenizer(sample)).encode(await readFile(text, 'utf8')).length
+    expect(all.calibration).toMatchObject({ tokens, windows: Math.floor(tokens / 128) })
+    expect(all.ranking?.texts[0]?.tokens).toBe(tokens)
+    const some = await run(request({ rows: 1000, windows: 4 }, { measures: [] }))
+    expect(some.calibration?.tokens).toBeUndefined()
+    expect(some.ranking?.texts[0]?.tokens).toBe(4 * 128)
+    const asked = await run(request({ rows: 1000 }, { measures: [], calibration: { source: text, sequenceLength: 128, windows: 5 } }))
+    expect(asked.ranking?.texts[0]?.tokens).toBe(5 * 128)
+    // A text that fills no window can rank rows too.
+    const short = join(home, 'short.txt')
+    await writeFile(short, 'A few words.')
+    const few = await run(request({ rows: 1000 }, { measures: [], calibration: { source: short, sequenceLength: 128 } }))
+    expect(few.calibration?.windows).toBe(1)
+  })
+
+  it('proves equal ids on a sample of a long text, and says so', async () => {
+    const long = join(home, 'long.txt')
+    await writeFile(long, (await readFile(text, 'utf8')).repeat(140))
+    const own = await run(request({ coverage: 1, prior: 0 }, { measures: [], calibration: { source: long, sequenceLength: 128 } }))
+    expect(own.notes.join(' ')).toMatch(/bytes of a sample of \d[\d.]* % of the text \(drawn with seed 0\) \(100 %\) have equal ids/)
   })
 
   it('is compared with the dense model by bits per byte on the same bytes, and never by perplexity', async () => {
