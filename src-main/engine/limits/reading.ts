@@ -12,8 +12,13 @@ let mayDie = false
 let watcher: Worker | undefined
 /** Number of nested sections under limits. */
 let depth = 0
-/** Shared with the watcher: seconds at the start, seconds allowed, memory at the start, memory allowed. All are 0 outside of sections. */
-const shared = new Float64Array(new SharedArrayBuffer(4 * 8))
+/** Shared with the watcher: seconds and bytes of memory allowed in this section. */
+const allowed = new Float64Array(new SharedArrayBuffer(2 * 8))
+/** Shared with the watcher: the number of this section, or 0 outside of sections; and whether the watcher looks. */
+const state = new Int32Array(new SharedArrayBuffer(2 * 4))
+let sections = 0
+/** What the watcher knows is read. */
+let watched = ''
 
 /** Marks this process as one that may be killed because of a file. Without this call, `underLimits` does the work without limits. */
 export function dieAtLimits(): void {
@@ -45,28 +50,30 @@ export function underLimits<T>(what: string, work: () => T | Promise<T>): T | Pr
 /** Raises the limits of the current section for bytes read from its file. */
 export function allowFor(bytes: number): void {
   if (depth === 0) return
-  shared[1] = (shared[1] as number) + bytes * readingLimits.secondsPerByte
-  shared[3] = (shared[3] as number) + bytes * readingLimits.memoryPerByte
+  allowed[0] = (allowed[0] as number) + bytes * readingLimits.secondsPerByte
+  allowed[1] = (allowed[1] as number) + bytes * readingLimits.memoryPerByte
 }
 
+/** Decoding opens a section for each token, so a section costs no message and no look at the memory unless the watcher is idle. */
 function open(what: string): void {
   if (depth++ > 0) return
   watcher ??= startWatcher()
-  const { user, system } = process.cpuUsage()
-  shared.set([(user + system) / 1e6, readingLimits.seconds, process.memoryUsage.rss(), readingLimits.memoryBytes])
+  allowed.set([readingLimits.seconds, readingLimits.memoryBytes])
+  sections = (sections % 1e9) + 1
+  Atomics.store(state, 0, sections)
+  if (what === watched && Atomics.load(state, 1) === 1) return
+  watched = what
   watcher.postMessage(what)
 }
 
 function close(): void {
-  if (--depth > 0) return
-  shared.fill(0)
-  watcher?.postMessage(null)
+  if (--depth === 0) Atomics.store(state, 0, 0)
 }
 
 function startWatcher(): Worker {
   const started = new Worker(watcherSource, {
     eval: true,
-    workerData: { shared, mark: limitMark },
+    workerData: { allowed, state, mark: limitMark },
     resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 4 },
   })
   started.unref()
