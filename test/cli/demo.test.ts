@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { execPath } from 'node:process'
 import { promisify } from 'node:util'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
+import { scratchFolder } from '../fixtures/scratch.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-demo-'))
-afterAll(() => rmSync(home, { recursive: true }))
+const home = scratchFolder('demo')
 
 test('the demo prunes, repairs and compares the sample model, shows answers, writes a report and ends', async () => {
   const demo = join(import.meta.dirname, '../../src-main/cli/demo.ts')

@@ -1,21 +1,20 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { type RunDocument, runDocument } from '#contract/runs/run.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../fixtures/reference.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { documentsOf, run, start } from './espalier.ts'
 
 const questions = join(import.meta.dirname, '../../resources/questions')
-let home: string
+const home = scratchFolder('cli')
 let model: string
 let data: string[]
 /** Calibration windows and a test text, for tests that compare nothing recorded. */
 let few: string[]
 let shortTest: string
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'espalier-cli-'))
   model = await referenceModel('stories260k')
   for (const name of ['calibration', 'test'] as const) {
     await writeFile(join(home, `${name}.json`), JSON.stringify((await referenceWindows(name)).map((window) => Array.from(window))))
@@ -25,7 +24,6 @@ beforeAll(async () => {
   data = [`--calibration_data=${join(home, 'calibration.json')}`, '--sequence_length=256']
   few = [...data, '--calibration_samples=4']
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 describe('the pruning command', () => {
   it('prints one document for one sparsity, whose plan and measures are the recorded ones, and opens what it saved with the same perplexity', async () => {

@@ -1,21 +1,20 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it, test, vi } from 'vitest'
+import { beforeAll, describe, expect, it, test, vi } from 'vitest'
 import { runCommandLine } from '#cli/command-line.ts'
 import { malformedCheckpoints, malformedModels, unusableModels } from '../engine/checkpoint/malformed.ts'
 import { makeValidModel, writeModelFiles } from '../engine/checkpoint/valid-model.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { run } from './espalier.ts'
 
-let home: string
+const home = scratchFolder('refusals')
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'espalier-refusals-'))
   await writeFile(
     join(home, 'windows.json'),
     JSON.stringify(Array.from({ length: 4 }, (_, i) => Array.from({ length: 16 }, (_, j) => (i * 37 + j * 11) % 500))),
   )
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 /** One line for a person and nothing else: no stack trace, no second message. */
 function oneSentence(stderr: string): string {

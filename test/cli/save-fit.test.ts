@@ -1,14 +1,10 @@
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { run } from './espalier.ts'
 
-let home: string
-beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'espalier-save-fit-'))
-})
-afterAll(() => rm(home, { recursive: true, force: true }))
+const home = scratchFolder('save-fit')
 
 const asked = ['--model=sample', '--pruning_method=shortgpt', '--calibration_samples=2', '--eval_samples=2', '--no_history']
 

@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, stat, statfs, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
@@ -10,19 +9,18 @@ import { type RunningServer, startServer } from '#server/server.ts'
 import { makeValidModel, sizes, toSafetensors, writeParts } from '../engine/checkpoint/valid-model.ts'
 import { changed, type UnsavableModel, unsavableModels } from '../engine/export/unsavable.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { type Opened, openedWorkbench } from '../services/opened.ts'
 import { run } from './espalier.ts'
 
-let home: string
+const home = scratchFolder('save-refusals')
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'espalier-save-refusals-'))
   await writeFile(
     join(home, 'windows.json'),
     JSON.stringify(Array.from({ length: 4 }, (_, i) => Array.from({ length: 16 }, (_, j) => i * 16 + j))),
   )
   for (const refusal of refusals) await refusal.make(folderOf(refusal))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 const data = ['--calibration_data=windows.json', '--eval_data=windows.json', '--sequence_length=16', '--no_history']
 

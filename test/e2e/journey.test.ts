@@ -190,6 +190,11 @@ test('the estimate follows windows, their length and measures, and comes from fi
   expect(await likely({})).toBeGreaterThan(few)
   await go(page, `#/new?from=${experiment?.id}`)
   await preview().getByTitle('Based on finished runs of this model on this machine').waitFor()
+  const before = await statedTime()
+  const most = page.getByRole('spinbutton', { name: /at most/i }).first()
+  await most.fill('150')
+  await most.blur()
+  await eventually(statedTime, (text) => text !== before, 20_000)
 })
 
 test('a run’s page gives every measure with its difference, the method’s own scores, and a log that tells what happened', async () => {

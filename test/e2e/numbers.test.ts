@@ -172,25 +172,6 @@ test('models that other programs keep are offered, and one is added by choosing 
   expect(await workbench.call('models.list', {})).toHaveLength(4)
 })
 
-test('the estimate on the screen changes with the windows that are measured', async () => {
-  await go(page, `#/new?model=${model}`)
-  const preview = page.getByRole('complementary', { name: 'Preview' })
-  const estimate = () =>
-    eventually(
-      async () =>
-        (await preview.getAttribute('aria-busy')) === 'true' ? '' : ((await preview.getByRole('status').textContent()) ?? '').trim(),
-      (text) => /\d m?s|min/.test(text),
-      60_000,
-    )
-  const most = page.getByRole('spinbutton', { name: /at most/i }).first()
-  await most.fill('2')
-  await most.blur()
-  const few = await estimate()
-  await most.fill('150')
-  await most.blur()
-  await eventually(estimate, (text) => text !== few, 20_000)
-})
-
 interface ShownTime {
   at: number
   seconds: number

@@ -1,27 +1,25 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { beforeAll, expect, test, vi } from 'vitest'
 
 vi.mock('electron', () => import('./fake-electron.ts'))
 
 import type { Session } from 'electron'
 import { contentPolicy } from '#server/guard/content-policy.ts'
 import { registerScheme, servePages } from '../../src-main/electron/pages.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { FakeSession, protocol } from './fake-electron.ts'
 
-let folder: string
+const folder = scratchFolder('pages')
 const session = new FakeSession()
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-pages-'))
   await mkdir(join(folder, 'pages'))
   await writeFile(join(folder, 'pages', 'index.html'), '<!doctype html>')
   await writeFile(join(folder, 'secret.txt'), 'secret')
   await symlink(join(folder, 'secret.txt'), join(folder, 'pages', 'linked.txt'))
   servePages(session as unknown as Session, join(folder, 'pages'))
 })
-afterAll(() => rm(folder, { recursive: true }))
 
 const get = (address: string, method = 'GET') => {
   const answer = session.protocol.schemes.get('espalier') as unknown as (request: { url: string; method: string }) => Promise<Response>

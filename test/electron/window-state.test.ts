@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { placeWindow, StoredState } from '../../src-main/electron/window-state.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 const main = { x: 0, y: 24, width: 1440, height: 876 }
 const second = { x: 1440, y: 0, width: 1920, height: 1080 }
@@ -35,8 +35,7 @@ test.each([
 })
 
 test('what the window remembers survives a restart, and a damaged file counts as empty', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-state-'))
-  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const folder = scratchOfTest('state')
   const file = join(folder, 'inside', 'window.json')
   const bounds = { x: 1, y: 2, width: 800, height: 600 }
   const stored = new StoredState(file)

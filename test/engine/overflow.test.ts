@@ -1,16 +1,16 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { requireNumbers } from '#engine/model/finite.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
+import { hostIn } from '../fixtures/run-host.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { makeValidModel, sizes, writeModelFiles } from './checkpoint/valid-model.ts'
 
 const { bf16 } = await openBackend('auto')
-const scratch = mkdtempSync(join(tmpdir(), 'espalier-overflow-'))
-afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+const scratch = scratchFolder('overflow')
 
 /** Runs a request on a model with the entries of some tensors multiplied. */
 async function run(changed: Record<string, number>, request: Partial<RunRequest>) {
@@ -36,8 +36,7 @@ async function run(changed: Record<string, number>, request: Partial<RunRequest>
     backend: 'auto' as const,
     ...request,
   }
-  const steps = { get: async () => undefined, put: async () => {}, folder }
-  return executeRun(whole, { steps, emit: () => {}, signal: new AbortController().signal })
+  return executeRun(whole, hostIn(folder))
 }
 
 test('a sound model has a perplexity that is a number', async () => {

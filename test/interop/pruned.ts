@@ -12,6 +12,7 @@ import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { ggmlVersion } from '../../src-main/runtime/ggml.mjs'
 import { logitsOf, relativeError } from '../engine/model/logits.ts'
 import { referenceWindows } from '../fixtures/reference.ts'
+import { hostIn } from '../fixtures/run-host.ts'
 import { type Bounds, exactBounds, ggufBounds, type InteropMethod, type InteropModel } from './cases.ts'
 import type { Worker } from './environment.ts'
 import type { Llama, LlamaAnswer } from './llama.ts'
@@ -78,11 +79,10 @@ export async function prune(path: string, { method, amount, options, recovers }:
   const source = join(folder, 'calibration.json')
   await writeFile(source, JSON.stringify((await referenceWindows('calibration')).slice(0, 4).map((window) => [...window.subarray(0, 128)])))
   const calibration = { source, sequenceLength: 128, windows: 4 }
-  const steps = { get: async () => undefined, put: async () => undefined, folder }
   const request = { model: path, method, amount, options, seed: 0, calibration, measures: [], backend: 'tensorflow' as const }
   const text = { source: 'mixed', sequenceLength: 128 }
   const recover = recovers ? { recover: { amount: { tokens: recovers }, text } } : {}
-  const document = await executeRun({ ...request, ...recover }, { steps, emit: () => undefined, signal: new AbortController().signal })
+  const document = await executeRun({ ...request, ...recover }, hostIn(folder))
   if (recovers && !document.plan?.finalNorm) throw new Error(`The recovery of ${method} took no weights, so there is nothing to try.`)
   return document
 }

@@ -20,6 +20,7 @@ import { denseView, openView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { hostIn } from '../fixtures/run-host.ts'
 import { Llama } from './llama.ts'
 
 const texts = join(import.meta.dirname, '..', '..', 'resources', 'sample-model')
@@ -135,7 +136,6 @@ async function compareSpeed(model: Model, pruned: string): Promise<void> {
 
 async function prune(): Promise<Plan> {
   const data = { source: join(texts, 'calibration.txt'), sequenceLength: windowLength, windows: 32 }
-  const steps = { get: async () => undefined, put: async () => undefined, folder }
   const request = {
     model: path,
     method: '2ssp',
@@ -146,5 +146,5 @@ async function prune(): Promise<Plan> {
     measures: [],
     backend: 'auto' as const,
   }
-  return (await executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })).plan
+  return (await executeRun(request, hostIn(folder))).plan
 }

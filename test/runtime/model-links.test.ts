@@ -1,23 +1,21 @@
 import { cp, link, mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { partsOf } from '#engine/checkpoint/gguf/parts.ts'
 import { tokenizerMetadata } from '#engine/export/gguf/tokenizer.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 const secret = 'a secret text'
 
-let outside: string
+const outside = scratchFolder('links')
 let model: string
 
 beforeAll(async () => {
-  outside = await mkdtemp(join(tmpdir(), 'espalier-links-'))
   await writeFile(join(outside, 'secret'), secret)
 })
-afterAll(() => rm(outside, { recursive: true }))
 
 beforeEach(async () => {
   model = await mkdtemp(join(outside, 'model-'))

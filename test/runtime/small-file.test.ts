@@ -1,13 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { readFlagFile } from '#cli/commands/read-flags.ts'
 import { readSmallFile } from '#runtime/small-file.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-small-file-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = scratchFolder('small-file')
 
 test('reads an empty file and one of exactly the most bytes, and refuses one byte more', async () => {
   const [file, empty] = [join(folder, 'prompts.txt'), join(folder, 'empty.txt')]

@@ -1,13 +1,12 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { closeToOthers, findTrustProblem } from '#runtime/trusted.mjs'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 /** A cache folder with a runtime, and a link to it as people make one whose home is small. */
 function makeLinked() {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-trusted-'))
-  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const folder = scratchOfTest('trusted')
   const real = join(folder, 'large-disk')
   mkdirSync(join(real, 'runtime', 'tensorflow'), { recursive: true, mode: 0o700 })
   writeFileSync(join(real, 'runtime', 'tensorflow', 'library.so'), '')

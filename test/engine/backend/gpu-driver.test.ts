@@ -1,12 +1,11 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { env } from 'node:process'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { askDriver, readReport, sixteenBitTypeFor } from '#engine/backend/gpu-driver.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-driver-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const folder = scratchFolder('driver')
 
 const two = '0, GPU-aaaa1111, 22563, 8.9\n1, GPU-bbbb2222, 15000, 7.5\n'
 

@@ -1,12 +1,12 @@
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir, totalmem } from 'node:os'
+import { chmodSync, writeFileSync } from 'node:fs'
+import { totalmem } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { afterAll, afterEach, expect, test, vi } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { ggmlDevices } from '#engine/backend/ggml/ggml-devices.ts'
 import { listDevices } from '#engine/backend/list-devices.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-devices-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const folder = scratchFolder('devices')
 afterEach(() => vi.unstubAllEnvs())
 
 const onProcessor = { name: 'tensorflow-cpu', title: 'TensorFlow on the CPU', reason: 'No NVIDIA GPU was found.' } as const

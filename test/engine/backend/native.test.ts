@@ -1,14 +1,14 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { activations } from '#engine/backend/bf16-ops.ts'
 import { inOrder, normKinds, stepNumbers, stepWords } from '#engine/backend/native-inputs.ts'
 import { fusedSource } from '../../../src-main/runtime/places.mjs'
 import { findCompiler } from '../../../src-main/setup/tensorflow/compiler.mjs'
 import { processorFeatures } from '../../fixtures/processor-features.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 // C++ and TypeScript pass some values by position. Both sides name them; these tests compare the names.
 
@@ -44,8 +44,7 @@ test.skipIf(!compiler || !/\bavx512_bf16\b/.test(processorFeatures))(
   'matrix units, computed step by step, multiply as vectors do',
   { timeout: 300_000 },
   () => {
-    const made = mkdtempSync(join(tmpdir(), 'espalier-tiles-'))
-    onTestFinished(() => rmSync(made, { recursive: true, force: true }))
+    const made = scratchOfTest('tiles')
     const program = join(made, 'tiles')
     execFileSync(compiler as string, [
       '-std=c++17',

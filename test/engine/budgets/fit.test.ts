@@ -1,22 +1,21 @@
-import { mkdtempSync, rmSync } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import type { FileBudget, RunRequest } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { fileCost } from '#engine/budgets/find-sparsity.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
+import type { StepResult } from '#engine/steps/step-name.ts'
 import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { hostIn } from '../../fixtures/run-host.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-budgets-'))
+const folder = scratchFolder('budgets')
 beforeAll(() => openBackend('tensorflow'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 const few = { '2ssp': { windows: 2 }, shortgpt: { windows: 2 } }
 const request = (method: keyof typeof few, amount: FileBudget, changes: Partial<RunRequest> = {}): RunRequest => ({
@@ -34,15 +33,7 @@ const request = (method: keyof typeof few, amount: FileBudget, changes: Partial<
 /** Steps already done: scores do not depend on the budget. */
 const known = new Map<string, StepResult>()
 
-async function run(asked: RunRequest) {
-  const steps: StepStore = {
-    folder,
-    get: async (name) => known.get(name),
-    put: async (name, value, tensors) => void known.set(name, { value, ...(tensors ? { tensors } : {}) }),
-  }
-  const host = { steps, emit: () => undefined }
-  return executeRun(asked, { ...host, signal: new AbortController().signal })
-}
+const run = (asked: RunRequest) => executeRun(asked, hostIn(folder, known))
 
 /** The file size at a share of the way from the smallest file to the dense one. */
 async function budgetAt(share: number, method: keyof typeof few, { format, type = 'F16' }: Omit<FileBudget, 'bytes'>): Promise<FileBudget> {

@@ -1,7 +1,6 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { TextSplit } from '#contract/data/data-request.ts'
 import { defaultRecoveryData } from '#contract/pruning/recovery.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
@@ -10,11 +9,11 @@ import { openSource, readTexts } from '#engine/data/source.ts'
 import { splitText } from '#engine/data/split.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-let place: string
+const place = scratchFolder('split')
 let project: string
 beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'espalier-split-'))
   project = join(place, 'project')
   await mkdir(join(project, 'src', 'inner'), { recursive: true })
   await mkdir(join(project, 'node_modules', 'other'), { recursive: true })
@@ -27,7 +26,6 @@ beforeAll(async () => {
   await write('notes.md', 'notes')
   await write('picture.png', 'no text')
 })
-afterAll(() => rm(place, { recursive: true, force: true }))
 
 /** Some hundred words that differ from document to document. */
 const textOf = (document: number) =>

@@ -1,20 +1,18 @@
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { findFormat } from '#engine/export/index.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const sample = join(import.meta.dirname, '../../../resources/sample-model')
-let home: string
+const home = scratchFolder('bytes')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-bytes-'))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 it.each([
   ['gguf', 'F16'],

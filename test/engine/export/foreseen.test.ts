@@ -1,22 +1,21 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { formats } from '#engine/export/index.ts'
 import { methods } from '#engine/pruning/registry.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { hostIn } from '../../fixtures/run-host.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-let home: string
+const home = scratchFolder('foreseen')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-foreseen-'))
   const windows = (await referenceWindows('calibration')).slice(0, 12).map((window) => [...window.subarray(0, 48)])
   await writeFile(join(home, 'windows.json'), JSON.stringify(windows))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 const evolution = { generations: 2, offspring: 4, startStates: 2, windows: 2, firstWindows: 1, finalWindows: 2, finalists: 2 }
 const few = (method: string) => (method.startsWith('evopress') ? evolution : { windows: 2 })
@@ -30,11 +29,7 @@ describe('what formats would weigh', () => {
       const sparsity = { reap: 0.25, vocabulary: 0.02 }[method] ?? 0.4
       const asked = { model, method, amount: { sparsity }, options: { ...few(method), ...options } }
       const calibration = { source: join(home, 'windows.json'), sequenceLength: 48, windows: 12 }
-      const steps = { get: async () => undefined, put: async () => undefined, folder: home }
-      const { plan, measures } = await executeRun(
-        { ...asked, seed: 0, calibration, measures: [], backend: 'tensorflow' },
-        { steps, emit: () => undefined, signal: new AbortController().signal },
-      )
+      const { plan, measures } = await executeRun({ ...asked, seed: 0, calibration, measures: [], backend: 'tensorflow' }, hostIn(home))
       expect(measures.some(({ dataset }) => dataset === 'met by one token')).toBe(method === 'reap')
       const every = { formats: Object.keys(formats), ggufTypes: ['F16', 'Q8_0'] }
       const before = await checkSave({ ...asked, plan: null, ...every })

@@ -1,19 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { likelyPlans, requireFormats } from '#engine/export/check-save.ts'
 import { openSpec } from '#engine/model/model.ts'
 import type { Method } from '#engine/pruning/method.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { findMethod } from '#engine/pruning/registry.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { unsavableModels } from './unsavable.ts'
 
-let place: string
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'espalier-unsavable-'))
-})
-afterAll(() => rm(place, { recursive: true, force: true }))
+const place = scratchFolder('unsavable')
 
 describe('a format that cannot hold a model', () => {
   it.each(unsavableModels)(

@@ -1,5 +1,4 @@
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -17,6 +16,7 @@ import { chooseTokens } from '#engine/tokenizer/kept-tokens.ts'
 import { openTokenizer, openTokenizerFiles, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { idsNamedBy } from '#engine/tokenizer/trim-tokenizer.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const root = join(import.meta.dirname, '../../..')
 const prose = (await readFile(join(root, 'test/fixtures/texts/wikitext-2-test.txt'), 'utf8')).slice(0, 30_000)
@@ -27,12 +27,10 @@ const texts = [
   '',
 ]
 
-let home: string
+const home = scratchFolder('vocabulary')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-vocabulary-'))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 /** A byte-level tokenizer and one of SentencePiece, each in a folder and in a GGUF file. */
 const sources: Record<string, () => Promise<string>> = {

@@ -1,16 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { explainExit } from '#jobs/compute/explain-exit.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { integers, makeGguf, text } from '../checkpoint/gguf/make-gguf.ts'
 import { makeValidModel, writeModelFiles } from '../checkpoint/valid-model.ts'
 import { makeByteLevel, writeTokenizer } from '../tokenizer/make-tokenizer.ts'
 
-const scratch = mkdtempSync(join(tmpdir(), 'espalier-limits-'))
-afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+const scratch = scratchFolder('limits')
 
 interface Outcome {
   value?: unknown

@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
@@ -12,15 +11,15 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { skippedBecause } from '../backend/every-device/devices.ts'
 
 const settings = { prompts: [40, 100, 100_000], rounds: 3, threads: 1, device: 'CPU', texts: [] }
-let folder: string
+const folder = scratchFolder('bench')
 let files: string[]
 let spec: DecoderSpec
 beforeAll(async () => {
   await openBackend('auto')
-  folder = await mkdtemp(join(tmpdir(), 'espalier-bench-'))
   const model = await openModel(sampleModelFolder)
   spec = model.spec
   const target = join(folder, 'files')
@@ -28,7 +27,6 @@ beforeAll(async () => {
   await model.close()
   files = (await readdir(target)).filter((name) => name.endsWith('.gguf')).map((name) => join(target, name))
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 /** The perplexity of a file's weights, multiplied in float32. */
 async function perplexityOf(file: string, windows: readonly Int32Array[]): Promise<number> {

@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, expect, test, vi } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { LlamaFile } from '#engine/llama/llama-jobs.ts'
@@ -9,9 +8,9 @@ import { openLlama } from '#engine/llama/llama-library.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = await mkdtemp(join(tmpdir(), 'espalier-llama-file-'))
-afterAll(() => rm(folder, { recursive: true, force: true }))
+const folder = scratchFolder('llama-file')
 
 test('a model is freed when its context is refused', async () => {
   await openBackend('auto')

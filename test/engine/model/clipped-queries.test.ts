@@ -1,7 +1,6 @@
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { outlineFormats } from '#engine/export/check-save.ts'
@@ -10,12 +9,12 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { relativeError } from './logits.ts'
 
-const folder = await mkdtemp(join(tmpdir(), 'espalier-clipped-'))
+const folder = scratchFolder('clipped')
 beforeAll(() => openBackend(testedBackend))
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 /** The reference's OLMoE with queries, keys and values clipped at `limit`. */
 async function clipped(limit: number | null): Promise<string> {

@@ -1,19 +1,18 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterEach, beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { acquireModel, releaseModel } from '#engine/model/kept-model.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-kept-'))
+const folder = scratchFolder('kept')
 beforeAll(async () => {
   await openBackend('auto')
   writeFileSync(join(folder, 'config.json'), '{ "model_type": "nothing we know" }')
   writeFileSync(join(folder, 'model.safetensors'), '')
 })
 afterEach(() => releaseModel())
-afterAll(() => rmSync(folder, { recursive: true }))
 
 test('a model that fails to open throws at its own caller only', async () => {
   const good = await referenceModel('stories260k')

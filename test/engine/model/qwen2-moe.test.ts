@@ -1,7 +1,6 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { activeParameters } from '#engine/architectures/count-parameters.ts'
 import { setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -13,6 +12,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { reap } from '#engine/pruning/methods/reap.ts'
 import { expectedOf, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { prune } from '../pruning/running.ts'
 import { logitsOf, relativeError } from './logits.ts'
@@ -68,12 +68,10 @@ async function mixtureOf(checkpoint: Checkpoint, mlp: string): Promise<TensorToW
   ]
 }
 
-let home: string
+const home = scratchFolder('qwen2-moe')
 beforeAll(async () => {
   setActiveBackend(await openBackend(testedBackend))
-  home = await mkdtemp(join(tmpdir(), 'espalier-qwen2-moe-'))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 /** The reference model with the MLPs of all blocks but the first turned into mixtures. */
 async function writeMixtures(changes: object = {}): Promise<string> {

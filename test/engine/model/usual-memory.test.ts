@@ -1,8 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir, totalmem } from 'node:os'
-import { join } from 'node:path'
+import { totalmem } from 'node:os'
 import { memory } from '@tensorflow/tfjs-core'
-import { afterAll, afterEach, expect, test, vi } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { activeBackend, setActiveBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { TensorflowProducts } from '#engine/backend/tensorflow.ts'
@@ -12,16 +10,16 @@ import { denseView } from '#engine/model/views/view.ts'
 import { VariantRanking } from '#engine/pruning/search/variant-ranking.ts'
 import { makeModel, makeWindows } from '../../fixtures/bench-model.ts'
 import { runtimeTypes } from '../../fixtures/processor-features.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { asOnGpu } from '../backend/as-on-gpu.ts'
 
 const own = await openBackend('tensorflow')
-const home = mkdtempSync(join(tmpdir(), 'espalier-memory-'))
+const home = scratchFolder('memory')
 afterEach(() => {
   setActiveBackend(own)
   vi.restoreAllMocks()
   vi.unstubAllEnvs()
 })
-afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 /** 7.9 MB of weights as float32, half of that as stored; a block's MLP takes 0.8 MB. */
 const shape = { blocks: 8, hidden: 128, intermediate: 512, heads: 4, keyValueHeads: 2, vocabulary: 64, dtype: 'BF16' } as const

@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { releaseModel } from '#engine/model/kept-model.ts'
-import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
+import type { StepResult } from '#engine/steps/step-name.ts'
 import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeInspection } from '#engine/tasks/inspection.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { executeStudy } from '#engine/tasks/study.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { hostIn } from '../../fixtures/run-host.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-begin-'))
 const at = (name: string) => join(folder, name)
@@ -44,14 +45,8 @@ beforeAll(async () => {
   }
 })
 
-const hostOf = (done: Map<string, StepResult>, phases: string[] = []) => {
-  const put: StepStore['put'] = async (name, value, tensors) => void done.set(name, { value, ...(tensors ? { tensors } : {}) })
-  return {
-    steps: { get: async (name: string) => done.get(name), put, folder },
-    emit: (event: { type: string; progress?: { phase: string } }) => void (event.progress && phases.push(event.progress.phase)),
-    signal: new AbortController().signal,
-  }
-}
+const hostOf = (done: Map<string, StepResult>, phases: string[] = []) =>
+  hostIn(folder, done, (event) => void (event.type === 'progress' && phases.push(event.progress.phase)))
 const labelOf = (name: string) => name.replace(/ #[0-9a-f]+$/, '')
 
 describe('a run whose windows begin with the begin token', () => {

@@ -1,7 +1,6 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { benchRequest } from '#contract/exports/file-bench.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { readData } from '#engine/data/read-data.ts'
@@ -14,9 +13,9 @@ import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { executeBench } from '#engine/tasks/bench.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-bench-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const folder = scratchFolder('bench')
 
 test('no perplexity is measured of a Gemma file whose order of sliding windows llama.cpp does not read; it is timed with the threads of this process', async () => {
   await openBackend('auto')

@@ -1,7 +1,6 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { RequestPreview } from '#contract/runs/request-preview.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
@@ -9,19 +8,18 @@ import { openSpec } from '#engine/model/model.ts'
 import { gateBytes } from '#engine/pruning/gates/room.ts'
 import { checkRequests } from '#engine/tasks/check-request.ts'
 import { expectedOf, referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const text = 'Once upon a time there was a little girl who loved to play. '
-let folder: string
+const folder = scratchFolder('check')
 let model: string
 let bare: string
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-check-'))
   await writeFile(join(folder, 'long.txt'), text.repeat(60))
   await writeFile(join(folder, 'short.txt'), text)
   model = await referenceModel('stories260k')
   bare = await referenceModel('mistral-tiny')
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const windows = (name: string, sequenceLength = 64) => ({ source: join(folder, name), sequenceLength })
 

@@ -1,20 +1,18 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { lookAtText, sharedPassages } from '#engine/tasks/look-at-text.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const model = join(import.meta.dirname, '../../../resources/sample-model')
 const words = (seed: number, count: number) =>
   Array.from({ length: count }, (_, i) => ['tree', 'stone', 'river', 'horse', 'light', 'seven', 'music'][(i * i * seed + i) % 7]).join(' ')
-let folder: string
+const folder = scratchFolder('look')
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-look-'))
   await writeFile(join(folder, 'one.txt'), `It begins so. ${words(3, 600)}`)
   await writeFile(join(folder, 'two.txt'), words(5, 600))
 })
-afterAll(() => rm(folder, { recursive: true }))
 
 const data = (name: string) => ({ source: join(folder, name), sequenceLength: 64 })
 

@@ -1,16 +1,16 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { DataRequest } from '#contract/data/data-request.ts'
 import { hashOf, readData } from '#engine/data/read-data.ts'
 import { openSpec } from '#engine/model/model.ts'
 import { withoutOverlap } from '#engine/pruning/recovery/recover.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { hostIn } from '../../fixtures/run-host.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-recovered-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
+const folder = scratchFolder('recovered')
 
 test('a run trains on nothing that it repaired or measures on', async () => {
   const path = await referenceModel('stories260k')
@@ -18,7 +18,6 @@ test('a run trains on nothing that it repaired or measures on', async () => {
   writeFileSync(source, JSON.stringify((await referenceWindows('calibration')).flatMap((window) => [...window])))
   const text = (sequenceLength: number, windows?: number): DataRequest => ({ source, sequenceLength, ...(windows ? { windows } : {}) })
   const [calibration, evaluation] = [text(96, 12), text(112, 14)]
-  const host = { steps: { get: async () => undefined, put: async () => {}, folder }, emit: () => {}, signal: new AbortController().signal }
   const { recovery, repair, notes } = await executeRun(
     {
       model: path,
@@ -32,7 +31,7 @@ test('a run trains on nothing that it repaired or measures on', async () => {
       measures: [{ kind: 'perplexity', data: evaluation, name: 'text' }],
       backend: 'auto',
     },
-    host,
+    hostIn(folder),
   )
   const { spec, checkpoint } = await openSpec(path)
   await checkpoint.close()
@@ -49,7 +48,6 @@ test('a run trains on nothing that it continues or measures by position', async 
   const source = join(folder, 'ids.json')
   const text = (sequenceLength: number, windows?: number): DataRequest => ({ source, sequenceLength, ...(windows ? { windows } : {}) })
   const [prompts, long] = [text(32, 3), text(300, 4)]
-  const host = { steps: { get: async () => undefined, put: async () => {}, folder }, emit: () => {}, signal: new AbortController().signal }
   const { recovery } = await executeRun(
     {
       model: path,
@@ -65,7 +63,7 @@ test('a run trains on nothing that it continues or measures by position', async 
       ],
       backend: 'auto',
     },
-    host,
+    hostIn(folder),
   )
   const { spec, checkpoint } = await openSpec(path)
   await checkpoint.close()
@@ -94,12 +92,11 @@ test('a run trains on text that its dense model writes, in its share, and nothin
     measures: [],
     backend: 'auto' as const,
   }
-  const host = { steps: { get: async () => undefined, put: async () => {}, folder }, emit: () => {}, signal: new AbortController().signal }
-  const { recovery } = await executeRun(request, host)
+  const { recovery } = await executeRun(request, hostIn(folder))
   expect(recovery?.text.parts?.map((part) => [part.source, part.windows])).toEqual([
     [source, 16],
     ['self-written', 16],
   ])
   const wrong = { ...request, calibration: { source: 'self-written', sequenceLength: 64, windows: 2 } }
-  await expect(executeRun(wrong, host)).rejects.toThrow('Only a recovery trains on "self-written" text')
+  await expect(executeRun(wrong, hostIn(folder))).rejects.toThrow('Only a recovery trains on "self-written" text')
 })

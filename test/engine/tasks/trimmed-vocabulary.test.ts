@@ -7,6 +7,7 @@ import { releaseModel } from '#engine/model/kept-model.ts'
 import { executeInspection } from '#engine/tasks/inspection.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { hostIn } from '../../fixtures/run-host.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-trimmed-'))
 afterAll(async () => {
@@ -28,11 +29,7 @@ test('runs with fewer tokens are not compared with the dense model token by toke
     measures: [{ kind: 'answers', prompts: ['Once upon a time'], maxLength: 20 }],
     backend: 'tensorflow',
   }
-  const host = {
-    steps: { get: async () => undefined, put: async () => undefined, folder },
-    emit: () => undefined,
-    signal: new AbortController().signal,
-  }
+  const host = hostIn(folder)
   const document = await executeRun(request, host)
   expect(document.plan.vocabulary?.kept).toHaveLength(480)
   expect(document.answers?.[0]?.text.length).toBeGreaterThan(4)

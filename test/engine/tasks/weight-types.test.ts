@@ -6,7 +6,6 @@ import { basename, join } from 'node:path'
 import { dispose, tensor2d } from '@tensorflow/tfjs-core'
 import { afterAll, expect, test, vi } from 'vitest'
 import { at } from '#contract/at.ts'
-import type { RunEvent } from '#contract/runs/run-events.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -16,12 +15,13 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { compareLogits } from '#engine/model/parts/head/token-losses.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
-import type { StepResult, StepStore } from '#engine/steps/step-name.ts'
+import type { StepResult } from '#engine/steps/step-name.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
 import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { hostIn } from '../../fixtures/run-host.ts'
 import { logitsOf } from '../model/logits.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-weight-types-'))
@@ -44,11 +44,9 @@ const dense: RunRequest = {
 }
 
 async function run(changes: Partial<RunRequest>, done = new Map<string, StepResult>()) {
-  const put: StepStore['put'] = async (name, value, tensors) => void done.set(name, { value, ...(tensors ? { tensors } : {}) })
   const phases: string[] = []
-  const emit = (event: RunEvent) => void (event.type === 'progress' && phases.push(event.progress.phase))
-  const host = { steps: { get: async (name: string) => done.get(name), put, folder }, emit }
-  const document = await executeRun({ ...dense, ...changes }, { ...host, signal: new AbortController().signal })
+  const host = hostIn(folder, done, (event) => void (event.type === 'progress' && phases.push(event.progress.phase)))
+  const document = await executeRun({ ...dense, ...changes }, host)
   const value = (name: string) => document.measures.find((one) => one.name === name && !/block/.test(one.dataset))?.value as number
   return {
     document,

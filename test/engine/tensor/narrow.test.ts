@@ -1,8 +1,7 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { add, concat, dispose, memory, mul, type Rank, randomNormal, slice, type Tensor2D, tensor2d } from '@tensorflow/tfjs-core'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { activeBackend } from '#engine/backend/active.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -17,15 +16,15 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { disposeNarrow, narrowed, offerNarrow } from '#engine/tensor/narrow.ts'
 import { makeModel } from '../../fixtures/bench-model.ts'
 import { processorFeatures } from '../../fixtures/processor-features.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-narrow-'))
+const home = scratchFolder('narrow')
 const shape = { blocks: 2, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 300 }
 /** Processors without AVX-512 read float16 in float32. */
 const storedIn16: readonly string[] = /\bavx512f\b/.test(processorFeatures) ? ['BF16', 'F16'] : ['BF16']
 
 beforeAll(() => openBackend(testedBackend))
-afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 /** Rows that also fill blocks of 256. */
 const wide = { ...shape, hidden: 256, intermediate: 512 }

@@ -1,14 +1,12 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { beginTokenOf } from '#engine/evaluation/begin-token.ts'
 import { beginning, encodeQuestion } from '#engine/evaluation/tasks/encode.ts'
 import { encodeText, openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { makeByteLevel, writeTokenizer } from './make-tokenizer.ts'
 
-const place = mkdtempSync(join(tmpdir(), 'begin-texts-'))
-afterAll(() => rmSync(place, { recursive: true, force: true }))
+const place = scratchFolder('begin-texts')
 
 const turns = (open: string, close: string) =>
   `{% for m in messages %}${open}{{ m.role }}\n{{ m.content }}${close}\n{% endfor %}{% if add_generation_prompt %}${open}assistant\n{% endif %}`

@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { type RunFile, runResult } from '#contract/clusters/run-file.ts'
@@ -16,11 +15,11 @@ import { RunLogs } from '#jobs/run-log.ts'
 import { writeWhole } from '#runtime/write-whole.ts'
 import { insertRun } from '../../db/rows.ts'
 import { eventually } from '../../eventually.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { fakeCompute, heldRun } from '../../services/opened.ts'
 
 function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-cluster-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const folder = scratchOfTest('cluster')
   return folder
 }
 

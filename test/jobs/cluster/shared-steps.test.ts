@@ -1,15 +1,14 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { SharedSteps } from '#jobs/cluster/shared-steps.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 const timings = { lookMilliseconds: 10, silenceMilliseconds: 200 }
 const { signal } = new AbortController()
 
 function temporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-shared-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const folder = scratchOfTest('shared')
   return folder
 }
 

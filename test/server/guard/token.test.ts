@@ -1,15 +1,11 @@
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { hostList } from '#server/guard/guard.ts'
 import { makeToken, readTokenFile } from '#server/guard/token.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-let folder: string
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-token-'))
-})
-afterAll(() => rm(folder, { recursive: true }))
+const folder = scratchFolder('token')
 
 async function tokenFile(content: string, mode = 0o600): Promise<string> {
   const file = join(folder, 'token')

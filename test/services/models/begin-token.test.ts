@@ -1,15 +1,14 @@
-import { cpSync, mkdtempSync, rmSync, utimesSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { lowersClearly } from '#contract/data/begin-token.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { eventually } from '../../eventually.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { openedWorkbench, runEnded } from '../opened.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-begin-'))
-afterAll(() => rmSync(home, { recursive: true, force: true }))
+const home = scratchFolder('begin')
 
 test('a model states both perplexities once they were measured, until its files change; a run with auto agrees and measures them too', async () => {
   const path = join(home, 'stories')

@@ -1,10 +1,10 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { findModels } from '#services/models/models.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-let home: string
+const home = scratchFolder('found')
 const digest = 'a'.repeat(64)
 
 async function put(path: string, content = ''): Promise<void> {
@@ -13,7 +13,6 @@ async function put(path: string, content = ''): Promise<void> {
 }
 
 beforeAll(async () => {
-  home = await mkdtemp(join(tmpdir(), 'espalier-found-'))
   await put('.cache/huggingface/hub/models--org--small/snapshots/c1/config.json', '{}')
   await put('.cache/huggingface/hub/models--org--small/snapshots/c1/model.safetensors')
   await put('.cache/huggingface/hub/models--org--half/snapshots/c1/config.json', '{}')
@@ -31,7 +30,6 @@ beforeAll(async () => {
     JSON.stringify({ layers: [{ ...layers[1], digest: 'sha256:../../etc' }] }),
   )
 })
-afterAll(() => rm(home, { recursive: true }))
 
 test('finds whole models of the hub cache, gguf files of LM Studio once each, and the blobs that Ollama names', async () => {
   const found = await findModels({ XDG_CACHE_HOME: join(home, '.cache') }, home)

@@ -1,14 +1,14 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { Input } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { openWorkbench } from '#services/workbench.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { fakeCompute, openedWorkbench, runEnded } from '../opened.ts'
 
-const outside = mkdtempSync(join(tmpdir(), 'espalier-outside-'))
-afterAll(() => rmSync(outside, { recursive: true, force: true }))
+const outside = scratchFolder('outside')
 
 type Request = Input<'runs.create'>['request']
 const request: Request = {

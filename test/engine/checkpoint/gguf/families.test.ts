@@ -1,7 +1,6 @@
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { readBytes } from '#engine/checkpoint/regular-file.ts'
@@ -18,17 +17,16 @@ import {
   referenceModel,
   referenceWindows,
 } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 import { type Entry, makeGguf, text, u32 } from './make-gguf.ts'
 
-let home: string
+const home = scratchFolder('gguf-families')
 let window: Int32Array
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-gguf-families-'))
   window = (await referenceWindows('test'))[0]?.subarray(0, 150) as Int32Array
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 /** The folder of a model with the attention scale that llama.cpp computes itself, and a YaRN attention factor of its own. */
 async function adapted(name: FamilyModel | MixtureModel): Promise<string> {

@@ -1,11 +1,10 @@
-import { mkdtempSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, it } from 'vitest'
+import { expect, it } from 'vitest'
 import { entriesBytes, ggufBytes, type MetadataValue, writeGguf } from '#engine/checkpoint/gguf/write-gguf.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-entries-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = scratchFolder('entries')
 
 const values: Record<MetadataValue['kind'], MetadataValue> = {
   text: { kind: 'text', value: 'größer' },

@@ -1,14 +1,13 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { QuestionRows } from '#engine/evaluation/tasks/index.ts'
 import { readRowsOf } from '#engine/evaluation/tasks/questions.ts'
 import { writtenTasks } from '#engine/evaluation/written/index.ts'
 import type { WrittenTask } from '#engine/evaluation/written/written-task.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-questions-'))
-afterAll(() => rmSync(home, { recursive: true }))
+const home = scratchFolder('questions')
 
 const gsm8k: WrittenTask = writtenTasks.gsm8k
 

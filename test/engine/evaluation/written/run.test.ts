@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { complete } from '#engine/evaluation/generation/answer.ts'
 import { topIndices } from '#engine/evaluation/generation/sampling.ts'
 import { writeAnswers } from '#engine/evaluation/written/evaluate.ts'
@@ -10,25 +8,19 @@ import type { WrittenTask } from '#engine/evaluation/written/written-task.ts'
 import { DecodingSession } from '#engine/model/decoding/session.ts'
 import { openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
+import type { StepResult } from '#engine/steps/step-name.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { hostIn } from '../../../fixtures/run-host.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-const steps = mkdtempSync(join(tmpdir(), 'espalier-written-'))
-afterAll(() => rmSync(steps, { recursive: true, force: true }))
+const steps = scratchFolder('written')
 const folder = join(import.meta.dirname, '../../../fixtures/written')
 
 test('a run asks GSM8K, keeps answers as steps, and judges them', async () => {
-  const kept = new Map<string, unknown>()
-  const host = {
-    steps: {
-      get: async (name: string) => (kept.has(name) ? { value: kept.get(name) } : undefined),
-      put: async (name: string, value: unknown) => void kept.set(name, value),
-      folder: steps,
-    },
-    emit: () => {},
-    signal: new AbortController().signal,
-  }
+  const kept = new Map<string, StepResult>()
+  const host = hostIn(steps, kept)
   const measures = [{ kind: 'tasks' as const, tasks: ['gsm8k'], folder, limit: 1 }]
   const asked = {
     model: await referenceModel('stories260k'),
@@ -48,7 +40,7 @@ test('a run asks GSM8K, keeps answers as steps, and judges them', async () => {
   expect(found.answers).toHaveLength(1)
   // Finished answers are read back, not written again.
   const [name = ''] = [...kept.keys()].filter((one) => one.startsWith('answers to gsm8k'))
-  kept.set(name, { value: ['#### 24'], seconds: 0 })
+  kept.set(name, { value: { value: ['#### 24'], seconds: 0 } })
   const again = await executeRun(asked, host)
   expect(again.measures.filter(({ dataset }) => dataset === 'gsm8k').map(({ value }) => value)).toEqual([1, 1])
 })

@@ -1,7 +1,6 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { exact } from '#engine/export/exact/exact.ts'
 import { moduleFile } from '#engine/export/exact/module.ts'
@@ -11,16 +10,15 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 
-let folder: string
+const folder = scratchFolder('exact')
 let window: Int32Array
 beforeAll(async () => {
   await openBackend('tensorflow')
-  folder = await mkdtemp(join(tmpdir(), 'espalier-exact-'))
   window = (await referenceWindows('test'))[0]?.subarray(0, 60) as Int32Array
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const readJson = async (path: string, name: string) => JSON.parse(await readFile(join(path, name), 'utf8')) as Record<string, unknown>
 

@@ -1,7 +1,6 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { openSafetensors } from '#engine/checkpoint/safetensors/safetensors-header.ts'
@@ -9,13 +8,12 @@ import { nemotron } from '#engine/export/formats/nemotron.ts'
 import { openModel } from '#engine/model/model.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { type FamilyModel, type ReferenceModel, referenceModel } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-let folder: string
+const folder = scratchFolder('nemotron')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  folder = await mkdtemp(join(tmpdir(), 'espalier-nemotron-'))
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 async function write(name: ReferenceModel | FamilyModel, parts: readonly number[], narrow = 0): Promise<string> {
   const model = await openModel(await referenceModel(name))

@@ -1,8 +1,7 @@
 import { mkdirSync } from 'node:fs'
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { writeShards } from '#engine/checkpoint/safetensors/write-safetensors.ts'
 import { exact } from '#engine/export/exact/exact.ts'
@@ -11,16 +10,15 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { type FamilyModel, familyModels, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 
-let home: string
+const home = scratchFolder('stock')
 let window: Int32Array
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-stock-'))
   window = (await referenceWindows('test'))[0]?.subarray(0, 150) as Int32Array
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8')) as Record<string, unknown>
 

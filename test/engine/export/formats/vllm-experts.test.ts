@@ -1,7 +1,6 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
@@ -10,14 +9,13 @@ import { openModel, openSpec } from '#engine/model/model.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { storeTensors } from '../../../fixtures/store-tensors.ts'
 
-let home: string
+const home = scratchFolder('vllm')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-vllm-'))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 test('experts that stay keep their names, vectors have one tensor each, and wrong lists of them are refused', async () => {
   const model = await openModel(await referenceModel('qwen3_moe'))

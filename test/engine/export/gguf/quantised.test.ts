@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { numbersOf } from '#contract/models/models.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
@@ -10,15 +9,15 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { hostIn } from '../../../fixtures/run-host.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-let home: string
+const home = scratchFolder('quantised')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-quantised-'))
   const windows = await referenceWindows('calibration')
   await writeFile(join(home, 'windows.json'), JSON.stringify(windows.slice(0, 2).map((one) => [...one.subarray(0, 32)])))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 /** The dense model as a GGUF file of this type. */
 async function saved(type: string): Promise<string> {
@@ -33,8 +32,7 @@ async function measured(model: string) {
   const data = { source: join(home, 'windows.json'), sequenceLength: 32 }
   const measures = [{ kind: 'perplexity' as const, data, name: 'test' }]
   const request = { model, method: 'dense', amount: { sparsity: 0 }, options: {}, seed: 0, measures, backend: 'auto' as const }
-  const steps = { get: async () => undefined, put: async () => undefined, folder: home }
-  return executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
+  return executeRun(request, hostIn(home))
 }
 
 it('is shown with the types that the file stores, and its perplexity says what it was computed on', async () => {

@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { shardNames, writeGgufShards } from '#engine/checkpoint/gguf/write-gguf.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
@@ -13,24 +12,23 @@ import { denseView, openView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { hostIn } from '../../../fixtures/run-host.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 
-let home: string
+const home = scratchFolder('reopened')
 let window: Int32Array
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-reopened-'))
   const windows = await referenceWindows('calibration')
   window = (await referenceWindows('test'))[0]?.subarray(0, 100) as Int32Array
   await writeFile(join(home, 'windows.json'), JSON.stringify(windows.slice(0, 4).map((one) => [...one.subarray(0, 64)])))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 async function prune(model: string, method: string, amount: { sparsity: number } | { blocks: number }) {
   const calibration = { source: join(home, 'windows.json'), sequenceLength: 64, windows: 4 }
   const request = { model, method, amount, options: { windows: 4 }, seed: 0, calibration, measures: [], backend: 'tensorflow' as const }
-  const steps = { get: async () => undefined, put: async () => undefined, folder: home }
-  const { plan, decisions } = await executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
+  const { plan, decisions } = await executeRun(request, hostIn(home))
   return { plan, decisions: decisions.map(({ kind, block }) => `${kind} ${block}`) }
 }
 

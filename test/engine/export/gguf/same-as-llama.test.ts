@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { GgufType } from '#contract/titles.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { type GgufTensor, readHeader } from '#engine/checkpoint/gguf/header.ts'
@@ -15,6 +14,7 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { openRegular } from '#runtime/small-file.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { type SeededSizes, writeSeededModel } from '../../../fixtures/seeded-model.ts'
 import { quantiseByLlama } from './llama-quantiser.ts'
 
@@ -27,12 +27,10 @@ const joined: SeededSizes = { type: 'phi3', hidden: 256, intermediate: 256, head
 /** Eight experts, for which llama.cpp's quantiser has special rules, and a shared one. */
 const mixed: SeededSizes = { type: 'qwen2_moe', hidden: 256, intermediate: 256, heads: 4, keyValueHeads: 4, blocks: 2, experts: 8 }
 
-let home: string
+const home = scratchFolder('as-llama')
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-as-llama-'))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 async function tensorsOf(file: string): Promise<Map<string, { tensor: GgufTensor; bytes: Uint8Array }>> {
   const handle = await openRegular(file)

@@ -1,7 +1,6 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
 import { describeTokenizer, nameSplit } from '#engine/export/gguf/tokenizer.ts'
@@ -9,14 +8,13 @@ import { openModel } from '#engine/model/model.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { gpt2Pattern, llama3Pattern, qwen2Pattern } from '#engine/tokenizer/patterns.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
 const sample = join(import.meta.dirname, '..', '..', '..', '..', 'resources', 'sample-model')
-let folder: string
+const folder = scratchFolder('gguf')
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-gguf-'))
   await openBackend('tensorflow')
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 describe('a tokenizer in a GGUF file', () => {
   it('gives the ids of the one it was made from', async () => {

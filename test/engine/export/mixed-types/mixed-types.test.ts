@@ -26,6 +26,7 @@ import {
   referenceWindows,
   variedModels,
 } from '../../../fixtures/reference.ts'
+import { hostIn } from '../../../fixtures/run-host.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'espalier-mixed-types-'))
 vi.stubEnv('TMPDIR', folder)
@@ -53,8 +54,7 @@ async function run(model: string, weights: NonNullable<RunRequest['weights']>, p
     backend: 'auto',
     ...pruned,
   }
-  const steps = { get: async () => undefined, put: async () => undefined, folder }
-  const document = await executeRun(request, { steps, emit: () => undefined, signal: new AbortController().signal })
+  const document = await executeRun(request, hostIn(folder))
   const value = (measure: string) => document.measures.find((one) => one.name === measure && !/block/.test(one.dataset))?.value as number
   return { document, bytes: value('size'), perplexity: value('perplexity') }
 }

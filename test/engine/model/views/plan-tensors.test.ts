@@ -1,8 +1,7 @@
-import { cp, mkdtemp, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { cp, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { fromFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
@@ -14,19 +13,18 @@ import { denseView, openView, viewWithPlan } from '#engine/model/views/view.ts'
 import { slicegpt } from '#engine/pruning/methods/slicegpt.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { storeTensors, tensorFolder } from '../../../fixtures/store-tensors.ts'
 import { openReference, prune } from '../../pruning/running.ts'
 import { logitsOf, relativeError } from '../logits.ts'
 import { replaceAll } from '../replaced.ts'
 
 const open = openReference('stories260k')
-let folder: string
+const folder = scratchFolder('plan-tensors')
 let window: Int32Array
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-plan-tensors-'))
   window = (await referenceWindows('test'))[0]?.subarray(0, 60) as Int32Array
 })
-afterAll(() => rm(folder, { recursive: true, force: true }))
 
 /** A reference model with its weights rounded to bfloat16. */
 async function halved(): Promise<string> {

@@ -1,8 +1,7 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { beforeAll, expect, test, vi } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { perplexity } from '#engine/evaluation/perplexity.ts'
 import { gguf } from '#engine/export/gguf/gguf.ts'
@@ -13,10 +12,11 @@ import { twoStage } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { makeModel, makeWindows } from '../../../fixtures/bench-model.ts'
 import { expectSame } from '../../../fixtures/expect-same.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { testedBackend } from '../../../fixtures/tested-backend.ts'
 import { recordedRun } from '../../pruning/running.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-residency-'))
+const home = scratchFolder('residency')
 const shape = { blocks: 6, hidden: 64, intermediate: 160, heads: 4, keyValueHeads: 2, vocabulary: 256, dtype: 'BF16' } as const
 const windows = makeWindows(4, 64, shape.vocabulary).map((ids) => Int32Array.from(ids))
 let path = ''
@@ -30,7 +30,6 @@ beforeAll(async () => {
   await model.close()
   quantised = join(folder, readdirSync(folder).find((name) => name.endsWith('.gguf')) ?? '')
 })
-afterAll(() => rmSync(home, { recursive: true, force: true }))
 
 async function pruneWithin(memoryBytes: number, from = path) {
   const model = await openModel(from, memoryBytes)

@@ -1,8 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdtempSync } from 'node:fs'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { GateStep } from '#contract/pruning/gates.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openModel } from '#engine/model/model.ts'
@@ -12,12 +11,12 @@ import type { MethodRun } from '#engine/pruning/method.ts'
 import { gates } from '#engine/pruning/methods/gates.ts'
 import { reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { writeSeededModel } from '../../../fixtures/seeded-model.ts'
 import { makeValidModel, writeModelFiles } from '../../checkpoint/valid-model.ts'
 import { openReference, type RecordedRun, recordedRun, testPerplexity } from '../running.ts'
 
-const scratch = mkdtempSync(join(tmpdir(), 'espalier-gates-'))
-afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+const scratch = scratchFolder('gates')
 
 const stepsIn = (run: RecordedRun): GateStep[] => run.events.flatMap((event) => (event.type === 'gates' ? [event.step] : []))
 const ids = (length: number, seed = 0) => Int32Array.from({ length }, (_, i) => 1 + ((i * 37 + seed) % 40))

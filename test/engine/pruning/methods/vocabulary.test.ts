@@ -1,7 +1,6 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { whyApart } from '#contract/comparison/comparable.ts'
 import type { Measure } from '#contract/runs/measures.ts'
 import type { RunDocument } from '#contract/runs/run.ts'
@@ -17,18 +16,18 @@ import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { hostIn } from '../../../fixtures/run-host.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
 const root = join(import.meta.dirname, '../../../..')
 const sample = join(root, 'resources/sample-model')
-let home: string
+const home = scratchFolder('rows')
 let text: string
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-rows-'))
   text = join(home, 'text.txt')
   await writeFile(text, (await readFile(join(sample, 'test.txt'), 'utf8')).slice(0, 20_000))
 })
-afterAll(() => rm(home, { recursive: true, force: true }))
 
 const perplexity = (windows: number) => ({
   kind: 'perplexity' as const,
@@ -50,12 +49,7 @@ function request(options: object, changes: Partial<RunRequest> = {}): RunRequest
   }
 }
 
-const run = (asked: RunRequest): Promise<RunDocument> =>
-  executeRun(asked, {
-    steps: { get: async () => undefined, put: async () => undefined, folder: home },
-    emit: () => undefined,
-    signal: new AbortController().signal,
-  })
+const run = (asked: RunRequest): Promise<RunDocument> => executeRun(asked, hostIn(home))
 
 const resultOf = ({ measures }: RunDocument, name: string): Measure => measures.find((one) => one.name === name) as Measure
 

@@ -1,7 +1,5 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { TensorFile } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { openModel } from '#engine/model/model.ts'
@@ -9,10 +7,10 @@ import type { StepResult } from '#engine/steps/step-name.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { RunSteps } from '#engine/tasks/run/run-steps.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-run-steps-'))
+const folder = scratchFolder('run-steps')
 beforeAll(() => openBackend('auto'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 /** A store that several attempts, or several runs, share. */
 function hostOf(stored: Map<string, StepResult>, own = true) {

@@ -1,7 +1,6 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { RunDocument } from '#contract/runs/run.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -14,11 +13,12 @@ import { checkRequests } from '#engine/tasks/check-request.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { withRows } from '#engine/tasks/run/trim-first.ts'
 import { referenceModel } from '../../../fixtures/reference.ts'
+import { hostIn } from '../../../fixtures/run-host.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { logitsOf } from '../../model/logits.ts'
 import { batchOf, denseStates, gradientsOf, openTraining } from '../../pruning/recovery/training.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-trim-first-'))
-afterAll(() => rmSync(home, { recursive: true, force: true }))
+const home = scratchFolder('trim-first')
 const text = join(home, 'text.txt')
 let model: string
 beforeAll(async () => {
@@ -40,12 +40,7 @@ const request = (changes: Partial<RunRequest> = {}): RunRequest => ({
   backend: 'tensorflow',
   ...changes,
 })
-const run = (asked: RunRequest): Promise<RunDocument> =>
-  executeRun(asked, {
-    steps: { get: async () => undefined, put: async () => undefined, folder: home },
-    emit: () => undefined,
-    signal: new AbortController().signal,
-  })
+const run = (asked: RunRequest): Promise<RunDocument> => executeRun(asked, hostIn(home))
 
 test('what follows the removal of rows is what a saved model without them gets', async () => {
   const treated = {
