@@ -1,5 +1,5 @@
 import { symbol, symbolCircle, symbolCross, symbolDiamond, symbolSquare, symbolStar, symbolTriangle, symbolWye } from 'd3-shape'
-import { paretoFront } from '#contract/comparison/comparison.ts'
+import { paretoFront } from '#contract/comparison/pareto.ts'
 import { barEnds } from '#contract/comparison/seeds.ts'
 import type { MarkShape } from '#contract/comparison/series.ts'
 import type { SeriesStyle } from '../lib/series-style.ts'

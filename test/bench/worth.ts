@@ -6,7 +6,7 @@
  * on FOLDER show the verdict again.
  */
 import { argv } from 'node:process'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
 import { duelText, outcomeText } from '#contract/comparison/worth.ts'

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { call } from '../call.ts'
 import { id, ids, limit, name, offset, paths, textFile } from '../identifiers.ts'
-import { comparison, questionComparison } from './compare.ts'
+import { comparison, questionComparison } from './compared-run.ts'
 import { tableFormat } from './table.ts'
 
 /** The largest number of runs in one comparison. */

@@ -1,6 +1,6 @@
 import { isLowerBetter } from '../runs/measures.ts'
 import { upperFirst } from '../words.ts'
-import type { ComparedRun } from './compare.ts'
+import type { ComparedRun } from './compared-run.ts'
 import { measureColumns, measureId } from './measure-columns.ts'
 
 /** A cost of using a file, such as its size. A verdict compares files of equal cost. */

@@ -1,9 +1,10 @@
 import { at } from '../at.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
 import { denseMethod } from '../titles.ts'
+import { formatNumber } from './cell-text.ts'
 import { bitsMeasure, isPerToken, whyResultsApart } from './comparable.ts'
 import { type MeasureColumn, measureId, measureOf } from './measure-columns.ts'
-import { noiseLevel } from './paired.ts'
+import { noiseLevel } from './paired-questions.ts'
 import {
   type Interval,
   mcnemar,
@@ -209,3 +210,23 @@ export function inverse(difference: Difference): Difference {
   const turn = (number: number) => (factor ? 1 / number : -number)
   return { ...difference, value: turn(value), low: turn(high), high: turn(low) }
 }
+
+/** Writes a difference with its 95 % interval: `×0.80 (0.75 to 0.86)`, or for shares `+20 points (−4 to +44)`. */
+export function differenceText({ factor, value, low, high }: Difference, unit = ''): string {
+  const write = factor ? factorText : unit === 'share' ? pointsText : signedText
+  return `${factor ? '×' : ''}${write(value)}${unit === 'share' ? ' points' : ''} (${write(low)} to ${write(high)})`
+}
+
+/** What an interval is based on: `8 windows`. */
+export const basisText = ({ count, unit }: Difference): string => (count === 0 ? 'standard errors' : `${count} ${unit}s`)
+
+/** Writes three significant digits, but all digits of whole thousands. */
+function factorText(value: number): string {
+  const rounded = Number(value.toPrecision(3))
+  if (rounded >= 1000) return Math.round(value).toLocaleString('en')
+  return rounded < 0.001 ? formatNumber(value) : value.toPrecision(3)
+}
+
+const pointsText = (value: number): string => signOf(value) + (100 * Math.abs(value)).toFixed(0)
+const signedText = (value: number): string => signOf(value) + Number(Math.abs(value).toPrecision(2)).toString()
+const signOf = (value: number): string => (value < 0 ? '−' : '+')

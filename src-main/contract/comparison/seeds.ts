@@ -1,7 +1,7 @@
 import { at } from '../at.ts'
 import type { RunEntry } from '../runs/runs.ts'
 import { comparableSets, isPerToken } from './comparable.ts'
-import type { ComparedRun } from './compare.ts'
+import type { ComparedRun } from './compared-run.ts'
 import { onePerSeed } from './difference.ts'
 import { measureColumns, measureId, measureOf } from './measure-columns.ts'
 import { type Interval, meanAndSpread, meanOf, studentQuantile } from './statistics.ts'

@@ -1,7 +1,6 @@
 import { isTimed } from '../runs/time/speed.ts'
-import { basisText, differenceText } from './change.ts'
 import { type Cost, costText } from './costs.ts'
-import { type Difference, inverse } from './difference.ts'
+import { basisText, type Difference, differenceText, inverse } from './difference.ts'
 import type { Duel, TextDifference, WorthRow } from './worth.ts'
 
 const sentenceList = new Intl.ListFormat('en-GB')

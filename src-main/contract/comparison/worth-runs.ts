@@ -1,5 +1,5 @@
 import { denseMethod, isAblation, isInspection } from '../titles.ts'
-import type { ComparedRun } from './compare.ts'
+import type { ComparedRun } from './compared-run.ts'
 
 /** Whether a run's file is a pruned one: it was pruned in the run, or its model was saved by a run that pruned it. */
 export const isPruned = ({ method, lineage }: Pick<ComparedRun, 'method' | 'lineage'>): boolean => method !== denseMethod || lineage.pruned

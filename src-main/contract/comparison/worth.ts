@@ -1,6 +1,5 @@
 import { cellText } from './cell-text.ts'
-import { basisText, differenceText } from './change.ts'
-import type { Difference } from './difference.ts'
+import { basisText, type Difference, differenceText } from './difference.ts'
 import type { TaskMeasure } from './measure-columns.ts'
 import type { Treatment } from './series.ts'
 

@@ -1,4 +1,4 @@
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { type MeasureColumn, measureColumns, subjectTitle } from '#contract/comparison/measure-columns.ts'
 import type { SeedGroup } from '#contract/comparison/seeds.ts'
 import { type Treatment, treatmentOf } from '#contract/comparison/series.ts'

@@ -1,5 +1,5 @@
 import type { Input } from '#contract/api.ts'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
 import { type NamedTable, sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import type { ExperimentEntry, Grid } from '#contract/experiments/experiments.ts'

@@ -1,6 +1,5 @@
-import { changeText } from '#contract/comparison/change.ts'
+import { changeText, deltaOf } from '#contract/comparison/change.ts'
 import { whyApart } from '#contract/comparison/comparable.ts'
-import { deltaOf } from '#contract/comparison/comparison.ts'
 import { fileSize } from '#contract/comparison/costs.ts'
 import { subjectTitle } from '#contract/comparison/measure-columns.ts'
 import { hasSeveralModels, lineKey, type SeedGroup } from '#contract/comparison/seeds.ts'

@@ -1,5 +1,5 @@
 import type { Input } from '#contract/api.ts'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { ModelDescription } from '#contract/models/models.ts'

@@ -1,4 +1,4 @@
-import type { Comparison, QuestionComparison } from '#contract/comparison/compare.ts'
+import type { Comparison, QuestionComparison } from '#contract/comparison/compared-run.ts'
 import type { BeginChoice } from '#contract/data/begin-token.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import type { Divergence, TokenPage } from '#contract/inspection/divergence.ts'

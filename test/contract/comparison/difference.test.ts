@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest'
-import { basisText, differenceText } from '#contract/comparison/change.ts'
-import { differenceOf, inverse } from '#contract/comparison/difference.ts'
+import { basisText, differenceOf, differenceText, inverse } from '#contract/comparison/difference.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 
 const column = { name: 'perplexity', dataset: 'prose' }
@@ -91,4 +90,14 @@ test('answers are paired: McNemar’s test and the interval must both see the di
   expect([4, 5, 6].map((more) => loops(of(more), of(0))?.clear)).toEqual([false, false, true])
   // The same shares of other answers: six more and six fewer.
   expect(loops(of(6), `${'0'.repeat(10)}${'1'.repeat(6)}`)).toMatchObject({ value: 0, clear: false, unit: 'answer', count: 16 })
+})
+
+test('a difference keeps its size however small or large a factor is, and names points of shares', () => {
+  const difference = { value: 1, low: 1, high: 1, clear: true, probability: 0.01, count: 8, unit: 'window' as const }
+  const factor = { ...difference, factor: true }
+  expect(differenceText({ ...factor, value: 1.2e-7, low: 1e-7, high: 0.00123 })).toBe('×1.20e−7 (1.00e−7 to 0.00123)')
+  expect(differenceText({ ...factor, value: 999.7, low: 12.345, high: 12345.6 })).toBe('×1,000 (12.3 to 12,346)')
+  const change = { ...difference, factor: false, value: 0.2, low: -0.04, high: 0.44 }
+  expect(differenceText(change, 'share')).toBe('+20 points (−4 to +44)')
+  expect(differenceText(change)).toBe('+0.2 (−0.04 to +0.44)')
 })

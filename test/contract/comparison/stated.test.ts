@@ -3,8 +3,8 @@
  * stored losses and answers, on random histories of two models of which one was replaced.
  */
 import { expect, test } from 'vitest'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { comparedGroups, comparisonTable } from '#contract/comparison/comparison.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
+import { comparedGroups, comparisonTable } from '#contract/comparison/comparison-table.ts'
 import { measureColumns, measureId } from '#contract/comparison/measure-columns.ts'
 import { sparsityTables } from '#contract/comparison/sparsity-table.ts'
 import { uniformNumbers } from '#contract/comparison/statistics.ts'

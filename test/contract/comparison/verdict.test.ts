@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { costsOf } from '#contract/comparison/costs.ts'
 import { uniformNumbers } from '#contract/comparison/statistics.ts'
 import { worthOf } from '#contract/comparison/verdict.ts'

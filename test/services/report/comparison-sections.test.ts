@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { comparisonSection, resultSection } from '#services/report/sections.ts'
 
 const run = (seed: number, measures: object[]) =>

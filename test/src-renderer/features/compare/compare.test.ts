@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
 import { groupOverSeeds, type SeedGroup } from '#contract/comparison/seeds.ts'
 import type { UsedData } from '#contract/data/used-data.ts'
 import * as charts from '../../../../src-renderer/features/compare/comparison-charts.ts'

@@ -8,7 +8,7 @@ import { parameterValue, runEntry } from '../runs/runs.ts'
 
 const estimate = z.object({ value: z.number(), error: z.number().nullable() })
 
-/** Two models compared on the same questions of a task, by one measure (see `paired.ts`). */
+/** Two models compared on the same questions of a task, by one measure (see `paired-questions.ts`). */
 const pairedTask = z.object({
   task: z.string(),
   measure: z.enum(['accuracy', 'accuracy per character']),
@@ -35,7 +35,7 @@ export const questionComparison = z.object({
   flipped: z.array(flippedQuestion),
 })
 
-/** A run with what a comparison needs. The arithmetic over several runs is in `comparison.ts`, shared by screens and exports. */
+/** A run with what a comparison needs. The arithmetic over several runs is beside this file, shared by screens and exports. */
 const comparedRun = runEntry.extend({
   /** The name of the run's weight file, without its seed: `dense Q3_K_M`, `2SSP 25 % in Q8_0`. */
   file: z.string(),

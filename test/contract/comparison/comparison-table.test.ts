@@ -1,9 +1,8 @@
 import { expect, test } from 'vitest'
-import type { ComparedRun } from '#contract/comparison/compare.ts'
-import { comparisonTable, deltaOf, paretoFront } from '#contract/comparison/comparison.ts'
+import type { ComparedRun } from '#contract/comparison/compared-run.ts'
+import { comparisonTable } from '#contract/comparison/comparison-table.ts'
 import { differenceOf } from '#contract/comparison/difference.ts'
 import { groupEach, groupOverSeeds } from '#contract/comparison/seeds.ts'
-import { isLowerBetter } from '#contract/runs/measures.ts'
 
 /** A perplexity on three windows, on which all runs differ alike. */
 const measured = (value: number, hash = 'windows') => ({
@@ -58,36 +57,6 @@ function run(id: string, change: Partial<ComparedRun> & { perplexity?: number } 
     ...rest,
   } as ComparedRun
 }
-
-test('a lower perplexity and a higher accuracy are better', () => {
-  const lower = ['perplexity', 'perplexity, tokens 1 to 512', 'parameters', 'time to first token', 'one of an imported run']
-  const higher = ['accuracy', 'prompts followed, loosely', 'numbers found in 512 tokens', 'tokens per second']
-  expect([...lower, ...higher].filter(isLowerBetter)).toEqual(lower)
-  expect(deltaOf(12, 10, true)).toEqual({ absolute: 2, relative: 0.2, better: false })
-  expect(deltaOf(0.6, 0.5, false).better).toBe(true)
-  expect(deltaOf(5, 5, true).better).toBeNull()
-  expect(deltaOf(0.4 + 1e-9, 0.4, false).better, 'shown as no change').toBeNull()
-  expect(deltaOf(1, 0, true).relative).toBeNull()
-})
-
-test('the front holds what nothing beats in both directions', () => {
-  const points = [
-    { x: 0.5, y: 20 },
-    { x: 0.25, y: 30 },
-    { x: 0.5, y: 25 },
-    { x: 0.75, y: 20 },
-    { x: 0.9, y: 10 },
-  ]
-  expect(paretoFront(points)).toEqual([
-    { x: 0.25, y: 30 },
-    { x: 0.5, y: 20 },
-    { x: 0.9, y: 10 },
-  ])
-  expect(paretoFront(points, 0.45), 'each that is left out is beaten by one that stays').toEqual([
-    { x: 0.25, y: 30 },
-    { x: 0.9, y: 10 },
-  ])
-})
 
 test('seeds are put together and nothing else is', () => {
   const runs = [

@@ -1,47 +1,15 @@
 import { at } from '../at.ts'
 import { type UsedData, windowsText } from '../data/used-data.ts'
 import type { MeasureSummary, RunEntry } from '../runs/runs.ts'
-import { isTimed, speedUpOf } from '../runs/time/speed.ts'
 import { denseMethod, titleOfMethod } from '../titles.ts'
 import { plural } from '../words.ts'
-import { leastChange } from './change.ts'
-import { apartResults, apartText, comparableSets, rivalSets } from './comparable.ts'
-import type { ComparedRun } from './compare.ts'
-import { differenceOf } from './difference.ts'
+import { bestOf, markOf } from './best-results.ts'
+import { apartResults, apartText, comparableSets } from './comparable.ts'
+import type { ComparedRun } from './compared-run.ts'
 import { columnLabel, type MeasureColumn, measureColumns, measureOf } from './measure-columns.ts'
 import { groupEach, groupOverSeeds, hasSeveralSeeds, intervalOf, type SeedGroup } from './seeds.ts'
 import { seriesTitle, treatmentOf } from './series.ts'
 import type { Table, TableRow } from './table.ts'
-
-/** Returns the difference from the baseline, absolute and relative (null if the baseline is 0), and whether it is an improvement. */
-export function deltaOf(
-  value: number,
-  baseline: number,
-  lowerIsBetter: boolean,
-): { absolute: number; relative: number | null; better: boolean | null } {
-  const absolute = value - baseline
-  const relative = baseline === 0 ? null : absolute / Math.abs(baseline)
-  const isSame = absolute === 0 || (relative !== null && Math.abs(relative) < leastChange)
-  return { absolute, relative, better: isSame ? null : absolute < 0 === lowerIsBetter }
-}
-
-/**
- * Returns the Pareto front, by rising x. Smaller is better on both axes; negate an axis on which larger is better. If two points of the
- * front differ by at most `tolerance` on x, only the one that is better on y is kept.
- */
-export function paretoFront<P extends { x: number; y: number }>(points: readonly P[], tolerance = 0): P[] {
-  const front: P[] = []
-  for (const point of [...points].sort((a, b) => a.x - b.x || a.y - b.y)) {
-    const last = front.at(-1)
-    if (!last || point.y < last.y) front.push(point)
-  }
-  const kept: P[] = []
-  for (const point of front.reverse()) {
-    const next = kept.at(-1)
-    if (!next || next.x - point.x > tolerance) kept.push(point)
-  }
-  return kept.reverse()
-}
 
 /** Returns the groups to compare, the baseline first. Each run is a group, or with `overSeeds` all runs that differ only in the seed. */
 export function comparedGroups(runs: readonly ComparedRun[], baseline: string | null, overSeeds: boolean): SeedGroup[] {
@@ -171,52 +139,4 @@ function tableRow(group: SeedGroup, columns: readonly MeasureColumn[], best: Map
       }
     }),
   ]
-}
-
-/** The mark of a cell that is one of `count` leaders, or not. */
-export const markOf = (best: boolean, count: number): { best: boolean; tied?: true } =>
-  best && count > 1 ? { best, tied: true } : { best }
-
-type Measured = Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>
-
-/**
- * Returns the best results by a measure. Each result competes with all that it can be compared with: it is among the best if it does not
- * differ clearly from the best of these. A result without a rival is not the best.
- */
-export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Set<Group> {
-  const measured = results.filter(({ measures }) => measures.has(column.id))
-  const best = rivalSets(measured, [column]).flatMap(({ results: same, rivals }) => {
-    if (rivals.length < 2) return []
-    const leaders = new Set(leadersOf(rivals, column))
-    return same.filter((result) => leaders.has(result))
-  })
-  return new Set(best)
-}
-
-/**
- * Returns the best of some results that can be compared, and then all that do not differ clearly from it. Times are compared by their
- * speed-up if all results have one, because changes of times are derived from it.
- */
-export function leadersOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Group[] {
-  const pace = speedUpOf(column) ?? ''
-  const isPaced = results.every(({ measures }) => measures.has(pace))
-  const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
-  const signedMean = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
-  const [top, ...others] = [...results].sort((a, b) => signedMean(a) - signedMean(b))
-  if (!top) return []
-  const isTied = (result: Group) =>
-    signedMean(result) === signedMean(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
-  return [top, ...others.filter(isTied)]
-}
-
-/**
- * Ranks results that can be compared: 1, and one more for each result that is clearly better. Results without a clear difference share a
- * rank.
- */
-export function ranksOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Map<Group, number> {
-  const isBetter = (one: Group, other: Group) => {
-    const difference = differenceOf(one, other, column)
-    return difference?.clear === true && difference.value < (difference.factor ? 1 : 0) === column.lowerIsBetter
-  }
-  return new Map(results.map((result) => [result, 1 + results.filter((other) => other !== result && isBetter(other, result)).length]))
 }

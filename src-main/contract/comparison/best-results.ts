@@ -1,0 +1,54 @@
+import type { RunEntry } from '../runs/runs.ts'
+import { isTimed, speedUpOf } from '../runs/time/speed.ts'
+import { rivalSets } from './comparable.ts'
+import { differenceOf } from './difference.ts'
+import type { MeasureColumn } from './measure-columns.ts'
+import type { SeedGroup } from './seeds.ts'
+
+/** The mark of a cell that is one of `count` leaders, or not. */
+export const markOf = (best: boolean, count: number): { best: boolean; tied?: true } =>
+  best && count > 1 ? { best, tied: true } : { best }
+
+type Measured = Pick<SeedGroup<RunEntry>, 'runs' | 'measures'>
+
+/**
+ * Returns the best results by a measure. Each result competes with all that it can be compared with: it is among the best if it does not
+ * differ clearly from the best of these. A result without a rival is not the best.
+ */
+export function bestOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Set<Group> {
+  const measured = results.filter(({ measures }) => measures.has(column.id))
+  const best = rivalSets(measured, [column]).flatMap(({ results: same, rivals }) => {
+    if (rivals.length < 2) return []
+    const leaders = new Set(leadersOf(rivals, column))
+    return same.filter((result) => leaders.has(result))
+  })
+  return new Set(best)
+}
+
+/**
+ * Returns the best of some results that can be compared, and then all that do not differ clearly from it. Times are compared by their
+ * speed-up if all results have one, because changes of times are derived from it.
+ */
+export function leadersOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Group[] {
+  const pace = speedUpOf(column) ?? ''
+  const isPaced = results.every(({ measures }) => measures.has(pace))
+  const [by, sign] = isPaced ? [pace, -1] : [column.id, column.lowerIsBetter ? 1 : -1]
+  const signedMean = ({ measures }: Group) => (measures.get(by)?.mean ?? Number.NaN) * sign
+  const [top, ...others] = [...results].sort((a, b) => signedMean(a) - signedMean(b))
+  if (!top) return []
+  const isTied = (result: Group) =>
+    signedMean(result) === signedMean(top) || (!isTimed(column) && differenceOf(top, result, column)?.clear === false)
+  return [top, ...others.filter(isTied)]
+}
+
+/**
+ * Ranks results that can be compared: 1, and one more for each result that is clearly better. Results without a clear difference share a
+ * rank.
+ */
+export function ranksOf<Group extends Measured>(results: readonly Group[], column: MeasureColumn): Map<Group, number> {
+  const isBetter = (one: Group, other: Group) => {
+    const difference = differenceOf(one, other, column)
+    return difference?.clear === true && difference.value < (difference.factor ? 1 : 0) === column.lowerIsBetter
+  }
+  return new Map(results.map((result) => [result, 1 + results.filter((other) => other !== result && isBetter(other, result)).length]))
+}
