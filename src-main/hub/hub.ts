@@ -7,10 +7,10 @@ import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { readSmallFile } from '#runtime/small-file.ts'
 import { type Connection, requestHops, withAttempts } from './connection.ts'
+import { downloadFiles } from './download-files.ts'
 import { describeFile, fetchMetadata } from './file-metadata.ts'
 import { findCached, findCacheFolder, findHubHome, readCommit, repositoryFolder, snapshotPath, writeCommit } from './hub-cache.ts'
 import { checkPath, checkRepository, checkRevision, isCommit } from './names.ts'
-import { transferFiles } from './transfer.ts'
 
 /** How long `checkFile` waits for the hub. */
 const checkMilliseconds = 1200
@@ -145,7 +145,7 @@ async function findModel(cacheFolder: string, repository: string, revision: stri
 
 async function transfer(context: Context, files: HubFile[], options: FetchOptions): Promise<string[]> {
   if (context.offline) throw offlineError()
-  return transferFiles(context.connection, context.cacheFolder, files, {
+  return downloadFiles(context.connection, context.cacheFolder, files, {
     signal: options.signal ?? new AbortController().signal,
     report: options.report ?? (() => undefined),
     ...(context.measureFree ? { measureFree: context.measureFree } : {}),

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { readRetryAfter } from '#hub/connection.ts'
+import { ProgressMeter } from '#hub/download-files.ts'
 import { isSafePath } from '#hub/names.ts'
-import { ProgressMeter } from '#hub/transfer.ts'
 
 test('resumed bytes count as done and not as speed; a restart of one file lowers what is done', () => {
   let seconds = 0

@@ -6,7 +6,7 @@ import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { withLock } from '#runtime/lock.mjs'
 import type { Connection } from './connection.ts'
-import { bytesOnDisk, downloadBlob } from './download.ts'
+import { bytesOnDisk, downloadBlob } from './download-blob.ts'
 import { describeFile, type FileMetadata, fetchMetadata, fileAddress } from './file-metadata.ts'
 import { blobPath, linkSnapshot, repositoryFolder, writeCommit } from './hub-cache.ts'
 import { checkPath } from './names.ts'
@@ -27,7 +27,7 @@ interface Item {
 const filesAtOnce = 4
 
 /** Downloads files of one repository and revision into the cache, several at once; returns their paths in request order. */
-export async function transferFiles(
+export async function downloadFiles(
   connection: Connection,
   cacheFolder: string,
   files: HubFile[],
