@@ -10,7 +10,7 @@ import type { ModelEntry } from '#contract/models/models.ts'
 import { fileSizeText } from '#contract/runs/amount-text.ts'
 import type { DivergenceDocument, RunDocument } from '#contract/runs/run.ts'
 import type { RunDetail, RunEntry } from '#contract/runs/runs.ts'
-import { denseMethod, type FormatId, formatTitles, titleOfMethod } from '#contract/titles.ts'
+import { denseMethod, type FormatId, formatTitles, titleOfMethod, weightText } from '#contract/titles.ts'
 import { renderSvg } from '#services/comparison/plot-svg.ts'
 import { toCsv, toLatex } from '#services/comparison/table-text.ts'
 import { checkWritable } from '#services/exports/check-target.ts'
@@ -146,7 +146,7 @@ function savedWork(commanded: Commanded) {
 
 /** One line for a saved file: its size, and how it differs from the model before saving. */
 function describeSaved({ format, type, bytes, reload, budget }: SavedFile): string {
-  const name = [formatTitles[format as FormatId] ?? format, type].filter(Boolean).join(' ')
+  const name = [formatTitles[format as FormatId] ?? format, type && weightText(type)].filter(Boolean).join(' ')
   const size = budget ? `${fileSizeText(budget.bytes)} of ${fileSizeText(budget.asked)} asked` : fileSizeText(bytes)
   if (!reload) return `  ${name}: ${size}\n`
   const change = reload.perplexity / reload.expected - 1

@@ -137,7 +137,7 @@ export function mixedBytes(type: string): number | undefined {
 /** A weight type as people read it. */
 export function weightText(type: string): string {
   const bytes = mixedBytes(type)
-  return bytes === undefined ? type : `mixed types in ${Number((bytes / 1e6).toPrecision(4)).toLocaleString('en')} MB`
+  return bytes === undefined ? type : `mixed types (${Number((bytes / 1e6).toPrecision(4)).toLocaleString('en')} MB)`
 }
 
 /** Returns the types that a model can be written in. SOURCE keeps the types of a GGUF file, or of a folder with MXFP4. */

@@ -24,7 +24,7 @@ test('a model measured in a type is saved in that type, and its card says what w
   const { code, stderr } = await run(home, [...asked, ...measured, `--save=${folder}`])
   expect(code, stderr).toBe(0)
   expect((await readdir(folder)).filter((name) => name.endsWith('.gguf'))).toEqual(['sample-model-shortgpt-Q8_0.gguf'])
-  expect(await readFile(join(folder, 'README.md'), 'utf8')).toMatch(/measured on the weights as Q8_0 stores them:/)
+  expect(await readFile(join(folder, 'README.md'), 'utf8')).toMatch(/measured on the weights as stored in Q8_0:/)
   const other = await run(home, [...asked, ...measured, '--format=exact', `--save=${join(home, 'other')}`])
   expect(other.code).toBe(2)
   expect(other.stderr).toMatch(/--weights=Q8_0 measures a GGUF file, but --format=exact saves another/)

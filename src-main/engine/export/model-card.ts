@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { windowsText } from '#contract/data/used-data.ts'
 import type { ExportedRun, ExportedTexts } from '#contract/exports/exports.ts'
 import { markdownLine } from '#contract/markdown.ts'
-import { denseMethod } from '#contract/titles.ts'
+import { denseMethod, weightText } from '#contract/titles.ts'
 import { exists, readText } from '#engine/checkpoint/regular-file.ts'
 import type { Model } from '#engine/model/model.ts'
 import { removedText } from '#engine/pruning/plan.ts'
@@ -119,7 +119,7 @@ const unquantised: readonly string[] = ['F32', 'F16', 'BF16', 'SOURCE']
 function describeLosses({ measures, weights }: ExportedRun, isDense: boolean, types: readonly string[]): string[] {
   if (measures.length === 0) return ['No perplexity was measured.']
   const isOwn = weights === null ? types.every((type) => unquantised.includes(type)) : types.includes(weights)
-  const measured = weights === null ? 'on the weights as computed' : `on the weights as ${weights} stores them`
+  const measured = weights === null ? 'on the weights as computed' : `on the weights as stored in ${weightText(weights)}`
   if (!isOwn) return [`Perplexity was measured ${measured}, not on ${types.length > 0 ? types.join(' or ') : 'this folder'}.`]
   return [
     `Perplexity was measured ${measured}${weights === null ? ', before they were written' : ''}:`,

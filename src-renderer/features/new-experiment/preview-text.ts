@@ -1,5 +1,6 @@
 import type { CombinationPreview, GridPreview } from '#contract/experiments/experiments.ts'
 import type { FormatOutline } from '#contract/exports/exports.ts'
+import { weightText } from '#contract/titles.ts'
 import { formatBytes, formatPlural, formatSecondsRange } from '../../lib/format.ts'
 
 /** Says what a combination removes. */
@@ -15,7 +16,7 @@ export function removalText(preview: CombinationPreview): string {
 
 /** The result's size in one format, or why the format cannot hold it. */
 export function formatText({ format, type, bytes, keyValueBytes, problem, least, perhaps }: FormatOutline): string {
-  const name = [format, type].filter(Boolean).join(' ')
+  const name = [format, type && weightText(type)].filter(Boolean).join(' ')
   if (problem !== null || bytes === null || keyValueBytes === null) return `${name}: not possible. ${problem ?? ''}`
   const weight = rangeText(least?.bytes ?? bytes, bytes)
   const memory = rangeText(least?.keyValueBytes ?? keyValueBytes, keyValueBytes)

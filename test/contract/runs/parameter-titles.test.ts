@@ -7,7 +7,7 @@ test('every part of an amount has a title', () => {
 })
 
 test('mixed types are named by the size of their file', () => {
-  expect(parameterText('weights', 'MIXED:2000000')).toBe('mixed types in 2 MB')
+  expect(parameterText('weights', 'MIXED:2000000')).toBe('mixed types (2 MB)')
 })
 
 test('weights of no type are as computed, other missing values a dash', () => {

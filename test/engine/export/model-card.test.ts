@@ -48,7 +48,7 @@ test('the card states perplexities only beside what they were measured on', () =
   expect(cardOf({ weights: 'Q2_K' }, ['Q2_K'])).toContain(row)
   for (const types of [[], ['F16']]) {
     expect(cardOf({ weights: 'Q2_K' }, types)).not.toContain('12.25')
-    expect(cardOf({ weights: 'Q2_K' }, types)).toContain('measured on the weights as Q2_K stores them, not on')
+    expect(cardOf({ weights: 'Q2_K' }, types)).toContain('measured on the weights as stored in Q2_K, not on')
   }
 })
 

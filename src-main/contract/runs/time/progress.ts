@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { weightText } from '../../titles.ts'
 import { fileSizeText } from '../amount-text.ts'
 
 /** Progress of a phase: `done` of `total` in `unit`. `perSecond` is the rate, `secondsLeft` the remaining time at that rate. */
@@ -15,7 +16,7 @@ export type Progress = z.infer<typeof progress>
 
 /** Phases that are named in estimates too. */
 export const readingModel = 'Reading the model'
-export const writingFile = (type: string): string => `Writing the file in ${type}`
+export const writingFile = (type: string): string => `Writing the file in ${weightText(type)}`
 
 /** Writes how much of a phase is done and how much there is: `12` and `30`, or bytes with their units. */
 export function progressAmounts({ done, total, unit }: Pick<Progress, 'done' | 'total' | 'unit'>): [string, string] {
