@@ -77,6 +77,13 @@ export function parseKeptRows(text: string): KeptRows | undefined {
 export const keptRowsText = (kept: KeptRows): string =>
   'rows' in kept ? `${kept.rows.toLocaleString('en')} ${kept.rows === 1 ? 'token' : 'tokens'}` : `${percentText(kept.share)} of tokens`
 
+/** Writes how many rows the options of the method Vocabulary keep: `32,000 rows`, `50 % of rows`, `99.9 % coverage`. */
+export function rowsText({ rows, share, coverage }: Readonly<Record<string, unknown>>): string {
+  if (typeof rows === 'number') return rows === 1 ? '1 row' : `${rows.toLocaleString('en')} rows`
+  if (typeof share === 'number') return `${percentText(share)} of rows`
+  return typeof coverage === 'number' ? `${percentText(coverage)} coverage` : ''
+}
+
 function percentText(share: number): string {
   return `${Number((share * 100).toFixed(4))} %`
 }

@@ -6,9 +6,9 @@ import { paperAnswers, paperLength, usualLongContext, usualRepetition } from '#c
 import type { Catalogue, DatasetEntry, MethodEntry, OptionField } from '#contract/pruning/methods.ts'
 import type { PrecisionName } from '#contract/pruning/precision.ts'
 import { defaultRepairData } from '#contract/pruning/repair.ts'
-import { amountText } from '#contract/runs/amount-text.ts'
+import { amountText, rowsText } from '#contract/runs/amount-text.ts'
 import type { Amount, KeptRows, MeasureRequest } from '#contract/runs/run-request.ts'
-import { type WeightType, writtenTitles } from '#contract/titles.ts'
+import { setsRows, type WeightType, writtenTitles } from '#contract/titles.ts'
 import { formatPlural } from '../../lib/format.ts'
 
 /** A method in the draft. The same method may occur several times with other options. */
@@ -360,11 +360,12 @@ export function textsAfter(
 /** Whether a text to measure is the part of the user's own text that decides. */
 export const isDeciding = ({ data }: Draft['perplexity'][number]): boolean => data.split?.part === 'deciding'
 
-/** A name for what is chosen: `2SSP and ShortGPT, 25 % and 50 %, sample-model`. */
+/** A name for what is chosen: `2SSP and ShortGPT, 25 % and 50 %, sample-model`, or `Vocabulary, 32,000 rows, sample-model`. */
 export function suggestedName(draft: Draft, titleOf: (method: string) => string, models: readonly string[]): string {
   const methods = [...new Set(draft.methods.map(({ method }) => titleOf(method)))]
   const [named, more] = methods.length > 3 ? [methods.slice(0, 2), [`${methods.length - 2} more`]] : [methods, []]
-  const [first = '', ...rest] = draft.amounts.map(amountText)
+  const ownRows = draft.methods.flatMap(({ method, options }) => (setsRows(method, options) ? rowsText(options) : []))
+  const [first = '', ...rest] = ownRows.length === draft.methods.length ? [...new Set(ownRows)] : draft.amounts.map(amountText)
   const amounts = rest.length > 2 ? `${first} to ${rest.at(-1)}` : listed([first, ...rest])
   const model = models.length > 1 ? formatPlural(models.length, 'model') : models[0]
   return [listed([...named, ...more]) || 'Dense', methods.length > 0 ? amounts : '', model].filter(Boolean).join(', ')

@@ -137,6 +137,19 @@ describe('the suggested name', () => {
     expect(grid.suggestedName({ ...draft, methods: [] }, title, ['small'])).toBe('Dense, small')
   })
 
+  test('says how many rows stay where options set that, and the amounts of other methods', () => {
+    const of = (...options: Record<string, unknown>[]) => options.map((own, key) => ({ key, method: 'vocabulary', options: own }))
+    const named = (...options: Record<string, unknown>[]) =>
+      grid.suggestedName({ ...grid.emptyDraft(), amounts: [{ sparsity: 0 }], methods: of(...options) }, () => 'Vocabulary', ['small'])
+    expect(named({ rows: 32_000 })).toBe('Vocabulary, 32,000 rows, small')
+    expect(named({ rows: 32_000 }, { share: 0.5 }, { coverage: 0.999 })).toBe(
+      'Vocabulary, 32,000 rows, 50 % of rows and 99.9 % coverage, small',
+    )
+    expect(named({ prior: 0 })).toBe('Vocabulary, 0 %, small')
+    const mixed = { ...grid.emptyDraft(), methods: [...of({ rows: 32_000 }), ...methods(['b'])] }
+    expect(grid.suggestedName(mixed, title, ['small'])).toMatch(/25 % and 50 %, small$/)
+  })
+
   test('is that of a preset while the draft makes the same runs', () => {
     const preset = {
       id: 'q',
