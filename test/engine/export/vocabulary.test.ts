@@ -23,6 +23,7 @@ const prose = (await readFile(join(root, 'test/fixtures/texts/wikitext-2-test.tx
 const texts = [
   ...Array.from({ length: 40 }, (_, i) => prose.slice(i * 300, i * 300 + 90)),
   'naïve café 東京 😀 “quoted” – dash',
+  'in the <middle> of <middle><middle>text',
   "it's  two  spaces\nand\ta line\n\n<s> </s> <|endoftext|> x",
   '',
 ]
@@ -32,6 +33,8 @@ beforeAll(async () => {
   await openBackend('tensorflow')
 })
 
+const generation = JSON.stringify({ eos_token_id: [0, 700], suppress_tokens: [0, 3071] })
+
 /** A byte-level tokenizer and one of SentencePiece, each in a folder and in a GGUF file. */
 const sources: Record<string, () => Promise<string>> = {
   'byte-level, in a folder': async () => {
@@ -40,12 +43,45 @@ const sources: Record<string, () => Promise<string>> = {
     // Older forms of the tokenizer, a token that is suppressed, and one that ends answers too.
     await writeFile(join(folder, 'vocab.json'), '{}')
     await writeFile(join(folder, 'merges.txt'), '')
-    await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: [0, 700], suppress_tokens: [0, 3071] }))
+    await writeFile(join(folder, 'generation_config.json'), generation)
     return folder
   },
+  'byte-level with odd tokens, in a folder': makeOdd,
   'SentencePiece, in a folder': () => referenceModel('stories260k'),
   'byte-level, in a GGUF file': () => writeDense(join(root, 'resources/sample-model'), 'sample'),
   'SentencePiece, in a GGUF file': async () => writeDense(await referenceModel('stories260k'), 'stories'),
+}
+
+/** A tokenizer with an added token among the others, several merges that make one token, and fewer tokens than the model has rows. */
+async function makeOdd(): Promise<string> {
+  const folder = join(home, 'odd')
+  await cp(join(root, 'resources/sample-model'), folder, { recursive: true })
+  const file = join(folder, 'tokenizer.json')
+  const { model, added_tokens, ...rest } = JSON.parse(await readFile(file, 'utf8')) as {
+    model: { vocab: Record<string, number>; merges: (string | [string, string])[] }
+    added_tokens: object[]
+  }
+  const left = new Map(Object.entries(model.vocab).filter(([, id]) => id !== 1000 && id < 3000))
+  const merges = model.merges.map((merge) => (typeof merge === 'string' ? merge.split(' ') : merge) as [string, string])
+  const kept = merges.filter(([one, other]) => [one, other, one + other].every((token) => left.has(token)))
+  const others = [...left.keys()].flatMap((token): [string, string][] =>
+    [...token.slice(1)].flatMap((_, at) => {
+      const parts: [string, string] = [token.slice(0, at + 1), token.slice(at + 1)]
+      return parts.every((part) => left.has(part)) && !kept.some(([one, other]) => one === parts[0] && other === parts[1]) ? [parts] : []
+    }),
+  )
+  expect(others.length).toBeGreaterThan(100)
+  const odd = {
+    ...rest,
+    added_tokens: [
+      ...added_tokens,
+      { id: 1000, content: '<middle>', special: true, normalized: false, single_word: false, lstrip: false, rstrip: false },
+    ],
+    model: { ...model, vocab: Object.fromEntries(left), merges: [...others.slice(0, 50), ...kept, ...others.slice(50)] },
+  }
+  await writeFile(file, JSON.stringify(odd))
+  await writeFile(join(folder, 'generation_config.json'), generation)
+  return folder
 }
 
 async function writeDense(path: string, name: string): Promise<string> {
