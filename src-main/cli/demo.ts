@@ -6,14 +6,13 @@ import { toErrorMessage } from '#contract/errors.ts'
 import type { Grid } from '#contract/experiments/experiments.ts'
 import type { ModelEntry } from '#contract/models/models.ts'
 import { paperAnswers } from '#contract/protocol.ts'
-import { candidateMeasures, scoreOf } from '#contract/pruning/candidates.ts'
 import { pruningSeconds } from '#contract/runs/measures.ts'
-import type { CandidateScore, RunDocument } from '#contract/runs/run.ts'
-import type { RunEvent } from '#contract/runs/run-events.ts'
+import type { RunDocument } from '#contract/runs/run.ts'
 import { backendName } from '#contract/runs/run-request.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
 import { denseMethod, sampleTextTitles } from '#contract/titles.ts'
 import { wrapWords } from '#contract/words.ts'
+import { BlockMap } from './block-map.ts'
 import { doRun, prepareRuns, toDocument } from './command-runs.ts'
 import { type CommandWorkbench, openCommandWorkbench } from './command-workbench.ts'
 import { oneOf } from './flags/flag-values.ts'
@@ -60,7 +59,7 @@ async function demo(): Promise<void> {
   )
 }
 
-/** Runs a run with a live map and returns its document. */
+/** Computes a run, shows a live map, and returns the run's document. */
 async function showRun(workbench: CommandWorkbench, run: RunEntry, blocks: number): Promise<RunDocument> {
   const line = new ProgressLine()
   stdout.write(`\n${run.baseline ? 'The dense model' : run.name}\n`)
@@ -181,72 +180,6 @@ function sideBySide(left: readonly string[], right: readonly string[]): string {
   return Array.from({ length: height }, (_, i) => `${(columns[0]?.[i] ?? '').padEnd(columnWidth)}  ${columns[1]?.[i] ?? ''}`.trimEnd())
     .join('\n')
     .concat('\n')
-}
-
-const barWidth = 24
-
-interface Row {
-  attention: boolean
-  /** Share of the MLP's neurons that are kept. */
-  width: number
-}
-
-/** Draws the model map in a terminal: for each block a cell for attention and a bar for the MLP. Redrawn with each decision. */
-class BlockMap {
-  readonly #rows: Row[]
-  readonly #live = stdout.isTTY === true
-  #drawn = 0
-
-  constructor(blocks: number) {
-    this.#rows = Array.from({ length: blocks }, () => ({ attention: true, width: 1 }))
-  }
-
-  show(event: RunEvent): void {
-    if (event.type === 'width') {
-      event.kept.forEach((kept, block) => {
-        const row = this.#rows[block]
-        if (row) row.width = kept / event.of
-      })
-      this.#draw(`MLPs narrowed to ${event.kept[0]} of ${event.of} neurons`)
-    }
-    if (event.type === 'decision') {
-      const { kind, block, scores, round } = event.decision
-      const row = this.#rows[block]
-      if (row && kind !== 'mlp') row.attention = false
-      if (row && kind !== 'attention') row.width = 0
-      const best = scores.find((score) => score.block === block)
-      this.#draw(`Round ${round}: ${kind === 'block' ? '' : `${kind} of `}block ${block} removed${best ? `, ${scoreText(best)}` : ''}`)
-    }
-  }
-
-  /** Leaves the last drawing in place. Without a terminal, prints the map for the first and only time. */
-  end(): void {
-    if (!this.#live) stdout.write(`${this.#lines().join('\n')}\n`)
-    this.#drawn = 0
-  }
-
-  #draw(caption: string): void {
-    if (!this.#live) {
-      stdout.write(`${caption}\n`)
-      return
-    }
-    const lines = [...this.#lines(), caption]
-    if (this.#drawn > 0) stdout.write(`\x1b[${this.#drawn}A`)
-    stdout.write(lines.map((line) => `\x1b[2K${line}\n`).join(''))
-    this.#drawn = lines.length
-  }
-
-  #lines(): string[] {
-    return this.#rows.map(({ attention, width }, block) => {
-      const filled = Math.round(width * barWidth)
-      return `  block ${String(block).padStart(2)}  attention ${attention ? '■' : '□'}  MLP ${'█'.repeat(filled)}${'░'.repeat(barWidth - filled)} ${Math.round(100 * width)} %`
-    })
-  }
-}
-
-function scoreText(score: CandidateScore): string {
-  const { measure, value } = scoreOf(score)
-  return `${candidateMeasures[measure].title} ${measure === 'perplexity' ? value.toFixed(2) : value.toPrecision(4)}`
 }
 
 try {

@@ -21,18 +21,19 @@ interface Question {
 
 /** Reports that the compute process is ready, runs one job at a time, and exits when the connection to the main process closes. */
 export function serveCompute({ version, perform }: TaskPerformer): void {
-  const jobs = new Jobs(perform)
-  process.on('message', (raw) => jobs.receive(toCompute.parse(raw)))
+  const runner = new JobRunner(perform)
+  process.on('message', (raw) => runner.receive(toCompute.parse(raw)))
   process.on('disconnect', () => process.exit(0))
   // A job reports only the first failure. If parallel reads of a library fail too, they are logged instead of ending the process.
   process.on('unhandledRejection', (reason) => console.error('Unhandled rejection:', reason))
+  // An interrupt in a terminal reaches all its processes. The main process decides when this one ends.
   process.on('SIGINT', () => {})
   setInterval(() => send({ type: 'alive', memoryBytes: process.memoryUsage.rss() }), heartbeatMilliseconds)
   send({ type: 'ready', protocol: computeProtocol, version, node: process.version })
 }
 
 /** The running job, and its requests that the main process has not answered yet. */
-class Jobs {
+class JobRunner {
   readonly #perform: TaskPerformer['perform']
   readonly #questions = new Map<number, Question>()
   #current: RunningJob | undefined
@@ -43,11 +44,19 @@ class Jobs {
   }
 
   receive(message: ToCompute): void {
-    if (message.type === 'start') void this.#start(message)
-    else if (message.type !== 'cancel' && message.type !== 'hold') this.#answer(message)
-    else if (this.#current?.number !== message.job) return
-    else if (message.type === 'cancel') abort(this.#current, message.column)
-    else hold(this.#current, message.held)
+    switch (message.type) {
+      case 'start':
+        void this.#start(message)
+        break
+      case 'cancel':
+        if (this.#current?.number === message.job) abort(this.#current, message.column)
+        break
+      case 'hold':
+        if (this.#current?.number === message.job) hold(this.#current, message.held)
+        break
+      default:
+        this.#answer(message)
+    }
   }
 
   async #start({ job: number, task, tensorFolder }: Extract<ToCompute, { type: 'start' }>): Promise<void> {

@@ -17,11 +17,12 @@ export const catalogue = {
   },
   /** Every value that a run's `method` can have, with its title. */
   methods: Object.entries({ ...methodTitles, ...ablationTitles, ...inspectionTitles }).map(([id, title]) => ({ id, title })),
-  title: titleOfMethod,
-  family: (id: string): string => value?.families.find((family) => family.id === id)?.title ?? id,
+  methodTitle: titleOfMethod,
+  familyTitle: (id: string): string => value?.families.find((family) => family.id === id)?.title ?? id,
   style: seriesStyle,
   /** The label of an option of a method. */
-  option: (method: string, name: string): string => catalogue.method(method)?.options.find((option) => option.name === name)?.label ?? name,
+  optionLabel: (method: string, name: string): string =>
+    catalogue.method(method)?.options.find((option) => option.name === name)?.label ?? name,
 }
 
 export async function loadCatalogue(): Promise<Catalogue> {

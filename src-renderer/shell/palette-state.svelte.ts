@@ -31,7 +31,7 @@ export class PaletteState {
       findRuns(''),
     ])
     this.#found = [
-      ...models.map(({ id, name, description }) => go('Model', name, catalogue.family(description.family), ['models', id])),
+      ...models.map(({ id, name, description }) => go('Model', name, catalogue.familyTitle(description.family), ['models', id])),
       ...experiments.map(({ id, name }) => go('Experiment', name, '', ['experiments', id])),
       ...runs,
     ]

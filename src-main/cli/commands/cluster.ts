@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { type ClusterProfile, emptyProfile } from '#contract/clusters/clusters.ts'
+import { type ClusterProfile, clusterCounts, emptyProfile } from '#contract/clusters/clusters.ts'
 import { printJson, printTable } from './output/print.ts'
 import { commonFlags, commonHelp, readCount, readFlagFile, readFlags } from './read-flags.ts'
 import { commandOf, type Verb } from './run-command.ts'
@@ -54,8 +54,8 @@ const add: Verb = async (parameters) => {
     name: words[0] as string,
     copies: values.copy,
     folder: host === '' && folder !== '' ? resolve(folder) : folder,
-    gpus: values.gpus === undefined ? 0 : readCount(values.gpus, '--gpus', 64),
-    cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', 1024),
+    gpus: values.gpus === undefined ? 0 : readCount(values.gpus, '--gpus', clusterCounts.gpus.most),
+    cpus: values.cpus === undefined ? 1 : readCount(values.cpus, '--cpus', clusterCounts.cpus.most),
     lines: values.lines === undefined ? '' : (await readFlagFile(values.lines, '--lines')).trimEnd(),
   }
   return printProfiles(await withWorkbench(values, ({ call }) => call('clusters.save', { cluster: profile })), values.json)

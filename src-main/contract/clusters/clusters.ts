@@ -15,6 +15,9 @@ export const clusterName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]{1,39}$/, 'A cluster’s name has 2 to 40 lower-case letters, digits and dashes.')
 
+/** How many GPUs and processors a run may ask a cluster for. */
+export const clusterCounts = { gpus: { least: 0, most: 64 }, cpus: { least: 1, most: 1024 } } as const
+
 /** How runs are sent to a Slurm cluster. An empty string leaves the choice to the cluster. */
 export const clusterProfile = z.object({
   name: clusterName,
@@ -41,8 +44,8 @@ export const clusterProfile = z.object({
       /^((\d{1,3}-)?\d{1,5}(:\d{1,2}){0,2})?$/,
       'A time must be minutes, hours:minutes:seconds or days-hours, such as 90, 4:00:00 or 1-12.',
     ),
-  gpus: z.number().int().min(0).max(64),
-  cpus: z.number().int().min(1).max(1024),
+  gpus: z.number().int().min(clusterCounts.gpus.least).max(clusterCounts.gpus.most),
+  cpus: z.number().int().min(clusterCounts.cpus.least).max(clusterCounts.cpus.most),
   memory: z.string().regex(/^(\d{1,7}[KMGT]?)?$/, 'Memory must be a number with K, M, G or T, such as 64G.'),
   /** Added to the batch script unchanged: `#SBATCH` lines to its head, others (`module load …`) before the program. */
   lines: z

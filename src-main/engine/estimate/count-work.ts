@@ -5,7 +5,7 @@ import { promptsUpTo, shortestTurnSeconds, usualRounds, writtenTokens } from '#c
 import { paperBeams, withinContext } from '#contract/protocol.ts'
 import { isPlain } from '#contract/runs/amount-text.ts'
 import type { MeasureRequest, RunRequest } from '#contract/runs/run-request.ts'
-import type { PhaseWork, Work } from '#contract/runs/time/estimate.ts'
+import { openPart, type PhaseWork, type Work } from '#contract/runs/time/estimate.ts'
 import { readingModel, writingFile } from '#contract/runs/time/progress.ts'
 import { denseMethod, isAblation, mixedBytes, selfWritten, type TaskId, type WrittenTaskId } from '#contract/titles.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
@@ -166,7 +166,7 @@ class RequestWork {
   async describe(): Promise<Work> {
     const { spec } = this.#counts.model
     const gigabytes = (4 * (stackParameters(spec) + Vocabulary.parameters(spec))) / billion
-    const opening = { ...noWork, phase: readingModel, part: 'open', seconds: starting + reading * gigabytes }
+    const opening = { ...noWork, phase: readingModel, part: openPart, seconds: starting + reading * gigabytes }
     const pruning = isAblation(this.#counts.request.method) ? await this.#study() : await this.#pruning()
     const measures = isAblation(this.#counts.request.method)
       ? []

@@ -1,5 +1,5 @@
 import type { MachineRate } from '#contract/machine/engine-state.ts'
-import type { PhaseWork, RunEstimate, SecondsRange, TimedPhase, Work } from '#contract/runs/time/estimate.ts'
+import { openPart, type PhaseWork, type RunEstimate, type SecondsRange, type TimedPhase, type Work } from '#contract/runs/time/estimate.ts'
 
 /** How many times shorter or longer a part may take than estimated: without finished runs of the model that tell, and with them. */
 const unknownFactor = 2
@@ -73,9 +73,9 @@ export class Experience {
     const same = this.#ratios.filter((one) => one.part === part)
     const own = same.filter((one) => one.method === method)
     // Loading and reading text do not reflect the model's speed.
-    const running = this.#ratios.filter((one) => one.part !== 'open' && one.part !== 'reading text')
+    const running = this.#ratios.filter((one) => one.part !== openPart && one.part !== 'reading text')
     const ratioOf = (some: typeof same) => median(some.map(({ ratio }) => ratio))
-    if (part === 'open' || part === 'reading text') return { ratio: ratioOf(same), known: same.length > 0 }
+    if (part === openPart || part === 'reading text') return { ratio: ratioOf(same), known: same.length > 0 }
     if (own.length > 0) return { ratio: ratioOf(own), known: true }
     if (same.length > 0 && part !== 'pruning') return { ratio: ratioOf(same), known: true }
     // Other parts ran on the same machine but with other operations, so the square root of their factor is used.

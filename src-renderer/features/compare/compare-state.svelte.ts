@@ -56,7 +56,7 @@ export class CompareState {
   readonly hiddenColumns: ReadonlySet<string> = $derived(new Set((router.query.without ?? '').split('~').filter(Boolean)))
   readonly columns: MeasureColumn[] = $derived(this.allColumns.filter(({ id }) => !this.hiddenColumns.has(id)))
   readonly severalSeeds: boolean = $derived(hasSeveralSeeds(this.comparison?.runs ?? []))
-  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.inOrder, catalogue.option))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.inOrder, catalogue.optionLabel))
   readonly baseline: Subject | null = $derived(this.subjects.find(({ runs }) => runs.some(({ id }) => id === this.baselineId)) ?? null)
 
   /** The first five runs that can be inspected: one inspection takes no more. */

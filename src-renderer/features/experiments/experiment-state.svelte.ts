@@ -35,7 +35,7 @@ export class ExperimentState {
   /** The latest baseline. If a model was replaced, this is the baseline of the current model. */
   readonly baseline: RunEntry | null = $derived(latestBaseline(this.runs))
   readonly measured: { name: string; dataset: string } | null = $derived(leadingPerplexity(this.runs))
-  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.compared.length > 0 ? this.compared : this.runs, catalogue.option))
+  readonly sparsities: NamedTable[] = $derived(sparsityTables(this.compared.length > 0 ? this.compared : this.runs, catalogue.optionLabel))
   /** The finished runs, each with all its seeds. */
   readonly results: SeedGroup<RunEntry>[] = $derived(
     groupOverSeeds(this.runs.filter(({ status, method }) => status === 'done' && !isInspection(method))),

@@ -27,7 +27,7 @@ export class ModelsState {
 
   get shown(): ModelEntry[] {
     return (this.models.value ?? []).filter(({ name, description, tags }) =>
-      containsWords([name, catalogue.family(description.family), ...tags].join(' '), this.search),
+      containsWords([name, catalogue.familyTitle(description.family), ...tags].join(' '), this.search),
     )
   }
 

@@ -301,7 +301,7 @@ export class DraftState {
       this.preset?.title ??
       suggestedName(
         this.draft,
-        catalogue.title,
+        catalogue.methodTitle,
         this.draft.models.flatMap((id) => this.modelNames.get(id) ?? []),
       )
     )

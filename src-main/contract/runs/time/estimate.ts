@@ -2,6 +2,9 @@ import { z } from 'zod'
 import { id } from '../../identifiers.ts'
 import type { Progress } from './progress.ts'
 
+/** The part of a run that reads the model. Its rate is not applied to later parts, because it says nothing of how fast the machine computes. */
+export const openPart = 'open'
+
 /**
  * Work of one phase of a run, in the units that machines are timed in. `attention`, `mlp`, `head`, `double` (float64) and `vectors`
  * (eigenvectors) are billions of operations, where an operation is a multiplication or an addition. `calls` counts how often rows pass a
@@ -21,8 +24,8 @@ const phaseWork = z.object({
   decoded: z.number(),
   seconds: z.number(),
   /**
-   * Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. `auto` stands
-   * for products that precision `auto` uses on only some of these machines.
+   * Shares of the operations in attention, MLPs and head that use faster products than float32's, on machines that have them. The products
+   * are those of `engine/tensor/products.ts`; `auto` means those that precision `auto` uses on only some of these machines.
    */
   faster: z.array(z.object({ products: z.enum(['thirds', 'split', 'bfloat16', 'auto']), share: z.number() })).optional(),
   /** Runs of one experiment and model do phases with the same `shared` name only once. The longest counts. */
@@ -51,9 +54,6 @@ export type TimedPhase = z.infer<typeof timedPhase>
 export type SecondsRange = z.infer<typeof secondsRange>
 export type RunEstimate = z.infer<typeof runEstimate>
 export type NoEstimate = z.infer<typeof noEstimate>
-
-/** Reading files says nothing of how fast the machine computes. */
-const openPart = 'open'
 
 /** The share of a phase that must be done before its own rate replaces the estimate. */
 const ratedShare = 0.05

@@ -111,7 +111,7 @@ export class ModelView {
       store.release(part, whole)
       return changed
     }
-    store.exchange(part, whole)
+    store.releaseCopied(part, whole)
     return this.#settle(part, changed)
   }
 

@@ -52,7 +52,7 @@ export class WeightStore {
   readonly #checkpoint: Checkpoint
   readonly #spec: DecoderSpec
   /** The parts that stay in memory as float32. */
-  readonly #stays = new Set<Part>()
+  readonly #keptAsFloat32 = new Set<Part>()
   readonly #resident = new Map<Part, PartWeights>()
   /** By part, how many leases of its resident weights are open. */
   readonly #leases = new Map<Part, number>()
@@ -71,22 +71,23 @@ export class WeightStore {
     const stored = sizes.reduce((sum, size) => sum + size.stored, 0)
     const largest = sizes.reduce((maximum, size) => Math.max(maximum, size.byExpert), 0)
     this.residency = total <= budgetBytes ? 'resident' : stored < total && stored + 2 * largest <= budgetBytes ? 'packed' : 'streamed'
-    this.hasRoomToNarrow = (total + Vocabulary.bytes(spec) / 3) * 1.5 <= budgetBytes
+    // Copies take half of what float32 takes. The float32 vocabulary is not in this budget, but its copy is.
+    this.hasRoomToNarrow = total * 1.5 + Vocabulary.bytes(spec) / 2 <= budgetBytes
     this.narrowRoom = { bytes: budgetBytes - total }
-    let free = this.residency === 'resident' ? total : budgetBytes - 2 * largest
-    if (free < 0) {
+    let freeBytes = this.residency === 'resident' ? total : budgetBytes - 2 * largest
+    if (freeBytes < 0) {
       const mebibytes = (bytes: number) => Math.ceil(bytes / 2 ** 20)
       throw new EspalierError(
         'out-of-memory',
         `A memory budget of ${mebibytes(budgetBytes)} MiB for weights is too small: the largest submodule takes ${mebibytes(largest)} MiB${spec.router ? ' (of a mixture, two experts at a time)' : ''} and two must fit. Give more memory: weights need at least ${mebibytes(2 * largest)} MiB.`,
       )
     }
-    if (this.residency === 'packed') free -= stored
+    if (this.residency === 'packed') freeBytes -= stored
     for (const size of sizes) {
       const more = this.residency === 'packed' ? size.float32 - size.stored : size.float32
-      if (free < more) break
-      free -= more
-      this.#stays.add(size.part)
+      if (freeBytes < more) break
+      freeBytes -= more
+      this.#keptAsFloat32.add(size.part)
     }
   }
 
@@ -106,8 +107,8 @@ export class WeightStore {
   /** Keeps loaded weights if their part stays in memory, unless a concurrent lease has already done so. Returns the weights to use. */
   #settle(part: Part, loaded: PartWeights): PartWeights {
     const resident = this.#resident.get(part)
-    if (resident) this.#free(part, loaded)
-    else if (this.#stays.has(part)) {
+    if (resident) this.#disposeLoaded(part, loaded)
+    else if (this.#keptAsFloat32.has(part)) {
       this.#resident.set(part, loaded)
       if (this.hasRoomToNarrow) {
         const blocks = storedBlocks({ checkpoint: this.#checkpoint, spec: this.#spec }, part, loaded)
@@ -120,14 +121,14 @@ export class WeightStore {
   /** Releases leased weights, or weights that were made from them. */
   release(part: Part, weights: PartWeights): void {
     if (this.#resident.get(part) === weights) this.#leases.set(part, (this.#leases.get(part) ?? 1) - 1)
-    else this.#free(part, weights)
+    else this.#disposeLoaded(part, weights)
   }
 
   /**
    * Releases leased weights of which the caller has made copies. Resident weights without another lease are freed, so that weights and
    * copies are not both in memory. They are read again when needed.
    */
-  exchange(part: Part, weights: PartWeights): void {
+  releaseCopied(part: Part, weights: PartWeights): void {
     this.release(part, weights)
     this.#drop(part, weights)
   }
@@ -135,7 +136,7 @@ export class WeightStore {
   #drop(part: Part, weights: PartWeights): void {
     if (this.#resident.get(part) !== weights || (this.#leases.get(part) ?? 0) > 0) return
     this.#resident.delete(part)
-    this.#free(part, weights)
+    this.#disposeLoaded(part, weights)
   }
 
   /** Frees all weights that are not leased. They are read again when needed. */
@@ -145,7 +146,7 @@ export class WeightStore {
     this.#packed.clear()
   }
 
-  #free(part: Part, weights: PartWeights): void {
+  #disposeLoaded(part: Part, weights: PartWeights): void {
     disposePart(weights)
     this.#countFreed(this.#divide(part).around)
   }
@@ -159,7 +160,7 @@ export class WeightStore {
   /** Divides the tensors of a part into those that are leased together, and those of experts that are read one by one. */
   #divide(part: Part): ReturnType<typeof dividePart> {
     const names = () => partNames(this.#spec, part)
-    const isWhole = this.residency === 'resident' || this.#stays.has(part)
+    const isWhole = this.residency === 'resident' || this.#keptAsFloat32.has(part)
     const divided = this.#divided.get(part) ?? (isWhole ? { around: names(), experts: new Map() } : dividePart(names()))
     this.#divided.set(part, divided)
     return divided
@@ -207,7 +208,7 @@ export class WeightStore {
 
   async #unpack<T>(piece: Piece, part: Part, entries: NamedEntries, unpack: (packed: PackedPart) => T): Promise<T> {
     const packed = await this.#take(piece, entries)
-    const kept = this.residency === 'packed' && !this.#stays.has(part)
+    const kept = this.residency === 'packed' && !this.#keptAsFloat32.has(part)
     if (kept) this.#packed.set(piece, packed)
     try {
       if (!this.#checked.has(piece)) checkValues(this.#checkpoint, packed)

@@ -20,7 +20,8 @@ export interface StoredValues {
 type TypedValues = StoredValues & { readonly dtype: FloatDtype }
 
 /**
- * The tensors of a part as the checkpoint stores them, under the keys of `partNames`. So queries have no scale, and norms no offset.
+ * The tensors of a part as the checkpoint stores them, under the keys of `partNames`. Scales and offsets that the decoder folds into
+ * weights are not applied yet.
  */
 export type StoredPart = Readonly<Record<string, TypedValues>>
 
@@ -51,15 +52,21 @@ export async function readStoredPart(
 }
 
 function keptNeurons({ blocks }: Plan, part: Part): readonly number[] | undefined {
+  if (isAttention(part)) return undefined
   const mlp = blocks[blockOf(part)]?.mlp
-  return isAttention(part) || mlp === undefined || mlp === 'removed' || mlp.kept === 'all' ? undefined : mlp.kept
+  if (mlp === undefined || mlp === 'removed' || mlp.kept === 'all') return undefined
+  return mlp.kept
 }
 
-/** Selects the kept neurons of a tensor: rows of gate and up and their biases, columns of down. Other tensors are returned unchanged. */
+/** The axis of neurons in the tensors of an MLP that have one. */
+const neuronAxes: Readonly<Record<string, 0 | 1>> = { gate: 0, gateBias: 0, up: 0, upBias: 0, down: 1 }
+
+/** Selects the kept neurons of a tensor. Tensors without an axis of neurons are returned unchanged. */
 function cutNeurons(key: string, whole: Tensor, kept: readonly number[]): Tensor {
-  if (!/^(gate|up|down)/.test(key) || key === 'downBias') return whole
+  const axis = neuronAxes[key]
+  if (axis === undefined) return whole
   const indices = tensor1d([...kept], 'int32')
-  const cut = gather(whole, indices, key === 'down' ? 1 : 0)
+  const cut = gather(whole, indices, axis)
   indices.dispose()
   return cut
 }
@@ -91,11 +98,11 @@ async function readReplaced(
 
 /** Turns the stored tensors of a part into weights as the decoder uses them, which belong to the caller. */
 export function weightsOf(stored: Readonly<Record<string, StoredValues>>, spec: DecoderSpec, part: Part) {
-  const packed: PackedPart = Object.fromEntries(
+  const named: PackedPart = Object.fromEntries(
     Object.entries(stored).map(([key, { values, shape }]): [string, NamedTensor] => [
       key,
       { name: key, unpack: () => tensor(values, [...shape]), countNonFinite: () => 0, dispose: () => undefined },
     ]),
   )
-  return unpackPart(packed, spec, part)
+  return unpackPart(named, spec, part)
 }

@@ -53,24 +53,20 @@ export async function repairPlan({ view, plan, tensors, windows, kind, run }: Re
   const segments = segmentsOf(view.spec, view.parts, plan)
   const walk = new RepairWalk(view, { plan, tensors }, segments, kind === 'in-order', run.signal)
   const solved: SolvedProjection[] = []
-  // Windows run only when a projection has to be solved, so a run that finds every projection in its steps reads no weights here.
-  const pending = [() => walk.begin(windows, room.forInputs)]
-  const reach = async <T>(compute: () => Promise<T>) => {
-    for (const move of pending.splice(0)) await move()
-    return compute()
-  }
+  const lazy = new LazyWalk()
+  lazy.later(() => walk.begin(windows, room.forInputs))
   try {
     for (const [index, segment] of segments.entries()) {
       run.progress(repairing, index, segments.length, 'projections')
-      pending.push(() => walk.enter(segment))
+      lazy.later(() => walk.enter(segment))
       const on = { plan, windows, kind, part: segment.part, files: tensors?.files.map(({ sha256 }) => ({ sha256 })) }
-      const asked = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on }
+      const step = { kind: projectionStep, label: `repair ${nameOf(segment.part)}`, on }
       const mixture = { view, plan, windows, segment, inputBytes: room.inputBytes }
-      const compute = isMixture(view.spec, segment.part) ? () => repairMixture(walk, mixture) : () => solve(walk, segment, view)
-      const found = walk.needsRepair(segment) ? await run.tensorStep(asked, () => reach(compute)) : undefined
-      const replace = found && replacement(mixture, found)
-      pending.push(() => walk.leave(segment, replace))
-      if (found) solved.push(found)
+      const compute = isMixture(view.spec, segment.part) ? () => repairMixture(walk, mixture) : () => solveProjection(walk, segment, view)
+      const projection = walk.needsRepair(segment) ? await run.tensorStep(step, () => lazy.run(compute)) : undefined
+      const replace = projection && replacement(mixture, projection)
+      lazy.later(() => walk.leave(segment, replace))
+      if (projection) solved.push(projection)
     }
     run.progress(repairing, segments.length, segments.length, 'projections')
   } finally {
@@ -85,6 +81,25 @@ export async function repairPlan({ view, plan, tensors, windows, kind, run }: Re
     plan: { ...plan, blocks },
     tensors: stored.length > 0 ? StoredTensors.join(...(tensors ? [tensors] : []), ...stored) : tensors,
     projections: solved.map(({ tensors: _, ...projection }) => projection),
+  }
+}
+
+/**
+ * Delays the moves of a walk until a projection has to be solved, so that a run that finds every projection in its steps reads no weights
+ * here.
+ */
+class LazyWalk {
+  readonly #moves: (() => Promise<void>)[] = []
+
+  /** Adds a move, which is made before the next computation. */
+  later(move: () => Promise<void>): void {
+    this.#moves.push(move)
+  }
+
+  /** Makes the delayed moves in their order, then computes. */
+  async run<T>(compute: () => Promise<T>): Promise<T> {
+    for (const move of this.#moves.splice(0)) await move()
+    return compute()
   }
 }
 
@@ -103,7 +118,7 @@ function replacement(
 const isMixture = (spec: DecoderSpec, part: Part): boolean => !isAttention(part) && spec.block(blockOf(part)).mixture !== undefined
 
 /** Solves a segment's projection. New weights are rounded to the checkpoint's type, so a view equals what will be saved. */
-async function solve(
+async function solveProjection(
   walk: RepairWalk,
   segment: Segment,
   { model }: ModelView,

@@ -4,6 +4,7 @@ import type { UsedData } from '#contract/data/used-data.ts'
 import type { Precision } from '#contract/pruning/precision.ts'
 import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
 import type { RunRequest } from '#contract/runs/run-request.ts'
+import { openPart } from '#contract/runs/time/estimate.ts'
 import { type CountedText, countData } from '#engine/data/count-tokens.ts'
 import { type DataSources, type ReadData, readData } from '#engine/data/read-data.ts'
 import type { Windows } from '#engine/data/windows.ts'
@@ -111,7 +112,7 @@ export class RunPlace {
 /** Opens the request's model in its precision, and identifies the model by its fingerprint. */
 export async function openPlace(request: RunRequest, host: RunHost, backend: string): Promise<{ place: RunPlace; fingerprint: string }> {
   const steps = new RunSteps(host)
-  const opened = await steps.time('open', () => acquireModel(request.model, request.memoryBytes))
+  const opened = await steps.time(openPart, () => acquireModel(request.model, request.memoryBytes))
   const { precision: wanted = 'float32' } = request
   const precision = resolvePrecision(wanted, opened.spec)
   const model = withProducts(opened, productsFor(precision))
