@@ -3,8 +3,8 @@ import Sqlite from 'better-sqlite3'
 export type Database = Sqlite.Database
 export type Statement = Sqlite.Statement<unknown[]>
 
-/** How long opening waits while another process writes. */
-const busyMilliseconds = 5000
+/** How long a statement waits for another process's short transaction. A longer one is waited for without blocking this process. */
+export const busyMilliseconds = 1000
 
 /** Opens a connection with the pragmas that the history relies on. */
 export function connect(file: string): Database {

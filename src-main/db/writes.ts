@@ -3,12 +3,10 @@ import { dirname, join } from 'node:path'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { megabytes, type Obstacle } from '#contract/machine/history.ts'
 import { unfinishedName } from '#runtime/write-whole.ts'
-import { type Database, faultOf, immediately, ValueFault } from './database.ts'
+import { busyMilliseconds, type Database, faultOf, immediately, ValueFault } from './database.ts'
 
 /** How often the history is tried again. */
 const usualRetryMilliseconds = 500
-/** How long a statement waits for another process's short transaction. A longer one is waited for without blocking this process. */
-const busyMilliseconds = 1000
 /** A disk with less free space than this counts as full. */
 export const leastRoomBytes = 2_000_000
 /** As much is written to prove that a disk has space again: free space that the system reports may be beyond a quota. */
