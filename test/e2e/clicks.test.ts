@@ -1,11 +1,11 @@
 import { readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { changeText, deltaOf } from '#contract/comparison/change.ts'
 import type { Grid, Preset } from '#contract/experiments/experiments.ts'
 import type { RunEntry } from '#contract/runs/runs.ts'
+import { type Clicks, countClicks, pruneOwnModel, typeInto } from './clicks.ts'
 import { eventually } from './eventually.ts'
 import { type FirstDay, openFirstDay } from './first-day.ts'
 import { go } from './screens.ts'
@@ -13,38 +13,18 @@ import { go } from './screens.ts'
 let day: FirstDay
 let page: Page
 
+let clicks: Clicks
+
 beforeAll(async () => {
   day = await openFirstDay()
   page = day.screen.page
-  await page.exposeFunction('countClick', () => (clicks += 1))
-  await day.screen.context.addInitScript(countClicks)
-  await page.evaluate(countClicks)
+  clicks = await countClicks(day)
 })
 
 afterAll(() => day?.close())
 
-let clicks = 0
-
-/** Every press of the mouse counts, and every choice in a list, which takes two. */
-function countClicks(): void {
-  const { countClick } = window as unknown as { countClick: () => void }
-  addEventListener('pointerdown', (event) => event.isTrusted && countClick(), true)
-  const countChoice = ({ target }: Event) => {
-    for (let press = 0; target instanceof HTMLSelectElement && press < 2; press += 1) countClick()
-  }
-  addEventListener('change', countChoice, true)
-}
-
 const button = (name: string | RegExp) => page.getByRole('button', { name })
 const preview = () => page.getByRole('complementary', { name: 'Preview' })
-
-/** As with a mouse: a press into the field first. */
-async function type(name: string | RegExp, text: string): Promise<void> {
-  const field = page.getByRole('textbox', { name })
-  await field.click()
-  await field.fill(text)
-  await field.blur()
-}
 
 /** Little text, so that the test is short; typing takes no click. */
 async function readLittle(): Promise<void> {
@@ -64,24 +44,10 @@ async function submit(runs: number): Promise<void> {
   )
 }
 
-/** From any screen to New experiment with a model from disk, in four clicks. */
-async function pruneOwnModel(allSettings: 'yes' | 'no'): Promise<void> {
-  await page.evaluate((unfolded) => localStorage.setItem('espalier all settings', unfolded), allSettings)
-  await page.reload()
-  clicks = 0
-  await page.getByRole('navigation', { name: 'Screens' }).getByRole('link', { name: 'Models' }).click()
-  await button('Add a model').click()
-  await page.getByRole('dialog').waitFor()
-  await page.keyboard.type(join(day.own.model, 'config.json'))
-  await page.keyboard.press('Enter')
-  await page.getByRole('link', { name: 'own-model' }).click()
-  await page.getByRole('link', { name: 'Prune', exact: true }).click()
-}
-
 test('an engineer gets from a folder and a text to a repaired GGUF file in 13 clicks, over a reload', async () => {
-  await pruneOwnModel('yes')
+  await pruneOwnModel(day, clicks, 'yes')
   await page.getByRole('combobox', { name: 'Calibration data' }).selectOption({ label: 'Your own text …' })
-  await type(/^Your text/, day.own.calibration)
+  await typeInto(page, /^Your text/, day.own.calibration)
   await readLittle()
   await button('Remove 50 %').click()
   await page.getByLabel('In one pass').click()
@@ -103,7 +69,7 @@ test('an engineer gets from a folder and a text to a repaired GGUF file in 13 cl
   await dialog.getByRole('checkbox', { name: /Q4_K_M/ }).click()
   await dialog.getByRole('button', { name: 'Save', exact: true }).click()
   await dialog.getByText('Saved, reopened and compared.').waitFor()
-  expect(clicks).toBe(13)
+  expect(clicks.count).toBe(13)
   const file = (await day.workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
   expect((await stat(file?.path ?? '')).size).toBeGreaterThan(1e5)
   await go(page, `#/models/${file?.id}`)
@@ -199,42 +165,15 @@ async function fileOf(click: () => Promise<void>): Promise<{ name: string; text:
   return { name: download.suggestedFilename(), text: await readFile(await download.path(), 'utf8') }
 }
 
-test('a programmer gets from a folder of a model and a text of their own to a verdict in 7 clicks, and to a GGUF file in 9', async () => {
-  const known = (await day.workbench.call('models.list', {})).filter(({ name }) => name !== 'Sample model')
-  for (const { id } of known) await day.workbench.call('models.remove', { id })
-  await pruneOwnModel('no')
-  await page.getByText('Files of my own').click()
-  await type('Your files', day.own.calibration)
-  await eventually(() => button('Quick answer').isEnabled(), Boolean, 60_000)
-  await button('Quick answer').click()
-  const verdict = page.getByRole('region', { name: 'Verdict' })
-  await verdict.getByText(/^For your own-calibration.txt: /).waitFor({ timeout: 200_000 })
-  expect(clicks).toBe(7)
-  await verdict.getByRole('link', { name: /^Save (this|the pruned) file/ }).click()
-  const dialog = page.getByRole('dialog', { name: /^Save the / })
-  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
-  await dialog.getByText('Saved, reopened and compared.').waitFor()
-  expect(clicks).toBe(9)
-  const file = (await day.workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
-  expect((await stat(file?.path ?? '')).size).toBeGreaterThan(1e5)
-  // What the run came to, and what to do next, are in view without scrolling.
-  await dialog.getByRole('button', { name: 'Close' }).last().click()
-  for (const name of ['Next steps', 'Measures']) {
-    const box = await page.getByRole('region', { name }).boundingBox()
-    expect((box?.y ?? 900) + (name === 'Measures' ? 100 : (box?.height ?? 0)), name).toBeLessThan(900)
-  }
-  expect(day.screen.faults).toEqual([])
-})
-
 test('a researcher gets 2 methods at 3 sparsities over 3 seeds into a table and a test for a paper in 11 clicks, over a reload', async () => {
   await page.evaluate(() => localStorage.setItem('espalier all settings', 'yes'))
   await go(page, '#/models')
   await page.reload()
-  clicks = 0
+  clicks.count = 0
   await page.getByRole('link', { name: 'Sample model' }).first().click()
   await page.getByRole('link', { name: 'Prune', exact: true }).click()
   await readLittle()
-  await type('Seeds', '0-2')
+  await typeInto(page, 'Seeds', '0-2')
   await button('+ 37.5 %').click()
   await page.getByRole('checkbox', { name: /^Gates/ }).click()
   await page.getByRole('checkbox', { name: /^ShortGPT/ }).click()
@@ -258,6 +197,6 @@ test('a researcher gets 2 methods at 3 sparsities over 3 seeds into a table and 
   const tested = await fileOf(save('Any two results'))
   expect(tested.text).toMatch(/\\caption\{2SSP .* against .*\./)
   expect(tested.text).toMatch(/perplexity \(.*\) & .* & 3 & (no clear difference|the (first|second) is better) & 2 windows of \d+ tokens/)
-  expect(clicks).toBe(11)
+  expect(clicks.count).toBe(11)
   expect(day.screen.faults).toEqual([])
 })

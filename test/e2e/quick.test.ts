@@ -1,8 +1,9 @@
-import { copyFile, readFile, rm } from 'node:fs/promises'
+import { copyFile, readFile, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { findAccessibilityFaults } from './accessibility.ts'
+import { countClicks, pruneOwnModel, typeInto } from './clicks.ts'
 import { eventually } from './eventually.ts'
 import { type FirstDay, openFirstDay } from './first-day.ts'
 import { go, settle, watchShifts } from './screens.ts'
@@ -14,7 +15,6 @@ beforeAll(async () => {
   day = await openFirstDay()
   page = day.screen.page
   await page.evaluate(() => localStorage.setItem('espalier all settings', 'no'))
-  await day.workbench.call('models.add', { path: day.own.model })
 })
 
 afterAll(() => day?.close())
@@ -42,17 +42,11 @@ test('the form asks three questions, and all settings are folded until they are 
   expect(await page.getByRole('textbox', { name: 'Name', exact: true }).count()).toBe(0)
 })
 
-test('from a text of one’s own and a size to a verdict, and to the dialog that saves its file', async () => {
-  await questions()
-    .getByRole('checkbox', { name: /^own-model/ })
-    .check()
-  await questions()
-    .getByRole('checkbox', { name: /^Sample/ })
-    .uncheck()
-  await questions().getByText('Files of my own').click()
-  const files = questions().getByRole('textbox', { name: 'Your files' })
-  await files.fill(day.own.calibration)
-  await files.blur()
+test('a programmer gets from a folder of a model and a text of their own to a verdict in 7 clicks, and to a GGUF file in 9', async () => {
+  const clicks = await countClicks(day)
+  await pruneOwnModel(day, clicks, 'no')
+  await page.getByText('Files of my own').click()
+  await typeInto(page, 'Your files', day.own.calibration)
   await questions()
     .getByText(/^Kept to decide: \d+ /)
     .waitFor()
@@ -64,19 +58,34 @@ test('from a text of one’s own and a size to a verdict, and to the dialog that
   await page.getByRole('heading', { level: 1, name: /^own-model at .*, own-calibration.txt/ }).waitFor()
   const verdict = page.getByRole('region', { name: 'Verdict' })
   await verdict.getByText(/^For your own-calibration.txt: /).waitFor({ timeout: 200_000 })
+  expect(clicks.count).toBe(7)
   // While runs are left, the page changes with each that ends.
   await verdict.getByText('so far, while runs are left').waitFor({ state: 'hidden' })
-  await page.getByRole('heading', { level: 1 }).waitFor()
   expect(await findAccessibilityFaults(page, ['light', 'dark'])).toEqual([])
   // Nothing moves when the page is opened again and its answers arrive one by one.
   const { hash } = new URL(page.url())
-  await go(page, '#/help')
+  await go(page, '#/judge')
   await settle(page)
   const moved = await watchShifts(page)
   await go(page, hash)
   await verdict.getByText(/^For your own-calibration.txt: /).waitFor()
   await settle(page)
   expect(await moved()).toEqual([])
+
+  await verdict.getByRole('link', { name: /^Save (this|the pruned) file/ }).click()
+  const dialog = page.getByRole('dialog', { name: /^Save the / })
+  await dialog.getByRole('button', { name: 'Save', exact: true }).click()
+  await dialog.getByText('Saved, reopened and compared.').waitFor()
+  expect(clicks.count).toBe(9)
+  const file = (await day.workbench.call('models.list', {})).find(({ path }) => path.endsWith('.gguf'))
+  expect((await stat(file?.path ?? '')).size).toBeGreaterThan(1e5)
+  // What the run came to, and what to do next, are in view without scrolling.
+  await dialog.getByRole('button', { name: 'Close' }).last().click()
+  for (const name of ['Next steps', 'Measures']) {
+    const box = await page.getByRole('region', { name }).boundingBox()
+    expect((box?.y ?? 900) + (name === 'Measures' ? 100 : (box?.height ?? 0)), name).toBeLessThan(900)
+  }
+  await go(page, hash)
   await verdict.getByRole('link', { name: 'All files' }).click()
   await page.getByRole('region', { name: 'Files', exact: true }).waitFor()
   expect(day.screen.faults).toEqual([])

@@ -9,7 +9,7 @@ import type { RunEntry } from '#contract/runs/runs.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { eventually } from './eventually.ts'
 import { isInWindow, type Opened, openOnScreen } from './opened.ts'
-import { addFilter, go } from './screens.ts'
+import { go } from './screens.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
 let opened: Opened
@@ -278,30 +278,8 @@ test('what was chosen for an experiment is there after a reload and another scre
   expect(opened.screen.faults).toEqual([])
 })
 
-test('filters take what the table shows, and experiments are found by name', async () => {
-  await go(page, '#/runs')
-  const search = page.getByRole('searchbox', { name: 'Search runs' })
-  await search.fill('quick compar')
-  await eventually(
-    () => page.getByRole('row').count(),
-    (count) => count >= 8,
-    10_000,
-  )
-  await search.fill('')
-  await addFilter(page, 'Method', 'any of', 'ShortGPT')
-  await addFilter(page, 'Sparsity', 'at most', '30')
-  await page.getByText('Sparsity ≤ 30 %').waitFor()
-  await eventually(
-    () => page.getByRole('row').count(),
-    (count) => count === 2,
-    10_000,
-  )
-  await page.getByRole('button', { name: 'Clear', exact: true }).click()
-})
-
 test('after ticking a box, the keys of the bar work; Shift never unticks what counts; one box chooses all', async () => {
   await go(page, '#/runs')
-  // The filter of the test before may still be on its way out.
   await page.locator('tr[data-row="10"]').waitFor()
   const box = (at: number) => page.getByRole('table', { name: 'Runs' }).locator('tbody').getByRole('checkbox').nth(at)
   await box(0).click()
