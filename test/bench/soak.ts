@@ -9,7 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import { connectWorkbench } from '#server/client.ts'
-import { processesOf, seeded } from '../jobs/watching.ts'
+import { processesOf, seeded } from '../jobs/kill-checks.ts'
 import { end, startServer } from '../kills/servers.ts'
 import { requireWhole } from '../kills/subject.ts'
 

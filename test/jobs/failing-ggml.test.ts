@@ -8,7 +8,7 @@ import { findGgml } from '../../src-main/runtime/ggml.mjs'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
-import { expectIntact } from './watching.ts'
+import { expectIntact } from './kill-checks.ts'
 
 const fixtures = join(import.meta.dirname, '..', 'fixtures')
 const folder = mkdtempSync(join(tmpdir(), 'espalier-failing-'))

@@ -10,7 +10,7 @@ import { eventually } from '../eventually.ts'
 import { otherModel } from '../fixtures/other-model.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
-import { expectIntact, forgetSteps, processesOf } from './watching.ts'
+import { expectIntact, forgetSteps, processesOf } from './kill-checks.ts'
 
 const text = { source: join(import.meta.dirname, '..', 'fixtures', 'reference', 'calibration-windows.json'), sequenceLength: 256 }
 

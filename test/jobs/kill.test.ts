@@ -9,7 +9,7 @@ import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
-import { expectIntact, forgetSteps, printed, processesOf, seeded } from './watching.ts'
+import { expectIntact, forgetSteps, printed, processesOf, seeded } from './kill-checks.ts'
 
 /** Something to kill, and a run of it. `npm run kills` is the long version, with `kills` of each kind. */
 interface Subject {

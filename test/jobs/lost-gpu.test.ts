@@ -8,7 +8,7 @@ import { simulatedGpu } from '../../src-main/setup/simulated-gpu.mjs'
 import { skippedBecause } from '../engine/backend/every-device/devices.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
-import { expectIntact } from './watching.ts'
+import { expectIntact } from './kill-checks.ts'
 
 const fixtures = join(import.meta.dirname, '..', 'fixtures')
 const hasCompiler = () => spawnSync('cc', ['--version']).status === 0

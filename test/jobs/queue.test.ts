@@ -2,7 +2,7 @@ import { expect, test, vi } from 'vitest'
 import { processorDevice } from '#jobs/this-machine.ts'
 import { eventually } from '../eventually.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
-import { processesOf } from './watching.ts'
+import { processesOf } from './kill-checks.ts'
 
 /** Also measures this process's processor time, which other programs do not affect. */
 async function timed<T>(work: Promise<T>): Promise<{ value: T; milliseconds: number }> {

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import { eventually } from '../eventually.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench } from '../services/opened.ts'
-import { printed } from './watching.ts'
+import { printed } from './kill-checks.ts'
 
 /** Longer than the silence after which the process counts as hung, and than a timer may be late. */
 const sleepMilliseconds = 6000

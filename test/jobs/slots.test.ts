@@ -7,7 +7,7 @@ import { openWorkbench } from '#services/workbench.ts'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
 import { fakeCompute, type Opened, oneRun, openedWorkbench, outcomesOf, runEnded } from '../services/opened.ts'
-import { processesOf } from './watching.ts'
+import { processesOf } from './kill-checks.ts'
 
 const windows = (name: string, count: number) => ({
   source: join(import.meta.dirname, '..', 'fixtures', 'reference', `${name}-windows.json`),

@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { setTimeout as pause } from 'node:timers/promises'
-import { forgetSteps } from '../jobs/watching.ts'
+import { forgetSteps } from '../jobs/kill-checks.ts'
 import {
   attempts,
   calibration,

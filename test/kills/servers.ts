@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseAddress, type ServerAddress } from '#server/address.ts'
 import { connectWorkbench, type RemoteWorkbench } from '#server/client.ts'
-import { forgetSteps, processesOf } from '../jobs/watching.ts'
+import { forgetSteps, processesOf } from '../jobs/kill-checks.ts'
 import { calibration, type Killed, type Killing, requireSame, requireWhole, type Subject, statuses } from './subject.ts'
 
 const program = join(import.meta.dirname, '..', '..', 'src-main', 'server', 'main.ts')

@@ -113,7 +113,8 @@ function hostOf(history: History, recorder: RunRecorder, beforeStep: Related['be
   }
 }
 
-const timeFields = new Set(['seconds', 'firstTokenSeconds', 'tokensPerSecond', 'passes', 'version', 'file'])
+/** Fields that differ from run to run. */
+const varyingFields = new Set(['seconds', 'firstTokenSeconds', 'tokensPerSecond', 'passes', 'version', 'file'])
 const timeUnits = /^(s|ms|seconds|tokens\/s|tokens per second|GFLOP\/s|×)$/
 const isTimeNote = (text: string) => /% of (the|its) time|Inference time is noisy/.test(text)
 
@@ -130,7 +131,7 @@ function timeless(value: unknown): unknown {
   // llama.cpp's memory is that of its process, which differs as times do.
   const isTaken = record.name === 'memory' && String(record.dataset).endsWith('in llama.cpp')
   const isTime = isTaken || (typeof record.unit === 'string' && timeUnits.test(record.unit))
-  const kept = Object.entries(record).filter(([name]) => !timeFields.has(name) && !(isTime && (name === 'value' || name === 'error')))
+  const kept = Object.entries(record).filter(([name]) => !varyingFields.has(name) && !(isTime && (name === 'value' || name === 'error')))
   return Object.fromEntries(kept.map(([name, one]) => [name, timeless(one)]))
 }
 

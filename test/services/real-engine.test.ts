@@ -25,6 +25,45 @@ async function weighed({ call }: Opened, name: ReferenceModel) {
   return [presets.length, problems.filter(({ code }) => code === 'infeasible').map(({ message }) => message)]
 }
 
+/** The answers of a session in the playground, when all are there. */
+async function answersOf({ call }: Opened, id: string) {
+  const transcript = await eventually(
+    async () => {
+      const now = await call('transcripts.get', { id })
+      return now.status !== 'running' && now
+    },
+    'the answers',
+    60_000,
+  )
+  expect(transcript).toMatchObject({ status: 'done', problem: null })
+  return transcript.answers
+}
+
+/** The transfer of a saved model, when it is done. */
+async function savedBy({ call }: Opened, id: string) {
+  const ended = async () => (await call('transfers.list', {})).find((transfer) => transfer.id === id && transfer.status !== 'running')
+  const transfer = await eventually(ended, 'the export', 60_000)
+  expect(transfer).toMatchObject({ status: 'done', problem: null })
+  return transfer
+}
+
+test('weights that are stored as they are read may be kept', () => {
+  for (const keeping of [{ format: 'gguf' }, { format: 'safetensors', unpacked: true }])
+    expect(ggufTypesOf(keeping)).toEqual([...ggufTypesOf({ format: 'safetensors' }), 'SOURCE'])
+})
+
+test('presets have rivals for a mixture, but not where narrower experts have no place in its files', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  await timedMachine(folder)
+  await using workbench = await openedWorkbench({
+    folder,
+    computeCommand: defaultComputeCommand(),
+    modelPath: await referenceModel('stories260k'),
+  })
+  expect(await weighed(workbench, 'qwen3_moe')).toEqual([5, []])
+  expect(await weighed(workbench, 'glm4_moe')).toEqual([0, []])
+})
+
 test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and is found again after a restart', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
   await timedMachine(folder)
@@ -34,9 +73,6 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
   expect(model.description).toMatchObject({ family: 'llama', shape: { blocks: 5 }, plan: null })
   const { methods, formats } = await call('methods.list', {})
   expect(methods.map(({ id }) => id)).toEqual(expect.arrayContaining(['2ssp', 'shortgpt']))
-
-  expect(await weighed(workbench, 'qwen3_moe')).toEqual([5, []])
-  expect(await weighed(workbench, 'glm4_moe'), 'narrower experts have no place in its files').toEqual([0, []])
 
   const grid: GridInput = {
     models: [model.id],
@@ -66,28 +102,13 @@ test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and 
     prompts: [{ text: 'Once upon a time' }],
     settings: { maxTokens: 12 },
   })
-  const transcript = await eventually(
-    async () => {
-      const now = await call('transcripts.get', { id: session.id })
-      return now.status !== 'running' && now
-    },
-    'the answers',
-    60_000,
-  )
-  expect(transcript).toMatchObject({ status: 'done', problem: null })
-  expect(transcript.answers.map(({ tokens }) => tokens.length)).toEqual([12, 12])
+  const answers = await answersOf(workbench, session.id)
+  expect(answers.map(({ tokens }) => tokens.length)).toEqual([12, 12])
 
   const { formats: outlines } = await call('runs.formats', { id: runs[1]?.id as string })
   expect(outlines.filter(({ format }) => format === 'gguf').map(({ type }) => type)).toEqual(ggufTypesOf({ format: 'safetensors' }))
-  for (const keeping of [{ format: 'gguf' }, { format: 'safetensors', unpacked: true }])
-    expect(ggufTypesOf(keeping)).toEqual([...ggufTypesOf({ format: 'safetensors' }), 'SOURCE'])
   const { id: saving } = await call('runs.save', { id: runs[1]?.id as string, formats: [formats[0]?.id as string], name: 'Smaller' })
-  const saved = await eventually(
-    async () => (await call('transfers.list', {})).find(({ id, status }) => id === saving && status !== 'running'),
-    'the export',
-    60_000,
-  )
-  expect(saved).toMatchObject({ status: 'done', problem: null })
+  const saved = await savedBy(workbench, saving)
   const child = await call('models.get', { id: saved.model as string })
   expect(child).toMatchObject({ name: 'Smaller', origin: 'exported', parent: model.id, run: runs[1]?.id, ancestors: [{ id: model.id }] })
   expect(child.pruned).toMatchObject({ method: '2ssp', weights: null })
@@ -125,30 +146,16 @@ test('a sliced model answers beside its dense one, is saved without pruning agai
       prompts: [{ text: 'Once upon a time' }],
       settings: { decoding: { kind: 'sampling', temperature: 0 }, maxTokens: 12 },
     })
-    const transcript = await eventually(
-      async () => {
-        const now = await call('transcripts.get', { id: session.id })
-        return now.status !== 'running' && now
-      },
-      'the answers',
-      60_000,
-    )
-    expect(transcript).toMatchObject({ status: 'done', problem: null })
-    return transcript.answers.map(({ text }) => text)
+    return (await answersOf(workbench, session.id)).map(({ text }) => text)
   }
   const [sliced, dense] = await answerOf([{ run: id }, { model: model.id }])
   expect(sliced).not.toBe(dense)
 
   const performed = vi.spyOn(ComputeHost.prototype, 'perform')
   const { id: saving } = await call('runs.save', { id, formats: ['exact'], name: 'Sliced' })
-  const saved = await eventually(
-    async () => (await call('transfers.list', {})).find((transfer) => transfer.id === saving && transfer.status !== 'running'),
-    'the export',
-    60_000,
-  )
+  const saved = await savedBy(workbench, saving)
   const budgets = performed.mock.calls.flatMap(([task]) => (task.kind === 'save' ? [task.memoryBytes] : []))
   expect(budgets, 'a save takes no more than its run').toEqual([5e8])
-  expect(saved).toMatchObject({ status: 'done', problem: null })
   expect((await call('runs.get', { id })).attempts).toBe(1)
   expect(await answerOf([{ model: saved.model as string }])).toEqual([sliced])
 

@@ -1,8 +1,8 @@
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
+import { TrimmedTokenizer } from '#engine/tokenizer/reread-windows.ts'
 import { checkVocabulary, openTokenizer, openTokenizerFiles, type Tokenizer, withoutTokenizer } from '#engine/tokenizer/tokenizer.ts'
-import { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { type Model, openModel } from './model.ts'
 
 /** The model that stays open between runs, so that a grid of runs loads its weights once. */

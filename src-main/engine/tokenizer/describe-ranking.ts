@@ -1,7 +1,7 @@
 import type { TokenRanking } from '#contract/pruning/token-ranking.ts'
+import { TrimmedTokenizer } from './reread-windows.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
-import { TrimmedTokenizer } from './trim-tokenizer.ts'
 
 /** A text by which rankings are shown: how often it has each token, and its beginning. */
 export interface CountedText {

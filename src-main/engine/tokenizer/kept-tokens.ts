@@ -5,11 +5,14 @@ import type { Tokenizer } from './tokenizer.ts'
 import type { TokenizerFiles } from './tokenizer-files.ts'
 import { addedTokensOf, idsNamedBy, tokensById } from './trim-tokenizer.ts'
 
-/** How many rows stay, and which do whatever the text says. */
+/** How many rows stay, and which of them stay even if the text does not use them. */
 export interface KeptRequest {
   /** The number of rows, or the share of the text's tokens that the kept rows cover. */
   readonly target: { readonly rows: number } | { readonly coverage: number }
-  /** Tokens of a text that never was, spread by 1 / (id + 1): ids follow the merge order, so early ones are common. 0: counts only. */
+  /**
+   * Pseudo-count in tokens, added to the counts in proportion to 1 / (id + 1), because ids follow the order of merges and early ones are
+   * common. With 0, only the text counts.
+   */
   readonly prior: number
   /** Scripts whose characters stay, by their Unicode names, besides all characters below U+3000. */
   readonly scripts: readonly string[]
@@ -26,10 +29,10 @@ export interface KeptTokens {
   readonly covered: number
 }
 
-/** Characters below this stay: models hardly ever saw the bytes that would replace a quote, a dash or a letter. */
+/** Single characters below this code point always stay, because models have hardly seen the bytes that would replace them. */
 const keptBelow = 0x3000
 
-/** Names of added tokens that no text has. They have rows only so that others may give them a meaning. */
+/** Names of added tokens without a meaning, which are reserved for later use. No text has them. */
 const placeholder = /unused|reserved|\[PAD\d+\]/i
 
 /**
@@ -46,39 +49,62 @@ export function chooseTokens(
   { rows, named }: { rows: number; named: readonly number[] },
 ): KeptTokens {
   const tokens = tokensById(files.tokenizer)
-  const ids = new Map([...tokens].map(([id, token]) => [token, id]))
-  const tree = new MergeTree(mergesOf(requirePlain(files)))
-  const kept = new Set<number>()
-  const missing = (id: number) => {
-    const parts = [id, ...tree.partsOf(tokens.get(id) ?? '').flatMap((part) => ids.get(part) ?? [])]
-    return [...new Set(parts)].filter((one) => !kept.has(one) && one < rows)
-  }
-  const keep = (id: number) => {
-    for (const one of missing(id)) kept.add(one)
-  }
-  for (const id of alwaysKept(files, tokenizer, tokens, scripts, texts)) if (tokens.has(id)) keep(id)
-  for (const id of named) if (id < rows && tokens.has(id)) keep(id)
-  const always = kept.size
-  const total = counts.reduce((sum, count) => sum + count, 0)
+  const buildOf = buildsOf(files, tokens, rows)
+  const always = new Set<number>()
+  for (const id of [...alwaysKept(files, tokenizer, tokens, scripts, texts), ...named.filter((id) => id < rows)])
+    if (tokens.has(id)) addAll(always, buildOf(id))
   const ranked = rankTokens(tokens, counts, prior, rows)
-  let covered = [...kept].reduce((sum, id) => sum + (counts[id] ?? 0), 0)
-  const isEnough = () => ('rows' in target ? kept.size >= target.rows : covered >= target.coverage * total)
-  if ('rows' in target) requireRows(target.rows, always, new Set([...kept, ...ranked]).size)
+  const total = counts.reduce((sum, count) => sum + count, 0)
+  if ('rows' in target) requireRows(target.rows, always.size, new Set([...always, ...ranked]).size)
   else if (total === 0)
     throw new EspalierError('invalid', 'The text has no tokens, so nothing is known of its coverage. Choose another text.')
-  for (const id of ranked) {
-    if (isEnough()) break
-    const added = missing(id)
-    if ('rows' in target && kept.size + added.length > target.rows) continue
-    for (const one of added) {
-      kept.add(one)
-      covered += counts[one] ?? 0
-    }
+  const limit = 'rows' in target ? target : { tokens: target.coverage * total }
+  const { kept, covered } = fillToLimit(always, ranked, buildOf, counts, limit)
+  const order = new Set(always)
+  for (const id of ranked) if (!order.has(id)) addAll(order, buildOf(id))
+  return {
+    kept: [...kept].sort((a, b) => a - b),
+    order: [...order],
+    always: always.size,
+    covered: total === 0 ? 1 : covered / total,
   }
-  const chosen = [...kept].sort((a, b) => a - b)
-  for (const id of [...kept].slice(always)) kept.delete(id)
-  for (const id of ranked) if (!kept.has(id)) keep(id)
-  return { kept: chosen, order: [...kept], always, covered: total === 0 ? 1 : covered / total }
+}
+
+type BuildOf = (id: number) => readonly number[]
+
+/** Returns a function that gives an id with the ids of all tokens that BPE builds its token from. */
+function buildsOf(files: TokenizerFiles, tokens: ReadonlyMap<number, string>, rows: number): BuildOf {
+  const ids = new Map([...tokens].map(([id, token]) => [token, id]))
+  const tree = new MergeTree(mergesOf(requirePlain(files)))
+  return (id) => [id, ...tree.partsOf(tokens.get(id) ?? '').flatMap((part) => ids.get(part) ?? [])].filter((one) => one < rows)
+}
+
+function addAll(to: Set<number>, ids: Iterable<number>): void {
+  for (const id of ids) to.add(id)
+}
+
+/**
+ * Adds tokens by rank, each with those that it is built from, until there are so many rows, or rows that cover so many tokens of the text.
+ * A token that needs more rows than are left is passed over.
+ */
+function fillToLimit(
+  always: ReadonlySet<number>,
+  ranked: readonly number[],
+  buildOf: BuildOf,
+  counts: Float64Array,
+  limit: { readonly rows: number } | { readonly tokens: number },
+): { kept: ReadonlySet<number>; covered: number } {
+  const kept = new Set(always)
+  const countOf = (ids: Iterable<number>) => [...ids].reduce((sum, id) => sum + (counts[id] ?? 0), 0)
+  let covered = countOf(kept)
+  for (const id of ranked) {
+    if ('rows' in limit ? kept.size >= limit.rows : covered >= limit.tokens) break
+    const added = new Set(buildOf(id).filter((one) => !kept.has(one)))
+    if ('rows' in limit && kept.size + added.size > limit.rows) continue
+    addAll(kept, added)
+    covered += countOf(added)
+  }
+  return { kept, covered }
 }
 
 function requireRows(asked: number, always: number, most: number): void {

@@ -115,9 +115,11 @@ test('chats, transcripts and questions with answers are texts', async () => {
   expect(await readTexts(file)).toEqual(['Why?\n\nBecause.', 'How many?\n\nThree.', 'Count.\n\nOne, two.', 'A\n\na\n\nB\n\nb'])
 })
 
+/** What reading text needs to know of `stories260k`. */
+const model = { spec: { vocabulary: 512, contextLength: 512 } } as never
+
 test('windows of both parts share no text, for every seed of a run, and say what they are of', async () => {
   const tokenizer = await openTokenizer(await referenceModel('stories260k'))
-  const model = { spec: { vocabulary: 512, contextLength: 512 } } as never
   const read = async (part: TextSplit['part'], seed = 0) =>
     readData(model, tokenizer, { source: project, sequenceLength: 64, split: { part, seed: 0 } }, seed, {})
   const [choosing, drawn, deciding] = [await read('choosing'), await read('choosing', 3), await read('deciding')]
@@ -138,13 +140,7 @@ test('a text that is too short is refused with what is needed', async () => {
   await writeFile(file, textOf(1))
   const tokenizer = await openTokenizer(await referenceModel('stories260k'))
   const read = (part: TextSplit['part'], sequenceLength: number) =>
-    readData(
-      { spec: { vocabulary: 512, contextLength: 512 } } as never,
-      tokenizer,
-      { source: file, sequenceLength, windows: 1, split: { part, seed: 0 } },
-      0,
-      {},
-    )
+    readData(model, tokenizer, { source: file, sequenceLength, windows: 1, split: { part, seed: 0 } }, 0, {})
   await expect(read('deciding', 256)).rejects.toThrow(
     /short\.txt that is kept to decide has \d+ tokens \(\d passages\), but 4 windows need 1024\. Give a text of about 5,120 tokens or more, or choose shorter windows/,
   )

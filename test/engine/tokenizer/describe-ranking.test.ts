@@ -5,8 +5,8 @@ import { languages } from '#contract/pruning/token-ranking.ts'
 import { readDeclarations } from '#engine/data/bundled.ts'
 import { describeRanking } from '#engine/tokenizer/describe-ranking.ts'
 import { chooseTokens } from '#engine/tokenizer/kept-tokens.ts'
+import { TrimmedTokenizer } from '#engine/tokenizer/reread-windows.ts'
 import { openTokenizer, openTokenizerFiles } from '#engine/tokenizer/tokenizer.ts'
-import { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 
 const root = join(import.meta.dirname, '../../..')

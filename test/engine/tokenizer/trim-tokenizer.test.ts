@@ -4,9 +4,10 @@ import { describe, expect, it } from 'vitest'
 import type { JsonObject } from '#engine/checkpoint/json.ts'
 import { chooseTokens, type KeptRequest } from '#engine/tokenizer/kept-tokens.ts'
 import { MergeTree } from '#engine/tokenizer/merge-tree.ts'
+import { TrimmedTokenizer } from '#engine/tokenizer/reread-windows.ts'
 import { openTokenizerFiles, tokenizerOf } from '#engine/tokenizer/tokenizer.ts'
 import type { TokenizerFiles } from '#engine/tokenizer/tokenizer-files.ts'
-import { idsNamedBy, renumbered, renumberIds, TrimmedTokenizer, tokensById, trimTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
+import { idsNamedBy, renumbered, renumberIds, tokensById, trimTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { makeByteLevel } from './make-tokenizer.ts'
 
 const root = join(import.meta.dirname, '../../..')

@@ -13,7 +13,7 @@ import { makeToken } from '#server/guard/token.ts'
 import { type RunningServer, startServer } from '#server/server.ts'
 import { eventually } from '../../eventually.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
-import { processesOf } from '../../jobs/watching.ts'
+import { processesOf } from '../../jobs/kill-checks.ts'
 import { type Opened, openedWorkbench, runEnded } from '../../services/opened.ts'
 import { send } from '../running.ts'
 

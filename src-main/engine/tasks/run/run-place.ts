@@ -14,8 +14,8 @@ import { type Model, withProducts } from '#engine/model/model.ts'
 import { productsFor, resolvePrecision } from '#engine/model/precision.ts'
 import { denseView } from '#engine/model/views/view.ts'
 import type { StepKind } from '#engine/steps/step-name.ts'
+import type { TrimmedTokenizer } from '#engine/tokenizer/reread-windows.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
-import type { TrimmedTokenizer } from '#engine/tokenizer/trim-tokenizer.ts'
 import { type RunHost, RunSteps } from './run-steps.ts'
 
 /** A vocabulary that lost rows before anything else was done. */
