@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest'
@@ -9,11 +8,12 @@ import type { ApiEvent } from '#contract/events.ts'
 import { printedAddress } from '#server/address.ts'
 import { readTokenFrom } from '#server/guard/token.ts'
 import { leaveNote, readNote, removeNote } from '#server/note.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { makeFakeDoor } from '../server/fake-door.ts'
 import { type Running, runServer } from '../server/running.ts'
 
 let server: Running
-let folder: string
+const folder = scratchFolder('cli')
 const printed = { out: '', error: '' }
 
 const run = (id: string, changes: object = {}) => ({
@@ -65,7 +65,6 @@ const changed = (id: string, status: string): ApiEvent =>
   ({ name: 'run changed', data: { run: run(id, { status }) } }) as unknown as ApiEvent
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-cli-'))
   server = await runServer(
     makeFakeDoor({
       'runs.query': () => ({
@@ -100,10 +99,7 @@ beforeAll(async () => {
     }),
   )
 })
-afterAll(async () => {
-  await server.stop()
-  await rm(folder, { recursive: true })
-})
+afterAll(() => server.stop())
 
 beforeEach(() => {
   printed.out = printed.error = ''

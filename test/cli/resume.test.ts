@@ -1,20 +1,15 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, expect, test, vi } from 'vitest'
 import { commands } from '#cli/commands/index.ts'
 import { connectWorkbench } from '#server/client.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { endProgram, killPrograms, startProgram } from '../server/started.ts'
 
 const sample = join(import.meta.dirname, '../../resources/sample-model')
-let folder: string
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-resume-'))
-})
-afterAll(async () => {
+const folder = scratchFolder('resume')
+afterAll(() => {
   killPrograms()
   vi.restoreAllMocks()
-  await rm(folder, { recursive: true })
 })
 
 async function printedBy(work: () => Promise<number>): Promise<{ code: number; out: string }> {

@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { commands } from '#cli/commands/index.ts'
@@ -10,6 +9,7 @@ import { transcript } from '#contract/playground/playground.ts'
 import { runDocument } from '#contract/runs/run.ts'
 import { connectWorkbench } from '#server/client.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { killPrograms, startProgram } from '../server/started.ts'
 import { runEnded } from '../services/opened.ts'
 import { documentsOf, run } from './espalier.ts'
@@ -17,7 +17,7 @@ import { documentsOf, run } from './espalier.ts'
 const fixture = (name: string) => join(import.meta.dirname, '../fixtures/reference', `${name}-windows.json`)
 const data = { source: fixture('test'), sequenceLength: 256, windows: 4 }
 
-let folder: string
+const folder = scratchFolder('broke')
 let remote: Awaited<ReturnType<typeof connectWorkbench>>
 let model: string
 let experiment: string
@@ -25,7 +25,6 @@ let experiment: string
 let runs: string[]
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-broke-'))
   remote = await connectWorkbench(await startProgram(join(folder, 'data')))
   model = await referenceModel('stories260k')
   const { id } = await remote.call('models.add', { path: model })
@@ -48,7 +47,6 @@ afterAll(async () => {
   await remote?.close()
   killPrograms()
   vi.restoreAllMocks()
-  await rm(folder, { recursive: true, force: true })
 })
 
 async function ended(...ids: string[]): Promise<Output<'runs.get'>[]> {

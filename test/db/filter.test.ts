@@ -1,18 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { z } from 'zod'
 import { type Condition, runQuery } from '#contract/runs/runs.ts'
 import { type History, openHistory } from '#db/history.ts'
 import { runColumns } from '#db/runs/run-columns.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { insertRun } from './rows.ts'
 
 let folder: string
 let history: History
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  folder = scratchOfTest('test')
   history = openHistory(folder)
   history.experiments.insert({ id: 'exp-one', name: 'Grid of one', notes: '', tags: [], grid: null, createdAt: 1 })
   const rows = [
@@ -39,10 +37,7 @@ beforeEach(() => {
   history.measures.add(rows[0]?.number as number, { name: 'accuracy', dataset: 'piqa', value: 0.7, unit: '', error: 0.01 }, 1)
 })
 
-afterEach(() => {
-  history.close()
-  rmSync(folder, { recursive: true })
-})
+afterEach(() => history.close())
 
 const names = (query: z.input<typeof runQuery>) =>
   history.queries.page(runQuery.parse({ sort: [{ field: 'name' }], ...query })).rows.map(({ name }) => name)

@@ -1,23 +1,22 @@
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { hostname, tmpdir } from 'node:os'
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { integrityProblems, listBackups, makeBackup, restoreBackup } from '#db/backups.ts'
 import { connect } from '#db/database.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { latestVersion, migrate, migrations, schemaVersion } from '#db/migrate.ts'
 import { inlineBytes, ValueStore, writeDurably } from '#db/values.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { insertRun } from './rows.ts'
 
 let folder: string
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  folder = scratchOfTest('test')
 })
-
-afterEach(() => rmSync(folder, { recursive: true }))
 
 test('each migration happens whole or not at all', () => {
   const db = connect(join(folder, 'steps.sqlite'))

@@ -1,34 +1,22 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
-import { hostname, tmpdir } from 'node:os'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { connect } from '#db/database.ts'
 import { historyFolders, openHistory } from '#db/history.ts'
 import { inlineBytes } from '#db/values.ts'
 import { writeTensorFile } from '#engine/checkpoint/stored-tensors.ts'
 import { openWorkbench } from '#services/workbench.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { fakeCompute, type Opened, oneRun, openedWorkbench, runEnded } from '../services/opened.ts'
 import { insertRun } from './rows.ts'
 
 let folder: string
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  folder = scratchOfTest('test')
 })
-
-afterEach(() => rmSync(folder, { recursive: true }))
 
 const valuesIn = (data: string) =>
   readdirSync(join(data, 'values'), { recursive: true, encoding: 'utf8' }).filter((name) => /\.(json|safetensors)$/.test(name))

@@ -1,21 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Transfer } from '#contract/models/models.ts'
 import { type History, openHistory } from '#db/history.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 let folder: string
 let history: History
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  folder = scratchOfTest('test')
   history = openHistory(folder)
 })
-afterEach(() => {
-  history.close()
-  rmSync(folder, { recursive: true })
-})
+afterEach(() => history.close())
 
 const transfer = (id: string, status: Transfer['status']): Transfer => ({
   id,

@@ -1,17 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { connect, type Database } from '#db/database.ts'
 import { type History, openHistory } from '#db/history.ts'
 import { eventually } from '../eventually.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 let folder: string
 let history: History
 let other: Database
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  folder = scratchOfTest('test')
   history = openHistory(folder, undefined, undefined, { retryMilliseconds: 10 })
   other = connect(join(folder, 'history.sqlite'))
   other.exec('BEGIN IMMEDIATE')
@@ -21,7 +20,6 @@ beforeEach(() => {
 afterEach(() => {
   other.close()
   history.close()
-  rmSync(folder, { recursive: true })
 })
 
 test('what waits for a locked history continues in the same turn in which the lock is gone', async () => {

@@ -1,16 +1,14 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { findToken } from '#hub/hub.ts'
 import { findCacheFolder } from '#hub/hub-cache.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 let folder: string
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'token-'))
+beforeEach(() => {
+  folder = scratchOfTest('token')
 })
-afterEach(() => rm(folder, { recursive: true, force: true }))
 
 test('the environment comes before our file, and our file before the Python library', async () => {
   const own = join(folder, 'own', 'token')

@@ -1,12 +1,13 @@
 import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { hostname, tmpdir } from 'node:os'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import { type HubOptions, openHub } from '#hub/hub.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { commit, type FakeHub, type FakeRepository, gitSha1, type SeenRequest, sha256, startFakeHub } from './fake-hub.ts'
 
 const large = Buffer.from(Array.from({ length: 400_000 }, (_, index) => (index * 31 + (index >> 8)) % 256))
@@ -20,7 +21,7 @@ let fake: FakeHub
 let repositories: Record<string, FakeRepository>
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'hub-'))
+  folder = scratchOfTest('hub')
   repositories = {
     'owner/name': { commit, files: { 'config.json': config, 'model.safetensors': large, 'tokenizer.json': Buffer.from('{}') } },
     'datasets/owner/texts': { commit, files: { 'en/part 1.json.gz': large } },
@@ -28,10 +29,7 @@ beforeEach(async () => {
   fake = await startFakeHub(repositories)
 })
 
-afterEach(async () => {
-  await fake.close()
-  await rm(folder, { recursive: true, force: true })
-})
+afterEach(() => fake.close())
 
 function open(options: HubOptions = {}, environment: Record<string, string> = {}) {
   const full = { HF_ENDPOINT: fake.endpoint, HF_HOME: folder, ...environment }

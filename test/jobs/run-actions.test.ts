@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { runFields } from '#contract/runs/run-fields.ts'
 import { type History, openHistory } from '#db/history.ts'
@@ -8,17 +5,15 @@ import { columnOf } from '#db/runs/run-filter.ts'
 import type { RunPatch, RunRow } from '#db/runs/runs.ts'
 import { startOverIfAsked } from '#jobs/run-actions.ts'
 import { insertRun } from '../db/rows.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 let folder: string
 let history: History
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-retry-'))
+  folder = scratchOfTest('retry')
   history = openHistory(folder)
 })
-afterEach(() => {
-  history.close()
-  rmSync(folder, { recursive: true })
-})
+afterEach(() => history.close())
 
 /** A run whose earlier attempt filled in every field that is not known when a run is made. */
 function attemptedRun(more: RunPatch = {}) {

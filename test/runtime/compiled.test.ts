@@ -1,15 +1,14 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 const program = join(import.meta.dirname, '../../src-main/cli/espalier.mjs')
 let cache: string
 beforeEach(() => {
-  cache = mkdtempSync(join(tmpdir(), 'espalier-compiled-'))
+  cache = scratchOfTest('compiled')
 })
-afterEach(() => rmSync(cache, { recursive: true }))
 
 function askVersion(): string {
   const { NODE_COMPILE_CACHE: _, ...environment } = process.env

@@ -10,9 +10,10 @@ import { openHistory } from '#db/history.ts'
 import type { ServerAddress } from '#server/address.ts'
 import { readNote } from '#server/note.ts'
 import { insertTranscript } from '../db/rows.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { endProgram, killPrograms, programEntry, type Started, startProgram } from './started.ts'
 
-let folder: string
+const folder = scratchFolder('process')
 const start = (...flags: string[]) => startProgram(join(folder, 'data'), ...flags)
 
 async function ask(server: ServerAddress, name: string, input: unknown): Promise<{ status: number; text: string }> {
@@ -21,13 +22,7 @@ async function ask(server: ServerAddress, name: string, input: unknown): Promise
   return { status: response.status, text: await response.text() }
 }
 
-beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-process-'))
-})
-afterAll(async () => {
-  killPrograms()
-  await rm(folder, { recursive: true })
-})
+afterAll(() => killPrograms())
 
 test.each(['SIGINT', 'SIGTERM'] as const)('%s ends it in order: exit code 0, its note gone, the next start well', async (signal) => {
   const server = await start()

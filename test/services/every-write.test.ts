@@ -2,14 +2,14 @@
  * Every statement that writes to the history fails once, with one of the faults in turn, while something that executes it continues. The list
  * of statements is complete by construction: the database reports what is prepared, and a statement that no action executes fails the test.
  */
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync } from 'node:fs'
 import { join } from 'node:path'
 import type Sqlite from 'better-sqlite3'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import type { CallName, Input, Output } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { eventually } from '../eventually.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { patience } from '../patience.ts'
 
 interface Fault {
@@ -57,7 +57,7 @@ const { openedWorkbench, oneRun, runEnded, smallGrid } = await import('./opened.
 const { connect } = await import('#db/database.ts')
 type Opened = Awaited<ReturnType<typeof openedWorkbench>>
 
-let folder: string
+const folder = scratchFolder('test')
 let workbench: Opened
 let planned: string
 let count = 0
@@ -184,7 +184,6 @@ const actions: Record<string, () => Promise<unknown>> = {
 const executing = new Map<string, string[]>()
 
 beforeAll(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
   workbench = await openedWorkbench({ folder, retryMilliseconds: 20, onObstacle: () => {} })
   planned = await finishedRun()
   for (const [name, act] of Object.entries(actions)) {
@@ -194,10 +193,7 @@ beforeAll(async () => {
   }
 }, 120_000 * patience)
 
-afterAll(async () => {
-  await workbench.close()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => workbench.close())
 
 test('some action executes every statement that writes', () => {
   expect([...watched.prepared].filter((text) => !executing.has(text))).toEqual([])

@@ -1,7 +1,6 @@
-import { copyFileSync, cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, cpSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import type { Input, Output } from '#contract/api.ts'
 import { runRequest } from '#contract/runs/run-request.ts'
 import { releaseModel } from '#engine/model/kept-model.ts'
@@ -10,6 +9,7 @@ import { runDetail } from '#services/runs/run-detail.ts'
 import { eventually } from '../eventually.ts'
 import { otherModel } from '../fixtures/other-model.ts'
 import { referenceModel, referenceWindows } from '../fixtures/reference.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { OneHistory } from './one-history.ts'
 import { type Opened, openedWorkbench, outcomesOf, runEnded } from './opened.ts'
 
@@ -21,7 +21,7 @@ const data = (name: string) => ({ source: at(name), sequenceLength: 32, windows:
 const perplexity = (name: string) => ({ kind: 'perplexity' as const, data: data(name), name: 'held out' })
 
 beforeEach(async () => {
-  home = mkdtempSync(join(tmpdir(), 'espalier-replaced-'))
+  home = scratchOfTest('replaced')
   const reference = await referenceModel('stories260k')
   cpSync(reference, at('model'), { recursive: true })
   otherModel(reference, at('other-model'))
@@ -29,7 +29,6 @@ beforeEach(async () => {
   for (const [index, name] of ['calibration.json', 'other.json', 'held-out.json'].entries())
     writeFileSync(at(name), JSON.stringify(ids.slice(600 * index, 600 * (index + 1))))
 })
-afterEach(() => rmSync(home, { recursive: true, force: true }))
 
 const opened = () => openedWorkbench({ computeCommand: defaultComputeCommand(), modelPath: at('model') })
 

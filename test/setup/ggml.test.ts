@@ -1,15 +1,15 @@
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { ggmlFolder, ggmlRelease } from '../../src-main/runtime/ggml.mjs'
 import { ensureGgml, ggmlPackages, wantsVulkan } from '../../src-main/setup/ggml.mjs'
 import { findDrivers } from '../../src-main/setup/simulated-gpu.mjs'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 let cache: string
 let said: string
 beforeEach(() => {
-  cache = mkdtempSync(join(tmpdir(), 'espalier-ggml-'))
+  cache = scratchOfTest('ggml')
   said = ''
   vi.stubEnv('ESPALIER_CACHE', cache)
   vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
@@ -20,7 +20,6 @@ beforeEach(() => {
 afterEach(() => {
   vi.restoreAllMocks()
   vi.unstubAllEnvs()
-  rmSync(cache, { recursive: true, force: true })
 })
 
 const system = `${process.platform}-${process.arch}`

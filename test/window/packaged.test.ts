@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, lstatSync } from 'node:fs'
-import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, chown, cp, mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, onTestFinished, type TestContext, test } from 'vitest'
 import { description } from '../../src-main/setup/package/folder.mjs'
 import { readFuses, shippedFuses } from '../../src-main/setup/package/fuses.mjs'
 import { writeDebian, writeTar } from '../../src-main/setup/package/linux.mjs'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { openContainer } from './container.ts'
 import { type Desktop, startDesktop } from './desktop.ts'
 import { isLong, missingForContainer } from './install.mjs'
@@ -15,21 +15,17 @@ import { type Packaged, packForTests, pruneAndAsk, pruneQuickly, runTool, saveQu
 const nobody = 65_534
 /** Starts a program as an ordinary user, as which these tests may run already. */
 const asUser = process.getuid?.() === 0 ? ['/usr/bin/setpriv', `--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'] : []
-let folder: string
+const folder = scratchFolder('packaged')
 let desktop: Desktop
 const program = () => join(folder, 'espalier', 'espalier')
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'espalier-packaged-'))
   await chmod(folder, 0o755)
   desktop = await startDesktop()
   await packForTests(join(folder, 'espalier'))
 })
 
-afterAll(async () => {
-  await desktop?.close()
-  await rm(folder, { recursive: true, force: true })
-})
+afterAll(() => desktop?.close())
 
 test('the program has the fuses of what is shipped', () => {
   expect(readFuses(program())).toEqual(shippedFuses)

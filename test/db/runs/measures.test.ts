@@ -1,23 +1,18 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Measure } from '#contract/runs/measures.ts'
 import { type History, openHistory } from '#db/history.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { insertRun } from '../rows.ts'
 
 let folder: string
 let history: History
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-measures-'))
+  folder = scratchOfTest('measures')
   history = openHistory(folder)
 })
 
-afterEach(() => {
-  history.close()
-  rmSync(folder, { recursive: true })
-})
+afterEach(() => history.close())
 
 const perplexity: Measure = {
   name: 'perplexity',

@@ -1,17 +1,14 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { type History, openHistory } from '#db/history.ts'
 import { nameStep } from '#engine/steps/step-name.ts'
 import { RunRecorder } from '#jobs/run-recorder.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { insertRun } from '../rows.ts'
 
 let folder: string
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'espalier-steps-'))
+  folder = scratchOfTest('steps')
 })
-afterEach(() => rmSync(folder, { recursive: true }))
 
 const base = { model: 'a', backend: 'tensorflow-cpu', precision: 'float32' }
 const norms = nameStep({ kind: { version: 1 }, label: 'norms', on: { windows: [Int32Array.of(1, 2)] } }, base)

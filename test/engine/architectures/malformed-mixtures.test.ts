@@ -1,16 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { readSpec } from '#engine/architectures/index.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { type ModelFiles, makeValidMixture, writeModelFiles } from '../checkpoint/valid-model.ts'
 
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'malformed-mixtures-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('malformed-mixtures')
 
 async function opened(name: string, change: (model: ModelFiles) => void) {
   const model = makeValidMixture()

@@ -1,17 +1,13 @@
-import { mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, rename, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { type Dtype, dtypes, elementBytes } from '#engine/checkpoint/dtypes.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { layOut, makeValidModel, toSafetensors, writeModelFiles } from './valid-model.ts'
 
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'checkpoint-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('checkpoint')
 
 async function writeTensors(name: string, tensors: { name: string; dtype: Dtype; shape: number[]; bytes: Uint8Array }[]): Promise<string> {
   const folder = join(place, name)

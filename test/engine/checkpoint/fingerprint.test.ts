@@ -1,19 +1,18 @@
-import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { modelContents, quickKeyOf } from '#engine/checkpoint/fingerprint.ts'
 import { modelTexts } from '#engine/checkpoint/model-files.ts'
 import { otherModel } from '../../fixtures/other-model.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 let home: string
 const at = (name: string) => join(home, name)
 beforeEach(async () => {
-  home = mkdtempSync(join(tmpdir(), 'espalier-fingerprint-'))
+  home = scratchOfTest('fingerprint')
   cpSync(await referenceModel('stories260k'), at('model'), { recursive: true })
 })
-afterEach(() => rmSync(home, { recursive: true, force: true }))
 
 test('a copy elsewhere has the same fingerprint and another quick key; other weights of the same size have another fingerprint', async () => {
   cpSync(at('model'), at('copy'), { recursive: true })

@@ -1,18 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { openModel } from '#engine/model/model.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { malformedCheckpoints, malformedModels } from './malformed.ts'
 import { makeValidModel, writeModelFiles } from './valid-model.ts'
 
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'malformed-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('malformed')
 
 describe('a malformed checkpoint', () => {
   it('is a damaged copy of a sound one, which opens', async () => {

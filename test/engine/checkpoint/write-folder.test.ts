@@ -1,16 +1,15 @@
 import { spawn } from 'node:child_process'
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it } from 'vitest'
 import { writeFolderAtomically } from '#engine/checkpoint/write-folder.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 let place = ''
-beforeEach(async () => {
-  place = await mkdtemp(join(tmpdir(), 'write-folder-'))
+beforeEach(() => {
+  place = scratchOfTest('write-folder')
 })
-afterEach(() => rm(place, { recursive: true }))
 
 const fillWith = (text: string) => async (folder: string) => {
   await mkdir(join(folder, 'inner'))

@@ -1,20 +1,16 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { type CountingRun, countData } from '#engine/data/count-tokens.ts'
 import { openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const root = join(import.meta.dirname, '../../..')
 const models = { 'byte-level': 'resources/sample-model', SentencePiece: 'test/fixtures/stories260k' }
 const prose = await readFile(join(root, 'test/fixtures/texts/wikitext-2-test.txt'), 'utf8')
 
-let place: string
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'count-'))
-})
-afterAll(() => rm(place, { recursive: true, force: true }))
+const place = scratchFolder('count')
 
 async function write(name: string, content: string | Uint8Array): Promise<string> {
   await writeFile(join(place, name), content)

@@ -1,17 +1,15 @@
 import { mkdirSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import { datasetIds, locateDataset } from '#engine/data/named.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 let folder: string
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'named-'))
+beforeEach(() => {
+  folder = scratchOfTest('named')
 })
-afterEach(() => rm(folder, { recursive: true, force: true }))
 
 test('each data set asks for the reference’s file and takes the reference’s count', async () => {
   const asked: string[] = []

@@ -1,5 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -8,18 +7,15 @@ import { type Model, openModel } from '#engine/model/model.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { hashOf } from '../../fixtures/hash-of.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-let folder: string
+const folder = scratchFolder('run-data')
 let model: Model
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'run-data-'))
   await openBackend('auto')
   model = await openModel(await referenceModel('stories260k'))
 })
-afterAll(async () => {
-  await model.close()
-  await rm(folder, { recursive: true })
-})
+afterAll(() => model.close())
 
 async function write(name: string, content: unknown): Promise<string> {
   const path = join(folder, name)

@@ -1,18 +1,16 @@
 import { writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { Field, Int64, List, Struct, Table, tableToIPC, Utf8, vectorFromArray } from 'apache-arrow'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { readRows } from '#engine/data/rows.ts'
 import { readQuestions } from '#engine/evaluation/tasks/questions.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 let folder: string
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'rows-'))
+beforeEach(() => {
+  folder = scratchOfTest('rows')
 })
-afterEach(() => rm(folder, { recursive: true, force: true }))
 
 const rows = [
   { question: 'q', choices: { text: ['a', 'b'], label: ['A', 'B'] }, answer: 1 },

@@ -1,19 +1,15 @@
-import { appendFile, copyFile, cp, mkdir, mkdtemp, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { appendFile, copyFile, cp, mkdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { tableFromArrays, tableToIPC } from 'apache-arrow'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { openSource, readTexts } from '#engine/data/source.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const fixtures = join(import.meta.dirname, '../../fixtures/texts')
 const seven = Array.from({ length: 7 }, (_, i) => `Document ${i}: naïve café, line one\nline two.`)
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'source-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('source')
 
 async function write(name: string, content: string | Uint8Array): Promise<string> {
   const file = join(place, name)

@@ -1,19 +1,17 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { cutWindows, readWindows } from '#engine/data/windows.ts'
 import { openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
 const fixtures = join(import.meta.dirname, '../../fixtures')
 const excerpt = join(fixtures, 'texts/wikitext-2-test.txt')
-let place = ''
+const place = scratchFolder('windows')
 let tokenizer: Tokenizer
 beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'windows-'))
   tokenizer = await openTokenizer(join(fixtures, 'stories260k'))
 })
-afterAll(() => rm(place, { recursive: true }))
 
 async function write(name: string, content: unknown): Promise<string> {
   const file = join(place, name)

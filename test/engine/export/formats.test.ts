@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import { exact } from '#engine/export/exact/exact.ts'
@@ -13,6 +12,7 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, reachedSparsity, removeParts } from '#engine/pruning/plan.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { type ReferenceModel, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 import { recoverAll, replaceAll } from '../model/replaced.ts'
 
@@ -37,14 +37,12 @@ function mixedPlan(model: Model): Plan {
 }
 
 describe('a plan viewed, saved and reopened', () => {
-  let folder: string
+  const folder = scratchFolder('export')
   let window: Int32Array
   beforeAll(async () => {
     await openBackend('tensorflow')
-    folder = await mkdtemp(join(tmpdir(), 'espalier-export-'))
     window = (await referenceWindows('test'))[0]?.subarray(0, 100) as Int32Array
   })
-  afterAll(() => rm(folder, { recursive: true, force: true }))
 
   const written = (names: readonly ReferenceModel[]) =>
     names.flatMap((name) =>

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -9,23 +8,20 @@ import { type SaveRequest, saveModel } from '#engine/export/save.ts'
 import { type Model, openModel } from '#engine/model/model.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 const sample = join(import.meta.dirname, '..', '..', '..', 'resources', 'sample-model')
 const quiet = { progress: () => undefined }
-let folder: string
+const folder = scratchFolder('save')
 let model: Model
 let text: string
 beforeAll(async () => {
   await openBackend(testedBackend)
-  folder = await mkdtemp(join(tmpdir(), 'espalier-save-'))
   model = await openModel(sample)
   text = await readFile(join(sample, 'test.txt'), 'utf8')
 })
-afterAll(async () => {
-  await model.close()
-  await rm(folder, { recursive: true, force: true })
-})
+afterAll(() => model.close())
 
 function requestFor(name: string, more: Partial<SaveRequest> = {}): SaveRequest {
   const plan = removeParts(densePlan(model.spec), [2, 7, 9, 10])

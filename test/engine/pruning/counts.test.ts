@@ -1,7 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
 import { stackParameters } from '#engine/architectures/count-parameters.ts'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -14,6 +12,7 @@ import { specWithPlan } from '#engine/model/views/slice.ts'
 import { blockParts, densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { describeModel } from '#engine/tasks/describe-model.ts'
 import { familyModels, fullModels, referenceModel, variedModels } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 
 type MakePlan = (model: Model) => Plan
@@ -37,12 +36,10 @@ const entriesOf = ({ tensors }: Checkpoint): number =>
   [...tensors.values()].reduce((total, { shape }) => total + shape.reduce((size, side) => size * side, 1), 0)
 
 describe('the parameters that a plan leaves', () => {
-  let folder: string
+  const folder = scratchFolder('counts')
   beforeAll(async () => {
     await openBackend(testedBackend)
-    folder = await mkdtemp(join(tmpdir(), 'espalier-counts-'))
   })
-  afterAll(() => rm(folder, { recursive: true, force: true }))
 
   const names = [...fullModels, ...variedModels, ...familyModels]
   it.each(names)('match the entries of the folder that %s is saved to, whatever was removed', async (name) => {

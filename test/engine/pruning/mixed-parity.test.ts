@@ -1,6 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { availableParallelism } from 'node:os'
 import { memory } from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
@@ -18,6 +16,7 @@ import { windowBased } from '#engine/pruning/methods/window-based.ts'
 import { makeModel, makeWindows } from '../../fixtures/bench-model.ts'
 import { runtimeTypes } from '../../fixtures/processor-features.ts'
 import { expectedOf, fullModels, type ReferenceModel, referenceModel, referenceWindows, variedModels } from '../../fixtures/reference.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { asOnGpu, computeWith } from '../backend/as-on-gpu.ts'
 import { computeOn, runsAllModels, testedDevices } from '../backend/every-device/devices.ts'
 import { type Bench, masksOf, prune, recordedRun, relativeError, testPerplexity } from './running.ts'
@@ -223,17 +222,13 @@ describe.skipIf(!backend.bf16)('a mixed search', () => {
   // may use the machine.
   describe('on a large model', () => {
     const shape = { blocks: 2, hidden: 256, intermediate: 768, heads: 4, keyValueHeads: 2, vocabulary: 16384, dtype: 'F32' } as const
-    let folder: string
+    const folder = scratchFolder('cancel')
     let large: Bench
     beforeAll(async () => {
-      folder = await mkdtemp(join(tmpdir(), 'espalier-cancel-'))
       const model = withProducts(await openModel(await makeModel(folder, shape)), productsFor('mixed'))
       large = { model, calibration: makeWindows(2, 1024, shape.vocabulary).map((ids) => Int32Array.from(ids)), test: [] }
     })
-    afterAll(async () => {
-      await large.model.close()
-      await rm(folder, { recursive: true })
-    })
+    afterAll(() => large.model.close())
 
     // The time between pauses depends on the sizes of the model; two rounds contain every kind of pause.
     const few: Record<string, object> = {

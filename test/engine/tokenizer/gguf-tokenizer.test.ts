@@ -1,16 +1,12 @@
-import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { type Entry, integers, makeGguf, text, texts, u32 } from '../checkpoint/gguf/make-gguf.ts'
 import { makeByteLevel, writeTokenizer } from './make-tokenizer.ts'
 
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'gguf-tokenizer-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('gguf-tokenizer')
 
 const merges = ['Ġ t', 'Ġt h', 'Ġth e', 'i n', '1 2', '12 3', '4 5']
 const { model } = makeByteLevel(merges) as { model: { vocab: Record<string, number> } }

@@ -1,21 +1,18 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { TextStream } from '#engine/tokenizer/text-stream.ts'
 import { openTokenizer, type Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { makeByteLevel, writeTokenizer } from './make-tokenizer.ts'
 
-let place = ''
+const place = scratchFolder('text-stream')
 const tokenizers: Record<string, Tokenizer> = {}
 beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'text-stream-'))
   tokenizers.SentencePiece = await openTokenizer(join(import.meta.dirname, '../../fixtures/stories260k'))
   // Merges that end inside a character, as those of large vocabularies do.
   const merges = ['Ġ ð', 'ð Ł', 'Ġð Ł', 'ĺ Ģ', 'Ģ ð']
   tokenizers['byte-level'] = await openTokenizer(await writeTokenizer(place, { 'tokenizer.json': makeByteLevel(merges) }))
 })
-afterAll(() => rm(place, { recursive: true }))
 
 const texts = ['Once upon a time, there was a cat.', 'naïve café — “quoted”', '😀😀 😀 日本語 😀', ' two  spaces\n\nlines ', 'ends in part']
 

@@ -1,18 +1,14 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { byteCounter, checkVocabulary, openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { resources } from '#runtime/resources.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { makeByteLevel, writeTokenizer } from './make-tokenizer.ts'
 
 const fixtures = join(import.meta.dirname, '../../fixtures')
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'tokenizer-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('tokenizer')
 
 describe('the tokenizer of stories260K', () => {
   it('gives the reference ids of WikiText-2, without special tokens', async () => {

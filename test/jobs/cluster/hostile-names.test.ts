@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { api } from '#contract/api.ts'
@@ -10,6 +9,7 @@ import { batchScript } from '#jobs/cluster/batch-script.ts'
 import { overSsh, quoteWord } from '#jobs/cluster/cluster-shell.ts'
 import { readWhole, runFolderOf } from '#jobs/cluster/run-folder.ts'
 import { eventually } from '../../eventually.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { type Opened, openedWorkbench } from '../../services/opened.ts'
 
 /** Names with a meaning for a shell, ssh, Slurm's patterns or the lines of a batch script. */
@@ -93,7 +93,7 @@ test('lines of a profile come from a cluster that is saved, and no grid, run or 
 })
 
 describe.skipIf(process.platform === 'win32')('runs of models, texts and experiments with such names', () => {
-  let home: string
+  const home = scratchFolder('hostile')
   let workbench: Opened
   const path = process.env.PATH
 
@@ -114,7 +114,6 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
   }
 
   beforeAll(async () => {
-    home = mkdtempSync(join(tmpdir(), 'espalier-hostile-'))
     recordingSlurm()
     workbench = await openedWorkbench({ folder: join(home, 'data'), clusterTimings: { lookMilliseconds: 20, askMilliseconds: 60_000 } })
     await workbench.call('clusters.save', { cluster: { ...good, folder: join(home, 'shared') } })
@@ -123,7 +122,6 @@ describe.skipIf(process.platform === 'win32')('runs of models, texts and experim
   afterAll(async () => {
     await workbench.close()
     process.env.PATH = path
-    rmSync(home, { recursive: true, force: true })
   })
 
   const usable = hostile.filter((name) => name !== '' && !name.includes('/'))

@@ -1,17 +1,17 @@
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { findGgml } from '#runtime/ggml.mjs'
 import { findCompiler } from '../../../../src-main/setup/tensorflow/compiler.mjs'
+import { scratchOfTest } from '../../../fixtures/scratch.ts'
 
 let cache: string
 let folder: string
 beforeEach(() => {
   const installed = findGgml()
   if (!installed) throw new Error('Setup has not installed ggml: run npm test, not vitest.')
-  cache = mkdtempSync(join(tmpdir(), 'espalier-library-'))
+  cache = scratchOfTest('library')
   folder = join(cache, 'runtime', basename(installed))
   cpSync(installed, folder, { recursive: true })
   vi.stubEnv('ESPALIER_CACHE', cache)
@@ -20,7 +20,6 @@ beforeEach(() => {
 afterEach(() => {
   vi.unstubAllEnvs()
   vi.resetModules()
-  rmSync(cache, { recursive: true, force: true })
 })
 
 const open = async () => (await import('#engine/backend/ggml/ggml-library.ts')).openLibrary('llama.cpp')

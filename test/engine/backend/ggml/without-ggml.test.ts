@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { loadVulkan } from '#engine/backend/ggml/ggml-devices.ts'
@@ -8,21 +5,18 @@ import { missingRuntimes } from '#engine/backend/list-devices.ts'
 import { blockTypeNamed, blockTypeOf, decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
 import { checkSave } from '#engine/export/check-save.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
 vi.mock('#engine/backend/ggml/ggml-devices.ts', async (original) => {
   const own = await original<{ loadVulkan: typeof loadVulkan }>()
   return { ...own, loadVulkan: vi.fn(own.loadVulkan) }
 })
 
-let empty: string
+const empty = scratchFolder('no-ggml')
 beforeAll(async () => {
-  empty = await mkdtemp(join(tmpdir(), 'espalier-no-ggml-'))
   vi.stubEnv('ESPALIER_CACHE', empty)
 })
-afterAll(async () => {
-  vi.unstubAllEnvs()
-  await rm(empty, { recursive: true, force: true })
-})
+afterAll(() => vi.unstubAllEnvs())
 
 it('plain types can be saved, and quantised ones are refused before any work with what to do', async () => {
   const asked = { model: sampleModelFolder, plan: null, method: 'dense', formats: ['gguf', 'stock'], ggufTypes: ['F16', 'Q4_K_M', 'Q8_0'] }

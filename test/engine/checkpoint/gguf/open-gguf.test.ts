@@ -1,7 +1,6 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { EspalierError } from '#contract/errors.ts'
 import { fromFloat32, toFloat32 } from '#engine/checkpoint/dtypes.ts'
 import { decodeBlocks } from '#engine/checkpoint/gguf/block-layout.ts'
@@ -9,6 +8,7 @@ import { readHeader } from '#engine/checkpoint/gguf/header.ts'
 import { openCheckpoint } from '#engine/checkpoint/open-checkpoint.ts'
 import { readBytes } from '#engine/checkpoint/regular-file.ts'
 import { openRegular } from '#runtime/small-file.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { makeValidModel } from '../valid-model.ts'
 import {
   deltaShapes,
@@ -24,11 +24,7 @@ import {
   u32,
 } from './make-gguf.ts'
 
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'gguf-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('gguf')
 
 async function write(name: string, content: GgufFile | Uint8Array): Promise<string> {
   const file = join(place, `${name}.gguf`)

@@ -1,14 +1,10 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { type TensorToWrite, writeSafetensors } from '#engine/checkpoint/safetensors/write-safetensors.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-let place = ''
-beforeAll(async () => {
-  place = await mkdtemp(join(tmpdir(), 'write-safetensors-'))
-})
-afterAll(() => rm(place, { recursive: true }))
+const place = scratchFolder('write-safetensors')
 
 function tensor(name: string, dtype: TensorToWrite['dtype'], shape: number[], bytes: number): TensorToWrite {
   return { name, dtype, shape, bytes: () => new Uint8Array(bytes).fill(name.length) }

@@ -1,8 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import type { HubFile } from '#contract/models/hub-file.ts'
 import type { Progress } from '#contract/runs/time/progress.ts'
 import type { TaskId } from '#contract/titles.ts'
@@ -10,16 +8,16 @@ import { answerQuestions, evaluateTask as evaluateQuestions, type TaskOptions } 
 import { type QuestionSource, readQuestions } from '#engine/evaluation/tasks/questions.ts'
 import type { LikelihoodModel } from '#engine/evaluation/tasks/score.ts'
 import type { Tokenizer } from '#engine/tokenizer/tokenizer.ts'
+import { scratchOfTest } from '../../../fixtures/scratch.ts'
 import { characterTokenizer, TableModel } from './table-model.ts'
 
 const signal = new AbortController().signal
 const tokenizer = characterTokenizer() as unknown as Tokenizer
 
 let folder: string
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'tasks-'))
+beforeEach(() => {
+  folder = scratchOfTest('tasks')
 })
-afterEach(() => rm(folder, { recursive: true, force: true }))
 
 function write(path: string, rows: unknown[]) {
   mkdirSync(join(folder, path, '..'), { recursive: true })

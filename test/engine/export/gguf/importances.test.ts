@@ -1,5 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
@@ -16,20 +15,17 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-let home: string
+const home = scratchFolder('importances')
 let model: Model
 let windows: Int32Array[]
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-importances-'))
   model = await openModel(await referenceModel('stories260k'))
   windows = (await referenceWindows('calibration')).slice(0, 8).map((window) => window.slice(0, 64))
 })
-afterAll(async () => {
-  await model.close()
-  await rm(home, { recursive: true, force: true })
-})
+afterAll(() => model.close())
 
 /** Keeps neurons 0 to 99 of every MLP, and removes the attention of block 0. */
 function somePlan() {

@@ -1,5 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
@@ -15,24 +14,21 @@ import { narrowPlan } from '#engine/pruning/methods/2ssp.ts'
 import { densePlan } from '#engine/pruning/plan.ts'
 import { openRegular } from '#runtime/small-file.ts'
 import { type MixtureModel, referenceModel } from '../../../fixtures/reference.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 import { writeSeededModel } from '../../../fixtures/seeded-model.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 
 const window = Int32Array.from({ length: 40 }, (_, i) => (i * 37) % 512)
-let home: string
+const home = scratchFolder('gguf-mixtures')
 let quantised: Model
 beforeAll(async () => {
   await openBackend('tensorflow')
-  home = await mkdtemp(join(tmpdir(), 'espalier-gguf-mixtures-'))
   const sizes = { type: 'qwen2_moe', hidden: 256, intermediate: 256, heads: 4, keyValueHeads: 4, blocks: 2, experts: 4 } as const
   const model = await openModel(await writeSeededModel(join(home, 'source'), sizes))
   quantised = await openModel(await write(model, densePlan(model.spec), 'Q4_K_M'))
   await model.close()
 })
-afterAll(async () => {
-  await quantised.close()
-  await rm(home, { recursive: true, force: true })
-})
+afterAll(() => quantised.close())
 
 /** Writes a plan's file; returns its path. */
 async function write(model: Model, plan: Plan, type: GgufType): Promise<string> {
