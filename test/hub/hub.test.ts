@@ -36,16 +36,20 @@ function open(options: HubOptions = {}, environment: Record<string, string> = {}
   return openHub({ environment: full, cacheFolder: folder, attempts: 3, pauseSeconds: 0.01, idleSeconds: 30, ...options })
 }
 
+/** Fetches a file by a hub that is opened for it. */
+const fetchOnce = async (file: HubFile): Promise<string> => (await open()).fetchFile(file)
+
 const isBody = (request: SeenRequest) => request.method === 'GET' && request.server === 'store'
 const isSmallBody = (request: SeenRequest) => request.method === 'GET' && request.path.endsWith('config.json')
+const bodyRequests = (): SeenRequest[] => fake.seen.filter(isBody)
 
 test('a file lands where the Python library looks for it: blob by hash, reference, relative link', async () => {
-  const path = await (await open()).fetchFile(weights)
+  const path = await fetchOnce(weights)
   expect(path).toBe(join(folder, 'models--owner--name', 'snapshots', commit, 'model.safetensors'))
   expect(readlinkSync(path)).toBe(join('..', '..', 'blobs', sha256(large)))
   expect(readFileSync(path).equals(large)).toBe(true)
   expect(readFileSync(join(folder, 'models--owner--name', 'refs', 'main'), 'utf8')).toBe(commit)
-  await (await open()).fetchFile(configFile)
+  await fetchOnce(configFile)
   expect(existsSync(join(folder, 'models--owner--name', 'blobs', gitSha1(config)))).toBe(true)
 })
 
@@ -70,9 +74,9 @@ test('a file in a folder with a space in its name is fetched from a data set', a
 
 test('a transfer cut in the middle resumes where it stopped', async () => {
   fake.faults.push({ when: isBody, fault: { cutAfter: 100_000 } }, { when: isBody, fault: { cutAfter: 50_000 } })
-  const path = await (await open()).fetchFile(weights)
+  const path = await fetchOnce(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
-  expect(fake.seen.filter(isBody).map((request) => request.range)).toEqual([undefined, 'bytes=100000-', 'bytes=150000-'])
+  expect(bodyRequests().map((request) => request.range)).toEqual([undefined, 'bytes=100000-', 'bytes=150000-'])
 })
 
 test('more cuts than attempts still end well as long as each brings bytes', async () => {
@@ -85,12 +89,12 @@ test('a part that an earlier program run left is resumed, a longer one thrown aw
   const partial = join(folder, `${weightsBlob}.incomplete`)
   await mkdir(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
   writeFileSync(partial, large.subarray(0, 399_000))
-  await (await open()).fetchFile(weights)
-  expect(fake.seen.filter(isBody)[0]?.range).toBe('bytes=399000-')
+  await fetchOnce(weights)
+  expect(bodyRequests()[0]?.range).toBe('bytes=399000-')
   await rm(join(folder, 'models--owner--name'), { recursive: true })
   await mkdir(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
   writeFileSync(partial, Buffer.concat([large, large]))
-  const path = await (await open()).fetchFile(weights)
+  const path = await fetchOnce(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
   expect(existsSync(partial)).toBe(false)
 })
@@ -98,14 +102,14 @@ test('a part that an earlier program run left is resumed, a longer one thrown aw
 test('a part with wrong bytes is found by its hash and fetched again', async () => {
   await mkdir(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
   writeFileSync(join(folder, `${weightsBlob}.incomplete`), Buffer.alloc(200_000))
-  const path = await (await open()).fetchFile(weights)
+  const path = await fetchOnce(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
 })
 
 test('a server without ranges, with wrong ranges or with 416 makes the file start over', async () => {
   for (const fault of [{ ignoreRange: true }, { wrongRange: true }, { status: 416 }] as const) {
     fake.faults.push({ when: isBody, fault: { cutAfter: 100_000 } }, { when: isBody, fault })
-    const path = await (await open()).fetchFile(weights)
+    const path = await fetchOnce(weights)
     expect(readFileSync(path).equals(large)).toBe(true)
     await rm(join(folder, 'models--owner--name'), { recursive: true })
   }
@@ -113,33 +117,33 @@ test('a server without ranges, with wrong ranges or with 416 makes the file star
 
 test('a server without ranges that always cuts ends in an error, not in a loop', async () => {
   fake.faults.push({ when: isBody, fault: { ignoreRange: true, cutAfter: 100_000 }, times: 50 })
-  await expect((await open()).fetchFile(weights)).rejects.toMatchObject({ code: 'unreachable' })
-  expect(fake.seen.filter(isBody).length).toBeLessThan(8)
+  await expect(fetchOnce(weights)).rejects.toMatchObject({ code: 'unreachable' })
+  expect(bodyRequests().length).toBeLessThan(8)
 })
 
 test('wrong content of the right length is never given its name, for sha256 and for git sha1', async () => {
   fake.faults.push({ when: isBody, fault: { body: Buffer.alloc(large.length, 1) }, times: 2 })
-  await expect((await open()).fetchFile(weights)).rejects.toThrow(/twice with a wrong hash/)
+  await expect(fetchOnce(weights)).rejects.toThrow(/twice with a wrong hash/)
   expect(readdirSync(join(folder, 'models--owner--name', 'blobs'))).toEqual([])
   fake.faults.push({ when: isSmallBody, fault: { body: Buffer.alloc(config.length, 1) }, times: 2 })
-  await expect((await open()).fetchFile(configFile)).rejects.toThrow(/twice with a wrong hash/)
+  await expect(fetchOnce(configFile)).rejects.toThrow(/twice with a wrong hash/)
   fake.faults.push({ when: isSmallBody, fault: { body: Buffer.alloc(config.length, 1) } })
-  expect(readFileSync(await (await open()).fetchFile(configFile)).equals(config)).toBe(true)
+  expect(readFileSync(await fetchOnce(configFile)).equals(config)).toBe(true)
 })
 
 test('a body of another length than promised is refused', async () => {
   fake.faults.push({ when: isBody, fault: { body: Buffer.concat([large, Buffer.from('more')]) }, times: 9 })
-  await expect((await open()).fetchFile(weights)).rejects.toThrow(/should have 400000 bytes/)
+  await expect(fetchOnce(weights)).rejects.toThrow(/should have 400000 bytes/)
   fake.faults.length = 0
   fake.faults.push({ when: isBody, fault: { body: large.subarray(0, 1000) }, times: 9 })
-  await expect((await open()).fetchFile(weights)).rejects.toMatchObject({ code: 'unreachable' })
+  await expect(fetchOnce(weights)).rejects.toMatchObject({ code: 'unreachable' })
 })
 
 test('a stalled transfer is ended after the idle time and resumed', async () => {
   fake.faults.push({ when: isBody, fault: { stallAfter: 70_000 } })
   const path = await (await open({ idleSeconds: 0.3, attempts: 100 })).fetchFile(weights)
   expect(readFileSync(path).equals(large)).toBe(true)
-  expect(fake.seen.filter(isBody)[1]?.range).toBe('bytes=70000-')
+  expect(bodyRequests()[1]?.range).toBe('bytes=70000-')
 })
 
 test('429 waits as long as Retry-After says, 503 and 500 are tried again', async () => {
@@ -150,17 +154,17 @@ test('429 waits as long as Retry-After says, 503 and 500 are tried again', async
     { when: isBody, fault: { status: 500 } },
   )
   const started = performance.now()
-  await (await open()).fetchFile(weights)
+  await fetchOnce(weights)
   expect(performance.now() - started).toBeGreaterThan(950)
   expect(fake.seen.map((request) => request.method)).toEqual(['HEAD', 'HEAD', 'HEAD', 'GET', 'GET', 'GET', 'GET'])
 })
 
 test('a server that stays busy gives a sentence with its status', async () => {
   fake.faults.push({ when: () => true, fault: { status: 429 }, times: 9 })
-  await expect((await open()).fetchFile(weights)).rejects.toThrow(/rate limit was reached \(429\)/)
+  await expect(fetchOnce(weights)).rejects.toThrow(/rate limit was reached \(429\)/)
   fake.faults.length = 0
   fake.faults.push({ when: () => true, fault: { status: 429, headers: { 'retry-after': '3600' } }, times: 9 })
-  await expect((await open()).fetchFile(weights)).rejects.toThrow(/429/)
+  await expect(fetchOnce(weights)).rejects.toThrow(/429/)
 })
 
 test('the token goes to the hub and not to the server it redirects to', async () => {
@@ -170,8 +174,8 @@ test('the token goes to the hub and not to the server it redirects to', async ()
   expect(fake.seen.filter((request) => request.server === 'hub').every((request) => request.authorization === 'Bearer hf_secret')).toBe(
     true,
   )
-  expect(fake.seen.filter(isBody)).toHaveLength(1)
-  expect(fake.seen.filter(isBody).every((request) => request.authorization === undefined)).toBe(true)
+  expect(bodyRequests()).toHaveLength(1)
+  expect(bodyRequests().every((request) => request.authorization === undefined)).toBe(true)
 })
 
 test('a redirect inside the hub keeps the token, a circular one ends', async () => {
@@ -190,7 +194,7 @@ test('a redirect inside the hub keeps the token, a circular one ends', async () 
 
 test('a redirect to something that is not http is refused', async () => {
   fake.faults.push({ when: () => true, fault: { redirect: 'file:///etc/passwd' }, times: 9 })
-  await expect((await open()).fetchFile(weights)).rejects.toThrow(/is refused/)
+  await expect(fetchOnce(weights)).rejects.toThrow(/is refused/)
 })
 
 test('401, 403 and 404 each say what to do and are not tried again', async () => {
@@ -208,7 +212,7 @@ test('401, 403 and 404 each say what to do and are not tried again', async () =>
 
 test('a server that is no hub is named as such', async () => {
   fake.faults.push({ when: () => true, fault: { headers: { 'x-linked-etag': '"../../evil"' } } })
-  await expect((await open()).fetchFile(weights)).rejects.toThrow(/Check HF_ENDPOINT/)
+  await expect(fetchOnce(weights)).rejects.toThrow(/Check HF_ENDPOINT/)
 })
 
 test('a hub that cannot be reached gives an error that names the file and the place to put it', async () => {
@@ -305,7 +309,7 @@ test('a cancel stops at once and keeps the part, from which the next call resume
   await cancelled
   expect(isThere()).toBe(true)
   await hub.fetchFile(weights)
-  expect(fake.seen.filter(isBody)[1]?.range).toBe('bytes=90000-')
+  expect(bodyRequests()[1]?.range).toBe('bytes=90000-')
 })
 
 test('the same file asked for twice at once is transferred once', async () => {
@@ -313,40 +317,40 @@ test('the same file asked for twice at once is transferred once', async () => {
   const other = await open()
   const paths = await Promise.all([hub.fetchFile(weights), other.fetchFile(weights)])
   expect(paths[0]).toBe(paths[1])
-  expect(fake.seen.filter(isBody)).toHaveLength(1)
+  expect(bodyRequests()).toHaveLength(1)
 })
 
-test('a lock left by a program that died does not block, even when its number now is another program’s', async () => {
+/** The lock of the weights, as the program with this number writes it. */
+const lockText = (processId: number): string => JSON.stringify({ processId, host: hostname(), token: 'another', children: [] })
+
+async function lockOfWeights(): Promise<string> {
   const locks = join(folder, '.locks', 'models--owner--name')
-  const lock = join(locks, `${sha256(large)}.espalier.lock`)
   await mkdir(locks, { recursive: true })
-  const owner = (processId: number) => JSON.stringify({ processId, host: hostname(), token: 'another', children: [] })
-  writeFileSync(lock, owner(999999999))
-  expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
-  for (const [content, age] of [
-    [owner(process.ppid), 61_000],
-    [owner(process.pid), 0],
-    ['', 4000],
-  ] as const) {
-    await rm(join(folder, 'models--owner--name'), { recursive: true })
-    writeFileSync(lock, content)
-    utimesSync(lock, new Date(), new Date(Date.now() - age))
-    expect(existsSync(await (await open()).fetchFile(weights))).toBe(true)
-  }
+  return join(locks, `${sha256(large)}.espalier.lock`)
+}
+
+test.each([
+  ['of a number that no process has', lockText(999999999), 0],
+  ['of a number that is another process’s now', lockText(process.ppid), 61_000],
+  ['of a number that is this process’s now', lockText(process.pid), 0],
+  ['without a number', '', 4000],
+])('a lock left by a program that died does not block: %s', async (_, content, age) => {
+  const lock = await lockOfWeights()
+  writeFileSync(lock, content)
+  utimesSync(lock, new Date(), new Date(Date.now() - age))
+  expect(existsSync(await fetchOnce(weights))).toBe(true)
 })
 
 test('a lock that another program holds is waited for, and what that one fetched is used', async () => {
-  const locks = join(folder, '.locks', 'models--owner--name')
-  const lock = join(locks, `${sha256(large)}.espalier.lock`)
-  await mkdir(locks, { recursive: true })
-  writeFileSync(lock, JSON.stringify({ processId: process.ppid, host: hostname(), token: 'another', children: [] }))
+  const lock = await lockOfWeights()
+  writeFileSync(lock, lockText(process.ppid))
   setTimeout(() => {
     mkdirSync(join(folder, 'models--owner--name', 'blobs'), { recursive: true })
     writeFileSync(join(folder, weightsBlob), large)
     rmSync(lock)
   }, 200)
-  expect(readFileSync(await (await open()).fetchFile(weights)).equals(large)).toBe(true)
-  expect(fake.seen.filter(isBody)).toEqual([])
+  expect(readFileSync(await fetchOnce(weights)).equals(large)).toBe(true)
+  expect(bodyRequests()).toEqual([])
 })
 
 test('a name that moved to new weights is fetched again, and the old ones are used when the hub is down', async () => {
@@ -357,5 +361,5 @@ test('a name that moved to new weights is fetched again, and the old ones are us
   fake.faults.push({ when: () => true, fault: { status: 503 } })
   expect(await hub.fetchModel('owner/name')).toContain(commit)
   expect(await hub.fetchModel('owner/name')).toContain(owned.commit)
-  expect(fake.seen.filter(isBody)).toHaveLength(1)
+  expect(bodyRequests()).toHaveLength(1)
 })

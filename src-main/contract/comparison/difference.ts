@@ -60,12 +60,12 @@ const upperShare = 0.975
  */
 export function differenceOf(first: Result, second: Result, column: Column): Difference | null {
   if (whyResultsApart(first, second, [column]) !== null) return null
-  const [own, other] = [measuresOf(first, column), measuresOf(second, column)]
-  if (own.length === 0 || other.length === 0) return null
+  const [firstMeasures, secondMeasures] = [measuresOf(first, column), measuresOf(second, column)]
+  if (firstMeasures.length === 0 || secondMeasures.length === 0) return null
   const factor = isPerToken(column.name)
   const level = ({ value }: MeasureSummary) => (factor ? Math.log(value) : value)
-  const value = meanOf(own.map(level)) - meanOf(other.map(level))
-  const unpaired = { value, own: own.map(level), other: other.map(level) }
+  const value = meanOf(firstMeasures.map(level)) - meanOf(secondMeasures.map(level))
+  const unpaired = { value, first: firstMeasures.map(level), second: secondMeasures.map(level) }
   const spreads = [overUnits(first, second, column, value), overSeeds(unpaired, dependsOnSeed(first), dependsOnSeed(second))].flatMap(
     (spread) => spread ?? [],
   )
@@ -98,17 +98,17 @@ interface Spread extends Interval {
 function overUnits(first: Result, second: Result, column: Column, value: number): Spread | null {
   if (isPerToken(column.name)) return overWindows(measuresOf(first, column), measuresOf(second, column), value)
   if (column.name === bitsMeasure) return overText(first, second, column, value)
-  const [own, other] = [measuresOf(first, column), measuresOf(second, column)]
-  return overAnswers(own, other) ?? fromErrors(own, other, value)
+  const [firstMeasures, secondMeasures] = [measuresOf(first, column), measuresOf(second, column)]
+  return overAnswers(firstMeasures, secondMeasures) ?? fromErrors(firstMeasures, secondMeasures, value)
 }
 
 /** Student's interval of the mean difference in loss by window. */
-function overWindows(own: readonly MeasureSummary[], other: readonly MeasureSummary[], value: number): Spread | null {
-  const count = own[0]?.losses?.length ?? 0
-  if (count < 2 || ![...own, ...other].every(({ losses }) => losses?.length === count)) return null
+function overWindows(first: readonly MeasureSummary[], second: readonly MeasureSummary[], value: number): Spread | null {
+  const count = first[0]?.losses?.length ?? 0
+  if (count < 2 || ![...first, ...second].every(({ losses }) => losses?.length === count)) return null
   const meanAt = (measures: readonly MeasureSummary[], window: number) => meanOf(measures.map(({ losses = [] }) => at(losses, window)))
-  const differences = Array.from({ length: count }, (_, window) => meanAt(own, window) - meanAt(other, window))
-  const { error } = weightedMeanAndError(differences, own[0]?.predicted ?? differences.map(() => 1))
+  const differences = Array.from({ length: count }, (_, window) => meanAt(first, window) - meanAt(second, window))
+  const { error } = weightedMeanAndError(differences, first[0]?.predicted ?? differences.map(() => 1))
   return around(value, { error, freedom: count - 1 }, { count, unit: 'window' })
 }
 
@@ -118,11 +118,14 @@ function overWindows(own: readonly MeasureSummary[], other: readonly MeasureSumm
  */
 function overText(first: Result, second: Result, { dataset }: Column, value: number): Spread | null {
   const column = { name: 'perplexity', dataset }
-  const [own, other] = [measuresOf(first, { name: bitsMeasure, dataset }), measuresOf(second, { name: bitsMeasure, dataset })]
-  if (whyResultsApart(first, second, [column]) !== null) return fromErrors(own, other, value)
+  const [firstMeasures, secondMeasures] = [
+    measuresOf(first, { name: bitsMeasure, dataset }),
+    measuresOf(second, { name: bitsMeasure, dataset }),
+  ]
+  if (whyResultsApart(first, second, [column]) !== null) return fromErrors(firstMeasures, secondMeasures, value)
   const [losses, others] = [measuresOf(first, column), measuresOf(second, column)]
   const spread = overWindows(losses, others, 0)
-  const [bits, loss] = [own[0]?.value, losses[0] && Math.log(losses[0].value)]
+  const [bits, loss] = [firstMeasures[0]?.value, losses[0] && Math.log(losses[0].value)]
   if (!spread || !bits || !loss) return null
   const freedom = spread.count - 1
   const error = spread.high / studentQuantile(upperShare, freedom)
@@ -130,48 +133,52 @@ function overText(first: Result, second: Result, { dataset }: Column, value: num
 }
 
 /** The interval of the difference between two shares of the same prompts or questions. */
-function overAnswers(own: readonly MeasureSummary[], other: readonly MeasureSummary[]): Spread | null {
-  const count = own[0]?.hits?.length ?? 0
-  if (count < 2 || ![...own, ...other].every(({ hits }) => hits?.length === count)) return null
+function overAnswers(first: readonly MeasureSummary[], second: readonly MeasureSummary[]): Spread | null {
+  const count = first[0]?.hits?.length ?? 0
+  if (count < 2 || ![...first, ...second].every(({ hits }) => hits?.length === count)) return null
   const shareAt = (measures: readonly MeasureSummary[], place: number) => meanOf(measures.map(({ hits = '' }) => Number(hits[place])))
-  const differences = Array.from({ length: count }, (_, place) => shareAt(own, place) - shareAt(other, place))
+  const differences = Array.from({ length: count }, (_, place) => shareAt(first, place) - shareAt(second, place))
   const gained = differences.reduce((sum, difference) => sum + Math.max(0, difference), 0)
   const lost = differences.reduce((sum, difference) => sum + Math.max(0, -difference), 0)
-  const isSingle = own.length === 1 && other.length === 1
+  const isSingle = first.length === 1 && second.length === 1
   const exact = isSingle ? mcnemar(gained, lost) : 0
   const spread = pairedShares(gained, lost, count)
   return { ...spread, probability: Math.max(spread.probability, exact), count, unit: 'answer', agrees: exact < noiseLevel }
 }
 
 /** The interval of two values with standard errors that do not depend on each other. */
-function fromErrors(own: readonly MeasureSummary[], other: readonly MeasureSummary[], value: number): Spread | null {
+function fromErrors(first: readonly MeasureSummary[], second: readonly MeasureSummary[], value: number): Spread | null {
   const errorOf = (measures: readonly MeasureSummary[]) => {
     const errors = measures.flatMap(({ error }) => error ?? [])
     return errors.length === measures.length ? meanOf(errors) : null
   }
-  const [one, two] = [errorOf(own), errorOf(other)]
-  if (one === null || two === null) return null
-  const counts = [own[0], other[0]].map((measure) => measure?.on?.count ?? Number.POSITIVE_INFINITY)
+  const [firstError, secondError] = [errorOf(first), errorOf(second)]
+  if (firstError === null || secondError === null) return null
+  const counts = [first[0], second[0]].map((measure) => measure?.on?.count ?? Number.POSITIVE_INFINITY)
   const count = Math.min(...counts)
-  const unit = own[0]?.on?.sequenceLength ? 'window' : 'answer'
-  return around(value, { error: Math.hypot(one, two), freedom: count - 1 }, { count: Number.isFinite(count) ? count : 0, unit })
+  const unit = first[0]?.on?.sequenceLength ? 'window' : 'answer'
+  return around(
+    value,
+    { error: Math.hypot(firstError, secondError), freedom: count - 1 },
+    { count: Number.isFinite(count) ? count : 0, unit },
+  )
 }
 
 interface Unpaired {
   value: number
-  own: readonly number[]
-  other: readonly number[]
+  first: readonly number[]
+  second: readonly number[]
 }
 
 /** Welch's interval of the difference between two means over seeds. Null if both are single runs. */
-function overSeeds({ value, own, other }: Unpaired, ownVaries: boolean, otherVaries: boolean): Spread | null {
-  if (own.length === 1 && other.length === 1) return null
-  const [one, two] = [own, other].map((values) => ({ count: values.length, variance: (meanAndSpread(values).spread ?? 0) ** 2 })) as [
+function overSeeds({ value, first, second }: Unpaired, firstVaries: boolean, secondVaries: boolean): Spread | null {
+  if (first.length === 1 && second.length === 1) return null
+  const [one, two] = [first, second].map((values) => ({ count: values.length, variance: (meanAndSpread(values).spread ?? 0) ** 2 })) as [
     SeedSpread,
     SeedSpread,
   ]
   const count = Math.min(...[one.count, two.count].filter((seeds) => seeds > 1))
-  const borrowed = (one.count === 1 && ownVaries) || (two.count === 1 && otherVaries)
+  const borrowed = (one.count === 1 && firstVaries) || (two.count === 1 && secondVaries)
   if (borrowed) {
     const variance = one.variance + two.variance
     const error = Math.sqrt(variance / one.count + variance / two.count)
