@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { beginChoice } from '#contract/data/begin-token.ts'
@@ -14,7 +14,8 @@ import { executeRun } from '#engine/tasks/run/run.ts'
 
 /**
  * What rows of the vocabulary cost, beside files of the same size that were made in other ways: `npm run bench -- vocabulary MODEL FOLDER
- * --rank TEXT,TEXT --rows N,N [--texts NAME=TEXT,...] [--type TYPE] [--rivals] [--recover TOKENS] [--begin always] [--windows N] [--speed]`.
+ * --rank TEXT,TEXT --rows N,N [--texts NAME=TEXT,...] [--type TYPE] [--rivals] [--recover TOKENS] [--begin always] [--windows N] [--ranked N]
+ * [--speed]`. All of the ranking texts is counted, or with `--ranked` as many windows, in equal parts of each text.
  *
  * Each line of JSON is one model: sizes of its files in Q8_0 and in `--type`, and bits per byte of the latter on each text. With `--rivals`,
  * each number of rows is followed by the dense model in mixed types of the same size, and by 2SSP in the same type at the same size, repaired
@@ -32,7 +33,7 @@ const { values, positionals } = parseArgs({
     recover: { type: 'string', default: '0' },
     begin: { type: 'string', default: 'auto' },
     windows: { type: 'string', default: '4' },
-    ranked: { type: 'string', default: '16384' },
+    ranked: { type: 'string', default: '' },
     tokens: { type: 'string', default: '512' },
     speed: { type: 'boolean', default: false },
   },
@@ -43,7 +44,8 @@ mkdirSync(join(folder, 'steps'), { recursive: true })
 
 const [type, sequenceLength] = [values.type as WeightType, Number(values.tokens)]
 const place = (text: string) => (Object.hasOwn(bundledTitles, text) ? text : resolve(text))
-const ranking = values.rank.split(',').map((text) => ({ source: place(text), share: 1 }))
+const shareOf = (source: string) => (values.ranked === '' && existsSync(source) ? statSync(source).size : 1)
+const ranking = values.rank.split(',').map((text) => ({ source: place(text), share: shareOf(place(text)) }))
 const calibration = { source: ranking.map(({ source }) => basename(source)).join(' and '), mix: ranking, sequenceLength }
 const measures: MeasureRequest[] = values.texts.split(',').map((one) => {
   const [name = '', text = name] = one.split('=')
@@ -128,7 +130,10 @@ async function lineOf(name: string, { measures: taken, plan, sparsity, notes }: 
 
 await measure('dense', {})
 for (const rows of values.rows.split(',').filter(Boolean).map(Number)) {
-  const bytes = await measure(`${rows} rows`, { method: 'vocabulary', options: { rows, windows: Number(values.ranked) } })
+  const bytes = await measure(`${rows} rows`, {
+    method: 'vocabulary',
+    options: { rows, ...(values.ranked === '' ? {} : { windows: Number(values.ranked) }) },
+  })
   if (!values.rivals) continue
   await measure(`dense, mixed types of the size of ${rows} rows`, { weights: `MIXED:${bytes}` })
   const text = { ...calibration, sequenceLength }
