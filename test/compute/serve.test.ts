@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { type FromCompute, fromCompute, type ToCompute } from '#contract/machine/compute-messages.ts'
 import { eventually } from '../eventually.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { fakeCompute } from '../services/opened.ts'
 
 let child: ChildProcess
@@ -79,7 +79,7 @@ test('it ends by itself when the main side is gone, and not when a terminal inte
 })
 
 test('it keeps compiled code after its first job, as it may be killed', async () => {
-  const cache = mkdtempSync(join(tmpdir(), 'espalier-compiled-'))
+  const cache = scratchOfTest('compiled')
   const kept = () => readdirSync(cache, { recursive: true }).length
   const { of, send } = start({ NODE_COMPILE_CACHE: cache })
   await eventually(() => of('ready').length === 1, 'ready')
@@ -88,5 +88,4 @@ test('it keeps compiled code after its first job, as it may be killed', async ()
   expect(await eventually(kept, (now) => now > before)).toBeGreaterThan(1)
   child.kill('SIGKILL')
   await once(child, 'exit')
-  rmSync(cache, { recursive: true })
 })

@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { EspalierError, toErrorMessage } from '#contract/errors.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 test('a message that echoes a hundred thousand characters is cut, with its begin and its end', () => {
   const { message } = toErrorMessage(new EspalierError('invalid', `The key ${'x'.repeat(100_000)} is too long.`))
@@ -23,7 +23,7 @@ test.each([
 })
 
 test('the system’s own faults are among them', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-errors-'))
+  const folder = scratchOfTest('errors')
   const refused = (work: () => void) => {
     try {
       work()

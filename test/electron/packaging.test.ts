@@ -1,7 +1,6 @@
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { builtinModules } from 'node:module'
-import { tmpdir } from 'node:os'
 import { basename, dirname, join, posix, resolve } from 'node:path'
 import { parseAst } from 'vite'
 import { beforeAll, expect, onTestFinished, test, vi } from 'vitest'
@@ -11,6 +10,7 @@ import { archiveFiles, computeFiles } from '../../src-main/setup/package/content
 import { copyLibraries } from '../../src-main/setup/package/folder.mjs'
 import { shippedFuses } from '../../src-main/setup/package/fuses.mjs'
 import { ensureBundle } from '../../src-main/setup/screens.mjs'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 const root = join(import.meta.dirname, '../..')
 let archive: string[]
@@ -107,13 +107,10 @@ test('every package comes with its description, and those with a licence file wi
 })
 
 test('ggml is shipped with its library for Vulkan', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-packaging-'))
+  const folder = scratchOfTest('packaging')
   vi.stubEnv('ESPALIER_CACHE', folder)
   vi.stubEnv('ESPALIER_VULKAN', '1')
-  onTestFinished(() => {
-    vi.unstubAllEnvs()
-    rmSync(folder, { recursive: true })
-  })
+  onTestFinished(() => void vi.unstubAllEnvs())
   const places = [ggmlFolder('ggml'), ggmlFolder('ggml-vulkan')]
   for (const place of places) {
     mkdirSync(place, { recursive: true })

@@ -1,5 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { BackendName } from '#contract/runs/run-request.ts'
@@ -7,11 +6,12 @@ import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { findGgml } from '../../src-main/runtime/ggml.mjs'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { type Opened, openedWorkbench, runEnded } from '../services/opened.ts'
 import { expectIntact } from './kill-checks.ts'
 
 const fixtures = join(import.meta.dirname, '..', 'fixtures')
-const folder = mkdtempSync(join(tmpdir(), 'espalier-failing-'))
+const folder = scratchFolder('failing')
 const failure = join(folder, 'failure')
 let workbench: Opened
 
@@ -31,7 +31,6 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await workbench[Symbol.asyncDispose]()
-  rmSync(folder, { recursive: true, force: true })
   vi.unstubAllEnvs()
 })
 

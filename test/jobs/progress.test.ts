@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ApiEvent } from '#contract/api.ts'
@@ -9,9 +6,10 @@ import { type History, openHistory } from '#db/history.ts'
 import type { RunRow } from '#db/runs/runs.ts'
 import { RunRecorder } from '#jobs/run-recorder.ts'
 import { insertRun } from '../db/rows.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 
 function recording(): Disposable & { history: History; number: number; reported: Progress[]; recorder: RunRecorder } {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-progress-'))
+  const folder = scratchOfTest('progress')
   const history = openHistory(folder)
   const { id, number } = insertRun(history, { status: 'running' })
   const reported: Progress[] = []
@@ -25,7 +23,6 @@ function recording(): Disposable & { history: History; number: number; reported:
     recorder: new RunRecorder(history, history.runs.find(id) as RunRow, listen),
     [Symbol.dispose]() {
       history.close()
-      rmSync(folder, { recursive: true })
     },
   }
 }

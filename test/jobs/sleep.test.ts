@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { hostname, tmpdir } from 'node:os'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { openHistory } from '#db/history.ts'
 import { eventually } from '../eventually.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { fakeCompute, heldRun, oneRun, openedWorkbench } from '../services/opened.ts'
 import { printed } from './kill-checks.ts'
 
@@ -42,7 +42,7 @@ test.skipIf(process.platform === 'win32')('a run continues after the computer sl
 })
 
 test('a process that was stopped does not take others for dead that were stopped too, only those that are gone', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const folder = scratchOfTest('test')
   const history = openHistory(folder)
   const [now, before] = [Date.now(), Date.now() - 3_600_000]
   for (const owner of ['owner-me', 'owner-other']) history.owners.register(owner, before)
@@ -54,5 +54,4 @@ test('a process that was stopped does not take others for dead that were stopped
   expect(history.owners.dead(now)).toEqual(['owner-gone'])
   expect(history.owners.takeQueue('owner-me', now)).toBe(true)
   history.close()
-  rmSync(folder, { recursive: true })
 })

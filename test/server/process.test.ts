@@ -1,8 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -10,7 +9,7 @@ import { openHistory } from '#db/history.ts'
 import type { ServerAddress } from '#server/address.ts'
 import { readNote } from '#server/note.ts'
 import { insertTranscript } from '../db/rows.ts'
-import { scratchFolder } from '../fixtures/scratch.ts'
+import { scratchFolder, scratchOfTest } from '../fixtures/scratch.ts'
 import { endProgram, killPrograms, programEntry, type Started, startProgram } from './started.ts'
 
 const folder = scratchFolder('process')
@@ -64,7 +63,7 @@ test('a kill under an open judging keeps its votes, and the next start shows the
 })
 
 test('the examples of the README run: curl finds no run, Python makes five', async () => {
-  const place = await mkdtemp(join(tmpdir(), 'espalier-examples-'))
+  const place = scratchOfTest('examples')
   const server = await startProgram(join(place, 'data'))
   await ask(server, 'queue.pause', {})
   await writeFile(join(place, 'token'), `${server.token}\n`)
@@ -78,7 +77,6 @@ test('the examples of the README run: curl finds no run, Python makes five', asy
   expect((await run('python', 'python3', '-c')).match(/'run-/g)).toHaveLength(5)
   expect(JSON.parse((await ask(server, 'queue.get', {})).text)).toMatchObject({ waiting: 5, paused: true })
   await endProgram(server, 'SIGTERM')
-  await rm(place, { recursive: true })
 })
 
 test('a kept token that others can read is replaced, and so is a kept port that is in use', async () => {

@@ -1,5 +1,4 @@
-import { existsSync, mkdtempSync, statSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import type { GridInput } from '#contract/experiments/experiments.ts'
@@ -9,6 +8,7 @@ import { ComputeHost } from '#jobs/compute/compute-host.ts'
 import { timedMachine } from '../e2e/timed-machine.ts'
 import { eventually } from '../eventually.ts'
 import { type ReferenceModel, referenceModel } from '../fixtures/reference.ts'
+import { scratchOfTest } from '../fixtures/scratch.ts'
 import { type Opened, openedWorkbench, runEnded } from './opened.ts'
 
 const windows = (name: string) => ({
@@ -53,7 +53,7 @@ test('weights that are stored as they are read may be kept', () => {
 })
 
 test('presets have rivals for a mixture, but not where narrower experts have no place in its files', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const folder = scratchOfTest('test')
   await timedMachine(folder)
   await using workbench = await openedWorkbench({
     folder,
@@ -65,7 +65,7 @@ test('presets have rivals for a mixture, but not where narrower experts have no 
 })
 
 test('an experiment of 2SSP and ShortGPT runs, compares, answers, is saved, and is found again after a restart', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const folder = scratchOfTest('test')
   await timedMachine(folder)
   const options = { folder, computeCommand: defaultComputeCommand(), modelPath: await referenceModel('stories260k') }
   await using workbench = await openedWorkbench(options)

@@ -1,21 +1,18 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { eventually } from '../eventually.ts'
 import { referenceModel } from '../fixtures/reference.ts'
+import { scratchFolder } from '../fixtures/scratch.ts'
 import { canMakeDisks, SmallDisk } from '../fixtures/small-disk.ts'
 import { type Opened, openedWorkbench, runEnded } from './opened.ts'
 
-const home = mkdtempSync(join(tmpdir(), 'espalier-full-'))
+const home = scratchFolder('full')
 const disk = join(home, 'disk')
 mkdirSync(disk)
 const small = canMakeDisks ? new SmallDisk(disk, 64 * 1024) : undefined
-afterAll(() => {
-  small?.[Symbol.dispose]()
-  rmSync(home, { recursive: true, force: true })
-})
+afterAll(() => small?.[Symbol.dispose]())
 
 const formats = ['exact', 'stock', 'gguf']
 

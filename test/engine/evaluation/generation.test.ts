@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { openBackend } from '#engine/backend/backend.ts'
 import { beamSearch } from '#engine/evaluation/generation/beam-search.ts'
@@ -10,6 +7,7 @@ import { openModel } from '#engine/model/model.ts'
 import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { densePlan, removeParts } from '#engine/pruning/plan.ts'
 import { expectedOf, fullModels, referenceModel } from '../../fixtures/reference.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { makeValidModel, writeModelFiles } from '../checkpoint/valid-model.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
@@ -71,7 +69,7 @@ describe('generation against the reference', () => {
 describe('a model whose logits overflow', () => {
   it.each(['step by step', 'along a prompt', 'by beam search'])('is refused with its name and the position: %s', async (way) => {
     await openBackend(testedBackend)
-    const folder = await mkdtemp(join(tmpdir(), 'espalier-overflowing-'))
+    const folder = scratchOfTest('overflowing')
     const valid = makeValidModel()
     for (const name of ['lm_head.weight', 'model.norm.weight'])
       new Float32Array(valid.tensors[name]?.bytes.buffer as ArrayBuffer).fill(3e38)
@@ -89,7 +87,6 @@ describe('a model whose logits overflow', () => {
     await expect(ask?.()).rejects.toThrow(says)
     session.dispose()
     await model.close()
-    await rm(folder, { recursive: true })
   })
 })
 

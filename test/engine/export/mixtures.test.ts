@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -15,6 +14,7 @@ import { openModel } from '#engine/model/model.ts'
 import { constantsName } from '#engine/model/views/plan-tensors.ts'
 import { viewWithPlan } from '#engine/model/views/view.ts'
 import { expectedOf, type MixtureModel, mixtureModels, referenceModel, referenceWindows } from '../../fixtures/reference.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { storeTensors } from '../../fixtures/store-tensors.ts'
 import { testedBackend } from '../../fixtures/tested-backend.ts'
 import { logitsOf } from '../model/logits.ts'
@@ -64,7 +64,7 @@ async function tensorsOf({ removed, constants }: Left): Promise<StoredTensors | 
 async function check(name: MixtureModel, pruned: Pruned, format: typeof stock): Promise<Record<string, unknown>> {
   const [window] = await referenceWindows('calibration')
   const model = await openModel(await referenceModel(name))
-  const home = await mkdtemp(join(tmpdir(), 'espalier-mixtures-'))
+  const home = scratchOfTest('mixtures')
   try {
     const plan = planOf(model.spec.blocks, pruned)
     const tensors = await tensorsOf(pruned)
@@ -84,7 +84,6 @@ async function check(name: MixtureModel, pruned: Pruned, format: typeof stock): 
     return JSON.parse(await readFile(join(home, 'saved', 'config.json'), 'utf8')) as Record<string, unknown>
   } finally {
     await model.close()
-    await rm(home, { recursive: true, force: true })
   }
 }
 

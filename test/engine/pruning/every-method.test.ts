@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
@@ -23,6 +21,7 @@ import { describeModel } from '#engine/tasks/describe-model.ts'
 import { expectSameSteps } from '../../fixtures/expect-same.ts'
 import { lacksAvx512 } from '../../fixtures/processor-features.ts'
 import { familyModels, fullModels, mixtureModels, type ReferenceModel } from '../../fixtures/reference.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../model/logits.ts'
 import { type Bench, openReference, prune, type RecordedRun, recordedRun } from './running.ts'
 
@@ -96,13 +95,9 @@ async function cacheError({ model, test: [window] }: Bench, plan: Plan, tensors?
 
 /** Parameters in the block stack of a model saved in the exact format. */
 async function savedStack(model: Model, { plan, tensors }: MethodResult): Promise<number> {
-  const folder = await mkdtemp(join(tmpdir(), 'espalier-saved-'))
-  try {
-    await exact.write({ model, plan, tensors, method: 'test', folder: join(folder, 'saved') })
-    return (await describeModel(join(folder, 'saved'))).parameters.stack
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  const folder = scratchOfTest('saved')
+  await exact.write({ model, plan, tensors, method: 'test', folder: join(folder, 'saved') })
+  return (await describeModel(join(folder, 'saved'))).parameters.stack
 }
 
 const mixtures: readonly ReferenceModel[] = mixtureModels

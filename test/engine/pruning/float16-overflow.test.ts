@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import * as tf from '@tensorflow/tfjs-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { setActiveBackend } from '#engine/backend/active.ts'
@@ -11,6 +8,7 @@ import { productsFor } from '#engine/model/precision.ts'
 import { submoduleBlockPruner } from '#engine/pruning/methods/blockpruner.ts'
 import { evopress } from '#engine/pruning/methods/evopress.ts'
 import { runtimeTypes } from '../../fixtures/processor-features.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { asOnGpu } from '../backend/as-on-gpu.ts'
 import { computeOn } from '../backend/every-device/devices.ts'
 import { makeValidModel, sizes, writeModelFiles } from '../checkpoint/valid-model.ts'
@@ -27,7 +25,7 @@ const windows = (count: number) =>
 describe.each([...(runtimeTypes.includes('float16') ? ([['TensorFlow', 'tensorflow-cpu']] as const) : []), ['ggml', 'ggml-cpu']] as const)(
   'with float16 by %s',
   (_name, device) => {
-    const folder = mkdtempSync(join(tmpdir(), 'espalier-half-overflow-'))
+    const folder = scratchFolder('half-overflow')
     let bench: Bench
     beforeAll(async () => {
       const backend = await computeOn(device)
@@ -41,10 +39,7 @@ describe.each([...(runtimeTypes.includes('float16') ? ([['TensorFlow', 'tensorfl
       const calibration = windows(2)
       bench = { model: await openModel(folder), calibration, test: [] }
     })
-    afterAll(async () => {
-      await bench.model.close()
-      rmSync(folder, { recursive: true, force: true })
-    })
+    afterAll(() => bench.model.close())
 
     test.each([
       ['BlockPruner', submoduleBlockPruner, {}],

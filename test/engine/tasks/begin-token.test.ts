@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -11,13 +10,11 @@ import { executeRun } from '#engine/tasks/run/run.ts'
 import { executeStudy } from '#engine/tasks/study.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { hostIn } from '../../fixtures/run-host.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-begin-'))
+const folder = scratchFolder('begin')
 const at = (name: string) => join(folder, name)
-afterAll(async () => {
-  await releaseModel()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => releaseModel())
 
 let request: RunRequest
 beforeAll(async () => {

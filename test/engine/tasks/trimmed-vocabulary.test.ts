@@ -1,5 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
 import type { RunRequest } from '#contract/runs/run-request.ts'
@@ -8,12 +7,10 @@ import { executeInspection } from '#engine/tasks/inspection.ts'
 import { executeRun } from '#engine/tasks/run/run.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
 import { hostIn } from '../../fixtures/run-host.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-trimmed-'))
-afterAll(async () => {
-  await releaseModel()
-  rmSync(folder, { recursive: true, force: true })
-})
+const folder = scratchFolder('trimmed')
+afterAll(() => releaseModel())
 
 test('runs with fewer tokens are not compared with the dense model token by token, but answer beside it', async () => {
   const source = join(folder, 'a.txt')

@@ -1,7 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
 import { mkdir, readdir, rm, stat } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { dispose, tensor2d } from '@tensorflow/tfjs-core'
 import { afterAll, expect, test, vi } from 'vitest'
@@ -22,14 +20,12 @@ import { executeRun } from '#engine/tasks/run/run.ts'
 import { openTokenizer } from '#engine/tokenizer/tokenizer.ts'
 import { sampleModelFolder } from '#runtime/resources.ts'
 import { hostIn } from '../../fixtures/run-host.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 import { logitsOf } from '../model/logits.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-weight-types-'))
+const folder = scratchFolder('weight-types')
 vi.stubEnv('TMPDIR', folder)
-afterAll(() => {
-  vi.unstubAllEnvs()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => vi.unstubAllEnvs())
 
 const text = (name: string, windows: number) => ({ source: join(sampleModelFolder, `${name}.txt`), sequenceLength: 64, windows })
 const dense: RunRequest = {

@@ -1,12 +1,12 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { clusterProfile } from '#contract/clusters/clusters.ts'
 import { checkCluster } from '#jobs/cluster/check-cluster.ts'
+import { scratchFolder } from '../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-check-'))
+const folder = scratchFolder('check')
 const path = process.env.PATH ?? ''
 
 /** An `ssh` that runs commands on this machine, except that it reads no files. */
@@ -24,10 +24,7 @@ beforeAll(() => {
   writeFileSync(join(folder, 'ssh'), sshWithoutCat, { mode: 0o755 })
   process.env.PATH = `${folder}${delimiter}${path}`
 })
-afterAll(() => {
-  process.env.PATH = path
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => (process.env.PATH = path))
 
 const hasRsync = (): boolean => {
   try {

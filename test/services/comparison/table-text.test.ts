@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { toCsv, toLatex, toMarkdown } from '#services/comparison/table-text.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 
 test('CSV quotes, keeps full precision and disarms formulas', () => {
   const columns = [
@@ -119,7 +119,7 @@ const tex = ['pdflatex', 'tectonic', 'xelatex'].find((program) => {
 })
 
 test.skipIf(tex === undefined)('LaTeX compiles unchanged with the package that its first line names', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-tex-'))
+  const folder = scratchOfTest('tex')
   const text = toLatex(mixed)
   const needed = text.split('\n')[0]?.replace(/^% /, '') ?? ''
   writeFileSync(join(folder, 'table.tex'), `\\documentclass{article}\n${needed}\n\\begin{document}\n${text}\n\\end{document}\n`)

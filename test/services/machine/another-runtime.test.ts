@@ -1,11 +1,10 @@
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
 import type { BackendName } from '#contract/runs/run-request.ts'
 import { defaultComputeCommand } from '#jobs/compute/compute-command.ts'
 import { timedMachine } from '../../e2e/timed-machine.ts'
 import { referenceModel } from '../../fixtures/reference.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { type Opened, openedWorkbench } from '../opened.ts'
 
 const source = join(import.meta.dirname, '..', '..', 'fixtures', 'reference', 'calibration-windows.json')
@@ -28,7 +27,7 @@ async function precisionProblem({ call, model }: Opened, backend: BackendName): 
 test('a preview asks the runtime that a backend opens, whatever was opened under another name before', async () => {
   // No machine has the GPU that one of them asks for.
   vi.stubEnv('ESPALIER_VULKAN', '0')
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const folder = scratchOfTest('test')
   await timedMachine(folder)
   await using workbench = await openedWorkbench({
     folder,

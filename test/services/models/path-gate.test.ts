@@ -1,11 +1,11 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Input } from '#contract/api.ts'
 import { toErrorMessage } from '#contract/errors.ts'
 import { openWorkbench } from '#services/workbench.ts'
-import { scratchFolder } from '../../fixtures/scratch.ts'
+import { scratchFolder, scratchOfTest } from '../../fixtures/scratch.ts'
 import { fakeCompute, openedWorkbench, runEnded } from '../opened.ts'
 
 const outside = scratchFolder('outside')
@@ -85,7 +85,7 @@ test('a copy of a model follows no link out of its folder', async () => {
 test.skipIf(process.platform === 'win32')(
   'history, token and note are read by their user alone, also in a folder that others may read',
   async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'espalier-modes-'))
+    const folder = scratchOfTest('modes')
     const before = process.umask(0)
     try {
       writeFileSync(join(folder, 'history.sqlite'), '', { mode: 0o666 })

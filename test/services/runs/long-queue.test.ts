@@ -1,14 +1,12 @@
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { mostShown } from '#contract/runs/queue.ts'
 import { openHistory } from '#db/history.ts'
 import { fillHistory } from '../../fixtures/fill-history.ts'
+import { scratchOfTest } from '../../fixtures/scratch.ts'
 import { openedWorkbench } from '../opened.ts'
 
 test('a queue of a thousand runs is counted whole and listed in part', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'espalier-test-'))
+  const folder = scratchOfTest('test')
   const history = openHistory(folder)
   fillHistory(history, 1010, 1)
   // Five runs were created before all waiting ones and five after them; one of these has just ended.

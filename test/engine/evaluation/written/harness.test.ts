@@ -1,12 +1,12 @@
 /** Compares prompts and judgements with those that lm-evaluation-harness 0.4.13 recorded for the same rows and answers. */
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { copyFile, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { at } from '#contract/at.ts'
 import { chatPrompt, judgeAnswers, plainPrompt, requireRoom } from '#engine/evaluation/written/evaluate.ts'
 import { writtenTasks } from '#engine/evaluation/written/index.ts'
 import { readWritten } from '#engine/evaluation/written/questions.ts'
+import { scratchOfTest } from '../../../fixtures/scratch.ts'
 import answers from '../../../fixtures/written/answers.json' with { type: 'json' }
 import recorded from '../../../fixtures/written/recorded.json' with { type: 'json' }
 
@@ -56,39 +56,31 @@ test('distinguishes details that cannot be checked from instructions that need a
   const row = (id: string, details: object) => `${JSON.stringify({ prompt: 'Write.', instruction_id_list: [id], kwargs: [details] })}\n`
   const good = row('punctuation:no_comma', {})
   const letter = row('keywords:letter_frequency', { letter: '#', let_frequency: 3, let_relation: 'at least' })
-  const other = await mkdtemp(join(tmpdir(), 'written-'))
-  try {
-    await mkdir(join(other, 'ifeval'))
-    const read = async (rows: string) => {
-      await writeFile(join(other, 'ifeval/train.jsonl'), rows)
-      return readWritten('ifeval', { folder: other })
-    }
-    const { questions, leftOut } = await read(letter + row('change_case:english_capital', {}) + good + letter)
-    expect([questions.length, ...leftOut]).toEqual([
-      1,
-      ['instructions with details that cannot be checked', 2],
-      ['instructions that need a language library', 1],
-    ])
-    const marked = await read(row('detectable_content:postscript', { postscript_marker: 'constructor' }))
-    expect(at(marked.questions, 0).judge('Bye.\nconstructor: more')).toMatchObject({ 'prompts followed': true })
-    await expect(read(good + row('constructor', {}))).rejects.toThrow(
-      'is not a valid IFEval question: the instruction "constructor" is unknown.',
-    )
-  } finally {
-    await rm(other, { recursive: true })
+  const other = scratchOfTest('written')
+  await mkdir(join(other, 'ifeval'))
+  const read = async (rows: string) => {
+    await writeFile(join(other, 'ifeval/train.jsonl'), rows)
+    return readWritten('ifeval', { folder: other })
   }
+  const { questions, leftOut } = await read(letter + row('change_case:english_capital', {}) + good + letter)
+  expect([questions.length, ...leftOut]).toEqual([
+    1,
+    ['instructions with details that cannot be checked', 2],
+    ['instructions that need a language library', 1],
+  ])
+  const marked = await read(row('detectable_content:postscript', { postscript_marker: 'constructor' }))
+  expect(at(marked.questions, 0).judge('Bye.\nconstructor: more')).toMatchObject({ 'prompts followed': true })
+  await expect(read(good + row('constructor', {}))).rejects.toThrow(
+    'is not a valid IFEval question: the instruction "constructor" is unknown.',
+  )
 })
 
 test('asks only the first questions, and never uses questions as examples', async () => {
   expect((await readWritten('gsm8k', { folder }, 3)).questions).toHaveLength(3)
-  const other = await mkdtemp(join(tmpdir(), 'written-'))
-  try {
-    await mkdir(join(other, 'gsm8k'))
-    await copyFile(join(folder, 'gsm8k/test.jsonl'), join(other, 'gsm8k/test.jsonl'))
-    await expect(readWritten('gsm8k', { folder: other })).rejects.toThrow('GSM8K has no questions of its split "train"')
-  } finally {
-    await rm(other, { recursive: true })
-  }
+  const other = scratchOfTest('written')
+  await mkdir(join(other, 'gsm8k'))
+  await copyFile(join(folder, 'gsm8k/test.jsonl'), join(other, 'gsm8k/test.jsonl'))
+  await expect(readWritten('gsm8k', { folder: other })).rejects.toThrow('GSM8K has no questions of its split "train"')
 })
 
 test('a context without room for a prompt is wrong for any amount that is removed', () => {

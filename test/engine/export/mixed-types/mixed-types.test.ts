@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { at } from '#contract/at.ts'
@@ -27,17 +26,15 @@ import {
   variedModels,
 } from '../../../fixtures/reference.ts'
 import { hostIn } from '../../../fixtures/run-host.ts'
+import { scratchFolder } from '../../../fixtures/scratch.ts'
 
-const folder = mkdtempSync(join(tmpdir(), 'espalier-mixed-types-'))
+const folder = scratchFolder('mixed-types')
 vi.stubEnv('TMPDIR', folder)
 beforeAll(async () => {
   const windows = (await referenceWindows('calibration')).slice(0, 4).map((one) => [...one.subarray(0, 48)])
   writeFileSync(join(folder, 'windows.json'), JSON.stringify(windows))
 })
-afterAll(() => {
-  vi.unstubAllEnvs()
-  rmSync(folder, { recursive: true, force: true })
-})
+afterAll(() => vi.unstubAllEnvs())
 
 /** Runs the unpruned model with a weight type. */
 async function run(model: string, weights: NonNullable<RunRequest['weights']>, pruned: Partial<RunRequest> = {}) {

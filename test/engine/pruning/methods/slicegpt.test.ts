@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { memory } from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
@@ -13,6 +11,7 @@ import { shortgpt } from '#engine/pruning/methods/shortgpt.ts'
 import { findRotations, slicegpt } from '#engine/pruning/methods/slicegpt.ts'
 import { densePlan, reachedSparsity, removedParameters } from '#engine/pruning/plan.ts'
 import { expectedOf, fullModels } from '../../../fixtures/reference.ts'
+import { scratchOfTest } from '../../../fixtures/scratch.ts'
 import { type Bench, openReference, prune, recordedRun, relativeError } from '../running.ts'
 
 interface Recorded {
@@ -96,19 +95,15 @@ describe.each(fullModels)('%s', (name) => {
     const view = viewWithPlan(model, plan, tensors)
     const before = (await perplexity(view, windows.slice(0, 4))).perplexity
     view.dispose()
-    const folder = await mkdtemp(join(tmpdir(), 'espalier-sliced-'))
+    const folder = scratchOfTest('sliced')
     const request = { model, plan, method: 'slicegpt', folder: join(folder, 'model'), ...(tensors ? { tensors } : {}) }
-    try {
-      await findFormat('exact').write(request)
-      const reopened = await openModel(request.folder)
-      expect(relativeError((await perplexity(denseView(reopened), windows.slice(0, 4))).perplexity, before)).toBeLessThan(1e-6)
-      await expect(prune(slicegpt, { ...open(), model: reopened }, { sparsity: 0.25 })).rejects.toThrow('cannot be pruned further')
-      await expect(prune(shortgpt, { ...open(), model: reopened }, { blocks: 1 })).rejects.toThrow('cannot be pruned further')
-      await reopened.close()
-      await expect(findFormat('stock').write(request)).rejects.toThrow('Choose the format exact')
-    } finally {
-      await rm(folder, { recursive: true })
-    }
+    await findFormat('exact').write(request)
+    const reopened = await openModel(request.folder)
+    expect(relativeError((await perplexity(denseView(reopened), windows.slice(0, 4))).perplexity, before)).toBeLessThan(1e-6)
+    await expect(prune(slicegpt, { ...open(), model: reopened }, { sparsity: 0.25 })).rejects.toThrow('cannot be pruned further')
+    await expect(prune(shortgpt, { ...open(), model: reopened }, { blocks: 1 })).rejects.toThrow('cannot be pruned further')
+    await reopened.close()
+    await expect(findFormat('stock').write(request)).rejects.toThrow('Choose the format exact')
   })
 
   test('solves the width for a reached sparsity, frees its tensors, and refuses what leaves nothing', async () => {

@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Plan } from '#contract/pruning/plan.ts'
@@ -12,6 +10,7 @@ import { densePlan } from '#engine/pruning/plan.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { lacksAvx512 } from '../../../fixtures/processor-features.ts'
 import { familyModels, fullModels, type ReferenceModel } from '../../../fixtures/reference.ts'
+import { scratchOfTest } from '../../../fixtures/scratch.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 import { openReference, recordedRun } from '../running.ts'
 
@@ -54,7 +53,7 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
       const [before, after] = [(await logitsOf(pruned, window)).flat(), (await logitsOf(view, window)).flat()]
       const distance = (logits: readonly number[]) => squares(logits.map((value, i) => value - (dense[i] as number))) / squares(dense)
       expect(distance(after)).toBeLessThan((kind === 'in-order' ? 0.5 : 1) * distance(before))
-      const folder = await mkdtemp(join(tmpdir(), 'espalier-repair-'))
+      const folder = scratchOfTest('repair')
       try {
         for (const format of formatsOf[kind]) {
           if (format === 'gguf' && withoutGguf.includes(name)) continue
@@ -66,7 +65,6 @@ describe.each([...fullModels, ...familyModels])('%s', (name) => {
         }
       } finally {
         for (const one of [pruned, view]) one.dispose()
-        await rm(folder, { recursive: true, force: true })
       }
     },
   )

@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { BlockPlan, Plan } from '#contract/pruning/plan.ts'
@@ -13,6 +11,7 @@ import { denseView, viewWithPlan } from '#engine/model/views/view.ts'
 import { partSize, presentParts } from '#engine/model/weights/weights.ts'
 import { repairPlan } from '#engine/pruning/repair/repair.ts'
 import { type MixtureModel, mixtureModels, referenceModel, referenceWindows } from '../../../fixtures/reference.ts'
+import { scratchOfTest } from '../../../fixtures/scratch.ts'
 import { storeTensors } from '../../../fixtures/store-tensors.ts'
 import { logitsOf, relativeError } from '../../model/logits.ts'
 import { openReference, recordedRun } from '../running.ts'
@@ -74,16 +73,12 @@ describe.each(models)('%s', (name) => {
     for (const view of views) view.dispose()
     const distance = (logits: readonly number[]) => squares(logits.map((value, i) => value - (dense[i] as number))) / squares(dense)
     expect(distance(after)).toBeLessThan(distance(before))
-    const folder = await mkdtemp(join(tmpdir(), 'espalier-repaired-experts-'))
-    try {
-      const saved = { model, plan: repaired.plan, method: '2ssp', folder: join(folder, 'saved'), ggufTypes: ['F32'] }
-      await findFormat(formatOf(name)).write({ ...saved, ...(repaired.tensors ? { tensors: repaired.tensors } : {}) })
-      const reopened = await openModel(saved.folder)
-      expect(relativeError((await logitsOf(denseView(reopened), window)).flat(), after)).toBeLessThan(2e-6)
-      await reopened.close()
-    } finally {
-      await rm(folder, { recursive: true, force: true })
-    }
+    const folder = scratchOfTest('repaired-experts')
+    const saved = { model, plan: repaired.plan, method: '2ssp', folder: join(folder, 'saved'), ggufTypes: ['F32'] }
+    await findFormat(formatOf(name)).write({ ...saved, ...(repaired.tensors ? { tensors: repaired.tensors } : {}) })
+    const reopened = await openModel(saved.folder)
+    expect(relativeError((await logitsOf(denseView(reopened), window)).flat(), after)).toBeLessThan(2e-6)
+    await reopened.close()
     if (name !== 'olmoe') return
     const again = recordedRun(0, steps)
     expect((await repair(again)).plan).toEqual(repaired.plan)
