@@ -30,9 +30,9 @@ export const pricingTypes = 'Pricing weight types'
 /** Windows that the sensitivity of weights is measured on. */
 export const mixedWindows = 32
 
-const sensitivityStep: StepKind = { version: 2 }
+const sensitivityStep: StepKind = { version: 3 }
 const removalStep: StepKind = { version: 1 }
-const pricesStep: StepKind = { version: 2 }
+const pricesStep: StepKind = { version: 3 }
 /** Tensors whose prices are stored together. A killed run prices at most this many again. */
 const tensorsPerStore = 8
 
@@ -230,10 +230,10 @@ export function secondsToPrice({ blocks, hidden }: DecoderSpec): number {
   return blocks.reduce((sum, { width }) => sum + 6 * each(hidden) + each(width), 0)
 }
 
-/** Whether a tensor of a GGUF file is a matrix of attention, an MLP, the embedding or the head. */
+/** Whether a tensor of a GGUF file is a matrix of attention, an MLP, the experts of a mixture, the embedding or the head. */
 export const isMatrix = (name: string, shape: readonly number[], { embedding, head }: TensorNames): boolean =>
-  shape.length === 2 &&
-  (name === embedding || name === head.weight || /^blk\.\d+\.(attn_(q|k|v|qkv|output)|ffn_(gate|up|down))\.weight$/.test(name))
+  shape.length >= 2 &&
+  (name === embedding || name === head.weight || /^blk\.\d+\.(attn_(q|k|v|qkv|output)|ffn_(gate|up|down)(_exps)?)\.weight$/.test(name))
 
 /**
  * Prices all types of the matrices that have a sensitivity. If head and embedding are two matrices of one shape, a second list stores the

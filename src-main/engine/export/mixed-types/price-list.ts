@@ -1,3 +1,4 @@
+import { at } from '#contract/at.ts'
 import type { MixedTypes } from '#contract/pruning/mixed-types.ts'
 import type { DecoderSpec } from '#engine/architectures/spec.ts'
 import { columnCount, rowCount } from '#engine/checkpoint/checkpoint.ts'
@@ -48,17 +49,25 @@ export function sensitivitiesByName(
   const isTied = !tensors.some(({ name }) => name === names.head.weight && name !== names.embedding)
   found.set(names.embedding, isTied ? [embedding, head] : [embedding])
   if (!isTied) found.set(names.head.weight, [head])
-  for (const { name } of tensors) {
-    const [, position, part = '', projection = ''] = /^blk\.(\d+)\.(attn|ffn)_(\w+)\.weight$/.exec(name) ?? []
+  for (const { name, shape } of tensors) {
+    const [, position, part = '', projection = '', experts] = /^blk\.(\d+)\.(attn|ffn)_([a-z]+)(_exps)?\.weight$/.exec(name) ?? []
     const packed = blocks[Number(position)]
     if (!packed) continue
     const source = part === 'attn' ? packed.attention : packed.mlp
     const own = source === undefined ? undefined : parts.get(part === 'attn' ? attentionOf(source) : mlpOf(source))
     if (!own || source === undefined) continue
     const one = part === 'attn' ? ofMixer(spec, source, projection, own) : own[projection as 'gate' | 'up' | 'down']
-    if (one) found.set(name, [one])
+    if (one) found.set(name, [experts ? ofExperts(one, shape) : one])
   }
   return found
+}
+
+/** Moves the rows of each expert to where a file has them, [E, R, C]: it may extend narrow experts by zeros. */
+function ofExperts(own: Sensitivity, [experts = 1, stored = 0]: readonly number[]): Sensitivity {
+  const each = own.rows.length / experts
+  const rows = new Float64Array(experts * stored)
+  for (let expert = 0; expert < experts; expert++) rows.set(own.rows.subarray(expert * each, (expert + 1) * each), expert * stored)
+  return { ...own, rows }
 }
 
 function ofMixer(
@@ -107,12 +116,31 @@ export async function priceTensor(
   for (const { matrix, sensitivity } of uses) wanted.push([matrix === tensor ? values : await readRows(matrix, chosen), sensitivity])
   const choices: TypeChoice[] = []
   for (const type of typesFor(columns, importances !== undefined)) {
-    const stored = decodeBlocks(await encodeRows(values, type, columns, importances), type)
+    const stored = await storeRows(values, chosen, tensor.shape, type, importances)
     const price = wanted.reduce((sum, [own, sensitivity]) => sum + weighErrors(own, stored, chosen, sensitivity), 0) / 2 / tokens
     choices.push({ type: type.name, bytes: bytesOfValues(type, rows * columns), price: Number(price.toPrecision(4)) })
   }
   choices.sort((a, b) => a.bytes - b.bytes || a.price - b.price)
   return { name: tensor.name, shape: [...tensor.shape], choices }
+}
+
+/** Returns some rows of a matrix as a type stores them. The experts of a mixture have importances of their own, one after the other. */
+async function storeRows(
+  values: Float32Array,
+  rows: readonly number[],
+  shape: readonly number[],
+  type: BlockType,
+  importances: Float32Array | undefined,
+): Promise<Float32Array> {
+  const columns = columnCount(shape)
+  const perExpert = rowCount(shape.slice(-2))
+  const stored = new Float32Array(values.length)
+  for (const [expert, own] of Map.groupBy(rows.keys(), (place) => Math.floor(at(rows, place) / perExpert))) {
+    const [from, to] = [at(own, 0) * columns, (at(own, 0) + own.length) * columns]
+    const weighed = importances?.subarray(expert * columns, (expert + 1) * columns)
+    stored.set(decodeBlocks(await encodeRows(values.subarray(from, to), type, columns, weighed), type), from)
+  }
+  return stored
 }
 
 /** The types whose blocks divide rows of this length. Some weigh errors by importances, so a matrix without these cannot have them. */

@@ -26,6 +26,7 @@ import { normalize, normalizeBackward } from '#engine/tensor/norm.ts'
 import { combine, type Products, project } from '#engine/tensor/products.ts'
 import { valuesOf } from '#engine/tensor/sums.ts'
 import { tidied } from '#engine/tensor/tidied.ts'
+import type { Observed } from './gated-part.ts'
 
 /** The tokens that chose an expert: rows of the input, and the factors on its output for them. */
 interface Route {
@@ -44,6 +45,7 @@ interface MixtureCall {
   readonly spec: DecoderSpec
   readonly products: Products
   readonly batch: number
+  readonly observe?: ((observed: Observed) => void) | undefined
 }
 
 type Expert = MixtureWeights['experts'][number]
@@ -66,7 +68,7 @@ async function withExpert<T>(expert: Expert, use: (weights: Exclude<Expert, { re
 export async function mixtureForward(
   source: Tensor2D,
   weights: MixtureWeights,
-  { spec }: MixtureCall,
+  { spec }: Pick<MixtureCall, 'spec'>,
   gates: readonly number[] | undefined,
 ): Promise<{ readonly output: Tensor2D; readonly kept: KeptMixture }> {
   const sums = new ExpertSums(inputOf(source, weights), weights, spec)
@@ -110,7 +112,9 @@ export async function mixtureBackward(
   try {
     for (const [expert, route] of routes) {
       const gate = gates.experts?.[expert] ?? 1
-      const found = await withExpert(at(weights.experts, expert), (own) => expertBackward(input, own, route, byOutput, call))
+      const found = await withExpert(at(weights.experts, expert), (own) =>
+        expertBackward(input, own, { ...route, expert: { index: expert, of: count } }, byOutput, call),
+      )
       for (const [place, row] of route.rows.entries()) {
         const own = at(found.byFactor, place)
         const ofGate = own * at(route.factors, place)
@@ -162,7 +166,7 @@ function inputGradient(
 function expertBackward(
   input: Tensor2D,
   own: Exclude<Expert, { read: unknown }>,
-  { rows, factors }: Route,
+  { rows, factors, expert }: Route & Pick<Observed, 'expert'>,
   byOutput: Tensor2D,
   call: MixtureCall,
 ): { readonly byFactor: Float32Array; readonly byInput?: Float32Array } {
@@ -170,10 +174,15 @@ function expertBackward(
     const indices = tensor1d(rows, 'int32')
     const before: Tensor2D = gather(byOutput, indices)
     if (isConstant(own)) return { byFactor: sum<Tensor1D>(mul(before, reshape<Rank.R2>(own.constant, [1, -1])), 1) }
-    const { neurons, gate, up } = neuronsOf(gather(input, indices), own, call)
+    const inputs: Tensor2D = gather(input, indices)
+    const { neurons, gate, up } = neuronsOf(inputs, own, call)
     const byNeurons = combine(before, own.down, call.products)
-    const scaled = mul<Tensor2D>(byNeurons, tensor2d(factors, [rows.length, 1]))
-    return { byFactor: outputDot(neurons, byNeurons, before, own), byInput: inputBackward(gate, up, own, scaled, call) }
+    const factor = tensor2d(factors, [rows.length, 1])
+    const scaled = mul<Tensor2D>(byNeurons, factor)
+    const observe = call.observe && ((observed: Observed) => call.observe?.({ ...observed, ...(expert ? { expert } : {}) }))
+    observe?.({ projection: 'down', inputs: neurons, gradient: mul(before, factor) })
+    const byInput = inputBackward(gate, up, own, scaled, call, observe && { inputs, observe })
+    return { byFactor: outputDot(neurons, byNeurons, before, own), byInput }
   }) as { byFactor: Tensor1D; byInput?: Tensor2D }
   const read = (x: Tensor) => {
     const values = x.dataSync() as Float32Array
@@ -201,8 +210,11 @@ function inputBackward(
   own: MlpWeights,
   byNeurons: Tensor2D,
   { spec, products }: MixtureCall,
+  seen?: { readonly inputs: Tensor2D; readonly observe: (observed: Observed) => void },
 ): Tensor2D {
   const by = neuronsBackward(gate, up, spec.activation, byNeurons)
+  seen?.observe({ projection: 'up', inputs: seen.inputs, gradient: by.up })
+  if (by.gate) seen?.observe({ projection: 'gate', inputs: seen.inputs, gradient: by.gate })
   const throughUp = combine(by.up, own.up, products)
   return by.gate && own.gate ? combine(by.gate, own.gate, products, { add: throughUp }) : throughUp
 }

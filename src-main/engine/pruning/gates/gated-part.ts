@@ -54,8 +54,17 @@ export interface KeptGated {
 export interface GatedCall extends TrainingCall {
   /** Windows that pass together. */
   readonly batch: number
-  /** Receives the inputs [N, C] of each projection of a part and the gradient of its outputs [N, R] on the way back. It keeps neither. */
-  readonly observe?: ((part: Part, projection: ObservedProjection, inputs: Tensor2D, gradient: Tensor2D) => void) | undefined
+  /** Receives what each projection of a part had on the way back. */
+  readonly observe?: ((part: Part, observed: Observed) => void) | undefined
+}
+
+/** The inputs [N, C] of a projection and the gradient of its outputs [N, R], for the length of a call. */
+export interface Observed {
+  readonly projection: ObservedProjection
+  readonly inputs: Tensor2D
+  readonly gradient: Tensor2D
+  /** Set for a projection of an expert of a mixture. */
+  readonly expert?: { readonly index: number; readonly of: number }
 }
 
 /** The projections of a part. Those from attention's input are one matrix. */
@@ -162,7 +171,9 @@ export async function gatedBackward(
   }
   try {
     if (weights.mixture) {
-      const found = await mixtureBackward(kept.mixture as KeptMixture, weights.mixture, byOutput, call, gates)
+      const { observe } = call
+      const observing = { ...call, observe: observe && ((observed: Observed) => observe(part, observed)) }
+      const found = await mixtureBackward(kept.mixture as KeptMixture, weights.mixture, byOutput, observing, gates)
       const { source, experts, output } = found
       return { ...(source ? { source } : {}), gradients: { experts, output: behindNorm() ?? output } }
     }
@@ -178,13 +189,13 @@ export async function gatedBackward(
         const sums = perWindow(mul<Tensor2D>(read, byInner), call)
         if (gates.output === 0) return { sums, ...bias }
         const { source, projected } = mixBackward(attention, weights.attention, attentionCall(call, part), byGated())
-        call.observe?.(part, 'output', read, byOutput)
-        call.observe?.(part, 'mixer', inputOf(attention.source, weights.attention.norm), projected)
+        call.observe?.(part, { projection: 'output', inputs: read, gradient: byOutput })
+        call.observe?.(part, { projection: 'mixer', inputs: inputOf(attention.source, weights.attention.norm), gradient: projected })
         return { source, sums, ...bias }
       }
       if (gates.output === 0) return { sums: perWindow(mul<Tensor2D>(innerOf(kept, spec), byInner), call), ...bias }
       const { source, neurons } = feedBackward(part, kept.mlp as KeptMlp, weights.mlp, call, byGated(), gates.open)
-      call.observe?.(part, 'down', neurons, byOutput)
+      call.observe?.(part, { projection: 'down', inputs: neurons, gradient: byOutput })
       return { source, sums: perWindow(mul<Tensor2D>(neurons, byInner), call), ...bias }
     }) as { source?: Tensor2D; sums: Tensor2D; byBias?: Tensor2D }
     const inner = Float32Array.from(sums.dataSync())
@@ -214,9 +225,9 @@ function feedBackward(
   const throughUp = through(byUp, weights.up)
   const byInput = byGate && weights.gate ? through(byGate, weights.gate, { add: throughUp }) : throughUp
   if (observe) {
-    const input = inputOf(source, weights.norm)
-    observe(part, 'up', input, byUp)
-    if (byGate) observe(part, 'gate', input, byGate)
+    const inputs = inputOf(source, weights.norm)
+    observe(part, { projection: 'up', inputs, gradient: byUp })
+    if (byGate) observe(part, { projection: 'gate', inputs, gradient: byGate })
   }
   return { source: weights.norm ? normalizeBackward(source, weights.norm, byInput).x : byInput, neurons }
 }

@@ -34,12 +34,15 @@ class Sums implements Sensitivity {
     this.columns = new Float64Array(columns)
   }
 
-  /** Adds tokens with inputs [N, C] and squared gradients of outputs [N, R]. `ofGradients` has the sum of each row of these, [N]. */
-  add(inputs: Tensor2D, squares: Tensor2D, ofGradients: Tensor1D): void {
+  /**
+   * Adds tokens with inputs [N, C] and squared gradients of outputs [N, R], which are those of the rows from `first`. `ofGradients` has the
+   * sum of each row of these, [N].
+   */
+  add(inputs: Tensor2D, squares: Tensor2D, ofGradients: Tensor1D, first = 0): void {
     const x = square(inputs)
     const ofInputs = sum<Tensor1D>(x, 1)
     const row = (values: Tensor1D): Tensor2D => reshape(values, [1, -1])
-    addTo(this.rows, matMul(row(ofInputs), squares).dataSync())
+    addTo(this.rows.subarray(first, first + squares.shape[1]), matMul(row(ofInputs), squares).dataSync())
     addTo(this.columns, matMul(row(ofGradients), x).dataSync())
     this.total += at(sum(mul(ofInputs, ofGradients)).dataSync(), 0)
   }
@@ -104,13 +107,15 @@ async function passWindows(
     products,
     keeps: gateRoom(view, at(windows, 0).length, 1).keeps,
     signal: report.signal,
-    observe(part, projection, inputs, gradient) {
+    observe(part, { projection, inputs, gradient, expert = { index: 0, of: 1 } }) {
       const own = parts.get(part) ?? {}
-      own[projection] ??= new Sums(gradient.shape[1], inputs.shape[1])
+      const [rows, columns] = [gradient.shape[1], inputs.shape[1]]
+      // The rows of all experts are one matrix.
+      own[projection] ??= new Sums(expert.of * rows, columns)
       const sums = own[projection]
       tidy(() => {
         const squares = square(gradient)
-        sums.add(inputs, squares, sum(squares, 1))
+        sums.add(inputs, squares, sum(squares, 1), expert.index * rows)
       })
       parts.set(part, own)
     },

@@ -34,6 +34,9 @@ const columns: readonly (readonly [name: string, title: string])[] = [
   ['ffn_gate', 'MLP gate'],
   ['ffn_up', 'MLP up'],
   ['ffn_down', 'MLP down'],
+  ['ffn_gate_exps', 'experts’ gate'],
+  ['ffn_up_exps', 'experts’ up'],
+  ['ffn_down_exps', 'experts’ down'],
 ]
 
 /** The bits of each matrix of the blocks, as a heat map. Parts that were removed are empty. */

@@ -1,9 +1,23 @@
-import { add, dispose, memory, mul, type Rank, randomNormal, type Tensor2D, type TensorContainer, tidy } from '@tensorflow/tfjs-core'
+import {
+  add,
+  dispose,
+  keep,
+  matMul,
+  memory,
+  mul,
+  type Rank,
+  randomNormal,
+  sum,
+  type Tensor2D,
+  type TensorContainer,
+  tidy,
+} from '@tensorflow/tfjs-core'
 import { describe, expect, test } from 'vitest'
 import type { DecoderSpec, RouterKind } from '#engine/architectures/spec.ts'
 import { openBackend } from '#engine/backend/backend.ts'
 import type { MixtureWeights, MlpWeights } from '#engine/model/weights/weights.ts'
 import { mixtureBackward, mixtureForward } from '#engine/pruning/gates/gated-mixture.ts'
+import type { Observed } from '#engine/pruning/gates/gated-part.ts'
 import { testedBackend } from '../../../fixtures/tested-backend.ts'
 
 await openBackend(testedBackend)
@@ -77,6 +91,34 @@ describe.each(kinds)('a mixture with a router of $name', ({ kind, biased = false
     }
     const whole = (await lossAt(0)).loss
     expect(both(found.output, 0)).toBeCloseTo(whole, 2)
+
+    // What an expert's projections had on the way back makes the gradients of their weights.
+    const [chosen = 0] = kept.routes.keys()
+    const own = weights.experts[chosen] as Record<Observed['projection'], Tensor2D>
+    const byWeights = new Map<string, { slope: number; step: Tensor2D }>()
+    const observe = ({ projection, inputs, gradient, expert }: Observed) => {
+      expect([expert?.index !== undefined, expert?.of]).toEqual([true, count])
+      if (expert?.index !== chosen) return
+      const step = keep(normal<Rank.R2>(own[projection].shape, 7) as Tensor2D)
+      const slope = tidy(() => sum(mul(step, matMul(gradient, inputs, true))).dataSync()[0] as number)
+      byWeights.set(projection, { slope, step })
+    }
+    const seen = await mixtureBackward(kept, weights, outer, { ...call, observe }, { output: 1 })
+    seen.source?.dispose()
+    expect([...byWeights.keys()].sort()).toEqual(['down', 'gate', 'up'])
+    for (const [projection, { slope, step: way }] of byWeights) {
+      const lossWith = async (by: number) => {
+        const moved: Tensor2D = tidy(() => add(own[projection as 'up'], mul(way, by)))
+        const experts = weights.experts.map((expert, index) => (index === chosen ? { ...expert, [projection]: moved } : expert))
+        const { output: found, kept } = await mixtureForward(source, { ...weights, experts } as MixtureWeights, call, undefined)
+        const loss = tidy(() => sum(mul(found, outer)).dataSync()[0] as number)
+        dispose([moved, found, kept.source])
+        return loss
+      }
+      const measured = ((await lossWith(0.01)) - (await lossWith(-0.01))) / 0.02
+      expect(Math.abs(measured - slope), projection).toBeLessThan(0.01 * Math.abs(slope) + 1e-3)
+      way.dispose()
+    }
 
     const closed = await mixtureBackward(kept, weights, outer, call, { experts: gates, output: 0 })
     expect(closed.source).toBeUndefined()
